@@ -1,0 +1,170 @@
+"""Building blocks that networks share: convolutions, cropping, ways to upsample."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+__all__ = [
+    "UPSAMPLINGS",
+    "Upsampling",
+    "bed_of_nails",
+    "bilinear",
+    "concatenate",
+    "convolution",
+    "crop",
+    "initialise_he",
+    "max_pool",
+    "max_unpool",
+    "nearest",
+    "pointwise",
+    "transposed_convolution",
+]
+
+Upsampling = Literal["transposed", "nearest", "bilinear", "bed_of_nails", "max_unpooling"]
+UPSAMPLINGS: tuple[Upsampling, ...] = ("transposed", "nearest", "bilinear", "bed_of_nails", "max_unpooling")
+
+_CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_BATCH_NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_MAX_POOLS = {2: functional.max_pool2d, 3: functional.max_pool3d}
+
+
+def convolution(
+    in_channels: int, out_channels: int, kernel_size: Sequence[int], *, batch_norm: bool = False, padding: bool = False
+) -> nn.Sequential:
+    """Convolution, batch norm if asked for, ReLU.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Number of feature maps.
+    kernel_size : sequence of int
+        Odd, one entry an axis; two or three axes.
+    batch_norm : bool
+        Normalise between convolution and ReLU (Cicek et al. 2016); at inference it is a fixed scale and shift a channel.
+    padding : bool
+        Pad with zeros, so that the size is kept; without, ``kernel - 1`` pixels are lost along an axis.
+    """
+    ndim = len(kernel_size)
+    amount = tuple(size // 2 for size in kernel_size) if padding else 0
+    layers: list[nn.Module] = [_CONVOLUTIONS[ndim](in_channels, out_channels, tuple(kernel_size), padding=amount)]
+    if batch_norm:
+        layers.append(_BATCH_NORMS[ndim](out_channels))
+    layers.append(nn.ReLU(inplace=True))
+    return nn.Sequential(*layers)
+
+
+def transposed_convolution(in_channels: int, out_channels: int, factor: Sequence[int]) -> nn.Module:
+    """Transposed convolution whose kernel equals its stride, so that no two inputs meet in one output."""
+    return _TRANSPOSED[len(factor)](in_channels, out_channels, tuple(factor), stride=tuple(factor))
+
+
+def pointwise(in_channels: int, out_channels: int, ndim: int) -> nn.Module:
+    """1 x 1 convolution: no context."""
+    return _CONVOLUTIONS[ndim](in_channels, out_channels, 1)
+
+
+def crop(features: Tensor, shape: Sequence[int]) -> Tensor:
+    """Crop the spatial axes to ``shape``, as much on either side.
+
+    ``(N, C, *spatial) -> (N, C, *shape)``; the difference is even along each axis.
+    """
+    index = [slice(None), slice(None)]
+    for size, wanted in zip(features.shape[2:], shape, strict=True):
+        start = (size - wanted) // 2
+        index.append(slice(start, start + wanted))
+    return features[tuple(index)]
+
+
+def max_pool(features: Tensor, factor: Sequence[int]) -> Tensor:
+    """Max pooling with stride = window: ``(N, C, *spatial) -> (N, C, *(spatial / factor))``."""
+    return _MAX_POOLS[len(factor)](features, tuple(factor))
+
+
+def nearest(features: Tensor, factor: Sequence[int]) -> Tensor:
+    """Repeat each value ``factor`` times along each axis."""
+    for axis, times in enumerate(factor, start=2):
+        features = features.repeat_interleave(times, dim=axis)
+    return features
+
+
+def bed_of_nails(features: Tensor, factor: Sequence[int]) -> Tensor:
+    """Put each value at the first place of its window and zeros elsewhere."""
+    shape = [size * times for size, times in zip(features.shape[2:], factor, strict=True)]
+    nails = features.new_zeros((*features.shape[:2], *shape))
+    nails[(..., *(slice(None, None, times) for times in factor))] = features
+    return nails
+
+
+def bilinear(features: Tensor, factor: Sequence[int]) -> Tensor:
+    """Linear interpolation between pixel centres, without the outermost pixel a side of each upsampled axis.
+
+    The outermost pixels would interpolate towards a neighbour that is not there, and so would depend on where a tile ends.
+    ``(N, C, *spatial) -> (N, C, *(spatial * factor - 2))`` along axes with a factor above 1.
+    """
+    mode = "bilinear" if len(factor) == 2 else "trilinear"
+    scaled = functional.interpolate(features, scale_factor=tuple(map(float, factor)), mode=mode, align_corners=False)
+    return scaled[(..., *(slice(1, -1) if times > 1 else slice(None) for times in factor))]
+
+
+def max_unpool(features: Tensor, pooled_from: Tensor, factor: Sequence[int]) -> Tensor:
+    """Put each value where the maximum of its window was, zeros elsewhere (the switches of arXiv 1505.04366).
+
+    Parameters
+    ----------
+    features : torch.Tensor
+        ``(N, C, *spatial)``.
+    pooled_from : torch.Tensor
+        ``(N, C, *larger)``: what the encoder pooled, of the same channels; it is cropped to ``spatial * factor``, so the
+        switches are those of the windows that are left, re-based to their own windows. Of equal values the first counts.
+    factor : sequence of int
+        The pooling window.
+    """
+    shape = [size * times for size, times in zip(features.shape[2:], factor, strict=True)]
+    windows = _to_windows(crop(pooled_from, shape), factor)
+    # (N, C, *spatial, window): 1 at the place of the maximum
+    switches = functional.one_hot(windows.argmax(-1), windows.shape[-1]).to(features.dtype)
+    return _from_windows(switches * features.unsqueeze(-1), factor)
+
+
+def _to_windows(features: Tensor, factor: Sequence[int]) -> Tensor:
+    # (N, C, *(spatial * factor)) -> (N, C, *spatial, prod(factor))
+    spatial = [size // times for size, times in zip(features.shape[2:], factor, strict=True)]
+    ndim = len(spatial)
+    split = [value for pair in zip(spatial, factor, strict=True) for value in pair]
+    order = [0, 1, *range(2, 2 + 2 * ndim, 2), *range(3, 3 + 2 * ndim, 2)]
+    return features.reshape(*features.shape[:2], *split).permute(order).reshape(*features.shape[:2], *spatial, -1)
+
+
+def _from_windows(windows: Tensor, factor: Sequence[int]) -> Tensor:
+    # (N, C, *spatial, prod(factor)) -> (N, C, *(spatial * factor))
+    spatial = windows.shape[2:-1]
+    ndim = len(spatial)
+    order = [0, 1, *(axis for pair in zip(range(2, 2 + ndim), range(2 + ndim, 2 + 2 * ndim), strict=True) for axis in pair)]
+    shape = [size * times for size, times in zip(spatial, factor, strict=True)]
+    return windows.reshape(*windows.shape[:-1], *factor).permute(order).reshape(*windows.shape[:2], *shape)
+
+
+def initialise_he(network: nn.Module) -> None:
+    """Draw weights from a normal distribution with variance ``2 / N``, N the incoming connections (arXiv 1505.04597, 3).
+
+    A transposed convolution whose stride equals its kernel gives each output one input a channel, so N is its number of
+    input channels. Biases start at zero.
+    """
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Conv3d)):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        elif isinstance(module, (nn.ConvTranspose2d, nn.ConvTranspose3d)):
+            nn.init.normal_(module.weight, std=(2.0 / module.in_channels) ** 0.5)
+        else:
+            continue
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def concatenate(skip: Tensor, features: Tensor) -> Tensor:
+    """Crop ``skip`` to the spatial shape of ``features`` and put its channels first."""
+    return torch.cat([crop(skip, features.shape[2:]), features], dim=1)

@@ -1,0 +1,265 @@
+"""Pictures to check a segmentation by eye: the outlines of the cells on the image."""
+
+import math
+import os
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike, NDArray
+
+from unetbio.errors import UsageError
+from unetbio.files import write_bytes
+
+__all__ = ["PALETTE", "draw_overlay", "outline_colours", "overlay_path", "stretch_contrast", "write_overlay"]
+
+FOLDER = "overlays"
+
+# Bright enough for a dark field and saturated enough for stained tissue; neighbours in the list differ in hue.
+PALETTE = np.array(
+    [
+        (255, 214, 0),
+        (0, 200, 255),
+        (255, 82, 165),
+        (96, 230, 80),
+        (255, 128, 32),
+        (160, 140, 255),
+        (0, 230, 190),
+        (255, 70, 70),
+    ],
+    dtype=np.uint8,
+)
+
+NEIGHBOUR_REACH = 8
+MAX_NEIGHBOURS = 24
+STRETCH_PERCENT = (0.5, 99.8)
+STRETCH_SAMPLES = 1 << 16
+JPEG_QUALITY = 88
+
+
+def overlay_path(out: str | os.PathLike[str], result: str) -> Path:
+    """Where the overlay of a result lies: ``OUT/overlays/a/b/x.jpg`` for the result ``a/b/x``.
+
+    Parameters
+    ----------
+    out : path-like
+        The output folder.
+    result : str
+        The result's path below it with forward slashes, without ``_labels`` and ending.
+    """
+    return Path(out, FOLDER, f"{result}.jpg")
+
+
+def write_overlay(
+    path: str | os.PathLike[str], image2d: ArrayLike, label_image: ArrayLike, *, max_side: int = 2048
+) -> None:
+    """Draw the outlines of the cells on an image and write the picture.
+
+    Parameters
+    ----------
+    path : path-like
+        Ends in ``.jpg`` (small) or ``.png`` (exact); written atomically.
+    image2d, label_image : array_like
+        As for `draw_overlay`.
+    max_side : int
+        A picture with a longer side, in pixels, is thinned to this size before drawing.
+
+    Raises
+    ------
+    UsageError
+        When the suffix is another one, or the shapes do not fit.
+    """
+    picture = draw_overlay(image2d, label_image, max_side=max_side)
+    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    if suffix in (".jpg", ".jpeg"):
+        # No chroma subsampling: it would smear outlines of one pixel.
+        content = imagecodecs.jpeg8_encode(picture, level=JPEG_QUALITY, subsampling="444")
+    elif suffix == ".png":
+        content = imagecodecs.png_encode(picture, level=1)
+    else:
+        raise UsageError(f"cannot write an overlay as {suffix or 'a file without a suffix'}: use .jpg or .png")
+    write_bytes(path, content)
+
+
+def draw_overlay(image2d: ArrayLike, label_image: ArrayLike, *, max_side: int = 2048) -> NDArray[np.uint8]:
+    """Draw the outlines of the cells on the contrast-stretched image.
+
+    Parameters
+    ----------
+    image2d : array_like
+        ``(Y, X)`` grey values of any real dtype, or ``(Y, X, 3)`` red, green and blue.
+    label_image : array_like
+        ``(Y, X)`` integers, 0 is background.
+    max_side : int
+        Every n-th pixel is taken, with the smallest n for which no side is longer than this.
+
+    Returns
+    -------
+    ndarray
+        ``(Y, X, 3)`` uint8.
+
+    Raises
+    ------
+    UsageError
+        When the shapes do not fit.
+    """
+    image2d, label_image = np.asarray(image2d), np.asarray(label_image)
+    if label_image.ndim != 2 or image2d.shape not in (label_image.shape, (*label_image.shape, 3)):
+        raise UsageError(
+            f"cannot draw labels of shape {label_image.shape} on an image of shape {image2d.shape}: "
+            "give (Y, X) or (Y, X, 3) and labels of the same (Y, X)"
+        )
+    step = max(1, math.ceil(max(label_image.shape, default=1) / max_side))
+    grey = stretch_contrast(image2d[::step, ::step])
+    picture = np.repeat(grey[..., np.newaxis], 3, axis=2) if grey.ndim == 2 else grey
+    labels, colours = _numbered(label_image[::step, ::step])
+    _draw(picture, labels, PALETTE[colours])
+    return picture
+
+
+def stretch_contrast(image2d: ArrayLike) -> NDArray[np.uint8]:
+    """Map grey values to 0 to 255 so that all but the darkest and the brightest pixels differ.
+
+    Parameters
+    ----------
+    image2d : array_like
+        Any real dtype and shape; the two limits are percentiles over all of it, taken from a regular sample of at most
+        65 536 values. Values that are not finite count as the darkest. Eight bits in colour are kept as they are.
+
+    Returns
+    -------
+    ndarray
+        New uint8 array of the same shape; a constant image is black.
+    """
+    image = np.asarray(image2d)
+    if image.dtype == np.uint8 and image.ndim == 3:
+        return image.copy()
+    if image.size == 0:
+        return np.zeros(image.shape, np.uint8)
+    values = image.reshape(-1)
+    sample = values[:: max(1, values.size // STRETCH_SAMPLES)].astype(np.float32)
+    sample = sample[np.isfinite(sample)]
+    low, high = np.percentile(sample, STRETCH_PERCENT) if sample.size else (0.0, 0.0)
+    if high <= low:
+        # A few bright cells on a constant ground: the percentiles meet, the extremes may not.
+        low, high = (float(sample.min()), float(sample.max())) if sample.size else (0.0, 0.0)
+    if high <= low:
+        return np.zeros(image.shape, np.uint8)
+    scaled = (image.astype(np.float32) - np.float32(low)) * np.float32(255.0 / (high - low))
+    return np.clip(np.nan_to_num(scaled, copy=False, nan=0.0), 0, 255, out=scaled).astype(np.uint8)
+
+
+def outline_colours(label_image: NDArray[np.integer]) -> NDArray[np.intp]:
+    """Choose a colour for every cell, different from those of the cells around it.
+
+    Greedy, in the order of the ids: the first colour that no cell within 8 pixels along a row or column has; where all
+    eight are taken, the cell keeps its own turn in the palette.
+
+    Parameters
+    ----------
+    label_image : ndarray
+        ``(Y, X)``, ids from 1 to n.
+
+    Returns
+    -------
+    ndarray
+        ``(n + 1,)`` rows of `PALETTE`; entry 0 is for the background and has no meaning.
+    """
+    labels = np.ascontiguousarray(label_image, dtype=np.int32)
+    count = int(labels.max(initial=0))
+    return _greedy_colours(_neighbours(labels, count, NEIGHBOUR_REACH), len(PALETTE))
+
+
+def _numbered(label_image: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
+    """Labels as int32 without large holes in their numbering, and a colour for each."""
+    labels = label_image
+    if labels.size and (int(labels.max()) > 4 * labels.size or int(labels.min()) < 0):
+        values, inverse = np.unique(labels, return_inverse=True)
+        ids = np.where(values > 0, np.arange(1, len(values) + 1), 0)
+        labels = ids[inverse].reshape(label_image.shape)
+    labels = np.ascontiguousarray(labels, dtype=np.int32)
+    return labels, outline_colours(labels)
+
+
+@njit(cache=True, nogil=True)
+def _neighbours(labels, count, reach):  # type: ignore[no-untyped-def]
+    """``(count + 1, 1 + MAX_NEIGHBOURS)``: how many cells are near, then their ids."""
+    rows, columns = labels.shape
+    near = np.zeros((count + 1, 1 + MAX_NEIGHBOURS), np.int32)
+    for y in range(rows):
+        for x in range(columns):
+            label = labels[y, x]
+            if label == 0:
+                continue
+            # Only where the cell ends is there something to see to the right or below.
+            if x + 1 < columns and labels[y, x + 1] != label:
+                for other_x in range(x + 1, min(x + 1 + reach, columns)):
+                    other = labels[y, other_x]
+                    if other != 0:
+                        _remember(near, label, other)
+                        break
+            if y + 1 < rows and labels[y + 1, x] != label:
+                for other_y in range(y + 1, min(y + 1 + reach, rows)):
+                    other = labels[other_y, x]
+                    if other != 0:
+                        _remember(near, label, other)
+                        break
+    return near
+
+
+@njit(cache=True, nogil=True)
+def _remember(near, first, second):  # type: ignore[no-untyped-def]
+    """Note two cells in each other's row, where there is room."""
+    if first == second:
+        return
+    for one, two in ((first, second), (second, first)):
+        known = near[one, 0]
+        found = known >= MAX_NEIGHBOURS
+        for index in range(1, known + 1):
+            if near[one, index] == two:
+                found = True
+                break
+        if not found:
+            near[one, known + 1] = two
+            near[one, 0] = known + 1
+
+
+@njit(cache=True, nogil=True)
+def _greedy_colours(near, number):  # type: ignore[no-untyped-def]
+    """First free colour of each cell, starting at its own turn so that all colours get used."""
+    colours = np.full(near.shape[0], -1, np.intp)
+    for label in range(1, near.shape[0]):
+        taken = 0
+        for index in range(1, near[label, 0] + 1):
+            colour = colours[near[label, index]]
+            if colour >= 0:
+                taken |= 1 << colour
+        turn = label % number
+        colours[label] = turn
+        for step in range(number):
+            colour = (turn + step) % number
+            if not (taken >> colour) & 1:
+                colours[label] = colour
+                break
+    colours[0] = 0
+    return colours
+
+
+@njit(cache=True, nogil=True)
+def _draw(picture, labels, colours):  # type: ignore[no-untyped-def]
+    """Paint the pixels of each cell that have a pixel of something else beside them."""
+    rows, columns = labels.shape
+    for y in range(rows):
+        for x in range(columns):
+            label = labels[y, x]
+            if label == 0:
+                continue
+            if (
+                (x + 1 < columns and labels[y, x + 1] != label)
+                or (x > 0 and labels[y, x - 1] != label)
+                or (y + 1 < rows and labels[y + 1, x] != label)
+                or (y > 0 and labels[y - 1, x] != label)
+            ):
+                for channel in range(3):
+                    picture[y, x, channel] = colours[label, channel]

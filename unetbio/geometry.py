@@ -9,9 +9,9 @@ A fully convolutional network is described by four integers an axis:
 - legal input sizes are ``minimum + k * stride`` for ``k = 0, 1, 2 ...``.
 
 For the U-Net of Ronneberger et al. (arXiv 1505.04597) these follow from its blocks. Let level ``l`` have two
-convolutions with kernel ``k_l`` and a pooling ``p_l`` below it, and let ``s_l = p_0 * ... * p_(l-1)`` be the size of a pixel
-of that level. Two valid convolutions lose ``k_l - 1`` pixels of the level a side, once in the encoder and once more in the
-decoder, and in the bottleneck once alone::
+convolutions with kernel ``k_l`` and a pooling ``p_l`` below it, and let ``s_l = p_0 * ... * p_(l-1)`` be the size of
+a pixel of that level. Two valid convolutions lose ``k_l - 1`` pixels of the level a side, once in the encoder and
+once more in the decoder, and in the bottleneck once alone::
 
     context = sum_(l < depth) 2 (k_l - 1) s_l + (k_depth - 1) s_depth
 
@@ -45,9 +45,9 @@ class Geometry:
     minimum : tuple of int
         Smallest legal input size.
     padding : {"valid", "same"}
-        ``"valid"``: the network's output is ``input - 2 * context``. ``"same"``: the network pads with zeros and its output
-        has the size of the input; the outermost ``context`` pixels of it have seen the padding and are cropped by whoever
-        runs the network over tiles, so that ``output_size`` holds for both.
+        ``"valid"``: the network's output is ``input - 2 * context``. ``"same"``: the network pads with zeros and its
+        output has the size of the input; the outermost ``context`` pixels of it have seen the padding and are
+        cropped by whoever runs the network over tiles, so that ``output_size`` holds for both.
     """
 
     context: tuple[int, ...]
@@ -102,7 +102,9 @@ class Geometry:
             Naming the axis, the size given and the nearest legal ones.
         """
         if len(shape) != self.ndim:
-            raise GeometryError(f"the network takes {self.ndim} spatial axes, the input has {len(shape)}: {tuple(shape)}")
+            raise GeometryError(
+                f"the network takes {self.ndim} spatial axes, the input has {len(shape)}: {tuple(shape)}"
+            )
         for axis, size in enumerate(shape):
             legal = self.nearest_legal(size, axis)
             if size not in legal:
@@ -125,15 +127,16 @@ def unet_geometry(
     Parameters
     ----------
     kernel_sizes : sequence of sequences of int
-        Kernel of both convolutions of each level, from full resolution to the bottleneck: ``depth + 1`` entries of one odd
-        integer an axis.
+        Kernel of both convolutions of each level, from full resolution to the bottleneck: ``depth + 1`` entries of
+        one odd integer an axis.
     poolings : sequence of sequences of int
         Pooling below each level: ``depth`` entries of one integer an axis.
     bilinear : bool
-        Bilinear upsampling interpolates between neighbours, which at the rim are missing: one more pixel a side is cropped at
-        each level that upsamples along an axis.
+        Bilinear upsampling interpolates between neighbours, which at the rim are missing: one more pixel a side is
+        cropped at each level that upsamples along an axis.
     padding : {"valid", "same"}
-        With ``"same"`` the context is rounded up to a multiple of the stride, since the input is cut at multiples of it.
+        With ``"same"`` the context is rounded up to a multiple of the stride, since the input is cut at multiples of
+        it.
 
     Returns
     -------
@@ -159,15 +162,16 @@ def _axis_geometry(
     scales = list(accumulate(poolings, mul, initial=1))
     stride = scales[-1]
     lost = [kernel - 1 for kernel in kernels]
-    # What the decoder's level loses per side at its own scale: two convolutions and, if bilinear, the interpolation's rim.
+    # What the decoder's level loses per side at its own scale: two convolutions and, if bilinear, the
+    # interpolation's rim.
     decoder = [pixels + (bilinear and pool > 1) for pixels, pool in zip(lost, poolings, strict=False)]
     context = sum((lost[level] + decoder[level]) * scales[level] for level in range(len(poolings)))
     context += lost[-1] * stride
     if padding == "same":
         context = ceil(context / stride) * stride
         return context, stride, 2 * context + stride
-    # With b pixels after the bottleneck's convolutions the output has b * stride - lost_in_decoder pixels: the smallest b
-    # that leaves at least one pixel, here and at every level on the way up.
+    # With b pixels after the bottleneck's convolutions the output has b * stride - lost_in_decoder pixels: the
+    # smallest b that leaves at least one pixel, here and at every level on the way up.
     bottleneck = next(b for b in range(1, stride * sum(decoder) + 2 * sum(lost) + 2) if _survives(b, decoder, poolings))
     output = bottleneck * stride - 2 * sum(decoder[level] * scales[level] for level in range(len(poolings)))
     return context, stride, output + 2 * context
@@ -218,5 +222,3 @@ def anisotropic_levels(
             poolings.append(pooling)
             sizes = [size * pool for size, pool in zip(sizes, pooling, strict=True)]
     return tuple(kernels), tuple(poolings)
-
-

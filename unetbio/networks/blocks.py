@@ -1,7 +1,7 @@
 """Building blocks that networks share: convolutions, cropping, ways to upsample."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +26,11 @@ __all__ = [
 Upsampling = Literal["transposed", "nearest", "bilinear", "bed_of_nails", "max_unpooling"]
 UPSAMPLINGS: tuple[Upsampling, ...] = ("transposed", "nearest", "bilinear", "bed_of_nails", "max_unpooling")
 
-_CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
-_TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
-_BATCH_NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-_MAX_POOLS = {2: functional.max_pool2d, 3: functional.max_pool3d}
+# mypy takes torch's modules to accept an int or a pair where they take a tuple of any length.
+_CONVOLUTIONS: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_BATCH_NORMS: dict[int, Any] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_MAX_POOLS: dict[int, Any] = {2: functional.max_pool2d, 3: functional.max_pool3d}
 
 
 def convolution(
@@ -44,7 +45,8 @@ def convolution(
     kernel_size : sequence of int
         Odd, one entry an axis; two or three axes.
     batch_norm : bool
-        Normalise between convolution and ReLU (Cicek et al. 2016); at inference it is a fixed scale and shift a channel.
+        Normalise between convolution and ReLU (Cicek et al. 2016); at inference it is a fixed scale and shift a
+        channel.
     padding : bool
         Pad with zeros, so that the size is kept; without, ``kernel - 1`` pixels are lost along an axis.
     """
@@ -59,12 +61,14 @@ def convolution(
 
 def transposed_convolution(in_channels: int, out_channels: int, factor: Sequence[int]) -> nn.Module:
     """Transposed convolution whose kernel equals its stride, so that no two inputs meet in one output."""
-    return _TRANSPOSED[len(factor)](in_channels, out_channels, tuple(factor), stride=tuple(factor))
+    layer: nn.Module = _TRANSPOSED[len(factor)](in_channels, out_channels, tuple(factor), stride=tuple(factor))
+    return layer
 
 
 def pointwise(in_channels: int, out_channels: int, ndim: int) -> nn.Module:
     """1 x 1 convolution: no context."""
-    return _CONVOLUTIONS[ndim](in_channels, out_channels, 1)
+    layer: nn.Module = _CONVOLUTIONS[ndim](in_channels, out_channels, 1)
+    return layer
 
 
 def crop(features: Tensor, shape: Sequence[int]) -> Tensor:
@@ -81,7 +85,8 @@ def crop(features: Tensor, shape: Sequence[int]) -> Tensor:
 
 def max_pool(features: Tensor, factor: Sequence[int]) -> Tensor:
     """Max pooling with stride = window: ``(N, C, *spatial) -> (N, C, *(spatial / factor))``."""
-    return _MAX_POOLS[len(factor)](features, tuple(factor))
+    pooled: Tensor = _MAX_POOLS[len(factor)](features, tuple(factor))
+    return pooled
 
 
 def nearest(features: Tensor, factor: Sequence[int]) -> Tensor:
@@ -95,19 +100,21 @@ def bed_of_nails(features: Tensor, factor: Sequence[int]) -> Tensor:
     """Put each value at the first place of its window and zeros elsewhere."""
     shape = [size * times for size, times in zip(features.shape[2:], factor, strict=True)]
     nails = features.new_zeros((*features.shape[:2], *shape))
-    nails[(..., *(slice(None, None, times) for times in factor))] = features
+    firsts = tuple(slice(None, None, times) for times in factor)
+    nails[(slice(None), slice(None), *firsts)] = features
     return nails
 
 
 def bilinear(features: Tensor, factor: Sequence[int]) -> Tensor:
     """Linear interpolation between pixel centres, without the outermost pixel a side of each upsampled axis.
 
-    The outermost pixels would interpolate towards a neighbour that is not there, and so would depend on where a tile ends.
-    ``(N, C, *spatial) -> (N, C, *(spatial * factor - 2))`` along axes with a factor above 1.
+    The outermost pixels would interpolate towards a neighbour that is not there, and so would depend on where a tile
+    ends. ``(N, C, *spatial) -> (N, C, *(spatial * factor - 2))`` along axes with a factor above 1.
     """
     mode = "bilinear" if len(factor) == 2 else "trilinear"
     scaled = functional.interpolate(features, scale_factor=tuple(map(float, factor)), mode=mode, align_corners=False)
-    return scaled[(..., *(slice(1, -1) if times > 1 else slice(None) for times in factor))]
+    inner = tuple(slice(1, -1) if times > 1 else slice(None) for times in factor)
+    return scaled[(slice(None), slice(None), *inner)]
 
 
 def max_unpool(features: Tensor, pooled_from: Tensor, factor: Sequence[int]) -> Tensor:
@@ -118,8 +125,9 @@ def max_unpool(features: Tensor, pooled_from: Tensor, factor: Sequence[int]) -> 
     features : torch.Tensor
         ``(N, C, *spatial)``.
     pooled_from : torch.Tensor
-        ``(N, C, *larger)``: what the encoder pooled, of the same channels; it is cropped to ``spatial * factor``, so the
-        switches are those of the windows that are left, re-based to their own windows. Of equal values the first counts.
+        ``(N, C, *larger)``: what the encoder pooled, of the same channels; it is cropped to ``spatial * factor``, so
+        the switches are those of the windows that are left, re-based to their own windows. Of equal values the first
+        counts.
     factor : sequence of int
         The pooling window.
     """
@@ -143,14 +151,19 @@ def _from_windows(windows: Tensor, factor: Sequence[int]) -> Tensor:
     # (N, C, *spatial, prod(factor)) -> (N, C, *(spatial * factor))
     spatial = windows.shape[2:-1]
     ndim = len(spatial)
-    order = [0, 1, *(axis for pair in zip(range(2, 2 + ndim), range(2 + ndim, 2 + 2 * ndim), strict=True) for axis in pair)]
+    order = [
+        0,
+        1,
+        *(axis for pair in zip(range(2, 2 + ndim), range(2 + ndim, 2 + 2 * ndim), strict=True) for axis in pair),
+    ]
     shape = [size * times for size, times in zip(spatial, factor, strict=True)]
     return windows.reshape(*windows.shape[:-1], *factor).permute(order).reshape(*windows.shape[:2], *shape)
 
 
 def initialise_he(network: nn.Module) -> None:
-    """Draw weights from a normal distribution with variance ``2 / N``, N the incoming connections (arXiv 1505.04597, 3).
+    """Draw weights from a normal distribution with variance ``2 / N`` (arXiv 1505.04597, section 3).
 
+    N is the number of incoming connections.
     A transposed convolution whose stride equals its kernel gives each output one input a channel, so N is its number of
     input channels. Biases start at zero.
     """

@@ -23,7 +23,8 @@ Doubling = Literal["after_pooling", "before_pooling"]
 class UNet(nn.Module):
     """U-Net, in 2-D or 3-D.
 
-    The defaults of the registered architecture are the paper's network: 23 convolutions, 64 to 1024 channels, 572 -> 388.
+    The defaults of the registered architecture are the paper's network: 23 convolutions, 64 to 1024 channels, 572 ->
+    388.
 
     Parameters
     ----------
@@ -41,10 +42,12 @@ class UNet(nn.Module):
         Probability with which values at the end of the contracting path are dropped (section 3.1): after the last level
         before the bottleneck, and after the bottleneck.
     upsampling : {"transposed", "nearest", "bilinear", "bed_of_nails", "max_unpooling"}
-        How the decoder doubles the size. All but ``"transposed"`` are followed by a 1 x 1 convolution to the channels that the
-        skip expects; before max-unpooling it stands in front, since the switches belong to the skip's channels.
+        How the decoder doubles the size. All but ``"transposed"`` are followed by a 1 x 1 convolution to the
+        channels that the skip expects; before max-unpooling it stands in front, since the switches belong to the
+        skip's channels.
     doubling : {"after_pooling", "before_pooling"}
-        Whether channels double in the first convolution after a pooling (2-D paper) or in the last one before it (3-D paper).
+        Whether channels double in the first convolution after a pooling (2-D paper) or in the last one before it (3-D
+        paper).
     kernel_sizes : sequence of sequences of int, optional
         Kernel of both convolutions of each level, ``depth + 1`` entries; 3 along every axis unless given.
     poolings : sequence of sequences of int, optional
@@ -95,7 +98,8 @@ class UNet(nn.Module):
             double_convolution(wide[level - 1] if level else in_channels, channels[level], wide[level], level)
             for level in range(depth)
         )
-        self.bottleneck = double_convolution(wide[depth - 1] if depth else in_channels, channels[depth], wide[depth], depth)
+        narrow = wide[depth - 1] if depth else in_channels
+        self.bottleneck = double_convolution(narrow, channels[depth], wide[depth], depth)
         self.dropout = nn.Dropout(dropout)
         self.upsamplers = nn.ModuleList()
         self.decoder = nn.ModuleList()

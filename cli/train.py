@@ -1,0 +1,93 @@
+"""``unetbio train``: a network from annotated images."""
+
+from pathlib import Path
+
+import click
+
+from unetbio.errors import UsageError
+
+
+@click.command(short_help="Train a network on images and label images.")
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Model file to write (*.safetensors)."
+)
+@click.option("--config", "config_path", type=click.Path(exists=True, path_type=Path), help="Settings (YAML).")
+@click.option("--root", type=click.Path(exists=True, path_type=Path), help="Where relative paths of a table start.")
+@click.option("--steps", type=click.IntRange(min=1), help="Steps to train; overrides the settings.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop after as many minutes instead.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of weights, patches and augmentation.")
+@click.option(
+    "--border-weight", type=click.FloatRange(min=0), help="w0 of the weight map; 0 leaves the border term out."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Threads that prepare patches."
+)
+@click.option("--overwrite", is_flag=True, help="Start anew where a model or a checkpoint is there already.")
+def command(
+    inputs: tuple[Path, ...],
+    output: Path,
+    config_path: Path | None,
+    root: Path | None,
+    steps: int | None,
+    minutes: float | None,
+    seed: int | None,
+    border_weight: float | None,
+    device: str,
+    workers: int,
+    overwrite: bool,
+) -> None:
+    """Train a network on images and label images.
+
+    INPUTS are IMAGES and MASKS (folders or files, paired by name), or one folder that holds images/ and masks/, or a
+    table (csv, tsv) with the columns image, mask and, if wanted, split (training or validation).
+
+    Beside the model stand its loss curve (.png), the log, and a checkpoint from which the same command goes on when it
+    was interrupted.
+    """
+    from unetbio.config import load_training_config
+
+    overrides = {"steps": steps, "seed": seed, "border_weight": border_weight}
+    config = load_training_config(config_path, {key: value for key, value in overrides.items() if value is not None})
+    if output.suffix != ".safetensors":
+        raise UsageError(f"-o {output}: a model file's name ends in .safetensors")
+    checkpoint = output.with_suffix(".checkpoint.safetensors")
+    if overwrite:
+        checkpoint.unlink(missing_ok=True)
+    elif output.exists() and not checkpoint.exists():
+        raise UsageError(f"{output} exists already: choose another name, or --overwrite it")
+
+    from unetbio.inference import choose_device
+    from unetbio.report.pictures import draw_training
+
+    from unetbio.model_file import save_model
+    from unetbio.training import Trainer, load_training_data
+
+    log = output.with_suffix(".log")
+
+    def report(line: str) -> None:
+        click.echo(line, err=True)
+        with open(log, "a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    torch_device, reason = choose_device(device)
+    report(f"training on {torch_device} ({reason})")
+    training, validation = load_training_data(inputs, root, config)
+    report(f"{len(training)} images to train on, {len(validation)} to validate on")
+    trainer = Trainer(
+        training,
+        validation,
+        config,
+        device=torch_device,
+        checkpoint=checkpoint,
+        minutes=minutes,
+        workers=workers,
+        report=report,
+    )
+    result = trainer.run()
+    save_model(output, result.info, result.network)
+    draw_training(result.history, output.with_suffix(".png"))
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in result.info.scores["validation"].items())
+    click.echo(f"{output}: {scores} on {len(validation)} validation images")

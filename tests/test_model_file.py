@@ -1,0 +1,98 @@
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from unetbio import model_file, networks
+from unetbio.errors import ModelError
+from unetbio.model_file import ModelInfo
+
+PARAMETERS = {"base_channels": 2, "depth": 1, "batch_norm": True}
+
+
+@pytest.fixture
+def info() -> ModelInfo:
+    return ModelInfo(name="tiny", architecture="unet", parameters=PARAMETERS, channels=("DAPI",), licence="CC0-1.0")
+
+
+@pytest.fixture
+def path(tmp_path: Path, info: ModelInfo) -> Path:
+    torch.manual_seed(0)
+    path = tmp_path / "tiny.safetensors"
+    model_file.save_model(path, info, networks.build("unet", PARAMETERS))
+    return path
+
+
+def rewrite(path: Path, **changes: object) -> None:
+    """Change entries of a model file's description."""
+    tensors, metadata = model_file.load_tensors(path)
+    content = json.loads(metadata["unetbio"]) | changes
+    model_file.save_tensors(path, tensors, {"unetbio": json.dumps(content)})
+
+
+def test_what_is_saved_is_loaded(path: Path, info: ModelInfo) -> None:
+    loaded = model_file.load_model(path)
+    assert loaded.info == info
+    assert not loaded.network.training
+    other = model_file.load_model(path)
+    image = torch.randn(1, 1, 30, 30)
+    assert torch.equal(loaded.network(image), other.network(image))
+    assert loaded.sha256 == other.sha256
+    assert model_file.read_info(path) == info
+
+
+def test_two_saves_of_one_network_are_the_same_bytes(path: Path, info: ModelInfo, tmp_path: Path) -> None:
+    again = tmp_path / "again.safetensors"
+    model_file.save_model(again, info, model_file.load_model(path).network)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_missing_model_names_the_shipped_ones() -> None:
+    with pytest.raises(ModelError, match=r"there is no model 'nucleii': give a \*.safetensors file or the name of a"):
+        model_file.load_model("nucleii")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model at all, but text", b"\x80\x02}q\x00."])
+def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match=r"weights.pth is not a model file .*models are \*.safetensors files"):
+        model_file.load_model(path)
+
+
+def test_a_cut_model_file_is_refused(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ModelError, match="is not a model file"):
+        model_file.load_model(path)
+
+
+def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "foreign.safetensors"
+    safetensors.torch.save_file({"weight": torch.zeros(2)}, path)
+    with pytest.raises(ModelError, match="not a unetbio model: its header has no 'unetbio' entry"):
+        model_file.load_model(path)
+
+
+def test_a_description_that_cannot_be_used_names_the_entry(path: Path) -> None:
+    rewrite(path, format_version=2)
+    with pytest.raises(ModelError, match=r"format_version: .*newer unetbio"):
+        model_file.load_model(path)
+
+
+def test_an_unknown_architecture_is_refused(path: Path) -> None:
+    rewrite(path, architecture="unet9000", version="9.0")
+    with pytest.raises(ModelError, match=r"no network named 'unet9000'.*newer unetbio \(9.0\)"):
+        model_file.load_model(path)
+
+
+def test_weights_of_another_shape_are_refused(path: Path) -> None:
+    rewrite(path, parameters={**PARAMETERS, "base_channels": 3})
+    with pytest.raises(ModelError, match="weights do not fit its architecture unet"):
+        model_file.load_model(path)
+
+
+def test_tensors_of_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="cannot be read as a safetensors file"):
+        model_file.load_tensors(tmp_path / "none.safetensors")

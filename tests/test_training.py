@@ -1,0 +1,206 @@
+"""Training on small real-enough images: discs that touch, on a noisy background."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from unetbio import datasets, normalization, training
+from unetbio.config import TrainingConfig
+from unetbio.datasets import Example, PatchSampler
+from unetbio.errors import ModelError, UnetbioError
+from unetbio.geometry import unet_geometry
+from unetbio.model_file import load_model, load_tensors, save_model
+from unetbio.training import Trainer
+
+CONFIG = TrainingConfig(
+    parameters={"base_channels": 4, "depth": 2, "batch_norm": True, "dropout": 0.0},
+    patch_size=76,
+    batch_size=2,
+    steps=60,
+    validate_every=30,
+    learning_rate=0.01,
+)
+CPU = torch.device("cpu")
+
+
+def discs(seed: int, ndim: int = 2) -> Example:
+    """Four discs (or balls) in the quarters of a noisy image; neighbours nearly touch."""
+    rng = np.random.default_rng(seed)
+    size = 64 if ndim == 2 else 48
+    grid = np.stack(np.meshgrid(*[np.arange(size)] * ndim, indexing="ij"))
+    label_image = np.zeros((size,) * ndim, np.uint16)
+    for label in range(1, 5):
+        centre = [size // 2] * (ndim - 2) + [size // 4 + size // 2 * bit for bit in divmod(label - 1, 2)]
+        distance = np.sqrt(sum((axis - middle) ** 2 for axis, middle in zip(grid, centre, strict=True)))
+        label_image[distance < size / 4 - 1 - rng.uniform(0, 3)] = label
+    image = (100 + 400 * (label_image > 0) + rng.normal(0, 20, label_image.shape)).astype(np.uint16)[None]
+    return Example(f"disc{seed}", image, normalization.measure(image, CONFIG.normalization), label_image)
+
+
+def trainer(checkpoint: Path, config: TrainingConfig = CONFIG, **options: object) -> Trainer:
+    return Trainer([discs(seed) for seed in range(4)], [discs(9)], config, device=CPU, checkpoint=checkpoint, **options)
+
+
+def test_a_network_learns_and_the_best_one_is_kept(tmp_path: Path) -> None:
+    lines: list[str] = []
+    result = trainer(tmp_path / "c.safetensors", report=lines.append).run()
+    assert result.history.validation_steps == [30, 60]
+    scores = [scores["mean_AP"] for scores in result.history.validation_scores]
+    assert result.info.scores["validation"]["mean_AP"] == max(scores) > 0.5
+    assert result.history.losses[-1] < result.history.losses[0] / 2
+    assert "left; validation mean_AP" in lines[-1]
+    assert result.info.cell_diameter_px == pytest.approx(27, abs=2)
+    assert result.info.training["cells"] == 16
+    assert result.info.parameters["in_channels"] == 1
+    path = tmp_path / "model.safetensors"
+    save_model(path, result.info, result.network)
+    assert load_model(path).info == result.info
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    whole = trainer(tmp_path / "whole.safetensors").run()
+
+    class StopHereError(Exception):
+        pass
+
+    torn = tmp_path / "torn.safetensors"
+    first = trainer(torn)
+    original = first._save
+
+    def save_and_stop() -> None:
+        original()
+        raise StopHereError
+
+    first._save = save_and_stop  # type: ignore[method-assign]
+    with pytest.raises(StopHereError):
+        first.run()
+    lines: list[str] = []
+    resumed = trainer(torn, report=lines.append).run()
+    assert lines[0].startswith("going on from step 30")
+    assert resumed.history.validation_scores == whole.history.validation_scores
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, resumed.network.state_dict()[name]), name
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    config = CONFIG.model_copy(update={"steps": 2, "validate_every": 2})
+    trainer(path, config).run()
+    with pytest.raises(ModelError, match="belongs to a run with other settings.*--overwrite"):
+        trainer(path, CONFIG).run()
+
+
+def test_a_model_is_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    config = CONFIG.model_copy(update={"steps": 2, "validate_every": 2})
+    result = trainer(path, config).run()
+    save_model(path, result.info, result.network)
+    with pytest.raises(ModelError, match="is not a checkpoint of a training run"):
+        trainer(path, config).run()
+
+
+def test_a_checkpoint_holds_tensors_and_json_alone(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    trainer(path, CONFIG.model_copy(update={"steps": 2, "validate_every": 2})).run()
+    tensors, metadata = load_tensors(path)
+    assert json.loads(metadata["progress"])["step"] == 2
+    assert any(name.startswith("optimizer.") for name in tensors)
+
+
+def test_early_stopping_waits_for_its_patience(tmp_path: Path) -> None:
+    # With a learning rate of nearly nothing no validation is better than the first: three more than one are two too many.
+    config = CONFIG.model_copy(update={"learning_rate": 1e-30, "patience": 2, "validate_every": 2})
+    result = trainer(tmp_path / "c.safetensors", config).run()
+    assert result.history.validation_steps == [2, 4, 6]
+
+
+def test_minutes_end_a_run_and_leave_a_model(tmp_path: Path) -> None:
+    result = trainer(tmp_path / "c.safetensors", minutes=0.02).run()
+    assert result.history.validation_steps
+    assert result.history.seconds >= 1.2
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_advice(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(
+        update={
+            "optimizer": "sgd",
+            "learning_rate": 1e30,
+            "schedule": "constant",
+            "parameters": {"base_channels": 2, "depth": 1},
+        }
+    )
+    with pytest.raises(UnetbioError, match="the loss is (nan|inf) at step .*lower learning_rate"):
+        trainer(tmp_path / "c.safetensors", config).run()
+
+
+def test_three_dimensions_train_as_well(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(
+        update={
+            "parameters": {"base_channels": 2, "depth": 1, "batch_norm": True, "doubling": "before_pooling"},
+            "patch_size": 30,
+            "steps": 4,
+            "validate_every": 4,
+        }
+    )
+    result = Trainer(
+        [discs(0, ndim=3)], [discs(1, ndim=3)], config, device=CPU, checkpoint=tmp_path / "c.safetensors"
+    ).run()
+    assert result.info.parameters["ndim"] == 3
+
+
+def test_patches_follow_from_seed_and_index() -> None:
+    examples = [discs(seed) for seed in range(3)]
+    geometry = unet_geometry([(3, 3)] * 3, [(2, 2)] * 2)
+    first, again = (PatchSampler(examples, CONFIG, (76, 76), geometry.context) for _ in range(2))
+    again.patch(3)  # the order in which patches are drawn must not matter
+    for index in (0, 3):
+        assert np.array_equal(first.patch(index).image, again.patch(index).image)
+        assert np.array_equal(first.patch(index).weight_map, again.patch(index).weight_map)
+    assert not np.array_equal(first.patch(0).image, first.patch(1).image)
+    patch = first.patch(0)
+    assert patch.image.shape == (1, 76, 76)
+    assert patch.target.shape == patch.weight_map.shape == (36, 36)
+
+
+def test_supervision_knows_neighbours_beyond_the_part_that_is_learned() -> None:
+    # Two cells with three background columns between them; the right one lies in the context alone.
+    label_image = np.zeros((40, 40), np.uint8)
+    label_image[10:30, 12:29] = 1
+    label_image[10:30, 32:40] = 2
+    sampler = PatchSampler([discs(0)], CONFIG, (40, 40), (10, 10))
+    target, weight_map = sampler.supervision(label_image)
+    assert target.shape == (20, 20)
+    assert set(np.unique(target)) == {0, 1}
+    assert weight_map[10, 19] > 5  # column 29: distances 1 and 3 pixels
+
+
+def test_pixels_nobody_annotated_weigh_nothing() -> None:
+    label_image = np.zeros((40, 40), np.int32)
+    label_image[:, :15] = 255
+    label_image[15:25, 20:30] = 1
+    config = CONFIG.model_copy(update={"ignore_label": 255})
+    target, weight_map = PatchSampler([discs(0)], config, (40, 40), (10, 10)).supervision(label_image)
+    assert not weight_map[:, :5].any()
+    assert not target[:, :5].any()
+    assert weight_map[:, 5:].all()
+
+
+def test_split_is_by_name_and_never_empty() -> None:
+    examples = [discs(seed) for seed in range(10)]
+    training_part, validation_part = datasets.split_examples(examples, 0.2)
+    assert (len(training_part), len(validation_part)) == (8, 2)
+    names = {example.name for example in datasets.split_examples(examples[::-1], 0.2)[1]}
+    assert names == {example.name for example in validation_part}
+    assert [len(part) for part in datasets.split_examples(examples[:2], 0.9)] == [1, 1]
+    with pytest.raises(UnetbioError, match="at least two are needed"):
+        datasets.split_examples(examples[:1], 0.1)
+
+
+def test_patch_shape_is_the_smallest_legal_one_that_covers_the_request() -> None:
+    geometry = unet_geometry([(3, 3)] * 4, [(2, 2)] * 3)
+    assert training.patch_shape(geometry, 252) == (252, 252)
+    assert training.patch_shape(geometry, 253) == (260, 260)
+    assert training.patch_shape(geometry, 1) == geometry.minimum

@@ -1,0 +1,286 @@
+"""Pairs of images and label images, and the random patches that training draws from them."""
+
+import csv
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from unetbio import normalization, weight_maps
+from unetbio.augmentation import change_intensity, patch_coordinates, warp
+from unetbio.config import TrainingConfig
+from unetbio.errors import ImageError, UsageError
+from unetbio.io import pair, read_image, read_labels
+from unetbio.normalization import Scaling
+
+__all__ = ["Example", "Patch", "PatchSampler", "find_pairs", "load_examples", "split_examples"]
+
+PathPair = tuple[Path, Path]
+TABLE_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+
+@dataclass(frozen=True)
+class Example:
+    """One annotated image.
+
+    Parameters
+    ----------
+    name : str
+        Path of the image as it was given.
+    image : ndarray
+        ``(C, *spatial)`` in raw grey values.
+    scaling : Scaling
+        How this image is normalised, measured on the whole of it.
+    label_image : ndarray of int
+        ``(*spatial)``, 0 = background.
+    channel_names : tuple of str
+        As many as the image has channels.
+    pixel_size_um : tuple of float, optional
+        One entry a spatial axis, when the file states it in a way that can be trusted.
+    """
+
+    name: str
+    image: NDArray[np.generic]
+    scaling: Scaling
+    label_image: NDArray[np.integer]
+    channel_names: tuple[str, ...] = ("0",)
+    pixel_size_um: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What the network and the loss see of an image.
+
+    Parameters
+    ----------
+    image : ndarray of float32
+        ``(C, *input)``, normalised.
+    target : ndarray of int64
+        ``(*output)``, the class of each pixel.
+    weight_map : ndarray of float32
+        ``(*output)``.
+    """
+
+    image: NDArray[np.float32]
+    target: NDArray[np.int64]
+    weight_map: NDArray[np.float32]
+
+
+def load_examples(pairs: Iterable[PathPair], config: TrainingConfig) -> list[Example]:
+    """Read annotated images into memory, as they are stored.
+
+    Parameters
+    ----------
+    pairs : iterable of (path, path)
+        Image and label image.
+    config : TrainingConfig
+        Normalisation and the ignored label.
+
+    Raises
+    ------
+    ImageError
+        Naming the first file that cannot be used and why: unreadable, label image of another size, channels that
+        differ.
+    """
+    examples: list[Example] = []
+    for image_path, label_path in pairs:
+        try:
+            example = _load_example(image_path, label_path, config)
+        except ImageError as error:
+            raise ImageError(error.reason, f"{image_path}: {error}") from error
+        if examples and len(example.image) != len(examples[0].image):
+            raise ImageError(
+                "wrong_channels",
+                f"{image_path} has {len(example.image)} channels, {examples[0].name} has {len(examples[0].image)}: "
+                "training images need the same channels",
+            )
+        examples.append(example)
+    return examples
+
+
+def split_examples(examples: Sequence[Example], fraction: float) -> tuple[list[Example], list[Example]]:
+    """Part examples into training and validation by a hash of their names, so that adding images moves none.
+
+    Raises
+    ------
+    UsageError
+        When there are fewer than two examples.
+    """
+    if len(examples) < 2:
+        raise UsageError(
+            f"{len(examples)} annotated image: at least two are needed, one to train and one to validate on"
+        )
+    ranked = sorted(examples, key=lambda example: hashlib.sha256(Path(example.name).name.encode()).digest())
+    count = min(len(ranked) - 1, max(1, round(fraction * len(ranked))))
+    return ranked[count:], ranked[:count]
+
+
+class PatchSampler:
+    """Draws random, deformed patches; the patch of an index is always the same.
+
+    Parameters
+    ----------
+    examples : sequence of Example
+        The training images.
+    config : TrainingConfig
+        Seed, augmentation, weight map.
+    input_shape : tuple of int
+        Legal input of the network.
+    context : tuple of int
+        Pixels that the network loses per side.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        config: TrainingConfig,
+        input_shape: tuple[int, ...],
+        context: tuple[int, ...],
+    ) -> None:
+        self.examples = examples
+        self.config = config
+        self.input_shape = input_shape
+        self.context = context
+        self.cells = _cell_centres(examples, config.ignore_label)
+        sizes = np.array([example.label_image.size for example in examples], dtype=np.float64)
+        self.size_shares = np.cumsum(sizes / sizes.sum())
+        self.class_counts = _class_counts(examples, config.ignore_label)
+        self.class_weights = weight_maps.class_weights(self.class_counts, cap=config.class_weight_cap)
+
+    def patch(self, index: int) -> Patch:
+        """Draw the patch of an index: where, how deformed and how bright follow from the seed and the index alone."""
+        rng = np.random.default_rng((self.config.seed, index))
+        example, centre = self._place(rng)
+        coordinates = patch_coordinates(rng, centre, self.input_shape, self.config.augmentation)
+        raw = np.stack([warp(channel, coordinates) for channel in example.image])
+        image = change_intensity(rng, normalization.apply(raw, example.scaling), self.config.augmentation)
+        label_image = warp(example.label_image, coordinates, nearest=True)
+        return Patch(image, *self.supervision(label_image))
+
+    def supervision(self, label_image: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Target classes and weight map of a label image's inner part, ``context`` pixels a side left out.
+
+        Cells in the rim still count as neighbours of those inside.
+        """
+        weight_map = weight_maps.weight_map(
+            label_image,
+            class_weights=self.class_weights,
+            border_weight=self.config.border_weight,
+            border_sigma=self.config.border_sigma,
+            ignore_label=self.config.ignore_label,
+        )
+        target = _class_mask(label_image, self.config.ignore_label)
+        inner = tuple(slice(lost, size - lost) for lost, size in zip(self.context, label_image.shape, strict=True))
+        return target[inner].astype(np.int64), np.ascontiguousarray(weight_map[inner])
+
+    def _place(self, rng: np.random.Generator) -> tuple[Example, NDArray[np.float64]]:
+        if len(self.cells) and rng.random() < self.config.foreground_fraction:
+            number, *centre = self.cells[rng.integers(len(self.cells))]
+            jitter = [rng.uniform(-0.25, 0.25) * size for size in self.input_shape]
+            return self.examples[int(number)], np.add(centre, jitter)
+        number = min(int(np.searchsorted(self.size_shares, rng.random())), len(self.examples) - 1)
+        example = self.examples[number]
+        return example, np.array([rng.uniform(0, size - 1) for size in example.label_image.shape])
+
+
+def _load_example(image_path: Path, label_path: Path, config: TrainingConfig) -> Example:
+    image = read_image(image_path)
+    if image.size("T") > 1:
+        raise ImageError("time_lapse", "a time-lapse cannot be trained on as it is: give one file a time point")
+    array = image.read()
+    array = array if "C" in image.axes else array[np.newaxis]
+    label_image = read_labels(label_path)
+    if label_image.shape != array.shape[1:]:
+        raise ImageError(
+            "size_differs",
+            f"the image has {array.shape[1:]} pixels, its label image {label_path} has {label_image.shape}: "
+            "they must have the same size",
+        )
+    spatial = [axis for axis in image.axes if axis in "ZYX"]
+    trusted = image.pixel_size_trusted and all(axis in image.pixel_size_um for axis in spatial)
+    pixel_size = tuple(image.pixel_size_um[axis] for axis in spatial) if trusted else None
+    scaling = normalization.measure(array, config.normalization)
+    return Example(str(image_path), array, scaling, label_image, image.channel_names, pixel_size)
+
+
+def _class_mask(label_image: NDArray[np.integer], ignore_label: int | None) -> NDArray[np.bool_]:
+    mask = weight_maps.force_gap(label_image, ignore_label=ignore_label) > 0
+    return mask if ignore_label is None else mask & (label_image != ignore_label)
+
+
+def _class_counts(examples: Sequence[Example], ignore_label: int | None) -> tuple[int, int]:
+    cell = sum(int(np.count_nonzero(_class_mask(example.label_image, ignore_label))) for example in examples)
+    ignored = 0
+    if ignore_label is not None:
+        ignored = sum(int(np.count_nonzero(example.label_image == ignore_label)) for example in examples)
+    return sum(example.label_image.size for example in examples) - cell - ignored, cell
+
+
+def _cell_centres(examples: Sequence[Example], ignore_label: int | None) -> NDArray[np.float64]:
+    # One row a cell: the example's number, then the centre of the cell's bounding box.
+    rows = [
+        (number, *((side.start + side.stop - 1) / 2 for side in box))
+        for number, example in enumerate(examples)
+        for label, box in enumerate(ndimage.find_objects(example.label_image), start=1)
+        if box is not None and label != ignore_label
+    ]
+    return np.array(rows, dtype=np.float64)
+
+
+def find_pairs(inputs: Sequence[Path], root: Path | None = None) -> tuple[list[PathPair], list[PathPair]]:
+    """Find annotated images as the command line names them.
+
+    Parameters
+    ----------
+    inputs : sequence of path
+        A folder or file of images and one of label images; or one folder that holds ``images`` and ``masks``; or one
+        table (``.csv``, ``.tsv``) with the columns ``image``, ``mask`` and, if wanted, ``split`` (training or
+        validation).
+    root : path, optional
+        Where relative paths of a table start; the folder of the table unless given.
+
+    Returns
+    -------
+    training, validation : lists of (path, path)
+        Without a ``split`` column the second is empty.
+
+    Raises
+    ------
+    UsageError
+        When nothing is found, or the inputs are of none of these kinds.
+    """
+    if len(inputs) == 1 and inputs[0].suffix.lower() in TABLE_DELIMITERS:
+        return _pairs_of_table(inputs[0], root or inputs[0].parent)
+    if len(inputs) == 1:
+        folders = (inputs[0] / "images", inputs[0] / "masks")
+        if not all(folder.is_dir() for folder in folders):
+            raise UsageError(
+                f"{inputs[0]} has no folders images and masks: give IMAGES and MASKS, one folder with both, or a table"
+            )
+        inputs = folders
+    if len(inputs) != 2:
+        raise UsageError(f"{len(inputs)} inputs given: give IMAGES and MASKS, one folder with both, or a table")
+    return pair(*inputs).pairs, []
+
+
+def _pairs_of_table(table: Path, root: Path) -> tuple[list[PathPair], list[PathPair]]:
+    try:
+        with open(table, newline="", encoding="utf-8-sig") as stream:
+            rows = list(csv.DictReader(stream, delimiter=TABLE_DELIMITERS[table.suffix.lower()]))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{table} cannot be read as a table: {error}") from error
+    if not rows or not {"image", "mask"} <= set(rows[0]):
+        found = ", ".join(map(str, rows[0])) if rows else "no rows"
+        raise UsageError(f"{table} needs rows with the columns image and mask; it has {found}")
+    parts: dict[str, list[PathPair]] = {"training": [], "validation": []}
+    for number, row in enumerate(rows, start=2):
+        split = row.get("split") or "training"
+        if split not in parts:
+            raise UsageError(f"{table}, line {number}: split is {split!r}; it must be training or validation")
+        parts[split].append((root / row["image"], root / row["mask"]))
+    return parts["training"], parts["validation"]

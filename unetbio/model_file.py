@@ -1,0 +1,225 @@
+"""Model files: a network's weights and everything needed to use them, in one ``*.safetensors`` file.
+
+The header's metadata holds `ModelInfo` as JSON under the key ``unetbio``. Nothing pickled is ever read: a checkpoint's
+optimiser and random states are tensors and JSON as well (`save_tensors`, `load_tensors`).
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors
+import safetensors.torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor, nn
+
+from unetbio import networks
+from unetbio.errors import ModelError, UsageError
+from unetbio.files import atomic_path, sha256_file
+from unetbio.instances import PostProcessing
+from unetbio.normalization import Normalization
+
+__all__ = [
+    "Model",
+    "ModelInfo",
+    "load_model",
+    "load_tensors",
+    "model_path",
+    "read_info",
+    "save_model",
+    "save_tensors",
+    "shipped_models",
+]
+
+FORMAT_VERSION = 1
+METADATA_KEY = "unetbio"
+SUFFIX = ".safetensors"
+SHIPPED = Path(__file__).parent / "models"
+
+
+class ModelInfo(BaseModel):
+    """What a model file says of itself.
+
+    Parameters
+    ----------
+    name : str
+        What people call it.
+    architecture : str
+        A registered architecture.
+    parameters : dict
+        All its parameters.
+    channels : tuple of str
+        Names of the input channels; their number is what counts.
+    class_names : tuple of str
+        Class 0 is the background.
+    target : {"instances", "classes"}
+        Whether the class planes are made into a label image or are the result.
+    pixel_size_um : tuple of float, optional
+        Pixel size of the training images, one entry a spatial axis; absent when they had none or many.
+    cell_diameter_px : float, optional
+        Median diameter of the training cells (of a disc or ball of the same size), in pixels.
+    normalization : Normalization
+        How raw grey values become the network's input.
+    postprocessing : PostProcessing
+        Thresholds and sizes found on validation data.
+    training : dict
+        Fingerprint of the training data and settings.
+    scores : dict
+        Measured on the validation part of the training data.
+    licence : str
+        Of the weights.
+    version : str
+        Version of unetbio that wrote the file.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: Literal[1] = FORMAT_VERSION
+    name: str
+    architecture: str
+    parameters: dict[str, Any]
+    channels: tuple[str, ...] = Field(min_length=1)
+    class_names: tuple[str, ...] = Field(default=("background", "cell"), min_length=2)
+    target: Literal["instances", "classes"] = "instances"
+    pixel_size_um: tuple[float, ...] | None = None
+    cell_diameter_px: float | None = None
+    normalization: Normalization = Normalization()
+    postprocessing: PostProcessing = PostProcessing()
+    training: dict[str, Any] = {}
+    scores: dict[str, Any] = {}
+    licence: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network in memory.
+
+    Parameters
+    ----------
+    info : ModelInfo
+        Settings that belong to the weights.
+    network : torch.nn.Module
+        In evaluation mode, on the CPU.
+    sha256 : str
+        Of the file's bytes.
+    path : pathlib.Path
+        Where it was read from.
+    """
+
+    info: ModelInfo
+    network: nn.Module
+    sha256: str
+    path: Path
+
+
+def shipped_models() -> tuple[str, ...]:
+    """Names of the models that come with the package, sorted."""
+    return tuple(sorted(path.stem for path in SHIPPED.glob(f"*{SUFFIX}")))
+
+
+def model_path(name_or_path: str | os.PathLike[str]) -> Path:
+    """Path of a shipped model's name, or of a model file.
+
+    Raises
+    ------
+    ModelError
+        When there is neither a shipped model nor a file of that name.
+    """
+    text = os.fspath(name_or_path)
+    if text in shipped_models():
+        return SHIPPED / f"{text}{SUFFIX}"
+    path = Path(text)
+    if path.is_file():
+        return path
+    shipped = ", ".join(shipped_models()) or "none"
+    raise ModelError(f"there is no model {text!r}: give a *{SUFFIX} file or the name of a shipped model ({shipped})")
+
+
+def read_info(name_or_path: str | os.PathLike[str]) -> ModelInfo:
+    """Read what a model file says of itself, without its weights.
+
+    Raises
+    ------
+    ModelError
+        When the file is missing or not a model.
+    """
+    path = model_path(name_or_path)
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path} is not a model file ({error}): models are *{SUFFIX} files written by unetbio"
+        ) from error
+    return _parse_info(path, metadata)
+
+
+def load_model(name_or_path: str | os.PathLike[str]) -> Model:
+    """Load a model by the name of a shipped one, or from a file.
+
+    Raises
+    ------
+    ModelError
+        When the file is missing, is not a model, or its weights do not fit its architecture.
+    """
+    path = model_path(name_or_path)
+    info = read_info(path)
+    tensors, _ = load_tensors(path)
+    try:
+        network = networks.build(info.architecture, info.parameters)
+    except UsageError as error:
+        raise ModelError(f"{path}: {error}; it may have been written by a newer unetbio ({info.version})") from error
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: its weights do not fit its architecture {info.architecture} ({detail})") from error
+    return Model(info, network.eval(), sha256_file(path), path)
+
+
+def save_model(path: str | os.PathLike[str], info: ModelInfo, network: nn.Module) -> None:
+    """Write a model file atomically; the weights are stored as they are, on whatever device they live."""
+    save_tensors(path, network.state_dict(), {METADATA_KEY: info.model_dump_json()})
+
+
+def save_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write tensors and text to a safetensors file atomically."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        safetensors.torch.save_file(plain, temporary, metadata=dict(metadata))
+
+
+def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read all tensors and the metadata of a safetensors file.
+
+    Raises
+    ------
+    ModelError
+        When the file is missing, torn or no safetensors file.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ModelError(f"{path} cannot be read as a safetensors file: {error}") from error
+
+
+def _parse_info(path: Path, metadata: Mapping[str, str]) -> ModelInfo:
+    if METADATA_KEY not in metadata:
+        raise ModelError(
+            f"{path} is a safetensors file, but not a unetbio model: its header has no {METADATA_KEY!r} entry"
+        )
+    try:
+        return ModelInfo.model_validate(json.loads(metadata[METADATA_KEY]))
+    except (json.JSONDecodeError, ValidationError) as error:
+        first = str(error).splitlines()[0] if isinstance(error, json.JSONDecodeError) else _first_problem(error)
+        raise ModelError(f"{path}: its description cannot be used ({first}); is it from a newer unetbio?") from error
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

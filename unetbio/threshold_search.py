@@ -1,0 +1,102 @@
+"""Find the thresholds that part and outline cells best, on images that were not trained on."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio import instances, metrics
+from unetbio.instances import PostProcessing
+
+__all__ = ["SearchResult", "search_thresholds"]
+
+IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
+MASK_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+SEED_THRESHOLDS: tuple[tuple[float, ...], ...] = (
+    (0.5,),
+    (0.5, 0.7, 0.9),
+    (0.6,),
+    (0.6, 0.75, 0.9),
+    (0.7,),
+    (0.7, 0.8, 0.9),
+    (0.8,),
+    (0.8, 0.9),
+)
+# Cells smaller than this share of the median training cell are specks.
+SPECK_FRACTIONS = (0.02, 0.05, 0.1, 0.2)
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Settings that scored best, and their scores on the images they were chosen on."""
+
+    postprocessing: PostProcessing
+    scores: dict[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "SearchResult":
+        """Undo `as_json`."""
+        settings = dict(content["postprocessing"])
+        settings["seed_thresholds"] = tuple(settings["seed_thresholds"])
+        return cls(PostProcessing(**settings), content["scores"])
+
+
+def search_thresholds(
+    probabilities: Sequence[NDArray[np.float32]], label_images: Sequence[NDArray[np.integer]]
+) -> SearchResult:
+    """Try mask and seed thresholds together, then the smallest cell; the mean AP over IoU .5 to .95 decides.
+
+    Parameters
+    ----------
+    probabilities : sequence of ndarray of float32
+        ``(*spatial)``, the probability of the cell class in each image.
+    label_images : sequence of ndarray of int
+        ``(*spatial)``, the truth.
+
+    Returns
+    -------
+    SearchResult
+        Ties go to the settings tried first.
+    """
+    median_area = _median_area(label_images)
+    first = (
+        PostProcessing(mask_threshold=mask, seed_thresholds=seeds, min_area=SPECK_FRACTIONS[1] * median_area)
+        for mask, seeds in itertools.product(MASK_THRESHOLDS, SEED_THRESHOLDS)
+        if seeds[0] >= mask
+    )
+    best = _best(first, probabilities, label_images)
+    second = (replace(best.postprocessing, min_area=fraction * median_area) for fraction in SPECK_FRACTIONS)
+    return _best(second, probabilities, label_images)
+
+
+def _best(
+    candidates: Iterator[PostProcessing],
+    probabilities: Sequence[NDArray[np.float32]],
+    label_images: Sequence[NDArray[np.integer]],
+) -> SearchResult:
+    results = (SearchResult(settings, _scores(settings, probabilities, label_images)) for settings in candidates)
+    return max(results, key=lambda result: result.scores["mean_AP"])
+
+
+def _scores(
+    settings: PostProcessing, probabilities: Sequence[NDArray[np.float32]], label_images: Sequence[NDArray[np.integer]]
+) -> dict[str, float]:
+    predicted = (
+        instances.label(np.stack([plane >= threshold for threshold in settings.thresholds]), settings)
+        for plane in probabilities
+    )
+    precisions = metrics.average_precision(predicted, label_images, IOU_THRESHOLDS)
+    return {"mean_AP": float(np.mean(precisions)), "AP@.5": precisions[0], "AP@.75": precisions[5]}
+
+
+def _median_area(label_images: Sequence[NDArray[np.integer]]) -> float:
+    areas = np.concatenate([np.bincount(label_image.ravel())[1:] for label_image in label_images])
+    areas = areas[areas > 0]
+    return float(np.median(areas)) if len(areas) else 0.0

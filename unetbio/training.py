@@ -1,0 +1,388 @@
+"""Training: patches in, a model file out; it can be stopped at any moment and goes on from its checkpoint.
+
+The order of patches follows from the seed and the step alone, so a run that was interrupted sees what an
+uninterrupted one would have seen.
+"""
+
+import hashlib
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unetbio import architectures, networks, normalization
+from unetbio.config import TrainingConfig
+from unetbio.datasets import Example, Patch, PatchSampler, find_pairs, load_examples, split_examples
+from unetbio.errors import ModelError, UnetbioError
+from unetbio.geometry import Geometry
+from unetbio.inference import TorchPredictor, predict
+from unetbio.losses import weighted_cross_entropy
+from unetbio.model_file import ModelInfo, load_tensors, save_tensors
+from unetbio.threshold_search import SearchResult, search_thresholds
+
+__all__ = ["History", "Trainer", "TrainingResult", "load_training_data", "patch_shape"]
+
+CHECKPOINT_SECONDS = 60.0
+WARM_UP = 0.1
+PAPER_GRADIENT_LIMIT = 10.0
+
+
+@dataclass
+class History:
+    """What a training run went through.
+
+    Parameters
+    ----------
+    steps, losses : list
+        Step numbers and the mean loss since the one before.
+    validation_steps, validation_scores : list
+        Steps of the validations and their scores.
+    seconds : float
+        Time spent in steps and validations, over all sessions of the run.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    validation_steps: list[int] = field(default_factory=list)
+    validation_scores: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The network of the best validation and what belongs into its model file."""
+
+    network: nn.Module
+    info: ModelInfo
+    history: History
+
+
+def load_training_data(
+    inputs: Sequence[Path], root: Path | None, config: TrainingConfig
+) -> tuple[list[Example], list[Example]]:
+    """Read annotated images as the command line names them, parted into training and validation.
+
+    Parameters
+    ----------
+    inputs, root
+        As `unetbio.datasets.find_pairs` takes them.
+    config : TrainingConfig
+        Normalisation, and the share of validation images where a table does not name them.
+    """
+    training_pairs, validation_pairs = find_pairs(inputs, root)
+    if validation_pairs:
+        return load_examples(training_pairs, config), load_examples(validation_pairs, config)
+    return split_examples(load_examples(training_pairs, config), config.validation_fraction)
+
+
+def patch_shape(geometry: Geometry, size: int) -> tuple[int, ...]:
+    """Smallest legal input whose every axis is at least ``size`` pixels."""
+    return geometry.input_size(
+        [max(1, size - 2 * context) for context in geometry.context],
+    )
+
+
+class Trainer:
+    """One training run.
+
+    Parameters
+    ----------
+    training, validation : sequence of Example
+        Annotated images; the validation images choose the best network and its thresholds.
+    config : TrainingConfig
+        What is learned.
+    device : torch.device
+        Where the network is trained; bf16 on CUDA.
+    checkpoint : path
+        Where the state of the run is kept, and gone on from if it is there.
+    minutes : float, optional
+        Stop after as many minutes instead of after ``config.steps``; the schedule is stretched to them.
+    workers : int
+        Threads that prepare patches.
+    report : callable
+        Called with one line of text now and then.
+    """
+
+    def __init__(
+        self,
+        training: Sequence[Example],
+        validation: Sequence[Example],
+        config: TrainingConfig,
+        *,
+        device: torch.device,
+        checkpoint: Path,
+        minutes: float | None = None,
+        workers: int = 1,
+        report: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.training, self.validation, self.config = training, validation, config
+        self.device, self.checkpoint = device, checkpoint
+        self.minutes, self.workers, self.report = minutes, workers, report
+        parameters = {
+            **config.parameters,
+            "ndim": training[0].label_image.ndim,
+            "in_channels": len(training[0].image),
+            "num_classes": 2,
+        }
+        self.parameters = architectures.find(config.network).complete(parameters)
+        torch.manual_seed(config.seed)
+        network = networks.build(config.network, self.parameters)
+        self.geometry: Geometry = network.geometry  # type: ignore[assignment]
+        self.memory_format = torch.channels_last if self.geometry.ndim == 2 else torch.channels_last_3d
+        self.network = network.to(device=device, memory_format=self.memory_format)
+        self.optimizer = _optimizer(self.network, config)
+        self.sampler = PatchSampler(
+            training, config, patch_shape(self.geometry, config.patch_size), self.geometry.context
+        )
+        self.step = 0
+        self.history = History()
+        self.best: SearchResult | None = None
+        self.best_weights: dict[str, Tensor] = {}
+
+    def run(self) -> TrainingResult:
+        """Train to the end, or on from the checkpoint, and give the best network."""
+        if self.checkpoint.exists():
+            self._restore()
+            self.report(f"going on from step {self.step} ({self.checkpoint})")
+        last_report = last_save = started = time.monotonic()
+        spent = self.history.seconds
+        losses: list[Tensor] = []
+        self.network.train()
+        for patches in self._batches():
+            if self._progress() >= 1.0 or self._is_stale():
+                break
+            losses.append(self._train_step(patches))
+            self.step += 1
+            now = time.monotonic()
+            self.history.seconds = spent + now - started
+            if self.step % self.config.validate_every == 0 or self._progress() >= 1.0:
+                self._record(losses)
+                self._validate()
+            elif now - last_report > 30:
+                last_report = now
+                self._record(losses)
+                self.report(self._line())
+            if now - last_save > CHECKPOINT_SECONDS:
+                last_save = now
+                self._save()
+        if self.best is None:
+            self._validate()
+        self._save()
+        return self._result()
+
+    def _batches(self) -> Iterator[list[Patch]]:
+        size = self.config.batch_size
+        ahead = size * 2 + self.workers
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="patches") as pool:
+            waiting: deque[Future[Patch]] = deque()
+            index = self.step * size
+            try:
+                while True:
+                    while len(waiting) < ahead:
+                        waiting.append(pool.submit(self.sampler.patch, index))
+                        index += 1
+                    yield [waiting.popleft().result() for _ in range(size)]
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _train_step(self, patches: Sequence[Patch]) -> Tensor:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * _schedule(self.config.schedule, self._progress())
+        image = torch.from_numpy(np.stack([patch.image for patch in patches])).to(self.device)
+        target = torch.from_numpy(np.stack([patch.target for patch in patches])).to(self.device)
+        weight_map = torch.from_numpy(np.stack([patch.weight_map for patch in patches])).to(self.device)
+        image = image.contiguous(memory_format=self.memory_format)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+            logits = self.network(image)
+        loss = weighted_cross_entropy(logits, target, weight_map)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        # Momentum .99 without batch norm overshoots on a rare patch; one such step must not end a night's run.
+        nn.utils.clip_grad_norm_(self.network.parameters(), PAPER_GRADIENT_LIMIT)
+        self.optimizer.step()
+        return loss.detach()
+
+    def _validate(self) -> None:
+        self.network.eval()
+        # TorchPredictor folds batch norm into a copy; the network that is trained stays as it is.
+        predictor = TorchPredictor(self.network, self.device)
+        probabilities = [
+            predict(normalization.apply(example.image, example.scaling), predictor)[1] for example in self.validation
+        ]
+        self.network.train()
+        found = search_thresholds(probabilities, [example.label_image for example in self.validation])
+        self.history.validation_steps.append(self.step)
+        self.history.validation_scores.append(found.scores)
+        self.report(f"{self._line()}; validation {', '.join(f'{k} {v:.3f}' for k, v in found.scores.items())}")
+        if self.best is None or found.scores["mean_AP"] > self.best.scores["mean_AP"]:
+            self.best = found
+            self.best_weights = {
+                name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()
+            }
+        self._save()
+
+    def _record(self, losses: list[Tensor]) -> None:
+        if not losses:
+            return
+        mean = float(torch.stack(losses).mean())
+        losses.clear()
+        if not math.isfinite(mean):
+            raise UnetbioError(
+                f"the loss is {mean} at step {self.step}: lower learning_rate (now {self.config.learning_rate}) "
+                f"and start again; {self.checkpoint} holds the last good state"
+            )
+        self.history.steps.append(self.step)
+        self.history.losses.append(mean)
+
+    def _progress(self) -> float:
+        if self.minutes is not None:
+            return self.history.seconds / (60 * self.minutes)
+        return self.step / self.config.steps
+
+    def _is_stale(self) -> bool:
+        if not self.config.patience or self.best is None:
+            return False
+        scores = [scores["mean_AP"] for scores in self.history.validation_scores]
+        return len(scores) - 1 - int(np.argmax(scores)) >= self.config.patience
+
+    def _line(self) -> str:
+        progress = min(1.0, self._progress())
+        left = self.history.seconds * (1 - progress) / progress if progress else float("nan")
+        loss = self.history.losses[-1] if self.history.losses else float("nan")
+        total = f"/{self.config.steps}" if self.minutes is None else ""
+        return (
+            f"step {self.step}{total}, loss {loss:.4f}, {_duration(self.history.seconds)} spent, {_duration(left)} left"
+        )
+
+    def _result(self) -> TrainingResult:
+        assert self.best is not None  # run() validates at least once
+        network = networks.build(self.config.network, self.parameters)
+        network.load_state_dict(self.best_weights)
+        info = ModelInfo(
+            name=self.config.name,
+            architecture=self.config.network,
+            parameters=self.parameters,
+            channels=self.training[0].channel_names,
+            pixel_size_um=_common_pixel_size(self.training),
+            cell_diameter_px=_median_diameter(self.training),
+            normalization=self.config.normalization,
+            postprocessing=self.best.postprocessing,
+            training=self._fingerprint(),
+            scores={"validation": self.best.scores},
+            licence=self.config.licence,
+        )
+        return TrainingResult(network.eval(), info, self.history)
+
+    def _fingerprint(self) -> dict[str, Any]:
+        lows = [low for example in self.training for low in example.scaling.low]
+        highs = [high for example in self.training for high in example.scaling.high]
+        names = "\n".join(sorted(Path(example.name).name for example in self.training))
+        return {
+            "images": len(self.training),
+            "validation_images": len(self.validation),
+            "cells": len(self.sampler.cells),
+            "names_sha256": hashlib.sha256(names.encode()).hexdigest(),
+            "steps": self.step,
+            "seconds": round(self.history.seconds),
+            "low_range": [min(lows), max(lows)],
+            "high_range": [min(highs), max(highs)],
+            "config": self.config.model_dump(mode="json"),
+        }
+
+    def _save(self) -> None:
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
+        scalars: dict[str, dict[str, Any]] = {}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            for name, value in state.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{number}.{name}"] = value
+                else:
+                    scalars.setdefault(str(number), {})[name] = value
+        tensors["random.torch"] = torch.get_rng_state()
+        progress = {
+            "step": self.step,
+            "history": asdict(self.history),
+            "best": None if self.best is None else self.best.as_json(),
+            "optimizer": scalars,
+            "config": self.config.model_dump(mode="json"),
+        }
+        save_tensors(self.checkpoint, tensors, {"progress": json.dumps(progress)})
+
+    def _restore(self) -> None:
+        tensors, metadata = load_tensors(self.checkpoint)
+        if "progress" not in metadata:
+            raise ModelError(f"{self.checkpoint} is not a checkpoint of a training run; move it away and start again")
+        progress = json.loads(metadata["progress"])
+        if progress["config"] != self.config.model_dump(mode="json"):
+            raise ModelError(
+                f"{self.checkpoint} belongs to a run with other settings; use the same settings, "
+                "or --overwrite to start anew"
+            )
+        self.step = progress["step"]
+        self.history = History(**progress["history"])
+        self.best = None if progress["best"] is None else SearchResult.from_json(progress["best"])
+        self.network.load_state_dict(_with_prefix(tensors, "network."))
+        self.best_weights = _with_prefix(tensors, "best.")
+        state: dict[int, dict[str, Any]] = {
+            int(number): dict(values) for number, values in progress["optimizer"].items()
+        }
+        for name, tensor in _with_prefix(tensors, "optimizer.").items():
+            number, _, key = name.partition(".")
+            state.setdefault(int(number), {})[key] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        torch.set_rng_state(tensors["random.torch"])
+
+
+def _optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            network.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+    return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
+def _schedule(kind: str, progress: float) -> float:
+    if kind == "constant":
+        return 1.0
+    if progress < WARM_UP:
+        return 0.05 + 0.95 * progress / WARM_UP
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - WARM_UP) / (1 - WARM_UP))))
+
+
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _common_pixel_size(examples: Sequence[Example]) -> tuple[float, ...] | None:
+    sizes = {example.pixel_size_um for example in examples}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _median_diameter(examples: Sequence[Example]) -> float | None:
+    areas = np.concatenate([np.bincount(example.label_image.ravel())[1:] for example in examples])
+    areas = areas[areas > 0]
+    if not len(areas):
+        return None
+    median = float(np.median(areas))
+    ndim = examples[0].label_image.ndim
+    return 2 * math.sqrt(median / math.pi) if ndim == 2 else 2 * (3 * median / (4 * math.pi)) ** (1 / 3)
+
+
+def _duration(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

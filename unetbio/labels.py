@@ -1,0 +1,447 @@
+"""Label images: ids in raster order, connected components, neighbours, hashes.
+
+A label image is an integer array ``(Y, X)`` or ``(Z, Y, X)``; 0 is background and every other value is the id of one
+cell. All functions run on 2-D and 3-D through the same code: a 2-D image is a volume of one slice.
+
+Compiled functions call compiled functions of their own module alone: numba's cache on disk follows changes of one file,
+not of the files that it calls into.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+from numba import njit
+from numpy.typing import ArrayLike, NDArray
+
+from unetbio.errors import ImageError
+
+__all__ = [
+    "LabelImage",
+    "as_volume",
+    "check_label_image",
+    "connected_components",
+    "is_binary_mask",
+    "label_dtype",
+    "label_hash",
+    "relabel_raster",
+    "resize_nearest",
+    "split_components",
+    "touching_pairs",
+]
+
+IntArray = NDArray[np.integer[Any]]
+LabelImage = NDArray[np.uint16] | NDArray[np.uint32]
+BoolArray = NDArray[np.bool_]
+
+MAX_UINT16_LABEL = int(np.iinfo(np.uint16).max)
+# A table from old to new ids is faster than sorting while it is not much larger than the image.
+LUT_ENTRIES_PER_PIXEL = 4
+LUT_ENTRIES_ALWAYS = 1 << 20
+
+
+def check_label_image(label_image: ArrayLike, name: str = "the label image") -> IntArray:
+    """Give ``label_image`` as an array, or say in one line why it is none.
+
+    Parameters
+    ----------
+    label_image : array-like
+        What should be a label image.
+    name : str
+        What the message calls it.
+
+    Returns
+    -------
+    ndarray
+        The same integer pixels, 2-D or 3-D, native byte order.
+
+    Raises
+    ------
+    ImageError
+        ``not_labels`` when the pixels are not integers or are negative; ``wrong_ndim`` when it is neither 2-D nor 3-D.
+    """
+    array = np.asarray(label_image)
+    if array.ndim not in (2, 3):
+        raise ImageError(
+            "wrong_ndim",
+            f"{name} has shape {array.shape}: needs the axes (Y, X) or (Z, Y, X); select one plane or channel",
+        )
+    if array.dtype.kind not in "ui":
+        raise ImageError(
+            "not_labels",
+            f"{name} holds {array.dtype} pixels: needs integer ids, 0 for background; "
+            "turn a mask into ids with --split-components",
+        )
+    if array.dtype.kind == "i" and array.size and int(array.min()) < 0:
+        raise ImageError(
+            "not_labels", f"{name} holds the negative value {int(array.min())}: needs ids from 1, 0 for background"
+        )
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def as_volume(array: NDArray[Any]) -> NDArray[Any]:
+    """Give a C-contiguous ``(Z, Y, X)`` view (or copy) of a 2-D or 3-D array: what the compiled loops take."""
+    volume = array[np.newaxis] if array.ndim == 2 else array
+    return np.ascontiguousarray(volume)
+
+
+def label_dtype(count: int) -> type[np.uint16] | type[np.uint32]:
+    """Give the type of a label image that holds ids up to ``count``: uint16, or uint32 above 65 535."""
+    return np.uint16 if count <= MAX_UINT16_LABEL else np.uint32
+
+
+def relabel_raster(label_image: ArrayLike) -> LabelImage:
+    """Give the cells the ids 1, 2, 3 ... in raster order of each cell's first pixel.
+
+    Parameters
+    ----------
+    label_image : array-like of int
+        Any ids, 0 is background.
+
+    Returns
+    -------
+    ndarray of uint16 or uint32
+        Same shape; uint32 when there are more than 65 535 cells.
+
+    Raises
+    ------
+    ImageError
+        When the pixels are not integers, or negative, or the array is neither 2-D nor 3-D.
+
+    Examples
+    --------
+    >>> relabel_raster([[0, 9, 9], [4, 0, 9]])
+    array([[0, 1, 1],
+           [2, 0, 1]], dtype=uint16)
+    """
+    labels = check_label_image(label_image)
+    largest = int(labels.max(initial=0))
+    if largest > max(LUT_ENTRIES_ALWAYS, LUT_ENTRIES_PER_PIXEL * labels.size):
+        ids, inverse = np.unique(labels, return_inverse=True)
+        # Id 0 has to stay 0, also in an image without background.
+        labels = inverse.reshape(labels.shape) + int(ids[0] != 0)
+        largest = ids.size
+    table = np.zeros(largest + 1, dtype=np.uint32)
+    count = _number_in_raster_order(np.ascontiguousarray(labels).reshape(-1), table)
+    new_ids = table.astype(label_dtype(count))
+    return cast("LabelImage", new_ids[labels])
+
+
+@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+def _number_in_raster_order(labels: IntArray, table: NDArray[np.uint32]) -> int:
+    """Write the new id of every old id to ``table`` and return how many there are."""
+    count = 0
+    previous = labels.dtype.type(0)
+    for label in labels:
+        # Runs of one id are long: most pixels need no look into the table.
+        if label != previous:
+            previous = label
+            if label != 0 and table[label] == 0:
+                count += 1
+                table[label] = count
+    return count
+
+
+def label_hash(label_image: ArrayLike) -> str:
+    """SHA-256 of shape, dtype and little-endian pixels, as 64 hexadecimal digits: "byte for byte" means this.
+
+    The dtype is hashed by its little-endian name (``<u2``), so that byte order and memory layout do not count.
+    """
+    array = np.asarray(label_image)
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    digest = hashlib.sha256(f"{array.shape}{little.dtype.str}".encode())
+    digest.update(little.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def connected_components(plane: ArrayLike, connectivity: int = 1) -> tuple[NDArray[np.int32], int]:
+    """Find the connected components of a bit plane, with ids in raster order of their first pixels.
+
+    Runs of a row are joined with the runs of the rows before it by union-find; two runs touch when they overlap, or
+    nearly so where diagonal steps are allowed.
+
+    Parameters
+    ----------
+    plane : array-like of bool
+        ``(Y, X)`` or ``(Z, Y, X)``; anything that is not zero counts as set.
+    connectivity : int
+        How many coordinates may differ between neighbours: 1 joins over faces (4 neighbours in 2-D, 6 in 3-D), up to
+        ``ndim``, which joins over corners too (8, 26).
+
+    Returns
+    -------
+    ndarray of int32
+        Same shape, 0 where the plane is not set.
+    int
+        Number of components.
+
+    Raises
+    ------
+    ValueError
+        When the plane is neither 2-D nor 3-D or the connectivity does not fit.
+    """
+    bits = np.asarray(plane)
+    if bits.ndim not in (2, 3) or not 1 <= connectivity <= bits.ndim:
+        raise ValueError(f"a plane of {bits.ndim} axes has no components of connectivity {connectivity}")
+    bits = as_volume(bits if bits.dtype == np.bool_ else bits != 0)
+    labels, count = _label_runs(bits, connectivity)
+    return labels.reshape(np.shape(plane)), int(count)
+
+
+@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+def _find_runs(plane: BoolArray) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
+    """Start and stop of every run along x, and the index of the first run of every row."""
+    depth, height, width = plane.shape
+    first_run = np.zeros(depth * height + 1, dtype=np.int64)
+    for row in range(depth * height):
+        bits = plane[row // height, row % height]
+        count = 0
+        inside = False
+        for x in range(width):
+            count += bits[x] and not inside
+            inside = bits[x]
+        first_run[row + 1] = first_run[row] + count
+    starts = np.empty(first_run[-1], dtype=np.int32)
+    stops = np.empty(first_run[-1], dtype=np.int32)
+    for row in range(depth * height):
+        bits = plane[row // height, row % height]
+        run = first_run[row]
+        inside = False
+        for x in range(width):
+            if bits[x] != inside:
+                if inside:
+                    stops[run] = x
+                    run += 1
+                else:
+                    starts[run] = x
+                inside = not inside
+        if inside:
+            stops[run] = width
+    return starts, stops, first_run
+
+
+@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+def _root(parents: NDArray[np.int64], run: int) -> int:
+    while parents[run] != run:
+        parents[run] = parents[parents[run]]
+        run = parents[run]
+    return run
+
+
+@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+def _join_rows(
+    starts: NDArray[np.int32],
+    stops: NDArray[np.int32],
+    parents: NDArray[np.int64],
+    first_run: NDArray[np.int64],
+    row: int,
+    earlier_row: int,
+    slack: int,
+) -> None:
+    """Join the runs of two rows that overlap, or lie within ``slack`` pixels of it."""
+    run, run_end = first_run[row], first_run[row + 1]
+    earlier, earlier_end = first_run[earlier_row], first_run[earlier_row + 1]
+    while run < run_end and earlier < earlier_end:
+        if starts[run] < stops[earlier] + slack and starts[earlier] < stops[run] + slack:
+            a, b = _root(parents, run), _root(parents, earlier)
+            # The smaller index is the root, so that a root is the component's first run in raster order.
+            if a < b:
+                parents[b] = a
+            else:
+                parents[a] = b
+        if stops[run] < stops[earlier]:
+            run += 1
+        else:
+            earlier += 1
+
+
+@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+def _label_runs(plane: BoolArray, connectivity: int) -> tuple[NDArray[np.int32], int]:
+    depth, height, width = plane.shape
+    starts, stops, first_run = _find_runs(plane)
+    parents = np.arange(starts.size)
+    for z in range(depth):
+        for y in range(height):
+            # The rows before this one in raster order; each step away in z or y uses up one of the allowed changes.
+            for dz in range(-1, 1):
+                for dy in range(-1, 2):
+                    steps = abs(dz) + abs(dy)
+                    if (dz == 0 and dy >= 0) or steps > connectivity or z + dz < 0 or not 0 <= y + dy < height:
+                        continue
+                    slack = 1 if steps < connectivity else 0
+                    row = z * height + y
+                    _join_rows(starts, stops, parents, first_run, row, row + dz * height + dy, slack)
+    labels = np.zeros((depth, height, width), dtype=np.int32)
+    ids = np.empty(starts.size, dtype=np.int32)
+    count = 0
+    for row in range(depth * height):
+        for run in range(first_run[row], first_run[row + 1]):
+            root = _root(parents, run)
+            if root == run:
+                count += 1
+                ids[run] = count
+            else:
+                ids[run] = ids[root]
+            labels[row // height, row % height, starts[run] : stops[run]] = ids[run]
+    return labels, count
+
+
+def split_components(mask: ArrayLike, connectivity: int = 1) -> LabelImage:
+    """Turn a mask into a label image: every connected component becomes a cell, so touching cells become one.
+
+    Parameters
+    ----------
+    mask : array-like
+        ``(Y, X)`` or ``(Z, Y, X)``; anything that is not zero counts as cell.
+    connectivity : int
+        As in `connected_components`; the default joins over faces.
+
+    Returns
+    -------
+    ndarray of uint16 or uint32
+        Ids from 1 in raster order.
+    """
+    labels, count = connected_components(mask, connectivity)
+    return cast("LabelImage", labels.astype(label_dtype(count)))
+
+
+def is_binary_mask(image: ArrayLike) -> bool:
+    """Whether an image is a mask of foreground and background rather than a label image.
+
+    True for booleans, for 0 and the largest value of a type (0/255, 0/65535), and for 0/1 where the ones form more than
+    one component: a label image with one cell holds 0 and 1 too, and is no mask. 0/255 is a mask in any type.
+
+    Examples
+    --------
+    >>> is_binary_mask(np.array([[255, 0, 255]], dtype=np.uint8)), is_binary_mask(np.array([[1, 1, 0]]))
+    (True, False)
+    """
+    array = np.asarray(image)
+    if array.dtype == np.bool_:
+        return True
+    if array.dtype.kind not in "ui" or not array.any():
+        return False
+    value = int(array.max())
+    if not ((array == 0) | (array == value)).all():
+        return False
+    if value == 1:
+        # Full connectivity: a single cell may hang together over corners.
+        return array.ndim in (2, 3) and connected_components(array, array.ndim)[1] > 1
+    return value in (255, int(np.iinfo(array.dtype).max))
+
+
+def resize_nearest(label_image: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
+    """Resize a label image without inventing ids: every pixel takes the id of the nearest one.
+
+    Pixel centres are aligned (pixel ``i`` of ``n`` lies at ``(i + 1/2) / n``); the index is exact integer arithmetic,
+    and a centre on the line between two pixels takes the later one.
+
+    Parameters
+    ----------
+    label_image : ndarray
+        Any number of axes, none of length 0.
+    shape : sequence of int
+        The new size, one entry an axis.
+
+    Returns
+    -------
+    ndarray
+        Same dtype; the same array when the shape is the same.
+
+    Raises
+    ------
+    ValueError
+        When the number of axes differs.
+    """
+    if len(shape) != label_image.ndim:
+        raise ValueError(f"a label image of shape {label_image.shape} cannot be resized to {tuple(shape)}")
+    if tuple(shape) == label_image.shape:
+        return label_image
+    # floor((i + 1/2) * old / new)
+    indices = [(2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(label_image.shape, shape, strict=True)]
+    return label_image[np.ix_(*indices)]
+
+
+def touching_pairs(label_image: ArrayLike, distance: int = 1) -> NDArray[np.int64]:
+    """Pairs of cells that come within ``distance`` pixels of each other, diagonals included.
+
+    Parameters
+    ----------
+    label_image : array-like of int
+        ``(Y, X)`` or ``(Z, Y, X)``.
+    distance : int
+        Largest step along any axis (Chebyshev distance): 1 means that pixels touch over faces, edges or corners; 2 also
+        sees across a line of background one pixel wide.
+
+    Returns
+    -------
+    ndarray of int64, shape (N, 2)
+        Ids, the smaller one first, rows sorted, each pair once.
+
+    Raises
+    ------
+    ImageError
+        When the array is no label image.
+    """
+    labels = as_volume(check_label_image(label_image))
+    radii = [0 if size == 1 else distance for size in labels.shape]
+    steps = np.array(
+        [
+            (dz, dy, dx)
+            for dz in range(-radii[0], radii[0] + 1)
+            for dy in range(-radii[1], radii[1] + 1)
+            for dx in range(-radii[2], radii[2] + 1)
+            if (dz, dy, dx) > (0, 0, 0)
+        ],
+        dtype=np.int64,
+    ).reshape(-1, 3)
+    return np.unique(_find_pairs(labels, steps), axis=0)
+
+
+@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+def _is_inside_cell(labels: IntArray, z: int, y: int, x: int) -> bool:
+    """Whether all pixels over the faces of this one have its id; what lies beyond the border counts as the same."""
+    depth, height, width = labels.shape
+    label = labels[z, y, x]
+    return bool(
+        (x == 0 or labels[z, y, x - 1] == label)
+        and (x == width - 1 or labels[z, y, x + 1] == label)
+        and (y == 0 or labels[z, y - 1, x] == label)
+        and (y == height - 1 or labels[z, y + 1, x] == label)
+        and (z == 0 or labels[z - 1, y, x] == label)
+        and (z == depth - 1 or labels[z + 1, y, x] == label)
+    )
+
+
+@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+def _find_pairs(labels: IntArray, steps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Pairs of ids over the given half of the neighbourhood; most repetitions are left out already."""
+    depth, height, width = labels.shape
+    # A direct-mapped memory of pairs seen: along a shared border the same few pairs come again and again.
+    seen = np.zeros((4096, 2), dtype=np.int64)
+    pairs = np.empty((1024, 2), dtype=np.int64)
+    count = 0
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                label = np.int64(labels[z, y, x])
+                # The closest pixels of two cells both lie on the cells' borders, so the inside need not be searched.
+                if label == 0 or _is_inside_cell(labels, z, y, x):
+                    continue
+                for dz, dy, dx in steps:
+                    if not (0 <= z + dz < depth and 0 <= y + dy < height and 0 <= x + dx < width):
+                        continue
+                    other = np.int64(labels[z + dz, y + dy, x + dx])
+                    if other == 0 or other == label:
+                        continue
+                    low, high = min(label, other), max(label, other)
+                    slot = (31 * low + high) % 4096
+                    if seen[slot, 0] == low and seen[slot, 1] == high:
+                        continue
+                    seen[slot] = low, high
+                    if count == len(pairs):
+                        pairs = np.concatenate((pairs, np.empty_like(pairs)))
+                    pairs[count] = low, high
+                    count += 1
+    return pairs[:count]

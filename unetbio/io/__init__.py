@@ -1,0 +1,22 @@
+"""Images and label images of every supported format, and which files to work on."""
+
+from unetbio.io.discover import Found, Pairing, find_inputs, output_names, pair, stem
+from unetbio.io.image import Image, select_channel
+from unetbio.io.labels import read_labels, write_labels, write_probabilities
+from unetbio.io.read import SUFFIXES, read_image
+
+__all__ = [
+    "SUFFIXES",
+    "Found",
+    "Image",
+    "Pairing",
+    "find_inputs",
+    "output_names",
+    "pair",
+    "read_image",
+    "read_labels",
+    "select_channel",
+    "stem",
+    "write_labels",
+    "write_probabilities",
+]

@@ -1,0 +1,227 @@
+"""Which files to work on, what their outputs are called, and which mask belongs to which image."""
+
+import dataclasses
+import glob
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath
+
+from unetbio.errors import UsageError
+from unetbio.io.read import SUFFIXES
+
+__all__ = ["MASK_SUFFIXES", "Found", "Pairing", "find_inputs", "output_names", "pair", "stem"]
+
+MASK_SUFFIXES = ("_cp_masks", "_labels", "_masks", "_mask", "_gt")
+"""Endings of stems that mark a mask."""
+
+OUTPUT_SUFFIXES = ("_labels", "_classes", "_probabilities")
+"""Endings of stems that this program writes; they are not inputs when a folder is searched."""
+
+DOUBLE_SUFFIXES = (".companion.ome", ".ome.tiff", ".ome.tif", ".nii.gz")
+NNUNET_CHANNEL = "_0000"
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """An input file, and its path below the output folder."""
+
+    path: Path
+    relative: PurePath
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairing:
+    """Images with their masks, and what has no partner."""
+
+    pairs: tuple[tuple[Path, Path], ...]
+    images_left: tuple[Path, ...]
+    masks_left: tuple[Path, ...]
+
+
+def stem(path: str | os.PathLike[str]) -> str:
+    """File name without folder and ending; ``.ome.tif``, ``.nii.gz`` and ``.companion.ome`` are one ending."""
+    name = Path(path).name
+    for suffix in DOUBLE_SUFFIXES:
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    return Path(name).stem
+
+
+def find_inputs(inputs: Iterable[str | os.PathLike[str]]) -> list[Found]:
+    """List the images among files, folders and glob patterns.
+
+    Parameters
+    ----------
+    inputs : iterable of path-like
+        Files are taken whatever their name. Folders are searched with all folders below them; patterns (``*``, ``?``,
+        ``[...]``, ``**``) are expanded. In both, hidden files and outputs of this program (``x_labels`` ...) are left
+        out, and files of other endings in folders.
+
+    Returns
+    -------
+    list of Found
+        In the order of the arguments, each folder and pattern sorted by path; a file found twice is listed once. The
+        relative path is the one below the searched folder; for a file or pattern given by a relative path it is that
+        path, for one given from the root or through ``..`` the bare name.
+
+    Raises
+    ------
+    UsageError
+        An input does not exist, or nothing was found; the message says what was looked for.
+    """
+    inputs = [os.fspath(given) for given in inputs]
+    found: dict[Path, Found] = {}
+    for given in inputs:
+        for item in _expand(given):
+            found.setdefault(Path(os.path.realpath(item.path)), item)
+    if not found:
+        raise UsageError(
+            f"no images in {', '.join(inputs) or 'an empty list'}: files ending in {', '.join(SUFFIXES)} were looked for"
+        )
+    return list(found.values())
+
+
+def output_names(found: Sequence[Found]) -> list[PurePath]:
+    """Path of each input's outputs below the output folder, without ending: ``a/b/x`` for ``a/b/x.tif``.
+
+    Raises
+    ------
+    UsageError
+        Two inputs would share a name (also where upper and lower case are one, as on macOS).
+    """
+    taken: dict[str, Found] = {}
+    names = []
+    for item in found:
+        name = item.relative.parent / stem(item.relative)
+        other = taken.setdefault(str(name).casefold(), item)
+        if other is not item:
+            raise UsageError(
+                f"{other.path} and {item.path} would both be written as {name}: rename one, or give them in separate runs"
+            )
+        names.append(name)
+    return names
+
+
+def pair(
+    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    masks: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+) -> Pairing:
+    """Find each image's mask by its name: the one rule that training, evaluation and comparison share.
+
+    Parameters
+    ----------
+    images, masks : path-like or iterable of path-like
+        A folder (searched with the folders below it), a file, or a list of files. Where both are the same folder, files
+        whose stem ends like a mask's are the masks.
+
+    Returns
+    -------
+    Pairing
+        Pairs in the order of the images. Two files belong together when they lie in the same subfolder and their stems
+        agree, first as they are, then without ``_cp_masks``, ``_labels``, ``_masks``, ``_mask``, ``_gt`` and nnU-Net's
+        ``_0000``.
+
+    Raises
+    ------
+    UsageError
+        Two images or two masks claim the same name; nothing pairs.
+    """
+    image_files, mask_files = _files(images), _files(masks)
+    if [f.path for f in image_files] == [f.path for f in mask_files]:
+        mask_files = [f for f in image_files if _plain(stem(f.path), MASK_SUFFIXES) != stem(f.path)]
+        image_files = [f for f in image_files if f not in mask_files]
+    pairs: dict[Path, Path] = {}
+    for plain in (False, True):
+        left_images = [f for f in image_files if f.path not in pairs]
+        left_masks = [f for f in mask_files if f.path not in pairs.values()]
+        by_image, by_mask = _by_key(left_images, plain), _by_key(left_masks, plain)
+        for key, mine in by_image.items():
+            theirs = by_mask.get(key, [])
+            if theirs and (len(mine) > 1 or len(theirs) > 1):
+                several = mine if len(mine) > 1 else theirs
+                raise UsageError(
+                    f"{several[0]} and {several[1]} both stand for {key[1]!r}: keep one, so that every image has one mask"
+                )
+            if theirs:
+                pairs[mine[0]] = theirs[0]
+    if not pairs:
+        raise UsageError(_nothing_pairs(image_files, mask_files, images, masks))
+    return Pairing(
+        tuple((f.path, pairs[f.path]) for f in image_files if f.path in pairs),
+        tuple(f.path for f in image_files if f.path not in pairs),
+        tuple(f.path for f in mask_files if f.path not in pairs.values()),
+    )
+
+
+def _expand(given: str) -> list[Found]:
+    path = Path(given)
+    if path.is_dir():
+        return [item for item in _folder(path) if not _is_output(item.path)]
+    if path.exists():
+        return [Found(path, _relative(path))]
+    if glob.has_magic(given):
+        matches = sorted(Path(match) for match in glob.glob(given, recursive=True))
+        files = [match for match in matches if match.is_file()]
+        return [Found(match, _relative(match)) for match in files if not _is_output(match)]
+    raise UsageError(f"{given} does not exist: give files, folders or patterns in quotes such as 'data/*.tif'")
+
+
+def _folder(folder: Path) -> list[Found]:
+    """Files with a known ending below ``folder``, sorted by path; hidden files and folders left out."""
+    found = []
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        # Zarr images are folders of thousands of chunks, none of which is an image of its own.
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and not name.endswith(".zarr"))
+        for name in names:
+            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
+                path = Path(parent, name)
+                found.append(Found(path, path.relative_to(folder)))
+    return sorted(found, key=lambda item: item.relative.parts)
+
+
+def _relative(path: Path) -> PurePath:
+    return PurePath(path.name) if path.is_absolute() or ".." in path.parts else PurePath(path)
+
+
+def _is_output(path: Path) -> bool:
+    return stem(path).endswith(OUTPUT_SUFFIXES)
+
+
+def _files(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Found]:
+    if isinstance(given, str | os.PathLike):
+        path = Path(given)
+        if path.is_dir():
+            return _folder(path)
+        given = [path]
+    paths = [Path(item) for item in given]
+    for path in paths:
+        if not path.exists():
+            raise UsageError(f"{path} does not exist: a folder or a list of images is needed")
+    return [Found(path, PurePath(path.name)) for path in paths]
+
+
+def _plain(name: str, suffixes: tuple[str, ...]) -> str:
+    for suffix in suffixes:
+        if name.endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def _by_key(files: list[Found], plain: bool) -> dict[tuple[str, str], list[Path]]:
+    grouped: dict[tuple[str, str], list[Path]] = {}
+    for item in files:
+        name = stem(item.path)
+        if plain:
+            name = _plain(_plain(name, MASK_SUFFIXES), (NNUNET_CHANNEL,))
+        grouped.setdefault((str(item.relative.parent), name), []).append(item.path)
+    return grouped
+
+
+def _nothing_pairs(image_files: list[Found], mask_files: list[Found], images: object, masks: object) -> str:
+    if not image_files or not mask_files:
+        empty = images if not image_files else masks
+        return f"no images in {empty}: files ending in {', '.join(SUFFIXES)} were looked for"
+    return (
+        f"no image has a mask: {image_files[0].path.name} and {mask_files[0].path.name} do not agree; a mask is named like "
+        f"its image, or with {', '.join(MASK_SUFFIXES)} after the stem"
+    )

@@ -1,0 +1,191 @@
+"""One picture of any format: named axes, lazy pixels, pixel size and whether to trust it."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.errors import ImageError
+
+__all__ = ["AXES", "Image", "PlaneSource", "select_channel"]
+
+AXES = "TCZYX"
+"""Every axis an image can have, in the order that arrays have them."""
+
+
+class PlaneSource(Protocol):
+    """Where an image's pixels come from: one reader a format."""
+
+    def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
+        """Return a window ``(len(channels), Y, X)`` of one time point and one section."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """A picture whose pixels are read when they are asked for.
+
+    Attributes
+    ----------
+    axes : str
+        Letters of ``TCZYX`` in that order; Y and X are always there, the others when they are longer than one.
+    shape : tuple of int
+        One length an axis.
+    dtype : numpy.dtype
+        As stored, in native byte order (1-bit images are uint8 with values 0 and 1).
+    pixel_size_um : dict
+        Micrometres a pixel by axis letter (``Z``, ``Y``, ``X``); empty when unknown.
+    pixel_size_trusted : bool
+        True when the size comes from a field made for it (OME, ImageJ with a metric unit, NIfTI, the vendor), never
+        from a printing resolution.
+    channel_names : tuple of str
+        One a channel; empty strings where the file names none.
+    source : pathlib.Path
+        The file.
+    pixels : PlaneSource
+        The reader behind `read`.
+    series, series_count : int
+        Which image of the file this is, and of how many.
+    name : str
+        The file's own name for the series, if any.
+    format : str
+        ``"tiff"``, ``"png"``, ``"jpeg"`` or ``"nifti"``.
+    affine : numpy.ndarray or None
+        NIfTI: voxel indices (x, y, z) to world coordinates, ``(4, 4)``.
+    """
+
+    axes: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    pixel_size_um: dict[str, float]
+    pixel_size_trusted: bool
+    channel_names: tuple[str, ...]
+    source: Path
+    pixels: PlaneSource = dataclasses.field(repr=False)
+    series: int = 0
+    series_count: int = 1
+    name: str = ""
+    format: str = "tiff"
+    affine: NDArray[np.float64] | None = dataclasses.field(default=None, repr=False, compare=False)
+
+    def size(self, axis: str) -> int:
+        """Length of an axis of ``TCZYX``; 1 where the image does not have it."""
+        return self.shape[self.axes.index(axis)] if axis in self.axes else 1
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole image in memory."""
+        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+
+    def read(
+        self,
+        *,
+        t: int | slice | None = None,
+        c: int | slice | None = None,
+        z: int | slice | None = None,
+        y: slice | None = None,
+        x: slice | None = None,
+    ) -> NDArray[Any]:
+        """Read the pixels, or some of them.
+
+        Parameters
+        ----------
+        t, c, z : int or slice, optional
+            A number picks one and drops the axis, a slice (step 1) keeps it; everything by default. The number 0 and
+            the full slice are also accepted for an axis that the image does not have.
+        y, x : slice, optional
+            Window (step 1), clipped to the image as numpy does.
+
+        Returns
+        -------
+        numpy.ndarray
+            The axes left over in the order ``TCZYX``, grey values as stored.
+
+        Raises
+        ------
+        ImageError
+            ``no_such_index``: outside the image; ``unreadable``, ``truncated``: the pixels cannot be decoded;
+            ``too_large``: they do not fit into memory.
+        """
+        ranges = {axis: self._range(axis, index) for axis, index in zip(AXES, (t, c, z, y, x), strict=True)}
+        rows, columns = (slice(ranges[axis].start, ranges[axis].stop) for axis in "YX")
+        try:
+            out = np.empty([len(ranges[axis]) for axis in AXES], self.dtype)
+            if out.size:
+                for i, time in enumerate(ranges["T"]):
+                    for k, section in enumerate(ranges["Z"]):
+                        out[i, :, k] = self.pixels.read(time, section, ranges["C"], rows, columns)
+        except MemoryError as error:
+            raise ImageError(
+                "too_large", f"{self.describe()} does not fit into memory: read a window of it"
+            ) from error
+        kept = {"T": t, "C": c, "Z": z}
+        dropped = [n for n, axis in enumerate("TCZ") if axis not in self.axes or isinstance(kept[axis], int)]
+        return out.squeeze(axis=tuple(dropped))
+
+    def describe(self) -> str:
+        """Axes with their lengths and the dtype, for messages: ``C=3 Y=512 X=512 uint16``."""
+        sizes = " ".join(f"{axis}={size}" for axis, size in zip(self.axes, self.shape, strict=True))
+        return f"{sizes} {self.dtype}"
+
+    def _range(self, axis: str, index: int | slice | None) -> range:
+        size = self.size(axis)
+        if index is None:
+            return range(size)
+        if isinstance(index, slice):
+            if index.step not in (None, 1):
+                raise ValueError(f"a slice of {axis} must have step 1, not {index.step}")
+            return range(*index.indices(size))
+        if not 0 <= index < size:
+            raise ImageError(
+                "no_such_index", f"no {axis.lower()} {index}: the image has {self.describe()}, counted from 0"
+            )
+        return range(index, index + 1)
+
+
+def select_channel(image: Image, channel: str | int) -> int:
+    """Find a channel by its name or its number.
+
+    Parameters
+    ----------
+    image : Image
+        The image.
+    channel : str or int
+        Number from 0, or a name (upper and lower case agree when that is unambiguous); digits in a string are a number
+        unless a channel has exactly that name.
+
+    Returns
+    -------
+    int
+        The number of the channel.
+
+    Raises
+    ------
+    ImageError
+        ``wrong_channels``: there is no such channel, or several of that name; the message lists the channels.
+    """
+    names = image.channel_names
+    count = image.size("C")
+    if isinstance(channel, str):
+        for candidates in (
+            [i for i, name in enumerate(names) if name == channel],
+            [i for i, name in enumerate(names) if name.casefold() == channel.strip().casefold()],
+        ):
+            if len(candidates) == 1:
+                return candidates[0]
+            if candidates:
+                raise ImageError(
+                    "wrong_channels", f"several channels are called {channel!r} ({_listing(image)}): give a number"
+                )
+    number = int(channel) if isinstance(channel, int) or channel.strip().isdecimal() else -1
+    if not 0 <= number < count:
+        raise ImageError("wrong_channels", f"no channel {channel!r}; this image has {_listing(image)}")
+    return number
+
+
+def _listing(image: Image) -> str:
+    names = image.channel_names or ("",)
+    return ", ".join(f"{i}: {name or '(no name)'}" for i, name in enumerate(names))

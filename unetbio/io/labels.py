@@ -1,0 +1,208 @@
+"""Label images and probabilities to files and back: OME-TIFF and NIfTI."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from unetbio.errors import ImageError
+from unetbio.files import atomic_path, write_bytes
+from unetbio.io.image import AXES
+from unetbio.io.ome import ome_xml
+from unetbio.io.read import read_image
+
+__all__ = ["is_nifti_name", "read_labels", "write_labels", "write_probabilities"]
+
+TILE = 256
+DEFLATE_LEVEL = 6
+
+_OME_TYPES = {"float32": "float", "float64": "double"}
+
+
+def is_nifti_name(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file name ends in ``.nii`` or ``.nii.gz``."""
+    return Path(path).name.endswith((".nii", ".nii.gz"))
+
+
+def write_labels(
+    path: str | os.PathLike[str],
+    label_image: NDArray[Any],
+    *,
+    axes: str | None = None,
+    pixel_size_um: dict[str, float] | None = None,
+    affine: NDArray[np.float64] | None = None,
+) -> None:
+    """Write a label image as OME-TIFF (256-pixel tiles, deflate) or, by the file's name, NIfTI; whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.nii`` and ``.nii.gz`` make NIfTI, everything else TIFF.
+    label_image : numpy.ndarray
+        Integers from 0, of 2 to 5 axes; uint8, uint16 and uint32 are written as they are, other types as the smaller of
+        uint16 and uint32 that holds them.
+    axes : str, optional
+        One letter of ``TCZYX`` an axis, in that order; YX, ZYX, CZYX or TCZYX by the number of axes by default.
+    pixel_size_um : dict, optional
+        Micrometres by axis letter; left out of the file when empty.
+    affine : numpy.ndarray, optional
+        NIfTI: the input's matrix, ``(4, 4)``; by default one of the pixel size.
+
+    Raises
+    ------
+    ImageError
+        ``not_integer``, ``negative_labels`` or ``too_many_labels`` (above 4 294 967 295).
+    EnvironmentStoppedError
+        The disk is full or the folder cannot be written to.
+
+    Notes
+    -----
+    Equal label images make equal files, byte for byte: no UUID, no date.
+    """
+    label_image = _unsigned(np.asarray(label_image))
+    axes = _axes(label_image, axes)
+    if is_nifti_name(path):
+        from unetbio.io.nifti import nifti_bytes
+
+        write_bytes(path, nifti_bytes(label_image, axes, affine, pixel_size_um or {}, Path(path).name.endswith(".gz")))
+    else:
+        _write_tiff(path, label_image, axes, pixel_size_um or {}, ())
+
+
+def write_probabilities(
+    path: str | os.PathLike[str],
+    probabilities: NDArray[Any],
+    class_names: tuple[str, ...],
+    *,
+    axes: str | None = None,
+    pixel_size_um: dict[str, float] | None = None,
+    affine: NDArray[np.float64] | None = None,
+) -> None:
+    """Write probabilities ``(K, *spatial)`` as float32, one channel a class; parameters as `write_labels`."""
+    values = np.ascontiguousarray(probabilities, np.float32)
+    if len(class_names) != len(values):
+        raise ValueError(f"{len(values)} classes, but {len(class_names)} names")
+    axes = axes or ("CYX" if values.ndim == 3 else "CZYX")
+    if is_nifti_name(path):
+        from unetbio.io.nifti import nifti_bytes
+
+        write_bytes(path, nifti_bytes(values, axes, affine, pixel_size_um or {}, Path(path).name.endswith(".gz")))
+    else:
+        _write_tiff(path, values, axes, pixel_size_um or {}, class_names)
+
+
+def read_labels(
+    path: str | os.PathLike[str], *, allow_binary: bool = False, axes: str | None = None, series: int = 0
+) -> NDArray[Any]:
+    """Read a label image.
+
+    Parameters
+    ----------
+    path : path-like
+        Any format that `read_image` reads.
+    allow_binary : bool, optional
+        Take masks of 0 and 1 or 0 and 255, which hold no instances: for classes, and for ``--split-components``.
+    axes, series : optional
+        As in `read_image`.
+
+    Returns
+    -------
+    numpy.ndarray
+        Unsigned integers, 0 = background; the axes of the file without channels.
+
+    Raises
+    ------
+    ImageError
+        ``not_integer``, ``negative_labels``, ``wrong_channels`` (colour masks), ``binary_mask``, and those of
+        `read_image`. A mask of 0 and 1 is taken for a label image when it is one component: one cell.
+    """
+    image = read_image(path, axes=axes, series=series)
+    if "C" in image.axes:
+        raise ImageError(
+            "wrong_channels",
+            f"the mask has {image.size('C')} channels (colours?), {image.describe()}: a label image has one number a "
+            "pixel, 0 for background",
+        )
+    label_image = _unsigned(image.read())
+    if not allow_binary:
+        _refuse_binary(label_image)
+    return label_image
+
+
+def _unsigned(label_image: NDArray[Any]) -> NDArray[Any]:
+    kind = label_image.dtype.kind
+    if kind not in "bui":
+        raise ImageError(
+            "not_integer",
+            f"the mask's pixels are {label_image.dtype}: a label image holds whole numbers, 0 for background; "
+            "convert it to uint16",
+        )
+    if kind == "u" and label_image.dtype.itemsize <= 4:
+        return label_image
+    if kind == "b":
+        return label_image.astype(np.uint8)
+    low, high = (int(label_image.min()), int(label_image.max())) if label_image.size else (0, 0)
+    if low < 0:
+        raise ImageError("negative_labels", f"labels down to {low}: a label image holds numbers from 0 (background)")
+    if high > np.iinfo(np.uint32).max:
+        raise ImageError("too_many_labels", f"labels up to {high}: at most 4294967295 can be stored; relabel the image")
+    return label_image.astype(np.uint16 if high <= np.iinfo(np.uint16).max else np.uint32)
+
+
+def _refuse_binary(label_image: NDArray[Any]) -> None:
+    high = int(label_image.max()) if label_image.size else 0
+    if high not in (1, 255) or np.any((label_image != 0) & (label_image != high)):
+        return
+    connectivity = ndimage.generate_binary_structure(label_image.ndim, label_image.ndim)
+    if high == 1 and ndimage.label(label_image, connectivity)[1] <= 1:
+        return
+    raise ImageError(
+        "binary_mask",
+        f"the mask holds only 0 and {high}: cells that touch cannot be told apart; give each cell its own number, or say "
+        "--split-components (each connected part is a cell) or --target classes or membrane",
+    )
+
+
+def _axes(label_image: NDArray[Any], axes: str | None) -> str:
+    if axes is None:
+        axes = AXES.replace("C", "") if label_image.ndim == 4 else {2: "YX", 3: "ZYX", 5: AXES}.get(label_image.ndim, "")
+    if len(axes) != label_image.ndim or [a for a in AXES if a in axes] != list(axes) or not axes.endswith("YX"):
+        raise ValueError(f"axes {axes!r} for an array of shape {label_image.shape}: letters of TCZYX in that order")
+    return axes
+
+
+def _write_tiff(
+    path: str | os.PathLike[str],
+    values: NDArray[Any],
+    axes: str,
+    pixel_size_um: dict[str, float],
+    channel_names: tuple[str, ...],
+) -> None:
+    sizes = dict(zip(axes, values.shape, strict=True))
+    dtype = values.dtype.newbyteorder("=")
+    xml = ome_xml(
+        sizes,
+        _OME_TYPES.get(dtype.name, dtype.name),
+        pixel_size_um={axis: size for axis, size in pixel_size_um.items() if axis in "ZYX"},
+        channel_names=channel_names,
+    )
+    height, width = values.shape[-2:]
+    pages = np.ascontiguousarray(values, dtype).reshape(-1, height, width)
+    with atomic_path(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            pages,
+            description=xml,
+            metadata=None,
+            software="unetbio",
+            photometric="minisblack",
+            tile=(TILE, TILE),
+            compression="deflate",
+            compressionargs={"level": DEFLATE_LEVEL},
+            maxworkers=1,
+            bigtiff=pages.nbytes > 1 << 31,
+        )

@@ -1,0 +1,214 @@
+"""Grey values to the range a network was trained on: measured on the whole image, recorded, applied to any part of it.
+
+Percentiles stretch what is there. In an image that holds nothing but noise they stretch the noise to full contrast, as
+every tool that normalizes by percentiles does; the recorded limits show it, and a fixed range (``--normalize 0,4095``)
+avoids it.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.errors import ImageError, UsageError
+
+__all__ = ["Normalization", "Scaling", "apply", "measure", "parse"]
+
+HISTOGRAM_BLOCK = 1 << 22
+"""Pixels counted at a time: counting makes a copy of eight bytes a pixel."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalization:
+    """How grey values are scaled.
+
+    Attributes
+    ----------
+    kind : {"percentile", "range", "none"}
+        ``percentile``: the percentiles `low` and `high` of each channel become 0 and 1; ``range``: the grey values `low`
+        and `high` do; ``none``: grey values as they are.
+    low, high : float
+        Percentiles (0 to 100) or grey values. Nothing is clipped.
+    """
+
+    kind: Literal["percentile", "range", "none"] = "percentile"
+    low: float = 1.0
+    high: float = 99.8
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("percentile", "range", "none"):
+            raise UsageError(f"unknown normalization {self.kind!r}: percentile, range or none is needed")
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
+            raise UsageError(f"normalization from {self.low:g} to {self.high:g}: two rising numbers are needed")
+        if self.kind == "percentile" and not (0 <= self.low and self.high <= 100):
+            raise UsageError(f"percentiles {self.low:g} and {self.high:g}: numbers from 0 to 100 are needed")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """The grey values of each channel that become 0 and 1, as measured; both equal in a constant channel."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+def parse(text: str, automatic: Normalization | None = None) -> Normalization:
+    """Read the command line's ``--normalize``.
+
+    Parameters
+    ----------
+    text : str
+        ``auto``, ``none``, two percentiles ``p1,p99.8`` or two grey values ``0,4095``.
+    automatic : Normalization, optional
+        What ``auto`` stands for: the model's own; percentiles 1 and 99.8 by default.
+
+    Raises
+    ------
+    UsageError
+        For anything else.
+    """
+    words = text.strip().lower().split(",")
+    if words == ["auto"]:
+        return automatic or Normalization()
+    if words == ["none"]:
+        return Normalization("none", 0.0, 1.0)
+    marked = [word.strip().startswith("p") for word in words]
+    try:
+        numbers = [float(word.strip().removeprefix("p")) for word in words]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 2 or marked[0] != marked[1]:
+        raise UsageError(
+            f"--normalize {text!r}: auto, none, two percentiles such as p1,p99.8, or two grey values such as 0,4095 "
+            "are needed"
+        )
+    return Normalization("percentile" if marked[0] else "range", *numbers)
+
+
+def measure(image: NDArray[Any], normalization: Normalization) -> Scaling:
+    """Measure the grey values that become 0 and 1.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        ``(C, *spatial)``, raw grey values of the whole image (all planes that belong together), never of a tile.
+    normalization : Normalization
+        What to measure.
+
+    Returns
+    -------
+    Scaling
+        Two grey values a channel. Percentiles are exact and interpolate linearly between neighbours, as
+        `numpy.percentile` does by default. Where both fall on the same grey value although the channel is not constant
+        (a few bright cells on an even background), its minimum and maximum are taken.
+
+    Raises
+    ------
+    ImageError
+        ``not_finite``: NaN or infinity in the image; ``unsupported_type``: complex numbers.
+    """
+    if image.dtype.kind not in "buif":
+        raise ImageError("unsupported_type", f"grey values of type {image.dtype}: integers or real numbers are needed")
+    _check_finite(image)
+    if normalization.kind != "percentile":
+        low, high = (normalization.low, normalization.high) if normalization.kind == "range" else (0.0, 1.0)
+        return Scaling((low,) * len(image), (high,) * len(image))
+    limits = [_limits(channel, normalization) for channel in image]
+    return Scaling(tuple(low for low, _ in limits), tuple(high for _, high in limits))
+
+
+def apply(image: NDArray[Any], scaling: Scaling) -> NDArray[np.float32]:
+    """Scale grey values: ``(image - low) / (high - low)``, not clipped.
+
+    Parameters
+    ----------
+    image : numpy.ndarray
+        ``(C, *spatial)``: the image measured, or any part of it.
+    scaling : Scaling
+        As measured.
+
+    Returns
+    -------
+    numpy.ndarray
+        float32 of the same shape. A channel whose limits are equal (a constant one) becomes zeros. Each pixel depends
+        on its own grey value alone, so a part of the image gets the values that the whole gets.
+
+    Raises
+    ------
+    ImageError
+        ``wrong_channels``: the number of channels differs from that measured.
+    """
+    if len(image) != len(scaling.low):
+        raise ImageError("wrong_channels", f"{len(image)} channels, but {len(scaling.low)} were measured")
+    out = np.empty(image.shape, np.float32)
+    # float32 holds integers up to 24 bits exactly; wider types keep their precision until the limits are subtracted.
+    exact = np.float32 if np.result_type(image.dtype, np.float32) == np.float32 else np.float64
+    for channel, low, high, target in zip(image, scaling.low, scaling.high, out, strict=True):
+        if high <= low:
+            target[...] = 0
+        else:
+            shifted = np.subtract(channel, exact(low), dtype=exact)
+            np.multiply(shifted, exact(1.0 / (high - low)), out=target, casting="same_kind")
+    return out
+
+
+def _check_finite(image: NDArray[Any]) -> None:
+    if image.dtype.kind != "f":
+        return
+    # A sum is the cheapest test; it may overflow where all values are finite, and only then the count is made.
+    with np.errstate(all="ignore"):
+        total = image.sum(dtype=np.float64)
+    if not np.isfinite(total):
+        bad = image.size - int(np.count_nonzero(np.isfinite(image)))
+        if bad:
+            raise ImageError(
+                "not_finite",
+                f"{bad} of {image.size} pixels are NaN or infinite: replace them with grey values, for example zeros",
+            )
+
+
+def _limits(channel: NDArray[Any], normalization: Normalization) -> tuple[float, float]:
+    wanted = (normalization.low, normalization.high)
+    low, high = _percentiles(channel, wanted)
+    if high <= low:
+        low, high = float(channel.min()), float(channel.max())
+    return low, high
+
+
+def _percentiles(values: NDArray[Any], percentiles: tuple[float, float]) -> tuple[float, float]:
+    """Exact percentiles: by counting for 8 and 16 bit, by partial sorting otherwise."""
+    positions = [percentile / 100 * (values.size - 1) for percentile in percentiles]
+    ranks = sorted({rank for position in positions for rank in (math.floor(position), math.ceil(position))})
+    if values.dtype.kind in "bui" and values.dtype.itemsize <= 2:
+        found = _values_at_by_counting(values, ranks)
+    else:
+        ordered = np.partition(values.reshape(-1), ranks)
+        found = {rank: float(ordered[rank]) for rank in ranks}
+    low, high = (
+        found[math.floor(position)] + (position % 1) * (found[math.ceil(position)] - found[math.floor(position)])
+        for position in positions
+    )
+    return low, high
+
+
+def _values_at_by_counting(values: NDArray[Any], ranks: list[int]) -> dict[int, float]:
+    signed = values.dtype.kind == "i"
+    unsigned = np.dtype(f"u{values.dtype.itemsize}")
+    levels = 1 << (8 * unsigned.itemsize)
+    counts = np.zeros(levels, np.int64)
+    for block in _blocks(values):
+        counts += np.bincount(block.view(unsigned), minlength=levels)
+    # As unsigned numbers the negative values stand behind the positive ones: turn them to the front.
+    counts = np.roll(counts, levels // 2) if signed else counts
+    below = np.cumsum(counts)
+    offset = levels // 2 if signed else 0
+    return {rank: float(int(np.searchsorted(below, rank, side="right")) - offset) for rank in ranks}
+
+
+def _blocks(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    flat = values.reshape(-1)
+    for start in range(0, flat.size, HISTOGRAM_BLOCK):
+        yield np.ascontiguousarray(flat[start : start + HISTOGRAM_BLOCK])

@@ -31,9 +31,13 @@ PALETTE = np.array(
     dtype=np.uint8,
 )
 
+# A picture with a side of so many pixels is looked at in a smaller size: its lines are drawn two pixels wide.
+THICK_FROM = 512
 NEIGHBOUR_REACH = 8
 MAX_NEIGHBOURS = 24
 STRETCH_PERCENT = (0.5, 99.8)
+# Grey ends below white, so that bright cells do not drown their outlines.
+BRIGHTEST = 205
 STRETCH_SAMPLES = 1 << 16
 JPEG_QUALITY = 88
 
@@ -71,7 +75,7 @@ def write_overlay(
         When the suffix is another one, or the shapes do not fit.
     """
     picture = draw_overlay(image2d, label_image, max_side=max_side)
-    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    suffix = Path(path).suffix.lower()
     if suffix in (".jpg", ".jpeg"):
         # No chroma subsampling: it would smear outlines of one pixel.
         content = imagecodecs.jpeg8_encode(picture, level=JPEG_QUALITY, subsampling="444")
@@ -79,7 +83,7 @@ def write_overlay(
         content = imagecodecs.png_encode(picture, level=1)
     else:
         raise UsageError(f"cannot write an overlay as {suffix or 'a file without a suffix'}: use .jpg or .png")
-    write_bytes(path, content)
+    write_bytes(path, bytes(content))
 
 
 def draw_overlay(image2d: ArrayLike, label_image: ArrayLike, *, max_side: int = 2048) -> NDArray[np.uint8]:
@@ -114,12 +118,12 @@ def draw_overlay(image2d: ArrayLike, label_image: ArrayLike, *, max_side: int = 
     grey = stretch_contrast(image2d[::step, ::step])
     picture = np.repeat(grey[..., np.newaxis], 3, axis=2) if grey.ndim == 2 else grey
     labels, colours = _numbered(label_image[::step, ::step])
-    _draw(picture, labels, PALETTE[colours])
+    _draw(picture, labels, PALETTE[colours], max(labels.shape) >= THICK_FROM)
     return picture
 
 
 def stretch_contrast(image2d: ArrayLike) -> NDArray[np.uint8]:
-    """Map grey values to 0 to 255 so that all but the darkest and the brightest pixels differ.
+    """Map grey values to 0 to 205 so that all but the darkest and the brightest pixels differ.
 
     Parameters
     ----------
@@ -146,8 +150,8 @@ def stretch_contrast(image2d: ArrayLike) -> NDArray[np.uint8]:
         low, high = (float(sample.min()), float(sample.max())) if sample.size else (0.0, 0.0)
     if high <= low:
         return np.zeros(image.shape, np.uint8)
-    scaled = (image.astype(np.float32) - np.float32(low)) * np.float32(255.0 / (high - low))
-    return np.clip(np.nan_to_num(scaled, copy=False, nan=0.0), 0, 255, out=scaled).astype(np.uint8)
+    scaled = (image.astype(np.float32) - np.float32(low)) * np.float32(BRIGHTEST / (high - low))
+    return np.clip(np.nan_to_num(scaled, copy=False, nan=0.0), 0, BRIGHTEST, out=scaled).astype(np.uint8)
 
 
 def outline_colours(label_image: NDArray[np.integer]) -> NDArray[np.intp]:
@@ -168,17 +172,17 @@ def outline_colours(label_image: NDArray[np.integer]) -> NDArray[np.intp]:
     """
     labels = np.ascontiguousarray(label_image, dtype=np.int32)
     count = int(labels.max(initial=0))
-    return _greedy_colours(_neighbours(labels, count, NEIGHBOUR_REACH), len(PALETTE))
+    colours: NDArray[np.intp] = _greedy_colours(_neighbours(labels, count, NEIGHBOUR_REACH), len(PALETTE))
+    return colours
 
 
 def _numbered(label_image: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
     """Labels as int32 without large holes in their numbering, and a colour for each."""
-    labels = label_image
-    if labels.size and (int(labels.max()) > 4 * labels.size or int(labels.min()) < 0):
-        values, inverse = np.unique(labels, return_inverse=True)
+    if label_image.size and (int(label_image.max()) > 4 * label_image.size or int(label_image.min()) < 0):
+        values, inverse = np.unique(label_image, return_inverse=True)
         ids = np.where(values > 0, np.arange(1, len(values) + 1), 0)
-        labels = ids[inverse].reshape(label_image.shape)
-    labels = np.ascontiguousarray(labels, dtype=np.int32)
+        label_image = ids[inverse].reshape(label_image.shape)
+    labels: NDArray[np.int32] = np.ascontiguousarray(label_image, dtype=np.int32)
     return labels, outline_colours(labels)
 
 
@@ -247,19 +251,20 @@ def _greedy_colours(near, number):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _draw(picture, labels, colours):  # type: ignore[no-untyped-def]
-    """Paint the pixels of each cell that have a pixel of something else beside them."""
+def _draw(picture, labels, colours, thick):  # type: ignore[no-untyped-def]
+    """Paint the pixels of each cell that have a pixel of something else beside them; thick: those of the ground too."""
     rows, columns = labels.shape
     for y in range(rows):
         for x in range(columns):
             label = labels[y, x]
-            if label == 0:
+            if label == 0 and not thick:
                 continue
-            if (
-                (x + 1 < columns and labels[y, x + 1] != label)
-                or (x > 0 and labels[y, x - 1] != label)
-                or (y + 1 < rows and labels[y + 1, x] != label)
-                or (y > 0 and labels[y - 1, x] != label)
-            ):
+            painted = 0
+            for step_y, step_x in ((0, 1), (0, -1), (1, 0), (-1, 0)):
+                other_y, other_x = y + step_y, x + step_x
+                if 0 <= other_y < rows and 0 <= other_x < columns and labels[other_y, other_x] != label:
+                    painted = label if label != 0 else labels[other_y, other_x]
+                    break
+            if painted != 0:
                 for channel in range(3):
-                    picture[y, x, channel] = colours[label, channel]
+                    picture[y, x, channel] = colours[painted, channel]

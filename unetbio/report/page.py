@@ -1,0 +1,359 @@
+"""The offline page of a run: what was found, what failed, and pictures to check it by."""
+
+import csv
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from unetbio.batch.journal import Entry, read_journals
+from unetbio.errors import UsageError
+from unetbio.files import write_text
+from unetbio.provenance import Provenance, read_provenance
+from unetbio.report.overlays import overlay_path
+
+__all__ = ["PAGE_NAME", "write_page"]
+
+PAGE_NAME = "index.html"
+SUMMARY_NAME = "summary.csv"
+LINKED_FILES = (SUMMARY_NAME, "cells.csv", "cells.parquet", "run.jsonl")
+# A page of so many rows still opens at once; the table beside it holds all of them.
+MAX_ROWS = 5000
+MAX_FAILURES = 200
+MAX_NAMES = 3
+MAX_BARS = 24
+# Bars end where a few giants would squeeze all others into the first bar.
+HISTOGRAM_PERCENT = 99.5
+THIN_SPACE = "\u202f"
+
+# What the warnings of the summary mean to somebody who looks at the pictures.
+WARNINGS = {
+    "constant": "the same grey value everywhere",
+    "edited": "the mask was edited by hand and is kept",
+    "no_cells": "no cells were found",
+    "outside_training_range": "the cells have another size than those the model was trained on",
+    "saturated": "many pixels are as bright as the camera can tell",
+}
+HEADINGS = {
+    "path": "image",
+    "n_cells": "cells",
+    "median_diameter_px": "median diameter (px)",
+    "area_fraction": "area fraction",
+    "pixel_size_um": "pixel size (um)",
+}
+NUMERIC = {"series", "t", "n_cells", "median_diameter_px", "area_fraction", "pixel_size_um"}
+# Columns of the table of cells with a heading, the best first.
+SIZES = {"volume_um3": "Cell volume (um³)", "area_um2": "Cell area (um²)", "area_px": "Cell area (pixels)"}
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row of the summary, with what the journal and the folder of overlays know of it."""
+
+    values: Mapping[str, str]
+    message: str
+    overlay: str | None
+
+    @property
+    def failed(self) -> bool:
+        return self.values.get("status") == "failed"
+
+    @property
+    def reason(self) -> str:
+        return self.values.get("reason") or "failed"
+
+    @property
+    def warnings(self) -> list[str]:
+        return self.values.get("warnings", "").replace(",", " ").replace(";", " ").split()
+
+    @property
+    def n_cells(self) -> int | None:
+        text = self.values.get("n_cells", "")
+        return int(float(text)) if text else None
+
+    @property
+    def name(self) -> str:
+        marks = [f"{key} {self.values[key]}" for key in ("series", "t") if self.values.get(key)]
+        return ", ".join([self.values.get("path", ""), *marks])
+
+    @property
+    def cells_text(self) -> str:
+        return "" if self.n_cells is None else _counted(self.n_cells, "cell")
+
+    @property
+    def text(self) -> str:
+        """What the filter looks through."""
+        parts = (self.name, self.values.get("status", ""), self.values.get("reason", ""), *self.warnings)
+        return " ".join(part for part in parts if part).lower()
+
+
+def write_page(out: str | os.PathLike[str]) -> Path:
+    """Write ``OUT/index.html`` from the summary, the table of cells, the journals and the overlays of a run.
+
+    The page needs nothing but the files beside it: no network, no script from elsewhere. Failures stand first.
+
+    Parameters
+    ----------
+    out : path-like
+        The output folder; ``summary.csv`` has to be there, everything else is shown where it is.
+
+    Returns
+    -------
+    pathlib.Path
+        The page.
+
+    Raises
+    ------
+    UsageError
+        When there is no summary, or it cannot be read.
+    """
+    out = Path(out)
+    entries = read_journals(out)
+    rows = _read_rows(out, entries)
+    context = {
+        **_heading(out, rows),
+        **_problems(rows),
+        **_gallery(rows),
+        **_table(rows),
+        "plots": _plots(out, rows),
+        **_origin(out, entries),
+        "files": [name for name in LINKED_FILES if (out / name).is_file()],
+        "version": version("unetbio"),
+    }
+    context["sections"] = _sections(context)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("unetbio.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    page = out / PAGE_NAME
+    write_text(page, environment.get_template("page.html").render(context))
+    return page
+
+
+def _read_rows(out: Path, entries: Mapping[str, Entry]) -> list[_Row]:
+    """Rows of the summary: failures first, then those with warnings, then as they stand."""
+    summary = out / SUMMARY_NAME
+    if not summary.is_file():
+        raise UsageError(f"{out} holds no {SUMMARY_NAME}: give an output folder of unetbio segment or unetbio measure")
+    try:
+        with open(summary, encoding="utf-8", newline="") as stream:
+            records = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(
+            f"{summary} cannot be read as a table: {error}; write it again with unetbio measure"
+        ) from error
+    known = {(entry.path, "" if entry.series is None else str(entry.series)): entry for entry in entries.values()}
+    rows = []
+    for record in records:
+        values = {key: value or "" for key, value in record.items() if key}
+        entry = known.get((values.get("path", ""), values.get("series", "")))
+        rows.append(_Row(values, entry.message if entry else "", _overlay_link(out, entry)))
+    return sorted(rows, key=lambda row: (not row.failed, not row.warnings))
+
+
+def _overlay_link(out: Path, entry: Entry | None) -> str | None:
+    if entry is None or entry.status == "failed":
+        return None
+    path = overlay_path(out, _result(entry))
+    return quote(path.relative_to(out).as_posix()) if path.is_file() else None
+
+
+def _result(entry: Entry) -> str:
+    """``a/b/x`` of ``a/b/x_labels.ome.tif``."""
+    return entry.output.rpartition("_labels")[0]
+
+
+def _heading(out: Path, rows: Sequence[_Row]) -> dict[str, Any]:
+    images = {(row.values.get("path"), row.values.get("series")): row for row in rows}
+    failed = sum(row.failed for row in images.values())
+    cells = sum(row.n_cells or 0 for row in rows)
+    counts = [row.n_cells for row in rows if row.n_cells is not None]
+    figures = [
+        {"value": _grouped(len(images)), "text": "image" if len(images) == 1 else "images", "kind": ""},
+        {"value": _grouped(cells), "text": "cell" if cells == 1 else "cells", "kind": ""},
+    ]
+    if counts:
+        figures.append({"value": f"{np.median(counts):g}", "text": "cells an image (median)", "kind": ""})
+    figures.append({"value": _grouped(failed), "text": "failed", "kind": "bad" if failed else ""})
+    warned = sum(bool(row.warnings) for row in rows)
+    figures.append({"value": _grouped(warned), "text": "with warnings", "kind": "warn" if warned else ""})
+    return {"title": out.resolve().name, "figures": figures}
+
+
+def _problems(rows: Sequence[_Row]) -> dict[str, Any]:
+    failures = [row for row in rows if row.failed]
+    warned = []
+    for code, count in Counter(warning for row in rows for warning in row.warnings).most_common():
+        names = [row.name for row in rows if code in row.warnings]
+        more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+        warned.append((WARNINGS.get(code, code), count, ", ".join(names[:MAX_NAMES]) + more))
+    return {
+        "failures": failures[:MAX_FAILURES],
+        "more_failures": max(0, len(failures) - MAX_FAILURES),
+        "warned": warned,
+    }
+
+
+def _gallery(rows: Sequence[_Row]) -> dict[str, Any]:
+    # Times of one file share a picture.
+    cards = list({row.overlay: row for row in reversed(rows) if row.overlay}.values())[::-1][:MAX_ROWS]
+    done = sum(not row.failed for row in rows)
+    note = "Each picture opens in full size."
+    if len(cards) < done:
+        note += f" {_counted(len(cards), 'picture')} for {_counted(done, 'result')}: --overlays all draws every one."
+    return {"cards": cards, "cards_note": note}
+
+
+def _table(rows: Sequence[_Row]) -> dict[str, Any]:
+    names = [name for name in (rows[0].values if rows else ()) if any(row.values.get(name) for row in rows)]
+    shown = [
+        {
+            "text": row.text,
+            "cells": [{"text": _short(name, row.values.get(name, "")), "number": name in NUMERIC} for name in names],
+        }
+        for row in rows[:MAX_ROWS]
+    ]
+    columns = [{"text": HEADINGS.get(name, name.replace("_", " ")), "number": name in NUMERIC} for name in names]
+    return {"rows": shown, "columns": columns, "more_rows": max(0, len(rows) - MAX_ROWS)}
+
+
+def _plots(out: Path, rows: Sequence[_Row]) -> list[dict[str, Any]]:
+    plots = []
+    counts = np.array([row.n_cells for row in rows if row.n_cells is not None], dtype=np.float64)
+    if len(counts) > 1:
+        plots.append(_histogram(counts, "Cells an image", "image"))
+    title, sizes = _cell_sizes(out)
+    if len(sizes):
+        plots.append(_histogram(sizes, title, "cell"))
+    return plots
+
+
+def _cell_sizes(out: Path) -> tuple[str, NDArray[np.float64]]:
+    """Sizes of all cells in the best unit that every one of them has."""
+    table = out / "cells.parquet"
+    if not table.is_file():
+        return "", np.empty(0)
+    cells = pl.scan_parquet(table)
+    present = cells.collect_schema().names()
+    for column, title in SIZES.items():
+        if column in present:
+            values = cells.select(pl.col(column).cast(pl.Float64)).collect().to_series()
+            if len(values) and not values.null_count() and bool(values.is_finite().all()):
+                return title, values.to_numpy()
+    return "", np.empty(0)
+
+
+def _histogram(values: NDArray[np.float64], title: str, unit: str) -> dict[str, Any]:
+    """Bars between round numbers, with everything that a template or a screen reader needs."""
+    low, high = float(values.min()), float(np.percentile(values, HISTOGRAM_PERCENT))
+    step = _round_step((high - low) / MAX_BARS, whole=bool(np.all(values == np.round(values))))
+    first = math.floor(low / step) * step
+    number = max(1, math.floor((high - first) / step) + 1)
+    edges = first + step * np.arange(number + 1)
+    counts, _ = np.histogram(values, edges)
+    beyond = len(values) - int(counts.sum())
+    tallest = max(1, int(counts.max()))
+    bars = [
+        {"percent": f"{100 * count / tallest:.3g}", "text": f"{left:g} to {right:g}: {_counted(int(count), unit)}"}
+        for count, left, right in zip(counts, edges[:-1], edges[1:], strict=True)
+    ]
+    note = f"{_counted(len(values), unit)}, median {np.median(values):.4g}"
+    if beyond:
+        note += f"; {_grouped(beyond)} beyond the last bar, up to {values.max():.4g}"
+    return {
+        "title": title,
+        "bars": bars,
+        "low": f"{edges[0]:g}",
+        "middle": f"{(edges[0] + edges[-1]) / 2:g}",
+        "high": f"{edges[-1]:g}",
+        "note": note,
+        "description": f"Histogram. {title}: {note}; the fullest bar holds {_counted(tallest, unit)}.",
+    }
+
+
+def _round_step(width: float, *, whole: bool) -> float:
+    """The next of 1, 2, 5 times a power of ten that is at least ``width``; of whole numbers at least 1."""
+    if width <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(width))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= width * (1 - 1e-9))
+    return max(step, 1.0) if whole else step
+
+
+def _origin(out: Path, entries: Mapping[str, Entry]) -> dict[str, Any]:
+    """Model, settings and versions, as the last finished image has them."""
+    finished = sorted((entry for entry in entries.values() if entry.status != "failed"), key=lambda entry: entry.time)
+    for entry in reversed(finished):
+        provenance = read_provenance(out / f"{_result(entry)}_labels.json")
+        if provenance is not None:
+            sheets = [
+                ("settings", "Model and settings", _settings(provenance, entry.path)),
+                ("versions", "Versions", sorted(provenance.versions.items())),
+            ]
+            when = datetime.fromisoformat(entry.time).strftime("%Y-%m-%d %H:%M %Z")
+            subtitle = f"Segmented with the model {provenance.model.name}; last image finished {when}"
+            return {"subtitle": subtitle, "fact_sheets": sheets}
+    return {"subtitle": "", "fact_sheets": []}
+
+
+def _settings(provenance: Provenance, path: str) -> list[tuple[str, str]]:
+    model = provenance.model
+    facts = [
+        ("model", model.name),
+        ("architecture", model.architecture),
+        ("SHA-256 of the weights", model.sha256),
+        *_flat(provenance.settings),
+    ]
+    facts += [("device", str(provenance.run["device"]))] if "device" in provenance.run else []
+    return [*facts, ("as used for", path)]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested settings as rows, ``outer.inner``; what is not set is left out."""
+    facts: list[tuple[str, str]] = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            facts += _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, (list, tuple)):
+            facts.append((prefix + name, ", ".join(str(item) for item in value)))
+        elif value is not None:
+            facts.append((prefix + name, str(value)))
+    return facts
+
+
+def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:
+    here = [("failures", "Failed"), ("warned", "Worth a look"), ("plots", "Distributions"), ("rows", "Images")]
+    anchors = {"warned": "warnings", "plots": "distributions", "rows": "images"}
+    links = [(anchors.get(key, key), text) for key, text in here if context[key]]
+    return links + [(anchor, heading) for anchor, heading, _ in context["fact_sheets"]]
+
+
+def _short(name: str, text: str) -> str:
+    """Numbers as people read them; the summary keeps all digits."""
+    if name not in NUMERIC or not text:
+        return text
+    try:
+        return _grouped(int(text)) if name == "n_cells" else f"{float(text):.4g}"
+    except ValueError:
+        return text
+
+
+def _grouped(number: int) -> str:
+    return f"{number:,}".replace(",", THIN_SPACE)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{_grouped(number)} {noun}{'' if number == 1 else 's'}"

@@ -29,7 +29,8 @@ __all__ = ["class_weights", "force_gap", "nearest_two_distances", "weight_map"]
 NEGLIGIBLE_WEIGHT = 1e-6  # a border term below this is left out, which bounds the search
 SERIAL_PIXELS = 1 << 18  # below this, threads cost more than they save
 COLUMNS_PER_TASK = 4096  # keeps the scratch lines of the first pass small whatever the size of a plane
-LINES_PER_BLOCK = 16  # one cache line of int32: neighbouring lines are copied together
+BLOCK = 128  # positions that search together: long enough for vector instructions, short enough to stop early
+ROUNDING = 1 + 2.0**-20  # bounds are widened by this, so that float32 does not drop a distance that equals one
 IGNORED = -1  # in the compact form of a label image
 
 
@@ -96,22 +97,17 @@ def weight_map(
     reach = 0.0
     if border_weight > NEGLIGIBLE_WEIGHT and _has_two_cells(cells):
         reach = border_sigma * math.sqrt(2 * math.log(border_weight / NEGLIGIBLE_WEIGHT))
-    weights = np.empty(cells.shape, np.float32)
     if reach == 0.0:
-        _fill_class_weights(cells.ravel(), weights.ravel(), background, cell)
-        return weights.reshape(label_image.shape)
-    nearest = _two_nearest_before_last_axis(cells, steps, reach)
-    squares = _squared_steps(steps[2], reach, cells.shape[2])
-    rows = cells.shape[0] * cells.shape[1]
-    planes = [plane.reshape(rows, -1) for plane in (cells, *nearest, weights)]
+        table = np.array([background, cell, 0.0], np.float32)  # ignored pixels are -1: the last entry
+        return table[np.minimum(cells, 1)].reshape(label_image.shape)
+    d1, _, d2, _ = _two_nearest(cells, steps, reach, total=reach, wanted=cells)
+    planes = [plane.ravel() for plane in (cells, d1, d2)]
+    sharpness = 0.5 / border_sigma**2
     _in_threads(
-        lambda start, stop: _weigh_rows(
-            *planes, squares, reach, background, cell, border_weight, 0.5 / border_sigma**2, start, stop
-        ),
-        rows,
-        cells.size,
-    )
-    return weights.reshape(label_image.shape)
+        lambda start, stop: _weigh(*planes, background, cell, border_weight, sharpness, start, stop),
+        cells.size, cells.size,
+    )  # fmt: skip
+    return d1.reshape(label_image.shape)
 
 
 def nearest_two_distances(
@@ -148,13 +144,13 @@ def nearest_two_distances(
         raise UsageError(f"max_distance is {max_distance}, needs to be a finite distance of 0 or more")
     steps = _steps(spacing, label_image.ndim)
     cells = _compact(label_image, None)[0]
-    d1, l1, d2, l2 = _two_nearest_before_last_axis(cells, steps, max_distance)
-    squares = _squared_steps(steps[2], max_distance, cells.shape[2])
-    rows = cells.shape[0] * cells.shape[1]
-    planes = [plane.reshape(rows, -1) for plane in (d1, l1, d2, l2)]
-    _in_threads(
-        lambda start, stop: _measure_rows(*planes, squares, max_distance, start, stop), rows, cells.size
+    everywhere = np.zeros((), np.int32)
+    d1, _, d2, _ = _two_nearest(
+        cells, steps, max_distance, total=2 * max_distance, wanted=np.broadcast_to(everywhere, cells.shape)
     )
+    for squared in (d1, d2):
+        np.sqrt(squared, out=squared)
+        squared[squared > max_distance] = np.inf
     return d1.reshape(label_image.shape), d2.reshape(label_image.shape)
 
 
@@ -257,19 +253,25 @@ def _compact(label_image: NDArray[np.integer], ignore_label: int | None) -> tupl
     """Labels as contiguous (Z, Y, X) int32 with ignored pixels as -1, and the largest label; order is kept."""
     if label_image.ndim not in (2, 3):
         raise ImageError("wrong_axes", f"label image has {label_image.ndim} axes, needs (Y, X) or (Z, Y, X)")
+    if label_image.size == 0:
+        raise ImageError("no_pixels", f"label image of shape {label_image.shape} has no pixels: leave it out")
     if not np.issubdtype(label_image.dtype, np.integer):
         raise ImageError(
-            "not_integer", f"label image has dtype {label_image.dtype}, needs integers: 0 background, one number per cell"
+            "not_integer",
+            f"label image has dtype {label_image.dtype}, needs integers: 0 background, one number per cell",
         )
     ignored = None if ignore_label is None else label_image == ignore_label
     largest = int(label_image.max(initial=0, where=True if ignored is None else ~ignored))
     smallest = int(label_image.min(initial=0, where=True if ignored is None else ~ignored))
     if smallest < 0:
         raise ImageError(
-            "negative_labels", f"label image holds {smallest}, needs 0 or more: name the value as ignore label if it is one"
+            "negative_labels",
+            f"label image holds {smallest}, needs 0 or more: name the value as ignore label if it is one",
         )
     if largest > max(np.iinfo(np.uint16).max, label_image.size):  # tables are indexed by label
-        values, inverse = np.unique(label_image if ignored is None else np.where(ignored, 0, label_image), return_inverse=True)
+        values, inverse = np.unique(
+            label_image if ignored is None else np.where(ignored, 0, label_image), return_inverse=True
+        )
         if values[0] != 0:
             inverse += 1
         label_image, largest = inverse, int(inverse.max())
@@ -310,22 +312,31 @@ def _squared_steps(step: float, reach: float, length: int) -> NDArray[np.float32
     return ((np.arange(count) * step) ** 2).astype(np.float32)
 
 
-def _two_nearest_before_last_axis(
-    cells: NDArray[np.int32], steps: tuple[float, float, float], reach: float
+def _two_nearest(
+    cells: NDArray[np.int32],
+    steps: tuple[float, float, float],
+    reach: float,
+    *,
+    total: float,
+    wanted: NDArray[np.int32],
 ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.float32], NDArray[np.int32]]:
-    """Squared distance and label of the two nearest cells within each pixel's plane across the last axis."""
+    """Squared distances and labels of the two nearest cells, on pixels that are 0 in `wanted`."""
     depth, height, width = cells.shape
-    nearest = tuple(np.empty(cells.shape, dtype) for dtype in (np.float32, np.int32, np.float32, np.int32))
-    first, length = (0, depth) if depth > 1 else (1, height)
-    lines = [plane.reshape(length, -1) for plane in (cells, *nearest)]
-    columns = cells.size // max(length, 1)
+    d1, l1, d2, l2 = (np.empty(cells.shape, dtype) for dtype in (np.float32, np.int32, np.float32, np.int32))
+    nearest = (d1, l1, d2, l2)
+    axis, length = (0, depth) if depth > 1 else (1, height)
+    lines = [plane.reshape(length, cells.size // length) for plane in (cells, *nearest)]
     _in_threads(
-        lambda start, stop: _sweep_columns(*lines, steps[first], reach, start, stop), columns, cells.size, COLUMNS_PER_TASK
-    )
+        lambda start, stop: _sweep_columns(*lines, steps[axis], reach, start, stop),
+        lines[0].shape[1], cells.size, COLUMNS_PER_TASK,
+    )  # fmt: skip
     if depth > 1:
         squares = _squared_steps(steps[1], reach, height)
         _in_threads(lambda start, stop: _search_columns(*nearest, squares, reach, start, stop), depth, cells.size)
-    return nearest  # type: ignore[return-value]
+    squares = _squared_steps(steps[2], reach, width)
+    rows = [plane.reshape(depth * height, width) for plane in (wanted, *nearest)]
+    _in_threads(lambda start, stop: _search_rows(*rows, squares, reach, total, start, stop), depth * height, cells.size)
+    return nearest
 
 
 def _in_threads(work: Callable[[int, int], None], length: int, pixels: int, largest: int | None = None) -> None:
@@ -380,13 +391,6 @@ def _cut_rows(cells: Any, gapped: Any, ranks: Any, start: int, stop: int) -> Non
 
 
 @_compiled
-def _fill_class_weights(cells: Any, weights: Any, background: float, cell: float) -> None:
-    for index in range(cells.size):
-        label = cells[index]
-        weights[index] = cell if label > 0 else (background if label == 0 else 0.0)
-
-
-@_compiled
 def _sweep_columns(
     cells: Any, d1: Any, l1: Any, d2: Any, l2: Any, step: float, reach: float, start: int, stop: int
 ) -> None:
@@ -438,114 +442,137 @@ def _sweep_columns(
 
 
 @_compiled
-def _search_line(
-    d1: Any, l1: Any, d2: Any, l2: Any, position: int, squares: Any, reach: float, total: float
-) -> tuple[float, int, float, int]:
-    """The two nearest labels of one position, from those of all positions on its line.
+def _any_above(values: Any, threshold: float) -> bool:
+    for value in values:  # noqa: SIM110 - any() of a generator does not compile
+        if value > threshold:
+            return True
+    return False
 
-    They are right where the nearest is within `reach` and both distances together within `total`.
+
+@_compiled
+def _take_nearest(b1: Any, k1: Any, d1: Any, l1: Any, square: float) -> None:
+    """Where the feet ``sqrt(square)`` away offer a nearer label than the nearest so far, take it."""
+    for index in range(b1.size):
+        # Loads stand before the choices and stores are unconditional, so that the compiler makes vector instructions.
+        distance, label, best, owner = d1[index] + square, l1[index], b1[index], k1[index]
+        nearer = distance < best
+        b1[index] = distance if nearer else best
+        k1[index] = label if nearer else owner
+
+
+@_compiled
+def _take_second(b2: Any, k2: Any, k1: Any, d1: Any, l1: Any, d2: Any, l2: Any, square: float) -> None:
+    """The same for the second nearest: each foot offers the nearer of its labels that is not `k1`, the nearest."""
+    for index in range(b2.size):
+        near, near_label, far, far_label = d1[index], l1[index], d2[index], l2[index]
+        best, owner = b2[index], k2[index]
+        taken = near_label == k1[index]
+        distance = (far if taken else near) + square
+        label = far_label if taken else near_label
+        nearer = distance < best
+        b2[index] = distance if nearer else best
+        k2[index] = label if nearer else owner
+
+
+@_compiled
+def _search(
+    b1: Any, k1: Any, b2: Any, k2: Any,
+    d1: Any, l1: Any, d2: Any, l2: Any,
+    first: int, stride: int, squares: Any, reach: float, total: float,
+) -> None:  # fmt: skip
+    """Find the two nearest labels of a run of positions (b, k) from those of their feet (d, l), squared distances.
+
+    The feet are flat and padded; the foot of position ``index`` in the run is ``first + index``, the next one along the
+    line of the search is `stride` farther. All positions look 0, 1, 2 ... feet to either side together, until no foot
+    that is left can be near enough for any. On entry `b1` holds the squared distances within which a nearest label is
+    wanted; a second one is wanted within `reach`, and only if both distances together stay within `total`. Where a label
+    is not found, its distance is infinite.
     """
-    length = l1.size
-    limit = np.float32(reach * reach)
-    bound = np.float32(min(reach, total / 2) ** 2)
-    b1, k1, b2, k2 = np.float32(np.inf), np.int32(0), np.float32(np.inf), np.int32(0)
+    size = b1.size
+    k1[:] = 0
+    k2[:] = 0
     for offset in range(squares.size):
         square = squares[offset]
-        if square > bound or square >= b2:
+        if not _any_above(b1, square):
             break
-        before = b1
-        for side in range(2 if offset else 1):
-            other = position - offset if side else position + offset
-            if other < 0 or other >= length or l1[other] == 0:
-                continue
-            distance, label = d1[other] + square, l1[other]
-            if distance < b1:
-                if label != k1:
-                    b2, k2 = b1, k1
-                b1, k1 = distance, label
-            elif label != k1 and distance < b2:
-                b2, k2 = distance, label
-            if l2[other] == 0:
-                continue
-            distance, label = d2[other] + square, l2[other]
-            if distance < b1:
-                if label != k1:
-                    b2, k2 = b1, k1
-                b1, k1 = distance, label
-            elif label != k1 and distance < b2:
-                b2, k2 = distance, label
-        if b1 < before:
-            # A farther label counts only if it is the nearest one (then within half the total, or there is no such
-            # pair) or completes the total with the nearest one.
-            farthest = min(reach, max(total / 2, total - math.sqrt(b1)))
-            bound = np.float32(farthest * farthest)
-    if b1 > limit:
-        b1, k1 = np.float32(np.inf), np.int32(0)
-    if b2 > limit:
-        b2, k2 = np.float32(np.inf), np.int32(0)
-    return b1, k1, b2, k2
+        for foot in (first - offset * stride, first + offset * stride):
+            _take_nearest(b1, k1, d1[foot : foot + size], l1[foot : foot + size], square)
+    for index in range(size):
+        farthest = max(min(reach, total - math.sqrt(b1[index])), 0.0)
+        b2[index] = farthest * farthest * ROUNDING if k1[index] > 0 else 0.0
+    for offset in range(squares.size):
+        square = squares[offset]
+        if not _any_above(b2, square):
+            break
+        for foot in (first - offset * stride, first + offset * stride):
+            end = foot + size
+            _take_second(b2, k2, k1, d1[foot:end], l1[foot:end], d2[foot:end], l2[foot:end], square)
+    for index in range(size):
+        b1[index] = b1[index] if k1[index] > 0 else np.inf
+        b2[index] = b2[index] if k2[index] > 0 else np.inf
 
 
 @_compiled
-def _search_columns(
-    d1: Any, l1: Any, d2: Any, l2: Any, squares: Any, reach: float, start: int, stop: int
-) -> None:
+def _search_columns(d1: Any, l1: Any, d2: Any, l2: Any, squares: Any, reach: float, start: int, stop: int) -> None:
     """Search along axis 1 of the planes `start` to `stop` of (Z, Y, X), in place."""
     _, height, width = d1.shape
-    e1, e2 = np.empty((LINES_PER_BLOCK, height), np.float32), np.empty((LINES_PER_BLOCK, height), np.float32)
-    k1, k2 = np.empty((LINES_PER_BLOCK, height), np.int32), np.empty((LINES_PER_BLOCK, height), np.int32)
+    block = min(BLOCK, width)
+    pad = squares.size * block
+    e1, e2 = (
+        np.full(height * block + 2 * pad, np.inf, np.float32),
+        np.full(height * block + 2 * pad, np.inf, np.float32),
+    )
+    m1, m2 = np.zeros(e1.size, np.int32), np.zeros(e1.size, np.int32)
     for z in range(start, stop):
-        for left in range(0, width, LINES_PER_BLOCK):
-            lines = min(LINES_PER_BLOCK, width - left)
+        for left in range(0, width, block):
+            right = min(left + block, width)
             for y in range(height):
-                for line in range(lines):
-                    e1[line, y], k1[line, y] = d1[z, y, left + line], l1[z, y, left + line]
-                    e2[line, y], k2[line, y] = d2[z, y, left + line], l2[z, y, left + line]
+                first = pad + y * block
+                end = first + right - left
+                e1[first:end], m1[first:end] = d1[z, y, left:right], l1[z, y, left:right]
+                e2[first:end], m2[first:end] = d2[z, y, left:right], l2[z, y, left:right]
             for y in range(height):
-                for line in range(lines):
-                    x = left + line
-                    d1[z, y, x], l1[z, y, x], d2[z, y, x], l2[z, y, x] = _search_line(
-                        e1[line], k1[line], e2[line], k2[line], y, squares, reach, 2 * reach
-                    )
+                b1, k1, b2, k2 = d1[z, y, left:right], l1[z, y, left:right], d2[z, y, left:right], l2[z, y, left:right]
+                b1[:] = reach * reach * ROUNDING
+                _search(b1, k1, b2, k2, e1, m1, e2, m2, pad + y * block, block, squares, reach, 2 * reach)
 
 
 @_compiled
-def _measure_rows(d1: Any, l1: Any, d2: Any, l2: Any, squares: Any, reach: float, start: int, stop: int) -> None:
-    """Turn the squared distances across rows into distances, in place."""
-    for row in range(start, stop):
-        e1, k1, e2, k2 = d1[row].copy(), l1[row].copy(), d2[row].copy(), l2[row].copy()
-        for x in range(e1.size):
-            b1, _, b2, _ = _search_line(e1, k1, e2, k2, x, squares, reach, 2 * reach)
-            d1[row, x], d2[row, x] = math.sqrt(b1), math.sqrt(b2)
-
-
-@_compiled
-def _weigh_rows(
-    cells: Any,
-    d1: Any,
-    l1: Any,
-    d2: Any,
-    l2: Any,
-    weights: Any,
-    squares: Any,
-    reach: float,
-    background: float,
-    cell: float,
-    border_weight: float,
-    sharpness: float,
-    start: int,
-    stop: int,
+def _search_rows(
+    cells: Any, d1: Any, l1: Any, d2: Any, l2: Any, squares: Any, reach: float, total: float, start: int, stop: int
 ) -> None:
-    """Weights of the rows `start` to `stop`; `sharpness` is 1 / (2 * sigma**2)."""
+    """Search along the rows `start` to `stop` of (rows, X), in place, on pixels that are 0 in `cells`.
+
+    A nearest label farther than half the `total` makes no pair within it, and is left out.
+    """
+    width, pad = d1.shape[1], squares.size
+    e1, e2 = np.full(width + 2 * pad, np.inf, np.float32), np.full(width + 2 * pad, np.inf, np.float32)
+    m1, m2 = np.zeros(e1.size, np.int32), np.zeros(e1.size, np.int32)
+    farthest = min(reach, total / 2)
     for row in range(start, stop):
-        for x in range(cells.shape[1]):
-            label = cells[row, x]
-            if label != 0:
-                weights[row, x] = cell if label > 0 else 0.0
-                continue
-            b1, _, b2, _ = _search_line(d1[row], l1[row], d2[row], l2[row], x, squares, reach, reach)
+        e1[pad : pad + width], m1[pad : pad + width] = d1[row], l1[row]
+        e2[pad : pad + width], m2[pad : pad + width] = d2[row], l2[row]
+        for left in range(0, width, BLOCK):
+            right = min(left + BLOCK, width)
+            b1, k1, b2, k2 = d1[row, left:right], l1[row, left:right], d2[row, left:right], l2[row, left:right]
+            for index in range(right - left):
+                b1[index] = farthest * farthest * ROUNDING if cells[row, left + index] == 0 else 0.0
+            _search(b1, k1, b2, k2, e1, m1, e2, m2, pad + left, 1, squares, reach, total)
+
+
+@_compiled
+def _weigh(
+    cells: Any, d1: Any, d2: Any, background: float, cell: float, border_weight: float, sharpness: float,
+    start: int, stop: int,
+) -> None:  # fmt: skip
+    """Write weights over the squared distances `d1` of the pixels `start` to `stop`; `sharpness` is 1 / (2 sigma**2)."""
+    for index in range(start, stop):
+        weight = np.float64(0.0)
+        if cells[index] > 0:
+            weight = cell
+        elif cells[index] == 0:
             weight = background
-            both = math.sqrt(b1) + math.sqrt(b2)
-            if both <= reach:
+            if d2[index] < np.inf:
+                both = math.sqrt(d1[index]) + math.sqrt(d2[index])
                 weight += border_weight * math.exp(-both * both * sharpness)
-            weights[row, x] = weight
+        d1[index] = weight

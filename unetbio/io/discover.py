@@ -2,6 +2,7 @@
 
 import dataclasses
 import glob
+import hashlib
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
@@ -9,7 +10,17 @@ from pathlib import Path, PurePath
 from unetbio.errors import UsageError
 from unetbio.io.read import SUFFIXES
 
-__all__ = ["MASK_SUFFIXES", "Found", "Pairing", "find_inputs", "output_names", "pair", "stem"]
+__all__ = [
+    "MASK_SUFFIXES",
+    "Found",
+    "Pairing",
+    "find_inputs",
+    "output_names",
+    "pair",
+    "part_of",
+    "stem",
+    "table_input",
+]
 
 MASK_SUFFIXES = ("_cp_masks", "_labels", "_masks", "_mask", "_gt")
 """Endings of stems that mark a mask."""
@@ -79,6 +90,20 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]]) -> list[Found]:
             f"no images in {', '.join(inputs) or 'an empty list'}: files ending in {', '.join(SUFFIXES)} were looked for"
         )
     return list(found.values())
+
+
+def table_input(table: str | os.PathLike[str], cell: str) -> Found:
+    """The file that a row of a table names: relative to the table's folder, with `find_inputs`' rule for its outputs."""
+    return Found(Path(table).parent / cell, _relative(Path(cell)))
+
+
+def part_of(relative: str | os.PathLike[str], count: int) -> int:
+    """Which of ``count`` jobs, counted from 1, works on an input.
+
+    A hash of its relative path, never its position: files that come or go leave all others where they were.
+    """
+    digest = hashlib.sha256(PurePath(relative).as_posix().encode()).digest()
+    return int.from_bytes(digest[:8], "big") % count + 1
 
 
 def output_names(found: Sequence[Found]) -> list[PurePath]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 
-__all__ = ["AXES", "Image", "PlaneSource", "select_channel"]
+__all__ = ["AXES", "Image", "PlaneSource", "list_channels", "select_channel"]
 
 AXES = "TCZYX"
 """Every axis an image can have, in the order that arrays have them."""
@@ -119,9 +119,7 @@ class Image:
                     for k, section in enumerate(ranges["Z"]):
                         out[i, :, k] = self.pixels.read(time, section, ranges["C"], rows, columns)
         except MemoryError as error:
-            raise ImageError(
-                "too_large", f"{self.describe()} does not fit into memory: read a window of it"
-            ) from error
+            raise ImageError("too_large", f"{self.describe()} does not fit into memory: read a window of it") from error
         kept = {"T": t, "C": c, "Z": z}
         dropped = [n for n, axis in enumerate("TCZ") if axis not in self.axes or isinstance(kept[axis], int)]
         return out.squeeze(axis=tuple(dropped))
@@ -178,14 +176,15 @@ def select_channel(image: Image, channel: str | int) -> int:
                 return candidates[0]
             if candidates:
                 raise ImageError(
-                    "wrong_channels", f"several channels are called {channel!r} ({_listing(image)}): give a number"
+                    "wrong_channels", f"several channels are called {channel!r} ({list_channels(image)}): give a number"
                 )
     number = int(channel) if isinstance(channel, int) or channel.strip().isdecimal() else -1
     if not 0 <= number < count:
-        raise ImageError("wrong_channels", f"no channel {channel!r}; this image has {_listing(image)}")
+        raise ImageError("wrong_channels", f"no channel {channel!r}; this image has {list_channels(image)}")
     return number
 
 
-def _listing(image: Image) -> str:
+def list_channels(image: Image) -> str:
+    """Name the channels of an image for messages: ``0: DAPI, 1: (no name)``."""
     names = image.channel_names or ("",)
     return ", ".join(f"{i}: {name or '(no name)'}" for i, name in enumerate(names))

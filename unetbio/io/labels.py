@@ -169,7 +169,9 @@ def _refuse_binary(label_image: NDArray[Any]) -> None:
 
 def _axes(label_image: NDArray[Any], axes: str | None) -> str:
     if axes is None:
-        axes = AXES.replace("C", "") if label_image.ndim == 4 else {2: "YX", 3: "ZYX", 5: AXES}.get(label_image.ndim, "")
+        axes = (
+            AXES.replace("C", "") if label_image.ndim == 4 else {2: "YX", 3: "ZYX", 5: AXES}.get(label_image.ndim, "")
+        )
     if len(axes) != label_image.ndim or [a for a in AXES if a in axes] != list(axes) or not axes.endswith("YX"):
         raise ValueError(f"axes {axes!r} for an array of shape {label_image.shape}: letters of TCZYX in that order")
     return axes

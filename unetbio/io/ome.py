@@ -148,7 +148,9 @@ def _image(name: str, pixels: ElementTree.Element, page_count: int) -> OmeImage:
     channels = [child for child in pixels if _tag(child) == "Channel"]
     samples = {_number(channel, "SamplesPerPixel", 1) for channel in channels} or {1}
     if len(samples) > 1 or sizes["C"] % max(samples) or max(samples) < 1:
-        raise ImageError("bad_metadata", f"the OME-XML's {sizes['C']} channels do not fit its samples a pixel {samples}")
+        raise ImageError(
+            "bad_metadata", f"the OME-XML's {sizes['C']} channels do not fit its samples a pixel {samples}"
+        )
     per_page = samples.pop()
     names = [channel.get("Name") or "" for channel in channels]
     return OmeImage(

@@ -233,9 +233,7 @@ def _inner(layout: tifffile.TiffPage) -> tuple[list[tuple[str, int]], tuple[int,
     return [(letter, layout.shaped[place]) for place, letter in places], tuple(place for place, _ in places)
 
 
-def _pages(
-    tif: tifffile.TiffFile, path: Path, size: int, series: tifffile.TiffPageSeries, wanted: int
-) -> list[_Page]:
+def _pages(tif: tifffile.TiffFile, path: Path, size: int, series: tifffile.TiffPageSeries, wanted: int) -> list[_Page]:
     layout = series.keyframe
     # ImageJ and tifffile may write one page and all the planes behind its first.
     if wanted > 1 and (series.is_truncated or len(series._pages) == 1) and layout.is_final:
@@ -271,7 +269,9 @@ def _check_layout(layout: tifffile.TiffPage, size: int) -> None:
     if layout.dtype is None or layout._dtype is None:
         raise ImageError("unsupported_type", f"{layout.bitspersample} bits a sample of an unknown kind cannot be read")
     if 0 in layout.shaped:
-        raise ImageError("unreadable", f"a TIFF page of {layout.imagewidth} x {layout.imagelength} pixels; write it again")
+        raise ImageError(
+            "unreadable", f"a TIFF page of {layout.imagewidth} x {layout.imagelength} pixels; write it again"
+        )
     if layout.dtype.kind not in "buif":
         raise ImageError(
             "unsupported_type", f"pixels of type {layout.dtype}: integers or real numbers are needed; save one part"
@@ -291,7 +291,8 @@ def _check_segments(page: _Page, size: int) -> None:
     expected = math.prod(layout.chunked)
     if len(page.offsets) < expected or len(page.counts) < expected:
         raise ImageError(
-            "truncated", f"{expected} strips or tiles are needed, {len(page.offsets)} are listed; write or copy it again"
+            "truncated",
+            f"{expected} strips or tiles are needed, {len(page.offsets)} are listed; write or copy it again",
         )
     offsets = np.asarray(page.offsets[:expected], dtype=np.float64)
     counts = np.asarray(page.counts[:expected], dtype=np.float64)
@@ -564,7 +565,9 @@ class _Colour:
         if table is None or stored.kind != "u" or layout.shaped[0] * layout.shaped[4] != 1:
             raise ImageError("unsupported_colour", "a palette image without a usable palette: save it as grey or RGB")
         if table.shape[1] < 1 << int(layout.bitspersample):
-            raise ImageError("unreadable", f"a palette of {table.shape[1]} colours is too short: save it as grey or RGB")
+            raise ImageError(
+                "unreadable", f"a palette of {table.shape[1]} colours is too short: save it as grey or RGB"
+            )
         # Palettes have 16 bits a colour, most often filled by repeating or shifting 8 bits.
         if (table % 257 == 0).all():
             table = (table // 257).astype(np.uint8)

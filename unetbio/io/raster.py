@@ -1,0 +1,166 @@
+"""PNG and JPEG: the header says the size, the pixels are decoded when they are read."""
+
+import functools
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.errors import ImageError
+from unetbio.io.image import Image
+
+__all__ = ["read_raster"]
+
+SMALL_BYTES = 1 << 28
+RATIO = 3000
+"""No PNG or JPEG unpacks to more than about this many times its size (deflate 1032; JPEG spends bits on each block)."""
+
+_NAMES = {1: ("",), 2: ("", "alpha"), 3: ("red", "green", "blue"), 4: ("red", "green", "blue", "alpha")}
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+_PNG_DEPTHS = (1, 2, 4, 8, 16)
+
+
+def read_raster(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
+    """Open a PNG or JPEG picture.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file.
+    axes : str, optional
+        ``YX`` or ``CYX``, which the file says itself: anything else is refused.
+    series : int, optional
+        0.
+
+    Returns
+    -------
+    Image
+        Grey values as stored (1, 2 and 4 bits spread to 0 to 255), palettes as red, green, blue; no pixel size, since
+        these formats know the resolution of printers only.
+
+    Raises
+    ------
+    ImageError
+        ``unreadable``, ``truncated``, ``inconsistent``, ``unsupported_colour``, ``unknown_axes``, ``no_such_series``.
+    """
+    if series != 0:
+        raise ImageError("no_such_series", f"no series {series}: the file holds 1 image, counted from 0")
+    with open(path, "rb") as stream:
+        is_png = stream.read(1) == b"\x89"
+    height, width, channels, dtype = _png_header(path) if is_png else _jpeg_header(path)
+    kept = "CYX" if channels > 1 else "YX"
+    if axes is not None and axes.upper() != kept:
+        raise ImageError("unknown_axes", f"--axes {axes} does not fit a picture, which has {kept}")
+    claimed, size = height * width * channels * dtype.itemsize, path.stat().st_size
+    if claimed > max(SMALL_BYTES, size * RATIO):
+        raise ImageError(
+            "inconsistent",
+            f"{width} x {height} pixels ({claimed / 1e9:.1f} GB) are claimed by a file of {size} bytes: a broken file",
+        )
+    return Image(
+        axes=kept,
+        shape=(channels, height, width)[-len(kept) :],
+        dtype=dtype,
+        pixel_size_um={},
+        pixel_size_trusted=False,
+        channel_names=_NAMES[channels],
+        source=path,
+        pixels=_RasterPixels(path, is_png, (height, width, channels)),
+        format="png" if is_png else "jpeg",
+    )
+
+
+class _RasterPixels:
+    """The decoded picture, kept after the first read."""
+
+    def __init__(self, path: Path, is_png: bool, shape: tuple[int, int, int]) -> None:
+        self.path, self.is_png, self.shape = path, is_png, shape
+
+    @functools.cached_property
+    def _picture(self) -> NDArray[Any]:
+        """``(Y, X, C)``."""
+        content = self.path.read_bytes()
+        try:
+            picture = (imagecodecs.png_decode if self.is_png else imagecodecs.jpeg8_decode)(content)
+        except MemoryError:
+            raise
+        except Exception as error:  # the codecs' errors share no class
+            name = "PNG" if self.is_png else "JPEG"
+            raise ImageError("unreadable", f"a broken {name} picture: write or copy it again") from error
+        if picture.size != math.prod(self.shape):
+            raise ImageError("unreadable", f"decodes to shape {picture.shape}, the header claims {self.shape}")
+        return picture.reshape(self.shape)
+
+    def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
+        """Return a window ``(len(channels), Y, X)``."""
+        return np.moveaxis(self._picture[y, x][..., list(channels)], -1, 0)
+
+
+def _cut(path: Path) -> ImageError:
+    return ImageError("truncated", f"the picture is cut off after {path.stat().st_size} bytes: copy it again")
+
+
+def _png_header(path: Path) -> tuple[int, int, int, np.dtype[Any]]:
+    """Height, width, channels, type; a file without its end is refused, which decoders do not do."""
+    header, transparent, complete = b"", False, False
+    with open(path, "rb") as stream:
+        for kind, start in _png_chunks(stream):
+            header = start if kind == b"IHDR" else header
+            transparent |= kind == b"tRNS"
+            complete |= kind == b"IEND"
+    if len(header) < 10 or not complete:
+        raise _cut(path)
+    width, height, depth, colour = struct.unpack(">IIBB", header[:10])
+    if colour not in _PNG_CHANNELS or depth not in _PNG_DEPTHS or not width or not height:
+        raise ImageError("unreadable", "a broken PNG picture: write or copy it again")
+    channels = _PNG_CHANNELS[colour]
+    if transparent and colour in (0, 2, 3):
+        channels += 1
+    return height, width, channels, np.dtype(np.uint16 if depth == 16 else np.uint8)
+
+
+def _png_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and first bytes of each whole chunk."""
+    stream.seek(0, 2)
+    size, position = stream.tell(), 8
+    while position + 12 <= size:
+        stream.seek(position)
+        length, kind = struct.unpack(">I4s", stream.read(8))
+        if position + 12 + length > size:
+            return
+        yield kind, stream.read(min(length, 13))
+        position += 12 + length
+
+
+def _jpeg_header(path: Path) -> tuple[int, int, int, np.dtype[Any]]:
+    """Height, width, channels, type; a scan without an end marker is refused, which decoders fill with grey."""
+    content = path.read_bytes()
+    position, frame = 2, b""
+    while True:
+        position = content.find(b"\xff", position)
+        if position < 0 or position + 4 > len(content):
+            raise _cut(path)
+        marker = content[position + 1]
+        if marker in (0x00, 0xFF, 0x01) or 0xD0 <= marker <= 0xD8:
+            position += 1 if marker == 0xFF else 2
+            continue
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            frame = content[position + 4 : position + 10]
+        if marker == 0xDA:
+            break
+        position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+    if len(frame) < 6 or content.find(b"\xff\xd9", position) < 0:
+        raise _cut(path)
+    depth, height, width, channels = struct.unpack(">BHHB", frame)
+    if channels == 4:
+        raise ImageError("unsupported_colour", "colours are stored as CMYK: save it as grey or RGB")
+    if depth != 8 or channels not in (1, 3) or not height or not width:
+        raise ImageError(
+            "unreadable", f"a JPEG picture of {depth} bits and {channels} channels: save it as PNG or TIFF"
+        )
+    return height, width, channels, np.dtype(np.uint8)

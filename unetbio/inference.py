@@ -1,0 +1,366 @@
+"""Overlap-tile inference: the same answer for every tile size, batch size and thread count.
+
+Valid convolutions make a tiled prediction equal to that of the whole image up to the rounding of float32, since tiles
+of different shapes take different kernels: about 1e-6. Decisions are made identical by a second look: where a
+probability is within `DECISION_TOLERANCE` of a threshold the network runs again in float64, whose rounding (1e-14) no
+threshold meets. Tiles therefore change neither the probabilities beyond 1e-5 nor any decision.
+
+Memory is bounded by one tile, the planes of the result and one plane of doubtful pixels; the image is read tile by
+tile.
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from unetbio.errors import EnvironmentStoppedError, UsageError
+from unetbio.geometry import Geometry
+from unetbio.predictor import Predictor, TorchPredictor, choose_device
+from unetbio.tiling import ArrayLike, Tile, TilePlan, plan_tiles, read_mirrored, split_tile, tile_of
+
+__all__ = ["DECISION_TOLERANCE", "Predictor", "TorchPredictor", "choose_device", "decide", "plan", "predict"]
+
+DECISION_TOLERANCE = 1e-5
+"""Probabilities nearer than this to a threshold are decided in float64: ten times what tiles change."""
+
+TIE_MARGIN = 2.0**-40
+"""A float64 probability this little below a threshold equals it, and counts as above: 50 times its rounding."""
+
+LOWEST_THRESHOLD = 1e-4
+"""Nearer to 0 or 1 than this, a threshold would meet the probabilities of all the pixels that a network is sure of."""
+
+FINE_STRIDES = 2
+"""Side of a fine block in strides: an isolated pixel in doubt costs one."""
+
+COARSE_CONTEXTS = 4
+"""Side of a coarse block in contexts, at most: larger ones would save little work and take more memory."""
+
+REMEMBERED_BLOCKS = 16
+
+Progress = Callable[[int, int], None]
+Compute = Callable[[NDArray[np.float32]], NDArray[Any]]
+
+
+def plan(
+    shape: Sequence[int],
+    predictor: Predictor,
+    *,
+    tile: int | Sequence[int] | None = None,
+    batch_size: int = 1,
+    memory_budget: int | None = None,
+) -> TilePlan:
+    """The tiles that `predict` and `decide` would run, for dry runs and provenance.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Spatial shape of the image.
+    predictor : Predictor
+        The network.
+    tile : int or sequence of int, optional
+        See `unetbio.tiling.plan_tiles`.
+    batch_size : int
+        Tiles that are run at once, and so share the budget.
+    memory_budget : int, optional
+        Bytes; the predictor's own unless given.
+
+    Returns
+    -------
+    TilePlan
+        Its cost is in multiply-adds.
+    """
+    if batch_size < 1:
+        raise UsageError(f"a batch of {batch_size} tiles cannot be run: give 1 or more")
+    return plan_tiles(
+        shape,
+        predictor.geometry,
+        tile=tile,
+        cost=predictor.multiply_adds,
+        memory=lambda input_shape: batch_size * predictor.memory_bytes(input_shape),
+        memory_budget=predictor.memory_budget if memory_budget is None else memory_budget,
+    )
+
+
+def predict(
+    image: ArrayLike,
+    predictor: Predictor,
+    *,
+    tile: int | Sequence[int] | None = None,
+    batch_size: int = 1,
+    memory_budget: int | None = None,
+    progress: Progress | None = None,
+) -> NDArray[np.float32]:
+    """Probabilities of every pixel.
+
+    Parameters
+    ----------
+    image : array-like
+        ``(C, *spatial)``, normalised; any spatial size from 1. It is sliced tile by tile and mirrored beyond its
+        border.
+    predictor : Predictor
+        The network.
+    tile, batch_size, memory_budget
+        See `plan`. They change the result by rounding alone: less than 1e-5.
+    progress : callable, optional
+        Called with the pixels done and the pixels in all after each tile.
+
+    Returns
+    -------
+    ndarray of float32
+        ``(K, *spatial)``.
+
+    Raises
+    ------
+    ImageError
+        When the image is empty or has another number of channels than the network takes.
+    UsageError
+        When the image has another number of axes, or ``tile`` or ``batch_size`` is not one.
+    EnvironmentStoppedError
+        When not even a tile of one stride fits into the memory of the device.
+    """
+    tiles = plan(image.shape[1:], predictor, tile=tile, batch_size=batch_size, memory_budget=memory_budget)
+    result = np.empty((predictor.num_classes, *tiles.shape), dtype=np.float32)
+    for write_slices, probabilities in _run(
+        image, predictor.probabilities, tiles, predictor.geometry, batch_size, progress
+    ):
+        result[(slice(None), *write_slices)] = probabilities
+    return result
+
+
+def decide(
+    image: ArrayLike,
+    predictor: Predictor,
+    thresholds: Sequence[float],
+    *,
+    class_index: int = 1,
+    tile: int | Sequence[int] | None = None,
+    batch_size: int = 1,
+    memory_budget: int | None = None,
+    progress: Progress | None = None,
+    probabilities_out: NDArray[np.float32] | None = None,
+) -> NDArray[np.bool_]:
+    """For each threshold, the pixels whose probability is at least that; identical for every tile plan.
+
+    Probabilities within `DECISION_TOLERANCE` of a threshold are computed again in float64, over blocks of a fixed grid
+    that begins at the image's first pixel: a fine one where few pixels of a region are in doubt, a coarse one where
+    many are, whichever is less work. Blocks with equal input are computed once, so a flat image in doubt everywhere
+    costs one block; any other image costs at most about three times its multiply-adds in float64.
+
+    Parameters
+    ----------
+    image, predictor, tile, batch_size, memory_budget, progress
+        See `predict`.
+    thresholds : sequence of float
+        Between 0.0001 and 0.9999. A probability that equals one (to 1e-12) is above it.
+    class_index : int
+        The class whose probability is meant.
+    probabilities_out : ndarray of float32, optional
+        ``(K, *spatial)``: filled with what `predict` would return.
+
+    Returns
+    -------
+    ndarray of bool
+        ``(len(thresholds), *spatial)``.
+
+    Raises
+    ------
+    ImageError, UsageError, EnvironmentStoppedError
+        As `predict`; also when a threshold or ``class_index`` is out of range.
+    """
+    _check_decision(thresholds, class_index, predictor.num_classes)
+    tiles = plan(image.shape[1:], predictor, tile=tile, batch_size=batch_size, memory_budget=memory_budget)
+    planes = np.empty((len(thresholds), *tiles.shape), dtype=bool)
+    doubtful = np.zeros(tiles.shape, dtype=bool)
+    for write_slices, probabilities in _run(
+        image, predictor.probabilities, tiles, predictor.geometry, batch_size, progress
+    ):
+        if probabilities_out is not None:
+            probabilities_out[(slice(None), *write_slices)] = probabilities
+        in_doubt = doubtful[write_slices]
+        for plane, threshold in zip(planes, thresholds, strict=True):
+            above = probabilities[class_index] - np.float32(threshold)
+            plane[write_slices] = above >= 0
+            in_doubt |= np.abs(above) < DECISION_TOLERANCE
+    _settle(image, predictor, thresholds, class_index, doubtful, planes)
+    return planes
+
+
+def _check_decision(thresholds: Sequence[float], class_index: int, num_classes: int) -> None:
+    for threshold in thresholds:
+        if not LOWEST_THRESHOLD <= threshold <= 1 - LOWEST_THRESHOLD:
+            raise UsageError(
+                f"a probability threshold of {threshold} cannot be used: give one from {LOWEST_THRESHOLD} "
+                f"to {1 - LOWEST_THRESHOLD}"
+            )
+    if not 0 <= class_index < num_classes:
+        raise UsageError(f"there is no class {class_index}: the network has classes 0 to {num_classes - 1}")
+
+
+def _settle(
+    image: ArrayLike,
+    predictor: Predictor,
+    thresholds: Sequence[float],
+    class_index: int,
+    doubtful: NDArray[np.bool_],
+    planes: NDArray[np.bool_],
+) -> None:
+    """Decide the doubtful pixels in float64, in place."""
+    blocks = _blocks(doubtful, predictor)
+    compute = _remembering(predictor.probabilities_float64)
+    for write_slices, probabilities in _run(image, compute, blocks, predictor.geometry, 1, None):
+        here = doubtful[write_slices]
+        certain = probabilities[class_index][here]
+        for plane, threshold in zip(planes, thresholds, strict=True):
+            plane[write_slices][here] = certain >= threshold - TIE_MARGIN
+
+
+def _blocks(doubtful: NDArray[np.bool_], predictor: Predictor) -> Iterator[Tile]:
+    """Blocks of the fixed grids that hold all doubtful pixels."""
+    geometry = predictor.geometry
+    fine, coarse = _block_shapes(predictor)
+    fine_cost = predictor.multiply_adds(geometry.input_size(fine))
+    coarse_cost = predictor.multiply_adds(geometry.input_size(coarse))
+    # One row of coarse blocks at a time, so that the positions of doubtful pixels stay few.
+    for row in range(0, doubtful.shape[0], coarse[0]):
+        pixels = np.argwhere(doubtful[row : row + coarse[0]])
+        pixels[:, 0] += row
+        by_coarse: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+        for block in np.unique(pixels // fine, axis=0) * fine:
+            by_coarse.setdefault(tuple((block // coarse * coarse).tolist()), []).append(tuple(block.tolist()))
+        for start, members in by_coarse.items():
+            if len(members) * fine_cost > coarse_cost:
+                yield _block(start, coarse, doubtful.shape, geometry)
+            else:
+                yield from (_block(member, fine, doubtful.shape, geometry) for member in members)
+
+
+def _block_shapes(predictor: Predictor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Fine blocks of two strides, and coarse ones so much larger that little of their work is context."""
+    geometry = predictor.geometry
+    fine = tuple(FINE_STRIDES * stride for stride in geometry.stride)
+    wanted = max(1, *(COARSE_CONTEXTS * lost // size for lost, size in zip(geometry.context, fine, strict=True)))
+    factor = 1 << (wanted.bit_length() - 1)
+
+    def memory(times: int) -> int:
+        # Twice that of float32
+        return 2 * predictor.memory_bytes(geometry.input_size([times * size for size in fine]))
+
+    while factor > 1 and memory(factor) > predictor.memory_budget:
+        factor //= 2
+    return fine, tuple(factor * size for size in fine)
+
+
+def _block(start: Sequence[int], shape: Sequence[int], image_shape: Sequence[int], geometry: Geometry) -> Tile:
+    # What is read does not depend on where the image ends, so that equal surroundings give equal input.
+    inner = tuple(
+        slice(begin, min(begin + size, end)) for begin, size, end in zip(start, shape, image_shape, strict=True)
+    )
+    whole = tile_of(start, [begin + size for begin, size in zip(start, shape, strict=True)], geometry)
+    return Tile(inner, whole.read_start, whole.read_shape)
+
+
+def _remembering(compute: Compute) -> Compute:
+    """``compute`` that knows its last answers: the background of an image is full of equal blocks."""
+    known: dict[bytes, NDArray[Any]] = {}
+
+    def remembered(batch: NDArray[np.float32]) -> NDArray[Any]:
+        digest = hashlib.sha256(f"{batch.shape}".encode() + batch.tobytes()).digest()
+        if digest not in known:
+            if len(known) >= REMEMBERED_BLOCKS:
+                known.pop(next(iter(known)))
+            known[digest] = compute(batch)
+        return known[digest]
+
+    return remembered
+
+
+def _run(
+    image: ArrayLike,
+    compute: Compute,
+    tiles: Iterable[Tile],
+    geometry: Geometry,
+    batch_size: int,
+    progress: Progress | None,
+) -> Iterator[tuple[tuple[slice, ...], NDArray[Any]]]:
+    """Compute tiles in batches of equal shape; yields where each answer goes and the answer, ``(K, *extent)``."""
+    runner = _Runner(image, compute, geometry)
+    total, done = prod(image.shape[1:]), 0
+    for group in _groups(tiles, batch_size):
+        for tile, probabilities in runner.run(group):
+            yield tile.write_slices, probabilities[(slice(None), *(slice(0, size) for size in tile.write_shape))]
+            done += prod(tile.write_shape)
+            if progress is not None:
+                progress(done, total)
+
+
+def _groups(tiles: Iterable[Tile], batch_size: int) -> Iterator[list[Tile]]:
+    waiting: dict[tuple[int, ...], list[Tile]] = {}
+    for tile in tiles:
+        group = waiting.setdefault(tile.read_shape, [])
+        group.append(tile)
+        if len(group) == batch_size:
+            yield waiting.pop(tile.read_shape)
+    yield from waiting.values()
+
+
+class _Runner:
+    """Runs groups of tiles, and halves what the memory of the device cannot hold."""
+
+    def __init__(self, image: ArrayLike, compute: Compute, geometry: Geometry) -> None:
+        self.image = image
+        self.compute = compute
+        self.geometry = geometry
+        self.too_many_pixels: float = float("inf")
+
+    def run(self, group: list[Tile]) -> Iterator[tuple[Tile, NDArray[Any]]]:
+        """Yield each tile, or the tiles that it was split into, with the answer."""
+        pending = deque([group])
+        while pending:
+            tiles = pending.popleft()
+            pixels = len(tiles) * prod(tiles[0].read_shape)
+            # What failed once is not tried again: later tiles of that size are made smaller at once.
+            answers = self._attempt(tiles) if pixels < self.too_many_pixels else None
+            if answers is not None:
+                yield from zip(tiles, answers, strict=True)
+                continue
+            self.too_many_pixels = min(self.too_many_pixels, pixels)
+            pending.extendleft(reversed(self._smaller(tiles)))
+
+    def _attempt(self, tiles: list[Tile]) -> NDArray[Any] | None:
+        try:
+            parts = [read_mirrored(self.image, tile.read_start, tile.read_shape) for tile in tiles]
+            return self.compute(np.stack(parts).astype(np.float32, copy=False))
+        except (RuntimeError, MemoryError) as error:
+            if not _is_out_of_memory(error):
+                raise
+        # Outside the handler, where the failed pass no longer holds what it had allocated.
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return None
+
+    def _smaller(self, tiles: list[Tile]) -> list[list[Tile]]:
+        if len(tiles) > 1:
+            middle = len(tiles) // 2
+            return [tiles[:middle], tiles[middle:]]
+        parts = split_tile(tiles[0], self.geometry)
+        if parts is None:
+            size = " x ".join(map(str, tiles[0].read_shape))
+            raise EnvironmentStoppedError(
+                f"out of memory: the device cannot hold even the smallest tile ({size} pixels of input); "
+                "free memory, run fewer workers, or choose --device cpu"
+            )
+        return [[part] for part in parts]
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    # The allocator of the CPU raises a plain RuntimeError.
+    message = str(error).lower()
+    return "can't allocate memory" in message or "not enough memory" in message or "out of memory" in message

@@ -1,0 +1,286 @@
+"""A network as inference runs it: folded, channels last, in full precision, with a float64 twin and a price list."""
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from math import prod
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from unetbio.errors import ImageError, UsageError
+from unetbio.geometry import Geometry
+from unetbio.network_cost import NetworkCost, measure_cost
+from unetbio.networks.blocks import crop
+
+__all__ = ["Predictor", "TorchPredictor", "choose_device", "fold_batch_norm"]
+
+MEMORY_BUDGETS = {2: 640 << 20, 3: 2 << 30}
+"""Bytes of feature maps a tile may hold, by number of axes: in 3-D, context costs more, so that larger tiles pay."""
+
+COLUMN_BYTES = 64 << 20
+"""What the float64 convolution of the CPU may use beside its result."""
+
+
+class Predictor(Protocol):
+    """What inference needs to know of a network; tests put other things in its place."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """Context, stride and legal sizes."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of probabilities a pixel."""
+
+    @property
+    def memory_budget(self) -> int:
+        """Bytes that a tile may take where the caller does not say."""
+
+    def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``(N, C, *input) -> (N, K, *(input - 2 * context))``."""
+
+    def probabilities_float64(self, batch: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The same, computed in float64."""
+
+    def multiply_adds(self, input_shape: Sequence[int]) -> int:
+        """Work for one input of this spatial shape."""
+
+    def memory_bytes(self, input_shape: Sequence[int]) -> int:
+        """Memory for one input of this spatial shape."""
+
+
+class TorchPredictor:
+    """A network as it is run over tiles: evaluation mode, batch norm folded into the convolutions, channels last.
+
+    The network is copied; what happens to it afterwards changes nothing here.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        With the attribute ``geometry``; logits out. One that pads (``geometry.padding == "same"``) is cropped by the
+        context.
+    device : torch.device or str
+        Where it runs; what is decided in float64 runs on the CPU, so that every device decides alike.
+    """
+
+    def __init__(self, network: nn.Module, device: torch.device | str = "cpu") -> None:
+        geometry: Any = network.geometry
+        self.geometry: Geometry = geometry
+        self.device = torch.device(device)
+        # Folded in float64 and rounded once; the float64 twin is made of the rounded weights, so both are one network.
+        folded = fold_batch_norm(copy.deepcopy(network).cpu().double().eval()).float()
+        self._network = self._placed(folded)
+        self.in_channels = _in_channels(folded)
+
+    @property
+    def _memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.geometry.ndim == 2 else torch.channels_last_3d
+
+    def _placed(self, network: nn.Module) -> nn.Module:
+        # The overload with a memory format is missing in PyTorch's annotations.
+        movable: Any = network
+        placed: nn.Module = movable.to(self.device, memory_format=self._memory_format)
+        return placed
+
+    @cached_property
+    def _cost(self) -> NetworkCost:
+        return measure_cost(self._network, self.geometry, self.in_channels)
+
+    @cached_property
+    def _network_float64(self) -> nn.Module:
+        return _in_slabs(copy.deepcopy(self._network).cpu().double())
+
+    @property
+    def num_classes(self) -> int:
+        """Number of probabilities a pixel."""
+        return self._cost.num_classes
+
+    @property
+    def memory_budget(self) -> int:
+        """Bytes of feature maps that a tile may hold; on a CUDA device half of what is free, if that is more."""
+        budget = MEMORY_BUDGETS[self.geometry.ndim]
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            return max(budget, free // 2)
+        return budget
+
+    def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Softmax of the logits, in float32.
+
+        Parameters
+        ----------
+        batch : ndarray of float32
+            ``(N, C, *input)``, of a legal size.
+
+        Returns
+        -------
+        ndarray of float32
+            ``(N, K, *(input - 2 * context))``.
+
+        Raises
+        ------
+        ImageError
+            When the number of channels is not that of the network.
+        GeometryError
+            When the size is not legal.
+        """
+        with _full_precision(self.device):
+            images = self._checked(batch).to(self.device).contiguous(memory_format=self._memory_format)
+            return self._softmax(self._network(images)).float().cpu().numpy()
+
+    def probabilities_float64(self, batch: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Softmax of the logits with all arithmetic in float64, on the CPU; otherwise as `probabilities`."""
+        with _full_precision(torch.device("cpu")):
+            # One image at a time: a batch is not faster here, and so its size cannot matter.
+            images = self._checked(batch).double()
+            answers = [self._softmax(self._network_float64(images[i : i + 1])) for i in range(len(images))]
+            return torch.cat(answers).numpy()
+
+    def multiply_adds(self, input_shape: Sequence[int]) -> int:
+        """Multiply-adds of all convolutions for one input of this spatial shape."""
+        return self._cost.multiply_adds(input_shape)
+
+    def memory_bytes(self, input_shape: Sequence[int]) -> int:
+        """Bytes of feature maps that are held at once for one input of this spatial shape."""
+        return self._cost.memory_bytes(input_shape)
+
+    def _checked(self, batch: NDArray[np.float32]) -> Tensor:
+        if batch.shape[1] != self.in_channels:
+            raise ImageError(
+                "wrong_channels",
+                f"the image has {batch.shape[1]} channels and the network takes {self.in_channels}: "
+                "choose channels, or a model for this kind of image",
+            )
+        self.geometry.check(batch.shape[2:])
+        return torch.from_numpy(batch)
+
+    def _softmax(self, logits: Tensor) -> Tensor:
+        if self.geometry.padding == "same":
+            sizes = logits.shape[2:]
+            logits = crop(logits, [size - 2 * lost for size, lost in zip(sizes, self.geometry.context, strict=True)])
+        return logits.softmax(dim=1)
+
+
+def _in_channels(network: nn.Module) -> int:
+    return next(layer.in_channels for layer in network.modules() if isinstance(layer, (nn.Conv2d, nn.Conv3d)))
+
+
+def fold_batch_norm(network: nn.Module) -> nn.Module:
+    """Fold each batch norm that follows a convolution in an `torch.nn.Sequential` into it, in place.
+
+    At inference batch norm is a fixed scale and shift a channel, which the convolution can do itself.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        In evaluation mode; best in float64, since the scale is a quotient.
+
+    Returns
+    -------
+    torch.nn.Module
+        ``network``, which gives what it gave before up to rounding.
+    """
+    for block in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
+        for index in range(len(block) - 1):
+            layer, norm = block[index], block[index + 1]
+            if (
+                isinstance(layer, (nn.Conv2d, nn.Conv3d))
+                and isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d))
+                and norm.track_running_stats
+            ):
+                block[index] = fuse_conv_bn_eval(layer, norm)
+                block[index + 1] = nn.Identity()
+    return network
+
+
+class _SlabConvolution(nn.Module):
+    """A convolution done slab by slab along its first spatial axis.
+
+    The float64 convolution of the CPU first copies every kernel window of the image into a column, 27 times the memory
+    of the image for a 3 x 3 x 3 kernel: slabs bound that.
+    """
+
+    def __init__(self, layer: nn.Conv2d | nn.Conv3d, padding: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layer = layer
+        # Zeros for functional.pad, which counts axes from the last
+        self.zeros = [pixels for amount in reversed(padding) for pixels in (amount, amount)]
+        layer.padding = (0,) * len(padding)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(N, C, *spatial) -> (N, K, *output)``, as the convolution that it stands for."""
+        features = functional.pad(features, self.zeros) if any(self.zeros) else features
+        kernel = self.layer.kernel_size
+        rows = features.shape[2] - kernel[0] + 1
+        column_bytes = features.element_size() * prod(kernel) * prod(features.shape) // features.shape[2]
+        slab = max(1, COLUMN_BYTES // column_bytes)
+        if slab >= rows:
+            result: Tensor = self.layer(features)
+            return result
+        parts = [self.layer(features[:, :, row : row + slab + kernel[0] - 1]) for row in range(0, rows, slab)]
+        return torch.cat(parts, dim=2)
+
+
+def _in_slabs(network: nn.Module) -> nn.Module:
+    for module in list(network.modules()):
+        for name, layer in list(module.named_children()):
+            if not isinstance(layer, (nn.Conv2d, nn.Conv3d)) or isinstance(layer.padding, str):
+                continue
+            if {*layer.stride, *layer.dilation} == {1}:
+                setattr(module, name, _SlabConvolution(layer, tuple(map(int, layer.padding))))
+    return network
+
+
+@contextlib.contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    # TF32 (on by default in cuDNN's convolutions) and autocast keep 10 bits or fewer: far above the tolerance.
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, enabled=False),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+    ):
+        yield
+
+
+def choose_device(text: str = "auto") -> tuple[torch.device, str]:
+    """Turn what a user asks for into a device.
+
+    Parameters
+    ----------
+    text : str
+        ``auto`` (a CUDA device, else MPS, else the CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Returns
+    -------
+    torch.device, str
+        The device and, for the log, why.
+
+    Raises
+    ------
+    UsageError
+        When the device is unknown or this machine does not have it.
+    """
+    kind, _, number = text.partition(":")
+    if kind not in {"auto", "cpu", "cuda", "mps"} or (":" in text and not (kind == "cuda" and number.isdecimal())):
+        raise UsageError(f"there is no device {text!r}: give auto, cpu, cuda, cuda:N or mps")
+    cuda_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    mps = torch.backends.mps.is_available()
+    if kind == "cuda" and int(number or 0) >= cuda_devices:
+        raise UsageError(
+            f"device {text!r} is not available: PyTorch sees {cuda_devices} CUDA devices; try --device auto"
+        )
+    if kind == "mps" and not mps:
+        raise UsageError("device 'mps' is not available: PyTorch sees no Apple GPU; try --device auto")
+    if kind == "cuda" or (kind == "auto" and cuda_devices):
+        device = torch.device("cuda", int(number or 0))
+        return device, f"{torch.cuda.get_device_name(device)}{' was found' if kind == 'auto' else ', as asked'}"
+    if kind == "mps" or (kind == "auto" and mps):
+        return torch.device("mps"), "an Apple GPU was found" if kind == "auto" else "as asked"
+    return torch.device("cpu"), "no CUDA device and no Apple GPU was found" if kind == "auto" else "as asked"

@@ -1,0 +1,342 @@
+"""Overlap tiles: which pixels a network reads to answer for which pixels of an image.
+
+The answer for the pixels ``[start, stop)`` of an axis depends on the input ``[start - context, stop + context)`` alone.
+A network pools windows of ``stride`` pixels, so the same pixels fall into the same windows only if ``start`` is a
+multiple of ``stride``: then, and only then, a tile gives what the whole image gives (Rumberger et al., arXiv
+2101.05846). A tile reads the smallest legal input that covers what it writes; where that reaches beyond the image, the
+image is mirrored.
+
+Nothing here knows a network: cost and memory of an input come in as functions of its shape.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from math import prod
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.errors import ImageError, UsageError
+from unetbio.geometry import Geometry
+
+__all__ = ["ArrayLike", "Tile", "TilePlan", "plan_tiles", "read_mirrored", "split_tile", "tile_of"]
+
+Shape = tuple[int, ...]
+CostOfShape = Callable[[Shape], int]
+
+
+class ArrayLike(Protocol):
+    """What an image must offer to be read tile by tile: a shape and slicing (NumPy, Zarr, a memory map ...)."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """The part of the array that a tuple of slices names."""
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One piece of work.
+
+    Parameters
+    ----------
+    write_slices : tuple of slice
+        The pixels of the image that the tile answers for; they lie within the image and begin at multiples of the
+        stride.
+    read_start : tuple of int
+        Where its input begins: ``context`` pixels before, so below 0 at the border.
+    read_shape : tuple of int
+        Legal input shape; the input may reach beyond the image at either end.
+    """
+
+    write_slices: tuple[slice, ...]
+    read_start: Shape
+    read_shape: Shape
+
+    @property
+    def write_shape(self) -> Shape:
+        """Pixels that the tile answers for, along each axis."""
+        return tuple(write.stop - write.start for write in self.write_slices)
+
+
+@dataclass(frozen=True)
+class TilePlan:
+    """Tiles that cover an image without overlap; iterating yields each `Tile`, in raster order.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Spatial shape of the image.
+    geometry : Geometry
+        Of the network.
+    tile_shape : tuple of int
+        Distance between the origins of neighbouring tiles: multiples of the stride. The last tile of an axis ends with
+        the image.
+    cost : int
+        Sum over the tiles of the cost that the planner was given: multiply-adds, or pixels read.
+    cost_of_whole : int
+        The same for one tile that covers the image.
+    """
+
+    shape: Shape
+    geometry: Geometry
+    tile_shape: Shape
+    cost: int
+    cost_of_whole: int
+
+    @property
+    def counts(self) -> Shape:
+        """Number of tiles along each axis."""
+        return _counts(self.shape, self.tile_shape, self.geometry)
+
+    @property
+    def cost_ratio(self) -> float:
+        """Work of this plan as a multiple of the work for the image in one piece."""
+        return self.cost / self.cost_of_whole
+
+    def __len__(self) -> int:
+        return prod(self.counts)
+
+    def __iter__(self) -> Iterator[Tile]:
+        counts = self.counts
+        for index in product(*map(range, counts)):
+            start = tuple(i * pitch for i, pitch in zip(index, self.tile_shape, strict=True))
+            stop = tuple(
+                size if i == count - 1 else begin + pitch
+                for i, count, begin, pitch, size in zip(index, counts, start, self.tile_shape, self.shape, strict=True)
+            )
+            yield tile_of(start, stop, self.geometry)
+
+
+def tile_of(start: Sequence[int], stop: Sequence[int], geometry: Geometry) -> Tile:
+    """The tile that answers for the pixels from ``start`` to before ``stop``.
+
+    Parameters
+    ----------
+    start : sequence of int
+        Multiples of the stride.
+    stop : sequence of int
+        Anything above ``start``.
+    geometry : Geometry
+        Of the network.
+
+    Raises
+    ------
+    ValueError
+        When ``start`` is not a multiple of the stride: the tile would not give what the whole image gives.
+    """
+    if any(begin % stride for begin, stride in zip(start, geometry.stride, strict=True)):
+        raise ValueError(f"a tile cannot begin at {tuple(start)}: the stride of the network is {geometry.stride}")
+    return Tile(
+        write_slices=tuple(slice(begin, end) for begin, end in zip(start, stop, strict=True)),
+        read_start=tuple(begin - context for begin, context in zip(start, geometry.context, strict=True)),
+        read_shape=geometry.input_size([end - begin for begin, end in zip(start, stop, strict=True)]),
+    )
+
+
+def split_tile(tile: Tile, geometry: Geometry) -> tuple[Tile, Tile] | None:
+    """Part a tile in two at a multiple of the stride, near the middle of the axis with most strides.
+
+    Returns
+    -------
+    tuple of Tile, or None
+        ``None`` when no axis is longer than one stride.
+    """
+    strides = [-(-size // stride) for size, stride in zip(tile.write_shape, geometry.stride, strict=True)]
+    axis = max(range(len(strides)), key=lambda a: (strides[a], tile.read_shape[a]))
+    if strides[axis] < 2:
+        return None
+    start = [write.start for write in tile.write_slices]
+    stop = [write.stop for write in tile.write_slices]
+    middle = start[axis] + (strides[axis] + 1) // 2 * geometry.stride[axis]
+    before_stop, after_start = stop.copy(), start.copy()
+    before_stop[axis] = after_start[axis] = middle
+    return tile_of(start, before_stop, geometry), tile_of(after_start, stop, geometry)
+
+
+def plan_tiles(
+    shape: Sequence[int],
+    geometry: Geometry,
+    *,
+    tile: int | Sequence[int] | None = None,
+    cost: CostOfShape = prod,
+    memory: CostOfShape = prod,
+    memory_budget: int | None = None,
+) -> TilePlan:
+    """Cut an image into tiles.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Spatial shape of the image, any size from 1.
+    geometry : Geometry
+        Of the network.
+    tile : int or sequence of int, optional
+        Wanted size of the result of a tile, one for all axes or one each; rounded down to a multiple of the stride, and
+        up to one stride. Without it the cheapest plan under the budget is taken: of all balanced cuts, the one with the
+        least cost, then with the fewest tiles.
+    cost : callable
+        From an input shape to the work it takes, as an integer: multiply-adds. Pixels read unless given.
+    memory : callable
+        From an input shape to what it takes in the unit of ``memory_budget``. Pixels read unless given.
+    memory_budget : int, optional
+        What one tile may take; without it, anything. When not even the smallest tile fits, the smallest is planned:
+        whether the machine can do it is seen when it is tried.
+
+    Returns
+    -------
+    TilePlan
+
+    Raises
+    ------
+    ImageError
+        When an axis of the image is empty.
+    UsageError
+        When ``tile`` is below 1 or does not fit the number of axes.
+    """
+    shape = tuple(int(size) for size in shape)
+    if len(shape) != geometry.ndim:
+        raise UsageError(f"the network takes {geometry.ndim} spatial axes, the image has {len(shape)}: {shape}")
+    if min(shape) < 1:
+        raise ImageError("empty_image", f"an image of {shape} pixels is empty: nothing can be segmented")
+    cost = cache(cost)
+    if tile is not None:
+        tile_shape = _requested(tile, shape, geometry)
+    else:
+        tile_shape = _cheapest(shape, geometry, cost, memory, memory_budget)
+    return TilePlan(
+        shape=shape,
+        geometry=geometry,
+        tile_shape=tile_shape,
+        cost=_total(shape, tile_shape, geometry, cost),
+        cost_of_whole=cost(geometry.input_size(shape)),
+    )
+
+
+def _requested(tile: int | Sequence[int], shape: Shape, geometry: Geometry) -> Shape:
+    wanted = (tile,) * geometry.ndim if isinstance(tile, int | np.integer) else tuple(tile)
+    if len(wanted) != geometry.ndim or min(wanted) < 1:
+        raise UsageError(
+            f"--tile {tile} is not a tile size: give one whole number from 1, or {geometry.ndim} of them, one an axis"
+        )
+    return tuple(
+        max(1, min(size, -(-length // stride) * stride) // stride) * stride
+        for size, length, stride in zip(wanted, shape, geometry.stride, strict=True)
+    )
+
+
+def _spare(geometry: Geometry) -> Shape:
+    # The smallest legal input for a multiple of the stride may give a few pixels more than that: 388 for 384. The tile
+    # that ends an axis uses them.
+    return tuple(
+        (minimum - 2 * context) % stride
+        for minimum, context, stride in zip(geometry.minimum, geometry.context, geometry.stride, strict=True)
+    )
+
+
+def _counts(shape: Shape, tile_shape: Shape, geometry: Geometry) -> Shape:
+    return tuple(
+        max(1, -(-(size - spare) // pitch))
+        for size, spare, pitch in zip(shape, _spare(geometry), tile_shape, strict=True)
+    )
+
+
+def _pitches(size: int, spare: int, stride: int) -> list[int]:
+    """Distances between origins that cut an axis into 1, 2, 3 ... pieces as equal as the stride allows, each once."""
+    strides = max(1, -(-(size - spare) // stride))
+    pitches = {-(-strides // count) * stride for count in range(1, strides + 1)}
+    return sorted(pitches, reverse=True)
+
+
+def _total(shape: Shape, tile_shape: Shape, geometry: Geometry, cost: CostOfShape) -> int:
+    """Sum of ``cost`` over the tiles: along an axis all tiles are alike but the last, so few shapes occur."""
+    groups: list[list[tuple[int, int]]] = []
+    for axis, (size, pitch, count) in enumerate(
+        zip(shape, tile_shape, _counts(shape, tile_shape, geometry), strict=True)
+    ):
+        last = _axis_input(size - (count - 1) * pitch, axis, geometry)
+        groups.append([(_axis_input(pitch, axis, geometry), count - 1), (last, 1)])
+    total = 0
+    for combination in product(*groups):
+        times = prod(count for _, count in combination)
+        if times:
+            total += times * cost(tuple(size for size, _ in combination))
+    return total
+
+
+def _axis_input(output: int, axis: int, geometry: Geometry) -> int:
+    minimum, stride = geometry.minimum[axis], geometry.stride[axis]
+    return minimum + stride * max(0, -(-(output + 2 * geometry.context[axis] - minimum) // stride))
+
+
+def _largest_input(shape: Shape, tile_shape: Shape, geometry: Geometry) -> Shape:
+    counts = _counts(shape, tile_shape, geometry)
+    return geometry.input_size(
+        [size if count == 1 else pitch for size, pitch, count in zip(shape, tile_shape, counts, strict=True)]
+    )
+
+
+def _cheapest(
+    shape: Shape, geometry: Geometry, cost: CostOfShape, memory: CostOfShape, memory_budget: int | None
+) -> Shape:
+    candidates = list(product(*map(_pitches, shape, _spare(geometry), geometry.stride)))
+    # Candidates begin with the image in one piece: every cut only adds work, so where that fits nothing else is looked
+    # at.
+    if memory_budget is None or memory(geometry.input_size(shape)) <= memory_budget:
+        return candidates[0]
+
+    def rank(tile_shape: Shape) -> tuple[bool, int, int]:
+        needed = memory(_largest_input(shape, tile_shape, geometry))
+        if needed > memory_budget:
+            return True, needed, 0
+        return False, _total(shape, tile_shape, geometry, cost), prod(_counts(shape, tile_shape, geometry))
+
+    return min(candidates, key=rank)
+
+
+def read_mirrored(image: ArrayLike, start: Sequence[int], shape: Sequence[int]) -> NDArray[Any]:
+    """Read a part of an image that may reach beyond it; there the image is mirrored.
+
+    The mirror stands in the centre of the outermost pixel, which is not repeated: ``c b | a b c | b a``. However far
+    the part reaches, mirrors follow mirrors; an axis of one pixel is that pixel everywhere.
+
+    Parameters
+    ----------
+    image : array-like
+        ``(C, *spatial)``; only the pixels needed are sliced out of it.
+    start : sequence of int
+        Spatial position of the first pixel; may be negative.
+    shape : sequence of int
+        Spatial shape of the part.
+
+    Returns
+    -------
+    numpy.ndarray
+        ``(C, *shape)``, in the dtype of the image.
+
+    Examples
+    --------
+    >>> read_mirrored(np.array([[1, 2, 3]]), start=[-2], shape=[7])
+    array([[3, 2, 1, 2, 3, 2, 1]])
+    """
+    wanted = [_mirrored(begin, length, size) for begin, length, size in zip(start, shape, image.shape[1:], strict=True)]
+    lows = [int(index.min()) for index in wanted]
+    part = np.asarray(
+        image[(slice(None), *(slice(low, int(index.max()) + 1) for low, index in zip(lows, wanted, strict=True)))]
+    )
+    for axis, (low, index) in enumerate(zip(lows, wanted, strict=True), start=1):
+        if len(index) != part.shape[axis] or index[0] > index[-1]:
+            part = part.take(index - low, axis=axis)
+    return part
+
+
+def _mirrored(start: int, length: int, size: int) -> NDArray[np.intp]:
+    # Reflection without repeating the edge has the period 2 (size - 1); the second half of a period runs backwards.
+    period = max(1, 2 * (size - 1))
+    position = np.arange(start, start + length, dtype=np.intp) % period
+    return np.minimum(position, period - position) if size > 1 else np.zeros(length, dtype=np.intp)

@@ -28,8 +28,8 @@ class Normalization:
     Attributes
     ----------
     kind : {"percentile", "range", "none"}
-        ``percentile``: the percentiles `low` and `high` of each channel become 0 and 1; ``range``: the grey values `low`
-        and `high` do; ``none``: grey values as they are.
+        ``percentile``: the percentiles `low` and `high` of each channel become 0 and 1; ``range``: the grey values
+        `low` and `high` do; ``none``: grey values as they are.
     low, high : float
         Percentiles (0 to 100) or grey values. Nothing is clipped.
     """
@@ -43,7 +43,7 @@ class Normalization:
             raise UsageError(f"unknown normalization {self.kind!r}: percentile, range or none is needed")
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise UsageError(f"normalization from {self.low:g} to {self.high:g}: two rising numbers are needed")
-        if self.kind == "percentile" and not (0 <= self.low and self.high <= 100):
+        if self.kind == "percentile" and (self.low < 0 or self.high > 100):
             raise UsageError(f"percentiles {self.low:g} and {self.high:g}: numbers from 0 to 100 are needed")
 
 
@@ -211,4 +211,4 @@ def _values_at_by_counting(values: NDArray[Any], ranks: list[int]) -> dict[int, 
 def _blocks(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
     flat = values.reshape(-1)
     for start in range(0, flat.size, HISTOGRAM_BLOCK):
-        yield np.ascontiguousarray(flat[start : start + HISTOGRAM_BLOCK])
+        yield np.ascontiguousarray(flat[start : start + HISTOGRAM_BLOCK], values.dtype.newbyteorder("="))

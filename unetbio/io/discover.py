@@ -80,20 +80,20 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]]) -> list[Found]:
     UsageError
         An input does not exist, or nothing was found; the message says what was looked for.
     """
-    inputs = [os.fspath(given) for given in inputs]
+    names = [os.fspath(given) for given in inputs]
     found: dict[Path, Found] = {}
-    for given in inputs:
+    for given in names:
         for item in _expand(given):
             found.setdefault(Path(os.path.realpath(item.path)), item)
     if not found:
         raise UsageError(
-            f"no images in {', '.join(inputs) or 'an empty list'}: files ending in {', '.join(SUFFIXES)} were looked for"
+            f"no images in {', '.join(names) or 'an empty list'}: files ending in {', '.join(SUFFIXES)} were looked for"
         )
     return list(found.values())
 
 
 def table_input(table: str | os.PathLike[str], cell: str) -> Found:
-    """The file that a row of a table names: relative to the table's folder, with `find_inputs`' rule for its outputs."""
+    """The file that a row of a table names, relative to the table's folder; its outputs follow `find_inputs`' rule."""
     return Found(Path(table).parent / cell, _relative(Path(cell)))
 
 
@@ -121,7 +121,8 @@ def output_names(found: Sequence[Found]) -> list[PurePath]:
         other = taken.setdefault(str(name).casefold(), item)
         if other is not item:
             raise UsageError(
-                f"{other.path} and {item.path} would both be written as {name}: rename one, or give them in separate runs"
+                f"{other.path} and {item.path} would both be written as {name}: rename one, or give them in separate "
+                "runs"
             )
         names.append(name)
     return names
@@ -165,7 +166,8 @@ def pair(
             if theirs and (len(mine) > 1 or len(theirs) > 1):
                 several = mine if len(mine) > 1 else theirs
                 raise UsageError(
-                    f"{several[0]} and {several[1]} both stand for {key[1]!r}: keep one, so that every image has one mask"
+                    f"{several[0]} and {several[1]} both stand for {key[1]!r}: keep one, so that every image has one "
+                    "mask"
                 )
             if theirs:
                 pairs[mine[0]] = theirs[0]
@@ -185,7 +187,7 @@ def _expand(given: str) -> list[Found]:
     if path.exists():
         return [Found(path, _relative(path))]
     if glob.has_magic(given):
-        matches = sorted(Path(match) for match in glob.glob(given, recursive=True))
+        matches = sorted(Path(match) for match in glob.glob(given, recursive=True))  # noqa: PTH207: any root
         files = [match for match in matches if match.is_file()]
         return [Found(match, _relative(match)) for match in files if not _is_output(match)]
     raise UsageError(f"{given} does not exist: give files, folders or patterns in quotes such as 'data/*.tif'")
@@ -247,6 +249,6 @@ def _nothing_pairs(image_files: list[Found], mask_files: list[Found], images: ob
         empty = images if not image_files else masks
         return f"no images in {empty}: files ending in {', '.join(SUFFIXES)} were looked for"
     return (
-        f"no image has a mask: {image_files[0].path.name} and {mask_files[0].path.name} do not agree; a mask is named like "
-        f"its image, or with {', '.join(MASK_SUFFIXES)} after the stem"
+        f"no image has a mask: {image_files[0].path.name} and {mask_files[0].path.name} do not agree; a mask is named "
+        f"like its image, or with {', '.join(MASK_SUFFIXES)} after the stem"
     )

@@ -162,8 +162,8 @@ def _refuse_binary(label_image: NDArray[Any]) -> None:
         return
     raise ImageError(
         "binary_mask",
-        f"the mask holds only 0 and {high}: cells that touch cannot be told apart; give each cell its own number, or say "
-        "--split-components (each connected part is a cell) or --target classes or membrane",
+        f"the mask holds only 0 and {high}: cells that touch cannot be told apart; give each cell its own number, or "
+        "say --split-components (each connected part is a cell) or --target classes or membrane",
     )
 
 

@@ -188,7 +188,7 @@ def _planes(
     if sorted(order) != sorted("XYZCT") or not order.startswith("XY"):
         raise ImageError("bad_metadata", f"the OME-XML says DimensionOrder={order!r}: XY and then Z, C, T are needed")
     lengths = {"Z": sizes["Z"], "T": sizes["T"], "C": sizes["C"] // samples}
-    fast, middle, slow = order[2:]
+    fast, middle, slow = order[2], order[3], order[4]
     total = math.prod(lengths.values())
     blocks = [child for child in pixels if _tag(child) == "TiffData"]
     planes: dict[tuple[int, int, int], OmePlane] = {}

@@ -40,7 +40,7 @@ def read_image(path: str | os.PathLike[str], *, axes: str | None = None, series:
     path : path-like
         A TIFF, PNG, JPEG or NIfTI file; the first bytes decide, not the name.
     axes : str, optional
-        Names for the stored axes, slowest first (``ZYX``, ``TYX``, ``CYX`` ...), where the file does not say or is wrong.
+        Names for the stored axes, slowest first (``ZYX``, ``TYX``, ``CYX`` ...), where the file does not say or errs.
     series : int, optional
         Which image of a file that holds several, from 0.
 

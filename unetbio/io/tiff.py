@@ -7,7 +7,6 @@ without a word: cut pages, planes that are not there, sizes that no memory holds
 import dataclasses
 import logging
 import math
-import os
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -75,8 +74,8 @@ def read_tiff(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
     path : pathlib.Path
         The file.
     axes : str, optional
-        Names of the stored axes that are longer than one, slowest first, colour samples left out or called C; instead of
-        what the file says.
+        Names of the stored axes that are longer than one, slowest first, colour samples left out or called C; instead
+        of what the file says.
     series : int, optional
         Which image of the file.
 
@@ -155,7 +154,8 @@ def _check_chain(path: Path, size: int) -> int:
             if entries == 0 or end > size:
                 raise ImageError(
                     "truncated",
-                    f"page {len(seen) - 1} starts at byte {offset} and is cut: the file has {size} bytes; copy it again",
+                    f"page {len(seen) - 1} starts at byte {offset} and is cut: the file has {size} bytes; "
+                    "copy it again",
                 )
             stream.seek(end)
             link = stream.read(link_size)
@@ -176,7 +176,6 @@ def _stacks(tif: tifffile.TiffFile, path: Path, page_count: int) -> Iterator[_St
     xml = tif.ome_metadata
     if xml is not None:
         companion = companion_of(xml)
-        source = path
         if companion is not None:
             source = _beside(path, companion)
             if source is None:
@@ -318,7 +317,7 @@ def _plain_bytes(layout: tifffile.TiffPage) -> int:
     bits = layout.bitspersample if isinstance(layout.bitspersample, int) else sum(layout.bitspersample)
     samples = layout.shaped[4] if isinstance(layout.bitspersample, int) else 1
     row = (layout.shaped[3] * samples * bits + 7) // 8
-    return row * layout.shaped[0] * layout.shaped[1] * layout.shaped[2]
+    return int(row * layout.shaped[0] * layout.shaped[1] * layout.shaped[2])
 
 
 # OME ----------------------------------------------------------------------------------------------------------------

@@ -1,16 +1,32 @@
 """Settings that people write down, checked before anything runs; unknown keys are refused."""
 
+import csv
+import difflib
+import json
+import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from unetbio import normalization
 from unetbio.errors import UsageError
+from unetbio.io.discover import Found, find_inputs, part_of, table_input
 from unetbio.normalization import Normalization
 
-__all__ = ["Augmentation", "TrainingConfig", "load_training_config"]
+__all__ = [
+    "Augmentation",
+    "JobResources",
+    "SegmentOptions",
+    "TrainingConfig",
+    "WorkflowConfig",
+    "load_config",
+    "load_training_config",
+    "workflow_schema",
+]
 
 
 class Section(BaseModel):
@@ -128,6 +144,179 @@ class TrainingConfig(Section):
     seed: int = Field(default=0, ge=0)
 
 
+def _listed(value: Any) -> Any:
+    """One value where a list is meant is a list of one."""
+    return value if isinstance(value, list | tuple) else (value,)
+
+
+def _normalize(text: str) -> str:
+    try:
+        normalization.parse(text)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return text
+
+
+def _folder(text: str) -> str:
+    if os.path.normpath(text) == os.curdir:
+        raise ValueError("a folder of its own is needed")
+    return os.path.normpath(text)
+
+
+class SegmentOptions(Section):
+    """Options of ``unetbio segment``, named as there; what is left out is decided by the model or the file."""
+
+    channel: Annotated[tuple[str | int, ...], BeforeValidator(_listed)] = Field(
+        default=(), description="Name or number (from 0) of the channel that the model takes, or a list of them."
+    )
+    series: int | None = Field(default=None, ge=0, description="Image in its file, from 0.")
+    t: int | None = Field(default=None, ge=0, description="Time point, from 0.")
+    z: Annotated[int, Field(ge=0)] | Literal["max"] | None = Field(
+        default=None, description="Section, from 0, or `max` for the brightest of all sections."
+    )
+    axes: str | None = Field(
+        default=None, pattern="^[TCZYX]+$", description="Axes of the file where it does not say, such as `ZYX`."
+    )
+    pixel_size: float | None = Field(default=None, gt=0, description="Pixel size in um, where the file does not say.")
+    diameter: float | None = Field(
+        default=None, gt=0, description="Typical diameter of the cells in pixels: images are rescaled to the model's."
+    )
+    threshold: float | None = Field(default=None, gt=0, lt=1, description="Probability from which a pixel is a cell.")
+    min_area: float | None = Field(default=None, ge=0, description="Smallest cell, in pixels.")
+    max_area: float | None = Field(default=None, gt=0, description="Largest cell, in pixels.")
+    exclude_border: bool = Field(default=False, description="Drop cells that touch the border of the image.")
+    normalize: Annotated[str, AfterValidator(_normalize)] | None = Field(
+        default=None, description="Grey values that become 0 and 1: `auto`, `p1,p99.8` (percentiles) or `0,4095`."
+    )
+    tile: int | None = Field(
+        default=None, ge=1, description="Output pixels of a tile; the answer does not depend on it."
+    )
+    device: str = Field(
+        default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda`, `cuda:N`, `mps`."
+    )
+    overlays: Annotated[int, Field(ge=0)] | Literal["all", "none"] = Field(
+        default=50, description="Pictures on the page: a number for each job, `all` or `none`."
+    )
+    save_probabilities: bool = Field(default=False, description="Write the probabilities beside the label images.")
+
+    def arguments(self) -> list[str]:
+        """The options as they stand on the command line."""
+        words: list[str] = []
+        for name, value in self:
+            option = f"--{name.replace('_', '-')}"
+            if value is True:
+                words.append(option)
+            elif isinstance(value, tuple):
+                words += [word for item in value for word in (option, str(item))]
+            elif value is not None and value is not False:
+                words += [option, str(value)]
+        return words
+
+
+class JobResources(Section):
+    """What one job of the segment rule asks its machine or cluster for."""
+
+    threads: int = Field(default=2, ge=1, description="Processor cores.")
+    mem_mb: int = Field(default=4000, ge=1, description="Memory, in MB.")
+    runtime: int = Field(default=120, ge=1, description="Longest time, in minutes.")
+
+
+class WorkflowConfig(Section):
+    """Everything that the Snakemake workflow can be told; paths are relative to where Snakemake runs."""
+
+    images: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        default=(), description="Files, folders (searched with all folders below) and patterns in quotes."
+    )
+    table: str | None = Field(
+        default=None,
+        description="Instead of `images`: csv or tsv with the column `image`; see `unetbio segment --table`.",
+    )
+    output: Annotated[str, AfterValidator(_folder)] = Field(
+        default="results", description="Folder that gets all results."
+    )
+    model: str = Field(default="nuclei", min_length=1, description="Name of a shipped model, or a model file.")
+    images_per_job: int = Field(
+        default=100, ge=1, description="About as many images are one job, since starting one costs some seconds."
+    )
+    segment: SegmentOptions = Field(default=SegmentOptions(), description="Options of `unetbio segment`.")
+    resources: JobResources = Field(default=JobResources(), description="Of one job of the segment rule.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nothing(cls, values: Any) -> Any:
+        # "segment:" with all its lines commented out is None in YAML and means the defaults.
+        return {k: v for k, v in values.items() if v is not None} if isinstance(values, Mapping) else values
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "WorkflowConfig":
+        if bool(self.images) == bool(self.table):
+            found = "both are" if self.table else "none is"
+            raise ValueError(f"one of 'images' and 'table' is needed, {found} given")
+        return self
+
+    def source_arguments(self) -> list[str]:
+        """What to segment, as it stands on the command line."""
+        return ["--table", self.table] if self.table else list(self.images)
+
+    def batches(self) -> tuple[int, dict[int, list[Path]]]:
+        """Divide the images among jobs.
+
+        Returns
+        -------
+        tuple of int and dict
+            The number of parts, and the files of each part (counted from 1) that has any. The parts are those of
+            ``unetbio segment --part``.
+
+        Raises
+        ------
+        UsageError
+            When there are no images, or the table cannot be read.
+        """
+        found = _table_images(Path(self.table)) if self.table else find_inputs(self.images)
+        count = math.ceil(len(found) / self.images_per_job)
+        parts: dict[int, list[Path]] = {}
+        for item in found:
+            parts.setdefault(part_of(item.relative, count), []).append(item.path)
+        return count, dict(sorted(parts.items()))
+
+
+def load_config(source: Mapping[str, Any] | str | os.PathLike[str]) -> WorkflowConfig:
+    """Check the settings of a workflow.
+
+    Parameters
+    ----------
+    source : mapping or path-like
+        What Snakemake read, or a YAML file.
+
+    Raises
+    ------
+    UsageError
+        One line that names the key, what was given, and for an unknown key those that are known.
+    """
+    if isinstance(source, Mapping):
+        return _validated(WorkflowConfig, source, None)
+    path = Path(source)
+    return _validated(WorkflowConfig, _read_mapping(path), path)
+
+
+def workflow_schema() -> str:
+    """JSON schema of `WorkflowConfig`, by which editors check what is typed; kept as ``config/schema.json``."""
+    return json.dumps(WorkflowConfig.model_json_schema(), indent=2) + "\n"
+
+
+def _table_images(table: Path) -> list[Found]:
+    """Images that a table names."""
+    try:
+        with open(table, encoding="utf-8-sig", newline="") as stream:
+            delimiter = "\t" if table.suffix.lower() in (".tsv", ".tab") else ","
+            names = [row.get("image") or "" for row in csv.DictReader(stream, delimiter=delimiter)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"table: {table} cannot be read as csv or tsv: {error}") from error
+    if not names or not all(names):
+        raise UsageError(f"table: {table} needs a column 'image' with a file in every row")
+    return [table_input(table, name) for name in names]
+
+
 def load_training_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainingConfig:
     """Read training settings from a YAML file and put ``overrides`` over them.
 
@@ -155,8 +344,43 @@ def _validated(kind: type[SectionT], content: Mapping[str, Any], path: Path | No
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        problem = error.errors()[0]
-        key = ".".join(map(str, problem["loc"]))
         place = f"{path}: " if path else ""
-        known = f"; known are {', '.join(kind.model_fields)}" if problem["type"] == "extra_forbidden" else ""
-        raise UsageError(f"{place}{key}: {problem['msg']} (given: {problem['input']!r}){known}") from error
+        raise UsageError(place + _explain(kind, error)) from error
+
+
+def _explain(kind: type[BaseModel], error: ValidationError) -> str:
+    """One line of what pydantic found first, naming the key as it stands in the file."""
+    problems = error.errors()
+    problem = problems[0]
+    key, known = _locate(kind, problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
+        advice = f"did you mean {near[0]}? " if near else ""
+        return f"unknown key {key}: {advice}known are {', '.join(known)}"
+    if problem["type"] in ("model_type", "dataclass_type"):
+        return f"{key}: names with values are needed (given: {problem['input']!r})"
+    # Where several kinds of value are allowed, each says why it is not the one.
+    messages = dict.fromkeys(
+        p["msg"].removeprefix("Value error, ") for p in problems if _locate(kind, p["loc"])[0] == key
+    )
+    text = ", or ".join(messages)
+    return f"{key}: {text} (given: {problem['input']!r})" if key else text
+
+
+def _locate(kind: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str, list[str]]:
+    """Dotted key of a pydantic location, without the names it gives to members of a union; and the keys beside it."""
+    words: list[str] = []
+    known = list(kind.model_fields)
+    inner: Any = kind
+    for part in location:
+        fields = getattr(inner, "model_fields", None) or getattr(inner, "__dataclass_fields__", {})
+        if isinstance(part, int):
+            words.append(str(part))
+            continue
+        if fields:
+            known = list(fields)
+        elif words:
+            break
+        words.append(part)
+        inner = getattr(fields.get(part), "annotation", None)
+    return ".".join(words), known

@@ -4,6 +4,7 @@ from unetbio.io.discover import Found, Pairing, find_inputs, output_names, pair,
 from unetbio.io.image import Image, select_channel
 from unetbio.io.labels import read_labels, write_labels, write_probabilities
 from unetbio.io.read import SUFFIXES, read_image
+from unetbio.io.write import write_image
 
 __all__ = [
     "SUFFIXES",
@@ -17,6 +18,7 @@ __all__ = [
     "read_labels",
     "select_channel",
     "stem",
+    "write_image",
     "write_labels",
     "write_probabilities",
 ]

@@ -187,7 +187,7 @@ def _expand(given: str) -> list[Found]:
     if path.exists():
         return [Found(path, _relative(path))]
     if glob.has_magic(given):
-        matches = sorted(Path(match) for match in glob.glob(given, recursive=True))  # noqa: PTH207: any root
+        matches = sorted(Path(match) for match in glob.glob(given, recursive=True))  # noqa: PTH207
         files = [match for match in matches if match.is_file()]
         return [Found(match, _relative(match)) for match in files if not _is_output(match)]
     raise UsageError(f"{given} does not exist: give files, folders or patterns in quotes such as 'data/*.tif'")

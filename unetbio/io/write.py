@@ -1,0 +1,86 @@
+"""Arrays to OME-TIFF: tiled, deflate, whole or absent, and the same bytes for the same array."""
+
+import os
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from unetbio.files import atomic_path
+from unetbio.io.image import AXES
+from unetbio.io.ome import ome_xml
+
+__all__ = ["check_axes", "write_image"]
+
+TILE = 256
+DEFLATE_LEVEL = 6
+BIGTIFF_BYTES = 1 << 31
+"""From this size on, 64-bit offsets: room is left for pixels that grow when they are compressed."""
+
+_OME_TYPES = {"float32": "float", "float64": "double"}
+
+
+def write_image(
+    path: str | os.PathLike[str],
+    image: NDArray[Any],
+    *,
+    axes: str,
+    pixel_size_um: dict[str, float] | None = None,
+    channel_names: tuple[str, ...] = (),
+) -> None:
+    """Write an array as OME-TIFF.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; it exists when it is whole.
+    image : numpy.ndarray
+        8, 16 or 32-bit integers, float32 or float64.
+    axes : str
+        One letter of ``TCZYX`` an axis, in that order.
+    pixel_size_um : dict, optional
+        Micrometres by axis letter; left out of the file when empty.
+    channel_names : tuple of str, optional
+        One a channel.
+
+    Raises
+    ------
+    ValueError
+        `axes` does not fit the array.
+    EnvironmentStoppedError
+        The disk is full or the folder cannot be written to.
+
+    Notes
+    -----
+    Equal arrays make equal files, byte for byte: no UUID, no date.
+    """
+    check_axes(image, axes)
+    dtype = image.dtype.newbyteorder("=")
+    xml = ome_xml(
+        dict(zip(axes, image.shape, strict=True)),
+        _OME_TYPES.get(dtype.name, dtype.name),
+        pixel_size_um={axis: size for axis, size in (pixel_size_um or {}).items() if axis in "ZYX"},
+        channel_names=channel_names,
+    )
+    pages = np.ascontiguousarray(image, dtype).reshape(-1, *image.shape[-2:])
+    with atomic_path(path) as temporary:
+        tifffile.imwrite(
+            temporary,
+            pages,
+            description=xml,
+            metadata=None,
+            software="unetbio",
+            photometric="minisblack",
+            tile=(TILE, TILE),
+            compression="deflate",
+            compressionargs={"level": DEFLATE_LEVEL},
+            maxworkers=1,
+            bigtiff=pages.nbytes >= BIGTIFF_BYTES,
+        )
+
+
+def check_axes(image: NDArray[Any], axes: str) -> None:
+    """Raise ValueError unless `axes` names every axis of `image` in the order ``TCZYX``, ending in YX."""
+    if len(axes) != image.ndim or [a for a in AXES if a in axes] != list(axes) or not axes.endswith("YX"):
+        raise ValueError(f"axes {axes!r} for an array of shape {image.shape}: letters of TCZYX in that order")

@@ -59,9 +59,8 @@ def command(
         raise UsageError(f"{output} exists already: choose another name, or --overwrite it")
 
     from unetbio.inference import choose_device
-    from unetbio.report.pictures import draw_training
-
     from unetbio.model_file import save_model
+    from unetbio.report.loss_curve import draw_loss_curve
     from unetbio.training import Trainer, load_training_data
 
     log = output.with_suffix(".log")
@@ -88,6 +87,6 @@ def command(
     )
     result = trainer.run()
     save_model(output, result.info, result.network)
-    draw_training(result.history, output.with_suffix(".png"))
+    draw_loss_curve(result.history, output.with_suffix(".png"))
     scores = ", ".join(f"{name} {value:.3f}" for name, value in result.info.scores["validation"].items())
     click.echo(f"{output}: {scores} on {len(validation)} validation images")

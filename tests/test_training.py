@@ -89,7 +89,7 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     config = CONFIG.model_copy(update={"steps": 2, "validate_every": 2})
     trainer(path, config).run()
-    with pytest.raises(ModelError, match="belongs to a run with other settings.*--overwrite"):
+    with pytest.raises(ModelError, match=r"belongs to a run with other settings.*--overwrite"):
         trainer(path, CONFIG).run()
 
 
@@ -111,7 +111,7 @@ def test_a_checkpoint_holds_tensors_and_json_alone(tmp_path: Path) -> None:
 
 
 def test_early_stopping_waits_for_its_patience(tmp_path: Path) -> None:
-    # With a learning rate of nearly nothing no validation is better than the first: three more than one are two too many.
+    # With a learning rate of nearly nothing no validation is better than the first.
     config = CONFIG.model_copy(update={"learning_rate": 1e-30, "patience": 2, "validate_every": 2})
     result = trainer(tmp_path / "c.safetensors", config).run()
     assert result.history.validation_steps == [2, 4, 6]
@@ -132,7 +132,7 @@ def test_a_loss_that_is_no_number_stops_the_run_with_advice(tmp_path: Path) -> N
             "parameters": {"base_channels": 2, "depth": 1},
         }
     )
-    with pytest.raises(UnetbioError, match="the loss is (nan|inf) at step .*lower learning_rate"):
+    with pytest.raises(UnetbioError, match=r"the loss is (nan|inf) at step .*lower learning_rate"):
         trainer(tmp_path / "c.safetensors", config).run()
 
 

@@ -13,7 +13,6 @@ from unetbio.instances import PostProcessing
 
 __all__ = ["SearchResult", "search_thresholds"]
 
-IOU_THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 MASK_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 SEED_THRESHOLDS: tuple[tuple[float, ...], ...] = (
     (0.5,),
@@ -92,8 +91,9 @@ def _scores(
         instances.label(np.stack([plane >= threshold for threshold in settings.thresholds]), settings)
         for plane in probabilities
     )
-    precisions = metrics.average_precision(predicted, label_images, IOU_THRESHOLDS)
-    return {"mean_AP": float(np.mean(precisions)), "AP@.5": precisions[0], "AP@.75": precisions[5]}
+    precisions = metrics.average_precision(predicted, label_images)
+    at = dict(zip(metrics.THRESHOLDS, precisions, strict=True))
+    return {"mean_AP": float(np.mean(precisions)), "AP@.5": at[0.5], "AP@.75": at[0.75]}
 
 
 def _median_area(label_images: Sequence[NDArray[np.integer]]) -> float:

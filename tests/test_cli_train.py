@@ -1,0 +1,146 @@
+"""The command that trains, on images of touching discs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from click.testing import CliRunner, Result
+
+from unetbio.cli.train import command
+from unetbio.errors import UnetbioError
+from unetbio.model_file import load_model
+
+TINY = """
+parameters: {base_channels: 2, depth: 1, batch_norm: true}
+patch_size: 40
+batch_size: 2
+steps: 4
+validate_every: 2
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for number in range(3):
+        label_image = np.zeros((48, 56), np.uint16)
+        label_image[5:20, 5:25] = 1
+        label_image[22:40, 10 + number : 30] = 2
+        image = (label_image > 0) * 500 + rng.normal(100, 10, label_image.shape)
+        tifffile.imwrite(tmp_path / "images" / f"zelle_ü{number}.tif", image.astype(np.uint16))
+        tifffile.imwrite(tmp_path / "masks" / f"zelle_ü{number}_labels.tif", label_image)
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    return tmp_path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+def train(data: Path, *inputs: object, options: tuple[object, ...] = ()) -> Result:
+    return run(
+        *inputs, "-o", data / "out" / "m.safetensors", "--config", data / "tiny.yaml", "--device", "cpu", *options
+    )
+
+
+def test_a_folder_with_images_and_masks_becomes_a_model(data: Path) -> None:
+    result = train(data, data)
+    assert result.exit_code == 0, result.output
+    assert "m.safetensors: mean_AP" in result.stdout
+    assert "2 images to train on, 1 to validate on" in result.stderr
+    model = load_model(data / "out" / "m.safetensors")
+    assert model.info.training["steps"] == 4
+    beside = {path.name for path in (data / "out").iterdir()}
+    assert beside == {"m.safetensors", "m.checkpoint.safetensors", "m.png", "m.log"}
+
+
+def test_images_and_masks_may_be_two_folders(data: Path) -> None:
+    assert train(data, data / "images", data / "masks").exit_code == 0
+
+
+def test_a_table_names_the_validation_images(data: Path) -> None:
+    table = data / "pairs.csv"
+    rows = [
+        f"images/zelle_ü{n}.tif,masks/zelle_ü{n}_labels.tif,{'validation' if n else 'training'}\n" for n in range(3)
+    ]
+    table.write_text("image,mask,split\n" + "".join(rows), encoding="utf-8")
+    result = train(data, table)
+    assert result.exit_code == 0, result.output
+    assert "1 images to train on, 2 to validate on" in result.stderr
+
+
+def test_the_same_command_again_goes_on_and_ends_with_the_same_model(data: Path) -> None:
+    train(data, data)
+    first = (data / "out" / "m.safetensors").read_bytes()
+    result = train(data, data)
+    assert "going on from step 4" in result.stderr
+    assert (data / "out" / "m.safetensors").read_bytes() == first
+
+
+def test_a_model_without_its_checkpoint_is_not_overwritten_unasked(data: Path) -> None:
+    train(data, data)
+    (data / "out" / "m.checkpoint.safetensors").unlink()
+    result = train(data, data)
+    assert isinstance(result.exception, UnetbioError)
+    assert "exists already: choose another name, or --overwrite it" in str(result.exception)
+    assert train(data, data, options=("--overwrite",)).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda data: [data / "images"], "has no folders images and masks: give IMAGES and MASKS"),
+        (lambda data: [data / "images"] * 3, "3 inputs given: give IMAGES and MASKS"),
+    ],
+)
+def test_inputs_of_no_known_kind_are_refused(data: Path, prepare: object, message: str) -> None:
+    result = train(data, *prepare(data))  # type: ignore[operator]
+    assert message in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("file,truth\na,b\n", "needs rows with the columns image and mask; it has file, truth"),
+        ("image,mask,split\na,b,test\n", "line 2: split is 'test'; it must be training or validation"),
+        ("", "needs rows with the columns image and mask; it has no rows"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_refused(data: Path, content: str, message: str) -> None:
+    (data / "pairs.csv").write_text(content)
+    assert message in str(train(data, data / "pairs.csv").exception)
+
+
+def test_an_image_and_a_mask_of_different_size_are_named(data: Path) -> None:
+    tifffile.imwrite(data / "masks" / "zelle_ü1_labels.tif", np.ones((48, 50), np.uint16) * 3)
+    message = str(train(data, data).exception)
+    assert "zelle_ü1.tif: the image has (48, 56) pixels, its label image" in message
+    assert "has (48, 50): they must have the same size" in message
+
+
+def test_images_with_different_channels_are_named(data: Path) -> None:
+    tifffile.imwrite(data / "images" / "zelle_ü1.tif", np.zeros((48, 56, 3), np.uint8), photometric="rgb")
+    assert "training images need the same channels" in str(train(data, data).exception)
+
+
+def test_a_model_name_of_another_kind_is_refused(data: Path) -> None:
+    result = run(data, "-o", data / "m.pth")
+    assert "m.pth: a model file's name ends in .safetensors" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("stepz: 3", "unknown key stepz: did you mean steps?"),
+        ("steps: many", "steps: Input should be a valid integer"),
+        ("augmentation: {scale: 0.5}", "augmentation.scale: Input should be greater than or equal to 1"),
+        ("- a\n- b", "holds list, settings are a mapping of names to values"),
+        ("a: [", "cannot be read as YAML"),
+    ],
+)
+def test_settings_that_cannot_be_used_name_the_key(data: Path, settings: str, message: str) -> None:
+    (data / "tiny.yaml").write_text(settings)
+    assert message in str(train(data, data).exception)

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from unetbio.threshold_search import SearchResult, search_thresholds
+
+
+def two_cells() -> tuple[np.ndarray, np.ndarray]:
+    """Two cells whose probabilities dip to .6 between them, and a halo of .45 around them."""
+    label_image = np.zeros((40, 60), np.uint16)
+    label_image[10:30, 10:29] = 1
+    label_image[10:30, 31:50] = 2
+    probabilities = np.full(label_image.shape, 0.02, np.float32)
+    probabilities[7:33, 7:53] = 0.45
+    probabilities[10:30, 10:50] = 0.6
+    probabilities[label_image > 0] = 0.95
+    return probabilities, label_image
+
+
+def test_thresholds_part_what_touches_and_leave_the_halo_out() -> None:
+    probabilities, label_image = two_cells()
+    found = search_thresholds([probabilities], [label_image])
+    assert found.scores["AP@.5"] == 1.0
+    assert found.postprocessing.mask_threshold > 0.45
+    assert max(found.postprocessing.seed_thresholds) > 0.6
+
+
+def test_specks_below_a_share_of_the_median_cell_are_dropped() -> None:
+    probabilities, label_image = two_cells()
+    probabilities[2:5, 2:5] = 0.97  # 9 pixels beside cells of 380
+    found = search_thresholds([probabilities], [label_image])
+    assert found.postprocessing.min_area > 9
+    assert found.scores["AP@.5"] == 1.0
+
+
+def test_images_without_cells_do_not_stop_the_search() -> None:
+    empty = np.zeros((20, 20), np.float32)
+    found = search_thresholds([empty], [np.zeros((20, 20), np.uint16)])
+    assert found.scores["mean_AP"] == 1.0
+
+
+def test_a_result_survives_json() -> None:
+    found = search_thresholds(*([value] for value in two_cells()))
+    assert SearchResult.from_json(found.as_json()) == found
+    assert isinstance(found.postprocessing.seed_thresholds, tuple)
+    assert found.scores == pytest.approx(found.as_json()["scores"])

@@ -1,0 +1,37 @@
+"""The picture of a training run: loss and validation score over steps."""
+
+import os
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from unetbio.files import atomic_path
+from unetbio.training import History
+
+__all__ = ["draw_loss_curve"]
+
+
+def draw_loss_curve(history: History, path: str | os.PathLike[str]) -> None:
+    """Draw the training loss (logarithmic) above the validation scores and write the picture as PNG.
+
+    Parameters
+    ----------
+    history : History
+        Of the whole run.
+    path : path-like
+        Where to; written atomically.
+    """
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    FigureCanvasAgg(figure)
+    losses, scores = figure.subplots(2, 1, sharex=True)
+    losses.plot(history.steps, history.losses, color="tab:blue", linewidth=1)
+    losses.set(yscale="log", ylabel="training loss")
+    for name in history.validation_scores[0] if history.validation_scores else ():
+        values = [score[name] for score in history.validation_scores]
+        scores.plot(history.validation_steps, values, marker=".", label=name)
+    scores.set(xlabel="step", ylabel="validation score", ylim=(0, 1))
+    scores.legend(loc="lower right")
+    for axes in (losses, scores):
+        axes.grid(alpha=0.3)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

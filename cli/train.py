@@ -1,10 +1,17 @@
 """``unetbio train``: a network from annotated images."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from unetbio.errors import UsageError
+
+if TYPE_CHECKING:
+    from unetbio.datasets import AnnotatedFiles
+
+SHOWN_PAIRS = 5
 
 
 @click.command(short_help="Train a network on images and label images.")
@@ -58,6 +65,7 @@ def command(
     elif output.exists() and not checkpoint.exists():
         raise UsageError(f"{output} exists already: choose another name, or --overwrite it")
 
+    from unetbio.datasets import find_pairs
     from unetbio.inference import choose_device
     from unetbio.model_file import save_model
     from unetbio.report.loss_curve import draw_loss_curve
@@ -73,7 +81,9 @@ def command(
     output.parent.mkdir(parents=True, exist_ok=True)
     torch_device, reason = choose_device(device)
     report(f"training on {torch_device} ({reason})")
-    training, validation = load_training_data(inputs, root, config)
+    files = find_pairs(inputs, root)
+    _report_files(files, report)
+    training, validation = load_training_data(files, config)
     report(f"{len(training)} images to train on, {len(validation)} to validate on")
     trainer = Trainer(
         training,
@@ -90,3 +100,13 @@ def command(
     draw_loss_curve(result.history, output.with_suffix(".png"))
     scores = ", ".join(f"{name} {value:.3f}" for name, value in result.info.scores["validation"].items())
     click.echo(f"{output}: {scores} on {len(validation)} validation images")
+
+
+def _report_files(files: "AnnotatedFiles", report: Callable[[str], None]) -> None:
+    pairs = [*files.training, *files.validation]
+    for image, mask in pairs[:SHOWN_PAIRS]:
+        report(f"{image} with {mask}")
+    if len(pairs) > SHOWN_PAIRS:
+        report(f"... and {len(pairs) - SHOWN_PAIRS} more pairs")
+    for path in files.leftovers:
+        report(f"left out, nothing to pair it with: {path}")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner, Result
-
 from unetbio.cli.train import command
+
 from unetbio.errors import UnetbioError
 from unetbio.model_file import load_model
 
@@ -55,6 +55,13 @@ def test_a_folder_with_images_and_masks_becomes_a_model(data: Path) -> None:
     assert model.info.training["steps"] == 4
     beside = {path.name for path in (data / "out").iterdir()}
     assert beside == {"m.safetensors", "m.checkpoint.safetensors", "m.png", "m.log"}
+
+
+def test_pairs_are_shown_and_leftovers_listed(data: Path) -> None:
+    (data / "masks" / "zelle_ü2_labels.tif").unlink()
+    result = train(data, data)
+    assert f"{data / 'images' / 'zelle_ü0.tif'} with {data / 'masks' / 'zelle_ü0_labels.tif'}" in result.stderr
+    assert f"left out, nothing to pair it with: {data / 'images' / 'zelle_ü2.tif'}" in result.stderr
 
 
 def test_images_and_masks_may_be_two_folders(data: Path) -> None:

@@ -18,7 +18,10 @@ __all__ = ["change_intensity", "patch_coordinates", "warp"]
 
 
 def patch_coordinates(
-    rng: np.random.Generator, centre: Sequence[float], shape: Sequence[int], settings: Augmentation
+    rng: np.random.Generator,
+    centre: Sequence[float] | NDArray[np.float64],
+    shape: Sequence[int],
+    settings: Augmentation,
 ) -> NDArray[np.float32]:
     """Where in an image each pixel of a randomly deformed patch comes from.
 
@@ -43,7 +46,8 @@ def patch_coordinates(
     offsets = np.tensordot(_random_matrix(rng, ndim, settings), grid, axes=1)
     if settings.elastic_sigma > 0:
         offsets += _elastic_displacement(rng, shape, settings.elastic_grid, settings.elastic_sigma)
-    return (offsets + np.reshape(centre, (ndim, *[1] * ndim))).astype(np.float32)
+    coordinates: NDArray[np.float32] = (offsets + np.reshape(centre, (ndim, *[1] * ndim))).astype(np.float32)
+    return coordinates
 
 
 def warp(image: NDArray[np.generic], coordinates: NDArray[np.float32], *, nearest: bool = False) -> NDArray[np.generic]:
@@ -65,7 +69,9 @@ def warp(image: NDArray[np.generic], coordinates: NDArray[np.float32], *, neares
     """
     dtype = image.dtype if nearest else np.float32
     # scipy calls "mirror" what reflects without repeating the edge, as overlap tiles do beyond the border.
-    return ndimage.map_coordinates(image, coordinates, output=dtype, order=0 if nearest else 1, mode="mirror")
+    order = 0 if nearest else 1
+    sampled: NDArray[np.generic] = ndimage.map_coordinates(image, coordinates, output=dtype, order=order, mode="mirror")
+    return sampled
 
 
 def change_intensity(

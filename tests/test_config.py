@@ -1,0 +1,146 @@
+"""Settings of the workflow: what is refused and how, and the files that follow from them."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from unetbio.config import SegmentOptions, WorkflowConfig, load_config, workflow_schema
+from unetbio.errors import UsageError
+from unetbio.io.discover import part_of
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"imges": "x"}, "unknown key imges: did you mean images? known are images, table, output"),
+        ({"images": "x", "segment": {"treshold": 0.5}}, "unknown key segment.treshold: did you mean threshold? known"),
+        ({"images": "x", "segment": {"threshold": 2}}, "segment.threshold: Input should be less than 1 (given: 2)"),
+        ({"images": "x", "segment": 3}, "segment: names with values are needed (given: 3)"),
+        ({"images": "x", "segment": {"overlays": "some"}}, "or Input should be 'all' or 'none' (given: 'some')"),
+        ({"images": "x", "segment": {"z": "min"}}, "segment.z: Input should be a valid integer"),
+        ({"images": "x", "segment": {"normalize": "p1"}}, "segment.normalize: --normalize 'p1': auto, none, two"),
+        ({"images": "x", "segment": {"axes": "XQ"}}, "segment.axes: String should match pattern"),
+        ({"images": [["x"]]}, "images.0: Input should be a valid string (given: ['x'])"),
+        ({"images": "x", "images_per_job": 0}, "images_per_job: Input should be greater than or equal to 1"),
+        ({"images": "x", "output": "./"}, "output: a folder of its own is needed (given: './')"),
+        (
+            {"images": "x", "resources": {"memory": 1}},
+            "unknown key resources.memory: known are threads, mem_mb, runtime",
+        ),
+        ({}, "one of 'images' and 'table' is needed, none is given"),
+        ({"images": "x", "table": "y"}, "one of 'images' and 'table' is needed, both are given"),
+    ],
+)
+def test_refusals_are_one_line_that_names_the_key(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)) as caught:
+        load_config(settings)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_refused_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("images: x\nmodle: nuclei\n")
+    with pytest.raises(UsageError, match=r"mine\.yaml: unknown key modle: did you mean model\?"):
+        load_config(path)
+    path.write_text("images: [x\n")
+    with pytest.raises(UsageError, match=r"mine\.yaml cannot be read as YAML: .*line 2"):
+        load_config(path)
+    path.write_text("- images\n")
+    with pytest.raises(UsageError, match=r"mine\.yaml holds list, settings are a mapping"):
+        load_config(path)
+    with pytest.raises(UsageError, match=r"missing\.yaml cannot be read as YAML: .*No such file"):
+        load_config(tmp_path / "missing.yaml")
+
+
+def test_a_section_whose_lines_are_comments_means_the_defaults() -> None:
+    """YAML reads ``segment:`` with nothing below it as None."""
+    assert load_config({"images": "x", "segment": None, "table": None}) == load_config({"images": ["x"]})
+
+
+def test_options_become_arguments_of_the_command() -> None:
+    options = SegmentOptions(channel="DAPI", z="max", min_area=12.5, exclude_border=True, overlays="all")  # type: ignore[arg-type]
+    assert options.arguments() == [
+        *("--channel", "DAPI", "--z", "max", "--min-area", "12.5", "--exclude-border"),
+        *("--device", "auto", "--overlays", "all"),
+    ]
+    several = SegmentOptions(channel=("DAPI", 2), series=0)
+    assert several.arguments()[:6] == ["--channel", "DAPI", "--channel", "2", "--series", "0"]
+
+
+def test_the_source_is_a_table_or_images() -> None:
+    assert load_config({"images": ["a", "b*.tif"]}).source_arguments() == ["a", "b*.tif"]
+    assert load_config({"table": "list.csv"}).source_arguments() == ["--table", "list.csv"]
+
+
+def test_batches_hold_every_image_once_and_stay_where_they_are(tmp_path: Path) -> None:
+    """One more image may not move others to another job, or they would all run again."""
+    for number in range(40):
+        (tmp_path / f"{number}.tif").touch()
+    config = load_config({"images": str(tmp_path), "images_per_job": 14})
+    count, before = config.batches()
+    assert count == 3
+    assert sorted(path.name for paths in before.values() for path in paths) == sorted(f"{n}.tif" for n in range(40))
+    (tmp_path / "00.tif").touch()
+    same_count, after = config.batches()
+    assert same_count == 3
+    grown = part_of("00.tif", 3)
+    assert {part: set(paths) for part, paths in after.items()} == {
+        part: set(paths) | ({tmp_path / "00.tif"} if part == grown else set()) for part, paths in before.items()
+    }
+
+
+def test_a_part_without_images_is_no_job(tmp_path: Path) -> None:
+    for name in ("a.tif", "b.tif", "c.tif"):
+        (tmp_path / name).touch()
+    count, parts = load_config({"images": str(tmp_path), "images_per_job": 1}).batches()
+    assert count == 3
+    assert all(parts.values())
+    assert sum(map(len, parts.values())) == 3
+
+
+def test_batches_of_a_table_follow_its_names(tmp_path: Path) -> None:
+    table = tmp_path / "list.tsv"
+    table.write_text("image\tdose\nsub/a.tif\t1\nsub/b.tif\t2\n", encoding="utf-8")
+    count, parts = load_config({"table": str(table)}).batches()
+    assert (count, parts) == (1, {1: [tmp_path / "sub/a.tif", tmp_path / "sub/b.tif"]})
+
+
+@pytest.mark.parametrize("content", ["file,dose\na.tif,1\n", "image,dose\n", "image,dose\n,1\n"])
+def test_a_table_needs_a_file_in_every_row(tmp_path: Path, content: str) -> None:
+    table = tmp_path / "list.csv"
+    table.write_text(content)
+    with pytest.raises(UsageError, match=r"list\.csv needs a column 'image' with a file in every row"):
+        load_config({"table": str(table)}).batches()
+    with pytest.raises(UsageError, match=r"none\.csv cannot be read as csv or tsv"):
+        load_config({"table": str(tmp_path / "none.csv")}).batches()
+
+
+def test_the_schema_file_is_up_to_date() -> None:
+    assert (ROOT / "config" / "schema.json").read_text(encoding="utf-8") == workflow_schema(), "run make schema"
+
+
+def test_every_key_is_explained() -> None:
+    """In the schema for editors, and in the README for people, with the default that holds."""
+    readme = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+    schema = json.loads(workflow_schema())
+    for section in (schema, *schema["$defs"].values()):
+        for key, field in section["properties"].items():
+            assert field["description"], key
+            row = next(line for line in readme.splitlines() if line.startswith("|") and f"`{key}`" in line)
+            default = WorkflowConfig.model_fields.get(key)
+            if default is not None and isinstance(default.default, str | int):
+                assert f"`{default.default}`" in row
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "demo.yaml"])
+def test_the_files_that_come_along_are_valid(name: str) -> None:
+    text = (ROOT / "config" / name).read_text(encoding="utf-8")
+    assert isinstance(load_config(ROOT / "config" / name), WorkflowConfig)
+    # Lines that are commented out are settings that work, too.
+    uncommented = re.sub(r"^  # (\w+:)", r"  \1", text, flags=re.MULTILINE)
+    assert isinstance(load_config(yaml.safe_load(uncommented)), WorkflowConfig)

@@ -429,10 +429,11 @@ def _find_pairs(labels: IntArray, steps: NDArray[np.int64]) -> NDArray[np.int64]
                 # The closest pixels of two cells both lie on the cells' borders, so the inside need not be searched.
                 if label == 0 or _is_inside_cell(labels, z, y, x):
                     continue
-                for dz, dy, dx in steps:
-                    if not (0 <= z + dz < depth and 0 <= y + dy < height and 0 <= x + dx < width):
+                for step in range(len(steps)):
+                    to_z, to_y, to_x = z + steps[step, 0], y + steps[step, 1], x + steps[step, 2]
+                    if not (0 <= to_z < depth and 0 <= to_y < height and 0 <= to_x < width):
                         continue
-                    other = np.int64(labels[z + dz, y + dy, x + dx])
+                    other = np.int64(labels[to_z, to_y, to_x])
                     if other == 0 or other == label:
                         continue
                     low, high = min(label, other), max(label, other)

@@ -508,9 +508,10 @@ def _count_near_volume(points: NDArray[np.bool_], others: NDArray[np.bool_], ste
             for x in range(width):
                 if not points[z, y, x]:
                     continue
-                for dz, dy, dx in steps:
-                    inside = 0 <= z + dz < depth and 0 <= y + dy < height and 0 <= x + dx < width
-                    if inside and others[z + dz, y + dy, x + dx]:
+                for step in range(len(steps)):
+                    to_z, to_y, to_x = z + steps[step, 0], y + steps[step, 1], x + steps[step, 2]
+                    inside = 0 <= to_z < depth and 0 <= to_y < height and 0 <= to_x < width
+                    if inside and others[to_z, to_y, to_x]:
                         count += 1
                         break
     return count

@@ -376,7 +376,9 @@ def _intensities(
     }
 
 
-def _mean_over_cells(values: NDArray[Any], shape: tuple[int, ...], runs: Table, areas: Table) -> NDArray[np.float64]:
+def _mean_over_cells(
+    values: NDArray[Any], name: str, shape: tuple[int, ...], runs: Table, areas: Table
+) -> NDArray[np.float64]:
     if values.shape != shape:
         raise ImageError(
             "wrong_shape", f"the {name} has shape {values.shape} and the label image {shape}: both need the same size"

@@ -1,6 +1,7 @@
 """One picture of any format: named axes, lazy pixels, pixel size and whether to trust it."""
 
 import dataclasses
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -121,7 +122,7 @@ class Image:
         except MemoryError as error:
             raise ImageError("too_large", f"{self.describe()} does not fit into memory: read a window of it") from error
         kept = {"T": t, "C": c, "Z": z}
-        dropped = [n for n, axis in enumerate("TCZ") if axis not in self.axes or isinstance(kept[axis], int)]
+        dropped = [n for n, axis in enumerate("TCZ") if axis not in self.axes or not _keeps(kept[axis])]
         return out.squeeze(axis=tuple(dropped))
 
     def describe(self) -> str:
@@ -137,6 +138,7 @@ class Image:
             if index.step not in (None, 1):
                 raise ValueError(f"a slice of {axis} must have step 1, not {index.step}")
             return range(*index.indices(size))
+        index = operator.index(index)
         if not 0 <= index < size:
             raise ImageError(
                 "no_such_index", f"no {axis.lower()} {index}: the image has {self.describe()}, counted from 0"
@@ -178,7 +180,7 @@ def select_channel(image: Image, channel: str | int) -> int:
                 raise ImageError(
                     "wrong_channels", f"several channels are called {channel!r} ({list_channels(image)}): give a number"
                 )
-    number = int(channel) if isinstance(channel, int) or channel.strip().isdecimal() else -1
+    number = int(channel) if not isinstance(channel, str) or channel.strip().isdecimal() else -1
     if not 0 <= number < count:
         raise ImageError("wrong_channels", f"no channel {channel!r}; this image has {list_channels(image)}")
     return number
@@ -188,3 +190,7 @@ def list_channels(image: Image) -> str:
     """Name the channels of an image for messages: ``0: DAPI, 1: (no name)``."""
     names = image.channel_names or ("",)
     return ", ".join(f"{i}: {name or '(no name)'}" for i, name in enumerate(names))
+
+
+def _keeps(index: int | slice | None) -> bool:
+    return index is None or isinstance(index, slice)

@@ -10,7 +10,7 @@ import math
 import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
@@ -36,6 +36,9 @@ OTHER_RATIO = 100_000
 """The same for the other codecs, some of which spend a few bytes on any number of equal pixels."""
 
 JPEG = (6, 7, 34892, 33007)
+PRIVATE_TAGS = 32768
+IMAGEJ_TAGS = (50838, 50839)
+_TAG_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 COLOURS = ("red", "green", "blue")
 
 
@@ -133,36 +136,51 @@ def _check_chain(path: Path, size: int) -> int:
     """Count the pages by following their links; tifffile stops at the first broken link as if the file ended there."""
     with open(path, "rb") as stream:
         header = stream.read(16)
-        order = {b"II": "<", b"MM": ">"}.get(header[:2])
-        if order is None or len(header) < 8:
+        order = {b"II": "<", b"MM": ">"}.get(header[:2], "")
+        big = bool(order) and len(header) >= 8 and struct.unpack(order + "H", header[2:4])[0] == 43
+        if not order or len(header) < (16 if big else 8):
             raise ImageError("truncated", f"only a TIFF header: the file ends after {size} bytes; copy it again")
-        big = struct.unpack(order + "H", header[2:4])[0] == 43
-        if big and len(header) < 16:
-            raise ImageError("truncated", f"only a TIFF header: the file ends after {size} bytes; copy it again")
-        offset = struct.unpack(order + "Q", header[8:16])[0] if big else struct.unpack(order + "I", header[4:8])[0]
-        count_format, link_format, entry = ("Q", "Q", 20) if big else ("H", "I", 12)
-        count_size, link_size = struct.calcsize(count_format), struct.calcsize(link_format)
+        link = struct.Struct(order + ("Q" if big else "I"))
+        offset = link.unpack(header[8:16] if big else header[4:8])[0]
         seen: set[int] = set()
         while offset:
             if offset in seen:
                 raise ImageError("unreadable", f"page {len(seen)} leads back to an earlier page: write the file again")
             seen.add(offset)
-            stream.seek(offset)
-            head = stream.read(count_size)
-            entries = struct.unpack(order + count_format, head)[0] if len(head) == count_size else 0
-            end = offset + count_size + entries * entry
-            if entries == 0 or end > size:
+            end = _check_tags(stream, order, big, offset, size)
+            if end is None:
                 raise ImageError(
                     "truncated",
                     f"page {len(seen) - 1} starts at byte {offset} and is cut: the file has {size} bytes; "
                     "copy it again",
                 )
             stream.seek(end)
-            link = stream.read(link_size)
-            offset = struct.unpack(order + link_format, link)[0] if len(link) == link_size else 0
+            following = stream.read(link.size)
+            offset = link.unpack(following)[0] if len(following) == link.size else 0
     if not seen:
         raise ImageError("truncated", f"no page: the file of {size} bytes was not finished; write or copy it again")
     return len(seen)
+
+
+def _check_tags(stream: BinaryIO, order: str, big: bool, offset: int, size: int) -> int | None:
+    """Byte after a page's tags; None when the page or the value of a tag lies behind the end of the file.
+
+    tifffile leaves out a tag whose value it cannot find, and three samples of 8 bits become one of one bit. Private
+    tags may point anywhere.
+    """
+    count = struct.Struct(order + ("Q" if big else "H"))
+    entry = struct.Struct(order + ("HHQQ" if big else "HHII"))
+    stream.seek(offset)
+    head = stream.read(count.size)
+    entries = count.unpack(head)[0] if len(head) == count.size else 0
+    end = offset + count.size + entries * entry.size
+    if entries == 0 or end > size:
+        return None
+    for tag, kind, values, place in entry.iter_unpack(stream.read(entries * entry.size)):
+        length = values * _TAG_BYTES.get(kind, 0)
+        if (tag < PRIVATE_TAGS or tag in IMAGEJ_TAGS) and length > (8 if big else 4) and place + length > size:
+            return None
+    return int(end)
 
 
 # From files to stacks ------------------------------------------------------------------------------------------------

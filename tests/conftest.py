@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -13,3 +14,53 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"real images are missing: no folder {SHARED_DATA}")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Model file of a real U-Net whose weights were set by hand: a pixel is a cell where it is brighter than one half.
+
+    Its probability of a cell is ``sigmoid(20 * (x - 0.5))`` of the normalized grey value ``x``: tests know the answer.
+    """
+    import torch
+
+    from unetbio import architectures, networks
+    from unetbio.instances import PostProcessing
+    from unetbio.model_file import ModelInfo, save_model
+    from unetbio.normalization import Normalization
+
+    parameters = architectures.find("unet").complete({"base_channels": 2, "depth": 1, "dropout": 0.0})
+    network = networks.build("unet", parameters)
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            weight.zero_()
+            if name.endswith("weight") and weight.ndim == 4 and weight.shape[-1] == 3:
+                # The first feature map is handed on; of what the decoder gets, the skip comes first.
+                weight[0, 0, 1, 1] = 1.0
+        network.head.weight[1, 0, 0, 0] = 20.0
+        network.head.bias[1] = -10.0
+    info = ModelInfo(
+        name="tiny",
+        architecture="unet",
+        parameters=parameters,
+        channels=("nuclei",),
+        pixel_size_um=(0.5, 0.5),
+        cell_diameter_px=12.0,
+        normalization=Normalization("range", 0.0, 200.0),
+        postprocessing=PostProcessing(0.5, (0.7,), reach=2, max_hole_area=20, min_seed_area=2),
+        licence="BSD-3-Clause",
+        version="0",
+    )
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save_model(path, info, network)
+    return path
+
+
+@pytest.fixture
+def discs() -> np.ndarray:
+    """``(64, 80)`` uint8: three discs of diameter 13, grey value 200, on a ground of 10."""
+    rows, columns = np.mgrid[:64, :80]
+    image = np.full((64, 80), 10, np.uint8)
+    for y, x in ((15, 15), (15, 50), (45, 30)):
+        image[(rows - y) ** 2 + (columns - x) ** 2 <= 40] = 200
+    return image

@@ -1,9 +1,11 @@
 """Files that are whole or absent: atomic writes, hashes, locks."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +17,11 @@ from unetbio.errors import EnvironmentStoppedError
 __all__ = ["atomic_path", "lock", "sha256_file", "write_bytes", "write_json", "write_text"]
 
 HASH_CHUNK_BYTES = 1 << 20
+
+# What file systems of clusters answer when they are mounted without locks.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+
+logger = logging.getLogger(__name__)
 
 # The mask can only be read by setting it, which is not safe with threads: once, at import. mkstemp makes private files,
 # and results should follow the user's mask.
@@ -91,8 +98,15 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
 
 
 @contextlib.contextmanager
-def lock(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Hold an exclusive lock on the file ``path`` while the block runs; the kernel frees it when the process dies.
+def lock(path: str | os.PathLike[str], *, shared: bool = False) -> Iterator[None]:
+    """Hold a lock on the file ``path`` while the block runs; the kernel frees it when the process dies.
+
+    Parameters
+    ----------
+    path : path-like
+        The lock file; made when it is missing.
+    shared : bool
+        Any number of processes may hold it at once, but none beside an exclusive one.
 
     Raises
     ------
@@ -102,17 +116,22 @@ def lock(path: str | os.PathLike[str]) -> Iterator[None]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        stream = open(path, "a")
+        # Readable too: network file systems grant shared locks on readable files alone.
+        stream = open(path, "a+")
     except OSError as error:
         raise _stopped(path, error) from error
     with stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise EnvironmentStoppedError(
                 f"{path.parent} is in use by another unetbio run (lock file {path.name}): "
                 "wait for that run to end or choose another output folder"
             ) from error
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise _stopped(path, error) from error
+            logger.warning("%s: this file system has no locks; let no other run write there", path.parent)
         yield
 
 
@@ -121,4 +140,3 @@ def _stopped(path: Path, error: OSError) -> EnvironmentStoppedError:
     return EnvironmentStoppedError(
         f"cannot write {path}: {reason}; free space or choose another output folder, then run again"
     )
-

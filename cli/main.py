@@ -1,0 +1,168 @@
+"""The command ``unetbio``: finds its subcommands by name and turns what happens into an exit code.
+
+Exit codes: 0 all done; 1 internal error (one line, traceback in a file); 2 usage, refused model or no input; 3 some
+files failed, or something was found; 4 the environment stopped the run; 130 Ctrl-C; 143 terminated.
+"""
+
+import contextlib
+import importlib
+import logging
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
+
+import click
+
+from unetbio.errors import UnetbioError
+
+__all__ = ["COMMANDS", "main"]
+
+# name -> (module, what it does): the help of the group is printed without importing a single command.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "segment": ("unetbio.cli.segment", "Segment images: label images, provenance, tables and a page of overlays."),
+    "train": ("unetbio.cli.train", "Train a model on pairs of images and masks."),
+    "evaluate": ("unetbio.cli.evaluate", "Score predicted label images against the truth."),
+    "weight-map": ("unetbio.cli.weight_map", "Write and draw the border-weight map of a label image."),
+    "measure": ("unetbio.cli.measure", "Measure the cells of a finished output folder and write its tables."),
+    "report": ("unetbio.cli.report", "Write the offline page of a finished output folder."),
+    "verify": ("unetbio.cli.verify", "Check every mask of an output folder against its provenance."),
+    "models": ("unetbio.cli.models", "List trained models, shipped or in a folder."),
+    "networks": ("unetbio.cli.networks", "List the architectures."),
+    "samples": ("unetbio.cli.samples", "Write sample images to try the tool on."),
+}
+
+EXIT_INTERNAL = 1
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+
+class _Commands(click.Group):
+    """A group that imports a command when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        if not any(isinstance(parameter, _Verbosity) for parameter in command.params):
+            command.params.extend([_Verbosity(["-v", "--verbose"], 1), _Verbosity(["-q", "--quiet"], -1)])
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def main(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
+        """Run the command line and leave with the exit code of the design."""
+        extra["standalone_mode"] = False
+        with _terminated_is_an_exception():
+            sys.exit(self._exit_code(args, prog_name, extra))
+
+    def _exit_code(self, args: Sequence[str] | None, prog_name: str | None, extra: dict[str, Any]) -> int:
+        try:
+            result = super().main(args, prog_name, **extra)
+            # A command gives nothing, or its exit code; --help and --version come back as 0.
+            return result if isinstance(result, int) else 0
+        except UnetbioError as error:
+            _say(f"error: {error}")
+            return error.exit_code
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            return error.exit_code
+        except click.ClickException as error:
+            asked = (
+                f" ({error.ctx.command_path} -h shows the options)"
+                if isinstance(error, click.UsageError) and error.ctx
+                else ""
+            )
+            _say(f"error: {_one_line(error.format_message())}{asked}")
+            return error.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            _say("interrupted: what is finished is whole; the same command goes on from there")
+            return EXIT_INTERRUPTED
+        except SystemExit as error:
+            # `unetbio models | head`: the reader has what it wants, and click leaves with 1.
+            if isinstance(error.__context__, BrokenPipeError):
+                return 0
+            raise
+        except Exception as error:
+            _say(f"internal error: {type(error).__name__}: {_one_line(error)}; traceback: {_write_traceback()}")
+            return EXIT_INTERNAL
+
+
+class _Verbosity(click.Option):
+    """``-v`` or ``-q``: added to every command, so that none can forget them."""
+
+    def __init__(self, names: list[str], change: int) -> None:
+        text = "Say more on stderr." if change > 0 else "Say nothing on stderr but warnings and errors."
+        super().__init__(names, is_flag=True, expose_value=False, help=text, callback=self._set)
+        self.change = change
+
+    def _set(self, ctx: click.Context, parameter: click.Parameter, given: bool) -> None:
+        if given:
+            logging.getLogger("unetbio").setLevel(logging.DEBUG if self.change > 0 else logging.WARNING)
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to whatever stderr is now; warnings and errors say what they are."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        _say(prefix + record.getMessage())
+
+
+@contextlib.contextmanager
+def _terminated_is_an_exception() -> Iterator[None]:
+    """Let SIGTERM unwind the stack, so that locks are freed and temporary files removed."""
+
+    def leave(signal_number: int, frame: object) -> NoReturn:
+        sys.exit(EXIT_TERMINATED)
+
+    try:
+        before = signal.signal(signal.SIGTERM, leave)
+    except ValueError:
+        # Not in the main thread: whoever runs the command there handles signals.
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _say(message: str) -> None:
+    click.echo(f"unetbio: {message}", err=True)
+
+
+def _one_line(message: object) -> str:
+    return " ".join(str(message).split())
+
+
+def _write_traceback() -> str:
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="unetbio-traceback-", suffix=".txt", delete=False) as file:
+            file.write(traceback.format_exc())
+            return file.name
+    except OSError:
+        return "could not be written"
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="Exit codes: 0 all done, 1 internal error, 2 usage, 3 some files failed, 4 disk or folder stopped the run.",
+)
+@click.version_option(package_name="unetbio", message="%(prog)s %(version)s")
+def main() -> None:
+    """From raw microscopy images to masks you can check."""
+    logger = logging.getLogger("unetbio")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.handlers = [_StderrHandler()]

@@ -1,0 +1,42 @@
+"""``unetbio measure``: the tables of an output folder, also of many jobs' together."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from unetbio.cli import options as shared
+from unetbio.cli.options import format_count
+from unetbio.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from unetbio.batch.results import Outcome
+
+__all__ = ["command"]
+
+logger = logging.getLogger("unetbio.cli.measure")
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@shared.workers
+def command(out: Path, workers: int | None) -> None:
+    """Measure the cells of a finished output folder and write its tables.
+
+    OUT is the output folder of unetbio segment, or of all jobs of --part. Masks that were edited by hand are measured
+    as they are now. Writes summary.csv, cells.csv and cells.parquet.
+    """
+    from unetbio.batch.gather import measure_folder
+    from unetbio.batch.run import available_cores
+
+    def report(outcome: "Outcome") -> None:
+        progress.clear()
+        if outcome.entry.status == "failed":
+            logger.warning("%s: %s [%s]", outcome.entry.path, outcome.entry.message, outcome.entry.reason)
+        progress.advance(failed=outcome.entry.status == "failed")
+
+    with Progress() as progress:
+        summary = measure_folder(out, workers or available_cores(), report)
+    counts = [format_count(summary.images, "image"), format_count(summary.cells, "cell"), f"{summary.failed} failed"]
+    click.echo(f"{', '.join(counts)}: {summary.table}")

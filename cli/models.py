@@ -1,0 +1,84 @@
+"""``unetbio models``: which trained models there are."""
+
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unetbio.cli import options as shared
+from unetbio.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from unetbio.model_file import ModelInfo
+
+__all__ = ["command"]
+
+logger = logging.getLogger("unetbio.cli.models")
+
+SUFFIX = ".safetensors"
+
+
+@click.command()
+@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@shared.as_json
+def command(folder: Path | None, as_json: bool) -> None:
+    """List trained models, shipped or in a folder.
+
+    Without FOLDER: those that come with unetbio, by the names that --model takes.
+    """
+    from unetbio.model_file import model_path, read_info, shipped_models
+
+    if folder is None:
+        paths = [(name, model_path(name)) for name in shipped_models()]
+    elif folder.is_dir():
+        paths = [(str(path), path) for path in sorted(folder.rglob(f"*{SUFFIX}"))]
+    else:
+        raise UsageError(
+            f"{folder} is not a folder: give one that holds *{SUFFIX} files, or nothing for shipped models"
+        )
+    rows = []
+    for name, path in paths:
+        try:
+            rows.append(_describe(name, path, read_info(path)))
+        except ModelError as error:
+            # Checkpoints and other people's files lie beside models.
+            logger.warning("%s", error)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    elif rows:
+        click.echo("\n\n".join(_lines(row) for row in rows))
+    else:
+        click.echo(f"no models in {folder}" if folder else "this installation ships no models")
+
+
+def _describe(name: str, path: Path, info: "ModelInfo") -> dict[str, Any]:
+    values = info.model_dump(mode="json", include={"architecture", "channels", "class_names", "target"})
+    more = info.model_dump(mode="json", include={"pixel_size_um", "cell_diameter_px", "scores", "licence", "version"})
+    ndim = info.parameters.get("ndim")
+    return {
+        "model": name,
+        "name": info.name,
+        "path": str(path),
+        "bytes": path.stat().st_size,
+        "ndim": ndim,
+        **values,
+        **more,
+    }
+
+
+def _lines(row: dict[str, Any]) -> str:
+    size = f"{row['bytes'] / 1e6:.1f} MB"
+    facts = [f"{row['ndim']}-D" if row["ndim"] else "", f"channels: {', '.join(row['channels'])}"]
+    if row["cell_diameter_px"]:
+        facts.append(f"cells of about {row['cell_diameter_px']:g} px")
+    if row["pixel_size_um"]:
+        facts.append(f"pixels of {' x '.join(f'{value:g}' for value in row['pixel_size_um'])} um")
+    numbers = {key: value for key, value in row["scores"].items() if isinstance(value, (int, float))}
+    scores = ", ".join(f"{key} {value:.3g}" for key, value in numbers.items())
+    lines = [
+        f"{row['model']}  ({row['architecture']}, {row['target']}, {size}, {row['licence'] or 'no licence stated'})",
+        f"  {', '.join(fact for fact in facts if fact)}",
+    ]
+    return "\n".join([*lines, f"  {scores}"] if scores else lines)

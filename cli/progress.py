@@ -1,0 +1,84 @@
+"""How far a batch is: a bar on a terminal, otherwise a line every half minute; always on stderr."""
+
+import logging
+import shutil
+import sys
+import threading
+from time import monotonic
+from types import TracebackType
+
+import click
+
+__all__ = ["Progress"]
+
+SECONDS_BETWEEN_LINES = 30.0
+BAR_WIDTH = 30
+
+logger = logging.getLogger("unetbio.cli.progress")
+
+
+class Progress:
+    """Shows progress while its block runs.
+
+    Parameters
+    ----------
+    total : int, optional
+        Images in all, when that is known.
+    """
+
+    def __init__(self, total: int | None = None) -> None:
+        self._total = total
+        self._done = 0
+        self._failed = 0
+        self._start = monotonic()
+        self._is_terminal = sys.stderr.isatty()
+        self._quiet = not logger.isEnabledFor(logging.INFO)
+        self._over = threading.Event()
+        self._ticker = threading.Thread(target=self._tick, name="unetbio-progress", daemon=True)
+
+    def __enter__(self) -> "Progress":
+        if not self._quiet:
+            self._ticker.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        if not self._quiet:
+            self._ticker.join()
+            self.clear()
+
+    def advance(self, *, failed: bool) -> None:
+        """One image more is finished."""
+        self._done += 1
+        self._failed += failed
+        self._draw()
+
+    def clear(self) -> None:
+        """Make room for a line of text."""
+        if self._is_terminal and not self._quiet:
+            click.echo("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r", nl=False, err=True)
+
+    def text(self) -> str:
+        """``12 of 300 images, 1 failed, 0:02:31 left``."""
+        failed = f", {self._failed} failed" if self._failed else ""
+        of_all = f" of {self._total}" if self._total is not None else ""
+        return f"{self._done}{of_all} images{failed}{self._left()}"
+
+    def _left(self) -> str:
+        if not self._done or self._total is None or self._done == self._total:
+            return ""
+        seconds = round((monotonic() - self._start) / self._done * (self._total - self._done))
+        return f", {seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"
+
+    def _draw(self) -> None:
+        if self._is_terminal and not self._quiet:
+            filled = BAR_WIDTH * self._done // max(1, self._total or self._done)
+            bar = f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] " if self._total else ""
+            click.echo(f"\r{bar}{self.text()}   ", nl=False, err=True)
+
+    def _tick(self) -> None:
+        while not self._over.wait(SECONDS_BETWEEN_LINES):
+            if not self._is_terminal:
+                logger.info(self.text())

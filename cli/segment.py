@@ -1,0 +1,239 @@
+"""``unetbio segment``: images to label images, with provenance, tables and a page."""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unetbio.cli import options as shared
+from unetbio.cli.options import format_count
+from unetbio.cli.progress import Progress
+from unetbio.errors import UsageError
+
+if TYPE_CHECKING:
+    from unetbio.batch.gather import Summary
+    from unetbio.batch.journal import Part
+    from unetbio.batch.plan import Item
+    from unetbio.batch.results import Outcome
+    from unetbio.batch.run import BatchOptions
+    from unetbio.segmentation import Segmenter
+    from unetbio.settings import Settings
+
+__all__ = ["command"]
+
+logger = logging.getLogger("unetbio.cli.segment")
+
+EXIT_SOME_FAILED = 3
+
+_PICTURE_OPTIONS = [
+    click.option(
+        "--channel", multiple=True, metavar="NAME|INDEX", help="Channel to segment, by name or number from 0."
+    ),
+    click.option("--series", type=click.IntRange(min=0), metavar="INDEX", help="Image in its file, from 0."),
+    click.option("--t", type=click.IntRange(min=0), metavar="INDEX", help="One time point, from 0; all by default."),
+    click.option("--z", metavar="INDEX|max", help="Section of a stack, from 0, or the brightest of all sections."),
+    click.option("--axes", metavar="LETTERS", help="Axes of the file where it does not say, such as ZYX or TYX."),
+    click.option("--pixel-size", type=float, metavar="UM", help="Pixel size in um, where the file does not say."),
+    click.option("--diameter", type=float, metavar="PX", help="Typical diameter of the cells, to rescale by."),
+]
+_CELL_OPTIONS = [
+    click.option(
+        "--normalize", default="auto", show_default=True, metavar="HOW", help="auto, p1,p99.8, 0,4095 or none."
+    ),
+    click.option("--threshold", type=float, metavar="P", help="Probability from which a pixel is a cell."),
+    click.option("--min-area", type=click.FloatRange(min=0), metavar="PX", help="Smallest cell, in pixels."),
+    click.option("--max-area", type=click.FloatRange(min=0), metavar="PX", help="Largest cell, in pixels."),
+    click.option("--exclude-border", is_flag=True, help="Drop cells that touch the border."),
+]
+_RUN_OPTIONS = [
+    click.option(
+        "--tile", type=click.IntRange(min=1), metavar="PX", help="Output pixels of a tile; changes no result."
+    ),
+    click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The first N images alone."),
+    click.option("--overlays", default="50", show_default=True, metavar="N|all|none", help="Pictures to check by eye."),
+    click.option("--save-probabilities", is_flag=True, help="Write the probabilities beside the label images."),
+    click.option("--part", metavar="K/N", help="Job K of N that share OUT; unetbio measure and report finish them."),
+    click.option("--overwrite", is_flag=True, help="Make everything again, but for masks edited by hand."),
+    click.option("--overwrite-edited", is_flag=True, help="Replace masks edited by hand too."),
+    click.option("--rehash", is_flag=True, help="Compare inputs by their bytes, not by size and times."),
+    click.option("--failed-ok", is_flag=True, help="Exit with 0 even when some files failed."),
+    click.option("--dry-run", is_flag=True, help="Say what would be done: files, tiles, memory, disk, time."),
+]
+
+
+def _with(options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, metavar="INPUT...")
+@click.option("-o", "--output", "out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder.")
+@click.option("--table", type=click.Path(path_type=Path), help="csv or tsv with a column image, instead of INPUT.")
+@shared.model
+@_with(_PICTURE_OPTIONS)
+@_with(_CELL_OPTIONS)
+@shared.device
+@shared.workers
+@_with(_RUN_OPTIONS)
+@shared.as_json
+def command(inputs: tuple[str, ...], out: Path, table: Path | None, model: str, **given: Any) -> int | None:
+    """Segment images: label images, provenance, tables and a page of overlays.
+
+    INPUT is files, folders (searched with all folders below) or patterns in quotes. For a/b/x.tif, OUT gets
+    a/b/x_labels.ome.tif and a/b/x_labels.json. What is done for this input, model and settings is kept; so are masks
+    that somebody has edited.
+    """
+    settings = _settings(given)
+    items, overlays = _plan(inputs, table, out, settings, given)
+    _limit_threads(given["workers"])
+    from unetbio.model_file import load_model
+    from unetbio.segmentation import Segmenter
+
+    segmenter = Segmenter(load_model(model), given["device"], tile=given["tile"])
+    logger.info("%s on %s (%s)", segmenter.info.name, segmenter.device, segmenter.device_reason)
+    options = _batch_options(out, overlays, given)
+    if given["dry_run"]:
+        return _dry_run(items, out, segmenter, options)
+    summary = _run(items, out, segmenter, options)
+    click.echo(_as_json(summary, out) if given["as_json"] else _last_line(summary, out, options.part))
+    return EXIT_SOME_FAILED if summary.failed and not given["failed_ok"] else None
+
+
+def _settings(given: dict[str, Any]) -> "Settings":
+    from unetbio import normalization
+    from unetbio.settings import Settings
+
+    # What `auto` stands for is the model's affair.
+    automatic = given["normalize"].strip().lower() == "auto"
+    return Settings(
+        channel=given["channel"],
+        series=given["series"],
+        t=given["t"],
+        z=_section(given["z"]),
+        axes=given["axes"].upper() if given["axes"] else None,
+        pixel_size_um=given["pixel_size"],
+        diameter_px=given["diameter"],
+        normalization=None if automatic else normalization.parse(given["normalize"]),
+        threshold=given["threshold"],
+        min_area=given["min_area"],
+        max_area=given["max_area"],
+        exclude_border=given["exclude_border"],
+    )
+
+
+def _section(text: str | None) -> Any:
+    if text is None or text == "max":
+        return text
+    if not text.isdecimal():
+        raise UsageError(f"--z {text} is neither a section's number from 0 nor max")
+    return int(text)
+
+
+def _plan(
+    inputs: tuple[str, ...], table: Path | None, out: Path, settings: "Settings", given: dict[str, Any]
+) -> "tuple[list[Item], dict[str, Path]]":
+    """The items of this run, and the pictures to draw."""
+    from unetbio.batch.journal import parse_part
+    from unetbio.batch.plan import check_names, found_items, read_table, select_part, spread
+    from unetbio.report.overlays import overlay_path
+
+    if bool(inputs) == bool(table):
+        raise UsageError("give either INPUT or --table: " + ("both are given" if table else "neither is given"))
+    items = read_table(table, settings) if table else found_items(inputs, settings, out)
+    check_names(items, out)
+    items = items[: given["limit"]]
+    overlays = {result: overlay_path(out, result) for result in spread(items, _overlay_count(given["overlays"]))}
+    return select_part(items, parse_part(given["part"])) if given["part"] else items, overlays
+
+
+def _overlay_count(text: str) -> int | None:
+    if text in ("all", "none"):
+        return None if text == "all" else 0
+    if not text.isdecimal():
+        raise UsageError(f"--overlays {text} is neither a number nor all or none")
+    return int(text)
+
+
+def _limit_threads(workers: int | None) -> None:
+    import torch
+
+    from unetbio.batch.run import available_cores
+
+    torch.set_num_threads(workers or available_cores())
+
+
+def _batch_options(out: Path, overlays: dict[str, Path], given: dict[str, Any]) -> "BatchOptions":
+    from unetbio.batch.journal import parse_part
+    from unetbio.batch.resume import Policy
+    from unetbio.batch.run import MAX_FINISHERS, BatchOptions, available_cores
+    from unetbio.report.overlays import write_overlay
+
+    policy = Policy(given["overwrite"], given["overwrite_edited"], given["rehash"], given["save_probabilities"])
+    return BatchOptions(
+        policy=policy,
+        overlays=overlays,
+        draw=write_overlay,
+        save_probabilities=given["save_probabilities"],
+        part=parse_part(given["part"]) if given["part"] else None,
+        workers=min(MAX_FINISHERS, given["workers"] or available_cores()),
+    )
+
+
+def _run(items: "list[Item]", out: Path, segmenter: "Segmenter", options: "BatchOptions") -> "Summary":
+    from unetbio.batch.run import run_batch
+    from unetbio.report.page import write_page
+
+    with Progress(len(items)) as progress:
+
+        def report(outcome: "Outcome") -> None:
+            progress.clear()
+            _speak(outcome)
+            progress.advance(failed=outcome.entry.status == "failed")
+
+        summary = run_batch(items, out, segmenter, options, report)
+    if summary.table is not None:
+        write_page(out)
+    return summary
+
+
+def _speak(outcome: "Outcome") -> None:
+    """One line for what somebody has to know."""
+    entry = outcome.entry
+    if entry.status == "failed":
+        logger.error("%s: %s [%s]", entry.input, entry.message, entry.reason)
+    elif any("constant" in frame.warnings for frame in outcome.frames) and entry.status == "done":
+        logger.warning("%s: one grey value everywhere: no cells [constant]", entry.input)
+    elif entry.reason == "edited":
+        logger.info("%s was edited by hand and is kept (--overwrite-edited replaces it)", entry.output)
+
+
+def _last_line(summary: "Summary", out: Path, part: "Part | None") -> str:
+    from unetbio.batch.journal import journal_path
+
+    counts = [format_count(summary.images, "image"), format_count(summary.cells, "cell"), f"{summary.failed} failed"]
+    return f"{', '.join(counts)}: {summary.table or journal_path(out, part)}"
+
+
+def _as_json(summary: "Summary", out: Path) -> str:
+    table = str(summary.table) if summary.table else None
+    values = {"images": summary.images, "cells": summary.cells, "failed": summary.failed}
+    return json.dumps({**values, "output": str(out), "table": table})
+
+
+def _dry_run(items: "list[Item]", out: Path, segmenter: "Segmenter", options: "BatchOptions") -> int | None:
+    from unetbio.batch.estimate import estimate
+
+    result = estimate(items, out, segmenter, options)
+    for item, message in result.failed:
+        logger.error("%s: %s", item.source, message)
+    for line in result.lines():
+        click.echo(line)
+    return EXIT_SOME_FAILED if result.failed else None

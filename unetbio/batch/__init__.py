@@ -1,0 +1,1 @@
+"""Many images: plan, journal, resume, tables."""

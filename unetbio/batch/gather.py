@@ -1,0 +1,97 @@
+"""Gather what lies in an output folder into its tables."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from unetbio.batch.journal import Entry, hold_output
+from unetbio.batch.measuring import measure_again, pixel_size_of
+from unetbio.batch.results import Outcome
+from unetbio.batch.resume import Kept, state_of_labels
+from unetbio.batch.tables import SUMMARY, CachedCells, known_entries, write_tables
+from unetbio.errors import ImageError, UsageError
+from unetbio.provenance import read_provenance
+
+__all__ = ["Report", "Summary", "gather", "measure_folder", "summarize", "write_all_tables"]
+
+Report = Callable[[Outcome], None]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a batch came to; ``table`` is None where none was written."""
+
+    images: int
+    cells: int
+    failed: int
+    table: Path | None
+
+
+def summarize(outcomes: Sequence[Outcome], table: Path | None) -> Summary:
+    """Count images, cells and failures."""
+    failed = sum(outcome.entry.status == "failed" for outcome in outcomes)
+    return Summary(len(outcomes), sum(outcome.n_cells for outcome in outcomes), failed, table)
+
+
+def measure_folder(out: Path, workers: int, report: Report) -> Summary:
+    """Measure every label image of an output folder anew and write its tables.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        Output folder of a run, or of all parts of one.
+    workers : int
+        Threads that measure.
+    report : callable
+        Called with each `Outcome`.
+
+    Raises
+    ------
+    UsageError
+        When there is nothing to measure.
+    """
+    if not out.is_dir():
+        raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
+    with hold_output(out, None):
+        entries = known_entries(out)
+        if not entries:
+            raise UsageError(f"{out} holds no results of unetbio segment: neither journals nor *_labels.json")
+        with ThreadPoolExecutor(workers) as pool:
+            futures = [pool.submit(gather, out, entry, None) for entry in entries.values()]
+            outcomes = []
+            for future in futures:
+                outcomes.append(future.result())
+                report(outcomes[-1])
+        write_tables(out, outcomes)
+    return summarize(outcomes, out / SUMMARY)
+
+
+def write_all_tables(out: Path, outcomes: Sequence[Outcome], cached: CachedCells) -> None:
+    """Tables of these outcomes and of everything else that earlier runs left in the folder."""
+    mine = {outcome.entry.output for outcome in outcomes}
+    others = [gather(out, entry, cached) for name, entry in known_entries(out).items() if name not in mine]
+    write_tables(out, [*outcomes, *others])
+
+
+def gather(out: Path, entry: Entry, cached: CachedCells | None, kept: Kept | None = None) -> Outcome:
+    """An image of an earlier run, with its cells: from the table when it still fits, measured otherwise."""
+    if entry.status == "failed":
+        return Outcome(entry)
+    if kept is None:
+        provenance = read_provenance(out / _provenance_name(entry.output))
+        state = state_of_labels(out / entry.output, provenance)
+        kept = Kept(state == "edited", provenance)
+    try:
+        if cached and kept.provenance and not kept.edited:
+            digest = kept.provenance.output.label_hash
+            cells = cached.find(entry.output, digest)
+            if cells is not None:
+                return Outcome(entry, kept.provenance.frames, pixel_size_of(kept.provenance), digest, cells)
+        return measure_again(out, entry, kept.provenance, edited=kept.edited)
+    except ImageError as error:
+        return Outcome(replace(entry, status="failed", reason=error.reason, message=str(error)))
+
+
+def _provenance_name(output: str) -> str:
+    return f"{output.rpartition('_labels')[0]}_labels.json"

@@ -1,0 +1,175 @@
+"""``run.jsonl``: one line a file, appended as it is finished, so that a killed run leaves what it knows."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from unetbio.errors import EnvironmentStoppedError, UsageError
+from unetbio.files import lock
+
+__all__ = ["Entry", "Journal", "Part", "hold_output", "parse_part", "read_journals"]
+
+Status = Literal["done", "failed", "skipped"]
+
+_JOURNAL_NAME = re.compile(r"run(\.\d+-of-\d+)?\.jsonl")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of ``count`` jobs that share an output folder; ``index`` counts from 1."""
+
+    index: int
+    count: int
+
+    @property
+    def label(self) -> str:
+        """``K-of-N``, as it stands in file names."""
+        return f"{self.index}-of-{self.count}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What became of one file.
+
+    Parameters
+    ----------
+    output : str
+        Label image, relative to the output folder, with forward slashes: the identity of the line.
+    path : str
+        Input as tables name it.
+    input : str
+        Input's absolute path.
+    status : {"done", "failed", "skipped"}
+        ``skipped``: kept from an earlier run; ``reason`` is ``unchanged`` or ``edited``.
+    series : int, optional
+        Index of the image in its file, when one was asked for.
+    reason, message : str
+        Reason code and the line shown to the user, of files that failed.
+    columns : dict
+        Further columns of the table that named the image.
+    time : str
+        End of the work on the file, UTC, ISO 8601.
+    """
+
+    output: str
+    path: str
+    input: str
+    status: Status
+    series: int | None = None
+    reason: str = ""
+    message: str = ""
+    columns: dict[str, str] = field(default_factory=dict)
+    time: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="microseconds"))
+
+
+class Journal:
+    """An open journal, to append to.
+
+    Parameters
+    ----------
+    path : path-like
+        Made when it is missing. A torn last line, as a kill leaves it, is closed and later ignored.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._stream: TextIO | None = None
+
+    def __enter__(self) -> "Journal":
+        with self._stopping():
+            torn = self.path.is_file() and not self.path.read_bytes().endswith(b"\n") and self.path.stat().st_size > 0
+            self._stream = open(self.path, "a", encoding="utf-8")
+            if torn:
+                self._stream.write("\n")
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._stream:
+            # What could not be written has been reported by `append`; closing would only say it again.
+            with contextlib.suppress(OSError):
+                self._stream.close()
+
+    def append(self, entry: Entry) -> None:
+        """Write one line and hand it to the operating system.
+
+        Raises
+        ------
+        EnvironmentStoppedError
+            When the disk is full.
+        """
+        if self._stream is None:
+            raise ValueError("the journal is not open")
+        with self._stopping():
+            self._stream.write(json.dumps(dataclasses.asdict(entry), ensure_ascii=False) + "\n")
+            self._stream.flush()
+
+    @contextlib.contextmanager
+    def _stopping(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise EnvironmentStoppedError(
+                f"cannot write {self.path}: {error.strerror or error}; free space or choose another output folder"
+            ) from error
+
+
+def journal_path(out: Path, part: Part | None) -> Path:
+    """``run.jsonl`` or ``run.K-of-N.jsonl``."""
+    return out / (f"run.{part.label}.jsonl" if part else "run.jsonl")
+
+
+def read_journals(out: Path) -> dict[str, Entry]:
+    """The last line of each file, by its output, from all journals of a folder; unreadable lines are passed over."""
+    entries: list[Entry] = []
+    for path in sorted(out.glob("run*.jsonl")):
+        if _JOURNAL_NAME.fullmatch(path.name):
+            entries += [entry for line in path.read_bytes().splitlines() if (entry := _parse(line))]
+    entries.sort(key=lambda entry: entry.time)
+    return {entry.output: entry for entry in entries}
+
+
+@contextlib.contextmanager
+def hold_output(out: Path, part: Part | None) -> Iterator[None]:
+    """Lock the output folder: a whole run alone, or each part once, side by side with the other parts.
+
+    Raises
+    ------
+    EnvironmentStoppedError
+        When another run holds it, or it cannot be written.
+    """
+    if part is None:
+        with lock(out / ".run.lock"):
+            yield
+    else:
+        with lock(out / ".run.lock", shared=True), lock(out / f".run.{part.label}.lock"):
+            yield
+
+
+def parse_part(text: str) -> Part:
+    """``K/N``, counted from 1.
+
+    Raises
+    ------
+    UsageError
+        When it is not of this form, or K is not one of 1 to N.
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    if not match or not 1 <= int(match[1]) <= int(match[2]):
+        raise UsageError(f"--part {text} is not K/N with K from 1 to N: for ten jobs give 1/10, 2/10 ... 10/10")
+    return Part(int(match[1]), int(match[2]))
+
+
+def _parse(line: bytes) -> Entry | None:
+    try:
+        values: dict[str, Any] = json.loads(line)
+        known = {f.name for f in dataclasses.fields(Entry)}
+        return Entry(**{name: value for name, value in values.items() if name in known})
+    except (ValueError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,163 @@
+"""Tables of cells: of a frame that was just segmented, or of a label image of an earlier run."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio import measurements
+from unetbio.batch.journal import Entry
+from unetbio.batch.results import Outcome
+from unetbio.batch.resume import read_label_file
+from unetbio.errors import ImageError
+from unetbio.io import read_image
+from unetbio.io.image import Image
+from unetbio.labels import label_hash
+from unetbio.preparation import Opened
+from unetbio.provenance import FrameRecord, Provenance
+from unetbio.segmentation import describe_labels
+from unetbio.settings import Settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["channel_columns", "measure_again", "measure_frame"]
+
+logger = logging.getLogger(__name__)
+
+
+def measure_frame(opened: Opened, t: int | None, label_image: NDArray[Any], raw: NDArray[Any] | None) -> "pl.DataFrame":
+    """One row a cell of one frame, with the time in a column ``t``.
+
+    Parameters
+    ----------
+    opened : Opened
+        The image.
+    t : int, optional
+        The frame's time.
+    label_image : ndarray
+        Of the frame.
+    raw : ndarray, optional
+        Its grey values ``(C, *spatial)`` where they are in memory and hold all channels; read otherwise.
+    """
+    count = opened.image.size("C")
+    image = raw if raw is not None and opened.channels == tuple(range(count)) else opened.read_channels(t, range(count))
+    return _table(label_image, image, channel_columns(opened.image.channel_names), opened.trusted_pixel_size_um, t)
+
+
+def measure_again(out: Path, entry: Entry, provenance: Provenance | None, *, edited: bool) -> Outcome:
+    """Measure a label image that lies in the output folder.
+
+    What the provenance says of the frames is kept; of a label image that was edited, it is found out anew. Where the
+    input is gone or unreadable, cells are measured without grey values.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The output folder.
+    entry : Entry
+        Of the image.
+    provenance : Provenance, optional
+        None for a label image that no run made.
+    edited : bool
+        Whether the label image differs from its provenance.
+
+    Raises
+    ------
+    ImageError
+        When the label image cannot be read, or does not fit its input.
+    """
+    labels = read_label_file(out / entry.output)
+    digest = label_hash(labels)
+    opened = _open_input(out, entry, provenance)
+    if opened is not None and labels.shape != _expected_shape(opened):
+        raise ImageError(
+            "shape_mismatch",
+            f"{entry.output} is {labels.shape}, its image is {_expected_shape(opened)}: "
+            "give it the image's size, or replace it with --overwrite-edited",
+        )
+    times: Sequence[int | None] = opened.times if opened else _times_of(labels, provenance)
+    frames = labels if len(times) > 1 else labels[np.newaxis]
+    pairs = list(zip(times, frames, strict=True))
+    kept = provenance.frames if provenance and not edited else None
+    described = kept or tuple(_edited_record(frame, t) for t, frame in pairs)
+    tables = [measure_frame(opened, t, frame, None) if opened else _table(frame, None, (), {}, t) for t, frame in pairs]
+    return Outcome(entry, described, pixel_size_of(provenance), digest, concatenate(tables))
+
+
+def pixel_size_of(provenance: Provenance | None) -> float | None:
+    """The pixel size that the summary names: that along a row, when it can be trusted."""
+    if provenance is None or not provenance.input.pixel_size_trusted:
+        return None
+    return provenance.input.pixel_size_um.get("X")
+
+
+def channel_columns(names: Sequence[str]) -> tuple[str, ...]:
+    """Names for columns: those of the channels, or their numbers."""
+    return tuple(name or str(index) for index, name in enumerate(names))
+
+
+def concatenate(tables: "Sequence[pl.DataFrame]") -> "pl.DataFrame":
+    """One table of all rows; a column that some tables lack is empty there."""
+    import polars as pl
+
+    return pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame()
+
+
+def _table(
+    label_image: NDArray[Any],
+    image: NDArray[Any] | None,
+    channel_names: Sequence[str],
+    pixel_size_um: dict[str, float],
+    t: int | None,
+) -> "pl.DataFrame":
+    import polars as pl
+
+    columns = measurements.measure(label_image, image, channel_names=channel_names or None, pixel_size_um=pixel_size_um)
+    return pl.DataFrame(columns, nan_to_null=True).with_columns(pl.lit(t, dtype=pl.Int64).alias("t"))
+
+
+def _edited_record(frame: NDArray[Any], t: int | None) -> FrameRecord:
+    record = describe_labels(frame, t)
+    return record.model_copy(update={"warnings": (*record.warnings, "edited")})
+
+
+def _times_of(labels: NDArray[Any], provenance: Provenance | None) -> Sequence[int | None]:
+    return [frame.t for frame in provenance.frames] if provenance else [None]
+
+
+def _expected_shape(opened: Opened) -> tuple[int, ...]:
+    return ((len(opened.times),) if len(opened.times) > 1 else ()) + opened.shape
+
+
+def _open_input(out: Path, entry: Entry, provenance: Provenance | None) -> Opened | None:
+    """The input as it was segmented, or None when it cannot be opened any more."""
+    path = provenance.input.find((out / entry.output).parent) if provenance else Path(entry.input)
+    try:
+        if path is None or not path.is_file():
+            raise ImageError("unreadable", "it is no longer there")
+        settings = provenance.settings if provenance else {}
+        image = read_image(path, axes=settings.get("axes"), series=settings.get("series") or 0)
+    except ImageError as error:
+        logger.warning("%s: measured without grey values: %s", entry.path, error)
+        return None
+    return _as_segmented(image, provenance)
+
+
+def _as_segmented(image: Image, provenance: Provenance | None) -> Opened:
+    """The part of an image that its label image covers."""
+    count = image.size("T")
+    times: tuple[int | None, ...] = tuple(range(count)) if count > 1 else (None,)
+    z = None
+    if provenance is not None:
+        times = tuple(frame.t for frame in provenance.frames)
+        z = provenance.settings.get("z")
+        sizes, trusted = provenance.input.pixel_size_um, provenance.input.pixel_size_trusted
+        image = replace(image, pixel_size_um=sizes, pixel_size_trusted=trusted)
+    axes = "ZYX" if image.size("Z") > 1 and z is None else "YX"
+    shape = tuple(image.size(axis) for axis in axes)
+    return Opened(image, Settings(z=z), (), times, axes, shape, (1.0,) * len(axes))

@@ -1,0 +1,180 @@
+"""A reader that runs ahead of the network, as far as memory allows."""
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from unetbio.batch.plan import Item
+from unetbio.batch.results import LabelStack
+from unetbio.batch.resume import Kept, Policy, find_kept
+from unetbio.errors import ImageError
+from unetbio.preparation import Frame, Opened
+from unetbio.provenance import Fingerprint, fingerprint
+from unetbio.segmentation import Segmenter
+
+__all__ = ["Job", "MemoryBudget", "Reader"]
+
+# However small the images are, the reader need not run further ahead.
+MESSAGES_AHEAD = 16
+
+
+@dataclass
+class Job:
+    """One item on its way through the batch.
+
+    Parameters
+    ----------
+    item : Item
+        The image.
+    settings : dict
+        Record of its settings.
+    opened, fingerprint
+        Of the input, once it has been read.
+    kept : Kept, optional
+        What an earlier run made and nothing has to be done for.
+    error : Exception, optional
+        Why it failed.
+    labels : LabelStack, optional
+        Where its frames are collected.
+    frames : list of Future
+        Its frames in the hands of the workers.
+    """
+
+    item: Item
+    settings: dict[str, Any]
+    opened: Opened | None = None
+    fingerprint: Fingerprint | None = None
+    kept: Kept | None = None
+    error: Exception | None = None
+    labels: LabelStack | None = None
+    frames: list[Future[Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Message:
+    """A frame of a job; ``last`` when the job has no more of them. ``size`` was taken from the memory budget."""
+
+    job: Job
+    frame: Frame | None
+    last: bool
+    size: int = 0
+
+
+class MemoryBudget:
+    """Bytes that frames on their way may take together; one frame is always let in, however large."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._used = 0
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def take(self, size: int) -> bool:
+        """Wait until there is room; False when the budget was closed meanwhile."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._used == 0 or self._used + size <= self.limit)
+            self._used += size
+            return not self._closed
+
+    def give(self, size: int) -> None:
+        """Give back what was taken."""
+        with self._changed:
+            self._used -= size
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let nobody wait any longer."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class Reader(threading.Thread):
+    """Reads the items one after another in a thread of its own; iterating yields what it has read.
+
+    A daemon: a file system that hangs does not keep the process from ending.
+    """
+
+    def __init__(
+        self, items: Sequence[Item], out: Path, segmenter: Segmenter, policy: Policy, budget: MemoryBudget
+    ) -> None:
+        super().__init__(name="unetbio-reader", daemon=True)
+        self._items = items
+        self._out = out
+        self._segmenter = segmenter
+        self._policy = policy
+        self._budget = budget
+        self._messages: queue.Queue[Message | BaseException | None] = queue.Queue(MESSAGES_AHEAD)
+        self._stopped = threading.Event()
+
+    def __iter__(self) -> Iterator[Message]:
+        while (message := self._messages.get()) is not None:
+            if isinstance(message, BaseException):
+                raise message
+            yield message
+
+    def stop(self) -> None:
+        """Read no further."""
+        self._stopped.set()
+        self._budget.close()
+        # Room for a message that is waiting to be put.
+        while not self._messages.empty():
+            self._messages.get_nowait()
+
+    def run(self) -> None:
+        """Read until all is read or `stop` is called."""
+        try:
+            for item in self._items:
+                for message in self._read(item):
+                    self._messages.put(message)
+                if self._stopped.is_set():
+                    return
+            self._messages.put(None)
+        except BaseException as error:
+            # A mistake of ours: whoever iterates must not wait for ever.
+            self._messages.put(error)
+
+    def _read(self, item: Item) -> Iterator[Message]:
+        job = Job(item, self._segmenter.record(item.settings))
+        try:
+            job.kept = find_kept(item, self._out, self._segmenter.model.sha256, job.settings, self._policy)
+            if job.kept is None:
+                yield from self._frames(job)
+                return
+        except Exception as error:
+            job.error = error
+        yield Message(job, None, last=True)
+
+    def _frames(self, job: Job) -> Iterator[Message]:
+        try:
+            job.fingerprint = fingerprint(job.item.source)
+        except OSError as error:
+            raise ImageError("unreadable", f"cannot be opened: {error.strerror or error}") from error
+        job.opened = opened = self._segmenter.open(job.item.source, job.item.settings)
+        job.labels = LabelStack(len(opened.times), opened.shape, self._out)
+        size = frame_bytes(opened, self._segmenter)
+        for index, t in enumerate(opened.times):
+            if not self._budget.take(size):
+                return
+            try:
+                frame = self._segmenter.read_frame(opened, t)
+            except BaseException:
+                self._budget.give(size)
+                raise
+            yield Message(job, frame, index == len(opened.times) - 1, size)
+
+
+def frame_bytes(opened: Opened, segmenter: Segmenter) -> int:
+    """Memory that a frame takes from reading to measuring, apart from the network's own."""
+    pixels, grid, channels = prod(opened.shape), prod(opened.grid), len(opened.channels)
+    raw = pixels * channels * opened.image.dtype.itemsize
+    normalized = 4 * grid * channels
+    planes = grid * (len(segmenter.info.postprocessing.thresholds) + 1)
+    # Growing keeps a squared distance and ids a pixel; label images at both sizes.
+    labels = grid * 24 + pixels * 8
+    return raw + normalized + planes + labels

@@ -1,0 +1,195 @@
+"""What a batch will read and what it will write, known before the first image is opened."""
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+from unetbio.batch.journal import Part
+from unetbio.errors import UsageError
+from unetbio.io.discover import Found, find_inputs, part_of, stem, table_input
+from unetbio.io.labels import is_nifti_name
+from unetbio.settings import Settings
+
+__all__ = ["Item", "check_names", "found_items", "read_table", "select_part", "spread"]
+
+LABELS = "_labels"
+PROBABILITIES = "_probabilities"
+OVERLAYS = "overlays"
+Number = TypeVar("Number", int, float)
+
+KNOWN_COLUMNS = ("image", "mask", "channel", "series", "pixel_size_um", "diameter_px")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image to segment.
+
+    Parameters
+    ----------
+    source : pathlib.Path
+        The file.
+    path : str
+        What tables call it, with forward slashes: its path below the folder that was given.
+    settings : Settings
+        Of this image: those of the run, with what a table says of it.
+    columns : dict
+        Further columns of the table, carried into every table that is written.
+    """
+
+    source: Path
+    path: str
+    settings: Settings = field(default_factory=Settings)
+    columns: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def result(self) -> str:
+        """Path of the results below the output folder, without ending: ``a/b/x``, of a series ``a/b/x_s03``."""
+        path = PurePosixPath(self.path)
+        series = "" if self.settings.series is None else f"_s{self.settings.series:02d}"
+        return str(path.with_name(stem(path) + series))
+
+    @property
+    def labels(self) -> str:
+        """Label image below the output folder; NIfTI for NIfTI."""
+        return f"{self.result}{LABELS}{self._suffix}"
+
+    @property
+    def provenance(self) -> str:
+        """Provenance below the output folder."""
+        return f"{self.result}{LABELS}.json"
+
+    def probabilities_of(self, t: int | None) -> str:
+        """Probabilities below the output folder; of a time-lapse each time is a file."""
+        time = "" if t is None else f"_t{t:03d}"
+        return f"{self.result}{time}{PROBABILITIES}{self._suffix}"
+
+    @property
+    def _suffix(self) -> str:
+        return ".nii.gz" if is_nifti_name(self.path) else ".ome.tif"
+
+
+def found_items(inputs: Sequence[str | os.PathLike[str]], settings: Settings, out: Path) -> list[Item]:
+    """Items of files, folders and patterns, in the order in which `find_inputs` lists them.
+
+    Where a folder that is searched holds the output folder, what lies in the latter is left out: a second run would
+    take the overlays of the first for images. Files that are given one by one are taken wherever they lie.
+
+    Raises
+    ------
+    UsageError
+        When an input does not exist or no image is found.
+    """
+    given = {Path(path).resolve() for path in inputs}
+    found = find_inputs(inputs)
+    kept = [file for file in found if file.path.resolve() in given or not _is_own(file, out.resolve())]
+    if not kept:
+        raise UsageError(f"no images outside the output folder {out}: give their folder, or another output folder")
+    return [Item(file.path, file.relative.as_posix(), settings) for file in kept]
+
+
+def _is_own(file: Found, out: Path) -> bool:
+    path = file.path.resolve()
+    if out not in path.parents:
+        return False
+    root = path.parents[min(len(file.relative.parts), len(path.parents)) - 1]
+    # Where images and results share a folder, only the overlays can be mistaken for images.
+    return root in out.parents or path.relative_to(out).parts[0] == OVERLAYS
+
+
+def read_table(path: Path, settings: Settings) -> list[Item]:
+    """Items of a table, in its order.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        ``.csv`` or ``.tsv`` with a header: ``image`` is required and is relative to the table's folder; ``channel``,
+        ``series``, ``pixel_size_um`` and ``diameter_px`` override the settings of the run where they are not empty;
+        ``mask`` is not used here; all others are carried into the tables.
+    settings : Settings
+        Of the run.
+
+    Raises
+    ------
+    UsageError
+        When the table cannot be read, lacks the column, is empty, or holds a value that is not what its column says.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            reader = csv.DictReader(stream, delimiter="\t" if path.suffix.lower() in (".tsv", ".tab") else ",")
+            rows = list(reader)
+            header = reader.fieldnames or []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"--table {path} cannot be read as csv or tsv: {error}") from error
+    if "image" not in header:
+        raise UsageError(f"--table {path} has no column 'image'; it has {', '.join(header) or 'none'}")
+    if not rows:
+        raise UsageError(f"--table {path} has a header but no rows")
+    return [_item_of_row(path, line, row, settings) for line, row in enumerate(rows, start=2)]
+
+
+def _item_of_row(table: Path, line: int, row: dict[str | None, str | None], settings: Settings) -> Item:
+    cells = {name: (value or "").strip() for name, value in row.items() if name is not None}
+    if not cells["image"]:
+        raise UsageError(f"--table {table}, line {line}: the column 'image' is empty")
+    found = table_input(table, cells["image"])
+    try:
+        changes: dict[str, Any] = {
+            "channel": (cells["channel"],) if cells.get("channel") else settings.channel,
+            "series": _number(cells, "series", int, settings.series),
+            "pixel_size_um": _number(cells, "pixel_size_um", float, settings.pixel_size_um),
+            "diameter_px": _number(cells, "diameter_px", float, settings.diameter_px),
+        }
+        own = replace(settings, **changes)
+    except (ValueError, UsageError) as error:
+        raise UsageError(f"--table {table}, line {line}: {error}") from error
+    columns = {name: value for name, value in cells.items() if name not in KNOWN_COLUMNS}
+    return Item(found.path, found.relative.as_posix(), own, columns)
+
+
+def _number(cells: dict[str, str], column: str, kind: type[Number], default: Number | None) -> Number | None:
+    text = cells.get(column, "")
+    if not text:
+        return default
+    try:
+        return kind(text)
+    except ValueError as error:
+        needed = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{column} {text!r} is not {needed}") from error
+
+
+def check_names(items: Sequence[Item], out: Path) -> None:
+    """Refuse a batch in which two images would be written to the same name, or one over an input.
+
+    Names that differ in case alone count as the same: on many file systems they are.
+
+    Raises
+    ------
+    UsageError
+        Naming the first two.
+    """
+    sources = {item.source.resolve() for item in items}
+    taken: dict[str, Item] = {}
+    for item in items:
+        other = taken.setdefault(item.result.casefold(), item)
+        if other is not item:
+            raise UsageError(
+                f"{other.source} and {item.source} would both be written to {item.labels}: "
+                "rename one, or segment them into two output folders"
+            )
+        if (out / item.labels).resolve() in sources:
+            raise UsageError(f"{item.labels} would be written over an input: choose another output folder")
+
+
+def select_part(items: Sequence[Item], part: Part) -> list[Item]:
+    """The items of one job of several: by a hash of their names, never by their position."""
+    return [item for item in items if part_of(item.path, part.count) == part.index]
+
+
+def spread(items: Sequence[Item], count: int | None) -> frozenset[str]:
+    """Results of ``count`` items spread evenly over all of them; all when it is None."""
+    if count is None or count >= len(items):
+        return frozenset(item.result for item in items)
+    return frozenset(items[index * len(items) // count].result for index in range(count))

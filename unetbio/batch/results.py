@@ -1,0 +1,197 @@
+"""What becomes of one image: files written whole, cells measured, or an error."""
+
+import contextlib
+import os
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.batch.journal import Entry
+from unetbio.batch.plan import Item
+from unetbio.errors import EnvironmentStoppedError
+from unetbio.io import write_labels, write_probabilities
+from unetbio.labels import label_hash
+from unetbio.preparation import Opened
+from unetbio.provenance import FrameRecord, OutputRecord, Provenance, write_provenance
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["LabelStack", "Outcome", "write_image_probabilities", "write_result"]
+
+# A time-lapse whose labels take more than this many bytes is collected on disk.
+STACK_BYTES_IN_MEMORY = 256 << 20
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the journal and the tables say of one image.
+
+    Parameters
+    ----------
+    entry : Entry
+        Its line in the journal.
+    frames : tuple of FrameRecord
+        Rows of the summary; none when it failed.
+    pixel_size_um : float, optional
+        In the plane, when it can be trusted.
+    label_hash : str
+        Of the label image that was measured.
+    cells : polars.DataFrame, optional
+        One row a cell; None when it failed or nothing was measured.
+    """
+
+    entry: Entry
+    frames: tuple[FrameRecord, ...] = ()
+    pixel_size_um: float | None = None
+    label_hash: str = ""
+    cells: "pl.DataFrame | None" = None
+
+    @property
+    def n_cells(self) -> int:
+        """Cells in all frames."""
+        return sum(frame.n_cells for frame in self.frames)
+
+
+class LabelStack:
+    """Collects the label images of a file's frames, from any thread, on disk where they are many.
+
+    Parameters
+    ----------
+    count : int
+        Number of frames.
+    shape : tuple of int
+        Of a frame.
+    folder : pathlib.Path
+        Where space for a large stack is taken.
+    """
+
+    def __init__(self, count: int, shape: tuple[int, ...], folder: Path) -> None:
+        self._count = count
+        self._shape = shape
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._frames: NDArray[Any] | None = None
+
+    def put(self, index: int, label_image: NDArray[Any]) -> None:
+        """Store a frame; the stack becomes uint32 when one frame needs it.
+
+        Raises
+        ------
+        EnvironmentStoppedError
+            When the disk has no room for the stack.
+        """
+        with self._lock:
+            if self._count == 1:
+                self._frames = label_image
+                return
+            if self._frames is None:
+                self._frames = self._allocate(label_image.dtype)
+            elif label_image.dtype.itemsize > self._frames.dtype.itemsize:
+                narrow, self._frames = self._frames, self._allocate(label_image.dtype)
+                self._frames[...] = narrow
+            self._frames[index] = label_image
+
+    @property
+    def label_image(self) -> NDArray[Any]:
+        """All frames, ``(T, *spatial)``; the frame itself when there is one."""
+        if self._frames is None:
+            raise ValueError("no frame has been stored")
+        return self._frames
+
+    def _allocate(self, dtype: np.dtype[Any]) -> NDArray[Any]:
+        shape = (self._count, *self._shape)
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        if size <= STACK_BYTES_IN_MEMORY:
+            return np.zeros(shape, dtype)
+        try:
+            with tempfile.TemporaryFile(dir=self._folder) as file:
+                # Taken now: a mapped page that finds the disk full would kill the process.
+                os.posix_fallocate(file.fileno(), 0, size)
+                return np.memmap(file, dtype, mode="r+", shape=shape)
+        except OSError as error:
+            raise EnvironmentStoppedError(
+                f"no room for {size} bytes in {self._folder}: {error.strerror}; "
+                "free space or choose another output folder"
+            ) from error
+
+
+def write_result(
+    out: Path, item: Item, opened: Opened, label_image: NDArray[Any], described: Mapping[str, Any]
+) -> Provenance:
+    """Write a label image and its provenance so that a kill at any moment leaves both, or something that is made again.
+
+    First the label image under a temporary name; then an older one is removed; then comes the provenance; at last the
+    label image gets its name. A label image that its provenance does not know can therefore not be left by a kill, and
+    is somebody's own work.
+
+    Parameters
+    ----------
+    out, item, opened
+        Where it goes and what it was made from.
+    label_image : ndarray
+        All frames.
+    described : dict
+        Fields of `Provenance`, but for the output.
+
+    Raises
+    ------
+    EnvironmentStoppedError
+        When the disk is full or the folder cannot be written.
+    """
+    final = out / item.labels
+    pending = final.with_name(f".unetbio-pending-{final.name}")
+    try:
+        write_labels(
+            pending,
+            label_image,
+            axes=opened.label_axes,
+            pixel_size_um=opened.trusted_pixel_size_um,
+            affine=opened.image.affine,
+        )
+        stat = pending.stat()
+        record = OutputRecord(
+            name=final.name, label_hash=label_hash(label_image), size=stat.st_size, mtime_ns=stat.st_mtime_ns
+        )
+        provenance = Provenance(output=record, **described)
+        with _stopping(final):
+            final.unlink(missing_ok=True)
+        write_provenance(out / item.provenance, provenance)
+        with _stopping(final):
+            pending.replace(final)
+    finally:
+        with contextlib.suppress(OSError):
+            pending.unlink(missing_ok=True)
+    return provenance
+
+
+def write_image_probabilities(
+    out: Path, item: Item, opened: Opened, t: int | None, probabilities: NDArray[np.float32], class_names: Sequence[str]
+) -> None:
+    """Write the probabilities of one frame, at the size that the model saw; each time of a time-lapse is a file."""
+    name = item.probabilities_of(t if len(opened.times) > 1 else None)
+    sizes = {
+        axis: opened.trusted_pixel_size_um[axis] / zoom
+        for axis, zoom in zip(opened.axes, opened.zoom, strict=True)
+        if axis in opened.trusted_pixel_size_um
+    }
+    # The affine describes the image's own grid.
+    affine = opened.image.affine if opened.grid == opened.shape else None
+    write_probabilities(out / name, probabilities, tuple(class_names), pixel_size_um=sizes, affine=affine)
+
+
+@contextlib.contextmanager
+def _stopping(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise EnvironmentStoppedError(
+            f"cannot write {path}: {error.strerror or error}; "
+            "free space or choose another output folder, then run again"
+        ) from error

@@ -1,0 +1,136 @@
+"""What of an earlier run is kept.
+
+The label image is renamed into place after its provenance has been written (`write_result`), so a run that is killed
+leaves a provenance without its label image, or both: never a label image that its provenance does not know. What
+differs from its provenance was therefore changed by somebody, and is theirs.
+"""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from unetbio.batch.plan import Item
+from unetbio.errors import ImageError
+from unetbio.io import read_labels
+from unetbio.labels import label_hash
+from unetbio.provenance import Provenance, read_provenance
+
+__all__ = ["Kept", "Policy", "find_kept", "state_of_labels"]
+
+State = Literal["missing", "unreadable", "intact", "edited"]
+
+# What a label image that was saved in a wrong way is, as against a file that is no image.
+_WRONG_PIXELS = ("not_integer", "negative_labels", "too_many_labels", "wrong_channels", "binary_mask")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which results are made again.
+
+    Parameters
+    ----------
+    overwrite : bool
+        All but those that were edited by hand.
+    overwrite_edited : bool
+        Those too.
+    rehash : bool
+        Inputs are compared by their bytes even where size and times agree.
+    save_probabilities : bool
+        A result without its probabilities is not complete.
+    """
+
+    overwrite: bool = False
+    overwrite_edited: bool = False
+    rehash: bool = False
+    save_probabilities: bool = False
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A result of an earlier run that stays.
+
+    Parameters
+    ----------
+    edited : bool
+        Whether somebody changed the label image; otherwise it is the one that its provenance describes.
+    provenance : Provenance, optional
+        None where a label image lies there that no run made.
+    """
+
+    edited: bool
+    provenance: Provenance | None
+
+
+def find_kept(item: Item, out: Path, model_sha256: str, settings: dict[str, Any], policy: Policy) -> Kept | None:
+    """The result of an item that stays as it is; None when it has to be made.
+
+    Parameters
+    ----------
+    item : Item
+        What is asked for.
+    out : pathlib.Path
+        The output folder.
+    model_sha256 : str
+        Of the model that would be used.
+    settings : dict
+        The record of the settings that would be used.
+    policy : Policy
+        What the user wants made again.
+    """
+    if policy.overwrite and policy.overwrite_edited:
+        return None
+    provenance = read_provenance(out / item.provenance)
+    state = state_of_labels(out / item.labels, provenance)
+    if state in ("missing", "unreadable"):
+        return None
+    if state == "edited":
+        return None if policy.overwrite_edited else Kept(True, provenance)
+    if policy.overwrite or provenance is None:
+        return None
+    if provenance.model.sha256 != model_sha256 or provenance.settings != settings:
+        return None
+    if policy.save_probabilities and not _has_probabilities(item, out, provenance):
+        return None
+    same = provenance.input.fingerprint.matches(item.source, rehash=policy.rehash)
+    return Kept(False, provenance) if same else None
+
+
+def _has_probabilities(item: Item, out: Path, provenance: Provenance) -> bool:
+    several = len(provenance.frames) > 1
+    return all((out / item.probabilities_of(frame.t if several else None)).is_file() for frame in provenance.frames)
+
+
+def state_of_labels(path: Path, provenance: Provenance | None, *, rehash: bool = False) -> State:
+    """Whether a label image is the one that its provenance describes.
+
+    Size and time of the last change are believed when both agree, unless ``rehash``. A file that is no image at all is
+    ``unreadable``; one that is an image but not a label image was saved by somebody, and is ``edited``.
+    """
+    try:
+        stat = path.stat()
+    except OSError:
+        return "missing"
+    if provenance and not rehash:
+        output = provenance.output
+        if (stat.st_size, stat.st_mtime_ns) == (output.size, output.mtime_ns):
+            return "intact"
+    try:
+        labels = read_label_file(path)
+    except ImageError as error:
+        return "edited" if error.reason in _WRONG_PIXELS else "unreadable"
+    return "intact" if provenance and label_hash(labels) == provenance.output.label_hash else "edited"
+
+
+def read_label_file(path: Path) -> NDArray[Any]:
+    """Read a label image of a run: a hand may have left one cell, or only ones, which elsewhere would be doubtful."""
+    return read_labels(path, allow_binary=True)
+
+
+def remove_leftovers(out: Path) -> None:
+    """Remove temporary files that a killed run left; for whoever holds the output folder alone."""
+    for path in out.rglob(".unetbio-*"):
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -1,0 +1,350 @@
+"""Run a batch: read ahead, run the network, let workers finish; never lose what is done."""
+
+import logging
+import os
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.batch.gather import Report, Summary, gather, summarize, write_all_tables
+from unetbio.batch.journal import Entry, Journal, Part, hold_output, journal_path
+from unetbio.batch.measuring import concatenate, measure_frame, pixel_size_of
+from unetbio.batch.pipeline import Job, MemoryBudget, Message, Reader
+from unetbio.batch.plan import Item
+from unetbio.batch.results import Outcome, write_image_probabilities, write_result
+from unetbio.batch.resume import Kept, Policy, read_label_file, remove_leftovers
+from unetbio.batch.tables import SUMMARY, CachedCells
+from unetbio.errors import ImageError, UnetbioError
+from unetbio.normalization import Scaling
+from unetbio.preparation import Frame, Opened
+from unetbio.provenance import FrameRecord, InputRecord, ModelRecord, versions
+from unetbio.segmentation import Segmenter
+
+__all__ = ["MAX_FINISHERS", "BatchOptions", "available_cores", "run_batch"]
+
+logger = logging.getLogger(__name__)
+
+Draw = Callable[[Path, NDArray[Any], NDArray[Any]], None]
+
+DEFAULT_MEMORY = 1 << 30
+# The network is the slow part: more threads would only wait for it.
+MAX_FINISHERS = 4
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """How a batch is run; nothing here changes a pixel.
+
+    Parameters
+    ----------
+    policy : Policy
+        What of earlier runs is made again.
+    overlays : dict
+        Pictures to draw, by the name of the result (`Item.result`).
+    draw : callable, optional
+        Draws one: gets its path, an image ``(Y, X)`` and a label image ``(Y, X)``.
+    save_probabilities : bool
+        Write the probabilities too.
+    part : Part, optional
+        The items are those of one job of several; tables and page are left to whoever gathers them.
+    workers : int
+        Threads that finish, write and measure.
+    memory : int
+        Bytes that frames on their way may take together.
+    """
+
+    policy: Policy = field(default_factory=Policy)
+    overlays: Mapping[str, Path] = field(default_factory=dict)
+    draw: Draw | None = None
+    save_probabilities: bool = False
+    part: Part | None = None
+    workers: int = 2
+    memory: int = DEFAULT_MEMORY
+
+
+@dataclass(frozen=True)
+class _FinishedFrame:
+    record: FrameRecord
+    scaling: Scaling
+    cells: Any
+    seconds: float
+
+
+def run_batch(items: Sequence[Item], out: Path, segmenter: Segmenter, options: BatchOptions, report: Report) -> Summary:
+    """Segment items into an output folder.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        With names that differ.
+    out : pathlib.Path
+        Made when it is missing.
+    segmenter : Segmenter
+        The model on its device.
+    options : BatchOptions
+        How.
+    report : callable
+        Called with each `Outcome`, in this thread, as soon as it is known.
+
+    Returns
+    -------
+    Summary
+
+    Raises
+    ------
+    UsageError
+        When settings and model do not go together; nothing has been done then.
+    EnvironmentStoppedError
+        When the disk is full, the folder cannot be written or is in use. What is done stays done.
+    """
+    for item in items:
+        segmenter.record(item.settings)
+    with ExitStack() as stack:
+        stack.enter_context(hold_output(out, options.part))
+        if options.part is None:
+            remove_leftovers(out)
+        journal = stack.enter_context(Journal(journal_path(out, options.part)))
+        batch = _Batch(out, segmenter, options, journal, report)
+        outcomes = batch.run(items)
+        table = None
+        if options.part is None:
+            write_all_tables(out, outcomes, batch.cached)
+            table = out / SUMMARY
+    return summarize(outcomes, table)
+
+
+def available_cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Batch:
+    """One run of `run_batch`."""
+
+    def __init__(
+        self, out: Path, segmenter: Segmenter, options: BatchOptions, journal: Journal, report: Report
+    ) -> None:
+        self.out = out
+        self.segmenter = segmenter
+        self.options = options
+        self.journal = journal
+        self.report = report
+        self.measures = options.part is None
+        self.cached = CachedCells(out)
+        self.budget = MemoryBudget(options.memory)
+        self.outcomes: list[Outcome] = []
+        self.waiting: dict[Future[Outcome], Job] = {}
+        self.versions = versions()
+
+    def run(self, items: Sequence[Item]) -> list[Outcome]:
+        reader = Reader(items, self.out, self.segmenter, self.options.policy, self.budget)
+        pool = ThreadPoolExecutor(self.options.workers, thread_name_prefix="unetbio-worker")
+        reader.start()
+        try:
+            for message in reader:
+                self._take(message, pool)
+                self._harvest(block=False)
+            while self.waiting:
+                self._harvest(block=True)
+        finally:
+            reader.stop()
+            # What a worker has begun is finished, which takes moments; what it has not begun is left.
+            pool.shutdown(wait=True, cancel_futures=True)
+        return self.outcomes
+
+    def _take(self, message: Message, pool: ThreadPoolExecutor) -> None:
+        """Run the network on a frame and hand it to the workers."""
+        job = message.job
+        if message.frame is not None:
+            if job.error is None:
+                self._decide(job, message.frame, message.size, pool)
+            else:
+                self.budget.give(message.size)
+        if message.last:
+            self.waiting[pool.submit(self._conclude, job)] = job
+
+    def _decide(self, job: Job, frame: Frame, size: int, pool: ThreadPoolExecutor) -> None:
+        opened = _present(job.opened)
+        probabilities = None
+        start = perf_counter()
+        try:
+            if self.options.save_probabilities:
+                probabilities = np.empty((len(self.segmenter.info.class_names), *opened.grid), np.float32)
+            planes = self.segmenter.decide(opened, frame, probabilities_out=probabilities)
+        except Exception as error:
+            self.budget.give(size)
+            if isinstance(error, UnetbioError) and not isinstance(error, ImageError):
+                raise
+            job.error = error
+            return
+        seconds = perf_counter() - start
+        index = len(job.frames)
+        job.frames.append(pool.submit(self._finish, job, index, frame, planes, probabilities, seconds, size))
+
+    def _finish(
+        self,
+        job: Job,
+        index: int,
+        frame: Frame,
+        planes: NDArray[np.bool_],
+        probabilities: NDArray[np.float32] | None,
+        seconds: float,
+        size: int,
+    ) -> _FinishedFrame:
+        """In a worker: cells of a frame, its overlay and its measurements."""
+        try:
+            opened = _present(job.opened)
+            result = self.segmenter.finish(opened, frame, planes)
+            _present(job.labels).put(index, result.label_image)
+            if probabilities is not None:
+                names = self.segmenter.info.class_names
+                write_image_probabilities(self.out, job.item, opened, frame.t, probabilities, names)
+            if index == 0:
+                self._draw(job.item.result, frame.raw, result.label_image)
+            cells = measure_frame(opened, frame.t, result.label_image, frame.raw) if self.measures else None
+            return _FinishedFrame(result.record, result.scaling, cells, seconds)
+        finally:
+            self.budget.give(size)
+
+    def _conclude(self, job: Job) -> Outcome:
+        """In a worker: what became of an item, once its frames are done. They were queued before it, so this ends."""
+        frames = [future.result() for future in job.frames]
+        if job.error is not None:
+            raise job.error
+        if job.kept is not None:
+            return self._keep(job, job.kept)
+        opened = _present(job.opened)
+        labels = _present(job.labels).label_image
+        records = tuple(frame.record for frame in frames)
+        described = {
+            "input": self._input_record(job, opened),
+            "model": self._model_record(),
+            "settings": job.settings,
+            "frames": records,
+            "columns": job.item.columns,
+            "run": {
+                **self.segmenter.run_record(opened, [frame.scaling for frame in frames]),
+                "network_seconds": round(sum(frame.seconds for frame in frames), 3),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+            "versions": self.versions,
+        }
+        provenance = write_result(self.out, job.item, opened, labels, described)
+        cells = concatenate([frame.cells for frame in frames]) if self.measures else None
+        entry = self._entry(job, "done")
+        return Outcome(entry, records, pixel_size_of(provenance), provenance.output.label_hash, cells)
+
+    def _draw(self, result: str, image: NDArray[Any], label_image: NDArray[Any]) -> None:
+        """Draw the first channel and, of a stack, the section in the middle."""
+        path = self.options.overlays.get(result)
+        if path is None or self.options.draw is None:
+            return
+        plane = image[0]
+        if label_image.ndim == 3:
+            middle = len(label_image) // 2
+            plane, label_image = plane[middle], label_image[middle]
+        self.options.draw(path, plane, label_image)
+
+    def _draw_kept(self, job: Job, kept: Kept) -> None:
+        """Draw what an earlier run did not, or what was edited since."""
+        path = self.options.overlays.get(job.item.result)
+        labels = self.out / job.item.labels
+        if path is None or (path.is_file() and not (kept.edited and path.stat().st_mtime < labels.stat().st_mtime)):
+            return
+        try:
+            opened = self.segmenter.open(job.item.source, job.item.settings)
+            image = opened.read_channels(opened.times[0], opened.channels)
+            frames = read_label_file(labels)
+        except ImageError as error:
+            logger.debug("%s: no overlay: %s", job.item.path, error)
+            return
+        frame = frames[0] if len(opened.times) > 1 else frames
+        if frame.shape == opened.shape:
+            self._draw(job.item.result, image, frame)
+
+    def _keep(self, job: Job, kept: Kept) -> Outcome:
+        """A result of an earlier run; its cells from the table if they are those of this very label image."""
+        entry = self._entry(job, "skipped", "edited" if kept.edited else "unchanged")
+        self._draw_kept(job, kept)
+        if not self.measures:
+            frames = kept.provenance.frames if kept.provenance else ()
+            return Outcome(entry, frames, pixel_size_of(kept.provenance))
+        return gather(self.out, entry, self.cached, kept)
+
+    def _entry(self, job: Job, status: Any, reason: str = "", message: str = "") -> Entry:
+        item = job.item
+        return Entry(
+            output=item.labels,
+            path=item.path,
+            input=str(item.source.resolve()),
+            status=status,
+            series=item.settings.series,
+            reason=reason,
+            message=message,
+            columns=item.columns,
+        )
+
+    def _input_record(self, job: Job, opened: Opened) -> InputRecord:
+        image = opened.image
+        absolute = job.item.source.resolve()
+        return InputRecord(
+            path=job.item.path,
+            absolute=str(absolute),
+            from_output=os.path.relpath(absolute, (self.out / job.item.labels).resolve().parent),
+            fingerprint=_present(job.fingerprint),
+            axes=image.axes,
+            shape=image.shape,
+            dtype=str(image.dtype),
+            pixel_size_um=image.pixel_size_um,
+            pixel_size_trusted=image.pixel_size_trusted,
+            channel_names=image.channel_names,
+        )
+
+    def _model_record(self) -> ModelRecord:
+        model = self.segmenter.model
+        return ModelRecord(
+            name=model.info.name,
+            sha256=model.sha256,
+            path=str(model.path.resolve()),
+            architecture=model.info.architecture,
+        )
+
+    def _harvest(self, *, block: bool) -> None:
+        """Write the journal's lines of all items that are finished."""
+        done = wait(self.waiting, timeout=None if block else 0, return_when=FIRST_COMPLETED).done
+        for future in done:
+            job = self.waiting.pop(future)
+            outcome = self._outcome(job, future)
+            self.journal.append(outcome.entry)
+            self.outcomes.append(outcome)
+            self.report(outcome)
+
+    def _outcome(self, job: Job, future: Future[Outcome]) -> Outcome:
+        try:
+            return future.result()
+        except ImageError as error:
+            return Outcome(self._entry(job, "failed", error.reason, str(error)))
+        except UnetbioError:
+            raise
+        except MemoryError:
+            return Outcome(self._entry(job, "failed", "out_of_memory", "it does not fit into memory"))
+        except Exception as error:
+            logger.debug("%s", "".join(traceback.format_exception(error)))
+            text = " ".join(f"{type(error).__name__}: {error}".split())
+            message = f"internal error ({text}); -v shows where"
+            return Outcome(self._entry(job, "failed", "internal", message))
+
+
+def _present(value: Any) -> Any:
+    if value is None:
+        raise ValueError("an item was finished before it was opened")
+    return value

@@ -1,0 +1,192 @@
+"""``summary.csv``, ``cells.parquet`` and ``cells.csv`` of an output folder."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unetbio.batch.journal import Entry, read_journals
+from unetbio.batch.measuring import concatenate
+from unetbio.batch.results import Outcome
+from unetbio.files import atomic_path, write_text
+from unetbio.provenance import FrameRecord, read_provenance
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["CELLS", "SUMMARY", "CachedCells", "known_entries", "write_tables"]
+
+SUMMARY = "summary.csv"
+CELLS = "cells.parquet"
+CELLS_TEXT = "cells.csv"
+
+SUMMARY_COLUMNS = (
+    "path",
+    "series",
+    "t",
+    "n_cells",
+    "median_diameter_px",
+    "area_fraction",
+    "pixel_size_um",
+    "status",
+    "reason",
+    "warnings",
+)
+METADATA_KEY = "unetbio"
+
+
+class CachedCells:
+    """Rows of the table that an earlier run wrote, for images whose label image is still the same.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The output folder; a table that is missing or was written by something else holds nothing.
+    """
+
+    def __init__(self, out: Path) -> None:
+        self._path = out / CELLS
+        self._table: pl.DataFrame | None = None
+        # By label image: its hash, its first row and their number, and which columns are its own.
+        self._rows: dict[str, tuple[str, int, int, int]] = {}
+        self._layouts: list[list[str]] = []
+        if self._path.is_file():
+            self._load()
+
+    def find(self, output: str, label_hash: str) -> "pl.DataFrame | None":
+        """The rows measured on the label image of this name and hash."""
+        known, start, count, layout = self._rows.get(output, ("", 0, 0, 0))
+        if self._table is None or known != label_hash:
+            return None
+        return self._table.slice(start, count).select(self._layouts[layout])
+
+    def _load(self) -> None:
+        import polars as pl
+
+        try:
+            header = json.loads(pl.read_parquet_metadata(self._path)[METADATA_KEY])
+            self._table = pl.read_parquet(self._path)
+            self._rows = {name: tuple(row) for name, row in header["rows"].items()}
+            self._layouts = header["layouts"]
+        except (pl.exceptions.PolarsError, OSError, KeyError, ValueError, TypeError, AttributeError):
+            self._table, self._rows = None, {}
+
+
+def known_entries(out: Path) -> dict[str, Entry]:
+    """What the journals and the provenances of an output folder know, by label image.
+
+    A label image with a provenance is done, also where a kill came before its line in the journal. A file that failed
+    counts as long as its input is there. What has gone is left out.
+    """
+    entries = {}
+    for name, entry in read_journals(out).items():
+        there = Path(entry.input).exists() if entry.status == "failed" else (out / name).is_file()
+        if there:
+            entries[name] = entry
+    for path in sorted(out.rglob("*_labels.json")):
+        provenance = read_provenance(path)
+        if provenance is None or not path.with_name(provenance.output.name).is_file():
+            continue
+        output = path.with_name(provenance.output.name).relative_to(out).as_posix()
+        if output not in entries:
+            entries[output] = Entry(
+                output,
+                provenance.input.path,
+                provenance.input.absolute,
+                "done",
+                series=provenance.settings.get("series"),
+                columns=provenance.columns,
+            )
+    return entries
+
+
+def write_tables(out: Path, outcomes: Iterable[Outcome]) -> None:
+    """Write the three tables, each whole; rows in the order of path, series and time.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The output folder.
+    outcomes : iterable of Outcome
+        All images of the folder.
+    """
+    ordered = sorted(
+        outcomes, key=lambda outcome: (outcome.entry.path, outcome.entry.series or 0, outcome.entry.output)
+    )
+    extra = _extra_columns(ordered)
+    # The cells first: while they are not there, the summary does not speak of them.
+    _write_cells(out, ordered, extra)
+    write_text(out / SUMMARY, _summary(ordered, extra))
+
+
+def _extra_columns(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """Columns of the user's table, and what they are called here: a name that is taken gets ``table_`` in front."""
+    names = dict.fromkeys(name for outcome in outcomes for name in outcome.entry.columns)
+    taken = set(SUMMARY_COLUMNS) | {
+        name for outcome in outcomes if outcome.cells is not None for name in outcome.cells.columns
+    }
+    return {name: f"table_{name}" if name in taken else name for name in names}
+
+
+def _summary(outcomes: Sequence[Outcome], extra: Mapping[str, str]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow([*SUMMARY_COLUMNS, *extra.values()])
+    for outcome in outcomes:
+        for frame in outcome.frames or (None,):
+            row = {**_entry_cells(outcome), **_frame_cells(frame)}
+            writer.writerow(
+                [*(row[name] for name in SUMMARY_COLUMNS), *(outcome.entry.columns.get(n, "") for n in extra)]
+            )
+    return stream.getvalue()
+
+
+def _entry_cells(outcome: Outcome) -> dict[str, Any]:
+    entry = outcome.entry
+    failed = entry.status == "failed"
+    return {
+        "path": entry.path,
+        "series": entry.series,
+        "pixel_size_um": outcome.pixel_size_um,
+        # A result that was kept is done: the tables of a run that was interrupted are those of one that was not.
+        "status": "failed" if failed else "done",
+        "reason": entry.reason if failed else "",
+    }
+
+
+def _frame_cells(frame: FrameRecord | None) -> dict[str, Any]:
+    if frame is None:
+        return dict.fromkeys(("t", "n_cells", "median_diameter_px", "area_fraction", "warnings"))
+    return {
+        "t": frame.t,
+        "n_cells": frame.n_cells,
+        "median_diameter_px": frame.median_diameter_px,
+        "area_fraction": frame.area_fraction,
+        "warnings": " ".join(frame.warnings),
+    }
+
+
+def _write_cells(out: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str]) -> None:
+    import polars as pl
+
+    tables, rows, start = [], {}, 0
+    layouts: dict[tuple[str, ...], int] = {}
+    for outcome in outcomes:
+        if outcome.cells is None:
+            continue
+        entry = outcome.entry
+        own = [pl.lit(entry.path).alias("path"), pl.lit(entry.series, dtype=pl.Int64).alias("series")]
+        own += [pl.lit(entry.columns.get(name, "")).alias(column) for name, column in extra.items()]
+        measured = [name for name in outcome.cells.columns if name != "t"]
+        tables.append(outcome.cells.with_columns(own).select("path", "series", "t", *measured, *extra.values()))
+        layout = layouts.setdefault(tuple(outcome.cells.columns), len(layouts))
+        rows[entry.output] = (outcome.label_hash, start, len(outcome.cells), layout)
+        start += len(outcome.cells)
+    table = concatenate(tables) if tables else pl.DataFrame({"path": []}, schema={"path": pl.String})
+    header = json.dumps({"rows": rows, "layouts": list(layouts)})
+    with atomic_path(out / CELLS) as temporary:
+        table.write_parquet(temporary, metadata={METADATA_KEY: header})
+    with atomic_path(out / CELLS_TEXT) as temporary:
+        table.write_csv(temporary)

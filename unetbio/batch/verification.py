@@ -1,0 +1,161 @@
+"""Check every mask of an output folder against its provenance."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+from unetbio.batch.resume import state_of_labels
+from unetbio.errors import UsageError
+from unetbio.files import sha256_file
+from unetbio.io.discover import stem
+from unetbio.provenance import Provenance, read_provenance
+
+__all__ = ["Finding", "verify_folder"]
+
+Kind = Literal["labels", "input", "model", "settings", "provenance"]
+
+# What a table may say differently for each image.
+_OF_ONE_IMAGE = ("channel", "series", "pixel_size_um", "diameter_px")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that does not agree.
+
+    Parameters
+    ----------
+    output : str
+        Label image, below the output folder.
+    kind : {"labels", "input", "model", "settings", "provenance"}
+        What was compared.
+    message : str
+        One line: what was found, and what it means.
+    """
+
+    output: str
+    kind: Kind
+    message: str
+
+
+def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
+    """Compare label images, inputs and models with what the provenance says of them, byte for byte.
+
+    A model is compared where its file is still there. Settings and model are compared among the masks: a folder in
+    which some were made differently is not one result.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        Output folder of a run.
+    workers : int
+        Threads that read and hash.
+
+    Returns
+    -------
+    int
+        Number of masks.
+    list of Finding
+        In the order of the masks; empty when all is well.
+
+    Raises
+    ------
+    UsageError
+        When there is no mask.
+    """
+    if not out.is_dir():
+        raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
+    names = sorted(_outputs(out))
+    if not names:
+        raise UsageError(
+            f"{out} holds no results of unetbio segment: no *_labels.ome.tif, *_labels.nii.gz, *_labels.json"
+        )
+    provenances = {name: read_provenance(_provenance_path(out, name)) for name in names}
+    usual = _usual([provenance for provenance in provenances.values() if provenance])
+
+    def check(name: str) -> list[Finding]:
+        return list(_check(out, name, provenances[name], usual))
+
+    with ThreadPoolExecutor(workers) as pool:
+        return len(names), [finding for findings in pool.map(check, names) for finding in findings]
+
+
+def _outputs(out: Path) -> set[str]:
+    """Label images, and those that a provenance speaks of; temporary files are none."""
+    found = {path for suffix in (".ome.tif", ".nii.gz") for path in out.rglob(f"*_labels{suffix}")}
+    for path in out.rglob("*_labels.json"):
+        provenance = read_provenance(path)
+        if provenance:
+            found.add(path.with_name(provenance.output.name))
+    return {path.relative_to(out).as_posix() for path in found if not path.name.startswith(".")}
+
+
+def _provenance_path(out: Path, name: str) -> Path:
+    path = out / name
+    return path.with_name(f"{stem(path)}.json")
+
+
+def _check(out: Path, name: str, provenance: Provenance | None, usual: dict[str, str]) -> Iterable[Finding]:
+    path = out / name
+    if provenance is None:
+        yield Finding(name, "provenance", f"no provenance that can be read: {_provenance_path(out, name).name}")
+        return
+    state = state_of_labels(path, provenance, rehash=True)
+    if state != "intact":
+        meaning = {
+            "missing": "the label image is missing: segment again",
+            "unreadable": "the label image cannot be read: segment again",
+            "edited": "the label image was changed after it was made (label_hash differs)",
+        }
+        yield Finding(name, "labels", meaning[state])
+    source = provenance.input.find(path.parent)
+    if source is None:
+        yield Finding(name, "input", f"the input is gone: {provenance.input.absolute}")
+    elif not provenance.input.fingerprint.matches(source, rehash=True):
+        yield Finding(name, "input", f"the input was changed after it was segmented (sha256 differs): {source}")
+    if _model_hash(provenance.model.path) not in (None, provenance.model.sha256):
+        yield Finding(name, "model", f"the model file is another one now (sha256 differs): {provenance.model.path}")
+    yield from _differences(name, provenance, usual)
+
+
+@lru_cache(maxsize=64)
+def _model_hash(path: str) -> str | None:
+    try:
+        return sha256_file(path)
+    except OSError:
+        return None
+
+
+def _usual(provenances: Sequence[Provenance]) -> dict[str, str]:
+    """The most common value of each setting, and the most common model; the first of equals."""
+    counted: dict[str, Counter[str]] = {}
+    for provenance in provenances:
+        for key, value in _comparable(provenance).items():
+            counted.setdefault(key, Counter())[value] += 1
+    return {key: counter.most_common(1)[0][0] for key, counter in counted.items()}
+
+
+def _comparable(provenance: Provenance) -> dict[str, str]:
+    flat = _flatten({key: value for key, value in provenance.settings.items() if key not in _OF_ONE_IMAGE})
+    return {"model": f"{provenance.model.name} {provenance.model.sha256[:12]}", **flat}
+
+
+def _flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in settings.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": json.dumps(value)}
+    return flat
+
+
+def _differences(name: str, provenance: Provenance, usual: dict[str, str]) -> Iterable[Finding]:
+    own = _comparable(provenance)
+    different = [
+        f"{key} {own.get(key, 'none')}, others {value}" for key, value in usual.items() if own.get(key) != value
+    ]
+    if different:
+        kind: Kind = "model" if own.get("model") != usual.get("model") else "settings"
+        yield Finding(name, kind, f"made differently from most of this folder: {'; '.join(different)}")

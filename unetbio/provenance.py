@@ -1,0 +1,229 @@
+"""What a mask can answer for itself: which input, which weights, which settings, which versions.
+
+``x_labels.json`` beside ``x_labels.ome.tif`` is one `Provenance`. Everything that changes pixels is in the hash of the
+input, the hash of the model and ``settings``; everything else is there to be read.
+"""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from unetbio.files import sha256_file, write_json
+
+__all__ = [
+    "Fingerprint",
+    "FrameRecord",
+    "InputRecord",
+    "ModelRecord",
+    "OutputRecord",
+    "Provenance",
+    "fingerprint",
+    "read_provenance",
+    "versions",
+    "write_provenance",
+]
+
+# Whatever can change a pixel of a mask, and the language they are written in.
+PACKAGES = ("unetbio", "torch", "numpy", "scipy", "scikit-image", "numba", "tifffile", "imagecodecs", "nibabel")
+
+
+class _Record(BaseModel):
+    # A newer version may have written more: what it wrote is kept, and this version reads what it knows.
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+
+class Fingerprint(_Record):
+    """How to tell whether a file is still the same.
+
+    Parameters
+    ----------
+    size : int
+        Bytes.
+    mtime_ns, ctime_ns : int
+        Times of the last change of the content and of the inode, in nanoseconds.
+    sha256 : str
+        Of the bytes.
+    """
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    sha256: str
+
+    def matches(self, path: str | os.PathLike[str], *, rehash: bool = False) -> bool:
+        """Whether ``path`` holds the same bytes.
+
+        Size and times that are all as they were are believed, unless ``rehash``; otherwise the bytes are hashed, so
+        that a copy of a file counts as the file. A missing file does not match.
+        """
+        try:
+            now = Path(path).stat()
+            if now.st_size != self.size:
+                return False
+            if not rehash and (now.st_mtime_ns, now.st_ctime_ns) == (self.mtime_ns, self.ctime_ns):
+                return True
+            return sha256_file(path) == self.sha256
+        except OSError:
+            return False
+
+
+class InputRecord(_Record):
+    """The image that was segmented.
+
+    Parameters
+    ----------
+    path : str
+        As tables name it: relative to the folder that was given.
+    absolute : str
+        Where it was.
+    from_output : str
+        The same, relative to the folder of the label image, for projects that move as a whole.
+    fingerprint : Fingerprint
+        Of the file.
+    axes, shape, dtype, pixel_size_um, pixel_size_trusted, channel_names
+        As read, or as told by ``settings``.
+    """
+
+    path: str
+    absolute: str
+    from_output: str
+    fingerprint: Fingerprint
+    axes: str
+    shape: tuple[int, ...]
+    dtype: str
+    pixel_size_um: dict[str, float]
+    pixel_size_trusted: bool
+    channel_names: tuple[str, ...]
+
+    def find(self, folder: Path) -> Path | None:
+        """The input file, seen from the folder of the label image; None where it is no longer."""
+        for path in (folder / self.from_output, Path(self.absolute)):
+            with contextlib.suppress(OSError):
+                if path.is_file():
+                    return path
+        return None
+
+
+class ModelRecord(_Record):
+    """The trained file that was used; ``path`` is where it was."""
+
+    name: str
+    sha256: str
+    path: str
+    architecture: str
+
+
+class OutputRecord(_Record):
+    """The label image as it was written.
+
+    Parameters
+    ----------
+    name : str
+        File name, in the folder of the provenance.
+    label_hash : str
+        SHA-256 of shape, dtype and little-endian pixels.
+    size, mtime_ns : int
+        Of the file: while they stay as they are, nobody has edited it.
+    """
+
+    name: str
+    label_hash: str
+    size: int
+    mtime_ns: int
+
+
+class FrameRecord(_Record):
+    """One row of ``summary.csv``: an image, or one time of a time-lapse.
+
+    Parameters
+    ----------
+    t : int, optional
+        Index of the time, when the image has a time axis.
+    n_cells : int
+        Number of labels.
+    median_diameter_px : float, optional
+        Of discs or balls as large as the cells, in pixels of the input; None without cells.
+    area_fraction : float
+        Share of the pixels that belong to a cell.
+    warnings : tuple of str
+        ``no_cells``, ``constant``, ``saturated``, ``outside_training_range``, ``edited``.
+    """
+
+    t: int | None = None
+    n_cells: int
+    median_diameter_px: float | None
+    area_fraction: float
+    warnings: tuple[str, ...] = ()
+
+
+class Provenance(_Record):
+    """All that is known of one label image.
+
+    Parameters
+    ----------
+    input, model, output
+        The files.
+    settings : dict
+        Everything beside input and model that changes pixels, after the model's defaults are filled in.
+    frames : tuple of FrameRecord
+        What was found.
+    columns : dict
+        Further columns of the table that named the image.
+    run : dict
+        What does not change pixels: device, tile plan, scale, grey values that normalization mapped to 0 and 1, times.
+    versions : dict
+        Of the packages that made it.
+    """
+
+    format_version: int = 1
+    input: InputRecord
+    model: ModelRecord
+    output: OutputRecord
+    settings: dict[str, Any]
+    frames: tuple[FrameRecord, ...]
+    columns: dict[str, str] = {}
+    run: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+
+    @property
+    def n_cells(self) -> int:
+        """Cells in all frames."""
+        return sum(frame.n_cells for frame in self.frames)
+
+
+def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
+    """Size, times and hash of a file; raises OSError when it cannot be read.
+
+    The times are taken first: a file that changes while it is hashed has other times afterwards and is looked at again.
+    """
+    stat = Path(path).stat()
+    return Fingerprint(
+        size=stat.st_size, mtime_ns=stat.st_mtime_ns, ctime_ns=stat.st_ctime_ns, sha256=sha256_file(path)
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the installed packages that can change a mask."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def write_provenance(path: str | os.PathLike[str], provenance: Provenance) -> None:
+    """Write a provenance atomically as JSON."""
+    write_json(path, provenance.model_dump(mode="json"))
+
+
+def read_provenance(path: str | os.PathLike[str]) -> Provenance | None:
+    """Read a provenance; None when the file is missing or is none."""
+    try:
+        return Provenance.model_validate_json(Path(path).read_bytes())
+    except (OSError, ValidationError):
+        return None

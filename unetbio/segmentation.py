@@ -1,0 +1,310 @@
+"""One image: from its pixels to a label image, in steps that a batch can run side by side.
+
+`Segmenter.open` -> `Segmenter.read_frame` (reading, numpy) -> `Segmenter.decide` (the network) -> `Segmenter.finish`
+(numba). `segment` does all of them in a row.
+"""
+
+import functools
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio import architectures, inference, instances, normalization
+from unetbio.errors import ImageError, ModelError, UsageError
+from unetbio.io.image import Image
+from unetbio.labels import label_hash, relabel_raster, resize_nearest
+from unetbio.model_file import Model, load_model, model_path
+from unetbio.normalization import Normalization, Scaling
+from unetbio.preparation import Frame, Opened, image_of_array, open_image, read_frame
+from unetbio.provenance import FrameRecord, versions
+from unetbio.settings import Settings
+from unetbio.tiling import TilePlan
+
+__all__ = ["FrameResult", "Segmenter", "describe_labels", "segment", "stack_frames"]
+
+# Cells half or twice as wide as those in training are new to the network.
+TRAINED_DIAMETERS = (0.5, 2.0)
+SATURATED_FRACTION = 0.01
+# Largest grey values of detectors, by their bits.
+FULL_SCALE = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """The cells of one frame, at the image's own size, and what the tables say of them."""
+
+    label_image: NDArray[Any]
+    record: FrameRecord
+    scaling: Scaling
+
+
+class Segmenter:
+    """A model on a device.
+
+    Parameters
+    ----------
+    model : Model
+        Of instances.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    tile : int, optional
+        Output pixels of a tile; by default the cheapest that fits the memory.
+    memory_budget : int, optional
+        Bytes that one pass of the network may take.
+
+    Raises
+    ------
+    ModelError
+        When the model gives class masks instead of cells.
+    """
+
+    def __init__(
+        self, model: Model, device: str = "auto", *, tile: int | None = None, memory_budget: int | None = None
+    ) -> None:
+        if model.info.target != "instances":
+            raise ModelError(
+                f"{model.path} segments {model.info.target}, not cells: segment needs a model of instances"
+            )
+        self.model = model
+        self.info = model.info
+        self.device, self.device_reason = inference.choose_device(device)
+        self.predictor = inference.TorchPredictor(model.network, self.device)
+        self.tile = tile
+        self.memory_budget = memory_budget
+        self.ndim = self.predictor.geometry.ndim
+        # Images of a batch are often of one size, and its cheapest tiles are worth remembering.
+        self._plans: dict[tuple[int, ...], TilePlan] = {}
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether tiles cannot change the answer of this architecture."""
+        architecture = architectures.find(self.info.architecture)
+        return architecture.exact(architecture.complete(self.info.parameters))
+
+    def record(self, settings: Settings) -> dict[str, Any]:
+        """Everything beside input and weights that changes pixels, for the provenance and for resuming.
+
+        Raises
+        ------
+        UsageError
+            When settings and model do not go together.
+        """
+        count = len(self.info.channels)
+        if settings.channel and len(settings.channel) != count:
+            raise UsageError(
+                f"{len(settings.channel)} channels are given, model {self.info.name} takes {count} "
+                f"({', '.join(self.info.channels)}): give --channel {count} time{'s' if count > 1 else ''}"
+            )
+        if settings.diameter_px is not None and self.info.cell_diameter_px is None:
+            raise UsageError(f"model {self.info.name} does not say how large its cells are: leave out --diameter")
+        return settings.record(self.info.normalization, self.info.postprocessing)
+
+    def open(self, source: str | os.PathLike[str] | Image, settings: Settings) -> Opened:
+        """Read the head of an image and settle what of it will be segmented; see `unetbio.preparation.open_image`."""
+        return open_image(source, settings, self.info, self.ndim)
+
+    def read_frame(self, opened: Opened, t: int | None) -> Frame:
+        """Read, rescale and normalize one frame; see `unetbio.preparation.read_frame`."""
+        return read_frame(opened, t, self.info.normalization)
+
+    def decide(
+        self, opened: Opened, frame: Frame, *, probabilities_out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.bool_]:
+        """Run the network and decide each threshold: ``(thresholds, *grid)`` bits.
+
+        Parameters
+        ----------
+        opened, frame
+            As read.
+        probabilities_out : ndarray, optional
+            ``(K, *grid)`` float32, filled with the probabilities.
+        """
+        thresholds = self._postprocessing(opened).thresholds
+        if frame.is_constant:
+            if probabilities_out is not None:
+                probabilities_out[...] = 0
+                probabilities_out[0] = 1
+            return np.zeros((len(thresholds), *opened.grid), dtype=np.bool_)
+        return inference.decide(
+            frame.image,
+            self.predictor,
+            thresholds,
+            tile=self.tile,
+            memory_budget=self.memory_budget,
+            probabilities_out=probabilities_out,
+        )
+
+    def finish(self, opened: Opened, frame: Frame, planes: NDArray[np.bool_]) -> FrameResult:
+        """Turn decided planes into cells at the image's own size."""
+        labels = instances.label(planes, self._postprocessing(opened))
+        if labels.shape != opened.shape:
+            # A cell can lose its last pixel or its place in raster order on the way.
+            labels = relabel_raster(resize_nearest(labels, opened.shape))
+        return FrameResult(labels, self._describe(opened, frame, labels), frame.scaling)
+
+    def run_record(self, opened: Opened, scalings: Sequence[Scaling]) -> dict[str, Any]:
+        """What the provenance says of a run beside the settings."""
+        return {
+            "device": str(self.device),
+            "exact": self.is_exact,
+            "channels": list(opened.channels),
+            "zoom": list(opened.zoom),
+            "grid": list(opened.grid),
+            "tile": list(self.plan(opened.grid).tile_shape),
+            "postprocessing": asdict(self._postprocessing(opened)),
+            "scaling": [{"low": list(scaling.low), "high": list(scaling.high)} for scaling in scalings],
+        }
+
+    def plan(self, grid: tuple[int, ...]) -> TilePlan:
+        """The tiles that an image of this size is cut into."""
+        if grid not in self._plans:
+            plan = inference.plan(grid, self.predictor, tile=self.tile, memory_budget=self.memory_budget)
+            self._plans[grid] = plan
+        return self._plans[grid]
+
+    def _postprocessing(self, opened: Opened) -> instances.PostProcessing:
+        return opened.settings.postprocessing(self.info.postprocessing, math.prod(opened.zoom))
+
+    def _describe(self, opened: Opened, frame: Frame, labels: NDArray[Any]) -> FrameRecord:
+        record = describe_labels(labels, frame.t)
+        warnings = ["constant"] if frame.is_constant else []
+        if _is_saturated(frame.raw) and not frame.is_constant:
+            warnings.append("saturated")
+        if record.median_diameter_px is not None and self.info.cell_diameter_px is not None:
+            zoom = math.prod(opened.zoom) ** (1 / len(opened.zoom))
+            ratio = record.median_diameter_px * zoom / self.info.cell_diameter_px
+            if not TRAINED_DIAMETERS[0] <= ratio <= TRAINED_DIAMETERS[1]:
+                warnings.append("outside_training_range")
+        return record.model_copy(update={"warnings": (*record.warnings, *warnings)})
+
+
+def segment(
+    image: str | os.PathLike[str] | NDArray[Any],
+    model: str | os.PathLike[str] | Model = "nuclei",
+    *,
+    channel: str | int | Sequence[str | int] = (),
+    normalize: str | Normalization = "auto",
+    device: str = "auto",
+    tile: int | None = None,
+    **options: Any,
+) -> tuple[NDArray[Any], dict[str, Any]]:
+    """Segment one image, as the command ``unetbio segment`` does.
+
+    Parameters
+    ----------
+    image : path or array
+        A file, or grey values: ``(Y, X)``, or with more axes and ``axes="CYX"`` or the like. A ``(Z, Y, X)`` array
+        needs no ``axes`` if the model is 3-D.
+    model : str, path or Model
+        Name of a shipped model, model file, or a loaded model.
+    channel : str, int or sequence of them
+        Name or number (from 0) of the channel, or of each if the model takes several.
+    normalize : str or Normalization
+        ``auto`` (the model's), ``p1,p99.8`` (percentiles), ``0,4095`` (grey values), ``none``.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    tile : int, optional
+        Output pixels of a tile; the answer does not depend on it.
+    **options
+        Fields of `unetbio.settings.Settings`: ``series, t, z, axes, pixel_size_um, diameter_px, threshold, min_area,
+        max_area, exclude_border``.
+
+    Returns
+    -------
+    labels : ndarray of uint16 or uint32
+        ``(Y, X)`` or ``(Z, Y, X)``, of a time-lapse with a first axis T; 0 is background, ids rise in raster order.
+    info : dict
+        Model, settings, frames (cells, diameter, warnings a frame), ``n_cells``, ``label_hash``, versions.
+
+    Raises
+    ------
+    UsageError, ImageError
+        When the options or the image do not fit the model.
+    """
+    segmenter = _segmenter_of(model, device, tile)
+    channels = (channel,) if isinstance(channel, (str, int)) else tuple(channel)
+    chosen = normalize if isinstance(normalize, Normalization) else normalization.parse(normalize, None)
+    automatic = normalize == "auto"
+    settings = Settings(channel=channels, normalization=None if automatic else chosen, **options)
+    record = segmenter.record(settings)
+    opened = segmenter.open(_as_source(image, settings, segmenter.ndim), settings)
+    results = []
+    for t in opened.times:
+        frame = segmenter.read_frame(opened, t)
+        results.append(segmenter.finish(opened, frame, segmenter.decide(opened, frame)))
+    labels = stack_frames([result.label_image for result in results], opened)
+    info = {
+        "model": {"name": segmenter.info.name, "sha256": segmenter.model.sha256},
+        "settings": record,
+        "frames": [result.record.model_dump() for result in results],
+        "n_cells": sum(result.record.n_cells for result in results),
+        "label_hash": label_hash(labels),
+        "axes": opened.label_axes,
+        "run": segmenter.run_record(opened, [result.scaling for result in results]),
+        "versions": versions(),
+    }
+    return labels, info
+
+
+def stack_frames(frames: Sequence[NDArray[Any]], opened: Opened) -> NDArray[Any]:
+    """One label image of all frames: the frame itself, or ``(T, *spatial)`` in the widest dtype among them."""
+    return np.stack(frames) if len(opened.times) > 1 else frames[0]
+
+
+def _as_source(image: Any, settings: Settings, ndim: int) -> Any:
+    if isinstance(image, (str, os.PathLike)):
+        return image
+    array = np.asarray(image)
+    axes = settings.axes or {2: "YX", 3: "ZYX" if ndim == 3 else None}.get(array.ndim)
+    if axes is None:
+        raise ImageError("unknown_axes", f"an array of shape {array.shape}: say what its axes are, such as axes='CYX'")
+    return image_of_array(array, axes)
+
+
+def _segmenter_of(model: str | os.PathLike[str] | Model, device: str, tile: int | None) -> Segmenter:
+    if isinstance(model, Model):
+        return Segmenter(model, device, tile=tile)
+    path = model_path(model)
+    stat = path.stat()
+    return _cached_segmenter(path, (stat.st_size, stat.st_mtime_ns), device, tile)
+
+
+@functools.lru_cache(maxsize=2)
+def _cached_segmenter(path: Path, stamp: tuple[int, int], device: str, tile: int | None) -> Segmenter:
+    # In a loop over images the model is read once; a file that was replaced has another stamp.
+    return Segmenter(load_model(path), device, tile=tile)
+
+
+def describe_labels(labels: NDArray[Any], t: int | None) -> FrameRecord:
+    """What the summary says of a label image, whoever made it."""
+    areas = np.unique(labels[labels > 0], return_counts=True)[1] if labels.max(initial=0) > 2**24 else None
+    if areas is None:
+        counts = np.bincount(labels.reshape(-1))[1:]
+        areas = counts[counts > 0]
+    diameter = None
+    if areas.size:
+        median = float(np.median(areas))
+        diameter = 2 * math.sqrt(median / math.pi) if labels.ndim == 2 else (6 * median / math.pi) ** (1 / 3)
+    return FrameRecord(
+        t=t,
+        n_cells=int(areas.size),
+        median_diameter_px=None if diameter is None else round(diameter, 3),
+        area_fraction=round(float(areas.sum()) / labels.size, 6),
+        warnings=() if areas.size else ("no_cells",),
+    )
+
+
+def _is_saturated(raw: NDArray[Any]) -> bool:
+    if raw.dtype.kind not in "ui":
+        return False
+    for channel in raw:
+        highest = int(channel.max())
+        if highest in FULL_SCALE and np.count_nonzero(channel == highest) > SATURATED_FRACTION * channel.size:
+            return True
+    return False

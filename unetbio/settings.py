@@ -1,0 +1,103 @@
+"""What a person can ask of a segmentation: everything beside the image and the model that changes pixels."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from unetbio.errors import UsageError
+from unetbio.instances import PostProcessing
+from unetbio.normalization import Normalization
+
+__all__ = ["Settings"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of one image; what is None is decided by the model or the file.
+
+    Parameters
+    ----------
+    channel : tuple of str or int
+        Names or numbers (from 0) of the channels that the model takes, in its order; empty: the image has just those.
+    series, t, z : int, optional
+        Index of the image in its file, of the time, of the section. ``z`` can be ``"max"``: the brightest of all
+        sections.
+    axes : str, optional
+        Axes of the file, where it does not say or says wrong: letters of ``TCZYX``, in the file's order.
+    pixel_size_um : float, optional
+        Pixel size in the plane, in micrometres; taken on trust.
+    diameter_px : float, optional
+        Typical diameter of the cells in this image, in its pixels: it is rescaled to the size the model was trained on.
+    normalization : Normalization, optional
+        Instead of the model's.
+    threshold : float, optional
+        Mask threshold instead of the model's; seed thresholds below it are raised to it.
+    min_area, max_area : float, optional
+        Smallest and largest cell, in pixels (voxels) of this image.
+    exclude_border : bool
+        Drop cells that touch the border.
+
+    Raises
+    ------
+    UsageError
+        When a value cannot be meant.
+    """
+
+    channel: tuple[str | int, ...] = ()
+    series: int | None = None
+    t: int | None = None
+    z: int | Literal["max"] | None = None
+    axes: str | None = None
+    pixel_size_um: float | None = None
+    diameter_px: float | None = None
+    normalization: Normalization | None = None
+    threshold: float | None = None
+    min_area: float | None = None
+    max_area: float | None = None
+    exclude_border: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("pixel_size_um", "diameter_px"):
+            value = getattr(self, name)
+            # Written so that NaN is refused too.
+            if value is not None and not 0 < value < float("inf"):
+                raise UsageError(f"{name} {value:g} must be a number above 0")
+        for name in ("series", "t", "z"):
+            value = getattr(self, name)
+            if value is not None and value != "max" and value < 0:
+                raise UsageError(f"{name} {value} must be a number from 0")
+
+    def postprocessing(self, model: PostProcessing, area_factor: float = 1.0) -> PostProcessing:
+        """Thresholds and sizes for the pixels that the model sees.
+
+        Parameters
+        ----------
+        model : PostProcessing
+            The model's own.
+        area_factor : float
+            Pixels of the model's grid for one of the image: areas that a person gave are counted in the image.
+        """
+        changes: dict[str, Any] = {"exclude_border": self.exclude_border or model.exclude_border}
+        if self.threshold is not None:
+            changes["mask_threshold"] = self.threshold
+            changes["seed_thresholds"] = tuple(max(seed, self.threshold) for seed in model.seed_thresholds)
+        if self.min_area is not None:
+            changes["min_area"] = self.min_area * area_factor
+        if self.max_area is not None:
+            changes["max_area"] = self.max_area * area_factor
+        return dataclasses.replace(model, **changes)
+
+    def record(self, normalization: Normalization, postprocessing: PostProcessing) -> dict[str, Any]:
+        """The settings as JSON knows them, with the model's where nothing else was asked for.
+
+        Two records that are equal give equal label images of equal inputs with equal models.
+        """
+        values = dataclasses.asdict(self)
+        values["normalization"] = dataclasses.asdict(self.normalization or normalization)
+        values["postprocessing"] = dataclasses.asdict(self.postprocessing(postprocessing))
+        # These are in postprocessing now; areas stay, since they are in other pixels where images are rescaled.
+        for name in ("threshold", "exclude_border"):
+            del values[name]
+        record: dict[str, Any] = json.loads(json.dumps(values))
+        return record

@@ -207,18 +207,23 @@ def test_input_size_is_the_smallest_that_covers(bilinear):
         assert geometry.input_size((output, 1))[0] == expected
 
 
-def test_padded_network_keeps_the_size_and_sees_no_further_than_its_context():
-    network = positive({"depth": 2, "padding": "same"})
-    geometry = network.geometry
-    assert geometry.context == (20, 20)
-    shape = [minimum + 2 * stride for minimum, stride in zip(geometry.minimum, geometry.stride, strict=True)]
-    changed = reached(network, shape, 0)
-    assert changed.shape == (shape[0], shape[0])
-    # An output that begins at a multiple of the stride needs `context` pixels before it and none further away; one that
-    # ends there as many behind it.
-    begin, end = 20, shape[0] - 20
-    assert np.flatnonzero(changed[:, begin]).min() == begin - 20
-    assert np.flatnonzero(changed[:, end - 1]).max() == end - 1 + 20
+@pytest.mark.parametrize("depth", [0, 1, 2, 3])
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("pooling", [2, 3])
+def test_padded_network_keeps_the_size_and_looks_no_further_than_its_context(depth, kernel, pooling):
+    parameters = {"kernel_sizes": ((kernel, 1),) * (depth + 1), "poolings": ((pooling, 1),) * depth}
+    network = positive({"depth": depth, "padding": "same", **parameters})
+    (context, _), (stride, _) = network.geometry.context, network.geometry.stride
+    # One context more than needed on either side, so that a longer reach would show
+    size = 4 * context + stride
+    changed = reached(network, (size, 3), 0)
+    assert changed.shape == (size, size)
+    assert network.geometry.output_size((size, 3)) == (size - 2 * context, 3)
+    # A tile begins and ends at multiples of the stride.
+    before = 2 * context - np.flatnonzero(changed[:, 2 * context]).min()
+    behind = np.flatnonzero(changed[:, 2 * context + stride - 1]).max() - (2 * context + stride - 1)
+    assert before == behind
+    assert context - stride < before <= context
 
 
 def test_anisotropic_levels_spare_the_coarse_axis():

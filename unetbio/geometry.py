@@ -165,16 +165,28 @@ def _axis_geometry(
     # What the decoder's level loses per side at its own scale: two convolutions and, if bilinear, the
     # interpolation's rim.
     decoder = [pixels + (bilinear and pool > 1) for pixels, pool in zip(lost, poolings, strict=False)]
+    if padding == "same":
+        context = ceil(_padded_reach(lost, poolings) / stride) * stride
+        return context, stride, 2 * context + stride
     context = sum((lost[level] + decoder[level]) * scales[level] for level in range(len(poolings)))
     context += lost[-1] * stride
-    if padding == "same":
-        context = ceil(context / stride) * stride
-        return context, stride, 2 * context + stride
     # With b pixels after the bottleneck's convolutions the output has b * stride - lost_in_decoder pixels: the
     # smallest b that leaves at least one pixel, here and at every level on the way up.
     bottleneck = next(b for b in range(1, stride * sum(decoder) + 2 * sum(lost) + 2) if _survives(b, decoder, poolings))
     output = bottleneck * stride - 2 * sum(decoder[level] * scales[level] for level in range(len(poolings)))
     return context, stride, output + 2 * context
+
+
+def _padded_reach(lost: Sequence[int], poolings: Sequence[int]) -> int:
+    # How far before a multiple of the stride the first output pixel there looks. Unlike in the valid network, windows
+    # begin at multiples of the stride, so on the way down to the bottleneck a started window counts whole.
+    reach = 0
+    for pixels, pool in zip(lost, poolings, strict=False):
+        reach = ceil((reach + pixels) / pool)
+    reach += lost[-1]
+    for pixels, pool in zip(reversed(lost[:-1]), reversed(poolings), strict=True):
+        reach = reach * pool + pixels
+    return reach
 
 
 def _survives(size: int, decoder: Sequence[int], poolings: Sequence[int]) -> bool:

@@ -42,6 +42,10 @@ COARSE_CONTEXTS = 4
 """Side of a coarse block in contexts, at most: larger ones would save little work and take more memory."""
 
 REMEMBERED_BLOCKS = 16
+"""Float64 blocks whose input is compared with the next ones'."""
+
+SHRINK = 0.75
+"""After a device ran out of memory: the largest input tried again, as a part of the one that failed."""
 
 Progress = Callable[[int, int], None]
 Compute = Callable[[NDArray[np.float32]], NDArray[Any]]
@@ -316,7 +320,7 @@ class _Runner:
         self.image = image
         self.compute = compute
         self.geometry = geometry
-        self.too_many_pixels: float = float("inf")
+        self.most_pixels: float = float("inf")
 
     def run(self, group: list[Tile]) -> Iterator[tuple[Tile, NDArray[Any]]]:
         """Yield each tile, or the tiles that it was split into, with the answer."""
@@ -324,13 +328,18 @@ class _Runner:
         while pending:
             tiles = pending.popleft()
             pixels = len(tiles) * prod(tiles[0].read_shape)
-            # What failed once is not tried again: later tiles of that size are made smaller at once.
-            answers = self._attempt(tiles) if pixels < self.too_many_pixels else None
-            if answers is not None:
-                yield from zip(tiles, answers, strict=True)
-                continue
-            self.too_many_pixels = min(self.too_many_pixels, pixels)
-            pending.extendleft(reversed(self._smaller(tiles)))
+            smaller = self._smaller(tiles) if pixels > self.most_pixels else []
+            if not smaller:
+                answers = self._attempt(tiles)
+                if answers is not None:
+                    yield from zip(tiles, answers, strict=True)
+                    continue
+                # Sizes near the one that failed would fail as well, each after some time.
+                self.most_pixels = min(self.most_pixels, SHRINK * pixels)
+                smaller = self._smaller(tiles)
+                if not smaller:
+                    raise _no_room(tiles[0])
+            pending.extendleft(reversed(smaller))
 
     def _attempt(self, tiles: list[Tile]) -> NDArray[Any] | None:
         try:
@@ -345,17 +354,19 @@ class _Runner:
         return None
 
     def _smaller(self, tiles: list[Tile]) -> list[list[Tile]]:
+        """Half a batch and the other half, or the halves of a tile; nothing when it cannot be halved."""
         if len(tiles) > 1:
             middle = len(tiles) // 2
             return [tiles[:middle], tiles[middle:]]
-        parts = split_tile(tiles[0], self.geometry)
-        if parts is None:
-            size = " x ".join(map(str, tiles[0].read_shape))
-            raise EnvironmentStoppedError(
-                f"out of memory: the device cannot hold even the smallest tile ({size} pixels of input); "
-                "free memory, run fewer workers, or choose --device cpu"
-            )
-        return [[part] for part in parts]
+        return [[part] for part in split_tile(tiles[0], self.geometry) or ()]
+
+
+def _no_room(tile: Tile) -> EnvironmentStoppedError:
+    size = " x ".join(map(str, tile.read_shape))
+    return EnvironmentStoppedError(
+        f"out of memory: the device cannot hold even the smallest tile ({size} pixels of input); "
+        "free memory, run fewer workers, or choose --device cpu"
+    )
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

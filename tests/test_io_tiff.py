@@ -142,6 +142,13 @@ def test_white_is_zero_is_inverted(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "x.tif").read(), expected)
 
 
+def test_truth_values_written_by_tifffile_are_not_inverted(tmp_path: Path) -> None:
+    # They are stored as white-is-zero with True = 1, which every other program shows inverted.
+    for options in ({}, {"ome": True}):
+        tifffile.imwrite(tmp_path / "x.tif", np.eye(8, dtype=bool), **options)
+        np.testing.assert_array_equal(read_image(tmp_path / "x.tif").read(), np.eye(8))
+
+
 def test_white_is_zero_of_signed_numbers_is_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "x.tif", ramp(4, 5, dtype=np.int16), photometric="miniswhite")
     assert refused(tmp_path / "x.tif").reason == "unsupported_colour"

@@ -25,7 +25,8 @@ __all__ = [
 MASK_SUFFIXES = ("_cp_masks", "_labels", "_masks", "_mask", "_gt")
 """Endings of stems that mark a mask."""
 
-OUTPUT_SUFFIXES = ("_labels", "_classes", "_probabilities")
+LABELS_SUFFIX = "_labels"
+OUTPUT_SUFFIXES = (LABELS_SUFFIX, "_classes", "_probabilities")
 """Endings of stems that this program writes; they are not inputs when a folder is searched."""
 
 DOUBLE_SUFFIXES = (".companion.ome", ".ome.tiff", ".ome.tif", ".nii.gz")
@@ -131,6 +132,8 @@ def output_names(found: Sequence[Found]) -> list[PurePath]:
 def pair(
     images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
     masks: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+    *,
+    predictions: bool = False,
 ) -> Pairing:
     """Find each image's mask by its name: the one rule that training, evaluation and comparison share.
 
@@ -139,6 +142,9 @@ def pair(
     images, masks : path-like or iterable of path-like
         A folder (searched with the folders below it), a file, or a list of files. Where both are the same folder, files
         whose stem ends like a mask's are the masks.
+    predictions : bool, optional
+        The images are label images to be scored: where any of them is one that this program wrote (``x_labels``), those
+        alone count, and not the images, overlays or probabilities beside them.
 
     Returns
     -------
@@ -153,6 +159,8 @@ def pair(
         Two images or two masks claim the same name; nothing pairs.
     """
     image_files, mask_files = _files(images), _files(masks)
+    if predictions:
+        image_files = [f for f in image_files if stem(f.path).endswith(LABELS_SUFFIX)] or image_files
     if [f.path for f in image_files] == [f.path for f in mask_files]:
         mask_files = [f for f in image_files if _plain(stem(f.path), MASK_SUFFIXES) != stem(f.path)]
         image_files = [f for f in image_files if f not in mask_files]

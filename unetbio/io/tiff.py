@@ -99,7 +99,10 @@ def read_tiff(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
     try:
         with tifffile.TiffFile(path) as tif:
             stacks = list(_stacks(tif, path, count))
-            return _finish(path, stacks, axes, series, bool(tif.is_imagej or tif.ome_metadata))
+            written_by = (
+                "ome" if tif.ome_metadata else "imagej" if tif.is_imagej else "tifffile" if tif.is_shaped else ""
+            )
+            return _finish(path, stacks, axes, series, written_by)
     except (ImageError, OSError):
         raise
     except Exception as error:  # tifffile meets a broken file with any exception there is
@@ -113,14 +116,14 @@ def read_companion(path: Path, *, axes: str | None = None, series: int = 0) -> I
     except UnicodeDecodeError as error:
         raise ImageError("unreadable", f"not OME-XML: {error}") from error
     stacks = [_ome_stack(ome, path, None, {}) for ome in parse_ome(xml, 0)]
-    return _finish(path, stacks, axes, series, True)
+    return _finish(path, stacks, axes, series, "ome")
 
 
-def _finish(path: Path, stacks: list[_Stack], axes: str | None, series: int, colour_is_display: bool) -> Image:
+def _finish(path: Path, stacks: list[_Stack], axes: str | None, series: int, written_by: str) -> Image:
     if not 0 <= series < len(stacks):
         held = "1 image" if len(stacks) == 1 else f"{len(stacks)} images"
         raise ImageError("no_such_series", f"no series {series}: the file holds {held}, counted from 0")
-    image = _image(path, stacks[series], axes, colour_is_display)
+    image = _image(path, stacks[series], axes, written_by)
     return dataclasses.replace(image, series=series, series_count=len(stacks), name=stacks[series].name)
 
 
@@ -471,10 +474,10 @@ def _imagej(tif: tifffile.TiffFile, layout: tifffile.TiffPage, stack: _Stack) ->
 # From a stack to an image -------------------------------------------------------------------------------------------
 
 
-def _image(path: Path, stack: _Stack, axes: str | None, colour_is_display: bool) -> Image:
+def _image(path: Path, stack: _Stack, axes: str | None, written_by: str) -> Image:
     layout = stack.pages[0].layout
     dims = _rename(stack, axes, layout)
-    colour = _Colour.of(layout, colour_is_display)
+    colour = _Colour.of(layout, written_by)
     sizes = {axis: math.prod(n for a, n in dims if a == axis) for axis in "TCZ"}
     if colour.palette is not None:
         sizes["C"] *= 3
@@ -557,12 +560,14 @@ class _Colour:
     palette: NDArray[Any] | None = None
 
     @staticmethod
-    def of(layout: tifffile.TiffPage, display_only: bool) -> "_Colour":
+    def of(layout: tifffile.TiffPage, written_by: str) -> "_Colour":
         photometric = int(layout.photometric)
         stored = np.dtype(np.uint8) if layout.dtype.kind == "b" else layout.dtype.newbyteorder("=")
-        if photometric == 3 and not display_only:
+        if photometric == 3 and written_by not in ("ome", "imagej"):
             return _Colour._palette(layout, stored)
-        if photometric in (1, 2, 3) or (photometric == 6 and layout.compression in JPEG):
+        # tifffile calls every array of truth values white-is-zero and stores True as 1.
+        as_stored = photometric == 0 and layout.bitspersample == 1 and written_by in ("ome", "tifffile")
+        if as_stored or photometric in (1, 2, 3) or (photometric == 6 and layout.compression in JPEG):
             return _Colour(stored)
         if photometric == 0:
             if stored.kind != "u" or not isinstance(layout.bitspersample, int):

@@ -73,7 +73,7 @@ def write_image(
             software="unetbio",
             photometric="minisblack",
             tile=(TILE, TILE),
-            compression="deflate",
+            compression="zlib",
             compressionargs={"level": DEFLATE_LEVEL},
             maxworkers=1,
             bigtiff=pages.nbytes >= BIGTIFF_BYTES,

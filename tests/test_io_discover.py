@@ -1,0 +1,191 @@
+"""Which files are inputs, what outputs are called, which mask belongs to which image."""
+
+from pathlib import Path, PurePath
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from unetbio.errors import UsageError
+from unetbio.io import find_inputs, output_names, pair, stem
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def relative(found: list) -> list[str]:
+    return [item.relative.as_posix() for item in found]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a/x.tif", "x"),
+        ("x.ome.tif", "x"),
+        ("x.OME.TIFF", "x"),
+        ("x.nii.gz", "x"),
+        ("x.companion.ome", "x"),
+        ("x.1.tif", "x.1"),
+        ("Zellkerne µ.tif", "Zellkerne µ"),
+        (".ome.tif", ".ome"),
+    ],
+)
+def test_stems(name: str, expected: str) -> None:
+    assert stem(name) == expected
+
+
+def test_a_folder_gives_its_images_sorted(tmp_path: Path) -> None:
+    touch(tmp_path, "b/x.tif", "b/ä.PNG", "a.nii.gz", "b.tif", "b/c/y.jpg", "notes.txt", "table.csv", "old.tif.bak")
+    touch(tmp_path, ".hidden.tif", ".cache/z.tif", "image.zarr/z.tif")
+    touch(tmp_path, "b/x_labels.ome.tif", "x_classes.tif", "x_probabilities.ome.tif", "x_labels.nii.gz")
+    found = find_inputs([tmp_path])
+    assert relative(found) == ["a.nii.gz", "b/c/y.jpg", "b/x.tif", "b/ä.PNG", "b.tif"]
+    assert all(item.path == tmp_path / item.relative for item in found)
+
+
+def test_files_are_taken_as_given_and_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a/b/x.tif", "a/x_labels.tif", "a/data.bin", "a/y.tif")
+    monkeypatch.chdir(tmp_path)
+    found = find_inputs(["a/data.bin", "a/x_labels.tif", "a/b/x.tif", tmp_path / "a" / "y.tif", "./a/../a/y.tif", "a"])
+    assert relative(found) == ["a/data.bin", "a/x_labels.tif", "a/b/x.tif", "y.tif"]
+
+
+def test_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a/x1.tif", "a/x2.tif", "a/y.tif", "a/x1_labels.tif", "b/x3.tif", "x[1].tif")
+    monkeypatch.chdir(tmp_path)
+    assert relative(find_inputs(["a/x*.tif"])) == ["a/x1.tif", "a/x2.tif"]
+    assert relative(find_inputs(["**/x?.tif"])) == ["a/x1.tif", "a/x2.tif", "b/x3.tif"]
+    assert relative(find_inputs([f"{tmp_path}/b/*"])) == ["x3.tif"]
+    assert relative(find_inputs(["x[1].tif"])) == ["x[1].tif"], "a file of that name comes before the pattern"
+
+
+def test_nothing_found_says_what_was_looked_for(tmp_path: Path) -> None:
+    touch(tmp_path, "notes.txt")
+    with pytest.raises(UsageError, match=r"no images in .*: files ending in \.tif, .* were looked for"):
+        find_inputs([tmp_path])
+    with pytest.raises(UsageError, match="no images in"):
+        find_inputs([f"{tmp_path}/*.tif"])
+    with pytest.raises(UsageError, match="an empty list"):
+        find_inputs([])
+    with pytest.raises(UsageError, match="does not exist"):
+        find_inputs([tmp_path / "missing.tif"])
+
+
+def test_output_names(tmp_path: Path) -> None:
+    touch(tmp_path, "a/b/x.tif", "a/y.ome.tif", "z.nii.gz")
+    assert output_names(find_inputs([tmp_path])) == [PurePath("a/b/x"), PurePath("a/y"), PurePath("z")]
+
+
+@pytest.mark.parametrize("other", ["x.png", "x.ome.tif", "X.tiff"])
+def test_outputs_that_would_share_a_name_are_refused(tmp_path: Path, other: str) -> None:
+    touch(tmp_path, "x.tif", other)
+    with pytest.raises(UsageError, match="would both be written as"):
+        output_names(find_inputs([tmp_path]))
+
+
+def test_links_to_one_file_are_one_input(tmp_path: Path) -> None:
+    touch(tmp_path, "a.tif")
+    (tmp_path / "b.tif").symlink_to(tmp_path / "a.tif")
+    assert relative(find_inputs([tmp_path])) == ["a.tif"]
+
+
+# Pairs
+
+
+def names(pairs: tuple[tuple[Path, Path], ...]) -> list[tuple[str, str]]:
+    return [(image.name, mask.name) for image, mask in pairs]
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("x.tif", "x.tif"),
+        ("x.png", "x.tif"),
+        ("x.tif", "x_labels.ome.tif"),
+        ("x.tif", "x_masks.png"),
+        ("x.tif", "x_mask.tif"),
+        ("x.tif", "x_cp_masks.png"),
+        ("x.tif", "x_gt.tif"),
+        ("case_0000.nii.gz", "case.nii.gz"),
+        ("x_labels.ome.tif", "x_gt.tif"),  # evaluation: a prediction and its truth
+        ("frame_0000.tif", "frame_0000_mask.tif"),
+    ],
+)
+def test_names_that_belong_together(tmp_path: Path, image: str, mask: str) -> None:
+    touch(tmp_path, f"images/{image}", f"masks/{mask}")
+    found = pair(tmp_path / "images", tmp_path / "masks")
+    assert names(found.pairs) == [(image, mask)]
+    assert (found.images_left, found.masks_left) == ((), ())
+
+
+def test_equal_stems_come_first(tmp_path: Path) -> None:
+    touch(tmp_path, "i/cell.tif", "i/cell_mask.tif", "m/cell.tif", "m/cell_mask.tif")
+    found = pair(tmp_path / "i", tmp_path / "m")
+    assert names(found.pairs) == [("cell.tif", "cell.tif"), ("cell_mask.tif", "cell_mask.tif")]
+
+
+def test_leftovers_are_listed(tmp_path: Path) -> None:
+    touch(tmp_path, "i/a.tif", "i/b.tif", "i/sub/c.tif", "m/b_mask.tif", "m/c.tif", "m/d.tif")
+    found = pair(tmp_path / "i", tmp_path / "m")
+    assert names(found.pairs) == [("b.tif", "b_mask.tif")]
+    assert [path.name for path in found.images_left] == ["a.tif", "c.tif"], "another subfolder is another image"
+    assert [path.name for path in found.masks_left] == ["c.tif", "d.tif"]
+
+
+def test_images_and_masks_in_one_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "a.tif", "a_masks.tif", "b.tif", "b_cp_masks.png", "c.tif")
+    found = pair(tmp_path, tmp_path)
+    assert names(found.pairs) == [("a.tif", "a_masks.tif"), ("b.tif", "b_cp_masks.png")]
+    assert [path.name for path in found.images_left] == ["c.tif"]
+
+
+def test_lists_and_single_files(tmp_path: Path) -> None:
+    touch(tmp_path, "p/a.tif", "q/b.tif", "m/b.tif", "n/a_gt.tif")
+    found = pair([tmp_path / "p/a.tif", tmp_path / "q/b.tif"], [tmp_path / "m/b.tif", tmp_path / "n/a_gt.tif"])
+    assert names(found.pairs) == [("a.tif", "a_gt.tif"), ("b.tif", "b.tif")]
+    assert names(pair(tmp_path / "p/a.tif", str(tmp_path / "n/a_gt.tif")).pairs) == [("a.tif", "a_gt.tif")]
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [(["x.tif"], ["x.png", "x.tif"]), (["x.tif", "x.png"], ["x.tif"]), (["x.tif"], ["x_gt.tif", "x_mask.tif"])],
+)
+def test_two_masks_for_one_image_are_refused(tmp_path: Path, images: list[str], masks: list[str]) -> None:
+    touch(tmp_path / "i", *images)
+    touch(tmp_path / "m", *masks)
+    with pytest.raises(UsageError, match="both stand for 'x'"):
+        pair(tmp_path / "i", tmp_path / "m")
+
+
+def test_no_pairs_say_why(tmp_path: Path) -> None:
+    touch(tmp_path, "i/a.tif", "m/b.tif", "empty/notes.txt")
+    with pytest.raises(UsageError, match=r"a\.tif and b\.tif do not agree"):
+        pair(tmp_path / "i", tmp_path / "m")
+    with pytest.raises(UsageError, match=r"no images in .*empty"):
+        pair(tmp_path / "i", tmp_path / "empty")
+    with pytest.raises(UsageError, match="does not exist"):
+        pair(tmp_path / "i", tmp_path / "missing")
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_pairs_and_leftovers_are_everything_once(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    stems = st.sets(st.sampled_from(["a", "b", "c", "d_0000", "e", "ü"]), min_size=1)
+    folder = tmp_path_factory.mktemp("pairs")
+    images, masks = data.draw(stems), data.draw(stems)
+    suffix = data.draw(st.sampled_from(["", "_mask", "_labels"]))
+    touch(folder / "i", *(f"{name}.tif" for name in images))
+    touch(folder / "m", *(f"{name}{suffix}.tif" for name in masks))
+    if not images & masks:
+        with pytest.raises(UsageError):
+            pair(folder / "i", folder / "m")
+        return
+    found = pair(folder / "i", folder / "m")
+    assert {image.stem for image, _ in found.pairs} == images & masks
+    assert all(mask.stem == image.stem + suffix for image, mask in found.pairs)
+    assert sorted([image for image, _ in found.pairs] + list(found.images_left)) == sorted((folder / "i").iterdir())
+    assert sorted([mask for _, mask in found.pairs] + list(found.masks_left)) == sorted((folder / "m").iterdir())

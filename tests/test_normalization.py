@@ -1,0 +1,158 @@
+"""Normalization: exact percentiles of the whole image, recorded, applied pixel by pixel."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from unetbio.errors import ImageError, UsageError
+from unetbio.normalization import Normalization, Scaling, apply, measure, parse
+
+SHAPES = hnp.array_shapes(min_dims=2, max_dims=4, min_side=1, max_side=12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    image=st.sampled_from(["u1", "i1", ">u2", "u2", "i2", "u4", "i4", "f4", "f8", "f2", "?"]).flatmap(
+        lambda dtype: hnp.arrays(
+            dtype, SHAPES, elements={"allow_nan": False, "allow_infinity": False} if "f" in dtype else None
+        )
+    ),
+    percentiles=st.tuples(st.floats(0, 100), st.floats(0, 100)).filter(lambda p: p[0] < p[1]),
+)
+def test_percentiles_are_those_of_numpy(image: np.ndarray, percentiles: tuple[float, float]) -> None:
+    scaling = measure(image, Normalization("percentile", *percentiles))
+    for channel, low, high in zip(image, scaling.low, scaling.high, strict=True):
+        values = channel.astype(np.float64)
+        expected = np.percentile(values, percentiles)
+        if expected[0] >= expected[1]:
+            expected = (values.min(), values.max())
+        scale = max(1.0, np.abs(values).max())
+        np.testing.assert_allclose([low, high], expected, rtol=0, atol=1e-9 * scale)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    image=st.sampled_from(["u1", "i2", "u2", "i4", "f4", "f8"]).flatmap(
+        lambda dtype: hnp.arrays(dtype, SHAPES, elements=st.integers(0, 100))
+    ),
+    data=st.data(),
+)
+def test_a_part_gets_the_values_of_the_whole(image: np.ndarray, data: st.DataObject) -> None:
+    scaling = measure(image, Normalization())
+    whole = apply(image, scaling)
+    assert whole.dtype == np.float32
+    part = tuple(slice(*sorted((data.draw(st.integers(0, n)), data.draw(st.integers(0, n))))) for n in image.shape[1:])
+    np.testing.assert_array_equal(apply(image[(slice(None), *part)], scaling), whole[(slice(None), *part)])
+
+
+def test_values_beyond_the_limits_are_not_clipped() -> None:
+    image = np.array([[[0, 100, 200, 300]]], np.uint16)
+    np.testing.assert_allclose(apply(image, Scaling((100.0,), (200.0,))), [[[-1, 0, 1, 2]]])
+
+
+def test_channels_are_scaled_on_their_own() -> None:
+    image = np.stack([np.arange(1000).reshape(10, 100), np.arange(1000).reshape(10, 100) * 10 + 7]).astype(np.uint16)
+    scaled = apply(image, measure(image, Normalization()))
+    np.testing.assert_allclose(scaled[0], scaled[1], atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.float32])
+def test_a_constant_channel_becomes_zeros(dtype: Any) -> None:
+    image = np.stack([np.full((4, 5), 7), np.arange(20).reshape(4, 5)]).astype(dtype)
+    scaling = measure(image, Normalization())
+    assert scaling.low[0] == scaling.high[0] == 7
+    scaled = apply(image, scaling)
+    assert not scaled[0].any()
+    assert scaled[1].max() > 0.9
+
+
+def test_a_few_bright_pixels_on_an_even_background_are_kept() -> None:
+    # Both percentiles are the background: without the wider limits the cell would be lost.
+    image = np.full((1, 100, 100), 50, np.uint8)
+    image[0, 10, 10:14] = 200
+    scaling = measure(image, Normalization())
+    assert (scaling.low, scaling.high) == ((50.0,), (200.0,))
+    assert apply(image, scaling)[0, 10, 12] == 1
+
+
+def test_large_numbers_keep_their_differences() -> None:
+    # float32 alone would make 2**30 and 2**30 + 10 the same.
+    for dtype in (np.int32, np.float64):
+        image = (2**30 + np.arange(20).reshape(1, 4, 5)).astype(dtype)
+        scaled = apply(image, measure(image, Normalization("percentile", 0, 100)))
+        np.testing.assert_allclose(scaled.ravel(), np.arange(20) / 19, atol=1e-6)
+
+
+def test_fixed_ranges_and_no_scaling() -> None:
+    image = np.array([[[0, 1000, 4095]]], np.uint16)
+    fixed = measure(image, Normalization("range", 0, 4095))
+    assert fixed == Scaling((0.0,), (4095.0,))
+    np.testing.assert_allclose(apply(image, fixed).ravel(), [0, 1000 / 4095, 1], rtol=1e-6)
+    np.testing.assert_array_equal(apply(image, measure(image, Normalization("none"))), image)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_counted(bad: float) -> None:
+    image = np.zeros((1, 10, 10), np.float32)
+    image[0, 3, 4:6] = bad
+    for normalization in (Normalization(), Normalization("range", 0, 1)):
+        with pytest.raises(ImageError, match="2 of 100 pixels are NaN or infinite") as caught:
+            measure(image, normalization)
+        assert caught.value.reason == "not_finite"
+
+
+def test_finite_numbers_whose_sum_is_not_are_fine() -> None:
+    image = np.array([[[1e308, 1e308, 0.0]]])
+    assert measure(image, Normalization("range", 0, 1)) == Scaling((0.0,), (1.0,))
+
+
+def test_complex_numbers_are_refused() -> None:
+    with pytest.raises(ImageError, match="complex64"):
+        measure(np.zeros((1, 2, 2), np.complex64), Normalization())
+
+
+def test_another_number_of_channels_is_refused() -> None:
+    with pytest.raises(ImageError, match="2 channels, but 1 were measured"):
+        apply(np.zeros((2, 3, 3)), Scaling((0.0,), (1.0,)))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("auto", Normalization()),
+        ("none", Normalization("none", 0.0, 1.0)),
+        ("p1,p99.8", Normalization("percentile", 1, 99.8)),
+        (" P0 , P100 ", Normalization("percentile", 0, 100)),
+        ("0,4095", Normalization("range", 0, 4095)),
+        ("-1.5,2e3", Normalization("range", -1.5, 2000)),
+    ],
+)
+def test_the_command_line_form(text: str, expected: Normalization) -> None:
+    assert parse(text) == expected
+
+
+def test_auto_is_what_the_model_says() -> None:
+    assert parse("AUTO", Normalization("range", 0, 255)) == Normalization("range", 0, 255)
+
+
+@pytest.mark.parametrize("text", ["", "1", "p1", "p1,99", "1,2,3", "a,b", "p,p", "1;2"])
+def test_other_forms_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"two percentiles such as p1,p99\.8, or two grey values such as 0,4095"):
+        parse(text)
+
+
+@pytest.mark.parametrize("text", ["5,5", "9,1", "nan,1", "0,inf", "p99,p1"])
+def test_limits_that_do_not_rise_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="two rising numbers"):
+        parse(text)
+
+
+def test_percentiles_beyond_100_and_unknown_kinds_are_refused() -> None:
+    with pytest.raises(UsageError, match="0 to 100"):
+        parse("p1,p101")
+    with pytest.raises(UsageError, match="unknown normalization 'minmax'"):
+        Normalization("minmax")  # type: ignore[arg-type]

@@ -1,0 +1,180 @@
+"""Files that are whole or absent, and locks that die with their process."""
+
+import errno
+import fcntl
+import hashlib
+import json
+import math
+import os
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from unetbio import files
+from unetbio.errors import EnvironmentStoppedError
+from unetbio.files import atomic_path, lock, sha256_file, write_bytes, write_json, write_text
+
+
+def test_a_name_appears_when_the_file_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "x.ome.tif"
+    with atomic_path(path) as temporary:
+        assert temporary.parent == path.parent
+        assert temporary.name.endswith(".ome.tif"), "writers choose formats by it"
+        assert temporary.name.startswith("."), "searches of folders leave it out"
+        temporary.write_bytes(b"half")
+        assert not path.exists()
+    assert path.read_bytes() == b"half"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt(), SystemExit(143)])
+def test_what_was_there_stays_when_the_block_raises(tmp_path: Path, error: BaseException) -> None:
+    path = tmp_path / "x.txt"
+    path.write_text("old")
+
+    def fail() -> None:
+        with atomic_path(path) as temporary:
+            temporary.write_text("new")
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_killed_process_leaves_no_name(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from unetbio.files import atomic_path\n"
+        "with atomic_path(sys.argv[1]) as temporary:\n"
+        "    temporary.write_text('half'); os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "x.txt")], check=False)
+    assert not (tmp_path / "x.txt").exists()
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_results_follow_the_mask_of_the_user(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.touch()
+    write_text(tmp_path / "x.txt", "text")
+    assert stat.S_IMODE((tmp_path / "x.txt").stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
+
+
+def test_a_folder_that_cannot_be_made_stops_the_run(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EnvironmentStoppedError, match=r"cannot write .*x\.txt: .*choose another output folder"):
+        write_text(tmp_path / "file" / "x.txt", "text")
+
+
+def test_a_full_disk_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(EnvironmentStoppedError, match="No space left on device"):
+        write_text(tmp_path / "x.txt", "text")
+    assert not list(tmp_path.iterdir())
+
+
+def test_text_json_and_hashes(tmp_path: Path) -> None:
+    write_text(tmp_path / "x.txt", "Färbung µ\n")
+    assert (tmp_path / "x.txt").read_bytes() == "Färbung µ\n".encode()
+    write_json(tmp_path / "x.json", {"b": [1, 2.5], "a": "µ"})
+    assert json.loads((tmp_path / "x.json").read_text("utf-8")) == {"b": [1, 2.5], "a": "µ"}
+    assert (tmp_path / "x.json").read_text("utf-8").startswith('{\n  "b"'), "the order is the author's"
+    for value in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            write_json(tmp_path / "y.json", {"a": value})
+    assert not (tmp_path / "y.json").exists()
+    content = bytes(range(256)) * 10_000  # more than one chunk
+    write_bytes(tmp_path / "x.bin", content)
+    assert sha256_file(tmp_path / "x.bin") == hashlib.sha256(content).hexdigest()
+
+
+def test_unicode_names(tmp_path: Path) -> None:
+    write_text(tmp_path / "Zellen µ ☃" / "größe.txt", "x")
+    assert (tmp_path / "Zellen µ ☃" / "größe.txt").read_text() == "x"
+
+
+def test_many_writers_of_one_name_leave_one_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.bin"
+    threads = [threading.Thread(target=write_bytes, args=(path, bytes([i]) * 100_000)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    content = path.read_bytes()
+    assert len(content) == 100_000
+    assert len(set(content)) == 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# Locks
+
+
+def test_a_lock_keeps_others_out_until_it_is_freed(tmp_path: Path) -> None:
+    path = tmp_path / "out" / "run.lock"
+    with lock(path):
+        with pytest.raises(EnvironmentStoppedError, match=r"out is in use by another unetbio run"), lock(path):
+            pass
+        with pytest.raises(EnvironmentStoppedError), lock(path, shared=True):
+            pass
+    with lock(path):
+        pass
+
+
+def test_shared_locks_live_beside_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "run.lock"
+    with lock(path, shared=True), lock(path, shared=True), pytest.raises(EnvironmentStoppedError), lock(path):
+        pass
+    with lock(path):
+        pass
+
+
+def test_a_lock_is_freed_when_the_block_raises(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no"), lock(tmp_path / "x.lock"):
+        raise ValueError("no")
+    with lock(tmp_path / "x.lock"):
+        pass
+
+
+def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
+    program = (
+        "import os, sys; from unetbio.files import lock\n"
+        "with lock(sys.argv[1]):\n"
+        "    print('held', flush=True); sys.stdin.read()\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "x.lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(EnvironmentStoppedError), lock(tmp_path / "x.lock"):
+            pass
+        process.kill()
+        process.wait()
+    with lock(tmp_path / "x.lock"):
+        pass
+
+
+def test_a_lock_file_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EnvironmentStoppedError, match="cannot write"), lock(tmp_path / "file" / "x.lock"):
+        pass
+
+
+def test_file_systems_without_locks_warn_and_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def missing(stream: object, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    monkeypatch.setattr(files.logger, "handlers", [caplog.handler])  # the command line stops propagation
+    with lock(tmp_path / "x.lock"):
+        pass
+    assert "this file system has no locks" in caplog.text

@@ -1,0 +1,248 @@
+"""``unetbio evaluate``: scores of predicted label images against the truth."""
+
+import csv
+import io
+import json
+import logging
+import math
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unetbio.cli import options as shared
+from unetbio.errors import ImageError, UsageError
+
+if TYPE_CHECKING:
+    from unetbio.io import Pairing
+    from unetbio.metrics import Comparison
+
+__all__ = ["command"]
+
+logger = logging.getLogger("unetbio.cli.evaluate")
+
+EXIT_SOME_FAILED = 3
+
+POOLED = "pooled"
+
+
+@dataclass
+class _Evaluation:
+    """What came of every pair."""
+
+    thresholds: tuple[float, ...]
+    tolerance: float
+    split_components: bool
+    axes: str | None
+    compared: list[tuple[Path, Path, "Comparison"]] = field(default_factory=list)
+    failed: list[tuple[Path, Path, ImageError]] = field(default_factory=list)
+
+    def pooled(self) -> dict[str, float]:
+        return reduce(add, (comparison for _, _, comparison in self.compared)).scores()
+
+
+@click.command()
+@click.argument("predicted", type=click.Path(path_type=Path))
+@click.argument("truth", type=click.Path(path_type=Path))
+@click.option("-o", "--output", metavar="OUT", type=click.Path(path_type=Path), help="Folder for the full scores.")
+@click.option("--thresholds", metavar="IOU,...", help="IoU from which cells match.  [default: 0.5,0.55 ... 0.95]")
+@click.option(
+    "--tolerance", default=2.0, show_default=True, metavar="PX", help="How far boundary pixels may lie apart."
+)
+@click.option("--split-components", is_flag=True, help="Take each connected part of a 0/1 or 0/255 mask as a cell.")
+@click.option("--axes", metavar="LETTERS", help="Axes of files that do not say, such as ZYX or TYX.")
+@click.option("--failed-ok", is_flag=True, help="Exit with 0 even when some files failed.")
+@shared.as_json
+def command(
+    predicted: Path,
+    truth: Path,
+    output: Path | None,
+    thresholds: str | None,
+    tolerance: float,
+    split_components: bool,
+    axes: str | None,
+    failed_ok: bool,
+    as_json: bool,
+) -> int:
+    """Score predicted label images against the truth.
+
+    PREDICTED and TRUTH are folders or files, paired by their names: x_labels.ome.tif belongs to x.tif, x_mask.png ...
+    Prints the scores of every image and those pooled over all images; with -o, OUT/evaluation.csv and
+    OUT/evaluation.json hold all of them. AP is TP / (TP + FP + FN).
+    """
+    from unetbio.files import write_json, write_text
+    from unetbio.metrics import THRESHOLDS
+
+    iou_thresholds = THRESHOLDS if thresholds is None else _parse_thresholds(thresholds)
+    evaluation = _Evaluation(iou_thresholds, tolerance, split_components, axes)
+    pairing = _pair(predicted, truth)
+    for path in pairing.images_left:
+        logger.warning("%s has no truth", path)
+    for path in pairing.masks_left:
+        logger.warning("%s has no prediction", path)
+    for found, true in pairing.pairs:
+        _compare(found, true, evaluation)
+    content = _content(evaluation)
+    content["predictions_without_truth"] = [str(path) for path in pairing.images_left]
+    content["truth_without_prediction"] = [str(path) for path in pairing.masks_left]
+    if output is not None:
+        write_text(output / "evaluation.csv", _csv(evaluation))
+        write_json(output / "evaluation.json", content)
+    if as_json:
+        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    elif evaluation.compared:
+        click.echo(_table(evaluation))
+    if output is not None and not as_json:
+        count = shared.format_count(len(pairing.pairs), "pair")
+        click.echo(f"{count}, {len(evaluation.failed)} failed: {output / 'evaluation.csv'}")
+    return EXIT_SOME_FAILED if evaluation.failed and not failed_ok else 0
+
+
+def _pair(predicted: Path, truth: Path) -> "Pairing":
+    from unetbio.io import Pairing, pair
+
+    # Two files belong together whatever they are called.
+    if predicted.is_file() and truth.is_file():
+        return Pairing(((predicted, truth),), (), ())
+    return pair(predicted, truth, predictions=True)
+
+
+def _parse_thresholds(text: str) -> tuple[float, ...]:
+    try:
+        thresholds = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        thresholds = ()
+    if not thresholds or not all(0 < threshold <= 1 for threshold in thresholds):
+        raise UsageError(
+            f"--thresholds {text}: needs numbers above 0 and at most 1 with commas between, such as 0.5,0.75"
+        )
+    return tuple(sorted(set(thresholds)))
+
+
+def _compare(found: Path, true: Path, evaluation: _Evaluation) -> None:
+    """Compare one pair, or note why that failed and go on."""
+    logger.info("%s against %s", found, true)
+    try:
+        one, other = (_read(path, evaluation) for path in (found, true))
+        evaluation.compared.append((found, true, _compare_frames(one, other, evaluation)))
+    except ImageError as error:
+        logger.error("%s against %s: %s [%s]", found, true, error, error.reason)
+        evaluation.failed.append((found, true, error))
+
+
+def _read(path: Path, evaluation: _Evaluation) -> tuple[Any, bool]:
+    """A label image, and whether its first axis is time."""
+    import numpy as np
+
+    from unetbio import labels
+
+    try:
+        label_image, axes = _read_with_axes(path, evaluation)
+    except ImageError as error:
+        raise ImageError(error.reason, f"{path.name}: {error}") from error
+    has_time = axes.startswith("T")
+    if not evaluation.split_components or not labels.is_binary_mask(label_image):
+        return label_image, has_time
+    frames = [labels.split_components(frame) for frame in (label_image if has_time else [label_image])]
+    return np.stack(frames) if has_time else frames[0], has_time
+
+
+def _read_with_axes(path: Path, evaluation: _Evaluation) -> tuple[Any, str]:
+    """A label image and its axes: those of the file, and where it does not say, those of the option."""
+    from unetbio.io import read_image, read_labels
+
+    def read(axes: str | None) -> tuple[Any, str]:
+        return (
+            read_labels(path, axes=axes, allow_binary=evaluation.split_components),
+            read_image(path, axes=axes).axes,
+        )
+
+    try:
+        return read(None)
+    except ImageError as error:
+        if error.reason != "unknown_axes" or evaluation.axes is None:
+            raise
+    return read(evaluation.axes)
+
+
+def _compare_frames(found: tuple[Any, bool], true: tuple[Any, bool], evaluation: _Evaluation) -> "Comparison":
+    """Compare label images; each time point is an image of its own, since ids need not agree over time."""
+    from unetbio.metrics import compare
+
+    (one, one_has_time), (other, other_has_time) = found, true
+    in_time = one_has_time and other_has_time and one.shape == other.shape
+    frames = zip(one, other, strict=True) if in_time else [(one, other)]
+    comparisons = (
+        compare(*frame, thresholds=evaluation.thresholds, tolerance=evaluation.tolerance) for frame in frames
+    )
+    return reduce(add, comparisons)
+
+
+def _content(evaluation: _Evaluation) -> dict[str, Any]:
+    return {
+        "thresholds": list(evaluation.thresholds),
+        "boundary_tolerance_px": evaluation.tolerance,
+        POOLED: _without_nan(evaluation.pooled()) if evaluation.compared else None,
+        "images": [
+            {"predicted": str(found), "truth": str(true), **_without_nan(comparison.scores())}
+            for found, true, comparison in evaluation.compared
+        ],
+        "failed": [
+            {"predicted": str(found), "truth": str(true), "reason": error.reason, "message": str(error)}
+            for found, true, error in evaluation.failed
+        ],
+    }
+
+
+def _without_nan(scores: dict[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in scores.items()}
+
+
+def _csv(evaluation: _Evaluation) -> str:
+    """One row a pair, then the pooled scores."""
+    rows = [(str(found), str(true), comparison.scores()) for found, true, comparison in evaluation.compared]
+    if rows:
+        rows.append((POOLED, "", evaluation.pooled()))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["predicted", "truth", *(rows[0][2] if rows else ())])
+    for found, true, scores in rows:
+        writer.writerow([found, true, *("" if math.isnan(value) else value for value in scores.values())])
+    return stream.getvalue()
+
+
+def _table(evaluation: _Evaluation) -> str:
+    """The main scores, for people."""
+    first = f"{evaluation.thresholds[0]:g}".removeprefix("0")
+    columns = {
+        "n_true": "true",
+        "n_predicted": "found",
+        "mean_AP": "mean AP",
+        **{f"{name}@{first}": f"{name}@{first}" for name in ("AP", "F1", "PQ")},
+        "merges_per_100": "merges/100",
+        "splits_per_100": "splits/100",
+        "foreground_IoU": "pixel IoU",
+        "boundary_F1": "boundary F1",
+    }
+    rows = [(found.name, comparison.scores()) for found, _, comparison in evaluation.compared]
+    cells = [["image", *columns.values()]]
+    for name, scores in [*rows, (POOLED, evaluation.pooled())]:
+        cells.append([name, *(_format(column, scores[column]) for column in columns)])
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in cells
+    )
+
+
+def _format(column: str, value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    if column.startswith("n_"):
+        return str(int(value))
+    return f"{value:.1f}" if column.endswith("per_100") else f"{value:.3f}"

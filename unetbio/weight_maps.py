@@ -453,7 +453,7 @@ def _sweep_up(
 
 
 @njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
-def _any_above(values: Squares, threshold: float) -> bool:
+def _any_above(values: Squares | Cells, threshold: float) -> bool:
     for value in values:  # noqa: SIM110 - any() of a generator does not compile
         if value > threshold:
             return True
@@ -566,6 +566,8 @@ def _search_rows(
         e2[pad : pad + width], m2[pad : pad + width] = d2[row], l2[row]
         for left in range(0, width, BLOCK):
             right = min(left + BLOCK, width)
+            if not _any_above(m1[left : right + 2 * pad], 0):
+                continue  # no foot within reach: infinite already
             b1, k1, b2, k2 = d1[row, left:right], l1[row, left:right], d2[row, left:right], l2[row, left:right]
             for i in range(right - left):
                 b1[i] = farthest * farthest * ROUNDING if wanted[row, left + i] == 0 else 0.0

@@ -1,6 +1,7 @@
 """PNG, JPEG and NIfTI, and files that are none of these."""
 
 import gzip
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -69,12 +70,13 @@ def test_a_picture_with_a_wrong_checksum_is_refused(tmp_path: Path) -> None:
     encoded = bytearray(imagecodecs.png_encode(noise(30, 30)))
     encoded[len(encoded) // 2] ^= 0xFF
     (tmp_path / "x.png").write_bytes(encoded)
-    assert refused(tmp_path / "x.png").reason == "unreadable"
+    assert "checksum" in str(refused(tmp_path / "x.png"))
 
 
 def test_a_picture_larger_than_its_file_can_hold(tmp_path: Path) -> None:
     encoded = bytearray(imagecodecs.png_encode(noise(30, 30)))
     encoded[16:24] = (100_000).to_bytes(4, "big") * 2
+    encoded[29:33] = zlib.crc32(encoded[12:29]).to_bytes(4, "big")
     (tmp_path / "x.png").write_bytes(encoded)
     assert "10.0 GB" in str(refused(tmp_path / "x.png"))
 

@@ -410,6 +410,14 @@ def test_every_cut_is_noticed_or_harmless(tmp_path: Path) -> None:
             assert refused(tmp_path / "cut.tif").reason in ("truncated", "unreadable", "bad_metadata", "inconsistent")
 
 
+def test_an_offset_beyond_all_files(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", ramp(4, 5), bigtiff=True)
+    content = bytearray((tmp_path / "x.tif").read_bytes())
+    content[8:16] = b"\xff" * 8
+    (tmp_path / "x.tif").write_bytes(content)
+    assert refused(tmp_path / "x.tif").reason == "truncated"
+
+
 def test_pages_that_lead_back_are_refused(tmp_path: Path) -> None:
     write_by_hand(tmp_path / "x.tif", bytes(4), width=2, height=2, bits=8, photometric=1)
     content = bytearray((tmp_path / "x.tif").read_bytes())

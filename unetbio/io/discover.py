@@ -160,8 +160,9 @@ def pair(
     """
     image_files, mask_files = _files(images), _files(masks)
     if predictions:
-        image_files = [f for f in image_files if stem(f.path).endswith(LABELS_SUFFIX)] or image_files
-        mask_files = [f for f in mask_files if f not in image_files]
+        written = [f for f in image_files if stem(f.path).endswith(LABELS_SUFFIX)]
+        image_files = written or image_files
+        mask_files = [f for f in mask_files if f not in written]
     if [f.path for f in image_files] == [f.path for f in mask_files]:
         mask_files = [f for f in image_files if _plain(stem(f.path), MASK_SUFFIXES) != stem(f.path)]
         image_files = [f for f in image_files if f not in mask_files]

@@ -155,7 +155,8 @@ def _header(path: Path) -> Any:
         if not second and start[344:348] != b"n+1\0":
             raise ImageError("unreadable", "not a NIfTI volume in one file (.nii or .nii.gz): convert it")
         kind = nibabel.Nifti2Header if second else nibabel.Nifti1Header
-        header = kind.from_fileobj(io.BytesIO(start))
+        # Unchecked: nibabel's check repairs silently, and prints.
+        header = kind.from_fileobj(io.BytesIO(start), check=False)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ImageError("truncated", f"the gzip stream is broken ({error}): copy the file again") from error
     except (ImageError, OSError):

@@ -3,6 +3,7 @@
 import functools
 import math
 import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -106,11 +107,11 @@ def _cut(path: Path) -> ImageError:
 
 
 def _png_header(path: Path) -> tuple[int, int, int, np.dtype[Any]]:
-    """Height, width, channels, type; a file without its end is refused, which decoders do not do."""
+    """Height, width, channels, type; a missing end and wrong checksums are refused, which decoders do not do."""
     header, transparent, complete = b"", False, False
     with open(path, "rb") as stream:
-        for kind, start in _png_chunks(stream):
-            header = start if kind == b"IHDR" else header
+        for kind, content in _png_chunks(stream):
+            header = content if kind == b"IHDR" else header
             transparent |= kind == b"tRNS"
             complete |= kind == b"IEND"
     if len(header) < 10 or not complete:
@@ -125,15 +126,17 @@ def _png_header(path: Path) -> tuple[int, int, int, np.dtype[Any]]:
 
 
 def _png_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    """Kind and first bytes of each whole chunk."""
-    stream.seek(0, 2)
-    size, position = stream.tell(), 8
+    """Kind and content of each whole chunk."""
+    size, position = stream.seek(0, 2), 8
     while position + 12 <= size:
         stream.seek(position)
         length, kind = struct.unpack(">I4s", stream.read(8))
         if position + 12 + length > size:
             return
-        yield kind, stream.read(min(length, 13))
+        content = stream.read(length)
+        if zlib.crc32(kind + content) != int.from_bytes(stream.read(4), "big"):
+            raise ImageError("unreadable", f"a broken PNG picture (checksum at byte {position}): copy it again")
+        yield kind, content
         position += 12 + length
 
 

@@ -120,6 +120,8 @@ def read_companion(path: Path, *, axes: str | None = None, series: int = 0) -> I
 
 
 def _finish(path: Path, stacks: list[_Stack], axes: str | None, series: int, written_by: str) -> Image:
+    if not stacks:
+        raise ImageError("bad_metadata", "the metadata describe no image: convert the file again")
     if not 0 <= series < len(stacks):
         held = "1 image" if len(stacks) == 1 else f"{len(stacks)} images"
         raise ImageError("no_such_series", f"no series {series}: the file holds {held}, counted from 0")
@@ -173,6 +175,8 @@ def _check_tags(stream: BinaryIO, order: str, big: bool, offset: int, size: int)
     """
     count = struct.Struct(order + ("Q" if big else "H"))
     entry = struct.Struct(order + ("HHQQ" if big else "HHII"))
+    if offset > size:
+        return None
     stream.seek(offset)
     head = stream.read(count.size)
     entries = count.unpack(head)[0] if len(head) == count.size else 0

@@ -87,6 +87,13 @@ def test_outputs_that_would_share_a_name_are_refused(tmp_path: Path, other: str)
         output_names(find_inputs([tmp_path]))
 
 
+def test_a_companion_stands_for_its_pieces(tmp_path: Path) -> None:
+    touch(tmp_path, "a/x-1.ome.tif", "a/x-2 &.ome.tif", "a/y.tif", "b/x-1.ome.tif")
+    xml = '<OME><UUID FileName="x-1.ome.tif"/><UUID FileName = "x-2 &amp;.ome.tif"/></OME>'
+    (tmp_path / "a" / "x.companion.ome").write_text(xml)
+    assert relative(find_inputs([tmp_path])) == ["a/x.companion.ome", "a/y.tif", "b/x-1.ome.tif"]
+
+
 def test_links_to_one_file_are_one_input(tmp_path: Path) -> None:
     touch(tmp_path, "a.tif")
     (tmp_path / "b.tif").symlink_to(tmp_path / "a.tif")

@@ -4,8 +4,10 @@ import dataclasses
 import glob
 import hashlib
 import os
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath
+from xml.sax.saxutils import unescape
 
 from unetbio.errors import UsageError
 from unetbio.io.read import SUFFIXES
@@ -29,7 +31,8 @@ LABELS_SUFFIX = "_labels"
 OUTPUT_SUFFIXES = (LABELS_SUFFIX, "_classes", "_probabilities")
 """Endings of stems that this program writes; they are not inputs when a folder is searched."""
 
-DOUBLE_SUFFIXES = (".companion.ome", ".ome.tiff", ".ome.tif", ".nii.gz")
+COMPANION = ".companion.ome"
+DOUBLE_SUFFIXES = (COMPANION, ".ome.tiff", ".ome.tif", ".nii.gz")
 NNUNET_CHANNEL = "_0000"
 
 
@@ -67,7 +70,7 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]]) -> list[Found]:
     inputs : iterable of path-like
         Files are taken whatever their name. Folders are searched with all folders below them; patterns (``*``, ``?``,
         ``[...]``, ``**``) are expanded. In both, hidden files and outputs of this program (``x_labels`` ...) are left
-        out, and files of other endings in folders.
+        out; in folders also files of other endings, and the pieces of a set that a ``.companion.ome`` file describes.
 
     Returns
     -------
@@ -213,7 +216,14 @@ def _folder(folder: Path) -> list[Found]:
             if not name.startswith(".") and name.lower().endswith(SUFFIXES):
                 path = Path(parent, name)
                 found.append(Found(path, path.relative_to(folder)))
-    return sorted(found, key=lambda item: item.relative.parts)
+    pieces = {piece for item in found if item.path.name.endswith(COMPANION) for piece in _pieces(item.path)}
+    return sorted((item for item in found if item.path not in pieces), key=lambda item: item.relative.parts)
+
+
+def _pieces(companion: Path) -> set[Path]:
+    """Files that a companion describes: they are one image, which the companion stands for."""
+    text = companion.read_text("utf-8", errors="replace")
+    return {companion.parent / unescape(name) for name in re.findall(r'FileName\s*=\s*"([^"]*)"', text)}
 
 
 def _relative(path: Path) -> PurePath:

@@ -51,6 +51,13 @@ class Example:
     channel_names: tuple[str, ...] = ("0",)
     pixel_size_um: tuple[float, ...] | None = None
 
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Length of a step along each axis in in-plane pixels, where the pixel size is known."""
+        if self.pixel_size_um is None:
+            return None
+        return tuple(size / self.pixel_size_um[-1] for size in self.pixel_size_um)
+
 
 @dataclass(frozen=True)
 class Patch:
@@ -160,18 +167,22 @@ class PatchSampler:
         raw = np.stack([warp(channel, coordinates) for channel in example.image])
         image = change_intensity(rng, normalization.apply(raw, example.scaling), self.config.augmentation)
         label_image = warp(example.label_image, coordinates, nearest=True)
-        return Patch(image, *self.supervision(label_image))
+        return Patch(image, *self.supervision(label_image, example.spacing))
 
-    def supervision(self, label_image: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    def supervision(
+        self, label_image: NDArray[Any], spacing: tuple[float, ...] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Target classes and weight map of a label image's inner part, ``context`` pixels a side left out.
 
-        Cells in the rim still count as neighbours of those inside.
+        Cells in the rim still count as neighbours of those inside. ``spacing`` is the length of a step along each axis,
+        in in-plane pixels.
         """
         weight_map = weight_maps.weight_map(
             label_image,
             class_weights=self.class_weights,
             border_weight=self.config.border_weight,
             border_sigma=self.config.border_sigma,
+            spacing=spacing,
             ignore_label=self.config.ignore_label,
         )
         target = _class_mask(label_image, self.config.ignore_label)

@@ -158,8 +158,8 @@ def label(planes: NDArray[np.bool_], settings: PostProcessing) -> LabelImage:
     if 0 in shape:
         return np.zeros(shape, dtype=np.uint16)
     depths = _count_planes(np.ascontiguousarray(planes).reshape(count, -1)).reshape(shape)
-    seeds = _find_seeds(as_volume(depths), count, settings.min_seed_area)
-    cells = _grow(seeds, as_volume(depths > 0), settings.reach)
+    cells = _find_seeds(as_volume(depths), count, settings.min_seed_area)
+    _grow(cells, as_volume(depths > 0), settings.reach)
     if settings.max_hole_area > 0:
         _fill_holes(cells, as_volume(connected_components(cells == 0)[0]), settings.max_hole_area)
     return relabel_raster(_drop_cells(cells, settings).reshape(shape))
@@ -223,14 +223,15 @@ def _replace_seeds(
     return count
 
 
-def _grow(seeds: NDArray[np.int32], foreground: NDArray[np.bool_], reach: int) -> NDArray[np.int32]:
+def _grow(seeds: NDArray[np.int32], foreground: NDArray[np.bool_], reach: int) -> None:
+    """Grow the seeds to cells, in place: arrays of the image's size are what this costs."""
     if reach == 0:
-        return seeds
+        return
     keys = _nearest_along_y(seeds, reach)
     if seeds.shape[0] > 1:
         keys = _nearest_along_z(keys, reach)
-    cells: NDArray[np.int32] = _flood(seeds, _nearest_along_x(keys, seeds, foreground, reach))
-    return cells
+    _assign_nearest(seeds, keys, foreground, reach)
+    _flood(seeds)
 
 
 # The nearest seed is found one axis after another. For a pixel (y, x) and a column x', the seed of that column with the
@@ -274,16 +275,15 @@ def _nearest_along_z(keys: NDArray[np.int64], reach: int) -> NDArray[np.int64]:
 
 
 @njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
-def _nearest_along_x(
-    keys: NDArray[np.int64], seeds: NDArray[np.int32], foreground: NDArray[np.bool_], reach: int
-) -> NDArray[np.int32]:
-    """Label of the nearest seed within reach for foreground pixels, 0 where there is none."""
-    depth, height, width = keys.shape
-    owners = seeds.copy()
+def _assign_nearest(
+    cells: NDArray[np.int32], keys: NDArray[np.int64], foreground: NDArray[np.bool_], reach: int
+) -> None:
+    """Write the label of the nearest seed within reach to foreground pixels, as a negative number: not yet claimed."""
+    depth, height, width = cells.shape
     for z in range(depth):
         for y in range(height):
             for x in range(width):
-                if not foreground[z, y, x] or seeds[z, y, x] > 0:
+                if not foreground[z, y, x] or cells[z, y, x] > 0:
                     continue
                 best = (reach * reach + 1) << LABEL_BITS
                 best = min(best, keys[z, y, x])
@@ -297,8 +297,7 @@ def _nearest_along_x(
                         best = min(best, keys[z, y, x + step] + offset)
                     step += 1
                 if best >> LABEL_BITS <= reach * reach:
-                    owners[z, y, x] = best & LABEL_MASK
-    return owners
+                    cells[z, y, x] = -(best & LABEL_MASK)
 
 
 @njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
@@ -316,22 +315,20 @@ def _touches(cells: NDArray[np.int32], cell: int, z: int, y: int, x: int) -> boo
 
 
 @njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
-def _claim_neighbours(
-    cells: NDArray[np.int32], owners: NDArray[np.int32], z: int, y: int, x: int, stack: NDArray[np.int64], size: int
-) -> int:
-    """Claim the free pixels over the faces of a cell's pixel that have the same owner; they go on the stack."""
+def _claim_neighbours(cells: NDArray[np.int32], z: int, y: int, x: int, stack: NDArray[np.int64], size: int) -> int:
+    """Claim the pixels over the faces of a cell's pixel that were assigned to the cell; they go on the stack."""
     depth, height, width = cells.shape
     cell = cells[z, y, x]
     for step in (-1, 1):
-        if 0 <= x + step < width and cells[z, y, x + step] == 0 and owners[z, y, x + step] == cell:
+        if 0 <= x + step < width and cells[z, y, x + step] == -cell:
             cells[z, y, x + step] = cell
             stack[size] = (z * height + y) * width + x + step
             size += 1
-        if 0 <= y + step < height and cells[z, y + step, x] == 0 and owners[z, y + step, x] == cell:
+        if 0 <= y + step < height and cells[z, y + step, x] == -cell:
             cells[z, y + step, x] = cell
             stack[size] = (z * height + y + step) * width + x
             size += 1
-        if 0 <= z + step < depth and cells[z + step, y, x] == 0 and owners[z + step, y, x] == cell:
+        if 0 <= z + step < depth and cells[z + step, y, x] == -cell:
             cells[z + step, y, x] = cell
             stack[size] = ((z + step) * height + y) * width + x
             size += 1
@@ -339,26 +336,26 @@ def _claim_neighbours(
 
 
 @njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
-def _flood(seeds: NDArray[np.int32], owners: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Keep of each owner's pixels those that hang together with its seed over faces: the same set in any order."""
-    depth, height, width = seeds.shape
-    cells = seeds.copy()
+def _flood(cells: NDArray[np.int32]) -> None:
+    """Claim what hangs together with its own seed over faces, which is the same set in any order, and drop the rest."""
+    depth, height, width = cells.shape
     stack = np.empty(1024, dtype=np.int64)
     for z in range(depth):
         for y in range(height):
             for x in range(width):
-                owner = owners[z, y, x]
-                if cells[z, y, x] == owner or not _touches(cells, owner, z, y, x):
+                if cells[z, y, x] >= 0 or not _touches(cells, -cells[z, y, x], z, y, x):
                     continue
-                cells[z, y, x] = owner
-                size = _claim_neighbours(cells, owners, z, y, x, stack, 0)
+                cells[z, y, x] = -cells[z, y, x]
+                size = _claim_neighbours(cells, z, y, x, stack, 0)
                 while size > 0:
                     if size + 6 > len(stack):
                         stack = np.concatenate((stack, np.empty_like(stack)))
                     size -= 1
                     row, column = divmod(stack[size], width)
-                    size = _claim_neighbours(cells, owners, row // height, row % height, column, stack, size)
-    return cells
+                    size = _claim_neighbours(cells, row // height, row % height, column, stack, size)
+    flat = cells.reshape(-1)
+    for pixel in range(flat.size):
+        flat[pixel] = max(flat[pixel], 0)
 
 
 @njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]

@@ -1,0 +1,265 @@
+"""One image, from its pixels to its label image."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from scipy import ndimage
+
+import unetbio
+from unetbio.errors import ImageError, ModelError, UsageError
+from unetbio.labels import label_hash
+from unetbio.model_file import Model, load_model
+from unetbio.normalization import Normalization
+from unetbio.segmentation import Segmenter
+from unetbio.settings import Settings
+
+Array = NDArray[Any]
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path) -> Model:
+    return load_model(tiny_model)
+
+
+@pytest.fixture
+def run(model: Model) -> Callable[..., tuple[Array, dict[str, Any]]]:
+    def segment(image: Any, **options: Any) -> tuple[Array, dict[str, Any]]:
+        return unetbio.segment(image, model, device="cpu", **options)
+
+    return segment
+
+
+def test_cells_are_the_bright_discs(run: Callable[..., Any], discs: Array) -> None:
+    labels, info = run(discs)
+    # The tiny model calls a pixel a cell where it is brighter than 100; ids follow the first pixel in raster order.
+    expected, _ = ndimage.label(discs > 100)
+    np.testing.assert_array_equal(labels, expected)
+    assert labels.dtype == np.uint16
+    assert info["n_cells"] == 3
+    assert info["label_hash"] == label_hash(labels)
+    assert info["frames"][0]["area_fraction"] == pytest.approx((discs > 100).mean(), abs=1e-6)
+    assert info["frames"][0]["median_diameter_px"] == pytest.approx(2 * np.sqrt(129 / np.pi), abs=1e-3)
+    assert info["run"]["exact"] is True
+
+
+def test_a_path_and_a_model_file_do_the_same(discs: Array, tiny_model: Path, tmp_path: Path, run: Any) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", discs)
+    labels, info = unetbio.segment(tmp_path / "x.tif", tiny_model, device="cpu")
+    np.testing.assert_array_equal(labels, run(discs)[0])
+    assert info["model"]["sha256"] == load_model(tiny_model).sha256
+
+
+def test_a_model_file_that_was_replaced_is_read_again(discs: Array, tiny_model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(tiny_model.read_bytes())
+    unetbio.segment(discs, path, device="cpu")
+    path.write_bytes(b"no model any more")
+    with pytest.raises(ModelError, match="m.safetensors"):
+        unetbio.segment(discs, path, device="cpu")
+
+
+@pytest.mark.parametrize("tile", [9, 33, 1000])
+def test_tiles_change_nothing(run: Callable[..., Any], tile: int) -> None:
+    rng = np.random.default_rng(0)
+    image = ndimage.gaussian_filter(rng.uniform(0, 400, (40, 61)), 2).astype(np.float32)
+    whole, _ = run(image, normalize="0,400")
+    assert whole.max() > 2
+    np.testing.assert_array_equal(run(image, normalize="0,400", tile=tile)[0], whole)
+
+
+def test_one_pixel(run: Callable[..., Any]) -> None:
+    labels, info = run(np.array([[250]], np.uint8))
+    # One pixel is constant: there is nothing to see in it.
+    assert labels.shape == (1, 1)
+    assert info["n_cells"] == 0
+
+
+def test_a_constant_image_has_no_cells_and_no_network_is_asked(
+    run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("unetbio.inference.decide", lambda *args, **kwargs: pytest.fail("the network was asked"))
+    labels, info = run(np.full((40, 50), 255, np.uint8))
+    assert not labels.any()
+    assert info["frames"][0]["warnings"] == ("no_cells", "constant")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_pixels_that_are_not_finite_are_refused(run: Callable[..., Any], discs: Array, value: float) -> None:
+    image = discs.astype(np.float32)
+    image[3, 4] = value
+    with pytest.raises(ImageError, match="NaN or infinite") as caught:
+        run(image)
+    assert caught.value.reason == "not_finite"
+
+
+def test_channels_are_chosen_by_number(run: Callable[..., Any], discs: Array) -> None:
+    image = np.stack([np.full_like(discs, 9), discs])
+    np.testing.assert_array_equal(run(image, axes="CYX", channel=1)[0], run(discs)[0])
+
+
+def test_several_channels_need_a_choice(run: Callable[..., Any], discs: Array) -> None:
+    with pytest.raises(ImageError, match=r"2 channels \(0: .*, 1: .*\), but the model takes 1: choose with --channel"):
+        run(np.stack([discs, discs]), axes="CYX")
+
+
+def test_colour_needs_a_choice_too(run: Callable[..., Any], discs: Array, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "rgb.tif", np.stack([discs, discs // 2, discs * 0], -1), photometric="rgb")
+    with pytest.raises(ImageError, match="0: red, 1: green, 2: blue"):
+        run(tmp_path / "rgb.tif")
+    assert run(tmp_path / "rgb.tif", channel="red")[1]["n_cells"] == 3
+
+
+def test_a_model_of_one_channel_takes_no_two(run: Callable[..., Any], discs: Array) -> None:
+    with pytest.raises(UsageError, match=r"2 channels are given, model tiny takes 1 \(nuclei\): give --channel 1 time"):
+        run(discs, channel=(0, 1))
+
+
+def test_stacks_need_a_section(run: Callable[..., Any], discs: Array) -> None:
+    with pytest.raises(ImageError, match="a stack of 3 sections, but the model is 2-D: give --z INDEX .* or --z max"):
+        run(np.stack([discs] * 3), axes="ZYX")
+
+
+def test_section_and_projection(run: Callable[..., Any], discs: Array) -> None:
+    left, right = discs.copy(), discs.copy()
+    left[:, 40:] = 10
+    right[:, :40] = 10
+    stack = np.stack([left, right])
+    np.testing.assert_array_equal(run(stack, axes="ZYX", z="max")[0], run(discs)[0])
+    assert run(stack, axes="ZYX", z=1)[1]["n_cells"] == 1
+    with pytest.raises(ImageError, match="no z 2"):
+        run(stack, axes="ZYX", z=2)
+
+
+def test_frames_are_segmented_on_their_own(run: Callable[..., Any], discs: Array) -> None:
+    dark = np.full_like(discs, 10)
+    labels, info = run(np.stack([discs, dark, discs[::-1]]), axes="TYX")
+    assert labels.shape == (3, 64, 80)
+    assert [frame["n_cells"] for frame in info["frames"]] == [3, 0, 3]
+    assert [frame["t"] for frame in info["frames"]] == [0, 1, 2]
+    assert info["axes"] == "TYX"
+    # Ids begin at 1 in every frame.
+    assert set(np.unique(labels[2])) == {0, 1, 2, 3}
+    one, info = run(np.stack([discs, dark]), axes="TYX", t=0)
+    np.testing.assert_array_equal(one, labels[0])
+    assert info["frames"][0]["t"] == 0
+    with pytest.raises(ImageError, match="no t 2"):
+        run(np.stack([discs, dark]), axes="TYX", t=2)
+
+
+def test_arrays_of_more_axes_have_to_say_which(run: Callable[..., Any], discs: Array) -> None:
+    with pytest.raises(ImageError, match="say what its axes are"):
+        run(np.stack([discs, discs]))
+    with pytest.raises(ImageError, match="give one letter of TCZYX an axis"):
+        run(discs, axes="XX")
+
+
+def test_axes_can_come_in_any_order(run: Callable[..., Any], discs: Array) -> None:
+    np.testing.assert_array_equal(run(discs.T, axes="XY")[0], run(discs)[0])
+
+
+def test_diameter_rescales_and_labels_come_back(run: Callable[..., Any], discs: Array) -> None:
+    # Cells twice as wide as those of the model: it sees half the image's size.
+    large = discs.repeat(2, axis=0).repeat(2, axis=1)
+    labels, info = run(large, diameter_px=24)
+    assert info["run"]["zoom"] == [0.5, 0.5]
+    assert info["run"]["grid"] == [64, 80]
+    assert labels.shape == large.shape
+    assert info["n_cells"] == 3
+    overlap = (labels > 0) == (large > 100)
+    assert overlap.mean() > 0.98
+    assert "outside_training_range" not in info["frames"][0]["warnings"]
+
+
+def test_areas_are_in_pixels_of_the_image_when_it_is_rescaled(run: Callable[..., Any], discs: Array) -> None:
+    large = discs.repeat(2, axis=0).repeat(2, axis=1)
+    # A disc has 129 pixels in `discs`, 516 here.
+    assert run(large, diameter_px=24, min_area=400)[1]["n_cells"] == 3
+    assert run(large, diameter_px=24, min_area=600)[1]["n_cells"] == 0
+
+
+@pytest.mark.parametrize(("trusted", "zoom"), [(True, [2.0, 2.0]), (False, [1.0, 1.0])])
+def test_only_a_trusted_pixel_size_rescales(
+    model: Model, discs: Array, tmp_path: Path, trusted: bool, zoom: list[float]
+) -> None:
+    # 1 um a pixel, where the model was trained at 0.5; as OME it is meant so, as a TIFF resolution it is for printers.
+    path = tmp_path / ("x.ome.tif" if trusted else "x.tif")
+    if trusted:
+        metadata = {"axes": "YX", "PhysicalSizeX": 1.0, "PhysicalSizeY": 1.0}
+        tifffile.imwrite(path, discs, ome=True, metadata=metadata)
+    else:
+        tifffile.imwrite(path, discs, resolution=(10000, 10000), resolutionunit="CENTIMETER")
+    assert unetbio.segment(path, model)[1]["run"]["zoom"] == zoom
+
+
+def test_a_pixel_size_that_is_told_is_trusted(run: Callable[..., Any], discs: Array) -> None:
+    assert run(discs, pixel_size_um=1.0)[1]["run"]["zoom"] == [2.0, 2.0]
+    # Nearly the model's own: not worth the interpolation.
+    assert run(discs, pixel_size_um=0.505)[1]["run"]["zoom"] == [1.0, 1.0]
+
+
+def test_an_absurd_scale_is_refused(run: Callable[..., Any], discs: Array) -> None:
+    with pytest.raises(ImageError, match="it would be rescaled by 200: check its pixel size"):
+        run(discs, pixel_size_um=100.0)
+
+
+def test_the_threshold_can_be_overridden(run: Callable[..., Any], discs: Array) -> None:
+    # A dim cell: sigmoid(20 * (0.6 - 0.5)) = 0.88.
+    discs[40:50, 50:60] = 120
+    assert run(discs)[1]["n_cells"] == 4
+    assert run(discs, threshold=0.95)[1]["n_cells"] == 3
+
+
+def test_cells_at_the_border_can_be_dropped(run: Callable[..., Any], discs: Array) -> None:
+    discs[40:50, :10] = 200
+    assert run(discs)[1]["n_cells"] == 4
+    assert run(discs, exclude_border=True)[1]["n_cells"] == 3
+
+
+def test_normalization_can_be_overridden(run: Callable[..., Any], discs: Array) -> None:
+    assert run(discs // 4)[1]["n_cells"] == 0
+    labels, info = run(discs // 4, normalize="p1,p99.8")
+    assert info["n_cells"] == 3
+    assert info["run"]["scaling"] == [{"low": [2.0], "high": [50.0]}]
+    assert run(discs // 4, normalize=Normalization("range", 0, 50))[1]["n_cells"] == 3
+
+
+def test_saturated_and_unusual_images_are_marked(run: Callable[..., Any], discs: Array) -> None:
+    _, info = run(np.where(discs == 200, 255, discs).astype(np.uint8))
+    assert info["frames"][0]["warnings"] == ("saturated",)
+    # 12 pixels are usual for this model.
+    _, info = run(discs.repeat(3, axis=0).repeat(3, axis=1))
+    assert info["frames"][0]["warnings"] == ("outside_training_range",)
+
+
+def test_models_of_classes_are_refused(model: Model) -> None:
+    with pytest.raises(ModelError, match="segments classes, not cells"):
+        Segmenter(replace(model, info=model.info.model_copy(update={"target": "classes"})), "cpu")
+
+
+def test_a_diameter_needs_one_of_the_model(model: Model, discs: Array) -> None:
+    unknown = replace(model, info=model.info.model_copy(update={"cell_diameter_px": None}))
+    with pytest.raises(UsageError, match="does not say how large its cells are: leave out --diameter"):
+        unetbio.segment(discs, unknown, device="cpu", diameter_px=10)
+
+
+def test_an_image_without_pixels_is_refused(model: Model) -> None:
+    with pytest.raises(ImageError, match="no pixels"):
+        unetbio.segment(np.zeros((0, 5), np.uint8), model, device="cpu")
+
+
+def test_probabilities_on_the_way(model: Model, discs: Array) -> None:
+    from unetbio.preparation import image_of_array
+
+    segmenter = Segmenter(model, "cpu")
+    opened = segmenter.open(image_of_array(discs, "YX"), Settings())
+    frame = segmenter.read_frame(opened, None)
+    probabilities = np.empty((2, *discs.shape), np.float32)
+    planes = segmenter.decide(opened, frame, probabilities_out=probabilities)
+    np.testing.assert_allclose(probabilities[1], 1 / (1 + np.exp(-20 * (discs / 200 - 0.5))), atol=1e-5)
+    np.testing.assert_array_equal(planes[0], probabilities[1] >= 0.5)

@@ -1,0 +1,74 @@
+"""What can be asked of a segmentation, and how it is recorded."""
+
+import json
+
+import pytest
+
+from unetbio.errors import UsageError
+from unetbio.instances import PostProcessing
+from unetbio.normalization import Normalization
+from unetbio.settings import Settings
+
+MODEL = PostProcessing(0.5, (0.6, 0.8), min_area=10)
+
+
+def test_without_wishes_the_model_decides() -> None:
+    assert Settings().postprocessing(MODEL) == MODEL
+
+
+def test_a_threshold_lifts_the_seeds_below_it() -> None:
+    changed = Settings(threshold=0.7).postprocessing(MODEL)
+    assert changed.thresholds == (0.7, 0.7, 0.8)
+
+
+def test_areas_are_counted_in_pixels_of_the_image() -> None:
+    # The model sees four pixels for each one of the image.
+    changed = Settings(min_area=5, max_area=50).postprocessing(MODEL, 4.0)
+    assert (changed.min_area, changed.max_area) == (20, 200)
+
+
+def test_record_is_json_and_holds_what_the_model_decided() -> None:
+    record = Settings(channel=("DAPI",), z="max").record(Normalization("range", 0, 5), MODEL)
+    assert json.loads(json.dumps(record)) == record
+    assert record["normalization"] == {"kind": "range", "low": 0, "high": 5}
+    assert record["postprocessing"]["seed_thresholds"] == [0.6, 0.8]
+    assert (record["channel"], record["z"]) == (["DAPI"], "max")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Settings(channel=(1,)),
+        Settings(series=0),
+        Settings(t=0),
+        Settings(z=0),
+        Settings(axes="ZYX"),
+        Settings(pixel_size_um=0.5),
+        Settings(diameter_px=9),
+        Settings(normalization=Normalization("range", 0, 5)),
+        Settings(threshold=0.55),
+        Settings(min_area=11),
+        Settings(max_area=100),
+        Settings(exclude_border=True),
+    ],
+)
+def test_every_wish_changes_the_record(other: Settings) -> None:
+    assert other.record(Normalization(), MODEL) != Settings().record(Normalization(), MODEL)
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({"pixel_size_um": 0.0}, "pixel_size_um 0 must be a number above 0"),
+        ({"diameter_px": float("nan")}, "diameter_px nan must be a number above 0"),
+        ({"t": -1}, "t -1 must be a number from 0"),
+    ],
+)
+def test_wishes_that_cannot_be_meant(wish: dict[str, float], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Settings(**wish)
+
+
+def test_a_largest_cell_below_the_smallest_is_refused() -> None:
+    with pytest.raises(UsageError, match="max_area 5 is below min_area 10"):
+        Settings(max_area=5).postprocessing(MODEL)

@@ -22,9 +22,9 @@ raster order         ids alone
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from unetbio.compilation import compiled
 from unetbio.errors import UsageError
 from unetbio.labels import LabelImage, as_volume, connected_components, relabel_raster
 
@@ -165,7 +165,7 @@ def label(planes: NDArray[np.bool_], settings: PostProcessing) -> LabelImage:
     return relabel_raster(_drop_cells(cells, settings).reshape(shape))
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _count_planes(planes: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Count the planes, from the first without a gap, in which a pixel is set: plane ``k`` nested is ``depth > k``."""
     depths = np.zeros(planes.shape[1], dtype=np.uint8)
@@ -186,7 +186,7 @@ def _find_seeds(depths: NDArray[np.uint8], count: int, min_seed_area: int) -> ND
     return relabel_raster(seeds).astype(np.int32) if count > 1 + lowest else seeds
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _replace_seeds(
     seeds: NDArray[np.int32], seed_count: int, components: NDArray[np.int32], component_count: int, min_seed_area: int
 ) -> int:
@@ -239,7 +239,7 @@ def _grow(seeds: NDArray[np.int32], foreground: NDArray[np.bool_], reach: int) -
 # lowest pair over a column first, and over columns second, is the lowest of all, ties included.
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _nearest_along_y(seeds: NDArray[np.int32], reach: int) -> NDArray[np.int64]:
     """Squared distance and label of the nearest seed in the same column, as one integer."""
     depth, height, width = seeds.shape
@@ -259,7 +259,7 @@ def _nearest_along_y(seeds: NDArray[np.int32], reach: int) -> NDArray[np.int64]:
     return keys
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _nearest_along_z(keys: NDArray[np.int64], reach: int) -> NDArray[np.int64]:
     """Look through the slices within reach; keys that are too far in all are left out along x."""
     depth, height, width = keys.shape
@@ -274,7 +274,7 @@ def _nearest_along_z(keys: NDArray[np.int64], reach: int) -> NDArray[np.int64]:
     return best
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _assign_nearest(
     cells: NDArray[np.int32], keys: NDArray[np.int64], foreground: NDArray[np.bool_], reach: int
 ) -> None:
@@ -300,7 +300,7 @@ def _assign_nearest(
                     cells[z, y, x] = -(best & LABEL_MASK)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _touches(cells: NDArray[np.int32], cell: int, z: int, y: int, x: int) -> bool:
     """Tell whether a pixel over one of the faces belongs to the cell."""
     depth, height, width = cells.shape
@@ -314,7 +314,7 @@ def _touches(cells: NDArray[np.int32], cell: int, z: int, y: int, x: int) -> boo
     )
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _claim_neighbours(cells: NDArray[np.int32], z: int, y: int, x: int, stack: NDArray[np.int64], size: int) -> int:
     """Claim the pixels over the faces of a cell's pixel that were assigned to the cell; they go on the stack."""
     depth, height, width = cells.shape
@@ -335,7 +335,7 @@ def _claim_neighbours(cells: NDArray[np.int32], z: int, y: int, x: int, stack: N
     return size
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _flood(cells: NDArray[np.int32]) -> None:
     """Claim what hangs together with its own seed over faces, which is the same set in any order, and drop the rest."""
     depth, height, width = cells.shape
@@ -358,7 +358,7 @@ def _flood(cells: NDArray[np.int32]) -> None:
         flat[pixel] = max(flat[pixel], 0)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _fill_holes(cells: NDArray[np.int32], background: NDArray[np.int32], max_hole_area: int) -> None:
     """Give components of the background to the one cell that surrounds them; in place.
 
@@ -411,7 +411,7 @@ def _drop_cells(cells: NDArray[np.int32], settings: PostProcessing) -> NDArray[n
     return new_ids[cells]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _count_pixels(cells: NDArray[np.int32]) -> NDArray[np.int64]:
     flat = cells.reshape(-1)
     areas = np.zeros(cells.max() + 1, dtype=np.int64)

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from unetbio.compilation import compiled
 from unetbio.errors import ImageError
 
 __all__ = [
@@ -128,7 +128,7 @@ def relabel_raster(label_image: ArrayLike) -> LabelImage:
     return cast("LabelImage", new_ids[labels])
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _number_in_raster_order(labels: IntArray, table: NDArray[np.uint32]) -> int:
     """Write the new id of every old id to ``table`` and return how many there are."""
     count = 0
@@ -189,7 +189,7 @@ def connected_components(plane: ArrayLike, connectivity: int = 1) -> tuple[NDArr
     return labels.reshape(np.shape(plane)), int(count)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _find_runs(plane: BoolArray) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int64]]:
     """Start and stop of every run along x, and the index of the first run of every row."""
     depth, height, width = plane.shape
@@ -221,7 +221,7 @@ def _find_runs(plane: BoolArray) -> tuple[NDArray[np.int32], NDArray[np.int32], 
     return starts, stops, first_run
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _root(parents: NDArray[np.int64], run: int) -> int:
     while parents[run] != run:
         parents[run] = parents[parents[run]]
@@ -229,7 +229,7 @@ def _root(parents: NDArray[np.int64], run: int) -> int:
     return run
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _join_rows(
     starts: NDArray[np.int32],
     stops: NDArray[np.int32],
@@ -256,7 +256,7 @@ def _join_rows(
             earlier += 1
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _label_runs(plane: BoolArray, connectivity: int) -> tuple[NDArray[np.int32], int]:
     depth, height, width = plane.shape
     starts, stops, first_run = _find_runs(plane)
@@ -399,7 +399,7 @@ def touching_pairs(label_image: ArrayLike, distance: int = 1) -> NDArray[np.int6
     return np.unique(_find_pairs(labels, steps), axis=0)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _is_inside_cell(labels: IntArray, z: int, y: int, x: int) -> bool:
     """Whether all pixels over the faces of this one have its id; what lies beyond the border counts as the same."""
     depth, height, width = labels.shape
@@ -414,7 +414,7 @@ def _is_inside_cell(labels: IntArray, z: int, y: int, x: int) -> bool:
     )
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _find_pairs(labels: IntArray, steps: NDArray[np.int64]) -> NDArray[np.int64]:
     """Pairs of ids over the given half of the neighbourhood; most repetitions are left out already."""
     depth, height, width = labels.shape

@@ -9,9 +9,9 @@ from math import pi, prod
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from unetbio.compilation import compiled
 from unetbio.errors import ImageError
 from unetbio.labels import LUT_ENTRIES_ALWAYS, LUT_ENTRIES_PER_PIXEL, as_volume, check_label_image, touching_pairs
 
@@ -139,7 +139,7 @@ def _index_cells(labels: NDArray[Any]) -> tuple[Table, IndexArray]:
     return ids, np.cumsum(present, dtype=np.int32)[labels] * (labels > 0)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _find_runs(labels: IndexArray) -> Table:
     """Cell, z, y, start and stop (in x) of every run, in raster order."""
     depth, height, width = labels.shape
@@ -161,7 +161,7 @@ def _find_runs(labels: IndexArray) -> Table:
     return runs[:count]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _sum_runs(runs: Table, cells: int) -> Table:
     """Area, bounding box and sums of coordinates of each cell."""
     table = np.zeros((cells, TABLE_WIDTH), dtype=np.int64)
@@ -240,7 +240,7 @@ def _eccentricity(table: Table) -> NDArray[np.float64]:
     return eccentricity
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _count_border(labels: IndexArray, cells: int) -> Table:
     """How many border pixels of each cell have each neighbourhood, coded as in `skimage.measure.perimeter`."""
     height, width = labels.shape
@@ -293,7 +293,7 @@ def _convex_areas(runs: Table, table: Table) -> Table:
 NO_PIXEL = np.iinfo(np.int64).max
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _row_ends(runs: Table, tops: Table, offsets: Table) -> tuple[Table, Table]:
     """First and last pixel of each cell in each row of its bounding box; rows of cell ``i`` start at ``offsets[i]``."""
     first = np.full(offsets[-1], NO_PIXEL)
@@ -306,7 +306,7 @@ def _row_ends(runs: Table, tops: Table, offsets: Table) -> tuple[Table, Table]:
     return first, last
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _sum_envelopes(ends: Table, offsets: Table) -> Table:
     """Sum of the first pixels in the hull over the rows of each cell."""
     sums = np.zeros(len(offsets) - 1, dtype=np.int64)
@@ -340,7 +340,7 @@ def _sum_envelopes(ends: Table, offsets: Table) -> Table:
     return sums
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _is_outside(before: Table, point: Table, y: int, x: int) -> bool:
     """Tell whether a point of the envelope lies on or right of the line from the one before it to a new one."""
     return bool((point[1] - before[1]) * (y - before[0]) >= (x - before[1]) * (point[0] - before[0]))
@@ -390,7 +390,7 @@ def _mean_over_cells(
     return means
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _sum_values(values: NDArray[Any], runs: Table, cells: int) -> NDArray[np.float64]:
     sums = np.zeros(cells)
     for run in range(len(runs)):

@@ -46,12 +46,12 @@ from operator import add
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from skimage.metrics import adapted_rand_error, variation_of_information
 
+from unetbio.compilation import compiled
 from unetbio.errors import ImageError, UsageError
 from unetbio.labels import as_volume, check_label_image, relabel_raster
 
@@ -498,7 +498,7 @@ def _count_near(points: NDArray[np.bool_], others: NDArray[np.bool_], steps: Ind
     return int(_count_near_volume(as_volume(points), as_volume(others), steps))
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _count_near_volume(points: NDArray[np.bool_], others: NDArray[np.bool_], steps: IndexArray) -> int:
     """Count the points that have one of the others within the given steps."""
     depth, height, width = points.shape

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from unetbio.compilation import compiled
 from unetbio.errors import ImageError, UsageError
 from unetbio.labels import as_volume, check_label_image
 
@@ -371,7 +371,7 @@ def _in_threads(work: Callable[[int, int], None], length: int, pixels: int, larg
             future.result()
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _count(labels: Cells, size: int) -> NDArray[np.int64]:
     areas = np.zeros(size, np.int64)
     for label in labels:
@@ -380,7 +380,7 @@ def _count(labels: Cells, size: int) -> NDArray[np.int64]:
     return areas
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _cut_rows(cells: Cells, ranks: Cells, gapped: Cells, start: int, stop: int) -> None:
     """Copy rows of `cells` to `gapped`, without the pixels that touch a cell of a lower rank."""
     depth, height, width = cells.shape
@@ -400,7 +400,7 @@ def _cut_rows(cells: Cells, ranks: Cells, gapped: Cells, start: int, stop: int) 
                             gapped[z, y, x] = 0
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _advance(n1: Any, k1: Any, n2: Any, k2: Any, label: Any) -> tuple[Any, Any, Any, Any]:
     """Steps to, and labels of, the last two cells met on a line, one pixel farther, where `label` is."""
     one, none = np.float32(1), np.float32(0)
@@ -411,7 +411,7 @@ def _advance(n1: Any, k1: Any, n2: Any, k2: Any, label: Any) -> tuple[Any, Any, 
     return none, label, n1 + one, k1
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _sweep_down(cells: Cells, d1: Squares, l1: Cells, d2: Squares, l2: Cells, start: int, stop: int) -> None:
     """Steps to the two nearest cells above each pixel, itself included, in columns of (length, columns)."""
     far = np.float32(np.inf)
@@ -426,7 +426,7 @@ def _sweep_down(cells: Cells, d1: Squares, l1: Cells, d2: Squares, l2: Cells, st
             d1[row, column], l1[row, column], d2[row, column], l2[row, column] = n1, k1, n2, k2
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _sweep_up(
     cells: Cells, d1: Squares, l1: Cells, d2: Squares, l2: Cells, step: float, reach: float, start: int, stop: int
 ) -> None:
@@ -452,7 +452,7 @@ def _sweep_up(
             d2[row, column], l2[row, column] = (a2 * a2, m2) if a2 <= limit else (far, np.int32(0))
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _any_above(values: Squares | Cells, threshold: float) -> bool:
     for value in values:  # noqa: SIM110 - any() of a generator does not compile
         if value > threshold:
@@ -460,7 +460,7 @@ def _any_above(values: Squares | Cells, threshold: float) -> bool:
     return False
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _take_nearest(b1: Squares, k1: Cells, d1: Squares, l1: Cells, square: float) -> None:
     """Where the feet ``sqrt(square)`` away offer a nearer label than the nearest so far, take it."""
     for i in range(b1.size):
@@ -471,7 +471,7 @@ def _take_nearest(b1: Squares, k1: Cells, d1: Squares, l1: Cells, square: float)
         k1[i] = label if nearer else owner
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _take_second(
     b2: Squares, k2: Cells, k1: Cells, d1: Squares, l1: Cells, d2: Squares, l2: Cells, square: float
 ) -> None:
@@ -487,7 +487,7 @@ def _take_second(
         k2[i] = label if nearer else owner
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _search(
     b1: Squares, k1: Cells, b2: Squares, k2: Cells,
     d1: Squares, l1: Cells, d2: Squares, l2: Cells,
@@ -524,7 +524,7 @@ def _search(
         b2[i] = b2[i] if k2[i] > 0 else np.inf
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _search_planes(
     d1: Squares, l1: Cells, d2: Squares, l2: Cells, squares: Squares, reach: float, start: int, stop: int
 ) -> None:
@@ -548,7 +548,7 @@ def _search_planes(
                 _search(b1, k1, b2, k2, e1, m1, e2, m2, pad + y * block, block, squares, reach, 2 * reach)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _search_rows(
     wanted: Cells, d1: Squares, l1: Cells, d2: Squares, l2: Cells,
     squares: Squares, reach: float, total: float, start: int, stop: int,
@@ -574,7 +574,7 @@ def _search_rows(
             _search(b1, k1, b2, k2, e1, m1, e2, m2, pad + left, 1, squares, reach, total)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[misc, unused-ignore]
+@compiled
 def _weigh(
     cells: Cells, d1: Squares, d2: Squares,
     background: float, cell: float, border_weight: float, sharpness: float, start: int, stop: int,

@@ -243,7 +243,7 @@ def test_page_links_the_pictures_that_are_there(tmp_path: Path) -> None:
     link = images[0]["src"] or ""
     assert (out / unquote(link)).is_file()
     assert link in [attributes.get("href") for tag, attributes in page.elements if tag == "a"]
-    assert "1 picture for 2 results" in page.text
+    assert "1 picture of 2 images" in page.text
 
 
 def test_page_needs_no_network(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_histograms_say_what_they_show(tmp_path: Path) -> None:
     labels = page.values("aria-label")
     assert any("Cells an image: 2 images, median 50.5" in label for label in labels)
     cells = next(label for label in labels if "Cell area (pixels)" in label)
-    assert "1\u202f001 cells, median 501; 1 beyond the last bar, up to 9e+04" in cells
+    assert "1\u202f001 cells, median 501; 1 beyond the last bar, up to 90\u202f000" in cells
     bars = [title for title in page.values("title") if title.endswith("cells")]
     assert bars[0] == "0 to 50: 49 cells"
     assert sum(int(bar.split(": ")[1].split()[0]) for bar in bars) == 1000

@@ -195,7 +195,7 @@ class SegmentOptions(Section):
         default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda`, `cuda:N`, `mps`."
     )
     overlays: Annotated[int, Field(ge=0)] | Literal["all", "none"] = Field(
-        default=50, description="Pictures on the page: a number for each job, `all` or `none`."
+        default=50, description="Pictures on the page: a number, `all` or `none`."
     )
     save_probabilities: bool = Field(default=False, description="Write the probabilities beside the label images.")
 
@@ -272,7 +272,7 @@ class WorkflowConfig(Section):
         UsageError
             When there are no images, or the table cannot be read.
         """
-        found = _table_images(Path(self.table)) if self.table else find_inputs(self.images)
+        found = _table_images(Path(self.table)) if self.table else find_inputs(self.images, out=self.output)
         count = math.ceil(len(found) / self.images_per_job)
         parts: dict[int, list[Path]] = {}
         for item in found:
@@ -309,7 +309,7 @@ def _table_images(table: Path) -> list[Found]:
     try:
         with open(table, encoding="utf-8-sig", newline="") as stream:
             delimiter = "\t" if table.suffix.lower() in (".tsv", ".tab") else ","
-            names = [row.get("image") or "" for row in csv.DictReader(stream, delimiter=delimiter)]
+            names = [(row.get("image") or "").strip() for row in csv.DictReader(stream, delimiter=delimiter)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"table: {table} cannot be read as csv or tsv: {error}") from error
     if not names or not all(names):

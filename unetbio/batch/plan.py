@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from unetbio.batch.journal import Part
 from unetbio.errors import UsageError
-from unetbio.io.discover import Found, find_inputs, part_of, stem, table_input
+from unetbio.io.discover import find_inputs, part_of, stem, table_input
 from unetbio.io.labels import is_nifti_name
 from unetbio.settings import Settings
 
@@ -17,7 +17,6 @@ __all__ = ["Item", "check_names", "found_items", "read_table", "select_part", "s
 
 LABELS = "_labels"
 PROBABILITIES = "_probabilities"
-OVERLAYS = "overlays"
 Number = TypeVar("Number", int, float)
 
 KNOWN_COLUMNS = ("image", "mask", "channel", "series", "pixel_size_um", "diameter_px")
@@ -74,29 +73,14 @@ class Item:
 def found_items(inputs: Sequence[str | os.PathLike[str]], settings: Settings, out: Path) -> list[Item]:
     """Items of files, folders and patterns, in the order in which `find_inputs` lists them.
 
-    Where a folder that is searched holds the output folder, what lies in the latter is left out: a second run would
-    take the overlays of the first for images. Files that are given one by one are taken wherever they lie.
+    What lies in the output folder is left out, as `find_inputs` does.
 
     Raises
     ------
     UsageError
         When an input does not exist or no image is found.
     """
-    given = {Path(path).resolve() for path in inputs}
-    found = find_inputs(inputs)
-    kept = [file for file in found if file.path.resolve() in given or not _is_own(file, out.resolve())]
-    if not kept:
-        raise UsageError(f"no images outside the output folder {out}: give their folder, or another output folder")
-    return [Item(file.path, file.relative.as_posix(), settings) for file in kept]
-
-
-def _is_own(file: Found, out: Path) -> bool:
-    path = file.path.resolve()
-    if out not in path.parents:
-        return False
-    root = path.parents[min(len(file.relative.parts), len(path.parents)) - 1]
-    # Where images and results share a folder, only the overlays can be mistaken for images.
-    return root in out.parents or path.relative_to(out).parts[0] == OVERLAYS
+    return [Item(file.path, file.relative.as_posix(), settings) for file in find_inputs(inputs, out=out)]
 
 
 def read_table(path: Path, settings: Settings) -> list[Item]:

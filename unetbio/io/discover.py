@@ -14,6 +14,7 @@ from unetbio.io.read import SUFFIXES
 
 __all__ = [
     "MASK_SUFFIXES",
+    "OVERLAYS",
     "Found",
     "Pairing",
     "find_inputs",
@@ -30,6 +31,9 @@ MASK_SUFFIXES = ("_cp_masks", "_labels", "_masks", "_mask", "_gt")
 LABELS_SUFFIX = "_labels"
 OUTPUT_SUFFIXES = (LABELS_SUFFIX, "_classes", "_probabilities")
 """Endings of stems that this program writes; they are not inputs when a folder is searched."""
+
+OVERLAYS = "overlays"
+"""Folder of pictures in an output folder."""
 
 COMPANION = ".companion.ome"
 DOUBLE_SUFFIXES = (COMPANION, ".ome.tiff", ".ome.tif", ".nii.gz")
@@ -62,7 +66,7 @@ def stem(path: str | os.PathLike[str]) -> str:
     return Path(name).stem
 
 
-def find_inputs(inputs: Iterable[str | os.PathLike[str]]) -> list[Found]:
+def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathLike[str] | None = None) -> list[Found]:
     """List the images among files, folders and glob patterns.
 
     Parameters
@@ -71,6 +75,9 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]]) -> list[Found]:
         Files are taken whatever their name. Folders are searched with all folders below them; patterns (``*``, ``?``,
         ``[...]``, ``**``) are expanded. In both, hidden files and outputs of this program (``x_labels`` ...) are left
         out; in folders also files of other endings, and the pieces of a set that a ``.companion.ome`` file describes.
+    out : path-like, optional
+        The output folder. Where a folder that is searched holds it, what lies in it is left out: a second run would
+        take the overlays of the first for images. Files that are given one by one are taken wherever they lie.
 
     Returns
     -------
@@ -82,7 +89,7 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]]) -> list[Found]:
     Raises
     ------
     UsageError
-        An input does not exist, or nothing was found; the message says what was looked for.
+        An input does not exist, or nothing was found; the message says what was looked for, or where.
     """
     names = [os.fspath(given) for given in inputs]
     found: dict[Path, Found] = {}
@@ -93,7 +100,13 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]]) -> list[Found]:
         raise UsageError(
             f"no images in {', '.join(names) or 'an empty list'}: files ending in {', '.join(SUFFIXES)} were looked for"
         )
-    return list(found.values())
+    if out is None:
+        return list(found.values())
+    asked = {os.path.realpath(name) for name in names}
+    kept = [item for real, item in found.items() if str(real) in asked or not _is_own(real, item, Path(out).resolve())]
+    if not kept:
+        raise UsageError(f"no images outside the output folder {out}: give their folder, or another output folder")
+    return kept
 
 
 def table_input(table: str | os.PathLike[str], cell: str) -> Found:
@@ -228,6 +241,15 @@ def _pieces(companion: Path) -> set[Path]:
 
 def _relative(path: Path) -> PurePath:
     return PurePath(path.name) if path.is_absolute() or ".." in path.parts else PurePath(path)
+
+
+def _is_own(real: Path, item: Found, out: Path) -> bool:
+    """Whether an earlier run may have made a file; ``real`` and ``out`` are absolute."""
+    if out not in real.parents:
+        return False
+    searched = real.parents[min(len(item.relative.parts), len(real.parents)) - 1]
+    # Where images and results share a folder, only the overlays can be mistaken for images.
+    return searched in out.parents or real.relative_to(out).parts[0] == OVERLAYS
 
 
 def _is_output(path: Path) -> bool:

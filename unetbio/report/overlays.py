@@ -11,10 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from unetbio.errors import UsageError
 from unetbio.files import write_bytes
+from unetbio.io.discover import OVERLAYS
 
 __all__ = ["PALETTE", "draw_overlay", "outline_colours", "overlay_path", "stretch_contrast", "write_overlay"]
-
-FOLDER = "overlays"
 
 # Bright enough for a dark field and saturated enough for stained tissue; neighbours in the list differ in hue.
 PALETTE = np.array(
@@ -52,7 +51,7 @@ def overlay_path(out: str | os.PathLike[str], result: str) -> Path:
     result : str
         The result's path below it with forward slashes, without ``_labels`` and ending.
     """
-    return Path(out, FOLDER, f"{result}.jpg")
+    return Path(out, OVERLAYS, f"{result}.jpg")
 
 
 def write_overlay(

@@ -210,10 +210,10 @@ def _problems(rows: Sequence[_Row]) -> dict[str, Any]:
 def _gallery(rows: Sequence[_Row]) -> dict[str, Any]:
     # Times of one file share a picture.
     cards = list({row.overlay: row for row in reversed(rows) if row.overlay}.values())[::-1][:MAX_ROWS]
-    done = sum(not row.failed for row in rows)
+    done = len({(row.values.get("path"), row.values.get("series")) for row in rows if not row.failed})
     note = "Each picture opens in full size."
     if len(cards) < done:
-        note += f" {_counted(len(cards), 'picture')} for {_counted(done, 'result')}: --overlays all draws every one."
+        note += f" {_counted(len(cards), 'picture')} of {_counted(done, 'image')}: --overlays all draws every one."
     return {"cards": cards, "cards_note": note}
 
 
@@ -267,18 +267,21 @@ def _histogram(values: NDArray[np.float64], title: str, unit: str) -> dict[str, 
     beyond = len(values) - int(counts.sum())
     tallest = max(1, int(counts.max()))
     bars = [
-        {"percent": f"{100 * count / tallest:.3g}", "text": f"{left:g} to {right:g}: {_counted(int(count), unit)}"}
+        {
+            "percent": f"{100 * count / tallest:.3g}",
+            "text": f"{_readable(left)} to {_readable(right)}: {_counted(int(count), unit)}",
+        }
         for count, left, right in zip(counts, edges[:-1], edges[1:], strict=True)
     ]
-    note = f"{_counted(len(values), unit)}, median {np.median(values):.4g}"
+    note = f"{_counted(len(values), unit)}, median {_readable(float(np.median(values)))}"
     if beyond:
-        note += f"; {_grouped(beyond)} beyond the last bar, up to {values.max():.4g}"
+        note += f"; {_grouped(beyond)} beyond the last bar, up to {_readable(float(values.max()))}"
     return {
         "title": title,
         "bars": bars,
-        "low": f"{edges[0]:g}",
-        "middle": f"{(edges[0] + edges[-1]) / 2:g}",
-        "high": f"{edges[-1]:g}",
+        "low": _readable(edges[0]),
+        "middle": _readable((edges[0] + edges[-1]) / 2),
+        "high": _readable(edges[-1]),
         "note": note,
         "description": f"Histogram. {title}: {note}; the fullest bar holds {_counted(tallest, unit)}.",
     }
@@ -327,8 +330,8 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]
     for name, value in settings.items():
         if isinstance(value, Mapping):
             facts += _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, (list, tuple)):
-            facts.append((prefix + name, ", ".join(str(item) for item in value)))
+        elif isinstance(value, list):
+            facts += [(prefix + name, ", ".join(str(item) for item in value))] if value else []
         elif value is not None:
             facts.append((prefix + name, str(value)))
     return facts
@@ -346,9 +349,14 @@ def _short(name: str, text: str) -> str:
     if name not in NUMERIC or not text:
         return text
     try:
-        return _grouped(int(text)) if name == "n_cells" else f"{float(text):.4g}"
+        return _readable(float(text))
     except ValueError:
         return text
+
+
+def _readable(number: float) -> str:
+    """Four digits, all of them for larger numbers: ``0.4321``, ``12.5``, ``135 500``."""
+    return _grouped(round(number)) if abs(number) >= 1000 else f"{number:.4g}"
 
 
 def _grouped(number: int) -> str:

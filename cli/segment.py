@@ -181,7 +181,6 @@ def _batch_options(out: Path, overlays: dict[str, Path], given: dict[str, Any]) 
         policy=policy,
         overlays=overlays,
         draw=write_overlay,
-        save_probabilities=given["save_probabilities"],
         part=parse_part(given["part"]) if given["part"] else None,
         workers=min(MAX_FINISHERS, given["workers"] or available_cores()),
     )

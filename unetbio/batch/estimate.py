@@ -88,7 +88,7 @@ def estimate(items: Sequence[Item], out: Path, segmenter: Segmenter, options: Ba
         except ImageError as error:
             failed.append((item, str(error)))
     frames = [(image, len(image.times)) for image in opened]
-    classes = 4 * len(segmenter.info.class_names) if options.save_probabilities else 0
+    classes = 4 * len(segmenter.info.class_names) if options.policy.save_probabilities else 0
     largest = sorted((frame_bytes(image, segmenter) for image in opened), reverse=True)
     return Estimate(
         images=len(items),

@@ -39,7 +39,7 @@ class Policy:
     rehash : bool
         Inputs are compared by their bytes even where size and times agree.
     save_probabilities : bool
-        A result without its probabilities is not complete.
+        Probabilities are written too, and a result without them is not complete.
     """
 
     overwrite: bool = False

@@ -52,8 +52,6 @@ class BatchOptions:
         Pictures to draw, by the name of the result (`Item.result`).
     draw : callable, optional
         Draws one: gets its path, an image ``(Y, X)`` and a label image ``(Y, X)``.
-    save_probabilities : bool
-        Write the probabilities too.
     part : Part, optional
         The items are those of one job of several; tables and page are left to whoever gathers them.
     workers : int
@@ -65,7 +63,6 @@ class BatchOptions:
     policy: Policy = field(default_factory=Policy)
     overlays: Mapping[str, Path] = field(default_factory=dict)
     draw: Draw | None = None
-    save_probabilities: bool = False
     part: Part | None = None
     workers: int = 2
     memory: int = DEFAULT_MEMORY
@@ -177,7 +174,7 @@ class _Batch:
         probabilities = None
         start = perf_counter()
         try:
-            if self.options.save_probabilities:
+            if self.options.policy.save_probabilities:
                 probabilities = np.empty((len(self.segmenter.info.class_names), *opened.grid), np.float32)
             planes = self.segmenter.decide(opened, frame, probabilities_out=probabilities)
         except Exception as error:

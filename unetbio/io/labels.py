@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from unetbio.errors import ImageError
 from unetbio.files import write_bytes
 from unetbio.io.image import AXES
 from unetbio.io.read import read_image
 from unetbio.io.write import check_axes, write_image
+from unetbio.labels import is_binary_mask
 
 __all__ = ["is_nifti_name", "read_labels", "write_labels", "write_probabilities"]
 
@@ -149,17 +149,12 @@ def _unsigned(label_image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _refuse_binary(label_image: NDArray[Any]) -> None:
-    high = int(label_image.max()) if label_image.size else 0
-    if high not in (1, 255) or np.any((label_image != 0) & (label_image != high)):
-        return
-    connectivity = ndimage.generate_binary_structure(label_image.ndim, label_image.ndim)
-    if high == 1 and ndimage.label(label_image, connectivity)[1] <= 1:
-        return
-    raise ImageError(
-        "binary_mask",
-        f"the mask holds only 0 and {high}: cells that touch cannot be told apart; give each cell its own number, or "
-        "say --split-components (each connected part is a cell) or --target classes or membrane",
-    )
+    if is_binary_mask(label_image):
+        raise ImageError(
+            "binary_mask",
+            f"the mask holds only 0 and {label_image.max()}: cells that touch cannot be told apart; give each cell its "
+            "own number, or say --split-components (each connected part is a cell) or --target classes or membrane",
+        )
 
 
 def _default_axes(dimensions: int) -> str:

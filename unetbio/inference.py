@@ -154,7 +154,8 @@ def decide(
     Probabilities within `DECISION_TOLERANCE` of a threshold are computed again in float64, over blocks of a fixed grid
     that begins at the image's first pixel: a fine one where few pixels of a region are in doubt, a coarse one where
     many are, whichever is less work. Blocks with equal input are computed once, so a flat image in doubt everywhere
-    costs one block; any other image costs at most about three times its multiply-adds in float64.
+    costs a few blocks; any other costs at most about three times its multiply-adds in float64 (2-D; more in 3-D, where
+    blocks are smaller against the context).
 
     Parameters
     ----------
@@ -261,12 +262,8 @@ def _block_shapes(predictor: Predictor) -> tuple[tuple[int, ...], tuple[int, ...
 
 
 def _block(start: Sequence[int], shape: Sequence[int], image_shape: Sequence[int], geometry: Geometry) -> Tile:
-    # What is read does not depend on where the image ends, so that equal surroundings give equal input.
-    inner = tuple(
-        slice(begin, min(begin + size, end)) for begin, size, end in zip(start, shape, image_shape, strict=True)
-    )
-    whole = tile_of(start, [begin + size for begin, size in zip(start, shape, strict=True)], geometry)
-    return Tile(inner, whole.read_start, whole.read_shape)
+    stop = [min(begin + size, end) for begin, size, end in zip(start, shape, image_shape, strict=True)]
+    return tile_of(start, stop, geometry)
 
 
 def _remembering(compute: Compute) -> Compute:

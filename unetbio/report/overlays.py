@@ -6,9 +6,9 @@ from pathlib import Path
 
 import imagecodecs
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike, NDArray
 
+from unetbio.compilation import compiled
 from unetbio.errors import UsageError
 from unetbio.files import write_bytes
 from unetbio.io.discover import OVERLAYS
@@ -185,7 +185,7 @@ def _numbered(label_image: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDAr
     return labels, outline_colours(labels)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _neighbours(labels, count, reach):  # type: ignore[no-untyped-def]
     """``(count + 1, 1 + MAX_NEIGHBOURS)``: how many cells are near, then their ids."""
     rows, columns = labels.shape
@@ -211,7 +211,7 @@ def _neighbours(labels, count, reach):  # type: ignore[no-untyped-def]
     return near
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _remember(near, first, second):  # type: ignore[no-untyped-def]
     """Note two cells in each other's row, where there is room."""
     if first == second:
@@ -228,7 +228,7 @@ def _remember(near, first, second):  # type: ignore[no-untyped-def]
             near[one, 0] = known + 1
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _greedy_colours(near, number):  # type: ignore[no-untyped-def]
     """First free colour of each cell, starting at its own turn so that all colours get used."""
     colours = np.full(near.shape[0], -1, np.intp)
@@ -249,7 +249,7 @@ def _greedy_colours(near, number):  # type: ignore[no-untyped-def]
     return colours
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _draw(picture, labels, colours, thick):  # type: ignore[no-untyped-def]
     """Paint the pixels of each cell that have a pixel of something else beside them; thick: those of the ground too."""
     rows, columns = labels.shape

@@ -1,0 +1,86 @@
+"""What the documentation says is so."""
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from unetbio.cli.main import COMMANDS, main
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("config/*.md")])
+# Explained once, at the top of the page.
+COMMON = {"--help", "--verbose", "--quiet"}
+
+
+def _section(name: str) -> str:
+    """What docs/command_line.md says of a command."""
+    text = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    found = re.search(rf"^## unetbio {name}\n(.*?)(?=^## |\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    assert found, f"docs/command_line.md has no section '## unetbio {name}'"
+    return found[1]
+
+
+def _command(name: str) -> click.Command:
+    command: click.Command = importlib.import_module(COMMANDS[name][0]).command
+    return command
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help(name: str) -> None:
+    result = CliRunner().invoke(main, [name, "--help"])
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("Usage: ")
+    command = _command(name)
+    assert command.help
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, f"{name} {parameter.opts[0]} has no help"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_documented(name: str) -> None:
+    section = _section(name)
+    assert f"    unetbio {name}" in section
+    options = {option for parameter in _command(name).params for option in parameter.opts if option.startswith("--")}
+    missing = {option for option in options - COMMON if f"`{option}`" not in section}
+    assert not missing
+
+
+def test_nothing_is_documented_that_is_not_there() -> None:
+    text = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^## unetbio (\S+)", text, flags=re.MULTILINE)) == set(COMMANDS)
+    for name in COMMANDS:
+        known = {option for parameter in _command(name).params for option in parameter.opts} | COMMON
+        assert set(re.findall(r"`(--[a-z-]+)", _section(name))) - {"--no-deps"} <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
+        assert link.startswith(("http://", "https://")) or (page.parent / link).exists(), link
+
+
+def test_lines_of_the_readme_call_commands_that_exist() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    called = re.findall(r"^    unetbio ([a-z-]+)(.*)", text, flags=re.MULTILINE)
+    assert called
+    for name, rest in called:
+        known = {option for parameter in _command(name).params for option in parameter.opts}
+        assert set(re.findall(r"(?<=\s)--?[a-z-]+", rest.split("#")[0])) <= known
+
+
+def test_the_python_of_the_readme_runs(tmp_path: Path, discs: object) -> None:
+    import tifffile
+
+    found = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+    assert found
+    tifffile.imwrite(tmp_path / "cells.tif", discs)
+    run = subprocess.run([sys.executable, "-c", found[1]], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert re.fullmatch(r"\d+ cells\n", run.stdout)

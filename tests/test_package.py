@@ -1,0 +1,87 @@
+"""What pip installs, and which module may import which."""
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# Where the folders of a checkout lie once they are installed.
+INSTALLED = {"unetbio": "unetbio", "cli": "unetbio/cli", "pipelines": "unetbio/pipelines"}
+WITH_CODE = {".py", ".smk", ".html", ".typed", ".safetensors"}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what is needed to build, so that nothing is written into the checkout."""
+    folder = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "README.md", "LICENSE", *INSTALLED):
+        (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def _run(*command: str, cwd: Path) -> str:
+    run = subprocess.run(
+        [sys.executable, *command], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert run.returncode == 0, run.stdout
+    return run.stdout
+
+
+def test_the_wheel_holds_everything(source: Path, tmp_path: Path) -> None:
+    """Modules, commands, workflow, template and models; and no package but unetbio."""
+    options = ["--no-deps", "--no-build-isolation", "--disable-pip-version-check", "-q", "-w", str(tmp_path)]
+    _run("-m", "pip", "wheel", ".", *options, cwd=source)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    expected = {
+        f"{installed}/{path.relative_to(ROOT / folder).as_posix()}"
+        for folder, installed in INSTALLED.items()
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in WITH_CODE and "__pycache__" not in path.parts
+    }
+    assert expected <= names
+    assert "unetbio/pipelines/envs/unetbio.yaml" in names
+    assert "unetbio/models/nuclei.safetensors" in names
+    assert {name.split("/")[0] for name in names if not name.startswith("unetbio-")} == {"unetbio"}
+    assert wheel.stat().st_size < 12e6
+
+
+def test_modules_import_from_the_floors_below(source: Path, tmp_path: Path) -> None:
+    """import-linter, on the package as it is installed: in the checkout cli/ is no part of it."""
+    build = "import setuptools; setuptools.setup()"
+    _run("-W", "ignore", "-c", build, "-q", "build_py", "--build-lib", str(tmp_path), cwd=source)
+    linter = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    _run("-c", linter, "--config", str(ROOT / "pyproject.toml"), "--no-cache", "--no-logo", cwd=tmp_path)
+
+
+def test_constraints_are_exact_and_fit_the_ranges() -> None:
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    exact = {}
+    for line in lines:
+        if line and not line.startswith("#"):
+            name, _, version = line.partition("==")
+            assert re.fullmatch(r"[\w.]+", version), line
+            exact[canonicalize_name(name)] = version
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = [*project["dependencies"], *(r for group in project["optional-dependencies"].values() for r in group)]
+    for requirement in map(Requirement, wanted):
+        assert exact[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+
+
+def test_help_is_instant() -> None:
+    """Nothing heavier than click is imported for it."""
+    code = (
+        "import sys; from unetbio.cli.main import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'torch', 'monai', 'numpy', 'numba', 'polars', 'scipy', 'skimage', 'pydantic'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    assert "Commands" in _run("-c", code, cwd=ROOT)

@@ -163,7 +163,7 @@ def _restore_threads():
 @example(name="2-D, depth 3", tile=52, batch_size=1, threads=2)
 @example(name="2-D, one pixel", tile=1, batch_size=4, threads=1)
 @example(name="3-D, anisotropic", tile=7, batch_size=4, threads=2)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_tiles_never_change_the_answer(name, tile, batch_size, threads):
     predictor, image, thresholds, probabilities, planes = case_of(name)
     torch.set_num_threads(threads)

@@ -1,0 +1,170 @@
+"""What a batch reads and writes, known before it begins; its journal; who may write where."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from unetbio.batch.journal import Entry, Journal, Part, hold_output, parse_part, read_journals
+from unetbio.batch.plan import Item, check_names, found_items, read_table, select_part, spread
+from unetbio.errors import EnvironmentStoppedError, UsageError
+from unetbio.settings import Settings
+
+
+def make(path: str, **settings: object) -> Item:
+    return Item(Path(path), path, Settings(**settings))
+
+
+@pytest.mark.parametrize(
+    ("path", "series", "labels"),
+    [
+        ("a/b/x.tif", None, "a/b/x_labels.ome.tif"),
+        ("x.ome.tif", None, "x_labels.ome.tif"),
+        ("x.1.tif", None, "x.1_labels.ome.tif"),
+        ("x.lif", 3, "x_s03_labels.ome.tif"),
+        ("brain.nii.gz", None, "brain_labels.nii.gz"),
+        ("brain.nii", None, "brain_labels.nii.gz"),
+        ("zellen äöü.png", None, "zellen äöü_labels.ome.tif"),
+    ],
+)
+def test_names_of_results(path: str, series: int | None, labels: str) -> None:
+    item = make(path, series=series)
+    assert item.labels == labels
+    assert item.provenance == labels.replace(".ome.tif", ".json").replace(".nii.gz", ".json")
+    assert item.probabilities_of(None) == labels.replace("_labels", "_probabilities")
+
+
+def test_two_inputs_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"a/x.tif and a/X.png would both be written to a/X_labels.ome.tif: rename one"):
+        check_names([make("a/x.tif"), make("b/x.tif"), make("a/X.png")], tmp_path)
+
+
+def test_a_result_over_an_input_is_refused(tmp_path: Path) -> None:
+    items = [Item(tmp_path / "x.tif", "x.tif"), Item(tmp_path / "x_labels.ome.tif", "x_labels.ome.tif")]
+    with pytest.raises(UsageError, match=r"x_labels.ome.tif would be written over an input"):
+        check_names(items, tmp_path)
+
+
+def test_an_output_folder_among_the_images_is_left_out(tmp_path: Path) -> None:
+    for name in ("x.tif", "out/x_labels.ome.tif", "out/overlays/x.jpg", "sub/y.tif"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    items = found_items([tmp_path], Settings(), tmp_path / "out")
+    assert {item.path for item in items} == {"sub/y.tif", "x.tif"}
+    with pytest.raises(UsageError, match="no images outside the output folder"):
+        found_items([tmp_path / "out" / "overlays"], Settings(), tmp_path / "out")
+
+
+def test_a_table_says_what_is_special_of_an_image(tmp_path: Path) -> None:
+    table = tmp_path / "plate.csv"
+    table.write_text("image,channel,diameter_px,well,mask\nx.tif,DAPI,9.5,A1,m.tif\nsub/y.tif,,,B2,\n", encoding="utf-8-sig")
+    first, second = read_table(table, Settings(channel=("1",), threshold=0.6))
+    assert first.source == tmp_path / "x.tif"
+    assert (first.settings.channel, first.settings.diameter_px, first.settings.threshold) == (("DAPI",), 9.5, 0.6)
+    assert first.columns == {"well": "A1"}
+    assert (second.path, second.settings.channel, second.settings.diameter_px) == ("sub/y.tif", ("1",), None)
+
+
+def test_a_table_can_name_several_images_of_a_file(tmp_path: Path) -> None:
+    table = tmp_path / "plate.tsv"
+    table.write_text("image\tseries\nx.lif\t0\nx.lif\t11\n")
+    items = read_table(table, Settings())
+    check_names(items, tmp_path / "out")
+    assert [item.result for item in items] == ["x_s00", "x_s11"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("file,well\nx.tif,A1\n", "has no column 'image'; it has file, well"),
+        ("image\n", "has a header but no rows"),
+        ("image,well\n,A1\n", "line 2: the column 'image' is empty"),
+        ("image,series\nx.tif,first\n", "line 2: series 'first' is not a whole number"),
+        ("image,diameter_px\nx.tif,ten\n", "line 2: diameter_px 'ten' is not a number"),
+        ("image,pixel_size_um\nx.tif,-1\n", "line 2: pixel_size_um -1 must be a number above 0"),
+    ],
+)
+def test_tables_that_cannot_be_meant(tmp_path: Path, content: str, message: str) -> None:
+    table = tmp_path / "plate.csv"
+    table.write_text(content)
+    with pytest.raises(UsageError, match=message):
+        read_table(table, Settings())
+
+
+def test_a_table_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read as csv or tsv"):
+        read_table(tmp_path / "missing.csv", Settings())
+
+
+def test_parts_share_all_items_and_stay_when_files_come() -> None:
+    items = [make(f"{index}.tif") for index in range(50)]
+    parts = [select_part(items, Part(index, 3)) for index in (1, 2, 3)]
+    assert sorted(item.path for part in parts for item in part) == sorted(item.path for item in items)
+    more = select_part([make("new.tif"), *items], Part(2, 3))
+    assert [item for item in more if item.path != "new.tif"] == parts[1]
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/3/5", "-1/3"])
+def test_parts_that_are_none(text: str) -> None:
+    with pytest.raises(UsageError, match=r"is not K/N with K from 1 to N: for ten jobs give 1/10, 2/10 ... 10/10"):
+        parse_part(text)
+
+
+def test_pictures_are_spread_evenly() -> None:
+    items = [make(f"{index}.tif") for index in range(10)]
+    assert spread(items, 3) == {"0", "3", "6"}
+    assert spread(items, 0) == frozenset()
+    assert len(spread(items, None)) == len(spread(items, 99)) == 10
+
+
+def entry(name: str, **values: object) -> Entry:
+    return Entry(f"{name}_labels.ome.tif", f"{name}.tif", f"/images/{name}.tif", **{"status": "done", **values})
+
+
+def test_the_last_line_counts_in_whatever_journal(tmp_path: Path) -> None:
+    with Journal(tmp_path / "run.jsonl") as journal:
+        journal.append(entry("a", status="failed", reason="unreadable", message="cut: ä", time="2026-01-01"))
+        journal.append(entry("b", time="2026-01-02"))
+    with Journal(tmp_path / "run.2-of-3.jsonl") as journal:
+        journal.append(entry("a", time="2026-01-03"))
+    (tmp_path / "run.old.jsonl").write_text(json.dumps({"output": "no journal"}))
+    found = read_journals(tmp_path)
+    assert set(found) == {"a_labels.ome.tif", "b_labels.ome.tif"}
+    assert found["a_labels.ome.tif"].status == "done"
+
+
+def test_a_torn_line_is_closed_and_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with Journal(path) as journal:
+        journal.append(entry("a"))
+    path.write_bytes(path.read_bytes() + b'{"output": "b_lab')
+    with Journal(path) as journal:
+        journal.append(entry("c"))
+    assert set(read_journals(tmp_path)) == {"a_labels.ome.tif", "c_labels.ome.tif"}
+
+
+def test_lines_of_a_newer_version_and_of_nobody(tmp_path: Path) -> None:
+    (tmp_path / "run.jsonl").write_text(
+        '{"output": "a", "path": "a", "input": "a", "status": "done", "mood": "good"}\n[]\n3\n\xff\n{"output": "b"}\n'
+    )
+    assert set(read_journals(tmp_path)) == {"a"}
+
+
+def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not open"):
+        Journal(tmp_path / "run.jsonl").append(entry("a"))
+
+
+def test_a_journal_on_a_full_disk_stops_the_run() -> None:
+    with pytest.raises(EnvironmentStoppedError, match="No space left"), Journal("/dev/full") as journal:
+        journal.append(entry("a"))
+
+
+def test_parts_run_side_by_side_but_each_once(tmp_path: Path) -> None:
+    with hold_output(tmp_path, Part(1, 2)), hold_output(tmp_path, Part(2, 2)):
+        for other in (Part(1, 2), None):
+            with pytest.raises(EnvironmentStoppedError, match="in use"), hold_output(tmp_path, other):
+                pass
+    with hold_output(tmp_path, None):
+        pass

@@ -1,0 +1,318 @@
+"""``unetbio segment``: options, what is said where, exit codes, kills."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from click.testing import CliRunner, Result
+from numpy.typing import NDArray
+
+from unetbio.cli.main import main
+from unetbio.cli.options import format_count
+from unetbio.io import read_labels
+from unetbio.labels import label_hash
+from unetbio.provenance import read_provenance
+
+Array = NDArray[Any]
+Invoke = Callable[..., Result]
+
+
+@pytest.fixture
+def images(tmp_path: Path, discs: Array) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    tifffile.imwrite(folder / "a.tif", discs)
+    tifffile.imwrite(folder / "b.tif", discs[::-1])
+    return folder
+
+
+@pytest.fixture
+def segment(images: Path, tmp_path: Path, tiny_model: Path) -> Invoke:
+    def invoke(*arguments: str, inputs: tuple[str, ...] | None = None, workers: str = "1") -> Result:
+        given = (str(images),) if inputs is None else inputs
+        line = ["segment", *given, "-o", str(tmp_path / "out"), "-m", str(tiny_model), "--workers", workers, *arguments]
+        return CliRunner().invoke(main, line)
+
+    return invoke
+
+
+def settings_of(out: Path, name: str = "a") -> dict[str, Any]:
+    provenance = read_provenance(out / f"{name}_labels.json")
+    assert provenance is not None
+    return provenance.settings
+
+
+def test_a_run_ends_with_one_line(segment: Invoke, tmp_path: Path) -> None:
+    result = segment()
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"2 images, 6 cells, 0 failed: {tmp_path / 'out' / 'summary.csv'}\n"
+    assert result.stderr.splitlines()[0].startswith("unetbio: tiny on ")
+    assert (tmp_path / "out" / "index.html").is_file()
+    assert (tmp_path / "out" / "overlays" / "a.jpg").is_file()
+
+
+def test_thousands_stand_apart() -> None:
+    assert format_count(41212, "cell") == "41 212 cells"
+    assert format_count(1, "image") == "1 image"
+
+
+def test_failures_are_a_line_each_and_3(segment: Invoke, images: Path) -> None:
+    (images / "bad.tif").write_bytes(b"")
+    result = segment()
+    assert result.exit_code == 3
+    assert result.stdout.startswith("3 images, 6 cells, 1 failed: ")
+    lines = [line for line in result.stderr.splitlines() if "error" in line]
+    assert lines == [
+        f"unetbio: error: {images / 'bad.tif'}: the file is empty (0 bytes): copy or write it again [unreadable]"
+    ]
+    assert segment("--failed-ok").exit_code == 0
+
+
+def test_a_constant_image_is_done_and_named(segment: Invoke, images: Path, tmp_path: Path) -> None:
+    tifffile.imwrite(images / "c.tif", np.full((20, 30), 7, np.uint8))
+    result = segment()
+    assert result.exit_code == 0
+    assert f"warning: {images / 'c.tif'}: one grey value everywhere: no cells [constant]" in result.stderr
+    with open(tmp_path / "out" / "summary.csv", newline="") as stream:
+        row = list(csv.DictReader(stream))[-1]
+    assert (row["n_cells"], row["status"], row["warnings"]) == ("0", "done", "no_cells constant")
+
+
+def test_an_edited_mask_is_named(segment: Invoke, tmp_path: Path) -> None:
+    segment()
+    path = tmp_path / "out" / "a_labels.ome.tif"
+    tifffile.imwrite(path, np.zeros((64, 80), np.uint16))
+    assert "a_labels.ome.tif was edited by hand and is kept (--overwrite-edited replaces it)" in segment().stderr
+    assert segment("--overwrite-edited").stdout.startswith("2 images, 6 cells")
+
+
+def test_quiet_says_only_what_is_wrong(segment: Invoke, images: Path) -> None:
+    (images / "bad.tif").write_bytes(b"")
+    assert len(segment("-q").stderr.splitlines()) == 1
+
+
+def test_json(segment: Invoke, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    expected = {"images": 2, "cells": 6, "failed": 0, "output": out, "table": f"{out}/summary.csv"}
+    assert json.loads(segment("--json").stdout) == expected
+
+
+def test_every_option_that_changes_pixels_is_recorded(segment: Invoke, tmp_path: Path, images: Path, discs: Array) -> None:
+    stack = np.stack([np.stack([discs, discs])] * 3)
+    tifffile.imwrite(images / "a.tif", stack, imagej=True, metadata={"axes": "TZYX"})
+    (images / "b.tif").unlink()
+    options = "--channel 0 --series 0 --t 1 --z max --axes tzyx --pixel-size 0.6 --diameter 13 --normalize p2,p99"
+    options += " --threshold 0.55 --min-area 7 --max-area 9000 --exclude-border"
+    result = segment(*options.split())
+    assert result.exit_code == 0, result.stderr
+    settings = settings_of(tmp_path / "out", "a_s00")
+    post = settings.pop("postprocessing")
+    assert settings == {
+        "channel": ["0"],
+        "series": 0,
+        "t": 1,
+        "z": "max",
+        "axes": "TZYX",
+        "pixel_size_um": 0.6,
+        "diameter_px": 13.0,
+        "normalization": {"kind": "percentile", "low": 2.0, "high": 99.0},
+        "min_area": 7.0,
+        "max_area": 9000.0,
+    }
+    assert (post["mask_threshold"], post["exclude_border"]) == (0.55, True)
+
+
+def test_a_table_travels_into_the_tables(segment: Invoke, images: Path, tmp_path: Path) -> None:
+    table = images / "plate.csv"
+    table.write_text("image,well,status\na.tif,A1,first\nb.tif,B2,second\n")
+    result = segment("--table", str(table), inputs=())
+    assert result.exit_code == 0, result.stderr
+    for name in ("summary.csv", "cells.csv"):
+        with open(tmp_path / "out" / name, newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        assert rows[0]["well"] == "A1"
+        # A name that the tables have themselves.
+        assert rows[0]["table_status"] == "first"
+
+
+def test_limit_and_overlays(segment: Invoke, tmp_path: Path) -> None:
+    assert segment("--limit", "1", "--overlays", "none").stdout.startswith("1 image, 3 cells")
+    assert not (tmp_path / "out" / "overlays").exists()
+    segment("--overlays", "all")
+    assert len(list((tmp_path / "out" / "overlays").iterdir())) == 2
+
+
+def test_a_part_writes_its_journal_and_no_tables(segment: Invoke, tmp_path: Path) -> None:
+    results = [segment("--part", f"{index}/2") for index in (1, 2)]
+    assert [result.exit_code for result in results] == [0, 0]
+    assert results[0].stdout.endswith(f"0 failed: {tmp_path / 'out' / 'run.1-of-2.jsonl'}\n")
+    assert not (tmp_path / "out" / "summary.csv").exists()
+    assert len(list((tmp_path / "out").glob("*_labels.ome.tif"))) == 2
+
+
+def test_dry_run_says_and_does_nothing(segment: Invoke, images: Path, tmp_path: Path) -> None:
+    (images / "bad.tif").write_bytes(b"")
+    result = segment("--dry-run")
+    assert result.exit_code == 3
+    assert not (tmp_path / "out").exists()
+    lines = result.stdout.splitlines()
+    assert lines[0] == "files   3 images: 2 to do, 0 done already, 1 cannot be read"
+    assert lines[1] == "tiles   2 in 2 frames, 0.0 megapixels"
+    assert [line.split()[0] for line in lines] == ["files", "tiles", "memory", "disk", "time"]
+    (images / "bad.tif").unlink()
+    segment()
+    assert segment("--dry-run").stdout.startswith("files   2 images: 0 to do, 2 done already, 0 cannot be read")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "inputs", "message"),
+    [
+        ((), (), "give either INPUT or --table: neither is given"),
+        (("--table", "t.csv"), None, "give either INPUT or --table: both are given"),
+        ((), ("nowhere",), "nowhere does not exist"),
+        (("--z", "top"), None, "--z top is neither a section's number from 0 nor max"),
+        (("--overlays", "some"), None, "--overlays some is neither a number nor all or none"),
+        (("--part", "3/2"), None, "--part 3/2 is not K/N"),
+        (("--normalize", "a,b"), None, "--normalize 'a,b'"),
+        (("--device", "abacus"), None, "there is no device 'abacus'"),
+        (("--threshold", "2"), None, "thresholds 2"),
+        (("-m", "no-such-model"), None, "there is no model 'no-such-model'"),
+        (("--diameter", "0"), None, "diameter_px 0 must be a number above 0"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line_and_2(
+    segment: Invoke, arguments: tuple[str, ...], inputs: tuple[str, ...] | None, message: str
+) -> None:
+    result = segment("-q", *arguments, inputs=inputs)
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_an_output_folder_that_cannot_be_written_is_4(segment: Invoke, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".run.lock").mkdir()
+    result = segment("-q")
+    assert result.exit_code == 4
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_nifti_in_nifti_out(segment: Invoke, images: Path, tmp_path: Path, discs: Array) -> None:
+    import nibabel
+
+    affine = np.diag([0.5, 0.5, 3.0, 1.0])
+    nibabel.save(nibabel.Nifti1Image(np.stack([discs.T, discs.T], -1), affine), images / "v.nii.gz")
+    result = segment("--z", "0")
+    assert result.exit_code == 0, result.stderr
+    written = nibabel.load(tmp_path / "out" / "v_labels.nii.gz")
+    np.testing.assert_allclose(written.affine, affine)
+    assert np.asarray(written.dataobj).max() == 3
+
+
+def collect(out: Path) -> tuple[dict[str, str], str, str]:
+    """All that has to be the same however often a run was killed."""
+    hashes = {path.name: label_hash(read_labels(path)) for path in sorted(out.rglob("*_labels.ome.tif"))}
+    return hashes, (out / "summary.csv").read_text(), (out / "cells.csv").read_text()
+
+
+def make_many(folder: Path, count: int) -> None:
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    for index in range(count):
+        image = np.kron(rng.uniform(0, 1, (12, 12)) > 0.7, np.ones((16, 16))) * 180 + rng.uniform(0, 40, (192, 192))
+        tifffile.imwrite(folder / f"{index:02d}.tif", image.astype(np.uint8))
+
+
+def test_stopped_and_killed_at_random_it_goes_on_and_ends_as_if_nothing_had_happened(
+    tmp_path: Path, tiny_model: Path
+) -> None:
+    make_many(tmp_path / "many", 24)
+    arguments = ["segment", str(tmp_path / "many"), "-m", str(tiny_model), "--workers", "1", "--overlays", "4"]
+    command = [sys.executable, "-m", "unetbio", *arguments, "-o", str(tmp_path / "out")]
+    journal = tmp_path / "out" / "run.jsonl"
+    for wanted, number, codes in ((2, signal.SIGTERM, {143}), (32, signal.SIGKILL, {-signal.SIGKILL, 0})):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < wanted):
+            time.sleep(0.002)
+        process.send_signal(number)
+        assert "Traceback" not in process.communicate()[1]
+        assert process.returncode in codes
+    subprocess.run(command, check=True, capture_output=True)
+    assert CliRunner().invoke(main, [*arguments, "-o", str(tmp_path / "whole")]).exit_code == 0
+    assert collect(tmp_path / "out") == collect(tmp_path / "whole")
+    assert not list((tmp_path / "out").rglob(".unetbio-*"))
+
+
+# Runs a batch in child processes that kill themselves at the n-th change to the file system, for many n.
+# What is slow to start is done once: no thread is alive when the children are made.
+KILL_EVERYWHERE = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np, torch
+import unetbio.cli.main, unetbio.measurements, unetbio.report.page
+
+arguments, step = sys.argv[1:-1], int(sys.argv[-1])
+torch.set_num_threads(1)
+
+def segment(out, *more):
+    try:
+        unetbio.cli.main.main([*arguments, "-o", str(out), *more], prog_name="unetbio")
+    except SystemExit as end:
+        return end.code
+
+def run(out, moments, *more):
+    pid = os.fork()
+    if pid == 0:
+        left = [moments]
+        def counted(function):
+            def call(*args, **kwargs):
+                left[0] -= 1
+                if left[0] == 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return function(*args, **kwargs)
+            return call
+        for name in ("replace", "unlink", "fsync", "mkdir"):
+            setattr(os, name, counted(getattr(os, name)))
+        sys.stdout = sys.stderr = open(os.devnull, "w")
+        os._exit(segment(out, *more))
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+assert segment("warm", "--part", "1/1") == 0
+unetbio.measurements.measure(np.eye(9, dtype=np.uint16), np.ones((1, 9, 9), np.uint8))
+print("warm")
+kills = 0
+for moment in range(1, 10000, step):
+    out = f"out{moment}"
+    # A kill during the first run, and another while a run with other settings replaces its results.
+    first = run(out, moment)
+    second = run(out, moment, "--threshold", "0.9")
+    kills += (first == -9) + (second == -9)
+    code = run(out, -1)
+    assert code == 0, (moment, code)
+    if first == second == 0:
+        break
+print(kills)
+"""
+
+
+def test_killed_at_any_change_to_the_files_it_ends_as_if_nothing_had_happened(tmp_path: Path, tiny_model: Path) -> None:
+    make_many(tmp_path / "many", 2)
+    arguments = ["segment", str(tmp_path / "many"), "-m", str(tiny_model), "--workers", "1", "--overlays", "1"]
+    command = [sys.executable, "-c", KILL_EVERYWHERE, *arguments, "5"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout.split()[-1]) >= 8
+    results = [collect(out) for out in sorted(tmp_path.glob("out*"))]
+    assert all(result == results[0] for result in results)
+    assert "edited" not in results[0][1]
+    assert not list(tmp_path.rglob(".unetbio-*"))

@@ -66,6 +66,7 @@ class _Commands(click.Group):
             sys.exit(self._exit_code(args, prog_name, extra))
 
     def _exit_code(self, args: Sequence[str] | None, prog_name: str | None, extra: dict[str, Any]) -> int:
+        stdout = sys.stdout
         try:
             result = super().main(args, prog_name, **extra)
             # A command gives nothing, or its exit code; --help and --version come back as 0.
@@ -87,9 +88,9 @@ class _Commands(click.Group):
         except (click.Abort, KeyboardInterrupt):
             _say("interrupted: what is finished is whole; the same command goes on from there")
             return EXIT_INTERRUPTED
-        except SystemExit as error:
-            # `unetbio models | head`: the reader has what it wants, and click leaves with 1.
-            if isinstance(error.__context__, BrokenPipeError):
+        except SystemExit:
+            # `unetbio models | head`: the reader has what it wants; click puts a silent stdout in place and leaves with 1.
+            if sys.stdout is not stdout:
                 return 0
             raise
         except Exception as error:
@@ -155,6 +156,7 @@ def _write_traceback() -> str:
 
 
 @click.group(
+    "unetbio",
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="Exit codes: 0 all done, 1 internal error, 2 usage, 3 some files failed, 4 disk or folder stopped the run.",

@@ -33,5 +33,6 @@ def command(out: Path, workers: int | None, as_json: bool) -> int | None:
     else:
         for found in findings:
             click.echo(f"{found.output}: {found.kind}: {found.message}")
-        click.echo(f"{format_count(count, 'mask')} verified, {format_count(len(findings))} mismatches: {out}")
+        noun = "mismatch" if len(findings) == 1 else "mismatches"
+        click.echo(f"{format_count(count, 'mask')} verified, {len(findings)} {noun}: {out}")
     return EXIT_FOUND if findings else None

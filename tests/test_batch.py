@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,8 @@ from numpy.typing import NDArray
 from unetbio.batch.gather import Summary, measure_folder
 from unetbio.batch.journal import Part, read_journals
 from unetbio.batch.plan import found_items, select_part
-from unetbio.batch.resume import Policy
 from unetbio.batch.results import Outcome
+from unetbio.batch.resume import Policy
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.files import lock
@@ -318,9 +317,7 @@ def test_a_time_lapse_is_one_file_and_many_rows(run: Runner, discs: Array) -> No
     assert run.made() == set()
 
 
-def test_a_long_time_lapse_is_collected_on_disk(
-    run: Runner, discs: Array, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_time_lapse_is_collected_on_disk(run: Runner, discs: Array, monkeypatch: pytest.MonkeyPatch) -> None:
     stack = np.stack([discs, discs[::-1], discs])
     tifffile.imwrite(run.images / "lapse.tif", stack, imagej=True, metadata={"axes": "TYX"})
     run()

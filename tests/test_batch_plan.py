@@ -35,7 +35,9 @@ def test_names_of_results(path: str, series: int | None, labels: str) -> None:
 
 
 def test_two_inputs_of_one_name_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"a/x.tif and a/X.png would both be written to a/X_labels.ome.tif: rename one"):
+    with pytest.raises(
+        UsageError, match=r"a/x.tif and a/X.png would both be written to a/X_labels.ome.tif: rename one"
+    ):
         check_names([make("a/x.tif"), make("b/x.tif"), make("a/X.png")], tmp_path)
 
 
@@ -58,7 +60,9 @@ def test_an_output_folder_among_the_images_is_left_out(tmp_path: Path) -> None:
 
 def test_a_table_says_what_is_special_of_an_image(tmp_path: Path) -> None:
     table = tmp_path / "plate.csv"
-    table.write_text("image,channel,diameter_px,well,mask\nx.tif,DAPI,9.5,A1,m.tif\nsub/y.tif,,,B2,\n", encoding="utf-8-sig")
+    table.write_text(
+        "image,channel,diameter_px,well,mask\nx.tif,DAPI,9.5,A1,m.tif\nsub/y.tif,,,B2,\n", encoding="utf-8-sig"
+    )
     first, second = read_table(table, Settings(channel=("1",), threshold=0.6))
     assert first.source == tmp_path / "x.tif"
     assert (first.settings.channel, first.settings.diameter_px, first.settings.threshold) == (("DAPI",), 9.5, 0.6)

@@ -106,7 +106,9 @@ def test_json(segment: Invoke, tmp_path: Path) -> None:
     assert json.loads(segment("--json").stdout) == expected
 
 
-def test_every_option_that_changes_pixels_is_recorded(segment: Invoke, tmp_path: Path, images: Path, discs: Array) -> None:
+def test_every_option_that_changes_pixels_is_recorded(
+    segment: Invoke, tmp_path: Path, images: Path, discs: Array
+) -> None:
     stack = np.stack([np.stack([discs, discs])] * 3)
     tifffile.imwrite(images / "a.tif", stack, imagej=True, metadata={"axes": "TZYX"})
     (images / "b.tif").unlink()

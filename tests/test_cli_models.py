@@ -1,0 +1,55 @@
+"""``unetbio models``: shipped ones, those of a folder, and files that are none."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from unetbio.cli.main import main
+from unetbio.model_file import shipped_models
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_model: Path) -> Path:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "mine.safetensors").write_bytes(tiny_model.read_bytes())
+    return tmp_path
+
+
+def test_a_folder(folder: Path) -> None:
+    result = CliRunner().invoke(main, ["models", str(folder)])
+    assert result.exit_code == 0
+    first, second = result.stdout.splitlines()
+    assert first.startswith(f"{folder}/sub/mine.safetensors  (unet, instances, ")
+    assert second == "  2-D, channels: nuclei, cells of about 12 px, pixels of 0.5 x 0.5 um"
+
+
+def test_json(folder: Path) -> None:
+    (row,) = json.loads(CliRunner().invoke(main, ["models", str(folder), "--json"]).stdout)
+    assert (row["name"], row["architecture"], row["ndim"]) == ("tiny", "unet", 2)
+    assert row["bytes"] == (folder / "sub" / "mine.safetensors").stat().st_size
+    assert row["channels"] == ["nuclei"]
+
+
+def test_files_that_are_no_models_are_named_and_passed_over(folder: Path) -> None:
+    (folder / "broken.safetensors").write_bytes(b"no")
+    result = CliRunner().invoke(main, ["models", str(folder)])
+    assert result.exit_code == 0
+    assert "broken.safetensors is not a model file" in result.stderr
+    assert "mine.safetensors" in result.stdout
+
+
+def test_shipped_models_are_listed_by_the_names_that_segment_takes() -> None:
+    rows = json.loads(CliRunner().invoke(main, ["models", "--json"]).stdout)
+    assert [row["model"] for row in rows] == list(shipped_models())
+
+
+def test_no_models(tmp_path: Path) -> None:
+    assert CliRunner().invoke(main, ["models", str(tmp_path)]).stdout == f"no models in {tmp_path}\n"
+
+
+def test_no_folder_is_2(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["models", str(tmp_path / "nowhere")])
+    assert result.exit_code == 2
+    assert "is not a folder" in result.stderr

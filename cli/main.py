@@ -89,7 +89,7 @@ class _Commands(click.Group):
             _say("interrupted: what is finished is whole; the same command goes on from there")
             return EXIT_INTERRUPTED
         except SystemExit:
-            # `unetbio models | head`: the reader has what it wants; click puts a silent stdout in place and leaves with 1.
+            # `unetbio models | head`: the reader has what it wants; click replaces stdout by a silent one and leaves.
             if sys.stdout is not stdout:
                 return 0
             raise

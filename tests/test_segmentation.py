@@ -60,7 +60,7 @@ def test_a_model_file_that_was_replaced_is_read_again(discs: Array, tiny_model: 
     path.write_bytes(tiny_model.read_bytes())
     unetbio.segment(discs, path, device="cpu")
     path.write_bytes(b"no model any more")
-    with pytest.raises(ModelError, match="m.safetensors"):
+    with pytest.raises(ModelError, match=r"m\.safetensors"):
         unetbio.segment(discs, path, device="cpu")
 
 
@@ -121,7 +121,7 @@ def test_a_model_of_one_channel_takes_no_two(run: Callable[..., Any], discs: Arr
 
 
 def test_stacks_need_a_section(run: Callable[..., Any], discs: Array) -> None:
-    with pytest.raises(ImageError, match="a stack of 3 sections, but the model is 2-D: give --z INDEX .* or --z max"):
+    with pytest.raises(ImageError, match=r"a stack of 3 sections, but the model is 2-D: give --z INDEX .* or --z max"):
         run(np.stack([discs] * 3), axes="ZYX")
 
 
@@ -223,7 +223,7 @@ def test_cells_at_the_border_can_be_dropped(run: Callable[..., Any], discs: Arra
 
 def test_normalization_can_be_overridden(run: Callable[..., Any], discs: Array) -> None:
     assert run(discs // 4)[1]["n_cells"] == 0
-    labels, info = run(discs // 4, normalize="p1,p99.8")
+    _, info = run(discs // 4, normalize="p1,p99.8")
     assert info["n_cells"] == 3
     assert info["run"]["scaling"] == [{"low": [2.0], "high": [50.0]}]
     assert run(discs // 4, normalize=Normalization("range", 0, 50))[1]["n_cells"] == 3

@@ -28,6 +28,12 @@ logger = logging.getLogger("unetbio.cli.segment")
 
 EXIT_SOME_FAILED = 3
 
+# Warnings that are worth a line on stderr; all are in the summary.
+_SPOKEN = {
+    "constant": "one grey value everywhere: no cells",
+    "more_series": "the file holds more images, the first was segmented: choose with --series",
+}
+
 _PICTURE_OPTIONS = [
     click.option(
         "--channel", multiple=True, metavar="NAME|INDEX", help="Channel to segment, by name or number from 0."
@@ -208,8 +214,9 @@ def _speak(outcome: "Outcome") -> None:
     entry = outcome.entry
     if entry.status == "failed":
         logger.error("%s: %s [%s]", entry.input, entry.message, entry.reason)
-    elif any("constant" in frame.warnings for frame in outcome.frames) and entry.status == "done":
-        logger.warning("%s: one grey value everywhere: no cells [constant]", entry.input)
+    elif entry.status == "done":
+        for code in dict.fromkeys(code for frame in outcome.frames for code in frame.warnings if code in _SPOKEN):
+            logger.warning("%s: %s [%s]", entry.input, _SPOKEN[code], code)
     elif entry.reason == "edited":
         logger.info("%s was edited by hand and is kept (--overwrite-edited replaces it)", entry.output)
 

@@ -145,6 +145,7 @@ def test_the_provenance_answers_for_the_mask(run: Runner, model: Model) -> None:
     assert provenance.model.sha256 == model.sha256
     assert provenance.output.label_hash == label_hash(read_labels(run.out / "sub" / "a_labels.ome.tif"))
     assert provenance.input.path == "sub/a.tif"
+    assert provenance.input.companions == {}
     assert provenance.input.find(run.out / "sub") is not None
     assert provenance.settings["postprocessing"]["mask_threshold"] == 0.6
     assert provenance.n_cells == 3
@@ -326,6 +327,23 @@ def test_a_long_time_lapse_is_collected_on_disk(run: Runner, discs: Array, monke
     run(overwrite=True)
     assert "lapse.tif" in run.made()
     assert run.hashes() == before
+
+
+def test_a_change_in_any_file_of_an_image_makes_it_again(run: Runner, shared_data: Path, tmp_path: Path) -> None:
+    shutil.rmtree(run.images)
+    shutil.copytree(shared_data / "formats" / "companion", run.images)
+    whole = Settings(z="max")
+    run(whole)
+    assert run.made() == {"multifile.companion.ome"}
+    run(whole)
+    assert run.made() == set()
+    provenance = read_provenance(run.out / "multifile_labels.json")
+    assert provenance is not None
+    assert sorted(provenance.input.companions) == [f"multifile-Z{index}.ome.tiff" for index in range(1, 6)]
+    piece = run.images / "multifile-Z3.ome.tiff"
+    piece.write_bytes(piece.read_bytes() + b"\0")
+    run(whole)
+    assert run.made() == {"multifile.companion.ome"}
 
 
 def test_overlays_are_drawn_once(run: Runner) -> None:

@@ -237,6 +237,17 @@ def test_saturated_and_unusual_images_are_marked(run: Callable[..., Any], discs:
     assert info["frames"][0]["warnings"] == ("outside_training_range",)
 
 
+def test_a_file_of_several_images_says_so(run: Callable[..., Any], discs: Array, tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "x.ome.tif", ome=True) as writer:
+        writer.write(discs, metadata={"axes": "YX"})
+        writer.write(discs[::-1], metadata={"axes": "YX"})
+    first, info = run(tmp_path / "x.ome.tif")
+    assert info["frames"][0]["warnings"] == ("more_series",)
+    second, info = run(tmp_path / "x.ome.tif", series=1)
+    assert info["frames"][0]["warnings"] == ()
+    np.testing.assert_array_equal(second > 0, first[::-1] > 0)
+
+
 def test_models_of_classes_are_refused(model: Model) -> None:
     with pytest.raises(ModelError, match="segments classes, not cells"):
         Segmenter(replace(model, info=model.info.model_copy(update={"target": "classes"})), "cpu")

@@ -117,7 +117,7 @@ def lock(path: str | os.PathLike[str], *, shared: bool = False) -> Iterator[None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Readable too: network file systems grant shared locks on readable files alone.
-        stream = open(path, "a+")
+        stream = open(path, "a+")  # noqa: SIM115 - closed by the block below
     except OSError as error:
         raise _stopped(path, error) from error
     with stream:

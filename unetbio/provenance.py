@@ -85,6 +85,8 @@ class InputRecord(_Record):
         The same, relative to the folder of the label image, for projects that move as a whole.
     fingerprint : Fingerprint
         Of the file.
+    companions : dict of Fingerprint
+        Of the other files that an image of several is made of, by their path from the folder of the input.
     axes, shape, dtype, pixel_size_um, pixel_size_trusted, channel_names
         As read, or as told by ``settings``.
     """
@@ -93,12 +95,19 @@ class InputRecord(_Record):
     absolute: str
     from_output: str
     fingerprint: Fingerprint
+    companions: dict[str, Fingerprint] = {}
     axes: str
     shape: tuple[int, ...]
     dtype: str
     pixel_size_um: dict[str, float]
     pixel_size_trusted: bool
     channel_names: tuple[str, ...]
+
+    def matches(self, source: Path, *, rehash: bool = False) -> bool:
+        """Whether ``source`` and its companions hold the same bytes; see `Fingerprint.matches`."""
+        files = {source: self.fingerprint}
+        files |= {source.resolve().parent / name: companion for name, companion in self.companions.items()}
+        return all(known.matches(path, rehash=rehash) for path, known in files.items())
 
     def find(self, folder: Path) -> Path | None:
         """The input file, seen from the folder of the label image; None where it is no longer."""
@@ -151,7 +160,7 @@ class FrameRecord(_Record):
     area_fraction : float
         Share of the pixels that belong to a cell.
     warnings : tuple of str
-        ``no_cells``, ``constant``, ``saturated``, ``outside_training_range``, ``edited``.
+        ``no_cells``, ``constant``, ``saturated``, ``outside_training_range``, ``more_series``, ``edited``.
     """
 
     t: int | None = None

@@ -174,6 +174,8 @@ class Segmenter:
     def _describe(self, opened: Opened, frame: Frame, labels: NDArray[Any]) -> FrameRecord:
         record = describe_labels(labels, frame.t)
         warnings = ["constant"] if frame.is_constant else []
+        if opened.image.series_count > 1 and opened.settings.series is None:
+            warnings.append("more_series")
         if _is_saturated(frame.raw) and not frame.is_constant:
             warnings.append("saturated")
         if record.median_diameter_px is not None and self.info.cell_diameter_px is not None:

@@ -9,7 +9,7 @@ from unetbio.batch.journal import Entry, hold_output
 from unetbio.batch.measuring import measure_again, pixel_size_of
 from unetbio.batch.results import Outcome
 from unetbio.batch.resume import Kept, state_of_labels
-from unetbio.batch.tables import SUMMARY, CachedCells, known_entries, write_tables
+from unetbio.batch.tables import SUMMARY, CachedCells, known_entries, provenance_name, write_tables
 from unetbio.errors import ImageError, UsageError
 from unetbio.provenance import read_provenance
 
@@ -79,7 +79,7 @@ def gather(out: Path, entry: Entry, cached: CachedCells | None, kept: Kept | Non
     if entry.status == "failed":
         return Outcome(entry)
     if kept is None:
-        provenance = read_provenance(out / _provenance_name(entry.output))
+        provenance = read_provenance(out / provenance_name(entry.output))
         state = state_of_labels(out / entry.output, provenance)
         kept = Kept(state == "edited", provenance)
     try:
@@ -91,7 +91,3 @@ def gather(out: Path, entry: Entry, cached: CachedCells | None, kept: Kept | Non
         return measure_again(out, entry, kept.provenance, edited=kept.edited)
     except ImageError as error:
         return Outcome(replace(entry, status="failed", reason=error.reason, message=str(error)))
-
-
-def _provenance_name(output: str) -> str:
-    return f"{output.rpartition('_labels')[0]}_labels.json"

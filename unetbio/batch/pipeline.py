@@ -1,5 +1,6 @@
 """A reader that runs ahead of the network, as far as memory allows."""
 
+import os
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -33,8 +34,8 @@ class Job:
         The image.
     settings : dict
         Record of its settings.
-    opened, fingerprint
-        Of the input, once it has been read.
+    opened, fingerprint, companions
+        Of the input, once it has been opened.
     kept : Kept, optional
         What an earlier run made and nothing has to be done for.
     error : Exception, optional
@@ -49,6 +50,7 @@ class Job:
     settings: dict[str, Any]
     opened: Opened | None = None
     fingerprint: Fingerprint | None = None
+    companions: dict[str, Fingerprint] = field(default_factory=dict)
     kept: Kept | None = None
     error: Exception | None = None
     labels: LabelStack | None = None
@@ -151,11 +153,12 @@ class Reader(threading.Thread):
         yield Message(job, None, last=True)
 
     def _frames(self, job: Job) -> Iterator[Message]:
-        try:
-            job.fingerprint = fingerprint(job.item.source)
-        except OSError as error:
-            raise ImageError("unreadable", f"cannot be opened: {error.strerror or error}") from error
+        # Before anything is read: what changes later has other times than these.
+        job.fingerprint = _fingerprint(job.item.source)
         job.opened = opened = self._segmenter.open(job.item.source, job.item.settings)
+        source = job.item.source.resolve()
+        for path in {file.resolve() for file in opened.image.files} - {source}:
+            job.companions[os.path.relpath(path, source.parent)] = _fingerprint(path)
         job.labels = LabelStack(len(opened.times), opened.shape, self._out)
         size = frame_bytes(opened, self._segmenter)
         for index, t in enumerate(opened.times):
@@ -167,6 +170,13 @@ class Reader(threading.Thread):
                 self._budget.give(size)
                 raise
             yield Message(job, frame, index == len(opened.times) - 1, size)
+
+
+def _fingerprint(path: Path) -> Fingerprint:
+    try:
+        return fingerprint(path)
+    except OSError as error:
+        raise ImageError("unreadable", f"cannot be opened: {error.strerror or error}") from error
 
 
 def frame_bytes(opened: Opened, segmenter: Segmenter) -> int:

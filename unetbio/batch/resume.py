@@ -94,7 +94,7 @@ def find_kept(item: Item, out: Path, model_sha256: str, settings: dict[str, Any]
         return None
     if policy.save_probabilities and not _has_probabilities(item, out, provenance):
         return None
-    same = provenance.input.fingerprint.matches(item.source, rehash=policy.rehash)
+    same = provenance.input.matches(item.source, rehash=policy.rehash)
     return Kept(False, provenance) if same else None
 
 

@@ -298,6 +298,7 @@ class _Batch:
             absolute=str(absolute),
             from_output=os.path.relpath(absolute, (self.out / job.item.labels).resolve().parent),
             fingerprint=_present(job.fingerprint),
+            companions=job.companions,
             axes=image.axes,
             shape=image.shape,
             dtype=str(image.dtype),

@@ -16,7 +16,7 @@ from unetbio.provenance import FrameRecord, read_provenance
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["CELLS", "SUMMARY", "CachedCells", "known_entries", "write_tables"]
+__all__ = ["CELLS", "SUMMARY", "CachedCells", "known_entries", "provenance_name", "write_tables"]
 
 SUMMARY = "summary.csv"
 CELLS = "cells.parquet"
@@ -85,21 +85,26 @@ def known_entries(out: Path) -> dict[str, Entry]:
         there = Path(entry.input).exists() if entry.status == "failed" else (out / name).is_file()
         if there:
             entries[name] = entry
-    for path in sorted(out.rglob("*_labels.json")):
+    known = {out / provenance_name(name) for name in entries}
+    for path in sorted(set(out.rglob("*_labels.json")) - known):
         provenance = read_provenance(path)
         if provenance is None or not path.with_name(provenance.output.name).is_file():
             continue
         output = path.with_name(provenance.output.name).relative_to(out).as_posix()
-        if output not in entries:
-            entries[output] = Entry(
-                output,
-                provenance.input.path,
-                provenance.input.absolute,
-                "done",
-                series=provenance.settings.get("series"),
-                columns=provenance.columns,
-            )
+        entries[output] = Entry(
+            output,
+            provenance.input.path,
+            provenance.input.absolute,
+            "done",
+            series=provenance.settings.get("series"),
+            columns=provenance.columns,
+        )
     return entries
+
+
+def provenance_name(output: str) -> str:
+    """Provenance of a label image, both below the output folder."""
+    return f"{output.rpartition('_labels')[0]}_labels.json"
 
 
 def write_tables(out: Path, outcomes: Iterable[Outcome]) -> None:

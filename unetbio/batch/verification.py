@@ -5,14 +5,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 from unetbio.batch.resume import state_of_labels
+from unetbio.batch.tables import provenance_name
 from unetbio.errors import UsageError
 from unetbio.files import sha256_file
-from unetbio.io.discover import stem
 from unetbio.provenance import Provenance, read_provenance
 
 __all__ = ["Finding", "verify_folder"]
@@ -69,40 +68,41 @@ def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
     """
     if not out.is_dir():
         raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
-    names = sorted(_outputs(out))
-    if not names:
+    provenances = _provenances(out)
+    if not provenances:
         raise UsageError(
             f"{out} holds no results of unetbio segment: no *_labels.ome.tif, *_labels.nii.gz, *_labels.json"
         )
-    provenances = {name: read_provenance(_provenance_path(out, name)) for name in names}
+    models = {provenance.model.path for provenance in provenances.values() if provenance}
+    hashes = {path: _hash_of(path) for path in models}
     usual = _usual([provenance for provenance in provenances.values() if provenance])
 
     def check(name: str) -> list[Finding]:
-        return list(_check(out, name, provenances[name], usual))
+        return list(_check(out, name, provenances[name], hashes, usual))
 
     with ThreadPoolExecutor(workers) as pool:
-        return len(names), [finding for findings in pool.map(check, names) for finding in findings]
+        found = [finding for findings in pool.map(check, sorted(provenances)) for finding in findings]
+    return len(provenances), found
 
 
-def _outputs(out: Path) -> set[str]:
-    """Label images, and those that a provenance speaks of; temporary files are none."""
-    found = {path for suffix in (".ome.tif", ".nii.gz") for path in out.rglob(f"*_labels{suffix}")}
+def _provenances(out: Path) -> dict[str, Provenance | None]:
+    """Provenance of each label image, and of those that are missing; temporary files are none."""
+    images = [path for suffix in (".ome.tif", ".nii.gz") for path in out.rglob(f"*_labels{suffix}")]
+    found: dict[Path, Provenance | None] = {path: None for path in images if not path.name.startswith(".")}
     for path in out.rglob("*_labels.json"):
         provenance = read_provenance(path)
         if provenance:
-            found.add(path.with_name(provenance.output.name))
-    return {path.relative_to(out).as_posix() for path in found if not path.name.startswith(".")}
+            found[path.with_name(provenance.output.name)] = provenance
+    return {path.relative_to(out).as_posix(): provenance for path, provenance in found.items()}
 
 
-def _provenance_path(out: Path, name: str) -> Path:
-    path = out / name
-    return path.with_name(f"{stem(path)}.json")
-
-
-def _check(out: Path, name: str, provenance: Provenance | None, usual: dict[str, str]) -> Iterable[Finding]:
+def _check(
+    out: Path, name: str, provenance: Provenance | None, hashes: dict[str, str | None], usual: dict[str, str]
+) -> Iterable[Finding]:
     path = out / name
     if provenance is None:
-        yield Finding(name, "provenance", f"no provenance that can be read: {_provenance_path(out, name).name}")
+        expected = Path(provenance_name(name)).name
+        yield Finding(name, "provenance", f"no provenance that can be read: {expected}")
         return
     state = state_of_labels(path, provenance, rehash=True)
     if state != "intact":
@@ -115,15 +115,14 @@ def _check(out: Path, name: str, provenance: Provenance | None, usual: dict[str,
     source = provenance.input.find(path.parent)
     if source is None:
         yield Finding(name, "input", f"the input is gone: {provenance.input.absolute}")
-    elif not provenance.input.fingerprint.matches(source, rehash=True):
+    elif not provenance.input.matches(source, rehash=True):
         yield Finding(name, "input", f"the input was changed after it was segmented (sha256 differs): {source}")
-    if _model_hash(provenance.model.path) not in (None, provenance.model.sha256):
+    if hashes[provenance.model.path] not in (None, provenance.model.sha256):
         yield Finding(name, "model", f"the model file is another one now (sha256 differs): {provenance.model.path}")
     yield from _differences(name, provenance, usual)
 
 
-@lru_cache(maxsize=64)
-def _model_hash(path: str) -> str | None:
+def _hash_of(path: str) -> str | None:
     try:
         return sha256_file(path)
     except OSError:

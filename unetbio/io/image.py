@@ -72,6 +72,11 @@ class Image:
     format: str = "tiff"
     affine: NDArray[np.float64] | None = dataclasses.field(default=None, repr=False, compare=False)
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that the image is made of, the source first."""
+        return tuple(dict.fromkeys((self.source, *getattr(self.pixels, "files", ()))))
+
     def size(self, axis: str) -> int:
         """Length of an axis of ``TCZYX``; 1 where the image does not have it."""
         return self.shape[self.axes.index(axis)] if axis in self.axes else 1

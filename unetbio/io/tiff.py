@@ -422,6 +422,11 @@ class _TiffPixels:
     roles: tuple[int, ...]
     colour: Colour
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that hold the pixels."""
+        return tuple(dict.fromkeys(page.path for page in self.pages))
+
     def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
         if self.colour.palette is not None:
             planes = self.colour.apply(self._plane(t, z, [0], y, x))

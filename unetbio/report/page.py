@@ -41,6 +41,7 @@ THIN_SPACE = "\u202f"
 WARNINGS = {
     "constant": "the same grey value everywhere",
     "edited": "the mask was edited by hand and is kept",
+    "more_series": "the file holds more images than the one that was segmented (--series)",
     "no_cells": "no cells were found",
     "outside_training_range": "the cells have another size than those the model was trained on",
     "saturated": "many pixels are as bright as the camera can tell",

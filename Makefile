@@ -7,12 +7,14 @@ READY := .venv/.ready
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 DEMO := demo/results
 
-.PHONY: demo test lint format schema clean
+.PHONY: demo test lint ruff snakefmt build/lint mypy import-linter format schema clean
 
 demo: $(READY) demo/images/.complete
+	@echo "Segmenting the images in demo/images (a minute or two)"
 	@PATH="$(BIN):$$PATH" snakemake --quiet all --cores all --configfile config/demo.yaml --rerun-incomplete \
-	    || { echo "make demo: a step failed; $(DEMO)/logs says why" >&2; exit 1; }
-	@echo "Done: open $(DEMO)/index.html; beside it lie summary.csv, cells.csv and the masks (*_labels.ome.tif)"
+	    || { tail -qn 2 $(DEMO)/logs/*.log; echo "make demo: a step failed; its log is in $(DEMO)/logs"; exit 1; } >&2
+	@tail -n 1 $(DEMO)/logs/measure.log
+	@echo "Open $(DEMO)/index.html; beside it lie a table of cells (cells.csv) and the masks (*_labels.ome.tif)"
 
 demo/images/.complete: $(READY)
 	@$(BIN)/unetbio samples demo/images
@@ -21,16 +23,27 @@ demo/images/.complete: $(READY)
 test: $(READY)
 	@PATH="$(BIN):$$PATH" python -m pytest $(PYTEST_ARGS)
 
-# mypy and import-linter read folders, and cli/ becomes unetbio.cli only when the package is built.
-lint: $(READY)
+lint: ruff snakefmt mypy import-linter
+	@echo "lint: clean"
+
+ruff: $(READY)
 	@$(BIN)/ruff check -q .
 	@$(BIN)/ruff format -q --check . || $(BIN)/ruff format --diff .
+
+snakefmt: $(READY)
 	@$(BIN)/snakefmt --check Snakefile pipelines 2>/dev/null || $(BIN)/snakefmt --diff Snakefile pipelines
-	@rm -rf build/lint
-	@$(BIN)/python -W ignore -c "import setuptools; setuptools.setup()" -q build_py --build-lib build/lint 2>/dev/null
+
+# The next two read folders, and cli/ becomes unetbio.cli only when the package is built.
+build/lint: $(READY)
+	@rm -rf $@
+	@$(BIN)/python -W ignore -c "import setuptools; setuptools.setup()" -q build_py --build-lib $@ 2>/dev/null
+
+mypy: build/lint
 	@cd build/lint && $(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache --no-error-summary
-	@cd build/lint && $(BIN)/lint-imports --config ../../pyproject.toml --no-cache --no-logo
-	@echo "lint: clean"
+
+import-linter: build/lint
+	@cd build/lint && $(BIN)/lint-imports --config ../../pyproject.toml --no-cache --no-logo >../imports.txt \
+	    || { cat ../imports.txt; exit 1; }
 
 format: $(READY)
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q . ; $(BIN)/snakefmt Snakefile pipelines

@@ -4,7 +4,8 @@
 rule segment:
     input:
         # When an image changes, its batch runs again, and redoes that image alone.
-        lambda wildcards: BATCHES[int(wildcards.part)],
+        images=lambda wildcards: BATCHES[int(wildcards.part)],
+        model=CONFIG.model_files(),
     output:
         # Masks are not declared: a job that stops half-way would lose what it has finished.
         f"{OUT}/run.{{part}}-of-{PARTS}.jsonl",

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner, Result
-from unetbio.cli.train import command
 
+from unetbio.cli.train import command
 from unetbio.errors import UnetbioError
 from unetbio.model_file import load_model
 

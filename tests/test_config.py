@@ -77,6 +77,13 @@ def test_the_source_is_a_table_or_images() -> None:
     assert load_config({"table": "list.csv"}).source_arguments() == ["--table", "list.csv"]
 
 
+def test_a_model_is_a_file_or_a_name(tmp_path: Path) -> None:
+    model = tmp_path / "mine.safetensors"
+    model.touch()
+    assert load_config({"images": "x", "model": str(model)}).model_files() == [str(model)]
+    assert load_config({"images": "x"}).model_files() == []
+
+
 def test_batches_hold_every_image_once_and_stay_where_they_are(tmp_path: Path) -> None:
     """One more image may not move others to another job, or they would all run again."""
     for number in range(40):

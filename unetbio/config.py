@@ -258,6 +258,10 @@ class WorkflowConfig(Section):
         """What to segment, as it stands on the command line."""
         return ["--table", self.table] if self.table else list(self.images)
 
+    def model_files(self) -> list[str]:
+        """The model where it is a file, so that another one of the same name is noticed; a shipped one is none."""
+        return [self.model] if Path(self.model).is_file() else []
+
     def batches(self) -> tuple[int, dict[int, list[Path]]]:
         """Divide the images among jobs.
 

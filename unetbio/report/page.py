@@ -33,7 +33,7 @@ MAX_ROWS = 5000
 MAX_FAILURES = 200
 MAX_NAMES = 3
 MAX_BARS = 24
-# Bars end where a few giants would squeeze all others into the first bar.
+# Bars end here where a few giants, larger than twice this, would squeeze all others into the first bar.
 HISTOGRAM_PERCENT = 99.5
 THIN_SPACE = "\u202f"
 
@@ -191,7 +191,8 @@ def _heading(out: Path, rows: Sequence[_Row]) -> dict[str, Any]:
     figures.append({"value": _grouped(failed), "text": "failed", "kind": "bad" if failed else ""})
     warned = sum(bool(row.warnings) for row in rows)
     figures.append({"value": _grouped(warned), "text": "with warnings", "kind": "warn" if warned else ""})
-    return {"title": out.resolve().name, "figures": figures}
+    # "results" alone says little.
+    return {"title": "/".join(out.resolve().parts[1:][-2:]), "figures": figures}
 
 
 def _problems(rows: Sequence[_Row]) -> dict[str, Any]:
@@ -259,7 +260,8 @@ def _cell_sizes(out: Path) -> tuple[str, NDArray[np.float64]]:
 
 def _histogram(values: NDArray[np.float64], title: str, unit: str) -> dict[str, Any]:
     """Bars between round numbers, with everything that a template or a screen reader needs."""
-    low, high = float(values.min()), float(np.percentile(values, HISTOGRAM_PERCENT))
+    low, high, top = float(values.min()), float(np.percentile(values, HISTOGRAM_PERCENT)), float(values.max())
+    high = top if top <= 2 * high else high
     step = _round_step((high - low) / MAX_BARS, whole=bool(np.all(values == np.round(values))))
     first = math.floor(low / step) * step
     number = max(1, math.floor((high - first) / step) + 1)
@@ -276,7 +278,7 @@ def _histogram(values: NDArray[np.float64], title: str, unit: str) -> dict[str, 
     ]
     note = f"{_counted(len(values), unit)}, median {_readable(float(np.median(values)))}"
     if beyond:
-        note += f"; {_grouped(beyond)} beyond the last bar, up to {_readable(float(values.max()))}"
+        note += f"; {_grouped(beyond)} beyond the last bar, up to {_readable(top)}"
     return {
         "title": title,
         "bars": bars,

@@ -49,7 +49,7 @@ def train(data: Path, *inputs: object, options: tuple[object, ...] = ()) -> Resu
 def test_a_folder_with_images_and_masks_becomes_a_model(data: Path) -> None:
     result = train(data, data)
     assert result.exit_code == 0, result.output
-    assert "m.safetensors: mean_AP" in result.stdout
+    assert "m.safetensors: AP@.5-.75" in result.stdout
     assert "2 images to train on, 1 to validate on" in result.stderr
     model = load_model(data / "out" / "m.safetensors")
     assert model.info.training["steps"] == 4
@@ -144,6 +144,7 @@ def test_a_model_name_of_another_kind_is_refused(data: Path) -> None:
         ("stepz: 3", "unknown key stepz: did you mean steps?"),
         ("steps: many", "steps: Input should be a valid integer"),
         ("augmentation: {scale: 0.5}", "augmentation.scale: Input should be greater than or equal to 1"),
+        ("steps: 5\nrestarts: [7]", "restarts [7] must rise and lie between 0 and steps (5)"),
         ("- a\n- b", "holds list, settings are a mapping of names to values"),
         ("a: [", "cannot be read as YAML"),
     ],

@@ -24,11 +24,11 @@ def test_thresholds_part_what_touches_and_leave_the_halo_out() -> None:
     assert max(found.postprocessing.seed_thresholds) > 0.6
 
 
-def test_specks_below_a_share_of_the_median_cell_are_dropped() -> None:
+def test_specks_are_dropped() -> None:
     probabilities, label_image = two_cells()
     probabilities[2:5, 2:5] = 0.97  # 9 pixels beside cells of 380
     found = search_thresholds([probabilities], [label_image])
-    assert found.postprocessing.min_area > 9
+    assert max(found.postprocessing.min_area, found.postprocessing.min_seed_area) > 9
     assert found.scores["AP@.5"] == 1.0
 
 

@@ -13,6 +13,7 @@ from unetbio.datasets import Example, PatchSampler
 from unetbio.errors import ModelError, UnetbioError
 from unetbio.geometry import unet_geometry
 from unetbio.model_file import load_model, load_tensors, save_model
+from unetbio.threshold_search import DECIDING_SCORE
 from unetbio.training import Trainer
 
 CONFIG = TrainingConfig(
@@ -48,10 +49,10 @@ def test_a_network_learns_and_the_best_one_is_kept(tmp_path: Path) -> None:
     lines: list[str] = []
     result = trainer(tmp_path / "c.safetensors", report=lines.append).run()
     assert result.history.validation_steps == [30, 60]
-    scores = [scores["mean_AP"] for scores in result.history.validation_scores]
-    assert result.info.scores["validation"]["mean_AP"] == max(scores) > 0.5
+    scores = [scores[DECIDING_SCORE] for scores in result.history.validation_scores]
+    assert result.info.scores["validation"][DECIDING_SCORE] == max(scores) > 0.5
     assert result.history.losses[-1] < result.history.losses[0] / 2
-    assert "left; validation mean_AP" in lines[-1]
+    assert "left; validation AP@.5-.75" in lines[-1]
     assert result.info.cell_diameter_px == pytest.approx(27, abs=2)
     assert result.info.training["cells"] == 16
     assert result.info.parameters["in_channels"] == 1
@@ -108,6 +109,19 @@ def test_a_checkpoint_holds_tensors_and_json_alone(tmp_path: Path) -> None:
     tensors, metadata = load_tensors(path)
     assert json.loads(metadata["progress"])["step"] == 2
     assert any(name.startswith("optimizer.") for name in tensors)
+
+
+def test_the_learning_rate_rises_falls_and_begins_anew_at_restarts(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"steps": 30, "restarts": (20,)})
+    run = trainer(tmp_path / "c.safetensors", config)
+    factors = []
+    for step in range(30):
+        run.step = step
+        factors.append(run._schedule())
+    assert factors[0] == factors[20] == pytest.approx(0.05)
+    assert factors[2] == factors[21] == 1.0  # the end of each warm-up: a tenth of 20 steps and of 10
+    assert factors[2:20] == sorted(factors[2:20], reverse=True)
+    assert factors[19] < 0.02 > factors[29] - 0.03
 
 
 def test_early_stopping_waits_for_its_patience(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -99,6 +100,8 @@ class TrainingConfig(Section):
         Momentum is for SGD alone.
     schedule : {"one_cycle", "constant"}
         One cycle: linear warm-up over the first tenth, then a cosine down to zero.
+    restarts : tuple of int
+        Steps at which the cycle begins anew (warm restarts, arXiv 1608.03983), rising and below ``steps``.
     border_weight, border_sigma : float
         w0 and sigma (pixels) of the weight map; ``border_weight: 0`` leaves the border term out.
     class_weight_cap : float
@@ -132,6 +135,7 @@ class TrainingConfig(Section):
     weight_decay: float = Field(default=1e-4, ge=0.0)
     momentum: float = Field(default=0.99, ge=0.0, lt=1.0)
     schedule: Literal["one_cycle", "constant"] = "one_cycle"
+    restarts: tuple[int, ...] = ()
     border_weight: float = Field(default=10.0, ge=0.0)
     border_sigma: float = Field(default=5.0, gt=0.0)
     class_weight_cap: float = Field(default=2.0, ge=1.0)
@@ -142,6 +146,13 @@ class TrainingConfig(Section):
     validate_every: int = Field(default=500, ge=1)
     patience: int = Field(default=0, ge=0)
     seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_restarts(self) -> "TrainingConfig":
+        edges = (0, *self.restarts, self.steps)
+        if any(after <= before for before, after in pairwise(edges)):
+            raise ValueError(f"restarts {list(self.restarts)} must rise and lie between 0 and steps ({self.steps})")
+        return self
 
 
 def _listed(value: Any) -> Any:

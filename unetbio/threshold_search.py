@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from unetbio import instances, metrics
 from unetbio.instances import PostProcessing
 
-__all__ = ["SearchResult", "search_thresholds"]
+__all__ = ["DECIDING_SCORE", "SearchResult", "search_thresholds"]
+
+DECIDING_SCORE = "AP@.5-.75"
 
 MASK_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 SEED_THRESHOLDS: tuple[tuple[float, ...], ...] = (
@@ -24,8 +26,11 @@ SEED_THRESHOLDS: tuple[tuple[float, ...], ...] = (
     (0.8,),
     (0.8, 0.9),
 )
-# Cells smaller than this share of the median training cell are specks.
-SPECK_FRACTIONS = (0.02, 0.05, 0.1, 0.2)
+# Shares of the median cell: smaller cells are specks, smaller parts at a rising threshold do not split a cell.
+SPECK_FRACTIONS = (0.02, 0.05, 0.1)
+PART_FRACTIONS = (0.01, 0.03, 0.05, 0.08, 0.12)
+# What decides is the mean AP over IoU .5 to .75: above, a pixel's breadth of outline decides over small cells.
+HIGHEST_IOU = 0.75
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,7 @@ class SearchResult:
 def search_thresholds(
     probabilities: Sequence[NDArray[np.float32]], label_images: Sequence[NDArray[np.integer]]
 ) -> SearchResult:
-    """Try mask and seed thresholds together, then the smallest cell; the mean AP over IoU .5 to .95 decides.
+    """Try mask and seed thresholds together, then the smallest cell and part; the mean AP over IoU .5 to .75 decides.
 
     Parameters
     ----------
@@ -65,14 +70,17 @@ def search_thresholds(
         Ties go to the settings tried first.
     """
     median_area = _median_area(label_images)
-    first = (
-        PostProcessing(mask_threshold=mask, seed_thresholds=seeds, min_area=SPECK_FRACTIONS[1] * median_area)
+    sizes = [
+        {"min_area": speck * median_area, "min_seed_area": max(1, round(part * median_area))}
+        for speck, part in itertools.product(SPECK_FRACTIONS, PART_FRACTIONS)
+    ]
+    thresholds = (
+        PostProcessing(mask_threshold=mask, seed_thresholds=seeds, **sizes[len(sizes) // 2])
         for mask, seeds in itertools.product(MASK_THRESHOLDS, SEED_THRESHOLDS)
         if seeds[0] >= mask
     )
-    best = _best(first, probabilities, label_images)
-    second = (replace(best.postprocessing, min_area=fraction * median_area) for fraction in SPECK_FRACTIONS)
-    return _best(second, probabilities, label_images)
+    best = _best(thresholds, probabilities, label_images)
+    return _best((replace(best.postprocessing, **size) for size in sizes), probabilities, label_images)
 
 
 def _best(
@@ -81,7 +89,7 @@ def _best(
     label_images: Sequence[NDArray[np.integer]],
 ) -> SearchResult:
     results = (SearchResult(settings, _scores(settings, probabilities, label_images)) for settings in candidates)
-    return max(results, key=lambda result: result.scores["mean_AP"])
+    return max(results, key=lambda result: result.scores[DECIDING_SCORE])
 
 
 def _scores(
@@ -93,7 +101,8 @@ def _scores(
     )
     precisions = metrics.average_precision(predicted, label_images)
     at = dict(zip(metrics.THRESHOLDS, precisions, strict=True))
-    return {"mean_AP": float(np.mean(precisions)), "AP@.5": at[0.5], "AP@.75": at[0.75]}
+    deciding = float(np.mean([at[threshold] for threshold in at if threshold <= HIGHEST_IOU]))
+    return {DECIDING_SCORE: deciding, "mean_AP": float(np.mean(precisions)), "AP@.5": at[0.5], "AP@.75": at[0.75]}
 
 
 def _median_area(label_images: Sequence[NDArray[np.integer]]) -> float:

@@ -4,6 +4,7 @@ The order of patches follows from the seed and the step alone, so a run that was
 uninterrupted one would have seen.
 """
 
+import bisect
 import hashlib
 import json
 import math
@@ -27,7 +28,7 @@ from unetbio.geometry import Geometry
 from unetbio.inference import TorchPredictor, predict
 from unetbio.losses import weighted_cross_entropy
 from unetbio.model_file import ModelInfo, load_tensors, save_tensors
-from unetbio.threshold_search import SearchResult, search_thresholds
+from unetbio.threshold_search import DECIDING_SCORE, SearchResult, search_thresholds
 
 __all__ = ["History", "Trainer", "TrainingResult", "load_training_data", "patch_shape"]
 
@@ -196,7 +197,7 @@ class Trainer:
 
     def _train_step(self, patches: Sequence[Patch]) -> Tensor:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * _schedule(self.config.schedule, self._progress())
+            group["lr"] = self.config.learning_rate * self._schedule()
         image = torch.from_numpy(np.stack([patch.image for patch in patches])).to(self.device)
         target = torch.from_numpy(np.stack([patch.target for patch in patches])).to(self.device)
         weight_map = torch.from_numpy(np.stack([patch.weight_map for patch in patches])).to(self.device)
@@ -223,7 +224,7 @@ class Trainer:
         self.history.validation_steps.append(self.step)
         self.history.validation_scores.append(found.scores)
         self.report(f"{self._line()}; validation {', '.join(f'{k} {v:.3f}' for k, v in found.scores.items())}")
-        if self.best is None or found.scores["mean_AP"] > self.best.scores["mean_AP"]:
+        if self.best is None or found.scores[DECIDING_SCORE] > self.best.scores[DECIDING_SCORE]:
             self.best = found
             self.best_weights = {
                 name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()
@@ -248,10 +249,19 @@ class Trainer:
             return self.history.seconds / (60 * self.minutes)
         return self.step / self.config.steps
 
+    def _schedule(self) -> float:
+        """Factor of the learning rate: one cycle, or one between each two restarts."""
+        if self.config.schedule == "constant":
+            return 1.0
+        edges = [0, *self.config.restarts, self.config.steps]
+        position = self.step if self.minutes is None else self._progress() * self.config.steps
+        cycle = min(bisect.bisect_right(edges, position), len(edges) - 1) - 1
+        return _one_cycle(min(1.0, (position - edges[cycle]) / (edges[cycle + 1] - edges[cycle])))
+
     def _is_stale(self) -> bool:
         if not self.config.patience or self.best is None:
             return False
-        scores = [scores["mean_AP"] for scores in self.history.validation_scores]
+        scores = [scores[DECIDING_SCORE] for scores in self.history.validation_scores]
         return len(scores) - 1 - int(np.argmax(scores)) >= self.config.patience
 
     def _line(self) -> str:
@@ -352,12 +362,10 @@ def _optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimi
     return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
 
 
-def _schedule(kind: str, progress: float) -> float:
-    if kind == "constant":
-        return 1.0
+def _one_cycle(progress: float) -> float:
     if progress < WARM_UP:
         return 0.05 + 0.95 * progress / WARM_UP
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - WARM_UP) / (1 - WARM_UP))))
+    return 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

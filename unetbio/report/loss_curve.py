@@ -10,6 +10,8 @@ from unetbio.training import History
 
 __all__ = ["draw_loss_curve"]
 
+SCORES = ("mean_AP", "AP@.5", "AP@.75")
+
 
 def draw_loss_curve(history: History, path: str | os.PathLike[str]) -> None:
     """Draw the training loss (logarithmic) above the validation scores and write the picture as PNG.
@@ -26,7 +28,7 @@ def draw_loss_curve(history: History, path: str | os.PathLike[str]) -> None:
     losses, scores = figure.subplots(2, 1, sharex=True)
     losses.plot(history.steps, history.losses, color="tab:blue", linewidth=1)
     losses.set(yscale="log", ylabel="training loss")
-    for name in history.validation_scores[0] if history.validation_scores else ():
+    for name in SCORES:
         values = [score[name] for score in history.validation_scores]
         scores.plot(history.validation_steps, values, marker=".", label=name)
     scores.set(xlabel="step", ylabel="validation score", ylim=(0, 1))

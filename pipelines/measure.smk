@@ -10,7 +10,7 @@ rule measure:
     benchmark:
         f"{OUT}/benchmarks/measure.tsv"
     conda:
-        "envs/unetbio.yaml"
+        "environment.yaml"
     threads: 1
     resources:
         mem_mb=4000,

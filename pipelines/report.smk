@@ -9,7 +9,7 @@ rule report:
     benchmark:
         f"{OUT}/benchmarks/report.tsv"
     conda:
-        "envs/unetbio.yaml"
+        "environment.yaml"
     threads: 1
     resources:
         mem_mb=2000,

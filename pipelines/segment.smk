@@ -14,7 +14,7 @@ rule segment:
     benchmark:
         f"{OUT}/benchmarks/segment.{{part}}-of-{PARTS}.tsv"
     conda:
-        "envs/unetbio.yaml"
+        "environment.yaml"
     threads: CONFIG.resources.threads
     resources:
         mem_mb=CONFIG.resources.mem_mb,

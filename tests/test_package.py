@@ -45,7 +45,7 @@ def test_the_wheel_holds_everything(source: Path, tmp_path: Path) -> None:
         if path.suffix in WITH_CODE and "__pycache__" not in path.parts
     }
     assert expected <= names
-    assert "unetbio/pipelines/envs/unetbio.yaml" in names
+    assert "unetbio/pipelines/environment.yaml" in names
     assert "unetbio/models/nuclei.safetensors" in names
     assert {name.split("/")[0] for name in names if not name.startswith("unetbio-")} == {"unetbio"}
     assert wheel.stat().st_size < 12e6

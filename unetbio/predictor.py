@@ -2,8 +2,10 @@
 
 import contextlib
 import copy
+import ctypes
+import sys
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from math import prod
 from typing import Any, Protocol
 
@@ -21,8 +23,11 @@ from unetbio.networks.blocks import crop
 
 __all__ = ["Predictor", "TorchPredictor", "choose_device", "fold_batch_norm"]
 
-MEMORY_BUDGETS = {2: 640 << 20, 3: 2 << 30}
+MEMORY_BUDGETS = {2: 256 << 20, 3: 2 << 30}
 """Bytes of feature maps a tile may hold, by number of axes: in 3-D, context costs more, so that larger tiles pay."""
+
+KEPT_BYTES = 1 << 30
+"""Freed memory that a process keeps for the next feature map."""
 
 COLUMN_BYTES = 64 << 20
 """What the float64 convolution of the CPU may use beside its result."""
@@ -67,13 +72,17 @@ class TorchPredictor:
         With the attribute ``geometry``; logits out. One that pads (``geometry.padding == "same"``) is cropped by the
         context.
     device : torch.device or str
-        Where it runs; what is decided in float64 runs on the CPU, so that every device decides alike.
+        Where it runs; what is decided in float64 runs on the CPU, so that every device decides alike. On the CPU of a
+        Linux machine the process keeps up to 1 GiB of freed memory from here on, which is faster than having it
+        cleared.
     """
 
     def __init__(self, network: nn.Module, device: torch.device | str = "cpu") -> None:
         geometry: Any = network.geometry
         self.geometry: Geometry = geometry
         self.device = torch.device(device)
+        if self.device.type == "cpu":
+            _keep_freed_memory()
         # Folded in float64 and rounded once; the float64 twin is made of the rounded weights, so both are one network.
         folded = fold_batch_norm(copy.deepcopy(network).cpu().double().eval()).float()
         self._network = self._placed(folded)
@@ -166,6 +175,17 @@ class TorchPredictor:
             sizes = logits.shape[2:]
             logits = crop(logits, [size - 2 * lost for size, lost in zip(sizes, self.geometry.context, strict=True)])
         return logits.softmax(dim=1)
+
+
+@cache
+def _keep_freed_memory() -> None:
+    # Left to itself, glibc gives a feature map of more than 32 MiB back to the system when it is freed, and the system
+    # clears every page before it hands it out again: up to a third of the time of large tiles.
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if set_option is not None:
+        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+        set_option(trim_threshold, KEPT_BYTES)
+        set_option(mmap_threshold, KEPT_BYTES)
 
 
 def _in_channels(network: nn.Module) -> int:

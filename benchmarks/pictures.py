@@ -2,8 +2,9 @@
 
     python benchmarks/pictures.py SAMPLES FORMATS docs/images
 
-SAMPLES is what ``unetbio samples`` wrote, FORMATS a folder with the three public files named in `FILES`. Each picture shows
-the raw image beside the outlines of the cells found; its caption is printed as a row of a Markdown table.
+SAMPLES is what ``unetbio samples`` wrote, FORMATS a folder with the public files named in `FILES`. Each picture shows
+the raw image beside the outlines of the cells found; its caption is printed as a row of a Markdown table. The picture of
+the README is one of them.
 """
 
 import argparse
@@ -22,20 +23,23 @@ FILES = (
     ("FOV7_HV110_P0500510000.ome.tiff", {}),
     ("hela-cells.tif", {"channel": 2}),
     ("hela-cells.tif", {"channel": 2, "diameter_px": 110}),
-    ("membrane_2d_timelapse.tif", {"axes": "TYX", "t": 0}),
+    ("membrane_2d_timelapse.tif", {"axes": "TYX"}),
 )
 GAP_PX = 6
+TOUR = "confocal_z32.ome.tif"
 
 
-def picture(path: Path, target: Path, options: dict[str, object]) -> str:
+def picture(path: Path, out: Path, options: dict[str, object]) -> str:
     """Write one picture and give its row of the table."""
     labels, info = unetbio.segment(path, model="nuclei", device="cpu", **options)
     image = read_image(path, axes=options.get("axes"))
-    raw = image.read(t=options.get("t", 0) if "T" in image.axes else None, c=options.get("channel", 0))
-    plane = labels[0] if labels.ndim == 3 else labels
-    empty = draw_overlay(raw, np.zeros_like(plane))
+    raw = image.read(t=options.get("t", 0), c=options.get("channel", 0))
+    empty = draw_overlay(raw, np.zeros_like(labels))
     gap = np.full((len(empty), GAP_PX, 3), 255, np.uint8)
-    joined = np.concatenate([empty, gap, draw_overlay(raw, plane)], axis=1)
+    joined = np.concatenate([empty, gap, draw_overlay(raw, labels)], axis=1)
+    if path.name == TOUR:
+        write_bytes(out / "tour.png", bytes(imagecodecs.png_encode(joined.repeat(2, 0).repeat(2, 1))))
+    target = out / ("_".join([path.name.split(".")[0], *(f"{key}{value}" for key, value in options.items())]) + ".jpg")
     write_bytes(target, bytes(imagecodecs.jpeg8_encode(joined, level=85)))
     said = ", ".join(f"{key} {value}" for key, value in options.items()) or "none"
     return f"| {path.name} | {said} | {info['n_cells']} | ![{path.name}](images/{target.name}) |"
@@ -50,11 +54,8 @@ def main() -> None:
     wanted += [(arguments.formats / name, options) for name, options in FILES]
     print("| file | options | cells | raw, and outlines |\n|---|---|---|---|")
     for path, options in wanted:
-        suffix = "".join(f"_{key}{value}" for key, value in options.items())
-        stem = path.name.split(".")[0]
-        if read_image(path, axes=options.get("axes")).size("T") > 1 and "t" not in options:
-            options = {**options, "t": 0}
-        print(picture(path, arguments.out / f"{stem}{suffix}.jpg", options))
+        first = {"t": 0} if read_image(path, axes=options.get("axes")).size("T") > 1 else {}
+        print(picture(path, arguments.out, {**options, **first}))
 
 
 if __name__ == "__main__":

@@ -70,17 +70,21 @@ def search_thresholds(
         Ties go to the settings tried first.
     """
     median_area = _median_area(label_images)
-    sizes = [
-        {"min_area": speck * median_area, "min_seed_area": max(1, round(part * median_area))}
-        for speck, part in itertools.product(SPECK_FRACTIONS, PART_FRACTIONS)
-    ]
+    specks = [fraction * median_area for fraction in SPECK_FRACTIONS]
+    parts = [max(1, round(fraction * median_area)) for fraction in PART_FRACTIONS]
     thresholds = (
-        PostProcessing(mask_threshold=mask, seed_thresholds=seeds, **sizes[len(sizes) // 2])
+        PostProcessing(
+            mask_threshold=mask,
+            seed_thresholds=seeds,
+            min_area=specks[len(specks) // 2],
+            min_seed_area=parts[len(parts) // 2],
+        )
         for mask, seeds in itertools.product(MASK_THRESHOLDS, SEED_THRESHOLDS)
         if seeds[0] >= mask
     )
-    best = _best(thresholds, probabilities, label_images)
-    return _best((replace(best.postprocessing, **size) for size in sizes), probabilities, label_images)
+    best = _best(thresholds, probabilities, label_images).postprocessing
+    sizes = (replace(best, min_area=speck, min_seed_area=part) for speck, part in itertools.product(specks, parts))
+    return _best(sizes, probabilities, label_images)
 
 
 def _best(

@@ -3,8 +3,8 @@
     python benchmarks/pictures.py SAMPLES FORMATS docs/images
 
 SAMPLES is what ``unetbio samples`` wrote, FORMATS a folder with the public files named in `FILES`. Each picture shows
-the raw image beside the outlines of the cells found; its caption is printed as a row of a Markdown table. The picture of
-the README is one of them.
+the raw image beside the outlines of the cells found; its caption is printed as a row of a Markdown table. The picture
+of the README is one of them.
 """
 
 import argparse

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 
 from unetbio import architectures
@@ -12,6 +14,7 @@ def make(name: str) -> architectures.Architecture:
         paper="",
         import_path="collections:OrderedDict",
         defaults={"width": 1.0},
+        check=lambda parameters: None,
         geometry=lambda parameters: Geometry((0,), (1,), (1,)),
         exact=lambda parameters: True,
     )
@@ -30,6 +33,34 @@ def test_registering_a_name_twice_raises() -> None:
 def test_unknown_parameter_lists_the_parameters_there_are() -> None:
     with pytest.raises(UsageError, match=r"unet has no parameter dpeth; it has .*depth"):
         architectures.find("unet").complete({"dpeth": 3})
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"depth": "three"}, "depth is 'three'; it must be a whole number from 0"),
+        ({"base_channels": 0}, "base_channels is 0; it must be a whole number from 1"),
+        ({"depth": 2.0}, "depth is 2.0"),
+        ({"ndim": 4}, "ndim is 4; it must be one of 2, 3"),
+        ({"doubling": "sideways"}, "doubling is 'sideways'; it must be one of after_pooling, before_pooling"),
+        ({"padding": "reflect"}, "padding is 'reflect'"),
+        ({"upsampling": "magic"}, "upsampling is 'magic'; it must be one of transposed, nearest"),
+        ({"dropout": 7}, "dropout is 7; it must be a number from 0 to below 1"),
+        ({"kernel_sizes": [[3, 3]]}, "kernel_sizes needs 5 entries of 2 whole numbers"),
+        ({"poolings": [2, 2, 2, 2]}, "poolings needs 4 entries of 2 whole numbers"),
+        ({"kernel_sizes": [[2, 2]] * 5}, "kernel_sizes must be odd"),
+        ({"padding": "same", "upsampling": "bilinear"}, "padding 'same' does not allow"),
+    ],
+)
+def test_values_that_a_unet_cannot_have_are_refused(parameters: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        architectures.find("unet").complete(parameters)
+
+
+def test_max_unpooling_does_not_promise_exact_tiles() -> None:
+    unet = architectures.find("unet")
+    assert unet.exact(unet.complete({}))
+    assert not unet.exact(unet.complete({"upsampling": "max_unpooling"}))
 
 
 def test_complete_keeps_what_is_given_and_fills_in_the_rest() -> None:

@@ -114,6 +114,8 @@ def test_inputs_of_no_known_kind_are_refused(data: Path, prepare: object, messag
         ("file,truth\na,b\n", "needs rows with the columns image and mask; it has file, truth"),
         ("image,mask,split\na,b,test\n", "line 2: split is 'test'; it must be training or validation"),
         ("", "needs rows with the columns image and mask; it has no rows"),
+        ("image,mask\na.tif\n", "line 2: image or mask is empty; give both"),
+        ("image,mask,split\na,b,validation\n", "has no row to train on: split is validation everywhere"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_refused(data: Path, content: str, message: str) -> None:
@@ -131,6 +133,19 @@ def test_an_image_and_a_mask_of_different_size_are_named(data: Path) -> None:
 def test_images_with_different_channels_are_named(data: Path) -> None:
     tifffile.imwrite(data / "images" / "zelle_ü1.tif", np.zeros((48, 56, 3), np.uint8), photometric="rgb")
     assert "training images need the same channels" in str(train(data, data).exception)
+
+
+def test_planes_and_stacks_are_not_mixed(data: Path) -> None:
+    stack = np.ones((4, 48, 56), np.uint16)
+    for folder, name in (("images", "zelle_ü1.tif"), ("masks", "zelle_ü1_labels.tif")):
+        tifffile.imwrite(data / folder / name, stack, imagej=True, metadata={"axes": "ZYX"})
+    assert "train on planes or on stacks, not on both" in str(train(data, data).exception)
+
+
+def test_ids_may_be_large(data: Path) -> None:
+    path = data / "masks" / "zelle_ü1_labels.tif"
+    tifffile.imwrite(path, tifffile.imread(path).astype(np.uint32) * 2_000_000_000)
+    assert train(data, data).exit_code == 0
 
 
 def test_a_model_name_of_another_kind_is_refused(data: Path) -> None:

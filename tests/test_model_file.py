@@ -93,6 +93,18 @@ def test_weights_of_another_shape_are_refused(path: Path) -> None:
         model_file.load_model(path)
 
 
+def test_names_that_do_not_fit_the_network_are_refused(path: Path) -> None:
+    rewrite(path, channels=["red", "green"])
+    with pytest.raises(ModelError, match="names 2 channels, its network has 1"):
+        model_file.load_model(path)
+
+
+def test_settings_that_cannot_be_are_refused_with_the_file_s_name(path: Path) -> None:
+    rewrite(path, postprocessing={"reach": -1})
+    with pytest.raises(ModelError, match=r"tiny.safetensors: its description cannot be used \(.*reach"):
+        model_file.load_model(path)
+
+
 def test_tensors_of_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be read as a safetensors file"):
         model_file.load_tensors(tmp_path / "none.safetensors")

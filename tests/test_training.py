@@ -1,5 +1,6 @@
 """Training on small real-enough images: discs that touch, on a noisy background."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -90,8 +91,17 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     config = CONFIG.model_copy(update={"steps": 2, "validate_every": 2})
     trainer(path, config).run()
-    with pytest.raises(ModelError, match=r"belongs to a run with other settings.*--overwrite"):
+    with pytest.raises(ModelError, match=r"belongs to a run with other settings or other images.*--overwrite"):
         trainer(path, CONFIG).run()
+
+
+def test_a_checkpoint_of_other_images_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    config = CONFIG.model_copy(update={"steps": 2, "validate_every": 2})
+    trainer(path, config).run()
+    other = Trainer([discs(7), discs(8)], [discs(9)], config, device=CPU, checkpoint=path)
+    with pytest.raises(ModelError, match="other images"):
+        other.run()
 
 
 def test_a_model_is_no_checkpoint(tmp_path: Path) -> None:
@@ -146,8 +156,12 @@ def test_a_loss_that_is_no_number_stops_the_run_with_advice(tmp_path: Path) -> N
             "parameters": {"base_channels": 2, "depth": 1},
         }
     )
-    with pytest.raises(UnetbioError, match=r"the loss is (nan|inf) at step .*lower learning_rate"):
-        trainer(tmp_path / "c.safetensors", config).run()
+    path = tmp_path / "c.safetensors"
+    with pytest.raises(UnetbioError, match=r"(the loss is (nan|inf)|weights are no longer finite) at step .*lower lea"):
+        trainer(path, config).run()
+    if path.exists():
+        tensors, _ = load_tensors(path)
+        assert all(tensor.isfinite().all() for name, tensor in tensors.items() if name.startswith("network."))
 
 
 def test_three_dimensions_train_as_well(tmp_path: Path) -> None:
@@ -163,6 +177,27 @@ def test_three_dimensions_train_as_well(tmp_path: Path) -> None:
         [discs(0, ndim=3)], [discs(1, ndim=3)], config, device=CPU, checkpoint=tmp_path / "c.safetensors"
     ).run()
     assert result.info.parameters["ndim"] == 3
+    assert result.info.parameters["kernel_sizes"] is None
+
+
+def test_a_stack_with_long_voxels_gets_flat_kernels_first(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"patch_size": (20, 76, 76)})
+    stack = dataclasses.replace(discs(0, ndim=3), pixel_size_um=(4.0, 1.0, 1.0))
+    run = Trainer([stack], [stack], config, device=CPU, checkpoint=tmp_path / "c.safetensors")
+    assert run.parameters["kernel_sizes"] == ((1, 3, 3), (1, 3, 3), (3, 3, 3))
+    assert run.parameters["poolings"] == ((1, 2, 2), (1, 2, 2))
+
+
+def test_what_nobody_annotated_does_not_count_in_the_validation(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"ignore_label": 99})
+    half = discs(9)
+    label_image = half.label_image.copy()
+    label_image[32:] = 99
+    half = dataclasses.replace(half, label_image=label_image)
+    result = Trainer(
+        [discs(seed) for seed in range(4)], [half], config, device=CPU, checkpoint=tmp_path / "c.safetensors"
+    ).run()
+    assert result.info.scores["validation"]["AP@.5"] == 1.0
 
 
 def test_patches_follow_from_seed_and_index() -> None:
@@ -218,3 +253,7 @@ def test_patch_shape_is_the_smallest_legal_one_that_covers_the_request() -> None
     assert training.patch_shape(geometry, 252) == (252, 252)
     assert training.patch_shape(geometry, 253) == (260, 260)
     assert training.patch_shape(geometry, 1) == geometry.minimum
+    assert training.patch_shape(geometry, (100, 252)) == (100, 252)
+    assert training.patch_shape(geometry, None) == (252, 252)
+    with pytest.raises(UnetbioError, match=r"patch_size .* has 3 numbers, the images have 2 axes"):
+        training.patch_shape(geometry, (92, 92, 92))

@@ -32,6 +32,8 @@ class Architecture:
         ``module:Class``; the class takes ``parameters`` as keyword arguments.
     defaults : mapping
         Every parameter with its default.
+    check : callable
+        Raises UsageError when a complete set of parameters cannot be meant.
     geometry : callable
         From a complete set of parameters to the `Geometry`.
     exact : callable
@@ -43,23 +45,26 @@ class Architecture:
     paper: str
     import_path: str
     defaults: Parameters
+    check: Callable[[Parameters], None]
     geometry: Callable[[Parameters], Geometry]
     exact: Callable[[Parameters], bool]
 
     def complete(self, parameters: Parameters) -> dict[str, Any]:
-        """Fill ``parameters`` up with the defaults.
+        """Fill ``parameters`` up with the defaults and check them.
 
         Raises
         ------
         UsageError
-            When a parameter is not one of this architecture.
+            When a parameter is not one of this architecture, or has a value that it cannot have.
         """
         unknown = sorted(set(parameters) - set(self.defaults))
         if unknown:
             raise UsageError(
                 f"{self.name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(self.defaults))}"
             )
-        return {**self.defaults, **parameters}
+        complete = {**self.defaults, **parameters}
+        self.check(complete)
+        return complete
 
     def load(self) -> Callable[..., Any]:
         """Import the network's class."""
@@ -67,6 +72,13 @@ class Architecture:
         loaded: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
         return loaded
 
+
+UNET_CHOICES = {
+    "ndim": (2, 3),
+    "upsampling": ("transposed", "nearest", "bilinear", "bed_of_nails", "max_unpooling"),
+    "doubling": ("after_pooling", "before_pooling"),
+    "padding": ("valid", "same"),
+}
 
 _REGISTRY: dict[str, Architecture] = {}
 
@@ -103,6 +115,38 @@ def find(name: str) -> Architecture:
     return _REGISTRY[name]
 
 
+def _check_unet(parameters: Parameters) -> None:
+    for name, least in (("in_channels", 1), ("num_classes", 2), ("base_channels", 1), ("depth", 0)):
+        value = parameters[name]
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise UsageError(f"unet: {name} is {value!r}; it must be a whole number from {least}")
+    for name, choices in UNET_CHOICES.items():
+        if parameters[name] not in choices:
+            raise UsageError(f"unet: {name} is {parameters[name]!r}; it must be one of {', '.join(map(str, choices))}")
+    if not isinstance(parameters["dropout"], int | float) or not 0 <= parameters["dropout"] < 1:
+        raise UsageError(f"unet: dropout is {parameters['dropout']!r}; it must be a number from 0 to below 1")
+    _check_levels(parameters, "kernel_sizes", parameters["depth"] + 1)
+    _check_levels(parameters, "poolings", parameters["depth"])
+    if any(size % 2 == 0 for kernel in parameters["kernel_sizes"] or () for size in kernel):
+        raise UsageError("unet: kernel_sizes must be odd, so that as much is lost on either side")
+    if parameters["padding"] == "same" and parameters["upsampling"] == "bilinear":
+        raise UsageError("unet crops the rim after bilinear upsampling, which padding 'same' does not allow")
+
+
+def _check_levels(parameters: Parameters, name: str, levels: int) -> None:
+    entries, ndim = parameters[name], parameters["ndim"]
+    if entries is None:
+        return
+    try:
+        good = len(entries) == levels and all(
+            len(entry) == ndim and all(isinstance(size, int) and size > 0 for size in entry) for entry in entries
+        )
+    except TypeError:
+        good = False
+    if not good:
+        raise UsageError(f"unet: {name} needs {levels} entries of {ndim} whole numbers from 1 each; given: {entries!r}")
+
+
 def _unet_levels(parameters: Parameters) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
     ndim, depth = parameters["ndim"], parameters["depth"]
     kernels = parameters["kernel_sizes"] or ((3,) * ndim,) * (depth + 1)
@@ -137,7 +181,9 @@ register(
             "poolings": None,
             "padding": "valid",
         },
+        check=_check_unet,
         geometry=_unet_geometry,
-        exact=lambda parameters: True,
+        # Where values of a window are equal but for rounding, the place of the maximum jumps with the tile's shape.
+        exact=lambda parameters: parameters["upsampling"] != "max_unpooling",
     )
 )

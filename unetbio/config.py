@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from unetbio import normalization
 from unetbio.errors import UsageError
@@ -59,7 +68,7 @@ class Augmentation(Section):
     noise, blur : float
         Largest standard deviation of added Gaussian noise (normalised grey values) and of a Gaussian blur (pixels).
     probability : float
-        With which each of the last four changes is made.
+        With which each of the last five changes is made.
     """
 
     flip: bool = True
@@ -88,8 +97,9 @@ class TrainingConfig(Section):
         Its parameters where they differ from the defaults; ``in_channels`` and ``num_classes`` follow from the data.
     licence : str
         Of the weights that come out.
-    patch_size : int
-        Input pixels along each axis of a training patch; rounded up to a legal size.
+    patch_size : int or tuple of int, optional
+        Input pixels of a training patch, one number or one an axis; rounded up to a legal size. 252 in two dimensions
+        and 92 in three unless given.
     batch_size, steps : int
         Patches a step, and number of steps.
     foreground_fraction : float
@@ -126,7 +136,7 @@ class TrainingConfig(Section):
     network: str = "unet"
     parameters: dict[str, Any] = {"base_channels": 16, "depth": 3, "batch_norm": True, "dropout": 0.0}
     licence: str = ""
-    patch_size: int = Field(default=252, ge=1)
+    patch_size: PositiveInt | tuple[PositiveInt, ...] | None = None
     batch_size: int = Field(default=4, ge=1)
     steps: int = Field(default=3000, ge=1)
     foreground_fraction: float = Field(default=0.5, ge=0.0, le=1.0)

@@ -78,7 +78,7 @@ class Patch:
     weight_map: NDArray[np.float32]
 
 
-def load_examples(pairs: Iterable[PathPair], config: TrainingConfig) -> list[Example]:
+def load_examples(pairs: Iterable[PathPair], config: TrainingConfig, *, like: Example | None = None) -> list[Example]:
     """Read annotated images into memory, as they are stored.
 
     Parameters
@@ -87,6 +87,8 @@ def load_examples(pairs: Iterable[PathPair], config: TrainingConfig) -> list[Exa
         Image and label image.
     config : TrainingConfig
         Normalisation and the ignored label.
+    like : Example, optional
+        Whose channels and number of axes all must have; the first of ``pairs`` unless given.
 
     Raises
     ------
@@ -100,10 +102,17 @@ def load_examples(pairs: Iterable[PathPair], config: TrainingConfig) -> list[Exa
             example = _load_example(image_path, label_path, config)
         except ImageError as error:
             raise ImageError(error.reason, f"{image_path}: {error}") from error
-        if examples and len(example.image) != len(examples[0].image):
+        like = like or example
+        if example.label_image.ndim != like.label_image.ndim:
+            raise ImageError(
+                "wrong_axes",
+                f"{image_path} has {example.label_image.ndim} spatial axes, {like.name} has {like.label_image.ndim}: "
+                "train on planes or on stacks, not on both",
+            )
+        if len(example.image) != len(like.image):
             raise ImageError(
                 "wrong_channels",
-                f"{image_path} has {len(example.image)} channels, {examples[0].name} has {len(examples[0].image)}: "
+                f"{image_path} has {len(example.image)} channels, {like.name} has {len(like.image)}: "
                 "training images need the same channels",
             )
         examples.append(example)
@@ -111,7 +120,7 @@ def load_examples(pairs: Iterable[PathPair], config: TrainingConfig) -> list[Exa
 
 
 def split_examples(examples: Sequence[Example], fraction: float) -> tuple[list[Example], list[Example]]:
-    """Part examples into training and validation by a hash of their names, so that adding images moves none.
+    """Part examples into training and validation by a hash of their names, whatever their order.
 
     Raises
     ------
@@ -205,7 +214,9 @@ def _load_example(image_path: Path, label_path: Path, config: TrainingConfig) ->
         raise ImageError("time_lapse", "a time-lapse cannot be trained on as it is: give one file a time point")
     array = image.read()
     array = array if "C" in image.axes else array[np.newaxis]
-    label_image = read_labels(label_path)
+    if array.dtype == np.float16:
+        array = array.astype(np.float32)  # scipy cannot interpolate halves
+    label_image = _compact(read_labels(label_path))
     if label_image.shape != array.shape[1:]:
         raise ImageError(
             "size_differs",
@@ -217,6 +228,15 @@ def _load_example(image_path: Path, label_path: Path, config: TrainingConfig) ->
     pixel_size = tuple(image.pixel_size_um[axis] for axis in spatial) if trusted else None
     scaling = normalization.measure(array, config.normalization)
     return Example(str(image_path), array, scaling, label_image, image.channel_names, pixel_size)
+
+
+def _compact(label_image: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Ids without large gaps, in the same order: what is counted by id must not depend on how large ids are."""
+    if not label_image.size or int(label_image.max()) <= label_image.size:
+        return label_image
+    _, ranks = np.unique(label_image, return_inverse=True)
+    compact: NDArray[np.integer] = ranks.reshape(label_image.shape).astype(np.int32) + int(label_image.min() > 0)
+    return compact
 
 
 def _class_mask(label_image: NDArray[np.integer], ignore_label: int | None) -> NDArray[np.bool_]:
@@ -308,7 +328,11 @@ def _pairs_of_table(table: Path, root: Path) -> AnnotatedFiles:
     parts: dict[str, list[PathPair]] = {"training": [], "validation": []}
     for number, row in enumerate(rows, start=2):
         split = row.get("split") or "training"
+        if not row["image"] or not row["mask"]:
+            raise UsageError(f"{table}, line {number}: image or mask is empty; give both")
         if split not in parts:
             raise UsageError(f"{table}, line {number}: split is {split!r}; it must be training or validation")
         parts[split].append((root / row["image"], root / row["mask"]))
+    if not parts["training"]:
+        raise UsageError(f"{table} has no row to train on: split is validation everywhere")
     return AnnotatedFiles(parts["training"], parts["validation"])

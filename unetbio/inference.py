@@ -27,7 +27,10 @@ from unetbio.tiling import ArrayLike, Tile, TilePlan, plan_tiles, read_mirrored,
 __all__ = ["DECISION_TOLERANCE", "Predictor", "TorchPredictor", "choose_device", "decide", "plan", "predict"]
 
 DECISION_TOLERANCE = 1e-5
-"""Probabilities nearer than this to a threshold are decided in float64: ten times what tiles change."""
+"""Probabilities nearer than this to a threshold are decided in float64: ten times what tiles change.
+
+For input up to 1, as normalisation gives it; rounding grows with the input, and so does the tolerance.
+"""
 
 TIE_MARGIN = 2.0**-40
 """A float64 probability this little below a threshold equals it, and counts as above: 50 times its rounding."""
@@ -182,6 +185,7 @@ def decide(
     tiles = plan(image.shape[1:], predictor, tile=tile, batch_size=batch_size, memory_budget=memory_budget)
     planes = np.empty((len(thresholds), *tiles.shape), dtype=bool)
     doubtful = np.zeros(tiles.shape, dtype=bool)
+    tolerance = DECISION_TOLERANCE * max(1.0, _largest(image))
     for write_slices, probabilities in _run(
         image, predictor.probabilities, tiles, predictor.geometry, batch_size, progress
     ):
@@ -191,9 +195,14 @@ def decide(
         for plane, threshold in zip(planes, thresholds, strict=True):
             above = probabilities[class_index] - np.float32(threshold)
             plane[write_slices] = above >= 0
-            in_doubt |= np.abs(above) < DECISION_TOLERANCE
+            in_doubt |= np.abs(above) < tolerance
     _settle(image, predictor, thresholds, class_index, doubtful, planes)
     return planes
+
+
+def _largest(image: ArrayLike) -> float:
+    # One row (or section) of every channel at a time: the image may be larger than memory.
+    return max(float(np.abs(image[:, row : row + 1]).max()) for row in range(image.shape[1]))
 
 
 def _check_decision(thresholds: Sequence[float], class_index: int, num_classes: int) -> None:

@@ -16,7 +16,7 @@ import safetensors.torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor, nn
 
-from unetbio import networks
+from unetbio import architectures, networks
 from unetbio.errors import ModelError, UsageError
 from unetbio.files import atomic_path, sha256_file
 from unetbio.instances import PostProcessing
@@ -169,9 +169,14 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Model:
     info = read_info(path)
     tensors, _ = load_tensors(path)
     try:
-        network = networks.build(info.architecture, info.parameters)
+        network_parameters = architectures.find(info.architecture).complete(info.parameters)
+        network = networks.build(info.architecture, network_parameters)
     except UsageError as error:
         raise ModelError(f"{path}: {error}; it may have been written by a newer unetbio ({info.version})") from error
+    for field, parameter in (("channels", "in_channels"), ("class_names", "num_classes")):
+        named, needed = len(getattr(info, field)), network_parameters[parameter]
+        if named != needed:
+            raise ModelError(f"{path}: its description names {named} {field}, its network has {needed}")
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
@@ -214,8 +219,8 @@ def _parse_info(path: Path, metadata: Mapping[str, str]) -> ModelInfo:
         )
     try:
         return ModelInfo.model_validate(json.loads(metadata[METADATA_KEY]))
-    except (json.JSONDecodeError, ValidationError) as error:
-        first = str(error).splitlines()[0] if isinstance(error, json.JSONDecodeError) else _first_problem(error)
+    except (json.JSONDecodeError, ValidationError, UsageError) as error:
+        first = _first_problem(error) if isinstance(error, ValidationError) else str(error).splitlines()[0]
         raise ModelError(f"{path}: its description cannot be used ({first}); is it from a newer unetbio?") from error
 
 

@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unetbio import architectures, networks, normalization
 from unetbio.config import TrainingConfig
 from unetbio.datasets import AnnotatedFiles, Example, Patch, PatchSampler, load_examples, split_examples
-from unetbio.errors import ModelError, UnetbioError
-from unetbio.geometry import Geometry
+from unetbio.errors import ModelError, UnetbioError, UsageError
+from unetbio.geometry import Geometry, anisotropic_levels
 from unetbio.inference import TorchPredictor, predict
 from unetbio.losses import weighted_cross_entropy
 from unetbio.model_file import ModelInfo, load_tensors, save_tensors
@@ -33,6 +34,7 @@ from unetbio.threshold_search import DECIDING_SCORE, SearchResult, search_thresh
 __all__ = ["History", "Trainer", "TrainingResult", "load_training_data", "patch_shape"]
 
 CHECKPOINT_SECONDS = 60.0
+DEFAULT_PATCH_SIZES = {2: 252, 3: 92}
 WARM_UP = 0.1
 PAPER_GRADIENT_LIMIT = 10.0
 
@@ -79,15 +81,24 @@ def load_training_data(files: AnnotatedFiles, config: TrainingConfig) -> tuple[l
     """
     training = load_examples(files.training, config)
     if files.validation:
-        return training, load_examples(files.validation, config)
+        return training, load_examples(files.validation, config, like=training[0])
     return split_examples(training, config.validation_fraction)
 
 
-def patch_shape(geometry: Geometry, size: int) -> tuple[int, ...]:
-    """Smallest legal input whose every axis is at least ``size`` pixels."""
-    return geometry.input_size(
-        [max(1, size - 2 * context) for context in geometry.context],
-    )
+def patch_shape(geometry: Geometry, size: int | Sequence[int] | None) -> tuple[int, ...]:
+    """Smallest legal input of at least ``size`` pixels an axis; see `TrainingConfig` for what None means.
+
+    Raises
+    ------
+    UsageError
+        When there is another number of sizes than of axes.
+    """
+    if size is None:
+        size = DEFAULT_PATCH_SIZES[geometry.ndim]
+    sizes = (size,) * geometry.ndim if isinstance(size, int) else tuple(size)
+    if len(sizes) != geometry.ndim:
+        raise UsageError(f"patch_size {list(sizes)} has {len(sizes)} numbers, the images have {geometry.ndim} axes")
+    return geometry.input_size([max(1, n - 2 * lost) for n, lost in zip(sizes, geometry.context, strict=True)])
 
 
 class Trainer:
@@ -126,13 +137,7 @@ class Trainer:
         self.training, self.validation, self.config = training, validation, config
         self.device, self.checkpoint = device, checkpoint
         self.minutes, self.workers, self.report = minutes, workers, report
-        parameters = {
-            **config.parameters,
-            "ndim": training[0].label_image.ndim,
-            "in_channels": len(training[0].image),
-            "num_classes": 2,
-        }
-        self.parameters = architectures.find(config.network).complete(parameters)
+        self.parameters = _network_parameters(training, config)
         torch.manual_seed(config.seed)
         network = networks.build(config.network, self.parameters)
         self.geometry: Geometry = network.geometry  # type: ignore[assignment]
@@ -143,6 +148,7 @@ class Trainer:
         self.sampler = PatchSampler(
             training, config, patch_shape(self.geometry, config.patch_size), self.geometry.context
         )
+        self.identity = self._run_identity()
         self.step = 0
         self.history = History()
         self.best: SearchResult | None = None
@@ -173,6 +179,7 @@ class Trainer:
                 self.report(self._line())
             if now - last_save > CHECKPOINT_SECONDS:
                 last_save = now
+                self._record(losses)
                 self._save()
         if self.best is None:
             self._validate()
@@ -220,7 +227,10 @@ class Trainer:
             predict(normalization.apply(example.image, example.scaling), predictor)[1] for example in self.validation
         ]
         self.network.train()
-        found = search_thresholds(probabilities, [example.label_image for example in self.validation])
+        truth = [_annotated(example.label_image, example.label_image, self.config) for example in self.validation]
+        for plane, example in zip(probabilities, self.validation, strict=True):
+            plane[...] = _annotated(plane, example.label_image, self.config)
+        found = search_thresholds(probabilities, truth)
         self.history.validation_steps.append(self.step)
         self.history.validation_scores.append(found.scores)
         self.report(f"{self._line()}; validation {', '.join(f'{k} {v:.3f}' for k, v in found.scores.items())}")
@@ -237,12 +247,15 @@ class Trainer:
         mean = float(torch.stack(losses).mean())
         losses.clear()
         if not math.isfinite(mean):
-            raise UnetbioError(
-                f"the loss is {mean} at step {self.step}: lower learning_rate (now {self.config.learning_rate}) "
-                f"and start again; {self.checkpoint} holds the last good state"
-            )
+            raise self._diverged(f"the loss is {mean}")
         self.history.steps.append(self.step)
         self.history.losses.append(mean)
+
+    def _diverged(self, what: str) -> UnetbioError:
+        return UnetbioError(
+            f"{what} at step {self.step}: lower learning_rate (now {self.config.learning_rate}) and start again with "
+            f"--overwrite; {self.checkpoint} holds the last good state, if there was one"
+        )
 
     def _progress(self) -> float:
         if self.minutes is not None:
@@ -283,7 +296,7 @@ class Trainer:
             parameters=self.parameters,
             channels=self.training[0].channel_names,
             pixel_size_um=_common_pixel_size(self.training),
-            cell_diameter_px=_median_diameter(self.training),
+            cell_diameter_px=_median_diameter(self.training, self.config),
             normalization=self.config.normalization,
             postprocessing=self.best.postprocessing,
             training=self._fingerprint(),
@@ -295,12 +308,11 @@ class Trainer:
     def _fingerprint(self) -> dict[str, Any]:
         lows = [low for example in self.training for low in example.scaling.low]
         highs = [high for example in self.training for high in example.scaling.high]
-        names = "\n".join(sorted(Path(example.name).name for example in self.training))
         return {
             "images": len(self.training),
             "validation_images": len(self.validation),
             "cells": len(self.sampler.cells),
-            "names_sha256": hashlib.sha256(names.encode()).hexdigest(),
+            "images_sha256": _fingerprint(self.training),
             "steps": self.step,
             "seconds": round(self.history.seconds),
             "low_range": [min(lows), max(lows)],
@@ -309,6 +321,8 @@ class Trainer:
         }
 
     def _save(self) -> None:
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.network.parameters()):
+            raise self._diverged("weights are no longer finite")
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
         scalars: dict[str, dict[str, Any]] = {}
@@ -318,24 +332,35 @@ class Trainer:
                     tensors[f"optimizer.{number}.{name}"] = value
                 else:
                     scalars.setdefault(str(number), {})[name] = value
-        tensors["random.torch"] = torch.get_rng_state()
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
         progress = {
             "step": self.step,
             "history": asdict(self.history),
             "best": None if self.best is None else self.best.as_json(),
             "optimizer": scalars,
-            "config": self.config.model_dump(mode="json"),
+            "run": self.identity,
         }
         save_tensors(self.checkpoint, tensors, {"progress": json.dumps(progress)})
+
+    def _run_identity(self) -> dict[str, Any]:
+        """What has to be the same for a run to go on."""
+        parts = {"training": self.training, "validation": self.validation}
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "parameters": json.loads(json.dumps(self.parameters)),
+            "images": {part: _fingerprint(examples) for part, examples in parts.items()},
+        }
 
     def _restore(self) -> None:
         tensors, metadata = load_tensors(self.checkpoint)
         if "progress" not in metadata:
             raise ModelError(f"{self.checkpoint} is not a checkpoint of a training run; move it away and start again")
         progress = json.loads(metadata["progress"])
-        if progress["config"] != self.config.model_dump(mode="json"):
+        if progress.get("run") != self.identity:
             raise ModelError(
-                f"{self.checkpoint} belongs to a run with other settings; use the same settings, "
+                f"{self.checkpoint} belongs to a run with other settings or other images; use the same ones, "
                 "or --overwrite to start anew"
             )
         self.step = progress["step"]
@@ -351,7 +376,21 @@ class Trainer:
             state.setdefault(int(number), {})[key] = tensor
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        torch.set_rng_state(tensors["random.torch"])
+        torch.set_rng_state(tensors["random.cpu"])
+        if self.device.type == "cuda" and "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+
+
+def _network_parameters(training: Sequence[Example], config: TrainingConfig) -> dict[str, Any]:
+    """All parameters of the network: the config's, and what follows from the images."""
+    architecture = architectures.find(config.network)
+    follow = {"ndim": training[0].label_image.ndim, "in_channels": len(training[0].image), "num_classes": 2}
+    parameters = architecture.complete({**config.parameters, **follow})
+    voxel_size = _common_pixel_size(training)
+    if follow["ndim"] == 3 and voxel_size and not parameters["kernel_sizes"] and not parameters["poolings"]:
+        kernel_sizes, poolings = anisotropic_levels(voxel_size, parameters["depth"])
+        parameters |= {"kernel_sizes": kernel_sizes, "poolings": poolings}
+    return parameters
 
 
 def _optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
@@ -372,13 +411,29 @@ def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
+def _fingerprint(examples: Sequence[Example]) -> str:
+    """Hash of the names, images and label images, in their order."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(Path(example.name).name.encode())
+        digest.update(example.image.tobytes())
+        digest.update(example.label_image.tobytes())
+    return digest.hexdigest()
+
+
+def _annotated(array: NDArray[Any], label_image: NDArray[np.integer], config: TrainingConfig) -> NDArray[Any]:
+    """``array`` with zeros where nobody annotated."""
+    return array if config.ignore_label is None else np.where(label_image == config.ignore_label, 0, array)
+
+
 def _common_pixel_size(examples: Sequence[Example]) -> tuple[float, ...] | None:
     sizes = {example.pixel_size_um for example in examples}
     return sizes.pop() if len(sizes) == 1 else None
 
 
-def _median_diameter(examples: Sequence[Example]) -> float | None:
-    areas = np.concatenate([np.bincount(example.label_image.ravel())[1:] for example in examples])
+def _median_diameter(examples: Sequence[Example], config: TrainingConfig) -> float | None:
+    label_images = [_annotated(example.label_image, example.label_image, config) for example in examples]
+    areas = np.concatenate([np.bincount(label_image.ravel())[1:] for label_image in label_images])
     areas = areas[areas > 0]
     if not len(areas):
         return None

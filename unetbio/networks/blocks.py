@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 __all__ = [
-    "UPSAMPLINGS",
     "Upsampling",
     "bed_of_nails",
     "bilinear",
@@ -24,7 +23,6 @@ __all__ = [
 ]
 
 Upsampling = Literal["transposed", "nearest", "bilinear", "bed_of_nails", "max_unpooling"]
-UPSAMPLINGS: tuple[Upsampling, ...] = ("transposed", "nearest", "bilinear", "bed_of_nails", "max_unpooling")
 
 # mypy takes torch's modules to accept an int or a pair where they take a tuple of any length.
 _CONVOLUTIONS: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}

@@ -11,7 +11,6 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from unetbio.errors import UsageError
 from unetbio.geometry import Geometry, Padding
 from unetbio.networks import blocks
 
@@ -76,10 +75,6 @@ class UNet(nn.Module):
         geometry: Geometry,
     ) -> None:
         super().__init__()
-        if upsampling not in blocks.UPSAMPLINGS:
-            raise UsageError(f"unet has no upsampling {upsampling!r}; it has {', '.join(blocks.UPSAMPLINGS)}")
-        if padding == "same" and upsampling == "bilinear":
-            raise UsageError("unet crops the rim after bilinear upsampling, which padding='same' does not allow")
         kernels = [tuple(kernel) for kernel in kernel_sizes or ((3,) * ndim,) * (depth + 1)]
         factors = [tuple(factor) for factor in poolings or ((2,) * ndim,) * depth]
         channels = [base_channels * 2**level for level in range(depth + 1)]

@@ -42,7 +42,7 @@ def picture(path: Path, out: Path, options: dict[str, object]) -> str:
     target = out / ("_".join([path.name.split(".")[0], *(f"{key}{value}" for key, value in options.items())]) + ".jpg")
     write_bytes(target, bytes(imagecodecs.jpeg8_encode(joined, level=85)))
     said = ", ".join(f"{key} {value}" for key, value in options.items()) or "none"
-    return f"| {path.name} | {said} | {info['n_cells']} | ![{path.name}](images/{target.name}) |"
+    return f"| {path.name} | {said} | {info['n_cells']} | | ![{path.name}](images/{target.name}) |"
 
 
 def main() -> None:
@@ -50,9 +50,10 @@ def main() -> None:
     for name in ("samples", "formats", "out"):
         parser.add_argument(name, type=Path)
     arguments = parser.parse_args()
-    wanted = [(path, {}) for path in sorted(arguments.samples.glob("*.tif"))]
+    # Three frames of the time-lapse are files of their own.
+    wanted = [(path, {}) for path in sorted(arguments.samples.glob("*_*.tif"))]
     wanted += [(arguments.formats / name, options) for name, options in FILES]
-    print("| file | options | cells | raw, and outlines |\n|---|---|---|---|")
+    print("| file | options | cells | what is right and wrong | raw, and outlines |\n|---|---|---|---|---|")
     for path, options in wanted:
         first = {"t": 0} if read_image(path, axes=options.get("axes")).size("T") > 1 else {}
         print(picture(path, arguments.out, {**options, **first}))

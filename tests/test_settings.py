@@ -1,6 +1,7 @@
 """What can be asked of a segmentation, and how it is recorded."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -62,9 +63,13 @@ def test_every_wish_changes_the_record(other: Settings) -> None:
         ({"pixel_size_um": 0.0}, "pixel_size_um 0 must be a number above 0"),
         ({"diameter_px": float("nan")}, "diameter_px nan must be a number above 0"),
         ({"t": -1}, "t -1 must be a number from 0"),
+        ({"axes": "QQ"}, "axes QQ must be letters of TCZYX"),
+        ({"axes": "ZY"}, "axes ZY must be letters of TCZYX, each once and Y and X among them"),
+        ({"axes": "ZZYX"}, "axes ZZYX must be letters"),
+        ({"axes": ""}, "must be letters"),
     ],
 )
-def test_wishes_that_cannot_be_meant(wish: dict[str, float], message: str) -> None:
+def test_wishes_that_cannot_be_meant(wish: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Settings(**wish)
 

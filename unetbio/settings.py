@@ -67,6 +67,10 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value != "max" and value < 0:
                 raise UsageError(f"{name} {value} must be a number from 0")
+        if self.axes is not None and not _are_axes(self.axes):
+            raise UsageError(
+                f"axes {self.axes} must be letters of TCZYX, each once and Y and X among them, such as ZYX"
+            )
 
     def postprocessing(self, model: PostProcessing, area_factor: float = 1.0) -> PostProcessing:
         """Thresholds and sizes for the pixels that the model sees.
@@ -101,3 +105,9 @@ class Settings:
             del values[name]
         record: dict[str, Any] = json.loads(json.dumps(values))
         return record
+
+
+def _are_axes(axes: str) -> bool:
+    # Some programs call colours samples.
+    letters = axes.upper().replace("S", "C")
+    return len(set(letters)) == len(letters) and {"Y", "X"} <= set(letters) <= set("TCZYX")

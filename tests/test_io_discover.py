@@ -100,6 +100,13 @@ def test_links_to_one_file_are_one_input(tmp_path: Path) -> None:
     assert relative(find_inputs([tmp_path])) == ["a.tif"]
 
 
+@pytest.mark.parametrize("mark", ["run.jsonl", "run.2-of-3.jsonl", ".run.lock", ".run.2-of-3.lock"])
+def test_overlays_of_another_output_folder_are_no_inputs(tmp_path: Path, mark: str) -> None:
+    touch(tmp_path, "x.tif", "out/overlays/x.jpg", f"out/{mark}", "mine/overlays/y.jpg", "mine/notes.txt")
+    assert relative(find_inputs([tmp_path], out=tmp_path)) == ["mine/overlays/y.jpg", "x.tif"]
+    assert relative(find_inputs([f"{tmp_path}/out/overlays/x.jpg"])) == ["x.jpg"], "but those that are asked for"
+
+
 # Pairs
 
 

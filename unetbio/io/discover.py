@@ -35,6 +35,9 @@ OUTPUT_SUFFIXES = (LABELS_SUFFIX, "_classes", "_probabilities")
 OVERLAYS = "overlays"
 """Folder of pictures in an output folder."""
 
+JOURNAL_NAME = re.compile(r"run(\.\d+-of-\d+)?\.jsonl|\.run\..*lock")
+"""Files that make a folder an output folder."""
+
 COMPANION = ".companion.ome"
 DOUBLE_SUFFIXES = (COMPANION, ".ome.tiff", ".ome.tif", ".nii.gz")
 NNUNET_CHANNEL = "_0000"
@@ -77,7 +80,8 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
         out; in folders also files of other endings, and the pieces of a set that a ``.companion.ome`` file describes.
     out : path-like, optional
         The output folder. Where a folder that is searched holds it, what lies in it is left out: a second run would
-        take the overlays of the first for images. Files that are given one by one are taken wherever they lie.
+        take the overlays of the first for images; for the same reason so are overlays of other output folders, which
+        are known by their journal. Files that are given one by one are taken wherever they lie.
 
     Returns
     -------
@@ -225,6 +229,8 @@ def _folder(folder: Path) -> list[Found]:
     for parent, folders, names in os.walk(folder, followlinks=True):
         # Zarr images are folders of thousands of chunks, none of which is an image of its own.
         folders[:] = sorted(name for name in folders if not name.startswith(".") and not name.endswith(".zarr"))
+        if OVERLAYS in folders and any(JOURNAL_NAME.fullmatch(name) for name in names):
+            folders.remove(OVERLAYS)
         for name in names:
             if not name.startswith(".") and name.lower().endswith(SUFFIXES):
                 path = Path(parent, name)

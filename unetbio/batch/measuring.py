@@ -71,7 +71,10 @@ def measure_again(out: Path, entry: Entry, provenance: Provenance | None, *, edi
     ImageError
         When the label image cannot be read, or does not fit its input.
     """
-    labels = read_label_file(out / entry.output)
+    try:
+        labels = read_label_file(out / entry.output, provenance)
+    except ImageError as error:
+        raise ImageError(error.reason, f"{entry.output}: {error}") from error
     digest = label_hash(labels)
     opened = _open_input(out, entry, provenance)
     if opened is not None and labels.shape != _expected_shape(opened):

@@ -22,8 +22,8 @@ __all__ = ["Kept", "Policy", "find_kept", "state_of_labels"]
 
 State = Literal["missing", "unreadable", "intact", "edited"]
 
-# What a label image that was saved in a wrong way is, as against a file that is no image.
-_WRONG_PIXELS = ("not_integer", "negative_labels", "too_many_labels", "wrong_channels", "binary_mask")
+# Bytes that nobody can have meant; whatever else is wrong with a file, it may be somebody's work.
+_BROKEN = ("unreadable", "truncated")
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,9 @@ def _has_probabilities(item: Item, out: Path, provenance: Provenance) -> bool:
 def state_of_labels(path: Path, provenance: Provenance | None, *, rehash: bool = False) -> State:
     """Whether a label image is the one that its provenance describes.
 
-    Size and time of the last change are believed when both agree, unless ``rehash``. A file that is no image at all is
-    ``unreadable``; one that is an image but not a label image was saved by somebody, and is ``edited``.
+    Size and time of the last change are believed when both agree, unless ``rehash``. Bytes that are no image, or only a
+    part of one, are ``unreadable``. A file that cannot be used for any other reason (pixels that are no labels, axes
+    that it does not name, a codec that is not installed, no permission) may be somebody's work, and is ``edited``.
     """
     try:
         stat = path.stat()
@@ -118,15 +119,48 @@ def state_of_labels(path: Path, provenance: Provenance | None, *, rehash: bool =
         if (stat.st_size, stat.st_mtime_ns) == (output.size, output.mtime_ns):
             return "intact"
     try:
-        labels = read_label_file(path)
+        labels = read_label_file(path, provenance)
     except ImageError as error:
-        return "edited" if error.reason in _WRONG_PIXELS else "unreadable"
+        return "unreadable" if _is_broken(error) else "edited"
     return "intact" if provenance and label_hash(labels) == provenance.output.label_hash else "edited"
 
 
-def read_label_file(path: Path) -> NDArray[Any]:
-    """Read a label image of a run: a hand may have left one cell, or only ones, which elsewhere would be doubtful."""
-    return read_labels(path, allow_binary=True)
+def _is_broken(error: ImageError) -> bool:
+    cause = error.__cause__
+    # With a number, it is the system that refuses to read, not the content.
+    refused = isinstance(cause, OSError) and cause.errno is not None
+    no_codec = isinstance(cause, ImportError) or "COMPRESSION" in str(cause) or "imagecodecs" in str(cause)
+    return error.reason in _BROKEN and not refused and not no_codec
+
+
+def read_label_file(path: Path, provenance: Provenance | None) -> NDArray[Any]:
+    """Read a label image of a run: a hand may have left one cell, or only ones, which elsewhere would be doubtful.
+
+    Programs that edit masks often do not write what their axes are, and three frames look like colours: what cannot be
+    understood is read again with the axes that the label image had, and taken when its shape is still the same.
+    """
+    try:
+        return read_labels(path, allow_binary=True)
+    except ImageError as error:
+        if provenance is None or error.reason not in ("unknown_axes", "wrong_channels"):
+            raise
+        axes, shape = _layout_of(provenance)
+        try:
+            labels = read_labels(path, allow_binary=True, axes=axes)
+        except ImageError:
+            raise error from None
+        if labels.shape != shape:
+            raise
+        return labels
+
+
+def _layout_of(provenance: Provenance) -> tuple[str, tuple[int, ...]]:
+    """Axes and shape of the label image that a provenance describes."""
+    sizes = dict(zip(provenance.input.axes, provenance.input.shape, strict=True))
+    stack = sizes.get("Z", 1) > 1 and provenance.settings.get("z") is None
+    layout = {"T": len(provenance.frames)} if len(provenance.frames) > 1 else {}
+    layout |= {axis: sizes[axis] for axis in ("ZYX" if stack else "YX")}
+    return "".join(layout), tuple(layout.values())
 
 
 def remove_leftovers(out: Path) -> None:

@@ -260,7 +260,7 @@ class _Batch:
         try:
             opened = self.segmenter.open(job.item.source, job.item.settings)
             image = opened.read_channels(opened.times[0], opened.channels)
-            frames = read_label_file(labels)
+            frames = read_label_file(labels, kept.provenance)
         except ImageError as error:
             logger.debug("%s: no overlay: %s", job.item.path, error)
             return

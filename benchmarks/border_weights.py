@@ -22,7 +22,7 @@ TABLE = HERE.parent / "unetbio" / "models" / "nuclei.csv"
 BORDER_WEIGHTS = (0, 10)
 SEEDS = (0, 1, 2)
 SETS = ("dsb2018", "bbbc039")
-COLUMNS = ("merges_per_100", "splits_per_100", "AP@0.5")
+COLUMNS = ("merges_per_100", "splits_per_100", "AP@.5")
 
 
 def runs(data: Path, out: Path) -> Iterator[tuple[int, int, dict[str, dict[str, float]]]]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from unetbio.batch.gather import Summary, measure_folder
 from unetbio.batch.journal import Part, read_journals
-from unetbio.batch.plan import found_items, select_part
+from unetbio.batch.plan import found_items, read_table, select_part
 from unetbio.batch.results import Outcome
 from unetbio.batch.resume import Policy
 from unetbio.batch.run import BatchOptions, run_batch
@@ -380,6 +380,27 @@ def test_probabilities_are_written_and_missed(run: Runner) -> None:
     np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
 
 
+def test_probabilities_of_older_masks_are_not_kept(run: Runner, discs: Array) -> None:
+    tifffile.imwrite(run.images / "lapse.tif", np.stack([discs] * 4), imagej=True, metadata={"axes": "TYX"})
+    run(save_probabilities=True)
+    assert len(list(run.out.rglob("*_probabilities.*"))) == 3 + 4
+    larger = Settings(diameter_px=20)
+    run(larger)
+    assert not list(run.out.rglob("*_probabilities.*"))
+    run(larger, save_probabilities=True)
+    assert run.made() == {"a.tif", "b.tif", "sub/a.tif", "lapse.tif"}
+    assert tifffile.imread(run.out / "a_probabilities.ome.tif").shape == (2, 38, 48)
+
+
+def test_probabilities_of_a_run_that_was_killed_are_not_taken(run: Runner) -> None:
+    run(save_probabilities=True)
+    # As if the next run, with other settings, had come as far as the probabilities.
+    newer = run.out / "a_probabilities.ome.tif"
+    newer.write_bytes(newer.read_bytes())
+    run(save_probabilities=True)
+    assert run.made() == {"a.tif"}
+
+
 def test_a_time_lapse_is_one_file_and_many_rows(run: Runner, discs: Array) -> None:
     stack = np.stack([discs, np.full_like(discs, 10), discs])
     tifffile.imwrite(run.images / "lapse.tif", stack, imagej=True, metadata={"axes": "TYX"})
@@ -476,8 +497,18 @@ def test_measure_without_the_images_leaves_out_grey_values(run: Runner, caplog: 
     with caplog.at_level("WARNING", logger="unetbio"):
         assert measure_folder(run.out, 1, lambda outcome: None).cells == 9
     assert "intensity_mean_0" not in pl.read_parquet(run.out / "cells.parquet").columns
-    # What failed and has gone is of no concern any more.
-    assert [row["path"] for row in run.summary()] == ["a.tif", "b.tif", "sub/a.tif"]
+    assert [(row["path"], row["status"]) for row in run.summary() if row["status"] == "failed"] == [
+        ("bad.tif", "failed")
+    ]
+
+
+def test_a_file_that_was_never_there_stays_in_the_tables(run: Runner, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text(f"image\n{run.images / 'a.tif'}\n{run.images / 'gone.tif'}\n")
+    items = read_table(table, Settings())
+    run_batch(items, run.out, run.segmenter, BatchOptions(part=Part(1, 1)), lambda outcome: None)
+    assert measure_folder(run.out, 1, lambda outcome: None).failed == 1
+    assert {row["path"]: row["status"] for row in run.summary()} == {"a.tif": "done", "gone.tif": "failed"}
 
 
 @pytest.mark.parametrize(("make", "message"), [(False, "is not a folder"), (True, "holds no results")])

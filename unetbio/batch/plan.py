@@ -65,6 +65,10 @@ class Item:
         time = "" if t is None else f"_t{t:03d}"
         return f"{self.result}{time}{PROBABILITIES}{self._suffix}"
 
+    def probabilities_names(self, times: Sequence[int | None]) -> tuple[str, ...]:
+        """Probabilities of an image with these frames, below the output folder."""
+        return tuple(self.probabilities_of(t if len(times) > 1 else None) for t in times)
+
     @property
     def _suffix(self) -> str:
         return ".nii.gz" if is_nifti_name(self.path) else ".ome.tif"

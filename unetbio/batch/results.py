@@ -18,7 +18,7 @@ from unetbio.errors import EnvironmentStoppedError
 from unetbio.io import write_labels, write_probabilities
 from unetbio.labels import label_hash
 from unetbio.preparation import Opened
-from unetbio.provenance import FrameRecord, OutputRecord, Provenance, write_provenance
+from unetbio.provenance import FrameRecord, OutputRecord, Provenance, read_provenance, write_provenance
 
 if TYPE_CHECKING:
     import polars as pl
@@ -123,7 +123,13 @@ class LabelStack:
 
 
 def write_result(
-    out: Path, item: Item, opened: Opened, label_image: NDArray[Any], described: Mapping[str, Any]
+    out: Path,
+    item: Item,
+    opened: Opened,
+    label_image: NDArray[Any],
+    described: Mapping[str, Any],
+    *,
+    with_probabilities: bool = False,
 ) -> Provenance:
     """Write a label image and its provenance so that a kill at any moment leaves both, or something that is made again.
 
@@ -139,6 +145,9 @@ def write_result(
         All frames.
     described : dict
         Fields of `Provenance`, but for the output.
+    with_probabilities : bool
+        The probabilities of all frames have been written. Any others, which belonged to an older label image, are
+        removed.
 
     Raises
     ------
@@ -162,6 +171,7 @@ def write_result(
         provenance = Provenance(output=record, **described)
         with _stopping(final):
             final.unlink(missing_ok=True)
+            _remove_probabilities(out, item, opened.times, fresh=with_probabilities)
         write_provenance(out / item.provenance, provenance)
         with _stopping(final):
             pending.replace(final)
@@ -169,6 +179,15 @@ def write_result(
         with contextlib.suppress(OSError):
             pending.unlink(missing_ok=True)
     return provenance
+
+
+def _remove_probabilities(out: Path, item: Item, times: Sequence[int | None], *, fresh: bool) -> None:
+    """Remove an older label image's probabilities; those of ``times`` stay when they are ``fresh``."""
+    older = read_provenance(out / item.provenance)
+    names = {item.probabilities_of(None), *item.probabilities_names(times)}
+    names |= set(item.probabilities_names([frame.t for frame in older.frames])) if older else set()
+    for name in names - (set(item.probabilities_names(times)) if fresh else set()):
+        (out / name).unlink(missing_ok=True)
 
 
 def write_image_probabilities(

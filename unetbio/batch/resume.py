@@ -99,8 +99,16 @@ def find_kept(item: Item, out: Path, model_sha256: str, settings: dict[str, Any]
 
 
 def _has_probabilities(item: Item, out: Path, provenance: Provenance) -> bool:
-    several = len(provenance.frames) > 1
-    return all((out / item.probabilities_of(frame.t if several else None)).is_file() for frame in provenance.frames)
+    # Those that a run wrote which was killed before its label image came are newer, and not of this label image.
+    names = item.probabilities_names([frame.t for frame in provenance.frames])
+    return all(_is_as_old(out / name, provenance.output.mtime_ns) for name in names)
+
+
+def _is_as_old(path: Path, mtime_ns: int) -> bool:
+    try:
+        return path.stat().st_mtime_ns <= mtime_ns
+    except OSError:
+        return False
 
 
 def state_of_labels(path: Path, provenance: Provenance | None, *, rehash: bool = False) -> State:

@@ -235,7 +235,8 @@ class _Batch:
             },
             "versions": self.versions,
         }
-        provenance = write_result(self.out, job.item, opened, labels, described)
+        with_probabilities = self.options.policy.save_probabilities
+        provenance = write_result(self.out, job.item, opened, labels, described, with_probabilities=with_probabilities)
         cells = concatenate([frame.cells for frame in frames]) if self.measures else None
         entry = self._entry(job, "done")
         return Outcome(entry, records, pixel_size_of(provenance), provenance.output.label_hash, cells)

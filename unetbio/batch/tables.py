@@ -78,12 +78,11 @@ def known_entries(out: Path) -> dict[str, Entry]:
     """What the journals and the provenances of an output folder know, by label image.
 
     A label image with a provenance is done, also where a kill came before its line in the journal. A file that failed
-    counts as long as its input is there. What has gone is left out.
+    counts whether or not its input is still there. Label images that have gone are left out.
     """
     entries = {}
     for name, entry in read_journals(out).items():
-        there = Path(entry.input).exists() if entry.status == "failed" else (out / name).is_file()
-        if there:
+        if entry.status == "failed" or (out / name).is_file():
             entries[name] = entry
     known = {out / provenance_name(name) for name in entries}
     for path in sorted(set(out.rglob("*_labels.json")) - known):

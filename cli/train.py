@@ -1,5 +1,6 @@
 """``unetbio train``: a network from annotated images."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,10 @@ from unetbio.errors import UsageError
 
 if TYPE_CHECKING:
     from unetbio.datasets import AnnotatedFiles
+
+__all__ = ["command"]
+
+logger = logging.getLogger("unetbio.cli.train")
 
 SHOWN_PAIRS = 5
 
@@ -60,28 +65,22 @@ def command(
     if output.suffix != ".safetensors":
         raise UsageError(f"-o {output}: a model file's name ends in .safetensors")
     checkpoint = output.with_suffix(".checkpoint.safetensors")
-    if overwrite:
-        checkpoint.unlink(missing_ok=True)
-    elif output.exists() and not checkpoint.exists():
+    if not overwrite and output.exists() and not checkpoint.exists():
         raise UsageError(f"{output} exists already: choose another name, or --overwrite it")
 
+    # What can be refused is refused before torch is imported.
     from unetbio.datasets import find_pairs
+
+    files = find_pairs(inputs, root)
+
     from unetbio.inference import choose_device
     from unetbio.model_file import save_model
     from unetbio.report.loss_curve import draw_loss_curve
     from unetbio.training import Trainer, load_training_data
 
-    log = output.with_suffix(".log")
-
-    def report(line: str) -> None:
-        click.echo(line, err=True)
-        with open(log, "a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
-
-    output.parent.mkdir(parents=True, exist_ok=True)
+    report = _Report(output.with_suffix(".log"))
     torch_device, reason = choose_device(device)
     report(f"training on {torch_device} ({reason})")
-    files = find_pairs(inputs, root)
     _report_files(files, report)
     training, validation = load_training_data(files, config)
     report(f"{len(training)} images to train on, {len(validation)} to validate on")
@@ -95,11 +94,39 @@ def command(
         workers=workers,
         report=report,
     )
+    report.keep()
+    if overwrite:
+        checkpoint.unlink(missing_ok=True)
     result = trainer.run()
     save_model(output, result.info, result.network)
     draw_loss_curve(result.history, output.with_suffix(".png"))
     scores = ", ".join(f"{name} {value:.3f}" for name, value in result.info.scores["validation"].items())
     click.echo(f"{output}: {scores} on {len(validation)} validation images")
+
+
+class _Report:
+    """Says a line on stderr and, once there is something to train on, in a file; ``--quiet`` spares the file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._waiting: list[str] | None = []
+
+    def __call__(self, line: str) -> None:
+        logger.info("%s", line)
+        if self._waiting is None:
+            self._write([line])
+        else:
+            self._waiting.append(line)
+
+    def keep(self) -> None:
+        """Make the file, with what was said so far."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        lines, self._waiting = self._waiting or [], None
+        self._write(lines)
+
+    def _write(self, lines: list[str]) -> None:
+        with open(self._path, "a", encoding="utf-8") as stream:
+            stream.writelines(line + "\n" for line in lines)
 
 
 def _report_files(files: "AnnotatedFiles", report: Callable[[str], None]) -> None:

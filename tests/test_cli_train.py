@@ -1,5 +1,8 @@
 """The command that trains, on images of touching discs."""
 
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -7,8 +10,7 @@ import pytest
 import tifffile
 from click.testing import CliRunner, Result
 
-from unetbio.cli.train import command
-from unetbio.errors import UnetbioError
+from unetbio.cli.main import main
 from unetbio.model_file import load_model
 
 TINY = """
@@ -37,7 +39,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+    return CliRunner().invoke(main, ["train", *(str(argument) for argument in arguments)])
 
 
 def train(data: Path, *inputs: object, options: tuple[object, ...] = ()) -> Result:
@@ -91,8 +93,8 @@ def test_a_model_without_its_checkpoint_is_not_overwritten_unasked(data: Path) -
     train(data, data)
     (data / "out" / "m.checkpoint.safetensors").unlink()
     result = train(data, data)
-    assert isinstance(result.exception, UnetbioError)
-    assert "exists already: choose another name, or --overwrite it" in str(result.exception)
+    assert result.exit_code == 2
+    assert "exists already: choose another name, or --overwrite it" in result.stderr
     assert train(data, data, options=("--overwrite",)).exit_code == 0
 
 
@@ -105,7 +107,7 @@ def test_a_model_without_its_checkpoint_is_not_overwritten_unasked(data: Path) -
 )
 def test_inputs_of_no_known_kind_are_refused(data: Path, prepare: object, message: str) -> None:
     result = train(data, *prepare(data))  # type: ignore[operator]
-    assert message in str(result.exception)
+    assert message in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -120,26 +122,26 @@ def test_inputs_of_no_known_kind_are_refused(data: Path, prepare: object, messag
 )
 def test_a_table_that_cannot_be_used_is_refused(data: Path, content: str, message: str) -> None:
     (data / "pairs.csv").write_text(content)
-    assert message in str(train(data, data / "pairs.csv").exception)
+    assert message in train(data, data / "pairs.csv").stderr
 
 
 def test_an_image_and_a_mask_of_different_size_are_named(data: Path) -> None:
     tifffile.imwrite(data / "masks" / "zelle_ü1_labels.tif", np.ones((48, 50), np.uint16) * 3)
-    message = str(train(data, data).exception)
+    message = train(data, data).stderr
     assert "zelle_ü1.tif: the image has (48, 56) pixels, its label image" in message
     assert "has (48, 50): they must have the same size" in message
 
 
 def test_images_with_different_channels_are_named(data: Path) -> None:
     tifffile.imwrite(data / "images" / "zelle_ü1.tif", np.zeros((48, 56, 3), np.uint8), photometric="rgb")
-    assert "training images need the same channels" in str(train(data, data).exception)
+    assert "training images need the same channels" in train(data, data).stderr
 
 
 def test_planes_and_stacks_are_not_mixed(data: Path) -> None:
     stack = np.ones((4, 48, 56), np.uint16)
     for folder, name in (("images", "zelle_ü1.tif"), ("masks", "zelle_ü1_labels.tif")):
         tifffile.imwrite(data / folder / name, stack, imagej=True, metadata={"axes": "ZYX"})
-    assert "train on planes or on stacks, not on both" in str(train(data, data).exception)
+    assert "train on planes or on stacks, not on both" in train(data, data).stderr
 
 
 def test_ids_may_be_large(data: Path) -> None:
@@ -150,7 +152,7 @@ def test_ids_may_be_large(data: Path) -> None:
 
 def test_a_model_name_of_another_kind_is_refused(data: Path) -> None:
     result = run(data, "-o", data / "m.pth")
-    assert "m.pth: a model file's name ends in .safetensors" in str(result.exception)
+    assert "m.pth: a model file's name ends in .safetensors" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -166,4 +168,50 @@ def test_a_model_name_of_another_kind_is_refused(data: Path) -> None:
 )
 def test_settings_that_cannot_be_used_name_the_key(data: Path, settings: str, message: str) -> None:
     (data / "tiny.yaml").write_text(settings)
-    assert message in str(train(data, data).exception)
+    assert message in train(data, data).stderr
+
+
+def break_image(data: Path) -> None:
+    (data / "images" / "zelle_ü1.tif").write_bytes(b"no image")
+
+
+def break_patch_size(data: Path) -> None:
+    (data / "tiny.yaml").write_text(TINY.replace("patch_size: 40", "patch_size: [40, 40, 40]"))
+
+
+@pytest.mark.parametrize("spoil", [break_image, break_patch_size])
+def test_a_training_that_cannot_start_leaves_nothing(data: Path, spoil: Callable[[Path], None]) -> None:
+    spoil(data)
+    assert train(data, data).exit_code in (2, 3)
+    assert not (data / "out").exists()
+
+
+def test_an_unknown_device_leaves_nothing(data: Path) -> None:
+    assert train(data, data, options=("--device", "abacus")).exit_code == 2
+    assert not (data / "out").exists()
+
+
+def test_overwrite_keeps_the_checkpoint_of_a_run_that_cannot_start(data: Path) -> None:
+    train(data, data)
+    break_image(data)
+    train(data, data, options=("--overwrite",))
+    assert (data / "out" / "m.checkpoint.safetensors").exists()
+
+
+def test_quiet_spares_the_log(data: Path) -> None:
+    result = train(data, data, options=("--quiet",))
+    assert (result.exit_code, result.stderr) == (0, "")
+    log = (data / "out" / "m.log").read_text(encoding="utf-8").splitlines()
+    assert log[0].startswith("training on cpu")
+    assert "2 images to train on, 1 to validate on" in log
+    assert log[-1].startswith("step 4/4")
+
+
+def test_inputs_are_refused_before_torch_is_imported(data: Path) -> None:
+    code = (
+        "import sys; from unetbio.cli.main import main\n"
+        f"try: main(['train', {str(data / 'images')!r}, '-o', 'm.safetensors'])\n"
+        "except SystemExit as error: assert error.code == 2\n"
+        "assert 'torch' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=data, check=False).returncode == 0

@@ -17,11 +17,14 @@ __all__ = ["command"]
 
 logger = logging.getLogger("unetbio.cli.measure")
 
+EXIT_SOME_FAILED = 3
+
 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
 @shared.workers
-def command(out: Path, workers: int | None) -> None:
+@click.option("--failed-ok", is_flag=True, help="Exit with 0 even when some files failed.")
+def command(out: Path, workers: int | None, failed_ok: bool) -> int | None:
     """Measure the cells of a finished output folder and write its tables.
 
     OUT is the output folder of unetbio segment, or of all jobs of --part. Masks that were edited by hand are measured
@@ -33,10 +36,11 @@ def command(out: Path, workers: int | None) -> None:
     def report(outcome: "Outcome") -> None:
         progress.clear()
         if outcome.entry.status == "failed":
-            logger.warning("%s: %s [%s]", outcome.entry.path, outcome.entry.message, outcome.entry.reason)
+            logger.error("%s: %s [%s]", outcome.entry.path, outcome.entry.message, outcome.entry.reason)
         progress.advance(failed=outcome.entry.status == "failed")
 
     with Progress() as progress:
         summary = measure_folder(out, workers or available_cores(), report)
     counts = [format_count(summary.images, "image"), format_count(summary.cells, "cell"), f"{summary.failed} failed"]
     click.echo(f"{', '.join(counts)}: {summary.table}")
+    return EXIT_SOME_FAILED if summary.failed and not failed_ok else None

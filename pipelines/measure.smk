@@ -20,4 +20,4 @@ rule measure:
     message:
         f"Measuring the cells in {OUT}"
     shell:
-        "unetbio measure {params.out:q} >{log:q} 2>&1"
+        "unetbio measure {params.out:q} --failed-ok >{log:q} 2>&1"

@@ -29,11 +29,20 @@ def out(tmp_path: Path, discs: NDArray[Any], tiny_model: Path) -> Path:
 
 def test_tables_of_all_jobs(out: Path) -> None:
     result = CliRunner().invoke(main, ["measure", str(out), "--workers", "1"])
-    assert result.exit_code == 0, result.stderr
+    assert result.exit_code == 3, result.stderr
     assert result.stdout == f"3 images, 6 cells, 1 failed: {out / 'summary.csv'}\n"
     assert "bad.tif: the file is empty" in result.stderr
     with open(out / "cells.csv", newline="") as stream:
         assert [row["path"] for row in csv.DictReader(stream)] == ["a.tif"] * 3 + ["b.tif"] * 3
+
+
+def test_failed_files_are_3_unless_they_are_ok(out: Path) -> None:
+    assert CliRunner().invoke(main, ["measure", str(out), "--workers", "1", "--failed-ok"]).exit_code == 0
+    (out / "a_labels.ome.tif").write_bytes(b"torn")
+    result = CliRunner().invoke(main, ["measure", str(out), "--workers", "1"])
+    assert result.exit_code == 3
+    assert "2 failed" in result.stdout
+    assert "a_labels.ome.tif: a text file" in result.stderr
 
 
 def test_the_page_can_be_written_from_them(out: Path) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from unetbio.batch.gather import Summary, measure_folder
 from unetbio.batch.journal import Part, read_journals
 from unetbio.batch.plan import found_items, read_table, select_part
-from unetbio.batch.results import Outcome
+from unetbio.batch.results import LabelStack, Outcome
 from unetbio.batch.resume import Policy
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.errors import EnvironmentStoppedError, UsageError
@@ -429,6 +429,19 @@ def test_a_long_time_lapse_is_collected_on_disk(run: Runner, discs: Array, monke
     run(overwrite=True)
     assert "lapse.tif" in run.made()
     assert run.hashes() == before
+
+
+def test_space_is_taken_where_the_system_has_no_call_for_it(
+    tmp_path: Path, discs: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As on macOS.
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    monkeypatch.setattr("unetbio.batch.results.STACK_BYTES_IN_MEMORY", 1000)
+    monkeypatch.setattr("unetbio.batch.results.ZEROS_AT_ONCE", 4096)
+    stack = LabelStack(3, discs.shape, tmp_path)
+    for index in (2, 0, 1):
+        stack.put(index, np.full(discs.shape, index + 1, np.uint16))
+    assert [int(frame.min()) for frame in stack.label_image] == [1, 2, 3]
 
 
 def test_a_change_in_any_file_of_an_image_makes_it_again(run: Runner, shared_data: Path, tmp_path: Path) -> None:

@@ -178,3 +178,16 @@ def test_file_systems_without_locks_warn_and_go_on(
     with lock(tmp_path / "x.lock"):
         pass
     assert "this file system has no locks" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (errno.ENOSPC, "; free space or choose another"),
+        (errno.EDQUOT, "; free space"),
+        (errno.EACCES, "denied; choose"),
+    ],
+)
+def test_space_is_spoken_of_where_it_is_missing(tmp_path: Path, code: int, advice: str) -> None:
+    with pytest.raises(EnvironmentStoppedError, match=f"cannot write .*{advice}"), atomic_path(tmp_path / "x"):
+        raise OSError(code, os.strerror(code))

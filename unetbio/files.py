@@ -14,12 +14,15 @@ from typing import Any
 
 from unetbio.errors import EnvironmentStoppedError
 
-__all__ = ["atomic_path", "lock", "sha256_file", "write_bytes", "write_json", "write_text"]
+__all__ = ["atomic_path", "lock", "sha256_file", "stopped", "stopping", "write_bytes", "write_json", "write_text"]
 
 HASH_CHUNK_BYTES = 1 << 20
 
 # What file systems of clusters answer when they are mounted without locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
+
+# No room on the disk, or none left of what this user may take.
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +61,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         descriptor, name = tempfile.mkstemp(prefix=".unetbio-", suffix=suffix, dir=path.parent)
         os.close(descriptor)
     except OSError as error:
-        raise _stopped(path, error) from error
+        raise stopped(path, error) from error
     temporary = Path(name)
     try:
         yield temporary
@@ -67,7 +70,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.chmod(temporary, 0o666 & ~_UMASK)
         os.replace(temporary, path)
     except OSError as error:
-        raise _stopped(path, error) from error
+        raise stopped(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -119,7 +122,7 @@ def lock(path: str | os.PathLike[str], *, shared: bool = False) -> Iterator[None
         # Readable too: network file systems grant shared locks on readable files alone.
         stream = open(path, "a+")  # noqa: SIM115 - closed by the block below
     except OSError as error:
-        raise _stopped(path, error) from error
+        raise stopped(path, error) from error
     with stream:
         try:
             fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
@@ -130,13 +133,23 @@ def lock(path: str | os.PathLike[str], *, shared: bool = False) -> Iterator[None
             ) from error
         except OSError as error:
             if error.errno not in _NO_LOCKS:
-                raise _stopped(path, error) from error
+                raise stopped(path, error) from error
             logger.warning("%s: this file system has no locks; let no other run write there", path.parent)
         yield
 
 
-def _stopped(path: Path, error: OSError) -> EnvironmentStoppedError:
-    reason = error.strerror or str(error)
+def stopped(path: Path, error: OSError, *, what: str | None = None) -> EnvironmentStoppedError:
+    """The error to raise where the system refuses to write ``path``; it speaks of space only where space is missing."""
+    advice = "free space or choose" if error.errno in _FULL else "choose"
     return EnvironmentStoppedError(
-        f"cannot write {path}: {reason}; free space or choose another output folder, then run again"
+        f"cannot write {what or path}: {error.strerror or error}; {advice} another output folder, then run again"
     )
+
+
+@contextlib.contextmanager
+def stopping(path: Path) -> Iterator[None]:
+    """Turn what the system says of ``path`` into an `EnvironmentStoppedError`."""
+    try:
+        yield
+    except OSError as error:
+        raise stopped(path, error) from error

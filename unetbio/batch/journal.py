@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
-from unetbio.errors import EnvironmentStoppedError, UsageError
-from unetbio.files import lock
+from unetbio.errors import UsageError
+from unetbio.files import lock, stopping
 
 __all__ = ["Entry", "Journal", "Part", "hold_output", "parse_part", "read_journals"]
 
@@ -83,7 +83,7 @@ class Journal:
         self._stream: TextIO | None = None
 
     def __enter__(self) -> "Journal":
-        with self._stopping():
+        with stopping(self.path):
             torn = self.path.is_file() and not self.path.read_bytes().endswith(b"\n") and self.path.stat().st_size > 0
             self._stream = open(self.path, "a", encoding="utf-8")
             if torn:
@@ -106,18 +106,9 @@ class Journal:
         """
         if self._stream is None:
             raise ValueError("the journal is not open")
-        with self._stopping():
+        with stopping(self.path):
             self._stream.write(json.dumps(dataclasses.asdict(entry), ensure_ascii=False) + "\n")
             self._stream.flush()
-
-    @contextlib.contextmanager
-    def _stopping(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise EnvironmentStoppedError(
-                f"cannot write {self.path}: {error.strerror or error}; free space or choose another output folder"
-            ) from error
 
 
 def journal_path(out: Path, part: Part | None) -> Path:

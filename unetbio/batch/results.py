@@ -4,7 +4,7 @@ import contextlib
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from unetbio.batch.journal import Entry
 from unetbio.batch.plan import Item
-from unetbio.errors import EnvironmentStoppedError
+from unetbio.files import stopped, stopping
 from unetbio.io import write_labels, write_probabilities
 from unetbio.labels import label_hash
 from unetbio.preparation import Opened
@@ -27,6 +27,7 @@ __all__ = ["LabelStack", "Outcome", "write_image_probabilities", "write_result"]
 
 # A time-lapse whose labels take more than this many bytes is collected on disk.
 STACK_BYTES_IN_MEMORY = 256 << 20
+ZEROS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,20 @@ class LabelStack:
         try:
             with tempfile.TemporaryFile(dir=self._folder) as file:
                 # Taken now: a mapped page that finds the disk full would kill the process.
-                os.posix_fallocate(file.fileno(), 0, size)
+                _take_space(file.fileno(), size)
                 return np.memmap(file, dtype, mode="r+", shape=shape)
         except OSError as error:
-            raise EnvironmentStoppedError(
-                f"no room for {size} bytes in {self._folder}: {error.strerror}; "
-                "free space or choose another output folder"
-            ) from error
+            raise stopped(self._folder, error, what=f"{size} bytes in {self._folder}") from error
+
+
+def _take_space(descriptor: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+        return
+    # macOS has no such call: what is written takes its space.
+    zeros = bytes(min(size, ZEROS_AT_ONCE))
+    for start in range(0, size, ZEROS_AT_ONCE):
+        os.pwrite(descriptor, zeros[: size - start], start)
 
 
 def write_result(
@@ -169,11 +177,11 @@ def write_result(
             name=final.name, label_hash=label_hash(label_image), size=stat.st_size, mtime_ns=stat.st_mtime_ns
         )
         provenance = Provenance(output=record, **described)
-        with _stopping(final):
+        with stopping(final):
             final.unlink(missing_ok=True)
             _remove_probabilities(out, item, opened.times, fresh=with_probabilities)
         write_provenance(out / item.provenance, provenance)
-        with _stopping(final):
+        with stopping(final):
             pending.replace(final)
     finally:
         with contextlib.suppress(OSError):
@@ -203,14 +211,3 @@ def write_image_probabilities(
     # The affine describes the image's own grid.
     affine = opened.image.affine if opened.grid == opened.shape else None
     write_probabilities(out / name, probabilities, tuple(class_names), pixel_size_um=sizes, affine=affine)
-
-
-@contextlib.contextmanager
-def _stopping(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise EnvironmentStoppedError(
-            f"cannot write {path}: {error.strerror or error}; "
-            "free space or choose another output folder, then run again"
-        ) from error

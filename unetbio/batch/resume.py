@@ -80,8 +80,6 @@ def find_kept(item: Item, out: Path, model_sha256: str, settings: dict[str, Any]
     policy : Policy
         What the user wants made again.
     """
-    if policy.overwrite and policy.overwrite_edited:
-        return None
     provenance = read_provenance(out / item.provenance)
     state = state_of_labels(out / item.labels, provenance)
     if state in ("missing", "unreadable"):

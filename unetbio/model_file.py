@@ -1,7 +1,8 @@
 """Model files: a network's weights and everything needed to use them, in one ``*.safetensors`` file.
 
 The header's metadata holds `ModelInfo` as JSON under the key ``unetbio``. Nothing pickled is ever read: a checkpoint's
-optimiser and random states are tensors and JSON as well (`save_tensors`, `load_tensors`).
+optimiser and random states are tensors and JSON as well (`save_tensors`, `load_tensors`). Torch is imported where
+weights are read or written, so that listing models starts at once.
 """
 
 import json
@@ -9,18 +10,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import safetensors
-import safetensors.torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from torch import Tensor, nn
 
-from unetbio import architectures, networks
+from unetbio import architectures
 from unetbio.errors import ModelError, UsageError
 from unetbio.files import atomic_path, sha256_file
 from unetbio.instances import PostProcessing
 from unetbio.normalization import Normalization
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 __all__ = [
     "Model",
@@ -110,7 +112,7 @@ class Model:
     """
 
     info: ModelInfo
-    network: nn.Module
+    network: "nn.Module"
     sha256: str
     path: Path
 
@@ -148,7 +150,7 @@ def read_info(name_or_path: str | os.PathLike[str]) -> ModelInfo:
     """
     path = model_path(name_or_path)
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
+        with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
         raise ModelError(
@@ -167,6 +169,9 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Model:
     """
     path = model_path(name_or_path)
     info = read_info(path)
+
+    from unetbio import networks
+
     tensors, _ = load_tensors(path)
     try:
         network_parameters = architectures.find(info.architecture).complete(info.parameters)
@@ -185,19 +190,21 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Model:
     return Model(info, network.eval(), sha256_file(path), path)
 
 
-def save_model(path: str | os.PathLike[str], info: ModelInfo, network: nn.Module) -> None:
+def save_model(path: str | os.PathLike[str], info: ModelInfo, network: "nn.Module") -> None:
     """Write a model file atomically; the weights are stored as they are, on whatever device they live."""
     save_tensors(path, network.state_dict(), {METADATA_KEY: info.model_dump_json()})
 
 
-def save_tensors(path: str | os.PathLike[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+def save_tensors(path: str | os.PathLike[str], tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str]) -> None:
     """Write tensors and text to a safetensors file atomically."""
+    from safetensors.torch import save_file
+
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
-        safetensors.torch.save_file(plain, temporary, metadata=dict(metadata))
+        save_file(plain, temporary, metadata=dict(metadata))
 
 
-def load_tensors(path: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
+def load_tensors(path: str | os.PathLike[str]) -> "tuple[dict[str, Tensor], dict[str, str]]":
     """Read all tensors and the metadata of a safetensors file.
 
     Raises

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unetbio.cli import options as shared
+from unetbio.cli.options import format_count
 from unetbio.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -70,15 +71,27 @@ def _describe(name: str, path: Path, info: "ModelInfo") -> dict[str, Any]:
 
 def _lines(row: dict[str, Any]) -> str:
     size = f"{row['bytes'] / 1e6:.1f} MB"
-    facts = [f"{row['ndim']}-D" if row["ndim"] else "", f"channels: {', '.join(row['channels'])}"]
+    named = all(row["channels"])
+    channels = f"channels: {', '.join(row['channels'])}" if named else format_count(len(row["channels"]), "channel")
+    facts = [f"{row['ndim']}-D" if row["ndim"] else "", channels]
     if row["cell_diameter_px"]:
-        facts.append(f"cells of about {row['cell_diameter_px']:g} px")
+        facts.append(f"cells of about {row['cell_diameter_px']:.0f} px")
     if row["pixel_size_um"]:
         facts.append(f"pixels of {' x '.join(f'{value:g}' for value in row['pixel_size_um'])} um")
-    numbers = {key: value for key, value in row["scores"].items() if isinstance(value, (int, float))}
-    scores = ", ".join(f"{key} {value:.3g}" for key, value in numbers.items())
     lines = [
         f"{row['model']}  ({row['architecture']}, {row['target']}, {size}, {row['licence'] or 'no licence stated'})",
         f"  {', '.join(fact for fact in facts if fact)}",
     ]
-    return "\n".join([*lines, f"  {scores}"] if scores else lines)
+    return "\n".join([*lines, *_score_lines(row["scores"])])
+
+
+def _score_lines(scores: dict[str, Any]) -> list[str]:
+    """One line for the scores of each set of images, and one for those of no set."""
+    sets = {name: values for name, values in scores.items() if isinstance(values, dict)}
+    groups = {"": scores, **{f"{name}: ": values for name, values in sets.items()}}
+    lines = []
+    for name, values in groups.items():
+        numbers = [f"{key} {value:.3f}" for key, value in values.items() if isinstance(value, int | float)]
+        if numbers:
+            lines.append(f"  {name}{', '.join(numbers)}")
+    return lines

@@ -1,13 +1,15 @@
 """``unetbio models``: shipped ones, those of a folder, and files that are none."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from unetbio.cli.main import main
-from unetbio.model_file import shipped_models
+from unetbio.model_file import load_tensors, read_info, save_tensors, shipped_models
 
 
 @pytest.fixture
@@ -23,6 +25,33 @@ def test_a_folder(folder: Path) -> None:
     first, second = result.stdout.splitlines()
     assert first.startswith(f"{folder}/sub/mine.safetensors  (unet, instances, ")
     assert second == "  2-D, channels: nuclei, cells of about 12 px, pixels of 0.5 x 0.5 um"
+
+
+def test_scores_of_training_and_channels_without_names(tmp_path: Path, tiny_model: Path) -> None:
+    tensors, _ = load_tensors(tiny_model)
+    info = read_info(tiny_model).model_copy(
+        update={
+            "channels": ("",),
+            "cell_diameter_px": 24.3844,
+            "scores": {"validation": {"AP@.5": 0.81818, "mean_AP": 0.55716}, "note": "x"},
+        }
+    )
+    save_tensors(tmp_path / "mine.safetensors", tensors, {"unetbio": info.model_dump_json()})
+    lines = CliRunner().invoke(main, ["models", str(tmp_path)]).stdout.splitlines()
+    assert lines[1:] == [
+        "  2-D, 1 channel, cells of about 24 px, pixels of 0.5 x 0.5 um",
+        "  validation: AP@.5 0.818, mean_AP 0.557",
+    ]
+
+
+def test_listing_needs_no_torch() -> None:
+    code = (
+        "import sys; from unetbio.cli.main import main\n"
+        "try: main(['models', '--json'])\n"
+        "except SystemExit as error: assert error.code == 0\n"
+        "assert not {'torch', 'monai'} & set(sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL).returncode == 0
 
 
 def test_json(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,7 @@ def test_a_folder_with_images_and_masks_becomes_a_model(data: Path) -> None:
     assert "2 images to train on, 1 to validate on" in result.stderr
     model = load_model(data / "out" / "m.safetensors")
     assert model.info.training["steps"] == 4
+    assert model.info.version == version("unetbio")
     beside = {path.name for path in (data / "out").iterdir()}
     assert beside == {"m.safetensors", "m.checkpoint.safetensors", "m.png", "m.log"}
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -302,6 +303,7 @@ class Trainer:
             training=self._fingerprint(),
             scores={"validation": self.best.scores},
             licence=self.config.licence,
+            version=version("unetbio"),
         )
         return TrainingResult(network.eval(), info, self.history)
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from unetbio.cli.options import format_count
+
 __all__ = ["command"]
 
 
@@ -18,5 +20,8 @@ def command(out: Path, training: bool) -> None:
     """
     from unetbio.samples import write_samples, write_training_pairs
 
-    written = write_training_pairs(out) if training else write_samples(out)
-    click.echo(f"{len(written)} sample images: {out}")
+    if training:
+        # Each image is followed by its label image.
+        click.echo(f"{format_count(len(write_training_pairs(out)) // 2, 'training pair')}: {out}")
+    else:
+        click.echo(f"{format_count(len(write_samples(out)), 'sample image')}: {out}")

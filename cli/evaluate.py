@@ -24,8 +24,6 @@ __all__ = ["command"]
 
 logger = logging.getLogger("unetbio.cli.evaluate")
 
-EXIT_SOME_FAILED = 3
-
 POOLED = "pooled"
 
 
@@ -96,9 +94,9 @@ def command(
     elif evaluation.compared:
         click.echo(_table(evaluation))
     if output is not None and not as_json:
-        count = shared.format_count(len(pairing.pairs), "pair")
-        click.echo(f"{count}, {len(evaluation.failed)} failed: {output / 'evaluation.csv'}")
-    return EXIT_SOME_FAILED if evaluation.failed and not failed_ok else 0
+        counts = [(len(pairing.pairs), "pair")]
+        click.echo(shared.summary_line(counts, len(evaluation.failed), output / "evaluation.csv"))
+    return shared.EXIT_SOME_FAILED if evaluation.failed and not failed_ok else 0
 
 
 def _pair(predicted: Path, truth: Path) -> "Pairing":

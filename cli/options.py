@@ -1,11 +1,46 @@
 """Options that several commands share."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
 
-__all__ = ["as_json", "device", "format_count", "model", "workers"]
+__all__ = [
+    "AREA",
+    "EXIT_SOME_FAILED",
+    "LENGTH",
+    "PROBABILITY",
+    "as_json",
+    "device",
+    "format_count",
+    "model",
+    "summary_line",
+    "workers",
+]
+
+EXIT_SOME_FAILED = 3
+"""Exit code of a run in which some files failed, or something was found."""
+
+
+class _FiniteRange(click.FloatRange):
+    """A range without NaN, which compares with nothing, and without infinity."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number", param, ctx)
+        return number
+
+
+PROBABILITY = _FiniteRange(0, 1, min_open=True, max_open=True)
+"""A threshold: between 0 and 1, without either."""
+
+LENGTH = _FiniteRange(min=0, min_open=True)
+"""A diameter or the size of a pixel: above 0."""
+
+AREA = _FiniteRange(min=0)
+"""An area in pixels: from 0."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -49,3 +84,8 @@ def format_count(count: int, noun: str = "") -> str:
     """A number with its thousands apart, and a noun in the right number: ``41 212 cells``."""
     text = f"{count:,}".replace(",", " ")
     return f"{text} {noun}{'' if count == 1 else 's'}" if noun else text
+
+
+def summary_line(counts: Sequence[tuple[int, str]], failed: int, where: object) -> str:
+    """What a run has made, how much failed and where it is: ``3 images, 41 cells, 0 failed: out/summary.csv``."""
+    return f"{', '.join(format_count(count, noun) for count, noun in counts)}, {failed} failed: {where}"

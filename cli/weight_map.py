@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from unetbio.cli import options as shared
 from unetbio.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 IGNORED = -1
-EXIT_SOME_FAILED = 3
 
 logger = logging.getLogger("unetbio")
 
@@ -110,9 +110,8 @@ def command(
         except ImageError as error:
             failed += 1
             logger.error("%s: %s", item.path, error)
-    written = len(found) - failed
-    click.echo(f"{written} weight map{'' if written == 1 else 's'}{f', {failed} failed' if failed else ''}: {output}")
-    return EXIT_SOME_FAILED if failed else 0
+    click.echo(shared.summary_line([(len(found) - failed, "weight map")], failed, output))
+    return shared.EXIT_SOME_FAILED if failed else 0
 
 
 def _read(

@@ -34,7 +34,7 @@ def written(path: Path) -> NDArray[Any]:
 def test_a_label_image_becomes_a_map_and_a_picture(tmp_path: Path, label_image: NDArray[np.uint16]) -> None:
     write_labels(tmp_path / "zelle ü.ome.tif", label_image)
     result = run(tmp_path / "zelle ü.ome.tif", "-o", tmp_path / "out", "--class-weights", "1,2", "--border-sigma", 3)
-    assert result.stdout == f"1 weight map: {tmp_path / 'out'}\n"
+    assert result.stdout == f"1 weight map, 0 failed: {tmp_path / 'out'}\n"
     weights = written(tmp_path / "out" / "zelle ü_weights.tif")
     assert weights.dtype == np.float32
     np.testing.assert_array_equal(weights, weight_map(label_image, class_weights=(1, 2), border_sigma=3))

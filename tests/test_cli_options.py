@@ -1,0 +1,40 @@
+"""Options and lines that several commands share."""
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from unetbio.cli import options
+
+
+@click.command()
+@click.option("--threshold", type=options.PROBABILITY)
+@click.option("--diameter", type=options.LENGTH)
+@click.option("--max-area", type=options.AREA)
+def command(**given: float | None) -> None:
+    """Echo what was given."""
+    click.echo([value for value in given.values() if value is not None])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        *(("--threshold", value) for value in ("0", "1", "2", "nan")),
+        *(("--diameter", value) for value in ("0", "-3", "nan", "inf")),
+        *(("--max-area", value) for value in ("-1", "nan")),
+    ],
+)
+def test_numbers_that_cannot_be_meant_name_the_option(option: str, value: str) -> None:
+    result = CliRunner().invoke(command, [option, value])
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}'" in result.stderr
+
+
+def test_numbers_that_can_be_meant() -> None:
+    arguments = ["--threshold", "0.5", "--diameter", "12", "--max-area", "0"]
+    assert CliRunner().invoke(command, arguments).stdout == "[0.5, 12.0, 0.0]\n"
+
+
+def test_summary_line() -> None:
+    line = options.summary_line([(1, "image"), (41212, "cell")], 2, "out/summary.csv")
+    assert line == "1 image, 41 212 cells, 2 failed: out/summary.csv"

@@ -107,7 +107,7 @@ def command(inputs: tuple[str, ...], out: Path, table: Path | None, model: str, 
     logger.info("%s on %s (%s)", segmenter.info.name, segmenter.device, segmenter.device_reason)
     options = _batch_options(out, overlays, given)
     if given["dry_run"]:
-        return _dry_run(items, out, segmenter, options)
+        return _dry_run(items, out, segmenter, options, given)
     summary = _run(items, out, segmenter, options)
     click.echo(_as_json(summary, out) if given["as_json"] else _last_line(summary, out, options.part))
     return EXIT_SOME_FAILED if summary.failed and not given["failed_ok"] else None
@@ -181,12 +181,14 @@ def _batch_options(out: Path, overlays: dict[str, Path], given: dict[str, Any]) 
     from unetbio.batch.resume import Policy
     from unetbio.batch.run import MAX_FINISHERS, BatchOptions, available_cores
     from unetbio.report.overlays import write_overlay
+    from unetbio.report.page import write_page
 
     policy = Policy(given["overwrite"], given["overwrite_edited"], given["rehash"], given["save_probabilities"])
     return BatchOptions(
         policy=policy,
         overlays=overlays,
         draw=write_overlay,
+        write_page=write_page,
         part=parse_part(given["part"]) if given["part"] else None,
         workers=min(MAX_FINISHERS, given["workers"] or available_cores()),
     )
@@ -194,7 +196,6 @@ def _batch_options(out: Path, overlays: dict[str, Path], given: dict[str, Any]) 
 
 def _run(items: "list[Item]", out: Path, segmenter: "Segmenter", options: "BatchOptions") -> "Summary":
     from unetbio.batch.run import run_batch
-    from unetbio.report.page import write_page
 
     with Progress(len(items)) as progress:
 
@@ -203,10 +204,7 @@ def _run(items: "list[Item]", out: Path, segmenter: "Segmenter", options: "Batch
             _speak(outcome)
             progress.advance(failed=outcome.entry.status == "failed")
 
-        summary = run_batch(items, out, segmenter, options, report)
-    if summary.table is not None:
-        write_page(out)
-    return summary
+        return run_batch(items, out, segmenter, options, report)
 
 
 def _speak(outcome: "Outcome") -> None:
@@ -234,12 +232,14 @@ def _as_json(summary: "Summary", out: Path) -> str:
     return json.dumps({**values, "output": str(out), "table": table})
 
 
-def _dry_run(items: "list[Item]", out: Path, segmenter: "Segmenter", options: "BatchOptions") -> int | None:
+def _dry_run(
+    items: "list[Item]", out: Path, segmenter: "Segmenter", options: "BatchOptions", given: dict[str, Any]
+) -> int | None:
     from unetbio.batch.estimate import estimate
 
     result = estimate(items, out, segmenter, options)
     for item, message in result.failed:
         logger.error("%s: %s", item.source, message)
-    for line in result.lines():
+    for line in [json.dumps(result.values())] if given["as_json"] else result.lines():
         click.echo(line)
-    return EXIT_SOME_FAILED if result.failed else None
+    return EXIT_SOME_FAILED if result.failed and not given["failed_ok"] else None

@@ -482,6 +482,30 @@ def test_overlays_are_drawn_once(run: Runner) -> None:
     assert len(drawn) == 2
 
 
+def test_overlays_of_older_masks_do_not_stay(run: Runner) -> None:
+    drawn: list[int] = []
+
+    def draw(path: Path, image: Array, labels: Array) -> None:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"picture")
+        drawn.append(int(labels.max()))
+
+    overlays = {"a": run.out / "overlays" / "a.jpg"}
+    run(overlays=overlays, draw=draw)
+    run(overlays=overlays, draw=draw)
+    assert drawn == [3]
+    run(Settings(min_area=1000))
+    assert not overlays["a"].exists()
+    run(Settings(min_area=1000), overlays=overlays, draw=draw)
+    run(Settings(min_area=1000), overlays=overlays, draw=draw)
+    assert drawn == [3, 0]
+    # Edited just now, and the picture is of a moment ago.
+    write_labels(run.out / "a_labels.ome.tif", np.full((64, 80), 7, np.uint16))
+    run(overlays=overlays, draw=draw)
+    assert drawn == [3, 0, 7]
+    assert [path.name for path in overlays["a"].parent.iterdir()] == ["a.jpg"]
+
+
 def test_parts_together_are_the_whole(run: Runner, images: Path, tmp_path: Path, segmenter: Segmenter) -> None:
     run()
     parts = Runner(images, tmp_path / "parts", segmenter)
@@ -547,6 +571,19 @@ def test_two_runs_cannot_share_an_output_folder(run: Runner) -> None:
         run(part=Part(1, 2))
         with pytest.raises(EnvironmentStoppedError, match="in use"):
             run()
+
+
+def test_the_page_is_written_while_the_folder_is_held(run: Runner) -> None:
+    pages: list[Path] = []
+
+    def write_page(out: Path) -> None:
+        assert (out / "summary.csv").is_file()
+        with pytest.raises(EnvironmentStoppedError, match="in use"), lock(out / ".run.lock"):
+            pass
+        pages.append(out)
+
+    run(write_page=write_page)
+    assert pages == [run.out]
 
 
 def test_an_output_folder_that_cannot_be_made_stops_the_run(run: Runner) -> None:

@@ -21,6 +21,7 @@ from unetbio.cli.options import format_count
 from unetbio.io import read_labels
 from unetbio.labels import label_hash
 from unetbio.provenance import read_provenance
+from unetbio.segmentation import Segmenter
 
 Array = NDArray[Any]
 Invoke = Callable[..., Result]
@@ -159,6 +160,25 @@ def test_a_part_writes_its_journal_and_no_tables(segment: Invoke, tmp_path: Path
     assert results[0].stdout.endswith(f"0 failed: {tmp_path / 'out' / 'run.1-of-2.jsonl'}\n")
     assert not (tmp_path / "out" / "summary.csv").exists()
     assert len(list((tmp_path / "out").glob("*_labels.ome.tif"))) == 2
+
+
+def test_dry_run_for_programs(segment: Invoke, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (images / "bad.tif").write_bytes(b"")
+    opening = Segmenter.open
+
+    def fail(self: Segmenter, source: Any, settings: Any) -> Any:
+        if Path(source).name == "b.tif":
+            raise KeyError("surprise")
+        return opening(self, source, settings)
+
+    monkeypatch.setattr(Segmenter, "open", fail)
+    result = segment("--dry-run", "--json")
+    assert result.exit_code == 3
+    values = json.loads(result.stdout)
+    assert (values["images"], values["todo"], values["failed"], values["tiles"]) == (3, 1, 2, 1)
+    assert "b.tif: internal error (KeyError: 'surprise')" in result.stderr
+    assert segment("--dry-run", "--failed-ok").exit_code == 0
+    assert not (tmp_path / "out").exists()
 
 
 def test_dry_run_says_and_does_nothing(segment: Invoke, images: Path, tmp_path: Path) -> None:

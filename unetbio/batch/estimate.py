@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 
@@ -55,11 +56,21 @@ class Estimate:
     disk_free: int
     seconds: float
 
+    @property
+    def todo(self) -> int:
+        """Images that would be segmented."""
+        return self.images - self.kept - len(self.failed)
+
+    def values(self) -> dict[str, Any]:
+        """For programs; sizes in bytes."""
+        names = ("images", "kept", "frames", "tiles", "pixels", "memory", "disk", "disk_free", "seconds")
+        return {"todo": self.todo, "failed": len(self.failed), **{name: getattr(self, name) for name in names}}
+
     def lines(self) -> list[str]:
         """For people; each number says how it was found."""
-        todo = self.images - self.kept - len(self.failed)
         return [
-            f"files   {self.images} images: {todo} to do, {self.kept} done already, {len(self.failed)} cannot be read",
+            f"files   {self.images} images: {self.todo} to do, {self.kept} done already, "
+            f"{len(self.failed)} cannot be read",
             f"tiles   {self.tiles} in {self.frames} frames, {self.pixels / 1e6:.1f} megapixels",
             f"memory  {_size(self.memory)} at most for images and feature maps, beside about 500 MB for the program",
             f"disk    {_size(self.disk)} at most (before compression; label images shrink to a few percent), "
@@ -87,6 +98,9 @@ def estimate(items: Sequence[Item], out: Path, segmenter: Segmenter, options: Ba
                 opened.append(segmenter.open(item.source, item.settings))
         except ImageError as error:
             failed.append((item, str(error)))
+        except Exception as error:
+            # As in a run, a mistake of ours is that image's failure and not the end of all.
+            failed.append((item, f"internal error ({' '.join(f'{type(error).__name__}: {error}'.split())})"))
     frames = [(image, len(image.times)) for image in opened]
     classes = 4 * len(segmenter.info.class_names) if options.policy.save_probabilities else 0
     largest = sorted((frame_bytes(image, segmenter) for image in opened), reverse=True)

@@ -24,6 +24,8 @@ from unetbio.batch.results import Outcome, write_image_probabilities, write_resu
 from unetbio.batch.resume import Kept, Policy, read_label_file, remove_leftovers
 from unetbio.batch.tables import SUMMARY, CachedCells
 from unetbio.errors import ImageError, UnetbioError
+from unetbio.files import stopping
+from unetbio.io.discover import OVERLAYS
 from unetbio.normalization import Scaling
 from unetbio.preparation import Frame, Opened
 from unetbio.provenance import FrameRecord, InputRecord, ModelRecord, versions
@@ -52,6 +54,8 @@ class BatchOptions:
         Pictures to draw, by the name of the result (`Item.result`).
     draw : callable, optional
         Draws one: gets its path, an image ``(Y, X)`` and a label image ``(Y, X)``.
+    write_page : callable, optional
+        Writes the page of a whole run, after its tables and while nobody else may write to the folder.
     part : Part, optional
         The items are those of one job of several; tables and page are left to whoever gathers them.
     workers : int
@@ -63,6 +67,7 @@ class BatchOptions:
     policy: Policy = field(default_factory=Policy)
     overlays: Mapping[str, Path] = field(default_factory=dict)
     draw: Draw | None = None
+    write_page: Callable[[Path], object] | None = None
     part: Part | None = None
     workers: int = 2
     memory: int = DEFAULT_MEMORY
@@ -116,6 +121,8 @@ def run_batch(items: Sequence[Item], out: Path, segmenter: Segmenter, options: B
         if options.part is None:
             write_all_tables(out, outcomes, batch.cached)
             table = out / SUMMARY
+            if options.write_page is not None:
+                options.write_page(out)
     return summarize(outcomes, table)
 
 
@@ -205,8 +212,8 @@ class _Batch:
             if probabilities is not None:
                 names = self.segmenter.info.class_names
                 write_image_probabilities(self.out, job.item, opened, frame.t, probabilities, names)
-            if index == 0:
-                self._draw(job.item.result, frame.raw, result.label_image)
+            if index == 0 and job.item.result in self.options.overlays:
+                self._draw(self._pending_overlay(job.item.result), frame.raw, result.label_image)
             cells = measure_frame(opened, frame.t, result.label_image, frame.raw) if self.measures else None
             return _FinishedFrame(result.record, result.scaling, cells, seconds)
         finally:
@@ -214,6 +221,13 @@ class _Batch:
 
     def _conclude(self, job: Job) -> Outcome:
         """In a worker: what became of an item, once its frames are done. They were queued before it, so this ends."""
+        try:
+            return self._made(job)
+        finally:
+            if job.item.result in self.options.overlays:
+                self._pending_overlay(job.item.result).unlink(missing_ok=True)
+
+    def _made(self, job: Job) -> Outcome:
         frames = [future.result() for future in job.frames]
         if job.error is not None:
             raise job.error
@@ -237,14 +251,14 @@ class _Batch:
         }
         with_probabilities = self.options.policy.save_probabilities
         provenance = write_result(self.out, job.item, opened, labels, described, with_probabilities=with_probabilities)
+        self._show_drawn(job.item.result)
         cells = concatenate([frame.cells for frame in frames]) if self.measures else None
         entry = self._entry(job, "done")
         return Outcome(entry, records, pixel_size_of(provenance), provenance.output.label_hash, cells)
 
-    def _draw(self, result: str, image: NDArray[Any], label_image: NDArray[Any]) -> None:
+    def _draw(self, path: Path, image: NDArray[Any], label_image: NDArray[Any]) -> None:
         """Draw the first channel and, of a stack, the section in the middle."""
-        path = self.options.overlays.get(result)
-        if path is None or self.options.draw is None:
+        if self.options.draw is None:
             return
         plane = image[0]
         if label_image.ndim == 3:
@@ -252,11 +266,32 @@ class _Batch:
             plane, label_image = plane[middle], label_image[middle]
         self.options.draw(path, plane, label_image)
 
+    def _pending_overlay(self, result: str) -> Path:
+        path = self.options.overlays[result]
+        return path.with_name(f".unetbio-{path.name}")
+
+    def _show_drawn(self, result: str) -> None:
+        """After the label image: give a picture of it its name; a picture of an older one goes."""
+        path = self.options.overlays.get(result)
+        if path is None or self.options.draw is None:
+            self._remove_overlay(result)
+            return
+        pending = self._pending_overlay(result)
+        with stopping(path):
+            # Newer than the label image from now on, as `_draw_kept` expects.
+            os.utime(pending)
+            pending.replace(path)
+
+    def _remove_overlay(self, result: str) -> None:
+        path = self.options.overlays.get(result) or self.out / OVERLAYS / f"{result}.jpg"
+        with stopping(path):
+            path.unlink(missing_ok=True)
+
     def _draw_kept(self, job: Job, kept: Kept) -> None:
-        """Draw what an earlier run did not, or what was edited since."""
+        """Draw what an earlier run did not, or what has changed since."""
         path = self.options.overlays.get(job.item.result)
         labels = self.out / job.item.labels
-        if path is None or (path.is_file() and not (kept.edited and path.stat().st_mtime < labels.stat().st_mtime)):
+        if path is None or _is_newer(path, labels):
             return
         try:
             opened = self.segmenter.open(job.item.source, job.item.settings)
@@ -267,7 +302,7 @@ class _Batch:
             return
         frame = frames[0] if len(opened.times) > 1 else frames
         if frame.shape == opened.shape:
-            self._draw(job.item.result, image, frame)
+            self._draw(path, image, frame)
 
     def _keep(self, job: Job, kept: Kept) -> Outcome:
         """A result of an earlier run; its cells from the table if they are those of this very label image."""
@@ -341,6 +376,10 @@ class _Batch:
             text = " ".join(f"{type(error).__name__}: {error}".split())
             message = f"internal error ({text}); -v shows where"
             return Outcome(self._entry(job, "failed", "internal", message))
+
+
+def _is_newer(path: Path, other: Path) -> bool:
+    return path.is_file() and path.stat().st_mtime_ns >= other.stat().st_mtime_ns
 
 
 def _present(value: Any) -> Any:

@@ -17,8 +17,6 @@ __all__ = ["command"]
 
 logger = logging.getLogger("unetbio.cli.measure")
 
-EXIT_SOME_FAILED = 3
-
 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
@@ -43,4 +41,4 @@ def command(out: Path, workers: int | None, failed_ok: bool) -> int | None:
         summary = measure_folder(out, workers or available_cores(), report)
     counts = [format_count(summary.images, "image"), format_count(summary.cells, "cell"), f"{summary.failed} failed"]
     click.echo(f"{', '.join(counts)}: {summary.table}")
-    return EXIT_SOME_FAILED if summary.failed and not failed_ok else None
+    return shared.EXIT_SOME_FAILED if summary.failed and not failed_ok else None

@@ -26,7 +26,6 @@ __all__ = ["command"]
 
 logger = logging.getLogger("unetbio.cli.segment")
 
-EXIT_SOME_FAILED = 3
 
 # Warnings that are worth a line on stderr; all are in the summary.
 _SPOKEN = {
@@ -42,16 +41,18 @@ _PICTURE_OPTIONS = [
     click.option("--t", type=click.IntRange(min=0), metavar="INDEX", help="One time point, from 0; all by default."),
     click.option("--z", metavar="INDEX|max", help="Section of a stack, from 0, or the brightest of all sections."),
     click.option("--axes", metavar="LETTERS", help="Axes of the file where it does not say, such as ZYX or TYX."),
-    click.option("--pixel-size", type=float, metavar="UM", help="Pixel size in um, where the file does not say."),
-    click.option("--diameter", type=float, metavar="PX", help="Typical diameter of the cells, to rescale by."),
+    click.option(
+        "--pixel-size", type=shared.LENGTH, metavar="UM", help="Pixel size in um, where the file does not say."
+    ),
+    click.option("--diameter", type=shared.LENGTH, metavar="PX", help="Typical diameter of the cells, to rescale by."),
 ]
 _CELL_OPTIONS = [
     click.option(
         "--normalize", default="auto", show_default=True, metavar="HOW", help="auto, p1,p99.8, 0,4095 or none."
     ),
-    click.option("--threshold", type=float, metavar="P", help="Probability from which a pixel is a cell."),
-    click.option("--min-area", type=click.FloatRange(min=0), metavar="PX", help="Smallest cell, in pixels."),
-    click.option("--max-area", type=click.FloatRange(min=0), metavar="PX", help="Largest cell, in pixels."),
+    click.option("--threshold", type=shared.PROBABILITY, metavar="P", help="Probability from which a pixel is a cell."),
+    click.option("--min-area", type=shared.AREA, metavar="PX", help="Smallest cell, in pixels."),
+    click.option("--max-area", type=shared.AREA, metavar="PX", help="Largest cell, in pixels."),
     click.option("--exclude-border", is_flag=True, help="Drop cells that touch the border."),
 ]
 _RUN_OPTIONS = [
@@ -110,7 +111,7 @@ def command(inputs: tuple[str, ...], out: Path, table: Path | None, model: str, 
         return _dry_run(items, out, segmenter, options, given)
     summary = _run(items, out, segmenter, options)
     click.echo(_as_json(summary, out) if given["as_json"] else _last_line(summary, out, options.part))
-    return EXIT_SOME_FAILED if summary.failed and not given["failed_ok"] else None
+    return shared.EXIT_SOME_FAILED if summary.failed and not given["failed_ok"] else None
 
 
 def _settings(given: dict[str, Any]) -> "Settings":
@@ -242,4 +243,4 @@ def _dry_run(
         logger.error("%s: %s", item.source, message)
     for line in [json.dumps(result.values())] if given["as_json"] else result.lines():
         click.echo(line)
-    return EXIT_SOME_FAILED if result.failed and not given["failed_ok"] else None
+    return shared.EXIT_SOME_FAILED if result.failed and not given["failed_ok"] else None

@@ -206,9 +206,9 @@ def test_dry_run_says_and_does_nothing(segment: Invoke, images: Path, tmp_path: 
         (("--part", "3/2"), None, "--part 3/2 is not K/N"),
         (("--normalize", "a,b"), None, "--normalize 'a,b'"),
         (("--device", "abacus"), None, "there is no device 'abacus'"),
-        (("--threshold", "2"), None, "thresholds 2"),
+        (("--threshold", "2"), None, "'--threshold': 2.0 is not in the range 0<x<1"),
         (("-m", "no-such-model"), None, "there is no model 'no-such-model'"),
-        (("--diameter", "0"), None, "diameter_px 0 must be a number above 0"),
+        (("--diameter", "0"), None, "'--diameter': 0.0 is not in the range x>0"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line_and_2(

@@ -49,7 +49,12 @@ def cases(model: str, folder: Path | None) -> Iterator[tuple[str, nn.Module, NDA
     network, _, settings = common.load_network(model)
     images = common.images_of(folder, 3) if folder else [common.synthetic_nuclei((520, 470))]
     for image in images:
-        yield f"2-D {model}", network, image, settings
+        yield (
+            f"2-D {model}",
+            network,
+            image,
+            _thresholds_that_occur(network, image) if model == common.RANDOM else settings,
+        )
     for name, extra in (("3-D", {}), ("3-D anisotropic", ANISOTROPIC)):
         parameters = {"ndim": 3, "base_channels": 6, "depth": 2, "batch_norm": True, **extra}
         stack = common.random_network(parameters)

@@ -23,7 +23,7 @@ from unetbio.networks.blocks import crop
 
 __all__ = ["Predictor", "TorchPredictor", "choose_device", "fold_batch_norm"]
 
-MEMORY_BUDGETS = {2: 256 << 20, 3: 2 << 30}
+MEMORY_BUDGETS = {2: 400 << 20, 3: 2 << 30}
 """Bytes of feature maps a tile may hold, by number of axes: in 3-D, context costs more, so that larger tiles pay."""
 
 KEPT_BYTES = 1 << 30

@@ -10,8 +10,6 @@ from unetbio.cli.options import format_count
 
 __all__ = ["command"]
 
-EXIT_FOUND = 3
-
 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
@@ -35,4 +33,4 @@ def command(out: Path, workers: int | None, as_json: bool) -> int | None:
             click.echo(f"{found.output}: {found.kind}: {found.message}")
         noun = "mismatch" if len(findings) == 1 else "mismatches"
         click.echo(f"{format_count(count, 'mask')} verified, {len(findings)} {noun}: {out}")
-    return EXIT_FOUND if findings else None
+    return shared.EXIT_SOME_FAILED if findings else None

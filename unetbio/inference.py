@@ -154,11 +154,11 @@ def decide(
 ) -> NDArray[np.bool_]:
     """For each threshold, the pixels whose probability is at least that; identical for every tile plan.
 
-    Probabilities within `DECISION_TOLERANCE` of a threshold are computed again in float64, over blocks of a fixed grid
-    that begins at the image's first pixel: a fine one where few pixels of a region are in doubt, a coarse one where
-    many are, whichever is less work. Blocks with equal input are computed once, so a flat image in doubt everywhere
-    costs a few blocks; any other costs at most about three times its multiply-adds in float64 (2-D; more in 3-D, where
-    blocks are smaller against the context).
+    Probabilities within `DECISION_TOLERANCE` of a threshold (times the largest grey value, where that is above 1) are
+    computed again in float64, over blocks of a fixed grid that begins at the image's first pixel: a fine one where few
+    pixels of a region are in doubt, a coarse one where many are, whichever is less work. Blocks with equal input are
+    computed once, so a flat image in doubt everywhere costs a few blocks; any other costs at most about three times its
+    multiply-adds in float64 (2-D; more in 3-D, where blocks are smaller against the context).
 
     Parameters
     ----------

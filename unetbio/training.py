@@ -37,7 +37,7 @@ __all__ = ["History", "Trainer", "TrainingResult", "load_training_data", "patch_
 CHECKPOINT_SECONDS = 60.0
 DEFAULT_PATCH_SIZES = {2: 252, 3: 92}
 WARM_UP = 0.1
-PAPER_GRADIENT_LIMIT = 10.0
+GRADIENT_LIMIT = 10.0
 
 
 @dataclass
@@ -216,7 +216,7 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         # Momentum .99 without batch norm overshoots on a rare patch; one such step must not end a night's run.
-        nn.utils.clip_grad_norm_(self.network.parameters(), PAPER_GRADIENT_LIMIT)
+        nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_LIMIT)
         self.optimizer.step()
         return loss.detach()
 
@@ -300,21 +300,21 @@ class Trainer:
             cell_diameter_px=_median_diameter(self.training, self.config),
             normalization=self.config.normalization,
             postprocessing=self.best.postprocessing,
-            training=self._fingerprint(),
+            training=self._training_record(),
             scores={"validation": self.best.scores},
             licence=self.config.licence,
             version=version("unetbio"),
         )
         return TrainingResult(network.eval(), info, self.history)
 
-    def _fingerprint(self) -> dict[str, Any]:
+    def _training_record(self) -> dict[str, Any]:
         lows = [low for example in self.training for low in example.scaling.low]
         highs = [high for example in self.training for high in example.scaling.high]
         return {
             "images": len(self.training),
             "validation_images": len(self.validation),
             "cells": len(self.sampler.cells),
-            "images_sha256": _fingerprint(self.training),
+            "images_sha256": self.identity["images"]["training"],
             "steps": self.step,
             "seconds": round(self.history.seconds),
             "low_range": [min(lows), max(lows)],

@@ -5,7 +5,7 @@ from scipy import ndimage
 from unetbio.augmentation import change_intensity, patch_coordinates, warp
 from unetbio.config import Augmentation
 
-STILL = Augmentation(flip=False, rotate=False, scale=1.0, elastic_sigma=0.0, probability=0.0)
+STILL = Augmentation(aligned_fraction=0.0, flip=False, rotate=False, scale=1.0, elastic_sigma=0.0, probability=0.0)
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -24,6 +24,21 @@ def test_beyond_the_border_the_image_is_mirrored_without_repeating_the_edge() ->
     image = np.arange(4.0)[None].repeat(4, axis=0)
     patch = warp(image, patch_coordinates(rng(), (1.0, 0.0), (1, 7), STILL))
     assert patch[0].tolist() == [3, 2, 1, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("shape", [(6, 7), (2, 5, 6)])
+def test_aligned_patches_are_quarter_turns_and_mirror_images_of_real_pixels(shape: tuple[int, ...]) -> None:
+    values = np.random.default_rng(0).permutation(8000)
+    image = values.reshape((80, 100) if len(shape) == 2 else (4, 40, 50)).astype(np.float64)
+    settings = Augmentation(aligned_fraction=1.0)
+    directions = set()
+    for seed in range(40):
+        centre = [size / 2 + 0.3 for size in image.shape]
+        patch = warp(image, patch_coordinates(rng(seed), centre, shape, settings))
+        places = np.stack(np.nonzero(image == patch.flat[0]) + np.nonzero(image == patch.flat[-1]), axis=1)[0]
+        assert np.isin(patch, image).all()
+        directions.add(tuple(np.sign(places[len(shape) :] - places[: len(shape)])[-2:]))
+    assert len(directions) == 4
 
 
 def test_flips_and_nothing_else_keep_every_pixel() -> None:

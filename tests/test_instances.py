@@ -79,6 +79,9 @@ def reference(bits, options):
     seeds = []
     for component in components(pixels_of(nested[lowest]), shape):
         seeds += leaves(component, lowest, nested, options.min_seed_area)
+    for component in components(pixels_of(nested[0]), shape):
+        if component & pixels_of(nested[lowest]) and not any(component & seed for seed in seeds):
+            seeds.append(component)
     seeds.sort(key=min)
     owned = [set(seed) for seed in seeds]
     taken = set().union(*seeds)
@@ -282,6 +285,13 @@ def test_a_speck_above_does_not_part_a_cell():
     bits = planes("#######", "#######", "###...#")
     cells = label(bits, post(seed_thresholds=THREE, min_seed_area=2))
     np.testing.assert_array_equal(cells, [[1] * 7])
+
+
+def test_a_cell_smaller_than_a_part_is_still_a_cell():
+    # Both seeds are too small to part a cell: the first has a foreground of its own, the second shares one.
+    bits = planes("..##...######", "..#....###..#")
+    cells = label(bits, post(min_seed_area=2, reach=2))
+    np.testing.assert_array_equal(cells, [[0, 0, 1, 1, 0, 0, 0, 2, 2, 2, 2, 2, 0]])
 
 
 def test_seeds_outside_the_foreground_do_not_count():

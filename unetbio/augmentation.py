@@ -42,9 +42,14 @@ def patch_coordinates(
         ``(ndim, *shape)``, pixel coordinates; they may lie outside the image, which is mirrored there.
     """
     ndim = len(shape)
+    aligned = rng.random() < settings.aligned_fraction
     grid = np.stack(np.meshgrid(*(np.arange(size) - (size - 1) / 2 for size in shape), indexing="ij"))
-    offsets = np.tensordot(_random_matrix(rng, ndim, settings), grid, axes=1)
-    if settings.elastic_sigma > 0:
+    offsets = np.tensordot(_random_matrix(rng, ndim, settings, aligned=aligned), grid, axes=1)
+    if aligned:
+        # The patch's first pixel falls on a pixel of the image, and with it all others.
+        first = offsets[(slice(None), *[0] * ndim)]
+        centre = np.round(np.add(centre, first)) - first
+    elif settings.elastic_sigma > 0:
         offsets += _elastic_displacement(rng, shape, settings.elastic_grid, settings.elastic_sigma)
     coordinates: NDArray[np.float32] = (offsets + np.reshape(centre, (ndim, *[1] * ndim))).astype(np.float32)
     return coordinates
@@ -111,12 +116,19 @@ def change_intensity(
     return np.asarray(changed, dtype=np.float32)
 
 
-def _random_matrix(rng: np.random.Generator, ndim: int, settings: Augmentation) -> NDArray[np.float64]:
+def _random_matrix(
+    rng: np.random.Generator, ndim: int, settings: Augmentation, *, aligned: bool
+) -> NDArray[np.float64]:
     # The last two axes are the image plane; a stack's z axis is neither rotated nor zoomed, since its voxels differ.
-    angle = rng.uniform(0, 2 * np.pi) if settings.rotate else 0.0
+    turns = rng.uniform(0, 4) if settings.rotate else 0.0
     zoom = np.exp(rng.uniform(-1, 1) * np.log(settings.scale))
     signs = rng.choice((-1.0, 1.0), size=2) if settings.flip else np.ones(2)
+    if aligned:
+        turns, zoom = np.floor(turns), 1.0
+    angle = turns * np.pi / 2
     plane = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag(signs) / zoom
+    if aligned:
+        plane = np.round(plane)
     matrix = np.eye(ndim)
     matrix[-2:, -2:] = plane
     return matrix

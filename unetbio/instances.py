@@ -57,7 +57,8 @@ class PostProcessing:
     max_hole_area : int
         Holes inside one cell with at most so many pixels are filled; 0 fills none.
     min_seed_area : int
-        A component of a seed plane with fewer pixels is no seed.
+        A component of a seed plane with fewer pixels does not part a cell. A foreground component without any larger
+        one is a cell all the same; how small a cell may be is for ``min_area`` to say.
     exclude_border : bool
         Drop cells that touch the border of the image; axes of length 1 have none.
 
@@ -114,7 +115,8 @@ def label(planes: NDArray[np.bool_], settings: PostProcessing) -> LabelImage:
     1. The planes are nested: a pixel counts in a plane only where it is set in all planes before it.
     2. Every component (over faces) of the first seed plane of at least ``min_seed_area`` pixels is a seed, unless it
        holds two or more seeds of the planes above it: then these take its place. So dim cells stay whole and bright
-       ones that touch are parted.
+       ones that touch are parted. A foreground component that reaches the first seed plane in smaller components alone
+       is one seed.
     3. Every foreground pixel goes to the nearest seed within ``reach`` (Euclidean, exact; a tie goes to the seed whose
        first pixel comes first in raster order). What does not hang together with its own seed over faces becomes
        background, so growth neither joins nor makes cells.
@@ -183,7 +185,30 @@ def _find_seeds(depths: NDArray[np.uint8], count: int, min_seed_area: int) -> ND
     for plane in range(count - 1, lowest - 1, -1):
         components, component_count = connected_components(depths > plane)
         seed_count = _replace_seeds(seeds, seed_count, components, component_count, min_seed_area)
-    return relabel_raster(seeds).astype(np.int32) if count > 1 + lowest else seeds
+    components, component_count = connected_components(depths > 0)
+    _seed_small_components(seeds, depths > lowest, components, component_count)
+    return relabel_raster(seeds).astype(np.int32)
+
+
+@compiled
+def _seed_small_components(
+    seeds: NDArray[np.int32], first_plane: NDArray[np.bool_], components: NDArray[np.int32], component_count: int
+) -> None:
+    """Make a seed of each foreground component that reaches the first seed plane and holds no seed yet, in place."""
+    flat_seeds = seeds.reshape(-1)
+    flat_plane = first_plane.reshape(-1)
+    flat_components = components.reshape(-1)
+    reaches = np.zeros(component_count + 1, dtype=np.bool_)
+    seeded = np.zeros(component_count + 1, dtype=np.bool_)
+    highest = 0
+    for pixel in range(flat_seeds.size):
+        reaches[flat_components[pixel]] |= flat_plane[pixel]
+        seeded[flat_components[pixel]] |= flat_seeds[pixel] > 0
+        highest = max(highest, flat_seeds[pixel])
+    for pixel in range(flat_seeds.size):
+        component = flat_components[pixel]
+        if component > 0 and reaches[component] and not seeded[component]:
+            flat_seeds[pixel] = highest + component
 
 
 @compiled

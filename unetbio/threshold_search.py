@@ -27,7 +27,7 @@ SEED_THRESHOLDS: tuple[tuple[float, ...], ...] = (
     (0.8, 0.9),
 )
 # Shares of the median cell: smaller cells are specks, smaller parts at a rising threshold do not split a cell.
-SPECK_FRACTIONS = (0.02, 0.05, 0.1)
+SPECK_FRACTIONS = (0.02, 0.04, 0.07, 0.1)
 PART_FRACTIONS = (0.01, 0.03, 0.05, 0.08, 0.12)
 # What decides is the mean AP over IoU .5 to .75: above, a pixel's breadth of outline decides over small cells.
 HIGHEST_IOU = 0.75
@@ -55,7 +55,9 @@ class SearchResult:
 def search_thresholds(
     probabilities: Sequence[NDArray[np.float32]], label_images: Sequence[NDArray[np.integer]]
 ) -> SearchResult:
-    """Try mask and seed thresholds together, then the smallest cell and part; the mean AP over IoU .5 to .75 decides.
+    """Try mask and seed thresholds together, then the smallest cell and part, then the thresholds once more.
+
+    The mean AP over IoU .5 to .75 decides.
 
     Parameters
     ----------
@@ -72,19 +74,17 @@ def search_thresholds(
     median_area = _median_area(label_images)
     specks = [fraction * median_area for fraction in SPECK_FRACTIONS]
     parts = [max(1, round(fraction * median_area)) for fraction in PART_FRACTIONS]
-    thresholds = (
-        PostProcessing(
-            mask_threshold=mask,
-            seed_thresholds=seeds,
-            min_area=specks[len(specks) // 2],
-            min_seed_area=parts[len(parts) // 2],
-        )
-        for mask, seeds in itertools.product(MASK_THRESHOLDS, SEED_THRESHOLDS)
-        if seeds[0] >= mask
-    )
-    best = _best(thresholds, probabilities, label_images).postprocessing
+    best = PostProcessing(min_area=specks[len(specks) // 2], min_seed_area=parts[len(parts) // 2])
+    best = _best(_with_thresholds(best), probabilities, label_images).postprocessing
     sizes = (replace(best, min_area=speck, min_seed_area=part) for speck, part in itertools.product(specks, parts))
-    return _best(sizes, probabilities, label_images)
+    best = _best(sizes, probabilities, label_images).postprocessing
+    return _best(_with_thresholds(best), probabilities, label_images)
+
+
+def _with_thresholds(settings: PostProcessing) -> Iterator[PostProcessing]:
+    for mask, seeds in itertools.product(MASK_THRESHOLDS, SEED_THRESHOLDS):
+        if seeds[0] >= mask:
+            yield replace(settings, mask_threshold=mask, seed_thresholds=seeds)
 
 
 def _best(

@@ -112,7 +112,7 @@ class Trainer:
     config : TrainingConfig
         What is learned.
     device : torch.device
-        Where the network is trained; bf16 on CUDA.
+        Where the network is trained.
     checkpoint : path
         Where the state of the run is kept, and gone on from if it is there.
     minutes : float, optional
@@ -145,6 +145,7 @@ class Trainer:
         self.memory_format = torch.channels_last if self.geometry.ndim == 2 else torch.channels_last_3d
         # torch's annotations of `to` lack the memory format.
         self.network: nn.Module = network.to(device=device, memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
         self.optimizer = _optimizer(self.network, config)
         self.sampler = PatchSampler(
             training, config, patch_shape(self.geometry, config.patch_size), self.geometry.context
@@ -210,7 +211,7 @@ class Trainer:
         target = torch.from_numpy(np.stack([patch.target for patch in patches])).to(self.device)
         weight_map = torch.from_numpy(np.stack([patch.weight_map for patch in patches])).to(self.device)
         image = image.contiguous(memory_format=self.memory_format)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             logits = self.network(image)
         loss = weighted_cross_entropy(logits, target, weight_map)
         self.optimizer.zero_grad(set_to_none=True)

@@ -17,6 +17,7 @@ def make(name: str) -> architectures.Architecture:
         check=lambda parameters: None,
         geometry=lambda parameters: Geometry((0,), (1,), (1,)),
         exact=lambda parameters: True,
+        path=lambda parameters: (),
     )
 
 
@@ -55,12 +56,6 @@ def test_unknown_parameter_lists_the_parameters_there_are() -> None:
 def test_values_that_a_unet_cannot_have_are_refused(parameters: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
         architectures.find("unet").complete(parameters)
-
-
-def test_max_unpooling_does_not_promise_exact_tiles() -> None:
-    unet = architectures.find("unet")
-    assert unet.exact(unet.complete({}))
-    assert not unet.exact(unet.complete({"upsampling": "max_unpooling"}))
 
 
 def test_complete_keeps_what_is_given_and_fills_in_the_rest() -> None:

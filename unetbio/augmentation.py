@@ -47,8 +47,8 @@ def patch_coordinates(
     offsets = np.tensordot(_random_matrix(rng, ndim, settings, aligned=aligned), grid, axes=1)
     if aligned:
         # The patch's first pixel falls on a pixel of the image, and with it all others.
-        first = offsets[(slice(None), *[0] * ndim)]
-        centre = np.round(np.add(centre, first)) - first
+        first = offsets.reshape(ndim, -1)[:, 0]
+        centre = np.asarray(np.round(np.add(centre, first)) - first, dtype=np.float64)
     elif settings.elastic_sigma > 0:
         offsets += _elastic_displacement(rng, shape, settings.elastic_grid, settings.elastic_sigma)
     coordinates: NDArray[np.float32] = (offsets + np.reshape(centre, (ndim, *[1] * ndim))).astype(np.float32)

@@ -20,14 +20,22 @@ which is ``6 * 2**depth - 4`` for 3 x 3 kernels and 2 x 2 pooling (92 at depth 4
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
-from math import ceil
+from itertools import accumulate, count
+from math import ceil, prod
 from operator import mul
 from typing import Literal
 
 from unetbio.errors import GeometryError
 
-__all__ = ["Geometry", "anisotropic_levels", "unet_geometry"]
+__all__ = [
+    "Geometry",
+    "Layer",
+    "anisotropic_levels",
+    "padded_geometry",
+    "receptive_field",
+    "unet_geometry",
+    "valid_geometry",
+]
 
 Padding = Literal["valid", "same"]
 
@@ -47,7 +55,8 @@ class Geometry:
     padding : {"valid", "same"}
         ``"valid"``: the network's output is ``input - 2 * context``. ``"same"``: the network pads with zeros and its
         output has the size of the input; the outermost ``context`` pixels of it have seen the padding and are
-        cropped by whoever runs the network over tiles, so that ``output_size`` holds for both.
+        cropped by whoever runs the network over tiles, so that ``output_size`` holds for both. Inputs too small to
+        leave anything are legal all the same: for training.
     """
 
     context: tuple[int, ...]
@@ -59,6 +68,11 @@ class Geometry:
     def ndim(self) -> int:
         """Number of spatial axes."""
         return len(self.context)
+
+    @property
+    def training_context(self) -> tuple[int, ...]:
+        """Pixels per side of a training patch that have no result: those of a network that pads all have one."""
+        return self.context if self.padding == "valid" else (0,) * self.ndim
 
     def is_legal(self, shape: Sequence[int]) -> bool:
         """Whether the network takes an input of this spatial shape."""
@@ -115,6 +129,124 @@ class Geometry:
                 )
 
 
+@dataclass(frozen=True)
+class Layer:
+    """One layer along a path through a network, as far as places are concerned; the same along every axis.
+
+    Parameters
+    ----------
+    kernel, stride, dilation, padding : int
+        Of a convolution or a pooling; the padding is that before the first pixel.
+    transposed : bool
+        The layer spreads: output ``i * stride - padding + tap`` gets input ``i`` for each tap of the kernel.
+        Interpolation by a factor ``s`` between pixel centres is one with kernel ``2 s``, stride ``s`` and padding
+        ``s // 2``; repetition, bed of nails and unpooling are one with kernel ``s``.
+    """
+
+    kernel: int
+    stride: int = 1
+    dilation: int = 1
+    padding: int = 0
+    transposed: bool = False
+
+    def reads(self, first: int, last: int) -> tuple[int, int]:
+        """First and last input that the outputs from ``first`` to ``last`` depend on."""
+        reach = self.dilation * (self.kernel - 1)
+        if self.transposed:
+            return -((reach - first - self.padding) // self.stride), (last + self.padding) // self.stride
+        return first * self.stride - self.padding, last * self.stride - self.padding + reach
+
+    def output_size(self, size: int) -> int:
+        """Size of the output for an input of ``size`` pixels; 0 where windows would be left over or none fits."""
+        reach = self.dilation * (self.kernel - 1)
+        if self.transposed:
+            return max(0, (size - 1) * self.stride + reach + 1 - 2 * self.padding)
+        rest = size + 2 * self.padding - reach - 1
+        return 0 if rest < 0 or rest % self.stride else rest // self.stride + 1
+
+
+def _reads(layers: Sequence[Layer], pixel: int) -> tuple[int, int]:
+    first = last = pixel
+    for layer in reversed(layers):
+        first, last = layer.reads(first, last)
+    return first, last
+
+
+def _total_stride(layers: Sequence[Layer]) -> int:
+    return prod(layer.stride for layer in layers if not layer.transposed)
+
+
+def receptive_field(layers: Sequence[Layer]) -> int:
+    """Pixels of the input along an axis that an output depends on, at the most (it varies with the place).
+
+    Examples
+    --------
+    >>> receptive_field([Layer(3), Layer(2, stride=2), Layer(3)])
+    8
+    """
+    places = (_reads(layers, pixel) for pixel in range(_total_stride(layers)))
+    return max(last - first + 1 for first, last in places)
+
+
+def padded_geometry(layers: Sequence[Layer], ndim: int = 2) -> Geometry:
+    """Geometry of a network that pads, so that its output has the size of its input.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        Along the path that sees furthest; their strides multiply to one.
+    ndim : int
+        Number of axes.
+
+    Returns
+    -------
+    Geometry
+        The context is how far an output sees to either side, rounded up to a multiple of the stride, since tiles are
+        cut at multiples of it.
+
+    Examples
+    --------
+    >>> padded_geometry([Layer(3, padding=1), Layer(2, stride=2), Layer(2, stride=2, transposed=True)]).context
+    (2, 2)
+    """
+    stride = _total_stride(layers)
+    reach = 0
+    for pixel in range(stride):
+        first, last = _reads(layers, pixel)
+        reach = max(reach, pixel - first, last - pixel)
+    context = ceil(reach / stride) * stride
+    return Geometry((context,) * ndim, (stride,) * ndim, (stride,) * ndim, "same")
+
+
+def valid_geometry(layers: Sequence[Layer], ndim: int = 2) -> Geometry:
+    """Geometry of a network that does not pad: its output is smaller by the same number of pixels for every input.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        All of them, one after another; their strides multiply to one.
+    ndim : int
+        Number of axes.
+
+    Examples
+    --------
+    >>> valid_geometry([Layer(3), Layer(2, stride=2), Layer(3), Layer(2, stride=2, transposed=True)])
+    Geometry(context=(3, 3), stride=(2, 2), minimum=(8, 8), padding='valid')
+    """
+    stride = _total_stride(layers)
+    minimum = next(size for size in count(1) if _output_size(layers, size))
+    context = (minimum - _output_size(layers, minimum)) // 2
+    return Geometry((context,) * ndim, (stride,) * ndim, (minimum,) * ndim)
+
+
+def _output_size(layers: Sequence[Layer], size: int) -> int:
+    for layer in layers:
+        size = layer.output_size(size)
+        if size < 1:
+            return 0
+    return size
+
+
 def unet_geometry(
     kernel_sizes: Sequence[Sequence[int]],
     poolings: Sequence[Sequence[int]],
@@ -167,7 +299,7 @@ def _axis_geometry(
     decoder = [pixels + (bilinear and pool > 1) for pixels, pool in zip(lost, poolings, strict=False)]
     if padding == "same":
         context = ceil(_padded_reach(lost, poolings) / stride) * stride
-        return context, stride, 2 * context + stride
+        return context, stride, stride
     context = sum((lost[level] + decoder[level]) * scales[level] for level in range(len(poolings)))
     context += lost[-1] * stride
     # With b pixels after the bottleneck's convolutions the output has b * stride - lost_in_decoder pixels: the

@@ -1,5 +1,7 @@
 """Overlap-tile inference: the same answer for every tile size, batch size and thread count.
 
+Networks that cannot promise that are run over sliding windows instead (`unetbio.sliding_window`).
+
 Valid convolutions make a tiled prediction equal to that of the whole image up to the rounding of float32, since tiles
 of different shapes take different kernels: about 1e-6. Decisions are made identical by a second look: where a
 probability is within `DECISION_TOLERANCE` of a threshold the network runs again in float64, whose rounding (1e-14) no
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.geometry import Geometry
 from unetbio.predictor import Predictor, TorchPredictor, choose_device
+from unetbio.sliding_window import WINDOW, predict_windows
 from unetbio.tiling import ArrayLike, Tile, TilePlan, plan_tiles, read_mirrored, split_tile, tile_of
 
 __all__ = ["DECISION_TOLERANCE", "Predictor", "TorchPredictor", "choose_device", "decide", "plan", "predict"]
@@ -58,7 +61,7 @@ def plan(
     shape: Sequence[int],
     predictor: Predictor,
     *,
-    tile: int | Sequence[int] | None = None,
+    tile: int | None = None,
     batch_size: int = 1,
     memory_budget: int | None = None,
 ) -> TilePlan:
@@ -70,7 +73,7 @@ def plan(
         Spatial shape of the image.
     predictor : Predictor
         The network.
-    tile : int or sequence of int, optional
+    tile : int, optional
         See `unetbio.tiling.plan_tiles`.
     batch_size : int
         Tiles that are run at once, and so share the budget.
@@ -80,10 +83,12 @@ def plan(
     Returns
     -------
     TilePlan
-        Its cost is in multiply-adds.
+        Its cost is in multiply-adds. For a network that is not exact, the windows as if they did not overlap.
     """
     if batch_size < 1:
         raise UsageError(f"a batch of {batch_size} tiles cannot be run: give 1 or more")
+    if not predictor.exact and tile is None:
+        tile = WINDOW
     return plan_tiles(
         shape,
         predictor.geometry,
@@ -98,7 +103,7 @@ def predict(
     image: ArrayLike,
     predictor: Predictor,
     *,
-    tile: int | Sequence[int] | None = None,
+    tile: int | None = None,
     batch_size: int = 1,
     memory_budget: int | None = None,
     progress: Progress | None = None,
@@ -132,6 +137,8 @@ def predict(
         When not even a tile of one stride fits into the memory of the device.
     """
     tiles = plan(image.shape[1:], predictor, tile=tile, batch_size=batch_size, memory_budget=memory_budget)
+    if not predictor.exact:
+        return predict_windows(image, predictor, tile=tile, batch_size=batch_size, progress=progress)
     result = np.empty((predictor.num_classes, *tiles.shape), dtype=np.float32)
     for write_slices, probabilities in _run(
         image, predictor.probabilities, tiles, predictor.geometry, batch_size, progress
@@ -146,7 +153,7 @@ def decide(
     thresholds: Sequence[float],
     *,
     class_index: int = 1,
-    tile: int | Sequence[int] | None = None,
+    tile: int | None = None,
     batch_size: int = 1,
     memory_budget: int | None = None,
     progress: Progress | None = None,
@@ -183,6 +190,11 @@ def decide(
     """
     _check_decision(thresholds, class_index, predictor.num_classes)
     tiles = plan(image.shape[1:], predictor, tile=tile, batch_size=batch_size, memory_budget=memory_budget)
+    if not predictor.exact:
+        blended = predict_windows(image, predictor, tile=tile, batch_size=batch_size, progress=progress)
+        if probabilities_out is not None:
+            probabilities_out[...] = blended
+        return np.stack([blended[class_index] >= np.float32(threshold) for threshold in thresholds])
     planes = np.empty((len(thresholds), *tiles.shape), dtype=bool)
     doubtful = np.zeros(tiles.shape, dtype=bool)
     tolerance = DECISION_TOLERANCE * max(1.0, _largest(image))

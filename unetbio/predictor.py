@@ -20,6 +20,7 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.geometry import Geometry
 from unetbio.network_cost import NetworkCost, measure_cost
 from unetbio.networks.blocks import crop
+from unetbio.tiling import read_mirrored
 
 __all__ = ["Predictor", "TorchPredictor", "choose_device", "fold_batch_norm"]
 
@@ -39,6 +40,10 @@ class Predictor(Protocol):
     @property
     def geometry(self) -> Geometry:
         """Context, stride and legal sizes."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether tiles leave the answer as it is; where not, the context is 0 and windows are blended."""
 
     @property
     def num_classes(self) -> int:
@@ -75,17 +80,23 @@ class TorchPredictor:
         Where it runs; what is decided in float64 runs on the CPU, so that every device decides alike. On the CPU of a
         Linux machine the process keeps up to 1 GiB of freed memory from here on, which is faster than having it
         cleared.
+    exact : bool
+        Crop what has seen the padding, so that tiles are exact. Without, every pixel of an input gets an answer: a
+        network that does not pad sees the input mirrored.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device | str = "cpu") -> None:
+    def __init__(self, network: nn.Module, device: torch.device | str = "cpu", *, exact: bool = True) -> None:
         geometry: Any = network.geometry
-        self.geometry: Geometry = geometry
+        self._network_geometry: Geometry = geometry
+        self.exact = exact
+        self.geometry = self._network_geometry if exact else _without_context(self._network_geometry)
         self.device = torch.device(device)
         if self.device.type == "cpu":
             _keep_freed_memory()
         # Folded in float64 and rounded once; the float64 twin is made of the rounded weights, so both are one network.
         folded = fold_batch_norm(copy.deepcopy(network).cpu().double().eval()).float()
         self._network = self._placed(folded)
+        self._needs_float64 = bool(getattr(network, "needs_float64", False))
         self.in_channels = _in_channels(folded)
 
     @property
@@ -100,7 +111,7 @@ class TorchPredictor:
 
     @cached_property
     def _cost(self) -> NetworkCost:
-        return measure_cost(self._network, self.geometry, self.in_channels)
+        return measure_cost(self._network, self._network_geometry, self.in_channels)
 
     @cached_property
     def _network_float64(self) -> nn.Module:
@@ -121,7 +132,7 @@ class TorchPredictor:
         return budget
 
     def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Softmax of the logits, in float32.
+        """Softmax of the logits in float32, for a network in which rounding decides nothing; else of float64's.
 
         Parameters
         ----------
@@ -140,25 +151,35 @@ class TorchPredictor:
         GeometryError
             When the size is not legal.
         """
+        if self._needs_float64:
+            return self.probabilities_float64(batch).astype(np.float32)
         with _full_precision(self.device):
             images = self._checked(batch).to(self.device).contiguous(memory_format=self._memory_format)
-            return self._softmax(self._network(images)).float().cpu().numpy()
+            return self._softmax(self._network(images), batch.shape[2:]).float().cpu().numpy()
 
     def probabilities_float64(self, batch: NDArray[np.float32]) -> NDArray[np.float64]:
         """Softmax of the logits with all arithmetic in float64, on the CPU; otherwise as `probabilities`."""
         with _full_precision(torch.device("cpu")):
             # One image at a time: a batch is not faster here, and so its size cannot matter.
             images = self._checked(batch).double()
-            answers = [self._softmax(self._network_float64(images[i : i + 1])) for i in range(len(images))]
+            answers = [
+                self._softmax(self._network_float64(images[i : i + 1]), batch.shape[2:]) for i in range(len(images))
+            ]
             return torch.cat(answers).numpy()
 
     def multiply_adds(self, input_shape: Sequence[int]) -> int:
         """Multiply-adds of all convolutions for one input of this spatial shape."""
-        return self._cost.multiply_adds(input_shape)
+        return self._cost.multiply_adds(self._network_input(input_shape))
 
     def memory_bytes(self, input_shape: Sequence[int]) -> int:
         """Bytes of feature maps that are held at once for one input of this spatial shape."""
-        return self._cost.memory_bytes(input_shape)
+        return self._cost.memory_bytes(self._network_input(input_shape))
+
+    def _network_input(self, input_shape: Sequence[int]) -> Sequence[int]:
+        """What the network gets for an input: the input, or a mirrored one if it does not pad."""
+        if self.exact or self._network_geometry.padding == "same":
+            return input_shape
+        return self._network_geometry.input_size(input_shape)
 
     def _checked(self, batch: NDArray[np.float32]) -> Tensor:
         if batch.shape[1] != self.in_channels:
@@ -168,13 +189,25 @@ class TorchPredictor:
                 "choose channels, or a model for this kind of image",
             )
         self.geometry.check(batch.shape[2:])
+        wanted = self._network_input(batch.shape[2:])
+        if tuple(wanted) != batch.shape[2:]:
+            start = [-context for context in self._network_geometry.context]
+            batch = np.stack([read_mirrored(image, start, wanted) for image in batch])
         return torch.from_numpy(batch)
 
-    def _softmax(self, logits: Tensor) -> Tensor:
+    def _softmax(self, logits: Tensor, input_shape: Sequence[int]) -> Tensor:
         if self.geometry.padding == "same":
-            sizes = logits.shape[2:]
-            logits = crop(logits, [size - 2 * lost for size, lost in zip(sizes, self.geometry.context, strict=True)])
+            sizes = [size - 2 * lost for size, lost in zip(input_shape, self.geometry.context, strict=True)]
+            if self.exact:
+                return crop(logits, sizes).softmax(dim=1)
+            # A network that does not pad may give more, where its smallest legal input is larger than was needed.
+            for axis, size in enumerate(sizes, start=2):
+                logits = logits.narrow(axis, 0, size)
         return logits.softmax(dim=1)
+
+
+def _without_context(geometry: Geometry) -> Geometry:
+    return Geometry((0,) * geometry.ndim, geometry.stride, geometry.stride, "same")
 
 
 @cache

@@ -58,6 +58,11 @@ class Segmenter:
     memory_budget : int, optional
         Bytes that one pass of the network may take.
 
+    Attributes
+    ----------
+    is_exact : bool
+        Whether tiles cannot change the answer; where they can, windows are blended.
+
     Raises
     ------
     ModelError
@@ -74,18 +79,14 @@ class Segmenter:
         self.model = model
         self.info = model.info
         self.device, self.device_reason = inference.choose_device(device)
-        self.predictor = inference.TorchPredictor(model.network, self.device)
+        architecture = architectures.find(self.info.architecture)
+        self.is_exact = architecture.is_tiled_exactly(architecture.complete(self.info.parameters))
+        self.predictor = inference.TorchPredictor(model.network, self.device, exact=self.is_exact)
         self.tile = tile
         self.memory_budget = memory_budget
         self.ndim = self.predictor.geometry.ndim
         # Images of a batch are often of one size, and its cheapest tiles are worth remembering.
         self._plans: dict[tuple[int, ...], TilePlan] = {}
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether tiles cannot change the answer of this architecture."""
-        architecture = architectures.find(self.info.architecture)
-        return architecture.exact(architecture.complete(self.info.parameters))
 
     def record(self, settings: Settings) -> dict[str, Any]:
         """Everything beside input and weights that changes pixels, for the provenance and for resuming.

@@ -99,7 +99,7 @@ def patch_shape(geometry: Geometry, size: int | Sequence[int] | None) -> tuple[i
     sizes = (size,) * geometry.ndim if isinstance(size, int) else tuple(size)
     if len(sizes) != geometry.ndim:
         raise UsageError(f"patch_size {list(sizes)} has {len(sizes)} numbers, the images have {geometry.ndim} axes")
-    return geometry.input_size([max(1, n - 2 * lost) for n, lost in zip(sizes, geometry.context, strict=True)])
+    return tuple(max(geometry.nearest_legal(wanted, axis)) for axis, wanted in enumerate(sizes))
 
 
 class Trainer:
@@ -139,6 +139,7 @@ class Trainer:
         self.device, self.checkpoint = device, checkpoint
         self.minutes, self.workers, self.report = minutes, workers, report
         self.parameters = _network_parameters(training, config)
+        self.is_exact = architectures.find(config.network).is_tiled_exactly(self.parameters)
         torch.manual_seed(config.seed)
         network = networks.build(config.network, self.parameters)
         self.geometry: Geometry = network.geometry  # type: ignore[assignment]
@@ -148,7 +149,7 @@ class Trainer:
         self.bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
         self.optimizer = _optimizer(self.network, config)
         self.sampler = PatchSampler(
-            training, config, patch_shape(self.geometry, config.patch_size), self.geometry.context
+            training, config, patch_shape(self.geometry, config.patch_size), self.geometry.training_context
         )
         self.identity = self._run_identity()
         self.step = 0
@@ -212,8 +213,10 @@ class Trainer:
         weight_map = torch.from_numpy(np.stack([patch.weight_map for patch in patches])).to(self.device)
         image = image.contiguous(memory_format=self.memory_format)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            logits = self.network(image)
-        loss = weighted_cross_entropy(logits, target, weight_map)
+            parts = networks.training_logits(self.network, image)
+        loss = torch.stack(
+            [share * weighted_cross_entropy(logits, target, weight_map) for logits, share in parts]
+        ).sum()
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         # Momentum .99 without batch norm overshoots on a rare patch; one such step must not end a night's run.
@@ -224,7 +227,7 @@ class Trainer:
     def _validate(self) -> None:
         self.network.eval()
         # TorchPredictor folds batch norm into a copy; the network that is trained stays as it is.
-        predictor = TorchPredictor(self.network, self.device)
+        predictor = TorchPredictor(self.network, self.device, exact=self.is_exact)
         probabilities = [
             predict(normalization.apply(example.image, example.scaling), predictor)[1] for example in self.validation
         ]
@@ -388,9 +391,9 @@ def _network_parameters(training: Sequence[Example], config: TrainingConfig) -> 
     """All parameters of the network: the config's, and what follows from the images."""
     architecture = architectures.find(config.network)
     follow = {"ndim": training[0].label_image.ndim, "in_channels": len(training[0].image), "num_classes": 2}
-    parameters = architecture.complete({**config.parameters, **follow})
+    parameters: dict[str, Any] = architecture.complete({**config.parameters, **follow})
     voxel_size = _common_pixel_size(training)
-    if follow["ndim"] == 3 and voxel_size and not parameters["kernel_sizes"] and not parameters["poolings"]:
+    if follow["ndim"] == 3 and voxel_size and not (parameters["kernel_sizes"] or parameters["poolings"]):
         kernel_sizes, poolings = anisotropic_levels(voxel_size, parameters["depth"])
         parameters |= {"kernel_sizes": kernel_sizes, "poolings": poolings}
     return parameters

@@ -1,13 +1,13 @@
 """Networks: one file a family; built by name with `build`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from unetbio import architectures
 
-__all__ = ["build", "parameter_count"]
+__all__ = ["build", "parameter_count", "training_logits"]
 
 
 def build(name: str, parameters: Mapping[str, Any] | None = None) -> nn.Module:
@@ -24,7 +24,9 @@ def build(name: str, parameters: Mapping[str, Any] | None = None) -> nn.Module:
     -------
     torch.nn.Module
         With the attribute ``geometry``; ``forward`` takes ``(N, C, *spatial)`` of a legal size and returns logits
-        ``(N, K, *output)``.
+        ``(N, K, *output)``. Where it has ``needs_float64`` and that is true, rounding decides something in it (the
+        place of a maximum), and inference computes in float64. Where it has ``training_logits``, that method returns
+        what is trained on: pairs of logits and their share of the loss.
 
     Raises
     ------
@@ -35,6 +37,12 @@ def build(name: str, parameters: Mapping[str, Any] | None = None) -> nn.Module:
     complete = architecture.complete(parameters or {})
     network: nn.Module = architecture.load()(**complete, geometry=architecture.geometry(complete))
     return network
+
+
+def training_logits(network: nn.Module, image: Tensor) -> list[tuple[Tensor, float]]:
+    """Logits to train on and their shares of the loss: the network's own, and auxiliary ones where it has them."""
+    auxiliary: Callable[[Tensor], list[tuple[Tensor, float]]] | None = getattr(network, "training_logits", None)
+    return [(network(image), 1.0)] if auxiliary is None else auxiliary(image)
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -24,6 +24,9 @@ __all__ = [
 
 Upsampling = Literal["transposed", "nearest", "bilinear", "bed_of_nails", "max_unpooling"]
 
+TIE_TOLERANCE = 2.0**-40
+"""Relative to the largest value of a window: far above the rounding of float64 and below that of float32."""
+
 # mypy takes torch's modules to accept an int or a pair where they take a tuple of any length.
 _CONVOLUTIONS: dict[int, Any] = {2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: dict[int, Any] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -125,14 +128,17 @@ def max_unpool(features: Tensor, pooled_from: Tensor, factor: Sequence[int]) -> 
     pooled_from : torch.Tensor
         ``(N, C, *larger)``: what the encoder pooled, of the same channels; it is cropped to ``spatial * factor``, so
         the switches are those of the windows that are left, re-based to their own windows. Of equal values the first
-        counts.
+        counts, and in float64 values are equal that differ by no more than rounding.
     factor : sequence of int
         The pooling window.
     """
     shape = [size * times for size, times in zip(features.shape[2:], factor, strict=True)]
     windows = _to_windows(crop(pooled_from, shape), factor)
+    # In a flat part of an image all values of a window are equal but for rounding, which varies with the tile.
+    tolerance = TIE_TOLERANCE * windows.abs().amax(-1, keepdim=True)
+    first_largest = (windows >= windows.amax(-1, keepdim=True) - tolerance).to(torch.uint8).argmax(-1)
     # (N, C, *spatial, window): 1 at the place of the maximum
-    switches = functional.one_hot(windows.argmax(-1), windows.shape[-1]).to(features.dtype)
+    switches = functional.one_hot(first_largest, windows.shape[-1]).to(features.dtype)
     return _from_windows(switches * features.unsqueeze(-1), factor)
 
 

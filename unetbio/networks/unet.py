@@ -88,6 +88,7 @@ class UNet(nn.Module):
             )
 
         self.geometry = geometry
+        self.needs_float64 = upsampling == "max_unpooling"
         self.factors = factors
         self.encoder = nn.ModuleList(
             double_convolution(wide[level - 1] if level else in_channels, channels[level], wide[level], level)

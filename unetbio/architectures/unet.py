@@ -69,7 +69,7 @@ def _path(parameters: Parameters) -> tuple[Layer, ...]:
     kernels, poolings = _levels(parameters)
     same = parameters["padding"] == "same"
     convolutions = [2 * (Layer(kernel[-1], padding=kernel[-1] // 2 * same),) for kernel in kernels]
-    path = convolutions[-1]
+    path: tuple[Layer, ...] = convolutions[-1]
     for convolution, pooling in zip(convolutions[-2::-1], poolings[::-1], strict=True):
         factor = pooling[-1]
         up = Layer(factor, factor, transposed=True)

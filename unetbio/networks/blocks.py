@@ -19,6 +19,7 @@ __all__ = [
     "max_unpool",
     "nearest",
     "pointwise",
+    "scaled",
     "transposed_convolution",
 ]
 
@@ -58,6 +59,11 @@ def convolution(
         layers.append(_BATCH_NORMS[ndim](out_channels))
     layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
+
+
+def scaled(channels: int, width: float) -> int:
+    """Number of feature maps of a network that is ``width`` times as wide as the paper's: at least one."""
+    return max(1, round(channels * width))
 
 
 def transposed_convolution(in_channels: int, out_channels: int, factor: Sequence[int]) -> nn.Module:

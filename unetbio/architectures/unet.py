@@ -20,6 +20,7 @@ UNET_CHOICES = {
     "upsampling": ("transposed", "nearest", "bilinear", "bed_of_nails", "max_unpooling"),
     "doubling": ("after_pooling", "before_pooling"),
     "padding": ("valid", "same"),
+    "skip": ("concatenate", "sum", "none"),
 }
 
 
@@ -98,6 +99,7 @@ register(
             "kernel_sizes": None,
             "poolings": None,
             "padding": "valid",
+            "skip": "concatenate",
         },
         check=_check,
         geometry=_geometry,

@@ -17,6 +17,7 @@ from unetbio.networks import blocks
 __all__ = ["UNet"]
 
 Doubling = Literal["after_pooling", "before_pooling"]
+Skip = Literal["concatenate", "sum", "none"]
 
 
 class UNet(nn.Module):
@@ -53,6 +54,9 @@ class UNet(nn.Module):
         Pooling below each level, ``depth`` entries; 2 along every axis unless given.
     padding : {"valid", "same"}
         ``"same"`` pads with zeros: the twin with which other tools tile.
+    skip : {"concatenate", "sum", "none"}
+        How the decoder gets back the detail that pooling lost: the encoder's features beside the upsampled ones (the
+        paper), added to them (as the FCNs do), or not at all. Without skips max-unpooling still gets its switches.
     geometry : Geometry
         What `unetbio.architectures` computes from these parameters.
     """
@@ -72,6 +76,7 @@ class UNet(nn.Module):
         kernel_sizes: Sequence[Sequence[int]] | None,
         poolings: Sequence[Sequence[int]] | None,
         padding: Padding,
+        skip: Skip,
         geometry: Geometry,
     ) -> None:
         super().__init__()
@@ -90,6 +95,7 @@ class UNet(nn.Module):
         self.geometry = geometry
         self.needs_float64 = upsampling == "max_unpooling"
         self.factors = factors
+        self.skip = skip
         self.encoder = nn.ModuleList(
             double_convolution(wide[level - 1] if level else in_channels, channels[level], wide[level], level)
             for level in range(depth)
@@ -102,10 +108,11 @@ class UNet(nn.Module):
         for level in reversed(range(depth)):
             # 2-D paper: the up-convolution halves the channels; 3-D paper: it keeps them.
             upsampled = wide[level + 1] if doubling == "before_pooling" else wide[level]
-            if upsampling == "max_unpooling":
+            if upsampling == "max_unpooling" or skip == "sum":
                 upsampled = wide[level]
+            joined = wide[level] + upsampled if skip == "concatenate" else upsampled
             self.upsamplers.append(_Upsampler(wide[level + 1], upsampled, factors[level], upsampling))
-            self.decoder.append(double_convolution(wide[level] + upsampled, wide[level], wide[level], level))
+            self.decoder.append(double_convolution(joined, wide[level], wide[level], level))
         self.head = blocks.pointwise(wide[0], num_classes, ndim)
         blocks.initialise_he(self)
 
@@ -128,9 +135,14 @@ class UNet(nn.Module):
         features = self.dropout(self.bottleneck(features))
         for upsampler, convolutions in zip(self.upsamplers, self.decoder, strict=True):
             skip = skips.pop()
-            features = convolutions(blocks.concatenate(skip, upsampler(features, skip)))
+            features = convolutions(self._join(skip, upsampler(features, skip)))
         logits: Tensor = self.head(features)
         return logits
+
+    def _join(self, skip: Tensor, features: Tensor) -> Tensor:
+        if self.skip == "concatenate":
+            return blocks.concatenate(skip, features)
+        return features if self.skip == "none" else features + blocks.crop(skip, features.shape[2:])
 
 
 class _Upsampler(nn.Module):

@@ -1,6 +1,7 @@
 """Building blocks that networks share: convolutions, cropping, ways to upsample."""
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any, Literal
 
 import torch
@@ -14,10 +15,13 @@ __all__ = [
     "concatenate",
     "convolution",
     "crop",
+    "initialise_bilinear",
     "initialise_he",
+    "interpolate",
     "max_pool",
     "max_unpool",
     "nearest",
+    "normalised_convolution",
     "pointwise",
     "scaled",
     "transposed_convolution",
@@ -36,7 +40,13 @@ _MAX_POOLS: dict[int, Any] = {2: functional.max_pool2d, 3: functional.max_pool3d
 
 
 def convolution(
-    in_channels: int, out_channels: int, kernel_size: Sequence[int], *, batch_norm: bool = False, padding: bool = False
+    in_channels: int,
+    out_channels: int,
+    kernel_size: Sequence[int],
+    *,
+    batch_norm: bool = False,
+    padding: bool = False,
+    dilation: int = 1,
 ) -> nn.Sequential:
     """Convolution, batch norm if asked for, ReLU.
 
@@ -50,15 +60,41 @@ def convolution(
         Normalise between convolution and ReLU (Cicek et al. 2016); at inference it is a fixed scale and shift a
         channel.
     padding : bool
-        Pad with zeros, so that the size is kept; without, ``kernel - 1`` pixels are lost along an axis.
+        Pad with zeros, so that the size is kept; without, ``dilation * (kernel - 1)`` pixels are lost along an axis.
+    dilation : int
+        Distance between neighbouring taps of the kernel.
     """
     ndim = len(kernel_size)
-    amount = tuple(size // 2 for size in kernel_size) if padding else 0
-    layers: list[nn.Module] = [_CONVOLUTIONS[ndim](in_channels, out_channels, tuple(kernel_size), padding=amount)]
+    amount = tuple(dilation * (size // 2) for size in kernel_size) if padding else 0
+    layers: list[nn.Module] = [
+        _CONVOLUTIONS[ndim](in_channels, out_channels, tuple(kernel_size), padding=amount, dilation=dilation)
+    ]
     if batch_norm:
         layers.append(_BATCH_NORMS[ndim](out_channels))
     layers.append(nn.ReLU(inplace=True))
     return nn.Sequential(*layers)
+
+
+def normalised_convolution(
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int,
+    *,
+    stride: int = 1,
+    dilation: int = 1,
+    groups: int = 1,
+    relu: bool = True,
+) -> nn.Sequential:
+    """2-D convolution without bias, batch norm (which has one), ReLU unless told otherwise: the layer of ResNets.
+
+    The kernel is odd; zeros are padded so that the size is kept, or divided by the stride where it is a multiple.
+    """
+    padding = dilation * (kernel_size // 2)
+    layers: list[nn.Module] = [
+        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=False),
+        nn.BatchNorm2d(out_channels),
+    ]
+    return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
 
 
 def scaled(channels: int, width: float) -> int:
@@ -66,9 +102,42 @@ def scaled(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
-def transposed_convolution(in_channels: int, out_channels: int, factor: Sequence[int]) -> nn.Module:
-    """Transposed convolution whose kernel equals its stride, so that no two inputs meet in one output."""
-    layer: nn.Module = _TRANSPOSED[len(factor)](in_channels, out_channels, tuple(factor), stride=tuple(factor))
+def transposed_convolution(
+    in_channels: int,
+    out_channels: int,
+    factor: Sequence[int],
+    *,
+    kernel_size: Sequence[int] | None = None,
+    padding: int = 0,
+    groups: int = 1,
+    bias: bool = True,
+) -> nn.Module:
+    """Transposed convolution: each input adds its kernel to the output, ``factor`` pixels further for the next one.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+        Number of feature maps.
+    factor : sequence of int
+        The stride, one entry an axis; two or three axes.
+    kernel_size : sequence of int, optional
+        The stride unless given, so that no two inputs meet in one output.
+    padding : int
+        Pixels cropped off the output a side: ``(n - 1) * factor + kernel - 2 * padding`` are left.
+    groups : int
+        Groups of channels that do not mix.
+    bias : bool
+        Add a number a channel.
+    """
+    layer: nn.Module = _TRANSPOSED[len(factor)](
+        in_channels,
+        out_channels,
+        tuple(kernel_size or factor),
+        stride=tuple(factor),
+        padding=padding,
+        groups=groups,
+        bias=bias,
+    )
     return layer
 
 
@@ -112,16 +181,25 @@ def bed_of_nails(features: Tensor, factor: Sequence[int]) -> Tensor:
     return nails
 
 
-def bilinear(features: Tensor, factor: Sequence[int]) -> Tensor:
+def bilinear(features: Tensor, factor: Sequence[int], *, keep_rim: bool = False) -> Tensor:
     """Linear interpolation between pixel centres, without the outermost pixel a side of each upsampled axis.
 
     The outermost pixels would interpolate towards a neighbour that is not there, and so would depend on where a tile
-    ends. ``(N, C, *spatial) -> (N, C, *(spatial * factor - 2))`` along axes with a factor above 1.
+    ends. ``(N, C, *spatial) -> (N, C, *(spatial * factor - 2))`` along axes with a factor above 1. With ``keep_rim``,
+    for networks that pad, the outermost values go on to the rim: ``(N, C, *(spatial * factor))``.
+    """
+    inner = tuple(slice(1, -1) if times > 1 else slice(None) for times in factor)
+    return interpolate(features, factor)[(slice(None), slice(None), *inner)]
+
+
+def interpolate(features: Tensor, factor: Sequence[int]) -> Tensor:
+    """Linear interpolation between pixel centres: ``(N, C, *spatial) -> (N, C, *(spatial * factor))``.
+
+    The outermost ``factor // 2`` pixels a side take what lies beyond the border to be what lies at it: they depend on
+    where a tile ends.
     """
     mode = "bilinear" if len(factor) == 2 else "trilinear"
-    scaled = functional.interpolate(features, scale_factor=tuple(map(float, factor)), mode=mode, align_corners=False)
-    inner = tuple(slice(1, -1) if times > 1 else slice(None) for times in factor)
-    return scaled[(slice(None), slice(None), *inner)]
+    return functional.interpolate(features, scale_factor=tuple(map(float, factor)), mode=mode, align_corners=False)
 
 
 def max_unpool(features: Tensor, pooled_from: Tensor, factor: Sequence[int]) -> Tensor:
@@ -173,19 +251,43 @@ def _from_windows(windows: Tensor, factor: Sequence[int]) -> Tensor:
 def initialise_he(network: nn.Module) -> None:
     """Draw weights from a normal distribution with variance ``2 / N`` (arXiv 1505.04597, section 3).
 
-    N is the number of incoming connections.
-    A transposed convolution whose stride equals its kernel gives each output one input a channel, so N is its number of
-    input channels. Biases start at zero.
+    N is the number of incoming connections. A transposed convolution gives each output ``kernel / stride`` inputs an
+    axis and channel: one where its stride equals its kernel. Biases start at zero.
     """
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Conv3d)):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
         elif isinstance(module, (nn.ConvTranspose2d, nn.ConvTranspose3d)):
-            nn.init.normal_(module.weight, std=(2.0 / module.in_channels) ** 0.5)
+            connections = module.in_channels * prod(module.kernel_size) / prod(module.stride)
+            nn.init.normal_(module.weight, std=(2.0 / connections) ** 0.5)
         else:
             continue
         if module.bias is not None:
             nn.init.zeros_(module.bias)
+
+
+def initialise_bilinear(layer: nn.Module) -> None:
+    """Make a transposed convolution interpolate linearly by its stride, each channel by itself (arXiv 1411.4038).
+
+    Parameters
+    ----------
+    layer : torch.nn.ConvTranspose2d
+        As many channels out as in, or one group a channel. With ``kernel = 2 * stride`` and ``padding = stride // 2``
+        it does what `interpolate` does for an even stride, but takes what lies beyond the border to be zero.
+    """
+    weight: Any = layer.weight
+    strides: Any = layer.stride
+    rows, columns = (_triangle(size, stride) for size, stride in zip(weight.shape[2:], strides, strict=True))
+    with torch.no_grad():
+        weight.zero_()
+        for channel in range(weight.shape[0]):
+            # With one group a channel the second axis has a single entry.
+            weight[channel, channel % weight.shape[1]] = rows[:, None] * columns
+
+
+def _triangle(size: int, stride: int) -> Tensor:
+    # Weight of an input at each tap: 1 at the middle of the kernel, 0 a stride away
+    return (1 - (torch.arange(size) - (size - 1) / 2).abs() / stride).clamp(min=0)
 
 
 def concatenate(skip: Tensor, features: Tensor) -> Tensor:

@@ -1,10 +1,13 @@
 """Losses for pixel-wise classification."""
 
+from collections.abc import Callable, Mapping
+
 import torch
+from monai.losses.dice import DiceLoss
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["weighted_cross_entropy"]
+__all__ = ["LOSSES", "cross_entropy_dice", "dice", "weighted_cross_entropy"]
 
 
 def weighted_cross_entropy(logits: Tensor, target: Tensor, weight_map: Tensor) -> Tensor:
@@ -31,3 +34,42 @@ def weighted_cross_entropy(logits: Tensor, target: Tensor, weight_map: Tensor) -
     losses = functional.cross_entropy(logits.float(), target, reduction="none")
     counted = torch.count_nonzero(weight_map).clamp(min=1)
     return (losses * weight_map).sum() / counted
+
+
+def dice(logits: Tensor, target: Tensor, weight_map: Tensor) -> Tensor:
+    """Soft Dice loss, the mean over all classes but the background.
+
+    ``1 - 2 sum_x p(x) g(x) / (sum_x p(x) + sum_x g(x))`` a class, with the sums over all pixels of the batch
+    (Milletari et al. 2016, arXiv 1606.04797, with sums in place of squares: MONAI's ``DiceLoss(batch=True)``). The
+    background is left out: it is what the other classes leave, and large enough to look good by itself. A class counts
+    as much as any other however few pixels it has, so weights have nothing to do here but to leave pixels out.
+
+    Parameters
+    ----------
+    logits, target, weight_map : torch.Tensor
+        As in `weighted_cross_entropy`; weights other than zero count alike.
+
+    Returns
+    -------
+    torch.Tensor
+        Scalar from 0 to 1; zero when every pixel is left out.
+    """
+    counted = (weight_map != 0).unsqueeze(1)
+    # (N, K, *spatial) -> (N, K - 1, *spatial), and nothing where pixels are left out
+    probabilities = logits.float().softmax(dim=1)[:, 1:] * counted
+    truth = functional.one_hot(target, logits.shape[1]).movedim(-1, 1)[:, 1:] * counted
+    loss: Tensor = DiceLoss(batch=True)(probabilities, truth)
+    return loss
+
+
+def cross_entropy_dice(logits: Tensor, target: Tensor, weight_map: Tensor) -> Tensor:
+    """Sum of `weighted_cross_entropy` and `dice` (as in nnU-Net, Isensee et al. 2021)."""
+    return weighted_cross_entropy(logits, target, weight_map) + dice(logits, target, weight_map)
+
+
+LOSSES: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "cross_entropy": weighted_cross_entropy,
+    "dice": dice,
+    "cross_entropy_dice": cross_entropy_dice,
+}
+"""By the name that the training settings give them."""

@@ -6,6 +6,8 @@ neighbours have computed already: Giusti et al. 2013, arXiv 1302.1700; here by d
 arXiv 1412.4526.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -57,9 +59,9 @@ class PatchClassifier(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Logits of all pixels at once: ``(N, C, H, W) -> (N, K, H - 94, W - 94)``.
 
-        A pooling with stride 2 keeps every second of the values that a pooling with stride 1 gives. To have them for all
-        patches, each pooling has stride 1, and what comes after it takes every second value: it is dilated twice as
-        much.
+        A pooling with stride 2 keeps every second of the values that a pooling with stride 1 gives. To have them for
+        all patches, each pooling has stride 1, and what comes after it takes every second value: it is dilated twice
+        as much.
 
         Raises
         ------
@@ -99,14 +101,15 @@ class PatchClassifier(nn.Module):
         windows = image.unfold(2, side, 1).unfold(3, side, 1).permute(0, 2, 3, 1, 4, 5)
         count, rows, columns = windows.shape[:3]
         places = torch.cartesian_prod(*map(torch.arange, (count, rows, columns)))
-        logits = [self._classify(windows[tuple(batch.T)]) for batch in places.split(batch_size)]
+        logits = [self._classify(windows[tuple(batch.T)]) for batch in torch.split(places, batch_size)]
         # (N * H' * W', K) -> (N, K, H', W')
         return torch.cat(logits).reshape(count, rows, columns, -1).permute(0, 3, 1, 2)
 
     def _classify(self, patches: Tensor) -> Tensor:
         # (B, C, 95, 95) -> (B, K): the weights of `forward`, without dilation
         features = patches
-        for layer in self.convolutions:
+        convolutions: Any = self.convolutions
+        for layer in convolutions:
             features = functional.max_pool2d(functional.conv2d(features, layer.weight, layer.bias), 2).relu_()
         hidden = functional.linear(features.flatten(1), self.hidden.weight.flatten(1), self.hidden.bias).relu_()
         logits: Tensor = self.head(hidden[:, :, None, None]).flatten(1)

@@ -181,12 +181,11 @@ def bed_of_nails(features: Tensor, factor: Sequence[int]) -> Tensor:
     return nails
 
 
-def bilinear(features: Tensor, factor: Sequence[int], *, keep_rim: bool = False) -> Tensor:
+def bilinear(features: Tensor, factor: Sequence[int]) -> Tensor:
     """Linear interpolation between pixel centres, without the outermost pixel a side of each upsampled axis.
 
     The outermost pixels would interpolate towards a neighbour that is not there, and so would depend on where a tile
-    ends. ``(N, C, *spatial) -> (N, C, *(spatial * factor - 2))`` along axes with a factor above 1. With ``keep_rim``,
-    for networks that pad, the outermost values go on to the rim: ``(N, C, *(spatial * factor))``.
+    ends. ``(N, C, *spatial) -> (N, C, *(spatial * factor - 2))`` along axes with a factor above 1.
     """
     inner = tuple(slice(1, -1) if times > 1 else slice(None) for times in factor)
     return interpolate(features, factor)[(slice(None), slice(None), *inner)]

@@ -16,7 +16,13 @@ from scipy import ndimage
 
 from unetbio import weight_maps
 from unetbio.errors import ImageError, UsageError
-from unetbio.weight_maps import class_weights, force_gap, nearest_two_distances, weight_map
+from unetbio.weight_maps import (
+    class_weights,
+    force_gap,
+    median_frequency_weights,
+    nearest_two_distances,
+    weight_map,
+)
 
 TOLERANCE = 1e-5
 
@@ -366,3 +372,14 @@ def test_a_cap_that_cannot_be_used(cap: float) -> None:
 
 def test_examples_in_the_documentation() -> None:
     assert doctest.testmod(weight_maps).failed == 0
+
+
+def test_median_frequency_counts_only_the_images_in_which_a_class_occurs() -> None:
+    # Class 1 fills 40 of the 100 pixels of the one image that has it, class 2 5 of 50; class 0 has 60 + 45 of 150.
+    weights = median_frequency_weights([[60, 40, 0, 0], [45, 0, 5, 0]])
+    assert weights == pytest.approx((0.4 / 0.7, 1.0, 0.4 / 0.1, 1.0))
+
+
+def test_median_frequency_needs_pixels() -> None:
+    with pytest.raises(UsageError, match=r"class weights need pixel counts of 0 or more, not all 0, got \[\[0"):
+        median_frequency_weights([[0, 0]])

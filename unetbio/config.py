@@ -17,6 +17,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    NonNegativeInt,
     PositiveInt,
     ValidationError,
     model_validator,
@@ -28,6 +29,7 @@ from unetbio.io.discover import Found, find_inputs, part_of, table_input
 from unetbio.normalization import Normalization
 
 __all__ = [
+    "MAX_CLASSES",
     "Augmentation",
     "JobResources",
     "SegmentOptions",
@@ -37,6 +39,10 @@ __all__ = [
     "load_training_config",
     "workflow_schema",
 ]
+
+
+MAX_CLASSES = 255
+"""Classes are written as uint8, and one value is left for pixels that nobody annotated."""
 
 
 class Section(BaseModel):
@@ -95,6 +101,16 @@ class TrainingConfig(Section):
     ----------
     name : str
         The model's name.
+    target : {"instances", "classes"}
+        What the masks hold and the network learns: cells, each with a number of its own, or the class of each pixel.
+    class_names : tuple of str
+        With target classes: what the classes are called, the background first. Without, the masks tell how many there
+        are.
+    class_values : tuple of int
+        With target classes: the value in the masks that stands for each class, such as 0 and 255; 0, 1, 2 ... unless
+        given.
+    split_components : bool
+        With target instances: take each connected part of a mask of 0 and 1 (or 255) for a cell.
     network : str
         A registered architecture.
     parameters : dict
@@ -107,7 +123,8 @@ class TrainingConfig(Section):
     batch_size, steps : int
         Patches a step, and number of steps.
     foreground_fraction : float
-        Share of patches that are placed on a cell; the others are placed anywhere.
+        Share of patches that are placed on a cell, or on a class other than the background; the others are placed
+        anywhere.
     optimizer : {"adamw", "sgd"}
         AdamW, or the paper's SGD (momentum .99 unless set).
     learning_rate, weight_decay, momentum : float
@@ -119,12 +136,17 @@ class TrainingConfig(Section):
         One cycle: linear warm-up over the first tenth, then a cosine down to zero.
     restarts : tuple of int
         Steps at which the cycle begins anew (warm restarts, arXiv 1608.03983), rising and below ``steps``.
+    loss : {"cross_entropy", "dice", "cross_entropy_dice"}
+        Pixel-wise softmax cross-entropy with the weight map, soft Dice, or their sum.
     border_weight, border_sigma : float
-        w0 and sigma (pixels) of the weight map; ``border_weight: 0`` leaves the border term out.
+        w0 and sigma (pixels) of the weight map; ``border_weight: 0`` leaves the border term out. For cells alone.
+    class_weighting : {"balanced", "median_frequency", "none"}
+        How much a class weighs: the inverse of its frequency with a cap, the median of the frequencies over its own
+        (SegNet), or 1.
     class_weight_cap : float
-        Largest weight that balancing the classes may give.
+        Largest weight that "balanced" may give.
     ignore_label : int, optional
-        Value of pixels in the label images that nobody annotated; they weigh nothing.
+        Value of pixels in the masks that nobody annotated; they weigh nothing.
     normalization : Normalization
         How raw grey values become input.
     augmentation : Augmentation
@@ -140,6 +162,10 @@ class TrainingConfig(Section):
     """
 
     name: str = "model"
+    target: Literal["instances", "classes"] = "instances"
+    class_names: tuple[str, ...] = ()
+    class_values: tuple[NonNegativeInt, ...] = ()
+    split_components: bool = False
     network: str = "unet"
     parameters: dict[str, Any] = {"base_channels": 16, "depth": 3, "batch_norm": True, "dropout": 0.0}
     licence: str = ""
@@ -154,8 +180,10 @@ class TrainingConfig(Section):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     schedule: Literal["one_cycle", "constant"] = "one_cycle"
     restarts: tuple[int, ...] = ()
+    loss: Literal["cross_entropy", "dice", "cross_entropy_dice"] = "cross_entropy"
     border_weight: float = Field(default=10.0, ge=0.0)
     border_sigma: float = Field(default=5.0, gt=0.0)
+    class_weighting: Literal["balanced", "median_frequency", "none"] = "balanced"
     class_weight_cap: float = Field(default=2.0, ge=1.0)
     ignore_label: int | None = None
     normalization: Normalization = Normalization()
@@ -170,6 +198,23 @@ class TrainingConfig(Section):
         edges = (0, *self.restarts, self.steps)
         if any(after <= before for before, after in pairwise(edges)):
             raise ValueError(f"restarts {list(self.restarts)} must rise and lie between 0 and steps ({self.steps})")
+        return self
+
+    @model_validator(mode="after")
+    def _check_classes(self) -> "TrainingConfig":
+        lists = {"class_names": self.class_names, "class_values": self.class_values}
+        given = {name: values for name, values in lists.items() if values}
+        if self.target == "instances" and given:
+            raise ValueError(f"{' and '.join(given)} need target: classes; with target: instances, cells have numbers")
+        if self.target == "classes" and self.split_components:
+            raise ValueError("split_components makes cells of masks: it needs target: instances")
+        for name, values in given.items():
+            if not 2 <= len(set(values)) == len(values) <= MAX_CLASSES:
+                raise ValueError(f"{name} {list(values)} must be 2 to {MAX_CLASSES} different ones, the background first")
+        if len({len(values) for values in given.values()}) == 2:
+            raise ValueError(f"there are {len(self.class_names)} class_names and {len(self.class_values)} class_values")
+        if self.ignore_label is not None and self.ignore_label in self.class_values:
+            raise ValueError(f"ignore_label {self.ignore_label} is one of class_values {list(self.class_values)}")
         return self
 
 

@@ -27,7 +27,7 @@ from unetbio.compilation import compiled
 from unetbio.errors import ImageError, UsageError
 from unetbio.labels import as_volume, check_label_image
 
-__all__ = ["class_weights", "force_gap", "nearest_two_distances", "weight_map"]
+__all__ = ["class_weights", "force_gap", "median_frequency_weights", "nearest_two_distances", "weight_map"]
 
 NEGLIGIBLE_WEIGHT = 1e-6  # a border term below this is left out, which bounds the search
 IGNORED = -1  # in the compact form of a label image
@@ -251,6 +251,44 @@ def class_weights(counts: Sequence[int], *, cap: float = 2.0) -> tuple[float, ..
             break
         capped |= over
     return tuple(cap if index in capped else share / frequency for index, frequency in enumerate(frequencies))
+
+
+def median_frequency_weights(counts: ArrayLike) -> tuple[float, ...]:
+    """Weights that balance classes by the median of their frequencies.
+
+    ``weight(c) = median(freq) / freq(c)`` with ``freq(c)`` the pixels of class c over the pixels of all images in which
+    c occurs (Eigen & Fergus 2015, arXiv 1411.4734, section 4.3.2; SegNet, arXiv 1511.00561, section 3.1). A class that
+    occurs in few images is so not taken for one that is small wherever it occurs. There is no cap.
+
+    Parameters
+    ----------
+    counts
+        ``(images, K)``: pixels of each class in each image; pixels that nobody annotated are counted nowhere.
+
+    Returns
+    -------
+    tuple of float
+        One weight per class; 1 for a class without pixels.
+
+    Raises
+    ------
+    UsageError
+        No pixel was counted, or a count is negative.
+
+    Examples
+    --------
+    >>> median_frequency_weights([[60, 40, 0], [90, 0, 10]])
+    (0.5333333333333333, 1.0, 4.0)
+    """
+    table = np.asarray(counts, dtype=np.float64)
+    if table.ndim != 2 or table.sum() <= 0 or table.min() < 0:
+        raise UsageError(f"class weights need pixel counts of 0 or more, not all 0, got {table.tolist()}")
+    occurs = table.sum(axis=0) > 0
+    where_it_occurs = ((table > 0) * table.sum(axis=1, keepdims=True)).sum(axis=0)
+    frequencies = table.sum(axis=0)[occurs] / where_it_occurs[occurs]
+    weights = np.ones(table.shape[1])
+    weights[occurs] = np.median(frequencies) / frequencies
+    return tuple(float(weight) for weight in weights)
 
 
 def _two_class_weights(weights: Sequence[float]) -> tuple[float, float]:

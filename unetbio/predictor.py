@@ -6,6 +6,7 @@ import ctypes
 import sys
 from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
+from itertools import pairwise
 from math import prod
 from typing import Any, Protocol
 
@@ -94,10 +95,12 @@ class TorchPredictor:
         if self.device.type == "cpu":
             _keep_freed_memory()
         # Folded in float64 and rounded once; the float64 twin is made of the rounded weights, so both are one network.
-        folded = fold_batch_norm(copy.deepcopy(network).cpu().double().eval()).float()
-        self._network = self._placed(folded)
+        self._folded = fold_batch_norm(copy.deepcopy(network).cpu().double().eval()).float()
+        self._network = self._placed(copy.deepcopy(self._folded))
+        if self.device.type == "cpu" and _fuses_exactly():
+            _fuse_relu(self._network)
         self._needs_float64 = bool(getattr(network, "needs_float64", False))
-        self.in_channels = _in_channels(folded)
+        self.in_channels = _in_channels(self._folded)
 
     @property
     def _memory_format(self) -> torch.memory_format:
@@ -111,11 +114,11 @@ class TorchPredictor:
 
     @cached_property
     def _cost(self) -> NetworkCost:
-        return measure_cost(self._network, self._network_geometry, self.in_channels)
+        return measure_cost(self._folded, self._network_geometry, self.in_channels)
 
     @cached_property
     def _network_float64(self) -> nn.Module:
-        return _in_slabs(copy.deepcopy(self._network).cpu().double())
+        return _in_slabs(copy.deepcopy(self._folded).double())
 
     @property
     def num_classes(self) -> int:
@@ -251,6 +254,58 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
                 block[index] = fuse_conv_bn_eval(layer, norm)
                 block[index + 1] = nn.Identity()
     return network
+
+
+class _ConvolutionReLU(nn.Module):
+    """A convolution that clamps its result as it writes it: one walk over the feature map less."""
+
+    def __init__(self, layer: nn.Conv2d | nn.Conv3d) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(N, C, *spatial) -> (N, K, *output)``."""
+        layer = self.layer
+        # What PyTorch's own compiler writes for a convolution and a ReLU
+        fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            features,
+            layer.weight,
+            layer.bias,
+            list(layer.padding),
+            list(layer.stride),
+            list(layer.dilation),
+            layer.groups,
+            "relu",
+            [],
+            "",
+        )
+        return fused
+
+
+def _fuse_relu(network: nn.Module) -> None:
+    """Put `_ConvolutionReLU` in the place of each convolution with a ReLU behind it, in place."""
+    for block in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
+        layers = [index for index, layer in enumerate(block) if not isinstance(layer, nn.Identity)]
+        for index, following in pairwise(layers):
+            layer = block[index]
+            plain = isinstance(layer, (nn.Conv2d, nn.Conv3d)) and layer.padding_mode == "zeros"
+            if plain and not isinstance(layer.padding, str) and isinstance(block[following], nn.ReLU):
+                block[index], block[following] = _ConvolutionReLU(layer), nn.Identity()
+
+
+@cache
+def _fuses_exactly() -> bool:
+    """Whether this PyTorch and this processor have the fused operation, and it computes what the two layers do."""
+    with torch.random.fork_rng(), torch.inference_mode():
+        torch.manual_seed(0)
+        block = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+        image = torch.randn(1, 3, 9, 9)
+        expected = block(image)
+        try:
+            _fuse_relu(block)
+            return torch.equal(block(image), expected)
+        except (AttributeError, RuntimeError):
+            return False
 
 
 class _SlabConvolution(nn.Module):

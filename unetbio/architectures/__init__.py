@@ -11,6 +11,7 @@ from unetbio.architectures import deeplab_v3plus as deeplab_v3plus
 from unetbio.architectures import dilated_context as dilated_context
 from unetbio.architectures import fcn as fcn
 from unetbio.architectures import full_resolution_fcn as full_resolution_fcn
+from unetbio.architectures import mask_rcnn as mask_rcnn
 from unetbio.architectures import patch_classifier as patch_classifier
 from unetbio.architectures import pspnet as pspnet
 from unetbio.architectures import segnet as segnet

@@ -24,6 +24,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS: dict[str, tuple[str, str]] = {
     "segment": ("unetbio.cli.segment", "Segment images: label images, provenance, tables and a page of overlays."),
     "train": ("unetbio.cli.train", "Train a model on pairs of images and masks."),
+    "compare": ("unetbio.cli.compare", "Train networks on the same images and compare them."),
     "evaluate": ("unetbio.cli.evaluate", "Score predicted label images against the truth."),
     "weight-map": ("unetbio.cli.weight_map", "Write and draw the border-weight map of a label image."),
     "measure": ("unetbio.cli.measure", "Measure the cells of a finished output folder and write its tables."),

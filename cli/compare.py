@@ -1,0 +1,123 @@
+"""``unetbio compare``: networks trained and measured on the same images."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from unetbio.cli import options as shared
+from unetbio.compare.lessons import LESSONS
+from unetbio.errors import UsageError
+
+if TYPE_CHECKING:
+    from unetbio.compare.data import Examples
+
+__all__ = ["command"]
+
+logger = logging.getLogger("unetbio.cli.compare")
+
+
+@click.command(short_help="Train networks on the same images and compare them.")
+@click.argument("data", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("-n", "--networks", metavar="NAMES", help="all, or names with commas between; see below.")
+@click.option(
+    "--lesson",
+    "lessons",
+    multiple=True,
+    type=click.Choice(tuple(LESSONS)),
+    help="Compare what shows one trick of the lecture; can be given more than once.",
+)
+@click.option(
+    "-o", "--output", metavar="OUT", required=True, type=click.Path(path_type=Path), help="Folder of the results."
+)
+@click.option("--steps", type=click.IntRange(min=1), help="Steps to train each network; overrides the settings.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Train each for as many minutes instead.")
+@click.option(
+    "--width",
+    type=click.FloatRange(min=0, max=4, min_open=True),
+    help="Channels of every network as a multiple of its paper's.",
+)
+@click.option(
+    "--config", "config_path", type=click.Path(exists=True, path_type=Path), help="Settings of training (YAML)."
+)
+@click.option("--root", type=click.Path(exists=True, path_type=Path), help="Where relative paths of a table start.")
+@click.option("--seed", type=click.IntRange(min=0), help="Seed of weights, patches and augmentation.")
+@shared.device
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Threads that prepare patches."
+)
+@click.option("--overwrite", is_flag=True, help="Start anew what is there already.")
+def command(
+    data: tuple[Path, ...],
+    networks: str | None,
+    lessons: tuple[str, ...],
+    output: Path,
+    steps: int | None,
+    minutes: float | None,
+    width: float | None,
+    config_path: Path | None,
+    root: Path | None,
+    seed: int | None,
+    device: str,
+    workers: int,
+    overwrite: bool,
+) -> int:
+    """Train networks on the same split, seed and augmentation, and compare them.
+
+    DATA is as for unetbio train: IMAGES and MASKS, one folder that holds images/ and masks/, or a table (csv, tsv) with
+    the columns image, mask and, if wanted, split (training, validation or test). Scores are measured on the test images
+    where there are any, otherwise on the validation images.
+
+    NAMES are networks with settings after colons, and +crf for the fully connected CRF as a step after the network:
+    unet,unet:skip=none,unet:depth=3:border_weight=0,fcn32s+crf. What is not a parameter of the network is a setting of
+    training, such as augmentation.elastic_sigma=0.
+
+    OUT gets comparison.md, comparison.csv, comparison.png and index.html, and a folder for each network. The same
+    command goes on where it stopped.
+    """
+    if not networks and not lessons:
+        raise UsageError("nothing to compare: give --networks all, --networks with names, or --lesson")
+
+    from unetbio.compare.variants import lesson_variants, parse_variants, training_config
+    from unetbio.config import load_training_config
+
+    overrides = {"steps": steps, "seed": seed}
+    config = load_training_config(config_path, {key: value for key, value in overrides.items() if value is not None})
+    asked = parse_variants(networks) if networks else []
+    variants = list(dict.fromkeys([*asked, *(variant for name in lessons for variant in lesson_variants(name))]))
+    for variant in variants:
+        training_config(variant, config, width)
+
+    # What can be refused is refused before torch is imported.
+    from unetbio.compare.data import find_files, load
+
+    files = find_files(data, root)
+
+    from unetbio.compare.results import write_results
+    from unetbio.compare.runs import CompareSettings, compare_variants
+    from unetbio.files import lock
+    from unetbio.inference import choose_device
+
+    torch_device, reason = choose_device(device)
+    logger.info("%d networks on %s (%s)", len(variants), torch_device, reason)
+    settings = CompareSettings(files, config, minutes, width)
+    examples = load(files, config)
+    with lock(output / ".run.lock"):
+        rows = compare_variants(
+            variants, settings, examples, output, torch_device, workers=workers, overwrite=overwrite
+        )
+        table = write_results(output, rows, examples, _describe(examples, bool(files.test)), lessons)
+    failed = [row for row in rows if row.failure]
+    for row in failed:
+        logger.error("%s: %s", row.variant.name, row.failure)
+    click.echo(shared.summary_line([(len(rows), "network")], len(failed), table))
+    return shared.EXIT_SOME_FAILED if failed else 0
+
+
+def _describe(examples: "Examples", is_test: bool) -> str:
+    """What the scores were measured on."""
+    count = len(examples.scored)
+    if is_test:
+        return f"{shared.format_count(count, 'test image')} that chose nothing"
+    return f"{shared.format_count(count, 'validation image')}, which also chose each network's best step and thresholds"

@@ -1,0 +1,225 @@
+"""What a trained network finds on images, how good that is, and what it costs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from time import perf_counter
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from unetbio import architectures, instances, networks, normalization
+from unetbio.compare.oracle import oracle_iou, output_stride
+from unetbio.compare.sizes import average_precision_by_size, size_borders
+from unetbio.config import TrainingConfig
+from unetbio.datasets import Example
+from unetbio.geometry import Geometry
+from unetbio.inference import Predictor, TorchPredictor, predict
+from unetbio.instances import PostProcessing
+from unetbio.labels import LabelImage
+from unetbio.metrics import compare
+from unetbio.model_file import ModelInfo
+from unetbio.threshold_search import search_thresholds
+
+__all__ = ["Measurement", "MeteredPredictor", "measure"]
+
+CELL = 1
+"""The class whose probability makes cells."""
+
+Refinement = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What came of the images.
+
+    Parameters
+    ----------
+    label_images : list of ndarray
+        The cells that were found, one label image an image.
+    scores : dict
+        Scores and costs by name, of all images together; see `unetbio.compare.table.COLUMNS`.
+    images : list of dict
+        Scores of each image.
+    postprocessing : PostProcessing
+        Thresholds with which the cells were found.
+    size_borders_px : tuple of float
+        Areas that part small, medium and large cells.
+    """
+
+    label_images: list[LabelImage]
+    scores: dict[str, float | str]
+    images: list[dict[str, float]]
+    postprocessing: PostProcessing
+    size_borders_px: tuple[float, float]
+
+
+class MeteredPredictor:
+    """A predictor that notes what its passes in float32 cost.
+
+    Attributes
+    ----------
+    seconds : float
+        Spent in the network.
+    work : int
+        Multiply-adds.
+    memory : int
+        Most bytes of feature maps of a pass.
+    """
+
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self.seconds, self.work, self.memory = 0.0, 0, 0
+
+    @property
+    def geometry(self) -> Geometry:
+        """Context, stride and legal sizes."""
+        return self._predictor.geometry
+
+    @property
+    def exact(self) -> bool:
+        """Whether tiles leave the answer as it is."""
+        return self._predictor.exact
+
+    @property
+    def num_classes(self) -> int:
+        """Number of probabilities a pixel."""
+        return self._predictor.num_classes
+
+    @property
+    def memory_budget(self) -> int:
+        """Bytes that a tile may take."""
+        return self._predictor.memory_budget
+
+    def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """As the predictor's."""
+        start = perf_counter()
+        answer = self._predictor.probabilities(batch)
+        self.seconds += perf_counter() - start
+        self.work += len(batch) * self.multiply_adds(batch.shape[2:])
+        self.memory = max(self.memory, len(batch) * self.memory_bytes(batch.shape[2:]))
+        return answer
+
+    def probabilities_float64(self, batch: NDArray[np.float32]) -> NDArray[np.float64]:
+        """As the predictor's."""
+        return self._predictor.probabilities_float64(batch)
+
+    def multiply_adds(self, input_shape: Sequence[int]) -> int:
+        """Work for one input of this spatial shape."""
+        return self._predictor.multiply_adds(input_shape)
+
+    def memory_bytes(self, input_shape: Sequence[int]) -> int:
+        """Memory for one input of this spatial shape."""
+        return self._predictor.memory_bytes(input_shape)
+
+
+def measure(
+    network: nn.Module,
+    info: ModelInfo,
+    validation: Sequence[Example],
+    scored: Sequence[Example],
+    config: TrainingConfig,
+    device: torch.device,
+    refine: Refinement | None = None,
+) -> Measurement:
+    """Run a trained network over images and measure everything that a comparison shows.
+
+    Parameters
+    ----------
+    network, info
+        As they come out of training.
+    validation : sequence of Example
+        On which the thresholds are searched again where there is a refinement; unused otherwise.
+    scored : sequence of Example
+        What is measured.
+    config : TrainingConfig
+        For the ignored label.
+    device : torch.device
+        Where the network runs.
+    refine : callable, optional
+        A step after the network: probabilities ``(K, *spatial)`` and normalised image ``(C, *spatial)`` to
+        probabilities.
+    """
+    is_exact = architectures.find(info.architecture).is_tiled_exactly(info.parameters)
+    predictor = TorchPredictor(network, device, exact=is_exact)
+    postprocessing = info.postprocessing
+    if refine is not None:
+        # Refined probabilities are sharper than those for which the thresholds were found.
+        planes = [_cell_plane(example, _run(example, predictor, refine)[0], config) for example in validation]
+        postprocessing = search_thresholds(planes, _truth(validation, config)).postprocessing
+    _run(scored[0], predictor, refine)  # the first pass is slower: memory, compilation, choice of kernels
+    metered = MeteredPredictor(predictor)
+    label_images, refining = [], 0.0
+    for example in scored:
+        probabilities, seconds = _run(example, metered, refine)
+        refining += seconds
+        label_images.append(_label(_cell_plane(example, probabilities, config), postprocessing))
+    truth = _truth(scored, config)
+    borders = size_borders(truth)
+    comparisons = [compare(found, true) for found, true in zip(label_images, truth, strict=True)]
+    scores = (
+        _qualities(reduce(add, comparisons).scores(), truth, info)
+        | {f"AP@.5_{size}": ap for size, ap in average_precision_by_size(label_images, truth, borders).items()}
+        | _costs(network, metered, refining, sum(true.size for true in truth))
+        | {"exact_tiling": "yes" if is_exact else "no"}
+        | {"steps": info.training["steps"], "seconds_trained": info.training["seconds"]}
+    )
+    images = [comparison.scores() for comparison in comparisons]
+    return Measurement(label_images, scores, images, postprocessing, borders)
+
+
+def _qualities(
+    pooled: Mapping[str, float], truth: Sequence[NDArray[np.integer]], info: ModelInfo
+) -> dict[str, float | str]:
+    stride = output_stride(architectures.find(info.architecture).path(info.parameters))
+    oracle = oracle_iou(truth, stride)
+    names = ("AP@.5", "mean_AP", "F1@.5", "foreground_IoU", "boundary_F1", "merges_per_100")
+    return {
+        **{name: pooled[name] for name in names},
+        "output_stride": stride,
+        "oracle_IoU": oracle,
+        "IoU_of_oracle": pooled["foreground_IoU"] / oracle if oracle else float("nan"),
+    }
+
+
+def _costs(network: nn.Module, metered: MeteredPredictor, refining: float, pixels: int) -> dict[str, float | str]:
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+    return {
+        "parameters": networks.parameter_count(network),
+        "multiply_adds_per_pixel": metered.work / pixels,
+        "seconds_per_megapixel": (metered.seconds + refining) / pixels * 1e6,
+        "memory_bytes": metered.memory + weights,
+    }
+
+
+def _run(example: Example, predictor: Predictor, refine: Refinement | None) -> tuple[NDArray[np.float32], float]:
+    """Probabilities of an image, and the seconds that refining them took."""
+    image = normalization.apply(example.image, example.scaling)
+    probabilities = predict(image, predictor)
+    if refine is None:
+        return probabilities, 0.0
+    start = perf_counter()
+    refined = refine(probabilities, image)
+    return refined, perf_counter() - start
+
+
+def _label(plane: NDArray[np.float32], postprocessing: PostProcessing) -> LabelImage:
+    return instances.label(np.stack([plane >= threshold for threshold in postprocessing.thresholds]), postprocessing)
+
+
+def _cell_plane(example: Example, probabilities: NDArray[np.float32], config: TrainingConfig) -> NDArray[np.float32]:
+    """Probability of a cell; none where nobody annotated."""
+    plane = probabilities[CELL]
+    return plane if config.ignore_label is None else np.where(example.label_image == config.ignore_label, 0, plane)
+
+
+def _truth(examples: Sequence[Example], config: TrainingConfig) -> list[NDArray[np.integer]]:
+    return [
+        np.where(example.label_image == config.ignore_label, 0, example.label_image)
+        if config.ignore_label is not None
+        else example.label_image
+        for example in examples
+    ]

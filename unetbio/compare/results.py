@@ -1,0 +1,125 @@
+"""What a comparison leaves beside the folders of its networks: tables, pictures, a page."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import quote
+
+import jinja2
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.compare.data import Examples, result_names
+from unetbio.compare.lessons import LESSONS
+from unetbio.compare.pictures import choose_panels, draw_panel
+from unetbio.compare.runs import Row, prediction_path
+from unetbio.compare.table import COLUMNS, caption, cells, write_csv, write_markdown
+from unetbio.compare.variants import lesson_variants
+from unetbio.files import stopping, write_text
+from unetbio.io import read_labels
+
+__all__ = ["STEM", "write_results"]
+
+STEM = "comparison"
+PAGE = "index.html"
+PANELS = "panels"
+MOST_PANELS = 12
+
+
+@dataclass(frozen=True)
+class _Section:
+    """A table and its picture."""
+
+    stem: str
+    title: str
+    question: str
+    rows: Sequence[Row]
+
+
+def write_results(out: Path, rows: Sequence[Row], examples: Examples, scored_on: str, lessons: Sequence[str]) -> Path:
+    """Write tables and pictures of all variants and of each lesson, and a page that shows them.
+
+    Parameters
+    ----------
+    out : path
+        The folder that `compare_variants` has filled.
+    rows, examples
+        As it gave them.
+    scored_on : str
+        Which images the scores were measured on.
+    lessons : sequence of str
+        Names of `LESSONS`, each of which gets a table and a picture of its own.
+
+    Returns
+    -------
+    path
+        The table of all variants, in Markdown.
+    """
+    sections = [_Section(STEM, "Comparison", "", rows), *(_lesson_section(name, rows) for name in lessons)]
+    for section in sections:
+        table = write_markdown(section.title, section.question, section.rows, scored_on)
+        write_text(out / f"{section.stem}.md", table)
+        write_text(out / f"{section.stem}.csv", write_csv(section.rows))
+    panels = _draw(out, sections, examples)
+    write_text(out / PAGE, _page(sections, caption(rows, scored_on), panels))
+    return out / f"{STEM}.md"
+
+
+def _lesson_section(name: str, rows: Sequence[Row]) -> _Section:
+    by_variant = {row.variant: row for row in rows}
+    lesson = LESSONS[name]
+    return _Section(
+        f"lesson_{name}", lesson.title, lesson.question, [by_variant[variant] for variant in lesson_variants(name)]
+    )
+
+
+def _draw(out: Path, sections: Sequence[_Section], examples: Examples) -> list[Path]:
+    """Draw a panel of some images, and for each table one of the image with most cells."""
+    names = result_names(examples.scored)
+    with stopping(out):
+        # Those of other images, from an earlier run, must not stay.
+        shutil.rmtree(out / PANELS, ignore_errors=True)
+    panels = []
+    for number in choose_panels(len(names), MOST_PANELS):
+        panels.append(out / PANELS / f"{names[number]}.png")
+        found = _found(out, sections[0].rows, names[number])
+        draw_panel(examples.scored[number], found, panels[-1], title=names[number])
+    fullest = max(range(len(names)), key=lambda number: len(np.unique(examples.scored[number].label_image)))
+    for section in sections:
+        found = _found(out, section.rows, names[fullest])
+        draw_panel(examples.scored[fullest], found, out / f"{section.stem}.png", title=names[fullest])
+    return panels
+
+
+def _found(out: Path, rows: Sequence[Row], name: str) -> dict[str, NDArray[np.integer]]:
+    """The label images that the variants have made of an image."""
+    return {
+        row.variant.name: read_labels(prediction_path(out, row.variant, name), allow_binary=True)
+        for row in rows
+        if not row.failure
+    }
+
+
+def _page(sections: Sequence[_Section], text: str, panels: Sequence[Path]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("unetbio.compare", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    context = {
+        "title": "Networks compared",
+        "caption": text,
+        "columns": COLUMNS,
+        "sections": [
+            {
+                "stem": section.stem,
+                "title": section.title,
+                "question": section.question,
+                "rows": [(row.variant.name, cells(row), row.failure) for row in section.rows],
+            }
+            for section in sections
+        ],
+        "panels": [(panel.stem, quote(f"{PANELS}/{panel.name}")) for panel in panels],
+        "version": version("unetbio"),
+    }
+    return environment.get_template("page.html").render(context)

@@ -1,0 +1,331 @@
+"""Training and measuring one network after another, in a folder from which the next run goes on.
+
+A folder of results belongs to one set of settings, kept in ``settings.json``; so does the folder of each variant in it.
+There stand, in the order in which they come to be: the log and the checkpoint, the loss curve, the model, the
+predictions, and the scores, whose file says that the variant is done.
+"""
+
+import json
+import logging
+import math
+import shutil
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from unetbio.compare.data import ComparisonFiles, Examples, load, result_names
+from unetbio.compare.measuring import Measurement, Refinement, measure
+from unetbio.compare.variants import Variant, training_config
+from unetbio.config import TrainingConfig
+from unetbio.errors import EnvironmentStoppedError, UnetbioError, UsageError
+from unetbio.files import stopping, write_json
+from unetbio.io import write_labels
+from unetbio.model_file import ModelInfo, load_model, save_model
+from unetbio.report.loss_curve import draw_loss_curve
+from unetbio.training import Trainer
+
+__all__ = ["CompareSettings", "Row", "compare_variants", "prediction_path"]
+
+logger = logging.getLogger(__name__)
+
+MODEL, CHECKPOINT, SCORES, SETTINGS = (
+    "model.safetensors",
+    "model.checkpoint.safetensors",
+    "scores.json",
+    "settings.json",
+)
+LOG, LOSS, PREDICTIONS = "training.log", "loss.png", "predictions"
+SHOWN_DIFFERENCES = 3
+
+
+@dataclass(frozen=True)
+class CompareSettings:
+    """What all networks of a comparison have in common.
+
+    Parameters
+    ----------
+    files : ComparisonFiles
+        Images and label images.
+    config : TrainingConfig
+        Settings of training, seed and steps among them; see `training_config`.
+    minutes : float, optional
+        For which each network is trained, instead of steps.
+    width : float, optional
+        See `training_config`.
+    """
+
+    files: ComparisonFiles
+    config: TrainingConfig
+    minutes: float | None = None
+    width: float | None = None
+
+    def identity(self, config: TrainingConfig) -> dict[str, Any]:
+        """What has to be the same for results to be the same."""
+        return {
+            "config": config.model_dump(mode="json"),
+            "minutes": self.minutes,
+            "width": self.width,
+            "images": self.files.fingerprint,
+            "version": version("unetbio"),
+        }
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant in the table.
+
+    Parameters
+    ----------
+    variant : Variant
+        What was compared.
+    scores : mapping
+        By name of a column; NaN for what has no value. Empty where it failed.
+    size_borders_px : tuple of float
+        Areas that part small, medium and large cells.
+    failure : str
+        Why there are no scores, in one line; empty where there are.
+    """
+
+    variant: Variant
+    scores: Mapping[str, float | str]
+    size_borders_px: tuple[float, float] = (0.0, 0.0)
+    failure: str = ""
+
+
+def prediction_path(out: Path, variant: Variant, name: str) -> Path:
+    """Label image that a variant has made of the image of this name."""
+    return out / variant.slug / PREDICTIONS / f"{name}_labels.ome.tif"
+
+
+def compare_variants(
+    variants: Sequence[Variant],
+    settings: CompareSettings,
+    examples: Examples,
+    out: Path,
+    device: torch.device,
+    *,
+    workers: int = 1,
+    overwrite: bool = False,
+) -> list[Row]:
+    """Train and measure what is not done yet.
+
+    Parameters
+    ----------
+    variants : sequence of Variant
+        In the order of the rows; those that differ by the CRF alone share one training.
+    settings : CompareSettings
+        What they have in common.
+    examples : Examples
+        The images of ``settings``.
+    out : path
+        Folder of the results; held by the caller.
+    device : torch.device
+        Where networks are trained and run.
+    workers : int
+        Threads that prepare patches.
+    overwrite : bool
+        Start anew what is there already.
+
+    Returns
+    -------
+    list of Row
+        One a variant, failed ones too.
+
+    Raises
+    ------
+    UsageError
+        When a variant cannot be meant, or the folder was made with other settings; before anything is trained.
+    EnvironmentStoppedError
+        When the disk refuses to be written to.
+    """
+    configs = {variant: training_config(variant, settings.config, settings.width) for variant in variants}
+    refinements = {variant.crf: _refinement(variant.crf) for variant in variants}
+    _check_folder(out, settings.identity(settings.config), overwrite)
+    if overwrite:
+        for folder in {out / each.slug for variant in variants for each in (variant, variant.trained)}:
+            _clear(folder)
+    write_json(out / SETTINGS, settings.identity(settings.config))
+    run = _Run(settings, out, device, workers, examples)
+    return [run.row(variant, configs[variant], refinements[variant.crf]) for variant in variants]
+
+
+class _Run:
+    """One run over the variants."""
+
+    def __init__(
+        self, settings: CompareSettings, out: Path, device: torch.device, workers: int, examples: Examples
+    ) -> None:
+        self.settings, self.out, self.device, self.workers, self.examples = settings, out, device, workers, examples
+        self._failures: dict[Variant, Exception] = {}
+
+    def row(self, variant: Variant, config: TrainingConfig, refine: Refinement | None) -> Row:
+        """Scores of a variant, from an earlier run where it is done, or why there are none."""
+        folder = self.out / variant.slug
+        self._claim(folder, config, variant.crf)
+        if not (folder / SCORES).exists():
+            report = _Report(variant.name, folder / LOG)
+            try:
+                self._make(variant, config, refine, report)
+            except Exception as error:
+                if isinstance(error, EnvironmentStoppedError) and isinstance(error.__cause__, OSError):
+                    raise  # the disk, which would fail the next one as well; a lack of memory is this network's own
+                report.keep(traceback.format_exc())
+                return Row(variant, {}, failure=_one_line(error))
+        return _read_row(variant, folder / SCORES)
+
+    def _claim(self, folder: Path, config: TrainingConfig, crf: str | None) -> None:
+        """Make a variant's folder, and empty one that is left from other settings."""
+        identity = json.loads(json.dumps({**self.settings.identity(config), "crf": crf}))
+        if _read_json(folder / SETTINGS) != identity:
+            _clear(folder)
+            write_json(folder / SETTINGS, identity)
+
+    def _make(self, variant: Variant, config: TrainingConfig, refine: Refinement | None, report: "_Report") -> None:
+        examples = self._examples(config)
+        network, info = self._trained(variant.trained, examples)
+        report("measuring")
+        found = measure(network, info, examples.validation, examples.scored, config, self.device, refine)
+        for name, label_image in zip(result_names(examples.scored), found.label_images, strict=True):
+            write_labels(prediction_path(self.out, variant, name), label_image)
+        write_json(self.out / variant.slug / SCORES, _scores_file(variant, found, result_names(examples.scored)))
+
+    def _examples(self, config: TrainingConfig) -> Examples:
+        shared = self.settings.config
+        of_network = {key: getattr(shared, key) for key in ("name", "network", "parameters")}
+        # A setting of training may change how images are read.
+        is_shared = config.model_copy(update=of_network) == shared
+        return self.examples if is_shared else load(self.settings.files, config)
+
+    def _trained(self, variant: Variant, examples: Examples) -> tuple[nn.Module, ModelInfo]:
+        """The network of a variant without its CRF; trained now unless it is there."""
+        config = training_config(variant, self.settings.config, self.settings.width)
+        folder = self.out / variant.slug
+        self._claim(folder, config, None)
+        if (folder / MODEL).exists():
+            model = load_model(folder / MODEL)
+            return model.network, model.info
+        if variant in self._failures:
+            raise self._failures[variant]
+        try:
+            return self._train(variant, config, examples, folder)
+        except Exception as error:
+            self._failures[variant] = error
+            raise
+
+    def _train(
+        self, variant: Variant, config: TrainingConfig, examples: Examples, folder: Path
+    ) -> tuple[nn.Module, ModelInfo]:
+        trainer = Trainer(
+            examples.training,
+            examples.validation,
+            config,
+            device=self.device,
+            checkpoint=folder / CHECKPOINT,
+            minutes=self.settings.minutes,
+            workers=self.workers,
+            report=_Report(variant.name, folder / LOG),
+        )
+        result = trainer.run()
+        draw_loss_curve(result.history, folder / LOSS)
+        save_model(folder / MODEL, result.info, result.network)
+        with stopping(folder):
+            (folder / CHECKPOINT).unlink()
+        return result.network, result.info
+
+
+class _Report:
+    """Says a line on stderr, after the name of the variant, and keeps it in a file."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self._name, self._path = name, path
+
+    def __call__(self, line: str) -> None:
+        logger.info("%s: %s", self._name, line)
+        self.keep(line)
+
+    def keep(self, text: str) -> None:
+        """Add text to the file alone."""
+        with stopping(self._path), open(self._path, "a", encoding="utf-8") as stream:
+            stream.write(text.rstrip("\n") + "\n")
+
+
+def _refinement(crf: str | None) -> Refinement | None:
+    """The step after the network."""
+    if crf is None:
+        return None
+    from unetbio import crf as module
+
+    if crf and crf not in module.PRESETS:
+        raise UsageError(f"+crf={crf}: there is no such preset; there are: {', '.join(module.PRESETS)}")
+    preset = module.PRESETS[crf or next(iter(module.PRESETS))]
+    return lambda probabilities, image: module.refine(probabilities, image, preset)
+
+
+def _check_folder(out: Path, identity: Mapping[str, Any], overwrite: bool) -> None:
+    known = _read_json(out / SETTINGS)
+    if overwrite or known is None:
+        return
+    now, before = _flat(json.loads(json.dumps(identity))), _flat(known)
+    different = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if different:
+        shown = ", ".join(f"{key} {before.get(key)}, now {now.get(key)}" for key in different[:SHOWN_DIFFERENCES])
+        more = f" and {len(different) - SHOWN_DIFFERENCES} more" if len(different) > SHOWN_DIFFERENCES else ""
+        raise UsageError(
+            f"{out} was made with other settings ({shown}{more}): use the same ones, another folder, or --overwrite"
+        )
+
+
+def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Settings by dotted key; hashes shortened."""
+    if isinstance(settings, dict):
+        return {k: v for key, part in settings.items() for k, v in _flat(part, f"{prefix}.{key}".strip(".")).items()}
+    return {prefix.removeprefix("config."): settings[:12] if prefix == "images" else settings}
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a run has made in a variant's folder."""
+    with stopping(folder):
+        for name in (SETTINGS, SCORES, MODEL, CHECKPOINT, LOG, LOSS):
+            (folder / name).unlink(missing_ok=True)
+        if (folder / PREDICTIONS).is_dir():
+            shutil.rmtree(folder / PREDICTIONS)
+
+
+def _scores_file(variant: Variant, found: Measurement, names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "variant": variant.name,
+        "scores": _without_nan(found.scores),
+        "size_borders_px": list(found.size_borders_px),
+        "postprocessing": asdict(found.postprocessing),
+        "images": [{"name": name, **_without_nan(scores)} for name, scores in zip(names, found.images, strict=True)],
+    }
+
+
+def _without_nan(scores: Mapping[str, float | str]) -> dict[str, float | str | None]:
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in scores.items()}
+
+
+def _read_row(variant: Variant, path: Path) -> Row:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    scores = {name: math.nan if value is None else value for name, value in content["scores"].items()}
+    low, high = content["size_borders_px"]
+    return Row(variant, scores, (low, high))
+
+
+def _read_json(path: Path) -> Any:
+    """Content of a file, None where there is none or it is torn."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, UnetbioError) else f"{type(error).__name__}: {text}"

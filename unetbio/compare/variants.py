@@ -1,0 +1,199 @@
+"""What is compared: networks with settings, by the names that the command line takes.
+
+A name is a registered network, then settings, then perhaps a step after it::
+
+    unet
+    unet:skip=none
+    unet:depth=3:augmentation.elastic_sigma=0
+    deeplab_v1+crf
+    deeplab_v1:dilation=1+crf=PRESET
+
+A setting is a parameter of the network if it is among its parameters, and otherwise one of training, dotted within a
+section. Its value is a YAML scalar.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from unetbio import architectures
+from unetbio.compare.lessons import LESSONS
+from unetbio.config import TrainingConfig, load_training_config
+from unetbio.errors import UsageError
+
+__all__ = ["Variant", "lesson_variants", "parse_variant", "parse_variants", "training_config"]
+
+ALL = "all"
+PAPER_BASE_CHANNELS = 64
+"""Channels of the first level of the paper's U-Net: what a width of 1 stands for."""
+
+SAME_FOR_ALL = frozenset({"name", "network", "parameters", "validation_fraction"})
+"""Settings of training that a variant cannot have: the network is its name, and all are trained on the same split."""
+
+_NAME = re.compile(r"(?P<network>\w+)(?P<settings>(:[\w.]+=[^:+]*)*)(?P<crf>\+crf(=(?P<preset>[^:+=]+))?)?")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A network with settings, and perhaps a CRF after it.
+
+    Parameters
+    ----------
+    network : str
+        A registered architecture.
+    settings : tuple of (str, str)
+        Names and values as they were given, by name.
+    crf : str, optional
+        Preset of the CRF after the network; empty for the first there is, None for no CRF.
+    """
+
+    network: str
+    settings: tuple[tuple[str, str], ...] = ()
+    crf: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name from which `parse_variant` makes the same variant."""
+        step = {None: "", "": "+crf"}.get(self.crf, f"+crf={self.crf}")
+        return ":".join((self.network, *(f"{key}={value}" for key, value in self.settings))) + step
+
+    @property
+    def slug(self) -> str:
+        """The name as a folder: letters, digits, dots, hyphens and underscores."""
+        return re.sub(r"[^\w.-]", "_", self.name.replace("=", "-"), flags=re.ASCII)
+
+    @property
+    def trained(self) -> "Variant":
+        """What is trained for it: the same without the CRF."""
+        return Variant(self.network, self.settings)
+
+
+def parse_variants(text: str) -> list[Variant]:
+    """Names with commas between; ``all`` stands for every registered network.
+
+    Raises
+    ------
+    UsageError
+        As `parse_variant`.
+    """
+    names = [name.strip() for name in text.split(",")]
+    every = [Variant(network) for network in architectures.names()]
+    return _once(variant for name in names for variant in (every if name == ALL else [parse_variant(name)]))
+
+
+def lesson_variants(name: str) -> list[Variant]:
+    """The variants of a lesson."""
+    return [parse_variant(variant) for variant in LESSONS[name].names]
+
+
+def parse_variant(name: str) -> Variant:
+    """Read one name.
+
+    Raises
+    ------
+    UsageError
+        When the name has another form, or the network is unknown.
+    """
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise UsageError(
+            f"{name!r} is no network to compare: give a name, settings after colons and +crf at the end, such as "
+            "unet:skip=none:border_weight=0 or fcn32s+crf"
+        )
+    architectures.find(found["network"])
+    settings = dict(setting.split("=", 1) for setting in found["settings"].split(":")[1:])
+    return Variant(found["network"], tuple(sorted(settings.items())), found["crf"] and (found["preset"] or ""))
+
+
+def training_config(variant: Variant, base: TrainingConfig, width: float | None = None) -> TrainingConfig:
+    """What a variant is trained with.
+
+    Parameters
+    ----------
+    variant : Variant
+        Its settings stand above all others.
+    base : TrainingConfig
+        Of the comparison. Its ``parameters`` hold for every network that has a parameter of that name.
+    width : float, optional
+        For every network with a ``width``; `unet` gets as many times the paper's channels.
+
+    Returns
+    -------
+    TrainingConfig
+        Named after the variant; with all parameters of the network but for those that follow from the images.
+
+    Raises
+    ------
+    UsageError
+        When a setting is unknown or has a value that it cannot have.
+    """
+    architecture = architectures.find(variant.network)
+    _check_shared(base)
+    own, training = _parted_settings(variant)
+    shared = {key: value for key, value in base.parameters.items() if key in architecture.defaults}
+    content = base.model_dump() | {
+        "name": variant.name,
+        "network": variant.network,
+        "parameters": architecture.complete({**shared, **_scaled(variant.network, width), **own}),
+    }
+    for key, value in training.items():
+        *sections, last = key.split(".")
+        section = content
+        for part in sections:
+            inner = section.get(part)
+            if not isinstance(inner, dict):
+                raise UsageError(f"{variant.name}: there is no setting {key}: {part} has no settings of its own")
+            section = inner
+        section[last] = value
+    try:
+        return load_training_config(None, content)
+    except UsageError as error:
+        raise UsageError(f"{variant.name}: {error}") from error
+
+
+def _check_shared(base: TrainingConfig) -> None:
+    known = {key for network in architectures.names() for key in architectures.find(network).defaults}
+    unknown = sorted(set(base.parameters) - known)
+    if unknown:
+        raise UsageError(f"parameters: no network has {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+
+
+def _parted_settings(variant: Variant) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Settings of the network and of its training."""
+    parameters = architectures.find(variant.network).defaults
+    known = sorted(set(TrainingConfig.model_fields) - SAME_FOR_ALL)
+    own: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    for key, text in variant.settings:
+        if key not in parameters and key.partition(".")[0] not in known:
+            raise UsageError(
+                f"{variant.name}: there is no setting {key}; {variant.network} has {', '.join(sorted(parameters))}; "
+                f"training has {', '.join(known)}"
+            )
+        (own if key in parameters else training)[key] = _scalar(variant, key, text)
+    return own, training
+
+
+def _scalar(variant: Variant, key: str, text: str) -> Any:
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = [text]
+    if isinstance(value, dict | list):
+        raise UsageError(f"{variant.name}: {key} is {text!r}; one number, word, true or false is needed")
+    return value
+
+
+def _scaled(network: str, width: float | None) -> dict[str, Any]:
+    if width is None:
+        return {}
+    if "width" in architectures.find(network).defaults:
+        return {"width": width}
+    return {"base_channels": max(1, round(PAPER_BASE_CHANNELS * width))} if network == "unet" else {}
+
+
+def _once(variants: Iterable[Variant]) -> list[Variant]:
+    return list(dict.fromkeys(variants))

@@ -1,30 +1,60 @@
 """``unetbio networks``: which architectures there are."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
 from unetbio.cli import options as shared
+from unetbio.errors import UsageError
 
 __all__ = ["command"]
 
 
 @click.command()
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--draw", type=click.Path(file_okay=False, path_type=Path), help="Folder for a drawing (SVG) of each.")
 @shared.as_json
-def command(as_json: bool) -> None:
-    """List the architectures, with geometry, parameters and paper, as they are by default."""
+def command(names: tuple[str, ...], draw: Path | None, as_json: bool) -> None:
+    """List the architectures, or those called NAME, with geometry, parameters and paper, as they are by default.
+
+    A drawing shows what the code runs when an image goes through.
+    """
     import torch
 
     from unetbio import architectures, networks
 
+    chosen = names or architectures.names()
+    for name in chosen:
+        architectures.find(name)
+    if draw is not None:
+        for path in _draw(chosen, draw):
+            click.echo(path)
+        return
     rows = []
-    for name in architectures.names():
+    for name in chosen:
         # On torch's device without memory: counting needs shapes alone.
         with torch.device("meta"):
             parameters = networks.parameter_count(networks.build(name))
         rows.append(_describe(architectures.find(name), parameters))
     click.echo(json.dumps(rows, indent=2) if as_json else "\n\n".join(_lines(row) for row in rows))
+
+
+def _draw(names: tuple[str, ...], folder: Path) -> list[Path]:
+    from unetbio import architectures
+    from unetbio.files import atomic_path
+    from unetbio.report.diagram import draw_network
+
+    drawable = [name for name in names if architectures.find(name).output == "logits"]
+    if not drawable:
+        raise UsageError(f"{', '.join(names)}: only networks that classify pixels can be drawn")
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.svg" for name in drawable]
+    for name, path in zip(drawable, paths, strict=True):
+        with atomic_path(path) as temporary:
+            temporary.write_text(draw_network(name), encoding="utf-8")
+    return paths
 
 
 def _describe(architecture: Any, parameters: int) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 import json
+from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from unetbio import architectures
@@ -21,3 +23,22 @@ def test_the_list_for_people_says_the_same() -> None:
     assert "unet: U-Net" in output
     assert "31 030 658 parameters" in output
     assert "context 92 x 92, stride 16 x 16, smallest input 188 x 188 px; tiles never change the answer" in output
+
+
+def test_a_name_lists_one_and_an_unknown_one_is_refused() -> None:
+    assert [row["network"] for row in json.loads(CliRunner().invoke(command, ["unet", "--json"]).stdout)] == ["unet"]
+    assert "there is no network named 'unett'" in str(CliRunner().invoke(command, ["unett"]).exception)
+
+
+def test_drawings_are_made_and_named(tmp_path: Path) -> None:
+    result = CliRunner().invoke(command, ["segnet", "fcn32s", "--draw", str(tmp_path / "pictures")])
+    assert result.stdout.split() == [str(tmp_path / "pictures" / f"{name}.svg") for name in ("segnet", "fcn32s")]
+    assert "SegNet" in (tmp_path / "pictures" / "segnet.svg").read_text()
+
+
+def test_what_finds_objects_is_not_drawn(tmp_path: Path) -> None:
+    objects = [name for name in architectures.names() if architectures.find(name).output == "objects"]
+    if not objects:
+        pytest.skip("no network of objects is registered")
+    result = CliRunner().invoke(command, [*objects, "--draw", str(tmp_path)])
+    assert "only networks that classify pixels can be drawn" in str(result.exception)

@@ -1,0 +1,286 @@
+"""A network drawn from its code: what runs when an image goes through it, as an SVG picture.
+
+The network runs once on torch's device without memory; every operation that PyTorch dispatches is noted with the
+feature map it makes and the ones it takes. Runs of convolutions of one kind become one box.
+"""
+
+import html
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from unetbio import architectures, networks
+
+__all__ = ["Box", "boxes_of", "draw_network"]
+
+COLOURS = {
+    "convolution": "#5b8bd0",
+    "dilated convolution": "#7a5bd0",
+    "transposed convolution": "#d0885b",
+    "max pooling": "#c0504d",
+    "average pooling": "#b5537f",
+    "bilinear": "#e0b040",
+    "nearest": "#d7cf4a",
+    "bed of nails": "#b8a860",
+    "max-unpooling": "#e07a3f",
+    "concatenate": "#4fa05a",
+    "sum": "#3f8f8f",
+}
+CONVOLUTIONS = ("convolution", "dilated convolution")
+# Functions of networks/blocks.py that stand for an operation of their own, whatever they are made of.
+BLOCKS = {"nearest": "nearest", "bed_of_nails": "bed of nails", "max_unpool": "max-unpooling", "bilinear": "bilinear"}
+GAP, TALLEST, TOP = 16, 150, 84
+
+
+@dataclass
+class Box:
+    """Consecutive operations of one kind on feature maps of one size.
+
+    Parameters
+    ----------
+    kind : str
+        A key of `COLOURS`.
+    channels, size : int
+        Of the feature map that comes out; its height in pixels.
+    dilation : int
+        Of the convolutions.
+    count : int
+        Number of operations.
+    inputs : list of int
+        Numbers of the boxes whose feature maps come in; -1 is the image.
+    module : str
+        Of the first operation, as the network's code names it.
+    """
+
+    kind: str
+    channels: int
+    size: int
+    dilation: int = 1
+    count: int = 1
+    inputs: list[int] = field(default_factory=list)
+    module: str = ""
+
+    @property
+    def caption(self) -> str:
+        """What stands under the box."""
+        times = f" x {self.count}" if self.count > 1 else ""
+        rate = f", rate {self.dilation}" if self.dilation > 1 else ""
+        return f"{self.kind}{times}{rate}: {self.channels} maps of {self.size} x {self.size}"
+
+
+class _Recorder(TorchDispatchMode):
+    """Notes operations; a feature map is known by the tensor object, which is kept alive so that ids stay unique."""
+
+    def __init__(self, image: Tensor) -> None:
+        super().__init__()
+        self.boxes: list[Box] = []
+        self.modules: list[str] = []
+        self._made_by: dict[int, int] = {id(image): -1}
+        self._kept: list[Any] = [image]
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        first = result[0] if isinstance(result, tuple) else result
+        sources = list(dict.fromkeys(self._made_by[id(t)] for t in _tensors(args) if id(t) in self._made_by))
+        if not isinstance(first, Tensor) or not sources:
+            return result
+        self._kept.append(result)
+        kind = _kind(str(func), args, sources)
+        if kind is None or first.ndim != 4:
+            self._made_by[id(first)] = max(sources)
+            return result
+        dilation = max(args[5]) if "dilated" in kind else 1
+        self._made_by[id(first)] = self._add(Box(kind, *first.shape[1:3], dilation, inputs=sources))
+        return result
+
+    def _add(self, box: Box) -> int:
+        box.module = ".".join(self.modules[-1].split(".")[:2]) if self.modules else ""
+        last = len(self.boxes) - 1
+        if self.boxes and _continues(self.boxes[-1], box, last):
+            joined = self.boxes[-1]
+            joined.channels, joined.size = box.channels, box.size
+            joined.count += box.kind in CONVOLUTIONS
+            joined.dilation = max(joined.dilation, box.dilation)
+            joined.kind = CONVOLUTIONS[joined.dilation > 1]
+            return last
+        if box.kind in BLOCKS.values() and self.boxes and self.boxes[-1].kind == box.kind:
+            # The several operations that one block is made of
+            self.boxes[-1] = Box(box.kind, box.channels, box.size, inputs=self.boxes[-1].inputs, module=box.module)
+            return last
+        self.boxes.append(box)
+        return last + 1
+
+
+def _continues(before: Box, box: Box, number: int) -> bool:
+    """Whether an operation is one more of those in the last box: of the same stage, one after another.
+
+    Without padding the size falls a little from one to the next. A residual block's sum, and the convolution beside it,
+    take what the box takes.
+    """
+    same = before.module == box.module and 0.8 * before.size < box.size <= before.size
+    if not same or not set(box.inputs) <= {number, *before.inputs} or before.kind not in CONVOLUTIONS:
+        return False
+    if box.kind == "sum":
+        return True
+    return box.kind in CONVOLUTIONS and (number in box.inputs or box.dilation == before.dilation or box.dilation == 1)
+
+
+def _tensors(values: Any) -> Iterator[Tensor]:
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from _tensors(value)
+
+
+def _kind(operation: str, args: Sequence[Any], sources: Sequence[int]) -> str | None:
+    block = _block()
+    if block is not None:
+        return block
+    name = operation.removeprefix("aten.").partition(".")[0]
+    if name in ("convolution", "_convolution"):
+        if args[6]:
+            return "transposed convolution"
+        return "dilated convolution" if max(args[5]) > 1 else "convolution"
+    if name == "add" and len(sources) < 2:
+        return None
+    known = {
+        "max_pool2d_with_indices": "max pooling",
+        "max_pool2d": "max pooling",
+        "avg_pool2d": "average pooling",
+        "_adaptive_avg_pool2d": "average pooling",
+        "mean": "average pooling",
+        "upsample_bilinear2d": "bilinear",
+        "upsample_nearest2d": "nearest",
+        "cat": "concatenate",
+        "add": "sum",
+        "add_": "sum",
+    }
+    return known.get(name)
+
+
+def _block() -> str | None:
+    frame = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name in BLOCKS and Path(code.co_filename).name == "blocks.py":
+            return BLOCKS[code.co_name]
+        frame = frame.f_back  # type: ignore[assignment]
+    return None
+
+
+def boxes_of(name: str, parameters: Mapping[str, Any], size: int = 256) -> list[Box]:
+    """What runs when an image of about ``size`` pixels goes through a network.
+
+    Parameters
+    ----------
+    name : str
+        A registered architecture of logits, in two dimensions.
+    parameters : mapping
+        Those that differ from its defaults.
+    size : int
+        Pixels of the image along each axis; rounded up to a legal size.
+
+    Returns
+    -------
+    list of Box
+        In the order in which they run.
+    """
+    with torch.device("meta"):
+        network = networks.build(name, parameters).eval()
+    geometry: Any = network.geometry
+    legal = geometry.nearest_legal(max(size, geometry.minimum[0]), 0)[-1]
+    architecture = architectures.find(name)
+    channels = architecture.complete(parameters)["in_channels"]
+    image = torch.empty((1, channels, legal, legal), device="meta")
+    recorder = _Recorder(image)
+    handles = []
+    for path, module in network.named_modules():
+        handles.append(module.register_forward_pre_hook(lambda *_, path=path: recorder.modules.append(path)))
+        handles.append(module.register_forward_hook(lambda *_: recorder.modules.pop() and None))
+    with torch.inference_mode(mode=False), torch.no_grad(), recorder:
+        network(image)
+    for handle in handles:
+        handle.remove()
+    return recorder.boxes
+
+
+def draw_network(name: str, parameters: Mapping[str, Any] | None = None, size: int = 256) -> str:
+    """Draw a network as SVG; see `boxes_of` for the parameters.
+
+    The height of a box stands for the size of its feature maps, its width for their number.
+    """
+    boxes = boxes_of(name, parameters or {}, size)
+    largest = max(box.size for box in boxes)
+    places = []
+    x = 30.0
+    for box in boxes:
+        width = 4 + 3.2 * math.log2(box.channels + 1) + 7 * math.log2(box.count)
+        height = max(10.0, TALLEST * 0.74 ** math.log2(largest / box.size))
+        places.append((x, TOP + (TALLEST - height) / 2, width, height))
+        x += width + GAP
+    bottom = TOP + TALLEST + 34
+    parts = [*_arcs(boxes, places), *map(_rectangle, boxes, places), *_legend(boxes, bottom)]
+    width, height = max(x + 14, 620.0), bottom + 26 * math.ceil(len({box.kind for box in boxes}) / 4)
+    title = f"{name}: {architectures.find(name).summary}"
+    return "\n".join(
+        (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '
+            'font-family="sans-serif" font-size="11">',
+            f"<title>{html.escape(title)}</title>",
+            '<rect width="100%" height="100%" fill="white"/>',
+            f'<text x="14" y="20" font-size="13">{html.escape(title)}</text>',
+            *parts,
+            "</svg>\n",
+        )
+    )
+
+
+def _rectangle(box: Box, place: tuple[float, float, float, float]) -> str:
+    x, y, width, height = place
+    middle, below = x + width / 2, y + height + 12
+    times = f"{box.count} x " if box.count > 1 else ""
+    rate = f'<text x="{middle:.1f}" y="{y - 4:.1f}" text-anchor="middle">r{box.dilation}</text>'
+    return (
+        f"<g><title>{html.escape(f'{box.module} {box.caption}'.strip())}</title>"
+        f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2" fill="{COLOURS[box.kind]}"/>'
+        f'<text x="{middle:.1f}" y="{below:.1f}" text-anchor="middle">{times}{box.channels}</text>'
+        f"{rate if box.dilation > 1 else ''}</g>"
+    )
+
+
+def _arcs(boxes: Sequence[Box], places: Sequence[tuple[float, float, float, float]]) -> Iterator[str]:
+    middle = TOP + TALLEST / 2
+    for number, box in enumerate(boxes):
+        for source in box.inputs:
+            if source == number or (source == -1 and number > 0):
+                continue
+            end = places[number][0]
+            start = places[source][0] + places[source][2] if source >= 0 else 10.0
+            if source == number - 1:
+                yield f'<path d="M{start:.1f} {middle} H{end:.1f}" stroke="#888" fill="none"/>'
+                continue
+            top = min(place[1] for place in places[source : number + 1])
+            lift = max(30.0, top - 16 - 0.02 * (end - start))
+            # From the top of one box over all between to the top of the other
+            a, b = places[source], places[number]
+            yield (
+                f'<path d="M{a[0] + a[2] / 2:.1f} {a[1]:.1f} V{lift:.1f} H{b[0] + b[2] / 2:.1f} V{b[1]:.1f}" '
+                'stroke="#4fa05a" stroke-width="1.5" fill="none"/>'
+            )
+
+
+def _legend(boxes: Sequence[Box], y: float) -> Iterator[str]:
+    for index, kind in enumerate(dict.fromkeys(box.kind for box in boxes)):
+        x, row = 14 + 160 * (index % 4), y + 26 * (index // 4)
+        yield f'<rect x="{x}" y="{row:.0f}" width="12" height="12" fill="{COLOURS[kind]}"/>'
+        yield f'<text x="{x + 17}" y="{row + 10:.0f}">{kind}</text>'

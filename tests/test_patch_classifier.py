@@ -50,5 +50,5 @@ def test_the_window_shares_nothing_and_so_costs_many_times_as_much() -> None:
 def test_an_image_smaller_than_a_patch_is_refused_either_way() -> None:
     network = networks.build("patch_classifier", {"width": 0.1})
     for run in (network, network.classify_patches):
-        with pytest.raises(GeometryError, match="input size 94 along axis 1 .* nearest legal sizes are 95"):
+        with pytest.raises(GeometryError, match=r"input size 94 along axis 1 .* nearest legal sizes are 95"):
             run(torch.zeros(1, 1, 95, 94))

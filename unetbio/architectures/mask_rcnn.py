@@ -1,5 +1,7 @@
 """Mask R-CNN (arXiv 1703.06870), as far as it is known without torch."""
 
+from dataclasses import replace
+
 from unetbio.architectures.registry import (
     Architecture,
     Parameters,
@@ -10,9 +12,12 @@ from unetbio.architectures.registry import (
 )
 from unetbio.architectures.resnet import BACKBONES, encoder_path, padded_layer
 from unetbio.errors import UsageError
-from unetbio.geometry import Layer, padded_geometry
+from unetbio.geometry import Geometry, Layer, padded_geometry
 
-__all__ = ["MAPS"]
+__all__ = ["MAPS", "STRIDE"]
+
+STRIDE = 32
+"""Of the encoder, which is not dilated."""
 
 MAPS = 5
 """P2 to P6, with strides from 4 to 64 pixels."""
@@ -31,11 +36,15 @@ def _check(parameters: Parameters) -> None:
 
 
 def _path(parameters: Parameters) -> tuple[Layer, ...]:
-    # What an anchor on the finest map sees through the coarsest. Repetition doubles the size of each map on the way up,
-    # so the last one's pixels reach P2 in one step; a pixel of P2 stands for 4 of the image. Heads see their boxes
-    # besides, however large these are.
-    up = (Layer(8, 8, transposed=True), padded_layer(3), padded_layer(3), Layer(4, 4, transposed=True))
-    return (*encoder_path(parameters["backbone"], 32), *up)
+    # What the answer for an anchor of P6 depends on: P5 is smoothed, every other pixel of it taken, and looked at with
+    # 3 x 3. Heads see their boxes besides, however large these are.
+    coarsest = (padded_layer(3), Layer(1, 2), padded_layer(3), Layer(64, 64, transposed=True))
+    return (*encoder_path(parameters["backbone"], STRIDE), *coarsest)
+
+
+def _geometry(parameters: Parameters) -> Geometry:
+    # The size of P6 is rounded up, so that the image need be divisible by the stride of P5 alone.
+    return replace(padded_geometry(_path(parameters)), stride=(STRIDE,) * 2, minimum=(STRIDE,) * 2)
 
 
 register(
@@ -53,7 +62,7 @@ register(
             "anchor_sizes": (16, 32, 64, 128, 256),
         },
         check=_check,
-        geometry=lambda parameters: padded_geometry(_path(parameters)),
+        geometry=_geometry,
         exact=lambda parameters: False,
         path=_path,
         tricks=(),

@@ -76,8 +76,8 @@ def non_max_suppression(boxes: Tensor, scores: Tensor, most_overlap: float) -> T
     """Keep the best box of each place.
 
     From the highest score down, a box is kept if it overlaps none of those kept by more than ``most_overlap``. All
-    overlaps are computed at once, so that what remains is a walk over rows of bits: 2000 boxes take a tenth of a second,
-    where MONAI's takes five.
+    overlaps are computed at once, so that what remains is a walk over rows of bits: 2000 boxes take 0.2 s on a core,
+    where MONAI's function takes 5 s.
 
     Parameters
     ----------

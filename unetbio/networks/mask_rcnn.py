@@ -7,12 +7,14 @@ of arXiv 1612.03144.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from unetbio.architectures.mask_rcnn import STRIDE
 from unetbio.geometry import Geometry
 from unetbio.networks import blocks
 from unetbio.networks import boxes as box_code
@@ -56,6 +58,9 @@ SMALLEST_SCORE = 0.05
 
 SAME_OBJECT_OVERLAP = 0.5
 """Of two boxes of a class with more overlap the better one is kept."""
+
+MASKS_AT_ONCE = 128
+"""What the mask head holds grows with the number of objects."""
 
 MOST_OBJECTS = 1000
 """Of an image. The paper keeps 100, for photographs; a field of view holds hundreds of cells."""
@@ -154,12 +159,12 @@ class _BoxHead(nn.Module):
 
 
 class _MaskHead(nn.Sequential):
-    """Four convolutions, a transposed one that doubles the size, and a logit a class: (n, C, 14, 14) -> (n, K, 28, 28)."""
+    """Four convolutions, a transposed one that doubles the size, a logit a class: (n, C, 14, 14) -> (n, K, 28, 28)."""
 
     def __init__(self, in_channels: int, channels: int, num_classes: int) -> None:
         counts = [in_channels, *[channels] * 4]
         super().__init__(
-            *(blocks.convolution(before, after, (3, 3), padding=True) for before, after in zip(counts, counts[1:])),
+            *(blocks.convolution(before, after, (3, 3), padding=True) for before, after in pairwise(counts)),
             blocks.transposed_convolution(channels, channels, (2, 2)),
             nn.ReLU(inplace=True),
             blocks.pointwise(channels, num_classes, 2),
@@ -204,7 +209,7 @@ class MaskRCNN(nn.Module):
         self.geometry = geometry
         self.in_channels = in_channels
         self.num_classes = num_classes
-        self.encoder = ResNet(in_channels, backbone=backbone, output_stride=32, width=width)
+        self.encoder = ResNet(in_channels, backbone=backbone, output_stride=STRIDE, width=width)
         channels = blocks.scaled(256, width)
         self.pyramid = FeaturePyramid(self.encoder.channels, channels)
         self.proposals = RegionProposals(channels, anchor_sizes)
@@ -215,19 +220,22 @@ class MaskRCNN(nn.Module):
     def _initialise(self) -> None:
         for part in (self.proposals, self.mask_head):
             blocks.initialise_he(part)
-        for layer in (*self.pyramid.lateral, *self.pyramid.smooth):
-            # No ReLU follows: the variance is kept with half of He's.
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
-            nn.init.zeros_(layer.bias)
+        for layer in self.pyramid.modules():
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                # No ReLU follows: the variance is kept with half of He's.
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="linear")
+                nn.init.zeros_(layer.bias)
         # The first answers are near 0, so that the first steps move boxes little (arXiv 1504.08083, section 2.3).
-        for layer, deviation in (
+        small = (
             (self.proposals.objectness, 0.01),
             (self.proposals.deltas, 0.01),
             (self.box_head.classes, 0.01),
             (self.box_head.deltas, 0.001),
-        ):
+        )
+        for layer, deviation in small:
             nn.init.normal_(layer.weight, std=deviation)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def forward(self, image: Tensor) -> PyramidAnswer:
         """Everything that is computed for the whole image: the part whose cost grows with its size.
@@ -328,8 +336,8 @@ class MaskRCNN(nn.Module):
     def find_objects(self, image: Tensor) -> Objects:
         """Find the objects of one image; for evaluation mode.
 
-        Boxes of each class that score at least `SMALLEST_SCORE` are thinned out by non-maximum suppression, and the best
-        `MOST_OBJECTS` get a mask.
+        Boxes of each class that score at least `SMALLEST_SCORE` are thinned out by non-maximum suppression, and the
+        best `MOST_OBJECTS` get a mask.
 
         Parameters
         ----------
@@ -352,10 +360,9 @@ class MaskRCNN(nn.Module):
         maps = answer.pyramid[:-1]
         logits, deltas = self.box_head(roi_align(maps, proposals, BOX_BINS))
         boxes, scores, classes = _choose_boxes(logits.softmax(dim=1), deltas, proposals[0], image.shape[2:])
-        # A part at a time: what the mask head holds grows with the number of objects.
         masks = [
             self.mask_head(roi_align(maps, [part], MASK_BINS)).float().sigmoid()
-            for part in boxes.split(SAMPLED_REGIONS // 4)
+            for part in torch.split(boxes, MASKS_AT_ONCE)
         ]
         of_class = torch.cat(masks)[torch.arange(len(boxes), device=boxes.device), classes]
         return Objects(boxes, scores, classes, of_class)

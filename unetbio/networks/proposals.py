@@ -134,8 +134,8 @@ def make_anchors(sizes: Sequence[int], shapes: Sequence[Sequence[int]], device: 
     Returns
     -------
     list of torch.Tensor
-        ``(height * width * 3, 4)`` a level: places in raster order, at each the ratios of `RATIOS`. Anchors stand in the
-        middle of the square of pixels that a pixel of the map stands for, and may reach beyond the image.
+        ``(height * width * 3, 4)`` a level: places in raster order, at each the ratios of `RATIOS`. Anchors stand in
+        the middle of the square of pixels that a pixel of the map stands for, and may reach beyond the image.
     """
     anchors = []
     for size, stride, (height, width) in zip(sizes, STRIDES, shapes, strict=True):
@@ -160,8 +160,8 @@ def match_boxes(
     annotation : Annotation
         Of the image, with n objects.
     object_overlap, ground_overlap : float
-        A box belongs to the object with which it has the largest intersection over union, if that is at least the first;
-        below the second it is background; between them it is left out.
+        A box belongs to the object with which it has the largest intersection over union, if that is at least the
+        first; below the second it is background; between them it is left out.
     best_too : bool
         A box that overlaps an object as much as no other box does belongs to it, however little that is.
 
@@ -263,8 +263,8 @@ class RegionProposals(nn.Module):
     ) -> list[Tensor]:
         """The best boxes of each image.
 
-        Of each level those with the highest logits are decoded, cut to the image and thinned out; of what is left on all
-        levels the best are taken.
+        Of each level those with the highest logits are decoded, cut to the image and thinned out; of what is left on
+        all levels the best are taken.
 
         Parameters
         ----------

@@ -57,8 +57,8 @@ def roi_align(pyramid: Sequence[Tensor], boxes: Sequence[Tensor], bins: int) -> 
     pyramid : sequence of torch.Tensor
         ``(N, C, H / s, W / s)`` for the strides s = 4, 8, 16 ...
     boxes : sequence of torch.Tensor
-        ``(n_i, 4)`` for each of the N images, in its pixels; they may reach beyond it. A sample up to one pixel of the map
-        beyond the centres of its outermost pixels takes their value, one further out counts as 0.
+        ``(n_i, 4)`` for each of the N images, in its pixels; they may reach beyond it. A sample up to one pixel of the
+        map beyond the centres of its outermost pixels takes their value, one further out counts as 0.
     bins : int
         Number of bins along each axis.
 

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
+from unetbio.errors import UsageError
+
 __all__ = [
     "AREA",
     "EXIT_SOME_FAILED",
@@ -15,6 +17,8 @@ __all__ = [
     "device",
     "format_count",
     "model",
+    "split_names",
+    "split_numbers",
     "summary_line",
     "workers",
 ]
@@ -84,6 +88,34 @@ def format_count(count: int, noun: str = "") -> str:
     """A number with its thousands apart, and a noun in the right number: ``41 212 cells``."""
     text = f"{count:,}".replace(",", " ")
     return f"{text} {noun}{'' if count == 1 else 's'}" if noun else text
+
+
+def split_names(text: str, option: str) -> tuple[str, ...]:
+    """Names with commas between: ``background,cell``.
+
+    Raises
+    ------
+    UsageError
+        When a name is empty.
+    """
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names):
+        raise UsageError(f"{option} {text}: needs names with commas between, such as background,cell")
+    return names
+
+
+def split_numbers(text: str, option: str) -> tuple[int, ...]:
+    """Whole numbers from 0 with commas between: ``0,255``.
+
+    Raises
+    ------
+    UsageError
+        When a part is no such number.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise UsageError(f"{option} {text}: needs whole numbers from 0 with commas between, such as 0,255")
+    return tuple(int(part) for part in parts)
 
 
 def summary_line(counts: Sequence[tuple[int, str]], failed: int, where: object) -> str:

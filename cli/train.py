@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from unetbio.cli import options as shared
 from unetbio.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,6 +27,14 @@ SHOWN_PAIRS = 5
 )
 @click.option("--config", "config_path", type=click.Path(exists=True, path_type=Path), help="Settings (YAML).")
 @click.option("--root", type=click.Path(exists=True, path_type=Path), help="Where relative paths of a table start.")
+@click.option(
+    "--target",
+    type=click.Choice(["instances", "classes"]),
+    help="What the masks hold: cells with numbers of their own, or classes.  [default: instances]",
+)
+@click.option("--class-names", metavar="NAME,...", help="Names of the classes, the background first.")
+@click.option("--class-values", metavar="N,...", help="Value in the masks for each class, such as 0,255.")
+@click.option("--split-components", is_flag=True, help="Take each connected part of a 0/1 or 0/255 mask as a cell.")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps to train; overrides the settings.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop after as many minutes instead.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of weights, patches and augmentation.")
@@ -42,6 +51,10 @@ def command(
     output: Path,
     config_path: Path | None,
     root: Path | None,
+    target: str | None,
+    class_names: str | None,
+    class_values: str | None,
+    split_components: bool,
     steps: int | None,
     minutes: float | None,
     seed: int | None,
@@ -50,7 +63,7 @@ def command(
     workers: int,
     overwrite: bool,
 ) -> None:
-    """Train a network on images and label images.
+    """Train a network on images and label images, or on images and class masks.
 
     INPUTS are IMAGES and MASKS (folders or files, paired by name), or one folder that holds images/ and masks/, or a
     table (csv, tsv) with the columns image, mask and, if wanted, split (training or validation).
@@ -60,7 +73,15 @@ def command(
     """
     from unetbio.config import load_training_config
 
-    overrides = {"steps": steps, "seed": seed, "border_weight": border_weight}
+    overrides = {
+        "target": target,
+        "class_names": shared.split_names(class_names, "--class-names") if class_names is not None else None,
+        "class_values": shared.split_numbers(class_values, "--class-values") if class_values is not None else None,
+        "split_components": split_components or None,
+        "steps": steps,
+        "seed": seed,
+        "border_weight": border_weight,
+    }
     config = load_training_config(config_path, {key: value for key, value in overrides.items() if value is not None})
     if output.suffix != ".safetensors":
         raise UsageError(f"-o {output}: a model file's name ends in .safetensors")

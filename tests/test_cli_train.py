@@ -152,6 +152,50 @@ def test_ids_may_be_large(data: Path) -> None:
     assert train(data, data).exit_code == 0
 
 
+def as_classes(data: Path, values: tuple[int, int, int]) -> None:
+    for path in (data / "masks").iterdir():
+        tifffile.imwrite(path, np.array(values, np.uint8)[tifffile.imread(path)])
+
+
+def test_class_masks_become_a_model_of_classes(data: Path) -> None:
+    as_classes(data, (0, 128, 255))
+    options = ("--target", "classes", "--class-names", "ground, leaf,root", "--class-values", "0,128,255")
+    result = train(data, data, options=options)
+    assert result.exit_code == 0, result.output
+    assert "m.safetensors: mean_IoU" in result.stdout
+    info = load_model(data / "out" / "m.safetensors").info
+    assert (info.target, info.class_names) == ("classes", ("ground", "leaf", "root"))
+    assert (data / "out" / "m.png").is_file()
+
+
+def test_binary_masks_are_refused_for_cells_and_say_how_they_can_be_taken(data: Path) -> None:
+    as_classes(data, (0, 255, 255))
+    message = train(data, data).stderr
+    assert "--split-components" in message
+    assert "--target classes" in message
+    assert train(data, data, options=("--split-components",)).exit_code == 0
+    result = train(data, data, options=("--target", "classes", "--class-values", "0,255", "--overwrite"))
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ("--target", "classes", "--class-values", "0,x"),
+            "--class-values 0,x: needs whole numbers from 0 with commas",
+        ),
+        (("--target", "classes", "--class-names", "a,,b"), "--class-names a,,b: needs names with commas between"),
+        (("--class-names", "a,b"), "class_names need target: classes"),
+        (("--target", "classes", "--class-names", "a,b"), "_labels.tif holds 2, which is none of the classes 0 to 1"),
+    ],
+)
+def test_classes_that_cannot_be_meant_are_refused(data: Path, options: tuple[str, ...], message: str) -> None:
+    result = train(data, data, options=options)
+    assert message in result.stderr
+    assert not (data / "out").exists()
+
+
 def test_a_model_name_of_another_kind_is_refused(data: Path) -> None:
     result = run(data, "-o", data / "m.pth")
     assert "m.pth: a model file's name ends in .safetensors" in result.stderr

@@ -147,7 +147,7 @@ def test_binary_masks_hold_no_instances(tmp_path: Path, mask: np.ndarray) -> Non
     error = refusal(tmp_path / "x.tif")
     assert error.reason == "binary_mask"
     assert "--split-components" in str(error)
-    assert "--target classes or membrane" in str(error)
+    assert "--target classes" in str(error)
     np.testing.assert_array_equal(read_labels(tmp_path / "x.tif", allow_binary=True), mask)
 
 

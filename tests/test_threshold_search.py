@@ -1,7 +1,6 @@
 import numpy as np
-import pytest
 
-from unetbio.threshold_search import SearchResult, search_thresholds
+from unetbio.threshold_search import search_thresholds
 
 
 def two_cells() -> tuple[np.ndarray, np.ndarray]:
@@ -36,10 +35,3 @@ def test_images_without_cells_do_not_stop_the_search() -> None:
     empty = np.zeros((20, 20), np.float32)
     found = search_thresholds([empty], [np.zeros((20, 20), np.uint16)])
     assert found.scores["mean_AP"] == 1.0
-
-
-def test_a_result_survives_json() -> None:
-    found = search_thresholds(*([value] for value in two_cells()))
-    assert SearchResult.from_json(found.as_json()) == found
-    assert isinstance(found.postprocessing.seed_thresholds, tuple)
-    assert found.scores == pytest.approx(found.as_json()["scores"])

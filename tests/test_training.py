@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from unetbio import datasets, normalization, training
+from unetbio.annotations import UNANNOTATED
 from unetbio.config import TrainingConfig
 from unetbio.datasets import Example, PatchSampler
 from unetbio.errors import ModelError, UnetbioError
 from unetbio.geometry import unet_geometry
-from unetbio.model_file import load_model, load_tensors, save_model
+from unetbio.model_file import load_model, load_tensors, save_model, save_tensors
+from unetbio.tasks import ClassTask, InstanceTask
 from unetbio.threshold_search import DECIDING_SCORE
 from unetbio.training import Trainer
 
@@ -188,6 +190,112 @@ def test_a_stack_with_long_voxels_gets_flat_kernels_first(tmp_path: Path) -> Non
     assert run.parameters["poolings"] == ((1, 2, 2), (1, 2, 2))
 
 
+def halves(seed: int, ndim: int = 2) -> Example:
+    """The discs, of which those on the right are dark and another class; a few pixels are not annotated."""
+    example = discs(seed, ndim)
+    classes = (example.label_image > 0).astype(np.uint8)
+    right = np.broadcast_to(np.arange(classes.shape[-1]) >= classes.shape[-1] // 2, classes.shape)
+    classes[right & (classes > 0)] = 2
+    image = np.where(classes == 2, 250, example.image[0])[None].astype(np.uint16)
+    classes[..., :2, :5] = UNANNOTATED
+    return dataclasses.replace(
+        example, image=image, label_image=classes, scaling=normalization.measure(image, CONFIG.normalization)
+    )
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "cross_entropy_dice"])
+def test_classes_are_learned(tmp_path: Path, loss: str) -> None:
+    config = CONFIG.model_copy(update={"target": "classes", "class_names": ("ground", "bright", "dark"), "loss": loss})
+    result = Trainer(
+        [halves(seed) for seed in range(4)], [halves(9)], config, device=CPU, checkpoint=tmp_path / "c.safetensors"
+    ).run()
+    info = result.info
+    assert (info.target, info.class_names) == ("classes", ("ground", "bright", "dark"))
+    assert info.parameters["num_classes"] == 3
+    assert info.cell_diameter_px is None
+    scores = info.scores["validation"]
+    assert set(scores) == {"mean_IoU", "pixel_accuracy", "IoU ground", "IoU bright", "IoU dark"}
+    assert scores["mean_IoU"] == max(each["mean_IoU"] for each in result.history.validation_scores) > 0.7
+    path = tmp_path / "model.safetensors"
+    save_model(path, info, result.network)
+    assert load_model(path).info == info
+
+
+def test_an_interrupted_run_on_classes_goes_on(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"target": "classes", "steps": 4, "validate_every": 2})
+    path = tmp_path / "c.safetensors"
+    runs = [Trainer([halves(0)], [halves(1)], config, device=CPU, checkpoint=path).run() for _ in range(2)]
+    assert runs[0].info == runs[1].info
+
+
+def test_classes_are_learned_in_stacks(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(
+        update={
+            "target": "classes",
+            "parameters": {"base_channels": 2, "depth": 1, "batch_norm": True},
+            "patch_size": 30,
+            "steps": 4,
+            "validate_every": 4,
+        }
+    )
+    result = Trainer(
+        [halves(0, ndim=3)], [halves(1, ndim=3)], config, device=CPU, checkpoint=tmp_path / "c.safetensors"
+    ).run()
+    assert result.info.class_names == ("background", "class 1", "class 2")
+    assert "IoU class 2" in result.info.scores["validation"]
+
+
+def test_a_pixel_weighs_what_its_class_weighs_and_rare_classes_are_seen_as_often() -> None:
+    classes = np.zeros((60, 50), np.uint8)
+    classes[:, 30:] = 1
+    classes[:2, :2] = 2
+    classes[50:] = UNANNOTATED
+    task = ClassTask(CONFIG.model_copy(update={"target": "classes"}), ("ground", "large", "small"))
+    assert task.count(classes).tolist() == [1496, 1000, 4]
+    target, weight_map = task.supervision(classes, (0.5, 1.0, 2.0), None)
+    np.testing.assert_array_equal(target[:50], classes[:50])
+    assert not target[50:].any()
+    np.testing.assert_array_equal(weight_map[:50], np.array([0.5, 1.0, 2.0])[classes[:50]])
+    assert not weight_map[50:].any()
+    places = task.places(classes).astype(int)
+    assert np.bincount(classes[tuple(places.T)], minlength=3).tolist() == [0, 63, 4]
+
+
+@pytest.mark.parametrize(
+    ("weighting", "expected"),
+    # Two images of 100 pixels; class 1 has 50 pixels of the one image, class 2 has 10 of the other.
+    # The cap of "balanced" holds class 2 at 2; the others share what it leaves, weight times frequency being equal.
+    [
+        ("median_frequency", (0.5 / 0.7, 1.0, 0.5 / 0.1)),
+        ("balanced", (0.45 / 0.7, 0.45 / 0.25, 2.0)),
+        ("none", (1.0, 1.0, 1.0)),
+    ],
+)
+def test_classes_are_weighted_as_the_settings_say(weighting: str, expected: tuple[float, ...]) -> None:
+    examples = []
+    for number, pixels in ((1, 50), (2, 10)):
+        classes = np.zeros((10, 10), np.uint8)
+        classes.flat[:pixels] = number
+        examples.append(dataclasses.replace(discs(0), label_image=classes))
+    config = TrainingConfig(target="classes", class_weighting=weighting)
+    sampler = PatchSampler(examples, config, ClassTask(config, ("a", "b", "c")), (40, 40), (10, 10))
+    assert sampler.class_weights == pytest.approx(expected)
+
+
+def test_a_checkpoint_of_an_older_version_goes_on(tmp_path: Path) -> None:
+    # It lacks settings that have come since; they have their defaults.
+    path = tmp_path / "c.safetensors"
+    config = CONFIG.model_copy(update={"steps": 2, "validate_every": 2})
+    trainer(path, config).run()
+    tensors, metadata = load_tensors(path)
+    progress = json.loads(metadata["progress"])
+    del progress["run"]["config"]["loss"]
+    save_tensors(path, tensors, {"progress": json.dumps(progress)})
+    lines: list[str] = []
+    trainer(path, config, report=lines.append).run()
+    assert lines[0].startswith("going on from step 2")
+
+
 def test_what_nobody_annotated_does_not_count_in_the_validation(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"ignore_label": 99})
     half = discs(9)
@@ -203,7 +311,7 @@ def test_what_nobody_annotated_does_not_count_in_the_validation(tmp_path: Path) 
 def test_patches_follow_from_seed_and_index() -> None:
     examples = [discs(seed) for seed in range(3)]
     geometry = unet_geometry([(3, 3)] * 3, [(2, 2)] * 2)
-    first, again = (PatchSampler(examples, CONFIG, (76, 76), geometry.context) for _ in range(2))
+    first, again = (PatchSampler(examples, CONFIG, InstanceTask(CONFIG), (76, 76), geometry.context) for _ in range(2))
     again.patch(3)  # the order in which patches are drawn must not matter
     for index in (0, 3):
         assert np.array_equal(first.patch(index).image, again.patch(index).image)
@@ -219,7 +327,7 @@ def test_supervision_knows_neighbours_beyond_the_part_that_is_learned() -> None:
     label_image = np.zeros((40, 40), np.uint8)
     label_image[10:30, 12:29] = 1
     label_image[10:30, 32:40] = 2
-    sampler = PatchSampler([discs(0)], CONFIG, (40, 40), (10, 10))
+    sampler = PatchSampler([discs(0)], CONFIG, InstanceTask(CONFIG), (40, 40), (10, 10))
     target, weight_map = sampler.supervision(label_image)
     assert target.shape == (20, 20)
     assert set(np.unique(target)) == {0, 1}
@@ -231,7 +339,9 @@ def test_pixels_nobody_annotated_weigh_nothing() -> None:
     label_image[:, :15] = 255
     label_image[15:25, 20:30] = 1
     config = CONFIG.model_copy(update={"ignore_label": 255})
-    target, weight_map = PatchSampler([discs(0)], config, (40, 40), (10, 10)).supervision(label_image)
+    target, weight_map = PatchSampler([discs(0)], config, InstanceTask(config), (40, 40), (10, 10)).supervision(
+        label_image
+    )
     assert not weight_map[:, :5].any()
     assert not target[:, :5].any()
     assert weight_map[:, 5:].all()

@@ -210,7 +210,9 @@ class TrainingConfig(Section):
             raise ValueError("split_components makes cells of masks: it needs target: instances")
         for name, values in given.items():
             if not 2 <= len(set(values)) == len(values) <= MAX_CLASSES:
-                raise ValueError(f"{name} {list(values)} must be 2 to {MAX_CLASSES} different ones, the background first")
+                raise ValueError(
+                    f"{name} {list(values)} must be 2 to {MAX_CLASSES} different ones, the background first"
+                )
         if len({len(values) for values in given.values()}) == 2:
             raise ValueError(f"there are {len(self.class_names)} class_names and {len(self.class_values)} class_values")
         if self.ignore_label is not None and self.ignore_label in self.class_values:

@@ -5,18 +5,21 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from unetbio import normalization, weight_maps
+from unetbio.annotations import read_annotation
 from unetbio.augmentation import change_intensity, patch_coordinates, warp
 from unetbio.config import TrainingConfig
 from unetbio.errors import ImageError, UsageError
-from unetbio.io import pair, read_image, read_labels
+from unetbio.io import pair, read_image
 from unetbio.normalization import Scaling
+
+if TYPE_CHECKING:
+    from unetbio.tasks import Task
 
 __all__ = ["AnnotatedFiles", "Example", "Patch", "PatchSampler", "find_pairs", "load_examples", "split_examples"]
 
@@ -37,7 +40,7 @@ class Example:
     scaling : Scaling
         How this image is normalised, measured on the whole of it.
     label_image : ndarray of int
-        ``(*spatial)``, 0 = background.
+        ``(*spatial)``, 0 = background; cells or classes, as `unetbio.annotations.read_annotation` gives them.
     channel_names : tuple of str
         As many as the image has channels.
     pixel_size_um : tuple of float, optional
@@ -86,7 +89,7 @@ def load_examples(pairs: Iterable[PathPair], config: TrainingConfig, *, like: Ex
     pairs : iterable of (path, path)
         Image and label image.
     config : TrainingConfig
-        Normalisation and the ignored label.
+        Normalisation, and what the masks hold.
     like : Example, optional
         Whose channels and number of axes all must have; the first of ``pairs`` unless given.
 
@@ -144,7 +147,9 @@ class PatchSampler:
     examples : sequence of Example
         The training images.
     config : TrainingConfig
-        Seed, augmentation, weight map.
+        Seed, augmentation, class weights.
+    task : Task
+        What is to be learned of them.
     input_shape : tuple of int
         Legal input of the network.
     context : tuple of int
@@ -155,18 +160,19 @@ class PatchSampler:
         self,
         examples: Sequence[Example],
         config: TrainingConfig,
+        task: "Task",
         input_shape: tuple[int, ...],
         context: tuple[int, ...],
     ) -> None:
         self.examples = examples
         self.config = config
+        self.task = task
         self.input_shape = input_shape
         self.context = context
-        self.cells = _cell_centres(examples, config.ignore_label)
+        self.places = _places(examples, task)
         sizes = np.array([example.label_image.size for example in examples], dtype=np.float64)
         self.size_shares = np.cumsum(sizes / sizes.sum())
-        self.class_counts = _class_counts(examples, config.ignore_label)
-        self.class_weights = weight_maps.class_weights(self.class_counts, cap=config.class_weight_cap)
+        self.class_weights = _class_weights(examples, config, task)
 
     def patch(self, index: int) -> Patch:
         """Draw the patch of an index: where, how deformed and how bright follow from the seed and the index alone."""
@@ -186,21 +192,13 @@ class PatchSampler:
         Cells in the rim still count as neighbours of those inside. ``spacing`` is the length of a step along each axis,
         in in-plane pixels.
         """
-        weight_map = weight_maps.weight_map(
-            label_image,
-            class_weights=self.class_weights,
-            border_weight=self.config.border_weight,
-            border_sigma=self.config.border_sigma,
-            spacing=spacing,
-            ignore_label=self.config.ignore_label,
-        )
-        target = _class_mask(label_image, self.config.ignore_label)
+        target, weight_map = self.task.supervision(label_image, self.class_weights, spacing)
         inner = tuple(slice(lost, size - lost) for lost, size in zip(self.context, label_image.shape, strict=True))
-        return target[inner].astype(np.int64), np.ascontiguousarray(weight_map[inner])
+        return np.ascontiguousarray(target[inner]), np.ascontiguousarray(weight_map[inner])
 
     def _place(self, rng: np.random.Generator) -> tuple[Example, NDArray[np.float64]]:
-        if len(self.cells) and rng.random() < self.config.foreground_fraction:
-            number, *centre = self.cells[rng.integers(len(self.cells))]
+        if len(self.places) and rng.random() < self.config.foreground_fraction:
+            number, *centre = self.places[rng.integers(len(self.places))]
             jitter = [rng.uniform(-0.25, 0.25) * size for size in self.input_shape]
             return self.examples[int(number)], np.add(centre, jitter)
         number = min(int(np.searchsorted(self.size_shares, rng.random())), len(self.examples) - 1)
@@ -216,7 +214,7 @@ def _load_example(image_path: Path, label_path: Path, config: TrainingConfig) ->
     array = array if "C" in image.axes else array[np.newaxis]
     if array.dtype == np.float16:
         array = array.astype(np.float32)  # scipy cannot interpolate halves
-    label_image = _compact(read_labels(label_path))
+    label_image = read_annotation(label_path, config)
     if label_image.shape != array.shape[1:]:
         raise ImageError(
             "size_differs",
@@ -230,37 +228,19 @@ def _load_example(image_path: Path, label_path: Path, config: TrainingConfig) ->
     return Example(str(image_path), array, scaling, label_image, image.channel_names, pixel_size)
 
 
-def _compact(label_image: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Ids without large gaps, in the same order: what is counted by id must not depend on how large ids are."""
-    if not label_image.size or int(label_image.max()) <= label_image.size:
-        return label_image
-    _, ranks = np.unique(label_image, return_inverse=True)
-    compact: NDArray[np.integer] = ranks.reshape(label_image.shape).astype(np.int32) + int(label_image.min() > 0)
-    return compact
+def _class_weights(examples: Sequence[Example], config: TrainingConfig, task: "Task") -> tuple[float, ...]:
+    counts = np.stack([task.count(example.label_image) for example in examples])
+    if config.class_weighting == "balanced":
+        return weight_maps.class_weights(counts.sum(axis=0).tolist(), cap=config.class_weight_cap)
+    if config.class_weighting == "median_frequency":
+        return weight_maps.median_frequency_weights(counts)
+    return (1.0,) * counts.shape[1]
 
 
-def _class_mask(label_image: NDArray[np.integer], ignore_label: int | None) -> NDArray[np.bool_]:
-    mask = weight_maps.force_gap(label_image, ignore_label=ignore_label) > 0
-    return mask if ignore_label is None else mask & (label_image != ignore_label)
-
-
-def _class_counts(examples: Sequence[Example], ignore_label: int | None) -> tuple[int, int]:
-    cell = sum(int(np.count_nonzero(_class_mask(example.label_image, ignore_label))) for example in examples)
-    ignored = 0
-    if ignore_label is not None:
-        ignored = sum(int(np.count_nonzero(example.label_image == ignore_label)) for example in examples)
-    return sum(example.label_image.size for example in examples) - cell - ignored, cell
-
-
-def _cell_centres(examples: Sequence[Example], ignore_label: int | None) -> NDArray[np.float64]:
-    # One row a cell: the example's number, then the centre of the cell's bounding box.
-    rows = [
-        (number, *((side.start + side.stop - 1) / 2 for side in box))
-        for number, example in enumerate(examples)
-        for label, box in enumerate(ndimage.find_objects(example.label_image), start=1)
-        if box is not None and label != ignore_label
-    ]
-    return np.array(rows, dtype=np.float64)
+def _places(examples: Sequence[Example], task: "Task") -> NDArray[np.float64]:
+    # One row a place: the example's number, then its pixel.
+    rows = [np.insert(task.places(example.label_image), 0, number, axis=1) for number, example in enumerate(examples)]
+    return np.concatenate(rows)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,17 +38,6 @@ class SearchResult:
 
     postprocessing: PostProcessing
     scores: dict[str, float]
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values for a checkpoint."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> "SearchResult":
-        """Undo `as_json`."""
-        settings = dict(content["postprocessing"])
-        settings["seed_thresholds"] = tuple(settings["seed_thresholds"])
-        return cls(PostProcessing(**settings), content["scores"])
 
 
 def search_thresholds(

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from unetbio import architectures, networks, normalization
@@ -27,10 +27,9 @@ from unetbio.config import TrainingConfig
 from unetbio.datasets import AnnotatedFiles, Example, Patch, PatchSampler, load_examples, split_examples
 from unetbio.errors import ModelError, UnetbioError, UsageError
 from unetbio.geometry import Geometry, anisotropic_levels
-from unetbio.inference import TorchPredictor, predict
-from unetbio.losses import weighted_cross_entropy
+from unetbio.inference import TorchPredictor
 from unetbio.model_file import ModelInfo, load_tensors, save_tensors
-from unetbio.threshold_search import DECIDING_SCORE, SearchResult, search_thresholds
+from unetbio.tasks import Task, Validation, choose_task
 
 __all__ = ["History", "Trainer", "TrainingResult", "load_training_data", "patch_shape"]
 
@@ -138,7 +137,8 @@ class Trainer:
         self.training, self.validation, self.config = training, validation, config
         self.device, self.checkpoint = device, checkpoint
         self.minutes, self.workers, self.report = minutes, workers, report
-        self.parameters = _network_parameters(training, config)
+        self.task = choose_task(config, [example.label_image for example in (*training, *validation)])
+        self.parameters = _network_parameters(training, config, self.task)
         self.is_exact = architectures.find(config.network).is_tiled_exactly(self.parameters)
         torch.manual_seed(config.seed)
         network = networks.build(config.network, self.parameters)
@@ -148,13 +148,12 @@ class Trainer:
         self.network: nn.Module = network.to(device=device, memory_format=self.memory_format)  # type: ignore[call-overload]
         self.bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
         self.optimizer = _optimizer(self.network, config)
-        self.sampler = PatchSampler(
-            training, config, patch_shape(self.geometry, config.patch_size), self.geometry.training_context
-        )
+        shape = patch_shape(self.geometry, config.patch_size)
+        self.sampler = PatchSampler(training, config, self.task, shape, self.geometry.training_context)
         self.identity = self._run_identity()
         self.step = 0
         self.history = History()
-        self.best: SearchResult | None = None
+        self.best: Validation | None = None
         self.best_weights: dict[str, Tensor] = {}
 
     def run(self) -> TrainingResult:
@@ -214,9 +213,7 @@ class Trainer:
         image = image.contiguous(memory_format=self.memory_format)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             parts = networks.training_logits(self.network, image)
-        loss = torch.stack(
-            [share * weighted_cross_entropy(logits, target, weight_map) for logits, share in parts]
-        ).sum()
+        loss = self.task.loss(parts, target, weight_map)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         # Momentum .99 without batch norm overshoots on a rare patch; one such step must not end a night's run.
@@ -228,18 +225,14 @@ class Trainer:
         self.network.eval()
         # TorchPredictor folds batch norm into a copy; the network that is trained stays as it is.
         predictor = TorchPredictor(self.network, self.device, exact=self.is_exact)
-        probabilities = [
-            predict(normalization.apply(example.image, example.scaling), predictor)[1] for example in self.validation
-        ]
+        images = (normalization.apply(example.image, example.scaling) for example in self.validation)
+        found = self.task.validate(predictor, images, [example.label_image for example in self.validation])
         self.network.train()
-        truth = [_annotated(example.label_image, example.label_image, self.config) for example in self.validation]
-        for plane, example in zip(probabilities, self.validation, strict=True):
-            plane[...] = _annotated(plane, example.label_image, self.config)
-        found = search_thresholds(probabilities, truth)
         self.history.validation_steps.append(self.step)
         self.history.validation_scores.append(found.scores)
         self.report(f"{self._line()}; validation {', '.join(f'{k} {v:.3f}' for k, v in found.scores.items())}")
-        if self.best is None or found.scores[DECIDING_SCORE] > self.best.scores[DECIDING_SCORE]:
+        deciding = self.task.deciding_score
+        if self.best is None or found.scores[deciding] > self.best.scores[deciding]:
             self.best = found
             self.best_weights = {
                 name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()
@@ -279,7 +272,7 @@ class Trainer:
     def _is_stale(self) -> bool:
         if not self.config.patience or self.best is None:
             return False
-        scores = [scores[DECIDING_SCORE] for scores in self.history.validation_scores]
+        scores = [scores[self.task.deciding_score] for scores in self.history.validation_scores]
         return len(scores) - 1 - int(np.argmax(scores)) >= self.config.patience
 
     def _line(self) -> str:
@@ -301,13 +294,13 @@ class Trainer:
             parameters=self.parameters,
             channels=self.training[0].channel_names,
             pixel_size_um=_common_pixel_size(self.training),
-            cell_diameter_px=_median_diameter(self.training, self.config),
             normalization=self.config.normalization,
             postprocessing=self.best.postprocessing,
             training=self._training_record(),
             scores={"validation": self.best.scores},
             licence=self.config.licence,
             version=version("unetbio"),
+            **self.task.describe([example.label_image for example in self.training]),
         )
         return TrainingResult(network.eval(), info, self.history)
 
@@ -317,7 +310,8 @@ class Trainer:
         return {
             "images": len(self.training),
             "validation_images": len(self.validation),
-            "cells": len(self.sampler.cells),
+            self.task.place_name: len(self.sampler.places),
+            "class_weights": list(self.sampler.class_weights),
             "images_sha256": self.identity["images"]["training"],
             "steps": self.step,
             "seconds": round(self.history.seconds),
@@ -364,14 +358,14 @@ class Trainer:
         if "progress" not in metadata:
             raise ModelError(f"{self.checkpoint} is not a checkpoint of a training run; move it away and start again")
         progress = json.loads(metadata["progress"])
-        if progress.get("run") != self.identity:
+        if not _is_same_run(progress.get("run"), self.identity):
             raise ModelError(
                 f"{self.checkpoint} belongs to a run with other settings or other images; use the same ones, "
                 "or --overwrite to start anew"
             )
         self.step = progress["step"]
         self.history = History(**progress["history"])
-        self.best = None if progress["best"] is None else SearchResult.from_json(progress["best"])
+        self.best = None if progress["best"] is None else Validation.from_json(progress["best"])
         self.network.load_state_dict(_with_prefix(tensors, "network."))
         self.best_weights = _with_prefix(tensors, "best.")
         state: dict[int, dict[str, Any]] = {
@@ -387,10 +381,24 @@ class Trainer:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
 
 
-def _network_parameters(training: Sequence[Example], config: TrainingConfig) -> dict[str, Any]:
+def _is_same_run(earlier: Any, identity: dict[str, Any]) -> bool:
+    """Whether a checkpoint belongs to this run; settings that did not exist when it was written have their defaults."""
+    try:
+        config = TrainingConfig.model_validate(earlier["config"]).model_dump(mode="json")
+    except (ValidationError, TypeError, KeyError):
+        return False
+    return bool({**earlier, "config": config} == identity)
+
+
+def _network_parameters(training: Sequence[Example], config: TrainingConfig, task: Task) -> dict[str, Any]:
     """All parameters of the network: the config's, and what follows from the images."""
     architecture = architectures.find(config.network)
-    follow = {"ndim": training[0].label_image.ndim, "in_channels": len(training[0].image), "num_classes": 2}
+    first = training[0]
+    follow = {
+        "ndim": first.label_image.ndim,
+        "in_channels": len(first.image),
+        "num_classes": len(task.class_names),
+    }
     parameters: dict[str, Any] = architecture.complete({**config.parameters, **follow})
     voxel_size = _common_pixel_size(training)
     if follow["ndim"] == 3 and voxel_size and not (parameters["kernel_sizes"] or parameters["poolings"]):
@@ -427,25 +435,9 @@ def _fingerprint(examples: Sequence[Example]) -> str:
     return digest.hexdigest()
 
 
-def _annotated(array: NDArray[Any], label_image: NDArray[np.integer], config: TrainingConfig) -> NDArray[Any]:
-    """``array`` with zeros where nobody annotated."""
-    return array if config.ignore_label is None else np.where(label_image == config.ignore_label, 0, array)
-
-
 def _common_pixel_size(examples: Sequence[Example]) -> tuple[float, ...] | None:
     sizes = {example.pixel_size_um for example in examples}
     return sizes.pop() if len(sizes) == 1 else None
-
-
-def _median_diameter(examples: Sequence[Example], config: TrainingConfig) -> float | None:
-    label_images = [_annotated(example.label_image, example.label_image, config) for example in examples]
-    areas = np.concatenate([np.bincount(label_image.ravel())[1:] for label_image in label_images])
-    areas = areas[areas > 0]
-    if not len(areas):
-        return None
-    median = float(np.median(areas))
-    ndim = examples[0].label_image.ndim
-    return 2 * math.sqrt(median / math.pi) if ndim == 2 else 2 * (3 * median / (4 * math.pi)) ** (1 / 3)
 
 
 def _duration(seconds: float) -> str:

@@ -153,7 +153,8 @@ def _refuse_binary(label_image: NDArray[Any]) -> None:
         raise ImageError(
             "binary_mask",
             f"the mask holds only 0 and {label_image.max()}: cells that touch cannot be told apart; give each cell its "
-            "own number, or say --split-components (each connected part is a cell) or --target classes or membrane",
+            "own number, or say --split-components (each connected part is a cell); where classes are meant and not "
+            "cells, train takes --target classes and evaluate --classes",
         )
 
 

@@ -10,7 +10,8 @@ from unetbio.training import History
 
 __all__ = ["draw_loss_curve"]
 
-SCORES = ("mean_AP", "AP@.5", "AP@.75")
+# Of cells, and of classes
+SCORES = ("mean_AP", "AP@.5", "AP@.75", "mean_IoU", "pixel_accuracy")
 
 
 def draw_loss_curve(history: History, path: str | os.PathLike[str]) -> None:
@@ -28,7 +29,8 @@ def draw_loss_curve(history: History, path: str | os.PathLike[str]) -> None:
     losses, scores = figure.subplots(2, 1, sharex=True)
     losses.plot(history.steps, history.losses, color="tab:blue", linewidth=1)
     losses.set(yscale="log", ylabel="training loss")
-    for name in SCORES:
+    known = [name for name in SCORES if any(name in score for score in history.validation_scores)]
+    for name in known:
         values = [score[name] for score in history.validation_scores]
         scores.plot(history.validation_steps, values, marker=".", label=name)
     scores.set(xlabel="step", ylabel="validation score", ylim=(0, 1))

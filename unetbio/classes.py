@@ -1,0 +1,57 @@
+"""Names and colours of classes; class 0 is the background."""
+
+import colorsys
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["PALETTE", "class_colours", "default_class_names"]
+
+# Bright enough for a dark field and saturated enough for stained tissue; neighbours in the list differ in hue.
+PALETTE = np.array(
+    [
+        (255, 214, 0),
+        (0, 200, 255),
+        (255, 82, 165),
+        (96, 230, 80),
+        (255, 128, 32),
+        (160, 140, 255),
+        (0, 230, 190),
+        (255, 70, 70),
+    ],
+    dtype=np.uint8,
+)
+
+# Steps of the golden section around the circle of hues never come back to where they have been.
+GOLDEN_SECTION = 0.6180339887498949
+
+
+def default_class_names(count: int) -> tuple[str, ...]:
+    """``background``, ``class 1``, ``class 2`` ... where nobody said what the classes are called."""
+    return ("background", *(f"class {number}" for number in range(1, count)))[:count]
+
+
+def class_colours(count: int) -> NDArray[np.uint8]:
+    """Red, green and blue of each class.
+
+    The background is black; the next eight have the colours in which `unetbio.report.overlays` outlines them, and
+    further ones are spread over all hues.
+
+    Parameters
+    ----------
+    count : int
+        Number of classes, background included.
+
+    Returns
+    -------
+    ndarray
+        ``(count, 3)`` uint8.
+    """
+    colours = np.zeros((count, 3), np.uint8)
+    for number in range(1, count):
+        if number <= len(PALETTE):
+            colours[number] = PALETTE[number % len(PALETTE)]
+        else:
+            hue = number * GOLDEN_SECTION % 1
+            colours[number] = [round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.6, 0.9)]
+    return colours

@@ -15,6 +15,7 @@ __all__ = [
     "concatenate",
     "convolution",
     "crop",
+    "freeze",
     "initialise_bilinear",
     "initialise_he",
     "interpolate",
@@ -287,6 +288,13 @@ def initialise_bilinear(layer: nn.Module) -> None:
 def _triangle(size: int, stride: int) -> Tensor:
     # Weight of an input at each tap: 1 at the middle of the kernel, 0 a stride away
     return (1 - (torch.arange(size) - (size - 1) / 2).abs() / stride).clamp(min=0)
+
+
+def freeze(layer: nn.Module) -> None:
+    """Make the weights of a layer buffers: they are kept and saved, but not trained and not counted."""
+    for name, weight in list(layer.named_parameters(recurse=False)):
+        delattr(layer, name)
+        layer.register_buffer(name, weight.detach())
 
 
 def concatenate(skip: Tensor, features: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ class FCN32s(nn.Module):
         blocks.initialise_he(self)
         for layer in (*self.doublings, self.upsampling):
             blocks.initialise_bilinear(layer)
-        self.upsampling.requires_grad_(False)
+        blocks.freeze(self.upsampling)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of an image: ``(N, C, H, W) -> (N, K, H, W)``.

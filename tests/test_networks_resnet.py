@@ -18,7 +18,7 @@ from unetbio.geometry import receptive_field
 from unetbio.inference import predict
 from unetbio.model_file import save_tensors
 from unetbio.networks.resnet import ResNet, load_resnet
-from unetbio.networks.scale_context import AtrousPyramid, PyramidPooling, SummedAtrousPyramid
+from unetbio.networks.scale_context import AtrousPyramid, PyramidPooling, SummedAtrousPyramid, atrous_convolution
 from unetbio.predictor import TorchPredictor
 
 FAMILY = ("deeplab_v2", "deeplab_v3", "deeplab_v3plus", "pspnet")
@@ -81,6 +81,7 @@ def test_multi_grid_multiplies_the_rates_of_the_last_stage(parameters: dict[str,
     [
         ("deeplab_v2", {}, [6, 12, 18, 24]),
         ("deeplab_v2", {"dilated": False}, [2, 3, 5, 6]),
+        ("deeplab_v2", {"backbone": "vgg16"}, [6, 12, 18, 24]),
         ("deeplab_v3", {}, [6, 12, 18]),
         ("deeplab_v3", {"output_stride": 8}, [12, 24, 36]),
         ("deeplab_v3", {"dilated": False}, [3, 6, 9]),
@@ -172,7 +173,7 @@ def test_public_weights_give_the_features_of_the_public_layout(tmp_path: Path) -
     save_tensors(tmp_path / "resnet50.safetensors", tensors, {})
     network = build("deeplab_v3", backbone="resnet50", width=WIDTH, dilated=False, in_channels=3).eval()
     load_resnet(network, tmp_path / "resnet50.safetensors")
-    image = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    image = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     expected = reference_resnet50(tensors, image)
     assert expected.std() > 0.1
     torch.testing.assert_close(network.encoder.double()(image), expected)
@@ -249,7 +250,7 @@ TINY_MAP = torch.randn(3, 5, 6, generator=torch.Generator().manual_seed(3), dtyp
 
 
 def test_summed_pyramid_equals_a_loop_over_positions() -> None:
-    pyramid = randomise(SummedAtrousPyramid(3, 2, (1, 2, 4)))
+    pyramid = randomise(SummedAtrousPyramid(atrous_convolution(3, 2, rate) for rate in (1, 2, 4)))
     expected = sum(
         brute_convolution(TINY_MAP, branch.weight, rate) + branch.bias[:, None, None]
         for branch, rate in zip(pyramid.branches, (1, 2, 4), strict=True)
@@ -352,6 +353,18 @@ def test_networks_that_pool_the_whole_image_do_not_say_exact(name: str, exact: b
     assert not architecture.is_tiled_exactly(architecture.complete({"backbone": "resnet50"}))
 
 
+@pytest.mark.parametrize(("dilated", "stride"), [(True, 8), (False, 32)])
+def test_vgg16_carries_the_summed_pyramid_too(dilated: bool, stride: int) -> None:
+    network = build("deeplab_v2", backbone="vgg16", dilated=dilated).eval()
+    shapes = []
+    network.head.register_forward_hook(lambda _, inputs, __: shapes.append(tuple(inputs[0].shape)))
+    assert network(torch.zeros(1, 1, 64, 96)).shape == (1, 2, 64, 96)
+    assert shapes == [(1, 26, 64 // stride, 96 // stride)]
+    assert dilations(network.encoder) == [1] * 10 + [2 if dilated else 1] * 3
+    # fc6 and fc7 of each branch have a twentieth of 1024 maps.
+    assert [branch[0].fc7[0].out_channels for branch in network.head.branches] == [51] * 4
+
+
 def test_tiles_of_deeplab_v2_give_what_the_whole_image_gives() -> None:
     network = build("deeplab_v2", backbone="resnet50", width=0.02).eval()
     predictor = TorchPredictor(network, exact=True)
@@ -361,9 +374,12 @@ def test_tiles_of_deeplab_v2_give_what_the_whole_image_gives() -> None:
     np.testing.assert_allclose(predict(image, predictor, tile=24), whole, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", FAMILY)
-def test_networks_learn_one_batch_by_heart(name: str) -> None:
-    network = build(name, width=0.1)
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [*((name, {}) for name in FAMILY), ("deeplab_v2", {"backbone": "vgg16", "batch_norm": True, "dropout": 0.1})],
+)
+def test_networks_learn_one_batch_by_heart(name: str, parameters: dict[str, Any]) -> None:
+    network = build(name, width=0.1, **parameters)
     y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
     discs = [(y - 20) ** 2 + (x - 30) ** 2 < 200, (y - 40) ** 2 + (x - 20) ** 2 < 300]
     target = torch.stack(discs).long()
@@ -387,6 +403,8 @@ def test_networks_learn_one_batch_by_heart(name: str) -> None:
     ("name", "parameters", "message"),
     [
         ("deeplab_v2", {"backbone": "resnet19"}, "deeplab_v2: backbone is 'resnet19'; it must be one of resnet18, "),
+        ("deeplab_v2", {"batch_norm": 0}, "deeplab_v2: batch_norm is 0; it must be true or false"),
+        ("deeplab_v2", {"dropout": 1}, "deeplab_v2: dropout is 1; it must be a number from 0 to below 1"),
         ("deeplab_v2", {"dilated": 1}, "deeplab_v2: dilated is 1; it must be true or false"),
         ("deeplab_v3", {"output_stride": 4}, "deeplab_v3: output_stride is 4; it must be one of 8, 16"),
         ("deeplab_v3", {"image_pooling": None}, "deeplab_v3: image_pooling is None; it must be true or false"),

@@ -1,11 +1,14 @@
 """DeepLab v2 (arXiv 1606.00915), as far as it is known without torch."""
 
+from unetbio.architectures import vgg
+from unetbio.architectures.deeplab_v1 import POOLINGS
 from unetbio.architectures.registry import (
     Architecture,
     Parameters,
     Published,
     check_choices,
     check_flags,
+    check_fractions,
     check_planar,
     register,
 )
@@ -19,10 +22,13 @@ from unetbio.architectures.resnet import (
 )
 from unetbio.geometry import Layer, padded_geometry
 
-__all__ = ["STRIDE", "atrous_rates"]
+__all__ = ["STRIDE", "VGG", "atrous_rates", "vgg_stages"]
 
 STRIDE = 8
 """Output stride with dilation."""
+
+VGG = "vgg16"
+"""The backbone that is no ResNet."""
 
 
 def atrous_rates(stride: int) -> tuple[int, ...]:
@@ -30,22 +36,33 @@ def atrous_rates(stride: int) -> tuple[int, ...]:
     return rates_at(stride, (6, 12, 18, 24), given_at=STRIDE)
 
 
+def vgg_stages(dilated: bool) -> tuple[tuple[vgg.Pooling, ...], int]:
+    """What follows each stage of VGG-16, and the dilation of its last one: as in DeepLab v1, or in a plain VGG-16."""
+    return (POOLINGS, 2) if dilated else (vgg.HALVINGS, 1)
+
+
 def _check(parameters: Parameters) -> None:
     check_planar("deeplab_v2", parameters)
-    check_choices("deeplab_v2", parameters, {"backbone": tuple(BACKBONES)})
-    check_flags("deeplab_v2", parameters, ("dilated",))
+    check_choices("deeplab_v2", parameters, {"backbone": (*BACKBONES, VGG)})
+    check_flags("deeplab_v2", parameters, ("batch_norm", "dilated"))
+    check_fractions("deeplab_v2", parameters, ("dropout",))
 
 
 def _path(parameters: Parameters) -> tuple[Layer, ...]:
     stride = output_stride(parameters["dilated"], STRIDE)
     widest = padded_layer(3, dilation=atrous_rates(stride)[-1])
-    return (*encoder_path(parameters["backbone"], stride), widest, bilinear_layer(stride))
+    if parameters["backbone"] == VGG:
+        poolings, dilation = vgg_stages(parameters["dilated"])
+        encoder = vgg.encoder_path(poolings, dilation=dilation)
+    else:
+        encoder = encoder_path(parameters["backbone"], stride)
+    return (*encoder, widest, bilinear_layer(stride))
 
 
 register(
     Architecture(
         name="deeplab_v2",
-        summary="DeepLab v2: dilated ResNet, atrous convolutions of four rates summed, bilinear x 8",
+        summary="DeepLab v2: dilated ResNet or VGG-16, atrous convolutions of four rates summed, bilinear x 8",
         paper="Chen et al. 2016, arXiv 1606.00915",
         import_path="unetbio.networks.deeplab_v2:DeepLabV2",
         defaults={
@@ -54,6 +71,8 @@ register(
             "num_classes": 2,
             "width": 1.0,
             "backbone": "resnet101",
+            "batch_norm": False,
+            "dropout": 0.5,
             "dilated": True,
         },
         check=_check,

@@ -1,4 +1,4 @@
-"""DeepLab v2: a dilated ResNet and atrous spatial pyramid pooling.
+"""DeepLab v2: a dilated ResNet or VGG-16 and atrous spatial pyramid pooling.
 
 Chen, Papandreou, Kokkinos, Murphy, Yuille: DeepLab: Semantic Image Segmentation with Deep Convolutional Nets, Atrous
 Convolution, and Fully Connected CRFs. arXiv 1606.00915 (sections 3.1 and 3.2; figure 7). The fully connected CRF is a
@@ -8,17 +8,24 @@ step after the network.
 from torch import Tensor, nn
 
 from unetbio.architectures import resnet as plan
-from unetbio.architectures.deeplab_v2 import STRIDE, atrous_rates
+from unetbio.architectures.deeplab_v2 import STRIDE, VGG, atrous_rates, vgg_stages
 from unetbio.geometry import Geometry
 from unetbio.networks import blocks
 from unetbio.networks.resnet import ResNet
-from unetbio.networks.scale_context import SummedAtrousPyramid
+from unetbio.networks.scale_context import SummedAtrousPyramid, atrous_convolution
+from unetbio.networks.vgg import VGG16, FullyConnected
 
 __all__ = ["DeepLabV2"]
+
+VGG_MAPS = 1024
+"""Channels of fc6 and fc7 in each branch of the pyramid on VGG-16."""
 
 
 class DeepLabV2(nn.Module):
     """DeepLab v2.
+
+    On a ResNet each branch of the pyramid is one atrous convolution to the classes; on VGG-16 it is fc6
+    (3 x 3, atrous), fc7 and a 1 x 1 convolution to the classes.
 
     Parameters
     ----------
@@ -27,9 +34,14 @@ class DeepLabV2(nn.Module):
     in_channels, num_classes : int
         Channels of the input and of the logits.
     width : float
-        Factor of the encoder's channels.
-    backbone : {"resnet18", "resnet50", "resnet101"}
+        Factor of every other number of channels.
+    backbone : {"resnet18", "resnet50", "resnet101", "vgg16"}
         The encoder.
+    batch_norm : bool
+        Batch norm in VGG-16 and its pyramid. The paper has none: it starts from weights of ImageNet. A ResNet always
+        has it.
+    dropout : float
+        Probability with which values after fc6 and fc7 are dropped; without VGG-16 there is nothing to drop.
     dilated : bool
         Dilation in the place of the last two strides, so that the output stride is 8 instead of 32. Without, the rates
         of the pyramid shrink as the stride grows: it sees as far in pixels of the image.
@@ -45,14 +57,33 @@ class DeepLabV2(nn.Module):
         num_classes: int,
         width: float,
         backbone: str,
+        batch_norm: bool,
+        dropout: float,
         dilated: bool,
         geometry: Geometry,
     ) -> None:
         super().__init__()
         self.geometry = geometry
-        stride = plan.output_stride(dilated, STRIDE)
-        self.encoder = ResNet(in_channels, backbone=backbone, output_stride=stride, width=width)
-        self.head = SummedAtrousPyramid(self.encoder.channels[-1], num_classes, atrous_rates(stride))
+        self.stride = plan.output_stride(dilated, STRIDE)
+        rates = atrous_rates(self.stride)
+        if backbone == VGG:
+            poolings, dilation = vgg_stages(dilated)
+            vgg = VGG16(in_channels, width, batch_norm=batch_norm, poolings=poolings, dilation=dilation)
+            self.encoder: nn.Module = vgg
+            maps = blocks.scaled(VGG_MAPS, width)
+            branches: list[nn.Module] = [
+                nn.Sequential(
+                    FullyConnected(vgg.channels[-1], maps, 3, dilation=rate, batch_norm=batch_norm, dropout=dropout),
+                    blocks.pointwise(maps, num_classes, ndim),
+                )
+                for rate in rates
+            ]
+            blocks.initialise_he(vgg)
+        else:
+            resnet = ResNet(in_channels, backbone=backbone, output_stride=self.stride, width=width)
+            self.encoder = resnet
+            branches = [atrous_convolution(resnet.channels[-1], num_classes, rate) for rate in rates]
+        self.head = SummedAtrousPyramid(branches)
         blocks.initialise_he(self.head)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -64,5 +95,7 @@ class DeepLabV2(nn.Module):
             When the spatial size is not legal.
         """
         self.geometry.check(image.shape[2:])
-        logits = self.head(self.encoder(image))
-        return blocks.interpolate(logits, (self.encoder.output_stride,) * 2)
+        features = self.encoder(image)
+        # VGG-16 gives the feature maps of all its stages.
+        logits = self.head(features if isinstance(features, Tensor) else features[-1])
+        return blocks.interpolate(logits, (self.stride, self.stride))

@@ -6,7 +6,7 @@ batch norm, and the pooled image, are concatenated).
 Zhao, Shi, Qi, Wang, Jia: Pyramid Scene Parsing Network. CVPR 2017, arXiv 1612.01105 (section 3.2, figure 3).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.nn import functional
 from unetbio.errors import UsageError
 from unetbio.networks import blocks
 
-__all__ = ["AtrousPyramid", "PyramidPooling", "SummedAtrousPyramid", "separable_convolution"]
+__all__ = ["AtrousPyramid", "PyramidPooling", "SummedAtrousPyramid", "atrous_convolution", "separable_convolution"]
 
 
 class SummedAtrousPyramid(nn.Module):
@@ -23,17 +23,13 @@ class SummedAtrousPyramid(nn.Module):
 
     Parameters
     ----------
-    in_channels, out_channels : int
-        Number of feature maps.
-    rates : sequence of int
-        Dilation of each convolution.
+    branches : iterable of torch.nn.Module
+        One for each rate, of as many channels as each other.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, rates: Sequence[int]) -> None:
+    def __init__(self, branches: Iterable[nn.Module]) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(
-            nn.Conv2d(in_channels, out_channels, 3, padding=rate, dilation=rate) for rate in rates
-        )
+        self.branches = nn.ModuleList(branches)
 
     def forward(self, features: Tensor) -> Tensor:
         """``(N, C, H, W) -> (N, K, H, W)``."""
@@ -42,6 +38,11 @@ class SummedAtrousPyramid(nn.Module):
         for branch in others:
             total = total + branch(features)
         return total
+
+
+def atrous_convolution(in_channels: int, out_channels: int, rate: int) -> nn.Conv2d:
+    """A 3 x 3 convolution of that rate, with a bias, that keeps the size: DeepLab v2's branch on a ResNet."""
+    return nn.Conv2d(in_channels, out_channels, 3, padding=rate, dilation=rate)
 
 
 class AtrousPyramid(nn.Module):

@@ -15,6 +15,7 @@ from unetbio.errors import GeometryError, UsageError
 from unetbio.geometry import Geometry, receptive_field
 from unetbio.model_file import ModelInfo, load_model, save_model
 from unetbio.network_cost import measure_cost
+from unetbio.networks.dilated_context import ContextModule
 
 # What makes a network tiny, for those that have the parameter; a new network with a `width` needs no entry.
 TINY = {"width": 1 / 16, "base_channels": 2, "depth": 2}
@@ -261,6 +262,16 @@ def test_an_impulse_is_seen_as_far_as_the_receptive_field_says(case: Case) -> No
         pytest.skip("pools over the whole image, so that every pixel sees all others")
     assert measured == expected
     assert measured_field(case, lambda image: network(image.mT).mT, expected) == expected
+
+
+@torch.inference_mode()
+def test_the_context_module_sees_67_pixels() -> None:
+    module = with_positive_weights(ContextModule(2, "basic"))
+    image = torch.zeros(1, 2, 81, 81, dtype=torch.float64)
+    image[..., 40, 40] = IMPULSE
+    expected = torch.zeros(81, 81, dtype=torch.bool)
+    expected[7:-7, 7:-7] = True
+    assert torch.equal(module(image)[0, 0] != 0, expected)
 
 
 # --- Skips of the U-Net ---------------------------------------------------------------------------------------------

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
 from click.testing import CliRunner
 
+from unetbio import architectures, networks
 from unetbio.cli.main import COMMANDS, main
+from unetbio.geometry import receptive_field
+from unetbio.report.diagram import draw_network
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("config/*.md")])
@@ -84,3 +88,45 @@ def test_the_python_of_the_readme_runs(tmp_path: Path, discs: object) -> None:
     run = subprocess.run([sys.executable, "-c", found[1]], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     assert re.fullmatch(r"\d+ cells\n", run.stdout)
+
+
+# --- docs/networks.md -----------------------------------------------------------------------------------------------
+
+NETWORKS_PAGE = (ROOT / "docs" / "networks.md").read_text(encoding="utf-8")
+
+
+def rows_after(mark: str) -> dict[str, list[str]]:
+    """Cells of each row of the table behind a comment, by the network in the first cell."""
+    lines = NETWORKS_PAGE.split(f"<!-- {mark} -->\n")[1].split("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return {row[0].strip("`"): row[1:] for row in cells}
+
+
+@pytest.mark.parametrize("name", architectures.names())
+def test_the_page_of_networks_says_of_each_what_is_so(name: str) -> None:
+    architecture = architectures.find(name)
+    parameters = architecture.defaults
+    geometry = architecture.geometry(parameters)
+    with torch.device("meta"):
+        weights = networks.parameter_count(networks.build(name))
+    field = receptive_field(architecture.path(parameters))
+    exact = "exact when asked for" if architecture.exact(parameters) else "windows"
+    tiles = "exact" if architecture.is_tiled_exactly(parameters) else exact
+    expected = [f"{weights / 1e6:.2f} M", field, geometry.context[0], geometry.stride[0], geometry.padding, tiles]
+    assert rows_after("geometry")[name] == list(map(str, expected))
+    assert f"{architecture.import_path.partition(':')[0].replace('.', '/')}.py" in NETWORKS_PAGE
+
+
+def test_the_page_of_networks_lists_the_tricks_of_the_registry() -> None:
+    table = rows_after("tricks")
+    for name in architectures.names():
+        architecture = architectures.find(name)
+        listed = [", ".join(map(str, tricks)) for tricks in (architecture.tricks, architecture.paper_tricks)]
+        assert table[name][:2] == listed if name in table else not architecture.tricks
+
+
+@pytest.mark.parametrize("name", [n for n in architectures.names() if architectures.find(n).output == "logits"])
+def test_the_drawings_show_the_code(name: str) -> None:
+    path = ROOT / "docs" / "images" / "networks" / f"{name}.svg"
+    assert path.read_text(encoding="utf-8") == draw_network(name), "unetbio networks --draw docs/images/networks"
+    assert f"images/networks/{name}.svg" in NETWORKS_PAGE

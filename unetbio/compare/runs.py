@@ -259,12 +259,10 @@ def _refinement(crf: str | None) -> Refinement | None:
     """The step after the network."""
     if crf is None:
         return None
-    from unetbio import crf as module
+    from unetbio.crf import PRESETS, refine
 
-    if crf and crf not in module.PRESETS:
-        raise UsageError(f"+crf={crf}: there is no such preset; there are: {', '.join(module.PRESETS)}")
-    preset = module.PRESETS[crf or next(iter(module.PRESETS))]
-    return lambda probabilities, image: module.refine(probabilities, image, preset)
+    preset = PRESETS[crf or next(iter(PRESETS))]
+    return lambda probabilities, image: refine(probabilities, image, preset)
 
 
 def _check_folder(out: Path, identity: Mapping[str, Any], overwrite: bool) -> None:

@@ -30,8 +30,11 @@ ALL = "all"
 PAPER_BASE_CHANNELS = 64
 """Channels of the first level of the paper's U-Net: what a width of 1 stands for."""
 
-SAME_FOR_ALL = frozenset({"name", "network", "parameters", "validation_fraction"})
-"""Settings of training that a variant cannot have: the network is its name, and all are trained on the same split."""
+SAME_FOR_ALL = frozenset(
+    {"name", "network", "parameters", "validation_fraction"}
+    | {"target", "class_names", "class_values", "split_components", "ignore_label"}
+)
+"""Settings of training that a variant cannot have: the network is its name; all get the same split and truth."""
 
 _NAME = re.compile(r"(?P<network>\w+)(?P<settings>(:[\w.]+=[^:+]*)*)(?P<crf>\+crf(=(?P<preset>[^:+=]+))?)?")
 
@@ -95,7 +98,7 @@ def parse_variant(name: str) -> Variant:
     Raises
     ------
     UsageError
-        When the name has another form, or the network is unknown.
+        When the name has another form, or the network or the preset is unknown.
     """
     found = _NAME.fullmatch(name)
     if found is None:
@@ -104,8 +107,17 @@ def parse_variant(name: str) -> Variant:
             "unet:skip=none:border_weight=0 or fcn32s+crf"
         )
     architectures.find(found["network"])
+    if found["preset"] is not None:
+        _check_preset(name, found["preset"])
     settings = dict(setting.split("=", 1) for setting in found["settings"].split(":")[1:])
     return Variant(found["network"], tuple(sorted(settings.items())), found["crf"] and (found["preset"] or ""))
+
+
+def _check_preset(name: str, preset: str) -> None:
+    from unetbio.crf import PRESETS
+
+    if preset not in PRESETS:
+        raise UsageError(f"{name}: there is no preset {preset} of the CRF; there are: {', '.join(PRESETS)}")
 
 
 def training_config(variant: Variant, base: TrainingConfig, width: float | None = None) -> TrainingConfig:
@@ -155,6 +167,8 @@ def training_config(variant: Variant, base: TrainingConfig, width: float | None 
 
 
 def _check_shared(base: TrainingConfig) -> None:
+    if base.target != "instances":
+        raise UsageError(f"target: {base.target} cannot be compared: the scores are those of cells (target: instances)")
     known = {key for network in architectures.names() for key in architectures.find(network).defaults}
     unknown = sorted(set(base.parameters) - known)
     if unknown:

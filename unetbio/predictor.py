@@ -326,13 +326,14 @@ class _SlabConvolution(nn.Module):
         """``(N, C, *spatial) -> (N, K, *output)``, as the convolution that it stands for."""
         features = functional.pad(features, self.zeros) if any(self.zeros) else features
         kernel = self.layer.kernel_size
-        rows = features.shape[2] - kernel[0] + 1
+        reach = self.layer.dilation[0] * (kernel[0] - 1)
+        rows = features.shape[2] - reach
         column_bytes = features.element_size() * prod(kernel) * prod(features.shape) // features.shape[2]
         slab = max(1, COLUMN_BYTES // column_bytes)
         if slab >= rows:
             result: Tensor = self.layer(features)
             return result
-        parts = [self.layer(features[:, :, row : row + slab + kernel[0] - 1]) for row in range(0, rows, slab)]
+        parts = [self.layer(features[:, :, row : row + slab + reach]) for row in range(0, rows, slab)]
         return torch.cat(parts, dim=2)
 
 
@@ -341,7 +342,7 @@ def _in_slabs(network: nn.Module) -> nn.Module:
         for name, layer in list(module.named_children()):
             if not isinstance(layer, (nn.Conv2d, nn.Conv3d)) or isinstance(layer.padding, str):
                 continue
-            if {*layer.stride, *layer.dilation} == {1}:
+            if {*layer.stride} == {1}:
                 setattr(module, name, _SlabConvolution(layer, tuple(map(int, layer.padding))))
     return network
 

@@ -1,4 +1,4 @@
-"""``unetbio evaluate``: scores of predicted label images against the truth."""
+"""``unetbio evaluate``: scores of predicted label images or class masks against the truth."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -18,7 +18,6 @@ from unetbio.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from unetbio.io import Pairing
-    from unetbio.metrics import Comparison
 
 __all__ = ["command"]
 
@@ -27,19 +26,119 @@ logger = logging.getLogger("unetbio.cli.evaluate")
 POOLED = "pooled"
 
 
+class _Comparer(Protocol):
+    """What the two kinds of masks differ in."""
+
+    allow_binary: bool
+    """Whether masks of 0 and 1 (or 255) are taken."""
+
+    def prepare(self, mask: Any, *, is_truth: bool) -> Any:
+        """A mask of one time, as it is compared."""
+
+    def compare(self, found: Any, true: Any) -> Any:
+        """Counts that can be added."""
+
+    def scores(self, comparison: Any) -> dict[str, float]:
+        """Scores by name."""
+
+    def columns(self) -> dict[str, str]:
+        """Scores in the table for people, and their headings."""
+
+    def settings(self) -> dict[str, Any]:
+        """How it was compared, for the JSON."""
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Label images."""
+
+    thresholds: tuple[float, ...]
+    tolerance: float
+    allow_binary: bool
+
+    def prepare(self, mask: Any, *, is_truth: bool) -> Any:
+        from unetbio import labels
+
+        return labels.split_components(mask) if self.allow_binary and labels.is_binary_mask(mask) else mask
+
+    def compare(self, found: Any, true: Any) -> Any:
+        from unetbio.metrics import compare
+
+        return compare(found, true, thresholds=self.thresholds, tolerance=self.tolerance)
+
+    def scores(self, comparison: Any) -> dict[str, float]:
+        scores: dict[str, float] = comparison.scores()
+        return scores
+
+    def columns(self) -> dict[str, str]:
+        first = f"{self.thresholds[0]:g}".removeprefix("0")
+        return {
+            "n_true": "true",
+            "n_predicted": "found",
+            "mean_AP": "mean AP",
+            **{f"{name}@{first}": f"{name}@{first}" for name in ("AP", "F1", "PQ")},
+            "merges_per_100": "merges/100",
+            "splits_per_100": "splits/100",
+            "foreground_IoU": "pixel IoU",
+            "boundary_F1": "boundary F1",
+        }
+
+    def settings(self) -> dict[str, Any]:
+        return {"thresholds": list(self.thresholds), "boundary_tolerance_px": self.tolerance}
+
+
+@dataclass
+class _Classes:
+    """Class masks; ``names`` grows when a mask holds a class that has none."""
+
+    tolerance: float
+    values: tuple[int, ...]
+    ignore_label: int | None
+    names: tuple[str, ...]
+    allow_binary = True
+
+    def prepare(self, mask: Any, *, is_truth: bool) -> Any:
+        from unetbio.annotations import map_classes
+        from unetbio.config import MAX_CLASSES
+
+        numbers = range(MAX_CLASSES)
+        return map_classes(mask, self.values or numbers, self.ignore_label) if is_truth else map_classes(mask, numbers)
+
+    def compare(self, found: Any, true: Any) -> Any:
+        from unetbio.annotations import UNANNOTATED
+        from unetbio.class_metrics import compare_classes
+        from unetbio.classes import default_class_names
+
+        comparison = compare_classes(found, true, ignore_label=UNANNOTATED, tolerance=self.tolerance)
+        self.names += default_class_names(len(comparison.confusion))[len(self.names) :]
+        return comparison
+
+    def scores(self, comparison: Any) -> dict[str, float]:
+        scores: dict[str, float] = comparison.scores(self.names)
+        return scores
+
+    def columns(self) -> dict[str, str]:
+        pooled = {"mean_IoU": "mean IoU", "pixel_accuracy": "pixel accuracy", "boundary_F1": "boundary F1"}
+        return pooled | {f"IoU {name}": f"IoU {name}" for name in self.names}
+
+    def settings(self) -> dict[str, Any]:
+        return {"classes": list(self.names), "boundary_tolerance_px": self.tolerance}
+
+
 @dataclass
 class _Evaluation:
     """What came of every pair."""
 
-    thresholds: tuple[float, ...]
-    tolerance: float
-    split_components: bool
+    comparer: _Comparer
     axes: str | None
-    compared: list[tuple[Path, Path, "Comparison"]] = field(default_factory=list)
+    compared: list[tuple[Path, Path, Any]] = field(default_factory=list)
     failed: list[tuple[Path, Path, ImageError]] = field(default_factory=list)
 
+    def rows(self) -> list[tuple[Path, Path, dict[str, float]]]:
+        return [(found, true, self.comparer.scores(comparison)) for found, true, comparison in self.compared]
+
     def pooled(self) -> dict[str, float]:
-        return reduce(add, (comparison for _, _, comparison in self.compared)).scores()
+        return self.comparer.scores(reduce(add, (comparison for _, _, comparison in self.compared)))
 
 
 @click.command()
@@ -51,6 +150,13 @@ class _Evaluation:
     "--tolerance", default=2.0, show_default=True, metavar="PX", help="How far boundary pixels may lie apart."
 )
 @click.option("--split-components", is_flag=True, help="Take each connected part of a 0/1 or 0/255 mask as a cell.")
+@click.option("--classes", is_flag=True, help="The masks hold classes, not cells.")
+@click.option(
+    "--class-values", metavar="N,...", help="With --classes: value in the truth for each class, such as 0,255."
+)
+@click.option(
+    "--ignore-label", type=click.IntRange(min=0), metavar="N", help="With --classes: not annotated in the truth."
+)
 @click.option("--axes", metavar="LETTERS", help="Axes of files that do not say, such as ZYX or TYX.")
 @click.option("--failed-ok", is_flag=True, help="Exit with 0 even when some files failed.")
 @shared.as_json
@@ -61,21 +167,34 @@ def command(
     thresholds: str | None,
     tolerance: float,
     split_components: bool,
+    classes: bool,
+    class_values: str | None,
+    ignore_label: int | None,
     axes: str | None,
     failed_ok: bool,
     as_json: bool,
 ) -> int:
-    """Score predicted label images against the truth.
+    """Score predicted label images, or class masks, against the truth.
 
     PREDICTED and TRUTH are folders or files, paired by their names: x_labels.ome.tif belongs to x.tif, x_mask.png ...
     Prints the scores of every image and those pooled over all images; with -o, OUT/evaluation.csv and
-    OUT/evaluation.json hold all of them. AP is TP / (TP + FP + FN).
+    OUT/evaluation.json hold all of them. AP is TP / (TP + FP + FN). classes.csv in PREDICTED names the classes.
     """
     from unetbio.files import write_json, write_text
     from unetbio.metrics import THRESHOLDS
 
-    iou_thresholds = THRESHOLDS if thresholds is None else _parse_thresholds(thresholds)
-    evaluation = _Evaluation(iou_thresholds, tolerance, split_components, axes)
+    comparer: _Comparer
+    if classes:
+        if thresholds is not None or split_components:
+            raise UsageError("--thresholds and --split-components are about cells: leave them out with --classes")
+        values = shared.split_numbers(class_values, "--class-values") if class_values is not None else ()
+        comparer = _Classes(tolerance, values, ignore_label, _class_names(predicted))
+    else:
+        if class_values is not None or ignore_label is not None:
+            raise UsageError("--class-values and --ignore-label are about classes: say --classes too")
+        iou_thresholds = THRESHOLDS if thresholds is None else _parse_thresholds(thresholds)
+        comparer = _Cells(iou_thresholds, tolerance, split_components)
+    evaluation = _Evaluation(comparer, axes)
     pairing = _pair(predicted, truth)
     for path in pairing.images_left:
         logger.warning("%s has no truth", path)
@@ -97,6 +216,20 @@ def command(
         counts = [(len(pairing.pairs), "pair")]
         click.echo(shared.summary_line(counts, len(evaluation.failed), output / "evaluation.csv"))
     return shared.EXIT_SOME_FAILED if evaluation.failed and not failed_ok else 0
+
+
+def _class_names(predicted: Path) -> tuple[str, ...]:
+    """Names of the classes, from the palette that was written along with the masks."""
+    from unetbio.batch.tables import CLASSES
+
+    path = (predicted if predicted.is_dir() else predicted.parent) / CLASSES
+    try:
+        with open(path, newline="", encoding="utf-8") as stream:
+            return tuple(row["name"] for row in csv.DictReader(stream))
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
+        raise UsageError(f"{path} cannot be read as a table of classes: {error}") from error
 
 
 def _pair(predicted: Path, truth: Path) -> "Pairing":
@@ -124,27 +257,24 @@ def _compare(found: Path, true: Path, evaluation: _Evaluation) -> None:
     """Compare one pair, or note why that failed and go on."""
     logger.info("%s against %s", found, true)
     try:
-        one, other = (_read(path, evaluation) for path in (found, true))
+        one = _read(found, evaluation, is_truth=False)
+        other = _read(true, evaluation, is_truth=True)
         evaluation.compared.append((found, true, _compare_frames(one, other, evaluation)))
     except ImageError as error:
         logger.error("%s against %s: %s [%s]", found, true, error, error.reason)
         evaluation.failed.append((found, true, error))
 
 
-def _read(path: Path, evaluation: _Evaluation) -> tuple[Any, bool]:
-    """A label image, and whether its first axis is time."""
+def _read(path: Path, evaluation: _Evaluation, *, is_truth: bool) -> tuple[Any, bool]:
+    """A mask as it is compared, and whether its first axis is time."""
     import numpy as np
 
-    from unetbio import labels
-
     try:
-        label_image, axes = _read_with_axes(path, evaluation)
+        mask, axes = _read_with_axes(path, evaluation)
+        has_time = axes.startswith("T")
+        frames = [evaluation.comparer.prepare(frame, is_truth=is_truth) for frame in (mask if has_time else [mask])]
     except ImageError as error:
         raise ImageError(error.reason, f"{path.name}: {error}") from error
-    has_time = axes.startswith("T")
-    if not evaluation.split_components or not labels.is_binary_mask(label_image):
-        return label_image, has_time
-    frames = [labels.split_components(frame) for frame in (label_image if has_time else [label_image])]
     return np.stack(frames) if has_time else frames[0], has_time
 
 
@@ -154,7 +284,7 @@ def _read_with_axes(path: Path, evaluation: _Evaluation) -> tuple[Any, str]:
 
     def read(axes: str | None) -> tuple[Any, str]:
         return (
-            read_labels(path, axes=axes, allow_binary=evaluation.split_components),
+            read_labels(path, axes=axes, allow_binary=evaluation.comparer.allow_binary),
             read_image(path, axes=axes).axes,
         )
 
@@ -166,27 +296,21 @@ def _read_with_axes(path: Path, evaluation: _Evaluation) -> tuple[Any, str]:
     return read(evaluation.axes)
 
 
-def _compare_frames(found: tuple[Any, bool], true: tuple[Any, bool], evaluation: _Evaluation) -> "Comparison":
-    """Compare label images; each time point is an image of its own, since ids need not agree over time."""
-    from unetbio.metrics import compare
-
+def _compare_frames(found: tuple[Any, bool], true: tuple[Any, bool], evaluation: _Evaluation) -> Any:
+    """Compare masks; each time point is an image of its own, since ids need not agree over time."""
     (one, one_has_time), (other, other_has_time) = found, true
     in_time = one_has_time and other_has_time and one.shape == other.shape
     frames = zip(one, other, strict=True) if in_time else [(one, other)]
-    comparisons = (
-        compare(*frame, thresholds=evaluation.thresholds, tolerance=evaluation.tolerance) for frame in frames
-    )
-    return reduce(add, comparisons)
+    return reduce(add, (evaluation.comparer.compare(*frame) for frame in frames))
 
 
 def _content(evaluation: _Evaluation) -> dict[str, Any]:
     return {
-        "thresholds": list(evaluation.thresholds),
-        "boundary_tolerance_px": evaluation.tolerance,
+        **evaluation.comparer.settings(),
         POOLED: _without_nan(evaluation.pooled()) if evaluation.compared else None,
         "images": [
-            {"predicted": str(found), "truth": str(true), **_without_nan(comparison.scores())}
-            for found, true, comparison in evaluation.compared
+            {"predicted": str(found), "truth": str(true), **_without_nan(scores)}
+            for found, true, scores in evaluation.rows()
         ],
         "failed": [
             {"predicted": str(found), "truth": str(true), "reason": error.reason, "message": str(error)}
@@ -201,7 +325,7 @@ def _without_nan(scores: dict[str, float]) -> dict[str, float | None]:
 
 def _csv(evaluation: _Evaluation) -> str:
     """One row a pair, then the pooled scores."""
-    rows = [(str(found), str(true), comparison.scores()) for found, true, comparison in evaluation.compared]
+    rows = [(str(found), str(true), scores) for found, true, scores in evaluation.rows()]
     if rows:
         rows.append((POOLED, "", evaluation.pooled()))
     stream = io.StringIO()
@@ -214,18 +338,8 @@ def _csv(evaluation: _Evaluation) -> str:
 
 def _table(evaluation: _Evaluation) -> str:
     """The main scores, for people."""
-    first = f"{evaluation.thresholds[0]:g}".removeprefix("0")
-    columns = {
-        "n_true": "true",
-        "n_predicted": "found",
-        "mean_AP": "mean AP",
-        **{f"{name}@{first}": f"{name}@{first}" for name in ("AP", "F1", "PQ")},
-        "merges_per_100": "merges/100",
-        "splits_per_100": "splits/100",
-        "foreground_IoU": "pixel IoU",
-        "boundary_F1": "boundary F1",
-    }
-    rows = [(found.name, comparison.scores()) for found, _, comparison in evaluation.compared]
+    columns = evaluation.comparer.columns()
+    rows = [(found.name, scores) for found, _, scores in evaluation.rows()]
     cells = [["image", *columns.values()]]
     for name, scores in [*rows, (POOLED, evaluation.pooled())]:
         cells.append([name, *(_format(column, scores[column]) for column in columns)])

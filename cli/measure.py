@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import click
 
 from unetbio.cli import options as shared
-from unetbio.cli.options import format_count
 from unetbio.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,7 +28,7 @@ def command(out: Path, workers: int | None, failed_ok: bool) -> int | None:
     as they are now. Writes summary.csv, cells.csv and cells.parquet.
     """
     from unetbio.batch.gather import measure_folder
-    from unetbio.batch.run import available_cores
+    from unetbio.batch.plan import available_cores
 
     def report(outcome: "Outcome") -> None:
         progress.clear()
@@ -39,6 +38,5 @@ def command(out: Path, workers: int | None, failed_ok: bool) -> int | None:
 
     with Progress() as progress:
         summary = measure_folder(out, workers or available_cores(), report)
-    counts = [format_count(summary.images, "image"), format_count(summary.cells, "cell"), f"{summary.failed} failed"]
-    click.echo(f"{', '.join(counts)}: {summary.table}")
+    click.echo(shared.summary_line(shared.counts(summary), summary.failed, summary.table))
     return shared.EXIT_SOME_FAILED if summary.failed and not failed_ok else None

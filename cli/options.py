@@ -2,11 +2,14 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from unetbio.errors import UsageError
+
+if TYPE_CHECKING:
+    from unetbio.batch.gather import Summary
 
 __all__ = [
     "AREA",
@@ -14,6 +17,7 @@ __all__ = [
     "LENGTH",
     "PROBABILITY",
     "as_json",
+    "counts",
     "device",
     "format_count",
     "model",
@@ -116,6 +120,11 @@ def split_numbers(text: str, option: str) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in parts):
         raise UsageError(f"{option} {text}: needs whole numbers from 0 with commas between, such as 0,255")
     return tuple(int(part) for part in parts)
+
+
+def counts(summary: "Summary") -> list[tuple[int, str]]:
+    """What a batch has made, for `summary_line`; cells where there are any to count."""
+    return [(summary.images, "image"), *([] if summary.cells is None else [(summary.cells, "cell")])]
 
 
 def summary_line(counts: Sequence[tuple[int, str]], failed: int, where: object) -> str:

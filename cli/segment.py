@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unetbio.cli import options as shared
-from unetbio.cli.options import format_count
 from unetbio.cli.progress import Progress
 from unetbio.errors import UsageError
 
@@ -54,6 +53,7 @@ _CELL_OPTIONS = [
     click.option("--min-area", type=shared.AREA, metavar="PX", help="Smallest cell, in pixels."),
     click.option("--max-area", type=shared.AREA, metavar="PX", help="Largest cell, in pixels."),
     click.option("--exclude-border", is_flag=True, help="Drop cells that touch the border."),
+    click.option("--classes", metavar="NAME,...", help="Keep these classes alone, with a model of classes."),
 ]
 _RUN_OPTIONS = [
     click.option(
@@ -92,14 +92,14 @@ def _with(options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
 @_with(_RUN_OPTIONS)
 @shared.as_json
 def command(inputs: tuple[str, ...], out: Path, table: Path | None, model: str, **given: Any) -> int | None:
-    """Segment images: label images, provenance, tables and a page of overlays.
+    """Segment images: label images or class masks, provenance, tables and a page of overlays.
 
     INPUT is files, folders (searched with all folders below) or patterns in quotes. For a/b/x.tif, OUT gets
-    a/b/x_labels.ome.tif and a/b/x_labels.json. What is done for this input, model and settings is kept; so are masks
-    that somebody has edited.
+    a/b/x_labels.ome.tif and a/b/x_labels.json; a model of classes makes a/b/x_classes.ome.tif. What is done for this
+    input, model and settings is kept; so are masks that somebody has edited.
     """
     settings = _settings(given)
-    items, overlays = _plan(inputs, table, out, settings, given)
+    items, overlays = _plan(inputs, table, out, settings, model, given)
     _limit_threads(given["workers"])
     from unetbio.model_file import load_model
     from unetbio.segmentation import Segmenter
@@ -133,6 +133,7 @@ def _settings(given: dict[str, Any]) -> "Settings":
         min_area=given["min_area"],
         max_area=given["max_area"],
         exclude_border=given["exclude_border"],
+        classes=shared.split_names(given["classes"], "--classes") if given["classes"] is not None else (),
     )
 
 
@@ -145,16 +146,18 @@ def _section(text: str | None) -> Any:
 
 
 def _plan(
-    inputs: tuple[str, ...], table: Path | None, out: Path, settings: "Settings", given: dict[str, Any]
+    inputs: tuple[str, ...], table: Path | None, out: Path, settings: "Settings", model: str, given: dict[str, Any]
 ) -> "tuple[list[Item], dict[str, Path]]":
     """The items of this run, and the pictures to draw."""
     from unetbio.batch.journal import parse_part
     from unetbio.batch.plan import check_names, found_items, read_table, select_part, spread
+    from unetbio.model_file import read_info
     from unetbio.report.overlays import overlay_path
 
     if bool(inputs) == bool(table):
         raise UsageError("give either INPUT or --table: " + ("both are given" if table else "neither is given"))
-    items = read_table(table, settings) if table else found_items(inputs, settings, out)
+    target = read_info(model).target
+    items = read_table(table, settings, target) if table else found_items(inputs, settings, out, target)
     check_names(items, out)
     items = items[: given["limit"]]
     overlays = {result: overlay_path(out, result) for result in spread(items, _overlay_count(given["overlays"]))}
@@ -172,15 +175,16 @@ def _overlay_count(text: str) -> int | None:
 def _limit_threads(workers: int | None) -> None:
     import torch
 
-    from unetbio.batch.run import available_cores
+    from unetbio.batch.plan import available_cores
 
     torch.set_num_threads(workers or available_cores())
 
 
 def _batch_options(out: Path, overlays: dict[str, Path], given: dict[str, Any]) -> "BatchOptions":
     from unetbio.batch.journal import parse_part
+    from unetbio.batch.plan import available_cores
     from unetbio.batch.resume import Policy
-    from unetbio.batch.run import MAX_FINISHERS, BatchOptions, available_cores
+    from unetbio.batch.run import MAX_FINISHERS, BatchOptions
     from unetbio.report.overlays import write_overlay
     from unetbio.report.page import write_page
 
@@ -223,8 +227,7 @@ def _speak(outcome: "Outcome") -> None:
 def _last_line(summary: "Summary", out: Path, part: "Part | None") -> str:
     from unetbio.batch.journal import journal_path
 
-    counts = [format_count(summary.images, "image"), format_count(summary.cells, "cell"), f"{summary.failed} failed"]
-    return f"{', '.join(counts)}: {summary.table or journal_path(out, part)}"
+    return shared.summary_line(shared.counts(summary), summary.failed, summary.table or journal_path(out, part))
 
 
 def _as_json(summary: "Summary", out: Path) -> str:

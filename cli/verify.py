@@ -21,7 +21,7 @@ def command(out: Path, workers: int | None, as_json: bool) -> int | None:
     Compares hashes of label image, input and model file, and the settings of the masks with each other. One line for
     each mismatch; exit code 3 when there is one.
     """
-    from unetbio.batch.run import available_cores
+    from unetbio.batch.plan import available_cores
     from unetbio.batch.verification import verify_folder
 
     count, findings = verify_folder(out, workers or available_cores())

@@ -15,7 +15,7 @@ from torch import nn
 from unetbio.architectures.unet import UNET_CHOICES
 from unetbio.errors import EnvironmentStoppedError, GeometryError, ImageError, UsageError
 from unetbio.geometry import Geometry, unet_geometry
-from unetbio.inference import TorchPredictor, choose_device, decide, plan, predict
+from unetbio.inference import TorchPredictor, choose_device, decide, decide_classes, plan, predict
 from unetbio.networks import build
 from unetbio.predictor import fold_batch_norm
 
@@ -299,6 +299,83 @@ def test_decisions_for_another_class_and_probabilities_on_the_way():
     decided = decide(image, FakePredictor(), [0.25], class_index=0, tile=16, probabilities_out=out)
     assert np.array_equal(decided[0], 1 - image[0].astype(float) >= 0.25)
     assert np.array_equal(out, predict(image, FakePredictor()))
+
+
+class ThreeClasses(FakePredictor):
+    """Three classes whose probabilities are two channels of the image and what they leave."""
+
+    num_classes = 3
+
+    def parts(self, batch):
+        one, two = (self.inner(batch[:, channel : channel + 1]) for channel in (0, 1))
+        return np.stack([one, two, 1 - one - two], axis=1)
+
+    def probabilities(self, batch):
+        self.shapes.append(batch.shape)
+        noise = np.random.default_rng(len(self.shapes)).uniform(-1e-6, 1e-6)
+        return (self.parts(batch) + noise * np.array([1, -1, 0]).reshape(3, *[1] * (batch.ndim - 2))).astype(np.float32)
+
+    def probabilities_float64(self, batch):
+        self.float64_shapes.append(batch.shape)
+        return self.parts(batch.astype(np.float64))
+
+
+@pytest.mark.parametrize("tile", [8, 20, 300])
+def test_classes_are_the_most_probable_ones_whatever_the_noise(tile):
+    # Two classes share nearly all; they differ by less than the noise in half of the pixels, and not at all in some.
+    rng = np.random.default_rng(0)
+    close = rng.choice([-3e-7, 0.0, 3e-7, 0.05], (50, 70))
+    image = np.stack([0.45 + close, np.full_like(close, 0.45)]).astype(np.float32)
+    expected = np.where(image[0] >= image[1], 0, 1)
+    found = decide_classes(image, ThreeClasses(), tile=tile)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, expected)
+
+
+def test_only_pixels_whose_two_best_classes_are_close_take_a_second_look():
+    image = np.full((2, 40, 40), 0.1, np.float32)
+    predictor = ThreeClasses()
+    assert (decide_classes(image, predictor) == 2).all()
+    assert predictor.float64_shapes == []
+    image[:, 5, 5] = 0.4
+    decide_classes(image, predictor)
+    assert len(predictor.float64_shapes) == 1
+
+
+def test_classes_that_are_equally_probable_go_to_the_lowest():
+    predictor = ThreeClasses()
+    image = np.full((2, 9, 9), 0.4, np.float32)
+    # As exact as float64 is: off by its rounding, a tie is still a tie.
+    exact = predictor.probabilities_float64
+    off = np.array([-1e-15, 0, 0]).reshape(3, 1, 1)
+    predictor.probabilities_float64 = lambda batch: exact(batch) + off
+    assert not decide_classes(image, predictor).any()
+
+
+@pytest.mark.parametrize("name", ["2-D", "3-D"])
+def test_classes_of_real_networks_do_not_depend_on_tiles(name):
+    parameters, shape = NETWORKS[name]
+    network = trained_looking({**parameters, "num_classes": 4})
+    image = random_image(*shape)
+    with torch.no_grad():
+        # Every class has its pixels: the logits of all have the same mean.
+        logits = np.log(predict(image, TorchPredictor(network))).reshape(4, -1)
+        network.head.bias -= torch.from_numpy(logits.mean(axis=1))
+    predictor = TorchPredictor(network)
+    whole = decide_classes(image, predictor)
+    assert len(np.unique(whole)) == 4
+    probabilities = np.empty((4, *shape), np.float32)
+    tiled = decide_classes(image, predictor, tile=13, batch_size=2, probabilities_out=probabilities)
+    assert np.array_equal(tiled, whole)
+    np.testing.assert_allclose(probabilities, predict(image, predictor), rtol=0, atol=1e-5)
+
+
+def test_classes_of_a_network_that_is_not_exact_come_from_windows():
+    predictor = TorchPredictor(trained_looking({"base_channels": 2, "depth": 1, "num_classes": 3}), exact=False)
+    image = random_image(40, 50)
+    probabilities = np.empty((3, 40, 50), np.float32)
+    found = decide_classes(image, predictor, probabilities_out=probabilities)
+    assert np.array_equal(found, probabilities.argmax(axis=0))
 
 
 @pytest.mark.parametrize("threshold", [0.0, 1.0, -0.5, float("nan")])

@@ -248,11 +248,6 @@ def test_a_file_of_several_images_says_so(run: Callable[..., Any], discs: Array,
     np.testing.assert_array_equal(second > 0, first[::-1] > 0)
 
 
-def test_models_of_classes_are_refused(model: Model) -> None:
-    with pytest.raises(ModelError, match="segments classes, not cells"):
-        Segmenter(replace(model, info=model.info.model_copy(update={"target": "classes"})), "cpu")
-
-
 def test_a_diameter_needs_one_of_the_model(model: Model, discs: Array) -> None:
     unknown = replace(model, info=model.info.model_copy(update={"cell_diameter_px": None}))
     with pytest.raises(UsageError, match="does not say how large its cells are: leave out --diameter"):

@@ -77,3 +77,15 @@ def test_wishes_that_cannot_be_meant(wish: dict[str, Any], message: str) -> None
 def test_a_largest_cell_below_the_smallest_is_refused() -> None:
     with pytest.raises(UsageError, match="max_area 5 is below min_area 10"):
         Settings(max_area=5).postprocessing(MODEL)
+
+
+def test_a_model_of_classes_records_classes_and_no_cells() -> None:
+    record = Settings(classes=("dim",)).record(Normalization(), None)
+    assert record["classes"] == ["dim"]
+    assert not {"postprocessing", "threshold", "min_area", "max_area", "exclude_border"} & set(record)
+    assert "classes" not in Settings().record(Normalization(), MODEL)
+
+
+def test_options_for_cells_are_known() -> None:
+    assert Settings(min_area=0, exclude_border=True).cell_options == ("min_area", "exclude_border")
+    assert Settings(classes=("dim",)).cell_options == ()

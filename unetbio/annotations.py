@@ -56,7 +56,7 @@ def read_annotation(path: Path, config: TrainingConfig) -> NDArray[np.integer]:
     return _compact(label_image)
 
 
-def map_classes(mask: NDArray[np.integer], values: Sequence[int], ignore_label: int | None) -> NDArray[np.uint8]:
+def map_classes(mask: NDArray[np.integer], values: Sequence[int], ignore_label: int | None = None) -> NDArray[np.uint8]:
     """Turn the values of a mask into classes.
 
     Parameters

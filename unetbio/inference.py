@@ -4,8 +4,9 @@ Networks that cannot promise that are run over sliding windows instead (`unetbio
 
 Valid convolutions make a tiled prediction equal to that of the whole image up to the rounding of float32, since tiles
 of different shapes take different kernels: about 1e-6. Decisions are made identical by a second look: where a
-probability is within `DECISION_TOLERANCE` of a threshold the network runs again in float64, whose rounding (1e-14) no
-threshold meets. Tiles therefore change neither the probabilities beyond 1e-5 nor any decision.
+probability is within `DECISION_TOLERANCE` of a threshold, or two classes are about as probable, the network runs again
+in float64, whose rounding (1e-14) no threshold meets. Tiles therefore change neither the probabilities beyond 1e-5 nor
+any decision.
 
 Memory is bounded by one tile, the planes of the result and one plane of doubtful pixels; the image is read tile by
 tile.
@@ -14,8 +15,9 @@ tile.
 import hashlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,7 +29,16 @@ from unetbio.predictor import Predictor, TorchPredictor, choose_device
 from unetbio.sliding_window import WINDOW, predict_windows
 from unetbio.tiling import ArrayLike, Tile, TilePlan, plan_tiles, read_mirrored, split_tile, tile_of
 
-__all__ = ["DECISION_TOLERANCE", "Predictor", "TorchPredictor", "choose_device", "decide", "plan", "predict"]
+__all__ = [
+    "DECISION_TOLERANCE",
+    "Predictor",
+    "TorchPredictor",
+    "choose_device",
+    "decide",
+    "decide_classes",
+    "plan",
+    "predict",
+]
 
 DECISION_TOLERANCE = 1e-5
 """Probabilities nearer than this to a threshold are decided in float64: ten times what tiles change.
@@ -189,26 +200,129 @@ def decide(
         As `predict`; also when a threshold or ``class_index`` is out of range.
     """
     _check_decision(thresholds, class_index, predictor.num_classes)
+    rule = _AtLeast(tuple(thresholds), class_index)
+    return _decide(image, predictor, rule, tile, batch_size, memory_budget, progress, probabilities_out)
+
+
+def decide_classes(
+    image: ArrayLike,
+    predictor: Predictor,
+    *,
+    tile: int | None = None,
+    batch_size: int = 1,
+    memory_budget: int | None = None,
+    progress: Progress | None = None,
+    probabilities_out: NDArray[np.float32] | None = None,
+) -> NDArray[np.uint8]:
+    """The most probable class of each pixel; identical for every tile plan.
+
+    Where the two largest probabilities differ by less than twice the tolerance of `decide`, they are computed again in
+    float64, as there. Classes that are equally probable (to 1e-12) are decided for the one with the lowest number.
+
+    Parameters
+    ----------
+    image, predictor, tile, batch_size, memory_budget, progress, probabilities_out
+        See `decide`.
+
+    Returns
+    -------
+    ndarray of uint8
+        ``(*spatial)``.
+
+    Raises
+    ------
+    ImageError, UsageError, EnvironmentStoppedError
+        As `predict`.
+    """
+    decided: NDArray[np.uint8] = _decide(
+        image, predictor, _MostProbable(), tile, batch_size, memory_budget, progress, probabilities_out
+    )[0]
+    return decided
+
+
+class _Rule(Protocol):
+    """How probabilities become decisions; ``planes`` values of ``dtype`` a pixel."""
+
+    planes: int
+    dtype: type[Any]
+
+    def look(self, probabilities: NDArray[np.float32], tolerance: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """``(K, *extent)`` to decisions ``(planes, *extent)``, and to the pixels in doubt, ``(*extent)``."""
+
+    def settle(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
+        """``(K, n)`` of pixels in doubt to ``(planes, n)``."""
+
+
+@dataclass(frozen=True)
+class _AtLeast:
+    """Whether the probability of a class is at least each threshold."""
+
+    thresholds: tuple[float, ...]
+    class_index: int
+    dtype = np.bool_
+
+    @property
+    def planes(self) -> int:
+        return len(self.thresholds)
+
+    def look(self, probabilities: NDArray[np.float32], tolerance: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        planes = np.empty((self.planes, *probabilities.shape[1:]), np.bool_)
+        in_doubt = np.zeros(probabilities.shape[1:], np.bool_)
+        for plane, threshold in zip(planes, self.thresholds, strict=True):
+            above = probabilities[self.class_index] - np.float32(threshold)
+            plane[...] = above >= 0
+            in_doubt |= np.abs(above) < tolerance
+        return planes, in_doubt
+
+    def settle(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
+        certain = probabilities[self.class_index]
+        return np.stack([certain >= threshold - TIE_MARGIN for threshold in self.thresholds])
+
+
+class _MostProbable:
+    """The number of the most probable class; of equals the lowest."""
+
+    planes = 1
+    dtype = np.uint8
+
+    def look(self, probabilities: NDArray[np.float32], tolerance: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        second, first = np.partition(probabilities, (-2, -1), axis=0)[-2:]
+        # Each of the two may be off by what one alone is.
+        return probabilities.argmax(axis=0)[np.newaxis], first - second < 2 * tolerance
+
+    def settle(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
+        largest = probabilities >= probabilities.max(axis=0) - TIE_MARGIN
+        return largest.argmax(axis=0)[np.newaxis]
+
+
+def _decide(
+    image: ArrayLike,
+    predictor: Predictor,
+    rule: _Rule,
+    tile: int | None,
+    batch_size: int,
+    memory_budget: int | None,
+    progress: Progress | None,
+    probabilities_out: NDArray[np.float32] | None,
+) -> NDArray[Any]:
+    """Decisions ``(planes, *spatial)``, with a second look in float64 at what is in doubt."""
     tiles = plan(image.shape[1:], predictor, tile=tile, batch_size=batch_size, memory_budget=memory_budget)
     if not predictor.exact:
         blended = predict_windows(image, predictor, tile=tile, batch_size=batch_size, progress=progress)
         if probabilities_out is not None:
             probabilities_out[...] = blended
-        return np.stack([blended[class_index] >= np.float32(threshold) for threshold in thresholds])
-    planes = np.empty((len(thresholds), *tiles.shape), dtype=bool)
+        return rule.look(blended, 0.0)[0].astype(rule.dtype, copy=False)
+    planes = np.empty((rule.planes, *tiles.shape), dtype=rule.dtype)
     doubtful = np.zeros(tiles.shape, dtype=bool)
     tolerance = DECISION_TOLERANCE * max(1.0, _largest(image))
     for write_slices, probabilities in _run(
         image, predictor.probabilities, tiles, predictor.geometry, batch_size, progress
     ):
+        where = (slice(None), *write_slices)
         if probabilities_out is not None:
-            probabilities_out[(slice(None), *write_slices)] = probabilities
-        in_doubt = doubtful[write_slices]
-        for plane, threshold in zip(planes, thresholds, strict=True):
-            above = probabilities[class_index] - np.float32(threshold)
-            plane[write_slices] = above >= 0
-            in_doubt |= np.abs(above) < tolerance
-    _settle(image, predictor, thresholds, class_index, doubtful, planes)
+            probabilities_out[where] = probabilities
+        planes[where], doubtful[write_slices] = rule.look(probabilities, tolerance)
+    _settle(image, predictor, rule, doubtful, planes)
     return planes
 
 
@@ -229,21 +343,14 @@ def _check_decision(thresholds: Sequence[float], class_index: int, num_classes: 
 
 
 def _settle(
-    image: ArrayLike,
-    predictor: Predictor,
-    thresholds: Sequence[float],
-    class_index: int,
-    doubtful: NDArray[np.bool_],
-    planes: NDArray[np.bool_],
+    image: ArrayLike, predictor: Predictor, rule: _Rule, doubtful: NDArray[np.bool_], planes: NDArray[Any]
 ) -> None:
     """Decide the doubtful pixels in float64, in place."""
     blocks = _blocks(doubtful, predictor)
     compute = _remembering(predictor.probabilities_float64)
     for write_slices, probabilities in _run(image, compute, blocks, predictor.geometry, 1, None):
         here = doubtful[write_slices]
-        certain = probabilities[class_index][here]
-        for plane, threshold in zip(planes, thresholds, strict=True):
-            plane[write_slices][here] = certain >= threshold - TIE_MARGIN
+        planes[(slice(None), *write_slices)][:, here] = rule.settle(probabilities[:, here])
 
 
 def _blocks(doubtful: NDArray[np.bool_], predictor: Predictor) -> Iterator[Tile]:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +14,11 @@ from unetbio import normalization
 from unetbio.errors import ImageError
 from unetbio.io import read_image
 from unetbio.io.image import AXES, Image, list_channels, select_channel
-from unetbio.model_file import ModelInfo
 from unetbio.normalization import Scaling
 from unetbio.settings import Settings
+
+if TYPE_CHECKING:
+    from unetbio.model_file import ModelInfo
 
 __all__ = ["Frame", "Opened", "image_of_array", "open_image", "read_frame"]
 
@@ -161,7 +163,7 @@ class _ArrayPixels:
         return self.values[t, list(channels), z, y, x]
 
 
-def open_image(source: str | os.PathLike[str] | Image, settings: Settings, info: ModelInfo, ndim: int) -> Opened:
+def open_image(source: str | os.PathLike[str] | Image, settings: Settings, info: "ModelInfo", ndim: int) -> Opened:
     """Read the head of an image and settle what of it will be segmented.
 
     Parameters
@@ -251,7 +253,7 @@ def _pick_channels(image: Image, settings: Settings, needed: int) -> tuple[int, 
     return tuple(range(count))
 
 
-def _zoom(image: Image, settings: Settings, info: ModelInfo, axes: str) -> tuple[float, ...]:
+def _zoom(image: Image, settings: Settings, info: "ModelInfo", axes: str) -> tuple[float, ...]:
     zoom = [1.0] * len(axes)
     if settings.diameter_px is not None and info.cell_diameter_px is not None:
         zoom = [info.cell_diameter_px / settings.diameter_px] * len(axes)

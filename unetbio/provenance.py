@@ -8,6 +8,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = [
     "ModelRecord",
     "OutputRecord",
     "Provenance",
+    "count_cells",
     "fingerprint",
     "read_provenance",
     "versions",
@@ -153,20 +155,23 @@ class FrameRecord(_Record):
     ----------
     t : int, optional
         Index of the time, when the image has a time axis.
-    n_cells : int
-        Number of labels.
+    n_cells : int, optional
+        Number of labels; None for class masks.
     median_diameter_px : float, optional
         Of discs or balls as large as the cells, in pixels of the input; None without cells.
     area_fraction : float
-        Share of the pixels that belong to a cell.
+        Share of the pixels that belong to a cell, or to a class other than the background.
+    class_fractions : dict
+        Of class masks: the share of the pixels of each class, by its name.
     warnings : tuple of str
         ``no_cells``, ``constant``, ``saturated``, ``outside_training_range``, ``more_series``, ``edited``.
     """
 
     t: int | None = None
-    n_cells: int
+    n_cells: int | None
     median_diameter_px: float | None
     area_fraction: float
+    class_fractions: dict[str, float] = {}
     warnings: tuple[str, ...] = ()
 
 
@@ -200,9 +205,19 @@ class Provenance(_Record):
     versions: dict[str, str] = {}
 
     @property
-    def n_cells(self) -> int:
-        """Cells in all frames."""
-        return sum(frame.n_cells for frame in self.frames)
+    def n_cells(self) -> int | None:
+        """Cells in all frames; None for class masks."""
+        return count_cells(self.frames)
+
+
+def count_cells(frames: Iterable[FrameRecord]) -> int | None:
+    """Cells in these frames; None when any of them is a class mask."""
+    total = 0
+    for frame in frames:
+        if frame.n_cells is None:
+            return None
+        total += frame.n_cells
+    return total
 
 
 def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:

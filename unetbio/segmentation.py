@@ -1,32 +1,33 @@
-"""One image: from its pixels to a label image, in steps that a batch can run side by side.
+"""One image: from its pixels to a label image or class mask, in steps that a batch can run side by side.
 
 `Segmenter.open` -> `Segmenter.read_frame` (reading, numpy) -> `Segmenter.decide` (the network) -> `Segmenter.finish`
-(numba). `segment` does all of them in a row.
+(numba). `segment` does all of them in a row. What a network's output means is the model's `Interpretation`.
 """
 
 import functools
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio import architectures, inference, instances, normalization
-from unetbio.errors import ImageError, ModelError, UsageError
+from unetbio import architectures, inference, normalization
+from unetbio.errors import ImageError, UsageError
+from unetbio.interpretation import choose_interpretation
 from unetbio.io.image import Image
-from unetbio.labels import label_hash, relabel_raster, resize_nearest
+from unetbio.labels import label_hash
 from unetbio.model_file import Model, load_model, model_path
 from unetbio.normalization import Normalization, Scaling
 from unetbio.preparation import Frame, Opened, image_of_array, open_image, read_frame
-from unetbio.provenance import FrameRecord, versions
+from unetbio.provenance import FrameRecord, count_cells, versions
 from unetbio.settings import Settings
 from unetbio.tiling import TilePlan
 
-__all__ = ["FrameResult", "Segmenter", "describe_labels", "segment", "stack_frames"]
+__all__ = ["FrameResult", "Segmenter", "segment", "stack_frames"]
 
 # Cells half or twice as wide as those in training are new to the network.
 TRAINED_DIAMETERS = (0.5, 2.0)
@@ -37,7 +38,7 @@ FULL_SCALE = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
 
 @dataclass(frozen=True)
 class FrameResult:
-    """The cells of one frame, at the image's own size, and what the tables say of them."""
+    """The cells or classes of one frame, at the image's own size, and what the tables say of them."""
 
     label_image: NDArray[Any]
     record: FrameRecord
@@ -50,7 +51,7 @@ class Segmenter:
     Parameters
     ----------
     model : Model
-        Of instances.
+        Of cells or of classes.
     device : str
         ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
     tile : int, optional
@@ -62,22 +63,14 @@ class Segmenter:
     ----------
     is_exact : bool
         Whether tiles cannot change the answer; where they can, windows are blended.
-
-    Raises
-    ------
-    ModelError
-        When the model gives class masks instead of cells.
     """
 
     def __init__(
         self, model: Model, device: str = "auto", *, tile: int | None = None, memory_budget: int | None = None
     ) -> None:
-        if model.info.target != "instances":
-            raise ModelError(
-                f"{model.path} segments {model.info.target}, not cells: segment needs a model of instances"
-            )
         self.model = model
         self.info = model.info
+        self.interpretation = choose_interpretation(model.info)
         self.device, self.device_reason = inference.choose_device(device)
         architecture = architectures.find(self.info.architecture)
         self.is_exact = architecture.is_tiled_exactly(architecture.complete(self.info.parameters))
@@ -104,7 +97,7 @@ class Segmenter:
             )
         if settings.diameter_px is not None and self.info.cell_diameter_px is None:
             raise UsageError(f"model {self.info.name} does not say how large its cells are: leave out --diameter")
-        return settings.record(self.info.normalization, self.info.postprocessing)
+        return self.interpretation.record(settings)
 
     def open(self, source: str | os.PathLike[str] | Image, settings: Settings) -> Opened:
         """Read the head of an image and settle what of it will be segmented; see `unetbio.preparation.open_image`."""
@@ -116,8 +109,8 @@ class Segmenter:
 
     def decide(
         self, opened: Opened, frame: Frame, *, probabilities_out: NDArray[np.float32] | None = None
-    ) -> NDArray[np.bool_]:
-        """Run the network and decide each threshold: ``(thresholds, *grid)`` bits.
+    ) -> NDArray[Any]:
+        """Run the network and decide about each pixel of the grid, as the model's interpretation does.
 
         Parameters
         ----------
@@ -126,27 +119,23 @@ class Segmenter:
         probabilities_out : ndarray, optional
             ``(K, *grid)`` float32, filled with the probabilities.
         """
-        thresholds = self._postprocessing(opened).thresholds
         if frame.is_constant:
             if probabilities_out is not None:
                 probabilities_out[...] = 0
                 probabilities_out[0] = 1
-            return np.zeros((len(thresholds), *opened.grid), dtype=np.bool_)
-        return inference.decide(
+            return self.interpretation.decide_constant(opened)
+        return self.interpretation.decide(
             frame.image,
+            opened,
             self.predictor,
-            thresholds,
             tile=self.tile,
             memory_budget=self.memory_budget,
             probabilities_out=probabilities_out,
         )
 
-    def finish(self, opened: Opened, frame: Frame, planes: NDArray[np.bool_]) -> FrameResult:
-        """Turn decided planes into cells at the image's own size."""
-        labels = instances.label(planes, self._postprocessing(opened))
-        if labels.shape != opened.shape:
-            # A cell can lose its last pixel or its place in raster order on the way.
-            labels = relabel_raster(resize_nearest(labels, opened.shape))
+    def finish(self, opened: Opened, frame: Frame, decided: NDArray[Any]) -> FrameResult:
+        """Turn decisions into cells or classes at the image's own size."""
+        labels = self.interpretation.finish(decided, opened)
         return FrameResult(labels, self._describe(opened, frame, labels), frame.scaling)
 
     def run_record(self, opened: Opened, scalings: Sequence[Scaling]) -> dict[str, Any]:
@@ -158,7 +147,7 @@ class Segmenter:
             "zoom": list(opened.zoom),
             "grid": list(opened.grid),
             "tile": list(self.plan(opened.grid).tile_shape),
-            "postprocessing": asdict(self._postprocessing(opened)),
+            **self.interpretation.run_record(opened),
             "scaling": [{"low": list(scaling.low), "high": list(scaling.high)} for scaling in scalings],
         }
 
@@ -169,11 +158,8 @@ class Segmenter:
             self._plans[grid] = plan
         return self._plans[grid]
 
-    def _postprocessing(self, opened: Opened) -> instances.PostProcessing:
-        return opened.settings.postprocessing(self.info.postprocessing, math.prod(opened.zoom))
-
     def _describe(self, opened: Opened, frame: Frame, labels: NDArray[Any]) -> FrameRecord:
-        record = describe_labels(labels, frame.t)
+        record = self.interpretation.describe(labels, frame.t)
         warnings = ["constant"] if frame.is_constant else []
         if opened.image.series_count > 1 and opened.settings.series is None:
             warnings.append("more_series")
@@ -216,14 +202,16 @@ def segment(
         Output pixels of a tile; the answer does not depend on it.
     **options
         Fields of `unetbio.settings.Settings`: ``series, t, z, axes, pixel_size_um, diameter_px, threshold, min_area,
-        max_area, exclude_border``.
+        max_area, exclude_border``, and for a model of classes ``classes``.
 
     Returns
     -------
-    labels : ndarray of uint16 or uint32
+    labels : ndarray of uint16 or uint32, for a model of classes of uint8
         ``(Y, X)`` or ``(Z, Y, X)``, of a time-lapse with a first axis T; 0 is background, ids rise in raster order.
+        Classes have the numbers of ``info["run"]["class_names"]``.
     info : dict
-        Model, settings, frames (cells, diameter, warnings a frame), ``n_cells``, ``label_hash``, versions.
+        Model, settings, frames (cells, diameter, warnings a frame), ``n_cells`` (None for classes), ``label_hash``,
+        versions.
 
     Raises
     ------
@@ -246,7 +234,7 @@ def segment(
         "model": {"name": segmenter.info.name, "sha256": segmenter.model.sha256},
         "settings": record,
         "frames": [result.record.model_dump() for result in results],
-        "n_cells": sum(result.record.n_cells for result in results),
+        "n_cells": count_cells(result.record for result in results),
         "label_hash": label_hash(labels),
         "axes": opened.label_axes,
         "run": segmenter.run_record(opened, [result.scaling for result in results]),
@@ -282,25 +270,6 @@ def _segmenter_of(model: str | os.PathLike[str] | Model, device: str, tile: int 
 def _cached_segmenter(path: Path, stamp: tuple[int, int], device: str, tile: int | None) -> Segmenter:
     # In a loop over images the model is read once; a file that was replaced has another stamp.
     return Segmenter(load_model(path), device, tile=tile)
-
-
-def describe_labels(labels: NDArray[Any], t: int | None) -> FrameRecord:
-    """What the summary says of a label image, whoever made it."""
-    areas = np.unique(labels[labels > 0], return_counts=True)[1] if labels.max(initial=0) > 2**24 else None
-    if areas is None:
-        counts = np.bincount(labels.reshape(-1))[1:]
-        areas = counts[counts > 0]
-    diameter = None
-    if areas.size:
-        median = float(np.median(areas))
-        diameter = 2 * math.sqrt(median / math.pi) if labels.ndim == 2 else (6 * median / math.pi) ** (1 / 3)
-    return FrameRecord(
-        t=t,
-        n_cells=int(areas.size),
-        median_diameter_px=None if diameter is None else round(diameter, 3),
-        area_fraction=round(float(areas.sum()) / labels.size, 6),
-        warnings=() if areas.size else ("no_cells",),
-    )
 
 
 def _is_saturated(raw: NDArray[Any]) -> bool:

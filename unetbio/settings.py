@@ -11,6 +11,8 @@ from unetbio.normalization import Normalization
 
 __all__ = ["Settings"]
 
+CELL_OPTIONS = ("threshold", "min_area", "max_area", "exclude_border")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -37,6 +39,8 @@ class Settings:
         Smallest and largest cell, in pixels (voxels) of this image.
     exclude_border : bool
         Drop cells that touch the border.
+    classes : tuple of str
+        With a model of classes: the names of those that are kept, others become background; empty: all are kept.
 
     Raises
     ------
@@ -56,6 +60,7 @@ class Settings:
     min_area: float | None = None
     max_area: float | None = None
     exclude_border: bool = False
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("pixel_size_um", "diameter_px"):
@@ -71,6 +76,12 @@ class Settings:
             raise UsageError(
                 f"axes {self.axes} must be letters of TCZYX, each once and Y and X among them, such as ZYX"
             )
+
+    @property
+    def cell_options(self) -> tuple[str, ...]:
+        """Which settings are given that only a model of cells can follow."""
+        values = {name: getattr(self, name) for name in CELL_OPTIONS}
+        return tuple(name for name, value in values.items() if value is not None and value is not False)
 
     def postprocessing(self, model: PostProcessing, area_factor: float = 1.0) -> PostProcessing:
         """Thresholds and sizes for the pixels that the model sees.
@@ -92,16 +103,24 @@ class Settings:
             changes["max_area"] = self.max_area * area_factor
         return dataclasses.replace(model, **changes)
 
-    def record(self, normalization: Normalization, postprocessing: PostProcessing) -> dict[str, Any]:
+    def record(self, normalization: Normalization, postprocessing: PostProcessing | None) -> dict[str, Any]:
         """The settings as JSON knows them, with the model's where nothing else was asked for.
 
         Two records that are equal give equal label images of equal inputs with equal models.
+
+        Parameters
+        ----------
+        normalization, postprocessing
+            The model's; a model of classes has no postprocessing.
         """
         values = dataclasses.asdict(self)
         values["normalization"] = dataclasses.asdict(self.normalization or normalization)
-        values["postprocessing"] = dataclasses.asdict(self.postprocessing(postprocessing))
-        # These are in postprocessing now; areas stay, since they are in other pixels where images are rescaled.
-        for name in ("threshold", "exclude_border"):
+        without: tuple[str, ...] = CELL_OPTIONS
+        if postprocessing is not None:
+            values["postprocessing"] = dataclasses.asdict(self.postprocessing(postprocessing))
+            # These are in postprocessing now; areas stay, since they are in other pixels where images are rescaled.
+            without = ("threshold", "exclude_border", "classes")
+        for name in without:
             del values[name]
         record: dict[str, Any] = json.loads(json.dumps(values))
         return record

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from unetbio.batch.journal import Entry, hold_output
 from unetbio.batch.measuring import measure_again, pixel_size_of
+from unetbio.batch.plan import holds_classes, provenance_name
 from unetbio.batch.results import Outcome
 from unetbio.batch.resume import Kept, state_of_labels
-from unetbio.batch.tables import SUMMARY, CachedCells, known_entries, provenance_name, write_tables
+from unetbio.batch.tables import SUMMARY, CachedCells, known_entries, write_tables
 from unetbio.errors import ImageError, UsageError
 from unetbio.provenance import read_provenance
 
@@ -20,10 +21,10 @@ Report = Callable[[Outcome], None]
 
 @dataclass(frozen=True)
 class Summary:
-    """What a batch came to; ``table`` is None where none was written."""
+    """What a batch came to; ``cells`` is None for class masks, ``table`` where none was written."""
 
     images: int
-    cells: int
+    cells: int | None
     failed: int
     table: Path | None
 
@@ -31,7 +32,10 @@ class Summary:
 def summarize(outcomes: Sequence[Outcome], table: Path | None) -> Summary:
     """Count images, cells and failures."""
     failed = sum(outcome.entry.status == "failed" for outcome in outcomes)
-    return Summary(len(outcomes), sum(outcome.n_cells for outcome in outcomes), failed, table)
+    counts = [outcome.n_cells for outcome in outcomes if outcome.frames]
+    only_classes = bool(counts) and all(count is None for count in counts)
+    cells = None if only_classes else sum(count or 0 for count in counts)
+    return Summary(len(outcomes), cells, failed, table)
 
 
 def measure_folder(out: Path, workers: int, report: Report) -> Summary:
@@ -56,7 +60,9 @@ def measure_folder(out: Path, workers: int, report: Report) -> Summary:
     with hold_output(out, None):
         entries = known_entries(out)
         if not entries:
-            raise UsageError(f"{out} holds no results of unetbio segment: neither journals nor *_labels.json")
+            raise UsageError(
+                f"{out} holds no results of unetbio segment: neither journals nor *_labels.json or *_classes.json"
+            )
         with ThreadPoolExecutor(workers) as pool:
             futures = [pool.submit(gather, out, entry, None) for entry in entries.values()]
             outcomes = []
@@ -85,6 +91,8 @@ def gather(out: Path, entry: Entry, cached: CachedCells | None, kept: Kept | Non
     try:
         if cached and kept.provenance and not kept.edited:
             digest = kept.provenance.output.label_hash
+            if holds_classes(entry.output):
+                return Outcome(entry, kept.provenance.frames, pixel_size_of(kept.provenance), digest)
             cells = cached.find(entry.output, digest)
             if cells is not None:
                 return Outcome(entry, kept.provenance.frames, pixel_size_of(kept.provenance), digest, cells)

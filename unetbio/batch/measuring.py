@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 
 from unetbio import measurements
 from unetbio.batch.journal import Entry
+from unetbio.batch.plan import holds_classes
 from unetbio.batch.results import Outcome
 from unetbio.batch.resume import read_label_file
+from unetbio.descriptions import describe_classes, describe_labels
 from unetbio.errors import ImageError
 from unetbio.io import read_image
 from unetbio.io.image import Image
 from unetbio.labels import label_hash
 from unetbio.preparation import Opened
 from unetbio.provenance import FrameRecord, Provenance
-from unetbio.segmentation import describe_labels
 from unetbio.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def measure_frame(opened: Opened, t: int | None, label_image: NDArray[Any], raw:
 
 
 def measure_again(out: Path, entry: Entry, provenance: Provenance | None, *, edited: bool) -> Outcome:
-    """Measure a label image that lies in the output folder.
+    """Measure a label image that lies in the output folder, or count the pixels of a class mask.
 
     What the provenance says of the frames is kept; of a label image that was edited, it is found out anew. Where the
     input is gone or unreadable, cells are measured without grey values.
@@ -87,6 +88,9 @@ def measure_again(out: Path, entry: Entry, provenance: Provenance | None, *, edi
     frames = labels if len(times) > 1 else labels[np.newaxis]
     pairs = list(zip(times, frames, strict=True))
     kept = provenance.frames if provenance and not edited else None
+    if holds_classes(entry.output):
+        described = kept or tuple(_edited_classes(frame, t, provenance) for t, frame in pairs)
+        return Outcome(entry, described, pixel_size_of(provenance), digest)
     described = kept or tuple(_edited_record(frame, t) for t, frame in pairs)
     tables = [measure_frame(opened, t, frame, None) if opened else _table(frame, None, (), {}, t) for t, frame in pairs]
     return Outcome(entry, described, pixel_size_of(provenance), digest, concatenate(tables))
@@ -127,6 +131,11 @@ def _table(
 def _edited_record(frame: NDArray[Any], t: int | None) -> FrameRecord:
     record = describe_labels(frame, t)
     return record.model_copy(update={"warnings": (*record.warnings, "edited")})
+
+
+def _edited_classes(frame: NDArray[Any], t: int | None, provenance: Provenance | None) -> FrameRecord:
+    names = provenance.run.get("class_names", ()) if provenance else ()
+    return describe_classes(frame, t, names).model_copy(update={"warnings": ("edited",)})
 
 
 def _times_of(labels: NDArray[Any], provenance: Provenance | None) -> Sequence[int | None]:

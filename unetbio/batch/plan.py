@@ -2,10 +2,10 @@
 
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from unetbio.batch.journal import Part
 from unetbio.errors import UsageError
@@ -13,11 +13,26 @@ from unetbio.io.discover import find_inputs, part_of, stem, table_input
 from unetbio.io.labels import is_nifti_name
 from unetbio.settings import Settings
 
-__all__ = ["Item", "check_names", "found_items", "read_table", "select_part", "spread"]
+__all__ = [
+    "MASKS",
+    "Item",
+    "Target",
+    "available_cores",
+    "check_names",
+    "found_items",
+    "holds_classes",
+    "provenance_name",
+    "read_table",
+    "result_name",
+    "select_part",
+    "spread",
+]
 
-LABELS = "_labels"
-PROBABILITIES = "_probabilities"
+Target = Literal["instances", "classes"]
 Number = TypeVar("Number", int, float)
+
+MASKS: Mapping[Target, str] = {"instances": "_labels", "classes": "_classes"}
+PROBABILITIES = "_probabilities"
 
 KNOWN_COLUMNS = ("image", "mask", "channel", "series", "pixel_size_um", "diameter_px")
 
@@ -36,12 +51,15 @@ class Item:
         Of this image: those of the run, with what a table says of it.
     columns : dict
         Further columns of the table, carried into every table that is written.
+    target : {"instances", "classes"}
+        What the model makes: label images or class masks.
     """
 
     source: Path
     path: str
     settings: Settings = field(default_factory=Settings)
     columns: dict[str, str] = field(default_factory=dict)
+    target: Target = "instances"
 
     @property
     def result(self) -> str:
@@ -52,13 +70,13 @@ class Item:
 
     @property
     def labels(self) -> str:
-        """Label image below the output folder; NIfTI for NIfTI."""
-        return f"{self.result}{LABELS}{self._suffix}"
+        """Label image, or class mask, below the output folder; NIfTI for NIfTI."""
+        return f"{self.result}{MASKS[self.target]}{self._suffix}"
 
     @property
     def provenance(self) -> str:
         """Provenance below the output folder."""
-        return f"{self.result}{LABELS}.json"
+        return f"{self.result}{MASKS[self.target]}.json"
 
     def probabilities_of(self, t: int | None) -> str:
         """Probabilities below the output folder; of a time-lapse each time is a file."""
@@ -74,7 +92,33 @@ class Item:
         return ".nii.gz" if is_nifti_name(self.path) else ".ome.tif"
 
 
-def found_items(inputs: Sequence[str | os.PathLike[str]], settings: Settings, out: Path) -> list[Item]:
+def available_cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def result_name(output: str) -> str:
+    """``a/b/x`` of ``a/b/x_labels.ome.tif`` and of ``a/b/x_classes.ome.tif``."""
+    return output.rpartition(_ending(output))[0]
+
+
+def provenance_name(output: str) -> str:
+    """Provenance of a label image or class mask, both below the output folder."""
+    return f"{result_name(output)}{_ending(output)}.json"
+
+
+def holds_classes(output: str) -> bool:
+    """Whether an output is a class mask, by its name."""
+    return _ending(output) == MASKS["classes"]
+
+
+def _ending(output: str) -> str:
+    return max(MASKS.values(), key=output.rfind)
+
+
+def found_items(
+    inputs: Sequence[str | os.PathLike[str]], settings: Settings, out: Path, target: Target = "instances"
+) -> list[Item]:
     """Items of files, folders and patterns, in the order in which `find_inputs` lists them.
 
     What lies in the output folder is left out, as `find_inputs` does.
@@ -84,10 +128,10 @@ def found_items(inputs: Sequence[str | os.PathLike[str]], settings: Settings, ou
     UsageError
         When an input does not exist or no image is found.
     """
-    return [Item(file.path, file.relative.as_posix(), settings) for file in find_inputs(inputs, out=out)]
+    return [Item(file.path, file.relative.as_posix(), settings, target=target) for file in find_inputs(inputs, out=out)]
 
 
-def read_table(path: Path, settings: Settings) -> list[Item]:
+def read_table(path: Path, settings: Settings, target: Target = "instances") -> list[Item]:
     """Items of a table, in its order.
 
     Parameters
@@ -98,6 +142,8 @@ def read_table(path: Path, settings: Settings) -> list[Item]:
         ``mask`` is not used here; all others are carried into the tables.
     settings : Settings
         Of the run.
+    target : {"instances", "classes"}
+        What the model makes.
 
     Raises
     ------
@@ -115,7 +161,8 @@ def read_table(path: Path, settings: Settings) -> list[Item]:
         raise UsageError(f"--table {path} has no column 'image'; it has {', '.join(header) or 'none'}")
     if not rows:
         raise UsageError(f"--table {path} has a header but no rows")
-    return [_item_of_row(path, line, row, settings) for line, row in enumerate(rows, start=2)]
+    items = (_item_of_row(path, line, row, settings) for line, row in enumerate(rows, start=2))
+    return [replace(item, target=target) for item in items]
 
 
 def _item_of_row(table: Path, line: int, row: dict[str | None, str | None], settings: Settings) -> Item:

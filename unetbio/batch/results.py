@@ -18,7 +18,14 @@ from unetbio.files import stopped, stopping
 from unetbio.io import write_labels, write_probabilities
 from unetbio.labels import label_hash
 from unetbio.preparation import Opened
-from unetbio.provenance import FrameRecord, OutputRecord, Provenance, read_provenance, write_provenance
+from unetbio.provenance import (
+    FrameRecord,
+    OutputRecord,
+    Provenance,
+    count_cells,
+    read_provenance,
+    write_provenance,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -45,7 +52,7 @@ class Outcome:
     label_hash : str
         Of the label image that was measured.
     cells : polars.DataFrame, optional
-        One row a cell; None when it failed or nothing was measured.
+        One row a cell; None when it failed or nothing was measured, and for class masks.
     """
 
     entry: Entry
@@ -55,9 +62,9 @@ class Outcome:
     cells: "pl.DataFrame | None" = None
 
     @property
-    def n_cells(self) -> int:
-        """Cells in all frames."""
-        return sum(frame.n_cells for frame in self.frames)
+    def n_cells(self) -> int | None:
+        """Cells in all frames; None for class masks."""
+        return count_cells(self.frames)
 
 
 class LabelStack:

@@ -22,7 +22,7 @@ from unetbio.batch.pipeline import Job, MemoryBudget, Message, Reader
 from unetbio.batch.plan import Item
 from unetbio.batch.results import Outcome, write_image_probabilities, write_result
 from unetbio.batch.resume import Kept, Policy, read_label_file, remove_leftovers
-from unetbio.batch.tables import SUMMARY, CachedCells
+from unetbio.batch.tables import SUMMARY, CachedCells, write_classes
 from unetbio.errors import ImageError, UnetbioError
 from unetbio.files import stopping
 from unetbio.io.discover import OVERLAYS
@@ -31,7 +31,7 @@ from unetbio.preparation import Frame, Opened
 from unetbio.provenance import FrameRecord, InputRecord, ModelRecord, versions
 from unetbio.segmentation import Segmenter
 
-__all__ = ["MAX_FINISHERS", "BatchOptions", "available_cores", "run_batch"]
+__all__ = ["MAX_FINISHERS", "BatchOptions", "run_batch"]
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +117,8 @@ def run_batch(items: Sequence[Item], out: Path, segmenter: Segmenter, options: B
         journal = stack.enter_context(Journal(journal_path(out, options.part)))
         batch = _Batch(out, segmenter, options, journal, report)
         outcomes = batch.run(items)
+        if segmenter.info.target == "classes":
+            write_classes(out, segmenter.info.class_names)
         table = None
         if options.part is None:
             write_all_tables(out, outcomes, batch.cached)
@@ -124,11 +126,6 @@ def run_batch(items: Sequence[Item], out: Path, segmenter: Segmenter, options: B
             if options.write_page is not None:
                 options.write_page(out)
     return summarize(outcomes, table)
-
-
-def available_cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Batch:
@@ -142,7 +139,8 @@ class _Batch:
         self.options = options
         self.journal = journal
         self.report = report
-        self.measures = options.part is None
+        self.whole = options.part is None
+        self.measures = self.whole and segmenter.info.target == "instances"
         self.cached = CachedCells(out)
         self.budget = MemoryBudget(options.memory)
         self.outcomes: list[Outcome] = []
@@ -183,7 +181,7 @@ class _Batch:
         try:
             if self.options.policy.save_probabilities:
                 probabilities = np.empty((len(self.segmenter.info.class_names), *opened.grid), np.float32)
-            planes = self.segmenter.decide(opened, frame, probabilities_out=probabilities)
+            decided = self.segmenter.decide(opened, frame, probabilities_out=probabilities)
         except Exception as error:
             self.budget.give(size)
             if isinstance(error, UnetbioError) and not isinstance(error, ImageError):
@@ -192,14 +190,14 @@ class _Batch:
             return
         seconds = perf_counter() - start
         index = len(job.frames)
-        job.frames.append(pool.submit(self._finish, job, index, frame, planes, probabilities, seconds, size))
+        job.frames.append(pool.submit(self._finish, job, index, frame, decided, probabilities, seconds, size))
 
     def _finish(
         self,
         job: Job,
         index: int,
         frame: Frame,
-        planes: NDArray[np.bool_],
+        decided: NDArray[Any],
         probabilities: NDArray[np.float32] | None,
         seconds: float,
         size: int,
@@ -207,7 +205,7 @@ class _Batch:
         """In a worker: cells of a frame, its overlay and its measurements."""
         try:
             opened = _present(job.opened)
-            result = self.segmenter.finish(opened, frame, planes)
+            result = self.segmenter.finish(opened, frame, decided)
             _present(job.labels).put(index, result.label_image)
             if probabilities is not None:
                 names = self.segmenter.info.class_names
@@ -308,7 +306,7 @@ class _Batch:
         """A result of an earlier run; its cells from the table if they are those of this very label image."""
         entry = self._entry(job, "skipped", "edited" if kept.edited else "unchanged")
         self._draw_kept(job, kept)
-        if not self.measures:
+        if not self.whole:
             frames = kept.provenance.frames if kept.provenance else ()
             return Outcome(entry, frames, pixel_size_of(kept.provenance))
         return gather(self.out, entry, self.cached, kept)

@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from unetbio.batch.journal import Entry, read_journals
 from unetbio.batch.measuring import concatenate
+from unetbio.batch.plan import MASKS, provenance_name
 from unetbio.batch.results import Outcome
+from unetbio.classes import class_colours
 from unetbio.files import atomic_path, write_text
 from unetbio.provenance import FrameRecord, read_provenance
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["CELLS", "SUMMARY", "CachedCells", "known_entries", "provenance_name", "write_tables"]
+__all__ = ["CELLS", "CLASSES", "SUMMARY", "CachedCells", "known_entries", "write_classes", "write_tables"]
 
 SUMMARY = "summary.csv"
 CELLS = "cells.parquet"
 CELLS_TEXT = "cells.csv"
+CLASSES = "classes.csv"
 
 SUMMARY_COLUMNS = (
     "path",
@@ -75,7 +78,7 @@ class CachedCells:
 
 
 def known_entries(out: Path) -> dict[str, Entry]:
-    """What the journals and the provenances of an output folder know, by label image.
+    """What the journals and the provenances of an output folder know, by label image or class mask.
 
     A label image with a provenance is done, also where a kill came before its line in the journal. A file that failed
     counts whether or not its input is still there. Label images that have gone are left out.
@@ -85,7 +88,8 @@ def known_entries(out: Path) -> dict[str, Entry]:
         if entry.status == "failed" or (out / name).is_file():
             entries[name] = entry
     known = {out / provenance_name(name) for name in entries}
-    for path in sorted(set(out.rglob("*_labels.json")) - known):
+    written = {path for ending in MASKS.values() for path in out.rglob(f"*{ending}.json")}
+    for path in sorted(written - known):
         provenance = read_provenance(path)
         if provenance is None or not path.with_name(provenance.output.name).is_file():
             continue
@@ -99,11 +103,6 @@ def known_entries(out: Path) -> dict[str, Entry]:
             columns=provenance.columns,
         )
     return entries
-
-
-def provenance_name(output: str) -> str:
-    """Provenance of a label image, both below the output folder."""
-    return f"{output.rpartition('_labels')[0]}_labels.json"
 
 
 def write_tables(out: Path, outcomes: Iterable[Outcome]) -> None:
@@ -125,10 +124,21 @@ def write_tables(out: Path, outcomes: Iterable[Outcome]) -> None:
     write_text(out / SUMMARY, _summary(ordered, extra))
 
 
+def write_classes(out: Path, class_names: Sequence[str]) -> None:
+    """Write the palette of class masks: number, name and colour of each class."""
+    rows = [
+        (number, name, "#{:02x}{:02x}{:02x}".format(*colour))
+        for number, (name, colour) in enumerate(zip(class_names, class_colours(len(class_names)).tolist(), strict=True))
+    ]
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([("class", "name", "colour"), *rows])
+    write_text(out / CLASSES, stream.getvalue())
+
+
 def _extra_columns(outcomes: Sequence[Outcome]) -> dict[str, str]:
     """Columns of the user's table, and what they are called here: a name that is taken gets ``table_`` in front."""
     names = dict.fromkeys(name for outcome in outcomes for name in outcome.entry.columns)
-    taken = set(SUMMARY_COLUMNS) | {
+    taken = {*SUMMARY_COLUMNS, *_class_columns(outcomes)} | {
         name for outcome in outcomes if outcome.cells is not None for name in outcome.cells.columns
     }
     return {name: f"table_{name}" if name in taken else name for name in names}
@@ -137,14 +147,23 @@ def _extra_columns(outcomes: Sequence[Outcome]) -> dict[str, str]:
 def _summary(outcomes: Sequence[Outcome], extra: Mapping[str, str]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*SUMMARY_COLUMNS, *extra.values()])
+    columns = [*SUMMARY_COLUMNS, *_class_columns(outcomes)]
+    writer.writerow([*columns, *extra.values()])
     for outcome in outcomes:
         for frame in outcome.frames or (None,):
             row = {**_entry_cells(outcome), **_frame_cells(frame)}
-            writer.writerow(
-                [*(row[name] for name in SUMMARY_COLUMNS), *(outcome.entry.columns.get(n, "") for n in extra)]
-            )
+            writer.writerow([*(row.get(name) for name in columns), *(outcome.entry.columns.get(n, "") for n in extra)])
     return stream.getvalue()
+
+
+def _class_columns(outcomes: Sequence[Outcome]) -> list[str]:
+    """Columns for the shares of the pixels that classes take."""
+    names = dict.fromkeys(name for outcome in outcomes for frame in outcome.frames for name in frame.class_fractions)
+    return [_class_column(name) for name in names]
+
+
+def _class_column(name: str) -> str:
+    return f"area_fraction_{name}"
 
 
 def _entry_cells(outcome: Outcome) -> dict[str, Any]:
@@ -169,6 +188,7 @@ def _frame_cells(frame: FrameRecord | None) -> dict[str, Any]:
         "median_diameter_px": frame.median_diameter_px,
         "area_fraction": frame.area_fraction,
         "warnings": " ".join(frame.warnings),
+        **{_class_column(name): share for name, share in frame.class_fractions.items()},
     }
 
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from unetbio.batch.plan import MASKS, provenance_name
 from unetbio.batch.resume import state_of_labels
-from unetbio.batch.tables import provenance_name
 from unetbio.errors import UsageError
 from unetbio.files import sha256_file
 from unetbio.provenance import Provenance, read_provenance
@@ -71,7 +71,8 @@ def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
     provenances = _provenances(out)
     if not provenances:
         raise UsageError(
-            f"{out} holds no results of unetbio segment: no *_labels.ome.tif, *_labels.nii.gz, *_labels.json"
+            f"{out} holds no results of unetbio segment: no *_labels.ome.tif, *_labels.nii.gz, *_labels.json, and no "
+            "*_classes in their place"
         )
     models = {provenance.model.path for provenance in provenances.values() if provenance}
     hashes = {path: _hash_of(path) for path in models}
@@ -87,9 +88,10 @@ def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
 
 def _provenances(out: Path) -> dict[str, Provenance | None]:
     """Provenance of each label image, and of those that are missing; temporary files are none."""
-    images = [path for suffix in (".ome.tif", ".nii.gz") for path in out.rglob(f"*_labels{suffix}")]
+    endings = MASKS.values()
+    images = [path for end in endings for suffix in (".ome.tif", ".nii.gz") for path in out.rglob(f"*{end}{suffix}")]
     found: dict[Path, Provenance | None] = {path: None for path in images if not path.name.startswith(".")}
-    for path in out.rglob("*_labels.json"):
+    for path in (path for end in endings for path in out.rglob(f"*{end}.json")):
         provenance = read_provenance(path)
         if provenance:
             found[path.with_name(provenance.output.name)] = provenance

@@ -25,11 +25,11 @@ __all__ = [
     "table_input",
 ]
 
-MASK_SUFFIXES = ("_cp_masks", "_labels", "_masks", "_mask", "_gt")
+MASK_SUFFIXES = ("_cp_masks", "_labels", "_classes", "_masks", "_mask", "_gt")
 """Endings of stems that mark a mask."""
 
-LABELS_SUFFIX = "_labels"
-OUTPUT_SUFFIXES = (LABELS_SUFFIX, "_classes", "_probabilities")
+WRITTEN_MASKS = ("_labels", "_classes")
+OUTPUT_SUFFIXES = (*WRITTEN_MASKS, "_probabilities")
 """Endings of stems that this program writes; they are not inputs when a folder is searched."""
 
 OVERLAYS = "overlays"
@@ -163,15 +163,15 @@ def pair(
         A folder (searched with the folders below it), a file, or a list of files. Where both are the same folder, files
         whose stem ends like a mask's are the masks.
     predictions : bool, optional
-        The images are label images to be scored: where any of them is one that this program wrote (``x_labels``), those
-        alone count, and not the images, overlays or probabilities beside them.
+        The images are masks to be scored: where any of them is one that this program wrote (``x_labels``,
+        ``x_classes``), those alone count, and not the images, overlays or probabilities beside them.
 
     Returns
     -------
     Pairing
         Pairs in the order of the images. Two files belong together when they lie in the same subfolder and their stems
-        agree, first as they are, then without ``_cp_masks``, ``_labels``, ``_masks``, ``_mask``, ``_gt`` and nnU-Net's
-        ``_0000``.
+        agree, first as they are, then without ``_cp_masks``, ``_labels``, ``_classes``, ``_masks``, ``_mask``, ``_gt``
+        and nnU-Net's ``_0000``.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def pair(
     """
     image_files, mask_files = _files(images), _files(masks)
     if predictions:
-        written = [f for f in image_files if stem(f.path).endswith(LABELS_SUFFIX)]
+        written = [f for f in image_files if stem(f.path).endswith(WRITTEN_MASKS)]
         image_files = written or image_files
         mask_files = [f for f in mask_files if f not in written]
     if [f.path for f in image_files] == [f.path for f in mask_files]:

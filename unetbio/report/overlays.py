@@ -8,27 +8,13 @@ import imagecodecs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from unetbio.classes import PALETTE
 from unetbio.compilation import compiled
 from unetbio.errors import UsageError
 from unetbio.files import write_bytes
 from unetbio.io.discover import OVERLAYS
 
 __all__ = ["PALETTE", "draw_overlay", "outline_colours", "overlay_path", "stretch_contrast", "write_overlay"]
-
-# Bright enough for a dark field and saturated enough for stained tissue; neighbours in the list differ in hue.
-PALETTE = np.array(
-    [
-        (255, 214, 0),
-        (0, 200, 255),
-        (255, 82, 165),
-        (96, 230, 80),
-        (255, 128, 32),
-        (160, 140, 255),
-        (0, 230, 190),
-        (255, 70, 70),
-    ],
-    dtype=np.uint8,
-)
 
 # A picture with a side of so many pixels is looked at in a smaller size: its lines are drawn two pixels wide.
 THICK_FROM = 512

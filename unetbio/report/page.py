@@ -18,6 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from unetbio.batch.journal import Entry, read_journals
+from unetbio.batch.plan import provenance_name, result_name
 from unetbio.errors import UsageError
 from unetbio.files import write_text
 from unetbio.provenance import Provenance, read_provenance
@@ -27,7 +28,7 @@ __all__ = ["PAGE_NAME", "write_page"]
 
 PAGE_NAME = "index.html"
 SUMMARY_NAME = "summary.csv"
-LINKED_FILES = (SUMMARY_NAME, "cells.csv", "cells.parquet", "run.jsonl")
+LINKED_FILES = (SUMMARY_NAME, "classes.csv", "cells.csv", "cells.parquet", "run.jsonl")
 # A page of so many rows still opens at once; the table beside it holds all of them.
 MAX_ROWS = 5000
 MAX_FAILURES = 200
@@ -174,18 +175,18 @@ def _overlay_link(out: Path, entry: Entry | None) -> str | None:
 
 def _result(entry: Entry) -> str:
     """``a/b/x`` of ``a/b/x_labels.ome.tif``."""
-    return entry.output.rpartition("_labels")[0]
+    return result_name(entry.output)
 
 
 def _heading(out: Path, rows: Sequence[_Row]) -> dict[str, Any]:
     images = {(row.values.get("path"), row.values.get("series")): row for row in rows}
     failed = sum(row.failed for row in images.values())
-    cells = sum(row.n_cells or 0 for row in rows)
     counts = [row.n_cells for row in rows if row.n_cells is not None]
-    figures = [
-        {"value": _grouped(len(images)), "text": "image" if len(images) == 1 else "images", "kind": ""},
-        {"value": _grouped(cells), "text": "cell" if cells == 1 else "cells", "kind": ""},
-    ]
+    cells = sum(counts)
+    figures = [{"value": _grouped(len(images)), "text": "image" if len(images) == 1 else "images", "kind": ""}]
+    # Class masks have no cells to count; where everything failed there are none.
+    if counts or all(row.failed for row in rows):
+        figures.append({"value": _grouped(cells), "text": "cell" if cells == 1 else "cells", "kind": ""})
     if counts:
         figures.append({"value": f"{np.median(counts):g}", "text": "cells an image (median)", "kind": ""})
     figures.append({"value": _grouped(failed), "text": "failed", "kind": "bad" if failed else ""})
@@ -303,7 +304,7 @@ def _origin(out: Path, entries: Mapping[str, Entry]) -> dict[str, Any]:
     """Model, settings and versions, as the last finished image has them."""
     finished = sorted((entry for entry in entries.values() if entry.status != "failed"), key=lambda entry: entry.time)
     for entry in reversed(finished):
-        provenance = read_provenance(out / f"{_result(entry)}_labels.json")
+        provenance = read_provenance(out / provenance_name(entry.output))
         if provenance is not None:
             sheets = [
                 ("settings", "Model and settings", _settings(provenance, entry.path)),

@@ -193,9 +193,7 @@ def _check(probabilities: NDArray[np.float32], image: NDArray[np.float32]) -> No
         raise ValueError("probabilities lie outside 0 to 1: logits need a softmax first")
 
 
-def mean_field(
-    probabilities: NDArray[np.float32], kernels: Sequence[Kernel], iterations: int
-) -> NDArray[np.float32]:
+def mean_field(probabilities: NDArray[np.float32], kernels: Sequence[Kernel], iterations: int) -> NDArray[np.float32]:
     """Run mean field with any kernels; `refine` chooses them.
 
     Parameters
@@ -439,7 +437,7 @@ def _returning(shares: FloatArray) -> FloatArray:
     """What comes back from a pixel to itself if no point of the lattice is missing.
 
     Two corners m apart in their order around the simplex are joined by one step forth along m of the d + 1 directions,
-    or by one back along all the others; a corner is joined to itself by no step, or by one along all, which is a circle.
+    or by one back along all the others; a corner is joined to itself by no step, or by one along all, a closed way.
     """
     corners = shares.shape[1]
     returning = np.zeros(len(shares))
@@ -484,8 +482,8 @@ def _locate(feature: FloatArray, scales: FloatArray, origin: IntArray, rank: Int
     """Find the simplex of a point: the corner of remainder 0, the order of the coordinates, barycentric coordinates.
 
     Algorithm of Adams, Baek, Davis (2010), section 3: the point is lifted to the plane in d + 1 dimensions whose
-    coordinates sum to 0, rounded to the nearest multiples of d + 1, and the rounding's excess taken from the coordinates
-    that it changed most. `shares` has one entry to spare.
+    coordinates sum to 0, rounded to the nearest multiples of d + 1, and the rounding's excess taken from those
+    coordinates that it changed most. `shares` has one entry to spare.
     """
     axes = len(feature)
     corners = axes + 1

@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -196,7 +197,7 @@ def test_progress_counts_every_pixel_once() -> None:
     find_objects(np.zeros((1, 50, 70)), Oracle(), window=32, progress=lambda done, total: seen.append((done, total)))
     assert len(seen) == 6
     assert seen[-1] == (3500, 3500)
-    assert all(earlier[0] < later[0] for earlier, later in zip(seen, seen[1:], strict=False))
+    assert all(earlier[0] < later[0] for earlier, later in pairwise(seen))
 
 
 def test_an_image_without_objects_has_an_empty_table() -> None:

@@ -26,6 +26,7 @@ NETWORKS = {
     "max unpooling": {"depth": 2, "upsampling": "max_unpooling"},
     "bilinear, depth 1": {"depth": 1, "upsampling": "bilinear"},
     "bilinear, depth 3": {"depth": 3, "upsampling": "bilinear"},
+    "bilinear, poolings of 4 and 3": {"depth": 2, "upsampling": "bilinear", "poolings": [[4, 3], [2, 2]]},
     "kernels 5, 3, 1": {"depth": 2, "kernel_sizes": FIVE_THEN_THREE},
     "pooling by 3": {"depth": 1, "poolings": ((3, 3),)},
     "an axis each": {"depth": 2, "kernel_sizes": ((3, 5),) * 3, "poolings": ((2, 1), (2, 2))},

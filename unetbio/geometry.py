@@ -264,8 +264,8 @@ def unet_geometry(
     poolings : sequence of sequences of int
         Pooling below each level: ``depth`` entries of one integer an axis.
     bilinear : bool
-        Bilinear upsampling interpolates between neighbours, which at the rim are missing: one more pixel a side is
-        cropped at each level that upsamples along an axis.
+        Bilinear upsampling interpolates between neighbours, which at the rim are missing: half a pooling window more
+        is cropped a side at each level.
     padding : {"valid", "same"}
         With ``"same"`` the context is rounded up to a multiple of the stride, since the input is cut at multiples of
         it.
@@ -296,7 +296,7 @@ def _axis_geometry(
     lost = [kernel - 1 for kernel in kernels]
     # What the decoder's level loses per side at its own scale: two convolutions and, if bilinear, the
     # interpolation's rim.
-    decoder = [pixels + (bilinear and pool > 1) for pixels, pool in zip(lost, poolings, strict=False)]
+    decoder = [pixels + bilinear * (pool // 2) for pixels, pool in zip(lost, poolings, strict=False)]
     if padding == "same":
         context = ceil(_padded_reach(lost, poolings) / stride) * stride
         return context, stride, stride

@@ -183,13 +183,13 @@ def bed_of_nails(features: Tensor, factor: Sequence[int]) -> Tensor:
 
 
 def bilinear(features: Tensor, factor: Sequence[int]) -> Tensor:
-    """Linear interpolation between pixel centres, without the outermost pixel a side of each upsampled axis.
+    """Linear interpolation between pixel centres, without the outermost ``factor // 2`` pixels a side.
 
-    The outermost pixels would interpolate towards a neighbour that is not there, and so would depend on where a tile
-    ends. ``(N, C, *spatial) -> (N, C, *(spatial * factor - 2))`` along axes with a factor above 1.
+    They would interpolate towards a neighbour that is not there, and so would depend on where a tile ends.
+    ``(N, C, *spatial) -> (N, C, *(spatial * factor - factor // 2 * 2))``.
     """
-    inner = tuple(slice(1, -1) if times > 1 else slice(None) for times in factor)
-    return interpolate(features, factor)[(slice(None), slice(None), *inner)]
+    upsampled = interpolate(features, factor)
+    return crop(upsampled, [size - times // 2 * 2 for size, times in zip(upsampled.shape[2:], factor, strict=True)])
 
 
 def interpolate(features: Tensor, factor: Sequence[int]) -> Tensor:

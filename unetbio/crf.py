@@ -220,7 +220,7 @@ def mean_field(probabilities: NDArray[np.float32], kernels: Sequence[Kernel], it
     for _ in range(iterations):
         messages = _messages(kernels, scales, beliefs[:-1].reshape(count - 1, *shape))
         beliefs = _update(unaries, messages.reshape(count - 1, ones.size), total.reshape(-1))
-    return beliefs.reshape(probabilities.shape).astype(np.float32)
+    return np.asarray(beliefs.reshape(probabilities.shape), dtype=np.float32)
 
 
 def _messages(kernels: Sequence[Kernel], scales: Sequence[FloatArray], beliefs: FloatArray) -> FloatArray:

@@ -2,8 +2,8 @@
 
     python benchmarks/crf.py DATA [--model nuclei] [--set dsb2018|bbbc039] [--limit N]
 
-DATA is as for ``accuracy.py``. The time is that of a 512 x 512 part of the largest image, two classes, one core: seconds on
-the clock and of the processor, which differ on a busy machine. Scores are of foreground against background, all
+DATA is as for ``accuracy.py``. The time is of a 512 x 512 part of the largest image, two classes, one core: seconds
+on the clock and of the processor, which differ on a busy machine. Scores are of foreground against background, all
 images pooled, before and after each preset; "changed" is the share of pixels on the other side of the threshold .5.
 Bar: .6 s of the processor.
 """

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from unetbio import architectures, networks
 from unetbio.compare.data import find_files, result_names
 from unetbio.compare.lessons import LESSONS
-from unetbio.compare.measuring import MeteredPredictor
+from unetbio.compare.measuring import MeteredPredictor, measure
 from unetbio.compare.oracle import oracle_iou, output_stride, reconstruct
 from unetbio.compare.pictures import choose_panels, crop_to_cells
 from unetbio.compare.runs import Row
@@ -26,6 +26,7 @@ from unetbio.config import TrainingConfig
 from unetbio.datasets import Example
 from unetbio.errors import UsageError
 from unetbio.inference import TorchPredictor, predict
+from unetbio.model_file import ModelInfo
 from unetbio.normalization import Scaling
 
 TINY = TrainingConfig(parameters={"base_channels": 2, "depth": 1, "batch_norm": True, "dropout": 0.0}, steps=7)
@@ -77,6 +78,7 @@ def test_all_is_every_registered_network_and_can_stand_beside_others() -> None:
         ("unet:skip", "'unet:skip' is no network to compare: give a name, settings after colons and +crf at the end"),
         ("unet+crv", "is no network to compare"),
         ("", "'' is no network to compare"),
+        ("mask_rcnn+crf", "mask_rcnn+crf: mask_rcnn finds objects, and the CRF needs the probabilities of pixels"),
         ("unet+crf=sharp", "unet+crf=sharp: there is no preset sharp of the CRF; there are: largefov"),
     ],
 )
@@ -283,6 +285,33 @@ def test_a_metered_predictor_counts_what_is_run(exact: bool) -> None:
     assert metered.memory_budget == plain.memory_budget
     batch = np.zeros((1, 1, *metered.geometry.minimum), np.float32)
     np.testing.assert_array_equal(metered.probabilities_float64(batch), plain.probabilities_float64(batch))
+
+
+def test_a_network_that_finds_objects_is_measured_without_a_stride() -> None:
+    parameters = architectures.find("mask_rcnn").complete({"width": 0.05})
+    torch.manual_seed(0)
+    network = networks.build("mask_rcnn", parameters).eval()
+    info = ModelInfo(
+        name="m",
+        architecture="mask_rcnn",
+        parameters=parameters,
+        channels=("0",),
+        training={"steps": 1, "seconds": 2},
+    )
+    truth = np.zeros((40, 50), np.uint16)
+    truth[5:15, 5:15] = 1
+    image = np.random.default_rng(0).random((1, 40, 50))
+    example = Example("a.tif", image, Scaling((0.0,), (1.0,)), truth)
+    found = measure(network, info, [], [example], TrainingConfig(), torch.device("cpu"))
+    assert found.label_images[0].shape == truth.shape
+    assert found.postprocessing is None
+    assert {column.key for column in COLUMNS} == set(found.scores)
+    unknown = {name for name, value in found.scores.items() if isinstance(value, float) and math.isnan(value)}
+    costs = {"multiply_adds_per_pixel", "memory_bytes"}
+    no_cells = {"AP@.5_medium", "AP@.5_large"}  # the one true cell is the smallest third
+    assert costs | {"output_stride", "oracle_IoU", "IoU_of_oracle"} <= unknown
+    assert unknown - costs - no_cells == {"output_stride", "oracle_IoU", "IoU_of_oracle"}
+    assert float(found.scores["seconds_per_megapixel"]) > 0
 
 
 # The table

@@ -1,10 +1,12 @@
 """What a trained network finds on images, how good that is, and what it costs."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
 from time import perf_counter
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,6 +24,7 @@ from unetbio.instances import PostProcessing
 from unetbio.labels import LabelImage
 from unetbio.metrics import compare
 from unetbio.model_file import ModelInfo
+from unetbio.object_inference import Detector, predict_objects
 from unetbio.threshold_search import search_thresholds
 
 __all__ = ["Measurement", "MeteredPredictor", "measure"]
@@ -44,8 +47,8 @@ class Measurement:
         Scores and costs by name, of all images together; see `unetbio.compare.table.COLUMNS`.
     images : list of dict
         Scores of each image.
-    postprocessing : PostProcessing
-        Thresholds with which the cells were found.
+    postprocessing : PostProcessing, optional
+        Thresholds with which the cells were found; a network that finds objects needs none.
     size_borders_px : tuple of float
         Areas that part small, medium and large cells.
     """
@@ -53,7 +56,7 @@ class Measurement:
     label_images: list[LabelImage]
     scores: dict[str, float | str]
     images: list[dict[str, float]]
-    postprocessing: PostProcessing
+    postprocessing: PostProcessing | None
     size_borders_px: tuple[float, float]
 
 
@@ -143,55 +146,96 @@ def measure(
         A step after the network: probabilities ``(K, *spatial)`` and normalised image ``(C, *spatial)`` to
         probabilities.
     """
-    is_exact = architectures.find(info.architecture).is_tiled_exactly(info.parameters)
-    predictor = TorchPredictor(network, device, exact=is_exact)
-    postprocessing = info.postprocessing
-    if refine is not None:
-        # Refined probabilities are sharper than those for which the thresholds were found.
-        planes = [_cell_plane(example, _run(example, predictor, refine)[0], config) for example in validation]
-        postprocessing = search_thresholds(planes, _truth(validation, config)).postprocessing
-    _run(scored[0], predictor, refine)  # the first pass is slower: memory, compilation, choice of kernels
-    metered = MeteredPredictor(predictor)
-    label_images, refining = [], 0.0
-    for example in scored:
-        probabilities, seconds = _run(example, metered, refine)
-        refining += seconds
-        label_images.append(_label(_cell_plane(example, probabilities, config), postprocessing))
+    architecture = architectures.find(info.architecture)
+    finds_objects = architecture.output == "objects"
+    stride = None if finds_objects else output_stride(architecture.path(info.parameters))
+    is_exact = architecture.is_tiled_exactly(info.parameters)
+    if finds_objects:
+        found = _find_objects(network, scored, config, device)
+    else:
+        predictor = TorchPredictor(network, device, exact=is_exact)
+        postprocessing = info.postprocessing
+        if refine is not None:
+            # Refined probabilities are sharper than those for which the thresholds were found.
+            planes = [_cell_plane(example, _run(example, predictor, refine)[0], config) for example in validation]
+            postprocessing = search_thresholds(planes, _truth(validation, config)).postprocessing
+        found = _find_cells(predictor, scored, config, postprocessing, refine)
     truth = _truth(scored, config)
     borders = size_borders(truth)
-    comparisons = [compare(found, true) for found, true in zip(label_images, truth, strict=True)]
+    comparisons = [compare(one, true) for one, true in zip(found.label_images, truth, strict=True)]
     scores = (
-        _qualities(reduce(add, comparisons).scores(), truth, info)
-        | {f"AP@.5_{size}": ap for size, ap in average_precision_by_size(label_images, truth, borders).items()}
-        | _costs(network, metered, refining, sum(true.size for true in truth))
+        _qualities(reduce(add, comparisons).scores(), truth, stride)
+        | {f"AP@.5_{size}": ap for size, ap in average_precision_by_size(found.label_images, truth, borders).items()}
+        | _costs(network, found, sum(true.size for true in truth))
         | {"exact_tiling": "yes" if is_exact else "no"}
         | {"steps": info.training["steps"], "seconds_trained": info.training["seconds"]}
     )
     images = [comparison.scores() for comparison in comparisons]
-    return Measurement(label_images, scores, images, postprocessing, borders)
+    return Measurement(found.label_images, scores, images, found.postprocessing, borders)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Label images and what they cost; work and memory are NaN where they are not known."""
+
+    label_images: list[LabelImage]
+    postprocessing: PostProcessing | None
+    seconds: float
+    work: float = math.nan
+    memory: float = math.nan
+
+
+def _find_cells(
+    predictor: Predictor,
+    examples: Sequence[Example],
+    config: TrainingConfig,
+    postprocessing: PostProcessing,
+    refine: Refinement | None,
+) -> _Found:
+    _run(examples[0], predictor, refine)  # the first pass is slower: memory, compilation, choice of kernels
+    metered = MeteredPredictor(predictor)
+    label_images, refining = [], 0.0
+    for example in examples:
+        probabilities, seconds = _run(example, metered, refine)
+        refining += seconds
+        label_images.append(_label(_cell_plane(example, probabilities, config), postprocessing))
+    return _Found(label_images, postprocessing, metered.seconds + refining, metered.work, metered.memory)
+
+
+def _find_objects(
+    network: nn.Module, examples: Sequence[Example], config: TrainingConfig, device: torch.device
+) -> _Found:
+    detector = cast(Detector, network)
+    images = [normalization.apply(example.image, example.scaling) for example in examples]
+    predict_objects(images[0], detector, device=device)  # as above
+    start = perf_counter()
+    found = [predict_objects(image, detector, device=device)[0] for image in images]
+    seconds = perf_counter() - start
+    kept = [_annotated(label_image, example, config) for label_image, example in zip(found, examples, strict=True)]
+    return _Found(kept, None, seconds)
 
 
 def _qualities(
-    pooled: Mapping[str, float], truth: Sequence[NDArray[np.integer]], info: ModelInfo
+    pooled: Mapping[str, float], truth: Sequence[NDArray[np.integer]], stride: int | None
 ) -> dict[str, float | str]:
-    stride = output_stride(architectures.find(info.architecture).path(info.parameters))
-    oracle = oracle_iou(truth, stride)
+    """Scores; the oracle's where there is a stride."""
+    oracle = math.nan if stride is None else oracle_iou(truth, stride)
     names = ("AP@.5", "mean_AP", "F1@.5", "foreground_IoU", "boundary_F1", "merges_per_100")
     return {
         **{name: pooled[name] for name in names},
-        "output_stride": stride,
+        "output_stride": math.nan if stride is None else stride,
         "oracle_IoU": oracle,
-        "IoU_of_oracle": pooled["foreground_IoU"] / oracle if oracle else float("nan"),
+        "IoU_of_oracle": pooled["foreground_IoU"] / oracle if oracle else math.nan,
     }
 
 
-def _costs(network: nn.Module, metered: MeteredPredictor, refining: float, pixels: int) -> dict[str, float | str]:
+def _costs(network: nn.Module, found: _Found, pixels: int) -> dict[str, float | str]:
     weights = sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
     return {
         "parameters": networks.parameter_count(network),
-        "multiply_adds_per_pixel": metered.work / pixels,
-        "seconds_per_megapixel": (metered.seconds + refining) / pixels * 1e6,
-        "memory_bytes": metered.memory + weights,
+        "multiply_adds_per_pixel": found.work / pixels,
+        "seconds_per_megapixel": found.seconds / pixels * 1e6,
+        "memory_bytes": found.memory + weights,
     }
 
 
@@ -212,14 +256,13 @@ def _label(plane: NDArray[np.float32], postprocessing: PostProcessing) -> LabelI
 
 def _cell_plane(example: Example, probabilities: NDArray[np.float32], config: TrainingConfig) -> NDArray[np.float32]:
     """Probability of a cell; none where nobody annotated."""
-    plane = probabilities[CELL]
-    return plane if config.ignore_label is None else np.where(example.label_image == config.ignore_label, 0, plane)
+    return _annotated(probabilities[CELL], example, config)
 
 
 def _truth(examples: Sequence[Example], config: TrainingConfig) -> list[NDArray[np.integer]]:
-    return [
-        np.where(example.label_image == config.ignore_label, 0, example.label_image)
-        if config.ignore_label is not None
-        else example.label_image
-        for example in examples
-    ]
+    return [_annotated(example.label_image, example, config) for example in examples]
+
+
+def _annotated(array: NDArray[Any], example: Example, config: TrainingConfig) -> NDArray[Any]:
+    """``array`` with zeros where nobody annotated."""
+    return array if config.ignore_label is None else np.where(example.label_image == config.ignore_label, 0, array)

@@ -162,7 +162,7 @@ class _Run:
         self, settings: CompareSettings, out: Path, device: torch.device, workers: int, examples: Examples
     ) -> None:
         self.settings, self.out, self.device, self.workers, self.examples = settings, out, device, workers, examples
-        self._failures: dict[Variant, Exception] = {}
+        self._failures: dict[Variant, str] = {}
 
     def row(self, variant: Variant, config: TrainingConfig, refine: Refinement | None) -> Row:
         """Scores of a variant, from an earlier run where it is done, or why there are none."""
@@ -211,11 +211,12 @@ class _Run:
             model = load_model(folder / MODEL)
             return model.network, model.info
         if variant in self._failures:
-            raise self._failures[variant]
+            raise UnetbioError(self._failures[variant])
         try:
             return self._train(variant, config, examples, folder)
         except Exception as error:
-            self._failures[variant] = error
+            # Not the error itself: its traceback would keep the network in memory.
+            self._failures[variant] = _one_line(error)
             raise
 
     def _train(
@@ -300,7 +301,7 @@ def _scores_file(variant: Variant, found: Measurement, names: Sequence[str]) -> 
         "variant": variant.name,
         "scores": _without_nan(found.scores),
         "size_borders_px": list(found.size_borders_px),
-        "postprocessing": asdict(found.postprocessing),
+        "postprocessing": found.postprocessing and asdict(found.postprocessing),
         "images": [{"name": name, **_without_nan(scores)} for name, scores in zip(names, found.images, strict=True)],
     }
 

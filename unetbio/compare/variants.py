@@ -106,7 +106,8 @@ def parse_variant(name: str) -> Variant:
             f"{name!r} is no network to compare: give a name, settings after colons and +crf at the end, such as "
             "unet:skip=none:border_weight=0 or fcn32s+crf"
         )
-    architectures.find(found["network"])
+    if architectures.find(found["network"]).output == "objects" and found["crf"]:
+        raise UsageError(f"{name}: {found['network']} finds objects, and the CRF needs the probabilities of pixels")
     if found["preset"] is not None:
         _check_preset(name, found["preset"])
     settings = dict(setting.split("=", 1) for setting in found["settings"].split(":")[1:])

@@ -29,8 +29,9 @@ POOLED = "pooled"
 class _Comparer(Protocol):
     """What the two kinds of masks differ in."""
 
-    allow_binary: bool
-    """Whether masks of 0 and 1 (or 255) are taken."""
+    @property
+    def allow_binary(self) -> bool:
+        """Whether masks of 0 and 1 (or 255) are taken."""
 
     def prepare(self, mask: Any, *, is_truth: bool) -> Any:
         """A mask of one time, as it is compared."""

@@ -118,7 +118,7 @@ def compare_classes(
     found, true = predicted[counted].astype(np.int64), truth[counted].astype(np.int64)
     count = 1 + int(max(found.max(initial=0), true.max(initial=0)))
     confusion = np.bincount(true * count + found, minlength=count**2).reshape(count, count)
-    compared = ()
+    compared: tuple[Comparison, ...] = ()
     if boundaries:
         compared = tuple(
             metrics.compare(

@@ -234,7 +234,7 @@ def _class_weights(examples: Sequence[Example], config: TrainingConfig, task: "T
         return weight_maps.class_weights(counts.sum(axis=0).tolist(), cap=config.class_weight_cap)
     if config.class_weighting == "median_frequency":
         return weight_maps.median_frequency_weights(counts)
-    return (1.0,) * counts.shape[1]
+    return (1.0,) * len(task.class_names)
 
 
 def _places(examples: Sequence[Example], task: "Task") -> NDArray[np.float64]:

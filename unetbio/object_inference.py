@@ -20,7 +20,7 @@ import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
-from math import ceil, prod
+from math import ceil, hypot, prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -394,7 +394,8 @@ def _is_cut(box: Box, window: _Window, shape: Sequence[int]) -> bool:
 
 
 def _distance(box: Box, outer: Box) -> float:
-    return sum((b.start + b.stop - o.start - o.stop) ** 2 for b, o in zip(box, outer, strict=True))
+    along = [(b.start + b.stop - o.start - o.stop) / 2 for b, o in zip(box, outer, strict=True)]
+    return hypot(*along)
 
 
 def _same_objects(

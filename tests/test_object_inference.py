@@ -19,7 +19,8 @@ from unetbio.labels import relabel_raster
 from unetbio.networks.mask_rcnn import Objects
 from unetbio.networks.proposals import annotations_of
 from unetbio.networks.roi_align import sample_label_images
-from unetbio.object_inference import ObjectTable, find_objects, merge_objects, predict_objects
+from unetbio.object_inference import find_objects, merge_objects, predict_objects
+from unetbio.objects import ObjectTable
 
 
 @dataclass

@@ -71,7 +71,7 @@ class Patch:
     image : ndarray of float32
         ``(C, *input)``, normalised.
     target : ndarray of int64
-        ``(*output)``, the class of each pixel.
+        ``(*output)``, the class of each pixel, or the id of its object where the task is about objects.
     weight_map : ndarray of float32
         ``(*output)``.
     """
@@ -187,7 +187,7 @@ class PatchSampler:
     def supervision(
         self, label_image: NDArray[Any], spacing: tuple[float, ...] | None = None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Target classes and weight map of a label image's inner part, ``context`` pixels a side left out.
+        """Target and weight map of a label image's inner part, ``context`` pixels a side left out.
 
         Cells in the rim still count as neighbours of those inside. ``spacing`` is the length of a step along each axis,
         in in-plane pixels.

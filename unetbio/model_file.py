@@ -20,6 +20,7 @@ from unetbio.errors import ModelError, UsageError
 from unetbio.files import atomic_path, sha256_file
 from unetbio.instances import PostProcessing
 from unetbio.normalization import Normalization
+from unetbio.objects import ObjectSettings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -66,6 +67,8 @@ class ModelInfo(BaseModel):
         How raw grey values become the network's input.
     postprocessing : PostProcessing
         Thresholds and sizes found on validation data.
+    objects : ObjectSettings, optional
+        Instead of them, of a network that finds objects.
     training : dict
         Fingerprint of the training data and settings.
     scores : dict
@@ -89,6 +92,7 @@ class ModelInfo(BaseModel):
     cell_diameter_px: float | None = None
     normalization: Normalization = Normalization()
     postprocessing: PostProcessing = PostProcessing()
+    objects: ObjectSettings | None = None
     training: dict[str, Any] = {}
     scores: dict[str, Any] = {}
     licence: str = ""

@@ -19,6 +19,7 @@ strip of both windows, so that all pieces of an object that count are joined.
 import copy
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise, product
 from math import ceil, hypot, prod
 from typing import Any, Protocol
@@ -32,27 +33,21 @@ from torch import Tensor, nn
 from unetbio.errors import ImageError, UsageError
 from unetbio.geometry import Geometry
 from unetbio.labels import LabelImage, relabel_raster
+from unetbio.network_cost import NetworkCost, measure_cost
 from unetbio.networks.mask_rcnn import Objects
-from unetbio.predictor import fold_batch_norm
+from unetbio.objects import MASK_THRESHOLD, SCORE_THRESHOLD, ObjectTable, bounding_boxes
+from unetbio.predictor import MEMORY_BUDGETS, fold_batch_norm
 from unetbio.sliding_window import OVERLAP, WINDOW
 from unetbio.tiling import ArrayLike, read_mirrored
 
 __all__ = [
-    "MASK_THRESHOLD",
-    "SCORE_THRESHOLD",
     "Detector",
     "FoundObjects",
-    "ObjectTable",
+    "TorchDetector",
     "find_objects",
     "merge_objects",
     "predict_objects",
 ]
-
-SCORE_THRESHOLD = 0.5
-"""Objects that score less are left out, where a model does not know better."""
-
-MASK_THRESHOLD = 0.5
-"""Probability from which on a pixel belongs to an object."""
 
 CUT_MARGIN = 2
 """Pixels from the rim of a window within which an object counts as cut: networks draw cut objects a little short."""
@@ -63,7 +58,6 @@ SAME_OBJECT = 0.5
 LEFT_OVER = 0.5
 """Share of its pixels that an object must get to be drawn."""
 
-ObjectTable = dict[str, NDArray[Any]]
 Progress = Callable[[int, int], None]
 Box = tuple[slice, slice]
 
@@ -81,6 +75,72 @@ class Detector(Protocol):
 
     def find_objects(self, image: Tensor) -> Objects:
         """Objects of an image ``(1, C, H, W)``, with masks of any size, the same for all."""
+
+
+class TorchDetector:
+    """A network as it is run over windows: evaluation mode, batch norm folded into the convolutions, channels last.
+
+    The network is copied; what happens to it afterwards changes nothing here.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        With the attributes ``geometry`` and ``in_channels`` and the method ``find_objects``.
+    device : torch.device or str
+        Where it runs.
+
+    Attributes
+    ----------
+    exact : bool
+        False: the answer depends on the windows.
+    """
+
+    exact = False
+
+    def __init__(self, network: nn.Module, device: torch.device | str = "cpu") -> None:
+        original: Any = network
+        stride = original.geometry.stride
+        self.geometry = Geometry((0, 0), stride, stride, "same")
+        self.in_channels: int = original.in_channels
+        self.device = torch.device(device)
+        # Folded in float64 and rounded once; Apple's GPUs have no float64.
+        folded: Any = fold_batch_norm(copy.deepcopy(network).cpu().double().eval()).float()
+        self._network = folded.to(self.device, memory_format=torch.channels_last)
+
+    @cached_property
+    def _cost(self) -> NetworkCost:
+        return measure_cost(_WholeImagePart(self._network), self.geometry, self.in_channels)
+
+    @property
+    def memory_budget(self) -> int:
+        """Bytes of feature maps that a window may hold."""
+        return MEMORY_BUDGETS[2]
+
+    def find_objects(self, image: Tensor) -> Objects:
+        """Objects of an image ``(1, C, H, W)``, on the device."""
+        with torch.inference_mode():
+            found: Objects = self._network.find_objects(image.to(self.device))
+        return found
+
+    def multiply_adds(self, input_shape: Sequence[int]) -> int:
+        """Multiply-adds for one window, without those for what is found in it."""
+        return self._cost.multiply_adds(input_shape)
+
+    def memory_bytes(self, input_shape: Sequence[int]) -> int:
+        """Bytes of feature maps that are held at once for one window, without those for what is found in it."""
+        return self._cost.memory_bytes(input_shape)
+
+
+class _WholeImagePart(nn.Module):
+    """What a network computes for the whole window; its price grows with the window's size."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        finest: Tensor = self.network(image).pyramid[0]
+        return finest
 
 
 @dataclass(frozen=True)
@@ -153,14 +213,14 @@ def find_objects(
     image : array-like
         ``(C, Y, X)``, normalised; any size from 1. Windows are sliced out of it one by one.
     network : Detector
-        A `torch.nn.Module` is copied, its batch norm folded, and run in evaluation mode.
+        A `torch.nn.Module` is made a `TorchDetector` first.
     window : int
         Pixels of a window along each axis, rounded up to a size that is legal. An image that is smaller gets a smaller
         window.
     overlap : float
         Share of a window that the next one sees again, at least; windows are spread evenly.
     device : torch.device or str
-        Where the network runs.
+        Where a `torch.nn.Module` is run.
     progress : callable, optional
         Called with the pixels done and the pixels in all after each window.
 
@@ -182,12 +242,11 @@ def find_objects(
     ]
     grid = tuple(_starts(length, size, overlap) for length, size in zip(shape, sizes, strict=True))
     found = FoundObjects(shape, (grid[0], grid[1]), (sizes[0], sizes[1]), objects := [])
-    run = _placed(network, device)
+    run = TorchDetector(network, device) if isinstance(network, nn.Module) else network
     done = 0
     for start, part in zip(product(*grid), _windows(found), strict=True):
         pixels = np.ascontiguousarray(read_mirrored(image, start, sizes), dtype=np.float32)
-        with torch.inference_mode():
-            answer = run.find_objects(torch.from_numpy(pixels)[None].to(device))
+        answer = run.find_objects(torch.from_numpy(pixels)[None])
         objects.append(Objects(*(getattr(answer, name).cpu() for name in ("boxes", "scores", "classes", "masks"))))
         done += prod(side.stop - side.start for side in part.core)
         if progress is not None:
@@ -276,14 +335,6 @@ def _checked_shape(image: ArrayLike, network: Detector) -> tuple[int, int]:
     if min(height, width) < 1:
         raise ImageError("empty_image", f"an image of {(height, width)} pixels is empty: nothing can be found in it")
     return height, width
-
-
-def _placed(network: Any, device: torch.device | str) -> Any:
-    if not isinstance(network, nn.Module):
-        return network
-    # Folded in float64 and rounded once; Apple's GPUs have no float64.
-    folded: Any = fold_batch_norm(copy.deepcopy(network).cpu().double().eval()).float()
-    return folded.to(device, memory_format=torch.channels_last)
 
 
 def _legal(size: int, stride: int) -> int:
@@ -469,16 +520,12 @@ def _join_pieces(
 
 
 def _table(label_image: LabelImage, plane: NDArray[np.int32], best: Sequence[_Piece]) -> ObjectTable:
-    boxes = ndimage.find_objects(label_image)
-    drawn = np.zeros(len(boxes) + 1, dtype=np.int32)
+    drawn = np.zeros(int(label_image.max(initial=0)) + 1, dtype=np.int32)
     drawn[label_image] = plane
     rows = [best[number - 1] for number in drawn[1:]]
-    table = {
-        "label": np.arange(1, len(boxes) + 1),
+    return {
+        "label": np.arange(1, len(rows) + 1),
         "class": np.array([piece.object_class for piece in rows], dtype=np.int64),
         "score": np.array([piece.score for piece in rows], dtype=np.float64),
+        **bounding_boxes(label_image),
     }
-    for axis, name in enumerate("yx"):
-        table[f"bbox_{name}_start"] = np.array([box[axis].start for box in boxes], dtype=np.int64)
-        table[f"bbox_{name}_stop"] = np.array([box[axis].stop for box in boxes], dtype=np.int64)
-    return table

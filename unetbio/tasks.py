@@ -1,32 +1,36 @@
-"""What a network learns: cells, or the class of each pixel.
+"""What a network learns: cells, cells as objects with boxes, or the class of each pixel.
 
-A `Task` is all that training has to know of the difference: what a patch's supervision is, what the loss is, how a
-validation scores, and what the model file says afterwards. What comes after the network when an image is segmented is
-in `unetbio.interpretation`.
+A `Task` is all that training has to know of the difference: what a patch's supervision is, how the network is asked and
+what the loss is, how a validation scores, and what the model file says afterwards. What comes after the network when an
+image is segmented is in `unetbio.interpretation`.
 """
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
-from torch import Tensor
+from skimage.measure import label as connected
+from torch import Tensor, nn
 
-from unetbio import weight_maps
+from unetbio import architectures, networks, weight_maps
 from unetbio.annotations import UNANNOTATED, name_classes
 from unetbio.class_metrics import ClassComparison, compare_classes
 from unetbio.config import TrainingConfig
+from unetbio.errors import UsageError
 from unetbio.inference import predict
 from unetbio.instances import PostProcessing
 from unetbio.losses import LOSSES
-from unetbio.predictor import Predictor
-from unetbio.threshold_search import DECIDING_SCORE, search_thresholds
+from unetbio.object_inference import TorchDetector, find_objects, merge_objects
+from unetbio.objects import SCORE_THRESHOLD, ObjectSettings
+from unetbio.predictor import TorchPredictor
+from unetbio.threshold_search import DECIDING_SCORE, score_cells, search_thresholds
 
-__all__ = ["ClassTask", "InstanceTask", "Task", "Validation", "choose_task"]
+__all__ = ["Batch", "ClassTask", "InstanceTask", "ObjectTask", "Task", "Validation", "choose_task"]
 
 LabelImage = NDArray[np.integer]
 Supervision = tuple[NDArray[np.int64], NDArray[np.float32]]
@@ -35,12 +39,35 @@ PLACES_A_CLASS = 64
 """Places of a class that each image offers for patches."""
 
 
+SCORE_THRESHOLDS = (SCORE_THRESHOLD, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)
+"""Tried on validation images; of equals the first counts."""
+
+
+class Batch(NamedTuple):
+    """Patches, on the device of the network.
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        ``(N, C, *input)`` float32.
+    target : torch.Tensor
+        ``(N, *output)`` int64: what the task's supervision says of each pixel.
+    weight_map : torch.Tensor
+        ``(N, *output)`` float32.
+    """
+
+    image: Tensor
+    target: Tensor
+    weight_map: Tensor
+
+
 @dataclass(frozen=True)
 class Validation:
     """Scores on images that were not trained on, and the thresholds they were reached with."""
 
     scores: dict[str, float]
-    postprocessing: PostProcessing
+    postprocessing: PostProcessing = field(default_factory=PostProcessing)
+    objects: ObjectSettings | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
@@ -49,7 +76,12 @@ class Validation:
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> "Validation":
         """Undo `as_json`."""
-        return cls(content["scores"], PostProcessing(**content["postprocessing"]))
+        objects = content.get("objects")
+        return cls(
+            content["scores"],
+            PostProcessing(**content["postprocessing"]),
+            None if objects is None else ObjectSettings(**objects),
+        )
 
 
 class Task(Protocol):
@@ -73,18 +105,27 @@ class Task(Protocol):
     def supervision(
         self, label_image: LabelImage, class_weights: Sequence[float], spacing: tuple[float, ...] | None
     ) -> Supervision:
-        """The class and the weight of each pixel, both of the label image's shape.
+        """The class of each pixel, or the id of its object, and its weight, both of the label image's shape.
 
         ``spacing`` is the length of a step along each axis, in in-plane pixels.
         """
 
-    def loss(self, outputs: Sequence[tuple[Tensor, float]], target: Tensor, weight_map: Tensor) -> Tensor:
-        """Loss of logits ``(N, K, *output)``, each with its share (`unetbio.networks.training_logits`)."""
+    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        """Run the network in training mode and say how wrong it is, a scalar."""
 
     def validate(
-        self, predictor: Predictor, images: Iterable[NDArray[np.float32]], label_images: Sequence[LabelImage]
+        self,
+        network: nn.Module,
+        images: Iterable[NDArray[np.float32]],
+        label_images: Sequence[LabelImage],
+        *,
+        device: torch.device,
+        exact: bool,
     ) -> Validation:
-        """Score a network on annotated images, ``(C, *spatial)`` and normalised."""
+        """Score a network on annotated images, ``(C, *spatial)`` and normalised.
+
+        The network is copied and run in evaluation mode, where ``exact`` over exact tiles.
+        """
 
     def describe(self, label_images: Sequence[LabelImage]) -> dict[str, Any]:
         """Fields of the model file that follow from what was learned."""
@@ -96,10 +137,11 @@ class _PixelTask:
     def __init__(self, config: TrainingConfig) -> None:
         self.config = config
 
-    def loss(self, outputs: Sequence[tuple[Tensor, float]], target: Tensor, weight_map: Tensor) -> Tensor:
-        """See `Task`."""
+    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        """See `Task`; each of the network's answers counts with its share (`unetbio.networks.training_logits`)."""
         loss = LOSSES[self.config.loss]
-        return torch.stack([share * loss(logits, target, weight_map) for logits, share in outputs]).sum()
+        outputs = networks.training_logits(network, batch.image)
+        return torch.stack([share * loss(logits, batch.target, batch.weight_map) for logits, share in outputs]).sum()
 
 
 class InstanceTask(_PixelTask):
@@ -140,9 +182,16 @@ class InstanceTask(_PixelTask):
         return self._class_mask(label_image).astype(np.int64), weight_map
 
     def validate(
-        self, predictor: Predictor, images: Iterable[NDArray[np.float32]], label_images: Sequence[LabelImage]
+        self,
+        network: nn.Module,
+        images: Iterable[NDArray[np.float32]],
+        label_images: Sequence[LabelImage],
+        *,
+        device: torch.device,
+        exact: bool,
     ) -> Validation:
         """Search the thresholds; the mean AP over IoU .5 to .75 decides."""
+        predictor = TorchPredictor(network, device, exact=exact)
         truth = [self._annotated(label_image, label_image) for label_image in label_images]
         probabilities = [
             self._annotated(predict(image, predictor)[1], label_image)
@@ -168,6 +217,53 @@ class InstanceTask(_PixelTask):
         """``array`` with zeros where nobody annotated."""
         ignored = self.config.ignore_label
         return array if ignored is None else np.where(label_image == ignored, 0, array)
+
+
+class ObjectTask(InstanceTask):
+    """Cells for a network that finds objects: it gets their ids and looks for boxes and masks by itself."""
+
+    def count(self, label_image: LabelImage) -> NDArray[np.int64]:
+        """See `Task`; classes are not balanced, so that all count alike."""
+        return np.ones(len(self.class_names), np.int64)
+
+    def supervision(
+        self, label_image: LabelImage, class_weights: Sequence[float], spacing: tuple[float, ...] | None
+    ) -> Supervision:
+        """See `Task`: ids, and a weight of 1 where somebody annotated."""
+        # Beyond the border of its image a patch is mirrored: a cell and its mirror image are two.
+        objects = connected(self._annotated(label_image, label_image), background=0, connectivity=label_image.ndim)
+        weight_map = self._annotated(np.ones(label_image.shape, np.float32), label_image)
+        return objects.astype(np.int64), weight_map
+
+    def loss(self, network: nn.Module, batch: Batch) -> Tensor:
+        """See `Task`; the network has its own."""
+        finder: Any = network
+        loss: Tensor = finder.loss(batch.image, batch.target, weight_map=batch.weight_map)
+        return loss
+
+    def validate(
+        self,
+        network: nn.Module,
+        images: Iterable[NDArray[np.float32]],
+        label_images: Sequence[LabelImage],
+        *,
+        device: torch.device,
+        exact: bool,
+    ) -> Validation:
+        """Run the network once and try thresholds of the score; the mean AP over IoU .5 to .75 decides."""
+        detector = TorchDetector(network, device)
+        truth = [self._annotated(label_image, label_image) for label_image in label_images]
+        found = [find_objects(image, detector) for image in images]
+
+        def score(settings: ObjectSettings) -> Validation:
+            predicted = (
+                self._annotated(merge_objects(one, score_threshold=settings.score_threshold)[0], label_image)
+                for one, label_image in zip(found, label_images, strict=True)
+            )
+            return Validation(score_cells(predicted, truth), objects=settings)
+
+        tried = (score(ObjectSettings(score_threshold=threshold)) for threshold in SCORE_THRESHOLDS)
+        return max(tried, key=lambda validation: validation.scores[self.deciding_score])
 
 
 class ClassTask(_PixelTask):
@@ -210,9 +306,16 @@ class ClassTask(_PixelTask):
         return target.astype(np.int64), table[label_image]
 
     def validate(
-        self, predictor: Predictor, images: Iterable[NDArray[np.float32]], label_images: Sequence[LabelImage]
+        self,
+        network: nn.Module,
+        images: Iterable[NDArray[np.float32]],
+        label_images: Sequence[LabelImage],
+        *,
+        device: torch.device,
+        exact: bool,
     ) -> Validation:
         """Intersection over union of each class, pooled over the images; the mean over classes decides."""
+        predictor = TorchPredictor(network, device, exact=exact)
         pooled = ClassComparison(np.zeros((1, 1), np.int64))
         for image, label_image in zip(images, label_images, strict=True):
             classes = predict(image, predictor).argmax(axis=0)
@@ -221,7 +324,7 @@ class ClassTask(_PixelTask):
         if math.isnan(scores[self.deciding_score]):
             scores[self.deciding_score] = 0.0  # nothing is annotated, so nothing is chosen by it
         known = {name: score for name, score in scores.items() if not math.isnan(score)}
-        return Validation(known, PostProcessing())
+        return Validation(known)
 
     def describe(self, label_images: Sequence[LabelImage]) -> dict[str, Any]:
         """See `Task`."""
@@ -241,8 +344,16 @@ def choose_task(config: TrainingConfig, label_images: Sequence[LabelImage]) -> T
     Raises
     ------
     UsageError
-        When the masks hold one class alone.
+        When the masks hold one class alone, or the network cannot learn what they hold.
     """
+    finds_objects = architectures.find(config.network).output == "objects"
+    if finds_objects and config.target == "classes":
+        raise UsageError(
+            f"{config.network} finds objects and cannot learn target: classes; choose another network, or target: "
+            "instances"
+        )
+    if finds_objects:
+        return ObjectTask(config)
     if config.target == "classes":
         return ClassTask(config, name_classes(config, label_images))
     return InstanceTask(config)

@@ -1,7 +1,7 @@
 """Find the thresholds that part and outline cells best, on images that were not trained on."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from unetbio import instances, metrics
 from unetbio.instances import PostProcessing
 
-__all__ = ["DECIDING_SCORE", "SearchResult", "search_thresholds"]
+__all__ = ["DECIDING_SCORE", "SearchResult", "score_cells", "search_thresholds"]
 
 DECIDING_SCORE = "AP@.5-.75"
 
@@ -91,6 +91,13 @@ def _scores(
         instances.label(np.stack([plane >= threshold for threshold in settings.thresholds]), settings)
         for plane in probabilities
     )
+    return score_cells(predicted, label_images)
+
+
+def score_cells(
+    predicted: Iterable[NDArray[np.integer]], label_images: Sequence[NDArray[np.integer]]
+) -> dict[str, float]:
+    """Scores of label images, by name; `DECIDING_SCORE` is among them."""
     precisions = metrics.average_precision(predicted, label_images)
     at = dict(zip(metrics.THRESHOLDS, precisions, strict=True))
     deciding = float(np.mean([at[threshold] for threshold in at if threshold <= HIGHEST_IOU]))

@@ -27,9 +27,8 @@ from unetbio.config import TrainingConfig
 from unetbio.datasets import AnnotatedFiles, Example, Patch, PatchSampler, load_examples, split_examples
 from unetbio.errors import ModelError, UnetbioError, UsageError
 from unetbio.geometry import Geometry, anisotropic_levels
-from unetbio.inference import TorchPredictor
 from unetbio.model_file import ModelInfo, load_tensors, save_tensors
-from unetbio.tasks import Task, Validation, choose_task
+from unetbio.tasks import Batch, Task, Validation, choose_task
 
 __all__ = ["History", "Trainer", "TrainingResult", "load_training_data", "patch_shape"]
 
@@ -207,13 +206,9 @@ class Trainer:
     def _train_step(self, patches: Sequence[Patch]) -> Tensor:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self._schedule()
-        image = torch.from_numpy(np.stack([patch.image for patch in patches])).to(self.device)
-        target = torch.from_numpy(np.stack([patch.target for patch in patches])).to(self.device)
-        weight_map = torch.from_numpy(np.stack([patch.weight_map for patch in patches])).to(self.device)
-        image = image.contiguous(memory_format=self.memory_format)
+        batch = self._batch(patches)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            parts = networks.training_logits(self.network, image)
-        loss = self.task.loss(parts, target, weight_map)
+            loss = self.task.loss(self.network, batch)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         # Momentum .99 without batch norm overshoots on a rare patch; one such step must not end a night's run.
@@ -221,12 +216,18 @@ class Trainer:
         self.optimizer.step()
         return loss.detach()
 
+    def _batch(self, patches: Sequence[Patch]) -> Batch:
+        image, target, weight_map = (
+            torch.from_numpy(np.stack([getattr(patch, name) for patch in patches])).to(self.device)
+            for name in ("image", "target", "weight_map")
+        )
+        return Batch(image.contiguous(memory_format=self.memory_format), target, weight_map)
+
     def _validate(self) -> None:
         self.network.eval()
-        # TorchPredictor folds batch norm into a copy; the network that is trained stays as it is.
-        predictor = TorchPredictor(self.network, self.device, exact=self.is_exact)
         images = (normalization.apply(example.image, example.scaling) for example in self.validation)
-        found = self.task.validate(predictor, images, [example.label_image for example in self.validation])
+        label_images = [example.label_image for example in self.validation]
+        found = self.task.validate(self.network, images, label_images, device=self.device, exact=self.is_exact)
         self.network.train()
         self.history.validation_steps.append(self.step)
         self.history.validation_scores.append(found.scores)
@@ -296,6 +297,7 @@ class Trainer:
             pixel_size_um=_common_pixel_size(self.training),
             normalization=self.config.normalization,
             postprocessing=self.best.postprocessing,
+            objects=self.best.objects,
             training=self._training_record(),
             scores={"validation": self.best.scores},
             licence=self.config.licence,

@@ -49,15 +49,26 @@ _CELL_OPTIONS = [
     click.option(
         "--normalize", default="auto", show_default=True, metavar="HOW", help="auto, p1,p99.8, 0,4095 or none."
     ),
-    click.option("--threshold", type=shared.PROBABILITY, metavar="P", help="Probability from which a pixel is a cell."),
+    click.option(
+        "--threshold",
+        type=shared.PROBABILITY,
+        metavar="P",
+        help="Probability, or score of an object, from which on it is a cell.",
+    ),
     click.option("--min-area", type=shared.AREA, metavar="PX", help="Smallest cell, in pixels."),
     click.option("--max-area", type=shared.AREA, metavar="PX", help="Largest cell, in pixels."),
     click.option("--exclude-border", is_flag=True, help="Drop cells that touch the border."),
     click.option("--classes", metavar="NAME,...", help="Keep these classes alone, with a model of classes."),
+    click.option("--crf", metavar="PRESET", help="Refine with the fully connected CRF: largefov and others."),
 ]
 _RUN_OPTIONS = [
     click.option(
         "--tile", type=click.IntRange(min=1), metavar="PX", help="Output pixels of a tile; changes no result."
+    ),
+    click.option(
+        "--exact-tiles",
+        is_flag=True,
+        help="Tile exactly also where a pixel's context is above 256, which takes longer.",
     ),
     click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The first N images alone."),
     click.option("--overlays", default="50", show_default=True, metavar="N|all|none", help="Pictures to check by eye."),
@@ -104,7 +115,7 @@ def command(inputs: tuple[str, ...], out: Path, table: Path | None, model: str, 
     from unetbio.model_file import load_model
     from unetbio.segmentation import Segmenter
 
-    segmenter = Segmenter(load_model(model), given["device"], tile=given["tile"])
+    segmenter = Segmenter(load_model(model), given["device"], tile=given["tile"], exact=given["exact_tiles"])
     logger.info("%s on %s (%s)", segmenter.info.name, segmenter.device, segmenter.device_reason)
     options = _batch_options(out, overlays, given)
     if given["dry_run"]:
@@ -134,6 +145,7 @@ def _settings(given: dict[str, Any]) -> "Settings":
         max_area=given["max_area"],
         exclude_border=given["exclude_border"],
         classes=shared.split_names(given["classes"], "--classes") if given["classes"] is not None else (),
+        crf=given["crf"],
     )
 
 

@@ -26,6 +26,7 @@ SHOWN_PAIRS = 5
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="Model file to write (*.safetensors)."
 )
 @click.option("--config", "config_path", type=click.Path(exists=True, path_type=Path), help="Settings (YAML).")
+@click.option("--network", metavar="NAME", help="What is trained (unetbio networks); overrides the settings.")
 @click.option("--root", type=click.Path(exists=True, path_type=Path), help="Where relative paths of a table start.")
 @click.option(
     "--target",
@@ -50,6 +51,7 @@ def command(
     inputs: tuple[Path, ...],
     output: Path,
     config_path: Path | None,
+    network: str | None,
     root: Path | None,
     target: str | None,
     class_names: str | None,
@@ -74,6 +76,7 @@ def command(
     from unetbio.config import load_training_config
 
     overrides = {
+        "network": network,
         "target": target,
         "class_names": shared.split_names(class_names, "--class-names") if class_names is not None else None,
         "class_values": shared.split_numbers(class_values, "--class-values") if class_values is not None else None,

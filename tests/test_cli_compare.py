@@ -230,6 +230,17 @@ def test_a_crf_shares_the_training_of_its_network(data: Path) -> None:
     assert json.loads((data / "out" / "unet_crf" / "scores.json").read_text())["variant"] == "unet+crf"
 
 
+def test_a_network_that_finds_objects_has_a_row_like_the_others(data: Path) -> None:
+    result = compare(data, networks="mask_rcnn:width=0.03125:backbone=resnet18:patch_size=64")
+    assert result.exit_code == 0, result.output
+    (row,) = read_table(data).values()
+    assert (row["failure"], row["exact_tiling"], row["steps"], row["output_stride"]) == ("", "no", "4", "")
+    assert float(row["AP@.5"]) >= 0
+    (folder,) = (path.parent for path in (data / "out").glob("*/model.safetensors"))
+    assert load_model(folder / "model.safetensors").info.objects is not None
+    assert (folder / "predictions" / "cells4_labels.ome.tif").is_file()
+
+
 def test_a_lesson_gets_a_table_of_its_own_beside_that_of_all(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(LESSONS, "weights", Lesson("Weights", "Why?", ("unet:border_weight=0", "unet")))  # type: ignore[index]
     result = compare(data, "--lesson", "weights", networks="unet:depth=0")

@@ -114,7 +114,7 @@ def test_every_option_that_changes_pixels_is_recorded(
     tifffile.imwrite(images / "a.tif", stack, imagej=True, metadata={"axes": "TZYX"})
     (images / "b.tif").unlink()
     options = "--channel 0 --series 0 --t 1 --z max --axes tzyx --pixel-size 0.6 --diameter 13 --normalize p2,p99"
-    options += " --threshold 0.55 --min-area 7 --max-area 9000 --exclude-border"
+    options += " --threshold 0.55 --min-area 7 --max-area 9000 --exclude-border --crf largefov"
     result = segment(*options.split())
     assert result.exit_code == 0, result.stderr
     settings = settings_of(tmp_path / "out", "a_s00")
@@ -130,6 +130,8 @@ def test_every_option_that_changes_pixels_is_recorded(
         "normalization": {"kind": "percentile", "low": 2.0, "high": 99.0},
         "min_area": 7.0,
         "max_area": 9000.0,
+        "crf": "largefov",
+        "exact_tiles": True,
     }
     assert (post["mask_threshold"], post["exclude_border"]) == (0.55, True)
 
@@ -208,6 +210,11 @@ def test_dry_run_says_and_does_nothing(segment: Invoke, images: Path, tmp_path: 
         (("--device", "abacus"), None, "there is no device 'abacus'"),
         (("--threshold", "2"), None, "'--threshold': 2.0 is not in the range 0<x<1"),
         (("-m", "no-such-model"), None, "there is no model 'no-such-model'"),
+        (
+            ("--crf", "sharp"),
+            None,
+            "there is no preset sharp of the CRF; there are: largefov, deeplab_v2_vgg, deeplab_v2_r",
+        ),
         (("--diameter", "0"), None, "'--diameter': 0.0 is not in the range x>0"),
     ],
 )

@@ -61,6 +61,19 @@ def test_a_folder_with_images_and_masks_becomes_a_model(data: Path) -> None:
     assert beside == {"m.safetensors", "m.checkpoint.safetensors", "m.png", "m.log"}
 
 
+def test_another_network_has_the_parameters_of_its_paper_unless_told(data: Path) -> None:
+    (data / "tiny.yaml").write_text("patch_size: 40\nbatch_size: 1\nsteps: 1\nvalidate_every: 1")
+    result = train(data, data, options=("--network", "full_resolution_fcn"))
+    assert result.exit_code == 0, result.output
+    info = load_model(data / "out" / "m.safetensors").info
+    assert info.architecture == "full_resolution_fcn"
+    assert info.parameters["width"] == 1.0
+    (data / "tiny.yaml").write_text("patch_size: 40\nparameters: {skop: 1}")
+    result = train(data, data, options=("--network", "full_resolution_fcn", "--overwrite"))
+    assert "full_resolution_fcn has no parameter skop; it has " in result.stderr
+    assert "there is no network named 'unot'" in train(data, data, options=("--network", "unot")).stderr
+
+
 def test_pairs_are_shown_and_leftovers_listed(data: Path) -> None:
     (data / "masks" / "zelle_ü2_labels.tif").unlink()
     result = train(data, data)

@@ -8,6 +8,7 @@ import pytest
 from unetbio.errors import UsageError
 from unetbio.instances import PostProcessing
 from unetbio.normalization import Normalization
+from unetbio.objects import ObjectSettings
 from unetbio.settings import Settings
 
 MODEL = PostProcessing(0.5, (0.6, 0.8), min_area=10)
@@ -51,6 +52,7 @@ def test_record_is_json_and_holds_what_the_model_decided() -> None:
         Settings(min_area=11),
         Settings(max_area=100),
         Settings(exclude_border=True),
+        Settings(crf="largefov"),
     ],
 )
 def test_every_wish_changes_the_record(other: Settings) -> None:
@@ -75,8 +77,21 @@ def test_wishes_that_cannot_be_meant(wish: dict[str, Any], message: str) -> None
 
 
 def test_a_largest_cell_below_the_smallest_is_refused() -> None:
+    with pytest.raises(UsageError, match="max_area 5 is below min_area 6"):
+        Settings(max_area=5).objects(ObjectSettings(min_area=6))
     with pytest.raises(UsageError, match="max_area 5 is below min_area 10"):
         Settings(max_area=5).postprocessing(MODEL)
+
+
+def test_a_model_that_finds_objects_has_a_threshold_of_their_score() -> None:
+    model = ObjectSettings(0.7, 0.4, min_area=10, max_area=90)
+    assert Settings().objects(model) == model
+    changed = Settings(threshold=0.6, min_area=5, max_area=6, exclude_border=True).objects(model, 4.0)
+    assert changed == ObjectSettings(0.6, 0.4, 20, 24, exclude_border=True)
+    record = Settings(min_area=5).record(Normalization(), None, model)
+    assert record["objects"]["score_threshold"] == 0.7
+    assert (record["min_area"], record["objects"]["min_area"]) == (5, 5)
+    assert not {"postprocessing", "threshold", "exclude_border", "classes"} & set(record)
 
 
 def test_a_model_of_classes_records_classes_and_no_cells() -> None:

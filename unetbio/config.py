@@ -35,6 +35,7 @@ __all__ = [
     "SegmentOptions",
     "TrainingConfig",
     "WorkflowConfig",
+    "check_preset",
     "load_config",
     "load_training_config",
     "workflow_schema",
@@ -115,6 +116,7 @@ class TrainingConfig(Section):
         A registered architecture.
     parameters : dict
         Its parameters where they differ from the defaults; ``in_channels`` and ``num_classes`` follow from the data.
+        Unless given, a small U-Net's for ``unet``, and none for any other network.
     licence : str
         Of the weights that come out.
     patch_size : int or tuple of int, optional
@@ -193,6 +195,12 @@ class TrainingConfig(Section):
     patience: int = Field(default=0, ge=0)
     seed: int = Field(default=0, ge=0)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _parameters_of_the_network(cls, values: Any) -> Any:
+        is_another = isinstance(values, Mapping) and values.get("network", "unet") != "unet"
+        return {"parameters": {}, **values} if is_another else values
+
     @model_validator(mode="after")
     def _check_restarts(self) -> "TrainingConfig":
         edges = (0, *self.restarts, self.steps)
@@ -231,6 +239,28 @@ def _normalize(text: str) -> str:
     except UsageError as error:
         raise ValueError(str(error)) from error
     return text
+
+
+def check_preset(name: str) -> str:
+    """The name of a preset of the CRF.
+
+    Raises
+    ------
+    UsageError
+        When there is none of that name; the message lists those there are.
+    """
+    from unetbio.crf import PRESETS  # compiles on import
+
+    if name not in PRESETS:
+        raise UsageError(f"there is no preset {name} of the CRF; there are: {', '.join(PRESETS)}")
+    return name
+
+
+def _preset(name: str) -> str:
+    try:
+        return check_preset(name)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
 
 
 def _folder(text: str) -> str:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.geometry import Geometry
-from unetbio.predictor import Predictor, TorchPredictor, choose_device
+from unetbio.predictor import Predictor, Runner, TorchPredictor, choose_device
 from unetbio.sliding_window import WINDOW, predict_windows
 from unetbio.tiling import ArrayLike, Tile, TilePlan, plan_tiles, read_mirrored, split_tile, tile_of
 
@@ -70,7 +70,7 @@ Compute = Callable[[NDArray[np.float32]], NDArray[Any]]
 
 def plan(
     shape: Sequence[int],
-    predictor: Predictor,
+    predictor: Runner,
     *,
     tile: int | None = None,
     batch_size: int = 1,
@@ -82,7 +82,7 @@ def plan(
     ----------
     shape : sequence of int
         Spatial shape of the image.
-    predictor : Predictor
+    predictor : Runner
         The network.
     tile : int, optional
         See `unetbio.tiling.plan_tiles`.

@@ -23,7 +23,7 @@ from unetbio.network_cost import NetworkCost, measure_cost
 from unetbio.networks.blocks import crop
 from unetbio.tiling import read_mirrored
 
-__all__ = ["Predictor", "TorchPredictor", "choose_device", "fold_batch_norm"]
+__all__ = ["Predictor", "Runner", "TorchPredictor", "choose_device", "fold_batch_norm"]
 
 MEMORY_BUDGETS = {2: 400 << 20, 3: 2 << 30}
 """Bytes of feature maps a tile may hold, by number of axes: in 3-D, context costs more, so that larger tiles pay."""
@@ -35,8 +35,8 @@ COLUMN_BYTES = 64 << 20
 """What the float64 convolution of the CPU may use beside its result."""
 
 
-class Predictor(Protocol):
-    """What inference needs to know of a network; tests put other things in its place."""
+class Runner(Protocol):
+    """A network over tiles or windows, as far as planning needs to know it."""
 
     @property
     def geometry(self) -> Geometry:
@@ -44,27 +44,31 @@ class Predictor(Protocol):
 
     @property
     def exact(self) -> bool:
-        """Whether tiles leave the answer as it is; where not, the context is 0 and windows are blended."""
-
-    @property
-    def num_classes(self) -> int:
-        """Number of probabilities a pixel."""
+        """Whether tiles leave the answer as it is; where not, the context is 0 and windows overlap."""
 
     @property
     def memory_budget(self) -> int:
         """Bytes that a tile may take where the caller does not say."""
-
-    def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """``(N, C, *input) -> (N, K, *(input - 2 * context))``."""
-
-    def probabilities_float64(self, batch: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The same, computed in float64."""
 
     def multiply_adds(self, input_shape: Sequence[int]) -> int:
         """Work for one input of this spatial shape."""
 
     def memory_bytes(self, input_shape: Sequence[int]) -> int:
         """Memory for one input of this spatial shape."""
+
+
+class Predictor(Runner, Protocol):
+    """What inference needs to know of a network; tests put other things in its place."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of probabilities a pixel."""
+
+    def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``(N, C, *input) -> (N, K, *(input - 2 * context))``."""
+
+    def probabilities_float64(self, batch: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The same, computed in float64."""
 
 
 class TorchPredictor:
@@ -288,8 +292,9 @@ def _fuse_relu(network: nn.Module) -> None:
         layers = [index for index, layer in enumerate(block) if not isinstance(layer, nn.Identity)]
         for index, following in pairwise(layers):
             layer = block[index]
-            plain = isinstance(layer, (nn.Conv2d, nn.Conv3d)) and layer.padding_mode == "zeros"
-            if plain and not isinstance(layer.padding, str) and isinstance(block[following], nn.ReLU):
+            if not isinstance(layer, (nn.Conv2d, nn.Conv3d)) or isinstance(layer.padding, str):
+                continue
+            if layer.padding_mode == "zeros" and isinstance(block[following], nn.ReLU):
                 block[index], block[following] = _ConvolutionReLU(layer), nn.Identity()
 
 

@@ -20,11 +20,13 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.interpretation import choose_interpretation
 from unetbio.io.image import Image
 from unetbio.labels import label_hash
-from unetbio.model_file import Model, load_model, model_path
+from unetbio.model_file import Model, ModelInfo, load_model, model_path
 from unetbio.normalization import Normalization, Scaling
+from unetbio.objects import ObjectTable
 from unetbio.preparation import Frame, Opened, image_of_array, open_image, read_frame
 from unetbio.provenance import FrameRecord, count_cells, versions
 from unetbio.settings import Settings
+from unetbio.sliding_window import OVERLAP, window_shape
 from unetbio.tiling import TilePlan
 
 __all__ = ["FrameResult", "Segmenter", "segment", "stack_frames"]
@@ -38,11 +40,15 @@ FULL_SCALE = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
 
 @dataclass(frozen=True)
 class FrameResult:
-    """The cells or classes of one frame, at the image's own size, and what the tables say of them."""
+    """The cells or classes of one frame, at the image's own size, and what the tables say of them.
+
+    Where the model finds objects, ``objects`` is their table.
+    """
 
     label_image: NDArray[Any]
     record: FrameRecord
     scaling: Scaling
+    objects: ObjectTable | None = None
 
 
 class Segmenter:
@@ -51,33 +57,44 @@ class Segmenter:
     Parameters
     ----------
     model : Model
-        Of cells or of classes.
+        Of cells, of objects or of classes.
     device : str
         ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
     tile : int, optional
         Output pixels of a tile; by default the cheapest that fits the memory.
     memory_budget : int, optional
         Bytes that one pass of the network may take.
+    exact : bool
+        Tile exactly also where the context makes that dear, more than 256 pixels a side.
 
     Attributes
     ----------
     is_exact : bool
-        Whether tiles cannot change the answer; where they can, windows are blended.
+        Whether tiles cannot change the answer; where they can, windows overlap.
+
+    Raises
+    ------
+    UsageError
+        When ``exact`` is asked of a network that cannot be tiled exactly.
     """
 
     def __init__(
-        self, model: Model, device: str = "auto", *, tile: int | None = None, memory_budget: int | None = None
+        self,
+        model: Model,
+        device: str = "auto",
+        *,
+        tile: int | None = None,
+        memory_budget: int | None = None,
+        exact: bool = False,
     ) -> None:
         self.model = model
         self.info = model.info
-        self.interpretation = choose_interpretation(model.info)
         self.device, self.device_reason = inference.choose_device(device)
-        architecture = architectures.find(self.info.architecture)
-        self.is_exact = architecture.is_tiled_exactly(architecture.complete(self.info.parameters))
-        self.predictor = inference.TorchPredictor(model.network, self.device, exact=self.is_exact)
+        self.is_exact = _is_tiled_exactly(model.info, asked=exact)
+        self.interpretation = choose_interpretation(model.info, model.network, self.device, exact=self.is_exact)
         self.tile = tile
         self.memory_budget = memory_budget
-        self.ndim = self.predictor.geometry.ndim
+        self.ndim = self.interpretation.runner.geometry.ndim
         # Images of a batch are often of one size, and its cheapest tiles are worth remembering.
         self._plans: dict[tuple[int, ...], TilePlan] = {}
 
@@ -95,9 +112,25 @@ class Segmenter:
                 f"{len(settings.channel)} channels are given, model {self.info.name} takes {count} "
                 f"({', '.join(self.info.channels)}): give --channel {count} time{'s' if count > 1 else ''}"
             )
+        if settings.crf is not None and self.ndim != 2:
+            raise UsageError(f"the CRF is for planes, and model {self.info.name} is 3-D: leave out --crf")
         if settings.diameter_px is not None and self.info.cell_diameter_px is None:
             raise UsageError(f"model {self.info.name} does not say how large its cells are: leave out --diameter")
-        return self.interpretation.record(settings)
+        return {**self.interpretation.record(settings), "exact_tiles": self.is_exact}
+
+    def check_probabilities(self) -> None:
+        """Refuse to save probabilities where there are none.
+
+        Raises
+        ------
+        UsageError
+            When the model finds objects.
+        """
+        if not self.interpretation.has_probabilities:
+            raise UsageError(
+                f"model {self.info.name} finds objects and has no probabilities of pixels: leave out "
+                "--save-probabilities"
+            )
 
     def open(self, source: str | os.PathLike[str] | Image, settings: Settings) -> Opened:
         """Read the head of an image and settle what of it will be segmented; see `unetbio.preparation.open_image`."""
@@ -107,17 +140,15 @@ class Segmenter:
         """Read, rescale and normalize one frame; see `unetbio.preparation.read_frame`."""
         return read_frame(opened, t, self.info.normalization)
 
-    def decide(
-        self, opened: Opened, frame: Frame, *, probabilities_out: NDArray[np.float32] | None = None
-    ) -> NDArray[Any]:
-        """Run the network and decide about each pixel of the grid, as the model's interpretation does.
+    def decide(self, opened: Opened, frame: Frame, *, probabilities_out: NDArray[np.float32] | None = None) -> Any:
+        """Run the network and decide about the grid, as the model's interpretation does.
 
         Parameters
         ----------
         opened, frame
             As read.
         probabilities_out : ndarray, optional
-            ``(K, *grid)`` float32, filled with the probabilities.
+            ``(K, *grid)`` float32, filled with the probabilities; after the CRF, if there is one.
         """
         if frame.is_constant:
             if probabilities_out is not None:
@@ -127,26 +158,27 @@ class Segmenter:
         return self.interpretation.decide(
             frame.image,
             opened,
-            self.predictor,
             tile=self.tile,
             memory_budget=self.memory_budget,
             probabilities_out=probabilities_out,
         )
 
-    def finish(self, opened: Opened, frame: Frame, decided: NDArray[Any]) -> FrameResult:
+    def finish(self, opened: Opened, frame: Frame, decided: Any) -> FrameResult:
         """Turn decisions into cells or classes at the image's own size."""
-        labels = self.interpretation.finish(decided, opened)
-        return FrameResult(labels, self._describe(opened, frame, labels), frame.scaling)
+        finished = self.interpretation.finish(decided, opened)
+        record = self._describe(opened, frame, finished.labels)
+        return FrameResult(finished.labels, record, frame.scaling, finished.objects)
 
     def run_record(self, opened: Opened, scalings: Sequence[Scaling]) -> dict[str, Any]:
         """What the provenance says of a run beside the settings."""
         return {
             "device": str(self.device),
-            "exact": self.is_exact,
+            # The CRF links all pixels, and its decisions get no second look.
+            "exact": self.is_exact and opened.settings.crf is None,
             "channels": list(opened.channels),
             "zoom": list(opened.zoom),
             "grid": list(opened.grid),
-            "tile": list(self.plan(opened.grid).tile_shape),
+            **self._tiling(opened.grid),
             **self.interpretation.run_record(opened),
             "scaling": [{"low": list(scaling.low), "high": list(scaling.high)} for scaling in scalings],
         }
@@ -154,9 +186,14 @@ class Segmenter:
     def plan(self, grid: tuple[int, ...]) -> TilePlan:
         """The tiles that an image of this size is cut into."""
         if grid not in self._plans:
-            plan = inference.plan(grid, self.predictor, tile=self.tile, memory_budget=self.memory_budget)
+            plan = inference.plan(grid, self.interpretation.runner, tile=self.tile, memory_budget=self.memory_budget)
             self._plans[grid] = plan
         return self._plans[grid]
+
+    def _tiling(self, grid: tuple[int, ...]) -> dict[str, Any]:
+        if self.is_exact:
+            return {"tile": list(self.plan(grid).tile_shape)}
+        return {"window": list(window_shape(self.interpretation.runner, grid, self.tile)), "overlap": OVERLAP}
 
     def _describe(self, opened: Opened, frame: Frame, labels: NDArray[Any]) -> FrameRecord:
         record = self.interpretation.describe(labels, frame.t)
@@ -181,6 +218,7 @@ def segment(
     normalize: str | Normalization = "auto",
     device: str = "auto",
     tile: int | None = None,
+    exact_tiles: bool = False,
     **options: Any,
 ) -> tuple[NDArray[Any], dict[str, Any]]:
     """Segment one image, as the command ``unetbio segment`` does.
@@ -199,10 +237,12 @@ def segment(
     device : str
         ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
     tile : int, optional
-        Output pixels of a tile; the answer does not depend on it.
+        Output pixels of a tile; the answer does not depend on it, unless ``info["run"]["exact"]`` is False.
+    exact_tiles : bool
+        Tile exactly also where the context makes that dear, more than 256 pixels a side.
     **options
         Fields of `unetbio.settings.Settings`: ``series, t, z, axes, pixel_size_um, diameter_px, threshold, min_area,
-        max_area, exclude_border``, and for a model of classes ``classes``.
+        max_area, exclude_border, crf``, and for a model of classes ``classes``.
 
     Returns
     -------
@@ -211,14 +251,14 @@ def segment(
         Classes have the numbers of ``info["run"]["class_names"]``.
     info : dict
         Model, settings, frames (cells, diameter, warnings a frame), ``n_cells`` (None for classes), ``label_hash``,
-        versions.
+        versions. Of a model that finds objects ``objects``: the table of each frame, columns by name.
 
     Raises
     ------
     UsageError, ImageError
         When the options or the image do not fit the model.
     """
-    segmenter = _segmenter_of(model, device, tile)
+    segmenter = _segmenter_of(model, device, tile, exact_tiles)
     channels = (channel,) if isinstance(channel, (str, int)) else tuple(channel)
     chosen = normalize if isinstance(normalize, Normalization) else normalization.parse(normalize, None)
     automatic = normalize == "auto"
@@ -230,7 +270,7 @@ def segment(
         frame = segmenter.read_frame(opened, t)
         results.append(segmenter.finish(opened, frame, segmenter.decide(opened, frame)))
     labels = stack_frames([result.label_image for result in results], opened)
-    info = {
+    info: dict[str, Any] = {
         "model": {"name": segmenter.info.name, "sha256": segmenter.model.sha256},
         "settings": record,
         "frames": [result.record.model_dump() for result in results],
@@ -240,6 +280,8 @@ def segment(
         "run": segmenter.run_record(opened, [result.scaling for result in results]),
         "versions": versions(),
     }
+    if not segmenter.interpretation.has_probabilities:
+        info["objects"] = [result.objects for result in results]
     return labels, info
 
 
@@ -258,18 +300,29 @@ def _as_source(image: Any, settings: Settings, ndim: int) -> Any:
     return image_of_array(array, axes)
 
 
-def _segmenter_of(model: str | os.PathLike[str] | Model, device: str, tile: int | None) -> Segmenter:
+def _is_tiled_exactly(info: ModelInfo, *, asked: bool) -> bool:
+    architecture = architectures.find(info.architecture)
+    parameters = architecture.complete(info.parameters)
+    if asked and not architecture.exact(parameters):
+        raise UsageError(
+            f"model {info.name} cannot be tiled exactly: what {info.architecture} answers depends on its windows; "
+            "leave out --exact-tiles"
+        )
+    return asked or architecture.is_tiled_exactly(parameters)
+
+
+def _segmenter_of(model: str | os.PathLike[str] | Model, device: str, tile: int | None, exact: bool) -> Segmenter:
     if isinstance(model, Model):
-        return Segmenter(model, device, tile=tile)
+        return Segmenter(model, device, tile=tile, exact=exact)
     path = model_path(model)
     stat = path.stat()
-    return _cached_segmenter(path, (stat.st_size, stat.st_mtime_ns), device, tile)
+    return _cached_segmenter(path, (stat.st_size, stat.st_mtime_ns), device, tile, exact)
 
 
 @functools.lru_cache(maxsize=2)
-def _cached_segmenter(path: Path, stamp: tuple[int, int], device: str, tile: int | None) -> Segmenter:
+def _cached_segmenter(path: Path, stamp: tuple[int, int], device: str, tile: int | None, exact: bool) -> Segmenter:
     # In a loop over images the model is read once; a file that was replaced has another stamp.
-    return Segmenter(load_model(path), device, tile=tile)
+    return Segmenter(load_model(path), device, tile=tile, exact=exact)
 
 
 def _is_saturated(raw: NDArray[Any]) -> bool:

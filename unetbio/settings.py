@@ -5,9 +5,11 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from unetbio.config import check_preset
 from unetbio.errors import UsageError
 from unetbio.instances import PostProcessing
 from unetbio.normalization import Normalization
+from unetbio.objects import ObjectSettings
 
 __all__ = ["Settings"]
 
@@ -34,13 +36,16 @@ class Settings:
     normalization : Normalization, optional
         Instead of the model's.
     threshold : float, optional
-        Mask threshold instead of the model's; seed thresholds below it are raised to it.
+        Mask threshold instead of the model's; seed thresholds below it are raised to it. With a model that finds
+        objects: the score threshold.
     min_area, max_area : float, optional
         Smallest and largest cell, in pixels (voxels) of this image.
     exclude_border : bool
         Drop cells that touch the border.
     classes : tuple of str
         With a model of classes: the names of those that are kept, others become background; empty: all are kept.
+    crf : str, optional
+        Name of one of `unetbio.crf.PRESETS`: probabilities are refined with a fully connected CRF.
 
     Raises
     ------
@@ -61,6 +66,7 @@ class Settings:
     max_area: float | None = None
     exclude_border: bool = False
     classes: tuple[str, ...] = ()
+    crf: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("pixel_size_um", "diameter_px"):
@@ -76,6 +82,8 @@ class Settings:
             raise UsageError(
                 f"axes {self.axes} must be letters of TCZYX, each once and Y and X among them, such as ZYX"
             )
+        if self.crf is not None:
+            check_preset(self.crf)
 
     @property
     def cell_options(self) -> tuple[str, ...]:
@@ -103,23 +111,42 @@ class Settings:
             changes["max_area"] = self.max_area * area_factor
         return dataclasses.replace(model, **changes)
 
-    def record(self, normalization: Normalization, postprocessing: PostProcessing | None) -> dict[str, Any]:
+    def objects(self, model: ObjectSettings, area_factor: float = 1.0) -> ObjectSettings:
+        """As `postprocessing`, for a model that finds objects."""
+        changes: dict[str, Any] = {"exclude_border": self.exclude_border or model.exclude_border}
+        if self.threshold is not None:
+            changes["score_threshold"] = self.threshold
+        if self.min_area is not None:
+            changes["min_area"] = self.min_area * area_factor
+        if self.max_area is not None:
+            changes["max_area"] = self.max_area * area_factor
+        return dataclasses.replace(model, **changes)
+
+    def record(
+        self,
+        normalization: Normalization,
+        postprocessing: PostProcessing | None,
+        objects: ObjectSettings | None = None,
+    ) -> dict[str, Any]:
         """The settings as JSON knows them, with the model's where nothing else was asked for.
 
         Two records that are equal give equal label images of equal inputs with equal models.
 
         Parameters
         ----------
-        normalization, postprocessing
-            The model's; a model of classes has no postprocessing.
+        normalization, postprocessing, objects
+            The model's; a model of classes has neither of the last two.
         """
         values = dataclasses.asdict(self)
         values["normalization"] = dataclasses.asdict(self.normalization or normalization)
-        without: tuple[str, ...] = CELL_OPTIONS
+        decided = {}
         if postprocessing is not None:
-            values["postprocessing"] = dataclasses.asdict(self.postprocessing(postprocessing))
-            # These are in postprocessing now; areas stay, since they are in other pixels where images are rescaled.
-            without = ("threshold", "exclude_border", "classes")
+            decided["postprocessing"] = dataclasses.asdict(self.postprocessing(postprocessing))
+        if objects is not None:
+            decided["objects"] = dataclasses.asdict(self.objects(objects))
+        # These are decided now; areas stay, since they are in other pixels where images are rescaled.
+        without = ("threshold", "exclude_border", "classes") if decided else CELL_OPTIONS
+        values |= decided
         for name in without:
             del values[name]
         record: dict[str, Any] = json.loads(json.dumps(values))

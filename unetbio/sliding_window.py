@@ -5,7 +5,7 @@ ends. Windows then overlap and are averaged with Gaussian weights, by MONAI's ``
 depends on the window, and the provenance says so.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 
 import numpy as np
@@ -14,7 +14,7 @@ from monai.inferers.utils import sliding_window_inference
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unetbio.predictor import Predictor
+from unetbio.predictor import Predictor, Runner
 from unetbio.tiling import ArrayLike, read_mirrored
 
 __all__ = ["OVERLAP", "WINDOW", "predict_windows", "window_shape"]
@@ -26,10 +26,16 @@ OVERLAP = 0.25
 """Share of a window that the next one covers again."""
 
 
-def window_shape(predictor: Predictor, tile: int | None = None) -> tuple[int, ...]:
-    """Windows that the network takes: ``tile`` pixels or `WINDOW`, rounded up to its stride."""
+def window_shape(predictor: Runner, shape: Sequence[int], tile: int | None = None) -> tuple[int, ...]:
+    """Windows that the network takes: ``tile`` pixels or `WINDOW`, rounded up to its stride.
+
+    An image of a ``shape`` that is smaller than a window is one window, as small as the stride allows.
+    """
     size = tile or WINDOW
-    return tuple(-(-size // stride) * stride for stride in predictor.geometry.stride)
+    return tuple(
+        -(-min(size, length) // stride) * stride
+        for length, stride in zip(shape, predictor.geometry.stride, strict=True)
+    )
 
 
 def predict_windows(
@@ -61,12 +67,7 @@ def predict_windows(
         ``(K, *spatial)``.
     """
     shape = image.shape[1:]
-    window = window_shape(predictor, tile)
-    # An image smaller than a window is one window, as small as the stride allows.
-    window = tuple(
-        min(size, -(-length // stride) * stride)
-        for size, length, stride in zip(window, shape, predictor.geometry.stride, strict=True)
-    )
+    window = window_shape(predictor, shape, tile)
     padded = [max(size, length) for size, length in zip(window, shape, strict=True)]
     whole = read_mirrored(image, (0,) * len(shape), padded).astype(np.float32, copy=False)
 

@@ -88,6 +88,8 @@ def estimate(items: Sequence[Item], out: Path, segmenter: Segmenter, options: Ba
     items, out, segmenter, options
         As for `unetbio.batch.run.run_batch`.
     """
+    if options.policy.save_probabilities:
+        segmenter.check_probabilities()
     kept, failed, opened = 0, [], []
     for item in items:
         record = segmenter.record(item.settings)
@@ -120,7 +122,7 @@ def estimate(items: Sequence[Item], out: Path, segmenter: Segmenter, options: Ba
 
 
 def _network_bytes(opened: Sequence[Opened], segmenter: Segmenter) -> int:
-    predictor = segmenter.predictor
+    predictor = segmenter.interpretation.runner
     return max((predictor.memory_bytes(shape) for shape in _tile_inputs(opened, segmenter)), default=0)
 
 
@@ -129,12 +131,12 @@ def _network_seconds(opened: Sequence[Opened], segmenter: Segmenter) -> float:
     inputs = _tile_inputs(opened, segmenter)
     if not inputs:
         return 0.0
-    predictor = segmenter.predictor
+    predictor = segmenter.interpretation.runner
     shape = max(inputs, key=predictor.multiply_adds)
     tile = np.zeros((1, len(segmenter.info.channels), *shape), np.float32)
-    predictor.probabilities(tile)
+    segmenter.interpretation.run_once(tile)
     start = perf_counter()
-    predictor.probabilities(tile)
+    segmenter.interpretation.run_once(tile)
     rate = (perf_counter() - start) / predictor.multiply_adds(shape)
     return rate * sum(segmenter.plan(image.grid).cost * len(image.times) for image in opened)
 

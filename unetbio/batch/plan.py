@@ -78,6 +78,11 @@ class Item:
         """Provenance below the output folder."""
         return f"{self.result}{MASKS[self.target]}.json"
 
+    @property
+    def objects(self) -> str:
+        """Table of objects below the output folder, where a model finds them."""
+        return f"{self.result}_objects.csv"
+
     def probabilities_of(self, t: int | None) -> str:
         """Probabilities below the output folder; of a time-lapse each time is a file."""
         time = "" if t is None else f"_t{t:03d}"

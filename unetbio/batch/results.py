@@ -1,6 +1,8 @@
 """What becomes of one image: files written whole, cells measured, or an error."""
 
 import contextlib
+import csv
+import io
 import os
 import tempfile
 import threading
@@ -14,9 +16,10 @@ from numpy.typing import NDArray
 
 from unetbio.batch.journal import Entry
 from unetbio.batch.plan import Item
-from unetbio.files import stopped, stopping
+from unetbio.files import stopped, stopping, write_text
 from unetbio.io import write_labels, write_probabilities
 from unetbio.labels import label_hash
+from unetbio.objects import ObjectTable
 from unetbio.preparation import Opened
 from unetbio.provenance import (
     FrameRecord,
@@ -145,6 +148,7 @@ def write_result(
     described: Mapping[str, Any],
     *,
     with_probabilities: bool = False,
+    objects: Sequence[ObjectTable] = (),
 ) -> Provenance:
     """Write a label image and its provenance so that a kill at any moment leaves both, or something that is made again.
 
@@ -163,6 +167,8 @@ def write_result(
     with_probabilities : bool
         The probabilities of all frames have been written. Any others, which belonged to an older label image, are
         removed.
+    objects : sequence of dict
+        Table of the objects of each frame, where a model finds them; an older table is removed or replaced.
 
     Raises
     ------
@@ -187,6 +193,9 @@ def write_result(
         with stopping(final):
             final.unlink(missing_ok=True)
             _remove_probabilities(out, item, opened.times, fresh=with_probabilities)
+            (out / item.objects).unlink(missing_ok=True)
+        if objects:
+            write_text(out / item.objects, _objects_text(objects, opened.times))
         write_provenance(out / item.provenance, provenance)
         with stopping(final):
             pending.replace(final)
@@ -194,6 +203,18 @@ def write_result(
         with contextlib.suppress(OSError):
             pending.unlink(missing_ok=True)
     return provenance
+
+
+def _objects_text(objects: Sequence[ObjectTable], times: Sequence[int | None]) -> str:
+    """One row an object; of a time-lapse its time stands first."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    is_series = len(times) > 1
+    writer.writerow([*(["t"] if is_series else []), *objects[0]])
+    for table, t in zip(objects, times, strict=True):
+        rows = zip(*(column.tolist() for column in table.values()), strict=True)
+        writer.writerows([*([t] if is_series else []), *row] for row in rows)
+    return stream.getvalue()
 
 
 def _remove_probabilities(out: Path, item: Item, times: Sequence[int | None], *, fresh: bool) -> None:

@@ -90,6 +90,8 @@ def find_kept(item: Item, out: Path, model_sha256: str, settings: dict[str, Any]
         return None
     if provenance.model.sha256 != model_sha256 or provenance.settings != settings:
         return None
+    if "objects" in provenance.settings and not (out / item.objects).is_file():
+        return None
     if policy.save_probabilities and not _has_probabilities(item, out, provenance):
         return None
     same = provenance.input.matches(item.source, rehash=policy.rehash)

@@ -27,6 +27,7 @@ from unetbio.errors import ImageError, UnetbioError
 from unetbio.files import stopping
 from unetbio.io.discover import OVERLAYS
 from unetbio.normalization import Scaling
+from unetbio.objects import ObjectTable
 from unetbio.preparation import Frame, Opened
 from unetbio.provenance import FrameRecord, InputRecord, ModelRecord, versions
 from unetbio.segmentation import Segmenter
@@ -79,6 +80,7 @@ class _FinishedFrame:
     scaling: Scaling
     cells: Any
     seconds: float
+    objects: ObjectTable | None
 
 
 def run_batch(items: Sequence[Item], out: Path, segmenter: Segmenter, options: BatchOptions, report: Report) -> Summary:
@@ -108,6 +110,8 @@ def run_batch(items: Sequence[Item], out: Path, segmenter: Segmenter, options: B
     EnvironmentStoppedError
         When the disk is full, the folder cannot be written or is in use. What is done stays done.
     """
+    if options.policy.save_probabilities:
+        segmenter.check_probabilities()
     for item in items:
         segmenter.record(item.settings)
     with ExitStack() as stack:
@@ -197,7 +201,7 @@ class _Batch:
         job: Job,
         index: int,
         frame: Frame,
-        decided: NDArray[Any],
+        decided: Any,
         probabilities: NDArray[np.float32] | None,
         seconds: float,
         size: int,
@@ -213,7 +217,7 @@ class _Batch:
             if index == 0 and job.item.result in self.options.overlays:
                 self._draw(self._pending_overlay(job.item.result), frame.raw, result.label_image)
             cells = measure_frame(opened, frame.t, result.label_image, frame.raw) if self.measures else None
-            return _FinishedFrame(result.record, result.scaling, cells, seconds)
+            return _FinishedFrame(result.record, result.scaling, cells, seconds, result.objects)
         finally:
             self.budget.give(size)
 
@@ -247,8 +251,15 @@ class _Batch:
             },
             "versions": self.versions,
         }
-        with_probabilities = self.options.policy.save_probabilities
-        provenance = write_result(self.out, job.item, opened, labels, described, with_probabilities=with_probabilities)
+        provenance = write_result(
+            self.out,
+            job.item,
+            opened,
+            labels,
+            described,
+            with_probabilities=self.options.policy.save_probabilities,
+            objects=[frame.objects for frame in frames if frame.objects is not None],
+        )
         self._show_drawn(job.item.result)
         cells = concatenate([frame.cells for frame in frames]) if self.measures else None
         entry = self._entry(job, "done")

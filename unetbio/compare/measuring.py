@@ -3,10 +3,10 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from operator import add
 from time import perf_counter
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ from unetbio.instances import PostProcessing
 from unetbio.labels import LabelImage
 from unetbio.metrics import compare
 from unetbio.model_file import ModelInfo
-from unetbio.object_inference import Detector, predict_objects
+from unetbio.object_inference import Detector, TorchDetector, predict_objects
+from unetbio.objects import ObjectSettings
 from unetbio.threshold_search import search_thresholds
 
 __all__ = ["Measurement", "MeteredPredictor", "measure"]
@@ -151,7 +152,7 @@ def measure(
     stride = None if finds_objects else output_stride(architecture.path(info.parameters))
     is_exact = architecture.is_tiled_exactly(info.parameters)
     if finds_objects:
-        found = _find_objects(network, scored, config, device)
+        found = _find_objects(TorchDetector(network, device), info.objects or ObjectSettings(), scored, config)
     else:
         predictor = TorchPredictor(network, device, exact=is_exact)
         postprocessing = info.postprocessing
@@ -203,13 +204,18 @@ def _find_cells(
 
 
 def _find_objects(
-    network: nn.Module, examples: Sequence[Example], config: TrainingConfig, device: torch.device
+    detector: Detector, settings: ObjectSettings, examples: Sequence[Example], config: TrainingConfig
 ) -> _Found:
-    detector = cast(Detector, network)
     images = [normalization.apply(example.image, example.scaling) for example in examples]
-    predict_objects(images[0], detector, device=device)  # as above
+    find = partial(
+        predict_objects,
+        network=detector,
+        score_threshold=settings.score_threshold,
+        mask_threshold=settings.mask_threshold,
+    )
+    find(images[0])  # as above
     start = perf_counter()
-    found = [predict_objects(image, detector, device=device)[0] for image in images]
+    found = [find(image)[0] for image in images]
     seconds = perf_counter() - start
     kept = [_annotated(label_image, example, config) for label_image, example in zip(found, examples, strict=True)]
     return _Found(kept, None, seconds)

@@ -21,7 +21,7 @@ import yaml
 
 from unetbio import architectures
 from unetbio.compare.lessons import LESSONS
-from unetbio.config import TrainingConfig, load_training_config
+from unetbio.config import TrainingConfig, check_preset, load_training_config
 from unetbio.errors import UsageError
 
 __all__ = ["Variant", "lesson_variants", "parse_variant", "parse_variants", "training_config"]
@@ -109,16 +109,12 @@ def parse_variant(name: str) -> Variant:
     if architectures.find(found["network"]).output == "objects" and found["crf"]:
         raise UsageError(f"{name}: {found['network']} finds objects, and the CRF needs the probabilities of pixels")
     if found["preset"] is not None:
-        _check_preset(name, found["preset"])
+        try:
+            check_preset(found["preset"])
+        except UsageError as error:
+            raise UsageError(f"{name}: {error}") from error
     settings = dict(setting.split("=", 1) for setting in found["settings"].split(":")[1:])
     return Variant(found["network"], tuple(sorted(settings.items())), found["crf"] and (found["preset"] or ""))
-
-
-def _check_preset(name: str, preset: str) -> None:
-    from unetbio.crf import PRESETS
-
-    if preset not in PRESETS:
-        raise UsageError(f"{name}: there is no preset {preset} of the CRF; there are: {', '.join(PRESETS)}")
 
 
 def training_config(variant: Variant, base: TrainingConfig, width: float | None = None) -> TrainingConfig:

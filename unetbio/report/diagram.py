@@ -75,11 +75,11 @@ class Box:
         return f"{self.kind}{times}{rate}: {self.channels} maps of {self.size} x {self.size}"
 
 
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes operations; a feature map is known by the tensor object, which is kept alive so that ids stay unique."""
 
     def __init__(self, image: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.boxes: list[Box] = []
         self.modules: list[str] = []
         self._made_by: dict[int, int] = {id(image): -1}
@@ -99,7 +99,8 @@ class _Recorder(TorchDispatchMode):
             self._made_by[id(first)] = max(sources)
             return result
         dilation = max(args[5]) if "dilated" in kind else 1
-        self._made_by[id(first)] = self._add(Box(kind, *first.shape[1:3], dilation, inputs=sources))
+        channels, size = first.shape[1:3]
+        self._made_by[id(first)] = self._add(Box(kind, channels, size, dilation, inputs=sources))
         return result
 
     def _add(self, box: Box) -> int:

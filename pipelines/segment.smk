@@ -21,7 +21,7 @@ rule segment:
         runtime=CONFIG.resources.runtime,
     params:
         source=CONFIG.source_arguments(),
-        options=["--model", CONFIG.model, *CONFIG.segment.arguments()],
+        options=["--model", CONFIG.model_used, *CONFIG.segment.arguments()],
         out=subpath(output[0], parent=True),
         parts=PARTS,
     message:

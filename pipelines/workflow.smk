@@ -17,8 +17,11 @@ wildcard_constraints:
 rule all:
     input:
         f"{OUT}/index.html",
+        [f"{OUT}/comparison/comparison.md"] if CONFIG.compare.data else [],
 
 
+include: "train.smk"
 include: "segment.smk"
 include: "measure.smk"
 include: "report.smk"
+include: "compare.smk"

@@ -32,6 +32,15 @@ ROOT = Path(__file__).resolve().parents[1]
             {"images": "x", "resources": {"memory": 1}},
             "unknown key resources.memory: known are threads, mem_mb, runtime",
         ),
+        (
+            {"images": "x", "segment": {"crf": "sharp"}},
+            "segment.crf: there is no preset sharp of the CRF; there are: l",
+        ),
+        ({"images": "x", "network": "unot"}, "network: there is no network named 'unot'; there are: "),
+        ({"images": "x", "network": "unet"}, "network: unet has to be trained: training needs images and masks"),
+        ({"images": "x", "training": {"images": "y"}}, "training needs network: the name of what is trained, such as"),
+        ({"images": "x", "compare": {"networks": "unet"}}, "compare: data and networks (or lessons) are needed: on wh"),
+        ({"images": "x", "compare": {"data": "y"}}, "compare: data and networks (or lessons) are needed"),
         ({}, "one of 'images' and 'table' is needed, none is given"),
         ({"images": "x", "table": "y"}, "one of 'images' and 'table' is needed, both are given"),
     ],
@@ -68,6 +77,8 @@ def test_options_become_arguments_of_the_command() -> None:
         *("--channel", "DAPI", "--z", "max", "--min-area", "12.5", "--exclude-border"),
         *("--device", "auto", "--overlays", "all"),
     ]
+    classes = SegmentOptions(classes=["dim", "bright"], crf="largefov", exact_tiles=True)  # type: ignore[arg-type]
+    assert classes.arguments()[:5] == ["--classes", "dim,bright", "--crf", "largefov", "--exact-tiles"]
     several = SegmentOptions(channel=("DAPI", 2), series=0)
     assert several.arguments()[:6] == ["--channel", "DAPI", "--channel", "2", "--series", "0"]
 
@@ -82,6 +93,31 @@ def test_a_model_is_a_file_or_a_name(tmp_path: Path) -> None:
     model.touch()
     assert load_config({"images": "x", "model": str(model)}).model_files() == [str(model)]
     assert load_config({"images": "x"}).model_files() == []
+
+
+def test_a_network_is_trained_on_what_the_settings_name(tmp_path: Path) -> None:
+    for name in ("images/a.tif", "images/.hidden", "masks/sub/a.tif", "mine.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    images, masks, settings = (str(tmp_path / name) for name in ("images", "masks", "mine.yaml"))
+    training = {"images": images, "masks": masks, "config": settings, "minutes": 5, "resources": {"threads": 9}}
+    config = load_config({"images": "x", "output": "out", "network": "fcn8s", "training": training})
+    assert config.model_files() == [config.model_used] == ["out/models/fcn8s.safetensors"]
+    assert config.training.inputs() == [images, masks]
+    assert config.training.files() == [tmp_path / "images/a.tif", tmp_path / "masks/sub/a.tif", tmp_path / "mine.yaml"]
+    assert config.training.arguments() == ["--config", settings, "--minutes", "5.0", "--device", "auto"]
+    assert (config.training.resources.threads, config.training.resources.runtime) == (9, 1440)
+    missing = load_config({"images": "x", "network": "unet", "training": {**training, "masks": "nowhere"}})
+    with pytest.raises(UsageError, match="training: nowhere does not exist: give a file or folder, relative to where"):
+        missing.training.files()
+
+
+def test_a_comparison_is_what_the_command_takes(tmp_path: Path) -> None:
+    compare = {"data": str(tmp_path), "networks": ["unet", "fcn8s+crf"], "lessons": ["skips", "crf"], "width": 0.25}
+    options = load_config({"images": "x", "compare": compare}).compare
+    assert (options.data, options.files()) == ((str(tmp_path),), [])
+    named = ["--networks", "unet,fcn8s+crf", "--lesson", "skips", "--lesson", "crf"]
+    assert options.arguments() == [*named, "--width", "0.25", "--device", "auto"]
 
 
 def test_batches_hold_every_image_once_and_stay_where_they_are(tmp_path: Path) -> None:
@@ -149,5 +185,7 @@ def test_the_files_that_come_along_are_valid(name: str) -> None:
     text = (ROOT / "config" / name).read_text(encoding="utf-8")
     assert isinstance(load_config(ROOT / "config" / name), WorkflowConfig)
     # Lines that are commented out are settings that work, too.
-    uncommented = re.sub(r"^  # (\w+:)", r"  \1", text, flags=re.MULTILINE)
-    assert isinstance(load_config(yaml.safe_load(uncommented)), WorkflowConfig)
+    uncommented = re.sub(r"^# (\w+:|  \w+:)", r"\1", text, flags=re.MULTILINE)
+    uncommented = re.sub(r"^  # (\w+:)", r"  \1", uncommented, flags=re.MULTILINE)
+    config = load_config(yaml.safe_load(uncommented))
+    assert bool(config.compare.data) == bool(config.network) == (name == "config.yaml")

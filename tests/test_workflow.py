@@ -9,9 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 import yaml
 
+from unetbio.model_file import read_info
 from unetbio.pipelines import SNAKEFILE
 from unetbio.provenance import read_provenance
 from unetbio.samples import write_samples
@@ -116,6 +119,62 @@ def test_workflow_and_command_give_the_same_masks(tmp_path: Path, samples: Path,
     hashes = _label_hashes(tmp_path / "out" / "images")
     assert len(hashes) == 2
     assert hashes == _label_hashes(tmp_path / "direct" / "images")
+
+
+def _annotated(folder: Path, count: int = 3) -> None:
+    """Images of two bright cells, with their label images."""
+    rng = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for number in range(count):
+        label_image = np.zeros((48, 56), np.uint16)
+        label_image[5:20, 5:25] = 1
+        label_image[22:40, 10 + number : 30] = 2
+        image = (label_image > 0) * 500 + rng.normal(100, 10, label_image.shape)
+        tifffile.imwrite(folder / "images" / f"{number}.tif", image.astype(np.uint16))
+        tifffile.imwrite(folder / "masks" / f"{number}.tif", label_image)
+
+
+def test_a_network_is_trained_and_used_and_others_are_compared(tmp_path: Path) -> None:
+    """From annotated images to masks of others; what is trained anew segments anew."""
+    _annotated(tmp_path / "training")
+    (tmp_path / "tiny.yaml").write_text(
+        "parameters: {base_channels: 2, depth: 1, batch_norm: true}\n"
+        "patch_size: 40\nbatch_size: 2\nvalidate_every: 2\nsteps: 4\n"
+    )
+    shutil.copytree(tmp_path / "training" / "images", tmp_path / "images")
+    config = {
+        "images": "images",
+        "output": "out",
+        "network": "unet",
+        "training": {"images": "training/images", "masks": "training/masks", "config": "tiny.yaml", "device": "cpu"},
+        "segment": {"device": "cpu", "overlays": "none"},
+        "compare": {"data": "training", "networks": "unet:depth=0", "config": "tiny.yaml", "device": "cpu"},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    out = tmp_path / "out"
+    run = _snakemake(tmp_path, "--configfile", "config.yaml")
+    assert run.returncode == 0, run.stdout + "".join(path.read_text() for path in out.glob("logs/*"))
+    info = read_info(out / "models" / "unet.safetensors")
+    assert (info.architecture, info.training["steps"]) == ("unet", 4)
+    assert not list(out.glob("models/*.checkpoint.safetensors"))
+    first = {path.name: read_provenance(path) for path in out.glob("*_labels.json")}
+    assert len(first) == 3
+    with open(out / "comparison" / "comparison.csv", encoding="utf-8", newline="") as stream:
+        assert [(row["network"], row["failure"]) for row in csv.DictReader(stream)] == [("unet:depth=0", "")]
+    assert "Nothing to be done" in _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout
+
+    del config["compare"]
+    config["training"]["steps"] = 6  # type: ignore[index]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    again = _snakemake(tmp_path, "--configfile", "config.yaml")
+    assert again.returncode == 0, again.stdout + "".join(path.read_text() for path in out.glob("logs/*"))
+    assert read_info(out / "models" / "unet.safetensors").training["steps"] == 6
+    for path in out.glob("*_labels.json"):
+        before, after = first[path.name], read_provenance(path)
+        assert before is not None
+        assert after is not None
+        assert before.model.sha256 != after.model.sha256
 
 
 def test_a_job_that_cannot_go_on_fails_the_workflow(tmp_path: Path, samples: Path) -> None:

@@ -5,7 +5,7 @@ import difflib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -23,7 +23,7 @@ from pydantic import (
     model_validator,
 )
 
-from unetbio import normalization
+from unetbio import architectures, normalization
 from unetbio.errors import UsageError
 from unetbio.io.discover import Found, find_inputs, part_of, table_input
 from unetbio.normalization import Normalization
@@ -31,8 +31,10 @@ from unetbio.normalization import Normalization
 __all__ = [
     "MAX_CLASSES",
     "Augmentation",
+    "CompareOptions",
     "JobResources",
     "SegmentOptions",
+    "TrainOptions",
     "TrainingConfig",
     "WorkflowConfig",
     "check_preset",
@@ -269,6 +271,10 @@ def _folder(text: str) -> str:
     return os.path.normpath(text)
 
 
+Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
+_DEVICE = Field(default="auto", description="`auto`, `cpu`, `cuda`, `cuda:N`, `mps`.")
+
+
 class SegmentOptions(Section):
     """Options of ``unetbio segment``, named as there; what is left out is decided by the model or the file."""
 
@@ -287,19 +293,28 @@ class SegmentOptions(Section):
     diameter: float | None = Field(
         default=None, gt=0, description="Typical diameter of the cells in pixels: images are rescaled to the model's."
     )
-    threshold: float | None = Field(default=None, gt=0, lt=1, description="Probability from which a pixel is a cell.")
+    threshold: float | None = Field(
+        default=None, gt=0, lt=1, description="Probability, or score of an object, from which on it is a cell."
+    )
     min_area: float | None = Field(default=None, ge=0, description="Smallest cell, in pixels.")
     max_area: float | None = Field(default=None, gt=0, description="Largest cell, in pixels.")
     exclude_border: bool = Field(default=False, description="Drop cells that touch the border of the image.")
+    classes: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        default=(), description="Names of the classes that are kept, with a model of classes; a list, or one."
+    )
+    crf: Annotated[str, AfterValidator(_preset)] | None = Field(
+        default=None, description="Refine with the fully connected CRF: the name of a preset, such as `largefov`."
+    )
     normalize: Annotated[str, AfterValidator(_normalize)] | None = Field(
         default=None, description="Grey values that become 0 and 1: `auto`, `p1,p99.8` (percentiles) or `0,4095`."
     )
     tile: int | None = Field(
         default=None, ge=1, description="Output pixels of a tile; the answer does not depend on it."
     )
-    device: str = Field(
-        default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$", description="`auto`, `cpu`, `cuda`, `cuda:N`, `mps`."
+    exact_tiles: bool = Field(
+        default=False, description="Tile exactly also where a pixel's context is above 256 pixels; takes longer."
     )
+    device: Device = _DEVICE
     overlays: Annotated[int, Field(ge=0)] | Literal["all", "none"] = Field(
         default=50, description="Pictures on the page: a number, `all` or `none`."
     )
@@ -307,24 +322,122 @@ class SegmentOptions(Section):
 
     def arguments(self) -> list[str]:
         """The options as they stand on the command line."""
-        words: list[str] = []
-        for name, value in self:
-            option = f"--{name.replace('_', '-')}"
-            if value is True:
-                words.append(option)
-            elif isinstance(value, tuple):
-                words += [word for item in value for word in (option, str(item))]
-            elif value is not None and value is not False:
-                words += [option, str(value)]
-        return words
+        return _as_arguments({**dict(self), "classes": ",".join(self.classes) or None})
+
+
+def _as_arguments(options: Mapping[str, Any]) -> list[str]:
+    """Words of a command line: nothing for None and False, one option each for the values of a tuple."""
+    words: list[str] = []
+    for name, value in options.items():
+        option = f"--{name.replace('_', '-')}"
+        if value is True:
+            words.append(option)
+        elif isinstance(value, tuple):
+            words += [word for item in value for word in (option, str(item))]
+        elif value is not None and value is not False:
+            words += [option, str(value)]
+    return words
 
 
 class JobResources(Section):
-    """What one job of the segment rule asks its machine or cluster for."""
+    """What one job of a rule asks its machine or cluster for."""
 
     threads: int = Field(default=2, ge=1, description="Processor cores.")
     mem_mb: int = Field(default=4000, ge=1, description="Memory, in MB.")
     runtime: int = Field(default=120, ge=1, description="Longest time, in minutes.")
+
+
+class LongJobResources(JobResources):
+    """What a job that trains asks for."""
+
+    mem_mb: int = Field(default=8000, ge=1, description="Memory, in MB.")
+    runtime: int = Field(default=1440, ge=1, description="Longest time, in minutes.")
+
+
+class TrainOptions(Section):
+    """What the network named by `network` is trained on, with ``unetbio train``."""
+
+    images: str = Field(default="", description="Folder or file of images to train on.")
+    masks: str = Field(default="", description="Folder or file of their label images, or class masks.")
+    config: str | None = Field(default=None, description="Settings of training, a YAML file.")
+    steps: int | None = Field(default=None, ge=1, description="Steps to train; overrides the settings.")
+    minutes: float | None = Field(default=None, gt=0, description="Train for as many minutes instead.")
+    device: Device = _DEVICE
+    resources: LongJobResources = Field(default=LongJobResources(), description="Of the train rule's job.")
+
+    def inputs(self) -> list[str]:
+        """Images and masks, as they stand on the command line."""
+        return [path for path in (self.images, self.masks) if path]
+
+    def files(self) -> list[Path]:
+        """Everything that training depends on.
+
+        Raises
+        ------
+        UsageError
+            When a path does not exist.
+        """
+        return _files_below("training", [*self.inputs(), *([self.config] if self.config else [])])
+
+    def arguments(self) -> list[str]:
+        """The options as they stand on the command line."""
+        return _as_arguments(self.model_dump(include={"config", "steps", "minutes", "device"}))
+
+
+class CompareOptions(Section):
+    """What ``unetbio compare`` compares, and on what."""
+
+    data: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        default=(), description="Images and masks (a list of two), a folder with both, or a table."
+    )
+    networks: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        default=(), description="`all`, or a list of names such as `unet`, `unet:skip=none`, `fcn32s+crf`."
+    )
+    lessons: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        default=(), description="Lessons, each a set of networks that shows one trick: a list of names."
+    )
+    config: str | None = Field(default=None, description="Settings of training, a YAML file.")
+    steps: int | None = Field(default=None, ge=1, description="Steps to train each network; overrides the settings.")
+    minutes: float | None = Field(default=None, gt=0, description="Train each for as many minutes instead.")
+    width: float | None = Field(
+        default=None, gt=0, le=4, description="Channels of every network as a multiple of its paper's."
+    )
+    device: Device = _DEVICE
+    resources: LongJobResources = Field(default=LongJobResources(), description="Of the compare rule's job.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "CompareOptions":
+        chosen = self.networks or self.lessons
+        if bool(self.data) != bool(chosen):
+            raise ValueError("data and networks (or lessons) are needed: on what is compared, and what")
+        return self
+
+    def files(self) -> list[Path]:
+        """Everything that the comparison depends on; raises as `TrainOptions.files`."""
+        return _files_below("compare", [*self.data, *([self.config] if self.config else [])])
+
+    def arguments(self) -> list[str]:
+        """The options as they stand on the command line."""
+        named = {"networks": ",".join(self.networks) or None, "lesson": self.lessons}
+        return _as_arguments({**named, **self.model_dump(include={"config", "steps", "minutes", "width", "device"})})
+
+
+def _files_below(key: str, paths: Sequence[str]) -> list[Path]:
+    """These files, and all below these folders but for hidden ones."""
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if not path.exists():
+            raise UsageError(f"{key}: {path} does not exist: give a file or folder, relative to where snakemake runs")
+        below = sorted(path.rglob("*")) if path.is_dir() else [path]
+        files += [file for file in below if file.is_file() and not file.name.startswith(".")]
+    return files
+
+
+def _network(name: str) -> str:
+    try:
+        return architectures.find(name).name
+    except UsageError as error:
+        raise ValueError(str(error)) from error
 
 
 class WorkflowConfig(Section):
@@ -341,6 +454,11 @@ class WorkflowConfig(Section):
         default="results", description="Folder that gets all results."
     )
     model: str = Field(default="nuclei", min_length=1, description="Name of a shipped model, or a model file.")
+    network: Annotated[str, AfterValidator(_network)] | None = Field(
+        default=None, description="Instead of `model`: the network that is trained first; see `training`."
+    )
+    training: TrainOptions = Field(default=TrainOptions(), description="What `network` is trained on.")
+    compare: CompareOptions = Field(default=CompareOptions(), description="Networks to train and compare besides.")
     images_per_job: int = Field(
         default=100, ge=1, description="About as many images are one job, since starting one costs some seconds."
     )
@@ -360,13 +478,31 @@ class WorkflowConfig(Section):
             raise ValueError(f"one of 'images' and 'table' is needed, {found} given")
         return self
 
+    @model_validator(mode="after")
+    def _network_and_training(self) -> "WorkflowConfig":
+        if self.network and not (self.training.images and self.training.masks):
+            raise ValueError(f"network: {self.network} has to be trained: training needs images and masks")
+        if self.training.inputs() and not self.network:
+            raise ValueError("training needs network: the name of what is trained, such as unet")
+        return self
+
+    @property
+    def trained_model(self) -> str:
+        """Where the model file goes that is trained."""
+        return f"{self.output}/models/{self.network}.safetensors"
+
+    @property
+    def model_used(self) -> str:
+        """The model that images are segmented with."""
+        return self.trained_model if self.network else self.model
+
     def source_arguments(self) -> list[str]:
         """What to segment, as it stands on the command line."""
         return ["--table", self.table] if self.table else list(self.images)
 
     def model_files(self) -> list[str]:
         """The model where it is a file, so that another one of the same name is noticed; a shipped one is none."""
-        return [self.model] if Path(self.model).is_file() else []
+        return [self.model_used] if self.network or Path(self.model).is_file() else []
 
     def batches(self) -> tuple[int, dict[int, list[Path]]]:
         """Divide the images among jobs.

@@ -1,0 +1,30 @@
+# Asked for where the settings say what to compare.
+
+
+rule compare:
+    input:
+        CONFIG.compare.files(),
+    output:
+        f"{OUT}/comparison/comparison.md",
+        f"{OUT}/comparison/comparison.csv",
+        f"{OUT}/comparison/index.html",
+    log:
+        f"{OUT}/logs/compare.log",
+    benchmark:
+        f"{OUT}/benchmarks/compare.tsv"
+    conda:
+        "environment.yaml"
+    threads: CONFIG.compare.resources.threads
+    resources:
+        mem_mb=CONFIG.compare.resources.mem_mb,
+        runtime=CONFIG.compare.resources.runtime,
+    params:
+        data=CONFIG.compare.data,
+        options=CONFIG.compare.arguments(),
+        out=subpath(output[0], parent=True),
+    message:
+        f"Comparing networks in {OUT}/comparison"
+    shell:
+        # 3 is a network that failed, which is a row of the table.
+        "unetbio compare {params.data:q} -o {params.out:q} {params.options:q} --workers {threads} >{log:q} 2>&1"
+        " || [ $? -eq 3 ]"

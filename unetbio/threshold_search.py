@@ -28,8 +28,8 @@ SEED_THRESHOLDS: tuple[tuple[float, ...], ...] = (
 # Shares of the median cell: smaller cells are specks, smaller parts at a rising threshold do not split a cell.
 SPECK_FRACTIONS = (0.02, 0.04, 0.07, 0.1)
 PART_FRACTIONS = (0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3)
-# Half of what the score of some thousand cells may be off by chance. Specks can be dropped later, cells not brought back:
-# so of the smallest cells that score alike, the smallest is taken.
+# Half of what the score of some thousand cells may be off by chance. Specks can be dropped later, cells not brought
+# back: so of the smallest cells that score alike, the smallest is taken.
 TOLERANCE = 0.005
 # What decides is the mean AP over IoU .5 to .75: above, a pixel's breadth of outline decides over small cells.
 HIGHEST_IOU = 0.75

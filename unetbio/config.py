@@ -251,7 +251,7 @@ def check_preset(name: str) -> str:
     UsageError
         When there is none of that name; the message lists those there are.
     """
-    from unetbio.crf import PRESETS  # compiles on import
+    from unetbio.crf import PRESETS  # here, since numba takes its time
 
     if name not in PRESETS:
         raise UsageError(f"there is no preset {name} of the CRF; there are: {', '.join(PRESETS)}")

@@ -101,26 +101,27 @@ class Settings:
         area_factor : float
             Pixels of the model's grid for one of the image: areas that a person gave are counted in the image.
         """
-        changes: dict[str, Any] = {"exclude_border": self.exclude_border or model.exclude_border}
+        changes = self._limits(model, area_factor)
         if self.threshold is not None:
             changes["mask_threshold"] = self.threshold
             changes["seed_thresholds"] = tuple(max(seed, self.threshold) for seed in model.seed_thresholds)
-        if self.min_area is not None:
-            changes["min_area"] = self.min_area * area_factor
-        if self.max_area is not None:
-            changes["max_area"] = self.max_area * area_factor
         return dataclasses.replace(model, **changes)
 
     def objects(self, model: ObjectSettings, area_factor: float = 1.0) -> ObjectSettings:
         """As `postprocessing`, for a model that finds objects."""
-        changes: dict[str, Any] = {"exclude_border": self.exclude_border or model.exclude_border}
+        changes = self._limits(model, area_factor)
         if self.threshold is not None:
             changes["score_threshold"] = self.threshold
-        if self.min_area is not None:
-            changes["min_area"] = self.min_area * area_factor
-        if self.max_area is not None:
-            changes["max_area"] = self.max_area * area_factor
         return dataclasses.replace(model, **changes)
+
+    def _limits(self, model: PostProcessing | ObjectSettings, area_factor: float) -> dict[str, Any]:
+        """Which cells are dropped."""
+        limits: dict[str, Any] = {"exclude_border": self.exclude_border or model.exclude_border}
+        for name in ("min_area", "max_area"):
+            area = getattr(self, name)
+            if area is not None:
+                limits[name] = area * area_factor
+        return limits
 
     def record(
         self,

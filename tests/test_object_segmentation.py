@@ -126,6 +126,24 @@ def test_what_is_done_is_kept_while_its_table_is_there(segment: Invoke, tmp_path
     assert not list(out.glob("*_objects.csv"))
 
 
+def test_a_run_that_stops_after_the_table_makes_the_image_again(
+    segment: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    segment()
+
+    def stop(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("unetbio.batch.results.write_provenance", stop)
+        assert segment("--threshold", "0.6").exit_code == 130
+    # The new table without its label image, and the old provenance: nothing of it counts as done.
+    assert not (out / "a_labels.ome.tif").exists()
+    assert segment().stdout.startswith("2 images, 9 cells, 0 failed")
+    assert len(rows_of(out / "a_objects.csv")) == 3
+
+
 def test_thresholds_areas_and_the_border(segment: Invoke, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert segment("--threshold", "0.6").stdout.startswith("2 images, 3 cells")

@@ -63,7 +63,10 @@ _CELL_OPTIONS = [
 ]
 _RUN_OPTIONS = [
     click.option(
-        "--tile", type=click.IntRange(min=1), metavar="PX", help="Output pixels of a tile; changes no result."
+        "--tile",
+        type=click.IntRange(min=1),
+        metavar="PX",
+        help="Output pixels of a tile; changes no result, unless the network's windows are blended.",
     ),
     click.option(
         "--exact-tiles",

@@ -132,6 +132,7 @@ def test_every_option_that_changes_pixels_is_recorded(
         "max_area": 9000.0,
         "crf": "largefov",
         "exact_tiles": True,
+        "window": None,
     }
     assert (post["mask_threshold"], post["exclude_border"]) == (0.55, True)
 

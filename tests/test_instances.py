@@ -80,8 +80,9 @@ def reference(bits, options):
     for component in components(pixels_of(nested[lowest]), shape):
         seeds += leaves(component, lowest, nested, options.min_seed_area)
     for component in components(pixels_of(nested[0]), shape):
-        if component & pixels_of(nested[lowest]) and not any(component & seed for seed in seeds):
-            seeds.append(component)
+        specks = components(component & pixels_of(nested[lowest]), shape)
+        if specks and not any(component & seed for seed in seeds):
+            seeds.append(min(specks, key=lambda speck: (-len(speck), min(speck))))
     seeds.sort(key=min)
     owned = [set(seed) for seed in seeds]
     taken = set().union(*seeds)
@@ -292,6 +293,9 @@ def test_a_cell_smaller_than_a_part_is_still_a_cell():
     bits = planes("..##...######", "..#....###..#")
     cells = label(bits, post(min_seed_area=2, reach=2))
     np.testing.assert_array_equal(cells, [[0, 0, 1, 1, 0, 0, 0, 2, 2, 2, 2, 2, 0]])
+    # Growth is bounded for such cells too.
+    cells = label(planes(".########", "..#.##.#."), post(min_seed_area=3, reach=2))
+    np.testing.assert_array_equal(cells, [[0, 0, 1, 1, 1, 1, 1, 1, 0]])
 
 
 def test_seeds_outside_the_foreground_do_not_count():

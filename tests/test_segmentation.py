@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import unetbio
+from unetbio import architectures, networks
 from unetbio.errors import ImageError, ModelError, UsageError
 from unetbio.labels import label_hash
 from unetbio.model_file import Model, load_model
@@ -269,3 +270,14 @@ def test_probabilities_on_the_way(model: Model, discs: Array) -> None:
     planes = segmenter.decide(opened, frame, probabilities_out=probabilities)
     np.testing.assert_allclose(probabilities[1], 1 / (1 + np.exp(-20 * (discs / 200 - 0.5))), atol=1e-5)
     np.testing.assert_array_equal(planes[0], probabilities[1] >= 0.5)
+
+
+def test_where_windows_are_blended_their_size_is_a_setting(model: Model) -> None:
+    # One that cannot be tiled exactly, since it pools the whole image
+    network = networks.build("pspnet", {"width": 0.06, "backbone": "resnet18"}).eval()
+    parameters = architectures.find("pspnet").complete({"width": 0.06, "backbone": "resnet18"})
+    info = model.info.model_copy(update={"architecture": "pspnet", "parameters": parameters})
+    blended = Model(info, network, model.sha256, model.path)
+    windows = [Segmenter(blended, "cpu", tile=tile).record(Settings())["window"] for tile in (None, 64)]
+    assert windows == [512, 64]
+    assert {Segmenter(model, "cpu", tile=tile).record(Settings())["window"] for tile in (None, 64)} == {None}

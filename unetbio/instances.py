@@ -57,8 +57,8 @@ class PostProcessing:
     max_hole_area : int
         Holes inside one cell with at most so many pixels are filled; 0 fills none.
     min_seed_area : int
-        A component of a seed plane with fewer pixels does not part a cell. A foreground component without any larger
-        one is a cell all the same; how small a cell may be is for ``min_area`` to say.
+        A component of a seed plane with fewer pixels does not part a cell. Where a foreground component has no larger
+        one, its largest is a seed all the same; how small a cell may be is for ``min_area`` to say.
     exclude_border : bool
         Drop cells that touch the border of the image; axes of length 1 have none.
 
@@ -115,8 +115,8 @@ def label(planes: NDArray[np.bool_], settings: PostProcessing) -> LabelImage:
     1. The planes are nested: a pixel counts in a plane only where it is set in all planes before it.
     2. Every component (over faces) of the first seed plane of at least ``min_seed_area`` pixels is a seed, unless it
        holds two or more seeds of the planes above it: then these take its place. So dim cells stay whole and bright
-       ones that touch are parted. A foreground component that reaches the first seed plane in smaller components alone
-       is one seed.
+       ones that touch are parted. Where a foreground component reaches the first seed plane in smaller components alone,
+       the largest of them is a seed (a tie goes to the first in raster order).
     3. Every foreground pixel goes to the nearest seed within ``reach`` (Euclidean, exact; a tie goes to the seed whose
        first pixel comes first in raster order). What does not hang together with its own seed over faces becomes
        background, so growth neither joins nor makes cells.
@@ -185,29 +185,41 @@ def _find_seeds(depths: NDArray[np.uint8], count: int, min_seed_area: int) -> ND
     for plane in range(count - 1, lowest - 1, -1):
         components, component_count = connected_components(depths > plane)
         seed_count = _replace_seeds(seeds, seed_count, components, component_count, min_seed_area)
-    components, component_count = connected_components(depths > 0)
-    _seed_small_components(seeds, depths > lowest, components, component_count)
+    foreground, foreground_count = connected_components(depths > 0)
+    _seed_small_components(seeds, components, component_count, foreground, foreground_count)
     return relabel_raster(seeds).astype(np.int32)
 
 
 @compiled
 def _seed_small_components(
-    seeds: NDArray[np.int32], first_plane: NDArray[np.bool_], components: NDArray[np.int32], component_count: int
+    seeds: NDArray[np.int32],
+    components: NDArray[np.int32],
+    component_count: int,
+    foreground: NDArray[np.int32],
+    foreground_count: int,
 ) -> None:
-    """Make a seed of each foreground component that reaches the first seed plane and holds no seed yet, in place."""
+    """Give each foreground component without a seed the largest component of the first seed plane in it, in place."""
     flat_seeds = seeds.reshape(-1)
-    flat_plane = first_plane.reshape(-1)
     flat_components = components.reshape(-1)
-    reaches = np.zeros(component_count + 1, dtype=np.bool_)
-    seeded = np.zeros(component_count + 1, dtype=np.bool_)
+    flat_foreground = foreground.reshape(-1)
+    areas = np.zeros(component_count + 1, dtype=np.int64)
+    parents = np.zeros(component_count + 1, dtype=np.int32)
+    seeded = np.zeros(foreground_count + 1, dtype=np.bool_)
     highest = 0
     for pixel in range(flat_seeds.size):
-        reaches[flat_components[pixel]] |= flat_plane[pixel]
-        seeded[flat_components[pixel]] |= flat_seeds[pixel] > 0
+        areas[flat_components[pixel]] += 1
+        parents[flat_components[pixel]] = flat_foreground[pixel]
+        seeded[flat_foreground[pixel]] |= flat_seeds[pixel] > 0
         highest = max(highest, flat_seeds[pixel])
+    largest = np.zeros(foreground_count + 1, dtype=np.int32)
+    for component in range(1, component_count + 1):
+        # Of equal ones the first in raster order, as components are numbered
+        known = largest[parents[component]]
+        if known == 0 or areas[component] > areas[known]:
+            largest[parents[component]] = component
     for pixel in range(flat_seeds.size):
         component = flat_components[pixel]
-        if component > 0 and reaches[component] and not seeded[component]:
+        if component > 0 and not seeded[parents[component]] and largest[parents[component]] == component:
             flat_seeds[pixel] = highest + component
 
 

@@ -301,7 +301,7 @@ def _fuse_relu(network: nn.Module) -> None:
 @cache
 def _can_fuse() -> bool:
     """Whether this PyTorch and this processor have the fused operation, and it computes what the two layers do."""
-    with torch.random.fork_rng(), torch.inference_mode():
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(0)
         block = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
         image = torch.randn(1, 3, 9, 9)

@@ -26,6 +26,7 @@ from unetbio.objects import ObjectTable
 from unetbio.preparation import Frame, Opened, image_of_array, open_image, read_frame
 from unetbio.provenance import FrameRecord, count_cells, versions
 from unetbio.settings import Settings
+from unetbio.sliding_window import WINDOW
 from unetbio.sliding_window import OVERLAP, window_shape
 from unetbio.tiling import TilePlan
 
@@ -116,7 +117,9 @@ class Segmenter:
             raise UsageError(f"the CRF is for planes, and model {self.info.name} is 3-D: leave out --crf")
         if settings.diameter_px is not None and self.info.cell_diameter_px is None:
             raise UsageError(f"model {self.info.name} does not say how large its cells are: leave out --diameter")
-        return {**self.interpretation.record(settings), "exact_tiles": self.is_exact}
+        # Where windows are blended, their size changes pixels.
+        window = None if self.is_exact else self.tile or WINDOW
+        return {**self.interpretation.record(settings), "exact_tiles": self.is_exact, "window": window}
 
     def check_probabilities(self) -> None:
         """Refuse to save probabilities where there are none.

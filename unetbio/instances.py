@@ -115,8 +115,8 @@ def label(planes: NDArray[np.bool_], settings: PostProcessing) -> LabelImage:
     1. The planes are nested: a pixel counts in a plane only where it is set in all planes before it.
     2. Every component (over faces) of the first seed plane of at least ``min_seed_area`` pixels is a seed, unless it
        holds two or more seeds of the planes above it: then these take its place. So dim cells stay whole and bright
-       ones that touch are parted. Where a foreground component reaches the first seed plane in smaller components alone,
-       the largest of them is a seed (a tie goes to the first in raster order).
+       ones that touch are parted. Where a foreground component reaches the first seed plane in smaller components
+       alone, the largest of them is a seed (a tie goes to the first in raster order).
     3. Every foreground pixel goes to the nearest seed within ``reach`` (Euclidean, exact; a tie goes to the seed whose
        first pixel comes first in raster order). What does not hang together with its own seed over faces becomes
        background, so growth neither joins nor makes cells.

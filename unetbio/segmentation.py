@@ -26,8 +26,7 @@ from unetbio.objects import ObjectTable
 from unetbio.preparation import Frame, Opened, image_of_array, open_image, read_frame
 from unetbio.provenance import FrameRecord, count_cells, versions
 from unetbio.settings import Settings
-from unetbio.sliding_window import WINDOW
-from unetbio.sliding_window import OVERLAP, window_shape
+from unetbio.sliding_window import OVERLAP, WINDOW, window_shape
 from unetbio.tiling import TilePlan
 
 __all__ = ["FrameResult", "Segmenter", "segment", "stack_frames"]

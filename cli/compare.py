@@ -90,10 +90,11 @@ def command(
         training_config(variant, config, width)
 
     # What can be refused is refused before torch is imported.
-    from unetbio.compare.data import find_files, load
+    from unetbio.datasets import find_pairs
 
-    files = find_files(data, root)
+    files = find_pairs(data, root, with_test=True)
 
+    from unetbio.compare.data import load
     from unetbio.compare.results import write_results
     from unetbio.compare.runs import CompareSettings, compare_variants
     from unetbio.files import lock

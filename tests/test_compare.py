@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unetbio import architectures, networks
-from unetbio.compare.data import find_files, result_names
+from unetbio.compare.data import result_names
 from unetbio.compare.lessons import LESSONS
 from unetbio.compare.measuring import MeteredPredictor, measure
 from unetbio.compare.oracle import oracle_iou, output_stride, reconstruct
@@ -23,7 +23,7 @@ from unetbio.compare.sizes import average_precision_by_size, size_borders
 from unetbio.compare.table import COLUMNS, write_csv, write_markdown
 from unetbio.compare.variants import Variant, lesson_variants, parse_variant, parse_variants, training_config
 from unetbio.config import TrainingConfig
-from unetbio.datasets import Example
+from unetbio.datasets import Example, find_pairs
 from unetbio.errors import UsageError
 from unetbio.inference import TorchPredictor, predict
 from unetbio.model_file import ModelInfo
@@ -364,9 +364,9 @@ def test_a_table_may_name_test_images(tmp_path: Path) -> None:
     table = tmp_path / "pairs.csv"
     rows = ("a,a_m,training", "b,b_m,test", "c,c_m,validation", "d,d_m,", "e,e_m,test")
     table.write_text("\n".join(("image,mask,split", *rows)))
-    files = find_files([table])
-    assert [image.name for image, _ in files.trained.training] == ["a", "d"]
-    assert [image.name for image, _ in files.trained.validation] == ["c"]
+    files = find_pairs([table], with_test=True)
+    assert [image.name for image, _ in files.training] == ["a", "d"]
+    assert [image.name for image, _ in files.validation] == ["c"]
     assert list(files.test) == [(tmp_path / name, tmp_path / f"{name}_m") for name in "be"]
 
 
@@ -382,7 +382,7 @@ def test_a_table_with_test_images_that_cannot_be_used_is_named(tmp_path: Path, c
     table = tmp_path / "pairs.csv"
     table.write_text(content)
     with pytest.raises(UsageError) as caught:
-        find_files([table])
+        find_pairs([table], with_test=True)
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(table))
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["AnnotatedFiles", "Example", "Patch", "PatchSampler", "find_pairs", "load_examples", "split_examples"]
 
 PathPair = tuple[Path, Path]
+PARTS = ("training", "validation", "test")
 TABLE_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -253,14 +254,17 @@ class AnnotatedFiles:
         The second is empty unless a table says what to validate on.
     leftovers : sequence of path
         Images without a label image and label images without an image.
+    test : sequence of (path, path)
+        What training does not see.
     """
 
     training: Sequence[PathPair]
     validation: Sequence[PathPair] = ()
     leftovers: Sequence[Path] = ()
+    test: Sequence[PathPair] = ()
 
 
-def find_pairs(inputs: Sequence[Path], root: Path | None = None) -> AnnotatedFiles:
+def find_pairs(inputs: Sequence[Path], root: Path | None = None, *, with_test: bool = False) -> AnnotatedFiles:
     """Find annotated images as the command line names them.
 
     Parameters
@@ -271,6 +275,8 @@ def find_pairs(inputs: Sequence[Path], root: Path | None = None) -> AnnotatedFil
         validation).
     root : path, optional
         Where relative paths of a table start; the folder of the table unless given.
+    with_test : bool
+        Whether the column ``split`` may also say ``test``.
 
     Returns
     -------
@@ -282,7 +288,7 @@ def find_pairs(inputs: Sequence[Path], root: Path | None = None) -> AnnotatedFil
         When nothing is found, or the inputs are of none of these kinds.
     """
     if len(inputs) == 1 and inputs[0].suffix.lower() in TABLE_DELIMITERS:
-        return _pairs_of_table(inputs[0], root or inputs[0].parent)
+        return _pairs_of_table(inputs[0], root or inputs[0].parent, PARTS if with_test else PARTS[:2])
     if len(inputs) == 1:
         folders = (inputs[0] / "images", inputs[0] / "masks")
         if not all(folder.is_dir() for folder in folders):
@@ -296,7 +302,7 @@ def find_pairs(inputs: Sequence[Path], root: Path | None = None) -> AnnotatedFil
     return AnnotatedFiles(pairing.pairs, leftovers=(*pairing.images_left, *pairing.masks_left))
 
 
-def _pairs_of_table(table: Path, root: Path) -> AnnotatedFiles:
+def _pairs_of_table(table: Path, root: Path, names: Sequence[str]) -> AnnotatedFiles:
     try:
         with open(table, newline="", encoding="utf-8-sig") as stream:
             rows = list(csv.DictReader(stream, delimiter=TABLE_DELIMITERS[table.suffix.lower()]))
@@ -305,14 +311,14 @@ def _pairs_of_table(table: Path, root: Path) -> AnnotatedFiles:
     if not rows or not {"image", "mask"} <= set(rows[0]):
         found = ", ".join(map(str, rows[0])) if rows else "no rows"
         raise UsageError(f"{table} needs rows with the columns image and mask; it has {found}")
-    parts: dict[str, list[PathPair]] = {"training": [], "validation": []}
+    parts: dict[str, list[PathPair]] = {name: [] for name in names}
     for number, row in enumerate(rows, start=2):
         split = row.get("split") or "training"
         if not row["image"] or not row["mask"]:
             raise UsageError(f"{table}, line {number}: image or mask is empty; give both")
         if split not in parts:
-            raise UsageError(f"{table}, line {number}: split is {split!r}; it must be training or validation")
+            raise UsageError(f"{table}, line {number}: split is {split!r}; it must be {' or '.join(names)}")
         parts[split].append((root / row["image"], root / row["mask"]))
     if not parts["training"]:
-        raise UsageError(f"{table} has no row to train on: split is validation everywhere")
-    return AnnotatedFiles(parts["training"], parts["validation"])
+        raise UsageError(f"{table} has no row to train on: split is {' or '.join(names[1:])} everywhere")
+    return AnnotatedFiles(parts["training"], parts["validation"], test=parts.get("test", ()))

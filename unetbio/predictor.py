@@ -294,6 +294,8 @@ def _fuse_relu(network: nn.Module) -> None:
             layer = block[index]
             if not isinstance(layer, (nn.Conv2d, nn.Conv3d)) or isinstance(layer.padding, str):
                 continue
+            if layer.padding_mode != "zeros":
+                continue
             if layer.padding_mode == "zeros" and isinstance(block[following], nn.ReLU):
                 block[index], block[following] = _ConvolutionReLU(layer), nn.Identity()
 
@@ -346,6 +348,8 @@ def _in_slabs(network: nn.Module) -> nn.Module:
     for module in list(network.modules()):
         for name, layer in list(module.named_children()):
             if not isinstance(layer, (nn.Conv2d, nn.Conv3d)) or isinstance(layer.padding, str):
+                continue
+            if layer.padding_mode != "zeros":
                 continue
             if {*layer.stride} == {1}:
                 setattr(module, name, _SlabConvolution(layer, tuple(map(int, layer.padding))))

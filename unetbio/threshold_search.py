@@ -70,7 +70,7 @@ def search_thresholds(
     sizes = (replace(best, min_area=speck, min_seed_area=part) for speck, part in itertools.product(specks, parts))
     best = _best(sizes, probabilities, label_images).postprocessing
     found = _best(_with_thresholds(best), probabilities, label_images)
-    for speck in specks:
+    for speck in (speck for speck in specks if speck < found.postprocessing.min_area):
         kept = replace(found.postprocessing, min_area=speck)
         scores = _scores(kept, probabilities, label_images)
         if scores[DECIDING_SCORE] >= found.scores[DECIDING_SCORE] - TOLERANCE:

@@ -12,6 +12,7 @@ import shutil
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from unetbio.compare.data import ComparisonFiles, Examples, load, result_names
+from unetbio.compare.data import Examples, fingerprint, load, result_names
 from unetbio.compare.measuring import Measurement, Refinement, measure
 from unetbio.compare.variants import Variant, training_config
 from unetbio.config import TrainingConfig
+from unetbio.datasets import AnnotatedFiles
 from unetbio.errors import EnvironmentStoppedError, UnetbioError, UsageError
 from unetbio.files import stopping, write_json
 from unetbio.io import write_labels
@@ -50,7 +52,7 @@ class CompareSettings:
 
     Parameters
     ----------
-    files : ComparisonFiles
+    files : AnnotatedFiles
         Images and label images.
     config : TrainingConfig
         Settings of training, seed and steps among them; see `training_config`.
@@ -60,7 +62,7 @@ class CompareSettings:
         See `training_config`.
     """
 
-    files: ComparisonFiles
+    files: AnnotatedFiles
     config: TrainingConfig
     minutes: float | None = None
     width: float | None = None
@@ -71,9 +73,13 @@ class CompareSettings:
             "config": config.model_dump(mode="json"),
             "minutes": self.minutes,
             "width": self.width,
-            "images": self.files.fingerprint,
+            "images": self._images,
             "version": version("unetbio"),
         }
+
+    @cached_property
+    def _images(self) -> str:
+        return fingerprint(self.files)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,139 @@
+"""Masks that somebody edited, replaced or tore: which are kept, and which are made again."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import tifffile
+from batch_runner import Array, Runner, edit
+
+from unetbio.io import read_labels, write_labels
+from unetbio.settings import Settings
+
+
+def test_edited_masks_are_kept_measured_and_marked(run: Runner) -> None:
+    run()
+    edit(run.out / "a_labels.ome.tif")
+    # Kept whatever else is asked for.
+    assert run(Settings(threshold=0.9)).cells == 8
+    row = run.summary()[0]
+    assert (row["n_cells"], row["status"], row["warnings"]) == ("2", "done", "edited")
+    cells = pl.read_parquet(run.out / "cells.parquet")
+    assert cells.filter(path="a.tif")["label"].to_list() == [2, 3]
+
+
+def test_a_mask_that_no_run_made_is_kept(run: Runner, discs: Array) -> None:
+    run.out.mkdir()
+    write_labels(run.out / "a_labels.ome.tif", (discs > 100).astype(np.uint16))
+    run()
+    assert run.became()["a.tif"] == ("skipped", "edited")
+    assert run.summary()[0]["n_cells"] == "1"
+
+
+def test_a_broken_mask_is_made_again(run: Runner) -> None:
+    run()
+    before = run.hashes()
+    (run.out / "a_labels.ome.tif").write_bytes(b"torn")
+    run()
+    assert run.made() == {"a.tif"}
+    assert run.hashes() == before
+
+
+def test_an_edited_mask_saved_as_fractions_fails_and_is_not_lost(run: Runner) -> None:
+    run()
+    path = run.out / "a_labels.ome.tif"
+    tifffile.imwrite(path, np.zeros((64, 80), np.float32))
+    run()
+    assert run.became()["a.tif"] == ("failed", "not_integer")
+    assert tifffile.imread(path).dtype == np.float32
+
+
+def half_written(path: Path) -> None:
+    whole = path.read_bytes()
+    tifffile.imwrite(path, np.arange(64 * 80, dtype=np.uint16).reshape(64, 80))
+    path.write_bytes(path.read_bytes()[: len(whole) // 2])
+
+
+def unknown_codec(path: Path) -> None:
+    """A whole TIFF whose compression (tag 259, here SGI's) nothing here decodes."""
+    tifffile.imwrite(path, np.ones((64, 80), np.uint16))
+    with tifffile.TiffFile(path, mode="r+") as tif:
+        tif.pages.first.tags[259].overwrite(34677)
+
+
+@pytest.mark.parametrize(
+    ("save", "reason"),
+    [
+        (lambda path: tifffile.imwrite(path, np.ones((5, 64, 80), np.uint16), ome=False), "unknown_axes"),
+        (lambda path: tifffile.imwrite(path, np.ones((64, 80), np.complex64)), "unsupported_type"),
+        (lambda path: path.write_bytes(b"\x93NUMPY, whole"), "unsupported_format"),
+        (unknown_codec, "unreadable"),
+    ],
+    ids=["frames", "complex", "other format", "codec"],
+)
+def test_an_edited_mask_that_cannot_be_used_fails_and_is_not_lost(run: Runner, save: Any, reason: str) -> None:
+    run()
+    path = run.out / "a_labels.ome.tif"
+    path.unlink()
+    save(path)
+    saved = path.read_bytes()
+    run(overwrite=True)
+    assert run.became()["a.tif"] == ("failed", reason)
+    assert run.outcomes["a.tif"].entry.message.startswith("a_labels.ome.tif: ")
+    assert path.read_bytes() == saved
+
+
+def test_a_mask_that_the_system_does_not_hand_out_is_not_lost(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    run()
+    path = run.out / "a_labels.ome.tif"
+    edit(path)
+    saved = path.read_bytes()
+
+    def refuse(file: Any, *args: Any, **kwargs: Any) -> Any:
+        if Path(file) == path:
+            raise PermissionError(13, "Permission denied")
+        return open(file, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("unetbio.io.read.open", refuse, raising=False)
+        run()
+    assert run.became()["a.tif"] == ("failed", "unreadable")
+    assert path.read_bytes() == saved
+
+
+def test_a_mask_that_was_cut_off_is_made_again(run: Runner) -> None:
+    run()
+    before = run.hashes()
+    half_written(run.out / "a_labels.ome.tif")
+    run()
+    assert run.made() == {"a.tif"}
+    assert run.hashes() == before
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_an_edited_time_lapse_without_axes_is_understood(run: Runner, discs: Array, count: int) -> None:
+    # tifffile takes three planes for colours by default, and says of five nothing at all.
+    colours = {"photometric": "rgb", "planarconfig": "separate"} if count == 3 else {}
+    tifffile.imwrite(run.images / "lapse.tif", np.stack([discs] * count), imagej=True, metadata={"axes": "TYX"})
+    run()
+    path = run.out / "lapse_labels.ome.tif"
+    labels = read_labels(path)
+    path.unlink()
+    tifffile.imwrite(path, np.where(labels == 1, 0, labels), ome=False, **colours)
+    run()
+    assert run.became()["lapse.tif"] == ("skipped", "edited")
+    assert [row["n_cells"] for row in run.summary() if row["path"] == "lapse.tif"] == ["2"] * count
+    tifffile.imwrite(path, labels[:, 1:], ome=False, **colours)
+    run()
+    assert run.became()["lapse.tif"][0] == "failed"
+    assert path.is_file()
+
+
+def test_an_edited_mask_of_another_size_fails_and_is_not_lost(run: Runner) -> None:
+    run()
+    write_labels(run.out / "a_labels.ome.tif", np.ones((9, 9), np.uint16))
+    run()
+    assert run.became()["a.tif"] == ("failed", "shape_mismatch")
+    assert "is (9, 9), its image is (64, 80)" in run.outcomes["a.tif"].entry.message

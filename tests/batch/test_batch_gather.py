@@ -1,0 +1,66 @@
+"""Parts of a batch put together, and folders measured again."""
+
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+from batch_runner import Runner, edit
+
+from unetbio.batch.gather import Summary, measure_folder
+from unetbio.batch.journal import Part
+from unetbio.batch.plan import read_table
+from unetbio.batch.run import BatchOptions, run_batch
+from unetbio.errors import UsageError
+from unetbio.segmentation import Segmenter
+from unetbio.settings import Settings
+
+
+def test_parts_together_are_the_whole(run: Runner, images: Path, tmp_path: Path, segmenter: Segmenter) -> None:
+    run()
+    parts = Runner(images, tmp_path / "parts", segmenter)
+    for index in (1, 2, 3):
+        summary = parts(part=Part(index, 3))
+        assert summary.table is None
+        assert (parts.out / f"run.{index}-of-3.jsonl").is_file()
+    assert not (parts.out / "summary.csv").exists()
+    assert parts.hashes() == run.hashes()
+    whole = measure_folder(parts.out, 2, lambda outcome: None)
+    assert whole == Summary(4, 9, 1, parts.out / "summary.csv")
+    for name in ("summary.csv", "cells.csv"):
+        assert (parts.out / name).read_text() == (run.out / name).read_text()
+
+
+def test_measure_sees_edits(run: Runner) -> None:
+    run()
+    edit(run.out / "a_labels.ome.tif")
+    assert measure_folder(run.out, 1, lambda outcome: None).cells == 8
+    assert run.summary()[0]["warnings"] == "edited"
+
+
+def test_measure_without_the_images_leaves_out_grey_values(run: Runner, caplog: pytest.LogCaptureFixture) -> None:
+    run()
+    shutil.rmtree(run.images)
+    with caplog.at_level("WARNING", logger="unetbio"):
+        assert measure_folder(run.out, 1, lambda outcome: None).cells == 9
+    assert "intensity_mean_0" not in pl.read_parquet(run.out / "cells.parquet").columns
+    assert [(row["path"], row["status"]) for row in run.summary() if row["status"] == "failed"] == [
+        ("bad.tif", "failed")
+    ]
+
+
+def test_a_file_that_was_never_there_stays_in_the_tables(run: Runner, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text(f"image\n{run.images / 'a.tif'}\n{run.images / 'gone.tif'}\n")
+    items = read_table(table, Settings())
+    run_batch(items, run.out, run.segmenter, BatchOptions(part=Part(1, 1)), lambda outcome: None)
+    assert measure_folder(run.out, 1, lambda outcome: None).failed == 1
+    assert {row["path"]: row["status"] for row in run.summary()} == {"a.tif": "done", "gone.tif": "failed"}
+
+
+@pytest.mark.parametrize(("make", "message"), [(False, "is not a folder"), (True, "holds no results")])
+def test_measure_needs_results(tmp_path: Path, make: bool, message: str) -> None:
+    if make:
+        (tmp_path / "out").mkdir()
+    with pytest.raises(UsageError, match=message):
+        measure_folder(tmp_path / "out", 1, lambda outcome: None)

@@ -1,0 +1,146 @@
+"""A batch that goes on: what is kept, and what is made again."""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import tifffile
+from batch_runner import Array, Runner, edit
+
+from unetbio.batch.gather import Summary
+from unetbio.model_file import Model
+from unetbio.provenance import read_provenance
+from unetbio.segmentation import Segmenter
+from unetbio.settings import Settings
+
+
+def test_what_is_done_is_kept_and_failures_are_tried_again(run: Runner, discs: Array) -> None:
+    run()
+    tables = [(run.out / name).read_bytes() for name in ("summary.csv", "cells.csv", "cells.parquet")]
+    times = {path: path.stat().st_mtime_ns for path in run.out.rglob("*_labels.*")}
+    assert run() == Summary(4, 9, 1, run.out / "summary.csv")
+    assert run.became() == {
+        **dict.fromkeys(("a.tif", "b.tif", "sub/a.tif"), ("skipped", "unchanged")),
+        "bad.tif": ("failed", "unreadable"),
+    }
+    assert times == {path: path.stat().st_mtime_ns for path in run.out.rglob("*_labels.*")}
+    assert tables == [(run.out / name).read_bytes() for name in ("summary.csv", "cells.csv", "cells.parquet")]
+    tifffile.imwrite(run.images / "bad.tif", discs)
+    assert run().failed == 0
+    assert run.made() == {"bad.tif"}
+
+
+def test_kept_cells_come_from_the_table(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    run()
+    monkeypatch.setattr("unetbio.measurements.measure", lambda *args, **kwargs: pytest.fail("measured again"))
+    run()
+    assert len(pl.read_parquet(run.out / "cells.parquet")) == 9
+
+
+@pytest.mark.parametrize("damage", ["gone", "no table", "other's table"])
+def test_cells_are_measured_again_where_the_table_cannot_tell(run: Runner, damage: str) -> None:
+    run()
+    path = run.out / "cells.parquet"
+    before = pl.read_parquet(path)
+    if damage == "gone":
+        path.unlink()
+    elif damage == "no table":
+        path.write_bytes(b"PAR1 not really")
+    else:
+        pl.DataFrame({"path": ["a.tif"]}).write_parquet(path)
+    run()
+    assert pl.read_parquet(path).equals(before)
+
+
+def test_a_touched_input_is_the_same_and_a_changed_one_is_not(run: Runner, discs: Array) -> None:
+    run()
+    os.utime(run.images / "a.tif")
+    tifffile.imwrite(run.images / "b.tif", discs)
+    run()
+    assert run.made() == {"b.tif"}
+
+
+def test_other_settings_or_another_model_make_all_again(run: Runner, model: Model) -> None:
+    run()
+    run(Settings(threshold=0.9))
+    assert run.made() == {"a.tif", "b.tif", "sub/a.tif"}
+    run(Settings(threshold=0.9), Segmenter(replace(model, sha256="f" * 64), "cpu"))
+    assert run.made() == {"a.tif", "b.tif", "sub/a.tif"}
+
+
+def test_what_changes_no_pixel_makes_nothing_again(run: Runner, model: Model) -> None:
+    run()
+    run(segmenter=Segmenter(model, "cpu", tile=8), workers=1)
+    assert run.made() == set()
+
+
+def test_overwrite_makes_all_again_but_edited_masks(run: Runner) -> None:
+    run()
+    edit(run.out / "a_labels.ome.tif")
+    edited = run.hashes()["a_labels.ome.tif"]
+    run(overwrite=True)
+    assert run.made() == {"b.tif", "sub/a.tif"}
+    assert run.became()["a.tif"] == ("skipped", "edited")
+    assert run.hashes()["a_labels.ome.tif"] == edited
+    run(overwrite_edited=True)
+    assert run.made() == {"a.tif"}
+    assert run.hashes()["a_labels.ome.tif"] != edited
+
+
+def test_rehash_looks_at_the_bytes(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    run()
+    monkeypatch.setattr("unetbio.provenance.sha256_file", lambda path: "0" * 64)
+    run()
+    assert run.made() == set()
+    run(rehash=True)
+    assert run.made() == {"a.tif", "b.tif", "sub/a.tif"}
+
+
+def test_probabilities_are_written_and_missed(run: Runner) -> None:
+    run()
+    run(save_probabilities=True)
+    probabilities = tifffile.imread(run.out / "sub" / "a_probabilities.ome.tif")
+    assert probabilities.shape == (2, 64, 80)
+    np.testing.assert_allclose(probabilities.sum(axis=0), 1, atol=1e-5)
+
+
+def test_probabilities_of_older_masks_are_not_kept(run: Runner, discs: Array) -> None:
+    tifffile.imwrite(run.images / "lapse.tif", np.stack([discs] * 4), imagej=True, metadata={"axes": "TYX"})
+    run(save_probabilities=True)
+    assert len(list(run.out.rglob("*_probabilities.*"))) == 3 + 4
+    larger = Settings(diameter_px=20)
+    run(larger)
+    assert not list(run.out.rglob("*_probabilities.*"))
+    run(larger, save_probabilities=True)
+    assert run.made() == {"a.tif", "b.tif", "sub/a.tif", "lapse.tif"}
+    assert tifffile.imread(run.out / "a_probabilities.ome.tif").shape == (2, 38, 48)
+
+
+def test_probabilities_of_a_run_that_was_killed_are_not_taken(run: Runner) -> None:
+    run(save_probabilities=True)
+    # As if the next run, with other settings, had come as far as the probabilities.
+    newer = run.out / "a_probabilities.ome.tif"
+    newer.write_bytes(newer.read_bytes())
+    run(save_probabilities=True)
+    assert run.made() == {"a.tif"}
+
+
+def test_a_change_in_any_file_of_an_image_makes_it_again(run: Runner, shared_data: Path, tmp_path: Path) -> None:
+    shutil.rmtree(run.images)
+    shutil.copytree(shared_data / "formats" / "companion", run.images)
+    whole = Settings(z="max")
+    run(whole)
+    assert run.made() == {"multifile.companion.ome"}
+    run(whole)
+    assert run.made() == set()
+    provenance = read_provenance(run.out / "multifile_labels.json")
+    assert provenance is not None
+    assert sorted(provenance.input.companions) == [f"multifile-Z{index}.ome.tiff" for index in range(1, 6)]
+    piece = run.images / "multifile-Z3.ome.tiff"
+    piece.write_bytes(piece.read_bytes() + b"\0")
+    run(whole)
+    assert run.made() == {"multifile.companion.ome"}

@@ -1,0 +1,179 @@
+"""Decisions and classes are the same for every tile size: what is in doubt is looked at in float64."""
+
+from math import prod
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from inference_cases import DEPTH_2, NETWORKS, FakePredictor, NoisyPredictor, random_image, trained_looking
+
+from unetbio.errors import UsageError
+from unetbio.inference import TorchPredictor, decide, decide_classes, predict
+
+
+@given(
+    shape=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    tile=st.integers(1, 64),
+    batch_size=st.sampled_from([1, 4]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=40, deadline=None)
+def test_noise_around_the_thresholds_changes_nothing(shape, tile, batch_size, seed):
+    thresholds = (0.3, 0.5, 0.7)
+    rng = np.random.default_rng(seed)
+    # Half of the pixels within the noise of a threshold, or on it; the others anywhere
+    near = rng.choice(thresholds, shape) + rng.integers(-3, 4, shape) * 5e-7
+    image = np.where(rng.random(shape) < 0.5, near, rng.random(shape))[None].astype(np.float32)
+    decided = decide(image, NoisyPredictor(), thresholds, tile=tile, batch_size=batch_size)
+    expected = np.stack([image[0].astype(np.float64) >= threshold for threshold in thresholds])
+    assert np.array_equal(decided, expected)
+
+
+def test_noise_would_change_decisions_without_the_second_look():
+    image = np.full((1, 40, 40), 0.5, dtype=np.float32)
+    above = [predict(image, NoisyPredictor(), tile=tile)[1] >= 0.5 for tile in (8, 40)]
+    assert (above[0] != above[1]).any()
+    decided = [decide(image, NoisyPredictor(), [0.5], tile=tile) for tile in (8, 40)]
+    assert np.array_equal(decided[0], decided[1])
+
+
+def test_a_probability_that_equals_the_threshold_is_above_it():
+    image = np.full((1, 9, 9), 0.5, dtype=np.float32)
+    assert decide(image, FakePredictor(), [0.5]).all()
+    # As exact as float64 is: off by its rounding, a tie is still a tie.
+    predictor = FakePredictor()
+    predictor.probabilities_float64 = lambda batch: FakePredictor().probabilities_float64(batch) - 1e-15
+    assert decide(image, predictor, [0.5]).all()
+
+
+def test_only_doubtful_pixels_take_a_second_look():
+    image = np.full((1, 200, 200), 0.9, dtype=np.float32)
+    predictor = FakePredictor()
+    decide(image, predictor, [0.5])
+    assert predictor.float64_shapes == []
+    # Two in one block, one in another with other surroundings: two passes, over no more than their receptive field
+    image[0, 17, 17] = image[0, 18, 20] = image[0, 100, 150] = np.float32(0.5)
+    image[0, 101, 150] = 0.2
+    assert decide(image, predictor, [0.5]).sum() == 200 * 200 - 1
+    assert predictor.float64_shapes == [(1, 1, *DEPTH_2.input_size((8, 8)))] * 2
+
+
+def test_a_flat_image_in_doubt_everywhere_takes_few_blocks():
+    predictor = FakePredictor()
+    assert decide(np.full((1, 300, 300), 0.5, dtype=np.float32), predictor, [0.5]).all()
+    # One of the inner blocks, and those that end with the image: at the right, at the bottom, in the corner
+    assert len(predictor.float64_shapes) == 4
+
+
+def test_an_image_in_doubt_everywhere_takes_large_blocks():
+    image = 0.5 + np.random.default_rng(0).integers(-9, 10, (1, 300, 300)).astype(np.float32) * np.float32(1e-7)
+    predictor = FakePredictor()
+    decided = decide(image, predictor, [0.5])
+    assert np.array_equal(decided[0], image[0].astype(float) >= 0.5)
+    assert sum(map(prod, predictor.float64_shapes)) < 4 * image.size
+
+
+def test_blocks_stay_small_where_memory_is():
+    image = 0.5 + random_image(96, 96) * np.float32(1e-6)
+    predictor = FakePredictor()
+    predictor.memory_budget = 2 * prod(DEPTH_2.input_size((16, 16)))
+    decide(image, predictor, [0.5])
+    assert set(predictor.float64_shapes) == {(1, 1, *DEPTH_2.input_size((16, 16)))}
+
+
+def test_decisions_for_another_class_and_probabilities_on_the_way():
+    image = random_image(50, 61)
+    out = np.zeros((2, 50, 61), dtype=np.float32)
+    decided = decide(image, FakePredictor(), [0.25], class_index=0, tile=16, probabilities_out=out)
+    assert np.array_equal(decided[0], 1 - image[0].astype(float) >= 0.25)
+    assert np.array_equal(out, predict(image, FakePredictor()))
+
+
+class ThreeClasses(FakePredictor):
+    """Three classes whose probabilities are two channels of the image and what they leave."""
+
+    num_classes = 3
+
+    def parts(self, batch):
+        one, two = (self.inner(batch[:, channel : channel + 1]) for channel in (0, 1))
+        return np.stack([one, two, 1 - one - two], axis=1)
+
+    def probabilities(self, batch):
+        self.shapes.append(batch.shape)
+        noise = np.random.default_rng(len(self.shapes)).uniform(-1e-6, 1e-6)
+        return (self.parts(batch) + noise * np.array([1, -1, 0]).reshape(3, *[1] * (batch.ndim - 2))).astype(np.float32)
+
+    def probabilities_float64(self, batch):
+        self.float64_shapes.append(batch.shape)
+        return self.parts(batch.astype(np.float64))
+
+
+@pytest.mark.parametrize("tile", [8, 20, 300])
+def test_classes_are_the_most_probable_ones_whatever_the_noise(tile):
+    # Two classes share nearly all; they differ by less than the noise in half of the pixels, and not at all in some.
+    rng = np.random.default_rng(0)
+    close = rng.choice([-3e-7, 0.0, 3e-7, 0.05], (50, 70))
+    image = np.stack([0.45 + close, np.full_like(close, 0.45)]).astype(np.float32)
+    expected = np.where(image[0] >= image[1], 0, 1)
+    found = decide_classes(image, ThreeClasses(), tile=tile)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found, expected)
+
+
+def test_only_pixels_whose_two_best_classes_are_close_take_a_second_look():
+    image = np.full((2, 40, 40), 0.1, np.float32)
+    predictor = ThreeClasses()
+    assert (decide_classes(image, predictor) == 2).all()
+    assert predictor.float64_shapes == []
+    image[:, 5, 5] = 0.4
+    decide_classes(image, predictor)
+    assert len(predictor.float64_shapes) == 1
+
+
+def test_classes_that_are_equally_probable_go_to_the_lowest():
+    predictor = ThreeClasses()
+    image = np.full((2, 9, 9), 0.4, np.float32)
+    # As exact as float64 is: off by its rounding, a tie is still a tie.
+    exact = predictor.probabilities_float64
+    off = np.array([-1e-15, 0, 0]).reshape(3, 1, 1)
+    predictor.probabilities_float64 = lambda batch: exact(batch) + off
+    assert not decide_classes(image, predictor).any()
+
+
+@pytest.mark.parametrize("name", ["2-D", "3-D"])
+def test_classes_of_real_networks_do_not_depend_on_tiles(name):
+    parameters, shape = NETWORKS[name]
+    network = trained_looking({**parameters, "num_classes": 4})
+    image = random_image(*shape)
+    with torch.no_grad():
+        # Every class has its pixels: the logits of all have the same mean.
+        logits = np.log(predict(image, TorchPredictor(network))).reshape(4, -1)
+        network.head.bias -= torch.from_numpy(logits.mean(axis=1))
+    predictor = TorchPredictor(network)
+    whole = decide_classes(image, predictor)
+    assert len(np.unique(whole)) == 4
+    probabilities = np.empty((4, *shape), np.float32)
+    tiled = decide_classes(image, predictor, tile=13, batch_size=2, probabilities_out=probabilities)
+    assert np.array_equal(tiled, whole)
+    np.testing.assert_allclose(probabilities, predict(image, predictor), rtol=0, atol=1e-5)
+
+
+def test_classes_of_a_network_that_is_not_exact_come_from_windows():
+    predictor = TorchPredictor(trained_looking({"base_channels": 2, "depth": 1, "num_classes": 3}), exact=False)
+    image = random_image(40, 50)
+    probabilities = np.empty((3, 40, 50), np.float32)
+    found = decide_classes(image, predictor, probabilities_out=probabilities)
+    assert np.array_equal(found, probabilities.argmax(axis=0))
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0, -0.5, float("nan")])
+def test_thresholds_out_of_range_are_refused(threshold):
+    with pytest.raises(UsageError, match=r"cannot be used: give one from 0\.0001 to 0\.9999"):
+        decide(random_image(9, 9), FakePredictor(), [0.5, threshold])
+
+
+def test_unknown_class_is_refused():
+    with pytest.raises(UsageError, match="there is no class 2: the network has classes 0 to 1"):
+        decide(random_image(9, 9), FakePredictor(), [0.5], class_index=2)

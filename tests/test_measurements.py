@@ -9,8 +9,9 @@ from scipy import ndimage
 from skimage.io import imread
 from skimage.measure import regionprops
 
-from unetbio.errors import ImageError
+from unetbio.errors import ImageError, UsageError
 from unetbio.measurements import measure
+from unetbio.rings import ring_labels
 
 HYPOTHESIS = settings(deadline=None, max_examples=40)
 
@@ -200,3 +201,76 @@ def test_what_does_not_fit_is_refused(changes, reason, message):
         measure(**{"label_image": np.ones((2, 3), dtype=int), **changes})
     assert caught.value.reason == reason
     assert "\n" not in str(caught.value)
+
+
+def rings_by_hand(labels, distance, spacing):
+    """Every pixel of background against every pixel of every cell."""
+    rings = np.zeros(labels.shape, dtype=int)
+    cells = {cell: np.argwhere(labels == cell) for cell in np.unique(labels[labels > 0])}
+    for position in np.argwhere(labels == 0):
+        squares = {cell: (((pixels - position) * spacing) ** 2).sum(axis=1).min() for cell, pixels in cells.items()}
+        if squares:
+            nearest = min(squares.values())
+            near = [cell for cell, square in squares.items() if square <= nearest * (1 + 1e-9)]
+            if len(near) == 1 and nearest <= distance**2 * (1 + 1e-9):
+                rings[tuple(position)] = near[0]
+    return rings
+
+
+@given(
+    label_images(shapes=((12, 15), (1, 9), (4, 5, 6))),
+    st.sampled_from([0.3, 1.0, 2.5, 50.0]),
+    st.sampled_from([(0.5, 0.5, 0.5), (0.284, 0.127, 0.127), (1.0, 0.1, 0.3)]),
+)
+@HYPOTHESIS
+def test_rings_equal_those_found_pixel_by_pixel(labels, distance, sizes):
+    labels = renumbered(labels)
+    spacing = sizes[-labels.ndim :]
+    expected = rings_by_hand(labels, distance, spacing)
+    np.testing.assert_array_equal(ring_labels(labels, distance, spacing), expected)
+    image = np.random.default_rng(0).integers(0, 200, (2, *labels.shape))
+    columns = measure(
+        labels, image, pixel_size_um=dict(zip("ZYX"[-labels.ndim :], spacing, strict=True)), expand_um=distance
+    )
+    size = columns["ring_area_px" if labels.ndim == 2 else "ring_volume_px"]
+    ids = columns["label"]
+    np.testing.assert_array_equal(size, [(expected == cell).sum() for cell in ids])
+    for channel, plane in enumerate(image):
+        means = [plane[expected == cell].mean() if (expected == cell).any() else np.nan for cell in ids]
+        np.testing.assert_allclose(columns[f"ring_intensity_mean_{channel}"], means)
+
+
+def test_a_ring_ends_at_its_width_and_half_way_to_the_next_cell():
+    # Three tenths are three pixels of a tenth, though .3 / .1 is a little less in floating point.
+    labels = np.array([[1, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 3]])
+    rings = ring_labels(labels, 0.3, (0.1, 0.1))
+    assert rings.tolist() == [[0, 1, 1, 1, 0, 0, 2, 2, 2, 0, 2, 0, 3, 0]]
+    assert ring_labels(labels, 0.2, (9.0, 0.1)).tolist() == [[0, 1, 1, 0, 0, 0, 0, 2, 2, 0, 2, 0, 3, 0]]
+
+
+def test_rings_need_a_pixel_size():
+    labels, image = np.array([[1, 0, 2]]), np.ones((1, 1, 3))
+    columns = measure(labels, image, channel_names=["DAPI"], pixel_size_um={"X": 0.5}, expand_um=3)
+    assert np.isnan(columns["ring_area_px"]).all()
+    assert np.isnan(columns["ring_intensity_mean_DAPI"]).all()
+    alone = measure(labels, pixel_size_um={"Y": 1, "X": 1}, expand_um=3)
+    assert alone["ring_area_px"].tolist() == [0, 0]
+    assert not any(name.startswith("ring_intensity") for name in alone)
+
+
+@pytest.mark.parametrize("labels", [np.zeros((3, 4), int), np.ones((3, 4), int)])
+def test_without_background_or_cells_there_are_no_rings(labels):
+    assert not ring_labels(labels, 5.0, (1, 1)).any()
+
+
+@pytest.mark.parametrize(
+    ("distance", "spacing", "message"),
+    [
+        (0.0, (1, 1), "the width of a ring is 0.0, needs to be a number above 0"),
+        (1.0, (1, 0), r"spacing is \[1.0, 0.0\], needs one number above 0 for each of the 2 axes"),
+        (1.0, (1, 1, 1), "needs one number above 0 for each of the 2 axes"),
+    ],
+)
+def test_widths_and_sizes_that_cannot_be_are_refused(distance, spacing, message):
+    with pytest.raises(UsageError, match=message):
+        ring_labels(np.array([[1, 0]]), distance, spacing)

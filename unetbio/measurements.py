@@ -6,7 +6,7 @@ closed form, so the cost follows the number of rows that cells cover, not the nu
 
 from collections.abc import Mapping, Sequence
 from math import pi, prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from unetbio.compilation import compiled
 from unetbio.errors import ImageError
 from unetbio.labels import LUT_ENTRIES_ALWAYS, LUT_ENTRIES_PER_PIXEL, as_volume, check_label_image, touching_pairs
+from unetbio.rings import ring_labels
 
 __all__ = ["measure"]
 
@@ -43,6 +44,7 @@ def measure(
     channel_names: Sequence[str] | None = None,
     pixel_size_um: Mapping[str, float] | None = None,
     probabilities: ArrayLike | None = None,
+    expand_um: float | None = None,
 ) -> Columns:
     """Measure every cell of a label image.
 
@@ -59,6 +61,8 @@ def measure(
         Micrometres by axis letter; leave out what is unknown or not to be trusted.
     probabilities : array-like of float, shape of the label image, optional
         Probability of the cell class.
+    expand_um : float, optional
+        Width of the ring of background around each cell that is measured too, in micrometres.
 
     Returns
     -------
@@ -91,6 +95,9 @@ def measure(
             Mean raw grey value, one column a channel.
         ``confidence``
             Mean probability over the cell's pixels, where probabilities are given.
+        ``ring_area_px`` (2-D) or ``ring_volume_px`` (3-D), ``ring_intensity_mean_CHANNEL``
+            Where ``expand_um`` is given: pixels of the ring (`unetbio.rings.ring_labels`) and their mean raw grey
+            value. NaN while the pixel size of an axis is unknown; a ring without pixels has no grey value.
 
         Columns without a value hold NaN: ``polars.DataFrame(columns, nan_to_null=True)`` leaves their fields empty.
 
@@ -99,6 +106,8 @@ def measure(
     ImageError
         ``not_labels``, ``wrong_ndim``: the label image is none; ``wrong_shape``: image, channel names or probabilities
         do not fit it.
+    UsageError
+        ``expand_um`` is no number above 0.
 
     Notes
     -----
@@ -113,12 +122,16 @@ def measure(
     columns = {"label": ids, **_size(table, axes, pixel_size_um or {}), **_place(table, axes)}
     columns |= _shape(volume[0], runs, table) if labels.ndim == 2 else _sphere(table)
     columns |= _surroundings(volume, table)
-    if image is not None:
-        columns |= _intensities(image, labels.shape, channel_names, runs, table[:, AREA])
+    grey = None if image is None else _Grey.of(image, labels.shape, channel_names)
+    if grey is not None:
+        columns |= grey.means(runs, table[:, AREA])
     if probabilities is not None:
         columns["confidence"] = _mean_over_cells(
             np.asarray(probabilities), "array of probabilities", labels.shape, runs, table[:, AREA]
         )
+    if expand_um is not None:
+        sizes = [(pixel_size_um or {}).get(axis) for axis in axes]
+        columns |= _rings(index, len(ids), expand_um, sizes, grey)
     return columns
 
 
@@ -356,24 +369,54 @@ def _surroundings(volume: IndexArray, table: Table) -> Columns:
     return {"touches_border": touches, "neighbours": neighbours}
 
 
-def _intensities(
-    image: Any, shape: tuple[int, ...], channel_names: Sequence[str] | None, runs: Table, areas: Table
+class _Grey(NamedTuple):
+    """Raw grey values of an image that fits the label image, and how its channels are called in columns."""
+
+    image: Any
+    shape: tuple[int, ...]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, image: Any, shape: tuple[int, ...], channel_names: Sequence[str] | None) -> "_Grey":
+        if len(image.shape) != len(shape) + 1:
+            raise ImageError(
+                "wrong_shape",
+                f"the image has shape {tuple(image.shape)} and the label image {shape}: "
+                "needs one more axis, the channels, in front",
+            )
+        channels = int(image.shape[0])
+        names = [str(channel) for channel in range(channels)] if channel_names is None else list(channel_names)
+        if len(names) != channels:
+            raise ImageError(
+                "wrong_shape", f"{len(names)} channel names for {channels} channels: give one name a channel"
+            )
+        unique = [f"{name}_{channel}" if names.count(name) > 1 else name for channel, name in enumerate(names)]
+        return cls(image, shape, tuple(unique))
+
+    def means(self, runs: Table, areas: Table, prefix: str = "") -> Columns:
+        """One column a channel; channels are taken one at a time."""
+        return {
+            f"{prefix}intensity_mean_{name}": _mean_over_cells(
+                np.asarray(self.image[channel]), "image", self.shape, runs, areas
+            )
+            for channel, name in enumerate(self.names)
+        }
+
+
+def _rings(
+    index: IndexArray, cells: int, expand_um: float, sizes_um: Sequence[float | None], grey: _Grey | None
 ) -> Columns:
-    if len(image.shape) != len(shape) + 1:
-        raise ImageError(
-            "wrong_shape",
-            f"the image has shape {tuple(image.shape)} and the label image {shape}: "
-            "needs one more axis, the channels, in front",
-        )
-    channels = int(image.shape[0])
-    names = [str(channel) for channel in range(channels)] if channel_names is None else list(channel_names)
-    if len(names) != channels:
-        raise ImageError("wrong_shape", f"{len(names)} channel names for {channels} channels: give one name a channel")
-    unique = [f"{name}_{channel}" if names.count(name) > 1 else name for channel, name in enumerate(names)]
-    return {
-        f"intensity_mean_{name}": _mean_over_cells(np.asarray(image[channel]), "image", shape, runs, areas)
-        for channel, name in enumerate(unique)
-    }
+    """Measure the rings around the cells of an image of indices."""
+    size = "ring_area_px" if index.ndim == 2 else "ring_volume_px"
+    known = [step for step in sizes_um if step is not None]
+    if len(known) < index.ndim:
+        names = [f"ring_intensity_mean_{name}" for name in grey.names] if grey else []
+        return {name: np.full(cells, np.nan) for name in (size, *names)}
+    runs = _find_runs(as_volume(ring_labels(index, expand_um, known)))
+    areas = np.bincount(runs[:, RUN_CELL], weights=runs[:, RUN_STOP] - runs[:, RUN_START], minlength=cells + 1)[
+        1:
+    ].astype(np.int64)
+    return {size: areas, **(grey.means(runs, areas, "ring_") if grey else {})}
 
 
 def _mean_over_cells(
@@ -386,7 +429,8 @@ def _mean_over_cells(
     if values.dtype.kind not in "ui" and values.dtype != np.float32:
         values = values.astype(np.float64)
     native = values.astype(values.dtype.newbyteorder("="), copy=False)
-    means: NDArray[np.float64] = _sum_values(as_volume(native), runs, len(areas)) / areas
+    sums = _sum_values(as_volume(native), runs, len(areas))
+    means: NDArray[np.float64] = np.divide(sums, areas, out=np.full(len(areas), np.nan), where=areas > 0)
     return means
 
 

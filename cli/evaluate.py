@@ -270,8 +270,11 @@ def _read(path: Path, evaluation: _Evaluation, *, is_truth: bool) -> tuple[Any, 
     """A mask as it is compared, and whether its first axis is time."""
     import numpy as np
 
+    from unetbio.labels import check_plausible
+
     try:
         mask, axes = _read_with_axes(path, evaluation)
+        check_plausible(mask, "the mask")
         has_time = axes.startswith("T")
         frames = [evaluation.comparer.prepare(frame, is_truth=is_truth) for frame in (mask if has_time else [mask])]
     except ImageError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio import normalization, weight_maps
+from unetbio import labels, normalization, weight_maps
 from unetbio.annotations import read_annotation
 from unetbio.augmentation import change_intensity, patch_coordinates, warp
 from unetbio.config import TrainingConfig
@@ -97,8 +97,8 @@ def load_examples(pairs: Iterable[PathPair], config: TrainingConfig, *, like: Ex
     Raises
     ------
     ImageError
-        Naming the first file that cannot be used and why: unreadable, label image of another size, channels that
-        differ.
+        Naming the first file that cannot be used and why: unreadable, label image of another size or an image in its
+        place, channels that differ.
     """
     examples: list[Example] = []
     for image_path, label_path in pairs:
@@ -216,6 +216,7 @@ def _load_example(image_path: Path, label_path: Path, config: TrainingConfig) ->
     if array.dtype == np.float16:
         array = array.astype(np.float32)  # scipy cannot interpolate halves
     label_image = read_annotation(label_path, config)
+    labels.check_plausible(label_image, f"its mask {label_path}")
     if label_image.shape != array.shape[1:]:
         raise ImageError(
             "size_differs",

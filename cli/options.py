@@ -20,6 +20,7 @@ __all__ = [
     "counts",
     "device",
     "format_count",
+    "metadata_regex",
     "model",
     "split_names",
     "split_numbers",
@@ -80,6 +81,15 @@ def workers(command: Command) -> Command:
         type=click.IntRange(min=1),
         metavar="N",
         help="Processor cores to use.  [default: all of this process]",
+    )(command)
+
+
+def metadata_regex(command: Command) -> Command:
+    """``--metadata-regex``: columns from the names of files."""
+    return click.option(
+        "--metadata-regex",
+        metavar="REGEX",
+        help="Named groups, such as (?P<well>[A-H][0-9]+), of each image's path become columns of the tables.",
     )(command)
 
 

@@ -98,6 +98,7 @@ def _with(options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
 @click.option("-o", "--output", "out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder.")
 @click.option("--table", type=click.Path(path_type=Path), help="csv or tsv with a column image, instead of INPUT.")
+@shared.metadata_regex
 @shared.model
 @_with(_PICTURE_OPTIONS)
 @_with(_CELL_OPTIONS)
@@ -165,6 +166,7 @@ def _plan(
 ) -> "tuple[list[Item], dict[str, Path]]":
     """The items of this run, and the pictures to draw."""
     from unetbio.batch.journal import parse_part
+    from unetbio.batch.metadata import add_path_columns
     from unetbio.batch.plan import check_names, found_items, read_table, select_part, spread
     from unetbio.model_file import read_info
     from unetbio.report.overlays import overlay_path
@@ -174,7 +176,7 @@ def _plan(
     target = read_info(model).target
     items = read_table(table, settings, target) if table else found_items(inputs, settings, out, target)
     check_names(items, out)
-    items = items[: given["limit"]]
+    items = add_path_columns(items, given["metadata_regex"])[: given["limit"]]
     overlays = {result: overlay_path(out, result) for result in spread(items, _overlay_count(given["overlays"]))}
     return select_part(items, parse_part(given["part"])) if given["part"] else items, overlays
 

@@ -19,13 +19,25 @@ logger = logging.getLogger("unetbio.cli.measure")
 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--expand",
+    type=shared.LENGTH,
+    metavar="UM",
+    help="Measure the ring of background around each cell too, this many micrometres wide.",
+)
+@shared.metadata_regex
 @shared.workers
 @click.option("--failed-ok", is_flag=True, help="Exit with 0 even when some files failed.")
-def command(out: Path, workers: int | None, failed_ok: bool) -> int | None:
+def command(
+    out: Path, expand: float | None, metadata_regex: str | None, workers: int | None, failed_ok: bool
+) -> int | None:
     """Measure the cells of a finished output folder and write its tables.
 
     OUT is the output folder of unetbio segment, or of all jobs of --part. Masks that were edited by hand are measured
     as they are now. Writes summary.csv, cells.csv and cells.parquet.
+
+    With --expand, the part of the background that lies within so many micrometres of a cell, and nearer to it than to
+    any other, is measured in columns that begin with ring_.
     """
     from unetbio.batch.gather import measure_folder
     from unetbio.batch.plan import available_cores
@@ -37,6 +49,8 @@ def command(out: Path, workers: int | None, failed_ok: bool) -> int | None:
         progress.advance(failed=outcome.entry.status == "failed")
 
     with Progress() as progress:
-        summary = measure_folder(out, workers or available_cores(), report)
+        summary = measure_folder(
+            out, workers or available_cores(), report, expand_um=expand, metadata_regex=metadata_regex
+        )
     click.echo(shared.summary_line(shared.counts(summary), summary.failed, summary.table))
     return shared.EXIT_SOME_FAILED if summary.failed and not failed_ok else None

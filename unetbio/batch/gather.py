@@ -1,5 +1,6 @@
 """Gather what lies in an output folder into its tables."""
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from unetbio.batch.journal import Entry, hold_output
 from unetbio.batch.measuring import measure_again, pixel_size_of
+from unetbio.batch.metadata import add_path_columns
 from unetbio.batch.plan import holds_classes, provenance_name
 from unetbio.batch.results import Outcome
 from unetbio.batch.resume import Kept, state_of_labels
@@ -15,6 +17,8 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.provenance import read_provenance
 
 __all__ = ["Report", "Summary", "gather", "measure_folder", "summarize", "write_all_tables"]
+
+logger = logging.getLogger(__name__)
 
 Report = Callable[[Outcome], None]
 
@@ -38,7 +42,14 @@ def summarize(outcomes: Sequence[Outcome], table: Path | None) -> Summary:
     return Summary(len(outcomes), cells, failed, table)
 
 
-def measure_folder(out: Path, workers: int, report: Report) -> Summary:
+def measure_folder(
+    out: Path,
+    workers: int,
+    report: Report,
+    *,
+    expand_um: float | None = None,
+    metadata_regex: str | None = None,
+) -> Summary:
     """Measure every label image of an output folder anew and write its tables.
 
     Parameters
@@ -49,28 +60,53 @@ def measure_folder(out: Path, workers: int, report: Report) -> Summary:
         Threads that measure.
     report : callable
         Called with each `Outcome`.
+    expand_um : float, optional
+        Width of the rings around cells that are measured too, in micrometres.
+    metadata_regex : str, optional
+        See `unetbio.batch.metadata.add_path_columns`.
 
     Raises
     ------
     UsageError
-        When there is nothing to measure.
+        When there is nothing to measure, or the regular expression cannot be used.
     """
     if not out.is_dir():
         raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
     with hold_output(out, None):
-        entries = known_entries(out)
+        entries = add_path_columns(list(known_entries(out).values()), metadata_regex)
         if not entries:
             raise UsageError(
                 f"{out} holds no results of unetbio segment: neither journals nor *_labels.json or *_classes.json"
             )
         with ThreadPoolExecutor(workers) as pool:
-            futures = [pool.submit(gather, out, entry, None) for entry in entries.values()]
+            futures = [pool.submit(gather, out, entry, None, expand_um=expand_um) for entry in entries]
             outcomes = []
             for future in futures:
                 outcomes.append(future.result())
                 report(outcomes[-1])
         write_tables(out, outcomes)
+    _warn_of_missing_rings(outcomes)
     return summarize(outcomes, out / SUMMARY)
+
+
+def _warn_of_missing_rings(outcomes: Sequence[Outcome]) -> None:
+    without = [outcome.entry.path for outcome in outcomes if _lacks_rings(outcome)]
+    if without:
+        logger.warning(
+            "no pixel size that can be trusted in %d of %d images, such as %s: their ring columns are empty; "
+            "segment them with --pixel-size UM",
+            len(without),
+            len(outcomes),
+            without[0],
+        )
+
+
+def _lacks_rings(outcome: Outcome) -> bool:
+    table = outcome.cells
+    if table is None or table.is_empty():
+        return False
+    names = [name for name in ("ring_area_px", "ring_volume_px") if name in table.columns]
+    return any(table[name].null_count() == len(table) for name in names)
 
 
 def write_all_tables(out: Path, outcomes: Sequence[Outcome], cached: CachedCells) -> None:
@@ -80,7 +116,14 @@ def write_all_tables(out: Path, outcomes: Sequence[Outcome], cached: CachedCells
     write_tables(out, [*outcomes, *others])
 
 
-def gather(out: Path, entry: Entry, cached: CachedCells | None, kept: Kept | None = None) -> Outcome:
+def gather(
+    out: Path,
+    entry: Entry,
+    cached: CachedCells | None,
+    kept: Kept | None = None,
+    *,
+    expand_um: float | None = None,
+) -> Outcome:
     """An image of an earlier run, with its cells: from the table when it still fits, measured otherwise."""
     if entry.status == "failed":
         return Outcome(entry)
@@ -96,6 +139,6 @@ def gather(out: Path, entry: Entry, cached: CachedCells | None, kept: Kept | Non
             cells = cached.find(entry.output, digest)
             if cells is not None:
                 return Outcome(entry, kept.provenance.frames, pixel_size_of(kept.provenance), digest, cells)
-        return measure_again(out, entry, kept.provenance, edited=kept.edited)
+        return measure_again(out, entry, kept.provenance, edited=kept.edited, expand_um=expand_um)
     except ImageError as error:
         return Outcome(replace(entry, status="failed", reason=error.reason, message=str(error)))

@@ -1,24 +1,27 @@
 """Tables of cells: of a frame that was just segmented, or of a label image of an earlier run."""
 
+import csv
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetbio import measurements
 from unetbio.batch.journal import Entry
-from unetbio.batch.plan import holds_classes
+from unetbio.batch.plan import holds_classes, result_name
 from unetbio.batch.results import Outcome
 from unetbio.batch.resume import read_label_file
 from unetbio.descriptions import describe_classes, describe_labels
 from unetbio.errors import ImageError
 from unetbio.io import read_image
 from unetbio.io.image import Image
-from unetbio.labels import label_hash
+from unetbio.io.labels import is_nifti_name
+from unetbio.labels import label_hash, resize_nearest
+from unetbio.objects import ObjectTable
 from unetbio.preparation import Opened
 from unetbio.provenance import FrameRecord, Provenance
 from unetbio.settings import Settings
@@ -30,8 +33,20 @@ __all__ = ["channel_columns", "measure_again", "measure_frame"]
 
 logger = logging.getLogger(__name__)
 
+# Of the probabilities that models of cells give; 0 is the background.
+CELL_CLASS = 1
 
-def measure_frame(opened: Opened, t: int | None, label_image: NDArray[Any], raw: NDArray[Any] | None) -> "pl.DataFrame":
+
+def measure_frame(
+    opened: Opened,
+    t: int | None,
+    label_image: NDArray[Any],
+    raw: NDArray[Any] | None,
+    *,
+    probabilities: NDArray[np.float32] | None = None,
+    objects: ObjectTable | None = None,
+    expand_um: float | None = None,
+) -> "pl.DataFrame":
     """One row a cell of one frame, with the time in a column ``t``.
 
     Parameters
@@ -44,13 +59,24 @@ def measure_frame(opened: Opened, t: int | None, label_image: NDArray[Any], raw:
         Of the frame.
     raw : ndarray, optional
         Its grey values ``(C, *spatial)`` where they are in memory and hold all channels; read otherwise.
+    probabilities : ndarray, optional
+        ``(K, *grid)``, at the size that the model saw, or ``(*grid)`` of the cells alone: a cell's confidence is their
+        mean over its pixels.
+    objects : ObjectTable, optional
+        Where a model found objects: a cell's confidence is its score.
+    expand_um : float, optional
+        Width of the rings that are measured too.
     """
     count = opened.image.size("C")
     image = raw if raw is not None and opened.channels == tuple(range(count)) else opened.read_channels(t, range(count))
-    return _table(label_image, image, channel_columns(opened.image.channel_names), opened.trusted_pixel_size_um, t)
+    names = channel_columns(opened.image.channel_names)
+    evidence = _Evidence(_of_cells(probabilities, label_image.shape), objects)
+    return _table(label_image, image, names, opened.trusted_pixel_size_um, t, evidence, expand_um)
 
 
-def measure_again(out: Path, entry: Entry, provenance: Provenance | None, *, edited: bool) -> Outcome:
+def measure_again(
+    out: Path, entry: Entry, provenance: Provenance | None, *, edited: bool, expand_um: float | None = None
+) -> Outcome:
     """Measure a label image that lies in the output folder, or count the pixels of a class mask.
 
     What the provenance says of the frames is kept; of a label image that was edited, it is found out anew. Where the
@@ -66,6 +92,8 @@ def measure_again(out: Path, entry: Entry, provenance: Provenance | None, *, edi
         None for a label image that no run made.
     edited : bool
         Whether the label image differs from its provenance.
+    expand_um : float, optional
+        Width of the rings that are measured too.
 
     Raises
     ------
@@ -92,7 +120,15 @@ def measure_again(out: Path, entry: Entry, provenance: Provenance | None, *, edi
         described = kept or tuple(_edited_classes(frame, t, provenance) for t, frame in pairs)
         return Outcome(entry, described, pixel_size_of(provenance), digest)
     described = kept or tuple(_edited_record(frame, t) for t, frame in pairs)
-    tables = [measure_frame(opened, t, frame, None) if opened else _table(frame, None, (), {}, t) for t, frame in pairs]
+    tables = []
+    for t, frame in pairs:
+        evidence = _read_evidence(out, entry, provenance, t if len(pairs) > 1 else None, edited=edited)
+        if opened:
+            found = {"probabilities": evidence.probability, "objects": evidence.objects}
+            tables.append(measure_frame(opened, t, frame, None, **found, expand_um=expand_um))
+        else:
+            aligned = evidence._replace(probability=_of_cells(evidence.probability, frame.shape))
+            tables.append(_table(frame, None, (), _sizes_of(provenance), t, aligned, expand_um))
     return Outcome(entry, described, pixel_size_of(provenance), digest, concatenate(tables))
 
 
@@ -115,17 +151,93 @@ def concatenate(tables: "Sequence[pl.DataFrame]") -> "pl.DataFrame":
     return pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame()
 
 
+class _Evidence(NamedTuple):
+    """What is known of how sure a model was: of each pixel, or of each object."""
+
+    probability: NDArray[Any] | None = None
+    objects: ObjectTable | None = None
+
+
+def _read_evidence(out: Path, entry: Entry, provenance: Provenance | None, t: int | None, *, edited: bool) -> _Evidence:
+    """Probabilities or scores that were written beside a label image, of one time of a time-lapse; often neither."""
+    if provenance is None:
+        return _Evidence()
+    scores = None if edited else _read_scores(out / f"{result_name(entry.output)}_objects.csv", t)
+    time = "" if t is None else f"_t{t:03d}"
+    suffix = ".nii.gz" if is_nifti_name(entry.output) else ".ome.tif"
+    path = out / f"{result_name(entry.output)}{time}_probabilities{suffix}"
+    return _Evidence(_read_probability(path, out / entry.output, provenance), scores)
+
+
+def _read_probability(path: Path, labels: Path, provenance: Provenance) -> NDArray[Any] | None:
+    try:
+        written = provenance.output.mtime_ns
+        # A run that was killed before its label image came leaves probabilities that belong to none.
+        if path.stat().st_mtime_ns > written == labels.stat().st_mtime_ns:
+            return None
+        return read_image(path).read(c=CELL_CLASS)
+    except OSError:
+        return None
+    except ImageError as error:
+        logger.warning("%s: no confidences: %s", path, error)
+        return None
+
+
+def _read_scores(path: Path, t: int | None) -> ObjectTable | None:
+    try:
+        with open(path, encoding="utf-8", newline="") as stream:
+            rows = [row for row in csv.DictReader(stream) if t is None or row["t"] == str(t)]
+        labels = np.array([int(row["label"]) for row in rows], dtype=np.int64)
+        return {"label": labels, "score": np.array([float(row["score"]) for row in rows], dtype=np.float64)}
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _of_cells(probabilities: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[Any] | None:
+    """The probability of the cell class in each pixel of a frame, as its label image was resized."""
+    if probabilities is None:
+        return None
+    plane = probabilities[CELL_CLASS] if probabilities.ndim > len(shape) else probabilities
+    return resize_nearest(plane, shape) if plane.ndim == len(shape) else None
+
+
+def _scores_of(ids: NDArray[np.int64], objects: ObjectTable) -> NDArray[np.float64]:
+    scores = dict(zip(objects["label"].tolist(), objects["score"].tolist(), strict=True))
+    return np.array([scores.get(cell, np.nan) for cell in ids.tolist()], dtype=np.float64)
+
+
 def _table(
     label_image: NDArray[Any],
     image: NDArray[Any] | None,
     channel_names: Sequence[str],
-    pixel_size_um: dict[str, float],
+    pixel_size_um: Mapping[str, float],
     t: int | None,
+    evidence: _Evidence,
+    expand_um: float | None,
 ) -> "pl.DataFrame":
     import polars as pl
 
-    columns = measurements.measure(label_image, image, channel_names=channel_names or None, pixel_size_um=pixel_size_um)
-    return pl.DataFrame(columns, nan_to_null=True).with_columns(pl.lit(t, dtype=pl.Int64).alias("t"))
+    columns = measurements.measure(
+        label_image,
+        image,
+        channel_names=channel_names or None,
+        pixel_size_um=pixel_size_um,
+        probabilities=evidence.probability,
+        expand_um=expand_um,
+    )
+    rings = {name: columns.pop(name) for name in list(columns) if name.startswith("ring_")}
+    if evidence.objects is not None:
+        columns["confidence"] = _scores_of(columns["label"], evidence.objects)
+    columns.setdefault("confidence", np.full(len(columns["label"]), np.nan))
+    table = pl.DataFrame({**columns, **rings}, nan_to_null=True)
+    # Counts, also where there are none.
+    counts = [pl.col(name).cast(pl.Int64) for name in rings if name in ("ring_area_px", "ring_volume_px")]
+    return table.with_columns(*counts, pl.lit(t, dtype=pl.Int64).alias("t"))
+
+
+def _sizes_of(provenance: Provenance | None) -> dict[str, float]:
+    trusted = provenance is not None and provenance.input.pixel_size_trusted
+    return provenance.input.pixel_size_um if provenance and trusted else {}
 
 
 def _edited_record(frame: NDArray[Any], t: int | None) -> FrameRecord:

@@ -18,7 +18,16 @@ from unetbio.provenance import FrameRecord, read_provenance
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["CELLS", "CLASSES", "SUMMARY", "CachedCells", "known_entries", "write_classes", "write_tables"]
+__all__ = [
+    "CELLS",
+    "CLASSES",
+    "SUMMARY",
+    "CachedCells",
+    "is_reserved",
+    "known_entries",
+    "write_classes",
+    "write_tables",
+]
 
 SUMMARY = "summary.csv"
 CELLS = "cells.parquet"
@@ -38,6 +47,25 @@ SUMMARY_COLUMNS = (
     "warnings",
 )
 METADATA_KEY = "unetbio"
+
+# Columns that `unetbio.measurements.measure` may add.
+CELL_COLUMNS = (
+    "label",
+    "area_px",
+    "area_um2",
+    "volume_px",
+    "volume_um3",
+    *(f"centroid_{axis}_px" for axis in "zyx"),
+    *(f"bbox_{axis}_{end}" for axis in "zyx" for end in ("start", "stop")),
+    "perimeter_px",
+    "equivalent_diameter_px",
+    "eccentricity",
+    "solidity",
+    "touches_border",
+    "neighbours",
+    "confidence",
+)
+CELL_PREFIXES = ("intensity_mean_", "ring_", "area_fraction_")
 
 
 class CachedCells:
@@ -75,6 +103,11 @@ class CachedCells:
             self._layouts = header["layouts"]
         except (pl.exceptions.PolarsError, OSError, KeyError, ValueError, TypeError, AttributeError):
             self._table, self._rows = None, {}
+
+
+def is_reserved(name: str) -> bool:
+    """Whether the tables need a name for a column of their own."""
+    return name in SUMMARY_COLUMNS or name in CELL_COLUMNS or name.startswith(CELL_PREFIXES)
 
 
 def known_entries(out: Path) -> dict[str, Entry]:

@@ -1,0 +1,288 @@
+"""Whether the chunks of a Zarr array are there, and what they say of their size, before anything is unpacked.
+
+To the zarr package a chunk that is missing is a chunk of zeros, a torn copy reads as a black region, and what an
+array claims to be is believed. Here what is claimed is compared with what is on disk.
+"""
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unetbio.errors import ImageError
+
+__all__ = ["MAX_CHUNK_BYTES", "ChunkFiles", "Payload"]
+
+MAX_CHUNK_BYTES = 1 << 30
+"""Largest chunk that is unpacked."""
+
+ABSENT = (1 << 64) - 1
+"""Offset of a chunk that a shard does not hold."""
+
+CRC_BYTES = 4
+# Codecs that say nowhere how much they hold, and how often the size of their input that can be at most.
+_RATIOS = {"zlib": 1100, "bz2": 50_000, "lzma": 10_000}
+
+
+@dataclass(frozen=True)
+class Payload:
+    """How the bytes of one chunk are stored.
+
+    Parameters
+    ----------
+    codec : str
+        What packed them: ``blosc``, ``zstd``, ``gzip``, ``zlib``, ``lz4``, ``bz2``, ``lzma``, or empty for none.
+    nbytes : int
+        Of the chunk in memory.
+    checksum : bool
+        Whether four bytes of a CRC follow.
+    known : bool
+        False where filters change the size on the way, so that nothing can be said of it.
+    """
+
+    codec: str
+    nbytes: int
+    checksum: bool = False
+    known: bool = True
+
+    def fits(self, head: bytes, tail: bytes, size: int) -> bool:
+        """Whether stored bytes can be the chunk.
+
+        Parameters
+        ----------
+        head, tail : bytes
+            First 18 and last 4 of them, or all where they are fewer.
+        size : int
+            Their number.
+        """
+        if not self.known:
+            return size > 0
+        size -= CRC_BYTES if self.checksum else 0
+        claimed = _claimed(self.codec, head, tail)
+        if claimed is not None:
+            return claimed == (self.nbytes % (1 << 32) if self.codec == "gzip" else self.nbytes)
+        if not self.codec:
+            return size == self.nbytes
+        return size > 0 and self.nbytes <= size * _RATIOS.get(self.codec, self.nbytes)
+
+
+def _claimed(codec: str, head: bytes, tail: bytes) -> int | None:
+    """Bytes that a packed chunk says it holds; None where it does not say."""
+    if codec == "blosc":
+        return int.from_bytes(head[4:8], "little") if len(head) >= 16 else -1
+    if codec == "lz4":
+        return int.from_bytes(head[:4], "little") if len(head) >= 4 else -1
+    if codec == "gzip":
+        return int.from_bytes(tail, "little") if len(head) >= 18 and head[:2] == b"\x1f\x8b" else -1
+    return _zstd_content(head) if codec == "zstd" else None
+
+
+def _zstd_content(head: bytes) -> int | None:
+    """Frame content size of a Zstandard frame (RFC 8878, 3.1.1.1)."""
+    if len(head) < 6 or head[:4] != b"\x28\xb5\x2f\xfd":
+        return -1
+    descriptor = head[4]
+    single = bool(descriptor & 0x20)
+    flag = descriptor >> 6
+    width = (1 if single else 0, 2, 4, 8)[flag]
+    start = 5 + (0 if single else 1) + (0, 1, 2, 4)[descriptor & 3]
+    if not width:
+        return None
+    return int.from_bytes(head[start : start + width], "little") + (256 if flag == 1 else 0)
+
+
+@dataclass(frozen=True)
+class _Shards:
+    """Layout of the chunks within one file."""
+
+    inner: tuple[int, ...]
+    index_at_end: bool
+    index_checksum: bool
+    index_order: str
+
+
+class ChunkFiles:
+    """The files of one array.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Of the array.
+    name : str
+        What messages call it.
+    array : zarr.Array
+        Its metadata are used, not its pixels.
+    """
+
+    def __init__(self, folder: Path, name: str, array: Any) -> None:
+        self.folder, self.name = folder, name
+        self.shape = tuple(int(size) for size in array.shape)
+        metadata = array.metadata
+        self._encode = metadata.encode_chunk_key
+        self.stored = tuple(int(size) for size in (array.shards or array.chunks))
+        self.decoded = tuple(int(size) for size in array.chunks)
+        self._shards, self.payload = _layout(metadata.to_dict(), self.decoded, array.dtype.itemsize)
+        self._checked: set[tuple[int, ...]] = set()
+        if min(self.stored) < 1 or min(self.decoded) < 1:
+            raise ImageError("inconsistent", f"chunks of {name} have the shape {self.stored}: write the image again")
+        if self.payload.nbytes > MAX_CHUNK_BYTES:
+            raise ImageError(
+                "too_large",
+                f"chunks of {name} would take {self.payload.nbytes} bytes each: at most {MAX_CHUNK_BYTES} are "
+                "unpacked; write it in smaller chunks",
+            )
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Files along each axis."""
+        return tuple(-(-size // chunk) for size, chunk in zip(self.shape, self.stored, strict=True))
+
+    def check_present(self) -> None:
+        """Refuse an array of which a chunk is missing.
+
+        It takes no longer than listing the files that there are, however large the array claims to be.
+
+        Raises
+        ------
+        ImageError
+            ``truncated``.
+        """
+        names = _names(self.folder)
+        total = math.prod(self.counts)
+        # Among one more than there are files, one is missing.
+        for number in range(min(total, len(names) + 1)):
+            key = self._encode(_unravel(number, self.counts))
+            if key not in names:
+                raise _missing(f"{self.name}/{key}", total)
+
+    def check_window(self, window: Sequence[range]) -> None:
+        """Refuse the chunks of a window whose bytes cannot be what the array says they are.
+
+        Raises
+        ------
+        ImageError
+            ``truncated``: a chunk is missing, or has another size.
+        """
+        ranges = [
+            range(part.start // chunk, -(-part.stop // chunk)) for part, chunk in zip(window, self.stored, strict=True)
+        ]
+        for number in range(math.prod(len(part) for part in ranges)):
+            index = _unravel(number, tuple(len(part) for part in ranges))
+            coordinates = tuple(part[i] for part, i in zip(ranges, index, strict=True))
+            if coordinates not in self._checked:
+                self._check(coordinates)
+                self._checked.add(coordinates)
+
+    def _check(self, coordinates: tuple[int, ...]) -> None:
+        key = self._encode(coordinates)
+        try:
+            with open(self.folder / key, "rb") as stream:
+                size = os.fstat(stream.fileno()).st_size
+                parts = self._inner(self._shards, stream, size, coordinates, key) if self._shards else [(0, size)]
+                for offset, length in parts:
+                    stream.seek(offset)
+                    head = stream.read(min(18, length))
+                    stream.seek(max(offset, offset + length - 4 - (CRC_BYTES if self.payload.checksum else 0)))
+                    if not self.payload.fits(head, stream.read(4), length):
+                        raise ImageError(
+                            "truncated",
+                            f"chunk {self.name}/{key} is not the {self.payload.nbytes} bytes that the array has in a "
+                            "chunk: copy the folder again",
+                        )
+        except FileNotFoundError as error:
+            raise _missing(f"{self.name}/{key}", math.prod(self.counts)) from error
+
+    def _inner(
+        self, shards: _Shards, stream: Any, size: int, coordinates: tuple[int, ...], key: str
+    ) -> Iterator[tuple[int, int]]:
+        """Offset and length of the chunks that a shard must hold: those that are not wholly outside the array."""
+        grid = tuple(outer // inner for outer, inner in zip(self.stored, shards.inner, strict=True))
+        index_bytes = 16 * math.prod(grid)
+        stored = index_bytes + (CRC_BYTES if shards.index_checksum else 0)
+        if stored > size:
+            raise ImageError("truncated", f"chunk {self.name}/{key} ends after {size} bytes: copy the folder again")
+        stream.seek(size - stored if shards.index_at_end else 0)
+        entries = np.frombuffer(stream.read(index_bytes), f"{shards.index_order}u8").reshape(-1, 2).tolist()
+        for number, (offset, length) in enumerate(entries):
+            index = _unravel(number, grid)
+            start = [
+                at * outer + i * inner
+                for at, outer, i, inner in zip(coordinates, self.stored, index, shards.inner, strict=True)
+            ]
+            if any(first >= end for first, end in zip(start, self.shape, strict=True)):
+                continue
+            if offset == ABSENT or offset + length > size:
+                inside = "/".join(str(i) for i in index)
+                raise _missing(f"{inside} of the shard {self.name}/{key}", math.prod(grid))
+            yield offset, length
+
+
+def _missing(key: str, total: int) -> ImageError:
+    return ImageError(
+        "truncated",
+        f"chunk {key} is missing, of {total} that the array has: copy the folder again, or, if the program that wrote "
+        "it leaves out empty chunks, have them written (write_empty_chunks)",
+    )
+
+
+def _layout(metadata: dict[str, Any], decoded: tuple[int, ...], itemsize: int) -> tuple[_Shards | None, Payload]:
+    nbytes = math.prod(decoded) * itemsize
+    if metadata["zarr_format"] == 2:
+        codec = metadata.get("compressor") or {}
+        return None, Payload(_name(codec), nbytes, known=not metadata.get("filters"))
+    codecs = [_as_dict(codec) for codec in metadata["codecs"]]
+    shards = None
+    if codecs and _name(codecs[-1]) == "sharding_indexed":
+        if len(codecs) > 1:
+            raise ImageError("unsupported_type", "shards that are packed once more: write the image again")
+        options = codecs[0]["configuration"]
+        shards = _shards(options, decoded)
+        codecs = [_as_dict(codec) for codec in options["codecs"]]
+    names = [_name(codec) for codec in codecs]
+    packed = [name for name in names if name not in ("bytes", "transpose", "crc32c")]
+    # Filters stand before the bytes, and a checksum within what is packed counts too.
+    plain = not packed or (len(packed) == 1 and packed[0] != names[0])
+    known = plain and "crc32c" not in names[:-1]
+    return shards, Payload(packed[0] if packed else "", nbytes, "crc32c" in names, known)
+
+
+def _shards(options: dict[str, Any], decoded: tuple[int, ...]) -> _Shards:
+    index = [_as_dict(codec) for codec in options["index_codecs"]]
+    names = [_name(codec) for codec in index]
+    if names not in (["bytes"], ["bytes", "crc32c"]):
+        raise ImageError("unsupported_type", f"shards whose index is packed with {names}: write the image again")
+    endian = _as_dict(index[0].get("configuration") or {}).get("endian", "little")
+    at_end = str(options.get("index_location", "end")).rpartition(".")[2] == "end"
+    return _Shards(decoded, at_end, "crc32c" in names, ">" if str(endian).endswith("big") else "<")
+
+
+def _as_dict(codec: Any) -> dict[str, Any]:
+    return codec if isinstance(codec, dict) else codec.to_dict()
+
+
+def _name(codec: dict[str, Any]) -> str:
+    name = str(codec.get("id") or codec.get("name") or "")
+    return name.removeprefix("numcodecs.")
+
+
+def _names(folder: Path) -> set[str]:
+    """Files below a folder, with forward slashes; links to folders are not followed."""
+    found = set()
+    for parent, _, files in os.walk(folder):
+        below = os.path.relpath(parent, folder)
+        prefix = "" if below == "." else below.replace(os.sep, "/") + "/"
+        found |= {prefix + name for name in files}
+    return found
+
+
+def _unravel(number: int, counts: tuple[int, ...]) -> tuple[int, ...]:
+    """Coordinates of the ``number``-th chunk; whole numbers of any size, unlike numpy's."""
+    index = []
+    for count in reversed(counts):
+        number, rest = divmod(number, count)
+        index.append(rest)
+    return tuple(reversed(index))

@@ -1,0 +1,314 @@
+"""What the JSON files of an OME-Zarr folder say: which images it holds, and what an image's axes and pixel size are.
+
+OME-NGFF 0.4 (Zarr 2) and 0.5 (Zarr 3), https://ngff.openmicroscopy.org. Consolidated metadata (``.zmetadata``) is never
+read: it is a copy, which can say something else than the arrays.
+"""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from unetbio.errors import ImageError
+
+__all__ = ["MARKERS", "Multiscale", "find_images", "find_label_image", "is_zarr_folder"]
+
+MARKERS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
+"""Files that make a folder a Zarr group or array."""
+
+MAX_JSON_BYTES = 1 << 25
+MAX_IMAGES = 100_000
+"""Largest number of images in a collection."""
+
+MAX_AXES = 5
+_UNITS_UM = {
+    "angstrom": 1e-4,
+    "nanometer": 1e-3,
+    "micrometer": 1.0,
+    "millimeter": 1e3,
+    "centimeter": 1e4,
+    "meter": 1e6,
+}
+_TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+
+
+@dataclass(frozen=True)
+class Multiscale:
+    """One image of a folder, as its metadata describes it.
+
+    Parameters
+    ----------
+    array : pathlib.Path
+        Folder of the array with the full resolution.
+    array_name : str
+        The same, below the folder that was opened.
+    levels : tuple of pathlib.Path
+        Folders of the smaller arrays.
+    axes : str
+        Letters of ``TCZYX``, one an axis of the array, in its order; empty where the metadata names none (0.1, 0.2).
+    pixel_size_um : dict
+        Micrometres by axis letter; those whose unit is known.
+    channel_names : tuple of str
+        As the metadata lists them, however many.
+    name : str
+        Of the image, or its path in a collection.
+    """
+
+    array: Path
+    array_name: str
+    levels: tuple[Path, ...]
+    axes: str
+    pixel_size_um: dict[str, float]
+    channel_names: tuple[str, ...]
+    name: str
+
+
+def is_zarr_folder(path: Path) -> bool:
+    """Whether a path is a folder with an image in Zarr: by its name, or by the files that make it one."""
+    return path.is_dir() and (path.name.lower().endswith(".zarr") or any((path / name).is_file() for name in MARKERS))
+
+
+def find_images(root: Path, series: int) -> tuple[Multiscale, int]:
+    """Find an image of a folder.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        An image, a collection (bioformats2raw), a plate or a well. Images in ``labels`` groups are not counted.
+    series : int
+        Which image, from 0.
+
+    Returns
+    -------
+    Multiscale
+        The image.
+    int
+        How many there are.
+
+    Raises
+    ------
+    ImageError
+        ``unsupported_format``, ``unreadable``, ``inconsistent``, ``no_such_series``, ``unknown_axes``.
+    """
+    group, entry, count, name = _pick(root, series)
+    return _multiscale(root, group, entry, name), count
+
+
+def find_label_image(root: Path, series: int) -> tuple[Multiscale, int]:
+    """Find the label image of a folder: itself, or the one in the ``labels`` group of the image that it holds.
+
+    Raises
+    ------
+    ImageError
+        As `find_images`; ``ambiguous_labels`` where there are several label images.
+    """
+    attributes = _attributes(root)
+    if "labels" in attributes and "multiscales" not in attributes:
+        return _named_label(root, root, attributes), 1
+    group, entry, count, name = _pick(root, series)
+    if "image-label" not in _attributes(group) and (group / "labels").is_dir():
+        return _named_label(root, group / "labels", _attributes(group / "labels")), count
+    return _multiscale(root, group, entry, name), count
+
+
+def _named_label(root: Path, group: Path, attributes: dict[str, Any]) -> Multiscale:
+    names = attributes.get("labels")
+    if not isinstance(names, list) or not names:
+        raise _inconsistent(f"the group {group.name} lists no label images")
+    if len(names) > 1:
+        shown = ", ".join(str(name)[:40] for name in names[:8])
+        raise ImageError("ambiguous_labels", f"it holds {len(names)} label images ({shown}): give the folder of one")
+    folder = _below(root, group, names[0])
+    return _multiscale(root, folder, _multiscales(_attributes(folder), folder.name)[0], folder.name)
+
+
+def _pick(root: Path, series: int) -> tuple[Path, dict[str, Any], int, str]:
+    """Group of an image, its entry of ``multiscales``, how many images there are, and its name."""
+    attributes = _attributes(root)
+    if "multiscales" in attributes:
+        entries = _multiscales(attributes, root.name)
+        _check_series(series, len(entries))
+        name = entries[series].get("name", "")
+        return root, entries[series], len(entries), name if isinstance(name, str) else ""
+    paths = _collection(root, attributes)
+    _check_series(series, len(paths))
+    group = _below(root, root, paths[series])
+    return group, _multiscales(_attributes(group), paths[series])[0], len(paths), paths[series]
+
+
+def _check_series(series: int, count: int) -> None:
+    if not 0 <= series < count:
+        images = f"{count} image{'' if count == 1 else 's'}"
+        raise ImageError("no_such_series", f"no series {series}: the folder holds {images}, counted from 0")
+
+
+def _collection(root: Path, attributes: dict[str, Any]) -> list[str]:
+    """Paths of the images of a folder that is none itself."""
+    if "plate" in attributes:
+        wells = [well.get("path") for well in _dicts(attributes["plate"], "wells")]
+        return [f"{well}/{field}" for well in wells for field in _fields(_attributes(_below(root, root, well)))]
+    if "well" in attributes:
+        return _fields(attributes)
+    if "bioformats2raw.layout" in attributes:
+        return _series_of_layout(root)
+    if "labels" in attributes:
+        raise ImageError("unsupported_format", "a group of label images, not an image: give the folder above it")
+    if (root / ".zarray").is_file() or _node_type(root) == "array":
+        raise ImageError(
+            "unsupported_format",
+            "a Zarr array that does not say what its axes are: write it as OME-Zarr 0.4 or 0.5, or give the folder "
+            "above it",
+        )
+    raise ImageError("unsupported_format", "a Zarr folder without an image (no OME-NGFF multiscales): is it OME-Zarr?")
+
+
+def _fields(attributes: dict[str, Any]) -> list[str]:
+    return [str(image.get("path")) for image in _dicts(attributes.get("well"), "images")]
+
+
+def _series_of_layout(root: Path) -> list[str]:
+    if (root / "OME").is_dir():
+        listed = _attributes(root / "OME").get("series")
+        if isinstance(listed, list) and listed:
+            return [str(path) for path in listed[:MAX_IMAGES]]
+    found = []
+    while len(found) < MAX_IMAGES and (root / str(len(found))).is_dir():
+        found.append(str(len(found)))
+    return found
+
+
+def _dicts(value: Any, key: str) -> list[dict[str, Any]]:
+    """A list of mappings below ``key``; refuses what is anything else."""
+    listed = value.get(key) if isinstance(value, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
+        raise _inconsistent(f"{key} is not a list of objects")
+    if len(listed) > MAX_IMAGES:
+        raise _inconsistent(f"{key} has {len(listed)} entries")
+    return listed
+
+
+def _multiscales(attributes: dict[str, Any], where: str) -> list[dict[str, Any]]:
+    entries = _dicts(attributes, "multiscales")
+    if not entries:
+        raise _inconsistent(f"multiscales of {where} is empty")
+    # What describes the picture stands beside the list.
+    return [{"omero": attributes.get("omero"), **entry} for entry in entries]
+
+
+def _multiscale(root: Path, group: Path, entry: dict[str, Any], name: str) -> Multiscale:
+    datasets = _dicts(entry, "datasets")
+    if not datasets:
+        raise _inconsistent("an image without datasets")
+    arrays = [_below(root, group, dataset.get("path")) for dataset in datasets]
+    axes, units = _axes(entry)
+    scales = [_scale(part, len(axes)) for part in (datasets[0], entry)] if axes else []
+    sizes = {}
+    for index, letter in enumerate(axes):
+        size = math.prod(scale[index] for scale in scales) * _UNITS_UM.get(units[index], math.nan)
+        if letter in "ZYX" and math.isfinite(size) and size > 0:
+            sizes[letter] = size
+    return Multiscale(
+        array=arrays[0],
+        array_name=arrays[0].relative_to(root).as_posix(),
+        levels=tuple(arrays[1:]),
+        axes=axes,
+        pixel_size_um=sizes if {"Y", "X"} <= set(sizes) else {},
+        channel_names=_channel_names(entry["omero"]),
+        name=name,
+    )
+
+
+def _axes(entry: dict[str, Any]) -> tuple[str, list[str]]:
+    """Letters and units of the axes; none where the version of the format had no such list."""
+    if "axes" not in entry:
+        return "", []
+    listed = entry["axes"]
+    if not isinstance(listed, list) or not 2 <= len(listed) <= MAX_AXES:
+        raise _inconsistent(f"axes are a list of 2 to {MAX_AXES}")
+    # Version 0.3 listed bare names.
+    axes = [{"name": axis} if isinstance(axis, str) else axis for axis in listed]
+    if not all(isinstance(axis, dict) and isinstance(axis.get("name"), str) for axis in axes):
+        raise _inconsistent("an axis without a name")
+    names = [axis["name"].lower() for axis in axes]
+    for name, axis in zip(names, axes, strict=True):
+        if axis.get("type", _TYPES.get(name)) != _TYPES.get(name):
+            raise _unknown_axes(names, f"axis {name} is of type {axis.get('type')}")
+    if not set(names) <= set(_TYPES) or len(set(names)) != len(names) or not {"y", "x"} <= set(names):
+        raise _unknown_axes(names, "names of t, c, z, y, x, each once, with y and x, are known")
+    units = [axis.get("unit") for axis in axes]
+    return "".join(names).upper(), [unit if isinstance(unit, str) else "" for unit in units]
+
+
+def _unknown_axes(names: list[str], what: str) -> ImageError:
+    return ImageError("unknown_axes", f"axes {', '.join(names)[:80]}: {what}; write the image with such axes")
+
+
+def _scale(part: dict[str, Any], dimensions: int) -> list[float]:
+    """Factors of the transformations of an image or of one of its arrays."""
+    if "coordinateTransformations" not in part:
+        return [1.0] * dimensions
+    factors = [1.0] * dimensions
+    for step in _dicts(part, "coordinateTransformations"):
+        if step.get("type") != "scale" or "scale" not in step:
+            continue
+        scale = step["scale"]
+        if not isinstance(scale, list) or len(scale) != dimensions:
+            raise _inconsistent(f"a scale of other length than the {dimensions} axes")
+        if not all(isinstance(factor, int | float) for factor in scale):
+            raise _inconsistent("a scale that is not of numbers")
+        factors = [factor * float(other) for factor, other in zip(factors, scale, strict=True)]
+    return factors
+
+
+def _channel_names(omero: Any) -> tuple[str, ...]:
+    channels = omero.get("channels") if isinstance(omero, dict) else None
+    if not isinstance(channels, list):
+        return ()
+    labels = [channel.get("label") if isinstance(channel, dict) else None for channel in channels]
+    return tuple(label if isinstance(label, str) else "" for label in labels)
+
+
+def _below(root: Path, group: Path, path: Any) -> Path:
+    """A folder named by the metadata, which must lie in the folder that was opened."""
+    parts = PurePosixPath(path).parts if isinstance(path, str) and "\0" not in path else ()
+    if not parts or path.startswith("/") or ".." in parts:
+        raise _inconsistent(f"the path {str(path)[:80]!r} is none below the folder")
+    folder = group.joinpath(*parts)
+    if not folder.is_dir():
+        raise ImageError("truncated", f"{path[:80]} is missing, which the metadata names: copy the folder again")
+    if not folder.resolve().is_relative_to(root.resolve()):
+        raise _inconsistent(f"the path {path[:80]!r} leads out of the folder")
+    return folder
+
+
+def _node_type(folder: Path) -> Any:
+    return _json(folder / "zarr.json").get("node_type") if (folder / "zarr.json").is_file() else None
+
+
+def _attributes(folder: Path) -> dict[str, Any]:
+    """Attributes of a group, those of OME-NGFF 0.5 without the key ``ome`` that holds them."""
+    if (folder / "zarr.json").is_file():
+        attributes = _json(folder / "zarr.json").get("attributes", {})
+        inner = attributes.get("ome", attributes) if isinstance(attributes, dict) else None
+    else:
+        inner = _json(folder / ".zattrs") if (folder / ".zattrs").is_file() else {}
+    if not isinstance(inner, dict):
+        raise _inconsistent(f"the attributes of {folder.name} are no JSON object")
+    return inner
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > MAX_JSON_BYTES:
+        raise ImageError("unreadable", f"{path.name} has {path.stat().st_size} bytes, too many for metadata")
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ImageError("unreadable", f"{path.name} is not JSON ({error}): copy the folder again") from error
+    if not isinstance(content, dict):
+        raise ImageError("unreadable", f"{path.name} is no JSON object: copy the folder again")
+    return content
+
+
+def _inconsistent(what: str) -> ImageError:
+    return ImageError("inconsistent", f"the OME-Zarr metadata is broken: {what}; write or copy it again")

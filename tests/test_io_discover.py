@@ -43,7 +43,7 @@ def test_a_folder_gives_its_images_sorted(tmp_path: Path) -> None:
     touch(tmp_path, ".hidden.tif", ".cache/z.tif", "image.zarr/z.tif")
     touch(tmp_path, "b/x_labels.ome.tif", "x_classes.tif", "x_probabilities.ome.tif", "x_labels.nii.gz")
     found = find_inputs([tmp_path])
-    assert relative(found) == ["a.nii.gz", "b/c/y.jpg", "b/x.tif", "b/ä.PNG", "b.tif"]
+    assert relative(found) == ["a.nii.gz", "b/c/y.jpg", "b/x.tif", "b/ä.PNG", "b.tif", "image.zarr"]
     assert all(item.path == tmp_path / item.relative for item in found)
 
 

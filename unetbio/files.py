@@ -7,16 +7,35 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from unetbio.errors import EnvironmentStoppedError
 
-__all__ = ["atomic_path", "lock", "sha256_file", "stopped", "stopping", "write_bytes", "write_json", "write_text"]
+__all__ = [
+    "Stamp",
+    "atomic_folder",
+    "atomic_path",
+    "lock",
+    "remove_path",
+    "replace_path",
+    "sha256_file",
+    "sha256_path",
+    "stamp",
+    "stopped",
+    "stopping",
+    "write_bytes",
+    "write_json",
+    "write_text",
+]
 
 HASH_CHUNK_BYTES = 1 << 20
+
+# Files that file managers leave in folders that somebody looks at; they belong to no image.
+_NOT_CONTENT = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 # What file systems of clusters answer when they are mounted without locks.
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
@@ -98,6 +117,127 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
         while chunk := stream.read(HASH_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+class Stamp(NamedTuple):
+    """Bytes of a file, and its times in nanoseconds: of the last change of the content, and of the inode."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+def stamp(path: str | os.PathLike[str]) -> Stamp:
+    """Size and times of a file; of a folder, the sum of the sizes and the newest times of all files below it.
+
+    Raises
+    ------
+    OSError
+        When it is missing or cannot be read.
+    """
+    path = Path(path)
+    stats = [file.stat() for _, file in _contents(path)] if path.is_dir() else [path.stat()]
+    return Stamp(
+        sum(stat.st_size for stat in stats),
+        max((stat.st_mtime_ns for stat in stats), default=0),
+        max((stat.st_ctime_ns for stat in stats), default=0),
+    )
+
+
+def sha256_path(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, or of a folder, as 64 hexadecimal digits.
+
+    That of a folder is the SHA-256 of the lines that ``sha256sum`` prints for the files below it: hash, two spaces,
+    path from the folder with forward slashes, newline; sorted by the bytes of the path. Neither the folder's own name
+    nor any time counts; files that file managers leave there (``.DS_Store``, ``Thumbs.db``, ``desktop.ini``) do not
+    count either, and links to folders are not followed.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return sha256_file(path)
+    digest = hashlib.sha256()
+    for name, file in _contents(path):
+        digest.update(f"{sha256_file(file)}  {name}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _contents(folder: Path) -> list[tuple[str, Path]]:
+    """Files below a folder by their paths from it, sorted."""
+    found = []
+    for parent, _, names in os.walk(folder, onerror=_raise):
+        for name in names:
+            if name not in _NOT_CONTENT:
+                file = Path(parent, name)
+                found.append((file.relative_to(folder).as_posix(), file))
+    return sorted(found, key=lambda item: os.fsencode(item[0]))
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def remove_path(path: Path) -> None:
+    """Remove a file or a whole folder; nothing happens where there is none.
+
+    A folder gets a temporary name first, so that no part of it is ever seen under its own.
+    """
+    if path.is_dir() and not path.is_symlink():
+        leaving = Path(tempfile.mkdtemp(prefix=".unetbio-", dir=path.parent))
+        path.replace(leaving / path.name)
+        shutil.rmtree(leaving)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def replace_path(source: Path, target: Path) -> None:
+    """Rename a file or folder, in place of what has the name; a folder there is removed first."""
+    if target.is_dir() or source.is_dir():
+        remove_path(target)
+    source.replace(target)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """As `atomic_path`, for a folder: everything in it is flushed to disk before it gets its name.
+
+    A folder that has the name already is removed just before.
+
+    Yields
+    ------
+    pathlib.Path
+        An empty folder, whose name ends like that of ``path``.
+
+    Raises
+    ------
+    EnvironmentStoppedError
+        When the folder cannot be written to or the disk is full.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".unetbio-", suffix="".join(path.suffixes[-2:]), dir=path.parent))
+    except OSError as error:
+        raise stopped(path, error) from error
+    try:
+        yield temporary
+        for parent, _, names in os.walk(temporary, topdown=False):
+            for name in names:
+                _flush(Path(parent, name))
+            _flush(Path(parent))
+        temporary.chmod(0o777 & ~_UMASK)
+        replace_path(temporary, path)
+    except OSError as error:
+        raise stopped(path, error) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from unetbio.files import sha256_file, write_json
+from unetbio.files import sha256_path, stamp, write_json
 
 __all__ = [
     "Fingerprint",
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 # Whatever can change a pixel of a mask, and the language they are written in.
-PACKAGES = ("unetbio", "torch", "numpy", "scipy", "scikit-image", "numba", "tifffile", "imagecodecs", "nibabel")
+PACKAGES = ("unetbio", "torch", "numpy", "scipy", "scikit-image", "numba", "tifffile", "imagecodecs", "nibabel", "zarr")
 
 
 class _Record(BaseModel):
@@ -40,7 +40,7 @@ class _Record(BaseModel):
 
 
 class Fingerprint(_Record):
-    """How to tell whether a file is still the same.
+    """How to tell whether a file, or a folder that is an image, is still the same.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Fingerprint(_Record):
     mtime_ns, ctime_ns : int
         Times of the last change of the content and of the inode, in nanoseconds.
     sha256 : str
-        Of the bytes.
+        Of the bytes; of a folder as `unetbio.files.sha256_path` says.
     """
 
     size: int
@@ -64,12 +64,12 @@ class Fingerprint(_Record):
         that a copy of a file counts as the file. A missing file does not match.
         """
         try:
-            now = Path(path).stat()
-            if now.st_size != self.size:
+            now = stamp(path)
+            if now.size != self.size:
                 return False
-            if not rehash and (now.st_mtime_ns, now.st_ctime_ns) == (self.mtime_ns, self.ctime_ns):
+            if not rehash and (now.mtime_ns, now.ctime_ns) == (self.mtime_ns, self.ctime_ns):
                 return True
-            return sha256_file(path) == self.sha256
+            return sha256_path(path) == self.sha256
         except OSError:
             return False
 
@@ -115,7 +115,7 @@ class InputRecord(_Record):
         """The input file, seen from the folder of the label image; None where it is no longer."""
         for path in (folder / self.from_output, Path(self.absolute)):
             with contextlib.suppress(OSError):
-                if path.is_file():
+                if path.exists():
                     return path
         return None
 
@@ -139,7 +139,7 @@ class OutputRecord(_Record):
     label_hash : str
         SHA-256 of shape, dtype and little-endian pixels.
     size, mtime_ns : int
-        Of the file: while they stay as they are, nobody has edited it.
+        Of the file, or of all files of a folder: while they stay as they are, nobody has edited it.
     """
 
     name: str
@@ -221,14 +221,12 @@ def count_cells(frames: Iterable[FrameRecord]) -> int | None:
 
 
 def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
-    """Size, times and hash of a file; raises OSError when it cannot be read.
+    """Size, times and hash of a file or folder; raises OSError when it cannot be read.
 
     The times are taken first: a file that changes while it is hashed has other times afterwards and is looked at again.
     """
-    stat = Path(path).stat()
-    return Fingerprint(
-        size=stat.st_size, mtime_ns=stat.st_mtime_ns, ctime_ns=stat.st_ctime_ns, sha256=sha256_file(path)
-    )
+    now = stamp(path)
+    return Fingerprint(size=now.size, mtime_ns=now.mtime_ns, ctime_ns=now.ctime_ns, sha256=sha256_path(path))
 
 
 def versions() -> dict[str, str]:

@@ -11,6 +11,7 @@ from xml.sax.saxutils import unescape
 
 from unetbio.errors import UsageError
 from unetbio.io.read import SUFFIXES
+from unetbio.io.zarr_metadata import MARKERS, is_zarr_folder
 
 __all__ = [
     "MASK_SUFFIXES",
@@ -39,7 +40,7 @@ JOURNAL_NAME = re.compile(r"run(\.\d+-of-\d+)?\.jsonl|\.run\..*lock")
 """Files that make a folder an output folder."""
 
 COMPANION = ".companion.ome"
-DOUBLE_SUFFIXES = (COMPANION, ".ome.tiff", ".ome.tif", ".nii.gz")
+DOUBLE_SUFFIXES = (COMPANION, ".ome.tiff", ".ome.tif", ".ome.zarr", ".nii.gz")
 NNUNET_CHANNEL = "_0000"
 
 
@@ -61,7 +62,7 @@ class Pairing:
 
 
 def stem(path: str | os.PathLike[str]) -> str:
-    """File name without folder and ending; ``.ome.tif``, ``.nii.gz`` and ``.companion.ome`` are one ending."""
+    """File name without folder and ending; ``.ome.tif``, ``.ome.zarr``, ``.nii.gz`` and the like are one."""
     name = Path(path).name
     for suffix in DOUBLE_SUFFIXES:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
@@ -75,9 +76,10 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
     Parameters
     ----------
     inputs : iterable of path-like
-        Files are taken whatever their name. Folders are searched with all folders below them; patterns (``*``, ``?``,
-        ``[...]``, ``**``) are expanded. In both, hidden files and outputs of this program (``x_labels`` ...) are left
-        out; in folders also files of other endings, and the pieces of a set that a ``.companion.ome`` file describes.
+        Files are taken whatever their name, and so are folders that are Zarr images. Other folders are searched with
+        all folders below them; patterns (``*``, ``?``, ``[...]``, ``**``) are expanded. In both, hidden files and
+        outputs of this program (``x_labels`` ...) are left out; in folders also files of other endings, and the pieces
+        of a set that a ``.companion.ome`` file describes.
     out : path-like, optional
         The output folder. Where a folder that is searched holds it, what lies in it is left out: a second run would
         take the overlays of the first for images; for the same reason so are overlays of other output folders, which
@@ -212,13 +214,16 @@ def pair(
 
 def _expand(given: str) -> list[Found]:
     path = Path(given)
-    if path.is_dir():
+    if path.is_dir() and not is_zarr_folder(path):
         return [item for item in _folder(path) if not _is_output(item.path)]
     if path.exists():
         return [Found(path, _relative(path))]
     if glob.has_magic(given):
         matches = sorted(Path(match) for match in glob.glob(given, recursive=True))  # noqa: PTH207
-        files = [match for match in matches if match.is_file()]
+        files = [match for match in matches if match.is_file() or is_zarr_folder(match)]
+        # A pattern with ** sees the chunks of an image too.
+        folders = {match for match in files if match.is_dir()}
+        files = [match for match in files if folders.isdisjoint(match.parents)]
         return [Found(match, _relative(match)) for match in files if not _is_output(match)]
     raise UsageError(f"{given} does not exist: give files, folders or patterns in quotes such as 'data/*.tif'")
 
@@ -227,8 +232,12 @@ def _folder(folder: Path) -> list[Found]:
     """Files with a known ending below ``folder``, sorted by path; hidden files and folders left out."""
     found = []
     for parent, folders, names in os.walk(folder, followlinks=True):
-        # Zarr images are folders of thousands of chunks, none of which is an image of its own.
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and not name.endswith(".zarr"))
+        # A Zarr image is a folder of thousands of chunks, none of which is an image of its own.
+        if parent != os.fspath(folder) and (parent.lower().endswith(".zarr") or not set(MARKERS).isdisjoint(names)):
+            found.append(Found(Path(parent), Path(parent).relative_to(folder)))
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         if OVERLAYS in folders and any(JOURNAL_NAME.fullmatch(name) for name in names):
             folders.remove(OVERLAYS)
         for name in names:
@@ -265,7 +274,7 @@ def _is_output(path: Path) -> bool:
 def _files(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Found]:
     if isinstance(given, str | os.PathLike):
         path = Path(given)
-        if path.is_dir():
+        if path.is_dir() and not is_zarr_folder(path):
             return _folder(path)
         given = [path]
     paths = [Path(item) for item in given]

@@ -11,7 +11,7 @@ __all__ = ["SUFFIXES", "read_image"]
 SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".nii", ".nii.gz", ".svs", ".lsm", ".companion.ome")
 """Endings of file names that are looked for in folders."""
 
-SUPPORTED = "TIFF (plain, OME, ImageJ), PNG, JPEG and NIfTI"
+SUPPORTED = "TIFF (plain, OME, ImageJ), PNG, JPEG, NIfTI and OME-Zarr"
 
 _OTHERS = (
     (b"GIF8", "a GIF picture"),
@@ -38,7 +38,7 @@ def read_image(path: str | os.PathLike[str], *, axes: str | None = None, series:
     Parameters
     ----------
     path : path-like
-        A TIFF, PNG, JPEG or NIfTI file; the first bytes decide, not the name.
+        A TIFF, PNG, JPEG or NIfTI file, whose first bytes decide, not the name; or an OME-Zarr folder.
     axes : str, optional
         Names for the stored axes, slowest first (``ZYX``, ``TYX``, ``CYX`` ...), where the file does not say or errs.
     series : int, optional
@@ -58,7 +58,7 @@ def read_image(path: str | os.PathLike[str], *, axes: str | None = None, series:
     path = Path(path)
     try:
         if path.is_dir():
-            raise ImageError("unsupported_format", f"a folder, not an image: {SUPPORTED} are read")
+            return _open_folder(path, axes, series)
         with open(path, "rb") as stream:
             head = stream.read(512)
         return _open(path, head, axes, series)
@@ -66,6 +66,16 @@ def read_image(path: str | os.PathLike[str], *, axes: str | None = None, series:
         raise ImageError("unreadable", f"cannot be opened: {error.strerror or error}") from error
     except MemoryError as error:
         raise ImageError("too_large", "does not fit into memory") from error
+
+
+def _open_folder(path: Path, axes: str | None, series: int) -> Image:
+    from unetbio.io.zarr_metadata import is_zarr_folder
+
+    if not is_zarr_folder(path):
+        raise ImageError("unsupported_format", f"a folder, not an image: {SUPPORTED} are read")
+    from unetbio.io.zarr import read_zarr
+
+    return read_zarr(path, axes=axes, series=series)
 
 
 def _open(path: Path, head: bytes, axes: str | None, series: int) -> Image:

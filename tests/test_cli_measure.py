@@ -1,15 +1,24 @@
 """``unetbio measure``: tables of what lies in an output folder."""
 
 import csv
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 import pytest
 import tifffile
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from unetbio.batch.tables import is_reserved
 from unetbio.cli.main import main
+from unetbio.io import read_labels, write_labels
+from unetbio.io.read import read_image
+from unetbio.measurements import measure
+from unetbio.rings import ring_labels
 
 
 @pytest.fixture
@@ -56,3 +65,201 @@ def test_nothing_to_measure_is_2(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["measure", str(tmp_path)])
     assert result.exit_code == 2
     assert "holds no results of unetbio segment" in result.stderr
+
+
+def segment(tmp_path: Path, model: Path, images: dict[str, NDArray[Any]], *options: str) -> Path:
+    """Output of one run over these images."""
+    for name, image in images.items():
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(tmp_path / "images" / name, image)
+    out = tmp_path / "out"
+    line = ["segment", str(tmp_path / "images"), "-o", str(out), "-m", str(model), "--workers", "1", *options]
+    result = CliRunner().invoke(main, line)
+    assert result.exit_code == 0, result.stderr
+    return out
+
+
+def cells(out: Path) -> pl.DataFrame:
+    return pl.read_parquet(out / "cells.parquet")
+
+
+def run_measure(out: Path, *options: str) -> str:
+    result = CliRunner().invoke(main, ["measure", str(out), "--workers", "1", *options])
+    assert result.exit_code == 0, result.stderr
+    return result.stderr
+
+
+def test_rings_are_columns_in_micrometres(tmp_path: Path, discs: NDArray[Any], tiny_model: Path) -> None:
+    out = segment(tmp_path, tiny_model, {"a.tif": discs}, "--pixel-size", "0.5")
+    assert run_measure(out, "--expand", "1.5") == ""
+    table = cells(out)
+    labels = read_labels(out / "a_labels.ome.tif")
+    rings = ring_labels(labels, 1.5, (0.5, 0.5))
+    ids = table["label"].to_list()
+    assert table["ring_area_px"].to_list() == [(rings == cell).sum() for cell in ids]
+    assert table["ring_intensity_mean_0"].to_list() == [discs[rings == cell].mean() for cell in ids]
+    # What is nearer than 1.5 um: a disc of diameter 13 grows by three pixels.
+    assert table["ring_area_px"][0] > 2 * np.pi * 6 * 3 - 20
+    assert table["area_um2"].to_list() == [area / 4 for area in table["area_px"]]
+
+
+def test_rings_without_a_pixel_size_are_empty_and_a_line_says_so(
+    tmp_path: Path, discs: NDArray[Any], tiny_model: Path
+) -> None:
+    out = segment(tmp_path, tiny_model, {"a.tif": discs})
+    assert run_measure(out, "--expand", "1.5") == (
+        "unetbio: warning: no pixel size that can be trusted in 1 of 1 images, such as a.tif: their ring columns are "
+        "empty; segment them with --pixel-size UM\n"
+    )
+    assert cells(out).select("ring_area_px", "ring_intensity_mean_0").null_count().row(0) == (3, 3)
+
+
+@pytest.mark.parametrize("width", ["0", "-1", "nan", "wide"])
+def test_widths_that_cannot_be_are_2(out: Path, width: str) -> None:
+    result = CliRunner().invoke(main, ["measure", str(out), "--expand", width])
+    assert result.exit_code == 2
+    assert "--expand" in result.stderr
+
+
+def test_confidence_is_the_mean_of_saved_probabilities(tmp_path: Path, discs: NDArray[Any], tiny_model: Path) -> None:
+    # The second image is rescaled: its probabilities lie on another grid.
+    out = segment(tmp_path, tiny_model, {"a.tif": discs}, "--save-probabilities", "--diameter", "15")
+    segmented = (out / "cells.csv").read_text()
+    run_measure(out)
+    assert (out / "cells.csv").read_text() == segmented
+    labels, table = read_labels(out / "a_labels.ome.tif"), cells(out)
+    probability = read_image(out / "a_probabilities.ome.tif").read(c=1)
+    assert probability.shape != labels.shape
+    rows, columns = (
+        (2 * np.arange(n) + 1) * m // (2 * n) for n, m in zip(labels.shape, probability.shape, strict=True)
+    )
+    expected = [probability[np.ix_(rows, columns)][labels == cell].mean() for cell in table["label"]]
+    np.testing.assert_allclose(table["confidence"], expected, rtol=1e-6)
+    assert min(expected) > 0.5
+
+
+def test_confidence_is_empty_without_probabilities(out: Path) -> None:
+    CliRunner().invoke(main, ["measure", str(out), "--workers", "1"])
+    assert cells(out)["confidence"].null_count() == 6
+
+
+def test_confidence_of_an_object_is_its_score(out: Path) -> None:
+    (out / "a_objects.csv").write_text("label,class,score\n1,1,0.75\n2,1,0.5\n3,1,1.0\n")
+    CliRunner().invoke(main, ["measure", str(out), "--workers", "1"])
+    assert cells(out)["confidence"].to_list() == [0.75, 0.5, 1.0, None, None, None]
+    # The table belongs to the label image as it was; somebody's cells have no score.
+    labels = read_labels(out / "a_labels.ome.tif")
+    labels[labels == 2] = 0
+    write_labels(out / "a_labels.ome.tif", labels)
+    CliRunner().invoke(main, ["measure", str(out), "--workers", "1"])
+    assert cells(out)["confidence"].null_count() == 5
+
+
+def test_probabilities_of_a_killed_run_are_not_believed(tmp_path: Path, discs: NDArray[Any], tiny_model: Path) -> None:
+    out = segment(tmp_path, tiny_model, {"a.tif": discs}, "--save-probabilities")
+    path = out / "a_probabilities.ome.tif"
+    path.write_bytes(path.read_bytes())
+    run_measure(out)
+    assert cells(out)["confidence"].null_count() == 3
+
+
+def test_probabilities_that_are_torn_leave_confidence_empty(
+    tmp_path: Path, discs: NDArray[Any], tiny_model: Path
+) -> None:
+    out = segment(tmp_path, tiny_model, {"a.tif": discs}, "--save-probabilities")
+    # A copy of the folder: the times of its files say nothing.
+    shutil.copytree(out, tmp_path / "copy", copy_function=shutil.copyfile)
+    (tmp_path / "copy" / "a_probabilities.ome.tif").write_bytes(b"torn")
+    assert "a_probabilities.ome.tif: no confidences: a text file" in run_measure(tmp_path / "copy")
+    assert cells(tmp_path / "copy")["confidence"].null_count() == 3
+
+
+def test_without_the_image_sizes_stay_known(tmp_path: Path, discs: NDArray[Any], tiny_model: Path) -> None:
+    out = segment(tmp_path, tiny_model, {"a.tif": discs}, "--pixel-size", "0.5")
+    before = cells(out)
+    shutil.rmtree(tmp_path / "images")
+    assert "measured without grey values" in run_measure(out, "--expand", "1")
+    table = cells(out)
+    assert table["area_um2"].to_list() == before["area_um2"].to_list()
+    assert table["ring_area_px"].min() > 0
+    assert not [name for name in table.columns if "intensity" in name]
+
+
+REGEX = r"plate(?P<plate>\d)/(?P<well>[A-H]\d\d)(_f(?P<field>\d))?"
+
+
+def test_groups_of_paths_are_columns_of_both_tables(tmp_path: Path, discs: NDArray[Any], tiny_model: Path) -> None:
+    images = {"plate1/B03_f2.tif": discs, "plate2/C04.tif": discs, "other/x.tif": discs}
+    out = segment(tmp_path, tiny_model, images, "--metadata-regex", REGEX)
+    expected = {
+        "other/x.tif": ("", "", ""),
+        "plate1/B03_f2.tif": ("1", "B03", "2"),
+        "plate2/C04.tif": ("2", "C04", ""),
+    }
+
+    def found(name: str) -> dict[str, tuple[str, ...]]:
+        with open(out / name, newline="") as stream:
+            return {row["path"]: (row["plate"], row["well"], row["field"]) for row in csv.DictReader(stream)}
+
+    assert found("summary.csv") == found("cells.csv") == expected
+    assert json.loads((out / "plate1" / "B03_f2_labels.json").read_text())["columns"]["well"] == "B03"
+    # The columns are in the journal: they stay, and asking for the same again changes nothing.
+    for options in ([], ["--metadata-regex", REGEX]):
+        run_measure(out, *options)
+        assert found("summary.csv") == found("cells.csv") == expected
+
+
+def test_measure_adds_columns_of_its_own(out: Path) -> None:
+    line = ["measure", str(out), "--workers", "1", "--failed-ok", "--metadata-regex", r"^(?P<first>[ab])\."]
+    result = CliRunner().invoke(main, line)
+    assert result.exit_code == 0
+    assert (
+        "warning: --metadata-regex matches all but 1 of 3 paths, whose columns stay empty, such as bad.tif"
+        in result.stderr
+    )
+    assert cells(out)["first"].to_list() == ["a"] * 3 + ["b"] * 3
+
+
+def test_columns_of_a_table_and_of_paths_stand_side_by_side(
+    tmp_path: Path, discs: NDArray[Any], tiny_model: Path
+) -> None:
+    tifffile.imwrite(tmp_path / "B03.tif", discs)
+    (tmp_path / "table.csv").write_text("image,drug\nB03.tif,DMSO\n")
+    out = tmp_path / "out"
+    start = ["segment", "--table", str(tmp_path / "table.csv"), "-o", str(out), "-m", str(tiny_model), "--workers", "1"]
+    result = CliRunner().invoke(main, [*start, "--metadata-regex", r"(?P<well>B\d+)"])
+    assert result.exit_code == 0, result.stderr
+    assert cells(out).select("drug", "well").row(0) == ("DMSO", "B03")
+    result = CliRunner().invoke(main, [*start, "--metadata-regex", r"(?P<drug>B\d+)"])
+    assert result.exit_code == 2
+    assert "B03.tif has a column 'drug' already, 'DMSO' and not 'B03': choose another name" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("regex", "message"),
+    [
+        ("(?P<well>", "--metadata-regex (?P<well> is no regular expression: missing )"),
+        (r"(\w)", r"--metadata-regex (\w) names no group: write one for each column, such as (?P<well>[A-H][0-9]+)"),
+        ("(?P<label>a)", "the tables have a column 'label' of their own; choose another name"),
+        ("(?P<intensity_mean_0>a)", "the tables have a column 'intensity_mean_0' of their own"),
+        ("(?P<well>Z99)", "--metadata-regex (?P<well>Z99) matches no path, such as a.tif"),
+    ],
+)
+@pytest.mark.parametrize("command", ["measure", "segment"])
+def test_expressions_that_cannot_be_used_are_2(
+    out: Path, tiny_model: Path, command: str, regex: str, message: str
+) -> None:
+    start = ["measure", str(out)]
+    if command == "segment":
+        start = ["segment", str(out.parent / "images"), "-o", str(out), "-m", str(tiny_model)]
+    result = CliRunner().invoke(main, [*start, "--metadata-regex", regex])
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (2, 4, 5)])
+def test_every_column_that_is_measured_is_reserved(shape: tuple[int, ...]) -> None:
+    image = np.ones((1, *shape))
+    columns = measure(np.ones(shape, int), image, probabilities=image[0], pixel_size_um={}, expand_um=1)
+    assert all(is_reserved(name) for name in columns)
+    assert not is_reserved("well")

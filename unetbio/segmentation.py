@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from unetbio import architectures, inference, normalization
 from unetbio.errors import ImageError, UsageError
+from unetbio.grey_values import FULL_SCALE, is_saturated
 from unetbio.interpretation import choose_interpretation
 from unetbio.io.image import Image
 from unetbio.labels import label_hash
@@ -33,9 +34,6 @@ __all__ = ["FrameResult", "Segmenter", "segment", "stack_frames"]
 
 # Cells half or twice as wide as those in training are new to the network.
 TRAINED_DIAMETERS = (0.5, 2.0)
-SATURATED_FRACTION = 0.01
-# Largest grey values of detectors, by their bits.
-FULL_SCALE = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
 
 
 @dataclass(frozen=True)
@@ -332,6 +330,7 @@ def _is_saturated(raw: NDArray[Any]) -> bool:
         return False
     for channel in raw:
         highest = int(channel.max())
-        if highest in FULL_SCALE and np.count_nonzero(channel == highest) > SATURATED_FRACTION * channel.size:
+        # Counting takes longer than looking at the highest value, which is rarely one of these.
+        if highest in FULL_SCALE and is_saturated(highest, np.count_nonzero(channel == highest), channel.size):
             return True
     return False

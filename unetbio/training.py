@@ -27,6 +27,7 @@ from unetbio.config import TrainingConfig
 from unetbio.datasets import AnnotatedFiles, Example, Patch, PatchSampler, load_examples, split_examples
 from unetbio.errors import ModelError, UnetbioError, UsageError
 from unetbio.geometry import Geometry, anisotropic_levels
+from unetbio.grey_values import GreyFingerprint
 from unetbio.model_file import ModelInfo, load_tensors, save_tensors
 from unetbio.tasks import Batch, Task, Validation, choose_task
 
@@ -319,6 +320,7 @@ class Trainer:
             "seconds": round(self.history.seconds),
             "low_range": [min(lows), max(lows)],
             "high_range": [min(highs), max(highs)],
+            "grey_values": GreyFingerprint.of_images(example.image for example in self.training).as_record(),
             "config": self.config.model_dump(mode="json"),
         }
 

@@ -1,0 +1,220 @@
+"""Grey values of an image in a few numbers, counted piece by piece, and those of all training images together."""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FULL_SCALE", "GreyFingerprint", "GreyLevels", "LevelCounter", "Range", "is_saturated"]
+
+Range = tuple[float, float]
+
+# Largest grey values of detectors, by their bits.
+FULL_SCALE = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16))
+SATURATED_FRACTION = 0.01
+
+LOW, MEDIAN, HIGH = 1.0, 50.0, 99.8
+"""Percentiles; the outer two are those of the usual normalization."""
+
+SAMPLES = 1 << 18
+"""Pixels that are kept to find the percentiles of types too wide for counting."""
+
+BLOCK = 1 << 22
+"""Pixels counted at a time: counting makes a copy of eight bytes a pixel."""
+
+# Images between the two shares are what training has seen; a stray one does not widen the range.
+TYPICAL_SHARE = (0.01, 0.99)
+RANGES = ("low", "median", "high", "level")
+
+
+@dataclass(frozen=True)
+class GreyLevels:
+    """Grey values of one channel.
+
+    Parameters
+    ----------
+    lowest, highest : float
+        Of all pixels that are numbers.
+    low, median, high : float
+        Percentiles 1, 50 and 99.8; exact for 8 and 16 bits, of at least 200 000 pixels otherwise.
+    at_highest : int
+        Pixels with the highest value; 0 for real numbers, which do not saturate.
+    pixels : int
+        In all.
+    not_finite : int
+        Pixels that are NaN or infinite.
+    """
+
+    lowest: float
+    low: float
+    median: float
+    high: float
+    highest: float
+    at_highest: int
+    pixels: int
+    not_finite: int = 0
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether there is one grey value everywhere."""
+        return self.lowest == self.highest and not self.not_finite
+
+    @property
+    def is_saturated(self) -> bool:
+        """As `is_saturated`."""
+        return is_saturated(self.highest, self.at_highest, self.pixels)
+
+    @property
+    def level(self) -> float | None:
+        """Where the median lies between low (0) and high (1).
+
+        Near 0 when bright things lie on a dark ground, near 1 the other way round. A network that normalizes by
+        percentiles sees this and not the grey values.
+        """
+        return (self.median - self.low) / (self.high - self.low) if self.high > self.low else None
+
+
+@dataclass(frozen=True)
+class GreyFingerprint:
+    """Grey values of training images, before normalization: the ranges that all but a few images share.
+
+    Parameters
+    ----------
+    dtypes : tuple of str
+        Of the files.
+    channels : tuple of dict
+        A channel: its ranges of ``low``, ``median``, ``high`` and ``level`` over the images.
+    """
+
+    dtypes: tuple[str, ...]
+    channels: tuple[Mapping[str, Range], ...]
+
+    @classmethod
+    def of_images(cls, images: Iterable[NDArray[Any]]) -> "GreyFingerprint":
+        """Measure images ``(C, *spatial)`` that have the same channels."""
+        dtypes: set[str] = set()
+        found: list[list[GreyLevels]] = []
+        for image in images:
+            dtypes.add(str(image.dtype))
+            found.append([_levels_of(channel) for channel in image])
+        channels = tuple(
+            {name: _typical([getattr(level, name) for level in levels]) for name in RANGES}
+            for levels in zip(*found, strict=True)
+        )
+        return cls(tuple(sorted(dtypes)), channels)
+
+    @classmethod
+    def from_record(cls, record: Any) -> "GreyFingerprint | None":
+        """Read what `as_record` wrote; None for anything else, such as nothing."""
+        try:
+            channels = tuple(
+                {name: (float(channel[name][0]), float(channel[name][1])) for name in RANGES}
+                for channel in record["channels"]
+            )
+            return cls(tuple(map(str, record["dtypes"])), channels)
+        except (TypeError, KeyError, IndexError, ValueError):
+            return None
+
+    def as_record(self) -> dict[str, Any]:
+        """For a model file."""
+        channels = [{name: list(limits) for name, limits in channel.items()} for channel in self.channels]
+        return {"dtypes": list(self.dtypes), "channels": channels}
+
+
+class LevelCounter:
+    """Counts the grey values of one channel as they come.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        Of the pixels.
+    size : int
+        Pixels that will come.
+    """
+
+    def __init__(self, dtype: np.dtype[Any], size: int) -> None:
+        self._counts = np.zeros(1 << (8 * dtype.itemsize), np.int64) if _is_counted(dtype) else None
+        self._offset = len(self._counts) // 2 if self._counts is not None and dtype.kind == "i" else 0
+        self._step = max(1, size // SAMPLES)
+        self._skip = 0
+        self._samples: list[NDArray[Any]] = []
+        self._is_integer = dtype.kind in "ui"
+        self._lowest, self._highest = math.inf, -math.inf
+        self._at_highest = self._not_finite = self._pixels = 0
+
+    def add(self, values: NDArray[Any]) -> None:
+        """Count more pixels."""
+        flat = np.ascontiguousarray(values).reshape(-1)
+        self._pixels += flat.size
+        for start in range(0, flat.size, BLOCK):
+            self._add_block(flat[start : start + BLOCK])
+
+    def result(self) -> GreyLevels:
+        """What has been counted."""
+        if self._counts is not None:
+            return self._counted()
+        sample = np.concatenate(self._samples) if self._samples else np.zeros(0)
+        if not sample.size:
+            nan = math.nan
+            return GreyLevels(nan, nan, nan, nan, nan, 0, self._pixels, self._not_finite)
+        low, median, high = (float(value) for value in np.percentile(sample, (LOW, MEDIAN, HIGH)))
+        at_highest = self._at_highest if self._is_integer else 0
+        return GreyLevels(self._lowest, low, median, high, self._highest, at_highest, self._pixels, self._not_finite)
+
+    def _add_block(self, block: NDArray[Any]) -> None:
+        if self._counts is not None:
+            unsigned = block.astype(np.uint8) if block.dtype == np.bool_ else block.view(f"u{block.dtype.itemsize}")
+            self._counts += np.bincount(unsigned, minlength=len(self._counts))
+            return
+        if block.dtype.kind == "f":
+            finite = np.isfinite(block)
+            self._not_finite += block.size - int(np.count_nonzero(finite))
+            block = block[finite]
+        if not block.size:
+            return
+        highest = float(block.max())
+        if highest > self._highest:
+            self._highest, self._at_highest = highest, 0
+        if highest == self._highest:
+            self._at_highest += int(np.count_nonzero(block == block.max()))
+        self._lowest = min(self._lowest, float(block.min()))
+        self._samples.append(block[self._skip :: self._step].astype(np.float64))
+        self._skip = (self._skip - block.size) % self._step
+
+    def _counted(self) -> GreyLevels:
+        assert self._counts is not None
+        # As unsigned numbers the negative values stand behind the positive ones: turn them to the front.
+        counts = np.roll(self._counts, self._offset)
+        below = np.cumsum(counts)
+        present = np.flatnonzero(counts)
+        ranks = [round(share / 100 * (self._pixels - 1)) for share in (LOW, MEDIAN, HIGH)]
+        low, median, high = (int(np.searchsorted(below, rank, side="right")) for rank in ranks)
+        lowest, highest = int(present[0]), int(present[-1])
+        shifted = [float(value - self._offset) for value in (lowest, low, median, high, highest)]
+        return GreyLevels(*shifted, at_highest=int(counts[highest]), pixels=self._pixels)
+
+
+def is_saturated(highest: float, count: int, pixels: int) -> bool:
+    """Whether more than one pixel in a hundred has the highest grey value, and it is the largest of a detector."""
+    return highest in FULL_SCALE and count > SATURATED_FRACTION * pixels
+
+
+def _is_counted(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind in "bui" and dtype.itemsize <= 2
+
+
+def _levels_of(channel: NDArray[Any]) -> GreyLevels:
+    counter = LevelCounter(channel.dtype, channel.size)
+    counter.add(channel)
+    return counter.result()
+
+
+def _typical(values: Iterable[float | None]) -> Range:
+    numbers = [value for value in values if value is not None and math.isfinite(value)]
+    if not numbers:
+        return (-math.inf, math.inf)
+    low, high = np.quantile(numbers, TYPICAL_SHARE)
+    return float(low), float(high)

@@ -22,6 +22,9 @@ __all__ = [
     "format_count",
     "metadata_regex",
     "model",
+    "picture",
+    "section",
+    "several",
     "split_names",
     "split_numbers",
     "summary_line",
@@ -52,6 +55,50 @@ AREA = _FiniteRange(min=0)
 """An area in pixels: from 0."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+_PICTURE_OPTIONS = [
+    click.option(
+        "--channel", multiple=True, metavar="NAME|INDEX", help="Channel to segment, by name or number from 0."
+    ),
+    click.option("--series", type=click.IntRange(min=0), metavar="INDEX", help="Image in its file, from 0."),
+    click.option("--t", type=click.IntRange(min=0), metavar="INDEX", help="One time point, from 0; all by default."),
+    click.option("--z", metavar="INDEX|max", help="Section of a stack, from 0, or the brightest of all sections."),
+    click.option("--axes", metavar="LETTERS", help="Axes of the file where it does not say, such as ZYX or TYX."),
+    click.option("--pixel-size", type=LENGTH, metavar="UM", help="Pixel size in um, where the file does not say."),
+    click.option("--diameter", type=LENGTH, metavar="PX", help="Typical diameter of the cells, to rescale by."),
+]
+
+
+def several(options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
+    """Give a command a list of options, in this order."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+def picture(command: Command) -> Command:
+    """Which part of a file is the image, and at which scale: ``--channel`` and others."""
+    return several(_PICTURE_OPTIONS)(command)
+
+
+def section(text: str | None) -> Any:
+    """What ``--z`` means: a number, or a word that `Settings` knows.
+
+    Raises
+    ------
+    UsageError
+        When it is neither.
+    """
+    if text is None or text == "max":
+        return text
+    if not text.isdecimal():
+        raise UsageError(f"--z {text} is neither a section's number from 0 nor max")
+    return int(text)
 
 
 def model(command: Command) -> Command:

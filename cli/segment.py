@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,19 +31,6 @@ _SPOKEN = {
     "more_series": "the file holds more images, the first was segmented: choose with --series",
 }
 
-_PICTURE_OPTIONS = [
-    click.option(
-        "--channel", multiple=True, metavar="NAME|INDEX", help="Channel to segment, by name or number from 0."
-    ),
-    click.option("--series", type=click.IntRange(min=0), metavar="INDEX", help="Image in its file, from 0."),
-    click.option("--t", type=click.IntRange(min=0), metavar="INDEX", help="One time point, from 0; all by default."),
-    click.option("--z", metavar="INDEX|max", help="Section of a stack, from 0, or the brightest of all sections."),
-    click.option("--axes", metavar="LETTERS", help="Axes of the file where it does not say, such as ZYX or TYX."),
-    click.option(
-        "--pixel-size", type=shared.LENGTH, metavar="UM", help="Pixel size in um, where the file does not say."
-    ),
-    click.option("--diameter", type=shared.LENGTH, metavar="PX", help="Typical diameter of the cells, to rescale by."),
-]
 _CELL_OPTIONS = [
     click.option(
         "--normalize", default="auto", show_default=True, metavar="HOW", help="auto, p1,p99.8, 0,4095 or none."
@@ -77,6 +63,7 @@ _RUN_OPTIONS = [
     click.option("--overlays", default="50", show_default=True, metavar="N|all|none", help="Pictures to check by eye."),
     click.option("--save-probabilities", is_flag=True, help="Write the probabilities beside the label images."),
     click.option("--part", metavar="K/N", help="Job K of N that share OUT; unetbio measure and report finish them."),
+    click.option("--failed-only", is_flag=True, help="Images alone that failed in an earlier run into OUT."),
     click.option("--overwrite", is_flag=True, help="Make everything again, but for masks edited by hand."),
     click.option("--overwrite-edited", is_flag=True, help="Replace masks edited by hand too."),
     click.option("--rehash", is_flag=True, help="Compare inputs by their bytes, not by size and times."),
@@ -85,26 +72,17 @@ _RUN_OPTIONS = [
 ]
 
 
-def _with(options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
-
-
 @click.command()
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
 @click.option("-o", "--output", "out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder.")
 @click.option("--table", type=click.Path(path_type=Path), help="csv or tsv with a column image, instead of INPUT.")
 @shared.metadata_regex
 @shared.model
-@_with(_PICTURE_OPTIONS)
-@_with(_CELL_OPTIONS)
+@shared.picture
+@shared.several(_CELL_OPTIONS)
 @shared.device
 @shared.workers
-@_with(_RUN_OPTIONS)
+@shared.several(_RUN_OPTIONS)
 @shared.as_json
 def command(inputs: tuple[str, ...], out: Path, table: Path | None, model: str, **given: Any) -> int | None:
     """Segment images: label images or class masks, provenance, tables and a page of overlays.
@@ -115,6 +93,9 @@ def command(inputs: tuple[str, ...], out: Path, table: Path | None, model: str, 
     """
     settings = _settings(given)
     items, overlays = _plan(inputs, table, out, settings, model, given)
+    if given["failed_only"] and not items:
+        click.echo(f"no image failed: {out}")
+        return None
     _limit_threads(given["workers"])
     from unetbio.model_file import load_model
     from unetbio.segmentation import Segmenter
@@ -139,7 +120,7 @@ def _settings(given: dict[str, Any]) -> "Settings":
         channel=given["channel"],
         series=given["series"],
         t=given["t"],
-        z=_section(given["z"]),
+        z=shared.section(given["z"]),
         axes=given["axes"].upper() if given["axes"] else None,
         pixel_size_um=given["pixel_size"],
         diameter_px=given["diameter"],
@@ -151,14 +132,6 @@ def _settings(given: dict[str, Any]) -> "Settings":
         classes=shared.split_names(given["classes"], "--classes") if given["classes"] is not None else (),
         crf=given["crf"],
     )
-
-
-def _section(text: str | None) -> Any:
-    if text is None or text == "max":
-        return text
-    if not text.isdecimal():
-        raise UsageError(f"--z {text} is neither a section's number from 0 nor max")
-    return int(text)
 
 
 def _plan(
@@ -178,6 +151,8 @@ def _plan(
     check_names(items, out)
     items = add_path_columns(items, given["metadata_regex"])[: given["limit"]]
     overlays = {result: overlay_path(out, result) for result in spread(items, _overlay_count(given["overlays"]))}
+    if given["failed_only"]:
+        items = select_failed(items, out)
     return select_part(items, parse_part(given["part"])) if given["part"] else items, overlays
 
 
@@ -198,6 +173,7 @@ def _limit_threads(workers: int | None) -> None:
 
 
 def _batch_options(out: Path, overlays: dict[str, Path], given: dict[str, Any]) -> "BatchOptions":
+    from unetbio.batch.failures import select_failed
     from unetbio.batch.journal import parse_part
     from unetbio.batch.plan import available_cores
     from unetbio.batch.resume import Policy

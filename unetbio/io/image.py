@@ -53,7 +53,7 @@ class Image:
     name : str
         The file's own name for the series, if any.
     format : str
-        ``"tiff"``, ``"png"``, ``"jpeg"`` or ``"nifti"``.
+        One of `unetbio.io.read.FORMATS`: ``"tiff"``, ``"png"``, ``"czi"`` ...
     affine : numpy.ndarray or None
         NIfTI: voxel indices (x, y, z) to world coordinates, ``(4, 4)``.
     """

@@ -1,17 +1,68 @@
 """Open an image of any supported format, told by its first bytes."""
 
+import dataclasses
+import importlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from unetbio.errors import ImageError
 from unetbio.io.image import Image
 
-__all__ = ["SUFFIXES", "read_image"]
+__all__ = ["FORMATS", "SUFFIXES", "Format", "read_image"]
 
-SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".nii", ".nii.gz", ".svs", ".lsm", ".companion.ome")
-"""Endings of file names that are looked for in folders."""
 
-SUPPORTED = "TIFF (plain, OME, ImageJ), PNG, JPEG, NIfTI and OME-Zarr"
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """A format that is read.
+
+    Attributes
+    ----------
+    title : str
+        What people call it.
+    suffixes : tuple of str
+        Endings of its files or folders.
+    reader : str
+        ``module:function``; the module, and with it the format's library, is imported when the first such file is met.
+    """
+
+    title: str
+    suffixes: tuple[str, ...]
+    reader: str
+
+
+COMPANION = ".companion.ome"
+
+FORMATS = {
+    "tiff": Format(
+        "TIFF (plain, OME, ImageJ)", (".tif", ".tiff", ".svs", ".lsm", COMPANION), "unetbio.io.tiff:read_tiff"
+    ),
+    "png": Format("PNG", (".png",), "unetbio.io.raster:read_raster"),
+    "jpeg": Format("JPEG", (".jpg", ".jpeg"), "unetbio.io.raster:read_raster"),
+    "nifti": Format("NIfTI", (".nii", ".nii.gz"), "unetbio.io.nifti:read_nifti"),
+    "czi": Format("CZI", (".czi",), "unetbio.io.czi:read_czi"),
+    "lif": Format("LIF", (".lif",), "unetbio.io.lif:read_lif"),
+    "nd2": Format("ND2", (".nd2",), "unetbio.io.nd2:read_nd2"),
+    "zarr": Format("OME-Zarr", (".zarr",), "unetbio.io.zarr:read_zarr"),
+}
+"""What is read, by the name that `Image.format` has for it."""
+
+SUFFIXES = tuple(suffix for name, kind in FORMATS.items() if name != "zarr" for suffix in kind.suffixes)
+"""Endings of file names that are looked for in folders; OME-Zarr is a folder itself."""
+
+SUPPORTED = " and ".join(", ".join(kind.title for kind in FORMATS.values()).rsplit(", ", 1))
+
+_STARTS = (
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"ZISRAWFILE\0", "czi"),
+    (b"\xda\xce\xbe\x0a", "nd2"),
+)
+_LOF = "LMS_Object_File".encode("utf-16-le")
 
 _OTHERS = (
     (b"GIF8", "a GIF picture"),
@@ -21,9 +72,7 @@ _OTHERS = (
     (b"\xff\x4f\xff\x51", "a JPEG 2000 picture"),
     (b"\x00\x00\x00\x0cjP", "a JPEG 2000 picture"),
     (b"\x89HDF", "an HDF5 file"),
-    (b"ZISRAWFILE", "a Zeiss CZI file"),
-    (b"\x70\x00\x00\x00", "a Leica LIF file"),
-    (b"\xda\xce\xbe\x0a", "a Nikon ND2 file"),
+    (b"\x70\x00\x00\x00", "a piece of a Leica file (LOF)"),
     (b"PK\x03\x04", "a ZIP archive"),
     (b"\xd0\xcf\x11\xe0", "a Zeiss ZVI or Olympus OIB file"),
     (b"%PDF", "a PDF document"),
@@ -38,7 +87,7 @@ def read_image(path: str | os.PathLike[str], *, axes: str | None = None, series:
     Parameters
     ----------
     path : path-like
-        A TIFF, PNG, JPEG or NIfTI file, whose first bytes decide, not the name; or an OME-Zarr folder.
+        A file of one of the `FORMATS`, whose first bytes decide, not the name; or an OME-Zarr folder.
     axes : str, optional
         Names for the stored axes, slowest first (``ZYX``, ``TYX``, ``CYX`` ...), where the file does not say or errs.
     series : int, optional
@@ -73,30 +122,30 @@ def _open_folder(path: Path, axes: str | None, series: int) -> Image:
 
     if not is_zarr_folder(path):
         raise ImageError("unsupported_format", f"a folder, not an image: {SUPPORTED} are read")
-    from unetbio.io.zarr import read_zarr
-
-    return read_zarr(path, axes=axes, series=series)
+    return _reader(FORMATS["zarr"].reader)(path, axes=axes, series=series)
 
 
 def _open(path: Path, head: bytes, axes: str | None, series: int) -> Image:
-    # Each format's library is imported when the first such file is met.
-    if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        from unetbio.io.tiff import read_tiff
+    if path.name.endswith(COMPANION):
+        return _reader("unetbio.io.tiff:read_companion")(path, axes=axes, series=series)
+    name = _format(path, head)
+    if name is None:
+        raise _refusal(path, head)
+    return _reader(FORMATS[name].reader)(path, axes=axes, series=series)
 
-        return read_tiff(path, axes=axes, series=series)
-    if head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff")):
-        from unetbio.io.raster import read_raster
 
-        return read_raster(path, axes=axes, series=series)
+def _reader(place: str) -> Callable[..., Image]:
+    module, _, function = place.partition(":")
+    found: Callable[..., Image] = getattr(importlib.import_module(module), function)
+    return found
+
+
+def _format(path: Path, head: bytes) -> str | None:
     if path.name.endswith((".nii", ".nii.gz")) and (head[:2] == b"\x1f\x8b" or _is_nifti(head)):
-        from unetbio.io.nifti import read_nifti
-
-        return read_nifti(path, axes=axes, series=series)
-    if path.name.endswith(".companion.ome"):
-        from unetbio.io.tiff import read_companion
-
-        return read_companion(path, axes=axes, series=series)
-    raise _refusal(path, head)
+        return "nifti"
+    if head[:4] == b"\x70\0\0\0" and head[8:9] == b"\x2a" and not head[13:].startswith(_LOF):
+        return "lif"
+    return next((name for start, name in _STARTS if head.startswith(start)), None)
 
 
 def _is_nifti(head: bytes) -> bool:

@@ -53,7 +53,7 @@ def make_provenance(path: Path) -> Provenance:
 
 def test_untouched_file_matches_without_being_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = fingerprint(file)
-    monkeypatch.setattr("unetbio.provenance.sha256_file", lambda path: pytest.fail("the file was read"))
+    monkeypatch.setattr("unetbio.provenance.sha256_path", lambda path: pytest.fail("the file was read"))
     assert taken.matches(file)
 
 

@@ -93,7 +93,7 @@ def test_overwrite_makes_all_again_but_edited_masks(run: Runner) -> None:
 
 def test_rehash_looks_at_the_bytes(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     run()
-    monkeypatch.setattr("unetbio.provenance.sha256_file", lambda path: "0" * 64)
+    monkeypatch.setattr("unetbio.provenance.sha256_path", lambda path: "0" * 64)
     run()
     assert run.made() == set()
     run(rehash=True)

@@ -1,4 +1,4 @@
-"""Label images and probabilities to files and back: OME-TIFF and NIfTI."""
+"""Label images and probabilities to files and back: OME-TIFF, NIfTI and OME-Zarr."""
 
 import os
 from pathlib import Path
@@ -9,17 +9,23 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 from unetbio.files import write_bytes
-from unetbio.io.image import AXES
+from unetbio.io.image import AXES, Image
 from unetbio.io.read import read_image
 from unetbio.io.write import check_axes, write_image
+from unetbio.io.zarr_metadata import is_zarr_folder
 from unetbio.labels import is_binary_mask
 
-__all__ = ["is_nifti_name", "read_labels", "write_labels", "write_probabilities"]
+__all__ = ["is_nifti_name", "is_zarr_name", "read_labels", "write_labels", "write_probabilities"]
 
 
 def is_nifti_name(path: str | os.PathLike[str]) -> bool:
     """Tell whether a file name ends in ``.nii`` or ``.nii.gz``."""
     return Path(path).name.endswith((".nii", ".nii.gz"))
+
+
+def is_zarr_name(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a name ends in ``.zarr``."""
+    return Path(path).name.endswith(".zarr")
 
 
 def write_labels(
@@ -29,13 +35,16 @@ def write_labels(
     axes: str | None = None,
     pixel_size_um: dict[str, float] | None = None,
     affine: NDArray[np.float64] | None = None,
+    name: str = "cells",
 ) -> None:
-    """Write a label image as OME-TIFF (256-pixel tiles, deflate) or, by the file's name, NIfTI; whole or not at all.
+    """Write a label image as OME-TIFF (256-pixel tiles, deflate) or, by the file's name, NIfTI or OME-Zarr.
+
+    It is whole or absent.
 
     Parameters
     ----------
     path : path-like
-        ``.nii`` and ``.nii.gz`` make NIfTI, everything else TIFF.
+        ``.nii`` and ``.nii.gz`` make NIfTI, ``.zarr`` a folder (`unetbio.io.zarr_write`), everything else TIFF.
     label_image : numpy.ndarray
         Integers from 0, of 2 to 4 axes; uint8, uint16 and uint32 are written as they are, other types as the smaller of
         uint16 and uint32 that holds them.
@@ -45,6 +54,8 @@ def write_labels(
         Micrometres by axis letter; left out of the file when empty.
     affine : numpy.ndarray, optional
         NIfTI: the input's matrix, ``(4, 4)``; by default one of the pixel size.
+    name : str, optional
+        OME-Zarr: of the label image in the group ``labels``.
 
     Raises
     ------
@@ -64,6 +75,11 @@ def write_labels(
 
         check_axes(label_image, axes)
         write_bytes(path, nifti_bytes(label_image, axes, affine, pixel_size_um or {}, Path(path).name.endswith(".gz")))
+    elif is_zarr_name(path):
+        from unetbio.io.zarr_write import write_zarr_labels
+
+        check_axes(label_image, axes)
+        write_zarr_labels(path, label_image, axes=axes, pixel_size_um=pixel_size_um or {}, name=name)
     else:
         write_image(path, label_image, axes=axes, pixel_size_um=pixel_size_um)
 
@@ -98,7 +114,7 @@ def read_labels(
     Parameters
     ----------
     path : path-like
-        Any format that `read_image` reads.
+        Any format that `read_image` reads; of an OME-Zarr image the only one in its ``labels`` group is read.
     allow_binary : bool, optional
         Take masks of 0 and 1 or 0 and 255, which hold no instances: for classes, and for ``--split-components``.
     axes, series : optional
@@ -115,7 +131,7 @@ def read_labels(
         ``not_integer``, ``negative_labels``, ``wrong_channels`` (colour masks), ``binary_mask``, and those of
         `read_image`. A mask of 0 and 1 is taken for a label image when it is one component: one cell.
     """
-    image = read_image(path, axes=axes, series=series)
+    image = _open(Path(path), axes, series)
     if "C" in image.axes:
         raise ImageError(
             "wrong_channels",
@@ -126,6 +142,17 @@ def read_labels(
     if not allow_binary:
         _refuse_binary(label_image)
     return label_image
+
+
+def _open(path: Path, axes: str | None, series: int) -> Image:
+    if not is_zarr_folder(path):
+        return read_image(path, axes=axes, series=series)
+    from unetbio.io.zarr import read_zarr_labels
+
+    try:
+        return read_zarr_labels(path, axes=axes, series=series)
+    except OSError as error:
+        raise ImageError("unreadable", f"cannot be opened: {error.strerror or error}") from error
 
 
 def _unsigned(label_image: NDArray[Any]) -> NDArray[Any]:

@@ -11,6 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from skimage.measure import label as connected
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from unetbio import networks
 from unetbio.errors import ImageError, UsageError
@@ -19,7 +22,7 @@ from unetbio.labels import relabel_raster
 from unetbio.networks.mask_rcnn import Objects
 from unetbio.networks.proposals import annotations_of
 from unetbio.networks.roi_align import sample_label_images
-from unetbio.object_inference import find_objects, merge_objects, predict_objects
+from unetbio.object_inference import TorchDetector, find_objects, merge_objects, predict_objects
 from unetbio.objects import ObjectTable
 
 
@@ -246,3 +249,32 @@ def test_what_cannot_be_meant_is_refused(
 ) -> None:
     with pytest.raises(error, match=re.escape(message)):
         predict_objects(np.zeros(shape), Oracle(), **options)  # type: ignore[arg-type]
+
+
+class LiveBytes(TorchDispatchMode):
+    """Bytes of all tensors that were made inside and are alive, after every operation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.storages: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                storage = StorageWeakRef(tensor.untyped_storage())
+                self.storages[storage.cdata] = storage, tensor.untyped_storage().nbytes()
+        self.storages = {key: pair for key, pair in self.storages.items() if not pair[0].expired()}
+        self.most = max(self.most, sum(size for _, size in self.storages.values()))
+        return result
+
+
+def test_the_memory_of_a_window_counts_what_looks_into_boxes() -> None:
+    # Without training boxes are everywhere: about as many as the heads ever get.
+    torch.manual_seed(0)
+    detector = TorchDetector(networks.build("mask_rcnn", {"width": 0.1}))
+    with LiveBytes() as live:
+        found = detector.find_objects(torch.rand(1, 1, 512, 512))
+    assert len(found.boxes) > 500
+    assert 0.9 * live.most < detector.memory_bytes((512, 512)) < 1.3 * live.most

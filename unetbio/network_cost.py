@@ -6,8 +6,10 @@ the size of every feature map for every legal input, and with them the work of e
 moment.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 
 from unetbio.geometry import Geometry
 
-__all__ = ["NetworkCost", "measure_cost"]
+__all__ = ["NetworkCost", "measure_cost", "values_held"]
 
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -63,8 +65,16 @@ class NetworkCost:
 
     def memory_bytes(self, input_shape: Sequence[int], *, bytes_per_value: int = 4) -> int:
         """Most bytes of feature maps that are held at once for one input of a legal spatial shape."""
+        return int(self._values(input_shape).max()) * bytes_per_value
+
+    def bytes_at_end(self, input_shape: Sequence[int], *, bytes_per_value: int = 4) -> int:
+        """Bytes of feature maps that are still held when the last layer has run."""
+        return int(self._values(input_shape)[-1]) * bytes_per_value
+
+    def _values(self, input_shape: Sequence[int]) -> NDArray[np.int64]:
+        """Values held at each moment: ``(moments,)``."""
         sizes = self.channels * (self.map_sizes + self._strides(input_shape) * self.map_growth).prod(axis=1)
-        return int((self.held * sizes).sum(axis=1).max()) * bytes_per_value
+        return np.asarray((self.held * sizes).sum(axis=1))
 
     def _strides(self, input_shape: Sequence[int]) -> NDArray[np.int64]:
         self.geometry.check(input_shape)
@@ -138,8 +148,40 @@ def measure_cost(network: nn.Module, geometry: Geometry, in_channels: int) -> Ne
     )
 
 
+def values_held(part: nn.Module, shape: Sequence[int]) -> int:
+    """Most values of feature maps that a part of a network holds at once for each example of a batch.
+
+    Parameters
+    ----------
+    part : torch.nn.Module
+        In evaluation mode; run once, on the device where its weights are.
+    shape : sequence of int
+        ``(C, *spatial)`` of an example; examples lie in memory with the channels last.
+
+    Returns
+    -------
+    int
+        What it is given counts as held.
+    """
+    channels, *spatial = shape
+    record = _Record()
+    with _recorded(part, record) as device:
+        features = torch.zeros((1, *spatial, channels), device=device).movedim(-1, 1)
+        record.see(features)
+        part(features)
+    return max(sum(prod(record.map_shapes[index]) for index in held) for held in record.held)
+
+
 def _record(network: nn.Module, shape: Sequence[int], in_channels: int) -> tuple[_Record, int]:
     record = _Record()
+    with _recorded(network, record) as device:
+        result = network(torch.zeros((1, in_channels, *shape), device=device))
+    return record, int(result.shape[1])
+
+
+@contextmanager
+def _recorded(network: nn.Module, record: _Record) -> Iterator[torch.device]:
+    """Note what is run inside; gives the device of the network."""
 
     def before(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         record.see(inputs[0])
@@ -152,11 +194,9 @@ def _record(network: nn.Module, shape: Sequence[int], in_channels: int) -> tuple
     leaves = [layer for layer in network.modules() if not any(True for _ in layer.children())]
     handles = [leaf.register_forward_pre_hook(before) for leaf in leaves]
     handles += [leaf.register_forward_hook(after) for leaf in leaves]
-    device = next(network.parameters()).device
     try:
         with torch.inference_mode():
-            result = network(torch.zeros((1, in_channels, *shape), device=device))
+            yield next(network.parameters()).device
     finally:
         for handle in handles:
             handle.remove()
-    return record, int(result.shape[1])

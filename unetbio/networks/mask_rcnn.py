@@ -20,6 +20,7 @@ from unetbio.networks import blocks
 from unetbio.networks import boxes as box_code
 from unetbio.networks.feature_pyramid import FeaturePyramid
 from unetbio.networks.proposals import (
+    MOST_PROPOSALS,
     Annotation,
     RegionProposals,
     annotations_of,
@@ -34,6 +35,7 @@ __all__ = [
     "MaskRCNN",
     "Objects",
     "PyramidAnswer",
+    "RegionHead",
     "Regions",
     "mask_loss",
     "mask_targets",
@@ -104,6 +106,24 @@ class PyramidAnswer(NamedTuple):
     pyramid: list[Tensor]
     logits: list[Tensor]
     deltas: list[Tensor]
+
+
+class RegionHead(NamedTuple):
+    """A part of the network that looks into boxes.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        ``(n, *features)`` in.
+    features : tuple of int
+        ``(C, bins, bins)``: what it gets of a box.
+    most_boxes : int
+        How many it looks into at once, at the most, in evaluation mode.
+    """
+
+    network: nn.Module
+    features: tuple[int, int, int]
+    most_boxes: int
 
 
 @dataclass(frozen=True)
@@ -216,6 +236,15 @@ class MaskRCNN(nn.Module):
         self.box_head = _BoxHead(channels, blocks.scaled(1024, width), num_classes)
         self.mask_head = _MaskHead(channels, channels, num_classes)
         self._initialise()
+
+    @property
+    def region_heads(self) -> tuple[RegionHead, RegionHead]:
+        """The heads, and what they may have to hold."""
+        channels = self.proposals.shared.in_channels
+        return (
+            RegionHead(self.box_head, (channels, BOX_BINS, BOX_BINS), MOST_PROPOSALS[False]),
+            RegionHead(self.mask_head, (channels, MASK_BINS, MASK_BINS), MASKS_AT_ONCE),
+        )
 
     def _initialise(self) -> None:
         for part in (self.proposals, self.mask_head):

@@ -14,6 +14,7 @@ from torch.nn import functional
 from unetbio.networks import boxes as box_code
 
 __all__ = [
+    "MOST_PROPOSALS",
     "RATIOS",
     "Annotation",
     "RegionProposals",

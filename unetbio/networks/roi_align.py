@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["assign_levels", "roi_align", "sample_label_images"]
+__all__ = ["assign_levels", "bytes_a_box", "roi_align", "sample_label_images"]
 
 SAMPLES = 2
 """Samples of a bin along each axis."""
@@ -94,6 +94,15 @@ def roi_align(pyramid: Sequence[Tensor], boxes: Sequence[Tensor], bins: int) -> 
     )
     # (n * bins * bins, C) -> (n, C, bins, bins)
     return bags.reshape(len(every_box), bins, bins, channels).permute(0, 3, 1, 2)
+
+
+def bytes_a_box(channels: int, bins: int) -> int:
+    """Bytes that `roi_align` holds for each box while it runs, beside a copy of the maps.
+
+    Each of the 16 pixels of a bin has three int64 (its places in its map and in the table, and the bin's number) and a
+    weight in float64 and in float32; the answer is float32.
+    """
+    return bins**2 * ((2 * SAMPLES) ** 2 * (3 * 8 + 8 + 4) + 4 * channels)
 
 
 def sample_label_images(label_images: Tensor, ids: Tensor, images: Tensor, boxes: Tensor, bins: int) -> Tensor:

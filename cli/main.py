@@ -27,11 +27,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("unetbio.cli.compare", "Train networks on the same images and compare them."),
     "evaluate": ("unetbio.cli.evaluate", "Score predicted label images against the truth."),
     "weight-map": ("unetbio.cli.weight_map", "Write and draw the border-weight map of a label image."),
+    "check": ("unetbio.cli.check", "Check images before a run: readable, duplicates, names, odd ones out."),
     "measure": ("unetbio.cli.measure", "Measure the cells of a finished output folder and write its tables."),
+    "export": ("unetbio.cli.export", "Write cells for QuPath, ImageJ or COCO."),
     "report": ("unetbio.cli.report", "Write the offline page of a finished output folder."),
     "verify": ("unetbio.cli.verify", "Check every mask of an output folder against its provenance."),
     "models": ("unetbio.cli.models", "List trained models, shipped or in a folder."),
     "networks": ("unetbio.cli.networks", "List the architectures."),
+    "summarize": ("unetbio.cli.summarize", "Put the summaries of several output folders into one table."),
+    "new": ("unetbio.cli.new", "Make a folder with the Snakemake workflow and its settings."),
     "samples": ("unetbio.cli.samples", "Write sample images to try the tool on."),
 }
 

@@ -75,11 +75,16 @@ class CachedCells:
     ----------
     out : pathlib.Path
         The output folder; a table that is missing or was written by something else holds nothing.
+    rows_at_once : int, optional
+        Keep no more rows in memory, or those of one image where it has more: for who asks in the order of the table.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, *, rows_at_once: int | None = None) -> None:
         self._path = out / CELLS
+        self._rows_at_once = rows_at_once
+        # The rows in memory, and the first of them.
         self._table: pl.DataFrame | None = None
+        self._first = 0
         # By label image: its hash, its first row and their number, and which columns are its own.
         self._rows: dict[str, tuple[str, int, int, int]] = {}
         self._layouts: list[list[str]] = []
@@ -89,16 +94,25 @@ class CachedCells:
     def find(self, output: str, label_hash: str) -> "pl.DataFrame | None":
         """The rows measured on the label image of this name and hash."""
         known, start, count, layout = self._rows.get(output, ("", 0, 0, 0))
-        if self._table is None or known != label_hash:
+        if known != label_hash:
             return None
-        return self._table.slice(start, count).select(self._layouts[layout])
+        return self._slice(start, count).select(self._layouts[layout])
+
+    def _slice(self, start: int, count: int) -> "pl.DataFrame":
+        import polars as pl
+
+        if self._table is None or not self._first <= start <= start + count <= self._first + len(self._table):
+            rows = max(count, self._rows_at_once or 0)
+            self._table, self._first = pl.scan_parquet(self._path).slice(start, rows).collect(), start
+        return self._table.slice(start - self._first, count)
 
     def _load(self) -> None:
         import polars as pl
 
         try:
             header = json.loads(pl.read_parquet_metadata(self._path)[METADATA_KEY])
-            self._table = pl.read_parquet(self._path)
+            if self._rows_at_once is None:
+                self._table = pl.read_parquet(self._path)
             self._rows = {name: tuple(row) for name, row in header["rows"].items()}
             self._layouts = header["layouts"]
         except (pl.exceptions.PolarsError, OSError, KeyError, ValueError, TypeError, AttributeError):

@@ -1,0 +1,60 @@
+"""``unetbio export``: cells for QuPath, ImageJ and whatever reads COCO."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from unetbio.cli import options as shared
+from unetbio.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from unetbio.batch.journal import Entry
+
+__all__ = ["command"]
+
+logger = logging.getLogger("unetbio.cli.export")
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    "target",
+    required=True,
+    type=click.Choice(["geojson", "imagej", "coco"]),
+    help="QuPath detections, ImageJ's RoiSet.zip, or COCO.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder for the files.  [default: OUT, beside the label images]",
+)
+@click.option("--failed-ok", is_flag=True, help="Exit with 0 even when some files failed.")
+def command(out: Path, target: str, folder: Path | None, failed_ok: bool) -> int | None:
+    r"""Write the cells of an output folder for other programs.
+
+    OUT is the output folder of unetbio segment. Outlines run along the edges of the pixels, so that each encloses just
+    the pixels of its cell; parts and holes are kept. Masks that were edited by hand are exported as they are now.
+
+    \b
+    geojson  x_cells.geojson for each image: detections with the columns of the table, for QuPath
+    imagej   x_RoiSet.zip for each image: regions for the ROI manager of ImageJ and Fiji
+    coco     coco.json for all images: run lengths, box and area of each cell
+    """
+    from unetbio.export.run import export_folder
+
+    def report(entry: "Entry") -> None:
+        progress.clear()
+        if entry.status == "failed":
+            logger.error("%s: %s [%s]", entry.path, entry.message, entry.reason)
+        progress.advance(failed=entry.status == "failed")
+
+    with Progress() as progress:
+        done = export_folder(out, target, folder or out, report)
+    counts = [(done.images, "image"), (done.outlines, "outline")]
+    click.echo(shared.summary_line(counts, done.failed, folder or out))
+    return shared.EXIT_SOME_FAILED if done.failed and not failed_ok else None

@@ -1,0 +1,142 @@
+"""The cells of an output folder, image by image: shapes from the label images, measurements from the table."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.batch.gather import gather
+from unetbio.batch.journal import Entry
+from unetbio.batch.plan import holds_classes, provenance_name, result_name
+from unetbio.batch.resume import read_label_file
+from unetbio.batch.tables import CachedCells, known_entries
+from unetbio.errors import ImageError, UsageError
+from unetbio.provenance import read_provenance
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["ExportImage", "Plane", "find_images", "read_cells"]
+
+# About 50 MB of a table with thirty columns.
+ROWS_AT_ONCE = 200_000
+
+Measurements = Mapping[int, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Plane:
+    """One plane of a label image.
+
+    Parameters
+    ----------
+    t, z : int, optional
+        Its time and section, from 0, where there are several.
+    label_image : ndarray
+        ``(Y, X)``.
+    measurements : mapping
+        Columns of the table of each cell, by its id; of a stack those of the whole cell. What has no value is left out.
+    """
+
+    t: int | None
+    z: int | None
+    label_image: NDArray[Any]
+    measurements: Measurements
+
+
+@dataclass(frozen=True)
+class ExportImage:
+    """An image of an output folder with its cells.
+
+    Parameters
+    ----------
+    entry : Entry
+        Its line in the journal: path, series and further columns.
+    label_hash : str
+        Of the label image.
+    label_image : ndarray
+        ``([T,] [Z,] Y, X)``.
+    times : tuple of int or None
+        One a frame; a first axis T is there when there are several.
+    section : int, optional
+        Which section of a stack it is of, where one was chosen.
+    table : polars.DataFrame
+        A row a cell.
+    """
+
+    entry: Entry
+    label_hash: str
+    label_image: NDArray[Any]
+    times: tuple[int | None, ...]
+    section: int | None
+    table: "pl.DataFrame"
+
+    @property
+    def name(self) -> str:
+        """``a/b/x`` for ``a/b/x_labels.ome.tif``."""
+        return result_name(self.entry.output)
+
+    def planes(self) -> Iterator[Plane]:
+        """All planes, time after time and section after section."""
+        frames = self.label_image if len(self.times) > 1 else self.label_image[np.newaxis]
+        for t, frame in zip(self.times, frames, strict=True):
+            measured = self._measurements(t)
+            if frame.ndim == 2:
+                yield Plane(t, self.section, frame, measured)
+            else:
+                for z, section in enumerate(frame):
+                    yield Plane(t, z, section, measured)
+
+    def _measurements(self, t: int | None) -> Measurements:
+        import polars as pl
+
+        rows = self.table.filter(pl.col("t").eq_missing(t)).drop("t")
+        return {
+            row["label"]: {name: value for name, value in row.items() if value is not None}
+            for row in rows.iter_rows(named=True)
+        }
+
+
+def find_images(out: Path) -> list[Entry]:
+    """The images of an output folder that have label images, or failed; in the order of the tables.
+
+    Raises
+    ------
+    UsageError
+        When there is none.
+    """
+    if not out.is_dir():
+        raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
+    entries = known_entries(out).values()
+    if not entries:
+        raise UsageError(f"{out} holds no results of unetbio segment: neither journals nor *_labels.json")
+    cells = [entry for entry in entries if not holds_classes(entry.output)]
+    if not cells:
+        raise UsageError(f"{out} holds class masks alone: cells are exported, and these have none")
+    return sorted(cells, key=lambda entry: (entry.path, entry.series or 0, entry.output))
+
+
+def read_cells(out: Path, entries: list[Entry]) -> Iterator[ExportImage | Entry]:
+    """Read image after image; what failed, then or now, comes as its entry. One image is in memory at a time."""
+    cached = CachedCells(out, rows_at_once=ROWS_AT_ONCE)
+    for entry in entries:
+        yield _read(out, entry, cached)
+
+
+def _read(out: Path, entry: Entry, cached: CachedCells) -> ExportImage | Entry:
+    outcome = gather(out, entry, cached)
+    if outcome.cells is None:
+        return outcome.entry
+    provenance = read_provenance(out / provenance_name(entry.output))
+    try:
+        labels = read_label_file(out / entry.output, provenance)
+    except ImageError as error:
+        # A file that looks as it did when it was written, and is not: nobody has read it before.
+        return replace(entry, status="failed", reason=error.reason, message=f"{entry.output}: {error}")
+    times = tuple(frame.t for frame in outcome.frames)
+    chosen = provenance.settings.get("z") if provenance else None
+    section = chosen if isinstance(chosen, int) else None
+    return ExportImage(outcome.entry, outcome.label_hash, labels, times, section, outcome.cells)

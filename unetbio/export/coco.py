@@ -1,0 +1,142 @@
+"""COCO: one JSON file for all images, with run lengths that hold every pixel of a cell.
+
+Source: the format at cocodataset.org and the run lengths of its C library (maskApi: column by column, differences to
+the count before the last, six bits a character). A polygon in COCO knows no holes and is drawn with rounding, so
+``segmentation`` is run lengths; outer outlines stand beside it as ``polygons``.
+"""
+
+import json
+import tempfile
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.export.cells import ExportImage, Plane
+from unetbio.export.shapes import CellShape, cell_shapes
+from unetbio.files import atomic_path
+
+__all__ = ["CocoWriter", "compress_counts", "run_lengths"]
+
+NAME = "coco.json"
+IN_MEMORY = 1 << 20
+CATEGORY = {"id": 1, "name": "cell", "supercategory": "cell"}
+
+
+class CocoWriter:
+    """Writes ``coco.json``; planes of one file are images of one name, told apart by ``series``, ``t`` and ``z``.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where it goes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._stack = ExitStack()
+        self._images = 0
+        self._annotations = 0
+
+    def __enter__(self) -> "CocoWriter":
+        with self._stack:
+            temporary = self._stack.enter_context(atomic_path(self.folder / NAME))
+            self._stream = self._stack.enter_context(open(temporary, "w", encoding="utf-8"))
+            # Annotations are written as they come, the list of images follows: neither is kept in memory.
+            self._list: IO[str] = self._stack.enter_context(
+                tempfile.SpooledTemporaryFile(IN_MEMORY, "w+", encoding="utf-8")
+            )
+            info = {"description": "cells", "generator": f"unetbio {version('unetbio')}"}
+            self._stream.write(
+                f'{{"info":{json.dumps(info)},\n"licenses":[],\n"categories":{json.dumps([CATEGORY])},\n'
+            )
+            self._stream.write('"annotations":[')
+            self._stack = self._stack.pop_all()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if kind is None:
+            self._stream.write('\n],\n"images":[')
+            self._list.seek(0)
+            while text := self._list.read(IN_MEMORY):
+                self._stream.write(text)
+            self._stream.write("\n]}\n")
+        self._stack.__exit__(kind, error, trace)
+
+    def add(self, image: ExportImage) -> int:
+        """Add the cells of an image; returns their number."""
+        before = self._annotations
+        for plane in image.planes():
+            self._images += 1
+            _write(self._list, self._image(image, plane), first=self._images == 1)
+            for shape in cell_shapes(plane.label_image):
+                self._annotations += 1
+                _write(self._stream, self._annotation(plane, shape), first=self._annotations == 1)
+        return self._annotations - before
+
+    def _image(self, image: ExportImage, plane: Plane) -> dict[str, Any]:
+        height, width = plane.label_image.shape
+        place = {"series": image.entry.series, "t": plane.t, "z": plane.z}
+        return {
+            "id": self._images,
+            "file_name": image.entry.path,
+            "height": height,
+            "width": width,
+            **{name: index for name, index in place.items() if index is not None},
+        }
+
+    def _annotation(self, plane: Plane, shape: CellShape) -> dict[str, Any]:
+        size = plane.label_image.shape
+        height, width = shape.mask.shape
+        confidence = plane.measurements.get(shape.label, {}).get("confidence")
+        return {
+            "id": self._annotations,
+            "image_id": self._images,
+            "category_id": CATEGORY["id"],
+            "label": shape.label,
+            "area": shape.area,
+            "bbox": [shape.left, shape.top, width, height],
+            "iscrowd": 0,
+            "segmentation": {"size": list(size), "counts": compress_counts(run_lengths(shape, size))},
+            "polygons": [polygon[0].reshape(-1).tolist() for polygon in shape.polygons],
+            **({} if confidence is None else {"score": confidence}),
+        }
+
+
+def _write(stream: IO[str], item: dict[str, Any], *, first: bool) -> None:
+    stream.write("\n" if first else ",\n")
+    stream.write(json.dumps(item, separators=(",", ":"), ensure_ascii=False, allow_nan=False))
+
+
+def run_lengths(shape: CellShape, size: tuple[int, ...]) -> NDArray[np.int64]:
+    """Lengths of runs outside and inside a cell by turns, outside first, column after column of its plane."""
+    height, width = size
+    columns = np.zeros((shape.mask.shape[1], shape.mask.shape[0] + 2), np.int8)
+    columns[:, 1:-1] = shape.mask.T
+    column, row = np.nonzero(np.diff(columns, axis=1))
+    edges = (shape.left + column) * height + shape.top + row
+    # A run that ends at the foot of a column and the one at the head of the next are one.
+    joined = np.flatnonzero(edges[1:-1:2] == edges[2::2])
+    edges = np.delete(edges, np.concatenate((2 * joined + 1, 2 * joined + 2)))
+    lengths = np.diff(np.concatenate(([0], edges, [height * width])))
+    # A cell in the last pixel ends with its own run.
+    return lengths[:-1] if lengths[-1] == 0 else lengths
+
+
+def compress_counts(lengths: NDArray[np.int64]) -> str:
+    """Run lengths as COCO's text."""
+    text = []
+    for index, length in enumerate(lengths.tolist()):
+        # From the fourth on, the difference to the count before the last: it is small for compact cells.
+        value = length - int(lengths[index - 2]) if index > 2 else length
+        more = True
+        while more:
+            bits = value & 0x1F
+            value >>= 5
+            # Done when what is left is only the sign of the highest bit that was written.
+            more = value != (-1 if bits & 0x10 else 0)
+            text.append(chr(48 + (bits | 0x20 if more else bits)))
+    return "".join(text)

@@ -1,0 +1,101 @@
+"""Detections for QuPath: a GeoJSON file an image, cell after cell.
+
+Source of the fields: QuPath's own writer, qupath.lib.io.QuPathTypeAdapters (0.4 and later), which names the kind of an
+object ``objectType``, takes measurements as an object of numbers and tells planes other than the first in ``plane``
+beside the coordinates. Coordinates are pixels from the upper left corner of the image.
+"""
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from unetbio.export.cells import ExportImage, Plane
+from unetbio.export.shapes import CellShape, Ring, cell_shapes
+from unetbio.files import atomic_path
+
+__all__ = ["GeoJsonWriter"]
+
+
+class GeoJsonWriter:
+    """Writes ``x_cells.geojson`` for each image.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Below it files get the names that the label images have.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> "GeoJsonWriter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Every file is whole already."""
+
+    def add(self, image: ExportImage) -> int:
+        """Write the file of an image; returns the number of outlines."""
+        count = 0
+        path = self.folder / f"{image.name}_cells.geojson"
+        with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
+            stream.write('{"type":"FeatureCollection","features":[')
+            for feature in _features(image):
+                stream.write(",\n" if count else "\n")
+                stream.write(json.dumps(feature, separators=(",", ":"), ensure_ascii=False, allow_nan=False))
+                count += 1
+            stream.write("\n]}\n")
+        return count
+
+
+def _features(image: ExportImage) -> Iterator[dict[str, Any]]:
+    for plane in image.planes():
+        for shape in cell_shapes(plane.label_image):
+            yield _feature(image, plane, shape)
+
+
+def _feature(image: ExportImage, plane: Plane, shape: CellShape) -> dict[str, Any]:
+    values = plane.measurements.get(shape.label, {})
+    properties: dict[str, Any] = {
+        "objectType": "detection",
+        "name": str(shape.label),
+        # Numbers alone: QuPath knows no truth values here.
+        "measurements": {"label": shape.label, **{name: _number(value) for name, value in values.items()}},
+    }
+    if image.entry.columns:
+        properties["metadata"] = dict(image.entry.columns)
+    return {
+        "type": "Feature",
+        "id": _identity(image, plane, shape),
+        "geometry": _geometry(plane, shape),
+        "properties": properties,
+    }
+
+
+def _number(value: float) -> float:
+    return int(value) if isinstance(value, bool) else value
+
+
+def _identity(image: ExportImage, plane: Plane, shape: CellShape) -> str:
+    """A UUID that is the same whenever the same label image of the same image is exported."""
+    words = (image.entry.output, image.label_hash, plane.t, plane.z, shape.label)
+    return str(uuid.uuid5(uuid.NAMESPACE_URL, "/".join(map(str, words))))
+
+
+def _geometry(plane: Plane, shape: CellShape) -> dict[str, Any]:
+    polygons = [[_closed(ring) for ring in polygon] for polygon in shape.polygons]
+    geometry: dict[str, Any] = (
+        {"type": "Polygon", "coordinates": polygons[0]}
+        if len(polygons) == 1
+        else {"type": "MultiPolygon", "coordinates": polygons}
+    )
+    if plane.t is not None or plane.z is not None:
+        geometry["plane"] = {"c": -1, "z": plane.z or 0, "t": plane.t or 0}
+    return geometry
+
+
+def _closed(ring: Ring) -> list[list[int]]:
+    corners: list[list[int]] = ring.tolist()
+    return [*corners, corners[0]]

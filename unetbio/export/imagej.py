@@ -1,0 +1,127 @@
+"""Regions for ImageJ's ROI manager: a ``RoiSet.zip`` an image.
+
+Source of the layout: ij.io.RoiDecoder and RoiEncoder of ImageJ 1 (public domain). Whole numbers are big-endian.
+"""
+
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from unetbio.errors import ImageError
+from unetbio.export.cells import ExportImage, Plane
+from unetbio.export.shapes import CellShape, cell_shapes
+from unetbio.files import atomic_path
+
+__all__ = ["MAX_COORDINATE", "RoiSetWriter", "encode_roi"]
+
+VERSION = 228
+RECTANGLE, TRACED = 1, 8
+MOVE, LINE, CLOSE = 0.0, 1.0, 4.0
+HEADER_BYTES = 64
+
+MAX_COORDINATE = 60_535
+"""ImageJ keeps 16 bits of a coordinate, and takes those from 60 536 on for negative numbers."""
+
+# Offsets of corners are signed.
+MAX_OFFSET = 32_767
+MAX_CORNERS = 65_535
+
+# The time of a file in a ZIP archive is part of it: equal cells make equal files.
+TIME = (1980, 1, 1, 0, 0, 0)
+
+
+class RoiSetWriter:
+    """Writes ``x_RoiSet.zip`` for each image.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Below it files get the names that the label images have.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> "RoiSetWriter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Every file is whole already."""
+
+    def add(self, image: ExportImage) -> int:
+        """Write the file of an image; returns the number of regions.
+
+        Raises
+        ------
+        ImageError
+            ``too_large``: ImageJ's regions do not reach so far.
+        """
+        count = 0
+        path = self.folder / f"{image.name}_RoiSet.zip"
+        if max(image.label_image.shape[-2:]) > MAX_COORDINATE:
+            raise ImageError(
+                "too_large",
+                f"{image.entry.output} is {image.label_image.shape}, and ImageJ's regions end at pixel "
+                f"{MAX_COORDINATE}: export it with --to geojson",
+            )
+        with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            for plane in image.planes():
+                for shape in cell_shapes(plane.label_image):
+                    name = _name(plane, shape)
+                    entry = zipfile.ZipInfo(f"{name}.roi", TIME)
+                    entry.compress_type = zipfile.ZIP_DEFLATED
+                    archive.writestr(entry, encode_roi(shape, name, t=plane.t, z=plane.z))
+                    count += 1
+        return count
+
+
+def _name(plane: Plane, shape: CellShape) -> str:
+    time = "" if plane.t is None else f"t{plane.t:03d}_"
+    section = "" if plane.z is None else f"z{plane.z:03d}_"
+    return f"{time}{section}{shape.label:04d}"
+
+
+def encode_roi(shape: CellShape, name: str, *, t: int | None = None, z: int | None = None) -> bytes:
+    """A cell as the content of a ``.roi`` file.
+
+    A cell of one part without holes is a traced region; any other is a composite one.
+
+    Parameters
+    ----------
+    shape : CellShape
+        The cell.
+    name : str
+        Of the region.
+    t, z : int, optional
+        Time and section, from 0; ImageJ counts from 1, and 0 means all.
+    """
+    height, width = shape.mask.shape
+    polygons = shape.polygons
+    simple = len(polygons) == 1 and len(polygons[0]) == 1
+    if simple and len(polygons[0][0]) <= MAX_CORNERS and max(height, width) <= MAX_OFFSET:
+        kind, corners, floats = TRACED, len(polygons[0][0]), 0
+        body = (polygons[0][0] - (shape.left, shape.top)).T.astype(">i2").tobytes()
+    else:
+        path = _path(shape)
+        kind, corners, floats = RECTANGLE, 0, len(path)
+        body = path.astype(">f4").tobytes()
+    text = name.encode("utf-16-be")
+    second = HEADER_BYTES + len(body)
+    box = (shape.top, shape.left, shape.top + height, shape.left + width)
+    header = struct.pack(">4shBx4HH16xhi4s4shhBBhii", b"Iout", VERSION, kind, *box, corners, 0, floats,
+                         bytes(4), bytes(4), 0, 0, 0, 0, 0, 0, second)  # fmt: skip
+    place = (0, 0 if z is None else z + 1, 0 if t is None else t + 1)
+    more = struct.pack(">4x3iii", *place, second + HEADER_BYTES, len(name)).ljust(HEADER_BYTES, b"\0")
+    return header + body + more + text
+
+
+def _path(shape: CellShape) -> np.ndarray:
+    """Every ring as moves and lines, from its first corner back to it."""
+    pieces = []
+    for ring in (ring for polygon in shape.polygons for ring in polygon):
+        lines = np.column_stack((np.full(len(ring), LINE), ring)).astype(np.float32)
+        lines[0, 0] = MOVE
+        pieces += [lines.reshape(-1), np.array([CLOSE], np.float32)]
+    return np.concatenate(pieces)

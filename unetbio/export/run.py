@@ -1,0 +1,81 @@
+"""Export the cells of an output folder in one of the formats."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from unetbio.batch.journal import Entry
+from unetbio.errors import ImageError
+from unetbio.export.cells import ExportImage, find_images, read_cells
+from unetbio.export.coco import CocoWriter
+from unetbio.export.geojson import GeoJsonWriter
+from unetbio.export.imagej import RoiSetWriter
+
+__all__ = ["FORMATS", "Exported", "export_folder"]
+
+
+class Writer(Protocol):
+    """Writes cells while its block runs."""
+
+    def __enter__(self) -> "Writer":
+        """Begin."""
+
+    def __exit__(self, *exception: object) -> None:
+        """Finish what is written for all images together."""
+
+    def add(self, image: ExportImage) -> int:
+        """Write the cells of one image; returns the number of outlines."""
+
+
+FORMATS: dict[str, Callable[[Path], Writer]] = {
+    "geojson": GeoJsonWriter,
+    "imagej": RoiSetWriter,
+    "coco": CocoWriter,
+}
+"""By the name that the command line knows."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export came to."""
+
+    images: int
+    outlines: int
+    failed: int
+
+
+def export_folder(out: Path, target: str, folder: Path, report: Callable[[Entry], None]) -> Exported:
+    """Write the cells of all label images of an output folder, one image after another.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        Output folder of a run.
+    target : str
+        One of `FORMATS`.
+    folder : pathlib.Path
+        Where the files go.
+    report : callable
+        Called with the entry of each image; of one that failed, with status, reason and message.
+
+    Raises
+    ------
+    UsageError
+        When there are no cells to export.
+    EnvironmentStoppedError
+        When the disk is full or the folder cannot be written.
+    """
+    entries = find_images(out)
+    outlines, failed = 0, 0
+    with FORMATS[target](folder) as writer:
+        for found in read_cells(out, entries):
+            entry = found if isinstance(found, Entry) else found.entry
+            if isinstance(found, ExportImage):
+                try:
+                    outlines += writer.add(found)
+                except ImageError as error:
+                    entry = replace(entry, status="failed", reason=error.reason, message=str(error))
+            failed += entry.status == "failed"
+            report(entry)
+    return Exported(len(entries), outlines, failed)

@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from unetbio.batch.budget import MemoryBudget
 from unetbio.batch.plan import Item
 from unetbio.batch.results import LabelStack
 from unetbio.batch.resume import Kept, Policy, find_kept
@@ -18,7 +19,7 @@ from unetbio.preparation import Frame, Opened
 from unetbio.provenance import Fingerprint, fingerprint
 from unetbio.segmentation import Segmenter
 
-__all__ = ["Job", "MemoryBudget", "Reader"]
+__all__ = ["Job", "Reader", "frame_bytes"]
 
 # However small the images are, the reader need not run further ahead.
 MESSAGES_AHEAD = 16
@@ -65,35 +66,6 @@ class Message:
     frame: Frame | None
     last: bool
     size: int = 0
-
-
-class MemoryBudget:
-    """Bytes that frames on their way may take together; one frame is always let in, however large."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self._used = 0
-        self._closed = False
-        self._changed = threading.Condition()
-
-    def take(self, size: int) -> bool:
-        """Wait until there is room; False when the budget was closed meanwhile."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._used == 0 or self._used + size <= self.limit)
-            self._used += size
-            return not self._closed
-
-    def give(self, size: int) -> None:
-        """Give back what was taken."""
-        with self._changed:
-            self._used -= size
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """Let nobody wait any longer."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
 
 
 class Reader(threading.Thread):

@@ -122,7 +122,7 @@ def _ending(output: str) -> str:
 
 
 def found_items(
-    inputs: Sequence[str | os.PathLike[str]], settings: Settings, out: Path, target: Target = "instances"
+    inputs: Sequence[str | os.PathLike[str]], settings: Settings, out: Path | None, target: Target = "instances"
 ) -> list[Item]:
     """Items of files, folders and patterns, in the order in which `find_inputs` lists them.
 

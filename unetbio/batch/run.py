@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetbio.batch.budget import MemoryBudget
 from unetbio.batch.gather import Report, Summary, gather, summarize, write_all_tables
 from unetbio.batch.journal import Entry, Journal, Part, hold_output, journal_path
 from unetbio.batch.measuring import concatenate, measure_frame, pixel_size_of
-from unetbio.batch.pipeline import Job, MemoryBudget, Message, Reader
+from unetbio.batch.pipeline import Job, Message, Reader
 from unetbio.batch.plan import Item
 from unetbio.batch.results import Outcome, write_image_probabilities, write_result
 from unetbio.batch.resume import Kept, Policy, read_label_file, remove_leftovers

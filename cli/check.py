@@ -1,0 +1,108 @@
+"""``unetbio check``: before a run, whether every file can be read and what is odd about it."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from unetbio.cli import options as shared
+from unetbio.cli.options import format_count
+from unetbio.cli.progress import Progress
+from unetbio.errors import UsageError
+
+if TYPE_CHECKING:
+    from unetbio.batch.plan import Item
+    from unetbio.checking.folder import CheckResult
+    from unetbio.model_file import ModelInfo
+
+__all__ = ["command"]
+
+SHOWN_GROUPS = 20
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, metavar="INPUT...")
+@click.option("-o", "--output", "out", type=click.Path(file_okay=False, path_type=Path), help="Folder for check.csv.")
+@click.option("--table", type=click.Path(path_type=Path), help="csv or tsv with a column image, instead of INPUT.")
+@shared.model
+@shared.picture
+@shared.workers
+@click.option("--failed-ok", is_flag=True, help="Exit with 0 even when something was found.")
+@shared.as_json
+def command(
+    inputs: tuple[str, ...], out: Path | None, table: Path | None, model: str, workers: int | None, **given: Any
+) -> int | None:
+    """Check images before a run: decode every pixel, say what they hold and what is odd.
+
+    Finds files that cannot be read to their last byte, images with the same pixels, inputs that would share an output
+    name, images that do not fit the model, that are constant or saturated, and those that are unlike the others in
+    intensity or size. One line for each on stdout; exit code 3 when there is one.
+    """
+    from unetbio.batch.plan import available_cores
+    from unetbio.checking.folder import CHECK, check_items
+    from unetbio.files import write_text
+    from unetbio.model_file import read_info
+
+    info = read_info(model)
+    items = _items(inputs, table, out, info, given)
+    with Progress(len(items)) as progress:
+        result = check_items(
+            items,
+            info,
+            workers=workers or available_cores(),
+            report=lambda survey: progress.advance(failed=not survey.is_readable),
+        )
+    if out is not None:
+        write_text(out / CHECK, result.table())
+    if given["as_json"]:
+        click.echo(json.dumps(_as_json(result), indent=2))
+    else:
+        for line in _lines(result):
+            click.echo(line)
+        click.echo(_last_line(result) + (f": {out / CHECK}" if out is not None else ""))
+    return shared.EXIT_SOME_FAILED if result.findings and not given["failed_ok"] else None
+
+
+def _items(
+    inputs: tuple[str, ...], table: Path | None, out: Path | None, info: "ModelInfo", given: dict[str, Any]
+) -> "list[Item]":
+    from unetbio.batch.plan import found_items, read_table
+    from unetbio.settings import Settings
+
+    if bool(inputs) == bool(table):
+        raise UsageError("give either INPUT or --table: " + ("both are given" if table else "neither is given"))
+    settings = Settings(
+        channel=given["channel"],
+        series=given["series"],
+        t=given["t"],
+        z=shared.section(given["z"]),
+        axes=given["axes"].upper() if given["axes"] else None,
+        pixel_size_um=given["pixel_size"],
+        diameter_px=given["diameter"],
+    )
+    return read_table(table, settings, info.target) if table else found_items(inputs, settings, out, info.target)
+
+
+def _lines(result: "CheckResult") -> list[str]:
+    groups = result.groups()
+    lines = [f"{format_count(count, 'image')} of {text}" for count, text in groups[:SHOWN_GROUPS]]
+    if rest := groups[SHOWN_GROUPS:]:
+        lines.append(f"{format_count(sum(count for count, _ in rest), 'image')} of {len(rest)} other kinds")
+    return [*lines, *(f"{finding.path}: {finding.code}: {finding.message}" for finding in result.findings)]
+
+
+def _last_line(result: "CheckResult") -> str:
+    files = len({finding.path for finding in result.findings})
+    found = f"{format_count(len(result.findings), 'finding')} in {format_count(files, 'file')}"
+    return f"{format_count(len(result.surveys), 'image')}, {result.unreadable} unreadable, {found}"
+
+
+def _as_json(result: "CheckResult") -> dict[str, Any]:
+    return {
+        "images": len(result.surveys),
+        "unreadable": result.unreadable,
+        "groups": [{"images": count, "content": text} for count, text in result.groups()],
+        "findings": [vars(finding) for finding in result.findings],
+        "files": result.rows(),
+    }

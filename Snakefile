@@ -1,4 +1,7 @@
-# The workflow with the settings of this folder; its rules are in pipelines/, which pip installs as unetbio.pipelines.
+# The workflow of unetbio with the settings of this folder. Its rules lie where unetbio is installed.
+import time
+
+from unetbio.pipelines import SNAKEFILE, exit_if_images_failed
 
 
 configfile: "config/config.yaml"
@@ -6,9 +9,17 @@ configfile: "config/config.yaml"
 
 module unetbio:
     snakefile:
-        "pipelines/workflow.smk"
+        SNAKEFILE
     config:
         config
 
 
 use rule * from unetbio
+
+
+STARTED = time.time()
+
+
+# Snakemake itself would leave with 1: 3 means that all is done but for images that failed.
+onerror:
+    exit_if_images_failed(config, STARTED)

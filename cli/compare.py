@@ -48,6 +48,9 @@ logger = logging.getLogger("unetbio.cli.compare")
     "--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Threads that prepare patches."
 )
 @click.option("--overwrite", is_flag=True, help="Start anew what is there already.")
+@click.option(
+    "--replace", is_flag=True, help="Replace results made with other settings or images; keep those made with these."
+)
 def command(
     data: tuple[Path, ...],
     networks: str | None,
@@ -62,6 +65,7 @@ def command(
     device: str,
     workers: int,
     overwrite: bool,
+    replace: bool,
 ) -> int:
     """Train networks on the same split, seed and augmentation, and compare them.
 
@@ -106,7 +110,14 @@ def command(
     examples = load(files, config)
     with lock(output / ".run.lock"):
         rows = compare_variants(
-            variants, settings, examples, output, torch_device, workers=workers, overwrite=overwrite
+            variants,
+            settings,
+            examples,
+            output,
+            torch_device,
+            workers=workers,
+            overwrite=overwrite,
+            replace=replace,
         )
         table = write_results(output, rows, examples, _describe(examples, bool(files.test)), lessons)
     failed = [row for row in rows if row.failure]

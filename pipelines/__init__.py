@@ -1,8 +1,56 @@
 """Snakemake rules; ``python -m unetbio.pipelines`` prints where the workflow lies, for ``snakemake --snakefile``."""
 
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-__all__ = ["SNAKEFILE"]
+__all__ = ["PROJECT", "SNAKEFILE", "exit_if_images_failed", "project_files"]
 
 SNAKEFILE = Path(__file__).with_name("workflow.smk")
 """The workflow, to run as it is or to use as a Snakemake module."""
+
+PROJECT = ("config/config.yaml", "config/README.md", "config/schema.json", "profiles/local", "profiles/slurm")
+"""What a project of one's own holds beside its Snakefile."""
+
+EXIT_SOME_FAILED = 3
+
+
+def project_files() -> dict[str, Path]:
+    """Files of a new project, by their names in it: installed beside the rules, in a checkout beside their folder."""
+    here = Path(__file__).parent
+    home = here if (here / "config").is_dir() else here.parent
+    files = {"Snakefile": here / "project.smk"}
+    for name in PROJECT:
+        path = home / name
+        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+            files[file.relative_to(home).as_posix()] = file
+    return files
+
+
+def exit_if_images_failed(config: Mapping[str, Any], started: float) -> None:
+    """Leave Snakemake with the exit code 3 of the commands, where its own would be 1: for ``onerror``.
+
+    Parameters
+    ----------
+    config : mapping
+        Settings of the workflow.
+    started : float
+        Time of its start: the rule ``finish`` has to have failed after it, with this very code. It runs after all
+        others, so that nothing else has failed then.
+
+    Raises
+    ------
+    SystemExit
+        With code 3, where images failed and all else went well.
+    """
+    from unetbio.workflow_config import load_config
+
+    log = Path(load_config(config).output, "logs", "finish.log")
+    if not log.is_file() or log.stat().st_mtime < started:
+        return
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    if lines[-1:] == [f"exit code {EXIT_SOME_FAILED}"]:
+        failed = [line for line in lines if line.startswith("unetbio: error: ")]
+        print("\n".join([*failed, f"{len(failed)} images failed; all else is done"]), file=sys.stderr)
+        sys.exit(EXIT_SOME_FAILED)

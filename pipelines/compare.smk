@@ -18,6 +18,7 @@ rule compare:
     resources:
         mem_mb=CONFIG.compare.resources.mem_mb,
         runtime=CONFIG.compare.resources.runtime,
+        gpu=CONFIG.compare.resources.gpu,
     params:
         data=CONFIG.compare.data,
         options=CONFIG.compare.arguments(),
@@ -26,5 +27,5 @@ rule compare:
         f"Comparing networks in {OUT}/comparison"
     shell:
         # 3 is a network that failed, which is a row of the table.
-        "unetbio compare {params.data:q} -o {params.out:q} {params.options:q} --workers {threads} >{log:q} 2>&1"
-        " || [ $? -eq 3 ]"
+        "unetbio compare {params.data:q} -o {params.out:q} {params.options:q} --replace --workers {threads}"
+        " >{log:q} 2>&1 || [ $? -eq 3 ]"

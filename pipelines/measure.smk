@@ -1,23 +1,29 @@
+def journals(results):
+    """What the segment jobs of a folder of results declare."""
+    count, parts = BATCHES[results]
+    return [f"{results}/run.{part}-of-{count}.jsonl" for part in parts]
+
+
 rule measure:
     input:
-        expand(f"{OUT}/run.{{part}}-of-{PARTS}.jsonl", part=BATCHES),
+        lambda wildcards: journals(wildcards.results),
     output:
-        f"{OUT}/summary.csv",
-        f"{OUT}/cells.csv",
-        f"{OUT}/cells.parquet",
+        "{results}/summary.csv",
+        "{results}/cells.csv",
+        "{results}/cells.parquet",
     log:
-        f"{OUT}/logs/measure.log",
+        "{results}/logs/measure.log",
     benchmark:
-        f"{OUT}/benchmarks/measure.tsv"
+        "{results}/benchmarks/measure.tsv"
     conda:
         "environment.yaml"
-    threads: 1
+    threads: CONFIG.resources.threads
     resources:
         mem_mb=4000,
         runtime=60,
     params:
         out=subpath(output[0], parent=True),
     message:
-        f"Measuring the cells in {OUT}"
+        "Measuring the cells in {params.out}"
     shell:
-        "unetbio measure {params.out:q} --failed-ok >{log:q} 2>&1"
+        "unetbio measure {params.out:q} --workers {threads} --failed-ok >{log:q} 2>&1"

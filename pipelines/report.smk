@@ -1,13 +1,13 @@
 rule report:
     input:
-        f"{OUT}/summary.csv",
-        f"{OUT}/cells.parquet",
+        "{results}/summary.csv",
+        "{results}/cells.parquet",
     output:
-        f"{OUT}/index.html",
+        "{results}/index.html",
     log:
-        f"{OUT}/logs/report.log",
+        "{results}/logs/report.log",
     benchmark:
-        f"{OUT}/benchmarks/report.tsv"
+        "{results}/benchmarks/report.tsv"
     conda:
         "environment.yaml"
     threads: 1
@@ -17,6 +17,6 @@ rule report:
     params:
         out=subpath(output[0], parent=True),
     message:
-        f"Writing {OUT}/index.html"
+        "Writing {params.out}/index.html"
     shell:
         "unetbio report {params.out:q} >{log:q} 2>&1"

@@ -4,28 +4,33 @@
 rule segment:
     input:
         # When an image changes, its batch runs again, and redoes that image alone.
-        images=lambda wildcards: BATCHES[int(wildcards.part)],
-        model=CONFIG.model_files(),
+        images=lambda wildcards: BATCHES[wildcards.results][1][int(wildcards.part)],
+        table=CONFIG.source_files(),
+        model=lambda wildcards: USES[wildcards.results].files(),
+        # For the order alone: what is checked again is not segmented again.
+        check=ancient([f"{OUT}/check.json"] if CONFIG.check else []),
     output:
         # Masks are not declared: a job that stops half-way would lose what it has finished.
-        f"{OUT}/run.{{part}}-of-{PARTS}.jsonl",
+        "{results}/run.{part}-of-{parts}.jsonl",
     log:
-        f"{OUT}/logs/segment.{{part}}-of-{PARTS}.log",
+        "{results}/logs/segment.{part}-of-{parts}.log",
     benchmark:
-        f"{OUT}/benchmarks/segment.{{part}}-of-{PARTS}.tsv"
+        "{results}/benchmarks/segment.{part}-of-{parts}.tsv"
     conda:
         "environment.yaml"
     threads: CONFIG.resources.threads
     resources:
         mem_mb=CONFIG.resources.mem_mb,
         runtime=CONFIG.resources.runtime,
+        gpu=CONFIG.resources.gpu,
     params:
         source=CONFIG.source_arguments(),
-        options=["--model", CONFIG.model_used, *CONFIG.segment.arguments()],
+        model=lambda wildcards, input: input.get("model")
+        or [USES[wildcards.results].model],
+        options=CONFIG.segment.arguments(),
         out=subpath(output[0], parent=True),
-        parts=PARTS,
     message:
-        f"Segmenting batch {{wildcards.part}} of {PARTS}"
+        "Segmenting batch {wildcards.part} of {wildcards.parts} into {params.out}"
     shell:
-        "unetbio segment {params.source:q} -o {params.out:q} {params.options:q}"
-        " --part {wildcards.part}/{params.parts} --workers {threads} --failed-ok >{log:q} 2>&1"
+        "unetbio segment {params.source:q} -o {params.out:q} --model {params.model:q} {params.options:q}"
+        " --part {wildcards.part}/{wildcards.parts} --workers {threads} --failed-ok >{log:q} 2>&1"

@@ -3,26 +3,31 @@
 
 rule train:
     input:
-        CONFIG.training.files(),
+        lambda wildcards: TRAINED[wildcards.trained].training.files(),
     output:
-        CONFIG.trained_model,
+        f"{OUT}/models/{{trained}}.safetensors",
     log:
-        f"{OUT}/logs/train.log",
+        f"{OUT}/logs/train.{{trained}}.log",
     benchmark:
-        f"{OUT}/benchmarks/train.tsv"
+        f"{OUT}/benchmarks/train.{{trained}}.tsv"
+    wildcard_constraints:
+        trained="|".join(map(re.escape, TRAINED)) or "(?!)",
     conda:
         "environment.yaml"
-    threads: CONFIG.training.resources.threads
+    threads: lambda wildcards: TRAINED[wildcards.trained].training.resources.threads
     resources:
-        mem_mb=CONFIG.training.resources.mem_mb,
-        runtime=CONFIG.training.resources.runtime,
+        mem_mb=lambda wildcards: TRAINED[wildcards.trained].training.resources.mem_mb,
+        runtime=lambda wildcards: TRAINED[wildcards.trained].training.resources.runtime,
+        gpu=lambda wildcards: TRAINED[wildcards.trained].training.resources.gpu,
     params:
-        data=CONFIG.training.inputs(),
-        options=["--network", CONFIG.network, *CONFIG.training.arguments()],
+        data=lambda wildcards: TRAINED[wildcards.trained].training.inputs(),
+        network=lambda wildcards: TRAINED[wildcards.trained].network,
+        options=lambda wildcards: TRAINED[wildcards.trained].training.arguments(),
         stem=subpath(output[0], strip_suffix=".safetensors"),
     message:
-        f"Training {CONFIG.network}"
+        "Training {wildcards.trained}"
     shell:
         # The checkpoint is for a job that was stopped; one of a training that is done would refuse other images.
-        "unetbio train {params.data:q} -o {output:q} {params.options:q} --workers {threads} >{log:q} 2>&1"
+        "unetbio train {params.data:q} -o {output:q} --network {params.network:q} {params.options:q}"
+        " --workers {threads} >{log:q} 2>&1"
         " && rm -f {params.stem:q}.checkpoint.safetensors"

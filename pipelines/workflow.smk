@@ -1,27 +1,43 @@
 # From a folder of images to masks, tables and a page. The settings are checked before anything is planned.
+# Rules with {results} run for each model: the output folder, or with several models one folder below it each.
+import shlex
+import time
+
 from snakemake.utils import min_version
 
-from unetbio.config import load_config
+from unetbio.pipelines import exit_if_images_failed
+from unetbio.workflow_config import load_config
 
 min_version("9.5")
 
+STARTED = time.time()
 CONFIG = load_config(config)
 OUT = CONFIG.output
-PARTS, BATCHES = CONFIG.batches()
+USES = {use.folder: use for use in CONFIG.uses()}
+TRAINED = {use.name: use for use in USES.values() if use.network}
+BATCHES = CONFIG.batches()
 
 
 wildcard_constraints:
+    results="|".join(map(re.escape, USES)),
     part=r"\d+",
+    parts=r"\d+",
 
 
 rule all:
     input:
-        f"{OUT}/index.html",
-        [f"{OUT}/comparison/comparison.md"] if CONFIG.compare.data else [],
+        f"{OUT}/finished.txt",
+        [f"{OUT}/check.json"] if CONFIG.check else [],
 
 
+include: "check.smk"
 include: "train.smk"
 include: "segment.smk"
 include: "measure.smk"
 include: "report.smk"
 include: "compare.smk"
+include: "finish.smk"
+
+
+onerror:
+    exit_if_images_failed(config, STARTED)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from unetbio.config import SegmentOptions, WorkflowConfig, load_config, workflow_schema
 from unetbio.errors import UsageError
 from unetbio.io.discover import part_of
+from unetbio.workflow_config import SegmentOptions, WorkflowConfig, load_config, workflow_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 

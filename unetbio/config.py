@@ -1,20 +1,14 @@
-"""Settings that people write down, checked before anything runs; unknown keys are refused."""
+"""Settings of training, and what all settings that people write down have in common: unknown keys are refused."""
 
-import csv
 import difflib
-import json
-import math
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     NonNegativeInt,
@@ -23,24 +17,18 @@ from pydantic import (
     model_validator,
 )
 
-from unetbio import architectures, normalization
 from unetbio.errors import UsageError
-from unetbio.io.discover import Found, find_inputs, part_of, table_input
 from unetbio.normalization import Normalization
 
 __all__ = [
     "MAX_CLASSES",
     "Augmentation",
-    "CompareOptions",
-    "JobResources",
-    "SegmentOptions",
-    "TrainOptions",
+    "Section",
     "TrainingConfig",
-    "WorkflowConfig",
     "check_preset",
-    "load_config",
     "load_training_config",
-    "workflow_schema",
+    "read_mapping",
+    "validated",
 ]
 
 
@@ -230,19 +218,6 @@ class TrainingConfig(Section):
         return self
 
 
-def _listed(value: Any) -> Any:
-    """One value where a list is meant is a list of one."""
-    return value if isinstance(value, list | tuple) else (value,)
-
-
-def _normalize(text: str) -> str:
-    try:
-        normalization.parse(text)
-    except UsageError as error:
-        raise ValueError(str(error)) from error
-    return text
-
-
 def check_preset(name: str) -> str:
     """The name of a preset of the CRF.
 
@@ -258,311 +233,6 @@ def check_preset(name: str) -> str:
     return name
 
 
-def _preset(name: str) -> str:
-    try:
-        return check_preset(name)
-    except UsageError as error:
-        raise ValueError(str(error)) from error
-
-
-def _folder(text: str) -> str:
-    if os.path.normpath(text) == os.curdir:
-        raise ValueError("a folder of its own is needed")
-    return os.path.normpath(text)
-
-
-Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
-_DEVICE = Field(default="auto", description="`auto`, `cpu`, `cuda`, `cuda:N`, `mps`.")
-
-
-class SegmentOptions(Section):
-    """Options of ``unetbio segment``, named as there; what is left out is decided by the model or the file."""
-
-    channel: Annotated[tuple[str | int, ...], BeforeValidator(_listed)] = Field(
-        default=(), description="Name or number (from 0) of the channel that the model takes, or a list of them."
-    )
-    series: int | None = Field(default=None, ge=0, description="Image in its file, from 0.")
-    t: int | None = Field(default=None, ge=0, description="Time point, from 0.")
-    z: Annotated[int, Field(ge=0)] | Literal["max"] | None = Field(
-        default=None, description="Section, from 0, or `max` for the brightest of all sections."
-    )
-    axes: str | None = Field(
-        default=None, pattern="^[TCZYX]+$", description="Axes of the file where it does not say, such as `ZYX`."
-    )
-    pixel_size: float | None = Field(default=None, gt=0, description="Pixel size in um, where the file does not say.")
-    diameter: float | None = Field(
-        default=None, gt=0, description="Typical diameter of the cells in pixels: images are rescaled to the model's."
-    )
-    threshold: float | None = Field(
-        default=None, gt=0, lt=1, description="Probability, or score of an object, from which on it is a cell."
-    )
-    min_area: float | None = Field(default=None, ge=0, description="Smallest cell, in pixels.")
-    max_area: float | None = Field(default=None, gt=0, description="Largest cell, in pixels.")
-    exclude_border: bool = Field(default=False, description="Drop cells that touch the border of the image.")
-    classes: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
-        default=(), description="Names of the classes that are kept, with a model of classes; a list, or one."
-    )
-    crf: Annotated[str, AfterValidator(_preset)] | None = Field(
-        default=None, description="Refine with the fully connected CRF: the name of a preset, such as `largefov`."
-    )
-    normalize: Annotated[str, AfterValidator(_normalize)] | None = Field(
-        default=None, description="Grey values that become 0 and 1: `auto`, `p1,p99.8` (percentiles) or `0,4095`."
-    )
-    tile: int | None = Field(
-        default=None, ge=1, description="Output pixels of a tile; the answer does not depend on it."
-    )
-    exact_tiles: bool = Field(
-        default=False, description="Tile exactly also where a pixel's context is above 256 pixels; takes longer."
-    )
-    device: Device = _DEVICE
-    overlays: Annotated[int, Field(ge=0)] | Literal["all", "none"] = Field(
-        default=50, description="Pictures on the page: a number, `all` or `none`."
-    )
-    save_probabilities: bool = Field(default=False, description="Write the probabilities beside the label images.")
-
-    def arguments(self) -> list[str]:
-        """The options as they stand on the command line."""
-        return _as_arguments({**dict(self), "classes": ",".join(self.classes) or None})
-
-
-def _as_arguments(options: Mapping[str, Any]) -> list[str]:
-    """Words of a command line: nothing for None and False, one option each for the values of a tuple."""
-    words: list[str] = []
-    for name, value in options.items():
-        option = f"--{name.replace('_', '-')}"
-        if value is True:
-            words.append(option)
-        elif isinstance(value, tuple):
-            words += [word for item in value for word in (option, str(item))]
-        elif value is not None and value is not False:
-            words += [option, str(value)]
-    return words
-
-
-class JobResources(Section):
-    """What one job of a rule asks its machine or cluster for."""
-
-    threads: int = Field(default=2, ge=1, description="Processor cores.")
-    mem_mb: int = Field(default=4000, ge=1, description="Memory, in MB.")
-    runtime: int = Field(default=120, ge=1, description="Longest time, in minutes.")
-
-
-class LongJobResources(JobResources):
-    """What a job that trains asks for."""
-
-    mem_mb: int = Field(default=8000, ge=1, description="Memory, in MB.")
-    runtime: int = Field(default=1440, ge=1, description="Longest time, in minutes.")
-
-
-class TrainOptions(Section):
-    """What the network named by `network` is trained on, with ``unetbio train``."""
-
-    images: str = Field(default="", description="Folder or file of images to train on.")
-    masks: str = Field(default="", description="Folder or file of their label images, or class masks.")
-    config: str | None = Field(default=None, description="Settings of training, a YAML file.")
-    steps: int | None = Field(default=None, ge=1, description="Steps to train; overrides the settings.")
-    minutes: float | None = Field(default=None, gt=0, description="Train for as many minutes instead.")
-    device: Device = _DEVICE
-    resources: LongJobResources = Field(default=LongJobResources(), description="Of the train rule's job.")
-
-    def inputs(self) -> list[str]:
-        """Images and masks, as they stand on the command line."""
-        return [path for path in (self.images, self.masks) if path]
-
-    def files(self) -> list[Path]:
-        """Everything that training depends on.
-
-        Raises
-        ------
-        UsageError
-            When a path does not exist.
-        """
-        return _files_below("training", [*self.inputs(), *([self.config] if self.config else [])])
-
-    def arguments(self) -> list[str]:
-        """The options as they stand on the command line."""
-        return _as_arguments(self.model_dump(include={"config", "steps", "minutes", "device"}))
-
-
-class CompareOptions(Section):
-    """What ``unetbio compare`` compares, and on what."""
-
-    data: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
-        default=(), description="Images and masks (a list of two), a folder with both, or a table."
-    )
-    networks: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
-        default=(), description="`all`, or a list of names such as `unet`, `unet:skip=none`, `fcn32s+crf`."
-    )
-    lessons: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
-        default=(), description="Lessons, each a set of networks that shows one trick: a list of names."
-    )
-    config: str | None = Field(default=None, description="Settings of training, a YAML file.")
-    steps: int | None = Field(default=None, ge=1, description="Steps to train each network; overrides the settings.")
-    minutes: float | None = Field(default=None, gt=0, description="Train each for as many minutes instead.")
-    width: float | None = Field(
-        default=None, gt=0, le=4, description="Channels of every network as a multiple of its paper's."
-    )
-    device: Device = _DEVICE
-    resources: LongJobResources = Field(default=LongJobResources(), description="Of the compare rule's job.")
-
-    @model_validator(mode="after")
-    def _complete(self) -> "CompareOptions":
-        chosen = self.networks or self.lessons
-        if bool(self.data) != bool(chosen):
-            raise ValueError("data and networks (or lessons) are needed: on what is compared, and what")
-        return self
-
-    def files(self) -> list[Path]:
-        """Everything that the comparison depends on; raises as `TrainOptions.files`."""
-        return _files_below("compare", [*self.data, *([self.config] if self.config else [])])
-
-    def arguments(self) -> list[str]:
-        """The options as they stand on the command line."""
-        named = {"networks": ",".join(self.networks) or None, "lesson": self.lessons}
-        return _as_arguments({**named, **self.model_dump(include={"config", "steps", "minutes", "width", "device"})})
-
-
-def _files_below(key: str, paths: Sequence[str]) -> list[Path]:
-    """These files, and all below these folders but for hidden ones."""
-    files: list[Path] = []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise UsageError(f"{key}: {path} does not exist: give a file or folder, relative to where snakemake runs")
-        below = sorted(path.rglob("*")) if path.is_dir() else [path]
-        files += [file for file in below if file.is_file() and not file.name.startswith(".")]
-    return files
-
-
-def _network(name: str) -> str:
-    try:
-        return architectures.find(name).name
-    except UsageError as error:
-        raise ValueError(str(error)) from error
-
-
-class WorkflowConfig(Section):
-    """Everything that the Snakemake workflow can be told; paths are relative to where Snakemake runs."""
-
-    images: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
-        default=(), description="Files, folders (searched with all folders below) and patterns in quotes."
-    )
-    table: str | None = Field(
-        default=None,
-        description="Instead of `images`: csv or tsv with the column `image`; see `unetbio segment --table`.",
-    )
-    output: Annotated[str, AfterValidator(_folder)] = Field(
-        default="results", description="Folder that gets all results."
-    )
-    model: str = Field(default="nuclei", min_length=1, description="Name of a shipped model, or a model file.")
-    network: Annotated[str, AfterValidator(_network)] | None = Field(
-        default=None, description="Instead of `model`: the network that is trained first; see `training`."
-    )
-    training: TrainOptions = Field(default=TrainOptions(), description="What `network` is trained on.")
-    compare: CompareOptions = Field(default=CompareOptions(), description="Networks to train and compare besides.")
-    images_per_job: int = Field(
-        default=100, ge=1, description="About as many images are one job, since starting one costs some seconds."
-    )
-    segment: SegmentOptions = Field(default=SegmentOptions(), description="Options of `unetbio segment`.")
-    resources: JobResources = Field(default=JobResources(), description="Of one job of the segment rule.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_nothing(cls, values: Any) -> Any:
-        # "segment:" with all its lines commented out is None in YAML and means the defaults.
-        return {k: v for k, v in values.items() if v is not None} if isinstance(values, Mapping) else values
-
-    @model_validator(mode="after")
-    def _one_source(self) -> "WorkflowConfig":
-        if bool(self.images) == bool(self.table):
-            found = "both are" if self.table else "none is"
-            raise ValueError(f"one of 'images' and 'table' is needed, {found} given")
-        return self
-
-    @model_validator(mode="after")
-    def _network_and_training(self) -> "WorkflowConfig":
-        if self.network and not (self.training.images and self.training.masks):
-            raise ValueError(f"network: {self.network} has to be trained: training needs images and masks")
-        if self.training.inputs() and not self.network:
-            raise ValueError("training needs network: the name of what is trained, such as unet")
-        return self
-
-    @property
-    def trained_model(self) -> str:
-        """Where the model file goes that is trained."""
-        return f"{self.output}/models/{self.network}.safetensors"
-
-    @property
-    def model_used(self) -> str:
-        """The model that images are segmented with."""
-        return self.trained_model if self.network else self.model
-
-    def source_arguments(self) -> list[str]:
-        """What to segment, as it stands on the command line."""
-        return ["--table", self.table] if self.table else list(self.images)
-
-    def model_files(self) -> list[str]:
-        """The model where it is a file, so that another one of the same name is noticed; a shipped one is none."""
-        return [self.model_used] if self.network or Path(self.model).is_file() else []
-
-    def batches(self) -> tuple[int, dict[int, list[Path]]]:
-        """Divide the images among jobs.
-
-        Returns
-        -------
-        tuple of int and dict
-            The number of parts, and the files of each part (counted from 1) that has any. The parts are those of
-            ``unetbio segment --part``.
-
-        Raises
-        ------
-        UsageError
-            When there are no images, or the table cannot be read.
-        """
-        found = _table_images(Path(self.table)) if self.table else find_inputs(self.images, out=self.output)
-        count = math.ceil(len(found) / self.images_per_job)
-        parts: dict[int, list[Path]] = {}
-        for item in found:
-            parts.setdefault(part_of(item.relative, count), []).append(item.path)
-        return count, dict(sorted(parts.items()))
-
-
-def load_config(source: Mapping[str, Any] | str | os.PathLike[str]) -> WorkflowConfig:
-    """Check the settings of a workflow.
-
-    Parameters
-    ----------
-    source : mapping or path-like
-        What Snakemake read, or a YAML file.
-
-    Raises
-    ------
-    UsageError
-        One line that names the key, what was given, and for an unknown key those that are known.
-    """
-    if isinstance(source, Mapping):
-        return _validated(WorkflowConfig, source, None)
-    path = Path(source)
-    return _validated(WorkflowConfig, _read_mapping(path), path)
-
-
-def workflow_schema() -> str:
-    """JSON schema of `WorkflowConfig`, by which editors check what is typed; kept as ``config/schema.json``."""
-    return json.dumps(WorkflowConfig.model_json_schema(), indent=2) + "\n"
-
-
-def _table_images(table: Path) -> list[Found]:
-    """Images that a table names."""
-    try:
-        with open(table, encoding="utf-8-sig", newline="") as stream:
-            delimiter = "\t" if table.suffix.lower() in (".tsv", ".tab") else ","
-            names = [(row.get("image") or "").strip() for row in csv.DictReader(stream, delimiter=delimiter)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"table: {table} cannot be read as csv or tsv: {error}") from error
-    if not names or not all(names):
-        raise UsageError(f"table: {table} needs a column 'image' with a file in every row")
-    return [table_input(table, name) for name in names]
-
-
 def load_training_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainingConfig:
     """Read training settings from a YAML file and put ``overrides`` over them.
 
@@ -571,10 +241,17 @@ def load_training_config(path: Path | None, overrides: Mapping[str, Any]) -> Tra
     UsageError
         When the file is not a mapping, or a key is unknown or has a bad value; the message names the key.
     """
-    return _validated(TrainingConfig, {**_read_mapping(path), **overrides}, path)
+    return validated(TrainingConfig, {**read_mapping(path), **overrides}, path)
 
 
-def _read_mapping(path: Path | None) -> dict[str, Any]:
+def read_mapping(path: Path | None) -> dict[str, Any]:
+    """What a YAML file of settings holds; nothing where there is no file.
+
+    Raises
+    ------
+    UsageError
+        When it cannot be read, or is not a mapping of names to values.
+    """
     if path is None:
         return {}
     try:
@@ -586,7 +263,23 @@ def _read_mapping(path: Path | None) -> dict[str, Any]:
     return content
 
 
-def _validated(kind: type[SectionT], content: Mapping[str, Any], path: Path | None) -> SectionT:
+def validated(kind: type[SectionT], content: Mapping[str, Any], path: Path | None) -> SectionT:
+    """Settings of a kind, checked.
+
+    Parameters
+    ----------
+    kind : type
+        A `Section`.
+    content : mapping
+        What was written down.
+    path : pathlib.Path, optional
+        The file it stood in, for messages.
+
+    Raises
+    ------
+    UsageError
+        One line that names the key, what was given, and for an unknown key those that are known.
+    """
     try:
         return kind.model_validate(content)
     except ValidationError as error:

@@ -118,6 +118,7 @@ def compare_variants(
     *,
     workers: int = 1,
     overwrite: bool = False,
+    replace: bool = False,
 ) -> list[Row]:
     """Train and measure what is not done yet.
 
@@ -137,6 +138,8 @@ def compare_variants(
         Threads that prepare patches.
     overwrite : bool
         Start anew what is there already.
+    replace : bool
+        Where the folder was made with other settings, replace what is not made with these instead of refusing.
 
     Returns
     -------
@@ -152,7 +155,7 @@ def compare_variants(
     """
     configs = {variant: training_config(variant, settings.config, settings.width) for variant in variants}
     refinements = {variant.crf: _refinement(variant.crf) for variant in variants}
-    _check_folder(out, settings.identity(settings.config), overwrite)
+    _check_folder(out, settings.identity(settings.config), overwrite or replace)
     if overwrite:
         for folder in {out / each.slug for variant in variants for each in (variant, variant.trained)}:
             _clear(folder)
@@ -272,9 +275,9 @@ def _refinement(crf: str | None) -> Refinement | None:
     return lambda probabilities, image: refine(probabilities, image, preset)
 
 
-def _check_folder(out: Path, identity: Mapping[str, Any], overwrite: bool) -> None:
+def _check_folder(out: Path, identity: Mapping[str, Any], others_may_go: bool) -> None:
     known = _read_json(out / SETTINGS)
-    if overwrite or known is None:
+    if others_may_go or known is None:
         return
     now, before = _flat(json.loads(json.dumps(identity))), _flat(known)
     different = [key for key in {**before, **now} if before.get(key) != now.get(key)]
@@ -282,7 +285,7 @@ def _check_folder(out: Path, identity: Mapping[str, Any], overwrite: bool) -> No
         shown = ", ".join(f"{key} {before.get(key)}, now {now.get(key)}" for key in different[:SHOWN_DIFFERENCES])
         more = f" and {len(different) - SHOWN_DIFFERENCES} more" if len(different) > SHOWN_DIFFERENCES else ""
         raise UsageError(
-            f"{out} was made with other settings ({shown}{more}): use the same ones, another folder, or --overwrite"
+            f"{out} was made with other settings ({shown}{more}): use the same ones, another folder, or --replace"
         )
 
 

@@ -1,0 +1,25 @@
+# The workflow of unetbio with the settings of this folder. Its rules lie where unetbio is installed.
+import time
+
+from unetbio.pipelines import SNAKEFILE, exit_if_images_failed
+
+
+configfile: "config/config.yaml"
+
+
+module unetbio:
+    snakefile:
+        SNAKEFILE
+    config:
+        config
+
+
+use rule * from unetbio
+
+
+STARTED = time.time()
+
+
+# Snakemake itself would leave with 1: 3 means that all is done but for images that failed.
+onerror:
+    exit_if_images_failed(config, STARTED)

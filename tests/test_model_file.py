@@ -5,7 +5,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from unetbio import model_file, networks
+from unetbio import model_file, networks, tensor_file
 from unetbio.errors import ModelError
 from unetbio.model_file import ModelInfo
 
@@ -27,9 +27,9 @@ def path(tmp_path: Path, info: ModelInfo) -> Path:
 
 def rewrite(path: Path, **changes: object) -> None:
     """Change entries of a model file's description."""
-    tensors, metadata = model_file.load_tensors(path)
+    tensors, metadata = tensor_file.load_tensors(path)
     content = json.loads(metadata["unetbio"]) | changes
-    model_file.save_tensors(path, tensors, {"unetbio": json.dumps(content)})
+    tensor_file.save_tensors(path, tensors, {"unetbio": json.dumps(content)})
 
 
 def test_what_is_saved_is_loaded(path: Path, info: ModelInfo) -> None:
@@ -107,4 +107,4 @@ def test_settings_that_cannot_be_are_refused_with_the_file_s_name(path: Path) ->
 
 def test_tensors_of_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be read as a safetensors file"):
-        model_file.load_tensors(tmp_path / "none.safetensors")
+        tensor_file.load_tensors(tmp_path / "none.safetensors")

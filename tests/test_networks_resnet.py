@@ -16,10 +16,10 @@ from unetbio.architectures.resnet import encoder_path
 from unetbio.errors import ModelError, UsageError
 from unetbio.geometry import receptive_field
 from unetbio.inference import predict
-from unetbio.model_file import save_tensors
 from unetbio.networks.resnet import ResNet, load_resnet
 from unetbio.networks.scale_context import AtrousPyramid, PyramidPooling, SummedAtrousPyramid, atrous_convolution
 from unetbio.predictor import TorchPredictor
+from unetbio.tensor_file import save_tensors
 
 FAMILY = ("deeplab_v2", "deeplab_v3", "deeplab_v3plus", "pspnet")
 TINY = {"width": 0.05, "backbone": "resnet18"}
@@ -172,7 +172,10 @@ def test_public_weights_give_the_features_of_the_public_layout(tmp_path: Path) -
     tensors = public_tensors(public_resnet50(BASE))
     save_tensors(tmp_path / "resnet50.safetensors", tensors, {})
     network = build("deeplab_v3", backbone="resnet50", width=WIDTH, dilated=False, in_channels=3).eval()
-    load_resnet(network, tmp_path / "resnet50.safetensors")
+    loaded = load_resnet(network, tmp_path / "resnet50.safetensors")
+    # 53 convolutions, each with the four tensors of its batch norm
+    assert len(loaded) == 53 * 5
+    assert set(loaded) <= set(tensors)
     image = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     expected = reference_resnet50(tensors, image)
     assert expected.std() > 0.1
@@ -193,14 +196,18 @@ def test_one_channel_takes_the_sum_over_the_colours(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"layer3.5.bn2.bias": None}, "has no tensor layer3.5.bn2.bias: needed are a ResNet's weights"),
+        (
+            {"layer3.5.bn2.bias": None},
+            "has no tensor layer3.5.bn2.bias: the network needs the weights of a ResNet",
+        ),
         (
             {"layer1.0.conv2.weight": torch.zeros(8, 8, 3, 3)},
-            "layer1.0.conv2.weight has the shape (8, 8, 3, 3), the network needs (4, 4, 3, 3); public weights fit",
+            "layer1.0.conv2.weight has the shape (8, 8, 3, 3), the network needs (4, 4, 3, 3): the weights of a "
+            "ResNet of its own backbone fit a width of 1",
         ),
         (
             {"layer3.6.conv1.weight": torch.zeros(16, 64, 1, 1)},
-            "the network has no layer3.6.conv1.weight; is the file that of another backbone?",
+            "the network has no layer3.6.conv1.weight: it needs the weights of a ResNet of its own backbone",
         ),
     ],
 )
@@ -218,7 +225,7 @@ def test_weights_that_do_not_fit_are_refused_by_the_name_of_the_first(
 
 def test_a_network_without_a_resnet_takes_no_weights_of_one(tmp_path: Path) -> None:
     unet = networks.build("unet", {"base_channels": 1, "depth": 1})
-    with pytest.raises(ModelError, match="UNet has no ResNet that weights could be loaded into"):
+    with pytest.raises(UsageError, match="UNet has no ResNet encoder: weights of ResNet cannot be loaded into it"):
         load_resnet(unet, tmp_path / "w.safetensors")
 
 

@@ -16,10 +16,10 @@ from unetbio import architectures
 from unetbio.architectures.vgg import STAGES
 from unetbio.errors import ModelError, UsageError
 from unetbio.inference import TorchPredictor, predict
-from unetbio.model_file import save_tensors
 from unetbio.networks import blocks, build, parameter_count
 from unetbio.networks.dilated_context import ContextModule
 from unetbio.networks.vgg import VGG16, load_vgg16
+from unetbio.tensor_file import save_tensors
 
 NAMES = ("fcn32s", "fcn16s", "fcn8s", "segnet", "deconvnet", "deeplab_v1", "dilated_context")
 
@@ -358,15 +358,21 @@ def test_weights_that_do_not_fit_are_refused_and_change_nothing(tmp_path: Path) 
         (
             lambda: VGG16(2, 1 / 8),
             path,
-            "the network needs (8, 2, 3, 3): weights of VGG-16 fit a width of 1 and one or",
+            "the network needs (8, 2, 3, 3): the weights of torchvision's vgg16 fit a width of 1 and one or",
         ),
-        (lambda: VGG16(3, 1 / 8, batch_norm=True), path, "has no tensor features.1.weight: the network needs torchvis"),
+        (
+            lambda: VGG16(3, 1 / 8, batch_norm=True),
+            path,
+            "has no tensor features.1.weight: the network needs the weights of torchv",
+        ),
         (
             lambda: VGG16(3, 1 / 8),
             normalised,
-            "has no tensor features.2.weight: the network needs torchvision's layout",
+            "has no tensor features.2.weight: the network needs the weights of torchvision's vgg16",
         ),
     ]
+    more = weights_file(tmp_path / "more.safetensors", torchvision_vgg16(False), features__28b=torch.zeros(1))
+    cases.append((lambda: VGG16(3, 1 / 8), more, "the network has no features.28b: it needs the weights of"))
     for make, file, message in cases:
         encoder = make()
         before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}

@@ -14,9 +14,10 @@ from unetbio.config import TrainingConfig
 from unetbio.datasets import Example, PatchSampler
 from unetbio.errors import ModelError, UnetbioError, UsageError
 from unetbio.geometry import unet_geometry
-from unetbio.model_file import load_model, load_tensors, save_model, save_tensors
+from unetbio.model_file import load_model, save_model
 from unetbio.objects import ObjectSettings
 from unetbio.tasks import SCORE_THRESHOLDS, ClassTask, InstanceTask, ObjectTask, Validation, choose_task
+from unetbio.tensor_file import load_tensors, save_tensors
 from unetbio.threshold_search import DECIDING_SCORE
 from unetbio.training import Trainer
 

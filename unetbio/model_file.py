@@ -1,8 +1,8 @@
 """Model files: a network's weights and everything needed to use them, in one ``*.safetensors`` file.
 
 The header's metadata holds `ModelInfo` as JSON under the key ``unetbio``. Nothing pickled is ever read: a checkpoint's
-optimiser and random states are tensors and JSON as well (`save_tensors`, `load_tensors`). Torch is imported where
-weights are read or written, so that listing models starts at once.
+optimiser and random states are tensors and JSON as well (`unetbio.tensor_file`). Networks, and with them torch, are
+imported where weights are read, so that listing models starts at once.
 """
 
 import json
@@ -17,23 +17,22 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from unetbio import architectures
 from unetbio.errors import ModelError, UsageError
-from unetbio.files import atomic_path, sha256_file
+from unetbio.files import sha256_file
 from unetbio.instances import PostProcessing
 from unetbio.normalization import Normalization
 from unetbio.objects import ObjectSettings
+from unetbio.tensor_file import load_tensors, save_tensors
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 __all__ = [
     "Model",
     "ModelInfo",
     "load_model",
-    "load_tensors",
     "model_path",
     "read_info",
     "save_model",
-    "save_tensors",
     "shipped_models",
 ]
 
@@ -197,30 +196,6 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Model:
 def save_model(path: str | os.PathLike[str], info: ModelInfo, network: "nn.Module") -> None:
     """Write a model file atomically; the weights are stored as they are, on whatever device they live."""
     save_tensors(path, network.state_dict(), {METADATA_KEY: info.model_dump_json()})
-
-
-def save_tensors(path: str | os.PathLike[str], tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str]) -> None:
-    """Write tensors and text to a safetensors file atomically."""
-    from safetensors.torch import save_file
-
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        save_file(plain, temporary, metadata=dict(metadata))
-
-
-def load_tensors(path: str | os.PathLike[str]) -> "tuple[dict[str, Tensor], dict[str, str]]":
-    """Read all tensors and the metadata of a safetensors file.
-
-    Raises
-    ------
-    ModelError
-        When the file is missing, torn or no safetensors file.
-    """
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ModelError(f"{path} cannot be read as a safetensors file: {error}") from error
 
 
 def _parse_info(path: Path, metadata: Mapping[str, str]) -> ModelInfo:

@@ -28,8 +28,9 @@ from unetbio.datasets import AnnotatedFiles, Example, Patch, PatchSampler, load_
 from unetbio.errors import ModelError, UnetbioError, UsageError
 from unetbio.geometry import Geometry, anisotropic_levels
 from unetbio.grey_values import GreyFingerprint
-from unetbio.model_file import ModelInfo, load_tensors, save_tensors
+from unetbio.model_file import ModelInfo
 from unetbio.tasks import Batch, Task, Validation, choose_task
+from unetbio.tensor_file import load_tensors, save_tensors
 
 __all__ = ["History", "Trainer", "TrainingResult", "load_training_data", "patch_shape"]
 

@@ -15,6 +15,9 @@ from unetbio.networks.vgg import VGG16, FullyConnected
 
 __all__ = ["ContextModule", "DilatedContext"]
 
+SCORE_DEVIATION = 0.01
+"""Standard deviation of the weights of the scores that a context module gets, at the start."""
+
 NOISE = 0.01
 """Standard deviation of the weights that are not part of the identity, as a part of those that are (equation 5)."""
 
@@ -72,6 +75,8 @@ class DilatedContext(nn.Module):
         self.score = blocks.pointwise(wide, num_classes, ndim)
         blocks.initialise_he(self)
         self.context = nn.Identity() if context == "none" else ContextModule(num_classes, context, dilation)
+        if context != "none":
+            _start_positive(self.score)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits of an image: ``(N, C, H, W) -> (N, K, H - 380, W - 380)`` with the paper's dilations.
@@ -123,6 +128,15 @@ class ContextModule(nn.Module):
             scores = functional.relu(layer(scores))
         result: Tensor = last(scores)
         return result
+
+
+def _start_positive(score: nn.Conv2d | nn.Conv3d) -> None:
+    # The module is the identity for what is not negative. Scores that start on both sides of 0 lose a part to its first
+    # ReLU, and with two classes all of it sooner or later: the network then answers the same everywhere, for good. The
+    # paper adds the module to a front end that has been trained, whose scores are well above 0 where they matter.
+    nn.init.normal_(score.weight, std=SCORE_DEVIATION)
+    if score.bias is not None:
+        nn.init.ones_(score.bias)
 
 
 def _initialise_identity(layer: nn.Conv2d, classes: int) -> None:

@@ -9,14 +9,13 @@ import os
 import re
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from unetbio.architectures.resnet import BACKBONES, Stage, stages
-from unetbio.errors import ModelError, UsageError
-from unetbio.model_file import load_tensors
+from unetbio.errors import UsageError
 from unetbio.networks import blocks
+from unetbio.networks.public_weights import find_encoder, load_public_weights
 
 __all__ = ["ResNet", "load_resnet"]
 
@@ -137,47 +136,35 @@ class ResNet(nn.Module):
         return features
 
 
-def load_resnet(network: nn.Module, path: str | os.PathLike[str]) -> None:
-    """Load the weights of a ResNet from a file in the public layout.
+def load_resnet(network: nn.Module, path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Load public weights of a ResNet into the encoder of a network.
 
     Parameters
     ----------
     network : torch.nn.Module
-        A `ResNet`, or a network with one; of width 1 for the weights that are public. With one input channel the first
-        convolution is summed over its colours, so that it answers to a grey image as it did to three equal colours.
+        A network with a `ResNet` encoder, or the encoder itself; of width 1 for the weights that are public. For one
+        channel the first convolution takes the sum over the colours, which is what a grey image gives as red, green and
+        blue. Weights are trained for images that were normalised as their source says.
     path : path
-        A safetensors file with tensors ``conv1.weight``, ``bn1.weight``, ``layer1.0.conv1.weight`` ...; a classifier
-        (``fc``) is left out.
+        A safetensors file in the public layout, of the same backbone: ``conv1.weight``, ``bn1.weight``,
+        ``layer1.0.conv1.weight``, ...; its classifier (``fc``) is left out.
+
+    Returns
+    -------
+    tuple of str
+        Names of the tensors that were loaded.
 
     Raises
     ------
     ModelError
-        When the network has no ResNet, the file cannot be read, or it does not fit; the message names the first tensor
-        that does not. The network is then as it was.
+        When the file cannot be read, lacks a tensor of the encoder, has it in another shape or has more than there are;
+        then nothing was loaded.
+    UsageError
+        When the network has no ResNet encoder.
     """
-    encoder = next((module for module in network.modules() if isinstance(module, ResNet)), None)
-    if encoder is None:
-        raise ModelError(f"{type(network).__name__} has no ResNet that weights could be loaded into")
-    tensors, _ = load_tensors(path)
-    own = {_public_name(name): tensor for name, tensor in encoder.state_dict().items()}
-    first = tensors.get("conv1.weight")
-    if first is not None and first.ndim == 4 and own["conv1.weight"].shape[1] == 1:
-        tensors["conv1.weight"] = first.sum(dim=1, keepdim=True)
-    for name, tensor in own.items():
-        # The number of batches that batch norm has seen decides nothing, and older files do not have it.
-        if name not in tensors and not name.endswith("num_batches_tracked"):
-            raise ModelError(f"{path} has no tensor {name}: needed are a ResNet's weights in the public layout")
-        if name in tensors and tensors[name].shape != tensor.shape:
-            raise ModelError(
-                f"{path}: {name} has the shape {tuple(tensors[name].shape)}, the network needs {tuple(tensor.shape)}; "
-                "public weights fit a network of the same backbone, width 1 and 1 or 3 input channels"
-            )
-    unknown = [name for name in tensors if name not in own and not name.startswith("fc.")]
-    if unknown:
-        raise ModelError(f"{path}: the network has no {unknown[0]}; is the file that of another backbone?")
-    with torch.no_grad():
-        for name in own.keys() & tensors.keys():
-            own[name].copy_(tensors[name])
+    encoder = find_encoder(network, ResNet, "ResNet")
+    tensors = {_public_name(name): tensor for name, tensor in encoder.state_dict().items()}
+    return load_public_weights(path, tensors, layout="a ResNet of its own backbone", classifier="fc.")
 
 
 def _public_name(name: str) -> str:

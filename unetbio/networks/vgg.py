@@ -8,17 +8,13 @@ Batch norm, where a network asks for it, is torchvision's vgg16_bn: between each
 import os
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor, nn
 
 from unetbio.architectures.vgg import HALVINGS, STAGES, Pooling
-from unetbio.errors import ModelError, UsageError
-from unetbio.model_file import load_tensors
 from unetbio.networks import blocks
+from unetbio.networks.public_weights import find_encoder, load_public_weights
 
 __all__ = ["VGG16", "FullyConnected", "load_vgg16", "mirrored_stages"]
-
-COLOURS = 3
 
 
 class VGG16(nn.Module):
@@ -164,9 +160,9 @@ def load_vgg16(network: nn.Module, path: str | os.PathLike[str]) -> tuple[str, .
     Parameters
     ----------
     network : torch.nn.Module
-        A network with a `VGG16` encoder, or the encoder itself. For one channel the first convolution takes the sum
-        over the colours, which is what a grey image gives as red, green and blue. Weights are trained for images
-        that were normalised as its source says.
+        A network with a `VGG16` encoder, or the encoder itself; of width 1 for the weights that are public. For one
+        channel the first convolution takes the sum over the colours, which is what a grey image gives as red, green and
+        blue. Weights are trained for images that were normalised as their source says.
     path : path
         A safetensors file in torchvision's layout: of vgg16 (``features.0.weight``, ...), or of vgg16_bn for a network
         with batch norm. ``classifier.0`` and ``classifier.3`` fill fc6 (as a 7 x 7 convolution) and fc7.
@@ -179,37 +175,19 @@ def load_vgg16(network: nn.Module, path: str | os.PathLike[str]) -> tuple[str, .
     Raises
     ------
     ModelError
-        When the file cannot be read, or lacks a tensor of the encoder or has it in another shape; then nothing was
-        loaded.
+        When the file cannot be read, lacks a tensor of the encoder, has it in another shape or has more than there are;
+        then nothing was loaded.
     UsageError
         When the network has no VGG-16 encoder.
     """
-    encoders = [module for module in network.modules() if isinstance(module, VGG16)]
-    if not encoders:
-        raise UsageError(f"{type(network).__name__} has no VGG-16 encoder: weights of VGG-16 cannot be loaded into it")
-    tensors, _ = load_tensors(path)
-    found: dict[str, tuple[Tensor, Tensor]] = {}
-    for name, target in _encoder_tensors(encoders[0]):
-        if name not in tensors:
-            raise ModelError(
-                f"{path} has no tensor {name}: the network needs torchvision's layout of {_layout(encoders[0])}"
-            )
-        given = tensors[name]
-        if name == "features.0.weight" and given.shape[1:2] == (COLOURS,) and target.shape[1] == 1:
-            given = given.sum(dim=1, keepdim=True)
-        if given.shape != target.shape:
-            raise ModelError(
-                f"{path}: {name} has the shape {tuple(tensors[name].shape)}, the network needs {tuple(target.shape)}: "
-                "weights of VGG-16 fit a width of 1 and one or three channels"
-            )
-        found[name] = target, given
-    for name, target in _classifier_tensors(network):
-        if name in tensors and len(tensors[name]) == len(target) and tensors[name].numel() == target.numel():
-            found[name] = target, tensors[name].reshape(target.shape)
-    with torch.no_grad():
-        for target, given in found.values():
-            target.copy_(given)
-    return tuple(found)
+    encoder = find_encoder(network, VGG16, "VGG-16")
+    return load_public_weights(
+        path,
+        dict(_encoder_tensors(encoder)),
+        layout=f"torchvision's {_layout(encoder)}",
+        classifier="classifier.",
+        heads=dict(_classifier_tensors(network)),
+    )
 
 
 def _layout(encoder: VGG16) -> str:
@@ -222,8 +200,7 @@ def _encoder_tensors(encoder: VGG16) -> Iterator[tuple[str, Tensor]]:
     for stage in encoder.stages:
         for layer in [layer for convolution in stage.children() for layer in convolution.children()]:
             for name, tensor in layer.state_dict(keep_vars=True).items():
-                if name != "num_batches_tracked":
-                    yield f"features.{number}.{name}", tensor
+                yield f"features.{number}.{name}", tensor
             number += 1
         number += 1
 

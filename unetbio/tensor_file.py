@@ -1,0 +1,42 @@
+"""Files of tensors: safetensors, with text in the header. Nothing pickled is ever read.
+
+Torch is imported where tensors are read or written, so that listing models starts at once.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import safetensors
+
+from unetbio.errors import ModelError
+from unetbio.files import atomic_path
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["load_tensors", "save_tensors"]
+
+
+def save_tensors(path: str | os.PathLike[str], tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str]) -> None:
+    """Write tensors and text to a safetensors file atomically."""
+    from safetensors.torch import save_file
+
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with atomic_path(path) as temporary:
+        save_file(plain, temporary, metadata=dict(metadata))
+
+
+def load_tensors(path: str | os.PathLike[str]) -> "tuple[dict[str, Tensor], dict[str, str]]":
+    """Read all tensors and the metadata of a safetensors file.
+
+    Raises
+    ------
+    ModelError
+        When the file is missing, torn or no safetensors file.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ModelError(f"{path} cannot be read as a safetensors file: {error}") from error

@@ -1,0 +1,130 @@
+"""Which values are unlike the others, and which images are unlike those of the training."""
+
+import math
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unetbio.batch.plan import Item
+from unetbio.checking.oddity import compare_with_model, compare_with_others, find_odd
+from unetbio.checking.survey import Facts, Survey
+from unetbio.grey_values import GreyFingerprint, GreyLevels
+from unetbio.model_file import ModelInfo
+from unetbio.normalization import Normalization
+from unetbio.settings import Settings
+
+
+def survey_of(
+    name: str,
+    levels: tuple[GreyLevels, ...] = (GreyLevels(0, 10, 20, 200, 250, 1, 4096),),
+    *,
+    shape: tuple[int, ...] = (64, 64),
+    dtype: str = "uint8",
+    pixel_size_um: float | None = None,
+    settings: Settings = Settings(),  # noqa: B008
+) -> Survey:
+    axes = "TCZYX"[-len(shape) :] if len(shape) != 3 else "CYX"
+    sizes = {} if pixel_size_um is None else {"Y": pixel_size_um, "X": pixel_size_um}
+    facts = Facts(axes, shape, dtype, sizes, True, 1, name, levels)
+    return Survey(Item(Path(name), name, settings), facts, True, tuple(range(len(levels))))
+
+
+def levels(high: float, median: float = 20.0, low: float = 10.0) -> GreyLevels:
+    return GreyLevels(0, low, median, high, high * 1.2, 1, 4096)
+
+
+def codes(surveys: list[Survey]) -> list[tuple[str, str]]:
+    return [(finding.path, finding.code) for finding in compare_with_others(surveys)]
+
+
+def test_odd_values_follow_the_rule() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        values = np.exp(rng.normal(3, rng.uniform(0, 1), rng.integers(5, 30))).tolist()
+        values[0] *= rng.choice([1, 3, 10, 0.01])
+        logs = [math.log(value) for value in values]
+        middle = statistics.median(logs)
+        spread = 1.4826 * statistics.median(abs(log - middle) for log in logs)
+        expected = [
+            i for i, log in enumerate(logs) if abs(log - middle) > 5 * spread and abs(log - middle) > math.log(2)
+        ]
+        assert find_odd(values, 2.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "odd"),
+    [
+        pytest.param([10, 10, 10, 1000], [], id="four are too few to judge"),
+        pytest.param([10, 10, 10, 10, 19], [], id="nearly a factor of two"),
+        pytest.param([10, 10, 10, 10, 20], [], id="just a factor of two"),
+        pytest.param([10, 10, 10, 10, 21], [4], id="more than a factor of two"),
+        pytest.param([1, 3, 10, 30, 100, 300], [], id="nothing is odd where all differ"),
+        pytest.param([10, 11, 12, 10, 1], [4], id="small ones too"),
+    ],
+)
+def test_odd_values(values: list[float], odd: list[int]) -> None:
+    assert find_odd(values, 2.0) == odd
+
+
+def test_an_image_of_other_brightness_or_size_is_odd() -> None:
+    usual = [survey_of(f"{i}.tif", (levels(200 + i),)) for i in range(6)]
+    assert codes(usual) == []
+    assert codes([*usual, survey_of("bright", (levels(900),))]) == [("bright", "odd_intensity")]
+    assert codes([*usual, survey_of("grey", (levels(200, median=150),))]) == [("grey", "odd_intensity")]
+    assert codes([*usual, survey_of("large", shape=(64, 640))]) == [("large", "odd_size")]
+    assert codes([*usual, survey_of("deep", dtype="uint16")]) == [("deep", "odd_kind")]
+    colour = survey_of("colour", (levels(200),) * 3, shape=(3, 64, 64))
+    assert codes([*usual, colour]) == [("colour", "odd_kind")]
+    assert codes([*usual, *[survey_of(f"u{i}", dtype="uint16") for i in range(6)]]) == []
+
+
+def test_an_odd_pixel_size_is_found() -> None:
+    usual = [survey_of(f"{i}.tif", pixel_size_um=0.5) for i in range(6)]
+    assert codes([*usual, survey_of("metres", pixel_size_um=500.0)]) == [("metres", "odd_pixel_size")]
+
+
+def test_constant_images_say_nothing_of_the_others() -> None:
+    black = GreyLevels(0, 0, 0, 0, 0, 4096, 4096)
+    surveys = [survey_of(f"black{i}", (black,)) for i in range(5)] + [survey_of("image", (levels(200),))]
+    assert codes(surveys) == []
+
+
+def info_of(kind: str = "percentile") -> ModelInfo:
+    return ModelInfo(
+        name="m",
+        architecture="unet",
+        parameters={},
+        channels=("nuclei",),
+        normalization=Normalization(kind, 1.0, 99.8),  # type: ignore[arg-type]
+    )
+
+
+FINGERPRINT = GreyFingerprint(
+    ("uint8",), ({"low": (5, 15), "median": (10, 30), "high": (100, 250), "level": (0.02, 0.2)},)
+)
+
+
+def test_percentiles_hide_brightness_and_show_what_is_bright() -> None:
+    fluorescence = survey_of("f", (levels(4000, median=300, low=100),), dtype="uint16")
+    assert list(compare_with_model(fluorescence, info_of(), FINGERPRINT)) == []
+    brightfield = survey_of("b", (levels(220, median=200),))
+    (finding,) = compare_with_model(brightfield, info_of(), FINGERPRINT)
+    assert finding.code == "odd_intensity"
+    assert finding.message == (
+        "half of its pixels are above 0.90 of the way from dark to bright, in the training images 0.02 to 0.20: dark "
+        "things on a bright ground?"
+    )
+
+
+def test_without_percentiles_grey_values_have_to_agree() -> None:
+    assert list(compare_with_model(survey_of("f", (levels(499),)), info_of("range"), FINGERPRINT)) == []
+    (finding,) = compare_with_model(survey_of("f", (levels(501),)), info_of("range"), FINGERPRINT)
+    assert "grey value 501, those of the training images 100 to 250" in finding.message
+    own = Settings(normalization=Normalization())
+    assert list(compare_with_model(survey_of("f", (levels(501),), settings=own), info_of("range"), FINGERPRINT)) == []
+
+
+def test_without_a_fingerprint_nothing_is_compared() -> None:
+    assert list(compare_with_model(survey_of("b", (levels(220, median=200),)), info_of(), None)) == []

@@ -1,0 +1,239 @@
+"""``unetbio check``: what is found in a folder, what is said, and the table."""
+
+import csv
+import gzip
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from click.testing import CliRunner, Result
+
+from unetbio.checking import survey as surveying
+from unetbio.cli.main import main
+from unetbio.io import write_image, write_labels
+
+Check = Callable[..., Result]
+
+
+@pytest.fixture
+def images(tmp_path: Path, discs: np.ndarray) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name, image in (("a", discs), ("b", discs[::-1])):
+        write_image(folder / f"{name}.tif", image, axes="YX", pixel_size_um={"Y": 0.5, "X": 0.5})
+    return folder
+
+
+@pytest.fixture
+def check(images: Path, tiny_model: Path) -> Check:
+    def invoke(*arguments: str, inputs: tuple[str, ...] | None = None) -> Result:
+        given = (str(images),) if inputs is None else inputs
+        return CliRunner().invoke(main, ["check", *given, "-m", str(tiny_model), "--workers", "2", *arguments])
+
+    return invoke
+
+
+def findings(result: Result) -> list[tuple[str, str]]:
+    return [(Path(found["path"]).name, found["code"]) for found in json.loads(result.stdout)["findings"]]
+
+
+def test_good_images_are_counted(check: Check) -> None:
+    result = check()
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines() == [
+        "2 images of Y=64 X=80 uint8, 0.5 um a pixel",
+        "2 images, 0 unreadable, 0 findings in 0 files",
+    ]
+
+
+def test_a_finding_is_a_line_and_3(check: Check, images: Path) -> None:
+    (images / "c.tif").write_bytes(b"")
+    result = check()
+    assert result.exit_code == 3
+    path = images / "c.tif"
+    assert result.stdout.splitlines()[1:] == [
+        f"{path}: unreadable: the file is empty (0 bytes): copy or write it again",
+        "3 images, 1 unreadable, 1 finding in 1 file",
+    ]
+    assert check("--failed-ok").exit_code == 0
+
+
+def test_every_pixel_is_decoded(check: Check, images: Path) -> None:
+    # The last of many compressed strips is damaged: nothing short of decoding it all can tell.
+    path = images / "c.tif"
+    noise = np.random.default_rng(0).integers(0, 255, (400, 400), np.uint8)
+    tifffile.imwrite(path, noise, compression="zlib", rowsperstrip=16)
+    with tifffile.TiffFile(path) as tif:
+        offset, count = tif.pages[0].dataoffsets[-1], tif.pages[0].databytecounts[-1]
+    content = bytearray(path.read_bytes())
+    content[offset : offset + count] = bytes(count)
+    path.write_bytes(content)
+    result = check("--json")
+    assert ("c.tif", "unreadable") in findings(result)
+    assert json.loads(result.stdout)["unreadable"] == 1
+
+
+def test_further_images_of_a_file_are_decoded(check: Check, images: Path) -> None:
+    path = images / "c.ome.tif"
+    noise = np.random.default_rng(0).integers(0, 255, (64, 80), np.uint8)
+    with tifffile.TiffWriter(path, ome=True) as tif:
+        tif.write(noise, compression="zlib")
+        tif.write(noise[::-1], compression="zlib")
+    assert findings(check("--json")) == [("c.ome.tif", "more_series")]
+    with tifffile.TiffFile(path) as opened:
+        offset, count = opened.series[1].pages[0].dataoffsets[0], opened.series[1].pages[0].databytecounts[0]
+    content = bytearray(path.read_bytes())
+    content[offset : offset + count] = bytes(count)
+    path.write_bytes(content)
+    result = check("--json")
+    assert ("c.ome.tif", "unreadable") in findings(result)
+    assert any(found["message"].startswith("series 1: ") for found in json.loads(result.stdout)["findings"])
+    assert findings(check("--json", "--series", "0")) == []
+
+
+def test_duplicates_are_found_in_any_container(
+    check: Check, images: Path, discs: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (images / "c.png").write_bytes(imagecodecs.png_encode(discs))
+    tifffile.imwrite(images / "d.tif", discs, compression="zlib", tile=(16, 16), byteorder=">")
+    write_labels(images / "e.nii.gz", discs)
+    tifffile.imwrite(images / "f.tif", discs.astype(np.uint16))
+    expected = [*((name, "duplicate") for name in ("c.png", "d.tif", "e.nii.gz")), ("f.tif", "odd_kind")]
+    assert findings(check("--json")) == expected
+    # Windows do not change what is the same.
+    monkeypatch.setattr(surveying, "WINDOW_BYTES", 1)
+    monkeypatch.setattr(surveying, "WINDOW_ROWS", 7)
+    assert findings(check("--json")) == expected
+
+
+def test_names_that_collide_are_found(check: Check, images: Path, discs: np.ndarray) -> None:
+    (images / "A.png").write_bytes(imagecodecs.png_encode(np.ascontiguousarray(discs[:, ::-1])))
+    result = check()
+    assert result.exit_code == 3
+    (line,) = [line for line in result.stdout.splitlines() if "name_collision" in line]
+    assert line == (
+        f"{images / 'a.tif'}: name_collision: would be written to a_labels.ome.tif, as {images / 'A.png'} would: "
+        "rename one, or use two output folders"
+    )
+
+
+def test_what_does_not_fit_the_model_is_found(check: Check, images: Path, discs: np.ndarray) -> None:
+    write_image(images / "colour.tif", np.stack([discs, discs + 1]), axes="CYX", channel_names=("DAPI", "GFP"))
+    write_image(images / "stack.tif", np.stack([discs, discs + 2]), axes="ZYX")
+    write_image(images / "small.tif", discs[:20, :20], axes="YX")
+    write_image(images / "wide.tif", discs + 4, axes="YX", pixel_size_um={"Y": 5.0, "X": 5.0})
+    found = findings(check("--json"))
+    assert found == [
+        ("colour.tif", "wrong_channels"),
+        ("small.tif", "too_small"),
+        ("stack.tif", "wrong_axes"),
+        ("wide.tif", "odd_pixel_size"),
+    ]
+    assert ("colour.tif", "wrong_channels") not in findings(check("--json", "--channel", "0"))
+
+
+def test_grey_values_that_say_nothing_are_found(check: Check, images: Path, discs: np.ndarray) -> None:
+    write_image(images / "black.tif", np.zeros_like(discs), axes="YX")
+    write_image(images / "black2.tif", np.zeros_like(discs), axes="YX")
+    bright = discs.copy()
+    bright[:2] = 255
+    write_image(images / "saturated.tif", bright, axes="YX")
+    broken = discs.astype(np.float32)
+    broken[3, 3] = np.nan
+    write_image(images / "nan.tif", broken, axes="YX")
+    assert sorted(findings(check("--json"))) == [
+        ("black.tif", "constant"),
+        ("black2.tif", "constant"),
+        ("nan.tif", "not_finite"),
+        ("nan.tif", "odd_kind"),
+        ("saturated.tif", "saturated"),
+    ]
+
+
+def test_the_table_has_a_row_a_file(check: Check, images: Path, tmp_path: Path, discs: np.ndarray) -> None:
+    (images / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    write_image(images / "saturated.tif", np.maximum(discs, 255 * (discs > 100)).astype(np.uint8), axes="YX")
+    assert check("-o", str(tmp_path / "out")).stdout.endswith(
+        f"2 findings in 2 files: {tmp_path / 'out' / 'check.csv'}\n"
+    )
+    with open(tmp_path / "out" / "check.csv", newline="") as stream:
+        rows = {row["path"]: row for row in csv.DictReader(stream)}
+    assert list(rows) == ["a.tif", "b.tif", "bad.png", "saturated.tif"]
+    assert rows["a.tif"] | {"pixel_hash": ""} == {
+        "path": "a.tif",
+        "status": "ok",
+        "code": "",
+        "message": "",
+        "axes": "YX",
+        "shape": "64 80",
+        "dtype": "uint8",
+        "pixel_size_um": "Y=0.5 X=0.5",
+        "pixel_size_trusted": "True",
+        "series": "",
+        "series_count": "1",
+        "low": "10",
+        "median": "10",
+        "high": "200",
+        "pixel_hash": "",
+    }
+    assert (rows["bad.png"]["status"], rows["bad.png"]["code"]) == ("unreadable", "truncated")
+    assert (rows["saturated.tif"]["status"], rows["saturated.tif"]["code"]) == ("found", "saturated")
+
+
+def test_a_table_of_images_carries_its_columns(check: Check, images: Path, tmp_path: Path) -> None:
+    table = images / "plate.csv"
+    table.write_text("image,well,pixel_size_um\na.tif,A01,0.5\nmissing.tif,A02,\n")
+    result = check("--table", str(table), "-o", str(tmp_path / "out"), inputs=())
+    assert result.exit_code == 3
+    with open(tmp_path / "out" / "check.csv", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["well"], row["status"]) for row in rows] == [("A01", "ok"), ("A02", "unreadable")]
+    assert check("--table", str(table)).exit_code == 2
+    assert check(inputs=()).exit_code == 2
+
+
+def test_a_cut_gzip_stream_is_found(check: Check, images: Path, discs: np.ndarray) -> None:
+    write_labels(images / "c.nii.gz", discs[:, ::-1])
+    path = images / "c.nii.gz"
+    whole = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(whole)[:-6])
+    assert findings(check("--json")) == [("c.nii.gz", "truncated")]
+
+
+def test_our_own_mistakes_are_a_finding(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr(surveying, "read_image", fail)
+    result = check()
+    assert result.exit_code == 3
+    assert result.stdout.count("internal: internal error (ZeroDivisionError: by zero)") == 2
+
+
+def test_memory_is_a_finding(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(surveying, "read_image", fail)
+    assert [code for _, code in findings(check("--json"))] == ["out_of_memory"] * 2
+
+
+def test_real_images(shared_data: Path) -> None:
+    line = ["check", str(shared_data / "bbbc039" / "val" / "images"), "--workers", "2", "--json"]
+    result = CliRunner().invoke(main, line)
+    found = {(Path(one["path"]).stem, one["code"]) for one in json.loads(result.stdout)["findings"]}
+    # The one image without a nucleus, and two with debris that fills the detector's range.
+    assert found == {(f"IXMtest_{name}", "odd_intensity") for name in ("L10_s6", "F22_s6", "L11_s4")}
+
+
+def test_malformed_files_are_each_a_finding(shared_data: Path) -> None:
+    folder = shared_data / "malformed"
+    result = CliRunner().invoke(main, ["check", str(folder), "--workers", "2", "--json"])
+    assert result.exit_code == 3
+    report = json.loads(result.stdout)
+    assert not [found for found in report["findings"] if found["code"] == "internal"]
+    assert report["unreadable"] >= 25

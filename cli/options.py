@@ -63,7 +63,9 @@ _PICTURE_OPTIONS = [
     ),
     click.option("--series", type=click.IntRange(min=0), metavar="INDEX", help="Image in its file, from 0."),
     click.option("--t", type=click.IntRange(min=0), metavar="INDEX", help="One time point, from 0; all by default."),
-    click.option("--z", metavar="INDEX|max", help="Section of a stack, from 0, or the brightest of all sections."),
+    click.option(
+        "--z", metavar="INDEX|max|each", help="Section of a stack, from 0, the brightest of all, or each by itself."
+    ),
     click.option("--axes", metavar="LETTERS", help="Axes of the file where it does not say, such as ZYX or TYX."),
     click.option("--pixel-size", type=LENGTH, metavar="UM", help="Pixel size in um, where the file does not say."),
     click.option("--diameter", type=LENGTH, metavar="PX", help="Typical diameter of the cells, to rescale by."),
@@ -94,10 +96,10 @@ def section(text: str | None) -> Any:
     UsageError
         When it is neither.
     """
-    if text is None or text == "max":
+    if text in (None, "max", "each"):
         return text
     if not text.isdecimal():
-        raise UsageError(f"--z {text} is neither a section's number from 0 nor max")
+        raise UsageError(f"--z {text} is neither a section's number from 0 nor max nor each")
     return int(text)
 
 

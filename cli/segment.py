@@ -33,6 +33,12 @@ _SPOKEN = {
 
 _CELL_OPTIONS = [
     click.option(
+        "--link",
+        type=float,
+        metavar="IOU",
+        help="With --z each: join cells of neighbouring sections that overlap so much, such as 0.25.",
+    ),
+    click.option(
         "--normalize", default="auto", show_default=True, metavar="HOW", help="auto, p1,p99.8, 0,4095 or none."
     ),
     click.option(
@@ -121,6 +127,7 @@ def _settings(given: dict[str, Any]) -> "Settings":
         series=given["series"],
         t=given["t"],
         z=shared.section(given["z"]),
+        link=given["link"],
         axes=given["axes"].upper() if given["axes"] else None,
         pixel_size_um=given["pixel_size"],
         diameter_px=given["diameter"],
@@ -138,6 +145,7 @@ def _plan(
     inputs: tuple[str, ...], table: Path | None, out: Path, settings: "Settings", model: str, given: dict[str, Any]
 ) -> "tuple[list[Item], dict[str, Path]]":
     """The items of this run, and the pictures to draw."""
+    from unetbio.batch.failures import select_failed
     from unetbio.batch.journal import parse_part
     from unetbio.batch.metadata import add_path_columns
     from unetbio.batch.plan import check_names, found_items, read_table, select_part, spread
@@ -173,7 +181,6 @@ def _limit_threads(workers: int | None) -> None:
 
 
 def _batch_options(out: Path, overlays: dict[str, Path], given: dict[str, Any]) -> "BatchOptions":
-    from unetbio.batch.failures import select_failed
     from unetbio.batch.journal import parse_part
     from unetbio.batch.plan import available_cores
     from unetbio.batch.resume import Policy

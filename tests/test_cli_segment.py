@@ -204,7 +204,7 @@ def test_dry_run_says_and_does_nothing(segment: Invoke, images: Path, tmp_path: 
         ((), (), "give either INPUT or --table: neither is given"),
         (("--table", "t.csv"), None, "give either INPUT or --table: both are given"),
         ((), ("nowhere",), "nowhere does not exist"),
-        (("--z", "top"), None, "--z top is neither a section's number from 0 nor max"),
+        (("--z", "top"), None, "--z top is neither a section's number from 0 nor max nor each"),
         (("--overlays", "some"), None, "--overlays some is neither a number nor all or none"),
         (("--part", "3/2"), None, "--part 3/2 is not K/N"),
         (("--normalize", "a,b"), None, "--normalize 'a,b'"),

@@ -122,7 +122,7 @@ def test_a_model_of_one_channel_takes_no_two(run: Callable[..., Any], discs: Arr
 
 
 def test_stacks_need_a_section(run: Callable[..., Any], discs: Array) -> None:
-    with pytest.raises(ImageError, match=r"a stack of 3 sections, but the model is 2-D: give --z INDEX .* or --z max"):
+    with pytest.raises(ImageError, match=r"a stack of 3 sections, but the model is 2-D: give --z INDEX .*, --z max or --z each"):
         run(np.stack([discs] * 3), axes="ZYX")
 
 

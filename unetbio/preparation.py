@@ -59,6 +59,23 @@ class Opened:
     zoom: tuple[float, ...]
 
     @property
+    def in_sections(self) -> bool:
+        """Whether the frames are stacks of which the model gets one section at a time."""
+        return self.settings.z == "each" and self.axes == "ZYX"
+
+    @property
+    def sections(self) -> int:
+        """How often the model is asked for a frame."""
+        return self.shape[0] if self.in_sections else 1
+
+    @property
+    def section(self) -> "Opened":
+        """What the model is asked about at once: one section of such a stack, and the frame itself otherwise."""
+        if not self.in_sections:
+            return self
+        return replace(self, axes=self.axes[1:], shape=self.shape[1:], zoom=self.zoom[1:])
+
+    @property
     def label_axes(self) -> str:
         """Axes of the label image of all frames."""
         return ("T" if len(self.times) > 1 else "") + self.axes
@@ -82,7 +99,7 @@ class Opened:
     def _read_channel(self, t: int | None, channel: int) -> NDArray[Any]:
         z = self.settings.z
         if z != "max":
-            return self.image.read(t=t or 0, c=channel, z=z)
+            return self.image.read(t=t or 0, c=channel, z=None if z == "each" else z)
         # One section after another: a projection needs no whole stack in memory.
         brightest = self.image.read(t=t or 0, c=channel, z=0)
         for section in range(1, self.image.size("Z")):
@@ -115,6 +132,10 @@ class Frame:
     def is_constant(self) -> bool:
         """Whether every channel has one grey value: there is nothing to see, and no network is asked."""
         return bool(all(channel.min() == channel.max() for channel in self.raw))
+
+    def section(self, z: int) -> "Frame":
+        """One section of a stack; its grey values are scaled as those of the whole stack."""
+        return replace(self, raw=self.raw[:, z], image=np.ascontiguousarray(self.image[:, z]))
 
 
 def image_of_array(array: NDArray[Any], axes: str) -> Image:
@@ -190,9 +211,10 @@ def open_image(source: str | os.PathLike[str] | Image, settings: Settings, info:
     if 0 in shape:
         raise ImageError("empty", f"the image has no pixels: {image.describe()}")
     channels = _pick_channels(image, settings, len(info.channels))
-    return Opened(
-        image, settings, channels, _pick_times(image, settings), axes, shape, _zoom(image, settings, info, axes)
-    )
+    times = _pick_times(image, settings)
+    # Sections that are segmented one by one keep their distance.
+    zoom = (1.0,) * (len(axes) - ndim) + _zoom(image, settings, info, axes[-ndim:])
+    return Opened(image, settings, channels, times, axes, shape, zoom)
 
 
 def read_frame(opened: Opened, t: int | None, automatic: normalization.Normalization) -> Frame:
@@ -213,7 +235,11 @@ def read_frame(opened: Opened, t: int | None, automatic: normalization.Normaliza
         When pixels cannot be decoded, or are not finite.
     """
     raw = opened.read_channels(t, opened.channels)
-    scaled = _rescale(raw, opened.grid)
+    if opened.in_sections:
+        # As if each were an image of its own.
+        scaled = np.stack([_rescale(raw[:, z], opened.section.grid) for z in range(opened.sections)], axis=1)
+    else:
+        scaled = _rescale(raw, opened.grid)
     scaling = normalization.measure(scaled, opened.settings.normalization or automatic)
     return Frame(t, raw, normalization.apply(scaled, scaling), scaling)
 
@@ -222,13 +248,14 @@ def _pick_axes(image: Image, settings: Settings, ndim: int) -> str:
     sections = image.size("Z")
     if ndim == 2 and sections > 1 and settings.z is None:
         raise ImageError(
-            "wrong_axes", f"a stack of {sections} sections, but the model is 2-D: give --z INDEX (from 0) or --z max"
+            "wrong_axes",
+            f"a stack of {sections} sections, but the model is 2-D: give --z INDEX (from 0), --z max or --z each",
         )
     if ndim == 3 and (sections == 1 or settings.z is not None):
         raise ImageError(
             "wrong_axes", f"one section ({image.describe()}), but the model is 3-D: give a stack and no --z"
         )
-    return "ZYX" if ndim == 3 else "YX"
+    return "ZYX" if ndim == 3 or (settings.z == "each" and sections > 1) else "YX"
 
 
 def _pick_times(image: Image, settings: Settings) -> tuple[int | None, ...]:

@@ -26,6 +26,7 @@ from unetbio.normalization import Normalization, Scaling
 from unetbio.objects import ObjectTable
 from unetbio.preparation import Frame, Opened, image_of_array, open_image, read_frame
 from unetbio.provenance import FrameRecord, count_cells, versions
+from unetbio.sections import median_diameter_in_sections, stack_sections
 from unetbio.settings import Settings
 from unetbio.sliding_window import OVERLAP, WINDOW, window_shape
 from unetbio.tiling import TilePlan
@@ -116,6 +117,8 @@ class Segmenter:
             raise UsageError(f"model {self.info.name} does not say how large its cells are: leave out --diameter")
         # Where windows are blended, their size changes pixels.
         window = None if self.is_exact else self.tile or WINDOW
+        if settings.link is not None and self.info.target != "instances":
+            raise UsageError(f"model {self.info.name} segments classes, which are not linked: leave out --link")
         return {**self.interpretation.record(settings), "exact_tiles": self.is_exact, "window": window}
 
     def check_probabilities(self) -> None:
@@ -150,6 +153,27 @@ class Segmenter:
         probabilities_out : ndarray, optional
             ``(K, *grid)`` float32, filled with the probabilities; after the CRF, if there is one.
         """
+        if opened.in_sections:
+            planes = [None if probabilities_out is None else probabilities_out[:, z] for z in range(opened.sections)]
+            return [self._decide_plane(opened.section, frame.section(z), plane) for z, plane in enumerate(planes)]
+        return self._decide_plane(opened, frame, probabilities_out)
+
+    def finish(self, opened: Opened, frame: Frame, decided: Any) -> FrameResult:
+        """Turn decisions into cells or classes at the image's own size."""
+        if not opened.in_sections:
+            finished = self.interpretation.finish(decided, opened)
+            record = self._describe(opened, frame, finished.labels)
+            return FrameResult(finished.labels, record, frame.scaling, finished.objects)
+        finished = stack_sections(
+            [self.interpretation.finish(section, opened.section) for section in decided],
+            opened.settings.link,
+            are_cells=self.info.target == "instances",
+        )
+        record = self._describe(opened, frame, finished.labels)
+        return FrameResult(finished.labels, record, frame.scaling, finished.objects)
+
+    def _decide_plane(self, opened: Opened, frame: Frame, probabilities_out: NDArray[np.float32] | None) -> Any:
+        """Of what the model takes at once."""
         if frame.is_constant:
             if probabilities_out is not None:
                 probabilities_out[...] = 0
@@ -163,12 +187,6 @@ class Segmenter:
             probabilities_out=probabilities_out,
         )
 
-    def finish(self, opened: Opened, frame: Frame, decided: Any) -> FrameResult:
-        """Turn decisions into cells or classes at the image's own size."""
-        finished = self.interpretation.finish(decided, opened)
-        record = self._describe(opened, frame, finished.labels)
-        return FrameResult(finished.labels, record, frame.scaling, finished.objects)
-
     def run_record(self, opened: Opened, scalings: Sequence[Scaling]) -> dict[str, Any]:
         """What the provenance says of a run beside the settings."""
         return {
@@ -178,13 +196,13 @@ class Segmenter:
             "channels": list(opened.channels),
             "zoom": list(opened.zoom),
             "grid": list(opened.grid),
-            **self._tiling(opened.grid),
+            **self._tiling(opened.section.grid),
             **self.interpretation.run_record(opened),
             "scaling": [{"low": list(scaling.low), "high": list(scaling.high)} for scaling in scalings],
         }
 
     def plan(self, grid: tuple[int, ...]) -> TilePlan:
-        """The tiles that an image of this size is cut into."""
+        """The tiles that an image of this size, or a section of one, is cut into."""
         if grid not in self._plans:
             plan = inference.plan(grid, self.interpretation.runner, tile=self.tile, memory_budget=self.memory_budget)
             self._plans[grid] = plan
@@ -197,13 +215,15 @@ class Segmenter:
 
     def _describe(self, opened: Opened, frame: Frame, labels: NDArray[Any]) -> FrameRecord:
         record = self.interpretation.describe(labels, frame.t)
+        if opened.in_sections and record.median_diameter_px is not None:
+            record = record.model_copy(update={"median_diameter_px": median_diameter_in_sections(labels)})
         warnings = ["constant"] if frame.is_constant else []
         if opened.image.series_count > 1 and opened.settings.series is None:
             warnings.append("more_series")
         if _is_saturated(frame.raw) and not frame.is_constant:
             warnings.append("saturated")
         if record.median_diameter_px is not None and self.info.cell_diameter_px is not None:
-            zoom = math.prod(opened.zoom) ** (1 / len(opened.zoom))
+            zoom = math.prod(opened.section.zoom) ** (1 / self.ndim)
             ratio = record.median_diameter_px * zoom / self.info.cell_diameter_px
             if not TRAINED_DIAMETERS[0] <= ratio <= TRAINED_DIAMETERS[1]:
                 warnings.append("outside_training_range")
@@ -242,12 +262,13 @@ def segment(
         Tile exactly also where the context makes that dear, more than 256 pixels a side.
     **options
         Fields of `unetbio.settings.Settings`: ``series, t, z, axes, pixel_size_um, diameter_px, threshold, min_area,
-        max_area, exclude_border, crf``, and for a model of classes ``classes``.
+        max_area, exclude_border, crf, link``, and for a model of classes ``classes``.
 
     Returns
     -------
     labels : ndarray of uint16 or uint32, for a model of classes of uint8
-        ``(Y, X)`` or ``(Z, Y, X)``, of a time-lapse with a first axis T; 0 is background, ids rise in raster order.
+        ``(Y, X)``, or ``(Z, Y, X)`` of a 3-D model and with ``z="each"``; of a time-lapse with a first axis T; 0 is
+        background, ids rise in raster order.
         Classes have the numbers of ``info["run"]["class_names"]``.
     info : dict
         Model, settings, frames (cells, diameter, warnings a frame), ``n_cells`` (None for classes), ``label_hash``,

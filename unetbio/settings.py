@@ -8,6 +8,7 @@ from typing import Any, Literal
 from unetbio.config import check_preset
 from unetbio.errors import UsageError
 from unetbio.instances import PostProcessing
+from unetbio.linking import check_threshold
 from unetbio.normalization import Normalization
 from unetbio.objects import ObjectSettings
 
@@ -26,7 +27,11 @@ class Settings:
         Names or numbers (from 0) of the channels that the model takes, in its order; empty: the image has just those.
     series, t, z : int, optional
         Index of the image in its file, of the time, of the section. ``z`` can be ``"max"``: the brightest of all
-        sections.
+        sections; or ``"each"``: a model of planes segments every section, and the label image is a stack. Sizes of
+        cells and the border then count in each section, and one scaling of grey values serves all sections.
+    link : float, optional
+        With ``z="each"``: cells of neighbouring sections whose intersection over union reaches this are one object,
+        see `unetbio.linking`. Without it, every section has its own cells.
     axes : str, optional
         Axes of the file, where it does not say or says wrong: letters of ``TCZYX``, in the file's order.
     pixel_size_um : float, optional
@@ -56,7 +61,8 @@ class Settings:
     channel: tuple[str | int, ...] = ()
     series: int | None = None
     t: int | None = None
-    z: int | Literal["max"] | None = None
+    z: int | Literal["max", "each"] | None = None
+    link: float | None = None
     axes: str | None = None
     pixel_size_um: float | None = None
     diameter_px: float | None = None
@@ -76,12 +82,16 @@ class Settings:
                 raise UsageError(f"{name} {value:g} must be a number above 0")
         for name in ("series", "t", "z"):
             value = getattr(self, name)
-            if value is not None and value != "max" and value < 0:
+            if value is not None and value not in ("max", "each") and value < 0:
                 raise UsageError(f"{name} {value} must be a number from 0")
         if self.axes is not None and not _are_axes(self.axes):
             raise UsageError(
                 f"axes {self.axes} must be letters of TCZYX, each once and Y and X among them, such as ZYX"
             )
+        if self.link is not None:
+            check_threshold(self.link)
+            if self.z != "each":
+                raise UsageError(f"link {self.link:g} joins the cells of sections: give --z each too")
         if self.crf is not None:
             check_preset(self.crf)
 
@@ -150,6 +160,9 @@ class Settings:
         values |= decided
         for name in without:
             del values[name]
+        if self.link is None:
+            # Results of versions that could not link stay what they are.
+            del values["link"]
         record: dict[str, Any] = json.loads(json.dumps(values))
         return record
 

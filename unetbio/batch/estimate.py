@@ -110,7 +110,7 @@ def estimate(items: Sequence[Item], out: Path, segmenter: Segmenter, options: Ba
         images=len(items),
         kept=kept,
         frames=sum(count for _, count in frames),
-        tiles=sum(count * len(segmenter.plan(image.grid)) for image, count in frames),
+        tiles=sum(count * image.sections * len(segmenter.plan(image.section.grid)) for image, count in frames),
         failed=tuple(failed),
         pixels=sum(count * prod(image.shape) for image, count in frames),
         # One frame is let in however large it is; others as long as they fit.
@@ -138,11 +138,11 @@ def _network_seconds(opened: Sequence[Opened], segmenter: Segmenter) -> float:
     start = perf_counter()
     segmenter.interpretation.run_once(tile)
     rate = (perf_counter() - start) / predictor.multiply_adds(shape)
-    return rate * sum(segmenter.plan(image.grid).cost * len(image.times) for image in opened)
+    return rate * sum(segmenter.plan(image.section.grid).cost * image.sections * len(image.times) for image in opened)
 
 
 def _tile_inputs(opened: Sequence[Opened], segmenter: Segmenter) -> set[tuple[int, ...]]:
-    return {next(iter(segmenter.plan(image.grid))).read_shape for image in opened}
+    return {next(iter(segmenter.plan(image.section.grid))).read_shape for image in opened}
 
 
 def _free(out: Path) -> int:

@@ -282,6 +282,6 @@ def _as_segmented(image: Image, provenance: Provenance | None) -> Opened:
         z = provenance.settings.get("z")
         sizes, trusted = provenance.input.pixel_size_um, provenance.input.pixel_size_trusted
         image = replace(image, pixel_size_um=sizes, pixel_size_trusted=trusted)
-    axes = "ZYX" if image.size("Z") > 1 and z is None else "YX"
+    axes = "ZYX" if image.size("Z") > 1 and z in (None, "each") else "YX"
     shape = tuple(image.size(axis) for axis in axes)
     return Opened(image, Settings(z=z), (), times, axes, shape, (1.0,) * len(axes))

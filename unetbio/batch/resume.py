@@ -165,7 +165,7 @@ def read_label_file(path: Path, provenance: Provenance | None) -> NDArray[Any]:
 def _layout_of(provenance: Provenance) -> tuple[str, tuple[int, ...]]:
     """Axes and shape of the label image that a provenance describes."""
     sizes = dict(zip(provenance.input.axes, provenance.input.shape, strict=True))
-    stack = sizes.get("Z", 1) > 1 and provenance.settings.get("z") is None
+    stack = sizes.get("Z", 1) > 1 and provenance.settings.get("z") in (None, "each")
     layout = {"T": len(provenance.frames)} if len(provenance.frames) > 1 else {}
     layout |= {axis: sizes[axis] for axis in ("ZYX" if stack else "YX")}
     return "".join(layout), tuple(layout.values())

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compare": ("unetbio.cli.compare", "Train networks on the same images and compare them."),
     "evaluate": ("unetbio.cli.evaluate", "Score predicted label images against the truth."),
     "weight-map": ("unetbio.cli.weight_map", "Write and draw the border-weight map of a label image."),
+    "inspect": ("unetbio.cli.inspect", "Show what files hold: series, axes, type, pixel size, channels."),
     "check": ("unetbio.cli.check", "Check images before a run: readable, duplicates, names, odd ones out."),
     "measure": ("unetbio.cli.measure", "Measure the cells of a finished output folder and write its tables."),
     "export": ("unetbio.cli.export", "Write cells for QuPath, ImageJ or COCO."),

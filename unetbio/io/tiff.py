@@ -295,7 +295,7 @@ def _checked_ome(ome: OmeImage, lengths: dict[str, int], pages: list[Page]) -> _
 def _dialect(tif: tifffile.TiffFile, layout: tifffile.TiffPage, kind: str, stack: _Stack) -> dict[str, Any]:
     if kind == "imagej":
         return _imagej(tif, layout, stack)
-    if kind == "svs":
+    if kind == "svs" and stack.name == "Baseline":  # the thumbnail repeats the size of the full image's pixels
         metadata = tifffile.tifffile.svs_description_metadata(layout.description)
         size = size_in_um(float(metadata.get("MPP", 0) or 0), "um")
         return {"pixel_size_um": {"Y": size, "X": size} if size else {}}

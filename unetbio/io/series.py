@@ -1,0 +1,71 @@
+"""Every image of a file, without reading its pixels."""
+
+import dataclasses
+import os
+
+from unetbio.errors import ImageError
+from unetbio.io.image import Image
+from unetbio.io.read import read_image
+
+__all__ = ["Series", "list_series"]
+
+NONE_HAS = 1 << 30
+"""A number of a series that no file has: asked for it, a file that can be read says that it has none of it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Series:
+    """One image of a file, or why it cannot be opened: exactly one of the two."""
+
+    number: int
+    image: Image | None = None
+    error: ImageError | None = None
+
+
+def list_series(path: str | os.PathLike[str], *, axes: str | None = None) -> list[Series]:
+    """Open every image of a file.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    axes : str, optional
+        As for `unetbio.io.read_image`, for all of them.
+
+    Returns
+    -------
+    list of Series
+        In the file's order. Series that do not say what their axes are do not keep others from being listed.
+
+    Raises
+    ------
+    ImageError
+        The file cannot be read at all.
+    """
+    found: list[Series] = []
+    count: int | None = None
+    while count is None or len(found) < count:
+        number = len(found)
+        try:
+            image = read_image(path, axes=axes, series=number)
+        except ImageError as error:
+            if error.reason == "no_such_series" and found:
+                break
+            if not found and not _can_be_read(path, axes):
+                raise
+            found.append(Series(number, error=error))
+        else:
+            count = image.series_count
+            found.append(Series(number, image=image))
+    if len(found) == 1 and found[0].error is not None:
+        raise found[0].error
+    return found
+
+
+def _can_be_read(path: str | os.PathLike[str], axes: str | None) -> bool:
+    """Whether only an image of the file is refused, not the file."""
+    try:
+        read_image(path, axes=axes, series=NONE_HAS)
+    except ImageError as error:
+        return error.reason == "no_such_series"
+    return False

@@ -28,7 +28,7 @@ from unetbio.datasets import AnnotatedFiles, Example, Patch, PatchSampler, load_
 from unetbio.errors import ModelError, UnetbioError, UsageError
 from unetbio.geometry import Geometry, anisotropic_levels
 from unetbio.grey_values import GreyFingerprint
-from unetbio.model_file import ModelInfo
+from unetbio.model_file import Model, ModelInfo
 from unetbio.tasks import Batch, Task, Validation, choose_task
 from unetbio.tensor_file import load_tensors, save_tensors
 
@@ -36,6 +36,9 @@ __all__ = ["History", "Trainer", "TrainingResult", "load_training_data", "patch_
 
 CHECKPOINT_SECONDS = 60.0
 DEFAULT_PATCH_SIZES = {2: 252, 3: 92}
+SMALLEST_ANSWER = 4
+"""A patch's answer is at least this part of the patch that was asked for."""
+
 WARM_UP = 0.1
 GRADIENT_LIMIT = 10.0
 
@@ -87,7 +90,10 @@ def load_training_data(files: AnnotatedFiles, config: TrainingConfig) -> tuple[l
 
 
 def patch_shape(geometry: Geometry, size: int | Sequence[int] | None) -> tuple[int, ...]:
-    """Smallest legal input of at least ``size`` pixels an axis; see `TrainingConfig` for what None means.
+    """Smallest legal input of at least ``size`` pixels an axis whose answer is at least a quarter as wide.
+
+    A network without padding and with a large context would otherwise learn from a handful of pixels a patch. See
+    `TrainingConfig` for what None means.
 
     Raises
     ------
@@ -99,7 +105,13 @@ def patch_shape(geometry: Geometry, size: int | Sequence[int] | None) -> tuple[i
     sizes = (size,) * geometry.ndim if isinstance(size, int) else tuple(size)
     if len(sizes) != geometry.ndim:
         raise UsageError(f"patch_size {list(sizes)} has {len(sizes)} numbers, the images have {geometry.ndim} axes")
-    return tuple(max(geometry.nearest_legal(wanted, axis)) for axis, wanted in enumerate(sizes))
+    needed = [_patch_pixels(geometry, wanted, axis) for axis, wanted in enumerate(sizes)]
+    return tuple(max(geometry.nearest_legal(pixels, axis)) for axis, pixels in enumerate(needed))
+
+
+def _patch_pixels(geometry: Geometry, wanted: int, axis: int) -> int:
+    lost = 2 * geometry.context[axis] if geometry.padding == "valid" else 0
+    return max(wanted, lost + wanted // SMALLEST_ANSWER)
 
 
 class Trainer:
@@ -156,6 +168,26 @@ class Trainer:
         self.history = History()
         self.best: Validation | None = None
         self.best_weights: dict[str, Tensor] = {}
+
+    def start_from(self, model: Model) -> None:
+        """Begin with the weights of a trained model instead of random ones: fine-tuning.
+
+        Raises
+        ------
+        ModelError
+            When its network is another than the one that these images and settings ask for.
+        """
+        found = {"network": model.info.architecture, **model.info.parameters}
+        needed = {"network": self.config.network, **json.loads(json.dumps(self.parameters))}
+        different = [
+            f"{name} {found.get(name)}, needed {needed[name]}" for name in needed if found.get(name) != needed[name]
+        ]
+        if different:
+            raise ModelError(
+                f"{model.path} does not fit the images and masks ({', '.join(different)}): start from another model"
+            )
+        self.network.load_state_dict(model.network.state_dict())
+        self.identity["start"] = model.sha256
 
     def run(self) -> TrainingResult:
         """Train to the end, or on from the checkpoint, and give the best network."""

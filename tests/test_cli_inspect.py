@@ -95,9 +95,9 @@ def test_axes_that_the_file_does_not_name(tmp_path: Path) -> None:
 
 def test_folders_are_searched(picture: Path, tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
-    write_image(tmp_path / "more" / "grey.png", np.zeros((4, 5), np.uint8))
+    write_image(tmp_path / "more" / "grey.tif", np.zeros((4, 5), np.uint8), axes="YX")
     rows = json.loads(inspect(tmp_path, "--json").stdout)
-    assert [Path(row["path"]).name for row in rows] == ["cells.ome.tif", "grey.png"]
+    assert [Path(row["path"]).name for row in rows] == ["cells.ome.tif", "grey.tif"]
     result = inspect(tmp_path / "nothing")
     assert result.exit_code == 2
     assert "does not exist" in result.stderr

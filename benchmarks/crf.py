@@ -4,13 +4,15 @@
 
 DATA is as for ``accuracy.py``. The time is of a 512 x 512 part of the largest image, two classes, one core: seconds
 on the clock and of the processor, which differ on a busy machine. Scores are of foreground against background, all
-images pooled, before and after each preset; "changed" is the share of pixels on the other side of the threshold .5.
-Bar: .6 s of the processor.
+images pooled, before and after each preset with five and with ten iterations; "changed" is the share of pixels on the
+other side of the threshold .5. Bar: five iterations in .6 s of the processor.
 """
 
 import argparse
+import dataclasses
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import accuracy
@@ -29,6 +31,7 @@ from unetbio.normalization import apply, measure
 SIZE = 512
 BAR = 0.6
 REPEATS = 5
+ITERATIONS = (5, 10)
 
 
 def read_normalised(path: Path, model: Model) -> NDArray[np.float32]:
@@ -76,17 +79,18 @@ def main() -> int:
     part = np.s_[:, :SIZE, :SIZE]
     planes = [foreground(plane) for plane in probabilities]
     before = sum_of([compare(plane, truth) for plane, truth in zip(planes, truths, strict=True)])
-    rows: list[list[object]] = [["none", *scores_of(before), "", "", ""]]
+    rows: list[list[object]] = [["none", "", *scores_of(before), "", "", ""]]
     times = []
-    for name, settings in PRESETS.items():
+    for (name, preset), iterations in product(PRESETS.items(), ITERATIONS):
+        settings = dataclasses.replace(preset, iterations=iterations)
         clock, processor = timed(probabilities[largest][part], images[largest][part], settings)
-        times.append(processor)
+        times += [processor] if iterations == ITERATIONS[0] else []
         refined = [foreground(refine(p, image, settings)) for p, image in zip(probabilities, images, strict=True)]
         after = sum_of([compare(plane, truth) for plane, truth in zip(refined, truths, strict=True)])
         changed = sum(int((a != b).sum()) for a, b in zip(planes, refined, strict=True)) / before.pixels
-        rows.append([name, *scores_of(after), f"{changed:.4f}", f"{clock:.2f}", f"{processor:.2f}"])
+        rows.append([name, iterations, *scores_of(after), f"{changed:.4f}", f"{clock:.2f}", f"{processor:.2f}"])
     print(f"{len(pairs)} images of {arguments.name}, time on {images[largest][part].shape}; {common.machine()}\n")
-    common.print_table(["preset", "foreground IoU", "boundary F1", "changed", "s", "processor s"], rows)
+    common.print_table(["preset", "iterations", "foreground IoU", "boundary F1", "changed", "s", "processor s"], rows)
     print(f"\nbar of {BAR} s of the processor {'met' if max(times) <= BAR else 'NOT met'}")
     return 0 if max(times) <= BAR else 1
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -27,6 +27,9 @@ SHOWN_PAIRS = 5
 )
 @click.option("--config", "config_path", type=click.Path(exists=True, path_type=Path), help="Settings (YAML).")
 @click.option("--network", metavar="NAME", help="What is trained (unetbio networks); overrides the settings.")
+@click.option(
+    "--start", metavar="NAME|FILE", help="Fine-tune this model: its network, parameters, normalization and weights."
+)
 @click.option("--root", type=click.Path(exists=True, path_type=Path), help="Where relative paths of a table start.")
 @click.option(
     "--target",
@@ -52,6 +55,7 @@ def command(
     output: Path,
     config_path: Path | None,
     network: str | None,
+    start: str | None,
     root: Path | None,
     target: str | None,
     class_names: str | None,
@@ -85,6 +89,8 @@ def command(
         "seed": seed,
         "border_weight": border_weight,
     }
+    if start is not None:
+        overrides |= _settings_of(start, network)
     config = load_training_config(config_path, {key: value for key, value in overrides.items() if value is not None})
     if output.suffix != ".safetensors":
         raise UsageError(f"-o {output}: a model file's name ends in .safetensors")
@@ -98,7 +104,7 @@ def command(
     files = find_pairs(inputs, root)
 
     from unetbio.inference import choose_device
-    from unetbio.model_file import save_model
+    from unetbio.model_file import load_model, save_model
     from unetbio.report.loss_curve import draw_loss_curve
     from unetbio.training import Trainer, load_training_data
 
@@ -118,6 +124,9 @@ def command(
         workers=workers,
         report=report,
     )
+    if start is not None:
+        trainer.start_from(load_model(start))
+        report(f"starting from the weights of {start}")
     report.keep()
     if overwrite:
         checkpoint.unlink(missing_ok=True)
@@ -126,6 +135,16 @@ def command(
     draw_loss_curve(result.history, output.with_suffix(".png"))
     scores = ", ".join(f"{name} {value:.3f}" for name, value in result.info.scores["validation"].items())
     click.echo(f"{output}: {scores} on {len(validation)} validation images")
+
+
+def _settings_of(start: str, network: str | None) -> dict[str, Any]:
+    """What a model that is fine-tuned decides about its training."""
+    from unetbio.model_file import read_info
+
+    info = read_info(start)
+    if network not in (None, info.architecture):
+        raise UsageError(f"--start {start} is a {info.architecture}, --network asks for {network}: leave one out")
+    return {"network": info.architecture, "parameters": info.parameters, "normalization": info.normalization}
 
 
 class _Report:

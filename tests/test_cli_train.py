@@ -74,6 +74,33 @@ def test_another_network_has_the_parameters_of_its_paper_unless_told(data: Path)
     assert "there is no network named 'unot'" in train(data, data, options=("--network", "unot")).stderr
 
 
+def test_a_model_is_fine_tuned(data: Path) -> None:
+    """With a vanishing learning rate it stays what it was; of other images it is refused."""
+    assert train(data, data).exit_code == 0
+    first = data / "out" / "m.safetensors"
+    (data / "slow.yaml").write_text(
+        "patch_size: 40\nbatch_size: 2\nsteps: 2\nvalidate_every: 2\nlearning_rate: 1.0e-12\n"
+    )
+    options = ("-o", data / "second.safetensors", "--config", data / "slow.yaml", "--device", "cpu")
+    result = run(data, *options, "--start", first)
+    assert result.exit_code == 0, result.output
+    before, after = load_model(first), load_model(data / "second.safetensors")
+    assert after.info.parameters == before.info.parameters
+    assert after.info.normalization == before.info.normalization
+    for name, weight in before.network.named_parameters():
+        np.testing.assert_allclose(after.network.get_parameter(name).detach(), weight.detach(), atol=1e-6)
+
+    other = run(data, *options, "--start", first, "--network", "fcn8s", "--overwrite")
+    assert other.exit_code == 2
+    assert "m.safetensors is a unet, --network asks for fcn8s" in other.stderr
+    for path in (data / "images").iterdir():
+        image = tifffile.imread(path)
+        tifffile.imwrite(path, np.stack([image, image]), imagej=True, metadata={"axes": "CYX"})
+    colours = run(data, *options, "--start", first, "--overwrite")
+    assert colours.exit_code == 2
+    assert "does not fit the images and masks (in_channels 1, needed 2): start from another model" in colours.stderr
+
+
 def test_pairs_are_shown_and_leftovers_listed(data: Path) -> None:
     (data / "masks" / "zelle_ü2_labels.tif").unlink()
     result = train(data, data)

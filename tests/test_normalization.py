@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from unetbio.errors import ImageError, UsageError
-from unetbio.normalization import Normalization, Scaling, apply, measure, parse
+from unetbio.normalization import Normalization, Scaling, apply, for_picture, measure, parse
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=4, min_side=1, max_side=12)
 
@@ -156,3 +156,29 @@ def test_percentiles_beyond_100_and_unknown_kinds_are_refused() -> None:
         parse("p1,p101")
     with pytest.raises(UsageError, match="unknown normalization 'minmax'"):
         Normalization("minmax")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("automatic", "dtype", "names", "kind"),
+    [
+        (Normalization(), np.uint8, ("red", "green", "blue"), "range"),
+        (
+            Normalization(),
+            np.uint16,
+            ("red", "green", "blue"),
+            "percentile",
+        ),  # most often fluorescence in three colours
+        (Normalization(), np.uint8, ("red",), "percentile"),
+        (Normalization(), np.uint8, ("DAPI", "GFP", "Cy5"), "percentile"),
+        (Normalization("none", 0, 1), np.uint8, ("red", "green", "blue"), "none"),
+        (Normalization("range", 10, 20), np.uint8, ("red", "green", "blue"), "range"),
+    ],
+)
+def test_colour_pictures_are_scaled_by_their_range(
+    automatic: Normalization, dtype: Any, names: tuple[str, ...], kind: str
+) -> None:
+    chosen = for_picture(automatic, dtype, names)
+    assert chosen.kind == kind
+    assert (chosen.low, chosen.high) == (
+        (0, 255) if automatic == Normalization() and kind == "range" else (automatic.low, automatic.high)
+    )

@@ -226,7 +226,8 @@ def _load_example(image_path: Path, label_path: Path, config: TrainingConfig) ->
     spatial = [axis for axis in image.axes if axis in "ZYX"]
     trusted = image.pixel_size_trusted and all(axis in image.pixel_size_um for axis in spatial)
     pixel_size = tuple(image.pixel_size_um[axis] for axis in spatial) if trusted else None
-    scaling = normalization.measure(array, config.normalization)
+    chosen = normalization.for_picture(config.normalization, image.dtype, image.channel_names)
+    scaling = normalization.measure(array, chosen)
     return Example(str(image_path), array, scaling, label_image, image.channel_names, pixel_size)
 
 

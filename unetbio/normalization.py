@@ -3,11 +3,14 @@
 Percentiles stretch what is there. In an image that holds nothing but noise they stretch the noise to full contrast, as
 every tool that normalizes by percentiles does; the recorded limits show it, and a fixed range (``--normalize 0,4095``)
 avoids it.
+
+Colour pictures of 8 bits (stained tissue in brightfield) are not stretched: white is the empty slide and stays white,
+however much tissue there is, and the colours keep their relation. `for_picture` says where this holds.
 """
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +18,10 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError, UsageError
 
-__all__ = ["Normalization", "Scaling", "apply", "measure", "parse"]
+__all__ = ["COLOURS", "Normalization", "Scaling", "apply", "for_picture", "measure", "parse"]
+
+COLOURS = ("red", "green", "blue")
+"""Names of the channels of a colour picture, as all readers give them."""
 
 HISTOGRAM_BLOCK = 1 << 22
 """Pixels counted at a time: counting makes a copy of eight bytes a pixel."""
@@ -86,6 +92,40 @@ def parse(text: str, automatic: Normalization | None = None) -> Normalization:
             "are needed"
         )
     return Normalization("percentile" if marked[0] else "range", *numbers)
+
+
+def for_picture(
+    automatic: Normalization, dtype: np.dtype[Any] | type[Any], channel_names: Sequence[str]
+) -> Normalization:
+    """What a model's normalization means for an image: the range, not percentiles, for colour pictures of 8 bits.
+
+    Training and segmentation ask this alike, so that a model sees what it was trained on. What a person asks for
+    (``--normalize``) holds as it is.
+
+    Parameters
+    ----------
+    automatic : Normalization
+        The model's, or that of the training.
+    dtype : dtype
+        Of the image as stored.
+    channel_names : sequence of str
+        Of the channels that the model gets.
+
+    Returns
+    -------
+    Normalization
+        Grey values 0 to 255 where percentiles were asked for and the channels are red, green and blue of 8 bits.
+
+    Examples
+    --------
+    >>> for_picture(Normalization(), np.uint8, ("red", "green", "blue"))
+    Normalization(kind='range', low=0.0, high=255.0)
+    >>> for_picture(Normalization(), np.uint8, ("DAPI",))
+    Normalization(kind='percentile', low=1.0, high=99.8)
+    """
+    if automatic.kind == "percentile" and np.dtype(dtype) == np.uint8 and tuple(channel_names) == COLOURS:
+        return Normalization("range", 0.0, 255.0)
+    return automatic
 
 
 def measure(image: NDArray[Any], normalization: Normalization) -> Scaling:

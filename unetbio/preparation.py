@@ -227,7 +227,7 @@ def read_frame(opened: Opened, t: int | None, automatic: normalization.Normaliza
     t : int, optional
         One of its times.
     automatic : Normalization
-        The model's, for when the settings name none.
+        The model's, for when the settings name none; colour pictures of 8 bits are scaled by their range instead.
 
     Raises
     ------
@@ -240,7 +240,9 @@ def read_frame(opened: Opened, t: int | None, automatic: normalization.Normaliza
         scaled = np.stack([_rescale(raw[:, z], opened.section.grid) for z in range(opened.sections)], axis=1)
     else:
         scaled = _rescale(raw, opened.grid)
-    scaling = normalization.measure(scaled, opened.settings.normalization or automatic)
+    names = [opened.image.channel_names[channel] for channel in opened.channels]
+    chosen = opened.settings.normalization or normalization.for_picture(automatic, opened.image.dtype, names)
+    scaling = normalization.measure(scaled, chosen)
     return Frame(t, raw, normalization.apply(scaled, scaling), scaling)
 
 

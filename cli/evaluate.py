@@ -96,14 +96,28 @@ class _Classes:
     values: tuple[int, ...]
     ignore_label: int | None
     names: tuple[str, ...]
+    most_classes: int = field(init=False)
     allow_binary = True
+
+    def __post_init__(self) -> None:
+        # Where values are given there are as many classes, or as many as have names; 0 where nobody knows.
+        self.most_classes = max(len(self.values), len(self.names)) if self.values else 0
 
     def prepare(self, mask: Any, *, is_truth: bool) -> Any:
         from unetbio.annotations import map_classes
         from unetbio.config import MAX_CLASSES
 
-        numbers = range(MAX_CLASSES)
-        return map_classes(mask, self.values or numbers, self.ignore_label) if is_truth else map_classes(mask, numbers)
+        if is_truth:
+            return map_classes(mask, self.values or range(MAX_CLASSES), self.ignore_label)
+        # Not mapped as the truth is: of a prediction of 0 and 1 nobody could tell whether 1 is a class or a value.
+        most = self.most_classes or MAX_CLASSES
+        if mask.size and mask.max() >= most:
+            raise ImageError(
+                "unknown_class",
+                f"holds {mask.max()}, which is none of the classes 0 to {most - 1}: a prediction holds the number of "
+                "the class, as unetbio segment writes it; --class-values is about the truth",
+            )
+        return mask
 
     def compare(self, found: Any, true: Any) -> Any:
         from unetbio.annotations import UNANNOTATED
@@ -153,7 +167,9 @@ class _Evaluation:
 @click.option("--split-components", is_flag=True, help="Take each connected part of a 0/1 or 0/255 mask as a cell.")
 @click.option("--classes", is_flag=True, help="The masks hold classes, not cells.")
 @click.option(
-    "--class-values", metavar="N,...", help="With --classes: value in the truth for each class, such as 0,255."
+    "--class-values",
+    metavar="N,...",
+    help="With --classes: value in the truth for each class, such as 0,255. Predictions hold 0, 1, 2 ...",
 )
 @click.option(
     "--ignore-label", type=click.IntRange(min=0), metavar="N", help="With --classes: not annotated in the truth."

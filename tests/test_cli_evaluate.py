@@ -204,3 +204,17 @@ def test_without_pairs_there_is_nothing_to_do(tmp_path: Path) -> None:
     missing = run(tmp_path / "found", tmp_path / "nowhere")
     assert missing.exit_code == 2
     assert "does not exist" in missing.stderr
+
+
+def test_predictions_hold_the_numbers_of_classes_whatever_the_truth_holds(tmp_path: Path) -> None:
+    classes = np.minimum(TRUTH, 2).astype(np.uint8)
+    values = np.array([0, 100, 255], np.uint8)
+    tifffile.imwrite(tmp_path / "truth.tif", values[classes])
+    tifffile.imwrite(tmp_path / "numbers.tif", classes)
+    options = (tmp_path / "truth.tif", "--classes", "--class-values", "0,100,255")
+    assert run(tmp_path / "numbers.tif", *options).stdout.splitlines()[-1].split()[1] == "1.000"
+    tifffile.imwrite(tmp_path / "values.tif", values[classes])
+    refused = run(tmp_path / "values.tif", *options)
+    assert refused.exit_code == 3
+    message = "values.tif: holds 255, which is none of the classes 0 to 2: a prediction holds the number of the class"
+    assert message in refused.stderr

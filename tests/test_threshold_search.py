@@ -1,5 +1,7 @@
 import numpy as np
+import pytest
 
+from unetbio.instances import PostProcessing
 from unetbio.threshold_search import search_thresholds
 
 
@@ -31,7 +33,10 @@ def test_specks_are_dropped() -> None:
     assert found.scores["AP@.5"] == 1.0
 
 
-def test_images_without_cells_do_not_stop_the_search() -> None:
-    empty = np.zeros((20, 20), np.float32)
-    found = search_thresholds([empty], [np.zeros((20, 20), np.uint16)])
-    assert found.scores["mean_AP"] == 1.0
+@pytest.mark.parametrize(("probability", "score"), [(0.0, 1.0), (0.95, 0.0)])
+def test_without_a_cell_the_defaults_stay(probability: float, score: float) -> None:
+    # All settings score alike: none of them is better than what is known beforehand.
+    plane = np.full((20, 20), probability, np.float32)
+    found = search_thresholds([plane, plane], [np.zeros((20, 20), np.uint16)] * 2)
+    assert found.postprocessing == PostProcessing()
+    assert found.scores["mean_AP"] == score

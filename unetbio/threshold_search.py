@@ -60,9 +60,12 @@ def search_thresholds(
     Returns
     -------
     SearchResult
-        Ties go to the settings tried first.
+        Ties go to the settings tried first. Where no image holds a cell nothing can be chosen, and these are the
+        defaults.
     """
     median_area = _median_area(label_images)
+    if median_area is None:
+        return SearchResult(PostProcessing(), _scores(PostProcessing(), probabilities, label_images))
     specks = [fraction * median_area for fraction in SPECK_FRACTIONS]
     parts = [max(1, round(fraction * median_area)) for fraction in PART_FRACTIONS]
     best = PostProcessing(min_area=specks[len(specks) // 2], min_seed_area=parts[len(parts) // 2])
@@ -113,7 +116,7 @@ def score_cells(
     return {DECIDING_SCORE: deciding, "mean_AP": float(np.mean(precisions)), "AP@.5": at[0.5], "AP@.75": at[0.75]}
 
 
-def _median_area(label_images: Sequence[NDArray[np.integer]]) -> float:
+def _median_area(label_images: Sequence[NDArray[np.integer]]) -> float | None:
     areas = np.concatenate([np.bincount(label_image.ravel())[1:] for label_image in label_images])
     areas = areas[areas > 0]
-    return float(np.median(areas)) if len(areas) else 0.0
+    return float(np.median(areas)) if len(areas) else None

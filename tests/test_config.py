@@ -43,6 +43,16 @@ ROOT = Path(__file__).resolve().parents[1]
         ({"images": "x", "compare": {"data": "y"}}, "compare: data and networks (or lessons) are needed"),
         ({}, "one of 'images' and 'table' is needed, none is given"),
         ({"images": "x", "table": "y"}, "one of 'images' and 'table' is needed, both are given"),
+        ({"images": "x", "model": "a", "models": ["b"]}, "models stands instead of model: name that one under models"),
+        ({"images": "x", "models": ["a", "b/a.safetensors"]}, "models: two of them would be called a: give names"),
+        ({"images": "x", "models": {"logs": "a"}}, "'logs' cannot name a folder of results: letters"),
+        ({"images": "x", "models": {"a": {}}}, "models.a: one of 'model' and 'network' is needed"),
+        ({"images": "x", "models": {"a": {"network": "unet"}}}, "network: unet has to be trained: training needs"),
+        (
+            {"images": "x", "models": {"a": {"model": "b", "training": {"images": "c"}}}},
+            "models.a: training needs network: the name of what is trained",
+        ),
+        ({"images": "x", "models": {"a": {"modle": "b"}}}, "unknown key models.a.modle: did you mean model?"),
     ],
 )
 def test_refusals_are_one_line_that_names_the_key(settings: dict[str, object], message: str) -> None:
@@ -89,10 +99,34 @@ def test_the_source_is_a_table_or_images() -> None:
 
 
 def test_a_model_is_a_file_or_a_name(tmp_path: Path) -> None:
+    """A file is an input of the jobs, from the root: the prefix of a module is not for what is there already."""
     model = tmp_path / "mine.safetensors"
     model.touch()
-    assert load_config({"images": "x", "model": str(model)}).model_files() == [str(model)]
-    assert load_config({"images": "x"}).model_files() == []
+    (mine,) = load_config({"images": "x", "model": str(model)}).uses()
+    assert (mine.folder, mine.model, mine.files()) == ("results", str(model), [str(model)])
+    (shipped,) = load_config({"images": "x"}).uses()
+    assert (shipped.model, shipped.files()) == ("nuclei", [])
+
+
+def test_several_models_have_a_folder_each() -> None:
+    """Names stand in the settings, or follow from the models."""
+    training = {"images": "i", "masks": "m"}
+    other = {"images": "j", "masks": "n", "start": "nuclei"}
+    models = {"a": "nuclei", "b": {"network": "fcn8s"}, "c": {"network": "unet", "training": other}}
+    config = load_config({"images": "x", "output": "out", "models": models, "training": training})
+    a, b, c = config.uses()
+    assert [use.folder for use in (a, b, c)] == ["out/a", "out/b", "out/c"]
+    assert (a.model, a.network) == ("nuclei", None)
+    assert (b.model, b.network, b.training) == ("out/models/b.safetensors", "fcn8s", config.training)
+    assert c.training is not None
+    assert c.training.arguments()[:2] == ["--start", "nuclei"]
+    listed = load_config({"images": "x", "models": ["nuclei", "sub/mine.safetensors"]})
+    assert [(use.folder, use.model) for use in listed.uses()] == [
+        ("results/nuclei", "nuclei"),
+        ("results/mine", "sub/mine.safetensors"),
+    ]
+    one = load_config({"images": "x", "models": "nuclei"}).uses()
+    assert [use.folder for use in one] == ["results/nuclei"]
 
 
 def test_a_network_is_trained_on_what_the_settings_name(tmp_path: Path) -> None:
@@ -102,7 +136,8 @@ def test_a_network_is_trained_on_what_the_settings_name(tmp_path: Path) -> None:
     images, masks, settings = (str(tmp_path / name) for name in ("images", "masks", "mine.yaml"))
     training = {"images": images, "masks": masks, "config": settings, "minutes": 5, "resources": {"threads": 9}}
     config = load_config({"images": "x", "output": "out", "network": "fcn8s", "training": training})
-    assert config.model_files() == [config.model_used] == ["out/models/fcn8s.safetensors"]
+    (use,) = config.uses()
+    assert (use.folder, use.model, use.files()) == ("out", "out/models/fcn8s.safetensors", [use.model])
     assert config.training.inputs() == [images, masks]
     assert config.training.files() == [tmp_path / "images/a.tif", tmp_path / "masks/sub/a.tif", tmp_path / "mine.yaml"]
     assert config.training.arguments() == ["--config", settings, "--minutes", "5.0", "--device", "auto"]
@@ -120,37 +155,85 @@ def test_a_comparison_is_what_the_command_takes(tmp_path: Path) -> None:
     assert options.arguments() == [*named, "--width", "0.25", "--device", "auto"]
 
 
+def _batches(folder: Path, images_per_job: int, out: Path) -> tuple[int, dict[int, list[str]]]:
+    settings = {"images": str(folder), "images_per_job": images_per_job, "output": str(out)}
+    (batches,) = load_config(settings).batches().values()
+    return batches
+
+
 def test_batches_hold_every_image_once_and_stay_where_they_are(tmp_path: Path) -> None:
-    """One more image may not move others to another job, or they would all run again."""
+    """Ten more images may not move others to another job, or they would all be looked at again."""
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
     for number in range(40):
-        (tmp_path / f"{number}.tif").touch()
-    config = load_config({"images": str(tmp_path), "images_per_job": 14})
-    count, before = config.batches()
-    assert count == 3
-    assert sorted(path.name for paths in before.values() for path in paths) == sorted(f"{n}.tif" for n in range(40))
-    (tmp_path / "00.tif").touch()
-    same_count, after = config.batches()
-    assert same_count == 3
-    grown = part_of("00.tif", 3)
+        (images / f"{number}.tif").touch()
+    count, before = _batches(images, 10, out)
+    assert count == 4
+    assert sorted(Path(path).name for paths in before.values() for path in paths) == sorted(
+        f"{n}.tif" for n in range(40)
+    )
+    added = [images / f"2{n}a.tif" for n in range(10)]
+    for path in added:
+        path.touch()
+    # Without results nothing is lost by other jobs.
+    assert _batches(images, 10, out)[0] == 8
+    out.mkdir()
+    (out / "run.1-of-4.jsonl").touch()
+    same, after = _batches(images, 10, out)
+    assert same == 4
     assert {part: set(paths) for part, paths in after.items()} == {
-        part: set(paths) | ({tmp_path / "00.tif"} if part == grown else set()) for part, paths in before.items()
+        part: set(paths) | {str(path) for path in added if part_of(path.name, 4) == part}
+        for part, paths in before.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("images_per_job", "earlier", "count"),
+    [
+        (64, [], 1),
+        (63, [], 2),
+        (10, [], 8),
+        (1, [], 64),
+        (32, [1], 1),
+        (31, [1], 4),
+        (16, [16], 16),
+        (16, [32], 4),
+        (16, [3], 3),
+        (16, [2, 8, 64], 8),
+    ],
+)
+def test_the_number_of_batches_fits_and_stays(
+    tmp_path: Path, images_per_job: int, earlier: list[int], count: int
+) -> None:
+    """64 images: a power of two, or what an earlier run had if its jobs are not above twice, nor below a quarter."""
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    out.mkdir()
+    for number in range(64):
+        (images / f"{number}.tif").touch()
+    for number in earlier:
+        (out / f".run.1-of-{number}.lock").touch()
+    assert _batches(images, images_per_job, out)[0] == count
 
 
 def test_a_part_without_images_is_no_job(tmp_path: Path) -> None:
     for name in ("a.tif", "b.tif", "c.tif"):
         (tmp_path / name).touch()
-    count, parts = load_config({"images": str(tmp_path), "images_per_job": 1}).batches()
-    assert count == 3
+    count, parts = _batches(tmp_path, 1, tmp_path / "out")
+    assert count == 4
     assert all(parts.values())
     assert sum(map(len, parts.values())) == 3
 
 
 def test_batches_of_a_table_follow_its_names(tmp_path: Path) -> None:
+    """A file that is missing is nobody's input, and still its part's to report."""
     table = tmp_path / "list.tsv"
     table.write_text("image\tdose\nsub/a.tif\t1\nsub/b.tif\t2\n", encoding="utf-8")
-    count, parts = load_config({"table": str(table)}).batches()
-    assert (count, parts) == (1, {1: [tmp_path / "sub/a.tif", tmp_path / "sub/b.tif"]})
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/a.tif").touch()
+    config = load_config({"table": str(table)})
+    assert config.batches() == {"results": (1, {1: [str(tmp_path / "sub/a.tif")]})}
+    assert config.source_files() == [str(table)]
 
 
 @pytest.mark.parametrize("content", ["file,dose\na.tif,1\n", "image,dose\n", "image,dose\n,1\n"])
@@ -177,7 +260,7 @@ def test_every_key_is_explained() -> None:
             row = next(line for line in readme.splitlines() if line.startswith("|") and f"`{key}`" in line)
             default = WorkflowConfig.model_fields.get(key)
             if default is not None and isinstance(default.default, str | int):
-                assert f"`{default.default}`" in row
+                assert f"`{str(default.default).lower()}`" in row
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "demo.yaml"])
@@ -187,5 +270,26 @@ def test_the_files_that_come_along_are_valid(name: str) -> None:
     # Lines that are commented out are settings that work, too.
     uncommented = re.sub(r"^# (\w+:|  \w+:)", r"\1", text, flags=re.MULTILINE)
     uncommented = re.sub(r"^  # (\w+:)", r"  \1", uncommented, flags=re.MULTILINE)
-    config = load_config(yaml.safe_load(uncommented))
-    assert bool(config.compare.data) == bool(config.network) == (name == "config.yaml")
+    settings = yaml.safe_load(uncommented)
+    models = settings.pop("models", None)
+    config = load_config(settings)
+    assert bool(config.compare.data) == bool(config.network) == bool(models) == (name == "config.yaml")
+    if models:
+        without = {key: value for key, value in settings.items() if key not in ("model", "network", "training")}
+        assert len(load_config({**without, "models": models}).uses()) == 2
+
+
+def test_the_schema_takes_what_the_settings_take() -> None:
+    """Editors judge by it: a string where a list may stand, and a model where its settings may."""
+    properties = json.loads(workflow_schema())["properties"]
+    assert {option["type"] for option in properties["images"]["anyOf"]} == {"string", "array"}
+    assert {option["type"] for option in properties["models"]["anyOf"]} == {"string", "array", "object"}
+
+
+@pytest.mark.parametrize("name", ["local", "slurm"])
+def test_profiles_name_options_that_snakemake_has(name: str) -> None:
+    from snakemake.cli import get_argument_parser
+
+    profile = yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text(encoding="utf-8"))
+    options = {option for action in get_argument_parser()._actions for option in action.option_strings}
+    assert {f"--{key}" for key in profile} <= options

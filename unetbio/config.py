@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -315,6 +315,10 @@ def _locate(kind: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str
         fields = getattr(inner, "model_fields", None) or getattr(inner, "__dataclass_fields__", {})
         if isinstance(part, int):
             words.append(str(part))
+            continue
+        if get_origin(inner) is dict and part != "[key]":
+            words.append(part)
+            inner = get_args(inner)[1]
             continue
         if fields:
             known = list(fields)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,13 @@ _RUN_OPTIONS = [
     ),
     click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The first N images alone."),
     click.option("--overlays", default="50", show_default=True, metavar="N|all|none", help="Pictures to check by eye."),
+    click.option(
+        "--format",
+        type=click.Choice(["auto", "ome-tiff", "ome-zarr"]),
+        default="auto",
+        show_default=True,
+        help="Of the label images: auto is NIfTI for NIfTI and OME-TIFF otherwise.",
+    ),
     click.option("--save-probabilities", is_flag=True, help="Write the probabilities beside the label images."),
     click.option("--part", metavar="K/N", help="Job K of N that share OUT; unetbio measure and report finish them."),
     click.option("--failed-only", is_flag=True, help="Images alone that failed in an earlier run into OUT."),
@@ -152,13 +160,19 @@ def _plan(
     from unetbio.model_file import read_info
     from unetbio.report.overlays import overlay_path
 
+    if given["format"] == "ome-zarr":
+        from unetbio.io.zarr_write import check_zarr
+
+        check_zarr()
     if bool(inputs) == bool(table):
         raise UsageError("give either INPUT or --table: " + ("both are given" if table else "neither is given"))
     target = read_info(model).target
     items = read_table(table, settings, target) if table else found_items(inputs, settings, out, target)
+    items = [replace(item, format=given["format"]) for item in items]
     check_names(items, out)
     items = add_path_columns(items, given["metadata_regex"])[: given["limit"]]
-    overlays = {result: overlay_path(out, result) for result in spread(items, _overlay_count(given["overlays"]))}
+    drawn = spread(items, _overlay_count(given["overlays"]))
+    overlays = {item.result: overlay_path(out, item.labels) for item in items if item.result in drawn}
     if given["failed_only"]:
         items = select_failed(items, out)
     return select_part(items, parse_part(given["part"])) if given["part"] else items, overlays
@@ -239,9 +253,9 @@ def _as_json(summary: "Summary", out: Path) -> str:
 def _dry_run(
     items: "list[Item]", out: Path, segmenter: "Segmenter", options: "BatchOptions", given: dict[str, Any]
 ) -> int | None:
-    from unetbio.batch.estimate import estimate
+    from unetbio.batch.estimate import estimate, process_seconds
 
-    result = estimate(items, out, segmenter, options)
+    result = estimate(items, out, segmenter, options, startup=process_seconds())
     for item, message in result.failed:
         logger.error("%s: %s", item.source, message)
     for line in [json.dumps(result.values())] if given["as_json"] else result.lines():

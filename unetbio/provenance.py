@@ -146,6 +146,7 @@ class OutputRecord(_Record):
     label_hash: str
     size: int
     mtime_ns: int
+    sha256: str = ""
 
 
 class FrameRecord(_Record):

@@ -111,8 +111,11 @@ def _lacks_rings(outcome: Outcome) -> bool:
 
 def write_all_tables(out: Path, outcomes: Sequence[Outcome], cached: CachedCells) -> None:
     """Tables of these outcomes and of everything else that earlier runs left in the folder."""
-    mine = {outcome.entry.output for outcome in outcomes}
-    others = [gather(out, entry, cached) for name, entry in known_entries(out).items() if name not in mine]
+    # By their provenance, which label images of two formats share.
+    mine = {provenance_name(outcome.entry.output) for outcome in outcomes}
+    others = [
+        gather(out, entry, cached) for name, entry in known_entries(out).items() if provenance_name(name) not in mine
+    ]
     write_tables(out, [*outcomes, *others])
 
 

@@ -17,6 +17,7 @@ from unetbio.batch.results import Outcome
 from unetbio.batch.resume import read_label_file
 from unetbio.descriptions import describe_classes, describe_labels
 from unetbio.errors import ImageError
+from unetbio.files import stamp
 from unetbio.io import read_image
 from unetbio.io.image import Image
 from unetbio.io.labels import is_nifti_name
@@ -173,7 +174,7 @@ def _read_probability(path: Path, labels: Path, provenance: Provenance) -> NDArr
     try:
         written = provenance.output.mtime_ns
         # A run that was killed before its label image came leaves probabilities that belong to none.
-        if path.stat().st_mtime_ns > written == labels.stat().st_mtime_ns:
+        if path.stat().st_mtime_ns > written == stamp(labels).mtime_ns:
             return None
         return read_image(path).read(c=CELL_CLASS)
     except OSError:
@@ -262,7 +263,7 @@ def _open_input(out: Path, entry: Entry, provenance: Provenance | None) -> Opene
     """The input as it was segmented, or None when it cannot be opened any more."""
     path = provenance.input.find((out / entry.output).parent) if provenance else Path(entry.input)
     try:
-        if path is None or not path.is_file():
+        if path is None or not path.exists():
             raise ImageError("unreadable", "it is no longer there")
         settings = provenance.settings if provenance else {}
         image = read_image(path, axes=settings.get("axes"), series=settings.get("series") or 0)

@@ -9,18 +9,23 @@ from typing import Any, Literal, TypeVar
 
 from unetbio.batch.journal import Part
 from unetbio.errors import UsageError
-from unetbio.io.discover import find_inputs, part_of, stem, table_input
+from unetbio.io.discover import OVERLAYS, find_inputs, part_of, stem, table_input
 from unetbio.io.labels import is_nifti_name
+from unetbio.provenance import Provenance
 from unetbio.settings import Settings
 
 __all__ = [
+    "FORMATS",
     "MASKS",
+    "Format",
     "Item",
     "Target",
     "available_cores",
     "check_names",
     "found_items",
     "holds_classes",
+    "other_format",
+    "overlay_name",
     "provenance_name",
     "read_table",
     "result_name",
@@ -29,10 +34,14 @@ __all__ = [
 ]
 
 Target = Literal["instances", "classes"]
+Format = Literal["auto", "ome-tiff", "ome-zarr"]
 Number = TypeVar("Number", int, float)
 
 MASKS: Mapping[Target, str] = {"instances": "_labels", "classes": "_classes"}
 PROBABILITIES = "_probabilities"
+
+FORMATS: Mapping[Format, str] = {"ome-tiff": ".ome.tif", "ome-zarr": ".ome.zarr"}
+"""Endings of label images in the formats that can be asked for; ``auto`` is NIfTI for NIfTI and OME-TIFF otherwise."""
 
 KNOWN_COLUMNS = ("image", "mask", "channel", "series", "pixel_size_um", "diameter_px")
 
@@ -53,6 +62,8 @@ class Item:
         Further columns of the table, carried into every table that is written.
     target : {"instances", "classes"}
         What the model makes: label images or class masks.
+    format : {"auto", "ome-tiff", "ome-zarr"}
+        Of the label image; probabilities are NIfTI beside NIfTI and OME-TIFF otherwise.
     """
 
     source: Path
@@ -60,6 +71,7 @@ class Item:
     settings: Settings = field(default_factory=Settings)
     columns: dict[str, str] = field(default_factory=dict)
     target: Target = "instances"
+    format: Format = "auto"
 
     @property
     def result(self) -> str:
@@ -70,8 +82,9 @@ class Item:
 
     @property
     def labels(self) -> str:
-        """Label image, or class mask, below the output folder; NIfTI for NIfTI."""
-        return f"{self.result}{MASKS[self.target]}{self._suffix}"
+        """Label image, or class mask, below the output folder."""
+        suffix = FORMATS.get(self.format, self._suffix)
+        return f"{self.result}{MASKS[self.target]}{suffix}"
 
     @property
     def provenance(self) -> str:
@@ -94,7 +107,7 @@ class Item:
 
     @property
     def _suffix(self) -> str:
-        return ".nii.gz" if is_nifti_name(self.path) else ".ome.tif"
+        return ".nii.gz" if self.format == "auto" and is_nifti_name(self.path) else ".ome.tif"
 
 
 def available_cores() -> int:
@@ -110,6 +123,23 @@ def result_name(output: str) -> str:
 def provenance_name(output: str) -> str:
     """Provenance of a label image or class mask, both below the output folder."""
     return f"{result_name(output)}{_ending(output)}.json"
+
+
+def other_format(out: Path, item: Item, provenance: Provenance | None) -> Path | None:
+    """The label image that a provenance describes, where it is not the one that the item would be written to."""
+    if provenance is None:
+        return None
+    name = provenance.output.name
+    own = item.labels.rpartition("/")[2]
+    # Nothing but label images of the same stem is meant, whatever the file says.
+    if name == own or "/" in name or result_name(name) != result_name(own):
+        return None
+    return (out / item.labels).with_name(name)
+
+
+def overlay_name(output: str) -> str:
+    """Picture of a label image or class mask, both below the output folder; an image may have one of each."""
+    return f"{OVERLAYS}/{result_name(output)}{_ending(output).replace('_', '.')}.jpg"
 
 
 def holds_classes(output: str) -> bool:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.batch.journal import Entry
-from unetbio.batch.plan import Item
-from unetbio.files import stopped, stopping, write_text
+from unetbio.batch.plan import Item, other_format
+from unetbio.files import remove_path, replace_path, sha256_path, stamp, stopped, stopping, write_text
 from unetbio.io import write_labels, write_probabilities
 from unetbio.labels import label_hash
 from unetbio.objects import ObjectTable
@@ -184,25 +184,38 @@ def write_result(
             axes=opened.label_axes,
             pixel_size_um=opened.trusted_pixel_size_um,
             affine=opened.image.affine,
+            name="classes" if item.target == "classes" else "cells",
         )
-        stat = pending.stat()
+        size, mtime_ns, _ = stamp(pending)
         record = OutputRecord(
-            name=final.name, label_hash=label_hash(label_image), size=stat.st_size, mtime_ns=stat.st_mtime_ns
+            name=final.name,
+            label_hash=label_hash(label_image),
+            size=size,
+            mtime_ns=mtime_ns,
+            sha256=sha256_path(pending),
         )
         provenance = Provenance(output=record, **described)
         with stopping(final):
-            final.unlink(missing_ok=True)
+            remove_path(final)
+            _remove_other_format(out, item)
             _remove_probabilities(out, item, opened.times, fresh=with_probabilities)
             (out / item.objects).unlink(missing_ok=True)
         if objects:
             write_text(out / item.objects, _objects_text(objects, opened.times))
         write_provenance(out / item.provenance, provenance)
         with stopping(final):
-            pending.replace(final)
+            replace_path(pending, final)
     finally:
         with contextlib.suppress(OSError):
-            pending.unlink(missing_ok=True)
+            remove_path(pending)
     return provenance
+
+
+def _remove_other_format(out: Path, item: Item) -> None:
+    """Remove an older label image of another ``--format``, which no provenance will describe any more."""
+    older = other_format(out, item, read_provenance(out / item.provenance))
+    if older is not None:
+        remove_path(older)
 
 
 def _objects_text(objects: Sequence[ObjectTable], times: Sequence[int | None]) -> str:

@@ -6,14 +6,16 @@ differs from its provenance was therefore changed by somebody, and is theirs.
 """
 
 import contextlib
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from numpy.typing import NDArray
 
-from unetbio.batch.plan import Item
+from unetbio.batch.plan import Item, other_format
 from unetbio.errors import ImageError
+from unetbio.files import stamp
 from unetbio.io import read_labels
 from unetbio.labels import label_hash
 from unetbio.provenance import Provenance, read_provenance
@@ -79,8 +81,14 @@ def find_kept(item: Item, out: Path, model_sha256: str, settings: dict[str, Any]
         The record of the settings that would be used.
     policy : Policy
         What the user wants made again.
+
+    Raises
+    ------
+    ImageError
+        ``edited``: somebody edited the label image that an earlier run wrote in another format.
     """
     provenance = read_provenance(out / item.provenance)
+    _refuse_edited_format(item, out, provenance, policy)
     state = state_of_labels(out / item.labels, provenance)
     if state in ("missing", "unreadable"):
         return None
@@ -96,6 +104,17 @@ def find_kept(item: Item, out: Path, model_sha256: str, settings: dict[str, Any]
         return None
     same = provenance.input.matches(item.source, rehash=policy.rehash)
     return Kept(False, provenance) if same else None
+
+
+def _refuse_edited_format(item: Item, out: Path, provenance: Provenance | None, policy: Policy) -> None:
+    other = other_format(out, item, provenance)
+    if other is None or policy.overwrite_edited or state_of_labels(other, provenance) != "edited":
+        return
+    raise ImageError(
+        "edited",
+        f"{other.name} was edited by hand and would be replaced by {item.labels.rpartition('/')[2]}: leave --format as "
+        "it was, or give --overwrite-edited or another output folder",
+    )
 
 
 def _has_probabilities(item: Item, out: Path, provenance: Provenance) -> bool:
@@ -119,12 +138,12 @@ def state_of_labels(path: Path, provenance: Provenance | None, *, rehash: bool =
     that it does not name, a codec that is not installed, no permission) may be somebody's work, and is ``edited``.
     """
     try:
-        stat = path.stat()
+        size, mtime_ns, _ = stamp(path)
     except OSError:
         return "missing"
     if provenance and not rehash:
         output = provenance.output
-        if (stat.st_size, stat.st_mtime_ns) == (output.size, output.mtime_ns):
+        if (size, mtime_ns) == (output.size, output.mtime_ns):
             return "intact"
     try:
         labels = read_label_file(path, provenance)
@@ -173,6 +192,8 @@ def _layout_of(provenance: Provenance) -> tuple[str, tuple[int, ...]]:
 
 def remove_leftovers(out: Path) -> None:
     """Remove temporary files that a killed run left; for whoever holds the output folder alone."""
-    for path in out.rglob(".unetbio-*"):
+    for path in sorted(out.rglob(".unetbio-*")):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
         with contextlib.suppress(OSError):
             path.unlink()

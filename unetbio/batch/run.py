@@ -25,8 +25,7 @@ from unetbio.batch.results import Outcome, write_image_probabilities, write_resu
 from unetbio.batch.resume import Kept, Policy, read_label_file, remove_leftovers
 from unetbio.batch.tables import SUMMARY, CachedCells, write_classes
 from unetbio.errors import ImageError, UnetbioError
-from unetbio.files import stopping
-from unetbio.io.discover import OVERLAYS
+from unetbio.files import stamp, stopping
 from unetbio.normalization import Scaling
 from unetbio.objects import ObjectTable
 from unetbio.preparation import Frame, Opened
@@ -262,7 +261,7 @@ class _Batch:
             with_probabilities=self.options.policy.save_probabilities,
             objects=[frame.objects for frame in frames if frame.objects is not None],
         )
-        self._show_drawn(job.item.result)
+        self._show_drawn(job.item)
         cells = concatenate([frame.cells for frame in frames]) if self.measures else None
         entry = self._entry(job, "done")
         return Outcome(entry, records, pixel_size_of(provenance), provenance.output.label_hash, cells)
@@ -281,20 +280,20 @@ class _Batch:
         path = self.options.overlays[result]
         return path.with_name(f".unetbio-{path.name}")
 
-    def _show_drawn(self, result: str) -> None:
+    def _show_drawn(self, item: Item) -> None:
         """After the label image: give a picture of it its name; a picture of an older one goes."""
-        path = self.options.overlays.get(result)
+        path = self.options.overlays.get(item.result)
         if path is None or self.options.draw is None:
-            self._remove_overlay(result)
+            self._remove_overlay(item)
             return
-        pending = self._pending_overlay(result)
+        pending = self._pending_overlay(item.result)
         with stopping(path):
             # Newer than the label image from now on, as `_draw_kept` expects.
             os.utime(pending)
             pending.replace(path)
 
-    def _remove_overlay(self, result: str) -> None:
-        path = self.options.overlays.get(result) or self.out / OVERLAYS / f"{result}.jpg"
+    def _remove_overlay(self, item: Item) -> None:
+        path = self.options.overlays.get(item.result) or self.out / overlay_name(item.labels)
         with stopping(path):
             path.unlink(missing_ok=True)
 
@@ -390,7 +389,7 @@ class _Batch:
 
 
 def _is_newer(path: Path, other: Path) -> bool:
-    return path.is_file() and path.stat().st_mtime_ns >= other.stat().st_mtime_ns
+    return path.is_file() and path.stat().st_mtime_ns >= stamp(other).mtime_ns
 
 
 def _present(value: Any) -> Any:

@@ -132,13 +132,13 @@ def known_entries(out: Path) -> dict[str, Entry]:
     """
     entries = {}
     for name, entry in read_journals(out).items():
-        if entry.status == "failed" or (out / name).is_file():
+        if entry.status == "failed" or (out / name).exists():
             entries[name] = entry
     known = {out / provenance_name(name) for name in entries}
     written = {path for ending in MASKS.values() for path in out.rglob(f"*{ending}.json")}
     for path in sorted(written - known):
         provenance = read_provenance(path)
-        if provenance is None or not path.with_name(provenance.output.name).is_file():
+        if provenance is None or not path.with_name(provenance.output.name).exists():
             continue
         output = path.with_name(provenance.output.name).relative_to(out).as_posix()
         entries[output] = Entry(

@@ -11,12 +11,12 @@ from typing import Any, Literal
 from unetbio.batch.plan import MASKS, provenance_name
 from unetbio.batch.resume import state_of_labels
 from unetbio.errors import UsageError
-from unetbio.files import sha256_file
+from unetbio.files import sha256_file, sha256_path
 from unetbio.provenance import Provenance, read_provenance
 
-__all__ = ["Finding", "verify_folder"]
+__all__ = ["Finding", "read_provenances", "verify_folder"]
 
-Kind = Literal["labels", "input", "model", "settings", "provenance"]
+Kind = Literal["labels", "input", "model", "settings", "provenance", "rerun"]
 
 # What a table may say differently for each image.
 _OF_ONE_IMAGE = ("channel", "series", "pixel_size_um", "diameter_px")
@@ -30,7 +30,7 @@ class Finding:
     ----------
     output : str
         Label image, below the output folder.
-    kind : {"labels", "input", "model", "settings", "provenance"}
+    kind : {"labels", "input", "model", "settings", "provenance", "rerun"}
         What was compared.
     message : str
         One line: what was found, and what it means.
@@ -66,14 +66,7 @@ def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
     UsageError
         When there is no mask.
     """
-    if not out.is_dir():
-        raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
-    provenances = _provenances(out)
-    if not provenances:
-        raise UsageError(
-            f"{out} holds no results of unetbio segment: no *_labels.ome.tif, *_labels.nii.gz, *_labels.json, and no "
-            "*_classes in their place"
-        )
+    provenances = read_provenances(out)
     models = {provenance.model.path for provenance in provenances.values() if provenance}
     hashes = {path: _hash_of(path) for path in models}
     usual = _usual([provenance for provenance in provenances.values() if provenance])
@@ -86,15 +79,35 @@ def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
     return len(provenances), found
 
 
-def _provenances(out: Path) -> dict[str, Provenance | None]:
-    """Provenance of each label image, and of those that are missing; temporary files are none."""
+def read_provenances(out: Path) -> dict[str, Provenance | None]:
+    """Provenance of each label image, by its name below the folder; None where it is missing.
+
+    Label images that are missing are named too, temporary files are not.
+
+    Raises
+    ------
+    UsageError
+        When there is neither.
+    """
+    if not out.is_dir():
+        raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
     endings = MASKS.values()
-    images = [path for end in endings for suffix in (".ome.tif", ".nii.gz") for path in out.rglob(f"*{end}{suffix}")]
+    images = [
+        path
+        for end in endings
+        for suffix in (".ome.tif", ".nii.gz", ".ome.zarr")
+        for path in out.rglob(f"*{end}{suffix}")
+    ]
     found: dict[Path, Provenance | None] = {path: None for path in images if not path.name.startswith(".")}
     for path in (path for end in endings for path in out.rglob(f"*{end}.json")):
         provenance = read_provenance(path)
         if provenance:
             found[path.with_name(provenance.output.name)] = provenance
+    if not found:
+        raise UsageError(
+            f"{out} holds no results of unetbio segment: no *_labels.ome.tif, *_labels.ome.zarr, *_labels.nii.gz, "
+            "*_labels.json, and no *_classes in their place"
+        )
     return {path.relative_to(out).as_posix(): provenance for path, provenance in found.items()}
 
 
@@ -114,6 +127,8 @@ def _check(
             "edited": "the label image was changed after it was made (label_hash differs)",
         }
         yield Finding(name, "labels", meaning[state])
+    elif provenance.output.sha256 and sha256_path(path) != provenance.output.sha256:
+        yield Finding(name, "labels", "the file was changed after it was made, its pixels were not (sha256 differs)")
     source = provenance.input.find(path.parent)
     if source is None:
         yield Finding(name, "input", f"the input is gone: {provenance.input.absolute}")

@@ -231,11 +231,11 @@ def _axes(entry: dict[str, Any]) -> tuple[str, list[str]]:
     if not all(isinstance(axis, dict) and isinstance(axis.get("name"), str) for axis in axes):
         raise _inconsistent("an axis without a name")
     names = [axis["name"].lower() for axis in axes]
-    for name, axis in zip(names, axes, strict=True):
-        if axis.get("type", _TYPES.get(name)) != _TYPES.get(name):
-            raise _unknown_axes(names, f"axis {name} is of type {axis.get('type')}")
     if not set(names) <= set(_TYPES) or len(set(names)) != len(names) or not {"y", "x"} <= set(names):
         raise _unknown_axes(names, "names of t, c, z, y, x, each once, with y and x, are known")
+    for name, axis in zip(names, axes, strict=True):
+        if axis.get("type", _TYPES[name]) != _TYPES[name]:
+            raise _unknown_axes(names, f"axis {name} is of type {axis.get('type')}")
     units = [axis.get("unit") for axis in axes]
     return "".join(names).upper(), [unit if isinstance(unit, str) else "" for unit in units]
 

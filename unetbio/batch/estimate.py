@@ -1,5 +1,6 @@
-"""What a batch would do, without doing it: files, tiles, memory, disk and time."""
+"""What a batch would do, without doing it: files, tiles, memory, disk and time, from a short probe on this machine."""
 
+import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,17 +11,24 @@ from typing import Any
 
 import numpy as np
 
-from unetbio.batch.pipeline import frame_bytes
+from unetbio.batch.pipeline import MESSAGES_AHEAD, frame_bytes
 from unetbio.batch.plan import Item
+from unetbio.batch.probe import Load, Probe, load_of, peak_memory, run_probe
+from unetbio.batch.results import STACK_BYTES_IN_MEMORY
 from unetbio.batch.resume import find_kept
 from unetbio.batch.run import BatchOptions
 from unetbio.errors import ImageError
 from unetbio.preparation import Opened
 from unetbio.segmentation import Segmenter
 
-__all__ = ["Estimate", "estimate"]
+__all__ = ["Estimate", "estimate", "process_seconds"]
 
 BYTES_A_LABEL = 2
+CELL_BYTES = 1000
+"""Memory of a row of the table of cells, with the copies that are made when it is written."""
+
+PROGRAM_BYTES = 600 << 20
+"""Where the system does not say what a process holds."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +44,15 @@ class Estimate:
     pixels : int
         That are left to do.
     memory : int
-        Bytes that images, results and the network's feature maps would take at once, at most.
+        Bytes that the process would hold at most.
     disk : int
-        Bytes of the label images and probabilities before compression, at most.
+        Bytes that would be written.
     disk_free : int
         Bytes free where they would go.
     seconds : float
-        Of the network alone, from one tile that was timed now.
+        From the start of the program to its end.
+    probed : int
+        Images that were segmented to find out.
     """
 
     images: int
@@ -55,6 +65,7 @@ class Estimate:
     disk: int
     disk_free: int
     seconds: float
+    probed: int
 
     @property
     def todo(self) -> int:
@@ -63,7 +74,7 @@ class Estimate:
 
     def values(self) -> dict[str, Any]:
         """For programs; sizes in bytes."""
-        names = ("images", "kept", "frames", "tiles", "pixels", "memory", "disk", "disk_free", "seconds")
+        names = ("images", "kept", "frames", "tiles", "pixels", "memory", "disk", "disk_free", "seconds", "probed")
         return {"todo": self.todo, "failed": len(self.failed), **{name: getattr(self, name) for name in names}}
 
     def lines(self) -> list[str]:
@@ -72,77 +83,138 @@ class Estimate:
             f"files   {self.images} images: {self.todo} to do, {self.kept} done already, "
             f"{len(self.failed)} cannot be read",
             f"tiles   {self.tiles} in {self.frames} frames, {self.pixels / 1e6:.1f} megapixels",
-            f"memory  {_size(self.memory)} at most for images and feature maps, beside about 500 MB for the program",
-            f"disk    {_size(self.disk)} at most (before compression; label images shrink to a few percent), "
-            f"{_size(self.disk_free)} free",
-            f"time    {_duration(self.seconds)} for the network (one tile was timed now); reading and writing go on "
-            "beside it",
+            f"memory  {_size(self.memory)} at most",
+            f"disk    {_size(self.disk)}, {_size(self.disk_free)} free",
+            f"time    {_duration(self.seconds)}, by {self.probed} images or pieces of images that were segmented now",
         ]
 
 
-def estimate(items: Sequence[Item], out: Path, segmenter: Segmenter, options: BatchOptions) -> Estimate:
-    """Read the heads of all images and work out what segmenting them would take; nothing is written.
+def estimate(
+    items: Sequence[Item], out: Path, segmenter: Segmenter, options: BatchOptions, *, startup: float = 0.0
+) -> Estimate:
+    """Read the heads of all images, segment a few into a temporary folder, and work out what all would take.
+
+    Nothing is written to ``out``. What the images hold is assumed to be like what the sample holds.
 
     Parameters
     ----------
     items, out, segmenter, options
         As for `unetbio.batch.run.run_batch`.
+    startup : float
+        Seconds that the program has taken before; see `process_seconds`.
     """
     if options.policy.save_probabilities:
         segmenter.check_probabilities()
-    kept, failed, opened = 0, [], []
+    kept, failed, todo = 0, [], []
+    # A run looks for what is done in the same way, and reads it for its tables, which takes about as long.
+    seconds = startup
     for item in items:
         record = segmenter.record(item.settings)
+        started = perf_counter()
         try:
             if find_kept(item, out, segmenter.model.sha256, record, options.policy):
                 kept += 1
+                seconds += 2 * (perf_counter() - started)
             else:
-                opened.append(segmenter.open(item.source, item.settings))
+                todo.append((item, segmenter.open(item.source, item.settings)))
         except ImageError as error:
             failed.append((item, str(error)))
         except Exception as error:
             # As in a run, a mistake of ours is that image's failure and not the end of all.
             failed.append((item, f"internal error ({' '.join(f'{type(error).__name__}: {error}'.split())})"))
+    opened = [image for _, image in todo]
+    warming, network_rate = _time_network(opened, segmenter)
+    probe = run_probe(todo, segmenter, options, network_rate) if todo else None
+    loads = [load_of(image, segmenter, network_rate) for image in opened]
+    if probe is not None:
+        seconds += warming + probe.once + probe.rate * sum(load.seconds for load in loads)
     frames = [(image, len(image.times)) for image in opened]
-    classes = 4 * len(segmenter.info.class_names) if options.policy.save_probabilities else 0
-    largest = sorted((frame_bytes(image, segmenter) for image in opened), reverse=True)
     return Estimate(
         images=len(items),
         kept=kept,
         frames=sum(count for _, count in frames),
         tiles=sum(count * image.sections * len(segmenter.plan(image.section.grid)) for image, count in frames),
         failed=tuple(failed),
-        pixels=sum(count * prod(image.shape) for image, count in frames),
-        # One frame is let in however large it is; others as long as they fit.
-        memory=max([*largest[:1], min(options.memory, sum(largest))]) + _network_bytes(opened, segmenter),
-        disk=sum(count * (prod(image.shape) * BYTES_A_LABEL + prod(image.grid) * classes) for image, count in frames),
+        pixels=sum(load.pixels for load in loads),
+        memory=_memory(opened, probe, segmenter, options),
+        disk=_disk(todo, loads, probe, options),
         disk_free=_free(out),
-        seconds=_network_seconds(opened, segmenter),
+        seconds=seconds,
+        probed=probe.images if probe is not None else 0,
     )
 
 
-def _network_bytes(opened: Sequence[Opened], segmenter: Segmenter) -> int:
-    predictor = segmenter.interpretation.runner
-    return max((predictor.memory_bytes(shape) for shape in _tile_inputs(opened, segmenter)), default=0)
-
-
-def _network_seconds(opened: Sequence[Opened], segmenter: Segmenter) -> float:
-    """Time the largest tile once (after one pass to warm up) and scale by multiply-adds."""
-    inputs = _tile_inputs(opened, segmenter)
-    if not inputs:
+def process_seconds() -> float:
+    """Seconds since this process began; 0 where the system does not say (it does on Linux)."""
+    try:
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        # The name in parentheses may hold spaces; the time of the start is the twentieth number after it.
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return max(0.0, uptime - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError):
         return 0.0
+
+
+def _time_network(opened: Sequence[Opened], segmenter: Segmenter) -> tuple[float, float]:
+    """Seconds that the first pass takes longer than others, and seconds a multiply-add, of the largest tile."""
+    inputs = {next(iter(segmenter.plan(image.section.grid))).read_shape for image in opened}
+    if not inputs:
+        return 0.0, 0.0
     predictor = segmenter.interpretation.runner
     shape = max(inputs, key=predictor.multiply_adds)
     tile = np.zeros((1, len(segmenter.info.channels), *shape), np.float32)
-    segmenter.interpretation.run_once(tile)
-    start = perf_counter()
-    segmenter.interpretation.run_once(tile)
-    rate = (perf_counter() - start) / predictor.multiply_adds(shape)
-    return rate * sum(segmenter.plan(image.section.grid).cost * image.sections * len(image.times) for image in opened)
+    times = []
+    for _ in range(2):
+        started = perf_counter()
+        segmenter.interpretation.run_once(tile)
+        times.append(perf_counter() - started)
+    return max(0.0, times[0] - times[1]), times[1] / predictor.multiply_adds(shape)
 
 
-def _tile_inputs(opened: Sequence[Opened], segmenter: Segmenter) -> set[tuple[int, ...]]:
-    return {next(iter(segmenter.plan(image.section.grid))).read_shape for image in opened}
+def _memory(opened: Sequence[Opened], probe: Probe | None, segmenter: Segmenter, options: BatchOptions) -> int:
+    """What this process has held, with more or larger images on their way than in the probe."""
+    peak = peak_memory() or PROGRAM_BYTES
+    if probe is None:
+        return peak
+
+    def held(images: Sequence[Opened]) -> int:
+        pixels = sum(len(image.times) * prod(image.shape) for image in images)
+        stacks = [len(image.times) * prod(image.shape) * BYTES_A_LABEL for image in images if len(image.times) > 1]
+        rows = int(CELL_BYTES * probe.cells * pixels)
+        return _on_their_way(images, segmenter, options) + min(STACK_BYTES_IN_MEMORY, max(stacks, default=0)) + rows
+
+    return peak + max(0, held(opened) - held(probe.opened))
+
+
+def _on_their_way(opened: Sequence[Opened], segmenter: Segmenter, options: BatchOptions) -> int:
+    """Bytes of the frames that are in memory together: some with the workers, others read ahead within the budget."""
+    most = options.workers + 1 + MESSAGES_AHEAD + 1
+    sizes = [(frame_bytes(image, segmenter), image) for image in opened for _ in image.times[:most]]
+    sizes.sort(key=lambda size: -size[0])
+    taken = total = 0
+    for number, (size, image) in enumerate(sizes[:most]):
+        if number and taken + size > options.memory:
+            break
+        taken += size
+        # A frame that waits holds its grey values, as they are and normalized.
+        raw = prod(image.shape) * image.image.dtype.itemsize
+        waiting = len(image.channels) * (raw + 4 * prod(image.grid))
+        total += size if number <= options.workers else waiting
+    return total
+
+
+def _disk(
+    todo: Sequence[tuple[Item, Opened]], loads: Sequence[Load], probe: Probe | None, options: BatchOptions
+) -> int:
+    if probe is None:
+        return 0
+    pixels = sum(load.pixels for load in loads)
+    drawn = sum(
+        load.overlay_pixels for (item, _), load in zip(todo, loads, strict=True) if item.result in options.overlays
+    )
+    results = probe.result_bytes[0] * len(loads) + probe.result_bytes[1] * pixels
+    tables = probe.table_bytes[0] + probe.table_bytes[1] * pixels
+    return round(results + tables + probe.overlay_bytes * drawn)
 
 
 def _free(out: Path) -> int:

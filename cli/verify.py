@@ -2,35 +2,64 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from unetbio.cli import options as shared
 from unetbio.cli.options import format_count
+from unetbio.cli.progress import Progress
+
+if TYPE_CHECKING:
+    from unetbio.batch.verification import Finding
 
 __all__ = ["command"]
 
 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--rerun",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Segment N masks again as they were made, and compare what comes out.",
+)
+@shared.device
 @shared.workers
 @shared.as_json
-def command(out: Path, workers: int | None, as_json: bool) -> int | None:
+def command(out: Path, rerun: int | None, device: str, workers: int | None, as_json: bool) -> int | None:
     """Check every mask of an output folder against its provenance.
 
-    Compares hashes of label image, input and model file, and the settings of the masks with each other. One line for
-    each mismatch; exit code 3 when there is one.
+    Compares hashes of label image, input and model file, and the settings of the masks with each other. With --rerun,
+    N masks, spread evenly over the folder, are segmented again with the recorded input, model and settings, and the
+    label hashes compared; nothing is written. One line for each mismatch; exit code 3 when there is one.
     """
     from unetbio.batch.plan import available_cores
     from unetbio.batch.verification import verify_folder
 
     count, findings = verify_folder(out, workers or available_cores())
+    repeated = 0
+    if rerun is not None:
+        repeated, differences = _rerun(out, rerun, device, workers or available_cores())
+        findings += differences
     if as_json:
         rows = [{"output": found.output, "kind": found.kind, "message": found.message} for found in findings]
-        click.echo(json.dumps({"masks": count, "mismatches": rows}, indent=2))
+        again = {} if rerun is None else {"segmented_again": repeated}
+        click.echo(json.dumps({"masks": count, **again, "mismatches": rows}, indent=2))
     else:
         for found in findings:
             click.echo(f"{found.output}: {found.kind}: {found.message}")
         noun = "mismatch" if len(findings) == 1 else "mismatches"
-        click.echo(f"{format_count(count, 'mask')} verified, {len(findings)} {noun}: {out}")
+        again_text = "" if rerun is None else f", {format_count(repeated)} segmented again"
+        click.echo(f"{format_count(count, 'mask')} verified{again_text}, {len(findings)} {noun}: {out}")
     return shared.EXIT_SOME_FAILED if findings else None
+
+
+def _rerun(out: Path, count: int, device: str, workers: int) -> "tuple[int, list[Finding]]":
+    import torch
+
+    from unetbio.batch.rerun import rerun_masks
+
+    torch.set_num_threads(workers)
+    with Progress() as progress:
+        return rerun_masks(out, count, device, lambda name: progress.advance(failed=False))

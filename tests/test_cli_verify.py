@@ -1,6 +1,8 @@
 """``unetbio verify``: every way in which a mask can stop being what its provenance says."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import tifffile
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
+from unetbio.batch.verification import verify_folder
 from unetbio.cli.main import main
 from unetbio.io import read_labels, write_labels
 
@@ -56,11 +59,35 @@ def test_a_folder_that_was_moved_with_its_images_is_well(folder: Folder, tmp_pat
     assert folder.verify().exit_code == 0
 
 
+MASK, INPUT, MODEL = "out/b_labels.ome.tif", "images/b.tif", "m.safetensors"
+
+
+@pytest.mark.parametrize(("name", "kind"), [(MASK, "labels"), (INPUT, "input"), (MODEL, "model")])
+def test_one_flipped_byte_is_found_wherever_it_is(folder: Folder, tmp_path: Path, name: str, kind: str) -> None:
+    content = (tmp_path / name).read_bytes()
+    # Headers, metadata and pixels: some of these change no pixel, and all change the file.
+    for position in [*range(0, len(content), max(1, len(content) // 12)), len(content) - 1]:
+        flipped = bytearray(content)
+        flipped[position] ^= 0x10
+        (tmp_path / name).write_bytes(flipped)
+        count, findings = verify_folder(folder.out, 1)
+        changed = ["b"] if kind != "model" else ["a", "b", "c"]
+        assert (count, [(f.output[0], f.kind) for f in findings]) == (3, [(mask, kind) for mask in changed]), position
+    (tmp_path / name).write_bytes(content)
+    assert verify_folder(folder.out, 1) == (3, [])
+
+
 def edit(folder: Folder) -> None:
     path = folder.out / "b_labels.ome.tif"
     labels = read_labels(path)
     labels[labels == 2] = 0
     write_labels(path, labels)
+
+
+def save_again(folder: Folder) -> None:
+    """As a program does that shows a mask and writes it without its pixel size."""
+    path = folder.out / "b_labels.ome.tif"
+    tifffile.imwrite(path, read_labels(path))
 
 
 def change_input(folder: Folder) -> None:
@@ -74,6 +101,11 @@ def change_input(folder: Folder) -> None:
     ("change", "kind", "message"),
     [
         (edit, "labels", "the label image was changed after it was made (label_hash differs)"),
+        (
+            save_again,
+            "labels",
+            "the file was changed after it was made, its pixels were not (sha256 differs)",
+        ),
         (
             lambda folder: (folder.out / "b_labels.ome.tif").write_bytes(b"torn"),
             "labels",
@@ -96,7 +128,7 @@ def change_input(folder: Folder) -> None:
             "no provenance that can be read: b_labels.json",
         ),
     ],
-    ids=["edited", "torn", "missing", "input changed", "input gone", "no provenance"],
+    ids=["edited", "saved again", "torn", "missing", "input changed", "input gone", "no provenance"],
 )
 def test_each_mismatch_is_a_line_and_3(
     folder: Folder, change: Callable[[Folder], object], kind: str, message: str
@@ -174,3 +206,140 @@ def test_other_peoples_files_are_no_masks(folder: Folder) -> None:
     np.save(folder.out / "x_labels.npy", np.zeros(3))
     (folder.out / "notes_labels.json").write_text("{}")
     assert folder.verify().exit_code == 0
+
+
+# --- --rerun ----------------------------------------------------------------------------------------------------------
+
+
+def with_settings(folder: Folder, name: str, **changes: Any) -> None:
+    """Write other settings into a provenance."""
+    path = folder.out / f"{name}_labels.json"
+    content = json.loads(path.read_text())
+    content["settings"] |= changes
+    path.write_text(json.dumps(content))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--threshold", "0.6", "--min-area", "3", "--max-area", "500", "--exclude-border", "--normalize", "p1,p99"],
+        ["--diameter", "9", "--channel", "0", "--tile", "16"],
+        ["--pixel-size", "0.4", "--axes", "YX", "--crf", "largefov"],
+    ],
+    ids=["model's", "cells", "scale", "crf"],
+)
+def test_masks_that_are_segmented_again_are_the_same(folder: Folder, options: list[str]) -> None:
+    if options:
+        folder.segment(*options)
+    result = folder.verify("--rerun", "2", "--device", "cpu")
+    assert result.exit_code == 0, result.stdout
+    assert result.stdout == f"3 masks verified, 2 segmented again, 0 mismatches: {folder.out}\n"
+
+
+def test_time_lapses_and_sections_are_segmented_again(folder: Folder, discs: Array) -> None:
+    for path in folder.images.iterdir():
+        path.unlink()
+    for path in folder.out.iterdir():
+        if path.is_file():
+            path.unlink()
+    tifffile.imwrite(folder.images / "movie.tif", np.stack([discs, discs[::-1]]), metadata={"axes": "TYX"}, ome=True)
+    folder.segment()
+    (folder.images / "movie.tif").rename(folder.images.parent / "movie.tif")
+    tifffile.imwrite(folder.images / "stack.tif", np.stack([discs, 0 * discs]), metadata={"axes": "ZYX"}, ome=True)
+    folder.segment("--z", "max")
+    (folder.images.parent / "movie.tif").rename(folder.images / "movie.tif")
+    result = folder.verify("--rerun", "9")
+    assert "2 masks verified, 2 segmented again" in result.stdout
+    assert ": rerun: " not in result.stdout
+
+
+def test_masks_that_another_run_would_not_make_are_named(folder: Folder) -> None:
+    # Nothing of this can be seen without segmenting again: the hashes fit, and all three say the same.
+    values = {"mask_threshold": 0.5, "seed_thresholds": [0.7], "reach": 2, "max_hole_area": 20}
+    for name in "abc":
+        settings = json.loads((folder.out / f"{name}_labels.json").read_text())["settings"]
+        with_settings(folder, name, postprocessing={**settings["postprocessing"], **values, "min_area": 10**6})
+        content = json.loads((folder.out / f"{name}_labels.json").read_text())
+        content["run"]["device"] = "cuda:0"
+        content["versions"]["torch"] = "1.0"
+        (folder.out / f"{name}_labels.json").write_text(json.dumps(content))
+    assert folder.verify().exit_code == 0
+    result = folder.verify("--rerun", "1", "--device", "cpu")
+    assert result.exit_code == 3
+    line = result.stdout.splitlines()[0]
+    assert line.startswith(
+        "a_labels.ome.tif: rerun: segmented again, another label image comes out (label_hash differs); "
+        "made on cuda:0, now on cpu, made with torch 1.0, now "
+    )
+
+
+def test_rerun_compares_with_what_was_made_not_with_what_was_edited(folder: Folder) -> None:
+    edit(folder)
+    result = folder.verify("--rerun", "3")
+    assert [line.split(": ")[1] for line in result.stdout.splitlines()[:-1]] == ["labels"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: (folder.images / "a.tif").unlink(), "the input is gone: {images}/a.tif"),
+        (lambda folder: (folder.images / "a.tif").write_bytes(b""), "the file is empty (0 bytes)"),
+        (lambda folder: folder.model.unlink(), "m.safetensors"),
+        (
+            lambda folder: with_settings(folder, "a", normalization={"kind": "new"}),
+            "its settings are none of this version (",
+        ),
+        (
+            lambda folder: with_settings(folder, "a", sharpen=3),
+            "this version reads other settings: sharpen",
+        ),
+    ],
+    ids=["input gone", "input broken", "model gone", "unknown value", "unknown setting"],
+)
+def test_what_cannot_be_segmented_again_is_named(
+    folder: Folder, change: Callable[[Folder], object], message: str
+) -> None:
+    change(folder)
+    result = folder.verify("--rerun", "1")
+    assert result.exit_code == 3
+    (line,) = [line for line in result.stdout.splitlines() if ": rerun: " in line]
+    assert line.startswith("a_labels.ome.tif: rerun: cannot be segmented again: ")
+    assert message.format(images=folder.images) in line
+
+
+def test_another_model_in_its_place_is_not_used(folder: Folder, tiny_model: Path) -> None:
+    from unetbio.model_file import load_model, save_model
+
+    model = load_model(tiny_model)
+    save_model(folder.model, model.info.model_copy(update={"version": "1"}), model.network)
+    result = folder.verify("--rerun", "1")
+    assert (
+        f"a_labels.ome.tif: rerun: cannot be segmented again: the model file is another one now (sha256 differs): "
+        f"{folder.model}" in result.stdout
+    )
+
+
+def test_rerun_as_json(folder: Folder) -> None:
+    result = folder.verify("--rerun", "2", "--json")
+    assert json.loads(result.stdout) == {"masks": 3, "segmented_again": 2, "mismatches": []}
+
+
+@pytest.mark.parametrize("options", [["--rerun", "0"], ["--rerun", "1", "--device", "abacus"]])
+def test_reruns_that_cannot_be_are_2(folder: Folder, options: list[str]) -> None:
+    assert folder.verify(*options).exit_code == 2
+
+
+def test_measure_and_verify_do_without_torch(folder: Folder) -> None:
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from unetbio.batch.gather import measure_folder\n"
+        "from unetbio.batch.verification import verify_folder\n"
+        "out = Path(sys.argv[1])\n"
+        "assert measure_folder(out, 1, lambda outcome: None, expand_um=1.0).cells == 9\n"
+        "assert verify_folder(out, 1) == (3, [])\n"
+        "assert not {'torch', 'monai', 'matplotlib'} & set(sys.modules)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script, folder.out], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr

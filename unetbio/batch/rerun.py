@@ -1,0 +1,147 @@
+"""Segment some masks of an output folder again, as their provenances say, and see whether the same comes out."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from unetbio.batch.verification import Finding, read_provenances
+from unetbio.errors import ImageError, UsageError
+from unetbio.instances import PostProcessing
+from unetbio.normalization import Normalization
+from unetbio.objects import ObjectSettings
+from unetbio.provenance import Provenance, versions
+from unetbio.settings import Settings
+
+if TYPE_CHECKING:
+    from unetbio.model_file import Model
+
+__all__ = ["rerun_masks"]
+
+
+def rerun_masks(out: Path, count: int, device: str, report: Callable[[str], object]) -> tuple[int, list[Finding]]:
+    """Segment masks again with their recorded inputs, models and settings, and compare label hashes.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        Output folder of a run.
+    count : int
+        How many; they are spread evenly over the folder, in the order of their names, so that the same are chosen
+        again. All where there are no more.
+    device : str
+        As for `unetbio.segmentation.segment`.
+    report : callable
+        Called with the name of each mask when it is done.
+
+    Returns
+    -------
+    int
+        How many were chosen.
+    list of Finding
+        Those that became another label image, or could not be made again; in the order of the masks.
+
+    Raises
+    ------
+    UsageError
+        When the device cannot be used, or there is no mask.
+    """
+    from unetbio.inference import choose_device
+
+    choose_device(device)
+    known = {name: provenance for name, provenance in read_provenances(out).items() if provenance}
+    chosen = _spread(sorted(known), count)
+    models = _Models()
+    found = []
+    for name in chosen:
+        message = _repeat(out / name, known[name], models, device)
+        if message:
+            found.append(Finding(name, "rerun", message))
+        report(name)
+    return len(chosen), found
+
+
+def _spread(names: Sequence[str], count: int) -> list[str]:
+    if count >= len(names):
+        return list(names)
+    return [names[index * len(names) // count] for index in range(count)]
+
+
+class _Models:
+    """Keeps the model that was used last: most folders have one."""
+
+    def __init__(self) -> None:
+        self._key: tuple[str, str] | None = None
+        self._model: Model | None = None
+
+    def load(self, provenance: Provenance) -> "Model":
+        from unetbio.model_file import load_model
+
+        record = provenance.model
+        if self._model is None or self._key != (record.path, record.sha256):
+            model = load_model(record.path)
+            if model.sha256 != record.sha256:
+                raise UsageError(f"the model file is another one now (sha256 differs): {record.path}")
+            self._model, self._key = model, (record.path, record.sha256)
+        return self._model
+
+
+def _repeat(path: Path, provenance: Provenance, models: _Models, device: str) -> str:
+    """What is wrong, in one line, or nothing."""
+    from unetbio.segmentation import segment
+
+    source = provenance.input.find(path.parent)
+    if source is None:
+        return f"cannot be segmented again: the input is gone: {provenance.input.absolute}"
+    try:
+        changes, options = _recorded_settings(provenance.settings)
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return f"cannot be segmented again: its settings are none of this version ({text})"
+    try:
+        model = models.load(provenance)
+        model = dataclasses.replace(model, info=model.info.model_copy(update=changes))
+        _, info = segment(source, model, device=device, **options)
+    except (ImageError, UsageError) as error:
+        return f"cannot be segmented again: {error}"
+    if info["settings"] != provenance.settings:
+        return f"cannot be segmented again: this version reads other settings: {_names(provenance.settings, info)}"
+    if info["label_hash"] == provenance.output.label_hash:
+        return ""
+    changes = ", ".join(_changes(provenance, info))
+    return f"segmented again, another label image comes out (label_hash differs){changes and f'; {changes}'}"
+
+
+def _recorded_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields of the model that the record has decided, and arguments of `unetbio.segmentation.segment`."""
+    changes: dict[str, Any] = {}
+    if "postprocessing" in settings:
+        values = {name: _as_tuple(value) for name, value in settings["postprocessing"].items()}
+        changes["postprocessing"] = PostProcessing(**values)
+    if "objects" in settings:
+        changes["objects"] = ObjectSettings(**settings["objects"])
+    names = {field.name for field in dataclasses.fields(Settings)} - {"normalization"}
+    options = {name: _as_tuple(value) for name, value in settings.items() if name in names}
+    options["normalize"] = Normalization(**settings["normalization"])
+    options |= {"exact_tiles": settings["exact_tiles"], "tile": settings["window"]}
+    return changes, options
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _names(settings: Mapping[str, Any], info: Mapping[str, Any]) -> str:
+    now = info["settings"]
+    return ", ".join(sorted(name for name in {*settings, *now} if settings.get(name) != now.get(name)))
+
+
+def _changes(provenance: Provenance, info: Mapping[str, Any]) -> Iterable[str]:
+    """Differences that may be the reason."""
+    before, now = provenance.run.get("device"), info["run"]["device"]
+    if before != now:
+        yield f"made on {before}, now on {now}"
+    installed = versions()
+    for name, version in provenance.versions.items():
+        if installed.get(name) != version:
+            yield f"made with {name} {version}, now {installed.get(name, 'none')}"

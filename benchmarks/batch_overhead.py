@@ -45,7 +45,8 @@ def crops(folder: Path, count: int) -> Iterator[NDArray[np.integer]]:
 
 def run(items: list[Item], out: Path, segmenter: Segmenter, workers: int) -> float:
     """Seconds of a whole batch into a new folder."""
-    overlays = {result: overlay_path(out, result) for result in spread(items, 50)}
+    drawn = spread(items, 50)
+    overlays = {item.result: overlay_path(out, item.labels) for item in items if item.result in drawn}
     options = BatchOptions(overlays=overlays, draw=write_overlay, workers=min(MAX_FINISHERS, workers))
     start = time.perf_counter()
     summary = run_batch(items, out, segmenter, options, lambda outcome: None)

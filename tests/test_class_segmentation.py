@@ -157,7 +157,7 @@ def test_a_batch_writes_masks_palette_tables_and_pictures(run: Unetbio, tmp_path
     np.testing.assert_array_equal(tifffile.imread(out / "a_classes.ome.tif"), expected(image))
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert {"sub/b_classes.ome.tif", "sub/b_classes.json", "sub/b_probabilities.ome.tif"} < files
-    assert {"overlays/a.jpg", "overlays/sub/b.jpg", "index.html"} < files
+    assert {"overlays/a.classes.jpg", "overlays/sub/b.classes.jpg", "index.html"} < files
     assert (out / "classes.csv").read_text().splitlines() == [
         "class,name,colour",
         "0,ground,#000000",
@@ -223,6 +223,22 @@ def test_what_lies_there_is_checked_without_torch(run: Unetbio, tmp_path: Path) 
             "assert 'torch' not in sys.modules"
         )
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0, command
+
+
+def test_cells_and_classes_of_an_image_have_a_picture_each(
+    run: Unetbio, images: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    def pictures() -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in (tmp_path / "out" / "overlays").iterdir() if path.is_file()}
+
+    assert run("segment").exit_code == 0
+    classes = pictures()
+    line = ["segment", images, "-o", tmp_path / "out", "-m", tiny_model, "--workers", 1, "--device", "cpu"]
+    for _ in range(2):
+        assert CliRunner().invoke(main, [*map(str, line)]).exit_code == 0
+        both = pictures()
+        assert set(both) == {"a.labels.jpg", "a.classes.jpg"}
+        assert both["a.classes.jpg"] == classes["a.classes.jpg"] != both["a.labels.jpg"]
 
 
 # --- Scores -----------------------------------------------------------------------------------------------------------

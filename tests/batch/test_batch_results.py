@@ -152,7 +152,7 @@ def test_overlays_of_older_masks_do_not_stay(run: Runner) -> None:
         path.write_bytes(b"picture")
         drawn.append(int(labels.max()))
 
-    overlays = {"a": run.out / "overlays" / "a.jpg"}
+    overlays = {"a": run.out / "overlays" / "a.labels.jpg"}
     run(overlays=overlays, draw=draw)
     run(overlays=overlays, draw=draw)
     assert drawn == [3]
@@ -165,7 +165,7 @@ def test_overlays_of_older_masks_do_not_stay(run: Runner) -> None:
     write_labels(run.out / "a_labels.ome.tif", np.full((64, 80), 7, np.uint16))
     run(overlays=overlays, draw=draw)
     assert drawn == [3, 0, 7]
-    assert [path.name for path in overlays["a"].parent.iterdir()] == ["a.jpg"]
+    assert [path.name for path in overlays["a"].parent.iterdir()] == ["a.labels.jpg"]
 
 
 def test_tables_hold_what_earlier_runs_left(run: Runner) -> None:

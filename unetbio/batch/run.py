@@ -20,7 +20,7 @@ from unetbio.batch.gather import Report, Summary, gather, summarize, write_all_t
 from unetbio.batch.journal import Entry, Journal, Part, hold_output, journal_path
 from unetbio.batch.measuring import concatenate, measure_frame, pixel_size_of
 from unetbio.batch.pipeline import Job, Message, Reader
-from unetbio.batch.plan import Item
+from unetbio.batch.plan import Item, overlay_name
 from unetbio.batch.results import Outcome, write_image_probabilities, write_result
 from unetbio.batch.resume import Kept, Policy, read_label_file, remove_leftovers
 from unetbio.batch.tables import SUMMARY, CachedCells, write_classes

@@ -8,11 +8,11 @@ import imagecodecs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from unetbio.batch.plan import overlay_name
 from unetbio.classes import PALETTE
 from unetbio.compilation import compiled
 from unetbio.errors import UsageError
 from unetbio.files import write_bytes
-from unetbio.io.discover import OVERLAYS
 
 __all__ = ["PALETTE", "draw_overlay", "outline_colours", "overlay_path", "stretch_contrast", "write_overlay"]
 
@@ -27,17 +27,19 @@ STRETCH_SAMPLES = 1 << 16
 JPEG_QUALITY = 88
 
 
-def overlay_path(out: str | os.PathLike[str], result: str) -> Path:
-    """Where the overlay of a result lies: ``OUT/overlays/a/b/x.jpg`` for the result ``a/b/x``.
+def overlay_path(out: str | os.PathLike[str], output: str) -> Path:
+    """Where an overlay lies: ``OUT/overlays/a/b/x.labels.jpg`` for ``a/b/x_labels.ome.tif``.
+
+    Of a class mask it is ``x.classes.jpg``, so that both kinds of results of an image can stand in one folder.
 
     Parameters
     ----------
     out : path-like
         The output folder.
-    result : str
-        The result's path below it with forward slashes, without ``_labels`` and ending.
+    output : str
+        The label image's or class mask's path below it, with forward slashes.
     """
-    return Path(out, OVERLAYS, f"{result}.jpg")
+    return Path(out, overlay_name(output))
 
 
 def write_overlay(

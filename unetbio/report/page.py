@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from unetbio.batch.journal import Entry, read_journals
-from unetbio.batch.plan import provenance_name, result_name
+from unetbio.batch.plan import provenance_name
 from unetbio.errors import UsageError
 from unetbio.files import write_text
 from unetbio.provenance import Provenance, read_provenance
@@ -169,13 +169,8 @@ def _read_rows(out: Path, entries: Mapping[str, Entry]) -> list[_Row]:
 def _overlay_link(out: Path, entry: Entry | None) -> str | None:
     if entry is None or entry.status == "failed":
         return None
-    path = overlay_path(out, _result(entry))
+    path = overlay_path(out, entry.output)
     return quote(path.relative_to(out).as_posix()) if path.is_file() else None
-
-
-def _result(entry: Entry) -> str:
-    """``a/b/x`` of ``a/b/x_labels.ome.tif``."""
-    return result_name(entry.output)
 
 
 def _heading(out: Path, rows: Sequence[_Row]) -> dict[str, Any]:

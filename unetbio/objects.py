@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from unetbio.errors import UsageError
 from unetbio.labels import LabelImage, relabel_raster, resize_nearest
@@ -106,6 +105,9 @@ def resize_objects(label_image: LabelImage, table: ObjectTable, shape: Sequence[
 
 def bounding_boxes(label_image: LabelImage) -> ObjectTable:
     """Boxes of all objects in whole pixels, named as `unetbio.measurements` names them; ids have no gaps."""
+    # Here, since settings are read by commands that look for no boxes.
+    from scipy import ndimage
+
     boxes = ndimage.find_objects(label_image)
     return {
         f"bbox_{name}_{end}": np.array([getattr(box[axis], end) for box in boxes], dtype=np.int64)

@@ -81,6 +81,11 @@ def test_a_picture_larger_than_its_file_can_hold(tmp_path: Path) -> None:
     assert "10.0 GB" in str(refused(tmp_path / "x.png"))
 
 
+def test_an_animation_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_bytes(imagecodecs.apng_encode(noise(3, 8, 9)))
+    assert str(refused(tmp_path / "x.png")) == "an animation of 3 pictures: save each alone"
+
+
 def test_cmyk_jpeg_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.jpg").write_bytes(imagecodecs.jpeg8_encode(noise(8, 8, 4), colorspace="CMYK", outcolorspace="CMYK"))
     assert refused(tmp_path / "x.jpg").reason == "unsupported_colour"

@@ -114,6 +114,9 @@ def _png_header(path: Path) -> tuple[int, int, int, np.dtype[Any]]:
             header = content if kind == b"IHDR" else header
             transparent |= kind == b"tRNS"
             complete |= kind == b"IEND"
+            if kind == b"acTL" and len(content) >= 4 and int.from_bytes(content[:4], "big") > 1:
+                count = int.from_bytes(content[:4], "big")
+                raise ImageError("unsupported_format", f"an animation of {count} pictures: save each alone")
     if len(header) < 10 or not complete:
         raise _cut(path)
     width, height, depth, colour = struct.unpack(">IIBB", header[:10])

@@ -1,6 +1,9 @@
 """``unetbio export``: files that the libraries of their formats open, and areas that are those of the table."""
 
 import json
+import re
+import subprocess
+import sys
 import uuid
 import zipfile
 from pathlib import Path
@@ -314,3 +317,42 @@ def test_a_table_is_read_a_part_at_a_time(out: Path) -> None:
         assert found.equals(expected)
     assert parts.find("a_labels.ome.tif", "another") is None
     assert parts.find("other", hashes["a_labels.json"]) is None
+
+
+# --- docs/viewing.md --------------------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = (ROOT / "docs" / "viewing.md").read_text(encoding="utf-8")
+SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
+
+
+@pytest.fixture
+def example(tmp_path: Path, tiny_model: Path, discs: Array) -> Path:
+    """What the page speaks of: images/a/b/x.tif and results/."""
+    out = segment(tmp_path, tiny_model, {"a/b/x.tif": discs})
+    for target in FORMATS:
+        export(out, target)
+    return out.rename(tmp_path / "results").parent
+
+
+@pytest.mark.parametrize("snippet", [text for text in SNIPPETS if "napari" not in text], ids=lambda text: text[:20])
+def test_the_python_of_the_page_runs(example: Path, snippet: str) -> None:
+    script = f"import warnings\nwarnings.simplefilter('ignore', DeprecationWarning)\n{snippet}"
+    run = subprocess.run([sys.executable, "-c", script], cwd=example, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "129" in run.stdout
+
+
+def test_the_page_names_columns_files_and_commands_that_are_there(example: Path) -> None:
+    (napari,) = [text for text in SNIPPETS if "napari" in text]
+    columns = pl.read_csv(example / "results" / "cells.csv").columns
+    assert set(re.findall(r'cells\["(\w+)"\]|features\["(\w+)"\]', napari)) == {("path", ""), ("", "label")}
+    assert {"path", "label", "t"} <= set(columns)
+    assert "index" not in columns
+    for name in re.findall(r'imread\(f"([^"]+)"\)', napari):
+        assert (example / name.replace("{name}", "a/b/x")).is_file()
+    for name in re.findall(r"/data/((?:images|results)/[\w/.]+\.\w+)", PAGE):
+        assert (example / name).is_file()
+    assert set(re.findall(r"^    unetbio (.*)", PAGE, flags=re.MULTILINE)) == {
+        f"export results/ --to {target}" for target in FORMATS
+    }

@@ -74,8 +74,14 @@ class SegmentOptions(Section):
     ] = Field(default=(), description="Name or number (from 0) of the channel that the model takes, or a list of them.")
     series: int | None = Field(default=None, ge=0, description="Image in its file, from 0.")
     t: int | None = Field(default=None, ge=0, description="Time point, from 0.")
-    z: Annotated[int, Field(ge=0)] | Literal["max"] | None = Field(
-        default=None, description="Section, from 0, or `max` for the brightest of all sections."
+    z: Annotated[int, Field(ge=0)] | Literal["max", "each"] | None = Field(
+        default=None, description="Section, from 0, `max` for the brightest of all sections, `each` for each by itself."
+    )
+    link: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="With `z: each`: cells of neighbouring sections whose intersection over union is so large are one.",
     )
     axes: str | None = Field(
         default=None, pattern="^[TCZYX]+$", description="Axes of the file where it does not say, such as `ZYX`."
@@ -108,6 +114,9 @@ class SegmentOptions(Section):
     device: Device = _DEVICE
     overlays: Annotated[int, Field(ge=0)] | Literal["all", "none"] = Field(
         default=50, description="Pictures on the page: a number, `all` or `none`."
+    )
+    format: Literal["ome-tiff", "ome-zarr"] | None = Field(
+        default=None, description="Of the label images; by default NIfTI for NIfTI and OME-TIFF otherwise."
     )
     save_probabilities: bool = Field(default=False, description="Write the probabilities beside the label images.")
 

@@ -4,8 +4,10 @@ import contextlib
 import random
 import struct
 import sys
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -293,6 +295,112 @@ def test_broken_nd2(shared_data: Path, tmp_path: Path) -> None:
     (start,) = struct.unpack_from("<Q", content, place + len(name))
     path.write_bytes(content[: start + 8] + struct.pack("<Q", 1 << 32) + content[start + 16 :])
     assert refused(path).reason == "truncated"
+
+
+def write_nd2(path: Path, frames: dict[int, bytes]) -> None:
+    """The chunks of a file, without metadata, which `described` stands for."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack("<IIQ", 0x0ABECEDA, 64, len(content)) + name.ljust(64, b"\0") + content
+
+    out = chunk(b"ND2 FILE SIGNATURE CHUNK NAME01!", b"Ver3.0".ljust(64, b"\0"))
+    listed = b""
+    for number, pixels in frames.items():
+        name = f"ImageDataSeq|{number}!".encode()
+        listed += name + struct.pack("<QQ", len(out), len(pixels) + 8)
+        out += chunk(name, bytes(8) + pixels)
+    start = len(out)
+    end = b"ND2 CHUNK MAP SIGNATURE 0000001!"
+    out += chunk(b"ND2 FILEMAP SIGNATURE NAME 0001!", listed + end + bytes(16))
+    path.write_bytes(out + end + struct.pack("<Q", start))
+
+
+def described(monkeypatch: pytest.MonkeyPatch, loops: Sequence[tuple[str, int]], **attributes: Any) -> None:
+    """Let the library read these loops and attributes, whatever the file."""
+    nd2 = pytest.importorskip("nd2")
+    points = [SimpleNamespace(name=f"well {i}") for i in range(9)]
+    experiment = [
+        SimpleNamespace(type=kind, count=count, parameters=SimpleNamespace(points=points, stepUm=0.5))
+        for kind, count in loops
+    ]
+    usual = {"bitsPerComponentSignificant": 8, "sequenceCount": 1, "pixelDataType": "unsigned"}
+    file = SimpleNamespace(
+        is_legacy=False,
+        attributes=nd2.structures.Attributes(**{**usual, **attributes}),
+        experiment=experiment,
+        metadata=None,
+    )
+    monkeypatch.setattr(nd2, "ND2File", lambda path: contextlib.nullcontext(file))
+
+
+def test_positions_of_an_nd2_are_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = ramp(2, 3, 4, 5, 6)  # T P Z Y X
+    frames = {number: plane.tobytes() for number, plane in enumerate(stored.reshape(-1, 5, 6))}
+    del frames[23]
+    write_nd2(tmp_path / "x.nd2", frames)
+    described(
+        monkeypatch,
+        [("TimeLoop", 2), ("XYPosLoop", 3), ("ZStackLoop", 4)],
+        bitsPerComponentInMemory=16,
+        componentCount=1,
+        channelCount=1,
+        heightPx=5,
+        widthPx=6,
+        widthBytes=12,
+    )
+    for series in range(3):
+        image = read_image(tmp_path / "x.nd2", series=series)
+        assert (image.axes, image.series_count, image.name) == ("TZYX", 3, f"well {series}")
+        assert not image.pixel_size_trusted
+        np.testing.assert_array_equal(image.read(t=0), stored[0, series])
+    assert refused(tmp_path / "x.nd2", series=3).reason == "no_such_series"
+    error = refused(tmp_path / "x.nd2", series=2)
+    assert (error.reason, "frame 23 (t 1, z 3) was never recorded: 23 of 24" in str(error)) == ("missing_plane", True)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_colours_and_padded_rows_of_an_nd2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compressed: bool) -> None:
+    picture = ramp(5, 6, 3, dtype=np.uint8)
+    padded = np.pad(picture.reshape(5, 18), ((0, 0), (0, 2)), constant_values=255).tobytes()
+    write_nd2(tmp_path / "x.nd2", {0: zlib.compress(padded) if compressed else padded})
+    sizes = {"heightPx": 5, "widthPx": 6, "widthBytes": 20, "channelCount": 1, "componentCount": 3}
+    kind = "lossless" if compressed else None
+    described(monkeypatch, [], bitsPerComponentInMemory=8, compressionType=kind, **sizes)
+    image = read_image(tmp_path / "x.nd2")
+    assert (image.axes, image.channel_names) == ("CYX", ("red", "green", "blue"))
+    np.testing.assert_array_equal(image.read(), np.moveaxis(picture, -1, 0))
+    np.testing.assert_array_equal(image.read(c=2, y=slice(1, 3), x=slice(2, 4)), picture[1:3, 2:4, 2])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"compressionType": "lossy"}, "unsupported_format"),
+        ({"bitsPerComponentInMemory": 64}, "unsupported_type"),
+        ({"heightPx": 5000}, "truncated"),
+        ({"widthBytes": 3}, "unreadable"),
+        ({"compressionType": "lossless", "heightPx": 10**9}, "inconsistent"),
+        ({"tileWidthPx": 2}, "unsupported_format"),
+    ],
+)
+def test_frames_that_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], reason: str
+) -> None:
+    write_nd2(tmp_path / "x.nd2", {0: bytes(30)})
+    usual = {"heightPx": 5, "widthPx": 6, "widthBytes": 6, "channelCount": 1, "componentCount": 1}
+    described(monkeypatch, [], **{**usual, "bitsPerComponentInMemory": 8, **changes})
+    assert refused(tmp_path / "x.nd2").reason == reason
+
+
+def test_loops_that_have_no_letter_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = ramp(3, 5, 6, dtype=np.uint8)
+    write_nd2(tmp_path / "x.nd2", {number: plane.tobytes() for number, plane in enumerate(stored)})
+    sizes = {"heightPx": 5, "widthPx": 6, "widthBytes": 6, "channelCount": 1, "componentCount": 1}
+    described(monkeypatch, [("CustomLoop", 3)], bitsPerComponentInMemory=8, **sizes)
+    assert "U is none of TCZYX" in str(refused(tmp_path / "x.nd2"))
+    np.testing.assert_array_equal(read_image(tmp_path / "x.nd2", axes="TYX").read(), stored)
+    described(monkeypatch, [("TimeLoop", 3), ("NETimeLoop", 1 << 40)], bitsPerComponentInMemory=8, **sizes)
+    assert refused(tmp_path / "x.nd2").reason == "inconsistent"
 
 
 # All ----------------------------------------------------------------------------------------------------------------

@@ -388,11 +388,9 @@ class _CziPixels:
         places: dict[tuple[int, ...], list[tuple[int, int]]] = {}
         for i, channel in enumerate(channels):
             index = self.layout.indices(t, z, channel)
-            key = [0] * self.outer
-            for place, value in zip(self.longer, index, strict=False):
-                key[place] = value
+            outer = dict(zip(self.longer, index, strict=False))
             sample = index[len(self.longer)] if samples > 1 else 0
-            places.setdefault(tuple(key), []).append((i, sample))
+            places.setdefault(tuple(outer.get(place, 0) for place in range(self.outer)), []).append((i, sample))
         with open(self.path, "rb") as stream:
             for key, wanted in places.items():
                 if key not in self.planes:

@@ -121,7 +121,8 @@ def _frames(stream: BinaryIO, size: int) -> dict[int, tuple[int, int]]:
     start, length = _chunk(stream, position, MAP_NAME, size)
     stream.seek(start)
     content = stream.read(length)
-    frames, offset = {}, 0
+    frames: dict[int, tuple[int, int]] = {}
+    offset = 0
     while True:
         end = content.find(b"!", offset) + 1
         if end == 0 or end + 16 > len(content):
@@ -182,7 +183,8 @@ def _facts(file: Any) -> _Facts:
     if row_bytes % itemsize or row_bytes < math.prod(sizes[1:]) * itemsize:
         raise _unreadable(f"rows of {row_bytes} bytes for {attributes.widthPx} pixels")
     loops = tuple((LOOPS.get(loop.type, "U"), int(loop.count)) for loop in file.experiment)
-    positions = next((loop.parameters.points for loop in file.experiment if loop.type == "XYPosLoop"), [])
+    places = (loop.parameters.points for loop in file.experiment if loop.type == "XYPosLoop")
+    positions: Sequence[Any] = next(places, [])
     metadata = file.metadata
     held = (metadata.channels or []) if metadata else []
     names = [str(channel.channel.name or "") for channel in held]

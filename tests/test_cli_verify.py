@@ -270,7 +270,7 @@ def test_masks_that_another_run_would_not_make_are_named(folder: Folder) -> None
     line = result.stdout.splitlines()[0]
     assert line.startswith(
         "a_labels.ome.tif: rerun: segmented again, another label image comes out (label_hash differs); "
-        "made on cuda:0, now on cpu, made with torch 1.0, now "
+        "made on cuda:0, now on cpu; made with torch 1.0, now "
     )
 
 

@@ -61,17 +61,26 @@ def measure_frame(
     raw : ndarray, optional
         Its grey values ``(C, *spatial)`` where they are in memory and hold all channels; read otherwise.
     probabilities : ndarray, optional
-        ``(K, *grid)``, at the size that the model saw, or ``(*grid)`` of the cells alone: a cell's confidence is their
-        mean over its pixels.
+        ``(K, *grid)``, at the size that the model saw: a cell's confidence is the mean over its pixels.
     objects : ObjectTable, optional
         Where a model found objects: a cell's confidence is its score.
     expand_um : float, optional
         Width of the rings that are measured too.
     """
+    return _measure_opened(opened, t, label_image, raw, _Evidence(probabilities, objects), expand_um)
+
+
+def _measure_opened(
+    opened: Opened,
+    t: int | None,
+    label_image: NDArray[Any],
+    raw: NDArray[Any] | None,
+    evidence: "_Evidence",
+    expand_um: float | None,
+) -> "pl.DataFrame":
     count = opened.image.size("C")
     image = raw if raw is not None and opened.channels == tuple(range(count)) else opened.read_channels(t, range(count))
     names = channel_columns(opened.image.channel_names)
-    evidence = _Evidence(_of_cells(probabilities, label_image.shape), objects)
     return _table(label_image, image, names, opened.trusted_pixel_size_um, t, evidence, expand_um)
 
 
@@ -125,11 +134,9 @@ def measure_again(
     for t, frame in pairs:
         evidence = _read_evidence(out, entry, provenance, t if len(pairs) > 1 else None, edited=edited)
         if opened:
-            found = {"probabilities": evidence.probability, "objects": evidence.objects}
-            tables.append(measure_frame(opened, t, frame, None, **found, expand_um=expand_um))
+            tables.append(_measure_opened(opened, t, frame, None, evidence, expand_um))
         else:
-            aligned = evidence._replace(probability=_of_cells(evidence.probability, frame.shape))
-            tables.append(_table(frame, None, (), _sizes_of(provenance), t, aligned, expand_um))
+            tables.append(_table(frame, None, (), _sizes_of(provenance), t, evidence, expand_um))
     return Outcome(entry, described, pixel_size_of(provenance), digest, concatenate(tables))
 
 
@@ -153,7 +160,7 @@ def concatenate(tables: "Sequence[pl.DataFrame]") -> "pl.DataFrame":
 
 
 class _Evidence(NamedTuple):
-    """What is known of how sure a model was: of each pixel, or of each object."""
+    """What is known of how sure a model was: of each pixel, at the size that it saw, or of each object."""
 
     probability: NDArray[Any] | None = None
     objects: ObjectTable | None = None
@@ -223,7 +230,7 @@ def _table(
         image,
         channel_names=channel_names or None,
         pixel_size_um=pixel_size_um,
-        probabilities=evidence.probability,
+        probabilities=_of_cells(evidence.probability, label_image.shape),
         expand_um=expand_um,
     )
     rings = {name: columns.pop(name) for name in list(columns) if name.startswith("ring_")}

@@ -108,8 +108,8 @@ def _repeat(path: Path, provenance: Provenance, models: _Models, device: str) ->
         return f"cannot be segmented again: this version reads other settings: {_names(provenance.settings, info)}"
     if info["label_hash"] == provenance.output.label_hash:
         return ""
-    changes = ", ".join(_changes(provenance, info))
-    return f"segmented again, another label image comes out (label_hash differs){changes and f'; {changes}'}"
+    reasons = "".join(f"; {reason}" for reason in _reasons(provenance, info))
+    return f"segmented again, another label image comes out (label_hash differs){reasons}"
 
 
 def _recorded_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -136,7 +136,7 @@ def _names(settings: Mapping[str, Any], info: Mapping[str, Any]) -> str:
     return ", ".join(sorted(name for name in {*settings, *now} if settings.get(name) != now.get(name)))
 
 
-def _changes(provenance: Provenance, info: Mapping[str, Any]) -> Iterable[str]:
+def _reasons(provenance: Provenance, info: Mapping[str, Any]) -> Iterable[str]:
     """Differences that may be the reason."""
     before, now = provenance.run.get("device"), info["run"]["device"]
     if before != now:

@@ -216,8 +216,16 @@ class _Batch:
                 write_image_probabilities(self.out, job.item, opened, frame.t, probabilities, names)
             if index == 0 and job.item.result in self.options.overlays:
                 self._draw(self._pending_overlay(job.item.result), frame.raw, result.label_image)
-            evidence = {"probabilities": probabilities, "objects": result.objects}
-            cells = measure_frame(opened, frame.t, result.label_image, frame.raw, **evidence) if self.measures else None
+            cells = None
+            if self.measures:
+                cells = measure_frame(
+                    opened,
+                    frame.t,
+                    result.label_image,
+                    frame.raw,
+                    probabilities=probabilities,
+                    objects=result.objects,
+                )
             return _FinishedFrame(result.record, result.scaling, cells, seconds, result.objects)
         finally:
             self.budget.give(size)

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 from unetbio.batch.journal import Entry
 from unetbio.errors import ImageError
@@ -18,10 +19,12 @@ __all__ = ["FORMATS", "Exported", "export_folder"]
 class Writer(Protocol):
     """Writes cells while its block runs."""
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> Self:
         """Begin."""
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
         """Finish what is written for all images together."""
 
     def add(self, image: ExportImage) -> int:

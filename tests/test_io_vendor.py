@@ -360,8 +360,8 @@ def test_positions_of_an_nd2_are_series(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("compressed", [False, True])
 def test_colours_and_padded_rows_of_an_nd2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compressed: bool) -> None:
-    picture = ramp(5, 6, 3, dtype=np.uint8)
-    padded = np.pad(picture.reshape(5, 18), ((0, 0), (0, 2)), constant_values=255).tobytes()
+    picture = ramp(5, 6, 3, dtype=np.uint8)  # red, green, blue
+    padded = np.pad(picture[..., ::-1].reshape(5, 18), ((0, 0), (0, 2)), constant_values=255).tobytes()
     write_nd2(tmp_path / "x.nd2", {0: zlib.compress(padded) if compressed else padded})
     sizes = {"heightPx": 5, "widthPx": 6, "widthBytes": 20, "channelCount": 1, "componentCount": 3}
     kind = "lossless" if compressed else None

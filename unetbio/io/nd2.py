@@ -36,6 +36,9 @@ TIME_BYTES = 8
 
 LOOPS = {"TimeLoop": "T", "NETimeLoop": "T", "ZStackLoop": "Z", "XYPosLoop": "P"}
 SAMPLE_KINDS = {"unsigned": "u", "float": "f", "signed": "i"}
+BLUE_FIRST = (2, 1, 0, 3)
+"""Place of red, green, blue and alpha among the samples of a pixel."""
+
 MAX_FRAMES = 10_000_000
 
 
@@ -77,7 +80,7 @@ def read_nd2(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
     Returns
     -------
     Image
-        The image.
+        Colours stored as blue, green, red become red, green, blue.
 
     Raises
     ------
@@ -292,7 +295,9 @@ class _Nd2Pixels:
             index = self.position if letter == "P" else next(indices) if length > 1 else 0
             frame = frame * length + index
         inside = [next(indices) if length > 1 else 0 for length in (self.facts.channels, self.facts.samples)]
-        return frame, inside[0] * self.facts.samples + inside[1]
+        # Colours are stored blue first (Bio-Formats issue 3761, where NIS-Elements was compared).
+        sample = BLUE_FIRST[inside[1]] if self.facts.samples > 1 else 0
+        return frame, inside[0] * self.facts.samples + sample
 
     def _rows(self, stream: BinaryIO, frame: int, y: slice) -> NDArray[Any]:
         """``(rows, X, samples of all channels)``."""

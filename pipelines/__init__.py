@@ -52,5 +52,6 @@ def exit_if_images_failed(config: Mapping[str, Any], started: float) -> None:
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     if lines[-1:] == [f"exit code {EXIT_SOME_FAILED}"]:
         failed = [line for line in lines if line.startswith("unetbio: error: ")]
-        print("\n".join([*failed, f"{len(failed)} images failed; all else is done"]), file=sys.stderr)
+        count = f"{len(failed)} image{'' if len(failed) == 1 else 's'}"
+        print("\n".join([*failed, f"{count} failed; all else is done"]), file=sys.stderr)
         sys.exit(EXIT_SOME_FAILED)

@@ -21,6 +21,8 @@ rule check:
     conda:
         "environment.yaml"
     threads: 1
+    # First, without being an input of any other: what is looked at again is not segmented again.
+    priority: 100
     resources:
         mem_mb=4000,
         runtime=60,

@@ -32,6 +32,7 @@ rule finish:
     input:
         expand("{results}/index.html", results=USES),
         expand("{results}/summary.csv", results=USES),
+        [f"{OUT}/check.json"] if CONFIG.check else [],
         # While this rule runs, nothing else may write to the folder.
         [f"{OUT}/comparison/comparison.md"] if CONFIG.compare.data else [],
     output:

@@ -7,8 +7,6 @@ rule segment:
         images=lambda wildcards: BATCHES[wildcards.results][1][int(wildcards.part)],
         table=CONFIG.source_files(),
         model=lambda wildcards: USES[wildcards.results].files(),
-        # For the order alone: what is checked again is not segmented again.
-        check=ancient([f"{OUT}/check.json"] if CONFIG.check else []),
     output:
         # Masks are not declared: a job that stops half-way would lose what it has finished.
         "{results}/run.{part}-of-{parts}.jsonl",

@@ -27,7 +27,6 @@ wildcard_constraints:
 rule all:
     input:
         f"{OUT}/finished.txt",
-        [f"{OUT}/check.json"] if CONFIG.check else [],
 
 
 include: "check.smk"

@@ -7,7 +7,7 @@ READY := .venv/.ready
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 DEMO := demo/results
 
-.PHONY: demo test lint ruff snakefmt build/lint mypy import-linter format schema clean
+.PHONY: demo test test-slurm lint ruff snakefmt build/lint mypy import-linter format schema clean
 
 demo: $(READY) demo/images/.complete
 	@echo "Segmenting the images in demo/images (a minute or two)"
@@ -22,6 +22,10 @@ demo/images/.complete: $(READY)
 
 test: $(READY)
 	@PATH="$(BIN):$$PATH" python -m pytest $(PYTEST_ARGS)
+
+# A SLURM of its own on this machine, as root on Debian; says why where that is impossible.
+test-slurm: $(READY)
+	@.ci/slurm
 
 lint: ruff snakefmt mypy import-linter
 	@echo "lint: clean"

@@ -30,7 +30,8 @@ __all__ = ["Load", "Probe", "load_of", "peak_memory", "run_probe"]
 PROBE_SECONDS = 4.0
 """What the network takes for all images of the sample together."""
 
-MOST_SAMPLES = 24
+LEAST_SAMPLES, MOST_SAMPLES = 4, 24
+"""Images differ, so two say little of many; where they take long, pieces of them are taken."""
 
 PIXEL_SECONDS = 5e-8
 """Outside the network, a pixel. This and the next only weigh images of unlike size against each other."""
@@ -190,9 +191,9 @@ def _sample(
     ordered = [_Sampled(item, opened, load_of(opened, segmenter, network_rate)) for item, opened in images]
     ordered.sort(key=lambda one: one.load.seconds)
     mean = sum(one.load.seconds for one in ordered) / len(ordered)
-    count = min(len(ordered), max(2, min(MOST_SAMPLES, int(PROBE_SECONDS / mean))))
+    count = min(len(ordered), max(LEAST_SAMPLES, min(MOST_SAMPLES, int(PROBE_SECONDS / mean))))
     chosen = [ordered[(2 * index + 1) * len(ordered) // (2 * count)] for index in range(count)]
-    shares = [PROBE_SECONDS / 2 / one.load.seconds for one in chosen]
+    shares = [PROBE_SECONDS / min(count, LEAST_SAMPLES) / one.load.seconds for one in chosen]
     if count == 1:
         # A second piece of the only image, so that what grows with the image can be told from what does not.
         chosen, shares = chosen * 2, [shares[0], min(1.0, shares[0]) / 4]

@@ -1,6 +1,7 @@
 """PNG, JPEG and NIfTI, and files that are none of these."""
 
 import gzip
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,11 @@ def test_what_a_file_looks_like_is_said(tmp_path: Path, content: bytes, reason: 
 def test_missing_files_and_folders(tmp_path: Path) -> None:
     assert str(refused(tmp_path / "x.tif")) == "cannot be opened: No such file or directory"
     assert refused(tmp_path).reason == "unsupported_format"
+
+
+def test_pipes_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.tif")
+    assert "a pipe or a device" in str(refused(tmp_path / "x.tif"))
 
 
 def test_the_first_bytes_decide_not_the_name(tmp_path: Path) -> None:

@@ -545,14 +545,6 @@ EXPECTED: dict[str, tuple[str, tuple[int, ...], str]] = {
     "shapes_zstd.tif": ("CYX", (3, 72, 128), "uint8"),
     "time-series.ome.tif": ("TYX", (7, 167, 439), "int8"),
 }
-REFUSED = {
-    "cmyk-4c-8b.tiff": "unsupported_colour",
-    "membrane_2d_timelapse.tif": "unknown_axes",
-    "DAPI_GFP.czi": "unsupported_format",
-    "testdata_2channel_xz.lif": "unsupported_format",
-    "cluster.nd2": "unsupported_format",
-    "nuclei_1135_v0.5.ome.zarr": "unsupported_format",
-}
 
 
 def plain(image: Image) -> np.ndarray:
@@ -586,8 +578,3 @@ def test_what_is_known_about_some_of_them(shared_data: Path) -> None:
     with tifffile.TiffFile(folder / "palette-1c-8b.tiff") as tif:
         table = tif.pages[0].colormap
         np.testing.assert_array_equal(read_image(folder / "palette-1c-8b.tiff").read(), table[:, tif.asarray()])
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_files_that_are_refused(shared_data: Path, name: str) -> None:
-    assert refused(formats(shared_data) / name).reason == REFUSED[name]

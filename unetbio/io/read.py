@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -108,6 +109,9 @@ def read_image(path: str | os.PathLike[str], *, axes: str | None = None, series:
     try:
         if path.is_dir():
             return _open_folder(path, axes, series)
+        if not stat.S_ISREG(path.stat().st_mode):
+            # A pipe that nobody writes to would be waited for for ever.
+            raise ImageError("unreadable", "a pipe or a device, not a file: write it to a file first")
         with open(path, "rb") as stream:
             head = stream.read(512)
         return _open(path, head, axes, series)

@@ -127,7 +127,7 @@ def _stacks(tif: tifffile.TiffFile, path: Path, page_count: int) -> Iterator[_St
                     "missing_companion",
                     f"one piece of a set that {companion or 'another file'} describes, which is not in its folder",
                 )
-            xml = source.read_text("utf-8")
+            xml = _description(source)
         with _OmeFiles(path, tif, _root_uuid(xml) if companion is None else None) as files:
             for ome in parse_ome(xml, page_count):
                 yield _ome_stack(ome, files)
@@ -193,6 +193,16 @@ def _pages(tif: tifffile.TiffFile, path: Path, size: int, series: tifffile.TiffP
 
 
 # OME ----------------------------------------------------------------------------------------------------------------
+
+
+def _description(source: Path) -> str:
+    """OME-XML of a companion; of another TIFF file of the set the caller is told, which stands for all of it."""
+    try:
+        return source.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise ImageError(
+            "unsupported_format", f"one piece of a set that {source.name} describes: give that file instead"
+        ) from error
 
 
 def _root_uuid(xml: str) -> str | None:

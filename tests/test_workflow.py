@@ -3,10 +3,13 @@
 import csv
 import json
 import os
+import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +34,20 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _snakemake(folder: Path, *arguments: str, snakefile: Path = SNAKEFILE) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake in a folder, with the commands of this environment before all others."""
+def _command(*arguments: str, snakefile: Path = SNAKEFILE) -> tuple[list[str], dict[str, str]]:
+    """Words that start Snakemake, and an environment with the commands of this one before all others."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--cores", "2", *arguments]
+    return command, {**os.environ, "PATH": path}
+
+
+def _snakemake(folder: Path, *arguments: str, snakefile: Path = SNAKEFILE) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake in a folder."""
+    command, environment = _command(*arguments, snakefile=snakefile)
     return subprocess.run(
         command,
         cwd=folder,
-        env={**os.environ, "PATH": path},
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -56,6 +65,7 @@ def _project(folder: Path, samples: Path, model: Path, **settings: object) -> No
         "output": "out",
         "model": str(model),
         "images_per_job": 4,
+        "check": False,
         "segment": {"normalize": "p1,p99.8", "device": "cpu", "min_area": 20, "overlays": "all"},
         **settings,
     }
@@ -73,22 +83,22 @@ def _label_hashes(out: Path) -> dict[str, str]:
 
 
 def test_workflow_from_images_to_page(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
-    """A whole run with a broken file in it; nothing to do afterwards; one changed image is one image redone."""
-    _project(tmp_path, samples, tiny_model)
-    (tmp_path / "images" / "broken.tif").write_bytes((samples / "confocal_z26.ome.tif").read_bytes()[:1000])
+    """A whole run; nothing to do afterwards; then one image changes and ten are added, and they alone are done."""
+    _project(tmp_path, samples, tiny_model, check=True)
     first = _snakemake(tmp_path, "--configfile", "config.yaml")
     assert first.returncode == 0, first.stdout
     out = tmp_path / "out"
     rows = _summary(out)
-    assert {name: row["status"] for name, row in rows.items()} == {
-        "broken.tif": "failed",
-        **{f"{name}.ome.tif": "done" for name in IMAGES},
-    }
+    assert {name: row["status"] for name, row in rows.items()} == {f"{name}.ome.tif": "done" for name in IMAGES}
     assert all(int(rows[f"{name}.ome.tif"]["n_cells"]) > 0 for name in IMAGES)
     assert len(list(out.glob("*_labels.ome.tif"))) == len(list((out / "overlays").iterdir())) == len(IMAGES)
-    assert "broken.tif" in (out / "index.html").read_text(encoding="utf-8")
+    assert "confocal_z26" in (out / "index.html").read_text(encoding="utf-8")
     assert len(list(out.glob("run.*-of-2.jsonl"))) == 2
-    assert {path.stem.split(".")[0] for path in (out / "benchmarks").iterdir()} == {"segment", "measure", "report"}
+    assert json.loads((out / "check.json").read_text(encoding="utf-8"))["images"] == len(IMAGES)
+    assert (out / "finished.txt").read_text() == "no image failed: out\n"
+    rules = {"check", "segment", "measure", "report", "finish"}
+    for folder in ("benchmarks", "logs"):
+        assert {path.stem.split(".")[0] for path in (out / folder).iterdir()} == rules
 
     again = _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run")
     assert "Nothing to be done" in again.stdout
@@ -96,12 +106,145 @@ def test_workflow_from_images_to_page(tmp_path: Path, samples: Path, tiny_model:
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*_labels.ome.tif")}
     hashes = _label_hashes(out)
     shutil.copy(samples / "confocal_z32.ome.tif", tmp_path / "images" / "confocal_z26.ome.tif")
+    added = [f"confocal_z4{number}" for number in range(10)]
+    for name in added:
+        shutil.copy(samples / "confocal_z44.ome.tif", tmp_path / "images" / f"{name}.ome.tif")
     third = _snakemake(tmp_path, "--configfile", "config.yaml")
     assert third.returncode == 0, third.stdout
     after = {path.name: path.stat().st_mtime_ns for path in out.glob("*_labels.ome.tif")}
-    assert {name for name in after if after[name] != before[name]} == {"confocal_z26_labels.ome.tif"}
+    assert {name for name in after if after[name] != before.get(name)} == {
+        "confocal_z26_labels.ome.tif",
+        *(f"{name}_labels.ome.tif" for name in added),
+    }
     new_hashes = _label_hashes(out)
     assert {name for name in hashes if hashes[name] != new_hashes[name]} == {"confocal_z26_labels.json"}
+    assert json.loads((out / "check.json").read_text(encoding="utf-8"))["images"] == len(IMAGES) + 10
+    assert len(_summary(out)) == len(IMAGES) + 10
+    assert len(list(out.glob("run.*-of-*.jsonl"))) == 2
+
+
+def test_a_broken_file_is_named_and_tried_alone_by_the_next_run(
+    tmp_path: Path, samples: Path, tiny_model: Path
+) -> None:
+    """All others are done, the exit code is 3; and 0 once a whole file lies there that looks as old as the broken."""
+    _project(tmp_path, samples, tiny_model)
+    broken, whole = tmp_path / "images" / "broken.tif", samples / "confocal_z26.ome.tif"
+    broken.write_bytes(whole.read_bytes()[:1000])
+    out = tmp_path / "out"
+    first = _snakemake(tmp_path, "--configfile", "config.yaml")
+    assert first.returncode == 3, first.stdout
+    assert "1 image failed; all else is done" in first.stdout
+    rows = _summary(out)
+    assert {name for name, row in rows.items() if row["status"] == "done"} == {f"{name}.ome.tif" for name in IMAGES}
+    assert (rows["broken.tif"]["status"], rows["broken.tif"]["reason"]) == ("failed", "truncated")
+    assert "broken.tif" in (out / "index.html").read_text(encoding="utf-8")
+    assert not (out / "finished.txt").exists()
+
+    done = {path.name: path.stat().st_mtime_ns for path in out.glob("*_labels.*")}
+    lines = len((out / "run.jsonl").read_text().splitlines())
+    second = _snakemake(tmp_path, "--configfile", "config.yaml")
+    assert second.returncode == 3, second.stdout
+    assert re.search(r"finish +1\nall +1\n", second.stdout) or re.search(r"all +1\nfinish +1\n", second.stdout)
+    tried = [json.loads(line) for line in (out / "run.jsonl").read_text().splitlines()[lines:]]
+    assert [(entry["path"], entry["status"]) for entry in tried] == [("broken.tif", "failed")]
+
+    # The disk has come back: nothing that Snakemake looks at has changed.
+    stat = broken.stat()
+    broken.write_bytes(whole.read_bytes())
+    os.utime(broken, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    third = _snakemake(tmp_path, "--configfile", "config.yaml")
+    assert third.returncode == 0, third.stdout
+    assert _summary(out)["broken.tif"]["status"] == "done"
+    assert "1 image, " in (out / "finished.txt").read_text()
+    assert "Nothing to be done" in _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout
+    assert {name: (out / name).stat().st_mtime_ns for name in done} == done
+
+
+def _masks(out: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in out.glob("*_labels.ome.tif")}
+
+
+def test_killed_at_random_moments_it_converges(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
+    """Driver and job together, or the driver alone: no mask that was done is made again, and in the end all are there."""
+    import psutil  # comes with Snakemake
+
+    _project(tmp_path, samples, tiny_model, images_per_job=100)
+    for name in IMAGES:
+        path = tmp_path / "images" / f"{name}.ome.tif"
+        for number in range(8):
+            shutil.copy(path, path.with_name(f"{name}_{number}.ome.tif"))
+    count, out, moments = len(IMAGES) * 9, tmp_path / "out", random.Random(4)
+    command, environment = _command("--configfile", "config.yaml", "--rerun-incomplete", "--quiet", "all")
+    done: dict[str, int] = {}
+    for enough, alone in ((1, False), (20, True)):
+        driver = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
+        while len(_masks(out)) < enough and driver.poll() is None:
+            time.sleep(0.01)
+        time.sleep(moments.random() / 5)
+        jobs = psutil.Process(driver.pid).children(recursive=True) if driver.poll() is None else []
+        if alone:
+            driver.kill()
+        else:
+            os.killpg(driver.pid, signal.SIGKILL)
+        driver.wait()
+        # A job that has lost its driver goes on; the lock on its batch keeps a second one away until it ends.
+        psutil.wait_procs(jobs, timeout=120)
+        assert done.items() <= _masks(out).items()
+        done = _masks(out)
+        assert _snakemake(tmp_path, "--configfile", "config.yaml", "--unlock").returncode == 0
+    assert done
+    last = _snakemake(tmp_path, "--configfile", "config.yaml", "--rerun-incomplete")
+    assert last.returncode == 0, last.stdout
+    assert done.items() <= _masks(out).items()
+    assert {row["status"] for row in _summary(out).values()} == {"done"}
+    assert len(_summary(out)) == len(_masks(out)) == count
+    assert not list(out.rglob(".unetbio-*"))
+    assert len(set(_label_hashes(out).values())) == len(IMAGES)
+    assert "Nothing to be done" in _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout
+
+
+def test_a_setting_runs_again_what_depends_on_it(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
+    """What would run, by Snakemake's own plan: resources change nothing, and results of a batch are no batch's own."""
+    _project(tmp_path, samples, tiny_model, check=True, images_per_job=100)
+    assert _snakemake(tmp_path, "--configfile", "config.yaml").returncode == 0
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+
+    def planned(**changes: object) -> set[str]:
+        (tmp_path / "other.yaml").write_text(yaml.safe_dump({**config, **changes}))
+        run = _snakemake(tmp_path, "--configfile", "other.yaml", "--dry-run", "--quiet", "progress")
+        assert run.returncode == 0, run.stdout
+        return set(re.findall(r"^(\w+) +\d+$", run.stdout, flags=re.MULTILINE)) - {"all", "total"}
+
+    results = {"segment", "measure", "report", "finish"}
+    assert planned() == set()
+    assert planned(resources={"threads": 1, "mem_mb": 9000, "runtime": 5, "gpu": 1}) == set()
+    assert planned(segment={**config["segment"], "threshold": 0.6}) == results
+    assert planned(images_per_job=3) == results
+    model = tmp_path / "other.safetensors"
+    shutil.copy(tiny_model, model)
+    assert planned(model=str(model)) == {"check", *results}
+
+
+def test_several_models_side_by_side(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
+    """Each in its folder; what fails fails in each, and all are tried again."""
+    other = tmp_path / "bright.safetensors"
+    shutil.copy(tiny_model, other)
+    models = {"tiny": str(tiny_model), "bright": str(other)}
+    _project(tmp_path / "p", samples, tiny_model, model=None, models=models, images_per_job=100)
+    for name in IMAGES[2:]:
+        (tmp_path / "p" / "images" / f"{name}.ome.tif").unlink()
+    (tmp_path / "p" / "images" / "broken.tif").write_bytes(b"II*")
+    run = _snakemake(tmp_path / "p", "--configfile", "config.yaml")
+    out = tmp_path / "p" / "out"
+    assert run.returncode == 3, run.stdout
+    assert _label_hashes(out / "tiny") == _label_hashes(out / "bright")
+    with open(out / "summary.csv", encoding="utf-8", newline="") as stream:
+        rows = [(row["path"], row["model"], row["status"]) for row in csv.DictReader(stream)]
+    names = ("broken.tif", *(f"{name}.ome.tif" for name in IMAGES[:2]))
+    assert rows == [
+        (path, model, "failed" if path == "broken.tif" else "done") for path in names for model in ("tiny", "bright")
+    ]
+    assert (out / "logs" / "finish.log").read_text().count("broken.tif") == 2
 
 
 def test_workflow_and_command_give_the_same_masks(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
@@ -150,6 +293,7 @@ def test_a_network_is_trained_and_used_and_others_are_compared(tmp_path: Path) -
         "training": {"images": "training/images", "masks": "training/masks", "config": "tiny.yaml", "device": "cpu"},
         "segment": {"device": "cpu", "overlays": "none"},
         "compare": {"data": "training", "networks": "unet:depth=0", "config": "tiny.yaml", "device": "cpu"},
+        "check": False,
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     out = tmp_path / "out"
@@ -164,12 +308,15 @@ def test_a_network_is_trained_and_used_and_others_are_compared(tmp_path: Path) -
         assert [(row["network"], row["failure"]) for row in csv.DictReader(stream)] == [("unet:depth=0", "")]
     assert "Nothing to be done" in _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout
 
-    del config["compare"]
     config["training"]["steps"] = 6  # type: ignore[index]
+    config["compare"]["networks"] = "unet:depth=1"  # type: ignore[index]
+    config["compare"]["steps"] = 2  # type: ignore[index]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     again = _snakemake(tmp_path, "--configfile", "config.yaml")
     assert again.returncode == 0, again.stdout + "".join(path.read_text() for path in out.glob("logs/*"))
     assert read_info(out / "models" / "unet.safetensors").training["steps"] == 6
+    with open(out / "comparison" / "comparison.csv", encoding="utf-8", newline="") as stream:
+        assert [(row["network"], row["failure"]) for row in csv.DictReader(stream)] == [("unet:depth=1", "")]
     for path in out.glob("*_labels.json"):
         before, after = first[path.name], read_provenance(path)
         assert before is not None
@@ -186,6 +333,66 @@ def test_a_job_that_cannot_go_on_fails_the_workflow(tmp_path: Path, samples: Pat
     assert run.returncode != 0
     assert "model.safetensors" in (tmp_path / "out/logs/segment.1-of-1.log").read_text()
     assert not (tmp_path / "out/summary.csv").exists()
+
+
+def test_a_project_of_ones_own(tmp_path: Path, samples: Path) -> None:
+    """What unetbio new makes runs as it is, with its profile."""
+    (tmp_path / "raw, ü").mkdir()
+    shutil.copy(samples / "confocal_z26.ome.tif", tmp_path / "raw, ü")
+    command = [sys.executable, "-m", "unetbio", "new", "mine", "--images", "raw, ü"]
+    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (again.returncode, "mine is not empty: give a new folder" in again.stderr) == (2, True)
+    project = tmp_path / "mine"
+    run = _snakemake(
+        project, "--workflow-profile", "profiles/local", "--dry-run", "-p", snakefile=project / "Snakefile"
+    )
+    assert run.returncode == 0, run.stdout
+    assert re.search(r"total +6\n", run.stdout)
+    assert "unetbio segment " in run.stdout
+    assert "raw, ü" in run.stdout
+
+
+MODULE = """
+from unetbio.pipelines import SNAKEFILE
+
+module unetbio:
+    snakefile: SNAKEFILE
+    config: config["cells"]
+    prefix: "deep/er"
+
+use rule * from unetbio as unetbio_*
+
+rule count:
+    input:
+        rules.unetbio_measure.output[0].replace("{results}", "out"),
+        rules.unetbio_finish.output,
+    output:
+        "count.txt"
+    default_target: True
+    shell:
+        "wc -l <{input[0]} >{output}"
+"""
+
+
+def test_other_workflows_take_it_as_a_module(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
+    """Below a prefix: images and the model are where they were, everything that is written is below it."""
+    shutil.copy(tiny_model, tmp_path / "tiny.safetensors")
+    _project(tmp_path, samples, Path("tiny.safetensors"), images_per_job=100)
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"cells": config}))
+    (tmp_path / "Snakefile").write_text(MODULE)
+    run = _snakemake(tmp_path, "--configfile", "config.yaml", snakefile=tmp_path / "Snakefile")
+    assert run.returncode == 0, run.stdout
+    assert int((tmp_path / "count.txt").read_text()) == len(IMAGES) + 1
+    assert len(list((tmp_path / "deep" / "er" / "out").glob("*_labels.ome.tif"))) == len(IMAGES)
+    assert not (tmp_path / "out").exists()
+    again = _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run", snakefile=tmp_path / "Snakefile")
+    assert "Nothing to be done" in again.stdout
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"cells": {**config, "modle": "x"}}))
+    refused = _snakemake(tmp_path, "--configfile", "config.yaml", "-n", snakefile=tmp_path / "Snakefile")
+    assert (refused.returncode, "unknown key modle: did you mean model" in refused.stdout) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +416,8 @@ def test_the_snakefile_of_the_checkout_is_the_same_workflow(tmp_path: Path, samp
     run = _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run", snakefile=ROOT / "Snakefile")
     assert run.returncode == 0, run.stdout
     assert re.search(r"segment +2\n", run.stdout)
-    assert re.search(r"total +5\n", run.stdout)
+    assert re.search(r"total +6\n", run.stdout)
+    assert (ROOT / "Snakefile").read_text() == (ROOT / "pipelines" / "project.smk").read_text()
 
 
 def test_snakemake_finds_nothing_to_mend(tmp_path: Path, samples: Path, tiny_model: Path) -> None:

@@ -18,11 +18,11 @@ rule check:
         f"{OUT}/logs/check.log",
     benchmark:
         f"{OUT}/benchmarks/check.tsv"
+    # First, without being an input of any other: what is looked at again is not segmented again.
+    priority: 100
     conda:
         "environment.yaml"
     threads: 1
-    # First, without being an input of any other: what is looked at again is not segmented again.
-    priority: 100
     resources:
         mem_mb=4000,
         runtime=60,

@@ -19,7 +19,7 @@ WITH_CODE = {".py", ".smk", ".html", ".typed", ".safetensors"}
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what is needed to build, so that nothing is written into the checkout."""
     folder = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "README.md", "LICENSE", *INSTALLED):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "config", "profiles", *INSTALLED):
         (folder / name).symlink_to(ROOT / name)
     return folder
 
@@ -46,6 +46,9 @@ def test_the_wheel_holds_everything(source: Path, tmp_path: Path) -> None:
     }
     assert expected <= names
     assert "unetbio/pipelines/environment.yaml" in names
+    project = {"config/config.yaml", "config/README.md", "config/schema.json"}
+    project |= {f"profiles/{name}/config.yaml" for name in ("local", "slurm")}
+    assert {f"unetbio/pipelines/{name}" for name in project} <= names
     assert "unetbio/models/nuclei.safetensors" in names
     assert {name.split("/")[0] for name in names if not name.startswith("unetbio-")} == {"unetbio"}
     assert wheel.stat().st_size < 12e6

@@ -165,7 +165,7 @@ def _masks(out: Path) -> dict[str, int]:
 
 
 def test_killed_at_random_moments_it_converges(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
-    """Driver and job together, or the driver alone: no mask that was done is made again, and all are there in the end."""
+    """Driver and job, or the driver alone: no mask that was done is made again, and in the end none is missing."""
     import psutil  # comes with Snakemake
 
     _project(tmp_path, samples, tiny_model, images_per_job=100)

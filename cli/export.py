@@ -33,8 +33,9 @@ logger = logging.getLogger("unetbio.cli.export")
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for the files.  [default: OUT, beside the label images]",
 )
+@shared.metadata_regex
 @click.option("--failed-ok", is_flag=True, help="Exit with 0 even when some files failed.")
-def command(out: Path, target: str, folder: Path | None, failed_ok: bool) -> int | None:
+def command(out: Path, target: str, folder: Path | None, metadata_regex: str | None, failed_ok: bool) -> int | None:
     r"""Write the cells of an output folder for other programs.
 
     OUT is the output folder of unetbio segment. Outlines run along the edges of the pixels, so that each encloses just
@@ -54,7 +55,7 @@ def command(out: Path, target: str, folder: Path | None, failed_ok: bool) -> int
         progress.advance(failed=entry.status == "failed")
 
     with Progress() as progress:
-        done = export_folder(out, target, folder or out, report)
+        done = export_folder(out, target, folder or out, report, metadata_regex=metadata_regex)
     counts = [(done.images, "image"), (done.outlines, "outline")]
     click.echo(shared.summary_line(counts, done.failed, folder or out))
     return shared.EXIT_SOME_FAILED if done.failed and not failed_ok else None

@@ -138,7 +138,7 @@ def metadata_regex(command: Command) -> Command:
     return click.option(
         "--metadata-regex",
         metavar="REGEX",
-        help="Named groups, such as (?P<well>[A-H][0-9]+), of each image's path become columns of the tables.",
+        help="Named groups, such as (?P<well>[A-H][0-9]+), of each image's path become columns.",
     )(command)
 
 

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from unetbio.batch.journal import Entry
+from unetbio.batch.metadata import add_path_columns
 from unetbio.errors import ImageError
 from unetbio.export.cells import ExportImage, find_images, read_cells
 from unetbio.export.coco import CocoWriter
@@ -48,7 +49,9 @@ class Exported:
     failed: int
 
 
-def export_folder(out: Path, target: str, folder: Path, report: Callable[[Entry], None]) -> Exported:
+def export_folder(
+    out: Path, target: str, folder: Path, report: Callable[[Entry], None], *, metadata_regex: str | None = None
+) -> Exported:
     """Write the cells of all label images of an output folder, one image after another.
 
     Parameters
@@ -61,15 +64,17 @@ def export_folder(out: Path, target: str, folder: Path, report: Callable[[Entry]
         Where the files go.
     report : callable
         Called with the entry of each image; of one that failed, with status, reason and message.
+    metadata_regex : str, optional
+        See `unetbio.batch.metadata.add_path_columns`.
 
     Raises
     ------
     UsageError
-        When there are no cells to export.
+        When there are no cells to export, or the regular expression cannot be used.
     EnvironmentStoppedError
         When the disk is full or the folder cannot be written.
     """
-    entries = find_images(out)
+    entries = add_path_columns(find_images(out), metadata_regex)
     outlines, failed = 0, 0
     with FORMATS[target](folder) as writer:
         for found in read_cells(out, entries):

@@ -20,6 +20,21 @@ def tries(wildcards, output, threads):
         again = shlex.join([*words, "--workers", str(threads), "--failed-only"])
         # What failed in one model's results does not keep the next one from its try; a full disk does.
         lines.append(f"{again} || {{ code=$?; [ $code -eq 3 ]; }}")
+        if CONFIG.measure.arguments():
+            # The tables that the last command wrote know nothing of these options.
+            measure = shlex.join(
+                [
+                    "unetbio",
+                    "measure",
+                    folder,
+                    *CONFIG.measure.arguments(),
+                    "--failed-ok",
+                ]
+            )
+            nothing = f"tail -n 1 {shlex.quote(output[0])} | grep -q '^no image failed'"
+            lines.append(
+                f"{nothing} || {{ {measure}; {shlex.join(['unetbio', 'report', folder])}; }}"
+            )
     if CONFIG.models:
         folders = [out + use.folder.removeprefix(OUT) for use in USES.values()]
         lines.append(

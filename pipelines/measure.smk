@@ -23,7 +23,8 @@ rule measure:
         runtime=60,
     params:
         out=subpath(output[0], parent=True),
+        options=CONFIG.measure.arguments(),
     message:
         "Measuring the cells in {params.out}"
     shell:
-        "unetbio measure {params.out:q} --workers {threads} --failed-ok >{log:q} 2>&1"
+        "unetbio measure {params.out:q} {params.options:q} --workers {threads} --failed-ok >{log:q} 2>&1"

@@ -9,7 +9,7 @@ import yaml
 
 from unetbio.errors import UsageError
 from unetbio.io.discover import part_of
-from unetbio.workflow_config import SegmentOptions, WorkflowConfig, load_config, workflow_schema
+from unetbio.workflow_config import MeasureOptions, SegmentOptions, WorkflowConfig, load_config, workflow_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
         ({"images": "x", "segment": {"z": "min"}}, "segment.z: Input should be a valid integer"),
         ({"images": "x", "segment": {"normalize": "p1"}}, "segment.normalize: --normalize 'p1': auto, none, two"),
         ({"images": "x", "segment": {"axes": "XQ"}}, "segment.axes: String should match pattern"),
+        ({"images": "x", "segment": {"metadata_regex": "("}}, "segment.metadata_regex: is no regular expression: mis"),
+        ({"images": "x", "segment": {"metadata_regex": "a"}}, "segment.metadata_regex: has no named group such as"),
         ({"images": [["x"]]}, "images.0: Input should be a valid string (given: ['x'])"),
         ({"images": "x", "images_per_job": 0}, "images_per_job: Input should be greater than or equal to 1"),
         ({"images": "x", "output": "./"}, "output: a folder of its own is needed (given: './')"),
@@ -85,10 +87,11 @@ def test_options_become_arguments_of_the_command() -> None:
     options = SegmentOptions(channel="DAPI", z="max", min_area=12.5, exclude_border=True, overlays="all")  # type: ignore[arg-type]
     assert options.arguments() == [
         *("--channel", "DAPI", "--z", "max", "--min-area", "12.5", "--exclude-border"),
-        *("--device", "auto", "--overlays", "all"),
+        *("--device", "auto", "--overlays", "all", "--format", "auto"),
     ]
     classes = SegmentOptions(classes=["dim", "bright"], crf="largefov", exact_tiles=True)  # type: ignore[arg-type]
     assert classes.arguments()[:5] == ["--classes", "dim,bright", "--crf", "largefov", "--exact-tiles"]
+    assert MeasureOptions(expand=2).arguments() == ["--expand", "2.0"]
     several = SegmentOptions(channel=("DAPI", 2), series=0)
     assert several.arguments()[:6] == ["--channel", "DAPI", "--channel", "2", "--series", "0"]
 

@@ -20,6 +20,7 @@ from unetbio.io.discover import Found, find_inputs, part_of, table_input
 __all__ = [
     "CompareOptions",
     "JobResources",
+    "MeasureOptions",
     "ModelSettings",
     "ModelUse",
     "SegmentOptions",
@@ -52,6 +53,16 @@ def _preset(name: str) -> str:
         return check_preset(name)
     except UsageError as error:
         raise ValueError(str(error)) from error
+
+
+def _regex(text: str) -> str:
+    try:
+        groups = re.compile(text).groupindex
+    except re.error as error:
+        raise ValueError(f"is no regular expression: {error}") from error
+    if not groups:
+        raise ValueError("has no named group such as (?P<well>[A-H][0-9]+)")
+    return text
 
 
 def _folder(text: str) -> str:
@@ -119,6 +130,12 @@ class SegmentOptions(Section):
         default=None, description="Of the label images; by default NIfTI for NIfTI and OME-TIFF otherwise."
     )
     save_probabilities: bool = Field(default=False, description="Write the probabilities beside the label images.")
+    format: Literal["auto", "ome-tiff", "ome-zarr"] = Field(
+        default="auto", description="Of the label images: `auto`, `ome-tiff` or `ome-zarr`."
+    )
+    metadata_regex: Annotated[str, AfterValidator(_regex)] | None = Field(
+        default=None, description="Named groups of each image's path become columns: `(?P<well>[A-H][0-9]+)`."
+    )
 
     def arguments(self) -> list[str]:
         """The options as they stand on the command line."""
@@ -137,6 +154,18 @@ def _as_arguments(options: Mapping[str, Any]) -> list[str]:
         elif value is not None and value is not False:
             words += [option, str(value)]
     return words
+
+
+class MeasureOptions(Section):
+    """Options of ``unetbio measure``, named as there."""
+
+    expand: float | None = Field(
+        default=None, gt=0, description="Measure the ring of background around each cell too, so many um wide."
+    )
+
+    def arguments(self) -> list[str]:
+        """The options as they stand on the command line."""
+        return _as_arguments(dict(self))
 
 
 class JobResources(Section):
@@ -360,6 +389,7 @@ class WorkflowConfig(Section):
         default=1000, ge=1, description="About as many images are one job, since starting one costs some seconds."
     )
     segment: SegmentOptions = Field(default=SegmentOptions(), description="Options of `unetbio segment`.")
+    measure: MeasureOptions = Field(default=MeasureOptions(), description="Options of `unetbio measure`.")
     resources: JobResources = Field(default=JobResources(), description="Of one job of the segment rule.")
 
     @model_validator(mode="before")

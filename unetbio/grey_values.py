@@ -192,9 +192,17 @@ class LevelCounter:
         present = np.flatnonzero(counts)
         ranks = [round(share / 100 * (self._pixels - 1)) for share in (LOW, MEDIAN, HIGH)]
         low, median, high = (int(np.searchsorted(below, rank, side="right")) for rank in ranks)
-        lowest, highest = int(present[0]), int(present[-1])
-        shifted = [float(value - self._offset) for value in (lowest, low, median, high, highest)]
-        return GreyLevels(*shifted, at_highest=int(counts[highest]), pixels=self._pixels)
+        first, last = int(present[0]), int(present[-1])
+        shifted = [float(value - self._offset) for value in (first, low, median, high, last)]
+        return GreyLevels(
+            lowest=shifted[0],
+            low=shifted[1],
+            median=shifted[2],
+            high=shifted[3],
+            highest=shifted[4],
+            at_highest=int(counts[last]),
+            pixels=self._pixels,
+        )
 
 
 def is_saturated(highest: float, count: int, pixels: int) -> bool:

@@ -352,6 +352,6 @@ def _is_saturated(raw: NDArray[Any]) -> bool:
     for channel in raw:
         highest = int(channel.max())
         # Counting takes longer than looking at the highest value, which is rarely one of these.
-        if highest in FULL_SCALE and is_saturated(highest, np.count_nonzero(channel == highest), channel.size):
+        if highest in FULL_SCALE and is_saturated(highest, int(np.count_nonzero(channel == highest)), channel.size):
             return True
     return False

@@ -87,7 +87,7 @@ def test_options_become_arguments_of_the_command() -> None:
     options = SegmentOptions(channel="DAPI", z="max", min_area=12.5, exclude_border=True, overlays="all")  # type: ignore[arg-type]
     assert options.arguments() == [
         *("--channel", "DAPI", "--z", "max", "--min-area", "12.5", "--exclude-border"),
-        *("--device", "auto", "--overlays", "all", "--format", "auto"),
+        *("--device", "auto", "--overlays", "all"),
     ]
     classes = SegmentOptions(classes=["dim", "bright"], crf="largefov", exact_tiles=True)  # type: ignore[arg-type]
     assert classes.arguments()[:5] == ["--classes", "dim,bright", "--crf", "largefov", "--exact-tiles"]

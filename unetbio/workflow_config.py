@@ -130,9 +130,6 @@ class SegmentOptions(Section):
         default=None, description="Of the label images; by default NIfTI for NIfTI and OME-TIFF otherwise."
     )
     save_probabilities: bool = Field(default=False, description="Write the probabilities beside the label images.")
-    format: Literal["auto", "ome-tiff", "ome-zarr"] = Field(
-        default="auto", description="Of the label images: `auto`, `ome-tiff` or `ome-zarr`."
-    )
     metadata_regex: Annotated[str, AfterValidator(_regex)] | None = Field(
         default=None, description="Named groups of each image's path become columns: `(?P<well>[A-H][0-9]+)`."
     )

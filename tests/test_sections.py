@@ -35,7 +35,8 @@ def model(tiny_model: Path) -> Model:
 @pytest.fixture
 def run(model: Model) -> Callable[..., tuple[Array, dict[str, Any]]]:
     def segment(image: Any, **options: Any) -> tuple[Array, dict[str, Any]]:
-        return unetbio.segment(image, model, device="cpu", **options)
+        labels, info = unetbio.segment(image, model, device="cpu", **options)
+        return labels, info
 
     return segment
 

@@ -119,8 +119,8 @@ def pair_cells(earlier: NDArray[np.integer], later: NDArray[np.integer], thresho
     # np.unique has sorted the pairs by their ids, and a stable sort keeps that order among equals.
     order = np.argsort(-overlap, kind="stable")
     order = order[overlap[order] >= threshold]
-    taken = _take(pairs[order], len(areas[0]), len(areas[1]))
-    return pairs[order][taken]
+    chosen: NDArray[np.int64] = pairs[order][_take(pairs[order], len(areas[0]), len(areas[1]))]
+    return chosen
 
 
 def _distinct(label_image: ArrayLike) -> NDArray[np.int64]:

@@ -72,4 +72,5 @@ def _new_ids(old: NDArray[Any], section: NDArray[Any], labels: NDArray[Any]) -> 
     """What the cells of a section are called in the stack."""
     table = np.zeros(int(section.max(initial=0)) + 1, np.int64)
     table[section.reshape(-1)] = labels.reshape(-1)
-    return table[old]
+    ids: NDArray[np.int64] = table[old]
+    return ids

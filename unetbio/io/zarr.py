@@ -212,4 +212,4 @@ class _ZarrPixels:
         shape = [len(wanted[letter]) if letter in self._letters else 1 for letter in AXES]
         # (T, C, Z, Y, X) with one time
         ordered = pixels.transpose(order).reshape(shape)[0]
-        return ordered.astype(self._dtype, copy=False)
+        return np.asarray(ordered, self._dtype)

@@ -172,7 +172,7 @@ def _series_of_layout(root: Path) -> list[str]:
         listed = _attributes(root / "OME").get("series")
         if isinstance(listed, list) and listed:
             return [str(path) for path in listed[:MAX_IMAGES]]
-    found = []
+    found: list[str] = []
     while len(found) < MAX_IMAGES and (root / str(len(found))).is_dir():
         found.append(str(len(found)))
     return found

@@ -85,7 +85,8 @@ def several(options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
 
 def picture(command: Command) -> Command:
     """Which part of a file is the image, and at which scale: ``--channel`` and others."""
-    return several(_PICTURE_OPTIONS)(command)
+    decorated: Command = several(_PICTURE_OPTIONS)(command)
+    return decorated
 
 
 def section(text: str | None) -> Any:

@@ -27,6 +27,9 @@ PAGE = "index.html"
 PANELS = "panels"
 MOST_PANELS = 12
 
+SHOWN_QUANTILE = 0.75
+"""Place, in the order of the number of cells, of the image beside each table."""
+
 
 @dataclass(frozen=True)
 class _Section:
@@ -76,7 +79,7 @@ def _lesson_section(name: str, rows: Sequence[Row]) -> _Section:
 
 
 def _draw(out: Path, sections: Sequence[_Section], examples: Examples) -> list[Path]:
-    """Draw a panel of some images, and for each table one of the image with most cells."""
+    """Draw a panel of some images, and for each table one of an image with many cells, but not the extreme one."""
     names = result_names(examples.scored)
     with stopping(out):
         # Those of other images, from an earlier run, must not stay.
@@ -86,10 +89,11 @@ def _draw(out: Path, sections: Sequence[_Section], examples: Examples) -> list[P
         panels.append(out / PANELS / f"{names[number]}.png")
         found = _found(out, sections[0].rows, names[number])
         draw_panel(examples.scored[number], found, panels[-1], title=names[number])
-    fullest = max(range(len(names)), key=lambda number: len(np.unique(examples.scored[number].label_image)))
+    by_cells = sorted(range(len(names)), key=lambda number: len(np.unique(examples.scored[number].label_image)))
+    shown = by_cells[round(SHOWN_QUANTILE * (len(names) - 1))]
     for section in sections:
-        found = _found(out, section.rows, names[fullest])
-        draw_panel(examples.scored[fullest], found, out / f"{section.stem}.png", title=names[fullest])
+        found = _found(out, section.rows, names[shown])
+        draw_panel(examples.scored[shown], found, out / f"{section.stem}.png", title=names[shown])
     return panels
 
 

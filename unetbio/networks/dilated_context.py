@@ -130,13 +130,15 @@ class ContextModule(nn.Module):
         return result
 
 
-def _start_positive(score: nn.Conv2d | nn.Conv3d) -> None:
+def _start_positive(score: nn.Module) -> None:
     # The module is the identity for what is not negative. Scores that start on both sides of 0 lose a part to its first
     # ReLU, and with two classes all of it sooner or later: the network then answers the same everywhere, for good. The
     # paper adds the module to a front end that has been trained, whose scores are well above 0 where they matter.
-    nn.init.normal_(score.weight, std=SCORE_DEVIATION)
-    if score.bias is not None:
-        nn.init.ones_(score.bias)
+    for name, values in score.named_parameters():
+        if name == "bias":
+            nn.init.ones_(values)
+        else:
+            nn.init.normal_(values, std=SCORE_DEVIATION)
 
 
 def _initialise_identity(layer: nn.Conv2d, classes: int) -> None:

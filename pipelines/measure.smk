@@ -1,9 +1,3 @@
-def journals(results):
-    """What the segment jobs of a folder of results declare."""
-    count, parts = BATCHES[results]
-    return [f"{results}/run.{part}-of-{count}.jsonl" for part in parts]
-
-
 rule measure:
     input:
         lambda wildcards: journals(wildcards.results),

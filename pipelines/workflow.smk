@@ -1,6 +1,5 @@
 # From a folder of images to masks, tables and a page. The settings are checked before anything is planned.
 # Rules with {results} run for each model: the output folder, or with several models one folder below it each.
-import shlex
 import time
 
 from snakemake.utils import min_version
@@ -29,6 +28,7 @@ rule all:
         f"{OUT}/finished.txt",
 
 
+include: "common.smk"
 include: "check.smk"
 include: "train.smk"
 include: "segment.smk"

@@ -29,8 +29,8 @@ def command(folders: tuple[Path, ...], output: Path) -> None:
     for folder in folders:
         path = folder / SUMMARY
         try:
-            with open(path, encoding="utf-8", newline="") as stream:
-                rows += [{"model": folder.name, **row} for row in csv.DictReader(stream)]
+            with open(path, encoding="utf-8", newline="") as file:
+                rows += [{"model": folder.name, **row} for row in csv.DictReader(file)]
         except OSError as error:
             raise UsageError(f"{path} cannot be read ({error.strerror}): unetbio measure writes it") from error
     # Models of classes have columns of their own.

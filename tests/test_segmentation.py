@@ -122,7 +122,8 @@ def test_a_model_of_one_channel_takes_no_two(run: Callable[..., Any], discs: Arr
 
 
 def test_stacks_need_a_section(run: Callable[..., Any], discs: Array) -> None:
-    with pytest.raises(ImageError, match=r"a stack of 3 sections, but the model is 2-D: give --z INDEX .*, --z max or --z each"):
+    needed = r"a stack of 3 sections, but the model is 2-D: give --z INDEX .*, --z max or --z each"
+    with pytest.raises(ImageError, match=needed):
         run(np.stack([discs] * 3), axes="ZYX")
 
 

@@ -99,7 +99,8 @@ def test_run_lengths_are_those_of_pycocotools(plane: Array) -> None:
         assert from_list == expected
 
 
-@given(st.lists(st.integers(1, 2**31 - 1), min_size=1, max_size=12))
+# Differences of longer runs take more than the six characters that pycocotools has room for, and it aborts.
+@given(st.lists(st.integers(1, 2**28), min_size=1, max_size=12))
 @HYPOTHESIS
 def test_long_runs_are_compressed_as_by_pycocotools(lengths: list[int]) -> None:
     size = [sum(lengths), 1]

@@ -54,7 +54,11 @@ def written(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("options", [(), ("--overlays", "3"), ("--save-probabilities", "--overlays", "none")])
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--overlays", "3"), ("--save-probabilities", "--overlays", "none"), ("--format", "ome-zarr")],
+    ids=" ".join,
+)
 def test_the_disk_is_predicted(segment: Segment, tmp_path: Path, options: tuple[str, ...]) -> None:
     predicted = segment("--dry-run", *options)
     assert predicted["probed"] == 12

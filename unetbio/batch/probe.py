@@ -253,7 +253,7 @@ def _run(sample: Sequence[_Sampled], out: Path, segmenter: Segmenter, options: B
         for one in sample
         if one.item.result in pictures and pictures[one.item.result].is_file()
     ]
-    everything = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    everything = _size(out)
     return _Batch(
         seconds,
         sum(one.load.seconds for one in sample),
@@ -268,7 +268,13 @@ def _run(sample: Sequence[_Sampled], out: Path, segmenter: Segmenter, options: B
 def _result_bytes(one: _Sampled, out: Path) -> int:
     item = one.item
     names = (item.labels, item.provenance, item.objects, *item.probabilities_names(one.opened.times))
-    return sum((out / name).stat().st_size for name in names if (out / name).is_file())
+    return sum(_size(out / name) for name in names)
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder (an OME-Zarr image); 0 where there is none."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _rate(second: _Batch, whole: _Batch) -> float:

@@ -365,17 +365,17 @@ def test_patch_shape_is_the_smallest_legal_one_that_covers_the_request() -> None
     assert training.patch_shape(geometry, 252) == (252, 252)
     assert training.patch_shape(geometry, 253) == (260, 260)
     assert training.patch_shape(geometry, 1) == geometry.minimum
-    assert training.patch_shape(geometry, (124, 252)) == (124, 252)
+    assert training.patch_shape(geometry, (220, 252)) == (220, 252)
     assert training.patch_shape(geometry, None) == (252, 252)
     with pytest.raises(UnetbioError, match=r"patch_size .* has 3 numbers, the images have 2 axes"):
         training.patch_shape(geometry, (92, 92, 92))
 
 
-def test_a_patch_is_large_enough_for_an_answer_of_a_quarter_of_it() -> None:
+def test_a_patch_is_large_enough_for_an_answer_of_half_of_it() -> None:
     parameters = architectures.find("dilated_context").complete({})
     geometry = architectures.find("dilated_context").geometry(parameters)
     (size, _) = training.patch_shape(geometry, 256)
-    assert 64 <= geometry.output_size((size, size))[0] < 64 + geometry.stride[0]
+    assert 128 <= geometry.output_size((size, size))[0] < 128 + geometry.stride[0]
 
 
 OBJECTS = CONFIG.model_copy(

@@ -111,7 +111,7 @@ class TrainingConfig(Section):
         Of the weights that come out.
     patch_size : int or tuple of int, optional
         Input pixels of a training patch, one number or one an axis; rounded up to a legal size whose answer is at least
-        a quarter as wide. 252 in two dimensions and 92 in three unless given.
+        half as wide. 252 in two dimensions and 92 in three unless given.
     batch_size, steps : int
         Patches a step, and number of steps.
     foreground_fraction : float

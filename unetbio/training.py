@@ -36,7 +36,7 @@ __all__ = ["History", "Trainer", "TrainingResult", "load_training_data", "patch_
 
 CHECKPOINT_SECONDS = 60.0
 DEFAULT_PATCH_SIZES = {2: 252, 3: 92}
-SMALLEST_ANSWER = 4
+SMALLEST_ANSWER = 2
 """A patch's answer is at least this part of the patch that was asked for."""
 
 WARM_UP = 0.1
@@ -90,7 +90,7 @@ def load_training_data(files: AnnotatedFiles, config: TrainingConfig) -> tuple[l
 
 
 def patch_shape(geometry: Geometry, size: int | Sequence[int] | None) -> tuple[int, ...]:
-    """Smallest legal input of at least ``size`` pixels an axis whose answer is at least a quarter as wide.
+    """Smallest legal input of at least ``size`` pixels an axis whose answer is at least half as wide.
 
     A network without padding and with a large context would otherwise learn from a handful of pixels a patch. See
     `TrainingConfig` for what None means.

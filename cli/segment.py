@@ -108,6 +108,7 @@ def command(inputs: tuple[str, ...], out: Path, table: Path | None, model: str, 
     settings = _settings(given)
     items, overlays = _plan(inputs, table, out, settings, model, given)
     if given["failed_only"] and not items:
+        _tidy(out, given)
         click.echo(f"no image failed: {out}")
         return None
     _limit_threads(given["workers"])
@@ -122,6 +123,14 @@ def command(inputs: tuple[str, ...], out: Path, table: Path | None, model: str, 
     summary = _run(items, out, segmenter, options)
     click.echo(_as_json(summary, out) if given["as_json"] else _last_line(summary, out, options.part))
     return shared.EXIT_SOME_FAILED if summary.failed and not given["failed_ok"] else None
+
+
+def _tidy(out: Path, given: dict[str, Any]) -> None:
+    """As a run over all images does at its start."""
+    from unetbio.batch.gather import tidy
+
+    if not (given["part"] or given["dry_run"]):
+        tidy(out)
 
 
 def _settings(given: dict[str, Any]) -> "Settings":

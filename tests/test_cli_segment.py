@@ -346,3 +346,14 @@ def test_killed_at_any_change_to_the_files_it_ends_as_if_nothing_had_happened(tm
     assert all(result == results[0] for result in results)
     assert "edited" not in results[0][1]
     assert not list(tmp_path.rglob(".unetbio-*"))
+
+
+def test_a_run_over_what_failed_removes_what_a_killed_one_left(segment: Invoke, tmp_path: Path) -> None:
+    assert segment().exit_code == 0
+    left = tmp_path / "out" / ".unetbio-torn.ome.tif"
+    left.write_bytes(b"II*")
+    assert segment("--failed-only", "--dry-run").exit_code == 0
+    assert left.exists()
+    result = segment("--failed-only")
+    assert (result.exit_code, result.stdout) == (0, f"no image failed: {tmp_path / 'out'}\n")
+    assert not left.exists()

@@ -11,12 +11,12 @@ from unetbio.batch.measuring import measure_again, pixel_size_of
 from unetbio.batch.metadata import add_path_columns
 from unetbio.batch.plan import holds_classes, provenance_name
 from unetbio.batch.results import Outcome
-from unetbio.batch.resume import Kept, state_of_labels
+from unetbio.batch.resume import Kept, remove_leftovers, state_of_labels
 from unetbio.batch.tables import SUMMARY, CachedCells, known_entries, write_tables
 from unetbio.errors import ImageError, UsageError
 from unetbio.provenance import read_provenance
 
-__all__ = ["Report", "Summary", "gather", "measure_folder", "summarize", "write_all_tables"]
+__all__ = ["Report", "Summary", "gather", "measure_folder", "summarize", "tidy", "write_all_tables"]
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +87,19 @@ def measure_folder(
         write_tables(out, outcomes)
     _warn_of_missing_rings(outcomes)
     return summarize(outcomes, out / SUMMARY)
+
+
+def tidy(out: Path) -> None:
+    """Remove what killed jobs have left of files that they were writing.
+
+    Raises
+    ------
+    EnvironmentStoppedError
+        When another run works in the folder.
+    """
+    if out.is_dir():
+        with hold_output(out, None):
+            remove_leftovers(out)
 
 
 def _warn_of_missing_rings(outcomes: Sequence[Outcome]) -> None:

@@ -3,7 +3,7 @@
 
 rule check:
     input:
-        images=sorted(
+        images=lambda wildcards: sorted(
             {
                 path
                 for _, parts in BATCHES.values()
@@ -11,7 +11,7 @@ rule check:
                 for path in paths
             }
         ),
-        table=CONFIG.source_files(),
+        table=lambda wildcards: CONFIG.source_files(),
     output:
         f"{OUT}/check.json",
     log:
@@ -27,7 +27,8 @@ rule check:
         mem_mb=4000,
         runtime=60,
     params:
-        source=CONFIG.source_arguments(),
+        # A function: braces in what it gives are no wildcards.
+        source=lambda wildcards: CONFIG.source_arguments(),
         # A model that is still to be trained cannot be asked what it knows.
         model=[
             word

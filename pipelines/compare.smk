@@ -3,7 +3,7 @@
 
 rule compare:
     input:
-        CONFIG.compare.files(),
+        lambda wildcards: CONFIG.compare.files(),
     output:
         f"{OUT}/comparison/comparison.md",
         f"{OUT}/comparison/comparison.csv",
@@ -20,8 +20,8 @@ rule compare:
         runtime=CONFIG.compare.resources.runtime,
         gpu=CONFIG.compare.resources.gpu,
     params:
-        data=CONFIG.compare.data,
-        options=CONFIG.compare.arguments(),
+        data=lambda wildcards: CONFIG.compare.data,
+        options=lambda wildcards: CONFIG.compare.arguments(),
         out=subpath(output[0], parent=True),
     message:
         f"Comparing networks in {OUT}/comparison"

@@ -17,7 +17,7 @@ rule measure:
         runtime=60,
     params:
         out=subpath(output[0], parent=True),
-        options=CONFIG.measure.arguments(),
+        options=lambda wildcards: CONFIG.measure.arguments(),
     message:
         "Measuring the cells in {params.out}"
     shell:

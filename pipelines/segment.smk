@@ -5,7 +5,7 @@ rule segment:
     input:
         # When an image changes, its batch runs again, and redoes that image alone.
         images=lambda wildcards: BATCHES[wildcards.results][1][int(wildcards.part)],
-        table=CONFIG.source_files(),
+        table=lambda wildcards: CONFIG.source_files(),
         model=lambda wildcards: USES[wildcards.results].files(),
     output:
         # Masks are not declared: a job that stops half-way would lose what it has finished.
@@ -22,10 +22,11 @@ rule segment:
         runtime=CONFIG.resources.runtime,
         gpu=CONFIG.resources.gpu,
     params:
-        source=CONFIG.source_arguments(),
+        # Functions: braces in what they give are no wildcards.
+        source=lambda wildcards: CONFIG.source_arguments(),
         model=lambda wildcards, input: input.get("model")
         or [USES[wildcards.results].model],
-        options=CONFIG.segment.arguments(),
+        options=lambda wildcards: CONFIG.segment.arguments(),
         out=subpath(output[0], parent=True),
     message:
         "Segmenting batch {wildcards.part} of {wildcards.parts} into {params.out}"

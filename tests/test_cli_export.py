@@ -365,3 +365,13 @@ def test_the_page_names_columns_files_and_commands_that_are_there(example: Path)
     assert set(re.findall(r"^    unetbio (.*)", PAGE, flags=re.MULTILINE)) == {
         f"export results/ --to {target}" for target in FORMATS
     }
+
+
+def test_a_mean_that_is_not_finite_is_left_out(tmp_path: Path, tiny_model: Path, discs: Array) -> None:
+    ratio = np.where(discs > 100, np.inf, 1.0)
+    image = np.stack([discs.astype(np.float32), ratio.astype(np.float32)])
+    out = segment(tmp_path, tiny_model, {"a.tif": image}, "--axes", "CYX", "--channel", "0")
+    export(out, "geojson")
+    features = json.loads((out / "a_cells.geojson").read_text())["features"]
+    assert len(features) == 3
+    assert all("intensity_mean_1" not in feature["properties"]["measurements"] for feature in features)

@@ -127,6 +127,11 @@ def test_stacks_need_a_section(run: Callable[..., Any], discs: Array) -> None:
         run(np.stack([discs] * 3), axes="ZYX")
 
 
+def test_sections_that_are_not_there(run: Callable[..., Any], discs: Array) -> None:
+    with pytest.raises(ImageError, match="no z 3: the image has Z=3 Y=64 X=80 uint8, counted from 0"):
+        run(np.stack([discs] * 3), axes="ZYX", z=3)
+
+
 def test_section_and_projection(run: Callable[..., Any], discs: Array) -> None:
     left, right = discs.copy(), discs.copy()
     left[:, 40:] = 10

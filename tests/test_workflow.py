@@ -437,3 +437,11 @@ def test_every_rule_says_what_it_needs_and_does() -> None:
                 {"log", "benchmark", "conda", "threads", "resources", "message", "shell"} if name != "all" else set()
             )
             assert needed <= set(re.findall(r"^    (\w+):", body, flags=re.MULTILINE)), (path.name, name)
+
+
+def test_braces_in_patterns_are_no_wildcards(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
+    pattern = r"_z(?P<section>\d{2})"
+    _project(tmp_path, samples, tiny_model, check=True, segment={"metadata_regex": pattern, "device": "cpu"})
+    run = _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run", "--printshellcmds")
+    assert run.returncode == 0, run.stdout
+    assert pattern in run.stdout

@@ -253,6 +253,8 @@ def _pick_axes(image: Image, settings: Settings, ndim: int) -> str:
             "wrong_axes",
             f"a stack of {sections} sections, but the model is 2-D: give --z INDEX (from 0), --z max or --z each",
         )
+    if isinstance(settings.z, int) and settings.z >= sections:
+        raise ImageError("no_such_index", f"no z {settings.z}: the image has {image.describe()}, counted from 0")
     if ndim == 3 and (sections == 1 or settings.z is not None):
         raise ImageError(
             "wrong_axes", f"one section ({image.describe()}), but the model is 3-D: give a stack and no --z"

@@ -2,9 +2,12 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
+import tifffile
 from batch_runner import Runner, edit
 
 from unetbio.batch.gather import Summary, measure_folder
@@ -12,6 +15,7 @@ from unetbio.batch.journal import Part
 from unetbio.batch.plan import read_table
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.errors import UsageError
+from unetbio.io import read_labels, write_labels
 from unetbio.segmentation import Segmenter
 from unetbio.settings import Settings
 
@@ -64,3 +68,18 @@ def test_measure_needs_results(tmp_path: Path, make: bool, message: str) -> None
         (tmp_path / "out").mkdir()
     with pytest.raises(UsageError, match=message):
         measure_folder(tmp_path / "out", 1, lambda outcome: None)
+
+
+def test_a_mask_of_other_frames_than_its_image_fails_alone(tmp_path: Path, segmenter: Segmenter, discs: Any) -> None:
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(
+        tmp_path / "images" / "movie.tif", np.stack([discs] * 3), photometric="minisblack", metadata={"axes": "TYX"}
+    )
+    tifffile.imwrite(tmp_path / "images" / "b.tif", discs)
+    run = Runner(tmp_path / "images", tmp_path / "out", segmenter)
+    run()
+    write_labels(run.out / "movie_labels.ome.tif", read_labels(run.out / "movie_labels.ome.tif")[:2], axes="TYX")
+    shutil.rmtree(run.images)
+    summary = measure_folder(run.out, 1, lambda outcome: None)
+    assert (summary.cells, summary.failed) == (3, 1)
+    assert {row["path"]: row["reason"] for row in run.summary()}["movie.tif"] == "shape_mismatch"

@@ -13,7 +13,7 @@ from unetbio.batch.plan import holds_classes, provenance_name
 from unetbio.batch.results import Outcome
 from unetbio.batch.resume import Kept, remove_leftovers, state_of_labels
 from unetbio.batch.tables import SUMMARY, CachedCells, known_entries, write_tables
-from unetbio.errors import ImageError, UsageError
+from unetbio.errors import ImageError, UnetbioError, UsageError
 from unetbio.provenance import read_provenance
 
 __all__ = ["Report", "Summary", "gather", "measure_folder", "summarize", "tidy", "write_all_tables"]
@@ -158,3 +158,9 @@ def gather(
         return measure_again(out, entry, kept.provenance, edited=kept.edited, expand_um=expand_um)
     except ImageError as error:
         return Outcome(replace(entry, status="failed", reason=error.reason, message=str(error)))
+    except UnetbioError:
+        raise
+    except Exception as error:
+        # As in a run, a mistake of ours is that image's failure and not the end of all.
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return Outcome(replace(entry, status="failed", reason="internal", message=f"internal error ({text})"))

@@ -123,6 +123,12 @@ def measure_again(
             "give it the image's size, or replace it with --overwrite-edited",
         )
     times: Sequence[int | None] = opened.times if opened else _times_of(labels, provenance)
+    if len(times) > 1 and len(times) != len(labels):
+        raise ImageError(
+            "shape_mismatch",
+            f"{entry.output} has {len(labels)} frames, its image had {len(times)}: "
+            "give it as many, or replace it with --overwrite-edited",
+        )
     frames = labels if len(times) > 1 else labels[np.newaxis]
     pairs = list(zip(times, frames, strict=True))
     kept = provenance.frames if provenance and not edited else None

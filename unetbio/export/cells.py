@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,9 +96,14 @@ class ExportImage:
 
         rows = self.table.filter(pl.col("t").eq_missing(t)).drop("t")
         return {
-            row["label"]: {name: value for name, value in row.items() if value is not None}
+            row["label"]: {name: value for name, value in row.items() if _is_known(value)}
             for row in rows.iter_rows(named=True)
         }
+
+
+def _is_known(value: Any) -> bool:
+    """Neither missing nor a mean over pixels that are not finite, which no format of numbers can hold."""
+    return value is not None and not (isinstance(value, float) and not isfinite(value))
 
 
 def find_images(out: Path) -> list[Entry]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import tifffile
 from click.testing import CliRunner
@@ -16,11 +17,13 @@ import unetbio
 from unetbio.cli.main import main
 from unetbio.errors import ImageError, UsageError
 from unetbio.interpretation import Finished
-from unetbio.io import read_labels
+from unetbio.io import read_image, read_labels, write_labels
 from unetbio.labels import label_hash
 from unetbio.linking import link_sections, number_sections
+from unetbio.measurements import measure
 from unetbio.model_file import Model, load_model
 from unetbio.provenance import read_provenance
+from unetbio.rings import ring_labels
 from unetbio.sections import stack_sections
 from unetbio.settings import Settings
 
@@ -188,6 +191,94 @@ def test_an_edited_stack_is_measured(tmp_path: Path, tiny_model: Path, stack: Ar
     result = invoke(*arguments)
     assert result.exit_code == 0, result.stderr
     assert result.stdout.startswith("1 image, 4 cells, 0 failed")
+    with open(out / "summary.csv", newline="") as stream:
+        diameter = next(csv.DictReader(stream))["median_diameter_px"]
+    assert float(diameter) == pytest.approx(2 * np.sqrt(129 / np.pi), abs=1e-3)
+
+
+@pytest.fixture
+def planes(tmp_path: Path, tiny_model: Path, stack: Array) -> Path:
+    """Output of a stack of planes that are not linked, whose first plane has a cell at the border."""
+    image = tmp_path / "s.tif"
+    tifffile.imwrite(image, np.roll(stack, -9, axis=1), metadata={"axes": "ZYX"}, imagej=True)
+    arguments = ("-o", str(tmp_path / "out"), "-m", str(tiny_model), "--z", "each", "--save-probabilities")
+    assert invoke(str(image), *arguments, "--pixel-size", "0.5").exit_code == 0
+    return tmp_path / "out"
+
+
+def test_planes_that_are_not_linked_are_measured_each_by_itself(planes: Path) -> None:
+    table = pl.read_parquet(planes / "cells.parquet")
+    labels, image = read_labels(planes / "s_labels.ome.tif"), read_image(planes.parent / "s.tif").read()
+    assert table.columns[:5] == ["path", "series", "t", "z", "label"]
+    assert table["z"].to_list() == [z for z in range(4) for cell in np.unique(labels[z]) if cell]
+    for z, section in enumerate(labels):
+        alone = measure(section, image[z][np.newaxis], pixel_size_um={"Y": 0.5, "X": 0.5})
+        rows = table.filter(z=z)
+        assert set(alone) | {"confidence"} == set(table.columns[4:])
+        for name, column in alone.items():
+            np.testing.assert_array_equal(rows[name].to_numpy(), column)
+    # The stack has no cell in its third section; those of the first and the last do not touch a border for that.
+    assert table["touches_border"].sum() == sum(len(set(section[[0, -1]].ravel()) - {0}) for section in labels)
+    assert not table["touches_border"].all()
+    assert table["confidence"].null_count() == 0
+
+
+def test_planes_are_measured_again_as_in_the_run(planes: Path) -> None:
+    before = (planes / "cells.csv").read_bytes()
+    (planes / "cells.parquet").unlink()
+    assert CliRunner().invoke(main, ["measure", str(planes)]).exit_code == 0
+    assert (planes / "cells.csv").read_bytes() == before
+    assert CliRunner().invoke(main, ["measure", str(planes), "--expand", "1.5"]).exit_code == 0
+    labels, table = read_labels(planes / "s_labels.ome.tif"), pl.read_parquet(planes / "cells.parquet")
+    for z, section in enumerate(labels):
+        rings = ring_labels(section, 1.5, (0.5, 0.5))
+        rows = table.filter(z=z)
+        assert rows["ring_area_px"].to_list() == [(rings == cell).sum() for cell in rows["label"]]
+    # The image has gone: no grey values, and planes all the same.
+    (planes.parent / "s.tif").unlink()
+    assert CliRunner().invoke(main, ["measure", str(planes)]).exit_code == 0
+    again = pl.read_parquet(planes / "cells.parquet")
+    assert again.select("z", "label", "area_px").equals(table.select("z", "label", "area_px"))
+
+
+def test_one_number_in_two_planes_is_two_cells(planes: Path) -> None:
+    path = planes / "s_labels.ome.tif"
+    labels = (read_labels(path) > 0).astype(np.uint16)
+    write_labels(path, labels, axes="ZYX")
+    result = CliRunner().invoke(main, ["measure", str(planes)])
+    assert result.stdout.startswith("1 image, 3 cells, 0 failed"), result.stderr
+    table = pl.read_parquet(planes / "cells.parquet")
+    assert table.select("z", "label", "area_px").rows() == [(z, 1, int(labels[z].sum())) for z in (0, 1, 3)]
+    assert CliRunner().invoke(main, ["export", str(planes), "--to", "geojson"]).exit_code == 0
+    features = json.loads((planes / "s_cells.geojson").read_text())["features"]
+    found = [(f["geometry"]["plane"]["z"], f["properties"]["measurements"]["area_px"]) for f in features]
+    assert found == [(z, int(labels[z].sum())) for z in (0, 1, 3)]
+
+
+def test_planes_that_link_nothing_are_objects_in_the_table(tmp_path: Path, tiny_model: Path, discs: Array) -> None:
+    # The same label image, once as planes and once as objects.
+    tifffile.imwrite(tmp_path / "s.tif", np.stack([discs, np.full_like(discs, 10)]), metadata={"axes": "ZYX"}, ome=True)
+    arguments = (str(tmp_path / "s.tif"), "-o", str(tmp_path / "out"), "-m", str(tiny_model), "--z", "each")
+    for options, column in (((), "area_px"), (("--link", "0.5"), "volume_px"), ((), "area_px")):
+        assert invoke(*arguments, *options).exit_code == 0
+        table = pl.read_parquet(tmp_path / "out" / "cells.parquet")
+        assert column in table.columns
+        assert ("z" in table.columns) == (not options)
+
+
+@pytest.mark.parametrize("target", ["geojson", "imagej", "coco"])
+def test_planes_are_exported(planes: Path, target: str) -> None:
+    result = CliRunner().invoke(main, ["export", str(planes), "--to", target])
+    outlines = len(pl.read_parquet(planes / "cells.parquet"))
+    assert result.stdout == f"1 image, {outlines} outlines, 0 failed: {planes}\n", result.stderr
+
+
+def test_planes_find_themselves_in_a_truth_of_planes(planes: Path, tmp_path: Path) -> None:
+    truth = tmp_path / "truth"
+    write_labels(truth / "s.ome.tif", read_labels(planes / "s_labels.ome.tif"), axes="ZYX")
+    result = CliRunner().invoke(main, ["evaluate", str(planes), str(truth), "--json"])
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["pooled"]["mean_AP"] == 1
 
 
 def test_the_dry_run_counts_sections(tmp_path: Path, tiny_model: Path, stack: Array) -> None:

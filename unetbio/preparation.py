@@ -64,6 +64,11 @@ class Opened:
         return self.settings.z == "each" and self.axes == "ZYX"
 
     @property
+    def sections_are_apart(self) -> bool:
+        """Whether each section of the stack has cells of its own: nothing is an object of three dimensions."""
+        return self.in_sections and self.settings.link is None
+
+    @property
     def sections(self) -> int:
         """How often the model is asked for a frame."""
         return self.shape[0] if self.in_sections else 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unetbio.batch.journal import Entry, hold_output
-from unetbio.batch.measuring import measure_again, pixel_size_of
+from unetbio.batch.measuring import SECTION, measure_again, pixel_size_of, sections_are_apart
 from unetbio.batch.metadata import add_path_columns
 from unetbio.batch.plan import holds_classes, provenance_name
 from unetbio.batch.results import Outcome
@@ -153,7 +153,8 @@ def gather(
             if holds_classes(entry.output):
                 return Outcome(entry, kept.provenance.frames, pixel_size_of(kept.provenance), digest)
             cells = cached.find(entry.output, digest)
-            if cells is not None:
+            # Sections that nothing could link, and sections apart, can be one label image with other rows.
+            if cells is not None and (SECTION in cells.columns) == sections_are_apart(kept.provenance):
                 return Outcome(entry, kept.provenance.frames, pixel_size_of(kept.provenance), digest, cells)
         return measure_again(out, entry, kept.provenance, edited=kept.edited, expand_um=expand_um)
     except ImageError as error:

@@ -22,20 +22,25 @@ from unetbio.io import read_image
 from unetbio.io.image import Image
 from unetbio.io.labels import is_nifti_name
 from unetbio.labels import label_hash, resize_nearest
+from unetbio.linking import number_sections
 from unetbio.objects import ObjectTable
 from unetbio.preparation import Opened
 from unetbio.provenance import FrameRecord, Provenance
+from unetbio.sections import median_diameter_in_sections
 from unetbio.settings import Settings
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["channel_columns", "measure_again", "measure_frame"]
+__all__ = ["SECTION", "channel_columns", "measure_again", "measure_frame", "sections_are_apart"]
 
 logger = logging.getLogger(__name__)
 
 # Of the probabilities that models of cells give; 0 is the background.
 CELL_CLASS = 1
+
+SECTION = "z"
+"""Column for the number of the plane that a cell is of, where each section of a stack has cells of its own."""
 
 
 def measure_frame(
@@ -49,6 +54,8 @@ def measure_frame(
     expand_um: float | None = None,
 ) -> "pl.DataFrame":
     """One row a cell of one frame, with the time in a column ``t``.
+
+    Where each section of a stack has cells of its own, each is measured as a plane, with its number in a column ``z``.
 
     Parameters
     ----------
@@ -81,7 +88,8 @@ def _measure_opened(
     count = opened.image.size("C")
     image = raw if raw is not None and opened.channels == tuple(range(count)) else opened.read_channels(t, range(count))
     names = channel_columns(opened.image.channel_names)
-    return _table(label_image, image, names, opened.trusted_pixel_size_um, t, evidence, expand_um)
+    sizes, apart = opened.trusted_pixel_size_um, opened.sections_are_apart
+    return _table(label_image, image, names, sizes, t, evidence, expand_um, apart=apart)
 
 
 def measure_again(
@@ -130,19 +138,21 @@ def measure_again(
             "give it as many, or replace it with --overwrite-edited",
         )
     frames = labels if len(times) > 1 else labels[np.newaxis]
+    in_sections = frames.ndim == 4 and provenance is not None and _is_in_sections(provenance)
+    apart = in_sections and provenance is not None and sections_are_apart(provenance)
     pairs = list(zip(times, frames, strict=True))
     kept = provenance.frames if provenance and not edited else None
     if holds_classes(entry.output):
         described = kept or tuple(_edited_classes(frame, t, provenance) for t, frame in pairs)
         return Outcome(entry, described, pixel_size_of(provenance), digest)
-    described = kept or tuple(_edited_record(frame, t) for t, frame in pairs)
+    described = kept or tuple(_edited_record(frame, t, in_sections=in_sections, apart=apart) for t, frame in pairs)
     tables = []
     for t, frame in pairs:
         evidence = _read_evidence(out, entry, provenance, t if len(pairs) > 1 else None, edited=edited)
         if opened:
             tables.append(_measure_opened(opened, t, frame, None, evidence, expand_um))
         else:
-            tables.append(_table(frame, None, (), _sizes_of(provenance), t, evidence, expand_um))
+            tables.append(_table(frame, None, (), _sizes_of(provenance), t, evidence, expand_um, apart=apart))
     return Outcome(entry, described, pixel_size_of(provenance), digest, concatenate(tables))
 
 
@@ -228,7 +238,43 @@ def _table(
     t: int | None,
     evidence: _Evidence,
     expand_um: float | None,
+    *,
+    apart: bool,
 ) -> "pl.DataFrame":
+    """The cells of a frame; of a stack whose sections are ``apart``, those of each plane and its number ``z``."""
+    import polars as pl
+
+    probability = _of_cells(evidence.probability, label_image.shape)
+    if not apart:
+        return _cells_of(
+            label_image, image, channel_names, pixel_size_um, t, _Evidence(probability, evidence.objects), expand_um
+        )
+    return concatenate(
+        [
+            _cells_of(
+                section,
+                None if image is None else image[:, z],
+                channel_names,
+                pixel_size_um,
+                t,
+                _Evidence(None if probability is None else probability[z], evidence.objects),
+                expand_um,
+            ).insert_column(0, pl.lit(z, dtype=pl.Int64).alias(SECTION))
+            for z, section in enumerate(label_image)
+        ]
+    )
+
+
+def _cells_of(
+    label_image: NDArray[Any],
+    image: NDArray[Any] | None,
+    channel_names: Sequence[str],
+    pixel_size_um: Mapping[str, float],
+    t: int | None,
+    evidence: _Evidence,
+    expand_um: float | None,
+) -> "pl.DataFrame":
+    """The cells of a plane or a stack, with the probability of each of its own pixels."""
     import polars as pl
 
     columns = measurements.measure(
@@ -236,7 +282,7 @@ def _table(
         image,
         channel_names=channel_names or None,
         pixel_size_um=pixel_size_um,
-        probabilities=_of_cells(evidence.probability, label_image.shape),
+        probabilities=evidence.probability,
         expand_um=expand_um,
     )
     rings = {name: columns.pop(name) for name in list(columns) if name.startswith("ring_")}
@@ -254,9 +300,22 @@ def _sizes_of(provenance: Provenance | None) -> dict[str, float]:
     return provenance.input.pixel_size_um if provenance and trusted else {}
 
 
-def _edited_record(frame: NDArray[Any], t: int | None) -> FrameRecord:
-    record = describe_labels(frame, t)
-    return record.model_copy(update={"warnings": (*record.warnings, "edited")})
+def sections_are_apart(provenance: Provenance) -> bool:
+    """Whether a label image is a stack of sections that have cells of their own; see `Opened.sections_are_apart`."""
+    return _is_in_sections(provenance) and provenance.settings.get("link") is None
+
+
+def _is_in_sections(provenance: Provenance) -> bool:
+    sizes = dict(zip(provenance.input.axes, provenance.input.shape, strict=True))
+    return sizes.get("Z", 1) > 1 and provenance.settings.get("z") == "each"
+
+
+def _edited_record(frame: NDArray[Any], t: int | None, *, in_sections: bool, apart: bool) -> FrameRecord:
+    record = describe_labels(number_sections(frame) if apart else frame, t)
+    changes: dict[str, Any] = {"warnings": (*record.warnings, "edited")}
+    if in_sections and record.n_cells:
+        changes["median_diameter_px"] = median_diameter_in_sections(frame)
+    return record.model_copy(update=changes)
 
 
 def _edited_classes(frame: NDArray[Any], t: int | None, provenance: Provenance | None) -> FrameRecord:
@@ -290,12 +349,12 @@ def _as_segmented(image: Image, provenance: Provenance | None) -> Opened:
     """The part of an image that its label image covers."""
     count = image.size("T")
     times: tuple[int | None, ...] = tuple(range(count)) if count > 1 else (None,)
-    z = None
+    z = link = None
     if provenance is not None:
         times = tuple(frame.t for frame in provenance.frames)
-        z = provenance.settings.get("z")
+        z, link = provenance.settings.get("z"), provenance.settings.get("link")
         sizes, trusted = provenance.input.pixel_size_um, provenance.input.pixel_size_trusted
         image = replace(image, pixel_size_um=sizes, pixel_size_trusted=trusted)
     axes = "ZYX" if image.size("Z") > 1 and z in (None, "each") else "YX"
     shape = tuple(image.size(axis) for axis in axes)
-    return Opened(image, Settings(z=z), (), times, axes, shape, (1.0,) * len(axes))
+    return Opened(image, Settings(z=z, link=link), (), times, axes, shape, (1.0,) * len(axes))

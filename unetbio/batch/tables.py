@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unetbio.batch.journal import Entry, read_journals
-from unetbio.batch.measuring import concatenate
+from unetbio.batch.measuring import SECTION, concatenate
 from unetbio.batch.plan import MASKS, provenance_name
 from unetbio.batch.results import Outcome
 from unetbio.classes import class_colours
@@ -50,6 +50,7 @@ METADATA_KEY = "unetbio"
 
 # Columns that `unetbio.measurements.measure` may add.
 CELL_COLUMNS = (
+    SECTION,
     "label",
     "area_px",
     "area_um2",
@@ -255,9 +256,17 @@ def _write_cells(out: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str
         layout = layouts.setdefault(tuple(outcome.cells.columns), len(layouts))
         rows[entry.output] = (outcome.label_hash, start, len(outcome.cells), layout)
         start += len(outcome.cells)
-    table = concatenate(tables) if tables else pl.DataFrame({"path": []}, schema={"path": pl.String})
+    table = _ordered(concatenate(tables)) if tables else pl.DataFrame({"path": []}, schema={"path": pl.String})
     header = json.dumps({"rows": rows, "layouts": list(layouts)})
     with atomic_path(out / CELLS) as temporary:
         table.write_parquet(temporary, metadata={METADATA_KEY: header})
     with atomic_path(out / CELLS_TEXT) as temporary:
         table.write_csv(temporary)
+
+
+def _ordered(table: "pl.DataFrame") -> "pl.DataFrame":
+    """The section behind the time, also where the first image has none."""
+    if SECTION not in table.columns:
+        return table
+    first = ["path", "series", "t", SECTION]
+    return table.select(*first, *(name for name in table.columns if name not in first))

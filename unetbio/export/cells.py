@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from unetbio.batch.gather import gather
 from unetbio.batch.journal import Entry
+from unetbio.batch.measuring import SECTION
 from unetbio.batch.plan import holds_classes, provenance_name, result_name
 from unetbio.batch.resume import read_label_file
 from unetbio.batch.tables import CachedCells, known_entries
@@ -39,7 +40,8 @@ class Plane:
     label_image : ndarray
         ``(Y, X)``.
     measurements : mapping
-        Columns of the table of each cell, by its id; of a stack those of the whole cell. What has no value is left out.
+        Columns of the table of each cell, by its id; of objects in a stack those of the whole. What has no value is
+        left out.
     """
 
     t: int | None
@@ -83,22 +85,31 @@ class ExportImage:
     def planes(self) -> Iterator[Plane]:
         """All planes, time after time and section after section."""
         frames = self.label_image if len(self.times) > 1 else self.label_image[np.newaxis]
+        import polars as pl
+
         for t, frame in zip(self.times, frames, strict=True):
-            measured = self._measurements(t)
+            rows = self._rows(t)
             if frame.ndim == 2:
-                yield Plane(t, self.section, frame, measured)
+                yield Plane(t, self.section, frame, _measurements(rows))
+            elif SECTION in rows.columns:
+                for z, section in enumerate(frame):
+                    yield Plane(t, z, section, _measurements(rows.filter(pl.col(SECTION) == z).drop(SECTION)))
             else:
+                measured = _measurements(rows)
                 for z, section in enumerate(frame):
                     yield Plane(t, z, section, measured)
 
-    def _measurements(self, t: int | None) -> Measurements:
+    def _rows(self, t: int | None) -> "pl.DataFrame":
         import polars as pl
 
-        rows = self.table.filter(pl.col("t").eq_missing(t)).drop("t")
-        return {
-            row["label"]: {name: value for name, value in row.items() if _is_known(value)}
-            for row in rows.iter_rows(named=True)
-        }
+        return self.table.filter(pl.col("t").eq_missing(t)).drop("t")
+
+
+def _measurements(rows: "pl.DataFrame") -> Measurements:
+    return {
+        row["label"]: {name: value for name, value in row.items() if _is_known(value)}
+        for row in rows.iter_rows(named=True)
+    }
 
 
 def _is_known(value: Any) -> bool:

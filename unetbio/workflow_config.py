@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from unetbio import architectures, normalization
 from unetbio.config import Section, check_preset, read_mapping, validated
 from unetbio.errors import UsageError
 from unetbio.io.discover import Found, find_inputs, part_of, table_input
+from unetbio.settings import Settings
 
 __all__ = [
     "CompareOptions",
@@ -80,6 +81,8 @@ _DEVICE = Field(default="auto", description="`auto`, `cpu`, `cuda`, `cuda:N`, `m
 class SegmentOptions(Section):
     """Options of ``unetbio segment``, named as there; what is left out is decided by the model or the file."""
 
+    model_config = ConfigDict(allow_inf_nan=False)
+
     channel: Annotated[
         tuple[str | int, ...], BeforeValidator(_listed, json_schema_input_type=str | int | tuple[str | int, ...])
     ] = Field(default=(), description="Name or number (from 0) of the channel that the model takes, or a list of them.")
@@ -94,9 +97,7 @@ class SegmentOptions(Section):
         le=1,
         description="With `z: each`: cells of neighbouring sections whose intersection over union is so large are one.",
     )
-    axes: str | None = Field(
-        default=None, pattern="^[TCZYX]+$", description="Axes of the file where it does not say, such as `ZYX`."
-    )
+    axes: str | None = Field(default=None, description="Axes of the file where it does not say, such as `ZYX`.")
     pixel_size: float | None = Field(default=None, gt=0, description="Pixel size in um, where the file does not say.")
     diameter: float | None = Field(
         default=None, gt=0, description="Typical diameter of the cells in pixels: images are rescaled to the model's."
@@ -105,7 +106,7 @@ class SegmentOptions(Section):
         default=None, gt=0, lt=1, description="Probability, or score of an object, from which on it is a cell."
     )
     min_area: float | None = Field(default=None, ge=0, description="Smallest cell, in pixels.")
-    max_area: float | None = Field(default=None, gt=0, description="Largest cell, in pixels.")
+    max_area: float | None = Field(default=None, ge=0, description="Largest cell, in pixels.")
     exclude_border: bool = Field(default=False, description="Drop cells that touch the border of the image.")
     classes: OneOrMore = Field(
         default=(), description="Names of the classes that are kept, with a model of classes; a list, or one."
@@ -133,6 +134,27 @@ class SegmentOptions(Section):
     metadata_regex: Annotated[str, AfterValidator(_regex)] | None = Field(
         default=None, description="Named groups of each image's path become columns: `(?P<well>[A-H][0-9]+)`."
     )
+
+    @model_validator(mode="after")
+    def _possible(self) -> "SegmentOptions":
+        # The settings of the command itself judge what does not go together.
+        try:
+            Settings(
+                channel=self.channel,
+                series=self.series,
+                t=self.t,
+                z=self.z,
+                link=self.link,
+                axes=self.axes,
+                pixel_size_um=self.pixel_size,
+                diameter_px=self.diameter,
+                threshold=self.threshold,
+                min_area=self.min_area,
+                max_area=self.max_area,
+            )
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return self
 
     def arguments(self) -> list[str]:
         """The options as they stand on the command line."""

@@ -11,6 +11,7 @@ from unetbio.cli.progress import Progress
 
 if TYPE_CHECKING:
     from unetbio.batch.results import Outcome
+    from unetbio.settings import PixelSize
 
 __all__ = ["command"]
 
@@ -25,11 +26,23 @@ logger = logging.getLogger("unetbio.cli.measure")
     metavar="UM",
     help="Measure the ring of background around each cell too, this many micrometres wide.",
 )
+@click.option(
+    "--pixel-size",
+    type=shared.PIXEL_SIZE,
+    metavar="[Z,]UM",
+    help="Pixel size in um for the tables, instead of what is known of the images; of stacks the distance of sections "
+    "in front.",
+)
 @shared.metadata_regex
 @shared.workers
 @click.option("--failed-ok", is_flag=True, help="Exit with 0 even when some files failed.")
 def command(
-    out: Path, expand: float | None, metadata_regex: str | None, workers: int | None, failed_ok: bool
+    out: Path,
+    expand: float | None,
+    pixel_size: "PixelSize | None",
+    metadata_regex: str | None,
+    workers: int | None,
+    failed_ok: bool,
 ) -> int | None:
     """Measure the cells of a finished output folder and write its tables.
 
@@ -37,7 +50,7 @@ def command(
     as they are now. Writes summary.csv, cells.csv and cells.parquet.
 
     With --expand, the part of the background that lies within so many micrometres of a cell, and nearer to it than to
-    any other, is measured in columns that begin with ring_.
+    any other, is measured in columns that begin with ring_. Nothing is segmented again for --pixel-size.
     """
     from unetbio.batch.gather import measure_folder
     from unetbio.batch.plan import available_cores
@@ -50,7 +63,12 @@ def command(
 
     with Progress() as progress:
         summary = measure_folder(
-            out, workers or available_cores(), report, expand_um=expand, metadata_regex=metadata_regex
+            out,
+            workers or available_cores(),
+            report,
+            expand_um=expand,
+            pixel_size_um=pixel_size,
+            metadata_regex=metadata_regex,
         )
     click.echo(shared.summary_line(shared.counts(summary), summary.failed, summary.table))
     return shared.EXIT_SOME_FAILED if summary.failed and not failed_ok else None

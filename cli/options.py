@@ -15,6 +15,7 @@ __all__ = [
     "AREA",
     "EXIT_SOME_FAILED",
     "LENGTH",
+    "PIXEL_SIZE",
     "PROBABILITY",
     "as_json",
     "counts",
@@ -49,10 +50,30 @@ PROBABILITY = _FiniteRange(0, 1, min_open=True, max_open=True)
 """A threshold: between 0 and 1, without either."""
 
 LENGTH = _FiniteRange(min=0, min_open=True)
-"""A diameter or the size of a pixel: above 0."""
+"""A diameter or a width: above 0."""
 
 AREA = _FiniteRange(min=0)
 """An area in pixels: from 0."""
+
+
+class _PixelSize(click.ParamType):
+    """``YX`` or ``Z,YX``, as `unetbio.settings.parse_pixel_size` reads it."""
+
+    name = "pixel size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from unetbio.settings import parse_pixel_size
+
+        if not isinstance(value, str):
+            return value
+        try:
+            return parse_pixel_size(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+PIXEL_SIZE = _PixelSize()
+"""The size of a pixel in micrometres, of stacks with the distance of sections in front."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -67,7 +88,12 @@ _PICTURE_OPTIONS = [
         "--z", metavar="INDEX|max|each", help="Section of a stack, from 0, the brightest of all, or each by itself."
     ),
     click.option("--axes", metavar="LETTERS", help="Axes of the file where it does not say, such as ZYX or TYX."),
-    click.option("--pixel-size", type=LENGTH, metavar="UM", help="Pixel size in um, where the file does not say."),
+    click.option(
+        "--pixel-size",
+        type=PIXEL_SIZE,
+        metavar="[Z,]UM",
+        help="Pixel size in um, where the file does not say; of stacks the distance of sections in front.",
+    ),
     click.option("--diameter", type=LENGTH, metavar="PX", help="Typical diameter of the cells, to rescale by."),
 ]
 

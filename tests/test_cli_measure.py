@@ -17,6 +17,7 @@ from unetbio.batch.tables import is_reserved
 from unetbio.cli.main import main
 from unetbio.io import read_labels, write_labels
 from unetbio.io.read import read_image
+from unetbio.io.write import write_image
 from unetbio.measurements import measure
 from unetbio.rings import ring_labels
 
@@ -109,9 +110,55 @@ def test_rings_without_a_pixel_size_are_empty_and_a_line_says_so(
     out = segment(tmp_path, tiny_model, {"a.tif": discs})
     assert run_measure(out, "--expand", "1.5") == (
         "unetbio: warning: no pixel size that can be trusted in 1 of 1 images, such as a.tif: their ring columns are "
-        "empty; segment them with --pixel-size UM\n"
+        "empty; measure again with --pixel-size UM, such as 0.5\n"
     )
     assert cells(out).select("ring_area_px", "ring_intensity_mean_0").null_count().row(0) == (3, 3)
+
+
+def test_a_pixel_size_that_is_told_fills_them(tmp_path: Path, discs: NDArray[Any], tiny_model: Path) -> None:
+    out = segment(tmp_path, tiny_model, {"a.tif": discs})
+    masks = (out / "a_labels.ome.tif").stat()
+    assert run_measure(out, "--expand", "1.5", "--pixel-size", "0.5") == ""
+    rings = ring_labels(read_labels(out / "a_labels.ome.tif"), 1.5, (0.5, 0.5))
+    table = cells(out)
+    assert table["ring_area_px"].to_list() == [(rings == cell).sum() for cell in table["label"]]
+    assert table["area_um2"].to_list() == [area / 4 for area in table["area_px"]]
+    assert "0.5" in (out / "summary.csv").read_text().splitlines()[1]
+    assert (out / "a_labels.ome.tif").stat() == masks
+    # A mask that no run has made, and whose image is known from the journal alone.
+    (out / "a_labels.json").unlink()
+    run_measure(out, "--expand", "1.5", "--pixel-size", "0.5")
+    assert cells(out)["ring_area_px"].to_list() == table["ring_area_px"].to_list()
+
+
+def test_stacks_need_the_distance_of_sections(tmp_path: Path, discs: NDArray[Any], tiny_model: Path) -> None:
+    (tmp_path / "images").mkdir()
+    write_image(tmp_path / "images" / "s.tif", np.stack([discs] * 3), axes="ZYX", pixel_size_um={"Y": 0.5, "X": 0.5})
+    out = segment(tmp_path, tiny_model, {}, "--z", "each", "--link", "0.5")
+    assert run_measure(out, "--expand", "1.5") == (
+        "unetbio: warning: no pixel size along all of Z, Y and X that can be trusted in 1 of 1 images, such as s.tif: "
+        "their ring columns are empty; measure again with --pixel-size Z,UM, such as 2,0.5\n"
+    )
+    assert run_measure(out, "--expand", "1.5", "--pixel-size", "2,0.5") == ""
+    rings = ring_labels(read_labels(out / "s_labels.ome.tif"), 1.5, (2.0, 0.5, 0.5))
+    expected = cells(out)
+    assert expected["ring_volume_px"].to_list() == [(rings == cell).sum() for cell in expected["label"]]
+    assert expected["volume_um3"].to_list() == [volume / 2 for volume in expected["volume_px"]]
+    # Told to segment, it stays.
+    out = segment(tmp_path, tiny_model, {}, "--z", "each", "--link", "0.5", "--pixel-size", "2,0.5")
+    assert run_measure(out, "--expand", "1.5") == ""
+    assert cells(out).equals(expected)
+
+
+@pytest.mark.parametrize("command", ["measure", "segment"])
+@pytest.mark.parametrize("size", ["0", "1,2,3", "nan", "wide", "0.5,"])
+def test_pixel_sizes_that_cannot_be_are_2(out: Path, tiny_model: Path, command: str, size: str) -> None:
+    start = ["measure", str(out)]
+    if command == "segment":
+        start = ["segment", str(out.parent / "images"), "-o", str(out), "-m", str(tiny_model)]
+    result = CliRunner().invoke(main, [*start, "--pixel-size", size])
+    assert result.exit_code == 2
+    assert f"'{size}' is no number above 0, such as 0.5; of stacks Z,YX, such as 2,0.5" in result.stderr
 
 
 @pytest.mark.parametrize("width", ["0", "-1", "nan", "wide"])

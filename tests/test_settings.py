@@ -63,6 +63,8 @@ def test_every_wish_changes_the_record(other: Settings) -> None:
     ("wish", "message"),
     [
         ({"pixel_size_um": 0.0}, "pixel_size_um 0 must be a number above 0"),
+        ({"pixel_size_um": (0.0, 0.5)}, "pixel_size_um 0 must be a number above 0"),
+        ({"pixel_size_um": (1.0, 2.0, 3.0)}, r"give one number, or \(Z, YX\)"),
         ({"diameter_px": float("nan")}, "diameter_px nan must be a number above 0"),
         ({"t": -1}, "t -1 must be a number from 0"),
         ({"axes": "QQ"}, "axes QQ must be letters of TCZYX"),

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,12 @@ from unetbio.errors import ImageError
 from unetbio.io import read_image
 from unetbio.io.image import AXES, Image, list_channels, select_channel
 from unetbio.normalization import Scaling
-from unetbio.settings import Settings
+from unetbio.settings import PixelSize, Settings
 
 if TYPE_CHECKING:
     from unetbio.model_file import ModelInfo
 
-__all__ = ["Frame", "Opened", "image_of_array", "open_image", "read_frame"]
+__all__ = ["Frame", "Opened", "image_of_array", "open_image", "read_frame", "told_sizes", "with_pixel_size"]
 
 # A zoom that would change the size by less is left out: interpolation costs more sharpness than the size is worth.
 ZOOM_TOLERANCE = 0.02
@@ -210,7 +210,7 @@ def open_image(source: str | os.PathLike[str] | Image, settings: Settings, info:
     """
     if not isinstance(source, Image):
         source = read_image(source, axes=settings.axes, series=settings.series or 0)
-    image = _with_pixel_size(source, settings.pixel_size_um)
+    image = with_pixel_size(source, settings.pixel_size_um)
     axes = _pick_axes(image, settings, ndim)
     shape = tuple(image.size(axis) for axis in axes)
     if 0 in shape:
@@ -307,12 +307,20 @@ def _zoom(image: Image, settings: Settings, info: "ModelInfo", axes: str) -> tup
     return tuple(zoom)
 
 
-def _with_pixel_size(image: Image, pixel_size_um: float | None) -> Image:
+def with_pixel_size(image: Image, pixel_size_um: PixelSize | None) -> Image:
+    """The image with a pixel size that somebody has told; with the file's own where that is None."""
     if pixel_size_um is None:
         return image
-    # What is told is the size in the plane; a known distance of sections stays.
-    sizes = {**image.pixel_size_um, "Y": pixel_size_um, "X": pixel_size_um}
+    sizes = told_sizes(pixel_size_um, image.pixel_size_um)
     return replace(image, pixel_size_um=sizes, pixel_size_trusted=True)
+
+
+def told_sizes(pixel_size_um: PixelSize, known: Mapping[str, float]) -> dict[str, float]:
+    """Micrometres by axis; where the size in the plane alone is told, a known distance of sections stays."""
+    if isinstance(pixel_size_um, tuple):
+        distance, size = pixel_size_um
+        return {**known, "Z": distance, "Y": size, "X": size}
+    return {**known, "Y": pixel_size_um, "X": pixel_size_um}
 
 
 def _rescale(raw: NDArray[Any], grid: tuple[int, ...]) -> NDArray[Any]:

@@ -12,7 +12,10 @@ from unetbio.linking import check_threshold
 from unetbio.normalization import Normalization
 from unetbio.objects import ObjectSettings
 
-__all__ = ["Settings"]
+__all__ = ["PixelSize", "Settings", "parse_pixel_size"]
+
+PixelSize = float | tuple[float, float]
+"""Micrometres in the plane; or the distance of sections, and micrometres in the plane."""
 
 CELL_OPTIONS = ("threshold", "min_area", "max_area", "exclude_border")
 
@@ -34,8 +37,8 @@ class Settings:
         see `unetbio.linking`. Without it, every section has its own cells.
     axes : str, optional
         Axes of the file, where it does not say or says wrong: letters of ``TCZYX``, in the file's order.
-    pixel_size_um : float, optional
-        Pixel size in the plane, in micrometres; taken on trust.
+    pixel_size_um : float or tuple of two floats, optional
+        Pixel size in the plane, in micrometres; or the distance of sections and the size in the plane. Taken on trust.
     diameter_px : float, optional
         Typical diameter of the cells in this image, in its pixels: it is rescaled to the size the model was trained on.
     normalization : Normalization, optional
@@ -64,7 +67,7 @@ class Settings:
     z: int | Literal["max", "each"] | None = None
     link: float | None = None
     axes: str | None = None
-    pixel_size_um: float | None = None
+    pixel_size_um: PixelSize | None = None
     diameter_px: float | None = None
     normalization: Normalization | None = None
     threshold: float | None = None
@@ -75,11 +78,14 @@ class Settings:
     crf: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("pixel_size_um", "diameter_px"):
-            value = getattr(self, name)
-            # Written so that NaN is refused too.
-            if value is not None and not 0 < value < float("inf"):
-                raise UsageError(f"{name} {value:g} must be a number above 0")
+        sizes = self.pixel_size_um if isinstance(self.pixel_size_um, tuple) else (self.pixel_size_um,)
+        if len(sizes) > 2:
+            raise UsageError(f"pixel_size_um {self.pixel_size_um}: give one number, or (Z, YX)")
+        for name, values in (("pixel_size_um", sizes), ("diameter_px", (self.diameter_px,))):
+            for value in values:
+                # Written so that NaN is refused too.
+                if value is not None and not 0 < value < float("inf"):
+                    raise UsageError(f"{name} {value:g} must be a number above 0")
         for name in ("series", "t", "z"):
             value = getattr(self, name)
             if value is not None and value not in ("max", "each") and value < 0:
@@ -94,6 +100,8 @@ class Settings:
                 raise UsageError(f"link {self.link:g} joins the cells of sections: give --z each too")
         if self.crf is not None:
             check_preset(self.crf)
+        # What no model could follow, such as a largest area below the smallest.
+        self.postprocessing(PostProcessing())
 
     @property
     def cell_options(self) -> tuple[str, ...]:
@@ -165,6 +173,23 @@ class Settings:
             del values["link"]
         record: dict[str, Any] = json.loads(json.dumps(values))
         return record
+
+
+def parse_pixel_size(text: str) -> PixelSize:
+    """``0.5``: micrometres in the plane; ``2,0.5``: the distance of sections first.
+
+    Raises
+    ------
+    ValueError
+        When it is neither.
+    """
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2) or not all(0 < number < float("inf") for number in numbers):
+        raise ValueError(f"{text!r} is no number above 0, such as 0.5; of stacks Z,YX, such as 2,0.5")
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
 def _are_axes(axes: str) -> bool:

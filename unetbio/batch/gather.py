@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from unetbio.batch.journal import Entry, hold_output
 from unetbio.batch.measuring import SECTION, measure_again, pixel_size_of, sections_are_apart
@@ -15,6 +16,10 @@ from unetbio.batch.resume import Kept, remove_leftovers, state_of_labels
 from unetbio.batch.tables import SUMMARY, CachedCells, known_entries, write_tables
 from unetbio.errors import ImageError, UnetbioError, UsageError
 from unetbio.provenance import read_provenance
+from unetbio.settings import PixelSize
+
+if TYPE_CHECKING:
+    import polars as pl
 
 __all__ = ["Report", "Summary", "gather", "measure_folder", "summarize", "tidy", "write_all_tables"]
 
@@ -48,6 +53,7 @@ def measure_folder(
     report: Report,
     *,
     expand_um: float | None = None,
+    pixel_size_um: PixelSize | None = None,
     metadata_regex: str | None = None,
 ) -> Summary:
     """Measure every label image of an output folder anew and write its tables.
@@ -62,6 +68,8 @@ def measure_folder(
         Called with each `Outcome`.
     expand_um : float, optional
         Width of the rings around cells that are measured too, in micrometres.
+    pixel_size_um : float or tuple of two floats, optional
+        For the tables, instead of what is known of the images; see `unetbio.settings.Settings`.
     metadata_regex : str, optional
         See `unetbio.batch.metadata.add_path_columns`.
 
@@ -79,7 +87,8 @@ def measure_folder(
                 f"{out} holds no results of unetbio segment: neither journals nor *_labels.json or *_classes.json"
             )
         with ThreadPoolExecutor(workers) as pool:
-            futures = [pool.submit(gather, out, entry, None, expand_um=expand_um) for entry in entries]
+            asked: dict[str, Any] = {"expand_um": expand_um, "pixel_size_um": pixel_size_um}
+            futures = [pool.submit(gather, out, entry, None, **asked) for entry in entries]
             outcomes = []
             for future in futures:
                 outcomes.append(future.result())
@@ -102,24 +111,32 @@ def tidy(out: Path) -> None:
             remove_leftovers(out)
 
 
+# What keeps images from having rings, by the column that is empty then, and what to do.
+_MISSING_SIZES = {
+    "ring_area_px": ("no pixel size", "--pixel-size UM, such as 0.5"),
+    "ring_volume_px": ("no pixel size along all of Z, Y and X", "--pixel-size Z,UM, such as 2,0.5"),
+}
+
+
 def _warn_of_missing_rings(outcomes: Sequence[Outcome]) -> None:
-    without = [outcome.entry.path for outcome in outcomes if _lacks_rings(outcome)]
-    if without:
-        logger.warning(
-            "no pixel size that can be trusted in %d of %d images, such as %s: their ring columns are empty; "
-            "segment them with --pixel-size UM",
-            len(without),
-            len(outcomes),
-            without[0],
-        )
+    for column, (what, remedy) in _MISSING_SIZES.items():
+        without = [outcome.entry.path for outcome in outcomes if _is_empty(outcome.cells, column)]
+        if without:
+            logger.warning(
+                "%s that can be trusted in %d of %d images, such as %s: their ring columns are empty; "
+                "measure again with %s",
+                what,
+                len(without),
+                len(outcomes),
+                without[0],
+                remedy,
+            )
 
 
-def _lacks_rings(outcome: Outcome) -> bool:
-    table = outcome.cells
-    if table is None or table.is_empty():
+def _is_empty(table: "pl.DataFrame | None", column: str) -> bool:
+    if table is None or table.is_empty() or column not in table.columns:
         return False
-    names = [name for name in ("ring_area_px", "ring_volume_px") if name in table.columns]
-    return any(table[name].null_count() == len(table) for name in names)
+    return table[column].null_count() == len(table)
 
 
 def write_all_tables(out: Path, outcomes: Sequence[Outcome], cached: CachedCells) -> None:
@@ -139,6 +156,7 @@ def gather(
     kept: Kept | None = None,
     *,
     expand_um: float | None = None,
+    pixel_size_um: PixelSize | None = None,
 ) -> Outcome:
     """An image of an earlier run, with its cells: from the table when it still fits, measured otherwise."""
     if entry.status == "failed":
@@ -156,7 +174,9 @@ def gather(
             # Sections that nothing could link, and sections apart, can be one label image with other rows.
             if cells is not None and (SECTION in cells.columns) == sections_are_apart(kept.provenance):
                 return Outcome(entry, kept.provenance.frames, pixel_size_of(kept.provenance), digest, cells)
-        return measure_again(out, entry, kept.provenance, edited=kept.edited, expand_um=expand_um)
+        return measure_again(
+            out, entry, kept.provenance, edited=kept.edited, expand_um=expand_um, pixel_size_um=pixel_size_um
+        )
     except ImageError as error:
         return Outcome(replace(entry, status="failed", reason=error.reason, message=str(error)))
     except UnetbioError:

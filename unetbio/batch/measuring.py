@@ -24,10 +24,10 @@ from unetbio.io.labels import is_nifti_name
 from unetbio.labels import label_hash, resize_nearest
 from unetbio.linking import number_sections
 from unetbio.objects import ObjectTable
-from unetbio.preparation import Opened
+from unetbio.preparation import Opened, told_sizes, with_pixel_size
 from unetbio.provenance import FrameRecord, Provenance
 from unetbio.sections import median_diameter_in_sections
-from unetbio.settings import Settings
+from unetbio.settings import PixelSize, Settings
 
 if TYPE_CHECKING:
     import polars as pl
@@ -93,7 +93,13 @@ def _measure_opened(
 
 
 def measure_again(
-    out: Path, entry: Entry, provenance: Provenance | None, *, edited: bool, expand_um: float | None = None
+    out: Path,
+    entry: Entry,
+    provenance: Provenance | None,
+    *,
+    edited: bool,
+    expand_um: float | None = None,
+    pixel_size_um: PixelSize | None = None,
 ) -> Outcome:
     """Measure a label image that lies in the output folder, or count the pixels of a class mask.
 
@@ -112,6 +118,8 @@ def measure_again(
         Whether the label image differs from its provenance.
     expand_um : float, optional
         Width of the rings that are measured too.
+    pixel_size_um : float or tuple of two floats, optional
+        Instead of what the provenance knows; see `unetbio.settings.Settings`.
 
     Raises
     ------
@@ -123,7 +131,9 @@ def measure_again(
     except ImageError as error:
         raise ImageError(error.reason, f"{entry.output}: {error}") from error
     digest = label_hash(labels)
-    opened = _open_input(out, entry, provenance)
+    if provenance is not None and pixel_size_um is not None:
+        provenance = _with_told_size(provenance, pixel_size_um)
+    opened = _open_input(out, entry, provenance, pixel_size_um)
     if opened is not None and labels.shape != _expected_shape(opened):
         raise ImageError(
             "shape_mismatch",
@@ -331,7 +341,16 @@ def _expected_shape(opened: Opened) -> tuple[int, ...]:
     return ((len(opened.times),) if len(opened.times) > 1 else ()) + opened.shape
 
 
-def _open_input(out: Path, entry: Entry, provenance: Provenance | None) -> Opened | None:
+def _with_told_size(provenance: Provenance, pixel_size_um: PixelSize) -> Provenance:
+    """A provenance whose input has a pixel size that somebody has told."""
+    sizes = told_sizes(pixel_size_um, provenance.input.pixel_size_um)
+    record = provenance.input.model_copy(update={"pixel_size_um": sizes, "pixel_size_trusted": True})
+    return provenance.model_copy(update={"input": record})
+
+
+def _open_input(
+    out: Path, entry: Entry, provenance: Provenance | None, pixel_size_um: PixelSize | None
+) -> Opened | None:
     """The input as it was segmented, or None when it cannot be opened any more."""
     path = provenance.input.find((out / entry.output).parent) if provenance else Path(entry.input)
     try:
@@ -342,7 +361,7 @@ def _open_input(out: Path, entry: Entry, provenance: Provenance | None) -> Opene
     except ImageError as error:
         logger.warning("%s: measured without grey values: %s", entry.path, error)
         return None
-    return _as_segmented(image, provenance)
+    return _as_segmented(with_pixel_size(image, pixel_size_um), provenance)
 
 
 def _as_segmented(image: Image, provenance: Provenance | None) -> Opened:

@@ -12,7 +12,7 @@ from unetbio.errors import UsageError
 from unetbio.io.discover import OVERLAYS, find_inputs, part_of, stem, table_input
 from unetbio.io.labels import is_nifti_name
 from unetbio.provenance import Provenance
-from unetbio.settings import Settings
+from unetbio.settings import PixelSize, Settings, parse_pixel_size
 
 __all__ = [
     "FORMATS",
@@ -209,7 +209,7 @@ def _item_of_row(table: Path, line: int, row: dict[str | None, str | None], sett
         changes: dict[str, Any] = {
             "channel": (cells["channel"],) if cells.get("channel") else settings.channel,
             "series": _number(cells, "series", int, settings.series),
-            "pixel_size_um": _number(cells, "pixel_size_um", float, settings.pixel_size_um),
+            "pixel_size_um": _pixel_size(cells, settings.pixel_size_um),
             "diameter_px": _number(cells, "diameter_px", float, settings.diameter_px),
         }
         own = replace(settings, **changes)
@@ -217,6 +217,16 @@ def _item_of_row(table: Path, line: int, row: dict[str | None, str | None], sett
         raise UsageError(f"--table {table}, line {line}: {error}") from error
     columns = {name: value for name, value in cells.items() if name not in KNOWN_COLUMNS}
     return Item(found.path, found.relative.as_posix(), own, columns)
+
+
+def _pixel_size(cells: dict[str, str], default: PixelSize | None) -> PixelSize | None:
+    text = cells.get("pixel_size_um", "")
+    if not text:
+        return default
+    try:
+        return parse_pixel_size(text)
+    except ValueError as error:
+        raise ValueError(f"pixel_size_um {error}") from error
 
 
 def _number(cells: dict[str, str], column: str, kind: type[Number], default: Number | None) -> Number | None:

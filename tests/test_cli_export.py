@@ -113,12 +113,10 @@ def test_geojson_holds_the_pixels_and_the_table_of_each_cell(out: Path, path: st
     assert not table
 
 
-def test_groups_of_paths_can_be_added_as_metadata(out: Path) -> None:
+def test_groups_of_paths_are_metadata_and_the_last_expression_counts(out: Path) -> None:
     export(out, "geojson", "--metadata-regex", r"B(?P<column>\d\d)")
     features = json.loads((out / "sub" / "B02_cells.geojson").read_text())["features"]
-    assert {tuple(feature["properties"]["metadata"].items()) for feature in features} == {
-        (("column", "02"), ("well", "B02"))
-    }
+    assert {tuple(feature["properties"]["metadata"].items()) for feature in features} == {(("column", "02"),)}
     assert run("export", out, "--to", "geojson", "--metadata-regex", "(").exit_code == 2
 
 

@@ -267,6 +267,36 @@ def test_measure_adds_columns_of_its_own(out: Path) -> None:
     assert cells(out)["first"].to_list() == ["a"] * 3 + ["b"] * 3
 
 
+def test_the_last_expression_counts(tmp_path: Path, discs: NDArray[Any], tiny_model: Path) -> None:
+    tifffile.imwrite(tmp_path / "B03_f2.tif", discs)
+    (tmp_path / "table.csv").write_text("image,drug\nB03_f2.tif,DMSO\n")
+    out = tmp_path / "out"
+    line = ["segment", "--table", str(tmp_path / "table.csv"), "-o", str(out), "-m", str(tiny_model), "--workers", "1"]
+    assert CliRunner().invoke(main, [*line, "--metadata-regex", r"(?P<well>\d+)_(?P<site>\w)"]).exit_code == 0
+    assert cells(out).select("drug", "well", "site").row(0) == ("DMSO", "03", "f")
+
+    def check(drug: str = "DMSO") -> None:
+        with open(out / "summary.csv", newline="") as stream:
+            (row,) = csv.DictReader(stream)
+        assert (row["well"], row["drug"]) == ("B03", drug)
+        assert cells(out).select("drug", "well").row(0) == (drug, "B03")
+        assert "site" not in row
+        assert "site" not in cells(out).columns
+
+    run_measure(out, "--metadata-regex", r"(?P<well>B\d+)")
+    check()
+    # Whoever writes the tables next knows it too; and a column of the table is still the table's.
+    run_measure(out)
+    check()
+    result = CliRunner().invoke(main, ["measure", str(out), "--metadata-regex", r"(?P<drug>B\d+)"])
+    assert result.exit_code == 2
+    assert "B03_f2.tif has a column 'drug' already, 'DMSO' and not 'B03': choose another name" in result.stderr
+    # Without journals, the mask knows what it was segmented with.
+    (out / "run.jsonl").unlink()
+    run_measure(out, "--metadata-regex", r"(?P<well>B\d+)")
+    check()
+
+
 def test_columns_of_a_table_and_of_paths_stand_side_by_side(
     tmp_path: Path, discs: NDArray[Any], tiny_model: Path
 ) -> None:

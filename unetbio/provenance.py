@@ -188,7 +188,9 @@ class Provenance(_Record):
     frames : tuple of FrameRecord
         What was found.
     columns : dict
-        Further columns of the table that named the image.
+        Further columns: of the table that named the image, and of its path.
+    path_columns : tuple of str
+        Which of them come from its path.
     run : dict
         What does not change pixels: device, tile plan, scale, grey values that normalization mapped to 0 and 1, times.
     versions : dict
@@ -202,6 +204,7 @@ class Provenance(_Record):
     settings: dict[str, Any]
     frames: tuple[FrameRecord, ...]
     columns: dict[str, str] = {}
+    path_columns: tuple[str, ...] = ()
     run: dict[str, Any] = {}
     versions: dict[str, str] = {}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unetbio.batch.journal import Entry, hold_output
+from unetbio.batch.journal import Entry, Journal, hold_output, journal_path
 from unetbio.batch.measuring import SECTION, measure_again, pixel_size_of, sections_are_apart
 from unetbio.batch.metadata import add_path_columns
 from unetbio.batch.plan import holds_classes, provenance_name
@@ -81,11 +81,13 @@ def measure_folder(
     if not out.is_dir():
         raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
     with hold_output(out, None):
-        entries = add_path_columns(list(known_entries(out).values()), metadata_regex)
+        known = list(known_entries(out).values())
+        entries = add_path_columns(known, metadata_regex)
         if not entries:
             raise UsageError(
                 f"{out} holds no results of unetbio segment: neither journals nor *_labels.json or *_classes.json"
             )
+        _remember_columns(out, known, entries)
         with ThreadPoolExecutor(workers) as pool:
             asked: dict[str, Any] = {"expand_um": expand_um, "pixel_size_um": pixel_size_um}
             futures = [pool.submit(gather, out, entry, None, **asked) for entry in entries]
@@ -96,6 +98,15 @@ def measure_folder(
         write_tables(out, outcomes)
     _warn_of_missing_rings(outcomes)
     return summarize(outcomes, out / SUMMARY)
+
+
+def _remember_columns(out: Path, before: Sequence[Entry], now: Sequence[Entry]) -> None:
+    """Note columns that paths have now and had not, for whoever writes the tables next."""
+    changed = [entry for old, entry in zip(before, now, strict=True) if entry.columns != old.columns]
+    if changed:
+        with Journal(journal_path(out, None)) as journal:
+            for entry in changed:
+                journal.append(replace(entry, time=Entry.now()))
 
 
 def tidy(out: Path) -> None:

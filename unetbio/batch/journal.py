@@ -5,7 +5,7 @@ import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,7 +53,9 @@ class Entry:
     reason, message : str
         Reason code and the line shown to the user, of files that failed.
     columns : dict
-        Further columns of the table that named the image.
+        Further columns: of the table that named the image, and of its path.
+    path_columns : sequence of str
+        Which of them come from its path: those of an earlier ``--metadata-regex`` go when another is given.
     time : str
         End of the work on the file, UTC, ISO 8601.
     """
@@ -66,7 +68,13 @@ class Entry:
     reason: str = ""
     message: str = ""
     columns: dict[str, str] = field(default_factory=dict)
-    time: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="microseconds"))
+    path_columns: Sequence[str] = ()
+    time: str = field(default_factory=lambda: Entry.now())
+
+    @staticmethod
+    def now() -> str:
+        """The time as lines have it."""
+        return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 class Journal:

@@ -31,13 +31,14 @@ def add_path_columns(rows: Sequence[Row], pattern: str | None) -> list[Row]:
     Returns
     -------
     list
-        The same images. Where a path does not match, or a group took no part, columns are empty.
+        The same images. Where a path does not match, or a group took no part, columns are empty. Columns that another
+        expression has given before are gone: the last one counts.
 
     Raises
     ------
     UsageError
         When it is no regular expression, names no group, or one that the tables need themselves; when a column of that
-        name is there and says something else; when no path matches.
+        name stands in the user's table and says something else; when no path matches.
     """
     if pattern is None:
         return list(rows)
@@ -76,11 +77,12 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 
 def _with_columns(row: Row, values: Mapping[str, str], matched: bool) -> Row:
+    own = {name: value for name, value in row.columns.items() if name not in row.path_columns}
     for name, value in values.items():
-        before = row.columns.get(name)
+        before = own.get(name)
         if matched and before is not None and before != value:
             raise UsageError(
                 f"--metadata-regex: {row.path} has a column {name!r} already, {before!r} and not {value!r}: "
                 "choose another name"
             )
-    return replace(row, columns={**values, **row.columns})
+    return replace(row, columns={**values, **own}, path_columns=tuple(name for name in values if name not in own))

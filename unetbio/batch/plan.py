@@ -59,7 +59,9 @@ class Item:
     settings : Settings
         Of this image: those of the run, with what a table says of it.
     columns : dict
-        Further columns of the table, carried into every table that is written.
+        Further columns of the table and of the path, carried into every table that is written.
+    path_columns : sequence of str
+        Which of them come from the path; see `unetbio.batch.metadata`.
     target : {"instances", "classes"}
         What the model makes: label images or class masks.
     format : {"auto", "ome-tiff", "ome-zarr"}
@@ -70,6 +72,7 @@ class Item:
     path: str
     settings: Settings = field(default_factory=Settings)
     columns: dict[str, str] = field(default_factory=dict)
+    path_columns: Sequence[str] = ()
     target: Target = "instances"
     format: Format = "auto"
 

@@ -253,6 +253,7 @@ class _Batch:
             "settings": job.settings,
             "frames": records,
             "columns": job.item.columns,
+            "path_columns": tuple(job.item.path_columns),
             "run": {
                 **self.segmenter.run_record(opened, [frame.scaling for frame in frames]),
                 "network_seconds": round(sum(frame.seconds for frame in frames), 3),
@@ -342,6 +343,7 @@ class _Batch:
             reason=reason,
             message=message,
             columns=item.columns,
+            path_columns=item.path_columns,
         )
 
     def _input_record(self, job: Job, opened: Opened) -> InputRecord:

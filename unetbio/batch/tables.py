@@ -149,6 +149,7 @@ def known_entries(out: Path) -> dict[str, Entry]:
             "done",
             series=provenance.settings.get("series"),
             columns=provenance.columns,
+            path_columns=provenance.path_columns,
         )
     return entries
 

@@ -12,9 +12,8 @@ from unetbio.cli.progress import Progress
 from unetbio.errors import UsageError
 
 if TYPE_CHECKING:
-    from unetbio.batch.plan import Item
+    from unetbio.batch.plan import Item, Target
     from unetbio.checking.folder import CheckResult
-    from unetbio.model_file import ModelInfo
 
 __all__ = ["command"]
 
@@ -25,32 +24,59 @@ SHOWN_GROUPS = 20
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
 @click.option("-o", "--output", "out", type=click.Path(file_okay=False, path_type=Path), help="Folder for check.csv.")
 @click.option("--table", type=click.Path(path_type=Path), help="csv or tsv with a column image, instead of INPUT.")
-@shared.model
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    default=("nuclei",),
+    show_default=True,
+    metavar="NAME|FILE",
+    help="Shipped model or model file; several for what is to be segmented with each.",
+)
+@click.option("--no-model", is_flag=True, help="Compare images with each other alone.")
 @shared.picture
+@shared.normalize
+@click.option(
+    "--cache",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Keep here what is in each file; one that has not changed since is not read again.",
+)
 @shared.workers
 @click.option("--failed-ok", is_flag=True, help="Exit with 0 even when something was found.")
 @shared.as_json
 def command(
-    inputs: tuple[str, ...], out: Path | None, table: Path | None, model: str, workers: int | None, **given: Any
+    inputs: tuple[str, ...],
+    out: Path | None,
+    table: Path | None,
+    models: tuple[str, ...],
+    cache: Path | None,
+    workers: int | None,
+    **given: Any,
 ) -> int | None:
     """Check images before a run: decode every pixel, say what they hold and what is odd.
 
     Finds files that cannot be read to their last byte, images with the same pixels, inputs that would share an output
     name, images that do not fit the model, that are constant or saturated, and those that are unlike the others in
     intensity or size. One line for each on stdout; exit code 3 when there is one.
+
+    Grey values are those that segment would look at with the same --channel, --t, --z and --normalize.
     """
     from unetbio.batch.plan import available_cores
     from unetbio.checking.folder import CHECK, check_items
+    from unetbio.checking.known import KnownFiles
     from unetbio.files import write_text
     from unetbio.model_file import read_info
 
-    info = read_info(model)
-    items = _items(inputs, table, out, info, given)
+    infos = {} if given["no_model"] else {model: read_info(model) for model in models}
+    items = _items(inputs, table, out, next(iter(infos.values())).target if infos else "instances", given)
     with Progress(len(items)) as progress:
         result = check_items(
             items,
-            info,
+            infos,
             workers=workers or available_cores(),
+            known=KnownFiles(cache) if cache else None,
             report=lambda survey: progress.advance(failed=not survey.is_readable),
         )
     if out is not None:
@@ -65,7 +91,7 @@ def command(
 
 
 def _items(
-    inputs: tuple[str, ...], table: Path | None, out: Path | None, info: "ModelInfo", given: dict[str, Any]
+    inputs: tuple[str, ...], table: Path | None, out: Path | None, target: "Target", given: dict[str, Any]
 ) -> "list[Item]":
     from unetbio.batch.plan import found_items, read_table
     from unetbio.settings import Settings
@@ -80,8 +106,9 @@ def _items(
         axes=given["axes"].upper() if given["axes"] else None,
         pixel_size_um=given["pixel_size"],
         diameter_px=given["diameter"],
+        normalization=shared.normalization(given["normalize"]),
     )
-    return read_table(table, settings, info.target) if table else found_items(inputs, settings, out, info.target)
+    return read_table(table, settings, target) if table else found_items(inputs, settings, out, target)
 
 
 def _lines(result: "CheckResult") -> list[str]:

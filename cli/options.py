@@ -23,6 +23,8 @@ __all__ = [
     "format_count",
     "metadata_regex",
     "model",
+    "normalization",
+    "normalize",
     "picture",
     "section",
     "several",
@@ -136,11 +138,33 @@ def model(command: Command) -> Command:
         "-m",
         "--model",
         "model",
+        "normalization",
+        "normalize",
         default="nuclei",
         show_default=True,
         metavar="NAME|FILE",
         help="Shipped model or model file.",
     )(command)
+
+
+def normalize(command: Command) -> Command:
+    """``--normalize``: which grey values become 0 and 1."""
+    return click.option(
+        "--normalize", default="auto", show_default=True, metavar="HOW", help="auto, p1,p99.8, 0,4095 or none."
+    )(command)
+
+
+def normalization(text: str) -> Any:
+    """What ``--normalize`` means; None for ``auto``, which is the model's affair.
+
+    Raises
+    ------
+    UsageError
+        When it is nothing that can be meant.
+    """
+    from unetbio.normalization import parse
+
+    return None if text.strip().lower() == "auto" else parse(text)
 
 
 def device(command: Command) -> Command:

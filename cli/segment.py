@@ -39,9 +39,7 @@ _CELL_OPTIONS = [
         metavar="IOU",
         help="With --z each: join cells of neighbouring sections that overlap so much, such as 0.25.",
     ),
-    click.option(
-        "--normalize", default="auto", show_default=True, metavar="HOW", help="auto, p1,p99.8, 0,4095 or none."
-    ),
+    shared.normalize,
     click.option(
         "--threshold",
         type=shared.PROBABILITY,
@@ -134,11 +132,8 @@ def _tidy(out: Path, given: dict[str, Any]) -> None:
 
 
 def _settings(given: dict[str, Any]) -> "Settings":
-    from unetbio import normalization
     from unetbio.settings import Settings
 
-    # What `auto` stands for is the model's affair.
-    automatic = given["normalize"].strip().lower() == "auto"
     return Settings(
         channel=given["channel"],
         series=given["series"],
@@ -148,7 +143,7 @@ def _settings(given: dict[str, Any]) -> "Settings":
         axes=given["axes"].upper() if given["axes"] else None,
         pixel_size_um=given["pixel_size"],
         diameter_px=given["diameter"],
-        normalization=None if automatic else normalization.parse(given["normalize"]),
+        normalization=shared.normalization(given["normalize"]),
         threshold=given["threshold"],
         min_area=given["min_area"],
         max_area=given["max_area"],

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from unetbio.batch.plan import Item
+from unetbio.checking.facts import Facts
 from unetbio.checking.oddity import compare_with_model, compare_with_others, find_odd
-from unetbio.checking.survey import Facts, Survey
+from unetbio.checking.survey import Survey
 from unetbio.grey_values import GreyFingerprint, GreyLevels
 from unetbio.model_file import ModelInfo
 from unetbio.normalization import Normalization
@@ -27,7 +28,7 @@ def survey_of(
 ) -> Survey:
     axes = "TCZYX"[-len(shape) :] if len(shape) != 3 else "CYX"
     sizes = {} if pixel_size_um is None else {"Y": pixel_size_um, "X": pixel_size_um}
-    facts = Facts(axes, shape, dtype, sizes, True, 1, name, levels)
+    facts = Facts(axes, shape, dtype, sizes, True, 1, name, levels, ("",) * len(levels))
     return Survey(Item(Path(name), name, settings), facts, True, tuple(range(len(levels))))
 
 
@@ -110,9 +111,9 @@ def test_percentiles_hide_brightness_and_show_what_is_bright() -> None:
     fluorescence = survey_of("f", (levels(4000, median=300, low=100),), dtype="uint16")
     assert list(compare_with_model(fluorescence, info_of(), FINGERPRINT)) == []
     brightfield = survey_of("b", (levels(220, median=200),))
-    (finding,) = compare_with_model(brightfield, info_of(), FINGERPRINT)
-    assert finding.code == "odd_intensity"
-    assert finding.message == (
+    ((code, message),) = compare_with_model(brightfield, info_of(), FINGERPRINT)
+    assert code == "odd_intensity"
+    assert message == (
         "half of its pixels are above 0.90 of the way from dark to bright, in the training images 0.02 to 0.20: dark "
         "things on a bright ground?"
     )
@@ -120,8 +121,8 @@ def test_percentiles_hide_brightness_and_show_what_is_bright() -> None:
 
 def test_without_percentiles_grey_values_have_to_agree() -> None:
     assert list(compare_with_model(survey_of("f", (levels(499),)), info_of("range"), FINGERPRINT)) == []
-    (finding,) = compare_with_model(survey_of("f", (levels(501),)), info_of("range"), FINGERPRINT)
-    assert "grey value 501, those of the training images 100 to 250" in finding.message
+    ((_, message),) = compare_with_model(survey_of("f", (levels(501),)), info_of("range"), FINGERPRINT)
+    assert "grey value 501, those of the training images 100 to 250" in message
     own = Settings(normalization=Normalization())
     assert list(compare_with_model(survey_of("f", (levels(501),), settings=own), info_of("range"), FINGERPRINT)) == []
 

@@ -5,6 +5,7 @@ import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -14,7 +15,8 @@ from click.testing import CliRunner, Result
 
 from unetbio.checking import survey as surveying
 from unetbio.cli.main import main
-from unetbio.io import write_image, write_labels
+from unetbio.io import Image, read_image, write_image, write_labels
+from unetbio.model_file import load_model, read_info, save_model
 
 Check = Callable[..., Result]
 
@@ -194,6 +196,112 @@ def test_a_table_of_images_carries_its_columns(check: Check, images: Path, tmp_p
     assert [(row["well"], row["status"]) for row in rows] == [("A01", "ok"), ("A02", "unreadable")]
     assert check("--table", str(table)).exit_code == 2
     assert check(inputs=()).exit_code == 2
+
+
+def test_what_is_known_is_not_read_again(
+    check: Check, images: Path, tmp_path: Path, discs: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is new, that has changed, or that could not be read; the answer is that of a check of them all."""
+    cache = tmp_path / "known" / "check.jsonl"
+    (images / "bad.tif").write_bytes(b"")
+    first = check("--json", "--cache", str(cache))
+    read: list[str] = []
+
+    def reading(path: Path, **options: object) -> Image:
+        read.append(Path(path).name)
+        return read_image(path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(surveying, "read_image", reading)
+    assert check("--json", "--cache", str(cache)).stdout == first.stdout
+    assert read == ["bad.tif"]
+    write_image(images / "b.tif", discs[:, ::-1], axes="YX", pixel_size_um={"Y": 0.5, "X": 0.5})
+    write_image(images / "c.tif", discs[::-1, ::-1], axes="YX", pixel_size_um={"Y": 0.5, "X": 0.5})
+    read.clear()
+    # Somebody was killed while writing to it.
+    with open(cache, "a") as stream:
+        stream.write('{"format": 1, "inp')
+    known = check("--json", "--cache", str(cache)).stdout
+    assert sorted(read) == ["b.tif", "bad.tif", "c.tif"]
+    assert known == check("--json").stdout
+    read.clear()
+    check("--cache", str(cache), "--t", "0")
+    assert sorted(read) == ["a.tif", "b.tif", "bad.tif", "c.tif"]
+
+
+def test_a_cache_that_cannot_be_written_is_4(check: Check, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = check("--cache", str(tmp_path / "file" / "check.jsonl"))
+    assert result.exit_code == 4
+    assert "check.jsonl" in result.stderr
+
+
+def test_grey_values_are_those_of_the_sections_that_are_segmented(
+    check: Check, tmp_path: Path, discs: np.ndarray
+) -> None:
+    """One plane that is empty, one that is saturated, and the brightest of all."""
+    saturated = np.full_like(discs, 255)
+    stack = tmp_path / "stack.tif"
+    write_image(stack, np.stack([np.zeros_like(discs), discs, saturated]), axes="ZYX")
+
+    def levels(*options: str) -> tuple[list[str], str, str]:
+        report = json.loads(check(*options, "--json", inputs=(str(stack),)).stdout)
+        (row,) = report["files"]
+        return [found["code"] for found in report["findings"]], row["median"], row["high"]
+
+    assert levels("--z", "0") == (["constant"], "0", "0")
+    assert levels("--z", "1") == ([], "10", "200")
+    assert levels("--z", "max") == (["constant"], "255", "255")
+    assert levels("--z", "each")[0] == ["saturated"]
+    assert levels("--z", "7")[0] == ["no_such_index", "saturated"]
+    moving = tmp_path / "moving.tif"
+    write_image(moving, np.stack([discs, np.zeros_like(discs)]), axes="TYX")
+    result = check("--t", "1", "--json", inputs=(str(moving),))
+    assert findings(result) == [("moving.tif", "constant")]
+
+
+def test_several_models_are_asked_and_named_where_they_differ(
+    check: Check, images: Path, discs: np.ndarray, tiny_model: Path, tmp_path: Path
+) -> None:
+    write_image(images / "small.tif", discs[:20, :20], axes="YX")
+    write_image(images / "colour.tif", np.stack([discs, discs + 1]), axes="CYX")
+    other = tmp_path / "other.safetensors"
+    save_model(
+        other,
+        read_info(tiny_model).model_copy(update={"name": "other", "cell_diameter_px": 5.0}),
+        load_model(tiny_model).network,
+    )
+    found = json.loads(check("--json", "-m", str(other)).stdout)["findings"]
+    assert [one["code"] for one in found] == ["wrong_channels", "too_small"]
+    assert found[0]["message"].startswith("2 channels")
+    assert found[1]["message"].startswith(f"with {tiny_model}: 20 pixels wide at the model's scale")
+
+
+def test_without_a_model_files_are_compared_with_each_other(check: Check, images: Path, discs: np.ndarray) -> None:
+    write_image(images / "small.tif", discs[:20, :20], axes="YX")
+    write_image(images / "again.tif", discs[:20, :20], axes="YX")
+    assert findings(check("--json", "--no-model")) == [("small.tif", "duplicate")]
+
+
+def test_windows_are_small_however_wide_the_image(
+    check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All pixels are read, in pieces that follow from the width of a row."""
+    path = tmp_path / "wide.tif"
+    noise = np.random.default_rng(0).integers(0, 4000, (50, 3000), np.uint16)
+    write_image(path, noise, axes="YX")
+    expected = np.percentile(noise, (1, 50, 99.8), method="nearest")
+    monkeypatch.setattr(surveying, "WINDOW_BYTES", 20_000)
+    pieces: list[int] = []
+    read = Image.read
+
+    def reading(self: Image, **window: Any) -> np.ndarray:
+        pieces.append(window["y"].stop - window["y"].start)
+        return read(self, **window)
+
+    monkeypatch.setattr(Image, "read", reading)
+    (row,) = json.loads(check("--json", inputs=(str(path),)).stdout)["files"]
+    assert [float(row[name]) for name in ("low", "median", "high")] == expected.tolist()
+    assert pieces == [3] * 16 + [2]
 
 
 def test_a_cut_gzip_stream_is_found(check: Check, images: Path, discs: np.ndarray) -> None:

@@ -3,16 +3,16 @@
 import csv
 import io
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from unetbio import architectures
 from unetbio.batch.budget import MemoryBudget
 from unetbio.batch.plan import Item
+from unetbio.checking.known import KnownFiles
 from unetbio.checking.oddity import compare_with_model, compare_with_others
-from unetbio.checking.survey import Finding, Survey, survey
+from unetbio.checking.survey import Finding, Survey, describe_for_models, survey
 from unetbio.grey_values import GreyFingerprint
 
 if TYPE_CHECKING:
@@ -91,18 +91,25 @@ class CheckResult:
 
 
 def check_items(
-    items: Sequence[Item], info: "ModelInfo", *, workers: int, report: Callable[[Survey], None] = lambda survey: None
+    items: Sequence[Item],
+    models: Mapping[str, "ModelInfo"],
+    *,
+    workers: int,
+    known: KnownFiles | None = None,
+    report: Callable[[Survey], None] = lambda survey: None,
 ) -> CheckResult:
-    """Decode every file, and compare the files with the model and with each other.
+    """Decode every file, and compare the files with the models and with each other.
 
     Parameters
     ----------
     items : sequence of Item
         Inputs; two may have the same name, which is found here.
-    info : ModelInfo
-        Of the model.
+    models : dict
+        What messages call each model, and what it says of itself; without any, files are compared with each other.
     workers : int
         Threads.
+    known : KnownFiles, optional
+        What earlier checks have found: files that have not changed since are not decoded again.
     report : callable
         Called with each survey, in the order of the items, as soon as it is known.
 
@@ -111,12 +118,11 @@ def check_items(
     CheckResult
         Whatever the files hold: none stops the others.
     """
-    ndim = architectures.find(info.architecture).complete(info.parameters)["ndim"]
     budget = MemoryBudget(MEMORY)
     surveys = []
     with ThreadPoolExecutor(workers, thread_name_prefix="unetbio-check") as pool:
         try:
-            for done in pool.map(lambda item: survey(item, info, ndim, budget), items):
+            for done in pool.map(lambda item: survey(item, models, budget, known), items):
                 surveys.append(done)
                 report(done)
         except BaseException:
@@ -124,13 +130,21 @@ def check_items(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     findings = [finding for done in surveys for finding in done.findings]
-    fingerprint = GreyFingerprint.from_record(info.training.get("grey_values"))
-    for done in surveys:
-        findings += compare_with_model(done, info, fingerprint)
+    findings += _against_models(surveys, models)
     findings += [*compare_with_others(surveys), *_duplicates(surveys), *_collisions(surveys)]
     order = {done.path: number for number, done in reversed(list(enumerate(surveys)))}
     findings.sort(key=lambda finding: order[finding.path])
     return CheckResult(tuple(surveys), tuple(dict.fromkeys(findings)))
+
+
+def _against_models(surveys: Sequence[Survey], models: Mapping[str, "ModelInfo"]) -> Iterator[Finding]:
+    fingerprints = {
+        name: GreyFingerprint.from_record(info.training.get("grey_values")) for name, info in models.items()
+    }
+    for done in surveys:
+        found = {name: list(compare_with_model(done, info, fingerprints[name])) for name, info in models.items()}
+        for code, message in describe_for_models(found):
+            yield Finding(done.path, code, message)
 
 
 def _duplicates(surveys: Sequence[Survey]) -> Iterator[Finding]:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unetbio.checking.survey import Facts, Finding, Survey
+from unetbio.checking.facts import Facts
+from unetbio.checking.survey import Finding, Survey
 from unetbio.grey_values import GreyFingerprint, GreyLevels
 
 if TYPE_CHECKING:
@@ -74,8 +75,10 @@ def compare_with_others(surveys: Sequence[Survey]) -> Iterator[Finding]:
         yield from _odd_grey_values(members)
 
 
-def compare_with_model(survey: Survey, info: "ModelInfo", fingerprint: GreyFingerprint | None) -> Iterator[Finding]:
-    """Find grey values that training has not seen: those that its normalization leaves to be seen.
+def compare_with_model(
+    survey: Survey, info: "ModelInfo", fingerprint: GreyFingerprint | None
+) -> Iterator[tuple[str, str]]:
+    """Find grey values that training has not seen: those that its normalization leaves to be seen; codes and messages.
 
     Percentiles hide how bright an image is; what is left is where most of its pixels lie between dark and bright. Where
     the model takes grey values as they are, these have to be within a factor of two of those it has seen.
@@ -91,8 +94,7 @@ def compare_with_model(survey: Survey, info: "ModelInfo", fingerprint: GreyFinge
         if chosen.kind != "percentile":
             low, high = ranges["high"]
             if not low / GREY_FACTOR <= levels.high <= high * GREY_FACTOR:
-                yield Finding(
-                    survey.path,
+                yield (
                     "odd_intensity",
                     f"{where}bright pixels have grey value {levels.high:g}, those of the training images {low:g} to "
                     f"{high:g}, and the model takes grey values as they are",
@@ -101,8 +103,7 @@ def compare_with_model(survey: Survey, info: "ModelInfo", fingerprint: GreyFinge
             low, high = ranges["level"]
             if not low - LEVEL_SLACK <= levels.level <= high + LEVEL_SLACK:
                 looks = "dark things on a bright ground" if levels.level > high else "bright things fill it"
-                yield Finding(
-                    survey.path,
+                yield (
                     "odd_intensity",
                     f"{where}half of its pixels are above {levels.level:.2f} of the way from dark to bright, in the "
                     f"training images {low:.2f} to {high:.2f}: {looks}?",

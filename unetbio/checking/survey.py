@@ -3,33 +3,38 @@
 import contextlib
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unetbio import architectures
 from unetbio.batch.budget import MemoryBudget
 from unetbio.batch.plan import Item
-from unetbio.errors import ImageError
-from unetbio.grey_values import GreyLevels, LevelCounter
+from unetbio.checking.facts import Facts
+from unetbio.checking.known import KnownFiles, stamps_of
+from unetbio.errors import EnvironmentStoppedError, ImageError
+from unetbio.grey_values import LevelCounter
 from unetbio.io import Image, read_image
+from unetbio.io.image import select_channel
 from unetbio.preparation import Opened, open_image
+from unetbio.settings import Settings
 
 if TYPE_CHECKING:
     from unetbio.model_file import ModelInfo
 
-__all__ = ["Facts", "Finding", "Survey", "survey"]
+__all__ = ["Finding", "Survey", "describe_for_models", "survey"]
 
 WINDOW_BYTES = 64 << 20
-"""Pixels that are decoded at a time."""
+"""Pixels that are decoded at a time: all channels of so many rows, or of one."""
 
 WINDOW_ROWS = 1024
-"""Windows are multiples of this high, so that tiles of a file are not decoded twice."""
+"""Windows are multiples of this high where they can be, so that tiles of a file are not decoded twice."""
 
-COPIES = 4
-"""Windows that one thread holds at most: decoded, in order, and as the integers that are counted."""
+COPIES = 5
+"""Windows that one thread holds at most: decoded, projected, in order, and as the integers that are counted."""
 
 WHOLE_FORMATS = ("png", "jpeg", "nifti")
 """Formats that are decoded in one piece, however small the window."""
@@ -61,42 +66,6 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What is in a file.
-
-    Parameters
-    ----------
-    axes, shape, dtype, pixel_size_um, pixel_size_trusted, series_count
-        As `unetbio.io.Image` has them.
-    pixel_hash : str
-        SHA-256 of shape, dtype and grey values: the same in every container.
-    levels : tuple of GreyLevels
-        One a channel, over all times and sections.
-    """
-
-    axes: str
-    shape: tuple[int, ...]
-    dtype: str
-    pixel_size_um: dict[str, float]
-    pixel_size_trusted: bool
-    series_count: int
-    pixel_hash: str
-    levels: tuple[GreyLevels, ...]
-
-    def describe(self) -> str:
-        """``C=2 Y=512 X=512 uint16, 0.65 um a pixel``."""
-        sizes = " ".join(f"{axis}={size}" for axis, size in zip(self.axes, self.shape, strict=True))
-        return f"{sizes} {self.dtype}, {self._scale()}"
-
-    def _scale(self) -> str:
-        sizes = [self.pixel_size_um[axis] for axis in "ZYX" if axis in self.pixel_size_um and axis in self.axes]
-        if not sizes:
-            return "pixel size unknown"
-        text = " x ".join(f"{size:.4g}" for size in (sizes[-1:] if len(set(sizes)) == 1 else sizes))
-        return f"{text} um a pixel" + ("" if self.pixel_size_trusted else " (not to be trusted)")
-
-
-@dataclass(frozen=True)
 class Survey:
     """One input.
 
@@ -109,7 +78,7 @@ class Survey:
     is_readable : bool
         Whether all images of the file can be read to their last pixel.
     channels : tuple of int
-        Channels that the model would get; all of them when that is not settled.
+        Channels that a model would get; all of them when that is not settled.
     findings : tuple of Finding
         What is wrong with this file, whatever the others hold.
     """
@@ -127,19 +96,21 @@ class Survey:
         return str(self.item.source) + ("" if series is None else f" (series {series})")
 
 
-def survey(item: Item, info: "ModelInfo", ndim: int, budget: MemoryBudget) -> Survey:
-    """Read a file to its last pixel and compare it with what the model takes.
+def survey(
+    item: Item, models: Mapping[str, "ModelInfo"], budget: MemoryBudget, known: KnownFiles | None = None
+) -> Survey:
+    """Read a file to its last pixel and compare it with what the models take.
 
     Parameters
     ----------
     item : Item
         The input.
-    info : ModelInfo
-        Of the model.
-    ndim : {2, 3}
-        Spatial axes of the model.
+    models : dict
+        What messages call each model, and what it says of itself.
     budget : MemoryBudget
         What all threads may hold together.
+    known : KnownFiles, optional
+        What earlier checks have found: a file that has not changed since is not decoded again.
 
     Returns
     -------
@@ -147,28 +118,44 @@ def survey(item: Item, info: "ModelInfo", ndim: int, budget: MemoryBudget) -> Su
         Whatever happens: no file raises.
     """
     found: list[tuple[str, str]] = []
-    facts, image, is_readable = None, None, False
+    facts, is_readable = None, False
     try:
-        image = _open(item, item.settings.series or 0)
-        facts = _scan(image, budget)
-        if item.settings.series is None:
-            _decode_others(item, image.series_count, budget)
+        facts = known.find(item) if known is not None else None
+        if facts is None:
+            image = _open(item, item.settings.series or 0)
+            stamps = stamps_of(image.files)
+            facts = _scan(image, item.settings, budget)
+            if item.settings.series is None:
+                _decode_others(item, image.series_count, budget)
+            if known is not None:
+                known.add(item, stamps, facts)
         is_readable = True
+    except EnvironmentStoppedError:
+        raise
     except Exception as error:
         found.append(_reason(error))
     channels: tuple[int, ...] = ()
-    if image is not None and facts is not None:
-        channels = tuple(range(len(facts.levels)))
+    if facts is not None:
         found += _content(facts, item)
+        head = facts.head(item.source)
         try:
-            opened = open_image(image, item.settings, info, ndim)
-            channels = opened.channels
-            found += _fit(opened, info)
-        except Exception as error:
+            channels = _channels(head, item.settings)
+        except ImageError as error:
             found.append(_reason(error))
+            channels = tuple(range(len(facts.levels)))
+        found += describe_for_models({name: list(_fit(head, item.settings, info)) for name, info in models.items()})
         found += _grey_values(facts, channels)
     result = Survey(item, facts, is_readable, channels)
     return replace(result, findings=tuple(Finding(result.path, code, message) for code, message in found))
+
+
+def describe_for_models(found: Mapping[str, Sequence[tuple[str, str]]]) -> list[tuple[str, str]]:
+    """Codes and messages that each model has led to; what is not true for all of them says for which it is."""
+    return [
+        (code, message if all((code, message) in others for others in found.values()) else f"with {name}: {message}")
+        for name, own in found.items()
+        for code, message in own
+    ]
 
 
 def _open(item: Item, series: int) -> Image:
@@ -184,17 +171,41 @@ def _reason(error: Exception) -> tuple[str, str]:
     return "internal", f"internal error ({' '.join(f'{type(error).__name__}: {error}'.split())})"
 
 
-def _scan(image: Image, budget: MemoryBudget) -> Facts:
-    """Decode all pixels once; hash and count them."""
-    counters = [LevelCounter(image.dtype, math.prod(image.shape) // image.size("C")) for _ in range(image.size("C"))]
+def _channels(image: Image, settings: Settings) -> tuple[int, ...]:
+    """Channels that were asked for, or all."""
+    if settings.channel:
+        return tuple(select_channel(image, channel) for channel in settings.channel)
+    return tuple(range(image.size("C")))
+
+
+def _scan(image: Image, settings: Settings, budget: MemoryBudget) -> Facts:
+    """Decode all pixels once and hash them; count those that will be segmented."""
+    times, sections = _chosen(image.size("T"), settings.t), _chosen(image.size("Z"), settings.z)
+    projects = settings.z == "max"
+    pixels = len(times) * (1 if projects else len(sections)) * image.size("Y") * image.size("X")
+    counters = [LevelCounter(image.dtype, pixels) for _ in range(image.size("C"))]
     little = image.dtype.newbyteorder("<")
     digest = hashlib.sha256(f"{image.shape}{little.str}".encode())
+
+    def count(window: NDArray[Any]) -> None:
+        for counter, channel in zip(counters, window, strict=True):
+            counter.add(channel)
+
     with _taking(budget, image):
-        for window in _windows(image):
-            for counter, channel in zip(counters, window, strict=True):
-                plain = np.ascontiguousarray(channel, little)
-                digest.update(plain.reshape(-1).view(np.uint8).data)
-                counter.add(channel)
+        for t, rows in _bands(image):
+            brightest = None
+            for z in range(image.size("Z")):
+                window = _read(image, t, z, rows)
+                for channel in window:
+                    digest.update(np.ascontiguousarray(channel, little).reshape(-1).view(np.uint8).data)
+                if t not in times or z not in sections:
+                    continue
+                if projects:
+                    brightest = window if brightest is None else np.maximum(brightest, window, out=brightest)
+                else:
+                    count(window)
+            if brightest is not None:
+                count(brightest)
     return Facts(
         image.axes,
         image.shape,
@@ -204,7 +215,13 @@ def _scan(image: Image, budget: MemoryBudget) -> Facts:
         image.series_count,
         digest.hexdigest(),
         tuple(counter.result() for counter in counters),
+        image.channel_names,
     )
+
+
+def _chosen(size: int, index: int | str | None) -> range:
+    """Times or sections that are looked at: one, or all; all, too, where that one is not there."""
+    return range(index, index + 1) if isinstance(index, int) and index < size else range(size)
 
 
 def _decode_others(item: Item, count: int, budget: MemoryBudget) -> None:
@@ -213,8 +230,9 @@ def _decode_others(item: Item, count: int, budget: MemoryBudget) -> None:
         try:
             image = _open(item, series)
             with _taking(budget, image):
-                for _ in _windows(image):
-                    pass
+                for t, rows in _bands(image):
+                    for z in range(image.size("Z")):
+                        _read(image, t, z, rows)
         except ImageError as error:
             raise ImageError(error.reason, f"series {series}: {error}") from error
 
@@ -223,7 +241,7 @@ def _decode_others(item: Item, count: int, budget: MemoryBudget) -> None:
 def _taking(budget: MemoryBudget, image: Image) -> Iterator[None]:
     """Hold what the windows of an image take of the budget."""
     whole = image.nbytes if image.format in WHOLE_FORMATS else 0
-    size = whole + COPIES * min(image.nbytes, WINDOW_BYTES)
+    size = whole + COPIES * min(image.nbytes, _window_rows(image) * _row_bytes(image))
     budget.take(size)
     try:
         yield
@@ -231,16 +249,27 @@ def _taking(budget: MemoryBudget, image: Image) -> Iterator[None]:
         budget.give(size)
 
 
-def _windows(image: Image) -> Iterator[NDArray[Any]]:
-    """All pixels as ``(C, rows, X)``; the cut follows from shape and dtype alone, so that equal pixels hash equally."""
-    height = image.size("Y")
-    row = image.size("C") * image.size("X") * image.dtype.itemsize
-    rows = max(WINDOW_ROWS, WINDOW_BYTES // max(1, row) // WINDOW_ROWS * WINDOW_ROWS)
+def _row_bytes(image: Image) -> int:
+    return max(1, image.size("C") * image.size("X") * image.dtype.itemsize)
+
+
+def _window_rows(image: Image) -> int:
+    rows = max(1, WINDOW_BYTES // _row_bytes(image))
+    return rows // WINDOW_ROWS * WINDOW_ROWS or rows
+
+
+def _bands(image: Image) -> Iterator[tuple[int, slice]]:
+    """Each time with each range of rows; the cut follows from shape and dtype alone: equal pixels hash equally."""
+    height, rows = image.size("Y"), _window_rows(image)
     for t in range(image.size("T")):
-        for z in range(image.size("Z")):
-            for start in range(0, height, rows):
-                window = image.read(t=t, z=z, y=slice(start, min(height, start + rows)))
-                yield window if "C" in image.axes else window[np.newaxis]
+        for start in range(0, height, rows):
+            yield t, slice(start, min(height, start + rows))
+
+
+def _read(image: Image, t: int, z: int, rows: slice) -> NDArray[Any]:
+    """Pixels ``(C, rows, X)``."""
+    window = image.read(t=t, z=z, y=rows)
+    return window if "C" in image.axes else window[np.newaxis]
 
 
 def _content(facts: Facts, item: Item) -> Iterator[tuple[str, str]]:
@@ -261,7 +290,18 @@ def _grey_values(facts: Facts, channels: tuple[int, ...]) -> Iterator[tuple[str,
             yield "saturated", f"{where}{share:.1f} % of the pixels have the largest grey value {level.highest:g}"
 
 
-def _fit(opened: Opened, info: "ModelInfo") -> Iterator[tuple[str, str]]:
+def _fit(head: Image, settings: Settings, info: "ModelInfo") -> Iterator[tuple[str, str]]:
+    """What speaks against giving an image to a model."""
+    ndim = architectures.find(info.architecture).complete(info.parameters)["ndim"]
+    try:
+        opened = open_image(head, settings, info, ndim)
+    except Exception as error:
+        yield _reason(error)
+        return
+    yield from _scale(opened, info)
+
+
+def _scale(opened: Opened, info: "ModelInfo") -> Iterator[tuple[str, str]]:
     factor = max(opened.zoom, key=lambda zoom: abs(math.log(zoom)))
     if not RESCALED[0] <= factor <= RESCALED[1]:
         yield (

@@ -138,8 +138,6 @@ def model(command: Command) -> Command:
         "-m",
         "--model",
         "model",
-        "normalization",
-        "normalize",
         default="nuclei",
         show_default=True,
         metavar="NAME|FILE",

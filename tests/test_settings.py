@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import numpy as np
 import pytest
 
 from unetbio.errors import UsageError
@@ -62,11 +63,18 @@ def test_every_wish_changes_the_record(other: Settings) -> None:
 @pytest.mark.parametrize(
     ("wish", "message"),
     [
-        ({"pixel_size_um": 0.0}, "pixel_size_um 0 must be a number above 0"),
-        ({"pixel_size_um": (0.0, 0.5)}, "pixel_size_um 0 must be a number above 0"),
+        ({"pixel_size_um": 0.0}, "pixel_size_um 0.0 must be a number above 0"),
+        ({"pixel_size_um": (0.0, 0.5)}, "pixel_size_um 0.0 must be a number above 0"),
         ({"pixel_size_um": (1.0, 2.0, 3.0)}, r"give one number, or \(Z, YX\)"),
         ({"diameter_px": float("nan")}, "diameter_px nan must be a number above 0"),
-        ({"t": -1}, "t -1 must be a number from 0"),
+        ({"diameter_px": "12"}, "diameter_px 12 must be a number above 0"),
+        ({"t": -1}, "t -1 must be a number from 0$"),
+        ({"t": "all"}, "t 'all' must be a number from 0$"),
+        ({"series": 1.5}, "series 1.5 must be a number from 0$"),
+        ({"z": "mean"}, "z 'mean' must be a number from 0, or 'max', or 'each'"),
+        ({"z": "7"}, "z '7' must be a number from 0, or 'max', or 'each'"),
+        ({"z": -2}, "z -2 must be a number from 0, or 'max', or 'each'"),
+        ({"z": True}, "z True must be a number from 0, or 'max', or 'each'"),
         ({"axes": "QQ"}, "axes QQ must be letters of TCZYX"),
         ({"axes": "ZY"}, "axes ZY must be letters of TCZYX, each once and Y and X among them"),
         ({"axes": "ZZYX"}, "axes ZZYX must be letters"),
@@ -76,6 +84,12 @@ def test_every_wish_changes_the_record(other: Settings) -> None:
 def test_wishes_that_cannot_be_meant(wish: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Settings(**wish)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    settings = Settings(z=np.int64(3), pixel_size_um=np.float32(0.5))  # type: ignore[arg-type]
+    record = settings.record(Normalization(), MODEL)
+    assert (settings.z, record["z"], record["pixel_size_um"]) == (3, 3, 0.5)
 
 
 def test_a_largest_cell_below_the_smallest_is_refused() -> None:

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 from unetbio.config import check_preset
@@ -17,6 +20,7 @@ __all__ = ["PixelSize", "Settings", "parse_pixel_size"]
 PixelSize = float | tuple[float, float]
 """Micrometres in the plane; or the distance of sections, and micrometres in the plane."""
 
+SECTION_WORDS = ("max", "each")
 CELL_OPTIONS = ("threshold", "min_area", "max_area", "exclude_border")
 
 
@@ -84,12 +88,10 @@ class Settings:
         for name, values in (("pixel_size_um", sizes), ("diameter_px", (self.diameter_px,))):
             for value in values:
                 # Written so that NaN is refused too.
-                if value is not None and not 0 < value < float("inf"):
-                    raise UsageError(f"{name} {value:g} must be a number above 0")
-        for name in ("series", "t", "z"):
-            value = getattr(self, name)
-            if value is not None and value not in ("max", "each") and value < 0:
-                raise UsageError(f"{name} {value} must be a number from 0")
+                if value is not None and not (isinstance(value, Real) and 0 < value < float("inf")):
+                    raise UsageError(f"{name} {value} must be a number above 0")
+        for name, words in (("series", ()), ("t", ()), ("z", SECTION_WORDS)):
+            object.__setattr__(self, name, _index(name, getattr(self, name), words))
         if self.axes is not None and not _are_axes(self.axes):
             raise UsageError(
                 f"axes {self.axes} must be letters of TCZYX, each once and Y and X among them, such as ZYX"
@@ -171,8 +173,20 @@ class Settings:
         if self.link is None:
             # Results of versions that could not link stay what they are.
             del values["link"]
-        record: dict[str, Any] = json.loads(json.dumps(values))
+        # JSON does not know numpy's numbers.
+        record: dict[str, Any] = json.loads(json.dumps(values, default=float))
         return record
+
+
+def _index(name: str, value: Any, words: Sequence[str]) -> int | str | None:
+    """A number from 0, as Python has them, or one of the words."""
+    if value is None or (isinstance(value, str) and value in words):
+        return value
+    # numpy's whole numbers too; a truth value is none that anybody means.
+    if not hasattr(value, "__index__") or isinstance(value, bool) or operator.index(value) < 0:
+        choices = "".join(f", or {word!r}" for word in words)
+        raise UsageError(f"{name} {value!r} must be a number from 0{choices}")
+    return operator.index(value)
 
 
 def parse_pixel_size(text: str) -> PixelSize:

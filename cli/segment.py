@@ -104,9 +104,11 @@ def command(inputs: tuple[str, ...], out: Path, table: Path | None, model: str, 
     input, model and settings is kept; so are masks that somebody has edited.
     """
     settings = _settings(given)
-    items, overlays = _plan(inputs, table, out, settings, model, given)
+    listed = _list(inputs, table, out, settings, model, given)
+    items, overlays = _choose(listed, out, given)
+    gone = [] if given["dry_run"] else _forget_gone(listed, out, given)
     if given["failed_only"] and not items:
-        _tidy(out, given)
+        _tidy(out, given, rewrite=bool(gone))
         click.echo(f"no image failed: {out}")
         return None
     _limit_threads(given["workers"])
@@ -123,12 +125,24 @@ def command(inputs: tuple[str, ...], out: Path, table: Path | None, model: str, 
     return shared.EXIT_SOME_FAILED if summary.failed and not given["failed_ok"] else None
 
 
-def _tidy(out: Path, given: dict[str, Any]) -> None:
-    """As a run over all images does at its start."""
+def _forget_gone(listed: "list[Item]", out: Path, given: dict[str, Any]) -> list[str]:
+    from unetbio.batch.failures import forget_gone
+    from unetbio.batch.journal import parse_part
+
+    gone = forget_gone(listed, out, parse_part(given["part"]) if given["part"] else None)
+    if gone:
+        files = f"{shared.format_count(len(gone), 'file')} that failed"
+        logger.info("%s and %s gone now: no failure any more: %s", files, "is" if len(gone) == 1 else "are", gone[0])
+    return gone
+
+
+def _tidy(out: Path, given: dict[str, Any], *, rewrite: bool) -> None:
+    """As a run over all images does at its start; and what it does at its end, where the tables have changed."""
     from unetbio.batch.gather import tidy
+    from unetbio.report.page import write_page
 
     if not (given["part"] or given["dry_run"]):
-        tidy(out)
+        tidy(out, write_page if rewrite else None)
 
 
 def _settings(given: dict[str, Any]) -> "Settings":
@@ -153,16 +167,13 @@ def _settings(given: dict[str, Any]) -> "Settings":
     )
 
 
-def _plan(
+def _list(
     inputs: tuple[str, ...], table: Path | None, out: Path, settings: "Settings", model: str, given: dict[str, Any]
-) -> "tuple[list[Item], dict[str, Path]]":
-    """The items of this run, and the pictures to draw."""
-    from unetbio.batch.failures import select_failed
-    from unetbio.batch.journal import parse_part
+) -> "list[Item]":
+    """All items that the inputs hold."""
     from unetbio.batch.metadata import add_path_columns
-    from unetbio.batch.plan import check_names, found_items, read_table, select_part, spread
+    from unetbio.batch.plan import check_names, found_items, read_table
     from unetbio.model_file import read_info
-    from unetbio.report.overlays import overlay_path
 
     if given["format"] == "ome-zarr":
         from unetbio.io.zarr_write import check_zarr
@@ -174,7 +185,17 @@ def _plan(
     items = read_table(table, settings, target) if table else found_items(inputs, settings, out, target)
     items = [replace(item, format=given["format"]) for item in items]
     check_names(items, out)
-    items = add_path_columns(items, given["metadata_regex"])[: given["limit"]]
+    return add_path_columns(items, given["metadata_regex"])
+
+
+def _choose(listed: "list[Item]", out: Path, given: dict[str, Any]) -> "tuple[list[Item], dict[str, Path]]":
+    """The items of this run, and the pictures to draw."""
+    from unetbio.batch.failures import select_failed
+    from unetbio.batch.journal import parse_part
+    from unetbio.batch.plan import select_part, spread
+    from unetbio.report.overlays import overlay_path
+
+    items = listed[: given["limit"]]
     drawn = spread(items, _overlay_count(given["overlays"]))
     overlays = {item.result: overlay_path(out, item.labels) for item in items if item.result in drawn}
     if given["failed_only"]:

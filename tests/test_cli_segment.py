@@ -357,3 +357,72 @@ def test_a_run_over_what_failed_removes_what_a_killed_one_left(segment: Invoke, 
     result = segment("--failed-only")
     assert (result.exit_code, result.stdout) == (0, f"no image failed: {tmp_path / 'out'}\n")
     assert not left.exists()
+
+
+def failed_rows(out: Path) -> list[str]:
+    with open(out / "summary.csv", newline="") as stream:
+        return [row["path"] for row in csv.DictReader(stream) if row["status"] == "failed"]
+
+
+@pytest.mark.parametrize("options", [("--failed-only",), ()], ids=["failed only", "all"])
+def test_a_failed_file_that_has_gone_is_no_failure(
+    segment: Invoke, images: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    out = tmp_path / "out"
+    (images / "bad.tif").write_bytes(b"")
+    (images / "worse.tif").write_bytes(b"")
+    assert segment().exit_code == 3
+    (images / "bad.tif").unlink()
+    # Looking changes nothing, and what is there still fails.
+    assert segment(*options, "--dry-run").exit_code == 3
+    assert failed_rows(out) == ["bad.tif", "worse.tif"]
+    result = segment(*options)
+    assert result.exit_code == 3
+    assert "1 file that failed and is gone now: no failure any more: bad.tif" in result.stderr
+    assert failed_rows(out) == ["worse.tif"]
+    (images / "worse.tif").unlink()
+    result = segment(*options)
+    assert (result.exit_code, "worse.tif" in result.stderr) == (0, True)
+    assert failed_rows(out) == []
+    assert "worse.tif" not in (out / "index.html").read_text()
+    assert CliRunner().invoke(main, ["measure", str(out), "--workers", "1"]).exit_code == 0
+    assert "gone" not in segment(*options).stderr
+
+
+def test_each_job_forgets_its_own(segment: Invoke, images: Path, tmp_path: Path) -> None:
+    for number in range(4):
+        (images / f"bad{number}.tif").write_bytes(b"")
+    parts = ("1/2", "2/2")
+    for part in parts:
+        assert segment("--part", part, "--failed-ok").exit_code == 0
+    for number in range(4):
+        (images / f"bad{number}.tif").unlink()
+    for part in parts:
+        assert segment("--part", part).exit_code == 0
+    assert CliRunner().invoke(main, ["measure", str(tmp_path / "out"), "--workers", "1"]).exit_code == 0
+    assert failed_rows(tmp_path / "out") == []
+
+
+def test_failures_of_another_source_stay(segment: Invoke, images: Path, tmp_path: Path, discs: Array) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "bad.tif").write_bytes(b"")
+    tifffile.imwrite(other / "c.tif", discs)
+    assert segment(inputs=(str(other),)).exit_code == 3
+    (other / "bad.tif").unlink()
+    segment()
+    assert failed_rows(tmp_path / "out") == ["bad.tif"]
+    assert segment(inputs=(str(other),)).exit_code == 0
+    assert failed_rows(tmp_path / "out") == []
+
+
+def test_a_row_of_a_table_without_its_file_stays_a_failure(tmp_path: Path, tiny_model: Path, images: Path) -> None:
+    table, out = tmp_path / "table.csv", tmp_path / "out"
+    line = ["segment", "--table", str(table), "-o", str(out), "-m", str(tiny_model), "--workers", "1"]
+    table.write_text("image\nimages/a.tif\nimages/none.tif\n")
+    for _ in range(2):
+        assert CliRunner().invoke(main, line).exit_code == 3
+        assert failed_rows(out) == ["images/none.tif"]
+    table.write_text("image\nimages/a.tif\n")
+    assert CliRunner().invoke(main, line).exit_code == 0
+    assert failed_rows(out) == []

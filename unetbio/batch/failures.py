@@ -1,14 +1,18 @@
-"""Which images of an output folder failed, to try them again."""
+"""Which images of an output folder failed: to try them again, and to forget those that have gone."""
 
 import csv
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import replace
+from pathlib import Path, PurePath
 
-from unetbio.batch.journal import read_journals
-from unetbio.batch.plan import Item
+from unetbio.batch.journal import Entry, Journal, Part, hold_output, journal_path, read_journals
+from unetbio.batch.plan import Item, result_name, select_part
 from unetbio.batch.tables import SUMMARY
 
-__all__ = ["select_failed"]
+__all__ = ["forget_gone", "select_failed"]
+
+GONE = "gone"
+"""Reason of a journal's line that says that a file which failed is there no more."""
 
 
 def select_failed(items: Sequence[Item], out: Path) -> list[Item]:
@@ -24,6 +28,53 @@ def select_failed(items: Sequence[Item], out: Path) -> list[Item]:
     written = {name for name, entry in read_journals(out).items() if entry.status == "failed"}
     measured = _failed_rows(out / SUMMARY)
     return [item for item in items if item.labels in written or (item.path, _text(item.settings.series)) in measured]
+
+
+def forget_gone(items: Sequence[Item], out: Path, part: Part | None) -> list[str]:
+    """Note that files which failed in an earlier run are no failures any more, since they have gone.
+
+    A file has gone when it is not there, and not among the items though they come from where it lay: the same folder
+    or the same table. What was never there and is still asked for stays a failure.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        All that the source holds now, whatever of it will be run.
+    out : pathlib.Path
+        The output folder.
+    part : Part, optional
+        Look at the files of this job alone.
+
+    Returns
+    -------
+    list of str
+        Their paths, as the tables name them.
+
+    Raises
+    ------
+    EnvironmentStoppedError
+        When another run works in the folder, or it cannot be written.
+    """
+    listed = {item.result for item in items}
+    missing = [
+        entry
+        for entry in read_journals(out).values()
+        if entry.status == "failed" and result_name(entry.output) not in listed and not Path(entry.input).exists()
+    ]
+    sources = {_origin(item.source.resolve(), item.path) for item in items} - {None} if missing else set()
+    gone = [entry for entry in missing if _origin(Path(entry.input), entry.path) in sources]
+    gone = [entry for entry in gone if part is None or select_part([Item(Path(entry.input), entry.path)], part)]
+    if gone:
+        with hold_output(out, part), Journal(journal_path(out, part)) as journal:
+            for entry in gone:
+                journal.append(replace(entry, status="skipped", reason=GONE, message="", time=Entry.now()))
+    return [entry.path for entry in gone]
+
+
+def _origin(source: Path, path: str) -> PurePath | None:
+    """The folder below which tables name a file; None where a link leads elsewhere."""
+    parts = PurePath(path).parts
+    return PurePath(*source.parts[: -len(parts)]) if source.parts[-len(parts) :] == parts else None
 
 
 def _failed_rows(summary: Path) -> set[tuple[str, str]]:

@@ -109,8 +109,15 @@ def _remember_columns(out: Path, before: Sequence[Entry], now: Sequence[Entry]) 
                 journal.append(replace(entry, time=Entry.now()))
 
 
-def tidy(out: Path) -> None:
+def tidy(out: Path, write_page: Callable[[Path], object] | None = None) -> None:
     """Remove what killed jobs have left of files that they were writing.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The output folder; may be missing.
+    write_page : callable, optional
+        Where the tables have to be written again: writes the page after them.
 
     Raises
     ------
@@ -120,6 +127,9 @@ def tidy(out: Path) -> None:
     if out.is_dir():
         with hold_output(out, None):
             remove_leftovers(out)
+            if write_page is not None:
+                write_all_tables(out, [], CachedCells(out))
+                write_page(out)
 
 
 # What keeps images from having rings, by the column that is empty then, and what to do.

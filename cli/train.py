@@ -49,6 +49,9 @@ SHOWN_PAIRS = 5
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Threads that prepare patches."
 )
+@click.option(
+    "--replace", is_flag=True, help="Start anew where the checkpoint is of other settings or images; it is set aside."
+)
 @click.option("--overwrite", is_flag=True, help="Start anew where a model or a checkpoint is there already.")
 def command(
     inputs: tuple[Path, ...],
@@ -67,6 +70,7 @@ def command(
     border_weight: float | None,
     device: str,
     workers: int,
+    replace: bool,
     overwrite: bool,
 ) -> None:
     """Train a network on images and label images, or on images and class masks.
@@ -123,6 +127,7 @@ def command(
         minutes=minutes,
         workers=workers,
         report=report,
+        replace=replace,
     )
     if start is not None:
         trainer.start_from(load_model(start))

@@ -284,6 +284,20 @@ def test_overwrite_keeps_the_checkpoint_of_a_run_that_cannot_start(data: Path) -
     assert (data / "out" / "m.checkpoint.safetensors").exists()
 
 
+def test_a_killed_run_with_other_settings_says_what_differs_and_can_be_replaced(data: Path) -> None:
+    train(data, data)
+    # As a kill leaves it: a checkpoint without a model.
+    (data / "out" / "m.safetensors").unlink()
+    result = train(data, data, options=("--steps", "6", "--seed", "3"))
+    assert result.exit_code == 2
+    assert "(steps 4, now 6; seed 0, now 3): use the same ones to go on from step 4; or start anew" in result.stderr
+    result = train(data, data, options=("--steps", "6", "--seed", "3", "--replace"))
+    assert result.exit_code == 0, result.stderr
+    assert "starting anew: " in result.stderr
+    assert load_model(data / "out" / "m.safetensors").info.training["steps"] == 6
+    assert (data / "out" / "m.old.checkpoint.safetensors").exists()
+
+
 def test_quiet_spares_the_log(data: Path) -> None:
     result = train(data, data, options=("--quiet",))
     assert (result.exit_code, result.stderr) == (0, "")

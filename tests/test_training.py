@@ -95,8 +95,39 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     config = CONFIG.model_copy(update={"steps": 2, "validate_every": 2})
     trainer(path, config).run()
-    with pytest.raises(ModelError, match=r"belongs to a run with other settings or other images.*--overwrite"):
-        trainer(path, CONFIG).run()
+    other = TrainingConfig.model_validate({**config.model_dump(), "steps": 4, "parameters": {"base_channels": 3}})
+    with pytest.raises(ModelError) as caught:
+        trainer(path, other).run()
+    message = str(caught.value)
+    assert message.startswith(f"{path} belongs to a run with other settings or other images (")
+    assert "steps 2, now 4" in message
+    assert "parameters.base_channels" in message
+    # Said once: the network's parameters follow from the settings.
+    assert message.count("base_channels") == 1
+    assert message.endswith(
+        "use the same ones to go on from step 2; or start anew with --replace, which sets it aside, or --overwrite, "
+        "which removes it"
+    )
+
+
+def test_a_checkpoint_of_other_settings_can_be_set_aside(tmp_path: Path) -> None:
+    path, aside = tmp_path / "m.checkpoint.safetensors", tmp_path / "m.old.checkpoint.safetensors"
+    config = CONFIG.model_copy(update={"steps": 2, "validate_every": 2})
+    trainer(path, config).run()
+    first = path.read_bytes()
+    lines: list[str] = []
+    other = CONFIG.model_copy(update={"steps": 4, "validate_every": 2})
+    result = trainer(path, other, replace=True, report=lines.append).run()
+    assert result.info.training["steps"] == 4
+    assert lines[0] == (
+        f"starting anew: {path} belongs to a run with other settings or other images (steps 2, now 4), "
+        "and is m.old.checkpoint.safetensors now"
+    )
+    assert aside.read_bytes() == first
+    # Of its own run it is gone on from.
+    lines.clear()
+    trainer(path, other, replace=True, report=lines.append).run()
+    assert lines[0].startswith("going on from step 4")
 
 
 def test_a_checkpoint_of_other_images_is_refused(tmp_path: Path) -> None:
@@ -104,7 +135,7 @@ def test_a_checkpoint_of_other_images_is_refused(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"steps": 2, "validate_every": 2})
     trainer(path, config).run()
     other = Trainer([discs(7), discs(8)], [discs(9)], config, device=CPU, checkpoint=path)
-    with pytest.raises(ModelError, match="other images"):
+    with pytest.raises(ModelError, match=r"\(other training images\): use the same ones"):
         other.run()
 
 

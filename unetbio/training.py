@@ -26,18 +26,30 @@ from unetbio import architectures, networks, normalization
 from unetbio.config import TrainingConfig
 from unetbio.datasets import AnnotatedFiles, Example, Patch, PatchSampler, load_examples, split_examples
 from unetbio.errors import ModelError, UnetbioError, UsageError
+from unetbio.files import stopping
 from unetbio.geometry import Geometry, anisotropic_levels
 from unetbio.grey_values import GreyFingerprint
 from unetbio.model_file import Model, ModelInfo
 from unetbio.tasks import Batch, Task, Validation, choose_task
 from unetbio.tensor_file import load_tensors, save_tensors
 
-__all__ = ["History", "Trainer", "TrainingResult", "load_training_data", "patch_shape"]
+__all__ = [
+    "CHECKPOINT_SUFFIX",
+    "History",
+    "Trainer",
+    "TrainingResult",
+    "load_training_data",
+    "patch_shape",
+    "set_aside_path",
+]
 
 CHECKPOINT_SECONDS = 60.0
 DEFAULT_PATCH_SIZES = {2: 252, 3: 92}
 SMALLEST_ANSWER = 2
 """A patch's answer is at least this part of the patch that was asked for."""
+
+CHECKPOINT_SUFFIX = ".checkpoint.safetensors"
+SHOWN_DIFFERENCES = 5
 
 WARM_UP = 0.1
 GRADIENT_LIMIT = 10.0
@@ -133,6 +145,9 @@ class Trainer:
         Threads that prepare patches.
     report : callable
         Called with one line of text now and then.
+    replace : bool
+        Start anew where the checkpoint is of a run with other settings or images, instead of refusing it. It is set
+        aside, as `set_aside_path` says.
     """
 
     def __init__(
@@ -146,10 +161,11 @@ class Trainer:
         minutes: float | None = None,
         workers: int = 1,
         report: Callable[[str], None] = lambda line: None,
+        replace: bool = False,
     ) -> None:
         self.training, self.validation, self.config = training, validation, config
         self.device, self.checkpoint = device, checkpoint
-        self.minutes, self.workers, self.report = minutes, workers, report
+        self.minutes, self.workers, self.report, self.replace = minutes, workers, report, replace
         self.task = choose_task(config, [example.label_image for example in (*training, *validation)])
         self.parameters = _network_parameters(training, config, self.task)
         self.is_exact = architectures.find(config.network).is_tiled_exactly(self.parameters)
@@ -190,10 +206,15 @@ class Trainer:
         self.identity["start"] = model.sha256
 
     def run(self) -> TrainingResult:
-        """Train to the end, or on from the checkpoint, and give the best network."""
+        """Train to the end, or on from the checkpoint, and give the best network.
+
+        Raises
+        ------
+        ModelError
+            When the checkpoint is none, or of a run with other settings or images; the message names them.
+        """
         if self.checkpoint.exists():
-            self._restore()
-            self.report(f"going on from step {self.step} ({self.checkpoint})")
+            self._go_on()
         last_report = last_save = started = time.monotonic()
         spent = self.history.seconds
         losses: list[Tensor] = []
@@ -390,16 +411,28 @@ class Trainer:
             "images": {part: _fingerprint(examples) for part, examples in parts.items()},
         }
 
-    def _restore(self) -> None:
+    def _go_on(self) -> None:
         tensors, metadata = load_tensors(self.checkpoint)
         if "progress" not in metadata:
             raise ModelError(f"{self.checkpoint} is not a checkpoint of a training run; move it away and start again")
         progress = json.loads(metadata["progress"])
-        if not _is_same_run(progress.get("run"), self.identity):
+        different = _differences(progress.get("run"), self.identity)
+        if not different:
+            self._restore(tensors, progress)
+            self.report(f"going on from step {self.step} ({self.checkpoint})")
+            return
+        belongs = f"{self.checkpoint} belongs to a run with other settings or other images ({_listed(different)})"
+        if not self.replace:
             raise ModelError(
-                f"{self.checkpoint} belongs to a run with other settings or other images; use the same ones, "
-                "or --overwrite to start anew"
+                f"{belongs}: use the same ones to go on from step {progress['step']}; or start anew with --replace, "
+                "which sets it aside, or --overwrite, which removes it"
             )
+        aside = set_aside_path(self.checkpoint)
+        with stopping(aside):
+            self.checkpoint.replace(aside)
+        self.report(f"starting anew: {belongs}, and is {aside.name} now")
+
+    def _restore(self, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
         self.step = progress["step"]
         self.history = History(**progress["history"])
         self.best = None if progress["best"] is None else Validation.from_json(progress["best"])
@@ -418,13 +451,43 @@ class Trainer:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
 
 
-def _is_same_run(earlier: Any, identity: dict[str, Any]) -> bool:
-    """Whether a checkpoint belongs to this run; settings that did not exist when it was written have their defaults."""
+def set_aside_path(checkpoint: Path) -> Path:
+    """Where a checkpoint goes that another run replaces: ``m.old.checkpoint.safetensors``."""
+    return checkpoint.with_name(f"{checkpoint.name.removesuffix(CHECKPOINT_SUFFIX)}.old{CHECKPOINT_SUFFIX}")
+
+
+def _differences(earlier: Any, identity: dict[str, Any]) -> list[str]:
+    """What a checkpoint's run has otherwise than this one; settings that it did not know have their defaults."""
     try:
         config = TrainingConfig.model_validate(earlier["config"]).model_dump(mode="json")
     except (ValidationError, TypeError, KeyError):
-        return False
-    return bool({**earlier, "config": config} == identity)
+        return ["settings that this version does not know"]
+    before, now = _flat({**earlier, "config": config}), _flat(identity)
+    names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
+    # Parameters follow from the settings, where these name them.
+    told = {name.removeprefix("config.") for name in names if name.startswith("config.")}
+    return [_difference(name, before.get(name), now.get(name)) for name in names if name not in told]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of dictionaries in dictionaries, with dots in their names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    if name.startswith("images."):
+        return f"other {name.removeprefix('images.')} images"
+    if name == "start":
+        return "another model to start from"
+    return f"{name.removeprefix('config.')} {json.dumps(before)}, now {json.dumps(now)}"
+
+
+def _listed(different: Sequence[str]) -> str:
+    more = len(different) - SHOWN_DIFFERENCES
+    return "; ".join([*different[:SHOWN_DIFFERENCES], *([f"{more} more"] if more > 0 else [])])
 
 
 def _network_parameters(training: Sequence[Example], config: TrainingConfig, task: Task) -> dict[str, Any]:

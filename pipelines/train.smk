@@ -27,7 +27,7 @@ rule train:
     message:
         "Training {wildcards.trained}"
     shell:
-        # The checkpoint is for a job that was stopped; one of a training that is done would refuse other images.
-        "unetbio train {params.data:q} -o {output:q} --network {params.network:q} {params.options:q}"
+        # The checkpoint is for a job that was stopped; where settings or images have changed since, it starts anew.
+        "unetbio train {params.data:q} -o {output:q} --network {params.network:q} {params.options:q} --replace"
         " --workers {threads} >{log:q} 2>&1"
-        " && rm -f {params.stem:q}.checkpoint.safetensors"
+        " && rm -f {params.stem:q}.checkpoint.safetensors {params.stem:q}.old.checkpoint.safetensors"

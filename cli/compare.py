@@ -98,6 +98,7 @@ def command(
 
     files = find_pairs(data, root, with_test=True)
 
+    from unetbio.batch.journal import LOCK
     from unetbio.compare.data import load
     from unetbio.compare.results import write_results
     from unetbio.compare.runs import CompareSettings, compare_variants
@@ -108,7 +109,7 @@ def command(
     logger.info("%d networks on %s (%s)", len(variants), torch_device, reason)
     settings = CompareSettings(files, config, minutes, width)
     examples = load(files, config)
-    with lock(output / ".run.lock"):
+    with lock(output / LOCK):
         rows = compare_variants(
             variants,
             settings,

@@ -29,7 +29,8 @@ def command(folder: Path | None, as_json: bool) -> None:
 
     Without FOLDER: those that come with unetbio, by the names that --model takes.
     """
-    from unetbio.model_file import model_path, read_info, shipped_models
+    from unetbio.model_file import read_info
+    from unetbio.models import model_path, shipped_models
 
     if folder is None:
         paths = [(name, model_path(name)) for name in shipped_models()]

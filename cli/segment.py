@@ -75,6 +75,7 @@ _RUN_OPTIONS = [
     ),
     click.option("--save-probabilities", is_flag=True, help="Write the probabilities beside the label images."),
     click.option("--part", metavar="K/N", help="Job K of N that share OUT; unetbio measure and report finish them."),
+    click.option("--no-tables", is_flag=True, help="Leave tables and page to unetbio measure and report."),
     click.option("--failed-only", is_flag=True, help="Images alone that failed in an earlier run into OUT."),
     click.option("--overwrite", is_flag=True, help="Make everything again, but for masks edited by hand."),
     click.option("--overwrite-edited", is_flag=True, help="Replace masks edited by hand too."),
@@ -234,6 +235,7 @@ def _batch_options(out: Path, overlays: dict[str, Path], given: dict[str, Any]) 
         draw=write_overlay,
         write_page=write_page,
         part=parse_part(given["part"]) if given["part"] else None,
+        tables=not given["no_tables"],
         workers=min(MAX_FINISHERS, given["workers"] or available_cores()),
     )
 

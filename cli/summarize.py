@@ -1,15 +1,19 @@
-"""``unetbio summarize``: the summaries of several models in one table."""
+"""``unetbio summarize``: what failed, and the summaries of several models in one table."""
 
 import csv
 import io
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 
+from unetbio.cli import options as shared
 from unetbio.errors import UsageError
 
 __all__ = ["command"]
+
+logger = logging.getLogger("unetbio.cli.summarize")
 
 NEEDED = ("path", "series", "status")
 """Columns by which a table is known to be a summary."""
@@ -21,24 +25,58 @@ MODEL = "model"
 @click.argument(
     "folders", nargs=-1, required=True, metavar="FOLDER...", type=click.Path(file_okay=False, path_type=Path)
 )
-@click.option("-o", "--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="Table (csv).")
-def command(folders: tuple[Path, ...], output: Path) -> None:
-    """Put the summaries of several output folders into one table.
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Put all into this table (csv).")
+@click.option("--failed-ok", is_flag=True, help="Exit with 0 even when some files failed.")
+def command(folders: tuple[Path, ...], output: Path | None, failed_ok: bool) -> int | None:
+    """Name the images that failed, and put the summaries of several output folders into one table.
 
     Each FOLDER is an output folder of unetbio segment, named after the model it was made with: its name is the first
     column, with as many folders above it as tell it from another of the same name. The rows of one image stand below
-    each other.
+    each other. Exit code 3 when images failed.
     """
     from unetbio.batch.tables import SUMMARY
-    from unetbio.files import write_text
 
     names = _distinct_names(folders)
     rows: list[dict[str, str]] = []
     for folder, name in zip(folders, names, strict=True):
         path = folder / SUMMARY
-        if path.resolve() == output.resolve():
+        if output is not None and path.resolve() == output.resolve():
             raise UsageError(f"{output} is one of the summaries that are read: choose another --output")
         rows += [{MODEL: name, **row} for row in _read(path)]
+    if output is not None:
+        _write(output, rows, names)
+    failed = [row for row in rows if row["status"] == "failed"]
+    for line in _failures(failed, dict(zip(names, folders, strict=True))):
+        logger.error("%s", line)
+    where = output or " ".join(map(str, folders))
+    rows_of = f"{shared.format_count(len(rows), 'row')} of {shared.format_count(len(folders), 'folder')}"
+    click.echo(f"{rows_of}, {len(failed)} failed: {where}")
+    return shared.EXIT_SOME_FAILED if failed and not failed_ok else None
+
+
+def _failures(rows: Sequence[dict[str, str]], folders: dict[str, Path]) -> Iterator[str]:
+    """One line an image: why it failed, by the journals where they know, and with which models if there are several."""
+    from unetbio.batch.journal import read_journals
+
+    messages = {
+        (name, entry.path, "" if entry.series is None else str(entry.series)): entry.message
+        for name in {row[MODEL] for row in rows}
+        for entry in read_journals(folders[name]).values()
+        if entry.status == "failed"
+    }
+    images: dict[tuple[str, str], list[dict[str, str]]] = {}
+    for row in rows:
+        images.setdefault((row["path"], row["series"]), []).append(row)
+    for (path, series), failed in images.items():
+        message = messages.get((failed[0][MODEL], path, series), "")
+        where = f"{path} (series {series})" if series else path
+        text = " ".join(filter(None, (f"{where}:", message, f"[{failed[0].get('reason', '')}]")))
+        yield text + (f" with {', '.join(row[MODEL] for row in failed)}" if len(folders) > 1 else "")
+
+
+def _write(output: Path, rows: list[dict[str, str]], names: Sequence[str]) -> None:
+    from unetbio.files import write_text
+
     # Models of classes have columns of their own.
     columns = list(dict.fromkeys(name for row in rows for name in row)) or [MODEL]
     order = {name: number for number, name in enumerate(names)}
@@ -48,7 +86,6 @@ def command(folders: tuple[Path, ...], output: Path) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_text(output, stream.getvalue())
-    click.echo(f"{len(rows)} rows of {len(folders)} folders: {output}")
 
 
 def _distinct_names(folders: Sequence[Path]) -> list[str]:

@@ -3,15 +3,11 @@
 
 rule check:
     input:
-        images=lambda wildcards: sorted(
-            {
-                path
-                for _, parts in BATCHES.values()
-                for paths in parts.values()
-                for path in paths
-            }
+        images=lambda wildcards: input_names(images()),
+        table=lambda wildcards: input_names(CONFIG.source_files()),
+        models=lambda wildcards: input_names(
+            FILES[results] for results, use in USES.items() if not use.network
         ),
-        table=lambda wildcards: CONFIG.source_files(),
     output:
         f"{OUT}/check.json",
     log:
@@ -22,22 +18,22 @@ rule check:
     priority: 100
     conda:
         "environment.yaml"
-    threads: 1
+    threads: CONFIG.check.resources.threads
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=CONFIG.check.resources.mem_mb,
+        runtime=CONFIG.check.resources.runtime,
+        gpu=CONFIG.check.resources.gpu,
     params:
-        # A function: braces in what it gives are no wildcards.
+        # Functions: braces in what they give are no wildcards.
         source=lambda wildcards: CONFIG.source_arguments(),
-        # A model that is still to be trained cannot be asked what it knows.
-        model=[
-            word
-            for use in USES.values()
-            if not use.network
-            for word in ("--model", use.model)
-        ][:2],
+        options=lambda wildcards: CONFIG.check_arguments(),
+        stamps=lambda wildcards: input_stamps([*images(), *CONFIG.source_files()]),
+        out=subpath(output[0], parent=True),
     message:
         "Looking at every image"
     shell:
-        # 3 says that something is odd.
-        "unetbio check {params.source:q} {params.model:q} --json >{output:q} 2>{log:q} || [ $? -eq 3 ]"
+        # What is known of files is not declared: Snakemake would remove it before it is needed.
+        # 3 says that something is odd. Whatever else it was, the run goes on.
+        "unetbio check {params.source:q} {params.options:q} --cache {params.out:q}/check.cache.jsonl --workers {threads}"
+        " --json >{output:q} 2>{log:q} || {{ code=$?; [ $code -eq 3 ]"
+        " || echo '{{\"failed\": \"exit code '$code', see logs/check.log\"}}' >{output:q}; }}"

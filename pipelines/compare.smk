@@ -3,7 +3,7 @@
 
 rule compare:
     input:
-        lambda wildcards: CONFIG.compare.files(),
+        lambda wildcards: input_names(CONFIG.compare.files()),
     output:
         f"{OUT}/comparison/comparison.md",
         f"{OUT}/comparison/comparison.csv",
@@ -20,6 +20,7 @@ rule compare:
         runtime=CONFIG.compare.resources.runtime,
         gpu=CONFIG.compare.resources.gpu,
     params:
+        stamps=lambda wildcards: input_stamps(CONFIG.compare.files()),
         data=lambda wildcards: CONFIG.compare.data,
         options=lambda wildcards: CONFIG.compare.arguments(),
         out=subpath(output[0], parent=True),

@@ -1,13 +1,11 @@
-# Files that failed are tried once more: a disk may have come back, or a whole file lies there now.
+# All is done; but for what failed, which the next run tries again.
 
 
 rule finish:
     input:
         expand("{results}/index.html", results=USES),
-        expand("{results}/summary.csv", results=USES),
-        [f"{OUT}/check.json"] if CONFIG.check else [],
-        # While this rule runs, nothing else may write to the folder.
         [f"{OUT}/comparison/comparison.md"] if CONFIG.compare.data else [],
+        retried=expand("{results}/retried.txt", results=USES),
     output:
         f"{OUT}/finished.txt",
     log:
@@ -17,15 +15,18 @@ rule finish:
     retries: 0
     conda:
         "environment.yaml"
-    threads: CONFIG.resources.threads
+    threads: 1
     resources:
-        mem_mb=CONFIG.resources.mem_mb,
-        runtime=CONFIG.resources.runtime,
-        gpu=CONFIG.resources.gpu,
+        mem_mb=1000,
+        runtime=15,
     params:
-        tries=tries,
+        folders=lambda wildcards, input: [os.path.dirname(p) for p in input.retried],
+        table=lambda wildcards, output: (
+            ["-o", f"{os.path.dirname(output[0])}/summary.csv"] if CONFIG.models else []
+        ),
     message:
-        f"Trying what failed once more, and closing {OUT}"
+        f"Closing {OUT}"
     shell:
         # The last line of the log is how it ended, for whoever ends the workflow.
-        "code=0; {{ {params.tries}; }} >{output:q} 2>{log:q}; echo exit code $code >>{log:q}; exit $code"
+        "unetbio summarize {params.folders:q} {params.table:q} >{output:q} 2>{log:q}"
+        " || {{ code=$?; rm -f {input.retried:q}; echo exit code $code >>{log:q}; exit $code; }}"

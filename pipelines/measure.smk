@@ -1,6 +1,7 @@
 rule measure:
     input:
         lambda wildcards: journals(wildcards.results),
+        "{results}/retried.txt",
     output:
         "{results}/summary.csv",
         "{results}/cells.csv",
@@ -11,10 +12,11 @@ rule measure:
         "{results}/benchmarks/measure.tsv"
     conda:
         "environment.yaml"
-    threads: CONFIG.resources.threads
+    threads: CONFIG.measure.resources.threads
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=CONFIG.measure.resources.mem_mb,
+        runtime=CONFIG.measure.resources.runtime,
+        gpu=CONFIG.measure.resources.gpu,
     params:
         out=subpath(output[0], parent=True),
         options=lambda wildcards: CONFIG.measure.arguments(),

@@ -4,9 +4,9 @@
 rule segment:
     input:
         # When an image changes, its batch runs again, and redoes that image alone.
-        images=lambda wildcards: BATCHES[wildcards.results][1][int(wildcards.part)],
-        table=lambda wildcards: CONFIG.source_files(),
-        model=lambda wildcards: USES[wildcards.results].files(),
+        images=lambda wildcards: input_names(batch(wildcards)),
+        table=lambda wildcards: input_names(CONFIG.source_files()),
+        model=lambda wildcards: input_names([FILES[wildcards.results]]),
     output:
         # Masks are not declared: a job that stops half-way would lose what it has finished.
         "{results}/run.{part}-of-{parts}.jsonl",
@@ -24,8 +24,10 @@ rule segment:
     params:
         # Functions: braces in what they give are no wildcards.
         source=lambda wildcards: CONFIG.source_arguments(),
-        model=lambda wildcards, input: input.get("model")
-        or [USES[wildcards.results].model],
+        stamps=lambda wildcards: input_stamps(
+            [*batch(wildcards), *CONFIG.source_files()]
+        ),
+        model=lambda wildcards, input: model_of(wildcards.results, input),
         options=lambda wildcards: CONFIG.segment.arguments(),
         out=subpath(output[0], parent=True),
     message:

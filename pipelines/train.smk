@@ -3,7 +3,7 @@
 
 rule train:
     input:
-        lambda wildcards: TRAINED[wildcards.trained].training.files(),
+        lambda wildcards: input_names(TRAINED[wildcards.trained].training.files()),
     output:
         f"{OUT}/models/{{trained}}.safetensors",
     log:
@@ -20,6 +20,9 @@ rule train:
         runtime=lambda wildcards: TRAINED[wildcards.trained].training.resources.runtime,
         gpu=lambda wildcards: TRAINED[wildcards.trained].training.resources.gpu,
     params:
+        stamps=lambda wildcards: input_stamps(
+            TRAINED[wildcards.trained].training.files()
+        ),
         data=lambda wildcards: TRAINED[wildcards.trained].training.inputs(),
         network=lambda wildcards: TRAINED[wildcards.trained].network,
         options=lambda wildcards: TRAINED[wildcards.trained].training.arguments(),

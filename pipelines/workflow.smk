@@ -1,11 +1,12 @@
 # From a folder of images to masks, tables and a page. The settings are checked before anything is planned.
 # Rules with {results} run for each model: the output folder, or with several models one folder below it each.
+import os
 import time
 
 from snakemake.utils import min_version
 
 from unetbio.pipelines import exit_if_images_failed
-from unetbio.workflow_config import load_config
+from unetbio.workflow_config import input_names, input_stamps, load_config
 
 min_version("9.5")
 
@@ -15,6 +16,8 @@ OUT = CONFIG.output
 USES = {use.folder: use for use in CONFIG.uses()}
 TRAINED = {use.name: use for use in USES.values() if use.network}
 BATCHES = CONFIG.batches()
+# A model that is not there is told now.
+FILES = {results: use.file() for results, use in USES.items()}
 
 
 wildcard_constraints:
@@ -26,12 +29,14 @@ wildcard_constraints:
 rule all:
     input:
         f"{OUT}/finished.txt",
+        [f"{OUT}/check.json"] if CONFIG.check.run else [],
 
 
 include: "common.smk"
 include: "check.smk"
 include: "train.smk"
 include: "segment.smk"
+include: "retry.smk"
 include: "measure.smk"
 include: "report.smk"
 include: "compare.smk"

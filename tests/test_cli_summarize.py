@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from unetbio.batch.journal import Entry, Journal, journal_path
 from unetbio.cli.main import main
 
 HEADER = "path,series,t,n_cells,status"
@@ -32,7 +33,7 @@ def test_rows_of_an_image_stand_below_each_other(tmp_path: Path) -> None:
         tmp_path / "tissue", "a.tif,,,,done,0.5", "b.tif,,,,failed,", header=f"{HEADER},area_fraction_gland"
     )
     result = summarize(mine, classes, output=tmp_path / "all.csv")
-    assert result.stdout == f"4 rows of 2 folders: {tmp_path / 'all.csv'}\n", result.stderr
+    assert result.stdout == f"4 rows of 2 folders, 1 failed: {tmp_path / 'all.csv'}\n", result.stderr
     rows = rows_of(tmp_path / "all.csv")
     assert [(row["path"], row["model"], row["n_cells"], row["area_fraction_gland"]) for row in rows] == [
         ("a.tif", "mine", "3", ""),
@@ -40,6 +41,30 @@ def test_rows_of_an_image_stand_below_each_other(tmp_path: Path) -> None:
         ("b.tif", "mine", "0", ""),
         ("b.tif", "tissue", "", ""),
     ]
+
+
+def test_what_failed_is_named_once_and_3(tmp_path: Path) -> None:
+    """With why, where a journal knows: a measurement that failed is in the summary alone."""
+    mine = summary(
+        tmp_path / "mine",
+        "a.tif,,,,failed,torn",
+        "b.tif,1,,,failed,empty",
+        "c.tif,,,1,done,",
+        header=f"{HEADER},reason",
+    )
+    other = summary(tmp_path / "other", "a.tif,,,,failed,torn", header=f"{HEADER},reason")
+    with Journal(journal_path(mine, None)) as journal:
+        journal.append(Entry("a_labels.ome.tif", "a.tif", "/a.tif", "failed", reason="torn", message="it is torn"))
+    runner = CliRunner()
+    result = runner.invoke(main, ["summarize", str(mine), str(other)])
+    assert result.exit_code == 3
+    assert result.stdout == f"4 rows of 2 folders, 3 failed: {mine} {other}\n"
+    assert result.stderr.splitlines() == [
+        "unetbio: error: a.tif: it is torn [torn] with mine, other",
+        "unetbio: error: b.tif (series 1): [empty] with mine",
+    ]
+    result = runner.invoke(main, ["summarize", str(other), "--failed-ok"])
+    assert (result.exit_code, result.stderr) == (0, "unetbio: error: a.tif: [torn]\n")
 
 
 def test_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:

@@ -7,9 +7,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from unetbio.errors import UsageError
+from unetbio.errors import ModelError, UsageError
 from unetbio.io.discover import part_of
-from unetbio.workflow_config import MeasureOptions, SegmentOptions, WorkflowConfig, load_config, workflow_schema
+from unetbio.model_file import read_info
+from unetbio.workflow_config import (
+    MeasureOptions,
+    SegmentOptions,
+    WorkflowConfig,
+    input_names,
+    input_stamps,
+    load_config,
+    workflow_schema,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -35,6 +44,8 @@ ROOT = Path(__file__).resolve().parents[1]
         ({"images": "x", "segment": {"metadata_regex": "a"}}, "segment.metadata_regex: has no named group such as"),
         ({"images": [["x"]]}, "images.0: Input should be a valid string (given: ['x'])"),
         ({"images": "x", "images_per_job": 0}, "images_per_job: Input should be greater than or equal to 1"),
+        ({"images": "x", "output": "a{b}"}, "output: Snakemake takes braces in the names of what it makes for wildcar"),
+        ({"images": "x", "check": {"rnu": 1}}, "unknown key check.rnu: did you mean run? known are run, resources"),
         ({"images": "x", "output": "./"}, "output: a folder of its own is needed (given: './')"),
         (
             {"images": "x", "resources": {"memory": 1}},
@@ -98,8 +109,43 @@ def test_options_become_arguments_of_the_command() -> None:
     classes = SegmentOptions(classes=["dim", "bright"], crf="largefov", exact_tiles=True)  # type: ignore[arg-type]
     assert classes.arguments()[:5] == ["--classes", "dim,bright", "--crf", "largefov", "--exact-tiles"]
     assert MeasureOptions(expand=2).arguments() == ["--expand", "2.0"]
+    stack = SegmentOptions(pixel_size=(2, 0.5), normalize="p1,p99")
+    assert stack.arguments()[:4] == ["--pixel-size", "2.0,0.5", "--normalize", "p1,p99"]
     several = SegmentOptions(channel=("DAPI", 2), series=0)
     assert several.arguments()[:6] == ["--channel", "DAPI", "--channel", "2", "--series", "0"]
+
+
+def test_the_check_looks_at_what_will_be_segmented() -> None:
+    """With every model that is there already, and those options of segment that decide which part is the image."""
+    segment = {"channel": "DAPI", "z": "each", "link": 0.3, "diameter": 20, "min_area": 9, "normalize": "0,4095"}
+    training = {"images": "i", "masks": "m"}
+    config = load_config({"images": "x", "segment": segment, "models": {"a": "nuclei", "b": "b.st"}})
+    reading = ["--channel", "DAPI", "--z", "each", "--diameter", "20.0", "--normalize", "0,4095"]
+    assert config.check_arguments() == ["--model", "nuclei", "--model", "b.st", *reading]
+    later = load_config({"images": "x", "network": "unet", "training": training})
+    assert later.check_arguments() == ["--no-model"]
+
+
+@pytest.mark.parametrize(("given", "run", "threads"), [(False, False, 2), (True, True, 2), ({}, True, 2)])
+def test_the_check_can_be_left_out(given: object, run: bool, threads: int) -> None:
+    config = load_config({"images": "x", "check": given})
+    assert (config.check.run, config.check.resources.threads) == (run, threads)
+    config = load_config(
+        {"images": "x", "check": {"resources": {"threads": 9}}, "measure": {"resources": {"mem_mb": 5}}}
+    )
+    assert (config.check.run, config.check.resources.threads, config.measure.resources.mem_mb) == (True, 9, 5)
+
+
+def test_files_with_braces_are_no_inputs_but_parameters(tmp_path: Path) -> None:
+    plain, braces = tmp_path / "a.tif", tmp_path / "a{1}.tif"
+    for path in (plain, braces):
+        path.write_bytes(b"1")
+    assert input_names([plain, str(braces)]) == [str(plain)]
+    before = input_stamps([plain, str(braces)])
+    assert len(before) == 1
+    assert before[0].startswith(f"{braces} 1 ")
+    braces.write_bytes(b"12")
+    assert input_stamps([plain, braces]) != before
 
 
 def test_the_source_is_a_table_or_images() -> None:
@@ -112,9 +158,13 @@ def test_a_model_is_a_file_or_a_name(tmp_path: Path) -> None:
     model = tmp_path / "mine.safetensors"
     model.touch()
     (mine,) = load_config({"images": "x", "model": str(model)}).uses()
-    assert (mine.folder, mine.model, mine.files()) == ("results", str(model), [str(model)])
+    assert (mine.folder, mine.model, mine.file()) == ("results", str(model), str(model))
     (shipped,) = load_config({"images": "x"}).uses()
-    assert (shipped.model, shipped.files()) == ("nuclei", [])
+    # Another release may ship another model of this name, whose masks are others.
+    assert (shipped.model, read_info(shipped.file()).name) == ("nuclei", "nuclei")
+    (missing,) = load_config({"images": "x", "model": "nuclii"}).uses()
+    with pytest.raises(ModelError, match="there is no model 'nuclii': give a"):
+        missing.file()
 
 
 def test_several_models_have_a_folder_each() -> None:
@@ -146,7 +196,7 @@ def test_a_network_is_trained_on_what_the_settings_name(tmp_path: Path) -> None:
     training = {"images": images, "masks": masks, "config": settings, "minutes": 5, "resources": {"threads": 9}}
     config = load_config({"images": "x", "output": "out", "network": "fcn8s", "training": training})
     (use,) = config.uses()
-    assert (use.folder, use.model, use.files()) == ("out", "out/models/fcn8s.safetensors", [use.model])
+    assert (use.folder, use.model, use.file()) == ("out", "out/models/fcn8s.safetensors", use.model)
     assert config.training.inputs() == [images, masks]
     assert config.training.files() == [tmp_path / "images/a.tif", tmp_path / "masks/sub/a.tif", tmp_path / "mine.yaml"]
     assert config.training.arguments() == ["--config", settings, "--minutes", "5.0", "--device", "auto"]

@@ -19,6 +19,7 @@ from unetbio import architectures
 from unetbio.errors import ModelError, UsageError
 from unetbio.files import sha256_file
 from unetbio.instances import PostProcessing
+from unetbio.models import SUFFIX, model_path
 from unetbio.normalization import Normalization
 from unetbio.objects import ObjectSettings
 from unetbio.tensor_file import load_tensors, save_tensors
@@ -30,15 +31,11 @@ __all__ = [
     "Model",
     "ModelInfo",
     "load_model",
-    "model_path",
     "read_info",
     "save_model",
-    "shipped_models",
 ]
 
 METADATA_KEY = "unetbio"
-SUFFIX = ".safetensors"
-SHIPPED = Path(__file__).parent / "models"
 
 
 class ModelInfo(BaseModel):
@@ -68,6 +65,9 @@ class ModelInfo(BaseModel):
         Thresholds and sizes found on validation data.
     objects : ObjectSettings, optional
         Instead of them, of a network that finds objects.
+    window : tuple of int, optional
+        For how many pixels along each axis the network answered at once in training: the windows of one that cannot be
+        tiled exactly.
     training : dict
         Fingerprint of the training data and settings.
     scores : dict
@@ -92,6 +92,7 @@ class ModelInfo(BaseModel):
     normalization: Normalization = Normalization()
     postprocessing: PostProcessing = PostProcessing()
     objects: ObjectSettings | None = None
+    window: tuple[int, ...] | None = None
     training: dict[str, Any] = {}
     scores: dict[str, Any] = {}
     licence: str = ""
@@ -118,29 +119,6 @@ class Model:
     network: "nn.Module"
     sha256: str
     path: Path
-
-
-def shipped_models() -> tuple[str, ...]:
-    """Names of the models that come with the package, sorted."""
-    return tuple(sorted(path.stem for path in SHIPPED.glob(f"*{SUFFIX}")))
-
-
-def model_path(name_or_path: str | os.PathLike[str]) -> Path:
-    """Path of a shipped model's name, or of a model file.
-
-    Raises
-    ------
-    ModelError
-        When there is neither a shipped model nor a file of that name.
-    """
-    text = os.fspath(name_or_path)
-    if text in shipped_models():
-        return SHIPPED / f"{text}{SUFFIX}"
-    path = Path(text)
-    if path.is_file():
-        return path
-    shipped = ", ".join(shipped_models()) or "none"
-    raise ModelError(f"there is no model {text!r}: give a *{SUFFIX} file or the name of a shipped model ({shipped})")
 
 
 def read_info(name_or_path: str | os.PathLike[str]) -> ModelInfo:

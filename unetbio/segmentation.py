@@ -21,14 +21,15 @@ from unetbio.grey_values import FULL_SCALE, is_saturated
 from unetbio.interpretation import choose_interpretation
 from unetbio.io.image import Image
 from unetbio.labels import label_hash
-from unetbio.model_file import Model, ModelInfo, load_model, model_path
+from unetbio.model_file import Model, ModelInfo, load_model
+from unetbio.models import model_path
 from unetbio.normalization import Normalization, Scaling
 from unetbio.objects import ObjectTable
 from unetbio.preparation import Frame, Opened, image_of_array, open_image, read_frame
 from unetbio.provenance import FrameRecord, count_cells, versions
 from unetbio.sections import median_diameter_in_sections, stack_sections
 from unetbio.settings import Settings
-from unetbio.sliding_window import OVERLAP, WINDOW, window_shape
+from unetbio.sliding_window import OVERLAP, window_shape
 from unetbio.tiling import TilePlan
 
 __all__ = ["FrameResult", "Segmenter", "segment", "stack_frames"]
@@ -115,8 +116,8 @@ class Segmenter:
             raise UsageError(f"the CRF is for planes, and model {self.info.name} is 3-D: leave out --crf")
         if settings.diameter_px is not None and self.info.cell_diameter_px is None:
             raise UsageError(f"model {self.info.name} does not say how large its cells are: leave out --diameter")
-        # Where windows are blended, their size changes pixels.
-        window = None if self.is_exact else self.tile or WINDOW
+        # Where windows are blended, their size changes pixels; without a tile it is the model's.
+        window = None if self.is_exact else self.tile
         if settings.link is not None and self.info.target != "instances":
             raise UsageError(f"model {self.info.name} segments classes, which are not linked: leave out --link")
         return {**self.interpretation.record(settings), "exact_tiles": self.is_exact, "window": window}

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -15,10 +15,13 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 from unetbio import architectures, normalization
 from unetbio.config import Section, check_preset, read_mapping, validated
 from unetbio.errors import UsageError
+from unetbio.files import stamp
 from unetbio.io.discover import Found, find_inputs, part_of, table_input
+from unetbio.models import model_path
 from unetbio.settings import Settings
 
 __all__ = [
+    "CheckOptions",
     "CompareOptions",
     "JobResources",
     "MeasureOptions",
@@ -27,12 +30,15 @@ __all__ = [
     "SegmentOptions",
     "TrainOptions",
     "WorkflowConfig",
+    "input_names",
+    "input_stamps",
     "load_config",
     "workflow_schema",
 ]
 
 # Folders of a workflow's output beside those of its models.
 _TAKEN = ("benchmarks", "comparison", "logs", "models")
+_READING = ("channel", "series", "t", "z", "axes", "pixel_size", "diameter", "normalize")
 _JOURNAL = re.compile(r"\.?run\.\d+-of-(\d+)\.(?:jsonl|lock)")
 
 
@@ -69,6 +75,8 @@ def _regex(text: str) -> str:
 def _folder(text: str) -> str:
     if os.path.normpath(text) == os.curdir:
         raise ValueError("a folder of its own is needed")
+    if "{" in text or "}" in text:
+        raise ValueError("Snakemake takes braces in the names of what it makes for wildcards: choose another folder")
     return os.path.normpath(text)
 
 
@@ -98,7 +106,10 @@ class SegmentOptions(Section):
         description="With `z: each`: cells of neighbouring sections whose intersection over union is so large are one.",
     )
     axes: str | None = Field(default=None, description="Axes of the file where it does not say, such as `ZYX`.")
-    pixel_size: float | None = Field(default=None, gt=0, description="Pixel size in um, where the file does not say.")
+    pixel_size: float | tuple[float, float] | None = Field(
+        default=None,
+        description="Pixel size in um, where the file does not say; of stacks a list: distance of sections, size.",
+    )
     diameter: float | None = Field(
         default=None, gt=0, description="Typical diameter of the cells in pixels: images are rescaled to the model's."
     )
@@ -158,7 +169,16 @@ class SegmentOptions(Section):
 
     def arguments(self) -> list[str]:
         """The options as they stand on the command line."""
-        return _as_arguments({**dict(self), "classes": ",".join(self.classes) or None})
+        return _as_arguments({**self._words(), "classes": ",".join(self.classes) or None})
+
+    def reading_arguments(self) -> list[str]:
+        """Those of the options that say which part of a file is the image, as they stand on the command line."""
+        words = self._words()
+        return _as_arguments({name: words[name] for name in _READING})
+
+    def _words(self) -> dict[str, Any]:
+        size = self.pixel_size
+        return {**dict(self), "pixel_size": ",".join(map(str, size)) if isinstance(size, tuple) else size}
 
 
 def _as_arguments(options: Mapping[str, Any]) -> list[str]:
@@ -175,18 +195,6 @@ def _as_arguments(options: Mapping[str, Any]) -> list[str]:
     return words
 
 
-class MeasureOptions(Section):
-    """Options of ``unetbio measure``, named as there."""
-
-    expand: float | None = Field(
-        default=None, gt=0, description="Measure the ring of background around each cell too, so many um wide."
-    )
-
-    def arguments(self) -> list[str]:
-        """The options as they stand on the command line."""
-        return _as_arguments(dict(self))
-
-
 class JobResources(Section):
     """What one job of a rule asks its machine or cluster for."""
 
@@ -194,6 +202,31 @@ class JobResources(Section):
     mem_mb: int = Field(default=4000, ge=1, description="Memory, in MB.")
     runtime: int = Field(default=240, ge=1, description="Longest time, in minutes.")
     gpu: int = Field(default=0, ge=0, description="Graphics processors to ask a cluster for.")
+
+
+class MeasureOptions(Section):
+    """Options of ``unetbio measure``, named as there."""
+
+    expand: float | None = Field(
+        default=None, gt=0, description="Measure the ring of background around each cell too, so many um wide."
+    )
+    resources: JobResources = Field(default=JobResources(), description="Of the measure rule's job.")
+
+    def arguments(self) -> list[str]:
+        """The options as they stand on the command line."""
+        return _as_arguments({"expand": self.expand})
+
+
+class CheckOptions(Section):
+    """Whether and with what ``unetbio check`` is run."""
+
+    run: bool = Field(default=True, description="Look at all images first.")
+    resources: JobResources = Field(default=JobResources(), description="Of the check rule's job.")
+
+
+def _check(value: Any) -> Any:
+    """``check: false`` says it all."""
+    return {"run": value} if isinstance(value, bool) else value
 
 
 class LongJobResources(JobResources):
@@ -344,11 +377,15 @@ class ModelUse:
     network: str | None = None
     training: TrainOptions | None = None
 
-    def files(self) -> list[str]:
-        """The model where it is a file, so that another one of the same name is noticed; a shipped one is none."""
-        if self.network:
-            return [self.model]
-        return [str(Path(self.model).absolute())] if Path(self.model).is_file() else []
+    def file(self) -> str:
+        """The model's file, so that another one of the same name is noticed; from the root, if it is there already.
+
+        Raises
+        ------
+        ModelError
+            When there is no such model.
+        """
+        return self.model if self.network else str(model_path(self.model).absolute())
 
 
 def _named_models(value: Any) -> Any:
@@ -402,7 +439,9 @@ class WorkflowConfig(Section):
         description="Instead of `model`: several, side by side: a list, or names, each with a model or `network`.",
     )
     training: TrainOptions = Field(default=TrainOptions(), description="What `network` is trained on.")
-    check: bool = Field(default=True, description="Run `unetbio check` on all images first; it stops nothing.")
+    check: Annotated[CheckOptions, BeforeValidator(_check, json_schema_input_type=bool | CheckOptions)] = Field(
+        default=CheckOptions(), description="Whether `unetbio check` looks at all images first; it stops nothing."
+    )
     compare: CompareOptions = Field(default=CompareOptions(), description="Networks to train and compare besides.")
     images_per_job: int = Field(
         default=1000, ge=1, description="About as many images are one job, since starting one costs some seconds."
@@ -454,6 +493,12 @@ class WorkflowConfig(Section):
     def source_arguments(self) -> list[str]:
         """What to segment, as it stands on the command line."""
         return ["--table", self.table] if self.table else list(self.images)
+
+    def check_arguments(self) -> list[str]:
+        """What the images are compared with, and which part of them, as it stands on the command line."""
+        # A model that is still to be trained cannot be asked what it knows.
+        models = [use.model for use in self.uses() if not use.network]
+        return [*_as_arguments({"model": tuple(models), "no_model": not models}), *self.segment.reading_arguments()]
 
     def source_files(self) -> list[str]:
         """The table, if there is one, so that a change in its columns is noticed."""
@@ -515,6 +560,20 @@ def load_config(source: Mapping[str, Any] | str | os.PathLike[str]) -> WorkflowC
         return validated(WorkflowConfig, source, None)
     path = Path(source)
     return validated(WorkflowConfig, read_mapping(path), path)
+
+
+def input_names(paths: Iterable[str | Path]) -> list[str]:
+    """Those of the files that a rule can name as inputs: Snakemake takes braces for wildcards, whatever is done."""
+    return [str(path) for path in paths if not _has_braces(path)]
+
+
+def input_stamps(paths: Iterable[str | Path]) -> list[str]:
+    """Size and time of the others: as a parameter of the rule they, too, make it run again when they change."""
+    return [" ".join(map(str, (path, *stamp(path)[:2]))) for path in paths if _has_braces(path)]
+
+
+def _has_braces(path: str | Path) -> bool:
+    return not set("{}").isdisjoint(str(path))
 
 
 def workflow_schema() -> str:

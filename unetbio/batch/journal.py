@@ -14,9 +14,12 @@ from typing import Any, Literal, TextIO
 from unetbio.errors import UsageError
 from unetbio.files import lock, stopping
 
-__all__ = ["Entry", "Journal", "Part", "hold_output", "parse_part", "read_journals"]
+__all__ = ["LOCK", "Entry", "Journal", "Part", "hold_output", "parse_part", "read_journals"]
 
 Status = Literal["done", "failed", "skipped"]
+
+LOCK = ".run.lock"
+"""Of whoever writes to an output folder."""
 
 _JOURNAL_NAME = re.compile(r"run(\.\d+-of-\d+)?\.jsonl")
 
@@ -144,10 +147,10 @@ def hold_output(out: Path, part: Part | None) -> Iterator[None]:
         When another run holds it, or it cannot be written.
     """
     if part is None:
-        with lock(out / ".run.lock"):
+        with lock(out / LOCK):
             yield
     else:
-        with lock(out / ".run.lock", shared=True), lock(out / f".run.{part.label}.lock"):
+        with lock(out / LOCK, shared=True), lock(out / f".run.{part.label}.lock"):
             yield
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from numpy.typing import NDArray
 
+from unetbio.batch.journal import LOCK
 from unetbio.batch.plan import Item, other_format
 from unetbio.errors import ImageError
 from unetbio.files import stamp
@@ -191,8 +192,14 @@ def _layout_of(provenance: Provenance) -> tuple[str, tuple[int, ...]]:
 
 
 def remove_leftovers(out: Path) -> None:
-    """Remove temporary files that a killed run left; for whoever holds the output folder alone."""
+    """Remove temporary files that a killed run left; for whoever holds the output folder alone.
+
+    A folder below it with a lock of its own is another command's, which may be writing there now.
+    """
+    others = {path.parent for path in out.rglob(LOCK)} - {out}
     for path in sorted(out.rglob(".unetbio-*")):
+        if not others.isdisjoint(path.parents):
+            continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         with contextlib.suppress(OSError):

@@ -59,6 +59,8 @@ class BatchOptions:
         Writes the page of a whole run, after its tables and while nobody else may write to the folder.
     part : Part, optional
         The items are those of one job of several; tables and page are left to whoever gathers them.
+    tables : bool
+        Whether a whole run writes them.
     workers : int
         Threads that finish, write and measure.
     memory : int
@@ -70,6 +72,7 @@ class BatchOptions:
     draw: Draw | None = None
     write_page: Callable[[Path], object] | None = None
     part: Part | None = None
+    tables: bool = True
     workers: int = 2
     memory: int = DEFAULT_MEMORY
 
@@ -124,7 +127,7 @@ def run_batch(items: Sequence[Item], out: Path, segmenter: Segmenter, options: B
         if segmenter.info.target == "classes":
             write_classes(out, segmenter.info.class_names)
         table = None
-        if options.part is None:
+        if batch.whole:
             write_all_tables(out, outcomes, batch.cached)
             table = out / SUMMARY
             if options.write_page is not None:
@@ -143,7 +146,7 @@ class _Batch:
         self.options = options
         self.journal = journal
         self.report = report
-        self.whole = options.part is None
+        self.whole = options.part is None and options.tables
         self.measures = self.whole and segmenter.info.target == "instances"
         self.cached = CachedCells(out)
         self.budget = MemoryBudget(options.memory)

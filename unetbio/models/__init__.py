@@ -1,1 +1,36 @@
-"""Models that come with the package."""
+"""Models that come with the package, and where the file of a model is."""
+
+import os
+from pathlib import Path
+
+from unetbio.errors import ModelError
+
+__all__ = ["SUFFIX", "model_path", "shipped_models"]
+
+SUFFIX = ".safetensors"
+"""Ending of model files."""
+
+SHIPPED = Path(__file__).parent
+
+
+def shipped_models() -> tuple[str, ...]:
+    """Names of the models that come with the package, sorted."""
+    return tuple(sorted(path.stem for path in SHIPPED.glob(f"*{SUFFIX}")))
+
+
+def model_path(name_or_path: str | os.PathLike[str]) -> Path:
+    """Path of a shipped model's name, or of a model file.
+
+    Raises
+    ------
+    ModelError
+        When there is neither a shipped model nor a file of that name.
+    """
+    text = os.fspath(name_or_path)
+    if text in shipped_models():
+        return SHIPPED / f"{text}{SUFFIX}"
+    path = Path(text)
+    if path.is_file():
+        return path
+    shipped = ", ".join(shipped_models()) or "none"
+    raise ModelError(f"there is no model {text!r}: give a *{SUFFIX} file or the name of a shipped model ({shipped})")

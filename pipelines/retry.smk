@@ -1,0 +1,30 @@
+# Files that failed are tried once more: a disk may have come back, or a whole file lies there now.
+
+
+rule retry:
+    input:
+        journals=lambda wildcards: journals(wildcards.results),
+        model=lambda wildcards: input_names([FILES[wildcards.results]]),
+    output:
+        "{results}/retried.txt",
+    log:
+        "{results}/logs/retry.log",
+    benchmark:
+        "{results}/benchmarks/retry.tsv"
+    conda:
+        "environment.yaml"
+    threads: CONFIG.resources.threads
+    resources:
+        mem_mb=CONFIG.resources.mem_mb,
+        runtime=CONFIG.resources.runtime,
+        gpu=CONFIG.resources.gpu,
+    params:
+        source=lambda wildcards: CONFIG.source_arguments(),
+        model=lambda wildcards, input: model_of(wildcards.results, input),
+        options=lambda wildcards: CONFIG.segment.arguments(),
+        out=subpath(output[0], parent=True),
+    message:
+        "Trying once more what failed in {params.out}"
+    shell:
+        "unetbio segment {params.source:q} -o {params.out:q} --model {params.model:q} {params.options:q}"
+        " --workers {threads} --failed-only --no-tables --failed-ok >{output:q} 2>{log:q}"

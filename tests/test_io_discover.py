@@ -1,8 +1,12 @@
 """Which files are inputs, what outputs are called, which mask belongs to which image."""
 
+from collections.abc import Sequence
 from pathlib import Path, PurePath
+from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -92,6 +96,60 @@ def test_a_companion_stands_for_its_pieces(tmp_path: Path) -> None:
     xml = '<OME><UUID FileName="x-1.ome.tif"/><UUID FileName = "x-2 &amp;.ome.tif"/></OME>'
     (tmp_path / "a" / "x.companion.ome").write_text(xml)
     assert relative(find_inputs([tmp_path])) == ["a/x.companion.ome", "a/y.tif", "b/x-1.ome.tif"]
+
+
+def block(file: str, first: str = "") -> str:
+    """The place of a plane, in a file."""
+    return f'<TiffData {first}><UUID FileName="{file}">urn:uuid:{file}</UUID></TiffData>'
+
+
+def write_set(folder: Path, names: Sequence[str], images: Sequence[Sequence[str]], *, big: str = "") -> None:
+    """Files each of which describes images, whose planes lie in those files."""
+    folder.mkdir(exist_ok=True)
+    pixels = "".join(f"<Image><Pixels>{''.join(map(block, files))}</Pixels></Image>" for files in images)
+    for name in names:
+        xml = f'<?xml version="1.0"?><OME UUID="urn:uuid:{name}"><Instrument/>{pixels}</OME>'
+        options: dict[str, Any] = {"bigtiff": True} if big == "big" else {"byteorder": ">"} if big else {}
+        tifffile.imwrite(folder / name, np.zeros((4, 5), np.uint8), description=xml, metadata=None, **options)
+
+
+@pytest.mark.parametrize("big", ["", "big", "big-endian"])
+def test_one_file_of_an_ome_set_stands_for_it(tmp_path: Path, caplog: pytest.LogCaptureFixture, big: str) -> None:
+    names = [f"x & {number}.ome.tif" for number in range(3)]
+    write_set(tmp_path / "a", names, [[name.replace("&", "&amp;") for name in names]], big=big)
+    write_set(tmp_path / "a", ["alone.ome.tif"], [["alone.ome.tif"]])
+    touch(tmp_path, "a/y.tif", "b/torn.ome.tif", "b/torn2.ome.tif")
+    with caplog.at_level("INFO", logger="unetbio"):
+        found = find_inputs([tmp_path])
+    assert relative(found) == ["a/alone.ome.tif", "a/x & 0.ome.tif", "a/y.tif", "b/torn.ome.tif", "b/torn2.ome.tif"]
+    assert caplog.messages == [
+        "2 files left out: pieces of images for which others stand, such as "
+        f"{tmp_path / 'a' / 'x & 1.ome.tif'} of x & 0.ome.tif"
+    ]
+    # However they are given; a piece alone stands for the whole.
+    files = [tmp_path / "a" / name for name in names]
+    assert [item.path for item in find_inputs(files)] == files[:1]
+    assert [item.path for item in find_inputs([tmp_path / "a" / "x*"])] == files[:1]
+    assert [item.path for item in find_inputs(files[1:])] == files[1:]
+
+
+def test_files_of_a_set_that_have_images_of_their_own_stay(tmp_path: Path) -> None:
+    names = ["p0.ome.tif", "p1.ome.tif", "p1_rest.ome.tif"]
+    write_set(tmp_path, names, [names[:1], names[1:]])
+    assert relative(find_inputs([tmp_path])) == names[:2]
+
+
+def test_files_that_were_renamed_stay(tmp_path: Path) -> None:
+    write_set(tmp_path, ["a.ome.tif"], [["a.ome.tif"]])
+    (tmp_path / "copy.ome.tif").write_bytes((tmp_path / "a.ome.tif").read_bytes())
+    assert relative(find_inputs([tmp_path])) == ["a.ome.tif", "copy.ome.tif"]
+
+
+def test_a_piece_of_a_master_file_is_left_out(tmp_path: Path) -> None:
+    write_set(tmp_path, ["first.ome.tif"], [["first.ome.tif", "second.ome.tif"]])
+    xml = '<OME><BinaryOnly MetadataFile="first.ome.tif" UUID="urn:uuid:1"/></OME>'
+    tifffile.imwrite(tmp_path / "second.ome.tif", np.zeros((4, 5), np.uint8), description=xml, metadata=None)
+    assert relative(find_inputs([tmp_path])) == ["first.ome.tif"]
 
 
 def test_links_to_one_file_are_one_input(tmp_path: Path) -> None:

@@ -498,6 +498,26 @@ def test_a_set_of_files_with_a_companion(tmp_path: Path) -> None:
     assert (error.reason, "b.ome.tif" in str(error)) == ("missing_companion", True)
 
 
+def test_files_that_describe_each_other_hold_the_images_that_begin_in_them(tmp_path: Path) -> None:
+    stored = ramp(2, 4, 5)
+    # One image of two sections: each file stands for it when it is asked by name.
+    for name, plane in zip("ab", stored, strict=True):
+        xml = COMPANION.replace("<OME ", f'<OME UUID="urn:uuid:{name}" ')
+        tifffile.imwrite(tmp_path / f"{name}.ome.tif", plane, description=xml, metadata=None)
+    for name in "ab":
+        np.testing.assert_array_equal(read_image(tmp_path / f"{name}.ome.tif").read(), stored)
+    # Two images of one section: each file holds its own.
+    start, rest = COMPANION[: COMPANION.index("<TiffData")].replace('SizeZ="2"', 'SizeZ="1"'), "</Pixels></Image>"
+    places = [f'<TiffData><UUID FileName="{name}.ome.tif">urn:uuid:{name}</UUID></TiffData>' for name in "ab"]
+    images = "".join(start.removeprefix(OME_START) + place + rest for place in places)
+    for name, plane in zip("ab", stored, strict=True):
+        xml = f"{OME_START}{images}</OME>".replace("<OME ", f'<OME UUID="urn:uuid:{name}" ')
+        tifffile.imwrite(tmp_path / f"{name}.ome.tif", plane, description=xml, metadata=None)
+        image = read_image(tmp_path / f"{name}.ome.tif")
+        assert image.series_count == 1
+        np.testing.assert_array_equal(image.read(), plane)
+
+
 def test_companions_are_looked_for_beside_the_file_only(tmp_path: Path) -> None:
     outside = tmp_path / "secret.companion.ome"
     outside.write_text(COMPANION)

@@ -3,6 +3,7 @@
 import dataclasses
 import glob
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path, PurePath
 from xml.sax.saxutils import unescape
 
 from unetbio.errors import UsageError
+from unetbio.io.ome_sets import find_pieces
 from unetbio.io.read import SUFFIXES
 from unetbio.io.zarr_metadata import MARKERS, is_zarr_folder
 
@@ -25,6 +27,8 @@ __all__ = [
     "stem",
     "table_input",
 ]
+
+logger = logging.getLogger(__name__)
 
 MASK_SUFFIXES = ("_cp_masks", "_labels", "_classes", "_masks", "_mask", "_gt")
 """Endings of stems that mark a mask."""
@@ -79,7 +83,8 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
         Files are taken whatever their name, and so are folders that are Zarr images. Other folders are searched with
         all folders below them; patterns (``*``, ``?``, ``[...]``, ``**``) are expanded. In both, hidden files and
         outputs of this program (``x_labels`` ...) are left out; in folders also files of other endings, and the pieces
-        of a set that a ``.companion.ome`` file describes.
+        of a set that a ``.companion.ome`` file describes. Of OME-TIFF files that describe each other, those are left
+        out for which another one that was found stands (`unetbio.io.ome_sets`), however they were given.
     out : path-like, optional
         The output folder. Where a folder that is searched holds it, what lies in it is left out: a second run would
         take the overlays of the first for images; for the same reason so are overlays of other output folders, which
@@ -102,6 +107,7 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
     for given in names:
         for item in _expand(given):
             found.setdefault(Path(os.path.realpath(item.path)), item)
+    found = _without_pieces(found)
     if not found:
         raise UsageError(
             f"no images in {', '.join(names) or 'an empty list'}: files ending in {', '.join(SUFFIXES)} were looked for"
@@ -246,6 +252,21 @@ def _folder(folder: Path) -> list[Found]:
                 found.append(Found(path, path.relative_to(folder)))
     pieces = {piece for item in found if item.path.name.endswith(COMPANION) for piece in _pieces(item.path)}
     return sorted((item for item in found if item.path not in pieces), key=lambda item: item.relative.parts)
+
+
+def _without_pieces(found: dict[Path, Found]) -> dict[Path, Found]:
+    """Without files of sets for which another one stands."""
+    pieces = find_pieces(item.path for item in found.values())
+    if pieces:
+        piece, owner = next(iter(pieces.items()))
+        logger.info(
+            "%d file%s left out: pieces of images for which others stand, such as %s of %s",
+            len(pieces),
+            "" if len(pieces) == 1 else "s",
+            piece,
+            owner.name,
+        )
+    return {real: item for real, item in found.items() if item.path not in pieces}
 
 
 def _pieces(companion: Path) -> set[Path]:

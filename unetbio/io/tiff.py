@@ -129,7 +129,11 @@ def _stacks(tif: tifffile.TiffFile, path: Path, page_count: int) -> Iterator[_St
                 )
             xml = _description(source)
         with _OmeFiles(path, tif, _root_uuid(xml) if companion is None else None) as files:
-            for ome in parse_ome(xml, page_count):
+            images = parse_ome(xml, page_count)
+            # Of a set in which each file describes all, a file holds the images that begin in it; a piece stands for
+            # the whole set.
+            own = [ome for ome in images if companion is None and files.begins(ome)]
+            for ome in own or images:
                 yield _ome_stack(ome, files)
         return
     size = path.stat().st_size
@@ -236,6 +240,13 @@ class _OmeFiles(contextlib.ExitStack):
         if found is None:
             raise ImageError("missing_companion", f"the OME-XML needs {plane.file_name}, which is not in the folder")
         return found
+
+    def begins(self, ome: OmeImage) -> bool:
+        """Whether an image belongs to the file with the block, as `unetbio.io.ome_sets` says."""
+        first = next(iter(ome.planes.values()), None)
+        if first is None or first.file_name in (None, self.path.name) or first.uuid == self.uuid:
+            return True
+        return _beside(self.path, first.file_name or "") is None
 
     def pages(self, path: Path) -> tifffile.TiffPages:
         """Pages of a file."""

@@ -130,6 +130,7 @@ def _read(
     label_image[ignored] = 0
     if split:
         label_image = _each_time(labels.split_components, label_image, axes).astype(np.int64)
+    labels.check_plausible(label_image)
     label_image[ignored] = IGNORED
     spatial = axes.replace("T", "")
     if spacing is None and image.pixel_size_trusted and all(axis in image.pixel_size_um for axis in spatial):

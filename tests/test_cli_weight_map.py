@@ -100,6 +100,17 @@ def test_one_broken_file_fails_alone(tmp_path: Path, label_image: NDArray[np.uin
     assert result.stderr.splitlines()[1].startswith(f"unetbio: error: {tmp_path / 'a.tif'}: ")
 
 
+def test_an_image_in_place_of_its_labels_fails_alone(tmp_path: Path, label_image: NDArray[np.uint16]) -> None:
+    (tmp_path / "in").mkdir()
+    write_labels(tmp_path / "in" / "good.tif", label_image)
+    noise = np.random.default_rng(0).poisson(100, (64, 64)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "in" / "image.tif", noise)
+    result = run(str(tmp_path / "in"), "-o", str(tmp_path / "out"))
+    assert result.exit_code == 3
+    assert "image.tif: the label image looks like an image, not like labels" in result.stderr
+    assert [path.name for path in sorted((tmp_path / "out").iterdir())] == ["good_weights.png", "good_weights.tif"]
+
+
 def test_nothing_is_replaced_unasked(tmp_path: Path, label_image: NDArray[np.uint16]) -> None:
     write_labels(tmp_path / "x.tif", label_image)
     assert run(tmp_path / "x.tif", "-o", tmp_path).exit_code == 0

@@ -285,5 +285,11 @@ def test_where_windows_are_blended_their_size_is_a_setting(model: Model) -> None
     info = model.info.model_copy(update={"architecture": "pspnet", "parameters": parameters})
     blended = Model(info, network, model.sha256, model.path)
     windows = [Segmenter(blended, "cpu", tile=tile).record(Settings())["window"] for tile in (None, 64)]
-    assert windows == [512, 64]
+    assert windows == [None, 64]
+    # Without a tile, those with which it was trained
+    trained = Model(info.model_copy(update={"window": (32, 64)}), network, model.sha256, model.path)
+    image = np.zeros((100, 100), np.uint8)
+    image[40:60, 40:60] = 200
+    used = [unetbio.segment(image, each, device="cpu")[1]["run"]["window"] for each in (trained, blended)]
+    assert used == [[32, 64], [104, 104]]
     assert {Segmenter(model, "cpu", tile=tile).record(Settings())["window"] for tile in (None, 64)} == {None}

@@ -60,6 +60,7 @@ def test_a_network_learns_and_the_best_one_is_kept(tmp_path: Path) -> None:
     assert "left; validation AP@.5-.75" in lines[-1]
     assert result.info.cell_diameter_px == pytest.approx(27, abs=2)
     assert result.info.training["cells"] == 16
+    assert result.info.window == (40, 40)
     assert result.info.parameters["in_channels"] == 1
     path = tmp_path / "model.safetensors"
     save_model(path, result.info, result.network)
@@ -462,7 +463,7 @@ def test_the_score_threshold_is_the_one_that_finds_the_true_objects() -> None:
 
     def validate(network: Remembered, label_image: np.ndarray, task: ObjectTask = task) -> Validation:
         images = [np.zeros((1, 64, 64), np.float32)]
-        return task.validate(network, images, [label_image], device=CPU, exact=False)
+        return task.validate(network, images, [label_image], device=CPU, exact=False, window=(64, 64))
 
     found = validate(Remembered((0.95, 0.85, 0.75, 0.65)), truth)
     assert found.objects == ObjectSettings(score_threshold=0.7)

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.geometry import Geometry
 from unetbio.predictor import Predictor, Runner, TorchPredictor, choose_device
-from unetbio.sliding_window import WINDOW, predict_windows
+from unetbio.sliding_window import default_window, predict_windows
 from unetbio.tiling import ArrayLike, Tile, TilePlan, plan_tiles, read_mirrored, split_tile, tile_of
 
 __all__ = [
@@ -98,12 +98,10 @@ def plan(
     """
     if batch_size < 1:
         raise UsageError(f"a batch of {batch_size} tiles cannot be run: give 1 or more")
-    if not predictor.exact and tile is None:
-        tile = WINDOW
     return plan_tiles(
         shape,
         predictor.geometry,
-        tile=tile,
+        tile=default_window(predictor) if tile is None and not predictor.exact else tile,
         cost=predictor.multiply_adds,
         memory=lambda input_shape: batch_size * predictor.memory_bytes(input_shape),
         memory_budget=predictor.memory_budget if memory_budget is None else memory_budget,

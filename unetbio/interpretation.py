@@ -103,7 +103,7 @@ class _PixelInterpretation:
 
     def __init__(self, info: ModelInfo, network: nn.Module, device: torch.device, *, exact: bool) -> None:
         self.info = info
-        self.runner = TorchPredictor(network, device, exact=exact)
+        self.runner = TorchPredictor(network, device, exact=exact, window=info.window)
 
     def run_once(self, tile: NDArray[np.float32]) -> None:
         """See `Interpretation`."""

@@ -47,6 +47,10 @@ class Runner(Protocol):
         """Whether tiles leave the answer as it is; where not, the context is 0 and windows overlap."""
 
     @property
+    def window(self) -> tuple[int, ...] | None:
+        """For how many pixels along each axis the network answered at once when it was trained, if that is known."""
+
+    @property
     def memory_budget(self) -> int:
         """Bytes that a tile may take where the caller does not say."""
 
@@ -88,13 +92,23 @@ class TorchPredictor:
     exact : bool
         Crop what has seen the padding, so that tiles are exact. Without, every pixel of an input gets an answer: a
         network that does not pad sees the input mirrored.
+    window : tuple of int, optional
+        For how many pixels the network answered at once when it was trained, one entry an axis.
     """
 
-    def __init__(self, network: nn.Module, device: torch.device | str = "cpu", *, exact: bool = True) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device | str = "cpu",
+        *,
+        exact: bool = True,
+        window: tuple[int, ...] | None = None,
+    ) -> None:
         geometry: Any = network.geometry
         self._network_geometry: Geometry = geometry
         self.exact = exact
         self.geometry = self._network_geometry if exact else _without_context(self._network_geometry)
+        self.window = window
         self.device = torch.device(device)
         if self.device.type == "cpu":
             _keep_freed_memory()

@@ -2,7 +2,8 @@
 
 Global pooling, or a receptive field that no tile can afford, makes the answer for a pixel depend on where its window
 ends. Windows then overlap and are averaged with Gaussian weights, by MONAI's ``sliding_window_inference``; the answer
-depends on the window, and the provenance says so.
+depends on the window, and the provenance says so. They are as large as what the network answered for in training: what
+it pools, and the zeros that it pads with, are then as it knows them.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,24 +18,29 @@ from torch import Tensor
 from unetbio.predictor import Predictor, Runner
 from unetbio.tiling import ArrayLike, read_mirrored
 
-__all__ = ["OVERLAP", "WINDOW", "predict_windows", "window_shape"]
+__all__ = ["OVERLAP", "WINDOW", "default_window", "predict_windows", "window_shape"]
 
 WINDOW = 512
-"""Pixels of a window along each axis, unless a tile was asked for."""
+"""Pixels of a window along each axis for a network that does not say with which it was trained."""
 
 OVERLAP = 0.25
 """Share of a window that the next one covers again."""
 
 
+def default_window(predictor: Runner) -> tuple[int, ...]:
+    """Pixels of a window along each axis unless a tile is asked for."""
+    return predictor.window or (WINDOW,) * predictor.geometry.ndim
+
+
 def window_shape(predictor: Runner, shape: Sequence[int], tile: int | None = None) -> tuple[int, ...]:
-    """Windows that the network takes: ``tile`` pixels or `WINDOW`, rounded up to its stride.
+    """Windows that the network takes: ``tile`` pixels or those of its training, rounded up to its stride.
 
     An image of a ``shape`` that is smaller than a window is one window, as small as the stride allows.
     """
-    size = tile or WINDOW
+    sizes = default_window(predictor) if tile is None else (tile,) * len(shape)
     return tuple(
         -(-min(size, length) // stride) * stride
-        for length, stride in zip(shape, predictor.geometry.stride, strict=True)
+        for size, length, stride in zip(sizes, shape, predictor.geometry.stride, strict=True)
     )
 
 
@@ -55,7 +61,7 @@ def predict_windows(
     predictor : Predictor
         A network that is not exact.
     tile : int, optional
-        Pixels of a window along each axis.
+        Pixels of a window along each axis; those of the training unless given.
     batch_size : int
         Windows that are run at once.
     progress : callable, optional

@@ -121,10 +121,11 @@ class Task(Protocol):
         *,
         device: torch.device,
         exact: bool,
+        window: tuple[int, ...],
     ) -> Validation:
         """Score a network on annotated images, ``(C, *spatial)`` and normalised.
 
-        The network is copied and run in evaluation mode, where ``exact`` over exact tiles.
+        The network is copied and run in evaluation mode: where ``exact`` over exact tiles, else over such a ``window``.
         """
 
     def describe(self, label_images: Sequence[LabelImage]) -> dict[str, Any]:
@@ -189,9 +190,10 @@ class InstanceTask(_PixelTask):
         *,
         device: torch.device,
         exact: bool,
+        window: tuple[int, ...],
     ) -> Validation:
         """Search the thresholds; the mean AP over IoU .5 to .75 decides."""
-        predictor = TorchPredictor(network, device, exact=exact)
+        predictor = TorchPredictor(network, device, exact=exact, window=window)
         truth = [self._annotated(label_image, label_image) for label_image in label_images]
         probabilities = [
             self._annotated(predict(image, predictor)[1], label_image)
@@ -249,6 +251,7 @@ class ObjectTask(InstanceTask):
         *,
         device: torch.device,
         exact: bool,
+        window: tuple[int, ...],
     ) -> Validation:
         """Run the network once and try thresholds of the score; the mean AP over IoU .5 to .75 decides."""
         detector = TorchDetector(network, device)
@@ -313,9 +316,10 @@ class ClassTask(_PixelTask):
         *,
         device: torch.device,
         exact: bool,
+        window: tuple[int, ...],
     ) -> Validation:
         """Intersection over union of each class, pooled over the images; the mean over classes decides."""
-        predictor = TorchPredictor(network, device, exact=exact)
+        predictor = TorchPredictor(network, device, exact=exact, window=window)
         pooled = ClassComparison(np.zeros((1, 1), np.int64))
         for image, label_image in zip(images, label_images, strict=True):
             classes = predict(image, predictor).argmax(axis=0)

@@ -178,6 +178,7 @@ class Trainer:
         self.bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
         self.optimizer = _optimizer(self.network, config)
         shape = patch_shape(self.geometry, config.patch_size)
+        self.window = self.geometry.output_size(shape)
         self.sampler = PatchSampler(training, config, self.task, shape, self.geometry.training_context)
         self.identity = self._run_identity()
         self.step = 0
@@ -282,7 +283,9 @@ class Trainer:
         self.network.eval()
         images = (normalization.apply(example.image, example.scaling) for example in self.validation)
         label_images = [example.label_image for example in self.validation]
-        found = self.task.validate(self.network, images, label_images, device=self.device, exact=self.is_exact)
+        found = self.task.validate(
+            self.network, images, label_images, device=self.device, exact=self.is_exact, window=self.window
+        )
         self.network.train()
         self.history.validation_steps.append(self.step)
         self.history.validation_scores.append(found.scores)
@@ -353,6 +356,7 @@ class Trainer:
             normalization=self.config.normalization,
             postprocessing=self.best.postprocessing,
             objects=self.best.objects,
+            window=self.window,
             training=self._training_record(),
             scores={"validation": self.best.scores},
             licence=self.config.licence,

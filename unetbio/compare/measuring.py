@@ -89,6 +89,11 @@ class MeteredPredictor:
         return self._predictor.exact
 
     @property
+    def window(self) -> tuple[int, ...] | None:
+        """As the predictor's."""
+        return self._predictor.window
+
+    @property
     def num_classes(self) -> int:
         """Number of probabilities a pixel."""
         return self._predictor.num_classes
@@ -154,7 +159,7 @@ def measure(
     if finds_objects:
         found = _find_objects(TorchDetector(network, device), info.objects or ObjectSettings(), scored, config)
     else:
-        predictor = TorchPredictor(network, device, exact=is_exact)
+        predictor = TorchPredictor(network, device, exact=is_exact, window=info.window)
         postprocessing = info.postprocessing
         if refine is not None:
             # Refined probabilities are sharper than those for which the thresholds were found.

@@ -1,11 +1,12 @@
 """Put the tables and pictures of a comparison into the documentation.
 
-    python benchmarks/comparison_docs.py COMPARISON
+    python benchmarks/comparison_docs.py COMPARISON LEARNING
 
-COMPARISON is the output folder of ``unetbio compare`` over all networks and lessons. Its ``comparison.csv`` is copied
-to ``docs/comparison.csv``, its pictures are made smaller and go to ``docs/images/comparison/``, and in ``docs/*.md``
-each table behind a comment such as ``<!-- comparison: fcn16s, fcn8s -->``, ``<!-- comparison: all -->`` or
-``<!-- lesson: skips -->`` is written anew.
+COMPARISON is the output folder of ``unetbio compare`` over all networks and lessons, LEARNING that of the short
+training of every network; see benchmarks/README.md. Their tables are copied to ``docs/comparison.csv`` and
+``docs/learning.csv``, the pictures are made smaller and go to ``docs/images/comparison/``, and in ``docs/*.md`` each
+table behind a comment such as ``<!-- comparison: fcn16s, fcn8s -->``, ``<!-- comparison: all -->``,
+``<!-- lesson: skips -->`` or ``<!-- learning: all -->`` is written anew.
 """
 
 import argparse
@@ -21,23 +22,36 @@ from unetbio.compare.lessons import LESSONS
 from unetbio.compare.table import COLUMNS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
-TABLE = re.compile(r"<!-- (comparison|lesson): (.*?) -->\n(?:\|.*\n)*")
+TABLE = re.compile(r"<!-- (comparison|lesson|learning): (.*?) -->\n(?:\|.*\n)*")
 FEW = ("AP@.5", "foreground_IoU", "IoU_of_oracle", "boundary_F1", "merges_per_100", "seconds_per_megapixel")
+LEARNING = ("AP@.5", "foreground_IoU", "output_stride", "oracle_IoU", "IoU_of_oracle", "seconds_trained")
 MANY = tuple(column.key for column in COLUMNS if column.key not in ("mean_AP", "F1@.5", "steps", "seconds_trained"))
 PICTURE_WIDTH = 1600
 
+Rows = Mapping[str, Mapping[str, str]]
+"""Rows of a table in CSV, by network."""
 
-def tables(text: str, rows: Mapping[str, Mapping[str, str]]) -> str:
+
+def read_rows(path: Path) -> Rows:
+    """The rows of ``comparison.csv``."""
+    with open(path, newline="", encoding="utf-8") as stream:
+        return {row["network"]: row for row in csv.DictReader(stream)}
+
+
+def tables(text: str, comparison: Rows, learning: Rows) -> str:
     """A page with its tables written anew."""
-    return TABLE.sub(lambda found: f"{found[0].splitlines()[0]}\n{_table(found[1], found[2], rows)}", text)
 
+    def table(kind: str, names: str) -> str:
+        if kind == "lesson":
+            return markdown([comparison[name] for name in LESSONS[names].names], MANY)
+        rows = learning if kind == "learning" else comparison
+        if names != "all":
+            return markdown([rows[name.strip()] for name in names.split(",")], FEW)
+        return markdown(
+            [row for name, row in rows.items() if re.fullmatch(r"\w+", name)], LEARNING if rows is learning else MANY
+        )
 
-def _table(kind: str, names: str, rows: Mapping[str, Mapping[str, str]]) -> str:
-    if kind == "lesson":
-        return markdown([rows[name] for name in LESSONS[names].names], MANY)
-    if names == "all":
-        return markdown([row for name, row in rows.items() if re.fullmatch(r"\w+", name)], MANY)
-    return markdown([rows[name.strip()] for name in names.split(",")], FEW)
+    return TABLE.sub(lambda found: f"{found[0].splitlines()[0]}\n{table(found[1], found[2])}", text)
 
 
 def markdown(rows: Sequence[Mapping[str, str]], keys: Sequence[str]) -> str:
@@ -53,12 +67,14 @@ def markdown(rows: Sequence[Mapping[str, str]], keys: Sequence[str]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("comparison", type=Path)
+    parser.add_argument("learning", type=Path)
     arguments = parser.parse_args()
-    shutil.copyfile(arguments.comparison / "comparison.csv", DOCS / "comparison.csv")
-    with open(DOCS / "comparison.csv", newline="", encoding="utf-8") as stream:
-        rows = {row["network"]: row for row in csv.DictReader(stream)}
+    rows = []
+    for folder, name in ((arguments.comparison, "comparison.csv"), (arguments.learning, "learning.csv")):
+        shutil.copyfile(folder / "comparison.csv", DOCS / name)
+        rows.append(read_rows(DOCS / name))
     for page in sorted(DOCS.glob("*.md")):
-        page.write_text(tables(page.read_text(encoding="utf-8"), rows), encoding="utf-8")
+        page.write_text(tables(page.read_text(encoding="utf-8"), *rows), encoding="utf-8")
     pictures = DOCS / "images" / "comparison"
     pictures.mkdir(exist_ok=True)
     for stem in ("comparison", *(f"lesson_{name}" for name in LESSONS)):

@@ -35,6 +35,7 @@ logger = logging.getLogger("unetbio.cli.measure")
 )
 @shared.metadata_regex
 @shared.workers
+@click.option("--overwrite", is_flag=True, help="Measure again also what was measured and has not changed since.")
 @click.option("--failed-ok", is_flag=True, help="Exit with 0 even when some files failed.")
 def command(
     out: Path,
@@ -42,6 +43,7 @@ def command(
     pixel_size: "PixelSize | None",
     metadata_regex: str | None,
     workers: int | None,
+    overwrite: bool,
     failed_ok: bool,
 ) -> int | None:
     """Measure the cells of a finished output folder and write its tables.
@@ -51,6 +53,8 @@ def command(
 
     With --expand, the part of the background that lies within so many micrometres of a cell, and nearer to it than to
     any other, is measured in columns that begin with ring_. Nothing is segmented again for --pixel-size.
+
+    Rows of images that have been measured like this and have not changed since are kept.
     """
     from unetbio.batch.gather import measure_folder
     from unetbio.batch.plan import available_cores
@@ -69,6 +73,7 @@ def command(
             expand_um=expand,
             pixel_size_um=pixel_size,
             metadata_regex=metadata_regex,
+            overwrite=overwrite,
         )
     click.echo(shared.summary_line(shared.counts(summary), summary.failed, summary.table))
     return shared.EXIT_SOME_FAILED if summary.failed and not failed_ok else None

@@ -40,10 +40,14 @@ def command(project: Path, images: str | None) -> None:
     run them. Snakemake comes with pip install 'unetbio[workflow]'.
     """
     from unetbio.files import write_text
+    from unetbio.io.discover import find_inputs
     from unetbio.pipelines import project_files
 
     if project.exists() and any(project.iterdir()):
         raise UsageError(f"{project} is not empty: give a new folder")
+    if images:
+        # What the workflow would refuse is refused now.
+        find_inputs([images])
     for name, source in project_files().items():
         text = source.read_text(encoding="utf-8")
         write_text(project / name, _with_images(text, images) if name == "config/config.yaml" and images else text)

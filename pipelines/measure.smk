@@ -5,7 +5,8 @@ rule measure:
     output:
         "{results}/summary.csv",
         "{results}/cells.csv",
-        "{results}/cells.parquet",
+        # It holds what is known of images that have not changed.
+        update("{results}/cells.parquet"),
     log:
         "{results}/logs/measure.log",
     benchmark:

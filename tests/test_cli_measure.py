@@ -117,14 +117,14 @@ def test_rings_without_a_pixel_size_are_empty_and_a_line_says_so(
 
 def test_a_pixel_size_that_is_told_fills_them(tmp_path: Path, discs: NDArray[Any], tiny_model: Path) -> None:
     out = segment(tmp_path, tiny_model, {"a.tif": discs})
-    masks = (out / "a_labels.ome.tif").stat()
+    masks = (out / "a_labels.ome.tif").stat().st_mtime_ns
     assert run_measure(out, "--expand", "1.5", "--pixel-size", "0.5") == ""
     rings = ring_labels(read_labels(out / "a_labels.ome.tif"), 1.5, (0.5, 0.5))
     table = cells(out)
     assert table["ring_area_px"].to_list() == [(rings == cell).sum() for cell in table["label"]]
     assert table["area_um2"].to_list() == [area / 4 for area in table["area_px"]]
     assert "0.5" in (out / "summary.csv").read_text().splitlines()[1]
-    assert (out / "a_labels.ome.tif").stat() == masks
+    assert (out / "a_labels.ome.tif").stat().st_mtime_ns == masks
     # A mask that no run has made, and whose image is known from the journal alone.
     (out / "a_labels.json").unlink()
     run_measure(out, "--expand", "1.5", "--pixel-size", "0.5")
@@ -340,3 +340,52 @@ def test_every_column_that_is_measured_is_reserved(shape: tuple[int, ...]) -> No
     columns = measure(np.ones(shape, int), image, probabilities=image[0], pixel_size_um={}, expand_um=1)
     assert all(is_reserved(name) for name in columns)
     assert not is_reserved("well")
+
+
+def test_what_has_not_changed_is_not_measured_again(
+    tmp_path: Path, discs: NDArray[Any], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And whatever changes, the tables are those of measuring all again."""
+    from unetbio.batch import gather
+
+    images = {f"{name}.tif": np.roll(discs, number, 1) for number, name in enumerate("abcd")}
+    out = segment(tmp_path, tiny_model, images, "--pixel-size", "0.5")
+    measured: list[str] = []
+
+    def measuring(out: Path, entry: Any, *arguments: Any, **options: Any) -> Any:
+        measured.append(entry.path)
+        return measure_again(out, entry, *arguments, **options)
+
+    measure_again = gather.measure_again
+    monkeypatch.setattr(gather, "measure_again", measuring)
+
+    def again(*options: str) -> list[str]:
+        measured.clear()
+        run_measure(out, *options)
+        kept, was = (out / "cells.csv").read_text(), sorted(measured)
+        run_measure(out, *options, "--overwrite")
+        assert (out / "cells.csv").read_text() == kept
+        return was
+
+    everything = sorted(images)
+    assert again() == everything
+    assert again() == []
+    # Columns from paths are no reason.
+    assert again("--metadata-regex", "(?P<name>.)[.]tif") == []
+    assert again("--expand", "1") == everything
+    assert again("--expand", "1") == []
+    assert again("--expand", "2") == everything
+    assert again("--expand", "2", "--pixel-size", "0.25") == everything
+    assert again() == everything
+    labels = read_labels(out / "a_labels.ome.tif")
+    labels[labels == 2] = 0
+    write_labels(out / "a_labels.ome.tif", labels)
+    tifffile.imwrite(tmp_path / "images" / "b.tif", images["b.tif"] + 1)
+    (out / "c_objects.csv").write_text("label,class,score\n1,1,0.75\n2,1,0.5\n3,1,1.0\n")
+    assert again() == ["a.tif", "b.tif", "c.tif"]
+    # A mask that was edited is its editor's: it may be going on.
+    assert again() == ["a.tif"]
+    (tmp_path / "images" / "d.tif").unlink()
+    assert again() == ["a.tif", "d.tif"]
+    tifffile.imwrite(tmp_path / "images" / "d.tif", images["d.tif"])
+    assert again() == ["a.tif", "d.tif"]

@@ -106,7 +106,8 @@ def test_workflow_from_images_to_page(tmp_path: Path, samples: Path, tiny_model:
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*_labels.ome.tif")}
     hashes = _label_hashes(out)
     shutil.copy(samples / "confocal_z32.ome.tif", tmp_path / "images" / "confocal_z26.ome.tif")
-    added = [f"confocal_z4{number}" for number in range(10)]
+    # Braces are wildcards to Snakemake.
+    added = ["braces{1}", *(f"confocal_z4{number}" for number in range(9))]
     for name in added:
         shutil.copy(samples / "confocal_z44.ome.tif", tmp_path / "images" / f"{name}.ome.tif")
     third = _snakemake(tmp_path, "--configfile", "config.yaml")
@@ -119,8 +120,13 @@ def test_workflow_from_images_to_page(tmp_path: Path, samples: Path, tiny_model:
     new_hashes = _label_hashes(out)
     assert {name for name in hashes if hashes[name] != new_hashes[name]} == {"confocal_z26_labels.json"}
     assert json.loads((out / "check.json").read_text(encoding="utf-8"))["images"] == len(IMAGES) + 10
+    # Those that had been read before were not read again.
+    known = [line for line in (out / "check.cache.jsonl").read_text(encoding="utf-8").splitlines() if line]
+    assert len(known) == len(IMAGES) + 1 + len(added)
     assert len(_summary(out)) == len(IMAGES) + 10
     assert len(list(out.glob("run.*-of-*.jsonl"))) == 2
+    (tmp_path / "images" / "braces{1}.ome.tif").touch()
+    assert _planned(_snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout) == rules
 
 
 def test_a_broken_file_is_named_and_tried_alone_by_the_next_run(
@@ -344,11 +350,26 @@ def test_a_job_that_cannot_go_on_fails_the_workflow(tmp_path: Path, samples: Pat
     assert not (tmp_path / "out/summary.csv").exists()
 
 
+def test_a_check_that_cannot_be_made_stops_nothing(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
+    """It says why, and the images are segmented."""
+    _project(tmp_path, samples, tiny_model, check=True, images_per_job=100)
+    (tmp_path / "out" / "check.cache.jsonl").mkdir(parents=True)
+    run = _snakemake(tmp_path, "--configfile", "config.yaml")
+    assert run.returncode == 0, run.stdout
+    out = tmp_path / "out"
+    assert json.loads((out / "check.json").read_text()) == {"failed": "exit code 2, see logs/check.log"}
+    assert "check.cache.jsonl" in (out / "logs" / "check.log").read_text()
+    assert {row["status"] for row in _summary(out).values()} == {"done"}
+
+
 def test_a_project_of_ones_own(tmp_path: Path, samples: Path) -> None:
     """What unetbio new makes runs as it is, with its profile."""
+    command = [sys.executable, "-m", "unetbio", "new", "mine", "--images", "raw, ü"]
+    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (refused.returncode, "raw, ü does not exist: give files" in refused.stderr) == (2, True)
+    assert not (tmp_path / "mine").exists()
     (tmp_path / "raw, ü").mkdir()
     shutil.copy(samples / "confocal_z26.ome.tif", tmp_path / "raw, ü")
-    command = [sys.executable, "-m", "unetbio", "new", "mine", "--images", "raw, ü"]
     made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
     again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -360,6 +381,8 @@ def test_a_project_of_ones_own(tmp_path: Path, samples: Path) -> None:
     assert run.returncode == 0, run.stdout
     assert re.search(r"total +7\n", run.stdout)
     assert "unetbio segment " in run.stdout
+    # When a release ships another model of this name, it is newer than the masks.
+    assert "models/nuclei.safetensors" in run.stdout.partition("rule segment:")[2].partition("output:")[0]
     assert "raw, ü" in run.stdout
 
 

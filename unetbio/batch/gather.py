@@ -8,14 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unetbio.batch.journal import Entry, Journal, hold_output, journal_path
-from unetbio.batch.measuring import SECTION, measure_again, pixel_size_of, sections_are_apart
+from unetbio.batch.measuring import (
+    SECTION,
+    measure_again,
+    pixel_size_of,
+    sections_are_apart,
+    sources_of,
+    with_told_size,
+)
 from unetbio.batch.metadata import add_path_columns
 from unetbio.batch.plan import holds_classes, provenance_name
 from unetbio.batch.results import Outcome
 from unetbio.batch.resume import Kept, remove_leftovers, state_of_labels
 from unetbio.batch.tables import SUMMARY, CachedCells, known_entries, write_tables
 from unetbio.errors import ImageError, UnetbioError, UsageError
-from unetbio.provenance import read_provenance
+from unetbio.provenance import Provenance, read_provenance
 from unetbio.settings import PixelSize
 
 if TYPE_CHECKING:
@@ -55,8 +62,9 @@ def measure_folder(
     expand_um: float | None = None,
     pixel_size_um: PixelSize | None = None,
     metadata_regex: str | None = None,
+    overwrite: bool = False,
 ) -> Summary:
-    """Measure every label image of an output folder anew and write its tables.
+    """Measure the label images of an output folder and write its tables.
 
     Parameters
     ----------
@@ -72,6 +80,8 @@ def measure_folder(
         For the tables, instead of what is known of the images; see `unetbio.settings.Settings`.
     metadata_regex : str, optional
         See `unetbio.batch.metadata.add_path_columns`.
+    overwrite : bool
+        Measure again also what was measured like this before and has not changed since.
 
     Raises
     ------
@@ -89,8 +99,9 @@ def measure_folder(
             )
         _remember_columns(out, known, entries)
         with ThreadPoolExecutor(workers) as pool:
-            asked: dict[str, Any] = {"expand_um": expand_um, "pixel_size_um": pixel_size_um}
-            futures = [pool.submit(gather, out, entry, None, **asked) for entry in entries]
+            cached = None if overwrite else CachedCells(out)
+            asked: dict[str, Any] = {"expand_um": expand_um, "pixel_size_um": pixel_size_um, "only_as_asked": True}
+            futures = [pool.submit(gather, out, entry, cached, **asked) for entry in entries]
             outcomes = []
             for future in futures:
                 outcomes.append(future.result())
@@ -178,26 +189,34 @@ def gather(
     *,
     expand_um: float | None = None,
     pixel_size_um: PixelSize | None = None,
+    only_as_asked: bool = False,
 ) -> Outcome:
-    """An image of an earlier run, with its cells: from the table when it still fits, measured otherwise."""
+    """An image of an earlier run, with its cells: from the table when it still fits, measured otherwise.
+
+    With ``only_as_asked``, rows of the table fit when they were measured with these options on what is there now;
+    without, the label image alone has to be the same.
+    """
     if entry.status == "failed":
         return Outcome(entry)
+    is_intact = True
     if kept is None:
         provenance = read_provenance(out / provenance_name(entry.output))
         state = state_of_labels(out / entry.output, provenance)
+        is_intact = state == "intact"
         kept = Kept(state == "edited", provenance)
+    sources = None
     try:
-        if cached and kept.provenance and not kept.edited:
-            digest = kept.provenance.output.label_hash
-            if holds_classes(entry.output):
-                return Outcome(entry, kept.provenance.frames, pixel_size_of(kept.provenance), digest)
-            cells = cached.find(entry.output, digest)
-            # Sections that nothing could link, and sections apart, can be one label image with other rows.
-            if cells is not None and (SECTION in cells.columns) == sections_are_apart(kept.provenance):
-                return Outcome(entry, kept.provenance.frames, pixel_size_of(kept.provenance), digest, cells)
-        return measure_again(
+        if kept.provenance and not kept.edited and is_intact:
+            if only_as_asked:
+                sources = sources_of(out, entry, kept.provenance, expand_um=expand_um, pixel_size_um=pixel_size_um)
+            fits = sources is not None or not only_as_asked
+            found = _find(cached, entry, kept.provenance, sources, pixel_size_um) if cached and fits else None
+            if found is not None:
+                return found
+        measured = measure_again(
             out, entry, kept.provenance, edited=kept.edited, expand_um=expand_um, pixel_size_um=pixel_size_um
         )
+        return replace(measured, measured_from=sources or "")
     except ImageError as error:
         return Outcome(replace(entry, status="failed", reason=error.reason, message=str(error)))
     except UnetbioError:
@@ -206,3 +225,23 @@ def gather(
         # As in a run, a mistake of ours is that image's failure and not the end of all.
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return Outcome(replace(entry, status="failed", reason="internal", message=f"internal error ({text})"))
+
+
+def _find(
+    cached: CachedCells,
+    entry: Entry,
+    provenance: Provenance,
+    sources: str | None,
+    pixel_size_um: PixelSize | None,
+) -> Outcome | None:
+    """What an earlier run found in a label image that has not changed; of cells, what the table holds."""
+    digest = provenance.output.label_hash
+    told = provenance if pixel_size_um is None else with_told_size(provenance, pixel_size_um)
+    if holds_classes(entry.output):
+        return Outcome(entry, provenance.frames, pixel_size_of(told), digest)
+    cells = cached.find(entry.output, digest, sources)
+    # Sections that nothing could link, and sections apart, can be one label image with other rows.
+    if cells is None or (SECTION in cells.columns) != sections_are_apart(provenance):
+        return None
+    known = cached.sources_of(entry.output)
+    return Outcome(entry, provenance.frames, pixel_size_of(told), digest, cells, known)

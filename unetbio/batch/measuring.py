@@ -1,6 +1,8 @@
 """Tables of cells: of a frame that was just segmented, or of a label image of an earlier run."""
 
 import csv
+import importlib.metadata
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -32,7 +34,15 @@ from unetbio.settings import PixelSize, Settings
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["SECTION", "channel_columns", "measure_again", "measure_frame", "sections_are_apart"]
+__all__ = [
+    "SECTION",
+    "channel_columns",
+    "measure_again",
+    "measure_frame",
+    "sections_are_apart",
+    "sources_of",
+    "with_told_size",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +142,7 @@ def measure_again(
         raise ImageError(error.reason, f"{entry.output}: {error}") from error
     digest = label_hash(labels)
     if provenance is not None and pixel_size_um is not None:
-        provenance = _with_told_size(provenance, pixel_size_um)
+        provenance = with_told_size(provenance, pixel_size_um)
     opened = _open_input(out, entry, provenance, pixel_size_um)
     if opened is not None and labels.shape != _expected_shape(opened):
         raise ImageError(
@@ -166,6 +176,53 @@ def measure_again(
     return Outcome(entry, described, pixel_size_of(provenance), digest, concatenate(tables))
 
 
+def sources_of(
+    out: Path,
+    entry: Entry,
+    provenance: Provenance,
+    *,
+    expand_um: float | None = None,
+    pixel_size_um: PixelSize | None = None,
+) -> str | None:
+    """Everything that the cells of an image depend on beside the pixels of its label image.
+
+    Parameters
+    ----------
+    out, entry, provenance
+        The output folder, the image and what is known of it.
+    expand_um, pixel_size_um
+        As for `measure_again`.
+
+    Returns
+    -------
+    str or None
+        Equal where measuring again would give the same rows. None where the input is no longer there: who finds it
+        again wants its grey values.
+    """
+    source = provenance.input.find((out / entry.output).parent)
+    times = [frame.t for frame in provenance.frames] if len(provenance.frames) > 1 else [None]
+    beside = [_objects_path(out, entry), *(_probability_path(out, entry, t) for t in times)]
+    try:
+        if source is None:
+            return None
+        files = [source, *(source.resolve().parent / name for name in provenance.input.companions)]
+        stamps = [stamp(path)[:2] for path in files] + [stamp(path)[:2] if path.exists() else None for path in beside]
+    except OSError:
+        return None
+    version = importlib.metadata.version("unetbio")
+    return json.dumps([version, provenance.output.mtime_ns, expand_um, pixel_size_um, stamps])
+
+
+def _objects_path(out: Path, entry: Entry) -> Path:
+    return out / f"{result_name(entry.output)}_objects.csv"
+
+
+def _probability_path(out: Path, entry: Entry, t: int | None) -> Path:
+    time = "" if t is None else f"_t{t:03d}"
+    suffix = ".nii.gz" if is_nifti_name(entry.output) else ".ome.tif"
+    return out / f"{result_name(entry.output)}{time}_probabilities{suffix}"
+
+
 def pixel_size_of(provenance: Provenance | None) -> float | None:
     """The pixel size that the summary names: that along a row, when it can be trusted."""
     if provenance is None or not provenance.input.pixel_size_trusted:
@@ -196,11 +253,8 @@ def _read_evidence(out: Path, entry: Entry, provenance: Provenance | None, t: in
     """Probabilities or scores that were written beside a label image, of one time of a time-lapse; often neither."""
     if provenance is None:
         return _Evidence()
-    scores = None if edited else _read_scores(out / f"{result_name(entry.output)}_objects.csv", t)
-    time = "" if t is None else f"_t{t:03d}"
-    suffix = ".nii.gz" if is_nifti_name(entry.output) else ".ome.tif"
-    path = out / f"{result_name(entry.output)}{time}_probabilities{suffix}"
-    return _Evidence(_read_probability(path, out / entry.output, provenance), scores)
+    scores = None if edited else _read_scores(_objects_path(out, entry), t)
+    return _Evidence(_read_probability(_probability_path(out, entry, t), out / entry.output, provenance), scores)
 
 
 def _read_probability(path: Path, labels: Path, provenance: Provenance) -> NDArray[Any] | None:
@@ -341,7 +395,7 @@ def _expected_shape(opened: Opened) -> tuple[int, ...]:
     return ((len(opened.times),) if len(opened.times) > 1 else ()) + opened.shape
 
 
-def _with_told_size(provenance: Provenance, pixel_size_um: PixelSize) -> Provenance:
+def with_told_size(provenance: Provenance, pixel_size_um: PixelSize) -> Provenance:
     """A provenance whose input has a pixel size that somebody has told."""
     sizes = told_sizes(pixel_size_um, provenance.input.pixel_size_um)
     record = provenance.input.model_copy(update={"pixel_size_um": sizes, "pixel_size_trusted": True})

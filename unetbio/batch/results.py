@@ -56,6 +56,8 @@ class Outcome:
         Of the label image that was measured.
     cells : polars.DataFrame, optional
         One row a cell; None when it failed or nothing was measured, and for class masks.
+    measured_from : str
+        What the cells depend on beside the label image (`unetbio.batch.measuring.sources_of`), where that is known.
     """
 
     entry: Entry
@@ -63,6 +65,7 @@ class Outcome:
     pixel_size_um: float | None = None
     label_hash: str = ""
     cells: "pl.DataFrame | None" = None
+    measured_from: str = ""
 
     @property
     def n_cells(self) -> int | None:

@@ -86,18 +86,22 @@ class CachedCells:
         # The rows in memory, and the first of them.
         self._table: pl.DataFrame | None = None
         self._first = 0
-        # By label image: its hash, its first row and their number, and which columns are its own.
-        self._rows: dict[str, tuple[str, int, int, int]] = {}
+        # By label image: its hash, its first row and their number, which columns are its own, and what it depends on.
+        self._rows: dict[str, tuple[str, int, int, int, str]] = {}
         self._layouts: list[list[str]] = []
         if self._path.is_file():
             self._load()
 
-    def find(self, output: str, label_hash: str) -> "pl.DataFrame | None":
-        """The rows measured on the label image of this name and hash."""
-        known, start, count, layout = self._rows.get(output, ("", 0, 0, 0))
-        if known != label_hash:
+    def find(self, output: str, label_hash: str, measured_from: str | None = None) -> "pl.DataFrame | None":
+        """The rows measured on the label image of this name and hash; from just these sources, where they are named."""
+        known, start, count, layout, sources = self._rows.get(output, ("", 0, 0, 0, ""))
+        if known != label_hash or (measured_from is not None and measured_from != sources):
             return None
         return self._slice(start, count).select(self._layouts[layout])
+
+    def sources_of(self, output: str) -> str:
+        """What the rows of a label image depend on beside it."""
+        return self._rows[output][-1] if output in self._rows else ""
 
     def _slice(self, start: int, count: int) -> "pl.DataFrame":
         import polars as pl
@@ -114,7 +118,8 @@ class CachedCells:
             header = json.loads(pl.read_parquet_metadata(self._path)[METADATA_KEY])
             if self._rows_at_once is None:
                 self._table = pl.read_parquet(self._path)
-            self._rows = {name: tuple(row) for name, row in header["rows"].items()}
+            # Earlier versions did not note the sources.
+            self._rows = {name: (*row, "")[:5] for name, row in header["rows"].items()}
             self._layouts = header["layouts"]
         except (pl.exceptions.PolarsError, OSError, KeyError, ValueError, TypeError, AttributeError):
             self._table, self._rows = None, {}
@@ -255,7 +260,7 @@ def _write_cells(out: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str
         measured = [name for name in outcome.cells.columns if name != "t"]
         tables.append(outcome.cells.with_columns(own).select("path", "series", "t", *measured, *extra.values()))
         layout = layouts.setdefault(tuple(outcome.cells.columns), len(layouts))
-        rows[entry.output] = (outcome.label_hash, start, len(outcome.cells), layout)
+        rows[entry.output] = (outcome.label_hash, start, len(outcome.cells), layout, outcome.measured_from)
         start += len(outcome.cells)
     table = _ordered(concatenate(tables)) if tables else pl.DataFrame({"path": []}, schema={"path": pl.String})
     header = json.dumps({"rows": rows, "layouts": list(layouts)})

@@ -2,20 +2,22 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.interpretation import Finished
 from unetbio.labels import LabelImage
 from unetbio.linking import link_sections, number_sections
 from unetbio.objects import ObjectTable
 
+if TYPE_CHECKING:
+    from unetbio.interpretation import Finished
+
 __all__ = ["median_diameter_in_sections", "stack_sections"]
 
 
-def stack_sections(sections: Sequence[Finished], link: float | None, *, are_cells: bool) -> Finished:
+def stack_sections(sections: "Sequence[Finished]", link: float | None, *, are_cells: bool) -> "Finished":
     """Put the answers about the sections of a stack together.
 
     Parameters
@@ -34,6 +36,9 @@ def stack_sections(sections: Sequence[Finished], link: float | None, *, are_cell
         ``(Z, Y, X)``. The table has a row for each cell of each section, with the section in a column ``z``, and the
         number and the score of its object: the mean score of the object's cells.
     """
+    # Imports torch, which `measure` does without.
+    from unetbio.interpretation import Finished
+
     stack = np.stack([section.labels for section in sections])
     if not are_cells:
         return Finished(stack)

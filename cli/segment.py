@@ -109,7 +109,7 @@ def command(inputs: tuple[str, ...], out: Path, table: Path | None, model: str, 
     items, overlays = _choose(listed, out, given)
     gone = [] if given["dry_run"] else _forget_gone(listed, out, given)
     if given["failed_only"] and not items:
-        _tidy(out, given, rewrite=bool(gone))
+        _tidy(out, given, rewrite=bool(gone) and not given["no_tables"])
         click.echo(f"no image failed: {out}")
         return None
     _limit_threads(given["workers"])

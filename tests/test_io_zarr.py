@@ -201,6 +201,88 @@ def test_a_missing_chunk_is_no_black_region(tmp_path: Path, image: Array, name: 
         opened.read()
 
 
+SPARSE = {name: options for name, options in CODECS.items() if name != "large chunks"}
+
+
+@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize("fill", [0, 7])
+@pytest.mark.parametrize("name", SPARSE)
+def test_chunks_of_the_fill_value_may_be_left_out(
+    tmp_path: Path, image: Array, name: str, fill: int, version: int
+) -> None:
+    options = SPARSE[name] if version == 3 else {}
+    sparse = np.full_like(image, fill)
+    # In the middle of a chunk, and over the border of two.
+    sparse[0, 1, 20:28, 3:12] = image[0, 1, 20:28, 3:12]
+    sparse[1, :, 4:9, 14:19] = image[1, :, 4:9, 14:19]
+    options = {**options, "version": version, "fill_value": fill, "config": {"write_empty_chunks": False}}
+    root = make(tmp_path / "x.zarr", sparse, "czyx", **options)
+    full = make(tmp_path / "full.zarr", sparse, "czyx", **{**options, "config": {"write_empty_chunks": True}})
+    assert sum(p.stat().st_size for p in root.rglob("*")) < sum(p.stat().st_size for p in full.rglob("*"))
+    found = read_image(root)
+    np.testing.assert_array_equal(found.read(), sparse)
+    np.testing.assert_array_equal(found.read(c=0, z=2), sparse[0, 2])
+
+
+def test_chunks_of_nan_may_be_left_out(tmp_path: Path) -> None:
+    image = np.full((40, 50), np.nan, np.float32)
+    image[4:9, 4:9] = 1
+    options = {"fill_value": np.nan, "config": {"write_empty_chunks": False}}
+    np.testing.assert_array_equal(read_image(make(tmp_path / "x.zarr", image, "yx", **options)).read(), image)
+
+
+def test_a_chunk_that_goes_amid_pixels_is_noticed_when_it_is_read(tmp_path: Path, image: Array) -> None:
+    # The first chunk that is missing may be missing, another may not.
+    image[0, 0] = 0
+    image[0, :, :20, :20] = 0
+    root = make(tmp_path / "y.zarr", image[0], "zyx", chunks=(1, 16, 16), config={"write_empty_chunks": False})
+    (root / "0" / "c" / "2" / "2" / "3").unlink()
+    opened = read_image(root)
+    np.testing.assert_array_equal(opened.read(z=1, y=slice(0, 16), x=slice(0, 16)), 0)
+    with pytest.raises(ImageError, match=r"chunk 0/c/2/2/3 is missing, of 36 .* those around are not empty"):
+        opened.read(z=2)
+
+
+@pytest.mark.parametrize("chunks", [(8, 8), (2, 2)])
+def test_an_array_with_hardly_any_chunk_is_refused(tmp_path: Path, chunks: tuple[int, int]) -> None:
+    image = np.zeros((80, 80), np.uint16)
+    options = {"chunks": chunks, "config": {"write_empty_chunks": False}}
+    with pytest.raises(ImageError, match="is missing"):
+        read_image(make(tmp_path / "none.zarr", image, "yx", **options))
+    image[1, 1] = 5
+    root = make(tmp_path / "one.zarr", image, "yx", **options)
+    if chunks == (8, 8):
+        np.testing.assert_array_equal(read_image(root).read(), image)
+    else:
+        with pytest.raises(ImageError, match="is missing, of 1600"):
+            read_image(root)
+
+
+def test_an_array_without_a_fill_value_needs_all_chunks(tmp_path: Path) -> None:
+    image = np.zeros((40, 50), np.uint16)
+    image[4:9, 4:9] = 1
+    root = make(tmp_path / "x.zarr", image, "yx", version=2, config={"write_empty_chunks": False})
+    metadata = json.loads((root / "0" / ".zarray").read_text())
+    (root / "0" / ".zarray").write_text(json.dumps({**metadata, "fill_value": None}))
+    with pytest.raises(ImageError, match="is missing"):
+        read_image(root)
+
+
+def test_label_images_of_this_program_have_all_chunks(tmp_path: Path) -> None:
+    labels = np.zeros((1100, 1100), np.uint16)
+    labels[10:20, 10:20] = 1
+    write_labels(tmp_path / "x_labels.ome.zarr", labels)
+    chunk = tmp_path / "x_labels.ome.zarr" / "labels" / "cells" / "0" / "c" / "1" / "1"
+    chunk.unlink()
+    with pytest.raises(ImageError, match="c/1/1 is missing, of 4") as caught:
+        read_labels(tmp_path / "x_labels.ome.zarr")
+    assert caught.value.reason == "truncated"
+    # Somebody else's may leave it out.
+    root = make(tmp_path / "other.zarr", labels, "yx", chunks=(1024, 1024), config={"write_empty_chunks": False})
+    assert not (root / "0" / "c" / "1" / "1").exists()
+    np.testing.assert_array_equal(read_labels(root, allow_binary=True), labels)
+
+
 def test_a_chunk_that_a_shard_does_not_hold(tmp_path: Path, image: Array) -> None:
     options = {**CODECS["shards"], "config": {"write_empty_chunks": False}}
     image[1, 2, 16:32, 16:32] = 0

@@ -1,7 +1,8 @@
 """OME-Zarr 0.4 and 0.5: folders with an image in chunks, and several sizes of it; the largest is read.
 
 The zarr package unpacks the chunks. What the metadata claims is compared with the files before it is asked to
-(`unetbio.io.zarr_chunks`), and a chunk that is missing is an error, never a black region.
+(`unetbio.io.zarr_chunks`). A chunk that is missing holds the fill value where its writer can have left it out, and is
+an error otherwise, never a black region.
 """
 
 import threading

@@ -1,7 +1,11 @@
 """Whether the chunks of a Zarr array are there, and what they say of their size, before anything is unpacked.
 
-To the zarr package a chunk that is missing is a chunk of zeros, a torn copy reads as a black region, and what an
-array claims to be is believed. Here what is claimed is compared with what is on disk.
+To the zarr package a chunk that is missing is a chunk of the fill value, a torn copy reads as a black region, and what
+an array claims to be is believed. Here what is claimed is compared with what is on disk.
+
+Writers may leave out chunks that hold the fill value alone, and then what lies around them is mostly fill value too:
+the background of a label image, the ground around a section. A chunk that was lost on the way stands amid pixels that
+are something else. By that the two are told apart.
 """
 
 import math
@@ -15,13 +19,25 @@ import numpy as np
 
 from unetbio.errors import ImageError
 
-__all__ = ["MAX_CHUNK_BYTES", "ChunkFiles", "Payload"]
+__all__ = ["EVERY_CHUNK", "MAX_CHUNK_BYTES", "ChunkFiles", "Payload"]
 
 MAX_CHUNK_BYTES = 1 << 30
 """Largest chunk that is unpacked."""
 
 ABSENT = (1 << 64) - 1
 """Offset of a chunk that a shard does not hold."""
+
+EVERY_CHUNK = {"unetbio": {"every_chunk": True}}
+"""Attributes of an array whose writer leaves no chunk out: there, a missing one is lost."""
+
+MOST_LOST = 100
+"""An array with fewer than one in so many of its chunks does not have the shape that it claims."""
+
+MAX_SHARE_AROUND = 0.5
+"""Largest share of the pixels beside a missing chunk that may be something else than the fill value."""
+
+METADATA = ("zarr.json", ".zarray", ".zattrs")
+"""Files of an array that are no chunks."""
 
 CRC_BYTES = 4
 # Codecs that say nowhere how much they hold, and how often the size of their input that can be at most.
@@ -115,13 +131,16 @@ class ChunkFiles:
     name : str
         What messages call it.
     array : zarr.Array
-        Its metadata are used, not its pixels.
+        Its metadata are used, and where chunks are missing the pixels around them.
     """
 
     def __init__(self, folder: Path, name: str, array: Any) -> None:
         self.folder, self.name = folder, name
         self.shape = tuple(int(size) for size in array.shape)
+        self._array = array
         metadata = array.metadata
+        self._leaves_out = array.fill_value is not None and metadata.fill_value is not None
+        self._leaves_out &= any(dict(array.attrs).get(name) != value for name, value in EVERY_CHUNK.items())
         self._encode = metadata.encode_chunk_key
         self.stored = tuple(int(size) for size in (array.shards or array.chunks))
         self.decoded = tuple(int(size) for size in array.chunks)
@@ -142,9 +161,10 @@ class ChunkFiles:
         return tuple(-(-size // chunk) for size, chunk in zip(self.shape, self.stored, strict=True))
 
     def check_present(self) -> None:
-        """Refuse an array of which a chunk is missing.
+        """Refuse an array of which a chunk is missing, unless its writer has left it out.
 
-        It takes no longer than listing the files that there are, however large the array claims to be.
+        It takes no longer than listing the files that there are, however large the array claims to be; the first chunk
+        that is missing is looked at (`check_window`).
 
         Raises
         ------
@@ -153,11 +173,17 @@ class ChunkFiles:
         """
         names = _names(self.folder)
         total = math.prod(self.counts)
+        held = len(names - set(METADATA))
         # Among one more than there are files, one is missing.
         for number in range(min(total, len(names) + 1)):
-            key = self._encode(_unravel(number, self.counts))
+            coordinates = _unravel(number, self.counts)
+            key = self._encode(coordinates)
             if key not in names:
-                raise _missing(f"{self.name}/{key}", total)
+                if not held or held * MOST_LOST < total:
+                    raise _missing(f"{self.name}/{key}", total)
+                self._check(coordinates)
+                self._checked.add(coordinates)
+                return
 
     def check_window(self, window: Sequence[range]) -> None:
         """Refuse the chunks of a window whose bytes cannot be what the array says they are.
@@ -165,7 +191,7 @@ class ChunkFiles:
         Raises
         ------
         ImageError
-            ``truncated``: a chunk is missing, or has another size.
+            ``truncated``: a chunk has another size, or is missing though what lies beside it is not the fill value.
         """
         ranges = [
             range(part.start // chunk, -(-part.stop // chunk)) for part, chunk in zip(window, self.stored, strict=True)
@@ -178,12 +204,57 @@ class ChunkFiles:
                 self._checked.add(coordinates)
 
     def _check(self, coordinates: tuple[int, ...]) -> None:
+        for missing, box in self._missing_in(coordinates):
+            if not self._leaves_out or self._stands_amid_pixels(box):
+                raise missing
+
+    def _stands_amid_pixels(self, box: Sequence[range]) -> bool:
+        """Whether pixels beside a box are mostly something else than the fill value."""
+        fill = self._array.fill_value
+        for axis, part in enumerate(box):
+            for beside in (range(part.start - 1, part.start), range(part.stop, part.stop + 1)):
+                if beside.start < 0 or beside.stop > self.shape[axis]:
+                    continue
+                slab = [*box[:axis], beside, *box[axis + 1 :]]
+                # What is unpacked now has to be what it claims to be; that chunks are missing there is no matter.
+                for _ in self._missing_in(
+                    tuple(part.start // size for part, size in zip(slab, self.stored, strict=True))
+                ):
+                    pass
+                pixels = self._pixels(slab)
+                is_fill = np.isnan(pixels) if fill != fill else pixels == fill
+                if np.mean(~is_fill) > MAX_SHARE_AROUND:
+                    return True
+        return False
+
+    def _pixels(self, window: Sequence[range]) -> Any:
+        try:
+            return np.asarray(self._array[tuple(slice(part.start, part.stop) for part in window)])
+        except MemoryError:
+            raise
+        except Exception as error:  # broken chunks lead to any exception there is
+            text = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+            raise ImageError(
+                "unreadable", f"a chunk of {self.name} cannot be unpacked ({text}): copy it again"
+            ) from error
+
+    def _missing_in(self, coordinates: tuple[int, ...]) -> Iterator[tuple[ImageError, list[range]]]:
+        """What is missing of a stored chunk: what to say of it, and the pixels that it has."""
         key = self._encode(coordinates)
+        start = [at * size for at, size in zip(coordinates, self.stored, strict=True)]
         try:
             with open(self.folder / key, "rb") as stream:
                 size = os.fstat(stream.fileno()).st_size
-                parts = self._inner(self._shards, stream, size, coordinates, key) if self._shards else [(0, size)]
-                for offset, length in parts:
+                whole = [((0,) * len(start), 0, size)]
+                parts = self._inner(self._shards, stream, size, start, key) if self._shards else whole
+                for index, offset, length in parts:
+                    if offset == ABSENT:
+                        inside = "/".join(str(i) for i in index)
+                        first = [at + i * step for at, i, step in zip(start, index, self.decoded, strict=True)]
+                        total = math.prod(self.stored) // math.prod(self.decoded)
+                        error = _missing(f"{inside} of the shard {self.name}/{key}", total)
+                        yield error, self._box(first, self.decoded)
+                        continue
                     stream.seek(offset)
                     head = stream.read(min(18, length))
                     stream.seek(max(offset, offset + length - 4 - (CRC_BYTES if self.payload.checksum else 0)))
@@ -193,13 +264,17 @@ class ChunkFiles:
                             f"chunk {self.name}/{key} is not the {self.payload.nbytes} bytes that the array has in a "
                             "chunk: copy the folder again",
                         )
-        except FileNotFoundError as error:
-            raise _missing(f"{self.name}/{key}", math.prod(self.counts)) from error
+        except FileNotFoundError:
+            yield _missing(f"{self.name}/{key}", math.prod(self.counts)), self._box(start, self.stored)
+
+    def _box(self, start: Sequence[int], size: Sequence[int]) -> list[range]:
+        ends = [min(first + step, end) for first, step, end in zip(start, size, self.shape, strict=True)]
+        return [range(first, end) for first, end in zip(start, ends, strict=True)]
 
     def _inner(
-        self, shards: _Shards, stream: Any, size: int, coordinates: tuple[int, ...], key: str
-    ) -> Iterator[tuple[int, int]]:
-        """Offset and length of the chunks that a shard must hold: those that are not wholly outside the array."""
+        self, shards: _Shards, stream: Any, size: int, start: Sequence[int], key: str
+    ) -> Iterator[tuple[tuple[int, ...], int, int]]:
+        """Place, offset and length of the chunks that a shard must hold: those not wholly outside the array."""
         grid = tuple(outer // inner for outer, inner in zip(self.stored, shards.inner, strict=True))
         index_bytes = 16 * math.prod(grid)
         stored = index_bytes + (CRC_BYTES if shards.index_checksum else 0)
@@ -209,23 +284,20 @@ class ChunkFiles:
         entries = np.frombuffer(stream.read(index_bytes), f"{shards.index_order}u8").reshape(-1, 2).tolist()
         for number, (offset, length) in enumerate(entries):
             index = _unravel(number, grid)
-            start = [
-                at * outer + i * inner
-                for at, outer, i, inner in zip(coordinates, self.stored, index, shards.inner, strict=True)
-            ]
-            if any(first >= end for first, end in zip(start, self.shape, strict=True)):
+            first = [at + i * inner for at, i, inner in zip(start, index, shards.inner, strict=True)]
+            if any(place >= end for place, end in zip(first, self.shape, strict=True)):
                 continue
-            if offset == ABSENT or offset + length > size:
+            if offset != ABSENT and offset + length > size:
                 inside = "/".join(str(i) for i in index)
                 raise _missing(f"{inside} of the shard {self.name}/{key}", math.prod(grid))
-            yield offset, length
+            yield index, offset, length
 
 
 def _missing(key: str, total: int) -> ImageError:
     return ImageError(
         "truncated",
         f"chunk {key} is missing, of {total} that the array has: copy the folder again, or, if the program that wrote "
-        "it leaves out empty chunks, have them written (write_empty_chunks)",
+        "it leaves out chunks of its fill value, have them written (write_empty_chunks): those around are not empty",
     )
 
 

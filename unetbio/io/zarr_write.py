@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from unetbio.errors import UsageError
 from unetbio.files import atomic_folder
 from unetbio.io.zarr import INSTALL
+from unetbio.io.zarr_chunks import EVERY_CHUNK
 
 __all__ = ["check_zarr", "write_zarr_labels"]
 
@@ -51,6 +52,8 @@ def write_zarr_labels(
     name: str = "cells",
 ) -> None:
     """Write a label image as an OME-Zarr folder, whole or not at all; every chunk is written, also empty ones.
+
+    The arrays say so: there, a chunk that is missing is lost, and never taken for an empty one.
 
     Smaller sizes hold every second pixel of the size before along y and x: labels are never averaged.
 
@@ -93,6 +96,7 @@ def write_zarr_labels(
                 compressors=zarr.codecs.BloscCodec(cname="zstd", clevel=5, shuffle="shuffle", typesize=level.itemsize),
                 fill_value=0,
                 dimension_names=list(axes.lower()),
+                attributes=EVERY_CHUNK,
                 config={"write_empty_chunks": True},
             )
             array[...] = level

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from batch_runner import Runner, edit
 
-from unetbio.batch.gather import Summary, measure_folder
+from unetbio.batch.gather import Summary, measure_folder, tidy
 from unetbio.batch.journal import Part
 from unetbio.batch.plan import read_table
 from unetbio.batch.run import BatchOptions, run_batch
@@ -83,3 +83,13 @@ def test_a_mask_of_other_frames_than_its_image_fails_alone(tmp_path: Path, segme
     summary = measure_folder(run.out, 1, lambda outcome: None)
     assert (summary.cells, summary.failed) == (3, 1)
     assert {row["path"]: row["reason"] for row in run.summary()}["movie.tif"] == "shape_mismatch"
+
+
+def test_leftovers_of_another_command_below_stay(tmp_path: Path) -> None:
+    """A comparison in a folder of the results may be running."""
+    for name in ("", "sub", "comparison"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / ".unetbio-x").touch()
+    (tmp_path / "comparison" / ".run.lock").touch()
+    tidy(tmp_path)
+    assert [path.parent.name for path in tmp_path.rglob(".unetbio-x")] == ["comparison"]

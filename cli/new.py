@@ -52,7 +52,9 @@ def command(project: Path, images: str | None) -> None:
         text = source.read_text(encoding="utf-8")
         write_text(project / name, _with_images(text, images) if name == "config/config.yaml" and images else text)
     write_text(project / "README.md", _README.format(name=project.resolve().name))
-    click.echo(f"{project}: set images in {project / 'config' / 'config.yaml'}, then run snakemake there (README.md)")
+    settings = project / "config" / "config.yaml"
+    first = f"look at {settings}" if images else f"set images in {settings}"
+    click.echo(f"{project}: {first}, then run snakemake there (README.md)")
 
 
 def _with_images(text: str, images: str) -> str:

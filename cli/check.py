@@ -14,6 +14,7 @@ from unetbio.errors import UsageError
 if TYPE_CHECKING:
     from unetbio.batch.plan import Item, Target
     from unetbio.checking.folder import CheckResult
+    from unetbio.model_file import ModelInfo
 
 __all__ = ["command"]
 
@@ -69,7 +70,7 @@ def command(
     from unetbio.files import write_text
     from unetbio.model_file import read_info
 
-    infos = {} if given["no_model"] else {model: read_info(model) for model in models}
+    infos: dict[str, ModelInfo] = {} if given["no_model"] else {model: read_info(model) for model in models}
     items = _items(inputs, table, out, next(iter(infos.values())).target if infos else "instances", given)
     with Progress(len(items)) as progress:
         result = check_items(

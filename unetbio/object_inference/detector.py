@@ -50,9 +50,12 @@ class TorchDetector:
     ----------
     exact : bool
         False: the answer depends on the windows.
+    window : None
+        Those of all networks, not of the training: boxes are found alike in any window, and a larger one cuts fewer.
     """
 
     exact = False
+    window = None
 
     def __init__(self, network: nn.Module, device: torch.device | str = "cpu") -> None:
         original: Any = network

@@ -50,7 +50,10 @@ SHOWN_PAIRS = 5
     "--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Threads that prepare patches."
 )
 @click.option(
-    "--replace", is_flag=True, help="Start anew where the checkpoint is of other settings or images; it is set aside."
+    "--replace",
+    is_flag=True,
+    help="Where the checkpoint is of other settings or images, set it and its model aside, and start anew; or go on "
+    "from one of these settings and images that was set aside before.",
 )
 @click.option("--overwrite", is_flag=True, help="Start anew where a model or a checkpoint is there already.")
 def command(
@@ -127,7 +130,7 @@ def command(
         minutes=minutes,
         workers=workers,
         report=report,
-        replace=replace,
+        replace=replace and not overwrite,
     )
     if start is not None:
         trainer.start_from(load_model(start))

@@ -30,7 +30,8 @@ rule train:
     message:
         "Training {wildcards.trained}"
     shell:
-        # The checkpoint is for a job that was stopped; where settings or images have changed since, it starts anew.
+        # The checkpoint is for a job that was stopped; where settings or images have changed since, it is set aside, and
+        # gone on from when they change back.
         "unetbio train {params.data:q} -o {output:q} --network {params.network:q} {params.options:q} --replace"
         " --workers {threads} >{log:q} 2>&1"
-        " && rm -f {params.stem:q}.checkpoint.safetensors {params.stem:q}.old.checkpoint.safetensors"
+        " && rm -f {params.stem:q}.checkpoint.safetensors"

@@ -298,6 +298,26 @@ def test_a_killed_run_with_other_settings_says_what_differs_and_can_be_replaced(
     assert (data / "out" / "m.old.checkpoint.safetensors").exists()
 
 
+def test_a_finished_model_is_set_aside_with_its_checkpoint(data: Path) -> None:
+    """And comes back with it."""
+    model, aside = data / "out" / "m.safetensors", data / "out" / "m.old.safetensors"
+    train(data, data)
+    first = model.read_bytes()
+    assert train(data, data, options=("--steps", "2", "--replace")).exit_code == 0
+    second = model.read_bytes()
+    assert aside.read_bytes() == first
+    assert load_model(model).info.training["steps"] == 2
+    assert train(data, data, options=("--replace",)).exit_code == 0
+    assert (model.read_bytes(), aside.read_bytes()) == (first, second)
+    # Starting anew is starting anew.
+    result = train(data, data, options=("--steps", "2", "--replace", "--overwrite"))
+    assert "going on" not in result.stderr
+    assert aside.read_bytes() == second
+    # Nobody knows of which settings a model without its checkpoint is.
+    (data / "out" / "m.checkpoint.safetensors").unlink()
+    assert "m.safetensors exists already" in train(data, data, options=("--replace",)).stderr
+
+
 def test_quiet_spares_the_log(data: Path) -> None:
     result = train(data, data, options=("--quiet",))
     assert (result.exit_code, result.stderr) == (0, "")

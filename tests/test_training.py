@@ -131,6 +131,37 @@ def test_a_checkpoint_of_other_settings_can_be_set_aside(tmp_path: Path) -> None
     assert lines[0].startswith("going on from step 4")
 
 
+def test_what_was_set_aside_is_never_lost_and_gone_on_from(tmp_path: Path) -> None:
+    """Settings are edited, and edited back: each run goes on from its own checkpoint, whoever was there between."""
+    path, aside = tmp_path / "m.checkpoint.safetensors", tmp_path / "m.old.checkpoint.safetensors"
+    first, second, third = (CONFIG.model_copy(update={"steps": steps, "validate_every": steps}) for steps in (1, 2, 3))
+    lines: list[str] = []
+
+    def run(config: TrainingConfig) -> bytes:
+        trainer(path, config, replace=True, report=lines.append).run()
+        return path.read_bytes()
+
+    one = run(first)
+    two = run(second)
+    lines.clear()
+    assert run(first) == one
+    assert lines[0] == (
+        f"going on from step 1 ({aside}, set aside before); {path} belongs to a run with other settings or other "
+        "images (steps 2, now 1; validate_every 2, now 1), and is m.old.checkpoint.safetensors now"
+    )
+    assert aside.read_bytes() == two
+    # What is there already keeps its name; what is no checkpoint is passed over.
+    aside.with_name("m.old2.checkpoint.safetensors").write_bytes(b"none")
+    run(third)
+    assert aside.read_bytes() == two
+    assert aside.with_name("m.old2.checkpoint.safetensors").read_bytes() == b"none"
+    assert aside.with_name("m.old3.checkpoint.safetensors").read_bytes() == one
+    # A run that succeeded may have removed its checkpoint.
+    path.unlink()
+    assert run(first) == one
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, aside.name, "m.old2.checkpoint.safetensors"}
+
+
 def test_a_checkpoint_of_other_images_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
     config = CONFIG.model_copy(update={"steps": 2, "validate_every": 2})

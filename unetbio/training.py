@@ -8,6 +8,7 @@ import bisect
 import hashlib
 import json
 import math
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -146,8 +147,9 @@ class Trainer:
     report : callable
         Called with one line of text now and then.
     replace : bool
-        Start anew where the checkpoint is of a run with other settings or images, instead of refusing it. It is set
-        aside, as `set_aside_path` says.
+        Where the checkpoint is of a run with other settings or images, set it and that run's model aside, as
+        `set_aside_path` says, instead of refusing it. If this run's own was set aside before, go on from that;
+        otherwise start anew.
     """
 
     def __init__(
@@ -214,8 +216,7 @@ class Trainer:
         ModelError
             When the checkpoint is none, or of a run with other settings or images; the message names them.
         """
-        if self.checkpoint.exists():
-            self._go_on()
+        self._go_on()
         last_report = last_save = started = time.monotonic()
         spent = self.history.seconds
         losses: list[Tensor] = []
@@ -416,25 +417,43 @@ class Trainer:
         }
 
     def _go_on(self) -> None:
-        tensors, metadata = load_tensors(self.checkpoint)
-        if "progress" not in metadata:
-            raise ModelError(f"{self.checkpoint} is not a checkpoint of a training run; move it away and start again")
-        progress = json.loads(metadata["progress"])
-        different = _differences(progress.get("run"), self.identity)
-        if not different:
-            self._restore(tensors, progress)
-            self.report(f"going on from step {self.step} ({self.checkpoint})")
-            return
-        belongs = f"{self.checkpoint} belongs to a run with other settings or other images ({_listed(different)})"
-        if not self.replace:
-            raise ModelError(
-                f"{belongs}: use the same ones to go on from step {progress['step']}; or start anew with --replace, "
-                "which sets it aside, or --overwrite, which removes it"
-            )
-        aside = set_aside_path(self.checkpoint)
-        with stopping(aside):
-            self.checkpoint.replace(aside)
-        self.report(f"starting anew: {belongs}, and is {aside.name} now")
+        """Restore what this run has left, also if it was set aside; what another has left is set aside, or refused."""
+        belongs = ""
+        if self.checkpoint.exists():
+            tensors, progress = _read_checkpoint(self.checkpoint)
+            different = _differences(progress.get("run"), self.identity)
+            if not different:
+                self._restore(tensors, progress)
+                self.report(f"going on from step {self.step} ({self.checkpoint})")
+                return
+            belongs = f"{self.checkpoint} belongs to a run with other settings or other images ({_listed(different)})"
+            if not self.replace:
+                raise ModelError(
+                    f"{belongs}: use the same ones to go on from step {progress['step']}; or start anew with "
+                    "--replace, which sets it aside, or --overwrite, which removes it"
+                )
+        own = self._find_set_aside() if self.replace else None
+        if own is not None:
+            aside = set_aside_path(self.checkpoint, own)
+            _swap(self.checkpoint, own)
+            self._restore(*_read_checkpoint(self.checkpoint))
+            now = f"; {belongs}, and is {aside.name} now" if belongs else ""
+            self.report(f"going on from step {self.step} ({aside}, set aside before){now}")
+        elif belongs:
+            aside = set_aside_path(self.checkpoint, _set_aside(self.checkpoint))
+            self.report(f"starting anew: {belongs}, and is {aside.name} now")
+
+    def _find_set_aside(self) -> int | None:
+        """Number of this run's own checkpoint among those that were set aside, if there is one; the furthest."""
+        steps = {}
+        for number in _numbers_set_aside(self.checkpoint):
+            try:
+                _, progress = _read_checkpoint(set_aside_path(self.checkpoint, number))
+            except ModelError:
+                continue
+            if not _differences(progress.get("run"), self.identity):
+                steps[number] = progress["step"]
+        return max(steps, key=lambda number: steps[number], default=None)
 
     def _restore(self, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
         self.step = progress["step"]
@@ -455,9 +474,69 @@ class Trainer:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
 
 
-def set_aside_path(checkpoint: Path) -> Path:
-    """Where a checkpoint goes that another run replaces: ``m.old.checkpoint.safetensors``."""
-    return checkpoint.with_name(f"{checkpoint.name.removesuffix(CHECKPOINT_SUFFIX)}.old{CHECKPOINT_SUFFIX}")
+def set_aside_path(checkpoint: Path, number: int = 1) -> Path:
+    """Where a checkpoint goes that another run replaces.
+
+    Parameters
+    ----------
+    checkpoint : pathlib.Path
+        ``m.checkpoint.safetensors``.
+    number : int
+        From 1: ``m.old.checkpoint.safetensors``, ``m.old2.checkpoint.safetensors`` and so on. The finished model goes
+        with it: ``m.safetensors`` becomes ``m.old.safetensors``.
+    """
+    return checkpoint.with_name(f"{_stem(checkpoint)}.old{number if number > 1 else ''}{CHECKPOINT_SUFFIX}")
+
+
+def _stem(checkpoint: Path) -> str:
+    return checkpoint.name.removesuffix(CHECKPOINT_SUFFIX)
+
+
+def _files_of_run(checkpoint: Path) -> tuple[Path, Path]:
+    """The model that comes of a run, and its checkpoint."""
+    return checkpoint.with_name(f"{_stem(checkpoint)}.safetensors"), checkpoint
+
+
+def _numbers_set_aside(checkpoint: Path) -> list[int]:
+    """Numbers of the checkpoints that were set aside."""
+    if not checkpoint.parent.is_dir():
+        return []
+    pattern = re.compile(rf"{re.escape(_stem(checkpoint))}\.old(\d*){re.escape(CHECKPOINT_SUFFIX)}")
+    found = (pattern.fullmatch(path.name) for path in checkpoint.parent.iterdir())
+    numbers = {int(match[1] or 1) for match in found if match}
+    return sorted(number for number in numbers if set_aside_path(checkpoint, number).is_file())
+
+
+def _set_aside(checkpoint: Path) -> int:
+    """Give the files of a run, a checkpoint and often a model, names that nothing has; the number in them."""
+    number = 1
+    while any(path.exists() for path in _files_of_run(set_aside_path(checkpoint, number))):
+        number += 1
+    _rename_run(checkpoint, set_aside_path(checkpoint, number))
+    return number
+
+
+def _swap(checkpoint: Path, number: int) -> None:
+    """Take back the files of a run that was set aside; those in their place get its number."""
+    free = _set_aside(checkpoint)
+    _rename_run(set_aside_path(checkpoint, number), checkpoint)
+    _rename_run(set_aside_path(checkpoint, free), set_aside_path(checkpoint, number))
+
+
+def _rename_run(checkpoint: Path, new: Path) -> None:
+    # The model first: without its checkpoint it would be taken for one that must not be replaced.
+    for path, target in zip(_files_of_run(checkpoint), _files_of_run(new), strict=True):
+        if path.exists():
+            with stopping(target):
+                path.replace(target)
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors of a checkpoint, and how far its run was."""
+    tensors, metadata = load_tensors(path)
+    if "progress" not in metadata:
+        raise ModelError(f"{path} is not a checkpoint of a training run; move it away and start again")
+    return tensors, json.loads(metadata["progress"])
 
 
 def _differences(earlier: Any, identity: dict[str, Any]) -> list[str]:

@@ -58,7 +58,7 @@ AREA = _FiniteRange(min=0)
 """An area in pixels: from 0."""
 
 
-class _PixelSize(click.ParamType):
+class _PixelSize(click.ParamType[Any, Any]):
     """``YX`` or ``Z,YX``, as `unetbio.settings.parse_pixel_size` reads it."""
 
     name = "pixel size"

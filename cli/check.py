@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 SHOWN_GROUPS = 20
+DEFAULT_MODEL = "nuclei"
 
 
 @click.command()
@@ -30,10 +31,8 @@ SHOWN_GROUPS = 20
     "--model",
     "models",
     multiple=True,
-    default=("nuclei",),
-    show_default=True,
     metavar="NAME|FILE",
-    help="Shipped model or model file; several for what is to be segmented with each.",
+    help="Shipped model or model file, by default nuclei; several for what is to be segmented with each.",
 )
 @click.option("--no-model", is_flag=True, help="Compare images with each other alone.")
 @shared.picture
@@ -70,14 +69,22 @@ def command(
     from unetbio.files import write_text
     from unetbio.model_file import read_info
 
-    infos: dict[str, ModelInfo] = {} if given["no_model"] else {model: read_info(model) for model in models}
+    if given["no_model"] and models:
+        raise UsageError(f"--no-model and --model {models[0]}: give one of the two")
+    chosen = () if given["no_model"] else models or (DEFAULT_MODEL,)
+    infos: dict[str, ModelInfo] = {model: read_info(model) for model in chosen}
     items = _items(inputs, table, out, next(iter(infos.values())).target if infos else "instances", given)
+    if cache is not None:
+        _refuse_cache(
+            cache, [item.source for item in items], [*([table] if table else []), *([out / CHECK] if out else [])]
+        )
+    known = KnownFiles(cache) if cache is not None else None
     with Progress(len(items)) as progress:
         result = check_items(
             items,
             infos,
             workers=workers or available_cores(),
-            known=KnownFiles(cache) if cache else None,
+            known=known,
             report=lambda survey: progress.advance(failed=not survey.is_readable),
         )
     if out is not None:
@@ -110,6 +117,15 @@ def _items(
         normalization=shared.normalization(given["normalize"]),
     )
     return read_table(table, settings, target) if table else found_items(inputs, settings, out, target)
+
+
+def _refuse_cache(cache: Path, sources: "list[Path]", tables: "list[Path]") -> None:
+    """Refuse a cache that would be written over an image, into the folder of one, or over a table."""
+    place = cache.resolve()
+    for given in (*sources, *tables):
+        if given.resolve() in (place, *place.parents) or (cache.exists() and given.exists() and cache.samefile(given)):
+            what = "an image" if given in sources else "a table"
+            raise UsageError(f"--cache {cache} is part of {given}, {what} of this check: give another file")
 
 
 def _lines(result: "CheckResult") -> list[str]:

@@ -30,6 +30,7 @@ logger = logging.getLogger("unetbio.cli.segment")
 _SPOKEN = {
     "constant": "one grey value everywhere: no cells",
     "more_series": "the file holds more images, the first was segmented: choose with --series",
+    "not_stored": "{} chunks are not stored; read as the fill value; if they were lost, copy the file again",
 }
 
 _CELL_OPTIONS = [
@@ -259,8 +260,10 @@ def _speak(outcome: "Outcome") -> None:
     if entry.status == "failed":
         logger.error("%s: %s [%s]", entry.input, entry.message, entry.reason)
     elif entry.status == "done":
-        for code in dict.fromkeys(code for frame in outcome.frames for code in frame.warnings if code in _SPOKEN):
-            logger.warning("%s: %s [%s]", entry.input, _SPOKEN[code], code)
+        for warning in dict.fromkeys(warning for frame in outcome.frames for warning in frame.warnings):
+            code, _, count = warning.partition(":")
+            if code in _SPOKEN:
+                logger.warning("%s: %s [%s]", entry.input, _SPOKEN[code].format(count.replace("/", " of ")), code)
     elif entry.reason == "edited":
         logger.info("%s was edited by hand and is kept (--overwrite-edited replaces it)", entry.output)
 

@@ -1,11 +1,12 @@
 """Snakemake rules; ``python -m unetbio.pipelines`` prints where the workflow lies, for ``snakemake --snakefile``."""
 
+import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PROJECT", "SNAKEFILE", "exit_if_images_failed", "project_files"]
+__all__ = ["PROJECT", "SNAKEFILE", "exit_if_images_failed", "forget_failed_check", "project_files"]
 
 SNAKEFILE = Path(__file__).with_name("workflow.smk")
 """The workflow, to run as it is or to use as a Snakemake module."""
@@ -26,6 +27,22 @@ def project_files() -> dict[str, Path]:
         for file in sorted(path.iterdir()) if path.is_dir() else [path]:
             files[file.relative_to(home).as_posix()] = file
     return files
+
+
+def forget_failed_check(check: Path) -> None:
+    """Remove what stands for a check that could not be made, so that this run makes it again.
+
+    Parameters
+    ----------
+    check : pathlib.Path
+        ``check.json``; that of a check that was made stays, whatever it has found.
+    """
+    try:
+        found = json.loads(check.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    if isinstance(found, dict) and "failed" in found:
+        check.unlink(missing_ok=True)
 
 
 def exit_if_images_failed(config: Mapping[str, Any], started: float) -> None:

@@ -2,10 +2,11 @@
 # Rules with {results} run for each model: the output folder, or with several models one folder below it each.
 import os
 import time
+from pathlib import Path
 
 from snakemake.utils import min_version
 
-from unetbio.pipelines import exit_if_images_failed
+from unetbio.pipelines import exit_if_images_failed, forget_failed_check
 from unetbio.workflow_config import input_names, input_stamps, load_config
 
 min_version("9.5")

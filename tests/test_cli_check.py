@@ -235,6 +235,111 @@ def test_a_cache_that_cannot_be_written_is_4(check: Check, tmp_path: Path) -> No
     assert "check.jsonl" in result.stderr
 
 
+def test_a_cache_is_never_written_over_an_image(check: Check, images: Path, tmp_path: Path) -> None:
+    """Nor over a table, nor into a folder that is an image, nor over any file that is something else."""
+    image = images / "a.tif"
+    content = image.read_bytes()
+    (tmp_path / "link.jsonl").symlink_to(image)
+    (tmp_path / "hard.jsonl").hardlink_to(image)
+    (images / "empty.tif").touch()
+    for cache in (image, tmp_path / "link.jsonl", tmp_path / "hard.jsonl", images / "empty.tif"):
+        result = check("--cache", str(cache))
+        assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+        assert "an image of this check: give another file" in result.stderr
+    assert image.read_bytes() == content
+    assert (images / "empty.tif").read_bytes() == b""
+    folder = tmp_path / "x.zarr"
+    result = check("--cache", str(folder / "check.jsonl"), inputs=(str(image), str(folder)))
+    assert not (folder / "check.jsonl").exists()
+    table = images / "plate.csv"
+    table.write_text("image\na.tif\n")
+    result = check("--table", str(table), "--cache", str(table), inputs=())
+    assert (result.exit_code, "a table of this check: give another file" in result.stderr) == (2, True)
+    result = check("-o", str(tmp_path / "out"), "--cache", str(tmp_path / "out" / "check.csv"))
+    assert (result.exit_code, "a table of this check" in result.stderr) == (2, True)
+    other = tmp_path / "other.tif"
+    for text in (content, b"\0" * 5000, b'{\n  "format": 2\n}\n', b'{"format": 2}\n', b"[1]\n"):
+        other.write_bytes(text)
+        result = check("--cache", str(other))
+        assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+        assert f"--cache {other} is another file, which would be spoilt: give a new file" in result.stderr
+        assert other.read_bytes() == text
+    # What is empty, what a kill has torn, and what another version has written are taken.
+    old = b'{"format": 1, "input": "a", "files": {}, "facts": {}}\n'
+    for text in (b"", b"\n", b'\n{"format": 2, "inp', b"\n{", old):
+        other.write_bytes(text)
+        assert check("--cache", str(other)).exit_code in (0, 3)
+        assert other.read_bytes().startswith(text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dtype": "zzz"},
+        {"dtype": 3},
+        {"dtype": "complex64"},
+        {"axes": "XY"},
+        {"axes": "CYX"},
+        {"shape": [64]},
+        {"shape": [0, 80]},
+        {"shape": "ab"},
+        {"shape": [10**400, 80]},
+        {"pixel_size_um": {"Y": "0.5"}},
+        {"pixel_size_um": {"Y": float("nan")}},
+        {"series_count": 0},
+        {"levels": []},
+        {"levels": [{"lowest": 1}]},
+        {"channel_names": [1]},
+        {"pixel_hash": ""},
+        {"not_stored": None},
+        "facts",
+        {"files": {}},
+        {"files": {"other": [1, 2, 3]}},
+        {"files": {"a\0b": [1, 2, 3]}},
+        {"files": []},
+        {"facts": None},
+        {"format": "2"},
+    ],
+)
+def test_what_is_odd_in_a_cache_is_looked_at_again(
+    check: Check, images: Path, tmp_path: Path, change: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "check.jsonl"
+    expected = check("--json", "--cache", str(cache)).stdout
+    lines = [json.loads(line) for line in cache.read_text().splitlines() if line]
+    for line in lines:
+        if change == "facts":
+            line["facts"]["levels"][0].update(pixels=0, at_highest=1, highest=255.0)
+        else:
+            (line if set(change) & set(line) else line["facts"]).update(change)
+    cache.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    read: list[str] = []
+
+    def reading(path: Path, **options: object) -> Image:
+        read.append(Path(path).name)
+        return read_image(path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(surveying, "read_image", reading)
+    result = check("--json", "--cache", str(cache))
+    assert (result.exit_code, result.stdout) == (0, expected)
+    assert sorted(read) == ["a.tif", "b.tif"]
+
+
+def test_grey_values_without_a_number_are_known(check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, cache = tmp_path / "nan.tif", tmp_path / "check.jsonl"
+    write_image(path, np.full((40, 40), np.nan, np.float32), axes="YX")
+    first = check("--json", "--cache", str(cache), inputs=(str(path),))
+    monkeypatch.delattr(surveying, "read_image")
+    assert check("--json", "--cache", str(cache), inputs=(str(path),)).stdout == first.stdout
+
+
+def test_a_model_and_none(check: Check) -> None:
+    result = check("--no-model")
+    assert result.exit_code == 2
+    assert "--no-model and --model" in result.stderr
+    assert "give one of the two" in result.stderr
+
+
 def test_grey_values_are_those_of_the_sections_that_are_segmented(
     check: Check, tmp_path: Path, discs: np.ndarray
 ) -> None:
@@ -279,7 +384,8 @@ def test_several_models_are_asked_and_named_where_they_differ(
 def test_without_a_model_files_are_compared_with_each_other(check: Check, images: Path, discs: np.ndarray) -> None:
     write_image(images / "small.tif", discs[:20, :20], axes="YX")
     write_image(images / "again.tif", discs[:20, :20], axes="YX")
-    assert findings(check("--json", "--no-model")) == [("small.tif", "duplicate")]
+    result = CliRunner().invoke(main, ["check", str(images), "--json", "--no-model", "--workers", "2"])
+    assert findings(result) == [("small.tif", "duplicate")]
 
 
 def test_windows_are_small_however_wide_the_image(

@@ -360,6 +360,16 @@ def test_a_check_that_cannot_be_made_stops_nothing(tmp_path: Path, samples: Path
     assert json.loads((out / "check.json").read_text()) == {"failed": "exit code 2, see logs/check.log"}
     assert "check.cache.jsonl" in (out / "logs" / "check.log").read_text()
     assert {row["status"] for row in _summary(out).values()} == {"done"}
+    # A plan changes nothing; the next run tries it again, and nothing else.
+    (out / "check.cache.jsonl").rmdir()
+    assert _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").returncode == 0
+    assert "failed" in json.loads((out / "check.json").read_text())
+    before = (out / "finished.txt").stat().st_mtime_ns
+    again = _snakemake(tmp_path, "--configfile", "config.yaml")
+    assert again.returncode == 0, again.stdout
+    assert json.loads((out / "check.json").read_text())["images"] == len(IMAGES)
+    assert (out / "finished.txt").stat().st_mtime_ns == before
+    assert "Nothing to be done" in _snakemake(tmp_path, "--configfile", "config.yaml").stdout
 
 
 def test_a_project_of_ones_own(tmp_path: Path, samples: Path) -> None:

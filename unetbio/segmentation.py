@@ -221,6 +221,8 @@ class Segmenter:
         warnings = ["constant"] if frame.is_constant else []
         if opened.image.series_count > 1 and opened.settings.series is None:
             warnings.append("more_series")
+        if lost := opened.image.not_stored:
+            warnings.append(f"not_stored:{lost.chunks}/{lost.total}")
         if _is_saturated(frame.raw) and not frame.is_constant:
             warnings.append("saturated")
         if record.median_diameter_px is not None and self.info.cell_diameter_px is not None:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner, Result
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from unetbio.cli.main import main
 from unetbio.files import sha256_path
-from unetbio.io import read_labels
+from unetbio.io import read_image, read_labels
 from unetbio.labels import label_hash
 from unetbio.provenance import read_provenance
 
@@ -25,7 +26,15 @@ zarr = pytest.importorskip("zarr")
 Array = NDArray[Any]
 
 
-def write_image(folder: Path, image: Array, version: int = 3) -> Path:
+def write_image(
+    folder: Path,
+    image: Array,
+    version: int = 3,
+    *,
+    chunks: tuple[int, int] = (32, 32),
+    shards: tuple[int, int] | None = None,
+    write_empty_chunks: bool = True,
+) -> Path:
     axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
     scale = [{"type": "scale", "scale": [0.5, 0.5]}]
     entry = {"version": "0.4", "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
@@ -35,9 +44,10 @@ def write_image(folder: Path, image: Array, version: int = 3) -> Path:
         folder / "0",
         shape=image.shape,
         dtype=image.dtype,
-        chunks=(32, 32),
+        chunks=chunks,
+        shards=shards,
         zarr_format=version,
-        config={"write_empty_chunks": True},
+        config={"write_empty_chunks": write_empty_chunks},
     )
     array[...] = image
     return folder
@@ -115,6 +125,58 @@ def test_a_changed_chunk_is_noticed(run: Run, discs: Array) -> None:
     result = run()
     assert result.exit_code == 3
     assert "chunk 0/c/1/1 is missing, of 6 that the array has" in result.stderr
+
+
+@pytest.mark.parametrize("shards", [None, (128, 128)])
+def test_chunks_that_are_not_stored_are_never_silent(
+    run: Run, shared_data: Path, shards: tuple[int, int] | None
+) -> None:
+    """A real image, dark where it is below its 70th percentile, without the chunks that are empty, and one lost."""
+    real = read_image(sorted((shared_data / "bbbc039" / "val" / "images").iterdir())[0]).read()
+    sparse = np.where(real < np.percentile(real, 70), 0, real)[:256, :256].astype(np.uint16)
+    sparse[:64, :128] = 0
+    image = write_image(run.images / "a.zarr", sparse, chunks=(64, 64), shards=shards, write_empty_chunks=False)
+    lost = 2
+    if shards is None:
+        nonzero = {p: np.count_nonzero(zarr_chunk(sparse, p)) for p in (image / "0" / "c").rglob("*") if p.is_file()}
+        # One with hardly anything at its borders.
+        rest = sorted(nonzero, key=lambda p: border(sparse, p))
+        assert nonzero[rest[0]]
+        rest[0].unlink()
+        lost += 1
+    result = run.command("check", str(run.images), "--no-model", "--cache", str(run.folder / "known.jsonl"))
+    message = f"{lost} of 16 chunks are not stored; read as 0; if they were lost, copy the file again"
+    assert result.exit_code == 3
+    assert f"{image}: not_stored: {message}" in result.stdout.splitlines()
+    again = run.command("check", str(run.images), "--no-model", "--cache", str(run.folder / "known.jsonl"))
+    assert again.stdout == result.stdout
+    result = run()
+    assert result.exit_code == 0, result.stderr
+    assert f"{lost} of 16 chunks are not stored; read as the fill value" in result.stderr
+    with open(run.out / "summary.csv", newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert f"not_stored:{lost}/16" in row["warnings"].split()
+    page = run.command("report", str(run.out))
+    assert page.exit_code == 0, page.output
+    assert "parts of the image are not in the file" in (run.out / "index.html").read_text(encoding="utf-8")
+    # Whole, there is nothing to say.
+    shutil.rmtree(image)
+    write_image(image, sparse, chunks=(64, 64), shards=shards)
+    assert "not_stored" not in run.command("check", str(run.images), "--no-model").stdout
+    run()
+    assert "not_stored" not in (run.out / "summary.csv").read_text()
+
+
+def zarr_chunk(image: Array, path: Path) -> Array:
+    row, column = int(path.parent.name), int(path.name)
+    return image[64 * row : 64 * row + 64, 64 * column : 64 * column + 64]
+
+
+def border(image: Array, path: Path) -> int:
+    """Pixels around a chunk that are not 0."""
+    row, column = 64 * int(path.parent.name), 64 * int(path.name)
+    around = image[max(0, row - 1) : row + 65, max(0, column - 1) : column + 65]
+    return int(np.count_nonzero(around)) - int(np.count_nonzero(zarr_chunk(image, path)))
 
 
 def test_the_hash_is_that_of_the_lines_of_sha256sum(tmp_path: Path, discs: Array) -> None:

@@ -28,6 +28,8 @@ class Facts:
         One a channel, over the times and sections that will be segmented, or over their projection.
     channel_names : tuple of str
         As `unetbio.io.Image` has them.
+    not_stored : str
+        Chunks that are in no file and were read as the fill value, in one line; empty without any.
     """
 
     axes: str
@@ -39,6 +41,7 @@ class Facts:
     pixel_hash: str
     levels: tuple[GreyLevels, ...]
     channel_names: tuple[str, ...]
+    not_stored: str = ""
 
     def head(self, source: Path) -> Image:
         """The image without its pixels."""

@@ -216,6 +216,7 @@ def _scan(image: Image, settings: Settings, budget: MemoryBudget) -> Facts:
         digest.hexdigest(),
         tuple(counter.result() for counter in counters),
         image.channel_names,
+        str(image.not_stored or ""),
     )
 
 
@@ -275,6 +276,8 @@ def _read(image: Image, t: int, z: int, rows: slice) -> NDArray[Any]:
 def _content(facts: Facts, item: Item) -> Iterator[tuple[str, str]]:
     if facts.series_count > 1 and item.settings.series is None:
         yield "more_series", f"holds {facts.series_count} images, and the first is taken: choose with --series"
+    if facts.not_stored:
+        yield "not_stored", facts.not_stored
 
 
 def _grey_values(facts: Facts, channels: tuple[int, ...]) -> Iterator[tuple[str, str]]:

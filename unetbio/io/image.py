@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 
-__all__ = ["AXES", "Image", "PlaneSource", "list_channels", "select_channel"]
+__all__ = ["AXES", "Image", "NotStored", "PlaneSource", "list_channels", "select_channel"]
 
 AXES = "TCZYX"
 """Every axis an image can have, in the order that arrays have them."""
@@ -23,6 +23,30 @@ class PlaneSource(Protocol):
     def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
         """Return a window ``(len(channels), Y, X)`` of one time point and one section."""
         ...
+
+
+@dataclasses.dataclass(frozen=True)
+class NotStored:
+    """Chunks of an array that are in no file: their writer left them out, or they were lost.
+
+    Parameters
+    ----------
+    chunks, total : int
+        How many are not stored, and how many the array has.
+    fill : str
+        Grey value that they are read as.
+    """
+
+    chunks: int
+    total: int
+    fill: str
+
+    def __str__(self) -> str:
+        """One line for whoever has to decide which of the two it was."""
+        return (
+            f"{self.chunks} of {self.total} chunks are not stored; read as {self.fill}; "
+            "if they were lost, copy the file again"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +100,11 @@ class Image:
     def files(self) -> tuple[Path, ...]:
         """Every file that the image is made of, the source first."""
         return tuple(dict.fromkeys((self.source, *getattr(self.pixels, "files", ()))))
+
+    @property
+    def not_stored(self) -> NotStored | None:
+        """Chunks of the whole image that are read as the fill value without being in any file; None without one."""
+        return getattr(self.pixels, "not_stored", None)
 
     def size(self, axis: str) -> int:
         """Length of an axis of ``TCZYX``; 1 where the image does not have it."""

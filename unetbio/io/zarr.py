@@ -2,7 +2,7 @@
 
 The zarr package unpacks the chunks. What the metadata claims is compared with the files before it is asked to
 (`unetbio.io.zarr_chunks`). A chunk that is missing holds the fill value where its writer can have left it out, and is
-an error otherwise, never a black region.
+an error otherwise; how many do is in `unetbio.io.Image.not_stored`, so that none is silently a black region.
 """
 
 import threading
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
-from unetbio.io.image import AXES, Image
+from unetbio.io.image import AXES, Image, NotStored
 from unetbio.io.zarr_chunks import ChunkFiles
 from unetbio.io.zarr_metadata import Multiscale, find_images, find_label_image
 
@@ -176,6 +176,11 @@ class _ZarrPixels:
             if len(sections) == 1:
                 self._slab = None
         return window
+
+    @property
+    def not_stored(self) -> NotStored | None:
+        """As `unetbio.io.Image.not_stored`."""
+        return self._files.not_stored
 
     def _sections(self, z: int, pixels: int) -> range:
         """Sections that are unpacked with this one."""

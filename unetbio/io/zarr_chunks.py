@@ -5,11 +5,13 @@ an array claims to be is believed. Here what is claimed is compared with what is
 
 Writers may leave out chunks that hold the fill value alone, and then what lies around them is mostly fill value too:
 the background of a label image, the ground around a section. A chunk that was lost on the way stands amid pixels that
-are something else. By that the two are told apart.
+are something else. By that the two are told apart where they can be; how many are missing is always said.
 """
 
+import functools
 import math
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from unetbio.errors import ImageError
+from unetbio.io.image import NotStored
 
 __all__ = ["EVERY_CHUNK", "MAX_CHUNK_BYTES", "ChunkFiles", "Payload"]
 
@@ -158,7 +161,7 @@ class ChunkFiles:
     @property
     def counts(self) -> tuple[int, ...]:
         """Files along each axis."""
-        return tuple(-(-size // chunk) for size, chunk in zip(self.shape, self.stored, strict=True))
+        return _counts(self.shape, self.stored)
 
     def check_present(self) -> None:
         """Refuse an array of which a chunk is missing, unless its writer has left it out.
@@ -184,6 +187,39 @@ class ChunkFiles:
                 self._check(coordinates)
                 self._checked.add(coordinates)
                 return
+
+    @functools.cached_property
+    def not_stored(self) -> NotStored | None:
+        """Chunks of the array that no file holds whole, also within shards; None where all are there."""
+        total = math.prod(_counts(self.shape, self.decoded))
+        chunks = total - sum(map(self._held, _names(self.folder) - set(METADATA)))
+        return NotStored(chunks, total, f"{float(self._array.fill_value or 0):g}") if chunks > 0 else None
+
+    def _held(self, name: str) -> int:
+        """Chunks in a file of the folder; 0 for a file that is none of the array's."""
+        coordinates = self._coordinates(name)
+        if coordinates is None:
+            return 0
+        if self._shards is None:
+            return 1
+        start = [at * size for at, size in zip(coordinates, self.stored, strict=True)]
+        try:
+            with open(self.folder / name, "rb") as stream:
+                size = os.fstat(stream.fileno()).st_size
+                return sum(offset != ABSENT for _, offset, _ in self._inner(self._shards, stream, size, start, name))
+        except (ImageError, OSError):
+            # That it is torn is an error where its pixels are asked for.
+            return 0
+
+    def _coordinates(self, name: str) -> tuple[int, ...] | None:
+        """Which chunk a file is; None where it is none."""
+        # Keys end with the numbers; an array without axes cannot be an image.
+        numbers = re.findall(r"[0-9]+", name)[-len(self.shape) :]
+        coordinates = tuple(map(int, numbers))
+        is_inside = len(coordinates) == len(self.shape) and all(
+            at < count for at, count in zip(coordinates, self.counts, strict=True)
+        )
+        return coordinates if is_inside and self._encode(coordinates) == name else None
 
     def check_window(self, window: Sequence[range]) -> None:
         """Refuse the chunks of a window whose bytes cannot be what the array says they are.
@@ -291,6 +327,10 @@ class ChunkFiles:
                 inside = "/".join(str(i) for i in index)
                 raise _missing(f"{inside} of the shard {self.name}/{key}", math.prod(grid))
             yield index, offset, length
+
+
+def _counts(shape: Sequence[int], chunk: Sequence[int]) -> tuple[int, ...]:
+    return tuple(-(-size // length) for size, length in zip(shape, chunk, strict=True))
 
 
 def _missing(key: str, total: int) -> ImageError:

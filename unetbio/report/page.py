@@ -44,6 +44,7 @@ WARNINGS = {
     "edited": "the mask was edited by hand and is kept",
     "more_series": "the file holds more images than the one that was segmented (--series)",
     "no_cells": "no cells were found",
+    "not_stored": "parts of the image are not in the file and were taken to be empty",
     "outside_training_range": "the cells have another size than those the model was trained on",
     "saturated": "many pixels are as bright as the camera can tell",
 }
@@ -77,7 +78,9 @@ class _Row:
 
     @property
     def warnings(self) -> list[str]:
-        return self.values.get("warnings", "").replace(",", " ").replace(";", " ").split()
+        # What follows a colon is a number.
+        words = self.values.get("warnings", "").replace(",", " ").replace(";", " ").split()
+        return [word.partition(":")[0] for word in words]
 
     @property
     def n_cells(self) -> int | None:

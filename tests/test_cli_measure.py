@@ -385,7 +385,62 @@ def test_what_has_not_changed_is_not_measured_again(
     assert again() == ["a.tif", "b.tif", "c.tif"]
     # A mask that was edited is its editor's: it may be going on.
     assert again() == ["a.tif"]
-    (tmp_path / "images" / "d.tif").unlink()
+    tifffile.imwrite(tmp_path / "images" / "d.tif", images["d.tif"] + 1)
     assert again() == ["a.tif", "d.tif"]
-    tifffile.imwrite(tmp_path / "images" / "d.tif", images["d.tif"])
-    assert again() == ["a.tif", "d.tif"]
+
+
+def test_the_folder_remembers_how_it_was_measured(tmp_path: Path, discs: NDArray[Any], tiny_model: Path) -> None:
+    """An image that comes later, and a mask that is edited, are measured as all others; until measure is told else."""
+    out = segment(tmp_path, tiny_model, {"a.tif": discs})
+    run_measure(out, "--expand", "2", "--pixel-size", "0.5")
+    before = cells(out)
+    segment(tmp_path, tiny_model, {"b.tif": discs})
+    table = cells(out)
+    assert table.filter(path="a.tif").equals(before)
+    assert table.filter(path="b.tif").drop("path").equals(before.drop("path"))
+    assert [row["pixel_size_um"] for row in csv.DictReader((out / "summary.csv").read_text().splitlines())] == [
+        "0.5",
+        "0.5",
+    ]
+    text = (out / "cells.csv").read_text()
+    run_measure(out, "--expand", "2", "--pixel-size", "0.5", "--overwrite")
+    assert (out / "cells.csv").read_text() == text
+    run_measure(out)
+    segment(tmp_path, tiny_model, {"c.tif": discs})
+    assert "ring_area_px" not in cells(out).columns
+    assert cells(out)["area_um2"].null_count() == 9
+
+
+def test_masks_that_are_gone_are_named(tmp_path: Path, discs: NDArray[Any], tiny_model: Path) -> None:
+    out = segment(tmp_path, tiny_model, {f"{name}.tif": discs for name in "abcd"})
+    (out / "a_labels.ome.tif").unlink()
+    assert run_measure(out) == "unetbio: warning: 1 mask is gone: a_labels.ome.tif; segment makes it again\n"
+    (out / "b_labels.ome.tif").unlink()
+    assert "2 masks are gone, such as a_labels.ome.tif; segment makes them again" in run_measure(out)
+    # Whoever takes away image and mask means it.
+    for name in "ab":
+        (tmp_path / "images" / f"{name}.tif").unlink()
+    assert run_measure(out) == ""
+
+
+@pytest.mark.parametrize("options", [(), ("--expand", "1", "--pixel-size", "0.5")])
+def test_grey_values_stay_known_while_the_images_are_away(
+    tmp_path: Path, discs: NDArray[Any], tiny_model: Path, options: tuple[str, ...]
+) -> None:
+    out = segment(tmp_path, tiny_model, {"a.tif": discs, "b.tif": discs})
+    if options:
+        run_measure(out, *options)
+    text = (out / "cells.csv").read_text()
+    (tmp_path / "images").rename(tmp_path / "away")
+    assert run_measure(out, *options) == (
+        "unetbio: warning: 2 of 2 images are not there, such as a.tif: the rows of their masks, which have not "
+        "changed, are kept\n"
+    )
+    assert (out / "cells.csv").read_text() == text
+    # What has changed is measured as well as it can be.
+    labels = read_labels(out / "a_labels.ome.tif")
+    write_labels(out / "a_labels.ome.tif", np.where(labels == 1, 0, labels))
+    assert "1 of 2 images are not there, such as b.tif" in run_measure(out, *options)
+    table = cells(out)
+    assert table.filter(path="a.tif")["intensity_mean_0"].null_count() == 2
+    assert table.filter(path="b.tif")["intensity_mean_0"].null_count() == 0

@@ -46,7 +46,7 @@ def test_measure_without_the_images_leaves_out_grey_values(run: Runner, caplog: 
     run()
     shutil.rmtree(run.images)
     with caplog.at_level("WARNING", logger="unetbio"):
-        assert measure_folder(run.out, 1, lambda outcome: None).cells == 9
+        assert measure_folder(run.out, 1, lambda outcome: None, overwrite=True).cells == 9
     assert "intensity_mean_0" not in pl.read_parquet(run.out / "cells.parquet").columns
     assert [(row["path"], row["status"]) for row in run.summary() if row["status"] == "failed"] == [
         ("bad.tif", "failed")

@@ -5,14 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
-from unetbio.batch.journal import Entry, Journal, Part, hold_output, journal_path, read_journals
+from unetbio.batch.journal import GONE, Entry, Journal, Part, hold_output, journal_path, read_journals
 from unetbio.batch.plan import Item, result_name, select_part
 from unetbio.batch.tables import SUMMARY
 
 __all__ = ["forget_gone", "select_failed"]
-
-GONE = "gone"
-"""Reason of a journal's line that says that a file which failed is there no more."""
 
 
 def select_failed(items: Sequence[Item], out: Path) -> list[Item]:

@@ -3,13 +3,15 @@
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from unetbio.batch.journal import Entry, Journal, hold_output, journal_path
 from unetbio.batch.measuring import (
     SECTION,
+    TableOptions,
+    fits_without_input,
     measure_again,
     pixel_size_of,
     sections_are_apart,
@@ -100,14 +102,15 @@ def measure_folder(
         _remember_columns(out, known, entries)
         with ThreadPoolExecutor(workers) as pool:
             cached = None if overwrite else CachedCells(out)
-            asked: dict[str, Any] = {"expand_um": expand_um, "pixel_size_um": pixel_size_um, "only_as_asked": True}
-            futures = [pool.submit(gather, out, entry, cached, **asked) for entry in entries]
+            asked = TableOptions(expand_um, pixel_size_um)
+            futures = [pool.submit(gather, out, entry, cached, asked=asked) for entry in entries]
             outcomes = []
             for future in futures:
                 outcomes.append(future.result())
                 report(outcomes[-1])
-        write_tables(out, outcomes)
+        write_tables(out, outcomes, asked)
     _warn_of_missing_rings(outcomes)
+    _warn_of_gone_inputs(outcomes)
     return summarize(outcomes, out / SUMMARY)
 
 
@@ -165,6 +168,17 @@ def _warn_of_missing_rings(outcomes: Sequence[Outcome]) -> None:
             )
 
 
+def _warn_of_gone_inputs(outcomes: Sequence[Outcome]) -> None:
+    gone = [outcome.entry.path for outcome in outcomes if outcome.input_gone]
+    if gone:
+        logger.warning(
+            "%d of %d images are not there, such as %s: the rows of their masks, which have not changed, are kept",
+            len(gone),
+            len(outcomes),
+            gone[0],
+        )
+
+
 def _is_empty(table: "pl.DataFrame | None", column: str) -> bool:
     if table is None or table.is_empty() or column not in table.columns:
         return False
@@ -172,13 +186,13 @@ def _is_empty(table: "pl.DataFrame | None", column: str) -> bool:
 
 
 def write_all_tables(out: Path, outcomes: Sequence[Outcome], cached: CachedCells) -> None:
-    """Tables of these outcomes and of everything else that earlier runs left in the folder."""
+    """Tables of these outcomes and of everything else that earlier runs left in the folder; all as they were made."""
     # By their provenance, which label images of two formats share.
     mine = {provenance_name(outcome.entry.output) for outcome in outcomes}
     others = [
         gather(out, entry, cached) for name, entry in known_entries(out).items() if provenance_name(name) not in mine
     ]
-    write_tables(out, [*outcomes, *others])
+    write_tables(out, [*outcomes, *others], cached.options)
 
 
 def gather(
@@ -187,14 +201,12 @@ def gather(
     cached: CachedCells | None,
     kept: Kept | None = None,
     *,
-    expand_um: float | None = None,
-    pixel_size_um: PixelSize | None = None,
-    only_as_asked: bool = False,
+    asked: TableOptions | None = None,
 ) -> Outcome:
     """An image of an earlier run, with its cells: from the table when it still fits, measured otherwise.
 
-    With ``only_as_asked``, rows of the table fit when they were measured with these options on what is there now;
-    without, the label image alone has to be the same.
+    Where options are ``asked`` for, rows of the table fit when they were measured with these on what is there now;
+    otherwise the label image alone has to be the same, and what is measured is measured as the table was.
     """
     if entry.status == "failed":
         return Outcome(entry)
@@ -204,18 +216,19 @@ def gather(
         state = state_of_labels(out / entry.output, provenance)
         is_intact = state == "intact"
         kept = Kept(state == "edited", provenance)
+    options = asked or (cached.options if cached else TableOptions())
     sources = None
     try:
         if kept.provenance and not kept.edited and is_intact:
-            if only_as_asked:
-                sources = sources_of(out, entry, kept.provenance, expand_um=expand_um, pixel_size_um=pixel_size_um)
-            fits = sources is not None or not only_as_asked
-            found = _find(cached, entry, kept.provenance, sources, pixel_size_um) if cached and fits else None
+            if asked is not None:
+                sources = sources_of(out, entry, kept.provenance, **asdict(options))
+            if asked is not None and sources is None:
+                found = _find_without_input(out, cached, entry, kept.provenance, options) if cached else None
+            else:
+                found = _find(cached, entry, kept.provenance, sources, options) if cached else None
             if found is not None:
                 return found
-        measured = measure_again(
-            out, entry, kept.provenance, edited=kept.edited, expand_um=expand_um, pixel_size_um=pixel_size_um
-        )
+        measured = measure_again(out, entry, kept.provenance, edited=kept.edited, **asdict(options))
         return replace(measured, measured_from=sources or "")
     except ImageError as error:
         return Outcome(replace(entry, status="failed", reason=error.reason, message=str(error)))
@@ -232,11 +245,12 @@ def _find(
     entry: Entry,
     provenance: Provenance,
     sources: str | None,
-    pixel_size_um: PixelSize | None,
+    options: TableOptions,
 ) -> Outcome | None:
     """What an earlier run found in a label image that has not changed; of cells, what the table holds."""
     digest = provenance.output.label_hash
-    told = provenance if pixel_size_um is None else with_told_size(provenance, pixel_size_um)
+    size = options.pixel_size_um
+    told = provenance if size is None else with_told_size(provenance, size)
     if holds_classes(entry.output):
         return Outcome(entry, provenance.frames, pixel_size_of(told), digest)
     cells = cached.find(entry.output, digest, sources)
@@ -245,3 +259,14 @@ def _find(
         return None
     known = cached.sources_of(entry.output)
     return Outcome(entry, provenance.frames, pixel_size_of(told), digest, cells, known)
+
+
+def _find_without_input(
+    out: Path, cached: CachedCells, entry: Entry, provenance: Provenance, options: TableOptions
+) -> Outcome | None:
+    """The rows of a label image whose input is away: nobody could measure its grey values again."""
+    known = cached.sources_of(entry.output)
+    # A run that segments notes no sources: its rows are those of the table's options.
+    fits = fits_without_input(known, out, entry, provenance, options) if known else options == cached.options
+    found = _find(cached, entry, provenance, None, options) if fits and not holds_classes(entry.output) else None
+    return None if found is None else replace(found, input_gone=True)

@@ -14,12 +14,15 @@ from typing import Any, Literal, TextIO
 from unetbio.errors import UsageError
 from unetbio.files import lock, stopping
 
-__all__ = ["LOCK", "Entry", "Journal", "Part", "hold_output", "parse_part", "read_journals"]
+__all__ = ["GONE", "LOCK", "Entry", "Journal", "Part", "hold_output", "parse_part", "read_journals"]
 
 Status = Literal["done", "failed", "skipped"]
 
 LOCK = ".run.lock"
 """Of whoever writes to an output folder."""
+
+GONE = "gone"
+"""Reason of a line that says that a file which failed is there no more."""
 
 _JOURNAL_NAME = re.compile(r"run(\.\d+-of-\d+)?\.jsonl")
 

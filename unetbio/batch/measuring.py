@@ -5,7 +5,7 @@ import importlib.metadata
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SECTION",
+    "TableOptions",
     "channel_columns",
+    "fits_without_input",
     "measure_again",
     "measure_frame",
     "sections_are_apart",
@@ -51,6 +53,22 @@ CELL_CLASS = 1
 
 SECTION = "z"
 """Column for the number of the plane that a cell is of, where each section of a stack has cells of its own."""
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """How the tables of an output folder are made; the folder remembers it.
+
+    Parameters
+    ----------
+    expand_um : float, optional
+        Width of the rings that are measured too.
+    pixel_size_um : float or tuple of two floats, optional
+        Instead of what is known of the images; see `unetbio.settings.Settings`.
+    """
+
+    expand_um: float | None = None
+    pixel_size_um: PixelSize | None = None
 
 
 def measure_frame(
@@ -200,17 +218,39 @@ def sources_of(
         again wants its grey values.
     """
     source = provenance.input.find((out / entry.output).parent)
-    times = [frame.t for frame in provenance.frames] if len(provenance.frames) > 1 else [None]
-    beside = [_objects_path(out, entry), *(_probability_path(out, entry, t) for t in times)]
     try:
         if source is None:
             return None
         files = [source, *(source.resolve().parent / name for name in provenance.input.companions)]
-        stamps = [stamp(path)[:2] for path in files] + [stamp(path)[:2] if path.exists() else None for path in beside]
+        stamps = [*(stamp(path)[:2] for path in files), *_stamps_beside(out, entry, provenance)]
     except OSError:
         return None
+    return json.dumps([*_measured_with(provenance, TableOptions(expand_um, pixel_size_um)), stamps])
+
+
+def fits_without_input(
+    measured_from: str, out: Path, entry: Entry, provenance: Provenance, options: TableOptions
+) -> bool:
+    """Whether everything but the input is what it was when `sources_of` said ``measured_from``, with these options."""
+    try:
+        *before, stamps = json.loads(measured_from)
+        beside = _stamps_beside(out, entry, provenance)
+    except (OSError, ValueError, TypeError):
+        return False
+    now = json.loads(json.dumps([*_measured_with(provenance, options), beside]))
+    return [*before, stamps[-len(beside) :]] == now
+
+
+def _measured_with(provenance: Provenance, options: TableOptions) -> list[Any]:
     version = importlib.metadata.version("unetbio")
-    return json.dumps([version, provenance.output.mtime_ns, expand_um, pixel_size_um, stamps])
+    return [version, provenance.output.mtime_ns, options.expand_um, options.pixel_size_um]
+
+
+def _stamps_beside(out: Path, entry: Entry, provenance: Provenance) -> list[tuple[int, ...] | None]:
+    """Size and time of the files beside a label image that its measurements depend on; None for those not there."""
+    times = [frame.t for frame in provenance.frames] if len(provenance.frames) > 1 else [None]
+    beside = [_objects_path(out, entry), *(_probability_path(out, entry, t) for t in times)]
+    return [stamp(path)[:2] if path.exists() else None for path in beside]
 
 
 def _objects_path(out: Path, entry: Entry) -> Path:

@@ -58,6 +58,8 @@ class Outcome:
         One row a cell; None when it failed or nothing was measured, and for class masks.
     measured_from : str
         What the cells depend on beside the label image (`unetbio.batch.measuring.sources_of`), where that is known.
+    input_gone : bool
+        Whether the cells are those of an earlier run because the input is no longer there.
     """
 
     entry: Entry
@@ -66,6 +68,7 @@ class Outcome:
     label_hash: str = ""
     cells: "pl.DataFrame | None" = None
     measured_from: str = ""
+    input_gone: bool = False
 
     @property
     def n_cells(self) -> int | None:

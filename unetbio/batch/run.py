@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from unetbio.batch.budget import MemoryBudget
 from unetbio.batch.gather import Report, Summary, gather, summarize, write_all_tables
 from unetbio.batch.journal import Entry, Journal, Part, hold_output, journal_path
-from unetbio.batch.measuring import concatenate, measure_frame, pixel_size_of
+from unetbio.batch.measuring import TableOptions, concatenate, measure_frame, pixel_size_of
 from unetbio.batch.pipeline import Job, Message, Reader
 from unetbio.batch.plan import Item, overlay_name
 from unetbio.batch.results import Outcome, write_image_probabilities, write_result
@@ -147,8 +147,10 @@ class _Batch:
         self.journal = journal
         self.report = report
         self.whole = options.part is None and options.tables
-        self.measures = self.whole and segmenter.info.target == "instances"
         self.cached = CachedCells(out)
+        # What `measure` was told of is measured when the files are written, as it would do.
+        self.measures_later = self.whole and self.cached.options != TableOptions()
+        self.measures = self.whole and not self.measures_later and segmenter.info.target == "instances"
         self.budget = MemoryBudget(options.memory)
         self.outcomes: list[Outcome] = []
         self.waiting: dict[Future[Outcome], Job] = {}
@@ -276,6 +278,8 @@ class _Batch:
         self._show_drawn(job.item)
         cells = concatenate([frame.cells for frame in frames]) if self.measures else None
         entry = self._entry(job, "done")
+        if self.measures_later:
+            return gather(self.out, entry, None, Kept(False, provenance), asked=self.cached.options)
         return Outcome(entry, records, pixel_size_of(provenance), provenance.output.label_hash, cells)
 
     def _draw(self, path: Path, image: NDArray[Any], label_image: NDArray[Any]) -> None:

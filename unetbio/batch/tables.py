@@ -3,12 +3,14 @@
 import csv
 import io
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unetbio.batch.journal import Entry, read_journals
-from unetbio.batch.measuring import SECTION, concatenate
+from unetbio.batch.journal import GONE, Entry, read_journals
+from unetbio.batch.measuring import SECTION, TableOptions, concatenate
 from unetbio.batch.plan import MASKS, provenance_name
 from unetbio.batch.results import Outcome
 from unetbio.classes import class_colours
@@ -28,6 +30,8 @@ __all__ = [
     "write_classes",
     "write_tables",
 ]
+
+logger = logging.getLogger(__name__)
 
 SUMMARY = "summary.csv"
 CELLS = "cells.parquet"
@@ -89,8 +93,14 @@ class CachedCells:
         # By label image: its hash, its first row and their number, which columns are its own, and what it depends on.
         self._rows: dict[str, tuple[str, int, int, int, str]] = {}
         self._layouts: list[list[str]] = []
+        self._options = TableOptions()
         if self._path.is_file():
             self._load()
+
+    @property
+    def options(self) -> TableOptions:
+        """How the tables were made; whoever writes them next does it likewise."""
+        return self._options
 
     def find(self, output: str, label_hash: str, measured_from: str | None = None) -> "pl.DataFrame | None":
         """The rows measured on the label image of this name and hash; from just these sources, where they are named."""
@@ -121,8 +131,17 @@ class CachedCells:
             # Earlier versions did not note the sources.
             self._rows = {name: (*row, "")[:5] for name, row in header["rows"].items()}
             self._layouts = header["layouts"]
+            self._options = _options_of(header)
         except (pl.exceptions.PolarsError, OSError, KeyError, ValueError, TypeError, AttributeError):
             self._table, self._rows = None, {}
+
+
+def _options_of(header: Mapping[str, Any]) -> TableOptions:
+    """What `_write_cells` noted; earlier versions did not."""
+    options = dict(header.get("options", {}))
+    if isinstance(options.get("pixel_size_um"), list):
+        options["pixel_size_um"] = tuple(options["pixel_size_um"])
+    return TableOptions(**options)
 
 
 def is_reserved(name: str) -> bool:
@@ -134,12 +153,15 @@ def known_entries(out: Path) -> dict[str, Entry]:
     """What the journals and the provenances of an output folder know, by label image or class mask.
 
     A label image with a provenance is done, also where a kill came before its line in the journal. A file that failed
-    counts whether or not its input is still there. Label images that have gone are left out.
+    counts whether or not its input is still there. Label images that have gone are left out; a line
+    names those that can be made again.
     """
-    entries = {}
+    entries, gone = {}, {}
     for name, entry in read_journals(out).items():
         if entry.status == "failed" or (out / name).exists():
             entries[name] = entry
+        elif entry.reason != GONE and Path(entry.input).exists():
+            gone[name] = entry
     known = {out / provenance_name(name) for name in entries}
     written = {path for ending in MASKS.values() for path in out.rglob(f"*{ending}.json")}
     for path in sorted(written - known):
@@ -156,10 +178,21 @@ def known_entries(out: Path) -> dict[str, Entry]:
             columns=provenance.columns,
             path_columns=provenance.path_columns,
         )
+    _warn_of_gone(gone, entries)
     return entries
 
 
-def write_tables(out: Path, outcomes: Iterable[Outcome]) -> None:
+def _warn_of_gone(gone: Iterable[str], entries: Iterable[str]) -> None:
+    # A label image that was made anew in another format is not gone.
+    there = {provenance_name(name) for name in entries}
+    names = [name for name in gone if provenance_name(name) not in there]
+    if len(names) == 1:
+        logger.warning("1 mask is gone: %s; segment makes it again", names[0])
+    elif names:
+        logger.warning("%d masks are gone, such as %s; segment makes them again", len(names), names[0])
+
+
+def write_tables(out: Path, outcomes: Iterable[Outcome], options: TableOptions) -> None:
     """Write the three tables, each whole; rows in the order of path, series and time.
 
     Parameters
@@ -168,13 +201,15 @@ def write_tables(out: Path, outcomes: Iterable[Outcome]) -> None:
         The output folder.
     outcomes : iterable of Outcome
         All images of the folder.
+    options : TableOptions
+        How they were measured.
     """
     ordered = sorted(
         outcomes, key=lambda outcome: (outcome.entry.path, outcome.entry.series or 0, outcome.entry.output)
     )
     extra = _extra_columns(ordered)
     # The cells first: while they are not there, the summary does not speak of them.
-    _write_cells(out, ordered, extra)
+    _write_cells(out, ordered, extra, options)
     write_text(out / SUMMARY, _summary(ordered, extra))
 
 
@@ -246,7 +281,7 @@ def _frame_cells(frame: FrameRecord | None) -> dict[str, Any]:
     }
 
 
-def _write_cells(out: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str]) -> None:
+def _write_cells(out: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str], options: TableOptions) -> None:
     import polars as pl
 
     tables, rows, start = [], {}, 0
@@ -263,7 +298,7 @@ def _write_cells(out: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str
         rows[entry.output] = (outcome.label_hash, start, len(outcome.cells), layout, outcome.measured_from)
         start += len(outcome.cells)
     table = _ordered(concatenate(tables)) if tables else pl.DataFrame({"path": []}, schema={"path": pl.String})
-    header = json.dumps({"rows": rows, "layouts": list(layouts)})
+    header = json.dumps({"rows": rows, "layouts": list(layouts), "options": asdict(options)})
     with atomic_path(out / CELLS) as temporary:
         table.write_parquet(temporary, metadata={METADATA_KEY: header})
     with atomic_path(out / CELLS_TEXT) as temporary:

@@ -1,8 +1,8 @@
 # What is odd about the images is in a file, and known before hours of work; it stops nothing.
 
 
-# Not by a plan alone, nor by the jobs, which read this file too.
-if workflow.is_main_process and not workflow.dryrun:
+# Before anything is planned; not by the jobs, which read this file too.
+if workflow.is_main_process:
     forget_failed_check(Path(OUT, "check.json"))
 
 

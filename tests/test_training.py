@@ -67,6 +67,11 @@ def test_a_network_learns_and_the_best_one_is_kept(tmp_path: Path) -> None:
     assert load_model(path).info == result.info
 
 
+def test_a_network_that_pads_answers_for_the_whole_patch(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"network": "pspnet", "parameters": {"width": 0.06, "backbone": "resnet18"}})
+    assert trainer(tmp_path / "c.safetensors", config).window == (80, 80)
+
+
 def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     whole = trainer(tmp_path / "whole.safetensors").run()
 

@@ -180,8 +180,9 @@ class Trainer:
         self.bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
         self.optimizer = _optimizer(self.network, config)
         shape = patch_shape(self.geometry, config.patch_size)
-        self.window = self.geometry.output_size(shape)
-        self.sampler = PatchSampler(training, config, self.task, shape, self.geometry.training_context)
+        lost = self.geometry.training_context
+        self.window = tuple(size - 2 * context for size, context in zip(shape, lost, strict=True))
+        self.sampler = PatchSampler(training, config, self.task, shape, lost)
         self.identity = self._run_identity()
         self.step = 0
         self.history = History()

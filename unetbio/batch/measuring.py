@@ -238,7 +238,7 @@ def fits_without_input(
     except (OSError, ValueError, TypeError):
         return False
     now = json.loads(json.dumps([*_measured_with(provenance, options), beside]))
-    return [*before, stamps[-len(beside) :]] == now
+    return bool([*before, stamps[-len(beside) :]] == now)
 
 
 def _measured_with(provenance: Provenance, options: TableOptions) -> list[Any]:

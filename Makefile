@@ -35,7 +35,7 @@ ruff: $(READY)
 	@$(BIN)/ruff format -q --check . || $(BIN)/ruff format --diff .
 
 snakefmt: $(READY)
-	@$(BIN)/snakefmt --check Snakefile pipelines 2>/dev/null || $(BIN)/snakefmt --diff Snakefile pipelines
+	@$(BIN)/snakefmt --check Snakefile pipelines 2>/dev/null || { $(BIN)/snakefmt --diff Snakefile pipelines; exit 1; }
 
 # The next two read folders, and cli/ becomes unetbio.cli only when the package is built.
 build/lint: $(READY)

@@ -22,7 +22,9 @@ rule finish:
     params:
         folders=lambda wildcards, input: [os.path.dirname(p) for p in input.retried],
         table=lambda wildcards, output: (
-            ["-o", f"{os.path.dirname(output[0])}/summary.csv"] if CONFIG.models else []
+            ["-o", f"{os.path.dirname(output[0])}/summary.csv"]
+            if CONFIG.models
+            else []
         ),
     message:
         f"Closing {OUT}"

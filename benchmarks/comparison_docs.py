@@ -44,12 +44,11 @@ def tables(text: str, comparison: Rows, learning: Rows) -> str:
     def table(kind: str, names: str) -> str:
         if kind == "lesson":
             return markdown([comparison[name] for name in LESSONS[names].names], MANY)
-        rows = learning if kind == "learning" else comparison
-        if names != "all":
-            return markdown([rows[name.strip()] for name in names.split(",")], FEW)
-        return markdown(
-            [row for name, row in rows.items() if re.fullmatch(r"\w+", name)], LEARNING if rows is learning else MANY
-        )
+        if kind == "learning":
+            return markdown(list(learning.values()), LEARNING)
+        if names == "all":
+            return markdown([row for name, row in comparison.items() if re.fullmatch(r"\w+", name)], MANY)
+        return markdown([comparison[name.strip()] for name in names.split(",")], FEW)
 
     return TABLE.sub(lambda found: f"{found[0].splitlines()[0]}\n{table(found[1], found[2])}", text)
 

@@ -2,6 +2,7 @@
 
 import importlib
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 
 from unetbio import architectures, networks
 from unetbio.cli.main import COMMANDS, main
+from unetbio.compare.lessons import LESSONS
 from unetbio.geometry import receptive_field
 from unetbio.report.diagram import draw_network
 
@@ -130,3 +132,16 @@ def test_the_drawings_show_the_code(name: str) -> None:
     path = ROOT / "docs" / "images" / "networks" / f"{name}.svg"
     assert path.read_text(encoding="utf-8") == draw_network(name), "unetbio networks --draw docs/images/networks"
     assert f"images/networks/{name}.svg" in NETWORKS_PAGE
+
+
+def test_the_tables_of_the_comparison_show_its_figures() -> None:
+    script = runpy.run_path(str(ROOT / "benchmarks" / "comparison_docs.py"))
+    comparison, learning = (script["read_rows"](ROOT / "docs" / f"{name}.csv") for name in ("comparison", "learning"))
+    assert set(comparison) >= {*architectures.names(), *(name for lesson in LESSONS.values() for name in lesson.names)}
+    assert set(learning) >= set(architectures.names())
+    shown = 0
+    for page in ROOT.glob("docs/*.md"):
+        text = page.read_text(encoding="utf-8")
+        shown += len(script["TABLE"].findall(text))
+        assert script["tables"](text, comparison, learning) == text, f"{page.name}: benchmarks/comparison_docs.py"
+    assert shown > len(LESSONS)

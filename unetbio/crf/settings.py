@@ -21,7 +21,8 @@ class CrfSettings:
     bilateral_rgb : float
         Standard deviation over colours of 0 to 255.
     iterations : int
-        Steps of mean field. The papers use 10; what is left to change after 5 is small.
+        Steps of mean field. The papers use 10; of what they do for a coarse network, 5 do nearly all (pixel IoU .51 to
+        .660, and .666 after 10).
 
     Raises
     ------

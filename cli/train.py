@@ -99,9 +99,11 @@ def command(
     if start is not None:
         overrides |= _settings_of(start, network)
     config = load_training_config(config_path, {key: value for key, value in overrides.items() if value is not None})
+    from unetbio.checkpoints import CHECKPOINT_SUFFIX
+
     if output.suffix != ".safetensors":
         raise UsageError(f"-o {output}: a model file's name ends in .safetensors")
-    checkpoint = output.with_suffix(".checkpoint.safetensors")
+    checkpoint = output.with_suffix(CHECKPOINT_SUFFIX)
     if not overwrite and output.exists() and not checkpoint.exists():
         raise UsageError(f"{output} exists already: choose another name, or --overwrite it")
 

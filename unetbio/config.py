@@ -26,6 +26,7 @@ __all__ = [
     "Section",
     "TrainingConfig",
     "check_preset",
+    "flattened",
     "load_training_config",
     "read_mapping",
     "validated",
@@ -261,6 +262,14 @@ def read_mapping(path: Path | None) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UsageError(f"{path} holds {type(content).__name__}, settings are a mapping of names to values")
     return content
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of dictionaries in dictionaries, with dots in their names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flattened(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
 
 
 def validated(kind: type[SectionT], content: Mapping[str, Any], path: Path | None) -> SectionT:

@@ -3,9 +3,10 @@
 Torch is imported where tensors are read or written, so that listing models starts at once.
 """
 
+import contextlib
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import safetensors
 
@@ -15,7 +16,7 @@ from unetbio.files import atomic_path
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["load_tensors", "save_tensors"]
+__all__ = ["load_metadata", "load_tensors", "save_tensors"]
 
 
 def save_tensors(path: str | os.PathLike[str], tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str]) -> None:
@@ -27,6 +28,12 @@ def save_tensors(path: str | os.PathLike[str], tensors: "Mapping[str, Tensor]", 
         save_file(plain, temporary, metadata=dict(metadata))
 
 
+def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Read the metadata alone; raises as `load_tensors`."""
+    with _opened(path, "numpy") as file:
+        return file.metadata() or {}
+
+
 def load_tensors(path: str | os.PathLike[str]) -> "tuple[dict[str, Tensor], dict[str, str]]":
     """Read all tensors and the metadata of a safetensors file.
 
@@ -35,8 +42,14 @@ def load_tensors(path: str | os.PathLike[str]) -> "tuple[dict[str, Tensor], dict
     ModelError
         When the file is missing, torn or no safetensors file.
     """
+    with _opened(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+@contextlib.contextmanager
+def _opened(path: str | os.PathLike[str], framework: str) -> Iterator[Any]:
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+        with safetensors.safe_open(path, framework=framework) as file:
+            yield file
     except (safetensors.SafetensorError, OSError) as error:
         raise ModelError(f"{path} cannot be read as a safetensors file: {error}") from error

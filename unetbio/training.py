@@ -8,7 +8,6 @@ import bisect
 import hashlib
 import json
 import math
-import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -20,37 +19,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
-from unetbio import architectures, networks, normalization
+from unetbio import architectures, checkpoints, networks, normalization
 from unetbio.config import TrainingConfig
 from unetbio.datasets import AnnotatedFiles, Example, Patch, PatchSampler, load_examples, split_examples
 from unetbio.errors import ModelError, UnetbioError, UsageError
-from unetbio.files import stopping
 from unetbio.geometry import Geometry, anisotropic_levels
 from unetbio.grey_values import GreyFingerprint
 from unetbio.model_file import Model, ModelInfo
 from unetbio.tasks import Batch, Task, Validation, choose_task
-from unetbio.tensor_file import load_tensors, save_tensors
+from unetbio.tensor_file import save_tensors
 
 __all__ = [
-    "CHECKPOINT_SUFFIX",
     "History",
     "Trainer",
     "TrainingResult",
     "load_training_data",
     "patch_shape",
-    "set_aside_path",
 ]
 
 CHECKPOINT_SECONDS = 60.0
 DEFAULT_PATCH_SIZES = {2: 252, 3: 92}
 SMALLEST_ANSWER = 2
 """A patch's answer is at least this part of the patch that was asked for."""
-
-CHECKPOINT_SUFFIX = ".checkpoint.safetensors"
-SHOWN_DIFFERENCES = 5
 
 WARM_UP = 0.1
 GRADIENT_LIMIT = 10.0
@@ -148,8 +140,8 @@ class Trainer:
         Called with one line of text now and then.
     replace : bool
         Where the checkpoint is of a run with other settings or images, set it and that run's model aside, as
-        `set_aside_path` says, instead of refusing it. If this run's own was set aside before, go on from that;
-        otherwise start anew.
+        `unetbio.checkpoints.set_aside_path` says, instead of refusing it. If this run's own was set aside before, go on
+        from that; otherwise start anew.
     """
 
     def __init__(
@@ -421,40 +413,29 @@ class Trainer:
         """Restore what this run has left, also if it was set aside; what another has left is set aside, or refused."""
         belongs = ""
         if self.checkpoint.exists():
-            tensors, progress = _read_checkpoint(self.checkpoint)
-            different = _differences(progress.get("run"), self.identity)
+            tensors, progress = checkpoints.read(self.checkpoint)
+            different = checkpoints.differences(progress.get("run"), self.identity)
             if not different:
                 self._restore(tensors, progress)
                 self.report(f"going on from step {self.step} ({self.checkpoint})")
                 return
-            belongs = f"{self.checkpoint} belongs to a run with other settings or other images ({_listed(different)})"
+            changed = checkpoints.listed(different)
+            belongs = f"{self.checkpoint} belongs to a run with other settings or other images ({changed})"
             if not self.replace:
                 raise ModelError(
                     f"{belongs}: use the same ones to go on from step {progress['step']}; or start anew with "
                     "--replace, which sets it aside, or --overwrite, which removes it"
                 )
-        own = self._find_set_aside() if self.replace else None
+        own = checkpoints.find_set_aside(self.checkpoint, self.identity) if self.replace else None
         if own is not None:
-            aside = set_aside_path(self.checkpoint, own)
-            _swap(self.checkpoint, own)
-            self._restore(*_read_checkpoint(self.checkpoint))
+            aside = checkpoints.set_aside_path(self.checkpoint, own)
+            checkpoints.swap(self.checkpoint, own)
+            self._restore(*checkpoints.read(self.checkpoint))
             now = f"; {belongs}, and is {aside.name} now" if belongs else ""
             self.report(f"going on from step {self.step} ({aside}, set aside before){now}")
         elif belongs:
-            aside = set_aside_path(self.checkpoint, _set_aside(self.checkpoint))
+            aside = checkpoints.set_aside_path(self.checkpoint, checkpoints.set_aside(self.checkpoint))
             self.report(f"starting anew: {belongs}, and is {aside.name} now")
-
-    def _find_set_aside(self) -> int | None:
-        """Number of this run's own checkpoint among those that were set aside, if there is one; the furthest."""
-        steps = {}
-        for number in _numbers_set_aside(self.checkpoint):
-            try:
-                _, progress = _read_checkpoint(set_aside_path(self.checkpoint, number))
-            except ModelError:
-                continue
-            if not _differences(progress.get("run"), self.identity):
-                steps[number] = progress["step"]
-        return max(steps, key=lambda number: steps[number], default=None)
 
     def _restore(self, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
         self.step = progress["step"]
@@ -473,105 +454,6 @@ class Trainer:
         torch.set_rng_state(tensors["random.cpu"])
         if self.device.type == "cuda" and "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
-
-
-def set_aside_path(checkpoint: Path, number: int = 1) -> Path:
-    """Where a checkpoint goes that another run replaces.
-
-    Parameters
-    ----------
-    checkpoint : pathlib.Path
-        ``m.checkpoint.safetensors``.
-    number : int
-        From 1: ``m.old.checkpoint.safetensors``, ``m.old2.checkpoint.safetensors`` and so on. The finished model goes
-        with it: ``m.safetensors`` becomes ``m.old.safetensors``.
-    """
-    return checkpoint.with_name(f"{_stem(checkpoint)}.old{number if number > 1 else ''}{CHECKPOINT_SUFFIX}")
-
-
-def _stem(checkpoint: Path) -> str:
-    return checkpoint.name.removesuffix(CHECKPOINT_SUFFIX)
-
-
-def _files_of_run(checkpoint: Path) -> tuple[Path, Path]:
-    """The model that comes of a run, and its checkpoint."""
-    return checkpoint.with_name(f"{_stem(checkpoint)}.safetensors"), checkpoint
-
-
-def _numbers_set_aside(checkpoint: Path) -> list[int]:
-    """Numbers of the checkpoints that were set aside."""
-    if not checkpoint.parent.is_dir():
-        return []
-    pattern = re.compile(rf"{re.escape(_stem(checkpoint))}\.old(\d*){re.escape(CHECKPOINT_SUFFIX)}")
-    found = (pattern.fullmatch(path.name) for path in checkpoint.parent.iterdir())
-    numbers = {int(match[1] or 1) for match in found if match}
-    return sorted(number for number in numbers if set_aside_path(checkpoint, number).is_file())
-
-
-def _set_aside(checkpoint: Path) -> int:
-    """Give the files of a run, a checkpoint and often a model, names that nothing has; the number in them."""
-    number = 1
-    while any(path.exists() for path in _files_of_run(set_aside_path(checkpoint, number))):
-        number += 1
-    _rename_run(checkpoint, set_aside_path(checkpoint, number))
-    return number
-
-
-def _swap(checkpoint: Path, number: int) -> None:
-    """Take back the files of a run that was set aside; those in their place get its number."""
-    free = _set_aside(checkpoint)
-    _rename_run(set_aside_path(checkpoint, number), checkpoint)
-    _rename_run(set_aside_path(checkpoint, free), set_aside_path(checkpoint, number))
-
-
-def _rename_run(checkpoint: Path, new: Path) -> None:
-    # The model first: without its checkpoint it would be taken for one that must not be replaced.
-    for path, target in zip(_files_of_run(checkpoint), _files_of_run(new), strict=True):
-        if path.exists():
-            with stopping(target):
-                path.replace(target)
-
-
-def _read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors of a checkpoint, and how far its run was."""
-    tensors, metadata = load_tensors(path)
-    if "progress" not in metadata:
-        raise ModelError(f"{path} is not a checkpoint of a training run; move it away and start again")
-    return tensors, json.loads(metadata["progress"])
-
-
-def _differences(earlier: Any, identity: dict[str, Any]) -> list[str]:
-    """What a checkpoint's run has otherwise than this one; settings that it did not know have their defaults."""
-    try:
-        config = TrainingConfig.model_validate(earlier["config"]).model_dump(mode="json")
-    except (ValidationError, TypeError, KeyError):
-        return ["settings that this version does not know"]
-    before, now = _flat({**earlier, "config": config}), _flat(identity)
-    names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
-    # Parameters follow from the settings, where these name them.
-    told = {name.removeprefix("config.") for name in names if name.startswith("config.")}
-    return [_difference(name, before.get(name), now.get(name)) for name in names if name not in told]
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values of dictionaries in dictionaries, with dots in their names."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
-
-
-def _difference(name: str, before: Any, now: Any) -> str:
-    if name.startswith("images."):
-        return f"other {name.removeprefix('images.')} images"
-    if name == "start":
-        return "another model to start from"
-    return f"{name.removeprefix('config.')} {json.dumps(before)}, now {json.dumps(now)}"
-
-
-def _listed(different: Sequence[str]) -> str:
-    more = len(different) - SHOWN_DIFFERENCES
-    return "; ".join([*different[:SHOWN_DIFFERENCES], *([f"{more} more"] if more > 0 else [])])
 
 
 def _network_parameters(training: Sequence[Example], config: TrainingConfig, task: Task) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from torch import nn
 from unetbio.compare.data import Examples, fingerprint, load, result_names
 from unetbio.compare.measuring import Measurement, Refinement, measure
 from unetbio.compare.variants import Variant, training_config
-from unetbio.config import TrainingConfig
+from unetbio.config import TrainingConfig, flattened
 from unetbio.datasets import AnnotatedFiles
 from unetbio.errors import EnvironmentStoppedError, UnetbioError, UsageError
 from unetbio.files import stopping, write_json
@@ -279,7 +279,7 @@ def _check_folder(out: Path, identity: Mapping[str, Any], others_may_go: bool) -
     known = _read_json(out / SETTINGS)
     if others_may_go or known is None:
         return
-    now, before = _flat(json.loads(json.dumps(identity))), _flat(known)
+    now, before = _shown(json.loads(json.dumps(identity))), _shown(known)
     different = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if different:
         shown = ", ".join(f"{key} {before.get(key)}, now {now.get(key)}" for key in different[:SHOWN_DIFFERENCES])
@@ -289,11 +289,12 @@ def _check_folder(out: Path, identity: Mapping[str, Any], others_may_go: bool) -
         )
 
 
-def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """Settings by dotted key; hashes shortened."""
-    if isinstance(settings, dict):
-        return {k: v for key, part in settings.items() for k, v in _flat(part, f"{prefix}.{key}".strip(".")).items()}
-    return {prefix.removeprefix("config."): settings[:12] if prefix == "images" else settings}
+def _shown(identity: Any) -> dict[str, Any]:
+    """Settings by dotted key; the hash shortened."""
+    settings = flattened(identity) if isinstance(identity, dict) else {}
+    return {
+        key.removeprefix("config."): str(value)[:12] if key == "images" else value for key, value in settings.items()
+    }
 
 
 def _clear(folder: Path) -> None:

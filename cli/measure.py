@@ -57,6 +57,7 @@ def command(
     Rows of images that have been measured like this and have not changed since are kept.
     """
     from unetbio.batch.gather import measure_folder
+    from unetbio.batch.measuring import TableOptions
     from unetbio.batch.plan import available_cores
 
     def report(outcome: "Outcome") -> None:
@@ -70,8 +71,7 @@ def command(
             out,
             workers or available_cores(),
             report,
-            expand_um=expand,
-            pixel_size_um=pixel_size,
+            TableOptions(expand, pixel_size),
             metadata_regex=metadata_regex,
             overwrite=overwrite,
         )

@@ -22,7 +22,7 @@ from pycocotools.coco import COCO
 from shapely.geometry import shape as as_geometry
 from skimage.io import imread
 
-from unetbio.batch.tables import CachedCells
+from unetbio.batch.cells import CachedCells
 from unetbio.cli.export import command
 from unetbio.cli.main import main
 from unetbio.export.run import FORMATS

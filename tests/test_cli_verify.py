@@ -335,9 +335,10 @@ def test_measure_and_verify_do_without_torch(folder: Folder) -> None:
         "import sys\n"
         "from pathlib import Path\n"
         "from unetbio.batch.gather import measure_folder\n"
+        "from unetbio.batch.measuring import TableOptions\n"
         "from unetbio.batch.verification import verify_folder\n"
         "out = Path(sys.argv[1])\n"
-        "assert measure_folder(out, 1, lambda outcome: None, expand_um=1.0).cells == 9\n"
+        "assert measure_folder(out, 1, lambda outcome: None, TableOptions(1.0)).cells == 9\n"
         "assert verify_folder(out, 1) == (3, [])\n"
         "assert not {'torch', 'monai', 'matplotlib'} & set(sys.modules)\n"
     )

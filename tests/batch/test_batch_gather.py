@@ -10,12 +10,14 @@ import pytest
 import tifffile
 from batch_runner import Runner, edit
 
+from unetbio.batch import gather
 from unetbio.batch.gather import Summary, measure_folder, tidy
-from unetbio.batch.journal import Part
+from unetbio.batch.journal import Entry, Part
+from unetbio.batch.measuring import TableOptions
 from unetbio.batch.plan import read_table
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.errors import UsageError
-from unetbio.io import read_labels, write_labels
+from unetbio.io import read_image, read_labels, write_labels
 from unetbio.segmentation import Segmenter
 from unetbio.settings import Settings
 
@@ -33,6 +35,95 @@ def test_parts_together_are_the_whole(run: Runner, images: Path, tmp_path: Path,
     assert whole == Summary(4, 9, 1, parts.out / "summary.csv")
     for name in ("summary.csv", "cells.csv"):
         assert (parts.out / name).read_text() == (run.out / name).read_text()
+
+
+def measured_again(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The images that are measured from now on, other than by the run that segments them."""
+    measured: list[str] = []
+    measure_again = gather.measure_again
+
+    def measuring(out: Path, entry: Entry, *arguments: Any, **options: Any) -> Any:
+        measured.append(entry.path)
+        return measure_again(out, entry, *arguments, **options)
+
+    monkeypatch.setattr(gather, "measure_again", measuring)
+    return measured
+
+
+def left_cells(out: Path) -> list[str]:
+    return sorted(path.name for path in out.glob(".cells.*"))
+
+
+def test_what_parts_measured_is_not_measured_again(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = measured_again(monkeypatch)
+    for index in (1, 2):
+        run(part=Part(index, 2))
+    # Nothing was made this time, and what was left before stays.
+    before = left_cells(run.out)
+    run(part=Part(1, 2))
+    assert left_cells(run.out) == before
+    assert measure_folder(run.out, 2, lambda outcome: None).cells == 9
+    assert measured == []
+    assert left_cells(run.out) == []
+    text = (run.out / "cells.csv").read_text()
+    measure_folder(run.out, 2, lambda outcome: None, overwrite=True)
+    assert len(measured) == 3
+    assert (run.out / "cells.csv").read_text() == text
+
+
+def test_what_changed_after_a_part_measured_it_is_measured_again(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = measured_again(monkeypatch)
+    run(part=Part(1, 1))
+    edit(run.out / "a_labels.ome.tif")
+    tifffile.imwrite(run.images / "b.tif", read_image(run.images / "b.tif").read() + 1)
+    measure_folder(run.out, 1, lambda outcome: None)
+    assert sorted(measured) == ["a.tif", "b.tif"]
+
+
+def test_a_part_measures_what_is_newer_than_the_table(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both hold rows of the image, and those of the part are of the label image that is there."""
+    run(part=Part(1, 1))
+    measure_folder(run.out, 1, lambda outcome: None)
+    measured = measured_again(monkeypatch)
+    tifffile.imwrite(run.images / "a.tif", read_image(run.images / "a.tif").read() // 2)
+    run(part=Part(1, 1))
+    before = pl.read_parquet(run.out / "cells.parquet").filter(path="a.tif")["intensity_mean_0"]
+    measure_folder(run.out, 1, lambda outcome: None)
+    assert measured == []
+    after = pl.read_parquet(run.out / "cells.parquet").filter(path="a.tif")["intensity_mean_0"]
+    assert after.to_list() == pytest.approx((before / 2).to_list())
+
+
+@pytest.mark.parametrize("options", [TableOptions(1.0, 0.5), TableOptions(None, 0.25)])
+def test_parts_measure_as_the_table_was_made(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, options: TableOptions
+) -> None:
+    run(part=Part(1, 1))
+    measured = measured_again(monkeypatch)
+    measure_folder(run.out, 1, lambda outcome: None, options)
+    assert len(measured) == 3
+    tifffile.imwrite(run.images / "c.tif", read_image(run.images / "a.tif").read())
+    run(part=Part(1, 1))
+    measured.clear()
+    measure_folder(run.out, 1, lambda outcome: None, options)
+    assert measured == []
+    text = (run.out / "cells.csv").read_text()
+    measure_folder(run.out, 1, lambda outcome: None, options, overwrite=True)
+    assert (run.out / "cells.csv").read_text() == text
+
+
+@pytest.mark.parametrize("damage", [b"", b"PAR1", None])
+def test_damaged_rows_of_a_part_are_measured_again(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, damage: bytes | None
+) -> None:
+    """Nothing is said by such a file, or its rows cannot be read; either way they are only a copy."""
+    measured = measured_again(monkeypatch)
+    run(part=Part(1, 1))
+    left = run.out / left_cells(run.out)[0]
+    content = left.read_bytes()
+    left.write_bytes(bytes(100) + content[100:] if damage is None else damage)
+    assert measure_folder(run.out, 1, lambda outcome: None).cells == 9
+    assert len(measured) == 3
 
 
 def test_measure_sees_edits(run: Runner) -> None:

@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unetbio.batch.cells import CachedCells
 from unetbio.batch.journal import Entry, Journal, hold_output, journal_path
 from unetbio.batch.measuring import (
     SECTION,
@@ -22,10 +23,9 @@ from unetbio.batch.metadata import add_path_columns
 from unetbio.batch.plan import holds_classes, provenance_name
 from unetbio.batch.results import Outcome
 from unetbio.batch.resume import Kept, remove_leftovers, state_of_labels
-from unetbio.batch.tables import SUMMARY, CachedCells, known_entries, write_tables
+from unetbio.batch.tables import SUMMARY, known_entries, write_tables
 from unetbio.errors import ImageError, UnetbioError, UsageError
 from unetbio.provenance import Provenance, read_provenance
-from unetbio.settings import PixelSize
 
 if TYPE_CHECKING:
     import polars as pl
@@ -60,9 +60,8 @@ def measure_folder(
     out: Path,
     workers: int,
     report: Report,
+    options: TableOptions | None = None,
     *,
-    expand_um: float | None = None,
-    pixel_size_um: PixelSize | None = None,
     metadata_regex: str | None = None,
     overwrite: bool = False,
 ) -> Summary:
@@ -76,10 +75,8 @@ def measure_folder(
         Threads that measure.
     report : callable
         Called with each `Outcome`.
-    expand_um : float, optional
-        Width of the rings around cells that are measured too, in micrometres.
-    pixel_size_um : float or tuple of two floats, optional
-        For the tables, instead of what is known of the images; see `unetbio.settings.Settings`.
+    options : TableOptions, optional
+        How.
     metadata_regex : str, optional
         See `unetbio.batch.metadata.add_path_columns`.
     overwrite : bool
@@ -90,6 +87,7 @@ def measure_folder(
     UsageError
         When there is nothing to measure, or the regular expression cannot be used.
     """
+    asked = options or TableOptions()
     if not out.is_dir():
         raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
     with hold_output(out, None):
@@ -102,7 +100,6 @@ def measure_folder(
         _remember_columns(out, known, entries)
         with ThreadPoolExecutor(workers) as pool:
             cached = None if overwrite else CachedCells(out)
-            asked = TableOptions(expand_um, pixel_size_um)
             futures = [pool.submit(gather, out, entry, cached, asked=asked) for entry in entries]
             outcomes = []
             for future in futures:
@@ -221,14 +218,14 @@ def gather(
     try:
         if kept.provenance and not kept.edited and is_intact:
             if asked is not None:
-                sources = sources_of(out, entry, kept.provenance, **asdict(options))
+                sources = sources_of(out, entry, kept.provenance, options)
             if asked is not None and sources is None:
                 found = _find_without_input(out, cached, entry, kept.provenance, options) if cached else None
             else:
                 found = _find(cached, entry, kept.provenance, sources, options) if cached else None
             if found is not None:
                 return found
-        measured = measure_again(out, entry, kept.provenance, edited=kept.edited, **asdict(options))
+        measured = measure_again(out, entry, kept.provenance, options, edited=kept.edited)
         return replace(measured, measured_from=sources or "")
     except ImageError as error:
         return Outcome(replace(entry, status="failed", reason=error.reason, message=str(error)))
@@ -266,7 +263,7 @@ def _find_without_input(
 ) -> Outcome | None:
     """The rows of a label image whose input is away: nobody could measure its grey values again."""
     known = cached.sources_of(entry.output)
-    # A run that segments notes no sources: its rows are those of the table's options.
+    # Earlier versions noted no sources when they segmented: such rows are those of the table's options.
     fits = fits_without_input(known, out, entry, provenance, options) if known else options == cached.options
     found = _find(cached, entry, provenance, None, options) if fits and not holds_classes(entry.output) else None
     return None if found is None else replace(found, input_gone=True)

@@ -4,7 +4,7 @@ import csv
 import importlib.metadata
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -102,32 +102,17 @@ def measure_frame(
     expand_um : float, optional
         Width of the rings that are measured too.
     """
-    return _measure_opened(opened, t, label_image, raw, _Evidence(probabilities, objects), expand_um)
-
-
-def _measure_opened(
-    opened: Opened,
-    t: int | None,
-    label_image: NDArray[Any],
-    raw: NDArray[Any] | None,
-    evidence: "_Evidence",
-    expand_um: float | None,
-) -> "pl.DataFrame":
-    count = opened.image.size("C")
-    image = raw if raw is not None and opened.channels == tuple(range(count)) else opened.read_channels(t, range(count))
-    names = channel_columns(opened.image.channel_names)
-    sizes, apart = opened.trusted_pixel_size_um, opened.sections_are_apart
-    return _table(label_image, image, names, sizes, t, evidence, expand_um, apart=apart)
+    frame = _frame_of(opened, t, label_image, raw, _Evidence(probabilities, objects))
+    return _table(frame, t, expand_um, apart=opened.sections_are_apart)
 
 
 def measure_again(
     out: Path,
     entry: Entry,
     provenance: Provenance | None,
+    options: TableOptions,
     *,
     edited: bool,
-    expand_um: float | None = None,
-    pixel_size_um: PixelSize | None = None,
 ) -> Outcome:
     """Measure a label image that lies in the output folder, or count the pixels of a class mask.
 
@@ -142,12 +127,10 @@ def measure_again(
         Of the image.
     provenance : Provenance, optional
         None for a label image that no run made.
+    options : TableOptions
+        How.
     edited : bool
         Whether the label image differs from its provenance.
-    expand_um : float, optional
-        Width of the rings that are measured too.
-    pixel_size_um : float or tuple of two floats, optional
-        Instead of what the provenance knows; see `unetbio.settings.Settings`.
 
     Raises
     ------
@@ -159,9 +142,9 @@ def measure_again(
     except ImageError as error:
         raise ImageError(error.reason, f"{entry.output}: {error}") from error
     digest = label_hash(labels)
-    if provenance is not None and pixel_size_um is not None:
-        provenance = with_told_size(provenance, pixel_size_um)
-    opened = _open_input(out, entry, provenance, pixel_size_um)
+    if provenance is not None and options.pixel_size_um is not None:
+        provenance = with_told_size(provenance, options.pixel_size_um)
+    opened = _open_input(out, entry, provenance, options.pixel_size_um)
     if opened is not None and labels.shape != _expected_shape(opened):
         raise ImageError(
             "shape_mismatch",
@@ -188,9 +171,10 @@ def measure_again(
     for t, frame in pairs:
         evidence = _read_evidence(out, entry, provenance, t if len(pairs) > 1 else None, edited=edited)
         if opened:
-            tables.append(_measure_opened(opened, t, frame, None, evidence, expand_um))
+            measured, apart = _frame_of(opened, t, frame, None, evidence), opened.sections_are_apart
         else:
-            tables.append(_table(frame, None, (), _sizes_of(provenance), t, evidence, expand_um, apart=apart))
+            measured = _Frame(frame, None, (), _sizes_of(provenance), evidence)
+        tables.append(_table(measured, t, options.expand_um, apart=apart))
     return Outcome(entry, described, pixel_size_of(provenance), digest, concatenate(tables))
 
 
@@ -198,9 +182,9 @@ def sources_of(
     out: Path,
     entry: Entry,
     provenance: Provenance,
+    options: TableOptions,
     *,
-    expand_um: float | None = None,
-    pixel_size_um: PixelSize | None = None,
+    as_segmented: bool = False,
 ) -> str | None:
     """Everything that the cells of an image depend on beside the pixels of its label image.
 
@@ -208,24 +192,30 @@ def sources_of(
     ----------
     out, entry, provenance
         The output folder, the image and what is known of it.
-    expand_um, pixel_size_um
-        As for `measure_again`.
+    options : TableOptions
+        How they are measured.
+    as_segmented : bool
+        The cells were measured on what was read when the image was segmented, and not on what is there now.
 
     Returns
     -------
     str or None
         Equal where measuring again would give the same rows. None where the input is no longer there: who finds it
-        again wants its grey values.
+        again wants its grey values; and where it has changed since it was segmented, if that was measured.
     """
     source = provenance.input.find((out / entry.output).parent)
+    if source is None:
+        return None
+    known = {source: provenance.input.fingerprint}
+    known |= {source.resolve().parent / name: read for name, read in provenance.input.companions.items()}
     try:
-        if source is None:
-            return None
-        files = [source, *(source.resolve().parent / name for name in provenance.input.companions)]
-        stamps = [*(stamp(path)[:2] for path in files), *_stamps_beside(out, entry, provenance)]
+        inputs = [stamp(path)[:2] for path in known]
+        stamps = [*inputs, *_stamps_beside(out, entry, provenance)]
     except OSError:
         return None
-    return json.dumps([*_measured_with(provenance, TableOptions(expand_um, pixel_size_um)), stamps])
+    if as_segmented and inputs != [(read.size, read.mtime_ns) for read in known.values()]:
+        return None
+    return json.dumps([*_measured_with(provenance, options), stamps])
 
 
 def fits_without_input(
@@ -334,69 +324,69 @@ def _scores_of(ids: NDArray[np.int64], objects: ObjectTable) -> NDArray[np.float
     return np.array([scores.get(cell, np.nan) for cell in ids.tolist()], dtype=np.float64)
 
 
-def _table(
-    label_image: NDArray[Any],
-    image: NDArray[Any] | None,
-    channel_names: Sequence[str],
-    pixel_size_um: Mapping[str, float],
-    t: int | None,
-    evidence: _Evidence,
-    expand_um: float | None,
-    *,
-    apart: bool,
-) -> "pl.DataFrame":
+@dataclass(frozen=True)
+class _Frame:
+    """A label image, and what is known of its pixels: grey values ``(C, *spatial)`` and how sure a model was."""
+
+    label_image: NDArray[Any]
+    image: NDArray[Any] | None
+    channel_names: Sequence[str]
+    pixel_size_um: Mapping[str, float]
+    evidence: _Evidence
+
+    def sections(self) -> "Iterator[_Frame]":
+        """The planes of a stack."""
+        probability = _of_cells(self.evidence.probability, self.label_image.shape)
+        for z, section in enumerate(self.label_image):
+            evidence = _Evidence(None if probability is None else probability[z], self.evidence.objects)
+            yield replace(
+                self, label_image=section, image=None if self.image is None else self.image[:, z], evidence=evidence
+            )
+
+
+def _frame_of(
+    opened: Opened, t: int | None, label_image: NDArray[Any], raw: NDArray[Any] | None, evidence: _Evidence
+) -> _Frame:
+    count = opened.image.size("C")
+    image = raw if raw is not None and opened.channels == tuple(range(count)) else opened.read_channels(t, range(count))
+    names = channel_columns(opened.image.channel_names)
+    return _Frame(label_image, image, names, opened.trusted_pixel_size_um, evidence)
+
+
+def _table(frame: _Frame, t: int | None, expand_um: float | None, *, apart: bool) -> "pl.DataFrame":
     """The cells of a frame; of a stack whose sections are ``apart``, those of each plane and its number ``z``."""
     import polars as pl
 
-    probability = _of_cells(evidence.probability, label_image.shape)
+    time = pl.lit(t, dtype=pl.Int64).alias("t")
     if not apart:
-        return _cells_of(
-            label_image, image, channel_names, pixel_size_um, t, _Evidence(probability, evidence.objects), expand_um
-        )
+        return _cells_of(frame, expand_um).with_columns(time)
+    sections = [_cells_of(section, expand_um).with_columns(time) for section in frame.sections()]
     return concatenate(
-        [
-            _cells_of(
-                section,
-                None if image is None else image[:, z],
-                channel_names,
-                pixel_size_um,
-                t,
-                _Evidence(None if probability is None else probability[z], evidence.objects),
-                expand_um,
-            ).insert_column(0, pl.lit(z, dtype=pl.Int64).alias(SECTION))
-            for z, section in enumerate(label_image)
-        ]
+        [cells.insert_column(0, pl.lit(z, dtype=pl.Int64).alias(SECTION)) for z, cells in enumerate(sections)]
     )
 
 
-def _cells_of(
-    label_image: NDArray[Any],
-    image: NDArray[Any] | None,
-    channel_names: Sequence[str],
-    pixel_size_um: Mapping[str, float],
-    t: int | None,
-    evidence: _Evidence,
-    expand_um: float | None,
-) -> "pl.DataFrame":
+def _cells_of(frame: _Frame, expand_um: float | None) -> "pl.DataFrame":
     """The cells of a plane or a stack, with the probability of each of its own pixels."""
     import polars as pl
 
     columns = measurements.measure(
-        label_image,
-        image,
-        channel_names=channel_names or None,
-        pixel_size_um=pixel_size_um,
-        probabilities=evidence.probability,
+        frame.label_image,
+        frame.image,
+        channel_names=frame.channel_names or None,
+        pixel_size_um=frame.pixel_size_um,
+        probabilities=_of_cells(frame.evidence.probability, frame.label_image.shape),
         expand_um=expand_um,
     )
     rings = {name: columns.pop(name) for name in list(columns) if name.startswith("ring_")}
-    if evidence.objects is not None:
-        columns["confidence"] = _scores_of(columns["label"], evidence.objects)
+    if frame.evidence.objects is not None:
+        columns["confidence"] = _scores_of(columns["label"], frame.evidence.objects)
     columns.setdefault("confidence", np.full(len(columns["label"]), np.nan))
     table = pl.DataFrame({**columns, **rings}, nan_to_null=True)
     # Counts, also where there are none.
-    counts = [pl.col(name).cast(pl.Int64) for name in rings if name in ("ring_area_px", "ring_volume_px")]
-    return table.with_columns(*counts, pl.lit(t, dtype=pl.Int64).alias("t"))
+    return table.with_columns(
+        pl.col(name).cast(pl.Int64) for name in rings if name in ("ring_area_px", "ring_volume_px")
+    )
 
 
 def _sizes_of(provenance: Provenance | None) -> dict[str, float]:

@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.batch.budget import MemoryBudget
+from unetbio.batch.cells import CachedCells, leave_cells
 from unetbio.batch.gather import Report, Summary, gather, summarize, write_all_tables
 from unetbio.batch.journal import Entry, Journal, Part, hold_output, journal_path
-from unetbio.batch.measuring import TableOptions, concatenate, measure_frame, pixel_size_of
+from unetbio.batch.measuring import TableOptions, concatenate, measure_frame, pixel_size_of, sources_of
 from unetbio.batch.pipeline import Job, Message, Reader
 from unetbio.batch.plan import Item, overlay_name
 from unetbio.batch.results import Outcome, write_image_probabilities, write_result
 from unetbio.batch.resume import Kept, Policy, read_label_file, remove_leftovers
-from unetbio.batch.tables import SUMMARY, CachedCells, write_classes
+from unetbio.batch.tables import SUMMARY, write_classes
 from unetbio.errors import ImageError, UnetbioError
 from unetbio.files import stamp, stopping
 from unetbio.normalization import Scaling
@@ -132,6 +133,9 @@ def run_batch(items: Sequence[Item], out: Path, segmenter: Segmenter, options: B
             table = out / SUMMARY
             if options.write_page is not None:
                 options.write_page(out)
+        else:
+            label = options.part.label if options.part else "rest"
+            leave_cells(out, label, outcomes, batch.cached.options)
     return summarize(outcomes, table)
 
 
@@ -149,8 +153,8 @@ class _Batch:
         self.whole = options.part is None and options.tables
         self.cached = CachedCells(out)
         # What `measure` was told of is measured when the files are written, as it would do.
-        self.measures_later = self.whole and self.cached.options != TableOptions()
-        self.measures = self.whole and not self.measures_later and segmenter.info.target == "instances"
+        self.measures_later = self.cached.options != TableOptions()
+        self.measures = not self.measures_later and segmenter.info.target == "instances"
         self.budget = MemoryBudget(options.memory)
         self.outcomes: list[Outcome] = []
         self.waiting: dict[Future[Outcome], Job] = {}
@@ -280,7 +284,9 @@ class _Batch:
         entry = self._entry(job, "done")
         if self.measures_later:
             return gather(self.out, entry, None, Kept(False, provenance), asked=self.cached.options)
-        return Outcome(entry, records, pixel_size_of(provenance), provenance.output.label_hash, cells)
+        digest = provenance.output.label_hash
+        sources = sources_of(self.out, entry, provenance, TableOptions(), as_segmented=True) or ""
+        return Outcome(entry, records, pixel_size_of(provenance), digest, cells, sources)
 
     def _draw(self, path: Path, image: NDArray[Any], label_image: NDArray[Any]) -> None:
         """Draw the first channel and, of a stack, the section in the middle."""

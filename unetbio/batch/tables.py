@@ -1,30 +1,24 @@
-"""``summary.csv``, ``cells.parquet`` and ``cells.csv`` of an output folder."""
+"""The tables of an output folder: a row an image or frame, a row a cell, the palette of classes."""
 
 import csv
 import io
-import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from unetbio.batch.cells import remove_left_cells, write_cells
 from unetbio.batch.journal import GONE, Entry, read_journals
-from unetbio.batch.measuring import SECTION, TableOptions, concatenate
+from unetbio.batch.measuring import SECTION, TableOptions
 from unetbio.batch.plan import MASKS, provenance_name
 from unetbio.batch.results import Outcome
 from unetbio.classes import class_colours
-from unetbio.files import atomic_path, write_text
+from unetbio.files import write_text
 from unetbio.provenance import FrameRecord, read_provenance
 
-if TYPE_CHECKING:
-    import polars as pl
-
 __all__ = [
-    "CELLS",
     "CLASSES",
     "SUMMARY",
-    "CachedCells",
     "is_reserved",
     "known_entries",
     "write_classes",
@@ -34,8 +28,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 SUMMARY = "summary.csv"
-CELLS = "cells.parquet"
-CELLS_TEXT = "cells.csv"
 CLASSES = "classes.csv"
 
 SUMMARY_COLUMNS = (
@@ -50,7 +42,6 @@ SUMMARY_COLUMNS = (
     "reason",
     "warnings",
 )
-METADATA_KEY = "unetbio"
 
 # Columns that `unetbio.measurements.measure` may add.
 CELL_COLUMNS = (
@@ -71,77 +62,6 @@ CELL_COLUMNS = (
     "confidence",
 )
 CELL_PREFIXES = ("intensity_mean_", "ring_", "area_fraction_")
-
-
-class CachedCells:
-    """Rows of the table that an earlier run wrote, for images whose label image is still the same.
-
-    Parameters
-    ----------
-    out : pathlib.Path
-        The output folder; a table that is missing or was written by something else holds nothing.
-    rows_at_once : int, optional
-        Keep no more rows in memory, or those of one image where it has more: for who asks in the order of the table.
-    """
-
-    def __init__(self, out: Path, *, rows_at_once: int | None = None) -> None:
-        self._path = out / CELLS
-        self._rows_at_once = rows_at_once
-        # The rows in memory, and the first of them.
-        self._table: pl.DataFrame | None = None
-        self._first = 0
-        # By label image: its hash, its first row and their number, which columns are its own, and what it depends on.
-        self._rows: dict[str, tuple[str, int, int, int, str]] = {}
-        self._layouts: list[list[str]] = []
-        self._options = TableOptions()
-        if self._path.is_file():
-            self._load()
-
-    @property
-    def options(self) -> TableOptions:
-        """How the tables were made; whoever writes them next does it likewise."""
-        return self._options
-
-    def find(self, output: str, label_hash: str, measured_from: str | None = None) -> "pl.DataFrame | None":
-        """The rows measured on the label image of this name and hash; from just these sources, where they are named."""
-        known, start, count, layout, sources = self._rows.get(output, ("", 0, 0, 0, ""))
-        if known != label_hash or (measured_from is not None and measured_from != sources):
-            return None
-        return self._slice(start, count).select(self._layouts[layout])
-
-    def sources_of(self, output: str) -> str:
-        """What the rows of a label image depend on beside it."""
-        return self._rows[output][-1] if output in self._rows else ""
-
-    def _slice(self, start: int, count: int) -> "pl.DataFrame":
-        import polars as pl
-
-        if self._table is None or not self._first <= start <= start + count <= self._first + len(self._table):
-            rows = max(count, self._rows_at_once or 0)
-            self._table, self._first = pl.scan_parquet(self._path).slice(start, rows).collect(), start
-        return self._table.slice(start - self._first, count)
-
-    def _load(self) -> None:
-        import polars as pl
-
-        try:
-            header = json.loads(pl.read_parquet_metadata(self._path)[METADATA_KEY])
-            if self._rows_at_once is None:
-                self._table = pl.read_parquet(self._path)
-            # Earlier versions did not note the sources.
-            self._rows = {name: (*row, "")[:5] for name, row in header["rows"].items()}
-            self._layouts = header["layouts"]
-            self._options = _options_of(header)
-        except (pl.exceptions.PolarsError, OSError, KeyError, ValueError, TypeError, AttributeError):
-            self._table, self._rows = None, {}
-
-
-def _options_of(header: Mapping[str, Any]) -> TableOptions:
-    """What `_write_cells` noted; earlier versions did not."""
-    options = dict(header.get("options", {}))
-    if isinstance(options.get("pixel_size_um"), list):
-        options["pixel_size_um"] = tuple(options["pixel_size_um"])
-    return TableOptions(**options)
 
 
 def is_reserved(name: str) -> bool:
@@ -195,6 +115,8 @@ def _warn_of_gone(gone: Iterable[str], entries: Iterable[str]) -> None:
 def write_tables(out: Path, outcomes: Iterable[Outcome], options: TableOptions) -> None:
     """Write the three tables, each whole; rows in the order of path, series and time.
 
+    What jobs left for them is in them then, and goes.
+
     Parameters
     ----------
     out : pathlib.Path
@@ -209,8 +131,9 @@ def write_tables(out: Path, outcomes: Iterable[Outcome], options: TableOptions) 
     )
     extra = _extra_columns(ordered)
     # The cells first: while they are not there, the summary does not speak of them.
-    _write_cells(out, ordered, extra, options)
+    write_cells(out, ordered, extra, options)
     write_text(out / SUMMARY, _summary(ordered, extra))
+    remove_left_cells(out)
 
 
 def write_classes(out: Path, class_names: Sequence[str]) -> None:
@@ -279,35 +202,3 @@ def _frame_cells(frame: FrameRecord | None) -> dict[str, Any]:
         "warnings": " ".join(frame.warnings),
         **{_class_column(name): share for name, share in frame.class_fractions.items()},
     }
-
-
-def _write_cells(out: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str], options: TableOptions) -> None:
-    import polars as pl
-
-    tables, rows, start = [], {}, 0
-    layouts: dict[tuple[str, ...], int] = {}
-    for outcome in outcomes:
-        if outcome.cells is None:
-            continue
-        entry = outcome.entry
-        own = [pl.lit(entry.path).alias("path"), pl.lit(entry.series, dtype=pl.Int64).alias("series")]
-        own += [pl.lit(entry.columns.get(name, "")).alias(column) for name, column in extra.items()]
-        measured = [name for name in outcome.cells.columns if name != "t"]
-        tables.append(outcome.cells.with_columns(own).select("path", "series", "t", *measured, *extra.values()))
-        layout = layouts.setdefault(tuple(outcome.cells.columns), len(layouts))
-        rows[entry.output] = (outcome.label_hash, start, len(outcome.cells), layout, outcome.measured_from)
-        start += len(outcome.cells)
-    table = _ordered(concatenate(tables)) if tables else pl.DataFrame({"path": []}, schema={"path": pl.String})
-    header = json.dumps({"rows": rows, "layouts": list(layouts), "options": asdict(options)})
-    with atomic_path(out / CELLS) as temporary:
-        table.write_parquet(temporary, metadata={METADATA_KEY: header})
-    with atomic_path(out / CELLS_TEXT) as temporary:
-        table.write_csv(temporary)
-
-
-def _ordered(table: "pl.DataFrame") -> "pl.DataFrame":
-    """The section behind the time, also where the first image has none."""
-    if SECTION not in table.columns:
-        return table
-    first = ["path", "series", "t", SECTION]
-    return table.select(*first, *(name for name in table.columns if name not in first))

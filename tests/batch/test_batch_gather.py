@@ -85,13 +85,13 @@ def test_a_part_measures_what_is_newer_than_the_table(run: Runner, monkeypatch: 
     run(part=Part(1, 1))
     measure_folder(run.out, 1, lambda outcome: None)
     measured = measured_again(monkeypatch)
-    tifffile.imwrite(run.images / "a.tif", read_image(run.images / "a.tif").read() // 2)
+    tifffile.imwrite(run.images / "a.tif", read_image(run.images / "a.tif").read() + 1)
     run(part=Part(1, 1))
     before = pl.read_parquet(run.out / "cells.parquet").filter(path="a.tif")["intensity_mean_0"]
     measure_folder(run.out, 1, lambda outcome: None)
     assert measured == []
     after = pl.read_parquet(run.out / "cells.parquet").filter(path="a.tif")["intensity_mean_0"]
-    assert after.to_list() == pytest.approx((before / 2).to_list())
+    assert after.to_list() == pytest.approx((before + 1).to_list())
 
 
 @pytest.mark.parametrize("options", [TableOptions(1.0, 0.5), TableOptions(None, 0.25)])

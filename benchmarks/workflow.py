@@ -106,7 +106,8 @@ def warm_seconds(images: Path, out: Path, model: str, workers: int) -> float:
     items = found_items([images], Settings(), out)
 
     def run(items: list, folder: Path) -> float:
-        overlays = {result: overlay_path(folder, result) for result in spread(items, OVERLAYS)}
+        drawn = spread(items, OVERLAYS)
+        overlays = {item.result: overlay_path(folder, item.labels) for item in items if item.result in drawn}
         options = BatchOptions(
             overlays=overlays, draw=write_overlay, write_page=write_page, workers=min(MAX_FINISHERS, workers)
         )

@@ -237,7 +237,7 @@ def command(
 
 def _class_names(predicted: Path) -> tuple[str, ...]:
     """Names of the classes, from the palette that was written along with the masks."""
-    from unetbio.batch.tables import CLASSES
+    from unetbio.batch.names import CLASSES
 
     path = (predicted if predicted.is_dir() else predicted.parent) / CLASSES
     try:

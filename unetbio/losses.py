@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 
 import torch
-from monai.losses.dice import DiceLoss
 from torch import Tensor
 from torch.nn import functional
 
@@ -54,6 +53,9 @@ def dice(logits: Tensor, target: Tensor, weight_map: Tensor) -> Tensor:
     torch.Tensor
         Scalar from 0 to 1; zero when every pixel is left out.
     """
+    # MONAI takes longer to import than all else together; only this loss waits for it.
+    from monai.losses.dice import DiceLoss
+
     counted = (weight_map != 0).unsqueeze(1)
     # (N, K, *spatial) -> (N, K - 1, *spatial), and nothing where pixels are left out
     probabilities = logits.float().softmax(dim=1)[:, 1:] * counted

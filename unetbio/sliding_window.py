@@ -11,7 +11,6 @@ from math import prod
 
 import numpy as np
 import torch
-from monai.inferers.utils import sliding_window_inference
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -72,6 +71,9 @@ def predict_windows(
     ndarray of float32
         ``(K, *spatial)``.
     """
+    # MONAI takes longer to import than all else together; no exact network waits for it.
+    from monai.inferers.utils import sliding_window_inference
+
     shape = image.shape[1:]
     window = window_shape(predictor, shape, tile)
     padded = [max(size, length) for size, length in zip(window, shape, strict=True)]

@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -395,6 +394,8 @@ def _in_threads(work: Callable[[int, int], None], length: int, pixels: int, larg
     two Python threads use them at once (workqueue) or when it forks afterwards (OpenMP). Every part writes pixels of
     its own and reads none that another part writes, so that neither their number nor their order changes the result.
     """
+    import numba
+
     threads = 1 if pixels < SERIAL_PIXELS else numba.config.NUMBA_NUM_THREADS
     # Several parts a thread, since cells are not spread evenly.
     size = length if threads == 1 else math.ceil(length / (4 * threads))

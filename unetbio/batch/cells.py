@@ -9,17 +9,19 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from unetbio.batch.journal import Entry
 from unetbio.batch.measuring import SECTION, TableOptions, concatenate
+from unetbio.batch.names import CELLS, CELLS_TEXT
 from unetbio.batch.results import Outcome
 from unetbio.files import atomic_path
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["CELLS", "CachedCells", "leave_cells", "remove_left_cells", "write_cells"]
+__all__ = ["CachedCells", "leave_cells", "remove_left_cells", "write_cells"]
 
-CELLS = "cells.parquet"
-CELLS_TEXT = "cells.csv"
 LEFT = ".cells.{label}.{number}.parquet"
 METADATA_KEY = "unetbio"
 
@@ -74,9 +76,10 @@ class _CellFile:
     def __init__(self, path: Path, rows_at_once: int | None) -> None:
         self._path = path
         self._rows_at_once = rows_at_once
-        # The rows in memory, and the first of them; threads share them.
+        # The rows in memory, the first of them, and the columns of each layout; threads share them.
         self._table: pl.DataFrame | None = None
         self._first = 0
+        self._of_layouts: dict[int, pl.DataFrame] = {}
         self._lock = threading.Lock()
         # By label image: its hash, its first row and their number, which columns are its own, and what it depends on.
         self._rows: dict[str, tuple[str, int, int, int, str]] = {}
@@ -93,13 +96,12 @@ class _CellFile:
         known, start, length, layout, sources = self._rows[output]
         if known != label_hash or (measured_from is not None and measured_from != sources):
             return None
-        rows = self._slice(start, length)
-        return None if rows is None else rows.select(self._layouts[layout])
+        return self._slice(start, length, layout)
 
     def sources_of(self, output: str) -> str:
         return self._rows[output][-1]
 
-    def _slice(self, start: int, length: int) -> "pl.DataFrame | None":
+    def _slice(self, start: int, length: int, layout: int) -> "pl.DataFrame | None":
         import polars as pl
 
         with self._lock:
@@ -109,12 +111,14 @@ class _CellFile:
                     rows = rows.slice(start, max(length, self._rows_at_once))
                     self._first = start
                 try:
-                    self._table = rows.collect()
+                    self._table, self._of_layouts = rows.collect(), {}
                 except (pl.exceptions.PolarsError, OSError):
                     # Its end, which describes the rows, is whole, and the rows are not.
                     self._rows = {}
                     return None
-            return self._table.slice(start - self._first, length)
+            if layout not in self._of_layouts:
+                self._of_layouts[layout] = self._table.select(self._layouts[layout])
+            return self._of_layouts[layout].slice(start - self._first, length)
 
     def _load(self) -> None:
         import polars as pl
@@ -191,31 +195,36 @@ def _left_files(out: Path) -> list[Path]:
 def _write_rows(
     path: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str], options: TableOptions
 ) -> "pl.DataFrame":
-    import polars as pl
-
-    tables, rows, start = [], {}, 0
+    measured = [(outcome, outcome.cells) for outcome in outcomes if outcome.cells is not None]
+    rows, start = {}, 0
     layouts: dict[tuple[str, ...], int] = {}
-    for outcome in outcomes:
-        if outcome.cells is None:
-            continue
-        entry = outcome.entry
-        own = [pl.lit(entry.path).alias("path"), pl.lit(entry.series, dtype=pl.Int64).alias("series")]
-        own += [pl.lit(entry.columns.get(name, "")).alias(column) for name, column in extra.items()]
-        measured = [name for name in outcome.cells.columns if name != "t"]
-        tables.append(outcome.cells.with_columns(own).select("path", "series", "t", *measured, *extra.values()))
-        layout = layouts.setdefault(tuple(outcome.cells.columns), len(layouts))
-        rows[entry.output] = (outcome.label_hash, start, len(outcome.cells), layout, outcome.measured_from)
-        start += len(outcome.cells)
-    table = _ordered(concatenate(tables)) if tables else pl.DataFrame({"path": []}, schema={"path": pl.String})
+    for outcome, cells in measured:
+        layout = layouts.setdefault(tuple(cells.columns), len(layouts))
+        rows[outcome.entry.output] = (outcome.label_hash, start, len(cells), layout, outcome.measured_from)
+        start += len(cells)
+    table = _joined([(outcome.entry, cells) for outcome, cells in measured], extra)
     header = json.dumps({"rows": rows, "layouts": list(layouts), "options": asdict(options)})
     with atomic_path(path) as temporary:
         table.write_parquet(temporary, metadata={METADATA_KEY: header})
     return table
 
 
-def _ordered(table: "pl.DataFrame") -> "pl.DataFrame":
-    """The section behind the time, also where the first image has none."""
-    if SECTION not in table.columns:
-        return table
-    first = ["path", "series", "t", SECTION]
-    return table.select(*first, *(name for name in table.columns if name not in first))
+def _joined(measured: "Sequence[tuple[Entry, pl.DataFrame]]", extra: Mapping[str, str]) -> "pl.DataFrame":
+    """All rows, with the columns of their images; added to all at once, since one by one they take longest of all."""
+    import polars as pl
+
+    if not measured:
+        return pl.DataFrame(schema={"path": pl.String})
+    entries, tables = zip(*measured, strict=True)
+    images = pl.DataFrame(
+        {
+            "path": [entry.path for entry in entries],
+            "series": pl.Series([entry.series for entry in entries], dtype=pl.Int64),
+            **{called: [entry.columns.get(name, "") for entry in entries] for name, called in extra.items()},
+        }
+    )
+    of_rows = images[np.repeat(np.arange(len(tables)), [len(table) for table in tables])]
+    cells = concatenate(tables)
+    first = ["path", "series", "t", *([SECTION] if SECTION in cells.columns else [])]
+    own = [name for name in cells.columns if name not in first]
+    return cells.hstack(of_rows).select(*first, *own, *extra.values())

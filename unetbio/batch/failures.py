@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 from unetbio.batch.journal import GONE, Entry, Journal, Part, hold_output, journal_path, read_journals
+from unetbio.batch.names import SUMMARY
 from unetbio.batch.plan import Item, result_name, select_part
-from unetbio.batch.tables import SUMMARY
 
 __all__ = ["forget_gone", "select_failed"]
 

@@ -20,10 +20,11 @@ from unetbio.batch.measuring import (
     with_told_size,
 )
 from unetbio.batch.metadata import add_path_columns
+from unetbio.batch.names import SUMMARY
 from unetbio.batch.plan import holds_classes, provenance_name
 from unetbio.batch.results import Outcome
 from unetbio.batch.resume import Kept, remove_leftovers, state_of_labels
-from unetbio.batch.tables import SUMMARY, known_entries, write_tables
+from unetbio.batch.tables import known_entries, write_tables
 from unetbio.errors import ImageError, UnetbioError, UsageError
 from unetbio.provenance import Provenance, read_provenance
 
@@ -65,7 +66,7 @@ def measure_folder(
     metadata_regex: str | None = None,
     overwrite: bool = False,
 ) -> Summary:
-    """Measure the label images of an output folder and write its tables.
+    """Measure the label images of an output folder and write its tables; what killed jobs left goes.
 
     Parameters
     ----------
@@ -91,6 +92,7 @@ def measure_folder(
     if not out.is_dir():
         raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
     with hold_output(out, None):
+        remove_leftovers(out)
         known = list(known_entries(out).values())
         entries = add_path_columns(known, metadata_regex)
         if not entries:

@@ -20,11 +20,12 @@ from unetbio.batch.cells import CachedCells, leave_cells
 from unetbio.batch.gather import Report, Summary, gather, summarize, write_all_tables
 from unetbio.batch.journal import Entry, Journal, Part, hold_output, journal_path
 from unetbio.batch.measuring import TableOptions, concatenate, measure_frame, pixel_size_of, sources_of
+from unetbio.batch.names import SUMMARY
 from unetbio.batch.pipeline import Job, Message, Reader
 from unetbio.batch.plan import Item, overlay_name
 from unetbio.batch.results import Outcome, write_image_probabilities, write_result
 from unetbio.batch.resume import Kept, Policy, read_label_file, remove_leftovers
-from unetbio.batch.tables import SUMMARY, write_classes
+from unetbio.batch.tables import write_classes
 from unetbio.errors import ImageError, UnetbioError
 from unetbio.files import stamp, stopping
 from unetbio.normalization import Scaling

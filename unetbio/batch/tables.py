@@ -10,6 +10,7 @@ from typing import Any
 from unetbio.batch.cells import remove_left_cells, write_cells
 from unetbio.batch.journal import GONE, Entry, read_journals
 from unetbio.batch.measuring import SECTION, TableOptions
+from unetbio.batch.names import CLASSES, SUMMARY
 from unetbio.batch.plan import MASKS, provenance_name
 from unetbio.batch.results import Outcome
 from unetbio.classes import class_colours
@@ -17,8 +18,6 @@ from unetbio.files import write_text
 from unetbio.provenance import FrameRecord, read_provenance
 
 __all__ = [
-    "CLASSES",
-    "SUMMARY",
     "is_reserved",
     "known_entries",
     "write_classes",
@@ -26,9 +25,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-SUMMARY = "summary.csv"
-CLASSES = "classes.csv"
 
 SUMMARY_COLUMNS = (
     "path",

@@ -18,17 +18,16 @@ import polars as pl
 from numpy.typing import NDArray
 
 from unetbio.batch.journal import Entry, read_journals
+from unetbio.batch.names import CELLS, CELLS_TEXT, CLASSES, PAGE, SUMMARY
 from unetbio.batch.plan import provenance_name
 from unetbio.errors import UsageError
 from unetbio.files import write_text
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.report.overlays import overlay_path
 
-__all__ = ["PAGE_NAME", "write_page"]
+__all__ = ["write_page"]
 
-PAGE_NAME = "index.html"
-SUMMARY_NAME = "summary.csv"
-LINKED_FILES = (SUMMARY_NAME, "classes.csv", "cells.csv", "cells.parquet", "run.jsonl")
+LINKED_FILES = (SUMMARY, CLASSES, CELLS_TEXT, CELLS, "run.jsonl")
 # A page of so many rows still opens at once; the table beside it holds all of them.
 MAX_ROWS = 5000
 MAX_FAILURES = 200
@@ -143,16 +142,16 @@ def write_page(out: str | os.PathLike[str]) -> Path:
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    page = out / PAGE_NAME
+    page = out / PAGE
     write_text(page, environment.get_template("page.html").render(context))
     return page
 
 
 def _read_rows(out: Path, entries: Mapping[str, Entry]) -> list[_Row]:
     """Rows of the summary: failures first, then those with warnings, then as they stand."""
-    summary = out / SUMMARY_NAME
+    summary = out / SUMMARY
     if not summary.is_file():
-        raise UsageError(f"{out} holds no {SUMMARY_NAME}: give an output folder of unetbio segment or unetbio measure")
+        raise UsageError(f"{out} holds no {SUMMARY}: give an output folder of unetbio segment or unetbio measure")
     try:
         with open(summary, encoding="utf-8", newline="") as stream:
             records = list(csv.DictReader(stream))

@@ -426,3 +426,14 @@ def test_a_row_of_a_table_without_its_file_stays_a_failure(tmp_path: Path, tiny_
     table.write_text("image\nimages/a.tif\n")
     assert CliRunner().invoke(main, line).exit_code == 0
     assert failed_rows(out) == []
+
+
+def test_exact_tiles_do_not_wait_for_monai(images: Path, tmp_path: Path, tiny_model: Path) -> None:
+    program = (
+        "import sys\nfrom unetbio.cli.main import main\n"
+        "try: main(sys.argv[1:], prog_name='unetbio')\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'monai'} & set(sys.modules)))"
+    )
+    arguments = ["segment", str(images), "-o", str(tmp_path / "out"), "--model", str(tiny_model)]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "['torch']"

@@ -1,4 +1,33 @@
+import subprocess
+import sys
+
 from unetbio.compilation import compiled
+
+
+@compiled
+def _square(value: int) -> int:
+    return value * value
+
+
+@compiled
+def _sum_of_squares(first: int, second: int) -> int:
+    return int(_square(first) + _square(second))
+
+
+def test_a_loop_calls_a_loop() -> None:
+    assert _sum_of_squares(3, 4) == 25
+    assert _square(5) == 25
+
+
+def test_numba_is_imported_when_a_loop_is_called() -> None:
+    program = (
+        "import sys, numpy, unetbio.labels, unetbio.report.page, unetbio.batch.gather, unetbio.settings\n"
+        "print('numba' in sys.modules)\n"
+        "unetbio.labels.relabel_raster(numpy.ones((2, 2), numpy.uint8))\n"
+        "print('numba' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
 
 
 def test_a_function_whose_cache_can_be_written_nowhere_is_compiled_all_the_same() -> None:

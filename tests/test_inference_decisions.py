@@ -91,6 +91,21 @@ def test_decisions_for_another_class_and_probabilities_on_the_way():
     assert np.array_equal(out, predict(image, FakePredictor()))
 
 
+@pytest.mark.parametrize("tile", [16, 100])
+def test_the_probability_of_the_class_is_kept_in_a_byte_a_pixel(tile):
+    image = random_image(50, 61)
+    # The ends, and what lies just above and beneath the middle of two bytes.
+    image[0, 0, :4] = 0, 1, 100.51 / 255, 100.49 / 255
+    rounded = np.zeros((50, 61), dtype=np.uint8)
+    decided = decide(image, FakePredictor(), [0.25], tile=tile, rounded_out=rounded)
+    assert rounded[0, :4].tolist() == [0, 255, 101, 100]
+    assert np.abs(rounded / 255 - image[0]).max() <= 0.5 / 255 + 1e-6
+    assert np.array_equal(decided, decide(image, FakePredictor(), [0.25], tile=tile))
+    of_ground = np.zeros((50, 61), dtype=np.uint8)
+    decide(image, FakePredictor(), [0.25], class_index=0, rounded_out=of_ground)
+    assert np.abs(rounded.astype(int) + of_ground - 255).max() <= 1
+
+
 class ThreeClasses(FakePredictor):
     """Three classes whose probabilities are two channels of the image and what they leave."""
 

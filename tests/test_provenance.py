@@ -44,7 +44,7 @@ def make_provenance(path: Path) -> Provenance:
         output=OutputRecord(name="x_labels.ome.tif", label_hash="1" * 64, size=10, mtime_ns=5),
         settings={"channel": [], "threshold": 0.5},
         frames=(
-            FrameRecord(t=0, n_cells=3, median_diameter_px=12.5, area_fraction=0.25),
+            FrameRecord(t=0, n_cells=3, median_diameter_px=12.5, area_fraction=0.25, confidences=(0.987, 1.0, 0.5)),
             FrameRecord(t=1, n_cells=0, median_diameter_px=None, area_fraction=0.0, warnings=("no_cells",)),
         ),
         versions=versions(),

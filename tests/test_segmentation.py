@@ -273,9 +273,9 @@ def test_probabilities_on_the_way(model: Model, discs: Array) -> None:
     opened = segmenter.open(image_of_array(discs, "YX"), Settings())
     frame = segmenter.read_frame(opened, None)
     probabilities = np.empty((2, *discs.shape), np.float32)
-    planes = segmenter.decide(opened, frame, probabilities_out=probabilities)
+    decided = segmenter.decide(opened, frame, probabilities_out=probabilities)
     np.testing.assert_allclose(probabilities[1], 1 / (1 + np.exp(-20 * (discs / 200 - 0.5))), atol=1e-5)
-    np.testing.assert_array_equal(planes[0], probabilities[1] >= 0.5)
+    np.testing.assert_array_equal(decided.bits[0], probabilities[1] >= 0.5)
 
 
 def test_where_windows_are_blended_their_size_is_a_setting(model: Model) -> None:

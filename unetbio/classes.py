@@ -5,7 +5,10 @@ import colorsys
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PALETTE", "class_colours", "default_class_names"]
+__all__ = ["CELL_CLASS", "PALETTE", "class_colours", "default_class_names"]
+
+CELL_CLASS = 1
+"""Of the classes of a model of cells; 0 is the background."""
 
 # Bright enough for a dark field and saturated enough for stained tissue; neighbours in the list differ in hue.
 PALETTE = np.array(

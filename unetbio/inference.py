@@ -38,6 +38,7 @@ __all__ = [
     "decide_classes",
     "plan",
     "predict",
+    "round_to_bytes",
 ]
 
 DECISION_TOLERANCE = 1e-5
@@ -66,6 +67,8 @@ SHRINK = 0.75
 
 Progress = Callable[[int, int], None]
 Compute = Callable[[NDArray[np.float32]], NDArray[Any]]
+# Gets where the probabilities of a tile lie in the image, and ``(K, *extent)``.
+Keep = Callable[[tuple[slice, ...], NDArray[np.float32]], None]
 
 
 def plan(
@@ -167,6 +170,7 @@ def decide(
     memory_budget: int | None = None,
     progress: Progress | None = None,
     probabilities_out: NDArray[np.float32] | None = None,
+    rounded_out: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.bool_]:
     """For each threshold, the pixels whose probability is at least that; identical for every tile plan.
 
@@ -186,6 +190,9 @@ def decide(
         The class whose probability is meant.
     probabilities_out : ndarray of float32, optional
         ``(K, *spatial)``: filled with what `predict` would return.
+    rounded_out : ndarray of uint8, optional
+        ``(*spatial)``: filled with the probability of the class in 255ths (`round_to_bytes`), at a quarter of the
+        memory. Where tiles change it by rounding, a pixel may differ by one.
 
     Returns
     -------
@@ -199,7 +206,8 @@ def decide(
     """
     _check_decision(thresholds, class_index, predictor.num_classes)
     rule = _AtLeast(tuple(thresholds), class_index)
-    return _decide(image, predictor, rule, tile, batch_size, memory_budget, progress, probabilities_out)
+    keep = _keeping(probabilities_out, rounded_out, class_index)
+    return _decide(image, predictor, rule, tile, batch_size, memory_budget, progress, keep)
 
 
 def decide_classes(
@@ -233,9 +241,33 @@ def decide_classes(
         As `predict`.
     """
     decided: NDArray[np.uint8] = _decide(
-        image, predictor, _MostProbable(), tile, batch_size, memory_budget, progress, probabilities_out
+        image, predictor, _MostProbable(), tile, batch_size, memory_budget, progress, _keeping(probabilities_out)
     )[0]
     return decided
+
+
+def round_to_bytes(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Probabilities in 255ths, to the nearest: a byte a pixel."""
+    scaled = probability * np.float32(255)
+    # Beneath the point nothing is kept, so that this rounds.
+    scaled += np.float32(0.5)
+    return scaled.astype(np.uint8)
+
+
+def _keeping(
+    probabilities_out: NDArray[np.float32] | None,
+    rounded_out: NDArray[np.uint8] | None = None,
+    class_index: int = 0,
+) -> Keep:
+    """What fills the arrays that are given with the probabilities of each tile."""
+
+    def keep(where: tuple[slice, ...], probabilities: NDArray[np.float32]) -> None:
+        if probabilities_out is not None:
+            probabilities_out[(slice(None), *where)] = probabilities
+        if rounded_out is not None:
+            rounded_out[where] = round_to_bytes(probabilities[class_index])
+
+    return keep
 
 
 class _Rule(Protocol):
@@ -307,14 +339,13 @@ def _decide(
     batch_size: int,
     memory_budget: int | None,
     progress: Progress | None,
-    probabilities_out: NDArray[np.float32] | None,
+    keep: Keep,
 ) -> NDArray[Any]:
     """Decisions ``(planes, *spatial)``, with a second look in float64 at what is in doubt."""
     tiles = plan(image.shape[1:], predictor, tile=tile, batch_size=batch_size, memory_budget=memory_budget)
     if not predictor.exact:
         blended = predict_windows(image, predictor, tile=tile, batch_size=batch_size, progress=progress)
-        if probabilities_out is not None:
-            probabilities_out[...] = blended
+        keep((), blended)
         decided: NDArray[Any] = rule.look(blended, 0.0)[0].astype(rule.dtype, copy=False)
         return decided
     planes: NDArray[Any] = np.empty((rule.planes, *tiles.shape), dtype=rule.dtype)
@@ -323,10 +354,8 @@ def _decide(
     for write_slices, probabilities in _run(
         image, predictor.probabilities, tiles, predictor.geometry, batch_size, progress
     ):
-        where = (slice(None), *write_slices)
-        if probabilities_out is not None:
-            probabilities_out[where] = probabilities
-        planes[where], doubtful[write_slices] = rule.look(probabilities, tolerance)
+        keep(write_slices, probabilities)
+        planes[(slice(None), *write_slices)], doubtful[write_slices] = rule.look(probabilities, tolerance)
     _settle(image, predictor, rule, doubtful, planes)
     return planes
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unetbio import architectures, inference, instances
+from unetbio.classes import CELL_CLASS
 from unetbio.descriptions import describe_classes, describe_labels
 from unetbio.errors import UsageError
 from unetbio.labels import relabel_raster, resize_nearest
@@ -29,6 +30,7 @@ from unetbio.settings import Settings
 from unetbio.sliding_window import WINDOW
 
 __all__ = [
+    "CellDecisions",
     "CellInterpretation",
     "ClassInterpretation",
     "Finished",
@@ -39,11 +41,38 @@ __all__ = [
 
 
 @dataclass(frozen=True)
+class CellDecisions:
+    """What is decided about the grid of an image, and how sure the model was.
+
+    Parameters
+    ----------
+    bits : ndarray of bool
+        One plane a threshold, ``(len(thresholds), *grid)``.
+    probability : ndarray of uint8
+        Of a cell in each pixel of the grid, in 255ths.
+    """
+
+    bits: NDArray[np.bool_]
+    probability: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
 class Finished:
-    """A label image or class mask at the image's own size, and the table of its objects where a model finds them."""
+    """A label image or class mask at the image's own size.
+
+    Parameters
+    ----------
+    labels : ndarray
+        The label image or class mask.
+    objects : ObjectTable, optional
+        Table of its objects, where a model finds them.
+    probability : ndarray of uint8, optional
+        Of a cell in each pixel, in 255ths, where a model gives it.
+    """
 
     labels: NDArray[Any]
     objects: ObjectTable | None = None
+    probability: NDArray[np.uint8] | None = None
 
 
 class Interpretation(Protocol):
@@ -89,8 +118,8 @@ class Interpretation(Protocol):
     def finish(self, decided: Any, opened: Opened) -> Finished:
         """From decisions to the label image or class mask, at the image's own size."""
 
-    def describe(self, labels: NDArray[Any], t: int | None) -> FrameRecord:
-        """What the summary says of a frame."""
+    def describe(self, finished: Finished, t: int | None) -> FrameRecord:
+        """What the summary says of a frame, and how sure the model was of its cells."""
 
     def run_record(self, opened: Opened) -> dict[str, Any]:
         """What the provenance says of this step beside the settings."""
@@ -137,29 +166,35 @@ class CellInterpretation(_PixelInterpretation):
             raise UsageError(f"model {self.info.name} segments cells, it has no classes to choose: leave out --classes")
         return settings.record(self.info.normalization, self.info.postprocessing)
 
-    def decide(self, image: NDArray[np.float32], opened: Opened, **options: Any) -> NDArray[np.bool_]:
-        """One plane of bits a threshold."""
+    def decide(self, image: NDArray[np.float32], opened: Opened, **options: Any) -> CellDecisions:
+        """One plane of bits a threshold, and the probability of a cell."""
         thresholds = self._postprocessing(opened).thresholds
         if opened.settings.crf is None:
-            return inference.decide(image, self.runner, thresholds, **options)
-        cell = self._refined(image, opened.settings.crf, **options)[1]
-        return np.stack([cell >= np.float32(threshold) for threshold in thresholds])
+            rounded = np.empty(image.shape[1:], np.uint8)
+            bits = inference.decide(
+                image, self.runner, thresholds, class_index=CELL_CLASS, rounded_out=rounded, **options
+            )
+            return CellDecisions(bits, rounded)
+        cell = self._refined(image, opened.settings.crf, **options)[CELL_CLASS]
+        bits = np.stack([cell >= np.float32(threshold) for threshold in thresholds])
+        return CellDecisions(bits, inference.round_to_bytes(cell))
 
-    def decide_constant(self, opened: Opened) -> NDArray[np.bool_]:
+    def decide_constant(self, opened: Opened) -> CellDecisions:
         """See `Interpretation`."""
-        return np.zeros((len(self._postprocessing(opened).thresholds), *opened.grid), dtype=np.bool_)
+        bits = np.zeros((len(self._postprocessing(opened).thresholds), *opened.grid), dtype=np.bool_)
+        return CellDecisions(bits, np.zeros(opened.grid, dtype=np.uint8))
 
-    def finish(self, decided: NDArray[np.bool_], opened: Opened) -> Finished:
+    def finish(self, decided: CellDecisions, opened: Opened) -> Finished:
         """See `Interpretation`; ids rise in raster order."""
-        labels = instances.label(decided, self._postprocessing(opened))
+        labels = instances.label(decided.bits, self._postprocessing(opened))
         if labels.shape != opened.shape:
             # A cell can lose its last pixel or its place in raster order on the way.
             labels = relabel_raster(resize_nearest(labels, opened.shape))
-        return Finished(labels)
+        return Finished(labels, probability=resize_nearest(decided.probability, opened.shape))
 
-    def describe(self, labels: NDArray[Any], t: int | None) -> FrameRecord:
+    def describe(self, finished: Finished, t: int | None) -> FrameRecord:
         """See `Interpretation`."""
-        return describe_labels(labels, t)
+        return describe_labels(finished.labels, t, finished.probability)
 
     def run_record(self, opened: Opened) -> dict[str, Any]:
         """See `Interpretation`."""
@@ -205,9 +240,9 @@ class ClassInterpretation(_PixelInterpretation):
             decided = kept[decided]
         return Finished(decided if decided.shape == opened.shape else resize_nearest(decided, opened.shape))
 
-    def describe(self, labels: NDArray[Any], t: int | None) -> FrameRecord:
+    def describe(self, finished: Finished, t: int | None) -> FrameRecord:
         """See `Interpretation`."""
-        return describe_classes(labels, t, self.info.class_names)
+        return describe_classes(finished.labels, t, self.info.class_names)
 
     def run_record(self, opened: Opened) -> dict[str, Any]:
         """See `Interpretation`."""
@@ -264,9 +299,9 @@ class ObjectInterpretation:
             labels, objects = resize_objects(labels, objects, opened.shape)
         return Finished(labels, objects)
 
-    def describe(self, labels: NDArray[Any], t: int | None) -> FrameRecord:
+    def describe(self, finished: Finished, t: int | None) -> FrameRecord:
         """See `Interpretation`."""
-        return describe_labels(labels, t)
+        return describe_labels(finished.labels, t)
 
     def run_record(self, opened: Opened) -> dict[str, Any]:
         """See `Interpretation`."""

@@ -12,11 +12,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, field_validator
 
 from unetbio.files import sha256_path, stamp, write_json
 
 __all__ = [
+    "CONFIDENCE_DECIMALS",
     "Fingerprint",
     "FrameRecord",
     "InputRecord",
@@ -32,6 +33,9 @@ __all__ = [
 
 # Whatever can change a pixel of a mask, and the language they are written in.
 PACKAGES = ("unetbio", "torch", "numpy", "scipy", "scikit-image", "numba", "tifffile", "imagecodecs", "nibabel", "zarr")
+
+CONFIDENCE_DECIMALS = 3
+"""Of a probability that is kept in a byte a pixel, more would say nothing."""
 
 
 class _Record(BaseModel):
@@ -166,6 +170,9 @@ class FrameRecord(_Record):
         Of class masks: the share of the pixels of each class, by its name.
     warnings : tuple of str
         ``no_cells``, ``constant``, ``saturated``, ``outside_training_range``, ``more_series``, ``edited``.
+    confidences : tuple of float
+        Mean probability over the pixels of each cell, in the order of the ids from 1, where a model gives probabilities
+        of pixels. Written as one line of text: people read the file, and an image has many cells.
     """
 
     t: int | None = None
@@ -174,6 +181,16 @@ class FrameRecord(_Record):
     area_fraction: float
     class_fractions: dict[str, float] = {}
     warnings: tuple[str, ...] = ()
+    confidences: tuple[float, ...] = ()
+
+    @field_validator("confidences", mode="before")
+    @classmethod
+    def _from_text(cls, value: Any) -> Any:
+        return value.split() if isinstance(value, str) else value
+
+    @field_serializer("confidences", when_used="json")
+    def _as_text(self, value: tuple[float, ...]) -> str:
+        return " ".join(f"{confidence:.{CONFIDENCE_DECIMALS}f}" for confidence in value)
 
 
 class Provenance(_Record):

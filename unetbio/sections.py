@@ -23,7 +23,8 @@ def stack_sections(sections: "Sequence[Finished]", link: float | None, *, are_ce
     Parameters
     ----------
     sections : sequence of Finished
-        Label images or class masks ``(Y, X)``, with their tables where a model finds objects.
+        Label images or class masks ``(Y, X)``, with their tables where a model finds objects, and the probabilities of
+        their pixels where it gives them.
     link : float, optional
         See `unetbio.linking.link_sections`; without it each section has its own cells, with ids that go on from section
         to section.
@@ -44,7 +45,12 @@ def stack_sections(sections: "Sequence[Finished]", link: float | None, *, are_ce
         return Finished(stack)
     labels = number_sections(stack) if link is None else link_sections(stack, link)
     tables = [section.objects for section in sections if section.objects is not None]
-    return Finished(labels, _one_table(tables, stack, labels) if tables else None)
+    planes = [section.probability for section in sections if section.probability is not None]
+    return Finished(
+        labels,
+        _one_table(tables, stack, labels) if tables else None,
+        np.stack(planes) if planes else None,
+    )
 
 
 def median_diameter_in_sections(labels: NDArray[Any]) -> float:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from unetbio import architectures, inference, normalization
 from unetbio.errors import ImageError, UsageError
 from unetbio.grey_values import FULL_SCALE, is_saturated
-from unetbio.interpretation import choose_interpretation
+from unetbio.interpretation import Finished, choose_interpretation
 from unetbio.io.image import Image
 from unetbio.labels import label_hash
 from unetbio.model_file import Model, ModelInfo, load_model
@@ -163,14 +163,14 @@ class Segmenter:
         """Turn decisions into cells or classes at the image's own size."""
         if not opened.in_sections:
             finished = self.interpretation.finish(decided, opened)
-            record = self._describe(opened, frame, finished.labels)
+            record = self._describe(opened, frame, finished)
             return FrameResult(finished.labels, record, frame.scaling, finished.objects)
         finished = stack_sections(
             [self.interpretation.finish(section, opened.section) for section in decided],
             opened.settings.link,
             are_cells=self.info.target == "instances",
         )
-        record = self._describe(opened, frame, finished.labels)
+        record = self._describe(opened, frame, finished)
         return FrameResult(finished.labels, record, frame.scaling, finished.objects)
 
     def _decide_plane(self, opened: Opened, frame: Frame, probabilities_out: NDArray[np.float32] | None) -> Any:
@@ -214,10 +214,10 @@ class Segmenter:
             return {"tile": list(self.plan(grid).tile_shape)}
         return {"window": list(window_shape(self.interpretation.runner, grid, self.tile)), "overlap": OVERLAP}
 
-    def _describe(self, opened: Opened, frame: Frame, labels: NDArray[Any]) -> FrameRecord:
-        record = self.interpretation.describe(labels, frame.t)
+    def _describe(self, opened: Opened, frame: Frame, finished: Finished) -> FrameRecord:
+        record = self.interpretation.describe(finished, frame.t)
         if opened.in_sections and record.median_diameter_px is not None:
-            record = record.model_copy(update={"median_diameter_px": median_diameter_in_sections(labels)})
+            record = record.model_copy(update={"median_diameter_px": median_diameter_in_sections(finished.labels)})
         warnings = ["constant"] if frame.is_constant else []
         if opened.image.series_count > 1 and opened.settings.series is None:
             warnings.append("more_series")
@@ -274,8 +274,9 @@ def segment(
         background, ids rise in raster order.
         Classes have the numbers of ``info["run"]["class_names"]``.
     info : dict
-        Model, settings, frames (cells, diameter, warnings a frame), ``n_cells`` (None for classes), ``label_hash``,
-        versions. Of a model that finds objects ``objects``: the table of each frame, columns by name.
+        Model, settings, frames (cells, diameter, warnings a frame; ``confidences``: the mean probability of each cell),
+        ``n_cells`` (None for classes), ``label_hash``, versions. Of a model that finds objects ``objects``: the table
+        of each frame, columns by name.
 
     Raises
     ------

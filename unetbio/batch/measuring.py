@@ -17,6 +17,7 @@ from unetbio.batch.journal import Entry
 from unetbio.batch.plan import holds_classes, result_name
 from unetbio.batch.results import Outcome
 from unetbio.batch.resume import read_label_file
+from unetbio.classes import CELL_CLASS
 from unetbio.descriptions import describe_classes, describe_labels
 from unetbio.errors import ImageError
 from unetbio.files import stamp
@@ -27,7 +28,7 @@ from unetbio.labels import label_hash, resize_nearest
 from unetbio.linking import number_sections
 from unetbio.objects import ObjectTable
 from unetbio.preparation import Opened, told_sizes, with_pixel_size
-from unetbio.provenance import FrameRecord, Provenance
+from unetbio.provenance import CONFIDENCE_DECIMALS, FrameRecord, Provenance
 from unetbio.sections import median_diameter_in_sections
 from unetbio.settings import PixelSize, Settings
 
@@ -47,9 +48,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-# Of the probabilities that models of cells give; 0 is the background.
-CELL_CLASS = 1
 
 SECTION = "z"
 """Column for the number of the plane that a cell is of, where each section of a stack has cells of its own."""
@@ -77,7 +75,7 @@ def measure_frame(
     label_image: NDArray[Any],
     raw: NDArray[Any] | None,
     *,
-    probabilities: NDArray[np.float32] | None = None,
+    confidences: Sequence[float] = (),
     objects: ObjectTable | None = None,
     expand_um: float | None = None,
 ) -> "pl.DataFrame":
@@ -95,14 +93,14 @@ def measure_frame(
         Of the frame.
     raw : ndarray, optional
         Its grey values ``(C, *spatial)`` where they are in memory and hold all channels; read otherwise.
-    probabilities : ndarray, optional
-        ``(K, *grid)``, at the size that the model saw: a cell's confidence is the mean over its pixels.
+    confidences : sequence of float
+        Of the cells, in the order of their ids from 1; none where nothing is known of them.
     objects : ObjectTable, optional
         Where a model found objects: a cell's confidence is its score.
     expand_um : float, optional
         Width of the rings that are measured too.
     """
-    frame = _frame_of(opened, t, label_image, raw, _Evidence(probabilities, objects))
+    frame = _frame_of(opened, t, label_image, raw, _Evidence(of_cells=_by_id(confidences, objects)))
     return _table(frame, t, expand_um, apart=opened.sections_are_apart)
 
 
@@ -168,8 +166,8 @@ def measure_again(
         return Outcome(entry, described, pixel_size_of(provenance), digest)
     described = kept or tuple(_edited_record(frame, t, in_sections=in_sections, apart=apart) for t, frame in pairs)
     tables = []
-    for t, frame in pairs:
-        evidence = _read_evidence(out, entry, provenance, t if len(pairs) > 1 else None, edited=edited)
+    for (t, frame), record in zip(pairs, described, strict=True):
+        evidence = _read_evidence(out, entry, provenance, t if len(pairs) > 1 else None, record, edited=edited)
         if opened:
             measured, apart = _frame_of(opened, t, frame, None, evidence), opened.sections_are_apart
         else:
@@ -273,18 +271,33 @@ def concatenate(tables: "Sequence[pl.DataFrame]") -> "pl.DataFrame":
 
 
 class _Evidence(NamedTuple):
-    """What is known of how sure a model was: of each pixel, at the size that it saw, or of each object."""
+    """What is known of how sure a model was: of each pixel, at the size that it saw, or of each cell, by its id."""
 
     probability: NDArray[Any] | None = None
-    objects: ObjectTable | None = None
+    of_cells: Mapping[int, float] | None = None
 
 
-def _read_evidence(out: Path, entry: Entry, provenance: Provenance | None, t: int | None, *, edited: bool) -> _Evidence:
-    """Probabilities or scores that were written beside a label image, of one time of a time-lapse; often neither."""
+def _by_id(confidences: Sequence[float], objects: ObjectTable | None) -> Mapping[int, float] | None:
+    """What is known of each cell: its confidence, or the score of its object."""
+    if objects is not None:
+        return dict(zip(objects["label"].tolist(), objects["score"].tolist(), strict=True))
+    return dict(enumerate(confidences, 1)) or None
+
+
+def _read_evidence(
+    out: Path, entry: Entry, provenance: Provenance | None, t: int | None, record: FrameRecord, *, edited: bool
+) -> _Evidence:
+    """What the record of a frame says of its cells, or scores or probabilities that were written beside; often none.
+
+    Somebody's cells are not those that the record knows. Earlier versions recorded nothing.
+    """
     if provenance is None:
         return _Evidence()
-    scores = None if edited else _read_scores(_objects_path(out, entry), t)
-    return _Evidence(_read_probability(_probability_path(out, entry, t), out / entry.output, provenance), scores)
+    if not edited:
+        objects = None if record.confidences else _read_scores(_objects_path(out, entry), t)
+        if of_cells := _by_id(record.confidences, objects):
+            return _Evidence(of_cells=of_cells)
+    return _Evidence(_read_probability(_probability_path(out, entry, t), out / entry.output, provenance))
 
 
 def _read_probability(path: Path, labels: Path, provenance: Provenance) -> NDArray[Any] | None:
@@ -311,17 +324,10 @@ def _read_scores(path: Path, t: int | None) -> ObjectTable | None:
         return None
 
 
-def _of_cells(probabilities: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[Any] | None:
+def _resized(probability: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[Any] | None:
     """The probability of the cell class in each pixel of a frame, as its label image was resized."""
-    if probabilities is None:
-        return None
-    plane = probabilities[CELL_CLASS] if probabilities.ndim > len(shape) else probabilities
-    return resize_nearest(plane, shape) if plane.ndim == len(shape) else None
-
-
-def _scores_of(ids: NDArray[np.int64], objects: ObjectTable) -> NDArray[np.float64]:
-    scores = dict(zip(objects["label"].tolist(), objects["score"].tolist(), strict=True))
-    return np.array([scores.get(cell, np.nan) for cell in ids.tolist()], dtype=np.float64)
+    fits = probability is not None and probability.ndim == len(shape)
+    return resize_nearest(probability, shape) if fits else None
 
 
 @dataclass(frozen=True)
@@ -336,9 +342,9 @@ class _Frame:
 
     def sections(self) -> "Iterator[_Frame]":
         """The planes of a stack."""
-        probability = _of_cells(self.evidence.probability, self.label_image.shape)
+        probability = _resized(self.evidence.probability, self.label_image.shape)
         for z, section in enumerate(self.label_image):
-            evidence = _Evidence(None if probability is None else probability[z], self.evidence.objects)
+            evidence = self.evidence._replace(probability=None if probability is None else probability[z])
             yield replace(
                 self, label_image=section, image=None if self.image is None else self.image[:, z], evidence=evidence
             )
@@ -375,13 +381,15 @@ def _cells_of(frame: _Frame, expand_um: float | None) -> "pl.DataFrame":
         frame.image,
         channel_names=frame.channel_names or None,
         pixel_size_um=frame.pixel_size_um,
-        probabilities=_of_cells(frame.evidence.probability, frame.label_image.shape),
+        probabilities=_resized(frame.evidence.probability, frame.label_image.shape),
         expand_um=expand_um,
     )
     rings = {name: columns.pop(name) for name in list(columns) if name.startswith("ring_")}
-    if frame.evidence.objects is not None:
-        columns["confidence"] = _scores_of(columns["label"], frame.evidence.objects)
-    columns.setdefault("confidence", np.full(len(columns["label"]), np.nan))
+    if "confidence" in columns:
+        columns["confidence"] = columns["confidence"].round(CONFIDENCE_DECIMALS)
+    else:
+        known = frame.evidence.of_cells or {}
+        columns["confidence"] = np.array([known.get(cell, np.nan) for cell in columns["label"].tolist()], np.float64)
     table = pl.DataFrame({**columns, **rings}, nan_to_null=True)
     # Counts, also where there are none.
     return table.with_columns(

@@ -156,7 +156,8 @@ def frame_bytes(opened: Opened, segmenter: Segmenter) -> int:
     pixels, grid, channels = prod(opened.shape), prod(opened.grid), len(opened.channels)
     raw = pixels * channels * opened.image.dtype.itemsize
     normalized = 4 * grid * channels
-    planes = grid * (len(segmenter.info.postprocessing.thresholds) + 1)
+    # Decisions, doubts, and the probability of a cell in a byte, which then gets the image's own size.
+    planes = grid * (len(segmenter.info.postprocessing.thresholds) + 2) + pixels
     # Growing keeps a squared distance and ids a pixel; label images at both sizes.
     labels = grid * 24 + pixels * 8
     return raw + normalized + planes + labels

@@ -233,7 +233,7 @@ class _Batch:
                     frame.t,
                     result.label_image,
                     frame.raw,
-                    probabilities=probabilities,
+                    confidences=result.record.confidences,
                     objects=result.objects,
                 )
             return _FinishedFrame(result.record, result.scaling, cells, seconds, result.objects)

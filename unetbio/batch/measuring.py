@@ -326,8 +326,9 @@ def _read_scores(path: Path, t: int | None) -> ObjectTable | None:
 
 def _resized(probability: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[Any] | None:
     """The probability of the cell class in each pixel of a frame, as its label image was resized."""
-    fits = probability is not None and probability.ndim == len(shape)
-    return resize_nearest(probability, shape) if fits else None
+    if probability is None or probability.ndim != len(shape):
+        return None
+    return resize_nearest(probability, shape)
 
 
 @dataclass(frozen=True)

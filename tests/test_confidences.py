@@ -4,17 +4,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
+import tifffile
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from unetbio import architectures, networks
+from unetbio.cli.main import main
 from unetbio.descriptions import describe_labels
 from unetbio.instances import PostProcessing
+from unetbio.io import read_image, read_labels
 from unetbio.labels import resize_nearest
 from unetbio.model_file import Model, load_model
 from unetbio.preparation import image_of_array
-from unetbio.provenance import FrameRecord
+from unetbio.provenance import FrameRecord, read_provenance
 from unetbio.segmentation import Segmenter
 from unetbio.settings import Settings
 
@@ -136,3 +141,33 @@ def test_nothing_is_recorded_where_there_are_no_probabilities_or_cells(model: Mo
         model.path,
     )
     assert segment(classes, blobs, "YX")[0].record.confidences == ()
+
+
+@pytest.mark.parametrize("link", [(), ("--link", "0.3")], ids=["apart", "linked"])
+def test_the_table_of_a_time_lapse_of_stacks(
+    tmp_path: Path, tiny_model: Path, blobs: Array, link: tuple[str, ...]
+) -> None:
+    # Times and sections differ in how sure the model is.
+    stack = np.stack([blobs, blobs // 4 * 3])
+    series = np.stack([stack, stack[:, ::-1] // 8 * 7])
+    tifffile.imwrite(tmp_path / "s.tif", series, metadata={"axes": "TZYX"}, imagej=True)
+    out = tmp_path / "out"
+    command = ["segment", str(tmp_path / "s.tif"), "-o", str(out), "-m", str(tiny_model), "--z", "each", *link]
+    result = CliRunner().invoke(main, [*command, "--save-probabilities"])
+    assert result.exit_code == 0, result.stderr
+    text = (out / "cells.csv").read_text()
+    provenance, labels, rows = read_provenance(out / "s_labels.json"), read_labels(out / "s_labels.ome.tif"), 0
+    assert provenance is not None
+    table = pl.read_parquet(out / "cells.parquet")
+    for t, record in enumerate(provenance.frames):
+        probability = read_image(out / f"s_t{t:03d}_probabilities.ome.tif").read(c=1)
+        check(record, labels[t], probability)
+        of_time = table.filter(t=t)
+        assert of_time["confidence"].to_list() == [record.confidences[cell - 1] for cell in of_time["label"]]
+        rows += len(of_time)
+    assert rows == len(table)
+    assert CliRunner().invoke(main, ["measure", str(out), "--overwrite"]).exit_code == 0
+    assert (out / "cells.csv").read_text() == text
+    # What is saved beside has no say in it.
+    assert CliRunner().invoke(main, [*command, "--overwrite"]).exit_code == 0
+    assert (out / "cells.csv").read_text() == text

@@ -284,12 +284,14 @@ def test_stopped_and_killed_at_random_it_goes_on_and_ends_as_if_nothing_had_happ
 
 
 # Runs a batch in child processes that kill themselves at the n-th change to the file system, for many n.
-# What is slow to start is done once: no thread is alive when the children are made.
+# What is slow to start is done once: no thread is alive when the children are made. Of polars, whose threads would be,
+# only the import.
 KILL_EVERYWHERE = """
 import os, signal, sys
 from pathlib import Path
-import numpy as np, torch
-import unetbio.cli.main, unetbio.measurements, unetbio.report.page
+import numpy as np, polars, torch
+import unetbio
+import unetbio.batch.run, unetbio.cli.main, unetbio.measurements, unetbio.report.page
 
 arguments, step = sys.argv[1:-1], int(sys.argv[-1])
 torch.set_num_threads(1)
@@ -317,7 +319,7 @@ def run(out, moments, *more):
         os._exit(segment(out, *more))
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-assert segment("warm", "--part", "1/1") == 0
+unetbio.segment(next(Path(arguments[1]).iterdir()), arguments[3])
 unetbio.measurements.measure(np.eye(9, dtype=np.uint16), np.ones((1, 9, 9), np.uint8))
 print("warm")
 kills = 0

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from unetbio.batch.plan import Item, found_items, spread
 from unetbio.batch.run import MAX_FINISHERS, BatchOptions, run_batch
+from unetbio.interpretation import CellDecisions
 from unetbio.io import read_image
 from unetbio.model_file import load_model
 from unetbio.preparation import Frame, Opened
@@ -59,16 +60,16 @@ def run(items: list[Item], out: Path, segmenter: Segmenter, workers: int) -> flo
 class Answered(Segmenter):
     """A segmenter whose network has been asked before."""
 
-    def __init__(self, segmenter: Segmenter, answers: dict[Path, NDArray[np.bool_]]) -> None:
+    def __init__(self, segmenter: Segmenter, answers: dict[Path, CellDecisions]) -> None:
         self.__dict__.update(segmenter.__dict__)
         self.answers = answers
 
-    def decide(self, opened: Opened, frame: Frame, **kwargs: Any) -> NDArray[np.bool_]:
-        """The bits decided before."""
+    def decide(self, opened: Opened, frame: Frame, **kwargs: Any) -> CellDecisions:
+        """What was decided before."""
         return self.answers[opened.image.source]
 
 
-def run_network(items: list[Item], segmenter: Segmenter) -> tuple[float, dict[Path, NDArray[np.bool_]]]:
+def run_network(items: list[Item], segmenter: Segmenter) -> tuple[float, dict[Path, CellDecisions]]:
     """Seconds that the network alone needs for the same images, and its answers."""
     seconds, answers = 0.0, {}
     for item in items:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unetbio import architectures, instances, networks, normalization
+from unetbio.classes import CELL_CLASS
 from unetbio.compare.oracle import oracle_iou, output_stride
 from unetbio.compare.sizes import average_precision_by_size, size_borders
 from unetbio.config import TrainingConfig
@@ -29,9 +30,6 @@ from unetbio.objects import ObjectSettings
 from unetbio.threshold_search import search_thresholds
 
 __all__ = ["Measurement", "MeteredPredictor", "measure"]
-
-CELL = 1
-"""The class whose probability makes cells."""
 
 Refinement = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.float32]]
 
@@ -267,7 +265,7 @@ def _label(plane: NDArray[np.float32], postprocessing: PostProcessing) -> LabelI
 
 def _cell_plane(example: Example, probabilities: NDArray[np.float32], config: TrainingConfig) -> NDArray[np.float32]:
     """Probability of a cell; none where nobody annotated."""
-    return _annotated(probabilities[CELL], example, config)
+    return _annotated(probabilities[CELL_CLASS], example, config)
 
 
 def _truth(examples: Sequence[Example], config: TrainingConfig) -> list[NDArray[np.integer]]:

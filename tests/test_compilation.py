@@ -19,6 +19,21 @@ def test_a_loop_calls_a_loop() -> None:
     assert _square(5) == 25
 
 
+@compiled
+def _sum_of_squares_to(number: int) -> int:
+    return sum([_square(n) for n in range(number + 1)])
+
+
+@compiled
+def _factorial(number: int) -> int:
+    return 1 if number < 2 else number * _factorial(number - 1)
+
+
+def test_a_loop_calls_others_within_and_itself() -> None:
+    assert _sum_of_squares_to(3) == 14
+    assert _factorial(5) == 120
+
+
 def test_numba_is_imported_when_a_loop_is_called() -> None:
     program = (
         "import sys, numpy, unetbio.labels, unetbio.report.page, unetbio.batch.gather, unetbio.settings\n"

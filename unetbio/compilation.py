@@ -6,6 +6,7 @@ numba is imported when the first loop is called: most commands start without it.
 import functools
 import threading
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 __all__ = ["compiled"]
@@ -28,6 +29,8 @@ class _Compiled:
     def __init__(self, function: Loop) -> None:
         functools.update_wrapper(self, function)
         self._function = function
+        # What numba makes of it, and the same once it can be called.
+        self._made: Loop | None = None
         self._loop: Loop | None = None
 
     def __call__(self, *arguments: Any) -> Any:
@@ -35,21 +38,27 @@ class _Compiled:
 
     def compile(self) -> Loop:
         with _COMPILING:
-            if self._loop is None:
+            if self._made is None:
                 from numba import njit
 
-                _compile_called(self._function)
                 try:
-                    self._loop = njit(nogil=True, cache=True)(self._function)
+                    self._made = njit(nogil=True, cache=True)(self._function)
                 except RuntimeError:
-                    self._loop = njit(nogil=True)(self._function)
-            return self._loop
+                    self._made = njit(nogil=True)(self._function)
+                # After it is made: a loop may call itself.
+                _make_called(self._function)
+                self._loop = self._made
+            return self._made
 
 
-def _compile_called(function: Any) -> None:
+def _make_called(function: Any) -> None:
     """Put what numba understands in place of the loops that a loop calls by their names."""
-    names = function.__globals__
-    for name in function.__code__.co_names:
-        loop = names.get(name)
+    for name in _names(function.__code__):
+        loop = function.__globals__.get(name)
         if isinstance(loop, _Compiled):
-            names[name] = loop.compile()
+            function.__globals__[name] = loop.compile()
+
+
+def _names(code: CodeType) -> set[str]:
+    """Names that code reads, also those in functions and comprehensions within it."""
+    return set(code.co_names).union(*(_names(inner) for inner in code.co_consts if isinstance(inner, CodeType)))

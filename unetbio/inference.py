@@ -249,6 +249,8 @@ def decide_classes(
 def round_to_bytes(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Probabilities in 255ths, to the nearest: a byte a pixel."""
     scaled = probability * np.float32(255)
+    # A network can answer with what is no number, which has no byte.
+    np.fmax(scaled, np.float32(0), out=scaled)
     # Beneath the point nothing is kept, so that this rounds.
     scaled += np.float32(0.5)
     return scaled.astype(np.uint8)

@@ -16,8 +16,9 @@ from unetbio.batch.journal import Entry, Part
 from unetbio.batch.measuring import TableOptions
 from unetbio.batch.plan import read_table
 from unetbio.batch.run import BatchOptions, run_batch
-from unetbio.errors import UsageError
+from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.io import read_image, read_labels, write_labels
+from unetbio.report.page import write_page
 from unetbio.segmentation import Segmenter
 from unetbio.settings import Settings
 
@@ -184,3 +185,57 @@ def test_leftovers_of_another_command_below_stay(tmp_path: Path) -> None:
     (tmp_path / "comparison" / ".run.lock").touch()
     tidy(tmp_path)
     assert [path.parent.name for path in tmp_path.rglob(".unetbio-x")] == ["comparison"]
+
+
+def test_rows_of_another_pixel_size_are_not_kept_after_a_kill(run: Runner) -> None:
+    """The label images are the same, and a run that was killed wrote some anew, but no table."""
+    run()
+    sized = Settings(pixel_size_um=0.5)
+    # As a kill leaves it: label images, and no rows of theirs.
+    run(settings=sized, part=Part(1, 1))
+    for path in run.out.glob(".cells.*"):
+        path.unlink()
+    run(settings=sized)
+    table = pl.read_parquet(run.out / "cells.parquet")
+    assert table["area_um2"].null_count() == 0
+    text = (run.out / "cells.csv").read_text()
+    measure_folder(run.out, 1, lambda outcome: None, overwrite=True)
+    assert (run.out / "cells.csv").read_text() == text
+
+
+def test_a_folder_with_brackets_has_rows_of_its_own(images: Path, tmp_path: Path, segmenter: Segmenter) -> None:
+    """Polars takes such names for patterns, and ``out1`` would match."""
+    other = Runner(images, tmp_path / "out1", segmenter)
+    other()
+    tifffile.imwrite(images / "c.tif", read_image(images / "a.tif").read())
+    run = Runner(images, tmp_path / "out[1]", segmenter)
+    run()
+    text = (run.out / "cells.csv").read_text()
+    measure_folder(run.out, 1, lambda outcome: None)
+    assert (run.out / "cells.csv").read_text() == text
+    write_page(run.out)
+    assert "Cell area" in (run.out / "index.html").read_text()
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise pl.exceptions.ComputeError("No space left on device (os error 28)")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", refuse)
+
+
+def test_a_full_disk_costs_a_part_its_rows_alone(
+    run: Runner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with monkeypatch.context() as context, caplog.at_level("WARNING", logger="unetbio"):
+        full_disk(context)
+        run(part=Part(1, 1))
+    assert "the cells of this job will have to be measured again: cannot write" in caplog.text
+    assert measure_folder(run.out, 1, lambda outcome: None).cells == 9
+
+
+def test_a_full_disk_stops_who_writes_the_table(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(part=Part(1, 1))
+    full_disk(monkeypatch)
+    with pytest.raises(EnvironmentStoppedError, match="cells.parquet: No space left .*; free space or choose another"):
+        measure_folder(run.out, 1, lambda outcome: None)

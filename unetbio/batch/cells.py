@@ -1,13 +1,14 @@
-"""The table of all cells, and the rows that jobs leave for it."""
+"""The table of all cells, and the files in which jobs leave rows for it."""
 
 import contextlib
 import json
+import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,22 +16,25 @@ from unetbio.batch.journal import Entry
 from unetbio.batch.measuring import SECTION, TableOptions, concatenate
 from unetbio.batch.names import CELLS, CELLS_TEXT
 from unetbio.batch.results import Outcome
+from unetbio.errors import EnvironmentStoppedError
 from unetbio.files import atomic_path
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["CachedCells", "leave_cells", "remove_left_cells", "write_cells"]
+__all__ = ["CachedCells", "known_options", "remove_job_cells", "write_cells", "write_job_cells"]
 
-LEFT = ".cells.{label}.{number}.parquet"
+logger = logging.getLogger(__name__)
+
+JOB_CELLS = ".cells.{label}.{number}.parquet"
 METADATA_KEY = "unetbio"
 
 
 class CachedCells:
     """Rows that earlier runs measured, for images whose label image is still the same.
 
-    They come from the table and from what jobs left that wrote no table. Files that are missing or were written by
-    something else hold nothing.
+    They come from the table and from the files of jobs that wrote no table. Files that are missing, damaged or written
+    by something else hold nothing.
 
     Parameters
     ----------
@@ -44,34 +48,44 @@ class CachedCells:
     def __init__(self, out: Path, *, rows_at_once: int | None = None) -> None:
         table = _CellFile(out / CELLS, rows_at_once)
         self._options = table.options
-        left = [_CellFile(path, rows_at_once) for path in _left_files(out)]
-        self._files = sorted(
-            [table, *(file for file in left if file.options == table.options)],
-            key=lambda file: file.mtime_ns,
-            reverse=True,
-        )
+        jobs = [_CellFile(path, rows_at_once) for path in _job_files(out)]
+        files = [table, *(file for file in jobs if file.options == table.options)]
+        # The newest has the last word.
+        self._file_of = {output: file for file in sorted(files, key=lambda file: file.mtime_ns) for output in file.rows}
 
     @property
     def options(self) -> TableOptions:
         """How the tables were made; whoever writes them next does it likewise."""
         return self._options
 
-    def find(self, output: str, label_hash: str, measured_from: str | None = None) -> "pl.DataFrame | None":
-        """The rows measured on the label image of this name and hash; from just these sources, where they are named."""
-        file = self._newest(output)
-        return None if file is None else file.find(output, label_hash, measured_from)
+    def find(self, output: str, label_hash: str) -> "pl.DataFrame | None":
+        """The rows measured on the label image of this name and hash."""
+        file = self._file_of.get(output)
+        return None if file is None else file.find(output, label_hash)
 
     def sources_of(self, output: str) -> str:
-        """What the rows of a label image depend on beside it."""
-        file = self._newest(output)
-        return "" if file is None else file.sources_of(output)
+        """What the rows of a label image depend on beside it; empty where that is not known."""
+        file = self._file_of.get(output)
+        return "" if file is None else file.rows[output].sources
 
-    def _newest(self, output: str) -> "_CellFile | None":
-        return next((file for file in self._files if output in file), None)
+
+def known_options(out: Path) -> TableOptions:
+    """How the tables of an output folder were made."""
+    return _CellFile(out / CELLS, None).options
+
+
+class _Rows(NamedTuple):
+    """Where the rows of a label image are in a file, which columns are its own, and what they depend on."""
+
+    label_hash: str
+    start: int
+    length: int
+    layout: int
+    sources: str = ""  # earlier versions did not note them
 
 
 class _CellFile:
-    """One file of rows; they are read when one of them is asked for."""
+    """One file of rows, by label image; they are read when one of them is asked for."""
 
     def __init__(self, path: Path, rows_at_once: int | None) -> None:
         self._path = path
@@ -81,44 +95,40 @@ class _CellFile:
         self._first = 0
         self._of_layouts: dict[int, pl.DataFrame] = {}
         self._lock = threading.Lock()
-        # By label image: its hash, its first row and their number, which columns are its own, and what it depends on.
-        self._rows: dict[str, tuple[str, int, int, int, str]] = {}
         self._layouts: list[list[str]] = []
+        self.rows: Mapping[str, _Rows] = {}
         self.options = TableOptions()
         self.mtime_ns = 0
         if path.is_file():
             self._load()
 
-    def __contains__(self, output: str) -> bool:
-        return output in self._rows
-
-    def find(self, output: str, label_hash: str, measured_from: str | None) -> "pl.DataFrame | None":
-        known, start, length, layout, sources = self._rows[output]
-        if known != label_hash or (measured_from is not None and measured_from != sources):
+    def find(self, output: str, label_hash: str) -> "pl.DataFrame | None":
+        rows = self.rows[output]
+        if rows.label_hash != label_hash:
             return None
-        return self._slice(start, length, layout)
-
-    def sources_of(self, output: str) -> str:
-        return self._rows[output][-1]
-
-    def _slice(self, start: int, length: int, layout: int) -> "pl.DataFrame | None":
         import polars as pl
 
         with self._lock:
-            if self._table is None or not self._first <= start <= start + length <= self._first + len(self._table):
-                rows = pl.scan_parquet(self._path)
-                if self._rows_at_once is not None:
-                    rows = rows.slice(start, max(length, self._rows_at_once))
-                    self._first = start
-                try:
-                    self._table, self._of_layouts = rows.collect(), {}
-                except (pl.exceptions.PolarsError, OSError):
-                    # Its end, which describes the rows, is whole, and the rows are not.
-                    self._rows = {}
-                    return None
-            if layout not in self._of_layouts:
-                self._of_layouts[layout] = self._table.select(self._layouts[layout])
-            return self._of_layouts[layout].slice(start - self._first, length)
+            try:
+                return self._slice(rows)
+            except (pl.exceptions.PolarsError, OSError):
+                # Its end, which describes the rows, is whole, and the rows are not.
+                return None
+
+    def _slice(self, rows: _Rows) -> "pl.DataFrame":
+        import polars as pl
+
+        end = rows.start + rows.length
+        if self._table is None or not self._first <= rows.start <= end <= self._first + len(self._table):
+            # A folder may well be called exp[3].
+            scan = pl.scan_parquet(self._path, glob=False)
+            if self._rows_at_once is not None:
+                scan = scan.slice(rows.start, max(rows.length, self._rows_at_once))
+                self._first = rows.start
+            self._table, self._of_layouts = scan.collect(), {}
+        if rows.layout not in self._of_layouts:
+            self._of_layouts[rows.layout] = self._table.select(self._layouts[rows.layout])
+        return self._of_layouts[rows.layout].slice(rows.start - self._first, rows.length)
 
     def _load(self) -> None:
         import polars as pl
@@ -126,12 +136,10 @@ class _CellFile:
         try:
             self.mtime_ns = self._path.stat().st_mtime_ns
             header = json.loads(pl.read_parquet_metadata(self._path)[METADATA_KEY])
-            # Earlier versions did not note the sources.
-            self._rows = {name: (*row, "")[:5] for name, row in header["rows"].items()}
-            self._layouts = header["layouts"]
-            self.options = _options_of(header)
+            rows = {name: _Rows(*row) for name, row in header["rows"].items()}
+            self._layouts, self.options, self.rows = header["layouts"], _options_of(header), rows
         except (pl.exceptions.PolarsError, OSError, KeyError, ValueError, TypeError, AttributeError):
-            self._rows = {}
+            return
 
 
 def _options_of(header: Mapping[str, Any]) -> TableOptions:
@@ -157,12 +165,14 @@ def write_cells(out: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str]
         How the cells were measured.
     """
     table = _write_rows(out / CELLS, outcomes, extra, options)
-    with atomic_path(out / CELLS_TEXT) as temporary:
+    with _writing(out / CELLS_TEXT) as temporary:
         table.write_csv(temporary)
 
 
-def leave_cells(out: Path, label: str, outcomes: Iterable[Outcome], options: TableOptions) -> None:
-    """Leave rows for whoever writes the table, so that nothing is measured twice.
+def write_job_cells(out: Path, label: str, outcomes: Iterable[Outcome], options: TableOptions) -> None:
+    """Write the rows of a job for whoever writes the table, so that nothing is measured twice.
+
+    Where the disk has no room for them, nothing is lost: they will be measured again.
 
     Parameters
     ----------
@@ -171,25 +181,28 @@ def leave_cells(out: Path, label: str, outcomes: Iterable[Outcome], options: Tab
     label : str
         Of the job; no other has it at the same time.
     outcomes : iterable of Outcome
-        Those with cells are left.
+        Those without cells have no rows.
     options : TableOptions
         How they were measured.
     """
     measured = [outcome for outcome in outcomes if outcome.cells is not None]
     if measured:
-        paths = (out / LEFT.format(label=label, number=number) for number in count(1))
-        _write_rows(next(path for path in paths if not path.exists()), measured, {}, options)
+        paths = (out / JOB_CELLS.format(label=label, number=number) for number in count(1))
+        try:
+            _write_rows(next(path for path in paths if not path.exists()), measured, {}, options)
+        except EnvironmentStoppedError as error:
+            logger.warning("the cells of this job will have to be measured again: %s", error)
 
 
-def remove_left_cells(out: Path) -> None:
-    """Remove what jobs left, when the table has it."""
-    for path in _left_files(out):
+def remove_job_cells(out: Path) -> None:
+    """Remove the files of jobs, when the table has their rows."""
+    for path in _job_files(out):
         with contextlib.suppress(OSError):
             path.unlink()
 
 
-def _left_files(out: Path) -> list[Path]:
-    return sorted(out.glob(LEFT.format(label="*", number="*")))
+def _job_files(out: Path) -> list[Path]:
+    return sorted(out.glob(JOB_CELLS.format(label="*", number="*")))
 
 
 def _write_rows(
@@ -204,9 +217,24 @@ def _write_rows(
         start += len(cells)
     table = _joined([(outcome.entry, cells) for outcome, cells in measured], extra)
     header = json.dumps({"rows": rows, "layouts": list(layouts), "options": asdict(options)})
-    with atomic_path(path) as temporary:
+    with _writing(path) as temporary:
         table.write_parquet(temporary, metadata={METADATA_KEY: header})
     return table
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    """As `atomic_path`; what polars says of a full disk is no `OSError`."""
+    import polars as pl
+
+    with atomic_path(path) as temporary:
+        try:
+            yield temporary
+        except pl.exceptions.PolarsError as error:
+            text = " ".join(str(error).split())
+            raise EnvironmentStoppedError(
+                f"cannot write {path}: {text}; free space or choose another output folder, then run again"
+            ) from error
 
 
 def _joined(measured: "Sequence[tuple[Entry, pl.DataFrame]]", extra: Mapping[str, str]) -> "pl.DataFrame":

@@ -204,8 +204,8 @@ def gather(
 ) -> Outcome:
     """An image of an earlier run, with its cells: from the table when it still fits, measured otherwise.
 
-    Where options are ``asked`` for, rows of the table fit when they were measured with these on what is there now;
-    otherwise the label image alone has to be the same, and what is measured is measured as the table was.
+    Rows of the table fit when they were measured on what is there now, with the options that are ``asked`` for, or else
+    with those of the table.
     """
     if entry.status == "failed":
         return Outcome(entry)
@@ -219,12 +219,8 @@ def gather(
     sources = None
     try:
         if kept.provenance and not kept.edited and is_intact:
-            if asked is not None:
-                sources = sources_of(out, entry, kept.provenance, options)
-            if asked is not None and sources is None:
-                found = _find_without_input(out, cached, entry, kept.provenance, options) if cached else None
-            else:
-                found = _find(cached, entry, kept.provenance, sources, options) if cached else None
+            sources = sources_of(out, entry, kept.provenance, options)
+            found = _find(out, cached, entry, kept.provenance, sources, options) if cached else None
             if found is not None:
                 return found
         measured = measure_again(out, entry, kept.provenance, options, edited=kept.edited)
@@ -240,6 +236,7 @@ def gather(
 
 
 def _find(
+    out: Path,
     cached: CachedCells,
     entry: Entry,
     provenance: Provenance,
@@ -251,21 +248,13 @@ def _find(
     size = options.pixel_size_um
     told = provenance if size is None else with_told_size(provenance, size)
     if holds_classes(entry.output):
-        return Outcome(entry, provenance.frames, pixel_size_of(told), digest)
-    cells = cached.find(entry.output, digest, sources)
+        return Outcome(entry, provenance.frames, pixel_size_of(told), digest, measured_from=sources or "")
+    known = cached.sources_of(entry.output)
+    # Where the input is away, nobody could measure its grey values again.
+    is_gone = sources is None
+    fits = fits_without_input(known, out, entry, provenance, options) if is_gone else known == sources
+    cells = cached.find(entry.output, digest) if fits else None
     # Sections that nothing could link, and sections apart, can be one label image with other rows.
     if cells is None or (SECTION in cells.columns) != sections_are_apart(provenance):
         return None
-    known = cached.sources_of(entry.output)
-    return Outcome(entry, provenance.frames, pixel_size_of(told), digest, cells, known)
-
-
-def _find_without_input(
-    out: Path, cached: CachedCells, entry: Entry, provenance: Provenance, options: TableOptions
-) -> Outcome | None:
-    """The rows of a label image whose input is away: nobody could measure its grey values again."""
-    known = cached.sources_of(entry.output)
-    # Earlier versions noted no sources when they segmented: such rows are those of the table's options.
-    fits = fits_without_input(known, out, entry, provenance, options) if known else options == cached.options
-    found = _find(cached, entry, provenance, None, options) if fits and not holds_classes(entry.output) else None
-    return None if found is None else replace(found, input_gone=True)
+    return Outcome(entry, provenance.frames, pixel_size_of(told), digest, cells, known, input_gone=is_gone)

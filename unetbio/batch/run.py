@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.batch.budget import MemoryBudget
-from unetbio.batch.cells import CachedCells, leave_cells
+from unetbio.batch.cells import CachedCells, known_options, write_job_cells
 from unetbio.batch.gather import Report, Summary, gather, summarize, write_all_tables
 from unetbio.batch.journal import Entry, Journal, Part, hold_output, journal_path
 from unetbio.batch.measuring import TableOptions, concatenate, measure_frame, pixel_size_of, sources_of
@@ -129,14 +129,14 @@ def run_batch(items: Sequence[Item], out: Path, segmenter: Segmenter, options: B
         if segmenter.info.target == "classes":
             write_classes(out, segmenter.info.class_names)
         table = None
-        if batch.whole:
-            write_all_tables(out, outcomes, batch.cached)
+        if batch.known is not None:
+            write_all_tables(out, outcomes, batch.known)
             table = out / SUMMARY
             if options.write_page is not None:
                 options.write_page(out)
         else:
             label = options.part.label if options.part else "rest"
-            leave_cells(out, label, outcomes, batch.cached.options)
+            write_job_cells(out, label, outcomes, batch.table_options)
     return summarize(outcomes, table)
 
 
@@ -152,9 +152,10 @@ class _Batch:
         self.journal = journal
         self.report = report
         self.whole = options.part is None and options.tables
-        self.cached = CachedCells(out)
+        self.known = CachedCells(out) if self.whole else None
+        self.table_options = self.known.options if self.known else known_options(out)
         # What `measure` was told of is measured when the files are written, as it would do.
-        self.measures_later = self.cached.options != TableOptions()
+        self.measures_later = self.table_options != TableOptions()
         self.measures = not self.measures_later and segmenter.info.target == "instances"
         self.budget = MemoryBudget(options.memory)
         self.outcomes: list[Outcome] = []
@@ -284,7 +285,7 @@ class _Batch:
         cells = concatenate([frame.cells for frame in frames]) if self.measures else None
         entry = self._entry(job, "done")
         if self.measures_later:
-            return gather(self.out, entry, None, Kept(False, provenance), asked=self.cached.options)
+            return gather(self.out, entry, None, Kept(False, provenance), asked=self.table_options)
         digest = provenance.output.label_hash
         sources = sources_of(self.out, entry, provenance, TableOptions(), as_segmented=True) or ""
         return Outcome(entry, records, pixel_size_of(provenance), digest, cells, sources)
@@ -341,10 +342,10 @@ class _Batch:
         """A result of an earlier run; its cells from the table if they are those of this very label image."""
         entry = self._entry(job, "skipped", "edited" if kept.edited else "unchanged")
         self._draw_kept(job, kept)
-        if not self.whole:
+        if self.known is None:
             frames = kept.provenance.frames if kept.provenance else ()
             return Outcome(entry, frames, pixel_size_of(kept.provenance))
-        return gather(self.out, entry, self.cached, kept)
+        return gather(self.out, entry, self.known, kept)
 
     def _entry(self, job: Job, status: Any, reason: str = "", message: str = "") -> Entry:
         item = job.item

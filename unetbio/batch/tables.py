@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unetbio.batch.cells import remove_left_cells, write_cells
+from unetbio.batch.cells import remove_job_cells, write_cells
 from unetbio.batch.journal import GONE, Entry, read_journals
 from unetbio.batch.measuring import SECTION, TableOptions
 from unetbio.batch.names import CLASSES, SUMMARY
@@ -129,7 +129,7 @@ def write_tables(out: Path, outcomes: Iterable[Outcome], options: TableOptions) 
     # The cells first: while they are not there, the summary does not speak of them.
     write_cells(out, ordered, extra, options)
     write_text(out / SUMMARY, _summary(ordered, extra))
-    remove_left_cells(out)
+    remove_job_cells(out)
 
 
 def write_classes(out: Path, class_names: Sequence[str]) -> None:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from unetbio.batch.journal import Entry, read_journals
 from unetbio.batch.names import CELLS, CELLS_TEXT, CLASSES, PAGE, SUMMARY
 from unetbio.batch.plan import provenance_name
+from unetbio.config import flattened
 from unetbio.errors import UsageError
 from unetbio.files import write_text
 from unetbio.provenance import Provenance, read_provenance
@@ -243,10 +244,11 @@ def _plots(out: Path, rows: Sequence[_Row]) -> list[dict[str, Any]]:
 
 def _cell_sizes(out: Path) -> tuple[str, NDArray[np.float64]]:
     """Sizes of all cells in the best unit that every one of them has."""
-    table = out / "cells.parquet"
+    table = out / CELLS
     if not table.is_file():
         return "", np.empty(0)
-    cells = pl.scan_parquet(table)
+    # A folder may well be called exp[3].
+    cells = pl.scan_parquet(table, glob=False)
     present = cells.collect_schema().names()
     for column, title in SIZES.items():
         if column in present:
@@ -319,23 +321,18 @@ def _settings(provenance: Provenance, path: str) -> list[tuple[str, str]]:
         ("model", model.name),
         ("architecture", model.architecture),
         ("SHA-256 of the weights", model.sha256),
-        *_flat(provenance.settings),
+        *_told(provenance.settings),
     ]
     facts += [("device", str(provenance.run["device"]))] if "device" in provenance.run else []
     return [*facts, ("as used for", path)]
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Nested settings as rows, ``outer.inner``; what is not set is left out."""
-    facts: list[tuple[str, str]] = []
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            facts += _flat(value, f"{prefix}{name}.")
-        elif isinstance(value, list):
-            facts += [(prefix + name, ", ".join(str(item) for item in value))] if value else []
-        elif value is not None:
-            facts.append((prefix + name, str(value)))
-    return facts
+def _told(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Settings as rows, those of a section as ``outer.inner``; what is not set is left out."""
+    values = {name: value for name, value in flattened(settings).items() if value is not None and value != []}
+    return [
+        (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)) for name, value in values.items()
+    ]
 
 
 def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:

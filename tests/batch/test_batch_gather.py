@@ -237,5 +237,5 @@ def test_a_full_disk_costs_a_part_its_rows_alone(
 def test_a_full_disk_stops_who_writes_the_table(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     run(part=Part(1, 1))
     full_disk(monkeypatch)
-    with pytest.raises(EnvironmentStoppedError, match=r"cells\.parquet: No space left .*; free space or choose another"):
+    with pytest.raises(EnvironmentStoppedError, match=r"cells\.parquet: No space left .*; free space or choose"):
         measure_folder(run.out, 1, lambda outcome: None)

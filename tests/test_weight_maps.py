@@ -6,6 +6,7 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -163,7 +164,7 @@ def test_the_input_is_left_alone_in_any_layout() -> None:
 
 
 def test_many_threads_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weight_maps.numba.config, "NUMBA_NUM_THREADS", 3)
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 3)
     for label_image in (draw_cells((130, 170), 60, 9, seed=3), draw_cells((11, 40, 30), 30, 6, seed=4)):
         monkeypatch.setattr(weight_maps, "SERIAL_PIXELS", 1 << 20)
         serial = weight_map(label_image)

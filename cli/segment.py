@@ -141,10 +141,9 @@ def _forget_gone(listed: "list[Item]", out: Path, given: dict[str, Any]) -> list
 def _tidy(out: Path, given: dict[str, Any], *, rewrite: bool) -> None:
     """As a run over all images does at its start; and what it does at its end, where the tables have changed."""
     from unetbio.batch.gather import tidy
-    from unetbio.report.page import write_page
 
     if not (given["part"] or given["dry_run"]):
-        tidy(out, write_page if rewrite else None)
+        tidy(out, _write_page if rewrite else None)
 
 
 def _settings(given: dict[str, Any]) -> "Settings":
@@ -227,18 +226,24 @@ def _batch_options(out: Path, overlays: dict[str, Path], given: dict[str, Any]) 
     from unetbio.batch.resume import Policy
     from unetbio.batch.run import MAX_FINISHERS, BatchOptions
     from unetbio.report.overlays import write_overlay
-    from unetbio.report.page import write_page
 
     policy = Policy(given["overwrite"], given["overwrite_edited"], given["rehash"], given["save_probabilities"])
     return BatchOptions(
         policy=policy,
         overlays=overlays,
         draw=write_overlay,
-        write_page=write_page,
+        write_page=_write_page,
         part=parse_part(given["part"]) if given["part"] else None,
         tables=not given["no_tables"],
         workers=min(MAX_FINISHERS, given["workers"] or available_cores()),
     )
+
+
+def _write_page(out: Path) -> None:
+    # Not before there is something to write: a job that is a part of a batch writes no page.
+    from unetbio.report.page import write_page
+
+    write_page(out)
 
 
 def _run(items: "list[Item]", out: Path, segmenter: "Segmenter", options: "BatchOptions") -> "Summary":

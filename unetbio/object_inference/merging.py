@@ -5,7 +5,6 @@ from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from unetbio.labels import LabelImage, relabel_raster
 from unetbio.object_inference.pieces import Piece, draw, draw_window
@@ -67,6 +66,9 @@ def _same_objects(
         strip = _intersection(windows[first].inside, windows[second].inside)
         pairs.append(_matches(*(planes[number][within(strip, windows[number].inside)] for number in (first, second))))
     rows, columns = np.concatenate(pairs).T - 1
+    # Whoever runs another network does not wait for it.
+    from scipy import sparse
+
     graph = sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(pieces), len(pieces)))
     count, group_of = sparse.csgraph.connected_components(graph, directed=False)
     groups: list[list[Piece]] = [[] for _ in range(count)]

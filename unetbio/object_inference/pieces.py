@@ -6,7 +6,6 @@ from math import ceil, hypot
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from unetbio.networks.mask_rcnn import Objects
 from unetbio.object_inference.windows import Box, Window, within
@@ -99,6 +98,9 @@ def draw_window(
     answered_for = set(np.unique(plane[within(window.core, window.inside)]).tolist())
     numbers = np.zeros(len(order) + 1, dtype=np.int32)
     pieces: list[Piece] = []
+    # Whoever runs another network does not wait for it.
+    from scipy import ndimage
+
     for drawn, box in enumerate(ndimage.find_objects(plane), start=1):
         if box is None:
             continue

@@ -4,8 +4,8 @@
 
 The images are 256 x 256 pixels of the real ones in the folder. The workflow runs as people run it: a new process of
 Snakemake, its rules check, segment, measure, report and finish as processes of their own. Taken off is the segmentation
-itself, in two ways. In the same run: from the first image that is done to the last, by the journal of the only segment
-job; left are all starts and all other rules. And apart: what one process takes for the same images that is warm
+itself, in two ways. In the same run: from the first image that is done to the last, by the journals of the segment
+jobs; left are all starts and all other rules. And apart: what one process takes for the same images that is warm
 already, with network, cells, label images, provenance, measurements, tables, overlays and page; a machine whose speed
 changes by a tenth from one to the other changes that by as much as it is. Bar: 10 ms an image. The check reads every
 image once more, and is timed apart as well.
@@ -105,11 +105,13 @@ def rule_seconds(out: Path) -> dict[str, float]:
 
 
 def seconds_of_images(out: Path) -> float:
-    """Seconds that all images took in the only segment job, by when each of them was done."""
-    (journal,) = out.glob("run.*.jsonl")
-    done = [datetime.fromisoformat(json.loads(line)["time"]) for line in journal.read_text().splitlines()]
-    # Of the first only the end is known.
-    return (max(done) - min(done)).total_seconds() * len(done) / (len(done) - 1)
+    """Seconds that all images took in the segment jobs, by when each of them was done."""
+    seconds = 0.0
+    for journal in out.glob("run.*.jsonl"):
+        done = [datetime.fromisoformat(json.loads(line)["time"]) for line in journal.read_text().splitlines()]
+        # Of the first only the end is known.
+        seconds += (max(done) - min(done)).total_seconds() * len(done) / (len(done) - 1)
+    return seconds
 
 
 def warm_seconds(images: Path, out: Path, model: str, workers: int) -> float:

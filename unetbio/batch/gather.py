@@ -248,7 +248,7 @@ def _find(
     size = options.pixel_size_um
     told = provenance if size is None else with_told_size(provenance, size)
     if holds_classes(entry.output):
-        return Outcome(entry, provenance.frames, pixel_size_of(told), digest, measured_from=sources or "")
+        return Outcome(entry, provenance.frames, pixel_size_of(told), digest)
     known = cached.sources_of(entry.output)
     # Where the input is away, nobody could measure its grey values again.
     is_gone = sources is None

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
@@ -282,13 +282,15 @@ class _Batch:
             objects=[frame.objects for frame in frames if frame.objects is not None],
         )
         self._show_drawn(job.item)
-        cells = concatenate([frame.cells for frame in frames]) if self.measures else None
         entry = self._entry(job, "done")
         if self.measures_later:
             return gather(self.out, entry, None, Kept(False, provenance), asked=self.table_options)
-        digest = provenance.output.label_hash
-        sources = sources_of(self.out, entry, provenance, TableOptions(), as_segmented=True) or ""
-        return Outcome(entry, records, pixel_size_of(provenance), digest, cells, sources)
+        outcome = Outcome(entry, records, pixel_size_of(provenance), provenance.output.label_hash)
+        if not self.measures:
+            return outcome
+        cells = concatenate([frame.cells for frame in frames])
+        sources = sources_of(self.out, entry, provenance, TableOptions(), as_segmented=True)
+        return replace(outcome, cells=cells, measured_from=sources or "")
 
     def _draw(self, path: Path, image: NDArray[Any], label_image: NDArray[Any]) -> None:
         """Draw the first channel and, of a stack, the section in the middle."""

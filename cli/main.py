@@ -4,7 +4,9 @@ Exit codes: 0 all done; 1 internal error (one line, traceback in a file); 2 usag
 files failed, or something was found; 4 the environment stopped the run; 130 Ctrl-C; 143 terminated.
 """
 
+import atexit
 import contextlib
+import gc
 import importlib
 import logging
 import signal
@@ -43,6 +45,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 EXIT_INTERNAL = 1
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+
+# What goes with the process is not searched for cycles first: with PyTorch that takes half a second.
+atexit.register(gc.freeze)
 
 
 class _Commands(click.Group):

@@ -1,12 +1,15 @@
 """Snakemake rules; ``python -m unetbio.pipelines`` prints where the workflow lies, for ``snakemake --snakefile``."""
 
+import atexit
+import gc
 import json
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PROJECT", "SNAKEFILE", "exit_if_images_failed", "forget_failed_check", "project_files"]
+__all__ = ["PROJECT", "SNAKEFILE", "end_at_once", "exit_if_images_failed", "forget_failed_check", "project_files"]
 
 SNAKEFILE = Path(__file__).with_name("workflow.smk")
 """The workflow, to run as it is or to use as a Snakemake module."""
@@ -15,6 +18,8 @@ PROJECT = ("config/config.yaml", "config/README.md", "config/schema.json", "prof
 """What a project of one's own holds beside its Snakefile."""
 
 EXIT_SOME_FAILED = 3
+
+_TIMERS_OF = "snakemake.scheduling.job_scheduler"
 
 
 def project_files() -> dict[str, Path]:
@@ -43,6 +48,18 @@ def forget_failed_check(check: Path) -> None:
         return
     if isinstance(found, dict) and "failed" in found:
         check.unlink(missing_ok=True)
+
+
+def end_at_once() -> None:
+    """Let Snakemake end as soon as all is done: for ``onsuccess``.
+
+    It limits the jobs of a second by timers that wake it, and would wait up to a second for the last of them, when
+    nothing is left to be woken for. Timers of its plugins are left alone.
+    """
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer) and thread.function.__module__ == _TIMERS_OF:
+            thread.cancel()
+    atexit.register(gc.freeze)
 
 
 def exit_if_images_failed(config: Mapping[str, Any], started: float) -> None:
@@ -74,4 +91,5 @@ def exit_if_images_failed(config: Mapping[str, Any], started: float) -> None:
         failed = [line for line in lines if line.startswith("unetbio: error: ")]
         count = f"{len(failed)} image{'' if len(failed) == 1 else 's'}"
         print("\n".join([*failed, f"{count} failed; all else is done"]), file=sys.stderr)
+        end_at_once()
         sys.exit(EXIT_SOME_FAILED)

@@ -1,7 +1,7 @@
 # The workflow of unetbio with the settings of this folder. Its rules lie where unetbio is installed.
 import time
 
-from unetbio.pipelines import SNAKEFILE, exit_if_images_failed
+from unetbio.pipelines import SNAKEFILE, end_at_once, exit_if_images_failed
 
 
 configfile: "config/config.yaml"
@@ -18,6 +18,10 @@ use rule * from unetbio
 
 
 STARTED = time.time()
+
+
+onsuccess:
+    end_at_once()
 
 
 # Snakemake itself would leave with 1: 3 means that all is done but for images that failed.

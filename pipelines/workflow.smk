@@ -6,7 +6,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-from unetbio.pipelines import exit_if_images_failed, forget_failed_check
+from unetbio.pipelines import end_at_once, exit_if_images_failed, forget_failed_check
 from unetbio.workflow_config import input_names, input_stamps, load_config
 
 min_version("9.5")
@@ -42,6 +42,10 @@ include: "measure.smk"
 include: "report.smk"
 include: "compare.smk"
 include: "finish.smk"
+
+
+onsuccess:
+    end_at_once()
 
 
 onerror:

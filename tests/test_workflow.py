@@ -9,16 +9,19 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
 import yaml
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 from unetbio.model_file import read_info
-from unetbio.pipelines import SNAKEFILE
+from unetbio.pipelines import SNAKEFILE, end_at_once
 from unetbio.provenance import read_provenance
 from unetbio.samples import write_samples
 
@@ -434,6 +437,25 @@ def test_other_workflows_take_it_as_a_module(tmp_path: Path, samples: Path, tiny
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"cells": {**config, "modle": "x"}}))
     refused = _snakemake(tmp_path, "--configfile", "config.yaml", "-n", snakefile=tmp_path / "Snakefile")
     assert (refused.returncode, "unknown key modle: did you mean model" in refused.stdout) == (1, True)
+
+
+def test_snakemake_does_not_wait_for_its_timers_when_all_is_done() -> None:
+    woken = []
+    others = threading.Timer(60, lambda: None)
+    others.start()
+    before = set(threading.enumerate())
+    scheduler = SimpleNamespace(_open_jobs=SimpleNamespace(release=lambda: woken.append(True)))
+    JobScheduler._schedule_reevalutation(scheduler, 60)
+    (timer,) = set(threading.enumerate()) - before
+    try:
+        end_at_once()
+        timer.join(10)
+        assert not timer.is_alive()
+        assert not woken
+        assert not others.finished.is_set()
+    finally:
+        timer.cancel()
+        others.cancel()
 
 
 @pytest.mark.parametrize(

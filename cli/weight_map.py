@@ -144,7 +144,8 @@ def _balanced(paths: list[Path], read: "Callable[[Path], Labels]") -> tuple[floa
 
     import numpy as np
 
-    from unetbio.weight_maps import class_weights, force_gap
+    from unetbio.class_weights import class_weights
+    from unetbio.weight_maps import force_gap
 
     counts = np.zeros(2, np.int64)
     for path in paths:

@@ -1,9 +1,9 @@
-"""Weight maps against their definition, one plane per cell; gaps; class weights."""
+"""Weight maps against their definition, one plane per cell; gaps."""
 
 import doctest
-import itertools
 import math
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import Any
 
 import numba
@@ -15,15 +15,10 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from unetbio import weight_maps
+from unetbio import compilation, nearest_cells, weight_maps
 from unetbio.errors import ImageError, UsageError
-from unetbio.weight_maps import (
-    class_weights,
-    force_gap,
-    median_frequency_weights,
-    nearest_two_distances,
-    weight_map,
-)
+from unetbio.nearest_cells import nearest_two_distances
+from unetbio.weight_maps import force_gap, weight_map
 
 TOLERANCE = 1e-5
 
@@ -166,15 +161,15 @@ def test_the_input_is_left_alone_in_any_layout() -> None:
 def test_many_threads_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 3)
     for label_image in (draw_cells((130, 170), 60, 9, seed=3), draw_cells((11, 40, 30), 30, 6, seed=4)):
-        monkeypatch.setattr(weight_maps, "SERIAL_PIXELS", 1 << 20)
+        monkeypatch.setattr(compilation, "SERIAL_PIXELS", 1 << 20)
         serial = weight_map(label_image)
-        monkeypatch.setattr(weight_maps, "SERIAL_PIXELS", 0)
+        monkeypatch.setattr(compilation, "SERIAL_PIXELS", 0)
         np.testing.assert_array_equal(weight_map(label_image), serial)
 
 
 def test_threads_may_call_at_the_same_time(monkeypatch: pytest.MonkeyPatch) -> None:
     # As training does; numba's own threads would abort the process here.
-    monkeypatch.setattr(weight_maps, "SERIAL_PIXELS", 0)
+    monkeypatch.setattr(compilation, "SERIAL_PIXELS", 0)
     label_images = [draw_cells((60, 70), 20, 6, seed=seed) for seed in range(12)]
     expected = [weight_map(label_image) for label_image in label_images]
     with ThreadPoolExecutor(4) as pool:
@@ -286,36 +281,6 @@ def test_real_nuclei_keep_their_number_and_do_not_touch(shared_data: Any) -> Non
     assert not (np.isfinite(d2) & (d1 == 0)).any()  # no cell pixel has another cell next to it
 
 
-# --- class weights
-
-
-@pytest.mark.parametrize(
-    ("counts", "cap", "expected"),
-    [
-        ([500, 500], 2.0, (1, 1)),
-        ([800, 200], 3.0, (0.625, 2.5)),
-        ([900, 100], 3.0, (0.7 / 0.9, 3)),
-        ([900, 100], 1.0, (1, 1)),
-        ([960, 30, 10], 3.0, (0.88 / 0.96, 3, 3)),
-        # 25 % weighs 4/3 at first; after the rarest is cut to the cap, the two others share what is left.
-        ([700, 250, 50], 2.0, (0.45 / 0.7, 0.45 / 0.25, 2)),
-        ([100, 0], 2.0, (1, 2)),  # a class that never occurs would weigh infinitely much
-    ],
-)
-def test_class_weights(counts: list[int], cap: float, expected: tuple[float, ...]) -> None:
-    assert class_weights(counts, cap=cap) == pytest.approx(expected)
-
-
-@settings(deadline=None)
-@given(counts=st.lists(st.integers(0, 10**12), min_size=1, max_size=6).filter(any), cap=st.floats(1, 20))
-def test_the_mean_class_weight_over_pixels_is_one_and_none_is_above_the_cap(counts: list[int], cap: float) -> None:
-    weights = class_weights(counts, cap=cap)
-    assert np.dot(weights, counts) / sum(counts) == pytest.approx(1)
-    assert all(0 < weight <= cap for weight in weights)
-    pairs = sorted(zip(counts, weights, strict=True))
-    assert all(rare >= common - 1e-9 for (_, rare), (_, common) in itertools.pairwise(pairs))
-
-
 # --- mistakes
 
 
@@ -359,28 +324,8 @@ def test_what_is_no_label_image(label_image: NDArray[Any], reason: str) -> None:
         assert caught.value.reason == reason
 
 
-@pytest.mark.parametrize("counts", [[], [0, 0], [-1, 2]])
-def test_counts_that_cannot_be_weighed(counts: list[int]) -> None:
-    with pytest.raises(UsageError, match="class weights need pixel counts of 0 or more, not all 0"):
-        class_weights(counts)
-
-
-@pytest.mark.parametrize("cap", [0.9, math.nan, math.inf])
-def test_a_cap_that_cannot_be_used(cap: float) -> None:
-    with pytest.raises(UsageError, match="needs to be 1 or more"):
-        class_weights([1, 1], cap=cap)
-
-
-def test_examples_in_the_documentation() -> None:
-    assert doctest.testmod(weight_maps).failed == 0
-
-
-def test_median_frequency_counts_only_the_images_in_which_a_class_occurs() -> None:
-    # Class 1 fills 40 of the 100 pixels of the one image that has it, class 2 5 of 50; class 0 has 60 + 45 of 150.
-    weights = median_frequency_weights([[60, 40, 0, 0], [45, 0, 5, 0]])
-    assert weights == pytest.approx((0.4 / 0.7, 1.0, 0.4 / 0.1, 1.0))
-
-
-def test_median_frequency_needs_pixels() -> None:
-    with pytest.raises(UsageError, match=r"class weights need pixel counts of 0 or more, not all 0, got \[\[0"):
-        median_frequency_weights([[0, 0]])
+@pytest.mark.parametrize("module", [nearest_cells, weight_maps])
+def test_examples_in_the_documentation(module: ModuleType) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted
+    assert not result.failed

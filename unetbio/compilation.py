@@ -4,12 +4,16 @@ numba is imported when the first loop is called: most commands start without it.
 """
 
 import functools
+import math
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import CodeType
 from typing import Any
 
-__all__ = ["compiled"]
+__all__ = ["compiled", "in_threads"]
+
+SERIAL_PIXELS = 1 << 20  # below this, threads cost more than they save; training draws many small patches at a time
 
 Loop = Callable[..., Any]
 
@@ -49,6 +53,42 @@ class _Compiled:
                 _make_called(self._function)
                 self._loop = self._made
             return self._made
+
+
+def in_threads(work: Callable[[int, int], None], length: int, pixels: int, largest: int | None = None) -> None:
+    """Call ``work(start, stop)`` over parts of ``range(length)``, in threads when the image is large.
+
+    Parameters
+    ----------
+    work : callable
+        Runs a compiled loop. Every part writes pixels of its own and reads none that another part writes, so that
+        neither their number nor their order changes the result.
+    length : int
+        Lines, planes or pixels that are shared out.
+    pixels : int
+        Size of the image.
+    largest : int, optional
+        Largest part.
+
+    Notes
+    -----
+    Python threads, since the compiled functions hold no interpreter lock: numba's own threads abort the process when
+    two Python threads use them at once (workqueue) or when it forks afterwards (OpenMP).
+    """
+    import numba
+
+    threads = 1 if pixels < SERIAL_PIXELS else numba.config.NUMBA_NUM_THREADS
+    # Several parts a thread, since cells are not spread evenly.
+    size = length if threads == 1 else math.ceil(length / (4 * threads))
+    size = size if largest is None else min(size, largest)
+    parts = [(start, min(start + size, length)) for start in range(0, length, size)]
+    if threads == 1:
+        for start, stop in parts:
+            work(start, stop)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        for future in [pool.submit(work, start, stop) for start, stop in parts]:
+            future.result()
 
 
 def _make_called(function: Any) -> None:

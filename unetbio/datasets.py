@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio import labels, normalization, weight_maps
+from unetbio import class_weights, labels, normalization
 from unetbio.annotations import read_annotation
 from unetbio.augmentation import change_intensity, patch_coordinates, warp
 from unetbio.config import TrainingConfig
@@ -234,9 +234,9 @@ def _load_example(image_path: Path, label_path: Path, config: TrainingConfig) ->
 def _class_weights(examples: Sequence[Example], config: TrainingConfig, task: "Task") -> tuple[float, ...]:
     counts = np.stack([task.count(example.label_image) for example in examples])
     if config.class_weighting == "balanced":
-        return weight_maps.class_weights(counts.sum(axis=0).tolist(), cap=config.class_weight_cap)
+        return class_weights.class_weights(counts.sum(axis=0).tolist(), cap=config.class_weight_cap)
     if config.class_weighting == "median_frequency":
-        return weight_maps.median_frequency_weights(counts)
+        return class_weights.median_frequency_weights(counts)
     return (1.0,) * len(task.class_names)
 
 

@@ -13,8 +13,8 @@ import tifffile
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
-from unetbio.batch.tables import is_reserved
 from unetbio.cli.main import main
+from unetbio.columns import is_reserved
 from unetbio.io import read_labels, write_labels
 from unetbio.io.read import read_image
 from unetbio.io.write import write_image

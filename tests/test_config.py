@@ -33,8 +33,18 @@ ROOT = Path(__file__).resolve().parents[1]
         ({"images": "x", "segment": {"link": 0.3}}, "segment: link 0.3 joins the cells of sections: give --z each too"),
         ({"images": "x", "segment": {"min_area": 9, "max_area": 4}}, "segment: max_area 4 is below min_area 9: no cel"),
         ({"images": "x", "segment": {"diameter": float("inf")}}, "segment.diameter: Input should be a finite number"),
-        ({"images": "x", "segment": {"metadata_regex": "("}}, "segment.metadata_regex: is no regular expression: mis"),
-        ({"images": "x", "segment": {"metadata_regex": "a"}}, "segment.metadata_regex: has no named group such as"),
+        (
+            {"images": "x", "segment": {"metadata_regex": "("}},
+            "segment.metadata_regex: is no regular expression: mis",
+        ),
+        (
+            {"images": "x", "segment": {"metadata_regex": "a"}},
+            "segment.metadata_regex: names no group: write one for",
+        ),
+        (
+            {"images": "x", "segment": {"metadata_regex": "(?P<label>a)"}},
+            "segment.metadata_regex: names a group 'label', and the tables have a column 'label'",
+        ),
         ({"images": [["x"]]}, "images.0: Input should be a valid string (given: ['x'])"),
         ({"images": "x", "images_per_job": 0}, "images_per_job: Input should be greater than or equal to 1"),
         ({"images": "x", "output": "a{b}"}, "output: Snakemake takes braces in the names of what it makes for wildcar"),

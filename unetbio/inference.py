@@ -3,31 +3,27 @@
 Networks that cannot promise that are run over sliding windows instead (`unetbio.sliding_window`).
 
 Valid convolutions make a tiled prediction equal to that of the whole image up to the rounding of float32, since tiles
-of different shapes take different kernels: about 1e-6. Decisions are made identical by a second look: where a
-probability is within `DECISION_TOLERANCE` of a threshold, or two classes are about as probable, the network runs again
-in float64, whose rounding (1e-14) no threshold meets. Tiles therefore change neither the probabilities beyond 1e-5 nor
-any decision.
+of different shapes take different kernels: about 1e-6. Decisions are made identical by a second look
+(`unetbio.second_look`): where a probability is within `DECISION_TOLERANCE` of a threshold, or two classes are about as
+probable, the network runs again in float64. Tiles therefore change neither the probabilities beyond 1e-5 nor any
+decision.
 
 Memory is bounded by one tile, the planes of the result and one plane of doubtful pixels; the image is read tile by
 tile.
 """
 
-import hashlib
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from math import prod
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from unetbio.errors import EnvironmentStoppedError, UsageError
-from unetbio.geometry import Geometry
+from unetbio.errors import UsageError
 from unetbio.predictor import Predictor, Runner, TorchPredictor, choose_device
+from unetbio.second_look import AtLeast, MostProbable, Rule, settle
 from unetbio.sliding_window import default_window, predict_windows
-from unetbio.tiling import ArrayLike, Tile, TilePlan, plan_tiles, read_mirrored, split_tile, tile_of
+from unetbio.tile_runs import Progress, run_tiles
+from unetbio.tiling import ArrayLike, TilePlan, plan_tiles
 
 __all__ = [
     "DECISION_TOLERANCE",
@@ -47,26 +43,9 @@ DECISION_TOLERANCE = 1e-5
 For input up to 1, as normalisation gives it; rounding grows with the input, and so does the tolerance.
 """
 
-TIE_MARGIN = 2.0**-40
-"""A float64 probability this little below a threshold equals it, and counts as above: 50 times its rounding."""
-
 LOWEST_THRESHOLD = 1e-4
 """Nearer to 0 or 1 than this, a threshold would meet the probabilities of all the pixels that a network is sure of."""
 
-FINE_STRIDES = 2
-"""Side of a fine block in strides: an isolated pixel in doubt costs one."""
-
-COARSE_CONTEXTS = 4
-"""Side of a coarse block in contexts, at most: larger ones would save little work and take more memory."""
-
-REMEMBERED_BLOCKS = 16
-"""Float64 blocks whose input is compared with the next ones'."""
-
-SHRINK = 0.75
-"""After a device ran out of memory: the largest input tried again, as a part of the one that failed."""
-
-Progress = Callable[[int, int], None]
-Compute = Callable[[NDArray[np.float32]], NDArray[Any]]
 # Gets where the probabilities of a tile lie in the image, and ``(K, *extent)``.
 Keep = Callable[[tuple[slice, ...], NDArray[np.float32]], None]
 
@@ -152,7 +131,7 @@ def predict(
     if not predictor.exact:
         return predict_windows(image, predictor, tile=tile, batch_size=batch_size, progress=progress)
     result = np.empty((predictor.num_classes, *tiles.shape), dtype=np.float32)
-    for write_slices, probabilities in _run(
+    for write_slices, probabilities in run_tiles(
         image, predictor.probabilities, tiles, predictor.geometry, batch_size, progress
     ):
         result[(slice(None), *write_slices)] = probabilities
@@ -205,7 +184,7 @@ def decide(
         As `predict`; also when a threshold or ``class_index`` is out of range.
     """
     _check_decision(thresholds, class_index, predictor.num_classes)
-    rule = _AtLeast(tuple(thresholds), class_index)
+    rule = AtLeast(tuple(thresholds), class_index)
     keep = _keeping(probabilities_out, rounded_out, class_index)
     return _decide(image, predictor, rule, tile, batch_size, memory_budget, progress, keep)
 
@@ -241,7 +220,7 @@ def decide_classes(
         As `predict`.
     """
     decided: NDArray[np.uint8] = _decide(
-        image, predictor, _MostProbable(), tile, batch_size, memory_budget, progress, _keeping(probabilities_out)
+        image, predictor, MostProbable(), tile, batch_size, memory_budget, progress, _keeping(probabilities_out)
     )[0]
     return decided
 
@@ -272,71 +251,10 @@ def _keeping(
     return keep
 
 
-class _Rule(Protocol):
-    """How probabilities become decisions."""
-
-    @property
-    def planes(self) -> int:
-        """Decisions a pixel."""
-
-    @property
-    def dtype(self) -> type[Any]:
-        """Of a decision."""
-
-    def look(self, probabilities: NDArray[np.float32], tolerance: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """``(K, *extent)`` to decisions ``(planes, *extent)``, and to the pixels in doubt, ``(*extent)``."""
-
-    def settle(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
-        """``(K, n)`` of pixels in doubt to ``(planes, n)``."""
-
-
-@dataclass(frozen=True)
-class _AtLeast:
-    """Whether the probability of a class is at least each threshold."""
-
-    thresholds: tuple[float, ...]
-    class_index: int
-    dtype: ClassVar[type[Any]] = np.bool_
-
-    @property
-    def planes(self) -> int:
-        return len(self.thresholds)
-
-    def look(self, probabilities: NDArray[np.float32], tolerance: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        planes = np.empty((self.planes, *probabilities.shape[1:]), np.bool_)
-        in_doubt = np.zeros(probabilities.shape[1:], np.bool_)
-        for plane, threshold in zip(planes, self.thresholds, strict=True):
-            above = probabilities[self.class_index] - np.float32(threshold)
-            plane[...] = above >= 0
-            in_doubt |= np.abs(above) < tolerance
-        return planes, in_doubt
-
-    def settle(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
-        certain = probabilities[self.class_index]
-        return np.stack([certain >= threshold - TIE_MARGIN for threshold in self.thresholds])
-
-
-class _MostProbable:
-    """The number of the most probable class; of equals the lowest."""
-
-    planes = 1
-    dtype: type[Any] = np.uint8
-
-    def look(self, probabilities: NDArray[np.float32], tolerance: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        second, first = np.partition(probabilities, (-2, -1), axis=0)[-2:]
-        # Each of the two may be off by what one alone is.
-        return probabilities.argmax(axis=0)[np.newaxis], first - second < 2 * tolerance
-
-    def settle(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
-        largest: NDArray[np.bool_] = probabilities >= probabilities.max(axis=0) - TIE_MARGIN
-        lowest: NDArray[np.intp] = largest.argmax(axis=0)
-        return lowest[np.newaxis]
-
-
 def _decide(
     image: ArrayLike,
     predictor: Predictor,
-    rule: _Rule,
+    rule: Rule,
     tile: int | None,
     batch_size: int,
     memory_budget: int | None,
@@ -353,12 +271,12 @@ def _decide(
     planes: NDArray[Any] = np.empty((rule.planes, *tiles.shape), dtype=rule.dtype)
     doubtful = np.zeros(tiles.shape, dtype=bool)
     tolerance = DECISION_TOLERANCE * max(1.0, _largest(image))
-    for write_slices, probabilities in _run(
+    for write_slices, probabilities in run_tiles(
         image, predictor.probabilities, tiles, predictor.geometry, batch_size, progress
     ):
         keep(write_slices, probabilities)
         planes[(slice(None), *write_slices)], doubtful[write_slices] = rule.look(probabilities, tolerance)
-    _settle(image, predictor, rule, doubtful, planes)
+    settle(image, predictor, rule, doubtful, planes)
     return planes
 
 
@@ -376,163 +294,3 @@ def _check_decision(thresholds: Sequence[float], class_index: int, num_classes: 
             )
     if not 0 <= class_index < num_classes:
         raise UsageError(f"there is no class {class_index}: the network has classes 0 to {num_classes - 1}")
-
-
-def _settle(
-    image: ArrayLike, predictor: Predictor, rule: _Rule, doubtful: NDArray[np.bool_], planes: NDArray[Any]
-) -> None:
-    """Decide the doubtful pixels in float64, in place."""
-    blocks = _blocks(doubtful, predictor)
-    compute = _remembering(predictor.probabilities_float64)
-    for write_slices, probabilities in _run(image, compute, blocks, predictor.geometry, 1, None):
-        here = doubtful[write_slices]
-        planes[(slice(None), *write_slices)][:, here] = rule.settle(probabilities[:, here])
-
-
-def _blocks(doubtful: NDArray[np.bool_], predictor: Predictor) -> Iterator[Tile]:
-    """Blocks of the fixed grids that hold all doubtful pixels."""
-    geometry = predictor.geometry
-    fine, coarse = _block_shapes(predictor)
-    fine_cost = predictor.multiply_adds(geometry.input_size(fine))
-    coarse_cost = predictor.multiply_adds(geometry.input_size(coarse))
-    # One row of coarse blocks at a time, so that the positions of doubtful pixels stay few.
-    for row in range(0, doubtful.shape[0], coarse[0]):
-        pixels = np.argwhere(doubtful[row : row + coarse[0]])
-        pixels[:, 0] += row
-        by_coarse: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
-        for block in np.unique(pixels // fine, axis=0) * fine:
-            by_coarse.setdefault(tuple((block // coarse * coarse).tolist()), []).append(tuple(block.tolist()))
-        for start, members in by_coarse.items():
-            if len(members) * fine_cost > coarse_cost:
-                yield _block(start, coarse, doubtful.shape, geometry)
-            else:
-                yield from (_block(member, fine, doubtful.shape, geometry) for member in members)
-
-
-def _block_shapes(predictor: Predictor) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Fine blocks of two strides, and coarse ones so much larger that little of their work is context."""
-    geometry = predictor.geometry
-    fine = tuple(FINE_STRIDES * stride for stride in geometry.stride)
-    wanted = max(1, *(COARSE_CONTEXTS * lost // size for lost, size in zip(geometry.context, fine, strict=True)))
-    factor = 1 << (wanted.bit_length() - 1)
-
-    def memory(times: int) -> int:
-        # Twice that of float32
-        return 2 * predictor.memory_bytes(geometry.input_size([times * size for size in fine]))
-
-    while factor > 1 and memory(factor) > predictor.memory_budget:
-        factor //= 2
-    return fine, tuple(factor * size for size in fine)
-
-
-def _block(start: Sequence[int], shape: Sequence[int], image_shape: Sequence[int], geometry: Geometry) -> Tile:
-    stop = [min(begin + size, end) for begin, size, end in zip(start, shape, image_shape, strict=True)]
-    return tile_of(start, stop, geometry)
-
-
-def _remembering(compute: Compute) -> Compute:
-    """``compute`` that knows its last answers: the background of an image is full of equal blocks."""
-    known: dict[bytes, NDArray[Any]] = {}
-
-    def remembered(batch: NDArray[np.float32]) -> NDArray[Any]:
-        digest = hashlib.sha256(f"{batch.shape}".encode() + batch.tobytes()).digest()
-        if digest not in known:
-            if len(known) >= REMEMBERED_BLOCKS:
-                known.pop(next(iter(known)))
-            known[digest] = compute(batch)
-        return known[digest]
-
-    return remembered
-
-
-def _run(
-    image: ArrayLike,
-    compute: Compute,
-    tiles: Iterable[Tile],
-    geometry: Geometry,
-    batch_size: int,
-    progress: Progress | None,
-) -> Iterator[tuple[tuple[slice, ...], NDArray[Any]]]:
-    """Compute tiles in batches of equal shape; yields where each answer goes and the answer, ``(K, *extent)``."""
-    runner = _Runner(image, compute, geometry)
-    total, done = prod(image.shape[1:]), 0
-    for group in _groups(tiles, batch_size):
-        for tile, probabilities in runner.run(group):
-            yield tile.write_slices, probabilities[(slice(None), *(slice(0, size) for size in tile.write_shape))]
-            done += prod(tile.write_shape)
-            if progress is not None:
-                progress(done, total)
-
-
-def _groups(tiles: Iterable[Tile], batch_size: int) -> Iterator[list[Tile]]:
-    waiting: dict[tuple[int, ...], list[Tile]] = {}
-    for tile in tiles:
-        group = waiting.setdefault(tile.read_shape, [])
-        group.append(tile)
-        if len(group) == batch_size:
-            yield waiting.pop(tile.read_shape)
-    yield from waiting.values()
-
-
-class _Runner:
-    """Runs groups of tiles, and halves what the memory of the device cannot hold."""
-
-    def __init__(self, image: ArrayLike, compute: Compute, geometry: Geometry) -> None:
-        self.image = image
-        self.compute = compute
-        self.geometry = geometry
-        self.most_pixels: float = float("inf")
-
-    def run(self, group: list[Tile]) -> Iterator[tuple[Tile, NDArray[Any]]]:
-        """Yield each tile, or the tiles that it was split into, with the answer."""
-        pending = deque([group])
-        while pending:
-            tiles = pending.popleft()
-            pixels = len(tiles) * prod(tiles[0].read_shape)
-            smaller = self._smaller(tiles) if pixels > self.most_pixels else []
-            if not smaller:
-                answers = self._attempt(tiles)
-                if answers is not None:
-                    yield from zip(tiles, answers, strict=True)
-                    continue
-                # Sizes near the one that failed would fail as well, each after some time.
-                self.most_pixels = min(self.most_pixels, SHRINK * pixels)
-                smaller = self._smaller(tiles)
-                if not smaller:
-                    raise _no_room(tiles[0])
-            pending.extendleft(reversed(smaller))
-
-    def _attempt(self, tiles: list[Tile]) -> NDArray[Any] | None:
-        try:
-            parts = [read_mirrored(self.image, tile.read_start, tile.read_shape) for tile in tiles]
-            return self.compute(np.stack(parts).astype(np.float32, copy=False))
-        except (RuntimeError, MemoryError) as error:
-            if not _is_out_of_memory(error):
-                raise
-        # Outside the handler, where the failed pass no longer holds what it had allocated.
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return None
-
-    def _smaller(self, tiles: list[Tile]) -> list[list[Tile]]:
-        """Half a batch and the other half, or the halves of a tile; nothing when it cannot be halved."""
-        if len(tiles) > 1:
-            middle = len(tiles) // 2
-            return [tiles[:middle], tiles[middle:]]
-        return [[part] for part in split_tile(tiles[0], self.geometry) or ()]
-
-
-def _no_room(tile: Tile) -> EnvironmentStoppedError:
-    size = " x ".join(map(str, tile.read_shape))
-    return EnvironmentStoppedError(
-        f"out of memory: the device cannot hold even the smallest tile ({size} pixels of input); "
-        "free memory, run fewer workers, or choose --device cpu"
-    )
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    # The allocator of the CPU raises a plain RuntimeError.
-    message = str(error).lower()
-    return "can't allocate memory" in message or "not enough memory" in message or "out of memory" in message

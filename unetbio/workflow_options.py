@@ -1,6 +1,5 @@
 """Options of the rules of the Snakemake workflow: each section of its settings, and the command line that it is."""
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from unetbio import normalization
+from unetbio.columns import path_expression
 from unetbio.config import Section, check_preset
 from unetbio.errors import UsageError
 from unetbio.settings import Settings
@@ -47,14 +47,12 @@ def _preset(name: str) -> str:
         raise ValueError(str(error)) from error
 
 
-def _regex(text: str) -> str:
+def _regex(pattern: str) -> str:
     try:
-        groups = re.compile(text).groupindex
-    except re.error as error:
-        raise ValueError(f"is no regular expression: {error}") from error
-    if not groups:
-        raise ValueError("has no named group such as (?P<well>[A-H][0-9]+)")
-    return text
+        path_expression(pattern)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+    return pattern
 
 
 # For the schema, by which editors judge what people type, a string is as good as a list.

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from unetbio.batch.journal import Entry
-from unetbio.batch.measuring import SECTION, TableOptions, concatenate
+from unetbio.batch.measuring import TableOptions, concatenate
 from unetbio.batch.names import CELLS, CELLS_TEXT
 from unetbio.batch.results import Outcome
+from unetbio.columns import SECTION
 from unetbio.errors import EnvironmentStoppedError
 from unetbio.files import atomic_path
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from unetbio.batch.cells import CachedCells
 from unetbio.batch.journal import Entry, Journal, hold_output, journal_path
 from unetbio.batch.measuring import (
-    SECTION,
     TableOptions,
     fits_without_input,
     measure_again,
@@ -25,6 +24,7 @@ from unetbio.batch.plan import holds_classes, provenance_name
 from unetbio.batch.results import Outcome
 from unetbio.batch.resume import Kept, remove_leftovers, state_of_labels
 from unetbio.batch.tables import known_entries, write_tables
+from unetbio.columns import SECTION
 from unetbio.errors import ImageError, UnetbioError, UsageError
 from unetbio.provenance import Provenance, read_provenance
 

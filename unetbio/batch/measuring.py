@@ -18,6 +18,7 @@ from unetbio.batch.plan import holds_classes, result_name
 from unetbio.batch.results import Outcome
 from unetbio.batch.resume import read_label_file
 from unetbio.classes import CELL_CLASS
+from unetbio.columns import SECTION
 from unetbio.descriptions import describe_classes, describe_labels
 from unetbio.errors import ImageError
 from unetbio.files import stamp
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 __all__ = [
-    "SECTION",
     "TableOptions",
     "channel_columns",
     "fits_without_input",
@@ -48,9 +48,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-SECTION = "z"
-"""Column for the number of the plane that a cell is of, where each section of a stack has cells of its own."""
 
 
 @dataclass(frozen=True)

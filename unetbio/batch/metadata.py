@@ -1,14 +1,13 @@
 """Columns that stand in the names of files: ``plate1/B03_f2.tif`` knows its well and its field."""
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from unetbio.batch.journal import Entry
 from unetbio.batch.plan import Item
-from unetbio.batch.tables import is_reserved
+from unetbio.columns import path_expression
 from unetbio.errors import UsageError
 
 __all__ = ["add_path_columns"]
@@ -42,7 +41,10 @@ def add_path_columns(rows: Sequence[Row], pattern: str | None) -> list[Row]:
     """
     if pattern is None:
         return list(rows)
-    expression = _compile(pattern)
+    try:
+        expression = path_expression(pattern)
+    except UsageError as error:
+        raise UsageError(f"--metadata-regex {pattern} {error}") from error
     found = [expression.search(row.path) for row in rows]
     without = [row.path for row, match in zip(rows, found, strict=True) if match is None]
     if rows and len(without) == len(rows):
@@ -59,21 +61,6 @@ def add_path_columns(rows: Sequence[Row], pattern: str | None) -> list[Row]:
     empty = dict.fromkeys(expression.groupindex, "")
     values = [match.groupdict(default="") if match else empty for match in found]
     return [_with_columns(row, own, bool(match)) for row, own, match in zip(rows, values, found, strict=True)]
-
-
-def _compile(pattern: str) -> re.Pattern[str]:
-    try:
-        expression = re.compile(pattern)
-    except re.error as error:
-        raise UsageError(f"--metadata-regex {pattern} is no regular expression: {error}") from error
-    if not expression.groupindex:
-        raise UsageError(
-            f"--metadata-regex {pattern} names no group: write one for each column, such as (?P<well>[A-H][0-9]+)"
-        )
-    for name in expression.groupindex:
-        if is_reserved(name):
-            raise UsageError(f"--metadata-regex: the tables have a column {name!r} of their own; choose another name")
-    return expression
 
 
 def _with_columns(row: Row, values: Mapping[str, str], matched: bool) -> Row:

@@ -9,60 +9,18 @@ from typing import Any
 
 from unetbio.batch.cells import remove_job_cells, write_cells
 from unetbio.batch.journal import GONE, Entry, read_journals
-from unetbio.batch.measuring import SECTION, TableOptions
+from unetbio.batch.measuring import TableOptions
 from unetbio.batch.names import CLASSES, SUMMARY
 from unetbio.batch.plan import MASKS, provenance_name
 from unetbio.batch.results import Outcome
 from unetbio.classes import class_colours
+from unetbio.columns import SUMMARY_COLUMNS
 from unetbio.files import write_text
 from unetbio.provenance import FrameRecord, read_provenance
 
-__all__ = [
-    "is_reserved",
-    "known_entries",
-    "write_classes",
-    "write_tables",
-]
+__all__ = ["known_entries", "write_classes", "write_tables"]
 
 logger = logging.getLogger(__name__)
-
-SUMMARY_COLUMNS = (
-    "path",
-    "series",
-    "t",
-    "n_cells",
-    "median_diameter_px",
-    "area_fraction",
-    "pixel_size_um",
-    "status",
-    "reason",
-    "warnings",
-)
-
-# Columns that `unetbio.measurements.measure` may add.
-CELL_COLUMNS = (
-    SECTION,
-    "label",
-    "area_px",
-    "area_um2",
-    "volume_px",
-    "volume_um3",
-    *(f"centroid_{axis}_px" for axis in "zyx"),
-    *(f"bbox_{axis}_{end}" for axis in "zyx" for end in ("start", "stop")),
-    "perimeter_px",
-    "equivalent_diameter_px",
-    "eccentricity",
-    "solidity",
-    "touches_border",
-    "neighbours",
-    "confidence",
-)
-CELL_PREFIXES = ("intensity_mean_", "ring_", "area_fraction_")
-
-
-def is_reserved(name: str) -> bool:
-    """Whether the tables need a name for a column of their own."""
-    return name in SUMMARY_COLUMNS or name in CELL_COLUMNS or name.startswith(CELL_PREFIXES)
 
 
 def known_entries(out: Path) -> dict[str, Entry]:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from unetbio.batch.cells import CachedCells
 from unetbio.batch.gather import gather
 from unetbio.batch.journal import Entry
-from unetbio.batch.measuring import SECTION
 from unetbio.batch.plan import holds_classes, provenance_name, result_name
 from unetbio.batch.resume import read_label_file
 from unetbio.batch.tables import known_entries
+from unetbio.columns import SECTION
 from unetbio.errors import ImageError, UsageError
 from unetbio.provenance import read_provenance
 

@@ -119,6 +119,17 @@ def test_percentiles_hide_brightness_and_show_what_is_bright() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("median", "looks"),
+    [(70, "dark almost everywhere?"), (150, "nothing but noise, or cells that fill it?")],
+)
+def test_what_an_image_may_be_is_said(median: float, looks: str) -> None:
+    seen = GreyFingerprint(("uint8",), ({**FINGERPRINT.channels[0], "level": (0.8, 0.81)},))
+    fingerprint = seen if median < 100 else FINGERPRINT
+    ((_, message),) = compare_with_model(survey_of("b", (levels(220, median=median),)), info_of(), fingerprint)
+    assert message.endswith(looks)
+
+
 def test_without_percentiles_grey_values_have_to_agree() -> None:
     assert list(compare_with_model(survey_of("f", (levels(499),)), info_of("range"), FINGERPRINT)) == []
     ((_, message),) = compare_with_model(survey_of("f", (levels(501),)), info_of("range"), FINGERPRINT)

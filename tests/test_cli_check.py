@@ -17,6 +17,7 @@ from unetbio.checking import survey as surveying
 from unetbio.cli.main import main
 from unetbio.io import Image, read_image, write_image, write_labels
 from unetbio.model_file import load_model, read_info, save_model
+from unetbio.samples import write_samples
 
 Check = Callable[..., Result]
 
@@ -434,6 +435,20 @@ def test_memory_is_a_finding(check: Check, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(surveying, "read_image", fail)
     assert [code for _, code in findings(check("--json"))] == ["out_of_memory"] * 2
+
+
+def test_the_shipped_model_knows_what_it_was_trained_on(tmp_path: Path) -> None:
+    write_samples(tmp_path)
+    nuclei = np.asarray(read_image(tmp_path / "confocal_z32.ome.tif").read()).squeeze()
+    folder = tmp_path / "three"
+    folder.mkdir()
+    write_image(folder / "nuclei.tif", nuclei, axes="YX")
+    write_image(folder / "inverted.tif", nuclei.max() - nuclei, axes="YX")
+    noise = np.random.default_rng(0).poisson(100, nuclei.shape).astype(np.uint16)
+    write_image(folder / "noise.tif", noise, axes="YX")
+    result = CliRunner().invoke(main, ["check", str(folder), "--json"])
+    assert result.exit_code == 3, result.stderr
+    assert sorted(findings(result)) == [("inverted.tif", "odd_intensity"), ("noise.tif", "odd_intensity")]
 
 
 def test_real_images(shared_data: Path) -> None:

@@ -33,6 +33,8 @@ MOST = 0.8
 OFFSET = 0.01
 # Beyond the range of the training images; the median's place between dark (0) and bright (1).
 LEVEL_SLACK = 0.15
+# That of noise lies about the middle.
+BRIGHT_GROUND = 0.7
 
 
 def find_odd(values: Sequence[float], factor: float) -> list[int]:
@@ -102,12 +104,19 @@ def compare_with_model(
         elif levels.level is not None:
             low, high = ranges["level"]
             if not low - LEVEL_SLACK <= levels.level <= high + LEVEL_SLACK:
-                looks = "dark things on a bright ground" if levels.level > high else "bright things fill it"
+                looks = _looks(levels.level, high)
                 yield (
                     "odd_intensity",
                     f"{where}half of its pixels are above {levels.level:.2f} of the way from dark to bright, in the "
                     f"training images {low:.2f} to {high:.2f}: {looks}?",
                 )
+
+
+def _looks(level: float, high: float) -> str:
+    """What an image may be whose median lies where those of training images do not."""
+    if level <= high:
+        return "dark almost everywhere"
+    return "dark things on a bright ground" if level > BRIGHT_GROUND else "nothing but noise, or cells that fill it"
 
 
 def _odd_kinds(kinds: Mapping[tuple[str, int, str], Sequence[tuple[Survey, Facts]]], total: int) -> Iterator[Finding]:

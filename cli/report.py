@@ -9,7 +9,13 @@ __all__ = ["command"]
 
 @click.command("report")
 @click.argument("out", type=click.Path(exists=True, file_okay=False, path_type=Path))
-def command(out: Path) -> None:
+@click.option(
+    "--check",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="What unetbio check --json printed: becomes a part of the page.",
+)
+def command(out: Path, check: Path | None) -> None:
     """Write OUT/index.html from the tables, journals and overlays that are in OUT.
 
     The page works without a network: failures first, pictures of the cells' outlines, distributions of counts and
@@ -18,4 +24,4 @@ def command(out: Path) -> None:
     """
     from unetbio.report.page import write_page
 
-    click.echo(write_page(out))
+    click.echo(write_page(out, check))

@@ -71,7 +71,7 @@ def exit_if_images_failed(config: Mapping[str, Any], started: float) -> None:
         Settings of the workflow.
     started : float
         Time of its start: the rule ``finish`` has to have failed after it, with this very code. It runs after all
-        others but ``check``, so that nothing else has failed then where the check is there.
+        others, so that nothing else has failed then.
 
     Raises
     ------
@@ -80,10 +80,7 @@ def exit_if_images_failed(config: Mapping[str, Any], started: float) -> None:
     """
     from unetbio.workflow_config import load_config
 
-    settings = load_config(config)
-    log = Path(settings.output, "logs", "finish.log")
-    if settings.check.run and not Path(settings.output, "check.json").is_file():
-        return
+    log = Path(load_config(config).output, "logs", "finish.log")
     if not log.is_file() or log.stat().st_mtime < started:
         return
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()

@@ -19,7 +19,7 @@ rule check:
         f"{OUT}/logs/check.log",
     benchmark:
         f"{OUT}/benchmarks/check.tsv"
-    # First, without being an input of any other: what is looked at again is not segmented again.
+    # First, and an input of the page alone: what is looked at again is not segmented again.
     priority: 100
     conda:
         "environment.yaml"

@@ -30,6 +30,7 @@ wildcard_constraints:
 rule all:
     input:
         f"{OUT}/finished.txt",
+        # One that could not be made is made again, although the page is there.
         [f"{OUT}/check.json"] if CONFIG.check.run else [],
 
 

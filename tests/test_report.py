@@ -330,3 +330,38 @@ def test_report_command_says_where_the_page_is(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["report", str(out)])
     assert result.exit_code == 0, result.output
     assert result.output == f"{out / 'index.html'}\n"
+
+
+def test_page_shows_what_was_found_before_the_run(tmp_path: Path) -> None:
+    out = _write_run(tmp_path / "out", ["a.tif,,,3,10,0.1,,done,,,"], [_entry("a.tif")])
+    for number in range(60):
+        image = np.full((40, 40), number % 2, np.uint8)
+        (tmp_path / f"<{number}>.png").write_bytes(imagecodecs.png_encode(image))
+    check = tmp_path / "check.json"
+    found = CliRunner().invoke(main, ["check", str(tmp_path / "<*.png"), "--no-model", "--json"])
+    check.write_text(found.stdout)
+    result = CliRunner().invoke(main, ["report", str(out), "--check", str(check)])
+    assert result.exit_code == 0, result.stderr
+    page = _read(out / "index.html")
+    assert "Before the run Images in which the check found something: 60; constant 60." in page.text
+    assert "<0>.png constant one grey value" in page.text
+    assert "and 10 more, as unetbio check tells" in page.text
+    assert "#checked" in page.values("href")
+
+
+def test_page_says_that_the_images_could_not_be_checked(tmp_path: Path) -> None:
+    out = _write_run(tmp_path / "out", ["a.tif,,,3,10,0.1,,done,,,"], [_entry("a.tif")])
+    check = tmp_path / "check.json"
+    check.write_text('{"failed": "exit code 4, see logs/check.log"}')
+    assert "could not be checked: exit code 4, see logs/check.log." in _read(write_page(out, check)).text
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": [{"status": "found"}]}'])
+def test_report_refuses_what_is_no_check(tmp_path: Path, text: str) -> None:
+    out = _write_run(tmp_path / "out", ["a.tif,,,3,10,0.1,,done,,,"], [_entry("a.tif")])
+    check = tmp_path / "check.json"
+    check.write_text(text)
+    result = CliRunner().invoke(main, ["report", str(out), "--check", str(check)])
+    assert result.exit_code == 2
+    assert "check.json is not what unetbio check --json prints" in result.stderr
+    assert not (out / "index.html").exists()

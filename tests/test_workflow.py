@@ -363,14 +363,17 @@ def test_a_check_that_cannot_be_made_stops_nothing(tmp_path: Path, samples: Path
     assert json.loads((out / "check.json").read_text()) == {"failed": "exit code 2, see logs/check.log"}
     assert "check.cache.jsonl" in (out / "logs" / "check.log").read_text()
     assert {row["status"] for row in _summary(out).values()} == {"done"}
-    # The next run tries it again, and nothing else.
+    assert "The images could not be checked: exit code 2" in (out / "index.html").read_text()
+    # The next run tries it again and tells it on the page; it segments nothing.
     (out / "check.cache.jsonl").rmdir()
-    assert _planned(_snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout) == {"check"}
-    before = (out / "finished.txt").stat().st_mtime_ns
+    planned = _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout
+    assert _planned(planned) == {"check", "report", "finish"}
+    before = _masks(out)
     again = _snakemake(tmp_path, "--configfile", "config.yaml")
     assert again.returncode == 0, again.stdout
     assert json.loads((out / "check.json").read_text())["images"] == len(IMAGES)
-    assert (out / "finished.txt").stat().st_mtime_ns == before
+    assert _masks(out) == before
+    assert "could not be checked" not in (out / "index.html").read_text()
     assert "Nothing to be done" in _snakemake(tmp_path, "--configfile", "config.yaml").stdout
 
 

@@ -24,6 +24,7 @@ from unetbio.config import flattened
 from unetbio.errors import UsageError
 from unetbio.files import write_text
 from unetbio.provenance import Provenance, read_provenance
+from unetbio.report.checked import Checked, read_check
 from unetbio.report.overlays import overlay_path
 
 __all__ = ["write_page"]
@@ -32,6 +33,7 @@ LINKED_FILES = (SUMMARY, CLASSES, CELLS_TEXT, CELLS, "run.jsonl")
 # A page of so many rows still opens at once; the table beside it holds all of them.
 MAX_ROWS = 5000
 MAX_FAILURES = 200
+MAX_CHECKED = 50
 MAX_NAMES = 3
 MAX_BARS = 24
 # Bars end here where a few giants, larger than twice this, would squeeze all others into the first bar.
@@ -103,7 +105,7 @@ class _Row:
         return " ".join(part for part in parts if part).lower()
 
 
-def write_page(out: str | os.PathLike[str]) -> Path:
+def write_page(out: str | os.PathLike[str], check: Path | None = None) -> Path:
     """Write ``OUT/index.html`` from the summary, the table of cells, the journals and the overlays of a run.
 
     The page needs nothing but the files beside it: no network, no script from elsewhere. Failures stand first.
@@ -112,6 +114,8 @@ def write_page(out: str | os.PathLike[str]) -> Path:
     ----------
     out : path-like
         The output folder; ``summary.csv`` has to be there, everything else is shown where it is.
+    check : pathlib.Path, optional
+        What ``unetbio check --json`` printed before the run.
 
     Returns
     -------
@@ -121,14 +125,17 @@ def write_page(out: str | os.PathLike[str]) -> Path:
     Raises
     ------
     UsageError
-        When there is no summary, or it cannot be read.
+        When there is no summary, or it or the check cannot be read.
     """
     out = Path(out)
+    checked = Checked() if check is None else read_check(check)
     entries = read_journals(out)
     rows = _read_rows(out, entries)
     context = {
         **_heading(out, rows),
         **_problems(rows),
+        "checked": checked if checked.images or checked.failed else None,
+        "max_checked": MAX_CHECKED,
         **_gallery(rows),
         **_table(rows),
         "plots": _plots(out, rows),
@@ -336,7 +343,13 @@ def _told(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:
-    here = [("failures", "Failed"), ("warned", "Worth a look"), ("plots", "Distributions"), ("rows", "Images")]
+    here = [
+        ("failures", "Failed"),
+        ("warned", "Worth a look"),
+        ("checked", "Before the run"),
+        ("plots", "Distributions"),
+        ("rows", "Images"),
+    ]
     anchors = {"warned": "warnings", "plots": "distributions", "rows": "images"}
     links = [(anchors.get(key, key), text) for key, text in here if context[key]]
     return links + [(anchor, heading) for anchor, heading, _ in context["fact_sheets"]]

@@ -333,7 +333,8 @@ def test_report_command_says_where_the_page_is(tmp_path: Path) -> None:
 
 
 def test_page_shows_what_was_found_before_the_run(tmp_path: Path) -> None:
-    out = _write_run(tmp_path / "out", ["a.tif,,,3,10,0.1,,done,,,"], [_entry("a.tif")])
+    rows = ["<3>.png,,,3,10,0.1,,done,,,", "<7>.png,,,,,,,failed,truncated,,"]
+    out = _write_run(tmp_path / "out", rows, [_entry("<3>.png"), _entry("<7>.png", "failed", reason="truncated")])
     for number in range(60):
         image = np.full((40, 40), number % 2, np.uint8)
         (tmp_path / f"<{number}>.png").write_bytes(imagecodecs.png_encode(image))
@@ -343,9 +344,12 @@ def test_page_shows_what_was_found_before_the_run(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["report", str(out), "--check", str(check)])
     assert result.exit_code == 0, result.stderr
     page = _read(out / "index.html")
-    assert "Before the run Images in which the check found something: 60; constant 60." in page.text
+    assert (
+        "Before the run Images that did not fail, but in which the check found something: 59; constant 59." in page.text
+    )
     assert "<0>.png constant one grey value" in page.text
-    assert "and 10 more, as unetbio check tells" in page.text
+    assert "and 9 more, as unetbio check tells" in page.text
+    assert page.text.count("<7>.png") == 2  # among the failures, and in the table
     assert "#checked" in page.values("href")
 
 

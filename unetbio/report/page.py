@@ -5,7 +5,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -128,14 +128,12 @@ def write_page(out: str | os.PathLike[str], check: Path | None = None) -> Path:
         When there is no summary, or it or the check cannot be read.
     """
     out = Path(out)
-    checked = Checked() if check is None else read_check(check)
     entries = read_journals(out)
     rows = _read_rows(out, entries)
     context = {
         **_heading(out, rows),
         **_problems(rows),
-        "checked": checked if checked.images or checked.failed else None,
-        "max_checked": MAX_CHECKED,
+        **_before(check, rows),
         **_gallery(rows),
         **_table(rows),
         "plots": _plots(out, rows),
@@ -213,6 +211,14 @@ def _problems(rows: Sequence[_Row]) -> dict[str, Any]:
         "more_failures": max(0, len(failures) - MAX_FAILURES),
         "warned": warned,
     }
+
+
+def _before(check: Path | None, rows: Sequence[_Row]) -> dict[str, Any]:
+    """What the check found, but for images that stand among the failures already."""
+    checked = Checked() if check is None else read_check(check)
+    failed = {row.values.get("path") for row in rows if row.failed}
+    checked = replace(checked, images=tuple(image for image in checked.images if image.name not in failed))
+    return {"checked": checked if checked.images or checked.failed else None, "max_checked": MAX_CHECKED}
 
 
 def _gallery(rows: Sequence[_Row]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ READY := .venv/.ready
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 DEMO := demo/results
 
-.PHONY: demo test test-slurm lint ruff snakefmt build/lint mypy import-linter format schema clean
+.PHONY: demo test test-slurm test-imagej lint ruff snakefmt build/lint mypy import-linter format schema clean
 
 demo: $(READY) demo/images/.complete
 	@echo "Segmenting the images in demo/images (a minute or two)"
@@ -26,6 +26,10 @@ test: $(READY)
 # A SLURM of its own on this machine, as root on Debian; says why where that is impossible.
 test-slurm: $(READY)
 	@.ci/slurm
+
+# Exported regions in ImageJ itself; says why where that is impossible.
+test-imagej: $(READY)
+	@.ci/imagej
 
 lint: ruff snakefmt mypy import-linter
 	@echo "lint: clean"

@@ -203,11 +203,13 @@ def test_areas_of_real_nuclei(tmp_path: Path, tiny_model: Path, shared_data: Pat
 
 
 def test_planes_of_stacks_and_times_have_places(tmp_path: Path, tiny_model: Path, discs: Array) -> None:
-    # A time-lapse, and a stack of which the model has seen one section.
-    tifffile.imwrite(tmp_path / "movie.tif", np.stack([discs, discs[::-1]]), metadata={"axes": "TYX"}, ome=True)
+    # A time-lapse, one of two channels, and a stack of which the model has seen one section.
+    movie = np.stack([discs, discs[::-1]])
+    tifffile.imwrite(tmp_path / "movie.tif", movie, metadata={"axes": "TYX"}, ome=True)
+    tifffile.imwrite(tmp_path / "colours.tif", np.stack([movie] * 2, 1), metadata={"axes": "TCYX"}, ome=True)
     tifffile.imwrite(tmp_path / "stack.tif", np.stack([discs] * 3), metadata={"axes": "ZYX"}, ome=True)
     out = tmp_path / "out"
-    for line in (["movie.tif"], ["stack.tif", "--z", "2"]):
+    for line in (["movie.tif"], ["colours.tif", "--channel", "1"], ["stack.tif", "--z", "2"]):
         result = run("segment", tmp_path / line[0], *line[1:], "-o", out, "-m", tiny_model, "--workers", "1")
         assert result.exit_code == 0, result.stderr
     for target in FORMATS:
@@ -220,13 +222,17 @@ def test_planes_of_stacks_and_times_have_places(tmp_path: Path, tiny_model: Path
     assert planes("movie") == [{"c": -1, "z": 0, "t": 0}] * 3 + [{"c": -1, "z": 0, "t": 1}] * 3
     assert planes("stack") == [{"c": -1, "z": 2, "t": 0}] * 3
     rois = roifile.roiread(out / "movie_RoiSet.zip")
-    assert [(roi.name, roi.t_position) for roi in rois[2:4]] == [("t000_0003", 1), ("t001_0001", 2)]
-    assert roifile.roiread(out / "stack_RoiSet.zip")[0].z_position == 3
+    assert [(roi.name, roi.position, roi.t_position) for roi in rois[2:4]] == [("t000_0003", 1, 0), ("t001_0001", 2, 0)]
+    rois = roifile.roiread(out / "colours_RoiSet.zip")
+    assert [(roi.name, roi.position, roi.t_position) for roi in rois[2:4]] == [("t000_0003", 0, 1), ("t001_0001", 0, 2)]
+    assert roifile.roiread(out / "stack_RoiSet.zip")[0].position == 3
     images = json.loads((out / "coco.json").read_text())["images"]
     assert [(image["id"], image["file_name"], image.get("t"), image.get("z")) for image in images] == [
-        (1, "movie.tif", 0, None),
-        (2, "movie.tif", 1, None),
-        (3, "stack.tif", None, 2),
+        (1, "colours.tif", 0, None),
+        (2, "colours.tif", 1, None),
+        (3, "movie.tif", 0, None),
+        (4, "movie.tif", 1, None),
+        (5, "stack.tif", None, 2),
     ]
 
 

@@ -12,7 +12,7 @@ from pycocotools import mask as coco
 from roifile import ImagejRoi
 
 from unetbio.export.coco import compress_counts, run_lengths
-from unetbio.export.imagej import RECTANGLE, TRACED, encode_roi
+from unetbio.export.imagej import RECTANGLE, TRACED, Place, encode_roi
 from unetbio.export.shapes import CellShape, cell_shapes, signed_area
 
 Array = NDArray[Any]
@@ -136,8 +136,10 @@ def test_regions_hold_the_pixels_of_their_cell(plane: Array) -> None:
 @pytest.mark.parametrize("mask", [np.ones((2, 3), bool), np.array([[True, False, True]])], ids=["traced", "composite"])
 def test_regions_lie_where_they_are_and_when(mask: Array) -> None:
     shape = CellShape(3, 40_000, 60_000, mask)
-    roi = ImagejRoi.frombytes(encode_roi(shape, "3", t=4, z=11))
-    assert (roi.c_position, roi.z_position, roi.t_position) == (0, 12, 5)
+    roi = ImagejRoi.frombytes(encode_roi(shape, "3", Place(z=12, t=5)))
+    assert (roi.position, roi.c_position, roi.z_position, roi.t_position) == (0, 0, 12, 5)
+    roi = ImagejRoi.frombytes(encode_roi(shape, "3", Place(plane=7)))
+    assert (roi.position, roi.c_position, roi.z_position, roi.t_position) == (7, 0, 0, 0)
     corners = np.concatenate(roi.coordinates(multi=True))
     assert corners.min(axis=0).tolist() == [60_000, 40_000]
     assert corners.max(axis=0).tolist() == [60_000 + mask.shape[1], 40_000 + mask.shape[0]]

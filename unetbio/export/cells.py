@@ -17,7 +17,7 @@ from unetbio.batch.resume import read_label_file
 from unetbio.batch.tables import known_entries
 from unetbio.columns import SECTION
 from unetbio.errors import ImageError, UsageError
-from unetbio.provenance import read_provenance
+from unetbio.provenance import InputRecord, read_provenance
 
 if TYPE_CHECKING:
     import polars as pl
@@ -67,6 +67,8 @@ class ExportImage:
         One a frame; a first axis T is there when there are several.
     section : int, optional
         Which section of a stack it is of, where one was chosen.
+    is_hyperstack : bool
+        Whether the planes of its input differ in more than one of channel, section and time.
     table : polars.DataFrame
         A row a cell.
     """
@@ -76,6 +78,7 @@ class ExportImage:
     label_image: NDArray[Any]
     times: tuple[int | None, ...]
     section: int | None
+    is_hyperstack: bool
     table: "pl.DataFrame"
 
     @property
@@ -157,4 +160,10 @@ def _read(out: Path, entry: Entry, cached: CachedCells) -> ExportImage | Entry:
     times = tuple(frame.t for frame in outcome.frames)
     chosen = provenance.settings.get("z") if provenance else None
     section = chosen if isinstance(chosen, int) else None
-    return ExportImage(outcome.entry, outcome.label_hash, labels, times, section, outcome.cells)
+    is_hyperstack = provenance is not None and _is_hyperstack(provenance.input)
+    return ExportImage(outcome.entry, outcome.label_hash, labels, times, section, is_hyperstack, outcome.cells)
+
+
+def _is_hyperstack(image: InputRecord) -> bool:
+    lengths = dict(zip(image.axes, image.shape, strict=True))
+    return sum(lengths.get(axis, 1) > 1 for axis in "CZT") > 1

@@ -5,6 +5,7 @@ Source of the layout: ij.io.RoiDecoder and RoiEncoder of ImageJ 1 (public domain
 
 import struct
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from unetbio.export.cells import ExportImage, Plane
 from unetbio.export.shapes import CellShape, cell_shapes
 from unetbio.files import atomic_path
 
-__all__ = ["MAX_COORDINATE", "RoiSetWriter", "encode_roi"]
+__all__ = ["ANYWHERE", "MAX_COORDINATE", "Place", "RoiSetWriter", "encode_roi"]
 
 VERSION = 228
 RECTANGLE, TRACED = 1, 8
@@ -30,6 +31,26 @@ MAX_CORNERS = 65_535
 
 # The time of a file in a ZIP archive is part of it: equal cells make equal files.
 TIME = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a region lies in a stack, counted from 1; 0 means everywhere.
+
+    Parameters
+    ----------
+    plane : int
+        Number of the plane, in stacks whose planes differ in one thing; 0 where ``z`` or ``t`` is given.
+    z, t : int
+        Section and time, in hyperstacks: those with several channels, sections or times at once.
+    """
+
+    plane: int = 0
+    z: int = 0
+    t: int = 0
+
+
+ANYWHERE = Place()
 
 
 class RoiSetWriter:
@@ -72,7 +93,7 @@ class RoiSetWriter:
                     name = _name(plane, shape)
                     entry = zipfile.ZipInfo(f"{name}.roi", TIME)
                     entry.compress_type = zipfile.ZIP_DEFLATED
-                    archive.writestr(entry, encode_roi(shape, name, t=plane.t, z=plane.z))
+                    archive.writestr(entry, encode_roi(shape, name, _place(plane, image.is_hyperstack)))
                     count += 1
         return count
 
@@ -83,7 +104,13 @@ def _name(plane: Plane, shape: CellShape) -> str:
     return f"{time}{section}{shape.label:04d}"
 
 
-def encode_roi(shape: CellShape, name: str, *, t: int | None = None, z: int | None = None) -> bytes:
+def _place(plane: Plane, is_hyperstack: bool) -> Place:
+    t, z = (0 if index is None else index + 1 for index in (plane.t, plane.z))
+    # In a stack of one axis ImageJ looks for the number of the plane, and for nothing else.
+    return Place(z=z, t=t) if is_hyperstack or (t and z) else Place(plane=t or z)
+
+
+def encode_roi(shape: CellShape, name: str, place: Place = ANYWHERE) -> bytes:
     """A cell as the content of a ``.roi`` file.
 
     A cell of one part without holes is a traced region; any other is a composite one.
@@ -94,8 +121,8 @@ def encode_roi(shape: CellShape, name: str, *, t: int | None = None, z: int | No
         The cell.
     name : str
         Of the region.
-    t, z : int, optional
-        Time and section, from 0; ImageJ counts from 1, and 0 means all.
+    place : Place
+        Where in a stack.
     """
     height, width = shape.mask.shape
     polygons = shape.polygons
@@ -111,9 +138,8 @@ def encode_roi(shape: CellShape, name: str, *, t: int | None = None, z: int | No
     second = HEADER_BYTES + len(body)
     box = (shape.top, shape.left, shape.top + height, shape.left + width)
     header = struct.pack(">4shBx4HH16xhi4s4shhBBhii", b"Iout", VERSION, kind, *box, corners, 0, floats,
-                         bytes(4), bytes(4), 0, 0, 0, 0, 0, 0, second)  # fmt: skip
-    place = (0, 0 if z is None else z + 1, 0 if t is None else t + 1)
-    more = struct.pack(">4x3iii", *place, second + HEADER_BYTES, len(name)).ljust(HEADER_BYTES, b"\0")
+                         bytes(4), bytes(4), 0, 0, 0, 0, 0, place.plane, second)  # fmt: skip
+    more = struct.pack(">4x3iii", 0, place.z, place.t, second + HEADER_BYTES, len(name)).ljust(HEADER_BYTES, b"\0")
     return header + body + more + text
 
 

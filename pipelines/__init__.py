@@ -40,13 +40,15 @@ def forget_failed_check(check: Path) -> None:
     Parameters
     ----------
     check : pathlib.Path
-        ``check.json``; that of a check that was made stays, whatever it has found.
+        ``check.json``; that of a check that was made stays, whatever it has found. What is no JSON goes too.
     """
     try:
         found = json.loads(check.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except OSError:
         return
-    if isinstance(found, dict) and "failed" in found:
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or "failed" in found:
         check.unlink(missing_ok=True)
 
 
@@ -71,7 +73,7 @@ def exit_if_images_failed(config: Mapping[str, Any], started: float) -> None:
         Settings of the workflow.
     started : float
         Time of its start: the rule ``finish`` has to have failed after it, with this very code. It runs after all
-        others, so that nothing else has failed then.
+        other rules of this workflow, so that none of them has failed then.
 
     Raises
     ------

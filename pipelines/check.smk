@@ -21,6 +21,8 @@ rule check:
         f"{OUT}/benchmarks/check.tsv"
     # First, and an input of the page alone: what is looked at again is not segmented again.
     priority: 100
+    # A job that a cluster has stopped goes on where it was; the third time it only says so.
+    retries: 2
     conda:
         "environment.yaml"
     threads: CONFIG.check.resources.threads
@@ -28,6 +30,7 @@ rule check:
         mem_mb=CONFIG.check.resources.mem_mb,
         runtime=CONFIG.check.resources.runtime,
         gpu=CONFIG.check.resources.gpu,
+        tries=lambda wildcards, attempt: attempt,
     params:
         # Functions: braces in what they give are no wildcards.
         source=lambda wildcards: CONFIG.source_arguments(),
@@ -37,6 +40,8 @@ rule check:
     message:
         "Looking at every image"
     shell:
+        "[ {resources.tries} -le 2 ]"
+        " || {{ echo '{{\"failed\": \"its job was stopped twice\"}}' >{output:q}; exit; }}; "
         # What is known of files is not declared: Snakemake would remove it before it is needed.
         # 3 says that something is odd. Whatever else it was, the run goes on.
         "unetbio check {params.source:q} {params.options:q} --cache {params.out:q}/check.cache.jsonl --workers {threads}"

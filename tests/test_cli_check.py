@@ -449,6 +449,9 @@ def test_the_shipped_model_knows_what_it_was_trained_on(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["check", str(folder), "--json"])
     assert result.exit_code == 3, result.stderr
     assert sorted(findings(result)) == [("inverted.tif", "odd_intensity"), ("noise.tif", "odd_intensity")]
+    said = {Path(one["path"]).name: one["message"] for one in json.loads(result.stdout)["findings"]}
+    assert said["inverted.tif"].endswith("dark things on a bright ground?")
+    assert ": noise or haze, " in said["noise.tif"]
 
 
 def test_real_images(shared_data: Path) -> None:

@@ -374,8 +374,8 @@ def test_columns_of_a_table_and_of_paths_stand_side_by_side(
     [
         ("(?P<well>", "--metadata-regex (?P<well> is no regular expression: missing )"),
         (r"(\w)", r"--metadata-regex (\w) names no group: write one for each column, such as (?P<well>[A-H][0-9]+)"),
-        ("(?P<label>a)", "the tables have a column 'label' of their own; choose another name"),
-        ("(?P<intensity_mean_0>a)", "the tables have a column 'intensity_mean_0' of their own"),
+        ("(?P<label>a)", "names a group 'label', which the tables have as a column of their own; choose another"),
+        ("(?P<intensity_mean_0>a)", "names a group 'intensity_mean_0', which the tables have"),
         ("(?P<well>Z99)", "--metadata-regex (?P<well>Z99) matches no path, such as a.tif"),
     ],
 )

@@ -43,11 +43,12 @@ ROOT = Path(__file__).resolve().parents[1]
         ),
         (
             {"images": "x", "segment": {"metadata_regex": "(?P<label>a)"}},
-            "segment.metadata_regex: names a group 'label', and the tables have a column 'label'",
+            "segment.metadata_regex: names a group 'label', which the tables have",
         ),
         ({"images": [["x"]]}, "images.0: Input should be a valid string (given: ['x'])"),
         ({"images": "x", "images_per_job": 0}, "images_per_job: Input should be greater than or equal to 1"),
-        ({"images": "x", "output": "a{b}"}, "output: Snakemake takes braces in the names of what it makes for wildcar"),
+        ({"images": "x", "output": "a{b}"}, "output: Snakemake gives { } < > in the names of what it makes a meaning"),
+        ({"images": "x", "output": "a<b>"}, "output: Snakemake gives { } < > in the names of what it makes a meaning"),
         ({"images": "x", "check": {"rnu": 1}}, "unknown key check.rnu: did you mean run? known are run, resources"),
         ({"images": "x", "output": "./"}, "output: a folder of its own is needed (given: './')"),
         (
@@ -139,8 +140,9 @@ def test_the_check_can_be_left_out(given: object, run: bool, threads: int) -> No
     assert (config.check.run, config.check.resources.threads, config.measure.resources.mem_mb) == (True, 9, 5)
 
 
-def test_files_with_braces_are_no_inputs_but_parameters(tmp_path: Path) -> None:
-    plain, braces = tmp_path / "a.tif", tmp_path / "a{1}.tif"
+@pytest.mark.parametrize("name", ["a{1}.tif", "a<b>.tif"])
+def test_files_with_brackets_are_no_inputs_but_parameters(tmp_path: Path, name: str) -> None:
+    plain, braces = tmp_path / "a.tif", tmp_path / name
     for path in (plain, braces):
         path.write_bytes(b"1")
     assert input_names([plain, str(braces)]) == [str(plain)]

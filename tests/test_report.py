@@ -1,6 +1,7 @@
 """Overlays and the offline page."""
 
 import html.parser
+import json
 import re
 from pathlib import Path
 from urllib.parse import unquote
@@ -344,13 +345,25 @@ def test_page_shows_what_was_found_before_the_run(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["report", str(out), "--check", str(check)])
     assert result.exit_code == 0, result.stderr
     page = _read(out / "index.html")
-    assert (
-        "Before the run Images that did not fail, but in which the check found something: 59; constant 59." in page.text
-    )
+    assert "Before the run The check found something in 59 images that did not fail: constant 59." in page.text
     assert "<0>.png constant one grey value" in page.text
-    assert "and 9 more, as unetbio check tells" in page.text
+    assert "and 9 more, which unetbio check names" in page.text
     assert page.text.count("<7>.png") == 2  # among the failures, and in the table
     assert "#checked" in page.values("href")
+
+
+def test_page_names_what_the_check_cannot_read_by_series(tmp_path: Path) -> None:
+    """One series of a file fails, another is done: a check that decodes all of it finds both unreadable."""
+    out = _write_run(tmp_path / "out", ["a.tif,0,,3,10,0.1,,done,,,", "a.tif,1,,,,,,failed,truncated,,"], [])
+    rows = [
+        {"path": "a.tif", "series": series, "status": "unreadable", "code": "truncated", "message": f"series {series}"}
+        for series in (0, 1)
+    ]
+    check = tmp_path / "check.json"
+    check.write_text(json.dumps({"files": rows}))
+    page = _read(write_page(out, check))
+    assert "The check found something in 1 image that did not fail: truncated 1." in page.text
+    assert "a.tif, series 0 truncated series 0" in page.text
 
 
 def test_page_says_that_the_images_could_not_be_checked(tmp_path: Path) -> None:
@@ -360,12 +373,17 @@ def test_page_says_that_the_images_could_not_be_checked(tmp_path: Path) -> None:
     assert "could not be checked: exit code 4, see logs/check.log." in _read(write_page(out, check)).text
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"files": [{"status": "found"}]}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", "[" * 100_000, '{"files": [{"status": "found"}]}', "path,status\na,ok\n"]
+)
 def test_report_refuses_what_is_no_check(tmp_path: Path, text: str) -> None:
     out = _write_run(tmp_path / "out", ["a.tif,,,3,10,0.1,,done,,,"], [_entry("a.tif")])
     check = tmp_path / "check.json"
     check.write_text(text)
     result = CliRunner().invoke(main, ["report", str(out), "--check", str(check)])
     assert result.exit_code == 2
-    assert "check.json is not what unetbio check --json prints" in result.stderr
+    assert (
+        "check.json is not what unetbio check prints with --json: make it with unetbio check INPUT --json > check.json"
+        in result.stderr
+    )
     assert not (out / "index.html").exists()

@@ -109,8 +109,8 @@ def test_workflow_from_images_to_page(tmp_path: Path, samples: Path, tiny_model:
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*_labels.ome.tif")}
     hashes = _label_hashes(out)
     shutil.copy(samples / "confocal_z32.ome.tif", tmp_path / "images" / "confocal_z26.ome.tif")
-    # Braces are wildcards to Snakemake.
-    added = ["braces{1}", *(f"confocal_z4{number}" for number in range(9))]
+    # Braces are wildcards to Snakemake, and angle brackets path variables.
+    added = ["braces{1}<x>", *(f"confocal_z4{number}" for number in range(9))]
     for name in added:
         shutil.copy(samples / "confocal_z44.ome.tif", tmp_path / "images" / f"{name}.ome.tif")
     third = _snakemake(tmp_path, "--configfile", "config.yaml")
@@ -128,7 +128,7 @@ def test_workflow_from_images_to_page(tmp_path: Path, samples: Path, tiny_model:
     assert len(known) == len(IMAGES) + 1 + len(added)
     assert len(_summary(out)) == len(IMAGES) + 10
     assert len(list(out.glob("run.*-of-*.jsonl"))) == 2
-    (tmp_path / "images" / "braces{1}.ome.tif").touch()
+    (tmp_path / "images" / "braces{1}<x>.ome.tif").touch()
     assert _planned(_snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout) == rules
 
 
@@ -375,6 +375,37 @@ def test_a_check_that_cannot_be_made_stops_nothing(tmp_path: Path, samples: Path
     assert _masks(out) == before
     assert "could not be checked" not in (out / "index.html").read_text()
     assert "Nothing to be done" in _snakemake(tmp_path, "--configfile", "config.yaml").stdout
+
+
+def test_a_check_whose_job_is_stopped_every_time_stops_nothing(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
+    _project(tmp_path, samples, tiny_model, check=True, images_per_job=100)
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    # As a cluster does at a limit: the shell of the job goes too.
+    program = f'#!/bin/sh\n[ "$1" = check ] && kill -9 $PPID\nexec "{sys.executable}" -m unetbio "$@"\n'
+    (folder / "unetbio").write_text(program)
+    (folder / "unetbio").chmod(0o755)
+    command, environment = _command("--configfile", "config.yaml")
+    environment["PATH"] = f"{folder}{os.pathsep}{environment['PATH']}"
+    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    out = tmp_path / "out"
+    assert json.loads((out / "check.json").read_text()) == {"failed": "its job was stopped twice"}
+    assert {row["status"] for row in _summary(out).values()} == {"done"}
+    assert "could not be checked: its job was stopped twice." in (out / "index.html").read_text()
+
+
+def test_a_page_that_has_gone_is_made_again(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
+    _project(tmp_path, samples, tiny_model, check=True, images_per_job=100)
+    assert _snakemake(tmp_path, "--configfile", "config.yaml").returncode == 0
+    out = tmp_path / "out"
+    (out / "index.html").unlink()
+    # A check that broke off while it was written.
+    (out / "check.json").write_text('{"images": 1')
+    again = _snakemake(tmp_path, "--configfile", "config.yaml")
+    assert again.returncode == 0, again.stdout
+    assert (out / "index.html").exists()
+    assert json.loads((out / "check.json").read_text())["images"] == len(IMAGES)
 
 
 def test_a_project_of_ones_own(tmp_path: Path, samples: Path) -> None:

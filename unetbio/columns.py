@@ -2,8 +2,6 @@
 
 import re
 
-from unetbio.errors import UsageError
-
 __all__ = ["SECTION", "SUMMARY_COLUMNS", "is_reserved", "path_expression"]
 
 SECTION = "z"
@@ -62,18 +60,17 @@ def path_expression(pattern: str) -> re.Pattern[str]:
 
     Raises
     ------
-    UsageError
-        When it is no regular expression, names no group, or one that the tables need themselves; the message begins
-        with the verb.
+    ValueError
+        When it is no regular expression, names no group, or one that the tables need themselves; the pattern is the
+        subject of the message.
     """
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise UsageError(f"is no regular expression: {error}") from error
+        raise ValueError(f"is no regular expression: {error}") from error
     if not expression.groupindex:
-        raise UsageError("names no group: write one for each column, such as (?P<well>[A-H][0-9]+)")
+        raise ValueError("names no group: write one for each column, such as (?P<well>[A-H][0-9]+)")
     for name in expression.groupindex:
         if is_reserved(name):
-            taken = f"the tables have a column {name!r} of their own; choose another name"
-            raise UsageError(f"names a group {name!r}, and {taken}")
+            raise ValueError(f"names a group {name!r}, which the tables have as a column of their own; choose another")
     return expression

@@ -1,4 +1,4 @@
-"""Compiled loops, ready to be called from several threads at once.
+"""Compiled loops, ready to be called from several threads at once, and what calls them so.
 
 numba is imported when the first loop is called: most commands start without it.
 """

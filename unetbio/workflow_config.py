@@ -48,8 +48,8 @@ _JOURNAL = re.compile(r"\.?run\.\d+-of-(\d+)\.(?:jsonl|lock)")
 def _folder(text: str) -> str:
     if os.path.normpath(text) == os.curdir:
         raise ValueError("a folder of its own is needed")
-    if "{" in text or "}" in text:
-        raise ValueError("Snakemake takes braces in the names of what it makes for wildcards: choose another folder")
+    if _is_special(text):
+        raise ValueError("Snakemake gives { } < > in the names of what it makes a meaning: choose another folder")
     return os.path.normpath(text)
 
 
@@ -299,17 +299,20 @@ def load_config(source: Mapping[str, Any] | str | os.PathLike[str]) -> WorkflowC
 
 
 def input_names(paths: Iterable[str | Path]) -> list[str]:
-    """Those of the files that a rule can name as inputs: Snakemake takes braces for wildcards, whatever is done."""
-    return [str(path) for path in paths if not _has_braces(path)]
+    """Those of the files that a rule can name as inputs.
+
+    Snakemake takes braces for wildcards and angle brackets for path variables, whatever is done.
+    """
+    return [str(path) for path in paths if not _is_special(path)]
 
 
 def input_stamps(paths: Iterable[str | Path]) -> list[str]:
     """Size and time of the others: as a parameter of the rule they, too, make it run again when they change."""
-    return [" ".join(map(str, (path, *stamp(path)[:2]))) for path in paths if _has_braces(path)]
+    return [" ".join(map(str, (path, *stamp(path)[:2]))) for path in paths if _is_special(path)]
 
 
-def _has_braces(path: str | Path) -> bool:
-    return not set("{}").isdisjoint(str(path))
+def _is_special(path: str | Path) -> bool:
+    return not set("{}<>").isdisjoint(str(path))
 
 
 def workflow_schema() -> str:

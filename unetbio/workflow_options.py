@@ -48,10 +48,7 @@ def _preset(name: str) -> str:
 
 
 def _regex(pattern: str) -> str:
-    try:
-        path_expression(pattern)
-    except UsageError as error:
-        raise ValueError(str(error)) from error
+    path_expression(pattern)
     return pattern
 
 

@@ -43,7 +43,7 @@ def add_path_columns(rows: Sequence[Row], pattern: str | None) -> list[Row]:
         return list(rows)
     try:
         expression = path_expression(pattern)
-    except UsageError as error:
+    except ValueError as error:
         raise UsageError(f"--metadata-regex {pattern} {error}") from error
     found = [expression.search(row.path) for row in rows]
     without = [row.path for row, match in zip(rows, found, strict=True) if match is None]

@@ -35,6 +35,7 @@ OFFSET = 0.01
 LEVEL_SLACK = 0.15
 # That of noise lies about the middle.
 BRIGHT_GROUND = 0.7
+DARK_ON_BRIGHT = "dark things on a bright ground"
 
 
 def find_odd(values: Sequence[float], factor: float) -> list[int]:
@@ -116,7 +117,7 @@ def _looks(level: float, high: float) -> str:
     """What an image may be whose median lies where those of training images do not."""
     if level <= high:
         return "dark almost everywhere"
-    return "dark things on a bright ground" if level > BRIGHT_GROUND else "nothing but noise, or cells that fill it"
+    return DARK_ON_BRIGHT if level > BRIGHT_GROUND else f"noise or haze, cells that fill it, or {DARK_ON_BRIGHT}"
 
 
 def _odd_kinds(kinds: Mapping[tuple[str, int, str], Sequence[tuple[Survey, Facts]]], total: int) -> Iterator[Finding]:

@@ -13,11 +13,27 @@ __all__ = ["Checked", "FoundImage", "read_check"]
 
 @dataclass(frozen=True)
 class FoundImage:
-    """An image with findings: its name in tables, the codes of what was found, and what they say in words."""
+    """An image with findings.
 
-    name: str
+    Parameters
+    ----------
+    path, series : str
+        As tables have them; the series is empty where none was asked for.
+    codes : tuple of str
+        Of what was found.
+    message : str
+        What it is, in words.
+    """
+
+    path: str
+    series: str
     codes: tuple[str, ...]
     message: str
+
+    @property
+    def name(self) -> str:
+        """As the page calls images."""
+        return f"{self.path}, series {self.series}" if self.series else self.path
 
 
 @dataclass(frozen=True)
@@ -27,7 +43,7 @@ class Checked:
     Parameters
     ----------
     images : tuple of FoundImage
-        Those that can be read and are odd; what cannot be read fails in the run.
+        Those with findings.
     failed : str
         Why the check could not be made; empty where it was.
     """
@@ -62,13 +78,14 @@ def read_check(path: Path) -> Checked:
         found = json.loads(path.read_text(encoding="utf-8"))
         if "failed" in found:
             return Checked(failed=str(found["failed"]))
-        return Checked(tuple(_found(row) for row in found["files"] if row["status"] == "found"))
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        return Checked(tuple(_found(row) for row in found["files"] if row["status"] != "ok"))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UsageError(
-            f"--check {path} is not what unetbio check --json prints ({type(error).__name__}: {error})"
+            f"--check {path} is not what unetbio check prints with --json: "
+            f"make it with unetbio check INPUT --json > {path.name}"
         ) from error
 
 
 def _found(row: dict[str, Any]) -> FoundImage:
-    codes = tuple(dict.fromkeys(str(row["code"]).split(";")))
-    return FoundImage(str(row["path"]), codes, str(row["message"]))
+    series = "" if row["series"] is None else str(row["series"])
+    return FoundImage(row["path"], series, tuple(dict.fromkeys(row["code"].split(";"))), row["message"])

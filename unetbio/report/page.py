@@ -216,8 +216,8 @@ def _problems(rows: Sequence[_Row]) -> dict[str, Any]:
 def _before(check: Path | None, rows: Sequence[_Row]) -> dict[str, Any]:
     """What the check found, but for images that stand among the failures already."""
     checked = Checked() if check is None else read_check(check)
-    failed = {row.values.get("path") for row in rows if row.failed}
-    checked = replace(checked, images=tuple(image for image in checked.images if image.name not in failed))
+    failed = {(row.values.get("path"), row.values.get("series", "")) for row in rows if row.failed}
+    checked = replace(checked, images=tuple(one for one in checked.images if (one.path, one.series) not in failed))
     return {"checked": checked if checked.images or checked.failed else None, "max_checked": MAX_CHECKED}
 
 

@@ -41,7 +41,7 @@ rule check:
         "Looking at every image"
     shell:
         "[ {resources.tries} -le 2 ]"
-        " || {{ echo '{{\"failed\": \"its job was stopped twice\"}}' >{output:q}; exit; }}; "
+        ' || {{ echo \'{{"failed": "its job was stopped twice"}}\' >{output:q}; exit; }}; '
         # What is known of files is not declared: Snakemake would remove it before it is needed.
         # 3 says that something is odd. Whatever else it was, the run goes on.
         "unetbio check {params.source:q} {params.options:q} --cache {params.out:q}/check.cache.jsonl --workers {threads}"

@@ -97,8 +97,25 @@ def test_tables_that_cannot_be_meant(tmp_path: Path, content: str, message: str)
 
 
 def test_a_table_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be read as csv or tsv"):
+    with pytest.raises(UsageError, match=r"--table .*missing\.csv cannot be read: No such file"):
         read_table(tmp_path / "missing.csv", Settings())
+
+
+def test_a_column_that_looks_like_another_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = tmp_path / "plate.csv"
+    table.write_text("image, Channel ,well\nx.tif,DAPI,A1\n")
+    (item,) = read_table(table, Settings())
+    assert (item.settings.channel, item.columns) == ((), {"Channel": "DAPI", "well": "A1"})
+    assert "the column 'Channel' is only carried along; call it 'channel' if that is meant" in caplog.text
+
+
+def test_an_image_that_is_asked_for_twice(tmp_path: Path) -> None:
+    table = tmp_path / "plate.csv"
+    table.write_text("image,series\nx.lif,1\nx.lif,1\n")
+    with pytest.raises(
+        UsageError, match=r"x\.lif is asked for twice with one result, x_s01_labels\.ome\.tif: leave out"
+    ):
+        check_names(read_table(table, Settings()), tmp_path / "out")
 
 
 def test_parts_share_all_items_and_stay_when_files_come() -> None:

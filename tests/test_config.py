@@ -306,7 +306,7 @@ def test_a_table_needs_a_file_in_every_row(tmp_path: Path, content: str) -> None
     table.write_text(content)
     with pytest.raises(UsageError, match=r"list\.csv needs a column 'image' with a file in every row"):
         load_config({"table": str(table)}).batches()
-    with pytest.raises(UsageError, match=r"none\.csv cannot be read as csv or tsv"):
+    with pytest.raises(UsageError, match=r"table: .*none\.csv cannot be read: No such file"):
         load_config({"table": str(tmp_path / "none.csv")}).batches()
 
 

@@ -383,7 +383,7 @@ def test_report_refuses_what_is_no_check(tmp_path: Path, text: str) -> None:
     result = CliRunner().invoke(main, ["report", str(out), "--check", str(check)])
     assert result.exit_code == 2
     assert (
-        "check.json is not what unetbio check prints with --json: make it with unetbio check INPUT --json > check.json"
+        "check.json is not what unetbio check prints with --json: make one with unetbio check INPUT --json > check.json"
         in result.stderr
     )
     assert not (out / "index.html").exists()

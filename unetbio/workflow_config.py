@@ -1,6 +1,5 @@
 """Settings of the Snakemake workflow, and the jobs that follow from them."""
 
-import csv
 import json
 import math
 import os
@@ -17,6 +16,7 @@ from unetbio.config import Section, read_mapping, validated
 from unetbio.errors import UsageError
 from unetbio.files import stamp
 from unetbio.io.discover import Found, find_inputs, part_of, table_input
+from unetbio.io.tables import read_table_file
 from unetbio.models import model_path
 from unetbio.workflow_options import (
     CheckOptions,
@@ -323,11 +323,9 @@ def workflow_schema() -> str:
 def _table_images(table: Path) -> list[Found]:
     """Images that a table names."""
     try:
-        with open(table, encoding="utf-8-sig", newline="") as stream:
-            delimiter = "\t" if table.suffix.lower() in (".tsv", ".tab") else ","
-            names = [(row.get("image") or "").strip() for row in csv.DictReader(stream, delimiter=delimiter)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"table: {table} cannot be read as csv or tsv: {error}") from error
+        names = [row.cells.get("image") for row in read_table_file(table).rows]
+    except UsageError as error:
+        raise UsageError(f"table: {error}") from error
     if not names or not all(names):
         raise UsageError(f"table: {table} needs a column 'image' with a file in every row")
-    return [table_input(table, name) for name in names]
+    return [table_input(table, name) for name in names if name]

@@ -1,6 +1,5 @@
 """What a batch will read and what it will write, known before the first image is opened."""
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,6 +10,7 @@ from unetbio.batch.journal import Part
 from unetbio.errors import UsageError
 from unetbio.io.discover import OVERLAYS, find_inputs, part_of, stem, table_input
 from unetbio.io.labels import is_nifti_name
+from unetbio.io.tables import read_table_file, warn_of_near_misses
 from unetbio.provenance import Provenance
 from unetbio.settings import PixelSize, Settings, parse_pixel_size
 
@@ -189,22 +189,19 @@ def read_table(path: Path, settings: Settings, target: Target = "instances") -> 
         When the table cannot be read, lacks the column, is empty, or holds a value that is not what its column says.
     """
     try:
-        with open(path, encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, delimiter="\t" if path.suffix.lower() in (".tsv", ".tab") else ",")
-            rows = list(reader)
-            header = reader.fieldnames or []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"--table {path} cannot be read as csv or tsv: {error}") from error
-    if "image" not in header:
-        raise UsageError(f"--table {path} has no column 'image'; it has {', '.join(header) or 'none'}")
-    if not rows:
+        table = read_table_file(path)
+    except UsageError as error:
+        raise UsageError(f"--table {error}") from error
+    if "image" not in table.columns:
+        raise UsageError(f"--table {path} has no column 'image'; it has {', '.join(table.columns) or 'none'}")
+    if not table.rows:
         raise UsageError(f"--table {path} has a header but no rows")
-    items = (_item_of_row(path, line, row, settings) for line, row in enumerate(rows, start=2))
+    warn_of_near_misses(path, table.columns, KNOWN_COLUMNS)
+    items = (_item_of_row(path, row.line, row.cells, settings) for row in table.rows)
     return [replace(item, target=target) for item in items]
 
 
-def _item_of_row(table: Path, line: int, row: dict[str | None, str | None], settings: Settings) -> Item:
-    cells = {name: (value or "").strip() for name, value in row.items() if name is not None}
+def _item_of_row(table: Path, line: int, cells: dict[str, str], settings: Settings) -> Item:
     if not cells["image"]:
         raise UsageError(f"--table {table}, line {line}: the column 'image' is empty")
     found = table_input(table, cells["image"])
@@ -257,6 +254,11 @@ def check_names(items: Sequence[Item], out: Path) -> None:
     taken: dict[str, Item] = {}
     for item in items:
         other = taken.setdefault(item.result.casefold(), item)
+        if other is not item and other.source == item.source:
+            raise UsageError(
+                f"{item.source} is asked for twice with one result, {item.labels}: "
+                "leave out one, or give each a series of its own"
+            )
         if other is not item:
             raise UsageError(
                 f"{other.source} and {item.source} would both be written to {item.labels}: "

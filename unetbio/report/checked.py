@@ -82,7 +82,7 @@ def read_check(path: Path) -> Checked:
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UsageError(
             f"--check {path} is not what unetbio check prints with --json: "
-            f"make it with unetbio check INPUT --json > {path.name}"
+            "make one with unetbio check INPUT --json > check.json"
         ) from error
 
 

@@ -145,6 +145,11 @@ def test_a_model_without_its_checkpoint_is_not_overwritten_unasked(data: Path) -
     [
         (lambda data: [data / "images"], "has no folders images and masks: give IMAGES and MASKS"),
         (lambda data: [data / "images"] * 3, "3 inputs given: give IMAGES and MASKS"),
+        (
+            lambda data: [data / "images"] * 2,
+            "images was given twice, as images and as masks: give two folders, or name",
+        ),
+        (lambda data: [data / "masks"] * 2, "masks was given twice, as images and as masks: give two folders, or name"),
     ],
 )
 def test_inputs_of_no_known_kind_are_refused(data: Path, prepare: object, message: str) -> None:

@@ -191,7 +191,8 @@ def pair(
         written = [f for f in image_files if stem(f.path).endswith(WRITTEN_MASKS)]
         image_files = written or image_files
         mask_files = [f for f in mask_files if f not in written]
-    if [f.path for f in image_files] == [f.path for f in mask_files]:
+    is_given_twice = [f.path for f in image_files] == [f.path for f in mask_files]
+    if is_given_twice:
         mask_files = [f for f in image_files if _plain(stem(f.path), MASK_SUFFIXES) != stem(f.path)]
         image_files = [f for f in image_files if f not in mask_files]
     pairs: dict[Path, Path] = {}
@@ -209,6 +210,11 @@ def pair(
                 )
             if theirs:
                 pairs[mine[0]] = theirs[0]
+    if not pairs and is_given_twice and (image_files or mask_files):
+        raise UsageError(
+            f"{images} was given twice, as images and as masks: give two folders, or name each mask like its image with "
+            f"{', '.join(MASK_SUFFIXES)} after the stem"
+        )
     if not pairs:
         raise UsageError(_nothing_pairs(image_files, mask_files, images, masks))
     return Pairing(

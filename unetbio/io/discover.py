@@ -1,12 +1,13 @@
 """Which files to work on, what their outputs are called, and which mask belongs to which image."""
 
 import dataclasses
+import functools
 import glob
 import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path, PurePath
 from xml.sax.saxutils import unescape
 
@@ -37,8 +38,19 @@ WRITTEN_MASKS = ("_labels", "_classes")
 OUTPUT_SUFFIXES = (*WRITTEN_MASKS, "_probabilities")
 """Endings of stems that this program writes; they are not inputs when a folder is searched."""
 
+# Those whose files begin as TIFF files do (.ndpi, .vsi ...) are not here: given by name, some of them are read.
+UNREAD_SUFFIXES = (
+    *(".avif", ".bmp", ".gif", ".heic", ".j2k", ".jp2", ".jxl", ".pgm", ".pnm", ".ppm", ".psd", ".tga", ".webp"),
+    *(".dcm", ".dicom", ".fits", ".mha", ".mhd", ".mrc", ".nrrd"),
+    *(".dv", ".ics", ".ims", ".lof", ".mrxs", ".oib", ".oif", ".oir", ".sld", ".zvi"),
+)
+"""Endings of images that are not read: a search counts them; of tables, texts and the like it says nothing."""
+
 OVERLAYS = "overlays"
 """Folder of pictures in an output folder."""
+
+TIME = re.compile(r"_t\d{3,}$")
+"""End of the stems of a time-lapse's probabilities, each time of which is a file."""
 
 JOURNAL_NAME = re.compile(r"run(\.\d+-of-\d+)?\.jsonl|\.run\..*lock")
 """Files that make a folder an output folder."""
@@ -84,7 +96,9 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
         all folders below them; patterns (``*``, ``?``, ``[...]``, ``**``) are expanded. In both, hidden files and
         outputs of this program (``x_labels`` ...) are left out; in folders also files of other endings, and the pieces
         of a set that a ``.companion.ome`` file describes. Of OME-TIFF files that describe each other, those are left
-        out for which another one that was found stands (`unetbio.io.ome_sets`), however they were given.
+        out for which another one that was found stands (`unetbio.io.ome_sets`), however they were given. A line says how
+        many files a search passed over that may be images: called like outputs, but without their provenance; or of
+        formats that are not read.
     out : path-like, optional
         The output folder. Where a folder that is searched holds it, what lies in it is left out: a second run would
         take the overlays of the first for images; for the same reason so are overlays of other output folders, which
@@ -104,14 +118,21 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
     """
     names = [os.fspath(given) for given in inputs]
     found: dict[Path, Found] = {}
+    passed: list[Found] = []
     for given in names:
-        for item in _expand(given):
+        taken, others = _expand(given)
+        passed += others
+        for item in taken:
             found.setdefault(Path(os.path.realpath(item.path)), item)
+    remarks = _remarks(passed, found, out)
     found = _without_pieces(found)
     if not found:
+        where = ", ".join(names) or "an empty list"
         raise UsageError(
-            f"no images in {', '.join(names) or 'an empty list'}: files ending in {', '.join(SUFFIXES)} were looked for"
+            "; ".join([f"no images in {where}: files ending in {', '.join(SUFFIXES)} were looked for", *remarks])
         )
+    for remark in remarks:
+        logger.info("%s", remark)
     if out is None:
         return list(found.values())
     asked = {os.path.realpath(name) for name in names}
@@ -212,8 +233,8 @@ def pair(
                 pairs[mine[0]] = theirs[0]
     if not pairs and is_given_twice and (image_files or mask_files):
         raise UsageError(
-            f"{images} was given twice, as images and as masks: give two folders, or name each mask like its image with "
-            f"{', '.join(MASK_SUFFIXES)} after the stem"
+            f"{images} was given twice, as images and as masks: give two folders, or name each mask like its image "
+            f"with {', '.join(MASK_SUFFIXES)} after the stem"
         )
     if not pairs:
         raise UsageError(_nothing_pairs(image_files, mask_files, images, masks))
@@ -224,24 +245,61 @@ def pair(
     )
 
 
-def _expand(given: str) -> list[Found]:
+def _expand(given: str) -> tuple[list[Found], list[Found]]:
+    """What an argument stands for, and the images, or what may be some, that its search passes over."""
     path = Path(given)
     if path.is_dir() and not is_zarr_folder(path):
-        return [item for item in _folder(path) if not _is_output(item.path)]
+        files = _folder(path, (*SUFFIXES, *UNREAD_SUFFIXES))
+        return _split(files, lambda item: _is_output(item.path) or _is_unread(item.path))
     if path.exists():
-        return [Found(path, _relative(path))]
+        return [Found(path, _relative(path))], []
     if glob.has_magic(given):
         matches = sorted(Path(match) for match in glob.glob(given, recursive=True))  # noqa: PTH207
         files = [match for match in matches if match.is_file() or is_zarr_folder(match)]
         # A pattern with ** sees the chunks of an image too.
         folders = {match for match in files if match.is_dir()}
         files = [match for match in files if folders.isdisjoint(match.parents)]
-        return [Found(match, _relative(match)) for match in files if not _is_output(match)]
+        return _split([Found(match, _relative(match)) for match in files], lambda item: _is_output(item.path))
     raise UsageError(f"{given} does not exist: give files, folders or patterns in quotes such as 'data/*.tif'")
 
 
-def _folder(folder: Path) -> list[Found]:
-    """Files with a known ending below ``folder``, sorted by path; hidden files and folders left out."""
+def _split(files: Iterable[Found], passes: Callable[[Found], bool]) -> tuple[list[Found], list[Found]]:
+    """Those that stay, and those that are passed over."""
+    sides: tuple[list[Found], list[Found]] = ([], [])
+    for item in files:
+        sides[passes(item)].append(item)
+    return sides
+
+
+def _remarks(passed: Iterable[Found], found: Mapping[Path, Found], out: str | os.PathLike[str] | None) -> list[str]:
+    """What to say of files that a search passed over: nothing of those that this program wrote."""
+    names = functools.cache(lambda folder: frozenset(os.listdir(folder)))
+    others = {Path(os.path.realpath(item.path)): item for item in passed if not _is_result(item.path, names)}
+    own = Path(out).resolve() if out is not None else None
+    paths = [item.path for real, item in others.items() if real not in found and not (own and _is_own(real, item, own))]
+    unread = [path for path in paths if _is_unread(path)]
+    named = [path for path in paths if path not in unread]
+    remarks = []
+    if named:
+        remarks.append(
+            f"{len(named)} file{'' if len(named) == 1 else 's'} left out, such as {named[0]}: names ending in "
+            f"{', '.join(OUTPUT_SUFFIXES)} are those of results; rename images that are called so, or give them as files"
+        )
+    if unread:
+        many = "files are of formats that are" if len(unread) > 1 else "file is of a format that is"
+        remarks.append(f"{len(unread)} {many} not read, such as {unread[0]}: convert what is to be segmented")
+    return remarks
+
+
+def _is_result(path: Path, names: Callable[[Path], Set[str]]) -> bool:
+    """Whether this program wrote a file: the provenance of its image lies beside it."""
+    name = _plain(stem(path), OUTPUT_SUFFIXES)
+    stems = {name, TIME.sub("", name)}
+    return any(f"{one}{ending}.json" in names(path.parent) for one in stems for ending in WRITTEN_MASKS)
+
+
+def _folder(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Found]:
+    """Files with such endings below ``folder``, sorted by path; hidden files and folders left out."""
     found = []
     for parent, folders, names in os.walk(folder, followlinks=True):
         # A Zarr image is a folder of thousands of chunks, none of which is an image of its own.
@@ -253,7 +311,7 @@ def _folder(folder: Path) -> list[Found]:
         if OVERLAYS in folders and any(JOURNAL_NAME.fullmatch(name) for name in names):
             folders.remove(OVERLAYS)
         for name in names:
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES):
+            if not name.startswith(".") and name.lower().endswith(suffixes):
                 path = Path(parent, name)
                 found.append(Found(path, path.relative_to(folder)))
     pieces = {piece for item in found if item.path.name.endswith(COMPANION) for piece in _pieces(item.path)}
@@ -298,6 +356,10 @@ def _is_output(path: Path) -> bool:
     return stem(path).endswith(OUTPUT_SUFFIXES)
 
 
+def _is_unread(path: Path) -> bool:
+    return path.name.lower().endswith(UNREAD_SUFFIXES)
+
+
 def _files(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Found]:
     if isinstance(given, str | os.PathLike):
         path = Path(given)
@@ -318,12 +380,14 @@ def _plain(name: str, suffixes: tuple[str, ...]) -> str:
     return name
 
 
+def _plain_stem(path: Path) -> str:
+    return _plain(_plain(stem(path), MASK_SUFFIXES), (NNUNET_CHANNEL,))
+
+
 def _by_key(files: list[Found], plain: bool) -> dict[tuple[str, str], list[Path]]:
     grouped: dict[tuple[str, str], list[Path]] = {}
     for item in files:
-        name = stem(item.path)
-        if plain:
-            name = _plain(_plain(name, MASK_SUFFIXES), (NNUNET_CHANNEL,))
+        name = _plain_stem(item.path) if plain else stem(item.path)
         grouped.setdefault((str(item.relative.parent), name), []).append(item.path)
     return grouped
 
@@ -332,7 +396,24 @@ def _nothing_pairs(image_files: list[Found], mask_files: list[Found], images: ob
     if not image_files or not mask_files:
         empty = images if not image_files else masks
         return f"no images in {empty}: files ending in {', '.join(SUFFIXES)} were looked for"
+    by_name = {_plain_stem(item.path): item for item in mask_files}
+    for item in image_files:
+        if other := by_name.get(_plain_stem(item.path)):
+            return _in_other_folders(item, other, images, masks)
     return (
-        f"no image has a mask: {image_files[0].path.name} and {mask_files[0].path.name} do not agree; a mask is named "
+        f"no image has a mask: {image_files[0].relative} and {mask_files[0].relative} do not agree; a mask is named "
         f"like its image, or with {', '.join(MASK_SUFFIXES)} after the stem"
+    )
+
+
+def _in_other_folders(image: Found, mask: Found, images: object, masks: object) -> str:
+    """What to say of an image and its mask whose subfolders differ, as only those of folders that were searched do."""
+    one, other = list(image.relative.parent.parts), list(mask.relative.parent.parts)
+    while one and other and one[-1] == other[-1]:
+        one.pop()
+        other.pop()
+    better = [str(Path(str(given), *parts)) for given, parts in ((images, one), (masks, other)) if parts]
+    return (
+        f"no image has a mask: {image.relative} and {mask.relative} agree by name, but subfolders have to be the same "
+        f"in both folders, too: give {' and '.join(better)}"
     )

@@ -124,6 +124,15 @@ def test_what_is_done_takes_nothing(segment: Segment) -> None:
     assert (predicted["todo"], predicted["kept"], predicted["probed"], predicted["disk"]) == (0, 12, 0, 0)
 
 
+def test_what_would_be_replaced_is_counted(segment: Segment, images: Path, tmp_path: Path, tiny_model: Path) -> None:
+    segment("--limit", "5")
+    predicted = segment("--dry-run", "--threshold", "0.7")
+    assert (predicted["todo"], predicted["replaced"], predicted["kept"]) == (12, 5, 0)
+    line = ["segment", str(images), "-o", str(tmp_path / "out"), "-m", str(tiny_model), "--threshold", "0.7"]
+    said = CliRunner().invoke(main, [*line, "--dry-run"]).stdout
+    assert "12 images: 12 to do (5 of them replace what was made otherwise), 0 done already" in said
+
+
 def test_images_that_fail_are_no_reason_to_fail(segment: Segment, tmp_path: Path) -> None:
     folder = tmp_path / "broken"
     folder.mkdir()

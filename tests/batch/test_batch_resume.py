@@ -11,7 +11,9 @@ import pytest
 import tifffile
 from batch_runner import Array, Runner, edit
 
+from unetbio.batch.failures import forget_gone
 from unetbio.batch.gather import Summary
+from unetbio.batch.plan import found_items
 from unetbio.model_file import Model
 from unetbio.provenance import read_provenance
 from unetbio.segmentation import Segmenter
@@ -144,3 +146,40 @@ def test_a_change_in_any_file_of_an_image_makes_it_again(run: Runner, shared_dat
     piece.write_bytes(piece.read_bytes() + b"\0")
     run(whole)
     assert run.made() == {"multifile.companion.ome"}
+
+
+def test_whoever_forgot_an_option_is_told_before_masks_are_replaced(
+    run: Runner, model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    run()
+    run()
+    assert "made again" not in caplog.text
+    run(Settings(threshold=0.7))
+    (said,) = [record.message for record in caplog.records if "made again" in record.message]
+    assert said == (
+        "a_labels.ome.tif was made with mask_threshold 0.5 (now 0.7) and is made again, as are all that were made "
+        "otherwise; another -o keeps both"
+    )
+    caplog.clear()
+    other = Segmenter(replace(model, info=model.info.model_copy(update={"name": "mine"}), sha256="0" * 64), "cpu")
+    run(Settings(threshold=0.7), segmenter=other)
+    assert "was made with model tiny (now mine) and is made again" in caplog.text
+    caplog.clear()
+    run(Settings(threshold=0.7), segmenter=Segmenter(replace(model, sha256="1" * 64), "cpu"))
+    assert "was made with model mine (now tiny) and is made again" in caplog.text
+    caplog.clear()
+    run(Settings(threshold=0.7))
+    assert "was made with model tiny (now another model of that name) and is made again" in caplog.text
+    caplog.clear()
+    run(overwrite=True)
+    assert "made again" not in caplog.text
+
+
+def test_a_series_that_a_file_does_not_hold_is_forgotten_when_it_is_asked_for_otherwise(run: Runner) -> None:
+    (run.images / "bad.tif").unlink()
+    assert run(Settings(series=5)).failed == 3
+    items = found_items([run.images], Settings(series=5), run.out)
+    assert forget_gone(items, run.out, None) == []
+    items = found_items([run.images], Settings(), run.out)
+    assert sorted(forget_gone(items, run.out, None)) == ["a.tif, series 5", "b.tif, series 5", "sub/a.tif, series 5"]
+    assert run() == Summary(3, 9, 0, run.out / "summary.csv")

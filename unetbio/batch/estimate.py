@@ -14,6 +14,7 @@ import numpy as np
 from unetbio.batch.pipeline import MESSAGES_AHEAD, frame_bytes
 from unetbio.batch.plan import Item
 from unetbio.batch.probe import Load, Probe, load_of, peak_memory, run_probe
+from unetbio.batch.replacing import made_otherwise
 from unetbio.batch.results import STACK_BYTES_IN_MEMORY
 from unetbio.batch.resume import find_kept
 from unetbio.batch.run import BatchOptions
@@ -39,6 +40,8 @@ class Estimate:
     ----------
     images, kept, frames, tiles : int
         Images in all, those that are done already, frames and tiles of the others.
+    replaced : int
+        Of those to do, how many have a result that was made with another model or other settings.
     failed : tuple
         Images whose head cannot be read, with the reason.
     pixels : int
@@ -57,6 +60,7 @@ class Estimate:
 
     images: int
     kept: int
+    replaced: int
     frames: int
     tiles: int
     failed: tuple[tuple[Item, str], ...]
@@ -74,13 +78,14 @@ class Estimate:
 
     def values(self) -> dict[str, Any]:
         """For programs; sizes in bytes."""
-        names = ("images", "kept", "frames", "tiles", "pixels", "memory", "disk", "disk_free", "seconds", "probed")
+        names = ("images", "kept", "replaced", "frames", "tiles", "pixels", "memory", "disk", "disk_free", "seconds", "probed")
         return {"todo": self.todo, "failed": len(self.failed), **{name: getattr(self, name) for name in names}}
 
     def lines(self) -> list[str]:
         """For people; each number says how it was found."""
+        replaced = f" ({self.replaced} of them replace what was made otherwise)" if self.replaced else ""
         return [
-            f"files   {self.images} images: {self.todo} to do, {self.kept} done already, "
+            f"files   {self.images} images: {self.todo} to do{replaced}, {self.kept} done already, "
             f"{len(self.failed)} cannot be read",
             f"tiles   {self.tiles} in {self.frames} frames, {self.pixels / 1e6:.1f} megapixels",
             f"memory  {_size(self.memory)} at most",
@@ -105,7 +110,7 @@ def estimate(
     """
     if options.policy.save_probabilities:
         segmenter.check_probabilities()
-    kept, failed, todo = 0, [], []
+    kept, replaced, failed, todo = 0, 0, [], []
     # A run looks for what is done in the same way, and reads it for its tables, which takes about as long.
     seconds = startup
     for item in items:
@@ -117,6 +122,7 @@ def estimate(
                 seconds += 2 * (perf_counter() - started)
             else:
                 todo.append((item, segmenter.open(item.source, item.settings)))
+                replaced += bool(made_otherwise(item, out, segmenter.model, record))
         except ImageError as error:
             failed.append((item, str(error)))
         except Exception as error:
@@ -132,6 +138,7 @@ def estimate(
     return Estimate(
         images=len(items),
         kept=kept,
+        replaced=replaced,
         frames=sum(count for _, count in frames),
         tiles=sum(count * image.sections * len(segmenter.plan(image.section.grid)) for image, count in frames),
         failed=tuple(failed),

@@ -1,7 +1,7 @@
 """Which images of an output folder failed: to try them again, and to forget those that have gone."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
@@ -31,7 +31,8 @@ def forget_gone(items: Sequence[Item], out: Path, part: Part | None) -> list[str
     """Note that files which failed in an earlier run are no failures any more, since they have gone.
 
     A file has gone when it is not there, and not among the items though they come from where it lay: the same folder
-    or the same table. What was never there and is still asked for stays a failure.
+    or the same table. What was never there and is still asked for stays a failure. A series that a file does not hold
+    was a mistake, and has gone when the file is asked for otherwise.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ def forget_gone(items: Sequence[Item], out: Path, part: Part | None) -> list[str
     Returns
     -------
     list of str
-        Their paths, as the tables name them.
+        Their paths, as the tables name them, and series.
 
     Raises
     ------
@@ -53,19 +54,25 @@ def forget_gone(items: Sequence[Item], out: Path, part: Part | None) -> list[str
         When another run works in the folder, or it cannot be written.
     """
     listed = {item.result for item in items}
-    missing = [
-        entry
-        for entry in read_journals(out).values()
-        if entry.status == "failed" and result_name(entry.output) not in listed and not Path(entry.input).exists()
-    ]
-    sources = {_origin(item.source.resolve(), item.path) for item in items} - {None} if missing else set()
-    gone = [entry for entry in missing if _origin(Path(entry.input), entry.path) in sources]
+    failed = [entry for entry in read_journals(out).values() if entry.status == "failed"]
+    failed = [entry for entry in failed if result_name(entry.output) not in listed]
+    sources = {(item.source.resolve(), item.path) for item in items} if failed else set()
+    origins = {_origin(source, path) for source, path in sources} - {None}
+    there = {source for source, _ in sources}
+    gone = [entry for entry in failed if _has_gone(entry, there, origins)]
     gone = [entry for entry in gone if part is None or select_part([Item(Path(entry.input), entry.path)], part)]
     if gone:
         with hold_output(out, part), Journal(journal_path(out, part)) as journal:
             for entry in gone:
                 journal.append(replace(entry, status="skipped", reason=GONE, message="", time=Entry.now()))
-    return [entry.path for entry in gone]
+    return [entry.path if entry.series is None else f"{entry.path}, series {entry.series}" for entry in gone]
+
+
+def _has_gone(entry: Entry, there: Container[Path], origins: Container[PurePath | None]) -> bool:
+    path = Path(entry.input)
+    if path.exists():
+        return entry.reason == "no_such_series" and path in there
+    return _origin(path, entry.path) in origins
 
 
 def _origin(source: Path, path: str) -> PurePath | None:

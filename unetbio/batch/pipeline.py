@@ -12,6 +12,7 @@ from typing import Any
 
 from unetbio.batch.budget import MemoryBudget
 from unetbio.batch.plan import Item
+from unetbio.batch.replacing import made_otherwise
 from unetbio.batch.results import LabelStack
 from unetbio.batch.resume import Kept, Policy, find_kept
 from unetbio.errors import ImageError
@@ -39,6 +40,8 @@ class Job:
         Of the input, once it has been opened.
     kept : Kept, optional
         What an earlier run made and nothing has to be done for.
+    otherwise : str
+        How the result that this job replaces was made, if not as now (`made_otherwise`).
     error : Exception, optional
         Why it failed.
     labels : LabelStack, optional
@@ -53,6 +56,7 @@ class Job:
     fingerprint: Fingerprint | None = None
     companions: dict[str, Fingerprint] = field(default_factory=dict)
     kept: Kept | None = None
+    otherwise: str = ""
     error: Exception | None = None
     labels: LabelStack | None = None
     frames: list[Future[Any]] = field(default_factory=list)
@@ -118,6 +122,7 @@ class Reader(threading.Thread):
         try:
             job.kept = find_kept(item, self._out, self._segmenter.model.sha256, job.settings, self._policy)
             if job.kept is None:
+                job.otherwise = made_otherwise(item, self._out, self._segmenter.model, job.settings)
                 yield from self._frames(job)
                 return
         except Exception as error:

@@ -160,6 +160,7 @@ class _Batch:
         self.budget = MemoryBudget(options.memory)
         self.outcomes: list[Outcome] = []
         self.waiting: dict[Future[Outcome], Job] = {}
+        self.told = False
         self.versions = versions()
 
     def run(self, items: Sequence[Item]) -> list[Outcome]:
@@ -181,6 +182,7 @@ class _Batch:
     def _take(self, message: Message, pool: ThreadPoolExecutor) -> None:
         """Run the network on a frame and hand it to the workers."""
         job = message.job
+        self._tell_replaced(job)
         if message.frame is not None:
             if job.error is None:
                 self._decide(job, message.frame, message.size, pool)
@@ -188,6 +190,13 @@ class _Batch:
                 self.budget.give(message.size)
         if message.last:
             self.waiting[pool.submit(self._conclude, job)] = job
+
+    def _tell_replaced(self, job: Job) -> None:
+        """One line, at the first: who forgot an option can still stop the run."""
+        if job.otherwise and not self.told and not self.options.policy.overwrite:
+            self.told = True
+            text = "%s was made with %s and is made again, as are all that were made otherwise; another -o keeps both"
+            logger.warning(text, job.item.labels, job.otherwise)
 
     def _decide(self, job: Job, frame: Frame, size: int, pool: ThreadPoolExecutor) -> None:
         opened = _present(job.opened)

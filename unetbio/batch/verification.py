@@ -117,7 +117,12 @@ def _check(
     path = out / name
     if provenance is None:
         expected = Path(provenance_name(name)).name
-        yield Finding(name, "provenance", f"no provenance that can be read: {expected}")
+        yield Finding(
+            name,
+            "provenance",
+            f"no provenance that can be read: {expected}; segment keeps such a mask, and segment --overwrite-edited "
+            "makes it again",
+        )
         return
     state = state_of_labels(path, provenance, rehash=True)
     if state != "intact":

@@ -270,7 +270,8 @@ def _speak(outcome: "Outcome") -> None:
             if code in _SPOKEN:
                 logger.warning("%s: %s [%s]", entry.input, _SPOKEN[code].format(count.replace("/", " of ")), code)
     elif entry.reason == "edited":
-        logger.info("%s was edited by hand and is kept (--overwrite-edited replaces it)", entry.output)
+        kept = "was edited by hand or has no provenance, and is kept (--overwrite-edited replaces it)"
+        logger.info("%s %s", entry.output, kept)
 
 
 def _last_line(summary: "Summary", out: Path, part: "Part | None") -> str:

@@ -72,6 +72,18 @@ def test_writes_all_scores(folders: tuple[Path, Path], tmp_path: Path) -> None:
     assert [image["AP@.5"] for image in content["images"]] == [1, 0.5]
 
 
+def test_subfolders_that_differ_say_which_to_give(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    found, true = folders
+    results = tmp_path / "results"
+    results.mkdir()
+    found.rename(results / "plate1")
+    result = run(results, true)
+    assert result.exit_code == 2
+    assert "plate1/a_labels.ome.tif and a.tif agree by name" in result.stderr
+    assert f"give {results / 'plate1'}\n" in result.stderr
+    assert run(results / "plate1", true).exit_code == 0
+
+
 def test_json_goes_to_stdout_alone(folders: tuple[Path, Path]) -> None:
     result = run(*folders, "--json", "--thresholds", "0.75,0.5", "--tolerance", "1")
     content = json.loads(result.stdout)

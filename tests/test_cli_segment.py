@@ -92,8 +92,56 @@ def test_an_edited_mask_is_named(segment: Invoke, tmp_path: Path) -> None:
     segment()
     path = tmp_path / "out" / "a_labels.ome.tif"
     tifffile.imwrite(path, np.zeros((64, 80), np.uint16))
-    assert "a_labels.ome.tif was edited by hand and is kept (--overwrite-edited replaces it)" in segment().stderr
+    kept = "was edited by hand or has no provenance, and is kept (--overwrite-edited replaces it)"
+    assert f"a_labels.ome.tif {kept}" in segment().stderr
     assert segment("--overwrite-edited").stdout.startswith("2 images, 6 cells")
+
+
+def test_a_mask_without_provenance_is_named(segment: Invoke, tmp_path: Path) -> None:
+    segment()
+    (tmp_path / "out" / "b_labels.json").unlink()
+    assert "b_labels.ome.tif was edited by hand or has no provenance, and is kept" in segment().stderr
+    assert "the mask was edited by hand or has no provenance" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_an_output_folder_among_the_images_is_passed_over_quietly(segment: Invoke, images: Path) -> None:
+    out = ["-o", str(images / "out"), "--save-probabilities"]
+    first = segment(*out)
+    for again in (segment(*out), segment("-o", str(images / "other"))):
+        assert again.stdout.startswith("2 images, 6 cells, 0 failed"), again.stderr
+        assert again.stderr.splitlines() == first.stderr.splitlines()
+
+
+def test_an_image_called_like_a_result_is_segmented_as_a_file(segment: Invoke, images: Path, tmp_path: Path) -> None:
+    (images / "a.tif").rename(images / "a_labels.tif")
+    result = segment()
+    assert result.stdout.startswith("1 image, 3 cells")
+    assert f"1 file left out, such as {images / 'a_labels.tif'}: names ending in _labels, " in result.stderr
+    both = (str(images), str(images / "a_labels.tif"))
+    for _ in range(2):
+        result = segment(inputs=both)
+        assert result.stdout.startswith("2 images, 6 cells, 0 failed")
+        assert "left out" not in result.stderr
+    assert (tmp_path / "out" / "a_labels_labels.ome.tif").is_file()
+    verified = CliRunner().invoke(main, ["verify", str(tmp_path / "out")])
+    assert verified.stdout.startswith("2 masks verified, 0 mismatches"), verified.stdout
+
+
+@pytest.mark.parametrize(
+    ("channel", "channels", "message"),
+    [
+        ("DAPI", 1, "no channel 'DAPI'; this image has 0: (no name): give --channel 0, or leave it out"),
+        ("2", 2, "no channel '2'; this image has 0: (no name), 1: (no name): give one by its number"),
+    ],
+)
+def test_a_channel_that_is_not_there(
+    segment: Invoke, tmp_path: Path, discs: Array, channel: str, channels: int, message: str
+) -> None:
+    path = tmp_path / "c.ome.tif"
+    tifffile.imwrite(path, np.stack([discs] * channels), metadata={"axes": "CYX"})
+    result = segment("--channel", channel, inputs=(str(path),))
+    assert result.exit_code == 3
+    assert message in result.stderr
 
 
 def test_quiet_says_only_what_is_wrong(segment: Invoke, images: Path) -> None:

@@ -125,7 +125,8 @@ def change_input(folder: Folder) -> None:
         (
             lambda folder: (folder.out / "b_labels.json").unlink(),
             "provenance",
-            "no provenance that can be read: b_labels.json",
+            "no provenance that can be read: b_labels.json; segment keeps such a mask, and segment --overwrite-edited "
+            "makes it again",
         ),
     ],
     ids=["edited", "saved again", "torn", "missing", "input changed", "input gone", "no provenance"],
@@ -175,6 +176,14 @@ def test_an_edit_that_kept_size_and_time_is_found(folder: Folder) -> None:
     content["output"] |= {"size": path.stat().st_size, "mtime_ns": path.stat().st_mtime_ns}
     provenance.write_text(json.dumps(content))
     assert folder.verify().exit_code == 3
+
+
+def test_what_is_said_of_a_mask_without_provenance_is_true(folder: Folder) -> None:
+    (folder.out / "b_labels.json").unlink()
+    folder.segment()
+    assert folder.verify().exit_code == 3
+    folder.segment("--overwrite-edited")
+    assert folder.verify().exit_code == 0
 
 
 def test_json(folder: Folder) -> None:

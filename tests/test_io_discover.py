@@ -165,6 +165,60 @@ def test_overlays_of_another_output_folder_are_no_inputs(tmp_path: Path, mark: s
     assert relative(find_inputs([f"{tmp_path}/out/overlays/x.jpg"])) == ["x.jpg"], "but those that are asked for"
 
 
+def listed(folder: object, caplog: pytest.LogCaptureFixture, **options: Any) -> tuple[list[str], list[str]]:
+    """Inputs, and what is said of the others."""
+    caplog.clear()
+    with caplog.at_level("INFO", logger="unetbio"):
+        return relative(find_inputs([folder], **options)), caplog.messages
+
+
+RESULTS = "names ending in _labels, _classes, _probabilities are those of results; rename images that are called so, or"
+
+
+def test_images_that_are_called_like_results_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(
+        tmp_path, "a.tif", "b_labels.tif", "b_labels.csv", "c/raw_classes.PNG", "c/raw_probabilities.ome.zarr/.zattrs"
+    )
+    expected = [f"3 files left out, such as {tmp_path}/b_labels.tif: {RESULTS} give them as files"]
+    assert listed(tmp_path, caplog) == (["a.tif"], expected)
+    _, messages = listed(f"{tmp_path}/**/*", caplog)
+    assert messages == expected, "by a pattern, too"
+    # As it says: what is given as a file is taken, and not left out of its folder.
+    assert relative(find_inputs([tmp_path / "b_labels.tif"])) == ["b_labels.tif"]
+    with caplog.at_level("INFO", logger="unetbio"):
+        caplog.clear()
+        find_inputs([tmp_path, *tmp_path.glob("**/*_classes.PNG"), *tmp_path.glob("**/*.zarr")])
+    assert caplog.messages == [f"1 file left out, such as {tmp_path}/b_labels.tif: {RESULTS} give them as files"]
+
+
+def test_results_are_left_out_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "a.tif", "old/x_labels.ome.tif", "old/x_labels.json", "old/x_probabilities.ome.tif")
+    touch(tmp_path, "old/y_t003_probabilities.ome.tif", "old/y_classes.json", "old/y_classes.ome.zarr/.zattrs")
+    assert listed(tmp_path, caplog) == (["a.tif"], [])
+    # In this run's own folder a provenance that has gone changes nothing.
+    touch(tmp_path, "out/z_labels.ome.tif", "out/z.bmp")
+    assert listed(tmp_path, caplog, out=tmp_path / "out") == (["a.tif"], [])
+    assert len(listed(tmp_path, caplog)[1]) == 2
+
+
+def test_formats_that_are_not_read_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "a.tif", "b.BMP", "c/d.dcm", ".hidden.gif", "t.csv", "n.txt", "x.json", "m.npy", "u.pdf")
+    expected = f"2 files are of formats that are not read, such as {tmp_path}/b.BMP: convert what is to be segmented"
+    assert listed(tmp_path, caplog) == (["a.tif"], [expected])
+    (tmp_path / "b.BMP").unlink()
+    expected = f"1 file is of a format that is not read, such as {tmp_path}/c/d.dcm: convert what is to be segmented"
+    assert listed(tmp_path, caplog) == (["a.tif"], [expected])
+
+
+def test_nothing_found_says_what_was_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path, "b_labels.tif", "c.webp")
+    with pytest.raises(UsageError) as error:
+        find_inputs([tmp_path])
+    looked, named, unread = str(error.value).split("; ", 1)[0], "1 file left out, such as", "1 file is of a format"
+    assert looked.endswith("were looked for")
+    assert f"; {named} {tmp_path}/b_labels.tif: {RESULTS} give them as files; {unread}" in str(error.value)
+
+
 # Pairs
 
 
@@ -237,10 +291,34 @@ def test_no_pairs_say_why(tmp_path: Path) -> None:
     touch(tmp_path, "i/a.tif", "m/b.tif", "empty/notes.txt")
     with pytest.raises(UsageError, match=r"a\.tif and b\.tif do not agree"):
         pair(tmp_path / "i", tmp_path / "m")
+    touch(tmp_path, "i2/p/a.tif")
+    with pytest.raises(UsageError, match=r"p/a\.tif and b\.tif do not agree"):
+        pair(tmp_path / "i2", tmp_path / "m")
     with pytest.raises(UsageError, match=r"no images in .*empty"):
         pair(tmp_path / "i", tmp_path / "empty")
     with pytest.raises(UsageError, match="does not exist"):
         pair(tmp_path / "i", tmp_path / "missing")
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "better"),
+    [
+        ("p1/x_labels.ome.tif", "x.tif", "{i}/p1"),
+        ("x.tif", "p1/q/x_mask.tif", "{m}/p1/q"),
+        ("day/p1/x.tif", "p1/x.tif", "{i}/day"),
+        ("p1/s/x.tif", "p2/s/x.tif", "{i}/p1 and {m}/p2"),
+    ],
+)
+def test_subfolders_that_differ_are_named(tmp_path: Path, image: str, mask: str, better: str) -> None:
+    images, masks = tmp_path / "i", tmp_path / "m"
+    touch(tmp_path, f"i/{image}", f"m/{mask}", "i/a.tif", "m/b.tif")
+    with pytest.raises(UsageError) as error:
+        pair(images, masks)
+    better = better.format(i=images, m=masks)
+    assert str(error.value) == (
+        f"no image has a mask: {image} and {mask} agree by name, but subfolders have to be the same in both folders, "
+        f"too: give {better}"
+    )
 
 
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

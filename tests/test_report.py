@@ -292,6 +292,18 @@ def test_histograms_say_what_they_show(tmp_path: Path) -> None:
     assert sum(int(bar.split(": ")[1].split()[0]) for bar in bars) == 1000
 
 
+def test_times_are_not_counted_as_images(tmp_path: Path) -> None:
+    """Two images, and a time-lapse of three times: five frames of three images."""
+    rows = ["a.tif,,,1,10,0.2,,done,,,", "b.tif,,7,2,10,0.2,,done,,,"]
+    page = _read(write_page(_write_run(tmp_path / "run", rows, [])))
+    assert "images 2 cells 3 cells an image (median) 1.5 failed" in page.text
+    rows += [f"lapse.tif,,{t},{t + 3},10,0.2,,done,,," for t in range(3)]
+    page = _read(write_page(_write_run(tmp_path / "lapse", rows, [])))
+    assert "images 3 cells 15 cells a frame (median) 3 failed" in page.text
+    labels = page.values("aria-label")
+    assert any("Cells a frame (an image, or one time of it): 5 frames, median 3;" in label for label in labels)
+
+
 def test_sizes_are_in_micrometres_only_if_all_are(tmp_path: Path) -> None:
     out = _write_run(tmp_path / "run", ["a.tif,,,2,10,0.2,0.5,done,,,"], [])
     pl.DataFrame({"area_px": [4, 8], "area_um2": [1.0, 2.0]}).write_parquet(out / "cells.parquet")

@@ -96,8 +96,8 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
         all folders below them; patterns (``*``, ``?``, ``[...]``, ``**``) are expanded. In both, hidden files and
         outputs of this program (``x_labels`` ...) are left out; in folders also files of other endings, and the pieces
         of a set that a ``.companion.ome`` file describes. Of OME-TIFF files that describe each other, those are left
-        out for which another one that was found stands (`unetbio.io.ome_sets`), however they were given. A line says how
-        many files a search passed over that may be images: called like outputs, but without their provenance; or of
+        out for which another one that was found stands (`unetbio.io.ome_sets`), however they were given. A line says
+        how many files a search passed over that may be images: called like outputs, but without a provenance; or of
         formats that are not read.
     out : path-like, optional
         The output folder. Where a folder that is searched holds it, what lies in it is left out: a second run would
@@ -124,7 +124,7 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
         passed += others
         for item in taken:
             found.setdefault(Path(os.path.realpath(item.path)), item)
-    remarks = _remarks(passed, found, out)
+    remarks = _remarks(_strangers(passed, found, out))
     found = _without_pieces(found)
     if not found:
         where = ", ".join(names) or "an empty list"
@@ -271,31 +271,37 @@ def _split(files: Iterable[Found], passes: Callable[[Found], bool]) -> tuple[lis
     return sides
 
 
-def _remarks(passed: Iterable[Found], found: Mapping[Path, Found], out: str | os.PathLike[str] | None) -> list[str]:
-    """What to say of files that a search passed over: nothing of those that this program wrote."""
-    names = functools.cache(lambda folder: frozenset(os.listdir(folder)))
+def _strangers(passed: Iterable[Found], found: Mapping[Path, Found], out: str | os.PathLike[str] | None) -> list[Found]:
+    """Of the files that a search passed over, those that this program did not write, each once."""
+    names = functools.cache(lambda folder: frozenset(os.listdir(folder)))  # noqa: PTH208 -- names are what is needed
     others = {Path(os.path.realpath(item.path)): item for item in passed if not _is_result(item.path, names)}
     own = Path(out).resolve() if out is not None else None
-    paths = [item.path for real, item in others.items() if real not in found and not (own and _is_own(real, item, own))]
-    unread = [path for path in paths if _is_unread(path)]
-    named = [path for path in paths if path not in unread]
-    remarks = []
-    if named:
-        remarks.append(
-            f"{len(named)} file{'' if len(named) == 1 else 's'} left out, such as {named[0]}: names ending in "
-            f"{', '.join(OUTPUT_SUFFIXES)} are those of results; rename images that are called so, or give them as files"
-        )
-    if unread:
-        many = "files are of formats that are" if len(unread) > 1 else "file is of a format that is"
-        remarks.append(f"{len(unread)} {many} not read, such as {unread[0]}: convert what is to be segmented")
-    return remarks
+    return [item for real, item in others.items() if real not in found and not (own and _is_own(real, item, own))]
 
 
 def _is_result(path: Path, names: Callable[[Path], Set[str]]) -> bool:
     """Whether this program wrote a file: the provenance of its image lies beside it."""
     name = _plain(stem(path), OUTPUT_SUFFIXES)
-    stems = {name, TIME.sub("", name)}
+    stems = {name, TIME.sub("", name)} if _is_output(path) else set()
     return any(f"{one}{ending}.json" in names(path.parent) for one in stems for ending in WRITTEN_MASKS)
+
+
+def _remarks(strangers: Iterable[Found]) -> list[str]:
+    """What to say of files that a search passed over, and that may be somebody's images."""
+    named, unread = _split(strangers, lambda item: _is_unread(item.path))
+    # A pattern finds tables and texts, too.
+    named = [item for item in named if item.path.name.lower().endswith(SUFFIXES) or item.path.is_dir()]
+    remarks = []
+    if named:
+        remarks.append(
+            f"{len(named)} file{'' if len(named) == 1 else 's'} left out, such as {named[0].path}: names ending in "
+            f"{', '.join(OUTPUT_SUFFIXES)} are those of results; rename images that are called so, or give them as "
+            "files"
+        )
+    if unread:
+        many = "files are of formats that are" if len(unread) > 1 else "file is of a format that is"
+        remarks.append(f"{len(unread)} {many} not read, such as {unread[0].path}: convert what is to be segmented")
+    return remarks
 
 
 def _folder(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Found]:

@@ -216,7 +216,11 @@ def select_channel(image: Image, channel: str | int) -> int:
                 )
     number = int(channel) if not isinstance(channel, str) or channel.strip().isdecimal() else -1
     if not 0 <= number < count:
-        raise ImageError("wrong_channels", f"no channel {channel!r}; this image has {list_channels(image)}")
+        raise ImageError(
+            "wrong_channels",
+            f"no channel {channel!r}; this image has {list_channels(image)}: "
+            + ("give one by its number" if count > 1 else "give --channel 0, or leave it out"),
+        )
     return number
 
 

@@ -43,7 +43,7 @@ THIN_SPACE = "\u202f"
 # What the warnings of the summary mean to somebody who looks at the pictures.
 WARNINGS = {
     "constant": "the same grey value everywhere",
-    "edited": "the mask was edited by hand and is kept",
+    "edited": "the mask was edited by hand or has no provenance, and is kept",
     "more_series": "the file holds more images than the one that was segmented (--series)",
     "no_cells": "no cells were found",
     "not_stored": "parts of the image are not in the file and were taken to be empty",
@@ -191,7 +191,7 @@ def _heading(out: Path, rows: Sequence[_Row]) -> dict[str, Any]:
     if counts or all(row.failed for row in rows):
         figures.append({"value": _grouped(cells), "text": "cell" if cells == 1 else "cells", "kind": ""})
     if counts:
-        figures.append({"value": f"{np.median(counts):g}", "text": "cells an image (median)", "kind": ""})
+        figures.append({"value": f"{np.median(counts):g}", "text": f"cells {_of_what(rows)} (median)", "kind": ""})
     figures.append({"value": _grouped(failed), "text": "failed", "kind": "bad" if failed else ""})
     warned = sum(bool(row.warnings) for row in rows)
     figures.append({"value": _grouped(warned), "text": "with warnings", "kind": "warn" if warned else ""})
@@ -248,11 +248,19 @@ def _plots(out: Path, rows: Sequence[_Row]) -> list[dict[str, Any]]:
     plots = []
     counts = np.array([row.n_cells for row in rows if row.n_cells is not None], dtype=np.float64)
     if len(counts) > 1:
-        plots.append(_histogram(counts, "Cells an image", "image"))
+        what = _of_what(rows)
+        title = "Cells an image" if what == "an image" else "Cells a frame (an image, or one time of it)"
+        plots.append(_histogram(counts, title, what.partition(" ")[2]))
     title, sizes = _cell_sizes(out)
     if len(sizes):
         plots.append(_histogram(sizes, title, "cell"))
     return plots
+
+
+def _of_what(rows: Sequence[_Row]) -> str:
+    """What cells were counted on: times of a time-lapse are rows of their own."""
+    counted = [(row.values.get("path"), row.values.get("series")) for row in rows if row.n_cells is not None]
+    return "an image" if len(counted) == len(set(counted)) else "a frame"
 
 
 def _cell_sizes(out: Path) -> tuple[str, NDArray[np.float64]]:

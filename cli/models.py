@@ -29,7 +29,7 @@ def command(folder: Path | None, as_json: bool) -> None:
 
     Without FOLDER: those that come with unetbio, by the names that --model takes.
     """
-    from unetbio.model_file import read_info
+    from unetbio.model_file import CHECKPOINT_SUFFIX, read_info
     from unetbio.models import model_path, shipped_models
 
     if folder is None:
@@ -45,8 +45,9 @@ def command(folder: Path | None, as_json: bool) -> None:
         try:
             rows.append(_describe(name, path, read_info(path)))
         except ModelError as error:
-            # Checkpoints and other people's files lie beside models.
-            logger.warning("%s", error)
+            # Other people's files lie beside models, and checkpoints, which belong there.
+            if not path.name.endswith(CHECKPOINT_SUFFIX):
+                logger.warning("%s", error)
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     elif rows:

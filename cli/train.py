@@ -9,9 +9,12 @@ import click
 
 from unetbio.cli import options as shared
 from unetbio.errors import UsageError
+from unetbio.files import stopping
 
 if TYPE_CHECKING:
+    from unetbio.config import TrainingConfig
     from unetbio.datasets import AnnotatedFiles
+    from unetbio.training import TrainingResult
 
 __all__ = ["command"]
 
@@ -82,8 +85,9 @@ def command(
     table (csv, tsv) with the columns image, mask and, if wanted, split (training or validation).
 
     Beside the model stand its loss curve (.png), the log, and a checkpoint from which the same command goes on when it
-    was interrupted.
+    was interrupted, or is given more minutes.
     """
+    from unetbio import architectures
     from unetbio.config import load_training_config
 
     overrides = {
@@ -99,12 +103,17 @@ def command(
     if start is not None:
         overrides |= _settings_of(start, network)
     config = load_training_config(config_path, {key: value for key, value in overrides.items() if value is not None})
-    from unetbio.checkpoints import CHECKPOINT_SUFFIX
+    if "name" not in config.model_fields_set:
+        config = config.model_copy(update={"name": output.stem})
+    architectures.find(config.network)
+    from unetbio.model_file import CHECKPOINT_SUFFIX
 
     if output.suffix != ".safetensors":
         raise UsageError(f"-o {output}: a model file's name ends in .safetensors")
     checkpoint = output.with_suffix(CHECKPOINT_SUFFIX)
-    if not overwrite and output.exists() and not checkpoint.exists():
+    with stopping(output):
+        is_finished = output.exists() and not checkpoint.exists()
+    if is_finished and not overwrite:
         raise UsageError(f"{output} exists already: choose another name, or --overwrite it")
 
     # What can be refused is refused before torch is imported.
@@ -139,8 +148,11 @@ def command(
         report(f"starting from the weights of {start}")
     report.keep()
     if overwrite:
-        checkpoint.unlink(missing_ok=True)
+        with stopping(checkpoint):
+            checkpoint.unlink(missing_ok=True)
     result = trainer.run()
+    if not result.new_steps:
+        report(_complete(result, config, minutes, output))
     save_model(output, result.info, result.network)
     draw_loss_curve(result.history, output.with_suffix(".png"))
     scores = ", ".join(f"{name} {value:.3f}" for name, value in result.info.scores["validation"].items())
@@ -155,6 +167,17 @@ def _settings_of(start: str, network: str | None) -> dict[str, Any]:
     if network not in (None, info.architecture):
         raise UsageError(f"--start {start} is a {info.architecture}, --network asks for {network}: leave one out")
     return {"network": info.architecture, "parameters": info.parameters, "normalization": info.normalization}
+
+
+def _complete(result: "TrainingResult", config: "TrainingConfig", minutes: float | None, output: Path) -> str:
+    """What is said where the checkpoint is that of a run that has nothing left to do."""
+    spent, steps = result.history.seconds / 60, result.info.training["steps"]
+    start = f"another model starts from this one with --start {output}"
+    is_early = steps < config.steps if minutes is None else spent < minutes
+    if is_early:
+        return f"the training is complete: no better score in {config.patience} validations (patience); {start}"
+    done = f"all {steps} steps" if minutes is None else f"{minutes:g} minutes"
+    return f"the training is complete ({done}): it goes on with --minutes above the {spent:.1f} spent; {start}"
 
 
 class _Report:
@@ -173,12 +196,13 @@ class _Report:
 
     def keep(self) -> None:
         """Make the file, with what was said so far."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with stopping(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
         lines, self._waiting = self._waiting or [], None
         self._write(lines)
 
     def _write(self, lines: list[str]) -> None:
-        with open(self._path, "a", encoding="utf-8") as stream:
+        with stopping(self._path), open(self._path, "a", encoding="utf-8") as stream:
             stream.writelines(line + "\n" for line in lines)
 
 

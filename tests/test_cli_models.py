@@ -71,6 +71,17 @@ def test_files_that_are_no_models_are_named_and_passed_over(folder: Path) -> Non
     assert "mine.safetensors" in result.stdout
 
 
+def test_checkpoints_are_passed_over_without_a_word(folder: Path) -> None:
+    """But not a model that is called so."""
+    checkpoint = folder / "sub" / "mine.checkpoint.safetensors"
+    save_tensors(checkpoint, {}, {"progress": "{}"})
+    result = CliRunner().invoke(main, ["models", str(folder)])
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert str(checkpoint) not in result.stdout
+    checkpoint.write_bytes((folder / "sub" / "mine.safetensors").read_bytes())
+    assert str(checkpoint) in CliRunner().invoke(main, ["models", str(folder)]).stdout
+
+
 def test_shipped_models_are_listed_by_the_names_that_segment_takes() -> None:
     rows = json.loads(CliRunner().invoke(main, ["models", "--json"]).stdout)
     assert [row["model"] for row in rows] == list(shipped_models())

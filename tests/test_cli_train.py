@@ -1,8 +1,10 @@
 """The command that trains, on images of touching discs."""
 
+import json
+import resource
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import tifffile
 from click.testing import CliRunner, Result
 
 from unetbio.cli.main import main
-from unetbio.model_file import load_model
+from unetbio.model_file import load_model, read_info
+from unetbio.report import loss_curve
+from unetbio.tensor_file import load_metadata, load_tensors, save_tensors
 
 TINY = """
 parameters: {base_channels: 2, depth: 1, batch_norm: true}
@@ -71,7 +75,6 @@ def test_another_network_has_the_parameters_of_its_paper_unless_told(data: Path)
     (data / "tiny.yaml").write_text("patch_size: 40\nparameters: {skop: 1}")
     result = train(data, data, options=("--network", "full_resolution_fcn", "--overwrite"))
     assert "full_resolution_fcn has no parameter skop; it has " in result.stderr
-    assert "there is no network named 'unot'" in train(data, data, options=("--network", "unot")).stderr
 
 
 def test_a_model_is_fine_tuned(data: Path) -> None:
@@ -129,6 +132,42 @@ def test_the_same_command_again_goes_on_and_ends_with_the_same_model(data: Path)
     result = train(data, data)
     assert "going on from step 4" in result.stderr
     assert (data / "out" / "m.safetensors").read_bytes() == first
+
+
+def test_a_complete_training_says_so_and_how_to_go_on(data: Path) -> None:
+    model = data / "out" / "m.safetensors"
+    assert "training is complete" not in train(data, data).stderr
+    result = train(data, data)
+    assert result.exit_code == 0
+    spent = json.loads(load_metadata(data / "out" / "m.checkpoint.safetensors")["progress"])["history"]["seconds"] / 60
+    assert f"the training is complete (all 4 steps): it goes on with --minutes above the {spent:.1f} " in result.stderr
+    assert f"another model starts from this one with --start {model}" in result.stderr
+    # It is true.
+    more = ("--minutes", spent + 0.01)
+    assert "training is complete" not in train(data, data, options=more).stderr
+    assert read_info(model).training["steps"] > 4
+    assert " minutes): it goes on with --minutes above the " in train(data, data, options=more).stderr
+
+
+def test_a_training_without_a_better_score_is_complete(data: Path) -> None:
+    (data / "tiny.yaml").write_text(TINY.replace("steps: 4", "steps: 40") + "learning_rate: 1.0e-12\npatience: 1\n")
+    assert "training is complete" not in train(data, data).stderr
+    message = train(data, data).stderr
+    assert "the training is complete: no better score in 1 validations (patience); another model starts from" in message
+
+
+def test_a_model_is_called_like_its_file_unless_the_settings_name_it(data: Path) -> None:
+    model, checkpoint = data / "out" / "m.safetensors", data / "out" / "m.checkpoint.safetensors"
+    train(data, data)
+    assert read_info(model).name == "m"
+    # A run goes on whatever its model is called: once all were called "model" that had no name.
+    tensors, metadata = load_tensors(checkpoint)
+    progress = json.loads(metadata["progress"])
+    progress["run"]["config"]["name"] = "model"
+    save_tensors(checkpoint, tensors, {"progress": json.dumps(progress)})
+    (data / "tiny.yaml").write_text(TINY + "name: mine")
+    assert "going on from step 4" in train(data, data).stderr
+    assert read_info(model).name == "mine"
 
 
 def test_a_model_without_its_checkpoint_is_not_overwritten_unasked(data: Path) -> None:
@@ -239,6 +278,86 @@ def test_classes_that_cannot_be_meant_are_refused(data: Path, options: tuple[str
     result = train(data, data, options=options)
     assert message in result.stderr
     assert not (data / "out").exists()
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[int], None]]:
+    """Files can grow to so many bytes and no further."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_full_disk_is_4_and_leaves_no_piece_of_a_file(data: Path, small_disk: Callable[[int], None]) -> None:
+    out = data / "out"
+    small_disk(5_000)
+    result = train(data, data)
+    assert result.exit_code == 4
+    assert f"error: cannot write {out / 'm.checkpoint.safetensors'}: File too large; choose another" in result.stderr
+    assert names_in(out) == ["m.log"]
+
+
+def test_what_was_finished_before_the_disk_was_full_stays(data: Path, small_disk: Callable[[int], None]) -> None:
+    out = data / "out"
+    train(data, data)
+    finished = {name: (out / name).read_bytes() for name in names_in(out) if name != "m.log"}
+    small_disk(5_000)
+    assert train(data, data).exit_code == 4
+    assert names_in(out) == sorted([*finished, "m.log"])
+    assert {name: (out / name).read_bytes() for name in finished} == finished
+
+
+def test_a_loss_curve_that_finds_no_room_is_4_and_the_model_stays(
+    data: Path, small_disk: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = loss_curve.draw_loss_curve
+
+    def draw_on_a_full_disk(*arguments: object) -> None:
+        small_disk(1_000)
+        draw(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loss_curve, "draw_loss_curve", draw_on_a_full_disk)
+    result = train(data, data)
+    assert result.exit_code == 4
+    assert "m.png: File too large" in result.stderr
+    assert names_in(data / "out") == ["m.checkpoint.safetensors", "m.log", "m.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("tiny.yaml/m.safetensors", "m.log: File exists; choose another output folder"),
+        ("x" * 300 + ".safetensors", "x.safetensors: File name too long; choose another output folder"),
+    ],
+)
+def test_a_folder_that_cannot_be_written_to_is_4(data: Path, output: str, message: str) -> None:
+    result = run(data, "-o", data / output, "--config", data / "tiny.yaml", "--device", "cpu")
+    assert result.exit_code == 4
+    assert message in result.stderr
+
+
+def test_a_log_that_cannot_be_written_is_4(data: Path) -> None:
+    (data / "out" / "m.log").mkdir(parents=True)
+    result = train(data, data)
+    assert result.exit_code == 4
+    assert "m.log: Is a directory; choose another output folder" in result.stderr
+
+
+def test_a_checkpoint_that_cannot_be_removed_is_4(data: Path) -> None:
+    (data / "out" / "m.checkpoint.safetensors").mkdir(parents=True)
+    result = train(data, data, options=("--overwrite",))
+    assert result.exit_code == 4
+    assert "m.checkpoint.safetensors: Is a directory; choose another output folder" in result.stderr
+
+
+def test_an_unknown_network_is_refused_before_images_are_looked_for(data: Path) -> None:
+    result = train(data, data / "tiny.yaml", options=("--network", "unett"))
+    assert result.exit_code == 2
+    assert "there is no network named 'unett'; there are: deconvnet, " in result.stderr
 
 
 def test_a_model_name_of_another_kind_is_refused(data: Path) -> None:

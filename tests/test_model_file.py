@@ -6,7 +6,7 @@ import safetensors.torch
 import torch
 
 from unetbio import model_file, networks, tensor_file
-from unetbio.errors import ModelError
+from unetbio.errors import EnvironmentStoppedError, ModelError
 from unetbio.model_file import ModelInfo
 
 PARAMETERS = {"base_channels": 2, "depth": 1, "batch_norm": True}
@@ -73,6 +73,43 @@ def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:
     safetensors.torch.save_file({"weight": torch.zeros(2)}, path)
     with pytest.raises(ModelError, match="not a unetbio model: its header has no 'unetbio' entry"):
         model_file.load_model(path)
+
+
+def test_a_checkpoint_names_the_model_to_give(path: Path) -> None:
+    checkpoint = path.with_name("tiny.checkpoint.safetensors")
+    tensor_file.save_tensors(checkpoint, {}, {"progress": "{}"})
+    start = f"{checkpoint} is the checkpoint of a training, not a model: "
+
+    def message(given: Path) -> str:
+        with pytest.raises(ModelError) as caught:
+            model_file.load_model(given)
+        return str(caught.value)
+
+    assert message(checkpoint) == f"{start}give {path}"
+    path.unlink()
+    assert message(checkpoint) == f"{start}the command that wrote it goes on from it and makes {path}"
+    assert message(checkpoint.rename(path)).endswith(": give the model file that unetbio train wrote beside it")
+
+
+def test_what_is_no_matter_of_the_disk_is_no_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise safetensors.SafetensorError("Error while serializing: invalid header")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", refuse)
+    with pytest.raises(safetensors.SafetensorError):
+        tensor_file.save_tensors(tmp_path / "a.safetensors", {}, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What a disk of 1 MB said.
+    def refuse(*arguments: object, **options: object) -> None:
+        raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", refuse)
+    with pytest.raises(EnvironmentStoppedError, match=r"a\.safetensors: No space left on device; free space or choose"):
+        tensor_file.save_tensors(tmp_path / "a.safetensors", {}, {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_description_that_cannot_be_used_names_the_entry(path: Path) -> None:

@@ -11,13 +11,13 @@ from pydantic import ValidationError
 from unetbio.config import TrainingConfig, flattened
 from unetbio.errors import ModelError
 from unetbio.files import stopping
+from unetbio.model_file import CHECKPOINT_KEY, CHECKPOINT_SUFFIX
 from unetbio.tensor_file import load_metadata, load_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
-    "CHECKPOINT_SUFFIX",
     "differences",
     "find_set_aside",
     "listed",
@@ -27,7 +27,6 @@ __all__ = [
     "swap",
 ]
 
-CHECKPOINT_SUFFIX = ".checkpoint.safetensors"
 SHOWN_DIFFERENCES = 5
 
 
@@ -109,20 +108,23 @@ def read(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
 
 
 def _progress(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
-    if "progress" not in metadata:
+    if CHECKPOINT_KEY not in metadata:
         raise ModelError(f"{path} is not a checkpoint of a training run; move it away and start again")
-    progress: dict[str, Any] = json.loads(metadata["progress"])
+    progress: dict[str, Any] = json.loads(metadata[CHECKPOINT_KEY])
     return progress
 
 
 def differences(earlier: Any, identity: dict[str, Any]) -> list[str]:
-    """What a checkpoint's run has otherwise than this one; settings that it did not know have their defaults."""
+    """What a checkpoint's run has otherwise than this one; settings that it did not know have their defaults.
+
+    The name that the model will have is no difference: nothing is learned from it.
+    """
     try:
         config = TrainingConfig.model_validate(earlier["config"]).model_dump(mode="json")
     except (ValidationError, TypeError, KeyError):
         return ["settings that this version does not know"]
     before, now = flattened({**earlier, "config": config}), flattened(identity)
-    names = [name for name in {**now, **before} if before.get(name) != now.get(name)]
+    names = [name for name in {**now, **before} if name != "config.name" and before.get(name) != now.get(name)]
     # Parameters follow from the settings, where these name them.
     told = {name.removeprefix("config.") for name in names if name.startswith("config.")}
     return [_difference(name, before.get(name), now.get(name)) for name in names if name not in told]

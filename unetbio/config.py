@@ -92,7 +92,7 @@ class TrainingConfig(Section):
     Parameters
     ----------
     name : str
-        The model's name.
+        The model's name; ``unetbio train`` calls it like the file that it writes, unless the settings name it.
     target : {"instances", "classes"}
         What the masks hold and the network learns: cells, each with a number of its own, or the class of each pixel.
     class_names : tuple of str

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
+    "CHECKPOINT_KEY",
+    "CHECKPOINT_SUFFIX",
     "Model",
     "ModelInfo",
     "load_model",
@@ -36,6 +38,12 @@ __all__ = [
 ]
 
 METADATA_KEY = "unetbio"
+
+CHECKPOINT_KEY = "progress"
+"""Stands in the header of a checkpoint (`unetbio.checkpoints`) in place of a model's description."""
+
+CHECKPOINT_SUFFIX = ".checkpoint.safetensors"
+"""Ending of checkpoints, which lie beside the models that come of them."""
 
 
 class ModelInfo(BaseModel):
@@ -178,6 +186,8 @@ def save_model(path: str | os.PathLike[str], info: ModelInfo, network: "nn.Modul
 
 def _parse_info(path: Path, metadata: Mapping[str, str]) -> ModelInfo:
     if METADATA_KEY not in metadata:
+        if CHECKPOINT_KEY in metadata:
+            raise ModelError(f"{path} is the checkpoint of a training, not a model: {_model_of(path)}")
         raise ModelError(
             f"{path} is a safetensors file, but not a unetbio model: its header has no {METADATA_KEY!r} entry"
         )
@@ -186,6 +196,14 @@ def _parse_info(path: Path, metadata: Mapping[str, str]) -> ModelInfo:
     except (json.JSONDecodeError, ValidationError, UsageError) as error:
         first = _first_problem(error) if isinstance(error, ValidationError) else str(error).splitlines()[0]
         raise ModelError(f"{path}: its description cannot be used ({first}); is it from a newer unetbio?") from error
+
+
+def _model_of(checkpoint: Path) -> str:
+    """What to do with a checkpoint that was given for a model."""
+    if not checkpoint.name.endswith(CHECKPOINT_SUFFIX):
+        return "give the model file that unetbio train wrote beside it"
+    model = checkpoint.with_name(checkpoint.name.removesuffix(CHECKPOINT_SUFFIX) + SUFFIX)
+    return f"give {model}" if model.exists() else f"the command that wrote it goes on from it and makes {model}"
 
 
 def _first_problem(error: ValidationError) -> str:

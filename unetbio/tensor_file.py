@@ -5,6 +5,7 @@ Torch is imported where tensors are read or written, so that listing models star
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +19,28 @@ if TYPE_CHECKING:
 
 __all__ = ["load_metadata", "load_tensors", "save_tensors"]
 
+# How safetensors tells the number of what the system said; it has no errors of the system's kind.
+_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
+
 
 def save_tensors(path: str | os.PathLike[str], tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str]) -> None:
-    """Write tensors and text to a safetensors file atomically."""
+    """Write tensors and text to a safetensors file atomically.
+
+    Raises
+    ------
+    EnvironmentStoppedError
+        When the folder cannot be written to or the disk is full.
+    """
     from safetensors.torch import save_file
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with atomic_path(path) as temporary:
-        save_file(plain, temporary, metadata=dict(metadata))
+        try:
+            save_file(plain, temporary, metadata=dict(metadata))
+        except safetensors.SafetensorError as error:
+            if number := _SYSTEM_ERROR.search(str(error)):
+                raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+            raise
 
 
 def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:

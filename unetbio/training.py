@@ -27,7 +27,7 @@ from unetbio.datasets import AnnotatedFiles, Example, Patch, PatchSampler, load_
 from unetbio.errors import ModelError, UnetbioError, UsageError
 from unetbio.geometry import Geometry, anisotropic_levels
 from unetbio.grey_values import GreyFingerprint
-from unetbio.model_file import Model, ModelInfo
+from unetbio.model_file import CHECKPOINT_KEY, Model, ModelInfo
 from unetbio.tasks import Batch, Task, Validation, choose_task
 from unetbio.tensor_file import save_tensors
 
@@ -71,11 +71,24 @@ class History:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The network of the best validation and what belongs into its model file."""
+    """The network of the best validation and what belongs into its model file.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        In evaluation mode.
+    info : ModelInfo
+        Settings and scores.
+    history : History
+        Of the whole run.
+    new_steps : int
+        How many of its steps were made now, and not before the checkpoint that was gone on from.
+    """
 
     network: nn.Module
     info: ModelInfo
     history: History
+    new_steps: int
 
 
 def load_training_data(files: AnnotatedFiles, config: TrainingConfig) -> tuple[list[Example], list[Example]]:
@@ -204,12 +217,18 @@ class Trainer:
     def run(self) -> TrainingResult:
         """Train to the end, or on from the checkpoint, and give the best network.
 
+        The checkpoint stays: with more ``minutes`` a run goes on from it, and with ``replace`` another run finds in it
+        of what settings the model is.
+
         Raises
         ------
+        EnvironmentStoppedError
+            When the checkpoint cannot be written; the one before stays whole.
         ModelError
             When the checkpoint is none, or of a run with other settings or images; the message names them.
         """
         self._go_on()
+        before = self.step
         last_report = last_save = started = time.monotonic()
         spent = self.history.seconds
         losses: list[Tensor] = []
@@ -235,7 +254,7 @@ class Trainer:
         if self.best is None:
             self._validate()
         self._save()
-        return self._result()
+        return self._result(self.step - before)
 
     def _batches(self) -> Iterator[list[Patch]]:
         size = self.config.batch_size
@@ -337,7 +356,7 @@ class Trainer:
             f"step {self.step}{total}, loss {loss:.4f}, {_duration(self.history.seconds)} spent, {_duration(left)} left"
         )
 
-    def _result(self) -> TrainingResult:
+    def _result(self, new_steps: int) -> TrainingResult:
         assert self.best is not None  # run() validates at least once
         network = networks.build(self.config.network, self.parameters)
         network.load_state_dict(self.best_weights)
@@ -357,7 +376,7 @@ class Trainer:
             version=version("unetbio"),
             **self.task.describe([example.label_image for example in self.training]),
         )
-        return TrainingResult(network.eval(), info, self.history)
+        return TrainingResult(network.eval(), info, self.history, new_steps)
 
     def _training_record(self) -> dict[str, Any]:
         lows = [low for example in self.training for low in example.scaling.low]
@@ -398,7 +417,7 @@ class Trainer:
             "optimizer": scalars,
             "run": self.identity,
         }
-        save_tensors(self.checkpoint, tensors, {"progress": json.dumps(progress)})
+        save_tensors(self.checkpoint, tensors, {CHECKPOINT_KEY: json.dumps(progress)})
 
     def _run_identity(self) -> dict[str, Any]:
         """What has to be the same for a run to go on."""

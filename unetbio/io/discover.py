@@ -249,8 +249,8 @@ def _expand(given: str) -> tuple[list[Found], list[Found]]:
     """What an argument stands for, and the images, or what may be some, that its search passes over."""
     path = Path(given)
     if path.is_dir() and not is_zarr_folder(path):
-        files = _folder(path, (*SUFFIXES, *UNREAD_SUFFIXES))
-        return _split(files, lambda item: _is_output(item.path) or _is_unread(item.path))
+        inside = _folder(path, (*SUFFIXES, *UNREAD_SUFFIXES))
+        return _split(inside, lambda item: _is_output(item.path) or _is_unread(item.path))
     if path.exists():
         return [Found(path, _relative(path))], []
     if glob.has_magic(given):

@@ -5,11 +5,22 @@ import gc
 import json
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-__all__ = ["PROJECT", "SNAKEFILE", "end_at_once", "exit_if_images_failed", "forget_failed_check", "project_files"]
+from unetbio.errors import UsageError
+
+__all__ = [
+    "PROJECT",
+    "SNAKEFILE",
+    "end_at_once",
+    "explain_errors",
+    "forget_failed_check",
+    "project_files",
+    "settings_of",
+]
 
 SNAKEFILE = Path(__file__).with_name("workflow.smk")
 """The workflow, to run as it is or to use as a Snakemake module."""
@@ -18,6 +29,8 @@ PROJECT = ("config/config.yaml", "config/README.md", "config/schema.json", "prof
 """What a project of one's own holds beside its Snakefile."""
 
 EXIT_SOME_FAILED = 3
+
+ERRORS = ("unetbio: error: ", "unetbio: internal error: ")
 
 _TIMERS_OF = "snakemake.scheduling.job_scheduler"
 
@@ -52,6 +65,27 @@ def forget_failed_check(check: Path) -> None:
         check.unlink(missing_ok=True)
 
 
+@contextmanager
+def settings_of(files: Iterable[str | Path]) -> Iterator[None]:
+    """End Snakemake with one line, without the frames that it would add, where the settings are wrong.
+
+    Parameters
+    ----------
+    files : iterable of path-like
+        Where they were read from.
+
+    Raises
+    ------
+    SystemExit
+        With the line and code 1.
+    """
+    try:
+        yield
+    except UsageError as error:
+        names = ", ".join(map(str, files))
+        sys.exit(f"unetbio: error: {names}: {error}" if names else f"unetbio: error: {error}")
+
+
 def end_at_once() -> None:
     """Let Snakemake end as soon as all is done: for ``onsuccess``.
 
@@ -64,16 +98,18 @@ def end_at_once() -> None:
     atexit.register(gc.freeze)
 
 
-def exit_if_images_failed(config: Mapping[str, Any], started: float) -> None:
-    """Leave Snakemake with the exit code 3 of the commands, where its own would be 1: for ``onerror``.
+def explain_errors(config: Mapping[str, Any], started: float) -> None:
+    """Say what went wrong, for ``onerror``: where images alone failed, with the exit code 3 of the commands.
+
+    Snakemake's own code would be 1, and of a job that failed it shows the command: what its log ends with is printed.
 
     Parameters
     ----------
     config : mapping
         Settings of the workflow.
     started : float
-        Time of its start: the rule ``finish`` has to have failed after it, with this very code. It runs after all
-        other rules of this workflow, so that none of them has failed then.
+        Time of its start: logs count from then on. Images alone have failed where the rule ``finish`` has, with this
+        very code: it runs after all other rules of this workflow, so that none of them has failed then.
 
     Raises
     ------
@@ -82,13 +118,20 @@ def exit_if_images_failed(config: Mapping[str, Any], started: float) -> None:
     """
     from unetbio.workflow_config import load_config
 
-    log = Path(load_config(config).output, "logs", "finish.log")
-    if not log.is_file() or log.stat().st_mtime < started:
-        return
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-    if lines[-1:] == [f"exit code {EXIT_SOME_FAILED}"]:
-        failed = [line for line in lines if line.startswith("unetbio: error: ")]
+    output = Path(load_config(config).output)
+    logs = [path for pattern in ("logs/*.log", "*/logs/*.log") for path in sorted(output.glob(pattern))]
+    lines = {path: _lines(path) for path in logs if path.stat().st_mtime >= started}
+    finish = lines.pop(output / "logs" / "finish.log", [])
+    if finish[-1:] == [f"exit code {EXIT_SOME_FAILED}"]:
+        failed = [line for line in finish if line.startswith(ERRORS)]
         count = f"{len(failed)} image{'' if len(failed) == 1 else 's'}"
         print("\n".join([*failed, f"{count} failed; all else is done"]), file=sys.stderr)
         end_at_once()
         sys.exit(EXIT_SOME_FAILED)
+    for path, said in lines.items():
+        if said and said[-1].startswith(ERRORS):
+            print(f"{path}: {said[-1]}", file=sys.stderr)
+
+
+def _lines(log: Path) -> list[str]:
+    return log.read_text(encoding="utf-8", errors="replace").splitlines()

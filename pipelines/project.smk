@@ -1,7 +1,7 @@
 # The workflow of unetbio with the settings of this folder. Its rules lie where unetbio is installed.
 import time
 
-from unetbio.pipelines import SNAKEFILE, end_at_once, exit_if_images_failed
+from unetbio.pipelines import SNAKEFILE, end_at_once, explain_errors
 
 
 configfile: "config/config.yaml"
@@ -24,6 +24,6 @@ onsuccess:
     end_at_once()
 
 
-# Snakemake itself would leave with 1: 3 means that all is done but for images that failed.
+# Snakemake itself would leave with 1, and show commands: 3 means that all is done but for images that failed.
 onerror:
-    exit_if_images_failed(config, STARTED)
+    explain_errors(config, STARTED)

@@ -6,19 +6,25 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-from unetbio.pipelines import end_at_once, exit_if_images_failed, forget_failed_check
+from unetbio.pipelines import (
+    end_at_once,
+    explain_errors,
+    forget_failed_check,
+    settings_of,
+)
 from unetbio.workflow_config import input_names, input_stamps, load_config
 
 min_version("9.5")
 
 STARTED = time.time()
-CONFIG = load_config(config)
+with settings_of(workflow.configfiles):
+    CONFIG = load_config(config)
+    USES = {use.folder: use for use in CONFIG.uses()}
+    BATCHES = CONFIG.batches()
+    # A model that is not there is told now.
+    FILES = {results: use.file() for results, use in USES.items()}
 OUT = CONFIG.output
-USES = {use.folder: use for use in CONFIG.uses()}
 TRAINED = {use.name: use for use in USES.values() if use.network}
-BATCHES = CONFIG.batches()
-# A model that is not there is told now.
-FILES = {results: use.file() for results, use in USES.items()}
 
 
 wildcard_constraints:
@@ -51,4 +57,4 @@ onsuccess:
 
 
 onerror:
-    exit_if_images_failed(config, STARTED)
+    explain_errors(config, STARTED)

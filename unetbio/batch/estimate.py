@@ -78,7 +78,19 @@ class Estimate:
 
     def values(self) -> dict[str, Any]:
         """For programs; sizes in bytes."""
-        names = ("images", "kept", "replaced", "frames", "tiles", "pixels", "memory", "disk", "disk_free", "seconds", "probed")
+        names = (
+            "images",
+            "kept",
+            "replaced",
+            "frames",
+            "tiles",
+            "pixels",
+            "memory",
+            "disk",
+            "disk_free",
+            "seconds",
+            "probed",
+        )
         return {"todo": self.todo, "failed": len(self.failed), **{name: getattr(self, name) for name in names}}
 
     def lines(self) -> list[str]:

@@ -1,6 +1,5 @@
 """Pairs of images and label images, and the random patches that training draws from them."""
 
-import csv
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from unetbio.augmentation import change_intensity, patch_coordinates, warp
 from unetbio.config import TrainingConfig
 from unetbio.errors import ImageError, UsageError
 from unetbio.io import pair, read_image
+from unetbio.io.tables import read_table_file, warn_of_near_misses
 from unetbio.normalization import Scaling
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ __all__ = ["AnnotatedFiles", "Example", "Patch", "PatchSampler", "find_pairs", "
 
 PathPair = tuple[Path, Path]
 PARTS = ("training", "validation", "test")
-TABLE_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+TABLES = (".csv", ".tsv", ".tab")
+TABLE_COLUMNS = ("image", "mask", "split")
 
 
 @dataclass(frozen=True)
@@ -289,7 +290,7 @@ def find_pairs(inputs: Sequence[Path], root: Path | None = None, *, with_test: b
     UsageError
         When nothing is found, or the inputs are of none of these kinds.
     """
-    if len(inputs) == 1 and inputs[0].suffix.lower() in TABLE_DELIMITERS:
+    if len(inputs) == 1 and inputs[0].suffix.lower() in TABLES:
         return _pairs_of_table(inputs[0], root or inputs[0].parent, PARTS if with_test else PARTS[:2])
     if len(inputs) == 1:
         folders = (inputs[0] / "images", inputs[0] / "masks")
@@ -305,22 +306,21 @@ def find_pairs(inputs: Sequence[Path], root: Path | None = None, *, with_test: b
 
 
 def _pairs_of_table(table: Path, root: Path, names: Sequence[str]) -> AnnotatedFiles:
-    try:
-        with open(table, newline="", encoding="utf-8-sig") as stream:
-            rows = list(csv.DictReader(stream, delimiter=TABLE_DELIMITERS[table.suffix.lower()]))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{table} cannot be read as a table: {error}") from error
-    if not rows or not {"image", "mask"} <= set(rows[0]):
-        found = ", ".join(map(str, rows[0])) if rows else "no rows"
+    read = read_table_file(table)
+    columns, rows = read.columns, read.rows
+    if not rows or not {"image", "mask"} <= set(columns):
+        found = ", ".join(columns) if rows else "no rows"
         raise UsageError(f"{table} needs rows with the columns image and mask; it has {found}")
+    warn_of_near_misses(table, columns, TABLE_COLUMNS)
     parts: dict[str, list[PathPair]] = {name: [] for name in names}
-    for number, row in enumerate(rows, start=2):
-        split = row.get("split") or "training"
-        if not row["image"] or not row["mask"]:
-            raise UsageError(f"{table}, line {number}: image or mask is empty; give both")
+    for row in rows:
+        image, mask, split = (row.cells.get(name, "") for name in TABLE_COLUMNS)
+        split = split or "training"
+        if not image or not mask:
+            raise UsageError(f"{table}, line {row.line}: image or mask is empty; give both")
         if split not in parts:
-            raise UsageError(f"{table}, line {number}: split is {split!r}; it must be {' or '.join(names)}")
-        parts[split].append((root / row["image"], root / row["mask"]))
+            raise UsageError(f"{table}, line {row.line}: split is {split!r}; it must be {' or '.join(names)}")
+        parts[split].append((root / image, root / mask))
     if not parts["training"]:
         raise UsageError(f"{table} has no row to train on: split is {' or '.join(names[1:])} everywhere")
     return AnnotatedFiles(parts["training"], parts["validation"], test=parts.get("test", ()))

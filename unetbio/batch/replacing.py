@@ -1,4 +1,4 @@
-"""Results that a run makes again since they were made otherwise: what somebody wants to know before they are replaced."""
+"""Results that a run makes again since they were made otherwise: what to know before they are replaced."""
 
 from pathlib import Path
 from typing import Any

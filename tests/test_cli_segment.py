@@ -439,6 +439,18 @@ def test_a_failed_file_that_has_gone_is_no_failure(
     assert "gone" not in segment(*options).stderr
 
 
+def test_the_page_tells_of_masks_that_were_made_differently(
+    segment: Invoke, images: Path, discs: Array, tmp_path: Path
+) -> None:
+    tifffile.imwrite(images / "c.tif", discs[:, ::-1])
+    assert segment().exit_code == 0
+    page = tmp_path / "out" / "index.html"
+    assert "made differently" not in page.read_text()
+    assert segment("--threshold", "0.7", "--limit", "1").exit_code == 0
+    said = "made differently from most of this folder: postprocessing.mask_threshold 0.7, others 0.5: 1 image "
+    assert said in " ".join(page.read_text().split())
+
+
 def test_each_job_forgets_its_own(segment: Invoke, images: Path, tmp_path: Path) -> None:
     for number in range(4):
         (images / f"bad{number}.tif").write_bytes(b"")

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from unetbio.errors import UsageError
 from unetbio.files import sha256_file, sha256_path
 from unetbio.provenance import Provenance, read_provenance
 
-__all__ = ["Finding", "read_provenances", "verify_folder"]
+__all__ = ["Finding", "made_differently", "read_provenances", "verify_folder"]
 
 Kind = Literal["labels", "input", "model", "settings", "provenance", "rerun"]
 
@@ -77,6 +77,23 @@ def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
     with ThreadPoolExecutor(workers) as pool:
         found = [finding for findings in pool.map(check, sorted(provenances)) for finding in findings]
     return len(provenances), found
+
+
+def made_differently(provenances: Mapping[str, Provenance]) -> Iterable[Finding]:
+    """Masks that were made with another model or other settings than most.
+
+    Parameters
+    ----------
+    provenances : mapping
+        By the names of the label images.
+
+    Yields
+    ------
+    Finding
+    """
+    usual = _usual(list(provenances.values()))
+    for name, provenance in provenances.items():
+        yield from _differences(name, provenance, usual)
 
 
 def read_provenances(out: Path) -> dict[str, Provenance | None]:

@@ -3,8 +3,8 @@
 import csv
 import math
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from unetbio.batch.journal import Entry, read_journals
 from unetbio.batch.names import CELLS, CELLS_TEXT, CLASSES, PAGE, SUMMARY
 from unetbio.batch.plan import provenance_name
+from unetbio.batch.verification import made_differently
 from unetbio.config import flattened
 from unetbio.errors import UsageError
 from unetbio.files import write_text
@@ -34,6 +35,7 @@ LINKED_FILES = (SUMMARY, CLASSES, CELLS_TEXT, CELLS, "run.jsonl")
 MAX_ROWS = 5000
 MAX_FAILURES = 200
 MAX_CHECKED = 50
+MAX_WARNINGS = 20
 MAX_NAMES = 3
 MAX_BARS = 24
 # Bars end here where a few giants, larger than twice this, would squeeze all others into the first bar.
@@ -132,7 +134,7 @@ def write_page(out: str | os.PathLike[str], check: Path | None = None) -> Path:
     rows = _read_rows(out, entries)
     context = {
         **_heading(out, rows),
-        **_problems(rows),
+        **_problems(rows, _differences(out, entries)),
         **_before(check, rows),
         **_gallery(rows),
         **_table(rows),
@@ -199,13 +201,26 @@ def _heading(out: Path, rows: Sequence[_Row]) -> dict[str, Any]:
     return {"title": "/".join(out.resolve().parts[1:][-2:]), "figures": figures}
 
 
-def _problems(rows: Sequence[_Row]) -> dict[str, Any]:
+def _differences(out: Path, entries: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
+    """What differs in how a mask was made from how most were, and the name of its image."""
+    read = ((entry, read_provenance(out / provenance_name(entry.output))) for entry in entries.values())
+    made = {entry.output: provenance for entry, provenance in read if entry.status != "failed" and provenance}
+    for finding in made_differently(made):
+        yield finding.message, entries[finding.output].path
+
+
+def _problems(rows: Sequence[_Row], differences: Iterable[tuple[str, str]]) -> dict[str, Any]:
     failures = [row for row in rows if row.failed]
+    found: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        for code in row.warnings:
+            found[WARNINGS.get(code, code)].append(row.name)
+    for text, name in differences:
+        found[text].append(name)
     warned = []
-    for code, count in Counter(warning for row in rows for warning in row.warnings).most_common():
-        names = [row.name for row in rows if code in row.warnings]
+    for text, names in sorted(found.items(), key=lambda item: -len(item[1]))[:MAX_WARNINGS]:
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-        warned.append((WARNINGS.get(code, code), count, ", ".join(names[:MAX_NAMES]) + more))
+        warned.append((text, len(names), ", ".join(names[:MAX_NAMES]) + more))
     return {
         "failures": failures[:MAX_FAILURES],
         "more_failures": max(0, len(failures) - MAX_FAILURES),

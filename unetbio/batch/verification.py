@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from unetbio.batch.plan import MASKS, provenance_name
 from unetbio.batch.resume import state_of_labels
+from unetbio.config import flattened
 from unetbio.errors import UsageError
 from unetbio.files import sha256_file, sha256_path
 from unetbio.provenance import Provenance, read_provenance
@@ -69,7 +70,7 @@ def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
     provenances = read_provenances(out)
     models = {provenance.model.path for provenance in provenances.values() if provenance}
     hashes = {path: _hash_of(path) for path in models}
-    usual = _usual([provenance for provenance in provenances.values() if provenance])
+    usual = _usual(_comparable(provenance) for provenance in provenances.values() if provenance)
 
     def check(name: str) -> list[Finding]:
         return list(_check(out, name, provenances[name], hashes, usual))
@@ -91,9 +92,10 @@ def made_differently(provenances: Mapping[str, Provenance]) -> Iterable[Finding]
     ------
     Finding
     """
-    usual = _usual(list(provenances.values()))
-    for name, provenance in provenances.items():
-        yield from _differences(name, provenance, usual)
+    made = {name: _comparable(provenance) for name, provenance in provenances.items()}
+    usual = _usual(made.values())
+    for name, own in made.items():
+        yield from _differences(name, own, usual)
 
 
 def read_provenances(out: Path) -> dict[str, Provenance | None]:
@@ -129,7 +131,7 @@ def read_provenances(out: Path) -> dict[str, Provenance | None]:
 
 
 def _check(
-    out: Path, name: str, provenance: Provenance | None, hashes: dict[str, str | None], usual: dict[str, str]
+    out: Path, name: str, provenance: Provenance | None, hashes: dict[str, str | None], usual: dict[str, Any]
 ) -> Iterable[Finding]:
     path = out / name
     if provenance is None:
@@ -158,7 +160,7 @@ def _check(
         yield Finding(name, "input", f"the input was changed after it was segmented (sha256 differs): {source}")
     if hashes[provenance.model.path] not in (None, provenance.model.sha256):
         yield Finding(name, "model", f"the model file is another one now (sha256 differs): {provenance.model.path}")
-    yield from _differences(name, provenance, usual)
+    yield from _differences(name, _comparable(provenance), usual)
 
 
 def _hash_of(path: str) -> str | None:
@@ -168,32 +170,32 @@ def _hash_of(path: str) -> str | None:
         return None
 
 
-def _usual(provenances: Sequence[Provenance]) -> dict[str, str]:
+def _comparable(provenance: Provenance) -> dict[str, Any]:
+    """Model and settings by their names, to compare and to count."""
+    flat = flattened({key: value for key, value in provenance.settings.items() if key not in _OF_ONE_IMAGE})
+    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in flat.items()}
+    return {"model": f"{provenance.model.name} {provenance.model.sha256[:12]}", **settings}
+
+
+def _usual(made: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The most common value of each setting, and the most common model; the first of equals."""
-    counted: dict[str, Counter[str]] = {}
-    for provenance in provenances:
-        for key, value in _comparable(provenance).items():
+    counted: dict[str, Counter[Any]] = {}
+    for own in made:
+        for key, value in own.items():
             counted.setdefault(key, Counter())[value] += 1
     return {key: counter.most_common(1)[0][0] for key, counter in counted.items()}
 
 
-def _comparable(provenance: Provenance) -> dict[str, str]:
-    flat = _flatten({key: value for key, value in provenance.settings.items() if key not in _OF_ONE_IMAGE})
-    return {"model": f"{provenance.model.name} {provenance.model.sha256[:12]}", **flat}
-
-
-def _flatten(settings: dict[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for key, value in settings.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": json.dumps(value)}
-    return flat
-
-
-def _differences(name: str, provenance: Provenance, usual: dict[str, str]) -> Iterable[Finding]:
-    own = _comparable(provenance)
+def _differences(name: str, own: dict[str, Any], usual: dict[str, Any]) -> Iterable[Finding]:
     different = [
-        f"{key} {own.get(key, 'none')}, others {value}" for key, value in usual.items() if own.get(key) != value
+        f"{key} {_told(own[key]) if key in own else 'none'}, others {_told(value)}"
+        for key, value in usual.items()
+        if key not in own or own[key] != value
     ]
     if different:
         kind: Kind = "model" if own.get("model") != usual.get("model") else "settings"
         yield Finding(name, kind, f"made differently from most of this folder: {'; '.join(different)}")
+
+
+def _told(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

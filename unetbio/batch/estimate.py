@@ -14,9 +14,8 @@ import numpy as np
 from unetbio.batch.pipeline import MESSAGES_AHEAD, frame_bytes
 from unetbio.batch.plan import Item
 from unetbio.batch.probe import Load, Probe, load_of, peak_memory, run_probe
-from unetbio.batch.replacing import made_otherwise
 from unetbio.batch.results import STACK_BYTES_IN_MEMORY
-from unetbio.batch.resume import find_kept
+from unetbio.batch.resume import find_earlier
 from unetbio.batch.run import BatchOptions
 from unetbio.errors import ImageError
 from unetbio.preparation import Opened
@@ -129,12 +128,13 @@ def estimate(
         record = segmenter.record(item.settings)
         started = perf_counter()
         try:
-            if find_kept(item, out, segmenter.model.sha256, record, options.policy):
+            earlier = find_earlier(item, out, segmenter.model, record, options.policy)
+            if earlier.kept:
                 kept += 1
                 seconds += 2 * (perf_counter() - started)
             else:
                 todo.append((item, segmenter.open(item.source, item.settings)))
-                replaced += bool(made_otherwise(item, out, segmenter.model, record))
+                replaced += bool(earlier.otherwise)
         except ImageError as error:
             failed.append((item, str(error)))
         except Exception as error:

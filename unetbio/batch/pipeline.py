@@ -12,9 +12,8 @@ from typing import Any
 
 from unetbio.batch.budget import MemoryBudget
 from unetbio.batch.plan import Item
-from unetbio.batch.replacing import made_otherwise
 from unetbio.batch.results import LabelStack
-from unetbio.batch.resume import Kept, Policy, find_kept
+from unetbio.batch.resume import Earlier, Policy, find_earlier
 from unetbio.errors import ImageError
 from unetbio.preparation import Frame, Opened
 from unetbio.provenance import Fingerprint, fingerprint
@@ -38,10 +37,8 @@ class Job:
         Record of its settings.
     opened, fingerprint, companions
         Of the input, once it has been opened.
-    kept : Kept, optional
-        What an earlier run made and nothing has to be done for.
-    otherwise : str
-        How the result that this job replaces was made, if not as now (`made_otherwise`).
+    earlier : Earlier
+        What earlier runs left.
     error : Exception, optional
         Why it failed.
     labels : LabelStack, optional
@@ -55,8 +52,7 @@ class Job:
     opened: Opened | None = None
     fingerprint: Fingerprint | None = None
     companions: dict[str, Fingerprint] = field(default_factory=dict)
-    kept: Kept | None = None
-    otherwise: str = ""
+    earlier: Earlier = field(default_factory=Earlier)
     error: Exception | None = None
     labels: LabelStack | None = None
     frames: list[Future[Any]] = field(default_factory=list)
@@ -120,9 +116,8 @@ class Reader(threading.Thread):
     def _read(self, item: Item) -> Iterator[Message]:
         job = Job(item, self._segmenter.record(item.settings))
         try:
-            job.kept = find_kept(item, self._out, self._segmenter.model.sha256, job.settings, self._policy)
-            if job.kept is None:
-                job.otherwise = made_otherwise(item, self._out, self._segmenter.model, job.settings)
+            job.earlier = find_earlier(item, self._out, self._segmenter.model, job.settings, self._policy)
+            if job.earlier.kept is None:
                 yield from self._frames(job)
                 return
         except Exception as error:

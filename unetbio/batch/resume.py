@@ -15,13 +15,18 @@ from numpy.typing import NDArray
 
 from unetbio.batch.journal import LOCK
 from unetbio.batch.plan import Item, other_format
+from unetbio.config import flattened
 from unetbio.errors import ImageError
 from unetbio.files import stamp
 from unetbio.io import read_labels
 from unetbio.labels import label_hash
+from unetbio.model_file import Model
 from unetbio.provenance import Provenance, read_provenance
 
-__all__ = ["Kept", "Policy", "find_kept", "state_of_labels"]
+__all__ = ["Earlier", "Kept", "Policy", "find_earlier", "state_of_labels"]
+
+SHOWN = 3
+"""Settings that are named where more differ."""
 
 State = Literal["missing", "unreadable", "intact", "edited"]
 
@@ -67,8 +72,28 @@ class Kept:
     provenance: Provenance | None
 
 
-def find_kept(item: Item, out: Path, model_sha256: str, settings: dict[str, Any], policy: Policy) -> Kept | None:
-    """The result of an item that stays as it is; None when it has to be made.
+@dataclass(frozen=True)
+class Earlier:
+    """What earlier runs left of an item.
+
+    Parameters
+    ----------
+    kept : Kept, optional
+        The result that stays as it is; None when it has to be made.
+    otherwise : str
+        Of a result that is replaced since it was made with another model or other settings: which, as
+        ``model mine (now nuclei)``.
+    """
+
+    kept: Kept | None = None
+    otherwise: str = ""
+
+
+_NOTHING = Earlier()
+
+
+def find_earlier(item: Item, out: Path, model: Model, settings: dict[str, Any], policy: Policy) -> Earlier:
+    """Find the result of an item that stays as it is, or that is replaced.
 
     Parameters
     ----------
@@ -76,8 +101,8 @@ def find_kept(item: Item, out: Path, model_sha256: str, settings: dict[str, Any]
         What is asked for.
     out : pathlib.Path
         The output folder.
-    model_sha256 : str
-        Of the model that would be used.
+    model : Model
+        That would be used.
     settings : dict
         The record of the settings that would be used.
     policy : Policy
@@ -92,19 +117,34 @@ def find_kept(item: Item, out: Path, model_sha256: str, settings: dict[str, Any]
     _refuse_edited_format(item, out, provenance, policy)
     state = state_of_labels(out / item.labels, provenance)
     if state in ("missing", "unreadable"):
-        return None
+        return _NOTHING
     if state == "edited":
-        return None if policy.overwrite_edited else Kept(True, provenance)
+        return _NOTHING if policy.overwrite_edited else Earlier(Kept(True, provenance))
     if policy.overwrite or provenance is None:
-        return None
-    if provenance.model.sha256 != model_sha256 or provenance.settings != settings:
-        return None
+        return _NOTHING
+    if otherwise := _made_otherwise(provenance, model, settings):
+        return Earlier(otherwise=otherwise)
     if "objects" in provenance.settings and not (out / item.objects).is_file():
-        return None
+        return _NOTHING
     if policy.save_probabilities and not _has_probabilities(item, out, provenance):
-        return None
+        return _NOTHING
     same = provenance.input.matches(item.source, rehash=policy.rehash)
-    return Kept(False, provenance) if same else None
+    return Earlier(Kept(False, provenance)) if same else _NOTHING
+
+
+def _made_otherwise(provenance: Provenance, model: Model, settings: dict[str, Any]) -> str:
+    """How a result differs in how it was made from one that would be made now; empty where it does not."""
+    if provenance.model.sha256 != model.sha256:
+        same_name = provenance.model.name == model.info.name
+        return f"model {provenance.model.name} (now {'another model of that name' if same_name else model.info.name})"
+    if provenance.settings == settings:
+        return ""
+    before, now = flattened(provenance.settings), flattened(settings)
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    shown = [f"{name.rpartition('.')[2]} {before.get(name)} (now {now.get(name)})" for name in names[:SHOWN]]
+    more = len(names) - SHOWN
+    # A section that holds no values has no name here.
+    return ", ".join([*shown, *([f"{more} more"] if more > 0 else [])]) or "other settings"
 
 
 def _refuse_edited_format(item: Item, out: Path, provenance: Provenance | None, policy: Policy) -> None:

@@ -193,10 +193,10 @@ class _Batch:
 
     def _tell_replaced(self, job: Job) -> None:
         """One line, at the first: who forgot an option can still stop the run."""
-        if job.otherwise and not self.told and not self.options.policy.overwrite:
+        if job.earlier.otherwise and not self.told:
             self.told = True
             text = "%s was made with %s and is made again, as are all that were made otherwise; another -o keeps both"
-            logger.warning(text, job.item.labels, job.otherwise)
+            logger.warning(text, job.item.labels, job.earlier.otherwise)
 
     def _decide(self, job: Job, frame: Frame, size: int, pool: ThreadPoolExecutor) -> None:
         opened = _present(job.opened)
@@ -262,8 +262,8 @@ class _Batch:
         frames = [future.result() for future in job.frames]
         if job.error is not None:
             raise job.error
-        if job.kept is not None:
-            return self._keep(job, job.kept)
+        if job.earlier.kept is not None:
+            return self._keep(job, job.earlier.kept)
         opened = _present(job.opened)
         labels = _present(job.labels).label_image
         records = tuple(frame.record for frame in frames)

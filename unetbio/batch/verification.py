@@ -19,6 +19,9 @@ __all__ = ["Finding", "made_differently", "read_provenances", "verify_folder"]
 
 Kind = Literal["labels", "input", "model", "settings", "provenance", "rerun"]
 
+# Model and settings by their names; those of lists as text, so that all can be counted.
+_Made = tuple[tuple[str, Any], ...]
+
 # What a table may say differently for each image.
 _OF_ONE_IMAGE = ("channel", "series", "pixel_size_um", "diameter_px")
 
@@ -70,7 +73,7 @@ def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
     provenances = read_provenances(out)
     models = {provenance.model.path for provenance in provenances.values() if provenance}
     hashes = {path: _hash_of(path) for path in models}
-    usual = _usual(_comparable(provenance) for provenance in provenances.values() if provenance)
+    usual = _usual(Counter(_made(provenance) for provenance in provenances.values() if provenance))
 
     def check(name: str) -> list[Finding]:
         return list(_check(out, name, provenances[name], hashes, usual))
@@ -80,22 +83,25 @@ def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
     return len(provenances), found
 
 
-def made_differently(provenances: Mapping[str, Provenance]) -> Iterable[Finding]:
+def made_differently(provenances: Iterable[tuple[str, Provenance]]) -> Iterable[Finding]:
     """Masks that were made with another model or other settings than most.
 
     Parameters
     ----------
-    provenances : mapping
-        By the names of the label images.
+    provenances : iterable
+        Name of a label image, and its provenance; one at a time is in memory.
 
     Yields
     ------
     Finding
     """
-    made = {name: _comparable(provenance) for name, provenance in provenances.items()}
-    usual = _usual(made.values())
-    for name, own in made.items():
-        yield from _differences(name, own, usual)
+    made: dict[_Made, list[str]] = {}
+    for name, provenance in provenances:
+        made.setdefault(_made(provenance), []).append(name)
+    usual = _usual({own: len(names) for own, names in made.items()})
+    for own, names in made.items():
+        for name in names:
+            yield from _differences(name, own, usual)
 
 
 def read_provenances(out: Path) -> dict[str, Provenance | None]:
@@ -160,7 +166,7 @@ def _check(
         yield Finding(name, "input", f"the input was changed after it was segmented (sha256 differs): {source}")
     if hashes[provenance.model.path] not in (None, provenance.model.sha256):
         yield Finding(name, "model", f"the model file is another one now (sha256 differs): {provenance.model.path}")
-    yield from _differences(name, _comparable(provenance), usual)
+    yield from _differences(name, _made(provenance), usual)
 
 
 def _hash_of(path: str) -> str | None:
@@ -170,23 +176,23 @@ def _hash_of(path: str) -> str | None:
         return None
 
 
-def _comparable(provenance: Provenance) -> dict[str, Any]:
-    """Model and settings by their names, to compare and to count."""
+def _made(provenance: Provenance) -> _Made:
     flat = flattened({key: value for key, value in provenance.settings.items() if key not in _OF_ONE_IMAGE})
-    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in flat.items()}
-    return {"model": f"{provenance.model.name} {provenance.model.sha256[:12]}", **settings}
+    settings = {key: json.dumps(value) if isinstance(value, list) else value for key, value in flat.items()}
+    return (("model", f"{provenance.model.name} {provenance.model.sha256[:12]}"), *settings.items())
 
 
-def _usual(made: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def _usual(made: Mapping[_Made, int]) -> dict[str, Any]:
     """The most common value of each setting, and the most common model; the first of equals."""
     counted: dict[str, Counter[Any]] = {}
-    for own in made:
-        for key, value in own.items():
-            counted.setdefault(key, Counter())[value] += 1
+    for own, count in made.items():
+        for key, value in own:
+            counted.setdefault(key, Counter())[value] += count
     return {key: counter.most_common(1)[0][0] for key, counter in counted.items()}
 
 
-def _differences(name: str, own: dict[str, Any], usual: dict[str, Any]) -> Iterable[Finding]:
+def _differences(name: str, made: _Made, usual: dict[str, Any]) -> Iterable[Finding]:
+    own = dict(made)
     different = [
         f"{key} {_told(own[key]) if key in own else 'none'}, others {_told(value)}"
         for key, value in usual.items()

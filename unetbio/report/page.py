@@ -203,9 +203,9 @@ def _heading(out: Path, rows: Sequence[_Row]) -> dict[str, Any]:
 
 def _differences(out: Path, entries: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
     """What differs in how a mask was made from how most were, and the name of its image."""
-    read = ((entry, read_provenance(out / provenance_name(entry.output))) for entry in entries.values())
-    made = {entry.output: provenance for entry, provenance in read if entry.status != "failed" and provenance}
-    for finding in made_differently(made):
+    done = (entry.output for entry in entries.values() if entry.status != "failed")
+    read = ((name, read_provenance(out / provenance_name(name))) for name in done)
+    for finding in made_differently((name, provenance) for name, provenance in read if provenance):
         yield finding.message, entries[finding.output].path
 
 

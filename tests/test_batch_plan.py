@@ -106,7 +106,7 @@ def test_a_column_that_looks_like_another_is_told(tmp_path: Path, caplog: pytest
     table.write_text("image, Channel ,well\nx.tif,DAPI,A1\n")
     (item,) = read_table(table, Settings())
     assert (item.settings.channel, item.columns) == ((), {"Channel": "DAPI", "well": "A1"})
-    assert "the column 'Channel' is only carried along; call it 'channel' if that is meant" in caplog.text
+    assert "the column 'Channel' is not taken for 'channel'; call it so if that is meant" in caplog.text
 
 
 def test_an_image_that_is_asked_for_twice(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def warn_of_near_misses(path: Path, columns: Sequence[str], known: Sequence[str]
     for column in columns:
         if column not in known and _plain(column) in meant:
             name = meant[_plain(column)]
-            logger.warning("%s: the column %r is only carried along; call it %r if that is meant", path, column, name)
+            logger.warning("%s: the column %r is not taken for %r; call it so if that is meant", path, column, name)
 
 
 def _delimiter(path: Path, text: str) -> str:

@@ -57,7 +57,7 @@ format: $(READY)
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q . ; $(BIN)/snakefmt Snakefile pipelines
 
 schema: $(READY)
-	@$(BIN)/python -c "from unetbio.workflow_config import workflow_schema; print(workflow_schema(), end='')" >config/schema.json
+	@$(BIN)/python -c "from unetbio.pipelines.settings import workflow_schema; print(workflow_schema(), end='')" >config/schema.json
 
 clean:
 	@rm -rf build demo .snakemake

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import unetbio
-from unetbio import metrics
 from unetbio.io import read_labels
+from unetbio.metrics.instances import evaluate
 
 SUFFIXES = (".tif", ".png")
 
@@ -36,7 +36,7 @@ def score(data: Path, name: str, model: str) -> dict[str, float]:
     predicted = [unetbio.segment(image, model=model, device="cpu")[0] for image, _ in pairs]
     truth = [read_labels(mask) for _, mask in pairs]
     names = [image.name for image, _ in pairs]
-    return metrics.evaluate(predicted, truth, names=names).pooled
+    return evaluate(predicted, truth, names=names).pooled
 
 
 def main() -> None:

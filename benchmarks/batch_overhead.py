@@ -22,16 +22,16 @@ import tifffile
 import torch
 from numpy.typing import NDArray
 
-from unetbio.batch.plan import Item, found_items, spread
 from unetbio.batch.run import MAX_FINISHERS, BatchOptions, run_batch
-from unetbio.interpretation import CellDecisions
 from unetbio.io import read_image
-from unetbio.model_file import load_model
-from unetbio.preparation import Frame, Opened
+from unetbio.models.model_file import load_model
+from unetbio.preprocessing.prepare import Frame, Opened
 from unetbio.report.overlays import overlay_path, write_overlay
 from unetbio.report.page import write_page
+from unetbio.results.items import Item, found_items, spread
 from unetbio.segmentation import Segmenter
-from unetbio.settings import Settings
+from unetbio.settings.segmentation import Settings
+from unetbio.targets.interpretation import CellDecisions
 
 SIZE = 512
 BAR = 0.12

@@ -13,10 +13,10 @@ from scipy import ndimage
 from torch import nn
 
 from unetbio import networks
-from unetbio.instances import PostProcessing
 from unetbio.io import read_image
-from unetbio.model_file import load_model
-from unetbio.normalization import Normalization, apply, measure
+from unetbio.models.model_file import load_model
+from unetbio.postprocessing.instances import PostProcessing
+from unetbio.preprocessing.normalization import Normalization, apply, measure
 
 __all__ = [
     "RANDOM",

@@ -20,13 +20,13 @@ import common
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio import metrics
-from unetbio.crf import PRESETS, CrfSettings, refine
-from unetbio.inference import TorchPredictor, predict
+from unetbio.inference.prediction import TorchPredictor, predict
 from unetbio.io import read_image, read_labels
 from unetbio.labels import split_components
-from unetbio.model_file import Model, load_model
-from unetbio.normalization import apply, measure
+from unetbio.metrics import instances
+from unetbio.models.model_file import Model, load_model
+from unetbio.postprocessing.crf import PRESETS, CrfSettings, refine
+from unetbio.preprocessing.normalization import apply, measure
 
 SIZE = 512
 BAR = 0.6
@@ -56,9 +56,9 @@ def foreground(probabilities: NDArray[np.float32]) -> NDArray[np.bool_]:
     return probabilities[0] <= 0.5
 
 
-def compare(plane: NDArray[np.bool_], truth: NDArray[np.bool_]) -> metrics.Comparison:
+def compare(plane: NDArray[np.bool_], truth: NDArray[np.bool_]) -> instances.Comparison:
     """Foreground alone: components stand for cells in both."""
-    return metrics.compare(split_components(plane), split_components(truth))
+    return instances.compare(split_components(plane), split_components(truth))
 
 
 def main() -> int:
@@ -95,11 +95,11 @@ def main() -> int:
     return 0 if max(times) <= BAR else 1
 
 
-def sum_of(comparisons: list[metrics.Comparison]) -> metrics.Comparison:
+def sum_of(comparisons: list[instances.Comparison]) -> instances.Comparison:
     return sum(comparisons[1:], start=comparisons[0])
 
 
-def scores_of(comparison: metrics.Comparison) -> list[str]:
+def scores_of(comparison: instances.Comparison) -> list[str]:
     scores = comparison.scores()
     return [f"{scores['foreground_IoU']:.4f}", f"{scores['boundary_F1']:.4f}"]
 

@@ -20,11 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from unetbio import instances
-from unetbio.inference import DECISION_TOLERANCE, TorchPredictor, decide, plan
-from unetbio.instances import PostProcessing
+from unetbio.inference.prediction import DECISION_TOLERANCE, TorchPredictor, decide, plan
+from unetbio.inference.tiling import read_mirrored
 from unetbio.labels import label_hash
-from unetbio.tiling import read_mirrored
+from unetbio.postprocessing import instances
+from unetbio.postprocessing.instances import PostProcessing
 
 TILES_2D = (None, 37, 52, 101, 200, 256, 333, 512)
 TILES_3D = (None, 5, 13, 24, 31, 40)

@@ -17,9 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from unetbio import instances, labels, measurements, metrics
-from unetbio.instances import PostProcessing
+from unetbio import labels
 from unetbio.io import read_labels
+from unetbio.measurement import regions
+from unetbio.metrics.instances import average_precision, compare
+from unetbio.postprocessing import instances
+from unetbio.postprocessing.instances import PostProcessing
 
 SIZE = 512
 EROSION_PX = 2
@@ -71,9 +74,9 @@ def measure_all(data: Path, limit: int, repeats: int) -> dict[str, Any]:
             "instances.label": lambda planes=planes: instances.label(planes, SETTINGS),
             "labels.relabel_raster": lambda cells=cells: labels.relabel_raster(cells),
             "labels.label_hash": lambda cells=cells: labels.label_hash(cells),
-            "measurements.measure": lambda cells=cells, image=image: measurements.measure(cells, image),
-            "metrics.average_precision": lambda cells=cells, truth=truth: metrics.average_precision([cells], [truth]),
-            "metrics.compare": lambda cells=cells, truth=truth: metrics.compare(cells, truth),
+            "measurements.measure": lambda cells=cells, image=image: regions.measure(cells, image),
+            "metrics.average_precision": lambda cells=cells, truth=truth: average_precision([cells], [truth]),
+            "metrics.compare": lambda cells=cells, truth=truth: compare(cells, truth),
         }
         for name, step in steps.items():
             rows.setdefault(name, []).append(milliseconds(step, repeats))

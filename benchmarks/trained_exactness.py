@@ -18,10 +18,11 @@ import numpy as np
 from exactness import BAR, float32_error
 from numpy.typing import NDArray
 
-from unetbio import architectures, instances
-from unetbio.inference import TorchPredictor, decide, plan
+from unetbio import networks
+from unetbio.inference.prediction import TorchPredictor, decide, plan
 from unetbio.labels import label_hash
-from unetbio.model_file import Model, load_model
+from unetbio.models.model_file import Model, load_model
+from unetbio.postprocessing import instances
 
 SHAPE = (512, 672)
 TILES = (128, 256)
@@ -30,14 +31,14 @@ TILES = (128, 256)
 def exact_models(comparison: Path) -> list[Model]:
     """Models of a comparison that can be tiled exactly."""
     models = [load_model(path) for path in sorted(comparison.glob("*/model.safetensors"))]
-    return [model for model in models if architectures.find(model.info.architecture).exact(model.info.parameters)]
+    return [model for model in models if networks.find(model.info.architecture).exact(model.info.parameters)]
 
 
 def compare(model: Model, image: NDArray[np.float32]) -> tuple[list[list[object]], bool]:
     """One row a tile size, and whether all agree with the whole image."""
     predictor = TorchPredictor(model.network, exact=True)
     settings = model.info.postprocessing
-    by_default = architectures.find(model.info.architecture).is_tiled_exactly(model.info.parameters)
+    by_default = networks.find(model.info.architecture).is_tiled_exactly(model.info.parameters)
     error = float32_error(predictor, image)
     reference = None
     rows, good = [], True

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from unetbio.weight_maps import weight_map
+from unetbio.supervision.weight_maps import weight_map
 
 COLUMNS = ("cells", "transform_s", "weight_map_s", "ratio", "planes")
 

@@ -31,16 +31,16 @@ import tifffile
 import torch
 import yaml
 
-from unetbio.batch.plan import found_items, spread
 from unetbio.batch.run import MAX_FINISHERS, BatchOptions, run_batch
 from unetbio.errors import ImageError
 from unetbio.io import read_image
-from unetbio.model_file import load_model
+from unetbio.models.model_file import load_model
 from unetbio.pipelines import SNAKEFILE
 from unetbio.report.overlays import overlay_path, write_overlay
 from unetbio.report.page import write_page
+from unetbio.results.items import found_items, spread
 from unetbio.segmentation import Segmenter
-from unetbio.settings import Settings
+from unetbio.settings.segmentation import Settings
 
 SIZE = 256
 BAR_MS = 10.0

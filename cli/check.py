@@ -12,9 +12,9 @@ from unetbio.cli.progress import Progress
 from unetbio.errors import UsageError
 
 if TYPE_CHECKING:
-    from unetbio.batch.plan import Item, Target
     from unetbio.checking.folder import CheckResult
-    from unetbio.model_file import ModelInfo
+    from unetbio.models.model_file import ModelInfo
+    from unetbio.results.items import Item, Target
 
 __all__ = ["command"]
 
@@ -63,11 +63,11 @@ def command(
 
     Grey values are those that segment would look at with the same --channel, --t, --z and --normalize.
     """
-    from unetbio.batch.plan import available_cores
+    from unetbio.checking.check_cache import KnownFiles
     from unetbio.checking.folder import CHECK, check_items
-    from unetbio.checking.known import KnownFiles
     from unetbio.files import write_text
-    from unetbio.model_file import read_info
+    from unetbio.models.model_file import read_info
+    from unetbio.results.items import available_cores
 
     if given["no_model"] and models:
         raise UsageError(f"--no-model and --model {models[0]}: give one of the two")
@@ -101,8 +101,8 @@ def command(
 def _items(
     inputs: tuple[str, ...], table: Path | None, out: Path | None, target: "Target", given: dict[str, Any]
 ) -> "list[Item]":
-    from unetbio.batch.plan import found_items, read_table
-    from unetbio.settings import Settings
+    from unetbio.results.items import found_items, read_table
+    from unetbio.settings.segmentation import Settings
 
     if bool(inputs) == bool(table):
         raise UsageError("give either INPUT or --table: " + ("both are given" if table else "neither is given"))

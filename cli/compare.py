@@ -84,7 +84,7 @@ def command(
         raise UsageError("nothing to compare: give --networks all, --networks with names, or --lesson")
 
     from unetbio.compare.variants import lesson_variants, parse_variants, training_config
-    from unetbio.config import load_training_config
+    from unetbio.settings.training import load_training_config
 
     overrides = {"steps": steps, "seed": seed}
     config = load_training_config(config_path, {key: value for key, value in overrides.items() if value is not None})
@@ -94,16 +94,16 @@ def command(
         training_config(variant, config, width)
 
     # What can be refused is refused before torch is imported.
-    from unetbio.datasets import find_pairs
+    from unetbio.training.dataset import find_pairs
 
     files = find_pairs(data, root, with_test=True)
 
-    from unetbio.batch.journal import LOCK
     from unetbio.compare.data import load
     from unetbio.compare.results import write_results
     from unetbio.compare.runs import CompareSettings, compare_variants
     from unetbio.files import lock
-    from unetbio.inference import choose_device
+    from unetbio.inference.prediction import choose_device
+    from unetbio.results.journal import LOCK
 
     torch_device, reason = choose_device(device)
     logger.info("%d networks on %s (%s)", len(variants), torch_device, reason)

@@ -63,7 +63,7 @@ class _Cells:
         return labels.split_components(mask) if self.allow_binary and labels.is_binary_mask(mask) else mask
 
     def compare(self, found: Any, true: Any) -> Any:
-        from unetbio.metrics import compare
+        from unetbio.metrics.instances import compare
 
         return compare(found, true, thresholds=self.thresholds, tolerance=self.tolerance)
 
@@ -104,8 +104,8 @@ class _Classes:
         self.most_classes = max(len(self.values), len(self.names)) if self.values else 0
 
     def prepare(self, mask: Any, *, is_truth: bool) -> Any:
-        from unetbio.annotations import map_classes
-        from unetbio.config import MAX_CLASSES
+        from unetbio.settings.training import MAX_CLASSES
+        from unetbio.supervision.annotations import map_classes
 
         if is_truth:
             return map_classes(mask, self.values or range(MAX_CLASSES), self.ignore_label)
@@ -120,9 +120,9 @@ class _Classes:
         return mask
 
     def compare(self, found: Any, true: Any) -> Any:
-        from unetbio.annotations import UNANNOTATED
-        from unetbio.class_metrics import compare_classes
         from unetbio.classes import default_class_names
+        from unetbio.metrics.classes import compare_classes
+        from unetbio.supervision.annotations import UNANNOTATED
 
         comparison = compare_classes(found, true, ignore_label=UNANNOTATED, tolerance=self.tolerance)
         self.names += default_class_names(len(comparison.confusion))[len(self.names) :]
@@ -198,7 +198,7 @@ def command(
     OUT/evaluation.json hold all of them. AP is TP / (TP + FP + FN). classes.csv in PREDICTED names the classes.
     """
     from unetbio.files import write_json, write_text
-    from unetbio.metrics import THRESHOLDS
+    from unetbio.metrics.instances import THRESHOLDS
 
     comparer: _Comparer
     if classes:
@@ -237,7 +237,7 @@ def command(
 
 def _class_names(predicted: Path) -> tuple[str, ...]:
     """Names of the classes, from the palette that was written along with the masks."""
-    from unetbio.batch.names import CLASSES
+    from unetbio.results.layout import CLASSES
 
     path = (predicted if predicted.is_dir() else predicted.parent) / CLASSES
     try:

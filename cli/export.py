@@ -10,7 +10,7 @@ from unetbio.cli import options as shared
 from unetbio.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from unetbio.batch.journal import Entry
+    from unetbio.results.journal import Entry
 
 __all__ = ["command"]
 

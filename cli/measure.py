@@ -10,8 +10,8 @@ from unetbio.cli import options as shared
 from unetbio.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from unetbio.batch.results import Outcome
-    from unetbio.settings import PixelSize
+    from unetbio.results.result_files import Outcome
+    from unetbio.settings.segmentation import PixelSize
 
 __all__ = ["command"]
 
@@ -56,9 +56,9 @@ def command(
 
     Rows of images that have been measured like this and have not changed since are kept.
     """
-    from unetbio.batch.gather import measure_folder
-    from unetbio.batch.measuring import TableOptions
-    from unetbio.batch.plan import available_cores
+    from unetbio.results.collect_tables import measure_folder
+    from unetbio.results.items import available_cores
+    from unetbio.results.measure_cells import TableOptions
 
     def report(outcome: "Outcome") -> None:
         progress.clear()

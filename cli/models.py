@@ -12,7 +12,7 @@ from unetbio.cli.options import format_count
 from unetbio.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from unetbio.model_file import ModelInfo
+    from unetbio.models.model_file import ModelInfo
 
 __all__ = ["command"]
 
@@ -29,8 +29,8 @@ def command(folder: Path | None, as_json: bool) -> None:
 
     Without FOLDER: those that come with unetbio, by the names that --model takes.
     """
-    from unetbio.model_file import CHECKPOINT_SUFFIX, read_info
     from unetbio.models import model_path, shipped_models
+    from unetbio.models.model_file import CHECKPOINT_SUFFIX, read_info
 
     if folder is None:
         paths = [(name, model_path(name)) for name in shipped_models()]

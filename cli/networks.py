@@ -23,11 +23,11 @@ def command(names: tuple[str, ...], draw: Path | None, as_json: bool) -> None:
     """
     import torch
 
-    from unetbio import architectures, networks
+    from unetbio import networks
 
-    chosen = names or architectures.names()
+    chosen = names or networks.names()
     for name in chosen:
-        architectures.find(name)
+        networks.find(name)
     if draw is not None:
         for path in _draw(chosen, draw):
             click.echo(path)
@@ -37,16 +37,16 @@ def command(names: tuple[str, ...], draw: Path | None, as_json: bool) -> None:
         # On torch's device without memory: counting needs shapes alone.
         with torch.device("meta"):
             parameters = networks.parameter_count(networks.build(name))
-        rows.append(_describe(architectures.find(name), parameters))
+        rows.append(_describe(networks.find(name), parameters))
     click.echo(json.dumps(rows, indent=2) if as_json else "\n\n".join(_lines(row) for row in rows))
 
 
 def _draw(names: tuple[str, ...], folder: Path) -> list[Path]:
-    from unetbio import architectures
+    from unetbio import networks
     from unetbio.files import atomic_path
     from unetbio.report.diagram import draw_network
 
-    drawable = [name for name in names if architectures.find(name).output == "logits"]
+    drawable = [name for name in names if networks.find(name).output == "logits"]
     if not drawable:
         raise UsageError(f"{', '.join(names)}: only networks that classify pixels can be drawn")
     folder.mkdir(parents=True, exist_ok=True)

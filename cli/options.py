@@ -9,7 +9,7 @@ import click
 from unetbio.errors import UsageError
 
 if TYPE_CHECKING:
-    from unetbio.batch.gather import Summary
+    from unetbio.results.collect_tables import Summary
 
 __all__ = [
     "AREA",
@@ -59,12 +59,12 @@ AREA = _FiniteRange(min=0)
 
 
 class _PixelSize(click.ParamType[Any, Any]):
-    """``YX`` or ``Z,YX``, as `unetbio.settings.parse_pixel_size` reads it."""
+    """``YX`` or ``Z,YX``, as `unetbio.settings.segmentation.parse_pixel_size` reads it."""
 
     name = "pixel size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from unetbio.settings import parse_pixel_size
+        from unetbio.settings.segmentation import parse_pixel_size
 
         if not isinstance(value, str):
             return value
@@ -160,7 +160,7 @@ def normalization(text: str) -> Any:
     UsageError
         When it is nothing that can be meant.
     """
-    from unetbio.normalization import parse
+    from unetbio.preprocessing.normalization import parse
 
     return None if text.strip().lower() == "auto" else parse(text)
 

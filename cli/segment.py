@@ -13,13 +13,13 @@ from unetbio.cli.progress import Progress
 from unetbio.errors import UsageError
 
 if TYPE_CHECKING:
-    from unetbio.batch.gather import Summary
-    from unetbio.batch.journal import Part
-    from unetbio.batch.plan import Item
-    from unetbio.batch.results import Outcome
     from unetbio.batch.run import BatchOptions
+    from unetbio.results.collect_tables import Summary
+    from unetbio.results.items import Item
+    from unetbio.results.journal import Part
+    from unetbio.results.result_files import Outcome
     from unetbio.segmentation import Segmenter
-    from unetbio.settings import Settings
+    from unetbio.settings.segmentation import Settings
 
 __all__ = ["command"]
 
@@ -114,7 +114,7 @@ def command(inputs: tuple[str, ...], out: Path, table: Path | None, model: str, 
         click.echo(f"no image failed: {out}")
         return None
     _limit_threads(given["workers"])
-    from unetbio.model_file import load_model
+    from unetbio.models.model_file import load_model
     from unetbio.segmentation import Segmenter
 
     segmenter = Segmenter(load_model(model), given["device"], tile=given["tile"], exact=given["exact_tiles"])
@@ -129,7 +129,7 @@ def command(inputs: tuple[str, ...], out: Path, table: Path | None, model: str, 
 
 def _forget_gone(listed: "list[Item]", out: Path, given: dict[str, Any]) -> list[str]:
     from unetbio.batch.failures import forget_gone
-    from unetbio.batch.journal import parse_part
+    from unetbio.results.journal import parse_part
 
     gone = forget_gone(listed, out, parse_part(given["part"]) if given["part"] else None)
     if gone:
@@ -140,14 +140,14 @@ def _forget_gone(listed: "list[Item]", out: Path, given: dict[str, Any]) -> list
 
 def _tidy(out: Path, given: dict[str, Any], *, rewrite: bool) -> None:
     """As a run over all images does at its start; and what it does at its end, where the tables have changed."""
-    from unetbio.batch.gather import tidy
+    from unetbio.results.collect_tables import tidy
 
     if not (given["part"] or given["dry_run"]):
         tidy(out, _write_page if rewrite else None)
 
 
 def _settings(given: dict[str, Any]) -> "Settings":
-    from unetbio.settings import Settings
+    from unetbio.settings.segmentation import Settings
 
     return Settings(
         channel=given["channel"],
@@ -172,12 +172,12 @@ def _list(
     inputs: tuple[str, ...], table: Path | None, out: Path, settings: "Settings", model: str, given: dict[str, Any]
 ) -> "list[Item]":
     """All items that the inputs hold."""
-    from unetbio.batch.metadata import add_path_columns
-    from unetbio.batch.plan import check_names, found_items, read_table
-    from unetbio.model_file import read_info
+    from unetbio.models.model_file import read_info
+    from unetbio.results.items import check_names, found_items, read_table
+    from unetbio.results.path_columns import add_path_columns
 
     if given["format"] == "ome-zarr":
-        from unetbio.io.zarr_write import check_zarr
+        from unetbio.io.formats.zarr_write import check_zarr
 
         check_zarr()
     if bool(inputs) == bool(table):
@@ -192,9 +192,9 @@ def _list(
 def _choose(listed: "list[Item]", out: Path, given: dict[str, Any]) -> "tuple[list[Item], dict[str, Path]]":
     """The items of this run, and the pictures to draw."""
     from unetbio.batch.failures import select_failed
-    from unetbio.batch.journal import parse_part
-    from unetbio.batch.plan import select_part, spread
     from unetbio.report.overlays import overlay_path
+    from unetbio.results.items import select_part, spread
+    from unetbio.results.journal import parse_part
 
     items = listed[: given["limit"]]
     drawn = spread(items, _overlay_count(given["overlays"]))
@@ -215,17 +215,17 @@ def _overlay_count(text: str) -> int | None:
 def _limit_threads(workers: int | None) -> None:
     import torch
 
-    from unetbio.batch.plan import available_cores
+    from unetbio.results.items import available_cores
 
     torch.set_num_threads(workers or available_cores())
 
 
 def _batch_options(out: Path, overlays: dict[str, Path], given: dict[str, Any]) -> "BatchOptions":
-    from unetbio.batch.journal import parse_part
-    from unetbio.batch.plan import available_cores
-    from unetbio.batch.resume import Policy
     from unetbio.batch.run import MAX_FINISHERS, BatchOptions
     from unetbio.report.overlays import write_overlay
+    from unetbio.results.items import available_cores
+    from unetbio.results.journal import parse_part
+    from unetbio.results.reuse import Policy
 
     policy = Policy(given["overwrite"], given["overwrite_edited"], given["rehash"], given["save_probabilities"])
     return BatchOptions(
@@ -275,7 +275,7 @@ def _speak(outcome: "Outcome") -> None:
 
 
 def _last_line(summary: "Summary", out: Path, part: "Part | None") -> str:
-    from unetbio.batch.journal import journal_path
+    from unetbio.results.journal import journal_path
 
     return shared.summary_line(shared.counts(summary), summary.failed, summary.table or journal_path(out, part))
 
@@ -289,7 +289,7 @@ def _as_json(summary: "Summary", out: Path) -> str:
 def _dry_run(
     items: "list[Item]", out: Path, segmenter: "Segmenter", options: "BatchOptions", given: dict[str, Any]
 ) -> int | None:
-    from unetbio.batch.estimate import estimate, process_seconds
+    from unetbio.batch.dry_run import estimate, process_seconds
 
     result = estimate(items, out, segmenter, options, startup=process_seconds())
     for item, message in result.failed:

@@ -34,7 +34,7 @@ def command(folders: tuple[Path, ...], output: Path | None, failed_ok: bool) -> 
     column, with as many folders above it as tell it from another of the same name. The rows of one image stand below
     each other. Exit code 3 when images failed.
     """
-    from unetbio.batch.names import SUMMARY
+    from unetbio.results.layout import SUMMARY
 
     names = _distinct_names(folders)
     rows: list[dict[str, str]] = []
@@ -56,7 +56,7 @@ def command(folders: tuple[Path, ...], output: Path | None, failed_ok: bool) -> 
 
 def _failures(rows: Sequence[dict[str, str]], folders: dict[str, Path]) -> Iterator[str]:
     """One line an image: why it failed, by the journals where they know, and with which models if there are several."""
-    from unetbio.batch.journal import read_journals
+    from unetbio.results.journal import read_journals
 
     messages = {
         (name, entry.path, "" if entry.series is None else str(entry.series)): entry.message

@@ -12,9 +12,9 @@ from unetbio.errors import UsageError
 from unetbio.files import stopping
 
 if TYPE_CHECKING:
-    from unetbio.config import TrainingConfig
-    from unetbio.datasets import AnnotatedFiles
-    from unetbio.training import TrainingResult
+    from unetbio.settings.training import TrainingConfig
+    from unetbio.training.dataset import AnnotatedFiles
+    from unetbio.training.trainer import TrainingResult
 
 __all__ = ["command"]
 
@@ -87,8 +87,8 @@ def command(
     Beside the model stand its loss curve (.png), the log, and a checkpoint from which the same command goes on when it
     was interrupted, or is given more minutes.
     """
-    from unetbio import architectures
-    from unetbio.config import load_training_config
+    from unetbio import networks
+    from unetbio.settings.training import load_training_config
 
     overrides = {
         "network": network,
@@ -105,8 +105,8 @@ def command(
     config = load_training_config(config_path, {key: value for key, value in overrides.items() if value is not None})
     if "name" not in config.model_fields_set:
         config = config.model_copy(update={"name": output.stem})
-    architectures.find(config.network)
-    from unetbio.model_file import CHECKPOINT_SUFFIX
+    networks.find(config.network)
+    from unetbio.models.model_file import CHECKPOINT_SUFFIX
 
     if output.suffix != ".safetensors":
         raise UsageError(f"-o {output}: a model file's name ends in .safetensors")
@@ -117,14 +117,14 @@ def command(
         raise UsageError(f"{output} exists already: choose another name, or --overwrite it")
 
     # What can be refused is refused before torch is imported.
-    from unetbio.datasets import find_pairs
+    from unetbio.training.dataset import find_pairs
 
     files = find_pairs(inputs, root)
 
-    from unetbio.inference import choose_device
-    from unetbio.model_file import load_model, save_model
+    from unetbio.inference.prediction import choose_device
+    from unetbio.models.model_file import load_model, save_model
     from unetbio.report.loss_curve import draw_loss_curve
-    from unetbio.training import Trainer, load_training_data
+    from unetbio.training.trainer import Trainer, load_training_data
 
     report = _Report(output.with_suffix(".log"))
     torch_device, reason = choose_device(device)
@@ -161,7 +161,7 @@ def command(
 
 def _settings_of(start: str, network: str | None) -> dict[str, Any]:
     """What a model that is fine-tuned decides about its training."""
-    from unetbio.model_file import read_info
+    from unetbio.models.model_file import read_info
 
     info = read_info(start)
     if network not in (None, info.architecture):

@@ -11,7 +11,7 @@ from unetbio.cli.options import format_count
 from unetbio.cli.progress import Progress
 
 if TYPE_CHECKING:
-    from unetbio.batch.verification import Finding
+    from unetbio.results.verification import Finding
 
 __all__ = ["command"]
 
@@ -34,8 +34,8 @@ def command(out: Path, rerun: int | None, device: str, workers: int | None, as_j
     N masks, spread evenly over the folder, are segmented again with the recorded input, model and settings, and the
     label hashes compared; nothing is written. One line for each mismatch; exit code 3 when there is one.
     """
-    from unetbio.batch.plan import available_cores
-    from unetbio.batch.verification import verify_folder
+    from unetbio.results.items import available_cores
+    from unetbio.results.verification import verify_folder
 
     count, findings = verify_folder(out, workers or available_cores())
     repeated = 0

@@ -144,8 +144,8 @@ def _balanced(paths: list[Path], read: "Callable[[Path], Labels]") -> tuple[floa
 
     import numpy as np
 
-    from unetbio.class_weights import class_weights
-    from unetbio.weight_maps import force_gap
+    from unetbio.supervision.class_weights import class_weights
+    from unetbio.supervision.weight_maps import force_gap
 
     counts = np.zeros(2, np.int64)
     for path in paths:
@@ -167,7 +167,7 @@ def _write(
 
     from unetbio.files import atomic_path
     from unetbio.report.pictures import draw_weight_map
-    from unetbio.weight_maps import weight_map
+    from unetbio.supervision.weight_maps import weight_map
 
     weights = _each_time(
         lambda plane: weight_map(plane, spacing=spacing, ignore_label=IGNORED, **options), label_image, axes

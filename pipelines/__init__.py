@@ -116,7 +116,7 @@ def explain_errors(config: Mapping[str, Any], started: float) -> None:
     SystemExit
         With code 3, where images failed and all else went well.
     """
-    from unetbio.workflow_config import load_config
+    from unetbio.pipelines.settings import load_config
 
     output = Path(load_config(config).output)
     logs = [path for pattern in ("logs/*.log", "*/logs/*.log") for path in sorted(output.glob(pattern))]

@@ -12,7 +12,7 @@ from unetbio.pipelines import (
     forget_failed_check,
     settings_of,
 )
-from unetbio.workflow_config import input_names, input_stamps, load_config
+from unetbio.pipelines.settings import input_names, input_stamps, load_config
 
 min_version("9.5")
 

@@ -24,12 +24,12 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     import torch
 
-    from unetbio import architectures, networks
-    from unetbio.instances import PostProcessing
-    from unetbio.model_file import ModelInfo, save_model
-    from unetbio.normalization import Normalization
+    from unetbio import networks
+    from unetbio.models.model_file import ModelInfo, save_model
+    from unetbio.postprocessing.instances import PostProcessing
+    from unetbio.preprocessing.normalization import Normalization
 
-    parameters = architectures.find("unet").complete({"base_channels": 2, "depth": 1, "dropout": 0.0})
+    parameters = networks.find("unet").complete({"base_channels": 2, "depth": 1, "dropout": 0.0})
     network = networks.build("unet", parameters)
     with torch.no_grad():
         for name, weight in network.named_parameters():

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from unetbio.geometry import Geometry, unet_geometry
-from unetbio.inference import TorchPredictor, decide, predict
+from unetbio.inference.prediction import TorchPredictor, decide, predict
 from unetbio.networks import build
 
 DEPTH_2 = unet_geometry([(3, 3)] * 3, [(2, 2)] * 2)

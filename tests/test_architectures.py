@@ -2,13 +2,13 @@ import re
 
 import pytest
 
-from unetbio import architectures
+from unetbio import networks
 from unetbio.errors import UsageError
 from unetbio.geometry import Geometry
 
 
-def make(name: str) -> architectures.Architecture:
-    return architectures.Architecture(
+def make(name: str) -> networks.Architecture:
+    return networks.Architecture(
         name=name,
         summary="",
         paper="",
@@ -23,17 +23,17 @@ def make(name: str) -> architectures.Architecture:
 
 def test_unknown_name_lists_the_names_there_are() -> None:
     with pytest.raises(UsageError, match=r"no network named 'unett'; there are: .*unet"):
-        architectures.find("unett")
+        networks.find("unett")
 
 
 def test_registering_a_name_twice_raises() -> None:
     with pytest.raises(ValueError, match="'unet' is registered already"):
-        architectures.register(make("unet"))
+        networks.register(make("unet"))
 
 
 def test_unknown_parameter_lists_the_parameters_there_are() -> None:
     with pytest.raises(UsageError, match=r"unet has no parameter dpeth; it has .*depth"):
-        architectures.find("unet").complete({"dpeth": 3})
+        networks.find("unet").complete({"dpeth": 3})
 
 
 @pytest.mark.parametrize(
@@ -55,14 +55,14 @@ def test_unknown_parameter_lists_the_parameters_there_are() -> None:
 )
 def test_values_that_a_unet_cannot_have_are_refused(parameters: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
-        architectures.find("unet").complete(parameters)
+        networks.find("unet").complete(parameters)
 
 
 def test_complete_keeps_what_is_given_and_fills_in_the_rest() -> None:
-    complete = architectures.find("unet").complete({"depth": 2})
+    complete = networks.find("unet").complete({"depth": 2})
     assert complete["depth"] == 2
     assert complete["base_channels"] == 64
-    assert architectures.find("unet").defaults["depth"] == 4
+    assert networks.find("unet").defaults["depth"] == 4
 
 
 def test_load_imports_the_class() -> None:

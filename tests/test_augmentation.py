@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from unetbio.augmentation import change_intensity, patch_coordinates, warp
-from unetbio.config import Augmentation
+from unetbio.settings.training import Augmentation
+from unetbio.training.augmentation import change_intensity, patch_coordinates, warp
 
 STILL = Augmentation(aligned_fraction=0.0, flip=False, rotate=False, scale=1.0, elastic_sigma=0.0, probability=0.0)
 

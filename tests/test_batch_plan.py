@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from unetbio.batch.journal import Entry, Journal, Part, hold_output, parse_part, read_journals
-from unetbio.batch.plan import Item, check_names, found_items, read_table, select_part, spread
 from unetbio.errors import EnvironmentStoppedError, UsageError
-from unetbio.settings import Settings
+from unetbio.results.items import Item, check_names, found_items, read_table, select_part, spread
+from unetbio.results.journal import Entry, Journal, Part, hold_output, parse_part, read_journals
+from unetbio.settings.segmentation import Settings
 
 
 def make(path: str, **settings: object) -> Item:

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from unetbio.grey_values import GreyFingerprint, GreyLevels, LevelCounter, is_saturated
+from unetbio.preprocessing.grey_values import GreyFingerprint, GreyLevels, LevelCounter, is_saturated
 
 
 def levels_of(values: np.ndarray, pieces: int = 1) -> GreyLevels:

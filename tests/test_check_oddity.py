@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unetbio.batch.plan import Item
-from unetbio.checking.facts import Facts
-from unetbio.checking.oddity import compare_with_model, compare_with_others, find_odd
-from unetbio.checking.survey import Survey
-from unetbio.grey_values import GreyFingerprint, GreyLevels
-from unetbio.model_file import ModelInfo
-from unetbio.normalization import Normalization
-from unetbio.settings import Settings
+from unetbio.checking.file_report import Survey
+from unetbio.checking.image_stats import Facts
+from unetbio.checking.outliers import compare_with_model, compare_with_others, find_odd
+from unetbio.models.model_file import ModelInfo
+from unetbio.preprocessing.grey_values import GreyFingerprint, GreyLevels
+from unetbio.preprocessing.normalization import Normalization
+from unetbio.results.items import Item
+from unetbio.settings.segmentation import Settings
 
 
 def survey_of(

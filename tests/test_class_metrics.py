@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from unetbio.class_metrics import compare_classes
 from unetbio.errors import ImageError
+from unetbio.metrics.classes import compare_classes
 
 NAMES = ("background", "nucleus", "cytoplasm")
 

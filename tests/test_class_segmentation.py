@@ -18,9 +18,9 @@ import unetbio
 from unetbio import networks
 from unetbio.cli.main import main
 from unetbio.errors import UsageError
-from unetbio.instances import PostProcessing
 from unetbio.io import read_labels, write_labels
-from unetbio.model_file import load_model, save_model
+from unetbio.models.model_file import load_model, save_model
+from unetbio.postprocessing.instances import PostProcessing
 from unetbio.provenance import read_provenance
 
 Array = NDArray[Any]

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unetbio import class_weights as module
-from unetbio.class_weights import class_weights, median_frequency_weights
 from unetbio.errors import UsageError
+from unetbio.supervision import class_weights as module
+from unetbio.supervision.class_weights import class_weights, median_frequency_weights
 
 
 @pytest.mark.parametrize(

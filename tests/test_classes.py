@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from unetbio.annotations import UNANNOTATED, name_classes, read_annotation
 from unetbio.classes import class_colours, default_class_names
-from unetbio.config import TrainingConfig, load_training_config
 from unetbio.errors import ImageError, UsageError
+from unetbio.settings.training import TrainingConfig, load_training_config
+from unetbio.supervision.annotations import UNANNOTATED, name_classes, read_annotation
 
 CLASSES = TrainingConfig(target="classes")
 

@@ -13,10 +13,10 @@ import pytest
 import tifffile
 from click.testing import CliRunner, Result
 
-from unetbio.checking import survey as surveying
+from unetbio.checking import file_report as surveying
 from unetbio.cli.main import main
 from unetbio.io import Image, read_image, write_image, write_labels
-from unetbio.model_file import load_model, read_info, save_model
+from unetbio.models.model_file import load_model, read_info, save_model
 from unetbio.samples import write_samples
 
 Check = Callable[..., Result]

@@ -16,9 +16,9 @@ from click.testing import CliRunner, Result
 from unetbio.cli.main import main
 from unetbio.compare.lessons import LESSONS, Lesson
 from unetbio.io import read_labels
-from unetbio.metrics import evaluate
-from unetbio.model_file import load_model
-from unetbio.training import Trainer
+from unetbio.metrics.instances import evaluate
+from unetbio.models.model_file import load_model
+from unetbio.training.trainer import Trainer
 
 SETTINGS = """
 parameters: {base_channels: 2, depth: 1, batch_norm: true, dropout: 0.0}

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from unetbio.cli.main import main
 from unetbio.io import write_labels
-from unetbio.metrics import evaluate
+from unetbio.metrics.instances import evaluate
 
 TRUTH = np.zeros((20, 30), dtype=np.uint16)
 TRUTH[2:10, 2:10] = 1

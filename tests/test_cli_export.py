@@ -22,11 +22,11 @@ from pycocotools.coco import COCO
 from shapely.geometry import shape as as_geometry
 from skimage.io import imread
 
-from unetbio.batch.cells import CachedCells
 from unetbio.cli.export import command
 from unetbio.cli.main import main
 from unetbio.export.run import FORMATS
 from unetbio.io import read_labels, write_labels
+from unetbio.results.cells import CachedCells
 
 Array = NDArray[Any]
 

@@ -14,12 +14,12 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from unetbio.cli.main import main
-from unetbio.columns import is_reserved
 from unetbio.io import read_labels, write_labels
 from unetbio.io.read import read_image
 from unetbio.io.write import write_image
-from unetbio.measurements import measure
-from unetbio.rings import ring_labels
+from unetbio.measurement.cytoplasm_rings import ring_labels
+from unetbio.measurement.regions import measure
+from unetbio.measurement.table_schema import is_reserved
 
 
 @pytest.fixture
@@ -403,7 +403,7 @@ def test_what_has_not_changed_is_not_measured_again(
     tmp_path: Path, discs: NDArray[Any], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And whatever changes, the tables are those of measuring all again."""
-    from unetbio.batch import gather
+    from unetbio.results import collect_tables
 
     images = {f"{name}.tif": np.roll(discs, number, 1) for number, name in enumerate("abcd")}
     out = segment(tmp_path, tiny_model, images, "--pixel-size", "0.5")
@@ -413,8 +413,8 @@ def test_what_has_not_changed_is_not_measured_again(
         measured.append(entry.path)
         return measure_again(out, entry, *arguments, **options)
 
-    measure_again = gather.measure_again
-    monkeypatch.setattr(gather, "measure_again", measuring)
+    measure_again = collect_tables.measure_again
+    monkeypatch.setattr(collect_tables, "measure_again", measuring)
 
     def again(*options: str) -> list[str]:
         measured.clear()

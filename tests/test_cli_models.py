@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from unetbio.cli.main import main
-from unetbio.model_file import read_info
 from unetbio.models import shipped_models
+from unetbio.models.model_file import read_info
 from unetbio.tensor_file import load_tensors, save_tensors
 
 

@@ -4,13 +4,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from unetbio import architectures
+from unetbio import networks
 from unetbio.cli.networks import command
 
 
 def test_every_architecture_is_listed_with_its_geometry_and_parameters() -> None:
     rows = json.loads(CliRunner().invoke(command, ["--json"]).stdout)
-    assert [row["network"] for row in rows] == list(architectures.names())
+    assert [row["network"] for row in rows] == list(networks.names())
     unet = next(row for row in rows if row["network"] == "unet")
     assert unet["parameters"] == 31_030_658
     assert unet["context"] == [92, 92]
@@ -37,7 +37,7 @@ def test_drawings_are_made_and_named(tmp_path: Path) -> None:
 
 
 def test_what_finds_objects_is_not_drawn(tmp_path: Path) -> None:
-    objects = [name for name in architectures.names() if architectures.find(name).output == "objects"]
+    objects = [name for name in networks.names() if networks.find(name).output == "objects"]
     if not objects:
         pytest.skip("no network of objects is registered")
     result = CliRunner().invoke(command, [*objects, "--draw", str(tmp_path)])

@@ -339,7 +339,7 @@ import os, signal, sys
 from pathlib import Path
 import numpy as np, polars, torch
 import unetbio
-import unetbio.batch.run, unetbio.cli.main, unetbio.measurements, unetbio.report.page
+import unetbio.batch.run, unetbio.cli.main, unetbio.measurement.regions, unetbio.report.page
 
 arguments, step = sys.argv[1:-1], int(sys.argv[-1])
 torch.set_num_threads(1)
@@ -368,7 +368,7 @@ def run(out, moments, *more):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 unetbio.segment(next(Path(arguments[1]).iterdir()), arguments[3])
-unetbio.measurements.measure(np.eye(9, dtype=np.uint16), np.ones((1, 9, 9), np.uint8))
+unetbio.measurement.regions.measure(np.eye(9, dtype=np.uint16), np.ones((1, 9, 9), np.uint8))
 print("warm")
 kills = 0
 for moment in range(1, 10000, step):

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from unetbio.batch.journal import Entry, Journal, journal_path
 from unetbio.cli.main import main
+from unetbio.results.journal import Entry, Journal, journal_path
 
 HEADER = "path,series,t,n_cells,status"
 

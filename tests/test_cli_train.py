@@ -14,7 +14,7 @@ import tifffile
 from click.testing import CliRunner, Result
 
 from unetbio.cli.main import main
-from unetbio.model_file import load_model, read_info
+from unetbio.models.model_file import load_model, read_info
 from unetbio.report import loss_curve
 from unetbio.tensor_file import load_metadata, load_tensors, save_tensors
 

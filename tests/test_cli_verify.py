@@ -13,9 +13,9 @@ import tifffile
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
-from unetbio.batch.verification import verify_folder
 from unetbio.cli.main import main
 from unetbio.io import read_labels, write_labels
+from unetbio.results.verification import verify_folder
 
 Array = NDArray[Any]
 
@@ -318,7 +318,7 @@ def test_what_cannot_be_segmented_again_is_named(
 
 
 def test_another_model_in_its_place_is_not_used(folder: Folder, tiny_model: Path) -> None:
-    from unetbio.model_file import load_model, save_model
+    from unetbio.models.model_file import load_model, save_model
 
     model = load_model(tiny_model)
     save_model(folder.model, model.info.model_copy(update={"version": "1"}), model.network)
@@ -343,9 +343,9 @@ def test_measure_and_verify_do_without_torch(folder: Folder) -> None:
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from unetbio.batch.gather import measure_folder\n"
-        "from unetbio.batch.measuring import TableOptions\n"
-        "from unetbio.batch.verification import verify_folder\n"
+        "from unetbio.results.collect_tables import measure_folder\n"
+        "from unetbio.results.measure_cells import TableOptions\n"
+        "from unetbio.results.verification import verify_folder\n"
         "out = Path(sys.argv[1])\n"
         "assert measure_folder(out, 1, lambda outcome: None, TableOptions(1.0)).cells == 9\n"
         "assert verify_folder(out, 1) == (3, [])\n"

@@ -9,10 +9,10 @@ import tifffile
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
-from unetbio.class_weights import class_weights
 from unetbio.cli.main import main
 from unetbio.io import read_image, write_labels
-from unetbio.weight_maps import weight_map
+from unetbio.supervision.class_weights import class_weights
+from unetbio.supervision.weight_maps import weight_map
 
 
 @pytest.fixture

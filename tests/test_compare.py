@@ -12,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unetbio import architectures, networks
+from unetbio import networks
 from unetbio.compare.data import result_names
 from unetbio.compare.lessons import LESSONS
 from unetbio.compare.measuring import MeteredPredictor, measure
@@ -22,12 +22,12 @@ from unetbio.compare.runs import Row
 from unetbio.compare.sizes import average_precision_by_size, size_borders
 from unetbio.compare.table import COLUMNS, write_csv, write_markdown
 from unetbio.compare.variants import Variant, lesson_variants, parse_variant, parse_variants, training_config
-from unetbio.config import TrainingConfig
-from unetbio.datasets import Example, find_pairs
 from unetbio.errors import UsageError
-from unetbio.inference import TorchPredictor, predict
-from unetbio.model_file import ModelInfo
-from unetbio.normalization import Scaling
+from unetbio.inference.prediction import TorchPredictor, predict
+from unetbio.models.model_file import ModelInfo
+from unetbio.preprocessing.normalization import Scaling
+from unetbio.settings.training import TrainingConfig
+from unetbio.training.dataset import Example, find_pairs
 
 TINY = TrainingConfig(parameters={"base_channels": 2, "depth": 1, "batch_norm": True, "dropout": 0.0}, steps=7)
 
@@ -68,7 +68,7 @@ def test_a_list_has_each_variant_once() -> None:
 
 def test_all_is_every_registered_network_and_can_stand_beside_others() -> None:
     names = [each.name for each in parse_variants("unet:depth=1,all")]
-    assert names == ["unet:depth=1", *architectures.names()]
+    assert names == ["unet:depth=1", *networks.names()]
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_the_oracle_is_pooled_over_images() -> None:
     [("unet", 1), ("segnet", 1), ("fcn32s", 32), ("fcn16s", 16), ("fcn8s", 8), ("deeplab_v1", 8), ("deeplab_v3", 16)],
 )
 def test_the_stride_of_the_answer_is_that_of_the_last_interpolation(name: str, stride: int) -> None:
-    architecture = architectures.find(name)
+    architecture = networks.find(name)
     assert output_stride(architecture.path(architecture.defaults)) == stride
 
 
@@ -288,7 +288,7 @@ def test_a_metered_predictor_counts_what_is_run(exact: bool) -> None:
 
 
 def test_a_network_that_finds_objects_is_measured_without_a_stride() -> None:
-    parameters = architectures.find("mask_rcnn").complete({"width": 0.05})
+    parameters = networks.find("mask_rcnn").complete({"width": 0.05})
     torch.manual_seed(0)
     network = networks.build("mask_rcnn", parameters).eval()
     info = ModelInfo(

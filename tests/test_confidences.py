@@ -11,17 +11,17 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from unetbio import architectures, networks
+from unetbio import networks
 from unetbio.cli.main import main
-from unetbio.descriptions import describe_labels
-from unetbio.instances import PostProcessing
 from unetbio.io import read_image, read_labels
 from unetbio.labels import resize_nearest
-from unetbio.model_file import Model, load_model
-from unetbio.preparation import image_of_array
+from unetbio.measurement.frame_summary import describe_labels
+from unetbio.models.model_file import Model, load_model
+from unetbio.postprocessing.instances import PostProcessing
+from unetbio.preprocessing.prepare import image_of_array
 from unetbio.provenance import FrameRecord, read_provenance
 from unetbio.segmentation import Segmenter
-from unetbio.settings import Settings
+from unetbio.settings.segmentation import Settings
 
 Array = NDArray[Any]
 
@@ -101,7 +101,7 @@ def test_stacks_have_one_for_each_cell_or_object(
 
 
 def test_networks_whose_windows_are_blended(model: Model, blobs: Array) -> None:
-    parameters = architectures.find("pspnet").complete({"width": 0.06, "backbone": "resnet18"})
+    parameters = networks.find("pspnet").complete({"width": 0.06, "backbone": "resnet18"})
     network = networks.build("pspnet", parameters).eval()
     # What was never trained answers with about one half: the first threshold makes cells of it.
     info = model.info.model_copy(

@@ -9,9 +9,9 @@ import yaml
 
 from unetbio.errors import ModelError, UsageError
 from unetbio.io.discover import part_of
-from unetbio.model_file import read_info
-from unetbio.workflow_config import WorkflowConfig, input_names, input_stamps, load_config, workflow_schema
-from unetbio.workflow_options import MeasureOptions, SegmentOptions
+from unetbio.models.model_file import read_info
+from unetbio.pipelines.options import MeasureOptions, SegmentOptions
+from unetbio.pipelines.settings import WorkflowConfig, input_names, input_stamps, load_config, workflow_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -11,13 +11,14 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 import unetbio
-from unetbio import architectures, inference, networks
+from unetbio import networks
 from unetbio.cli.main import main
-from unetbio.crf import PRESETS, refine
 from unetbio.errors import UsageError
-from unetbio.instances import label
-from unetbio.model_file import Model, ModelInfo, load_model
-from unetbio.predictor import TorchPredictor
+from unetbio.inference import prediction
+from unetbio.inference.backends.pytorch import TorchPredictor
+from unetbio.models.model_file import Model, ModelInfo, load_model
+from unetbio.postprocessing.crf import PRESETS, refine
+from unetbio.postprocessing.instances import label
 from unetbio.provenance import read_provenance
 
 Array = NDArray[Any]
@@ -32,7 +33,7 @@ def image(discs: Array) -> Array:
 
 def refined_probabilities(image: Array, model: Model, preset: str) -> NDArray[np.float32]:
     normalized = (image / np.float32(200))[None].astype(np.float32)
-    plain = inference.predict(normalized, TorchPredictor(model.network))
+    plain = prediction.predict(normalized, TorchPredictor(model.network))
     return refine(plain, normalized, PRESETS[preset])
 
 
@@ -80,7 +81,7 @@ def test_refined_probabilities_are_saved_and_another_preset_is_another_result(
 
 
 def test_the_crf_is_for_planes() -> None:
-    parameters = architectures.find("unet").complete({"base_channels": 1, "depth": 1, "ndim": 3})
+    parameters = networks.find("unet").complete({"base_channels": 1, "depth": 1, "ndim": 3})
     info = ModelInfo(name="deep", architecture="unet", parameters=parameters, channels=("0",))
     model = Model(info, networks.build("unet", parameters).eval(), "", Path("deep"))
     with pytest.raises(UsageError, match="the CRF is for planes, and model deep is 3-D: leave out --crf"):
@@ -89,7 +90,7 @@ def test_the_crf_is_for_planes() -> None:
 
 def test_dear_tiles_are_exact_when_asked_for() -> None:
     torch.manual_seed(0)
-    parameters = architectures.find("deeplab_v2").complete({"width": 0.01})
+    parameters = networks.find("deeplab_v2").complete({"width": 0.01})
     info = ModelInfo(
         name="far",
         architecture="deeplab_v2",

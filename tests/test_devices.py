@@ -8,7 +8,7 @@ import torch
 from inference_cases import NETWORKS, case_of, trained_looking
 
 from unetbio.errors import UsageError
-from unetbio.inference import TorchPredictor, choose_device, decide
+from unetbio.inference.prediction import TorchPredictor, choose_device, decide
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, *, cuda: Sequence[str] = (), mps: bool = False) -> None:

@@ -4,10 +4,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from unetbio import architectures
+from unetbio import networks
 from unetbio.report.diagram import boxes_of, draw_network
 
-LOGITS = [name for name in architectures.names() if architectures.find(name).output == "logits"]
+LOGITS = [name for name in networks.names() if networks.find(name).output == "logits"]
 
 
 def test_the_unet_has_its_23_convolutions_four_poolings_and_four_skips() -> None:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from unetbio import architectures, networks
+from unetbio import networks
 from unetbio.cli.main import COMMANDS, main
 from unetbio.compare.lessons import LESSONS
 from unetbio.geometry import receptive_field
@@ -104,9 +104,9 @@ def rows_after(mark: str) -> dict[str, list[str]]:
     return {row[0].strip("`"): row[1:] for row in cells}
 
 
-@pytest.mark.parametrize("name", architectures.names())
+@pytest.mark.parametrize("name", networks.names())
 def test_the_page_of_networks_says_of_each_what_is_so(name: str) -> None:
-    architecture = architectures.find(name)
+    architecture = networks.find(name)
     parameters = architecture.defaults
     geometry = architecture.geometry(parameters)
     with torch.device("meta"):
@@ -121,13 +121,13 @@ def test_the_page_of_networks_says_of_each_what_is_so(name: str) -> None:
 
 def test_the_page_of_networks_lists_the_tricks_of_the_registry() -> None:
     table = rows_after("tricks")
-    for name in architectures.names():
-        architecture = architectures.find(name)
+    for name in networks.names():
+        architecture = networks.find(name)
         listed = [", ".join(map(str, tricks)) for tricks in (architecture.tricks, architecture.paper_tricks)]
         assert table[name][:2] == listed if name in table else not architecture.tricks
 
 
-@pytest.mark.parametrize("name", [n for n in architectures.names() if architectures.find(n).output == "logits"])
+@pytest.mark.parametrize("name", [n for n in networks.names() if networks.find(n).output == "logits"])
 def test_the_drawings_show_the_code(name: str) -> None:
     path = ROOT / "docs" / "images" / "networks" / f"{name}.svg"
     assert path.read_text(encoding="utf-8") == draw_network(name), "unetbio networks --draw docs/images/networks"
@@ -137,8 +137,8 @@ def test_the_drawings_show_the_code(name: str) -> None:
 def test_the_tables_of_the_comparison_show_its_figures() -> None:
     script = runpy.run_path(str(ROOT / "benchmarks" / "comparison_docs.py"))
     comparison, learning = (script["read_rows"](ROOT / "docs" / f"{name}.csv") for name in ("comparison", "learning"))
-    assert set(comparison) >= {*architectures.names(), *(name for lesson in LESSONS.values() for name in lesson.names)}
-    assert set(learning) >= set(architectures.names())
+    assert set(comparison) >= {*networks.names(), *(name for lesson in LESSONS.values() for name in lesson.names)}
+    assert set(learning) >= set(networks.names())
     shown = 0
     for page in ROOT.glob("docs/*.md"):
         text = page.read_text(encoding="utf-8")

@@ -13,8 +13,8 @@ import pytest
 import tifffile
 from click.testing import CliRunner
 
-from unetbio.batch import probe
-from unetbio.batch.estimate import process_seconds
+from unetbio.batch import timing_probe
+from unetbio.batch.dry_run import process_seconds
 from unetbio.cli.main import main
 
 Segment = Callable[..., Any]
@@ -67,8 +67,8 @@ def test_the_disk_is_predicted(segment: Segment, tmp_path: Path, options: tuple[
 
 
 def test_few_of_many_tell_what_all_write(segment: Segment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "PROBE_SECONDS", 1e-9)
-    monkeypatch.setattr(probe, "SMALLEST_PIECE", 96)
+    monkeypatch.setattr(timing_probe, "PROBE_SECONDS", 1e-9)
+    monkeypatch.setattr(timing_probe, "SMALLEST_PIECE", 96)
     predicted = segment("--dry-run")
     assert predicted["probed"] == 4
     segment()
@@ -99,8 +99,8 @@ def test_pieces_stand_for_an_image(
     array = np.stack([lattice(shape[-1], number) for number in range(int(np.prod(shape[:-2])))]).reshape(shape)
     names = {"Channel": {"Name": ["DAPI", "GFP"]}} if "C" in axes else {}
     tifffile.imwrite(path, array, metadata={"axes": axes, **names}, ome=True)
-    monkeypatch.setattr(probe, "PROBE_SECONDS", 1e-9)
-    monkeypatch.setattr(probe, "SMALLEST_PIECE", 128)
+    monkeypatch.setattr(timing_probe, "PROBE_SECONDS", 1e-9)
+    monkeypatch.setattr(timing_probe, "SMALLEST_PIECE", 128)
     predicted = segment("--dry-run", *options, source=path)
     assert predicted["probed"] == 2
     segment(*options, source=path)
@@ -151,7 +151,7 @@ def test_images_that_fail_are_no_reason_to_fail(segment: Segment, tmp_path: Path
 def test_more_images_take_longer_and_more_memory_on_their_way(
     segment: Segment, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probe, "PROBE_SECONDS", 1e-9)
+    monkeypatch.setattr(timing_probe, "PROBE_SECONDS", 1e-9)
     few = segment("--dry-run", "--limit", "4")
     for number in range(20):
         tifffile.imwrite(images / f"large{number}.tif", lattice(700, number))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from unetbio import architectures
+from unetbio import networks
 from unetbio.errors import GeometryError, UsageError
 from unetbio.geometry import Geometry, anisotropic_levels, unet_geometry
 from unetbio.networks import blocks, build, parameter_count
@@ -237,19 +237,19 @@ def test_anisotropic_levels_spare_the_coarse_axis():
 
 
 def test_geometry_is_known_without_building():
-    architecture = architectures.find("unet")
+    architecture = networks.find("unet")
     parameters = architecture.complete({"depth": 3, "base_channels": 1})
     assert architecture.geometry(parameters) == build("unet", parameters).geometry
 
 
 def test_registry_names_what_there_is():
-    assert "unet" in architectures.names()
+    assert "unet" in networks.names()
     with pytest.raises(UsageError, match=r"no network named 'u-net'; there are: .*unet"):
-        architectures.find("u-net")
+        networks.find("u-net")
     with pytest.raises(UsageError, match="unet has no parameter channels, level; it has base_channels, batch_norm"):
         build("unet", {"level": 3, "channels": 1})
     with pytest.raises(ValueError, match="'unet' is registered already"):
-        architectures.register(architectures.find("unet"))
+        networks.register(networks.find("unet"))
 
 
 def test_upsamplings_that_do_not_fit_are_refused():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from inference_cases import DEPTH_2, NETWORKS, FakePredictor, NoisyPredictor, random_image, trained_looking
 
 from unetbio.errors import UsageError
-from unetbio.inference import TorchPredictor, decide, decide_classes, predict
+from unetbio.inference.prediction import TorchPredictor, decide, decide_classes, predict
 
 
 @given(

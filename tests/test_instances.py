@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from unetbio.errors import UsageError
-from unetbio.instances import PostProcessing, label
+from unetbio.postprocessing.instances import PostProcessing, label
 
 HYPOTHESIS = settings(deadline=None, max_examples=60)
 

@@ -12,14 +12,14 @@ import tifffile
 from vendor_files import GRAY8, write_czi, write_lif
 
 import unetbio
-from unetbio.config import TrainingConfig
-from unetbio.datasets import load_examples
 from unetbio.io import read_image, write_image
 from unetbio.labels import label_hash
-from unetbio.model_file import load_model
-from unetbio.normalization import Normalization
-from unetbio.preparation import open_image, read_frame
-from unetbio.settings import Settings
+from unetbio.models.model_file import load_model
+from unetbio.preprocessing.normalization import Normalization
+from unetbio.preprocessing.prepare import open_image, read_frame
+from unetbio.settings.segmentation import Settings
+from unetbio.settings.training import TrainingConfig
+from unetbio.training.dataset import load_examples
 
 Writer = Callable[[Path, np.ndarray], None]
 

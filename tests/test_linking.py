@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError, UsageError
 from unetbio.labels import relabel_raster
-from unetbio.linking import link_sections, number_sections
+from unetbio.postprocessing.linking import link_sections, number_sections
 
 Array = NDArray[Any]
 

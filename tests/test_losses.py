@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from unetbio.losses import LOSSES, cross_entropy_dice, dice, weighted_cross_entropy
+from unetbio.supervision.losses import LOSSES, cross_entropy_dice, dice, weighted_cross_entropy
 
 # Two pixels: probabilities of the true class are 1/2 and 3/4.
 LOGITS = torch.tensor([[[[0.0, 0.0]], [[0.0, math.log(3.0)]]]])

@@ -10,13 +10,14 @@ from monai.data.box_utils import box_iou
 from safetensors.torch import load, save
 from torch import Tensor
 
-from unetbio import architectures, networks
+from unetbio import networks
 from unetbio.errors import GeometryError, UsageError
 from unetbio.geometry import receptive_field
-from unetbio.networks import boxes as box_code
-from unetbio.networks.feature_pyramid import FeaturePyramid
-from unetbio.networks.mask_rcnn import MaskRCNN, Regions, mask_loss, mask_targets, region_losses, sample_regions
-from unetbio.networks.proposals import (
+from unetbio.inference.objects import predict_objects
+from unetbio.networks.mask_rcnn import boxes as box_code
+from unetbio.networks.mask_rcnn.feature_pyramid import FeaturePyramid
+from unetbio.networks.mask_rcnn.network import MaskRCNN, Regions, mask_loss, mask_targets, region_losses, sample_regions
+from unetbio.networks.mask_rcnn.proposals import (
     GROUND,
     IGNORED,
     Annotation,
@@ -27,8 +28,7 @@ from unetbio.networks.proposals import (
     sample_matches,
     smooth_l1,
 )
-from unetbio.networks.roi_align import assign_levels, roi_align, sample_label_images
-from unetbio.object_inference import predict_objects
+from unetbio.networks.mask_rcnn.roi_align import assign_levels, roi_align, sample_label_images
 
 BOX_COLUMNS = ("y_start", "x_start", "y_stop", "x_stop")
 TINY = {"width": 1 / 16, "backbone": "resnet18"}
@@ -383,7 +383,7 @@ def build(seed: int = 0, **parameters: object) -> MaskRCNN:
 
 
 def test_parameters_agree_with_torchvision() -> None:
-    (published,) = architectures.find("mask_rcnn").published
+    (published,) = networks.find("mask_rcnn").published
     with torch.device("meta"):
         network = networks.build("mask_rcnn", published.parameters)
     # Batch norm is frozen there: a scale and a shift for each of ResNet-50's 26 560 normalised channels
@@ -486,8 +486,8 @@ def test_forward_gives_maps_and_an_answer_for_every_anchor() -> None:
 
 
 def test_an_answer_on_the_coarsest_map_sees_what_the_path_says() -> None:
-    parameters = architectures.find("mask_rcnn").complete({"width": 1 / 64, "backbone": "resnet18"})
-    path = architectures.find("mask_rcnn").path(parameters)
+    parameters = networks.find("mask_rcnn").complete({"width": 1 / 64, "backbone": "resnet18"})
+    path = networks.find("mask_rcnn").path(parameters)
     network = networks.build("mask_rcnn", parameters).eval()
     with torch.no_grad():
         for parameter in network.parameters():
@@ -535,7 +535,7 @@ def test_six_discs_are_found_after_being_seen_fifty_times() -> None:
 )
 def test_parameters_that_it_cannot_have_are_refused(parameters: dict[str, object], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(f"mask_rcnn: {message}")):
-        architectures.find("mask_rcnn").complete(parameters)
+        networks.find("mask_rcnn").complete(parameters)
 
 
 def test_sizes_that_are_not_multiples_of_32_are_refused() -> None:

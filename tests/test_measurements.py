@@ -10,8 +10,8 @@ from skimage.io import imread
 from skimage.measure import regionprops
 
 from unetbio.errors import ImageError, UsageError
-from unetbio.measurements import measure
-from unetbio.rings import ring_labels
+from unetbio.measurement.cytoplasm_rings import ring_labels
+from unetbio.measurement.regions import measure
 
 HYPOTHESIS = settings(deadline=None, max_examples=40)
 

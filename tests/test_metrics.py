@@ -10,7 +10,7 @@ from scipy import ndimage
 from skimage.metrics import adapted_rand_error, variation_of_information
 
 from unetbio.errors import ImageError, UsageError
-from unetbio.metrics import THRESHOLDS, average_precision, compare, evaluate, match
+from unetbio.metrics.instances import THRESHOLDS, average_precision, compare, evaluate, match
 
 HYPOTHESIS = settings(deadline=None, max_examples=40)
 EMPTY = np.zeros((6, 8), dtype=np.uint16)

@@ -5,9 +5,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from unetbio import model_file, networks, tensor_file
+from unetbio import networks, tensor_file
 from unetbio.errors import EnvironmentStoppedError, ModelError
-from unetbio.model_file import ModelInfo
+from unetbio.models import model_file
+from unetbio.models.model_file import ModelInfo
 
 PARAMETERS = {"base_channels": 2, "depth": 1, "batch_norm": True}
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from unetbio import architectures, networks
+from unetbio import networks
 from unetbio.errors import GeometryError, UsageError
 from unetbio.geometry import Geometry, receptive_field
-from unetbio.model_file import ModelInfo, load_model, save_model
-from unetbio.network_cost import measure_cost
-from unetbio.networks.dilated_context import ContextModule
+from unetbio.inference.cost import measure_cost
+from unetbio.models.model_file import ModelInfo, load_model, save_model
+from unetbio.networks.dilated_context.network import ContextModule
 
 # What makes a network tiny, for those that have the parameter; a new network with a `width` needs no entry.
 TINY = {"width": 1 / 16, "base_channels": 2, "depth": 2}
@@ -38,9 +38,9 @@ UNCOUNTED = {"full_resolution_fcn": "the lecture gives neither depth nor channel
 
 def cases() -> Iterator[Any]:
     """Each network at its defaults, and some variants."""
-    for name, changes in [*((name, {}) for name in architectures.names()), *VARIANTS]:
+    for name, changes in [*((name, {}) for name in networks.names()), *VARIANTS]:
         marks = ()
-        if architectures.find(name).output == "objects":
+        if networks.find(name).output == "objects":
             marks = (pytest.mark.skip(reason="finds objects, not logits: it has tests of its own"),)
         label = "-".join([name, *(f"{key}={value}" for key, value in changes.items())])
         yield pytest.param(Case(name, tuple(changes.items())), id=label, marks=marks)
@@ -48,7 +48,7 @@ def cases() -> Iterator[Any]:
 
 def tiny(name: str, **changes: Any) -> dict[str, Any]:
     """Parameters of a network that is built and run in a moment, by what parameters it has."""
-    architecture = architectures.find(name)
+    architecture = networks.find(name)
     small = {key: value for key, value in TINY.items() if key in architecture.defaults}
     if architecture.defaults.get("backbone") == "resnet101":
         small["backbone"] = "resnet50"
@@ -59,7 +59,7 @@ class Case:
     """A network and its parameters; what is built is shared and stays as it is."""
 
     def __init__(self, name: str, changes: tuple[tuple[str, Any], ...]) -> None:
-        self.architecture = architectures.find(name)
+        self.architecture = networks.find(name)
         self.parameters = tiny(name, **dict(changes))
         self.geometry: Geometry = self.architecture.geometry(self.parameters)
 
@@ -148,9 +148,9 @@ def test_what_is_saved_is_loaded(case: Case, tmp_path: Path) -> None:
     assert torch.equal(loaded.network(case.image()), network(case.image()))
 
 
-@pytest.mark.parametrize("name", architectures.names())
+@pytest.mark.parametrize("name", networks.names())
 def test_counts_of_weights_are_those_that_others_found(name: str) -> None:
-    published = architectures.find(name).published
+    published = networks.find(name).published
     assert bool(published) != (name in UNCOUNTED), "publish a count, or say in UNCOUNTED why there is none, not both"
     for reference in published:
         with torch.device("meta"):
@@ -159,9 +159,9 @@ def test_counts_of_weights_are_those_that_others_found(name: str) -> None:
         assert counted == pytest.approx(reference.count, rel=0.01), reference.source
 
 
-@pytest.mark.parametrize("name", architectures.names())
+@pytest.mark.parametrize("name", networks.names())
 def test_what_no_network_can_be_is_refused(name: str) -> None:
-    architecture = architectures.find(name)
+    architecture = networks.find(name)
     wrong = {"in_channels": 0, "num_classes": 1, "ndim": 4}
     if "width" in architecture.defaults:
         wrong["width"] = 0

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unetbio import architectures, networks
-from unetbio.architectures.resnet import encoder_path
+from unetbio import networks
 from unetbio.errors import ModelError, UsageError
 from unetbio.geometry import receptive_field
-from unetbio.inference import predict
-from unetbio.networks.resnet import ResNet, load_resnet
+from unetbio.inference.backends.pytorch import TorchPredictor
+from unetbio.inference.prediction import predict
+from unetbio.networks.encoders.resnet.network import ResNet, load_resnet
+from unetbio.networks.encoders.resnet.spec import encoder_path
 from unetbio.networks.scale_context import AtrousPyramid, PyramidPooling, SummedAtrousPyramid, atrous_convolution
-from unetbio.predictor import TorchPredictor
 from unetbio.tensor_file import save_tensors
 
 FAMILY = ("deeplab_v2", "deeplab_v3", "deeplab_v3plus", "pspnet")
@@ -99,11 +99,11 @@ def test_rates_of_the_pyramid_follow_the_output_stride(name: str, parameters: di
         (1019, encoder_path("resnet101", 8)),
         (427, encoder_path("resnet50", 32)),
         # Published and reference figures are those before the bilinear upsampling, the last layer.
-        (1403, architectures.find("deeplab_v2").path(architectures.find("deeplab_v2").complete({}))[:-1]),
+        (1403, networks.find("deeplab_v2").path(networks.find("deeplab_v2").complete({}))[:-1]),
         (
             1291,
-            architectures.find("deeplab_v3").path(
-                architectures.find("deeplab_v3").complete({"backbone": "resnet50", "image_pooling": False})
+            networks.find("deeplab_v3").path(
+                networks.find("deeplab_v3").complete({"backbone": "resnet50", "image_pooling": False})
             )[:-1],
         ),
     ],
@@ -350,7 +350,7 @@ def test_decoder_of_v3plus_takes_features_of_stride_4() -> None:
     ("name", "exact"), [("deeplab_v2", True), ("deeplab_v3", True), ("deeplab_v3plus", True), ("pspnet", False)]
 )
 def test_networks_that_pool_the_whole_image_do_not_say_exact(name: str, exact: bool) -> None:
-    architecture = architectures.find(name)
+    architecture = networks.find(name)
     if "image_pooling" in architecture.defaults:
         assert not architecture.exact(architecture.complete({}))
         assert architecture.exact(architecture.complete({"image_pooling": False})) == exact
@@ -424,7 +424,7 @@ def test_networks_learn_one_batch_by_heart(name: str, parameters: dict[str, Any]
 )
 def test_values_that_the_family_cannot_have_are_refused(name: str, parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
-        architectures.find(name).complete(parameters)
+        networks.find(name).complete(parameters)
 
 
 @pytest.mark.parametrize("name", ["deeplab_v3", "deeplab_v3plus", "pspnet"])

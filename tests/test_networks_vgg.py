@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unetbio import architectures
-from unetbio.architectures.vgg import STAGES
+from unetbio import networks
 from unetbio.errors import ModelError, UsageError
-from unetbio.inference import TorchPredictor, predict
+from unetbio.inference.prediction import TorchPredictor, predict
 from unetbio.networks import blocks, build, parameter_count
-from unetbio.networks.dilated_context import ContextModule
-from unetbio.networks.vgg import VGG16, load_vgg16
+from unetbio.networks.dilated_context.network import ContextModule
+from unetbio.networks.encoders.vgg.network import VGG16, load_vgg16
+from unetbio.networks.encoders.vgg.spec import STAGES
 from unetbio.tensor_file import save_tensors
 
 NAMES = ("fcn32s", "fcn16s", "fcn8s", "segnet", "deconvnet", "deeplab_v1", "dilated_context")
@@ -68,7 +68,7 @@ def trained_looking(name: str, **parameters: Any) -> nn.Module:
 )
 def test_parameters_that_cannot_be_meant_are_refused(name: str, parameters: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=re.escape(message)):
-        architectures.find(name).complete(parameters)
+        networks.find(name).complete(parameters)
 
 
 # --- Places ---------------------------------------------------------------------------------------------------------
@@ -92,7 +92,7 @@ def test_parameters_that_cannot_be_meant_are_refused(name: str, parameters: dict
     ],
 )
 def test_context_as_by_hand(name: str, parameters: dict[str, Any], context: int) -> None:
-    architecture = architectures.find(name)
+    architecture = networks.find(name)
     assert architecture.geometry(architecture.complete(parameters)).context == (context, context)
 
 
@@ -157,7 +157,7 @@ def balance(network: nn.Module) -> None:
 @pytest.mark.parametrize("tile", [32, 64])
 @pytest.mark.parametrize("name", TILED)
 def test_tiles_never_change_the_answer(name: str, tile: int) -> None:
-    architecture = architectures.find(name)
+    architecture = networks.find(name)
     assert architecture.is_tiled_exactly(architecture.complete(TILED[name][0]))
     predictor, image, probabilities = whole(name)
     assert probabilities[0].std() > 1e-4
@@ -170,7 +170,7 @@ def test_networks_that_see_too_much_or_pad_inside_are_not_tiled_exactly() -> Non
         ("dilated_context", {"context": "basic"}, False),
         ("dilated_context", {"context": "large"}, False),
     ):
-        architecture = architectures.find(name)
+        architecture = networks.find(name)
         complete = architecture.complete(parameters)
         assert not architecture.is_tiled_exactly(complete)
         assert architecture.exact(complete) == exact

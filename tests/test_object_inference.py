@@ -18,12 +18,12 @@ from torch.utils._pytree import tree_leaves
 from unetbio import networks
 from unetbio.errors import ImageError, UsageError
 from unetbio.geometry import Geometry
+from unetbio.inference.objects import TorchDetector, find_objects, merge_objects, predict_objects
 from unetbio.labels import relabel_raster
-from unetbio.networks.mask_rcnn import Objects
-from unetbio.networks.proposals import annotations_of
-from unetbio.networks.roi_align import sample_label_images
-from unetbio.object_inference import TorchDetector, find_objects, merge_objects, predict_objects
-from unetbio.objects import ObjectTable
+from unetbio.networks.mask_rcnn.network import Objects
+from unetbio.networks.mask_rcnn.proposals import annotations_of
+from unetbio.networks.mask_rcnn.roi_align import sample_label_images
+from unetbio.postprocessing.objects import ObjectTable
 
 
 @dataclass

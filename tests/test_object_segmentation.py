@@ -15,13 +15,13 @@ from skimage.measure import label as connected
 from torch import Tensor
 
 import unetbio
-from unetbio import architectures, networks
+from unetbio import networks
 from unetbio.cli.main import main
 from unetbio.errors import UsageError
-from unetbio.model_file import ModelInfo, save_model
-from unetbio.networks.mask_rcnn import MaskRCNN, Objects
-from unetbio.normalization import Normalization
-from unetbio.objects import ObjectSettings
+from unetbio.models.model_file import ModelInfo, save_model
+from unetbio.networks.mask_rcnn.network import MaskRCNN, Objects
+from unetbio.postprocessing.objects import ObjectSettings
+from unetbio.preprocessing.normalization import Normalization
 from unetbio.provenance import Provenance, read_provenance
 
 Array = NDArray[Any]
@@ -43,7 +43,7 @@ def find_bright(network: MaskRCNN, image: Tensor) -> Objects:
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model file of a real Mask R-CNN, whose eyes are replaced by ones that know the answer."""
     monkeypatch.setattr(MaskRCNN, "find_objects", find_bright)
-    parameters = architectures.find("mask_rcnn").complete({"width": 1 / 64, "backbone": "resnet18"})
+    parameters = networks.find("mask_rcnn").complete({"width": 1 / 64, "backbone": "resnet18"})
     info = ModelInfo(
         name="finder",
         architecture="mask_rcnn",
@@ -136,7 +136,7 @@ def test_a_run_that_stops_after_the_table_makes_the_image_again(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr("unetbio.batch.results.write_provenance", stop)
+        patched.setattr("unetbio.results.result_files.write_provenance", stop)
         assert segment("--threshold", "0.6").exit_code == 130
     # The new table without its label image, and the old provenance: nothing of it counts as done.
     assert not (out / "a_labels.ome.tif").exists()

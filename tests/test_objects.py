@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from unetbio.errors import UsageError
-from unetbio.objects import ObjectSettings, ObjectTable, bounding_boxes, resize_objects, select_objects
+from unetbio.postprocessing.objects import ObjectSettings, ObjectTable, bounding_boxes, resize_objects, select_objects
 
 LABELS = np.array(
     [

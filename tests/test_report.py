@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from unetbio.batch.journal import Entry, Journal
 from unetbio.cli.main import main
 from unetbio.errors import UsageError
 from unetbio.report.overlays import (
@@ -27,6 +26,7 @@ from unetbio.report.overlays import (
     write_overlay,
 )
 from unetbio.report.page import write_page
+from unetbio.results.journal import Entry, Journal
 
 COLUMNS = "path,series,t,n_cells,median_diameter_px,area_fraction,pixel_size_um,status,reason,warnings,condition"
 

@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 import unetbio
 from unetbio.cli.main import main
 from unetbio.errors import ImageError, UsageError
-from unetbio.interpretation import Finished
 from unetbio.io import read_image, read_labels, write_labels
 from unetbio.labels import label_hash
-from unetbio.linking import link_sections, number_sections
-from unetbio.measurements import measure
-from unetbio.model_file import Model, load_model
+from unetbio.measurement.cytoplasm_rings import ring_labels
+from unetbio.measurement.regions import measure
+from unetbio.models.model_file import Model, load_model
+from unetbio.postprocessing.linking import link_sections, number_sections
 from unetbio.provenance import read_provenance
-from unetbio.rings import ring_labels
-from unetbio.sections import stack_sections
-from unetbio.settings import Settings
+from unetbio.settings.segmentation import Settings
+from unetbio.targets.interpretation import Finished
+from unetbio.targets.sections import stack_sections
 
 Array = NDArray[Any]
 

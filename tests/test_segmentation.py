@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 import unetbio
-from unetbio import architectures, networks
+from unetbio import networks
 from unetbio.errors import ImageError, ModelError, UsageError
 from unetbio.labels import label_hash
-from unetbio.model_file import Model, load_model
-from unetbio.normalization import Normalization
+from unetbio.models.model_file import Model, load_model
+from unetbio.preprocessing.normalization import Normalization
 from unetbio.segmentation import Segmenter
-from unetbio.settings import Settings
+from unetbio.settings.segmentation import Settings
 
 Array = NDArray[Any]
 
@@ -84,7 +84,9 @@ def test_one_pixel(run: Callable[..., Any]) -> None:
 def test_a_constant_image_has_no_cells_and_no_network_is_asked(
     run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("unetbio.inference.decide", lambda *args, **kwargs: pytest.fail("the network was asked"))
+    monkeypatch.setattr(
+        "unetbio.inference.prediction.decide", lambda *args, **kwargs: pytest.fail("the network was asked")
+    )
     labels, info = run(np.full((40, 50), 255, np.uint8))
     assert not labels.any()
     assert info["frames"][0]["warnings"] == ("no_cells", "constant")
@@ -267,7 +269,7 @@ def test_an_image_without_pixels_is_refused(model: Model) -> None:
 
 
 def test_probabilities_on_the_way(model: Model, discs: Array) -> None:
-    from unetbio.preparation import image_of_array
+    from unetbio.preprocessing.prepare import image_of_array
 
     segmenter = Segmenter(model, "cpu")
     opened = segmenter.open(image_of_array(discs, "YX"), Settings())
@@ -281,7 +283,7 @@ def test_probabilities_on_the_way(model: Model, discs: Array) -> None:
 def test_where_windows_are_blended_their_size_is_a_setting(model: Model) -> None:
     # One that cannot be tiled exactly, since it pools the whole image
     network = networks.build("pspnet", {"width": 0.06, "backbone": "resnet18"}).eval()
-    parameters = architectures.find("pspnet").complete({"width": 0.06, "backbone": "resnet18"})
+    parameters = networks.find("pspnet").complete({"width": 0.06, "backbone": "resnet18"})
     info = model.info.model_copy(update={"architecture": "pspnet", "parameters": parameters})
     blended = Model(info, network, model.sha256, model.path)
     windows = [Segmenter(blended, "cpu", tile=tile).record(Settings())["window"] for tile in (None, 64)]

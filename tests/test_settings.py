@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from unetbio.errors import UsageError
-from unetbio.instances import PostProcessing
-from unetbio.normalization import Normalization
-from unetbio.objects import ObjectSettings
-from unetbio.settings import Settings
+from unetbio.postprocessing.instances import PostProcessing
+from unetbio.postprocessing.objects import ObjectSettings
+from unetbio.preprocessing.normalization import Normalization
+from unetbio.settings.segmentation import Settings
 
 MODEL = PostProcessing(0.5, (0.6, 0.8), min_area=10)
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from unetbio.instances import PostProcessing
-from unetbio.threshold_search import search_thresholds
+from unetbio.postprocessing.instances import PostProcessing
+from unetbio.supervision.thresholds import search_thresholds
 
 
 def two_cells() -> tuple[np.ndarray, np.ndarray]:

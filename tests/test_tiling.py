@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from unetbio.errors import ImageError, UsageError
 from unetbio.geometry import Geometry, unet_geometry
-from unetbio.tiling import plan_tiles, read_mirrored, split_tile, tile_of
+from unetbio.inference.tiling import plan_tiles, read_mirrored, split_tile, tile_of
 
 PAPER = unet_geometry([(3, 3)] * 5, [(2, 2)] * 4)
 DEPTH_2 = unet_geometry([(3, 3)] * 3, [(2, 2)] * 2)

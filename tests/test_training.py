@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 import torch
 
-from unetbio import architectures, datasets, normalization, training
-from unetbio.annotations import UNANNOTATED
-from unetbio.config import TrainingConfig
-from unetbio.datasets import Example, PatchSampler
+from unetbio import networks
 from unetbio.errors import ModelError, UnetbioError, UsageError
 from unetbio.geometry import unet_geometry
-from unetbio.model_file import load_model, save_model
-from unetbio.objects import ObjectSettings
-from unetbio.tasks import SCORE_THRESHOLDS, ClassTask, InstanceTask, ObjectTask, Validation, choose_task
+from unetbio.models.model_file import load_model, save_model
+from unetbio.postprocessing.objects import ObjectSettings
+from unetbio.preprocessing import normalization
+from unetbio.settings.training import TrainingConfig
+from unetbio.supervision.annotations import UNANNOTATED
+from unetbio.supervision.thresholds import DECIDING_SCORE
+from unetbio.targets.tasks import SCORE_THRESHOLDS, ClassTask, InstanceTask, ObjectTask, Validation, choose_task
 from unetbio.tensor_file import load_tensors, save_tensors
-from unetbio.threshold_search import DECIDING_SCORE
-from unetbio.training import Trainer
+from unetbio.training import dataset
+from unetbio.training.dataset import Example, PatchSampler
+from unetbio.training.trainer import Trainer, patch_shape
 
 CONFIG = TrainingConfig(
     parameters={"base_channels": 4, "depth": 2, "batch_norm": True, "dropout": 0.0},
@@ -419,30 +421,30 @@ def test_pixels_nobody_annotated_weigh_nothing() -> None:
 
 def test_split_is_by_name_and_never_empty() -> None:
     examples = [discs(seed) for seed in range(10)]
-    training_part, validation_part = datasets.split_examples(examples, 0.2)
+    training_part, validation_part = dataset.split_examples(examples, 0.2)
     assert (len(training_part), len(validation_part)) == (8, 2)
-    names = {example.name for example in datasets.split_examples(examples[::-1], 0.2)[1]}
+    names = {example.name for example in dataset.split_examples(examples[::-1], 0.2)[1]}
     assert names == {example.name for example in validation_part}
-    assert [len(part) for part in datasets.split_examples(examples[:2], 0.9)] == [1, 1]
+    assert [len(part) for part in dataset.split_examples(examples[:2], 0.9)] == [1, 1]
     with pytest.raises(UnetbioError, match="at least two are needed"):
-        datasets.split_examples(examples[:1], 0.1)
+        dataset.split_examples(examples[:1], 0.1)
 
 
 def test_patch_shape_is_the_smallest_legal_one_that_covers_the_request() -> None:
     geometry = unet_geometry([(3, 3)] * 4, [(2, 2)] * 3)
-    assert training.patch_shape(geometry, 252) == (252, 252)
-    assert training.patch_shape(geometry, 253) == (260, 260)
-    assert training.patch_shape(geometry, 1) == geometry.minimum
-    assert training.patch_shape(geometry, (220, 252)) == (220, 252)
-    assert training.patch_shape(geometry, None) == (252, 252)
+    assert patch_shape(geometry, 252) == (252, 252)
+    assert patch_shape(geometry, 253) == (260, 260)
+    assert patch_shape(geometry, 1) == geometry.minimum
+    assert patch_shape(geometry, (220, 252)) == (220, 252)
+    assert patch_shape(geometry, None) == (252, 252)
     with pytest.raises(UnetbioError, match=r"patch_size .* has 3 numbers, the images have 2 axes"):
-        training.patch_shape(geometry, (92, 92, 92))
+        patch_shape(geometry, (92, 92, 92))
 
 
 def test_a_patch_is_large_enough_for_an_answer_of_half_of_it() -> None:
-    parameters = architectures.find("dilated_context").complete({})
-    geometry = architectures.find("dilated_context").geometry(parameters)
-    (size, _) = training.patch_shape(geometry, 256)
+    parameters = networks.find("dilated_context").complete({})
+    geometry = networks.find("dilated_context").geometry(parameters)
+    (size, _) = patch_shape(geometry, 256)
     assert 128 <= geometry.output_size((size, size))[0] < 128 + geometry.stride[0]
 
 
@@ -482,7 +484,7 @@ class Remembered(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
     def find_objects(self, image: torch.Tensor) -> object:
-        from unetbio.networks.mask_rcnn import Objects
+        from unetbio.networks.mask_rcnn.network import Objects
 
         corners = [[0, 0], [0, 32], [32, 0], [32, 32]][: len(self.scores)]
         boxes = torch.tensor([[y, x, y + 32, x + 32] for y, x in corners], dtype=torch.float32)

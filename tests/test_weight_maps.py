@@ -15,10 +15,11 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from unetbio import compilation, nearest_cells, weight_maps
+from unetbio import compilation
 from unetbio.errors import ImageError, UsageError
-from unetbio.nearest_cells import nearest_two_distances
-from unetbio.weight_maps import force_gap, weight_map
+from unetbio.supervision import nearest_cells, weight_maps
+from unetbio.supervision.nearest_cells import nearest_two_distances
+from unetbio.supervision.weight_maps import force_gap, weight_map
 
 TOLERANCE = 1e-5
 

@@ -20,7 +20,7 @@ import tifffile
 import yaml
 from snakemake.scheduling.job_scheduler import JobScheduler
 
-from unetbio.model_file import read_info
+from unetbio.models.model_file import read_info
 from unetbio.pipelines import SNAKEFILE, end_at_once
 from unetbio.provenance import read_provenance
 from unetbio.samples import write_samples

@@ -15,22 +15,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio import architectures, inference, normalization
+from unetbio import networks
 from unetbio.errors import ImageError, UsageError
-from unetbio.grey_values import FULL_SCALE, is_saturated
-from unetbio.interpretation import Finished, choose_interpretation
+from unetbio.inference import prediction
+from unetbio.inference.sliding_window import OVERLAP, window_shape
+from unetbio.inference.tiling import TilePlan
 from unetbio.io.image import Image
 from unetbio.labels import label_hash
-from unetbio.model_file import Model, ModelInfo, load_model
 from unetbio.models import model_path
-from unetbio.normalization import Normalization, Scaling
-from unetbio.objects import ObjectTable
-from unetbio.preparation import Frame, Opened, image_of_array, open_image, read_frame
+from unetbio.models.model_file import Model, ModelInfo, load_model
+from unetbio.postprocessing.objects import ObjectTable
+from unetbio.preprocessing import normalization
+from unetbio.preprocessing.grey_values import FULL_SCALE, is_saturated
+from unetbio.preprocessing.normalization import Normalization, Scaling
+from unetbio.preprocessing.prepare import Frame, Opened, image_of_array, open_image, read_frame
 from unetbio.provenance import FrameRecord, count_cells, versions
-from unetbio.sections import median_diameter_in_sections, stack_sections
-from unetbio.settings import Settings
-from unetbio.sliding_window import OVERLAP, window_shape
-from unetbio.tiling import TilePlan
+from unetbio.settings.segmentation import Settings
+from unetbio.targets.interpretation import Finished, choose_interpretation
+from unetbio.targets.sections import median_diameter_in_sections, stack_sections
 
 __all__ = ["FrameResult", "Segmenter", "segment", "stack_frames"]
 
@@ -89,7 +91,7 @@ class Segmenter:
     ) -> None:
         self.model = model
         self.info = model.info
-        self.device, self.device_reason = inference.choose_device(device)
+        self.device, self.device_reason = prediction.choose_device(device)
         self.is_exact = _is_tiled_exactly(model.info, asked=exact)
         self.interpretation = choose_interpretation(model.info, model.network, self.device, exact=self.is_exact)
         self.tile = tile
@@ -137,11 +139,11 @@ class Segmenter:
             )
 
     def open(self, source: str | os.PathLike[str] | Image, settings: Settings) -> Opened:
-        """Read the head of an image and settle what of it will be segmented; see `unetbio.preparation.open_image`."""
+        """Read the head of an image and choose what to segment: `unetbio.preprocessing.prepare.open_image`."""
         return open_image(source, settings, self.info, self.ndim)
 
     def read_frame(self, opened: Opened, t: int | None) -> Frame:
-        """Read, rescale and normalize one frame; see `unetbio.preparation.read_frame`."""
+        """Read, rescale and normalize one frame; see `unetbio.preprocessing.prepare.read_frame`."""
         return read_frame(opened, t, self.info.normalization)
 
     def decide(self, opened: Opened, frame: Frame, *, probabilities_out: NDArray[np.float32] | None = None) -> Any:
@@ -205,7 +207,7 @@ class Segmenter:
     def plan(self, grid: tuple[int, ...]) -> TilePlan:
         """The tiles that an image of this size, or a section of one, is cut into."""
         if grid not in self._plans:
-            plan = inference.plan(grid, self.interpretation.runner, tile=self.tile, memory_budget=self.memory_budget)
+            plan = prediction.plan(grid, self.interpretation.runner, tile=self.tile, memory_budget=self.memory_budget)
             self._plans[grid] = plan
         return self._plans[grid]
 
@@ -264,8 +266,8 @@ def segment(
     exact_tiles : bool
         Tile exactly also where the context makes that dear, more than 256 pixels a side.
     **options
-        Fields of `unetbio.settings.Settings`: ``series, t, z, axes, pixel_size_um, diameter_px, threshold, min_area,
-        max_area, exclude_border, crf, link``, and for a model of classes ``classes``.
+        Fields of `unetbio.settings.segmentation.Settings`: ``series, t, z, axes, pixel_size_um, diameter_px,
+        threshold, min_area, max_area, exclude_border, crf, link``, and for a model of classes ``classes``.
 
     Returns
     -------
@@ -326,7 +328,7 @@ def _as_source(image: Any, settings: Settings, ndim: int) -> Any:
 
 
 def _is_tiled_exactly(info: ModelInfo, *, asked: bool) -> bool:
-    architecture = architectures.find(info.architecture)
+    architecture = networks.find(info.architecture)
     parameters = architecture.complete(info.parameters)
     if asked and not architecture.exact(parameters):
         raise UsageError(

@@ -6,7 +6,7 @@ import pytest
 import tifffile
 from batch_runner import Array, Runner
 
-from unetbio.model_file import Model, load_model
+from unetbio.models.model_file import Model, load_model
 from unetbio.segmentation import Segmenter
 
 

@@ -10,7 +10,7 @@ import tifffile
 from batch_runner import Array, Runner, edit
 
 from unetbio.io import read_labels, write_labels
-from unetbio.settings import Settings
+from unetbio.settings.segmentation import Settings
 
 
 def test_edited_masks_are_kept_measured_and_marked(run: Runner) -> None:

@@ -6,15 +6,15 @@ import pytest
 import tifffile
 from batch_runner import Runner
 
-from unetbio.batch.gather import Summary
-from unetbio.batch.journal import Part, read_journals
-from unetbio.batch.plan import found_items
-from unetbio.batch.results import Outcome
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.files import lock
+from unetbio.results.collect_tables import Summary
+from unetbio.results.items import found_items
+from unetbio.results.journal import Part, read_journals
+from unetbio.results.result_files import Outcome
 from unetbio.segmentation import Segmenter
-from unetbio.settings import Settings
+from unetbio.settings.segmentation import Settings
 
 
 def test_two_runs_cannot_share_an_output_folder(run: Runner) -> None:

@@ -10,17 +10,17 @@ import pytest
 import tifffile
 from batch_runner import Runner, edit
 
-from unetbio.batch import gather
-from unetbio.batch.gather import Summary, measure_folder, tidy
-from unetbio.batch.journal import Entry, Part
-from unetbio.batch.measuring import TableOptions
-from unetbio.batch.plan import read_table
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.io import read_image, read_labels, write_labels
 from unetbio.report.page import write_page
+from unetbio.results import collect_tables
+from unetbio.results.collect_tables import Summary, measure_folder, tidy
+from unetbio.results.items import read_table
+from unetbio.results.journal import Entry, Part
+from unetbio.results.measure_cells import TableOptions
 from unetbio.segmentation import Segmenter
-from unetbio.settings import Settings
+from unetbio.settings.segmentation import Settings
 
 
 def test_parts_together_are_the_whole(run: Runner, images: Path, tmp_path: Path, segmenter: Segmenter) -> None:
@@ -41,13 +41,13 @@ def test_parts_together_are_the_whole(run: Runner, images: Path, tmp_path: Path,
 def measured_again(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The images that are measured from now on, other than by the run that segments them."""
     measured: list[str] = []
-    measure_again = gather.measure_again
+    measure_again = collect_tables.measure_again
 
     def measuring(out: Path, entry: Entry, *arguments: Any, **options: Any) -> Any:
         measured.append(entry.path)
         return measure_again(out, entry, *arguments, **options)
 
-    monkeypatch.setattr(gather, "measure_again", measuring)
+    monkeypatch.setattr(collect_tables, "measure_again", measuring)
     return measured
 
 

@@ -10,15 +10,15 @@ import pytest
 import tifffile
 from batch_runner import Array, Runner, edit
 
-from unetbio.batch.gather import Summary
-from unetbio.batch.results import LabelStack
 from unetbio.errors import EnvironmentStoppedError
 from unetbio.files import lock
 from unetbio.io import read_labels, write_labels
 from unetbio.labels import label_hash
-from unetbio.model_file import Model
+from unetbio.models.model_file import Model
 from unetbio.provenance import read_provenance
-from unetbio.settings import Settings
+from unetbio.results.collect_tables import Summary
+from unetbio.results.result_files import LabelStack
+from unetbio.settings.segmentation import Settings
 
 
 def test_a_batch_writes_what_the_design_says(run: Runner, discs: Array) -> None:
@@ -104,7 +104,7 @@ def test_a_long_time_lapse_is_collected_on_disk(run: Runner, discs: Array, monke
     tifffile.imwrite(run.images / "lapse.tif", stack, imagej=True, metadata={"axes": "TYX"})
     run()
     before = run.hashes()
-    monkeypatch.setattr("unetbio.batch.results.STACK_BYTES_IN_MEMORY", 1000)
+    monkeypatch.setattr("unetbio.results.result_files.STACK_BYTES_IN_MEMORY", 1000)
     run(overwrite=True)
     assert "lapse.tif" in run.made()
     assert run.hashes() == before
@@ -115,8 +115,8 @@ def test_space_is_taken_where_the_system_has_no_call_for_it(
 ) -> None:
     # As on macOS.
     monkeypatch.delattr(os, "posix_fallocate", raising=False)
-    monkeypatch.setattr("unetbio.batch.results.STACK_BYTES_IN_MEMORY", 1000)
-    monkeypatch.setattr("unetbio.batch.results.ZEROS_AT_ONCE", 4096)
+    monkeypatch.setattr("unetbio.results.result_files.STACK_BYTES_IN_MEMORY", 1000)
+    monkeypatch.setattr("unetbio.results.result_files.ZEROS_AT_ONCE", 4096)
     stack = LabelStack(3, discs.shape, tmp_path)
     for index in (2, 0, 1):
         stack.put(index, np.full(discs.shape, index + 1, np.uint16))

@@ -12,12 +12,12 @@ import tifffile
 from batch_runner import Array, Runner, edit
 
 from unetbio.batch.failures import forget_gone
-from unetbio.batch.gather import Summary
-from unetbio.batch.plan import found_items
-from unetbio.model_file import Model
+from unetbio.models.model_file import Model
 from unetbio.provenance import read_provenance
+from unetbio.results.collect_tables import Summary
+from unetbio.results.items import found_items
 from unetbio.segmentation import Segmenter
-from unetbio.settings import Settings
+from unetbio.settings.segmentation import Settings
 
 
 def test_what_is_done_is_kept_and_failures_are_tried_again(run: Runner, discs: Array) -> None:
@@ -38,7 +38,7 @@ def test_what_is_done_is_kept_and_failures_are_tried_again(run: Runner, discs: A
 
 def test_kept_cells_come_from_the_table(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     run()
-    monkeypatch.setattr("unetbio.measurements.measure", lambda *args, **kwargs: pytest.fail("measured again"))
+    monkeypatch.setattr("unetbio.measurement.regions.measure", lambda *args, **kwargs: pytest.fail("measured again"))
     run()
     assert len(pl.read_parquet(run.out / "cells.parquet")) == 9
 

@@ -5,9 +5,9 @@ from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
-from unetbio.batch.journal import GONE, Entry, Journal, Part, hold_output, journal_path, read_journals
-from unetbio.batch.names import SUMMARY
-from unetbio.batch.plan import Item, result_name, select_part
+from unetbio.results.items import Item, result_name, select_part
+from unetbio.results.journal import GONE, Entry, Journal, Part, hold_output, journal_path, read_journals
+from unetbio.results.layout import SUMMARY
 
 __all__ = ["forget_gone", "select_failed"]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from unetbio.batch.budget import MemoryBudget
-from unetbio.batch.plan import Item
-from unetbio.batch.results import LabelStack
-from unetbio.batch.resume import Earlier, Policy, find_earlier
 from unetbio.errors import ImageError
-from unetbio.preparation import Frame, Opened
+from unetbio.preprocessing.prepare import Frame, Opened
 from unetbio.provenance import Fingerprint, fingerprint
+from unetbio.results.items import Item
+from unetbio.results.result_files import LabelStack
+from unetbio.results.reuse import Earlier, Policy, find_earlier
 from unetbio.segmentation import Segmenter
 
 __all__ = ["Job", "Reader", "frame_bytes"]

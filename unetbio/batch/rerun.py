@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from unetbio.batch.verification import Finding, read_provenances
 from unetbio.errors import ImageError, UsageError
-from unetbio.instances import PostProcessing
-from unetbio.normalization import Normalization
-from unetbio.objects import ObjectSettings
+from unetbio.postprocessing.instances import PostProcessing
+from unetbio.postprocessing.objects import ObjectSettings
+from unetbio.preprocessing.normalization import Normalization
 from unetbio.provenance import Provenance, versions
-from unetbio.settings import Settings
+from unetbio.results.verification import Finding, read_provenances
+from unetbio.settings.segmentation import Settings
 
 if TYPE_CHECKING:
-    from unetbio.model_file import Model
+    from unetbio.models.model_file import Model
 
 __all__ = ["rerun_masks"]
 
@@ -46,7 +46,7 @@ def rerun_masks(out: Path, count: int, device: str, report: Callable[[str], obje
     UsageError
         When the device cannot be used, or there is no mask.
     """
-    from unetbio.inference import choose_device
+    from unetbio.inference.prediction import choose_device
 
     choose_device(device)
     known = {name: provenance for name, provenance in read_provenances(out).items() if provenance}
@@ -75,7 +75,7 @@ class _Models:
         self._model: Model | None = None
 
     def load(self, provenance: Provenance) -> "Model":
-        from unetbio.model_file import load_model
+        from unetbio.models.model_file import load_model
 
         record = provenance.model
         if self._model is None or self._key != (record.path, record.sha256):

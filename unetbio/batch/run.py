@@ -16,22 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.batch.budget import MemoryBudget
-from unetbio.batch.cells import CachedCells, known_options, write_job_cells
-from unetbio.batch.gather import Report, Summary, gather, summarize, write_all_tables
-from unetbio.batch.journal import Entry, Journal, Part, hold_output, journal_path
-from unetbio.batch.measuring import TableOptions, concatenate, measure_frame, pixel_size_of, sources_of
-from unetbio.batch.names import SUMMARY
 from unetbio.batch.pipeline import Job, Message, Reader
-from unetbio.batch.plan import Item, overlay_name
-from unetbio.batch.results import Outcome, write_image_probabilities, write_result
-from unetbio.batch.resume import Kept, Policy, read_label_file, remove_leftovers
-from unetbio.batch.tables import write_classes
 from unetbio.errors import ImageError, UnetbioError
 from unetbio.files import stamp, stopping
-from unetbio.normalization import Scaling
-from unetbio.objects import ObjectTable
-from unetbio.preparation import Frame, Opened
+from unetbio.postprocessing.objects import ObjectTable
+from unetbio.preprocessing.normalization import Scaling
+from unetbio.preprocessing.prepare import Frame, Opened
 from unetbio.provenance import FrameRecord, InputRecord, ModelRecord, versions
+from unetbio.results.cells import CachedCells, known_options, write_job_cells
+from unetbio.results.collect_tables import Report, Summary, gather, summarize, write_all_tables
+from unetbio.results.items import Item, overlay_name
+from unetbio.results.journal import Entry, Journal, Part, hold_output, journal_path
+from unetbio.results.layout import SUMMARY
+from unetbio.results.measure_cells import TableOptions, concatenate, measure_frame, pixel_size_of, sources_of
+from unetbio.results.result_files import Outcome, write_image_probabilities, write_result
+from unetbio.results.reuse import Kept, Policy, read_label_file, remove_leftovers
+from unetbio.results.tables import write_classes
 from unetbio.segmentation import Segmenter
 
 __all__ = ["MAX_FINISHERS", "BatchOptions", "run_batch"]

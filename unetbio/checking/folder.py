@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unetbio.batch.budget import MemoryBudget
-from unetbio.batch.plan import Item
-from unetbio.checking.known import KnownFiles
-from unetbio.checking.oddity import compare_with_model, compare_with_others
-from unetbio.checking.survey import Finding, Survey, describe_for_models, survey
-from unetbio.grey_values import GreyFingerprint
+from unetbio.checking.check_cache import KnownFiles
+from unetbio.checking.file_report import Finding, Survey, describe_for_models, survey
+from unetbio.checking.outliers import compare_with_model, compare_with_others
+from unetbio.preprocessing.grey_values import GreyFingerprint
+from unetbio.results.items import Item
 
 if TYPE_CHECKING:
-    from unetbio.model_file import ModelInfo
+    from unetbio.models.model_file import ModelInfo
 
 __all__ = ["CHECK", "CheckResult", "check_items"]
 

@@ -4,10 +4,10 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unetbio.config import TrainingConfig
-from unetbio.datasets import AnnotatedFiles, Example, load_examples
 from unetbio.files import sha256_file
 from unetbio.io import stem
+from unetbio.settings.training import TrainingConfig
+from unetbio.training.dataset import AnnotatedFiles, Example, load_examples
 
 __all__ = ["Examples", "fingerprint", "load", "result_names"]
 
@@ -40,7 +40,7 @@ def load(files: AnnotatedFiles, config: TrainingConfig) -> Examples:
         As `load_training_data`.
     """
     # Here, so that what can be refused without torch is.
-    from unetbio.training import load_training_data
+    from unetbio.training.trainer import load_training_data
 
     training, validation = load_training_data(files, config)
     test = load_examples(files.test, config, like=training[0])

@@ -13,21 +13,23 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from unetbio import architectures, instances, networks, normalization
+from unetbio import networks
 from unetbio.classes import CELL_CLASS
 from unetbio.compare.oracle import oracle_iou, output_stride
 from unetbio.compare.sizes import average_precision_by_size, size_borders
-from unetbio.config import TrainingConfig
-from unetbio.datasets import Example
 from unetbio.geometry import Geometry
-from unetbio.inference import Predictor, TorchPredictor, predict
-from unetbio.instances import PostProcessing
+from unetbio.inference.objects import Detector, TorchDetector, predict_objects
+from unetbio.inference.prediction import Predictor, TorchPredictor, predict
 from unetbio.labels import LabelImage
-from unetbio.metrics import compare
-from unetbio.model_file import ModelInfo
-from unetbio.object_inference import Detector, TorchDetector, predict_objects
-from unetbio.objects import ObjectSettings
-from unetbio.threshold_search import search_thresholds
+from unetbio.metrics.instances import compare
+from unetbio.models.model_file import ModelInfo
+from unetbio.postprocessing import instances
+from unetbio.postprocessing.instances import PostProcessing
+from unetbio.postprocessing.objects import ObjectSettings
+from unetbio.preprocessing import normalization
+from unetbio.settings.training import TrainingConfig
+from unetbio.supervision.thresholds import search_thresholds
+from unetbio.training.dataset import Example
 
 __all__ = ["Measurement", "MeteredPredictor", "measure"]
 
@@ -150,7 +152,7 @@ def measure(
         A step after the network: probabilities ``(K, *spatial)`` and normalised image ``(C, *spatial)`` to
         probabilities.
     """
-    architecture = architectures.find(info.architecture)
+    architecture = networks.find(info.architecture)
     finds_objects = architecture.output == "objects"
     stride = None if finds_objects else output_stride(architecture.path(info.parameters))
     is_exact = architecture.is_tiled_exactly(info.parameters)

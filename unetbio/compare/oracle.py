@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.geometry import Layer
-from unetbio.metrics import evaluate
+from unetbio.metrics.instances import evaluate
 
 __all__ = ["oracle_iou", "output_stride", "reconstruct"]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.datasets import Example
 from unetbio.files import atomic_path
 from unetbio.report.overlays import draw_overlay, stretch_contrast
+from unetbio.training.dataset import Example
 
 __all__ = ["choose_panels", "crop_to_cells", "draw_panel"]
 

@@ -23,14 +23,14 @@ from torch import nn
 from unetbio.compare.data import Examples, fingerprint, load, result_names
 from unetbio.compare.measuring import Measurement, Refinement, measure
 from unetbio.compare.variants import Variant, training_config
-from unetbio.config import TrainingConfig, flattened
-from unetbio.datasets import AnnotatedFiles
 from unetbio.errors import EnvironmentStoppedError, UnetbioError, UsageError
 from unetbio.files import stopping, write_json
 from unetbio.io import write_labels
-from unetbio.model_file import ModelInfo, load_model, save_model
+from unetbio.models.model_file import ModelInfo, load_model, save_model
 from unetbio.report.loss_curve import draw_loss_curve
-from unetbio.training import Trainer
+from unetbio.settings.training import TrainingConfig, flattened
+from unetbio.training.dataset import AnnotatedFiles
+from unetbio.training.trainer import Trainer
 
 __all__ = ["CompareSettings", "Row", "compare_variants", "prediction_path"]
 
@@ -269,7 +269,7 @@ def _refinement(crf: str | None) -> Refinement | None:
     """The step after the network."""
     if crf is None:
         return None
-    from unetbio.crf import PRESETS, refine
+    from unetbio.postprocessing.crf import PRESETS, refine
 
     preset = PRESETS[crf or next(iter(PRESETS))]
     return lambda probabilities, image: refine(probabilities, image, preset)

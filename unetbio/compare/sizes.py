@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.metrics import match
+from unetbio.metrics.instances import match
 
 __all__ = ["SIZES", "average_precision_by_size", "size_borders"]
 
@@ -28,8 +28,8 @@ def average_precision_by_size(
 ) -> dict[str, float]:
     """TP / (TP + FP + FN) at IoU .5 of the cells of each size, pooled over images.
 
-    All cells are matched as in `unetbio.metrics`. A pair has the size of its true cell, a true cell that is missed has
-    its own, and so has a predicted cell that is none.
+    All cells are matched as in `unetbio.metrics.instances`. A pair has the size of its true cell, a true cell that is
+    missed has its own, and so has a predicted cell that is none.
 
     Returns
     -------

@@ -19,10 +19,10 @@ from typing import Any
 
 import yaml
 
-from unetbio import architectures
+from unetbio import networks
 from unetbio.compare.lessons import LESSONS
-from unetbio.config import TrainingConfig, check_preset, load_training_config
 from unetbio.errors import UsageError
+from unetbio.settings.training import TrainingConfig, check_preset, load_training_config
 
 __all__ = ["Variant", "lesson_variants", "parse_variant", "parse_variants", "training_config"]
 
@@ -83,7 +83,7 @@ def parse_variants(text: str) -> list[Variant]:
         As `parse_variant`.
     """
     names = [name.strip() for name in text.split(",")]
-    every = [Variant(network) for network in architectures.names()]
+    every = [Variant(network) for network in networks.names()]
     return _once(variant for name in names for variant in (every if name == ALL else [parse_variant(name)]))
 
 
@@ -106,7 +106,7 @@ def parse_variant(name: str) -> Variant:
             f"{name!r} is no network to compare: give a name, settings after colons and +crf at the end, such as "
             "unet:skip=none:border_weight=0 or fcn32s+crf"
         )
-    if architectures.find(found["network"]).output == "objects" and found["crf"]:
+    if networks.find(found["network"]).output == "objects" and found["crf"]:
         raise UsageError(f"{name}: {found['network']} finds objects, and the CRF needs the probabilities of pixels")
     if found["preset"] is not None:
         try:
@@ -139,7 +139,7 @@ def training_config(variant: Variant, base: TrainingConfig, width: float | None 
     UsageError
         When a setting is unknown or has a value that it cannot have.
     """
-    architecture = architectures.find(variant.network)
+    architecture = networks.find(variant.network)
     _check_shared(base)
     own, training = _parted_settings(variant)
     shared = {key: value for key, value in base.parameters.items() if key in architecture.defaults}
@@ -166,7 +166,7 @@ def training_config(variant: Variant, base: TrainingConfig, width: float | None 
 def _check_shared(base: TrainingConfig) -> None:
     if base.target != "instances":
         raise UsageError(f"target: {base.target} cannot be compared: the scores are those of cells (target: instances)")
-    known = {key for network in architectures.names() for key in architectures.find(network).defaults}
+    known = {key for network in networks.names() for key in networks.find(network).defaults}
     unknown = sorted(set(base.parameters) - known)
     if unknown:
         raise UsageError(f"parameters: no network has {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
@@ -174,7 +174,7 @@ def _check_shared(base: TrainingConfig) -> None:
 
 def _parted_settings(variant: Variant) -> tuple[dict[str, Any], dict[str, Any]]:
     """Settings of the network and of its training."""
-    parameters = architectures.find(variant.network).defaults
+    parameters = networks.find(variant.network).defaults
     known = sorted(set(TrainingConfig.model_fields) - SAME_FOR_ALL)
     own: dict[str, Any] = {}
     training: dict[str, Any] = {}
@@ -201,7 +201,7 @@ def _scalar(variant: Variant, key: str, text: str) -> Any:
 def _scaled(network: str, width: float | None) -> dict[str, Any]:
     if width is None:
         return {}
-    if "width" in architectures.find(network).defaults:
+    if "width" in networks.find(network).defaults:
         return {"width": width}
     return {"base_channels": max(1, round(PAPER_BASE_CHANNELS * width))} if network == "unet" else {}
 

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.batch.cells import CachedCells
-from unetbio.batch.gather import gather
-from unetbio.batch.journal import Entry
-from unetbio.batch.plan import holds_classes, provenance_name, result_name
-from unetbio.batch.resume import read_label_file
-from unetbio.batch.tables import known_entries
-from unetbio.columns import SECTION
 from unetbio.errors import ImageError, UsageError
+from unetbio.measurement.table_schema import SECTION
 from unetbio.provenance import InputRecord, read_provenance
+from unetbio.results.cells import CachedCells
+from unetbio.results.collect_tables import gather
+from unetbio.results.items import holds_classes, provenance_name, result_name
+from unetbio.results.journal import Entry
+from unetbio.results.reuse import read_label_file
+from unetbio.results.tables import known_entries
 
 if TYPE_CHECKING:
     import polars as pl

@@ -6,13 +6,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
-from unetbio.batch.journal import Entry
-from unetbio.batch.metadata import add_path_columns
 from unetbio.errors import ImageError
 from unetbio.export.cells import ExportImage, find_images, read_cells
 from unetbio.export.coco import CocoWriter
 from unetbio.export.geojson import GeoJsonWriter
 from unetbio.export.imagej import RoiSetWriter
+from unetbio.results.journal import Entry
+from unetbio.results.path_columns import add_path_columns
 
 __all__ = ["FORMATS", "Exported", "export_folder"]
 
@@ -65,7 +65,7 @@ def export_folder(
     report : callable
         Called with the entry of each image; of one that failed, with status, reason and message.
     metadata_regex : str, optional
-        See `unetbio.batch.metadata.add_path_columns`.
+        See `unetbio.results.path_columns.add_path_columns`.
 
     Raises
     ------

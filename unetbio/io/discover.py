@@ -12,9 +12,9 @@ from pathlib import Path, PurePath
 from xml.sax.saxutils import unescape
 
 from unetbio.errors import UsageError
-from unetbio.io.ome_sets import find_pieces
+from unetbio.io.formats.ome_sets import find_pieces
+from unetbio.io.formats.zarr_metadata import MARKERS, is_zarr_folder
 from unetbio.io.read import SUFFIXES
-from unetbio.io.zarr_metadata import MARKERS, is_zarr_folder
 
 __all__ = [
     "MASK_SUFFIXES",
@@ -96,9 +96,9 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
         all folders below them; patterns (``*``, ``?``, ``[...]``, ``**``) are expanded. In both, hidden files and
         outputs of this program (``x_labels`` ...) are left out; in folders also files of other endings, and the pieces
         of a set that a ``.companion.ome`` file describes. Of OME-TIFF files that describe each other, those are left
-        out for which another one that was found stands (`unetbio.io.ome_sets`), however they were given. A line says
-        how many files a search passed over that may be images: called like outputs, but without a provenance; or of
-        formats that are not read.
+        out for which another one that was found stands (`unetbio.io.formats.ome_sets`), however they were given. A
+        line says how many files a search passed over that may be images: called like outputs, but without a
+        provenance; or of formats that are not read.
     out : path-like, optional
         The output folder. Where a folder that is searched holds it, what lies in it is left out: a second run would
         take the overlays of the first for images; for the same reason so are overlays of other output folders, which

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 from unetbio.files import write_bytes
+from unetbio.io.formats.zarr_metadata import is_zarr_folder
 from unetbio.io.image import AXES, Image
 from unetbio.io.read import read_image
 from unetbio.io.write import check_axes, write_image
-from unetbio.io.zarr_metadata import is_zarr_folder
 from unetbio.labels import is_binary_mask
 
 __all__ = ["is_nifti_name", "is_zarr_name", "read_labels", "write_labels", "write_probabilities"]
@@ -44,7 +44,7 @@ def write_labels(
     Parameters
     ----------
     path : path-like
-        ``.nii`` and ``.nii.gz`` make NIfTI, ``.zarr`` a folder (`unetbio.io.zarr_write`), everything else TIFF.
+        ``.nii`` and ``.nii.gz`` make NIfTI, ``.zarr`` a folder (`unetbio.io.formats.zarr_write`), everything else TIFF.
     label_image : numpy.ndarray
         Integers from 0, of 2 to 4 axes; uint8, uint16 and uint32 are written as they are, other types as the smaller of
         uint16 and uint32 that holds them.
@@ -71,12 +71,12 @@ def write_labels(
     label_image = _unsigned(np.asarray(label_image))
     axes = axes or _default_axes(label_image.ndim)
     if is_nifti_name(path):
-        from unetbio.io.nifti import nifti_bytes
+        from unetbio.io.formats.nifti import nifti_bytes
 
         check_axes(label_image, axes)
         write_bytes(path, nifti_bytes(label_image, axes, affine, pixel_size_um or {}, Path(path).name.endswith(".gz")))
     elif is_zarr_name(path):
-        from unetbio.io.zarr_write import write_zarr_labels
+        from unetbio.io.formats.zarr_write import write_zarr_labels
 
         check_axes(label_image, axes)
         write_zarr_labels(path, label_image, axes=axes, pixel_size_um=pixel_size_um or {}, name=name)
@@ -99,7 +99,7 @@ def write_probabilities(
         raise ValueError(f"{len(values)} classes, but {len(class_names)} names")
     axes = axes or ("CYX" if values.ndim == 3 else "CZYX")
     if is_nifti_name(path):
-        from unetbio.io.nifti import nifti_bytes
+        from unetbio.io.formats.nifti import nifti_bytes
 
         write_bytes(path, nifti_bytes(values, axes, affine, pixel_size_um or {}, Path(path).name.endswith(".gz")))
     else:
@@ -147,7 +147,7 @@ def read_labels(
 def _open(path: Path, axes: str | None, series: int) -> Image:
     if not is_zarr_folder(path):
         return read_image(path, axes=axes, series=series)
-    from unetbio.io.zarr import read_zarr_labels
+    from unetbio.io.formats.zarr import read_zarr_labels
 
     try:
         return read_zarr_labels(path, axes=axes, series=series)

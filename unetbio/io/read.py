@@ -36,15 +36,15 @@ COMPANION = ".companion.ome"
 
 FORMATS = {
     "tiff": Format(
-        "TIFF (plain, OME, ImageJ)", (".tif", ".tiff", ".svs", ".lsm", COMPANION), "unetbio.io.tiff:read_tiff"
+        "TIFF (plain, OME, ImageJ)", (".tif", ".tiff", ".svs", ".lsm", COMPANION), "unetbio.io.formats.tiff:read_tiff"
     ),
-    "png": Format("PNG", (".png",), "unetbio.io.raster:read_raster"),
-    "jpeg": Format("JPEG", (".jpg", ".jpeg"), "unetbio.io.raster:read_raster"),
-    "nifti": Format("NIfTI", (".nii", ".nii.gz"), "unetbio.io.nifti:read_nifti"),
-    "czi": Format("CZI", (".czi",), "unetbio.io.czi:read_czi"),
-    "lif": Format("LIF", (".lif",), "unetbio.io.lif:read_lif"),
-    "nd2": Format("ND2", (".nd2",), "unetbio.io.nd2:read_nd2"),
-    "zarr": Format("OME-Zarr", (".zarr",), "unetbio.io.zarr:read_zarr"),
+    "png": Format("PNG", (".png",), "unetbio.io.formats.raster:read_raster"),
+    "jpeg": Format("JPEG", (".jpg", ".jpeg"), "unetbio.io.formats.raster:read_raster"),
+    "nifti": Format("NIfTI", (".nii", ".nii.gz"), "unetbio.io.formats.nifti:read_nifti"),
+    "czi": Format("CZI", (".czi",), "unetbio.io.formats.czi:read_czi"),
+    "lif": Format("LIF", (".lif",), "unetbio.io.formats.lif:read_lif"),
+    "nd2": Format("ND2", (".nd2",), "unetbio.io.formats.nd2:read_nd2"),
+    "zarr": Format("OME-Zarr", (".zarr",), "unetbio.io.formats.zarr:read_zarr"),
 }
 """What is read, by the name that `Image.format` has for it."""
 
@@ -122,7 +122,7 @@ def read_image(path: str | os.PathLike[str], *, axes: str | None = None, series:
 
 
 def _open_folder(path: Path, axes: str | None, series: int) -> Image:
-    from unetbio.io.zarr_metadata import is_zarr_folder
+    from unetbio.io.formats.zarr_metadata import is_zarr_folder
 
     if not is_zarr_folder(path):
         raise ImageError("unsupported_format", f"a folder, not an image: {SUPPORTED} are read")
@@ -131,7 +131,7 @@ def _open_folder(path: Path, axes: str | None, series: int) -> Image:
 
 def _open(path: Path, head: bytes, axes: str | None, series: int) -> Image:
     if path.name.endswith(COMPANION):
-        return _reader("unetbio.io.tiff:read_companion")(path, axes=axes, series=series)
+        return _reader("unetbio.io.formats.tiff:read_companion")(path, axes=axes, series=series)
     name = _format(path, head)
     if name is None:
         raise _refusal(path, head)

@@ -8,8 +8,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from unetbio.files import atomic_path
+from unetbio.io.formats.ome import ome_xml
 from unetbio.io.image import AXES
-from unetbio.io.ome import ome_xml
 
 __all__ = ["check_axes", "write_image"]
 

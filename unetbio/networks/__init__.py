@@ -1,16 +1,32 @@
-"""Networks: one file a family; built by name with `build`."""
+"""Networks: one folder a family, each with a spec (name, parameters, geometry, paper; no torch) and a network.
 
+The registry knows them without importing torch; `build` makes one.
+"""
+
+import importlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+from unetbio.networks.registry import Architecture, Published, find, names, register
 
-from unetbio import architectures
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-__all__ = ["build", "parameter_count", "training_logits"]
+__all__ = ["Architecture", "Published", "build", "find", "names", "parameter_count", "register", "training_logits"]
 
 
-def build(name: str, parameters: Mapping[str, Any] | None = None) -> nn.Module:
+def _register_families() -> None:
+    """Import each spec below this folder; it registers its networks itself."""
+    root = Path(__file__).parent
+    for path in sorted(root.rglob("spec.py")):
+        importlib.import_module(".".join((__name__, *path.relative_to(root).with_suffix("").parts)))
+
+
+_register_families()
+
+
+def build(name: str, parameters: Mapping[str, Any] | None = None) -> "nn.Module":
     """Build a network with fresh random weights.
 
     Parameters
@@ -33,18 +49,18 @@ def build(name: str, parameters: Mapping[str, Any] | None = None) -> nn.Module:
     UsageError
         When the name or a parameter is unknown.
     """
-    architecture = architectures.find(name)
+    architecture = find(name)
     complete = architecture.complete(parameters or {})
     network: nn.Module = architecture.load()(**complete, geometry=architecture.geometry(complete))
     return network
 
 
-def training_logits(network: nn.Module, image: Tensor) -> list[tuple[Tensor, float]]:
+def training_logits(network: "nn.Module", image: "Tensor") -> "list[tuple[Tensor, float]]":
     """Logits to train on and their shares of the loss: the network's own, and auxiliary ones where it has them."""
     auxiliary: Callable[[Tensor], list[tuple[Tensor, float]]] | None = getattr(network, "training_logits", None)
     return [(network(image), 1.0)] if auxiliary is None else auxiliary(image)
 
 
-def parameter_count(network: nn.Module) -> int:
+def parameter_count(network: "nn.Module") -> int:
     """Number of trainable numbers in ``network``."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

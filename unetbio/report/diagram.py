@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from unetbio import architectures, networks
+from unetbio import networks
 
 __all__ = ["Box", "boxes_of", "draw_network"]
 
@@ -200,7 +200,7 @@ def boxes_of(name: str, parameters: Mapping[str, Any], size: int = 256) -> list[
         network = networks.build(name, parameters).eval()
     geometry: Any = network.geometry
     legal = geometry.nearest_legal(max(size, geometry.minimum[0]), 0)[-1]
-    architecture = architectures.find(name)
+    architecture = networks.find(name)
     channels = architecture.complete(parameters)["in_channels"]
     image = torch.empty((1, channels, legal, legal), device="meta")
     recorder = _Recorder(image)
@@ -232,7 +232,7 @@ def draw_network(name: str, parameters: Mapping[str, Any] | None = None, size: i
     bottom = TOP + TALLEST + 34
     parts = [*_arcs(boxes, places), *map(_rectangle, boxes, places), *_legend(boxes, bottom)]
     width, height = max(x + 14, 620.0), bottom + 26 * math.ceil(len({box.kind for box in boxes}) / 4)
-    title = f"{name}: {architectures.find(name).summary}"
+    title = f"{name}: {networks.find(name).summary}"
     return "\n".join(
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" '

@@ -8,11 +8,11 @@ import imagecodecs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unetbio.batch.plan import overlay_name
 from unetbio.classes import PALETTE
 from unetbio.compilation import compiled
 from unetbio.errors import UsageError
 from unetbio.files import write_bytes
+from unetbio.results.items import overlay_name
 
 __all__ = ["PALETTE", "draw_overlay", "outline_colours", "overlay_path", "stretch_contrast", "write_overlay"]
 

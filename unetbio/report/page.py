@@ -17,16 +17,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from unetbio.batch.journal import Entry, read_journals
-from unetbio.batch.names import CELLS, CELLS_TEXT, CLASSES, PAGE, SUMMARY
-from unetbio.batch.plan import provenance_name
-from unetbio.batch.verification import made_differently
-from unetbio.config import flattened
 from unetbio.errors import UsageError
 from unetbio.files import write_text
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.report.checked import Checked, read_check
 from unetbio.report.overlays import overlay_path
+from unetbio.results.items import provenance_name
+from unetbio.results.journal import Entry, read_journals
+from unetbio.results.layout import CELLS, CELLS_TEXT, CLASSES, PAGE, SUMMARY
+from unetbio.results.verification import made_differently
+from unetbio.settings.training import flattened
 
 __all__ = ["write_page"]
 

@@ -1,0 +1,331 @@
+"""Settings of the Snakemake workflow, and the jobs that follow from them."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from unetbio import networks
+from unetbio.errors import UsageError
+from unetbio.files import stamp
+from unetbio.io.discover import Found, find_inputs, part_of, table_input
+from unetbio.io.tables import read_table_file
+from unetbio.models import model_path
+from unetbio.pipelines.options import (
+    CheckOptions,
+    CheckSwitch,
+    CompareOptions,
+    JobResources,
+    MeasureOptions,
+    OneOrMore,
+    SegmentOptions,
+    TrainOptions,
+    as_arguments,
+)
+from unetbio.settings.training import Section, read_mapping, validated
+
+__all__ = [
+    "ModelSettings",
+    "ModelUse",
+    "WorkflowConfig",
+    "input_names",
+    "input_stamps",
+    "load_config",
+    "workflow_schema",
+]
+
+# Folders of a workflow's output beside those of its models.
+_TAKEN = ("benchmarks", "comparison", "logs", "models")
+_JOURNAL = re.compile(r"\.?run\.\d+-of-(\d+)\.(?:jsonl|lock)")
+
+
+def _folder(text: str) -> str:
+    if os.path.normpath(text) == os.curdir:
+        raise ValueError("a folder of its own is needed")
+    if _is_special(text):
+        raise ValueError("Snakemake gives { } < > in the names of what it makes a meaning: choose another folder")
+    return os.path.normpath(text)
+
+
+def _network(name: str) -> str:
+    try:
+        return networks.find(name).name
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+
+
+def _model_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][\w.-]*", name) or name in _TAKEN:
+        raise ValueError(
+            f"{name!r} cannot name a folder of results: letters, digits, '_', '-' and '.' can; "
+            f"{', '.join(_TAKEN)} are taken"
+        )
+    return name
+
+
+class ModelSettings(Section):
+    """One of several models that the same images are segmented with."""
+
+    model: str | None = Field(default=None, min_length=1, description="Name of a shipped model, or a model file.")
+    network: Annotated[str, AfterValidator(_network)] | None = Field(
+        default=None, description="Instead: the network that is trained first."
+    )
+    training: TrainOptions | None = Field(
+        default=None, description="What this network is trained on; the `training` of all unless given."
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "ModelSettings":
+        if bool(self.model) == bool(self.network):
+            raise ValueError("one of 'model' and 'network' is needed")
+        if self.model and self.training:
+            raise ValueError("training needs network: the name of what is trained, such as unet")
+        return self
+
+
+@dataclass(frozen=True)
+class ModelUse:
+    """A model and where its results go.
+
+    Parameters
+    ----------
+    folder : str
+        Of its results.
+    model : str
+        Name of a shipped model, or a file.
+    name : str
+        Of the model, in tables.
+    network : str, optional
+        What is trained, where ``model`` is a file that the workflow makes.
+    training : TrainOptions, optional
+        What it is trained on.
+    """
+
+    folder: str
+    model: str
+    name: str
+    network: str | None = None
+    training: TrainOptions | None = None
+
+    def file(self) -> str:
+        """The model's file, so that another one of the same name is noticed; from the root, if it is there already.
+
+        Raises
+        ------
+        ModelError
+            When there is no such model.
+        """
+        return self.model if self.network else str(model_path(self.model).absolute())
+
+
+def _named_models(value: Any) -> Any:
+    """A list of models gets its names from the models; a string is a model."""
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, list | tuple):
+        names = [_default_name(entry) for entry in value]
+        if len(set(names)) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise ValueError(f"two of them would be called {twice}: give names, as in 'models: {{{twice}_2: ...}}'")
+        value = dict(zip(names, value, strict=True))
+    if isinstance(value, Mapping):
+        return {name: {"model": entry} if isinstance(entry, str) else entry for name, entry in value.items()}
+    return value
+
+
+def _default_name(entry: Any) -> str:
+    if isinstance(entry, Mapping):
+        entry = entry.get("model") or entry.get("network") or ""
+    return Path(str(entry)).name.removesuffix(".safetensors")
+
+
+ModelName = Annotated[str, AfterValidator(_model_name)]
+OneModel = str | ModelSettings
+Models = Annotated[
+    dict[ModelName, ModelSettings],
+    BeforeValidator(_named_models, json_schema_input_type=str | tuple[OneModel, ...] | dict[str, OneModel]),
+]
+
+
+class WorkflowConfig(Section):
+    """Everything that the Snakemake workflow can be told; paths are relative to where Snakemake runs."""
+
+    images: OneOrMore = Field(
+        default=(), description="Files, folders (searched with all folders below) and patterns in quotes."
+    )
+    table: str | None = Field(
+        default=None,
+        description="Instead of `images`: csv or tsv with the column `image`; see `unetbio segment --table`.",
+    )
+    output: Annotated[str, AfterValidator(_folder)] = Field(
+        default="results", description="Folder that gets all results."
+    )
+    model: str = Field(default="nuclei", min_length=1, description="Name of a shipped model, or a model file.")
+    network: Annotated[str, AfterValidator(_network)] | None = Field(
+        default=None, description="Instead of `model`: the network that is trained first; see `training`."
+    )
+    models: Models = Field(
+        default={},
+        description="Instead of `model`: several, side by side: a list, or names, each with a model or `network`.",
+    )
+    training: TrainOptions = Field(default=TrainOptions(), description="What `network` is trained on.")
+    check: CheckSwitch = Field(
+        default=CheckOptions(), description="Whether `unetbio check` looks at all images first; it stops nothing."
+    )
+    compare: CompareOptions = Field(default=CompareOptions(), description="Networks to train and compare besides.")
+    images_per_job: int = Field(
+        default=1000, ge=1, description="About as many images are one job, since starting one costs some seconds."
+    )
+    segment: SegmentOptions = Field(default=SegmentOptions(), description="Options of `unetbio segment`.")
+    measure: MeasureOptions = Field(default=MeasureOptions(), description="Options of `unetbio measure`.")
+    resources: JobResources = Field(default=JobResources(), description="Of one job of the segment rule.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nothing(cls, values: Any) -> Any:
+        # "segment:" with all its lines commented out is None in YAML and means the defaults.
+        return {k: v for k, v in values.items() if v is not None} if isinstance(values, Mapping) else values
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "WorkflowConfig":
+        if bool(self.images) == bool(self.table):
+            found = "both are" if self.table else "none is"
+            raise ValueError(f"one of 'images' and 'table' is needed, {found} given")
+        return self
+
+    @model_validator(mode="after")
+    def _models_and_training(self) -> "WorkflowConfig":
+        if self.models and (self.network or "model" in self.model_fields_set):
+            given = "network" if self.network else "model"
+            raise ValueError(f"models stands instead of {given}: name that one under models, too")
+        trained = [use for use in self.uses() if use.network]
+        for use in trained:
+            if not (use.training and use.training.images and use.training.masks):
+                raise ValueError(f"network: {use.network} has to be trained: training needs images and masks")
+        if self.training.inputs() and not trained:
+            raise ValueError("training needs network: the name of what is trained, such as unet")
+        return self
+
+    def uses(self) -> list[ModelUse]:
+        """The models, each with the folder of its results: the output folder, or with several one below it each."""
+        if not self.models:
+            return [self._use(self.output, self.network or self.model, self.model, self.network, self.training)]
+        return [
+            self._use(f"{self.output}/{name}", name, each.model or "", each.network, each.training or self.training)
+            for name, each in self.models.items()
+        ]
+
+    def _use(self, folder: str, name: str, model: str, network: str | None, training: TrainOptions) -> ModelUse:
+        if network is None:
+            return ModelUse(folder, model, name)
+        return ModelUse(folder, f"{self.output}/models/{name}.safetensors", name, network, training)
+
+    def source_arguments(self) -> list[str]:
+        """What to segment, as it stands on the command line."""
+        return ["--table", self.table] if self.table else list(self.images)
+
+    def check_arguments(self) -> list[str]:
+        """What the images are compared with, and which part of them, as it stands on the command line."""
+        # A model that is still to be trained cannot be asked what it knows.
+        models = [use.model for use in self.uses() if not use.network]
+        return [*as_arguments({"model": tuple(models), "no_model": not models}), *self.segment.reading_arguments()]
+
+    def source_files(self) -> list[str]:
+        """The table, if there is one, so that a change in its columns is noticed."""
+        return [str(Path(self.table).absolute())] if self.table else []
+
+    def batches(self) -> dict[str, tuple[int, dict[int, list[str]]]]:
+        """Divide the images among jobs.
+
+        Returns
+        -------
+        dict
+            By folder of results: the number of parts, and of each part (counted from 1) that has any its files, from
+            the root. The parts are those of ``unetbio segment --part``: by a hash of the relative path. Their number is
+            a power of two and stays what it was in an earlier run, as long as the jobs are at most twice as large as
+            asked for, and not much smaller: a few images more add to some parts and move nothing. Files of a table that
+            are missing are in no part; the command says of each that it failed.
+
+        Raises
+        ------
+        UsageError
+            When there are no images, or the table cannot be read.
+        """
+        found = _table_images(Path(self.table)) if self.table else find_inputs(self.images, out=self.output)
+        paths = [(item.relative, item.path.absolute()) for item in found]
+        divided = {}
+        for use in self.uses():
+            count = _part_count(Path(use.folder), len(found), self.images_per_job)
+            parts: dict[int, list[str]] = {}
+            for relative, path in paths:
+                files = parts.setdefault(part_of(relative, count), [])
+                if not self.table or path.exists():
+                    files.append(str(path))
+            divided[use.folder] = (count, dict(sorted(parts.items())))
+        return divided
+
+
+def _part_count(folder: Path, images: int, images_per_job: int) -> int:
+    """Jobs for so many images: what an earlier run left in its folder where that still fits, or a power of two."""
+    wanted = 1 << (math.ceil(images / images_per_job) - 1).bit_length()
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    earlier = {int(match[1]) for name in names if (match := _JOURNAL.fullmatch(name))}
+    return max((n for n in earlier if 2 * n * images_per_job >= images and n <= 4 * wanted), default=wanted)
+
+
+def load_config(source: Mapping[str, Any] | str | os.PathLike[str]) -> WorkflowConfig:
+    """Check the settings of a workflow.
+
+    Parameters
+    ----------
+    source : mapping or path-like
+        What Snakemake read, or a YAML file.
+
+    Raises
+    ------
+    UsageError
+        One line that names the key, what was given, and for an unknown key those that are known.
+    """
+    if isinstance(source, Mapping):
+        return validated(WorkflowConfig, source, None)
+    path = Path(source)
+    return validated(WorkflowConfig, read_mapping(path), path)
+
+
+def input_names(paths: Iterable[str | Path]) -> list[str]:
+    """Those of the files that a rule can name as inputs.
+
+    Snakemake takes braces for wildcards and angle brackets for path variables, whatever is done.
+    """
+    return [str(path) for path in paths if not _is_special(path)]
+
+
+def input_stamps(paths: Iterable[str | Path]) -> list[str]:
+    """Size and time of the others: as a parameter of the rule they, too, make it run again when they change."""
+    return [" ".join(map(str, (path, *stamp(path)[:2]))) for path in paths if _is_special(path)]
+
+
+def _is_special(path: str | Path) -> bool:
+    return not set("{}<>").isdisjoint(str(path))
+
+
+def workflow_schema() -> str:
+    """JSON schema of `WorkflowConfig`, by which editors check what is typed; kept as ``config/schema.json``."""
+    return json.dumps(WorkflowConfig.model_json_schema(), indent=2) + "\n"
+
+
+def _table_images(table: Path) -> list[Found]:
+    """Images that a table names."""
+    try:
+        names = [row.cells.get("image") for row in read_table_file(table).rows]
+    except UsageError as error:
+        raise UsageError(f"table: {error}") from error
+    if not names or not all(names):
+        raise UsageError(f"table: {table} needs a column 'image' with a file in every row")
+    return [table_input(table, name) for name in names if name]

@@ -1,0 +1,252 @@
+"""What a batch would do, without doing it: files, tiles, memory, disk and time, from a short probe on this machine."""
+
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from unetbio.batch.pipeline import MESSAGES_AHEAD, frame_bytes
+from unetbio.batch.run import BatchOptions
+from unetbio.batch.timing_probe import Load, Probe, load_of, peak_memory, run_probe
+from unetbio.errors import ImageError
+from unetbio.preprocessing.prepare import Opened
+from unetbio.results.items import Item
+from unetbio.results.result_files import STACK_BYTES_IN_MEMORY
+from unetbio.results.reuse import find_earlier
+from unetbio.segmentation import Segmenter
+
+__all__ = ["Estimate", "estimate", "process_seconds"]
+
+BYTES_A_LABEL = 2
+CELL_BYTES = 1000
+"""Memory of a row of the table of cells, with the copies that are made when it is written."""
+
+PROGRAM_BYTES = 600 << 20
+"""Where the system does not say what a process holds."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What would be done.
+
+    Parameters
+    ----------
+    images, kept, frames, tiles : int
+        Images in all, those that are done already, frames and tiles of the others.
+    replaced : int
+        Of those to do, how many have a result that was made with another model or other settings.
+    failed : tuple
+        Images whose head cannot be read, with the reason.
+    pixels : int
+        That are left to do.
+    memory : int
+        Bytes that the process would hold at most.
+    disk : int
+        Bytes that would be written.
+    disk_free : int
+        Bytes free where they would go.
+    seconds : float
+        From the start of the program to its end.
+    probed : int
+        Images that were segmented to find out.
+    """
+
+    images: int
+    kept: int
+    replaced: int
+    frames: int
+    tiles: int
+    failed: tuple[tuple[Item, str], ...]
+    pixels: int
+    memory: int
+    disk: int
+    disk_free: int
+    seconds: float
+    probed: int
+
+    @property
+    def todo(self) -> int:
+        """Images that would be segmented."""
+        return self.images - self.kept - len(self.failed)
+
+    def values(self) -> dict[str, Any]:
+        """For programs; sizes in bytes."""
+        names = (
+            "images",
+            "kept",
+            "replaced",
+            "frames",
+            "tiles",
+            "pixels",
+            "memory",
+            "disk",
+            "disk_free",
+            "seconds",
+            "probed",
+        )
+        return {"todo": self.todo, "failed": len(self.failed), **{name: getattr(self, name) for name in names}}
+
+    def lines(self) -> list[str]:
+        """For people; each number says how it was found."""
+        replaced = f" ({self.replaced} of them replace what was made otherwise)" if self.replaced else ""
+        return [
+            f"files   {self.images} images: {self.todo} to do{replaced}, {self.kept} done already, "
+            f"{len(self.failed)} cannot be read",
+            f"tiles   {self.tiles} in {self.frames} frames, {self.pixels / 1e6:.1f} megapixels",
+            f"memory  {_size(self.memory)} at most",
+            f"disk    {_size(self.disk)}, {_size(self.disk_free)} free",
+            f"time    {_duration(self.seconds)}, by {self.probed} images or pieces of images that were segmented now",
+        ]
+
+
+def estimate(
+    items: Sequence[Item], out: Path, segmenter: Segmenter, options: BatchOptions, *, startup: float = 0.0
+) -> Estimate:
+    """Read the heads of all images, segment a few into a temporary folder, and work out what all would take.
+
+    Nothing is written to ``out``. What the images hold is assumed to be like what the sample holds.
+
+    Parameters
+    ----------
+    items, out, segmenter, options
+        As for `unetbio.batch.run.run_batch`.
+    startup : float
+        Seconds that the program has taken before; see `process_seconds`.
+    """
+    if options.policy.save_probabilities:
+        segmenter.check_probabilities()
+    kept, replaced, failed, todo = 0, 0, [], []
+    # A run looks for what is done in the same way, and reads it for its tables, which takes about as long.
+    seconds = startup
+    for item in items:
+        record = segmenter.record(item.settings)
+        started = perf_counter()
+        try:
+            earlier = find_earlier(item, out, segmenter.model, record, options.policy)
+            if earlier.kept:
+                kept += 1
+                seconds += 2 * (perf_counter() - started)
+            else:
+                todo.append((item, segmenter.open(item.source, item.settings)))
+                replaced += bool(earlier.otherwise)
+        except ImageError as error:
+            failed.append((item, str(error)))
+        except Exception as error:
+            # As in a run, a mistake of ours is that image's failure and not the end of all.
+            failed.append((item, f"internal error ({' '.join(f'{type(error).__name__}: {error}'.split())})"))
+    opened = [image for _, image in todo]
+    warming, network_rate = _time_network(opened, segmenter)
+    probe = run_probe(todo, segmenter, options, network_rate) if todo else None
+    loads = [load_of(image, segmenter, network_rate) for image in opened]
+    if probe is not None:
+        seconds += warming + probe.once + probe.rate * sum(load.seconds for load in loads)
+    frames = [(image, len(image.times)) for image in opened]
+    return Estimate(
+        images=len(items),
+        kept=kept,
+        replaced=replaced,
+        frames=sum(count for _, count in frames),
+        tiles=sum(count * image.sections * len(segmenter.plan(image.section.grid)) for image, count in frames),
+        failed=tuple(failed),
+        pixels=sum(load.pixels for load in loads),
+        memory=_memory(opened, probe, segmenter, options),
+        disk=_disk(todo, loads, probe, options),
+        disk_free=_free(out),
+        seconds=seconds,
+        probed=probe.images if probe is not None else 0,
+    )
+
+
+def process_seconds() -> float:
+    """Seconds since this process began; 0 where the system does not say (it does on Linux)."""
+    try:
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        # The name in parentheses may hold spaces; the time of the start is the twentieth number after it.
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        return max(0.0, uptime - ticks / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+def _time_network(opened: Sequence[Opened], segmenter: Segmenter) -> tuple[float, float]:
+    """Seconds that the first pass takes longer than others, and seconds a multiply-add, of the largest tile."""
+    inputs = {next(iter(segmenter.plan(image.section.grid))).read_shape for image in opened}
+    if not inputs:
+        return 0.0, 0.0
+    predictor = segmenter.interpretation.runner
+    shape = max(inputs, key=predictor.multiply_adds)
+    tile = np.zeros((1, len(segmenter.info.channels), *shape), np.float32)
+    times = []
+    for _ in range(2):
+        started = perf_counter()
+        segmenter.interpretation.run_once(tile)
+        times.append(perf_counter() - started)
+    return max(0.0, times[0] - times[1]), times[1] / predictor.multiply_adds(shape)
+
+
+def _memory(opened: Sequence[Opened], probe: Probe | None, segmenter: Segmenter, options: BatchOptions) -> int:
+    """What this process has held, with more or larger images on their way than in the probe."""
+    peak = peak_memory() or PROGRAM_BYTES
+    if probe is None:
+        return peak
+
+    def held(images: Sequence[Opened]) -> int:
+        pixels = sum(len(image.times) * prod(image.shape) for image in images)
+        stacks = [len(image.times) * prod(image.shape) * BYTES_A_LABEL for image in images if len(image.times) > 1]
+        rows = int(CELL_BYTES * probe.cells * pixels)
+        return _on_their_way(images, segmenter, options) + min(STACK_BYTES_IN_MEMORY, max(stacks, default=0)) + rows
+
+    return peak + max(0, held(opened) - held(probe.opened))
+
+
+def _on_their_way(opened: Sequence[Opened], segmenter: Segmenter, options: BatchOptions) -> int:
+    """Bytes of the frames that are in memory together: some with the workers, others read ahead within the budget."""
+    most = options.workers + 1 + MESSAGES_AHEAD + 1
+    sizes = [(frame_bytes(image, segmenter), image) for image in opened for _ in image.times[:most]]
+    sizes.sort(key=lambda size: -size[0])
+    taken = total = 0
+    for number, (size, image) in enumerate(sizes[:most]):
+        if number and taken + size > options.memory:
+            break
+        taken += size
+        # A frame that waits holds its grey values, as they are and normalized.
+        raw = prod(image.shape) * image.image.dtype.itemsize
+        waiting = len(image.channels) * (raw + 4 * prod(image.grid))
+        total += size if number <= options.workers else waiting
+    return total
+
+
+def _disk(
+    todo: Sequence[tuple[Item, Opened]], loads: Sequence[Load], probe: Probe | None, options: BatchOptions
+) -> int:
+    if probe is None:
+        return 0
+    pixels = sum(load.pixels for load in loads)
+    drawn = sum(
+        load.overlay_pixels for (item, _), load in zip(todo, loads, strict=True) if item.result in options.overlays
+    )
+    results = probe.result_bytes[0] * len(loads) + probe.result_bytes[1] * pixels
+    tables = probe.table_bytes[0] + probe.table_bytes[1] * pixels
+    return round(results + tables + probe.overlay_bytes * drawn)
+
+
+def _free(out: Path) -> int:
+    existing = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.is_dir())
+    return shutil.disk_usage(existing).free
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

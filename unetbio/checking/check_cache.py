@@ -1,0 +1,193 @@
+"""What earlier checks have found in files, so that a check decodes what is new alone."""
+
+import dataclasses
+import json
+import math
+import os
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from unetbio.checking.image_stats import Facts
+from unetbio.errors import EnvironmentStoppedError, UsageError
+from unetbio.files import Stamp, stamp, stopping
+from unetbio.io.image import AXES
+from unetbio.preprocessing.grey_values import GreyLevels
+from unetbio.results.items import Item
+
+__all__ = ["KnownFiles", "stamps_of"]
+
+FORMAT = 2
+"""Of the lines; those of another are passed over, and their files decoded again."""
+
+START = '{"format": '
+"""Of every line, of any format."""
+
+MAX_LINE = 1 << 24
+"""Characters; what is longer is no line of ours, and a file without line ends is not taken into memory."""
+
+HASH_DIGITS = 64
+MAX_SIZE = 1 << 62
+
+Stamps = dict[str, Stamp]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Line:
+    format: int
+    input: str
+    files: Stamps
+    facts: Facts
+
+
+_LINE = TypeAdapter(_Line)
+
+
+class KnownFiles:
+    """A file with one line of JSON for each input that was read to its last pixel, and what was asked of it.
+
+    Lines are appended as they become known, so that a check that was killed goes on where it was. What could not be
+    read is not in it and is tried again. An input is believed to be the same while size and times of all its files are.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Made when it is missing; lines that cannot be understood, such as one that a kill has torn, are passed over.
+
+    Raises
+    ------
+    UsageError
+        When the file is something else, which appending would spoil.
+    EnvironmentStoppedError
+        When it cannot be read.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._lines: dict[str, _Line] = {}
+        if not path.is_file():
+            return
+        is_ours, is_blank = False, True
+        try:
+            for text in _lines_of(path):
+                is_blank &= not text.strip()
+                is_ours |= self._load(text) or _is_torn(text)
+        except OSError as error:
+            raise EnvironmentStoppedError(
+                f"cannot read {path}: {error.strerror or error}; give another file to --cache"
+            ) from error
+        if not is_ours and not is_blank:
+            raise UsageError(
+                f"--cache {path} is another file, which would be spoilt: give a new file, or one that check has made"
+            )
+
+    def find(self, item: Item) -> Facts | None:
+        """What is in an input; None where that is not known, or not any more."""
+        line = self._lines.get(_question(item))
+        # Whatever else an image is made of, it is made of the input.
+        if line is None or os.path.abspath(item.source) not in line.files:  # noqa: PTH100
+            return None
+        try:
+            is_same = all(stamp(path) == then for path, then in line.files.items())
+        except (OSError, ValueError):
+            return None
+        return line.facts if is_same else None
+
+    def add(self, item: Item, stamps: Stamps, facts: Facts) -> None:
+        """Remember what is in an input.
+
+        Parameters
+        ----------
+        item : Item
+            The input.
+        stamps : dict
+            Of its files, from before they were read (`stamps_of`).
+        facts : Facts
+            What was found.
+
+        Raises
+        ------
+        EnvironmentStoppedError
+            When it cannot be written.
+        """
+        line = {"format": FORMAT, "input": _question(item), "files": stamps, "facts": dataclasses.asdict(facts)}
+        with self._lock, stopping(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "a", encoding="utf-8") as stream:
+                # The newline before it closes a line that a kill has torn.
+                stream.write(f"\n{json.dumps(line)}\n")
+
+    def _load(self, text: str) -> bool:
+        """Take a line that can be believed; whether this, or one of another format, it is at all."""
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            return False
+        if not isinstance(found, dict) or not {"format", "input", "files", "facts"} <= set(found):
+            return False
+        try:
+            line = _LINE.validate_json(text, strict=True)
+        except ValidationError:
+            return True
+        if line.format == FORMAT and _can_be(line.facts):
+            self._lines[line.input] = line
+        return True
+
+
+def _lines_of(path: Path) -> Iterator[str]:
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        while text := stream.readline(MAX_LINE):
+            yield text
+
+
+def _is_torn(text: str) -> bool:
+    """Whether it is the start of a line whose writer was killed."""
+    return not text.endswith("\n") and (text.startswith(START) or START.startswith(text))
+
+
+def _can_be(facts: Facts) -> bool:
+    """Whether values of the right types can be those of an image."""
+    try:
+        kind = np.dtype(facts.dtype).kind
+    except (TypeError, ValueError):
+        return False
+    axes, channels = facts.axes, 1
+    if "C" in axes and len(axes) == len(facts.shape):
+        channels = facts.shape[axes.index("C")]
+    return (
+        kind in "buif"
+        and axes == "".join(axis for axis in AXES if axis in axes)
+        and "YX" in axes
+        and len(axes) == len(facts.shape)
+        and all(1 <= size <= MAX_SIZE for size in facts.shape)
+        and facts.series_count >= 1
+        and len(facts.levels) == channels
+        and all(map(_can_be_counted, facts.levels))
+        and len(facts.channel_names) == channels
+        and all(axis in "ZYX" and 0 < size < math.inf for axis, size in facts.pixel_size_um.items())
+        and len(facts.pixel_hash) == HASH_DIGITS
+    )
+
+
+def _can_be_counted(levels: GreyLevels) -> bool:
+    return (
+        not any(map(math.isinf, (levels.lowest, levels.low, levels.median, levels.high, levels.highest)))
+        and levels.pixels >= 1
+        and 0 <= levels.at_highest <= levels.pixels
+        and 0 <= levels.not_finite <= levels.pixels
+    )
+
+
+def stamps_of(files: Iterable[Path]) -> Stamps:
+    """Size and times of files, by their absolute paths."""
+    return {os.path.abspath(path): stamp(path) for path in files}  # noqa: PTH100
+
+
+def _question(item: Item) -> str:
+    """The input, and everything that decides which of its pixels are counted."""
+    asked = item.settings
+    return json.dumps([os.path.abspath(item.source), asked.series, asked.axes, asked.t, asked.z])  # noqa: PTH100

@@ -1,0 +1,320 @@
+"""One file before a run: every pixel is decoded, in windows; what is in it, and what is wrong with it."""
+
+import contextlib
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio import networks
+from unetbio.batch.budget import MemoryBudget
+from unetbio.checking.check_cache import KnownFiles, stamps_of
+from unetbio.checking.image_stats import Facts
+from unetbio.errors import EnvironmentStoppedError, ImageError
+from unetbio.io import Image, read_image
+from unetbio.io.image import select_channel
+from unetbio.preprocessing.grey_values import LevelCounter
+from unetbio.preprocessing.prepare import Opened, open_image
+from unetbio.results.items import Item
+from unetbio.settings.segmentation import Settings
+
+if TYPE_CHECKING:
+    from unetbio.models.model_file import ModelInfo
+
+__all__ = ["Finding", "Survey", "describe_for_models", "survey"]
+
+WINDOW_BYTES = 64 << 20
+"""Pixels that are decoded at a time: all channels of so many rows, or of one."""
+
+WINDOW_ROWS = 1024
+"""Windows are multiples of this high where they can be, so that tiles of a file are not decoded twice."""
+
+COPIES = 5
+"""Windows that one thread holds at most: decoded, projected, in order, and as the integers that are counted."""
+
+WHOLE_FORMATS = ("png", "jpeg", "nifti")
+"""Formats that are decoded in one piece, however small the window."""
+
+CELLS_IN_SIGHT = 2.0
+"""An image narrower than as many cells is too small to say anything."""
+
+RESCALED = (0.25, 4.0)
+"""Factors between which an image can be rescaled to the model's pixels without being made of other stuff."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that somebody should know before the run.
+
+    Parameters
+    ----------
+    path : str
+        The file, as it was given; with its series where one was asked for.
+    code : str
+        In snake case, for programs.
+    message : str
+        One line.
+    """
+
+    path: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Survey:
+    """One input.
+
+    Parameters
+    ----------
+    item : Item
+        The input.
+    facts : Facts, optional
+        None when it cannot be read.
+    is_readable : bool
+        Whether all images of the file can be read to their last pixel.
+    channels : tuple of int
+        Channels that a model would get; all of them when that is not settled.
+    findings : tuple of Finding
+        What is wrong with this file, whatever the others hold.
+    """
+
+    item: Item
+    facts: Facts | None = None
+    is_readable: bool = False
+    channels: tuple[int, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """What findings call the input."""
+        series = self.item.settings.series
+        return str(self.item.source) + ("" if series is None else f" (series {series})")
+
+
+def survey(
+    item: Item, models: Mapping[str, "ModelInfo"], budget: MemoryBudget, known: KnownFiles | None = None
+) -> Survey:
+    """Read a file to its last pixel and compare it with what the models take.
+
+    Parameters
+    ----------
+    item : Item
+        The input.
+    models : dict
+        What messages call each model, and what it says of itself.
+    budget : MemoryBudget
+        What all threads may hold together.
+    known : KnownFiles, optional
+        What earlier checks have found: a file that has not changed since is not decoded again.
+
+    Returns
+    -------
+    Survey
+        Whatever happens: no file raises.
+    """
+    found: list[tuple[str, str]] = []
+    facts, is_readable = None, False
+    try:
+        facts = known.find(item) if known is not None else None
+        if facts is None:
+            image = _open(item, item.settings.series or 0)
+            stamps = stamps_of(image.files)
+            facts = _scan(image, item.settings, budget)
+            if item.settings.series is None:
+                _decode_others(item, image.series_count, budget)
+            if known is not None:
+                known.add(item, stamps, facts)
+        is_readable = True
+    except EnvironmentStoppedError:
+        raise
+    except Exception as error:
+        found.append(_reason(error))
+    channels: tuple[int, ...] = ()
+    if facts is not None:
+        found += _content(facts, item)
+        head = facts.head(item.source)
+        try:
+            channels = _channels(head, item.settings)
+        except ImageError as error:
+            found.append(_reason(error))
+            channels = tuple(range(len(facts.levels)))
+        found += describe_for_models({name: list(_fit(head, item.settings, info)) for name, info in models.items()})
+        found += _grey_values(facts, channels)
+    result = Survey(item, facts, is_readable, channels)
+    return replace(result, findings=tuple(Finding(result.path, code, message) for code, message in found))
+
+
+def describe_for_models(found: Mapping[str, Sequence[tuple[str, str]]]) -> list[tuple[str, str]]:
+    """Codes and messages that each model has led to; what is not true for all of them says for which it is."""
+    return [
+        (code, message if all((code, message) in others for others in found.values()) else f"with {name}: {message}")
+        for name, own in found.items()
+        for code, message in own
+    ]
+
+
+def _open(item: Item, series: int) -> Image:
+    return read_image(item.source, axes=item.settings.axes, series=series)
+
+
+def _reason(error: Exception) -> tuple[str, str]:
+    if isinstance(error, ImageError):
+        return error.reason, str(error)
+    if isinstance(error, MemoryError):
+        return "out_of_memory", "it does not fit into memory"
+    # A mistake of ours is that file's finding and not the end of all.
+    return "internal", f"internal error ({' '.join(f'{type(error).__name__}: {error}'.split())})"
+
+
+def _channels(image: Image, settings: Settings) -> tuple[int, ...]:
+    """Channels that were asked for, or all."""
+    if settings.channel:
+        return tuple(select_channel(image, channel) for channel in settings.channel)
+    return tuple(range(image.size("C")))
+
+
+def _scan(image: Image, settings: Settings, budget: MemoryBudget) -> Facts:
+    """Decode all pixels once and hash them; count those that will be segmented."""
+    times, sections = _chosen(image.size("T"), settings.t), _chosen(image.size("Z"), settings.z)
+    projects = settings.z == "max"
+    pixels = len(times) * (1 if projects else len(sections)) * image.size("Y") * image.size("X")
+    counters = [LevelCounter(image.dtype, pixels) for _ in range(image.size("C"))]
+    little = image.dtype.newbyteorder("<")
+    digest = hashlib.sha256(f"{image.shape}{little.str}".encode())
+
+    def count(window: NDArray[Any]) -> None:
+        for counter, channel in zip(counters, window, strict=True):
+            counter.add(channel)
+
+    with _taking(budget, image):
+        for t, rows in _bands(image):
+            brightest = None
+            for z in range(image.size("Z")):
+                window = _read(image, t, z, rows)
+                for channel in window:
+                    digest.update(np.ascontiguousarray(channel, little).reshape(-1).view(np.uint8).data)
+                if t not in times or z not in sections:
+                    continue
+                if projects:
+                    brightest = window if brightest is None else np.maximum(brightest, window, out=brightest)
+                else:
+                    count(window)
+            if brightest is not None:
+                count(brightest)
+    return Facts(
+        image.axes,
+        image.shape,
+        str(image.dtype),
+        image.pixel_size_um,
+        image.pixel_size_trusted,
+        image.series_count,
+        digest.hexdigest(),
+        tuple(counter.result() for counter in counters),
+        image.channel_names,
+        str(image.not_stored or ""),
+    )
+
+
+def _chosen(size: int, index: int | str | None) -> range:
+    """Times or sections that are looked at: one, or all; all, too, where that one is not there."""
+    return range(index, index + 1) if isinstance(index, int) and index < size else range(size)
+
+
+def _decode_others(item: Item, count: int, budget: MemoryBudget) -> None:
+    """Decode the file's further images; only that it can be done is asked."""
+    for series in range(1, count):
+        try:
+            image = _open(item, series)
+            with _taking(budget, image):
+                for t, rows in _bands(image):
+                    for z in range(image.size("Z")):
+                        _read(image, t, z, rows)
+        except ImageError as error:
+            raise ImageError(error.reason, f"series {series}: {error}") from error
+
+
+@contextlib.contextmanager
+def _taking(budget: MemoryBudget, image: Image) -> Iterator[None]:
+    """Hold what the windows of an image take of the budget."""
+    whole = image.nbytes if image.format in WHOLE_FORMATS else 0
+    size = whole + COPIES * min(image.nbytes, _window_rows(image) * _row_bytes(image))
+    budget.take(size)
+    try:
+        yield
+    finally:
+        budget.give(size)
+
+
+def _row_bytes(image: Image) -> int:
+    return max(1, image.size("C") * image.size("X") * image.dtype.itemsize)
+
+
+def _window_rows(image: Image) -> int:
+    rows = max(1, WINDOW_BYTES // _row_bytes(image))
+    return rows // WINDOW_ROWS * WINDOW_ROWS or rows
+
+
+def _bands(image: Image) -> Iterator[tuple[int, slice]]:
+    """Each time with each range of rows; the cut follows from shape and dtype alone: equal pixels hash equally."""
+    height, rows = image.size("Y"), _window_rows(image)
+    for t in range(image.size("T")):
+        for start in range(0, height, rows):
+            yield t, slice(start, min(height, start + rows))
+
+
+def _read(image: Image, t: int, z: int, rows: slice) -> NDArray[Any]:
+    """Pixels ``(C, rows, X)``."""
+    window = image.read(t=t, z=z, y=rows)
+    return window if "C" in image.axes else window[np.newaxis]
+
+
+def _content(facts: Facts, item: Item) -> Iterator[tuple[str, str]]:
+    if facts.series_count > 1 and item.settings.series is None:
+        yield "more_series", f"holds {facts.series_count} images, and the first is taken: choose with --series"
+    if facts.not_stored:
+        yield "not_stored", facts.not_stored
+
+
+def _grey_values(facts: Facts, channels: tuple[int, ...]) -> Iterator[tuple[str, str]]:
+    levels = [(channel, facts.levels[channel]) for channel in channels]
+    if bad := sum(level.not_finite for _, level in levels):
+        yield "not_finite", f"{bad} pixels are NaN or infinite: replace them with grey values, for example zeros"
+    for channel, level in levels:
+        where = f"channel {channel}: " if len(facts.levels) > 1 else ""
+        if level.is_constant:
+            yield "constant", f"{where}one grey value everywhere ({level.highest:g}): nothing to see"
+        elif level.is_saturated:
+            share = 100 * level.at_highest / level.pixels
+            yield "saturated", f"{where}{share:.1f} % of the pixels have the largest grey value {level.highest:g}"
+
+
+def _fit(head: Image, settings: Settings, info: "ModelInfo") -> Iterator[tuple[str, str]]:
+    """What speaks against giving an image to a model."""
+    ndim = networks.find(info.architecture).complete(info.parameters)["ndim"]
+    try:
+        opened = open_image(head, settings, info, ndim)
+    except Exception as error:
+        yield _reason(error)
+        return
+    yield from _scale(opened, info)
+
+
+def _scale(opened: Opened, info: "ModelInfo") -> Iterator[tuple[str, str]]:
+    factor = max(opened.zoom, key=lambda zoom: abs(math.log(zoom)))
+    if not RESCALED[0] <= factor <= RESCALED[1]:
+        yield (
+            "odd_pixel_size",
+            f"would be rescaled by {factor:.3g} to the model's pixels: is its pixel size right (--pixel-size UM)?",
+        )
+    # Stacks are often thin: what lies in the plane counts.
+    narrowest = min(opened.grid[-2:])
+    if info.cell_diameter_px is not None and narrowest < CELLS_IN_SIGHT * info.cell_diameter_px:
+        yield (
+            "too_small",
+            f"{narrowest} pixels wide at the model's scale, where a cell is {info.cell_diameter_px:.0f} pixels wide",
+        )

@@ -1,0 +1,77 @@
+"""What is in a file, after every pixel of it was decoded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.io import Image
+from unetbio.preprocessing.grey_values import GreyLevels
+
+__all__ = ["Facts"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is in a file.
+
+    Parameters
+    ----------
+    axes, shape, dtype, pixel_size_um, pixel_size_trusted, series_count
+        As `unetbio.io.Image` has them.
+    pixel_hash : str
+        SHA-256 of shape, dtype and grey values: the same in every container.
+    levels : tuple of GreyLevels
+        One a channel, over the times and sections that will be segmented, or over their projection.
+    channel_names : tuple of str
+        As `unetbio.io.Image` has them.
+    not_stored : str
+        Chunks that are in no file and were read as the fill value, in one line; empty without any.
+    """
+
+    axes: str
+    shape: tuple[int, ...]
+    dtype: str
+    pixel_size_um: dict[str, float]
+    pixel_size_trusted: bool
+    series_count: int
+    pixel_hash: str
+    levels: tuple[GreyLevels, ...]
+    channel_names: tuple[str, ...]
+    not_stored: str = ""
+
+    def head(self, source: Path) -> Image:
+        """The image without its pixels."""
+        return Image(
+            self.axes,
+            self.shape,
+            np.dtype(self.dtype),
+            self.pixel_size_um,
+            self.pixel_size_trusted,
+            self.channel_names,
+            source,
+            _Unread(),
+            series_count=self.series_count,
+        )
+
+    def describe(self) -> str:
+        """``C=2 Y=512 X=512 uint16, 0.65 um a pixel``."""
+        sizes = " ".join(f"{axis}={size}" for axis, size in zip(self.axes, self.shape, strict=True))
+        return f"{sizes} {self.dtype}, {self._scale()}"
+
+    def _scale(self) -> str:
+        sizes = [self.pixel_size_um[axis] for axis in "ZYX" if axis in self.pixel_size_um and axis in self.axes]
+        if not sizes:
+            return "pixel size unknown"
+        text = " x ".join(f"{size:.4g}" for size in (sizes[-1:] if len(set(sizes)) == 1 else sizes))
+        return f"{text} um a pixel" + ("" if self.pixel_size_trusted else " (not to be trusted)")
+
+
+class _Unread:
+    """Stands for pixels that nobody needs: all that is asked of the image is in its head."""
+
+    def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
+        raise NotImplementedError

@@ -1,0 +1,183 @@
+"""Files that are unlike the others, or unlike what the model was trained on.
+
+The rule for numbers (grey values, sizes), on a logarithmic scale so that factors count: a value is odd when it lies
+further from the median of all images of the same kind than five standard deviations, estimated robustly as 1.4826 times
+the median absolute deviation, and is at least a factor (2 for grey values, 1.5 for sizes) away. The second half keeps
+what hardly varies from making every small difference odd; the first, what varies widely from being odd at all. It needs
+at least five images. Grey values get 1 % of the usual brightness added first, or noise around black would be odd.
+
+The rule for kinds (axes, channels, type): odd is what differs from at least four fifths of five images or more.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from unetbio.checking.file_report import Finding, Survey
+from unetbio.checking.image_stats import Facts
+from unetbio.preprocessing.grey_values import GreyFingerprint, GreyLevels
+
+if TYPE_CHECKING:
+    from unetbio.models.model_file import ModelInfo
+
+__all__ = ["compare_with_model", "compare_with_others", "find_odd"]
+
+LEAST_IMAGES = 5
+DEVIATIONS = 5.0
+MAD_TO_SIGMA = 1.4826
+GREY_FACTOR, SIZE_FACTOR = 2.0, 1.5
+MOST = 0.8
+OFFSET = 0.01
+# Beyond the range of the training images; the median's place between dark (0) and bright (1).
+LEVEL_SLACK = 0.15
+# That of noise lies about the middle.
+BRIGHT_GROUND = 0.7
+DARK_ON_BRIGHT = "dark things on a bright ground"
+
+
+def find_odd(values: Sequence[float], factor: float) -> list[int]:
+    """Numbers that are unlike the others, by the rule above.
+
+    Parameters
+    ----------
+    values : sequence of float
+        Above 0.
+    factor : float
+        What is less than this factor from the median is never odd.
+
+    Returns
+    -------
+    list of int
+        Positions.
+
+    Examples
+    --------
+    >>> find_odd([10, 11, 9, 10, 10, 80], 2.0)
+    [5]
+    """
+    if len(values) < LEAST_IMAGES:
+        return []
+    logs = np.log(values)
+    away = np.abs(logs - np.median(logs))
+    limit = max(DEVIATIONS * MAD_TO_SIGMA * float(np.median(away)), math.log(factor))
+    return np.flatnonzero(away > limit * (1 + 1e-9)).tolist()
+
+
+def compare_with_others(surveys: Sequence[Survey]) -> Iterator[Finding]:
+    """Find what is unlike the other files."""
+    readable = [(survey, survey.facts) for survey in surveys if survey.facts is not None]
+    kinds: dict[tuple[str, int, str], list[tuple[Survey, Facts]]] = defaultdict(list)
+    for survey, facts in readable:
+        kinds[facts.axes, len(facts.levels), facts.dtype].append((survey, facts))
+    yield from _odd_kinds(kinds, len(readable))
+    for members in kinds.values():
+        yield from _odd_sizes(members)
+        yield from _odd_grey_values(members)
+
+
+def compare_with_model(
+    survey: Survey, info: "ModelInfo", fingerprint: GreyFingerprint | None
+) -> Iterator[tuple[str, str]]:
+    """Find grey values that training has not seen: those that its normalization leaves to be seen; codes and messages.
+
+    Percentiles hide how bright an image is; what is left is where most of its pixels lie between dark and bright. Where
+    the model takes grey values as they are, these have to be within a factor of two of those it has seen.
+    """
+    if survey.facts is None or fingerprint is None or len(survey.channels) != len(fingerprint.channels):
+        return
+    chosen = survey.item.settings.normalization or info.normalization
+    for channel, ranges in zip(survey.channels, fingerprint.channels, strict=True):
+        levels = survey.facts.levels[channel]
+        if levels.is_constant or not math.isfinite(levels.median):
+            continue
+        where = f"channel {channel}: " if len(survey.facts.levels) > 1 else ""
+        if chosen.kind != "percentile":
+            low, high = ranges["high"]
+            if not low / GREY_FACTOR <= levels.high <= high * GREY_FACTOR:
+                yield (
+                    "odd_intensity",
+                    f"{where}bright pixels have grey value {levels.high:g}, those of the training images {low:g} to "
+                    f"{high:g}, and the model takes grey values as they are",
+                )
+        elif levels.level is not None:
+            low, high = ranges["level"]
+            if not low - LEVEL_SLACK <= levels.level <= high + LEVEL_SLACK:
+                looks = _looks(levels.level, high)
+                yield (
+                    "odd_intensity",
+                    f"{where}half of its pixels are above {levels.level:.2f} of the way from dark to bright, in the "
+                    f"training images {low:.2f} to {high:.2f}: {looks}?",
+                )
+
+
+def _looks(level: float, high: float) -> str:
+    """What an image may be whose median lies where those of training images do not."""
+    if level <= high:
+        return "dark almost everywhere"
+    return DARK_ON_BRIGHT if level > BRIGHT_GROUND else f"noise or haze, cells that fill it, or {DARK_ON_BRIGHT}"
+
+
+def _odd_kinds(kinds: Mapping[tuple[str, int, str], Sequence[tuple[Survey, Facts]]], total: int) -> Iterator[Finding]:
+    if total < LEAST_IMAGES:
+        return
+    usual = max(kinds, key=lambda kind: len(kinds[kind]))
+    if len(kinds[usual]) < MOST * total:
+        return
+    for kind, members in kinds.items():
+        if kind != usual:
+            for survey, _ in members:
+                message = f"{_describe(kind)}, where most others are {_describe(usual)}"
+                yield Finding(survey.path, "odd_kind", message)
+
+
+def _describe(kind: tuple[str, int, str]) -> str:
+    axes, channels, dtype = kind
+    return f"{axes} {dtype}" + (f" with {channels} channels" if channels > 1 else "")
+
+
+def _odd_sizes(members: Sequence[tuple[Survey, Facts]]) -> Iterator[Finding]:
+    axes = members[0][1].axes
+    odd: dict[int, list[str]] = defaultdict(list)
+    for number, axis in enumerate(axes):
+        sizes = [facts.shape[number] for _, facts in members]
+        if axis == "C":
+            continue
+        for index in find_odd([max(1, size) for size in sizes], SIZE_FACTOR):
+            odd[index].append(f"{axis}={sizes[index]} where most others have about {np.median(sizes):g}")
+    for index, texts in odd.items():
+        yield Finding(members[index][0].path, "odd_size", "; ".join(texts))
+    known = [(survey, facts.pixel_size_um["X"]) for survey, facts in members if _is_measured(facts)]
+    pixels = [size for _, size in known]
+    for index in find_odd(pixels, SIZE_FACTOR):
+        message = f"{pixels[index]:.4g} um a pixel where most others have about {np.median(pixels):.4g}"
+        yield Finding(known[index][0].path, "odd_pixel_size", message)
+
+
+def _is_measured(facts: Facts) -> bool:
+    return facts.pixel_size_trusted and facts.pixel_size_um.get("X", 0) > 0
+
+
+def _odd_grey_values(members: Sequence[tuple[Survey, Facts]]) -> Iterator[Finding]:
+    seen: Counter[str] = Counter()
+    for channel in range(len(members[0][1].levels)):
+        usable = [(survey, facts.levels[channel]) for survey, facts in members if _is_usable(facts.levels[channel])]
+        if not usable:
+            continue
+        brightness = float(np.median([abs(levels.high) for _, levels in usable])) or 1.0
+        for name, text in (("high", "bright pixels have"), ("median", "half of its pixels are above")):
+            values = [getattr(levels, name) for _, levels in usable]
+            for index in find_odd([max(0.0, value) + OFFSET * brightness for value in values], GREY_FACTOR):
+                survey = usable[index][0]
+                if seen[survey.path]:
+                    continue
+                seen[survey.path] += 1
+                where = f"channel {channel}: " if len(members[0][1].levels) > 1 else ""
+                message = f"{where}{text} grey value {values[index]:g}, in most others about {np.median(values):g}"
+                yield Finding(survey.path, "odd_intensity", message)
+
+
+def _is_usable(levels: GreyLevels) -> bool:
+    return not levels.is_constant and math.isfinite(levels.median)

@@ -1,0 +1,418 @@
+"""A network as inference runs it: folded, channels last, in full precision, with a float64 twin and a price list."""
+
+import contextlib
+import copy
+import ctypes
+import sys
+from collections.abc import Iterator, Sequence
+from functools import cache, cached_property
+from itertools import pairwise
+from math import prod
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from unetbio.errors import ImageError, UsageError
+from unetbio.geometry import Geometry
+from unetbio.inference.cost import NetworkCost, measure_cost
+from unetbio.inference.tiling import read_mirrored
+from unetbio.networks.blocks import crop
+
+__all__ = ["Predictor", "Runner", "TorchPredictor", "choose_device", "fold_batch_norm"]
+
+MEMORY_BUDGETS = {2: 400 << 20, 3: 2 << 30}
+"""Bytes of feature maps a tile may hold, by number of axes: in 3-D, context costs more, so that larger tiles pay."""
+
+KEPT_BYTES = 1 << 30
+"""Freed memory that a process keeps for the next feature map."""
+
+COLUMN_BYTES = 64 << 20
+"""What the float64 convolution of the CPU may use beside its result."""
+
+
+class Runner(Protocol):
+    """A network over tiles or windows, as far as planning needs to know it."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """Context, stride and legal sizes."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether tiles leave the answer as it is; where not, the context is 0 and windows overlap."""
+
+    @property
+    def window(self) -> tuple[int, ...] | None:
+        """For how many pixels along each axis the network answered at once when it was trained, if that is known."""
+
+    @property
+    def memory_budget(self) -> int:
+        """Bytes that a tile may take where the caller does not say."""
+
+    def multiply_adds(self, input_shape: Sequence[int]) -> int:
+        """Work for one input of this spatial shape."""
+
+    def memory_bytes(self, input_shape: Sequence[int]) -> int:
+        """Memory for one input of this spatial shape."""
+
+
+class Predictor(Runner, Protocol):
+    """What inference needs to know of a network; tests put other things in its place."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of probabilities a pixel."""
+
+    def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``(N, C, *input) -> (N, K, *(input - 2 * context))``."""
+
+    def probabilities_float64(self, batch: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The same, computed in float64."""
+
+
+class TorchPredictor:
+    """A network as it is run over tiles: evaluation mode, batch norm folded into the convolutions, channels last.
+
+    The network is copied; what happens to it afterwards changes nothing here.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        With the attribute ``geometry``; logits out. One that pads (``geometry.padding == "same"``) is cropped by the
+        context.
+    device : torch.device or str
+        Where it runs; what is decided in float64 runs on the CPU, so that every device decides alike. On the CPU of a
+        Linux machine the process keeps up to 1 GiB of freed memory from here on, which is faster than having it
+        cleared.
+    exact : bool
+        Crop what has seen the padding, so that tiles are exact. Without, every pixel of an input gets an answer: a
+        network that does not pad sees the input mirrored.
+    window : tuple of int, optional
+        For how many pixels the network answered at once when it was trained, one entry an axis.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        device: torch.device | str = "cpu",
+        *,
+        exact: bool = True,
+        window: tuple[int, ...] | None = None,
+    ) -> None:
+        geometry: Any = network.geometry
+        self._network_geometry: Geometry = geometry
+        self.exact = exact
+        self.geometry = self._network_geometry if exact else _without_context(self._network_geometry)
+        self.window = window
+        self.device = torch.device(device)
+        if self.device.type == "cpu":
+            _keep_freed_memory()
+        # Folded in float64 and rounded once; the float64 twin is made of the rounded weights, so both are one network.
+        self._folded = fold_batch_norm(copy.deepcopy(network).cpu().double().eval()).float()
+        self._network = self._placed(copy.deepcopy(self._folded))
+        if self.device.type == "cpu" and _can_fuse():
+            _fuse_relu(self._network)
+        self._needs_float64 = bool(getattr(network, "needs_float64", False))
+        self.in_channels = _in_channels(self._folded)
+
+    @property
+    def _memory_format(self) -> torch.memory_format:
+        return torch.channels_last if self.geometry.ndim == 2 else torch.channels_last_3d
+
+    def _placed(self, network: nn.Module) -> nn.Module:
+        # The overload with a memory format is missing in PyTorch's annotations.
+        movable: Any = network
+        placed: nn.Module = movable.to(self.device, memory_format=self._memory_format)
+        return placed
+
+    @cached_property
+    def _cost(self) -> NetworkCost:
+        return measure_cost(self._folded, self._network_geometry, self.in_channels)
+
+    @cached_property
+    def _network_float64(self) -> nn.Module:
+        return _in_slabs(copy.deepcopy(self._folded).double())
+
+    @property
+    def num_classes(self) -> int:
+        """Number of probabilities a pixel."""
+        return self._cost.num_classes
+
+    @property
+    def memory_budget(self) -> int:
+        """Bytes of feature maps that a tile may hold; on a CUDA device half of what is free, if that is more."""
+        budget = MEMORY_BUDGETS[self.geometry.ndim]
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            return max(budget, free // 2)
+        return budget
+
+    def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Softmax of the logits in float32, for a network in which rounding decides nothing; else of float64's.
+
+        Parameters
+        ----------
+        batch : ndarray of float32
+            ``(N, C, *input)``, of a legal size.
+
+        Returns
+        -------
+        ndarray of float32
+            ``(N, K, *(input - 2 * context))``.
+
+        Raises
+        ------
+        ImageError
+            When the number of channels is not that of the network.
+        GeometryError
+            When the size is not legal.
+        """
+        if self._needs_float64:
+            return self.probabilities_float64(batch).astype(np.float32)
+        with _full_precision(self.device):
+            images = self._checked(batch).to(self.device).contiguous(memory_format=self._memory_format)
+            return self._softmax(self._network(images), batch.shape[2:]).float().cpu().numpy()
+
+    def probabilities_float64(self, batch: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Softmax of the logits with all arithmetic in float64, on the CPU; otherwise as `probabilities`."""
+        with _full_precision(torch.device("cpu")):
+            # One image at a time: a batch is not faster here, and so its size cannot matter.
+            images = self._checked(batch).double()
+            answers = [
+                self._softmax(self._network_float64(images[i : i + 1]), batch.shape[2:]) for i in range(len(images))
+            ]
+            return torch.cat(answers).numpy()
+
+    def multiply_adds(self, input_shape: Sequence[int]) -> int:
+        """Multiply-adds of all convolutions for one input of this spatial shape."""
+        return self._cost.multiply_adds(self._network_input(input_shape))
+
+    def memory_bytes(self, input_shape: Sequence[int]) -> int:
+        """Bytes of feature maps that are held at once for one input of this spatial shape."""
+        return self._cost.memory_bytes(self._network_input(input_shape))
+
+    def _network_input(self, input_shape: Sequence[int]) -> Sequence[int]:
+        """What the network gets for an input: the input, or a mirrored one if it does not pad."""
+        if self.exact or self._network_geometry.padding == "same":
+            return input_shape
+        return self._network_geometry.input_size(input_shape)
+
+    def _checked(self, batch: NDArray[np.float32]) -> Tensor:
+        if batch.shape[1] != self.in_channels:
+            raise ImageError(
+                "wrong_channels",
+                f"the image has {batch.shape[1]} channels and the network takes {self.in_channels}: "
+                "choose channels, or a model for this kind of image",
+            )
+        self.geometry.check(batch.shape[2:])
+        wanted = self._network_input(batch.shape[2:])
+        if tuple(wanted) != batch.shape[2:]:
+            start = [-context for context in self._network_geometry.context]
+            batch = np.stack([read_mirrored(image, start, wanted) for image in batch])
+        return torch.from_numpy(batch)
+
+    def _softmax(self, logits: Tensor, input_shape: Sequence[int]) -> Tensor:
+        if self.geometry.padding == "same":
+            sizes = [size - 2 * lost for size, lost in zip(input_shape, self.geometry.context, strict=True)]
+            if self.exact:
+                return crop(logits, sizes).softmax(dim=1)
+            # A network that does not pad may give more, where its smallest legal input is larger than was needed.
+            for axis, size in enumerate(sizes, start=2):
+                logits = logits.narrow(axis, 0, size)
+        return logits.softmax(dim=1)
+
+
+def _without_context(geometry: Geometry) -> Geometry:
+    return Geometry((0,) * geometry.ndim, geometry.stride, geometry.stride, "same")
+
+
+@cache
+def _keep_freed_memory() -> None:
+    # Left to itself, glibc gives a feature map of more than 32 MiB back to the system when it is freed, and the system
+    # clears every page before it hands it out again: up to a third of the time of large tiles.
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if set_option is not None:
+        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+        set_option(trim_threshold, KEPT_BYTES)
+        set_option(mmap_threshold, KEPT_BYTES)
+
+
+def _in_channels(network: nn.Module) -> int:
+    return next(layer.in_channels for layer in network.modules() if isinstance(layer, (nn.Conv2d, nn.Conv3d)))
+
+
+def fold_batch_norm(network: nn.Module) -> nn.Module:
+    """Fold each batch norm that follows a convolution in an `torch.nn.Sequential` into it, in place.
+
+    At inference batch norm is a fixed scale and shift a channel, which the convolution can do itself.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        In evaluation mode; best in float64, since the scale is a quotient.
+
+    Returns
+    -------
+    torch.nn.Module
+        ``network``, which gives what it gave before up to rounding.
+    """
+    for block in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
+        for index in range(len(block) - 1):
+            layer, norm = block[index], block[index + 1]
+            if (
+                isinstance(layer, (nn.Conv2d, nn.Conv3d))
+                and isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d))
+                and norm.track_running_stats
+            ):
+                block[index] = fuse_conv_bn_eval(layer, norm)
+                block[index + 1] = nn.Identity()
+    return network
+
+
+class _ConvolutionReLU(nn.Module):
+    """A convolution that clamps its result as it writes it: one walk over the feature map less."""
+
+    def __init__(self, layer: nn.Conv2d | nn.Conv3d) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(N, C, *spatial) -> (N, K, *output)``."""
+        layer = self.layer
+        # What PyTorch's own compiler writes for a convolution and a ReLU
+        fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            features,
+            layer.weight,
+            layer.bias,
+            list(layer.padding),
+            list(layer.stride),
+            list(layer.dilation),
+            layer.groups,
+            "relu",
+            [],
+            "",
+        )
+        return fused
+
+
+def _fuse_relu(network: nn.Module) -> None:
+    """Put `_ConvolutionReLU` in the place of each convolution with a ReLU behind it, in place."""
+    for block in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
+        layers = [index for index, layer in enumerate(block) if not isinstance(layer, nn.Identity)]
+        for index, following in pairwise(layers):
+            layer = block[index]
+            if not isinstance(layer, (nn.Conv2d, nn.Conv3d)) or isinstance(layer.padding, str):
+                continue
+            if layer.padding_mode != "zeros":
+                continue
+            if layer.padding_mode == "zeros" and isinstance(block[following], nn.ReLU):
+                block[index], block[following] = _ConvolutionReLU(layer), nn.Identity()
+
+
+@cache
+def _can_fuse() -> bool:
+    """Whether this PyTorch and this processor have the fused operation, and it computes what the two layers do."""
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        torch.manual_seed(0)
+        block = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+        image = torch.randn(1, 3, 9, 9)
+        expected = block(image)
+        try:
+            _fuse_relu(block)
+            return torch.allclose(block(image), expected, rtol=0, atol=1e-5)
+        except (AttributeError, RuntimeError):
+            return False
+
+
+class _SlabConvolution(nn.Module):
+    """A convolution done slab by slab along its first spatial axis.
+
+    The float64 convolution of the CPU first copies every kernel window of the image into a column, 27 times the memory
+    of the image for a 3 x 3 x 3 kernel: slabs bound that.
+    """
+
+    def __init__(self, layer: nn.Conv2d | nn.Conv3d, padding: tuple[int, ...]) -> None:
+        super().__init__()
+        self.layer = layer
+        # Zeros for functional.pad, which counts axes from the last
+        self.zeros = [pixels for amount in reversed(padding) for pixels in (amount, amount)]
+        layer.padding = (0,) * len(padding)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(N, C, *spatial) -> (N, K, *output)``, as the convolution that it stands for."""
+        features = functional.pad(features, self.zeros) if any(self.zeros) else features
+        kernel = self.layer.kernel_size
+        reach = self.layer.dilation[0] * (kernel[0] - 1)
+        rows = features.shape[2] - reach
+        column_bytes = features.element_size() * prod(kernel) * prod(features.shape) // features.shape[2]
+        slab = max(1, COLUMN_BYTES // column_bytes)
+        if slab >= rows:
+            result: Tensor = self.layer(features)
+            return result
+        parts = [self.layer(features[:, :, row : row + slab + reach]) for row in range(0, rows, slab)]
+        return torch.cat(parts, dim=2)
+
+
+def _in_slabs(network: nn.Module) -> nn.Module:
+    for module in list(network.modules()):
+        for name, layer in list(module.named_children()):
+            if not isinstance(layer, (nn.Conv2d, nn.Conv3d)) or isinstance(layer.padding, str):
+                continue
+            if layer.padding_mode != "zeros":
+                continue
+            if {*layer.stride} == {1}:
+                setattr(module, name, _SlabConvolution(layer, tuple(map(int, layer.padding))))
+    return network
+
+
+@contextlib.contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    # TF32 (on by default in cuDNN's convolutions) and autocast keep 10 bits or fewer: far above the tolerance.
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, enabled=False),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False),
+    ):
+        yield
+
+
+def choose_device(text: str = "auto") -> tuple[torch.device, str]:
+    """Turn what a user asks for into a device.
+
+    Parameters
+    ----------
+    text : str
+        ``auto`` (a CUDA device, else MPS, else the CPU), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Returns
+    -------
+    torch.device, str
+        The device and, for the log, why.
+
+    Raises
+    ------
+    UsageError
+        When the device is unknown or this machine does not have it.
+    """
+    kind, _, number = text.partition(":")
+    if kind not in {"auto", "cpu", "cuda", "mps"} or (":" in text and not (kind == "cuda" and number.isdecimal())):
+        raise UsageError(f"there is no device {text!r}: give auto, cpu, cuda, cuda:N or mps")
+    cuda_devices = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    mps = torch.backends.mps.is_available()
+    if kind == "cuda" and int(number or 0) >= cuda_devices:
+        raise UsageError(
+            f"device {text!r} is not available: PyTorch sees {cuda_devices} CUDA devices; try --device auto"
+        )
+    if kind == "mps" and not mps:
+        raise UsageError("device 'mps' is not available: PyTorch sees no Apple GPU; try --device auto")
+    if kind == "cuda" or (kind == "auto" and cuda_devices):
+        device = torch.device("cuda", int(number or 0))
+        return device, f"{torch.cuda.get_device_name(device)}{' was found' if kind == 'auto' else ', as asked'}"
+    if kind == "mps" or (kind == "auto" and mps):
+        return torch.device("mps"), "an Apple GPU was found" if kind == "auto" else "as asked"
+    return torch.device("cpu"), "no CUDA device and no Apple GPU was found" if kind == "auto" else "as asked"

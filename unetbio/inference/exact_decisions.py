@@ -1,0 +1,187 @@
+"""Decisions that tiles do not change: what is near a threshold is computed once more in float64.
+
+float32 rounds differently in tiles of different shapes, by about 1e-6; float64 by 1e-14, which no threshold meets. The
+second look runs over blocks of a fixed grid that begins at the image's first pixel.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.geometry import Geometry
+from unetbio.inference.backends.pytorch import Predictor
+from unetbio.inference.run_tiles import Compute, run_tiles
+from unetbio.inference.tiling import ArrayLike, Tile, tile_of
+
+__all__ = ["AtLeast", "MostProbable", "Rule", "settle"]
+
+TIE_MARGIN = 2.0**-40
+"""A float64 probability this little below a threshold equals it, and counts as above: 50 times its rounding."""
+
+FINE_STRIDES = 2
+"""Side of a fine block in strides: an isolated pixel in doubt costs one."""
+
+COARSE_CONTEXTS = 4
+"""Side of a coarse block in contexts, at most: larger ones would save little work and take more memory."""
+
+REMEMBERED_BLOCKS = 16
+"""Float64 blocks whose input is compared with the next ones'."""
+
+
+class Rule(Protocol):
+    """How probabilities become decisions."""
+
+    @property
+    def planes(self) -> int:
+        """Decisions a pixel."""
+
+    @property
+    def dtype(self) -> type[Any]:
+        """Of a decision."""
+
+    def look(self, probabilities: NDArray[np.float32], tolerance: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """``(K, *extent)`` to decisions ``(planes, *extent)``, and to the pixels in doubt, ``(*extent)``."""
+
+    def settle(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
+        """``(K, n)`` of pixels in doubt to ``(planes, n)``."""
+
+
+@dataclass(frozen=True)
+class AtLeast:
+    """Whether the probability of a class is at least each threshold.
+
+    Parameters
+    ----------
+    thresholds : tuple of float
+        A plane of decisions each.
+    class_index : int
+        The class.
+    """
+
+    thresholds: tuple[float, ...]
+    class_index: int
+    dtype: ClassVar[type[Any]] = np.bool_
+
+    @property
+    def planes(self) -> int:
+        """One a threshold."""
+        return len(self.thresholds)
+
+    def look(self, probabilities: NDArray[np.float32], tolerance: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """As `Rule.look`."""
+        planes = np.empty((self.planes, *probabilities.shape[1:]), np.bool_)
+        in_doubt = np.zeros(probabilities.shape[1:], np.bool_)
+        for plane, threshold in zip(planes, self.thresholds, strict=True):
+            above = probabilities[self.class_index] - np.float32(threshold)
+            plane[...] = above >= 0
+            in_doubt |= np.abs(above) < tolerance
+        return planes, in_doubt
+
+    def settle(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
+        """As `Rule.settle`."""
+        certain = probabilities[self.class_index]
+        return np.stack([certain >= threshold - TIE_MARGIN for threshold in self.thresholds])
+
+
+class MostProbable:
+    """The number of the most probable class; of equals the lowest."""
+
+    planes = 1
+    dtype: type[Any] = np.uint8
+
+    def look(self, probabilities: NDArray[np.float32], tolerance: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """As `Rule.look`."""
+        second, first = np.partition(probabilities, (-2, -1), axis=0)[-2:]
+        # Each of the two may be off by what one alone is.
+        return probabilities.argmax(axis=0)[np.newaxis], first - second < 2 * tolerance
+
+    def settle(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
+        """As `Rule.settle`."""
+        largest: NDArray[np.bool_] = probabilities >= probabilities.max(axis=0) - TIE_MARGIN
+        lowest: NDArray[np.intp] = largest.argmax(axis=0)
+        return lowest[np.newaxis]
+
+
+def settle(
+    image: ArrayLike, predictor: Predictor, rule: Rule, doubtful: NDArray[np.bool_], planes: NDArray[Any]
+) -> None:
+    """Decide the doubtful pixels in float64, in place.
+
+    Parameters
+    ----------
+    image : array-like
+        ``(C, *spatial)``.
+    predictor : Predictor
+        The network.
+    rule : Rule
+        How probabilities become decisions.
+    doubtful : ndarray of bool
+        ``(*spatial)``: the pixels to decide.
+    planes : ndarray
+        ``(planes, *spatial)``: the decisions so far.
+    """
+    blocks = _blocks(doubtful, predictor)
+    compute = _remembering(predictor.probabilities_float64)
+    for write_slices, probabilities in run_tiles(image, compute, blocks, predictor.geometry, 1, None):
+        here = doubtful[write_slices]
+        planes[(slice(None), *write_slices)][:, here] = rule.settle(probabilities[:, here])
+
+
+def _blocks(doubtful: NDArray[np.bool_], predictor: Predictor) -> Iterator[Tile]:
+    """Blocks of the fixed grids that hold all doubtful pixels."""
+    geometry = predictor.geometry
+    fine, coarse = _block_shapes(predictor)
+    fine_cost = predictor.multiply_adds(geometry.input_size(fine))
+    coarse_cost = predictor.multiply_adds(geometry.input_size(coarse))
+    # One row of coarse blocks at a time, so that the positions of doubtful pixels stay few.
+    for row in range(0, doubtful.shape[0], coarse[0]):
+        pixels = np.argwhere(doubtful[row : row + coarse[0]])
+        pixels[:, 0] += row
+        by_coarse: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+        for block in np.unique(pixels // fine, axis=0) * fine:
+            by_coarse.setdefault(tuple((block // coarse * coarse).tolist()), []).append(tuple(block.tolist()))
+        for start, members in by_coarse.items():
+            if len(members) * fine_cost > coarse_cost:
+                yield _block(start, coarse, doubtful.shape, geometry)
+            else:
+                yield from (_block(member, fine, doubtful.shape, geometry) for member in members)
+
+
+def _block_shapes(predictor: Predictor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Fine blocks of two strides, and coarse ones so much larger that little of their work is context."""
+    geometry = predictor.geometry
+    fine = tuple(FINE_STRIDES * stride for stride in geometry.stride)
+    wanted = max(1, *(COARSE_CONTEXTS * lost // size for lost, size in zip(geometry.context, fine, strict=True)))
+    factor = 1 << (wanted.bit_length() - 1)
+
+    def memory(times: int) -> int:
+        # Twice that of float32
+        return 2 * predictor.memory_bytes(geometry.input_size([times * size for size in fine]))
+
+    while factor > 1 and memory(factor) > predictor.memory_budget:
+        factor //= 2
+    return fine, tuple(factor * size for size in fine)
+
+
+def _block(start: Sequence[int], shape: Sequence[int], image_shape: Sequence[int], geometry: Geometry) -> Tile:
+    stop = [min(begin + size, end) for begin, size, end in zip(start, shape, image_shape, strict=True)]
+    return tile_of(start, stop, geometry)
+
+
+def _remembering(compute: Compute) -> Compute:
+    """``compute`` that knows its last answers: the background of an image is full of equal blocks."""
+    known: dict[bytes, NDArray[Any]] = {}
+
+    def remembered(batch: NDArray[np.float32]) -> NDArray[Any]:
+        digest = hashlib.sha256(f"{batch.shape}".encode() + batch.tobytes()).digest()
+        if digest not in known:
+            if len(known) >= REMEMBERED_BLOCKS:
+                known.pop(next(iter(known)))
+            known[digest] = compute(batch)
+        return known[digest]
+
+    return remembered

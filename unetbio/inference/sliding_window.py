@@ -1,0 +1,92 @@
+"""Sliding windows, for networks whose tiles cannot be exact: overlapping windows whose answers are blended.
+
+Global pooling, or a receptive field that no tile can afford, makes the answer for a pixel depend on where its window
+ends. Windows then overlap and are averaged with Gaussian weights, by MONAI's ``sliding_window_inference``; the answer
+depends on the window, and the provenance says so. They are as large as what the network answered for in training: what
+it pools, and the zeros that it pads with, are then as it knows them.
+"""
+
+from collections.abc import Callable, Sequence
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unetbio.inference.backends.pytorch import Predictor, Runner
+from unetbio.inference.tiling import ArrayLike, read_mirrored
+
+__all__ = ["OVERLAP", "WINDOW", "default_window", "predict_windows", "window_shape"]
+
+WINDOW = 512
+"""Pixels of a window along each axis for a network that does not say with which it was trained."""
+
+OVERLAP = 0.25
+"""Share of a window that the next one covers again."""
+
+
+def default_window(predictor: Runner) -> tuple[int, ...]:
+    """Pixels of a window along each axis unless a tile is asked for."""
+    return predictor.window or (WINDOW,) * predictor.geometry.ndim
+
+
+def window_shape(predictor: Runner, shape: Sequence[int], tile: int | None = None) -> tuple[int, ...]:
+    """Windows that the network takes: ``tile`` pixels or those of its training, rounded up to its stride.
+
+    An image of a ``shape`` that is smaller than a window is one window, as small as the stride allows.
+    """
+    sizes = default_window(predictor) if tile is None else (tile,) * len(shape)
+    return tuple(
+        -(-min(size, length) // stride) * stride
+        for size, length, stride in zip(sizes, shape, predictor.geometry.stride, strict=True)
+    )
+
+
+def predict_windows(
+    image: ArrayLike,
+    predictor: Predictor,
+    *,
+    tile: int | None = None,
+    batch_size: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> NDArray[np.float32]:
+    """Probabilities of every pixel, blended from windows.
+
+    Parameters
+    ----------
+    image : array-like
+        ``(C, *spatial)``, normalised; mirrored where it is smaller than a window.
+    predictor : Predictor
+        A network that is not exact.
+    tile : int, optional
+        Pixels of a window along each axis; those of the training unless given.
+    batch_size : int
+        Windows that are run at once.
+    progress : callable, optional
+        Called with the pixels done and the pixels in all when the image is done.
+
+    Returns
+    -------
+    ndarray of float32
+        ``(K, *spatial)``.
+    """
+    # MONAI takes longer to import than all else together; no exact network waits for it.
+    from monai.inferers.utils import sliding_window_inference
+
+    shape = image.shape[1:]
+    window = window_shape(predictor, shape, tile)
+    padded = [max(size, length) for size, length in zip(window, shape, strict=True)]
+    whole = read_mirrored(image, (0,) * len(shape), padded).astype(np.float32, copy=False)
+
+    def run(batch: Tensor) -> Tensor:
+        return torch.from_numpy(predictor.probabilities(batch.numpy()))
+
+    blended = sliding_window_inference(
+        torch.from_numpy(whole)[None], window, batch_size, run, overlap=OVERLAP, mode="gaussian"
+    )
+    assert isinstance(blended, Tensor)  # as the predictor returns one
+    if progress is not None:
+        progress(prod(shape), prod(shape))
+    result: NDArray[np.float32] = blended[0][(slice(None), *(slice(0, size) for size in shape))].numpy()
+    return result

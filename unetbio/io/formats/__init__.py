@@ -1,0 +1,1 @@
+"""File formats, one module each or a few modules a format."""

@@ -1,0 +1,221 @@
+"""OME-Zarr 0.4 and 0.5: folders with an image in chunks, and several sizes of it; the largest is read.
+
+The zarr package unpacks the chunks. What the metadata claims is compared with the files before it is asked to
+(`unetbio.io.formats.zarr_chunks`). A chunk that is missing holds the fill value where its writer can have left it out,
+and is an error otherwise; how many do is in `unetbio.io.Image.not_stored`, so that none is silently a black region.
+"""
+
+import threading
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.errors import ImageError
+from unetbio.io.formats.zarr_chunks import ChunkFiles
+from unetbio.io.formats.zarr_metadata import Multiscale, find_images, find_label_image
+from unetbio.io.image import AXES, Image, NotStored
+
+__all__ = ["INSTALL", "read_zarr", "read_zarr_labels"]
+
+INSTALL = 'OME-Zarr needs the package zarr: pip install "unetbio[formats]"'
+
+SLAB_BYTES = 1 << 27
+"""Sections that lie in the same chunks are unpacked together, up to this size."""
+
+
+def read_zarr(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
+    """Open an image of an OME-Zarr folder.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        A folder with an image, a collection of images (bioformats2raw), a plate or a well.
+    axes : str, optional
+        Letters for the stored axes, slowest first, where the metadata errs; lengths of one may be left out.
+    series : int, optional
+        Which image of a collection, or field of a plate, from 0. Label images within an image are not counted.
+
+    Returns
+    -------
+    Image
+        Of the array with the full resolution; the pixel size is known, and trusted, where the axes have units.
+
+    Raises
+    ------
+    ImageError
+        ``missing_library``, ``unsupported_format``, ``unsupported_type``, ``unreadable``, ``truncated`` (also where a
+        chunk is missing), ``inconsistent``, ``too_large``, ``unknown_axes``, ``no_such_series``.
+    """
+    found, count = find_images(path, series)
+    return _open(path, found, axes, series, count)
+
+
+def read_zarr_labels(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
+    """Open the label image of an OME-Zarr folder: itself, or the only one in its ``labels`` group.
+
+    Parameters and errors are those of `read_zarr`; ``ambiguous_labels`` where there are several.
+    """
+    found, count = find_label_image(path, series)
+    return _open(path, found, axes, series, count)
+
+
+def _open(path: Path, found: Multiscale, axes: str | None, series: int, count: int) -> Image:
+    array = _open_array(found.array, found.array_name)
+    shape = tuple(int(size) for size in array.shape)
+    if array.dtype.kind not in "buif":
+        raise ImageError("unsupported_type", f"pixels of type {array.dtype}: grey values are needed")
+    if not shape or min(shape) < 1:
+        raise ImageError("inconsistent", f"an array of shape {shape}: write the image again")
+    letters = _letters(shape, axes, found.axes)
+    files = ChunkFiles(found.array, found.array_name, array)
+    files.check_present()
+    files.check_window([range(1)] * len(shape))
+    _check_levels(found, shape)
+    kept = [axis for axis in AXES if axis in "YX" or (axis in letters and shape[letters.index(axis)] > 1)]
+    sizes = dict(zip(letters, shape, strict=True))
+    channels = sizes.get("C", 1)
+    names = found.channel_names if len(found.channel_names) == channels else ("",) * channels
+    known = {axis: size for axis, size in found.pixel_size_um.items() if axis in kept} if axes is None else {}
+    dtype = np.dtype(np.uint8) if array.dtype.kind == "b" else array.dtype.newbyteorder("=")
+    return Image(
+        axes="".join(kept),
+        shape=tuple(sizes[axis] for axis in kept),
+        dtype=dtype,
+        pixel_size_um=known,
+        pixel_size_trusted=bool(known),
+        channel_names=names,
+        source=path,
+        pixels=_ZarrPixels(array, files, letters, dtype),
+        series=series,
+        series_count=count,
+        name=found.name,
+        format="zarr",
+    )
+
+
+def _open_array(folder: Path, name: str) -> Any:
+    """The array by its own metadata; whatever the zarr package has to say against them is one line."""
+    try:
+        import zarr
+    except ImportError as error:
+        raise ImageError("missing_library", INSTALL) from error
+    version: Any = 3 if (folder / "zarr.json").is_file() else 2
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return zarr.open_array(folder, mode="r", zarr_format=version)
+    except MemoryError:
+        raise
+    except Exception as error:  # broken metadata lead to any exception there is
+        raise ImageError("unreadable", f"the array {name} cannot be opened ({_short(error)}): copy it again") from error
+
+
+def _short(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:160]
+
+
+def _letters(shape: tuple[int, ...], asked: str | None, named: str) -> str:
+    """One letter of ``TCZYX`` for each stored axis."""
+    stored = " x ".join(str(size) for size in shape)
+    if asked is None:
+        # Version 0.2 and earlier had five axes, always the same.
+        letters = named or (AXES if len(shape) == len(AXES) else "")
+        if len(letters) != len(shape):
+            raise ImageError("inconsistent", f"{len(letters)} axes are named for an array of {stored}: say --axes")
+        return letters
+    letters = asked.upper().replace("S", "C")
+    if len(letters) != len(shape):
+        letters = _spread(letters, shape)
+    if len(letters) != len(shape) or len(set(letters)) != len(letters) or not set("YX") <= set(letters) <= set(AXES):
+        raise ImageError("unknown_axes", f"--axes {asked} does not fit an array of {stored}: slowest first, TCZYX")
+    return letters
+
+
+def _spread(letters: str, shape: tuple[int, ...]) -> str:
+    """Letters for all axes where those of length one were left out."""
+    if len(letters) != sum(size > 1 for size in shape):
+        return ""
+    given = iter(letters)
+    spare = iter(axis for axis in AXES if axis not in letters)
+    return "".join(next(given) if size > 1 else next(spare, "?") for size in shape)
+
+
+def _check_levels(found: Multiscale, shape: tuple[int, ...]) -> None:
+    """Refuse an image whose first array is not its largest: that is the one to read."""
+    for folder in found.levels[:1]:
+        other = tuple(_open_array(folder, folder.name).shape)
+        if len(other) != len(shape) or any(small > large for small, large in zip(other, shape, strict=True)):
+            raise ImageError(
+                "inconsistent",
+                f"the array with the full resolution, {found.array_name}, has the shape {shape}, the next {other}: "
+                "write the image again",
+            )
+
+
+class _ZarrPixels:
+    """Pixels of one array."""
+
+    def __init__(self, array: Any, files: ChunkFiles, letters: str, dtype: np.dtype[Any]) -> None:
+        self._array, self._files, self._letters, self._dtype = array, files, letters, dtype
+        self._lock = threading.Lock()
+        self._slab: tuple[Any, NDArray[Any]] | None = None
+
+    def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
+        """Return a window ``(len(channels), Y, X)``."""
+        rows, columns = range(y.start, y.stop), range(x.start, x.stop)
+        sections = self._sections(z, len(channels) * len(rows) * len(columns))
+        key = (t, sections, tuple(channels), rows, columns)
+        with self._lock:
+            if self._slab is None or self._slab[0] != key:
+                self._slab = key, self._read(t, sections, channels, rows, columns)
+            window = self._slab[1][:, z - sections.start]
+            if len(sections) == 1:
+                self._slab = None
+        return window
+
+    @property
+    def not_stored(self) -> NotStored | None:
+        """As `unetbio.io.Image.not_stored`."""
+        return self._files.not_stored
+
+    def _sections(self, z: int, pixels: int) -> range:
+        """Sections that are unpacked with this one."""
+        if "Z" not in self._letters:
+            return range(1)
+        axis = self._letters.index("Z")
+        depth = self._files.decoded[axis]
+        fitting = max(1, SLAB_BYTES // max(1, pixels * self._dtype.itemsize))
+        if depth > fitting:
+            return range(z, z + 1)
+        return range(z // depth * depth, min(z // depth * depth + depth, self._array.shape[axis]))
+
+    def _read(self, t: int, sections: range, channels: Sequence[int], rows: range, columns: range) -> NDArray[Any]:
+        """``(C, Z, Y, X)``."""
+        if "C" in self._letters and self._files.decoded[self._letters.index("C")] == 1:
+            alone = [range(channel, channel + 1) for channel in channels]
+            return np.concatenate([self._read_run(t, sections, run, rows, columns) for run in alone])
+        # Channels that share chunks are unpacked once.
+        run = range(min(channels), max(channels) + 1)
+        return self._read_run(t, sections, run, rows, columns)[[channel - run.start for channel in channels]]
+
+    def _read_run(self, t: int, sections: range, channels: range, rows: range, columns: range) -> NDArray[Any]:
+        wanted = {"T": range(t, t + 1), "C": channels, "Z": sections, "Y": rows, "X": columns}
+        window = [wanted[letter] for letter in self._letters]
+        self._files.check_window(window)
+        try:
+            pixels = np.asarray(self._array[tuple(slice(part.start, part.stop) for part in window)])
+        except MemoryError:
+            raise
+        except Exception as error:  # broken chunks lead to any exception there is
+            raise ImageError(
+                "unreadable", f"a chunk of {self._files.name} cannot be unpacked ({_short(error)}): copy it again"
+            ) from error
+        order = [self._letters.index(letter) for letter in AXES if letter in self._letters]
+        shape = [len(wanted[letter]) if letter in self._letters else 1 for letter in AXES]
+        # (T, C, Z, Y, X) with one time
+        ordered = pixels.transpose(order).reshape(shape)[0]
+        return np.asarray(ordered, self._dtype)

@@ -1,0 +1,148 @@
+"""Label images to OME-Zarr 0.5 folders: chunks, smaller sizes, and the metadata that viewers look for.
+
+OME-NGFF 0.5, https://ngff.openmicroscopy.org/0.5/. For ``x_labels.ome.zarr``::
+
+    x_labels.ome.zarr/             multiscales: the arrays of labels/cells, so that any program can open the folder
+    x_labels.ome.zarr/labels/      lists the label images: cells (or classes)
+    x_labels.ome.zarr/labels/cells multiscales and image-label
+    x_labels.ome.zarr/labels/cells/0, 1, 2 ...    the pixels, and every second, fourth ... row and column of them
+"""
+
+import os
+from typing import Any
+
+from numpy.typing import NDArray
+
+from unetbio.errors import UsageError
+from unetbio.files import atomic_folder
+from unetbio.io.formats.zarr import INSTALL
+from unetbio.io.formats.zarr_chunks import EVERY_CHUNK
+
+__all__ = ["check_zarr", "write_zarr_labels"]
+
+VERSION = "0.5"
+CHUNK = 1024
+SMALLEST = 256
+"""Sizes are halved until neither side is longer."""
+
+MAX_LEVELS = 12
+_TYPES = {"T": "time", "C": "channel", "Z": "space", "Y": "space", "X": "space"}
+
+
+def check_zarr() -> None:
+    """Refuse to write OME-Zarr where the package is missing.
+
+    Raises
+    ------
+    UsageError
+        Naming what to install.
+    """
+    try:
+        import zarr  # noqa: F401
+    except ImportError as error:
+        raise UsageError(INSTALL) from error
+
+
+def write_zarr_labels(
+    path: str | os.PathLike[str],
+    label_image: NDArray[Any],
+    *,
+    axes: str,
+    pixel_size_um: dict[str, float],
+    name: str = "cells",
+) -> None:
+    """Write a label image as an OME-Zarr folder, whole or not at all; every chunk is written, also empty ones.
+
+    The arrays say so: there, a chunk that is missing is lost, and never taken for an empty one.
+
+    Smaller sizes hold every second pixel of the size before along y and x: labels are never averaged.
+
+    Parameters
+    ----------
+    path : path-like
+        The folder; one that has the name is replaced.
+    label_image : numpy.ndarray
+        Unsigned integers.
+    axes : str
+        One letter of ``TCZYX`` an axis, in that order.
+    pixel_size_um : dict
+        Micrometres by axis letter; axes that are not in it have no unit.
+    name : str
+        Of the label image in the group ``labels``.
+
+    Raises
+    ------
+    UsageError
+        When the package zarr is missing.
+    EnvironmentStoppedError
+        The disk is full or the folder cannot be written to.
+
+    Notes
+    -----
+    Equal label images make equal folders, byte for byte.
+    """
+    check_zarr()
+    import zarr
+
+    levels = _levels(label_image)
+    with atomic_folder(path) as temporary:
+        for index, level in enumerate(levels):
+            array = zarr.create_array(
+                temporary / "labels" / name / str(index),
+                shape=level.shape,
+                dtype=level.dtype,
+                chunks=(1,) * (level.ndim - 2) + tuple(min(CHUNK, max(1, size)) for size in level.shape[-2:]),
+                # In the core of the format, which all programs know.
+                compressors=zarr.codecs.BloscCodec(cname="zstd", clevel=5, shuffle="shuffle", typesize=level.itemsize),
+                fill_value=0,
+                dimension_names=list(axes.lower()),
+                attributes=EVERY_CHUNK,
+                config={"write_empty_chunks": True},
+            )
+            array[...] = level
+        for folder, attributes in _groups(axes, pixel_size_um, len(levels), name).items():
+            zarr.create_group(temporary / folder, attributes={"ome": {"version": VERSION, **attributes}})
+
+
+def _groups(axes: str, pixel_size_um: dict[str, float], count: int, name: str) -> dict[str, dict[str, Any]]:
+    """Metadata of the groups, by their paths."""
+    below = f"labels/{name}"
+    return {
+        "": {"multiscales": [_multiscale(axes, pixel_size_um, count, name, f"{below}/")]},
+        "labels": {"labels": [name]},
+        below: {
+            "multiscales": [_multiscale(axes, pixel_size_um, count, name, "")],
+            "image-label": {"source": {"image": "../../"}},
+        },
+    }
+
+
+def _levels(label_image: NDArray[Any]) -> list[NDArray[Any]]:
+    levels = [label_image]
+    while max(levels[-1].shape[-2:]) > SMALLEST and len(levels) < MAX_LEVELS:
+        levels.append(levels[-1][..., ::2, ::2])
+    return levels
+
+
+def _multiscale(axes: str, pixel_size_um: dict[str, float], count: int, name: str, prefix: str) -> dict[str, Any]:
+    units = {axis: {"unit": "micrometer"} for axis in pixel_size_um}
+    return {
+        "name": name,
+        "axes": [{"name": axis.lower(), "type": _TYPES[axis], **units.get(axis, {})} for axis in axes],
+        "datasets": [
+            {
+                "path": f"{prefix}{level}",
+                # Pixel (i, j) of a level lies where pixel (2i, 2j) of the one before does: no translation.
+                "coordinateTransformations": [
+                    {
+                        "type": "scale",
+                        "scale": [
+                            pixel_size_um.get(axis, 1.0) * (2.0**level if axis in "YX" else 1.0) for axis in axes
+                        ],
+                    }
+                ],
+            }
+            for level in range(count)
+        ],
+        "type": "every second pixel",
+    }

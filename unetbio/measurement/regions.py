@@ -1,0 +1,445 @@
+"""One row a cell: size, place, shape, neighbours and intensities, all cells in one pass.
+
+The label image is cut into runs (pixels of one id side by side in a row) once; sums of coordinates over a run have a
+closed form, so the cost follows the number of rows that cells cover, not the number of cells.
+"""
+
+from collections.abc import Mapping, Sequence
+from math import pi, prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from unetbio.compilation import compiled
+from unetbio.errors import ImageError
+from unetbio.labels import LUT_ENTRIES_ALWAYS, LUT_ENTRIES_PER_PIXEL, as_volume, check_label_image, touching_pairs
+from unetbio.measurement.cytoplasm_rings import ring_labels
+
+__all__ = ["measure"]
+
+AXES = "ZYX"
+NEIGHBOUR_DISTANCE = 2
+
+# Columns of the table of sums: coordinates count from the cell's first pixel, so that the sums stay small and exact.
+AREA, FIRST, START, STOP, SUM, SUM_YY, SUM_YX, SUM_XX, TABLE_WIDTH = 0, 1, 4, 7, 10, 13, 14, 15, 16
+# Columns of a run.
+RUN_CELL, RUN_Z, RUN_Y, RUN_START, RUN_STOP, RUN_WIDTH = 0, 1, 2, 3, 4, 5
+
+# Weight of a border pixel by its neighbourhood: 1 for itself, 2 for each border pixel over an edge, 10 over a corner.
+PERIMETER_WEIGHTS = np.zeros(50)
+PERIMETER_WEIGHTS[[5, 7, 15, 17, 25, 27]] = 1
+PERIMETER_WEIGHTS[[21, 33]] = np.sqrt(2)
+PERIMETER_WEIGHTS[[13, 23]] = (1 + np.sqrt(2)) / 2
+
+IndexArray = NDArray[np.int32]
+Table = NDArray[np.int64]
+Columns = dict[str, NDArray[Any]]
+
+
+def measure(
+    label_image: ArrayLike,
+    image: Any = None,
+    *,
+    channel_names: Sequence[str] | None = None,
+    pixel_size_um: Mapping[str, float] | None = None,
+    probabilities: ArrayLike | None = None,
+    expand_um: float | None = None,
+) -> Columns:
+    """Measure every cell of a label image.
+
+    Parameters
+    ----------
+    label_image : array-like of int, shape (Y, X) or (Z, Y, X)
+        0 is background.
+    image : array-like of shape (C, Y, X) or (C, Z, Y, X), optional
+        Raw grey values; channels are taken one at a time, so that it may be lazy.
+    channel_names : sequence of str, optional
+        One a channel, used in column names; the channel's number by default. A name that occurs twice gets the
+        channel's number appended.
+    pixel_size_um : mapping, optional
+        Micrometres by axis letter; leave out what is unknown or not to be trusted.
+    probabilities : array-like of float, shape of the label image, optional
+        Probability of the cell class.
+    expand_um : float, optional
+        Width of the ring of background around each cell that is measured too, in micrometres.
+
+    Returns
+    -------
+    dict of str to ndarray
+        One entry a cell, rows in ascending order of ids, columns in this order (``[z]`` in 3-D alone):
+
+        ``label``
+            Id of the cell.
+        ``area_px``, ``area_um2`` (2-D) or ``volume_px``, ``volume_um3`` (3-D)
+            Number of pixels, and their size; NaN while the pixel size of an axis is unknown.
+        ``centroid_[z,]y,x_px``
+            Mean of the pixels' indices.
+        ``bbox_[z,]y,x_start``, ``bbox_[z,]y,x_stop``
+            First index, and the one after the last.
+        ``perimeter_px`` (2-D)
+            As `skimage.measure.perimeter` with neighborhood 4 (Benkrid and Crookes); the border of the image counts.
+        ``equivalent_diameter_px``
+            Diameter of the disk (sphere in 3-D) with as many pixels.
+        ``eccentricity`` (2-D)
+            Of the ellipse with the same second moments: 0 for a disk, towards 1 for a line.
+        ``solidity`` (2-D)
+            Pixels of the cell / pixels whose centres lie in or on the convex hull of the middles of all pixel edges, as
+            in `skimage.measure.regionprops`, in exact integer arithmetic.
+        ``touches_border``
+            Whether a pixel lies at the border of the image; axes of length 1 have none.
+        ``neighbours``
+            Number of other cells with a pixel at most two steps away, diagonals included: cells that touch, or are
+            parted by a line of background one pixel wide.
+        ``intensity_mean_CHANNEL``
+            Mean raw grey value, one column a channel.
+        ``confidence``
+            Mean probability over the cell's pixels, where probabilities are given.
+        ``ring_area_px`` (2-D) or ``ring_volume_px`` (3-D), ``ring_intensity_mean_CHANNEL``
+            Where ``expand_um`` is given: pixels of the ring (`unetbio.measurement.cytoplasm_rings.ring_labels`) and
+            their mean raw grey value. NaN while the pixel size of an axis is unknown; a ring without pixels has no
+            grey value.
+
+        Columns without a value hold NaN: ``polars.DataFrame(columns, nan_to_null=True)`` leaves their fields empty.
+
+    Raises
+    ------
+    ImageError
+        ``not_labels``, ``wrong_ndim``: the label image is none; ``wrong_shape``: image, channel names or probabilities
+        do not fit it.
+    UsageError
+        ``expand_um`` is no number above 0.
+
+    Notes
+    -----
+    Cells need not be connected, ids need not be consecutive.
+    """
+    labels = check_label_image(label_image)
+    ids, index = _index_cells(labels)
+    volume = as_volume(index)
+    runs = _find_runs(volume)
+    table = _sum_runs(runs, len(ids))
+    axes = AXES[-labels.ndim :]
+    columns = {"label": ids, **_size(table, axes, pixel_size_um or {}), **_place(table, axes)}
+    columns |= _shape(volume[0], runs, table) if labels.ndim == 2 else _sphere(table)
+    columns |= _surroundings(volume, table)
+    grey = None if image is None else _Grey.of(image, labels.shape, channel_names)
+    if grey is not None:
+        columns |= grey.means(runs, table[:, AREA])
+    if probabilities is not None:
+        columns["confidence"] = _mean_over_cells(
+            np.asarray(probabilities), "array of probabilities", labels.shape, runs, table[:, AREA]
+        )
+    if expand_um is not None:
+        sizes = [(pixel_size_um or {}).get(axis) for axis in axes]
+        columns |= _rings(index, len(ids), expand_um, sizes, grey)
+    return columns
+
+
+def _index_cells(labels: NDArray[Any]) -> tuple[Table, IndexArray]:
+    """Ids in ascending order, and the label image with their positions, counted from 1."""
+    largest = int(labels.max(initial=0))
+    if largest > max(LUT_ENTRIES_ALWAYS, LUT_ENTRIES_PER_PIXEL * labels.size):
+        ids, inverse = np.unique(labels, return_inverse=True)
+        has_background = int(ids[0] == 0)
+        index = inverse.reshape(labels.shape) + (1 - has_background)
+        return ids[has_background:].astype(np.int64), index.astype(np.int32)
+    present = np.zeros(largest + 1, dtype=np.int32)
+    present[labels] = 1
+    present[0] = 0
+    ids = np.flatnonzero(present)
+    if len(ids) == largest:
+        return ids, labels.astype(np.int32)
+    return ids, np.cumsum(present, dtype=np.int32)[labels] * (labels > 0)
+
+
+@compiled
+def _find_runs(labels: IndexArray) -> Table:
+    """Cell, z, y, start and stop (in x) of every run, in raster order."""
+    depth, height, width = labels.shape
+    runs = np.empty((1024, RUN_WIDTH), dtype=np.int64)
+    count = 0
+    for z in range(depth):
+        for y in range(height):
+            row = labels[z, y]
+            start = 0
+            for x in range(1, width + 1):
+                if x < width and row[x] == row[start]:
+                    continue
+                if row[start] != 0:
+                    if count == len(runs):
+                        runs = np.concatenate((runs, np.empty_like(runs)))
+                    runs[count] = np.int64(row[start]), z, y, start, x
+                    count += 1
+                start = x
+    return runs[:count]
+
+
+@compiled
+def _sum_runs(runs: Table, cells: int) -> Table:
+    """Area, bounding box and sums of coordinates of each cell."""
+    table = np.zeros((cells, TABLE_WIDTH), dtype=np.int64)
+    for run in range(len(runs)):
+        cell, z, y, start, stop = runs[run]
+        sums = table[cell - 1]
+        if sums[AREA] == 0:
+            sums[FIRST : FIRST + 3] = z, y, start
+            sums[START : START + 3] = z, y, start
+        size = stop - start
+        sums[AREA] += size
+        sums[START + 1] = min(sums[START + 1], y)
+        sums[START + 2] = min(sums[START + 2], start)
+        sums[STOP] = max(sums[STOP], z + 1)
+        sums[STOP + 1] = max(sums[STOP + 1], y + 1)
+        sums[STOP + 2] = max(sums[STOP + 2], stop)
+        dz, dy = z - sums[FIRST], y - sums[FIRST + 1]
+        low, high = start - sums[FIRST + 2], stop - 1 - sums[FIRST + 2]
+        sum_x = (low + high) * size // 2
+        sums[SUM] += dz * size
+        sums[SUM + 1] += dy * size
+        sums[SUM + 2] += sum_x
+        sums[SUM_YY] += dy * dy * size
+        sums[SUM_YX] += dy * sum_x
+        # sum of k**2 for k up to n is n (n + 1) (2 n + 1) / 6; it holds for n < 0 as the sum's continuation.
+        sums[SUM_XX] += (high * (high + 1) * (2 * high + 1) - (low - 1) * low * (2 * low - 1)) // 6
+    return table
+
+
+def _size(table: Table, axes: str, pixel_size_um: Mapping[str, float]) -> Columns:
+    # An axis without a size makes the product NaN.
+    pixel = prod(pixel_size_um.get(axis, float("nan")) for axis in axes)
+    names = ("area_px", "area_um2") if len(axes) == 2 else ("volume_px", "volume_um3")
+    return {names[0]: table[:, AREA].copy(), names[1]: table[:, AREA] * pixel}
+
+
+def _place(table: Table, axes: str) -> Columns:
+    columns: Columns = {}
+    positions = [(axis.lower(), AXES.index(axis)) for axis in axes]
+    for axis, offset in positions:
+        columns[f"centroid_{axis}_px"] = table[:, FIRST + offset] + table[:, SUM + offset] / table[:, AREA]
+    for axis, offset in positions:
+        columns[f"bbox_{axis}_start"] = table[:, START + offset].copy()
+    for axis, offset in positions:
+        columns[f"bbox_{axis}_stop"] = table[:, STOP + offset].copy()
+    return columns
+
+
+def _shape(index: IndexArray, runs: Table, table: Table) -> Columns:
+    area = table[:, AREA]
+    return {
+        "perimeter_px": _count_border(index, len(table)) @ PERIMETER_WEIGHTS,
+        "equivalent_diameter_px": np.sqrt(4 * area / pi),
+        "eccentricity": _eccentricity(table),
+        "solidity": area / _convex_areas(runs, table),
+    }
+
+
+def _sphere(table: Table) -> Columns:
+    return {"equivalent_diameter_px": np.cbrt(6 * table[:, AREA] / pi)}
+
+
+def _eccentricity(table: Table) -> NDArray[np.float64]:
+    """``sqrt(1 - small / large)`` of the eigenvalues of the covariance of the pixels' coordinates."""
+    sums = table.astype(np.float64)
+    area, sum_y, sum_x = sums[:, AREA], sums[:, SUM + 1], sums[:, SUM + 2]
+    # Covariances times the squared area: whole numbers, exact for cells of up to about 200 000 pixels.
+    yy = area * sums[:, SUM_YY] - sum_y**2
+    xx = area * sums[:, SUM_XX] - sum_x**2
+    yx = area * sums[:, SUM_YX] - sum_y * sum_x
+    # Eigenvalues of [[yy, yx], [yx, xx]] are middle +- spread; 1 - small / large = 2 spread / (middle + spread).
+    middle, spread = (yy + xx) / 2, np.hypot((yy - xx) / 2, yx)
+    large = middle + spread
+    ratio = np.divide(2 * spread, large, out=np.zeros_like(large), where=large > 0)
+    eccentricity: NDArray[np.float64] = np.sqrt(np.clip(ratio, 0, 1))
+    return eccentricity
+
+
+@compiled
+def _count_border(labels: IndexArray, cells: int) -> Table:
+    """How many border pixels of each cell have each neighbourhood, coded as in `skimage.measure.perimeter`."""
+    height, width = labels.shape
+    # A cell's border pixel keeps its id, everything else is 0; a frame of zeros saves looking for the image's border.
+    border = np.zeros((height + 2, width + 2), dtype=np.int32)
+    for y in range(height):
+        for x in range(width):
+            label = labels[y, x]
+            if label == 0:
+                continue
+            inside = (
+                0 < y < height - 1
+                and 0 < x < width - 1
+                and labels[y, x - 1] == label
+                and labels[y, x + 1] == label
+                and labels[y - 1, x] == label
+                and labels[y + 1, x] == label
+            )
+            if not inside:
+                border[y + 1, x + 1] = label
+    counts = np.zeros((cells, 50), dtype=np.int64)
+    for y in range(1, height + 1):
+        for x in range(1, width + 1):
+            label = border[y, x]
+            if label == 0:
+                continue
+            code = 1
+            for dy in range(-1, 2):
+                for dx in range(-1, 2):
+                    if border[y + dy, x + dx] == label and (dy != 0 or dx != 0):
+                        code += 10 if dy != 0 and dx != 0 else 2
+            counts[label - 1, code] += 1
+    return counts
+
+
+# The convex hull of a cell is that of the middles of its pixels' edges. In doubled coordinates these are the integers
+# (2 y, 2 x - 1), (2 y, 2 x + 1), (2 y - 1, 2 x), (2 y + 1, 2 x), and only those of a row's first and last pixel can lie
+# on the hull. Its left side is the lower convex envelope of x over y, its right side that of -x mirrored. With f the
+# first and l the last pixel of a row in the hull, the row holds 1 - f + l pixels; -l is the first one of the mirrored.
+
+
+def _convex_areas(runs: Table, table: Table) -> Table:
+    heights = table[:, STOP + 1] - table[:, START + 1]
+    offsets = np.concatenate(([0], np.cumsum(heights)))
+    first, last = _row_ends(runs, table[:, START + 1].copy(), offsets)
+    areas: Table = heights - _sum_envelopes(first, offsets) - _sum_envelopes(-last, offsets)
+    return areas
+
+
+NO_PIXEL = np.iinfo(np.int64).max
+
+
+@compiled
+def _row_ends(runs: Table, tops: Table, offsets: Table) -> tuple[Table, Table]:
+    """First and last pixel of each cell in each row of its bounding box; rows of cell ``i`` start at ``offsets[i]``."""
+    first = np.full(offsets[-1], NO_PIXEL)
+    last = np.full(offsets[-1], -NO_PIXEL)
+    for run in range(len(runs)):
+        cell = runs[run, RUN_CELL] - 1
+        row = offsets[cell] + runs[run, RUN_Y] - tops[cell]
+        first[row] = min(first[row], runs[run, RUN_START])
+        last[row] = max(last[row], runs[run, RUN_STOP] - 1)
+    return first, last
+
+
+@compiled
+def _sum_envelopes(ends: Table, offsets: Table) -> Table:
+    """Sum of the first pixels in the hull over the rows of each cell."""
+    sums = np.zeros(len(offsets) - 1, dtype=np.int64)
+    for cell in range(len(sums)):
+        rows = ends[offsets[cell] : offsets[cell + 1]]
+        hull = np.empty((2 * len(rows) + 1, 2), dtype=np.int64)
+        size = 0
+        # Doubled y from the top edge of the first row to the bottom edge of the last; even ones are rows of pixels.
+        for y in range(-1, 2 * len(rows)):
+            if y % 2 == 0:
+                x = rows[y // 2] if rows[y // 2] == NO_PIXEL else 2 * rows[y // 2] - 1
+            else:
+                above = rows[y // 2] if y > 0 else NO_PIXEL
+                below = rows[y // 2 + 1] if y + 1 < 2 * len(rows) else NO_PIXEL
+                x = min(above, below)
+                x = x if x == NO_PIXEL else 2 * x
+            if x == NO_PIXEL:
+                continue
+            while size >= 2 and _is_outside(hull[size - 2], hull[size - 1], y, x):
+                size -= 1
+            hull[size] = y, x
+            size += 1
+        edge = 0
+        for row in range(len(rows)):
+            while hull[edge + 1, 0] < 2 * row:
+                edge += 1
+            (top, left), (bottom, right) = hull[edge], hull[edge + 1]
+            # ceil of half the envelope's x at this row
+            twice = left * (bottom - top) + (right - left) * (2 * row - top)
+            sums[cell] -= -twice // (2 * (bottom - top))
+    return sums
+
+
+@compiled
+def _is_outside(before: Table, point: Table, y: int, x: int) -> bool:
+    """Tell whether a point of the envelope lies on or right of the line from the one before it to a new one."""
+    return bool((point[1] - before[1]) * (y - before[0]) >= (x - before[1]) * (point[0] - before[0]))
+
+
+def _surroundings(volume: IndexArray, table: Table) -> Columns:
+    touches = np.zeros(len(table), dtype=bool)
+    for axis, size in enumerate(volume.shape):
+        if size > 1:
+            touches |= (table[:, START + axis] == 0) | (table[:, STOP + axis] == size)
+    pairs = touching_pairs(volume, NEIGHBOUR_DISTANCE)
+    neighbours = np.bincount(pairs.reshape(-1), minlength=len(table) + 1)[1:]
+    return {"touches_border": touches, "neighbours": neighbours}
+
+
+class _Grey(NamedTuple):
+    """Raw grey values of an image that fits the label image, and how its channels are called in columns."""
+
+    image: Any
+    shape: tuple[int, ...]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, image: Any, shape: tuple[int, ...], channel_names: Sequence[str] | None) -> "_Grey":
+        if len(image.shape) != len(shape) + 1:
+            raise ImageError(
+                "wrong_shape",
+                f"the image has shape {tuple(image.shape)} and the label image {shape}: "
+                "needs one more axis, the channels, in front",
+            )
+        channels = int(image.shape[0])
+        names = [str(channel) for channel in range(channels)] if channel_names is None else list(channel_names)
+        if len(names) != channels:
+            raise ImageError(
+                "wrong_shape", f"{len(names)} channel names for {channels} channels: give one name a channel"
+            )
+        unique = [f"{name}_{channel}" if names.count(name) > 1 else name for channel, name in enumerate(names)]
+        return cls(image, shape, tuple(unique))
+
+    def means(self, runs: Table, areas: Table, prefix: str = "") -> Columns:
+        """One column a channel; channels are taken one at a time."""
+        return {
+            f"{prefix}intensity_mean_{name}": _mean_over_cells(
+                np.asarray(self.image[channel]), "image", self.shape, runs, areas
+            )
+            for channel, name in enumerate(self.names)
+        }
+
+
+def _rings(
+    index: IndexArray, cells: int, expand_um: float, sizes_um: Sequence[float | None], grey: _Grey | None
+) -> Columns:
+    """Measure the rings around the cells of an image of indices."""
+    size = "ring_area_px" if index.ndim == 2 else "ring_volume_px"
+    known = [step for step in sizes_um if step is not None]
+    if len(known) < index.ndim:
+        names = [f"ring_intensity_mean_{name}" for name in grey.names] if grey else []
+        return {name: np.full(cells, np.nan) for name in (size, *names)}
+    runs = _find_runs(as_volume(ring_labels(index, expand_um, known)))
+    areas = np.bincount(runs[:, RUN_CELL], weights=runs[:, RUN_STOP] - runs[:, RUN_START], minlength=cells + 1)[
+        1:
+    ].astype(np.int64)
+    return {size: areas, **(grey.means(runs, areas, "ring_") if grey else {})}
+
+
+def _mean_over_cells(
+    values: NDArray[Any], name: str, shape: tuple[int, ...], runs: Table, areas: Table
+) -> NDArray[np.float64]:
+    if values.shape != shape:
+        raise ImageError(
+            "wrong_shape", f"the {name} has shape {values.shape} and the label image {shape}: both need the same size"
+        )
+    if values.dtype.kind not in "ui" and values.dtype != np.float32:
+        values = values.astype(np.float64)
+    native = values.astype(values.dtype.newbyteorder("="), copy=False)
+    sums = _sum_values(as_volume(native), runs, len(areas))
+    means: NDArray[np.float64] = np.divide(sums, areas, out=np.full(len(areas), np.nan), where=areas > 0)
+    return means
+
+
+@compiled
+def _sum_values(values: NDArray[Any], runs: Table, cells: int) -> NDArray[np.float64]:
+    sums = np.zeros(cells)
+    for run in range(len(runs)):
+        cell, z, y, start, stop = runs[run]
+        for x in range(start, stop):
+            sums[cell - 1] += values[z, y, x]
+    return sums

@@ -1,0 +1,209 @@
+"""Model files: a network's weights and everything needed to use them, in one ``*.safetensors`` file.
+
+The header's metadata holds `ModelInfo` as JSON under the key ``unetbio``. Nothing pickled is ever read: a checkpoint's
+optimiser and random states are tensors and JSON as well (`unetbio.tensor_file`). Networks, and with them torch, are
+imported where weights are read, so that listing models starts at once.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import safetensors
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from unetbio import networks
+from unetbio.errors import ModelError, UsageError
+from unetbio.files import sha256_file
+from unetbio.models import SUFFIX, model_path
+from unetbio.postprocessing.instances import PostProcessing
+from unetbio.postprocessing.objects import ObjectSettings
+from unetbio.preprocessing.normalization import Normalization
+from unetbio.tensor_file import load_tensors, save_tensors
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = [
+    "CHECKPOINT_KEY",
+    "CHECKPOINT_SUFFIX",
+    "Model",
+    "ModelInfo",
+    "load_model",
+    "read_info",
+    "save_model",
+]
+
+METADATA_KEY = "unetbio"
+
+CHECKPOINT_KEY = "progress"
+"""Stands in the header of a checkpoint (`unetbio.training.checkpoints`) in place of a model's description."""
+
+CHECKPOINT_SUFFIX = ".checkpoint.safetensors"
+"""Ending of checkpoints, which lie beside the models that come of them."""
+
+
+class ModelInfo(BaseModel):
+    """What a model file says of itself.
+
+    Parameters
+    ----------
+    name : str
+        What people call it.
+    architecture : str
+        A registered architecture.
+    parameters : dict
+        All its parameters.
+    channels : tuple of str
+        Names of the input channels; their number is what counts.
+    class_names : tuple of str
+        Class 0 is the background.
+    target : {"instances", "classes"}
+        Whether the class planes are made into a label image or are the result.
+    pixel_size_um : tuple of float, optional
+        Pixel size of the training images, one entry a spatial axis; absent when they had none or many.
+    cell_diameter_px : float, optional
+        Median diameter of the training cells (of a disc or ball of the same size), in pixels.
+    normalization : Normalization
+        How raw grey values become the network's input.
+    postprocessing : PostProcessing
+        Thresholds and sizes found on validation data.
+    objects : ObjectSettings, optional
+        Instead of them, of a network that finds objects.
+    window : tuple of int, optional
+        For how many pixels along each axis the network answered at once in training: the windows of one that cannot be
+        tiled exactly.
+    training : dict
+        Fingerprint of the training data and settings.
+    scores : dict
+        Measured on the validation part of the training data.
+    licence : str
+        Of the weights.
+    version : str
+        Version of unetbio that wrote the file.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: Literal[1] = 1
+    name: str
+    architecture: str
+    parameters: dict[str, Any]
+    channels: tuple[str, ...] = Field(min_length=1)
+    class_names: tuple[str, ...] = Field(default=("background", "cell"), min_length=2)
+    target: Literal["instances", "classes"] = "instances"
+    pixel_size_um: tuple[float, ...] | None = None
+    cell_diameter_px: float | None = None
+    normalization: Normalization = Normalization()
+    postprocessing: PostProcessing = PostProcessing()
+    objects: ObjectSettings | None = None
+    window: tuple[int, ...] | None = None
+    training: dict[str, Any] = {}
+    scores: dict[str, Any] = {}
+    licence: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network in memory.
+
+    Parameters
+    ----------
+    info : ModelInfo
+        Settings that belong to the weights.
+    network : torch.nn.Module
+        In evaluation mode, on the CPU.
+    sha256 : str
+        Of the file's bytes.
+    path : pathlib.Path
+        Where it was read from.
+    """
+
+    info: ModelInfo
+    network: "nn.Module"
+    sha256: str
+    path: Path
+
+
+def read_info(name_or_path: str | os.PathLike[str]) -> ModelInfo:
+    """Read what a model file says of itself, without its weights.
+
+    Raises
+    ------
+    ModelError
+        When the file is missing or not a model.
+    """
+    path = model_path(name_or_path)
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise ModelError(
+            f"{path} is not a model file ({error}): models are *{SUFFIX} files written by unetbio"
+        ) from error
+    return _parse_info(path, metadata)
+
+
+def load_model(name_or_path: str | os.PathLike[str]) -> Model:
+    """Load a model by the name of a shipped one, or from a file.
+
+    Raises
+    ------
+    ModelError
+        When the file is missing, is not a model, or its weights do not fit its architecture.
+    """
+    path = model_path(name_or_path)
+    info = read_info(path)
+
+    tensors, _ = load_tensors(path)
+    try:
+        network_parameters = networks.find(info.architecture).complete(info.parameters)
+        network = networks.build(info.architecture, network_parameters)
+    except UsageError as error:
+        raise ModelError(f"{path}: {error}; it may have been written by a newer unetbio ({info.version})") from error
+    for field, parameter in (("channels", "in_channels"), ("class_names", "num_classes")):
+        named, needed = len(getattr(info, field)), network_parameters[parameter]
+        if named != needed:
+            raise ModelError(f"{path}: its description names {named} {field}, its network has {needed}")
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        detail = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path}: its weights do not fit its architecture {info.architecture} ({detail})") from error
+    return Model(info, network.eval(), sha256_file(path), path)
+
+
+def save_model(path: str | os.PathLike[str], info: ModelInfo, network: "nn.Module") -> None:
+    """Write a model file atomically; the weights are stored as they are, on whatever device they live."""
+    save_tensors(path, network.state_dict(), {METADATA_KEY: info.model_dump_json()})
+
+
+def _parse_info(path: Path, metadata: Mapping[str, str]) -> ModelInfo:
+    if METADATA_KEY not in metadata:
+        if CHECKPOINT_KEY in metadata:
+            raise ModelError(f"{path} is the checkpoint of a training, not a model: {_model_of(path)}")
+        raise ModelError(
+            f"{path} is a safetensors file, but not a unetbio model: its header has no {METADATA_KEY!r} entry"
+        )
+    try:
+        return ModelInfo.model_validate(json.loads(metadata[METADATA_KEY]))
+    except (json.JSONDecodeError, ValidationError, UsageError) as error:
+        first = _first_problem(error) if isinstance(error, ValidationError) else str(error).splitlines()[0]
+        raise ModelError(f"{path}: its description cannot be used ({first}); is it from a newer unetbio?") from error
+
+
+def _model_of(checkpoint: Path) -> str:
+    """What to do with a checkpoint that was given for a model."""
+    if not checkpoint.name.endswith(CHECKPOINT_SUFFIX):
+        return "give the model file that unetbio train wrote beside it"
+    model = checkpoint.with_name(checkpoint.name.removesuffix(CHECKPOINT_SUFFIX) + SUFFIX)
+    return f"give {model}" if model.exists() else f"the command that wrote it goes on from it and makes {model}"
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

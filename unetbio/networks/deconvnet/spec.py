@@ -1,0 +1,31 @@
+"""DeconvNet (arXiv 1505.04366), as far as it is known without torch."""
+
+from unetbio.geometry import Layer, padded_geometry
+from unetbio.networks.encoders.vgg.spec import decoder_path, encoder_path
+from unetbio.networks.registry import Architecture, Published, check_planar, register
+
+__all__: list[str] = []
+
+PATH = (*encoder_path(), Layer(7, padding=3), Layer(7, padding=3, transposed=True), *decoder_path())
+
+register(
+    Architecture(
+        name="deconvnet",
+        summary="DeconvNet: VGG-16 with fc6 and fc7, mirrored by max-unpooling and transposed convolutions",
+        paper="Noh, Hong, Han 2015, arXiv 1505.04366",
+        import_path="unetbio.networks.deconvnet.network:DeconvNet",
+        defaults={"ndim": 2, "in_channels": 1, "num_classes": 2, "width": 1.0},
+        check=lambda parameters: check_planar("deconvnet", parameters),
+        geometry=lambda parameters: padded_geometry(PATH),
+        exact=lambda parameters: True,
+        path=lambda parameters: PATH,
+        paper_tricks=(1, 5),
+        published=(
+            Published(
+                252_000_000,
+                {"in_channels": 3, "num_classes": 21},
+                "arXiv 1505.04366, section 4.1: approximately 252 M",
+            ),
+        ),
+    )
+)

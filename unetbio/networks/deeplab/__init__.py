@@ -1,0 +1,1 @@
+"""DeepLab v1 to v3+."""

@@ -1,0 +1,1 @@
+"""Multi-scale context aggregation by dilated convolutions."""

@@ -1,0 +1,168 @@
+"""U-Net: an encoder, a decoder, and skips that are cropped and concatenated.
+
+Ronneberger, Fischer, Brox: U-Net: Convolutional Networks for Biomedical Image Segmentation. MICCAI 2015,
+arXiv 1505.04597 (2-D: section 2 and figure 1; channels double after pooling, the up-convolution halves them).
+Cicek, Abdulkadir, Lienkamp, Brox, Ronneberger: 3D U-Net. MICCAI 2016, arXiv 1606.06650 (batch norm before each ReLU;
+channels double before pooling, the up-convolution keeps them).
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from torch import Tensor, nn
+
+from unetbio.geometry import Geometry, Padding
+from unetbio.networks import blocks
+
+__all__ = ["UNet"]
+
+Doubling = Literal["after_pooling", "before_pooling"]
+Skip = Literal["concatenate", "sum", "none"]
+
+
+class UNet(nn.Module):
+    """U-Net, in 2-D or 3-D.
+
+    The defaults of the registered architecture are the paper's network: 23 convolutions, 64 to 1024 channels, 572 ->
+    388.
+
+    Parameters
+    ----------
+    ndim : {2, 3}
+        Number of spatial axes.
+    in_channels, num_classes : int
+        Channels of the input and of the logits.
+    base_channels : int
+        Channels of the first level; they double at each pooling.
+    depth : int
+        Number of poolings.
+    batch_norm : bool
+        Batch norm before each ReLU. In evaluation mode it is constant, so tiling stays exact.
+    dropout : float
+        Probability with which values at the end of the contracting path are dropped (section 3.1): after the last level
+        before the bottleneck, and after the bottleneck.
+    upsampling : {"transposed", "nearest", "bilinear", "bed_of_nails", "max_unpooling"}
+        How the decoder doubles the size. All but ``"transposed"`` are followed by a 1 x 1 convolution to the
+        channels that the skip expects; before max-unpooling it stands in front, since the switches belong to the
+        skip's channels.
+    doubling : {"after_pooling", "before_pooling"}
+        Whether channels double in the first convolution after a pooling (2-D paper) or in the last one before it (3-D
+        paper).
+    kernel_sizes : sequence of sequences of int, optional
+        Kernel of both convolutions of each level, ``depth + 1`` entries; 3 along every axis unless given.
+    poolings : sequence of sequences of int, optional
+        Pooling below each level, ``depth`` entries; 2 along every axis unless given.
+    padding : {"valid", "same"}
+        ``"same"`` pads with zeros: the twin with which other tools tile.
+    skip : {"concatenate", "sum", "none"}
+        How the decoder gets back the detail that pooling lost: the encoder's features beside the upsampled ones (the
+        paper), added to them (as the FCNs do), or not at all. Without skips max-unpooling still gets its switches.
+    geometry : Geometry
+        What `unetbio.networks` computes from these parameters.
+    """
+
+    def __init__(
+        self,
+        *,
+        ndim: int,
+        in_channels: int,
+        num_classes: int,
+        base_channels: int,
+        depth: int,
+        batch_norm: bool,
+        dropout: float,
+        upsampling: blocks.Upsampling,
+        doubling: Doubling,
+        kernel_sizes: Sequence[Sequence[int]] | None,
+        poolings: Sequence[Sequence[int]] | None,
+        padding: Padding,
+        skip: Skip,
+        geometry: Geometry,
+    ) -> None:
+        super().__init__()
+        kernels = [tuple(kernel) for kernel in kernel_sizes or ((3,) * ndim,) * (depth + 1)]
+        factors = [tuple(factor) for factor in poolings or ((2,) * ndim,) * depth]
+        channels = [base_channels * 2**level for level in range(depth + 1)]
+        # Channels that leave each level: the 3-D paper doubles before pooling, so its skips are twice as wide.
+        wide = [2 * count for count in channels] if doubling == "before_pooling" else channels
+
+        def double_convolution(incoming: int, between: int, outgoing: int, level: int) -> nn.Sequential:
+            return nn.Sequential(
+                blocks.convolution(incoming, between, kernels[level], batch_norm=batch_norm, padding=padding == "same"),
+                blocks.convolution(between, outgoing, kernels[level], batch_norm=batch_norm, padding=padding == "same"),
+            )
+
+        self.geometry = geometry
+        self.needs_float64 = upsampling == "max_unpooling"
+        self.factors = factors
+        self.skip = skip
+        self.encoder = nn.ModuleList(
+            double_convolution(wide[level - 1] if level else in_channels, channels[level], wide[level], level)
+            for level in range(depth)
+        )
+        narrow = wide[depth - 1] if depth else in_channels
+        self.bottleneck = double_convolution(narrow, channels[depth], wide[depth], depth)
+        self.dropout = nn.Dropout(dropout)
+        self.upsamplers = nn.ModuleList()
+        self.decoder = nn.ModuleList()
+        for level in reversed(range(depth)):
+            # 2-D paper: the up-convolution halves the channels; 3-D paper: it keeps them.
+            upsampled = wide[level + 1] if doubling == "before_pooling" else wide[level]
+            if upsampling == "max_unpooling" or skip == "sum":
+                upsampled = wide[level]
+            joined = wide[level] + upsampled if skip == "concatenate" else upsampled
+            self.upsamplers.append(_Upsampler(wide[level + 1], upsampled, factors[level], upsampling))
+            self.decoder.append(double_convolution(joined, wide[level], wide[level], level))
+        self.head = blocks.pointwise(wide[0], num_classes, ndim)
+        blocks.initialise_he(self)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits of an image: ``(N, C, *spatial) -> (N, K, *output)``.
+
+        Raises
+        ------
+        GeometryError
+            When the spatial size is not legal.
+        """
+        self.geometry.check(image.shape[2:])
+        features, skips = image, []
+        for level, (convolutions, factor) in enumerate(zip(self.encoder, self.factors, strict=True)):
+            features = convolutions(features)
+            if level == len(self.factors) - 1:
+                features = self.dropout(features)
+            skips.append(features)
+            features = blocks.max_pool(features, factor)
+        features = self.dropout(self.bottleneck(features))
+        for upsampler, convolutions in zip(self.upsamplers, self.decoder, strict=True):
+            skip = skips.pop()
+            features = convolutions(self._join(skip, upsampler(features, skip)))
+        logits: Tensor = self.head(features)
+        return logits
+
+    def _join(self, skip: Tensor, features: Tensor) -> Tensor:
+        if self.skip == "concatenate":
+            return blocks.concatenate(skip, features)
+        return features if self.skip == "none" else features + blocks.crop(skip, features.shape[2:])
+
+
+class _Upsampler(nn.Module):
+    def __init__(
+        self, in_channels: int, out_channels: int, factor: tuple[int, ...], upsampling: blocks.Upsampling
+    ) -> None:
+        super().__init__()
+        self.factor = factor
+        self.upsampling = upsampling
+        self.weights = (
+            blocks.transposed_convolution(in_channels, out_channels, factor)
+            if upsampling == "transposed"
+            else blocks.pointwise(in_channels, out_channels, len(factor))
+        )
+
+    def forward(self, features: Tensor, skip: Tensor) -> Tensor:
+        features = self.weights(features)
+        if self.upsampling == "transposed":
+            return features
+        if self.upsampling == "max_unpooling":
+            return blocks.max_unpool(features, skip, self.factor)
+        spread = {"nearest": blocks.nearest, "bilinear": blocks.bilinear, "bed_of_nails": blocks.bed_of_nails}
+        return spread[self.upsampling](features, self.factor)

@@ -1,0 +1,1 @@
+"""From decided pixels to label images: instances, links between sections, objects, CRF."""

@@ -1,0 +1,336 @@
+"""From an image to what a network takes: which axes and channels, at which scale, with which grey values."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.errors import ImageError
+from unetbio.io import read_image
+from unetbio.io.image import AXES, Image, list_channels, select_channel
+from unetbio.preprocessing import normalization
+from unetbio.preprocessing.normalization import Scaling
+from unetbio.settings.segmentation import PixelSize, Settings
+
+if TYPE_CHECKING:
+    from unetbio.models.model_file import ModelInfo
+
+__all__ = ["Frame", "Opened", "image_of_array", "open_image", "read_frame", "told_sizes", "with_pixel_size"]
+
+# A zoom that would change the size by less is left out: interpolation costs more sharpness than the size is worth.
+ZOOM_TOLERANCE = 0.02
+# Beyond these, a pixel size or a diameter is a mistake (metres for micrometres, a radius in another unit).
+ZOOM_LIMITS = (1 / 32, 32.0)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An image, and what of it will be segmented.
+
+    Parameters
+    ----------
+    image : Image
+        Pixels are read later.
+    settings : Settings
+        Of this image.
+    channels : tuple of int
+        What the model gets.
+    times : tuple of int or None
+        The frames, each segmented on its own; ``(None,)`` without a time axis.
+    axes : str
+        Of one frame's label image: ``YX`` or ``ZYX``.
+    shape : tuple of int
+        Of one frame's label image.
+    zoom : tuple of float
+        Factor an axis from the image to the pixels that the model sees.
+    """
+
+    image: Image
+    settings: Settings
+    channels: tuple[int, ...]
+    times: tuple[int | None, ...]
+    axes: str
+    shape: tuple[int, ...]
+    zoom: tuple[float, ...]
+
+    @property
+    def in_sections(self) -> bool:
+        """Whether the frames are stacks of which the model gets one section at a time."""
+        return self.settings.z == "each" and self.axes == "ZYX"
+
+    @property
+    def sections_are_apart(self) -> bool:
+        """Whether each section of the stack has cells of its own: nothing is an object of three dimensions."""
+        return self.in_sections and self.settings.link is None
+
+    @property
+    def sections(self) -> int:
+        """How often the model is asked for a frame."""
+        return self.shape[0] if self.in_sections else 1
+
+    @property
+    def section(self) -> "Opened":
+        """What the model is asked about at once: one section of such a stack, and the frame itself otherwise."""
+        if not self.in_sections:
+            return self
+        return replace(self, axes=self.axes[1:], shape=self.shape[1:], zoom=self.zoom[1:])
+
+    @property
+    def label_axes(self) -> str:
+        """Axes of the label image of all frames."""
+        return ("T" if len(self.times) > 1 else "") + self.axes
+
+    @property
+    def trusted_pixel_size_um(self) -> dict[str, float]:
+        """Pixel size by axis of a frame; empty when it is unknown or only a printing resolution."""
+        if not self.image.pixel_size_trusted:
+            return {}
+        return {axis: size for axis, size in self.image.pixel_size_um.items() if axis in self.axes}
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        """Spatial shape that the model sees."""
+        return tuple(max(1, round(size * zoom)) for size, zoom in zip(self.shape, self.zoom, strict=True))
+
+    def read_channels(self, t: int | None, channels: Sequence[int]) -> NDArray[Any]:
+        """Raw grey values ``(len(channels), *spatial)`` of one frame, with sections picked or projected as set."""
+        return np.stack([self._read_channel(t, channel) for channel in channels])
+
+    def _read_channel(self, t: int | None, channel: int) -> NDArray[Any]:
+        z = self.settings.z
+        if z != "max":
+            return self.image.read(t=t or 0, c=channel, z=None if z == "each" else z)
+        # One section after another: a projection needs no whole stack in memory.
+        brightest = self.image.read(t=t or 0, c=channel, z=0)
+        for section in range(1, self.image.size("Z")):
+            np.maximum(brightest, self.image.read(t=t or 0, c=channel, z=section), out=brightest)
+        return brightest
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame, ready for the network.
+
+    Parameters
+    ----------
+    t : int, optional
+        Its time.
+    raw : ndarray
+        ``(C, *spatial)`` grey values of the channels that the model gets, at the image's own size.
+    image : ndarray
+        ``(C, *grid)`` float32, rescaled and normalized.
+    scaling : Scaling
+        Grey values that became 0 and 1.
+    """
+
+    t: int | None
+    raw: NDArray[Any]
+    image: NDArray[np.float32]
+    scaling: Scaling
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether every channel has one grey value: there is nothing to see, and no network is asked."""
+        return bool(all(channel.min() == channel.max() for channel in self.raw))
+
+    def section(self, z: int) -> "Frame":
+        """One section of a stack; its grey values are scaled as those of the whole stack."""
+        return replace(self, raw=self.raw[:, z], image=np.ascontiguousarray(self.image[:, z]))
+
+
+def image_of_array(array: NDArray[Any], axes: str) -> Image:
+    """An image of grey values that are in memory already.
+
+    Parameters
+    ----------
+    array : ndarray
+        Grey values.
+    axes : str
+        One letter of ``TCZYX`` an axis, in any order.
+
+    Raises
+    ------
+    ImageError
+        ``unknown_axes``: the letters do not fit the array.
+    """
+    axes = axes.upper()
+    if len(axes) != array.ndim or not set("YX") <= set(axes) <= set(AXES) or len(set(axes)) != len(axes):
+        raise ImageError(
+            "unknown_axes", f"axes {axes!r} for an array of shape {array.shape}: give one letter of {AXES} an axis"
+        )
+    # (T, C, Z, Y, X), with length 1 where the array has no such axis
+    present = [axis for axis in AXES if axis in axes]
+    ordered = array.transpose([axes.index(axis) for axis in present])
+    full = ordered[tuple(slice(None) if axis in axes else np.newaxis for axis in AXES)]
+    kept = [(axis, size) for axis, size in zip(AXES, full.shape, strict=True) if size != 1 or axis in "YX"]
+    names = tuple("" for _ in range(full.shape[AXES.index("C")]))
+    return Image(
+        axes="".join(axis for axis, _ in kept),
+        shape=tuple(size for _, size in kept),
+        dtype=array.dtype,
+        pixel_size_um={},
+        pixel_size_trusted=False,
+        channel_names=names,
+        source=Path("array"),
+        pixels=_ArrayPixels(full),
+    )
+
+
+@dataclass(frozen=True)
+class _ArrayPixels:
+    values: NDArray[Any]
+
+    def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
+        return self.values[t, list(channels), z, y, x]
+
+
+def open_image(source: str | os.PathLike[str] | Image, settings: Settings, info: "ModelInfo", ndim: int) -> Opened:
+    """Read the head of an image and settle what of it will be segmented.
+
+    Parameters
+    ----------
+    source : path or Image
+        The image.
+    settings : Settings
+        Of this image.
+    info : ModelInfo
+        Of the model: its channels, pixel size and cell diameter.
+    ndim : {2, 3}
+        Spatial axes of the model.
+
+    Raises
+    ------
+    ImageError
+        When the file is not an image, or its axes, channels or scale do not fit the model and the settings.
+    """
+    if not isinstance(source, Image):
+        source = read_image(source, axes=settings.axes, series=settings.series or 0)
+    image = with_pixel_size(source, settings.pixel_size_um)
+    axes = _pick_axes(image, settings, ndim)
+    shape = tuple(image.size(axis) for axis in axes)
+    if 0 in shape:
+        raise ImageError("empty", f"the image has no pixels: {image.describe()}")
+    channels = _pick_channels(image, settings, len(info.channels))
+    times = _pick_times(image, settings)
+    # Sections that are segmented one by one keep their distance.
+    zoom = (1.0,) * (len(axes) - ndim) + _zoom(image, settings, info, axes[-ndim:])
+    return Opened(image, settings, channels, times, axes, shape, zoom)
+
+
+def read_frame(opened: Opened, t: int | None, automatic: normalization.Normalization) -> Frame:
+    """Read, rescale and normalize one frame.
+
+    Parameters
+    ----------
+    opened : Opened
+        The image.
+    t : int, optional
+        One of its times.
+    automatic : Normalization
+        The model's, for when the settings name none; colour pictures of 8 bits are scaled by their range instead.
+
+    Raises
+    ------
+    ImageError
+        When pixels cannot be decoded, or are not finite.
+    """
+    raw = opened.read_channels(t, opened.channels)
+    if opened.in_sections:
+        # As if each were an image of its own.
+        scaled = np.stack([_rescale(raw[:, z], opened.section.grid) for z in range(opened.sections)], axis=1)
+    else:
+        scaled = _rescale(raw, opened.grid)
+    names = [opened.image.channel_names[channel] for channel in opened.channels]
+    chosen = opened.settings.normalization or normalization.for_picture(automatic, opened.image.dtype, names)
+    scaling = normalization.measure(scaled, chosen)
+    return Frame(t, raw, normalization.apply(scaled, scaling), scaling)
+
+
+def _pick_axes(image: Image, settings: Settings, ndim: int) -> str:
+    sections = image.size("Z")
+    if ndim == 2 and sections > 1 and settings.z is None:
+        raise ImageError(
+            "wrong_axes",
+            f"a stack of {sections} sections, but the model is 2-D: give --z INDEX (from 0), --z max or --z each",
+        )
+    if isinstance(settings.z, int) and settings.z >= sections:
+        raise ImageError("no_such_index", f"no z {settings.z}: the image has {image.describe()}, counted from 0")
+    if ndim == 3 and (sections == 1 or settings.z is not None):
+        raise ImageError(
+            "wrong_axes", f"one section ({image.describe()}), but the model is 3-D: give a stack and no --z"
+        )
+    return "ZYX" if ndim == 3 or (settings.z == "each" and sections > 1) else "YX"
+
+
+def _pick_times(image: Image, settings: Settings) -> tuple[int | None, ...]:
+    count = image.size("T")
+    if settings.t is None:
+        return tuple(range(count)) if count > 1 else (None,)
+    if settings.t >= count:
+        raise ImageError("no_such_index", f"no t {settings.t}: the image has {image.describe()}, counted from 0")
+    return (settings.t,)
+
+
+def _pick_channels(image: Image, settings: Settings, needed: int) -> tuple[int, ...]:
+    if settings.channel:
+        return tuple(select_channel(image, channel) for channel in settings.channel)
+    count = image.size("C")
+    if count != needed:
+        raise ImageError(
+            "wrong_channels",
+            f"{count} channel{'s' if count > 1 else ''} ({list_channels(image)}), but the model takes {needed}: "
+            "choose with --channel NAME or INDEX",
+        )
+    return tuple(range(count))
+
+
+def _zoom(image: Image, settings: Settings, info: "ModelInfo", axes: str) -> tuple[float, ...]:
+    zoom = [1.0] * len(axes)
+    if settings.diameter_px is not None and info.cell_diameter_px is not None:
+        zoom = [info.cell_diameter_px / settings.diameter_px] * len(axes)
+    elif info.pixel_size_um is not None and image.pixel_size_trusted:
+        known = zip(axes, info.pixel_size_um, strict=True)
+        zoom = [image.pixel_size_um.get(axis, size) / size for axis, size in known]
+    if not all(ZOOM_LIMITS[0] <= factor <= ZOOM_LIMITS[1] for factor in zoom):
+        raise ImageError(
+            "wrong_scale",
+            f"it would be rescaled by {max(zoom, key=lambda factor: abs(math.log(factor))):.3g}: "
+            "check its pixel size (give --pixel-size UM) or --diameter PX",
+        )
+    if all(abs(factor - 1) < ZOOM_TOLERANCE for factor in zoom):
+        return (1.0,) * len(axes)
+    return tuple(zoom)
+
+
+def with_pixel_size(image: Image, pixel_size_um: PixelSize | None) -> Image:
+    """The image with a pixel size that somebody has told; with the file's own where that is None."""
+    if pixel_size_um is None:
+        return image
+    sizes = told_sizes(pixel_size_um, image.pixel_size_um)
+    return replace(image, pixel_size_um=sizes, pixel_size_trusted=True)
+
+
+def told_sizes(pixel_size_um: PixelSize, known: Mapping[str, float]) -> dict[str, float]:
+    """Micrometres by axis; where the size in the plane alone is told, a known distance of sections stays."""
+    if isinstance(pixel_size_um, tuple):
+        distance, size = pixel_size_um
+        return {**known, "Z": distance, "Y": size, "X": size}
+    return {**known, "Y": pixel_size_um, "X": pixel_size_um}
+
+
+def _rescale(raw: NDArray[Any], grid: tuple[int, ...]) -> NDArray[Any]:
+    if raw.shape[1:] == grid:
+        return raw
+    from skimage.transform import resize
+
+    shrinks = any(new < old for new, old in zip(grid, raw.shape[1:], strict=True))
+    channels = [
+        resize(channel.astype(np.float32), grid, order=1, mode="reflect", anti_aliasing=shrinks, preserve_range=True)
+        for channel in raw
+    ]
+    return np.stack(channels).astype(np.float32)

@@ -1,0 +1,1 @@
+"""The output folder: names, journal, reuse of earlier results, tables, verification."""

@@ -1,0 +1,259 @@
+"""The table of all cells, and the files in which jobs leave rows for it."""
+
+import contextlib
+import json
+import logging
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from unetbio.errors import EnvironmentStoppedError
+from unetbio.files import atomic_path
+from unetbio.measurement.table_schema import SECTION
+from unetbio.results.journal import Entry
+from unetbio.results.layout import CELLS, CELLS_TEXT
+from unetbio.results.measure_cells import TableOptions, concatenate
+from unetbio.results.result_files import Outcome
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["CachedCells", "known_options", "remove_job_cells", "write_cells", "write_job_cells"]
+
+logger = logging.getLogger(__name__)
+
+JOB_CELLS = ".cells.{label}.{number}.parquet"
+METADATA_KEY = "unetbio"
+
+
+class CachedCells:
+    """Rows that earlier runs measured, for images whose label image is still the same.
+
+    They come from the table and from the files of jobs that wrote no table. Files that are missing, damaged or written
+    by something else hold nothing.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The output folder.
+    rows_at_once : int, optional
+        Keep no more rows of a file in memory, or those of one image where it has more: for who asks in the order of the
+        table.
+    """
+
+    def __init__(self, out: Path, *, rows_at_once: int | None = None) -> None:
+        table = _CellFile(out / CELLS, rows_at_once)
+        self._options = table.options
+        jobs = [_CellFile(path, rows_at_once) for path in _job_files(out)]
+        files = [table, *(file for file in jobs if file.options == table.options)]
+        # The newest has the last word.
+        self._file_of = {output: file for file in sorted(files, key=lambda file: file.mtime_ns) for output in file.rows}
+
+    @property
+    def options(self) -> TableOptions:
+        """How the tables were made; whoever writes them next does it likewise."""
+        return self._options
+
+    def find(self, output: str, label_hash: str) -> "pl.DataFrame | None":
+        """The rows measured on the label image of this name and hash."""
+        file = self._file_of.get(output)
+        return None if file is None else file.find(output, label_hash)
+
+    def sources_of(self, output: str) -> str:
+        """What the rows of a label image depend on beside it; empty where that is not known."""
+        file = self._file_of.get(output)
+        return "" if file is None else file.rows[output].sources
+
+
+def known_options(out: Path) -> TableOptions:
+    """How the tables of an output folder were made."""
+    return _CellFile(out / CELLS, None).options
+
+
+class _Rows(NamedTuple):
+    """Where the rows of a label image are in a file, which columns are its own, and what they depend on."""
+
+    label_hash: str
+    start: int
+    length: int
+    layout: int
+    sources: str = ""  # earlier versions did not note them
+
+
+class _CellFile:
+    """One file of rows, by label image; they are read when one of them is asked for."""
+
+    def __init__(self, path: Path, rows_at_once: int | None) -> None:
+        self._path = path
+        self._rows_at_once = rows_at_once
+        # The rows in memory, the first of them, and the columns of each layout; threads share them.
+        self._table: pl.DataFrame | None = None
+        self._first = 0
+        self._of_layouts: dict[int, pl.DataFrame] = {}
+        self._lock = threading.Lock()
+        self._layouts: list[list[str]] = []
+        self.rows: Mapping[str, _Rows] = {}
+        self.options = TableOptions()
+        self.mtime_ns = 0
+        if path.is_file():
+            self._load()
+
+    def find(self, output: str, label_hash: str) -> "pl.DataFrame | None":
+        rows = self.rows[output]
+        if rows.label_hash != label_hash:
+            return None
+        import polars as pl
+
+        with self._lock:
+            try:
+                return self._slice(rows)
+            except (pl.exceptions.PolarsError, OSError):
+                # Its end, which describes the rows, is whole, and the rows are not.
+                return None
+
+    def _slice(self, rows: _Rows) -> "pl.DataFrame":
+        import polars as pl
+
+        end = rows.start + rows.length
+        if self._table is None or not self._first <= rows.start <= end <= self._first + len(self._table):
+            # A folder may well be called exp[3].
+            scan = pl.scan_parquet(self._path, glob=False)
+            if self._rows_at_once is not None:
+                scan = scan.slice(rows.start, max(rows.length, self._rows_at_once))
+                self._first = rows.start
+            self._table, self._of_layouts = scan.collect(), {}
+        if rows.layout not in self._of_layouts:
+            self._of_layouts[rows.layout] = self._table.select(self._layouts[rows.layout])
+        return self._of_layouts[rows.layout].slice(rows.start - self._first, rows.length)
+
+    def _load(self) -> None:
+        import polars as pl
+
+        try:
+            self.mtime_ns = self._path.stat().st_mtime_ns
+            header = json.loads(pl.read_parquet_metadata(self._path)[METADATA_KEY])
+            rows = {name: _Rows(*row) for name, row in header["rows"].items()}
+            self._layouts, self.options, self.rows = header["layouts"], _options_of(header), rows
+        except (pl.exceptions.PolarsError, OSError, KeyError, ValueError, TypeError, AttributeError):
+            return
+
+
+def _options_of(header: Mapping[str, Any]) -> TableOptions:
+    """What `_write_rows` noted; earlier versions did not."""
+    options = dict(header.get("options", {}))
+    if isinstance(options.get("pixel_size_um"), list):
+        options["pixel_size_um"] = tuple(options["pixel_size_um"])
+    return TableOptions(**options)
+
+
+def write_cells(out: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str], options: TableOptions) -> None:
+    """Write the table of all cells, for programs and for people.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The output folder.
+    outcomes : sequence of Outcome
+        All its images, in the order of the rows.
+    extra : dict
+        Columns of the user's, and what they are called in the table.
+    options : TableOptions
+        How the cells were measured.
+    """
+    table = _write_rows(out / CELLS, outcomes, extra, options)
+    with _writing(out / CELLS_TEXT) as temporary:
+        table.write_csv(temporary)
+
+
+def write_job_cells(out: Path, label: str, outcomes: Iterable[Outcome], options: TableOptions) -> None:
+    """Write the rows of a job for whoever writes the table, so that nothing is measured twice.
+
+    Where the disk has no room for them, nothing is lost: they will be measured again.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The output folder.
+    label : str
+        Of the job; no other has it at the same time.
+    outcomes : iterable of Outcome
+        Those without cells have no rows.
+    options : TableOptions
+        How they were measured.
+    """
+    measured = [outcome for outcome in outcomes if outcome.cells is not None]
+    if measured:
+        paths = (out / JOB_CELLS.format(label=label, number=number) for number in count(1))
+        try:
+            _write_rows(next(path for path in paths if not path.exists()), measured, {}, options)
+        except EnvironmentStoppedError as error:
+            logger.warning("the cells of this job will have to be measured again: %s", error)
+
+
+def remove_job_cells(out: Path) -> None:
+    """Remove the files of jobs, when the table has their rows."""
+    for path in _job_files(out):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _job_files(out: Path) -> list[Path]:
+    return sorted(out.glob(JOB_CELLS.format(label="*", number="*")))
+
+
+def _write_rows(
+    path: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str], options: TableOptions
+) -> "pl.DataFrame":
+    measured = [(outcome, outcome.cells) for outcome in outcomes if outcome.cells is not None]
+    rows, start = {}, 0
+    layouts: dict[tuple[str, ...], int] = {}
+    for outcome, cells in measured:
+        layout = layouts.setdefault(tuple(cells.columns), len(layouts))
+        rows[outcome.entry.output] = (outcome.label_hash, start, len(cells), layout, outcome.measured_from)
+        start += len(cells)
+    table = _joined([(outcome.entry, cells) for outcome, cells in measured], extra)
+    header = json.dumps({"rows": rows, "layouts": list(layouts), "options": asdict(options)})
+    with _writing(path) as temporary:
+        table.write_parquet(temporary, metadata={METADATA_KEY: header})
+    return table
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[Path]:
+    """As `atomic_path`; what polars says of a full disk is no `OSError`."""
+    import polars as pl
+
+    with atomic_path(path) as temporary:
+        try:
+            yield temporary
+        except pl.exceptions.PolarsError as error:
+            text = " ".join(str(error).split())
+            raise EnvironmentStoppedError(
+                f"cannot write {path}: {text}; free space or choose another output folder, then run again"
+            ) from error
+
+
+def _joined(measured: "Sequence[tuple[Entry, pl.DataFrame]]", extra: Mapping[str, str]) -> "pl.DataFrame":
+    """All rows, with the columns of their images; added to all at once, since one by one they take longest of all."""
+    import polars as pl
+
+    if not measured:
+        return pl.DataFrame(schema={"path": pl.String})
+    entries, tables = zip(*measured, strict=True)
+    images = pl.DataFrame(
+        {
+            "path": [entry.path for entry in entries],
+            "series": pl.Series([entry.series for entry in entries], dtype=pl.Int64),
+            **{called: [entry.columns.get(name, "") for entry in entries] for name, called in extra.items()},
+        }
+    )
+    of_rows = images[np.repeat(np.arange(len(tables)), [len(table) for table in tables])]
+    cells = concatenate(tables)
+    first = ["path", "series", "t", *([SECTION] if SECTION in cells.columns else [])]
+    own = [name for name in cells.columns if name not in first]
+    return cells.hstack(of_rows).select(*first, *own, *extra.values())

@@ -1,0 +1,260 @@
+"""Gather what lies in an output folder into its tables."""
+
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unetbio.errors import ImageError, UnetbioError, UsageError
+from unetbio.measurement.table_schema import SECTION
+from unetbio.provenance import Provenance, read_provenance
+from unetbio.results.cells import CachedCells
+from unetbio.results.items import holds_classes, provenance_name
+from unetbio.results.journal import Entry, Journal, hold_output, journal_path
+from unetbio.results.layout import SUMMARY
+from unetbio.results.measure_cells import (
+    TableOptions,
+    fits_without_input,
+    measure_again,
+    pixel_size_of,
+    sections_are_apart,
+    sources_of,
+    with_told_size,
+)
+from unetbio.results.path_columns import add_path_columns
+from unetbio.results.result_files import Outcome
+from unetbio.results.reuse import Kept, remove_leftovers, state_of_labels
+from unetbio.results.tables import known_entries, write_tables
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["Report", "Summary", "gather", "measure_folder", "summarize", "tidy", "write_all_tables"]
+
+logger = logging.getLogger(__name__)
+
+Report = Callable[[Outcome], None]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a batch came to; ``cells`` is None for class masks, ``table`` where none was written."""
+
+    images: int
+    cells: int | None
+    failed: int
+    table: Path | None
+
+
+def summarize(outcomes: Sequence[Outcome], table: Path | None) -> Summary:
+    """Count images, cells and failures."""
+    failed = sum(outcome.entry.status == "failed" for outcome in outcomes)
+    counts = [outcome.n_cells for outcome in outcomes if outcome.frames]
+    only_classes = bool(counts) and all(count is None for count in counts)
+    cells = None if only_classes else sum(count or 0 for count in counts)
+    return Summary(len(outcomes), cells, failed, table)
+
+
+def measure_folder(
+    out: Path,
+    workers: int,
+    report: Report,
+    options: TableOptions | None = None,
+    *,
+    metadata_regex: str | None = None,
+    overwrite: bool = False,
+) -> Summary:
+    """Measure the label images of an output folder and write its tables; what killed jobs left goes.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        Output folder of a run, or of all parts of one.
+    workers : int
+        Threads that measure.
+    report : callable
+        Called with each `Outcome`.
+    options : TableOptions, optional
+        How.
+    metadata_regex : str, optional
+        See `unetbio.results.path_columns.add_path_columns`.
+    overwrite : bool
+        Measure again also what was measured like this before and has not changed since.
+
+    Raises
+    ------
+    UsageError
+        When there is nothing to measure, or the regular expression cannot be used.
+    """
+    asked = options or TableOptions()
+    if not out.is_dir():
+        raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
+    with hold_output(out, None):
+        remove_leftovers(out)
+        known = list(known_entries(out).values())
+        entries = add_path_columns(known, metadata_regex)
+        if not entries:
+            raise UsageError(
+                f"{out} holds no results of unetbio segment: neither journals nor *_labels.json or *_classes.json"
+            )
+        _remember_columns(out, known, entries)
+        with ThreadPoolExecutor(workers) as pool:
+            cached = None if overwrite else CachedCells(out)
+            futures = [pool.submit(gather, out, entry, cached, asked=asked) for entry in entries]
+            outcomes = []
+            for future in futures:
+                outcomes.append(future.result())
+                report(outcomes[-1])
+        write_tables(out, outcomes, asked)
+    _warn_of_missing_rings(outcomes)
+    _warn_of_gone_inputs(outcomes)
+    return summarize(outcomes, out / SUMMARY)
+
+
+def _remember_columns(out: Path, before: Sequence[Entry], now: Sequence[Entry]) -> None:
+    """Note columns that paths have now and had not, for whoever writes the tables next."""
+    changed = [entry for old, entry in zip(before, now, strict=True) if entry.columns != old.columns]
+    if changed:
+        with Journal(journal_path(out, None)) as journal:
+            for entry in changed:
+                journal.append(replace(entry, time=Entry.now()))
+
+
+def tidy(out: Path, write_page: Callable[[Path], object] | None = None) -> None:
+    """Remove what killed jobs have left of files that they were writing.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The output folder; may be missing.
+    write_page : callable, optional
+        Where the tables have to be written again: writes the page after them.
+
+    Raises
+    ------
+    EnvironmentStoppedError
+        When another run works in the folder.
+    """
+    if out.is_dir():
+        with hold_output(out, None):
+            remove_leftovers(out)
+            if write_page is not None:
+                write_all_tables(out, [], CachedCells(out))
+                write_page(out)
+
+
+# What keeps images from having rings, by the column that is empty then, and what to do.
+_MISSING_SIZES = {
+    "ring_area_px": ("no pixel size", "--pixel-size UM, such as 0.5"),
+    "ring_volume_px": ("no pixel size along all of Z, Y and X", "--pixel-size Z,UM, such as 2,0.5"),
+}
+
+
+def _warn_of_missing_rings(outcomes: Sequence[Outcome]) -> None:
+    for column, (what, remedy) in _MISSING_SIZES.items():
+        without = [outcome.entry.path for outcome in outcomes if _is_empty(outcome.cells, column)]
+        if without:
+            logger.warning(
+                "%s that can be trusted in %d of %d images, such as %s: their ring columns are empty; "
+                "measure again with %s",
+                what,
+                len(without),
+                len(outcomes),
+                without[0],
+                remedy,
+            )
+
+
+def _warn_of_gone_inputs(outcomes: Sequence[Outcome]) -> None:
+    gone = [outcome.entry.path for outcome in outcomes if outcome.input_gone]
+    if gone:
+        logger.warning(
+            "%d of %d images are not there, such as %s: the rows of their masks, which have not changed, are kept",
+            len(gone),
+            len(outcomes),
+            gone[0],
+        )
+
+
+def _is_empty(table: "pl.DataFrame | None", column: str) -> bool:
+    if table is None or table.is_empty() or column not in table.columns:
+        return False
+    return table[column].null_count() == len(table)
+
+
+def write_all_tables(out: Path, outcomes: Sequence[Outcome], cached: CachedCells) -> None:
+    """Tables of these outcomes and of everything else that earlier runs left in the folder; all as they were made."""
+    # By their provenance, which label images of two formats share.
+    mine = {provenance_name(outcome.entry.output) for outcome in outcomes}
+    others = [
+        gather(out, entry, cached) for name, entry in known_entries(out).items() if provenance_name(name) not in mine
+    ]
+    write_tables(out, [*outcomes, *others], cached.options)
+
+
+def gather(
+    out: Path,
+    entry: Entry,
+    cached: CachedCells | None,
+    kept: Kept | None = None,
+    *,
+    asked: TableOptions | None = None,
+) -> Outcome:
+    """An image of an earlier run, with its cells: from the table when it still fits, measured otherwise.
+
+    Rows of the table fit when they were measured on what is there now, with the options that are ``asked`` for, or else
+    with those of the table.
+    """
+    if entry.status == "failed":
+        return Outcome(entry)
+    is_intact = True
+    if kept is None:
+        provenance = read_provenance(out / provenance_name(entry.output))
+        state = state_of_labels(out / entry.output, provenance)
+        is_intact = state == "intact"
+        kept = Kept(state == "edited", provenance)
+    options = asked or (cached.options if cached else TableOptions())
+    sources = None
+    try:
+        if kept.provenance and not kept.edited and is_intact:
+            sources = sources_of(out, entry, kept.provenance, options)
+            found = _find(out, cached, entry, kept.provenance, sources, options) if cached else None
+            if found is not None:
+                return found
+        measured = measure_again(out, entry, kept.provenance, options, edited=kept.edited)
+        return replace(measured, measured_from=sources or "")
+    except ImageError as error:
+        return Outcome(replace(entry, status="failed", reason=error.reason, message=str(error)))
+    except UnetbioError:
+        raise
+    except Exception as error:
+        # As in a run, a mistake of ours is that image's failure and not the end of all.
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        return Outcome(replace(entry, status="failed", reason="internal", message=f"internal error ({text})"))
+
+
+def _find(
+    out: Path,
+    cached: CachedCells,
+    entry: Entry,
+    provenance: Provenance,
+    sources: str | None,
+    options: TableOptions,
+) -> Outcome | None:
+    """What an earlier run found in a label image that has not changed; of cells, what the table holds."""
+    digest = provenance.output.label_hash
+    size = options.pixel_size_um
+    told = provenance if size is None else with_told_size(provenance, size)
+    if holds_classes(entry.output):
+        return Outcome(entry, provenance.frames, pixel_size_of(told), digest)
+    known = cached.sources_of(entry.output)
+    # Where the input is away, nobody could measure its grey values again.
+    is_gone = sources is None
+    fits = fits_without_input(known, out, entry, provenance, options) if is_gone else known == sources
+    cells = cached.find(entry.output, digest) if fits else None
+    # Sections that nothing could link, and sections apart, can be one label image with other rows.
+    if cells is None or (SECTION in cells.columns) != sections_are_apart(provenance):
+        return None
+    return Outcome(entry, provenance.frames, pixel_size_of(told), digest, cells, known, input_gone=is_gone)

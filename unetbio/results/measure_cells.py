@@ -1,0 +1,469 @@
+"""Tables of cells: of a frame that was just segmented, or of a label image of an earlier run."""
+
+import csv
+import importlib.metadata
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.classes import CELL_CLASS
+from unetbio.errors import ImageError
+from unetbio.files import stamp
+from unetbio.io import read_image
+from unetbio.io.image import Image
+from unetbio.io.labels import is_nifti_name
+from unetbio.labels import label_hash, resize_nearest
+from unetbio.measurement import regions
+from unetbio.measurement.frame_summary import describe_classes, describe_labels
+from unetbio.measurement.table_schema import SECTION
+from unetbio.postprocessing.linking import number_sections
+from unetbio.postprocessing.objects import ObjectTable
+from unetbio.preprocessing.prepare import Opened, told_sizes, with_pixel_size
+from unetbio.provenance import CONFIDENCE_DECIMALS, FrameRecord, Provenance
+from unetbio.results.items import holds_classes, result_name
+from unetbio.results.journal import Entry
+from unetbio.results.result_files import Outcome
+from unetbio.results.reuse import read_label_file
+from unetbio.settings.segmentation import PixelSize, Settings
+from unetbio.targets.sections import median_diameter_in_sections
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = [
+    "TableOptions",
+    "channel_columns",
+    "fits_without_input",
+    "measure_again",
+    "measure_frame",
+    "sections_are_apart",
+    "sources_of",
+    "with_told_size",
+]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TableOptions:
+    """How the tables of an output folder are made; the folder remembers it.
+
+    Parameters
+    ----------
+    expand_um : float, optional
+        Width of the rings that are measured too.
+    pixel_size_um : float or tuple of two floats, optional
+        Instead of what is known of the images; see `unetbio.settings.segmentation.Settings`.
+    """
+
+    expand_um: float | None = None
+    pixel_size_um: PixelSize | None = None
+
+
+def measure_frame(
+    opened: Opened,
+    t: int | None,
+    label_image: NDArray[Any],
+    raw: NDArray[Any] | None,
+    *,
+    confidences: Sequence[float] = (),
+    objects: ObjectTable | None = None,
+    expand_um: float | None = None,
+) -> "pl.DataFrame":
+    """One row a cell of one frame, with the time in a column ``t``.
+
+    Where each section of a stack has cells of its own, each is measured as a plane, with its number in a column ``z``.
+
+    Parameters
+    ----------
+    opened : Opened
+        The image.
+    t : int, optional
+        The frame's time.
+    label_image : ndarray
+        Of the frame.
+    raw : ndarray, optional
+        Its grey values ``(C, *spatial)`` where they are in memory and hold all channels; read otherwise.
+    confidences : sequence of float
+        Of the cells, in the order of their ids from 1; none where nothing is known of them.
+    objects : ObjectTable, optional
+        Where a model found objects: a cell's confidence is its score.
+    expand_um : float, optional
+        Width of the rings that are measured too.
+    """
+    frame = _frame_of(opened, t, label_image, raw, _Evidence(of_cells=_by_id(confidences, objects)))
+    return _table(frame, t, expand_um, apart=opened.sections_are_apart)
+
+
+def measure_again(
+    out: Path,
+    entry: Entry,
+    provenance: Provenance | None,
+    options: TableOptions,
+    *,
+    edited: bool,
+) -> Outcome:
+    """Measure a label image that lies in the output folder, or count the pixels of a class mask.
+
+    What the provenance says of the frames is kept; of a label image that was edited, it is found out anew. Where the
+    input is gone or unreadable, cells are measured without grey values.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The output folder.
+    entry : Entry
+        Of the image.
+    provenance : Provenance, optional
+        None for a label image that no run made.
+    options : TableOptions
+        How.
+    edited : bool
+        Whether the label image differs from its provenance.
+
+    Raises
+    ------
+    ImageError
+        When the label image cannot be read, or does not fit its input.
+    """
+    try:
+        labels = read_label_file(out / entry.output, provenance)
+    except ImageError as error:
+        raise ImageError(error.reason, f"{entry.output}: {error}") from error
+    digest = label_hash(labels)
+    if provenance is not None and options.pixel_size_um is not None:
+        provenance = with_told_size(provenance, options.pixel_size_um)
+    opened = _open_input(out, entry, provenance, options.pixel_size_um)
+    if opened is not None and labels.shape != _expected_shape(opened):
+        raise ImageError(
+            "shape_mismatch",
+            f"{entry.output} is {labels.shape}, its image is {_expected_shape(opened)}: "
+            "give it the image's size, or replace it with --overwrite-edited",
+        )
+    times: Sequence[int | None] = opened.times if opened else _times_of(labels, provenance)
+    if len(times) > 1 and len(times) != len(labels):
+        raise ImageError(
+            "shape_mismatch",
+            f"{entry.output} has {len(labels)} frames, its image had {len(times)}: "
+            "give it as many, or replace it with --overwrite-edited",
+        )
+    frames = labels if len(times) > 1 else labels[np.newaxis]
+    in_sections = frames.ndim == 4 and provenance is not None and _is_in_sections(provenance)
+    apart = in_sections and provenance is not None and sections_are_apart(provenance)
+    pairs = list(zip(times, frames, strict=True))
+    kept = provenance.frames if provenance and not edited else None
+    if holds_classes(entry.output):
+        described = kept or tuple(_edited_classes(frame, t, provenance) for t, frame in pairs)
+        return Outcome(entry, described, pixel_size_of(provenance), digest)
+    described = kept or tuple(_edited_record(frame, t, in_sections=in_sections, apart=apart) for t, frame in pairs)
+    tables = []
+    for (t, frame), record in zip(pairs, described, strict=True):
+        evidence = _read_evidence(out, entry, provenance, t if len(pairs) > 1 else None, record, edited=edited)
+        if opened:
+            measured, apart = _frame_of(opened, t, frame, None, evidence), opened.sections_are_apart
+        else:
+            measured = _Frame(frame, None, (), _sizes_of(provenance), evidence)
+        tables.append(_table(measured, t, options.expand_um, apart=apart))
+    return Outcome(entry, described, pixel_size_of(provenance), digest, concatenate(tables))
+
+
+def sources_of(
+    out: Path,
+    entry: Entry,
+    provenance: Provenance,
+    options: TableOptions,
+    *,
+    as_segmented: bool = False,
+) -> str | None:
+    """Everything that the cells of an image depend on beside the pixels of its label image.
+
+    Parameters
+    ----------
+    out, entry, provenance
+        The output folder, the image and what is known of it.
+    options : TableOptions
+        How they are measured.
+    as_segmented : bool
+        The cells were measured on what was read when the image was segmented, and not on what is there now.
+
+    Returns
+    -------
+    str or None
+        Equal where measuring again would give the same rows. None where the input is no longer there: who finds it
+        again wants its grey values; and where it has changed since it was segmented, if that was measured.
+    """
+    source = provenance.input.find((out / entry.output).parent)
+    if source is None:
+        return None
+    known = {source: provenance.input.fingerprint}
+    known |= {source.resolve().parent / name: read for name, read in provenance.input.companions.items()}
+    try:
+        inputs = [stamp(path)[:2] for path in known]
+        stamps = [*inputs, *_stamps_beside(out, entry, provenance)]
+    except OSError:
+        return None
+    if as_segmented and inputs != [(read.size, read.mtime_ns) for read in known.values()]:
+        return None
+    return json.dumps([*_measured_with(provenance, options), stamps])
+
+
+def fits_without_input(
+    measured_from: str, out: Path, entry: Entry, provenance: Provenance, options: TableOptions
+) -> bool:
+    """Whether everything but the input is what it was when `sources_of` said ``measured_from``, with these options."""
+    try:
+        *before, stamps = json.loads(measured_from)
+        beside = _stamps_beside(out, entry, provenance)
+    except (OSError, ValueError, TypeError):
+        return False
+    now = json.loads(json.dumps([*_measured_with(provenance, options), beside]))
+    return bool([*before, stamps[-len(beside) :]] == now)
+
+
+def _measured_with(provenance: Provenance, options: TableOptions) -> list[Any]:
+    version = importlib.metadata.version("unetbio")
+    return [version, provenance.output.mtime_ns, options.expand_um, options.pixel_size_um]
+
+
+def _stamps_beside(out: Path, entry: Entry, provenance: Provenance) -> list[tuple[int, ...] | None]:
+    """Size and time of the files beside a label image that its measurements depend on; None for those not there."""
+    times = [frame.t for frame in provenance.frames] if len(provenance.frames) > 1 else [None]
+    beside = [_objects_path(out, entry), *(_probability_path(out, entry, t) for t in times)]
+    return [stamp(path)[:2] if path.exists() else None for path in beside]
+
+
+def _objects_path(out: Path, entry: Entry) -> Path:
+    return out / f"{result_name(entry.output)}_objects.csv"
+
+
+def _probability_path(out: Path, entry: Entry, t: int | None) -> Path:
+    time = "" if t is None else f"_t{t:03d}"
+    suffix = ".nii.gz" if is_nifti_name(entry.output) else ".ome.tif"
+    return out / f"{result_name(entry.output)}{time}_probabilities{suffix}"
+
+
+def pixel_size_of(provenance: Provenance | None) -> float | None:
+    """The pixel size that the summary names: that along a row, when it can be trusted."""
+    if provenance is None or not provenance.input.pixel_size_trusted:
+        return None
+    return provenance.input.pixel_size_um.get("X")
+
+
+def channel_columns(names: Sequence[str]) -> tuple[str, ...]:
+    """Names for columns: those of the channels, or their numbers."""
+    return tuple(name or str(index) for index, name in enumerate(names))
+
+
+def concatenate(tables: "Sequence[pl.DataFrame]") -> "pl.DataFrame":
+    """One table of all rows; a column that some tables lack is empty there."""
+    import polars as pl
+
+    return pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame()
+
+
+class _Evidence(NamedTuple):
+    """What is known of how sure a model was: of each pixel, at the size that it saw, or of each cell, by its id."""
+
+    probability: NDArray[Any] | None = None
+    of_cells: Mapping[int, float] | None = None
+
+
+def _by_id(confidences: Sequence[float], objects: ObjectTable | None) -> Mapping[int, float] | None:
+    """What is known of each cell: its confidence, or the score of its object."""
+    if objects is not None:
+        return dict(zip(objects["label"].tolist(), objects["score"].tolist(), strict=True))
+    return dict(enumerate(confidences, 1)) or None
+
+
+def _read_evidence(
+    out: Path, entry: Entry, provenance: Provenance | None, t: int | None, record: FrameRecord, *, edited: bool
+) -> _Evidence:
+    """What the record of a frame says of its cells, or scores or probabilities that were written beside; often none.
+
+    Somebody's cells are not those that the record knows. Earlier versions recorded nothing.
+    """
+    if provenance is None:
+        return _Evidence()
+    if not edited:
+        objects = None if record.confidences else _read_scores(_objects_path(out, entry), t)
+        if of_cells := _by_id(record.confidences, objects):
+            return _Evidence(of_cells=of_cells)
+    return _Evidence(_read_probability(_probability_path(out, entry, t), out / entry.output, provenance))
+
+
+def _read_probability(path: Path, labels: Path, provenance: Provenance) -> NDArray[Any] | None:
+    try:
+        written = provenance.output.mtime_ns
+        # A run that was killed before its label image came leaves probabilities that belong to none.
+        if path.stat().st_mtime_ns > written == stamp(labels).mtime_ns:
+            return None
+        return read_image(path).read(c=CELL_CLASS)
+    except OSError:
+        return None
+    except ImageError as error:
+        logger.warning("%s: no confidences: %s", path, error)
+        return None
+
+
+def _read_scores(path: Path, t: int | None) -> ObjectTable | None:
+    try:
+        with open(path, encoding="utf-8", newline="") as stream:
+            rows = [row for row in csv.DictReader(stream) if t is None or row["t"] == str(t)]
+        labels = np.array([int(row["label"]) for row in rows], dtype=np.int64)
+        return {"label": labels, "score": np.array([float(row["score"]) for row in rows], dtype=np.float64)}
+    except (OSError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _resized(probability: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[Any] | None:
+    """The probability of the cell class in each pixel of a frame, as its label image was resized."""
+    if probability is None or probability.ndim != len(shape):
+        return None
+    return resize_nearest(probability, shape)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A label image, and what is known of its pixels: grey values ``(C, *spatial)`` and how sure a model was."""
+
+    label_image: NDArray[Any]
+    image: NDArray[Any] | None
+    channel_names: Sequence[str]
+    pixel_size_um: Mapping[str, float]
+    evidence: _Evidence
+
+    def sections(self) -> "Iterator[_Frame]":
+        """The planes of a stack."""
+        probability = _resized(self.evidence.probability, self.label_image.shape)
+        for z, section in enumerate(self.label_image):
+            evidence = self.evidence._replace(probability=None if probability is None else probability[z])
+            yield replace(
+                self, label_image=section, image=None if self.image is None else self.image[:, z], evidence=evidence
+            )
+
+
+def _frame_of(
+    opened: Opened, t: int | None, label_image: NDArray[Any], raw: NDArray[Any] | None, evidence: _Evidence
+) -> _Frame:
+    count = opened.image.size("C")
+    image = raw if raw is not None and opened.channels == tuple(range(count)) else opened.read_channels(t, range(count))
+    names = channel_columns(opened.image.channel_names)
+    return _Frame(label_image, image, names, opened.trusted_pixel_size_um, evidence)
+
+
+def _table(frame: _Frame, t: int | None, expand_um: float | None, *, apart: bool) -> "pl.DataFrame":
+    """The cells of a frame; of a stack whose sections are ``apart``, those of each plane and its number ``z``."""
+    import polars as pl
+
+    time = pl.lit(t, dtype=pl.Int64).alias("t")
+    if not apart:
+        return _cells_of(frame, expand_um).with_columns(time)
+    sections = [_cells_of(section, expand_um).with_columns(time) for section in frame.sections()]
+    return concatenate(
+        [cells.insert_column(0, pl.lit(z, dtype=pl.Int64).alias(SECTION)) for z, cells in enumerate(sections)]
+    )
+
+
+def _cells_of(frame: _Frame, expand_um: float | None) -> "pl.DataFrame":
+    """The cells of a plane or a stack, with the probability of each of its own pixels."""
+    import polars as pl
+
+    columns = regions.measure(
+        frame.label_image,
+        frame.image,
+        channel_names=frame.channel_names or None,
+        pixel_size_um=frame.pixel_size_um,
+        probabilities=_resized(frame.evidence.probability, frame.label_image.shape),
+        expand_um=expand_um,
+    )
+    rings = {name: columns.pop(name) for name in list(columns) if name.startswith("ring_")}
+    if "confidence" in columns:
+        columns["confidence"] = columns["confidence"].round(CONFIDENCE_DECIMALS)
+    else:
+        known = frame.evidence.of_cells or {}
+        columns["confidence"] = np.array([known.get(cell, np.nan) for cell in columns["label"].tolist()], np.float64)
+    table = pl.DataFrame({**columns, **rings}, nan_to_null=True)
+    # Counts, also where there are none.
+    return table.with_columns(
+        pl.col(name).cast(pl.Int64) for name in rings if name in ("ring_area_px", "ring_volume_px")
+    )
+
+
+def _sizes_of(provenance: Provenance | None) -> dict[str, float]:
+    trusted = provenance is not None and provenance.input.pixel_size_trusted
+    return provenance.input.pixel_size_um if provenance and trusted else {}
+
+
+def sections_are_apart(provenance: Provenance) -> bool:
+    """Whether a label image is a stack of sections that have cells of their own; see `Opened.sections_are_apart`."""
+    return _is_in_sections(provenance) and provenance.settings.get("link") is None
+
+
+def _is_in_sections(provenance: Provenance) -> bool:
+    sizes = dict(zip(provenance.input.axes, provenance.input.shape, strict=True))
+    return sizes.get("Z", 1) > 1 and provenance.settings.get("z") == "each"
+
+
+def _edited_record(frame: NDArray[Any], t: int | None, *, in_sections: bool, apart: bool) -> FrameRecord:
+    record = describe_labels(number_sections(frame) if apart else frame, t)
+    changes: dict[str, Any] = {"warnings": (*record.warnings, "edited")}
+    if in_sections and record.n_cells:
+        changes["median_diameter_px"] = median_diameter_in_sections(frame)
+    return record.model_copy(update=changes)
+
+
+def _edited_classes(frame: NDArray[Any], t: int | None, provenance: Provenance | None) -> FrameRecord:
+    names = provenance.run.get("class_names", ()) if provenance else ()
+    return describe_classes(frame, t, names).model_copy(update={"warnings": ("edited",)})
+
+
+def _times_of(labels: NDArray[Any], provenance: Provenance | None) -> Sequence[int | None]:
+    return [frame.t for frame in provenance.frames] if provenance else [None]
+
+
+def _expected_shape(opened: Opened) -> tuple[int, ...]:
+    return ((len(opened.times),) if len(opened.times) > 1 else ()) + opened.shape
+
+
+def with_told_size(provenance: Provenance, pixel_size_um: PixelSize) -> Provenance:
+    """A provenance whose input has a pixel size that somebody has told."""
+    sizes = told_sizes(pixel_size_um, provenance.input.pixel_size_um)
+    record = provenance.input.model_copy(update={"pixel_size_um": sizes, "pixel_size_trusted": True})
+    return provenance.model_copy(update={"input": record})
+
+
+def _open_input(
+    out: Path, entry: Entry, provenance: Provenance | None, pixel_size_um: PixelSize | None
+) -> Opened | None:
+    """The input as it was segmented, or None when it cannot be opened any more."""
+    path = provenance.input.find((out / entry.output).parent) if provenance else Path(entry.input)
+    try:
+        if path is None or not path.exists():
+            raise ImageError("unreadable", "it is no longer there")
+        settings = provenance.settings if provenance else {}
+        image = read_image(path, axes=settings.get("axes"), series=settings.get("series") or 0)
+    except ImageError as error:
+        logger.warning("%s: measured without grey values: %s", entry.path, error)
+        return None
+    return _as_segmented(with_pixel_size(image, pixel_size_um), provenance)
+
+
+def _as_segmented(image: Image, provenance: Provenance | None) -> Opened:
+    """The part of an image that its label image covers."""
+    count = image.size("T")
+    times: tuple[int | None, ...] = tuple(range(count)) if count > 1 else (None,)
+    z = link = None
+    if provenance is not None:
+        times = tuple(frame.t for frame in provenance.frames)
+        z, link = provenance.settings.get("z"), provenance.settings.get("link")
+        sizes, trusted = provenance.input.pixel_size_um, provenance.input.pixel_size_trusted
+        image = replace(image, pixel_size_um=sizes, pixel_size_trusted=trusted)
+    axes = "ZYX" if image.size("Z") > 1 and z in (None, "each") else "YX"
+    shape = tuple(image.size(axis) for axis in axes)
+    return Opened(image, Settings(z=z, link=link), (), times, axes, shape, (1.0,) * len(axes))

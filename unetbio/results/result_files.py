@@ -1,0 +1,261 @@
+"""What becomes of one image: files written whole, cells measured, or an error."""
+
+import contextlib
+import csv
+import io
+import os
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.files import remove_path, replace_path, sha256_path, stamp, stopped, stopping, write_text
+from unetbio.io import write_labels, write_probabilities
+from unetbio.labels import label_hash
+from unetbio.postprocessing.objects import ObjectTable
+from unetbio.preprocessing.prepare import Opened
+from unetbio.provenance import (
+    FrameRecord,
+    OutputRecord,
+    Provenance,
+    count_cells,
+    read_provenance,
+    write_provenance,
+)
+from unetbio.results.items import Item, other_format
+from unetbio.results.journal import Entry
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["LabelStack", "Outcome", "write_image_probabilities", "write_result"]
+
+# A time-lapse whose labels take more than this many bytes is collected on disk.
+STACK_BYTES_IN_MEMORY = 256 << 20
+ZEROS_AT_ONCE = 1 << 20
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the journal and the tables say of one image.
+
+    Parameters
+    ----------
+    entry : Entry
+        Its line in the journal.
+    frames : tuple of FrameRecord
+        Rows of the summary; none when it failed.
+    pixel_size_um : float, optional
+        In the plane, when it can be trusted.
+    label_hash : str
+        Of the label image that was measured.
+    cells : polars.DataFrame, optional
+        One row a cell; None when it failed or nothing was measured, and for class masks.
+    measured_from : str
+        What the cells depend on beside the label image (`unetbio.results.measure_cells.sources_of`), where that is
+        known.
+    input_gone : bool
+        Whether the cells are those of an earlier run because the input is no longer there.
+    """
+
+    entry: Entry
+    frames: tuple[FrameRecord, ...] = ()
+    pixel_size_um: float | None = None
+    label_hash: str = ""
+    cells: "pl.DataFrame | None" = None
+    measured_from: str = ""
+    input_gone: bool = False
+
+    @property
+    def n_cells(self) -> int | None:
+        """Cells in all frames; None for class masks."""
+        return count_cells(self.frames)
+
+
+class LabelStack:
+    """Collects the label images of a file's frames, from any thread, on disk where they are many.
+
+    Parameters
+    ----------
+    count : int
+        Number of frames.
+    shape : tuple of int
+        Of a frame.
+    folder : pathlib.Path
+        Where space for a large stack is taken.
+    """
+
+    def __init__(self, count: int, shape: tuple[int, ...], folder: Path) -> None:
+        self._count = count
+        self._shape = shape
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._frames: NDArray[Any] | None = None
+
+    def put(self, index: int, label_image: NDArray[Any]) -> None:
+        """Store a frame; the stack becomes uint32 when one frame needs it.
+
+        Raises
+        ------
+        EnvironmentStoppedError
+            When the disk has no room for the stack.
+        """
+        with self._lock:
+            if self._count == 1:
+                self._frames = label_image
+                return
+            if self._frames is None:
+                self._frames = self._allocate(label_image.dtype)
+            elif label_image.dtype.itemsize > self._frames.dtype.itemsize:
+                narrow, self._frames = self._frames, self._allocate(label_image.dtype)
+                self._frames[...] = narrow
+            self._frames[index] = label_image
+
+    @property
+    def label_image(self) -> NDArray[Any]:
+        """All frames, ``(T, *spatial)``; the frame itself when there is one."""
+        if self._frames is None:
+            raise ValueError("no frame has been stored")
+        return self._frames
+
+    def _allocate(self, dtype: np.dtype[Any]) -> NDArray[Any]:
+        shape = (self._count, *self._shape)
+        size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        if size <= STACK_BYTES_IN_MEMORY:
+            return np.zeros(shape, dtype)
+        try:
+            with tempfile.TemporaryFile(dir=self._folder) as file:
+                # Taken now: a mapped page that finds the disk full would kill the process.
+                _take_space(file.fileno(), size)
+                return np.memmap(file, dtype, mode="r+", shape=shape)
+        except OSError as error:
+            raise stopped(self._folder, error, what=f"{size} bytes in {self._folder}") from error
+
+
+def _take_space(descriptor: int, size: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+        return
+    # macOS has no such call: what is written takes its space.
+    zeros = bytes(min(size, ZEROS_AT_ONCE))
+    for start in range(0, size, ZEROS_AT_ONCE):
+        os.pwrite(descriptor, zeros[: size - start], start)
+
+
+def write_result(
+    out: Path,
+    item: Item,
+    opened: Opened,
+    label_image: NDArray[Any],
+    described: Mapping[str, Any],
+    *,
+    with_probabilities: bool = False,
+    objects: Sequence[ObjectTable] = (),
+) -> Provenance:
+    """Write a label image and its provenance so that a kill at any moment leaves both, or something that is made again.
+
+    First the label image under a temporary name; then an older one is removed; then comes the provenance; at last the
+    label image gets its name. A label image that its provenance does not know can therefore not be left by a kill, and
+    is somebody's own work.
+
+    Parameters
+    ----------
+    out, item, opened
+        Where it goes and what it was made from.
+    label_image : ndarray
+        All frames.
+    described : dict
+        Fields of `Provenance`, but for the output.
+    with_probabilities : bool
+        The probabilities of all frames have been written. Any others, which belonged to an older label image, are
+        removed.
+    objects : sequence of dict
+        Table of the objects of each frame, where a model finds them; an older table is removed or replaced.
+
+    Raises
+    ------
+    EnvironmentStoppedError
+        When the disk is full or the folder cannot be written.
+    """
+    final = out / item.labels
+    pending = final.with_name(f".unetbio-pending-{final.name}")
+    try:
+        write_labels(
+            pending,
+            label_image,
+            axes=opened.label_axes,
+            pixel_size_um=opened.trusted_pixel_size_um,
+            affine=opened.image.affine,
+            name="classes" if item.target == "classes" else "cells",
+        )
+        size, mtime_ns, _ = stamp(pending)
+        record = OutputRecord(
+            name=final.name,
+            label_hash=label_hash(label_image),
+            size=size,
+            mtime_ns=mtime_ns,
+            sha256=sha256_path(pending),
+        )
+        provenance = Provenance(output=record, **described)
+        with stopping(final):
+            remove_path(final)
+            _remove_other_format(out, item)
+            _remove_probabilities(out, item, opened.times, fresh=with_probabilities)
+            (out / item.objects).unlink(missing_ok=True)
+        if objects:
+            write_text(out / item.objects, _objects_text(objects, opened.times))
+        write_provenance(out / item.provenance, provenance)
+        with stopping(final):
+            replace_path(pending, final)
+    finally:
+        with contextlib.suppress(OSError):
+            remove_path(pending)
+    return provenance
+
+
+def _remove_other_format(out: Path, item: Item) -> None:
+    """Remove an older label image of another ``--format``, which no provenance will describe any more."""
+    older = other_format(out, item, read_provenance(out / item.provenance))
+    if older is not None:
+        remove_path(older)
+
+
+def _objects_text(objects: Sequence[ObjectTable], times: Sequence[int | None]) -> str:
+    """One row an object; of a time-lapse its time stands first."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    is_series = len(times) > 1
+    writer.writerow([*(["t"] if is_series else []), *objects[0]])
+    for table, t in zip(objects, times, strict=True):
+        rows = zip(*(column.tolist() for column in table.values()), strict=True)
+        writer.writerows([*([t] if is_series else []), *row] for row in rows)
+    return stream.getvalue()
+
+
+def _remove_probabilities(out: Path, item: Item, times: Sequence[int | None], *, fresh: bool) -> None:
+    """Remove an older label image's probabilities; those of ``times`` stay when they are ``fresh``."""
+    older = read_provenance(out / item.provenance)
+    names = {item.probabilities_of(None), *item.probabilities_names(times)}
+    names |= set(item.probabilities_names([frame.t for frame in older.frames])) if older else set()
+    for name in names - (set(item.probabilities_names(times)) if fresh else set()):
+        (out / name).unlink(missing_ok=True)
+
+
+def write_image_probabilities(
+    out: Path, item: Item, opened: Opened, t: int | None, probabilities: NDArray[np.float32], class_names: Sequence[str]
+) -> None:
+    """Write the probabilities of one frame, at the size that the model saw; each time of a time-lapse is a file."""
+    name = item.probabilities_of(t if len(opened.times) > 1 else None)
+    sizes = {
+        axis: opened.trusted_pixel_size_um[axis] / zoom
+        for axis, zoom in zip(opened.axes, opened.zoom, strict=True)
+        if axis in opened.trusted_pixel_size_um
+    }
+    # The affine describes the image's own grid.
+    affine = opened.image.affine if opened.grid == opened.shape else None
+    write_probabilities(out / name, probabilities, tuple(class_names), pixel_size_um=sizes, affine=affine)

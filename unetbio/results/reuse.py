@@ -1,0 +1,246 @@
+"""What of an earlier run is kept.
+
+The label image is renamed into place after its provenance has been written (`write_result`), so a run that is killed
+leaves a provenance without its label image, or both: never a label image that its provenance does not know. What
+differs from its provenance was therefore changed by somebody, and is theirs.
+"""
+
+import contextlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+from unetbio.errors import ImageError
+from unetbio.files import stamp
+from unetbio.io import read_labels
+from unetbio.labels import label_hash
+from unetbio.models.model_file import Model
+from unetbio.provenance import Provenance, read_provenance
+from unetbio.results.items import Item, other_format
+from unetbio.results.journal import LOCK
+from unetbio.settings.training import flattened
+
+__all__ = ["Earlier", "Kept", "Policy", "find_earlier", "state_of_labels"]
+
+SHOWN = 3
+"""Settings that are named where more differ."""
+
+State = Literal["missing", "unreadable", "intact", "edited"]
+
+# Bytes that nobody can have meant; whatever else is wrong with a file, it may be somebody's work.
+_BROKEN = ("unreadable", "truncated")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Which results are made again.
+
+    Parameters
+    ----------
+    overwrite : bool
+        All but those that were edited by hand.
+    overwrite_edited : bool
+        Those too.
+    rehash : bool
+        Inputs are compared by their bytes even where size and times agree.
+    save_probabilities : bool
+        Probabilities are written too, and a result without them is not complete.
+    """
+
+    overwrite: bool = False
+    overwrite_edited: bool = False
+    rehash: bool = False
+    save_probabilities: bool = False
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A result of an earlier run that stays.
+
+    Parameters
+    ----------
+    edited : bool
+        Whether somebody changed the label image; otherwise it is the one that its provenance describes.
+    provenance : Provenance, optional
+        None where a label image lies there that no run made.
+    """
+
+    edited: bool
+    provenance: Provenance | None
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What earlier runs left of an item.
+
+    Parameters
+    ----------
+    kept : Kept, optional
+        The result that stays as it is; None when it has to be made.
+    otherwise : str
+        Of a result that is replaced since it was made with another model or other settings: which, as
+        ``model mine (now nuclei)``.
+    """
+
+    kept: Kept | None = None
+    otherwise: str = ""
+
+
+_NOTHING = Earlier()
+
+
+def find_earlier(item: Item, out: Path, model: Model, settings: dict[str, Any], policy: Policy) -> Earlier:
+    """Find the result of an item that stays as it is, or that is replaced.
+
+    Parameters
+    ----------
+    item : Item
+        What is asked for.
+    out : pathlib.Path
+        The output folder.
+    model : Model
+        That would be used.
+    settings : dict
+        The record of the settings that would be used.
+    policy : Policy
+        What the user wants made again.
+
+    Raises
+    ------
+    ImageError
+        ``edited``: somebody edited the label image that an earlier run wrote in another format.
+    """
+    provenance = read_provenance(out / item.provenance)
+    _refuse_edited_format(item, out, provenance, policy)
+    state = state_of_labels(out / item.labels, provenance)
+    if state in ("missing", "unreadable"):
+        return _NOTHING
+    if state == "edited":
+        return _NOTHING if policy.overwrite_edited else Earlier(Kept(True, provenance))
+    if policy.overwrite or provenance is None:
+        return _NOTHING
+    if otherwise := _made_otherwise(provenance, model, settings):
+        return Earlier(otherwise=otherwise)
+    if "objects" in provenance.settings and not (out / item.objects).is_file():
+        return _NOTHING
+    if policy.save_probabilities and not _has_probabilities(item, out, provenance):
+        return _NOTHING
+    same = provenance.input.matches(item.source, rehash=policy.rehash)
+    return Earlier(Kept(False, provenance)) if same else _NOTHING
+
+
+def _made_otherwise(provenance: Provenance, model: Model, settings: dict[str, Any]) -> str:
+    """How a result differs in how it was made from one that would be made now; empty where it does not."""
+    if provenance.model.sha256 != model.sha256:
+        same_name = provenance.model.name == model.info.name
+        return f"model {provenance.model.name} (now {'another model of that name' if same_name else model.info.name})"
+    if provenance.settings == settings:
+        return ""
+    before, now = flattened(provenance.settings), flattened(settings)
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    shown = [f"{name.rpartition('.')[2]} {before.get(name)} (now {now.get(name)})" for name in names[:SHOWN]]
+    more = len(names) - SHOWN
+    # A section that holds no values has no name here.
+    return ", ".join([*shown, *([f"{more} more"] if more > 0 else [])]) or "other settings"
+
+
+def _refuse_edited_format(item: Item, out: Path, provenance: Provenance | None, policy: Policy) -> None:
+    other = other_format(out, item, provenance)
+    if other is None or policy.overwrite_edited or state_of_labels(other, provenance) != "edited":
+        return
+    raise ImageError(
+        "edited",
+        f"{other.name} was edited by hand and would be replaced by {item.labels.rpartition('/')[2]}: leave --format as "
+        "it was, or give --overwrite-edited or another output folder",
+    )
+
+
+def _has_probabilities(item: Item, out: Path, provenance: Provenance) -> bool:
+    # Those that a run wrote which was killed before its label image came are newer, and not of this label image.
+    names = item.probabilities_names([frame.t for frame in provenance.frames])
+    return all(_is_as_old(out / name, provenance.output.mtime_ns) for name in names)
+
+
+def _is_as_old(path: Path, mtime_ns: int) -> bool:
+    try:
+        return path.stat().st_mtime_ns <= mtime_ns
+    except OSError:
+        return False
+
+
+def state_of_labels(path: Path, provenance: Provenance | None, *, rehash: bool = False) -> State:
+    """Whether a label image is the one that its provenance describes.
+
+    Size and time of the last change are believed when both agree, unless ``rehash``. Bytes that are no image, or only a
+    part of one, are ``unreadable``. A file that cannot be used for any other reason (pixels that are no labels, axes
+    that it does not name, a codec that is not installed, no permission) may be somebody's work, and is ``edited``.
+    """
+    try:
+        size, mtime_ns, _ = stamp(path)
+    except OSError:
+        return "missing"
+    if provenance and not rehash:
+        output = provenance.output
+        if (size, mtime_ns) == (output.size, output.mtime_ns):
+            return "intact"
+    try:
+        labels = read_label_file(path, provenance)
+    except ImageError as error:
+        return "unreadable" if _is_broken(error) else "edited"
+    return "intact" if provenance and label_hash(labels) == provenance.output.label_hash else "edited"
+
+
+def _is_broken(error: ImageError) -> bool:
+    cause = error.__cause__
+    # With a number, it is the system that refuses to read, not the content.
+    refused = isinstance(cause, OSError) and cause.errno is not None
+    no_codec = isinstance(cause, ImportError) or "COMPRESSION" in str(cause) or "imagecodecs" in str(cause)
+    return error.reason in _BROKEN and not refused and not no_codec
+
+
+def read_label_file(path: Path, provenance: Provenance | None) -> NDArray[Any]:
+    """Read a label image of a run: a hand may have left one cell, or only ones, which elsewhere would be doubtful.
+
+    Programs that edit masks often do not write what their axes are, and three frames look like colours: what cannot be
+    understood is read again with the axes that the label image had, and taken when its shape is still the same.
+    """
+    try:
+        return read_labels(path, allow_binary=True)
+    except ImageError as error:
+        if provenance is None or error.reason not in ("unknown_axes", "wrong_channels"):
+            raise
+        axes, shape = _layout_of(provenance)
+        try:
+            labels = read_labels(path, allow_binary=True, axes=axes)
+        except ImageError:
+            raise error from None
+        if labels.shape != shape:
+            raise
+        return labels
+
+
+def _layout_of(provenance: Provenance) -> tuple[str, tuple[int, ...]]:
+    """Axes and shape of the label image that a provenance describes."""
+    sizes = dict(zip(provenance.input.axes, provenance.input.shape, strict=True))
+    stack = sizes.get("Z", 1) > 1 and provenance.settings.get("z") in (None, "each")
+    layout = {"T": len(provenance.frames)} if len(provenance.frames) > 1 else {}
+    layout |= {axis: sizes[axis] for axis in ("ZYX" if stack else "YX")}
+    return "".join(layout), tuple(layout.values())
+
+
+def remove_leftovers(out: Path) -> None:
+    """Remove temporary files that a killed run left; for whoever holds the output folder alone.
+
+    A folder below it with a lock of its own is another command's, which may be writing there now.
+    """
+    others = {path.parent for path in out.rglob(LOCK)} - {out}
+    for path in sorted(out.rglob(".unetbio-*")):
+        if not others.isdisjoint(path.parents):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            path.unlink()

@@ -1,0 +1,158 @@
+"""The tables of an output folder: a row an image or frame, a row a cell, the palette of classes."""
+
+import csv
+import io
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from unetbio.classes import class_colours
+from unetbio.files import write_text
+from unetbio.measurement.table_schema import SUMMARY_COLUMNS
+from unetbio.provenance import FrameRecord, read_provenance
+from unetbio.results.cells import remove_job_cells, write_cells
+from unetbio.results.items import MASKS, provenance_name
+from unetbio.results.journal import GONE, Entry, read_journals
+from unetbio.results.layout import CLASSES, SUMMARY
+from unetbio.results.measure_cells import TableOptions
+from unetbio.results.result_files import Outcome
+
+__all__ = ["known_entries", "write_classes", "write_tables"]
+
+logger = logging.getLogger(__name__)
+
+
+def known_entries(out: Path) -> dict[str, Entry]:
+    """What the journals and the provenances of an output folder know, by label image or class mask.
+
+    A label image with a provenance is done, also where a kill came before its line in the journal. A file that failed
+    counts whether or not its input is still there. Label images that have gone are left out; a line
+    names those that can be made again.
+    """
+    entries, gone = {}, {}
+    for name, entry in read_journals(out).items():
+        if entry.status == "failed" or (out / name).exists():
+            entries[name] = entry
+        elif entry.reason != GONE and Path(entry.input).exists():
+            gone[name] = entry
+    known = {out / provenance_name(name) for name in entries}
+    written = {path for ending in MASKS.values() for path in out.rglob(f"*{ending}.json")}
+    for path in sorted(written - known):
+        provenance = read_provenance(path)
+        if provenance is None or not path.with_name(provenance.output.name).exists():
+            continue
+        output = path.with_name(provenance.output.name).relative_to(out).as_posix()
+        entries[output] = Entry(
+            output,
+            provenance.input.path,
+            provenance.input.absolute,
+            "done",
+            series=provenance.settings.get("series"),
+            columns=provenance.columns,
+            path_columns=provenance.path_columns,
+        )
+    _warn_of_gone(gone, entries)
+    return entries
+
+
+def _warn_of_gone(gone: Iterable[str], entries: Iterable[str]) -> None:
+    # A label image that was made anew in another format is not gone.
+    there = {provenance_name(name) for name in entries}
+    names = [name for name in gone if provenance_name(name) not in there]
+    if len(names) == 1:
+        logger.warning("1 mask is gone: %s; segment makes it again", names[0])
+    elif names:
+        logger.warning("%d masks are gone, such as %s; segment makes them again", len(names), names[0])
+
+
+def write_tables(out: Path, outcomes: Iterable[Outcome], options: TableOptions) -> None:
+    """Write the three tables, each whole; rows in the order of path, series and time.
+
+    What jobs left for them is in them then, and goes.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The output folder.
+    outcomes : iterable of Outcome
+        All images of the folder.
+    options : TableOptions
+        How they were measured.
+    """
+    ordered = sorted(
+        outcomes, key=lambda outcome: (outcome.entry.path, outcome.entry.series or 0, outcome.entry.output)
+    )
+    extra = _extra_columns(ordered)
+    # The cells first: while they are not there, the summary does not speak of them.
+    write_cells(out, ordered, extra, options)
+    write_text(out / SUMMARY, _summary(ordered, extra))
+    remove_job_cells(out)
+
+
+def write_classes(out: Path, class_names: Sequence[str]) -> None:
+    """Write the palette of class masks: number, name and colour of each class."""
+    rows = [
+        (number, name, "#{:02x}{:02x}{:02x}".format(*colour))
+        for number, (name, colour) in enumerate(zip(class_names, class_colours(len(class_names)).tolist(), strict=True))
+    ]
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([("class", "name", "colour"), *rows])
+    write_text(out / CLASSES, stream.getvalue())
+
+
+def _extra_columns(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """Columns of the user's table, and what they are called here: a name that is taken gets ``table_`` in front."""
+    names = dict.fromkeys(name for outcome in outcomes for name in outcome.entry.columns)
+    taken = {*SUMMARY_COLUMNS, *_class_columns(outcomes)} | {
+        name for outcome in outcomes if outcome.cells is not None for name in outcome.cells.columns
+    }
+    return {name: f"table_{name}" if name in taken else name for name in names}
+
+
+def _summary(outcomes: Sequence[Outcome], extra: Mapping[str, str]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    columns = [*SUMMARY_COLUMNS, *_class_columns(outcomes)]
+    writer.writerow([*columns, *extra.values()])
+    for outcome in outcomes:
+        for frame in outcome.frames or (None,):
+            row = {**_entry_cells(outcome), **_frame_cells(frame)}
+            writer.writerow([*(row.get(name) for name in columns), *(outcome.entry.columns.get(n, "") for n in extra)])
+    return stream.getvalue()
+
+
+def _class_columns(outcomes: Sequence[Outcome]) -> list[str]:
+    """Columns for the shares of the pixels that classes take."""
+    names = dict.fromkeys(name for outcome in outcomes for frame in outcome.frames for name in frame.class_fractions)
+    return [_class_column(name) for name in names]
+
+
+def _class_column(name: str) -> str:
+    return f"area_fraction_{name}"
+
+
+def _entry_cells(outcome: Outcome) -> dict[str, Any]:
+    entry = outcome.entry
+    failed = entry.status == "failed"
+    return {
+        "path": entry.path,
+        "series": entry.series,
+        "pixel_size_um": outcome.pixel_size_um,
+        # A result that was kept is done: the tables of a run that was interrupted are those of one that was not.
+        "status": "failed" if failed else "done",
+        "reason": entry.reason if failed else "",
+    }
+
+
+def _frame_cells(frame: FrameRecord | None) -> dict[str, Any]:
+    if frame is None:
+        return dict.fromkeys(("t", "n_cells", "median_diameter_px", "area_fraction", "warnings"))
+    return {
+        "t": frame.t,
+        "n_cells": frame.n_cells,
+        "median_diameter_px": frame.median_diameter_px,
+        "area_fraction": frame.area_fraction,
+        "warnings": " ".join(frame.warnings),
+        **{_class_column(name): share for name, share in frame.class_fractions.items()},
+    }

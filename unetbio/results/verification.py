@@ -1,0 +1,207 @@
+"""Check every mask of an output folder against its provenance."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from unetbio.errors import UsageError
+from unetbio.files import sha256_file, sha256_path
+from unetbio.provenance import Provenance, read_provenance
+from unetbio.results.items import MASKS, provenance_name
+from unetbio.results.reuse import state_of_labels
+from unetbio.settings.training import flattened
+
+__all__ = ["Finding", "made_differently", "read_provenances", "verify_folder"]
+
+Kind = Literal["labels", "input", "model", "settings", "provenance", "rerun"]
+
+# Model and settings by their names; those of lists as text, so that all can be counted.
+_Made = tuple[tuple[str, Any], ...]
+
+# What a table may say differently for each image.
+_OF_ONE_IMAGE = ("channel", "series", "pixel_size_um", "diameter_px")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that does not agree.
+
+    Parameters
+    ----------
+    output : str
+        Label image, below the output folder.
+    kind : {"labels", "input", "model", "settings", "provenance", "rerun"}
+        What was compared.
+    message : str
+        One line: what was found, and what it means.
+    """
+
+    output: str
+    kind: Kind
+    message: str
+
+
+def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
+    """Compare label images, inputs and models with what the provenance says of them, byte for byte.
+
+    A model is compared where its file is still there. Settings and model are compared among the masks: a folder in
+    which some were made differently is not one result.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        Output folder of a run.
+    workers : int
+        Threads that read and hash.
+
+    Returns
+    -------
+    int
+        Number of masks.
+    list of Finding
+        In the order of the masks; empty when all is well.
+
+    Raises
+    ------
+    UsageError
+        When there is no mask.
+    """
+    provenances = read_provenances(out)
+    models = {provenance.model.path for provenance in provenances.values() if provenance}
+    hashes = {path: _hash_of(path) for path in models}
+    usual = _usual(Counter(_made(provenance) for provenance in provenances.values() if provenance))
+
+    def check(name: str) -> list[Finding]:
+        return list(_check(out, name, provenances[name], hashes, usual))
+
+    with ThreadPoolExecutor(workers) as pool:
+        found = [finding for findings in pool.map(check, sorted(provenances)) for finding in findings]
+    return len(provenances), found
+
+
+def made_differently(provenances: Iterable[tuple[str, Provenance]]) -> Iterable[Finding]:
+    """Masks that were made with another model or other settings than most.
+
+    Parameters
+    ----------
+    provenances : iterable
+        Name of a label image, and its provenance; one at a time is in memory.
+
+    Yields
+    ------
+    Finding
+    """
+    made: dict[_Made, list[str]] = {}
+    for name, provenance in provenances:
+        made.setdefault(_made(provenance), []).append(name)
+    usual = _usual({own: len(names) for own, names in made.items()})
+    for own, names in made.items():
+        for name in names:
+            yield from _differences(name, own, usual)
+
+
+def read_provenances(out: Path) -> dict[str, Provenance | None]:
+    """Provenance of each label image, by its name below the folder; None where it is missing.
+
+    Label images that are missing are named too, temporary files are not.
+
+    Raises
+    ------
+    UsageError
+        When there is neither.
+    """
+    if not out.is_dir():
+        raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
+    endings = MASKS.values()
+    images = [
+        path
+        for end in endings
+        for suffix in (".ome.tif", ".nii.gz", ".ome.zarr")
+        for path in out.rglob(f"*{end}{suffix}")
+    ]
+    found: dict[Path, Provenance | None] = {path: None for path in images if not path.name.startswith(".")}
+    for path in (path for end in endings for path in out.rglob(f"*{end}.json")):
+        provenance = read_provenance(path)
+        if provenance:
+            found[path.with_name(provenance.output.name)] = provenance
+    if not found:
+        raise UsageError(
+            f"{out} holds no results of unetbio segment: no *_labels.ome.tif, *_labels.ome.zarr, *_labels.nii.gz, "
+            "*_labels.json, and no *_classes in their place"
+        )
+    return {path.relative_to(out).as_posix(): provenance for path, provenance in found.items()}
+
+
+def _check(
+    out: Path, name: str, provenance: Provenance | None, hashes: dict[str, str | None], usual: dict[str, Any]
+) -> Iterable[Finding]:
+    path = out / name
+    if provenance is None:
+        expected = Path(provenance_name(name)).name
+        yield Finding(
+            name,
+            "provenance",
+            f"no provenance that can be read: {expected}; segment keeps such a mask, and segment --overwrite-edited "
+            "makes it again",
+        )
+        return
+    state = state_of_labels(path, provenance, rehash=True)
+    if state != "intact":
+        meaning = {
+            "missing": "the label image is missing: segment again",
+            "unreadable": "the label image cannot be read: segment again",
+            "edited": "the label image was changed after it was made (label_hash differs)",
+        }
+        yield Finding(name, "labels", meaning[state])
+    elif provenance.output.sha256 and sha256_path(path) != provenance.output.sha256:
+        yield Finding(name, "labels", "the file was changed after it was made, its pixels were not (sha256 differs)")
+    source = provenance.input.find(path.parent)
+    if source is None:
+        yield Finding(name, "input", f"the input is gone: {provenance.input.absolute}")
+    elif not provenance.input.matches(source, rehash=True):
+        yield Finding(name, "input", f"the input was changed after it was segmented (sha256 differs): {source}")
+    if hashes[provenance.model.path] not in (None, provenance.model.sha256):
+        yield Finding(name, "model", f"the model file is another one now (sha256 differs): {provenance.model.path}")
+    yield from _differences(name, _made(provenance), usual)
+
+
+def _hash_of(path: str) -> str | None:
+    try:
+        return sha256_file(path)
+    except OSError:
+        return None
+
+
+def _made(provenance: Provenance) -> _Made:
+    flat = flattened({key: value for key, value in provenance.settings.items() if key not in _OF_ONE_IMAGE})
+    settings = {key: json.dumps(value) if isinstance(value, list) else value for key, value in flat.items()}
+    return (("model", f"{provenance.model.name} {provenance.model.sha256[:12]}"), *settings.items())
+
+
+def _usual(made: Mapping[_Made, int]) -> dict[str, Any]:
+    """The most common value of each setting, and the most common model; the first of equals."""
+    counted: dict[str, Counter[Any]] = {}
+    for own, count in made.items():
+        for key, value in own:
+            counted.setdefault(key, Counter())[value] += count
+    return {key: counter.most_common(1)[0][0] for key, counter in counted.items()}
+
+
+def _differences(name: str, made: _Made, usual: dict[str, Any]) -> Iterable[Finding]:
+    own = dict(made)
+    different = [
+        f"{key} {_told(own[key]) if key in own else 'none'}, others {_told(value)}"
+        for key, value in usual.items()
+        if key not in own or own[key] != value
+    ]
+    if different:
+        kind: Kind = "model" if own.get("model") != usual.get("model") else "settings"
+        yield Finding(name, kind, f"made differently from most of this folder: {'; '.join(different)}")
+
+
+def _told(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

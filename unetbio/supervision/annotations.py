@@ -1,0 +1,137 @@
+"""What the masks of annotated images hold: cells, each with a number of its own, or the class of each pixel."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio import labels
+from unetbio.classes import default_class_names
+from unetbio.errors import ImageError, UsageError
+from unetbio.io import read_labels
+from unetbio.settings.training import MAX_CLASSES, TrainingConfig
+
+__all__ = ["UNANNOTATED", "map_classes", "name_classes", "read_annotation"]
+
+UNANNOTATED = 255
+"""In class masks as they are in memory: a pixel that nobody annotated."""
+
+SHOWN_VALUES = 8
+
+
+def read_annotation(path: Path, config: TrainingConfig) -> NDArray[np.integer]:
+    """Read a mask as the settings mean it.
+
+    Parameters
+    ----------
+    path : path
+        The mask.
+    config : TrainingConfig
+        Target, and what the values of class masks stand for.
+
+    Returns
+    -------
+    ndarray of int
+        With target instances the label image, 0 = background, ids without large gaps. With target classes uint8: 0, 1,
+        2 ... and `UNANNOTATED`.
+
+    Raises
+    ------
+    ImageError
+        When the mask cannot be read, or holds what the target does not allow: 0 and 1 alone for cells, or values that
+        stand for no class.
+    """
+    if config.target == "classes":
+        values = config.class_values or tuple(range(len(config.class_names) or MAX_CLASSES))
+        mask = read_labels(path, allow_binary=True)
+        try:
+            return map_classes(mask, values, config.ignore_label)
+        except ImageError as error:
+            raise ImageError(error.reason, f"its mask {path} {error}") from error
+    label_image = read_labels(path, allow_binary=config.split_components)
+    if config.split_components and labels.is_binary_mask(label_image):
+        return labels.split_components(label_image)
+    return _compact(label_image)
+
+
+def map_classes(mask: NDArray[np.integer], values: Sequence[int], ignore_label: int | None = None) -> NDArray[np.uint8]:
+    """Turn the values of a mask into classes.
+
+    Parameters
+    ----------
+    mask : ndarray of int
+        As in the file, from 0.
+    values : sequence of int
+        The value that stands for each class.
+    ignore_label : int, optional
+        The value of pixels that nobody annotated.
+
+    Returns
+    -------
+    ndarray of uint8
+        Classes from 0, and `UNANNOTATED`.
+
+    Raises
+    ------
+    ImageError
+        ``unknown_class``: naming values that stand for nothing; the message goes on after the name of the mask.
+    """
+    found, inverse = np.unique(mask, return_inverse=True)
+    known = {value: number for number, value in enumerate(values)}
+    if ignore_label is not None:
+        known[ignore_label] = UNANNOTATED
+    unknown = [str(value) for value in found.tolist() if value not in known]
+    if unknown:
+        shown = ", ".join(unknown[:SHOWN_VALUES]) + (" ..." if len(unknown) > SHOWN_VALUES else "")
+        listed = list(values)
+        meant = f"0 to {listed[-1]}" if listed == list(range(len(listed))) else ", ".join(map(str, listed))
+        raise ImageError(
+            "unknown_class",
+            f"holds {shown}, which is none of the classes {meant}: say with --class-values which value stands for "
+            "which class (0,255), or with ignore_label which pixels nobody annotated",
+        )
+    table = np.array([known[value] for value in found.tolist()], np.uint8)
+    classes: NDArray[np.uint8] = table[inverse].reshape(mask.shape)
+    return classes
+
+
+def name_classes(config: TrainingConfig, class_masks: Sequence[NDArray[np.integer]]) -> tuple[str, ...]:
+    """Names of all classes: those of the settings, or numbered ones for what the masks hold.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        With target classes.
+    class_masks : sequence of ndarray
+        All that is trained and validated on.
+
+    Raises
+    ------
+    UsageError
+        When the masks hold one class alone, or leave out numbers and nobody said how many classes there are.
+    """
+    seen = sorted({int(value) for mask in class_masks for value in np.unique(mask)} - {UNANNOTATED})
+    if len(seen) < 2:
+        held = f"class {seen[0]} alone" if seen else "no annotated pixel"
+        raise UsageError(f"the masks hold {held}: at least two classes are needed to learn from")
+    if config.class_names:
+        return config.class_names
+    if config.class_values:
+        return default_class_names(len(config.class_values))
+    if seen[-1] != len(seen) - 1:
+        raise UsageError(
+            f"the masks hold the classes {', '.join(map(str, seen))}, and not all numbers from 0 to {seen[-1]}: name "
+            "all classes with --class-names, or say with --class-values which value stands for which class"
+        )
+    return default_class_names(len(seen))
+
+
+def _compact(label_image: NDArray[Any]) -> NDArray[np.integer]:
+    """Ids without large gaps, in the same order: what is counted by id must not depend on how large ids are."""
+    if not label_image.size or int(label_image.max()) <= label_image.size:
+        return label_image
+    _, ranks = np.unique(label_image, return_inverse=True)
+    compact: NDArray[np.integer] = ranks.reshape(label_image.shape).astype(np.int32) + int(label_image.min() > 0)
+    return compact

@@ -1,0 +1,123 @@
+"""Find the thresholds that part and outline cells best, on images that were not trained on."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.metrics.instances import THRESHOLDS, average_precision
+from unetbio.postprocessing import instances
+from unetbio.postprocessing.instances import PostProcessing
+
+__all__ = ["DECIDING_SCORE", "SearchResult", "score_cells", "search_thresholds"]
+
+DECIDING_SCORE = "AP@.5-.75"
+
+MASK_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+SEED_THRESHOLDS: tuple[tuple[float, ...], ...] = (
+    (0.5,),
+    (0.5, 0.7, 0.9),
+    (0.6,),
+    (0.6, 0.75, 0.9),
+    (0.7,),
+    (0.7, 0.8, 0.9),
+    (0.8,),
+    (0.8, 0.9),
+)
+# Shares of the median cell: smaller cells are specks, smaller parts at a rising threshold do not split a cell.
+SPECK_FRACTIONS = (0.02, 0.04, 0.07, 0.1)
+PART_FRACTIONS = (0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3)
+# Half of what the score of some thousand cells may be off by chance. Specks can be dropped later, cells not brought
+# back: so of the smallest cells that score alike, the smallest is taken.
+TOLERANCE = 0.005
+# What decides is the mean AP over IoU .5 to .75: above, a pixel's breadth of outline decides over small cells.
+HIGHEST_IOU = 0.75
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """Settings that scored best, and their scores on the images they were chosen on."""
+
+    postprocessing: PostProcessing
+    scores: dict[str, float]
+
+
+def search_thresholds(
+    probabilities: Sequence[NDArray[np.float32]], label_images: Sequence[NDArray[np.integer]]
+) -> SearchResult:
+    """Try mask and seed thresholds together, then the smallest cell and part, then the thresholds once more.
+
+    The mean AP over IoU .5 to .75 decides; of the smallest cells that score alike, the smallest is taken.
+
+    Parameters
+    ----------
+    probabilities : sequence of ndarray of float32
+        ``(*spatial)``, the probability of the cell class in each image.
+    label_images : sequence of ndarray of int
+        ``(*spatial)``, the truth.
+
+    Returns
+    -------
+    SearchResult
+        Ties go to the settings tried first. Where no image holds a cell nothing can be chosen, and these are the
+        defaults.
+    """
+    median_area = _median_area(label_images)
+    if median_area is None:
+        return SearchResult(PostProcessing(), _scores(PostProcessing(), probabilities, label_images))
+    specks = [fraction * median_area for fraction in SPECK_FRACTIONS]
+    parts = [max(1, round(fraction * median_area)) for fraction in PART_FRACTIONS]
+    best = PostProcessing(min_area=specks[len(specks) // 2], min_seed_area=parts[len(parts) // 2])
+    best = _best(_with_thresholds(best), probabilities, label_images).postprocessing
+    sizes = (replace(best, min_area=speck, min_seed_area=part) for speck, part in itertools.product(specks, parts))
+    best = _best(sizes, probabilities, label_images).postprocessing
+    found = _best(_with_thresholds(best), probabilities, label_images)
+    for speck in (speck for speck in specks if speck < found.postprocessing.min_area):
+        kept = replace(found.postprocessing, min_area=speck)
+        scores = _scores(kept, probabilities, label_images)
+        if scores[DECIDING_SCORE] >= found.scores[DECIDING_SCORE] - TOLERANCE:
+            return SearchResult(kept, scores)
+    return found
+
+
+def _with_thresholds(settings: PostProcessing) -> Iterator[PostProcessing]:
+    for mask, seeds in itertools.product(MASK_THRESHOLDS, SEED_THRESHOLDS):
+        if seeds[0] >= mask:
+            yield replace(settings, mask_threshold=mask, seed_thresholds=seeds)
+
+
+def _best(
+    candidates: Iterator[PostProcessing],
+    probabilities: Sequence[NDArray[np.float32]],
+    label_images: Sequence[NDArray[np.integer]],
+) -> SearchResult:
+    results = (SearchResult(settings, _scores(settings, probabilities, label_images)) for settings in candidates)
+    return max(results, key=lambda result: result.scores[DECIDING_SCORE])
+
+
+def _scores(
+    settings: PostProcessing, probabilities: Sequence[NDArray[np.float32]], label_images: Sequence[NDArray[np.integer]]
+) -> dict[str, float]:
+    predicted = (
+        instances.label(np.stack([plane >= threshold for threshold in settings.thresholds]), settings)
+        for plane in probabilities
+    )
+    return score_cells(predicted, label_images)
+
+
+def score_cells(
+    predicted: Iterable[NDArray[np.integer]], label_images: Sequence[NDArray[np.integer]]
+) -> dict[str, float]:
+    """Scores of label images, by name; `DECIDING_SCORE` is among them."""
+    precisions = average_precision(predicted, label_images)
+    at = dict(zip(THRESHOLDS, precisions, strict=True))
+    deciding = float(np.mean([at[threshold] for threshold in at if threshold <= HIGHEST_IOU]))
+    return {DECIDING_SCORE: deciding, "mean_AP": float(np.mean(precisions)), "AP@.5": at[0.5], "AP@.75": at[0.75]}
+
+
+def _median_area(label_images: Sequence[NDArray[np.integer]]) -> float | None:
+    areas = np.concatenate([np.bincount(label_image.ravel())[1:] for label_image in label_images])
+    areas = areas[areas > 0]
+    return float(np.median(areas)) if len(areas) else None

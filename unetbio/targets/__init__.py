@@ -1,0 +1,1 @@
+"""What a model learns and what its answer means."""

@@ -1,0 +1,87 @@
+"""Stacks that a model of planes segments section by section: from the sections' answers to one of the stack."""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.labels import LabelImage
+from unetbio.postprocessing.linking import link_sections, number_sections
+from unetbio.postprocessing.objects import ObjectTable
+
+if TYPE_CHECKING:
+    from unetbio.targets.interpretation import Finished
+
+__all__ = ["median_diameter_in_sections", "stack_sections"]
+
+
+def stack_sections(sections: "Sequence[Finished]", link: float | None, *, are_cells: bool) -> "Finished":
+    """Put the answers about the sections of a stack together.
+
+    Parameters
+    ----------
+    sections : sequence of Finished
+        Label images or class masks ``(Y, X)``, with their tables where a model finds objects, and the probabilities of
+        their pixels where it gives them.
+    link : float, optional
+        See `unetbio.postprocessing.linking.link_sections`; without it each section has its own cells, with ids that go
+        on from section to section.
+    are_cells : bool
+        Classes have the same numbers everywhere.
+
+    Returns
+    -------
+    Finished
+        ``(Z, Y, X)``. The table has a row for each cell of each section, with the section in a column ``z``, and the
+        number and the score of its object: the mean score of the object's cells.
+    """
+    # Imports torch, which `measure` does without.
+    from unetbio.targets.interpretation import Finished
+
+    stack = np.stack([section.labels for section in sections])
+    if not are_cells:
+        return Finished(stack)
+    labels = number_sections(stack) if link is None else link_sections(stack, link)
+    tables = [section.objects for section in sections if section.objects is not None]
+    planes = [section.probability for section in sections if section.probability is not None]
+    return Finished(
+        labels,
+        _one_table(tables, stack, labels) if tables else None,
+        np.stack(planes) if planes else None,
+    )
+
+
+def median_diameter_in_sections(labels: NDArray[Any]) -> float:
+    """Median diameter of discs as large as the cells are in each section, in pixels; there must be a cell.
+
+    That is what a model of planes has seen, and how thick a section is does not matter.
+    """
+    areas = np.concatenate([np.unique(section[section > 0], return_counts=True)[1] for section in labels])
+    return round(2 * math.sqrt(float(np.median(areas)) / math.pi), 3)
+
+
+def _one_table(tables: Sequence[ObjectTable], sections: NDArray[Any], labels: LabelImage) -> ObjectTable:
+    new_ids = [
+        _new_ids(table["label"], section, own) for table, section, own in zip(tables, sections, labels, strict=True)
+    ]
+    columns = {
+        "label": np.concatenate(new_ids),
+        "z": np.concatenate([np.full(len(table["label"]), z) for z, table in enumerate(tables)]),
+    }
+    columns |= {name: np.concatenate([table[name] for table in tables]) for name in tables[0] if name != "label"}
+    if "score" in columns:
+        ids, rows = np.unique(columns["label"], return_inverse=True)
+        totals = np.bincount(rows, weights=columns["score"], minlength=len(ids))
+        columns["score"] = (totals / np.bincount(rows, minlength=len(ids)))[rows]
+    order = np.lexsort((columns["z"], columns["label"]))
+    return {name: column[order] for name, column in columns.items()}
+
+
+def _new_ids(old: NDArray[Any], section: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
+    """What the cells of a section are called in the stack."""
+    table = np.zeros(int(section.max(initial=0)) + 1, np.int64)
+    table[section.reshape(-1)] = labels.reshape(-1)
+    ids: NDArray[np.int64] = table[old]
+    return ids

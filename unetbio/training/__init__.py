@@ -1,0 +1,1 @@
+"""Training: patches, augmentation, steps, checkpoints."""

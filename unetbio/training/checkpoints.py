@@ -1,0 +1,144 @@
+"""Checkpoints of training: what is in one, whose it is, and where those of other settings are set aside."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from unetbio.errors import ModelError
+from unetbio.files import stopping
+from unetbio.models.model_file import CHECKPOINT_KEY, CHECKPOINT_SUFFIX
+from unetbio.settings.training import TrainingConfig, flattened
+from unetbio.tensor_file import load_metadata, load_tensors
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "differences",
+    "find_set_aside",
+    "listed",
+    "read",
+    "set_aside",
+    "set_aside_path",
+    "swap",
+]
+
+SHOWN_DIFFERENCES = 5
+
+
+def set_aside_path(checkpoint: Path, number: int = 1) -> Path:
+    """Where a checkpoint goes that another run replaces.
+
+    Parameters
+    ----------
+    checkpoint : pathlib.Path
+        ``m.checkpoint.safetensors``.
+    number : int
+        From 1: ``m.old.checkpoint.safetensors``, ``m.old2.checkpoint.safetensors`` and so on. The finished model goes
+        with it: ``m.safetensors`` becomes ``m.old.safetensors``.
+    """
+    return checkpoint.with_name(f"{_stem(checkpoint)}.old{number if number > 1 else ''}{CHECKPOINT_SUFFIX}")
+
+
+def _stem(checkpoint: Path) -> str:
+    return checkpoint.name.removesuffix(CHECKPOINT_SUFFIX)
+
+
+def _files_of_run(checkpoint: Path) -> tuple[Path, Path]:
+    """The model that comes of a run, and its checkpoint."""
+    return checkpoint.with_name(f"{_stem(checkpoint)}.safetensors"), checkpoint
+
+
+def find_set_aside(checkpoint: Path, identity: dict[str, Any]) -> int | None:
+    """Number of a run's own checkpoint among those that were set aside, if there is one; the furthest."""
+    steps = {}
+    for number in _numbers_set_aside(checkpoint):
+        path = set_aside_path(checkpoint, number)
+        try:
+            progress = _progress(path, load_metadata(path))
+        except ModelError:
+            continue
+        if not differences(progress.get("run"), identity):
+            steps[number] = progress["step"]
+    return max(steps, key=lambda number: steps[number], default=None)
+
+
+def _numbers_set_aside(checkpoint: Path) -> list[int]:
+    """Numbers of the checkpoints that were set aside."""
+    if not checkpoint.parent.is_dir():
+        return []
+    pattern = re.compile(rf"{re.escape(_stem(checkpoint))}\.old(\d*){re.escape(CHECKPOINT_SUFFIX)}")
+    found = (pattern.fullmatch(path.name) for path in checkpoint.parent.iterdir())
+    numbers = {int(match[1] or 1) for match in found if match}
+    return sorted(number for number in numbers if set_aside_path(checkpoint, number).is_file())
+
+
+def set_aside(checkpoint: Path) -> int:
+    """Give the files of a run, a checkpoint and often a model, names that nothing has; the number in them."""
+    number = 1
+    while any(path.exists() for path in _files_of_run(set_aside_path(checkpoint, number))):
+        number += 1
+    _rename_run(checkpoint, set_aside_path(checkpoint, number))
+    return number
+
+
+def swap(checkpoint: Path, number: int) -> None:
+    """Take back the files of a run that was set aside; those in their place get its number."""
+    free = set_aside(checkpoint)
+    _rename_run(set_aside_path(checkpoint, number), checkpoint)
+    _rename_run(set_aside_path(checkpoint, free), set_aside_path(checkpoint, number))
+
+
+def _rename_run(checkpoint: Path, new: Path) -> None:
+    # The model first: without its checkpoint it would be taken for one that must not be replaced.
+    for path, target in zip(_files_of_run(checkpoint), _files_of_run(new), strict=True):
+        if path.exists():
+            with stopping(target):
+                path.replace(target)
+
+
+def read(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
+    """Tensors of a checkpoint, and how far its run was."""
+    tensors, metadata = load_tensors(path)
+    return tensors, _progress(path, metadata)
+
+
+def _progress(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
+    if CHECKPOINT_KEY not in metadata:
+        raise ModelError(f"{path} is not a checkpoint of a training run; move it away and start again")
+    progress: dict[str, Any] = json.loads(metadata[CHECKPOINT_KEY])
+    return progress
+
+
+def differences(earlier: Any, identity: dict[str, Any]) -> list[str]:
+    """What a checkpoint's run has otherwise than this one; settings that it did not know have their defaults.
+
+    The name that the model will have is no difference: nothing is learned from it.
+    """
+    try:
+        config = TrainingConfig.model_validate(earlier["config"]).model_dump(mode="json")
+    except (ValidationError, TypeError, KeyError):
+        return ["settings that this version does not know"]
+    before, now = flattened({**earlier, "config": config}), flattened(identity)
+    names = [name for name in {**now, **before} if name != "config.name" and before.get(name) != now.get(name)]
+    # Parameters follow from the settings, where these name them.
+    told = {name.removeprefix("config.") for name in names if name.startswith("config.")}
+    return [_difference(name, before.get(name), now.get(name)) for name in names if name not in told]
+
+
+def _difference(name: str, before: Any, now: Any) -> str:
+    if name.startswith("images."):
+        return f"other {name.removeprefix('images.')} images"
+    if name == "start":
+        return "another model to start from"
+    return f"{name.removeprefix('config.')} {json.dumps(before)}, now {json.dumps(now)}"
+
+
+def listed(different: Sequence[str]) -> str:
+    """Differences as one phrase; the first few."""
+    more = len(different) - SHOWN_DIFFERENCES
+    return "; ".join([*different[:SHOWN_DIFFERENCES], *([f"{more} more"] if more > 0 else [])])

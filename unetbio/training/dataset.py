@@ -1,0 +1,329 @@
+"""Pairs of images and label images, and the random patches that training draws from them."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio import labels
+from unetbio.errors import ImageError, UsageError
+from unetbio.io import pair, read_image
+from unetbio.io.tables import read_table_file, warn_of_near_misses
+from unetbio.preprocessing import normalization
+from unetbio.preprocessing.normalization import Scaling
+from unetbio.settings.training import TrainingConfig
+from unetbio.supervision import class_weights
+from unetbio.supervision.annotations import read_annotation
+from unetbio.training.augmentation import change_intensity, patch_coordinates, warp
+
+if TYPE_CHECKING:
+    from unetbio.targets.tasks import Task
+
+__all__ = ["AnnotatedFiles", "Example", "Patch", "PatchSampler", "find_pairs", "load_examples", "split_examples"]
+
+PathPair = tuple[Path, Path]
+PARTS = ("training", "validation", "test")
+TABLES = (".csv", ".tsv", ".tab")
+TABLE_COLUMNS = ("image", "mask", "split")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One annotated image.
+
+    Parameters
+    ----------
+    name : str
+        Path of the image as it was given.
+    image : ndarray
+        ``(C, *spatial)`` in raw grey values.
+    scaling : Scaling
+        How this image is normalised, measured on the whole of it.
+    label_image : ndarray of int
+        ``(*spatial)``, 0 = background; cells or classes, as `unetbio.supervision.annotations.read_annotation` gives
+        them.
+    channel_names : tuple of str
+        As many as the image has channels.
+    pixel_size_um : tuple of float, optional
+        One entry a spatial axis, when the file states it in a way that can be trusted.
+    """
+
+    name: str
+    image: NDArray[np.generic]
+    scaling: Scaling
+    label_image: NDArray[np.integer]
+    channel_names: tuple[str, ...] = ("0",)
+    pixel_size_um: tuple[float, ...] | None = None
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Length of a step along each axis in in-plane pixels, where the pixel size is known."""
+        if self.pixel_size_um is None:
+            return None
+        return tuple(size / self.pixel_size_um[-1] for size in self.pixel_size_um)
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What the network and the loss see of an image.
+
+    Parameters
+    ----------
+    image : ndarray of float32
+        ``(C, *input)``, normalised.
+    target : ndarray of int64
+        ``(*output)``, the class of each pixel, or the id of its object where the task is about objects.
+    weight_map : ndarray of float32
+        ``(*output)``.
+    """
+
+    image: NDArray[np.float32]
+    target: NDArray[np.int64]
+    weight_map: NDArray[np.float32]
+
+
+def load_examples(pairs: Iterable[PathPair], config: TrainingConfig, *, like: Example | None = None) -> list[Example]:
+    """Read annotated images into memory, as they are stored.
+
+    Parameters
+    ----------
+    pairs : iterable of (path, path)
+        Image and label image.
+    config : TrainingConfig
+        Normalisation, and what the masks hold.
+    like : Example, optional
+        Whose channels and number of axes all must have; the first of ``pairs`` unless given.
+
+    Raises
+    ------
+    ImageError
+        Naming the first file that cannot be used and why: unreadable, label image of another size or an image in its
+        place, channels that differ.
+    """
+    examples: list[Example] = []
+    for image_path, label_path in pairs:
+        try:
+            example = _load_example(image_path, label_path, config)
+        except ImageError as error:
+            raise ImageError(error.reason, f"{image_path}: {error}") from error
+        like = like or example
+        if example.label_image.ndim != like.label_image.ndim:
+            raise ImageError(
+                "wrong_axes",
+                f"{image_path} has {example.label_image.ndim} spatial axes, {like.name} has {like.label_image.ndim}: "
+                "train on planes or on stacks, not on both",
+            )
+        if len(example.image) != len(like.image):
+            raise ImageError(
+                "wrong_channels",
+                f"{image_path} has {len(example.image)} channels, {like.name} has {len(like.image)}: "
+                "training images need the same channels",
+            )
+        examples.append(example)
+    return examples
+
+
+def split_examples(examples: Sequence[Example], fraction: float) -> tuple[list[Example], list[Example]]:
+    """Part examples into training and validation by a hash of their names, whatever their order.
+
+    Raises
+    ------
+    UsageError
+        When there are fewer than two examples.
+    """
+    if len(examples) < 2:
+        raise UsageError(
+            f"{len(examples)} annotated image: at least two are needed, one to train and one to validate on"
+        )
+    ranked = sorted(examples, key=lambda example: hashlib.sha256(Path(example.name).name.encode()).digest())
+    count = min(len(ranked) - 1, max(1, round(fraction * len(ranked))))
+    return ranked[count:], ranked[:count]
+
+
+class PatchSampler:
+    """Draws random, deformed patches; the patch of an index is always the same.
+
+    Parameters
+    ----------
+    examples : sequence of Example
+        The training images.
+    config : TrainingConfig
+        Seed, augmentation, class weights.
+    task : Task
+        What is to be learned of them.
+    input_shape : tuple of int
+        Legal input of the network.
+    context : tuple of int
+        Pixels that the network loses per side.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        config: TrainingConfig,
+        task: "Task",
+        input_shape: tuple[int, ...],
+        context: tuple[int, ...],
+    ) -> None:
+        self.examples = examples
+        self.config = config
+        self.task = task
+        self.input_shape = input_shape
+        self.context = context
+        self.places = _places(examples, task)
+        sizes = np.array([example.label_image.size for example in examples], dtype=np.float64)
+        self.size_shares = np.cumsum(sizes / sizes.sum())
+        self.class_weights = _class_weights(examples, config, task)
+
+    def patch(self, index: int) -> Patch:
+        """Draw the patch of an index: where, how deformed and how bright follow from the seed and the index alone."""
+        rng = np.random.default_rng((self.config.seed, index))
+        example, centre = self._place(rng)
+        coordinates = patch_coordinates(rng, centre, self.input_shape, self.config.augmentation)
+        raw = np.stack([warp(channel, coordinates) for channel in example.image])
+        image = change_intensity(rng, normalization.apply(raw, example.scaling), self.config.augmentation)
+        label_image = warp(example.label_image, coordinates, nearest=True)
+        return Patch(image, *self.supervision(label_image, example.spacing))
+
+    def supervision(
+        self, label_image: NDArray[Any], spacing: tuple[float, ...] | None = None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Target and weight map of a label image's inner part, ``context`` pixels a side left out.
+
+        Cells in the rim still count as neighbours of those inside. ``spacing`` is the length of a step along each axis,
+        in in-plane pixels.
+        """
+        target, weight_map = self.task.supervision(label_image, self.class_weights, spacing)
+        inner = tuple(slice(lost, size - lost) for lost, size in zip(self.context, label_image.shape, strict=True))
+        return np.ascontiguousarray(target[inner]), np.ascontiguousarray(weight_map[inner])
+
+    def _place(self, rng: np.random.Generator) -> tuple[Example, NDArray[np.float64]]:
+        if len(self.places) and rng.random() < self.config.foreground_fraction:
+            number, *centre = self.places[rng.integers(len(self.places))]
+            jitter = [rng.uniform(-0.25, 0.25) * size for size in self.input_shape]
+            return self.examples[int(number)], np.add(centre, jitter)
+        number = min(int(np.searchsorted(self.size_shares, rng.random())), len(self.examples) - 1)
+        example = self.examples[number]
+        return example, np.array([rng.uniform(0, size - 1) for size in example.label_image.shape])
+
+
+def _load_example(image_path: Path, label_path: Path, config: TrainingConfig) -> Example:
+    image = read_image(image_path)
+    if image.size("T") > 1:
+        raise ImageError("time_lapse", "a time-lapse cannot be trained on as it is: give one file a time point")
+    array = image.read()
+    array = array if "C" in image.axes else array[np.newaxis]
+    if array.dtype == np.float16:
+        array = array.astype(np.float32)  # scipy cannot interpolate halves
+    label_image = read_annotation(label_path, config)
+    labels.check_plausible(label_image, f"its mask {label_path}")
+    if label_image.shape != array.shape[1:]:
+        raise ImageError(
+            "size_differs",
+            f"the image has {array.shape[1:]} pixels, its label image {label_path} has {label_image.shape}: "
+            "they must have the same size",
+        )
+    spatial = [axis for axis in image.axes if axis in "ZYX"]
+    trusted = image.pixel_size_trusted and all(axis in image.pixel_size_um for axis in spatial)
+    pixel_size = tuple(image.pixel_size_um[axis] for axis in spatial) if trusted else None
+    chosen = normalization.for_picture(config.normalization, image.dtype, image.channel_names)
+    scaling = normalization.measure(array, chosen)
+    return Example(str(image_path), array, scaling, label_image, image.channel_names, pixel_size)
+
+
+def _class_weights(examples: Sequence[Example], config: TrainingConfig, task: "Task") -> tuple[float, ...]:
+    counts = np.stack([task.count(example.label_image) for example in examples])
+    if config.class_weighting == "balanced":
+        return class_weights.class_weights(counts.sum(axis=0).tolist(), cap=config.class_weight_cap)
+    if config.class_weighting == "median_frequency":
+        return class_weights.median_frequency_weights(counts)
+    return (1.0,) * len(task.class_names)
+
+
+def _places(examples: Sequence[Example], task: "Task") -> NDArray[np.float64]:
+    # One row a place: the example's number, then its pixel.
+    rows = [np.insert(task.places(example.label_image), 0, number, axis=1) for number, example in enumerate(examples)]
+    return np.concatenate(rows)
+
+
+@dataclass(frozen=True)
+class AnnotatedFiles:
+    """Images and their label images.
+
+    Parameters
+    ----------
+    training, validation : sequence of (path, path)
+        The second is empty unless a table says what to validate on.
+    leftovers : sequence of path
+        Images without a label image and label images without an image.
+    test : sequence of (path, path)
+        What training does not see.
+    """
+
+    training: Sequence[PathPair]
+    validation: Sequence[PathPair] = ()
+    leftovers: Sequence[Path] = ()
+    test: Sequence[PathPair] = ()
+
+
+def find_pairs(inputs: Sequence[Path], root: Path | None = None, *, with_test: bool = False) -> AnnotatedFiles:
+    """Find annotated images as the command line names them.
+
+    Parameters
+    ----------
+    inputs : sequence of path
+        A folder or file of images and one of label images; or one folder that holds ``images`` and ``masks``; or one
+        table (``.csv``, ``.tsv``) with the columns ``image``, ``mask`` and, if wanted, ``split`` (training or
+        validation).
+    root : path, optional
+        Where relative paths of a table start; the folder of the table unless given.
+    with_test : bool
+        Whether the column ``split`` may also say ``test``.
+
+    Returns
+    -------
+    AnnotatedFiles
+
+    Raises
+    ------
+    UsageError
+        When nothing is found, or the inputs are of none of these kinds.
+    """
+    if len(inputs) == 1 and inputs[0].suffix.lower() in TABLES:
+        return _pairs_of_table(inputs[0], root or inputs[0].parent, PARTS if with_test else PARTS[:2])
+    if len(inputs) == 1:
+        folders = (inputs[0] / "images", inputs[0] / "masks")
+        if not all(folder.is_dir() for folder in folders):
+            raise UsageError(
+                f"{inputs[0]} has no folders images and masks: give IMAGES and MASKS, one folder with both, or a table"
+            )
+        inputs = folders
+    if len(inputs) != 2:
+        raise UsageError(f"{len(inputs)} inputs given: give IMAGES and MASKS, one folder with both, or a table")
+    pairing = pair(*inputs)
+    return AnnotatedFiles(pairing.pairs, leftovers=(*pairing.images_left, *pairing.masks_left))
+
+
+def _pairs_of_table(table: Path, root: Path, names: Sequence[str]) -> AnnotatedFiles:
+    read = read_table_file(table)
+    columns, rows = read.columns, read.rows
+    if not rows or not {"image", "mask"} <= set(columns):
+        found = ", ".join(columns) if rows else "no rows"
+        raise UsageError(f"{table} needs rows with the columns image and mask; it has {found}")
+    warn_of_near_misses(table, columns, TABLE_COLUMNS)
+    parts: dict[str, list[PathPair]] = {name: [] for name in names}
+    for row in rows:
+        image, mask, split = (row.cells.get(name, "") for name in TABLE_COLUMNS)
+        split = split or "training"
+        if not image or not mask:
+            raise UsageError(f"{table}, line {row.line}: image or mask is empty; give both")
+        if split not in parts:
+            raise UsageError(f"{table}, line {row.line}: split is {split!r}; it must be {' or '.join(names)}")
+        parts[split].append((root / image, root / mask))
+    if not parts["training"]:
+        raise UsageError(f"{table} has no row to train on: split is {' or '.join(names[1:])} everywhere")
+    return AnnotatedFiles(parts["training"], parts["validation"], test=parts.get("test", ()))

@@ -1,0 +1,535 @@
+"""Training: patches in, a model file out; it can be stopped at any moment and goes on from its checkpoint.
+
+The order of patches follows from the seed and the step alone, so a run that was interrupted sees what an
+uninterrupted one would have seen.
+"""
+
+import bisect
+import hashlib
+import json
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from unetbio import networks
+from unetbio.errors import ModelError, UnetbioError, UsageError
+from unetbio.geometry import Geometry, anisotropic_levels
+from unetbio.models.model_file import CHECKPOINT_KEY, Model, ModelInfo
+from unetbio.preprocessing import normalization
+from unetbio.preprocessing.grey_values import GreyFingerprint
+from unetbio.settings.training import TrainingConfig
+from unetbio.targets.tasks import Batch, Task, Validation, choose_task
+from unetbio.tensor_file import save_tensors
+from unetbio.training import checkpoints
+from unetbio.training.dataset import AnnotatedFiles, Example, Patch, PatchSampler, load_examples, split_examples
+
+__all__ = [
+    "History",
+    "Trainer",
+    "TrainingResult",
+    "load_training_data",
+    "patch_shape",
+]
+
+CHECKPOINT_SECONDS = 60.0
+DEFAULT_PATCH_SIZES = {2: 252, 3: 92}
+SMALLEST_ANSWER = 2
+"""A patch's answer is at least this part of the patch that was asked for."""
+
+WARM_UP = 0.1
+GRADIENT_LIMIT = 10.0
+
+
+@dataclass
+class History:
+    """What a training run went through.
+
+    Parameters
+    ----------
+    steps, losses : list
+        Step numbers and the mean loss since the one before.
+    validation_steps, validation_scores : list
+        Steps of the validations and their scores.
+    seconds : float
+        Time spent in steps and validations, over all sessions of the run.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    validation_steps: list[int] = field(default_factory=list)
+    validation_scores: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """The network of the best validation and what belongs into its model file.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        In evaluation mode.
+    info : ModelInfo
+        Settings and scores.
+    history : History
+        Of the whole run.
+    new_steps : int
+        How many of its steps were made now, and not before the checkpoint that was gone on from.
+    """
+
+    network: nn.Module
+    info: ModelInfo
+    history: History
+    new_steps: int
+
+
+def load_training_data(files: AnnotatedFiles, config: TrainingConfig) -> tuple[list[Example], list[Example]]:
+    """Read annotated images, parted into training and validation.
+
+    Parameters
+    ----------
+    files : AnnotatedFiles
+        What to read.
+    config : TrainingConfig
+        Normalisation, and the share of validation images where ``files`` does not name them.
+    """
+    training = load_examples(files.training, config)
+    if files.validation:
+        return training, load_examples(files.validation, config, like=training[0])
+    return split_examples(training, config.validation_fraction)
+
+
+def patch_shape(geometry: Geometry, size: int | Sequence[int] | None) -> tuple[int, ...]:
+    """Smallest legal input of at least ``size`` pixels an axis whose answer is at least half as wide.
+
+    A network without padding and with a large context would otherwise learn from a handful of pixels a patch. See
+    `TrainingConfig` for what None means.
+
+    Raises
+    ------
+    UsageError
+        When there is another number of sizes than of axes.
+    """
+    if size is None:
+        size = DEFAULT_PATCH_SIZES[geometry.ndim]
+    sizes = (size,) * geometry.ndim if isinstance(size, int) else tuple(size)
+    if len(sizes) != geometry.ndim:
+        raise UsageError(f"patch_size {list(sizes)} has {len(sizes)} numbers, the images have {geometry.ndim} axes")
+    needed = [_patch_pixels(geometry, wanted, axis) for axis, wanted in enumerate(sizes)]
+    return tuple(max(geometry.nearest_legal(pixels, axis)) for axis, pixels in enumerate(needed))
+
+
+def _patch_pixels(geometry: Geometry, wanted: int, axis: int) -> int:
+    lost = 2 * geometry.context[axis] if geometry.padding == "valid" else 0
+    return max(wanted, lost + wanted // SMALLEST_ANSWER)
+
+
+class Trainer:
+    """One training run.
+
+    Parameters
+    ----------
+    training, validation : sequence of Example
+        Annotated images; the validation images choose the best network and its thresholds.
+    config : TrainingConfig
+        What is learned.
+    device : torch.device
+        Where the network is trained.
+    checkpoint : path
+        Where the state of the run is kept, and gone on from if it is there.
+    minutes : float, optional
+        Stop after as many minutes instead of after ``config.steps``; the schedule is stretched to them.
+    workers : int
+        Threads that prepare patches.
+    report : callable
+        Called with one line of text now and then.
+    replace : bool
+        Where the checkpoint is of a run with other settings or images, set it and that run's model aside, as
+        `unetbio.training.checkpoints.set_aside_path` says, instead of refusing it. If this run's own was set aside
+        before, go on from that; otherwise start anew.
+    """
+
+    def __init__(
+        self,
+        training: Sequence[Example],
+        validation: Sequence[Example],
+        config: TrainingConfig,
+        *,
+        device: torch.device,
+        checkpoint: Path,
+        minutes: float | None = None,
+        workers: int = 1,
+        report: Callable[[str], None] = lambda line: None,
+        replace: bool = False,
+    ) -> None:
+        self.training, self.validation, self.config = training, validation, config
+        self.device, self.checkpoint = device, checkpoint
+        self.minutes, self.workers, self.report, self.replace = minutes, workers, report, replace
+        self.task = choose_task(config, [example.label_image for example in (*training, *validation)])
+        self.parameters = _network_parameters(training, config, self.task)
+        self.is_exact = networks.find(config.network).is_tiled_exactly(self.parameters)
+        torch.manual_seed(config.seed)
+        network = networks.build(config.network, self.parameters)
+        self.geometry: Geometry = network.geometry  # type: ignore[assignment]
+        self.memory_format = torch.channels_last if self.geometry.ndim == 2 else torch.channels_last_3d
+        # torch's annotations of `to` lack the memory format.
+        self.network: nn.Module = network.to(device=device, memory_format=self.memory_format)  # type: ignore[call-overload]
+        self.bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+        self.optimizer = _optimizer(self.network, config)
+        shape = patch_shape(self.geometry, config.patch_size)
+        lost = self.geometry.training_context
+        self.window = tuple(size - 2 * context for size, context in zip(shape, lost, strict=True))
+        self.sampler = PatchSampler(training, config, self.task, shape, lost)
+        self.identity = self._run_identity()
+        self.step = 0
+        self.history = History()
+        self.best: Validation | None = None
+        self.best_weights: dict[str, Tensor] = {}
+
+    def start_from(self, model: Model) -> None:
+        """Begin with the weights of a trained model instead of random ones: fine-tuning.
+
+        Raises
+        ------
+        ModelError
+            When its network is another than the one that these images and settings ask for.
+        """
+        found = {"network": model.info.architecture, **model.info.parameters}
+        needed = {"network": self.config.network, **json.loads(json.dumps(self.parameters))}
+        different = [
+            f"{name} {found.get(name)}, needed {needed[name]}" for name in needed if found.get(name) != needed[name]
+        ]
+        if different:
+            raise ModelError(
+                f"{model.path} does not fit the images and masks ({', '.join(different)}): start from another model"
+            )
+        self.network.load_state_dict(model.network.state_dict())
+        self.identity["start"] = model.sha256
+
+    def run(self) -> TrainingResult:
+        """Train to the end, or on from the checkpoint, and give the best network.
+
+        The checkpoint stays: with more ``minutes`` a run goes on from it, and with ``replace`` another run finds in it
+        of what settings the model is.
+
+        Raises
+        ------
+        EnvironmentStoppedError
+            When the checkpoint cannot be written; the one before stays whole.
+        ModelError
+            When the checkpoint is none, or of a run with other settings or images; the message names them.
+        """
+        self._go_on()
+        before = self.step
+        last_report = last_save = started = time.monotonic()
+        spent = self.history.seconds
+        losses: list[Tensor] = []
+        self.network.train()
+        for patches in self._batches():
+            if self._progress() >= 1.0 or self._is_stale():
+                break
+            losses.append(self._train_step(patches))
+            self.step += 1
+            now = time.monotonic()
+            self.history.seconds = spent + now - started
+            if self.step % self.config.validate_every == 0 or self._progress() >= 1.0:
+                self._record(losses)
+                self._validate()
+            elif now - last_report > 30:
+                last_report = now
+                self._record(losses)
+                self.report(self._line())
+            if now - last_save > CHECKPOINT_SECONDS:
+                last_save = now
+                self._record(losses)
+                self._save()
+        if self.best is None:
+            self._validate()
+        self._save()
+        return self._result(self.step - before)
+
+    def _batches(self) -> Iterator[list[Patch]]:
+        size = self.config.batch_size
+        ahead = size * 2 + self.workers
+        with ThreadPoolExecutor(self.workers, thread_name_prefix="patches") as pool:
+            waiting: deque[Future[Patch]] = deque()
+            index = self.step * size
+            try:
+                while True:
+                    while len(waiting) < ahead:
+                        waiting.append(pool.submit(self.sampler.patch, index))
+                        index += 1
+                    yield [waiting.popleft().result() for _ in range(size)]
+            finally:
+                for future in waiting:
+                    future.cancel()
+
+    def _train_step(self, patches: Sequence[Patch]) -> Tensor:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.learning_rate * self._schedule()
+        batch = self._batch(patches)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            loss = self.task.loss(self.network, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        # Momentum .99 without batch norm overshoots on a rare patch; one such step must not end a night's run.
+        nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_LIMIT)
+        self.optimizer.step()
+        return loss.detach()
+
+    def _batch(self, patches: Sequence[Patch]) -> Batch:
+        image, target, weight_map = (
+            torch.from_numpy(np.stack([getattr(patch, name) for patch in patches])).to(self.device)
+            for name in ("image", "target", "weight_map")
+        )
+        return Batch(image.contiguous(memory_format=self.memory_format), target, weight_map)
+
+    def _validate(self) -> None:
+        self.network.eval()
+        images = (normalization.apply(example.image, example.scaling) for example in self.validation)
+        label_images = [example.label_image for example in self.validation]
+        found = self.task.validate(
+            self.network, images, label_images, device=self.device, exact=self.is_exact, window=self.window
+        )
+        self.network.train()
+        self.history.validation_steps.append(self.step)
+        self.history.validation_scores.append(found.scores)
+        self.report(f"{self._line()}; validation {', '.join(f'{k} {v:.3f}' for k, v in found.scores.items())}")
+        deciding = self.task.deciding_score
+        if self.best is None or found.scores[deciding] > self.best.scores[deciding]:
+            self.best = found
+            self.best_weights = {
+                name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()
+            }
+        self._save()
+
+    def _record(self, losses: list[Tensor]) -> None:
+        if not losses:
+            return
+        mean = float(torch.stack(losses).mean())
+        losses.clear()
+        if not math.isfinite(mean):
+            raise self._diverged(f"the loss is {mean}")
+        self.history.steps.append(self.step)
+        self.history.losses.append(mean)
+
+    def _diverged(self, what: str) -> UnetbioError:
+        return UnetbioError(
+            f"{what} at step {self.step}: lower learning_rate (now {self.config.learning_rate}) and start again with "
+            f"--overwrite; {self.checkpoint} holds the last good state, if there was one"
+        )
+
+    def _progress(self) -> float:
+        if self.minutes is not None:
+            return self.history.seconds / (60 * self.minutes)
+        return self.step / self.config.steps
+
+    def _schedule(self) -> float:
+        """Factor of the learning rate: one cycle, or one between each two restarts."""
+        if self.config.schedule == "constant":
+            return 1.0
+        edges = [0, *self.config.restarts, self.config.steps]
+        position = self.step if self.minutes is None else self._progress() * self.config.steps
+        cycle = min(bisect.bisect_right(edges, position), len(edges) - 1) - 1
+        return _one_cycle(min(1.0, (position - edges[cycle]) / (edges[cycle + 1] - edges[cycle])))
+
+    def _is_stale(self) -> bool:
+        if not self.config.patience or self.best is None:
+            return False
+        scores = [scores[self.task.deciding_score] for scores in self.history.validation_scores]
+        return len(scores) - 1 - int(np.argmax(scores)) >= self.config.patience
+
+    def _line(self) -> str:
+        progress = min(1.0, self._progress())
+        left = self.history.seconds * (1 - progress) / progress if progress else float("nan")
+        loss = self.history.losses[-1] if self.history.losses else float("nan")
+        total = f"/{self.config.steps}" if self.minutes is None else ""
+        return (
+            f"step {self.step}{total}, loss {loss:.4f}, {_duration(self.history.seconds)} spent, {_duration(left)} left"
+        )
+
+    def _result(self, new_steps: int) -> TrainingResult:
+        assert self.best is not None  # run() validates at least once
+        network = networks.build(self.config.network, self.parameters)
+        network.load_state_dict(self.best_weights)
+        info = ModelInfo(
+            name=self.config.name,
+            architecture=self.config.network,
+            parameters=self.parameters,
+            channels=self.training[0].channel_names,
+            pixel_size_um=_common_pixel_size(self.training),
+            normalization=self.config.normalization,
+            postprocessing=self.best.postprocessing,
+            objects=self.best.objects,
+            window=self.window,
+            training=self._training_record(),
+            scores={"validation": self.best.scores},
+            licence=self.config.licence,
+            version=version("unetbio"),
+            **self.task.describe([example.label_image for example in self.training]),
+        )
+        return TrainingResult(network.eval(), info, self.history, new_steps)
+
+    def _training_record(self) -> dict[str, Any]:
+        lows = [low for example in self.training for low in example.scaling.low]
+        highs = [high for example in self.training for high in example.scaling.high]
+        return {
+            "images": len(self.training),
+            "validation_images": len(self.validation),
+            self.task.place_name: len(self.sampler.places),
+            "class_weights": list(self.sampler.class_weights),
+            "images_sha256": self.identity["images"]["training"],
+            "steps": self.step,
+            "seconds": round(self.history.seconds),
+            "low_range": [min(lows), max(lows)],
+            "high_range": [min(highs), max(highs)],
+            "grey_values": GreyFingerprint.of_images(example.image for example in self.training).as_record(),
+            "config": self.config.model_dump(mode="json"),
+        }
+
+    def _save(self) -> None:
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.network.parameters()):
+            raise self._diverged("weights are no longer finite")
+        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
+        tensors |= {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
+        scalars: dict[str, dict[str, Any]] = {}
+        for number, state in self.optimizer.state_dict()["state"].items():
+            for name, value in state.items():
+                if isinstance(value, Tensor):
+                    tensors[f"optimizer.{number}.{name}"] = value
+                else:
+                    scalars.setdefault(str(number), {})[name] = value
+        tensors["random.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        progress = {
+            "step": self.step,
+            "history": asdict(self.history),
+            "best": None if self.best is None else self.best.as_json(),
+            "optimizer": scalars,
+            "run": self.identity,
+        }
+        save_tensors(self.checkpoint, tensors, {CHECKPOINT_KEY: json.dumps(progress)})
+
+    def _run_identity(self) -> dict[str, Any]:
+        """What has to be the same for a run to go on."""
+        parts = {"training": self.training, "validation": self.validation}
+        return {
+            "config": self.config.model_dump(mode="json"),
+            "parameters": json.loads(json.dumps(self.parameters)),
+            "images": {part: _fingerprint(examples) for part, examples in parts.items()},
+        }
+
+    def _go_on(self) -> None:
+        """Restore what this run has left, also if it was set aside; what another has left is set aside, or refused."""
+        belongs = ""
+        if self.checkpoint.exists():
+            tensors, progress = checkpoints.read(self.checkpoint)
+            different = checkpoints.differences(progress.get("run"), self.identity)
+            if not different:
+                self._restore(tensors, progress)
+                self.report(f"going on from step {self.step} ({self.checkpoint})")
+                return
+            changed = checkpoints.listed(different)
+            belongs = f"{self.checkpoint} belongs to a run with other settings or other images ({changed})"
+            if not self.replace:
+                raise ModelError(
+                    f"{belongs}: use the same ones to go on from step {progress['step']}; or start anew with "
+                    "--replace, which sets it aside, or --overwrite, which removes it"
+                )
+        own = checkpoints.find_set_aside(self.checkpoint, self.identity) if self.replace else None
+        if own is not None:
+            aside = checkpoints.set_aside_path(self.checkpoint, own)
+            checkpoints.swap(self.checkpoint, own)
+            self._restore(*checkpoints.read(self.checkpoint))
+            now = f"; {belongs}, and is {aside.name} now" if belongs else ""
+            self.report(f"going on from step {self.step} ({aside}, set aside before){now}")
+        elif belongs:
+            aside = checkpoints.set_aside_path(self.checkpoint, checkpoints.set_aside(self.checkpoint))
+            self.report(f"starting anew: {belongs}, and is {aside.name} now")
+
+    def _restore(self, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
+        self.step = progress["step"]
+        self.history = History(**progress["history"])
+        self.best = None if progress["best"] is None else Validation.from_json(progress["best"])
+        self.network.load_state_dict(_with_prefix(tensors, "network."))
+        self.best_weights = _with_prefix(tensors, "best.")
+        state: dict[int, dict[str, Any]] = {
+            int(number): dict(values) for number, values in progress["optimizer"].items()
+        }
+        for name, tensor in _with_prefix(tensors, "optimizer.").items():
+            number, _, key = name.partition(".")
+            state.setdefault(int(number), {})[key] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+        torch.set_rng_state(tensors["random.cpu"])
+        if self.device.type == "cuda" and "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
+
+
+def _network_parameters(training: Sequence[Example], config: TrainingConfig, task: Task) -> dict[str, Any]:
+    """All parameters of the network: the config's, and what follows from the images."""
+    architecture = networks.find(config.network)
+    first = training[0]
+    follow = {
+        "ndim": first.label_image.ndim,
+        "in_channels": len(first.image),
+        "num_classes": len(task.class_names),
+    }
+    parameters: dict[str, Any] = architecture.complete({**config.parameters, **follow})
+    voxel_size = _common_pixel_size(training)
+    if follow["ndim"] == 3 and voxel_size and not (parameters["kernel_sizes"] or parameters["poolings"]):
+        kernel_sizes, poolings = anisotropic_levels(voxel_size, parameters["depth"])
+        parameters |= {"kernel_sizes": kernel_sizes, "poolings": poolings}
+    return parameters
+
+
+def _optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            network.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
+        )
+    return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
+def _one_cycle(progress: float) -> float:
+    if progress < WARM_UP:
+        return 0.05 + 0.95 * progress / WARM_UP
+    return 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
+
+
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _fingerprint(examples: Sequence[Example]) -> str:
+    """Hash of the names, images and label images, in their order."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(Path(example.name).name.encode())
+        digest.update(example.image.tobytes())
+        digest.update(example.label_image.tobytes())
+    return digest.hexdigest()
+
+
+def _common_pixel_size(examples: Sequence[Example]) -> tuple[float, ...] | None:
+    sizes = {example.pixel_size_um for example in examples}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def _duration(seconds: float) -> str:
+    if not math.isfinite(seconds):
+        return "?"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"

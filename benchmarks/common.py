@@ -16,7 +16,8 @@ from unetbio import networks
 from unetbio.io import read_image
 from unetbio.models.model_file import load_model
 from unetbio.postprocessing.instances import PostProcessing
-from unetbio.preprocessing.normalization import Normalization, apply, measure
+from unetbio.preprocessing.normalization import apply, measure
+from unetbio.settings.normalization import Normalization
 
 __all__ = [
     "RANDOM",

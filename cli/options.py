@@ -160,7 +160,7 @@ def normalization(text: str) -> Any:
     UsageError
         When it is nothing that can be meant.
     """
-    from unetbio.preprocessing.normalization import parse
+    from unetbio.settings.normalization import parse
 
     return None if text.strip().lower() == "auto" else parse(text)
 

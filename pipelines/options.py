@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_v
 
 from unetbio.errors import UsageError
 from unetbio.measurement.table_schema import path_expression
-from unetbio.preprocessing import normalization
+from unetbio.settings.normalization import parse
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import Section, check_preset
 
@@ -34,7 +34,7 @@ def _listed(value: Any) -> Any:
 
 def _normalize(text: str) -> str:
     try:
-        normalization.parse(text)
+        parse(text)
     except UsageError as error:
         raise ValueError(str(error)) from error
     return text

@@ -27,7 +27,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from unetbio import networks
     from unetbio.models.model_file import ModelInfo, save_model
     from unetbio.postprocessing.instances import PostProcessing
-    from unetbio.preprocessing.normalization import Normalization
+    from unetbio.settings.normalization import Normalization
 
     parameters = networks.find("unet").complete({"base_channels": 2, "depth": 1, "dropout": 0.0})
     network = networks.build("unet", parameters)

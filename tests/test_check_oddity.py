@@ -12,8 +12,8 @@ from unetbio.checking.image_stats import Facts
 from unetbio.checking.outliers import compare_with_model, compare_with_others, find_odd
 from unetbio.models.model_file import ModelInfo
 from unetbio.preprocessing.grey_values import GreyFingerprint, GreyLevels
-from unetbio.preprocessing.normalization import Normalization
 from unetbio.results.items import Item
+from unetbio.settings.normalization import Normalization
 from unetbio.settings.segmentation import Settings
 
 

@@ -15,8 +15,8 @@ import unetbio
 from unetbio.io import read_image, write_image
 from unetbio.labels import label_hash
 from unetbio.models.model_file import load_model
-from unetbio.preprocessing.normalization import Normalization
 from unetbio.preprocessing.prepare import open_image, read_frame
+from unetbio.settings.normalization import Normalization
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
 from unetbio.training.dataset import load_examples

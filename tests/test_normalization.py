@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from unetbio.errors import ImageError, UsageError
-from unetbio.preprocessing.normalization import Normalization, Scaling, apply, for_picture, measure, parse
+from unetbio.preprocessing.normalization import Scaling, apply, for_picture, measure
+from unetbio.settings.normalization import Normalization, parse
 
 SHAPES = hnp.array_shapes(min_dims=2, max_dims=4, min_side=1, max_side=12)
 

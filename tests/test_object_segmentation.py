@@ -21,8 +21,8 @@ from unetbio.errors import UsageError
 from unetbio.models.model_file import ModelInfo, save_model
 from unetbio.networks.mask_rcnn.network import MaskRCNN, Objects
 from unetbio.postprocessing.objects import ObjectSettings
-from unetbio.preprocessing.normalization import Normalization
 from unetbio.provenance import Provenance, read_provenance
+from unetbio.settings.normalization import Normalization
 
 Array = NDArray[Any]
 Invoke = Callable[..., Result]

@@ -16,8 +16,8 @@ from unetbio import networks
 from unetbio.errors import ImageError, ModelError, UsageError
 from unetbio.labels import label_hash
 from unetbio.models.model_file import Model, load_model
-from unetbio.preprocessing.normalization import Normalization
 from unetbio.segmentation import Segmenter
+from unetbio.settings.normalization import Normalization
 from unetbio.settings.segmentation import Settings
 
 Array = NDArray[Any]

@@ -9,7 +9,7 @@ import pytest
 from unetbio.errors import UsageError
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.postprocessing.objects import ObjectSettings
-from unetbio.preprocessing.normalization import Normalization
+from unetbio.settings.normalization import Normalization
 from unetbio.settings.segmentation import Settings
 
 MODEL = PostProcessing(0.5, (0.6, 0.8), min_area=10)

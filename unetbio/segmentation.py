@@ -22,17 +22,18 @@ from unetbio.inference.sliding_window import OVERLAP, window_shape
 from unetbio.inference.tiling import TilePlan
 from unetbio.io.image import Image
 from unetbio.labels import label_hash
+from unetbio.measurement.frame_summary import median_diameter_in_sections
 from unetbio.models import model_path
 from unetbio.models.model_file import Model, ModelInfo, load_model
 from unetbio.postprocessing.objects import ObjectTable
-from unetbio.preprocessing import normalization
 from unetbio.preprocessing.grey_values import FULL_SCALE, is_saturated
-from unetbio.preprocessing.normalization import Normalization, Scaling
+from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.prepare import Frame, Opened, image_of_array, open_image, read_frame
 from unetbio.provenance import FrameRecord, count_cells, versions
+from unetbio.settings.normalization import Normalization, parse
 from unetbio.settings.segmentation import Settings
 from unetbio.targets.interpretation import Finished, choose_interpretation
-from unetbio.targets.sections import median_diameter_in_sections, stack_sections
+from unetbio.targets.sections import stack_sections
 
 __all__ = ["FrameResult", "Segmenter", "segment", "stack_frames"]
 
@@ -287,7 +288,7 @@ def segment(
     """
     segmenter = _segmenter_of(model, device, tile, exact_tiles)
     channels = (channel,) if isinstance(channel, (str, int)) else tuple(channel)
-    chosen = normalize if isinstance(normalize, Normalization) else normalization.parse(normalize, None)
+    chosen = normalize if isinstance(normalize, Normalization) else parse(normalize, None)
     automatic = normalize == "auto"
     settings = Settings(channel=channels, normalization=None if automatic else chosen, **options)
     record = segmenter.record(settings)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from unetbio.errors import ImageError, UsageError
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.postprocessing.objects import ObjectSettings
-from unetbio.preprocessing.normalization import Normalization
 from unetbio.provenance import Provenance, versions
 from unetbio.results.verification import Finding, read_provenances
+from unetbio.settings.normalization import Normalization
 from unetbio.settings.segmentation import Settings
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from unetbio.classes import default_class_names
 from unetbio.compilation import compiled
 from unetbio.provenance import CONFIDENCE_DECIMALS, FrameRecord
 
-__all__ = ["describe_classes", "describe_labels"]
+__all__ = ["describe_classes", "describe_labels", "median_diameter_in_sections"]
 
 
 def describe_labels(labels: NDArray[Any], t: int | None, probability: NDArray[np.uint8] | None = None) -> FrameRecord:
@@ -60,6 +60,15 @@ def _sum_over_cells(labels: NDArray[Any], values: NDArray[np.uint8], cells: int)
             sums[cell, 0] += values[pixel]
             sums[cell, 1] += 1
     return sums
+
+
+def median_diameter_in_sections(labels: NDArray[Any]) -> float:
+    """Median diameter of discs as large as the cells are in each section, in pixels; there must be a cell.
+
+    That is what a model of planes has seen, and how thick a section is does not matter.
+    """
+    areas = np.concatenate([np.unique(section[section > 0], return_counts=True)[1] for section in labels])
+    return round(2 * math.sqrt(float(np.median(areas)) / math.pi), 3)
 
 
 def describe_classes(mask: NDArray[Any], t: int | None, class_names: Sequence[str]) -> FrameRecord:

@@ -21,7 +21,7 @@ from unetbio.files import sha256_file
 from unetbio.models import SUFFIX, model_path
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.postprocessing.objects import ObjectSettings
-from unetbio.preprocessing.normalization import Normalization
+from unetbio.settings.normalization import Normalization
 from unetbio.tensor_file import load_tensors, save_tensors
 
 if TYPE_CHECKING:

@@ -11,14 +11,15 @@ however much tissue there is, and the colours keep their relation. `for_picture`
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.errors import ImageError, UsageError
+from unetbio.errors import ImageError
+from unetbio.settings.normalization import Normalization
 
-__all__ = ["COLOURS", "Normalization", "Scaling", "apply", "for_picture", "measure", "parse"]
+__all__ = ["COLOURS", "Scaling", "apply", "for_picture", "measure"]
 
 COLOURS = ("red", "green", "blue")
 """Names of the channels of a colour picture, as all readers give them."""
@@ -28,70 +29,11 @@ HISTOGRAM_BLOCK = 1 << 22
 
 
 @dataclasses.dataclass(frozen=True)
-class Normalization:
-    """How grey values are scaled.
-
-    Attributes
-    ----------
-    kind : {"percentile", "range", "none"}
-        ``percentile``: the percentiles `low` and `high` of each channel become 0 and 1; ``range``: the grey values
-        `low` and `high` do; ``none``: grey values as they are.
-    low, high : float
-        Percentiles (0 to 100) or grey values. Nothing is clipped.
-    """
-
-    kind: Literal["percentile", "range", "none"] = "percentile"
-    low: float = 1.0
-    high: float = 99.8
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("percentile", "range", "none"):
-            raise UsageError(f"unknown normalization {self.kind!r}: percentile, range or none is needed")
-        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
-            raise UsageError(f"normalization from {self.low:g} to {self.high:g}: two rising numbers are needed")
-        if self.kind == "percentile" and (self.low < 0 or self.high > 100):
-            raise UsageError(f"percentiles {self.low:g} and {self.high:g}: numbers from 0 to 100 are needed")
-
-
-@dataclasses.dataclass(frozen=True)
 class Scaling:
     """The grey values of each channel that become 0 and 1, as measured; both equal in a constant channel."""
 
     low: tuple[float, ...]
     high: tuple[float, ...]
-
-
-def parse(text: str, automatic: Normalization | None = None) -> Normalization:
-    """Read the command line's ``--normalize``.
-
-    Parameters
-    ----------
-    text : str
-        ``auto``, ``none``, two percentiles ``p1,p99.8`` or two grey values ``0,4095``.
-    automatic : Normalization, optional
-        What ``auto`` stands for: the model's own; percentiles 1 and 99.8 by default.
-
-    Raises
-    ------
-    UsageError
-        For anything else.
-    """
-    words = text.strip().lower().split(",")
-    if words == ["auto"]:
-        return automatic or Normalization()
-    if words == ["none"]:
-        return Normalization("none", 0.0, 1.0)
-    marked = [word.strip().startswith("p") for word in words]
-    try:
-        numbers = [float(word.strip().removeprefix("p")) for word in words]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 2 or marked[0] != marked[1]:
-        raise UsageError(
-            f"--normalize {text!r}: auto, none, two percentiles such as p1,p99.8, or two grey values such as 0,4095 "
-            "are needed"
-        )
-    return Normalization("percentile" if marked[0] else "range", *numbers)
 
 
 def for_picture(

@@ -15,6 +15,7 @@ from unetbio.io import read_image
 from unetbio.io.image import AXES, Image, list_channels, select_channel
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling
+from unetbio.settings.normalization import Normalization
 from unetbio.settings.segmentation import PixelSize, Settings
 
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ def open_image(source: str | os.PathLike[str] | Image, settings: Settings, info:
     return Opened(image, settings, channels, times, axes, shape, zoom)
 
 
-def read_frame(opened: Opened, t: int | None, automatic: normalization.Normalization) -> Frame:
+def read_frame(opened: Opened, t: int | None, automatic: Normalization) -> Frame:
     """Read, rescale and normalize one frame.
 
     Parameters

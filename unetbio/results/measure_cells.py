@@ -20,7 +20,7 @@ from unetbio.io.image import Image
 from unetbio.io.labels import is_nifti_name
 from unetbio.labels import label_hash, resize_nearest
 from unetbio.measurement import regions
-from unetbio.measurement.frame_summary import describe_classes, describe_labels
+from unetbio.measurement.frame_summary import describe_classes, describe_labels, median_diameter_in_sections
 from unetbio.measurement.table_schema import SECTION
 from unetbio.postprocessing.linking import number_sections
 from unetbio.postprocessing.objects import ObjectTable
@@ -31,7 +31,6 @@ from unetbio.results.journal import Entry
 from unetbio.results.result_files import Outcome
 from unetbio.results.reuse import read_label_file
 from unetbio.settings.segmentation import PixelSize, Settings
-from unetbio.targets.sections import median_diameter_in_sections
 
 if TYPE_CHECKING:
     import polars as pl

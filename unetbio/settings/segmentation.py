@@ -12,7 +12,7 @@ from unetbio.errors import UsageError
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.postprocessing.linking import check_threshold
 from unetbio.postprocessing.objects import ObjectSettings
-from unetbio.preprocessing.normalization import Normalization
+from unetbio.settings.normalization import Normalization
 from unetbio.settings.training import check_preset
 
 __all__ = ["PixelSize", "Settings", "parse_pixel_size"]

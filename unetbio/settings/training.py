@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from unetbio.errors import UsageError
-from unetbio.preprocessing.normalization import Normalization
+from unetbio.settings.normalization import Normalization
 
 __all__ = [
     "MAX_CLASSES",

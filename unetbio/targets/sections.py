@@ -1,6 +1,5 @@
 """Stacks that a model of planes segments section by section: from the sections' answers to one of the stack."""
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from unetbio.postprocessing.objects import ObjectTable
 if TYPE_CHECKING:
     from unetbio.targets.interpretation import Finished
 
-__all__ = ["median_diameter_in_sections", "stack_sections"]
+__all__ = ["stack_sections"]
 
 
 def stack_sections(sections: "Sequence[Finished]", link: float | None, *, are_cells: bool) -> "Finished":
@@ -51,15 +50,6 @@ def stack_sections(sections: "Sequence[Finished]", link: float | None, *, are_ce
         _one_table(tables, stack, labels) if tables else None,
         np.stack(planes) if planes else None,
     )
-
-
-def median_diameter_in_sections(labels: NDArray[Any]) -> float:
-    """Median diameter of discs as large as the cells are in each section, in pixels; there must be a cell.
-
-    That is what a model of planes has seen, and how thick a section is does not matter.
-    """
-    areas = np.concatenate([np.unique(section[section > 0], return_counts=True)[1] for section in labels])
-    return round(2 * math.sqrt(float(np.median(areas)) / math.pi), 3)
 
 
 def _one_table(tables: Sequence[ObjectTable], sections: NDArray[Any], labels: LabelImage) -> ObjectTable:

@@ -13,7 +13,7 @@ from unetbio.models.model_file import read_info
 from unetbio.pipelines.options import MeasureOptions, SegmentOptions
 from unetbio.pipelines.settings import WorkflowConfig, input_names, input_stamps, load_config, workflow_schema
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.mark.parametrize(

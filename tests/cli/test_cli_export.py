@@ -334,7 +334,7 @@ def test_a_table_is_read_a_part_at_a_time(out: Path) -> None:
 
 # --- docs/viewing.md --------------------------------------------------------------------------------------------------
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "viewing.md").read_text(encoding="utf-8")
 SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 

@@ -18,7 +18,7 @@ from unetbio.compare.lessons import LESSONS
 from unetbio.geometry import receptive_field
 from unetbio.report.diagram import draw_network
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("config/*.md")])
 # Explained once, at the top of the page.
 COMMON = {"--help", "--verbose", "--quiet"}

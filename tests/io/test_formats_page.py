@@ -7,7 +7,7 @@ import pytest
 
 from unetbio.io.read import FORMATS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
 
 # Of label images, which docs/command_line.md explains.

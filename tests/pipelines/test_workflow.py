@@ -25,7 +25,7 @@ from unetbio.pipelines import SNAKEFILE, end_at_once
 from unetbio.provenance import read_provenance
 from unetbio.samples import write_samples
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 # Nuclei of a confocal stack and of a time-lapse; enough for two jobs.
 IMAGES = ("confocal_z26", "confocal_z38", "confocal_z50", "timelapse_t00", "timelapse_t29")
 

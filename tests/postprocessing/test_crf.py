@@ -8,9 +8,17 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from unetbio.crf import PRESETS, CrfSettings, Kernel, bilateral_kernel, gaussian_kernel, mean_field, refine
 from unetbio.errors import ImageError, UsageError
-from unetbio.postprocessing.crf import refinement
+from unetbio.postprocessing.crf import (
+    PRESETS,
+    CrfSettings,
+    Kernel,
+    bilateral_kernel,
+    gaussian_kernel,
+    mean_field,
+    refine,
+    refinement,
+)
 
 SHAPE = (24, 20)
 FloatArray = NDArray[np.float64]

@@ -32,10 +32,10 @@ logger = logging.getLogger("unetbio.cli.compare")
     "-o", "--output", metavar="OUT", required=True, type=click.Path(path_type=Path), help="Folder of the results."
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Steps to train each network; overrides the settings.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Train each for as many minutes instead.")
+@click.option("--minutes", type=shared.Number(min=0, min_open=True), help="Train each for as many minutes instead.")
 @click.option(
     "--width",
-    type=click.FloatRange(min=0, max=4, min_open=True),
+    type=shared.Number(min=0, max=4, min_open=True),
     help="Channels of every network as a multiple of its paper's.",
 )
 @click.option(

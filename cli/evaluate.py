@@ -162,7 +162,12 @@ class _Evaluation:
 @click.option("-o", "--output", metavar="OUT", type=click.Path(path_type=Path), help="Folder for the full scores.")
 @click.option("--thresholds", metavar="IOU,...", help="IoU from which cells match.  [default: 0.5,0.55 ... 0.95]")
 @click.option(
-    "--tolerance", default=2.0, show_default=True, metavar="PX", help="How far boundary pixels may lie apart."
+    "--tolerance",
+    default=2.0,
+    show_default=True,
+    type=shared.Number(),
+    metavar="PX",
+    help="How far boundary pixels may lie apart.",
 )
 @click.option("--split-components", is_flag=True, help="Take each connected part of a 0/1 or 0/255 mask as a cell.")
 @click.option("--classes", is_flag=True, help="The masks hold classes, not cells.")

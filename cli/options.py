@@ -17,6 +17,7 @@ __all__ = [
     "LENGTH",
     "PIXEL_SIZE",
     "PROBABILITY",
+    "Number",
     "as_json",
     "counts",
     "device",
@@ -38,23 +39,28 @@ EXIT_SOME_FAILED = 3
 """Exit code of a run in which some files failed, or something was found."""
 
 
-class _FiniteRange(click.FloatRange):
-    """A range without NaN, which compares with nothing, and without infinity."""
+class Number(click.FloatRange):
+    """A number of an option: finite, and within limits where there are any."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Refuse NaN, which compares with nothing, and infinity."""
         number: float = super().convert(value, param, ctx)
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a finite number", param, ctx)
         return number
 
+    def _describe_range(self) -> str:
+        # click writes "x<=None" where there are no limits.
+        return super()._describe_range() if (self.min, self.max) != (None, None) else ""
 
-PROBABILITY = _FiniteRange(0, 1, min_open=True, max_open=True)
+
+PROBABILITY = Number(0, 1, min_open=True, max_open=True)
 """A threshold: between 0 and 1, without either."""
 
-LENGTH = _FiniteRange(min=0, min_open=True)
+LENGTH = Number(min=0, min_open=True)
 """A diameter or a width: above 0."""
 
-AREA = _FiniteRange(min=0)
+AREA = Number(min=0)
 """An area in pixels: from 0."""
 
 

@@ -36,7 +36,7 @@ _SPOKEN = {
 _CELL_OPTIONS = [
     click.option(
         "--link",
-        type=float,
+        type=shared.Number(min=0, max=1, min_open=True),
         metavar="IOU",
         help="With --z each: join cells of neighbouring sections that overlap so much, such as 0.25.",
     ),

@@ -43,11 +43,9 @@ SHOWN_PAIRS = 5
 @click.option("--class-values", metavar="N,...", help="Value in the masks for each class, such as 0,255.")
 @click.option("--split-components", is_flag=True, help="Take each connected part of a 0/1 or 0/255 mask as a cell.")
 @click.option("--steps", type=click.IntRange(min=1), help="Steps to train; overrides the settings.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Stop after as many minutes instead.")
+@click.option("--minutes", type=shared.Number(min=0, min_open=True), help="Stop after as many minutes instead.")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of weights, patches and augmentation.")
-@click.option(
-    "--border-weight", type=click.FloatRange(min=0), help="w0 of the weight map; 0 leaves the border term out."
-)
+@click.option("--border-weight", type=shared.Number(min=0), help="w0 of the weight map; 0 leaves the border term out.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option(
     "--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Threads that prepare patches."

@@ -1,6 +1,7 @@
 """``unetbio weight-map``: the weights that the loss gives to the pixels of label images, as files and pictures."""
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +29,12 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -
     if text in (None, "auto"):
         return None
     try:
-        return tuple(float(number) for number in str(text).split(","))
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r}: needs numbers with commas between them, such as 2,1,1") from error
+        numbers = tuple(map(float, str(text).split(",")))
+    except ValueError:
+        numbers = (math.nan,)
+    if not all(map(math.isfinite, numbers)):
+        raise click.BadParameter(f"{text!r}: needs finite numbers with commas between them, such as 2,1,1")
+    return numbers
 
 
 @click.command("weight-map")
@@ -40,14 +44,14 @@ def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -
     "--border-weight",
     default=10.0,
     show_default=True,
-    type=click.FloatRange(min=0),
+    type=shared.Number(min=0),
     help="w0, the largest border term; 0 leaves it out.",
 )
 @click.option(
     "--border-sigma",
     default=5.0,
     show_default=True,
-    type=click.FloatRange(min=0, min_open=True),
+    type=shared.Number(min=0, min_open=True),
     help="How far borders reach, in in-plane pixels.",
 )
 @click.option(

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from unetbio.errors import UsageError
 from unetbio.measurement.table_schema import path_expression
+from unetbio.settings.base import Section
 from unetbio.settings.normalization import parse
-from unetbio.settings.segmentation import Settings
-from unetbio.settings.training import Section, check_preset
+from unetbio.settings.segmentation import Settings, check_preset
 
 __all__ = [
     "CheckOptions",
@@ -60,8 +60,6 @@ _DEVICE = Field(default="auto", description="`auto`, `cpu`, `cuda`, `cuda:N`, `m
 
 class SegmentOptions(Section):
     """Options of ``unetbio segment``, named as there; what is left out is decided by the model or the file."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
 
     channel: Annotated[
         tuple[str | int, ...], BeforeValidator(_listed, json_schema_input_type=str | int | tuple[str | int, ...])

@@ -28,7 +28,7 @@ from unetbio.pipelines.options import (
     TrainOptions,
     as_arguments,
 )
-from unetbio.settings.training import Section, read_mapping, validated
+from unetbio.settings.base import Section, read_mapping, validated
 
 __all__ = [
     "ModelSettings",

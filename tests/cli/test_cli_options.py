@@ -1,10 +1,16 @@
 """Options and lines that several commands share."""
 
+import importlib
+import math
+from typing import Any
+
 import click
 import pytest
 from click.testing import CliRunner
 
 from unetbio.cli import options
+from unetbio.cli.main import COMMANDS
+from unetbio.errors import UsageError
 
 
 @click.command()
@@ -33,6 +39,30 @@ def test_numbers_that_cannot_be_meant_name_the_option(option: str, value: str) -
 def test_numbers_that_can_be_meant() -> None:
     arguments = ["--threshold", "0.5", "--diameter", "12", "--max-area", "0"]
     assert CliRunner().invoke(command, arguments).stdout == "[0.5, 12.0, 0.0]\n"
+
+
+def _command(name: str) -> click.Command:
+    command: click.Command = importlib.import_module(COMMANDS[name][0]).command
+    return command
+
+
+def _read(option: click.Parameter, command: click.Command, text: str) -> Any:
+    """What an option makes of a text; None where it refuses it."""
+    try:
+        return option.process_value(click.Context(command), (text,) if option.multiple else text)
+    except (click.BadParameter, UsageError):
+        return None
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "nan,1", "1,inf"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_option_of_any_command_takes_a_number_that_is_not_finite(name: str, text: str) -> None:
+    command = _command(name)
+    for option in command.params:
+        if not (isinstance(option, click.Option) and option.is_flag):
+            read = _read(option, command, text)
+            values = read if isinstance(read, tuple) else (read,)
+            assert not [value for value in values if isinstance(value, float) and not math.isfinite(value)], option.name
 
 
 def test_summary_line() -> None:

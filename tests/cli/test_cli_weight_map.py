@@ -121,8 +121,9 @@ def test_nothing_is_replaced_unasked(tmp_path: Path, label_image: NDArray[np.uin
     assert run(tmp_path / "x.tif", "-o", tmp_path, "--overwrite").exit_code == 0
 
 
-def test_numbers_that_are_none(tmp_path: Path, label_image: NDArray[np.uint16]) -> None:
+@pytest.mark.parametrize("text", ["1;1", "nan,1", "1,inf"])
+def test_numbers_that_are_none(tmp_path: Path, label_image: NDArray[np.uint16], text: str) -> None:
     write_labels(tmp_path / "x.tif", label_image)
-    result = run(tmp_path / "x.tif", "-o", tmp_path, "--spacing", "1;1")
+    result = run(tmp_path / "x.tif", "-o", tmp_path, "--spacing", text)
     assert result.exit_code == 2
-    assert "needs numbers with commas between them" in result.stderr
+    assert "needs finite numbers with commas between them" in result.stderr

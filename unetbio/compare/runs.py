@@ -28,7 +28,8 @@ from unetbio.files import stopping, write_json
 from unetbio.io import write_labels
 from unetbio.models.model_file import ModelInfo, load_model, save_model
 from unetbio.report.loss_curve import draw_loss_curve
-from unetbio.settings.training import TrainingConfig, flattened
+from unetbio.settings.base import flattened
+from unetbio.settings.training import TrainingConfig
 from unetbio.training.dataset import AnnotatedFiles
 from unetbio.training.trainer import Trainer
 

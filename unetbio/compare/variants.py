@@ -22,7 +22,8 @@ import yaml
 from unetbio import networks
 from unetbio.compare.lessons import LESSONS
 from unetbio.errors import UsageError
-from unetbio.settings.training import TrainingConfig, check_preset, load_training_config
+from unetbio.settings.segmentation import check_preset
+from unetbio.settings.training import TrainingConfig, load_training_config
 
 __all__ = ["Variant", "lesson_variants", "parse_variant", "parse_variants", "training_config"]
 

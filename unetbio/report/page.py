@@ -26,7 +26,7 @@ from unetbio.results.items import provenance_name
 from unetbio.results.journal import Entry, read_journals
 from unetbio.results.layout import CELLS, CELLS_TEXT, CLASSES, PAGE, SUMMARY
 from unetbio.results.verification import made_differently
-from unetbio.settings.training import flattened
+from unetbio.settings.base import flattened
 
 __all__ = ["write_page"]
 

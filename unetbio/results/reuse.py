@@ -21,7 +21,7 @@ from unetbio.models.model_file import Model
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.results.items import Item, other_format
 from unetbio.results.journal import LOCK
-from unetbio.settings.training import flattened
+from unetbio.settings.base import flattened
 
 __all__ = ["Earlier", "Kept", "Policy", "find_earlier", "state_of_labels"]
 

@@ -13,7 +13,7 @@ from unetbio.files import sha256_file, sha256_path
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.results.items import MASKS, provenance_name
 from unetbio.results.reuse import state_of_labels
-from unetbio.settings.training import flattened
+from unetbio.settings.base import flattened
 
 __all__ = ["Finding", "made_differently", "read_provenances", "verify_folder"]
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +14,8 @@ from unetbio.postprocessing.instances import PostProcessing
 from unetbio.postprocessing.linking import check_threshold
 from unetbio.postprocessing.objects import ObjectSettings
 from unetbio.settings.normalization import Normalization
-from unetbio.settings.training import check_preset
 
-__all__ = ["PixelSize", "Settings", "parse_pixel_size"]
+__all__ = ["PixelSize", "Settings", "check_preset", "parse_pixel_size"]
 
 PixelSize = float | tuple[float, float]
 """Micrometres in the plane; or the distance of sections, and micrometres in the plane."""
@@ -90,6 +90,9 @@ class Settings:
                 # Written so that NaN is refused too.
                 if value is not None and not (isinstance(value, Real) and 0 < value < float("inf")):
                     raise UsageError(f"{name} {value} must be a number above 0")
+        for name in ("min_area", "max_area"):
+            if not math.isfinite(getattr(self, name) or 0):
+                raise UsageError(f"{name} {getattr(self, name)} must be a finite number")
         for name, words in (("series", ()), ("t", ()), ("z", SECTION_WORDS)):
             object.__setattr__(self, name, _index(name, getattr(self, name), words))
         if self.axes is not None and not _are_axes(self.axes):
@@ -176,6 +179,21 @@ class Settings:
         # JSON does not know numpy's numbers.
         record: dict[str, Any] = json.loads(json.dumps(values, default=float))
         return record
+
+
+def check_preset(name: str) -> str:
+    """The name of a preset of the CRF.
+
+    Raises
+    ------
+    UsageError
+        When there is none of that name; the message lists those there are.
+    """
+    from unetbio.postprocessing.crf import PRESETS  # here, since numba takes its time
+
+    if name not in PRESETS:
+        raise UsageError(f"there is no preset {name} of the CRF; there are: {', '.join(PRESETS)}")
+    return name
 
 
 def _index(name: str, value: Any, words: Sequence[str]) -> int | str | None:

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 from unetbio.errors import ModelError
 from unetbio.files import stopping
 from unetbio.models.model_file import CHECKPOINT_KEY, CHECKPOINT_SUFFIX
-from unetbio.settings.training import TrainingConfig, flattened
+from unetbio.settings.base import flattened
+from unetbio.settings.training import TrainingConfig
 from unetbio.tensor_file import load_metadata, load_tensors
 
 if TYPE_CHECKING:

@@ -1,0 +1,115 @@
+"""What all settings have in common: unknown keys, and numbers that are NaN or infinite, are refused."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from unetbio.errors import UsageError
+
+__all__ = ["Section", "flattened", "read_mapping", "validated"]
+
+
+class Section(BaseModel):
+    """Base of all settings: unknown keys are errors, numbers are finite, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+SectionT = TypeVar("SectionT", bound=Section)
+
+
+def read_mapping(path: Path | None) -> dict[str, Any]:
+    """What a YAML file of settings holds; nothing where there is no file.
+
+    Raises
+    ------
+    UsageError
+        When it cannot be read, or is not a mapping of names to values.
+    """
+    if path is None:
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UsageError(f"{path} holds {type(content).__name__}, settings are a mapping of names to values")
+    return content
+
+
+def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Values of dictionaries in dictionaries, with dots in their names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flattened(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat
+
+
+def validated(kind: type[SectionT], content: Mapping[str, Any], path: Path | None) -> SectionT:
+    """Settings of a kind, checked.
+
+    Parameters
+    ----------
+    kind : type
+        A `Section`.
+    content : mapping
+        What was written down.
+    path : pathlib.Path, optional
+        The file it stood in, for messages.
+
+    Raises
+    ------
+    UsageError
+        One line that names the key, what was given, and for an unknown key those that are known.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        place = f"{path}: " if path else ""
+        raise UsageError(place + _explain(kind, error)) from error
+
+
+def _explain(kind: type[BaseModel], error: ValidationError) -> str:
+    """One line of what pydantic found first, naming the key as it stands in the file."""
+    problems = error.errors()
+    problem = problems[0]
+    key, known = _locate(kind, problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
+        advice = f"did you mean {near[0]}? " if near else ""
+        return f"unknown key {key}: {advice}known are {', '.join(known)}"
+    if problem["type"] in ("model_type", "dataclass_type"):
+        return f"{key}: names with values are needed (given: {problem['input']!r})"
+    # Where several kinds of value are allowed, each says why it is not the one.
+    messages = dict.fromkeys(
+        p["msg"].removeprefix("Value error, ") for p in problems if _locate(kind, p["loc"])[0] == key
+    )
+    text = ", or ".join(messages)
+    return f"{key}: {text} (given: {problem['input']!r})" if key else text
+
+
+def _locate(kind: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str, list[str]]:
+    """Dotted key of a pydantic location, without the names it gives to members of a union; and the keys beside it."""
+    words: list[str] = []
+    known = list(kind.model_fields)
+    inner: Any = kind
+    for part in location:
+        fields = getattr(inner, "model_fields", None) or getattr(inner, "__dataclass_fields__", {})
+        if isinstance(part, int):
+            words.append(str(part))
+            continue
+        if get_origin(inner) is dict and part != "[key]":
+            words.append(part)
+            inner = get_args(inner)[1]
+            continue
+        if fields:
+            known = list(fields)
+        elif words:
+            break
+        words.append(part)
+        inner = getattr(fields.get(part), "annotation", None)
+    return ".".join(words), known

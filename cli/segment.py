@@ -177,7 +177,7 @@ def _list(
     from unetbio.results.path_columns import add_path_columns
 
     if given["format"] == "ome-zarr":
-        from unetbio.io.formats.zarr_write import check_zarr
+        from unetbio.io.formats.zarr.writer import check_zarr
 
         check_zarr()
     if bool(inputs) == bool(table):

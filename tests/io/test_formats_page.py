@@ -49,7 +49,7 @@ def test_libraries_on_the_page_are_those_imported(name: str) -> None:
 def test_reasons_on_the_page_are_those_in_the_code() -> None:
     listed = {reason for row in rows_after("reasons") for reason in quoted(row[0])}
     used: set[str] = set()
-    for path in (ROOT / "unetbio" / "io").glob("*.py"):
+    for path in (ROOT / "unetbio" / "io").rglob("*.py"):
         used |= set(re.findall(r'ImageError\(\s*"([a-z_]+)"', path.read_text(encoding="utf-8")))
     assert listed == used - LABEL_REASONS
 

@@ -12,8 +12,8 @@ from pathlib import Path, PurePath
 from xml.sax.saxutils import unescape
 
 from unetbio.errors import UsageError
-from unetbio.io.formats.ome_sets import find_pieces
-from unetbio.io.formats.zarr_metadata import MARKERS, is_zarr_folder
+from unetbio.io.formats.tiff.sets import find_pieces
+from unetbio.io.formats.zarr.metadata import MARKERS, is_zarr_folder
 from unetbio.io.read import SUFFIXES
 
 __all__ = [
@@ -96,7 +96,7 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
         all folders below them; patterns (``*``, ``?``, ``[...]``, ``**``) are expanded. In both, hidden files and
         outputs of this program (``x_labels`` ...) are left out; in folders also files of other endings, and the pieces
         of a set that a ``.companion.ome`` file describes. Of OME-TIFF files that describe each other, those are left
-        out for which another one that was found stands (`unetbio.io.formats.ome_sets`), however they were given. A
+        out for which another one that was found stands (`unetbio.io.formats.tiff.sets`), however they were given. A
         line says how many files a search passed over that may be images: called like outputs, but without a
         provenance; or of formats that are not read.
     out : path-like, optional

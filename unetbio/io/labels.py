@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 from unetbio.files import write_bytes
-from unetbio.io.formats.zarr_metadata import is_zarr_folder
+from unetbio.io.formats.zarr.metadata import is_zarr_folder
 from unetbio.io.image import AXES, Image
 from unetbio.io.read import read_image
 from unetbio.io.write import check_axes, write_image
@@ -44,7 +44,8 @@ def write_labels(
     Parameters
     ----------
     path : path-like
-        ``.nii`` and ``.nii.gz`` make NIfTI, ``.zarr`` a folder (`unetbio.io.formats.zarr_write`), everything else TIFF.
+        ``.nii`` and ``.nii.gz`` make NIfTI, ``.zarr`` a folder (`unetbio.io.formats.zarr.writer`), everything else
+        TIFF.
     label_image : numpy.ndarray
         Integers from 0, of 2 to 4 axes; uint8, uint16 and uint32 are written as they are, other types as the smaller of
         uint16 and uint32 that holds them.
@@ -71,12 +72,12 @@ def write_labels(
     label_image = _unsigned(np.asarray(label_image))
     axes = axes or _default_axes(label_image.ndim)
     if is_nifti_name(path):
-        from unetbio.io.formats.nifti import nifti_bytes
+        from unetbio.io.formats.nifti.reader import nifti_bytes
 
         check_axes(label_image, axes)
         write_bytes(path, nifti_bytes(label_image, axes, affine, pixel_size_um or {}, Path(path).name.endswith(".gz")))
     elif is_zarr_name(path):
-        from unetbio.io.formats.zarr_write import write_zarr_labels
+        from unetbio.io.formats.zarr.writer import write_zarr_labels
 
         check_axes(label_image, axes)
         write_zarr_labels(path, label_image, axes=axes, pixel_size_um=pixel_size_um or {}, name=name)
@@ -99,7 +100,7 @@ def write_probabilities(
         raise ValueError(f"{len(values)} classes, but {len(class_names)} names")
     axes = axes or ("CYX" if values.ndim == 3 else "CZYX")
     if is_nifti_name(path):
-        from unetbio.io.formats.nifti import nifti_bytes
+        from unetbio.io.formats.nifti.reader import nifti_bytes
 
         write_bytes(path, nifti_bytes(values, axes, affine, pixel_size_um or {}, Path(path).name.endswith(".gz")))
     else:
@@ -147,7 +148,7 @@ def read_labels(
 def _open(path: Path, axes: str | None, series: int) -> Image:
     if not is_zarr_folder(path):
         return read_image(path, axes=axes, series=series)
-    from unetbio.io.formats.zarr import read_zarr_labels
+    from unetbio.io.formats.zarr.reader import read_zarr_labels
 
     try:
         return read_zarr_labels(path, axes=axes, series=series)

@@ -36,15 +36,17 @@ COMPANION = ".companion.ome"
 
 FORMATS = {
     "tiff": Format(
-        "TIFF (plain, OME, ImageJ)", (".tif", ".tiff", ".svs", ".lsm", COMPANION), "unetbio.io.formats.tiff:read_tiff"
+        "TIFF (plain, OME, ImageJ)",
+        (".tif", ".tiff", ".svs", ".lsm", COMPANION),
+        "unetbio.io.formats.tiff.reader:read_tiff",
     ),
-    "png": Format("PNG", (".png",), "unetbio.io.formats.raster:read_raster"),
-    "jpeg": Format("JPEG", (".jpg", ".jpeg"), "unetbio.io.formats.raster:read_raster"),
-    "nifti": Format("NIfTI", (".nii", ".nii.gz"), "unetbio.io.formats.nifti:read_nifti"),
-    "czi": Format("CZI", (".czi",), "unetbio.io.formats.czi:read_czi"),
-    "lif": Format("LIF", (".lif",), "unetbio.io.formats.lif:read_lif"),
-    "nd2": Format("ND2", (".nd2",), "unetbio.io.formats.nd2:read_nd2"),
-    "zarr": Format("OME-Zarr", (".zarr",), "unetbio.io.formats.zarr:read_zarr"),
+    "png": Format("PNG", (".png",), "unetbio.io.formats.raster.reader:read_raster"),
+    "jpeg": Format("JPEG", (".jpg", ".jpeg"), "unetbio.io.formats.raster.reader:read_raster"),
+    "nifti": Format("NIfTI", (".nii", ".nii.gz"), "unetbio.io.formats.nifti.reader:read_nifti"),
+    "czi": Format("CZI", (".czi",), "unetbio.io.formats.czi.reader:read_czi"),
+    "lif": Format("LIF", (".lif",), "unetbio.io.formats.lif.reader:read_lif"),
+    "nd2": Format("ND2", (".nd2",), "unetbio.io.formats.nd2.reader:read_nd2"),
+    "zarr": Format("OME-Zarr", (".zarr",), "unetbio.io.formats.zarr.reader:read_zarr"),
 }
 """What is read, by the name that `Image.format` has for it."""
 
@@ -122,7 +124,7 @@ def read_image(path: str | os.PathLike[str], *, axes: str | None = None, series:
 
 
 def _open_folder(path: Path, axes: str | None, series: int) -> Image:
-    from unetbio.io.formats.zarr_metadata import is_zarr_folder
+    from unetbio.io.formats.zarr.metadata import is_zarr_folder
 
     if not is_zarr_folder(path):
         raise ImageError("unsupported_format", f"a folder, not an image: {SUPPORTED} are read")
@@ -131,7 +133,7 @@ def _open_folder(path: Path, axes: str | None, series: int) -> Image:
 
 def _open(path: Path, head: bytes, axes: str | None, series: int) -> Image:
     if path.name.endswith(COMPANION):
-        return _reader("unetbio.io.formats.tiff:read_companion")(path, axes=axes, series=series)
+        return _reader("unetbio.io.formats.tiff.reader:read_companion")(path, axes=axes, series=series)
     name = _format(path, head)
     if name is None:
         raise _refusal(path, head)

@@ -8,7 +8,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
-from unetbio.io.formats.tiff_pages import JPEG
+from unetbio.io.formats.tiff.pages import JPEG
 
 __all__ = ["Colour"]
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 from unetbio.io.formats.ome import OmeImage, OmePlane, companion_of, parse_ome, size_in_um
-from unetbio.io.formats.tiff_colour import Colour
-from unetbio.io.formats.tiff_pages import Page, check_chain, check_layout, decode_window, make_page, unreadable
+from unetbio.io.formats.tiff.colour import Colour
+from unetbio.io.formats.tiff.pages import Page, check_chain, check_layout, decode_window, make_page, unreadable
 from unetbio.io.image import AXES, Image
 
 __all__ = ["read_companion", "read_tiff"]
@@ -242,7 +242,7 @@ class _OmeFiles(contextlib.ExitStack):
         return found
 
     def begins(self, ome: OmeImage) -> bool:
-        """Whether an image belongs to the file with the block, as `unetbio.io.formats.ome_sets` says."""
+        """Whether an image belongs to the file with the block, as `unetbio.io.formats.tiff.sets` says."""
         first = next(iter(ome.planes.values()), None)
         if first is None or first.file_name in (None, self.path.name) or first.uuid == self.uuid:
             return True

@@ -1,7 +1,7 @@
 """OME-Zarr 0.4 and 0.5: folders with an image in chunks, and several sizes of it; the largest is read.
 
 The zarr package unpacks the chunks. What the metadata claims is compared with the files before it is asked to
-(`unetbio.io.formats.zarr_chunks`). A chunk that is missing holds the fill value where its writer can have left it out,
+(`unetbio.io.formats.zarr.chunks`). A chunk that is missing holds the fill value where its writer can have left it out,
 and is an error otherwise; how many do is in `unetbio.io.Image.not_stored`, so that none is silently a black region.
 """
 
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
-from unetbio.io.formats.zarr_chunks import ChunkFiles
-from unetbio.io.formats.zarr_metadata import Multiscale, find_images, find_label_image
+from unetbio.io.formats.zarr.chunks import ChunkFiles
+from unetbio.io.formats.zarr.metadata import Multiscale, find_images, find_label_image
 from unetbio.io.image import AXES, Image, NotStored
 
 __all__ = ["INSTALL", "read_zarr", "read_zarr_labels"]

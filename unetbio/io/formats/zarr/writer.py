@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from unetbio.errors import UsageError
 from unetbio.files import atomic_folder
-from unetbio.io.formats.zarr import INSTALL
-from unetbio.io.formats.zarr_chunks import EVERY_CHUNK
+from unetbio.io.formats.zarr.chunks import EVERY_CHUNK
+from unetbio.io.formats.zarr.reader import INSTALL
 
 __all__ = ["check_zarr", "write_zarr_labels"]
 

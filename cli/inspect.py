@@ -88,7 +88,7 @@ def _describe_image(number: int, image: "Image") -> dict[str, Any]:
 
 
 def _lines(row: dict[str, Any]) -> list[str]:
-    from unetbio.io.read import FORMATS
+    from unetbio.io.formats import FORMATS
 
     title = FORMATS[row["format"]].title if row["format"] else "no image that can be opened as it is"
     lines = [f"{row['path']}: {title}, {format_count(len(row['series']), 'image')}"]

@@ -1,11 +1,12 @@
 """The page of formats says what the code does."""
 
 import re
+import runpy
 from pathlib import Path
 
 import pytest
 
-from unetbio.io.read import FORMATS
+from unetbio.io.formats import FORMATS, Format
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
@@ -23,27 +24,18 @@ def quoted(text: str) -> list[str]:
     return re.findall(r"`([^`]+)`", text)
 
 
-def test_formats_on_the_page_are_those_in_the_code() -> None:
-    rows = rows_after("formats")
-    assert [quoted(row[0]) for row in rows] == [[name] for name in FORMATS]
-    for row, kind in zip(rows, FORMATS.values(), strict=True):
-        assert quoted(row[1]) == list(kind.suffixes)
-        assert quoted(row[2]) == [kind.reader]
+def test_the_table_shows_the_formats_that_are_registered() -> None:
+    script = runpy.run_path(str(ROOT / "benchmarks" / "formats_docs.py"))
+    assert script["table"](PAGE) == PAGE, "python benchmarks/formats_docs.py"
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_libraries_on_the_page_are_those_imported(name: str) -> None:
-    (row,) = [row for row in rows_after("formats") if quoted(row[0]) == [name]]
-    module = FORMATS[name].reader.partition(":")[0].replace(".", "/")
-    source = (ROOT / f"{module}.py").read_text(encoding="utf-8")
-    for library in ("tifffile", "imagecodecs", "nibabel", "liffile", "nd2", "zarr"):
-        used = re.search(rf'^\s*import {library}\b|need\("{library}"', source, flags=re.MULTILINE) is not None
-        # TIFF's tiles are unpacked by tifffile through imagecodecs.
-        assert (re.search(rf"\b{library}\b", row[3]) is not None) == (
-            used or (name, library) == ("tiff", "imagecodecs")
-        )
-    extra = 'need("' in source or "INSTALL" in source
-    assert ("extra `formats`" in row[3]) == extra
+@pytest.mark.parametrize("kind", FORMATS.values(), ids=FORMATS)
+def test_libraries_are_those_imported(kind: Format) -> None:
+    folder = (ROOT / kind.reader.partition(":")[0].replace(".", "/")).parent
+    source = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+    used = set(re.findall(r"^\s*import (tifffile|imagecodecs|nibabel|liffile|nd2|zarr)\b", source, flags=re.MULTILINE))
+    # TIFF's tiles are unpacked by tifffile through imagecodecs.
+    assert used | ({"imagecodecs"} if kind.name == "tiff" else set()) == set(kind.libraries)
 
 
 def test_reasons_on_the_page_are_those_in_the_code() -> None:
@@ -57,10 +49,10 @@ def test_reasons_on_the_page_are_those_in_the_code() -> None:
 def test_what_is_not_read_is_named_so(tmp_path: Path) -> None:
     from unetbio.errors import ImageError
     from unetbio.io import read_image
-    from unetbio.io.read import _OTHERS
+    from unetbio.io.formats.unread import UNREAD_STARTS
 
     (line,) = re.findall(r"^Not read: (.*?)\. ", PAGE, flags=re.MULTILINE)
-    for start, _ in _OTHERS:
+    for start, _ in UNREAD_STARTS:
         path = tmp_path / "x"
         path.write_bytes(start + bytes(200))
         with pytest.raises(ImageError, match="are read; convert it") as caught:

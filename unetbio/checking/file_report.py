@@ -16,6 +16,7 @@ from unetbio.checking.check_cache import KnownFiles, stamps_of
 from unetbio.checking.image_stats import Facts
 from unetbio.errors import EnvironmentStoppedError, ImageError
 from unetbio.io import Image, read_image
+from unetbio.io.formats import FORMATS
 from unetbio.io.image import select_channel
 from unetbio.preprocessing.grey_values import LevelCounter
 from unetbio.preprocessing.prepare import Opened, open_image
@@ -35,9 +36,6 @@ WINDOW_ROWS = 1024
 
 COPIES = 5
 """Windows that one thread holds at most: decoded, projected, in order, and as the integers that are counted."""
-
-WHOLE_FORMATS = ("png", "jpeg", "nifti")
-"""Formats that are decoded in one piece, however small the window."""
 
 CELLS_IN_SIGHT = 2.0
 """An image narrower than as many cells is too small to say anything."""
@@ -241,7 +239,7 @@ def _decode_others(item: Item, count: int, budget: MemoryBudget) -> None:
 @contextlib.contextmanager
 def _taking(budget: MemoryBudget, image: Image) -> Iterator[None]:
     """Hold what the windows of an image take of the budget."""
-    whole = image.nbytes if image.format in WHOLE_FORMATS else 0
+    whole = image.nbytes if FORMATS[image.format].is_decoded_whole else 0
     size = whole + COPIES * min(image.nbytes, _window_rows(image) * _row_bytes(image))
     budget.take(size)
     try:

@@ -3,11 +3,10 @@
 from unetbio.io.discover import Found, Pairing, find_inputs, output_names, pair, stem
 from unetbio.io.image import Image, select_channel
 from unetbio.io.labels import read_labels, write_labels, write_probabilities
-from unetbio.io.read import SUFFIXES, read_image
+from unetbio.io.read import read_image
 from unetbio.io.write import write_image
 
 __all__ = [
-    "SUFFIXES",
     "Found",
     "Image",
     "Pairing",

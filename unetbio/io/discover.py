@@ -9,12 +9,10 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path, PurePath
-from xml.sax.saxutils import unescape
 
 from unetbio.errors import UsageError
-from unetbio.io.formats.tiff.sets import find_pieces
-from unetbio.io.formats.zarr.metadata import MARKERS, is_zarr_folder
-from unetbio.io.read import SUFFIXES
+from unetbio.io.formats import FORMATS, LONG_SUFFIXES, SUFFIXES, find_folder, load
+from unetbio.io.formats.unread import UNREAD_SUFFIXES
 
 __all__ = [
     "MASK_SUFFIXES",
@@ -38,14 +36,6 @@ WRITTEN_MASKS = ("_labels", "_classes")
 OUTPUT_SUFFIXES = (*WRITTEN_MASKS, "_probabilities")
 """Endings of stems that this program writes; they are not inputs when a folder is searched."""
 
-# Those whose files begin as TIFF files do (.ndpi, .vsi ...) are not here: given by name, some of them are read.
-UNREAD_SUFFIXES = (
-    *(".avif", ".bmp", ".gif", ".heic", ".j2k", ".jp2", ".jxl", ".pgm", ".pnm", ".ppm", ".psd", ".tga", ".webp"),
-    *(".dcm", ".dicom", ".fits", ".mha", ".mhd", ".mrc", ".nrrd"),
-    *(".dv", ".ics", ".ims", ".lof", ".mrxs", ".oib", ".oif", ".oir", ".sld", ".zvi"),
-)
-"""Endings of images that are not read: a search counts them; of tables, texts and the like it says nothing."""
-
 OVERLAYS = "overlays"
 """Folder of pictures in an output folder."""
 
@@ -55,8 +45,6 @@ TIME = re.compile(r"_t\d{3,}$")
 JOURNAL_NAME = re.compile(r"run(\.\d+-of-\d+)?\.jsonl|\.run\..*lock")
 """Files that make a folder an output folder."""
 
-COMPANION = ".companion.ome"
-DOUBLE_SUFFIXES = (COMPANION, ".ome.tiff", ".ome.tif", ".ome.zarr", ".nii.gz")
 NNUNET_CHANNEL = "_0000"
 
 
@@ -80,7 +68,7 @@ class Pairing:
 def stem(path: str | os.PathLike[str]) -> str:
     """File name without folder and ending; ``.ome.tif``, ``.ome.zarr``, ``.nii.gz`` and the like are one."""
     name = Path(path).name
-    for suffix in DOUBLE_SUFFIXES:
+    for suffix in LONG_SUFFIXES:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)]
     return Path(name).stem
@@ -94,9 +82,9 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
     inputs : iterable of path-like
         Files are taken whatever their name, and so are folders that are Zarr images. Other folders are searched with
         all folders below them; patterns (``*``, ``?``, ``[...]``, ``**``) are expanded. In both, hidden files and
-        outputs of this program (``x_labels`` ...) are left out; in folders also files of other endings, and the pieces
-        of a set that a ``.companion.ome`` file describes. Of OME-TIFF files that describe each other, those are left
-        out for which another one that was found stands (`unetbio.io.formats.tiff.sets`), however they were given. A
+        outputs of this program (``x_labels`` ...) are left out; in folders also files of other endings. Pieces of
+        images for which another file that was found stands (`unetbio.io.formats.tiff.sets`) are left out, however they
+        were given. A
         line says how many files a search passed over that may be images: called like outputs, but without a
         provenance; or of formats that are not read.
     out : path-like, optional
@@ -125,7 +113,8 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
         for item in taken:
             found.setdefault(Path(os.path.realpath(item.path)), item)
     remarks = _remarks(_strangers(passed, found, out))
-    found = _without_pieces(found)
+    whole = set(_without_pieces(found.values()))
+    found = {real: item for real, item in found.items() if item in whole}
     if not found:
         where = ", ".join(names) or "an empty list"
         raise UsageError(
@@ -248,14 +237,14 @@ def pair(
 def _expand(given: str) -> tuple[list[Found], list[Found]]:
     """What an argument stands for, and the images, or what may be some, that its search passes over."""
     path = Path(given)
-    if path.is_dir() and not is_zarr_folder(path):
+    if path.is_dir() and not find_folder(path):
         inside = _folder(path, (*SUFFIXES, *UNREAD_SUFFIXES))
         return _split(inside, lambda item: _is_output(item.path) or _is_unread(item.path))
     if path.exists():
         return [Found(path, _relative(path))], []
     if glob.has_magic(given):
         matches = sorted(Path(match) for match in glob.glob(given, recursive=True))  # noqa: PTH207
-        files = [match for match in matches if match.is_file() or is_zarr_folder(match)]
+        files = [match for match in matches if match.is_file() or find_folder(match)]
         # A pattern with ** sees the chunks of an image too.
         folders = {match for match in files if match.is_dir()}
         files = [match for match in files if folders.isdisjoint(match.parents)]
@@ -309,7 +298,7 @@ def _folder(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Found]:
     found = []
     for parent, folders, names in os.walk(folder, followlinks=True):
         # A Zarr image is a folder of thousands of chunks, none of which is an image of its own.
-        if parent != os.fspath(folder) and (parent.lower().endswith(".zarr") or not set(MARKERS).isdisjoint(names)):
+        if parent != os.fspath(folder) and any(kind.is_folder(parent, names.__contains__) for kind in FORMATS.values()):
             found.append(Found(Path(parent), Path(parent).relative_to(folder)))
             folders.clear()
             continue
@@ -320,29 +309,27 @@ def _folder(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Found]:
             if not name.startswith(".") and name.lower().endswith(suffixes):
                 path = Path(parent, name)
                 found.append(Found(path, path.relative_to(folder)))
-    pieces = {piece for item in found if item.path.name.endswith(COMPANION) for piece in _pieces(item.path)}
-    return sorted((item for item in found if item.path not in pieces), key=lambda item: item.relative.parts)
+    return sorted(found, key=lambda item: item.relative.parts)
 
 
-def _without_pieces(found: dict[Path, Found]) -> dict[Path, Found]:
+def _without_pieces(found: Iterable[Found]) -> list[Found]:
     """Without files of sets for which another one stands."""
-    pieces = find_pieces(item.path for item in found.values())
-    if pieces:
-        piece, owner = next(iter(pieces.items()))
+    files = list(found)
+    pieces: dict[Path, Path] = {}
+    for kind in FORMATS.values():
+        if kind.find_pieces:
+            pieces |= load(kind.find_pieces)([item.path for item in files])
+    left = [item for item in files if item.path not in pieces]
+    if len(left) < len(files):
+        piece = next(item.path for item in files if item.path in pieces)
         logger.info(
             "%d file%s left out: pieces of images for which others stand, such as %s of %s",
-            len(pieces),
-            "" if len(pieces) == 1 else "s",
+            len(files) - len(left),
+            "" if len(files) - len(left) == 1 else "s",
             piece,
-            owner.name,
+            pieces[piece].name,
         )
-    return {real: item for real, item in found.items() if item.path not in pieces}
-
-
-def _pieces(companion: Path) -> set[Path]:
-    """Files that a companion describes: they are one image, which the companion stands for."""
-    text = companion.read_text("utf-8", errors="replace")
-    return {companion.parent / unescape(name) for name in re.findall(r'FileName\s*=\s*"([^"]*)"', text)}
+    return left
 
 
 def _relative(path: Path) -> PurePath:
@@ -369,8 +356,8 @@ def _is_unread(path: Path) -> bool:
 def _files(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Found]:
     if isinstance(given, str | os.PathLike):
         path = Path(given)
-        if path.is_dir() and not is_zarr_folder(path):
-            return _folder(path)
+        if path.is_dir() and not find_folder(path):
+            return _without_pieces(_folder(path))
         given = [path]
     paths = [Path(item) for item in given]
     for path in paths:

@@ -1,6 +1,7 @@
 """Label images and probabilities to files and back: OME-TIFF, NIfTI and OME-Zarr."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,24 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
-from unetbio.files import write_bytes
-from unetbio.io.formats.zarr.metadata import is_zarr_folder
-from unetbio.io.image import AXES, Image
+from unetbio.io.formats import find_by_name, load
+from unetbio.io.image import AXES
 from unetbio.io.read import read_image
 from unetbio.io.write import check_axes, write_image
 from unetbio.labels import is_binary_mask
 
-__all__ = ["is_nifti_name", "is_zarr_name", "read_labels", "write_labels", "write_probabilities"]
+__all__ = ["label_suffix", "read_labels", "write_labels", "write_probabilities"]
 
 
-def is_nifti_name(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a file name ends in ``.nii`` or ``.nii.gz``."""
-    return Path(path).name.endswith((".nii", ".nii.gz"))
-
-
-def is_zarr_name(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a name ends in ``.zarr``."""
-    return Path(path).name.endswith(".zarr")
+def label_suffix(path: str | os.PathLike[str]) -> str:
+    """Ending of the label image and the probabilities of an image: ``.nii.gz`` beside NIfTI, else ``.ome.tif``."""
+    kind = find_by_name(Path(path).name)
+    return kind.label_suffix if kind else ".ome.tif"
 
 
 def write_labels(
@@ -71,16 +67,9 @@ def write_labels(
     """
     label_image = _unsigned(np.asarray(label_image))
     axes = axes or _default_axes(label_image.ndim)
-    if is_nifti_name(path):
-        from unetbio.io.formats.nifti.reader import nifti_bytes
-
+    if writer := _writer(path, "labels"):
         check_axes(label_image, axes)
-        write_bytes(path, nifti_bytes(label_image, axes, affine, pixel_size_um or {}, Path(path).name.endswith(".gz")))
-    elif is_zarr_name(path):
-        from unetbio.io.formats.zarr.writer import write_zarr_labels
-
-        check_axes(label_image, axes)
-        write_zarr_labels(path, label_image, axes=axes, pixel_size_um=pixel_size_um or {}, name=name)
+        writer(path, label_image, axes=axes, pixel_size_um=pixel_size_um or {}, affine=affine, name=name)
     else:
         write_image(path, label_image, axes=axes, pixel_size_um=pixel_size_um)
 
@@ -99,12 +88,16 @@ def write_probabilities(
     if len(class_names) != len(values):
         raise ValueError(f"{len(values)} classes, but {len(class_names)} names")
     axes = axes or ("CYX" if values.ndim == 3 else "CZYX")
-    if is_nifti_name(path):
-        from unetbio.io.formats.nifti.reader import nifti_bytes
-
-        write_bytes(path, nifti_bytes(values, axes, affine, pixel_size_um or {}, Path(path).name.endswith(".gz")))
+    if writer := _writer(path, "probabilities"):
+        writer(path, values, axes=axes, pixel_size_um=pixel_size_um or {}, affine=affine)
     else:
         write_image(path, values, axes=axes, pixel_size_um=pixel_size_um, channel_names=class_names)
+
+
+def _writer(path: str | os.PathLike[str], what: str) -> Callable[..., None] | None:
+    """Function of the format that a name asks for; None for OME-TIFF."""
+    kind = find_by_name(Path(path).name)
+    return load(kind.writers[what]) if kind and what in kind.writers else None
 
 
 def read_labels(
@@ -132,7 +125,7 @@ def read_labels(
         ``not_integer``, ``negative_labels``, ``wrong_channels`` (colour masks), ``binary_mask``, and those of
         `read_image`. A mask of 0 and 1 is taken for a label image when it is one component: one cell.
     """
-    image = _open(Path(path), axes, series)
+    image = read_image(path, axes=axes, series=series, labels=True)
     if "C" in image.axes:
         raise ImageError(
             "wrong_channels",
@@ -143,17 +136,6 @@ def read_labels(
     if not allow_binary:
         _refuse_binary(label_image)
     return label_image
-
-
-def _open(path: Path, axes: str | None, series: int) -> Image:
-    if not is_zarr_folder(path):
-        return read_image(path, axes=axes, series=series)
-    from unetbio.io.formats.zarr.reader import read_zarr_labels
-
-    try:
-        return read_zarr_labels(path, axes=axes, series=series)
-    except OSError as error:
-        raise ImageError("unreadable", f"cannot be opened: {error.strerror or error}") from error
 
 
 def _unsigned(label_image: NDArray[Any]) -> NDArray[Any]:

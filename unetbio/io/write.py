@@ -4,11 +4,9 @@ import os
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from unetbio.files import atomic_path
-from unetbio.io.formats.ome import ome_xml
 from unetbio.io.image import AXES
 
 __all__ = ["check_axes", "write_image"]
@@ -55,6 +53,11 @@ def write_image(
     -----
     Equal arrays make equal files, byte for byte: no UUID, no date.
     """
+    # Here, so that files are listed without them.
+    import tifffile
+
+    from unetbio.io.formats.ome import ome_xml
+
     check_axes(image, axes)
     dtype = image.dtype.newbyteorder("=")
     xml = ome_xml(

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 from unetbio.errors import UsageError
 from unetbio.io.discover import OVERLAYS, find_inputs, part_of, stem, table_input
-from unetbio.io.labels import is_nifti_name
+from unetbio.io.labels import label_suffix
 from unetbio.io.tables import read_table_file, warn_of_near_misses
 from unetbio.provenance import Provenance
 from unetbio.results.journal import Part
@@ -110,7 +110,7 @@ class Item:
 
     @property
     def _suffix(self) -> str:
-        return ".nii.gz" if self.format == "auto" and is_nifti_name(self.path) else ".ome.tif"
+        return label_suffix(self.path) if self.format == "auto" else ".ome.tif"
 
 
 def available_cores() -> int:

@@ -17,7 +17,7 @@ from unetbio.errors import ImageError
 from unetbio.files import stamp
 from unetbio.io import read_image
 from unetbio.io.image import Image
-from unetbio.io.labels import is_nifti_name
+from unetbio.io.labels import label_suffix
 from unetbio.labels import label_hash, resize_nearest
 from unetbio.measurement import regions
 from unetbio.measurement.frame_summary import describe_classes, describe_labels, median_diameter_in_sections
@@ -243,8 +243,7 @@ def _objects_path(out: Path, entry: Entry) -> Path:
 
 def _probability_path(out: Path, entry: Entry, t: int | None) -> Path:
     time = "" if t is None else f"_t{t:03d}"
-    suffix = ".nii.gz" if is_nifti_name(entry.output) else ".ome.tif"
-    return out / f"{result_name(entry.output)}{time}_probabilities{suffix}"
+    return out / f"{result_name(entry.output)}{time}_probabilities{label_suffix(entry.output)}"
 
 
 def pixel_size_of(provenance: Provenance | None) -> float | None:

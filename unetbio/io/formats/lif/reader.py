@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError
 from unetbio.io.formats.axes import COLOURS, Layout, name_axes
 from unetbio.io.formats.ome import size_in_um
-from unetbio.io.formats.optional import need
 from unetbio.io.image import Image
 
 __all__ = ["read_lif"]
@@ -83,10 +82,11 @@ def read_lif(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
     Raises
     ------
     ImageError
-        ``missing_library``, ``unreadable``, ``truncated``, ``inconsistent``, ``unsupported_type``,
+        ``unreadable``, ``truncated``, ``inconsistent``, ``unsupported_type``,
         ``unsupported_format``, ``unknown_axes``, ``no_such_series``.
     """
-    liffile = need("liffile", "a Leica LIF file")
+    import liffile
+
     size = path.stat().st_size
     _check_header(path, size)
     try:

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError
 from unetbio.io.formats.axes import Layout, colour_names, name_axes
 from unetbio.io.formats.ome import size_in_um
-from unetbio.io.formats.optional import need
 from unetbio.io.image import Image
 
 __all__ = ["read_nd2"]
@@ -85,10 +84,11 @@ def read_nd2(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
     Raises
     ------
     ImageError
-        ``missing_library``, ``unreadable``, ``truncated``, ``inconsistent``, ``unsupported_type``,
+        ``unreadable``, ``truncated``, ``inconsistent``, ``unsupported_type``,
         ``unsupported_format``, ``unknown_axes``, ``no_such_series``; when pixels are read also ``missing_plane``.
     """
-    nd2 = need("nd2", "a Nikon ND2 file")
+    import nd2
+
     try:
         with open(path, "rb") as stream:
             frames = _frames(stream, stream.seek(0, 2))

@@ -1,6 +1,6 @@
 """NIfTI volumes: axes in ZYX order, voxel size from the header, the affine kept.
 
-nibabel reads and writes the header. The voxels are read here, since nibabel ends before a gzip stream's checksum and
+nibabel reads the header. The voxels are read here, since nibabel ends before a gzip stream's checksum and
 unpacks a compressed file anew for every slice.
 """
 
@@ -20,15 +20,13 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError
 from unetbio.io.image import AXES, Image
 
-__all__ = ["nifti_bytes", "read_nifti"]
+__all__ = ["STORED_AXES", "UNITS_UM", "read_nifti"]
 
-_UNITS_UM = {"meter": 1e6, "mm": 1e3, "micron": 1.0}
+UNITS_UM = {"meter": 1e6, "mm": 1e3, "micron": 1.0}
 STORED_AXES = "XYZTC"
 GZIP_RATIO = 1100
 """No gzip stream unpacks to more than about 1032 times its size."""
 CHUNK = 1 << 24
-NIFTI1_LIMIT = 32767
-"""Longest axis of the first version of the format."""
 
 
 def read_nifti(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
@@ -89,46 +87,6 @@ def read_nifti(path: Path, *, axes: str | None = None, series: int = 0) -> Image
         format="nifti",
         affine=affine,
     )
-
-
-def nifti_bytes(
-    values: NDArray[Any],
-    axes: str,
-    affine: NDArray[np.float64] | None,
-    pixel_size_um: dict[str, float],
-    compress: bool,
-) -> bytes:
-    """Make the content of a NIfTI file.
-
-    Parameters
-    ----------
-    values : numpy.ndarray
-        One axis for each letter of `axes`.
-    axes : str
-        Letters of ``TCZYX`` in that order.
-    affine : numpy.ndarray or None
-        ``(4, 4)``, of the input; None for one of the pixel size.
-    pixel_size_um : dict
-        Micrometres by axis letter; may be empty.
-    compress : bool
-        Whether to gzip (without a date, so that equal volumes give equal files).
-    """
-    present = [letter for letter in STORED_AXES if letter in axes]
-    volume = values.transpose([axes.index(letter) for letter in present])
-    last = max(STORED_AXES.index(letter) for letter in present)
-    volume = volume.reshape([values.shape[axes.index(a)] if a in axes else 1 for a in STORED_AXES[: max(last, 2) + 1]])
-    unit = "mm" if pixel_size_um else "unknown"
-    if affine is None:
-        affine = np.diag([*(pixel_size_um.get(axis, 1000.0) / 1000 for axis in "XYZ"), 1.0])
-    elif pixel_size_um:
-        # The affine is in the unit of the file that it came from, which the pixel size tells.
-        length = float(np.linalg.norm(affine[:3, 0]))
-        unit = min(_UNITS_UM, key=lambda name: abs(math.log(max(length, 1e-30) * _UNITS_UM[name] / pixel_size_um["X"])))
-    kind = nibabel.Nifti1Image if max(volume.shape) <= NIFTI1_LIMIT else nibabel.Nifti2Image
-    made = kind(volume, affine, dtype=volume.dtype)
-    made.header.set_xyzt_units(xyz=unit)
-    content: bytes = made.to_bytes()
-    return gzip.compress(content, compresslevel=6, mtime=0) if compress else content
 
 
 def _unreadable(error: Exception) -> ImageError:
@@ -199,7 +157,7 @@ def _scaled_type(stored: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _pixel_size(zooms: list[float], unit: str, letters: dict[str, int]) -> dict[str, float]:
-    factor = _UNITS_UM.get(unit)
+    factor = UNITS_UM.get(unit)
     if factor is None:
         return {}
     sizes = {axis: abs(zooms[i]) * factor for axis, i in letters.items() if axis in "ZYX"}

@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError
 from unetbio.io.formats.ome import OmeImage, OmePlane, companion_of, parse_ome, size_in_um
 from unetbio.io.formats.tiff.colour import Colour
+from unetbio.io.formats.tiff.format import COMPANION
 from unetbio.io.formats.tiff.pages import Page, check_chain, check_layout, decode_window, make_page, unreadable
 from unetbio.io.image import AXES, Image
 
-__all__ = ["read_companion", "read_tiff"]
+__all__ = ["read_tiff"]
 
 COLOURS = ("red", "green", "blue")
 
@@ -44,7 +45,7 @@ class _Stack:
 
 
 def read_tiff(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
-    """Open a TIFF file.
+    """Open a TIFF file, or the set of TIFF files that a ``.companion.ome`` file describes.
 
     Parameters
     ----------
@@ -68,6 +69,8 @@ def read_tiff(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
         ``unreadable``, ``truncated``, ``bad_metadata``, ``inconsistent``, ``missing_companion``, ``too_large``,
         ``unknown_axes``, ``unsupported_colour``, ``unsupported_type``, ``no_such_series``.
     """
+    if path.name.endswith(COMPANION):
+        return _read_companion(path, axes, series)
     size = path.stat().st_size
     count = check_chain(path, size)
     try:
@@ -83,8 +86,7 @@ def read_tiff(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
         raise unreadable(error) from error
 
 
-def read_companion(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
-    """Open the set of TIFF files that a ``.companion.ome`` file describes; parameters and errors as `read_tiff`."""
+def _read_companion(path: Path, axes: str | None, series: int) -> Image:
     try:
         xml = path.read_text("utf-8")
     except UnicodeDecodeError as error:

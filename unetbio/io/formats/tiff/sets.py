@@ -5,14 +5,16 @@ piece of others' and no input of its own. Only the first page's description is r
 as those of OME-TIFF do: of 100 000 plain TIFF files none is opened.
 """
 
+import html
 import os
 import re
 import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from xml.sax.saxutils import unescape
 
-__all__ = ["SUFFIXES", "find_pieces"]
+from unetbio.io.formats.tiff.format import COMPANION
+
+__all__ = ["find_pieces"]
 
 SUFFIXES = (".ome.tif", ".ome.tiff")
 
@@ -42,11 +44,13 @@ def find_pieces(paths: Iterable[Path]) -> dict[Path, Path]:
         By piece, the file that stands for its first image. That file is always among the paths: a piece alone stands
         for the whole.
     """
+    pieces: dict[Path, Path] = {}
     folders: dict[str, list[Path]] = {}
     for path in paths:
-        if path.name.lower().endswith(SUFFIXES):
+        if path.name.endswith(COMPANION):
+            pieces |= dict.fromkeys(_described(path), path)
+        elif path.name.lower().endswith(SUFFIXES):
             folders.setdefault(os.path.dirname(path), []).append(path)  # noqa: PTH120 -- ten times as fast
-    pieces = {}
     for files in folders.values():
         by_name = {path.name: path for path in files}
         for path in files if len(files) > 1 else ():
@@ -57,11 +61,19 @@ def find_pieces(paths: Iterable[Path]) -> dict[Path, Path]:
     return {piece: owner for piece, owner in pieces.items() if owner not in pieces}
 
 
+def _described(companion: Path) -> Iterator[Path]:
+    """Files that a companion describes: they are one image, which the companion stands for."""
+    if not companion.is_file():
+        return  # reading it will say what it is
+    for name in _FILE_NAME.findall(companion.read_text("utf-8", errors="replace")):
+        yield companion.parent / html.unescape(name)
+
+
 def _owners(path: Path) -> Iterator[str]:
     """Names of the files that the images of a file's OME-XML belong to."""
     text = _description(path)
     if master := _MASTER.search(text):
-        yield unescape(master[1])
+        yield html.unescape(master[1])
     if "FileName" not in text:
         return
     root = _ROOT_UUID.search(text)
@@ -72,7 +84,7 @@ def _owners(path: Path) -> Iterator[str]:
         name = _FILE_NAME.search(uuid[1]) if uuid else None
         # A file that was renamed is still known by its UUID.
         is_own = uuid is None or name is None or (root is not None and uuid[2].strip() == root[1])
-        yield path.name if is_own or name is None else unescape(name[1])
+        yield path.name if is_own or name is None else html.unescape(name[1])
 
 
 def _description(path: Path) -> str:

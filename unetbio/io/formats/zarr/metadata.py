@@ -12,10 +12,7 @@ from typing import Any
 
 from unetbio.errors import ImageError
 
-__all__ = ["MARKERS", "Multiscale", "find_images", "find_label_image", "is_zarr_folder"]
-
-MARKERS = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
-"""Files that make a folder a Zarr group or array."""
+__all__ = ["Multiscale", "find_images", "find_label_image"]
 
 MAX_JSON_BYTES = 1 << 25
 MAX_IMAGES = 100_000
@@ -62,11 +59,6 @@ class Multiscale:
     pixel_size_um: dict[str, float]
     channel_names: tuple[str, ...]
     name: str
-
-
-def is_zarr_folder(path: Path) -> bool:
-    """Whether a path is a folder with an image in Zarr: by its name, or by the files that make it one."""
-    return path.is_dir() and (path.name.lower().endswith(".zarr") or any((path / name).is_file() for name in MARKERS))
 
 
 def find_images(root: Path, series: int) -> tuple[Multiscale, int]:

@@ -19,9 +19,7 @@ from unetbio.io.formats.zarr.chunks import ChunkFiles
 from unetbio.io.formats.zarr.metadata import Multiscale, find_images, find_label_image
 from unetbio.io.image import AXES, Image, NotStored
 
-__all__ = ["INSTALL", "read_zarr", "read_zarr_labels"]
-
-INSTALL = 'OME-Zarr needs the package zarr: pip install "unetbio[formats]"'
+__all__ = ["read_zarr", "read_zarr_labels"]
 
 SLAB_BYTES = 1 << 27
 """Sections that lie in the same chunks are unpacked together, up to this size."""
@@ -99,10 +97,8 @@ def _open(path: Path, found: Multiscale, axes: str | None, series: int, count: i
 
 def _open_array(folder: Path, name: str) -> Any:
     """The array by its own metadata; whatever the zarr package has to say against them is one line."""
-    try:
-        import zarr
-    except ImportError as error:
-        raise ImageError("missing_library", INSTALL) from error
+    import zarr
+
     version: Any = 3 if (folder / "zarr.json").is_file() else 2
     try:
         with warnings.catch_warnings():

@@ -13,10 +13,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from unetbio.errors import UsageError
+from unetbio.errors import ImageError, UsageError
 from unetbio.files import atomic_folder
 from unetbio.io.formats.zarr.chunks import EVERY_CHUNK
-from unetbio.io.formats.zarr.reader import INSTALL
+from unetbio.io.formats.zarr.format import ZARR
 
 __all__ = ["check_zarr", "write_zarr_labels"]
 
@@ -38,9 +38,9 @@ def check_zarr() -> None:
         Naming what to install.
     """
     try:
-        import zarr  # noqa: F401
-    except ImportError as error:
-        raise UsageError(INSTALL) from error
+        ZARR.check_libraries()
+    except ImageError as error:
+        raise UsageError(str(error)) from error
 
 
 def write_zarr_labels(
@@ -49,6 +49,7 @@ def write_zarr_labels(
     *,
     axes: str,
     pixel_size_um: dict[str, float],
+    affine: object = None,
     name: str = "cells",
 ) -> None:
     """Write a label image as an OME-Zarr folder, whole or not at all; every chunk is written, also empty ones.
@@ -67,6 +68,8 @@ def write_zarr_labels(
         One letter of ``TCZYX`` an axis, in that order.
     pixel_size_um : dict
         Micrometres by axis letter; axes that are not in it have no unit.
+    affine : optional
+        Of an input in NIfTI, for which OME-Zarr has no place.
     name : str
         Of the label image in the group ``labels``.
 

@@ -1,0 +1,67 @@
+"""Arrays to NIfTI volumes."""
+
+import gzip
+import math
+import os
+from typing import Any
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.files import write_bytes
+from unetbio.io.formats.nifti.reader import STORED_AXES, UNITS_UM
+
+__all__ = ["write_nifti"]
+
+NIFTI1_LIMIT = 32767
+"""Longest axis of the first version of the format."""
+
+
+def write_nifti(
+    path: str | os.PathLike[str],
+    values: NDArray[Any],
+    *,
+    axes: str,
+    pixel_size_um: dict[str, float],
+    affine: NDArray[np.float64] | None = None,
+    name: str = "",
+) -> None:
+    """Write an array as NIfTI.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; with the ending ``.gz`` it is packed (without a date, so that equal volumes give equal files).
+    values : numpy.ndarray
+        One axis for each letter of `axes`.
+    axes : str
+        Letters of ``TCZYX`` in that order.
+    pixel_size_um : dict
+        Micrometres by axis letter; may be empty.
+    affine : numpy.ndarray, optional
+        ``(4, 4)``, of the input; by default one of the pixel size.
+    name : str, optional
+        Of the label image, for which NIfTI has no place.
+
+    Raises
+    ------
+    EnvironmentStoppedError
+        The disk is full or the folder cannot be written to.
+    """
+    present = [letter for letter in STORED_AXES if letter in axes]
+    volume = values.transpose([axes.index(letter) for letter in present])
+    last = max(STORED_AXES.index(letter) for letter in present)
+    volume = volume.reshape([values.shape[axes.index(a)] if a in axes else 1 for a in STORED_AXES[: max(last, 2) + 1]])
+    unit = "mm" if pixel_size_um else "unknown"
+    if affine is None:
+        affine = np.diag([*(pixel_size_um.get(axis, 1000.0) / 1000 for axis in "XYZ"), 1.0])
+    elif pixel_size_um:
+        # The affine is in the unit of the file that it came from, which the pixel size tells.
+        length = float(np.linalg.norm(affine[:3, 0]))
+        unit = min(UNITS_UM, key=lambda name: abs(math.log(max(length, 1e-30) * UNITS_UM[name] / pixel_size_um["X"])))
+    kind = nibabel.Nifti1Image if max(volume.shape) <= NIFTI1_LIMIT else nibabel.Nifti2Image
+    made = kind(volume, affine, dtype=volume.dtype)
+    made.header.set_xyzt_units(xyz=unit)
+    content: bytes = made.to_bytes()
+    write_bytes(path, gzip.compress(content, 6, mtime=0) if os.fspath(path).endswith(".gz") else content)

@@ -1,5 +1,6 @@
 """What a batch reads and writes, known before it begins; its journal; who may write where."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -170,6 +171,26 @@ def test_lines_of_a_newer_version_and_of_nobody(tmp_path: Path) -> None:
         '{"output": "a", "path": "a", "input": "a", "status": "done", "mood": "good"}\n[]\n3\n\xff\n{"output": "b"}\n'
     )
     assert set(read_journals(tmp_path)) == {"a"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"time": 5}, {"time": None}, {"time": "yesterday"}, {"output": 3}, {"status": "lost"}, {"columns": [1]}],
+)
+def test_a_line_with_a_value_of_another_type_counts_as_missing(
+    changes: dict[str, object], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Journal(tmp_path / "run.jsonl") as journal:
+        journal.append(entry("a"))
+        journal.append(entry("b"))
+    line = {**dataclasses.asdict(entry("b", status="failed")), **changes}
+    with (tmp_path / "run.jsonl").open("a") as stream:
+        stream.write(json.dumps(line) + "\n\n{torn\n")
+    found = read_journals(tmp_path, warn=True)
+    assert {name: one.status for name, one in found.items()} == {"a_labels.ome.tif": "done", "b_labels.ome.tif": "done"}
+    assert [record.message for record in caplog.records] == [
+        f"{tmp_path}: lines of its journal that cannot be read: 2; they count as missing"
+    ]
 
 
 def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:

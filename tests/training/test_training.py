@@ -430,6 +430,17 @@ def test_split_is_by_name_and_never_empty() -> None:
         dataset.split_examples(examples[:1], 0.1)
 
 
+def test_split_of_equal_names_does_not_follow_the_order_of_input() -> None:
+    names = [f"/data/p{plate}/{well}.tif" for plate in range(3) for well in "abc"]
+    examples = [dataclasses.replace(discs(0), name=name) for name in names]
+    parted = {example.name for example in dataset.split_examples(examples, 0.5)[1]}
+    for turned in (examples[::-1], examples[4:] + examples[:4]):
+        assert {example.name for example in dataset.split_examples(turned, 0.5)[1]} == parted
+    moved = [dataclasses.replace(one, name=one.name.replace("/data", "elsewhere/data")) for one in examples[::-1]]
+    validation = {example.name for example in dataset.split_examples(moved, 0.5)[1]}
+    assert validation == {name.replace("/data", "elsewhere/data") for name in parted}
+
+
 def test_patch_shape_is_the_smallest_legal_one_that_covers_the_request() -> None:
     geometry = unet_geometry([(3, 3)] * 4, [(2, 2)] * 3)
     assert patch_shape(geometry, 252) == (252, 252)

@@ -3,18 +3,23 @@
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Literal, TextIO
+
+from pydantic import TypeAdapter
 
 from unetbio.errors import UsageError
 from unetbio.files import lock, stopping
 
 __all__ = ["GONE", "LOCK", "Entry", "Journal", "Part", "hold_output", "parse_part", "read_journals"]
+
+logger = logging.getLogger(__name__)
 
 Status = Literal["done", "failed", "skipped"]
 
@@ -83,6 +88,9 @@ class Entry:
         return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
+_ENTRY = TypeAdapter(Entry)
+
+
 class Journal:
     """An open journal, to append to.
 
@@ -130,12 +138,16 @@ def journal_path(out: Path, part: Part | None) -> Path:
     return out / (f"run.{part.label}.jsonl" if part else "run.jsonl")
 
 
-def read_journals(out: Path) -> dict[str, Entry]:
-    """The last line of each file, by its output, from all journals of a folder; unreadable lines are passed over."""
-    entries: list[Entry] = []
-    for path in sorted(out.glob("run*.jsonl")):
-        if _JOURNAL_NAME.fullmatch(path.name):
-            entries += [entry for line in path.read_bytes().splitlines() if (entry := _parse(line))]
+def read_journals(out: Path, *, warn: bool = False) -> dict[str, Entry]:
+    """The last line of each file, by its output, from all journals of a folder.
+
+    Lines that cannot be read, such as one that a kill has torn, are passed over; ``warn`` counts them in one warning.
+    """
+    paths = [path for path in sorted(out.glob("run*.jsonl")) if _JOURNAL_NAME.fullmatch(path.name)]
+    lines = [line for path in paths for line in path.read_bytes().splitlines() if line.strip()]
+    entries = [entry for line in lines if (entry := _parse(line))]
+    if warn and (count := len(lines) - len(entries)):
+        logger.warning("%s: lines of its journal that cannot be read: %d; they count as missing", out, count)
     entries.sort(key=lambda entry: entry.time)
     return {entry.output: entry for entry in entries}
 
@@ -172,9 +184,10 @@ def parse_part(text: str) -> Part:
 
 
 def _parse(line: bytes) -> Entry | None:
+    """The entry of a line; None where it is torn, or a value is not what `Entry` says."""
     try:
-        values: dict[str, Any] = json.loads(line)
-        known = {f.name for f in dataclasses.fields(Entry)}
-        return Entry(**{name: value for name, value in values.items() if name in known})
-    except (ValueError, TypeError, AttributeError):
+        entry = _ENTRY.validate_json(line, strict=True)
+        datetime.fromisoformat(entry.time)
+    except ValueError:
         return None
+    return entry

@@ -31,7 +31,7 @@ def known_entries(out: Path) -> dict[str, Entry]:
     names those that can be made again.
     """
     entries, gone = {}, {}
-    for name, entry in read_journals(out).items():
+    for name, entry in read_journals(out, warn=True).items():
         if entry.status == "failed" or (out / name).exists():
             entries[name] = entry
         elif entry.reason != GONE and Path(entry.input).exists():

@@ -128,7 +128,10 @@ def load_examples(pairs: Iterable[PathPair], config: TrainingConfig, *, like: Ex
 
 
 def split_examples(examples: Sequence[Example], fraction: float) -> tuple[list[Example], list[Example]]:
-    """Part examples into training and validation by a hash of their names, whatever their order.
+    """Part examples into training and validation by a hash of their file names, whatever their order.
+
+    Files of one name in different folders are ordered by these folders, the innermost first, so that a data set that
+    moves as a whole is parted as before.
 
     Raises
     ------
@@ -139,9 +142,13 @@ def split_examples(examples: Sequence[Example], fraction: float) -> tuple[list[E
         raise UsageError(
             f"{len(examples)} annotated image: at least two are needed, one to train and one to validate on"
         )
-    ranked = sorted(examples, key=lambda example: hashlib.sha256(Path(example.name).name.encode()).digest())
+    ranked = sorted(examples, key=lambda example: _rank(Path(example.name)))
     count = min(len(ranked) - 1, max(1, round(fraction * len(ranked))))
     return ranked[count:], ranked[:count]
+
+
+def _rank(path: Path) -> tuple[bytes, tuple[str, ...]]:
+    return hashlib.sha256(path.name.encode()).digest(), path.parts[::-1]
 
 
 class PatchSampler:

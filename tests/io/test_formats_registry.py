@@ -39,7 +39,7 @@ def test_bytes_decide_not_names(tmp_path: Path) -> None:
             assert find_file("x.png", start + bytes(500)) is kind
     # One image of the old kind and one piece of another, which begin alike.
     lif = b"\x70\0\0\0" + bytes(4) + b"\x2a" + bytes(4)
-    assert find_file("x", lif + "LMS_File".encode("utf-16-le")) is FORMATS["lif"]
+    assert find_file("x", lif + "<LMSDataContainerHeader".encode("utf-16-le")) is FORMATS["lif"]
     assert find_file("x", lif + "LMS_Object_File".encode("utf-16-le")) is None
     # gzip alone does not make a volume.
     assert find_file("x.nii.gz", b"\x1f\x8b" + bytes(500)) is FORMATS["nifti"]

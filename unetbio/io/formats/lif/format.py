@@ -2,12 +2,12 @@
 
 from unetbio.io.formats.registry import Format, register
 
-LOF = "LMS_Object_File".encode("utf-16-le")
-"""Type of the files that hold the pixels of an XLIF project, with which they share their first bytes."""
+XML = "<".encode("utf-16-le")
+"""Begin of the description; files with the pixels of an XLIF project (LOF), and MRC files of 112 x 42, have none."""
 
 
 def _matches(name: str, head: bytes) -> bool:
-    return head[:4] == b"\x70\0\0\0" and head[8:9] == b"\x2a" and not head.startswith(LOF, 13)
+    return head[:4] == b"\x70\0\0\0" and head[8:9] == b"\x2a" and head.startswith(XML, 13)
 
 
 register(

@@ -1,0 +1,1 @@
+"""MRC images, stacks and volumes of electron microscopy."""

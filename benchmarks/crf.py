@@ -20,7 +20,8 @@ import common
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.inference.prediction import TorchPredictor, predict
+from unetbio.inference.backends.torch import TorchPredictor
+from unetbio.inference.prediction import predict
 from unetbio.io import read_image, read_labels
 from unetbio.labels import split_components
 from unetbio.metrics import instances

@@ -20,7 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from unetbio.inference.prediction import DECISION_TOLERANCE, TorchPredictor, decide, plan
+from unetbio.inference.backends.torch import ERROR_BOUND, TorchPredictor
+from unetbio.inference.prediction import decide, plan
 from unetbio.inference.tiling import read_mirrored
 from unetbio.labels import label_hash
 from unetbio.postprocessing import instances
@@ -132,8 +133,8 @@ def main() -> int:
     print(common.machine(), end="\n\n")
     for name, network, image, settings in cases(arguments.model, arguments.images):
         error = float32_error(TorchPredictor(network), image)
-        print(f"{name}: float32 is within {error:.1e} of float64; float64 decides within {DECISION_TOLERANCE:.0e}")
-        good &= error < DECISION_TOLERANCE
+        print(f"{name}: float32 is within {error:.1e} of float64; float64 decides within {ERROR_BOUND:.0e}")
+        good &= error < ERROR_BOUND
         more, agree = compare(name, network, image, settings, TILES_2D if image.ndim == 3 else TILES_3D)
         rows += more
         good &= agree

@@ -14,7 +14,8 @@ import time
 import common
 import torch
 
-from unetbio.inference.prediction import TorchPredictor, decide, plan
+from unetbio.inference.backends.torch import TorchPredictor
+from unetbio.inference.prediction import decide, plan
 
 GIB = 1 << 30
 SWEEP = (128, 256, 344, 416, 512, 688, 1024, 2048)

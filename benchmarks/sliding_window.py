@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unetbio import networks
-from unetbio.inference.backends.pytorch import fold_batch_norm
-from unetbio.inference.prediction import TorchPredictor, decide, predict
+from unetbio.inference.backends.torch import TorchPredictor, fold_batch_norm
+from unetbio.inference.prediction import decide, predict
 
 WINDOWS = (256, 512, 1024)
 BARS = {0.5: 2.5, 0.25: 1.4}

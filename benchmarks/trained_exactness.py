@@ -19,7 +19,8 @@ from exactness import BAR, float32_error
 from numpy.typing import NDArray
 
 from unetbio import networks
-from unetbio.inference.prediction import TorchPredictor, decide, plan
+from unetbio.inference.backends.torch import TorchPredictor
+from unetbio.inference.prediction import decide, plan
 from unetbio.labels import label_hash
 from unetbio.models.model_file import Model, load_model
 from unetbio.postprocessing import instances

@@ -102,7 +102,7 @@ def command(
     from unetbio.compare.results import write_results
     from unetbio.compare.runs import CompareSettings, compare_variants
     from unetbio.files import lock
-    from unetbio.inference.prediction import choose_device
+    from unetbio.inference.backends.base import choose_device
     from unetbio.results.journal import LOCK
 
     torch_device, reason = choose_device(device)

@@ -119,7 +119,7 @@ def command(
 
     files = find_pairs(inputs, root)
 
-    from unetbio.inference.prediction import choose_device
+    from unetbio.inference.backends.base import choose_device
     from unetbio.models.model_file import load_model, save_model
     from unetbio.report.loss_curve import draw_loss_curve
     from unetbio.training.trainer import Trainer, load_training_data

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from unetbio import networks
 from unetbio.errors import ImageError, UsageError
 from unetbio.inference import prediction
+from unetbio.inference.backends.base import choose_device
 from unetbio.inference.sliding_window import OVERLAP, window_shape
 from unetbio.inference.tiling import TilePlan
 from unetbio.io.image import Image
@@ -92,7 +93,7 @@ class Segmenter:
     ) -> None:
         self.model = model
         self.info = model.info
-        self.device, self.device_reason = prediction.choose_device(device)
+        self.device, self.device_reason = choose_device(device)
         self.is_exact = _is_tiled_exactly(model.info, asked=exact)
         self.interpretation = choose_interpretation(model.info, model.network, self.device, exact=self.is_exact)
         self.tile = tile

@@ -23,7 +23,8 @@ from unetbio.compare.sizes import average_precision_by_size, size_borders
 from unetbio.compare.table import COLUMNS, write_csv, write_markdown
 from unetbio.compare.variants import Variant, lesson_variants, parse_variant, parse_variants, training_config
 from unetbio.errors import UsageError
-from unetbio.inference.prediction import TorchPredictor, predict
+from unetbio.inference.backends.torch import TorchPredictor
+from unetbio.inference.prediction import predict
 from unetbio.models.model_file import ModelInfo
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.settings.training import TrainingConfig

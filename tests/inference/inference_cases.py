@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from unetbio.geometry import Geometry, unet_geometry
-from unetbio.inference.prediction import TorchPredictor, decide, predict
+from unetbio.inference.backends.torch import TorchPredictor
+from unetbio.inference.prediction import decide, predict
 from unetbio.networks import build
 
 DEPTH_2 = unet_geometry([(3, 3)] * 3, [(2, 2)] * 2)
@@ -21,6 +22,11 @@ class FakePredictor:
     memory_budget = 1 << 40
 
     exact = True
+    error_bound = 1e-5
+    is_out_of_memory = TorchPredictor.is_out_of_memory
+
+    def release_memory(self):
+        pass
 
     def __init__(self, geometry: Geometry = DEPTH_2):
         self.geometry = geometry

@@ -8,7 +8,9 @@ import torch
 from inference_cases import NETWORKS, case_of, trained_looking
 
 from unetbio.errors import UsageError
-from unetbio.inference.prediction import TorchPredictor, choose_device, decide
+from unetbio.inference.backends.base import choose_device
+from unetbio.inference.backends.torch import TorchPredictor
+from unetbio.inference.prediction import decide
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, *, cuda: Sequence[str] = (), mps: bool = False) -> None:

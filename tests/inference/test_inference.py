@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from inference_cases import DEPTH_2, NETWORKS, FakePredictor, SmallPredictor, case_of, random_image, trained_looking
 
 from unetbio.errors import EnvironmentStoppedError, ImageError, UsageError
-from unetbio.inference.prediction import TorchPredictor, decide, plan, predict
+from unetbio.inference.backends.torch import TorchPredictor
+from unetbio.inference.prediction import decide, plan, predict
 from unetbio.networks.unet.spec import UNET_CHOICES
 
 # --- The property: real networks, any tiles, any batch, any number of threads ---------------------------------------

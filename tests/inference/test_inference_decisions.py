@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from inference_cases import DEPTH_2, NETWORKS, FakePredictor, NoisyPredictor, random_image, trained_looking
 
 from unetbio.errors import UsageError
-from unetbio.inference.prediction import TorchPredictor, decide, decide_classes, predict
+from unetbio.inference.backends.torch import TorchPredictor
+from unetbio.inference.prediction import decide, decide_classes, predict
 
 
 @given(

@@ -9,9 +9,9 @@ from torch import nn
 from unetbio import networks
 from unetbio.errors import GeometryError, ImageError
 from unetbio.geometry import Geometry
-from unetbio.inference.backends import pytorch
-from unetbio.inference.backends.pytorch import fold_batch_norm
-from unetbio.inference.prediction import TorchPredictor, predict
+from unetbio.inference.backends import torch as torch_backend
+from unetbio.inference.backends.torch import TorchPredictor, fold_batch_norm
+from unetbio.inference.prediction import predict
 
 
 def test_folding_changes_nothing_but_rounding():
@@ -54,7 +54,7 @@ def test_float64_in_slabs_agrees_with_float64_at_once(name, monkeypatch):
     size = predictor.geometry.input_size((5,) * predictor.geometry.ndim)
     batch = np.random.default_rng(2).random((1, image.shape[0], *size), dtype=np.float32)
     at_once = predictor.probabilities_float64(batch)
-    monkeypatch.setattr("unetbio.inference.backends.pytorch.COLUMN_BYTES", 20_000)
+    monkeypatch.setattr("unetbio.inference.backends.torch.COLUMN_BYTES", 20_000)
     np.testing.assert_allclose(predictor.probabilities_float64(batch), at_once, rtol=0, atol=1e-13)
 
 
@@ -120,7 +120,7 @@ def test_dilated_convolutions_in_slabs_agree_with_those_at_once(monkeypatch: pyt
     # Rates 2 to 16 one after another
     batch = np.random.default_rng(0).random((1, 1, 110, 101), dtype=np.float32)
     at_once = TorchPredictor(patch_classifier()).probabilities_float64(batch)
-    monkeypatch.setattr("unetbio.inference.backends.pytorch.COLUMN_BYTES", 20_000)
+    monkeypatch.setattr("unetbio.inference.backends.torch.COLUMN_BYTES", 20_000)
     np.testing.assert_allclose(
         TorchPredictor(patch_classifier()).probabilities_float64(batch), at_once, rtol=0, atol=1e-13
     )
@@ -128,23 +128,23 @@ def test_dilated_convolutions_in_slabs_agree_with_those_at_once(monkeypatch: pyt
 
 @pytest.mark.parametrize("name", ["unet", "patch_classifier"])
 def test_one_pass_for_convolution_and_relu_changes_rounding_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not pytorch._can_fuse():
+    if not torch_backend._can_fuse():
         pytest.skip("this processor or PyTorch has no fused convolution")
     torch.manual_seed(0)
     tiny = {"unet": {"base_channels": 4, "depth": 2, "batch_norm": True}, "patch_classifier": {"width": 1 / 12}}
     network = networks.build(name, tiny[name]).eval()
     batch = np.random.default_rng(0).random((2, 1, 116, 108), dtype=np.float32)
     fused = TorchPredictor(network).probabilities(batch)
-    monkeypatch.setattr("unetbio.inference.backends.pytorch._can_fuse", lambda: False)
+    monkeypatch.setattr("unetbio.inference.backends.torch._can_fuse", lambda: False)
     np.testing.assert_allclose(TorchPredictor(network).probabilities(batch), fused, rtol=0, atol=1e-6)
 
 
 def test_where_the_fused_operation_is_missing_the_layers_are_run_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytorch._can_fuse.cache_clear()
+    torch_backend._can_fuse.cache_clear()
 
     def broken(network: torch.nn.Module) -> None:
         raise AttributeError("no such operation")
 
-    monkeypatch.setattr("unetbio.inference.backends.pytorch._fuse_relu", broken)
-    assert not pytorch._can_fuse()
-    pytorch._can_fuse.cache_clear()
+    monkeypatch.setattr("unetbio.inference.backends.torch._fuse_relu", broken)
+    assert not torch_backend._can_fuse()
+    torch_backend._can_fuse.cache_clear()

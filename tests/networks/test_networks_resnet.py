@@ -14,7 +14,7 @@ from torch.nn import functional
 from unetbio import networks
 from unetbio.errors import ModelError, UsageError
 from unetbio.geometry import receptive_field
-from unetbio.inference.backends.pytorch import TorchPredictor
+from unetbio.inference.backends.torch import TorchPredictor
 from unetbio.inference.prediction import predict
 from unetbio.networks.encoders.resnet.network import ResNet, load_resnet
 from unetbio.networks.encoders.resnet.spec import encoder_path

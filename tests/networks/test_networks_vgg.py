@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from unetbio import networks
 from unetbio.errors import ModelError, UsageError
-from unetbio.inference.prediction import TorchPredictor, predict
+from unetbio.inference.backends.torch import TorchPredictor
+from unetbio.inference.prediction import predict
 from unetbio.networks import blocks, build, parameter_count
 from unetbio.networks.dilated_context.network import ContextModule
 from unetbio.networks.encoders.vgg.network import VGG16, load_vgg16

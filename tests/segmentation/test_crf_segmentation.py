@@ -15,7 +15,7 @@ from unetbio import networks
 from unetbio.cli.main import main
 from unetbio.errors import UsageError
 from unetbio.inference import prediction
-from unetbio.inference.backends.pytorch import TorchPredictor
+from unetbio.inference.backends.torch import TorchPredictor
 from unetbio.models.model_file import Model, ModelInfo, load_model
 from unetbio.postprocessing.crf import PRESETS, refine
 from unetbio.postprocessing.instances import label

@@ -46,7 +46,7 @@ def rerun_masks(out: Path, count: int, device: str, report: Callable[[str], obje
     UsageError
         When the device cannot be used, or there is no mask.
     """
-    from unetbio.inference.prediction import choose_device
+    from unetbio.inference.backends.base import choose_device
 
     choose_device(device)
     known = {name: provenance for name, provenance in read_provenances(out).items() if provenance}

@@ -18,8 +18,10 @@ from unetbio.classes import CELL_CLASS
 from unetbio.compare.oracle import oracle_iou, output_stride
 from unetbio.compare.sizes import average_precision_by_size, size_borders
 from unetbio.geometry import Geometry
+from unetbio.inference.backends.base import Predictor
+from unetbio.inference.backends.torch import TorchPredictor
 from unetbio.inference.objects import Detector, TorchDetector, predict_objects
-from unetbio.inference.prediction import Predictor, TorchPredictor, predict
+from unetbio.inference.prediction import predict
 from unetbio.labels import LabelImage
 from unetbio.metrics.instances import compare
 from unetbio.models.model_file import ModelInfo
@@ -115,6 +117,19 @@ class MeteredPredictor:
     def probabilities_float64(self, batch: NDArray[np.float32]) -> NDArray[np.float64]:
         """As the predictor's."""
         return self._predictor.probabilities_float64(batch)
+
+    @property
+    def error_bound(self) -> float:
+        """As the predictor's."""
+        return self._predictor.error_bound
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """As the predictor's."""
+        return self._predictor.is_out_of_memory(error)
+
+    def release_memory(self) -> None:
+        """As the predictor's."""
+        self._predictor.release_memory()
 
     def multiply_adds(self, input_shape: Sequence[int]) -> int:
         """Work for one input of this spatial shape."""

@@ -1,7 +1,7 @@
-"""Decisions that tiles do not change: what is near a threshold is computed once more in float64.
+"""Recompute pixels near a threshold in float64, so that masks do not depend on tiling.
 
 float32 rounds differently in tiles of different shapes, by about 1e-6; float64 by 1e-14, which no threshold meets. The
-second look runs over blocks of a fixed grid that begins at the image's first pixel.
+float64 pass runs over blocks of a fixed grid that begins at the image's first pixel.
 """
 
 import hashlib
@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.geometry import Geometry
-from unetbio.inference.backends.pytorch import Predictor
-from unetbio.inference.run_tiles import Compute, run_tiles
+from unetbio.inference.backends.base import Predictor
+from unetbio.inference.executors import Compute, TileExecutor
 from unetbio.inference.tiling import ArrayLike, Tile, tile_of
 
-__all__ = ["AtLeast", "MostProbable", "Rule", "settle"]
+__all__ = ["AtLeast", "MostProbable", "Rule", "refine"]
 
 TIE_MARGIN = 2.0**-40
 """A float64 probability this little below a threshold equals it, and counts as above: 50 times its rounding."""
@@ -43,10 +43,12 @@ class Rule(Protocol):
     def dtype(self) -> type[Any]:
         """Of a decision."""
 
-    def look(self, probabilities: NDArray[np.float32], tolerance: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    def classify_pixels(
+        self, probabilities: NDArray[np.float32], tolerance: float
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """``(K, *extent)`` to decisions ``(planes, *extent)``, and to the pixels in doubt, ``(*extent)``."""
 
-    def settle(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
+    def classify_exactly(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
         """``(K, n)`` of pixels in doubt to ``(planes, n)``."""
 
 
@@ -71,8 +73,10 @@ class AtLeast:
         """One a threshold."""
         return len(self.thresholds)
 
-    def look(self, probabilities: NDArray[np.float32], tolerance: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """As `Rule.look`."""
+    def classify_pixels(
+        self, probabilities: NDArray[np.float32], tolerance: float
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """As `Rule.classify_pixels`."""
         planes = np.empty((self.planes, *probabilities.shape[1:]), np.bool_)
         in_doubt = np.zeros(probabilities.shape[1:], np.bool_)
         for plane, threshold in zip(planes, self.thresholds, strict=True):
@@ -81,8 +85,8 @@ class AtLeast:
             in_doubt |= np.abs(above) < tolerance
         return planes, in_doubt
 
-    def settle(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
-        """As `Rule.settle`."""
+    def classify_exactly(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
+        """As `Rule.classify_exactly`."""
         certain = probabilities[self.class_index]
         return np.stack([certain >= threshold - TIE_MARGIN for threshold in self.thresholds])
 
@@ -93,20 +97,22 @@ class MostProbable:
     planes = 1
     dtype: type[Any] = np.uint8
 
-    def look(self, probabilities: NDArray[np.float32], tolerance: float) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-        """As `Rule.look`."""
+    def classify_pixels(
+        self, probabilities: NDArray[np.float32], tolerance: float
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """As `Rule.classify_pixels`."""
         second, first = np.partition(probabilities, (-2, -1), axis=0)[-2:]
         # Each of the two may be off by what one alone is.
         return probabilities.argmax(axis=0)[np.newaxis], first - second < 2 * tolerance
 
-    def settle(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
-        """As `Rule.settle`."""
+    def classify_exactly(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
+        """As `Rule.classify_exactly`."""
         largest: NDArray[np.bool_] = probabilities >= probabilities.max(axis=0) - TIE_MARGIN
         lowest: NDArray[np.intp] = largest.argmax(axis=0)
         return lowest[np.newaxis]
 
 
-def settle(
+def refine(
     image: ArrayLike, predictor: Predictor, rule: Rule, doubtful: NDArray[np.bool_], planes: NDArray[Any]
 ) -> None:
     """Decide the doubtful pixels in float64, in place.
@@ -126,9 +132,12 @@ def settle(
     """
     blocks = _blocks(doubtful, predictor)
     compute = _remembering(predictor.probabilities_float64)
-    for write_slices, probabilities in run_tiles(image, compute, blocks, predictor.geometry, 1, None):
+
+    def on_tile(write_slices: tuple[slice, ...], probabilities: NDArray[Any]) -> None:
         here = doubtful[write_slices]
-        planes[(slice(None), *write_slices)][:, here] = rule.settle(probabilities[:, here])
+        planes[(slice(None), *write_slices)][:, here] = rule.classify_exactly(probabilities[:, here])
+
+    TileExecutor(predictor, compute).run(image, blocks, on_tile)
 
 
 def _blocks(doubtful: NDArray[np.bool_], predictor: Predictor) -> Iterator[Tile]:

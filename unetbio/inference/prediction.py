@@ -3,8 +3,8 @@
 Networks that cannot promise that are run over sliding windows instead (`unetbio.inference.sliding_window`).
 
 Valid convolutions make a tiled prediction equal to that of the whole image up to the rounding of float32, since tiles
-of different shapes take different kernels: about 1e-6. Decisions are made identical by a second look
-(`unetbio.inference.exact_decisions`): where a probability is within `DECISION_TOLERANCE` of a threshold, or two
+of different shapes take different kernels: about 1e-6. Decisions are made identical by float64
+(`unetbio.inference.exact_decisions`): where a probability is within the backend's error bound of a threshold, or two
 classes are about as probable, the network runs again in float64. Tiles therefore change neither the probabilities
 beyond 1e-5 nor any decision.
 
@@ -12,42 +12,23 @@ Memory is bounded by one tile, the planes of the result and one plane of doubtfu
 tile.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import UsageError
-from unetbio.inference.backends.pytorch import Predictor, Runner, TorchPredictor, choose_device
-from unetbio.inference.exact_decisions import AtLeast, MostProbable, Rule, settle
-from unetbio.inference.run_tiles import Progress, run_tiles
+from unetbio.inference.backends.base import Predictor, Runner
+from unetbio.inference.exact_decisions import AtLeast, MostProbable, Rule, refine
+from unetbio.inference.executors import OnTile, Progress, TileExecutor
 from unetbio.inference.sliding_window import default_window, predict_windows
 from unetbio.inference.tiling import ArrayLike, TilePlan, plan_tiles
 
-__all__ = [
-    "DECISION_TOLERANCE",
-    "Predictor",
-    "TorchPredictor",
-    "choose_device",
-    "decide",
-    "decide_classes",
-    "plan",
-    "predict",
-    "round_to_bytes",
-]
-
-DECISION_TOLERANCE = 1e-5
-"""Probabilities nearer than this to a threshold are decided in float64: ten times what tiles change.
-
-For input up to 1, as normalisation gives it; rounding grows with the input, and so does the tolerance.
-"""
+__all__ = ["decide", "decide_classes", "plan", "predict", "round_to_bytes"]
 
 LOWEST_THRESHOLD = 1e-4
 """Nearer to 0 or 1 than this, a threshold would meet the probabilities of all the pixels that a network is sure of."""
-
-# Gets where the probabilities of a tile lie in the image, and ``(K, *extent)``.
-Keep = Callable[[tuple[slice, ...], NDArray[np.float32]], None]
 
 
 def plan(
@@ -127,14 +108,8 @@ def predict(
     EnvironmentStoppedError
         When not even a tile of one stride fits into the memory of the device.
     """
-    tiles = plan(image.shape[1:], predictor, tile=tile, batch_size=batch_size, memory_budget=memory_budget)
-    if not predictor.exact:
-        return predict_windows(image, predictor, tile=tile, batch_size=batch_size, progress=progress)
-    result = np.empty((predictor.num_classes, *tiles.shape), dtype=np.float32)
-    for write_slices, probabilities in run_tiles(
-        image, predictor.probabilities, tiles, predictor.geometry, batch_size, progress
-    ):
-        result[(slice(None), *write_slices)] = probabilities
+    result = np.empty((predictor.num_classes, *image.shape[1:]), dtype=np.float32)
+    _run(image, predictor, tile, batch_size, memory_budget, progress, _storing(result))
     return result
 
 
@@ -153,11 +128,11 @@ def decide(
 ) -> NDArray[np.bool_]:
     """For each threshold, the pixels whose probability is at least that; identical for every tile plan.
 
-    Probabilities within `DECISION_TOLERANCE` of a threshold (times the largest grey value, where that is above 1) are
-    computed again in float64, over blocks of a fixed grid that begins at the image's first pixel: a fine one where few
-    pixels of a region are in doubt, a coarse one where many are, whichever is less work. Blocks with equal input are
-    computed once, so a flat image in doubt everywhere costs a few blocks; any other costs at most about three times its
-    multiply-adds in float64 (2-D; more in 3-D, where blocks are smaller against the context).
+    Probabilities within the backend's ``error_bound`` of a threshold (times the largest grey value, where that is above
+    1) are computed again in float64, over blocks of a fixed grid that begins at the image's first pixel: a fine one
+    where few pixels of a region are in doubt, a coarse one where many are, whichever is less work. Blocks with equal
+    input are computed once, so a flat image in doubt everywhere costs a few blocks; any other costs at most about three
+    times its multiply-adds in float64 (2-D; more in 3-D, where blocks are smaller against the context).
 
     Parameters
     ----------
@@ -185,8 +160,8 @@ def decide(
     """
     _check_decision(thresholds, class_index, predictor.num_classes)
     rule = AtLeast(tuple(thresholds), class_index)
-    keep = _keeping(probabilities_out, rounded_out, class_index)
-    return _decide(image, predictor, rule, tile, batch_size, memory_budget, progress, keep)
+    on_tile = _storing(probabilities_out, rounded_out, class_index)
+    return _decide(image, predictor, rule, tile, batch_size, memory_budget, progress, on_tile)
 
 
 def decide_classes(
@@ -220,7 +195,7 @@ def decide_classes(
         As `predict`.
     """
     decided: NDArray[np.uint8] = _decide(
-        image, predictor, MostProbable(), tile, batch_size, memory_budget, progress, _keeping(probabilities_out)
+        image, predictor, MostProbable(), tile, batch_size, memory_budget, progress, _storing(probabilities_out)
     )[0]
     return decided
 
@@ -235,20 +210,20 @@ def round_to_bytes(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     return scaled.astype(np.uint8)
 
 
-def _keeping(
+def _storing(
     probabilities_out: NDArray[np.float32] | None,
     rounded_out: NDArray[np.uint8] | None = None,
     class_index: int = 0,
-) -> Keep:
+) -> OnTile:
     """What fills the arrays that are given with the probabilities of each tile."""
 
-    def keep(where: tuple[slice, ...], probabilities: NDArray[np.float32]) -> None:
+    def store(where: tuple[slice, ...], probabilities: NDArray[np.float32]) -> None:
         if probabilities_out is not None:
             probabilities_out[(slice(None), *where)] = probabilities
         if rounded_out is not None:
             rounded_out[where] = round_to_bytes(probabilities[class_index])
 
-    return keep
+    return store
 
 
 def _decide(
@@ -259,25 +234,39 @@ def _decide(
     batch_size: int,
     memory_budget: int | None,
     progress: Progress | None,
-    keep: Keep,
+    on_tile: OnTile,
 ) -> NDArray[Any]:
-    """Decisions ``(planes, *spatial)``, with a second look in float64 at what is in doubt."""
-    tiles = plan(image.shape[1:], predictor, tile=tile, batch_size=batch_size, memory_budget=memory_budget)
-    if not predictor.exact:
-        blended = predict_windows(image, predictor, tile=tile, batch_size=batch_size, progress=progress)
-        keep((), blended)
-        decided: NDArray[Any] = rule.look(blended, 0.0)[0].astype(rule.dtype, copy=False)
-        return decided
-    planes: NDArray[Any] = np.empty((rule.planes, *tiles.shape), dtype=rule.dtype)
-    doubtful = np.zeros(tiles.shape, dtype=bool)
-    tolerance = DECISION_TOLERANCE * max(1.0, _largest(image))
-    for write_slices, probabilities in run_tiles(
-        image, predictor.probabilities, tiles, predictor.geometry, batch_size, progress
-    ):
-        keep(write_slices, probabilities)
-        planes[(slice(None), *write_slices)], doubtful[write_slices] = rule.look(probabilities, tolerance)
-    settle(image, predictor, rule, doubtful, planes)
+    """Decisions ``(planes, *spatial)``; of an exact network, those near a threshold come from float64."""
+    planes: NDArray[Any] = np.empty((rule.planes, *image.shape[1:]), dtype=rule.dtype)
+    doubtful = np.zeros(image.shape[1:], dtype=bool)
+    tolerance = predictor.error_bound * max(1.0, _largest(image)) if predictor.exact else 0.0
+
+    def classify(where: tuple[slice, ...], probabilities: NDArray[np.float32]) -> None:
+        on_tile(where, probabilities)
+        planes[(slice(None), *where)], doubtful[where] = rule.classify_pixels(probabilities, tolerance)
+
+    _run(image, predictor, tile, batch_size, memory_budget, progress, classify)
+    if predictor.exact:
+        refine(image, predictor, rule, doubtful, planes)
     return planes
+
+
+def _run(
+    image: ArrayLike,
+    predictor: Predictor,
+    tile: int | None,
+    batch_size: int,
+    memory_budget: int | None,
+    progress: Progress | None,
+    on_tile: OnTile,
+) -> None:
+    """Tiles of an exact network, blended windows of any other."""
+    if predictor.exact:
+        tiles = plan(image.shape[1:], predictor, tile=tile, batch_size=batch_size, memory_budget=memory_budget)
+        executor = TileExecutor(predictor, predictor.probabilities, batch_size)
+        executor.run(image, tiles, on_tile, progress=progress)
+    else:
+        on_tile((), predict_windows(image, predictor, tile=tile, batch_size=batch_size, progress=progress))
 
 
 def _largest(image: ArrayLike) -> float:

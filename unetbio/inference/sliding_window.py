@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unetbio.inference.backends.pytorch import Predictor, Runner
+from unetbio.inference.backends.base import Predictor, Runner
 from unetbio.inference.tiling import ArrayLike, read_mirrored
 
 __all__ = ["OVERLAP", "WINDOW", "default_window", "predict_windows", "window_shape"]

@@ -18,7 +18,7 @@ from unetbio import networks
 from unetbio.classes import CELL_CLASS
 from unetbio.errors import UsageError
 from unetbio.inference import prediction
-from unetbio.inference.backends.pytorch import Runner, TorchPredictor
+from unetbio.inference.backends.base import Predictor, Runner, make_backend
 from unetbio.inference.objects import FoundObjects, TorchDetector, find_objects, merge_objects
 from unetbio.inference.sliding_window import WINDOW
 from unetbio.labels import relabel_raster, resize_nearest
@@ -134,7 +134,7 @@ class _PixelInterpretation:
 
     def __init__(self, info: ModelInfo, network: nn.Module, device: torch.device, *, exact: bool) -> None:
         self.info = info
-        self.runner = TorchPredictor(network, device, exact=exact, window=info.window)
+        self.runner: Predictor = make_backend(network, device=device, exact=exact, window=info.window)
 
     def run_once(self, tile: NDArray[np.float32]) -> None:
         """See `Interpretation`."""

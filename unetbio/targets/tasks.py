@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from unetbio import networks
 from unetbio.errors import UsageError
-from unetbio.inference.backends.pytorch import TorchPredictor
+from unetbio.inference.backends.torch import TorchPredictor
 from unetbio.inference.objects import TorchDetector, find_objects, merge_objects
 from unetbio.inference.prediction import predict
 from unetbio.metrics.classes import ClassComparison, compare_classes

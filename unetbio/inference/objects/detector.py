@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from unetbio.geometry import Geometry
-from unetbio.inference.backends.pytorch import MEMORY_BUDGETS, fold_batch_norm
+from unetbio.inference.backends.base import MEMORY_BUDGETS
+from unetbio.inference.backends.torch import fold_batch_norm
 from unetbio.inference.cost import NetworkCost, measure_cost, values_held
 from unetbio.networks.mask_rcnn.network import Objects, RegionHead
 from unetbio.networks.mask_rcnn.roi_align import bytes_a_box

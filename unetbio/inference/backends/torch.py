@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache, cached_property
 from itertools import pairwise
 from math import prod
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,60 +19,23 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from unetbio.errors import ImageError, UsageError
 from unetbio.geometry import Geometry
+from unetbio.inference.backends.base import MEMORY_BUDGETS
 from unetbio.inference.cost import NetworkCost, measure_cost
 from unetbio.inference.tiling import read_mirrored
 from unetbio.networks.blocks import crop
 
-__all__ = ["Predictor", "Runner", "TorchPredictor", "choose_device", "fold_batch_norm"]
+__all__ = ["TorchPredictor", "choose_device", "fold_batch_norm", "make"]
 
-MEMORY_BUDGETS = {2: 400 << 20, 3: 2 << 30}
-"""Bytes of feature maps a tile may hold, by number of axes: in 3-D, context costs more, so that larger tiles pay."""
+ERROR_BOUND = 1e-5
+"""Ten times the largest difference between float32 and float64 that was measured (`benchmarks/exactness.py`)."""
 
 KEPT_BYTES = 1 << 30
 """Freed memory that a process keeps for the next feature map."""
 
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+
 COLUMN_BYTES = 64 << 20
 """What the float64 convolution of the CPU may use beside its result."""
-
-
-class Runner(Protocol):
-    """A network over tiles or windows, as far as planning needs to know it."""
-
-    @property
-    def geometry(self) -> Geometry:
-        """Context, stride and legal sizes."""
-
-    @property
-    def exact(self) -> bool:
-        """Whether tiles leave the answer as it is; where not, the context is 0 and windows overlap."""
-
-    @property
-    def window(self) -> tuple[int, ...] | None:
-        """For how many pixels along each axis the network answered at once when it was trained, if that is known."""
-
-    @property
-    def memory_budget(self) -> int:
-        """Bytes that a tile may take where the caller does not say."""
-
-    def multiply_adds(self, input_shape: Sequence[int]) -> int:
-        """Work for one input of this spatial shape."""
-
-    def memory_bytes(self, input_shape: Sequence[int]) -> int:
-        """Memory for one input of this spatial shape."""
-
-
-class Predictor(Runner, Protocol):
-    """What inference needs to know of a network; tests put other things in its place."""
-
-    @property
-    def num_classes(self) -> int:
-        """Number of probabilities a pixel."""
-
-    def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """``(N, C, *input) -> (N, K, *(input - 2 * context))``."""
-
-    def probabilities_float64(self, batch: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The same, computed in float64."""
 
 
 class TorchPredictor:
@@ -95,6 +58,8 @@ class TorchPredictor:
     window : tuple of int, optional
         For how many pixels the network answered at once when it was trained, one entry an axis.
     """
+
+    error_bound = ERROR_BOUND
 
     def __init__(
         self,
@@ -196,6 +161,19 @@ class TorchPredictor:
         """Bytes of feature maps that are held at once for one input of this spatial shape."""
         return self._cost.memory_bytes(self._network_input(input_shape))
 
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether a smaller input may succeed."""
+        if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+            return True
+        # The allocator of the CPU raises a plain RuntimeError.
+        message = str(error).lower()
+        return isinstance(error, RuntimeError) and any(words in message for words in OUT_OF_MEMORY)
+
+    def release_memory(self) -> None:
+        """Return freed memory to the CUDA devices."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
     def _network_input(self, input_shape: Sequence[int]) -> Sequence[int]:
         """What the network gets for an input: the input, or a mirrored one if it does not pad."""
         if self.exact or self._network_geometry.padding == "same":
@@ -225,6 +203,9 @@ class TorchPredictor:
             for axis, size in enumerate(sizes, start=2):
                 logits = logits.narrow(axis, 0, size)
         return logits.softmax(dim=1)
+
+
+make = TorchPredictor
 
 
 def _without_context(geometry: Geometry) -> Geometry:

@@ -1,0 +1,147 @@
+"""What inference asks of a network, and the backends that compute it.
+
+A backend is a module of this folder, and has the module's name. It offers ``make(network, device, *, exact, window)``,
+which returns a `Predictor`, and ``choose_device(text)``. Listing backends imports none of them.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.errors import UsageError
+from unetbio.geometry import Geometry
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["DEFAULT", "MEMORY_BUDGETS", "Predictor", "Runner", "choose_device", "make_backend", "names"]
+
+DEFAULT = "torch"
+
+MEMORY_BUDGETS = {2: 400 << 20, 3: 2 << 30}
+"""Bytes of feature maps a tile may hold, by number of axes: in 3-D, context costs more, so that larger tiles pay."""
+
+
+class Runner(Protocol):
+    """A network over tiles or windows, as far as planning needs to know it."""
+
+    @property
+    def geometry(self) -> Geometry:
+        """Context, stride and legal sizes."""
+
+    @property
+    def exact(self) -> bool:
+        """Whether the result is the same for every tiling; where not, the context is 0 and windows overlap."""
+
+    @property
+    def window(self) -> tuple[int, ...] | None:
+        """Pixels along each axis that the network predicted at once in training, if known."""
+
+    @property
+    def memory_budget(self) -> int:
+        """Bytes that a tile may take unless the caller gives a budget."""
+
+    def multiply_adds(self, input_shape: Sequence[int]) -> int:
+        """Work for one input of this spatial shape."""
+
+    def memory_bytes(self, input_shape: Sequence[int]) -> int:
+        """Memory for one input of this spatial shape."""
+
+
+class Predictor(Runner, Protocol):
+    """A network that gives probabilities of pixels, on one backend."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of probabilities a pixel."""
+
+    @property
+    def error_bound(self) -> float:
+        """Largest difference between `probabilities` and `probabilities_float64`, for input up to 1.
+
+        It grows with the largest grey value of the input.
+        """
+
+    def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """``(N, C, *input) -> (N, K, *(input - 2 * context))``."""
+
+    def probabilities_float64(self, batch: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The same, computed in float64."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether an error of the two methods above means that a smaller input may succeed."""
+
+    def release_memory(self) -> None:
+        """Return freed memory to the device, after a pass ran out of memory."""
+
+
+def names() -> list[str]:
+    """Names of all backends."""
+    return sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.name != "base")
+
+
+def choose_device(text: str = "auto", backend: str = DEFAULT) -> "tuple[torch.device, str]":
+    """Choose the device that a user asks for.
+
+    Parameters
+    ----------
+    text : str
+        ``auto`` (the fastest that the machine and the backend have), ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    backend : str
+        Name of a backend.
+
+    Returns
+    -------
+    torch.device, str
+        The device and, for the log, the reason.
+
+    Raises
+    ------
+    UsageError
+        When the backend or the device is unknown, or this machine does not have it.
+    """
+    device: tuple[torch.device, str] = _load(backend).choose_device(text)
+    return device
+
+
+def make_backend(
+    network: "torch.nn.Module",
+    name: str = DEFAULT,
+    device: "torch.device | str" = "cpu",
+    *,
+    exact: bool = True,
+    window: tuple[int, ...] | None = None,
+) -> Predictor:
+    """Prepare a network for inference.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        With the attribute ``geometry``; logits out. It is copied.
+    name : str
+        Name of a backend.
+    device : torch.device or str
+        Where the network runs.
+    exact : bool
+        Whether pixels that have seen the network's padding are cropped, so that tiles are exact.
+    window : tuple of int, optional
+        Pixels along each axis that the network predicted at once in training.
+
+    Raises
+    ------
+    UsageError
+        When the backend is unknown, is not installed, or cannot run this network.
+    """
+    predictor: Predictor = _load(name).make(network, device, exact=exact, window=window)
+    return predictor
+
+
+def _load(name: str) -> Any:
+    if name not in names():
+        raise UsageError(f"there is no backend {name!r}: give one of {', '.join(names())}")
+    return importlib.import_module(f"unetbio.inference.backends.{name}")

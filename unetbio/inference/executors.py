@@ -1,0 +1,130 @@
+"""Run a backend over tiles: batches of equal shape, and halves of what the device's memory cannot hold."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.errors import EnvironmentStoppedError
+from unetbio.inference.backends.base import Predictor
+from unetbio.inference.tiling import ArrayLike, Tile, read_mirrored, split_tile
+
+__all__ = ["Compute", "OnTile", "Progress", "TileExecutor"]
+
+SHRINK = 0.75
+"""After a device ran out of memory: the largest input tried again, as a part of the one that failed."""
+
+Compute = Callable[[NDArray[np.float32]], NDArray[Any]]
+Progress = Callable[[int, int], None]
+"""Called with the number of finished pixels and of all pixels."""
+OnTile = Callable[[tuple[slice, ...], NDArray[Any]], None]
+"""Called with the place of a tile in the image and its result ``(K, *extent)``."""
+
+
+class TileExecutor:
+    """Computes tiles of an image one batch after another.
+
+    Parameters
+    ----------
+    predictor : Predictor
+        The network's backend.
+    compute : callable
+        One of the predictor's methods, ``(N, C, *input)`` float32 to ``(N, K, *extent)``.
+    batch_size : int
+        Number of tiles of equal shape that are computed at once.
+    """
+
+    def __init__(self, predictor: Predictor, compute: Compute, batch_size: int = 1) -> None:
+        self._predictor = predictor
+        self._compute = compute
+        self._batch_size = batch_size
+        self._most_pixels: float = float("inf")
+
+    def run(
+        self, image: ArrayLike, tiles: Iterable[Tile], on_tile: OnTile, *, progress: Progress | None = None
+    ) -> None:
+        """Compute tiles and pass each result on.
+
+        Parameters
+        ----------
+        image : array-like
+            ``(C, *spatial)``, sliced tile by tile and mirrored beyond its border.
+        tiles : iterable of Tile
+            What to compute.
+        on_tile : callable
+            Takes the place and the result of each tile, in this thread. A tile that does not fit the memory arrives in
+            halves.
+        progress : callable, optional
+            Called after each tile.
+
+        Raises
+        ------
+        EnvironmentStoppedError
+            When not even a tile of one stride fits the memory of the device.
+        """
+        total, done = prod(image.shape[1:]), 0
+        for batch in _batches(tiles, self._batch_size):
+            for tile, result in self._run_batch(image, batch):
+                on_tile(tile.write_slices, result[(slice(None), *(slice(0, size) for size in tile.write_shape))])
+                done += prod(tile.write_shape)
+                if progress is not None:
+                    progress(done, total)
+
+    def _run_batch(self, image: ArrayLike, batch: list[Tile]) -> Iterator[tuple[Tile, NDArray[Any]]]:
+        """Yield each tile, or the tiles that it was split into, with its result."""
+        pending = deque([batch])
+        while pending:
+            tiles = pending.popleft()
+            pixels = len(tiles) * prod(tiles[0].read_shape)
+            smaller = self._halves(tiles) if pixels > self._most_pixels else []
+            if not smaller:
+                results = self._attempt(image, tiles)
+                if results is not None:
+                    yield from zip(tiles, results, strict=True)
+                    continue
+                # Sizes near the one that failed would fail as well, each after some time.
+                self._most_pixels = min(self._most_pixels, SHRINK * pixels)
+                smaller = self._halves(tiles)
+                if not smaller:
+                    raise _no_room(tiles[0])
+            pending.extendleft(reversed(smaller))
+
+    def _attempt(self, image: ArrayLike, tiles: list[Tile]) -> NDArray[Any] | None:
+        """Results ``(N, K, *extent)``; None when the memory of the device does not hold these tiles."""
+        try:
+            parts = [read_mirrored(image, tile.read_start, tile.read_shape) for tile in tiles]
+            return self._compute(np.stack(parts).astype(np.float32, copy=False))
+        except Exception as error:
+            if not self._predictor.is_out_of_memory(error):
+                raise
+        # Outside the handler, where the failed pass no longer holds what it had allocated.
+        self._predictor.release_memory()
+        return None
+
+    def _halves(self, tiles: list[Tile]) -> list[list[Tile]]:
+        """Half a batch and the other half, or the halves of a tile; empty when it cannot be halved."""
+        if len(tiles) > 1:
+            middle = len(tiles) // 2
+            return [tiles[:middle], tiles[middle:]]
+        return [[part] for part in split_tile(tiles[0], self._predictor.geometry) or ()]
+
+
+def _batches(tiles: Iterable[Tile], batch_size: int) -> Iterator[list[Tile]]:
+    waiting: dict[tuple[int, ...], list[Tile]] = {}
+    for tile in tiles:
+        batch = waiting.setdefault(tile.read_shape, [])
+        batch.append(tile)
+        if len(batch) == batch_size:
+            yield waiting.pop(tile.read_shape)
+    yield from waiting.values()
+
+
+def _no_room(tile: Tile) -> EnvironmentStoppedError:
+    size = " x ".join(map(str, tile.read_shape))
+    return EnvironmentStoppedError(
+        f"out of memory: the device cannot hold even the smallest tile ({size} pixels of input); "
+        "free memory, run fewer workers, or choose --device cpu"
+    )

@@ -42,8 +42,8 @@ def command(files: tuple[str, ...], axes: str | None, as_json: bool) -> int | No
         except ImageError as error:
             failed = True
             logger.error("%s: %s [%s]", item.path, error, error.reason)
-            refused = {"reason": error.reason, "error": str(error)}
-            rows.append({"path": str(item.path), "format": None, "files": [str(item.path)], "series": [], **refused})
+            known = {"path": str(item.path), "format": None, "variant": None, "files": [str(item.path)], "series": []}
+            rows.append({**known, "reason": error.reason, "error": str(error)})
             continue
         for series in found:
             if series.error is not None:
@@ -63,6 +63,7 @@ def _describe(path: Path, found: "list[Series]") -> dict[str, Any]:
     return {
         "path": str(path),
         "format": images[0].format if images else None,
+        "variant": images[0].variant if images else None,
         "files": list(parts) or [str(path)],
         "series": [
             _describe_image(series.number, series.image)
@@ -90,8 +91,8 @@ def _describe_image(number: int, image: "Image") -> dict[str, Any]:
 def _lines(row: dict[str, Any]) -> list[str]:
     from unetbio.io.formats import FORMATS
 
-    title = FORMATS[row["format"]].title if row["format"] else "no image that can be opened as it is"
-    lines = [f"{row['path']}: {title}, {format_count(len(row['series']), 'image')}"]
+    known = FORMATS[row["format"]].title if row["format"] else "no image that can be opened as it is"
+    lines = [f"{row['path']}: {row['variant'] or known}, {format_count(len(row['series']), 'image')}"]
     for series in row["series"]:
         name = f' "{series["name"]}"' if series.get("name") else ""
         if "error" in series:

@@ -35,7 +35,7 @@ def test_what_a_file_holds(picture: Path) -> None:
     result = inspect(picture)
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines() == [
-        f"{picture}: TIFF (plain, OME, ImageJ), 1 image",
+        f"{picture}: OME-TIFF, 1 image",
         '  series 0 "Image0": C=2 Z=3 Y=8 X=9 uint16',
         "    pixel size: Z 2, Y 0.5, X 0.25 um (trusted)",
         "    channels: 0: DAPI, 1: GFP",
@@ -49,6 +49,7 @@ def test_for_programs(picture: Path) -> None:
         {
             "path": str(picture),
             "format": "tiff",
+            "variant": "OME-TIFF",
             "files": [str(picture)],
             "series": [
                 {
@@ -65,6 +66,20 @@ def test_for_programs(picture: Path) -> None:
             ],
         }
     ]
+
+
+def test_which_tiff_it_is(tmp_path: Path) -> None:
+    grey = np.zeros((64, 64), np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", grey, metadata=None)
+    tifffile.imwrite(tmp_path / "b.tif", grey, imagej=True)
+    for name in ("c.tif", "d.ome.tif"):
+        with tifffile.TiffWriter(tmp_path / name) as tif:
+            tif.write(grey, tile=(16, 16), subifds=1)
+            tif.write(grey[::2, ::2], tile=(16, 16), subfiletype=1)
+    result = inspect(tmp_path)
+    titles = [line.partition(": ")[2] for line in result.stdout.splitlines() if line.startswith("/")]
+    kinds = ["TIFF", "ImageJ TIFF", "TIFF pyramid", "OME-TIFF pyramid"]
+    assert titles == [f"{kind}, 1 image" for kind in kinds]
 
 
 def test_one_bad_file_is_one_line(picture: Path, tmp_path: Path) -> None:
@@ -126,6 +141,7 @@ def test_every_file_of_a_set_and_every_series(shared_data: Path) -> None:
 
 def test_pictures_of_a_slide(shared_data: Path) -> None:
     (row,) = json.loads(inspect(shared_data / "formats" / "CMU-1-Small-Region.svs", "--json").stdout)
+    assert row["variant"] == "Aperio SVS"
     sizes = {series["name"]: series["pixel_size_um"] for series in row["series"]}
     assert sizes == {"Baseline": {"Y": 0.499, "X": 0.499}, "Thumbnail": {}, "Label": {}, "Macro": {}}
 

@@ -76,6 +76,11 @@ def lif(path: Path, pixels: np.ndarray) -> None:
     write_lif(path, pixels.tobytes(), [(1, width, 1), (2, height, width)], [(0, 0)], spacing=0.0)
 
 
+def mrc(path: Path, pixels: np.ndarray) -> None:
+    mrcfile = pytest.importorskip("mrcfile")
+    mrcfile.write(path, pixels.astype(np.int16))
+
+
 def zarr_folder(version: int) -> Writer:
     def write(path: Path, pixels: np.ndarray) -> None:
         zarr = pytest.importorskip("zarr")
@@ -111,6 +116,7 @@ CONTAINERS: dict[str, tuple[str, Writer]] = {
     "CZI, zstd": ("x.czi", czi(6)),
     "CZI, mosaic": ("x.czi", czi_mosaic),
     "LIF": ("x.lif", lif),
+    "MRC": ("x.mrc", mrc),
     "OME-Zarr 0.4": ("x.ome.zarr", zarr_folder(4)),
     "OME-Zarr 0.5": ("x.ome.zarr", zarr_folder(5)),
 }

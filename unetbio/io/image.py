@@ -42,7 +42,7 @@ class NotStored:
     fill: str
 
     def __str__(self) -> str:
-        """One line for whoever has to decide which of the two it was."""
+        """One line, by which a user can decide which of the two it was."""
         return (
             f"{self.chunks} of {self.total} chunks are not stored; read as {self.fill}; "
             "if they were lost, copy the file again"
@@ -77,7 +77,9 @@ class Image:
     name : str
         The file's own name for the series, if any.
     format : str
-        One of `unetbio.io.read.FORMATS`: ``"tiff"``, ``"png"``, ``"czi"`` ...
+        One of `unetbio.io.formats.FORMATS`: ``"tiff"``, ``"png"``, ``"czi"`` ...
+    variant : str
+        Which kind of its format the file is, where there are several: ``"OME-TIFF"``, ``"ImageJ TIFF pyramid"`` ...
     affine : numpy.ndarray or None
         NIfTI: voxel indices (x, y, z) to world coordinates, ``(4, 4)``.
     """
@@ -94,6 +96,7 @@ class Image:
     series_count: int = 1
     name: str = ""
     format: str = "tiff"
+    variant: str = ""
     affine: NDArray[np.float64] | None = dataclasses.field(default=None, repr=False, compare=False)
 
     @property

@@ -24,7 +24,7 @@ UNREAD_STARTS = (
 # Those whose files begin as TIFF files do (.ndpi, .vsi ...) are not here: given by name, some of them are read.
 _ENDINGS = (
     *(".avif", ".bmp", ".gif", ".heic", ".j2k", ".jp2", ".jxl", ".pgm", ".pnm", ".ppm", ".psd", ".tga", ".webp"),
-    *(".dcm", ".dicom", ".fits", ".mha", ".mhd", ".mrc", ".nrrd"),
+    *(".dcm", ".dicom", ".fits", ".mha", ".mhd", ".nrrd"),
     *(".dv", ".ics", ".ims", ".lof", ".mrxs", ".oib", ".oif", ".oir", ".sld", ".zvi"),
 )
 UNREAD_SUFFIXES = tuple(ending for ending in _ENDINGS if ending not in SUFFIXES)

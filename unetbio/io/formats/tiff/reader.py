@@ -26,6 +26,8 @@ from unetbio.io.image import AXES, Image
 __all__ = ["read_tiff"]
 
 COLOURS = ("red", "green", "blue")
+VARIANTS = {"ome": "OME-TIFF", "imagej": "ImageJ TIFF", "svs": "Aperio SVS", "lsm": "Zeiss LSM"}
+"""What people call a file, by what tifffile calls its series."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,7 @@ class _Stack:
     pages: list[Page]
     dims: tuple[tuple[str, int], ...]
     roles: tuple[int, ...]
+    variant: str
     channel_names: tuple[str, ...] = ()
     pixel_size_um: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -171,7 +174,7 @@ def _tifffile_stack(
         others = others + inner
     page_total = math.prod(n for _, n in others[: len(others) - len(inner)])
     pages = _pages(tif, path, size, series, page_total)
-    stack = _Stack(series.name, pages, tuple(others), roles)
+    stack = _Stack(series.name, pages, tuple(others), roles, _variant(kind, len(series.levels) > 1))
     return dataclasses.replace(stack, **_dialect(tif, layout, kind, stack))
 
 
@@ -309,7 +312,12 @@ def _checked_ome(ome: OmeImage, lengths: dict[str, int], pages: list[Page]) -> _
             "write the file again",
         )
     outer = [(axis, n) for axis, n in lengths.items() if n > 1]
-    return _Stack(ome.name, pages, tuple(outer + inner), roles, ome.channel_names, ome.pixel_size_um)
+    variant = _variant("ome", bool(layout.subifds))
+    return _Stack(ome.name, pages, tuple(outer + inner), roles, variant, ome.channel_names, ome.pixel_size_um)
+
+
+def _variant(kind: str, is_pyramid: bool) -> str:
+    return VARIANTS.get(kind, "TIFF") + (" pyramid" if is_pyramid else "")
 
 
 # Pixel size and channel names of the other dialects -----------------------------------------------------------------
@@ -376,6 +384,7 @@ def _image(path: Path, stack: _Stack, axes: str | None, written_by: str) -> Imag
         pixel_size_trusted=bool(stack.pixel_size_um),
         channel_names=names,
         source=path,
+        variant=stack.variant,
         pixels=_TiffPixels(tuple(stack.pages), dims, stack.roles, colour),
     )
 

@@ -87,7 +87,7 @@ def test_blocks_stay_small_where_memory_is():
 def test_decisions_for_another_class_and_probabilities_on_the_way():
     image = random_image(50, 61)
     out = np.zeros((2, 50, 61), dtype=np.float32)
-    decided = decide(image, FakePredictor(), [0.25], class_index=0, tile=16, probabilities_out=out)
+    decided = decide(image, FakePredictor(), [0.25], classes=[[0]], tile=16, probabilities_out=out)
     assert np.array_equal(decided[0], 1 - image[0].astype(float) >= 0.25)
     assert np.array_equal(out, predict(image, FakePredictor()))
 
@@ -103,7 +103,7 @@ def test_the_probability_of_the_class_is_kept_in_a_byte_a_pixel(tile):
     assert np.abs(rounded / 255 - image[0]).max() <= 0.5 / 255 + 1e-6
     assert np.array_equal(decided, decide(image, FakePredictor(), [0.25], tile=tile))
     of_ground = np.zeros((50, 61), dtype=np.uint8)
-    decide(image, FakePredictor(), [0.25], class_index=0, rounded_out=of_ground)
+    decide(image, FakePredictor(), [0.25], classes=[[0]], rounded_out=of_ground)
     assert np.abs(rounded.astype(int) + of_ground - 255).max() <= 1
 
 
@@ -136,6 +136,33 @@ def test_classes_are_the_most_probable_ones_whatever_the_noise(tile):
     found = decide_classes(image, ThreeClasses(), tile=tile)
     assert found.dtype == np.uint8
     assert np.array_equal(found, expected)
+
+
+@given(
+    shape=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    tile=st.integers(1, 64),
+    batch_size=st.sampled_from([1, 4]),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=30, deadline=None)
+def test_sums_of_classes_are_decided_whatever_the_noise(shape, tile, batch_size, seed):
+    rng = np.random.default_rng(seed)
+    # The first and last together, or the first alone, lie within the noise of a threshold or on it in most pixels.
+    first = np.where(rng.random(shape) < 0.3, 0.45, 0.4) + rng.integers(-3, 4, shape) * 5e-7
+    second = np.where(rng.random(shape) < 0.5, 0.5, 0.1) + rng.integers(-3, 4, shape) * 5e-7
+    image = np.stack([first, second]).astype(np.float32)
+    decided = decide(
+        image, ThreeClasses(), [0.5, 0.4, 0.45], classes=[[0, 2], [0], [0]], tile=tile, batch_size=batch_size
+    )
+    exact = image.astype(np.float64)
+    assert np.array_equal(decided, np.stack([exact[1] <= 0.5, exact[0] >= 0.4, exact[0] >= 0.45]))
+
+
+def test_a_sum_of_classes_is_rounded_as_one():
+    image = np.stack([np.full((9, 9), 0.4), np.full((9, 9), 0.2)]).astype(np.float32)
+    rounded = np.empty((9, 9), np.uint8)
+    assert decide(image, ThreeClasses(), [0.5], classes=[[1, 2]], rounded_out=rounded).all()
+    assert (rounded == round(0.6 * 255)).all()
 
 
 def test_only_pixels_whose_two_best_classes_are_close_take_a_second_look():
@@ -192,4 +219,4 @@ def test_thresholds_out_of_range_are_refused(threshold):
 
 def test_unknown_class_is_refused():
     with pytest.raises(UsageError, match="there is no class 2: the network has classes 0 to 1"):
-        decide(random_image(9, 9), FakePredictor(), [0.5], class_index=2)
+        decide(random_image(9, 9), FakePredictor(), [0.5], classes=[[2]])

@@ -17,7 +17,7 @@ from unetbio.inference.backends.base import Predictor
 from unetbio.inference.executors import Compute, TileExecutor
 from unetbio.inference.tiling import ArrayLike, Tile, tile_of
 
-__all__ = ["AtLeast", "MostProbable", "Rule", "refine"]
+__all__ = ["AtLeast", "MostProbable", "Rule", "add_classes", "refine"]
 
 TIE_MARGIN = 2.0**-40
 """A float64 probability this little below a threshold equals it, and counts as above: 50 times its rounding."""
@@ -30,6 +30,14 @@ COARSE_CONTEXTS = 4
 
 REMEMBERED_BLOCKS = 16
 """Float64 blocks whose input is compared with the next ones'."""
+
+
+def add_classes(probabilities: NDArray[Any], classes: Sequence[int]) -> NDArray[Any]:
+    """Probability that a pixel is of one of these classes: ``(K, *extent)`` to ``(*extent)``, of the same dtype."""
+    added: NDArray[Any] = probabilities[classes[0]]
+    for number in classes[1:]:
+        added = added + probabilities[number]
+    return added
 
 
 class Rule(Protocol):
@@ -54,18 +62,18 @@ class Rule(Protocol):
 
 @dataclass(frozen=True)
 class AtLeast:
-    """Whether the probability of a class is at least each threshold.
+    """Whether the probability of classes is at least each threshold.
 
     Parameters
     ----------
     thresholds : tuple of float
         A plane of decisions each.
-    class_index : int
-        The class.
+    classes : tuple of tuple of int
+        For each threshold the classes whose probabilities are added.
     """
 
     thresholds: tuple[float, ...]
-    class_index: int
+    classes: tuple[tuple[int, ...], ...]
     dtype: ClassVar[type[Any]] = np.bool_
 
     @property
@@ -79,16 +87,17 @@ class AtLeast:
         """As `Rule.classify_pixels`."""
         planes = np.empty((self.planes, *probabilities.shape[1:]), np.bool_)
         in_doubt = np.zeros(probabilities.shape[1:], np.bool_)
-        for plane, threshold in zip(planes, self.thresholds, strict=True):
-            above = probabilities[self.class_index] - np.float32(threshold)
+        for plane, threshold, classes in zip(planes, self.thresholds, self.classes, strict=True):
+            above = add_classes(probabilities, classes) - np.float32(threshold)
             plane[...] = above >= 0
-            in_doubt |= np.abs(above) < tolerance
+            # Each class may be off by the tolerance.
+            in_doubt |= np.abs(above) < len(classes) * tolerance
         return planes, in_doubt
 
     def classify_exactly(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
         """As `Rule.classify_exactly`."""
-        certain = probabilities[self.class_index]
-        return np.stack([certain >= threshold - TIE_MARGIN for threshold in self.thresholds])
+        decided = zip(self.thresholds, self.classes, strict=True)
+        return np.stack([add_classes(probabilities, of) >= threshold - TIE_MARGIN for threshold, of in decided])
 
 
 class MostProbable:

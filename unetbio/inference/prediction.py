@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from unetbio.errors import UsageError
 from unetbio.inference.backends.base import Predictor, Runner
-from unetbio.inference.exact_decisions import AtLeast, MostProbable, Rule, refine
+from unetbio.inference.exact_decisions import AtLeast, MostProbable, Rule, add_classes, refine
 from unetbio.inference.executors import OnTile, Progress, TileExecutor
 from unetbio.inference.sliding_window import default_window, predict_windows
 from unetbio.inference.tiling import ArrayLike, TilePlan, plan_tiles
@@ -118,7 +118,7 @@ def decide(
     predictor: Predictor,
     thresholds: Sequence[float],
     *,
-    class_index: int = 1,
+    classes: Sequence[Sequence[int]] | None = None,
     tile: int | None = None,
     batch_size: int = 1,
     memory_budget: int | None = None,
@@ -140,13 +140,13 @@ def decide(
         See `predict`.
     thresholds : sequence of float
         Between 0.0001 and 0.9999. A probability that equals one (to 1e-12) is above it.
-    class_index : int
-        The class whose probability is meant.
+    classes : sequence of sequence of int, optional
+        For each threshold the classes whose probabilities are added; class 1 for all unless given.
     probabilities_out : ndarray of float32, optional
         ``(K, *spatial)``: filled with what `predict` would return.
     rounded_out : ndarray of uint8, optional
-        ``(*spatial)``: filled with the probability of the class in 255ths (`round_to_bytes`), at a quarter of the
-        memory. Where tiles change it by rounding, a pixel may differ by one.
+        ``(*spatial)``: filled with the probability of the first threshold's classes in 255ths (`round_to_bytes`), at a
+        quarter of the memory. Where tiles change it by rounding, a pixel may differ by one.
 
     Returns
     -------
@@ -156,11 +156,11 @@ def decide(
     Raises
     ------
     ImageError, UsageError, EnvironmentStoppedError
-        As `predict`; also when a threshold or ``class_index`` is out of range.
+        As `predict`; also when a threshold or a class is out of range.
     """
-    _check_decision(thresholds, class_index, predictor.num_classes)
-    rule = AtLeast(tuple(thresholds), class_index)
-    on_tile = _storing(probabilities_out, rounded_out, class_index)
+    rule = AtLeast(tuple(thresholds), tuple(map(tuple, classes or [(1,)] * len(thresholds))))
+    _check_decision(rule, predictor.num_classes)
+    on_tile = _storing(probabilities_out, rounded_out, rule.classes[0])
     return _decide(image, predictor, rule, tile, batch_size, memory_budget, progress, on_tile)
 
 
@@ -213,7 +213,7 @@ def round_to_bytes(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
 def _storing(
     probabilities_out: NDArray[np.float32] | None,
     rounded_out: NDArray[np.uint8] | None = None,
-    class_index: int = 0,
+    classes: Sequence[int] = (),
 ) -> OnTile:
     """What fills the arrays that are given with the probabilities of each tile."""
 
@@ -221,7 +221,7 @@ def _storing(
         if probabilities_out is not None:
             probabilities_out[(slice(None), *where)] = probabilities
         if rounded_out is not None:
-            rounded_out[where] = round_to_bytes(probabilities[class_index])
+            rounded_out[where] = round_to_bytes(add_classes(probabilities, classes))
 
     return store
 
@@ -274,12 +274,13 @@ def _largest(image: ArrayLike) -> float:
     return max(float(np.abs(image[:, row : row + 1]).max()) for row in range(image.shape[1]))
 
 
-def _check_decision(thresholds: Sequence[float], class_index: int, num_classes: int) -> None:
-    for threshold in thresholds:
+def _check_decision(rule: AtLeast, num_classes: int) -> None:
+    for threshold in rule.thresholds:
         if not LOWEST_THRESHOLD <= threshold <= 1 - LOWEST_THRESHOLD:
             raise UsageError(
                 f"a probability threshold of {threshold} cannot be used: give one from {LOWEST_THRESHOLD} "
                 f"to {1 - LOWEST_THRESHOLD}"
             )
-    if not 0 <= class_index < num_classes:
-        raise UsageError(f"there is no class {class_index}: the network has classes 0 to {num_classes - 1}")
+    for number in {number for classes in rule.classes for number in classes}:
+        if not 0 <= number < num_classes:
+            raise UsageError(f"there is no class {number}: the network has classes 0 to {num_classes - 1}")

@@ -173,9 +173,7 @@ class CellInterpretation(_PixelInterpretation):
         thresholds = self._postprocessing(opened).thresholds
         if opened.settings.crf is None:
             rounded = np.empty(image.shape[1:], np.uint8)
-            bits = prediction.decide(
-                image, self.runner, thresholds, class_index=CELL_CLASS, rounded_out=rounded, **options
-            )
+            bits = prediction.decide(image, self.runner, thresholds, rounded_out=rounded, **options)
             return CellDecisions(bits, rounded)
         cell = self._refined(image, opened.settings.crf, **options)[CELL_CLASS]
         bits = np.stack([cell >= np.float32(threshold) for threshold in thresholds])

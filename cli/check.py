@@ -10,6 +10,7 @@ from unetbio.cli import options as shared
 from unetbio.cli.options import format_count
 from unetbio.cli.progress import Progress
 from unetbio.errors import UsageError
+from unetbio.settings.segmentation import READING, Settings
 
 if TYPE_CHECKING:
     from unetbio.checking.folder import CheckResult
@@ -35,8 +36,7 @@ DEFAULT_MODEL = "nuclei"
     help="Shipped model or model file, by default nuclei; several for what is to be segmented with each.",
 )
 @click.option("--no-model", is_flag=True, help="Compare images with each other alone.")
-@shared.picture
-@shared.normalize
+@shared.options(Settings, *READING, "normalization")
 @click.option(
     "--cache",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -46,14 +46,18 @@ DEFAULT_MODEL = "nuclei"
 @shared.workers
 @click.option("--failed-ok", is_flag=True, help="Exit with 0 even when something was found.")
 @shared.as_json
+@shared.collected(settings=Settings)
 def command(
     inputs: tuple[str, ...],
     out: Path | None,
     table: Path | None,
     models: tuple[str, ...],
+    no_model: bool,
+    settings: Settings,
     cache: Path | None,
     workers: int | None,
-    **given: Any,
+    failed_ok: bool,
+    as_json: bool,
 ) -> int | None:
     """Check images before a run: decode every pixel, say what they hold and what is odd.
 
@@ -69,11 +73,11 @@ def command(
     from unetbio.models.model_file import read_info
     from unetbio.results.items import available_cores
 
-    if given["no_model"] and models:
+    if no_model and models:
         raise UsageError(f"--no-model and --model {models[0]}: give one of the two")
-    chosen = () if given["no_model"] else models or (DEFAULT_MODEL,)
+    chosen = () if no_model else models or (DEFAULT_MODEL,)
     infos: dict[str, ModelInfo] = {model: read_info(model) for model in chosen}
-    items = _items(inputs, table, out, next(iter(infos.values())).target if infos else "instances", given)
+    items = _items(inputs, table, out, next(iter(infos.values())).target if infos else "instances", settings)
     if cache is not None:
         _refuse_cache(
             cache, [item.source for item in items], [*([table] if table else []), *([out / CHECK] if out else [])]
@@ -89,33 +93,22 @@ def command(
         )
     if out is not None:
         write_text(out / CHECK, result.table())
-    if given["as_json"]:
+    if as_json:
         click.echo(json.dumps(_as_json(result), indent=2))
     else:
         for line in _lines(result):
             click.echo(line)
         click.echo(_last_line(result) + (f": {out / CHECK}" if out is not None else ""))
-    return shared.EXIT_SOME_FAILED if result.findings and not given["failed_ok"] else None
+    return shared.EXIT_SOME_FAILED if result.findings and not failed_ok else None
 
 
 def _items(
-    inputs: tuple[str, ...], table: Path | None, out: Path | None, target: "Target", given: dict[str, Any]
+    inputs: tuple[str, ...], table: Path | None, out: Path | None, target: "Target", settings: Settings
 ) -> "list[Item]":
     from unetbio.results.items import found_items, read_table
-    from unetbio.settings.segmentation import Settings
 
     if bool(inputs) == bool(table):
         raise UsageError("give either INPUT or --table: " + ("both are given" if table else "neither is given"))
-    settings = Settings(
-        channel=given["channel"],
-        series=given["series"],
-        t=given["t"],
-        z=shared.section(given["z"]),
-        axes=given["axes"].upper() if given["axes"] else None,
-        pixel_size_um=given["pixel_size"],
-        diameter_px=given["diameter"],
-        normalization=shared.normalization(given["normalize"]),
-    )
     return read_table(table, settings, target) if table else found_items(inputs, settings, out, target)
 
 

@@ -9,6 +9,7 @@ import click
 from unetbio.cli import options as shared
 from unetbio.compare.lessons import LESSONS
 from unetbio.errors import UsageError
+from unetbio.settings.runs import CompareRun
 
 if TYPE_CHECKING:
     from unetbio.compare.data import Examples
@@ -31,41 +32,10 @@ logger = logging.getLogger("unetbio.cli.compare")
 @click.option(
     "-o", "--output", metavar="OUT", required=True, type=click.Path(path_type=Path), help="Folder of the results."
 )
-@click.option("--steps", type=click.IntRange(min=1), help="Steps to train each network; overrides the settings.")
-@click.option("--minutes", type=shared.Number(min=0, min_open=True), help="Train each for as many minutes instead.")
-@click.option(
-    "--width",
-    type=shared.Number(min=0, max=4, min_open=True),
-    help="Channels of every network as a multiple of its paper's.",
-)
-@click.option(
-    "--config", "config_path", type=click.Path(exists=True, path_type=Path), help="Settings of training (YAML)."
-)
-@click.option("--root", type=click.Path(exists=True, path_type=Path), help="Where relative paths of a table start.")
-@click.option("--seed", type=click.IntRange(min=0), help="Seed of weights, patches and augmentation.")
-@shared.device
-@click.option(
-    "--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Threads that prepare patches."
-)
-@click.option("--overwrite", is_flag=True, help="Start anew what is there already.")
-@click.option(
-    "--replace", is_flag=True, help="Replace results made with other settings or images; keep those made with these."
-)
+@shared.options(CompareRun)
+@shared.collected(run=CompareRun)
 def command(
-    data: tuple[Path, ...],
-    networks: str | None,
-    lessons: tuple[str, ...],
-    output: Path,
-    steps: int | None,
-    minutes: float | None,
-    width: float | None,
-    config_path: Path | None,
-    root: Path | None,
-    seed: int | None,
-    device: str,
-    workers: int,
-    overwrite: bool,
-    replace: bool,
+    data: tuple[Path, ...], networks: str | None, lessons: tuple[str, ...], output: Path, run: CompareRun
 ) -> int:
     """Train networks on the same split, seed and augmentation, and compare them.
 
@@ -84,19 +54,18 @@ def command(
         raise UsageError("nothing to compare: give --networks all, --networks with names, or --lesson")
 
     from unetbio.compare.variants import lesson_variants, parse_variants, training_config
-    from unetbio.settings.training import load_training_config
+    from unetbio.settings.training import given_settings, load_training_config
 
-    overrides = {"steps": steps, "seed": seed}
-    config = load_training_config(config_path, {key: value for key, value in overrides.items() if value is not None})
+    config = load_training_config(run.config, given_settings(run))
     asked = parse_variants(networks) if networks else []
     variants = list(dict.fromkeys([*asked, *(variant for name in lessons for variant in lesson_variants(name))]))
     for variant in variants:
-        training_config(variant, config, width)
+        training_config(variant, config, run.width)
 
     # What can be refused is refused before torch is imported.
     from unetbio.training.dataset import find_pairs
 
-    files = find_pairs(data, root, with_test=True)
+    files = find_pairs(data, run.root, with_test=True)
 
     from unetbio.compare.data import load
     from unetbio.compare.results import write_results
@@ -105,9 +74,9 @@ def command(
     from unetbio.inference.backends.base import choose_device
     from unetbio.results.journal import LOCK
 
-    torch_device, reason = choose_device(device)
+    torch_device, reason = choose_device(run.device)
     logger.info("%d networks on %s (%s)", len(variants), torch_device, reason)
-    settings = CompareSettings(files, config, minutes, width)
+    settings = CompareSettings(files, config, run.minutes, run.width)
     examples = load(files, config)
     with lock(output / LOCK):
         rows = compare_variants(
@@ -116,9 +85,9 @@ def command(
             examples,
             output,
             torch_device,
-            workers=workers,
-            overwrite=overwrite,
-            replace=replace,
+            workers=run.workers,
+            overwrite=run.overwrite,
+            replace=run.replace,
         )
         table = write_results(output, rows, examples, _describe(examples, bool(files.test)), lessons)
     failed = [row for row in rows if row.failure]

@@ -15,6 +15,7 @@ import click
 
 from unetbio.cli import options as shared
 from unetbio.errors import ImageError, UsageError
+from unetbio.settings.options import split_numbers
 
 if TYPE_CHECKING:
     from unetbio.io import Pairing
@@ -173,6 +174,7 @@ class _Evaluation:
 @click.option("--classes", is_flag=True, help="The masks hold classes, not cells.")
 @click.option(
     "--class-values",
+    type=shared.Text(split_numbers),
     metavar="N,...",
     help="With --classes: value in the truth for each class, such as 0,255. Predictions hold 0, 1, 2 ...",
 )
@@ -180,7 +182,7 @@ class _Evaluation:
     "--ignore-label", type=click.IntRange(min=0), metavar="N", help="With --classes: not annotated in the truth."
 )
 @click.option("--axes", metavar="LETTERS", help="Axes of files that do not say, such as ZYX or TYX.")
-@click.option("--failed-ok", is_flag=True, help="Exit with 0 even when some files failed.")
+@shared.failed_ok
 @shared.as_json
 def command(
     predicted: Path,
@@ -190,7 +192,7 @@ def command(
     tolerance: float,
     split_components: bool,
     classes: bool,
-    class_values: str | None,
+    class_values: tuple[int, ...] | None,
     ignore_label: int | None,
     axes: str | None,
     failed_ok: bool,
@@ -209,8 +211,7 @@ def command(
     if classes:
         if thresholds is not None or split_components:
             raise UsageError("--thresholds and --split-components are about cells: leave them out with --classes")
-        values = shared.split_numbers(class_values, "--class-values") if class_values is not None else ()
-        comparer = _Classes(tolerance, values, ignore_label, _class_names(predicted))
+        comparer = _Classes(tolerance, class_values or (), ignore_label, _class_names(predicted))
     else:
         if class_values is not None or ignore_label is not None:
             raise UsageError("--class-values and --ignore-label are about classes: say --classes too")

@@ -34,7 +34,7 @@ logger = logging.getLogger("unetbio.cli.export")
     help="Folder for the files.  [default: OUT, beside the label images]",
 )
 @shared.metadata_regex
-@click.option("--failed-ok", is_flag=True, help="Exit with 0 even when some files failed.")
+@shared.failed_ok
 def command(out: Path, target: str, folder: Path | None, metadata_regex: str | None, failed_ok: bool) -> int | None:
     r"""Write the cells of an output folder for other programs.
 

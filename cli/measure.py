@@ -8,10 +8,10 @@ import click
 
 from unetbio.cli import options as shared
 from unetbio.cli.progress import Progress
+from unetbio.settings.runs import MeasureRun
 
 if TYPE_CHECKING:
     from unetbio.results.result_files import Outcome
-    from unetbio.settings.segmentation import PixelSize
 
 __all__ = ["command"]
 
@@ -20,32 +20,9 @@ logger = logging.getLogger("unetbio.cli.measure")
 
 @click.command()
 @click.argument("out", type=click.Path(path_type=Path))
-@click.option(
-    "--expand",
-    type=shared.LENGTH,
-    metavar="UM",
-    help="Measure the ring of background around each cell too, this many micrometres wide.",
-)
-@click.option(
-    "--pixel-size",
-    type=shared.PIXEL_SIZE,
-    metavar="[Z,]UM",
-    help="Pixel size in um for the tables, instead of what is known of the images; of stacks the distance of sections "
-    "in front.",
-)
-@shared.metadata_regex
-@shared.workers
-@click.option("--overwrite", is_flag=True, help="Measure again also what was measured and has not changed since.")
-@click.option("--failed-ok", is_flag=True, help="Exit with 0 even when some files failed.")
-def command(
-    out: Path,
-    expand: float | None,
-    pixel_size: "PixelSize | None",
-    metadata_regex: str | None,
-    workers: int | None,
-    overwrite: bool,
-    failed_ok: bool,
-) -> int | None:
+@shared.options(MeasureRun)
+@shared.collected(run=MeasureRun)
+def command(out: Path, run: MeasureRun) -> int | None:
     """Measure the cells of a finished output folder and write its tables.
 
     OUT is the output folder of unetbio segment, or of all jobs of --part. Masks that were edited by hand are measured
@@ -69,11 +46,11 @@ def command(
     with Progress() as progress:
         summary = measure_folder(
             out,
-            workers or available_cores(),
+            run.workers or available_cores(),
             report,
-            TableOptions(expand, pixel_size),
-            metadata_regex=metadata_regex,
-            overwrite=overwrite,
+            TableOptions(run.expand, run.pixel_size),
+            metadata_regex=run.metadata_regex,
+            overwrite=run.overwrite,
         )
     click.echo(shared.summary_line(shared.counts(summary), summary.failed, summary.table))
-    return shared.EXIT_SOME_FAILED if summary.failed and not failed_ok else None
+    return shared.EXIT_SOME_FAILED if summary.failed and not run.failed_ok else None

@@ -1,36 +1,34 @@
 """Options that several commands share."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from unetbio.errors import UsageError
+from unetbio.settings.options import Option, options_of
+from unetbio.settings.runs import AS_JSON, DEVICE, FAILED_OK, METADATA_REGEX, WORKERS
 
 if TYPE_CHECKING:
     from unetbio.results.collect_tables import Summary
 
 __all__ = [
-    "AREA",
     "EXIT_SOME_FAILED",
-    "LENGTH",
-    "PIXEL_SIZE",
-    "PROBABILITY",
     "Number",
+    "Text",
+    "as_click",
     "as_json",
+    "collected",
     "counts",
     "device",
+    "failed_ok",
     "format_count",
     "metadata_regex",
     "model",
-    "normalization",
-    "normalize",
-    "picture",
-    "section",
-    "several",
-    "split_names",
-    "split_numbers",
+    "options",
     "summary_line",
     "workers",
 ]
@@ -54,88 +52,124 @@ class Number(click.FloatRange):
         return super()._describe_range() if (self.min, self.max) != (None, None) else ""
 
 
-PROBABILITY = Number(0, 1, min_open=True, max_open=True)
-"""A threshold: between 0 and 1, without either."""
+class Text(click.ParamType[Any, Any]):
+    """A value that a function reads from the text; ``unset`` is the word for None."""
 
-LENGTH = Number(min=0, min_open=True)
-"""A diameter or a width: above 0."""
+    name = "text"
 
-AREA = Number(min=0)
-"""An area in pixels: from 0."""
-
-
-class _PixelSize(click.ParamType[Any, Any]):
-    """``YX`` or ``Z,YX``, as `unetbio.settings.segmentation.parse_pixel_size` reads it."""
-
-    name = "pixel size"
+    def __init__(self, read: Callable[[str], Any], unset: str = "") -> None:
+        self._read, self._unset = read, unset
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        from unetbio.settings.segmentation import parse_pixel_size
-
+        """Read the text; what is no text was read before."""
         if not isinstance(value, str):
             return value
+        if self._unset and value.strip().lower() == self._unset:
+            return None
         try:
-            return parse_pixel_size(value)
+            return self._read(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
 
 
-PIXEL_SIZE = _PixelSize()
-"""The size of a pixel in micrometres, of stacks with the distance of sections in front."""
+class _Choice(click.Choice[str]):
+    """One of some words, the first of which stands for None."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        word = super().convert(value, param, ctx)
+        return None if word == self.choices[0] else word
+
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-_PICTURE_OPTIONS = [
-    click.option(
-        "--channel", multiple=True, metavar="NAME|INDEX", help="Channel to segment, by name or number from 0."
-    ),
-    click.option("--series", type=click.IntRange(min=0), metavar="INDEX", help="Image in its file, from 0."),
-    click.option("--t", type=click.IntRange(min=0), metavar="INDEX", help="One time point, from 0; all by default."),
-    click.option(
-        "--z", metavar="INDEX|max|each", help="Section of a stack, from 0, the brightest of all, or each by itself."
-    ),
-    click.option("--axes", metavar="LETTERS", help="Axes of the file where it does not say, such as ZYX or TYX."),
-    click.option(
-        "--pixel-size",
-        type=PIXEL_SIZE,
-        metavar="[Z,]UM",
-        help="Pixel size in um, where the file does not say; of stacks the distance of sections in front.",
-    ),
-    click.option("--diameter", type=LENGTH, metavar="PX", help="Typical diameter of the cells, to rescale by."),
-]
+def _index_or_word(words: Sequence[str]) -> Callable[[str], int | str]:
+    def read(text: str) -> int | str:
+        if text in words:
+            return text
+        if not text.isdecimal():
+            raise ValueError(f"{text} is neither a number from 0 nor {' nor '.join(words)}")
+        return int(text)
+
+    return read
 
 
-def several(options: Sequence[Callable[..., Any]]) -> Callable[..., Any]:
-    """Give a command a list of options, in this order."""
+def _type(option: Option) -> click.ParamType[Any, Any] | None:
+    """How click reads an option; None is text as it stands."""
+    limits = option.limits
+    ends: dict[str, Any] = {
+        "min": limits.ge if limits.gt is None else limits.gt,
+        "max": limits.le if limits.lt is None else limits.lt,
+        "min_open": limits.gt is not None,
+        "max_open": limits.lt is not None,
+    }
+    if option.read is not None:
+        return Text(option.read, option.unset)
+    if int in option.kinds:
+        return Text(_index_or_word(option.words)) if option.words else click.IntRange(**ends)
+    if option.words:
+        return _Choice([option.unset, *option.words]) if option.unset else click.Choice(option.words)
+    if float in option.kinds:
+        return Number(**ends)
+    return click.Path(exists=True, path_type=Path) if Path in option.kinds else None
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(options):
-            function = option(function)
-        return function
+
+def as_click(option: Option) -> Callable[[Command], Command]:
+    """An option of a command, of what `unetbio.settings` says of it."""
+    if bool in option.kinds:
+        return click.option(option.flag, option.field, is_flag=True, help=option.help)
+    is_list = option.default == () and option.read is None
+    shown = option.unset or option.default or None
+    return click.option(
+        option.flag,
+        option.field,
+        type=_type(option),
+        multiple=is_list,
+        default=None if is_list else shown,
+        show_default=bool(shown),
+        metavar=option.metavar,
+        help=option.help + (f"  [default: {option.otherwise}]" if option.otherwise else ""),
+    )
+
+
+def options(kind: type, *names: str) -> Callable[[Command], Command]:
+    """Give a command the options of a dataclass, in its order; those with these names, where there are any."""
+    known = options_of(kind)
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(names or tuple(known)):
+            command = as_click(known[name])(command)
+        return command
 
     return decorate
 
 
-def picture(command: Command) -> Command:
-    """Which part of a file is the image, and at which scale: ``--channel`` and others."""
-    decorated: Command = several(_PICTURE_OPTIONS)(command)
-    return decorated
+def collected(**kinds: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Hand the options of a command over as dataclasses: ``collected(run=RunOptions)`` as its argument ``run``."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def collect(**given: Any) -> Any:
+            made = {}
+            for name, kind in kinds.items():
+                values = {field: given.pop(field) for field in options_of(kind) if field in given}
+                made[name] = kind(**{field: value for field, value in values.items() if value is not None})
+            return command(**given, **made)
+
+        return collect
+
+    return decorate
 
 
-def section(text: str | None) -> Any:
-    """What ``--z`` means: a number, or a word that `Settings` knows.
+def _shared(field: str, hint: Any, option: Option, default: Any = None) -> Callable[[Command], Command]:
+    return as_click(replace(option, field=field, hint=hint, default=default))
 
-    Raises
-    ------
-    UsageError
-        When it is neither.
-    """
-    if text in (None, "max", "each"):
-        return text
-    if not text.isdecimal():
-        raise UsageError(f"--z {text} is neither a section's number from 0 nor max nor each")
-    return int(text)
+
+device = _shared("device", str, DEVICE, "auto")
+workers = _shared("workers", int, WORKERS)
+metadata_regex = _shared("metadata_regex", str, METADATA_REGEX)
+as_json = _shared("as_json", bool, AS_JSON)
+failed_ok = _shared("failed_ok", bool, FAILED_OK)
 
 
 def model(command: Command) -> Command:
@@ -151,89 +185,10 @@ def model(command: Command) -> Command:
     )(command)
 
 
-def normalize(command: Command) -> Command:
-    """``--normalize``: which grey values become 0 and 1."""
-    return click.option(
-        "--normalize", default="auto", show_default=True, metavar="HOW", help="auto, p1,p99.8, 0,4095 or none."
-    )(command)
-
-
-def normalization(text: str) -> Any:
-    """What ``--normalize`` means; None for ``auto``, which is the model's affair.
-
-    Raises
-    ------
-    UsageError
-        When it is nothing that can be meant.
-    """
-    from unetbio.settings.normalization import parse
-
-    return None if text.strip().lower() == "auto" else parse(text)
-
-
-def device(command: Command) -> Command:
-    """``--device``."""
-    return click.option(
-        "--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps."
-    )(command)
-
-
-def workers(command: Command) -> Command:
-    """``--workers``: processor cores."""
-    return click.option(
-        "--workers",
-        type=click.IntRange(min=1),
-        metavar="N",
-        help="Processor cores to use.  [default: all of this process]",
-    )(command)
-
-
-def metadata_regex(command: Command) -> Command:
-    """``--metadata-regex``: columns from the names of files."""
-    return click.option(
-        "--metadata-regex",
-        metavar="REGEX",
-        help="Named groups, such as (?P<well>[A-H][0-9]+), of each image's path become columns.",
-    )(command)
-
-
-def as_json(command: Command) -> Command:
-    """``--json``: the result for programs."""
-    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(command)
-
-
 def format_count(count: int, noun: str = "") -> str:
     """A number with its thousands apart, and a noun in the right number: ``41 212 cells``."""
     text = f"{count:,}".replace(",", " ")
     return f"{text} {noun}{'' if count == 1 else 's'}" if noun else text
-
-
-def split_names(text: str, option: str) -> tuple[str, ...]:
-    """Names with commas between: ``background,cell``.
-
-    Raises
-    ------
-    UsageError
-        When a name is empty.
-    """
-    names = tuple(part.strip() for part in text.split(","))
-    if not all(names):
-        raise UsageError(f"{option} {text}: needs names with commas between, such as background,cell")
-    return names
-
-
-def split_numbers(text: str, option: str) -> tuple[int, ...]:
-    """Whole numbers from 0 with commas between: ``0,255``.
-
-    Raises
-    ------
-    UsageError
-        When a part is no such number.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
-        raise UsageError(f"{option} {text}: needs whole numbers from 0 with commas between, such as 0,255")
-    return tuple(int(part) for part in parts)
 
 
 def counts(summary: "Summary") -> list[tuple[int, str]]:

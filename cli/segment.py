@@ -4,13 +4,16 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from unetbio.cli import options as shared
 from unetbio.cli.progress import Progress
 from unetbio.errors import UsageError
+from unetbio.settings.options import options_of
+from unetbio.settings.runs import RunOptions
+from unetbio.settings.segmentation import READING, Settings
 
 if TYPE_CHECKING:
     from unetbio.batch.run import BatchOptions
@@ -19,7 +22,6 @@ if TYPE_CHECKING:
     from unetbio.results.journal import Part
     from unetbio.results.result_files import Outcome
     from unetbio.segmentation import Segmenter
-    from unetbio.settings.segmentation import Settings
 
 __all__ = ["command"]
 
@@ -33,57 +35,8 @@ _SPOKEN = {
     "not_stored": "{} chunks are not stored; read as the fill value; if they were lost, copy the file again",
 }
 
-_CELL_OPTIONS = [
-    click.option(
-        "--link",
-        type=shared.Number(min=0, max=1, min_open=True),
-        metavar="IOU",
-        help="With --z each: join cells of neighbouring sections that overlap so much, such as 0.25.",
-    ),
-    shared.normalize,
-    click.option(
-        "--threshold",
-        type=shared.PROBABILITY,
-        metavar="P",
-        help="Probability, or score of an object, from which on it is a cell.",
-    ),
-    click.option("--min-area", type=shared.AREA, metavar="PX", help="Smallest cell, in pixels."),
-    click.option("--max-area", type=shared.AREA, metavar="PX", help="Largest cell, in pixels."),
-    click.option("--exclude-border", is_flag=True, help="Drop cells that touch the border."),
-    click.option("--classes", metavar="NAME,...", help="Keep these classes alone, with a model of classes."),
-    click.option("--crf", metavar="PRESET", help="Refine with the fully connected CRF: largefov and others."),
-]
-_RUN_OPTIONS = [
-    click.option(
-        "--tile",
-        type=click.IntRange(min=1),
-        metavar="PX",
-        help="Output pixels of a tile; changes no result, unless the network's windows are blended.",
-    ),
-    click.option(
-        "--exact-tiles",
-        is_flag=True,
-        help="Tile exactly also where a pixel's context is above 256, which takes longer.",
-    ),
-    click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The first N images alone."),
-    click.option("--overlays", default="50", show_default=True, metavar="N|all|none", help="Pictures to check by eye."),
-    click.option(
-        "--format",
-        type=click.Choice(["auto", "ome-tiff", "ome-zarr"]),
-        default="auto",
-        show_default=True,
-        help="Of the label images: auto is NIfTI for NIfTI and OME-TIFF otherwise.",
-    ),
-    click.option("--save-probabilities", is_flag=True, help="Write the probabilities beside the label images."),
-    click.option("--part", metavar="K/N", help="Job K of N that share OUT; unetbio measure and report finish them."),
-    click.option("--no-tables", is_flag=True, help="Leave tables and page to unetbio measure and report."),
-    click.option("--failed-only", is_flag=True, help="Images alone that failed in an earlier run into OUT."),
-    click.option("--overwrite", is_flag=True, help="Make everything again, but for masks edited by hand."),
-    click.option("--overwrite-edited", is_flag=True, help="Replace masks edited by hand too."),
-    click.option("--rehash", is_flag=True, help="Compare inputs by their bytes, not by size and times."),
-    click.option("--failed-ok", is_flag=True, help="Exit with 0 even when some files failed."),
-    click.option("--dry-run", is_flag=True, help="Say what would be done: files, tiles, memory, disk, time."),
-]
+_CELL_OPTIONS = [name for name in options_of(Settings) if name not in READING]
+_RUN_OPTIONS = [name for name in options_of(RunOptions) if name != "metadata_regex"]
 
 
 @click.command()
@@ -92,91 +45,67 @@ _RUN_OPTIONS = [
 @click.option("--table", type=click.Path(path_type=Path), help="csv or tsv with a column image, instead of INPUT.")
 @shared.metadata_regex
 @shared.model
-@shared.picture
-@shared.several(_CELL_OPTIONS)
-@shared.device
-@shared.workers
-@shared.several(_RUN_OPTIONS)
-@shared.as_json
-def command(inputs: tuple[str, ...], out: Path, table: Path | None, model: str, **given: Any) -> int | None:
+@shared.options(Settings, *READING, *_CELL_OPTIONS)
+@shared.options(RunOptions, *_RUN_OPTIONS)
+@shared.collected(settings=Settings, run=RunOptions)
+def command(
+    inputs: tuple[str, ...], out: Path, table: Path | None, model: str, settings: Settings, run: RunOptions
+) -> int | None:
     """Segment images: label images or class masks, provenance, tables and a page of overlays.
 
     INPUT is files, folders (searched with all folders below) or patterns in quotes. For a/b/x.tif, OUT gets
     a/b/x_labels.ome.tif and a/b/x_labels.json; a model of classes makes a/b/x_classes.ome.tif. What is done for this
     input, model and settings is kept; so are masks that somebody has edited.
     """
-    settings = _settings(given)
-    listed = _list(inputs, table, out, settings, model, given)
-    items, overlays = _choose(listed, out, given)
-    gone = [] if given["dry_run"] else _forget_gone(listed, out, given)
-    if given["failed_only"] and not items:
-        _tidy(out, given, rewrite=bool(gone) and not given["no_tables"])
+    listed = _list(inputs, table, out, settings, model, run)
+    items, overlays = _choose(listed, out, run)
+    gone = [] if run.dry_run else _forget_gone(listed, out, run)
+    if run.failed_only and not items:
+        _tidy(out, run, rewrite=bool(gone) and not run.no_tables)
         click.echo(f"no image failed: {out}")
         return None
-    _limit_threads(given["workers"])
+    _limit_threads(run.workers)
     from unetbio.models.model_file import load_model
     from unetbio.segmentation import Segmenter
 
-    segmenter = Segmenter(load_model(model), given["device"], tile=given["tile"], exact=given["exact_tiles"])
+    segmenter = Segmenter(load_model(model), run.device, tile=run.tile, exact=run.exact_tiles)
     logger.info("%s on %s (%s)", segmenter.info.name, segmenter.device, segmenter.device_reason)
-    options = _batch_options(out, overlays, given)
-    if given["dry_run"]:
-        return _dry_run(items, out, segmenter, options, given)
+    options = _batch_options(out, overlays, run)
+    if run.dry_run:
+        return _dry_run(items, out, segmenter, options, run)
     summary = _run(items, out, segmenter, options)
-    click.echo(_as_json(summary, out) if given["as_json"] else _last_line(summary, out, options.part))
-    return shared.EXIT_SOME_FAILED if summary.failed and not given["failed_ok"] else None
+    click.echo(_as_json(summary, out) if run.as_json else _last_line(summary, out, options.part))
+    return shared.EXIT_SOME_FAILED if summary.failed and not run.failed_ok else None
 
 
-def _forget_gone(listed: "list[Item]", out: Path, given: dict[str, Any]) -> list[str]:
+def _forget_gone(listed: "list[Item]", out: Path, run: RunOptions) -> list[str]:
     from unetbio.batch.failures import forget_gone
     from unetbio.results.journal import parse_part
 
-    gone = forget_gone(listed, out, parse_part(given["part"]) if given["part"] else None)
+    gone = forget_gone(listed, out, parse_part(run.part) if run.part else None)
     if gone:
         files = f"{shared.format_count(len(gone), 'file')} that failed"
         logger.info("%s and %s gone now: no failure any more: %s", files, "is" if len(gone) == 1 else "are", gone[0])
     return gone
 
 
-def _tidy(out: Path, given: dict[str, Any], *, rewrite: bool) -> None:
+def _tidy(out: Path, run: RunOptions, *, rewrite: bool) -> None:
     """As a run over all images does at its start; and what it does at its end, where the tables have changed."""
     from unetbio.results.collect_tables import tidy
 
-    if not (given["part"] or given["dry_run"]):
+    if not (run.part or run.dry_run):
         tidy(out, _write_page if rewrite else None)
 
 
-def _settings(given: dict[str, Any]) -> "Settings":
-    from unetbio.settings.segmentation import Settings
-
-    return Settings(
-        channel=given["channel"],
-        series=given["series"],
-        t=given["t"],
-        z=shared.section(given["z"]),
-        link=given["link"],
-        axes=given["axes"].upper() if given["axes"] else None,
-        pixel_size_um=given["pixel_size"],
-        diameter_px=given["diameter"],
-        normalization=shared.normalization(given["normalize"]),
-        threshold=given["threshold"],
-        min_area=given["min_area"],
-        max_area=given["max_area"],
-        exclude_border=given["exclude_border"],
-        classes=shared.split_names(given["classes"], "--classes") if given["classes"] is not None else (),
-        crf=given["crf"],
-    )
-
-
 def _list(
-    inputs: tuple[str, ...], table: Path | None, out: Path, settings: "Settings", model: str, given: dict[str, Any]
+    inputs: tuple[str, ...], table: Path | None, out: Path, settings: Settings, model: str, run: RunOptions
 ) -> "list[Item]":
     """All items that the inputs hold."""
     from unetbio.models.model_file import read_info
     from unetbio.results.items import check_names, found_items, read_table
     from unetbio.results.path_columns import add_path_columns
 
-    if given["format"] == "ome-zarr":
+    if run.format == "ome-zarr":
         from unetbio.io.formats.zarr.writer import check_zarr
 
         check_zarr()
@@ -184,32 +113,30 @@ def _list(
         raise UsageError("give either INPUT or --table: " + ("both are given" if table else "neither is given"))
     target = read_info(model).target
     items = read_table(table, settings, target) if table else found_items(inputs, settings, out, target)
-    items = [replace(item, format=given["format"]) for item in items]
+    items = [replace(item, format=run.format or "auto") for item in items]
     check_names(items, out)
-    return add_path_columns(items, given["metadata_regex"])
+    return add_path_columns(items, run.metadata_regex)
 
 
-def _choose(listed: "list[Item]", out: Path, given: dict[str, Any]) -> "tuple[list[Item], dict[str, Path]]":
+def _choose(listed: "list[Item]", out: Path, run: RunOptions) -> "tuple[list[Item], dict[str, Path]]":
     """The items of this run, and the pictures to draw."""
     from unetbio.batch.failures import select_failed
     from unetbio.report.overlays import overlay_path
     from unetbio.results.items import select_part, spread
     from unetbio.results.journal import parse_part
 
-    items = listed[: given["limit"]]
-    drawn = spread(items, _overlay_count(given["overlays"]))
+    items = listed[: run.limit]
+    drawn = spread(items, _overlay_count(run.overlays))
     overlays = {item.result: overlay_path(out, item.labels) for item in items if item.result in drawn}
-    if given["failed_only"]:
+    if run.failed_only:
         items = select_failed(items, out)
-    return select_part(items, parse_part(given["part"])) if given["part"] else items, overlays
+    return select_part(items, parse_part(run.part)) if run.part else items, overlays
 
 
-def _overlay_count(text: str) -> int | None:
-    if text in ("all", "none"):
-        return None if text == "all" else 0
-    if not text.isdecimal():
-        raise UsageError(f"--overlays {text} is neither a number nor all or none")
-    return int(text)
+def _overlay_count(overlays: int | str) -> int | None:
+    if isinstance(overlays, int):
+        return overlays
+    return None if overlays == "all" else 0
 
 
 def _limit_threads(workers: int | None) -> None:
@@ -220,22 +147,22 @@ def _limit_threads(workers: int | None) -> None:
     torch.set_num_threads(workers or available_cores())
 
 
-def _batch_options(out: Path, overlays: dict[str, Path], given: dict[str, Any]) -> "BatchOptions":
+def _batch_options(out: Path, overlays: dict[str, Path], run: RunOptions) -> "BatchOptions":
     from unetbio.batch.run import MAX_FINISHERS, BatchOptions
     from unetbio.report.overlays import write_overlay
     from unetbio.results.items import available_cores
     from unetbio.results.journal import parse_part
     from unetbio.results.reuse import Policy
 
-    policy = Policy(given["overwrite"], given["overwrite_edited"], given["rehash"], given["save_probabilities"])
+    policy = Policy(run.overwrite, run.overwrite_edited, run.rehash, run.save_probabilities)
     return BatchOptions(
         policy=policy,
         overlays=overlays,
         draw=write_overlay,
         write_page=_write_page,
-        part=parse_part(given["part"]) if given["part"] else None,
-        tables=not given["no_tables"],
-        workers=min(MAX_FINISHERS, given["workers"] or available_cores()),
+        part=parse_part(run.part) if run.part else None,
+        tables=not run.no_tables,
+        workers=min(MAX_FINISHERS, run.workers or available_cores()),
     )
 
 
@@ -287,13 +214,13 @@ def _as_json(summary: "Summary", out: Path) -> str:
 
 
 def _dry_run(
-    items: "list[Item]", out: Path, segmenter: "Segmenter", options: "BatchOptions", given: dict[str, Any]
+    items: "list[Item]", out: Path, segmenter: "Segmenter", options: "BatchOptions", run: RunOptions
 ) -> int | None:
     from unetbio.batch.dry_run import estimate, process_seconds
 
     result = estimate(items, out, segmenter, options, startup=process_seconds())
     for item, message in result.failed:
         logger.error("%s: %s", item.source, message)
-    for line in [json.dumps(result.values())] if given["as_json"] else result.lines():
+    for line in [json.dumps(result.values())] if run.as_json else result.lines():
         click.echo(line)
-    return shared.EXIT_SOME_FAILED if result.failed and not given["failed_ok"] else None
+    return shared.EXIT_SOME_FAILED if result.failed and not run.failed_ok else None

@@ -26,7 +26,7 @@ MODEL = "model"
     "folders", nargs=-1, required=True, metavar="FOLDER...", type=click.Path(file_okay=False, path_type=Path)
 )
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Put all into this table (csv).")
-@click.option("--failed-ok", is_flag=True, help="Exit with 0 even when some files failed.")
+@shared.failed_ok
 def command(folders: tuple[Path, ...], output: Path | None, failed_ok: bool) -> int | None:
     """Name the images that failed, and put the summaries of several output folders into one table.
 

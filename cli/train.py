@@ -10,6 +10,7 @@ import click
 from unetbio.cli import options as shared
 from unetbio.errors import UsageError
 from unetbio.files import stopping
+from unetbio.settings.runs import TrainRun
 
 if TYPE_CHECKING:
     from unetbio.settings.training import TrainingConfig
@@ -28,55 +29,9 @@ SHOWN_PAIRS = 5
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="Model file to write (*.safetensors)."
 )
-@click.option("--config", "config_path", type=click.Path(exists=True, path_type=Path), help="Settings (YAML).")
-@click.option("--network", metavar="NAME", help="What is trained (unetbio networks); overrides the settings.")
-@click.option(
-    "--start", metavar="NAME|FILE", help="Fine-tune this model: its network, parameters, normalization and weights."
-)
-@click.option("--root", type=click.Path(exists=True, path_type=Path), help="Where relative paths of a table start.")
-@click.option(
-    "--target",
-    type=click.Choice(["instances", "classes"]),
-    help="What the masks hold: cells with numbers of their own, or classes.  [default: instances]",
-)
-@click.option("--class-names", metavar="NAME,...", help="Names of the classes, the background first.")
-@click.option("--class-values", metavar="N,...", help="Value in the masks for each class, such as 0,255.")
-@click.option("--split-components", is_flag=True, help="Take each connected part of a 0/1 or 0/255 mask as a cell.")
-@click.option("--steps", type=click.IntRange(min=1), help="Steps to train; overrides the settings.")
-@click.option("--minutes", type=shared.Number(min=0, min_open=True), help="Stop after as many minutes instead.")
-@click.option("--seed", type=click.IntRange(min=0), help="Seed of weights, patches and augmentation.")
-@click.option("--border-weight", type=shared.Number(min=0), help="w0 of the weight map; 0 leaves the border term out.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
-@click.option(
-    "--workers", default=1, show_default=True, type=click.IntRange(min=1), help="Threads that prepare patches."
-)
-@click.option(
-    "--replace",
-    is_flag=True,
-    help="Where the checkpoint is of other settings or images, set it and its model aside, and start anew; or go on "
-    "from one of these settings and images that was set aside before.",
-)
-@click.option("--overwrite", is_flag=True, help="Start anew where a model or a checkpoint is there already.")
-def command(
-    inputs: tuple[Path, ...],
-    output: Path,
-    config_path: Path | None,
-    network: str | None,
-    start: str | None,
-    root: Path | None,
-    target: str | None,
-    class_names: str | None,
-    class_values: str | None,
-    split_components: bool,
-    steps: int | None,
-    minutes: float | None,
-    seed: int | None,
-    border_weight: float | None,
-    device: str,
-    workers: int,
-    replace: bool,
-    overwrite: bool,
-) -> None:
+@shared.options(TrainRun)
+@shared.collected(run=TrainRun)
+def command(inputs: tuple[Path, ...], output: Path, run: TrainRun) -> None:
     """Train a network on images and label images, or on images and class masks.
 
     INPUTS are IMAGES and MASKS (folders or files, paired by name), or one folder that holds images/ and masks/, or a
@@ -86,21 +41,12 @@ def command(
     was interrupted, or is given more minutes.
     """
     from unetbio import networks
-    from unetbio.settings.training import load_training_config
+    from unetbio.settings.training import given_settings, load_training_config
 
-    overrides = {
-        "network": network,
-        "target": target,
-        "class_names": shared.split_names(class_names, "--class-names") if class_names is not None else None,
-        "class_values": shared.split_numbers(class_values, "--class-values") if class_values is not None else None,
-        "split_components": split_components or None,
-        "steps": steps,
-        "seed": seed,
-        "border_weight": border_weight,
-    }
-    if start is not None:
-        overrides |= _settings_of(start, network)
-    config = load_training_config(config_path, {key: value for key, value in overrides.items() if value is not None})
+    overrides = given_settings(run)
+    if run.start is not None:
+        overrides |= _settings_of(run.start, run.network)
+    config = load_training_config(run.config, overrides)
     if "name" not in config.model_fields_set:
         config = config.model_copy(update={"name": output.stem})
     networks.find(config.network)
@@ -111,13 +57,13 @@ def command(
     checkpoint = output.with_suffix(CHECKPOINT_SUFFIX)
     with stopping(output):
         is_finished = output.exists() and not checkpoint.exists()
-    if is_finished and not overwrite:
+    if is_finished and not run.overwrite:
         raise UsageError(f"{output} exists already: choose another name, or --overwrite it")
 
     # What can be refused is refused before torch is imported.
     from unetbio.training.dataset import find_pairs
 
-    files = find_pairs(inputs, root)
+    files = find_pairs(inputs, run.root)
 
     from unetbio.inference.backends.base import choose_device
     from unetbio.models.model_file import load_model, save_model
@@ -125,7 +71,7 @@ def command(
     from unetbio.training.trainer import Trainer, load_training_data
 
     report = _Report(output.with_suffix(".log"))
-    torch_device, reason = choose_device(device)
+    torch_device, reason = choose_device(run.device)
     report(f"training on {torch_device} ({reason})")
     _report_files(files, report)
     training, validation = load_training_data(files, config)
@@ -136,21 +82,21 @@ def command(
         config,
         device=torch_device,
         checkpoint=checkpoint,
-        minutes=minutes,
-        workers=workers,
+        minutes=run.minutes,
+        workers=run.workers,
         report=report,
-        replace=replace and not overwrite,
+        replace=run.replace and not run.overwrite,
     )
-    if start is not None:
-        trainer.start_from(load_model(start))
-        report(f"starting from the weights of {start}")
+    if run.start is not None:
+        trainer.start_from(load_model(run.start))
+        report(f"starting from the weights of {run.start}")
     report.keep()
-    if overwrite:
+    if run.overwrite:
         with stopping(checkpoint):
             checkpoint.unlink(missing_ok=True)
     result = trainer.run()
     if not result.new_steps:
-        report(_complete(result, config, minutes, output))
+        report(_complete(result, config, run.minutes, output))
     save_model(output, result.info, result.network)
     draw_loss_curve(result.history, output.with_suffix(".png"))
     scores = ", ".join(f"{name} {value:.3f}" for name, value in result.info.scores["validation"].items())

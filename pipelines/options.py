@@ -1,16 +1,20 @@
 """Options of the rules of the Snakemake workflow: each section of its settings, and the command line that it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import reduce
+from operator import or_
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, create_model, model_validator
 
 from unetbio.errors import UsageError
 from unetbio.measurement.table_schema import path_expression
 from unetbio.settings.base import Section
-from unetbio.settings.normalization import parse
-from unetbio.settings.segmentation import Settings, check_preset
+from unetbio.settings.normalization import Normalization
+from unetbio.settings.options import Option, options_of
+from unetbio.settings.runs import CompareRun, MeasureRun, RunOptions, TrainRun
+from unetbio.settings.segmentation import READING, Settings
 
 __all__ = [
     "CheckOptions",
@@ -24,7 +28,8 @@ __all__ = [
     "as_arguments",
 ]
 
-_READING = ("channel", "series", "t", "z", "axes", "pixel_size", "diameter", "normalize")
+WORKFLOW_RUN = ("tile", "exact_tiles", "device", "overlays", "format", "save_probabilities", "metadata_regex")
+"""Options of how ``unetbio segment`` runs that are keys of the workflow; the rules give the others."""
 
 
 def _listed(value: Any) -> Any:
@@ -32,123 +37,91 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else (value,)
 
 
-def _normalize(text: str) -> str:
-    try:
-        parse(text)
-    except UsageError as error:
-        raise ValueError(str(error)) from error
-    return text
+def _checked(read: Callable[[str], Any]) -> AfterValidator:
+    """Text that stays as it is, and that the command will be able to read."""
 
+    def check(text: str) -> str:
+        try:
+            read(text)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return text
 
-def _preset(name: str) -> str:
-    try:
-        return check_preset(name)
-    except UsageError as error:
-        raise ValueError(str(error)) from error
-
-
-def _regex(pattern: str) -> str:
-    path_expression(pattern)
-    return pattern
+    return AfterValidator(check)
 
 
 # For the schema, by which editors judge what people type, a string is as good as a list.
 OneOrMore = Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | tuple[str, ...])]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
-_DEVICE = Field(default="auto", description="`auto`, `cpu`, `cuda`, `cuda:N`, `mps`.")
+_SPECIAL: Mapping[str, Any] = {"device": Device, "metadata_regex": Annotated[str, _checked(path_expression)] | None}
 
 
-class SegmentOptions(Section):
+def _setting(option: Option) -> tuple[Any, Any]:
+    """Type and field of an option in the settings of the workflow."""
+    hint = _SPECIAL.get(option.field) or reduce(or_, (_kind(kind, option) for kind in option.kinds))
+    if option.default is None:
+        hint |= None
+    return hint, Field(default=option.default, description=option.text)
+
+
+def _kind(kind: Any, option: Option) -> Any:
+    """One of the types of an option, with its limits; what settings and command write differently is text."""
+    if get_origin(kind) is tuple and option.default == ():
+        one = get_args(kind)[0]
+        return Annotated[kind, BeforeValidator(_listed, json_schema_input_type=one | kind)]
+    if kind in (int, float):
+        return Annotated[kind, Field(**option.limits.given())]
+    if kind in (str, Normalization) and option.read is not None:
+        return Annotated[str, _checked(option.read)]
+    return kind
+
+
+def _described(run: type, name: str) -> Any:
+    """The field of an option that a command has, too."""
+    option = options_of(run)[name]
+    return Field(default=option.default, description=option.text, **option.limits.given())
+
+
+_OF_SEGMENT = [*options_of(Settings).values(), *(options_of(RunOptions)[name] for name in WORKFLOW_RUN)]
+
+if TYPE_CHECKING:
+    _SegmentFields = Section
+else:
+    _SegmentFields = create_model(
+        "_SegmentFields", __base__=Section, **{option.key: _setting(option) for option in _OF_SEGMENT}
+    )
+
+
+class SegmentOptions(_SegmentFields):
     """Options of ``unetbio segment``, named as there; what is left out is decided by the model or the file."""
-
-    channel: Annotated[
-        tuple[str | int, ...], BeforeValidator(_listed, json_schema_input_type=str | int | tuple[str | int, ...])
-    ] = Field(default=(), description="Name or number (from 0) of the channel that the model takes, or a list of them.")
-    series: int | None = Field(default=None, ge=0, description="Image in its file, from 0.")
-    t: int | None = Field(default=None, ge=0, description="Time point, from 0.")
-    z: Annotated[int, Field(ge=0)] | Literal["max", "each"] | None = Field(
-        default=None, description="Section, from 0, `max` for the brightest of all sections, `each` for each by itself."
-    )
-    link: float | None = Field(
-        default=None,
-        gt=0,
-        le=1,
-        description="With `z: each`: cells of neighbouring sections whose intersection over union is so large are one.",
-    )
-    axes: str | None = Field(default=None, description="Axes of the file where it does not say, such as `ZYX`.")
-    pixel_size: float | tuple[float, float] | None = Field(
-        default=None,
-        description="Pixel size in um, where the file does not say; of stacks a list: distance of sections, size.",
-    )
-    diameter: float | None = Field(
-        default=None, gt=0, description="Typical diameter of the cells in pixels: images are rescaled to the model's."
-    )
-    threshold: float | None = Field(
-        default=None, gt=0, lt=1, description="Probability, or score of an object, from which on it is a cell."
-    )
-    min_area: float | None = Field(default=None, ge=0, description="Smallest cell, in pixels.")
-    max_area: float | None = Field(default=None, ge=0, description="Largest cell, in pixels.")
-    exclude_border: bool = Field(default=False, description="Drop cells that touch the border of the image.")
-    classes: OneOrMore = Field(
-        default=(), description="Names of the classes that are kept, with a model of classes; a list, or one."
-    )
-    crf: Annotated[str, AfterValidator(_preset)] | None = Field(
-        default=None, description="Refine with the fully connected CRF: the name of a preset, such as `largefov`."
-    )
-    normalize: Annotated[str, AfterValidator(_normalize)] | None = Field(
-        default=None, description="Grey values that become 0 and 1: `auto`, `p1,p99.8` (percentiles) or `0,4095`."
-    )
-    tile: int | None = Field(
-        default=None, ge=1, description="Output pixels of a tile; the answer does not depend on it."
-    )
-    exact_tiles: bool = Field(
-        default=False, description="Tile exactly also where a pixel's context is above 256 pixels; takes longer."
-    )
-    device: Device = _DEVICE
-    overlays: Annotated[int, Field(ge=0)] | Literal["all", "none"] = Field(
-        default=50, description="Pictures on the page: a number, `all` or `none`."
-    )
-    format: Literal["ome-tiff", "ome-zarr"] | None = Field(
-        default=None, description="Of the label images; by default NIfTI for NIfTI and OME-TIFF otherwise."
-    )
-    save_probabilities: bool = Field(default=False, description="Write the probabilities beside the label images.")
-    metadata_regex: Annotated[str, AfterValidator(_regex)] | None = Field(
-        default=None, description="Named groups of each image's path become columns: `(?P<well>[A-H][0-9]+)`."
-    )
 
     @model_validator(mode="after")
     def _possible(self) -> "SegmentOptions":
         # The settings of the command itself judge what does not go together.
+        values = {name: getattr(self, option.key) for name, option in options_of(Settings).items()}
         try:
-            Settings(
-                channel=self.channel,
-                series=self.series,
-                t=self.t,
-                z=self.z,
-                link=self.link,
-                axes=self.axes,
-                pixel_size_um=self.pixel_size,
-                diameter_px=self.diameter,
-                threshold=self.threshold,
-                min_area=self.min_area,
-                max_area=self.max_area,
-            )
+            Settings(**{**values, "normalization": None})
         except UsageError as error:
             raise ValueError(str(error)) from error
         return self
 
     def arguments(self) -> list[str]:
         """The options as they stand on the command line."""
-        return as_arguments({**self._words(), "classes": ",".join(self.classes) or None})
+        return self._words(_OF_SEGMENT)
 
     def reading_arguments(self) -> list[str]:
         """Those of the options that say which part of a file is the image, as they stand on the command line."""
-        words = self._words()
-        return as_arguments({name: words[name] for name in _READING})
+        return self._words([options_of(Settings)[name] for name in (*READING, "normalization")])
 
-    def _words(self) -> dict[str, Any]:
-        size = self.pixel_size
-        return {**dict(self), "pixel_size": ",".join(map(str, size)) if isinstance(size, tuple) else size}
+    def _words(self, options: Iterable[Option]) -> list[str]:
+        values = {option.key: (option, getattr(self, option.key)) for option in options}
+        return as_arguments({key: _text(option, value) for key, (option, value) in values.items()})
+
+
+def _text(option: Option, value: Any) -> Any:
+    """Several values that the command reads from one text, as that text."""
+    is_text = isinstance(value, tuple) and option.read is not None
+    return ",".join(map(str, value)) or None if is_text else value
 
 
 def as_arguments(options: Mapping[str, Any]) -> list[str]:
@@ -177,9 +150,7 @@ class JobResources(Section):
 class MeasureOptions(Section):
     """Options of ``unetbio measure``, named as there."""
 
-    expand: float | None = Field(
-        default=None, gt=0, description="Measure the ring of background around each cell too, so many um wide."
-    )
+    expand: float | None = _described(MeasureRun, "expand")
     resources: JobResources = Field(default=JobResources(), description="Of the measure rule's job.")
 
     def arguments(self) -> list[str]:
@@ -214,13 +185,11 @@ class TrainOptions(Section):
 
     images: str = Field(default="", description="Folder or file of images to train on.")
     masks: str = Field(default="", description="Folder or file of their label images, or class masks.")
-    config: str | None = Field(default=None, description="Settings of training, a YAML file.")
-    start: str | None = Field(
-        default=None, min_length=1, description="Fine-tuning: the model, a name or a file, that training starts from."
-    )
-    steps: int | None = Field(default=None, ge=1, description="Steps to train; overrides the settings.")
-    minutes: float | None = Field(default=None, gt=0, description="Train for as many minutes instead.")
-    device: Device = _DEVICE
+    config: str | None = _described(TrainRun, "config")
+    start: Annotated[str, Field(min_length=1)] | None = _described(TrainRun, "start")
+    steps: int | None = _described(TrainRun, "steps")
+    minutes: float | None = _described(TrainRun, "minutes")
+    device: Device = _described(TrainRun, "device")
     resources: LongJobResources = Field(default=LongJobResources(), description="Of the train rule's job.")
 
     def inputs(self) -> list[str]:
@@ -253,13 +222,11 @@ class CompareOptions(Section):
     lessons: OneOrMore = Field(
         default=(), description="Lessons, each a set of networks that shows one trick: a list of names."
     )
-    config: str | None = Field(default=None, description="Settings of training, a YAML file.")
-    steps: int | None = Field(default=None, ge=1, description="Steps to train each network; overrides the settings.")
-    minutes: float | None = Field(default=None, gt=0, description="Train each for as many minutes instead.")
-    width: float | None = Field(
-        default=None, gt=0, le=4, description="Channels of every network as a multiple of its paper's."
-    )
-    device: Device = _DEVICE
+    config: str | None = _described(CompareRun, "config")
+    steps: int | None = _described(CompareRun, "steps")
+    minutes: float | None = _described(CompareRun, "minutes")
+    width: float | None = _described(CompareRun, "width")
+    device: Device = _described(CompareRun, "device")
     resources: LongJobResources = Field(default=LongJobResources(), description="Of the compare rule's job.")
 
     @model_validator(mode="after")

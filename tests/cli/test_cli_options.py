@@ -11,15 +11,15 @@ from click.testing import CliRunner
 from unetbio.cli import options
 from unetbio.cli.main import COMMANDS
 from unetbio.errors import UsageError
+from unetbio.settings.segmentation import Settings
 
 
 @click.command()
-@click.option("--threshold", type=options.PROBABILITY)
-@click.option("--diameter", type=options.LENGTH)
-@click.option("--max-area", type=options.AREA)
-def command(**given: float | None) -> None:
+@options.options(Settings, "threshold", "diameter_px", "max_area")
+@options.collected(settings=Settings)
+def command(settings: Settings) -> None:
     """Echo what was given."""
-    click.echo([value for value in given.values() if value is not None])
+    click.echo([settings.threshold, settings.diameter_px, settings.max_area])
 
 
 @pytest.mark.parametrize(

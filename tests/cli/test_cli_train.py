@@ -267,9 +267,9 @@ def test_binary_masks_are_refused_for_cells_and_say_how_they_can_be_taken(data: 
     [
         (
             ("--target", "classes", "--class-values", "0,x"),
-            "--class-values 0,x: needs whole numbers from 0 with commas",
+            "'--class-values': 0,x: needs whole numbers from 0 with commas",
         ),
-        (("--target", "classes", "--class-names", "a,,b"), "--class-names a,,b: needs names with commas between"),
+        (("--target", "classes", "--class-names", "a,,b"), "'--class-names': a,,b: needs names with commas between"),
         (("--class-names", "a,b"), "class_names need target: classes"),
         (("--target", "classes", "--class-names", "a,b"), "_labels.tif holds 2, which is none of the classes 0 to 1"),
     ],

@@ -128,8 +128,8 @@ def test_classes_keep_their_numbers() -> None:
     [
         ({"link": 0.5}, "link 0.5 joins the cells of sections: give --z each too"),
         ({"link": 0.5, "z": "max"}, "give --z each too"),
-        ({"link": 0.0, "z": "each"}, "link 0: an intersection over union lies above 0 and not above 1"),
-        ({"link": 2.0, "z": "each"}, "link 2: an intersection"),
+        ({"link": 0.0, "z": "each"}, "link 0.0 must be a finite number above 0 and at most 1"),
+        ({"link": 2.0, "z": "each"}, "link 2.0 must be a finite number above 0 and at most 1"),
     ],
 )
 def test_what_cannot_be_meant(options: dict[str, Any], message: str) -> None:

@@ -63,11 +63,11 @@ def test_every_wish_changes_the_record(other: Settings) -> None:
 @pytest.mark.parametrize(
     ("wish", "message"),
     [
-        ({"pixel_size_um": 0.0}, "pixel_size_um 0.0 must be a number above 0"),
-        ({"pixel_size_um": (0.0, 0.5)}, "pixel_size_um 0.0 must be a number above 0"),
+        ({"pixel_size_um": 0.0}, "pixel_size_um 0.0 must be a finite number above 0"),
+        ({"pixel_size_um": (0.0, 0.5)}, "pixel_size_um 0.0 must be a finite number above 0"),
         ({"pixel_size_um": (1.0, 2.0, 3.0)}, r"give one number, or \(Z, YX\)"),
-        ({"diameter_px": float("nan")}, "diameter_px nan must be a number above 0"),
-        ({"diameter_px": "12"}, "diameter_px 12 must be a number above 0"),
+        ({"diameter_px": float("nan")}, "diameter_px nan must be a finite number above 0"),
+        ({"diameter_px": "12"}, "diameter_px 12 must be a finite number above 0"),
         ({"t": -1}, "t -1 must be a number from 0$"),
         ({"t": "all"}, "t 'all' must be a number from 0$"),
         ({"series": 1.5}, "series 1.5 must be a number from 0$"),

@@ -1,112 +1,231 @@
-"""What a person can ask of a segmentation: everything beside the image and the model that changes pixels."""
+"""Options of a segmentation that change its result: of each the type, the default, the limits and what it means.
+
+The options of the commands, the settings of the workflow, the pages and the record in the provenance follow from them.
+"""
 
 import dataclasses
 import json
-import math
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from unetbio.errors import UsageError
-from unetbio.postprocessing.instances import PostProcessing
-from unetbio.postprocessing.linking import check_threshold
-from unetbio.postprocessing.objects import ObjectSettings
-from unetbio.settings.normalization import Normalization
+from unetbio.settings.normalization import Normalization, parse
+from unetbio.settings.options import Limits, Option, options_of, split_names
 
-__all__ = ["PixelSize", "Settings", "check_preset", "parse_pixel_size"]
+if TYPE_CHECKING:
+    from unetbio.postprocessing.instances import PostProcessing
+    from unetbio.postprocessing.objects import ObjectSettings
+
+__all__ = ["READING", "PixelSize", "Settings", "check_preset", "parse_pixel_size"]
 
 PixelSize = float | tuple[float, float]
 """Micrometres in the plane; or the distance of sections, and micrometres in the plane."""
 
-SECTION_WORDS = ("max", "each")
+READING = ("channel", "series", "t", "z", "axes", "pixel_size_um", "diameter_px")
+"""Options that say which part of a file is the image, and at which scale."""
+
 CELL_OPTIONS = ("threshold", "min_area", "max_area", "exclude_border")
+
+
+def parse_pixel_size(text: str) -> PixelSize:
+    """``0.5``: micrometres in the plane; ``2,0.5``: the distance of sections first.
+
+    Raises
+    ------
+    ValueError
+        When it is neither.
+    """
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 2) or not all(0 < number < float("inf") for number in numbers):
+        raise ValueError(f"{text!r} is no number above 0, such as 0.5; of stacks Z,YX, such as 2,0.5")
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def check_preset(name: str) -> str:
+    """The name of a preset of the CRF.
+
+    Raises
+    ------
+    UsageError
+        When there is none of that name; the message lists those there are.
+    """
+    from unetbio.postprocessing.crf import PRESETS  # here, since numba takes its time
+
+    if name not in PRESETS:
+        raise UsageError(f"there is no preset {name} of the CRF; there are: {', '.join(PRESETS)}")
+    return name
 
 
 @dataclass(frozen=True)
 class Settings:
     """Settings of one image; what is None is decided by the model or the file.
 
-    Parameters
-    ----------
-    channel : tuple of str or int
-        Names or numbers (from 0) of the channels that the model takes, in its order; empty: the image has just those.
-    series, t, z : int, optional
-        Index of the image in its file, of the time, of the section. ``z`` can be ``"max"``: the brightest of all
-        sections; or ``"each"``: a model of planes segments every section, and the label image is a stack. Sizes of
-        cells and the border then count in each section, and one scaling of grey values serves all sections.
-    link : float, optional
-        With ``z="each"``: cells of neighbouring sections whose intersection over union reaches this are one object,
-        see `unetbio.postprocessing.linking`. Without it, every section has its own cells.
-    axes : str, optional
-        Axes of the file, where it does not say or says wrong: letters of ``TCZYX``, in the file's order.
-    pixel_size_um : float or tuple of two floats, optional
-        Pixel size in the plane, in micrometres; or the distance of sections and the size in the plane. Taken on trust.
-    diameter_px : float, optional
-        Typical diameter of the cells in this image, in its pixels: it is rescaled to the size the model was trained on.
-    normalization : Normalization, optional
-        Instead of the model's.
-    threshold : float, optional
-        Mask threshold instead of the model's; seed thresholds below it are raised to it. With a model that finds
-        objects: the score threshold.
-    min_area, max_area : float, optional
-        Smallest and largest cell, in pixels (voxels) of this image.
-    exclude_border : bool
-        Drop cells that touch the border.
-    classes : tuple of str
-        With a model of classes: the names of those that are kept, others become background; empty: all are kept.
-    crf : str, optional
-        Name of one of `unetbio.postprocessing.crf.PRESETS`: probabilities are refined with a fully connected CRF.
+    ``docs/settings.md`` describes every field. Axes are letters of ``TCZYX`` in the file's order; pixel sizes are in
+    micrometres; diameters and areas are in pixels (voxels) of the image.
 
     Raises
     ------
     UsageError
-        When a value cannot be meant.
+        When a value is out of its limits, or options do not go together.
     """
 
-    channel: tuple[str | int, ...] = ()
-    series: int | None = None
-    t: int | None = None
-    z: int | Literal["max", "each"] | None = None
-    link: float | None = None
-    axes: str | None = None
-    pixel_size_um: PixelSize | None = None
-    diameter_px: float | None = None
-    normalization: Normalization | None = None
-    threshold: float | None = None
-    min_area: float | None = None
-    max_area: float | None = None
-    exclude_border: bool = False
-    classes: tuple[str, ...] = ()
-    crf: str | None = None
+    channel: Annotated[
+        tuple[str | int, ...],
+        Option(
+            "Channel to segment, by name or number from 0.",
+            "Once for each channel that the model takes, in its order. Without it the image has just those channels.",
+            metavar="NAME|INDEX",
+        ),
+    ] = ()
+    series: Annotated[int | None, Option("Image in its file, from 0.", metavar="INDEX", limits=Limits(ge=0))] = None
+    t: Annotated[
+        int | None, Option("One time point, from 0; all by default.", metavar="INDEX", limits=Limits(ge=0))
+    ] = None
+    z: Annotated[
+        int | Literal["max", "each"] | None,
+        Option(
+            "Section of a stack, from 0, the brightest of all, or each by itself.",
+            "`max` is the brightest of all sections. With `each`, a model of planes segments every section: the label "
+            "image is a stack, sizes of cells and the border count in each section, and one scaling of grey values "
+            "serves all sections.",
+            metavar="INDEX|max|each",
+            limits=Limits(ge=0),
+        ),
+    ] = None
+    link: Annotated[
+        float | None,
+        Option(
+            "With --z each: join cells of neighbouring sections that overlap so much, such as 0.25.",
+            "Cells whose intersection over union reaches the value are one object, as docs/stacks.md describes. "
+            "Without it each section has its own cells.",
+            metavar="IOU",
+            limits=Limits(gt=0, le=1),
+        ),
+    ] = None
+    axes: Annotated[
+        str | None,
+        Option(
+            "Axes of the file where it does not say, such as ZYX or TYX.",
+            "Letters of `TCZYX` in the file's order; also where the file says them wrong.",
+            metavar="LETTERS",
+            read=str.upper,
+        ),
+    ] = None
+    pixel_size_um: Annotated[
+        PixelSize | None,
+        Option(
+            "Pixel size in um, where the file does not say; of stacks the distance of sections in front.",
+            "Of stacks `2,0.5` on the command line, `[2, 0.5]` in the workflow. The image is rescaled to the size that "
+            "the model was trained on. Without this option and the diameter it is rescaled when both the image and the "
+            "model have a pixel size that can be trusted.",
+            word="pixel_size",
+            metavar="[Z,]UM",
+            limits=Limits(gt=0),
+            read=parse_pixel_size,
+        ),
+    ] = None
+    diameter_px: Annotated[
+        float | None,
+        Option(
+            "Typical diameter of the cells, to rescale by.",
+            "In pixels of the image, which is rescaled to the size that the model was trained on.",
+            word="diameter",
+            metavar="PX",
+            limits=Limits(gt=0),
+        ),
+    ] = None
+    normalization: Annotated[
+        Normalization | None,
+        Option(
+            "auto, p1,p99.8, 0,4095 or none.",
+            "What becomes 0 and 1: `auto` (the model's; where that is percentiles, red, green and blue of 8 bits are "
+            "scaled by their range, 0 to 255), percentiles `p1,p99.8`, grey values `0,4095` (in YAML in quotes), "
+            "`none`.",
+            word="normalize",
+            metavar="HOW",
+            unset="auto",
+            read=parse,
+        ),
+    ] = None
+    threshold: Annotated[
+        float | None,
+        Option(
+            "Probability, or score of an object, from which on it is a cell.",
+            "Instead of the model's; seed thresholds below it are raised to it. For a model of cells, or of objects.",
+            metavar="P",
+            limits=Limits(gt=0, lt=1),
+        ),
+    ] = None
+    min_area: Annotated[
+        float | None,
+        Option(
+            "Smallest cell, in pixels.",
+            "Instead of the model's; pixels (voxels) of the image. For a model of cells, or of objects.",
+            metavar="PX",
+            limits=Limits(ge=0),
+        ),
+    ] = None
+    max_area: Annotated[
+        float | None,
+        Option("Largest cell, in pixels.", "As the smallest.", metavar="PX", limits=Limits(ge=0)),
+    ] = None
+    exclude_border: Annotated[
+        bool, Option("Drop cells that touch the border.", "Of the image. For a model of cells, or of objects.")
+    ] = False
+    classes: Annotated[
+        tuple[str, ...],
+        Option(
+            "Keep these classes alone, with a model of classes.",
+            "All others become background. Names with commas between on the command line, a list in the workflow.",
+            metavar="NAME,...",
+            read=split_names,
+        ),
+    ] = ()
+    crf: Annotated[
+        str | None,
+        Option(
+            "Refine with the fully connected CRF: largefov and others.",
+            "Refines the probabilities before anything is decided: `largefov`, `deeplab_v2_vgg`, `deeplab_v2_resnet`. "
+            "For planes, and not for a model that finds objects. It links all pixels of an image, so tiles may change "
+            'single pixels; the provenance says `"exact": false`. The model\'s thresholds are used as they are, '
+            "although refined probabilities are sharper; `unetbio compare` searches new ones for a name with `+crf`.",
+            metavar="PRESET",
+            read=check_preset,
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
+        for name, option in options_of(Settings).items():
+            self._check_number(name, option)
         sizes = self.pixel_size_um if isinstance(self.pixel_size_um, tuple) else (self.pixel_size_um,)
         if len(sizes) > 2:
             raise UsageError(f"pixel_size_um {self.pixel_size_um}: give one number, or (Z, YX)")
-        for name, values in (("pixel_size_um", sizes), ("diameter_px", (self.diameter_px,))):
-            for value in values:
-                # Written so that NaN is refused too.
-                if value is not None and not (isinstance(value, Real) and 0 < value < float("inf")):
-                    raise UsageError(f"{name} {value} must be a number above 0")
-        for name in ("min_area", "max_area"):
-            if not math.isfinite(getattr(self, name) or 0):
-                raise UsageError(f"{name} {getattr(self, name)} must be a finite number")
-        for name, words in (("series", ()), ("t", ()), ("z", SECTION_WORDS)):
-            object.__setattr__(self, name, _index(name, getattr(self, name), words))
         if self.axes is not None and not _are_axes(self.axes):
             raise UsageError(
                 f"axes {self.axes} must be letters of TCZYX, each once and Y and X among them, such as ZYX"
             )
-        if self.link is not None:
-            check_threshold(self.link)
-            if self.z != "each":
-                raise UsageError(f"link {self.link:g} joins the cells of sections: give --z each too")
+        if self.link is not None and self.z != "each":
+            raise UsageError(f"link {self.link:g} joins the cells of sections: give --z each too")
         if self.crf is not None:
             check_preset(self.crf)
-        # What no model could follow, such as a largest area below the smallest.
+        # Refuses areas that go together with no model.
+        from unetbio.postprocessing.instances import PostProcessing  # here, since numpy takes its time
+
         self.postprocessing(PostProcessing())
+
+    def _check_number(self, name: str, option: Option) -> None:
+        value = getattr(self, name)
+        if int in option.kinds:
+            object.__setattr__(self, name, _index(name, value, option.words))
+        elif float in option.kinds:
+            for number in value if isinstance(value, tuple) else (value,):
+                if number is not None:
+                    option.limits.check(name, number)
 
     @property
     def cell_options(self) -> tuple[str, ...]:
@@ -114,7 +233,7 @@ class Settings:
         values = {name: getattr(self, name) for name in CELL_OPTIONS}
         return tuple(name for name, value in values.items() if value is not None and value is not False)
 
-    def postprocessing(self, model: PostProcessing, area_factor: float = 1.0) -> PostProcessing:
+    def postprocessing(self, model: "PostProcessing", area_factor: float = 1.0) -> "PostProcessing":
         """Thresholds and sizes for the pixels that the model sees.
 
         Parameters
@@ -130,14 +249,14 @@ class Settings:
             changes["seed_thresholds"] = tuple(max(seed, self.threshold) for seed in model.seed_thresholds)
         return dataclasses.replace(model, **changes)
 
-    def objects(self, model: ObjectSettings, area_factor: float = 1.0) -> ObjectSettings:
+    def objects(self, model: "ObjectSettings", area_factor: float = 1.0) -> "ObjectSettings":
         """As `postprocessing`, for a model that finds objects."""
         changes = self._limits(model, area_factor)
         if self.threshold is not None:
             changes["score_threshold"] = self.threshold
         return dataclasses.replace(model, **changes)
 
-    def _limits(self, model: PostProcessing | ObjectSettings, area_factor: float) -> dict[str, Any]:
+    def _limits(self, model: "PostProcessing | ObjectSettings", area_factor: float) -> dict[str, Any]:
         """Which cells are dropped."""
         limits: dict[str, Any] = {"exclude_border": self.exclude_border or model.exclude_border}
         for name in ("min_area", "max_area"):
@@ -149,8 +268,8 @@ class Settings:
     def record(
         self,
         normalization: Normalization,
-        postprocessing: PostProcessing | None,
-        objects: ObjectSettings | None = None,
+        postprocessing: "PostProcessing | None",
+        objects: "ObjectSettings | None" = None,
     ) -> dict[str, Any]:
         """The settings as JSON knows them, with the model's where nothing else was asked for.
 
@@ -181,21 +300,6 @@ class Settings:
         return record
 
 
-def check_preset(name: str) -> str:
-    """The name of a preset of the CRF.
-
-    Raises
-    ------
-    UsageError
-        When there is none of that name; the message lists those there are.
-    """
-    from unetbio.postprocessing.crf import PRESETS  # here, since numba takes its time
-
-    if name not in PRESETS:
-        raise UsageError(f"there is no preset {name} of the CRF; there are: {', '.join(PRESETS)}")
-    return name
-
-
 def _index(name: str, value: Any, words: Sequence[str]) -> int | str | None:
     """A number from 0, as Python has them, or one of the words."""
     if value is None or (isinstance(value, str) and value in words):
@@ -205,23 +309,6 @@ def _index(name: str, value: Any, words: Sequence[str]) -> int | str | None:
         choices = "".join(f", or {word!r}" for word in words)
         raise UsageError(f"{name} {value!r} must be a number from 0{choices}")
     return operator.index(value)
-
-
-def parse_pixel_size(text: str) -> PixelSize:
-    """``0.5``: micrometres in the plane; ``2,0.5``: the distance of sections first.
-
-    Raises
-    ------
-    ValueError
-        When it is neither.
-    """
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) not in (1, 2) or not all(0 < number < float("inf") for number in numbers):
-        raise ValueError(f"{text!r} is no number above 0, such as 0.5; of stacks Z,YX, such as 2,0.5")
-    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
 
 
 def _are_axes(axes: str) -> bool:

@@ -9,8 +9,9 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from unetbio.settings.base import Section, read_mapping, validated
 from unetbio.settings.normalization import Normalization
+from unetbio.settings.options import given
 
-__all__ = ["MAX_CLASSES", "Augmentation", "TrainingConfig", "load_training_config"]
+__all__ = ["MAX_CLASSES", "Augmentation", "TrainingConfig", "given_settings", "load_training_config"]
 
 
 MAX_CLASSES = 255
@@ -188,6 +189,11 @@ class TrainingConfig(Section):
         if self.ignore_label is not None and self.ignore_label in self.class_values:
             raise ValueError(f"ignore_label {self.ignore_label} is one of class_values {list(self.class_values)}")
         return self
+
+
+def given_settings(run: object) -> dict[str, Any]:
+    """Settings of training among the options of a command that were given, by name."""
+    return {name: value for name, value in given(run).items() if name in TrainingConfig.model_fields}
 
 
 def load_training_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainingConfig:

@@ -1,0 +1,160 @@
+"""An option written down once: the command line, the settings of the workflow and the pages follow from it."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from numbers import Real
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from unetbio.errors import UsageError
+
+__all__ = ["Limits", "Option", "given", "options_of", "split_names", "split_numbers"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of a number, named as pydantic names them: ``ge`` is "at least", ``gt`` is "above"."""
+
+    ge: float | None = None
+    gt: float | None = None
+    le: float | None = None
+    lt: float | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that there are, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    def check(self, name: str, value: Any) -> None:
+        """Refuse what is no finite number within the limits.
+
+        Raises
+        ------
+        UsageError
+            Naming the option, the value and the limits.
+        """
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not (is_number and math.isfinite(number := float(value)) and self._hold(number)):
+            raise UsageError(f"{name} {value} must be a finite number {self}")
+
+    def _hold(self, value: float) -> bool:
+        low, high = self.ge if self.gt is None else self.gt, self.le if self.lt is None else self.lt
+        is_above = low is None or value > low or value == self.ge
+        return is_above and (high is None or value < high or value == self.le)
+
+    def __str__(self) -> str:
+        words = {"ge": "from", "gt": "above", "le": "at most", "lt": "below"}
+        return " and ".join(f"{words[name]} {value:g}" for name, value in self.given().items())
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is known of an option beside its type: ``series: Annotated[int | None, Option(...)] = None``.
+
+    Parameters
+    ----------
+    help : str
+        One line: of the command's help, of the workflow's schema and of every page.
+    details : str
+        What ``docs/settings.md`` adds to it.
+    word : str
+        Its name on the command line and in the workflow; the field's unless given.
+    metavar : str, optional
+        What stands for the value in the command's help.
+    limits : Limits
+        Of a number.
+    otherwise : str
+        What holds where the option is not given, in words.
+    unset : str
+        The word that stands for None on the command line, and is the default there.
+    read : callable, optional
+        Makes a value of the text of the command line; raises ValueError or `UsageError`.
+    field, hint, default
+        Filled in by `options_of`.
+    """
+
+    help: str
+    details: str = ""
+    word: str = ""
+    metavar: str | None = None
+    limits: Limits = Limits()
+    otherwise: str = ""
+    unset: str = ""
+    read: Callable[[str], Any] | None = None
+    field: str = ""
+    hint: Any = None
+    default: Any = None
+
+    @property
+    def text(self) -> str:
+        """All that is said of it."""
+        return f"{self.help} {self.details}".strip()
+
+    @property
+    def key(self) -> str:
+        """Its name in the workflow."""
+        return self.word or self.field
+
+    @property
+    def flag(self) -> str:
+        """Its name on the command line."""
+        return f"--{self.key.replace('_', '-')}"
+
+    @property
+    def kinds(self) -> tuple[Any, ...]:
+        """The types of its value, without None."""
+        kinds = get_args(self.hint) if get_origin(self.hint) in (Union, UnionType) else (self.hint,)
+        return tuple(kind for kind in kinds if kind is not NoneType)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Words that it takes, where these are named."""
+        return tuple(word for kind in self.kinds if get_origin(kind) is Literal for word in get_args(kind))
+
+
+@cache
+def options_of(kind: type) -> dict[str, Option]:
+    """Options of a dataclass whose fields are annotated with them, by field."""
+    return dict(_options(kind))
+
+
+def _options(kind: type) -> Iterator[tuple[str, Option]]:
+    hints = get_type_hints(kind, include_extras=True)
+    for field in fields(kind):
+        hint, option = get_args(hints[field.name])
+        yield field.name, replace(option, field=field.name, hint=hint, default=field.default)
+
+
+def given(values: Any) -> dict[str, Any]:
+    """Options of a dataclass of options that differ from their defaults, by field."""
+    options = options_of(values.__class__)
+    return {name: value for name, value in vars(values).items() if value != options[name].default}
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """Names with commas between: ``background,cell``.
+
+    Raises
+    ------
+    ValueError
+        When a name is empty.
+    """
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names):
+        raise ValueError(f"{text}: needs names with commas between, such as background,cell")
+    return names
+
+
+def split_numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers from 0 with commas between: ``0,255``.
+
+    Raises
+    ------
+    ValueError
+        When a part is no such number.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise ValueError(f"{text}: needs whole numbers from 0 with commas between, such as 0,255")
+    return tuple(int(part) for part in parts)

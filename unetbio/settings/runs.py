@@ -1,0 +1,238 @@
+"""How the commands run that take long: their options, beside those that change the result of a segmentation."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from unetbio.settings.options import Limits, Option, split_names, split_numbers
+from unetbio.settings.segmentation import PixelSize, parse_pixel_size
+
+__all__ = [
+    "AS_JSON",
+    "DEVICE",
+    "FAILED_OK",
+    "METADATA_REGEX",
+    "OVERRIDES",
+    "WORKERS",
+    "CompareRun",
+    "MeasureRun",
+    "RunOptions",
+    "TrainRun",
+]
+
+OVERRIDES = "; overrides the settings."
+"""How the help of an option ends that stands for a setting of training."""
+
+DEVICE = Option("auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")
+WORKERS = Option("Processor cores to use.", metavar="N", limits=Limits(ge=1), otherwise="all of this process")
+METADATA_REGEX = Option(
+    "Named groups, such as (?P<well>[A-H][0-9]+), of each image's path become columns.",
+    "Of all tables; the path is that of the tables.",
+    metavar="REGEX",
+)
+FAILED_OK = Option("Exit with 0 even when some files failed.")
+AS_JSON = Option("Print the result as JSON.", word="json")
+_PATCH_WORKERS = Option("Threads that prepare patches.", limits=Limits(ge=1))
+_ROOT = Option("Where relative paths of a table start.")
+_SEED = Option("Seed of weights, patches and augmentation.", limits=Limits(ge=0))
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How ``unetbio segment`` runs: nothing here changes a pixel, unless windows of the network are blended."""
+
+    metadata_regex: Annotated[str | None, METADATA_REGEX] = None
+    device: Annotated[str, DEVICE] = "auto"
+    workers: Annotated[int | None, WORKERS] = None
+    tile: Annotated[
+        int | None,
+        Option(
+            "Output pixels of a tile; changes no result, unless the network's windows are blended.",
+            "Changes time and memory. For networks that are run over overlapping windows "
+            "(docs/networks.md names them) it is the window (without: as in training), and may change the masks.",
+            metavar="PX",
+            limits=Limits(ge=1),
+        ),
+    ] = None
+    exact_tiles: Annotated[
+        bool,
+        Option(
+            "Tile exactly also where a pixel's context is above 256, which takes longer.",
+            "256 pixels a side. Refused for networks that cannot be tiled exactly.",
+        ),
+    ] = False
+    limit: Annotated[int | None, Option("The first N images alone.", metavar="N", limits=Limits(ge=1))] = None
+    overlays: Annotated[
+        int | Literal["all", "none"],
+        Option("Pictures to check by eye.", metavar="N|all|none", limits=Limits(ge=0)),
+    ] = 50
+    format: Annotated[
+        Literal["ome-tiff", "ome-zarr"] | None,
+        Option(
+            "Of the label images: auto is NIfTI for NIfTI and OME-TIFF otherwise.",
+            "docs/ome_zarr.md describes the layout of `ome-zarr`.",
+            unset="auto",
+        ),
+    ] = None
+    save_probabilities: Annotated[
+        bool,
+        Option("Write the probabilities beside the label images.", "Those after the CRF where there is one."),
+    ] = False
+    part: Annotated[
+        str | None,
+        Option(
+            "Job K of N that share OUT; unetbio measure and report finish them.",
+            "`2/10` is the second of ten. What the jobs have measured, `measure` keeps, unless its options differ.",
+            metavar="K/N",
+        ),
+    ] = None
+    no_tables: Annotated[bool, Option("Leave tables and page to unetbio measure and report.")] = False
+    failed_only: Annotated[
+        bool,
+        Option(
+            "Images alone that failed in an earlier run into OUT.",
+            "The tables are those of all images. Every run forgets failures of files that are no longer in the folder "
+            "or table that is given, and says so.",
+        ),
+    ] = False
+    overwrite: Annotated[bool, Option("Make everything again, but for masks edited by hand.")] = False
+    overwrite_edited: Annotated[bool, Option("Replace masks edited by hand too.")] = False
+    rehash: Annotated[bool, Option("Compare inputs by their bytes, not by size and times.")] = False
+    failed_ok: Annotated[bool, FAILED_OK] = False
+    dry_run: Annotated[
+        bool,
+        Option(
+            "Say what would be done: files, tiles, memory, disk, time.",
+            "And how many results it would replace. Memory, disk and time follow from a few images, or pieces of large "
+            "ones, that are segmented into a temporary folder (some seconds); memory is the largest that the process "
+            "would hold, time that of the whole command on this machine as busy as it is now.",
+        ),
+    ] = False
+    as_json: Annotated[bool, AS_JSON] = False
+
+
+@dataclass(frozen=True)
+class MeasureRun:
+    """How ``unetbio measure`` runs."""
+
+    expand: Annotated[
+        float | None,
+        Option(
+            "Measure the ring of background around each cell too, this many micrometres wide.",
+            metavar="UM",
+            limits=Limits(gt=0),
+        ),
+    ] = None
+    pixel_size: Annotated[
+        PixelSize | None,
+        Option(
+            "Pixel size in um for the tables, instead of what is known of the images; of stacks the distance of "
+            "sections in front.",
+            metavar="[Z,]UM",
+            limits=Limits(gt=0),
+            read=parse_pixel_size,
+        ),
+    ] = None
+    metadata_regex: Annotated[str | None, METADATA_REGEX] = None
+    workers: Annotated[int | None, WORKERS] = None
+    overwrite: Annotated[bool, Option("Measure again also what was measured and has not changed since.")] = False
+    failed_ok: Annotated[bool, FAILED_OK] = False
+
+
+@dataclass(frozen=True)
+class TrainRun:
+    """How ``unetbio train`` runs, and the settings of training that are options of it."""
+
+    config: Annotated[
+        Path | None, Option("Settings (YAML).", "The shipped model's are in `unetbio/models/nuclei.yaml`.")
+    ] = None
+    network: Annotated[
+        str | None,
+        Option(
+            f"What is trained (unetbio networks){OVERRIDES}",
+            "With the paper's parameters, unless `parameters` has others.",
+            metavar="NAME",
+        ),
+    ] = None
+    start: Annotated[
+        str | None,
+        Option("Fine-tune this model: its network, parameters, normalization and weights.", metavar="NAME|FILE"),
+    ] = None
+    root: Annotated[Path | None, _ROOT] = None
+    target: Annotated[
+        Literal["instances", "classes"] | None,
+        Option("What the masks hold: cells with numbers of their own, or classes.", otherwise="instances"),
+    ] = None
+    class_names: Annotated[
+        tuple[str, ...],
+        Option(
+            "Names of the classes, the background first.",
+            "With target classes. Without them the masks tell how many classes there are.",
+            metavar="NAME,...",
+            read=split_names,
+        ),
+    ] = ()
+    class_values: Annotated[
+        tuple[int, ...],
+        Option(
+            "Value in the masks for each class, such as 0,255.",
+            "With target classes; 0, 1, 2 ... unless given.",
+            metavar="N,...",
+            read=split_numbers,
+        ),
+    ] = ()
+    split_components: Annotated[
+        bool, Option("Take each connected part of a 0/1 or 0/255 mask as a cell.", "With target instances.")
+    ] = False
+    steps: Annotated[int | None, Option(f"Steps to train{OVERRIDES}", limits=Limits(ge=1))] = None
+    minutes: Annotated[
+        float | None,
+        Option(
+            "Stop after as many minutes instead.",
+            "The schedule is stretched to them; the minutes of all runs that went on from one checkpoint count.",
+            limits=Limits(gt=0),
+        ),
+    ] = None
+    seed: Annotated[int | None, _SEED] = None
+    border_weight: Annotated[
+        float | None,
+        Option("w0 of the weight map; 0 leaves the border term out.", "For cells alone.", limits=Limits(ge=0)),
+    ] = None
+    device: Annotated[str, DEVICE] = "auto"
+    workers: Annotated[int, _PATCH_WORKERS] = 1
+    replace: Annotated[
+        bool,
+        Option(
+            "Where the checkpoint is of other settings or images, set it and its model aside, and start anew; or go on "
+            "from one of these settings and images that was set aside before.",
+            "They are kept as `x.old.checkpoint.safetensors` and `x.old.safetensors` (`x.old2` and so on where there "
+            "are such).",
+        ),
+    ] = False
+    overwrite: Annotated[bool, Option("Start anew where a model or a checkpoint is there already.")] = False
+
+
+@dataclass(frozen=True)
+class CompareRun:
+    """How ``unetbio compare`` runs."""
+
+    steps: Annotated[int | None, Option(f"Steps to train each network{OVERRIDES}", limits=Limits(ge=1))] = None
+    minutes: Annotated[float | None, Option("Train each for as many minutes instead.", limits=Limits(gt=0))] = None
+    width: Annotated[
+        float | None,
+        Option(
+            "Channels of every network as a multiple of its paper's.",
+            "Without it `unet` has those of `unetbio train` and all others the paper's.",
+            limits=Limits(gt=0, le=4),
+        ),
+    ] = None
+    config: Annotated[Path | None, Option("Settings of training (YAML).")] = None
+    root: Annotated[Path | None, _ROOT] = None
+    seed: Annotated[int | None, _SEED] = None
+    device: Annotated[str, DEVICE] = "auto"
+    workers: Annotated[int, _PATCH_WORKERS] = 1
+    overwrite: Annotated[bool, Option("Start anew what is there already.")] = False
+    replace: Annotated[
+        bool,
+        Option("Replace results made with other settings or images; keep those made with these."),
+    ] = False

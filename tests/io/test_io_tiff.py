@@ -332,7 +332,7 @@ def test_ome_colour_and_several_series(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.read(), colour.transpose(3, 0, 1, 2))
     assert (second.name, second.series) == ("second", 1)
     np.testing.assert_array_equal(second.read(), grey)
-    assert str(refused(tmp_path / "x.ome.tif", series=2)) == "no series 2: the file holds 2 images, counted from 0"
+    assert str(refused(tmp_path / "x.ome.tif", series=2)) == "no series 2: it holds 2 images, counted from 0"
 
 
 def test_imagej_hyperstacks(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_scenes_of_a_czi_are_series(tmp_path: Path) -> None:
         image = read_image(tmp_path / "x.czi", series=series)
         assert (image.name, image.series, image.series_count) == (name, series, 2)
         np.testing.assert_array_equal(image.read(), pixels)
-    assert str(refused(tmp_path / "x.czi", series=2)) == "no series 2: the file holds 2 images, counted from 0"
+    assert str(refused(tmp_path / "x.czi", series=2)) == "no series 2: it holds 2 images, counted from 0"
 
 
 def test_reduced_copies_are_left_out(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def test_collections_are_series(tmp_path: Path, image: Array) -> None:
     # The order that the group OME lists.
     set_attributes(root / "OME", {"series": ["1", "0"]}, 2)
     np.testing.assert_array_equal(read_image(root).read(), image[1, 0])
-    with pytest.raises(ImageError, match="no series 2: the folder holds 2 images, counted from 0"):
+    with pytest.raises(ImageError, match="no series 2: it holds 2 images, counted from 0"):
         read_image(root, series=2)
 
 

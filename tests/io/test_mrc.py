@@ -165,7 +165,7 @@ def test_a_pixel_size_is_trusted_where_it_can_be(
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str, str]] = {
-    "size": (lambda path: change(path, nx=("<i", 0, 0)), "unreadable", r"a broken MRC header \(0 x 4 x 3 pixels\)"),
+    "size": (lambda path: change(path, nx=("<i", 0, 0)), "unreadable", r"a broken MRC file \(0 x 4 x 3 pixels\)"),
     "extended": (lambda path: change(path, n=("<i", 92, -8)), "unreadable", "an extended header of -8 bytes"),
     "mode": (lambda path: change(path, mode=("<i", 12, 7)), "unsupported_type", "mode 7: grey values are needed"),
     "complex": (lambda path: change(path, mode=("<i", 12, 4)), "unsupported_type", "complex numbers: grey values"),

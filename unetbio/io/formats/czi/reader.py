@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError
 from unetbio.io.formats.axes import Layout, colour_names, name_axes
 from unetbio.io.formats.ome import size_in_um
+from unetbio.io.formats.refusals import broken, check_series, refuse_broken
 from unetbio.io.image import Image
 
 __all__ = ["read_czi"]
@@ -128,12 +129,7 @@ def read_czi(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
     except (ImageError, OSError):
         raise
     except (struct.error, ValueError, ElementTree.ParseError, OverflowError) as error:
-        raise _unreadable(error) from error
-
-
-def _unreadable(error: object) -> ImageError:
-    detail = " ".join(str(error).split()) or type(error).__name__
-    return ImageError("unreadable", f"a broken CZI file ({detail[:120]}): write or copy it again")
+        raise broken("CZI", error) from error
 
 
 def _cut(what: str, size: int) -> ImageError:
@@ -154,7 +150,7 @@ def _segment(stream: BinaryIO, position: int, name: bytes, size: int, what: str)
     """Byte at which the content of a segment begins."""
     found, _, _ = _take(stream, position, SEGMENT, size, what)
     if found.rstrip(b"\0") != name:
-        raise _unreadable(f"{what} is not where it should be")
+        raise broken("CZI", f"{what} is not where it should be")
     return position + SEGMENT.size
 
 
@@ -190,7 +186,7 @@ def _entry(content: bytes, offset: int, what: str, size: int) -> tuple[_Entry, i
     schema, pixel_type, position, part, compression, _, dimensions = ENTRY.unpack_from(content, offset)
     offset += ENTRY.size
     if schema != b"DV" or not 0 <= dimensions <= 40:
-        raise _unreadable(f"{what} is none")
+        raise broken("CZI", f"{what} is none")
     end = offset + dimensions * DIMENSION.size
     if end > len(content):
         raise _cut(what, size)
@@ -199,7 +195,7 @@ def _entry(content: bytes, offset: int, what: str, size: int) -> tuple[_Entry, i
         axis = name.rstrip(b"\0").decode("ascii", "replace")
         start[axis], length[axis], stored[axis] = first, count, held or count
     if not {"X", "Y"} <= length.keys() or min(length.values()) < 1 or min(stored.values()) < 1:
-        raise _unreadable(f"{what} has no size")
+        raise broken("CZI", f"{what} has no size")
     return _Entry(position, part, pixel_type, compression, start, length, stored), end
 
 
@@ -261,9 +257,7 @@ def _image(path: Path, size: int, entries: list[_Entry], metadata: _Metadata, ax
     if not base:
         raise ImageError("unsupported_format", "only reduced copies of the image are stored: save it again in ZEN")
     scenes = sorted({entry.start.get("S", 0) for entry in base})
-    if not 0 <= series < len(scenes):
-        held = "1 image" if len(scenes) == 1 else f"{len(scenes)} images"
-        raise ImageError("no_such_series", f"no series {series}: the file holds {held}, counted from 0")
+    check_series(series, len(scenes))
     scene = [entry for entry in base if entry.start.get("S", 0) == scenes[series]]
     kind = _checked(scene, size)
     top, left = (min(entry.start[axis] for entry in scene) for axis in "YX")
@@ -440,12 +434,8 @@ def _decode(stream: BinaryIO, tile: _Tile, kind: int, first: int, last: int) -> 
         raise ImageError("inconsistent", f"a tile of {needed} bytes is claimed by {held}: a broken file")
     stream.seek(start)
     data = stream.read(held)
-    try:
+    with refuse_broken("CZI"):
         unpacked = _unpack(data, tile, dtype, samples)
-    except (ImageError, MemoryError):
-        raise
-    except Exception as error:  # codecs meet broken data with any exception there is
-        raise _unreadable(error) from error
     # The decoder turns JPEG XR of 8 bits to red, green, blue; that of 16 bits is called so, but stored blue first.
     decoded = tile.compression == JPEG_XR and dtype.itemsize == 1
     return unpacked[first:last] if decoded else _rgb(unpacked[first:last])
@@ -459,10 +449,10 @@ def _unpack(data: bytes, tile: _Tile, dtype: np.dtype[Any], samples: int) -> NDA
     shape = (tile.height, tile.width, samples)
     if tile.compression == JPEG_XR:
         if _jpeg_xr_size(data) != (tile.width, tile.height):
-            raise _unreadable(f"a JPEG XR tile that is not of {tile.width} x {tile.height} pixels")
+            raise broken("CZI", f"a JPEG XR tile that is not of {tile.width} x {tile.height} pixels")
         picture = np.asarray(imagecodecs.jpegxr_decode(data))
         if picture.dtype != dtype:
-            raise _unreadable(f"a JPEG XR tile of {picture.dtype} in an image of {dtype}")
+            raise broken("CZI", f"a JPEG XR tile of {picture.dtype} in an image of {dtype}")
         return picture.reshape(shape)
     needed = math.prod(shape) * dtype.itemsize
     interleaved = False
@@ -486,13 +476,13 @@ def _zstd1_header(data: bytes) -> tuple[int, bool]:
         return 1, False
     if data[:2] == b"\3\1" and len(data) > 2:
         return 3, bool(data[2] & 1)
-    raise _unreadable("the header of a zstd1 tile")
+    raise broken("CZI", "the header of a zstd1 tile")
 
 
 def _jpeg_xr_size(data: bytes) -> tuple[int, int]:
     """Width and height that a JPEG XR picture claims, for which its decoder would take memory."""
     if data[:3] != b"II\xbc":
-        raise _unreadable("not a JPEG XR picture")
+        raise broken("CZI", "not a JPEG XR picture")
     (offset,) = struct.unpack_from("<I", data, 4)
     (count,) = struct.unpack_from("<H", data, offset)
     found = {}

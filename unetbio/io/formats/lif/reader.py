@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError
 from unetbio.io.formats.axes import COLOURS, Layout, name_axes
 from unetbio.io.formats.ome import size_in_um
+from unetbio.io.formats.refusals import broken, check_series, refuse_broken
 from unetbio.io.image import Image
 
 __all__ = ["read_lif"]
@@ -89,27 +90,16 @@ def read_lif(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
 
     size = path.stat().st_size
     _check_header(path, size)
-    try:
+    with refuse_broken("LIF"):
         with liffile.LifFile(path) as lif:
             elements = [(image.path, image.xml_element) for image in lif.images]
             blocks = {name: (block.offset, block.size) for name, block in lif.memory_blocks.items()}
         places = [_place(element, number) for number, (_, element) in enumerate(elements)]
         total = sum(places)
-        if not 0 <= series < total:
-            held = "1 image" if total == 1 else f"{total} images"
-            raise ImageError("no_such_series", f"no series {series}: the file holds {held}, counted from 0")
+        check_series(series, total)
         number, tile = _find(places, series)
         stored = _stored(*elements[number], blocks, size)
         return dataclasses.replace(_image(path, stored, tile, axes), series=series, series_count=total)
-    except (ImageError, OSError, MemoryError):
-        raise
-    except Exception as error:  # liffile meets a broken file with any exception there is
-        raise _unreadable(error) from error
-
-
-def _unreadable(error: object) -> ImageError:
-    detail = " ".join(str(error).split()) or type(error).__name__
-    return ImageError("unreadable", f"a broken LIF file ({detail[:120]}): write or copy it again")
 
 
 def _check_header(path: Path, size: int) -> None:
@@ -118,7 +108,7 @@ def _check_header(path: Path, size: int) -> None:
         head = stream.read(13)
     characters = int.from_bytes(head[9:13], "little")
     if len(head) < 13 or head[8] != 0x2A:
-        raise _unreadable("no header")
+        raise broken("LIF", "no header")
     if 13 + 2 * characters > size:
         raise ImageError("truncated", f"metadata of {2 * characters} bytes in a file of {size}: copy it again")
 
@@ -196,7 +186,7 @@ def _channel_name(channel: ElementTree.Element) -> str:
 def _check_extent(stored: _Stored) -> None:
     steps = [axis.step for axis in stored.axes if axis.length > 1]
     if min((*steps, *stored.channel_offsets)) < 0 or len(set(steps)) < len(steps) or 0 in steps:
-        raise _unreadable(f"the steps of {stored.name!r} do not make sense")
+        raise broken("LIF", f"the steps of {stored.name!r} do not make sense")
     last = sum((axis.length - 1) * axis.step for axis in stored.axes) + max(stored.channel_offsets)
     needed = last + stored.dtype.itemsize
     if needed > stored.held:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 from unetbio.io.formats.axes import Layout, name_axes
+from unetbio.io.formats.refusals import broken, check_series
 from unetbio.io.image import Image
 
 __all__ = ["read_mrc"]
@@ -101,8 +102,7 @@ def read_mrc(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
     ImageError
         ``unreadable``, ``truncated``, ``inconsistent``, ``unsupported_type``, ``unknown_axes``, ``no_such_series``.
     """
-    if series != 0:
-        raise ImageError("no_such_series", f"no series {series}: the file holds 1 image, counted from 0")
+    check_series(series, 1)
     header = _read_header(path)
     _check_size(path, header)
     layout = name_axes(header.stored, axes)
@@ -125,10 +125,6 @@ def read_mrc(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
     )
 
 
-def _broken(what: str) -> ImageError:
-    return ImageError("unreadable", f"a broken MRC header ({what}): write or copy the file again")
-
-
 def _read_header(path: Path) -> _Header:
     with open(path, "rb") as stream:
         content = stream.read(HEADER_BYTES)
@@ -138,14 +134,14 @@ def _read_header(path: Path) -> _Header:
     orders = "><" if content[212:214] == BIG_ENDIAN else "<>"
     order = next((order for order in orders if _is_order(content, order)), None)
     if order is None:
-        raise _broken("the mode or the order of the axes makes no sense in either byte order")
+        raise broken("MRC", "the mode or the order of the axes makes no sense in either byte order")
     values = struct.unpack_from(f"{order}{HEADER}", content)
     sizes, mode, sampling, cell, mapped = values[:3], values[3], values[7:10], values[10:13], values[16:19]
     space_group, extended = values[22:24]
     if min(sizes) < 1:
-        raise _broken(f"{' x '.join(map(str, sizes))} pixels")
+        raise broken("MRC", f"{' x '.join(map(str, sizes))} pixels")
     if extended < 0:
-        raise _broken(f"an extended header of {extended} bytes")
+        raise broken("MRC", f"an extended header of {extended} bytes")
     if mode not in TYPES:
         raise ImageError("unsupported_type", f"{OTHER_MODES.get(mode, f'mode {mode}')}: grey values are needed")
     stamp, flags = struct.unpack_from(f"{order}2i", content, 152)

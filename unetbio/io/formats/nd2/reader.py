@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError
 from unetbio.io.formats.axes import Layout, colour_names, name_axes
 from unetbio.io.formats.ome import size_in_um
+from unetbio.io.formats.refusals import broken, check_series, refuse_broken
 from unetbio.io.image import Image
 
 __all__ = ["read_nd2"]
@@ -89,7 +90,7 @@ def read_nd2(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
     """
     import nd2
 
-    try:
+    with refuse_broken("ND2"):
         with open(path, "rb") as stream:
             frames = _frames(stream, stream.seek(0, 2))
         with warnings.catch_warnings():
@@ -97,15 +98,6 @@ def read_nd2(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
             with nd2.ND2File(path) as file:
                 facts = _facts(file)
         return _image(path, facts, frames, axes, series)
-    except (ImageError, OSError, MemoryError):
-        raise
-    except Exception as error:  # nd2 meets a broken file with any exception there is
-        raise _unreadable(error) from error
-
-
-def _unreadable(error: object) -> ImageError:
-    detail = " ".join(str(error).split()) or type(error).__name__
-    return ImageError("unreadable", f"a broken ND2 file ({detail[:120]}): write or copy it again")
 
 
 # The map of the chunks ----------------------------------------------------------------------------------------------
@@ -129,7 +121,7 @@ def _frames(stream: BinaryIO, size: int) -> dict[int, tuple[int, int]]:
     while True:
         end = content.find(b"!", offset) + 1
         if end == 0 or end + 16 > len(content):
-            raise _unreadable("the map of the chunks has no end")
+            raise broken("ND2", "the map of the chunks has no end")
         name = content[offset:end]
         if name == MAP_END:
             return frames
@@ -149,7 +141,7 @@ def _chunk(stream: BinaryIO, position: int, name: bytes, size: int) -> tuple[int
     magic, name_length, length = CHUNK.unpack(stream.read(CHUNK.size))
     start = position + CHUNK.size + name_length
     if magic != MAGIC or stream.read(min(len(name), name_length)) != name:
-        raise _unreadable(f"the chunk {name.decode('ascii', 'replace')} is not where it should be")
+        raise broken("ND2", f"the chunk {name.decode('ascii', 'replace')} is not where it should be")
     if start + length > size:
         raise ImageError("truncated", f"a chunk ends behind the end of the file of {size} bytes: copy it again")
     return start, length
@@ -180,11 +172,11 @@ def _facts(file: Any) -> _Facts:
         channels, samples = attributes.componentCount, 1
     sizes = (attributes.heightPx, attributes.widthPx or 0, channels, samples)
     if min(sizes) < 1:
-        raise _unreadable(f"a frame of {sizes}")
+        raise broken("ND2", f"a frame of {sizes}")
     itemsize = bits // 8
     row_bytes = attributes.widthBytes or 0
     if row_bytes % itemsize or row_bytes < math.prod(sizes[1:]) * itemsize:
-        raise _unreadable(f"rows of {row_bytes} bytes for {attributes.widthPx} pixels")
+        raise broken("ND2", f"rows of {row_bytes} bytes for {attributes.widthPx} pixels")
     loops = tuple((LOOPS.get(loop.type, "U"), int(loop.count)) for loop in file.experiment)
     places = (loop.parameters.points for loop in file.experiment if loop.type == "XYPosLoop")
     positions: Sequence[Any] = next(places, [])
@@ -233,9 +225,7 @@ def _image(path: Path, facts: _Facts, frames: dict[int, tuple[int, int]], axes: 
         if facts.frame_bytes > 1100 * length:  # no deflate stream unpacks to more
             raise ImageError("inconsistent", f"a frame of {facts.frame_bytes} bytes is claimed by {length} at {start}")
     count = math.prod(n for letter, n in facts.loops if letter == "P")
-    if not 0 <= series < count:
-        held = "1 image" if count == 1 else f"{count} images"
-        raise ImageError("no_such_series", f"no series {series}: the file holds {held}, counted from 0")
+    check_series(series, count)
     stored = [(letter, n) for letter, n in facts.loops if letter != "P"]
     inside = [("C", facts.channels), ("S", facts.samples)]
     layout = name_axes([*stored, *inside, ("Y", facts.height), ("X", facts.width)], axes)
@@ -308,7 +298,7 @@ class _Nd2Pixels:
             try:
                 content = zlib.decompressobj().decompress(stream.read(length - TIME_BYTES), facts.frame_bytes)
             except zlib.error as error:
-                raise _unreadable(error) from error
+                raise broken("ND2", error) from error
             content = content[y.start * facts.row_bytes : y.stop * facts.row_bytes]
         else:
             stream.seek(start + TIME_BYTES + y.start * facts.row_bytes)

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
+from unetbio.io.formats.refusals import broken, check_series, refuse_broken
 from unetbio.io.image import AXES, Image
 
 __all__ = ["STORED_AXES", "UNITS_UM", "read_nifti"]
@@ -53,10 +54,9 @@ def read_nifti(path: Path, *, axes: str | None = None, series: int = 0) -> Image
     ImageError
         ``unreadable``, ``truncated``, ``inconsistent``, ``unsupported_type``, ``unknown_axes``, ``no_such_series``.
     """
-    if series != 0:
-        raise ImageError("no_such_series", f"no series {series}: the file holds 1 image, counted from 0")
+    check_series(series, 1)
     header = _header(path)
-    try:
+    with refuse_broken("NIfTI"):
         shape = tuple(int(n) for n in header.get_data_shape())
         stored = np.dtype(header.get_data_dtype())
         offset = int(header.get_data_offset())
@@ -64,8 +64,6 @@ def read_nifti(path: Path, *, axes: str | None = None, series: int = 0) -> Image
         zooms = [float(zoom) for zoom in header.get_zooms()]
         unit = header.get_xyzt_units()[0]
         affine = np.asarray(header.get_best_affine(), np.float64)
-    except Exception as error:  # nibabel meets a broken header with any exception there is
-        raise _unreadable(error) from error
     if stored.kind not in "buif" or not shape or min(shape) < 1:
         raise ImageError("unsupported_type", f"voxels of shape {shape} and type {stored}: grey values are needed")
     _check_size(path, offset + math.prod(shape) * stored.itemsize)
@@ -87,11 +85,6 @@ def read_nifti(path: Path, *, axes: str | None = None, series: int = 0) -> Image
         format="nifti",
         affine=affine,
     )
-
-
-def _unreadable(error: Exception) -> ImageError:
-    detail = " ".join(str(error).split()) or type(error).__name__
-    return ImageError("unreadable", f"a broken NIfTI file ({detail[:120]}): write or copy it again")
 
 
 def _is_gzip(path: Path) -> bool:
@@ -120,7 +113,7 @@ def _header(path: Path) -> Any:
     except (ImageError, OSError):
         raise
     except Exception as error:  # nibabel meets a broken header with any exception there is
-        raise _unreadable(error) from error
+        raise broken("NIfTI", error) from error
     return header
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
+from unetbio.io.formats.refusals import check_series
 from unetbio.io.image import Image
 
 __all__ = ["read_raster"]
@@ -49,8 +50,7 @@ def read_raster(path: Path, *, axes: str | None = None, series: int = 0) -> Imag
     ImageError
         ``unreadable``, ``truncated``, ``inconsistent``, ``unsupported_colour``, ``unknown_axes``, ``no_such_series``.
     """
-    if series != 0:
-        raise ImageError("no_such_series", f"no series {series}: the file holds 1 image, counted from 0")
+    check_series(series, 1)
     with open(path, "rb") as stream:
         is_png = stream.read(1) == b"\x89"
     height, width, channels, dtype = _png_header(path) if is_png else _jpeg_header(path)

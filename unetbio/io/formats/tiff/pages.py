@@ -17,8 +17,9 @@ import tifffile
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
+from unetbio.io.formats.refusals import refuse_broken
 
-__all__ = ["JPEG", "Page", "check_chain", "check_layout", "decode_window", "make_page", "unreadable"]
+__all__ = ["JPEG", "Page", "check_chain", "check_layout", "decode_window", "make_page"]
 
 # tifffile reports oddities through logging, which prints them where nobody has set logging up; those that matter are
 # errors here.
@@ -48,12 +49,6 @@ class Page:
     offsets: Sequence[int]
     counts: Sequence[int]
     jpeg: dict[str, Any]
-
-
-def unreadable(error: Exception) -> ImageError:
-    """One line for whatever tifffile or a codec met in a broken file."""
-    detail = " ".join(str(error).split()) or type(error).__name__
-    return ImageError("unreadable", f"a broken TIFF file ({detail[:120]}): write or copy it again")
 
 
 def check_chain(path: Path, size: int) -> int:
@@ -182,17 +177,13 @@ def decode_window(page: Page, y: slice, x: slice) -> NDArray[Any]:
     """Window of one page, ``(separate samples, sections, Y, X, interleaved samples)``, native byte order."""
     layout = page.layout
     samples, depth, _, _, interleaved = layout.shaped
-    try:
+    with refuse_broken("TIFF"):
         if layout.is_final and len(page.offsets) == 1 and layout.bitspersample == layout.dtype.itemsize * 8:
             return _plain(page, y, x)
         out = np.zeros((samples, depth, y.stop - y.start, x.stop - x.start, interleaved), layout.dtype)
         with open(page.path, "rb") as stream:
             for index in _segments(layout, y, x):
                 _place(out, page, stream, index, y, x)
-    except (ImageError, OSError, MemoryError):
-        raise
-    except Exception as error:  # codecs meet broken data with any exception there is
-        raise unreadable(error) from error
     return out
 
 

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 from unetbio.io.formats.ome import OmeImage, OmePlane, companion_of, parse_ome, size_in_um
+from unetbio.io.formats.refusals import check_series, refuse_broken
 from unetbio.io.formats.tiff.colour import Colour
 from unetbio.io.formats.tiff.format import COMPANION
-from unetbio.io.formats.tiff.pages import Page, check_chain, check_layout, decode_window, make_page, unreadable
+from unetbio.io.formats.tiff.pages import Page, check_chain, check_layout, decode_window, make_page
 from unetbio.io.image import AXES, Image
 
 __all__ = ["read_tiff"]
@@ -76,17 +77,10 @@ def read_tiff(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
         return _read_companion(path, axes, series)
     size = path.stat().st_size
     count = check_chain(path, size)
-    try:
-        with tifffile.TiffFile(path) as tif:
-            stacks = list(_stacks(tif, path, count))
-            written_by = (
-                "ome" if tif.ome_metadata else "imagej" if tif.is_imagej else "tifffile" if tif.is_shaped else ""
-            )
-            return _finish(path, stacks, axes, series, written_by)
-    except (ImageError, OSError):
-        raise
-    except Exception as error:  # tifffile meets a broken file with any exception there is
-        raise unreadable(error) from error
+    with refuse_broken("TIFF"), tifffile.TiffFile(path) as tif:
+        stacks = list(_stacks(tif, path, count))
+        written_by = "ome" if tif.ome_metadata else "imagej" if tif.is_imagej else "tifffile" if tif.is_shaped else ""
+        return _finish(path, stacks, axes, series, written_by)
 
 
 def _read_companion(path: Path, axes: str | None, series: int) -> Image:
@@ -94,22 +88,15 @@ def _read_companion(path: Path, axes: str | None, series: int) -> Image:
         xml = path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise ImageError("unreadable", f"not OME-XML: {error}") from error
-    try:
-        with _OmeFiles(path, None, None) as files:
-            stacks = [_ome_stack(ome, files) for ome in parse_ome(xml, 0)]
-    except (ImageError, OSError):
-        raise
-    except Exception as error:  # tifffile meets a broken file with any exception there is
-        raise unreadable(error) from error
+    with refuse_broken("TIFF"), _OmeFiles(path, None, None) as files:
+        stacks = [_ome_stack(ome, files) for ome in parse_ome(xml, 0)]
     return _finish(path, stacks, axes, series, "ome")
 
 
 def _finish(path: Path, stacks: list[_Stack], axes: str | None, series: int, written_by: str) -> Image:
     if not stacks:
         raise ImageError("bad_metadata", "the metadata describe no image: convert the file again")
-    if not 0 <= series < len(stacks):
-        held = "1 image" if len(stacks) == 1 else f"{len(stacks)} images"
-        raise ImageError("no_such_series", f"no series {series}: the file holds {held}, counted from 0")
+    check_series(series, len(stacks))
     image = _image(path, stacks[series], axes, written_by)
     return dataclasses.replace(image, series=series, series_count=len(stacks), name=stacks[series].name)
 

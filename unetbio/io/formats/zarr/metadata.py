@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unetbio.errors import ImageError
+from unetbio.io.formats.refusals import check_series
 
 __all__ = ["Multiscale", "find_images", "find_label_image"]
 
@@ -120,19 +121,13 @@ def _pick(root: Path, series: int) -> tuple[Path, dict[str, Any], int, str]:
     attributes = _attributes(root)
     if "multiscales" in attributes:
         entries = _multiscales(attributes, root.name)
-        _check_series(series, len(entries))
+        check_series(series, len(entries))
         name = entries[series].get("name", "")
         return root, entries[series], len(entries), name if isinstance(name, str) else ""
     paths = _collection(root, attributes)
-    _check_series(series, len(paths))
+    check_series(series, len(paths))
     group = _below(root, root, paths[series])
     return group, _multiscales(_attributes(group), paths[series])[0], len(paths), paths[series]
-
-
-def _check_series(series: int, count: int) -> None:
-    if not 0 <= series < count:
-        images = f"{count} image{'' if count == 1 else 's'}"
-        raise ImageError("no_such_series", f"no series {series}: the folder holds {images}, counted from 0")
 
 
 def _collection(root: Path, attributes: dict[str, Any]) -> list[str]:

@@ -13,6 +13,7 @@ from vendor_files import GRAY8, write_czi, write_lif
 
 import unetbio
 from unetbio.io import read_image, write_image
+from unetbio.io.formats import FORMATS
 from unetbio.labels import label_hash
 from unetbio.models.model_file import load_model
 from unetbio.preprocessing.prepare import open_image, read_frame
@@ -120,6 +121,18 @@ CONTAINERS: dict[str, tuple[str, Writer]] = {
     "OME-Zarr 0.4": ("x.ome.zarr", zarr_folder(4)),
     "OME-Zarr 0.5": ("x.ome.zarr", zarr_folder(5)),
 }
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+def test_one_format_claims_a_file(container: str, tmp_path: Path, discs: np.ndarray) -> None:
+    name, write = CONTAINERS[container]
+    write(tmp_path / name, discs)
+    if (tmp_path / name).is_file():
+        head = (tmp_path / name).read_bytes()[:512]
+        claims = [
+            k.name for k in FORMATS.values() if head.startswith(k.starts) or (k.matches and k.matches(name, head))
+        ]
+        assert claims == [read_image(tmp_path / name).format]
 
 
 @pytest.mark.parametrize("container", CONTAINERS)

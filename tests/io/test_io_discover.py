@@ -91,11 +91,20 @@ def test_outputs_that_would_share_a_name_are_refused(tmp_path: Path, other: str)
         output_names(find_inputs([tmp_path]))
 
 
-def test_a_companion_stands_for_its_pieces(tmp_path: Path) -> None:
+def test_a_companion_stands_for_its_pieces(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     touch(tmp_path, "a/x-1.ome.tif", "a/x-2 &.ome.tif", "a/y.tif", "b/x-1.ome.tif")
     xml = '<OME><UUID FileName="x-1.ome.tif"/><UUID FileName = "x-2 &amp;.ome.tif"/></OME>'
     (tmp_path / "a" / "x.companion.ome").write_text(xml)
-    assert relative(find_inputs([tmp_path])) == ["a/x.companion.ome", "a/y.tif", "b/x-1.ome.tif"]
+    with caplog.at_level("INFO", logger="unetbio"):
+        assert relative(find_inputs([tmp_path])) == ["a/x.companion.ome", "a/y.tif", "b/x-1.ome.tif"]
+    (line,) = caplog.messages
+    assert line.startswith("2 files left out: pieces of images for which others stand")
+    # In training folders, too; a companion that is no file is an input whose reading says so.
+    touch(tmp_path, "masks/x_labels.tif")
+    (tmp_path / "a" / "dead.companion.ome").symlink_to("nothing")
+    paired = pair(tmp_path / "a", [tmp_path / "masks" / "x_labels.tif"])
+    assert paired.pairs == ((tmp_path / "a" / "x.companion.ome", tmp_path / "masks" / "x_labels.tif"),)
+    assert [path.name for path in paired.images_left] == ["dead.companion.ome", "y.tif"]
 
 
 def block(file: str, first: str = "") -> str:

@@ -276,7 +276,7 @@ def _is_result(path: Path, names: Callable[[Path], Set[str]]) -> bool:
 
 
 def _remarks(strangers: Iterable[Found]) -> list[str]:
-    """What to say of files that a search passed over, and that may be somebody's images."""
+    """Name the files that a search passed over and that may be images."""
     named, unread = _split(strangers, lambda item: _is_unread(item.path))
     # A pattern finds tables and texts, too.
     named = [item for item in named if item.path.name.lower().endswith(SUFFIXES) or item.path.is_dir()]

@@ -65,7 +65,7 @@ def _format(path: Path) -> Format:
 
 def _head(path: Path) -> bytes:
     if not stat.S_ISREG(path.stat().st_mode):
-        # A pipe that nobody writes to would be waited for for ever.
+        # Opening a pipe blocks until a program writes to it.
         raise ImageError("unreadable", "a pipe or a device, not a file: write it to a file first")
     with open(path, "rb") as stream:
         return stream.read(HEAD_BYTES)

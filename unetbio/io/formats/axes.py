@@ -1,4 +1,4 @@
-"""Names of the stored axes of vendors' files: what the file says, or what a person says; never a guess."""
+"""Names of the stored axes of vendors' files: what the file says, or what the user says; never a guess."""
 
 import dataclasses
 import math
@@ -56,7 +56,7 @@ def name_axes(stored: Sequence[tuple[str, int]], axes: str | None) -> Layout:
     stored : sequence of (str, int)
         The file's own letter and the length of each axis, slowest first; S is the samples of a colour.
     axes : str, optional
-        A person's names for the stored axes that are longer than one, in the same order; colour samples may be left
+        The user's names for the stored axes that are longer than one, in the same order; colour samples may be left
         out or called C.
 
     Raises

@@ -55,7 +55,7 @@ READ_COMPRESSIONS = (PLAIN, LZW, JPEG_XR, ZSTD0, ZSTD1)
 OTHER_COMPRESSIONS = {1: "JPEG"}
 
 SMALL_BYTES = 1 << 28
-"""Tiles and planes up to this size are read whatever the file's size: compression of blank images knows no limit."""
+"""Tiles and planes up to this size are read from files of any size, since blank images compress without limit."""
 
 TILE_RATIO = 100_000
 """Largest believable compression of one tile."""

@@ -23,7 +23,7 @@ from unetbio.io.image import Image
 
 __all__ = ["read_lif"]
 
-# liffile reports oddities through logging, which prints them where nobody has set logging up.
+# liffile reports oddities through logging, which prints them unless logging is configured.
 logging.getLogger("liffile").addHandler(logging.NullHandler())
 
 LETTERS = {1: "X", 2: "Y", 3: "Z", 4: "T", 5: "λ", 6: "A", 7: "N", 8: "Q", 9: "Λ", 10: "M", 11: "L"}

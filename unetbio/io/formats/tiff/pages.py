@@ -21,12 +21,12 @@ from unetbio.io.formats.refusals import refuse_broken
 
 __all__ = ["JPEG", "Page", "check_chain", "check_layout", "decode_window", "make_page"]
 
-# tifffile reports oddities through logging, which prints them where nobody has set logging up; those that matter are
+# tifffile reports oddities through logging, which prints them unless logging is configured; those that matter are
 # errors here.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 SMALL_BYTES = 1 << 28
-"""Images up to this size are read whatever the file's size: compression of blank images knows no limit."""
+"""Images up to this size are read from files of any size, since blank images compress without limit."""
 
 RATIO = {1: 1000, 5: 3000, 8: 1100, 32773: 130, 32946: 1100}
 """Largest believable compression by TIFF code (none, with left-out tiles; LZW; deflate; PackBits; old deflate)."""

@@ -192,7 +192,7 @@ def _pages(tif: tifffile.TiffFile, path: Path, size: int, series: tifffile.TiffP
 
 
 def _description(source: Path) -> str:
-    """OME-XML of a companion; of another TIFF file of the set the caller is told, which stands for all of it."""
+    """OME-XML of a companion; where a TIFF file describes the set, the message names it."""
     try:
         return source.read_text("utf-8")
     except UnicodeDecodeError as error:

@@ -88,7 +88,7 @@ def _owners(path: Path) -> Iterator[str]:
 
 
 def _description(path: Path) -> str:
-    """Description of the first page; nothing of what is no whole TIFF file, which whoever reads it will say."""
+    """Description of the first page; empty where the file is no whole TIFF, which its reader will say."""
     try:
         with open(path, "rb", buffering=0) as file:
             head = file.read(16)

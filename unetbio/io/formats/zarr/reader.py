@@ -96,7 +96,7 @@ def _open(path: Path, found: Multiscale, axes: str | None, series: int, count: i
 
 
 def _open_array(folder: Path, name: str) -> Any:
-    """The array by its own metadata; whatever the zarr package has to say against them is one line."""
+    """Open the array by its own metadata; an error of the zarr package becomes one line."""
     import zarr
 
     version: Any = 3 if (folder / "zarr.json").is_file() else 2

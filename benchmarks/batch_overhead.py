@@ -22,13 +22,15 @@ import tifffile
 import torch
 from numpy.typing import NDArray
 
+from unetbio.batch.plan import found_items, spread
 from unetbio.batch.run import MAX_FINISHERS, BatchOptions, run_batch
 from unetbio.io import read_image
 from unetbio.models.model_file import load_model
+from unetbio.output_layout import overlay_name
 from unetbio.preprocessing.prepare import Frame, Opened
-from unetbio.report.overlays import overlay_path, write_overlay
+from unetbio.report.overlays import write_overlay
 from unetbio.report.page import write_page
-from unetbio.results.items import Item, found_items, spread
+from unetbio.results.items import Item
 from unetbio.segmentation import Segmenter
 from unetbio.settings.segmentation import Settings
 from unetbio.targets.interpretation import CellDecisions
@@ -47,7 +49,7 @@ def crops(folder: Path, count: int) -> Iterator[NDArray[np.integer]]:
 def run(items: list[Item], out: Path, segmenter: Segmenter, workers: int) -> float:
     """Seconds of a whole batch into a new folder."""
     drawn = spread(items, 50)
-    overlays = {item.result: overlay_path(out, item.labels) for item in items if item.result in drawn}
+    overlays = {item.result: out / overlay_name(item.labels) for item in drawn}
     options = BatchOptions(overlays=overlays, draw=write_overlay, workers=min(MAX_FINISHERS, workers))
     start = time.perf_counter()
     summary = run_batch(items, out, segmenter, options, lambda outcome: None)

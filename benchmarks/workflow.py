@@ -31,14 +31,15 @@ import tifffile
 import torch
 import yaml
 
+from unetbio.batch.plan import found_items, spread
 from unetbio.batch.run import MAX_FINISHERS, BatchOptions, run_batch
 from unetbio.errors import ImageError
 from unetbio.io import read_image
 from unetbio.models.model_file import load_model
+from unetbio.output_layout import overlay_name
 from unetbio.pipelines import SNAKEFILE
-from unetbio.report.overlays import overlay_path, write_overlay
+from unetbio.report.overlays import write_overlay
 from unetbio.report.page import write_page
-from unetbio.results.items import found_items, spread
 from unetbio.segmentation import Segmenter
 from unetbio.settings.segmentation import Settings
 
@@ -122,7 +123,7 @@ def warm_seconds(images: Path, out: Path, model: str, workers: int) -> float:
 
     def run(items: list, folder: Path) -> float:
         drawn = spread(items, OVERLAYS)
-        overlays = {item.result: overlay_path(folder, item.labels) for item in items if item.result in drawn}
+        overlays = {item.result: folder / overlay_name(item.labels) for item in drawn}
         options = BatchOptions(
             overlays=overlays, draw=write_overlay, write_page=write_page, workers=min(MAX_FINISHERS, workers)
         )

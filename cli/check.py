@@ -67,11 +67,12 @@ def command(
 
     Grey values are those that segment would look at with the same --channel, --t, --z and --normalize.
     """
+    from unetbio.batch.plan import available_cores
     from unetbio.checking.check_cache import KnownFiles
-    from unetbio.checking.folder import CHECK, check_items
+    from unetbio.checking.folder import check_items
     from unetbio.files import write_text
     from unetbio.models.model_file import read_info
-    from unetbio.results.items import available_cores
+    from unetbio.output_layout import CHECK
 
     if no_model and models:
         raise UsageError(f"--no-model and --model {models[0]}: give one of the two")
@@ -105,7 +106,7 @@ def command(
 def _items(
     inputs: tuple[str, ...], table: Path | None, out: Path | None, target: "Target", settings: Settings
 ) -> "list[Item]":
-    from unetbio.results.items import found_items, read_table
+    from unetbio.batch.plan import found_items, read_table
 
     if bool(inputs) == bool(table):
         raise UsageError("give either INPUT or --table: " + ("both are given" if table else "neither is given"))

@@ -72,7 +72,7 @@ def command(
     from unetbio.compare.runs import CompareSettings, compare_variants
     from unetbio.files import lock
     from unetbio.inference.backends.base import choose_device
-    from unetbio.results.journal import LOCK
+    from unetbio.output_layout import LOCK
 
     torch_device, reason = choose_device(run.device)
     logger.info("%d networks on %s (%s)", len(variants), torch_device, reason)

@@ -243,7 +243,7 @@ def command(
 
 def _class_names(predicted: Path) -> tuple[str, ...]:
     """Names of the classes, from the palette that was written along with the masks."""
-    from unetbio.results.layout import CLASSES
+    from unetbio.output_layout import CLASSES
 
     path = (predicted if predicted.is_dir() else predicted.parent) / CLASSES
     try:

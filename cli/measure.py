@@ -33,8 +33,8 @@ def command(out: Path, run: MeasureRun) -> int | None:
 
     Rows of images that have been measured like this and have not changed since are kept.
     """
+    from unetbio.batch.plan import available_cores
     from unetbio.results.collect_tables import measure_folder
-    from unetbio.results.items import available_cores
     from unetbio.results.measure_cells import TableOptions
 
     def report(outcome: "Outcome") -> None:

@@ -101,8 +101,8 @@ def _list(
     inputs: tuple[str, ...], table: Path | None, out: Path, settings: Settings, model: str, run: RunOptions
 ) -> "list[Item]":
     """All items that the inputs hold."""
+    from unetbio.batch.plan import check_names, found_items, read_table
     from unetbio.models.model_file import read_info
-    from unetbio.results.items import check_names, found_items, read_table
     from unetbio.results.path_columns import add_path_columns
 
     if run.format == "ome-zarr":
@@ -121,13 +121,13 @@ def _list(
 def _choose(listed: "list[Item]", out: Path, run: RunOptions) -> "tuple[list[Item], dict[str, Path]]":
     """The items of this run, and the pictures to draw."""
     from unetbio.batch.failures import select_failed
-    from unetbio.report.overlays import overlay_path
-    from unetbio.results.items import select_part, spread
+    from unetbio.batch.plan import select_part, spread
+    from unetbio.output_layout import overlay_name
     from unetbio.results.journal import parse_part
 
     items = listed[: run.limit]
     drawn = spread(items, _overlay_count(run.overlays))
-    overlays = {item.result: overlay_path(out, item.labels) for item in items if item.result in drawn}
+    overlays = {item.result: out / overlay_name(item.labels) for item in drawn}
     if run.failed_only:
         items = select_failed(items, out)
     return select_part(items, parse_part(run.part)) if run.part else items, overlays
@@ -142,15 +142,15 @@ def _overlay_count(overlays: int | str) -> int | None:
 def _limit_threads(workers: int | None) -> None:
     import torch
 
-    from unetbio.results.items import available_cores
+    from unetbio.batch.plan import available_cores
 
     torch.set_num_threads(workers or available_cores())
 
 
 def _batch_options(out: Path, overlays: dict[str, Path], run: RunOptions) -> "BatchOptions":
+    from unetbio.batch.plan import available_cores
     from unetbio.batch.run import MAX_FINISHERS, BatchOptions
     from unetbio.report.overlays import write_overlay
-    from unetbio.results.items import available_cores
     from unetbio.results.journal import parse_part
     from unetbio.results.reuse import Policy
 

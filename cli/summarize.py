@@ -34,7 +34,7 @@ def command(folders: tuple[Path, ...], output: Path | None, failed_ok: bool) -> 
     column, with as many folders above it as tell it from another of the same name. The rows of one image stand below
     each other. Exit code 3 when images failed.
     """
-    from unetbio.results.layout import SUMMARY
+    from unetbio.output_layout import SUMMARY
 
     names = _distinct_names(folders)
     rows: list[dict[str, str]] = []

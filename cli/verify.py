@@ -34,7 +34,7 @@ def command(out: Path, rerun: int | None, device: str, workers: int | None, as_j
     N masks, spread evenly over the folder, are segmented again with the recorded input, model and settings, and the
     label hashes compared; nothing is written. One line for each mismatch; exit code 3 when there is one.
     """
-    from unetbio.results.items import available_cores
+    from unetbio.batch.plan import available_cores
     from unetbio.results.verification import verify_folder
 
     count, findings = verify_folder(out, workers or available_cores())

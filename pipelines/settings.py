@@ -17,6 +17,7 @@ from unetbio.files import stamp
 from unetbio.io.discover import Found, find_inputs, part_of, table_input
 from unetbio.io.tables import read_table_file
 from unetbio.models import model_path
+from unetbio.output_layout import part_count
 from unetbio.pipelines.options import (
     CheckOptions,
     CheckSwitch,
@@ -42,7 +43,6 @@ __all__ = [
 
 # Folders of a workflow's output beside those of its models.
 _TAKEN = ("benchmarks", "comparison", "logs", "models")
-_JOURNAL = re.compile(r"\.?run\.\d+-of-(\d+)\.(?:jsonl|lock)")
 
 
 def _folder(text: str) -> str:
@@ -275,7 +275,7 @@ def _part_count(folder: Path, images: int, images_per_job: int) -> int:
     """Jobs for so many images: what an earlier run left in its folder where that still fits, or a power of two."""
     wanted = 1 << (math.ceil(images / images_per_job) - 1).bit_length()
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    earlier = {int(match[1]) for name in names if (match := _JOURNAL.fullmatch(name))}
+    earlier = {count for name in names if (count := part_count(name))}
     return max((n for n in earlier if 2 * n * images_per_job >= images and n <= 4 * wanted), default=wanted)
 
 

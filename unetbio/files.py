@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from unetbio.errors import EnvironmentStoppedError
 
 __all__ = [
+    "TEMPORARY",
     "Stamp",
     "atomic_folder",
     "atomic_path",
@@ -31,6 +32,9 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+
+TEMPORARY = ".unetbio-"
+"""Start of the names of files and folders that are still being written."""
 
 HASH_CHUNK_BYTES = 1 << 20
 
@@ -77,7 +81,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         suffix = "".join(path.suffixes[-2:])
-        descriptor, name = tempfile.mkstemp(prefix=".unetbio-", suffix=suffix, dir=path.parent)
+        descriptor, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=suffix, dir=path.parent)
         os.close(descriptor)
     except OSError as error:
         raise stopped(path, error) from error
@@ -182,7 +186,7 @@ def remove_path(path: Path) -> None:
     A folder gets a temporary name first, so that no part of it is ever seen under its own.
     """
     if path.is_dir() and not path.is_symlink():
-        leaving = Path(tempfile.mkdtemp(prefix=".unetbio-", dir=path.parent))
+        leaving = Path(tempfile.mkdtemp(prefix=TEMPORARY, dir=path.parent))
         path.replace(leaving / path.name)
         shutil.rmtree(leaving)
     else:
@@ -215,7 +219,7 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=".unetbio-", suffix="".join(path.suffixes[-2:]), dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, suffix="".join(path.suffixes[-2:]), dir=path.parent))
     except OSError as error:
         raise stopped(path, error) from error
     try:

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetbio.batch.plan import found_items, select_part
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.io import read_labels, write_labels
 from unetbio.labels import label_hash
 from unetbio.results.collect_tables import Summary
-from unetbio.results.items import found_items, select_part
 from unetbio.results.result_files import Outcome
 from unetbio.results.reuse import Policy
 from unetbio.segmentation import Segmenter

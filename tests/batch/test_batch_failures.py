@@ -6,11 +6,11 @@ import pytest
 import tifffile
 from batch_runner import Runner
 
+from unetbio.batch.plan import found_items
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.files import lock
 from unetbio.results.collect_tables import Summary
-from unetbio.results.items import found_items
 from unetbio.results.journal import Part, read_journals
 from unetbio.results.result_files import Outcome
 from unetbio.segmentation import Segmenter

@@ -10,13 +10,13 @@ import pytest
 import tifffile
 from batch_runner import Runner, edit
 
+from unetbio.batch.plan import read_table
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.io import read_image, read_labels, write_labels
 from unetbio.report.page import write_page
 from unetbio.results import collect_tables
 from unetbio.results.collect_tables import Summary, measure_folder, tidy
-from unetbio.results.items import read_table
 from unetbio.results.journal import Entry, Part
 from unetbio.results.measure_cells import TableOptions
 from unetbio.segmentation import Segmenter

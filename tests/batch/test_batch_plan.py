@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from unetbio.batch.plan import check_names, found_items, read_table, select_part, spread
 from unetbio.errors import EnvironmentStoppedError, UsageError
-from unetbio.results.items import Item, check_names, found_items, read_table, select_part, spread
+from unetbio.results.items import Item
 from unetbio.results.journal import Entry, Journal, Part, hold_output, parse_part, read_journals
 from unetbio.settings.segmentation import Settings
 
@@ -135,8 +136,8 @@ def test_parts_that_are_none(text: str) -> None:
 
 def test_pictures_are_spread_evenly() -> None:
     items = [make(f"{index}.tif") for index in range(10)]
-    assert spread(items, 3) == {"0", "3", "6"}
-    assert spread(items, 0) == frozenset()
+    assert [item.result for item in spread(items, 3)] == ["0", "3", "6"]
+    assert spread(items, 0) == []
     assert len(spread(items, None)) == len(spread(items, 99)) == 10
 
 

@@ -17,11 +17,11 @@ from hypothesis.extra import numpy as hnp
 
 from unetbio.cli.main import main
 from unetbio.errors import UsageError
+from unetbio.output_layout import overlay_name
 from unetbio.report.overlays import (
     PALETTE,
     draw_overlay,
     outline_colours,
-    overlay_path,
     stretch_contrast,
     write_overlay,
 )
@@ -206,11 +206,11 @@ def test_overlays_refuse_what_does_not_fit(tmp_path: Path) -> None:
 
 
 def test_overlays_have_a_folder_of_their_own() -> None:
-    assert overlay_path("out", "a/b/x_labels.ome.tif") == Path("out/overlays/a/b/x.labels.jpg")
-    assert overlay_path("out", "a/b/x_s03_labels.nii.gz") == Path("out/overlays/a/b/x_s03.labels.jpg")
-    assert overlay_path("out", "a/b/x_classes.ome.tif") == Path("out/overlays/a/b/x.classes.jpg")
+    assert overlay_name("a/b/x_labels.ome.tif") == "overlays/a/b/x.labels.jpg"
+    assert overlay_name("a/b/x_s03_labels.nii.gz") == "overlays/a/b/x_s03.labels.jpg"
+    assert overlay_name("a/b/x_classes.ome.tif") == "overlays/a/b/x.classes.jpg"
     # Whatever an image is called, its cells and another one's classes are two pictures.
-    assert overlay_path("out", "x_classes_labels.ome.tif") == Path("out/overlays/x_classes.labels.jpg")
+    assert overlay_name("x_classes_labels.ome.tif") == "overlays/x_classes.labels.jpg"
 
 
 # ---- the page
@@ -239,7 +239,7 @@ def test_page_links_the_pictures_that_are_there(tmp_path: Path) -> None:
     name = "plate #1/50% <ü> & 日本"
     rows = [f'"{name}.tif",,,3,10,0.2,,done,,,', "none.tif,,,4,10,0.2,,done,,,"]
     out = _write_run(tmp_path / "run", rows, [_entry(name), _entry("none")])
-    write_overlay(overlay_path(out, f"{name}_labels.ome.tif"), np.zeros(TOUCHING.shape), TOUCHING)
+    write_overlay(out / overlay_name(f"{name}_labels.ome.tif"), np.zeros(TOUCHING.shape), TOUCHING)
     page = _read(write_page(out))
     images = [attributes for tag, attributes in page.elements if tag == "img"]
     assert len(images) == 1

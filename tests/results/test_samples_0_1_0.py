@@ -130,6 +130,10 @@ def test_a_check_cache_is_used(study: Path, invoke: Invoke, monkeypatch: pytest.
     result = invoke("check", "images", "--model", "tiny.safetensors", "--cache", cache, "-o", "again")
     assert result.exit_code == 3
     assert cache.read_text() == text
-    assert (study / "again" / "check.csv").read_text() == (study / "checked" / "check.csv").read_text().replace(
-        WRITTEN_AT, str(study)
-    )
+    before = (study / "checked" / "check.csv").read_text().replace(WRITTEN_AT, str(study))
+    assert _rows_of_images((study / "again" / "check.csv").read_text()) == _rows_of_images(before)
+
+
+def _rows_of_images(table: str) -> list[dict[str, str]]:
+    """The message about a file that is none names all formats, which may become more."""
+    return [row for row in csv.DictReader(table.splitlines()) if row["code"] != "unreadable"]

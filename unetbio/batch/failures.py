@@ -5,9 +5,10 @@ from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
-from unetbio.results.items import Item, result_name, select_part
+from unetbio.batch.plan import select_part
+from unetbio.output_layout import SUMMARY, result_name
+from unetbio.results.items import Item
 from unetbio.results.journal import GONE, Entry, Journal, Part, hold_output, journal_path, read_journals
-from unetbio.results.layout import SUMMARY
 
 __all__ = ["forget_gone", "select_failed"]
 

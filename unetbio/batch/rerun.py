@@ -1,10 +1,11 @@
 """Segment some masks of an output folder again, as their provenances say, and see whether the same comes out."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unetbio.batch.plan import spread
 from unetbio.errors import ImageError, UsageError
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.postprocessing.objects import ObjectSettings
@@ -50,7 +51,7 @@ def rerun_masks(out: Path, count: int, device: str, report: Callable[[str], obje
 
     choose_device(device)
     known = {name: provenance for name, provenance in read_provenances(out).items() if provenance}
-    chosen = _spread(sorted(known), count)
+    chosen = spread(sorted(known), count)
     models = _Models()
     found = []
     for name in chosen:
@@ -59,12 +60,6 @@ def rerun_masks(out: Path, count: int, device: str, report: Callable[[str], obje
             found.append(Finding(name, "rerun", message))
         report(name)
     return len(chosen), found
-
-
-def _spread(names: Sequence[str], count: int) -> list[str]:
-    if count >= len(names):
-        return list(names)
-    return [names[index * len(names) // count] for index in range(count)]
 
 
 class _Models:

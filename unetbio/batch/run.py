@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 from unetbio.batch.budget import MemoryBudget
 from unetbio.batch.pipeline import Job, Message, Reader
 from unetbio.errors import ImageError, UnetbioError
-from unetbio.files import stamp, stopping
+from unetbio.files import TEMPORARY, stamp, stopping
+from unetbio.output_layout import SUMMARY, overlay_name
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.prepare import Frame, Opened
 from unetbio.provenance import FrameRecord, InputRecord, ModelRecord, versions
 from unetbio.results.cells import CachedCells, known_options, write_job_cells
 from unetbio.results.collect_tables import Report, Summary, gather, summarize, write_all_tables
-from unetbio.results.items import Item, overlay_name
+from unetbio.results.items import Item
 from unetbio.results.journal import Entry, Journal, Part, hold_output, journal_path
-from unetbio.results.layout import SUMMARY
 from unetbio.results.measure_cells import TableOptions, concatenate, measure_frame, pixel_size_of, sources_of
 from unetbio.results.result_files import Outcome, write_image_probabilities, write_result
 from unetbio.results.reuse import Kept, Policy, read_label_file, remove_leftovers
@@ -313,7 +313,7 @@ class _Batch:
 
     def _pending_overlay(self, result: str) -> Path:
         path = self.options.overlays[result]
-        return path.with_name(f".unetbio-{path.name}")
+        return path.with_name(f"{TEMPORARY}{path.name}")
 
     def _show_drawn(self, item: Item) -> None:
         """After the label image: give a picture of it its name; a picture of an older one goes."""

@@ -17,12 +17,13 @@ from time import perf_counter
 
 import numpy as np
 
+from unetbio.batch.plan import spread
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.errors import ImageError
 from unetbio.io import write_image
-from unetbio.io.discover import OVERLAYS
+from unetbio.output_layout import overlay_name
 from unetbio.preprocessing.prepare import Opened
-from unetbio.results.items import Item, spread
+from unetbio.results.items import Item
 from unetbio.segmentation import Segmenter
 
 __all__ = ["Load", "Probe", "load_of", "peak_memory", "run_probe"]
@@ -243,7 +244,7 @@ def _middle(size: int, share: float) -> slice:
 
 def _run(sample: Sequence[_Sampled], out: Path, segmenter: Segmenter, options: BatchOptions, drawn: int) -> _Batch:
     items = [one.item for one in sample]
-    pictures = {result: out / OVERLAYS / f"{result}.jpg" for result in spread(items, drawn)}
+    pictures = {item.result: out / overlay_name(item.labels) for item in spread(items, drawn)}
     started = perf_counter()
     summary = run_batch(items, out, segmenter, replace(options, overlays=pictures), lambda outcome: None)
     seconds = perf_counter() - started

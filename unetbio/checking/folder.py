@@ -18,10 +18,7 @@ from unetbio.results.items import Item
 if TYPE_CHECKING:
     from unetbio.models.model_file import ModelInfo
 
-__all__ = ["CHECK", "CheckResult", "check_items"]
-
-CHECK = "check.csv"
-"""Name of the table in the output folder."""
+__all__ = ["CheckResult", "check_items"]
 
 MEMORY = 1 << 30
 """Bytes that the windows of all threads may take together; one file is always let in."""

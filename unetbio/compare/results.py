@@ -19,11 +19,11 @@ from unetbio.compare.table import COLUMNS, caption, cells, write_csv, write_mark
 from unetbio.compare.variants import lesson_variants
 from unetbio.files import stopping, write_text
 from unetbio.io import read_labels
+from unetbio.output_layout import PAGE
 
 __all__ = ["STEM", "write_results"]
 
 STEM = "comparison"
-PAGE = "index.html"
 PANELS = "panels"
 MOST_PANELS = 12
 

@@ -27,6 +27,7 @@ from unetbio.errors import EnvironmentStoppedError, UnetbioError, UsageError
 from unetbio.files import stopping, write_json
 from unetbio.io import write_labels
 from unetbio.models.model_file import ModelInfo, load_model, save_model
+from unetbio.output_layout import FORMATS, mask_name
 from unetbio.report.loss_curve import draw_loss_curve
 from unetbio.settings.base import flattened
 from unetbio.settings.training import TrainingConfig
@@ -107,7 +108,7 @@ class Row:
 
 def prediction_path(out: Path, variant: Variant, name: str) -> Path:
     """Label image that a variant has made of the image of this name."""
-    return out / variant.slug / PREDICTIONS / f"{name}_labels.ome.tif"
+    return out / variant.slug / PREDICTIONS / mask_name(name, "instances", FORMATS["ome-tiff"])
 
 
 def compare_variants(

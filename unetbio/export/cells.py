@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError, UsageError
 from unetbio.measurement.table_schema import SECTION
+from unetbio.output_layout import holds_classes, provenance_name, result_name
 from unetbio.provenance import InputRecord, read_provenance
 from unetbio.results.cells import CachedCells
 from unetbio.results.collect_tables import gather
-from unetbio.results.items import holds_classes, provenance_name, result_name
 from unetbio.results.journal import Entry
 from unetbio.results.reuse import read_label_file
 from unetbio.results.tables import known_entries

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from unetbio.export.cells import ExportImage, Plane
 from unetbio.export.shapes import CellShape, cell_shapes
 from unetbio.files import atomic_path
+from unetbio.output_layout import COCO
 
 __all__ = ["CocoWriter", "compress_counts", "run_lengths"]
 
-NAME = "coco.json"
 IN_MEMORY = 1 << 20
 CATEGORY = {"id": 1, "name": "cell", "supercategory": "cell"}
 
@@ -43,7 +43,7 @@ class CocoWriter:
 
     def __enter__(self) -> "CocoWriter":
         with self._stack:
-            temporary = self._stack.enter_context(atomic_path(self.folder / NAME))
+            temporary = self._stack.enter_context(atomic_path(self.folder / COCO))
             self._stream = self._stack.enter_context(open(temporary, "w", encoding="utf-8"))
             # Annotations are written as they come, the list of images follows: neither is kept in memory.
             self._list: IO[str] = self._stack.enter_context(

@@ -14,6 +14,7 @@ from typing import Any
 from unetbio.export.cells import ExportImage, Plane
 from unetbio.export.shapes import CellShape, Ring, cell_shapes
 from unetbio.files import atomic_path
+from unetbio.output_layout import geojson_name
 
 __all__ = ["GeoJsonWriter"]
 
@@ -39,7 +40,7 @@ class GeoJsonWriter:
     def add(self, image: ExportImage) -> int:
         """Write the file of an image; returns the number of outlines."""
         count = 0
-        path = self.folder / f"{image.name}_cells.geojson"
+        path = self.folder / geojson_name(image.name)
         with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8") as stream:
             stream.write('{"type":"FeatureCollection","features":[')
             for feature in _features(image):

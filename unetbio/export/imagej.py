@@ -14,6 +14,7 @@ from unetbio.errors import ImageError
 from unetbio.export.cells import ExportImage, Plane
 from unetbio.export.shapes import CellShape, cell_shapes
 from unetbio.files import atomic_path
+from unetbio.output_layout import roi_set_name
 
 __all__ = ["ANYWHERE", "MAX_COORDINATE", "Place", "RoiSetWriter", "encode_roi"]
 
@@ -80,7 +81,7 @@ class RoiSetWriter:
             ``too_large``: ImageJ's regions do not reach so far.
         """
         count = 0
-        path = self.folder / f"{image.name}_RoiSet.zip"
+        path = self.folder / roi_set_name(image.name)
         if max(image.label_image.shape[-2:]) > MAX_COORDINATE:
             raise ImageError(
                 "too_large",

@@ -6,17 +6,16 @@ import glob
 import hashlib
 import logging
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
 from unetbio.errors import UsageError
 from unetbio.io.formats import FORMATS, LONG_SUFFIXES, SUFFIXES, find_folder, load
 from unetbio.io.formats.unread import UNREAD_SUFFIXES
+from unetbio.output_layout import OVERLAYS, WRITTEN, WRITTEN_MASKS, is_output_folder, is_own_file
 
 __all__ = [
     "MASK_SUFFIXES",
-    "OVERLAYS",
     "Found",
     "Pairing",
     "find_inputs",
@@ -29,21 +28,8 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-MASK_SUFFIXES = ("_cp_masks", "_labels", "_classes", "_masks", "_mask", "_gt")
+MASK_SUFFIXES = ("_cp_masks", *WRITTEN_MASKS, "_masks", "_mask", "_gt")
 """Endings of stems that mark a mask."""
-
-WRITTEN_MASKS = ("_labels", "_classes")
-OUTPUT_SUFFIXES = (*WRITTEN_MASKS, "_probabilities")
-"""Endings of stems that this program writes; they are not inputs when a folder is searched."""
-
-OVERLAYS = "overlays"
-"""Folder of pictures in an output folder."""
-
-TIME = re.compile(r"_t\d{3,}$")
-"""End of the stems of a time-lapse's probabilities, each time of which is a file."""
-
-JOURNAL_NAME = re.compile(r"run(\.\d+-of-\d+)?\.jsonl|\.run\..*lock")
-"""Files that make a folder an output folder."""
 
 NNUNET_CHANNEL = "_0000"
 
@@ -263,16 +249,13 @@ def _split(files: Iterable[Found], passes: Callable[[Found], bool]) -> tuple[lis
 def _strangers(passed: Iterable[Found], found: Mapping[Path, Found], out: str | os.PathLike[str] | None) -> list[Found]:
     """Of the files that a search passed over, those that this program did not write, each once."""
     names = functools.cache(lambda folder: frozenset(os.listdir(folder)))  # noqa: PTH208 -- names are what is needed
-    others = {Path(os.path.realpath(item.path)): item for item in passed if not _is_result(item.path, names)}
+    others = {
+        Path(os.path.realpath(item.path)): item
+        for item in passed
+        if not is_own_file(stem(item.path), names(item.path.parent))
+    }
     own = Path(out).resolve() if out is not None else None
     return [item for real, item in others.items() if real not in found and not (own and _is_own(real, item, own))]
-
-
-def _is_result(path: Path, names: Callable[[Path], Set[str]]) -> bool:
-    """Whether this program wrote a file: the provenance of its image lies beside it."""
-    name = _plain(stem(path), OUTPUT_SUFFIXES)
-    stems = {name, TIME.sub("", name)} if _is_output(path) else set()
-    return any(f"{one}{ending}.json" in names(path.parent) for one in stems for ending in WRITTEN_MASKS)
 
 
 def _remarks(strangers: Iterable[Found]) -> list[str]:
@@ -284,7 +267,7 @@ def _remarks(strangers: Iterable[Found]) -> list[str]:
     if named:
         remarks.append(
             f"{len(named)} file{'' if len(named) == 1 else 's'} left out, such as {named[0].path}: names ending in "
-            f"{', '.join(OUTPUT_SUFFIXES)} are those of results; rename images that are called so, or give them as "
+            f"{', '.join(WRITTEN)} are those of results; rename images that are called so, or give them as "
             "files"
         )
     if unread:
@@ -303,7 +286,7 @@ def _folder(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Found]:
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if OVERLAYS in folders and any(JOURNAL_NAME.fullmatch(name) for name in names):
+        if OVERLAYS in folders and is_output_folder(names):
             folders.remove(OVERLAYS)
         for name in names:
             if not name.startswith(".") and name.lower().endswith(suffixes):
@@ -346,7 +329,7 @@ def _is_own(real: Path, item: Found, out: Path) -> bool:
 
 
 def _is_output(path: Path) -> bool:
-    return stem(path).endswith(OUTPUT_SUFFIXES)
+    return stem(path).endswith(WRITTEN)
 
 
 def _is_unread(path: Path) -> bool:

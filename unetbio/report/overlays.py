@@ -12,9 +12,8 @@ from unetbio.classes import PALETTE
 from unetbio.compilation import compiled
 from unetbio.errors import UsageError
 from unetbio.files import write_bytes
-from unetbio.results.items import overlay_name
 
-__all__ = ["PALETTE", "draw_overlay", "outline_colours", "overlay_path", "stretch_contrast", "write_overlay"]
+__all__ = ["PALETTE", "draw_overlay", "outline_colours", "stretch_contrast", "write_overlay"]
 
 # A picture with a side of so many pixels is looked at in a smaller size: its lines are drawn two pixels wide.
 THICK_FROM = 512
@@ -25,21 +24,6 @@ STRETCH_PERCENT = (0.5, 99.8)
 BRIGHTEST = 205
 STRETCH_SAMPLES = 1 << 16
 JPEG_QUALITY = 88
-
-
-def overlay_path(out: str | os.PathLike[str], output: str) -> Path:
-    """Where an overlay lies: ``OUT/overlays/a/b/x.labels.jpg`` for ``a/b/x_labels.ome.tif``.
-
-    Of a class mask it is ``x.classes.jpg``, so that both kinds of results of an image can stand in one folder.
-
-    Parameters
-    ----------
-    out : path-like
-        The output folder.
-    output : str
-        The label image's or class mask's path below it, with forward slashes.
-    """
-    return Path(out, overlay_name(output))
 
 
 def write_overlay(

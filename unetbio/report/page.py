@@ -19,18 +19,15 @@ from numpy.typing import NDArray
 
 from unetbio.errors import UsageError
 from unetbio.files import write_text
+from unetbio.output_layout import CELLS, LINKED_FILES, PAGE, SUMMARY, overlay_name, provenance_name
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.report.checked import Checked, read_check
-from unetbio.report.overlays import overlay_path
-from unetbio.results.items import provenance_name
 from unetbio.results.journal import Entry, read_journals
-from unetbio.results.layout import CELLS, CELLS_TEXT, CLASSES, PAGE, SUMMARY
 from unetbio.results.verification import made_differently
 from unetbio.settings.base import flattened
 
 __all__ = ["write_page"]
 
-LINKED_FILES = (SUMMARY, CLASSES, CELLS_TEXT, CELLS, "run.jsonl")
 # A page of so many rows still opens at once; the table beside it holds all of them.
 MAX_ROWS = 5000
 MAX_FAILURES = 200
@@ -179,7 +176,7 @@ def _read_rows(out: Path, entries: Mapping[str, Entry]) -> list[_Row]:
 def _overlay_link(out: Path, entry: Entry | None) -> str | None:
     if entry is None or entry.status == "failed":
         return None
-    path = overlay_path(out, entry.output)
+    path = out / overlay_name(entry.output)
     return quote(path.relative_to(out).as_posix()) if path.is_file() else None
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from unetbio.errors import EnvironmentStoppedError
 from unetbio.files import atomic_path
 from unetbio.measurement.table_schema import SECTION
+from unetbio.output_layout import CELLS, CELLS_TEXT, EVERY_JOB_CELLS, job_cells_name
 from unetbio.results.journal import Entry
-from unetbio.results.layout import CELLS, CELLS_TEXT
 from unetbio.results.measure_cells import TableOptions, concatenate
 from unetbio.results.result_files import Outcome
 
@@ -27,7 +27,6 @@ __all__ = ["CachedCells", "known_options", "remove_job_cells", "write_cells", "w
 
 logger = logging.getLogger(__name__)
 
-JOB_CELLS = ".cells.{label}.{number}.parquet"
 METADATA_KEY = "unetbio"
 
 
@@ -188,7 +187,7 @@ def write_job_cells(out: Path, label: str, outcomes: Iterable[Outcome], options:
     """
     measured = [outcome for outcome in outcomes if outcome.cells is not None]
     if measured:
-        paths = (out / JOB_CELLS.format(label=label, number=number) for number in count(1))
+        paths = (out / job_cells_name(label, number) for number in count(1))
         try:
             _write_rows(next(path for path in paths if not path.exists()), measured, {}, options)
         except EnvironmentStoppedError as error:
@@ -203,7 +202,7 @@ def remove_job_cells(out: Path) -> None:
 
 
 def _job_files(out: Path) -> list[Path]:
-    return sorted(out.glob(JOB_CELLS.format(label="*", number="*")))
+    return sorted(out.glob(EVERY_JOB_CELLS))
 
 
 def _write_rows(

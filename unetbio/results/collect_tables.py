@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING
 
 from unetbio.errors import ImageError, UnetbioError, UsageError
 from unetbio.measurement.table_schema import SECTION
+from unetbio.output_layout import SUMMARY, holds_classes, provenance_name
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.results.cells import CachedCells
-from unetbio.results.items import holds_classes, provenance_name
 from unetbio.results.journal import Entry, Journal, hold_output, journal_path
-from unetbio.results.layout import SUMMARY
 from unetbio.results.measure_cells import (
     TableOptions,
     fits_without_input,

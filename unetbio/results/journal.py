@@ -16,20 +16,16 @@ from pydantic import TypeAdapter
 
 from unetbio.errors import UsageError
 from unetbio.files import lock, stopping
+from unetbio.output_layout import JOURNAL, LOCK, is_journal, job_journal_name, job_lock_name
 
-__all__ = ["GONE", "LOCK", "Entry", "Journal", "Part", "hold_output", "parse_part", "read_journals"]
+__all__ = ["GONE", "Entry", "Journal", "Part", "hold_output", "parse_part", "read_journals"]
 
 logger = logging.getLogger(__name__)
 
 Status = Literal["done", "failed", "skipped"]
 
-LOCK = ".run.lock"
-"""Of whoever writes to an output folder."""
-
 GONE = "gone"
 """Reason of a line that says that a file which failed is there no more."""
-
-_JOURNAL_NAME = re.compile(r"run(\.\d+-of-\d+)?\.jsonl")
 
 
 @dataclass(frozen=True)
@@ -135,7 +131,7 @@ class Journal:
 
 def journal_path(out: Path, part: Part | None) -> Path:
     """``run.jsonl`` or ``run.K-of-N.jsonl``."""
-    return out / (f"run.{part.label}.jsonl" if part else "run.jsonl")
+    return out / (job_journal_name(part.label) if part else JOURNAL)
 
 
 def read_journals(out: Path, *, warn: bool = False) -> dict[str, Entry]:
@@ -143,7 +139,7 @@ def read_journals(out: Path, *, warn: bool = False) -> dict[str, Entry]:
 
     Lines that cannot be read, such as one that a kill has torn, are passed over; ``warn`` counts them in one warning.
     """
-    paths = [path for path in sorted(out.glob("run*.jsonl")) if _JOURNAL_NAME.fullmatch(path.name)]
+    paths = sorted(path for path in out.glob("*") if is_journal(path.name))
     lines = [line for path in paths for line in path.read_bytes().splitlines() if line.strip()]
     entries = [entry for line in lines if (entry := _parse(line))]
     if warn and (count := len(lines) - len(entries)):
@@ -165,7 +161,7 @@ def hold_output(out: Path, part: Part | None) -> Iterator[None]:
         with lock(out / LOCK):
             yield
     else:
-        with lock(out / LOCK, shared=True), lock(out / f".run.{part.label}.lock"):
+        with lock(out / LOCK, shared=True), lock(out / job_lock_name(part.label)):
             yield
 
 

@@ -22,11 +22,11 @@ from unetbio.labels import label_hash, resize_nearest
 from unetbio.measurement import regions
 from unetbio.measurement.frame_summary import describe_classes, describe_labels, median_diameter_in_sections
 from unetbio.measurement.table_schema import SECTION
+from unetbio.output_layout import holds_classes, objects_name, probabilities_name, result_name
 from unetbio.postprocessing.linking import number_sections
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.prepare import Opened, told_sizes, with_pixel_size
 from unetbio.provenance import CONFIDENCE_DECIMALS, FrameRecord, Provenance
-from unetbio.results.items import holds_classes, result_name
 from unetbio.results.journal import Entry
 from unetbio.results.result_files import Outcome
 from unetbio.results.reuse import read_label_file
@@ -238,12 +238,11 @@ def _stamps_beside(out: Path, entry: Entry, provenance: Provenance) -> list[tupl
 
 
 def _objects_path(out: Path, entry: Entry) -> Path:
-    return out / f"{result_name(entry.output)}_objects.csv"
+    return out / objects_name(result_name(entry.output))
 
 
 def _probability_path(out: Path, entry: Entry, t: int | None) -> Path:
-    time = "" if t is None else f"_t{t:03d}"
-    return out / f"{result_name(entry.output)}{time}_probabilities{label_suffix(entry.output)}"
+    return out / probabilities_name(result_name(entry.output), t, label_suffix(entry.output))
 
 
 def pixel_size_of(provenance: Provenance | None) -> float | None:

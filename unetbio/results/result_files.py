@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.files import remove_path, replace_path, sha256_path, stamp, stopped, stopping, write_text
+from unetbio.files import TEMPORARY, remove_path, replace_path, sha256_path, stamp, stopped, stopping, write_text
 from unetbio.io import write_labels, write_probabilities
 from unetbio.labels import label_hash
 from unetbio.postprocessing.objects import ObjectTable
@@ -27,8 +27,9 @@ from unetbio.provenance import (
     read_provenance,
     write_provenance,
 )
-from unetbio.results.items import Item, other_format
+from unetbio.results.items import Item
 from unetbio.results.journal import Entry
+from unetbio.results.reuse import other_format
 
 if TYPE_CHECKING:
     import polars as pl
@@ -183,7 +184,7 @@ def write_result(
         When the disk is full or the folder cannot be written.
     """
     final = out / item.labels
-    pending = final.with_name(f".unetbio-pending-{final.name}")
+    pending = final.with_name(f"{TEMPORARY}pending-{final.name}")
     try:
         write_labels(
             pending,

@@ -14,13 +14,13 @@ from typing import Any, Literal
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
-from unetbio.files import stamp
+from unetbio.files import TEMPORARY, stamp
 from unetbio.io import read_labels
 from unetbio.labels import label_hash
 from unetbio.models.model_file import Model
+from unetbio.output_layout import LOCK, result_name
 from unetbio.provenance import Provenance, read_provenance
-from unetbio.results.items import Item, other_format
-from unetbio.results.journal import LOCK
+from unetbio.results.items import Item
 from unetbio.settings.base import flattened
 
 __all__ = ["Earlier", "Kept", "Policy", "find_earlier", "state_of_labels"]
@@ -147,6 +147,18 @@ def _made_otherwise(provenance: Provenance, model: Model, settings: dict[str, An
     return ", ".join([*shown, *([f"{more} more"] if more > 0 else [])]) or "other settings"
 
 
+def other_format(out: Path, item: Item, provenance: Provenance | None) -> Path | None:
+    """The label image that a provenance describes, where it is not the one that the item would be written to."""
+    if provenance is None:
+        return None
+    name = provenance.output.name
+    own = item.labels.rpartition("/")[2]
+    # Nothing but label images of the same stem is meant, whatever the file says.
+    if name == own or "/" in name or result_name(name) != result_name(own):
+        return None
+    return (out / item.labels).with_name(name)
+
+
 def _refuse_edited_format(item: Item, out: Path, provenance: Provenance | None, policy: Policy) -> None:
     other = other_format(out, item, provenance)
     if other is None or policy.overwrite_edited or state_of_labels(other, provenance) != "edited":
@@ -237,7 +249,7 @@ def remove_leftovers(out: Path) -> None:
     A folder below it with a lock of its own is another command's, which may be writing there now.
     """
     others = {path.parent for path in out.rglob(LOCK)} - {out}
-    for path in sorted(out.rglob(".unetbio-*")):
+    for path in sorted(out.rglob(f"{TEMPORARY}*")):
         if not others.isdisjoint(path.parents):
             continue
         if path.is_dir():

@@ -10,11 +10,10 @@ from typing import Any
 from unetbio.classes import class_colours
 from unetbio.files import write_text
 from unetbio.measurement.table_schema import SUMMARY_COLUMNS
+from unetbio.output_layout import CLASSES, SUMMARY, find_provenances, provenance_name
 from unetbio.provenance import FrameRecord, read_provenance
 from unetbio.results.cells import remove_job_cells, write_cells
-from unetbio.results.items import MASKS, provenance_name
 from unetbio.results.journal import GONE, Entry, read_journals
-from unetbio.results.layout import CLASSES, SUMMARY
 from unetbio.results.measure_cells import TableOptions
 from unetbio.results.result_files import Outcome
 
@@ -37,8 +36,7 @@ def known_entries(out: Path) -> dict[str, Entry]:
         elif entry.reason != GONE and Path(entry.input).exists():
             gone[name] = entry
     known = {out / provenance_name(name) for name in entries}
-    written = {path for ending in MASKS.values() for path in out.rglob(f"*{ending}.json")}
-    for path in sorted(written - known):
+    for path in sorted(set(find_provenances(out)) - known):
         provenance = read_provenance(path)
         if provenance is None or not path.with_name(provenance.output.name).exists():
             continue

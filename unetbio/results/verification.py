@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from unetbio.errors import UsageError
 from unetbio.files import sha256_file, sha256_path
+from unetbio.output_layout import find_masks, find_provenances, provenance_name
 from unetbio.provenance import Provenance, read_provenance
-from unetbio.results.items import MASKS, provenance_name
 from unetbio.results.reuse import state_of_labels
 from unetbio.settings.base import flattened
 
@@ -116,15 +116,8 @@ def read_provenances(out: Path) -> dict[str, Provenance | None]:
     """
     if not out.is_dir():
         raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
-    endings = MASKS.values()
-    images = [
-        path
-        for end in endings
-        for suffix in (".ome.tif", ".nii.gz", ".ome.zarr")
-        for path in out.rglob(f"*{end}{suffix}")
-    ]
-    found: dict[Path, Provenance | None] = {path: None for path in images if not path.name.startswith(".")}
-    for path in (path for end in endings for path in out.rglob(f"*{end}.json")):
+    found: dict[Path, Provenance | None] = dict.fromkeys(find_masks(out))
+    for path in find_provenances(out):
         provenance = read_provenance(path)
         if provenance:
             found[path.with_name(provenance.output.name)] = provenance

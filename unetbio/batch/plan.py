@@ -1,0 +1,152 @@
+"""What a batch will read and what it will write, known before the first image is opened."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from unetbio.errors import UsageError
+from unetbio.io.discover import find_inputs, part_of, table_input
+from unetbio.io.tables import read_table_file, warn_of_near_misses
+from unetbio.results.items import Item, Target
+from unetbio.results.journal import Part
+from unetbio.settings.segmentation import PixelSize, Settings, parse_pixel_size
+
+__all__ = ["available_cores", "check_names", "found_items", "read_table", "select_part", "spread"]
+
+T = TypeVar("T")
+Number = TypeVar("Number", int, float)
+
+KNOWN_COLUMNS = ("image", "mask", "channel", "series", "pixel_size_um", "diameter_px")
+
+
+def available_cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def found_items(
+    inputs: Sequence[str | os.PathLike[str]], settings: Settings, out: Path | None, target: Target = "instances"
+) -> list[Item]:
+    """Items of files, folders and patterns, in the order in which `find_inputs` lists them.
+
+    What lies in the output folder is left out, as `find_inputs` does.
+
+    Raises
+    ------
+    UsageError
+        When an input does not exist or no image is found.
+    """
+    return [Item(file.path, file.relative.as_posix(), settings, target=target) for file in find_inputs(inputs, out=out)]
+
+
+def read_table(path: Path, settings: Settings, target: Target = "instances") -> list[Item]:
+    """Items of a table, in its order.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        ``.csv`` or ``.tsv`` with a header: ``image`` is required and is relative to the table's folder; ``channel``,
+        ``series``, ``pixel_size_um`` and ``diameter_px`` override the settings of the run where they are not empty;
+        ``mask`` is not used here; all others are carried into the tables.
+    settings : Settings
+        Of the run.
+    target : {"instances", "classes"}
+        What the model makes.
+
+    Raises
+    ------
+    UsageError
+        When the table cannot be read, lacks the column, is empty, or holds a value that is not what its column says.
+    """
+    try:
+        table = read_table_file(path)
+    except UsageError as error:
+        raise UsageError(f"--table {error}") from error
+    if "image" not in table.columns:
+        raise UsageError(f"--table {path} has no column 'image'; it has {', '.join(table.columns) or 'none'}")
+    if not table.rows:
+        raise UsageError(f"--table {path} has a header but no rows")
+    warn_of_near_misses(path, table.columns, KNOWN_COLUMNS)
+    items = (_item_of_row(path, row.line, row.cells, settings) for row in table.rows)
+    return [replace(item, target=target) for item in items]
+
+
+def _item_of_row(table: Path, line: int, cells: dict[str, str], settings: Settings) -> Item:
+    if not cells["image"]:
+        raise UsageError(f"--table {table}, line {line}: the column 'image' is empty")
+    found = table_input(table, cells["image"])
+    try:
+        changes: dict[str, Any] = {
+            "channel": (cells["channel"],) if cells.get("channel") else settings.channel,
+            "series": _number(cells, "series", int, settings.series),
+            "pixel_size_um": _pixel_size(cells, settings.pixel_size_um),
+            "diameter_px": _number(cells, "diameter_px", float, settings.diameter_px),
+        }
+        own = replace(settings, **changes)
+    except (ValueError, UsageError) as error:
+        raise UsageError(f"--table {table}, line {line}: {error}") from error
+    columns = {name: value for name, value in cells.items() if name not in KNOWN_COLUMNS}
+    return Item(found.path, found.relative.as_posix(), own, columns)
+
+
+def _pixel_size(cells: dict[str, str], default: PixelSize | None) -> PixelSize | None:
+    text = cells.get("pixel_size_um", "")
+    if not text:
+        return default
+    try:
+        return parse_pixel_size(text)
+    except ValueError as error:
+        raise ValueError(f"pixel_size_um {error}") from error
+
+
+def _number(cells: dict[str, str], column: str, kind: type[Number], default: Number | None) -> Number | None:
+    text = cells.get(column, "")
+    if not text:
+        return default
+    try:
+        return kind(text)
+    except ValueError as error:
+        needed = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{column} {text!r} is not {needed}") from error
+
+
+def check_names(items: Sequence[Item], out: Path) -> None:
+    """Refuse a batch in which two images would be written to the same name, or one over an input.
+
+    Names that differ in case alone count as the same: on many file systems they are.
+
+    Raises
+    ------
+    UsageError
+        Naming the first two.
+    """
+    sources = {item.source.resolve() for item in items}
+    taken: dict[str, Item] = {}
+    for item in items:
+        other = taken.setdefault(item.result.casefold(), item)
+        if other is not item and other.source == item.source:
+            raise UsageError(
+                f"{item.source} is asked for twice with one result, {item.labels}: "
+                "leave out one, or give each a series of its own"
+            )
+        if other is not item:
+            raise UsageError(
+                f"{other.source} and {item.source} would both be written to {item.labels}: "
+                "rename one, or segment them into two output folders"
+            )
+        if (out / item.labels).resolve() in sources:
+            raise UsageError(f"{item.labels} would be written over an input: choose another output folder")
+
+
+def select_part(items: Sequence[Item], part: Part) -> list[Item]:
+    """The items of one job of several: by a hash of their names, never by their position."""
+    return [item for item in items if part_of(item.path, part.count) == part.index]
+
+
+def spread(items: Sequence[T], count: int | None) -> list[T]:
+    """``count`` items spread evenly over all of them, in their order; all when it is None."""
+    if count is None or count >= len(items):
+        return list(items)
+    return [items[index * len(items) // count] for index in range(count)]

@@ -1,0 +1,178 @@
+"""Names of everything in an output folder, and what a name says: no other module knows them.
+
+``x_labels.ome.tif`` is an *output*; ``x``, its path below the output folder without ending, is the *result* that all
+files of one image share.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Set
+from pathlib import Path
+
+__all__ = [
+    "CELLS",
+    "CELLS_TEXT",
+    "CHECK",
+    "CLASSES",
+    "COCO",
+    "EVERY_JOB_CELLS",
+    "FORMATS",
+    "JOURNAL",
+    "LINKED_FILES",
+    "LOCK",
+    "MASKS",
+    "OVERLAYS",
+    "OVERLAY_SUFFIX",
+    "PAGE",
+    "SUMMARY",
+    "WRITTEN",
+    "WRITTEN_MASKS",
+    "find_masks",
+    "find_provenances",
+    "geojson_name",
+    "holds_classes",
+    "is_journal",
+    "is_output_folder",
+    "is_own_file",
+    "job_cells_name",
+    "job_journal_name",
+    "job_lock_name",
+    "mask_name",
+    "objects_name",
+    "overlay_name",
+    "part_count",
+    "probabilities_name",
+    "provenance_name",
+    "result_name",
+    "roi_set_name",
+]
+
+SUMMARY, CELLS, CELLS_TEXT, CLASSES = "summary.csv", "cells.parquet", "cells.csv", "classes.csv"
+PAGE, CHECK, COCO = "index.html", "check.csv", "coco.json"
+JOURNAL, LOCK = "run.jsonl", ".run.lock"
+LINKED_FILES = (SUMMARY, CLASSES, CELLS_TEXT, CELLS, JOURNAL)
+"""What the page links to."""
+
+OVERLAYS = "overlays"
+"""Folder of pictures."""
+
+OVERLAY_SUFFIX = ".jpg"
+
+MASKS: Mapping[str, str] = {"instances": "_labels", "classes": "_classes"}
+"""Endings of the stems of masks, by what a model makes."""
+
+WRITTEN_MASKS = tuple(MASKS.values())
+WRITTEN = (*WRITTEN_MASKS, "_probabilities")
+"""Endings of stems that this program writes; they are not inputs when a folder is searched."""
+
+FORMATS: Mapping[str, str] = {"ome-tiff": ".ome.tif", "ome-zarr": ".ome.zarr"}
+"""Endings of masks in the formats that can be asked for; ``auto`` is NIfTI for NIfTI and OME-TIFF otherwise."""
+
+MASK_FORMATS = (*FORMATS.values(), ".nii.gz")
+
+_JOURNAL = re.compile(r"run(\.\d+-of-\d+)?\.jsonl")
+_LOCK = re.compile(r"\.run\..*lock")
+_PART = re.compile(r"\.?run\.\d+-of-(\d+)\.(?:jsonl|lock)")
+_TIME = re.compile(r"_t\d{3,}$")
+_JOB_CELLS = ".cells.{label}.{number}.parquet"
+EVERY_JOB_CELLS = _JOB_CELLS.format(label="*", number="*")
+
+
+def job_journal_name(label: str) -> str:
+    """Journal of a job with a label such as ``1-of-8``."""
+    return f"run.{label}.jsonl"
+
+
+def job_lock_name(label: str) -> str:
+    """Lock of a job with a label such as ``1-of-8``."""
+    return f".run.{label}.lock"
+
+
+def job_cells_name(label: str, number: int) -> str:
+    """File in which a job leaves rows for the table of cells."""
+    return _JOB_CELLS.format(label=label, number=number)
+
+
+def is_journal(name: str) -> bool:
+    """Whether a file is the journal of a run or of a job, by its name."""
+    return _JOURNAL.fullmatch(name) is not None
+
+
+def part_count(name: str) -> int | None:
+    """Number of jobs that the journal or lock of one of them names; None for any other file."""
+    match = _PART.fullmatch(name)
+    return int(match[1]) if match else None
+
+
+def is_output_folder(names: Iterable[str]) -> bool:
+    """Whether a folder with files of these names is an output folder."""
+    return any(is_journal(name) or _LOCK.fullmatch(name) for name in names)
+
+
+def mask_name(result: str, target: str, suffix: str) -> str:
+    """Label image, or class mask, of a result."""
+    return f"{result}{MASKS[target]}{suffix}"
+
+
+def objects_name(result: str) -> str:
+    """Table of objects of a result, where a model finds them."""
+    return f"{result}_objects.csv"
+
+
+def probabilities_name(result: str, t: int | None, suffix: str) -> str:
+    """Probabilities of a result; of a time-lapse, each time ``t`` is a file."""
+    time = "" if t is None else f"_t{t:03d}"
+    return f"{result}{time}{WRITTEN[-1]}{suffix}"
+
+
+def geojson_name(result: str) -> str:
+    """Outlines of a result for QuPath."""
+    return f"{result}_cells.geojson"
+
+
+def roi_set_name(result: str) -> str:
+    """Outlines of a result for ImageJ."""
+    return f"{result}_RoiSet.zip"
+
+
+def result_name(output: str) -> str:
+    """``a/b/x`` of ``a/b/x_labels.ome.tif`` and of ``a/b/x_classes.ome.tif``."""
+    return output.rpartition(_ending(output))[0]
+
+
+def provenance_name(output: str) -> str:
+    """Provenance of a label image or class mask; masks of two formats share it."""
+    return f"{result_name(output)}{_ending(output)}.json"
+
+
+def overlay_name(output: str) -> str:
+    """``overlays/a/b/x.labels.jpg`` for ``a/b/x_labels.ome.tif``; a class mask of the image has another."""
+    return f"{OVERLAYS}/{result_name(output)}{_ending(output).replace('_', '.')}{OVERLAY_SUFFIX}"
+
+
+def holds_classes(output: str) -> bool:
+    """Whether an output is a class mask, by its name."""
+    return _ending(output) == MASKS["classes"]
+
+
+def is_own_file(stem: str, names: Set[str]) -> bool:
+    """Whether this program wrote the file of a stem: among the ``names`` in its folder is its image's provenance."""
+    ending = next((one for one in WRITTEN if stem.endswith(one) and len(stem) > len(one)), None)
+    if ending is None:
+        return False
+    result = stem.removesuffix(ending)
+    return any(f"{one}{mask}.json" in names for one in {result, _TIME.sub("", result)} for mask in WRITTEN_MASKS)
+
+
+def find_masks(out: Path) -> Iterator[Path]:
+    """All masks in an output folder; temporary files are not named."""
+    patterns = (f"*{ending}{suffix}" for ending in WRITTEN_MASKS for suffix in MASK_FORMATS)
+    return (path for pattern in patterns for path in out.rglob(pattern) if not path.name.startswith("."))
+
+
+def find_provenances(out: Path) -> Iterator[Path]:
+    """All provenances in an output folder."""
+    return (path for ending in WRITTEN_MASKS for path in out.rglob(f"*{ending}.json"))
+
+
+def _ending(output: str) -> str:
+    return max(WRITTEN_MASKS, key=output.rfind)

@@ -56,8 +56,10 @@ import-linter: build/lint
 format: $(READY)
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q . ; $(BIN)/snakefmt Snakefile pipelines
 
+# What follows from the definitions in unetbio/settings: the workflow's schema, and the tables of the pages.
 schema: $(READY)
 	@$(BIN)/python -c "from unetbio.pipelines.settings import workflow_schema; print(workflow_schema(), end='')" >config/schema.json
+	@$(BIN)/python benchmarks/settings_docs.py
 
 clean:
 	@rm -rf build demo .snakemake

@@ -170,7 +170,7 @@ class _Evaluation:
     metavar="PX",
     help="How far boundary pixels may lie apart.",
 )
-@click.option("--split-components", is_flag=True, help="Take each connected part of a 0/1 or 0/255 mask as a cell.")
+@shared.split_components
 @click.option("--classes", is_flag=True, help="The masks hold classes, not cells.")
 @click.option(
     "--class-values",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from unetbio.settings.options import Option, options_of
-from unetbio.settings.runs import AS_JSON, DEVICE, FAILED_OK, METADATA_REGEX, WORKERS
+from unetbio.settings.runs import AS_JSON, DEVICE, FAILED_OK, METADATA_REGEX, SPLIT_COMPONENTS, WORKERS
 
 if TYPE_CHECKING:
     from unetbio.results.collect_tables import Summary
@@ -29,6 +29,7 @@ __all__ = [
     "metadata_regex",
     "model",
     "options",
+    "split_components",
     "summary_line",
     "workers",
 ]
@@ -169,6 +170,7 @@ device = _shared("device", str, DEVICE, "auto")
 workers = _shared("workers", int, WORKERS)
 metadata_regex = _shared("metadata_regex", str, METADATA_REGEX)
 as_json = _shared("as_json", bool, AS_JSON)
+split_components = _shared("split_components", bool, SPLIT_COMPONENTS)
 failed_ok = _shared("failed_ok", bool, FAILED_OK)
 
 

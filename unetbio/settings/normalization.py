@@ -2,29 +2,27 @@
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from unetbio.errors import UsageError
+from unetbio.settings.options import Option
 
 __all__ = ["Normalization", "parse"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Normalization:
-    """How grey values are scaled.
+    """How grey values are scaled."""
 
-    Attributes
-    ----------
-    kind : {"percentile", "range", "none"}
-        ``percentile``: the percentiles `low` and `high` of each channel become 0 and 1; ``range``: the grey values
-        `low` and `high` do; ``none``: grey values as they are.
-    low, high : float
-        Percentiles (0 to 100) or grey values. Nothing is clipped.
-    """
-
-    kind: Literal["percentile", "range", "none"] = "percentile"
-    low: float = 1.0
-    high: float = 99.8
+    kind: Annotated[
+        Literal["percentile", "range", "none"],
+        Option(
+            "`percentile`: the percentiles `low` and `high` of each channel become 0 and 1; `range`: the grey values "
+            "`low` and `high` do; `none`: grey values as they are. Nothing is clipped."
+        ),
+    ] = "percentile"
+    low: Annotated[float, Option("Percentile (0 to 100) or grey value that becomes 0.")] = 1.0
+    high: Annotated[float, Option("Percentile (0 to 100) or grey value that becomes 1.")] = 99.8
 
     def __post_init__(self) -> None:
         if self.kind not in ("percentile", "range", "none"):

@@ -13,6 +13,7 @@ __all__ = [
     "FAILED_OK",
     "METADATA_REGEX",
     "OVERRIDES",
+    "SPLIT_COMPONENTS",
     "WORKERS",
     "CompareRun",
     "MeasureRun",
@@ -27,10 +28,11 @@ DEVICE = Option("auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")
 WORKERS = Option("Processor cores to use.", metavar="N", limits=Limits(ge=1), otherwise="all of this process")
 METADATA_REGEX = Option(
     "Named groups, such as (?P<well>[A-H][0-9]+), of each image's path become columns.",
-    "Of all tables; the path is that of the tables.",
+    "Columns of every table; the path is the one that the tables show. In YAML in single quotes.",
     metavar="REGEX",
 )
 FAILED_OK = Option("Exit with 0 even when some files failed.")
+SPLIT_COMPONENTS = Option("Take each connected part of a 0/1 or 0/255 mask as a cell.", "With target instances.")
 AS_JSON = Option("Print the result as JSON.", word="json")
 _PATCH_WORKERS = Option("Threads that prepare patches.", limits=Limits(ge=1))
 _ROOT = Option("Where relative paths of a table start.")
@@ -58,7 +60,7 @@ class RunOptions:
         bool,
         Option(
             "Tile exactly also where a pixel's context is above 256, which takes longer.",
-            "256 pixels a side. Refused for networks that cannot be tiled exactly.",
+            "Refused for networks that cannot be tiled exactly.",
         ),
     ] = False
     limit: Annotated[int | None, Option("The first N images alone.", metavar="N", limits=Limits(ge=1))] = None
@@ -181,9 +183,7 @@ class TrainRun:
             read=split_numbers,
         ),
     ] = ()
-    split_components: Annotated[
-        bool, Option("Take each connected part of a 0/1 or 0/255 mask as a cell.", "With target instances.")
-    ] = False
+    split_components: Annotated[bool, SPLIT_COMPONENTS] = False
     steps: Annotated[int | None, Option(f"Steps to train{OVERRIDES}", limits=Limits(ge=1))] = None
     minutes: Annotated[
         float | None,

@@ -172,10 +172,10 @@ class Settings:
     ] = None
     max_area: Annotated[
         float | None,
-        Option("Largest cell, in pixels.", "As the smallest.", metavar="PX", limits=Limits(ge=0)),
+        Option("Largest cell, in pixels.", "Instead of the model's, as `min_area`.", metavar="PX", limits=Limits(ge=0)),
     ] = None
     exclude_border: Annotated[
-        bool, Option("Drop cells that touch the border.", "Of the image. For a model of cells, or of objects.")
+        bool, Option("Drop cells that touch the border.", "For a model of cells, or of objects.")
     ] = False
     classes: Annotated[
         tuple[str, ...],

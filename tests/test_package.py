@@ -54,12 +54,55 @@ def test_the_wheel_holds_everything(source: Path, tmp_path: Path) -> None:
     assert wheel.stat().st_size < 12e6
 
 
-def test_modules_import_from_the_floors_below(source: Path, tmp_path: Path) -> None:
-    """import-linter, on the package as it is installed: in the checkout cli/ is no part of it."""
+@pytest.fixture(scope="module")
+def installed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as it is installed: in the checkout cli/ is no part of it."""
+    folder = tmp_path_factory.mktemp("installed")
     build = "import setuptools; setuptools.setup()"
-    _run("-W", "ignore", "-c", build, "-q", "build_py", "--build-lib", str(tmp_path), cwd=source)
+    _run("-W", "ignore", "-c", build, "-q", "build_py", "--build-lib", str(folder), cwd=source)
+    return folder
+
+
+def _broken_contracts(installed: Path, config: Path = ROOT / "pyproject.toml", *options: str) -> str:
+    """What import-linter says; empty where every contract is kept."""
     linter = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-    _run("-c", linter, "--config", str(ROOT / "pyproject.toml"), "--no-cache", "--no-logo", cwd=tmp_path)
+    command = [sys.executable, "-c", linter, "--config", str(config), "--no-cache", "--no-logo", *options]
+    run = subprocess.run(command, cwd=installed, capture_output=True, text=True, check=False)
+    return "" if run.returncode == 0 else run.stdout + run.stderr
+
+
+def test_modules_import_from_the_floors_below(installed: Path) -> None:
+    assert _broken_contracts(installed) == ""
+
+
+def test_imports_for_annotations_keep_the_floors_too(installed: Path, tmp_path: Path) -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    config = tmp_path / "pyproject.toml"
+    config.write_text(text.replace("exclude_type_checking_imports = true", "exclude_type_checking_imports = false"))
+    assert _broken_contracts(installed, config, "--contract", "floors", "--contract", "circles") == ""
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported", "broken"),
+    [
+        ("unetbio.labels", "unetbio.results.journal", "Each floor"),
+        ("unetbio.measurement.regions", "unetbio.networks.registry", "Each floor"),
+        ("unetbio.errors", "unetbio.compilation", "Each floor"),
+        ("unetbio.inference.tiling", "unetbio.inference.prediction", "No circles"),
+        ("unetbio.training.checkpoints", "unetbio.training.trainer", "No circles"),
+        ("unetbio.io.image", "unetbio.io.read", "No circles"),
+        ("unetbio.results.journal", "torch", "Rooms that do without torch"),
+    ],
+)
+def test_an_import_put_in_by_hand_is_refused(installed: Path, importer: str, imported: str, broken: str) -> None:
+    """Upward, sideways, or in a circle."""
+    module = installed.joinpath(*importer.split(".")).with_suffix(".py")
+    before = module.read_text(encoding="utf-8")
+    module.write_text(f"{before}\nimport {imported}\n", encoding="utf-8")
+    try:
+        assert broken in _broken_contracts(installed).partition("Broken contracts")[2]
+    finally:
+        module.write_text(before, encoding="utf-8")
 
 
 def test_constraints_are_exact_and_fit_the_ranges() -> None:

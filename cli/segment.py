@@ -68,7 +68,7 @@ def command(
     from unetbio.models.model_file import load_model
     from unetbio.segmentation import Segmenter
 
-    segmenter = Segmenter(load_model(model), run.device, tile=run.tile, exact=run.exact_tiles)
+    segmenter = Segmenter(load_model(model), run.device, tile=run.tile, exact=run.exact_tiles, backend=run.backend)
     logger.info("%s on %s (%s)", segmenter.info.name, segmenter.device, segmenter.device_reason)
     options = _batch_options(out, overlays, run)
     if run.dry_run:

@@ -32,7 +32,10 @@ __all__ = [
 ]
 
 # Whatever can change a pixel of a mask, and the language they are written in.
-PACKAGES = ("unetbio", "torch", "numpy", "scipy", "scikit-image", "numba", "tifffile", "imagecodecs", "nibabel", "zarr")
+PACKAGES = (
+    *("unetbio", "torch", "numpy", "scipy", "scikit-image", "numba", "tifffile", "imagecodecs", "nibabel", "zarr"),
+    "onnxruntime",
+)
 
 CONFIDENCE_DECIMALS = 3
 """Of a probability that is kept in a byte a pixel, more would say nothing."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from unetbio import networks
 from unetbio.errors import ImageError, UsageError
 from unetbio.inference import prediction
-from unetbio.inference.backends.base import choose_device
+from unetbio.inference.backends.base import DEFAULT, choose_device
 from unetbio.inference.sliding_window import OVERLAP, window_shape
 from unetbio.inference.tiling import TilePlan
 from unetbio.io.image import Image
@@ -70,6 +70,8 @@ class Segmenter:
         Bytes that one pass of the network may take.
     exact : bool
         Tile exactly also where the context makes that dear, more than 256 pixels a side.
+    backend : str
+        What computes the network: ``torch``, or ``onnx`` (ONNX Runtime, on the CPU).
 
     Attributes
     ----------
@@ -79,7 +81,7 @@ class Segmenter:
     Raises
     ------
     UsageError
-        When ``exact`` is asked of a network that cannot be tiled exactly.
+        When ``exact`` is asked of a network that cannot be tiled exactly, or the backend cannot run it.
     """
 
     def __init__(
@@ -90,12 +92,16 @@ class Segmenter:
         tile: int | None = None,
         memory_budget: int | None = None,
         exact: bool = False,
+        backend: str = DEFAULT,
     ) -> None:
         self.model = model
         self.info = model.info
-        self.device, self.device_reason = choose_device(device)
+        self.backend = backend
+        self.device, self.device_reason = choose_device(device, backend)
         self.is_exact = _is_tiled_exactly(model.info, asked=exact)
-        self.interpretation = choose_interpretation(model.info, model.network, self.device, exact=self.is_exact)
+        self.interpretation = choose_interpretation(
+            model.info, model.network, self.device, exact=self.is_exact, backend=backend
+        )
         self.tile = tile
         self.memory_budget = memory_budget
         self.ndim = self.interpretation.runner.geometry.ndim
@@ -196,6 +202,7 @@ class Segmenter:
         """What the provenance says of a run beside the settings."""
         return {
             "device": str(self.device),
+            **({} if self.backend == DEFAULT else {"backend": self.backend}),
             # The CRF links all pixels, and its decisions get no second look.
             "exact": self.is_exact and opened.settings.crf is None,
             "channels": list(opened.channels),
@@ -246,6 +253,7 @@ def segment(
     device: str = "auto",
     tile: int | None = None,
     exact_tiles: bool = False,
+    backend: str = DEFAULT,
     **options: Any,
 ) -> tuple[NDArray[Any], dict[str, Any]]:
     """Segment one image, as the command ``unetbio segment`` does.
@@ -267,6 +275,8 @@ def segment(
         Output pixels of a tile; the answer does not depend on it, unless ``info["run"]["exact"]`` is False.
     exact_tiles : bool
         Tile exactly also where the context makes that dear, more than 256 pixels a side.
+    backend : str
+        What computes the network: ``torch``, or ``onnx`` (ONNX Runtime, on the CPU).
     **options
         Fields of `unetbio.settings.segmentation.Settings`: ``series, t, z, axes, pixel_size_um, diameter_px,
         threshold, min_area, max_area, exclude_border, crf, link``, and for a model of classes ``classes``.
@@ -287,7 +297,7 @@ def segment(
     UsageError, ImageError
         When the options or the image do not fit the model.
     """
-    segmenter = _segmenter_of(model, device, tile, exact_tiles)
+    segmenter = _segmenter_of(model, device, tile, exact_tiles, backend)
     channels = (channel,) if isinstance(channel, (str, int)) else tuple(channel)
     chosen = normalize if isinstance(normalize, Normalization) else parse(normalize, None)
     automatic = normalize == "auto"
@@ -340,18 +350,22 @@ def _is_tiled_exactly(info: ModelInfo, *, asked: bool) -> bool:
     return asked or architecture.is_tiled_exactly(parameters)
 
 
-def _segmenter_of(model: str | os.PathLike[str] | Model, device: str, tile: int | None, exact: bool) -> Segmenter:
+def _segmenter_of(
+    model: str | os.PathLike[str] | Model, device: str, tile: int | None, exact: bool, backend: str
+) -> Segmenter:
     if isinstance(model, Model):
-        return Segmenter(model, device, tile=tile, exact=exact)
+        return Segmenter(model, device, tile=tile, exact=exact, backend=backend)
     path = model_path(model)
     stat = path.stat()
-    return _cached_segmenter(path, (stat.st_size, stat.st_mtime_ns), device, tile, exact)
+    return _cached_segmenter(path, (stat.st_size, stat.st_mtime_ns), device, tile, exact, backend)
 
 
 @functools.lru_cache(maxsize=2)
-def _cached_segmenter(path: Path, stamp: tuple[int, int], device: str, tile: int | None, exact: bool) -> Segmenter:
+def _cached_segmenter(
+    path: Path, stamp: tuple[int, int], device: str, tile: int | None, exact: bool, backend: str
+) -> Segmenter:
     # In a loop over images the model is read once; a file that was replaced has another stamp.
-    return Segmenter(load_model(path), device, tile=tile, exact=exact)
+    return Segmenter(load_model(path), device, tile=tile, exact=exact, backend=backend)
 
 
 def _is_saturated(raw: NDArray[Any]) -> bool:

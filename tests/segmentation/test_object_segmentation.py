@@ -212,3 +212,5 @@ def test_a_real_network_runs_from_its_file(model: Path, discs: Array, monkeypatc
     assert info["n_cells"] == len(info["objects"][0]["label"])
     with pytest.raises(UsageError, match="leave out --exact-tiles"):
         unetbio.segment(discs, model, device="cpu", exact_tiles=True)
+    with pytest.raises(UsageError, match="finder finds objects, which backend onnx cannot: leave out --backend"):
+        unetbio.segment(discs, model, device="cpu", backend="onnx")

@@ -63,6 +63,14 @@ class RunOptions:
             "Refused for networks that cannot be tiled exactly.",
         ),
     ] = False
+    backend: Annotated[
+        str,
+        Option(
+            "What computes the network: torch, or onnx (ONNX Runtime, on the CPU).",
+            'Changes time, not the masks. `onnx` needs `pip install "unetbio[onnx]"`; networks of objects refuse it.',
+            metavar="NAME",
+        ),
+    ] = "torch"
     limit: Annotated[int | None, Option("The first N images alone.", metavar="N", limits=Limits(ge=1))] = None
     overlays: Annotated[
         int | Literal["all", "none"],

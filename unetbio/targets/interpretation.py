@@ -18,7 +18,7 @@ from unetbio import networks
 from unetbio.classes import CELL_CLASS
 from unetbio.errors import UsageError
 from unetbio.inference import prediction
-from unetbio.inference.backends.base import Predictor, Runner, make_backend
+from unetbio.inference.backends.base import DEFAULT, Predictor, Runner, make_backend
 from unetbio.inference.objects import FoundObjects, TorchDetector, find_objects, merge_objects
 from unetbio.inference.sliding_window import WINDOW
 from unetbio.labels import relabel_raster, resize_nearest
@@ -132,9 +132,9 @@ class _PixelInterpretation:
 
     has_probabilities = True
 
-    def __init__(self, info: ModelInfo, network: nn.Module, device: torch.device, *, exact: bool) -> None:
+    def __init__(self, info: ModelInfo, network: nn.Module, device: torch.device, *, exact: bool, backend: str) -> None:
         self.info = info
-        self.runner: Predictor = make_backend(network, device=device, exact=exact, window=info.window)
+        self.runner: Predictor = make_backend(network, backend, device, exact=exact, window=info.window)
 
     def run_once(self, tile: NDArray[np.float32]) -> None:
         """See `Interpretation`."""
@@ -254,7 +254,9 @@ class ObjectInterpretation:
 
     has_probabilities = False
 
-    def __init__(self, info: ModelInfo, network: nn.Module, device: torch.device, *, exact: bool) -> None:
+    def __init__(self, info: ModelInfo, network: nn.Module, device: torch.device, *, exact: bool, backend: str) -> None:
+        if backend != DEFAULT:
+            raise UsageError(f"model {info.name} finds objects, which backend {backend} cannot: leave out --backend")
         self.info = info
         self.runner = TorchDetector(network, device)
 
@@ -322,7 +324,9 @@ _INTERPRETATIONS: Mapping[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-def choose_interpretation(info: ModelInfo, network: nn.Module, device: torch.device, *, exact: bool) -> Interpretation:
+def choose_interpretation(
+    info: ModelInfo, network: nn.Module, device: torch.device, *, exact: bool, backend: str = DEFAULT
+) -> Interpretation:
     """What a model's output means, as its file says.
 
     Parameters
@@ -333,6 +337,8 @@ def choose_interpretation(info: ModelInfo, network: nn.Module, device: torch.dev
         Where it runs.
     exact : bool
         Over exact tiles, or over windows.
+    backend : str
+        What computes it: `unetbio.inference.backends.base.names`.
     """
     chosen = _INTERPRETATIONS[networks.find(info.architecture).output, info.target]
-    return cast(Interpretation, chosen(info, network, device, exact=exact))
+    return cast(Interpretation, chosen(info, network, device, exact=exact, backend=backend))

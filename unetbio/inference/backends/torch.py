@@ -4,7 +4,7 @@ import contextlib
 import copy
 import ctypes
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, cached_property
 from itertools import pairwise
 from math import prod
@@ -79,20 +79,21 @@ class TorchPredictor:
             _keep_freed_memory()
         # Folded in float64 and rounded once; the float64 twin is made of the rounded weights, so both are one network.
         self._folded = fold_batch_norm(copy.deepcopy(network).cpu().double().eval()).float()
-        self._network = self._placed(copy.deepcopy(self._folded))
-        if self.device.type == "cpu" and _can_fuse():
-            _fuse_relu(self._network)
-        self._needs_float64 = bool(getattr(network, "needs_float64", False))
         self.in_channels = _in_channels(self._folded)
+        self._needs_float64 = bool(getattr(network, "needs_float64", False))
+        self._network = self._prepared(copy.deepcopy(self._folded))
 
     @property
     def _memory_format(self) -> torch.memory_format:
         return torch.channels_last if self.geometry.ndim == 2 else torch.channels_last_3d
 
-    def _placed(self, network: nn.Module) -> nn.Module:
+    def _prepared(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
+        """What computes logits in float32, from a network that may be changed."""
         # The overload with a memory format is missing in PyTorch's annotations.
         movable: Any = network
         placed: nn.Module = movable.to(self.device, memory_format=self._memory_format)
+        if self.device.type == "cpu" and _can_fuse():
+            _fuse_relu(placed)
         return placed
 
     @cached_property

@@ -68,7 +68,7 @@ def command(
     Grey values are those that segment would look at with the same --channel, --t, --z and --normalize.
     """
     from unetbio.batch.plan import available_cores
-    from unetbio.checking.check_cache import KnownFiles
+    from unetbio.checking.check_cache import CheckCache
     from unetbio.checking.folder import check_items
     from unetbio.files import write_text
     from unetbio.models.model_file import read_info
@@ -83,14 +83,13 @@ def command(
         _refuse_cache(
             cache, [item.source for item in items], [*([table] if table else []), *([out / CHECK] if out else [])]
         )
-    known = KnownFiles(cache) if cache is not None else None
     with Progress(len(items)) as progress:
         result = check_items(
             items,
             infos,
             workers=workers or available_cores(),
-            known=known,
-            report=lambda survey: progress.advance(failed=not survey.is_readable),
+            cache=CheckCache(cache) if cache is not None else None,
+            on_file=lambda report: progress.advance(failed=not report.is_readable),
         )
     if out is not None:
         write_text(out / CHECK, result.table())
@@ -133,12 +132,12 @@ def _lines(result: "CheckResult") -> list[str]:
 def _last_line(result: "CheckResult") -> str:
     files = len({finding.path for finding in result.findings})
     found = f"{format_count(len(result.findings), 'finding')} in {format_count(files, 'file')}"
-    return f"{format_count(len(result.surveys), 'image')}, {result.unreadable} unreadable, {found}"
+    return f"{format_count(len(result.files), 'image')}, {result.unreadable} unreadable, {found}"
 
 
 def _as_json(result: "CheckResult") -> dict[str, Any]:
     return {
-        "images": len(result.surveys),
+        "images": len(result.files),
         "unreadable": result.unreadable,
         "groups": [{"images": count, "content": text} for count, text in result.groups()],
         "findings": [vars(finding) for finding in result.findings],

@@ -119,7 +119,7 @@ def test_space_is_taken_where_the_system_has_no_call_for_it(
     monkeypatch.setattr("unetbio.results.result_files.ZEROS_AT_ONCE", 4096)
     stack = LabelStack(3, discs.shape, tmp_path)
     for index in (2, 0, 1):
-        stack.put(index, np.full(discs.shape, index + 1, np.uint16))
+        stack.store(index, np.full(discs.shape, index + 1, np.uint16))
     assert [int(frame.min()) for frame in stack.label_image] == [1, 2, 3]
 
 

@@ -157,8 +157,8 @@ def test_whoever_forgot_an_option_is_told_before_masks_are_replaced(
     run(Settings(threshold=0.7))
     (said,) = [record.message for record in caplog.records if "made again" in record.message]
     assert said == (
-        "a_labels.ome.tif was made with mask_threshold 0.5 (now 0.7) and is made again, as are all that were made "
-        "otherwise; another -o keeps both"
+        "a_labels.ome.tif was made with mask_threshold 0.5 (now 0.7) and is made again, like all others that "
+        "differ; another -o keeps both"
     )
     caplog.clear()
     other = Segmenter(replace(model, info=model.info.model_copy(update={"name": "mine"}), sha256="0" * 64), "cpu")

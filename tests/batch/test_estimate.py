@@ -130,7 +130,7 @@ def test_what_would_be_replaced_is_counted(segment: Segment, images: Path, tmp_p
     assert (predicted["todo"], predicted["replaced"], predicted["kept"]) == (12, 5, 0)
     line = ["segment", str(images), "-o", str(tmp_path / "out"), "-m", str(tiny_model), "--threshold", "0.7"]
     said = CliRunner().invoke(main, [*line, "--dry-run"]).stdout
-    assert "12 images: 12 to do (5 of them replace what was made otherwise), 0 done already" in said
+    assert "12 images: 12 to do (5 of them made with other settings), 0 done already" in said
 
 
 def test_images_that_fail_are_no_reason_to_fail(segment: Segment, tmp_path: Path) -> None:

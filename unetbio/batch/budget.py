@@ -1,4 +1,4 @@
-"""How much memory threads may take together."""
+"""The memory that threads may take together."""
 
 import threading
 
@@ -14,21 +14,21 @@ class MemoryBudget:
         self._closed = False
         self._changed = threading.Condition()
 
-    def take(self, size: int) -> bool:
+    def acquire(self, size: int) -> bool:
         """Wait until there is room; False when the budget was closed meanwhile."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._used == 0 or self._used + size <= self.limit)
             self._used += size
             return not self._closed
 
-    def give(self, size: int) -> None:
-        """Give back what was taken."""
+    def release(self, size: int) -> None:
+        """Free what was acquired."""
         with self._changed:
             self._used -= size
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Let nobody wait any longer."""
+        """End all waiting."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

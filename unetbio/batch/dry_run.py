@@ -18,7 +18,7 @@ from unetbio.errors import ImageError
 from unetbio.preprocessing.prepare import Opened
 from unetbio.results.items import Item
 from unetbio.results.result_files import STACK_BYTES_IN_MEMORY
-from unetbio.results.reuse import find_earlier
+from unetbio.results.reuse import find_earlier_result
 from unetbio.segmentation import Segmenter
 
 __all__ = ["Estimate", "estimate", "process_seconds"]
@@ -94,7 +94,7 @@ class Estimate:
 
     def lines(self) -> list[str]:
         """For people; each number says how it was found."""
-        replaced = f" ({self.replaced} of them replace what was made otherwise)" if self.replaced else ""
+        replaced = f" ({self.replaced} of them made with other settings)" if self.replaced else ""
         return [
             f"files   {self.images} images: {self.todo} to do{replaced}, {self.kept} done already, "
             f"{len(self.failed)} cannot be read",
@@ -128,17 +128,17 @@ def estimate(
         record = segmenter.record(item.settings)
         started = perf_counter()
         try:
-            earlier = find_earlier(item, out, segmenter.model, record, options.policy)
+            earlier = find_earlier_result(item, out, segmenter.model, record, options.policy)
             if earlier.kept:
                 kept += 1
                 seconds += 2 * (perf_counter() - started)
             else:
                 todo.append((item, segmenter.open(item.source, item.settings)))
-                replaced += bool(earlier.otherwise)
+                replaced += bool(earlier.changes)
         except ImageError as error:
             failed.append((item, str(error)))
         except Exception as error:
-            # As in a run, a mistake of ours is that image's failure and not the end of all.
+            # As in a run, an internal error fails this image only.
             failed.append((item, f"internal error ({' '.join(f'{type(error).__name__}: {error}'.split())})"))
     opened = [image for _, image in todo]
     warming, network_rate = _time_network(opened, segmenter)

@@ -1,4 +1,4 @@
-"""Which images of an output folder failed: to try them again, and to forget those that have gone."""
+"""Select the images of an output folder that failed, and forget those whose files were removed."""
 
 import csv
 from collections.abc import Container, Sequence
@@ -19,7 +19,7 @@ def select_failed(items: Sequence[Item], out: Path) -> list[Item]:
     Parameters
     ----------
     items : sequence of Item
-        All that are asked for now: what failed and is not among them has gone.
+        All images of this run: a failed one that is not among them was removed.
     out : pathlib.Path
         The output folder; one that is missing knows of no failure.
     """
@@ -29,11 +29,11 @@ def select_failed(items: Sequence[Item], out: Path) -> list[Item]:
 
 
 def forget_gone(items: Sequence[Item], out: Path, part: Part | None) -> list[str]:
-    """Note that files which failed in an earlier run are no failures any more, since they have gone.
+    """Note in the journal that failed files were removed, so that they count as failures no more.
 
-    A file has gone when it is not there, and not among the items though they come from where it lay: the same folder
+    A file was removed when it is not there, and not among the items though they come from where it lay: the same folder
     or the same table. What was never there and is still asked for stays a failure. A series that a file does not hold
-    was a mistake, and has gone when the file is asked for otherwise.
+    was a mistake, and counts no more when the file is given with another series.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from unetbio.preprocessing.prepare import Frame, Opened
 from unetbio.provenance import Fingerprint, fingerprint
 from unetbio.results.items import Item
 from unetbio.results.result_files import LabelStack
-from unetbio.results.reuse import Earlier, Policy, find_earlier
+from unetbio.results.reuse import EarlierResult, Policy, find_earlier_result
 from unetbio.segmentation import Segmenter
 
 __all__ = ["Job", "Reader", "frame_bytes"]
@@ -37,7 +37,7 @@ class Job:
         Record of its settings.
     opened, fingerprint, companions
         Of the input, once it has been opened.
-    earlier : Earlier
+    earlier : EarlierResult
         What earlier runs left.
     error : Exception, optional
         Why it failed.
@@ -52,7 +52,7 @@ class Job:
     opened: Opened | None = None
     fingerprint: Fingerprint | None = None
     companions: dict[str, Fingerprint] = field(default_factory=dict)
-    earlier: Earlier = field(default_factory=Earlier)
+    earlier: EarlierResult = field(default_factory=EarlierResult)
     error: Exception | None = None
     labels: LabelStack | None = None
     frames: list[Future[Any]] = field(default_factory=list)
@@ -110,13 +110,13 @@ class Reader(threading.Thread):
                     return
             self._messages.put(None)
         except BaseException as error:
-            # A mistake of ours: whoever iterates must not wait for ever.
+            # An internal error: the thread that iterates must not wait for ever.
             self._messages.put(error)
 
     def _read(self, item: Item) -> Iterator[Message]:
         job = Job(item, self._segmenter.record(item.settings))
         try:
-            job.earlier = find_earlier(item, self._out, self._segmenter.model, job.settings, self._policy)
+            job.earlier = find_earlier_result(item, self._out, self._segmenter.model, job.settings, self._policy)
             if job.earlier.kept is None:
                 yield from self._frames(job)
                 return
@@ -134,12 +134,12 @@ class Reader(threading.Thread):
         job.labels = LabelStack(len(opened.times), opened.shape, self._out)
         size = frame_bytes(opened, self._segmenter)
         for index, t in enumerate(opened.times):
-            if not self._budget.take(size):
+            if not self._budget.acquire(size):
                 return
             try:
                 frame = self._segmenter.read_frame(opened, t)
             except BaseException:
-                self._budget.give(size)
+                self._budget.release(size)
                 raise
             yield Message(job, frame, index == len(opened.times) - 1, size)
 

@@ -25,12 +25,12 @@ from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.prepare import Frame, Opened
 from unetbio.provenance import FrameRecord, InputRecord, ModelRecord, versions
 from unetbio.results.cells import CachedCells, known_options, write_job_cells
-from unetbio.results.collect_tables import Report, Summary, gather, summarize, write_all_tables
+from unetbio.results.collect_tables import OnOutcome, Summary, reuse_or_measure, summarize, write_all_tables
 from unetbio.results.items import Item
 from unetbio.results.journal import Entry, Journal, Part, hold_output, journal_path
 from unetbio.results.measure_cells import TableOptions, concatenate, measure_frame, pixel_size_of, sources_of
 from unetbio.results.result_files import Outcome, write_image_probabilities, write_result
-from unetbio.results.reuse import Kept, Policy, read_label_file, remove_leftovers
+from unetbio.results.reuse import KeptResult, Policy, read_label_file, remove_leftovers
 from unetbio.results.tables import write_classes
 from unetbio.segmentation import Segmenter
 
@@ -58,9 +58,9 @@ class BatchOptions:
     draw : callable, optional
         Draws one: gets its path, an image ``(Y, X)`` and a label image ``(Y, X)``.
     write_page : callable, optional
-        Writes the page of a whole run, after its tables and while nobody else may write to the folder.
+        Writes the page of a whole run, after its tables and while the folder is locked.
     part : Part, optional
-        The items are those of one job of several; tables and page are left to whoever gathers them.
+        The items are those of one job of several; tables and page are left to `measure` and `report`.
     tables : bool
         Whether a whole run writes them.
     workers : int
@@ -88,7 +88,9 @@ class _FinishedFrame:
     objects: ObjectTable | None
 
 
-def run_batch(items: Sequence[Item], out: Path, segmenter: Segmenter, options: BatchOptions, report: Report) -> Summary:
+def run_batch(
+    items: Sequence[Item], out: Path, segmenter: Segmenter, options: BatchOptions, on_outcome: OnOutcome
+) -> Summary:
     """Segment items into an output folder.
 
     Parameters
@@ -101,7 +103,7 @@ def run_batch(items: Sequence[Item], out: Path, segmenter: Segmenter, options: B
         The model on its device.
     options : BatchOptions
         How.
-    report : callable
+    on_outcome : callable
         Called with each `Outcome`, in this thread, as soon as it is known.
 
     Returns
@@ -124,7 +126,7 @@ def run_batch(items: Sequence[Item], out: Path, segmenter: Segmenter, options: B
         if options.part is None:
             remove_leftovers(out)
         journal = stack.enter_context(Journal(journal_path(out, options.part)))
-        batch = _Batch(out, segmenter, options, journal, report)
+        batch = _Batch(out, segmenter, options, journal, on_outcome)
         outcomes = batch.run(items)
         if segmenter.info.target == "classes":
             write_classes(out, segmenter.info.class_names)
@@ -144,23 +146,23 @@ class _Batch:
     """One run of `run_batch`."""
 
     def __init__(
-        self, out: Path, segmenter: Segmenter, options: BatchOptions, journal: Journal, report: Report
+        self, out: Path, segmenter: Segmenter, options: BatchOptions, journal: Journal, on_outcome: OnOutcome
     ) -> None:
         self.out = out
         self.segmenter = segmenter
         self.options = options
         self.journal = journal
-        self.report = report
+        self.on_outcome = on_outcome
         self.whole = options.part is None and options.tables
         self.known = CachedCells(out) if self.whole else None
         self.table_options = self.known.options if self.known else known_options(out)
-        # What `measure` was told of is measured when the files are written, as it would do.
+        # Options of an earlier `measure` need the written files, so cells are measured after them.
         self.measures_later = self.table_options != TableOptions()
         self.measures = not self.measures_later and segmenter.info.target == "instances"
         self.budget = MemoryBudget(options.memory)
         self.outcomes: list[Outcome] = []
         self.waiting: dict[Future[Outcome], Job] = {}
-        self.told = False
+        self.has_warned = False
         self.versions = versions()
 
     def run(self, items: Sequence[Item]) -> list[Outcome]:
@@ -169,34 +171,34 @@ class _Batch:
         reader.start()
         try:
             for message in reader:
-                self._take(message, pool)
-                self._harvest(block=False)
+                self._process(message, pool)
+                self._collect(block=False)
             while self.waiting:
-                self._harvest(block=True)
+                self._collect(block=True)
         finally:
             reader.stop()
             # What a worker has begun is finished, which takes moments; what it has not begun is left.
             pool.shutdown(wait=True, cancel_futures=True)
         return self.outcomes
 
-    def _take(self, message: Message, pool: ThreadPoolExecutor) -> None:
+    def _process(self, message: Message, pool: ThreadPoolExecutor) -> None:
         """Run the network on a frame and hand it to the workers."""
         job = message.job
-        self._tell_replaced(job)
+        self._warn_of_replaced(job)
         if message.frame is not None:
             if job.error is None:
                 self._decide(job, message.frame, message.size, pool)
             else:
-                self.budget.give(message.size)
+                self.budget.release(message.size)
         if message.last:
             self.waiting[pool.submit(self._conclude, job)] = job
 
-    def _tell_replaced(self, job: Job) -> None:
-        """One line, at the first: who forgot an option can still stop the run."""
-        if job.earlier.otherwise and not self.told:
-            self.told = True
-            text = "%s was made with %s and is made again, as are all that were made otherwise; another -o keeps both"
-            logger.warning(text, job.item.labels, job.earlier.otherwise)
+    def _warn_of_replaced(self, job: Job) -> None:
+        """Warn once, at the first, so that a user who forgot an option can still stop the run."""
+        if job.earlier.changes and not self.has_warned:
+            self.has_warned = True
+            text = "%s was made with %s and is made again, like all others that differ; another -o keeps both"
+            logger.warning(text, job.item.labels, job.earlier.changes)
 
     def _decide(self, job: Job, frame: Frame, size: int, pool: ThreadPoolExecutor) -> None:
         opened = _present(job.opened)
@@ -207,7 +209,7 @@ class _Batch:
                 probabilities = np.empty((len(self.segmenter.info.class_names), *opened.grid), np.float32)
             decided = self.segmenter.decide(opened, frame, probabilities_out=probabilities)
         except Exception as error:
-            self.budget.give(size)
+            self.budget.release(size)
             if isinstance(error, UnetbioError) and not isinstance(error, ImageError):
                 raise
             job.error = error
@@ -230,7 +232,7 @@ class _Batch:
         try:
             opened = _present(job.opened)
             result = self.segmenter.finish(opened, frame, decided)
-            _present(job.labels).put(index, result.label_image)
+            _present(job.labels).store(index, result.label_image)
             if probabilities is not None:
                 names = self.segmenter.info.class_names
                 write_image_probabilities(self.out, job.item, opened, frame.t, probabilities, names)
@@ -248,22 +250,22 @@ class _Batch:
                 )
             return _FinishedFrame(result.record, result.scaling, cells, seconds, result.objects)
         finally:
-            self.budget.give(size)
+            self.budget.release(size)
 
     def _conclude(self, job: Job) -> Outcome:
         """In a worker: what became of an item, once its frames are done. They were queued before it, so this ends."""
         try:
-            return self._made(job)
+            return self._write(job)
         finally:
             if job.item.result in self.options.overlays:
                 self._pending_overlay(job.item.result).unlink(missing_ok=True)
 
-    def _made(self, job: Job) -> Outcome:
+    def _write(self, job: Job) -> Outcome:
         frames = [future.result() for future in job.frames]
         if job.error is not None:
             raise job.error
         if job.earlier.kept is not None:
-            return self._keep(job, job.earlier.kept)
+            return self._reuse(job, job.earlier.kept)
         opened = _present(job.opened)
         labels = _present(job.labels).label_image
         records = tuple(frame.record for frame in frames)
@@ -293,7 +295,7 @@ class _Batch:
         self._show_drawn(job.item)
         entry = self._entry(job, "done")
         if self.measures_later:
-            return gather(self.out, entry, None, Kept(False, provenance), asked=self.table_options)
+            return reuse_or_measure(self.out, entry, None, KeptResult(False, provenance), asked=self.table_options)
         outcome = Outcome(entry, records, pixel_size_of(provenance), provenance.output.label_hash)
         if not self.measures:
             return outcome
@@ -332,7 +334,7 @@ class _Batch:
         with stopping(path):
             path.unlink(missing_ok=True)
 
-    def _draw_kept(self, job: Job, kept: Kept) -> None:
+    def _draw_kept(self, job: Job, kept: KeptResult) -> None:
         """Draw what an earlier run did not, or what has changed since."""
         path = self.options.overlays.get(job.item.result)
         labels = self.out / job.item.labels
@@ -349,14 +351,14 @@ class _Batch:
         if frame.shape == opened.shape:
             self._draw(path, image, frame)
 
-    def _keep(self, job: Job, kept: Kept) -> Outcome:
+    def _reuse(self, job: Job, kept: KeptResult) -> Outcome:
         """A result of an earlier run; its cells from the table if they are those of this very label image."""
         entry = self._entry(job, "skipped", "edited" if kept.edited else "unchanged")
         self._draw_kept(job, kept)
         if self.known is None:
             frames = kept.provenance.frames if kept.provenance else ()
             return Outcome(entry, frames, pixel_size_of(kept.provenance))
-        return gather(self.out, entry, self.known, kept)
+        return reuse_or_measure(self.out, entry, self.known, kept)
 
     def _entry(self, job: Job, status: Any, reason: str = "", message: str = "") -> Entry:
         item = job.item
@@ -398,7 +400,7 @@ class _Batch:
             architecture=model.info.architecture,
         )
 
-    def _harvest(self, *, block: bool) -> None:
+    def _collect(self, *, block: bool) -> None:
         """Write the journal's lines of all items that are finished."""
         done = wait(self.waiting, timeout=None if block else 0, return_when=FIRST_COMPLETED).done
         for future in done:
@@ -406,7 +408,7 @@ class _Batch:
             outcome = self._outcome(job, future)
             self.journal.append(outcome.entry)
             self.outcomes.append(outcome)
-            self.report(outcome)
+            self.on_outcome(outcome)
 
     def _outcome(self, job: Job, future: Future[Outcome]) -> Outcome:
         try:

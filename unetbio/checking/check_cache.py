@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from unetbio.checking.image_stats import Facts
+from unetbio.checking.image_stats import ImageStats
 from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.files import Stamp, stamp, stopping
 from unetbio.io.image import AXES
 from unetbio.preprocessing.grey_values import GreyLevels
 from unetbio.results.items import Item
 
-__all__ = ["KnownFiles", "stamps_of"]
+__all__ = ["CheckCache", "stamps_of"]
 
 FORMAT = 2
 """Of the lines; those of another are passed over, and their files decoded again."""
@@ -40,13 +40,13 @@ class _Line:
     format: int
     input: str
     files: Stamps
-    facts: Facts
+    facts: ImageStats
 
 
 _LINE = TypeAdapter(_Line)
 
 
-class KnownFiles:
+class CheckCache:
     """A file with one line of JSON for each input that was read to its last pixel, and what was asked of it.
 
     Lines are appended as they become known, so that a check that was killed goes on where it was. What could not be
@@ -85,7 +85,7 @@ class KnownFiles:
                 f"--cache {path} is another file, which would be spoilt: give a new file, or one that check has made"
             )
 
-    def find(self, item: Item) -> Facts | None:
+    def find(self, item: Item) -> ImageStats | None:
         """What is in an input; None where that is not known, or not any more."""
         line = self._lines.get(_question(item))
         # Whatever else an image is made of, it is made of the input.
@@ -97,7 +97,7 @@ class KnownFiles:
             return None
         return line.facts if is_same else None
 
-    def add(self, item: Item, stamps: Stamps, facts: Facts) -> None:
+    def add(self, item: Item, stamps: Stamps, stats: ImageStats) -> None:
         """Remember what is in an input.
 
         Parameters
@@ -106,7 +106,7 @@ class KnownFiles:
             The input.
         stamps : dict
             Of its files, from before they were read (`stamps_of`).
-        facts : Facts
+        stats : ImageStats
             What was found.
 
         Raises
@@ -114,7 +114,7 @@ class KnownFiles:
         EnvironmentStoppedError
             When it cannot be written.
         """
-        line = {"format": FORMAT, "input": _question(item), "files": stamps, "facts": dataclasses.asdict(facts)}
+        line = {"format": FORMAT, "input": _question(item), "files": stamps, "facts": dataclasses.asdict(stats)}
         with self._lock, stopping(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "a", encoding="utf-8") as stream:
@@ -149,27 +149,27 @@ def _is_torn(text: str) -> bool:
     return not text.endswith("\n") and (text.startswith(START) or START.startswith(text))
 
 
-def _can_be(facts: Facts) -> bool:
+def _can_be(stats: ImageStats) -> bool:
     """Whether values of the right types can be those of an image."""
     try:
-        kind = np.dtype(facts.dtype).kind
+        kind = np.dtype(stats.dtype).kind
     except (TypeError, ValueError):
         return False
-    axes, channels = facts.axes, 1
-    if "C" in axes and len(axes) == len(facts.shape):
-        channels = facts.shape[axes.index("C")]
+    axes, channels = stats.axes, 1
+    if "C" in axes and len(axes) == len(stats.shape):
+        channels = stats.shape[axes.index("C")]
     return (
         kind in "buif"
         and axes == "".join(axis for axis in AXES if axis in axes)
         and "YX" in axes
-        and len(axes) == len(facts.shape)
-        and all(1 <= size <= MAX_SIZE for size in facts.shape)
-        and facts.series_count >= 1
-        and len(facts.levels) == channels
-        and all(map(_can_be_counted, facts.levels))
-        and len(facts.channel_names) == channels
-        and all(axis in "ZYX" and 0 < size < math.inf for axis, size in facts.pixel_size_um.items())
-        and len(facts.pixel_hash) == HASH_DIGITS
+        and len(axes) == len(stats.shape)
+        and all(1 <= size <= MAX_SIZE for size in stats.shape)
+        and stats.series_count >= 1
+        and len(stats.levels) == channels
+        and all(map(_can_be_counted, stats.levels))
+        and len(stats.channel_names) == channels
+        and all(axis in "ZYX" and 0 < size < math.inf for axis, size in stats.pixel_size_um.items())
+        and len(stats.pixel_hash) == HASH_DIGITS
     )
 
 

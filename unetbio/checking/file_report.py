@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from unetbio import networks
 from unetbio.batch.budget import MemoryBudget
-from unetbio.checking.check_cache import KnownFiles, stamps_of
-from unetbio.checking.image_stats import Facts
+from unetbio.checking.check_cache import CheckCache, stamps_of
+from unetbio.checking.image_stats import ImageStats
 from unetbio.errors import EnvironmentStoppedError, ImageError
 from unetbio.io import Image, read_image
 from unetbio.io.formats import FORMATS
@@ -26,7 +26,7 @@ from unetbio.settings.segmentation import Settings
 if TYPE_CHECKING:
     from unetbio.models.model_file import ModelInfo
 
-__all__ = ["Finding", "Survey", "describe_for_models", "survey"]
+__all__ = ["FileReport", "Finding", "describe_for_models", "report_file"]
 
 WINDOW_BYTES = 64 << 20
 """Pixels that are decoded at a time: all channels of so many rows, or of one."""
@@ -46,7 +46,7 @@ RESCALED = (0.25, 4.0)
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that somebody should know before the run.
+    """One problem, or one oddity, of a file.
 
     Parameters
     ----------
@@ -64,14 +64,14 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Survey:
-    """One input.
+class FileReport:
+    """What is known of one input.
 
     Parameters
     ----------
     item : Item
         The input.
-    facts : Facts, optional
+    stats : ImageStats, optional
         None when it cannot be read.
     is_readable : bool
         Whether all images of the file can be read to their last pixel.
@@ -82,7 +82,7 @@ class Survey:
     """
 
     item: Item
-    facts: Facts | None = None
+    stats: ImageStats | None = None
     is_readable: bool = False
     channels: tuple[int, ...] = ()
     findings: tuple[Finding, ...] = ()
@@ -94,9 +94,9 @@ class Survey:
         return str(self.item.source) + ("" if series is None else f" (series {series})")
 
 
-def survey(
-    item: Item, models: Mapping[str, "ModelInfo"], budget: MemoryBudget, known: KnownFiles | None = None
-) -> Survey:
+def report_file(
+    item: Item, models: Mapping[str, "ModelInfo"], budget: MemoryBudget, cache: CheckCache | None = None
+) -> FileReport:
     """Read a file to its last pixel and compare it with what the models take.
 
     Parameters
@@ -107,43 +107,43 @@ def survey(
         What messages call each model, and what it says of itself.
     budget : MemoryBudget
         What all threads may hold together.
-    known : KnownFiles, optional
+    cache : CheckCache, optional
         What earlier checks have found: a file that has not changed since is not decoded again.
 
     Returns
     -------
-    Survey
+    FileReport
         Whatever happens: no file raises.
     """
     found: list[tuple[str, str]] = []
-    facts, is_readable = None, False
+    stats, is_readable = None, False
     try:
-        facts = known.find(item) if known is not None else None
-        if facts is None:
+        stats = cache.find(item) if cache is not None else None
+        if stats is None:
             image = _open(item, item.settings.series or 0)
             stamps = stamps_of(image.files)
-            facts = _scan(image, item.settings, budget)
+            stats = _scan(image, item.settings, budget)
             if item.settings.series is None:
                 _decode_others(item, image.series_count, budget)
-            if known is not None:
-                known.add(item, stamps, facts)
+            if cache is not None:
+                cache.add(item, stamps, stats)
         is_readable = True
     except EnvironmentStoppedError:
         raise
     except Exception as error:
         found.append(_reason(error))
     channels: tuple[int, ...] = ()
-    if facts is not None:
-        found += _content(facts, item)
-        head = facts.head(item.source)
+    if stats is not None:
+        found += _content(stats, item)
+        head = stats.head(item.source)
         try:
             channels = _channels(head, item.settings)
         except ImageError as error:
             found.append(_reason(error))
-            channels = tuple(range(len(facts.levels)))
+            channels = tuple(range(len(stats.levels)))
         found += describe_for_models({name: list(_fit(head, item.settings, info)) for name, info in models.items()})
-        found += _grey_values(facts, channels)
-    result = Survey(item, facts, is_readable, channels)
+        found += _grey_values(stats, channels)
+    result = FileReport(item, stats, is_readable, channels)
     return replace(result, findings=tuple(Finding(result.path, code, message) for code, message in found))
 
 
@@ -165,7 +165,7 @@ def _reason(error: Exception) -> tuple[str, str]:
         return error.reason, str(error)
     if isinstance(error, MemoryError):
         return "out_of_memory", "it does not fit into memory"
-    # A mistake of ours is that file's finding and not the end of all.
+    # An internal error is a finding of this file only.
     return "internal", f"internal error ({' '.join(f'{type(error).__name__}: {error}'.split())})"
 
 
@@ -176,7 +176,7 @@ def _channels(image: Image, settings: Settings) -> tuple[int, ...]:
     return tuple(range(image.size("C")))
 
 
-def _scan(image: Image, settings: Settings, budget: MemoryBudget) -> Facts:
+def _scan(image: Image, settings: Settings, budget: MemoryBudget) -> ImageStats:
     """Decode all pixels once and hash them; count those that will be segmented."""
     times, sections = _chosen(image.size("T"), settings.t), _chosen(image.size("Z"), settings.z)
     projects = settings.z == "max"
@@ -189,7 +189,7 @@ def _scan(image: Image, settings: Settings, budget: MemoryBudget) -> Facts:
         for counter, channel in zip(counters, window, strict=True):
             counter.add(channel)
 
-    with _taking(budget, image):
+    with _acquired(budget, image):
         for t, rows in _bands(image):
             brightest = None
             for z in range(image.size("Z")):
@@ -204,7 +204,7 @@ def _scan(image: Image, settings: Settings, budget: MemoryBudget) -> Facts:
                     count(window)
             if brightest is not None:
                 count(brightest)
-    return Facts(
+    return ImageStats(
         image.axes,
         image.shape,
         str(image.dtype),
@@ -228,7 +228,7 @@ def _decode_others(item: Item, count: int, budget: MemoryBudget) -> None:
     for series in range(1, count):
         try:
             image = _open(item, series)
-            with _taking(budget, image):
+            with _acquired(budget, image):
                 for t, rows in _bands(image):
                     for z in range(image.size("Z")):
                         _read(image, t, z, rows)
@@ -237,15 +237,15 @@ def _decode_others(item: Item, count: int, budget: MemoryBudget) -> None:
 
 
 @contextlib.contextmanager
-def _taking(budget: MemoryBudget, image: Image) -> Iterator[None]:
+def _acquired(budget: MemoryBudget, image: Image) -> Iterator[None]:
     """Hold what the windows of an image take of the budget."""
     whole = image.nbytes if FORMATS[image.format].is_decoded_whole else 0
     size = whole + COPIES * min(image.nbytes, _window_rows(image) * _row_bytes(image))
-    budget.take(size)
+    budget.acquire(size)
     try:
         yield
     finally:
-        budget.give(size)
+        budget.release(size)
 
 
 def _row_bytes(image: Image) -> int:
@@ -271,19 +271,19 @@ def _read(image: Image, t: int, z: int, rows: slice) -> NDArray[Any]:
     return window if "C" in image.axes else window[np.newaxis]
 
 
-def _content(facts: Facts, item: Item) -> Iterator[tuple[str, str]]:
-    if facts.series_count > 1 and item.settings.series is None:
-        yield "more_series", f"holds {facts.series_count} images, and the first is taken: choose with --series"
-    if facts.not_stored:
-        yield "not_stored", facts.not_stored
+def _content(stats: ImageStats, item: Item) -> Iterator[tuple[str, str]]:
+    if stats.series_count > 1 and item.settings.series is None:
+        yield "more_series", f"holds {stats.series_count} images, and the first is taken: choose with --series"
+    if stats.not_stored:
+        yield "not_stored", stats.not_stored
 
 
-def _grey_values(facts: Facts, channels: tuple[int, ...]) -> Iterator[tuple[str, str]]:
-    levels = [(channel, facts.levels[channel]) for channel in channels]
+def _grey_values(stats: ImageStats, channels: tuple[int, ...]) -> Iterator[tuple[str, str]]:
+    levels = [(channel, stats.levels[channel]) for channel in channels]
     if bad := sum(level.not_finite for _, level in levels):
         yield "not_finite", f"{bad} pixels are NaN or infinite: replace them with grey values, for example zeros"
     for channel, level in levels:
-        where = f"channel {channel}: " if len(facts.levels) > 1 else ""
+        where = f"channel {channel}: " if len(stats.levels) > 1 else ""
         if level.is_constant:
             yield "constant", f"{where}one grey value everywhere ({level.highest:g}): nothing to see"
         elif level.is_saturated:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from unetbio.batch.budget import MemoryBudget
-from unetbio.checking.check_cache import KnownFiles
-from unetbio.checking.file_report import Finding, Survey, describe_for_models, survey
+from unetbio.checking.check_cache import CheckCache
+from unetbio.checking.file_report import FileReport, Finding, describe_for_models, report_file
 from unetbio.checking.outliers import compare_with_model, compare_with_others
 from unetbio.preprocessing.grey_values import GreyFingerprint
 from unetbio.results.items import Item
@@ -50,23 +50,23 @@ class CheckResult:
 
     Parameters
     ----------
-    surveys : tuple of Survey
+    files : tuple of FileReport
         One an input, in the order given.
     findings : tuple of Finding
         In the order of the inputs.
     """
 
-    surveys: tuple[Survey, ...]
+    files: tuple[FileReport, ...]
     findings: tuple[Finding, ...]
 
     @property
     def unreadable(self) -> int:
         """Inputs that cannot be read to their last pixel."""
-        return sum(not survey.is_readable for survey in self.surveys)
+        return sum(not report.is_readable for report in self.files)
 
     def groups(self) -> list[tuple[int, str]]:
         """How many images there are of each kind, the largest group first."""
-        counts = Counter(survey.facts.describe() for survey in self.surveys if survey.facts is not None)
+        counts = Counter(report.stats.describe() for report in self.files if report.stats is not None)
         return [(count, text) for text, count in counts.most_common()]
 
     def rows(self) -> list[dict[str, Any]]:
@@ -74,12 +74,12 @@ class CheckResult:
         found: dict[str, list[Finding]] = defaultdict(list)
         for finding in self.findings:
             found[finding.path].append(finding)
-        return [_row(survey, found[survey.path]) for survey in self.surveys]
+        return [_row(report, found[report.path]) for report in self.files]
 
     def table(self) -> str:
         """The rows as csv."""
         stream = io.StringIO()
-        extra = dict.fromkeys(name for survey in self.surveys for name in survey.item.columns)
+        extra = dict.fromkeys(name for report in self.files for name in report.item.columns)
         columns = [*COLUMNS, *(name for name in extra if name not in COLUMNS)]
         writer = csv.DictWriter(stream, columns, lineterminator="\n", extrasaction="ignore")
         writer.writeheader()
@@ -92,8 +92,8 @@ def check_items(
     models: Mapping[str, "ModelInfo"],
     *,
     workers: int,
-    known: KnownFiles | None = None,
-    report: Callable[[Survey], None] = lambda survey: None,
+    cache: CheckCache | None = None,
+    on_file: Callable[[FileReport], None] = lambda report: None,
 ) -> CheckResult:
     """Decode every file, and compare the files with the models and with each other.
 
@@ -105,10 +105,10 @@ def check_items(
         What messages call each model, and what it says of itself; without any, files are compared with each other.
     workers : int
         Threads.
-    known : KnownFiles, optional
+    cache : CheckCache, optional
         What earlier checks have found: files that have not changed since are not decoded again.
-    report : callable
-        Called with each survey, in the order of the items, as soon as it is known.
+    on_file : callable
+        Called with the report of each file, in the order of the items, as soon as it is known.
 
     Returns
     -------
@@ -116,81 +116,82 @@ def check_items(
         Whatever the files hold: none stops the others.
     """
     budget = MemoryBudget(MEMORY)
-    surveys = []
+    reports = []
     with ThreadPoolExecutor(workers, thread_name_prefix="unetbio-check") as pool:
         try:
-            for done in pool.map(lambda item: survey(item, models, budget, known), items):
-                surveys.append(done)
-                report(done)
+            for report in pool.map(lambda item: report_file(item, models, budget, cache), items):
+                reports.append(report)
+                on_file(report)
         except BaseException:
             # Whoever pressed Ctrl-C does not want the rest read first.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    findings = [finding for done in surveys for finding in done.findings]
-    findings += _against_models(surveys, models)
-    findings += [*compare_with_others(surveys), *_duplicates(surveys), *_collisions(surveys)]
-    order = {done.path: number for number, done in reversed(list(enumerate(surveys)))}
+    findings = [finding for report in reports for finding in report.findings]
+    findings += _against_models(reports, models)
+    findings += [*compare_with_others(reports), *_duplicates(reports), *_collisions(reports)]
+    order = {report.path: number for number, report in reversed(list(enumerate(reports)))}
     findings.sort(key=lambda finding: order[finding.path])
-    return CheckResult(tuple(surveys), tuple(dict.fromkeys(findings)))
+    return CheckResult(tuple(reports), tuple(dict.fromkeys(findings)))
 
 
-def _against_models(surveys: Sequence[Survey], models: Mapping[str, "ModelInfo"]) -> Iterator[Finding]:
+def _against_models(reports: Sequence[FileReport], models: Mapping[str, "ModelInfo"]) -> Iterator[Finding]:
     fingerprints = {
         name: GreyFingerprint.from_record(info.training.get("grey_values")) for name, info in models.items()
     }
-    for done in surveys:
-        found = {name: list(compare_with_model(done, info, fingerprints[name])) for name, info in models.items()}
+    for report in reports:
+        found = {name: list(compare_with_model(report, info, fingerprints[name])) for name, info in models.items()}
         for code, message in describe_for_models(found):
-            yield Finding(done.path, code, message)
+            yield Finding(report.path, code, message)
 
 
-def _duplicates(surveys: Sequence[Survey]) -> Iterator[Finding]:
-    first: dict[str, Survey] = {}
-    for done in surveys:
+def _duplicates(reports: Sequence[FileReport]) -> Iterator[Finding]:
+    first: dict[str, FileReport] = {}
+    for report in reports:
         # Empty images are alike without being copies.
-        if done.facts is None or all(levels.is_constant for levels in done.facts.levels):
+        if report.stats is None or all(levels.is_constant for levels in report.stats.levels):
             continue
-        other = first.setdefault(done.facts.pixel_hash, done)
-        if other is not done:
-            yield Finding(done.path, "duplicate", f"the same pixels as {other.path}")
+        other = first.setdefault(report.stats.pixel_hash, report)
+        if other is not report:
+            yield Finding(report.path, "duplicate", f"the same pixels as {other.path}")
 
 
-def _collisions(surveys: Sequence[Survey]) -> Iterator[Finding]:
-    taken: dict[str, Survey] = {}
-    for done in surveys:
+def _collisions(reports: Sequence[FileReport]) -> Iterator[Finding]:
+    taken: dict[str, FileReport] = {}
+    for report in reports:
         # On many file systems upper and lower case are the same.
-        other = taken.setdefault(done.item.result.casefold(), done)
-        if other is not done:
+        other = taken.setdefault(report.item.result.casefold(), report)
+        if other is not report:
             yield Finding(
-                done.path,
+                report.path,
                 "name_collision",
-                f"would be written to {done.item.labels}, as {other.path} would: rename one, or use two output folders",
+                f"would be written to {report.item.labels}, as {other.path} would: rename one, or use two output "
+                "folders",
             )
 
 
-def _row(survey: Survey, found: Sequence[Finding]) -> dict[str, Any]:
-    facts = survey.facts
+def _row(report: FileReport, found: Sequence[Finding]) -> dict[str, Any]:
+    stats = report.stats
     row: dict[str, Any] = {
-        **survey.item.columns,
-        "path": survey.item.path,
-        "status": "unreadable" if not survey.is_readable else "found" if found else "ok",
+        **report.item.columns,
+        "path": report.item.path,
+        "status": "unreadable" if not report.is_readable else "found" if found else "ok",
         "code": CODES_BETWEEN.join(dict.fromkeys(finding.code for finding in found)),
         "message": MESSAGES_BETWEEN.join(finding.message for finding in found),
-        "series": survey.item.settings.series,
+        "series": report.item.settings.series,
     }
-    if facts is None:
+    if stats is None:
         return row
     levels = {
-        name: " ".join(f"{getattr(level, name):g}" for level in facts.levels) for name in ("low", "median", "high")
+        name: " ".join(f"{getattr(level, name):g}" for level in stats.levels) for name in ("low", "median", "high")
     }
     return {
         **row,
         **levels,
-        "axes": facts.axes,
-        "shape": " ".join(map(str, facts.shape)),
-        "dtype": facts.dtype,
-        "pixel_size_um": " ".join(f"{axis}={size:g}" for axis, size in facts.pixel_size_um.items()),
-        "pixel_size_trusted": facts.pixel_size_trusted,
-        "series_count": facts.series_count,
-        "pixel_hash": facts.pixel_hash,
+        "axes": stats.axes,
+        "shape": " ".join(map(str, stats.shape)),
+        "dtype": stats.dtype,
+        "pixel_size_um": " ".join(f"{axis}={size:g}" for axis, size in stats.pixel_size_um.items()),
+        "pixel_size_trusted": stats.pixel_size_trusted,
+        "series_count": stats.series_count,
+        "pixel_hash": stats.pixel_hash,
     }

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from unetbio.io import Image
 from unetbio.preprocessing.grey_values import GreyLevels
 
-__all__ = ["Facts"]
+__all__ = ["ImageStats"]
 
 
 @dataclass(frozen=True)
-class Facts:
+class ImageStats:
     """What is in a file.
 
     Parameters
@@ -71,7 +71,7 @@ class Facts:
 
 
 class _Unread:
-    """Stands for pixels that nobody needs: all that is asked of the image is in its head."""
+    """In place of pixels: only the head of the image is used."""
 
     def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
         raise NotImplementedError

@@ -16,14 +16,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unetbio.checking.file_report import Finding, Survey
-from unetbio.checking.image_stats import Facts
+from unetbio.checking.file_report import FileReport, Finding
+from unetbio.checking.image_stats import ImageStats
 from unetbio.preprocessing.grey_values import GreyFingerprint, GreyLevels
 
 if TYPE_CHECKING:
     from unetbio.models.model_file import ModelInfo
 
-__all__ = ["compare_with_model", "compare_with_others", "find_odd"]
+__all__ = ["compare_with_model", "compare_with_others", "find_outliers"]
+
+# Axes, number of channels, data type.
+Kind = tuple[str, int, str]
+Described = tuple[FileReport, ImageStats]
 
 LEAST_IMAGES = 5
 DEVIATIONS = 5.0
@@ -38,7 +42,7 @@ BRIGHT_GROUND = 0.7
 DARK_ON_BRIGHT = "dark things on a bright ground"
 
 
-def find_odd(values: Sequence[float], factor: float) -> list[int]:
+def find_outliers(values: Sequence[float], factor: float) -> list[int]:
     """Numbers that are unlike the others, by the rule above.
 
     Parameters
@@ -55,7 +59,7 @@ def find_odd(values: Sequence[float], factor: float) -> list[int]:
 
     Examples
     --------
-    >>> find_odd([10, 11, 9, 10, 10, 80], 2.0)
+    >>> find_outliers([10, 11, 9, 10, 10, 80], 2.0)
     [5]
     """
     if len(values) < LEAST_IMAGES:
@@ -66,34 +70,34 @@ def find_odd(values: Sequence[float], factor: float) -> list[int]:
     return np.flatnonzero(away > limit * (1 + 1e-9)).tolist()
 
 
-def compare_with_others(surveys: Sequence[Survey]) -> Iterator[Finding]:
+def compare_with_others(reports: Sequence[FileReport]) -> Iterator[Finding]:
     """Find what is unlike the other files."""
-    readable = [(survey, survey.facts) for survey in surveys if survey.facts is not None]
-    kinds: dict[tuple[str, int, str], list[tuple[Survey, Facts]]] = defaultdict(list)
-    for survey, facts in readable:
-        kinds[facts.axes, len(facts.levels), facts.dtype].append((survey, facts))
-    yield from _odd_kinds(kinds, len(readable))
+    readable = [(report, report.stats) for report in reports if report.stats is not None]
+    kinds: dict[Kind, list[Described]] = defaultdict(list)
+    for report, stats in readable:
+        kinds[stats.axes, len(stats.levels), stats.dtype].append((report, stats))
+    yield from _unusual_kinds(kinds, len(readable))
     for members in kinds.values():
-        yield from _odd_sizes(members)
-        yield from _odd_grey_values(members)
+        yield from _unusual_sizes(members)
+        yield from _unusual_grey_values(members)
 
 
 def compare_with_model(
-    survey: Survey, info: "ModelInfo", fingerprint: GreyFingerprint | None
+    report: FileReport, info: "ModelInfo", fingerprint: GreyFingerprint | None
 ) -> Iterator[tuple[str, str]]:
     """Find grey values that training has not seen: those that its normalization leaves to be seen; codes and messages.
 
     Percentiles hide how bright an image is; what is left is where most of its pixels lie between dark and bright. Where
     the model takes grey values as they are, these have to be within a factor of two of those it has seen.
     """
-    if survey.facts is None or fingerprint is None or len(survey.channels) != len(fingerprint.channels):
+    if report.stats is None or fingerprint is None or len(report.channels) != len(fingerprint.channels):
         return
-    chosen = survey.item.settings.normalization or info.normalization
-    for channel, ranges in zip(survey.channels, fingerprint.channels, strict=True):
-        levels = survey.facts.levels[channel]
+    chosen = report.item.settings.normalization or info.normalization
+    for channel, ranges in zip(report.channels, fingerprint.channels, strict=True):
+        levels = report.stats.levels[channel]
         if levels.is_constant or not math.isfinite(levels.median):
             continue
-        where = f"channel {channel}: " if len(survey.facts.levels) > 1 else ""
+        where = f"channel {channel}: " if len(report.stats.levels) > 1 else ""
         if chosen.kind != "percentile":
             low, high = ranges["high"]
             if not low / GREY_FACTOR <= levels.high <= high * GREY_FACTOR:
@@ -120,7 +124,7 @@ def _looks(level: float, high: float) -> str:
     return DARK_ON_BRIGHT if level > BRIGHT_GROUND else f"noise or haze, cells that fill it, or {DARK_ON_BRIGHT}"
 
 
-def _odd_kinds(kinds: Mapping[tuple[str, int, str], Sequence[tuple[Survey, Facts]]], total: int) -> Iterator[Finding]:
+def _unusual_kinds(kinds: Mapping[Kind, Sequence[Described]], total: int) -> Iterator[Finding]:
     if total < LEAST_IMAGES:
         return
     usual = max(kinds, key=lambda kind: len(kinds[kind]))
@@ -128,55 +132,55 @@ def _odd_kinds(kinds: Mapping[tuple[str, int, str], Sequence[tuple[Survey, Facts
         return
     for kind, members in kinds.items():
         if kind != usual:
-            for survey, _ in members:
+            for report, _ in members:
                 message = f"{_describe(kind)}, where most others are {_describe(usual)}"
-                yield Finding(survey.path, "odd_kind", message)
+                yield Finding(report.path, "odd_kind", message)
 
 
-def _describe(kind: tuple[str, int, str]) -> str:
+def _describe(kind: Kind) -> str:
     axes, channels, dtype = kind
     return f"{axes} {dtype}" + (f" with {channels} channels" if channels > 1 else "")
 
 
-def _odd_sizes(members: Sequence[tuple[Survey, Facts]]) -> Iterator[Finding]:
+def _unusual_sizes(members: Sequence[Described]) -> Iterator[Finding]:
     axes = members[0][1].axes
     odd: dict[int, list[str]] = defaultdict(list)
     for number, axis in enumerate(axes):
-        sizes = [facts.shape[number] for _, facts in members]
+        sizes = [stats.shape[number] for _, stats in members]
         if axis == "C":
             continue
-        for index in find_odd([max(1, size) for size in sizes], SIZE_FACTOR):
+        for index in find_outliers([max(1, size) for size in sizes], SIZE_FACTOR):
             odd[index].append(f"{axis}={sizes[index]} where most others have about {np.median(sizes):g}")
     for index, texts in odd.items():
         yield Finding(members[index][0].path, "odd_size", "; ".join(texts))
-    known = [(survey, facts.pixel_size_um["X"]) for survey, facts in members if _is_measured(facts)]
+    known = [(report, stats.pixel_size_um["X"]) for report, stats in members if _is_measured(stats)]
     pixels = [size for _, size in known]
-    for index in find_odd(pixels, SIZE_FACTOR):
+    for index in find_outliers(pixels, SIZE_FACTOR):
         message = f"{pixels[index]:.4g} um a pixel where most others have about {np.median(pixels):.4g}"
         yield Finding(known[index][0].path, "odd_pixel_size", message)
 
 
-def _is_measured(facts: Facts) -> bool:
-    return facts.pixel_size_trusted and facts.pixel_size_um.get("X", 0) > 0
+def _is_measured(stats: ImageStats) -> bool:
+    return stats.pixel_size_trusted and stats.pixel_size_um.get("X", 0) > 0
 
 
-def _odd_grey_values(members: Sequence[tuple[Survey, Facts]]) -> Iterator[Finding]:
+def _unusual_grey_values(members: Sequence[Described]) -> Iterator[Finding]:
     seen: Counter[str] = Counter()
     for channel in range(len(members[0][1].levels)):
-        usable = [(survey, facts.levels[channel]) for survey, facts in members if _is_usable(facts.levels[channel])]
+        usable = [(report, stats.levels[channel]) for report, stats in members if _is_usable(stats.levels[channel])]
         if not usable:
             continue
         brightness = float(np.median([abs(levels.high) for _, levels in usable])) or 1.0
         for name, text in (("high", "bright pixels have"), ("median", "half of its pixels are above")):
             values = [getattr(levels, name) for _, levels in usable]
-            for index in find_odd([max(0.0, value) + OFFSET * brightness for value in values], GREY_FACTOR):
-                survey = usable[index][0]
-                if seen[survey.path]:
+            for index in find_outliers([max(0.0, value) + OFFSET * brightness for value in values], GREY_FACTOR):
+                report = usable[index][0]
+                if seen[report.path]:
                     continue
-                seen[survey.path] += 1
+                seen[report.path] += 1
                 where = f"channel {channel}: " if len(members[0][1].levels) > 1 else ""
                 message = f"{where}{text} grey value {values[index]:g}, in most others about {np.median(values):g}"
-                yield Finding(survey.path, "odd_intensity", message)
+                yield Finding(report.path, "odd_intensity", message)
 
 
 def _is_usable(levels: GreyLevels) -> bool:

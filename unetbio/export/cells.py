@@ -14,7 +14,7 @@ from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import holds_classes, provenance_name, result_name
 from unetbio.provenance import InputRecord, read_provenance
 from unetbio.results.cells import CachedCells
-from unetbio.results.collect_tables import gather
+from unetbio.results.collect_tables import reuse_or_measure
 from unetbio.results.journal import Entry
 from unetbio.results.reuse import read_label_file
 from unetbio.results.tables import known_entries
@@ -148,14 +148,14 @@ def read_cells(out: Path, entries: list[Entry]) -> Iterator[ExportImage | Entry]
 
 
 def _read(out: Path, entry: Entry, cached: CachedCells) -> ExportImage | Entry:
-    outcome = gather(out, entry, cached)
+    outcome = reuse_or_measure(out, entry, cached)
     if outcome.cells is None:
         return outcome.entry
     provenance = read_provenance(out / provenance_name(entry.output))
     try:
         labels = read_label_file(out / entry.output, provenance)
     except ImageError as error:
-        # A file that looks as it did when it was written, and is not: nobody has read it before.
+        # Size and time are those of the written file, its bytes are not: they are read here first.
         return replace(entry, status="failed", reason=error.reason, message=f"{entry.output}: {error}")
     times = tuple(frame.t for frame in outcome.frames)
     chosen = provenance.settings.get("z") if provenance else None

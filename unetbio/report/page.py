@@ -23,7 +23,7 @@ from unetbio.output_layout import CELLS, LINKED_FILES, PAGE, SUMMARY, overlay_na
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.report.checked import Checked, read_check
 from unetbio.results.journal import Entry, read_journals
-from unetbio.results.verification import made_differently
+from unetbio.results.verification import find_differences
 from unetbio.settings.base import flattened
 
 __all__ = ["write_page"]
@@ -39,7 +39,7 @@ MAX_BARS = 24
 HISTOGRAM_PERCENT = 99.5
 THIN_SPACE = "\u202f"
 
-# What the warnings of the summary mean to somebody who looks at the pictures.
+# What the warnings of the summary mean, in the words of a biologist.
 WARNINGS = {
     "constant": "the same grey value everywhere",
     "edited": "the mask was edited by hand or has no provenance, and is kept",
@@ -202,7 +202,7 @@ def _differences(out: Path, entries: Mapping[str, Entry]) -> Iterator[tuple[str,
     """What differs in how a mask was made from how most were, and the name of its image."""
     done = (entry.output for entry in entries.values() if entry.status != "failed")
     read = ((name, read_provenance(out / provenance_name(name))) for name in done)
-    for finding in made_differently((name, provenance) for name, provenance in read if provenance):
+    for finding in find_differences((name, provenance) for name, provenance in read if provenance):
         yield finding.message, entries[finding.output].path
 
 

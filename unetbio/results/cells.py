@@ -50,12 +50,12 @@ class CachedCells:
         self._options = table.options
         jobs = [_CellFile(path, rows_at_once) for path in _job_files(out)]
         files = [table, *(file for file in jobs if file.options == table.options)]
-        # The newest has the last word.
+        # Later files override earlier ones.
         self._file_of = {output: file for file in sorted(files, key=lambda file: file.mtime_ns) for output in file.rows}
 
     @property
     def options(self) -> TableOptions:
-        """How the tables were made; whoever writes them next does it likewise."""
+        """How the tables were made, and will be made again."""
         return self._options
 
     def find(self, output: str, label_hash: str) -> "pl.DataFrame | None":
@@ -170,7 +170,7 @@ def write_cells(out: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str]
 
 
 def write_job_cells(out: Path, label: str, outcomes: Iterable[Outcome], options: TableOptions) -> None:
-    """Write the rows of a job for whoever writes the table, so that nothing is measured twice.
+    """Write the rows of a job, which the table collects, so that nothing is measured twice.
 
     Where the disk has no room for them, nothing is lost: they will be measured again.
 

@@ -1,4 +1,4 @@
-"""Gather what lies in an output folder into its tables."""
+"""Collect the results in an output folder into its tables."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -20,21 +20,21 @@ from unetbio.results.measure_cells import (
     pixel_size_of,
     sections_are_apart,
     sources_of,
-    with_told_size,
+    with_given_size,
 )
 from unetbio.results.path_columns import add_path_columns
 from unetbio.results.result_files import Outcome
-from unetbio.results.reuse import Kept, remove_leftovers, state_of_labels
+from unetbio.results.reuse import KeptResult, remove_leftovers, state_of_labels
 from unetbio.results.tables import known_entries, write_tables
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Report", "Summary", "gather", "measure_folder", "summarize", "tidy", "write_all_tables"]
+__all__ = ["OnOutcome", "Summary", "measure_folder", "reuse_or_measure", "summarize", "tidy", "write_all_tables"]
 
 logger = logging.getLogger(__name__)
 
-Report = Callable[[Outcome], None]
+OnOutcome = Callable[[Outcome], None]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def summarize(outcomes: Sequence[Outcome], table: Path | None) -> Summary:
 def measure_folder(
     out: Path,
     workers: int,
-    report: Report,
+    on_outcome: OnOutcome,
     options: TableOptions | None = None,
     *,
     metadata_regex: str | None = None,
@@ -73,7 +73,7 @@ def measure_folder(
         Output folder of a run, or of all parts of one.
     workers : int
         Threads that measure.
-    report : callable
+    on_outcome : callable
         Called with each `Outcome`.
     options : TableOptions, optional
         How.
@@ -101,11 +101,11 @@ def measure_folder(
         _remember_columns(out, known, entries)
         with ThreadPoolExecutor(workers) as pool:
             cached = None if overwrite else CachedCells(out)
-            futures = [pool.submit(gather, out, entry, cached, asked=asked) for entry in entries]
+            futures = [pool.submit(reuse_or_measure, out, entry, cached, asked=asked) for entry in entries]
             outcomes = []
             for future in futures:
                 outcomes.append(future.result())
-                report(outcomes[-1])
+                on_outcome(outcomes[-1])
         write_tables(out, outcomes, asked)
     _warn_of_missing_rings(outcomes)
     _warn_of_gone_inputs(outcomes)
@@ -113,7 +113,7 @@ def measure_folder(
 
 
 def _remember_columns(out: Path, before: Sequence[Entry], now: Sequence[Entry]) -> None:
-    """Note columns that paths have now and had not, for whoever writes the tables next."""
+    """Note new columns of paths in the journal, so that the next run writes them too."""
     changed = [entry for old, entry in zip(before, now, strict=True) if entry.columns != old.columns]
     if changed:
         with Journal(journal_path(out, None)) as journal:
@@ -187,21 +187,19 @@ def write_all_tables(out: Path, outcomes: Sequence[Outcome], cached: CachedCells
     """Tables of these outcomes and of everything else that earlier runs left in the folder; all as they were made."""
     # By their provenance, which label images of two formats share.
     mine = {provenance_name(outcome.entry.output) for outcome in outcomes}
-    others = [
-        gather(out, entry, cached) for name, entry in known_entries(out).items() if provenance_name(name) not in mine
-    ]
-    write_tables(out, [*outcomes, *others], cached.options)
+    others = [entry for name, entry in known_entries(out).items() if provenance_name(name) not in mine]
+    write_tables(out, [*outcomes, *(reuse_or_measure(out, entry, cached) for entry in others)], cached.options)
 
 
-def gather(
+def reuse_or_measure(
     out: Path,
     entry: Entry,
     cached: CachedCells | None,
-    kept: Kept | None = None,
+    kept: KeptResult | None = None,
     *,
     asked: TableOptions | None = None,
 ) -> Outcome:
-    """An image of an earlier run, with its cells: from the table when it still fits, measured otherwise.
+    """An image of an earlier run, with its cells: from the table where its rows still fit, or measured again.
 
     Rows of the table fit when they were measured on what is there now, with the options that are ``asked`` for, or else
     with those of the table.
@@ -213,7 +211,7 @@ def gather(
         provenance = read_provenance(out / provenance_name(entry.output))
         state = state_of_labels(out / entry.output, provenance)
         is_intact = state == "intact"
-        kept = Kept(state == "edited", provenance)
+        kept = KeptResult(state == "edited", provenance)
     options = asked or (cached.options if cached else TableOptions())
     sources = None
     try:
@@ -229,7 +227,7 @@ def gather(
     except UnetbioError:
         raise
     except Exception as error:
-        # As in a run, a mistake of ours is that image's failure and not the end of all.
+        # As in a run, an internal error fails this image only.
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return Outcome(replace(entry, status="failed", reason="internal", message=f"internal error ({text})"))
 
@@ -245,15 +243,15 @@ def _find(
     """What an earlier run found in a label image that has not changed; of cells, what the table holds."""
     digest = provenance.output.label_hash
     size = options.pixel_size_um
-    told = provenance if size is None else with_told_size(provenance, size)
+    given = provenance if size is None else with_given_size(provenance, size)
     if holds_classes(entry.output):
-        return Outcome(entry, provenance.frames, pixel_size_of(told), digest)
+        return Outcome(entry, provenance.frames, pixel_size_of(given), digest)
     known = cached.sources_of(entry.output)
-    # Where the input is away, nobody could measure its grey values again.
+    # Without its input an image cannot be measured again, so that its rows are kept.
     is_gone = sources is None
     fits = fits_without_input(known, out, entry, provenance, options) if is_gone else known == sources
     cells = cached.find(entry.output, digest) if fits else None
     # Sections that nothing could link, and sections apart, can be one label image with other rows.
     if cells is None or (SECTION in cells.columns) != sections_are_apart(provenance):
         return None
-    return Outcome(entry, provenance.frames, pixel_size_of(told), digest, cells, known, input_gone=is_gone)
+    return Outcome(entry, provenance.frames, pixel_size_of(given), digest, cells, known, input_gone=is_gone)

@@ -43,7 +43,7 @@ __all__ = [
     "measure_frame",
     "sections_are_apart",
     "sources_of",
-    "with_told_size",
+    "with_given_size",
 ]
 
 logger = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ def measure_again(
         raise ImageError(error.reason, f"{entry.output}: {error}") from error
     digest = label_hash(labels)
     if provenance is not None and options.pixel_size_um is not None:
-        provenance = with_told_size(provenance, options.pixel_size_um)
+        provenance = with_given_size(provenance, options.pixel_size_um)
     opened = _open_input(out, entry, provenance, options.pixel_size_um)
     if opened is not None and labels.shape != _expected_shape(opened):
         raise ImageError(
@@ -283,7 +283,7 @@ def _read_evidence(
 ) -> _Evidence:
     """What the record of a frame says of its cells, or scores or probabilities that were written beside; often none.
 
-    Somebody's cells are not those that the record knows. Earlier versions recorded nothing.
+    Confidences belong to the generated labels, so they are ignored for edited masks. Earlier versions recorded none.
     """
     if provenance is None:
         return _Evidence()
@@ -428,8 +428,8 @@ def _expected_shape(opened: Opened) -> tuple[int, ...]:
     return ((len(opened.times),) if len(opened.times) > 1 else ()) + opened.shape
 
 
-def with_told_size(provenance: Provenance, pixel_size_um: PixelSize) -> Provenance:
-    """A provenance whose input has a pixel size that somebody has told."""
+def with_given_size(provenance: Provenance, pixel_size_um: PixelSize) -> Provenance:
+    """A provenance whose input has the pixel size that the user gives."""
     sizes = told_sizes(pixel_size_um, provenance.input.pixel_size_um)
     record = provenance.input.model_copy(update={"pixel_size_um": sizes, "pixel_size_trusted": True})
     return provenance.model_copy(update={"input": record})

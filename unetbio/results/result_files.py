@@ -98,7 +98,7 @@ class LabelStack:
         self._lock = threading.Lock()
         self._frames: NDArray[Any] | None = None
 
-    def put(self, index: int, label_image: NDArray[Any]) -> None:
+    def store(self, index: int, label_image: NDArray[Any]) -> None:
         """Store a frame; the stack becomes uint32 when one frame needs it.
 
         Raises
@@ -132,13 +132,13 @@ class LabelStack:
         try:
             with tempfile.TemporaryFile(dir=self._folder) as file:
                 # Taken now: a mapped page that finds the disk full would kill the process.
-                _take_space(file.fileno(), size)
+                _reserve_space(file.fileno(), size)
                 return np.memmap(file, dtype, mode="r+", shape=shape)
         except OSError as error:
             raise stopped(self._folder, error, what=f"{size} bytes in {self._folder}") from error
 
 
-def _take_space(descriptor: int, size: int) -> None:
+def _reserve_space(descriptor: int, size: int) -> None:
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
         return
@@ -162,7 +162,7 @@ def write_result(
 
     First the label image under a temporary name; then an older one is removed; then comes the provenance; at last the
     label image gets its name. A label image that its provenance does not know can therefore not be left by a kill, and
-    is somebody's own work.
+    was edited by hand.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""What of an earlier run is kept.
+"""Which results of earlier runs are reused.
 
 The label image is renamed into place after its provenance has been written (`write_result`), so a run that is killed
 leaves a provenance without its label image, or both: never a label image that its provenance does not know. What
-differs from its provenance was therefore changed by somebody, and is theirs.
+differs from its provenance was therefore edited by hand.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ from unetbio.provenance import Provenance, read_provenance
 from unetbio.results.items import Item
 from unetbio.settings.base import flattened
 
-__all__ = ["Earlier", "Kept", "Policy", "find_earlier", "state_of_labels"]
+__all__ = ["EarlierResult", "KeptResult", "Policy", "find_earlier_result", "state_of_labels"]
 
 SHOWN = 3
 """Settings that are named where more differ."""
 
 State = Literal["missing", "unreadable", "intact", "edited"]
 
-# Bytes that nobody can have meant; whatever else is wrong with a file, it may be somebody's work.
+# Bytes that no program writes on purpose; a file with any other fault may have been edited by hand.
 _BROKEN = ("unreadable", "truncated")
 
 
@@ -57,13 +57,13 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Kept:
+class KeptResult:
     """A result of an earlier run that stays.
 
     Parameters
     ----------
     edited : bool
-        Whether somebody changed the label image; otherwise it is the one that its provenance describes.
+        Whether the label image differs from its provenance, since it was edited by hand.
     provenance : Provenance, optional
         None where a label image lies there that no run made.
     """
@@ -73,26 +73,26 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierResult:
     """What earlier runs left of an item.
 
     Parameters
     ----------
-    kept : Kept, optional
+    kept : KeptResult, optional
         The result that stays as it is; None when it has to be made.
-    otherwise : str
+    changes : str
         Of a result that is replaced since it was made with another model or other settings: which, as
         ``model mine (now nuclei)``.
     """
 
-    kept: Kept | None = None
-    otherwise: str = ""
+    kept: KeptResult | None = None
+    changes: str = ""
 
 
-_NOTHING = Earlier()
+_NOTHING = EarlierResult()
 
 
-def find_earlier(item: Item, out: Path, model: Model, settings: dict[str, Any], policy: Policy) -> Earlier:
+def find_earlier_result(item: Item, out: Path, model: Model, settings: dict[str, Any], policy: Policy) -> EarlierResult:
     """Find the result of an item that stays as it is, or that is replaced.
 
     Parameters
@@ -111,7 +111,7 @@ def find_earlier(item: Item, out: Path, model: Model, settings: dict[str, Any], 
     Raises
     ------
     ImageError
-        ``edited``: somebody edited the label image that an earlier run wrote in another format.
+        ``edited``: the label image that an earlier run wrote in another format was edited by hand.
     """
     provenance = read_provenance(out / item.provenance)
     _refuse_edited_format(item, out, provenance, policy)
@@ -119,20 +119,20 @@ def find_earlier(item: Item, out: Path, model: Model, settings: dict[str, Any], 
     if state in ("missing", "unreadable"):
         return _NOTHING
     if state == "edited":
-        return _NOTHING if policy.overwrite_edited else Earlier(Kept(True, provenance))
+        return _NOTHING if policy.overwrite_edited else EarlierResult(KeptResult(True, provenance))
     if policy.overwrite or provenance is None:
         return _NOTHING
-    if otherwise := _made_otherwise(provenance, model, settings):
-        return Earlier(otherwise=otherwise)
+    if changes := _describe_changes(provenance, model, settings):
+        return EarlierResult(changes=changes)
     if "objects" in provenance.settings and not (out / item.objects).is_file():
         return _NOTHING
     if policy.save_probabilities and not _has_probabilities(item, out, provenance):
         return _NOTHING
     same = provenance.input.matches(item.source, rehash=policy.rehash)
-    return Earlier(Kept(False, provenance)) if same else _NOTHING
+    return EarlierResult(KeptResult(False, provenance)) if same else _NOTHING
 
 
-def _made_otherwise(provenance: Provenance, model: Model, settings: dict[str, Any]) -> str:
+def _describe_changes(provenance: Provenance, model: Model, settings: dict[str, Any]) -> str:
     """How a result differs in how it was made from one that would be made now; empty where it does not."""
     if provenance.model.sha256 != model.sha256:
         same_name = provenance.model.name == model.info.name
@@ -188,7 +188,7 @@ def state_of_labels(path: Path, provenance: Provenance | None, *, rehash: bool =
 
     Size and time of the last change are believed when both agree, unless ``rehash``. Bytes that are no image, or only a
     part of one, are ``unreadable``. A file that cannot be used for any other reason (pixels that are no labels, axes
-    that it does not name, a codec that is not installed, no permission) may be somebody's work, and is ``edited``.
+    that it does not name, a codec that is not installed, no permission) may hold work done by hand, and is ``edited``.
     """
     try:
         size, mtime_ns, _ = stamp(path)
@@ -244,7 +244,7 @@ def _layout_of(provenance: Provenance) -> tuple[str, tuple[int, ...]]:
 
 
 def remove_leftovers(out: Path) -> None:
-    """Remove temporary files that a killed run left; for whoever holds the output folder alone.
+    """Remove temporary files that a killed run left; the caller holds the lock of the whole folder.
 
     A folder below it with a lock of its own is another command's, which may be writing there now.
     """

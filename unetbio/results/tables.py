@@ -26,7 +26,7 @@ def known_entries(out: Path) -> dict[str, Entry]:
     """What the journals and the provenances of an output folder know, by label image or class mask.
 
     A label image with a provenance is done, also where a kill came before its line in the journal. A file that failed
-    counts whether or not its input is still there. Label images that have gone are left out; a line
+    counts whether or not its input is still there. Label images that are missing are left out; a line
     names those that can be made again.
     """
     entries, gone = {}, {}

@@ -15,12 +15,12 @@ from unetbio.provenance import Provenance, read_provenance
 from unetbio.results.reuse import state_of_labels
 from unetbio.settings.base import flattened
 
-__all__ = ["Finding", "made_differently", "read_provenances", "verify_folder"]
+__all__ = ["Finding", "find_differences", "read_provenances", "verify_folder"]
 
 Kind = Literal["labels", "input", "model", "settings", "provenance", "rerun"]
 
 # Model and settings by their names; those of lists as text, so that all can be counted.
-_Made = tuple[tuple[str, Any], ...]
+_Recipe = tuple[tuple[str, Any], ...]
 
 # What a table may say differently for each image.
 _OF_ONE_IMAGE = ("channel", "series", "pixel_size_um", "diameter_px")
@@ -73,7 +73,7 @@ def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
     provenances = read_provenances(out)
     models = {provenance.model.path for provenance in provenances.values() if provenance}
     hashes = {path: _hash_of(path) for path in models}
-    usual = _usual(Counter(_made(provenance) for provenance in provenances.values() if provenance))
+    usual = _most_common(Counter(_recipe(provenance) for provenance in provenances.values() if provenance))
 
     def check(name: str) -> list[Finding]:
         return list(_check(out, name, provenances[name], hashes, usual))
@@ -83,7 +83,7 @@ def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
     return len(provenances), found
 
 
-def made_differently(provenances: Iterable[tuple[str, Provenance]]) -> Iterable[Finding]:
+def find_differences(provenances: Iterable[tuple[str, Provenance]]) -> Iterable[Finding]:
     """Masks that were made with another model or other settings than most.
 
     Parameters
@@ -95,10 +95,10 @@ def made_differently(provenances: Iterable[tuple[str, Provenance]]) -> Iterable[
     ------
     Finding
     """
-    made: dict[_Made, list[str]] = {}
+    made: dict[_Recipe, list[str]] = {}
     for name, provenance in provenances:
-        made.setdefault(_made(provenance), []).append(name)
-    usual = _usual({own: len(names) for own, names in made.items()})
+        made.setdefault(_recipe(provenance), []).append(name)
+    usual = _most_common({own: len(names) for own, names in made.items()})
     for own, names in made.items():
         for name in names:
             yield from _differences(name, own, usual)
@@ -159,7 +159,7 @@ def _check(
         yield Finding(name, "input", f"the input was changed after it was segmented (sha256 differs): {source}")
     if hashes[provenance.model.path] not in (None, provenance.model.sha256):
         yield Finding(name, "model", f"the model file is another one now (sha256 differs): {provenance.model.path}")
-    yield from _differences(name, _made(provenance), usual)
+    yield from _differences(name, _recipe(provenance), usual)
 
 
 def _hash_of(path: str) -> str | None:
@@ -169,13 +169,13 @@ def _hash_of(path: str) -> str | None:
         return None
 
 
-def _made(provenance: Provenance) -> _Made:
+def _recipe(provenance: Provenance) -> _Recipe:
     flat = flattened({key: value for key, value in provenance.settings.items() if key not in _OF_ONE_IMAGE})
     settings = {key: json.dumps(value) if isinstance(value, list) else value for key, value in flat.items()}
     return (("model", f"{provenance.model.name} {provenance.model.sha256[:12]}"), *settings.items())
 
 
-def _usual(made: Mapping[_Made, int]) -> dict[str, Any]:
+def _most_common(made: Mapping[_Recipe, int]) -> dict[str, Any]:
     """The most common value of each setting, and the most common model; the first of equals."""
     counted: dict[str, Counter[Any]] = {}
     for own, count in made.items():
@@ -184,10 +184,10 @@ def _usual(made: Mapping[_Made, int]) -> dict[str, Any]:
     return {key: counter.most_common(1)[0][0] for key, counter in counted.items()}
 
 
-def _differences(name: str, made: _Made, usual: dict[str, Any]) -> Iterable[Finding]:
+def _differences(name: str, made: _Recipe, usual: dict[str, Any]) -> Iterable[Finding]:
     own = dict(made)
     different = [
-        f"{key} {_told(own[key]) if key in own else 'none'}, others {_told(value)}"
+        f"{key} {_text(own[key]) if key in own else 'none'}, others {_text(value)}"
         for key, value in usual.items()
         if key not in own or own[key] != value
     ]
@@ -196,5 +196,5 @@ def _differences(name: str, made: _Made, usual: dict[str, Any]) -> Iterable[Find
         yield Finding(name, kind, f"made differently from most of this folder: {'; '.join(different)}")
 
 
-def _told(value: Any) -> str:
+def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)

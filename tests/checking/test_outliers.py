@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unetbio.checking.file_report import Survey
-from unetbio.checking.image_stats import Facts
-from unetbio.checking.outliers import compare_with_model, compare_with_others, find_odd
+from unetbio.checking.file_report import FileReport
+from unetbio.checking.image_stats import ImageStats
+from unetbio.checking.outliers import compare_with_model, compare_with_others, find_outliers
 from unetbio.models.model_file import ModelInfo
 from unetbio.preprocessing.grey_values import GreyFingerprint, GreyLevels
 from unetbio.results.items import Item
@@ -17,7 +17,7 @@ from unetbio.settings.normalization import Normalization
 from unetbio.settings.segmentation import Settings
 
 
-def survey_of(
+def report_of(
     name: str,
     levels: tuple[GreyLevels, ...] = (GreyLevels(0, 10, 20, 200, 250, 1, 4096),),
     *,
@@ -25,19 +25,19 @@ def survey_of(
     dtype: str = "uint8",
     pixel_size_um: float | None = None,
     settings: Settings = Settings(),  # noqa: B008
-) -> Survey:
+) -> FileReport:
     axes = "TCZYX"[-len(shape) :] if len(shape) != 3 else "CYX"
     sizes = {} if pixel_size_um is None else {"Y": pixel_size_um, "X": pixel_size_um}
-    facts = Facts(axes, shape, dtype, sizes, True, 1, name, levels, ("",) * len(levels))
-    return Survey(Item(Path(name), name, settings), facts, True, tuple(range(len(levels))))
+    stats = ImageStats(axes, shape, dtype, sizes, True, 1, name, levels, ("",) * len(levels))
+    return FileReport(Item(Path(name), name, settings), stats, True, tuple(range(len(levels))))
 
 
 def levels(high: float, median: float = 20.0, low: float = 10.0) -> GreyLevels:
     return GreyLevels(0, low, median, high, high * 1.2, 1, 4096)
 
 
-def codes(surveys: list[Survey]) -> list[tuple[str, str]]:
-    return [(finding.path, finding.code) for finding in compare_with_others(surveys)]
+def codes(reports: list[FileReport]) -> list[tuple[str, str]]:
+    return [(finding.path, finding.code) for finding in compare_with_others(reports)]
 
 
 def test_odd_values_follow_the_rule() -> None:
@@ -51,7 +51,7 @@ def test_odd_values_follow_the_rule() -> None:
         expected = [
             i for i, log in enumerate(logs) if abs(log - middle) > 5 * spread and abs(log - middle) > math.log(2)
         ]
-        assert find_odd(values, 2.0) == expected
+        assert find_outliers(values, 2.0) == expected
 
 
 @pytest.mark.parametrize(
@@ -66,30 +66,30 @@ def test_odd_values_follow_the_rule() -> None:
     ],
 )
 def test_odd_values(values: list[float], odd: list[int]) -> None:
-    assert find_odd(values, 2.0) == odd
+    assert find_outliers(values, 2.0) == odd
 
 
 def test_an_image_of_other_brightness_or_size_is_odd() -> None:
-    usual = [survey_of(f"{i}.tif", (levels(200 + i),)) for i in range(6)]
+    usual = [report_of(f"{i}.tif", (levels(200 + i),)) for i in range(6)]
     assert codes(usual) == []
-    assert codes([*usual, survey_of("bright", (levels(900),))]) == [("bright", "odd_intensity")]
-    assert codes([*usual, survey_of("grey", (levels(200, median=150),))]) == [("grey", "odd_intensity")]
-    assert codes([*usual, survey_of("large", shape=(64, 640))]) == [("large", "odd_size")]
-    assert codes([*usual, survey_of("deep", dtype="uint16")]) == [("deep", "odd_kind")]
-    colour = survey_of("colour", (levels(200),) * 3, shape=(3, 64, 64))
+    assert codes([*usual, report_of("bright", (levels(900),))]) == [("bright", "odd_intensity")]
+    assert codes([*usual, report_of("grey", (levels(200, median=150),))]) == [("grey", "odd_intensity")]
+    assert codes([*usual, report_of("large", shape=(64, 640))]) == [("large", "odd_size")]
+    assert codes([*usual, report_of("deep", dtype="uint16")]) == [("deep", "odd_kind")]
+    colour = report_of("colour", (levels(200),) * 3, shape=(3, 64, 64))
     assert codes([*usual, colour]) == [("colour", "odd_kind")]
-    assert codes([*usual, *[survey_of(f"u{i}", dtype="uint16") for i in range(6)]]) == []
+    assert codes([*usual, *[report_of(f"u{i}", dtype="uint16") for i in range(6)]]) == []
 
 
 def test_an_odd_pixel_size_is_found() -> None:
-    usual = [survey_of(f"{i}.tif", pixel_size_um=0.5) for i in range(6)]
-    assert codes([*usual, survey_of("metres", pixel_size_um=500.0)]) == [("metres", "odd_pixel_size")]
+    usual = [report_of(f"{i}.tif", pixel_size_um=0.5) for i in range(6)]
+    assert codes([*usual, report_of("metres", pixel_size_um=500.0)]) == [("metres", "odd_pixel_size")]
 
 
 def test_constant_images_say_nothing_of_the_others() -> None:
     black = GreyLevels(0, 0, 0, 0, 0, 4096, 4096)
-    surveys = [survey_of(f"black{i}", (black,)) for i in range(5)] + [survey_of("image", (levels(200),))]
-    assert codes(surveys) == []
+    reports = [report_of(f"black{i}", (black,)) for i in range(5)] + [report_of("image", (levels(200),))]
+    assert codes(reports) == []
 
 
 def info_of(kind: str = "percentile") -> ModelInfo:
@@ -108,9 +108,9 @@ FINGERPRINT = GreyFingerprint(
 
 
 def test_percentiles_hide_brightness_and_show_what_is_bright() -> None:
-    fluorescence = survey_of("f", (levels(4000, median=300, low=100),), dtype="uint16")
+    fluorescence = report_of("f", (levels(4000, median=300, low=100),), dtype="uint16")
     assert list(compare_with_model(fluorescence, info_of(), FINGERPRINT)) == []
-    brightfield = survey_of("b", (levels(220, median=200),))
+    brightfield = report_of("b", (levels(220, median=200),))
     ((code, message),) = compare_with_model(brightfield, info_of(), FINGERPRINT)
     assert code == "odd_intensity"
     assert message == (
@@ -129,17 +129,17 @@ def test_percentiles_hide_brightness_and_show_what_is_bright() -> None:
 )
 def test_what_an_image_may_be_is_said(seen: tuple[float, float], median: float, looks: str) -> None:
     fingerprint = GreyFingerprint(("uint8",), ({**FINGERPRINT.channels[0], "level": seen},))
-    ((_, message),) = compare_with_model(survey_of("b", (levels(220, median=median),)), info_of(), fingerprint)
+    ((_, message),) = compare_with_model(report_of("b", (levels(220, median=median),)), info_of(), fingerprint)
     assert message.endswith(looks)
 
 
 def test_without_percentiles_grey_values_have_to_agree() -> None:
-    assert list(compare_with_model(survey_of("f", (levels(499),)), info_of("range"), FINGERPRINT)) == []
-    ((_, message),) = compare_with_model(survey_of("f", (levels(501),)), info_of("range"), FINGERPRINT)
+    assert list(compare_with_model(report_of("f", (levels(499),)), info_of("range"), FINGERPRINT)) == []
+    ((_, message),) = compare_with_model(report_of("f", (levels(501),)), info_of("range"), FINGERPRINT)
     assert "grey value 501, those of the training images 100 to 250" in message
     own = Settings(normalization=Normalization())
-    assert list(compare_with_model(survey_of("f", (levels(501),), settings=own), info_of("range"), FINGERPRINT)) == []
+    assert list(compare_with_model(report_of("f", (levels(501),), settings=own), info_of("range"), FINGERPRINT)) == []
 
 
 def test_without_a_fingerprint_nothing_is_compared() -> None:
-    assert list(compare_with_model(survey_of("b", (levels(220, median=200),)), info_of(), None)) == []
+    assert list(compare_with_model(report_of("b", (levels(220, median=200),)), info_of(), None)) == []

@@ -22,10 +22,10 @@ from unetbio.compilation import compiled
 from unetbio.errors import ImageError, UsageError
 from unetbio.labels import LabelImage, check_label_image, relabel_raster
 
-__all__ = ["check_threshold", "link_sections", "number_sections", "pair_cells"]
+__all__ = ["link_sections", "number_sections", "pair_cells"]
 
 
-def check_threshold(threshold: float) -> None:
+def _check_threshold(threshold: float) -> None:
     """Refuse a threshold that is no intersection over union.
 
     Raises
@@ -86,7 +86,7 @@ def link_sections(label_image: ArrayLike, threshold: float) -> LabelImage:
     >>> link_sections([[[5, 5, 0, 8]], [[0, 3, 3, 9]]], 0.5).tolist()
     [[[1, 1, 0, 2]], [[0, 3, 3, 2]]]
     """
-    check_threshold(threshold)
+    _check_threshold(threshold)
     distinct = _distinct(label_image)
     objects = np.arange(int(distinct.max(initial=0)) + 1)
     for earlier, later in itertools.pairwise(distinct):

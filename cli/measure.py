@@ -35,7 +35,7 @@ def command(out: Path, run: MeasureRun) -> int | None:
     """
     from unetbio.batch.plan import available_cores
     from unetbio.results.collect_tables import measure_folder
-    from unetbio.results.measure_cells import TableOptions
+    from unetbio.results.measured_from import TableOptions
 
     def report(outcome: "Outcome") -> None:
         progress.clear()

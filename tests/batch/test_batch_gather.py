@@ -18,7 +18,7 @@ from unetbio.report.page import write_page
 from unetbio.results import collect_tables
 from unetbio.results.collect_tables import Summary, measure_folder, tidy
 from unetbio.results.journal import Entry, Part
-from unetbio.results.measure_cells import TableOptions
+from unetbio.results.measured_from import TableOptions
 from unetbio.segmentation import Segmenter
 from unetbio.settings.segmentation import Settings
 

@@ -28,7 +28,8 @@ from unetbio.results.cells import CachedCells, known_options, write_job_cells
 from unetbio.results.collect_tables import OnOutcome, Summary, reuse_or_measure, summarize, write_all_tables
 from unetbio.results.items import Item
 from unetbio.results.journal import Entry, Journal, Part, hold_output, journal_path
-from unetbio.results.measure_cells import TableOptions, concatenate, measure_frame, pixel_size_of, sources_of
+from unetbio.results.measure_cells import concatenate, measure_frame, pixel_size_of
+from unetbio.results.measured_from import TableOptions, sources_of
 from unetbio.results.result_files import Outcome, write_image_probabilities, write_result
 from unetbio.results.reuse import KeptResult, Policy, read_label_file, remove_leftovers
 from unetbio.results.tables import write_classes
@@ -77,6 +78,18 @@ class BatchOptions:
     tables: bool = True
     workers: int = 2
     memory: int = DEFAULT_MEMORY
+
+
+@dataclass(frozen=True)
+class _DecidedFrame:
+    """A frame with what the network made of it; ``size`` bytes of the memory budget are its own."""
+
+    index: int
+    frame: Frame
+    decided: Any
+    probabilities: NDArray[np.float32] | None
+    seconds: float
+    size: int
 
 
 @dataclass(frozen=True)
@@ -215,28 +228,19 @@ class _Batch:
             job.error = error
             return
         seconds = perf_counter() - start
-        index = len(job.frames)
-        job.frames.append(pool.submit(self._finish, job, index, frame, decided, probabilities, seconds, size))
+        made = _DecidedFrame(len(job.frames), frame, decided, probabilities, seconds, size)
+        job.frames.append(pool.submit(self._finish, job, made))
 
-    def _finish(
-        self,
-        job: Job,
-        index: int,
-        frame: Frame,
-        decided: Any,
-        probabilities: NDArray[np.float32] | None,
-        seconds: float,
-        size: int,
-    ) -> _FinishedFrame:
+    def _finish(self, job: Job, made: _DecidedFrame) -> _FinishedFrame:
         """In a worker: cells of a frame, its overlay and its measurements."""
         try:
-            opened = _present(job.opened)
-            result = self.segmenter.finish(opened, frame, decided)
-            _present(job.labels).store(index, result.label_image)
-            if probabilities is not None:
+            opened, frame = _present(job.opened), made.frame
+            result = self.segmenter.finish(opened, frame, made.decided)
+            _present(job.labels).store(made.index, result.label_image)
+            if made.probabilities is not None:
                 names = self.segmenter.info.class_names
-                write_image_probabilities(self.out, job.item, opened, frame.t, probabilities, names)
-            if index == 0 and job.item.result in self.options.overlays:
+                write_image_probabilities(self.out, job.item, opened, frame.t, made.probabilities, names)
+            if made.index == 0 and job.item.result in self.options.overlays:
                 self._draw(self._pending_overlay(job.item.result), frame.raw, result.label_image)
             cells = None
             if self.measures:
@@ -248,9 +252,9 @@ class _Batch:
                     confidences=result.record.confidences,
                     objects=result.objects,
                 )
-            return _FinishedFrame(result.record, result.scaling, cells, seconds, result.objects)
+            return _FinishedFrame(result.record, result.scaling, cells, made.seconds, result.objects)
         finally:
-            self.budget.release(size)
+            self.budget.release(made.size)
 
     def _conclude(self, job: Job) -> Outcome:
         """In a worker: what became of an item, once its frames are done. They were queued before it, so this ends."""

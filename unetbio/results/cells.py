@@ -17,7 +17,8 @@ from unetbio.files import atomic_path
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import CELLS, CELLS_TEXT, EVERY_JOB_CELLS, job_cells_name
 from unetbio.results.journal import Entry
-from unetbio.results.measure_cells import TableOptions, concatenate
+from unetbio.results.measure_cells import concatenate
+from unetbio.results.measured_from import TableOptions
 from unetbio.results.result_files import Outcome
 
 if TYPE_CHECKING:

@@ -13,15 +13,8 @@ from unetbio.output_layout import SUMMARY, holds_classes, provenance_name
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.results.cells import CachedCells
 from unetbio.results.journal import Entry, Journal, hold_output, journal_path
-from unetbio.results.measure_cells import (
-    TableOptions,
-    fits_without_input,
-    measure_again,
-    pixel_size_of,
-    sections_are_apart,
-    sources_of,
-    with_given_size,
-)
+from unetbio.results.measure_cells import measure_again, pixel_size_of, sections_are_apart, with_given_size
+from unetbio.results.measured_from import TableOptions, fits_without_input, sources_of
 from unetbio.results.path_columns import add_path_columns
 from unetbio.results.result_files import Outcome
 from unetbio.results.reuse import KeptResult, remove_leftovers, state_of_labels

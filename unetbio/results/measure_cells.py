@@ -1,33 +1,29 @@
 """Tables of cells: of a frame that was just segmented, or of a label image of an earlier run."""
 
-import csv
-import importlib.metadata
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.classes import CELL_CLASS
 from unetbio.errors import ImageError
-from unetbio.files import stamp
 from unetbio.io import read_image
 from unetbio.io.image import Image
-from unetbio.io.labels import label_suffix
 from unetbio.labels import label_hash, resize_nearest
 from unetbio.measurement import regions
 from unetbio.measurement.frame_summary import describe_classes, describe_labels, median_diameter_in_sections
 from unetbio.measurement.table_schema import SECTION
-from unetbio.output_layout import holds_classes, objects_name, probabilities_name, result_name
+from unetbio.output_layout import holds_classes
 from unetbio.postprocessing.linking import number_sections
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.prepare import Opened, told_sizes, with_pixel_size
 from unetbio.provenance import CONFIDENCE_DECIMALS, FrameRecord, Provenance
+from unetbio.results.confidences import Evidence, confidences_by_id, read_evidence
 from unetbio.results.journal import Entry
+from unetbio.results.measured_from import TableOptions
 from unetbio.results.result_files import Outcome
 from unetbio.results.reuse import read_label_file
 from unetbio.settings.segmentation import PixelSize, Settings
@@ -36,33 +32,14 @@ if TYPE_CHECKING:
     import polars as pl
 
 __all__ = [
-    "TableOptions",
     "channel_columns",
-    "fits_without_input",
     "measure_again",
     "measure_frame",
     "sections_are_apart",
-    "sources_of",
     "with_given_size",
 ]
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TableOptions:
-    """How the tables of an output folder are made; the folder remembers it.
-
-    Parameters
-    ----------
-    expand_um : float, optional
-        Width of the rings that are measured too.
-    pixel_size_um : float or tuple of two floats, optional
-        Instead of what is known of the images; see `unetbio.settings.segmentation.Settings`.
-    """
-
-    expand_um: float | None = None
-    pixel_size_um: PixelSize | None = None
 
 
 def measure_frame(
@@ -96,7 +73,7 @@ def measure_frame(
     expand_um : float, optional
         Width of the rings that are measured too.
     """
-    frame = _frame_of(opened, t, label_image, raw, _Evidence(of_cells=_by_id(confidences, objects)))
+    frame = _frame_of(opened, t, label_image, raw, Evidence(of_cells=confidences_by_id(confidences, objects)))
     return _table(frame, t, expand_um, apart=opened.sections_are_apart)
 
 
@@ -163,86 +140,13 @@ def measure_again(
     described = kept or tuple(_edited_record(frame, t, in_sections=in_sections, apart=apart) for t, frame in pairs)
     tables = []
     for (t, frame), record in zip(pairs, described, strict=True):
-        evidence = _read_evidence(out, entry, provenance, t if len(pairs) > 1 else None, record, edited=edited)
+        evidence = read_evidence(out, entry, provenance, t if len(pairs) > 1 else None, record, edited=edited)
         if opened:
             measured, apart = _frame_of(opened, t, frame, None, evidence), opened.sections_are_apart
         else:
             measured = _Frame(frame, None, (), _sizes_of(provenance), evidence)
         tables.append(_table(measured, t, options.expand_um, apart=apart))
     return Outcome(entry, described, pixel_size_of(provenance), digest, concatenate(tables))
-
-
-def sources_of(
-    out: Path,
-    entry: Entry,
-    provenance: Provenance,
-    options: TableOptions,
-    *,
-    as_segmented: bool = False,
-) -> str | None:
-    """Everything that the cells of an image depend on beside the pixels of its label image.
-
-    Parameters
-    ----------
-    out, entry, provenance
-        The output folder, the image and what is known of it.
-    options : TableOptions
-        How they are measured.
-    as_segmented : bool
-        The cells were measured on what was read when the image was segmented, and not on what is there now.
-
-    Returns
-    -------
-    str or None
-        Equal where measuring again would give the same rows. None where the input is no longer there: who finds it
-        again wants its grey values; and where it has changed since it was segmented, if that was measured.
-    """
-    source = provenance.input.find((out / entry.output).parent)
-    if source is None:
-        return None
-    known = {source: provenance.input.fingerprint}
-    known |= {source.resolve().parent / name: read for name, read in provenance.input.companions.items()}
-    try:
-        inputs = [stamp(path)[:2] for path in known]
-        stamps = [*inputs, *_stamps_beside(out, entry, provenance)]
-    except OSError:
-        return None
-    if as_segmented and inputs != [(read.size, read.mtime_ns) for read in known.values()]:
-        return None
-    return json.dumps([*_measured_with(provenance, options), stamps])
-
-
-def fits_without_input(
-    measured_from: str, out: Path, entry: Entry, provenance: Provenance, options: TableOptions
-) -> bool:
-    """Whether everything but the input is what it was when `sources_of` said ``measured_from``, with these options."""
-    try:
-        *before, stamps = json.loads(measured_from)
-        beside = _stamps_beside(out, entry, provenance)
-    except (OSError, ValueError, TypeError):
-        return False
-    now = json.loads(json.dumps([*_measured_with(provenance, options), beside]))
-    return bool([*before, stamps[-len(beside) :]] == now)
-
-
-def _measured_with(provenance: Provenance, options: TableOptions) -> list[Any]:
-    version = importlib.metadata.version("unetbio")
-    return [version, provenance.output.mtime_ns, options.expand_um, options.pixel_size_um]
-
-
-def _stamps_beside(out: Path, entry: Entry, provenance: Provenance) -> list[tuple[int, ...] | None]:
-    """Size and time of the files beside a label image that its measurements depend on; None for those not there."""
-    times = [frame.t for frame in provenance.frames] if len(provenance.frames) > 1 else [None]
-    beside = [_objects_path(out, entry), *(_probability_path(out, entry, t) for t in times)]
-    return [stamp(path)[:2] if path.exists() else None for path in beside]
-
-
-def _objects_path(out: Path, entry: Entry) -> Path:
-    return out / objects_name(result_name(entry.output))
-
-
-def _probability_path(out: Path, entry: Entry, t: int | None) -> Path:
-    return out / probabilities_name(result_name(entry.output), t, label_suffix(entry.output))
 
 
 def pixel_size_of(provenance: Provenance | None) -> float | None:
@@ -264,60 +168,6 @@ def concatenate(tables: "Sequence[pl.DataFrame]") -> "pl.DataFrame":
     return pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame()
 
 
-class _Evidence(NamedTuple):
-    """What is known of how sure a model was: of each pixel, at the size that it saw, or of each cell, by its id."""
-
-    probability: NDArray[Any] | None = None
-    of_cells: Mapping[int, float] | None = None
-
-
-def _by_id(confidences: Sequence[float], objects: ObjectTable | None) -> Mapping[int, float] | None:
-    """What is known of each cell: its confidence, or the score of its object."""
-    if objects is not None:
-        return dict(zip(objects["label"].tolist(), objects["score"].tolist(), strict=True))
-    return dict(enumerate(confidences, 1)) or None
-
-
-def _read_evidence(
-    out: Path, entry: Entry, provenance: Provenance | None, t: int | None, record: FrameRecord, *, edited: bool
-) -> _Evidence:
-    """What the record of a frame says of its cells, or scores or probabilities that were written beside; often none.
-
-    Confidences belong to the generated labels, so they are ignored for edited masks. Earlier versions recorded none.
-    """
-    if provenance is None:
-        return _Evidence()
-    if not edited:
-        objects = None if record.confidences else _read_scores(_objects_path(out, entry), t)
-        if of_cells := _by_id(record.confidences, objects):
-            return _Evidence(of_cells=of_cells)
-    return _Evidence(_read_probability(_probability_path(out, entry, t), out / entry.output, provenance))
-
-
-def _read_probability(path: Path, labels: Path, provenance: Provenance) -> NDArray[Any] | None:
-    try:
-        written = provenance.output.mtime_ns
-        # A run that was killed before its label image came leaves probabilities that belong to none.
-        if path.stat().st_mtime_ns > written == stamp(labels).mtime_ns:
-            return None
-        return read_image(path).read(c=CELL_CLASS)
-    except OSError:
-        return None
-    except ImageError as error:
-        logger.warning("%s: no confidences: %s", path, error)
-        return None
-
-
-def _read_scores(path: Path, t: int | None) -> ObjectTable | None:
-    try:
-        with open(path, encoding="utf-8", newline="") as stream:
-            rows = [row for row in csv.DictReader(stream) if t is None or row["t"] == str(t)]
-        labels = np.array([int(row["label"]) for row in rows], dtype=np.int64)
-        return {"label": labels, "score": np.array([float(row["score"]) for row in rows], dtype=np.float64)}
-    except (OSError, KeyError, TypeError, ValueError):
-        return None
-
-
 def _resized(probability: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArray[Any] | None:
     """The probability of the cell class in each pixel of a frame, as its label image was resized."""
     if probability is None or probability.ndim != len(shape):
@@ -333,7 +183,7 @@ class _Frame:
     image: NDArray[Any] | None
     channel_names: Sequence[str]
     pixel_size_um: Mapping[str, float]
-    evidence: _Evidence
+    evidence: Evidence
 
     def sections(self) -> "Iterator[_Frame]":
         """The planes of a stack."""
@@ -346,7 +196,7 @@ class _Frame:
 
 
 def _frame_of(
-    opened: Opened, t: int | None, label_image: NDArray[Any], raw: NDArray[Any] | None, evidence: _Evidence
+    opened: Opened, t: int | None, label_image: NDArray[Any], raw: NDArray[Any] | None, evidence: Evidence
 ) -> _Frame:
     count = opened.image.size("C")
     image = raw if raw is not None and opened.channels == tuple(range(count)) else opened.read_channels(t, range(count))

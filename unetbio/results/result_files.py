@@ -58,7 +58,7 @@ class Outcome:
     cells : polars.DataFrame, optional
         One row a cell; None when it failed or nothing was measured, and for class masks.
     measured_from : str
-        What the cells depend on beside the label image (`unetbio.results.measure_cells.sources_of`), where that is
+        What the cells depend on beside the label image (`unetbio.results.measured_from.sources_of`), where that is
         known.
     input_gone : bool
         Whether the cells are those of an earlier run because the input is no longer there.

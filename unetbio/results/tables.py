@@ -14,7 +14,7 @@ from unetbio.output_layout import CLASSES, SUMMARY, find_provenances, provenance
 from unetbio.provenance import FrameRecord, read_provenance
 from unetbio.results.cells import remove_job_cells, write_cells
 from unetbio.results.journal import GONE, Entry, read_journals
-from unetbio.results.measure_cells import TableOptions
+from unetbio.results.measured_from import TableOptions
 from unetbio.results.result_files import Outcome
 
 __all__ = ["known_entries", "write_classes", "write_tables"]

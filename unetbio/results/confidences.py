@@ -1,0 +1,88 @@
+"""How sure a model was of each cell: from the provenance, the table of objects or the probabilities."""
+
+import csv
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.classes import CELL_CLASS
+from unetbio.errors import ImageError
+from unetbio.files import stamp
+from unetbio.io import read_image
+from unetbio.io.labels import label_suffix
+from unetbio.output_layout import objects_name, probabilities_name, result_name
+from unetbio.postprocessing.objects import ObjectTable
+from unetbio.provenance import FrameRecord, Provenance
+from unetbio.results.journal import Entry
+
+__all__ = ["Evidence", "confidences_by_id", "objects_path", "probability_path", "read_evidence"]
+
+logger = logging.getLogger(__name__)
+
+
+class Evidence(NamedTuple):
+    """What is known of how sure a model was: of each pixel, at the size that it saw, or of each cell, by its id."""
+
+    probability: NDArray[Any] | None = None
+    of_cells: Mapping[int, float] | None = None
+
+
+def objects_path(out: Path, entry: Entry) -> Path:
+    """Table of the objects of an image."""
+    return out / objects_name(result_name(entry.output))
+
+
+def probability_path(out: Path, entry: Entry, t: int | None) -> Path:
+    """Probabilities of one time of an image."""
+    return out / probabilities_name(result_name(entry.output), t, label_suffix(entry.output))
+
+
+def confidences_by_id(confidences: Sequence[float], objects: ObjectTable | None) -> Mapping[int, float] | None:
+    """What is known of each cell: its confidence, or the score of its object."""
+    if objects is not None:
+        return dict(zip(objects["label"].tolist(), objects["score"].tolist(), strict=True))
+    return dict(enumerate(confidences, 1)) or None
+
+
+def read_evidence(
+    out: Path, entry: Entry, provenance: Provenance | None, t: int | None, record: FrameRecord, *, edited: bool
+) -> Evidence:
+    """What the record of a frame says of its cells, or scores or probabilities that were written beside; often none.
+
+    Confidences belong to the generated labels, so they are ignored for edited masks. Earlier versions recorded none.
+    """
+    if provenance is None:
+        return Evidence()
+    if not edited:
+        objects = None if record.confidences else _read_scores(objects_path(out, entry), t)
+        if of_cells := confidences_by_id(record.confidences, objects):
+            return Evidence(of_cells=of_cells)
+    return Evidence(_read_probability(probability_path(out, entry, t), out / entry.output, provenance))
+
+
+def _read_probability(path: Path, labels: Path, provenance: Provenance) -> NDArray[Any] | None:
+    try:
+        written = provenance.output.mtime_ns
+        # A run that was killed before its label image came leaves probabilities that belong to none.
+        if path.stat().st_mtime_ns > written == stamp(labels).mtime_ns:
+            return None
+        return read_image(path).read(c=CELL_CLASS)
+    except OSError:
+        return None
+    except ImageError as error:
+        logger.warning("%s: no confidences: %s", path, error)
+        return None
+
+
+def _read_scores(path: Path, t: int | None) -> ObjectTable | None:
+    try:
+        with open(path, encoding="utf-8", newline="") as stream:
+            rows = [row for row in csv.DictReader(stream) if t is None or row["t"] == str(t)]
+        labels = np.array([int(row["label"]) for row in rows], dtype=np.int64)
+        return {"label": labels, "score": np.array([float(row["score"]) for row in rows], dtype=np.float64)}
+    except (OSError, KeyError, TypeError, ValueError):
+        return None

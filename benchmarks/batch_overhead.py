@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from unetbio.batch.plan import found_items, spread
 from unetbio.batch.run import MAX_FINISHERS, BatchOptions, run_batch
+from unetbio.cli.process import keep_freed_memory
 from unetbio.io import read_image
 from unetbio.models.model_file import load_model
 from unetbio.output_layout import overlay_name
@@ -92,6 +93,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(arguments.workers)
     segmenter = Segmenter(load_model(arguments.model), "cpu")
     megapixels = arguments.images * SIZE**2 / 1e6

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from unetbio.cli import options as shared
+from unetbio.cli.process import keep_freed_memory
 from unetbio.compare.lessons import LESSONS
 from unetbio.errors import UsageError
 from unetbio.settings.runs import CompareRun
@@ -74,6 +75,7 @@ def command(
     from unetbio.inference.backends.base import choose_device
     from unetbio.output_layout import LOCK
 
+    keep_freed_memory()
     torch_device, reason = choose_device(run.device)
     logger.info("%d networks on %s (%s)", len(variants), torch_device, reason)
     settings = CompareSettings(files, config, run.minutes, run.width)

@@ -4,9 +4,7 @@ Exit codes: 0 all done; 1 internal error (one line, traceback in a file); 2 usag
 files failed, or something was found; 4 the environment stopped the run; 130 Ctrl-C; 143 terminated.
 """
 
-import atexit
 import contextlib
-import gc
 import importlib
 import logging
 import signal
@@ -18,6 +16,7 @@ from typing import Any, NoReturn
 
 import click
 
+from unetbio.cli.process import freeze_at_exit
 from unetbio.errors import UnetbioError
 
 __all__ = ["COMMANDS", "main"]
@@ -45,9 +44,6 @@ COMMANDS: dict[str, tuple[str, str]] = {
 EXIT_INTERNAL = 1
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
-
-# What goes with the process is not searched for cycles first: with PyTorch that takes half a second.
-atexit.register(gc.freeze)
 
 
 class _Commands(click.Group):
@@ -175,6 +171,7 @@ def _write_traceback() -> str:
 @click.version_option(package_name="unetbio", message="%(prog)s %(version)s")
 def main() -> None:
     """From raw microscopy images to masks you can check."""
+    freeze_at_exit()
     logger = logging.getLogger("unetbio")
     logger.setLevel(logging.INFO)
     logger.propagate = False

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from unetbio.cli import options as shared
+from unetbio.cli.process import keep_freed_memory
 from unetbio.cli.progress import Progress
 from unetbio.errors import UsageError
 from unetbio.settings.options import options_of
@@ -64,6 +65,7 @@ def command(
         _tidy(out, run, rewrite=bool(gone) and not run.no_tables)
         click.echo(f"no image failed: {out}")
         return None
+    keep_freed_memory()
     _limit_threads(run.workers)
     from unetbio.models.model_file import load_model
     from unetbio.segmentation import Segmenter

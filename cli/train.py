@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from unetbio.cli import options as shared
+from unetbio.cli.process import keep_freed_memory
 from unetbio.errors import UsageError
 from unetbio.files import stopping
 from unetbio.settings.runs import TrainRun
@@ -71,6 +72,7 @@ def command(inputs: tuple[Path, ...], output: Path, run: TrainRun) -> None:
     from unetbio.training.trainer import Trainer, load_training_data
 
     report = _Report(output.with_suffix(".log"))
+    keep_freed_memory()
     torch_device, reason = choose_device(run.device)
     report(f"training on {torch_device} ({reason})")
     _report_files(files, report)

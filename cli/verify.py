@@ -8,6 +8,7 @@ import click
 
 from unetbio.cli import options as shared
 from unetbio.cli.options import format_count
+from unetbio.cli.process import keep_freed_memory
 from unetbio.cli.progress import Progress
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def _rerun(out: Path, count: int, device: str, workers: int) -> "tuple[int, list
 
     from unetbio.batch.rerun import rerun_masks
 
+    keep_freed_memory()
     torch.set_num_threads(workers)
     with Progress() as progress:
         return rerun_masks(out, count, device, lambda name: progress.advance(failed=False))

@@ -2,12 +2,13 @@
 
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
 from unetbio.errors import EnvironmentStoppedError
-from unetbio.files import atomic_folder, remove_path, replace_path, sha256_file, sha256_path, stamp
+from unetbio.files import atomic_folder, remove_path, replace_path, sha256_file, sha256_path, stamp, write_text
 from unetbio.provenance import fingerprint
 
 
@@ -102,3 +103,16 @@ def test_no_part_of_a_folder_is_seen_while_it_is_removed(
     monkeypatch.setattr("shutil.rmtree", lambda path: seen.append((folder.exists(), (path / "x.zarr" / "b").exists())))
     remove_path(folder)
     assert seen == [(False, True)]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_folders_and_files_follow_the_umask_of_now(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        with atomic_folder(tmp_path / "a.zarr"):
+            pass
+        write_text(tmp_path / "a.txt", "a")
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a.zarr", "a.txt")]
+    assert modes == [0o777 & ~mask, 0o666 & ~mask]

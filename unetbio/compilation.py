@@ -1,6 +1,10 @@
 """Compiled loops, ready to be called from several threads at once, and what calls them so.
 
 numba is imported when the first loop is called: most commands start without it.
+
+A compiled loop calls compiled loops of its own file alone. numba caches a loop together with those that it calls and
+looks for changes in the file of the caller only, so a change of a loop in another file would be ignored. Small loops
+may therefore exist twice; Python code may call compiled loops of any file.
 """
 
 import functools

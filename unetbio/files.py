@@ -49,11 +49,6 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 
 logger = logging.getLogger(__name__)
 
-# The mask can only be read by setting it, which is not safe with threads: once, at import. mkstemp makes private files,
-# and results should follow the user's mask.
-_UMASK = os.umask(0)
-os.umask(_UMASK)
-
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -79,23 +74,29 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        suffix = "".join(path.suffixes[-2:])
-        descriptor, name = tempfile.mkstemp(prefix=TEMPORARY, suffix=suffix, dir=path.parent)
-        os.close(descriptor)
+        temporary = _temporary_beside(path)
+        temporary.touch(exist_ok=False)
     except OSError as error:
         raise stopped(path, error) from error
-    temporary = Path(name)
     try:
         yield temporary
         with open(temporary, "rb+") as stream:
             os.fsync(stream.fileno())
-        os.chmod(temporary, 0o666 & ~_UMASK)
         os.replace(temporary, path)
     except OSError as error:
         raise stopped(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _temporary_beside(path: Path) -> Path:
+    """A new name in the folder of ``path``, with its suffixes.
+
+    Files and folders made here follow the umask; those of `tempfile` are private, and the umask cannot be read without
+    a change that other threads see.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.with_name(TEMPORARY + os.urandom(8).hex() + "".join(path.suffixes[-2:]))
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
@@ -218,8 +219,8 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=TEMPORARY, suffix="".join(path.suffixes[-2:]), dir=path.parent))
+        temporary = _temporary_beside(path)
+        temporary.mkdir()
     except OSError as error:
         raise stopped(path, error) from error
     try:
@@ -228,7 +229,6 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
             for name in names:
                 _flush(Path(parent, name))
             _flush(Path(parent))
-        temporary.chmod(0o777 & ~_UMASK)
         replace_path(temporary, path)
     except OSError as error:
         raise stopped(path, error) from error

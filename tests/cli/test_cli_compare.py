@@ -212,7 +212,7 @@ def test_a_full_disk_stops_the_comparison(data: Path, monkeypatch: pytest.Monkey
     def full(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("tempfile.mkstemp", full)
+    monkeypatch.setattr("os.fsync", full)
     result = compare(data, networks="unet")
     assert result.exit_code == 4
     assert "free space" in result.stderr

@@ -2,8 +2,6 @@
 
 import contextlib
 import copy
-import ctypes
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, cached_property
 from itertools import pairwise
@@ -29,9 +27,6 @@ __all__ = ["TorchPredictor", "choose_device", "fold_batch_norm", "make"]
 ERROR_BOUND = 1e-5
 """Ten times the largest difference between float32 and float64 that was measured (`benchmarks/exactness.py`)."""
 
-KEPT_BYTES = 1 << 30
-"""Freed memory that a process keeps for the next feature map."""
-
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 COLUMN_BYTES = 64 << 20
@@ -49,9 +44,7 @@ class TorchPredictor:
         With the attribute ``geometry``; logits out. One that pads (``geometry.padding == "same"``) is cropped by the
         context.
     device : torch.device or str
-        Where it runs; what is decided in float64 runs on the CPU, so that every device decides alike. On the CPU of a
-        Linux machine the process keeps up to 1 GiB of freed memory from here on, which is faster than having it
-        cleared.
+        Where it runs; what is decided in float64 runs on the CPU, so that every device decides alike.
     exact : bool
         Crop what has seen the padding, so that tiles are exact. Without, every pixel of an input gets an answer: a
         network that does not pad sees the input mirrored.
@@ -75,8 +68,6 @@ class TorchPredictor:
         self.geometry = self._network_geometry if exact else _without_context(self._network_geometry)
         self.window = window
         self.device = torch.device(device)
-        if self.device.type == "cpu":
-            _keep_freed_memory()
         # Folded in float64 and rounded once; the float64 twin is made of the rounded weights, so both are one network.
         self._folded = fold_batch_norm(copy.deepcopy(network).cpu().double().eval()).float()
         self.in_channels = _in_channels(self._folded)
@@ -211,17 +202,6 @@ make = TorchPredictor
 
 def _without_context(geometry: Geometry) -> Geometry:
     return Geometry((0,) * geometry.ndim, geometry.stride, geometry.stride, "same")
-
-
-@cache
-def _keep_freed_memory() -> None:
-    # Left to itself, glibc gives a feature map of more than 32 MiB back to the system when it is freed, and the system
-    # clears every page before it hands it out again: up to a third of the time of large tiles.
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if set_option is not None:
-        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-        set_option(trim_threshold, KEPT_BYTES)
-        set_option(mmap_threshold, KEPT_BYTES)
 
 
 def _in_channels(network: nn.Module) -> int:

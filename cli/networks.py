@@ -17,7 +17,7 @@ __all__ = ["command"]
 @click.option("--draw", type=click.Path(file_okay=False, path_type=Path), help="Folder for a drawing (SVG) of each.")
 @shared.as_json
 def command(names: tuple[str, ...], draw: Path | None, as_json: bool) -> None:
-    """List the architectures, or those called NAME, with geometry, parameters and paper, as they are by default.
+    """List the architectures with geometry, parameters and paper; of those called NAME, what each parameter means.
 
     A drawing shows what the code runs when an image goes through.
     """
@@ -38,7 +38,8 @@ def command(names: tuple[str, ...], draw: Path | None, as_json: bool) -> None:
         with torch.device("meta"):
             parameters = networks.parameter_count(networks.build(name))
         rows.append(_describe(networks.find(name), parameters))
-    click.echo(json.dumps(rows, indent=2) if as_json else "\n\n".join(_lines(row) for row in rows))
+    described = bool(names)
+    click.echo(json.dumps(rows, indent=2) if as_json else "\n\n".join(_lines(row, described) for row in rows))
 
 
 def _draw(names: tuple[str, ...], folder: Path) -> list[Path]:
@@ -58,7 +59,9 @@ def _draw(names: tuple[str, ...], folder: Path) -> list[Path]:
 
 
 def _describe(architecture: Any, parameters: int) -> dict[str, Any]:
-    geometry = architecture.geometry(architecture.defaults)
+    from unetbio.networks.documentation import options_of
+
+    geometry = architecture.geometry({})
     return {
         "network": architecture.name,
         "summary": architecture.summary,
@@ -67,12 +70,13 @@ def _describe(architecture: Any, parameters: int) -> dict[str, Any]:
         "context": geometry.context,
         "stride": geometry.stride,
         "smallest_input": geometry.minimum,
-        "exact": architecture.exact(architecture.defaults),
+        "exact": architecture.exact({}),
         "defaults": architecture.defaults,
+        "options": options_of(architecture),
     }
 
 
-def _lines(row: dict[str, Any]) -> str:
+def _lines(row: dict[str, Any], described: bool) -> str:
     context, stride, smallest = (" x ".join(map(str, row[key])) for key in ("context", "stride", "smallest_input"))
     exact = "tiles never change the answer" if row["exact"] else "tiles change the answer"
     options = ", ".join(f"{name} {value}" for name, value in row["defaults"].items() if value is not None)
@@ -83,5 +87,15 @@ def _lines(row: dict[str, Any]) -> str:
             f"  context {context}, stride {stride}, smallest input {smallest} px; {exact}",
             f"  {options}",
             f"  {row['paper']}",
+            *(line for option in row["options"] if described for line in _option_lines(option)),
         )
     )
+
+
+def _option_lines(option: dict[str, Any]) -> list[str]:
+    from unetbio.networks.documentation import written
+
+    default = "" if option["default"] is None else f" ({written(option['default'])})"
+    values = "" if option["choices"] else f"; {option['values']}"
+    choices = [f"      {value}: {meaning}" for value, meaning in option["choices"].items()]
+    return [f"  {option['name']}{default}: {option['meaning']}{values}", *choices]

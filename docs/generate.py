@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from unetbio.io.formats import FORMATS, Format
+from unetbio.networks.documentation import parameters_page
 
-__all__ = ["PARTS", "Part", "replace_part"]
+__all__ = ["PAGES", "PARTS", "Part", "replace_part"]
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"cli": ROOT / "cli", "pipelines": ROOT / "pipelines"}
@@ -57,6 +58,10 @@ PARTS: dict[str, dict[str, Part]] = {
 """Page, and by the name of a part what makes it: the paragraph that follows ``<!-- name -->``."""
 
 
+PAGES: dict[str, Part] = {"docs/network_parameters.md": parameters_page}
+"""Pages that are written as a whole."""
+
+
 def replace_part(page: str, name: str, content: str) -> str:
     """A page with the paragraph after a mark replaced.
 
@@ -74,7 +79,9 @@ def replace_part(page: str, name: str, content: str) -> str:
 
 
 def main() -> None:
-    """Write every part."""
+    """Write every page and part."""
+    for name, make_page in PAGES.items():
+        (ROOT / name).write_text(make_page(), encoding="utf-8")
     for name, parts in PARTS.items():
         path = ROOT / name
         page = path.read_text(encoding="utf-8")

@@ -30,6 +30,19 @@ def test_a_name_lists_one_and_an_unknown_one_is_refused() -> None:
     assert "there is no network named 'unett'" in str(CliRunner().invoke(command, ["unett"]).exception)
 
 
+def test_a_name_lists_each_parameter_with_its_choices_and_what_they_mean() -> None:
+    output = CliRunner().invoke(command, ["unet"]).stdout
+    assert "\n  depth (4): number of poolings; a whole number from 0 to 8\n" in output
+    assert (
+        "\n  skip (concatenate): how the decoder gets back the detail that pooling lost\n      concatenate: " in output
+    )
+    (row,) = json.loads(CliRunner().invoke(command, ["unet", "--json"]).stdout)
+    assert {option["name"]: option["default"] for option in row["options"]} == row["defaults"]
+    skip = next(option for option in row["options"] if option["name"] == "skip")
+    assert list(skip["choices"]) == ["concatenate", "sum", "none"]
+    assert "number of poolings" not in CliRunner().invoke(command).stdout
+
+
 def test_drawings_are_made_and_named(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, ["segnet", "fcn32s", "--draw", str(tmp_path / "pictures")])
     assert result.stdout.split() == [str(tmp_path / "pictures" / f"{name}.svg") for name in ("segnet", "fcn32s")]

@@ -15,6 +15,11 @@ def test_generated_parts_are_up_to_date(page: str, part: str) -> None:
     assert SCRIPT["replace_part"](text, part, SCRIPT["PARTS"][page][part]()) == text, "run: make docs"
 
 
+@pytest.mark.parametrize("page", SCRIPT["PAGES"])
+def test_generated_pages_are_up_to_date(page: str) -> None:
+    assert (ROOT / page).read_text(encoding="utf-8") == SCRIPT["PAGES"][page](), "run: make docs"
+
+
 def test_a_page_without_the_mark_is_refused() -> None:
     with pytest.raises(ValueError, match="no line <!-- floors -->"):
         SCRIPT["replace_part"]("text", "floors", "")

@@ -13,7 +13,8 @@ from inference_cases import DEPTH_2, NETWORKS, FakePredictor, SmallPredictor, ca
 from unetbio.errors import EnvironmentStoppedError, ImageError, UsageError
 from unetbio.inference.backends.torch import TorchPredictor
 from unetbio.inference.prediction import decide, plan, predict
-from unetbio.networks.unet.spec import UNET_CHOICES
+from unetbio.networks.parameters import described
+from unetbio.networks.unet.spec import UNetParameters
 
 # --- The property: real networks, any tiles, any batch, any number of threads ---------------------------------------
 
@@ -47,7 +48,7 @@ def test_tiles_never_change_the_answer(name, tile, batch_size, threads):
     assert np.array_equal(decided, planes)
 
 
-@pytest.mark.parametrize("upsampling", UNET_CHOICES["upsampling"])
+@pytest.mark.parametrize("upsampling", list(described(UNetParameters)["upsampling"].choices))
 def test_smooth_images_are_tiled_exactly(upsampling):
     # Ties between the values of a pooling window, which noise never has.
     parameters = {"base_channels": 8, "depth": 2, "upsampling": upsampling}

@@ -20,7 +20,7 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.geometry import Geometry
 from unetbio.inference.objects import TorchDetector, find_objects, merge_objects, predict_objects
 from unetbio.labels import relabel_raster
-from unetbio.networks.mask_rcnn.network import Objects
+from unetbio.networks.detection import Objects
 from unetbio.networks.mask_rcnn.proposals import annotations_of
 from unetbio.networks.mask_rcnn.roi_align import sample_label_images
 from unetbio.postprocessing.objects import ObjectTable

@@ -69,6 +69,18 @@ def test_a_cut_model_file_is_refused(path: Path) -> None:
         model_file.load_model(path)
 
 
+def test_absurd_parameters_are_refused_before_a_network_is_built(path: Path) -> None:
+    tensors, metadata = tensor_file.load_tensors(path)
+    for value, message in (
+        ("1000000000", "base_channels is 1000000000; it must be"),
+        ("[" * 10_000, "recursion depth"),
+    ):
+        text = metadata["unetbio"].replace('"base_channels":2', f'"base_channels":{value}')
+        tensor_file.save_tensors(path, tensors, {"unetbio": text})
+        with pytest.raises(ModelError, match=message):
+            model_file.load_model(path)
+
+
 def test_foreign_safetensors_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "foreign.safetensors"
     safetensors.torch.save_file({"weight": torch.zeros(2)}, path)

@@ -19,7 +19,8 @@ from unetbio import networks
 from unetbio.cli.main import main
 from unetbio.errors import UsageError
 from unetbio.models.model_file import ModelInfo, save_model
-from unetbio.networks.mask_rcnn.network import MaskRCNN, Objects
+from unetbio.networks.detection import Objects
+from unetbio.networks.mask_rcnn.network import MaskRCNN
 from unetbio.postprocessing.objects import ObjectSettings
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.settings.normalization import Normalization

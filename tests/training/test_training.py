@@ -495,7 +495,7 @@ class Remembered(torch.nn.Module):
         self.weight = torch.nn.Parameter(torch.zeros(1))
 
     def find_objects(self, image: torch.Tensor) -> object:
-        from unetbio.networks.mask_rcnn.network import Objects
+        from unetbio.networks.detection import Objects
 
         corners = [[0, 0], [0, 32], [32, 0], [32, 32]][: len(self.scores)]
         boxes = torch.tensor([[y, x, y + 32, x + 32] for y, x in corners], dtype=torch.float32)

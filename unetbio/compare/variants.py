@@ -28,8 +28,6 @@ from unetbio.settings.training import TrainingConfig, load_training_config
 __all__ = ["Variant", "lesson_variants", "parse_variant", "parse_variants", "training_config"]
 
 ALL = "all"
-PAPER_BASE_CHANNELS = 64
-"""Channels of the first level of the paper's U-Net: what a width of 1 stands for."""
 
 SAME_FOR_ALL = frozenset(
     {"name", "network", "parameters", "validation_fraction"}
@@ -200,11 +198,7 @@ def _scalar(variant: Variant, key: str, text: str) -> Any:
 
 
 def _scaled(network: str, width: float | None) -> dict[str, Any]:
-    if width is None:
-        return {}
-    if "width" in networks.find(network).defaults:
-        return {"width": width}
-    return {"base_channels": max(1, round(PAPER_BASE_CHANNELS * width))} if network == "unet" else {}
+    return {} if width is None else networks.find(network).parameters.of_width(width)
 
 
 def _once(variants: Iterable[Variant]) -> list[Variant]:

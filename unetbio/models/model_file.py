@@ -191,7 +191,7 @@ def _parse_info(path: Path, metadata: Mapping[str, str]) -> ModelInfo:
         )
     try:
         return ModelInfo.model_validate(json.loads(metadata[METADATA_KEY]))
-    except (json.JSONDecodeError, ValidationError, UsageError) as error:
+    except (json.JSONDecodeError, RecursionError, ValidationError, UsageError) as error:
         first = _first_problem(error) if isinstance(error, ValidationError) else str(error).splitlines()[0]
         raise ModelError(f"{path}: its description cannot be used ({first}); is it from a newer unetbio?") from error
 

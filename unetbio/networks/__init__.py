@@ -50,8 +50,7 @@ def build(name: str, parameters: Mapping[str, Any] | None = None) -> "nn.Module"
         When the name or a parameter is unknown.
     """
     architecture = find(name)
-    complete = architecture.complete(parameters or {})
-    network: nn.Module = architecture.load()(**complete, geometry=architecture.geometry(complete))
+    network: nn.Module = architecture.load()(architecture.read(parameters or {}))
     return network
 
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 __all__ = [
-    "Upsampling",
     "bed_of_nails",
     "bilinear",
     "concatenate",
@@ -27,8 +26,6 @@ __all__ = [
     "scaled",
     "transposed_convolution",
 ]
-
-Upsampling = Literal["transposed", "nearest", "bilinear", "bed_of_nails", "max_unpooling"]
 
 TIE_TOLERANCE = 2.0**-40
 """Relative to the largest value of a window: far above the rounding of float64 and below that of float32."""

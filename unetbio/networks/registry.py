@@ -1,28 +1,24 @@
 """What an architecture is, and the list of all there are."""
 
 import importlib
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from unetbio.errors import UsageError
 from unetbio.geometry import Geometry, Layer
+from unetbio.networks.parameters import NetworkParameters, described, shown
 
-__all__ = [
-    "Architecture",
-    "Published",
-    "check_choices",
-    "check_flags",
-    "check_fractions",
-    "check_planar",
-    "check_whole_numbers",
-    "check_width",
-    "find",
-    "names",
-    "register",
-]
+__all__ = ["Architecture", "Published", "find", "names", "register"]
 
 Parameters = Mapping[str, Any]
+
+logger = logging.getLogger("unetbio.networks")
+
+ENTRY_POINTS = "unetbio.networks"
+"""Group of the entry points by which other packages name modules that register networks."""
 
 AFFORDABLE_CONTEXT = 256
 """Pixels a side; beyond, a network is run over sliding windows unless exact tiles are asked for."""
@@ -30,7 +26,7 @@ AFFORDABLE_CONTEXT = 256
 
 @dataclass(frozen=True)
 class Published:
-    """Number of weights of a network as somebody else counted them.
+    """Number of weights of a network as counted by others.
 
     Parameters
     ----------
@@ -39,7 +35,7 @@ class Published:
     parameters : mapping
         For which they were counted, where they differ from the defaults.
     source : str
-        Who says so.
+        Who counted them.
     """
 
     count: int
@@ -60,18 +56,9 @@ class Architecture:
     paper : str
         Where it was published.
     import_path : str
-        ``module:Class``; the class takes ``parameters`` as keyword arguments.
-    defaults : mapping
-        Every parameter with its default.
-    check : callable
-        Raises UsageError when a complete set of parameters cannot be meant.
-    geometry : callable
-        From a complete set of parameters to the `Geometry`.
-    exact : callable
-        From a complete set of parameters to whether a tiled prediction equals that of the whole image.
-    path : callable
-        From a complete set of parameters to the layers along the path from input to output that sees furthest, from
-        which the receptive field follows (`unetbio.geometry.receptive_field`).
+        ``module:Class``; the class takes an instance of ``parameters``.
+    parameters : type
+        Its parameters, and what follows from them.
     tricks, paper_tricks : tuple of int
         Tricks of the lecture that make this network up, as the lecture lists them and as its paper has them: 1
         deconvolution, 2 dilated convolution, 3 multi-scale context, 4 pyramid pooling, 5 CRF, 6 skip connection.
@@ -85,15 +72,16 @@ class Architecture:
     summary: str
     paper: str
     import_path: str
-    defaults: Parameters
-    check: Callable[[Parameters], None]
-    geometry: Callable[[Parameters], Geometry]
-    exact: Callable[[Parameters], bool]
-    path: Callable[[Parameters], tuple[Layer, ...]]
+    parameters: type[NetworkParameters]
     tricks: tuple[int, ...] = ()
     paper_tricks: tuple[int, ...] = ()
     published: tuple[Published, ...] = ()
     output: Literal["logits", "objects"] = "logits"
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """Every parameter with its default."""
+        return {name: parameter.default for name, parameter in described(self.parameters).items()}
 
     def complete(self, parameters: Parameters) -> dict[str, Any]:
         """Fill ``parameters`` up with the defaults and check them.
@@ -101,16 +89,40 @@ class Architecture:
         Raises
         ------
         UsageError
-            When a parameter is not one of this architecture, or has a value that it cannot have.
+            When a parameter is not one of this architecture, or has a value that it cannot have; the message names
+            network, parameter, value and what it must be.
         """
-        unknown = sorted(set(parameters) - set(self.defaults))
+        return self._completed(parameters)[0]
+
+    def read(self, parameters: Parameters) -> NetworkParameters:
+        """`complete` parameters as the network's constructor takes them; raises as `complete`."""
+        return self._completed(parameters)[1]
+
+    def _completed(self, parameters: Parameters) -> tuple[dict[str, Any], NetworkParameters]:
+        known = described(self.parameters)
+        unknown = sorted(set(parameters) - set(known))
         if unknown:
-            raise UsageError(
-                f"{self.name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(self.defaults))}"
-            )
+            raise UsageError(f"{self.name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known))}")
         complete = {**self.defaults, **parameters}
-        self.check(complete)
-        return complete
+        for name, value in complete.items():
+            if not known[name].accepts(value):
+                raise UsageError(f"{self.name}: {name} is {shown(value)}; it must be {known[name].must_be}")
+        typed = self.parameters(**complete)
+        for conflict in typed.conflicts():
+            raise UsageError(f"{self.name}: {conflict}")
+        return complete, typed
+
+    def geometry(self, parameters: Parameters) -> Geometry:
+        """Context, stride and legal sizes."""
+        return self.read(parameters).geometry
+
+    def exact(self, parameters: Parameters) -> bool:
+        """Whether a tiled prediction equals that of the whole image."""
+        return self.read(parameters).exact
+
+    def path(self, parameters: Parameters) -> tuple[Layer, ...]:
+        """See `NetworkParameters`."""
+        return self.read(parameters).path
 
     def is_tiled_exactly(self, parameters: Parameters) -> bool:
         """Whether the network is run over exact tiles unless asked otherwise: it can be, and its context is affordable.
@@ -144,7 +156,8 @@ def register(architecture: Architecture) -> Architecture:
 
 
 def names() -> tuple[str, ...]:
-    """Names of all architectures, sorted."""
+    """Names of all architectures, those of installed packages included, sorted."""
+    _load_entry_points()
     return tuple(sorted(_REGISTRY))
 
 
@@ -156,64 +169,22 @@ def find(name: str) -> Architecture:
     UsageError
         When there is none; the message lists those there are.
     """
-    if name not in _REGISTRY:
+    # Other packages are looked for only where they are needed: reading what all packages declare takes time.
+    if name not in _REGISTRY and name not in names():
         raise UsageError(f"there is no network named {name!r}; there are: {', '.join(names())}")
     return _REGISTRY[name]
 
 
-def check_whole_numbers(network: str, parameters: Parameters, least: Mapping[str, int]) -> None:
-    """Refuse parameters that are not whole numbers from ``least`` on.
+@cache
+def _load_entry_points() -> None:
+    """Import the modules of other packages that register networks (entry points of the group `ENTRY_POINTS`)."""
+    from importlib.metadata import entry_points
 
-    Raises
-    ------
-    UsageError
-        Naming network, parameter, value and what it must be.
-    """
-    for name, lowest in least.items():
-        value = parameters[name]
-        if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
-            raise UsageError(f"{network}: {name} is {value!r}; it must be a whole number from {lowest}")
-
-
-def check_choices(network: str, parameters: Parameters, choices: Mapping[str, tuple[Any, ...]]) -> None:
-    """Refuse parameters that are none of their choices; raises as `check_whole_numbers`."""
-    for name, known in choices.items():
-        if parameters[name] not in known:
-            raise UsageError(
-                f"{network}: {name} is {parameters[name]!r}; it must be one of {', '.join(map(str, known))}"
-            )
-
-
-def check_flags(network: str, parameters: Parameters, names: tuple[str, ...]) -> None:
-    """Refuse parameters that are neither true nor false; raises as `check_whole_numbers`."""
-    for name in names:
-        if not isinstance(parameters[name], bool):
-            raise UsageError(f"{network}: {name} is {parameters[name]!r}; it must be true or false")
-
-
-def check_fractions(network: str, parameters: Parameters, names: tuple[str, ...]) -> None:
-    """Refuse parameters that are not numbers from 0 to below 1; raises as `check_whole_numbers`."""
-    for name in names:
-        value = parameters[name]
-        if not isinstance(value, int | float) or not 0 <= value < 1:
-            raise UsageError(f"{network}: {name} is {value!r}; it must be a number from 0 to below 1")
-
-
-def check_width(network: str, parameters: Parameters) -> None:
-    """Refuse a ``width`` that is not above 0 and at most 4; raises as `check_whole_numbers`."""
-    width = parameters["width"]
-    if not isinstance(width, int | float) or isinstance(width, bool) or not 0 < width <= 4:
-        raise UsageError(f"{network}: width is {width!r}; it must be a number above 0 and at most 4 (1 is the paper's)")
-
-
-def check_planar(network: str, parameters: Parameters) -> None:
-    """Refuse what no network for images in the plane can have: other than two axes, no channel, one class, no width.
-
-    Raises
-    ------
-    UsageError
-        Naming network, parameter, value and what it must be.
-    """
-    check_choices(network, parameters, {"ndim": (2,)})
-    check_whole_numbers(network, parameters, {"in_channels": 1, "num_classes": 2})
-    check_width(network, parameters)
+    for entry in entry_points(group=ENTRY_POINTS):
+        try:
+            entry.load()
+        except Exception as error:
+            # The package is not ours, and whatever is wrong with it must not stop the networks that work.
+            package = entry.dist.name if entry.dist else "a package"
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            logger.warning("%s: its network %s (%s) cannot be loaded: %s", package, entry.name, entry.value, reason)

@@ -24,7 +24,7 @@ from unetbio.inference.sliding_window import WINDOW
 from unetbio.labels import relabel_raster, resize_nearest
 from unetbio.measurement.frame_summary import describe_classes, describe_labels
 from unetbio.models.model_file import ModelInfo
-from unetbio.networks.mask_rcnn.network import Objects
+from unetbio.networks.detection import Objects
 from unetbio.postprocessing import instances
 from unetbio.postprocessing.objects import ObjectSettings, ObjectTable, resize_objects, select_objects
 from unetbio.preprocessing.prepare import Opened

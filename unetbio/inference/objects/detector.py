@@ -12,8 +12,7 @@ from unetbio.geometry import Geometry
 from unetbio.inference.backends.base import MEMORY_BUDGETS
 from unetbio.inference.backends.torch import fold_batch_norm
 from unetbio.inference.cost import NetworkCost, measure_cost, values_held
-from unetbio.networks.mask_rcnn.network import Objects, RegionHead
-from unetbio.networks.mask_rcnn.roi_align import bytes_a_box
+from unetbio.networks.detection import Objects, RegionHead
 
 __all__ = ["Detector", "TorchDetector"]
 
@@ -43,7 +42,7 @@ class TorchDetector:
     Parameters
     ----------
     network : torch.nn.Module
-        As `unetbio.networks.mask_rcnn.network.MaskRCNN`.
+        One that finds objects: with ``find_objects`` and ``region_heads``, as `unetbio.networks.detection` has them.
     device : torch.device or str
         Where it runs.
 
@@ -98,7 +97,7 @@ class TorchDetector:
         """Most bytes that are held for boxes while features are aligned to them, and while heads look into them."""
         heads: Sequence[RegionHead] = self._network.region_heads
         return (
-            max(head.most_boxes * bytes_a_box(head.features[0], head.features[1]) for head in heads),
+            max(head.most_boxes * head.bytes_a_box for head in heads),
             max(head.most_boxes * BYTES_A_VALUE * values_held(head.network, head.features) for head in heads),
         )
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.inference.objects.windows import Box, Window, within
-from unetbio.networks.mask_rcnn.network import Objects
+from unetbio.networks.detection import Objects
 
 __all__ = ["Piece", "draw", "draw_window"]
 

@@ -13,7 +13,7 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.inference.objects.detector import Detector, TorchDetector
 from unetbio.inference.sliding_window import OVERLAP, WINDOW
 from unetbio.inference.tiling import ArrayLike, read_mirrored
-from unetbio.networks.mask_rcnn.network import Objects
+from unetbio.networks.detection import Objects
 
 __all__ = ["Box", "FoundObjects", "Progress", "Window", "find_objects", "windows_of", "within"]
 

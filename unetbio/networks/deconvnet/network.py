@@ -10,8 +10,8 @@ transposed convolution makes them 7 x 7 again, so that the network takes crops o
 
 from torch import Tensor, nn
 
-from unetbio.geometry import Geometry
 from unetbio.networks import blocks
+from unetbio.networks.deconvnet.spec import DeconvNetParameters
 from unetbio.networks.encoders.vgg.network import VGG16, FullyConnected, mirrored_stages
 
 __all__ = ["DeconvNet"]
@@ -22,31 +22,25 @@ class DeconvNet(nn.Module):
 
     Parameters
     ----------
-    ndim : {2}
-        Number of spatial axes.
-    in_channels, num_classes : int
-        Channels of the input and of the logits.
-    width : float
-        Factor of the feature maps.
-    geometry : Geometry
-        What `unetbio.networks` computes from these parameters.
+    parameters : DeconvNetParameters
+        Each is described there, and by ``unetbio networks``.
     """
 
-    def __init__(self, *, ndim: int, in_channels: int, num_classes: int, width: float, geometry: Geometry) -> None:
+    def __init__(self, parameters: DeconvNetParameters) -> None:
         super().__init__()
-        self.geometry = geometry
+        self.geometry = parameters.geometry
         # Which of two nearly equal values is the maximum must not depend on rounding.
         self.needs_float64 = True
-        self.encoder = VGG16(in_channels, width, batch_norm=True)
+        self.encoder = VGG16(parameters.in_channels, parameters.width, batch_norm=True)
         channels = self.encoder.channels
-        wide = blocks.scaled(4096, width)
+        wide = blocks.scaled(4096, parameters.width)
         self.fully_connected = FullyConnected(channels[-1], wide, 7, batch_norm=True)
         self.fc6_deconvolution = _deconvolution(wide, channels[-1], 7)
         self.decoder = nn.ModuleList(
             nn.Sequential(*(_deconvolution(incoming, outgoing, 3) for incoming, outgoing in stage))
             for stage in mirrored_stages(channels)
         )
-        self.head = blocks.pointwise(channels[0], num_classes, ndim)
+        self.head = blocks.pointwise(channels[0], parameters.num_classes, parameters.ndim)
         blocks.initialise_he(self)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -1,12 +1,21 @@
 """DeconvNet (arXiv 1505.04366), as far as it is known without torch."""
 
-from unetbio.geometry import Layer, padded_geometry
+from unetbio.geometry import Layer
 from unetbio.networks.encoders.vgg.spec import decoder_path, encoder_path
-from unetbio.networks.registry import Architecture, Published, check_planar, register
+from unetbio.networks.parameters import PlanarParameters
+from unetbio.networks.registry import Architecture, Published, register
 
-__all__: list[str] = []
+__all__ = ["DeconvNetParameters"]
 
-PATH = (*encoder_path(), Layer(7, padding=3), Layer(7, padding=3, transposed=True), *decoder_path())
+
+class DeconvNetParameters(PlanarParameters):
+    """Parameters of DeconvNet: those of every network in the plane."""
+
+    @property
+    def path(self) -> tuple[Layer, ...]:
+        """See `NetworkParameters`."""
+        return (*encoder_path(), Layer(7, padding=3), Layer(7, padding=3, transposed=True), *decoder_path())
+
 
 register(
     Architecture(
@@ -14,11 +23,7 @@ register(
         summary="DeconvNet: VGG-16 with fc6 and fc7, mirrored by max-unpooling and transposed convolutions",
         paper="Noh, Hong, Han 2015, arXiv 1505.04366",
         import_path="unetbio.networks.deconvnet.network:DeconvNet",
-        defaults={"ndim": 2, "in_channels": 1, "num_classes": 2, "width": 1.0},
-        check=lambda parameters: check_planar("deconvnet", parameters),
-        geometry=lambda parameters: padded_geometry(PATH),
-        exact=lambda parameters: True,
-        path=lambda parameters: PATH,
+        parameters=DeconvNetParameters,
         paper_tricks=(1, 5),
         published=(
             Published(

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unetbio.geometry import Geometry
 from unetbio.networks import blocks
-from unetbio.networks.dilated_context.spec import CONTEXT_MODULES, CONTEXT_RATES, POOLINGS, front_end_rates
+from unetbio.networks.dilated_context.spec import CONTEXT_MODULES, CONTEXT_RATES, POOLINGS, DilatedContextParameters
 from unetbio.networks.encoders.vgg.network import VGG16, FullyConnected
 
 __all__ = ["ContextModule", "DilatedContext"]
@@ -30,52 +29,38 @@ class DilatedContext(nn.Module):
 
     Parameters
     ----------
-    ndim : {2}
-        Number of spatial axes.
-    in_channels, num_classes : int
-        Channels of the input and of the logits.
-    width : float
-        Factor of the feature maps; not of the context module, whose maps are multiples of the number of classes.
-    batch_norm : bool
-        Batch norm before each ReLU of the front end. The paper has none: it starts from weights of ImageNet.
-    dropout : float
-        Probability with which values after fc6 and fc7 are dropped.
-    context : {"none", "basic", "large"}
-        The context module. It pads with zeros, so that tiles are exact without it alone.
-    dilation : int
-        No rate is larger than this; 16, the paper's largest, leaves all as they are: 2 in conv5, 4 in fc6, and those
-        of the module. With 1 nothing is dilated, at the same resolution and number of weights.
-    geometry : Geometry
-        What `unetbio.networks` computes from these parameters.
+    parameters : DilatedContextParameters
+        Each is described there, and by ``unetbio networks``.
     """
 
-    def __init__(
-        self,
-        *,
-        ndim: int,
-        in_channels: int,
-        num_classes: int,
-        width: float,
-        batch_norm: bool,
-        dropout: float,
-        context: str,
-        dilation: int,
-        geometry: Geometry,
-    ) -> None:
+    def __init__(self, parameters: DilatedContextParameters) -> None:
         super().__init__()
-        conv5, fc6 = front_end_rates(dilation)
-        self.geometry = geometry
+        conv5, fc6 = parameters.front_end_rates
+        batch_norm, num_classes = parameters.batch_norm, parameters.num_classes
+        self.geometry = parameters.geometry
         self.encoder = VGG16(
-            in_channels, width, batch_norm=batch_norm, poolings=POOLINGS, dilation=conv5, padding=False
+            parameters.in_channels,
+            parameters.width,
+            batch_norm=batch_norm,
+            poolings=POOLINGS,
+            dilation=conv5,
+            padding=False,
         )
-        wide = blocks.scaled(4096, width)
+        wide = blocks.scaled(4096, parameters.width)
         self.fully_connected = FullyConnected(
-            self.encoder.channels[-1], wide, 7, dilation=fc6, padding=False, batch_norm=batch_norm, dropout=dropout
+            self.encoder.channels[-1],
+            wide,
+            7,
+            dilation=fc6,
+            padding=False,
+            batch_norm=batch_norm,
+            dropout=parameters.dropout,
         )
-        self.score = blocks.pointwise(wide, num_classes, ndim)
+        self.score = blocks.pointwise(wide, num_classes, parameters.ndim)
         blocks.initialise_he(self)
-        self.context = nn.Identity() if context == "none" else ContextModule(num_classes, context, dilation)
-        if context != "none":
+        self.context: nn.Module = nn.Identity()
+        if parameters.context != "none":
+            self.context = ContextModule(num_classes, parameters.context, parameters.dilation)
             _start_positive(self.score)
 
     def forward(self, image: Tensor) -> Tensor:

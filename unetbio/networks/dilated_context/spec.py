@@ -1,20 +1,13 @@
 """Multi-scale context aggregation by dilated convolutions (arXiv 1511.07122), as far as it is known without torch."""
 
-from unetbio.geometry import Layer, valid_geometry
-from unetbio.networks.encoders.vgg.spec import Pooling, encoder_path
-from unetbio.networks.registry import (
-    Architecture,
-    Parameters,
-    Published,
-    check_choices,
-    check_flags,
-    check_fractions,
-    check_planar,
-    check_whole_numbers,
-    register,
-)
+from dataclasses import dataclass
 
-__all__ = ["CONTEXT_MODULES", "CONTEXT_RATES", "POOLINGS", "front_end_rates"]
+from unetbio.geometry import Geometry, Layer, valid_geometry
+from unetbio.networks.encoders.vgg.spec import Pooling, VGGParameters, encoder_path
+from unetbio.networks.parameters import choice, whole_number
+from unetbio.networks.registry import Architecture, Published, register
+
+__all__ = ["CONTEXT_MODULES", "CONTEXT_RATES", "POOLINGS", "DilatedContextParameters"]
 
 POOLINGS: tuple[Pooling, ...] = ("halve", "halve", "halve", "none", "none")
 
@@ -29,30 +22,54 @@ CONTEXT_MODULES = {
 """Feature maps of each layer of the module, in multiples of the number of classes (table 1)."""
 
 
-def front_end_rates(dilation: int) -> tuple[int, int]:
-    """Dilation of conv5 and of fc6 where no rate may be larger than ``dilation``."""
-    return min(2, dilation), min(4, dilation)
+@dataclass(frozen=True, kw_only=True)
+class DilatedContextParameters(VGGParameters):
+    """Parameters of multi-scale context aggregation."""
 
-
-def _check(parameters: Parameters) -> None:
-    check_planar("dilated_context", parameters)
-    check_choices("dilated_context", parameters, {"context": tuple(CONTEXT_MODULES)})
-    check_whole_numbers("dilated_context", parameters, {"dilation": 1})
-    check_flags("dilated_context", parameters, ("batch_norm",))
-    check_fractions("dilated_context", parameters, ("dropout",))
-
-
-def _path(parameters: Parameters) -> tuple[Layer, ...]:
-    dilation = parameters["dilation"]
-    conv5, fc6 = front_end_rates(dilation)
-    rates = [min(rate, dilation) for rate in CONTEXT_RATES if CONTEXT_MODULES[parameters["context"]]]
-    return (
-        *encoder_path(POOLINGS, dilation=conv5, padding=False),
-        Layer(7, dilation=fc6),
-        *(Layer(3, dilation=rate, padding=rate) for rate in rates),
-        # Interpolation has a padding of 4; the 4 outermost pixels, which lack a neighbour, are cropped as well.
-        Layer(16, stride=8, padding=8, transposed=True),
+    context: str = choice(
+        "basic",
+        "the context module; it pads with zeros, so tiles are exact without it alone. `width` does not scale it",
+        {
+            "none": "the front end alone",
+            "basic": "as many feature maps as classes in every layer",
+            "large": "up to 32 times as many feature maps as classes",
+        },
     )
+    dilation: int = whole_number(
+        16,
+        "no rate is larger: 16 leaves all as in the paper, with 1 nothing is dilated, at the same resolution and "
+        "number of weights",
+        least=1,
+        most=256,
+    )
+
+    @property
+    def front_end_rates(self) -> tuple[int, int]:
+        """Dilation of conv5 and of fc6."""
+        return min(2, self.dilation), min(4, self.dilation)
+
+    @property
+    def path(self) -> tuple[Layer, ...]:
+        """See `NetworkParameters`."""
+        conv5, fc6 = self.front_end_rates
+        rates = [min(rate, self.dilation) for rate in CONTEXT_RATES if CONTEXT_MODULES[self.context]]
+        return (
+            *encoder_path(POOLINGS, dilation=conv5, padding=False),
+            Layer(7, dilation=fc6),
+            *(Layer(3, dilation=rate, padding=rate) for rate in rates),
+            # Interpolation has a padding of 4; the 4 outermost pixels, which lack a neighbour, are cropped as well.
+            Layer(16, stride=8, padding=8, transposed=True),
+        )
+
+    @property
+    def geometry(self) -> Geometry:
+        """See `NetworkParameters`."""
+        return valid_geometry(self.path)
+
+    @property
+    def exact(self) -> bool:
+        """See `NetworkParameters`: without the context module."""
+        return self.context == "none"
 
 
 register(
@@ -61,20 +78,7 @@ register(
         summary="VGG-16 at stride 8 without padding, dilated; a context module of growing dilation",
         paper="Yu, Koltun 2016, arXiv 1511.07122",
         import_path="unetbio.networks.dilated_context.network:DilatedContext",
-        defaults={
-            "ndim": 2,
-            "in_channels": 1,
-            "num_classes": 2,
-            "width": 1.0,
-            "batch_norm": False,
-            "dropout": 0.5,
-            "context": "basic",
-            "dilation": 16,
-        },
-        check=_check,
-        geometry=lambda parameters: valid_geometry(_path(parameters)),
-        exact=lambda parameters: parameters["context"] == "none",
-        path=_path,
+        parameters=DilatedContextParameters,
         paper_tricks=(2, 3),
         published=(
             Published(

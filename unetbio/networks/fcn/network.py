@@ -8,34 +8,22 @@ Here fc6 pads by 3 and the transposed convolutions crop half a stride a side, so
 all maps lie above one another without cropping, and the output has the size of the input.
 """
 
-from typing import ClassVar
-
 from torch import Tensor, nn
 
-from unetbio.geometry import Geometry
 from unetbio.networks import blocks
 from unetbio.networks.encoders.vgg.network import VGG16, FullyConnected
+from unetbio.networks.fcn.spec import FCN32sParameters
 
-__all__ = ["FCN8s", "FCN16s", "FCN32s"]
+__all__ = ["FCN"]
 
 
-class FCN32s(nn.Module):
-    """VGG-16 with fc6 and fc7 as convolutions; its scores are interpolated by 32.
+class FCN(nn.Module):
+    """VGG-16 with fc6 and fc7 as convolutions; its scores, and those of earlier layers, are upsampled and summed.
 
     Parameters
     ----------
-    ndim : {2}
-        Number of spatial axes.
-    in_channels, num_classes : int
-        Channels of the input and of the logits.
-    width : float
-        Factor of the feature maps.
-    batch_norm : bool
-        Batch norm before each ReLU. The paper has none: it starts from weights of ImageNet.
-    dropout : float
-        Probability with which values after fc6 and fc7 are dropped.
-    geometry : Geometry
-        What `unetbio.networks` computes from these parameters.
+    parameters : FCN32sParameters
+        Each is described there, and by ``unetbio networks``.
 
     Notes
     -----
@@ -43,35 +31,25 @@ class FCN32s(nn.Module):
     last one stays that; those between skips are learned.
     """
 
-    skips: ClassVar[int] = 0
-
-    def __init__(
-        self,
-        *,
-        ndim: int,
-        in_channels: int,
-        num_classes: int,
-        width: float,
-        batch_norm: bool,
-        dropout: float,
-        geometry: Geometry,
-    ) -> None:
+    def __init__(self, parameters: FCN32sParameters) -> None:
         super().__init__()
-        self.geometry = geometry
-        self.encoder = VGG16(in_channels, width, batch_norm=batch_norm)
+        self.geometry = parameters.geometry
+        self.encoder = VGG16(parameters.in_channels, parameters.width, batch_norm=parameters.batch_norm)
         channels = self.encoder.channels
-        wide = blocks.scaled(4096, width)
-        self.fully_connected = FullyConnected(channels[-1], wide, 7, batch_norm=batch_norm, dropout=dropout)
-        self.score = blocks.pointwise(wide, num_classes, ndim)
+        wide, num_classes = blocks.scaled(4096, parameters.width), parameters.num_classes
+        self.fully_connected = FullyConnected(
+            channels[-1], wide, 7, batch_norm=parameters.batch_norm, dropout=parameters.dropout
+        )
+        self.score = blocks.pointwise(wide, num_classes, parameters.ndim)
         # pool4, then pool3
         self.skip_scores = nn.ModuleList(
-            blocks.pointwise(channels[stage], num_classes, ndim) for stage in (3, 2)[: self.skips]
+            blocks.pointwise(channels[stage], num_classes, parameters.ndim) for stage in (3, 2)[: parameters.skips]
         )
         self.doublings = nn.ModuleList(
             blocks.transposed_convolution(num_classes, num_classes, (2, 2), kernel_size=(4, 4), padding=1, bias=False)
-            for _ in range(self.skips)
+            for _ in range(parameters.skips)
         )
-        factor = 32 // 2**self.skips
+        factor = 32 // 2**parameters.skips
         self.upsampling = blocks.transposed_convolution(
             num_classes,
             num_classes,
@@ -103,15 +81,3 @@ class FCN32s(nn.Module):
             scores = doubling(scores) + skip_score(pooled.pop())
         logits: Tensor = self.upsampling(scores)
         return logits
-
-
-class FCN16s(FCN32s):
-    """`FCN32s` with scores of pool4 summed in at stride 16."""
-
-    skips = 1
-
-
-class FCN8s(FCN32s):
-    """`FCN32s` with scores of pool4 summed in at stride 16 and of pool3 at stride 8."""
-
-    skips = 2

@@ -1,72 +1,68 @@
 """FCN-32s, FCN-16s and FCN-8s (arXiv 1411.4038), as far as they are known without torch."""
 
-from functools import partial
+from typing import ClassVar
 
-from unetbio.geometry import Layer, padded_geometry
-from unetbio.networks.encoders.vgg.spec import encoder_path
-from unetbio.networks.registry import (
-    Architecture,
-    Parameters,
-    Published,
-    check_flags,
-    check_fractions,
-    check_planar,
-    register,
-)
+from unetbio.geometry import Layer
+from unetbio.networks.encoders.vgg.spec import VGGParameters, encoder_path
+from unetbio.networks.registry import Architecture, Published, register
 
-__all__: list[str] = []
-
-PAPER = "Long, Shelhamer, Darrell 2015, arXiv 1411.4038"
+__all__ = ["FCN8sParameters", "FCN16sParameters", "FCN32sParameters"]
 
 
-def _check(name: str, parameters: Parameters) -> None:
-    check_planar(name, parameters)
-    check_flags(name, parameters, ("batch_norm",))
-    check_fractions(name, parameters, ("dropout",))
+class FCN32sParameters(VGGParameters):
+    """Parameters of an FCN whose scores are upsampled at once.
+
+    Attributes
+    ----------
+    skips : int
+        Earlier layers whose scores are summed in.
+    """
+
+    skips: ClassVar[int] = 0
+
+    @property
+    def path(self) -> tuple[Layer, ...]:
+        """See `NetworkParameters`: through fc6, up by 2 to each skip and by what is left to the size of the input."""
+        last = 32 // 2**self.skips
+        doubling = Layer(4, stride=2, padding=1, transposed=True)
+        up = Layer(2 * last, stride=last, padding=last // 2, transposed=True)
+        return (*encoder_path(), Layer(7, padding=3), *(doubling,) * self.skips, up)
 
 
-def _path(skips: int) -> tuple[Layer, ...]:
-    # Through fc6, then up by 2 to each skip and by what is left to the size of the input
-    last = 32 // 2**skips
-    doubling = Layer(4, stride=2, padding=1, transposed=True)
-    up = Layer(2 * last, stride=last, padding=last // 2, transposed=True)
-    return (*encoder_path(), Layer(7, padding=3), *(doubling,) * skips, up)
+class FCN16sParameters(FCN32sParameters):
+    """Parameters of an FCN with scores of pool4 summed in."""
+
+    skips = 1
 
 
-def _register(skips: int, summary: str, published: tuple[Published, ...]) -> None:
-    stride = 32 // 2**skips
-    name, path = f"fcn{stride}s", _path(skips)
+class FCN8sParameters(FCN32sParameters):
+    """Parameters of an FCN with scores of pool4 and pool3 summed in."""
+
+    skips = 2
+
+
+def _register(parameters: type[FCN32sParameters], summary: str, published: tuple[Published, ...]) -> None:
+    name = f"fcn{32 // 2**parameters.skips}s"
     register(
         Architecture(
             name=name,
             summary=summary,
-            paper=PAPER,
-            import_path=f"unetbio.networks.fcn.network:FCN{stride}s",
-            defaults={
-                "ndim": 2,
-                "in_channels": 1,
-                "num_classes": 2,
-                "width": 1.0,
-                "batch_norm": False,
-                "dropout": 0.5,
-            },
-            check=partial(_check, name),
-            geometry=lambda parameters: padded_geometry(path),
-            exact=lambda parameters: True,
-            path=lambda parameters: path,
-            paper_tricks=(1, 6) if skips else (1,),
+            paper="Long, Shelhamer, Darrell 2015, arXiv 1411.4038",
+            import_path="unetbio.networks.fcn.network:FCN",
+            parameters=parameters,
+            paper_tricks=(1, 6) if parameters.skips else (1,),
             published=published,
         )
     )
 
 
 _register(
-    0,
+    FCN32sParameters,
     "FCN-32s: VGG-16, its scores upsampled 32 times",
     (Published(134_000_000, {"in_channels": 3, "num_classes": 21}, "arXiv 1411.4038, table 1: FCN-VGG16, 134 M"),),
 )
 _register(
-    1,
+    FCN16sParameters,
     "FCN-16s: VGG-16, scores of pool4 summed in, upsampled 16 times",
     (
         Published(
@@ -77,7 +73,7 @@ _register(
     ),
 )
 _register(
-    2,
+    FCN8sParameters,
     "FCN-8s: VGG-16, scores of pool4 and pool3 summed in, upsampled 8 times",
     (
         Published(

@@ -6,8 +6,8 @@ and each lets a pixel see only two pixels further: that is why the networks that
 
 from torch import Tensor, nn
 
-from unetbio.geometry import Geometry
 from unetbio.networks import blocks
+from unetbio.networks.full_resolution_fcn.spec import FullResolutionParameters
 
 __all__ = ["FullResolutionFCN"]
 
@@ -17,44 +17,23 @@ class FullResolutionFCN(nn.Module):
 
     Parameters
     ----------
-    ndim : {2}
-        Number of spatial axes.
-    in_channels, num_classes : int
-        Channels of the input and of the logits.
-    width : float
-        Factor of ``channels``.
-    depth : int
-        Number of convolutions; a pixel sees ``depth`` pixels to each side.
-    channels : int
-        Maps of each convolution.
-    batch_norm : bool
-        Batch norm before each ReLU.
-    geometry : Geometry
-        What `unetbio.networks` computes from these parameters.
+    parameters : FullResolutionParameters
+        Each is described there, and by ``unetbio networks``.
     """
 
-    def __init__(
-        self,
-        *,
-        ndim: int,
-        in_channels: int,
-        num_classes: int,
-        width: float,
-        depth: int,
-        channels: int,
-        batch_norm: bool,
-        geometry: Geometry,
-    ) -> None:
+    def __init__(self, parameters: FullResolutionParameters) -> None:
         super().__init__()
-        self.geometry = geometry
-        maps = blocks.scaled(channels, width)
+        self.geometry = parameters.geometry
+        maps = blocks.scaled(parameters.channels, parameters.width)
         self.convolutions = nn.Sequential(
             *(
-                blocks.convolution(maps if index else in_channels, maps, (3,) * ndim, batch_norm=batch_norm)
-                for index in range(depth)
+                blocks.convolution(
+                    maps if index else parameters.in_channels, maps, (3, 3), batch_norm=parameters.batch_norm
+                )
+                for index in range(parameters.depth)
             )
         )
-        self.head = blocks.pointwise(maps, num_classes, ndim)
+        self.head = blocks.pointwise(maps, parameters.num_classes, parameters.ndim)
         blocks.initialise_he(self)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -1,26 +1,31 @@
 """A fully convolutional network that keeps the resolution, as far as it is known without torch."""
 
-from unetbio.geometry import Layer, valid_geometry
-from unetbio.networks.registry import (
-    Architecture,
-    Parameters,
-    check_flags,
-    check_planar,
-    check_whole_numbers,
-    register,
-)
+from dataclasses import dataclass
 
-__all__: list[str] = []
+from unetbio.geometry import Geometry, Layer, valid_geometry
+from unetbio.networks.parameters import PlanarParameters, batch_norm, whole_number
+from unetbio.networks.registry import Architecture, register
+
+__all__ = ["FullResolutionParameters"]
 
 
-def _check(parameters: Parameters) -> None:
-    check_planar("full_resolution_fcn", parameters)
-    check_whole_numbers("full_resolution_fcn", parameters, {"depth": 1, "channels": 1})
-    check_flags("full_resolution_fcn", parameters, ("batch_norm",))
+@dataclass(frozen=True, kw_only=True)
+class FullResolutionParameters(PlanarParameters):
+    """Parameters of the network at full resolution."""
 
+    depth: int = whole_number(8, "number of convolutions; a pixel sees as many pixels to each side", least=1, most=256)
+    channels: int = whole_number(64, "feature maps of each convolution", least=1, most=4096)
+    batch_norm: bool = batch_norm("when a model is applied it is constant, so tiles stay exact")
 
-def _path(parameters: Parameters) -> tuple[Layer, ...]:
-    return (Layer(3),) * int(parameters["depth"])
+    @property
+    def path(self) -> tuple[Layer, ...]:
+        """See `NetworkParameters`."""
+        return (Layer(3),) * self.depth
+
+    @property
+    def geometry(self) -> Geometry:
+        """See `NetworkParameters`."""
+        return valid_geometry(self.path)
 
 
 register(
@@ -29,18 +34,6 @@ register(
         summary="convolutions at full resolution, without pooling",
         paper="the lecture's second idea; no paper",
         import_path="unetbio.networks.full_resolution_fcn.network:FullResolutionFCN",
-        defaults={
-            "ndim": 2,
-            "in_channels": 1,
-            "num_classes": 2,
-            "width": 1.0,
-            "depth": 8,
-            "channels": 64,
-            "batch_norm": False,
-        },
-        check=_check,
-        geometry=lambda parameters: valid_geometry(_path(parameters)),
-        exact=lambda parameters: True,
-        path=_path,
+        parameters=FullResolutionParameters,
     )
 )

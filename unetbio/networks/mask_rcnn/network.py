@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unetbio.geometry import Geometry
 from unetbio.networks import blocks
+from unetbio.networks.detection import Objects, RegionHead
 from unetbio.networks.encoders.resnet.network import ResNet
 from unetbio.networks.mask_rcnn import boxes as box_code
 from unetbio.networks.mask_rcnn.feature_pyramid import FeaturePyramid
@@ -28,14 +28,12 @@ from unetbio.networks.mask_rcnn.proposals import (
     sample_matches,
     smooth_l1,
 )
-from unetbio.networks.mask_rcnn.roi_align import roi_align, sample_label_images
-from unetbio.networks.mask_rcnn.spec import STRIDE
+from unetbio.networks.mask_rcnn.roi_align import bytes_a_box, roi_align, sample_label_images
+from unetbio.networks.mask_rcnn.spec import STRIDE, MaskRCNNParameters
 
 __all__ = [
     "MaskRCNN",
-    "Objects",
     "PyramidAnswer",
-    "RegionHead",
     "Regions",
     "mask_loss",
     "mask_targets",
@@ -68,28 +66,6 @@ MOST_OBJECTS = 1000
 """Of an image. The paper keeps 100, for photographs; a field of view holds hundreds of cells."""
 
 
-@dataclass(frozen=True)
-class Objects:
-    """What was found in an image.
-
-    Parameters
-    ----------
-    boxes : torch.Tensor
-        ``(n, 4)`` float32: ``y0, x0, y1, x1`` in pixels, where pixel i covers ``[i, i + 1)``.
-    scores : torch.Tensor
-        ``(n,)`` float32: probability of the class, falling.
-    classes : torch.Tensor
-        ``(n,)`` int64 from 1.
-    masks : torch.Tensor
-        ``(n, 28, 28)`` float32: probability that a part of the box belongs to the object.
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    classes: Tensor
-    masks: Tensor
-
-
 class PyramidAnswer(NamedTuple):
     """What the network says of every place of an image, before it looks into boxes.
 
@@ -106,24 +82,6 @@ class PyramidAnswer(NamedTuple):
     pyramid: list[Tensor]
     logits: list[Tensor]
     deltas: list[Tensor]
-
-
-class RegionHead(NamedTuple):
-    """A part of the network that looks into boxes.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        ``(n, *features)`` in.
-    features : tuple of int
-        ``(C, bins, bins)``: what it gets of a box.
-    most_boxes : int
-        How many it looks into at once, at the most, in evaluation mode.
-    """
-
-    network: nn.Module
-    features: tuple[int, int, int]
-    most_boxes: int
 
 
 @dataclass(frozen=True)
@@ -191,6 +149,10 @@ class _MaskHead(nn.Sequential):
         )
 
 
+def _region_head(network: nn.Module, channels: int, bins: int, most_boxes: int) -> RegionHead:
+    return RegionHead(network, (channels, bins, bins), most_boxes, bytes_a_box(channels, bins))
+
+
 class MaskRCNN(nn.Module):
     """Mask R-CNN on a ResNet with a feature pyramid.
 
@@ -198,41 +160,20 @@ class MaskRCNN(nn.Module):
 
     Parameters
     ----------
-    ndim : {2}
-        Number of spatial axes.
-    in_channels : int
-        Channels of the image.
-    num_classes : int
-        Classes, the background counted.
-    width : float
-        Factor of every other number of channels.
-    backbone : {"resnet18", "resnet50", "resnet101"}
-        The encoder.
-    anchor_sizes : sequence of int
-        Root of the area of the anchors on P2 to P6, in pixels. The paper's are 32, 64, 128, 256 and 512.
-    geometry : Geometry
-        What `unetbio.networks` computes from these parameters.
+    parameters : MaskRCNNParameters
+        Each is described there, and by ``unetbio networks``.
     """
 
-    def __init__(
-        self,
-        *,
-        ndim: int,
-        in_channels: int,
-        num_classes: int,
-        width: float,
-        backbone: str,
-        anchor_sizes: Sequence[int],
-        geometry: Geometry,
-    ) -> None:
+    def __init__(self, parameters: MaskRCNNParameters) -> None:
         super().__init__()
-        self.geometry = geometry
-        self.in_channels = in_channels
+        width, num_classes = parameters.width, parameters.num_classes
+        self.geometry = parameters.geometry
+        self.in_channels = parameters.in_channels
         self.num_classes = num_classes
-        self.encoder = ResNet(in_channels, backbone=backbone, output_stride=STRIDE, width=width)
+        self.encoder = ResNet(self.in_channels, backbone=parameters.backbone, output_stride=STRIDE, width=width)
         channels = blocks.scaled(256, width)
         self.pyramid = FeaturePyramid(self.encoder.channels, channels)
-        self.proposals = RegionProposals(channels, anchor_sizes)
+        self.proposals = RegionProposals(channels, parameters.anchor_sizes)
         self.box_head = _BoxHead(channels, blocks.scaled(1024, width), num_classes)
         self.mask_head = _MaskHead(channels, channels, num_classes)
         self._initialise()
@@ -242,8 +183,8 @@ class MaskRCNN(nn.Module):
         """The heads, and what they may have to hold."""
         channels = self.proposals.shared.in_channels
         return (
-            RegionHead(self.box_head, (channels, BOX_BINS, BOX_BINS), MOST_PROPOSALS[False]),
-            RegionHead(self.mask_head, (channels, MASK_BINS, MASK_BINS), MASKS_AT_ONCE),
+            _region_head(self.box_head, channels, BOX_BINS, MOST_PROPOSALS[False]),
+            _region_head(self.mask_head, channels, MASK_BINS, MASKS_AT_ONCE),
         )
 
     def _initialise(self) -> None:

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from unetbio.geometry import Geometry
 from unetbio.networks import blocks
-from unetbio.networks.patch_classifier.spec import KERNELS, WINDOW
+from unetbio.networks.patch_classifier.spec import KERNELS, WINDOW, PatchClassifierParameters
 
 __all__ = ["PatchClassifier"]
 
@@ -33,27 +32,21 @@ class PatchClassifier(nn.Module):
 
     Parameters
     ----------
-    ndim : {2}
-        Number of spatial axes.
-    in_channels, num_classes : int
-        Channels of the input and of the logits.
-    width : float
-        Factor of the paper's 48 maps and 200 neurons.
-    geometry : Geometry
-        What `unetbio.networks` computes from these parameters.
+    parameters : PatchClassifierParameters
+        Each is described there, and by ``unetbio networks``.
     """
 
-    def __init__(self, *, ndim: int, in_channels: int, num_classes: int, width: float, geometry: Geometry) -> None:
+    def __init__(self, parameters: PatchClassifierParameters) -> None:
         super().__init__()
-        self.geometry = geometry
-        maps, hidden = blocks.scaled(MAPS, width), blocks.scaled(HIDDEN, width)
+        self.geometry = parameters.geometry
+        maps, hidden = blocks.scaled(MAPS, parameters.width), blocks.scaled(HIDDEN, parameters.width)
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(maps if level else in_channels, maps, kernel, dilation=2**level)
+            nn.Conv2d(maps if level else parameters.in_channels, maps, kernel, dilation=2**level)
             for level, kernel in enumerate(KERNELS)
         )
         # A fully connected layer over all that is left of a patch is a convolution of that size.
         self.hidden = nn.Conv2d(maps, hidden, WINDOW, dilation=2 ** len(KERNELS))
-        self.head = blocks.pointwise(hidden, num_classes, ndim)
+        self.head = blocks.pointwise(hidden, parameters.num_classes, parameters.ndim)
         blocks.initialise_he(self)
 
     def forward(self, image: Tensor) -> Tensor:

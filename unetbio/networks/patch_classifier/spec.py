@@ -2,10 +2,11 @@
 
 from itertools import chain
 
-from unetbio.geometry import Layer, valid_geometry
-from unetbio.networks.registry import Architecture, Parameters, Published, check_planar, register
+from unetbio.geometry import Geometry, Layer, valid_geometry
+from unetbio.networks.parameters import PlanarParameters
+from unetbio.networks.registry import Architecture, Published, register
 
-__all__ = ["KERNELS", "WINDOW"]
+__all__ = ["KERNELS", "WINDOW", "PatchClassifierParameters"]
 
 KERNELS = (4, 5, 4, 4)
 """Of the convolutions, each followed by 2 x 2 max pooling (table 1 of the paper)."""
@@ -14,10 +15,21 @@ WINDOW = 3
 """Side of what is left of a patch before the fully connected layers."""
 
 
-def _path(parameters: Parameters) -> tuple[Layer, ...]:
-    # The dense form: each pooling keeps the resolution, so everything after it is spread out twice as far.
-    pairs = ((Layer(kernel, dilation=2**level), Layer(2, dilation=2**level)) for level, kernel in enumerate(KERNELS))
-    return (*chain.from_iterable(pairs), Layer(WINDOW, dilation=2 ** len(KERNELS)))
+class PatchClassifierParameters(PlanarParameters):
+    """Parameters of the sliding window: those of every network in the plane."""
+
+    @property
+    def path(self) -> tuple[Layer, ...]:
+        """See `NetworkParameters`: of the dense form, where what follows a pooling is spread out twice as far."""
+        pairs = (
+            (Layer(kernel, dilation=2**level), Layer(2, dilation=2**level)) for level, kernel in enumerate(KERNELS)
+        )
+        return (*chain.from_iterable(pairs), Layer(WINDOW, dilation=2 ** len(KERNELS)))
+
+    @property
+    def geometry(self) -> Geometry:
+        """See `NetworkParameters`."""
+        return valid_geometry(self.path)
 
 
 register(
@@ -26,11 +38,7 @@ register(
         summary="the sliding window: each pixel is classified by the 95 x 95 patch around it",
         paper="Ciresan et al. 2012, NIPS 25, pages 2843-2851 (network N4)",
         import_path="unetbio.networks.patch_classifier.network:PatchClassifier",
-        defaults={"ndim": 2, "in_channels": 1, "num_classes": 2, "width": 1.0},
-        check=lambda parameters: check_planar("patch_classifier", parameters),
-        geometry=lambda parameters: valid_geometry(_path(parameters)),
-        exact=lambda parameters: True,
-        path=_path,
+        parameters=PatchClassifierParameters,
         published=(Published(219_290, {}, "counted by hand from kernels and maps in table 1 of the paper"),),
     )
 )

@@ -6,11 +6,9 @@ auxiliary loss of section 3.3 and figure 4).
 
 from torch import Tensor, nn
 
-from unetbio.geometry import Geometry
 from unetbio.networks import blocks
-from unetbio.networks.encoders.resnet import spec as plan
 from unetbio.networks.encoders.resnet.network import ResNet
-from unetbio.networks.pspnet.spec import AUXILIARY_SHARE, BINS, STRIDE
+from unetbio.networks.pspnet.spec import AUXILIARY_SHARE, BINS, PSPNetParameters
 from unetbio.networks.scale_context import PyramidPooling
 
 __all__ = ["PSPNet"]
@@ -26,35 +24,17 @@ class PSPNet(nn.Module):
 
     Parameters
     ----------
-    ndim : {2}
-        Number of spatial axes.
-    in_channels, num_classes : int
-        Channels of the input and of the logits.
-    width : float
-        Factor of every other number of channels.
-    backbone : {"resnet18", "resnet50", "resnet101"}
-        The encoder.
-    dilated : bool
-        Dilation in the place of the last two strides, so that the output stride is 8 instead of 32.
-    geometry : Geometry
-        What `unetbio.networks` computes from these parameters; it leaves the pooling out.
+    parameters : PSPNetParameters
+        Each is described there, and by ``unetbio networks``.
     """
 
-    def __init__(
-        self,
-        *,
-        ndim: int,
-        in_channels: int,
-        num_classes: int,
-        width: float,
-        backbone: str,
-        dilated: bool,
-        geometry: Geometry,
-    ) -> None:
+    def __init__(self, parameters: PSPNetParameters) -> None:
         super().__init__()
-        self.geometry = geometry
-        stride = plan.output_stride(dilated, STRIDE)
-        self.encoder = ResNet(in_channels, backbone=backbone, output_stride=stride, width=width)
+        self.geometry = parameters.geometry
+        width, num_classes = parameters.width, parameters.num_classes
+        self.encoder = ResNet(
+            parameters.in_channels, backbone=parameters.backbone, output_stride=parameters.stride, width=width
+        )
         third, fourth = self.encoder.channels[2:]
         self.context = PyramidPooling(fourth, BINS)
         self.head = _head(self.context.out_channels, blocks.scaled(512, width), num_classes)

@@ -1,18 +1,19 @@
 """PSPNet (arXiv 1612.01105), as far as it is known without torch."""
 
-from unetbio.geometry import Layer, padded_geometry
-from unetbio.networks.encoders.resnet.spec import BACKBONES, bilinear_layer, encoder_path, output_stride, padded_layer
-from unetbio.networks.registry import (
-    Architecture,
-    Parameters,
-    Published,
-    check_choices,
-    check_flags,
-    check_planar,
-    register,
-)
+from dataclasses import dataclass
 
-__all__ = ["AUXILIARY_SHARE", "BINS", "STRIDE"]
+from unetbio.geometry import Layer
+from unetbio.networks.encoders.resnet.spec import (
+    ResNetParameters,
+    bilinear_layer,
+    encoder_path,
+    output_stride,
+    padded_layer,
+)
+from unetbio.networks.parameters import flag
+from unetbio.networks.registry import Architecture, Published, register
+
+__all__ = ["AUXILIARY_SHARE", "BINS", "PSPNetParameters"]
 
 STRIDE = 8
 """Output stride with dilation."""
@@ -24,15 +25,26 @@ AUXILIARY_SHARE = 0.4
 """Of the loss of the third stage's logits (section 5.1)."""
 
 
-def _check(parameters: Parameters) -> None:
-    check_planar("pspnet", parameters)
-    check_choices("pspnet", parameters, {"backbone": tuple(BACKBONES)})
-    check_flags("pspnet", parameters, ("dilated",))
+@dataclass(frozen=True, kw_only=True)
+class PSPNetParameters(ResNetParameters):
+    """Parameters of PSPNet."""
 
+    dilated: bool = flag(True, "dilation in the place of the last two strides: the output stride is 8 instead of 32")
 
-def _path(parameters: Parameters) -> tuple[Layer, ...]:
-    stride = output_stride(parameters["dilated"], STRIDE)
-    return (*encoder_path(parameters["backbone"], stride), padded_layer(3), bilinear_layer(stride))
+    @property
+    def stride(self) -> int:
+        """Output stride of the encoder."""
+        return output_stride(self.dilated, STRIDE)
+
+    @property
+    def path(self) -> tuple[Layer, ...]:
+        """See `NetworkParameters`; without the pooling, which covers the whole image."""
+        return (*encoder_path(self.backbone, self.stride), padded_layer(3), bilinear_layer(self.stride))
+
+    @property
+    def exact(self) -> bool:
+        """See `NetworkParameters`: never, since each output depends on the whole input."""
+        return False
 
 
 register(
@@ -41,18 +53,7 @@ register(
         summary="PSPNet: dilated ResNet, averages over grids of 1, 2, 3 and 6 cells beside the features",
         paper="Zhao et al. 2017, arXiv 1612.01105",
         import_path="unetbio.networks.pspnet.network:PSPNet",
-        defaults={
-            "ndim": 2,
-            "in_channels": 1,
-            "num_classes": 2,
-            "width": 1.0,
-            "backbone": "resnet101",
-            "dilated": True,
-        },
-        check=_check,
-        geometry=lambda parameters: padded_geometry(_path(parameters)),
-        exact=lambda parameters: False,
-        path=_path,
+        parameters=PSPNetParameters,
         tricks=(1, 2, 4),
         paper_tricks=(2, 4),
         published=(

@@ -6,9 +6,9 @@ arXiv 1511.00561 (section 3 and figure 2).
 
 from torch import Tensor, nn
 
-from unetbio.geometry import Geometry
 from unetbio.networks import blocks
 from unetbio.networks.encoders.vgg.network import VGG16, mirrored_stages
+from unetbio.networks.segnet.spec import SegNetParameters
 
 __all__ = ["SegNet"]
 
@@ -18,29 +18,23 @@ class SegNet(nn.Module):
 
     Parameters
     ----------
-    ndim : {2}
-        Number of spatial axes.
-    in_channels, num_classes : int
-        Channels of the input and of the logits.
-    width : float
-        Factor of the feature maps.
-    geometry : Geometry
-        What `unetbio.networks` computes from these parameters.
+    parameters : SegNetParameters
+        Each is described there, and by ``unetbio networks``.
     """
 
-    def __init__(self, *, ndim: int, in_channels: int, num_classes: int, width: float, geometry: Geometry) -> None:
+    def __init__(self, parameters: SegNetParameters) -> None:
         super().__init__()
-        self.geometry = geometry
+        self.geometry = parameters.geometry
         # Which of two nearly equal values is the maximum must not depend on rounding.
         self.needs_float64 = True
-        self.encoder = VGG16(in_channels, width, batch_norm=True)
+        self.encoder = VGG16(parameters.in_channels, parameters.width, batch_norm=True)
         stages = mirrored_stages(self.encoder.channels)
         last_channels, _ = stages[-1].pop()
         self.decoder = nn.ModuleList(
             nn.Sequential(*(blocks.convolution(*channels, (3, 3), batch_norm=True, padding=True) for channels in stage))
             for stage in stages
         )
-        self.head = nn.Conv2d(last_channels, num_classes, 3, padding=1)
+        self.head = nn.Conv2d(last_channels, parameters.num_classes, 3, padding=1)
         blocks.initialise_he(self)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -1,12 +1,21 @@
 """SegNet (arXiv 1511.00561), as far as it is known without torch."""
 
-from unetbio.geometry import padded_geometry
+from unetbio.geometry import Layer
 from unetbio.networks.encoders.vgg.spec import decoder_path, encoder_path
-from unetbio.networks.registry import Architecture, Published, check_planar, register
+from unetbio.networks.parameters import PlanarParameters
+from unetbio.networks.registry import Architecture, Published, register
 
-__all__: list[str] = []
+__all__ = ["SegNetParameters"]
 
-PATH = (*encoder_path(), *decoder_path())
+
+class SegNetParameters(PlanarParameters):
+    """Parameters of SegNet: those of every network in the plane."""
+
+    @property
+    def path(self) -> tuple[Layer, ...]:
+        """See `NetworkParameters`."""
+        return (*encoder_path(), *decoder_path())
+
 
 register(
     Architecture(
@@ -14,11 +23,7 @@ register(
         summary="SegNet: VGG-16's convolutions, mirrored after max-unpooling by the encoder's switches",
         paper="Badrinarayanan, Kendall, Cipolla 2015, arXiv 1511.00561",
         import_path="unetbio.networks.segnet.network:SegNet",
-        defaults={"ndim": 2, "in_channels": 1, "num_classes": 2, "width": 1.0},
-        check=lambda parameters: check_planar("segnet", parameters),
-        geometry=lambda parameters: padded_geometry(PATH),
-        exact=lambda parameters: True,
-        path=lambda parameters: PATH,
+        parameters=SegNetParameters,
         tricks=(1,),
         paper_tricks=(1,),
         published=(

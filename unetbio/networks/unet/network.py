@@ -6,18 +6,12 @@ Cicek, Abdulkadir, Lienkamp, Brox, Ronneberger: 3D U-Net. MICCAI 2016, arXiv 160
 channels double before pooling, the up-convolution keeps them).
 """
 
-from collections.abc import Sequence
-from typing import Literal
-
 from torch import Tensor, nn
 
-from unetbio.geometry import Geometry, Padding
 from unetbio.networks import blocks
+from unetbio.networks.unet.spec import UNetParameters
 
 __all__ = ["UNet"]
-
-Doubling = Literal["after_pooling", "before_pooling"]
-Skip = Literal["concatenate", "sum", "none"]
 
 
 class UNet(nn.Module):
@@ -28,71 +22,27 @@ class UNet(nn.Module):
 
     Parameters
     ----------
-    ndim : {2, 3}
-        Number of spatial axes.
-    in_channels, num_classes : int
-        Channels of the input and of the logits.
-    base_channels : int
-        Channels of the first level; they double at each pooling.
-    depth : int
-        Number of poolings.
-    batch_norm : bool
-        Batch norm before each ReLU. In evaluation mode it is constant, so tiling stays exact.
-    dropout : float
-        Probability with which values at the end of the contracting path are dropped (section 3.1): after the last level
-        before the bottleneck, and after the bottleneck.
-    upsampling : {"transposed", "nearest", "bilinear", "bed_of_nails", "max_unpooling"}
-        How the decoder doubles the size. All but ``"transposed"`` are followed by a 1 x 1 convolution to the
-        channels that the skip expects; before max-unpooling it stands in front, since the switches belong to the
-        skip's channels.
-    doubling : {"after_pooling", "before_pooling"}
-        Whether channels double in the first convolution after a pooling (2-D paper) or in the last one before it (3-D
-        paper).
-    kernel_sizes : sequence of sequences of int, optional
-        Kernel of both convolutions of each level, ``depth + 1`` entries; 3 along every axis unless given.
-    poolings : sequence of sequences of int, optional
-        Pooling below each level, ``depth`` entries; 2 along every axis unless given.
-    padding : {"valid", "same"}
-        ``"same"`` pads with zeros: the twin with which other tools tile.
-    skip : {"concatenate", "sum", "none"}
-        How the decoder gets back the detail that pooling lost: the encoder's features beside the upsampled ones (the
-        paper), added to them (as the FCNs do), or not at all. Without skips max-unpooling still gets its switches.
-    geometry : Geometry
-        What `unetbio.networks` computes from these parameters.
+    parameters : UNetParameters
+        Each is described there, and by ``unetbio networks``.
     """
 
-    def __init__(
-        self,
-        *,
-        ndim: int,
-        in_channels: int,
-        num_classes: int,
-        base_channels: int,
-        depth: int,
-        batch_norm: bool,
-        dropout: float,
-        upsampling: blocks.Upsampling,
-        doubling: Doubling,
-        kernel_sizes: Sequence[Sequence[int]] | None,
-        poolings: Sequence[Sequence[int]] | None,
-        padding: Padding,
-        skip: Skip,
-        geometry: Geometry,
-    ) -> None:
+    def __init__(self, parameters: UNetParameters) -> None:
         super().__init__()
-        kernels = [tuple(kernel) for kernel in kernel_sizes or ((3,) * ndim,) * (depth + 1)]
-        factors = [tuple(factor) for factor in poolings or ((2,) * ndim,) * depth]
-        channels = [base_channels * 2**level for level in range(depth + 1)]
+        depth, batch_norm, padding = parameters.depth, parameters.batch_norm, parameters.padding == "same"
+        in_channels, upsampling, skip = parameters.in_channels, parameters.upsampling, parameters.skip
+        kernels, factors = parameters.kernels, parameters.factors
+        channels = [parameters.base_channels * 2**level for level in range(depth + 1)]
         # Channels that leave each level: the 3-D paper doubles before pooling, so its skips are twice as wide.
-        wide = [2 * count for count in channels] if doubling == "before_pooling" else channels
+        doubles_before = parameters.doubling == "before_pooling"
+        wide = [2 * count for count in channels] if doubles_before else channels
 
         def double_convolution(incoming: int, between: int, outgoing: int, level: int) -> nn.Sequential:
             return nn.Sequential(
-                blocks.convolution(incoming, between, kernels[level], batch_norm=batch_norm, padding=padding == "same"),
-                blocks.convolution(between, outgoing, kernels[level], batch_norm=batch_norm, padding=padding == "same"),
+                blocks.convolution(incoming, between, kernels[level], batch_norm=batch_norm, padding=padding),
+                blocks.convolution(between, outgoing, kernels[level], batch_norm=batch_norm, padding=padding),
             )
 
-        self.geometry = geometry
+        self.geometry = parameters.geometry
         self.needs_float64 = upsampling == "max_unpooling"
         self.factors = factors
         self.skip = skip
@@ -102,18 +52,18 @@ class UNet(nn.Module):
         )
         narrow = wide[depth - 1] if depth else in_channels
         self.bottleneck = double_convolution(narrow, channels[depth], wide[depth], depth)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = nn.Dropout(parameters.dropout)
         self.upsamplers = nn.ModuleList()
         self.decoder = nn.ModuleList()
         for level in reversed(range(depth)):
             # 2-D paper: the up-convolution halves the channels; 3-D paper: it keeps them.
-            upsampled = wide[level + 1] if doubling == "before_pooling" else wide[level]
+            upsampled = wide[level + 1] if doubles_before else wide[level]
             if upsampling == "max_unpooling" or skip == "sum":
                 upsampled = wide[level]
             joined = wide[level] + upsampled if skip == "concatenate" else upsampled
             self.upsamplers.append(_Upsampler(wide[level + 1], upsampled, factors[level], upsampling))
             self.decoder.append(double_convolution(joined, wide[level], wide[level], level))
-        self.head = blocks.pointwise(wide[0], num_classes, ndim)
+        self.head = blocks.pointwise(wide[0], parameters.num_classes, parameters.ndim)
         blocks.initialise_he(self)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -146,9 +96,7 @@ class UNet(nn.Module):
 
 
 class _Upsampler(nn.Module):
-    def __init__(
-        self, in_channels: int, out_channels: int, factor: tuple[int, ...], upsampling: blocks.Upsampling
-    ) -> None:
+    def __init__(self, in_channels: int, out_channels: int, factor: tuple[int, ...], upsampling: str) -> None:
         super().__init__()
         self.factor = factor
         self.upsampling = upsampling

@@ -1,83 +1,133 @@
 """U-Net (arXiv 1505.04597; in 3-D arXiv 1606.06650), as far as it is known without torch."""
 
-from unetbio.errors import UsageError
-from unetbio.geometry import Geometry, Layer, unet_geometry
-from unetbio.networks.registry import (
-    Architecture,
-    Parameters,
-    Published,
-    check_choices,
-    check_flags,
-    check_fractions,
-    check_whole_numbers,
-    register,
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from unetbio.geometry import Geometry, Layer, Padding, unet_geometry
+from unetbio.networks.parameters import (
+    NetworkParameters,
+    batch_norm,
+    choice,
+    described,
+    dropout,
+    shown,
+    sizes_per_level,
+    whole_number,
 )
+from unetbio.networks.registry import Architecture, Published, register
 
-__all__ = ["UNET_CHOICES"]
+__all__ = ["UNetParameters"]
 
-UNET_CHOICES = {
-    "ndim": (2, 3),
-    "upsampling": ("transposed", "nearest", "bilinear", "bed_of_nails", "max_unpooling"),
-    "doubling": ("after_pooling", "before_pooling"),
-    "padding": ("valid", "same"),
-    "skip": ("concatenate", "sum", "none"),
-}
+MOST_CHANNELS = 2**14
+"""Of the deepest level; the paper's network has 1024."""
 
 
-def _check(parameters: Parameters) -> None:
-    check_whole_numbers("unet", parameters, {"in_channels": 1, "num_classes": 2, "base_channels": 1, "depth": 0})
-    check_choices("unet", parameters, UNET_CHOICES)
-    check_flags("unet", parameters, ("batch_norm",))
-    check_fractions("unet", parameters, ("dropout",))
-    _check_levels(parameters, "kernel_sizes", parameters["depth"] + 1)
-    _check_levels(parameters, "poolings", parameters["depth"])
-    if any(size % 2 == 0 for kernel in parameters["kernel_sizes"] or () for size in kernel):
-        raise UsageError("unet: kernel_sizes must be odd, so that as much is lost on either side")
-    if parameters["padding"] == "same" and parameters["upsampling"] == "bilinear":
-        raise UsageError("unet crops the rim after bilinear upsampling, which padding 'same' does not allow")
+@dataclass(frozen=True, kw_only=True)
+class UNetParameters(NetworkParameters):
+    """Parameters of the U-Net."""
 
-
-def _check_levels(parameters: Parameters, name: str, levels: int) -> None:
-    entries, ndim = parameters[name], parameters["ndim"]
-    if entries is None:
-        return
-    try:
-        good = len(entries) == levels and all(
-            len(entry) == ndim and all(isinstance(size, int) and size > 0 for size in entry) for entry in entries
-        )
-    except TypeError:
-        good = False
-    if not good:
-        raise UsageError(f"unet: {name} needs {levels} entries of {ndim} whole numbers from 1 each; given: {entries!r}")
-
-
-def _levels(parameters: Parameters) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
-    ndim, depth = parameters["ndim"], parameters["depth"]
-    kernels = parameters["kernel_sizes"] or ((3,) * ndim,) * (depth + 1)
-    poolings = parameters["poolings"] or ((2,) * ndim,) * depth
-    return kernels, poolings
-
-
-def _geometry(parameters: Parameters) -> Geometry:
-    kernels, poolings = _levels(parameters)
-    return unet_geometry(
-        kernels, poolings, bilinear=parameters["upsampling"] == "bilinear", padding=parameters["padding"]
+    base_channels: int = whole_number(
+        64, "feature maps of the first level; they double at each pooling", least=1, most=4096
+    )
+    depth: int = whole_number(4, "number of poolings", least=0, most=8)
+    batch_norm: bool = batch_norm("when a model is applied it is constant, so tiles stay exact")
+    dropout: float = dropout("at the end of the contracting path (before and after the bottleneck)")
+    upsampling: str = choice(
+        "transposed",
+        "how the decoder doubles the size; all but `transposed` come with a 1 x 1 convolution",
+        {
+            "transposed": "transposed convolution: each value times a learned kernel",
+            "nearest": "each value is repeated",
+            "bilinear": "interpolation between pixel centres; needs one more pixel a level",
+            "bed_of_nails": "each value with zeros around it",
+            "max_unpooling": "each value where the maximum was that it came from",
+        },
+    )
+    doubling: str = choice(
+        "after_pooling",
+        "where the number of feature maps doubles",
+        {
+            "after_pooling": "in the first convolution after a pooling (2-D paper)",
+            "before_pooling": "in the last convolution before a pooling (3-D paper)",
+        },
+    )
+    kernel_sizes: Sequence[Sequence[int]] | None = sizes_per_level(
+        "kernel of both convolutions of each level, one size an axis, odd: `depth` + 1 lists; 3 along every axis "
+        "unless given"
+    )
+    poolings: Sequence[Sequence[int]] | None = sizes_per_level(
+        "pooling below each level, one size an axis: `depth` lists; 2 along every axis unless given"
+    )
+    padding: Padding = choice(  # noqa: RUF009
+        "valid",
+        "what convolutions do at the border",
+        {
+            "valid": "no padding: the output is smaller than the input (the paper)",
+            "same": "padding with zeros: the output is as large as the input, as in other tools",
+        },
+    )
+    skip: str = choice(
+        "concatenate",
+        "how the decoder gets back the detail that pooling lost",
+        {
+            "concatenate": "the encoder's features beside the upsampled ones (the paper)",
+            "sum": "the encoder's features added to the upsampled ones (as in FCN)",
+            "none": "not at all; max-unpooling still gets its switches",
+        },
     )
 
+    @property
+    def kernels(self) -> tuple[tuple[int, ...], ...]:
+        """Kernel of each level, the bottleneck included."""
+        return tuple(map(tuple, self.kernel_sizes or ((3,) * self.ndim,) * (self.depth + 1)))
 
-def _path(parameters: Parameters) -> tuple[Layer, ...]:
-    # Through the bottleneck, along the last axis
-    kernels, poolings = _levels(parameters)
-    same = parameters["padding"] == "same"
-    convolutions = [2 * (Layer(kernel[-1], padding=kernel[-1] // 2 * same),) for kernel in kernels]
-    path: tuple[Layer, ...] = convolutions[-1]
-    for convolution, pooling in zip(convolutions[-2::-1], poolings[::-1], strict=True):
-        factor = pooling[-1]
-        up = Layer(factor, factor, transposed=True)
-        if parameters["upsampling"] == "bilinear" and factor > 1:
-            up = Layer(2 * factor, factor, padding=factor // 2, transposed=True)
-        path = (*convolution, Layer(factor, factor), *path, up, *convolution)
-    return path
+    @property
+    def factors(self) -> tuple[tuple[int, ...], ...]:
+        """Pooling below each level."""
+        return tuple(map(tuple, self.poolings or ((2,) * self.ndim,) * self.depth))
+
+    @property
+    def geometry(self) -> Geometry:
+        """See `NetworkParameters`."""
+        return unet_geometry(self.kernels, self.factors, bilinear=self.upsampling == "bilinear", padding=self.padding)
+
+    @property
+    def path(self) -> tuple[Layer, ...]:
+        """See `NetworkParameters`: through the bottleneck, along the last axis."""
+        same = self.padding == "same"
+        convolutions = [2 * (Layer(kernel[-1], padding=kernel[-1] // 2 * same),) for kernel in self.kernels]
+        path: tuple[Layer, ...] = convolutions[-1]
+        for convolution, pooling in zip(convolutions[-2::-1], self.factors[::-1], strict=True):
+            factor = pooling[-1]
+            up = Layer(factor, factor, transposed=True)
+            if self.upsampling == "bilinear" and factor > 1:
+                up = Layer(2 * factor, factor, padding=factor // 2, transposed=True)
+            path = (*convolution, Layer(factor, factor), *path, up, *convolution)
+        return path
+
+    @classmethod
+    def of_width(cls, width: float) -> dict[str, Any]:
+        """See `NetworkParameters`."""
+        return {"base_channels": max(1, round(described(cls)["base_channels"].default * width))}
+
+    def conflicts(self) -> Iterator[str]:
+        """See `NetworkParameters`."""
+        yield from self._wrong_levels("kernel_sizes", self.kernel_sizes, self.depth + 1)
+        yield from self._wrong_levels("poolings", self.poolings, self.depth)
+        if any(size % 2 == 0 for kernel in self.kernels for size in kernel):
+            yield "kernel_sizes must be odd, so that as much is lost on either side"
+        if self.padding == "same" and self.upsampling == "bilinear":
+            yield "the rim is cropped after bilinear upsampling, which padding 'same' does not allow"
+        if self.base_channels * 2**self.depth > MOST_CHANNELS:
+            yield (
+                f"base_channels {self.base_channels} and depth {self.depth} make {self.base_channels * 2**self.depth} "
+                f"feature maps at the deepest level; there can be at most {MOST_CHANNELS}"
+            )
+
+    def _wrong_levels(self, name: str, entries: Sequence[Sequence[int]] | None, levels: int) -> Iterator[str]:
+        if entries is not None and [len(entry) for entry in entries] != [self.ndim] * levels:
+            yield f"{name} needs {levels} entries of {self.ndim} whole numbers from 1 each; given: {shown(entries)}"
 
 
 register(
@@ -86,25 +136,7 @@ register(
         summary="U-Net: valid convolutions, skips cropped and concatenated; 2-D and 3-D",
         paper="Ronneberger et al. 2015, arXiv 1505.04597; 3-D: Cicek et al. 2016, arXiv 1606.06650",
         import_path="unetbio.networks.unet.network:UNet",
-        defaults={
-            "ndim": 2,
-            "in_channels": 1,
-            "num_classes": 2,
-            "base_channels": 64,
-            "depth": 4,
-            "batch_norm": False,
-            "dropout": 0.5,
-            "upsampling": "transposed",
-            "doubling": "after_pooling",
-            "kernel_sizes": None,
-            "poolings": None,
-            "padding": "valid",
-            "skip": "concatenate",
-        },
-        check=_check,
-        geometry=_geometry,
-        exact=lambda parameters: True,
-        path=_path,
+        parameters=UNetParameters,
         tricks=(1, 6),
         paper_tricks=(1, 6),
         published=(

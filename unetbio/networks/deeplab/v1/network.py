@@ -6,9 +6,9 @@ CRFs. ICLR 2015, arXiv 1412.7062 (section 3; DeepLab-LargeFOV: section 5, table 
 
 from torch import Tensor, nn
 
-from unetbio.geometry import Geometry
 from unetbio.networks import blocks
-from unetbio.networks.deeplab.v1.spec import POOLINGS, dilation_of_conv5
+from unetbio.networks.deeplab.encoders import VGG_POOLINGS
+from unetbio.networks.deeplab.v1.spec import DeepLabV1Parameters
 from unetbio.networks.encoders.vgg.network import VGG16, FullyConnected
 
 __all__ = ["DeepLabV1"]
@@ -19,45 +19,30 @@ class DeepLabV1(nn.Module):
 
     Parameters
     ----------
-    ndim : {2}
-        Number of spatial axes.
-    in_channels, num_classes : int
-        Channels of the input and of the logits.
-    width : float
-        Factor of the feature maps.
-    batch_norm : bool
-        Batch norm before each ReLU. The paper has none: it starts from weights of ImageNet.
-    dropout : float
-        Probability with which values after fc6 and fc7 are dropped.
-    dilation : int
-        Of fc6, a 3 x 3 convolution: 12 in the paper. The last stage of the encoder has 2. With 1 nothing is dilated,
-        at the same resolution and number of weights.
-    geometry : Geometry
-        What `unetbio.networks` computes from these parameters.
+    parameters : DeepLabV1Parameters
+        Each is described there, and by ``unetbio networks``.
     """
 
-    def __init__(
-        self,
-        *,
-        ndim: int,
-        in_channels: int,
-        num_classes: int,
-        width: float,
-        batch_norm: bool,
-        dropout: float,
-        dilation: int,
-        geometry: Geometry,
-    ) -> None:
+    def __init__(self, parameters: DeepLabV1Parameters) -> None:
         super().__init__()
-        self.geometry = geometry
+        self.geometry = parameters.geometry
         self.encoder = VGG16(
-            in_channels, width, batch_norm=batch_norm, poolings=POOLINGS, dilation=dilation_of_conv5(dilation)
+            parameters.in_channels,
+            parameters.width,
+            batch_norm=parameters.batch_norm,
+            poolings=VGG_POOLINGS,
+            dilation=parameters.dilation_of_conv5,
         )
-        wide = blocks.scaled(1024, width)
+        wide = blocks.scaled(1024, parameters.width)
         self.fully_connected = FullyConnected(
-            self.encoder.channels[-1], wide, 3, dilation=dilation, batch_norm=batch_norm, dropout=dropout
+            self.encoder.channels[-1],
+            wide,
+            3,
+            dilation=parameters.dilation,
+            batch_norm=parameters.batch_norm,
+            dropout=parameters.dropout,
         )
-        self.score = blocks.pointwise(wide, num_classes, ndim)
+        self.score = blocks.pointwise(wide, parameters.num_classes, parameters.ndim)
         blocks.initialise_he(self)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -1,42 +1,41 @@
 """DeepLab v1 with a large field of view (arXiv 1412.7062), as far as it is known without torch."""
 
-from unetbio.geometry import Layer, padded_geometry
-from unetbio.networks.encoders.vgg.spec import Pooling, encoder_path
-from unetbio.networks.registry import (
-    Architecture,
-    Parameters,
-    Published,
-    check_flags,
-    check_fractions,
-    check_planar,
-    check_whole_numbers,
-    register,
-)
+from dataclasses import dataclass
 
-__all__ = ["POOLINGS", "dilation_of_conv5"]
+from unetbio.geometry import Layer
+from unetbio.networks.deeplab.encoders import VGG_POOLINGS
+from unetbio.networks.encoders.vgg.spec import VGGParameters, encoder_path
+from unetbio.networks.parameters import whole_number
+from unetbio.networks.registry import Architecture, Published, register
 
-POOLINGS: tuple[Pooling, ...] = ("halve", "halve", "halve", "keep", "keep")
+__all__ = ["DeepLabV1Parameters"]
 
 
-def dilation_of_conv5(dilation: int) -> int:
-    """Dilation of the last stage of the encoder, given that of fc6: 2, unless dilation is switched off."""
-    return min(2, dilation)
+@dataclass(frozen=True, kw_only=True)
+class DeepLabV1Parameters(VGGParameters):
+    """Parameters of DeepLab v1."""
 
-
-def _check(parameters: Parameters) -> None:
-    check_planar("deeplab_v1", parameters)
-    check_whole_numbers("deeplab_v1", parameters, {"dilation": 1})
-    check_flags("deeplab_v1", parameters, ("batch_norm",))
-    check_fractions("deeplab_v1", parameters, ("dropout",))
-
-
-def _path(parameters: Parameters) -> tuple[Layer, ...]:
-    dilation = parameters["dilation"]
-    return (
-        *encoder_path(POOLINGS, dilation=dilation_of_conv5(dilation)),
-        Layer(3, dilation=dilation, padding=dilation),
-        Layer(16, stride=8, padding=4, transposed=True),
+    dilation: int = whole_number(
+        12,
+        "of fc6, a 3 x 3 convolution; the last stage of the encoder has 2. With 1 nothing is dilated, at the same "
+        "resolution and number of weights",
+        least=1,
+        most=256,
     )
+
+    @property
+    def dilation_of_conv5(self) -> int:
+        """Dilation of the last stage of the encoder: 2, unless dilation is switched off."""
+        return min(2, self.dilation)
+
+    @property
+    def path(self) -> tuple[Layer, ...]:
+        """See `NetworkParameters`."""
+        return (
+            *encoder_path(VGG_POOLINGS, dilation=self.dilation_of_conv5),
+            Layer(3, dilation=self.dilation, padding=self.dilation),
+            Layer(16, stride=8, padding=4, transposed=True),
+        )
 
 
 register(
@@ -45,19 +44,7 @@ register(
         summary="DeepLab v1 LargeFOV: VGG-16 at stride 8 with dilated convolutions, upsampled 8 times",
         paper="Chen et al. 2015, arXiv 1412.7062",
         import_path="unetbio.networks.deeplab.v1.network:DeepLabV1",
-        defaults={
-            "ndim": 2,
-            "in_channels": 1,
-            "num_classes": 2,
-            "width": 1.0,
-            "batch_norm": False,
-            "dropout": 0.5,
-            "dilation": 12,
-        },
-        check=_check,
-        geometry=lambda parameters: padded_geometry(_path(parameters)),
-        exact=lambda parameters: True,
-        path=_path,
+        parameters=DeepLabV1Parameters,
         tricks=(2, 5),
         paper_tricks=(2, 5),
         published=(

@@ -7,10 +7,8 @@ step after the network.
 
 from torch import Tensor, nn
 
-from unetbio.geometry import Geometry
 from unetbio.networks import blocks
-from unetbio.networks.deeplab.v2.spec import STRIDE, VGG, atrous_rates, vgg_stages
-from unetbio.networks.encoders.resnet import spec as plan
+from unetbio.networks.deeplab.v2.spec import VGG, DeepLabV2Parameters
 from unetbio.networks.encoders.resnet.network import ResNet
 from unetbio.networks.encoders.vgg.network import VGG16, FullyConnected
 from unetbio.networks.scale_context import SummedAtrousPyramid, atrous_convolution
@@ -29,58 +27,33 @@ class DeepLabV2(nn.Module):
 
     Parameters
     ----------
-    ndim : {2}
-        Number of spatial axes.
-    in_channels, num_classes : int
-        Channels of the input and of the logits.
-    width : float
-        Factor of every other number of channels.
-    backbone : {"resnet18", "resnet50", "resnet101", "vgg16"}
-        The encoder.
-    batch_norm : bool
-        Batch norm in VGG-16 and its pyramid. The paper has none: it starts from weights of ImageNet. A ResNet always
-        has it.
-    dropout : float
-        Probability with which values after fc6 and fc7 are dropped; without VGG-16 there is nothing to drop.
-    dilated : bool
-        Dilation in the place of the last two strides, so that the output stride is 8 instead of 32. Without, the rates
-        of the pyramid shrink as the stride grows: it sees as far in pixels of the image.
-    geometry : Geometry
-        What `unetbio.networks` computes from these parameters.
+    parameters : DeepLabV2Parameters
+        Each is described there, and by ``unetbio networks``.
     """
 
-    def __init__(
-        self,
-        *,
-        ndim: int,
-        in_channels: int,
-        num_classes: int,
-        width: float,
-        backbone: str,
-        batch_norm: bool,
-        dropout: float,
-        dilated: bool,
-        geometry: Geometry,
-    ) -> None:
+    def __init__(self, parameters: DeepLabV2Parameters) -> None:
         super().__init__()
-        self.geometry = geometry
-        self.stride = plan.output_stride(dilated, STRIDE)
-        rates = atrous_rates(self.stride)
-        if backbone == VGG:
-            poolings, dilation = vgg_stages(dilated)
-            vgg = VGG16(in_channels, width, batch_norm=batch_norm, poolings=poolings, dilation=dilation)
+        self.geometry = parameters.geometry
+        self.stride = parameters.stride
+        rates, width, num_classes = parameters.atrous_rates, parameters.width, parameters.num_classes
+        if parameters.backbone == VGG:
+            poolings, dilation = parameters.vgg_stages
+            batch_norm, dropout = parameters.batch_norm, parameters.dropout
+            vgg = VGG16(parameters.in_channels, width, batch_norm=batch_norm, poolings=poolings, dilation=dilation)
             self.encoder: nn.Module = vgg
             maps = blocks.scaled(VGG_MAPS, width)
             branches: list[nn.Module] = [
                 nn.Sequential(
                     FullyConnected(vgg.channels[-1], maps, 3, dilation=rate, batch_norm=batch_norm, dropout=dropout),
-                    blocks.pointwise(maps, num_classes, ndim),
+                    blocks.pointwise(maps, num_classes, parameters.ndim),
                 )
                 for rate in rates
             ]
             blocks.initialise_he(vgg)
         else:
-            resnet = ResNet(in_channels, backbone=backbone, output_stride=self.stride, width=width)
+            resnet = ResNet(
+                parameters.in_channels, backbone=parameters.backbone, output_stride=self.stride, width=width
+            )
             self.encoder = resnet
             branches = [atrous_convolution(resnet.channels[-1], num_classes, rate) for rate in rates]
         self.head = SummedAtrousPyramid(branches)

@@ -1,28 +1,22 @@
 """DeepLab v2 (arXiv 1606.00915), as far as it is known without torch."""
 
-from unetbio.geometry import Layer, padded_geometry
-from unetbio.networks.deeplab.v1.spec import POOLINGS
+from dataclasses import dataclass
+
+from unetbio.geometry import Layer
+from unetbio.networks.deeplab.encoders import VGG_POOLINGS
 from unetbio.networks.encoders.resnet.spec import (
-    BACKBONES,
+    backbone,
     bilinear_layer,
     encoder_path,
     output_stride,
     padded_layer,
     rates_at,
 )
-from unetbio.networks.encoders.vgg import spec
-from unetbio.networks.registry import (
-    Architecture,
-    Parameters,
-    Published,
-    check_choices,
-    check_flags,
-    check_fractions,
-    check_planar,
-    register,
-)
+from unetbio.networks.encoders.vgg import spec as vgg
+from unetbio.networks.parameters import PlanarParameters, batch_norm, dropout, flag
+from unetbio.networks.registry import Architecture, Published, register
 
-__all__ = ["STRIDE", "VGG", "atrous_rates", "vgg_stages"]
+__all__ = ["VGG", "DeepLabV2Parameters"]
 
 STRIDE = 8
 """Output stride with dilation."""
@@ -31,32 +25,44 @@ VGG = "vgg16"
 """The backbone that is no ResNet."""
 
 
-def atrous_rates(stride: int) -> tuple[int, ...]:
-    """Rates of the pyramid's convolutions (ASPP-L of table 3) at an output stride."""
-    return rates_at(stride, (6, 12, 18, 24), given_at=STRIDE)
+@dataclass(frozen=True, kw_only=True)
+class DeepLabV2Parameters(PlanarParameters):
+    """Parameters of DeepLab v2."""
 
+    backbone: str = backbone("resnet101", {VGG: "VGG-16, as in DeepLab v1"})
+    batch_norm: bool = batch_norm("of VGG-16 and its pyramid (the paper has none); a ResNet always has it")
+    dropout: float = dropout("after fc6 and fc7 of VGG-16; a ResNet has none")
+    dilated: bool = flag(
+        True,
+        "dilation in the place of the last two strides: the output stride is 8 instead of 32; without, the rates of "
+        "the pyramid shrink, so that it sees as far in pixels of the image",
+    )
 
-def vgg_stages(dilated: bool) -> tuple[tuple[spec.Pooling, ...], int]:
-    """What follows each stage of VGG-16, and the dilation of its last one: as in DeepLab v1, or in a plain VGG-16."""
-    return (POOLINGS, 2) if dilated else (spec.HALVINGS, 1)
+    @property
+    def stride(self) -> int:
+        """Output stride of the encoder."""
+        return output_stride(self.dilated, STRIDE)
 
+    @property
+    def atrous_rates(self) -> tuple[int, ...]:
+        """Rates of the pyramid's convolutions (ASPP-L of table 3)."""
+        return rates_at(self.stride, (6, 12, 18, 24), given_at=STRIDE)
 
-def _check(parameters: Parameters) -> None:
-    check_planar("deeplab_v2", parameters)
-    check_choices("deeplab_v2", parameters, {"backbone": (*BACKBONES, VGG)})
-    check_flags("deeplab_v2", parameters, ("batch_norm", "dilated"))
-    check_fractions("deeplab_v2", parameters, ("dropout",))
+    @property
+    def vgg_stages(self) -> tuple[tuple[vgg.Pooling, ...], int]:
+        """What follows each stage of VGG-16, and the dilation of its last: as in DeepLab v1, or in a plain VGG-16."""
+        return (VGG_POOLINGS, 2) if self.dilated else (vgg.HALVINGS, 1)
 
-
-def _path(parameters: Parameters) -> tuple[Layer, ...]:
-    stride = output_stride(parameters["dilated"], STRIDE)
-    widest = padded_layer(3, dilation=atrous_rates(stride)[-1])
-    if parameters["backbone"] == VGG:
-        poolings, dilation = vgg_stages(parameters["dilated"])
-        encoder = spec.encoder_path(poolings, dilation=dilation)
-    else:
-        encoder = encoder_path(parameters["backbone"], stride)
-    return (*encoder, widest, bilinear_layer(stride))
+    @property
+    def path(self) -> tuple[Layer, ...]:
+        """See `NetworkParameters`."""
+        widest = padded_layer(3, dilation=self.atrous_rates[-1])
+        if self.backbone == VGG:
+            poolings, dilation = self.vgg_stages
+            encoder = vgg.encoder_path(poolings, dilation=dilation)
+        else:
+            encoder = encoder_path(self.backbone, self.stride)
+        return (*encoder, widest, bilinear_layer(self.stride))
 
 
 register(
@@ -65,20 +71,7 @@ register(
         summary="DeepLab v2: dilated ResNet or VGG-16, atrous convolutions of four rates summed, bilinear x 8",
         paper="Chen et al. 2016, arXiv 1606.00915",
         import_path="unetbio.networks.deeplab.v2.network:DeepLabV2",
-        defaults={
-            "ndim": 2,
-            "in_channels": 1,
-            "num_classes": 2,
-            "width": 1.0,
-            "backbone": "resnet101",
-            "batch_norm": False,
-            "dropout": 0.5,
-            "dilated": True,
-        },
-        check=_check,
-        geometry=lambda parameters: padded_geometry(_path(parameters)),
-        exact=lambda parameters: True,
-        path=_path,
+        parameters=DeepLabV2Parameters,
         tricks=(2, 3, 5),
         paper_tricks=(2, 3, 5),
         published=(

@@ -6,10 +6,9 @@ Chen, Papandreou, Schroff, Adam: Rethinking Atrous Convolution for Semantic Imag
 
 from torch import Tensor, nn
 
-from unetbio.geometry import Geometry
 from unetbio.networks import blocks
-from unetbio.networks.deeplab.v3.spec import MAPS, atrous_rates, multi_grid
-from unetbio.networks.encoders.resnet import spec as plan
+from unetbio.networks.deeplab.encoders import PYRAMID_MAPS
+from unetbio.networks.deeplab.v3.spec import DeepLabV3Parameters
 from unetbio.networks.encoders.resnet.network import ResNet
 from unetbio.networks.scale_context import AtrousPyramid
 
@@ -21,48 +20,25 @@ class DeepLabV3(nn.Module):
 
     Parameters
     ----------
-    ndim : {2}
-        Number of spatial axes.
-    in_channels, num_classes : int
-        Channels of the input and of the logits.
-    width : float
-        Factor of every other number of channels.
-    backbone : {"resnet18", "resnet50", "resnet101"}
-        The encoder.
-    dilated : bool
-        Dilation in the place of strides. Without, the encoder is a plain ResNet of output stride 32 without
-        multi-grid, and the rates of the pyramid are halved, so that it sees as far in pixels of the image.
-    output_stride : {16, 8}
-        Of the dilated encoder; at 8 the rates of the pyramid are doubled.
-    image_pooling : bool
-        The pooled image as a branch of the pyramid: then every output depends on the whole input, and the network
-        cannot be trained on batches of one image.
-    geometry : Geometry
-        What `unetbio.networks` computes from these parameters; it leaves the pooled image out.
+    parameters : DeepLabV3Parameters
+        Each is described there, and by ``unetbio networks``.
     """
 
-    def __init__(
-        self,
-        *,
-        ndim: int,
-        in_channels: int,
-        num_classes: int,
-        width: float,
-        backbone: str,
-        dilated: bool,
-        output_stride: int,
-        image_pooling: bool,
-        geometry: Geometry,
-    ) -> None:
+    def __init__(self, parameters: DeepLabV3Parameters) -> None:
         super().__init__()
-        self.geometry = geometry
-        stride = plan.output_stride(dilated, output_stride)
+        self.geometry = parameters.geometry
         self.encoder = ResNet(
-            in_channels, backbone=backbone, output_stride=stride, multi_grid=multi_grid(dilated), width=width
+            parameters.in_channels,
+            backbone=parameters.backbone,
+            output_stride=parameters.stride,
+            multi_grid=parameters.multi_grid,
+            width=parameters.width,
         )
-        maps = blocks.scaled(MAPS, width)
-        self.context = AtrousPyramid(self.encoder.channels[-1], maps, atrous_rates(stride), image_pooling=image_pooling)
-        self.head = blocks.pointwise(maps, num_classes, ndim)
+        maps = blocks.scaled(PYRAMID_MAPS, parameters.width)
+        self.context = AtrousPyramid(
+            self.encoder.channels[-1], maps, parameters.atrous_rates, image_pooling=parameters.image_pooling
+        )
+        self.head = blocks.pointwise(maps, parameters.num_classes, parameters.ndim)
         blocks.initialise_he(self.context)
         blocks.initialise_he(self.head)
 

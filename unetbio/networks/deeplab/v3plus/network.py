@@ -7,11 +7,9 @@ ECCV 2018, arXiv 1802.02611 (section 3.1; figure 2; the decoder of section 4.1).
 import torch
 from torch import Tensor, nn
 
-from unetbio.geometry import Geometry
 from unetbio.networks import blocks
-from unetbio.networks.deeplab.v3.spec import MAPS, atrous_rates, multi_grid
-from unetbio.networks.deeplab.v3plus.spec import LOW_LEVEL_MAPS, LOW_LEVEL_STRIDE
-from unetbio.networks.encoders.resnet import spec as plan
+from unetbio.networks.deeplab.encoders import PYRAMID_MAPS
+from unetbio.networks.deeplab.v3plus.spec import LOW_LEVEL_MAPS, LOW_LEVEL_STRIDE, DeepLabV3PlusParameters
 from unetbio.networks.encoders.resnet.network import ResNet
 from unetbio.networks.scale_context import AtrousPyramid, separable_convolution
 
@@ -23,48 +21,33 @@ class DeepLabV3Plus(nn.Module):
 
     Parameters
     ----------
-    ndim : {2}
-        Number of spatial axes.
-    in_channels, num_classes : int
-        Channels of the input and of the logits.
-    width : float
-        Factor of every other number of channels.
-    backbone, dilated, output_stride, image_pooling
-        As `unetbio.networks.deeplab.v3.network.DeepLabV3`.
-    separable : bool
-        Depthwise separable 3 x 3 convolutions in the pyramid and in the decoder.
-    geometry : Geometry
-        What `unetbio.networks` computes from these parameters; it leaves the pooled image out.
+    parameters : DeepLabV3PlusParameters
+        Each is described there, and by ``unetbio networks``.
     """
 
-    def __init__(
-        self,
-        *,
-        ndim: int,
-        in_channels: int,
-        num_classes: int,
-        width: float,
-        backbone: str,
-        dilated: bool,
-        output_stride: int,
-        image_pooling: bool,
-        separable: bool,
-        geometry: Geometry,
-    ) -> None:
+    def __init__(self, parameters: DeepLabV3PlusParameters) -> None:
         super().__init__()
-        self.geometry = geometry
-        stride = plan.output_stride(dilated, output_stride)
+        self.geometry = parameters.geometry
         self.encoder = ResNet(
-            in_channels, backbone=backbone, output_stride=stride, multi_grid=multi_grid(dilated), width=width
+            parameters.in_channels,
+            backbone=parameters.backbone,
+            output_stride=parameters.stride,
+            multi_grid=parameters.multi_grid,
+            width=parameters.width,
         )
-        maps, low_level_maps = blocks.scaled(MAPS, width), blocks.scaled(LOW_LEVEL_MAPS, width)
+        maps = blocks.scaled(PYRAMID_MAPS, parameters.width)
+        low_level_maps = blocks.scaled(LOW_LEVEL_MAPS, parameters.width)
         self.context = AtrousPyramid(
-            self.encoder.channels[-1], maps, atrous_rates(stride), image_pooling=image_pooling, separable=separable
+            self.encoder.channels[-1],
+            maps,
+            parameters.atrous_rates,
+            image_pooling=parameters.image_pooling,
+            separable=parameters.separable,
         )
         self.skip = blocks.normalised_convolution(self.encoder.channels[0], low_level_maps, 1)
-        convolution = separable_convolution if separable else blocks.normalised_convolution
+        convolution = separable_convolution if parameters.separable else blocks.normalised_convolution
         self.decoder = nn.Sequential(convolution(maps + low_level_maps, maps, 3), convolution(maps, maps, 3))
-        self.head = blocks.pointwise(maps, num_classes, ndim)
+        self.head = blocks.pointwise(maps, parameters.num_classes, parameters.ndim)
         for part in (self.context, self.skip, self.decoder, self.head):
             blocks.initialise_he(part)
 

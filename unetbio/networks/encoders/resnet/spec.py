@@ -4,15 +4,19 @@ An encoder with output stride 8 or 16 replaces the strides that are too many by 
 whose stride is replaced and twice as much in the next one (arXiv 1606.00915, section 3.1).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 from unetbio.geometry import Layer
+from unetbio.networks.parameters import PlanarParameters, choice
 
 __all__ = [
     "BACKBONES",
+    "ResNetParameters",
     "Stage",
+    "backbone",
     "bilinear_layer",
     "encoder_path",
     "output_stride",
@@ -39,6 +43,22 @@ BACKBONES = {
     "resnet101": Backbone((3, 4, 23, 3), bottleneck=True),
 }
 """Table 1 of the paper."""
+
+
+def backbone(default: str, others: Mapping[str, str] | None = None) -> Any:
+    """Define ``backbone``: one of `BACKBONES`, or one of ``others``, each with its meaning."""
+    known = {
+        name: f"ResNet with {sum(plan.blocks)} blocks of {3 if plan.bottleneck else 2} convolutions"
+        for name, plan in BACKBONES.items()
+    }
+    return choice(default, "the encoder", {**known, **(others or {})})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNetParameters(PlanarParameters):
+    """Parameters of a network on a ResNet of 101 layers."""
+
+    backbone: str = backbone("resnet101")
 
 
 @dataclass(frozen=True)

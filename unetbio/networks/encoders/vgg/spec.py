@@ -1,11 +1,13 @@
 """The convolutions of VGG-16 (arXiv 1409.1556, configuration D), which five families of networks have in common."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from unetbio.geometry import Layer
+from unetbio.networks.parameters import PlanarParameters, batch_norm, dropout
 
-__all__ = ["HALVINGS", "STAGES", "Pooling", "decoder_path", "encoder_path"]
+__all__ = ["HALVINGS", "STAGES", "Pooling", "VGGParameters", "decoder_path", "encoder_path"]
 
 Pooling = Literal["halve", "keep", "none"]
 """What follows a stage: 2 x 2 max pooling with stride 2, 3 x 3 max pooling with stride 1, or nothing."""
@@ -21,6 +23,14 @@ _POOLINGS: dict[Pooling, tuple[Layer, ...]] = {
     "keep": (Layer(3, padding=1),),
     "none": (),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class VGGParameters(PlanarParameters):
+    """Parameters of a network that classifies pixels by fc6 and fc7 of VGG-16."""
+
+    batch_norm: bool = batch_norm("the paper has none: it starts from weights of ImageNet")
+    dropout: float = dropout("after fc6 and fc7")
 
 
 def encoder_path(

@@ -255,7 +255,7 @@ def test_registry_names_what_there_is():
 def test_upsamplings_that_do_not_fit_are_refused():
     with pytest.raises(UsageError, match="upsampling is 'cubic'; it must be one of transposed, nearest"):
         build("unet", {"base_channels": 1, "upsampling": "cubic"})
-    with pytest.raises(UsageError, match="crops the rim after bilinear upsampling"):
+    with pytest.raises(UsageError, match="the rim is cropped after bilinear upsampling"):
         build("unet", {"base_channels": 1, "upsampling": "bilinear", "padding": "same"})
 
 

@@ -16,7 +16,7 @@ from unetbio.errors import ModelError, UsageError
 from unetbio.geometry import receptive_field
 from unetbio.inference.backends.torch import TorchPredictor
 from unetbio.inference.prediction import predict
-from unetbio.networks.encoders.resnet.network import ResNet, load_resnet
+from unetbio.networks.encoders.resnet.network import ResNet, _shortcut, load_resnet
 from unetbio.networks.encoders.resnet.spec import encoder_path
 from unetbio.networks.scale_context import AtrousPyramid, PyramidPooling, SummedAtrousPyramid, atrous_convolution
 from unetbio.tensor_file import save_tensors
@@ -166,6 +166,21 @@ def reference_resnet50(tensors: Mapping[str, Tensor], image: Tensor) -> Tensor:
 
 
 WIDTH, BASE = 1 / 16, 4
+
+
+@pytest.mark.parametrize(("stride", "shape"), [(1, (6, 5)), (2, (6, 5)), (2, (7, 8))])
+def test_a_shortcut_learns_as_a_strided_convolution_does(stride: int, shape: tuple[int, int]) -> None:
+    """With four channels, oneDNN's own gradient of the strided convolution writes beyond its memory on AVX2."""
+    shortcut = _shortcut(4, 8, stride).double()
+    layer = shortcut[0]
+    image = torch.randn(2, 4, *shape, dtype=torch.float64)
+    expected = functional.conv2d(image, layer.weight, stride=stride)
+    (wanted,) = torch.autograd.grad(expected.square().sum(), layer.weight)
+    answer = layer.train()(image)
+    (gradient,) = torch.autograd.grad(answer.square().sum(), layer.weight)
+    torch.testing.assert_close(answer, expected)
+    torch.testing.assert_close(gradient, wanted)
+    torch.testing.assert_close(layer.eval()(image), expected)
 
 
 def test_public_weights_give_the_features_of_the_public_layout(tmp_path: Path) -> None:

@@ -56,7 +56,24 @@ class _Bottleneck(nn.Module):
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
-    return blocks.normalised_convolution(in_channels, out_channels, 1, stride=stride, relu=False)
+    layer = _StridedPointwise(in_channels, out_channels, 1, stride=stride, bias=False)
+    return nn.Sequential(layer, nn.BatchNorm2d(out_channels))
+
+
+class _StridedPointwise(nn.Conv2d):
+    """1 x 1 convolution of every ``stride``-th pixel.
+
+    In training the other pixels are left out first. oneDNN writes beyond its memory where it computes gradients of a
+    strided 1 x 1 convolution of fewer than eight channels in ``channels_last`` with AVX2 (PyTorch 2.13), and the
+    process crashes some time later.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``(N, C, H, W) -> (N, K, ceil(H / stride), ceil(W / stride))``."""
+        if not self.training:
+            return super().forward(features)
+        rows, columns = self.stride
+        return functional.conv2d(features[:, :, ::rows, ::columns], self.weight)
 
 
 class ResNet(nn.Module):

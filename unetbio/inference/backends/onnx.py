@@ -79,14 +79,15 @@ def _export(network: nn.Module, geometry: Geometry, in_channels: int) -> bytes:
     # The exporter by tracing takes a second. The newer one works out symbolic sizes, for a minute and more.
     image = _example(geometry, in_channels, strides=1)
     axes = {0: "n", **{axis + 2: f"size_{axis}" for axis in range(geometry.ndim)}}
-    graph: Any = io.BytesIO()
+    graph = io.BytesIO()
+    file: Any = graph  # PyTorch's annotation knows paths alone, its documentation files too
     with warnings.catch_warnings():
         # Of sizes that become constants (`_is_equal` looks at the result), and of the newer exporter
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,
             (image,),
-            graph,
+            file,
             dynamo=False,
             input_names=["image"],
             output_names=["logits"],

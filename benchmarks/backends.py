@@ -59,7 +59,7 @@ def main() -> None:
     make_backend(model.network, "onnx")
     print(f"making the graph: {time.perf_counter() - start:.1f} s")
     others = [Segmenter(model, "cpu", tile=tile, backend="onnx") for tile in TILES]
-    runners = {"torch": reference.interpretation.runner, "onnx": others[-1].interpretation.runner}
+    runners = {"torch": reference.decoder.runner, "onnx": others[-1].decoder.runner}
     good = True
     for folder in arguments.images:
         largest, error, equal, pixels, times = 0.0, 0.0, 0, 0, dict.fromkeys(runners, 0.0)

@@ -34,7 +34,7 @@ from unetbio.report.page import write_page
 from unetbio.results.items import Item
 from unetbio.segmentation import Segmenter
 from unetbio.settings.segmentation import Settings
-from unetbio.targets.interpretation import CellDecisions
+from unetbio.targets.cells import CellDecisions
 
 SIZE = 512
 BAR = 0.12

@@ -73,12 +73,13 @@ def command(
     from unetbio.files import write_text
     from unetbio.models.model_file import read_info
     from unetbio.output_layout import CHECK
+    from unetbio.targets import of_model
 
     if no_model and models:
         raise UsageError(f"--no-model and --model {models[0]}: give one of the two")
     chosen = () if no_model else models or (DEFAULT_MODEL,)
     infos: dict[str, ModelInfo] = {model: read_info(model) for model in chosen}
-    items = _items(inputs, table, out, next(iter(infos.values())).target if infos else "instances", settings)
+    items = _items(inputs, table, out, of_model(next(iter(infos.values()))).masks if infos else "instances", settings)
     if cache is not None:
         _refuse_cache(
             cache, [item.source for item in items], [*([table] if table else []), *([out / CHECK] if out else [])]

@@ -106,6 +106,7 @@ def _list(
     from unetbio.batch.plan import check_names, found_items, read_table
     from unetbio.models.model_file import read_info
     from unetbio.results.path_columns import add_path_columns
+    from unetbio.targets import of_model
 
     if run.format == "ome-zarr":
         from unetbio.io.formats.zarr.writer import check_zarr
@@ -113,7 +114,7 @@ def _list(
         check_zarr()
     if bool(inputs) == bool(table):
         raise UsageError("give either INPUT or --table: " + ("both are given" if table else "neither is given"))
-    target = read_info(model).target
+    target = of_model(read_info(model)).masks
     items = read_table(table, settings, target) if table else found_items(inputs, settings, out, target)
     items = [replace(item, format=run.format or "auto") for item in items]
     check_names(items, out)

@@ -41,8 +41,8 @@ def command(inputs: tuple[Path, ...], output: Path, run: TrainRun) -> None:
     Beside the model stand its loss curve (.png), the log, and a checkpoint from which the same command goes on when it
     was interrupted, or is given more minutes.
     """
-    from unetbio import networks
     from unetbio.settings.training import given_settings, load_training_config
+    from unetbio.targets import of_training
 
     overrides = given_settings(run)
     if run.start is not None:
@@ -50,7 +50,7 @@ def command(inputs: tuple[Path, ...], output: Path, run: TrainRun) -> None:
     config = load_training_config(run.config, overrides)
     if "name" not in config.model_fields_set:
         config = config.model_copy(update={"name": output.stem})
-    networks.find(config.network)
+    of_training(config)
     from unetbio.models.model_file import CHECKPOINT_SUFFIX
 
     if output.suffix != ".safetensors":

@@ -9,7 +9,8 @@ import tifffile
 from unetbio.classes import class_colours, default_class_names
 from unetbio.errors import ImageError, UsageError
 from unetbio.settings.training import TrainingConfig, load_training_config
-from unetbio.supervision.annotations import UNANNOTATED, name_classes, read_annotation
+from unetbio.supervision.annotations import UNANNOTATED, name_classes, read_cells, read_classes
+from unetbio.targets import of_training
 
 CLASSES = TrainingConfig(target="classes")
 
@@ -28,14 +29,14 @@ def test_names_and_colours() -> None:
 
 
 def test_class_numbers_are_taken_as_they_are(tmp_path: Path) -> None:
-    mask = read_annotation(written(tmp_path, [0, 2, 1]), CLASSES)
+    mask = read_classes(written(tmp_path, [0, 2, 1]), CLASSES)
     assert mask.dtype == np.uint8
     np.testing.assert_array_equal(mask, [[0, 2, 1]] * 2)
 
 
 def test_values_are_mapped_and_what_nobody_annotated_is_marked(tmp_path: Path) -> None:
     config = TrainingConfig(target="classes", class_values=(0, 255), ignore_label=7)
-    mask = read_annotation(written(tmp_path, [255, 0, 7]), config)
+    mask = read_classes(written(tmp_path, [255, 0, 7]), config)
     np.testing.assert_array_equal(mask, [[1, 0, UNANNOTATED]] * 2)
 
 
@@ -49,16 +50,16 @@ def test_values_are_mapped_and_what_nobody_annotated_is_marked(tmp_path: Path) -
 )
 def test_values_that_are_no_class_are_named(tmp_path: Path, config: dict, values: list[int], message: str) -> None:
     with pytest.raises(ImageError, match=message) as caught:
-        read_annotation(written(tmp_path, values), TrainingConfig(target="classes", **config))
+        read_classes(written(tmp_path, values), TrainingConfig(target="classes", **config))
     assert caught.value.reason == "unknown_class"
 
 
 def test_a_binary_mask_becomes_cells_when_asked(tmp_path: Path) -> None:
     path = written(tmp_path, [255, 0, 255])
     with pytest.raises(ImageError, match="--split-components") as caught:
-        read_annotation(path, TrainingConfig())
+        read_cells(path, TrainingConfig())
     assert caught.value.reason == "binary_mask"
-    cells = read_annotation(path, TrainingConfig(split_components=True))
+    cells = read_cells(path, TrainingConfig(split_components=True))
     np.testing.assert_array_equal(cells, [[1, 0, 2]] * 2)
 
 
@@ -98,4 +99,4 @@ def test_masks_that_do_not_tell_the_classes_are_refused(values: list[int], messa
 )
 def test_settings_of_classes_that_cannot_be_meant(settings: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        load_training_config(None, settings)
+        of_training(load_training_config(None, settings))

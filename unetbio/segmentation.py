@@ -1,7 +1,8 @@
 """One image: from its pixels to a label image or class mask, in steps that a batch can run side by side.
 
 `Segmenter.open` -> `Segmenter.read_frame` (reading, numpy) -> `Segmenter.decide` (the network) -> `Segmenter.finish`
-(numba). `segment` does all of them in a row. What a network's output means is the model's `Interpretation`.
+(numba). `segment` does all of them in a row. What a network's output means follows from the `unetbio.targets.Target`
+that it learned.
 """
 
 import functools
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio import networks
+from unetbio import networks, targets
 from unetbio.errors import ImageError, UsageError
 from unetbio.inference import prediction
 from unetbio.inference.backends.base import DEFAULT, choose_device
@@ -33,7 +34,7 @@ from unetbio.preprocessing.prepare import Frame, Opened, image_of_array, open_im
 from unetbio.provenance import FrameRecord, count_cells, versions
 from unetbio.settings.normalization import Normalization, parse
 from unetbio.settings.segmentation import Settings
-from unetbio.targets.interpretation import Finished, choose_interpretation
+from unetbio.targets.base import Finished
 from unetbio.targets.sections import stack_sections
 
 __all__ = ["FrameResult", "Segmenter", "segment", "stack_frames"]
@@ -75,6 +76,8 @@ class Segmenter:
 
     Attributes
     ----------
+    target : Target
+        What the model learned.
     is_exact : bool
         Whether tiles cannot change the answer; where they can, windows overlap.
 
@@ -99,12 +102,11 @@ class Segmenter:
         self.backend = backend
         self.device, self.device_reason = choose_device(device, backend)
         self.is_exact = _is_tiled_exactly(model.info, asked=exact)
-        self.interpretation = choose_interpretation(
-            model.info, model.network, self.device, exact=self.is_exact, backend=backend
-        )
+        self.target = targets.of_model(model.info)
+        self.decoder = self.target.decoder(model.info, model.network, self.device, exact=self.is_exact, backend=backend)
         self.tile = tile
         self.memory_budget = memory_budget
-        self.ndim = self.interpretation.runner.geometry.ndim
+        self.ndim = self.decoder.runner.geometry.ndim
         # Images of a batch are often of one size, and its cheapest tiles are worth remembering.
         self._plans: dict[tuple[int, ...], TilePlan] = {}
 
@@ -128,9 +130,9 @@ class Segmenter:
             raise UsageError(f"model {self.info.name} does not say how large its cells are: leave out --diameter")
         # Where windows are blended, their size changes pixels; without a tile it is the model's.
         window = None if self.is_exact else self.tile
-        if settings.link is not None and self.info.target != "instances":
+        if settings.link is not None and self.target.masks != "instances":
             raise UsageError(f"model {self.info.name} segments classes, which are not linked: leave out --link")
-        return {**self.interpretation.record(settings), "exact_tiles": self.is_exact, "window": window}
+        return {**self.decoder.record(settings), "exact_tiles": self.is_exact, "window": window}
 
     def check_probabilities(self) -> None:
         """Refuse to save probabilities where there are none.
@@ -140,7 +142,7 @@ class Segmenter:
         UsageError
             When the model finds objects.
         """
-        if not self.interpretation.has_probabilities:
+        if not self.decoder.has_probabilities:
             raise UsageError(
                 f"model {self.info.name} finds objects and has no probabilities of pixels: leave out "
                 "--save-probabilities"
@@ -155,7 +157,7 @@ class Segmenter:
         return read_frame(opened, t, self.info.normalization)
 
     def decide(self, opened: Opened, frame: Frame, *, probabilities_out: NDArray[np.float32] | None = None) -> Any:
-        """Run the network and decide about the grid, as the model's interpretation does.
+        """Run the network and decide about the grid, as the model's target does.
 
         Parameters
         ----------
@@ -172,13 +174,13 @@ class Segmenter:
     def finish(self, opened: Opened, frame: Frame, decided: Any) -> FrameResult:
         """Turn decisions into cells or classes at the image's own size."""
         if not opened.in_sections:
-            finished = self.interpretation.finish(decided, opened)
+            finished = self.decoder.finish(decided, opened)
             record = self._describe(opened, frame, finished)
             return FrameResult(finished.labels, record, frame.scaling, finished.objects)
         finished = stack_sections(
-            [self.interpretation.finish(section, opened.section) for section in decided],
+            [self.decoder.finish(section, opened.section) for section in decided],
             opened.settings.link,
-            are_cells=self.info.target == "instances",
+            are_cells=self.target.masks == "instances",
         )
         record = self._describe(opened, frame, finished)
         return FrameResult(finished.labels, record, frame.scaling, finished.objects)
@@ -189,8 +191,8 @@ class Segmenter:
             if probabilities_out is not None:
                 probabilities_out[...] = 0
                 probabilities_out[0] = 1
-            return self.interpretation.decide_constant(opened)
-        return self.interpretation.decide(
+            return self.decoder.decide_constant(opened)
+        return self.decoder.decide(
             frame.image,
             opened,
             tile=self.tile,
@@ -209,24 +211,24 @@ class Segmenter:
             "zoom": list(opened.zoom),
             "grid": list(opened.grid),
             **self._tiling(opened.section.grid),
-            **self.interpretation.run_record(opened),
+            **self.decoder.run_record(opened),
             "scaling": [{"low": list(scaling.low), "high": list(scaling.high)} for scaling in scalings],
         }
 
     def plan(self, grid: tuple[int, ...]) -> TilePlan:
         """The tiles that an image of this size, or a section of one, is cut into."""
         if grid not in self._plans:
-            plan = prediction.plan(grid, self.interpretation.runner, tile=self.tile, memory_budget=self.memory_budget)
+            plan = prediction.plan(grid, self.decoder.runner, tile=self.tile, memory_budget=self.memory_budget)
             self._plans[grid] = plan
         return self._plans[grid]
 
     def _tiling(self, grid: tuple[int, ...]) -> dict[str, Any]:
         if self.is_exact:
             return {"tile": list(self.plan(grid).tile_shape)}
-        return {"window": list(window_shape(self.interpretation.runner, grid, self.tile)), "overlap": OVERLAP}
+        return {"window": list(window_shape(self.decoder.runner, grid, self.tile)), "overlap": OVERLAP}
 
     def _describe(self, opened: Opened, frame: Frame, finished: Finished) -> FrameRecord:
-        record = self.interpretation.describe(finished, frame.t)
+        record = self.decoder.describe(finished, frame.t)
         if opened.in_sections and record.median_diameter_px is not None:
             record = record.model_copy(update={"median_diameter_px": median_diameter_in_sections(finished.labels)})
         warnings = ["constant"] if frame.is_constant else []
@@ -319,7 +321,7 @@ def segment(
         "run": segmenter.run_record(opened, [result.scaling for result in results]),
         "versions": versions(),
     }
-    if not segmenter.interpretation.has_probabilities:
+    if not segmenter.decoder.has_probabilities:
         info["objects"] = [result.objects for result in results]
     return labels, info
 

@@ -24,7 +24,7 @@ from unetbio.models.model_file import Model, load_model
 from unetbio.postprocessing.linking import link_sections, number_sections
 from unetbio.provenance import read_provenance
 from unetbio.settings.segmentation import Settings
-from unetbio.targets.interpretation import Finished
+from unetbio.targets.base import Finished
 from unetbio.targets.sections import stack_sections
 
 Array = NDArray[Any]

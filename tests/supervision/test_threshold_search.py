@@ -3,6 +3,7 @@ import pytest
 
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.supervision.thresholds import search_thresholds
+from unetbio.targets.instances import CLASSES
 
 
 def two_cells() -> tuple[np.ndarray, np.ndarray]:
@@ -17,9 +18,13 @@ def two_cells() -> tuple[np.ndarray, np.ndarray]:
     return probabilities, label_image
 
 
+def with_background(probability: np.ndarray) -> np.ndarray:
+    return np.stack([1 - probability, probability])
+
+
 def test_thresholds_part_what_touches_and_leave_the_halo_out() -> None:
     probabilities, label_image = two_cells()
-    found = search_thresholds([probabilities], [label_image])
+    found = search_thresholds([with_background(probabilities)], [label_image], CLASSES.label)
     assert found.scores["AP@.5"] == 1.0
     assert found.postprocessing.mask_threshold > 0.45
     assert max(found.postprocessing.seed_thresholds) > 0.6
@@ -28,7 +33,7 @@ def test_thresholds_part_what_touches_and_leave_the_halo_out() -> None:
 def test_specks_are_dropped() -> None:
     probabilities, label_image = two_cells()
     probabilities[2:5, 2:5] = 0.97  # 9 pixels beside cells of 380
-    found = search_thresholds([probabilities], [label_image])
+    found = search_thresholds([with_background(probabilities)], [label_image], CLASSES.label)
     assert max(found.postprocessing.min_area, found.postprocessing.min_seed_area) > 9
     assert found.scores["AP@.5"] == 1.0
 
@@ -36,7 +41,7 @@ def test_specks_are_dropped() -> None:
 @pytest.mark.parametrize(("probability", "score"), [(0.0, 1.0), (0.95, 0.0)])
 def test_without_a_cell_the_defaults_stay(probability: float, score: float) -> None:
     # All settings score alike: none of them is better than what is known beforehand.
-    plane = np.full((20, 20), probability, np.float32)
-    found = search_thresholds([plane, plane], [np.zeros((20, 20), np.uint16)] * 2)
+    plane = with_background(np.full((20, 20), probability, np.float32))
+    found = search_thresholds([plane, plane], [np.zeros((20, 20), np.uint16)] * 2, CLASSES.label)
     assert found.postprocessing == PostProcessing()
     assert found.scores["mean_AP"] == score

@@ -17,7 +17,11 @@ from unetbio.preprocessing import normalization
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision.annotations import UNANNOTATED
 from unetbio.supervision.thresholds import DECIDING_SCORE
-from unetbio.targets.tasks import SCORE_THRESHOLDS, ClassTask, InstanceTask, ObjectTask, Validation, choose_task
+from unetbio.targets import of_training
+from unetbio.targets.base import Validation
+from unetbio.targets.classes import ClassLearner
+from unetbio.targets.instances import InstanceLearner
+from unetbio.targets.objects import SCORE_THRESHOLDS, ObjectLearner
 from unetbio.tensor_file import load_tensors, save_tensors
 from unetbio.training import dataset
 from unetbio.training.dataset import Example, PatchSampler
@@ -322,14 +326,16 @@ def test_a_pixel_weighs_what_its_class_weighs_and_rare_classes_are_seen_as_often
     classes[:, 30:] = 1
     classes[:2, :2] = 2
     classes[50:] = UNANNOTATED
-    task = ClassTask(CONFIG.model_copy(update={"target": "classes"}), ("ground", "large", "small"))
-    assert task.count(classes).tolist() == [1496, 1000, 4]
-    target, weight_map = task.supervision(classes, (0.5, 1.0, 2.0), None)
+    learner = ClassLearner(
+        CONFIG.model_copy(update={"target": "classes", "class_names": ("ground", "large", "small")}), [classes]
+    )
+    assert learner.count(classes).tolist() == [1496, 1000, 4]
+    target, weight_map = learner.encode(classes, (0.5, 1.0, 2.0), None)
     np.testing.assert_array_equal(target[:50], classes[:50])
     assert not target[50:].any()
     np.testing.assert_array_equal(weight_map[:50], np.array([0.5, 1.0, 2.0])[classes[:50]])
     assert not weight_map[50:].any()
-    places = task.places(classes).astype(int)
+    places = learner.places(classes).astype(int)
     assert np.bincount(classes[tuple(places.T)], minlength=3).tolist() == [0, 63, 4]
 
 
@@ -350,7 +356,9 @@ def test_classes_are_weighted_as_the_settings_say(weighting: str, expected: tupl
         classes.flat[:pixels] = number
         examples.append(dataclasses.replace(discs(0), label_image=classes))
     config = TrainingConfig(target="classes", class_weighting=weighting)
-    sampler = PatchSampler(examples, config, ClassTask(config, ("a", "b", "c")), (40, 40), (10, 10))
+    sampler = PatchSampler(
+        examples, config, ClassLearner(config, [one.label_image for one in examples]), (40, 40), (10, 10)
+    )
     assert sampler.class_weights == pytest.approx(expected)
 
 
@@ -383,7 +391,9 @@ def test_what_nobody_annotated_does_not_count_in_the_validation(tmp_path: Path) 
 def test_patches_follow_from_seed_and_index() -> None:
     examples = [discs(seed) for seed in range(3)]
     geometry = unet_geometry([(3, 3)] * 3, [(2, 2)] * 2)
-    first, again = (PatchSampler(examples, CONFIG, InstanceTask(CONFIG), (76, 76), geometry.context) for _ in range(2))
+    first, again = (
+        PatchSampler(examples, CONFIG, InstanceLearner(CONFIG), (76, 76), geometry.context) for _ in range(2)
+    )
     again.patch(3)  # the order in which patches are drawn must not matter
     for index in (0, 3):
         assert np.array_equal(first.patch(index).image, again.patch(index).image)
@@ -399,7 +409,7 @@ def test_supervision_knows_neighbours_beyond_the_part_that_is_learned() -> None:
     label_image = np.zeros((40, 40), np.uint8)
     label_image[10:30, 12:29] = 1
     label_image[10:30, 32:40] = 2
-    sampler = PatchSampler([discs(0)], CONFIG, InstanceTask(CONFIG), (40, 40), (10, 10))
+    sampler = PatchSampler([discs(0)], CONFIG, InstanceLearner(CONFIG), (40, 40), (10, 10))
     target, weight_map = sampler.supervision(label_image)
     assert target.shape == (20, 20)
     assert set(np.unique(target)) == {0, 1}
@@ -411,7 +421,7 @@ def test_pixels_nobody_annotated_weigh_nothing() -> None:
     label_image[:, :15] = 255
     label_image[15:25, 20:30] = 1
     config = CONFIG.model_copy(update={"ignore_label": 255})
-    target, weight_map = PatchSampler([discs(0)], config, InstanceTask(config), (40, 40), (10, 10)).supervision(
+    target, weight_map = PatchSampler([discs(0)], config, InstanceLearner(config), (40, 40), (10, 10)).supervision(
         label_image
     )
     assert not weight_map[:, :5].any()
@@ -508,11 +518,11 @@ class Remembered(torch.nn.Module):
 def test_the_score_threshold_is_the_one_that_finds_the_true_objects() -> None:
     truth = np.zeros((64, 64), np.uint16)
     truth[:32, :32], truth[:32, 32:], truth[32:, :32] = 1, 2, 3
-    task = ObjectTask(OBJECTS)
+    learner = ObjectLearner(OBJECTS)
 
-    def validate(network: Remembered, label_image: np.ndarray, task: ObjectTask = task) -> Validation:
+    def validate(network: Remembered, label_image: np.ndarray, learner: ObjectLearner = learner) -> Validation:
         images = [np.zeros((1, 64, 64), np.float32)]
-        return task.validate(network, images, [label_image], device=CPU, exact=False, window=(64, 64))
+        return learner.validate(network, images, [label_image], device=CPU, exact=False, window=(64, 64))
 
     found = validate(Remembered((0.95, 0.85, 0.75, 0.65)), truth)
     assert found.objects == ObjectSettings(score_threshold=0.7)
@@ -520,7 +530,7 @@ def test_the_score_threshold_is_the_one_that_finds_the_true_objects() -> None:
     assert Validation.from_json(json.loads(json.dumps(found.as_json()))) == found
     # Of equals the usual one counts; what nobody annotated does not count.
     truth[32:, 32:] = 9
-    ignoring = ObjectTask(OBJECTS.model_copy(update={"ignore_label": 9}))
+    ignoring = ObjectLearner(OBJECTS.model_copy(update={"ignore_label": 9}))
     found = validate(Remembered((0.95, 0.85, 0.75, 0.65)), truth, ignoring)
     assert (found.objects, found.scores["mean_AP"]) == (ObjectSettings(score_threshold=0.5), 1.0)
 
@@ -530,8 +540,8 @@ def test_objects_keep_their_numbers_apart_and_a_mirror_image_is_an_object_of_its
     label_image[2:6, 0:4], label_image[2:6, 4:7] = 5, 3
     mirrored = np.concatenate([label_image[:, :0:-1], label_image], axis=1)
     mirrored[:, -2:] = 9
-    task = ObjectTask(OBJECTS.model_copy(update={"ignore_label": 9}))
-    target, weight_map = task.supervision(mirrored, (1.0, 1.0), None)
+    learner = ObjectLearner(OBJECTS.model_copy(update={"ignore_label": 9}))
+    target, weight_map = learner.encode(mirrored, (1.0, 1.0), None)
     assert target.shape == weight_map.shape == mirrored.shape
     numbers = [np.unique(target[mirrored == value]).tolist() for value in (5, 3)]
     # 5 reaches the border, so that it and its mirror image hang together; 3 is there twice.
@@ -540,7 +550,7 @@ def test_objects_keep_their_numbers_apart_and_a_mirror_image_is_an_object_of_its
     assert not target[mirrored == 0].any()
     assert not target[:, -2:].any()
     assert weight_map[0].tolist() == [1.0] * 37 + [0.0] * 2
-    sampler = PatchSampler([discs(0)], OBJECTS, task, (64, 64), (0, 0))
+    sampler = PatchSampler([discs(0)], OBJECTS, learner, (64, 64), (0, 0))
     patch = sampler.patch(0)
     assert patch.target.shape == patch.weight_map.shape == (64, 64)
     assert patch.target.max() >= 1
@@ -550,6 +560,6 @@ def test_objects_keep_their_numbers_apart_and_a_mirror_image_is_an_object_of_its
 def test_a_network_that_finds_objects_learns_cells_in_planes_alone(tmp_path: Path) -> None:
     config = OBJECTS.model_copy(update={"target": "classes"})
     with pytest.raises(UsageError, match="mask_rcnn finds objects and cannot learn target: classes; choose another"):
-        choose_task(config, [])
+        of_training(config)
     with pytest.raises(UsageError, match="mask_rcnn: ndim is 3; it must be one of 2"):
         Trainer([discs(0, ndim=3)], [discs(1, ndim=3)], OBJECTS, device=CPU, checkpoint=tmp_path / "c.safetensors")

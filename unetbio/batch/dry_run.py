@@ -179,13 +179,13 @@ def _time_network(opened: Sequence[Opened], segmenter: Segmenter) -> tuple[float
     inputs = {next(iter(segmenter.plan(image.section.grid))).read_shape for image in opened}
     if not inputs:
         return 0.0, 0.0
-    predictor = segmenter.interpretation.runner
+    predictor = segmenter.decoder.runner
     shape = max(inputs, key=predictor.multiply_adds)
     tile = np.zeros((1, len(segmenter.info.channels), *shape), np.float32)
     times = []
     for _ in range(2):
         started = perf_counter()
-        segmenter.interpretation.run_once(tile)
+        segmenter.decoder.run_once(tile)
         times.append(perf_counter() - started)
     return max(0.0, times[0] - times[1]), times[1] / predictor.multiply_adds(shape)
 

@@ -141,7 +141,7 @@ def run_batch(
         journal = stack.enter_context(Journal(journal_path(out, options.part)))
         batch = _Batch(out, segmenter, options, journal, on_outcome)
         outcomes = batch.run(items)
-        if segmenter.info.target == "classes":
+        if segmenter.target.masks == "classes":
             write_classes(out, segmenter.info.class_names)
         table = None
         if batch.known is not None:
@@ -171,7 +171,7 @@ class _Batch:
         self.table_options = self.known.options if self.known else known_options(out)
         # Options of an earlier `measure` need the written files, so cells are measured after them.
         self.measures_later = self.table_options != TableOptions()
-        self.measures = not self.measures_later and segmenter.info.target == "instances"
+        self.measures = not self.measures_later and segmenter.target.masks == "instances"
         self.budget = MemoryBudget(options.memory)
         self.outcomes: list[Outcome] = []
         self.waiting: dict[Future[Outcome], Job] = {}

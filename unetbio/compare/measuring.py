@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
 from time import perf_counter
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from unetbio import networks
-from unetbio.classes import CELL_CLASS
+from unetbio import networks, targets
 from unetbio.compare.oracle import oracle_iou, output_stride
 from unetbio.compare.sizes import average_precision_by_size, size_borders
 from unetbio.geometry import Geometry
@@ -25,12 +24,11 @@ from unetbio.inference.prediction import predict
 from unetbio.labels import LabelImage
 from unetbio.metrics.instances import compare
 from unetbio.models.model_file import ModelInfo
-from unetbio.postprocessing import instances
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.postprocessing.objects import ObjectSettings
 from unetbio.preprocessing import normalization
 from unetbio.settings.training import TrainingConfig
-from unetbio.supervision.thresholds import search_thresholds
+from unetbio.targets.cells import CellLearner, mask_annotated
 from unetbio.training.dataset import Example
 
 __all__ = ["Measurement", "MeteredPredictor", "measure"]
@@ -174,13 +172,15 @@ def measure(
     if finds_objects:
         found = _find_objects(TorchDetector(network, device), info.objects or ObjectSettings(), scored, config)
     else:
+        # Targets of other masks are refused (`unetbio.compare.variants`).
+        learner = cast(CellLearner, targets.of_model(info).learner(config, []))
         predictor = TorchPredictor(network, device, exact=is_exact, window=info.window)
         postprocessing = info.postprocessing
         if refine is not None:
             # Refined probabilities are sharper than those for which the thresholds were found.
-            planes = [_cell_plane(example, _run(example, predictor, refine)[0], config) for example in validation]
-            postprocessing = search_thresholds(planes, _truth(validation, config)).postprocessing
-        found = _find_cells(predictor, scored, config, postprocessing, refine)
+            refined = [_run(example, predictor, refine)[0] for example in validation]
+            postprocessing = learner.tune(refined, [example.label_image for example in validation]).postprocessing
+        found = _find_cells(predictor, scored, learner, postprocessing, refine)
     truth = _truth(scored, config)
     borders = size_borders(truth)
     comparisons = [compare(one, true) for one, true in zip(found.label_images, truth, strict=True)]
@@ -209,7 +209,7 @@ class _Found:
 def _find_cells(
     predictor: Predictor,
     examples: Sequence[Example],
-    config: TrainingConfig,
+    learner: CellLearner,
     postprocessing: PostProcessing,
     refine: Refinement | None,
 ) -> _Found:
@@ -219,7 +219,8 @@ def _find_cells(
     for example in examples:
         probabilities, seconds = _run(example, metered, refine)
         refining += seconds
-        label_images.append(_label(_cell_plane(example, probabilities, config), postprocessing))
+        annotated = mask_annotated(probabilities, example.label_image, learner.config)
+        label_images.append(learner.classes.label(annotated, postprocessing))
     return _Found(label_images, postprocessing, metered.seconds + refining, metered.work, metered.memory)
 
 
@@ -237,7 +238,7 @@ def _find_objects(
     start = perf_counter()
     found = [find(image)[0] for image in images]
     seconds = perf_counter() - start
-    kept = [_annotated(label_image, example, config) for label_image, example in zip(found, examples, strict=True)]
+    kept = [mask_annotated(one, example.label_image, config) for one, example in zip(found, examples, strict=True)]
     return _Found(kept, None, seconds)
 
 
@@ -276,19 +277,5 @@ def _run(example: Example, predictor: Predictor, refine: Refinement | None) -> t
     return refined, perf_counter() - start
 
 
-def _label(plane: NDArray[np.float32], postprocessing: PostProcessing) -> LabelImage:
-    return instances.label(np.stack([plane >= threshold for threshold in postprocessing.thresholds]), postprocessing)
-
-
-def _cell_plane(example: Example, probabilities: NDArray[np.float32], config: TrainingConfig) -> NDArray[np.float32]:
-    """Probability of a cell; none where nobody annotated."""
-    return _annotated(probabilities[CELL_CLASS], example, config)
-
-
 def _truth(examples: Sequence[Example], config: TrainingConfig) -> list[NDArray[np.integer]]:
-    return [_annotated(example.label_image, example, config) for example in examples]
-
-
-def _annotated(array: NDArray[Any], example: Example, config: TrainingConfig) -> NDArray[Any]:
-    """``array`` with zeros where nobody annotated."""
-    return array if config.ignore_label is None else np.where(example.label_image == config.ignore_label, 0, array)
+    return [mask_annotated(example.label_image, example.label_image, config) for example in examples]

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from unetbio import networks
+from unetbio import networks, targets
 from unetbio.compare.lessons import LESSONS
 from unetbio.errors import UsageError
 from unetbio.settings.segmentation import check_preset
@@ -157,14 +157,19 @@ def training_config(variant: Variant, base: TrainingConfig, width: float | None 
             section = inner
         section[last] = value
     try:
-        return load_training_config(None, content)
+        config = load_training_config(None, content)
+        targets.of_training(config)
     except UsageError as error:
         raise UsageError(f"{variant.name}: {error}") from error
+    return config
 
 
 def _check_shared(base: TrainingConfig) -> None:
-    if base.target != "instances":
-        raise UsageError(f"target: {base.target} cannot be compared: the scores are those of cells (target: instances)")
+    if targets.find(base.target).masks != "instances":
+        cells = [name for name in targets.names() if targets.find(name).masks == "instances"]
+        raise UsageError(
+            f"target: {base.target} cannot be compared: the scores are those of cells (target: {' or '.join(cells)})"
+        )
     known = {key for network in networks.names() for key in networks.find(network).defaults}
     unknown = sorted(set(base.parameters) - known)
     if unknown:

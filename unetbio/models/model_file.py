@@ -61,8 +61,8 @@ class ModelInfo(BaseModel):
         Names of the input channels; their number is what counts.
     class_names : tuple of str
         Class 0 is the background.
-    target : {"instances", "classes"}
-        Whether the class planes are made into a label image or are the result.
+    target : str
+        What the network learned, and so what its output means: a name in `unetbio.targets`.
     pixel_size_um : tuple of float, optional
         Pixel size of the training images, one entry a spatial axis; absent when they had none or many.
     cell_diameter_px : float, optional
@@ -94,7 +94,7 @@ class ModelInfo(BaseModel):
     parameters: dict[str, Any]
     channels: tuple[str, ...] = Field(min_length=1)
     class_names: tuple[str, ...] = Field(default=("background", "cell"), min_length=2)
-    target: Literal["instances", "classes"] = "instances"
+    target: str = "instances"
     pixel_size_um: tuple[float, ...] | None = None
     cell_diameter_px: float | None = None
     normalization: Normalization = Normalization()

@@ -32,7 +32,7 @@ METADATA_REGEX = Option(
     metavar="REGEX",
 )
 FAILED_OK = Option("Exit with 0 even when some files failed.")
-SPLIT_COMPONENTS = Option("Take each connected part of a 0/1 or 0/255 mask as a cell.", "With target instances.")
+SPLIT_COMPONENTS = Option("Take each connected part of a 0/1 or 0/255 mask as a cell.", "With targets of cells.")
 AS_JSON = Option("Print the result as JSON.", word="json")
 _PATCH_WORKERS = Option("Threads that prepare patches.", limits=Limits(ge=1))
 _ROOT = Option("Where relative paths of a table start.")
@@ -170,8 +170,8 @@ class TrainRun:
     ] = None
     root: Annotated[Path | None, _ROOT] = None
     target: Annotated[
-        Literal["instances", "classes"] | None,
-        Option("What the masks hold: cells with numbers of their own, or classes.", otherwise="instances"),
+        str | None,
+        Option("What the network learns: instances (cells), classes ...", metavar="NAME", otherwise="instances"),
     ] = None
     class_names: Annotated[
         tuple[str, ...],

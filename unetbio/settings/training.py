@@ -83,7 +83,7 @@ class TrainingConfig(Section):
         default="model",
         description="The model's name. `unetbio train` takes the name of the file that it writes, unless it is given.",
     )
-    target: Literal["instances", "classes"] = _shared("target", "instances")
+    target: str = _shared("target", "instances")
     class_names: tuple[str, ...] = _shared("class_names", ())
     class_values: tuple[NonNegativeInt, ...] = _shared("class_values", ())
     split_components: bool = _shared("split_components", False)
@@ -180,10 +180,6 @@ class TrainingConfig(Section):
     def _check_classes(self) -> "TrainingConfig":
         lists = {"class_names": self.class_names, "class_values": self.class_values}
         given = {name: values for name, values in lists.items() if values}
-        if self.target == "instances" and given:
-            raise ValueError(f"{' and '.join(given)} need target: classes; with target: instances, cells have numbers")
-        if self.target == "classes" and self.split_components:
-            raise ValueError("split_components makes cells of masks: it needs target: instances")
         for name, values in given.items():
             if not 2 <= len(set(values)) == len(values) <= MAX_CLASSES:
                 raise ValueError(

@@ -13,7 +13,7 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.io import read_labels
 from unetbio.settings.training import MAX_CLASSES, TrainingConfig
 
-__all__ = ["UNANNOTATED", "map_classes", "name_classes", "read_annotation"]
+__all__ = ["UNANNOTATED", "map_classes", "name_classes", "read_cells", "read_classes"]
 
 UNANNOTATED = 255
 """In class masks as they are in memory: a pixel that nobody annotated."""
@@ -21,39 +21,58 @@ UNANNOTATED = 255
 SHOWN_VALUES = 8
 
 
-def read_annotation(path: Path, config: TrainingConfig) -> NDArray[np.integer]:
-    """Read a mask as the settings mean it.
+def read_cells(path: Path, config: TrainingConfig) -> NDArray[np.integer]:
+    """Read a label image.
 
     Parameters
     ----------
     path : path
         The mask.
     config : TrainingConfig
-        Target, and what the values of class masks stand for.
+        Whether connected parts of a mask of 0 and 1 are cells.
 
     Returns
     -------
     ndarray of int
-        With target instances the label image, 0 = background, ids without large gaps. With target classes uint8: 0, 1,
-        2 ... and `UNANNOTATED`.
+        0 = background, ids without large gaps.
 
     Raises
     ------
     ImageError
-        When the mask cannot be read, or holds what the target does not allow: 0 and 1 alone for cells, or values that
-        stand for no class.
+        When the mask cannot be read, or holds 0 and 1 alone.
     """
-    if config.target == "classes":
-        values = config.class_values or tuple(range(len(config.class_names) or MAX_CLASSES))
-        mask = read_labels(path, allow_binary=True)
-        try:
-            return map_classes(mask, values, config.ignore_label)
-        except ImageError as error:
-            raise ImageError(error.reason, f"its mask {path} {error}") from error
     label_image = read_labels(path, allow_binary=config.split_components)
     if config.split_components and labels.is_binary_mask(label_image):
         return labels.split_components(label_image)
     return _compact(label_image)
+
+
+def read_classes(path: Path, config: TrainingConfig) -> NDArray[np.uint8]:
+    """Read a class mask.
+
+    Parameters
+    ----------
+    path : path
+        The mask.
+    config : TrainingConfig
+        What the values in the mask stand for.
+
+    Returns
+    -------
+    ndarray of uint8
+        0, 1, 2 ... and `UNANNOTATED`.
+
+    Raises
+    ------
+    ImageError
+        When the mask cannot be read, or holds values that stand for no class.
+    """
+    values = config.class_values or tuple(range(len(config.class_names) or MAX_CLASSES))
+    mask = read_labels(path, allow_binary=True)
+    try:
+        return map_classes(mask, values, config.ignore_label)
+    except ImageError as error:
+        raise ImageError(error.reason, f"its mask {path} {error}") from error
 
 
 def map_classes(mask: NDArray[np.integer], values: Sequence[int], ignore_label: int | None = None) -> NDArray[np.uint8]:

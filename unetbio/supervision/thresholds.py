@@ -1,14 +1,13 @@
 """Find the thresholds that part and outline cells best, on images that were not trained on."""
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.metrics.instances import THRESHOLDS, average_precision
-from unetbio.postprocessing import instances
 from unetbio.postprocessing.instances import PostProcessing
 
 __all__ = ["DECIDING_SCORE", "SearchResult", "score_cells", "search_thresholds"]
@@ -36,6 +35,10 @@ TOLERANCE = 0.005
 HIGHEST_IOU = 0.75
 
 
+Score = Callable[[PostProcessing], dict[str, float]]
+Label = Callable[[NDArray[np.float32], PostProcessing], NDArray[np.integer]]
+
+
 @dataclass(frozen=True)
 class SearchResult:
     """Settings that scored best, and their scores on the images they were chosen on."""
@@ -45,7 +48,7 @@ class SearchResult:
 
 
 def search_thresholds(
-    probabilities: Sequence[NDArray[np.float32]], label_images: Sequence[NDArray[np.integer]]
+    probabilities: Sequence[NDArray[np.float32]], label_images: Sequence[NDArray[np.integer]], label: Label
 ) -> SearchResult:
     """Try mask and seed thresholds together, then the smallest cell and part, then the thresholds once more.
 
@@ -54,9 +57,11 @@ def search_thresholds(
     Parameters
     ----------
     probabilities : sequence of ndarray of float32
-        ``(*spatial)``, the probability of the cell class in each image.
+        ``(K, *spatial)``, the probabilities of each image.
     label_images : sequence of ndarray of int
         ``(*spatial)``, the truth.
+    label : callable
+        From the probabilities of an image, with settings, to its label image.
 
     Returns
     -------
@@ -64,19 +69,23 @@ def search_thresholds(
         Ties go to the settings tried first. Where no image holds a cell nothing can be chosen, and these are the
         defaults.
     """
+
+    def score(settings: PostProcessing) -> dict[str, float]:
+        return score_cells((label(array, settings) for array in probabilities), label_images)
+
     median_area = _median_area(label_images)
     if median_area is None:
-        return SearchResult(PostProcessing(), _scores(PostProcessing(), probabilities, label_images))
+        return SearchResult(PostProcessing(), score(PostProcessing()))
     specks = [fraction * median_area for fraction in SPECK_FRACTIONS]
     parts = [max(1, round(fraction * median_area)) for fraction in PART_FRACTIONS]
     best = PostProcessing(min_area=specks[len(specks) // 2], min_seed_area=parts[len(parts) // 2])
-    best = _best(_with_thresholds(best), probabilities, label_images).postprocessing
+    best = _best(_with_thresholds(best), score).postprocessing
     sizes = (replace(best, min_area=speck, min_seed_area=part) for speck, part in itertools.product(specks, parts))
-    best = _best(sizes, probabilities, label_images).postprocessing
-    found = _best(_with_thresholds(best), probabilities, label_images)
+    best = _best(sizes, score).postprocessing
+    found = _best(_with_thresholds(best), score)
     for speck in (speck for speck in specks if speck < found.postprocessing.min_area):
         kept = replace(found.postprocessing, min_area=speck)
-        scores = _scores(kept, probabilities, label_images)
+        scores = score(kept)
         if scores[DECIDING_SCORE] >= found.scores[DECIDING_SCORE] - TOLERANCE:
             return SearchResult(kept, scores)
     return found
@@ -89,22 +98,11 @@ def _with_thresholds(settings: PostProcessing) -> Iterator[PostProcessing]:
 
 
 def _best(
-    candidates: Iterator[PostProcessing],
-    probabilities: Sequence[NDArray[np.float32]],
-    label_images: Sequence[NDArray[np.integer]],
+    candidates: Iterable[PostProcessing],
+    score: Score,
 ) -> SearchResult:
-    results = (SearchResult(settings, _scores(settings, probabilities, label_images)) for settings in candidates)
+    results = (SearchResult(settings, score(settings)) for settings in candidates)
     return max(results, key=lambda result: result.scores[DECIDING_SCORE])
-
-
-def _scores(
-    settings: PostProcessing, probabilities: Sequence[NDArray[np.float32]], label_images: Sequence[NDArray[np.integer]]
-) -> dict[str, float]:
-    predicted = (
-        instances.label(np.stack([plane >= threshold for threshold in settings.thresholds]), settings)
-        for plane in probabilities
-    )
-    return score_cells(predicted, label_images)
 
 
 def score_cells(

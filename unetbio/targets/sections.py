@@ -1,7 +1,7 @@
 """Stacks that a model of planes segments section by section: from the sections' answers to one of the stack."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 from unetbio.labels import LabelImage
 from unetbio.postprocessing.linking import link_sections, number_sections
 from unetbio.postprocessing.objects import ObjectTable
-
-if TYPE_CHECKING:
-    from unetbio.targets.interpretation import Finished
+from unetbio.targets.base import Finished
 
 __all__ = ["stack_sections"]
 
 
-def stack_sections(sections: "Sequence[Finished]", link: float | None, *, are_cells: bool) -> "Finished":
+def stack_sections(sections: Sequence[Finished], link: float | None, *, are_cells: bool) -> Finished:
     """Put the answers about the sections of a stack together.
 
     Parameters
@@ -36,9 +34,6 @@ def stack_sections(sections: "Sequence[Finished]", link: float | None, *, are_ce
         ``(Z, Y, X)``. The table has a row for each cell of each section, with the section in a column ``z``, and the
         number and the score of its object: the mean score of the object's cells.
     """
-    # Imports torch, which `measure` does without.
-    from unetbio.targets.interpretation import Finished
-
     stack = np.stack([section.labels for section in sections])
     if not are_cells:
         return Finished(stack)

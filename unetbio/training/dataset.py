@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio import labels
+from unetbio import labels, targets
 from unetbio.errors import ImageError, UsageError
 from unetbio.io import pair, read_image
 from unetbio.io.tables import read_table_file, warn_of_near_misses
@@ -17,11 +17,10 @@ from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision import class_weights
-from unetbio.supervision.annotations import read_annotation
 from unetbio.training.augmentation import change_intensity, patch_coordinates, warp
 
 if TYPE_CHECKING:
-    from unetbio.targets.tasks import Task
+    from unetbio.targets.base import Learner
 
 __all__ = ["AnnotatedFiles", "Example", "Patch", "PatchSampler", "find_pairs", "load_examples", "split_examples"]
 
@@ -44,7 +43,7 @@ class Example:
     scaling : Scaling
         How this image is normalised, measured on the whole of it.
     label_image : ndarray of int
-        ``(*spatial)``, 0 = background; cells or classes, as `unetbio.supervision.annotations.read_annotation` gives
+        ``(*spatial)``, 0 = background; cells or classes, as `unetbio.targets.Target.read_annotation` gives
         them.
     channel_names : tuple of str
         As many as the image has channels.
@@ -76,7 +75,7 @@ class Patch:
     image : ndarray of float32
         ``(C, *input)``, normalised.
     target : ndarray of int64
-        ``(*output)``, the class of each pixel, or the id of its object where the task is about objects.
+        ``(*output)``, the class of each pixel, or the id of its object where the target is objects.
     weight_map : ndarray of float32
         ``(*output)``.
     """
@@ -160,7 +159,7 @@ class PatchSampler:
         The training images.
     config : TrainingConfig
         Seed, augmentation, class weights.
-    task : Task
+    learner : Learner
         What is to be learned of them.
     input_shape : tuple of int
         Legal input of the network.
@@ -172,19 +171,19 @@ class PatchSampler:
         self,
         examples: Sequence[Example],
         config: TrainingConfig,
-        task: "Task",
+        learner: "Learner",
         input_shape: tuple[int, ...],
         context: tuple[int, ...],
     ) -> None:
         self.examples = examples
         self.config = config
-        self.task = task
+        self.learner = learner
         self.input_shape = input_shape
         self.context = context
-        self.places = _places(examples, task)
+        self.places = _places(examples, learner)
         sizes = np.array([example.label_image.size for example in examples], dtype=np.float64)
         self.size_shares = np.cumsum(sizes / sizes.sum())
-        self.class_weights = _class_weights(examples, config, task)
+        self.class_weights = _class_weights(examples, config, learner)
 
     def patch(self, index: int) -> Patch:
         """Draw the patch of an index: where, how deformed and how bright follow from the seed and the index alone."""
@@ -204,7 +203,7 @@ class PatchSampler:
         Cells in the rim still count as neighbours of those inside. ``spacing`` is the length of a step along each axis,
         in in-plane pixels.
         """
-        target, weight_map = self.task.supervision(label_image, self.class_weights, spacing)
+        target, weight_map = self.learner.encode(label_image, self.class_weights, spacing)
         inner = tuple(slice(lost, size - lost) for lost, size in zip(self.context, label_image.shape, strict=True))
         return np.ascontiguousarray(target[inner]), np.ascontiguousarray(weight_map[inner])
 
@@ -226,7 +225,7 @@ def _load_example(image_path: Path, label_path: Path, config: TrainingConfig) ->
     array = array if "C" in image.axes else array[np.newaxis]
     if array.dtype == np.float16:
         array = array.astype(np.float32)  # scipy cannot interpolate halves
-    label_image = read_annotation(label_path, config)
+    label_image = targets.find(config.target, config.network).read_annotation(label_path, config)
     labels.check_plausible(label_image, f"its mask {label_path}")
     if label_image.shape != array.shape[1:]:
         raise ImageError(
@@ -242,18 +241,19 @@ def _load_example(image_path: Path, label_path: Path, config: TrainingConfig) ->
     return Example(str(image_path), array, scaling, label_image, image.channel_names, pixel_size)
 
 
-def _class_weights(examples: Sequence[Example], config: TrainingConfig, task: "Task") -> tuple[float, ...]:
-    counts = np.stack([task.count(example.label_image) for example in examples])
+def _class_weights(examples: Sequence[Example], config: TrainingConfig, learner: "Learner") -> tuple[float, ...]:
+    counts = np.stack([learner.count(example.label_image) for example in examples])
     if config.class_weighting == "balanced":
         return class_weights.class_weights(counts.sum(axis=0).tolist(), cap=config.class_weight_cap)
     if config.class_weighting == "median_frequency":
         return class_weights.median_frequency_weights(counts)
-    return (1.0,) * len(task.class_names)
+    return (1.0,) * len(learner.class_names)
 
 
-def _places(examples: Sequence[Example], task: "Task") -> NDArray[np.float64]:
+def _places(examples: Sequence[Example], learner: "Learner") -> NDArray[np.float64]:
     # One row a place: the example's number, then its pixel.
-    rows = [np.insert(task.places(example.label_image), 0, number, axis=1) for number, example in enumerate(examples)]
+    places = (learner.places(example.label_image) for example in examples)
+    rows = [np.insert(pixels, 0, number, axis=1) for number, pixels in enumerate(places)]
     return np.concatenate(rows)
 
 

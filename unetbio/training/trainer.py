@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unetbio import networks
+from unetbio import networks, targets
 from unetbio.errors import ModelError, UnetbioError, UsageError
 from unetbio.geometry import Geometry, anisotropic_levels
 from unetbio.models.model_file import CHECKPOINT_KEY, Model, ModelInfo
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.grey_values import GreyFingerprint
 from unetbio.settings.training import TrainingConfig
-from unetbio.targets.tasks import Batch, Task, Validation, choose_task
+from unetbio.targets.base import Batch, Learner, Validation
 from unetbio.tensor_file import save_tensors
 from unetbio.training import checkpoints
 from unetbio.training.dataset import AnnotatedFiles, Example, Patch, PatchSampler, load_examples, split_examples
@@ -175,8 +175,9 @@ class Trainer:
         self.training, self.validation, self.config = training, validation, config
         self.device, self.checkpoint = device, checkpoint
         self.minutes, self.workers, self.report, self.replace = minutes, workers, report, replace
-        self.task = choose_task(config, [example.label_image for example in (*training, *validation)])
-        self.parameters = _network_parameters(training, config, self.task)
+        label_images = [example.label_image for example in (*training, *validation)]
+        self.learner = targets.of_training(config).learner(config, label_images)
+        self.parameters = _network_parameters(training, config, self.learner)
         self.is_exact = networks.find(config.network).is_tiled_exactly(self.parameters)
         torch.manual_seed(config.seed)
         network = networks.build(config.network, self.parameters)
@@ -189,7 +190,7 @@ class Trainer:
         shape = patch_shape(self.geometry, config.patch_size)
         lost = self.geometry.training_context
         self.window = tuple(size - 2 * context for size, context in zip(shape, lost, strict=True))
-        self.sampler = PatchSampler(training, config, self.task, shape, lost)
+        self.sampler = PatchSampler(training, config, self.learner, shape, lost)
         self.identity = self._run_identity()
         self.step = 0
         self.history = History()
@@ -279,7 +280,7 @@ class Trainer:
             group["lr"] = self.config.learning_rate * self._schedule()
         batch = self._batch(patches)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
-            loss = self.task.loss(self.network, batch)
+            loss = self.learner.loss(self.network, batch)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         # Momentum .99 without batch norm overshoots on a rare patch; one such step must not end a night's run.
@@ -298,14 +299,14 @@ class Trainer:
         self.network.eval()
         images = (normalization.apply(example.image, example.scaling) for example in self.validation)
         label_images = [example.label_image for example in self.validation]
-        found = self.task.validate(
+        found = self.learner.validate(
             self.network, images, label_images, device=self.device, exact=self.is_exact, window=self.window
         )
         self.network.train()
         self.history.validation_steps.append(self.step)
         self.history.validation_scores.append(found.scores)
         self.report(f"{self._line()}; validation {', '.join(f'{k} {v:.3f}' for k, v in found.scores.items())}")
-        deciding = self.task.deciding_score
+        deciding = self.learner.deciding_score
         if self.best is None or found.scores[deciding] > self.best.scores[deciding]:
             self.best = found
             self.best_weights = {
@@ -346,7 +347,7 @@ class Trainer:
     def _is_stale(self) -> bool:
         if not self.config.patience or self.best is None:
             return False
-        scores = [scores[self.task.deciding_score] for scores in self.history.validation_scores]
+        scores = [scores[self.learner.deciding_score] for scores in self.history.validation_scores]
         return len(scores) - 1 - int(np.argmax(scores)) >= self.config.patience
 
     def _line(self) -> str:
@@ -376,7 +377,7 @@ class Trainer:
             scores={"validation": self.best.scores},
             licence=self.config.licence,
             version=version("unetbio"),
-            **self.task.describe([example.label_image for example in self.training]),
+            **self.learner.describe([example.label_image for example in self.training]),
         )
         return TrainingResult(network.eval(), info, self.history, new_steps)
 
@@ -386,7 +387,7 @@ class Trainer:
         return {
             "images": len(self.training),
             "validation_images": len(self.validation),
-            self.task.place_name: len(self.sampler.places),
+            self.learner.place_name: len(self.sampler.places),
             "class_weights": list(self.sampler.class_weights),
             "images_sha256": self.identity["images"]["training"],
             "steps": self.step,
@@ -477,14 +478,14 @@ class Trainer:
             torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
 
 
-def _network_parameters(training: Sequence[Example], config: TrainingConfig, task: Task) -> dict[str, Any]:
+def _network_parameters(training: Sequence[Example], config: TrainingConfig, learner: Learner) -> dict[str, Any]:
     """All parameters of the network: the config's, and what follows from the images."""
     architecture = networks.find(config.network)
     first = training[0]
     follow = {
         "ndim": first.label_image.ndim,
         "in_channels": len(first.image),
-        "num_classes": len(task.class_names),
+        "num_classes": len(learner.class_names),
     }
     parameters: dict[str, Any] = architecture.complete({**config.parameters, **follow})
     voxel_size = _common_pixel_size(training)

@@ -1,0 +1,317 @@
+"""What a target is, and the list of all there are.
+
+A target has two halves. Its `Learner` is all that training asks: from label images to what a network learns, the loss,
+and the score of a validation. Its `Decoder` is all that the segmentation of an image asks: from the output of the
+network to a label image or class mask. Torch is imported by the methods that need it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio import networks
+from unetbio.errors import ModelError, UsageError
+from unetbio.postprocessing.instances import PostProcessing
+from unetbio.postprocessing.objects import ObjectSettings, ObjectTable
+from unetbio.settings.segmentation import Settings
+from unetbio.settings.training import TrainingConfig
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from unetbio.inference.backends.base import Runner
+    from unetbio.models.model_file import ModelInfo
+    from unetbio.preprocessing.prepare import Opened
+    from unetbio.provenance import FrameRecord
+
+__all__ = [
+    "Annotation",
+    "Batch",
+    "Decoder",
+    "Finished",
+    "Learner",
+    "MaskKind",
+    "Supervision",
+    "Target",
+    "Validation",
+    "find",
+    "names",
+    "of_model",
+    "of_training",
+    "register",
+]
+
+Annotation = NDArray[np.integer]
+MaskKind = Literal["instances", "classes"]
+Supervision = tuple[NDArray[np.int64], NDArray[np.float32]]
+Output = Literal["logits", "objects"]
+
+
+class Batch(NamedTuple):
+    """Patches, on the device of the network.
+
+    Parameters
+    ----------
+    image : torch.Tensor
+        ``(N, C, *input)`` float32.
+    target : torch.Tensor
+        ``(N, *output)`` int64: the class of each pixel, or the id of its object.
+    weight_map : torch.Tensor
+        ``(N, *output)`` float32.
+    """
+
+    image: "Tensor"
+    target: "Tensor"
+    weight_map: "Tensor"
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Scores on images that were not trained on, and the thresholds they were reached with."""
+
+    scores: dict[str, float]
+    postprocessing: PostProcessing = field(default_factory=PostProcessing)
+    objects: ObjectSettings | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values for a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> "Validation":
+        """Undo `as_json`."""
+        objects = content.get("objects")
+        return cls(
+            content["scores"],
+            PostProcessing(**content["postprocessing"]),
+            None if objects is None else ObjectSettings(**objects),
+        )
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A label image or class mask at the image's own size.
+
+    Parameters
+    ----------
+    labels : ndarray
+        The label image or class mask.
+    objects : ObjectTable, optional
+        Table of its objects, where a model finds them.
+    probability : ndarray of uint8, optional
+        Of a cell in each pixel, in 255ths, where a model gives it.
+    """
+
+    labels: NDArray[Any]
+    objects: ObjectTable | None = None
+    probability: NDArray[np.uint8] | None = None
+
+
+class Learner(Protocol):
+    """The training half of a target; label images are as `Target.read_annotation` gives them."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """What the channels of the network's output mean."""
+
+    deciding_score: str
+    """Name of the score by which the best network is chosen."""
+
+    place_name: str
+    """What `places` are called in the model file."""
+
+    def count(self, label_image: Annotation) -> NDArray[np.int64]:
+        """Pixels of each class, ``(K,)``; unannotated pixels are not counted."""
+
+    def places(self, label_image: Annotation) -> NDArray[np.float64]:
+        """Places worth a patch, ``(n, ndim)`` in pixels."""
+
+    def encode(
+        self, label_image: Annotation, class_weights: Sequence[float], spacing: tuple[float, ...] | None
+    ) -> Supervision:
+        """The class of each pixel, or the id of its object, and its weight, both of the label image's shape.
+
+        ``spacing`` is the length of a step along each axis, in in-plane pixels.
+        """
+
+    def loss(self, network: "nn.Module", batch: Batch) -> "Tensor":
+        """Run the network in training mode and compute the loss, a scalar."""
+
+    def validate(
+        self,
+        network: "nn.Module",
+        images: Iterable[NDArray[np.float32]],
+        label_images: Sequence[Annotation],
+        *,
+        device: "torch.device",
+        exact: bool,
+        window: tuple[int, ...],
+    ) -> Validation:
+        """Tune the thresholds and score a network on annotated images, ``(C, *spatial)`` and normalised.
+
+        The network is copied and run in evaluation mode: where ``exact`` over exact tiles, else over such a ``window``.
+        """
+
+    def describe(self, label_images: Sequence[Annotation]) -> dict[str, Any]:
+        """Fields of the model file that follow from what was learned."""
+
+
+class Decoder(Protocol):
+    """The inference half of a target."""
+
+    @property
+    def runner(self) -> "Runner":
+        """The network on its device."""
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether the network gives a probability for each pixel."""
+
+    def record(self, settings: Settings) -> dict[str, Any]:
+        """Everything beside input and weights that changes pixels.
+
+        Raises
+        ------
+        UsageError
+            When settings and model do not go together.
+        """
+
+    def decide(
+        self,
+        image: NDArray[np.float32],
+        opened: "Opened",
+        *,
+        tile: int | None,
+        memory_budget: int | None,
+        probabilities_out: NDArray[np.float32] | None,
+    ) -> Any:
+        """Run the network over the normalised image and decide, as far as it takes the device.
+
+        Options are those of `unetbio.inference.prediction.decide`.
+        """
+
+    def decide_constant(self, opened: "Opened") -> Any:
+        """The decisions about an image of one grey value: background alone."""
+
+    def run_once(self, tile: NDArray[np.float32]) -> None:
+        """One pass of the network over ``(1, C, *spatial)``, to measure its time."""
+
+    def finish(self, decided: Any, opened: "Opened") -> Finished:
+        """From decisions to the label image or class mask, at the image's own size."""
+
+    def describe(self, finished: Finished, t: int | None) -> "FrameRecord":
+        """The row of the summary for a frame, with the confidence of its cells."""
+
+    def run_record(self, opened: "Opened") -> dict[str, Any]:
+        """What the provenance says of this step beside the settings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A target.
+
+    Parameters
+    ----------
+    name : str
+        What settings and model files call it.
+    summary : str
+        One line for lists.
+    masks : {"instances", "classes"}
+        What its masks hold, those to learn from and those of results: cells, each with a number, or the class of each
+        pixel.
+    read_annotation : callable
+        ``(path, config)`` to the label image or class mask in memory.
+    check : callable
+        Raises UsageError when the training settings do not fit.
+    learner : callable
+        ``(config, label_images)`` to the `Learner`; the label images are all that is trained and validated on.
+    decoder : callable
+        ``(info, network, device, exact=..., backend=...)`` to the `Decoder`.
+    output : {"logits", "objects"}
+        Of the networks that learn it; see `unetbio.networks.Architecture`.
+    """
+
+    name: str
+    summary: str
+    masks: MaskKind
+    read_annotation: Callable[[Path, TrainingConfig], Annotation]
+    check: Callable[[TrainingConfig], None]
+    learner: Callable[[TrainingConfig, Sequence[Annotation]], Learner]
+    decoder: Callable[..., Decoder]
+    output: Output = "logits"
+
+
+# Networks that classify pixels and networks that find objects learn a target of one name in different ways.
+_REGISTRY: dict[tuple[str, Output], Target] = {}
+
+
+def register(target: Target) -> Target:
+    """Add a target.
+
+    Raises
+    ------
+    ValueError
+        When there is one of this name for networks with this output.
+    """
+    key = (target.name, target.output)
+    if key in _REGISTRY:
+        raise ValueError(f"a target {target.name!r} of {target.output} is registered already")
+    _REGISTRY[key] = target
+    return target
+
+
+def names(output: Output | None = None) -> tuple[str, ...]:
+    """Names of all targets, sorted; or of those that networks with this output learn."""
+    return tuple(sorted({name for name, of in _REGISTRY if output in (None, of)}))
+
+
+def find(name: str, network: str = "unet") -> Target:
+    """The target of this name for a network.
+
+    Raises
+    ------
+    UsageError
+        When there is none of this name, or the network cannot learn it; the message lists those there are.
+    """
+    output = networks.find(network).output
+    if name not in names():
+        raise UsageError(f"there is no target {name!r}; there are: {', '.join(names())}")
+    if (name, output) not in _REGISTRY:
+        finds = "finds objects" if output == "objects" else "classifies pixels"
+        raise UsageError(
+            f"{network} {finds} and cannot learn target: {name}; choose another network, or target: "
+            f"{' or '.join(names(output))}"
+        )
+    return _REGISTRY[name, output]
+
+
+def of_training(config: TrainingConfig) -> Target:
+    """The target that training settings name.
+
+    Raises
+    ------
+    UsageError
+        When there is none of this name, or other settings do not fit it.
+    """
+    target = find(config.target, config.network)
+    target.check(config)
+    return target
+
+
+def of_model(info: "ModelInfo") -> Target:
+    """The target that a model learned, as its file says.
+
+    Raises
+    ------
+    ModelError
+        When this version does not know it.
+    """
+    try:
+        return find(info.target, info.architecture)
+    except UsageError as error:
+        raise ModelError(f"model {info.name}: {error}; is it from a newer unetbio ({info.version})?") from error

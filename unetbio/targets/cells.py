@@ -1,0 +1,277 @@
+"""What targets share that make cells of the probabilities of pixels.
+
+A threshold on the probability of a cell's pixels gives the foreground, further ones give the seeds, and
+`unetbio.postprocessing.instances` makes cells of them.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from unetbio.errors import UsageError
+from unetbio.labels import LabelImage, relabel_raster, resize_nearest
+from unetbio.measurement.frame_summary import describe_labels
+from unetbio.postprocessing import instances
+from unetbio.postprocessing.instances import PostProcessing
+from unetbio.preprocessing.prepare import Opened
+from unetbio.provenance import FrameRecord
+from unetbio.settings.segmentation import Settings
+from unetbio.settings.training import TrainingConfig
+from unetbio.supervision import weight_maps
+from unetbio.supervision.thresholds import DECIDING_SCORE, search_thresholds
+from unetbio.targets.base import Annotation, Finished, Supervision, Validation
+from unetbio.targets.pixels import PixelDecoder, PixelLearner
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from unetbio.models.model_file import ModelInfo
+
+__all__ = ["CellClasses", "CellDecisions", "CellDecoder", "CellLearner", "check_cells", "mask_annotated"]
+
+
+@dataclass(frozen=True)
+class CellClasses:
+    """Classes of pixels of which cells are made.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Of all classes, the background first.
+    mask, seeds : tuple of int
+        Classes whose probabilities are added, for the mask threshold and for the seed thresholds.
+    """
+
+    names: tuple[str, ...]
+    mask: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+    def of_planes(self, settings: PostProcessing) -> list[tuple[int, ...]]:
+        """For each threshold the classes that count."""
+        return [self.mask, *(self.seeds for _ in settings.seed_thresholds)]
+
+    def decide(self, probabilities: NDArray[np.float32], settings: PostProcessing) -> NDArray[np.bool_]:
+        """A plane of bits a threshold, of ``(K, *spatial)``, as float32 has it."""
+        from unetbio.inference.exact_decisions import AtLeast
+
+        rule = AtLeast(settings.thresholds, tuple(self.of_planes(settings)))
+        planes: NDArray[np.bool_] = rule.classify_pixels(probabilities, 0.0)[0]
+        return planes
+
+    def label(self, probabilities: NDArray[np.float32], settings: PostProcessing) -> LabelImage:
+        """The cells in ``(K, *spatial)``."""
+        return instances.label(self.decide(probabilities, settings), settings)
+
+
+@dataclass(frozen=True)
+class CellDecisions:
+    """Decided planes on the grid of an image, and the probability of a cell.
+
+    Parameters
+    ----------
+    bits : ndarray of bool
+        One plane a threshold, ``(len(thresholds), *grid)``.
+    probability : ndarray of uint8
+        Of a cell in each pixel of the grid, in 255ths.
+    """
+
+    bits: NDArray[np.bool_]
+    probability: NDArray[np.uint8]
+
+
+class CellLearner(PixelLearner, ABC):
+    """Training half; thresholds are found that part and outline cells best."""
+
+    classes: CellClasses
+    deciding_score = DECIDING_SCORE
+    place_name = "cells"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """See `Learner`."""
+        return self.classes.names
+
+    @abstractmethod
+    def classify(self, label_image: Annotation, spacing: tuple[float, ...] | None) -> NDArray[np.int64]:
+        """The class of each pixel; 0 where it is not annotated."""
+
+    @abstractmethod
+    def encode(
+        self, label_image: Annotation, class_weights: Sequence[float], spacing: tuple[float, ...] | None
+    ) -> Supervision:
+        """See `Learner`."""
+
+    def weigh(
+        self, label_image: Annotation, class_weights: Sequence[float], spacing: tuple[float, ...] | None
+    ) -> NDArray[np.float32]:
+        """The weight map of arXiv 1505.04597, equation 2, with weights of background and cell."""
+        return weight_maps.weight_map(
+            label_image,
+            class_weights=class_weights,
+            border_weight=self.config.border_weight,
+            border_sigma=self.config.border_sigma,
+            spacing=spacing,
+            ignore_label=self.config.ignore_label,
+        )
+
+    def part(self, label_image: Annotation) -> NDArray[np.bool_]:
+        """Pixels of cells, with a gap between cells that touch; none where nothing is annotated."""
+        ignored = self.config.ignore_label
+        mask: NDArray[np.bool_] = weight_maps.force_gap(label_image, ignore_label=ignored) > 0
+        return mask if ignored is None else mask & (label_image != ignored)
+
+    def count(self, label_image: Annotation) -> NDArray[np.int64]:
+        """See `Learner`."""
+        counts = np.bincount(self.classify(label_image, None).ravel(), minlength=len(self.class_names))
+        if self.config.ignore_label is not None:
+            counts[0] -= np.count_nonzero(label_image == self.config.ignore_label)
+        return counts
+
+    def places(self, label_image: Annotation) -> NDArray[np.float64]:
+        """The centre of each cell's bounding box."""
+        boxes = enumerate(ndimage.find_objects(label_image), start=1)
+        centres = [
+            [(side.start + side.stop - 1) / 2 for side in box]
+            for label, box in boxes
+            if box is not None and label != self.config.ignore_label
+        ]
+        return np.array(centres, np.float64).reshape(-1, label_image.ndim)
+
+    def validate(
+        self,
+        network: "nn.Module",
+        images: Iterable[NDArray[np.float32]],
+        label_images: Sequence[Annotation],
+        *,
+        device: "torch.device",
+        exact: bool,
+        window: tuple[int, ...],
+    ) -> Validation:
+        """Search the thresholds; the mean AP over IoU .5 to .75 decides."""
+        from unetbio.inference.backends.base import make_backend
+        from unetbio.inference.prediction import predict
+
+        predictor = make_backend(network, device=device, exact=exact, window=window)
+        probabilities = [predict(image, predictor) for image in images]
+        return self.tune(probabilities, label_images)
+
+    def tune(self, probabilities: Sequence[NDArray[np.float32]], label_images: Sequence[Annotation]) -> Validation:
+        """Search the thresholds for probabilities ``(K, *spatial)``."""
+        annotated = [
+            mask_annotated(array, label_image, self.config)
+            for array, label_image in zip(probabilities, label_images, strict=True)
+        ]
+        truth = [mask_annotated(label_image, label_image, self.config) for label_image in label_images]
+        found = search_thresholds(annotated, truth, self.classes.label)
+        return Validation(found.scores, found.postprocessing)
+
+    def describe(self, label_images: Sequence[Annotation]) -> dict[str, Any]:
+        """See `Learner`: how large the cells are."""
+        areas = np.concatenate([np.bincount(mask_annotated(one, one, self.config).ravel())[1:] for one in label_images])
+        areas = areas[areas > 0]
+        return {"cell_diameter_px": _diameter(float(np.median(areas)), label_images[0].ndim) if len(areas) else None}
+
+
+class CellDecoder(PixelDecoder):
+    """Inference half: thresholds, seeds, growth (`unetbio.postprocessing.instances`).
+
+    Parameters
+    ----------
+    classes : CellClasses
+        Of the target.
+    info, network, device, exact, backend
+        As of `PixelDecoder`.
+    """
+
+    def __init__(
+        self,
+        classes: CellClasses,
+        info: "ModelInfo",
+        network: "nn.Module",
+        device: "torch.device",
+        *,
+        exact: bool,
+        backend: str,
+    ) -> None:
+        super().__init__(info, network, device, exact=exact, backend=backend)
+        self.classes = classes
+
+    def record(self, settings: Settings) -> dict[str, Any]:
+        """See `Decoder`."""
+        if settings.classes:
+            raise UsageError(f"model {self.info.name} segments cells, it has no classes to choose: leave out --classes")
+        return settings.record(self.info.normalization, self.info.postprocessing)
+
+    def decide(self, image: NDArray[np.float32], opened: Opened, **options: Any) -> CellDecisions:
+        """One plane of bits a threshold, and the probability of a cell."""
+        from unetbio.inference import prediction
+        from unetbio.inference.exact_decisions import add_classes
+
+        settings = self._postprocessing(opened)
+        if opened.settings.crf is None:
+            rounded = np.empty(image.shape[1:], np.uint8)
+            of_planes = self.classes.of_planes(settings)
+            bits = prediction.decide(
+                image, self.runner, settings.thresholds, classes=of_planes, rounded_out=rounded, **options
+            )
+            return CellDecisions(bits, rounded)
+        refined = self._refined(image, opened.settings.crf, **options)
+        cell = add_classes(refined, self.classes.mask)
+        return CellDecisions(self.classes.decide(refined, settings), prediction.round_to_bytes(cell))
+
+    def decide_constant(self, opened: Opened) -> CellDecisions:
+        """See `Decoder`."""
+        bits = np.zeros((len(self._postprocessing(opened).thresholds), *opened.grid), dtype=np.bool_)
+        return CellDecisions(bits, np.zeros(opened.grid, dtype=np.uint8))
+
+    def finish(self, decided: CellDecisions, opened: Opened) -> Finished:
+        """See `Decoder`; ids rise in raster order."""
+        labels = instances.label(decided.bits, self._postprocessing(opened))
+        if labels.shape != opened.shape:
+            # A cell can lose its last pixel or its place in raster order on the way.
+            labels = relabel_raster(resize_nearest(labels, opened.shape))
+        return Finished(labels, probability=resize_nearest(decided.probability, opened.shape))
+
+    def describe(self, finished: Finished, t: int | None) -> FrameRecord:
+        """See `Decoder`."""
+        return describe_labels(finished.labels, t, finished.probability)
+
+    def run_record(self, opened: Opened) -> dict[str, Any]:
+        """See `Decoder`."""
+        return {"postprocessing": asdict(self._postprocessing(opened))}
+
+    def _postprocessing(self, opened: Opened) -> PostProcessing:
+        return opened.settings.postprocessing(self.info.postprocessing, math.prod(opened.zoom))
+
+
+def check_cells(config: TrainingConfig) -> None:
+    """Refuse settings that are for classes alone.
+
+    Raises
+    ------
+    UsageError
+        When ``class_names`` or ``class_values`` are given.
+    """
+    given = [name for name in ("class_names", "class_values") if getattr(config, name)]
+    if given:
+        raise UsageError(
+            f"{' and '.join(given)} need target: classes; with target: {config.target}, cells have numbers"
+        )
+
+
+def mask_annotated(array: NDArray[Any], label_image: Annotation, config: TrainingConfig) -> NDArray[Any]:
+    """``array`` with zeros where the label image has the ignored label."""
+    ignored = config.ignore_label
+    return array if ignored is None else np.where(label_image == ignored, 0, array)
+
+
+def _diameter(area: float, ndim: int) -> float:
+    """Of a disc, or a ball, of this many pixels."""
+    return 2 * math.sqrt(area / math.pi) if ndim == 2 else 2 * (3 * area / (4 * math.pi)) ** (1 / 3)

@@ -1,0 +1,187 @@
+"""Cells as objects with scores and boxes, for networks that find objects."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.measure import label as connected
+
+from unetbio.errors import UsageError
+from unetbio.measurement.frame_summary import describe_labels
+from unetbio.postprocessing.objects import SCORE_THRESHOLD, ObjectSettings, resize_objects, select_objects
+from unetbio.preprocessing.prepare import Opened
+from unetbio.provenance import FrameRecord
+from unetbio.settings.segmentation import Settings
+from unetbio.supervision.annotations import read_cells
+from unetbio.supervision.thresholds import score_cells
+from unetbio.targets.base import Annotation, Batch, Finished, Supervision, Target, Validation, register
+from unetbio.targets.cells import check_cells, mask_annotated
+from unetbio.targets.instances import InstanceLearner
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from unetbio.inference.objects import FoundObjects
+    from unetbio.models.model_file import ModelInfo
+
+__all__ = ["SCORE_THRESHOLDS", "ObjectDecoder", "ObjectLearner"]
+
+SCORE_THRESHOLDS = (SCORE_THRESHOLD, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)
+"""Tried on validation images; of equals the first counts."""
+
+
+class ObjectLearner(InstanceLearner):
+    """Training half: the network gets ids, and computes boxes, masks and the loss itself."""
+
+    def count(self, label_image: Annotation) -> NDArray[np.int64]:
+        """See `Learner`; classes are not balanced, so that all count alike."""
+        return np.ones(len(self.class_names), np.int64)
+
+    def encode(
+        self, label_image: Annotation, class_weights: Sequence[float], spacing: tuple[float, ...] | None
+    ) -> Supervision:
+        """See `Learner`: ids, and a weight of 1 where the image is annotated."""
+        # Beyond the border of its image a patch is mirrored: a cell and its mirror image are two.
+        annotated = mask_annotated(label_image, label_image, self.config)
+        objects = connected(annotated, background=0, connectivity=label_image.ndim)
+        weight_map = mask_annotated(np.ones(label_image.shape, np.float32), label_image, self.config)
+        return objects.astype(np.int64), weight_map
+
+    def loss(self, network: "nn.Module", batch: Batch) -> "Tensor":
+        """See `Learner`; the network has its own."""
+        finder: Any = network
+        loss: Tensor = finder.loss(batch.image, batch.target, weight_map=batch.weight_map)
+        return loss
+
+    def validate(
+        self,
+        network: "nn.Module",
+        images: Iterable[NDArray[np.float32]],
+        label_images: Sequence[Annotation],
+        *,
+        device: "torch.device",
+        exact: bool,
+        window: tuple[int, ...],
+    ) -> Validation:
+        """Run the network once and try thresholds of the score; the mean AP over IoU .5 to .75 decides."""
+        from unetbio.inference.objects import FoundObjects, TorchDetector, find_objects, merge_objects
+
+        detector = TorchDetector(network, device)
+        truth = [mask_annotated(label_image, label_image, self.config) for label_image in label_images]
+        found = [find_objects(image, detector) for image in images]
+
+        def cells(one: FoundObjects, settings: ObjectSettings) -> Annotation:
+            return merge_objects(one, score_threshold=settings.score_threshold)[0]
+
+        def score(settings: ObjectSettings) -> Validation:
+            predicted = (
+                mask_annotated(cells(one, settings), label_image, self.config)
+                for one, label_image in zip(found, label_images, strict=True)
+            )
+            return Validation(score_cells(predicted, truth), objects=settings)
+
+        tried = (score(ObjectSettings(score_threshold=threshold)) for threshold in SCORE_THRESHOLDS)
+        return max(tried, key=lambda validation: validation.scores[self.deciding_score])
+
+
+class ObjectDecoder:
+    """Inference half: objects of overlapping windows are merged (`unetbio.inference.objects`)."""
+
+    has_probabilities = False
+
+    def __init__(
+        self, info: "ModelInfo", network: "nn.Module", device: "torch.device", *, exact: bool, backend: str
+    ) -> None:
+        from unetbio.inference.backends.base import DEFAULT
+        from unetbio.inference.objects import TorchDetector
+
+        if backend != DEFAULT:
+            raise UsageError(f"model {info.name} finds objects, which backend {backend} cannot: leave out --backend")
+        self.info = info
+        self.runner = TorchDetector(network, device)
+
+    def record(self, settings: Settings) -> dict[str, Any]:
+        """See `Decoder`."""
+        if settings.crf is not None:
+            raise UsageError(
+                f"model {self.info.name} finds objects, and the CRF needs the probabilities of pixels: leave out --crf"
+            )
+        if settings.classes:
+            raise UsageError(f"model {self.info.name} finds cells, it has no classes to choose: leave out --classes")
+        return settings.record(self.info.normalization, None, self._model_settings)
+
+    def decide(
+        self,
+        image: NDArray[np.float32],
+        opened: Opened,
+        *,
+        tile: int | None,
+        memory_budget: int | None,
+        probabilities_out: NDArray[np.float32] | None,
+    ) -> "FoundObjects":
+        """Objects of each window, of any score."""
+        from unetbio.inference.objects import find_objects
+        from unetbio.inference.sliding_window import WINDOW
+
+        return find_objects(image, self.runner, window=tile or WINDOW)
+
+    def decide_constant(self, opened: Opened) -> "FoundObjects":
+        """See `Decoder`."""
+        import torch
+
+        from unetbio.inference.objects import FoundObjects
+        from unetbio.networks.detection import Objects
+
+        rows, columns = opened.grid
+        nothing = Objects(torch.zeros(0, 4), torch.zeros(0), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 1, 1))
+        return FoundObjects((rows, columns), ((0,), (0,)), (rows, columns), (nothing,))
+
+    def run_once(self, tile: NDArray[np.float32]) -> None:
+        """See `Decoder`."""
+        import torch
+
+        self.runner.find_objects(torch.from_numpy(tile))
+
+    def finish(self, decided: "FoundObjects", opened: Opened) -> Finished:
+        """See `Decoder`; boxes are in pixels of the image."""
+        from unetbio.inference.objects import merge_objects
+
+        settings = self._settings(opened)
+        found = merge_objects(decided, score_threshold=settings.score_threshold, mask_threshold=settings.mask_threshold)
+        labels, objects = select_objects(*found, settings)
+        if labels.shape != opened.shape:
+            labels, objects = resize_objects(labels, objects, opened.shape)
+        return Finished(labels, objects)
+
+    def describe(self, finished: Finished, t: int | None) -> FrameRecord:
+        """See `Decoder`."""
+        return describe_labels(finished.labels, t)
+
+    def run_record(self, opened: Opened) -> dict[str, Any]:
+        """See `Decoder`."""
+        return {"objects": asdict(self._settings(opened))}
+
+    @property
+    def _model_settings(self) -> ObjectSettings:
+        return self.info.objects or ObjectSettings()
+
+    def _settings(self, opened: Opened) -> ObjectSettings:
+        return opened.settings.objects(self._model_settings, math.prod(opened.zoom))
+
+
+register(
+    Target(
+        name="instances",
+        summary="cells, as objects with boxes and scores",
+        masks="instances",
+        read_annotation=read_cells,
+        check=check_cells,
+        learner=ObjectLearner,
+        decoder=ObjectDecoder,
+        output="objects",
+    )
+)

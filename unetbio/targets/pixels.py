@@ -1,0 +1,94 @@
+"""What targets share that are learned as classes of pixels."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio import networks
+from unetbio.settings.training import TrainingConfig
+from unetbio.targets.base import Annotation, Batch
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from unetbio.inference.backends.base import Predictor
+    from unetbio.models.model_file import ModelInfo
+
+__all__ = ["PixelDecoder", "PixelLearner"]
+
+
+class PixelLearner:
+    """Training half of a target whose network classifies pixels.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        Settings of the training.
+    label_images : sequence of ndarray
+        All that is trained and validated on.
+    """
+
+    def __init__(self, config: TrainingConfig, label_images: Sequence[Annotation] = ()) -> None:
+        self.config = config
+
+    def loss(self, network: "nn.Module", batch: Batch) -> "Tensor":
+        """See `Learner`; each of the network's outputs counts with its share (`unetbio.networks.training_logits`)."""
+        import torch
+
+        from unetbio.supervision.losses import LOSSES
+
+        loss = LOSSES[self.config.loss]
+        outputs = networks.training_logits(network, batch.image)
+        return torch.stack([share * loss(logits, batch.target, batch.weight_map) for logits, share in outputs]).sum()
+
+
+class PixelDecoder:
+    """Inference half of a target whose network classifies pixels.
+
+    Parameters
+    ----------
+    info, network
+        The model.
+    device : torch.device
+        Where it runs.
+    exact : bool
+        Over exact tiles, or over windows.
+    backend : str
+        What computes it: `unetbio.inference.backends.base.names`.
+    """
+
+    has_probabilities = True
+
+    def __init__(
+        self, info: "ModelInfo", network: "nn.Module", device: "torch.device", *, exact: bool, backend: str
+    ) -> None:
+        from unetbio.inference.backends.base import make_backend
+
+        self.info = info
+        self.runner: Predictor = make_backend(network, backend, device, exact=exact, window=info.window)
+
+    def run_once(self, tile: NDArray[np.float32]) -> None:
+        """See `Decoder`."""
+        self.runner.probabilities(tile)
+
+    def _refined(
+        self,
+        image: NDArray[np.float32],
+        preset: str,
+        *,
+        tile: int | None,
+        memory_budget: int | None,
+        probabilities_out: NDArray[np.float32] | None,
+    ) -> NDArray[np.float32]:
+        """Probabilities after the CRF. It links all pixels, so float64 would have to compute the whole image again."""
+        from unetbio.inference import prediction
+        from unetbio.postprocessing.crf import PRESETS, refine
+
+        probabilities = prediction.predict(image, self.runner, tile=tile, memory_budget=memory_budget)
+        refined = refine(probabilities, image, PRESETS[preset])
+        if probabilities_out is not None:
+            probabilities_out[...] = refined
+        return refined

@@ -1,0 +1,153 @@
+"""The target of three classes: background, inside and boundary."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from click.testing import CliRunner, Result
+
+import unetbio
+from unetbio import networks
+from unetbio.cli.main import main
+from unetbio.models.model_file import ModelInfo, load_model, read_info, save_model
+from unetbio.postprocessing.instances import PostProcessing
+from unetbio.settings.training import TrainingConfig
+from unetbio.targets.boundaries import CLASSES, BoundaryLearner
+
+CONFIG = TrainingConfig(target="boundaries")
+
+
+def encode(label_image: object, config: TrainingConfig = CONFIG, **options: object) -> tuple[np.ndarray, np.ndarray]:
+    return BoundaryLearner(config).encode(np.array(label_image, np.int32), (0.5, 1.0, 2.0), options.get("spacing"))
+
+
+def test_the_boundary_is_two_pixels_wide() -> None:
+    label_image = np.zeros((9, 11), int)
+    label_image[1:8, 1:10] = 5
+    classes, weight_map = encode(label_image)
+    expected = np.zeros((9, 11), int)
+    expected[1:8, 1:10] = 2
+    expected[3:6, 3:8] = 1
+    np.testing.assert_array_equal(classes, expected)
+    np.testing.assert_array_equal(weight_map, np.array([0.5, 1.0, 2.0])[expected])
+
+
+def test_cells_that_touch_have_boundary_between_them_and_none_at_the_border_of_the_image() -> None:
+    label_image = np.repeat([[1] * 7 + [2] * 7], 5, axis=0)
+    classes, _ = encode(label_image)
+    # The cells are equally large, so the second gives up the column of the gap, which is boundary too.
+    np.testing.assert_array_equal(classes, [[1] * 5 + [2] * 5 + [1] * 4] * 5)
+    assert (encode(np.full((5, 5), 3))[0] == 1).all()
+
+
+def test_background_between_neighbours_weighs_most() -> None:
+    label_image = np.repeat([[1] * 8 + [0] * 2 + [2] * 8], 8, axis=0)
+    weight_map = encode(label_image)[1]
+    assert (weight_map[:, 8:10] > 5).all()
+    assert weight_map[:, :8].max() == 2.0
+    assert encode(label_image, CONFIG.model_copy(update={"border_weight": 0.0}))[1][:, 8:10].max() == 0.5
+
+
+def test_distances_are_those_of_the_voxels() -> None:
+    label_image = np.zeros((5, 9, 9), int)
+    label_image[1:4, 1:8, 1:8] = 1
+    classes, _ = encode(label_image, spacing=(5.0, 1.0, 1.0))
+    # Sections lie 5 pixels apart: the section above is no boundary.
+    assert (classes[1:4, 3:6, 3:6] == 1).all()
+    assert (encode(label_image)[0][1:4, 3:6, 3:6] == np.array([2, 2, 2])[:, None, None]).all()
+
+
+def test_pixels_that_are_not_annotated_weigh_nothing() -> None:
+    label_image = np.zeros((12, 12), int)
+    label_image[:, :4] = 99
+    label_image[3:10, 5:12] = 1
+    config = CONFIG.model_copy(update={"ignore_label": 99})
+    classes, weight_map = encode(label_image, config)
+    assert not classes[:, :4].any()
+    assert not weight_map[:, :4].any()
+    assert weight_map[:, 4:].all()
+    assert BoundaryLearner(config).count(label_image).sum() == 12 * 8
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network with random weights that finds something of each class."""
+    torch.manual_seed(3)
+    parameters = {"ndim": 2, "in_channels": 1, "num_classes": 3, "base_channels": 4, "depth": 2}
+    network = networks.build("unet", parameters).eval()
+    network.head.weight.data *= 60
+    path = tmp_path_factory.mktemp("models") / "boundaries.safetensors"
+    info = ModelInfo(
+        name="b",
+        architecture="unet",
+        parameters=networks.find("unet").complete(parameters),
+        channels=("0",),
+        class_names=CLASSES.names,
+        target="boundaries",
+        postprocessing=PostProcessing(mask_threshold=0.5, seed_thresholds=(0.5, 0.6), min_seed_area=1),
+    )
+    save_model(path, info, network)
+    return path
+
+
+def test_label_images_do_not_depend_on_tiles(model: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 1000, (83, 120)).astype(np.uint16)
+    labels, info = unetbio.segment(image, load_model(model), device="cpu")
+    assert info["n_cells"] > 3
+    assert len(info["frames"][0]["confidences"]) == info["n_cells"]
+    assert info["run"]["exact"]
+    for tile in (8, 20, 52):
+        tiled, _ = unetbio.segment(image, load_model(model), device="cpu", tile=tile)
+        np.testing.assert_array_equal(tiled, labels)
+
+
+def test_the_mask_is_inside_and_boundary_together() -> None:
+    inside, boundary = np.zeros((2, 20, 20), np.float32)
+    inside[6:14, 6:14] = 0.9
+    boundary[4:16, 4:16] = 0.3
+    boundary[4:16, 4:6] = 0.9
+    probabilities = np.stack([1 - np.minimum(inside + boundary, 1), inside, boundary])
+    labels = CLASSES.label(probabilities, PostProcessing(max_hole_area=0))
+    expected = np.zeros((20, 20), int)
+    expected[4:16, 4:6] = expected[6:14, 6:14] = 1
+    np.testing.assert_array_equal(labels, expected)
+
+
+def run(*arguments: object) -> Result:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, result.output
+    return result
+
+
+def test_a_model_is_trained_used_and_scored_like_any_other(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    label_image = np.zeros((48, 56), np.uint16)
+    label_image[5:20, 5:25] = 1
+    label_image[22:40, 10:30] = 2
+    for name in ("a", "b", "c"):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        image = (label_image > 0) * 500 + rng.normal(100, 10, label_image.shape)
+        tifffile.imwrite(tmp_path / "images" / f"{name}.tif", image.astype(np.uint16))
+        tifffile.imwrite(tmp_path / "masks" / f"{name}_labels.tif", label_image)
+    (tmp_path / "tiny.yaml").write_text(
+        "target: boundaries\nparameters: {base_channels: 2, depth: 1, batch_norm: true}\npatch_size: 40\nsteps: 4\n"
+    )
+    model, out = tmp_path / "m.safetensors", tmp_path / "out"
+    run("train", tmp_path, "-o", model, "--config", tmp_path / "tiny.yaml", "--device", "cpu")
+    info = read_info(model)
+    assert (info.target, info.class_names) == ("boundaries", ("background", "inside", "boundary"))
+    assert len(info.training["class_weights"]) == 3
+    run("segment", tmp_path / "images", "-o", out, "--model", model, "--device", "cpu")
+    provenance = json.loads((out / "a_labels.json").read_text())
+    assert provenance["settings"]["postprocessing"] == json.loads(json.dumps(info.postprocessing.__dict__))
+    assert (out / "a_labels.ome.tif").is_file()
+    assert (out / "index.html").is_file()
+    assert json.loads(run("evaluate", out, tmp_path / "masks", "--json").stdout)
+    refused = CliRunner().invoke(
+        main, ["segment", str(tmp_path / "images"), "-o", str(out), "--model", str(model), "--classes", "inside"]
+    )
+    assert "segments cells, it has no classes to choose: leave out --classes" in refused.output

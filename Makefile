@@ -21,7 +21,7 @@ demo/images/.complete: $(READY)
 	@touch $@
 
 test: $(READY)
-	@PATH="$(BIN):$$PATH" python -m pytest $(PYTEST_ARGS)
+	@PATH="$(BIN):$$PATH" python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 # A SLURM of its own on this machine, as root on Debian; says why where that is impossible.
 test-slurm: $(READY)

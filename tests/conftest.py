@@ -1,6 +1,11 @@
 """Fixtures that several test files share."""
 
+import os
 from pathlib import Path
+
+# Processes of pytest-xdist share the cores; read by PyTorch and numba when they are imported, here and in subprocesses.
+if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest

@@ -7,7 +7,7 @@ READY := .venv/.ready
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 DEMO := demo/results
 
-.PHONY: demo test test-slurm test-imagej lint ruff snakefmt build/lint mypy import-linter format schema docs clean
+.PHONY: demo test test-slurm test-imagej lint ruff snakefmt build/lint mypy import-linter format docs clean
 
 demo: $(READY) demo/images/.complete
 	@echo "Segmenting the images in demo/images (a minute or two)"
@@ -57,11 +57,7 @@ format: $(READY)
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q . ; $(BIN)/snakefmt Snakefile pipelines
 
 # What follows from the definitions in unetbio/settings: the workflow's schema, and the tables of the pages.
-schema: $(READY)
-	@$(BIN)/python -c "from unetbio.pipelines.settings import workflow_schema; print(workflow_schema(), end='')" >config/schema.json
-	@$(BIN)/python benchmarks/settings_docs.py
-
-# The parts of docs/ that follow from the code.
+# The pages and tables of docs/, and the schema of the workflow's settings, that follow from the code.
 docs: $(READY)
 	@$(BIN)/python docs/generate.py
 

@@ -1,17 +1,21 @@
-"""The parts of ``docs/`` that follow from the code, written between two marks of their pages.
+"""The pages, and the tables of pages, that follow from the code: ``python docs/generate.py`` (or ``make docs``).
 
-python docs/generate.py
+The table behind each comment such as ``<!-- floors -->`` in ``docs/*.md`` and ``config/README.md`` is written anew.
 """
 
 import ast
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+from settings_tables import TABLES
+
 from unetbio.io.formats import FORMATS, Format
 from unetbio.networks.documentation import parameters_page
+from unetbio.pipelines.settings import workflow_schema
 
-__all__ = ["PAGES", "PARTS", "Part", "replace_part"]
+__all__ = ["FILES", "PAGES", "PARTS", "Part", "with_parts"]
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"cli": ROOT / "cli", "pipelines": ROOT / "pipelines"}
@@ -51,43 +55,31 @@ def _format_row(kind: Format) -> str:
     return f"| `{kind.name}`: {kind.title} | {endings} | `{module}` | {libraries or 'itself'} | {kind.contents} |"
 
 
-PARTS: dict[str, dict[str, Part]] = {
-    "docs/architecture.md": {"floors": floors},
-    "docs/formats.md": {"formats": formats},
-}
-"""Page, and by the name of a part what makes it: the paragraph that follows ``<!-- name -->``."""
+PARTS: dict[str, Part] = {"floors": floors, "formats": formats, **TABLES}
+"""By the name in its comment, what makes a table."""
+
+FILES: dict[str, Part] = {"docs/network_parameters.md": parameters_page, "config/schema.json": workflow_schema}
+"""Files that are written as a whole."""
+
+PAGES = (*sorted((ROOT / "docs").glob("*.md")), ROOT / "config" / "README.md")
+_PART = re.compile(r"<!-- ([a-z: ]+) -->\n\n(?:\|.*\n)*")
 
 
-PAGES: dict[str, Part] = {"docs/network_parameters.md": parameters_page}
-"""Pages that are written as a whole."""
-
-
-def replace_part(page: str, name: str, content: str) -> str:
-    """A page with the paragraph after a mark replaced.
-
-    Raises
-    ------
-    ValueError
-        When the page lacks the mark.
-    """
-    mark = f"<!-- {name} -->\n\n"
-    before, found, rest = page.partition(mark)
-    if not found:
-        raise ValueError(f"the page has no line <!-- {name} -->")
-    _, _, after = rest.partition("\n\n")
-    return f"{before}{mark}{content}\n\n{after}"
+def with_parts(page: str) -> str:
+    """A page with its tables written anew."""
+    return _PART.sub(
+        lambda found: f"<!-- {found[1]} -->\n\n{PARTS[found[1]]()}\n" if found[1] in PARTS else found[0], page
+    )
 
 
 def main() -> None:
-    """Write every page and part."""
-    for name, make_page in PAGES.items():
-        (ROOT / name).write_text(make_page(), encoding="utf-8")
-    for name, parts in PARTS.items():
-        path = ROOT / name
+    """Write every file and table."""
+    for name, make in FILES.items():
+        (ROOT / name).write_text(make(), encoding="utf-8")
+    for path in PAGES:
         page = path.read_text(encoding="utf-8")
-        for part, make in parts.items():
-            page = replace_part(page, part, make())
-        path.write_text(page, encoding="utf-8")
+        if (written := with_parts(page)) != page:
+            path.write_text(written, encoding="utf-8")
 
 
 if __name__ == "__main__":

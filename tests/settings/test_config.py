@@ -311,7 +311,7 @@ def test_a_table_needs_a_file_in_every_row(tmp_path: Path, content: str) -> None
 
 
 def test_the_schema_file_is_up_to_date() -> None:
-    assert (ROOT / "config" / "schema.json").read_text(encoding="utf-8") == workflow_schema(), "run make schema"
+    assert (ROOT / "config" / "schema.json").read_text(encoding="utf-8") == workflow_schema(), "run make docs"
 
 
 def test_every_key_is_explained() -> None:

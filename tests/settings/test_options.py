@@ -2,7 +2,6 @@
 
 import ast
 import re
-import runpy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,12 +61,6 @@ def test_an_option_that_is_a_setting_takes_what_the_setting_takes() -> None:
 
 def test_every_option_of_a_segmentation_is_a_key_of_the_workflow() -> None:
     assert {option.key for option in options_of(Settings).values()} <= set(SegmentOptions.model_fields)
-
-
-@pytest.mark.parametrize("page", ["docs/settings.md", "docs/command_line.md", "config/README.md"])
-def test_the_pages_show_what_is_defined(page: str) -> None:
-    text = (ROOT / page).read_text(encoding="utf-8")
-    assert runpy.run_path(str(ROOT / "benchmarks" / "settings_docs.py"))["written"](text) == text, "make schema"
 
 
 def test_every_setting_is_on_the_page_of_settings() -> None:

@@ -139,19 +139,6 @@ class Settings:
             limits=Limits(gt=0),
         ),
     ] = None
-    normalization: Annotated[
-        Normalization | None,
-        Option(
-            "auto, p1,p99.8, 0,4095 or none.",
-            "What becomes 0 and 1: `auto` (the model's; where that is percentiles, red, green and blue of 8 bits are "
-            "scaled by their range, 0 to 255), percentiles `p1,p99.8`, grey values `0,4095` (in YAML in quotes), "
-            "`none`.",
-            word="normalize",
-            metavar="HOW",
-            unset="auto",
-            read=parse,
-        ),
-    ] = None
     threshold: Annotated[
         float | None,
         Option(
@@ -196,6 +183,19 @@ class Settings:
             "although refined probabilities are sharper; `unetbio compare` searches new ones for a name with `+crf`.",
             metavar="PRESET",
             read=check_preset,
+        ),
+    ] = None
+    normalization: Annotated[
+        Normalization | None,
+        Option(
+            "auto, p1,p99.8, 0,4095 or none.",
+            "What becomes 0 and 1: `auto` (the model's; where that is percentiles, red, green and blue of 8 bits are "
+            "scaled by their range, 0 to 255), percentiles `p1,p99.8`, grey values `0,4095` (in YAML in quotes), "
+            "`none`.",
+            word="normalize",
+            metavar="HOW",
+            unset="auto",
+            read=parse,
         ),
     ] = None
 

@@ -1,10 +1,5 @@
-"""Write the tables of options and settings into the documentation: ``python benchmarks/settings_docs.py``.
+"""Tables of options and settings for the documentation, from the definitions in ``unetbio.settings``."""
 
-In ``docs/*.md`` and ``config/README.md`` the table behind each comment such as ``<!-- options: segment -->`` is written
-anew from the definitions in ``unetbio.settings``.
-"""
-
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -20,18 +15,11 @@ from unetbio.settings.runs import CompareRun, MeasureRun, RunOptions, TrainRun
 from unetbio.settings.segmentation import READING, Settings
 from unetbio.settings.training import Augmentation, TrainingConfig
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = (*sorted(ROOT.glob("docs/*.md")), ROOT / "config" / "README.md")
-TABLE = re.compile(r"<!-- (options|settings): (.*?) -->\n(?:\|.*\n)*")
+__all__ = ["TABLES"]
 
 SEGMENTATION = options_of(Settings)
 IN_WORKFLOW = {*SEGMENTATION, *WORKFLOW_RUN}
 RUNS = {"segment": RunOptions, "measure": MeasureRun, "train": TrainRun, "compare": CompareRun}
-
-
-def written(text: str) -> str:
-    """A page with its tables written anew."""
-    return TABLE.sub(lambda found: f"<!-- {found[1]}: {found[2]} -->\n{TABLES[f'{found[1]}: {found[2]}']()}", text)
 
 
 def of_command(options: Iterable[Option]) -> str:
@@ -128,7 +116,7 @@ def _sentence(text: str) -> str:
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in _lines(tuple(head), rows))
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in _lines(tuple(head), rows))
 
 
 def _lines(head: tuple[str, ...], rows: Iterable[Iterable[str]]) -> Iterator[Iterable[str]]:
@@ -158,10 +146,3 @@ TABLES: dict[str, Callable[[], str]] = {
     "settings: augmentation": lambda: of_section(Augmentation),
     "settings: normalization": of_normalization,
 }
-
-if __name__ == "__main__":
-    for page in PAGES:
-        before = page.read_text(encoding="utf-8")
-        if (after := written(before)) != before:
-            page.write_text(after, encoding="utf-8")
-            print(page.relative_to(ROOT))

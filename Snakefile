@@ -1,29 +1,6 @@
-# The workflow of unetbio with the settings of this folder. Its rules lie where unetbio is installed.
-import time
-
-from unetbio.pipelines import SNAKEFILE, end_at_once, explain_errors
+# The workflow with the settings in config/; `unetbio new` makes a folder with its own.
+include: "pipelines/project.smk"
 
 
-configfile: "config/config.yaml"
-
-
-module unetbio:
-    snakefile:
-        SNAKEFILE
-    config:
-        config
-
-
-use rule * from unetbio
-
-
-STARTED = time.time()
-
-
-onsuccess:
-    end_at_once()
-
-
-# Snakemake itself would leave with 1, and show commands: 3 means that all is done but for images that failed.
-onerror:
-    explain_errors(config, STARTED)
+# A rule of an included file is no default target.
+use rule all as everything

@@ -10,6 +10,7 @@ from unetbio.cli import options as shared
 from unetbio.cli.options import format_count
 from unetbio.cli.progress import Progress
 from unetbio.errors import UsageError
+from unetbio.files import real_path
 from unetbio.settings.segmentation import READING, Settings
 
 if TYPE_CHECKING:
@@ -115,9 +116,9 @@ def _items(
 
 def _refuse_cache(cache: Path, sources: "list[Path]", tables: "list[Path]") -> None:
     """Refuse a cache that would be written over an image, into the folder of one, or over a table."""
-    place = cache.resolve()
+    place = real_path(cache)
     for given in (*sources, *tables):
-        if given.resolve() in (place, *place.parents) or (cache.exists() and given.exists() and cache.samefile(given)):
+        if real_path(given) in (place, *place.parents) or (cache.exists() and given.exists() and cache.samefile(given)):
             what = "an image" if given in sources else "a table"
             raise UsageError(f"--cache {cache} is part of {given}, {what} of this check: give another file")
 

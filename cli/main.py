@@ -7,9 +7,11 @@ files failed, or something was found; 4 the environment stopped the run; 130 Ctr
 import contextlib
 import importlib
 import logging
+import os
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
@@ -44,6 +46,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 EXIT_INTERNAL = 1
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
+
+UNWIND_SECONDS = 5.0
+"""How long after SIGTERM files are put in order, at most."""
 
 
 class _Commands(click.Group):
@@ -128,9 +133,15 @@ class _StderrHandler(logging.Handler):
 
 @contextlib.contextmanager
 def _terminated_is_an_exception() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that locks are freed and temporary files removed."""
+    """Let SIGTERM unwind the stack, so that locks are freed and temporary files removed.
+
+    A thread that waits for the system, as for a file on a server that is gone, would hold up the end for ever.
+    """
 
     def leave(signal_number: int, frame: object) -> NoReturn:
+        watch = threading.Timer(UNWIND_SECONDS, os._exit, [EXIT_TERMINATED])
+        watch.daemon = True
+        watch.start()
         sys.exit(EXIT_TERMINATED)
 
     try:

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from unetbio.errors import UsageError
+from unetbio.files import real_path
 
 __all__ = ["command"]
 
@@ -51,7 +52,7 @@ def command(project: Path, images: str | None) -> None:
     for name, source in project_files().items():
         text = source.read_text(encoding="utf-8")
         write_text(project / name, _with_images(text, images) if name == "config/config.yaml" and images else text)
-    write_text(project / "README.md", _README.format(name=project.resolve().name))
+    write_text(project / "README.md", _README.format(name=real_path(project).name))
     settings = project / "config" / "config.yaml"
     first = f"look at {settings}" if images else f"set images in {settings}"
     click.echo(f"{project}: {first}, then run snakemake there (README.md)")

@@ -10,6 +10,7 @@ import click
 
 from unetbio.cli import options as shared
 from unetbio.errors import UsageError
+from unetbio.files import real_path
 
 __all__ = ["command"]
 
@@ -40,7 +41,7 @@ def command(folders: tuple[Path, ...], output: Path | None, failed_ok: bool) -> 
     rows: list[dict[str, str]] = []
     for folder, name in zip(folders, names, strict=True):
         path = folder / SUMMARY
-        if output is not None and path.resolve() == output.resolve():
+        if output is not None and real_path(path) == real_path(output):
             raise UsageError(f"{output} is one of the summaries that are read: choose another --output")
         rows += [{MODEL: name, **row} for row in _read(path)]
     if output is not None:
@@ -90,7 +91,7 @@ def _write(output: Path, rows: list[dict[str, str]], names: Sequence[str]) -> No
 
 def _distinct_names(folders: Sequence[Path]) -> list[str]:
     """The shortest ends of the paths that differ: ``nuclei``; of two such folders ``old/nuclei`` and ``new/nuclei``."""
-    whole = [folder.resolve() for folder in folders]
+    whole = [real_path(folder) for folder in folders]
     twice = next((folder for folder, path in zip(folders, whole, strict=True) if whole.count(path) > 1), None)
     if twice is not None:
         raise UsageError(f"{twice} is given twice: name each folder once")

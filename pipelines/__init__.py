@@ -19,6 +19,7 @@ __all__ = [
     "explain_errors",
     "forget_failed_check",
     "project_files",
+    "refuse_no_images",
     "settings_of",
 ]
 
@@ -96,6 +97,20 @@ def end_at_once() -> None:
         if isinstance(thread, threading.Timer) and thread.function.__module__ == _TIMERS_OF:
             thread.cancel()
     atexit.register(gc.freeze)
+
+
+def refuse_no_images(config: Mapping[str, Any]) -> None:
+    """End Snakemake with one line where the settings name no images: for ``onstart``, as a dry run needs none.
+
+    Raises
+    ------
+    SystemExit
+        With code 1.
+    """
+    if not config.get("images") and not config.get("table"):
+        line = "unetbio: error: images: none are given: name a file, a folder or a pattern in the settings"
+        print(line, file=sys.stderr)
+        sys.exit(1)
 
 
 def explain_errors(config: Mapping[str, Any], started: float) -> None:

@@ -1,7 +1,7 @@
 # The workflow of unetbio with the settings of this folder. Its rules lie where unetbio is installed.
 import time
 
-from unetbio.pipelines import SNAKEFILE, end_at_once, explain_errors
+from unetbio.pipelines import SNAKEFILE, end_at_once, explain_errors, refuse_no_images
 
 
 configfile: "config/config.yaml"
@@ -18,6 +18,10 @@ use rule * from unetbio
 
 
 STARTED = time.time()
+
+
+onstart:
+    refuse_no_images(config)
 
 
 onsuccess:

@@ -194,7 +194,8 @@ class WorkflowConfig(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> "WorkflowConfig":
-        if bool(self.images) == bool(self.table):
+        # An empty list stands in settings that are not filled in: all can be looked at, and nothing run.
+        if bool(self.images) == bool(self.table) and (self.images or "images" not in self.model_fields_set):
             found = "both are" if self.table else "none is"
             raise ValueError(f"one of 'images' and 'table' is needed, {found} given")
         return self
@@ -257,6 +258,8 @@ class WorkflowConfig(Section):
         UsageError
             When there are no images, or the table cannot be read.
         """
+        if not self.table and not self.images:
+            return {use.folder: (1, {}) for use in self.uses()}
         found = _table_images(Path(self.table)) if self.table else find_inputs(self.images, out=self.output)
         paths = [(item.relative, item.path.absolute()) for item in found]
         divided = {}

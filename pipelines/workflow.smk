@@ -1,6 +1,7 @@
 # From a folder of images to masks, tables and a page. The settings are checked before anything is planned.
 # Rules with {results} run for each model: the output folder, or with several models one folder below it each.
 import os
+import re
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from unetbio.pipelines import (
     end_at_once,
     explain_errors,
     forget_failed_check,
+    refuse_no_images,
     settings_of,
 )
 from unetbio.pipelines.settings import input_names, input_stamps, load_config
@@ -50,6 +52,10 @@ include: "measure.smk"
 include: "report.smk"
 include: "compare.smk"
 include: "finish.smk"
+
+
+onstart:
+    refuse_no_images(config)
 
 
 onsuccess:

@@ -8,10 +8,11 @@ import json
 import logging
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from unetbio.errors import EnvironmentStoppedError
 
@@ -20,7 +21,10 @@ __all__ = [
     "Stamp",
     "atomic_folder",
     "atomic_path",
+    "find_special",
     "lock",
+    "open_regular",
+    "real_path",
     "remove_path",
     "replace_path",
     "sha256_file",
@@ -115,10 +119,50 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file for reading its bytes; a pipe, a socket or a device is refused instead of waited for.
+
+    Raises
+    ------
+    OSError
+        When it is missing, no file, or cannot be read.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise OSError(errno.EINVAL, f"{Path(path).name} is a pipe or a device, not a file", os.fspath(path))
+        os.set_blocking(descriptor, True)
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def find_special(folder: str | os.PathLike[str]) -> Path | None:
+    """Find a pipe, a socket or a device below a folder, which would block a library that opens it.
+
+    Links are followed, each folder once; files that are linked to nothing count for none.
+    """
+    seen = {os.path.realpath(folder)}
+    left = [os.fspath(folder)]
+    while left:
+        with os.scandir(left.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+                    if not entry.is_symlink() or real not in seen:
+                        seen.add(real)
+                        left.append(entry.path)
+                elif not entry.is_file() and os.path.exists(entry.path):  # noqa: PTH110 - thousands of chunks
+                    return Path(entry.path)
+    return None
+
+
 def sha256_file(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     digest = hashlib.sha256()
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         while chunk := stream.read(HASH_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
@@ -143,9 +187,9 @@ def stamp(path: str | os.PathLike[str]) -> Stamp:
     path = Path(path)
     stats = [file.stat() for _, file in _contents(path)] if path.is_dir() else [path.stat()]
     return Stamp(
-        sum(stat.st_size for stat in stats),
-        max((stat.st_mtime_ns for stat in stats), default=0),
-        max((stat.st_ctime_ns for stat in stats), default=0),
+        sum(each.st_size for each in stats),
+        max((each.st_mtime_ns for each in stats), default=0),
+        max((each.st_ctime_ns for each in stats), default=0),
     )
 
 
@@ -179,6 +223,14 @@ def _contents(folder: Path) -> list[tuple[str, Path]]:
 
 def _raise(error: OSError) -> None:
     raise error
+
+
+def real_path(path: str | os.PathLike[str]) -> Path:
+    """Give the absolute path with all links followed; a link that leads to itself stays as it is.
+
+    `pathlib.Path.resolve` raises a `RuntimeError` for such links before Python 3.13.
+    """
+    return Path(os.path.realpath(path))
 
 
 def remove_path(path: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, field_validator
 
-from unetbio.files import sha256_path, stamp, write_json
+from unetbio.files import real_path, sha256_path, stamp, write_json
 
 __all__ = [
     "CONFIDENCE_DECIMALS",
@@ -115,7 +115,7 @@ class InputRecord(_Record):
     def matches(self, source: Path, *, rehash: bool = False) -> bool:
         """Whether ``source`` and its companions hold the same bytes; see `Fingerprint.matches`."""
         files = {source: self.fingerprint}
-        files |= {source.resolve().parent / name: companion for name, companion in self.companions.items()}
+        files |= {real_path(source).parent / name: companion for name, companion in self.companions.items()}
         return all(known.matches(path, rehash=rehash) for path, known in files.items())
 
     def find(self, folder: Path) -> Path | None:

@@ -343,7 +343,7 @@ def _as_source(image: Any, settings: Settings, ndim: int) -> Any:
 
 def _is_tiled_exactly(info: ModelInfo, *, asked: bool) -> bool:
     architecture = networks.find(info.architecture)
-    parameters = architecture.complete(info.parameters)
+    parameters = info.network_parameters()
     if asked and not architecture.exact(parameters):
         raise UsageError(
             f"model {info.name} cannot be tiled exactly: what {info.architecture} answers depends on its windows; "

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
@@ -503,3 +505,34 @@ def test_exact_tiles_do_not_wait_for_monai(images: Path, tmp_path: Path, tiny_mo
     arguments = ["segment", str(images), "-o", str(tmp_path / "out"), "--model", str(tiny_model)]
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "['torch']"
+
+
+def test_links_in_a_circle_are_failed_images(segment: Invoke, images: Path, tmp_path: Path) -> None:
+    (images / "c.tif").symlink_to("d.tif")
+    (images / "d.tif").symlink_to("c.tif")
+    (images / "e.tif").symlink_to("e.tif")
+    result = segment()
+    assert result.exit_code == 3, result.output
+    with open(tmp_path / "out" / "summary.csv", encoding="utf-8", newline="") as stream:
+        rows = {Path(row["path"]).name: row["status"] for row in csv.DictReader(stream)}
+    assert rows == {"a.tif": "done", "b.tif": "done", "c.tif": "failed", "d.tif": "failed", "e.tif": "failed"}
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device"])
+@pytest.mark.parametrize("command", ["segment", "check"])
+def test_a_chunk_that_would_block_is_unreadable(
+    discs: Array, tmp_path: Path, tiny_model: Path, kind: str, command: str
+) -> None:
+    image = tmp_path / "images" / "x.zarr"
+    zarr.save_array(image, discs, zarr_format=2)
+    chunk = next(path for path in sorted(image.rglob("0.0")))
+    chunk.unlink()
+    if kind == "pipe":
+        os.mkfifo(chunk)
+    else:
+        chunk.symlink_to("/dev/zero")
+    options = ["-o", str(tmp_path / "out")] if command == "segment" else []
+    line = [sys.executable, "-m", "unetbio", command, str(image.parent), *options, "-m", str(tiny_model)]
+    run = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
+    assert run.returncode == 3, run.stderr
+    assert "0.0 is a pipe or a device, not a file" in run.stdout + run.stderr

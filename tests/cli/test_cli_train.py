@@ -13,6 +13,7 @@ import pytest
 import tifffile
 from click.testing import CliRunner, Result
 
+import unetbio.models
 from unetbio.cli.main import main
 from unetbio.models.model_file import load_model, read_info
 from unetbio.report import loss_curve
@@ -459,3 +460,16 @@ def test_inputs_are_refused_before_torch_is_imported(data: Path) -> None:
         "assert 'torch' not in sys.modules"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=data, check=False).returncode == 0
+
+
+SHIPPED = sorted(path.stem for path in Path(unetbio.models.__file__).parent.glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_shipped_model_is_fine_tuned(data: Path, name: str) -> None:
+    """Its file may be older than parameters of its network: these have their defaults."""
+    settings = "patch_size: 124\nbatch_size: 1\nsteps: 2\nvalidate_every: 2\n"
+    (data / "few.yaml").write_text(settings)
+    result = run(data, "-o", data / "m.safetensors", "--config", data / "few.yaml", "--device", "cpu", "--start", name)
+    assert result.exit_code == 0, result.output
+    assert read_info(data / "m.safetensors").architecture == read_info(name).architecture

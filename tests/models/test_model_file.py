@@ -158,3 +158,13 @@ def test_settings_that_cannot_be_are_refused_with_the_file_s_name(path: Path) ->
 def test_tensors_of_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot be read as a safetensors file"):
         tensor_file.load_tensors(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(path: Path, value: float) -> None:
+    tensors, metadata = tensor_file.load_tensors(path)
+    next(iter(tensors.values())).view(-1)[0] = value
+    tensor_file.save_tensors(path, tensors, metadata)
+    with pytest.raises(ModelError, match="its weights are not finite") as refused:
+        model_file.load_model(path)
+    assert refused.value.exit_code == 2

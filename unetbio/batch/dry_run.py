@@ -15,6 +15,7 @@ from unetbio.batch.pipeline import MESSAGES_AHEAD, frame_bytes
 from unetbio.batch.run import BatchOptions
 from unetbio.batch.timing_probe import Load, Probe, load_of, peak_memory, run_probe
 from unetbio.errors import ImageError
+from unetbio.files import real_path
 from unetbio.preprocessing.prepare import Opened
 from unetbio.results.items import Item
 from unetbio.results.result_files import STACK_BYTES_IN_MEMORY
@@ -237,7 +238,7 @@ def _disk(
 
 
 def _free(out: Path) -> int:
-    existing = next(folder for folder in (out.resolve(), *out.resolve().parents) if folder.is_dir())
+    existing = next(folder for folder in (real_path(out), *real_path(out).parents) if folder.is_dir())
     return shutil.disk_usage(existing).free
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path, PurePath
 
 from unetbio.batch.plan import select_part
+from unetbio.files import real_path
 from unetbio.output_layout import SUMMARY, result_name
 from unetbio.results.items import Item
 from unetbio.results.journal import GONE, Entry, Journal, Part, hold_output, journal_path, read_journals
@@ -57,7 +58,7 @@ def forget_gone(items: Sequence[Item], out: Path, part: Part | None) -> list[str
     listed = {item.result for item in items}
     failed = [entry for entry in read_journals(out).values() if entry.status == "failed"]
     failed = [entry for entry in failed if result_name(entry.output) not in listed]
-    sources = {(item.source.resolve(), item.path) for item in items} if failed else set()
+    sources = {(real_path(item.source), item.path) for item in items} if failed else set()
     origins = {_origin(source, path) for source, path in sources} - {None}
     there = {source for source, _ in sources}
     gone = [entry for entry in failed if _has_gone(entry, there, origins)]

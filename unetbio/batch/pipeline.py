@@ -12,6 +12,7 @@ from typing import Any
 
 from unetbio.batch.budget import MemoryBudget
 from unetbio.errors import ImageError
+from unetbio.files import real_path
 from unetbio.preprocessing.prepare import Frame, Opened
 from unetbio.provenance import Fingerprint, fingerprint
 from unetbio.results.items import Item
@@ -128,8 +129,8 @@ class Reader(threading.Thread):
         # Before anything is read: what changes later has other times than these.
         job.fingerprint = _fingerprint(job.item.source)
         job.opened = opened = self._segmenter.open(job.item.source, job.item.settings)
-        source = job.item.source.resolve()
-        for path in {file.resolve() for file in opened.image.files} - {source}:
+        source = real_path(job.item.source)
+        for path in {real_path(file) for file in opened.image.files} - {source}:
             job.companions[os.path.relpath(path, source.parent)] = _fingerprint(path)
         job.labels = LabelStack(len(opened.times), opened.shape, self._out)
         size = frame_bytes(opened, self._segmenter)

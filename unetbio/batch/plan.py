@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from unetbio.errors import UsageError
+from unetbio.files import real_path
 from unetbio.io.discover import find_inputs, part_of, table_input
 from unetbio.io.tables import read_table_file, warn_of_near_misses
 from unetbio.results.items import Item, Target
@@ -122,7 +123,7 @@ def check_names(items: Sequence[Item], out: Path) -> None:
     UsageError
         Naming the first two.
     """
-    sources = {item.source.resolve() for item in items}
+    sources = {real_path(item.source) for item in items}
     taken: dict[str, Item] = {}
     for item in items:
         other = taken.setdefault(item.result.casefold(), item)
@@ -136,7 +137,7 @@ def check_names(items: Sequence[Item], out: Path) -> None:
                 f"{other.source} and {item.source} would both be written to {item.labels}: "
                 "rename one, or segment them into two output folders"
             )
-        if (out / item.labels).resolve() in sources:
+        if real_path(out / item.labels) in sources:
             raise UsageError(f"{item.labels} would be written over an input: choose another output folder")
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from unetbio.batch.budget import MemoryBudget
 from unetbio.batch.pipeline import Job, Message, Reader
 from unetbio.errors import ImageError, UnetbioError
-from unetbio.files import TEMPORARY, stamp, stopping
+from unetbio.files import TEMPORARY, real_path, stamp, stopping
 from unetbio.output_layout import SUMMARY, overlay_name
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.normalization import Scaling
@@ -369,7 +369,7 @@ class _Batch:
         return Entry(
             output=item.labels,
             path=item.path,
-            input=str(item.source.resolve()),
+            input=str(real_path(item.source)),
             status=status,
             series=item.settings.series,
             reason=reason,
@@ -380,11 +380,11 @@ class _Batch:
 
     def _input_record(self, job: Job, opened: Opened) -> InputRecord:
         image = opened.image
-        absolute = job.item.source.resolve()
+        absolute = real_path(job.item.source)
         return InputRecord(
             path=job.item.path,
             absolute=str(absolute),
-            from_output=os.path.relpath(absolute, (self.out / job.item.labels).resolve().parent),
+            from_output=os.path.relpath(absolute, real_path(self.out / job.item.labels).parent),
             fingerprint=_present(job.fingerprint),
             companions=job.companions,
             axes=image.axes,
@@ -400,7 +400,7 @@ class _Batch:
         return ModelRecord(
             name=model.info.name,
             sha256=model.sha256,
-            path=str(model.path.resolve()),
+            path=str(real_path(model.path)),
             architecture=model.info.architecture,
         )
 

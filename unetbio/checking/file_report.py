@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio import networks
 from unetbio.batch.budget import MemoryBudget
 from unetbio.checking.check_cache import CheckCache, stamps_of
 from unetbio.checking.image_stats import ImageStats
@@ -293,7 +292,7 @@ def _grey_values(stats: ImageStats, channels: tuple[int, ...]) -> Iterator[tuple
 
 def _fit(head: Image, settings: Settings, info: "ModelInfo") -> Iterator[tuple[str, str]]:
     """What speaks against giving an image to a model."""
-    ndim = networks.find(info.architecture).complete(info.parameters)["ndim"]
+    ndim = info.network_parameters()["ndim"]
     try:
         opened = open_image(head, settings, info, ndim)
     except Exception as error:

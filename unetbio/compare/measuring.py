@@ -167,8 +167,8 @@ def measure(
     """
     architecture = networks.find(info.architecture)
     finds_objects = architecture.output == "objects"
-    stride = None if finds_objects else output_stride(architecture.path(info.parameters))
-    is_exact = architecture.is_tiled_exactly(info.parameters)
+    stride = None if finds_objects else output_stride(architecture.path(info.network_parameters()))
+    is_exact = architecture.is_tiled_exactly(info.network_parameters())
     if finds_objects:
         found = _find_objects(TorchDetector(network, device), info.objects or ObjectSettings(), scored, config)
     else:

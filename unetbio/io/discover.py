@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
 from unetbio.errors import UsageError
+from unetbio.files import real_path
 from unetbio.io.formats import FORMATS, LONG_SUFFIXES, SUFFIXES, find_folder, load
 from unetbio.io.formats.unread import UNREAD_SUFFIXES
 from unetbio.output_layout import OVERLAYS, WRITTEN, WRITTEN_MASKS, is_output_folder, is_own_file
@@ -97,7 +98,7 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
         taken, others = _expand(given)
         passed += others
         for item in taken:
-            found.setdefault(Path(os.path.realpath(item.path)), item)
+            found.setdefault(real_path(item.path), item)
     remarks = _remarks(_strangers(passed, found, out))
     whole = set(_without_pieces(found.values()))
     found = {real: item for real, item in found.items() if item in whole}
@@ -111,7 +112,7 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
     if out is None:
         return list(found.values())
     asked = {os.path.realpath(name) for name in names}
-    kept = [item for real, item in found.items() if str(real) in asked or not _is_own(real, item, Path(out).resolve())]
+    kept = [item for real, item in found.items() if str(real) in asked or not _is_own(real, item, real_path(out))]
     if not kept:
         raise UsageError(f"no images outside the output folder {out}: give their folder, or another output folder")
     return kept
@@ -250,11 +251,9 @@ def _strangers(passed: Iterable[Found], found: Mapping[Path, Found], out: str | 
     """Of the files that a search passed over, those that this program did not write, each once."""
     names = functools.cache(lambda folder: frozenset(os.listdir(folder)))  # noqa: PTH208 -- names are what is needed
     others = {
-        Path(os.path.realpath(item.path)): item
-        for item in passed
-        if not is_own_file(stem(item.path), names(item.path.parent))
+        real_path(item.path): item for item in passed if not is_own_file(stem(item.path), names(item.path.parent))
     }
-    own = Path(out).resolve() if out is not None else None
+    own = real_path(out) if out is not None else None
     return [item for real, item in others.items() if real not in found and not (own and _is_own(real, item, own))]
 
 

@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 from unetbio.errors import ImageError
+from unetbio.files import find_special
 from unetbio.io.formats import SUPPORTED, Format, find_file, find_folder
 from unetbio.io.formats.unread import refusal
 from unetbio.io.image import Image
@@ -55,6 +56,8 @@ def read_image(
 def _format(path: Path) -> Format:
     if path.is_dir():
         if found := find_folder(path):
+            if special := find_special(path):
+                raise ImageError("unreadable", f"{special.relative_to(path)} is a pipe or a device, not a file")
             return found
         raise ImageError("unsupported_format", f"a folder, not an image: {SUPPORTED} are read")
     head = _head(path)

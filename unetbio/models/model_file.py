@@ -106,6 +106,16 @@ class ModelInfo(BaseModel):
     licence: str = ""
     version: str = ""
 
+    def network_parameters(self) -> dict[str, Any]:
+        """Give all parameters of the network; those that the file does not name, as it is older, have their defaults.
+
+        Raises
+        ------
+        UsageError
+            When this version has no such architecture, or it has no such parameter.
+        """
+        return networks.find(self.architecture).complete(self.parameters)
+
 
 @dataclass(frozen=True)
 class Model:
@@ -154,14 +164,14 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Model:
     Raises
     ------
     ModelError
-        When the file is missing, is not a model, or its weights do not fit its architecture.
+        When the file is missing, is not a model, or its weights are not finite or do not fit its architecture.
     """
     path = model_path(name_or_path)
     info = read_info(path)
 
     tensors, _ = load_tensors(path)
     try:
-        network_parameters = networks.find(info.architecture).complete(info.parameters)
+        network_parameters = info.network_parameters()
         network = networks.build(info.architecture, network_parameters)
     except UsageError as error:
         raise ModelError(f"{path}: {error}; it may have been written by a newer unetbio ({info.version})") from error
@@ -174,6 +184,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Model:
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:200]
         raise ModelError(f"{path}: its weights do not fit its architecture {info.architecture} ({detail})") from error
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise ModelError(f"{path}: its weights are not finite (NaN or infinity): train it again, or give another model")
     return Model(info, network.eval(), sha256_file(path), path)
 
 

@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from unetbio.errors import UsageError
-from unetbio.files import write_text
+from unetbio.files import real_path, write_text
 from unetbio.output_layout import CELLS, LINKED_FILES, PAGE, SUMMARY, overlay_name, provenance_name
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.report.checked import Checked, read_check
@@ -195,7 +195,7 @@ def _heading(out: Path, rows: Sequence[_Row]) -> dict[str, Any]:
     warned = sum(bool(row.warnings) for row in rows)
     figures.append({"value": _grouped(warned), "text": "with warnings", "kind": "warn" if warned else ""})
     # "results" alone says little.
-    return {"title": "/".join(out.resolve().parts[1:][-2:]), "figures": figures}
+    return {"title": "/".join(real_path(out).parts[1:][-2:]), "figures": figures}
 
 
 def _differences(out: Path, entries: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unetbio.files import stamp
+from unetbio.files import real_path, stamp
 from unetbio.provenance import Provenance
 from unetbio.results.confidences import objects_path, probability_path
 from unetbio.results.journal import Entry
@@ -60,7 +60,7 @@ def sources_of(
     if source is None:
         return None
     known = {source: provenance.input.fingerprint}
-    known |= {source.resolve().parent / name: read for name, read in provenance.input.companions.items()}
+    known |= {real_path(source).parent / name: read for name, read in provenance.input.companions.items()}
     try:
         inputs = [stamp(path)[:2] for path in known]
         stamps = [*inputs, *_stamps_beside(out, entry, provenance)]

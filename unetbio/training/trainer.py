@@ -205,7 +205,7 @@ class Trainer:
         ModelError
             When its network is another than the one that these images and settings ask for.
         """
-        found = {"network": model.info.architecture, **model.info.parameters}
+        found = {"network": model.info.architecture, **json.loads(json.dumps(model.info.network_parameters()))}
         needed = {"network": self.config.network, **json.loads(json.dumps(self.parameters))}
         different = [
             f"{name} {found.get(name)}, needed {needed[name]}" for name in needed if found.get(name) != needed[name]

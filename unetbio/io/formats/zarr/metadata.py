@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unetbio.errors import ImageError
+from unetbio.files import real_path
 from unetbio.io.formats.refusals import check_series
 
 __all__ = ["Multiscale", "find_images", "find_label_image"]
@@ -264,7 +265,7 @@ def _below(root: Path, group: Path, path: Any) -> Path:
     folder = group.joinpath(*parts)
     if not folder.is_dir():
         raise ImageError("truncated", f"{path[:80]} is missing, which the metadata names: copy the folder again")
-    if not folder.resolve().is_relative_to(root.resolve()):
+    if not real_path(folder).is_relative_to(real_path(root)):
         raise _inconsistent(f"the path {path[:80]!r} leads out of the folder")
     return folder
 

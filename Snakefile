@@ -1,4 +1,4 @@
-# The workflow with the settings in config/; `unetbio new` makes a folder with its own.
+# Runs the workflow with the settings in config/. `unetbio new` makes a project folder with its own settings.
 include: "pipelines/project.smk"
 
 

@@ -1,4 +1,4 @@
-"""Snakemake rules; ``python -m unetbio.pipelines`` prints where the workflow lies, for ``snakemake --snakefile``."""
+"""Snakemake rules; ``python -m unetbio.pipelines`` prints the path of the workflow, for ``snakemake --snakefile``."""
 
 import atexit
 import gc
@@ -27,7 +27,7 @@ SNAKEFILE = Path(__file__).with_name("workflow.smk")
 """The workflow, to run as it is or to use as a Snakemake module."""
 
 PROJECT = ("config/config.yaml", "config/README.md", "config/schema.json", "profiles/local", "profiles/slurm")
-"""What a project of one's own holds beside its Snakefile."""
+"""Files and folders of a new project beside its Snakefile."""
 
 EXIT_SOME_FAILED = 3
 
@@ -37,7 +37,7 @@ _TIMERS_OF = "snakemake.scheduling.job_scheduler"
 
 
 def project_files() -> dict[str, Path]:
-    """Files of a new project, by their names in it: installed beside the rules, in a checkout beside their folder."""
+    """Files of a new project, by their names in it; they lie beside the rules or, in a checkout, one folder above."""
     here = Path(__file__).parent
     home = here if (here / "config").is_dir() else here.parent
     files = {"Snakefile": here / "project.smk"}
@@ -49,12 +49,12 @@ def project_files() -> dict[str, Path]:
 
 
 def forget_failed_check(check: Path) -> None:
-    """Remove what stands for a check that could not be made, so that this run makes it again.
+    """Remove the result of a failed check, so that this run checks again.
 
     Parameters
     ----------
     check : pathlib.Path
-        ``check.json``; that of a check that was made stays, whatever it has found. What is no JSON goes too.
+        ``check.json``. The result of a complete check stays; a damaged file is removed.
     """
     try:
         found = json.loads(check.read_text(encoding="utf-8"))
@@ -68,12 +68,12 @@ def forget_failed_check(check: Path) -> None:
 
 @contextmanager
 def settings_of(files: Iterable[str | Path]) -> Iterator[None]:
-    """End Snakemake with one line, without the frames that it would add, where the settings are wrong.
+    """End Snakemake with one line and no traceback if the settings are wrong.
 
     Parameters
     ----------
     files : iterable of path-like
-        Where they were read from.
+        Files of the settings, which the line names.
 
     Raises
     ------
@@ -88,10 +88,10 @@ def settings_of(files: Iterable[str | Path]) -> Iterator[None]:
 
 
 def end_at_once() -> None:
-    """Let Snakemake end as soon as all is done: for ``onsuccess``.
+    """Let Snakemake end as soon as all jobs are done: for ``onsuccess``.
 
-    It limits the jobs of a second by timers that wake it, and would wait up to a second for the last of them, when
-    nothing is left to be woken for. Timers of its plugins are left alone.
+    Snakemake limits jobs a second with timers, and would wait up to a second for the last one. Timers of its plugins
+    stay.
     """
     for thread in threading.enumerate():
         if isinstance(thread, threading.Timer) and thread.function.__module__ == _TIMERS_OF:
@@ -114,22 +114,22 @@ def refuse_no_images(config: Mapping[str, Any]) -> None:
 
 
 def explain_errors(config: Mapping[str, Any], started: float) -> None:
-    """Say what went wrong, for ``onerror``: where images alone failed, with the exit code 3 of the commands.
+    """Print what failed, for ``onerror``; exit with 3, as the commands do, if only images failed.
 
-    Snakemake's own code would be 1, and of a job that failed it shows the command: what its log ends with is printed.
+    Snakemake would exit with 1 and show commands. The last line of the log of each failed job is printed instead.
 
     Parameters
     ----------
     config : mapping
         Settings of the workflow.
     started : float
-        Time of its start: logs count from then on. Images alone have failed where the rule ``finish`` has, with this
-        very code: it runs after all other rules of this workflow, so that none of them has failed then.
+        Time of its start; older logs are ignored. Only images failed if the rule ``finish``, which runs after all
+        others, has ended with 3.
 
     Raises
     ------
     SystemExit
-        With code 3, where images failed and all else went well.
+        With code 3, if only images failed.
     """
     from unetbio.pipelines.settings import load_config
 

@@ -1,7 +1,7 @@
-# What is odd about the images is in a file, and known before hours of work; it stops nothing.
+# Checks all images before hours of work; findings go to a file and stop nothing.
 
 
-# Before anything is planned; not by the jobs, which read this file too.
+# Runs before the plan, and not in the jobs, which read this file too.
 if workflow.is_main_process:
     forget_failed_check(Path(OUT, "check.json"))
 
@@ -19,9 +19,9 @@ rule check:
         f"{OUT}/logs/check.log",
     benchmark:
         f"{OUT}/benchmarks/check.tsv"
-    # First, and an input of the page alone: what is looked at again is not segmented again.
+    # Runs first. Only the page depends on it, so that a new check segments nothing again.
     priority: 100
-    # A job that a cluster has stopped goes on where it was; the third time it only says so.
+    # A job that a cluster stopped continues; the third attempt only reports it.
     retries: 2
     conda:
         "environment.yaml"
@@ -32,18 +32,18 @@ rule check:
         gpu=CONFIG.check.resources.gpu,
         tries=lambda wildcards, attempt: attempt,
     params:
-        # Functions: braces in what they give are no wildcards.
+        # Functions, because Snakemake reads no wildcards in their results.
         source=lambda wildcards: CONFIG.source_arguments(),
         options=lambda wildcards: CONFIG.check_arguments(),
         stamps=lambda wildcards: input_stamps([*images(), *CONFIG.source_files()]),
         out=subpath(output[0], parent=True),
     message:
-        "Looking at every image"
+        "Checking all images"
     shell:
         "[ {resources.tries} -le 2 ]"
         ' || {{ echo \'{{"failed": "its job was stopped twice"}}\' >{output:q}; exit; }}; '
-        # What is known of files is not declared: Snakemake would remove it before it is needed.
-        # 3 says that something is odd. Whatever else it was, the run goes on.
+        # The cache is not an output: Snakemake would remove it before the job starts.
+        # Exit code 3 means findings. Any other failure is recorded, and the run goes on.
         "unetbio check {params.source:q} {params.options:q} --cache {params.out:q}/check.cache.jsonl --workers {threads}"
         " --json >{output:q} 2>{log:q} || {{ code=$?; [ $code -eq 3 ]"
         " || echo '{{\"failed\": \"exit code '$code', see logs/check.log\"}}' >{output:q}; }}"

@@ -1,4 +1,4 @@
-# What the inputs and commands of the rules are worked out with.
+# Functions for inputs and commands of the rules.
 
 
 def images():
@@ -13,11 +13,11 @@ def batch(wildcards):
 
 
 def journals(results):
-    """What the segment jobs of a folder of results declare."""
+    """Journals of the segment jobs of a folder of results, their declared outputs."""
     count, parts = BATCHES[results]
     return [f"{results}/run.{part}-of-{count}.jsonl" for part in parts]
 
 
 def model_of(results, input):
-    """The model's file: the input, or, where Snakemake cannot name it, as the settings have it."""
+    """The model's file: the input, or the path in the settings if Snakemake cannot name it."""
     return input.get("model") or FILES[results]

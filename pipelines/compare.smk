@@ -1,4 +1,4 @@
-# Asked for where the settings say what to compare.
+# Runs if the settings have a section compare.
 
 
 rule compare:
@@ -27,6 +27,6 @@ rule compare:
     message:
         f"Comparing networks in {OUT}/comparison"
     shell:
-        # 3 is a network that failed, which is a row of the table.
+        # Exit code 3: a network failed, which is a row of the table.
         "unetbio compare {params.data:q} -o {params.out:q} {params.options:q} --replace --workers {threads}"
         " >{log:q} 2>&1 || [ $? -eq 3 ]"

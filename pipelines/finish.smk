@@ -1,4 +1,4 @@
-# All is done; but for what failed, which the next run tries again.
+# Runs last, and fails if images failed, so that the next run tries them again.
 
 
 rule finish:
@@ -29,6 +29,6 @@ rule finish:
     message:
         f"Closing {OUT}"
     shell:
-        # The last line of the log is how it ended, for whoever ends the workflow.
+        # onerror reads the exit code from the last line of the log.
         "unetbio summarize {params.folders:q} {params.table:q} >{output:q} 2>{log:q}"
         " || {{ code=$?; rm -f {input.retried:q}; echo exit code $code >>{log:q}; exit $code; }}"

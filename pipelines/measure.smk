@@ -5,7 +5,7 @@ rule measure:
     output:
         "{results}/summary.csv",
         "{results}/cells.csv",
-        # It holds what is known of images that have not changed.
+        # Kept between runs: it holds the rows of images that have not changed.
         update("{results}/cells.parquet"),
     log:
         "{results}/logs/measure.log",

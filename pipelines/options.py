@@ -1,4 +1,4 @@
-"""Options of the rules of the Snakemake workflow: each section of its settings, and the command line that it is."""
+"""Sections of the workflow's settings, and the command-line options that they become."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
@@ -29,16 +29,16 @@ __all__ = [
 ]
 
 WORKFLOW_RUN = ("tile", "exact_tiles", "device", "overlays", "format", "save_probabilities", "metadata_regex")
-"""Options of how ``unetbio segment`` runs that are keys of the workflow; the rules give the others."""
+"""Run options of ``unetbio segment`` that are keys of the workflow; the rules set the others."""
 
 
 def _listed(value: Any) -> Any:
-    """One value where a list is meant is a list of one."""
+    """A single value counts as a list of one."""
     return value if isinstance(value, list | tuple) else (value,)
 
 
 def _checked(read: Callable[[str], Any]) -> AfterValidator:
-    """Text that stays as it is, and that the command will be able to read."""
+    """Validate text with the reader of the command; the text stays as it is."""
 
     def check(text: str) -> str:
         try:
@@ -50,14 +50,14 @@ def _checked(read: Callable[[str], Any]) -> AfterValidator:
     return AfterValidator(check)
 
 
-# For the schema, by which editors judge what people type, a string is as good as a list.
+# The schema, which editors use, accepts a string in place of a list.
 OneOrMore = Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | tuple[str, ...])]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 _SPECIAL: Mapping[str, Any] = {"device": Device, "metadata_regex": Annotated[str, _checked(path_expression)] | None}
 
 
 def _setting(option: Option) -> tuple[Any, Any]:
-    """Type and field of an option in the settings of the workflow."""
+    """Type and field of an option in the workflow's settings."""
     hint = _SPECIAL.get(option.field) or reduce(or_, (_kind(kind, option) for kind in option.kinds))
     if option.default is None:
         hint |= None
@@ -65,7 +65,7 @@ def _setting(option: Option) -> tuple[Any, Any]:
 
 
 def _kind(kind: Any, option: Option) -> Any:
-    """One of the types of an option, with its limits; what settings and command write differently is text."""
+    """One type of an option, with its limits; text for types that the command reads from text."""
     if get_origin(kind) is tuple and option.default == ():
         one = get_args(kind)[0]
         return Annotated[kind, BeforeValidator(_listed, json_schema_input_type=one | kind)]
@@ -77,7 +77,7 @@ def _kind(kind: Any, option: Option) -> Any:
 
 
 def _described(run: type, name: str) -> Any:
-    """The field of an option that a command has, too."""
+    """The field of an option of a command."""
     option = options_of(run)[name]
     return Field(default=option.default, description=option.text, **option.limits.given())
 
@@ -93,11 +93,11 @@ else:
 
 
 class SegmentOptions(_SegmentFields):
-    """Options of ``unetbio segment``, named as there; what is left out is decided by the model or the file."""
+    """Options of ``unetbio segment``; the model or the file decides those that are left out."""
 
     @model_validator(mode="after")
     def _possible(self) -> "SegmentOptions":
-        # The settings of the command itself judge what does not go together.
+        # `Settings` of the command refuses impossible combinations.
         values = {name: getattr(self, option.key) for name, option in options_of(Settings).items()}
         try:
             Settings(**{**values, "normalization": None})
@@ -110,7 +110,7 @@ class SegmentOptions(_SegmentFields):
         return self._words(_OF_SEGMENT)
 
     def reading_arguments(self) -> list[str]:
-        """Those of the options that say which part of a file is the image, as they stand on the command line."""
+        """The options that select pixels of a file, as they stand on the command line."""
         return self._words([options_of(Settings)[name] for name in (*READING, "normalization")])
 
     def _words(self, options: Iterable[Option]) -> list[str]:
@@ -119,13 +119,13 @@ class SegmentOptions(_SegmentFields):
 
 
 def _text(option: Option, value: Any) -> Any:
-    """Several values that the command reads from one text, as that text."""
+    """Text for several values, if the command reads them from one text."""
     is_text = isinstance(value, tuple) and option.read is not None
     return ",".join(map(str, value)) or None if is_text else value
 
 
 def as_arguments(options: Mapping[str, Any]) -> list[str]:
-    """Words of a command line: nothing for None and False, one option each for the values of a tuple."""
+    """Words of a command line: none for None and False, one option for each value of a tuple."""
     words: list[str] = []
     for name, value in options.items():
         option = f"--{name.replace('_', '-')}"
@@ -139,7 +139,7 @@ def as_arguments(options: Mapping[str, Any]) -> list[str]:
 
 
 class JobResources(Section):
-    """What one job of a rule asks its machine or cluster for."""
+    """Resources of one job of a rule."""
 
     threads: int = Field(default=2, ge=1, description="Processor cores.")
     mem_mb: int = Field(default=4000, ge=1, description="Memory, in MB.")
@@ -166,7 +166,7 @@ class CheckOptions(Section):
 
 
 def _check(value: Any) -> Any:
-    """``check: false`` says it all."""
+    """``check: false`` is short for ``check: {run: false}``."""
     return {"run": value} if isinstance(value, bool) else value
 
 
@@ -174,7 +174,7 @@ CheckSwitch = Annotated[CheckOptions, BeforeValidator(_check, json_schema_input_
 
 
 class LongJobResources(JobResources):
-    """What a job that trains asks for."""
+    """Resources of a job that trains."""
 
     mem_mb: int = Field(default=8000, ge=1, description="Memory, in MB.")
     runtime: int = Field(default=1440, ge=1, description="Longest time, in minutes.")
@@ -197,7 +197,7 @@ class TrainOptions(Section):
         return [path for path in (self.images, self.masks) if path]
 
     def files(self) -> list[Path]:
-        """Everything that training depends on.
+        """All files that training depends on.
 
         Raises
         ------
@@ -237,7 +237,7 @@ class CompareOptions(Section):
         return self
 
     def files(self) -> list[Path]:
-        """Everything that the comparison depends on; raises as `TrainOptions.files`."""
+        """All files that the comparison depends on; raises as `TrainOptions.files`."""
         return _files_below("compare", [*self.data, *([self.config] if self.config else [])])
 
     def arguments(self) -> list[str]:
@@ -247,7 +247,7 @@ class CompareOptions(Section):
 
 
 def _files_below(key: str, paths: Sequence[str]) -> list[Path]:
-    """These files, and all below these folders but for hidden ones; from the root, as a prefix leaves them alone."""
+    """These files and all in these folders except hidden ones, as absolute paths, which no prefix changes."""
     files: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():

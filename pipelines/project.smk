@@ -1,4 +1,4 @@
-# The workflow of unetbio with the settings of this folder. Its rules lie where unetbio is installed.
+# The workflow of unetbio with the settings of this folder. Its rules are part of the installed package.
 import time
 
 from unetbio.pipelines import SNAKEFILE, end_at_once, explain_errors, refuse_no_images
@@ -28,6 +28,6 @@ onsuccess:
     end_at_once()
 
 
-# Snakemake itself would leave with 1, and show commands: 3 means that all is done but for images that failed.
+# Exits with 3 if only images failed, and prints errors. Snakemake would exit with 1 and print commands.
 onerror:
     explain_errors(config, STARTED)

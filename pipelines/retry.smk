@@ -1,4 +1,4 @@
-# Files that failed are tried once more: a disk may have come back, or a whole file lies there now.
+# Segments failed images once more: a disk may be mounted again, or a copy complete.
 
 
 rule retry:
@@ -26,7 +26,7 @@ rule retry:
     message:
         "Trying once more what failed in {params.out}"
     shell:
-        # Most often nothing failed, and looking takes less than starting a program that says so.
+        # Usually nothing failed, and grep is faster than starting unetbio.
         'if ! grep -Eqs \'"status": "failed"|,failed,\' {input.journals:q} {params.out:q}/summary.csv; then'
         " echo no image failed >{output:q}; exit; fi; "
         "unetbio segment {params.source:q} -o {params.out:q} --model {params.model:q} {params.options:q}"

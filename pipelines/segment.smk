@@ -1,14 +1,14 @@
-# One job is a batch of images: a process an image would spend its life on starting.
+# One job segments a batch of images: with one process for each image, starting would take most of the time.
 
 
 rule segment:
     input:
-        # When an image changes, its batch runs again, and redoes that image alone.
+        # When an image changes, its batch runs again and segments only that image.
         images=lambda wildcards: input_names(batch(wildcards)),
         table=lambda wildcards: input_names(CONFIG.source_files()),
         model=lambda wildcards: input_names([FILES[wildcards.results]]),
     output:
-        # Masks are not declared: a job that stops half-way would lose what it has finished.
+        # Masks are not outputs: Snakemake would delete the finished ones of a job that stops.
         "{results}/run.{part}-of-{parts}.jsonl",
     log:
         "{results}/logs/segment.{part}-of-{parts}.log",
@@ -22,7 +22,7 @@ rule segment:
         runtime=CONFIG.resources.runtime,
         gpu=CONFIG.resources.gpu,
     params:
-        # Functions: braces in what they give are no wildcards.
+        # Functions, because Snakemake reads no wildcards in their results.
         source=lambda wildcards: CONFIG.source_arguments(),
         stamps=lambda wildcards: input_stamps(
             [*batch(wildcards), *CONFIG.source_files()]

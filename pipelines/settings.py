@@ -1,4 +1,4 @@
-"""Settings of the Snakemake workflow, and the jobs that follow from them."""
+"""Settings of the Snakemake workflow, and its jobs."""
 
 import json
 import math
@@ -41,7 +41,7 @@ __all__ = [
     "workflow_schema",
 ]
 
-# Folders of a workflow's output beside those of its models.
+# Folders in the output of a workflow that are not results of a model.
 _TAKEN = ("benchmarks", "comparison", "logs", "models")
 
 
@@ -70,7 +70,7 @@ def _model_name(name: str) -> str:
 
 
 class ModelSettings(Section):
-    """One of several models that the same images are segmented with."""
+    """One of several models for the same images."""
 
     model: str | None = Field(default=None, min_length=1, description="Name of a shipped model, or a model file.")
     network: Annotated[str, AfterValidator(_network)] | None = Field(
@@ -91,20 +91,20 @@ class ModelSettings(Section):
 
 @dataclass(frozen=True)
 class ModelUse:
-    """A model and where its results go.
+    """A model and the folder of its results.
 
     Parameters
     ----------
     folder : str
-        Of its results.
+        Folder of the results.
     model : str
         Name of a shipped model, or a file.
     name : str
-        Of the model, in tables.
+        Name of the model in tables.
     network : str, optional
-        What is trained, where ``model`` is a file that the workflow makes.
+        Network to train, if the workflow makes the file ``model``.
     training : TrainOptions, optional
-        What it is trained on.
+        Training data and options of the network.
     """
 
     folder: str
@@ -114,18 +114,18 @@ class ModelUse:
     training: TrainOptions | None = None
 
     def file(self) -> str:
-        """The model's file, so that another one of the same name is noticed; from the root, if it is there already.
+        """The model's file, an absolute path if it exists, so that Snakemake notices changes of a shipped model.
 
         Raises
         ------
         ModelError
-            When there is no such model.
+            When the model does not exist.
         """
         return self.model if self.network else str(model_path(self.model).absolute())
 
 
 def _named_models(value: Any) -> Any:
-    """A list of models gets its names from the models; a string is a model."""
+    """Models by name; those of a list are named after their files, a string is a list of one."""
     if isinstance(value, str):
         value = [value]
     if isinstance(value, list | tuple):
@@ -154,7 +154,7 @@ Models = Annotated[
 
 
 class WorkflowConfig(Section):
-    """Everything that the Snakemake workflow can be told; paths are relative to where Snakemake runs."""
+    """Settings of the Snakemake workflow; paths are relative to the folder in which Snakemake runs."""
 
     images: OneOrMore = Field(
         default=(), description="Files, folders (searched with all folders below) and patterns in quotes."
@@ -189,7 +189,7 @@ class WorkflowConfig(Section):
     @model_validator(mode="before")
     @classmethod
     def _without_nothing(cls, values: Any) -> Any:
-        # "segment:" with all its lines commented out is None in YAML and means the defaults.
+        # In YAML, "segment:" with all its lines commented out is None, which means the defaults.
         return {k: v for k, v in values.items() if v is not None} if isinstance(values, Mapping) else values
 
     @model_validator(mode="after")
@@ -214,7 +214,7 @@ class WorkflowConfig(Section):
         return self
 
     def uses(self) -> list[ModelUse]:
-        """The models, each with the folder of its results: the output folder, or with several one below it each."""
+        """The models and their folders of results: the output folder, or with several models one below it for each."""
         if not self.models:
             return [self._use(self.output, self.network or self.model, self.model, self.network, self.training)]
         return [
@@ -228,12 +228,12 @@ class WorkflowConfig(Section):
         return ModelUse(folder, f"{self.output}/models/{name}.safetensors", name, network, training)
 
     def source_arguments(self) -> list[str]:
-        """What to segment, as it stands on the command line."""
+        """Inputs as they stand on the command line."""
         return ["--table", self.table] if self.table else list(self.images)
 
     def check_arguments(self) -> list[str]:
-        """What the images are compared with, and which part of them, as it stands on the command line."""
-        # A model that is still to be trained cannot be asked what it knows.
+        """Options of ``unetbio check``, as they stand on the command line."""
+        # A model that is not trained yet has no images to compare with.
         models = [use.model for use in self.uses() if not use.network]
         return [*as_arguments({"model": tuple(models), "no_model": not models}), *self.segment.reading_arguments()]
 
@@ -247,11 +247,11 @@ class WorkflowConfig(Section):
         Returns
         -------
         dict
-            By folder of results: the number of parts, and of each part (counted from 1) that has any its files, from
-            the root. The parts are those of ``unetbio segment --part``: by a hash of the relative path. Their number is
-            a power of two and stays what it was in an earlier run, as long as the jobs are at most twice as large as
-            asked for, and not much smaller: a few images more add to some parts and move nothing. Files of a table that
-            are missing are in no part; the command says of each that it failed.
+            By folder of results: the number of parts, and the absolute paths in each part (counted from 1) that is not
+            empty. A hash of the relative path gives the part, as in ``unetbio segment --part``. The number is a power
+            of two. It stays that of an earlier run while jobs are at most twice as large as requested and not much
+            smaller, so that a few new images move no others. Missing files of a table are in no part; the command
+            reports them.
 
         Raises
         ------
@@ -275,7 +275,7 @@ class WorkflowConfig(Section):
 
 
 def _part_count(folder: Path, images: int, images_per_job: int) -> int:
-    """Jobs for so many images: what an earlier run left in its folder where that still fits, or a power of two."""
+    """Number of jobs: that of an earlier run if it still fits, or a power of two."""
     wanted = 1 << (math.ceil(images / images_per_job) - 1).bit_length()
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     earlier = {count for name in names if (count := part_count(name))}
@@ -288,7 +288,7 @@ def load_config(source: Mapping[str, Any] | str | os.PathLike[str]) -> WorkflowC
     Parameters
     ----------
     source : mapping or path-like
-        What Snakemake read, or a YAML file.
+        Settings that Snakemake has read, or a YAML file.
 
     Raises
     ------
@@ -302,15 +302,15 @@ def load_config(source: Mapping[str, Any] | str | os.PathLike[str]) -> WorkflowC
 
 
 def input_names(paths: Iterable[str | Path]) -> list[str]:
-    """Those of the files that a rule can name as inputs.
+    """The files that a rule can name as inputs.
 
-    Snakemake takes braces for wildcards and angle brackets for path variables, whatever is done.
+    Snakemake reads braces as wildcards and angle brackets as path variables, with no way to escape them.
     """
     return [str(path) for path in paths if not _is_special(path)]
 
 
 def input_stamps(paths: Iterable[str | Path]) -> list[str]:
-    """Size and time of the others: as a parameter of the rule they, too, make it run again when they change."""
+    """Size and time of the other files: as a parameter of the rule, they make it run again after a change."""
     return [" ".join(map(str, (path, *stamp(path)[:2]))) for path in paths if _is_special(path)]
 
 
@@ -319,12 +319,12 @@ def _is_special(path: str | Path) -> bool:
 
 
 def workflow_schema() -> str:
-    """JSON schema of `WorkflowConfig`, by which editors check what is typed; kept as ``config/schema.json``."""
+    """JSON schema of `WorkflowConfig` for editors, kept as ``config/schema.json``."""
     return json.dumps(WorkflowConfig.model_json_schema(), indent=2) + "\n"
 
 
 def _table_images(table: Path) -> list[Found]:
-    """Images that a table names."""
+    """Images of a table."""
     try:
         names = [row.cells.get("image") for row in read_table_file(table).rows]
     except UsageError as error:

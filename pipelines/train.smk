@@ -1,4 +1,4 @@
-# Asked for where the settings name a network: images are segmented with what comes out.
+# Runs if the settings name a network; the images are segmented with the trained model.
 
 
 rule train:
@@ -30,8 +30,8 @@ rule train:
     message:
         "Training {wildcards.trained}"
     shell:
-        # The checkpoint is for a job that was stopped; where settings or images have changed since, it is set aside, and
-        # gone on from when they change back.
+        # A stopped job continues from its checkpoint. If settings or images have changed, --replace sets it aside until
+        # they change back.
         "unetbio train {params.data:q} -o {output:q} --network {params.network:q} {params.options:q} --replace"
         " --workers {threads} >{log:q} 2>&1"
         " && rm -f {params.stem:q}.checkpoint.safetensors"

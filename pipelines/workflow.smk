@@ -1,5 +1,5 @@
-# From a folder of images to masks, tables and a page. The settings are checked before anything is planned.
-# Rules with {results} run for each model: the output folder, or with several models one folder below it each.
+# From a folder of images to masks, tables and a page. The settings are checked before the plan.
+# Rules with {results} run for each folder of results: the output folder, or one below it for each of several models.
 import os
 import re
 import time
@@ -23,7 +23,7 @@ with settings_of(workflow.configfiles):
     CONFIG = load_config(config)
     USES = {use.folder: use for use in CONFIG.uses()}
     BATCHES = CONFIG.batches()
-    # A model that is not there is told now.
+    # A missing model is an error before any job starts.
     FILES = {results: use.file() for results, use in USES.items()}
 OUT = CONFIG.output
 TRAINED = {use.name: use for use in USES.values() if use.network}
@@ -38,7 +38,7 @@ wildcard_constraints:
 rule all:
     input:
         f"{OUT}/finished.txt",
-        # What has gone is made again, although what was made of it is there.
+        # Request intermediate files too, so that missing ones are made again.
         expand("{results}/index.html", results=USES),
         [f"{OUT}/check.json"] if CONFIG.check.run else [],
 

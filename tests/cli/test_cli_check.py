@@ -263,7 +263,7 @@ def test_a_cache_is_never_written_over_an_image(check: Check, images: Path, tmp_
         other.write_bytes(text)
         result = check("--cache", str(other))
         assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
-        assert f"--cache {other} is another file, which would be spoilt: give a new file" in result.stderr
+        assert f"--cache {other} is not a cache of check: give a new file" in result.stderr
         assert other.read_bytes() == text
     # What is empty, what a kill has torn, and what another version has written are taken.
     old = b'{"format": 1, "input": "a", "files": {}, "facts": {}}\n'

@@ -1,1 +1,1 @@
-"""Many images: plan, journal, resume, tables."""
+"""Many images: plan, read ahead, segment, dry run, rerun."""

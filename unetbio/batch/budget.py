@@ -1,4 +1,4 @@
-"""The memory that threads may take together."""
+"""A memory limit shared by threads."""
 
 import threading
 
@@ -6,7 +6,7 @@ __all__ = ["MemoryBudget"]
 
 
 class MemoryBudget:
-    """Bytes that frames on their way may take together; one frame is always let in, however large."""
+    """Limit of the bytes that frames in progress take together; a single frame may exceed it."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -15,7 +15,7 @@ class MemoryBudget:
         self._changed = threading.Condition()
 
     def acquire(self, size: int) -> bool:
-        """Wait until there is room; False when the budget was closed meanwhile."""
+        """Wait until there is room; False if the budget was closed meanwhile."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._used == 0 or self._used + size <= self.limit)
             self._used += size

@@ -1,4 +1,4 @@
-"""What a batch would do, without doing it: files, tiles, memory, disk and time, from a short probe on this machine."""
+"""Predict files, tiles, memory, disk and time of a batch from a short probe on this machine."""
 
 import os
 import shutil
@@ -26,36 +26,36 @@ __all__ = ["Estimate", "estimate", "process_seconds"]
 
 BYTES_A_LABEL = 2
 CELL_BYTES = 1000
-"""Memory of a row of the table of cells, with the copies that are made when it is written."""
+"""Memory of a row of the table of cells, with the copies made while it is written."""
 
 PROGRAM_BYTES = 600 << 20
-"""Where the system does not say what a process holds."""
+"""Assumed memory of the process if the system does not report it."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What would be done.
+    """Prediction of a run.
 
     Parameters
     ----------
     images, kept, frames, tiles : int
-        Images in all, those that are done already, frames and tiles of the others.
+        All images, those already done, and the frames and tiles of the others.
     replaced : int
-        Of those to do, how many have a result that was made with another model or other settings.
+        Images to do that have a result of another model or other settings.
     failed : tuple
-        Images whose head cannot be read, with the reason.
+        Images whose header cannot be read, with the reason.
     pixels : int
-        That are left to do.
+        Pixels of the images to do.
     memory : int
-        Bytes that the process would hold at most.
+        Peak memory of the process, in bytes.
     disk : int
         Bytes that would be written.
     disk_free : int
-        Bytes free where they would go.
+        Free bytes on the disk of the output folder.
     seconds : float
         From the start of the program to its end.
     probed : int
-        Images that were segmented to find out.
+        Images that were segmented for the prediction.
     """
 
     images: int
@@ -73,7 +73,7 @@ class Estimate:
 
     @property
     def todo(self) -> int:
-        """Images that would be segmented."""
+        """Number of images to segment."""
         return self.images - self.kept - len(self.failed)
 
     def values(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Estimate:
         return {"todo": self.todo, "failed": len(self.failed), **{name: getattr(self, name) for name in names}}
 
     def lines(self) -> list[str]:
-        """For people; each number says how it was found."""
+        """For people."""
         replaced = f" ({self.replaced} of them made with other settings)" if self.replaced else ""
         return [
             f"files   {self.images} images: {self.todo} to do{replaced}, {self.kept} done already, "
@@ -109,21 +109,21 @@ class Estimate:
 def estimate(
     items: Sequence[Item], out: Path, segmenter: Segmenter, options: BatchOptions, *, startup: float = 0.0
 ) -> Estimate:
-    """Read the heads of all images, segment a few into a temporary folder, and work out what all would take.
+    """Read the headers of all images, segment a few into a temporary folder, and predict what all would take.
 
-    Nothing is written to ``out``. What the images hold is assumed to be like what the sample holds.
+    Nothing is written to ``out``. The prediction assumes that the sample is like all images.
 
     Parameters
     ----------
     items, out, segmenter, options
         As for `unetbio.batch.run.run_batch`.
     startup : float
-        Seconds that the program has taken before; see `process_seconds`.
+        Seconds since the program started; see `process_seconds`.
     """
     if options.policy.save_probabilities:
         segmenter.check_probabilities()
     kept, replaced, failed, todo = 0, 0, [], []
-    # A run looks for what is done in the same way, and reads it for its tables, which takes about as long.
+    # A run looks for earlier results in the same way, and reads them for its tables, which takes about as long.
     seconds = startup
     for item in items:
         record = segmenter.record(item.settings)
@@ -165,7 +165,7 @@ def estimate(
 
 
 def process_seconds() -> float:
-    """Seconds since this process began; 0 where the system does not say (it does on Linux)."""
+    """Seconds since this process began; 0 if the system does not report it (Linux does)."""
     try:
         uptime = float(Path("/proc/uptime").read_text().split()[0])
         # The name in parentheses may hold spaces; the time of the start is the twentieth number after it.
@@ -176,7 +176,7 @@ def process_seconds() -> float:
 
 
 def _time_network(opened: Sequence[Opened], segmenter: Segmenter) -> tuple[float, float]:
-    """Seconds that the first pass takes longer than others, and seconds a multiply-add, of the largest tile."""
+    """Extra seconds of the first pass, and seconds for a multiply-add, both for the largest tile."""
     inputs = {next(iter(segmenter.plan(image.section.grid))).read_shape for image in opened}
     if not inputs:
         return 0.0, 0.0
@@ -192,7 +192,7 @@ def _time_network(opened: Sequence[Opened], segmenter: Segmenter) -> tuple[float
 
 
 def _memory(opened: Sequence[Opened], probe: Probe | None, segmenter: Segmenter, options: BatchOptions) -> int:
-    """What this process has held, with more or larger images on their way than in the probe."""
+    """Peak memory of this process, scaled from the frames of the probe to those of the run."""
     peak = peak_memory() or PROGRAM_BYTES
     if probe is None:
         return peak
@@ -207,7 +207,7 @@ def _memory(opened: Sequence[Opened], probe: Probe | None, segmenter: Segmenter,
 
 
 def _on_their_way(opened: Sequence[Opened], segmenter: Segmenter, options: BatchOptions) -> int:
-    """Bytes of the frames that are in memory together: some with the workers, others read ahead within the budget."""
+    """Bytes of the frames in memory together: with the workers, and read ahead within the budget."""
     most = options.workers + 1 + MESSAGES_AHEAD + 1
     sizes = [(frame_bytes(image, segmenter), image) for image in opened for _ in image.times[:most]]
     sizes.sort(key=lambda size: -size[0])
@@ -216,7 +216,7 @@ def _on_their_way(opened: Sequence[Opened], segmenter: Segmenter, options: Batch
         if number and taken + size > options.memory:
             break
         taken += size
-        # A frame that waits holds its grey values, as they are and normalized.
+        # A waiting frame holds its grey values, raw and normalized.
         raw = prod(image.shape) * image.image.dtype.itemsize
         waiting = len(image.channels) * (raw + 4 * prod(image.grid))
         total += size if number <= options.workers else waiting

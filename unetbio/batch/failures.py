@@ -1,4 +1,4 @@
-"""Select the images of an output folder that failed, and forget those whose files were removed."""
+"""Select failed images of an output folder, and forget those whose files were removed."""
 
 import csv
 from collections.abc import Container, Sequence
@@ -15,14 +15,14 @@ __all__ = ["forget_gone", "select_failed"]
 
 
 def select_failed(items: Sequence[Item], out: Path) -> list[Item]:
-    """The items that failed in an earlier run, by its journals, or when they were measured, by its summary.
+    """The items that failed in an earlier run: during segmentation (journals) or measurement (summary).
 
     Parameters
     ----------
     items : sequence of Item
-        All images of this run: a failed one that is not among them was removed.
+        All images of this run.
     out : pathlib.Path
-        The output folder; one that is missing knows of no failure.
+        The output folder; may be missing.
     """
     written = {name for name, entry in read_journals(out).items() if entry.status == "failed"}
     measured = _failed_rows(out / SUMMARY)
@@ -30,30 +30,30 @@ def select_failed(items: Sequence[Item], out: Path) -> list[Item]:
 
 
 def forget_gone(items: Sequence[Item], out: Path, part: Part | None) -> list[str]:
-    """Note in the journal that failed files were removed, so that they count as failures no more.
+    """Record in the journal that failed files were removed, so that they no longer count as failures.
 
-    A file was removed when it is not there, and not among the items though they come from where it lay: the same folder
-    or the same table. What was never there and is still asked for stays a failure. A series that a file does not hold
-    was a mistake, and counts no more when the file is given with another series.
+    A missing file counts as removed if the items come from its folder or table and do not include it. A missing file
+    that is still requested stays a failure. A series that the file does not hold no longer counts once the file is
+    given with another series.
 
     Parameters
     ----------
     items : sequence of Item
-        All that the source holds now, whatever of it will be run.
+        All images of the source, also those that this run leaves out.
     out : pathlib.Path
         The output folder.
     part : Part, optional
-        Look at the files of this job alone.
+        Consider only the files of this job.
 
     Returns
     -------
     list of str
-        Their paths, as the tables name them, and series.
+        Paths of the removed files as in the tables, with their series.
 
     Raises
     ------
     EnvironmentStoppedError
-        When another run works in the folder, or it cannot be written.
+        When another run uses the folder, or it cannot be written.
     """
     listed = {item.result for item in items}
     failed = [entry for entry in read_journals(out).values() if entry.status == "failed"]
@@ -78,13 +78,13 @@ def _has_gone(entry: Entry, there: Container[Path], origins: Container[PurePath 
 
 
 def _origin(source: Path, path: str) -> PurePath | None:
-    """The folder below which tables name a file; None where a link leads elsewhere."""
+    """The folder that the path in the tables starts from; None if a link leads elsewhere."""
     parts = PurePath(path).parts
     return PurePath(*source.parts[: -len(parts)]) if source.parts[-len(parts) :] == parts else None
 
 
 def _failed_rows(summary: Path) -> set[tuple[str, str]]:
-    """Path and series of each row that failed."""
+    """Path and series of each failed row."""
     if not summary.is_file():
         return set()
     with open(summary, encoding="utf-8", newline="") as stream:

@@ -22,30 +22,30 @@ from unetbio.segmentation import Segmenter
 
 __all__ = ["Job", "Reader", "frame_bytes"]
 
-# However small the images are, the reader need not run further ahead.
+# Reading further ahead gains nothing, even for small images.
 MESSAGES_AHEAD = 16
 
 
 @dataclass
 class Job:
-    """One item on its way through the batch.
+    """State of one item in the batch.
 
     Parameters
     ----------
     item : Item
         The image.
     settings : dict
-        Record of its settings.
+        Record of the settings.
     opened, fingerprint, companions
-        Of the input, once it has been opened.
+        The input, once it is open.
     earlier : EarlierResult
-        What earlier runs left.
+        Result of earlier runs.
     error : Exception, optional
-        Why it failed.
+        The failure.
     labels : LabelStack, optional
-        Where its frames are collected.
+        Label images of the frames.
     frames : list of Future
-        Its frames in the hands of the workers.
+        Frames that the workers finish.
     """
 
     item: Item
@@ -61,7 +61,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Message:
-    """A frame of a job; ``last`` when the job has no more of them. ``size`` was taken from the memory budget."""
+    """A frame of a job, ``last`` if it is the job's last; ``size`` bytes of the memory budget are its own."""
 
     job: Job
     frame: Frame | None
@@ -70,9 +70,9 @@ class Message:
 
 
 class Reader(threading.Thread):
-    """Reads the items one after another in a thread of its own; iterating yields what it has read.
+    """Read the items one after another in a thread; iterate to get the messages.
 
-    A daemon: a file system that hangs does not keep the process from ending.
+    It is a daemon thread, so that a file system that hangs does not keep the process from ending.
     """
 
     def __init__(
@@ -97,12 +97,12 @@ class Reader(threading.Thread):
         """Read no further."""
         self._stopped.set()
         self._budget.close()
-        # Room for a message that is waiting to be put.
+        # Make room for a message that waits for the queue.
         while not self._messages.empty():
             self._messages.get_nowait()
 
     def run(self) -> None:
-        """Read until all is read or `stop` is called."""
+        """Read until the last item, or until `stop` is called."""
         try:
             for item in self._items:
                 for message in self._read(item):
@@ -126,7 +126,7 @@ class Reader(threading.Thread):
         yield Message(job, None, last=True)
 
     def _frames(self, job: Job) -> Iterator[Message]:
-        # Before anything is read: what changes later has other times than these.
+        # Taken before the pixels are read, so that later changes show in the times.
         job.fingerprint = _fingerprint(job.item.source)
         job.opened = opened = self._segmenter.open(job.item.source, job.item.settings)
         source = real_path(job.item.source)
@@ -153,12 +153,12 @@ def _fingerprint(path: Path) -> Fingerprint:
 
 
 def frame_bytes(opened: Opened, segmenter: Segmenter) -> int:
-    """Memory that a frame takes from reading to measuring, apart from the network's own."""
+    """Memory of a frame from reading to measuring, without the network's."""
     pixels, grid, channels = prod(opened.shape), prod(opened.grid), len(opened.channels)
     raw = pixels * channels * opened.image.dtype.itemsize
     normalized = 4 * grid * channels
-    # Decisions, doubts, and the probability of a cell in a byte, which then gets the image's own size.
+    # Decisions, pixels near a threshold, and the cell probability in a byte, also at the size of the image.
     planes = grid * (len(segmenter.info.postprocessing.thresholds) + 2) + pixels
-    # Growing keeps a squared distance and ids a pixel; label images at both sizes.
+    # Growing seeds needs squared distances and ids; the label image exists at both sizes.
     labels = grid * 24 + pixels * 8
     return raw + normalized + planes + labels

@@ -1,4 +1,4 @@
-"""What a batch will read and what it will write, known before the first image is opened."""
+"""Inputs and output names of a batch, before the first image is opened."""
 
 import os
 from collections.abc import Sequence
@@ -30,9 +30,7 @@ def available_cores() -> int:
 def found_items(
     inputs: Sequence[str | os.PathLike[str]], settings: Settings, out: Path | None, target: Target = "instances"
 ) -> list[Item]:
-    """Items of files, folders and patterns, in the order in which `find_inputs` lists them.
-
-    What lies in the output folder is left out, as `find_inputs` does.
+    """Items of files, folders and patterns, in the order of `find_inputs`, which leaves out the output folder.
 
     Raises
     ------
@@ -52,14 +50,14 @@ def read_table(path: Path, settings: Settings, target: Target = "instances") -> 
         ``series``, ``pixel_size_um`` and ``diameter_px`` override the settings of the run where they are not empty;
         ``mask`` is not used here; all others are carried into the tables.
     settings : Settings
-        Of the run.
+        Settings of the run.
     target : {"instances", "classes"}
         What the model makes.
 
     Raises
     ------
     UsageError
-        When the table cannot be read, lacks the column, is empty, or holds a value that is not what its column says.
+        When the table cannot be read, lacks the column, is empty, or holds an invalid value.
     """
     try:
         table = read_table_file(path)
@@ -114,9 +112,9 @@ def _number(cells: dict[str, str], column: str, kind: type[Number], default: Num
 
 
 def check_names(items: Sequence[Item], out: Path) -> None:
-    """Refuse a batch in which two images would be written to the same name, or one over an input.
+    """Refuse a batch that would write two images to one name, or overwrite an input.
 
-    Names that differ in case alone count as the same: on many file systems they are.
+    Names that differ only in case count as equal, as they are on many file systems.
 
     Raises
     ------
@@ -142,12 +140,12 @@ def check_names(items: Sequence[Item], out: Path) -> None:
 
 
 def select_part(items: Sequence[Item], part: Part) -> list[Item]:
-    """The items of one job of several: by a hash of their names, never by their position."""
+    """The items of one job, chosen by a hash of their names, so that new images move no others."""
     return [item for item in items if part_of(item.path, part.count) == part.index]
 
 
 def spread(items: Sequence[T], count: int | None) -> list[T]:
-    """``count`` items spread evenly over all of them, in their order; all when it is None."""
+    """``count`` items spread evenly over all, in order; all of them if it is None."""
     if count is None or count >= len(items):
         return list(items)
     return [items[index * len(items) // count] for index in range(count)]

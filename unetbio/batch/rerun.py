@@ -1,4 +1,4 @@
-"""Segment some masks of an output folder again, as their provenances say, and see whether the same comes out."""
+"""Segment masks of an output folder again as their provenances record, and compare the results."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
@@ -28,8 +28,7 @@ def rerun_masks(out: Path, count: int, device: str, report: Callable[[str], obje
     out : pathlib.Path
         Output folder of a run.
     count : int
-        How many; they are spread evenly over the folder, in the order of their names, so that the same are chosen
-        again. All where there are no more.
+        Number of masks, spread evenly over the sorted names, so that the same masks are chosen each time.
     device : str
         As for `unetbio.segmentation.segment`.
     report : callable
@@ -38,9 +37,9 @@ def rerun_masks(out: Path, count: int, device: str, report: Callable[[str], obje
     Returns
     -------
     int
-        How many were chosen.
+        Number of chosen masks.
     list of Finding
-        Those that became another label image, or could not be made again; in the order of the masks.
+        Masks with another label image, or that could not be made again; in the order of the masks.
 
     Raises
     ------
@@ -63,7 +62,7 @@ def rerun_masks(out: Path, count: int, device: str, report: Callable[[str], obje
 
 
 class _Models:
-    """Keeps the model that was used last: most folders have one."""
+    """Cache of the last model, since most folders use a single one."""
 
     def __init__(self) -> None:
         self._key: tuple[str, str] | None = None
@@ -82,7 +81,7 @@ class _Models:
 
 
 def _repeat(path: Path, provenance: Provenance, models: _Models, device: str) -> str:
-    """What is wrong, in one line, or nothing."""
+    """The difference in one line; empty if there is none."""
     from unetbio.segmentation import segment
 
     source = provenance.input.find(path.parent)
@@ -92,7 +91,7 @@ def _repeat(path: Path, provenance: Provenance, models: _Models, device: str) ->
         changes, options = _recorded_settings(provenance.settings)
     except (KeyError, TypeError, ValueError, UsageError) as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
-        return f"cannot be segmented again: its settings are none of this version ({text})"
+        return f"cannot be segmented again: this version cannot read its settings ({text})"
     try:
         model = models.load(provenance)
         model = dataclasses.replace(model, info=model.info.model_copy(update=changes))
@@ -108,7 +107,7 @@ def _repeat(path: Path, provenance: Provenance, models: _Models, device: str) ->
 
 
 def _recorded_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fields of the model that the record has decided, and arguments of `unetbio.segmentation.segment`."""
+    """Fields of the model that the record overrides, and arguments of `unetbio.segmentation.segment`."""
     changes: dict[str, Any] = {}
     if "postprocessing" in settings:
         values = {name: _as_tuple(value) for name, value in settings["postprocessing"].items()}
@@ -132,7 +131,7 @@ def _names(settings: Mapping[str, Any], info: Mapping[str, Any]) -> str:
 
 
 def _reasons(provenance: Provenance, info: Mapping[str, Any]) -> Iterable[str]:
-    """Differences that may be the reason."""
+    """Possible reasons for the difference."""
     before, now = provenance.run.get("device"), info["run"]["device"]
     if before != now:
         yield f"made on {before}, now on {now}"

@@ -1,4 +1,4 @@
-"""Run a batch: read ahead, run the network, let workers finish; never lose what is done."""
+"""Run a batch: read ahead, run the network, let workers finish and write each image."""
 
 import logging
 import os
@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 Draw = Callable[[Path, NDArray[Any], NDArray[Any]], None]
 
 DEFAULT_MEMORY = 1 << 30
-# The network is the slow part: more threads would only wait for it.
+# More threads would only wait for the network.
 MAX_FINISHERS = 4
 
 
@@ -53,21 +53,21 @@ class BatchOptions:
     Parameters
     ----------
     policy : Policy
-        What of earlier runs is made again.
+        Which results of earlier runs are made again.
     overlays : dict
-        Pictures to draw, by the name of the result (`Item.result`).
+        Paths of the overlays to draw, by the name of the result (`Item.result`).
     draw : callable, optional
-        Draws one: gets its path, an image ``(Y, X)`` and a label image ``(Y, X)``.
+        Called with the path of an overlay, an image ``(Y, X)`` and a label image ``(Y, X)``.
     write_page : callable, optional
-        Writes the page of a whole run, after its tables and while the folder is locked.
+        Write the page of a whole run, after its tables and while the folder is locked.
     part : Part, optional
-        The items are those of one job of several; tables and page are left to `measure` and `report`.
+        The items belong to one of several jobs; `measure` and `report` write tables and page.
     tables : bool
-        Whether a whole run writes them.
+        Whether a whole run writes tables.
     workers : int
         Threads that finish, write and measure.
     memory : int
-        Bytes that frames on their way may take together.
+        Bytes that frames in progress may take together.
     """
 
     policy: Policy = field(default_factory=Policy)
@@ -82,7 +82,7 @@ class BatchOptions:
 
 @dataclass(frozen=True)
 class _DecidedFrame:
-    """A frame with what the network made of it; ``size`` bytes of the memory budget are its own."""
+    """A frame and the network's decisions; ``size`` bytes of the memory budget are its own."""
 
     index: int
     frame: Frame
@@ -109,15 +109,15 @@ def run_batch(
     Parameters
     ----------
     items : sequence of Item
-        With names that differ.
+        With different names.
     out : pathlib.Path
-        Made when it is missing.
+        Made if missing.
     segmenter : Segmenter
         The model on its device.
     options : BatchOptions
-        How.
+        How the batch is run.
     on_outcome : callable
-        Called with each `Outcome`, in this thread, as soon as it is known.
+        Called with each `Outcome` as soon as it is known, in this thread.
 
     Returns
     -------
@@ -126,9 +126,9 @@ def run_batch(
     Raises
     ------
     UsageError
-        When settings and model do not go together; nothing has been done then.
+        When settings and model do not fit; nothing is written then.
     EnvironmentStoppedError
-        When the disk is full, the folder cannot be written or is in use. What is done stays done.
+        When the disk is full, the folder cannot be written or is in use. Finished images stay.
     """
     if options.policy.save_probabilities:
         segmenter.check_probabilities()
@@ -190,7 +190,7 @@ class _Batch:
                 self._collect(block=True)
         finally:
             reader.stop()
-            # What a worker has begun is finished, which takes moments; what it has not begun is left.
+            # Workers finish the frames that they have begun, which takes moments.
             pool.shutdown(wait=True, cancel_futures=True)
         return self.outcomes
 
@@ -257,7 +257,7 @@ class _Batch:
             self.budget.release(made.size)
 
     def _conclude(self, job: Job) -> Outcome:
-        """In a worker: what became of an item, once its frames are done. They were queued before it, so this ends."""
+        """In a worker: write an item once its frames are done. They were queued before it, so this ends."""
         try:
             return self._write(job)
         finally:
@@ -322,7 +322,7 @@ class _Batch:
         return path.with_name(f"{TEMPORARY}{path.name}")
 
     def _show_drawn(self, item: Item) -> None:
-        """After the label image: give a picture of it its name; a picture of an older one goes."""
+        """Give the overlay its name after the label image is written, or remove that of an older label image."""
         path = self.options.overlays.get(item.result)
         if path is None or self.options.draw is None:
             self._remove_overlay(item)
@@ -339,7 +339,7 @@ class _Batch:
             path.unlink(missing_ok=True)
 
     def _draw_kept(self, job: Job, kept: KeptResult) -> None:
-        """Draw what an earlier run did not, or what has changed since."""
+        """Draw the overlay of a kept label image if it is missing or older."""
         path = self.options.overlays.get(job.item.result)
         labels = self.out / job.item.labels
         if path is None or _is_newer(path, labels):
@@ -356,7 +356,7 @@ class _Batch:
             self._draw(path, image, frame)
 
     def _reuse(self, job: Job, kept: KeptResult) -> Outcome:
-        """A result of an earlier run; its cells from the table if they are those of this very label image."""
+        """The outcome of a kept result; its cells come from the table if they were measured on this label image."""
         entry = self._entry(job, "skipped", "edited" if kept.edited else "unchanged")
         self._draw_kept(job, kept)
         if self.known is None:
@@ -405,7 +405,7 @@ class _Batch:
         )
 
     def _collect(self, *, block: bool) -> None:
-        """Write the journal's lines of all items that are finished."""
+        """Write the journal lines of all finished items."""
         done = wait(self.waiting, timeout=None if block else 0, return_when=FIRST_COMPLETED).done
         for future in done:
             job = self.waiting.pop(future)

@@ -1,9 +1,9 @@
-"""A few images of a batch, really segmented into a temporary folder: what the whole will take follows from them.
+"""Segment a few images of a batch into a temporary folder, to predict what the whole batch will take.
 
-The sample is spread evenly over the images, ordered by what they cost. Images that take too long are cut to a piece of
-themselves. The cheapest of the sample is segmented twice, alone, and then all of them in one batch: the first run takes
-longer than the second by what happens once a process (modules that are loaded late, compiled loops); the second and the
-third together tell what a batch takes whatever is in it, and what grows with the images.
+The sample is spread evenly over the images, ordered by cost. Images that take too long are cut to a piece. The cheapest
+image is segmented twice, alone, and then the whole sample in one batch. The first run takes longer than the second by
+the costs of a process (late imports, compiled loops). The second and the third separate the fixed costs of a batch from
+those that grow with the images.
 """
 
 import math
@@ -29,36 +29,36 @@ from unetbio.segmentation import Segmenter
 __all__ = ["Load", "Probe", "load_of", "peak_memory", "run_probe"]
 
 PROBE_SECONDS = 4.0
-"""What the network takes for all images of the sample together."""
+"""Network time for the whole sample."""
 
 LEAST_SAMPLES, MOST_SAMPLES = 4, 24
-"""Images differ, so two say little of many; where they take long, pieces of them are taken."""
+"""Number of images in the sample. Two would say little about many; pieces of slow images keep the sample short."""
 
 PIXEL_SECONDS = 5e-8
-"""Outside the network, a pixel. This and the next only weigh images of unlike size against each other."""
+"""Time for a pixel outside the network. This and the next only compare images of different size."""
 
 IMAGE_SECONDS = 0.02
-"""Outside the network, an image."""
+"""Time for an image outside the network."""
 
 SMALLEST_PIECE = 256
-"""Sides of a piece; below it a tile is mostly context."""
+"""Smallest side of a piece; in smaller ones a tile is mostly context."""
 
 OVERLAY_PIXELS = 2048**2
-"""Overlays are drawn at no more than as many pixels."""
+"""Largest number of pixels of an overlay."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What an image asks for.
+    """Cost of an image.
 
     Parameters
     ----------
     seconds : float
-        About what it takes: to weigh images against each other.
+        Rough time, to compare images.
     pixels : int
-        Of all frames.
+        Pixels of all frames.
     overlay_pixels : int
-        Of its picture, should one be drawn.
+        Pixels of the overlay, if one is drawn.
     """
 
     seconds: float
@@ -68,24 +68,24 @@ class Load:
 
 @dataclass(frozen=True)
 class Probe:
-    """What the sample took.
+    """Measurements of the sample.
 
     Parameters
     ----------
     images : int
-        In the sample.
+        Number of images in the sample.
     once : float
-        Seconds that a process and a batch take whatever the images.
+        Fixed seconds of a process and a batch.
     rate : float
         Seconds for each second of `Load`.
     result_bytes : tuple of float
-        Of what is written beside an image's name: an image, and a pixel.
+        Bytes of the results of an image: fixed, and for each pixel.
     overlay_bytes : float
-        A pixel of a picture.
+        Bytes for each pixel of an overlay.
     table_bytes : tuple of float
-        Of tables, journal and page: of all together, and a pixel.
+        Bytes of tables, journal and page: fixed, and for each pixel.
     cells : float
-        A pixel.
+        Cells for each pixel.
     opened : tuple of Opened
         The images or pieces of images.
     """
@@ -109,7 +109,7 @@ class _Sampled:
 
 @dataclass(frozen=True)
 class _Batch:
-    """What one batch of the probe took; sizes by pixels."""
+    """Measurements of one batch of the probe; sizes in bytes, each with its number of pixels."""
 
     seconds: float
     load: float
@@ -121,7 +121,7 @@ class _Batch:
 
 
 def load_of(opened: Opened, segmenter: Segmenter, network_rate: float) -> Load:
-    """What an image asks for; ``network_rate`` is in seconds a multiply-add."""
+    """Cost of an image; ``network_rate`` is in seconds for a multiply-add."""
     frames = len(opened.times)
     pixels = frames * prod(opened.shape)
     network = network_rate * frames * opened.sections * segmenter.plan(opened.section.grid).cost
@@ -130,7 +130,7 @@ def load_of(opened: Opened, segmenter: Segmenter, network_rate: float) -> Load:
 
 
 def peak_memory() -> int | None:
-    """Bytes that this process has held at most; None where the system does not say."""
+    """Peak memory of this process in bytes; None if the system does not report it."""
     try:
         import resource
     except ImportError:
@@ -142,21 +142,21 @@ def peak_memory() -> int | None:
 def run_probe(
     images: Sequence[tuple[Item, Opened]], segmenter: Segmenter, options: BatchOptions, network_rate: float
 ) -> Probe | None:
-    """Segment a sample as the batch would.
+    """Segment and measure a sample as the batch would.
 
     Parameters
     ----------
     images : sequence of (Item, Opened)
-        All that are left to do.
+        All images to do.
     segmenter, options
         As for `unetbio.batch.run.run_batch`.
     network_rate : float
-        Seconds a multiply-add.
+        Seconds for a multiply-add.
 
     Returns
     -------
     Probe, optional
-        None when nothing of the sample could be segmented.
+        None if no image of the sample could be segmented.
     """
     with tempfile.TemporaryDirectory(prefix="unetbio-probe-") as name:
         folder = Path(name)
@@ -188,7 +188,7 @@ def run_probe(
 def _sample(
     images: Sequence[tuple[Item, Opened]], segmenter: Segmenter, network_rate: float, folder: Path
 ) -> list[_Sampled]:
-    """Images, and pieces of images, the cheapest first."""
+    """Images and pieces of images, the cheapest first."""
     ordered = [_Sampled(item, opened, load_of(opened, segmenter, network_rate)) for item, opened in images]
     ordered.sort(key=lambda one: one.load.seconds)
     mean = sum(one.load.seconds for one in ordered) / len(ordered)
@@ -196,7 +196,7 @@ def _sample(
     chosen = [ordered[(2 * index + 1) * len(ordered) // (2 * count)] for index in range(count)]
     shares = [PROBE_SECONDS / min(count, LEAST_SAMPLES) / one.load.seconds for one in chosen]
     if count == 1:
-        # A second piece of the only image, so that what grows with the image can be told from what does not.
+        # A second piece of the only image separates fixed costs from those that grow with the image.
         chosen, shares = chosen * 2, [shares[0], min(1.0, shares[0]) / 4]
     sample = []
     for index, (one, share) in enumerate(zip(chosen, shares, strict=True)):
@@ -205,13 +205,13 @@ def _sample(
                 one if share >= 1 else _piece(one, share, folder / f"piece_{index}.ome.tif", segmenter, network_rate)
             )
         except ImageError:
-            # It will fail in the batch too.
+            # It will fail in the batch as well.
             continue
     return sorted(sample, key=lambda one: one.load.seconds)
 
 
 def _piece(one: _Sampled, share: float, path: Path, segmenter: Segmenter, network_rate: float) -> _Sampled:
-    """Write about this share of an image as a file of its own: fewer times, then fewer sections, then its middle."""
+    """Write this share of an image to a file: fewer times, then fewer sections, then the middle of the plane."""
     opened, image, settings = one.opened, one.opened.image, one.item.settings
     times = opened.times[: max(1, int(len(opened.times) * share))]
     share = min(1.0, share * len(opened.times) / len(times))
@@ -273,17 +273,17 @@ def _result_bytes(one: _Sampled, out: Path) -> int:
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file, or of all files of a folder (an OME-Zarr image); 0 where there is none."""
+    """Bytes of a file or of all files of a folder (an OME-Zarr image); 0 if it is missing."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _rate(second: _Batch, whole: _Batch) -> float:
-    """Seconds for each second of load, apart from what a batch takes anyway."""
+    """Seconds for each second of load, without the fixed costs of a batch."""
     at_most = whole.seconds / whole.load
     if whole.load < 1.5 * second.load:
         return at_most
-    # Both are measured once, on a machine that may do something else: half of the time is never taken for granted.
+    # Both are measured once, on a machine that may be busy: at least half of the time counts as growing.
     return min(at_most, max(at_most / 2, (whole.seconds - second.seconds) / (whole.load - second.load)))
 
 

@@ -1,1 +1,1 @@
-"""Before a run: what the files hold, which cannot be used, and which are unlike the others or the model's images."""
+"""Checks before a run: damaged files, files that do not fit the model, duplicates and outliers."""

@@ -1,4 +1,4 @@
-"""What earlier checks have found in files, so that a check decodes what is new alone."""
+"""Results of earlier checks, so that a check decodes only new and changed files."""
 
 import dataclasses
 import json
@@ -21,13 +21,13 @@ from unetbio.results.items import Item
 __all__ = ["CheckCache", "stamps_of"]
 
 FORMAT = 2
-"""Of the lines; those of another are passed over, and their files decoded again."""
+"""Version of the lines. Lines of other versions are ignored, and their files decoded again."""
 
 START = '{"format": '
-"""Of every line, of any format."""
+"""Start of every line, of any version."""
 
 MAX_LINE = 1 << 24
-"""Characters; what is longer is no line of ours, and a file without line ends is not taken into memory."""
+"""Longest line in characters, so that another file without line ends is not read into memory."""
 
 HASH_DIGITS = 64
 MAX_SIZE = 1 << 62
@@ -47,20 +47,20 @@ _LINE = TypeAdapter(_Line)
 
 
 class CheckCache:
-    """A file with one line of JSON for each input that was read to its last pixel, and what was asked of it.
+    """A file with a line of JSON for each input that was read to its last pixel, and for the options of reading.
 
-    Lines are appended as they become known, so that a check that was killed goes on where it was. What could not be
-    read is not in it and is tried again. An input is believed to be the same while size and times of all its files are.
+    Each line is appended as soon as its input is read, so that a killed check can continue. Unreadable inputs are not
+    recorded and are tried again. An input counts as unchanged while size and times of all its files are the same.
 
     Parameters
     ----------
     path : pathlib.Path
-        Made when it is missing; lines that cannot be understood, such as one that a kill has torn, are passed over.
+        Made if missing. Damaged lines, such as an incomplete one of a killed check, are ignored.
 
     Raises
     ------
     UsageError
-        When the file is something else, which appending would spoil.
+        When the file is not a cache, so that appending would damage it.
     EnvironmentStoppedError
         When it cannot be read.
     """
@@ -81,14 +81,12 @@ class CheckCache:
                 f"cannot read {path}: {error.strerror or error}; give another file to --cache"
             ) from error
         if not is_ours and not is_blank:
-            raise UsageError(
-                f"--cache {path} is another file, which would be spoilt: give a new file, or one that check has made"
-            )
+            raise UsageError(f"--cache {path} is not a cache of check: give a new file, or one that check has made")
 
     def find(self, item: Item) -> ImageStats | None:
-        """What is in an input; None where that is not known, or not any more."""
+        """Recorded statistics of an input; None if it is unknown or has changed."""
         line = self._lines.get(_question(item))
-        # Whatever else an image is made of, it is made of the input.
+        # The files of an image always include the input; a line without it is wrong.
         if line is None or os.path.abspath(item.source) not in line.files:  # noqa: PTH100
             return None
         try:
@@ -98,16 +96,16 @@ class CheckCache:
         return line.facts if is_same else None
 
     def add(self, item: Item, stamps: Stamps, stats: ImageStats) -> None:
-        """Remember what is in an input.
+        """Record the statistics of an input.
 
         Parameters
         ----------
         item : Item
             The input.
         stamps : dict
-            Of its files, from before they were read (`stamps_of`).
+            Stamps of its files, taken before they were read (`stamps_of`).
         stats : ImageStats
-            What was found.
+            Statistics of the input.
 
         Raises
         ------
@@ -118,11 +116,11 @@ class CheckCache:
         with self._lock, stopping(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "a", encoding="utf-8") as stream:
-                # The newline before it closes a line that a kill has torn.
+                # The newline before it ends an incomplete line of a killed check.
                 stream.write(f"\n{json.dumps(line)}\n")
 
     def _load(self, text: str) -> bool:
-        """Take a line that can be believed; whether this, or one of another format, it is at all."""
+        """Record a valid line; returns whether the text is a line of a cache, of any version."""
         try:
             found = json.loads(text)
         except (ValueError, RecursionError):
@@ -145,12 +143,12 @@ def _lines_of(path: Path) -> Iterator[str]:
 
 
 def _is_torn(text: str) -> bool:
-    """Whether it is the start of a line whose writer was killed."""
+    """Whether the text is an incomplete line of a killed check."""
     return not text.endswith("\n") and (text.startswith(START) or START.startswith(text))
 
 
 def _can_be(stats: ImageStats) -> bool:
-    """Whether values of the right types can be those of an image."""
+    """Whether the values can be those of an image."""
     try:
         kind = np.dtype(stats.dtype).kind
     except (TypeError, ValueError):
@@ -188,6 +186,6 @@ def stamps_of(files: Iterable[Path]) -> Stamps:
 
 
 def _question(item: Item) -> str:
-    """The input, and everything that decides which of its pixels are counted."""
+    """The input, and all options that select the counted pixels."""
     asked = item.settings
     return json.dumps([os.path.abspath(item.source), asked.series, asked.axes, asked.t, asked.z])  # noqa: PTH100

@@ -1,4 +1,4 @@
-"""One file before a run: every pixel is decoded, in windows; what is in it, and what is wrong with it."""
+"""Decode every pixel of a file, in windows, and report its statistics and problems."""
 
 import contextlib
 import hashlib
@@ -28,33 +28,33 @@ if TYPE_CHECKING:
 __all__ = ["FileReport", "Finding", "describe_for_models", "report_file"]
 
 WINDOW_BYTES = 64 << 20
-"""Pixels that are decoded at a time: all channels of so many rows, or of one."""
+"""Size of a window: all channels of as many rows as fit, at least one row."""
 
 WINDOW_ROWS = 1024
-"""Windows are multiples of this high where they can be, so that tiles of a file are not decoded twice."""
+"""Heights of windows are multiples of this if possible, so that no tile of a file is decoded twice."""
 
 COPIES = 5
-"""Windows that one thread holds at most: decoded, projected, in order, and as the integers that are counted."""
+"""Most windows in memory for a thread: decoded, projected, in order, and as counted integers."""
 
 CELLS_IN_SIGHT = 2.0
-"""An image narrower than as many cells is too small to say anything."""
+"""Images narrower than this many cells are reported as too small."""
 
 RESCALED = (0.25, 4.0)
-"""Factors between which an image can be rescaled to the model's pixels without being made of other stuff."""
+"""Smallest and largest usual factor between the pixel sizes of image and model; others are reported."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One problem, or one oddity, of a file.
+    """A problem or an unusual property of a file.
 
     Parameters
     ----------
     path : str
-        The file, as it was given; with its series where one was asked for.
+        The file as given, with its series if one was selected.
     code : str
-        In snake case, for programs.
+        Kind of the finding, in snake case.
     message : str
-        One line.
+        One line for the user.
     """
 
     path: str
@@ -64,20 +64,20 @@ class Finding:
 
 @dataclass(frozen=True)
 class FileReport:
-    """What is known of one input.
+    """Statistics and findings of one input.
 
     Parameters
     ----------
     item : Item
         The input.
     stats : ImageStats, optional
-        None when it cannot be read.
+        None if it cannot be read.
     is_readable : bool
         Whether all images of the file can be read to their last pixel.
     channels : tuple of int
-        Channels that a model would get; all of them when that is not settled.
+        Channels that a model would get; all of them if the selected ones are missing.
     findings : tuple of Finding
-        What is wrong with this file, whatever the others hold.
+        Problems of this file alone, without comparisons.
     """
 
     item: Item
@@ -88,7 +88,7 @@ class FileReport:
 
     @property
     def path(self) -> str:
-        """What findings call the input."""
+        """The input as findings name it."""
         series = self.item.settings.series
         return str(self.item.source) + ("" if series is None else f" (series {series})")
 
@@ -103,16 +103,16 @@ def report_file(
     item : Item
         The input.
     models : dict
-        What messages call each model, and what it says of itself.
+        Name of each model in messages, and its description.
     budget : MemoryBudget
-        What all threads may hold together.
+        Memory limit of all threads.
     cache : CheckCache, optional
-        What earlier checks have found: a file that has not changed since is not decoded again.
+        Results of earlier checks: unchanged files are not decoded again.
 
     Returns
     -------
     FileReport
-        Whatever happens: no file raises.
+        Errors of the file are findings.
     """
     found: list[tuple[str, str]] = []
     stats, is_readable = None, False
@@ -147,7 +147,7 @@ def report_file(
 
 
 def describe_for_models(found: Mapping[str, Sequence[tuple[str, str]]]) -> list[tuple[str, str]]:
-    """Codes and messages that each model has led to; what is not true for all of them says for which it is."""
+    """Codes and messages of all models; a message that does not hold for all of them names its model."""
     return [
         (code, message if all((code, message) in others for others in found.values()) else f"with {name}: {message}")
         for name, own in found.items()
@@ -169,14 +169,14 @@ def _reason(error: Exception) -> tuple[str, str]:
 
 
 def _channels(image: Image, settings: Settings) -> tuple[int, ...]:
-    """Channels that were asked for, or all."""
+    """The selected channels, by default all."""
     if settings.channel:
         return tuple(select_channel(image, channel) for channel in settings.channel)
     return tuple(range(image.size("C")))
 
 
 def _scan(image: Image, settings: Settings, budget: MemoryBudget) -> ImageStats:
-    """Decode all pixels once and hash them; count those that will be segmented."""
+    """Decode and hash all pixels; count the grey values of those that will be segmented."""
     times, sections = _chosen(image.size("T"), settings.t), _chosen(image.size("Z"), settings.z)
     projects = settings.z == "max"
     pixels = len(times) * (1 if projects else len(sections)) * image.size("Y") * image.size("X")
@@ -218,12 +218,12 @@ def _scan(image: Image, settings: Settings, budget: MemoryBudget) -> ImageStats:
 
 
 def _chosen(size: int, index: int | str | None) -> range:
-    """Times or sections that are looked at: one, or all; all, too, where that one is not there."""
+    """The selected time or section; all if none is selected or it is missing."""
     return range(index, index + 1) if isinstance(index, int) and index < size else range(size)
 
 
 def _decode_others(item: Item, count: int, budget: MemoryBudget) -> None:
-    """Decode the file's further images; only that it can be done is asked."""
+    """Decode the further images of the file, to find out whether they can be read."""
     for series in range(1, count):
         try:
             image = _open(item, series)
@@ -237,7 +237,7 @@ def _decode_others(item: Item, count: int, budget: MemoryBudget) -> None:
 
 @contextlib.contextmanager
 def _acquired(budget: MemoryBudget, image: Image) -> Iterator[None]:
-    """Hold what the windows of an image take of the budget."""
+    """Acquire the memory for the windows of an image."""
     whole = image.nbytes if FORMATS[image.format].is_decoded_whole else 0
     size = whole + COPIES * min(image.nbytes, _window_rows(image) * _row_bytes(image))
     budget.acquire(size)
@@ -257,7 +257,7 @@ def _window_rows(image: Image) -> int:
 
 
 def _bands(image: Image) -> Iterator[tuple[int, slice]]:
-    """Each time with each range of rows; the cut follows from shape and dtype alone: equal pixels hash equally."""
+    """Each time and range of rows. Ranges depend on shape and dtype only, so that equal pixels hash equally."""
     height, rows = image.size("Y"), _window_rows(image)
     for t in range(image.size("T")):
         for start in range(0, height, rows):
@@ -291,7 +291,7 @@ def _grey_values(stats: ImageStats, channels: tuple[int, ...]) -> Iterator[tuple
 
 
 def _fit(head: Image, settings: Settings, info: "ModelInfo") -> Iterator[tuple[str, str]]:
-    """What speaks against giving an image to a model."""
+    """Reasons why an image does not fit a model."""
     ndim = info.network_parameters()["ndim"]
     try:
         opened = open_image(head, settings, info, ndim)
@@ -308,7 +308,7 @@ def _scale(opened: Opened, info: "ModelInfo") -> Iterator[tuple[str, str]]:
             "odd_pixel_size",
             f"would be rescaled by {factor:.3g} to the model's pixels: is its pixel size right (--pixel-size UM)?",
         )
-    # Stacks are often thin: what lies in the plane counts.
+    # Only the plane counts, since stacks are often thin.
     narrowest = min(opened.grid[-2:])
     if info.cell_diameter_px is not None and narrowest < CELLS_IN_SIGHT * info.cell_diameter_px:
         yield (

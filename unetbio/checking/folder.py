@@ -1,4 +1,4 @@
-"""All inputs of a run: surveyed side by side, compared with each other, and written as a table."""
+"""Check all inputs of a run: report each file, compare them, and write a table."""
 
 import csv
 import io
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["CheckResult", "check_items"]
 
 MEMORY = 1 << 30
-"""Bytes that the windows of all threads may take together; one file is always let in."""
+"""Memory limit for the windows of all threads; a single file may exceed it."""
 
 CODES_BETWEEN, MESSAGES_BETWEEN = ";", "; "
 
@@ -46,12 +46,12 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What is known before the run.
+    """Result of a check.
 
     Parameters
     ----------
     files : tuple of FileReport
-        One an input, in the order given.
+        One for each input, in the given order.
     findings : tuple of Finding
         In the order of the inputs.
     """
@@ -65,12 +65,12 @@ class CheckResult:
         return sum(not report.is_readable for report in self.files)
 
     def groups(self) -> list[tuple[int, str]]:
-        """How many images there are of each kind, the largest group first."""
+        """Number and description of the images of each kind, the largest group first."""
         counts = Counter(report.stats.describe() for report in self.files if report.stats is not None)
         return [(count, text) for text, count in counts.most_common()]
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row an input, with `COLUMNS` and the columns of the user's table."""
+        """One row for each input, with `COLUMNS` and the columns of the user's table."""
         found: dict[str, list[Finding]] = defaultdict(list)
         for finding in self.findings:
             found[finding.path].append(finding)
@@ -100,20 +100,20 @@ def check_items(
     Parameters
     ----------
     items : sequence of Item
-        Inputs; two may have the same name, which is found here.
+        Inputs; equal names of results are reported.
     models : dict
-        What messages call each model, and what it says of itself; without any, files are compared with each other.
+        Name of each model in messages, and its description. If empty, files are only compared with each other.
     workers : int
         Threads.
     cache : CheckCache, optional
-        What earlier checks have found: files that have not changed since are not decoded again.
+        Results of earlier checks: unchanged files are not decoded again.
     on_file : callable
         Called with the report of each file, in the order of the items, as soon as it is known.
 
     Returns
     -------
     CheckResult
-        Whatever the files hold: none stops the others.
+        Errors of files are findings.
     """
     budget = MemoryBudget(MEMORY)
     reports = []
@@ -123,7 +123,7 @@ def check_items(
                 reports.append(report)
                 on_file(report)
         except BaseException:
-            # Whoever pressed Ctrl-C does not want the rest read first.
+            # Ctrl-C must not wait for the remaining files.
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     findings = [finding for report in reports for finding in report.findings]
@@ -147,7 +147,7 @@ def _against_models(reports: Sequence[FileReport], models: Mapping[str, "ModelIn
 def _duplicates(reports: Sequence[FileReport]) -> Iterator[Finding]:
     first: dict[str, FileReport] = {}
     for report in reports:
-        # Empty images are alike without being copies.
+        # Constant images are equal without being copies.
         if report.stats is None or all(levels.is_constant for levels in report.stats.levels):
             continue
         other = first.setdefault(report.stats.pixel_hash, report)
@@ -158,7 +158,7 @@ def _duplicates(reports: Sequence[FileReport]) -> Iterator[Finding]:
 def _collisions(reports: Sequence[FileReport]) -> Iterator[Finding]:
     taken: dict[str, FileReport] = {}
     for report in reports:
-        # On many file systems upper and lower case are the same.
+        # Many file systems ignore case.
         other = taken.setdefault(report.item.result.casefold(), report)
         if other is not report:
             yield Finding(

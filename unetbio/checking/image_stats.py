@@ -1,4 +1,4 @@
-"""What is in a file, after every pixel of it was decoded."""
+"""Statistics of an image, from all of its pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,20 +16,20 @@ __all__ = ["ImageStats"]
 
 @dataclass(frozen=True)
 class ImageStats:
-    """What is in a file.
+    """Statistics of an image.
 
     Parameters
     ----------
     axes, shape, dtype, pixel_size_um, pixel_size_trusted, series_count
         As `unetbio.io.Image` has them.
     pixel_hash : str
-        SHA-256 of shape, dtype and grey values: the same in every container.
+        SHA-256 of shape, dtype and grey values: the same in every file format.
     levels : tuple of GreyLevels
-        One a channel, over the times and sections that will be segmented, or over their projection.
+        One for each channel, over the times and sections that will be segmented, or over their projection.
     channel_names : tuple of str
         As `unetbio.io.Image` has them.
     not_stored : str
-        Chunks that are in no file and were read as the fill value, in one line; empty without any.
+        One line that counts missing chunks, which were read as the fill value; empty if there are none.
     """
 
     axes: str
@@ -71,7 +71,7 @@ class ImageStats:
 
 
 class _Unread:
-    """In place of pixels: only the head of the image is used."""
+    """Stands for the pixels, which are not read."""
 
     def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
         raise NotImplementedError

@@ -1,12 +1,14 @@
-"""Files that are unlike the others, or unlike what the model was trained on.
+"""Find images unlike the others, or unlike the model's training images.
 
-The rule for numbers (grey values, sizes), on a logarithmic scale so that factors count: a value is odd when it lies
-further from the median of all images of the same kind than five standard deviations, estimated robustly as 1.4826 times
-the median absolute deviation, and is at least a factor (2 for grey values, 1.5 for sizes) away. The second half keeps
-what hardly varies from making every small difference odd; the first, what varies widely from being odd at all. It needs
-at least five images. Grey values get 1 % of the usual brightness added first, or noise around black would be odd.
+Grey values and sizes are compared on a logarithmic scale, as factors. A value is an outlier if it differs from the
+median of at least five images of the same kind
 
-The rule for kinds (axes, channels, type): odd is what differs from at least four fifths of five images or more.
+- by more than five standard deviations, estimated as 1.4826 times the median absolute deviation, and
+- by more than a factor (2 for grey values, 1.5 for sizes), so that small differences in similar images do not count.
+
+Grey values first get 1 % of the usual brightness added, so that noise around black does not count.
+
+Axes, channels and type of an image are outliers if they differ from at least four fifths of at least five images.
 """
 
 import math
@@ -35,27 +37,27 @@ MAD_TO_SIGMA = 1.4826
 GREY_FACTOR, SIZE_FACTOR = 2.0, 1.5
 MOST = 0.8
 OFFSET = 0.01
-# Beyond the range of the training images; the median's place between dark (0) and bright (1).
+# Allowed distance from the range of the training images, for medians between dark (0) and bright (1).
 LEVEL_SLACK = 0.15
-# That of noise lies about the middle.
+# Medians above this lie on a bright ground; that of noise is about .5.
 BRIGHT_GROUND = 0.7
 DARK_ON_BRIGHT = "dark things on a bright ground"
 
 
 def find_outliers(values: Sequence[float], factor: float) -> list[int]:
-    """Numbers that are unlike the others, by the rule above.
+    """Find outliers by the rule above.
 
     Parameters
     ----------
     values : sequence of float
         Above 0.
     factor : float
-        What is less than this factor from the median is never odd.
+        Values within this factor of the median are never outliers.
 
     Returns
     -------
     list of int
-        Positions.
+        Indices of the outliers.
 
     Examples
     --------
@@ -71,7 +73,7 @@ def find_outliers(values: Sequence[float], factor: float) -> list[int]:
 
 
 def compare_with_others(reports: Sequence[FileReport]) -> Iterator[Finding]:
-    """Find what is unlike the other files."""
+    """Find files unlike the others."""
     readable = [(report, report.stats) for report in reports if report.stats is not None]
     kinds: dict[Kind, list[Described]] = defaultdict(list)
     for report, stats in readable:
@@ -85,10 +87,10 @@ def compare_with_others(reports: Sequence[FileReport]) -> Iterator[Finding]:
 def compare_with_model(
     report: FileReport, info: "ModelInfo", fingerprint: GreyFingerprint | None
 ) -> Iterator[tuple[str, str]]:
-    """Find grey values that training has not seen: those that its normalization leaves to be seen; codes and messages.
+    """Find grey values unlike those of the training images; yields codes and messages.
 
-    Percentiles hide how bright an image is; what is left is where most of its pixels lie between dark and bright. Where
-    the model takes grey values as they are, these have to be within a factor of two of those it has seen.
+    Normalization by percentiles hides the brightness of an image, so the place of the median between dark and bright is
+    compared. Without it, bright pixels have to be within a factor of two of those in training.
     """
     if report.stats is None or fingerprint is None or len(report.channels) != len(fingerprint.channels):
         return
@@ -118,7 +120,7 @@ def compare_with_model(
 
 
 def _looks(level: float, high: float) -> str:
-    """What an image may be whose median lies where those of training images do not."""
+    """What an image with an unusual median may show."""
     if level <= high:
         return "dark almost everywhere"
     return DARK_ON_BRIGHT if level > BRIGHT_GROUND else f"noise or haze, cells that fill it, or {DARK_ON_BRIGHT}"

@@ -32,17 +32,16 @@ METADATA_KEY = "unetbio"
 
 
 class CachedCells:
-    """Rows that earlier runs measured, for images whose label image is still the same.
+    """Rows of cells that earlier runs measured.
 
-    They come from the table and from the files of jobs that wrote no table. Files that are missing, damaged or written
-    by something else hold nothing.
+    They come from the table, and from the files of jobs that wrote no table. Missing and damaged files count as empty.
 
     Parameters
     ----------
     out : pathlib.Path
         The output folder.
     rows_at_once : int, optional
-        Keep no more rows of a file in memory, or those of one image where it has more: for who asks in the order of the
+        Keep no more rows of a file in memory (but always those of one image): for readers that follow the order of the
         table.
     """
 
@@ -56,7 +55,7 @@ class CachedCells:
 
     @property
     def options(self) -> TableOptions:
-        """How the tables were made, and will be made again."""
+        """How the tables were made."""
         return self._options
 
     def find(self, output: str, label_hash: str) -> "pl.DataFrame | None":
@@ -65,7 +64,7 @@ class CachedCells:
         return None if file is None else file.find(output, label_hash)
 
     def sources_of(self, output: str) -> str:
-        """What the rows of a label image depend on beside it; empty where that is not known."""
+        """What the rows of a label image depend on beside it; empty if unknown."""
         file = self._file_of.get(output)
         return "" if file is None else file.rows[output].sources
 
@@ -76,22 +75,22 @@ def known_options(out: Path) -> TableOptions:
 
 
 class _Rows(NamedTuple):
-    """Where the rows of a label image are in a file, which columns are its own, and what they depend on."""
+    """Place of a label image's rows in a file, its columns, and what the rows depend on."""
 
     label_hash: str
     start: int
     length: int
     layout: int
-    sources: str = ""  # earlier versions did not note them
+    sources: str = ""  # Earlier versions did not record them.
 
 
 class _CellFile:
-    """One file of rows, by label image; they are read when one of them is asked for."""
+    """One file of rows, by label image; rows are read on request."""
 
     def __init__(self, path: Path, rows_at_once: int | None) -> None:
         self._path = path
         self._rows_at_once = rows_at_once
-        # The rows in memory, the first of them, and the columns of each layout; threads share them.
+        # Rows in memory, index of the first, and the rows with the columns of each layout. Threads share them.
         self._table: pl.DataFrame | None = None
         self._first = 0
         self._of_layouts: dict[int, pl.DataFrame] = {}
@@ -113,7 +112,7 @@ class _CellFile:
             try:
                 return self._slice(rows)
             except (pl.exceptions.PolarsError, OSError):
-                # Its end, which describes the rows, is whole, and the rows are not.
+                # The footer is intact, the rows are damaged.
                 return None
 
     def _slice(self, rows: _Rows) -> "pl.DataFrame":
@@ -121,7 +120,7 @@ class _CellFile:
 
         end = rows.start + rows.length
         if self._table is None or not self._first <= rows.start <= end <= self._first + len(self._table):
-            # A folder may well be called exp[3].
+            # Folders may be called exp[3], which is no pattern here.
             scan = pl.scan_parquet(self._path, glob=False)
             if self._rows_at_once is not None:
                 scan = scan.slice(rows.start, max(rows.length, self._rows_at_once))
@@ -144,7 +143,7 @@ class _CellFile:
 
 
 def _options_of(header: Mapping[str, Any]) -> TableOptions:
-    """What `_write_rows` noted; earlier versions did not."""
+    """Options that `_write_rows` recorded; earlier versions did not."""
     options = dict(header.get("options", {}))
     if isinstance(options.get("pixel_size_um"), list):
         options["pixel_size_um"] = tuple(options["pixel_size_um"])
@@ -152,16 +151,16 @@ def _options_of(header: Mapping[str, Any]) -> TableOptions:
 
 
 def write_cells(out: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str], options: TableOptions) -> None:
-    """Write the table of all cells, for programs and for people.
+    """Write the table of all cells as Parquet and as csv.
 
     Parameters
     ----------
     out : pathlib.Path
         The output folder.
     outcomes : sequence of Outcome
-        All its images, in the order of the rows.
+        All images of the folder, in the order of the rows.
     extra : dict
-        Columns of the user's, and what they are called in the table.
+        The user's columns, and their names in the table.
     options : TableOptions
         How the cells were measured.
     """
@@ -171,20 +170,20 @@ def write_cells(out: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str]
 
 
 def write_job_cells(out: Path, label: str, outcomes: Iterable[Outcome], options: TableOptions) -> None:
-    """Write the rows of a job, which the table collects, so that nothing is measured twice.
+    """Write the rows of a job, so that `measure` need not measure its cells again.
 
-    Where the disk has no room for them, nothing is lost: they will be measured again.
+    On a full disk nothing is lost: `measure` measures the cells again.
 
     Parameters
     ----------
     out : pathlib.Path
         The output folder.
     label : str
-        Of the job; no other has it at the same time.
+        Name of the job, unique among running jobs.
     outcomes : iterable of Outcome
-        Those without cells have no rows.
+        Images of the job.
     options : TableOptions
-        How they were measured.
+        How the cells were measured.
     """
     measured = [outcome for outcome in outcomes if outcome.cells is not None]
     if measured:
@@ -196,7 +195,7 @@ def write_job_cells(out: Path, label: str, outcomes: Iterable[Outcome], options:
 
 
 def remove_job_cells(out: Path) -> None:
-    """Remove the files of jobs, when the table has their rows."""
+    """Remove the rows of jobs once the table holds them."""
     for path in _job_files(out):
         with contextlib.suppress(OSError):
             path.unlink()
@@ -225,7 +224,7 @@ def _write_rows(
 
 @contextlib.contextmanager
 def _writing(path: Path) -> Iterator[Path]:
-    """As `atomic_path`; what polars says of a full disk is no `OSError`."""
+    """As `atomic_path`; polars reports a full disk as an error of its own."""
     import polars as pl
 
     with atomic_path(path) as temporary:
@@ -239,7 +238,7 @@ def _writing(path: Path) -> Iterator[Path]:
 
 
 def _joined(measured: "Sequence[tuple[Entry, pl.DataFrame]]", extra: Mapping[str, str]) -> "pl.DataFrame":
-    """All rows, with the columns of their images; added to all at once, since one by one they take longest of all."""
+    """All rows, with the columns of their images; these are joined at once, which is much faster than one by one."""
     import polars as pl
 
     if not measured:

@@ -32,7 +32,7 @@ OnOutcome = Callable[[Outcome], None]
 
 @dataclass(frozen=True)
 class Summary:
-    """What a batch came to; ``cells`` is None for class masks, ``table`` where none was written."""
+    """Counts of a batch; ``cells`` is None for class masks, ``table`` is None if none was written."""
 
     images: int
     cells: int | None
@@ -58,7 +58,7 @@ def measure_folder(
     metadata_regex: str | None = None,
     overwrite: bool = False,
 ) -> Summary:
-    """Measure the label images of an output folder and write its tables; what killed jobs left goes.
+    """Measure the label images of an output folder, write its tables and remove temporary files of killed jobs.
 
     Parameters
     ----------
@@ -69,11 +69,11 @@ def measure_folder(
     on_outcome : callable
         Called with each `Outcome`.
     options : TableOptions, optional
-        How.
+        How cells are measured.
     metadata_regex : str, optional
         See `unetbio.results.path_columns.add_path_columns`.
     overwrite : bool
-        Measure again also what was measured like this before and has not changed since.
+        Measure all images again, also those that have not changed.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def measure_folder(
 
 
 def _remember_columns(out: Path, before: Sequence[Entry], now: Sequence[Entry]) -> None:
-    """Note new columns of paths in the journal, so that the next run writes them too."""
+    """Record new columns of paths in the journal, so that the next run writes them too."""
     changed = [entry for old, entry in zip(before, now, strict=True) if entry.columns != old.columns]
     if changed:
         with Journal(journal_path(out, None)) as journal:
@@ -115,14 +115,14 @@ def _remember_columns(out: Path, before: Sequence[Entry], now: Sequence[Entry]) 
 
 
 def tidy(out: Path, write_page: Callable[[Path], object] | None = None) -> None:
-    """Remove what killed jobs have left of files that they were writing.
+    """Remove temporary files of killed jobs, and write the tables again on request.
 
     Parameters
     ----------
     out : pathlib.Path
         The output folder; may be missing.
     write_page : callable, optional
-        Where the tables have to be written again: writes the page after them.
+        Write the tables again, then the page with this function.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def tidy(out: Path, write_page: Callable[[Path], object] | None = None) -> None:
                 write_page(out)
 
 
-# What keeps images from having rings, by the column that is empty then, and what to do.
+# Column of rings that is empty, the cause, and the remedy.
 _MISSING_SIZES = {
     "ring_area_px": ("no pixel size", "--pixel-size UM, such as 0.5"),
     "ring_volume_px": ("no pixel size along all of Z, Y and X", "--pixel-size Z,UM, such as 2,0.5"),
@@ -177,8 +177,8 @@ def _is_empty(table: "pl.DataFrame | None", column: str) -> bool:
 
 
 def write_all_tables(out: Path, outcomes: Sequence[Outcome], cached: CachedCells) -> None:
-    """Tables of these outcomes and of everything else that earlier runs left in the folder; all as they were made."""
-    # By their provenance, which label images of two formats share.
+    """Write the tables of these outcomes and of all other results in the folder, with the options of the tables."""
+    # Label images of one image in two formats share a provenance.
     mine = {provenance_name(outcome.entry.output) for outcome in outcomes}
     others = [entry for name, entry in known_entries(out).items() if provenance_name(name) not in mine]
     write_tables(out, [*outcomes, *(reuse_or_measure(out, entry, cached) for entry in others)], cached.options)
@@ -192,10 +192,9 @@ def reuse_or_measure(
     *,
     asked: TableOptions | None = None,
 ) -> Outcome:
-    """An image of an earlier run, with its cells: from the table where its rows still fit, or measured again.
+    """Take the cells of an earlier result from the table if they still fit, or measure them again.
 
-    Rows of the table fit when they were measured on what is there now, with the options that are ``asked`` for, or else
-    with those of the table.
+    Rows fit if they were measured on the same files with the options ``asked`` for (by default those of the table).
     """
     if entry.status == "failed":
         return Outcome(entry)
@@ -233,18 +232,18 @@ def _find(
     sources: str | None,
     options: TableOptions,
 ) -> Outcome | None:
-    """What an earlier run found in a label image that has not changed; of cells, what the table holds."""
+    """Earlier measurements of a label image that has not changed; None if there are none that fit."""
     digest = provenance.output.label_hash
     size = options.pixel_size_um
     given = provenance if size is None else with_given_size(provenance, size)
     if holds_classes(entry.output):
         return Outcome(entry, provenance.frames, pixel_size_of(given), digest)
     known = cached.sources_of(entry.output)
-    # Without its input an image cannot be measured again, so that its rows are kept.
+    # An image cannot be measured again without its input, so its rows are kept.
     is_gone = sources is None
     fits = fits_without_input(known, out, entry, provenance, options) if is_gone else known == sources
     cells = cached.find(entry.output, digest) if fits else None
-    # Sections that nothing could link, and sections apart, can be one label image with other rows.
+    # Linked and unlinked sections can give the same label image with different rows.
     if cells is None or (SECTION in cells.columns) != sections_are_apart(provenance):
         return None
     return Outcome(entry, provenance.frames, pixel_size_of(given), digest, cells, known, input_gone=is_gone)

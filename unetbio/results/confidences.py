@@ -1,4 +1,4 @@
-"""How sure a model was of each cell: from the provenance, the table of objects or the probabilities."""
+"""Confidence of each cell: from the provenance, the table of objects or the probabilities."""
 
 import csv
 import logging
@@ -25,24 +25,24 @@ logger = logging.getLogger(__name__)
 
 
 class Evidence(NamedTuple):
-    """What is known of how sure a model was: of each pixel, at the size that it saw, or of each cell, by its id."""
+    """Probability of each pixel, at the size that the model saw, or confidence of each cell by its id; or neither."""
 
     probability: NDArray[Any] | None = None
     of_cells: Mapping[int, float] | None = None
 
 
 def objects_path(out: Path, entry: Entry) -> Path:
-    """Table of the objects of an image."""
+    """Path of the table of objects of an image."""
     return out / objects_name(result_name(entry.output))
 
 
 def probability_path(out: Path, entry: Entry, t: int | None) -> Path:
-    """Probabilities of one time of an image."""
+    """Path of the probabilities of one time of an image."""
     return out / probabilities_name(result_name(entry.output), t, label_suffix(entry.output))
 
 
 def confidences_by_id(confidences: Sequence[float], objects: ObjectTable | None) -> Mapping[int, float] | None:
-    """What is known of each cell: its confidence, or the score of its object."""
+    """Confidence of each cell: the score of its object, if there is one; None if unknown."""
     if objects is not None:
         return dict(zip(objects["label"].tolist(), objects["score"].tolist(), strict=True))
     return dict(enumerate(confidences, 1)) or None
@@ -51,7 +51,7 @@ def confidences_by_id(confidences: Sequence[float], objects: ObjectTable | None)
 def read_evidence(
     out: Path, entry: Entry, provenance: Provenance | None, t: int | None, record: FrameRecord, *, edited: bool
 ) -> Evidence:
-    """What the record of a frame says of its cells, or scores or probabilities that were written beside; often none.
+    """Confidences in the record of a frame, or scores or probabilities in files beside the label image.
 
     Confidences belong to the generated labels, so they are ignored for edited masks. Earlier versions recorded none.
     """
@@ -67,7 +67,7 @@ def read_evidence(
 def _read_probability(path: Path, labels: Path, provenance: Provenance) -> NDArray[Any] | None:
     try:
         written = provenance.output.mtime_ns
-        # A run that was killed before its label image came leaves probabilities that belong to none.
+        # Newer probabilities come from a run that was killed before it wrote its label image.
         if path.stat().st_mtime_ns > written == stamp(labels).mtime_ns:
             return None
         return read_image(path).read(c=CELL_CLASS)

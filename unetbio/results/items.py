@@ -25,17 +25,17 @@ class Item:
     source : pathlib.Path
         The file.
     path : str
-        What tables call it, with forward slashes: its path below the folder that was given.
+        Name in the tables: the path below the given folder, with forward slashes.
     settings : Settings
-        Of this image: those of the run, with what a table says of it.
+        Settings of the run, with the values that a table gives for this image.
     columns : dict
-        Further columns of the table and of the path, carried into every table that is written.
+        Further columns of the user's table and of the path, which all written tables get.
     path_columns : sequence of str
-        Which of them come from the path; see `unetbio.results.path_columns`.
+        Names of the columns that come from the path; see `unetbio.results.path_columns`.
     target : {"instances", "classes"}
         What the model makes: label images or class masks.
     format : {"auto", "ome-tiff", "ome-zarr"}
-        Of the label image; probabilities are NIfTI beside NIfTI and OME-TIFF otherwise.
+        Format of the label image. Probabilities are NIfTI for NIfTI, OME-TIFF for all other formats.
     """
 
     source: Path
@@ -65,7 +65,7 @@ class Item:
 
     @property
     def objects(self) -> str:
-        """Table of objects below the output folder, where a model finds them."""
+        """Table of objects below the output folder, for models that find objects."""
         return objects_name(self.result)
 
     def probabilities_of(self, t: int | None) -> str:

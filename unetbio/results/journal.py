@@ -1,4 +1,4 @@
-"""``run.jsonl``: one line a file, appended as it is finished, so that a killed run leaves what it knows."""
+"""``run.jsonl``: one line a file, appended when the file is finished, so that a killed run can continue."""
 
 import contextlib
 import dataclasses
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 Status = Literal["done", "failed", "skipped"]
 
 GONE = "gone"
-"""Reason of a line that says that a file which failed is there no more."""
+"""Reason of a line whose file failed before and has been removed since."""
 
 
 @dataclass(frozen=True)
@@ -37,32 +37,32 @@ class Part:
 
     @property
     def label(self) -> str:
-        """``K-of-N``, as it stands in file names."""
+        """``K-of-N``, as in file names."""
         return f"{self.index}-of-{self.count}"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What became of one file.
+    """Result of one file.
 
     Parameters
     ----------
     output : str
-        Label image, relative to the output folder, with forward slashes: the identity of the line.
+        Label image, relative to the output folder, with forward slashes; identifies the line.
     path : str
-        Input as tables name it.
+        Name of the input in the tables.
     input : str
-        Input's absolute path.
+        Absolute path of the input.
     status : {"done", "failed", "skipped"}
         ``skipped``: kept from an earlier run; ``reason`` is ``unchanged`` or ``edited``.
     series : int, optional
         Index of the image in its file, when one was asked for.
     reason, message : str
-        Reason code and the line shown to the user, of files that failed.
+        Of a failed file: reason code, and the line shown to the user.
     columns : dict
-        Further columns: of the table that named the image, and of its path.
+        Further columns: of the user's table, and of the path.
     path_columns : sequence of str
-        Which of them come from its path: those of an earlier ``--metadata-regex`` go when another is given.
+        Names of the columns that come from the path. Another ``--metadata-regex`` removes them.
     time : str
         End of the work on the file, UTC, ISO 8601.
     """
@@ -80,7 +80,7 @@ class Entry:
 
     @staticmethod
     def now() -> str:
-        """The time as lines have it."""
+        """The current time as journal lines write it."""
         return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
@@ -93,7 +93,7 @@ class Journal:
     Parameters
     ----------
     path : path-like
-        Made when it is missing. A torn last line, as a kill leaves it, is closed and later ignored.
+        Made if missing. An incomplete last line, left by a killed run, is ended and later ignored.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -110,7 +110,7 @@ class Journal:
 
     def __exit__(self, *exception: object) -> None:
         if self._stream:
-            # What could not be written has been reported by `append`; closing would only say it again.
+            # `append` has reported what could not be written; closing would repeat it.
             with contextlib.suppress(OSError):
                 self._stream.close()
 
@@ -137,7 +137,7 @@ def journal_path(out: Path, part: Part | None) -> Path:
 def read_journals(out: Path, *, warn: bool = False) -> dict[str, Entry]:
     """The last line of each file, by its output, from all journals of a folder.
 
-    Lines that cannot be read, such as one that a kill has torn, are passed over; ``warn`` counts them in one warning.
+    Unreadable lines, such as an incomplete one of a killed run, are skipped; ``warn`` counts them in one warning.
     """
     paths = sorted(path for path in out.glob("*") if is_journal(path.name))
     lines = [line for path in paths for line in path.read_bytes().splitlines() if line.strip()]
@@ -150,7 +150,7 @@ def read_journals(out: Path, *, warn: bool = False) -> dict[str, Entry]:
 
 @contextlib.contextmanager
 def hold_output(out: Path, part: Part | None) -> Iterator[None]:
-    """Lock the output folder: a whole run alone, or each part once, side by side with the other parts.
+    """Lock the output folder: for one whole run, or for each part, while other parts run.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def parse_part(text: str) -> Part:
 
 
 def _parse(line: bytes) -> Entry | None:
-    """The entry of a line; None where it is torn, or a value is not what `Entry` says."""
+    """The entry of a line; None if it is incomplete or a value is invalid."""
     try:
         entry = _ENTRY.validate_json(line, strict=True)
         datetime.fromisoformat(entry.time)

@@ -52,9 +52,9 @@ def measure_frame(
     objects: ObjectTable | None = None,
     expand_um: float | None = None,
 ) -> "pl.DataFrame":
-    """One row a cell of one frame, with the time in a column ``t``.
+    """One row for each cell of a frame, with the time in a column ``t``.
 
-    Where each section of a stack has cells of its own, each is measured as a plane, with its number in a column ``z``.
+    Sections of a stack that were not linked are measured as planes, with their number in a column ``z``.
 
     Parameters
     ----------
@@ -65,13 +65,13 @@ def measure_frame(
     label_image : ndarray
         Of the frame.
     raw : ndarray, optional
-        Its grey values ``(C, *spatial)`` where they are in memory and hold all channels; read otherwise.
+        Grey values ``(C, *spatial)``, if they are in memory; read from the file if missing or without all channels.
     confidences : sequence of float
-        Of the cells, in the order of their ids from 1; none where nothing is known of them.
+        Of the cells, in the order of their ids from 1; empty if unknown.
     objects : ObjectTable, optional
-        Where a model found objects: a cell's confidence is its score.
+        Objects that a model found: the score is the confidence of the cell.
     expand_um : float, optional
-        Width of the rings that are measured too.
+        Width of the rings around cells, if they are measured.
     """
     frame = _frame_of(opened, t, label_image, raw, Evidence(of_cells=confidences_by_id(confidences, objects)))
     return _table(frame, t, expand_um, apart=opened.sections_are_apart)
@@ -85,21 +85,21 @@ def measure_again(
     *,
     edited: bool,
 ) -> Outcome:
-    """Measure a label image that lies in the output folder, or count the pixels of a class mask.
+    """Measure a label image in the output folder, or count the pixels of a class mask.
 
-    What the provenance says of the frames is kept; of a label image that was edited, it is found out anew. Where the
-    input is gone or unreadable, cells are measured without grey values.
+    Frame summaries come from the provenance, or are computed again for an edited label image. If the input is missing
+    or unreadable, cells are measured without grey values.
 
     Parameters
     ----------
     out : pathlib.Path
         The output folder.
     entry : Entry
-        Of the image.
+        Journal entry of the image.
     provenance : Provenance, optional
         None for a label image that no run made.
     options : TableOptions
-        How.
+        How cells are measured.
     edited : bool
         Whether the label image differs from its provenance.
 
@@ -150,14 +150,14 @@ def measure_again(
 
 
 def pixel_size_of(provenance: Provenance | None) -> float | None:
-    """The pixel size that the summary names: that along a row, when it can be trusted."""
+    """The pixel size in the summary: along a row, if it can be trusted."""
     if provenance is None or not provenance.input.pixel_size_trusted:
         return None
     return provenance.input.pixel_size_um.get("X")
 
 
 def channel_columns(names: Sequence[str]) -> tuple[str, ...]:
-    """Names for columns: those of the channels, or their numbers."""
+    """Name of each channel, or its number if it has none."""
     return tuple(name or str(index) for index, name in enumerate(names))
 
 
@@ -177,7 +177,7 @@ def _resized(probability: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArra
 
 @dataclass(frozen=True)
 class _Frame:
-    """A label image, and what is known of its pixels: grey values ``(C, *spatial)`` and how sure a model was."""
+    """A label image with its grey values ``(C, *spatial)`` and confidences."""
 
     label_image: NDArray[Any]
     image: NDArray[Any] | None
@@ -205,7 +205,7 @@ def _frame_of(
 
 
 def _table(frame: _Frame, t: int | None, expand_um: float | None, *, apart: bool) -> "pl.DataFrame":
-    """The cells of a frame; of a stack whose sections are ``apart``, those of each plane and its number ``z``."""
+    """The cells of a frame; for unlinked sections those of each plane, with its number ``z``."""
     import polars as pl
 
     time = pl.lit(t, dtype=pl.Int64).alias("t")
@@ -218,7 +218,7 @@ def _table(frame: _Frame, t: int | None, expand_um: float | None, *, apart: bool
 
 
 def _cells_of(frame: _Frame, expand_um: float | None) -> "pl.DataFrame":
-    """The cells of a plane or a stack, with the probability of each of its own pixels."""
+    """The cells of a plane or a stack, with their confidences."""
     import polars as pl
 
     columns = regions.measure(
@@ -236,7 +236,7 @@ def _cells_of(frame: _Frame, expand_um: float | None) -> "pl.DataFrame":
         known = frame.evidence.of_cells or {}
         columns["confidence"] = np.array([known.get(cell, np.nan) for cell in columns["label"].tolist()], np.float64)
     table = pl.DataFrame({**columns, **rings}, nan_to_null=True)
-    # Counts, also where there are none.
+    # Counts stay integers when they are all missing.
     return table.with_columns(
         pl.col(name).cast(pl.Int64) for name in rings if name in ("ring_area_px", "ring_volume_px")
     )
@@ -279,7 +279,7 @@ def _expected_shape(opened: Opened) -> tuple[int, ...]:
 
 
 def with_given_size(provenance: Provenance, pixel_size_um: PixelSize) -> Provenance:
-    """A provenance whose input has the pixel size that the user gives."""
+    """Provenance with the pixel size that the user gives."""
     sizes = told_sizes(pixel_size_um, provenance.input.pixel_size_um)
     record = provenance.input.model_copy(update={"pixel_size_um": sizes, "pixel_size_trusted": True})
     return provenance.model_copy(update={"input": record})

@@ -1,4 +1,4 @@
-"""What the rows of an image depend on, so that they are measured again only where one of these changes."""
+"""What the measurements of an image depend on: cells are measured again only if one of these changes."""
 
 import importlib.metadata
 import json
@@ -17,14 +17,14 @@ __all__ = ["TableOptions", "fits_without_input", "sources_of"]
 
 @dataclass(frozen=True)
 class TableOptions:
-    """How the tables of an output folder are made; the folder remembers it.
+    """How the tables of an output folder are made; the table of cells records it.
 
     Parameters
     ----------
     expand_um : float, optional
-        Width of the rings that are measured too.
+        Width of the rings around cells, if they are measured.
     pixel_size_um : float or tuple of two floats, optional
-        Instead of what is known of the images; see `unetbio.settings.segmentation.Settings`.
+        Overrides the pixel size of the images; see `unetbio.settings.segmentation.Settings`.
     """
 
     expand_um: float | None = None
@@ -39,22 +39,22 @@ def sources_of(
     *,
     as_segmented: bool = False,
 ) -> str | None:
-    """Everything that the cells of an image depend on beside the pixels of its label image.
+    """Describe what the measurements of an image depend on beside the pixels of its label image.
 
     Parameters
     ----------
     out, entry, provenance
-        The output folder, the image and what is known of it.
+        The output folder, the image and its provenance.
     options : TableOptions
-        How they are measured.
+        How cells are measured.
     as_segmented : bool
-        The cells were measured on what was read when the image was segmented, and not on what is there now.
+        The cells were measured while the image was segmented, on the input as it was then.
 
     Returns
     -------
     str or None
-        Equal where measuring again would give the same rows. None where the input is no longer there: who finds it
-        again wants its grey values; and where it has changed since it was segmented, if that was measured.
+        Equal if measuring again would give the same rows. None if the input is missing, so that its grey values are
+        measured once it is back, or if it has changed since it was segmented (``as_segmented``).
     """
     source = provenance.input.find((out / entry.output).parent)
     if source is None:
@@ -74,7 +74,7 @@ def sources_of(
 def fits_without_input(
     measured_from: str, out: Path, entry: Entry, provenance: Provenance, options: TableOptions
 ) -> bool:
-    """Whether everything but the input is what it was when `sources_of` said ``measured_from``, with these options."""
+    """Whether everything but the input is the same as in ``measured_from``, which `sources_of` returned."""
     try:
         *before, stamps = json.loads(measured_from)
         beside = _stamps_beside(out, entry, provenance)
@@ -90,7 +90,7 @@ def _measured_with(provenance: Provenance, options: TableOptions) -> list[Any]:
 
 
 def _stamps_beside(out: Path, entry: Entry, provenance: Provenance) -> list[tuple[int, ...] | None]:
-    """Size and time of the files beside a label image that its measurements depend on; None for those not there."""
+    """Size and time of the files beside a label image that its measurements depend on; None for missing ones."""
     times = [frame.t for frame in provenance.frames] if len(provenance.frames) > 1 else [None]
     beside = [objects_path(out, entry), *(probability_path(out, entry, t) for t in times)]
     return [stamp(path)[:2] if path.exists() else None for path in beside]

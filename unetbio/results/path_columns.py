@@ -1,4 +1,4 @@
-"""Columns that stand in the names of files: ``plate1/B03_f2.tif`` knows its well and its field."""
+"""Columns from file names: ``plate1/B03_f2.tif`` gives the well and the field."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -23,21 +23,21 @@ def add_path_columns(rows: Sequence[Row], pattern: str | None) -> list[Row]:
     Parameters
     ----------
     rows : sequence of Item or Entry
-        Images; searched is the path that the tables name, with forward slashes.
+        Images. The expression is searched in their path as tables name it, with forward slashes.
     pattern : str, optional
-        With a group for each column: ``(?P<well>[A-H]\d\d)_f(?P<field>\d+)``. None leaves all as it is.
+        With a group for each column: ``(?P<well>[A-H]\d\d)_f(?P<field>\d+)``. None changes nothing.
 
     Returns
     -------
     list
-        The same images. Where a path does not match, or a group took no part, columns are empty. Columns that another
-        expression has given before are gone: the last one counts.
+        The same images. Columns are empty if a path or a group does not match. Columns of an earlier expression are
+        removed.
 
     Raises
     ------
     UsageError
-        When it is no regular expression, names no group, or one that the tables need themselves; when a column of that
-        name stands in the user's table and says something else; when no path matches.
+        When it is no regular expression; when it has no named group, or one with the name of a column of the tables;
+        when the user's table has another value in a column of that name; when no path matches.
     """
     if pattern is None:
         return list(rows)

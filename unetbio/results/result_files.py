@@ -1,4 +1,4 @@
-"""What becomes of one image: files written whole, cells measured, or an error."""
+"""The result of one image: label image, provenance, probabilities and objects, each file written whole."""
 
 import contextlib
 import csv
@@ -43,25 +43,24 @@ ZEROS_AT_ONCE = 1 << 20
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the journal and the tables say of one image.
+    """Rows of one image for the journal and the tables.
 
     Parameters
     ----------
     entry : Entry
-        Its line in the journal.
+        Line in the journal.
     frames : tuple of FrameRecord
-        Rows of the summary; none when it failed.
+        Rows of the summary; none for a failed image.
     pixel_size_um : float, optional
-        In the plane, when it can be trusted.
+        In the plane, if it can be trusted.
     label_hash : str
         Of the label image that was measured.
     cells : polars.DataFrame, optional
-        One row a cell; None when it failed or nothing was measured, and for class masks.
+        One row for each cell; None for class masks and failed images, and if nothing was measured.
     measured_from : str
-        What the cells depend on beside the label image (`unetbio.results.measured_from.sources_of`), where that is
-        known.
+        See `unetbio.results.measured_from.sources_of`; empty if unknown.
     input_gone : bool
-        Whether the cells are those of an earlier run because the input is no longer there.
+        Whether the cells come from an earlier run because the input is missing.
     """
 
     entry: Entry
@@ -79,7 +78,7 @@ class Outcome:
 
 
 class LabelStack:
-    """Collects the label images of a file's frames, from any thread, on disk where they are many.
+    """Collect the label images of a file's frames, from any thread; large stacks lie on disk.
 
     Parameters
     ----------
@@ -88,7 +87,7 @@ class LabelStack:
     shape : tuple of int
         Of a frame.
     folder : pathlib.Path
-        Where space for a large stack is taken.
+        Folder for large stacks.
     """
 
     def __init__(self, count: int, shape: tuple[int, ...], folder: Path) -> None:
@@ -131,7 +130,7 @@ class LabelStack:
             return np.zeros(shape, dtype)
         try:
             with tempfile.TemporaryFile(dir=self._folder) as file:
-                # Taken now: a mapped page that finds the disk full would kill the process.
+                # Reserve the space now: a mapped page that finds the disk full would kill the process.
                 _reserve_space(file.fileno(), size)
                 return np.memmap(file, dtype, mode="r+", shape=shape)
         except OSError as error:
@@ -142,7 +141,7 @@ def _reserve_space(descriptor: int, size: int) -> None:
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
         return
-    # macOS has no such call: what is written takes its space.
+    # macOS has no such call, so zeros are written.
     zeros = bytes(min(size, ZEROS_AT_ONCE))
     for start in range(0, size, ZEROS_AT_ONCE):
         os.pwrite(descriptor, zeros[: size - start], start)
@@ -158,25 +157,24 @@ def write_result(
     with_probabilities: bool = False,
     objects: Sequence[ObjectTable] = (),
 ) -> Provenance:
-    """Write a label image and its provenance so that a kill at any moment leaves both, or something that is made again.
+    """Write a label image and its provenance; after a kill at any moment both are complete, or the next run makes both.
 
-    First the label image under a temporary name; then an older one is removed; then comes the provenance; at last the
-    label image gets its name. A label image that its provenance does not know can therefore not be left by a kill, and
-    was edited by hand.
+    The label image is written under a temporary name, an older one is removed, the provenance is written, and the label
+    image gets its name. A killed run therefore never leaves a label image that differs from its provenance; such a
+    label image was edited by hand.
 
     Parameters
     ----------
     out, item, opened
-        Where it goes and what it was made from.
+        The output folder, the image and its opened file.
     label_image : ndarray
         All frames.
     described : dict
-        Fields of `Provenance`, but for the output.
+        Fields of `Provenance` except the output.
     with_probabilities : bool
-        The probabilities of all frames have been written. Any others, which belonged to an older label image, are
-        removed.
+        Keep the probabilities, which have just been written. Those of an older label image are removed.
     objects : sequence of dict
-        Table of the objects of each frame, where a model finds them; an older table is removed or replaced.
+        Table of the objects of each frame, for models that find objects. It replaces an older table.
 
     Raises
     ------
@@ -220,14 +218,14 @@ def write_result(
 
 
 def _remove_other_format(out: Path, item: Item) -> None:
-    """Remove an older label image of another ``--format``, which no provenance will describe any more."""
+    """Remove the label image that an earlier run wrote in another ``--format``."""
     older = other_format(out, item, read_provenance(out / item.provenance))
     if older is not None:
         remove_path(older)
 
 
 def _objects_text(objects: Sequence[ObjectTable], times: Sequence[int | None]) -> str:
-    """One row an object; of a time-lapse its time stands first."""
+    """One row for each object; in a time-lapse the first column is the time."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     is_series = len(times) > 1
@@ -239,7 +237,7 @@ def _objects_text(objects: Sequence[ObjectTable], times: Sequence[int | None]) -
 
 
 def _remove_probabilities(out: Path, item: Item, times: Sequence[int | None], *, fresh: bool) -> None:
-    """Remove an older label image's probabilities; those of ``times`` stay when they are ``fresh``."""
+    """Remove the probabilities of an older label image; ``fresh`` ones of ``times`` stay."""
     older = read_provenance(out / item.provenance)
     names = {item.probabilities_of(None), *item.probabilities_names(times)}
     names |= set(item.probabilities_names([frame.t for frame in older.frames])) if older else set()
@@ -250,7 +248,7 @@ def _remove_probabilities(out: Path, item: Item, times: Sequence[int | None], *,
 def write_image_probabilities(
     out: Path, item: Item, opened: Opened, t: int | None, probabilities: NDArray[np.float32], class_names: Sequence[str]
 ) -> None:
-    """Write the probabilities of one frame, at the size that the model saw; each time of a time-lapse is a file."""
+    """Write the probabilities of one frame, at the size that the model saw; each time is one file."""
     name = item.probabilities_of(t if len(opened.times) > 1 else None)
     sizes = {
         axis: opened.trusted_pixel_size_um[axis] / zoom

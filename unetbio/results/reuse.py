@@ -1,8 +1,7 @@
 """Which results of earlier runs are reused.
 
-The label image is renamed into place after its provenance has been written (`write_result`), so a run that is killed
-leaves a provenance without its label image, or both: never a label image that its provenance does not know. What
-differs from its provenance was therefore edited by hand.
+`write_result` renames the label image into place after it has written the provenance. A killed run therefore leaves a
+provenance without a label image, or both. A label image that differs from its provenance was edited by hand.
 """
 
 import contextlib
@@ -26,11 +25,11 @@ from unetbio.settings.base import flattened
 __all__ = ["EarlierResult", "KeptResult", "Policy", "find_earlier_result", "state_of_labels"]
 
 SHOWN = 3
-"""Settings that are named where more differ."""
+"""Number of changed settings that a message names."""
 
 State = Literal["missing", "unreadable", "intact", "edited"]
 
-# Bytes that no program writes on purpose; a file with any other fault may have been edited by hand.
+# Damaged files are made again. Files with any other fault may have been edited by hand.
 _BROKEN = ("unreadable", "truncated")
 
 
@@ -41,13 +40,13 @@ class Policy:
     Parameters
     ----------
     overwrite : bool
-        All but those that were edited by hand.
+        Make all results again, except those edited by hand.
     overwrite_edited : bool
-        Those too.
+        Make results again that were edited by hand.
     rehash : bool
-        Inputs are compared by their bytes even where size and times agree.
+        Compare inputs by their bytes, even if size and times agree.
     save_probabilities : bool
-        Probabilities are written too, and a result without them is not complete.
+        Write probabilities; results without them are made again.
     """
 
     overwrite: bool = False
@@ -63,9 +62,9 @@ class KeptResult:
     Parameters
     ----------
     edited : bool
-        Whether the label image differs from its provenance, since it was edited by hand.
+        Whether the label image was edited by hand: it differs from its provenance.
     provenance : Provenance, optional
-        None where a label image lies there that no run made.
+        None for a label image that no run made.
     """
 
     edited: bool
@@ -79,10 +78,9 @@ class EarlierResult:
     Parameters
     ----------
     kept : KeptResult, optional
-        The result that stays as it is; None when it has to be made.
+        The result that stays; None if it has to be made.
     changes : str
-        Of a result that is replaced since it was made with another model or other settings: which, as
-        ``model mine (now nuclei)``.
+        Model or settings that differ from those of a result that is replaced, as ``model mine (now nuclei)``.
     """
 
     kept: KeptResult | None = None
@@ -93,20 +91,20 @@ _NOTHING = EarlierResult()
 
 
 def find_earlier_result(item: Item, out: Path, model: Model, settings: dict[str, Any], policy: Policy) -> EarlierResult:
-    """Find the result of an item that stays as it is, or that is replaced.
+    """Find the earlier result of an item, and whether it stays or is replaced.
 
     Parameters
     ----------
     item : Item
-        What is asked for.
+        The image.
     out : pathlib.Path
         The output folder.
     model : Model
-        That would be used.
+        Model of this run.
     settings : dict
-        The record of the settings that would be used.
+        Record of the settings of this run.
     policy : Policy
-        What the user wants made again.
+        Which results are made again.
 
     Raises
     ------
@@ -133,7 +131,7 @@ def find_earlier_result(item: Item, out: Path, model: Model, settings: dict[str,
 
 
 def _describe_changes(provenance: Provenance, model: Model, settings: dict[str, Any]) -> str:
-    """How a result differs in how it was made from one that would be made now; empty where it does not."""
+    """Model or settings of a result that differ from those of this run; empty if none does."""
     if provenance.model.sha256 != model.sha256:
         same_name = provenance.model.name == model.info.name
         return f"model {provenance.model.name} (now {'another model of that name' if same_name else model.info.name})"
@@ -143,17 +141,17 @@ def _describe_changes(provenance: Provenance, model: Model, settings: dict[str, 
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     shown = [f"{name.rpartition('.')[2]} {before.get(name)} (now {now.get(name)})" for name in names[:SHOWN]]
     more = len(names) - SHOWN
-    # A section that holds no values has no name here.
+    # An empty section has no name here.
     return ", ".join([*shown, *([f"{more} more"] if more > 0 else [])]) or "other settings"
 
 
 def other_format(out: Path, item: Item, provenance: Provenance | None) -> Path | None:
-    """The label image that a provenance describes, where it is not the one that the item would be written to."""
+    """The label image that a provenance describes, if the item would be written to another file."""
     if provenance is None:
         return None
     name = provenance.output.name
     own = item.labels.rpartition("/")[2]
-    # Nothing but label images of the same stem is meant, whatever the file says.
+    # Trust no name in the file except a label image of the same stem: it will be removed.
     if name == own or "/" in name or result_name(name) != result_name(own):
         return None
     return (out / item.labels).with_name(name)
@@ -171,7 +169,7 @@ def _refuse_edited_format(item: Item, out: Path, provenance: Provenance | None, 
 
 
 def _has_probabilities(item: Item, out: Path, provenance: Provenance) -> bool:
-    # Those that a run wrote which was killed before its label image came are newer, and not of this label image.
+    # Newer probabilities come from a run that was killed before it wrote its label image.
     names = item.probabilities_names([frame.t for frame in provenance.frames])
     return all(_is_as_old(out / name, provenance.output.mtime_ns) for name in names)
 
@@ -186,9 +184,9 @@ def _is_as_old(path: Path, mtime_ns: int) -> bool:
 def state_of_labels(path: Path, provenance: Provenance | None, *, rehash: bool = False) -> State:
     """Whether a label image is the one that its provenance describes.
 
-    Size and time of the last change are believed when both agree, unless ``rehash``. Bytes that are no image, or only a
-    part of one, are ``unreadable``. A file that cannot be used for any other reason (pixels that are no labels, axes
-    that it does not name, a codec that is not installed, no permission) may hold work done by hand, and is ``edited``.
+    Equal size and time of the last change are sufficient, unless ``rehash``. A damaged file is ``unreadable``. A file
+    that cannot be used for another reason (pixels that are no labels, unknown axes, a missing codec, no permission) may
+    hold work done by hand and is ``edited``.
     """
     try:
         size, mtime_ns, _ = stamp(path)
@@ -207,17 +205,17 @@ def state_of_labels(path: Path, provenance: Provenance | None, *, rehash: bool =
 
 def _is_broken(error: ImageError) -> bool:
     cause = error.__cause__
-    # With a number, it is the system that refuses to read, not the content.
+    # An error number comes from the system (no permission, for example), not from the content.
     refused = isinstance(cause, OSError) and cause.errno is not None
     no_codec = isinstance(cause, ImportError) or "COMPRESSION" in str(cause) or "imagecodecs" in str(cause)
     return error.reason in _BROKEN and not refused and not no_codec
 
 
 def read_label_file(path: Path, provenance: Provenance | None) -> NDArray[Any]:
-    """Read a label image of a run: a hand may have left one cell, or only ones, which elsewhere would be doubtful.
+    """Read a label image of a run, also one that was edited and holds only a single cell.
 
-    Programs that edit masks often do not write what their axes are, and three frames look like colours: what cannot be
-    understood is read again with the axes that the label image had, and taken when its shape is still the same.
+    Programs that edit masks often do not write the axes, and three frames look like colours. Such a file is read again
+    with the axes of the original label image, and accepted if its shape is the same.
     """
     try:
         return read_labels(path, allow_binary=True)
@@ -246,7 +244,7 @@ def _layout_of(provenance: Provenance) -> tuple[str, tuple[int, ...]]:
 def remove_leftovers(out: Path) -> None:
     """Remove temporary files that a killed run left; the caller holds the lock of the whole folder.
 
-    A folder below it with a lock of its own is another command's, which may be writing there now.
+    Folders below it with a lock of their own belong to other commands and are left alone.
     """
     others = {path.parent for path in out.rglob(LOCK)} - {out}
     for path in sorted(out.rglob(f"{TEMPORARY}*")):

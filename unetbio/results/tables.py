@@ -23,11 +23,10 @@ logger = logging.getLogger(__name__)
 
 
 def known_entries(out: Path) -> dict[str, Entry]:
-    """What the journals and the provenances of an output folder know, by label image or class mask.
+    """Entries of all journals and provenances of an output folder, by label image or class mask.
 
-    A label image with a provenance is done, also where a kill came before its line in the journal. A file that failed
-    counts whether or not its input is still there. Label images that are missing are left out; a line
-    names those that can be made again.
+    A label image with a provenance is done, even if a kill prevented its line in the journal. A failed file counts even
+    if its input is missing. Missing label images are left out; a warning counts those that can be made again.
     """
     entries, gone = {}, {}
     for name, entry in read_journals(out, warn=True).items():
@@ -55,7 +54,7 @@ def known_entries(out: Path) -> dict[str, Entry]:
 
 
 def _warn_of_gone(gone: Iterable[str], entries: Iterable[str]) -> None:
-    # A label image that was made anew in another format is not gone.
+    # A label image that was made again in another format is not missing.
     there = {provenance_name(name) for name in entries}
     names = [name for name in gone if provenance_name(name) not in there]
     if len(names) == 1:
@@ -65,9 +64,7 @@ def _warn_of_gone(gone: Iterable[str], entries: Iterable[str]) -> None:
 
 
 def write_tables(out: Path, outcomes: Iterable[Outcome], options: TableOptions) -> None:
-    """Write the three tables, each whole; rows in the order of path, series and time.
-
-    What jobs left for them is in them then, and goes.
+    """Write the three tables, sorted by path, series and time, and remove the rows of jobs, which they now hold.
 
     Parameters
     ----------
@@ -76,13 +73,13 @@ def write_tables(out: Path, outcomes: Iterable[Outcome], options: TableOptions) 
     outcomes : iterable of Outcome
         All images of the folder.
     options : TableOptions
-        How they were measured.
+        How the cells were measured.
     """
     ordered = sorted(
         outcomes, key=lambda outcome: (outcome.entry.path, outcome.entry.series or 0, outcome.entry.output)
     )
     extra = _extra_columns(ordered)
-    # The cells first: while they are not there, the summary does not speak of them.
+    # The cells come first, so that the summary never counts cells that the table lacks.
     write_cells(out, ordered, extra, options)
     write_text(out / SUMMARY, _summary(ordered, extra))
     remove_job_cells(out)
@@ -100,7 +97,7 @@ def write_classes(out: Path, class_names: Sequence[str]) -> None:
 
 
 def _extra_columns(outcomes: Sequence[Outcome]) -> dict[str, str]:
-    """Columns of the user's table, and what they are called here: a name that is taken gets ``table_`` in front."""
+    """The user's columns and their names in the tables: a name that is taken gets the prefix ``table_``."""
     names = dict.fromkeys(name for outcome in outcomes for name in outcome.entry.columns)
     taken = {*SUMMARY_COLUMNS, *_class_columns(outcomes)} | {
         name for outcome in outcomes if outcome.cells is not None for name in outcome.cells.columns
@@ -121,7 +118,7 @@ def _summary(outcomes: Sequence[Outcome], extra: Mapping[str, str]) -> str:
 
 
 def _class_columns(outcomes: Sequence[Outcome]) -> list[str]:
-    """Columns for the shares of the pixels that classes take."""
+    """Columns for the share of the pixels of each class."""
     names = dict.fromkeys(name for outcome in outcomes for frame in outcome.frames for name in frame.class_fractions)
     return [_class_column(name) for name in names]
 
@@ -137,7 +134,7 @@ def _entry_cells(outcome: Outcome) -> dict[str, Any]:
         "path": entry.path,
         "series": entry.series,
         "pixel_size_um": outcome.pixel_size_um,
-        # A result that was kept is done: the tables of a run that was interrupted are those of one that was not.
+        # Kept results are done, so that interrupted runs give the same tables as others.
         "status": "failed" if failed else "done",
         "reason": entry.reason if failed else "",
     }

@@ -22,13 +22,13 @@ Kind = Literal["labels", "input", "model", "settings", "provenance", "rerun"]
 # Model and settings by their names; those of lists as text, so that all can be counted.
 _Recipe = tuple[tuple[str, Any], ...]
 
-# What a table may say differently for each image.
+# Settings that a table may give for each image.
 _OF_ONE_IMAGE = ("channel", "series", "pixel_size_um", "diameter_px")
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that does not agree.
+    """A mismatch between a mask, its provenance and the files that it names.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Finding:
     kind : {"labels", "input", "model", "settings", "provenance", "rerun"}
         What was compared.
     message : str
-        One line: what was found, and what it means.
+        One line: the mismatch and its meaning.
     """
 
     output: str
@@ -46,10 +46,9 @@ class Finding:
 
 
 def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
-    """Compare label images, inputs and models with what the provenance says of them, byte for byte.
+    """Compare label images, inputs and models with their provenances, byte for byte.
 
-    A model is compared where its file is still there. Settings and model are compared among the masks: a folder in
-    which some were made differently is not one result.
+    Models are compared if their files still exist. Settings and models are also compared between the masks.
 
     Parameters
     ----------
@@ -63,7 +62,7 @@ def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
     int
         Number of masks.
     list of Finding
-        In the order of the masks; empty when all is well.
+        In the order of the masks.
 
     Raises
     ------
@@ -84,12 +83,12 @@ def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
 
 
 def find_differences(provenances: Iterable[tuple[str, Provenance]]) -> Iterable[Finding]:
-    """Masks that were made with another model or other settings than most.
+    """Find masks made with another model or other settings than most.
 
     Parameters
     ----------
     provenances : iterable
-        Name of a label image, and its provenance; one at a time is in memory.
+        Name of a label image and its provenance; only one is kept in memory.
 
     Yields
     ------
@@ -105,9 +104,9 @@ def find_differences(provenances: Iterable[tuple[str, Provenance]]) -> Iterable[
 
 
 def read_provenances(out: Path) -> dict[str, Provenance | None]:
-    """Provenance of each label image, by its name below the folder; None where it is missing.
+    """Provenance of each label image, by its name below the folder; None if it is missing.
 
-    Label images that are missing are named too, temporary files are not.
+    Missing label images are included.
 
     Raises
     ------

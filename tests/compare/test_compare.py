@@ -271,7 +271,7 @@ def test_an_area_on_the_border_belongs_to_the_smaller_size_and_no_cells_have_no_
 def test_a_metered_predictor_counts_what_is_run(exact: bool) -> None:
     network = networks.build("unet", {"base_channels": 2, "depth": 1, "padding": "same"})
     plain = TorchPredictor(network, exact=exact)
-    metered = MeteredPredictor(plain)
+    metered = MeteredPredictor(network, exact=exact)
     image = np.random.default_rng(0).random((1, 70, 40), dtype=np.float32)
     answer = predict(image, metered, tile=32)
     np.testing.assert_array_equal(answer, predict(image, plain, tile=32))

@@ -1,1 +1,1 @@
-"""Networks side by side: trained on the same split, seed and augmentation, and measured in the same way."""
+"""Compare networks: train them on the same split, seed and augmentation, and measure them in the same way."""

@@ -1,4 +1,4 @@
-"""Images of a comparison: to train on, to choose thresholds on, and to be scored on."""
+"""Images of a comparison, for training, for the choice of thresholds, and for scores."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ __all__ = ["Examples", "fingerprint", "load", "result_names"]
 
 @dataclass(frozen=True)
 class Examples:
-    """Annotated images in memory; ``scored`` are the test images, or where there are none those of the validation."""
+    """Annotated images in memory; ``scored`` are the test images or, without any, the validation images."""
 
     training: list[Example]
     validation: list[Example]
@@ -22,7 +22,7 @@ class Examples:
 
 
 def fingerprint(files: AnnotatedFiles) -> str:
-    """Hash of the names of all files, what each is for, and their bytes."""
+    """Hash of the names, roles and bytes of all files."""
     parts = {"training": files.training, "validation": files.validation, "test": files.test}
     digest = hashlib.sha256()
     for part, pairs in parts.items():
@@ -39,7 +39,7 @@ def load(files: AnnotatedFiles, config: TrainingConfig) -> Examples:
     ImageError, UsageError
         As `load_training_data`.
     """
-    # Here, so that what can be refused without torch is.
+    # Imported here, so that wrong input is refused before torch loads.
     from unetbio.training.trainer import load_training_data
 
     training, validation = load_training_data(files, config)
@@ -48,7 +48,7 @@ def load(files: AnnotatedFiles, config: TrainingConfig) -> Examples:
 
 
 def result_names(examples: Sequence[Example]) -> list[str]:
-    """A name for what is made of each image: its stem, with a number where others have the same."""
+    """Name of the results of each image: its stem, with a number if others have the same stem."""
     stems = [stem(example.name) for example in examples]
     return [
         name if stems.count(name) == 1 else f"{name}_{stems[:number].count(name) + 1}"

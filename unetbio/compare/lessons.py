@@ -1,4 +1,4 @@
-"""The lessons: which variants show what one trick of the lecture does."""
+"""Lessons: variants that show the effect of one trick of the lecture."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ __all__ = ["LESSONS", "Lesson"]
 
 @dataclass(frozen=True)
 class Lesson:
-    """One trick of the lecture, and what shows it.
+    """One trick of the lecture, and the variants that show its effect.
 
     Parameters
     ----------
     title : str
-        A heading.
+        Heading.
     question : str
-        What the comparison answers.
+        Question that the comparison answers.
     names : tuple of str
         Variants, in the order of the argument.
     """

@@ -1,4 +1,4 @@
-"""What a trained network finds on images, how good that is, and what it costs."""
+"""Scores and costs of a trained network on images."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial, reduce
 from operator import add
 from time import perf_counter
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ from torch import nn
 from unetbio import networks, targets
 from unetbio.compare.oracle import oracle_iou, output_stride
 from unetbio.compare.sizes import average_precision_by_size, size_borders
-from unetbio.geometry import Geometry
 from unetbio.inference.backends.base import Predictor
 from unetbio.inference.backends.torch import TorchPredictor
 from unetbio.inference.objects import Detector, TorchDetector, predict_objects
@@ -38,20 +37,20 @@ Refinement = Callable[[NDArray[np.float32], NDArray[np.float32]], NDArray[np.flo
 
 @dataclass(frozen=True)
 class Measurement:
-    """What came of the images.
+    """Scores and costs of a network.
 
     Parameters
     ----------
     label_images : list of ndarray
-        The cells that were found, one label image an image.
+        Predicted cells of each image.
     scores : dict
         Scores and costs by name, of all images together; see `unetbio.compare.table.COLUMNS`.
     images : list of dict
         Scores of each image.
     postprocessing : PostProcessing, optional
-        Thresholds with which the cells were found; a network that finds objects needs none.
+        Thresholds of the cells; None for a network that finds objects.
     size_borders_px : tuple of float
-        Areas that part small, medium and large cells.
+        Areas that separate small, medium and large cells.
     """
 
     label_images: list[LabelImage]
@@ -61,81 +60,35 @@ class Measurement:
     size_borders_px: tuple[float, float]
 
 
-class MeteredPredictor:
-    """A predictor that notes what its passes in float32 cost.
+class MeteredPredictor(TorchPredictor):
+    """A predictor that measures the cost of its passes in float32.
 
     Attributes
     ----------
     seconds : float
-        Spent in the network.
+        Time in the network.
     work : int
         Multiply-adds.
     memory : int
-        Most bytes of feature maps of a pass.
+        Peak bytes of feature maps of a pass.
     """
 
-    def __init__(self, predictor: Predictor) -> None:
-        self._predictor = predictor
+    def __init__(self, network: nn.Module, device: torch.device | str = "cpu", **options: Any) -> None:
+        super().__init__(network, device, **options)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all passes."""
         self.seconds, self.work, self.memory = 0.0, 0, 0
 
-    @property
-    def geometry(self) -> Geometry:
-        """Context, stride and legal sizes."""
-        return self._predictor.geometry
-
-    @property
-    def exact(self) -> bool:
-        """Whether tiles leave the answer as it is."""
-        return self._predictor.exact
-
-    @property
-    def window(self) -> tuple[int, ...] | None:
-        """As the predictor's."""
-        return self._predictor.window
-
-    @property
-    def num_classes(self) -> int:
-        """Number of probabilities a pixel."""
-        return self._predictor.num_classes
-
-    @property
-    def memory_budget(self) -> int:
-        """Bytes that a tile may take."""
-        return self._predictor.memory_budget
-
     def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """As the predictor's."""
+        """As `TorchPredictor.probabilities`."""
         start = perf_counter()
-        answer = self._predictor.probabilities(batch)
+        probabilities = super().probabilities(batch)
         self.seconds += perf_counter() - start
         self.work += len(batch) * self.multiply_adds(batch.shape[2:])
         self.memory = max(self.memory, len(batch) * self.memory_bytes(batch.shape[2:]))
-        return answer
-
-    def probabilities_float64(self, batch: NDArray[np.float32]) -> NDArray[np.float64]:
-        """As the predictor's."""
-        return self._predictor.probabilities_float64(batch)
-
-    @property
-    def error_bound(self) -> float:
-        """As the predictor's."""
-        return self._predictor.error_bound
-
-    def is_out_of_memory(self, error: BaseException) -> bool:
-        """As the predictor's."""
-        return self._predictor.is_out_of_memory(error)
-
-    def release_memory(self) -> None:
-        """As the predictor's."""
-        self._predictor.release_memory()
-
-    def multiply_adds(self, input_shape: Sequence[int]) -> int:
-        """Work for one input of this spatial shape."""
-        return self._predictor.multiply_adds(input_shape)
-
-    def memory_bytes(self, input_shape: Sequence[int]) -> int:
-        """Memory for one input of this spatial shape."""
-        return self._predictor.memory_bytes(input_shape)
+        return probabilities
 
 
 def measure(
@@ -147,22 +100,22 @@ def measure(
     device: torch.device,
     refine: Refinement | None = None,
 ) -> Measurement:
-    """Run a trained network over images and measure everything that a comparison shows.
+    """Run a trained network over images and measure all scores and costs of a comparison.
 
     Parameters
     ----------
     network, info
-        As they come out of training.
+        A trained network and its description.
     validation : sequence of Example
-        On which the thresholds are searched again where there is a refinement; unused otherwise.
+        Images for a new search of the thresholds, which a refinement needs.
     scored : sequence of Example
-        What is measured.
+        Images to measure.
     config : TrainingConfig
-        For the ignored label.
+        Settings of the training, for the ignored label.
     device : torch.device
-        Where the network runs.
+        Device of the network.
     refine : callable, optional
-        A step after the network: probabilities ``(K, *spatial)`` and normalised image ``(C, *spatial)`` to
+        Step after the network, from probabilities ``(K, *spatial)`` and normalised image ``(C, *spatial)`` to
         probabilities.
     """
     architecture = networks.find(info.architecture)
@@ -174,10 +127,10 @@ def measure(
     else:
         # Targets of other masks are refused (`unetbio.compare.variants`).
         learner = cast(CellLearner, targets.of_model(info).learner(config, []))
-        predictor = TorchPredictor(network, device, exact=is_exact, window=info.window)
+        predictor = MeteredPredictor(network, device, exact=is_exact, window=info.window)
         postprocessing = info.postprocessing
         if refine is not None:
-            # Refined probabilities are sharper than those for which the thresholds were found.
+            # Refined probabilities are sharper and need other thresholds.
             refined = [_run(example, predictor, refine)[0] for example in validation]
             postprocessing = learner.tune(refined, [example.label_image for example in validation]).postprocessing
         found = _find_cells(predictor, scored, learner, postprocessing, refine)
@@ -197,7 +150,7 @@ def measure(
 
 @dataclass(frozen=True)
 class _Found:
-    """Label images and what they cost; work and memory are NaN where they are not known."""
+    """Label images and their costs; unknown work and memory are NaN."""
 
     label_images: list[LabelImage]
     postprocessing: PostProcessing | None
@@ -207,21 +160,21 @@ class _Found:
 
 
 def _find_cells(
-    predictor: Predictor,
+    predictor: MeteredPredictor,
     examples: Sequence[Example],
     learner: CellLearner,
     postprocessing: PostProcessing,
     refine: Refinement | None,
 ) -> _Found:
-    _run(examples[0], predictor, refine)  # the first pass is slower: memory, compilation, choice of kernels
-    metered = MeteredPredictor(predictor)
+    _run(examples[0], predictor, refine)  # The first pass is slower: memory, compilation, choice of kernels.
+    predictor.reset()
     label_images, refining = [], 0.0
     for example in examples:
-        probabilities, seconds = _run(example, metered, refine)
+        probabilities, seconds = _run(example, predictor, refine)
         refining += seconds
         annotated = mask_annotated(probabilities, example.label_image, learner.config)
         label_images.append(learner.classes.label(annotated, postprocessing))
-    return _Found(label_images, postprocessing, metered.seconds + refining, metered.work, metered.memory)
+    return _Found(label_images, postprocessing, predictor.seconds + refining, predictor.work, predictor.memory)
 
 
 def _find_objects(
@@ -234,7 +187,7 @@ def _find_objects(
         score_threshold=settings.score_threshold,
         mask_threshold=settings.mask_threshold,
     )
-    find(images[0])  # as above
+    find(images[0])  # The first pass is slower.
     start = perf_counter()
     found = [find(image)[0] for image in images]
     seconds = perf_counter() - start
@@ -245,7 +198,7 @@ def _find_objects(
 def _qualities(
     pooled: Mapping[str, float], truth: Sequence[NDArray[np.integer]], stride: int | None
 ) -> dict[str, float | str]:
-    """Scores; the oracle's where there is a stride."""
+    """Scores; with those of the oracle if the network has a stride."""
     oracle = math.nan if stride is None else oracle_iou(truth, stride)
     names = ("AP@.5", "mean_AP", "F1@.5", "foreground_IoU", "boundary_F1", "merges_per_100")
     return {
@@ -267,7 +220,7 @@ def _costs(network: nn.Module, found: _Found, pixels: int) -> dict[str, float | 
 
 
 def _run(example: Example, predictor: Predictor, refine: Refinement | None) -> tuple[NDArray[np.float32], float]:
-    """Probabilities of an image, and the seconds that refining them took."""
+    """Probabilities of an image, and the seconds of the refinement."""
     image = normalization.apply(example.image, example.scaling)
     probabilities = predict(image, predictor)
     if refine is None:

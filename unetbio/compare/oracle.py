@@ -1,7 +1,7 @@
-"""The best that a coarse network could do: what is left of the foreground after averages over its stride.
+"""The best result that a network of a given output stride can reach: its oracle.
 
-A network that answers once for ``s`` pixels along each axis, and is right about the share of foreground in each such
-block, gives after linear interpolation at best what `reconstruct` gives.
+A network of output stride ``s`` predicts one value for each block of ``s`` pixels along each axis. If each value is the
+exact share of foreground in its block, linear interpolation gives what `reconstruct` returns.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,12 +16,12 @@ __all__ = ["oracle_iou", "output_stride", "reconstruct"]
 
 
 def output_stride(path: Sequence[Layer]) -> int:
-    """Pixels of the image along an axis for one answer, before the last interpolation of a network.
+    """Pixels along an axis for one value of the output, before the last interpolation of a network.
 
     Parameters
     ----------
     path : sequence of Layer
-        From input to output. A network that convolves after its last upsampling answers for every pixel: 1.
+        Layers from input to output. Convolutions after the last upsampling give a stride of 1.
 
     Examples
     --------
@@ -37,7 +37,7 @@ def output_stride(path: Sequence[Layer]) -> int:
 
 
 def reconstruct(foreground: NDArray[np.bool_], stride: int) -> NDArray[np.bool_]:
-    """Average over blocks, interpolate linearly between their centres, and take what is at least one half.
+    """Average over blocks, interpolate linearly between their centres, and threshold at one half.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def reconstruct(foreground: NDArray[np.bool_], stride: int) -> NDArray[np.bool_]
     Returns
     -------
     ndarray of bool
-        The same shape; beyond the centres of the outermost blocks their values hold.
+        The same shape; the values of the outermost blocks extend beyond their centres.
 
     Examples
     --------
@@ -62,13 +62,13 @@ def reconstruct(foreground: NDArray[np.bool_], stride: int) -> NDArray[np.bool_]
         sums = np.moveaxis(np.add.reduceat(answer, starts, axis=axis), axis, -1)
         averages = sums / np.diff(np.append(starts, size))
         answer = np.moveaxis(averages @ _interpolation(size, stride).T, -1, axis)
-    # Sums of shares that make one half exactly may come out a rounding below it.
+    # Rounding can put sums of exactly one half slightly below it.
     result: NDArray[np.bool_] = answer >= 0.5 - 1e-9
     return result
 
 
 def oracle_iou(label_images: Iterable[NDArray[np.integer]], stride: int) -> float:
-    """IoU of the foreground of label images with what `reconstruct` leaves of it, pooled over the images."""
+    """IoU of the foreground of label images with its reconstruction, pooled over the images."""
     foregrounds = [label_image > 0 for label_image in label_images]
     found = (reconstruct(foreground, stride).astype(np.uint8) for foreground in foregrounds)
     truth = (foreground.astype(np.uint8) for foreground in foregrounds)
@@ -76,7 +76,7 @@ def oracle_iou(label_images: Iterable[NDArray[np.integer]], stride: int) -> floa
 
 
 def _interpolation(size: int, stride: int) -> NDArray[np.float64]:
-    """``(size, blocks)``: what each block contributes to each pixel of an axis."""
+    """``(size, blocks)``: weight of each block in each pixel of an axis."""
     # Centres of blocks lie at (b + .5) * stride - .5.
     last = (size - 1) // stride
     place = np.clip((np.arange(size) + 0.5) / stride - 0.5, 0, last)

@@ -1,4 +1,4 @@
-"""The same image side by side: as it is, the truth, and what each network found."""
+"""Panels: an image, the truth, and the cells that each network found, side by side."""
 
 import os
 from collections.abc import Mapping
@@ -16,16 +16,16 @@ DPI = 100
 PANEL_INCHES = 2.6
 COLUMNS = 4
 SIDE = 256
-"""Pixels of an image that a panel shows along each axis: outlines of one pixel stay visible."""
+"""Pixels of an image in a panel along each axis, so that outlines of one pixel stay visible."""
 
 
 def choose_panels(count: int, most: int) -> list[int]:
-    """Numbers of at most ``most`` of ``count`` images, evenly spread."""
+    """Indices of at most ``most`` of ``count`` images, evenly spread."""
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most))})
 
 
 def crop_to_cells(label_image: NDArray[np.integer], side: int = SIDE) -> tuple[slice, slice]:
-    """The part of a plane of at most ``side`` pixels a side that holds most cells, of parts half of that apart."""
+    """The square of ``side`` pixels with most cells, on a grid of half its side."""
     starts = [sorted({*range(0, max(1, size - side), side // 2), max(0, size - side)}) for size in label_image.shape]
     parts = [(slice(y, y + side), slice(x, x + side)) for y in starts[0] for x in starts[1]]
     return max(parts, key=lambda part: len(np.unique(label_image[part])))
@@ -43,11 +43,11 @@ def draw_panel(
     found : mapping
         A label image of the same shape for each name, in this order.
     path : path-like
-        Where to; written atomically.
+        Path of the picture; written atomically.
     title : str
-        Above all.
+        Title of the picture.
     """
-    # Here, so that modules import fast. The canvas keeps no global state, as pyplot would.
+    # Imported here, so that commands start fast. Unlike pyplot, the canvas has no global state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

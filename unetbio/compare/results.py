@@ -1,4 +1,4 @@
-"""What a comparison leaves beside the folders of its networks: tables, pictures, a page."""
+"""Tables, pictures and page of a comparison."""
 
 import shutil
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ PANELS = "panels"
 MOST_PANELS = 12
 
 SHOWN_QUANTILE = 0.75
-"""Place, in the order of the number of cells, of the image beside each table."""
+"""Quantile, by number of cells, of the image beside each table."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ def write_results(out: Path, rows: Sequence[Row], examples: Examples, scored_on:
     Parameters
     ----------
     out : path
-        The folder that `compare_variants` has filled.
+        Folder with the results of `compare_variants`.
     rows, examples
-        As it gave them.
+        Results and images of `compare_variants`.
     scored_on : str
-        Which images the scores were measured on.
+        Images that the scores were measured on, for the caption.
     lessons : sequence of str
-        Names of `LESSONS`, each of which gets a table and a picture of its own.
+        Names of `LESSONS`; each gets a table and a picture.
 
     Returns
     -------
@@ -79,10 +79,10 @@ def _lesson_section(name: str, rows: Sequence[Row]) -> _Section:
 
 
 def _draw(out: Path, sections: Sequence[_Section], examples: Examples) -> list[Path]:
-    """Draw a panel of some images, and for each table one of an image with many cells, but not the extreme one."""
+    """Draw panels of some images, and for each table one of an image with many cells, but not the most."""
     names = result_names(examples.scored)
     with stopping(out):
-        # Those of other images, from an earlier run, must not stay.
+        # Remove panels of other images from an earlier run.
         shutil.rmtree(out / PANELS, ignore_errors=True)
     panels = []
     for number in choose_panels(len(names), MOST_PANELS):
@@ -98,7 +98,7 @@ def _draw(out: Path, sections: Sequence[_Section], examples: Examples) -> list[P
 
 
 def _found(out: Path, rows: Sequence[Row], name: str) -> dict[str, NDArray[np.integer]]:
-    """The label images that the variants have made of an image."""
+    """Label images of one image from all variants."""
     return {
         row.variant.name: read_labels(prediction_path(out, row.variant, name), allow_binary=True)
         for row in rows

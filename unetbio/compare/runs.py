@@ -1,8 +1,8 @@
-"""Training and measuring one network after another, in a folder from which the next run goes on.
+"""Train and measure one network after another, in a folder that later runs continue.
 
-A folder of results belongs to one set of settings, kept in ``settings.json``; so does the folder of each variant in it.
-There stand, in the order in which they come to be: the log and the checkpoint, the loss curve, the model, the
-predictions, and the scores, whose file says that the variant is done.
+A folder of results has one set of settings, in ``settings.json``, and so has the folder of each variant in it. The
+folder of a variant gets, in this order, the log and the checkpoint, the loss curve, the model, the predictions, and the
+scores. A variant with scores is complete.
 """
 
 import json
@@ -50,7 +50,7 @@ SHOWN_DIFFERENCES = 3
 
 @dataclass(frozen=True)
 class CompareSettings:
-    """What all networks of a comparison have in common.
+    """Common settings of all networks of a comparison.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class CompareSettings:
     config : TrainingConfig
         Settings of training, seed and steps among them; see `training_config`.
     minutes : float, optional
-        For which each network is trained, instead of steps.
+        Training time of each network, instead of steps.
     width : float, optional
         See `training_config`.
     """
@@ -70,7 +70,7 @@ class CompareSettings:
     width: float | None = None
 
     def identity(self, config: TrainingConfig) -> dict[str, Any]:
-        """What has to be the same for results to be the same."""
+        """Settings that results depend on."""
         return {
             "config": config.model_dump(mode="json"),
             "minutes": self.minutes,
@@ -91,13 +91,13 @@ class Row:
     Parameters
     ----------
     variant : Variant
-        What was compared.
+        The variant.
     scores : mapping
-        By name of a column; NaN for what has no value. Empty where it failed.
+        Scores by name of a column; NaN if a column has no value, empty if the variant failed.
     size_borders_px : tuple of float
-        Areas that part small, medium and large cells.
+        Areas that separate small, medium and large cells.
     failure : str
-        Why there are no scores, in one line; empty where there are.
+        One line that says why there are no scores; empty if there are.
     """
 
     variant: Variant
@@ -107,7 +107,7 @@ class Row:
 
 
 def prediction_path(out: Path, variant: Variant, name: str) -> Path:
-    """Label image that a variant has made of the image of this name."""
+    """Path of the label image of a variant for the image of this name."""
     return out / variant.slug / PREDICTIONS / mask_name(name, "instances", FORMATS["ome-tiff"])
 
 
@@ -122,38 +122,38 @@ def compare_variants(
     overwrite: bool = False,
     replace: bool = False,
 ) -> list[Row]:
-    """Train and measure what is not done yet.
+    """Train and measure all variants that are not complete.
 
     Parameters
     ----------
     variants : sequence of Variant
-        In the order of the rows; those that differ by the CRF alone share one training.
+        In the order of the rows. Variants that differ only in the CRF share one training.
     settings : CompareSettings
-        What they have in common.
+        Common settings.
     examples : Examples
         The images of ``settings``.
     out : path
-        Folder of the results; held by the caller.
+        Folder of the results; the caller holds its lock.
     device : torch.device
-        Where networks are trained and run.
+        Device for training and measuring.
     workers : int
         Threads that prepare patches.
     overwrite : bool
-        Start anew what is there already.
+        Train all variants again.
     replace : bool
-        Where the folder was made with other settings, replace what is not made with these instead of refusing.
+        Replace results of other settings, instead of refusing the folder.
 
     Returns
     -------
     list of Row
-        One a variant, failed ones too.
+        One for each variant, also for failed ones.
 
     Raises
     ------
     UsageError
-        When a variant cannot be meant, or the folder was made with other settings; before anything is trained.
+        When a variant is invalid, or the folder has results of other settings; before any training.
     EnvironmentStoppedError
-        When the disk refuses to be written to.
+        When the disk is full or cannot be written.
     """
     configs = {variant: training_config(variant, settings.config, settings.width) for variant in variants}
     refinements = {variant.crf: _refinement(variant.crf) for variant in variants}
@@ -176,7 +176,7 @@ class _Run:
         self._failures: dict[Variant, str] = {}
 
     def row(self, variant: Variant, config: TrainingConfig, refine: Refinement | None) -> Row:
-        """Scores of a variant, from an earlier run where it is done, or why there are none."""
+        """Scores of a variant, from an earlier run if it is complete, or its failure."""
         folder = self.out / variant.slug
         self._claim(folder, config, variant.crf)
         if not (folder / SCORES).exists():
@@ -185,13 +185,13 @@ class _Run:
                 self._make(variant, config, refine, report)
             except Exception as error:
                 if isinstance(error, EnvironmentStoppedError) and isinstance(error.__cause__, OSError):
-                    raise  # the disk, which would fail the next one as well; a lack of memory is this network's own
+                    raise  # A full disk stops all networks; running out of memory fails only this one.
                 report.keep(traceback.format_exc())
                 return Row(variant, {}, failure=_one_line(error))
         return _read_row(variant, folder / SCORES)
 
     def _claim(self, folder: Path, config: TrainingConfig, crf: str | None) -> None:
-        """Make a variant's folder, and empty one that is left from other settings."""
+        """Make the folder of a variant, and empty it if it has results of other settings."""
         identity = json.loads(json.dumps({**self.settings.identity(config), "crf": crf}))
         if _read_json(folder / SETTINGS) != identity:
             _clear(folder)
@@ -209,12 +209,12 @@ class _Run:
     def _examples(self, config: TrainingConfig) -> Examples:
         shared = self.settings.config
         of_network = {key: getattr(shared, key) for key in ("name", "network", "parameters")}
-        # A setting of training may change how images are read.
+        # Settings of training can change how images are read.
         is_shared = config.model_copy(update=of_network) == shared
         return self.examples if is_shared else load(self.settings.files, config)
 
     def _trained(self, variant: Variant, examples: Examples) -> tuple[nn.Module, ModelInfo]:
-        """The network of a variant without its CRF; trained now unless it is there."""
+        """The network of a variant without its CRF; trained if it does not exist."""
         config = training_config(variant, self.settings.config, self.settings.width)
         folder = self.out / variant.slug
         self._claim(folder, config, None)
@@ -226,7 +226,7 @@ class _Run:
         try:
             return self._train(variant, config, examples, folder)
         except Exception as error:
-            # Not the error itself: its traceback would keep the network in memory.
+            # Keep only the text: the traceback of the error would keep the network in memory.
             self._failures[variant] = _one_line(error)
             raise
 
@@ -252,7 +252,7 @@ class _Run:
 
 
 class _Report:
-    """Says a line on stderr, after the name of the variant, and keeps it in a file."""
+    """Log a line on stderr, with the name of the variant, and in a file."""
 
     def __init__(self, name: str, path: Path) -> None:
         self._name, self._path = name, path
@@ -262,13 +262,13 @@ class _Report:
         self.keep(line)
 
     def keep(self, text: str) -> None:
-        """Add text to the file alone."""
+        """Append text to the file only."""
         with stopping(self._path), open(self._path, "a", encoding="utf-8") as stream:
             stream.write(text.rstrip("\n") + "\n")
 
 
 def _refinement(crf: str | None) -> Refinement | None:
-    """The step after the network."""
+    """The refinement after the network."""
     if crf is None:
         return None
     from unetbio.postprocessing.crf import PRESETS, refine
@@ -292,7 +292,7 @@ def _check_folder(out: Path, identity: Mapping[str, Any], others_may_go: bool) -
 
 
 def _shown(identity: Any) -> dict[str, Any]:
-    """Settings by dotted key; the hash shortened."""
+    """Settings by dotted key; the hash is shortened."""
     settings = flattened(identity) if isinstance(identity, dict) else {}
     return {
         key.removeprefix("config."): str(value)[:12] if key == "images" else value for key, value in settings.items()
@@ -300,7 +300,7 @@ def _shown(identity: Any) -> dict[str, Any]:
 
 
 def _clear(folder: Path) -> None:
-    """Remove what a run has made in a variant's folder."""
+    """Remove the files of a run from the folder of a variant."""
     with stopping(folder):
         for name in (SETTINGS, SCORES, MODEL, CHECKPOINT, LOG, LOSS):
             (folder / name).unlink(missing_ok=True)
@@ -330,7 +330,7 @@ def _read_row(variant: Variant, path: Path) -> Row:
 
 
 def _read_json(path: Path) -> Any:
-    """Content of a file, None where there is none or it is torn."""
+    """Content of a file; None if it is missing or incomplete."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Scores of small, medium and large cells apart."""
+"""Scores of small, medium and large cells."""
 
 from collections.abc import Sequence
 
@@ -14,9 +14,9 @@ IOU = 0.5
 
 
 def size_borders(label_images: Sequence[NDArray[np.integer]]) -> tuple[float, float]:
-    """Areas that part the cells of all images into thirds, in pixels.
+    """Areas that divide the cells of all images into thirds, in pixels.
 
-    Small cells have at most the first, medium ones at most the second, large ones more. Without cells both are 0.
+    Small cells have at most the first area, medium ones at most the second, large ones more. Without cells both are 0.
     """
     areas = np.concatenate([_areas(label_image)[1] for label_image in label_images])
     low, high = np.quantile(areas, [1 / 3, 2 / 3]) if len(areas) else (0.0, 0.0)
@@ -28,13 +28,13 @@ def average_precision_by_size(
 ) -> dict[str, float]:
     """TP / (TP + FP + FN) at IoU .5 of the cells of each size, pooled over images.
 
-    All cells are matched as in `unetbio.metrics.instances`. A pair has the size of its true cell, a true cell that is
-    missed has its own, and so has a predicted cell that is none.
+    All cells are matched as in `unetbio.metrics.instances`. A pair has the size of its true cell. Missed and false
+    cells have their own size.
 
     Returns
     -------
     dict of float
-        By name of `SIZES`; NaN where there are neither true nor predicted cells of a size.
+        By name of `SIZES`; NaN for a size without true or predicted cells.
     """
     matched, counted = np.zeros(len(SIZES)), np.zeros(len(SIZES))
     for found, true in zip(predicted, truth, strict=True):

@@ -1,4 +1,4 @@
-"""The table of a comparison, for people (Markdown) and for programs (CSV)."""
+"""The table of a comparison, as Markdown and as CSV."""
 
 import csv
 import io
@@ -46,13 +46,13 @@ class Column:
     Parameters
     ----------
     key : str
-        In `Row.scores` and as the heading in CSV.
+        Name in `Row.scores` and in CSV.
     heading : str
-        For people.
+        Heading in Markdown and on the page.
     form : callable
-        From a number to text for people.
+        Format of a number in Markdown and on the page.
     meaning : str
-        One line.
+        One line that explains the column.
     """
 
     key: str
@@ -66,7 +66,12 @@ COLUMNS = (
     Column("mean_AP", "mean AP", _share, "mean of AP from IoU .5 to .95"),
     Column("F1@.5", "F1@.5", _share, "2 TP / (2 TP + FP + FN) at IoU .5"),
     Column("foreground_IoU", "pixel IoU", _share, "intersection over union of all cells' pixels"),
-    Column("output_stride", "stride", _count, "pixels along an axis for one answer, before the last interpolation"),
+    Column(
+        "output_stride",
+        "stride",
+        _count,
+        "pixels along an axis for one value of the output, before the last interpolation",
+    ),
     Column(
         "oracle_IoU",
         "oracle",
@@ -88,14 +93,19 @@ COLUMNS = (
     ),
     Column("seconds_per_megapixel", "s/megapixel", _significant, "in the network, and in its CRF, on this machine"),
     Column("memory_bytes", "memory", _mebibytes, "weights and the feature maps held at once for the largest tile"),
-    Column("exact_tiling", "exact tiles", str, "whether tiles leave the answer as it is, or windows are blended"),
+    Column(
+        "exact_tiling",
+        "exact tiles",
+        str,
+        "whether the result is the same for all tile sizes; if not, windows are blended",
+    ),
     Column("steps", "steps", _count, "of training"),
     Column("seconds_trained", "seconds trained", _count, "spent in training and validation"),
 )
 
 
 def cells(row: Row) -> list[str]:
-    """What the table says of a variant, a text a column; nothing where it failed."""
+    """Text of each column for a variant; empty if it failed."""
     texts = []
     for column in COLUMNS:
         value = row.scores.get(column.key, math.nan)
@@ -105,7 +115,7 @@ def cells(row: Row) -> list[str]:
 
 
 def caption(rows: Sequence[Row], scored_on: str) -> str:
-    """On which images the scores were measured, and which sizes of cells are told apart."""
+    """Caption: the images that the scores were measured on, and the sizes of small, medium and large cells."""
     borders = next((row.size_borders_px for row in rows if not row.failure), None)
     sizes = ""
     if borders is not None:
@@ -114,7 +124,7 @@ def caption(rows: Sequence[Row], scored_on: str) -> str:
 
 
 def write_markdown(title: str, question: str, rows: Sequence[Row], scored_on: str) -> str:
-    """The table with its captions; a variant that failed is a row that says why."""
+    """The table with its captions; the row of a failed variant says why."""
     lines = [f"# {title}", "", *([question, ""] if question else [])]
     lines.append(f"| network | {' | '.join(column.heading for column in COLUMNS)} |")
     lines.append(f"|---|{'---:|' * len(COLUMNS)}")
@@ -126,7 +136,7 @@ def write_markdown(title: str, question: str, rows: Sequence[Row], scored_on: st
 
 
 def write_csv(rows: Sequence[Row]) -> str:
-    """One row a variant; numbers in full, empty where there are none."""
+    """One row for each variant; numbers with all digits, empty if there are none."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(["network", *(column.key for column in COLUMNS), "failure"])

@@ -1,6 +1,6 @@
-"""What is compared: networks with settings, by the names that the command line takes.
+"""Variants: networks with settings, by their names on the command line.
 
-A name is a registered network, then settings, then perhaps a step after it::
+A name is a registered network, optionally followed by settings and by a CRF::
 
     unet
     unet:skip=none
@@ -8,7 +8,7 @@ A name is a registered network, then settings, then perhaps a step after it::
     deeplab_v1+crf
     deeplab_v1:dilation=1+crf=PRESET
 
-A setting is a parameter of the network if it is among its parameters, and otherwise one of training, dotted within a
+A setting is a parameter of the network or, if the network has none of that name, a setting of training, dotted within a
 section. Its value is a YAML scalar.
 """
 
@@ -33,23 +33,23 @@ SAME_FOR_ALL = frozenset(
     {"name", "network", "parameters", "validation_fraction"}
     | {"target", "class_names", "class_values", "split_components", "ignore_label"}
 )
-"""Settings of training that a variant cannot have: the network is its name; all get the same split and truth."""
+"""Settings of training that a variant cannot change: its name gives the network; all share split and truth."""
 
 _NAME = re.compile(r"(?P<network>\w+)(?P<settings>(:[\w.]+=[^:+]*)*)(?P<crf>\+crf(=(?P<preset>[^:+=]+))?)?")
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A network with settings, and perhaps a CRF after it.
+    """A network with settings, and optionally a CRF.
 
     Parameters
     ----------
     network : str
         A registered architecture.
     settings : tuple of (str, str)
-        Names and values as they were given, by name.
+        Names and values as given, sorted by name.
     crf : str, optional
-        Preset of the CRF after the network; empty for the first there is, None for no CRF.
+        Preset of the CRF after the network; empty for the default preset, None for no CRF.
     """
 
     network: str
@@ -58,7 +58,7 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """The name from which `parse_variant` makes the same variant."""
+        """The name that `parse_variant` reads."""
         step = {None: "", "": "+crf"}.get(self.crf, f"+crf={self.crf}")
         return ":".join((self.network, *(f"{key}={value}" for key, value in self.settings))) + step
 
@@ -69,12 +69,12 @@ class Variant:
 
     @property
     def trained(self) -> "Variant":
-        """What is trained for it: the same without the CRF."""
+        """The variant to train: the same without the CRF."""
         return Variant(self.network, self.settings)
 
 
 def parse_variants(text: str) -> list[Variant]:
-    """Names with commas between; ``all`` stands for every registered network.
+    """Read names separated by commas; ``all`` stands for every registered network.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def parse_variant(name: str) -> Variant:
     Raises
     ------
     UsageError
-        When the name has another form, or the network or the preset is unknown.
+        When the name has a wrong form, or the network or the preset is unknown.
     """
     found = _NAME.fullmatch(name)
     if found is None:
@@ -117,26 +117,26 @@ def parse_variant(name: str) -> Variant:
 
 
 def training_config(variant: Variant, base: TrainingConfig, width: float | None = None) -> TrainingConfig:
-    """What a variant is trained with.
+    """Settings for the training of a variant.
 
     Parameters
     ----------
     variant : Variant
-        Its settings stand above all others.
+        Its settings override all others.
     base : TrainingConfig
-        Of the comparison. Its ``parameters`` hold for every network that has a parameter of that name.
+        Settings of the comparison. Its ``parameters`` apply to every network that has a parameter of that name.
     width : float, optional
-        For every network with a ``width``; `unet` gets as many times the paper's channels.
+        Width of every network: channels as a multiple of the paper's.
 
     Returns
     -------
     TrainingConfig
-        Named after the variant; with all parameters of the network but for those that follow from the images.
+        Named after the variant, with all parameters of the network except those that follow from the images.
 
     Raises
     ------
     UsageError
-        When a setting is unknown or has a value that it cannot have.
+        When a setting is unknown or has an invalid value.
     """
     architecture = networks.find(variant.network)
     _check_shared(base)

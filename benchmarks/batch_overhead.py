@@ -28,7 +28,7 @@ from unetbio.cli.process import keep_freed_memory
 from unetbio.io import read_image
 from unetbio.models.model_file import load_model
 from unetbio.output_layout import overlay_name
-from unetbio.preprocessing.prepare import Frame, Opened
+from unetbio.preprocessing.prepare import Frame, ImageSelection
 from unetbio.report.overlays import write_overlay
 from unetbio.report.page import write_page
 from unetbio.results.items import Item
@@ -67,7 +67,7 @@ class Answered(Segmenter):
         self.__dict__.update(segmenter.__dict__)
         self.answers = answers
 
-    def decide(self, opened: Opened, frame: Frame, **kwargs: Any) -> CellDecisions:
+    def decide(self, opened: ImageSelection, frame: Frame, **kwargs: Any) -> CellDecisions:
         """What was decided before."""
         return self.answers[opened.image.source]
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 __all__ = ["CELL_CLASS", "PALETTE", "class_colours", "default_class_names"]
 
 CELL_CLASS = 1
-"""Of the classes of a model of cells; 0 is the background."""
+"""Class of cells in a model of cells."""
 
 # Bright enough for a dark field and saturated enough for stained tissue; neighbours in the list differ in hue.
 PALETTE = np.array(
@@ -25,20 +25,20 @@ PALETTE = np.array(
     dtype=np.uint8,
 )
 
-# Steps of the golden section around the circle of hues never come back to where they have been.
+# Steps of the golden section around the circle of hues never repeat a hue.
 GOLDEN_SECTION = 0.6180339887498949
 
 
 def default_class_names(count: int) -> tuple[str, ...]:
-    """``background``, ``class 1``, ``class 2`` ... where nobody said what the classes are called."""
+    """``background``, ``class 1``, ``class 2`` ...: names of classes that have none."""
     return ("background", *(f"class {number}" for number in range(1, count)))[:count]
 
 
 def class_colours(count: int) -> NDArray[np.uint8]:
     """Red, green and blue of each class.
 
-    The background is black; the next eight have the colours in which `unetbio.report.overlays` outlines them, and
-    further ones are spread over all hues.
+    The background is black. The next eight classes have the colours of their outlines in overlays, and further
+    classes are spread over all hues.
 
     Parameters
     ----------

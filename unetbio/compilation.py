@@ -1,10 +1,10 @@
-"""Compiled loops, ready to be called from several threads at once, and what calls them so.
+"""Loops compiled with numba, and a thread pool that runs them.
 
-numba is imported when the first loop is called: most commands start without it.
+Import numba on the first call only, so that most commands start without it.
 
-A compiled loop calls compiled loops of its own file alone. numba caches a loop together with those that it calls and
-looks for changes in the file of the caller only, so a change of a loop in another file would be ignored. Small loops
-may therefore exist twice; Python code may call compiled loops of any file.
+A compiled loop may call compiled loops of its own file only: numba caches a loop together with its callees, but checks
+only the caller's file for changes, so it would miss a change in another file. Small loops may therefore exist twice.
+Python code may call compiled loops of any file.
 """
 
 import functools
@@ -37,8 +37,8 @@ class _Compiled:
     def __init__(self, function: Loop) -> None:
         functools.update_wrapper(self, function)
         self._function = function
-        # What numba makes of it, and the same once it can be called.
-        self._made: Loop | None = None
+        # The dispatcher of numba, and the same once its callees are compiled.
+        self._dispatcher: Loop | None = None
         self._loop: Loop | None = None
 
     def __call__(self, *arguments: Any) -> Any:
@@ -46,17 +46,17 @@ class _Compiled:
 
     def compile(self) -> Loop:
         with _COMPILING:
-            if self._made is None:
+            if self._dispatcher is None:
                 from numba import njit
 
                 try:
-                    self._made = njit(nogil=True, cache=True)(self._function)
+                    self._dispatcher = njit(nogil=True, cache=True)(self._function)
                 except RuntimeError:
-                    self._made = njit(nogil=True)(self._function)
-                # After it is made: a loop may call itself.
-                _make_called(self._function)
-                self._loop = self._made
-            return self._made
+                    self._dispatcher = njit(nogil=True)(self._function)
+                # Last, since a loop may call itself.
+                _compile_callees(self._function)
+                self._loop = self._dispatcher
+            return self._dispatcher
 
 
 def in_threads(work: Callable[[int, int], None], length: int, pixels: int, largest: int | None = None) -> None:
@@ -68,7 +68,7 @@ def in_threads(work: Callable[[int, int], None], length: int, pixels: int, large
         Runs a compiled loop. Every part writes pixels of its own and reads none that another part writes, so that
         neither their number nor their order changes the result.
     length : int
-        Lines, planes or pixels that are shared out.
+        Number of lines, planes or pixels to divide into parts.
     pixels : int
         Size of the image.
     largest : int, optional
@@ -95,8 +95,8 @@ def in_threads(work: Callable[[int, int], None], length: int, pixels: int, large
             future.result()
 
 
-def _make_called(function: Any) -> None:
-    """Put what numba understands in place of the loops that a loop calls by their names."""
+def _compile_callees(function: Any) -> None:
+    """Replace the loops that a loop calls by their numba dispatchers."""
     for name in _names(function.__code__):
         loop = function.__globals__.get(name)
         if isinstance(loop, _Compiled):

@@ -1,4 +1,4 @@
-"""Errors that a user can meet, each with the exit code it leads to.
+"""Errors shown to users, each with its exit code.
 
 Every message is one line that names what was given, what is needed and what to do about it.
 """
@@ -26,7 +26,7 @@ class UsageError(UnetbioError):
 
 
 class ModelError(UsageError):
-    """A model file is missing, is not one, or does not fit the request."""
+    """A model file is missing, is invalid, or does not fit the request."""
 
 
 class GeometryError(UsageError):
@@ -41,7 +41,7 @@ class ImageError(UnetbioError):
     reason : str
         Short code for tables, in snake case: ``unreadable``, ``unknown_axes``, ``wrong_channels``, ``not_finite`` ...
     message : str
-        One line: what was found and what to do. The path is added by whoever reports it.
+        One line: what was found and what to do. The caller that reports it adds the path.
     """
 
     exit_code = 3

@@ -1,4 +1,4 @@
-"""Names of everything in an output folder, and what a name says: no other module knows them.
+"""Names of all files in an output folder.
 
 ``x_labels.ome.tif`` is an *output*; ``x``, its path below the output folder without ending, is the *result* that all
 files of one image share.
@@ -50,7 +50,7 @@ SUMMARY, CELLS, CELLS_TEXT, CLASSES = "summary.csv", "cells.parquet", "cells.csv
 PAGE, CHECK, COCO = "index.html", "check.csv", "coco.json"
 JOURNAL, LOCK = "run.jsonl", ".run.lock"
 LINKED_FILES = (SUMMARY, CLASSES, CELLS_TEXT, CELLS, JOURNAL)
-"""What the page links to."""
+"""Files that the report page links to."""
 
 OVERLAYS = "overlays"
 """Folder of pictures."""
@@ -58,14 +58,14 @@ OVERLAYS = "overlays"
 OVERLAY_SUFFIX = ".jpg"
 
 MASKS: Mapping[str, str] = {"instances": "_labels", "classes": "_classes"}
-"""Endings of the stems of masks, by what a model makes."""
+"""Endings of the stems of masks, by kind of mask."""
 
 WRITTEN_MASKS = tuple(MASKS.values())
 WRITTEN = (*WRITTEN_MASKS, "_probabilities")
-"""Endings of stems that this program writes; they are not inputs when a folder is searched."""
+"""Endings of the stems of outputs; a search of a folder leaves such files out."""
 
 FORMATS: Mapping[str, str] = {"ome-tiff": ".ome.tif", "ome-zarr": ".ome.zarr"}
-"""Endings of masks in the formats that can be asked for; ``auto`` is NIfTI for NIfTI and OME-TIFF otherwise."""
+"""Endings of masks by format; ``auto`` chooses NIfTI for NIfTI inputs, and OME-TIFF for all others."""
 
 MASK_FORMATS = (*FORMATS.values(), ".nii.gz")
 
@@ -88,7 +88,7 @@ def job_lock_name(label: str) -> str:
 
 
 def job_cells_name(label: str, number: int) -> str:
-    """File in which a job leaves rows for the table of cells."""
+    """File in which a job stores its rows of the table of cells."""
     return _JOB_CELLS.format(label=label, number=number)
 
 
@@ -98,7 +98,7 @@ def is_journal(name: str) -> bool:
 
 
 def part_count(name: str) -> int | None:
-    """Number of jobs that the journal or lock of one of them names; None for any other file."""
+    """Number of jobs in the name of a journal or lock of one job; None for other files."""
     match = _PART.fullmatch(name)
     return int(match[1]) if match else None
 
@@ -114,7 +114,7 @@ def mask_name(result: str, target: str, suffix: str) -> str:
 
 
 def objects_name(result: str) -> str:
-    """Table of objects of a result, where a model finds them."""
+    """Table of detected objects of a result."""
     return f"{result}_objects.csv"
 
 
@@ -145,7 +145,7 @@ def provenance_name(output: str) -> str:
 
 
 def overlay_name(output: str) -> str:
-    """``overlays/a/b/x.labels.jpg`` for ``a/b/x_labels.ome.tif``; a class mask of the image has another."""
+    """``overlays/a/b/x.labels.jpg`` for ``a/b/x_labels.ome.tif``; class masks have their own."""
     return f"{OVERLAYS}/{result_name(output)}{_ending(output).replace('_', '.')}{OVERLAY_SUFFIX}"
 
 
@@ -155,7 +155,7 @@ def holds_classes(output: str) -> bool:
 
 
 def is_own_file(stem: str, names: Set[str]) -> bool:
-    """Whether this program wrote the file of a stem: among the ``names`` in its folder is its image's provenance."""
+    """Whether this program wrote the file of a stem: the ``names`` in its folder include the provenance."""
     ending = next((one for one in WRITTEN if stem.endswith(one) and len(stem) > len(one)), None)
     if ending is None:
         return False
@@ -164,7 +164,7 @@ def is_own_file(stem: str, names: Set[str]) -> bool:
 
 
 def find_masks(out: Path) -> Iterator[Path]:
-    """All masks in an output folder; temporary files are not named."""
+    """All masks in an output folder, without temporary files."""
     patterns = (f"*{ending}{suffix}" for ending in WRITTEN_MASKS for suffix in MASK_FORMATS)
     return (path for pattern in patterns for path in out.rglob(pattern) if not path.name.startswith("."))
 

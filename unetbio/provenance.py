@@ -1,7 +1,7 @@
-"""What a mask can answer for itself: which input, which weights, which settings, which versions.
+"""Provenance of a mask: input, model, settings and versions.
 
-``x_labels.json`` beside ``x_labels.ome.tif`` is one `Provenance`. Everything that changes pixels is in the hash of the
-input, the hash of the model and ``settings``; everything else is there to be read.
+``x_labels.json`` beside ``x_labels.ome.tif`` is one `Provenance`. The hash of the
+input, the hash of the model and ``settings`` determine the pixels; the other fields are for readers.
 """
 
 import contextlib
@@ -31,23 +31,23 @@ __all__ = [
     "write_provenance",
 ]
 
-# Whatever can change a pixel of a mask, and the language they are written in.
+# Packages whose versions can change a pixel of a mask.
 PACKAGES = (
     *("unetbio", "torch", "numpy", "scipy", "scikit-image", "numba", "tifffile", "imagecodecs", "nibabel", "zarr"),
     "onnxruntime",
 )
 
 CONFIDENCE_DECIMALS = 3
-"""Of a probability that is kept in a byte a pixel, more would say nothing."""
+"""Probabilities are stored in one byte a pixel; more decimals would mean nothing."""
 
 
 class _Record(BaseModel):
-    # A newer version may have written more: what it wrote is kept, and this version reads what it knows.
+    # Keep fields that a newer version wrote.
     model_config = ConfigDict(extra="allow", frozen=True)
 
 
 class Fingerprint(_Record):
-    """How to tell whether a file, or a folder that is an image, is still the same.
+    """Size, times and hash by which a file, or the folder of an image, is recognized.
 
     Parameters
     ----------
@@ -67,8 +67,8 @@ class Fingerprint(_Record):
     def matches(self, path: str | os.PathLike[str], *, rehash: bool = False) -> bool:
         """Whether ``path`` holds the same bytes.
 
-        Size and times that are all as they were are believed, unless ``rehash``; otherwise the bytes are hashed, so
-        that a copy of a file counts as the file. A missing file does not match.
+        Equal size and times count as the same bytes, unless ``rehash``. When they differ, the bytes are hashed, so that
+        a copy of a file matches. A missing file does not match.
         """
         try:
             now = stamp(path)
@@ -87,17 +87,17 @@ class InputRecord(_Record):
     Parameters
     ----------
     path : str
-        As tables name it: relative to the folder that was given.
+        Path in tables, relative to the given folder.
     absolute : str
-        Where it was.
+        Absolute path at the time of the run.
     from_output : str
         The same, relative to the folder of the label image, for projects that move as a whole.
     fingerprint : Fingerprint
         Of the file.
     companions : dict of Fingerprint
-        Of the other files that an image of several is made of, by their path from the folder of the input.
+        Of the other files of the image, by their path from the folder of the input.
     axes, shape, dtype, pixel_size_um, pixel_size_trusted, channel_names
-        As read, or as told by ``settings``.
+        As read from the file, or as overridden by ``settings``.
     """
 
     path: str
@@ -119,7 +119,7 @@ class InputRecord(_Record):
         return all(known.matches(path, rehash=rehash) for path, known in files.items())
 
     def find(self, folder: Path) -> Path | None:
-        """The input file, seen from the folder of the label image; None where it is no longer."""
+        """The input file, searched from the folder of the label image; None when it is missing."""
         for path in (folder / self.from_output, Path(self.absolute)):
             with contextlib.suppress(OSError):
                 if path.exists():
@@ -128,7 +128,7 @@ class InputRecord(_Record):
 
 
 class ModelRecord(_Record):
-    """The trained file that was used; ``path`` is where it was."""
+    """The model file; ``path`` is its place at the time of the run."""
 
     name: str
     sha256: str
@@ -146,7 +146,7 @@ class OutputRecord(_Record):
     label_hash : str
         SHA-256 of shape, dtype and little-endian pixels.
     size, mtime_ns : int
-        Of the file, or of all files of a folder: while they stay as they are, nobody has edited it.
+        Of the file, or of all files of a folder: a change means that the mask was edited.
     """
 
     name: str
@@ -174,8 +174,8 @@ class FrameRecord(_Record):
     warnings : tuple of str
         ``no_cells``, ``constant``, ``saturated``, ``outside_training_range``, ``more_series``, ``edited``.
     confidences : tuple of float
-        Mean probability over the pixels of each cell, in the order of the ids from 1, where a model gives probabilities
-        of pixels. Written as one line of text: people read the file, and an image has many cells.
+        Mean probability over the pixels of each cell, in the order of the ids from 1; empty for models without pixel
+        probabilities. Written as one line of text, so that the file stays readable.
     """
 
     t: int | None = None
@@ -197,24 +197,24 @@ class FrameRecord(_Record):
 
 
 class Provenance(_Record):
-    """All that is known of one label image.
+    """Provenance of one label image.
 
     Parameters
     ----------
     input, model, output
         The files.
     settings : dict
-        Everything beside input and model that changes pixels, after the model's defaults are filled in.
+        All options that change pixels, with the defaults of the model filled in.
     frames : tuple of FrameRecord
-        What was found.
+        Results by frame.
     columns : dict
-        Further columns: of the table that named the image, and of its path.
+        Further columns, from the input table and from the path of the image.
     path_columns : tuple of str
-        Which of them come from its path.
+        Names of the columns from the path.
     run : dict
-        What does not change pixels: device, tile plan, scale, grey values that normalization mapped to 0 and 1, times.
+        Facts that do not change pixels: device, tile plan, scale, grey values mapped to 0 and 1, times.
     versions : dict
-        Of the packages that made it.
+        Of the packages of the run.
     """
 
     format_version: int = 1
@@ -247,7 +247,7 @@ def count_cells(frames: Iterable[FrameRecord]) -> int | None:
 def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
     """Size, times and hash of a file or folder; raises OSError when it cannot be read.
 
-    The times are taken first: a file that changes while it is hashed has other times afterwards and is looked at again.
+    Read the times before hashing, so that a change during hashing is noticed later.
     """
     now = stamp(path)
     return Fingerprint(size=now.size, mtime_ns=now.mtime_ns, ctime_ns=now.ctime_ns, sha256=sha256_path(path))
@@ -268,7 +268,7 @@ def write_provenance(path: str | os.PathLike[str], provenance: Provenance) -> No
 
 
 def read_provenance(path: str | os.PathLike[str]) -> Provenance | None:
-    """Read a provenance; None when the file is missing or is none."""
+    """Read a provenance; None when the file is missing or invalid."""
     try:
         return Provenance.model_validate_json(Path(path).read_bytes())
     except (OSError, ValidationError):

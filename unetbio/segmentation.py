@@ -30,7 +30,7 @@ from unetbio.models.model_file import Model, ModelInfo, load_model
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.grey_values import FULL_SCALE, is_saturated
 from unetbio.preprocessing.normalization import Scaling
-from unetbio.preprocessing.prepare import Frame, Opened, image_of_array, open_image, read_frame
+from unetbio.preprocessing.prepare import Frame, ImageSelection, image_of_array, open_image, read_frame
 from unetbio.provenance import FrameRecord, count_cells, versions
 from unetbio.settings.normalization import Normalization, parse
 from unetbio.settings.segmentation import Settings
@@ -148,15 +148,17 @@ class Segmenter:
                 "--save-probabilities"
             )
 
-    def open(self, source: str | os.PathLike[str] | Image, settings: Settings) -> Opened:
+    def open(self, source: str | os.PathLike[str] | Image, settings: Settings) -> ImageSelection:
         """Read the head of an image and choose what to segment: `unetbio.preprocessing.prepare.open_image`."""
         return open_image(source, settings, self.info, self.ndim)
 
-    def read_frame(self, opened: Opened, t: int | None) -> Frame:
+    def read_frame(self, opened: ImageSelection, t: int | None) -> Frame:
         """Read, rescale and normalize one frame; see `unetbio.preprocessing.prepare.read_frame`."""
         return read_frame(opened, t, self.info.normalization)
 
-    def decide(self, opened: Opened, frame: Frame, *, probabilities_out: NDArray[np.float32] | None = None) -> Any:
+    def decide(
+        self, opened: ImageSelection, frame: Frame, *, probabilities_out: NDArray[np.float32] | None = None
+    ) -> Any:
         """Run the network and decide about the grid, as the model's target does.
 
         Parameters
@@ -171,7 +173,7 @@ class Segmenter:
             return [self._decide_plane(opened.section, frame.section(z), plane) for z, plane in enumerate(planes)]
         return self._decide_plane(opened, frame, probabilities_out)
 
-    def finish(self, opened: Opened, frame: Frame, decided: Any) -> FrameResult:
+    def finish(self, opened: ImageSelection, frame: Frame, decided: Any) -> FrameResult:
         """Turn decisions into cells or classes at the image's own size."""
         if not opened.in_sections:
             finished = self.decoder.finish(decided, opened)
@@ -185,7 +187,7 @@ class Segmenter:
         record = self._describe(opened, frame, finished)
         return FrameResult(finished.labels, record, frame.scaling, finished.objects)
 
-    def _decide_plane(self, opened: Opened, frame: Frame, probabilities_out: NDArray[np.float32] | None) -> Any:
+    def _decide_plane(self, opened: ImageSelection, frame: Frame, probabilities_out: NDArray[np.float32] | None) -> Any:
         """Of what the model takes at once."""
         if frame.is_constant:
             if probabilities_out is not None:
@@ -200,7 +202,7 @@ class Segmenter:
             probabilities_out=probabilities_out,
         )
 
-    def run_record(self, opened: Opened, scalings: Sequence[Scaling]) -> dict[str, Any]:
+    def run_record(self, opened: ImageSelection, scalings: Sequence[Scaling]) -> dict[str, Any]:
         """What the provenance says of a run beside the settings."""
         return {
             "device": str(self.device),
@@ -227,7 +229,7 @@ class Segmenter:
             return {"tile": list(self.plan(grid).tile_shape)}
         return {"window": list(window_shape(self.decoder.runner, grid, self.tile)), "overlap": OVERLAP}
 
-    def _describe(self, opened: Opened, frame: Frame, finished: Finished) -> FrameRecord:
+    def _describe(self, opened: ImageSelection, frame: Frame, finished: Finished) -> FrameRecord:
         record = self.decoder.describe(finished, frame.t)
         if opened.in_sections and record.median_diameter_px is not None:
             record = record.model_copy(update={"median_diameter_px": median_diameter_in_sections(finished.labels)})
@@ -326,7 +328,7 @@ def segment(
     return labels, info
 
 
-def stack_frames(frames: Sequence[NDArray[Any]], opened: Opened) -> NDArray[Any]:
+def stack_frames(frames: Sequence[NDArray[Any]], opened: ImageSelection) -> NDArray[Any]:
     """One label image of all frames: the frame itself, or ``(T, *spatial)`` in the widest dtype among them."""
     return np.stack(frames) if len(opened.times) > 1 else frames[0]
 

@@ -1,4 +1,4 @@
-"""Files of tensors: safetensors, with text in the header. Nothing pickled is ever read.
+"""Read and write safetensors files with text in the header; pickled files are never read.
 
 Torch is imported where tensors are read or written, so that listing models starts at once.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["load_metadata", "load_tensors", "save_tensors"]
 
-# How safetensors tells the number of what the system said; it has no errors of the system's kind.
+# safetensors raises no OSError; its message contains the error number of the system.
 _SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
@@ -45,7 +45,7 @@ def save_tensors(path: str | os.PathLike[str], tensors: "Mapping[str, Tensor]", 
 
 def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     """Read the metadata alone; raises as `load_tensors`."""
-    with _opened(path, "numpy") as file:
+    with _open(path, "numpy") as file:
         return file.metadata() or {}
 
 
@@ -55,14 +55,14 @@ def load_tensors(path: str | os.PathLike[str]) -> "tuple[dict[str, Tensor], dict
     Raises
     ------
     ModelError
-        When the file is missing, torn or no safetensors file.
+        When the file is missing, truncated or not a safetensors file.
     """
-    with _opened(path, "pt") as file:
+    with _open(path, "pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike[str], framework: str) -> Iterator[Any]:
+def _open(path: str | os.PathLike[str], framework: str) -> Iterator[Any]:
     try:
         with safetensors.safe_open(path, framework=framework) as file:
             yield file

@@ -212,10 +212,10 @@ def test_results_are_left_out_without_a_word(tmp_path: Path, caplog: pytest.LogC
 
 def test_formats_that_are_not_read_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     touch(tmp_path, "a.tif", "b.BMP", "c/d.dcm", ".hidden.gif", "t.csv", "n.txt", "x.json", "m.npy", "u.pdf")
-    expected = f"2 files are of formats that are not read, such as {tmp_path}/b.BMP: convert what is to be segmented"
+    expected = f"2 files are of formats that are not read, such as {tmp_path}/b.BMP: convert the files to be segmented"
     assert listed(tmp_path, caplog) == (["a.tif"], [expected])
     (tmp_path / "b.BMP").unlink()
-    expected = f"1 file is of a format that is not read, such as {tmp_path}/c/d.dcm: convert what is to be segmented"
+    expected = f"1 file is of a format that is not read, such as {tmp_path}/c/d.dcm: convert the files to be segmented"
     assert listed(tmp_path, caplog) == (["a.tif"], [expected])
 
 

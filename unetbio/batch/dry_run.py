@@ -16,7 +16,7 @@ from unetbio.batch.run import BatchOptions
 from unetbio.batch.timing_probe import Load, Probe, load_of, peak_memory, run_probe
 from unetbio.errors import ImageError
 from unetbio.files import real_path
-from unetbio.preprocessing.prepare import Opened
+from unetbio.preprocessing.prepare import ImageSelection
 from unetbio.results.items import Item
 from unetbio.results.result_files import STACK_BYTES_IN_MEMORY
 from unetbio.results.reuse import find_earlier_result
@@ -175,7 +175,7 @@ def process_seconds() -> float:
         return 0.0
 
 
-def _time_network(opened: Sequence[Opened], segmenter: Segmenter) -> tuple[float, float]:
+def _time_network(opened: Sequence[ImageSelection], segmenter: Segmenter) -> tuple[float, float]:
     """Extra seconds of the first pass, and seconds for a multiply-add, both for the largest tile."""
     inputs = {next(iter(segmenter.plan(image.section.grid))).read_shape for image in opened}
     if not inputs:
@@ -191,13 +191,13 @@ def _time_network(opened: Sequence[Opened], segmenter: Segmenter) -> tuple[float
     return max(0.0, times[0] - times[1]), times[1] / predictor.multiply_adds(shape)
 
 
-def _memory(opened: Sequence[Opened], probe: Probe | None, segmenter: Segmenter, options: BatchOptions) -> int:
+def _memory(opened: Sequence[ImageSelection], probe: Probe | None, segmenter: Segmenter, options: BatchOptions) -> int:
     """Peak memory of this process, scaled from the frames of the probe to those of the run."""
     peak = peak_memory() or PROGRAM_BYTES
     if probe is None:
         return peak
 
-    def held(images: Sequence[Opened]) -> int:
+    def held(images: Sequence[ImageSelection]) -> int:
         pixels = sum(len(image.times) * prod(image.shape) for image in images)
         stacks = [len(image.times) * prod(image.shape) * BYTES_A_LABEL for image in images if len(image.times) > 1]
         rows = int(CELL_BYTES * probe.cells * pixels)
@@ -206,7 +206,7 @@ def _memory(opened: Sequence[Opened], probe: Probe | None, segmenter: Segmenter,
     return peak + max(0, held(opened) - held(probe.opened))
 
 
-def _on_their_way(opened: Sequence[Opened], segmenter: Segmenter, options: BatchOptions) -> int:
+def _on_their_way(opened: Sequence[ImageSelection], segmenter: Segmenter, options: BatchOptions) -> int:
     """Bytes of the frames in memory together: with the workers, and read ahead within the budget."""
     most = options.workers + 1 + MESSAGES_AHEAD + 1
     sizes = [(frame_bytes(image, segmenter), image) for image in opened for _ in image.times[:most]]
@@ -224,7 +224,7 @@ def _on_their_way(opened: Sequence[Opened], segmenter: Segmenter, options: Batch
 
 
 def _disk(
-    todo: Sequence[tuple[Item, Opened]], loads: Sequence[Load], probe: Probe | None, options: BatchOptions
+    todo: Sequence[tuple[Item, ImageSelection]], loads: Sequence[Load], probe: Probe | None, options: BatchOptions
 ) -> int:
     if probe is None:
         return 0

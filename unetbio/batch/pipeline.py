@@ -13,7 +13,7 @@ from typing import Any
 from unetbio.batch.budget import MemoryBudget
 from unetbio.errors import ImageError
 from unetbio.files import real_path
-from unetbio.preprocessing.prepare import Frame, Opened
+from unetbio.preprocessing.prepare import Frame, ImageSelection
 from unetbio.provenance import Fingerprint, fingerprint
 from unetbio.results.items import Item
 from unetbio.results.result_files import LabelStack
@@ -50,7 +50,7 @@ class Job:
 
     item: Item
     settings: dict[str, Any]
-    opened: Opened | None = None
+    opened: ImageSelection | None = None
     fingerprint: Fingerprint | None = None
     companions: dict[str, Fingerprint] = field(default_factory=dict)
     earlier: EarlierResult = field(default_factory=EarlierResult)
@@ -152,7 +152,7 @@ def _fingerprint(path: Path) -> Fingerprint:
         raise ImageError("unreadable", f"cannot be opened: {error.strerror or error}") from error
 
 
-def frame_bytes(opened: Opened, segmenter: Segmenter) -> int:
+def frame_bytes(opened: ImageSelection, segmenter: Segmenter) -> int:
     """Memory of a frame from reading to measuring, without the network's."""
     pixels, grid, channels = prod(opened.shape), prod(opened.grid), len(opened.channels)
     raw = pixels * channels * opened.image.dtype.itemsize

@@ -22,7 +22,7 @@ from unetbio.files import TEMPORARY, real_path, stamp, stopping
 from unetbio.output_layout import SUMMARY, overlay_name
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.normalization import Scaling
-from unetbio.preprocessing.prepare import Frame, Opened
+from unetbio.preprocessing.prepare import Frame, ImageSelection
 from unetbio.provenance import FrameRecord, InputRecord, ModelRecord, versions
 from unetbio.results.cells import CachedCells, known_options, write_job_cells
 from unetbio.results.collect_tables import OnOutcome, Summary, reuse_or_measure, summarize, write_all_tables
@@ -378,7 +378,7 @@ class _Batch:
             path_columns=item.path_columns,
         )
 
-    def _input_record(self, job: Job, opened: Opened) -> InputRecord:
+    def _input_record(self, job: Job, opened: ImageSelection) -> InputRecord:
         image = opened.image
         absolute = real_path(job.item.source)
         return InputRecord(

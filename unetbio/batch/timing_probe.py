@@ -22,7 +22,7 @@ from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.errors import ImageError
 from unetbio.io import write_image
 from unetbio.output_layout import overlay_name
-from unetbio.preprocessing.prepare import Opened
+from unetbio.preprocessing.prepare import ImageSelection
 from unetbio.results.items import Item
 from unetbio.segmentation import Segmenter
 
@@ -86,7 +86,7 @@ class Probe:
         Bytes of tables, journal and page: fixed, and for each pixel.
     cells : float
         Cells for each pixel.
-    opened : tuple of Opened
+    opened : tuple of ImageSelection
         The images or pieces of images.
     """
 
@@ -97,13 +97,13 @@ class Probe:
     overlay_bytes: float
     table_bytes: tuple[float, float]
     cells: float
-    opened: tuple[Opened, ...]
+    opened: tuple[ImageSelection, ...]
 
 
 @dataclass(frozen=True)
 class _Sampled:
     item: Item
-    opened: Opened
+    opened: ImageSelection
     load: Load
 
 
@@ -120,7 +120,7 @@ class _Batch:
     tables: int
 
 
-def load_of(opened: Opened, segmenter: Segmenter, network_rate: float) -> Load:
+def load_of(opened: ImageSelection, segmenter: Segmenter, network_rate: float) -> Load:
     """Cost of an image; ``network_rate`` is in seconds for a multiply-add."""
     frames = len(opened.times)
     pixels = frames * prod(opened.shape)
@@ -140,13 +140,13 @@ def peak_memory() -> int | None:
 
 
 def run_probe(
-    images: Sequence[tuple[Item, Opened]], segmenter: Segmenter, options: BatchOptions, network_rate: float
+    images: Sequence[tuple[Item, ImageSelection]], segmenter: Segmenter, options: BatchOptions, network_rate: float
 ) -> Probe | None:
     """Segment and measure a sample as the batch would.
 
     Parameters
     ----------
-    images : sequence of (Item, Opened)
+    images : sequence of (Item, ImageSelection)
         All images to do.
     segmenter, options
         As for `unetbio.batch.run.run_batch`.
@@ -186,7 +186,7 @@ def run_probe(
 
 
 def _sample(
-    images: Sequence[tuple[Item, Opened]], segmenter: Segmenter, network_rate: float, folder: Path
+    images: Sequence[tuple[Item, ImageSelection]], segmenter: Segmenter, network_rate: float, folder: Path
 ) -> list[_Sampled]:
     """Images and pieces of images, the cheapest first."""
     ordered = [_Sampled(item, opened, load_of(opened, segmenter, network_rate)) for item, opened in images]

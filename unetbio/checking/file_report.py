@@ -18,7 +18,7 @@ from unetbio.io import Image, read_image
 from unetbio.io.formats import FORMATS
 from unetbio.io.image import select_channel
 from unetbio.preprocessing.grey_values import LevelCounter
-from unetbio.preprocessing.prepare import Opened, open_image
+from unetbio.preprocessing.prepare import ImageSelection, open_image
 from unetbio.results.items import Item
 from unetbio.settings.segmentation import Settings
 
@@ -301,7 +301,7 @@ def _fit(head: Image, settings: Settings, info: "ModelInfo") -> Iterator[tuple[s
     yield from _scale(opened, info)
 
 
-def _scale(opened: Opened, info: "ModelInfo") -> Iterator[tuple[str, str]]:
+def _scale(opened: ImageSelection, info: "ModelInfo") -> Iterator[tuple[str, str]]:
     factor = max(opened.zoom, key=lambda zoom: abs(math.log(zoom)))
     if not RESCALED[0] <= factor <= RESCALED[1]:
         yield (

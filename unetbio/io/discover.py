@@ -1,4 +1,4 @@
-"""Which files to work on, what their outputs are called, and which mask belongs to which image."""
+"""Find input files, name their outputs, and pair images with masks."""
 
 import dataclasses
 import functools
@@ -45,7 +45,7 @@ class Found:
 
 @dataclasses.dataclass(frozen=True)
 class Pairing:
-    """Images with their masks, and what has no partner."""
+    """Images with their masks, and files without a partner."""
 
     pairs: tuple[tuple[Path, Path], ...]
     images_left: tuple[Path, ...]
@@ -53,7 +53,7 @@ class Pairing:
 
 
 def stem(path: str | os.PathLike[str]) -> str:
-    """File name without folder and ending; ``.ome.tif``, ``.ome.zarr``, ``.nii.gz`` and the like are one."""
+    """File name without folder and ending; ``.ome.tif``, ``.ome.zarr``, ``.nii.gz`` ... count as one ending."""
     name = Path(path).name
     for suffix in LONG_SUFFIXES:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
@@ -67,17 +67,15 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
     Parameters
     ----------
     inputs : iterable of path-like
-        Files are taken whatever their name, and so are folders that are Zarr images. Other folders are searched with
-        all folders below them; patterns (``*``, ``?``, ``[...]``, ``**``) are expanded. In both, hidden files and
-        outputs of this program (``x_labels`` ...) are left out; in folders also files of other endings. Pieces of
-        images for which another file that was found stands (`unetbio.io.formats.tiff.sets`) are left out, however they
-        were given. A
-        line says how many files a search passed over that may be images: called like outputs, but without a
-        provenance; or of formats that are not read.
+        Files with any name, and folders of Zarr images, are listed. Other folders are searched recursively; patterns
+        (``*``, ``?``, ``[...]``, ``**``) are expanded. Both searches leave out hidden files and outputs of this program
+        (``x_labels`` ...), and in folders files with other endings. Files that are pieces of another listed image
+        (`unetbio.io.formats.tiff.sets`) are always left out. A log line counts the files left out that may be images:
+        those named like outputs but without a provenance, and those of unsupported formats.
     out : path-like, optional
-        The output folder. Where a folder that is searched holds it, what lies in it is left out: a second run would
-        take the overlays of the first for images; for the same reason so are overlays of other output folders, which
-        are known by their journal. Files that are given one by one are taken wherever they lie.
+        The output folder. A search leaves its files out, so that a second run does not segment the overlays of the
+        first. Overlays of other output folders, which have a journal, are left out too. Files given one by one are
+        always listed.
 
     Returns
     -------
@@ -89,7 +87,7 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
     Raises
     ------
     UsageError
-        An input does not exist, or nothing was found; the message says what was looked for, or where.
+        An input does not exist, or no image was found.
     """
     names = [os.fspath(given) for given in inputs]
     found: dict[Path, Found] = {}
@@ -99,7 +97,7 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
         passed += others
         for item in taken:
             found.setdefault(real_path(item.path), item)
-    remarks = _remarks(_strangers(passed, found, out))
+    remarks = _remarks(_foreign_files(passed, found, out))
     whole = set(_without_pieces(found.values()))
     found = {real: item for real, item in found.items() if item in whole}
     if not found:
@@ -119,14 +117,14 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
 
 
 def table_input(table: str | os.PathLike[str], cell: str) -> Found:
-    """The file that a row of a table names, relative to the table's folder; its outputs follow `find_inputs`' rule."""
+    """The file named in a row of a table, relative to the folder of the table."""
     return Found(Path(table).parent / cell, _relative(Path(cell)))
 
 
 def part_of(relative: str | os.PathLike[str], count: int) -> int:
-    """Which of ``count`` jobs, counted from 1, works on an input.
+    """Number of the job, from 1 to ``count``, that works on an input.
 
-    A hash of its relative path, never its position: files that come or go leave all others where they were.
+    Computed from a hash of the relative path, so that added or removed files do not move other files between jobs.
     """
     digest = hashlib.sha256(PurePath(relative).as_posix().encode()).digest()
     return int.from_bytes(digest[:8], "big") % count + 1
@@ -138,7 +136,7 @@ def output_names(found: Sequence[Found]) -> list[PurePath]:
     Raises
     ------
     UsageError
-        Two inputs would share a name (also where upper and lower case are one, as on macOS).
+        Two inputs would share a name, also when upper and lower case are equal, as on macOS.
     """
     taken: dict[str, Found] = {}
     names = []
@@ -160,7 +158,7 @@ def pair(
     *,
     predictions: bool = False,
 ) -> Pairing:
-    """Find each image's mask by its name: the one rule that training, evaluation and comparison share.
+    """Pair images with masks by name.
 
     Parameters
     ----------
@@ -168,8 +166,8 @@ def pair(
         A folder (searched with the folders below it), a file, or a list of files. Where both are the same folder, files
         whose stem ends like a mask's are the masks.
     predictions : bool, optional
-        The images are masks to be scored: where any of them is one that this program wrote (``x_labels``,
-        ``x_classes``), those alone count, and not the images, overlays or probabilities beside them.
+        The images are masks to be scored. If any are outputs of this program (``x_labels``, ``x_classes``), only those
+        are paired, without images, overlays or probabilities beside them.
 
     Returns
     -------
@@ -181,7 +179,7 @@ def pair(
     Raises
     ------
     UsageError
-        Two images or two masks claim the same name; nothing pairs.
+        Two images or two masks have the same name, or no image has a mask.
     """
     image_files, mask_files = _files(images), _files(masks)
     if predictions:
@@ -222,7 +220,7 @@ def pair(
 
 
 def _expand(given: str) -> tuple[list[Found], list[Found]]:
-    """What an argument stands for, and the images, or what may be some, that its search passes over."""
+    """Images of an argument, and files left out of its search that may be images."""
     path = Path(given)
     if path.is_dir() and not find_folder(path):
         inside = _folder(path, (*SUFFIXES, *UNREAD_SUFFIXES))
@@ -240,15 +238,17 @@ def _expand(given: str) -> tuple[list[Found], list[Found]]:
 
 
 def _split(files: Iterable[Found], passes: Callable[[Found], bool]) -> tuple[list[Found], list[Found]]:
-    """Those that stay, and those that are passed over."""
+    """Files to list, and files to leave out."""
     sides: tuple[list[Found], list[Found]] = ([], [])
     for item in files:
         sides[passes(item)].append(item)
     return sides
 
 
-def _strangers(passed: Iterable[Found], found: Mapping[Path, Found], out: str | os.PathLike[str] | None) -> list[Found]:
-    """Of the files that a search passed over, those that this program did not write, each once."""
+def _foreign_files(
+    passed: Iterable[Found], found: Mapping[Path, Found], out: str | os.PathLike[str] | None
+) -> list[Found]:
+    """Files left out of a search that this program did not write, each once."""
     names = functools.cache(lambda folder: frozenset(os.listdir(folder)))  # noqa: PTH208 -- names are what is needed
     others = {
         real_path(item.path): item for item in passed if not is_own_file(stem(item.path), names(item.path.parent))
@@ -257,9 +257,9 @@ def _strangers(passed: Iterable[Found], found: Mapping[Path, Found], out: str | 
     return [item for real, item in others.items() if real not in found and not (own and _is_own(real, item, own))]
 
 
-def _remarks(strangers: Iterable[Found]) -> list[str]:
-    """Name the files that a search passed over and that may be images."""
-    named, unread = _split(strangers, lambda item: _is_unread(item.path))
+def _remarks(foreign: Iterable[Found]) -> list[str]:
+    """Messages about files left out of a search that may be images."""
+    named, unread = _split(foreign, lambda item: _is_unread(item.path))
     # A pattern finds tables and texts, too.
     named = [item for item in named if item.path.name.lower().endswith(SUFFIXES) or item.path.is_dir()]
     remarks = []
@@ -271,7 +271,7 @@ def _remarks(strangers: Iterable[Found]) -> list[str]:
         )
     if unread:
         many = "files are of formats that are" if len(unread) > 1 else "file is of a format that is"
-        remarks.append(f"{len(unread)} {many} not read, such as {unread[0].path}: convert what is to be segmented")
+        remarks.append(f"{len(unread)} {many} not read, such as {unread[0].path}: convert the files to be segmented")
     return remarks
 
 
@@ -295,7 +295,7 @@ def _folder(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Found]:
 
 
 def _without_pieces(found: Iterable[Found]) -> list[Found]:
-    """Without files of sets for which another one stands."""
+    """Leave out files that are pieces of another image."""
     files = list(found)
     pieces: dict[Path, Path] = {}
     for kind in FORMATS.values():
@@ -319,11 +319,11 @@ def _relative(path: Path) -> PurePath:
 
 
 def _is_own(real: Path, item: Found, out: Path) -> bool:
-    """Whether an earlier run may have made a file; ``real`` and ``out`` are absolute."""
+    """Whether an earlier run may have written a file; ``real`` and ``out`` are absolute."""
     if out not in real.parents:
         return False
     searched = real.parents[min(len(item.relative.parts), len(real.parents)) - 1]
-    # Where images and results share a folder, only the overlays can be mistaken for images.
+    # When images and results share a folder, only overlays can be mistaken for images.
     return searched in out.parents or real.relative_to(out).parts[0] == OVERLAYS
 
 

@@ -159,7 +159,7 @@ class Image:
         except MemoryError as error:
             raise ImageError("too_large", f"{self.describe()} does not fit into memory: read a window of it") from error
         kept = {"T": t, "C": c, "Z": z}
-        dropped = [n for n, axis in enumerate("TCZ") if axis not in self.axes or not _keeps(kept[axis])]
+        dropped = [n for n, axis in enumerate("TCZ") if axis not in self.axes or not _keeps_axis(kept[axis])]
         return out.squeeze(axis=tuple(dropped))
 
     def describe(self) -> str:
@@ -233,5 +233,5 @@ def list_channels(image: Image) -> str:
     return ", ".join(f"{i}: {name or '(no name)'}" for i, name in enumerate(names))
 
 
-def _keeps(index: int | slice | None) -> bool:
+def _keeps_axis(index: int | slice | None) -> bool:
     return index is None or isinstance(index, slice)

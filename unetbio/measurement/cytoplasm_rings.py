@@ -78,7 +78,7 @@ def _nearest_cells(volume: NDArray[np.int32], steps: NDArray[np.float64], limit:
 
     feet = ndimage.distance_transform_edt(volume == 0, steps, return_distances=False, return_indices=True)
     rings = np.zeros_like(volume)
-    farthest = _take_nearest(volume, feet, steps, limit, rings)
+    farthest = _assign_nearest(volume, feet, steps, limit, rings)
     _drop_ties(volume, feet, steps, *_offsets_by_length(volume.shape, steps, farthest), rings)
     return rings
 
@@ -96,7 +96,7 @@ def _offsets_by_length(
 
 
 @compiled
-def _take_nearest(
+def _assign_nearest(
     volume: NDArray[np.int32], feet: NDArray[np.int32], steps: NDArray[np.float64], limit: float, rings: Any
 ) -> float:
     """Write the id of the nearest pixel of a cell, and return the largest squared distance in use."""

@@ -119,7 +119,7 @@ def pair_cells(earlier: NDArray[np.integer], later: NDArray[np.integer], thresho
     # np.unique has sorted the pairs by their ids, and a stable sort keeps that order among equals.
     order = np.argsort(-overlap, kind="stable")
     order = order[overlap[order] >= threshold]
-    chosen: NDArray[np.int64] = pairs[order][_take(pairs[order], len(areas[0]), len(areas[1]))]
+    chosen: NDArray[np.int64] = pairs[order][_match_greedily(pairs[order], len(areas[0]), len(areas[1]))]
     return chosen
 
 
@@ -165,8 +165,8 @@ def _shared_runs(earlier: NDArray[np.int64], later: NDArray[np.int64]) -> tuple[
 
 
 @compiled
-def _take(pairs: NDArray[np.int64], earlier: int, later: int) -> NDArray[np.bool_]:
-    """Which pairs, in their order, find both cells free."""
+def _match_greedily(pairs: NDArray[np.int64], earlier: int, later: int) -> NDArray[np.bool_]:
+    """Accept each pair, in order, when neither of its cells is matched yet."""
     before = np.zeros(earlier, dtype=np.bool_)
     after = np.zeros(later, dtype=np.bool_)
     taken = np.zeros(len(pairs), dtype=np.bool_)

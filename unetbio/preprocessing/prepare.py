@@ -1,4 +1,4 @@
-"""From an image to what a network takes: which axes and channels, at which scale, with which grey values."""
+"""Prepare an image for a network: pick axes and channels, rescale, normalize."""
 
 import math
 import os
@@ -21,26 +21,34 @@ from unetbio.settings.segmentation import PixelSize, Settings
 if TYPE_CHECKING:
     from unetbio.models.model_file import ModelInfo
 
-__all__ = ["Frame", "Opened", "image_of_array", "open_image", "read_frame", "told_sizes", "with_pixel_size"]
+__all__ = [
+    "Frame",
+    "ImageSelection",
+    "complete_pixel_size",
+    "image_of_array",
+    "open_image",
+    "read_frame",
+    "with_pixel_size",
+]
 
-# A zoom that would change the size by less is left out: interpolation costs more sharpness than the size is worth.
+# Smaller zooms are skipped: interpolation would cost more sharpness than the scale gains.
 ZOOM_TOLERANCE = 0.02
 # Beyond these, a pixel size or a diameter is a mistake (metres for micrometres, a radius in another unit).
 ZOOM_LIMITS = (1 / 32, 32.0)
 
 
 @dataclass(frozen=True)
-class Opened:
-    """An image, and what of it will be segmented.
+class ImageSelection:
+    """The frames and channels of an image to segment.
 
     Parameters
     ----------
     image : Image
-        Pixels are read later.
+        The image; pixels are read later.
     settings : Settings
         Of this image.
     channels : tuple of int
-        What the model gets.
+        Input channels of the model.
     times : tuple of int or None
         The frames, each segmented on its own; ``(None,)`` without a time axis.
     axes : str
@@ -48,7 +56,7 @@ class Opened:
     shape : tuple of int
         Of one frame's label image.
     zoom : tuple of float
-        Factor an axis from the image to the pixels that the model sees.
+        Factor by axis from pixels of the image to pixels of the model.
     """
 
     image: Image
@@ -61,22 +69,22 @@ class Opened:
 
     @property
     def in_sections(self) -> bool:
-        """Whether the frames are stacks of which the model gets one section at a time."""
+        """Whether the model segments each section of a stack on its own."""
         return self.settings.z == "each" and self.axes == "ZYX"
 
     @property
-    def sections_are_apart(self) -> bool:
-        """Whether each section of the stack has cells of its own: nothing is an object of three dimensions."""
+    def sections_unlinked(self) -> bool:
+        """Whether each section of the stack has its own cells, without objects in three dimensions."""
         return self.in_sections and self.settings.link is None
 
     @property
     def sections(self) -> int:
-        """How often the model is asked for a frame."""
+        """Number of sections of a frame that the model segments one by one."""
         return self.shape[0] if self.in_sections else 1
 
     @property
-    def section(self) -> "Opened":
-        """What the model is asked about at once: one section of such a stack, and the frame itself otherwise."""
+    def section(self) -> "ImageSelection":
+        """Selection of one section where sections are segmented one by one, and of the whole frame elsewhere."""
         if not self.in_sections:
             return self
         return replace(self, axes=self.axes[1:], shape=self.shape[1:], zoom=self.zoom[1:])
@@ -95,11 +103,11 @@ class Opened:
 
     @property
     def grid(self) -> tuple[int, ...]:
-        """Spatial shape that the model sees."""
+        """Spatial shape after rescaling: the input of the model."""
         return tuple(max(1, round(size * zoom)) for size, zoom in zip(self.shape, self.zoom, strict=True))
 
     def read_channels(self, t: int | None, channels: Sequence[int]) -> NDArray[Any]:
-        """Raw grey values ``(len(channels), *spatial)`` of one frame, with sections picked or projected as set."""
+        """Raw grey values ``(len(channels), *spatial)`` of one frame, with sections picked or projected."""
         return np.stack([self._read_channel(t, channel) for channel in channels])
 
     def _read_channel(self, t: int | None, channel: int) -> NDArray[Any]:
@@ -190,8 +198,10 @@ class _ArrayPixels:
         return self.values[t, list(channels), z, y, x]
 
 
-def open_image(source: str | os.PathLike[str] | Image, settings: Settings, info: "ModelInfo", ndim: int) -> Opened:
-    """Read the head of an image and settle what of it will be segmented.
+def open_image(
+    source: str | os.PathLike[str] | Image, settings: Settings, info: "ModelInfo", ndim: int
+) -> ImageSelection:
+    """Read the metadata of an image and select frames, axes and channels.
 
     Parameters
     ----------
@@ -207,7 +217,7 @@ def open_image(source: str | os.PathLike[str] | Image, settings: Settings, info:
     Raises
     ------
     ImageError
-        When the file is not an image, or its axes, channels or scale do not fit the model and the settings.
+        When the file is not an image, or when its axes, channels or scale do not fit the model and the settings.
     """
     if not isinstance(source, Image):
         source = read_image(source, axes=settings.axes, series=settings.series or 0)
@@ -218,22 +228,22 @@ def open_image(source: str | os.PathLike[str] | Image, settings: Settings, info:
         raise ImageError("empty", f"the image has no pixels: {image.describe()}")
     channels = _pick_channels(image, settings, len(info.channels))
     times = _pick_times(image, settings)
-    # Sections that are segmented one by one keep their distance.
+    # Sections segmented one by one are not rescaled along Z.
     zoom = (1.0,) * (len(axes) - ndim) + _zoom(image, settings, info, axes[-ndim:])
-    return Opened(image, settings, channels, times, axes, shape, zoom)
+    return ImageSelection(image, settings, channels, times, axes, shape, zoom)
 
 
-def read_frame(opened: Opened, t: int | None, automatic: Normalization) -> Frame:
+def read_frame(opened: ImageSelection, t: int | None, automatic: Normalization) -> Frame:
     """Read, rescale and normalize one frame.
 
     Parameters
     ----------
-    opened : Opened
+    opened : ImageSelection
         The image.
     t : int, optional
         One of its times.
     automatic : Normalization
-        The model's, for when the settings name none; colour pictures of 8 bits are scaled by their range instead.
+        Default of the model. Colour pictures of 8 bits are scaled by their range instead.
 
     Raises
     ------
@@ -242,7 +252,7 @@ def read_frame(opened: Opened, t: int | None, automatic: Normalization) -> Frame
     """
     raw = opened.read_channels(t, opened.channels)
     if opened.in_sections:
-        # As if each were an image of its own.
+        # Each section like an image of its own.
         scaled = np.stack([_rescale(raw[:, z], opened.section.grid) for z in range(opened.sections)], axis=1)
     else:
         scaled = _rescale(raw, opened.grid)
@@ -309,15 +319,15 @@ def _zoom(image: Image, settings: Settings, info: "ModelInfo", axes: str) -> tup
 
 
 def with_pixel_size(image: Image, pixel_size_um: PixelSize | None) -> Image:
-    """The image with a pixel size that somebody has told; with the file's own where that is None."""
+    """Set the pixel size of an image; None keeps the size in the file."""
     if pixel_size_um is None:
         return image
-    sizes = told_sizes(pixel_size_um, image.pixel_size_um)
+    sizes = complete_pixel_size(pixel_size_um, image.pixel_size_um)
     return replace(image, pixel_size_um=sizes, pixel_size_trusted=True)
 
 
-def told_sizes(pixel_size_um: PixelSize, known: Mapping[str, float]) -> dict[str, float]:
-    """Micrometres by axis; where the size in the plane alone is told, a known distance of sections stays."""
+def complete_pixel_size(pixel_size_um: PixelSize, known: Mapping[str, float]) -> dict[str, float]:
+    """Micrometres by axis; a size in the plane alone keeps a known distance of sections."""
     if isinstance(pixel_size_um, tuple):
         distance, size = pixel_size_um
         return {**known, "Z": distance, "Y": size, "X": size}

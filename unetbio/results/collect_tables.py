@@ -13,7 +13,7 @@ from unetbio.output_layout import SUMMARY, holds_classes, provenance_name
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.results.cells import CachedCells
 from unetbio.results.journal import Entry, Journal, hold_output, journal_path
-from unetbio.results.measure_cells import measure_again, pixel_size_of, sections_are_apart, with_given_size
+from unetbio.results.measure_cells import measure_again, pixel_size_of, sections_unlinked, with_given_size
 from unetbio.results.measured_from import TableOptions, fits_without_input, sources_of
 from unetbio.results.path_columns import add_path_columns
 from unetbio.results.result_files import Outcome
@@ -244,6 +244,6 @@ def _find(
     fits = fits_without_input(known, out, entry, provenance, options) if is_gone else known == sources
     cells = cached.find(entry.output, digest) if fits else None
     # Linked and unlinked sections can give the same label image with different rows.
-    if cells is None or (SECTION in cells.columns) != sections_are_apart(provenance):
+    if cells is None or (SECTION in cells.columns) != sections_unlinked(provenance):
         return None
     return Outcome(entry, provenance.frames, pixel_size_of(given), digest, cells, known, input_gone=is_gone)

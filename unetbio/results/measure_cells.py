@@ -19,7 +19,7 @@ from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import holds_classes
 from unetbio.postprocessing.linking import number_sections
 from unetbio.postprocessing.objects import ObjectTable
-from unetbio.preprocessing.prepare import Opened, told_sizes, with_pixel_size
+from unetbio.preprocessing.prepare import ImageSelection, complete_pixel_size, with_pixel_size
 from unetbio.provenance import CONFIDENCE_DECIMALS, FrameRecord, Provenance
 from unetbio.results.confidences import Evidence, confidences_by_id, read_evidence
 from unetbio.results.journal import Entry
@@ -35,7 +35,7 @@ __all__ = [
     "channel_columns",
     "measure_again",
     "measure_frame",
-    "sections_are_apart",
+    "sections_unlinked",
     "with_given_size",
 ]
 
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 
 
 def measure_frame(
-    opened: Opened,
+    opened: ImageSelection,
     t: int | None,
     label_image: NDArray[Any],
     raw: NDArray[Any] | None,
@@ -58,7 +58,7 @@ def measure_frame(
 
     Parameters
     ----------
-    opened : Opened
+    opened : ImageSelection
         The image.
     t : int, optional
         The frame's time.
@@ -74,7 +74,7 @@ def measure_frame(
         Width of the rings around cells, if they are measured.
     """
     frame = _frame_of(opened, t, label_image, raw, Evidence(of_cells=confidences_by_id(confidences, objects)))
-    return _table(frame, t, expand_um, apart=opened.sections_are_apart)
+    return _table(frame, t, expand_um, apart=opened.sections_unlinked)
 
 
 def measure_again(
@@ -131,7 +131,7 @@ def measure_again(
         )
     frames = labels if len(times) > 1 else labels[np.newaxis]
     in_sections = frames.ndim == 4 and provenance is not None and _is_in_sections(provenance)
-    apart = in_sections and provenance is not None and sections_are_apart(provenance)
+    apart = in_sections and provenance is not None and sections_unlinked(provenance)
     pairs = list(zip(times, frames, strict=True))
     kept = provenance.frames if provenance and not edited else None
     if holds_classes(entry.output):
@@ -142,7 +142,7 @@ def measure_again(
     for (t, frame), record in zip(pairs, described, strict=True):
         evidence = read_evidence(out, entry, provenance, t if len(pairs) > 1 else None, record, edited=edited)
         if opened:
-            measured, apart = _frame_of(opened, t, frame, None, evidence), opened.sections_are_apart
+            measured, apart = _frame_of(opened, t, frame, None, evidence), opened.sections_unlinked
         else:
             measured = _Frame(frame, None, (), _sizes_of(provenance), evidence)
         tables.append(_table(measured, t, options.expand_um, apart=apart))
@@ -196,7 +196,7 @@ class _Frame:
 
 
 def _frame_of(
-    opened: Opened, t: int | None, label_image: NDArray[Any], raw: NDArray[Any] | None, evidence: Evidence
+    opened: ImageSelection, t: int | None, label_image: NDArray[Any], raw: NDArray[Any] | None, evidence: Evidence
 ) -> _Frame:
     count = opened.image.size("C")
     image = raw if raw is not None and opened.channels == tuple(range(count)) else opened.read_channels(t, range(count))
@@ -247,8 +247,8 @@ def _sizes_of(provenance: Provenance | None) -> dict[str, float]:
     return provenance.input.pixel_size_um if provenance and trusted else {}
 
 
-def sections_are_apart(provenance: Provenance) -> bool:
-    """Whether a label image is a stack of sections that have cells of their own; see `Opened.sections_are_apart`."""
+def sections_unlinked(provenance: Provenance) -> bool:
+    """Whether each section of a label image has its own cells; see `ImageSelection.sections_unlinked`."""
     return _is_in_sections(provenance) and provenance.settings.get("link") is None
 
 
@@ -274,20 +274,20 @@ def _times_of(labels: NDArray[Any], provenance: Provenance | None) -> Sequence[i
     return [frame.t for frame in provenance.frames] if provenance else [None]
 
 
-def _expected_shape(opened: Opened) -> tuple[int, ...]:
+def _expected_shape(opened: ImageSelection) -> tuple[int, ...]:
     return ((len(opened.times),) if len(opened.times) > 1 else ()) + opened.shape
 
 
 def with_given_size(provenance: Provenance, pixel_size_um: PixelSize) -> Provenance:
     """Provenance with the pixel size that the user gives."""
-    sizes = told_sizes(pixel_size_um, provenance.input.pixel_size_um)
+    sizes = complete_pixel_size(pixel_size_um, provenance.input.pixel_size_um)
     record = provenance.input.model_copy(update={"pixel_size_um": sizes, "pixel_size_trusted": True})
     return provenance.model_copy(update={"input": record})
 
 
 def _open_input(
     out: Path, entry: Entry, provenance: Provenance | None, pixel_size_um: PixelSize | None
-) -> Opened | None:
+) -> ImageSelection | None:
     """The input as it was segmented, or None when it cannot be opened any more."""
     path = provenance.input.find((out / entry.output).parent) if provenance else Path(entry.input)
     try:
@@ -301,7 +301,7 @@ def _open_input(
     return _as_segmented(with_pixel_size(image, pixel_size_um), provenance)
 
 
-def _as_segmented(image: Image, provenance: Provenance | None) -> Opened:
+def _as_segmented(image: Image, provenance: Provenance | None) -> ImageSelection:
     """The part of an image that its label image covers."""
     count = image.size("T")
     times: tuple[int | None, ...] = tuple(range(count)) if count > 1 else (None,)
@@ -313,4 +313,4 @@ def _as_segmented(image: Image, provenance: Provenance | None) -> Opened:
         image = replace(image, pixel_size_um=sizes, pixel_size_trusted=trusted)
     axes = "ZYX" if image.size("Z") > 1 and z in (None, "each") else "YX"
     shape = tuple(image.size(axis) for axis in axes)
-    return Opened(image, Settings(z=z, link=link), (), times, axes, shape, (1.0,) * len(axes))
+    return ImageSelection(image, Settings(z=z, link=link), (), times, axes, shape, (1.0,) * len(axes))

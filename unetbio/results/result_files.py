@@ -18,7 +18,7 @@ from unetbio.files import TEMPORARY, remove_path, replace_path, sha256_path, sta
 from unetbio.io import write_labels, write_probabilities
 from unetbio.labels import label_hash
 from unetbio.postprocessing.objects import ObjectTable
-from unetbio.preprocessing.prepare import Opened
+from unetbio.preprocessing.prepare import ImageSelection
 from unetbio.provenance import (
     FrameRecord,
     OutputRecord,
@@ -150,7 +150,7 @@ def _reserve_space(descriptor: int, size: int) -> None:
 def write_result(
     out: Path,
     item: Item,
-    opened: Opened,
+    opened: ImageSelection,
     label_image: NDArray[Any],
     described: Mapping[str, Any],
     *,
@@ -246,7 +246,12 @@ def _remove_probabilities(out: Path, item: Item, times: Sequence[int | None], *,
 
 
 def write_image_probabilities(
-    out: Path, item: Item, opened: Opened, t: int | None, probabilities: NDArray[np.float32], class_names: Sequence[str]
+    out: Path,
+    item: Item,
+    opened: ImageSelection,
+    t: int | None,
+    probabilities: NDArray[np.float32],
+    class_names: Sequence[str],
 ) -> None:
     """Write the probabilities of one frame, at the size that the model saw; each time is one file."""
     name = item.probabilities_of(t if len(opened.times) > 1 else None)

@@ -267,8 +267,8 @@ def _any_above(values: Squares | Cells, threshold: float) -> bool:
 
 
 @compiled
-def _take_nearest(b1: Squares, k1: Cells, d1: Squares, l1: Cells, square: float) -> None:
-    """Where the feet ``sqrt(square)`` away offer a nearer label than the nearest so far, take it."""
+def _update_nearest(b1: Squares, k1: Cells, d1: Squares, l1: Cells, square: float) -> None:
+    """Replace the nearest label where the feet ``sqrt(square)`` away have a nearer one."""
     for i in range(b1.size):
         # Loads stand before the choices and stores are unconditional, so that the compiler makes vector instructions.
         distance, label, best, owner = d1[i] + square, l1[i], b1[i], k1[i]
@@ -278,7 +278,7 @@ def _take_nearest(b1: Squares, k1: Cells, d1: Squares, l1: Cells, square: float)
 
 
 @compiled
-def _take_second(
+def _update_second(
     b2: Squares, k2: Cells, k1: Cells, d1: Squares, l1: Cells, d2: Squares, l2: Cells, square: float
 ) -> None:
     """The same for the second nearest: a foot offers the nearer of its labels that is not `k1`, the nearest."""
@@ -314,7 +314,7 @@ def _search(
         if not _any_above(b1, square):
             break
         for foot in (first - offset * stride, first + offset * stride):
-            _take_nearest(b1, k1, d1[foot : foot + size], l1[foot : foot + size], square)
+            _update_nearest(b1, k1, d1[foot : foot + size], l1[foot : foot + size], square)
     for i in range(size):
         farthest = max(min(reach, total - math.sqrt(b1[i])), 0.0)
         b2[i] = farthest * farthest * ROUNDING if k1[i] > 0 else 0.0
@@ -324,7 +324,7 @@ def _search(
             break
         for foot in (first - offset * stride, first + offset * stride):
             end = foot + size
-            _take_second(b2, k2, k1, d1[foot:end], l1[foot:end], d2[foot:end], l2[foot:end], square)
+            _update_second(b2, k2, k1, d1[foot:end], l1[foot:end], d2[foot:end], l2[foot:end], square)
     for i in range(size):
         b1[i] = b1[i] if k1[i] > 0 else np.inf
         b2[i] = b2[i] if k2[i] > 0 else np.inf

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from unetbio.inference.backends.base import Runner
     from unetbio.models.model_file import ModelInfo
-    from unetbio.preprocessing.prepare import Opened
+    from unetbio.preprocessing.prepare import ImageSelection
     from unetbio.provenance import FrameRecord
 
 __all__ = [
@@ -184,7 +184,7 @@ class Decoder(Protocol):
     def decide(
         self,
         image: NDArray[np.float32],
-        opened: "Opened",
+        opened: "ImageSelection",
         *,
         tile: int | None,
         memory_budget: int | None,
@@ -195,19 +195,19 @@ class Decoder(Protocol):
         Options are those of `unetbio.inference.prediction.decide`.
         """
 
-    def decide_constant(self, opened: "Opened") -> Any:
+    def decide_constant(self, opened: "ImageSelection") -> Any:
         """The decisions about an image of one grey value: background alone."""
 
     def run_once(self, tile: NDArray[np.float32]) -> None:
         """One pass of the network over ``(1, C, *spatial)``, to measure its time."""
 
-    def finish(self, decided: Any, opened: "Opened") -> Finished:
+    def finish(self, decided: Any, opened: "ImageSelection") -> Finished:
         """From decisions to the label image or class mask, at the image's own size."""
 
     def describe(self, finished: Finished, t: int | None) -> "FrameRecord":
         """The row of the summary for a frame, with the confidence of its cells."""
 
-    def run_record(self, opened: "Opened") -> dict[str, Any]:
+    def run_record(self, opened: "ImageSelection") -> dict[str, Any]:
         """What the provenance says of this step beside the settings."""
 
 

@@ -19,7 +19,7 @@ from unetbio.labels import LabelImage, relabel_raster, resize_nearest
 from unetbio.measurement.frame_summary import describe_labels
 from unetbio.postprocessing import instances
 from unetbio.postprocessing.instances import PostProcessing
-from unetbio.preprocessing.prepare import Opened
+from unetbio.preprocessing.prepare import ImageSelection
 from unetbio.provenance import FrameRecord
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
@@ -209,7 +209,7 @@ class CellDecoder(PixelDecoder):
             raise UsageError(f"model {self.info.name} segments cells, it has no classes to choose: leave out --classes")
         return settings.record(self.info.normalization, self.info.postprocessing)
 
-    def decide(self, image: NDArray[np.float32], opened: Opened, **options: Any) -> CellDecisions:
+    def decide(self, image: NDArray[np.float32], opened: ImageSelection, **options: Any) -> CellDecisions:
         """One plane of bits a threshold, and the probability of a cell."""
         from unetbio.inference import prediction
         from unetbio.inference.exact_decisions import add_classes
@@ -226,12 +226,12 @@ class CellDecoder(PixelDecoder):
         cell = add_classes(refined, self.classes.mask)
         return CellDecisions(self.classes.decide(refined, settings), prediction.round_to_bytes(cell))
 
-    def decide_constant(self, opened: Opened) -> CellDecisions:
+    def decide_constant(self, opened: ImageSelection) -> CellDecisions:
         """See `Decoder`."""
         bits = np.zeros((len(self._postprocessing(opened).thresholds), *opened.grid), dtype=np.bool_)
         return CellDecisions(bits, np.zeros(opened.grid, dtype=np.uint8))
 
-    def finish(self, decided: CellDecisions, opened: Opened) -> Finished:
+    def finish(self, decided: CellDecisions, opened: ImageSelection) -> Finished:
         """See `Decoder`; ids rise in raster order."""
         labels = instances.label(decided.bits, self._postprocessing(opened))
         if labels.shape != opened.shape:
@@ -243,11 +243,11 @@ class CellDecoder(PixelDecoder):
         """See `Decoder`."""
         return describe_labels(finished.labels, t, finished.probability)
 
-    def run_record(self, opened: Opened) -> dict[str, Any]:
+    def run_record(self, opened: ImageSelection) -> dict[str, Any]:
         """See `Decoder`."""
         return {"postprocessing": asdict(self._postprocessing(opened))}
 
-    def _postprocessing(self, opened: Opened) -> PostProcessing:
+    def _postprocessing(self, opened: ImageSelection) -> PostProcessing:
         return opened.settings.postprocessing(self.info.postprocessing, math.prod(opened.zoom))
 
 

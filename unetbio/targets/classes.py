@@ -11,7 +11,7 @@ from unetbio.errors import UsageError
 from unetbio.labels import resize_nearest
 from unetbio.measurement.frame_summary import describe_classes
 from unetbio.metrics.classes import ClassComparison, compare_classes
-from unetbio.preprocessing.prepare import Opened
+from unetbio.preprocessing.prepare import ImageSelection
 from unetbio.provenance import FrameRecord
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
@@ -119,7 +119,7 @@ class ClassDecoder(PixelDecoder):
             )
         return settings.record(self.info.normalization, None)
 
-    def decide(self, image: NDArray[np.float32], opened: Opened, **options: Any) -> NDArray[np.uint8]:
+    def decide(self, image: NDArray[np.float32], opened: ImageSelection, **options: Any) -> NDArray[np.uint8]:
         """The class of each pixel of the grid."""
         from unetbio.inference import prediction
 
@@ -128,11 +128,11 @@ class ClassDecoder(PixelDecoder):
         classes: NDArray[np.intp] = self._refined(image, opened.settings.crf, **options).argmax(axis=0)
         return classes.astype(np.uint8)
 
-    def decide_constant(self, opened: Opened) -> NDArray[np.uint8]:
+    def decide_constant(self, opened: ImageSelection) -> NDArray[np.uint8]:
         """See `Decoder`."""
         return np.zeros(opened.grid, dtype=np.uint8)
 
-    def finish(self, decided: NDArray[np.uint8], opened: Opened) -> Finished:
+    def finish(self, decided: NDArray[np.uint8], opened: ImageSelection) -> Finished:
         """See `Decoder`."""
         chosen = opened.settings.classes
         if chosen:
@@ -145,7 +145,7 @@ class ClassDecoder(PixelDecoder):
         """See `Decoder`."""
         return describe_classes(finished.labels, t, self.info.class_names)
 
-    def run_record(self, opened: Opened) -> dict[str, Any]:
+    def run_record(self, opened: ImageSelection) -> dict[str, Any]:
         """See `Decoder`."""
         return {"class_names": list(self.info.class_names)}
 

@@ -12,7 +12,7 @@ from skimage.measure import label as connected
 from unetbio.errors import UsageError
 from unetbio.measurement.frame_summary import describe_labels
 from unetbio.postprocessing.objects import SCORE_THRESHOLD, ObjectSettings, resize_objects, select_objects
-from unetbio.preprocessing.prepare import Opened
+from unetbio.preprocessing.prepare import ImageSelection
 from unetbio.provenance import FrameRecord
 from unetbio.settings.segmentation import Settings
 from unetbio.supervision.annotations import read_cells
@@ -117,7 +117,7 @@ class ObjectDecoder:
     def decide(
         self,
         image: NDArray[np.float32],
-        opened: Opened,
+        opened: ImageSelection,
         *,
         tile: int | None,
         memory_budget: int | None,
@@ -129,7 +129,7 @@ class ObjectDecoder:
 
         return find_objects(image, self.runner, window=tile or WINDOW)
 
-    def decide_constant(self, opened: Opened) -> "FoundObjects":
+    def decide_constant(self, opened: ImageSelection) -> "FoundObjects":
         """See `Decoder`."""
         import torch
 
@@ -146,7 +146,7 @@ class ObjectDecoder:
 
         self.runner.find_objects(torch.from_numpy(tile))
 
-    def finish(self, decided: "FoundObjects", opened: Opened) -> Finished:
+    def finish(self, decided: "FoundObjects", opened: ImageSelection) -> Finished:
         """See `Decoder`; boxes are in pixels of the image."""
         from unetbio.inference.objects import merge_objects
 
@@ -161,7 +161,7 @@ class ObjectDecoder:
         """See `Decoder`."""
         return describe_labels(finished.labels, t)
 
-    def run_record(self, opened: Opened) -> dict[str, Any]:
+    def run_record(self, opened: ImageSelection) -> dict[str, Any]:
         """See `Decoder`."""
         return {"objects": asdict(self._settings(opened))}
 
@@ -169,7 +169,7 @@ class ObjectDecoder:
     def _model_settings(self) -> ObjectSettings:
         return self.info.objects or ObjectSettings()
 
-    def _settings(self, opened: Opened) -> ObjectSettings:
+    def _settings(self, opened: ImageSelection) -> ObjectSettings:
         return opened.settings.objects(self._model_settings, math.prod(opened.zoom))
 
 

@@ -1,4 +1,4 @@
-"""Names of the stored axes of vendors' files: what the file says, or what the user says; never a guess."""
+"""Name the stored axes of vendors' files from the file or the user, without guessing."""
 
 import dataclasses
 import math
@@ -49,7 +49,7 @@ class Layout:
 
 
 def name_axes(stored: Sequence[tuple[str, int]], axes: str | None) -> Layout:
-    """Give every stored axis a letter of ``TCZYX``.
+    """Name every stored axis with a letter of ``TCZYX``.
 
     Parameters
     ----------
@@ -62,13 +62,13 @@ def name_axes(stored: Sequence[tuple[str, int]], axes: str | None) -> Layout:
     Raises
     ------
     ImageError
-        ``unknown_axes``: a letter is not known or stands there twice, or `axes` does not fit. The message lists the
-        axes and what can be said.
+        ``unknown_axes``: a letter is unknown or repeated, or `axes` does not fit. The message lists the axes and an
+        accepted order.
     """
     longer = [(letter, n) for letter, n in stored if n > 1]
     listed = " ".join(f"{letter}={n}" for letter, n in longer) or "one pixel"
     if axes is not None:
-        letters = _given([letter for letter, _ in longer], axes.upper().replace("S", "C"))
+        letters = _match_letters([letter for letter, _ in longer], axes.upper().replace("S", "C"))
         if letters is None:
             raise ImageError(
                 "unknown_axes",
@@ -107,7 +107,7 @@ def colour_names(names: Sequence[str], samples: int) -> tuple[str, ...]:
     return tuple(f"{name or i} {colour}".strip() for i, name in enumerate(names) for colour in colours)
 
 
-def _given(stored: list[str], letters: str) -> list[str] | None:
+def _match_letters(stored: list[str], letters: str) -> list[str] | None:
     if set(letters) - set(AXES) or len(set(letters)) < len(letters) or not {"Y", "X"} <= set(letters):
         return None
     colours = [letter == "S" for letter in stored]
@@ -120,7 +120,7 @@ def _given(stored: list[str], letters: str) -> list[str] | None:
 
 
 def _example(longer: Sequence[tuple[str, int]]) -> str:
-    """An order of letters that would be accepted, with what is known kept."""
+    """An accepted order of letters that keeps the known ones."""
     free = [letter for letter in "YXZTC" if letter not in {axis for axis, _ in longer}]
     letters: list[str] = []
     for axis, _ in longer:

@@ -1,4 +1,4 @@
-"""What readers of several formats refuse, in one wording."""
+"""Errors that readers of several formats share."""
 
 import contextlib
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ __all__ = ["broken", "check_series", "refuse_broken"]
 
 
 def broken(title: str, detail: object) -> ImageError:
-    """Refuse a file whose content makes no sense; ``detail`` says where, or is what its library raised."""
+    """Error for an invalid file; ``detail`` is the exception, or the place."""
     text = " ".join(str(detail).split()) or type(detail).__name__
     return ImageError("unreadable", f"a broken {title} file ({text[:120]}): write or copy it again")
 
 
 @contextlib.contextmanager
 def refuse_broken(title: str) -> Iterator[None]:
-    """Refuse the file where its library, or a codec, raises: broken files lead to any exception there is."""
+    """Report any exception of a library or codec as a broken file."""
     try:
         yield
     except (ImageError, OSError, MemoryError):

@@ -21,18 +21,18 @@ UNREAD_STARTS = (
     (b"RIFF", "a WebP picture or a film"),
 )
 
-# Those whose files begin as TIFF files do (.ndpi, .vsi ...) are not here: given by name, some of them are read.
+# Without formats that begin like TIFF (.ndpi, .vsi ...): some of them can be read when given by name.
 _ENDINGS = (
     *(".avif", ".bmp", ".gif", ".heic", ".j2k", ".jp2", ".jxl", ".pgm", ".pnm", ".ppm", ".psd", ".tga", ".webp"),
     *(".dcm", ".dicom", ".fits", ".mha", ".mhd", ".nrrd"),
     *(".dv", ".ics", ".ims", ".lof", ".mrxs", ".oib", ".oif", ".oir", ".sld", ".zvi"),
 )
 UNREAD_SUFFIXES = tuple(ending for ending in _ENDINGS if ending not in SUFFIXES)
-"""Endings of images that are not read: a search counts them; of tables, texts and the like it says nothing."""
+"""Endings of unsupported image formats, which a search counts."""
 
 
 def refusal(head: bytes) -> ImageError:
-    """Say what a file is that begins like this and is of no format that is read."""
+    """Error for a file of an unsupported format, by its first bytes."""
     if not head:
         return ImageError("unreadable", "the file is empty (0 bytes): copy or write it again")
     if head.startswith(b"version https://git-lfs"):

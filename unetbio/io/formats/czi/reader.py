@@ -139,7 +139,7 @@ def _cut(what: str, size: int) -> ImageError:
 # The file's structures ----------------------------------------------------------------------------------------------
 
 
-def _take(stream: BinaryIO, position: int, layout: struct.Struct, size: int, what: str) -> tuple[Any, ...]:
+def _read_struct(stream: BinaryIO, position: int, layout: struct.Struct, size: int, what: str) -> tuple[Any, ...]:
     if position < 0 or position + layout.size > size:
         raise _cut(what, size)
     stream.seek(position)
@@ -148,7 +148,7 @@ def _take(stream: BinaryIO, position: int, layout: struct.Struct, size: int, wha
 
 def _segment(stream: BinaryIO, position: int, name: bytes, size: int, what: str) -> int:
     """Byte at which the content of a segment begins."""
-    found, _, _ = _take(stream, position, SEGMENT, size, what)
+    found, _, _ = _read_struct(stream, position, SEGMENT, size, what)
     if found.rstrip(b"\0") != name:
         raise broken("CZI", f"{what} is not where it should be")
     return position + SEGMENT.size
@@ -156,13 +156,13 @@ def _segment(stream: BinaryIO, position: int, name: bytes, size: int, what: str)
 
 def _entries_and_metadata(stream: BinaryIO, size: int) -> tuple[list[_Entry], bytes]:
     start = _segment(stream, 0, b"ZISRAWFILE", size, "the header")
-    *_, part, directory, metadata, _, _ = _take(stream, start, HEADER, size, "the header")
+    *_, part, directory, metadata, _, _ = _read_struct(stream, start, HEADER, size, "the header")
     if part != 0:
         raise ImageError("missing_companion", f"piece {part} of an image that several files hold: join them in ZEN")
     if directory == 0:
         raise ImageError("truncated", "no directory: the file was not finished; write or copy it again")
     start = _segment(stream, directory, b"ZISRAWDIRECTORY", size, "the directory")
-    (count,) = _take(stream, start, DIRECTORY, size, "the directory")
+    (count,) = _read_struct(stream, start, DIRECTORY, size, "the directory")
     start += DIRECTORY.size
     if count < 0 or start + count * ENTRY.size > size:
         raise _cut(f"the directory of {count} tiles", size)
@@ -203,7 +203,7 @@ def _metadata(stream: BinaryIO, position: int, size: int) -> bytes:
     if position == 0:
         return b""
     start = _segment(stream, position, b"ZISRAWMETADATA", size, "the metadata")
-    (length,) = _take(stream, start, METADATA, size, "the metadata")
+    (length,) = _read_struct(stream, start, METADATA, size, "the metadata")
     if length < 0 or start + METADATA.size + length > size:
         raise _cut("the metadata", size)
     stream.seek(start + METADATA.size)
@@ -416,9 +416,9 @@ def _decode(stream: BinaryIO, tile: _Tile, kind: int, first: int, last: int) -> 
     dtype, samples = np.dtype(PIXELS[kind][0]), PIXELS[kind][1]
     size = stream.seek(0, 2)
     start = _segment(stream, tile.position, b"ZISRAWSUBBLOCK", size, "a tile")
-    metadata_bytes, _, held = _take(stream, start, TILE, size, "a tile")
+    metadata_bytes, _, held = _read_struct(stream, start, TILE, size, "a tile")
     start += TILE.size
-    (*_, dimensions) = _take(stream, start, ENTRY, size, "a tile")
+    (*_, dimensions) = _read_struct(stream, start, ENTRY, size, "a tile")
     start += max(TILE_ENTRY_BYTES, ENTRY.size + dimensions * DIMENSION.size) + metadata_bytes
     needed = _tile_bytes(tile.height, tile.width, kind)
     if metadata_bytes < 0 or dimensions < 0 or held < 0 or start + held > size:

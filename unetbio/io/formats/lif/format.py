@@ -16,7 +16,7 @@ register(
         title="Leica LIF",
         suffixes=(".lif",),
         contents="images as series, each tile of a mosaic one; any order of scanning, lines along Z included; channel "
-        "names (the dye, otherwise the colour it is shown in), pixel size",
+        "names (the dye, or the display colour if no dye is named), pixel size",
         reader="unetbio.io.formats.lif.reader:read_lif",
         libraries=("liffile",),
         extra="formats",

@@ -4,6 +4,7 @@ Every message is one line that names what was given, what is needed and what to 
 """
 
 __all__ = [
+    "CancelledError",
     "EnvironmentStoppedError",
     "GeometryError",
     "ImageError",
@@ -49,6 +50,10 @@ class ImageError(UnetbioError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class CancelledError(UnetbioError):
+    """A program cancelled a segmentation that it had started."""
 
 
 class EnvironmentStoppedError(UnetbioError):

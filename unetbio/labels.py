@@ -19,6 +19,7 @@ from unetbio.errors import ImageError
 
 __all__ = [
     "LabelImage",
+    "Mask",
     "as_volume",
     "check_label_image",
     "check_plausible",
@@ -34,6 +35,8 @@ __all__ = [
 
 IntArray = NDArray[np.integer[Any]]
 LabelImage = NDArray[np.uint16] | NDArray[np.uint32]
+Mask = LabelImage | NDArray[np.uint8]
+"""A label image, or a class mask."""
 BoolArray = NDArray[np.bool_]
 
 MAX_UINT16_LABEL = int(np.iinfo(np.uint16).max)

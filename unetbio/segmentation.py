@@ -8,22 +8,23 @@ that it learned.
 import functools
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetbio import networks, targets
-from unetbio.errors import ImageError, UsageError
+from unetbio.errors import CancelledError, ImageError, UsageError
 from unetbio.inference import prediction
 from unetbio.inference.backends.base import DEFAULT, choose_device
+from unetbio.inference.executors import Progress
 from unetbio.inference.sliding_window import OVERLAP, window_shape
 from unetbio.inference.tiling import TilePlan
 from unetbio.io.image import Image
-from unetbio.labels import label_hash
+from unetbio.labels import Mask, label_hash
 from unetbio.measurement.frame_summary import median_diameter_in_sections
 from unetbio.models import model_path
 from unetbio.models.model_file import Model, ModelInfo, load_model
@@ -33,11 +34,11 @@ from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.prepare import Frame, ImageSelection, image_of_array, open_image, read_frame
 from unetbio.provenance import FrameRecord, count_cells, versions
 from unetbio.settings.normalization import Normalization, parse
-from unetbio.settings.segmentation import Settings
+from unetbio.settings.segmentation import SegmentOptions, Settings
 from unetbio.targets.base import Finished
 from unetbio.targets.sections import stack_sections
 
-__all__ = ["FrameResult", "Segmenter", "segment", "stack_frames"]
+__all__ = ["FrameResult", "ModelName", "Segmentation", "Segmenter", "segment", "stack_frames"]
 
 # Cells half or twice as wide as those in training are new to the network.
 TRAINED_DIAMETERS = (0.5, 2.0)
@@ -54,6 +55,31 @@ class FrameResult:
     record: FrameRecord
     scaling: Scaling
     objects: ObjectTable | None = None
+
+
+class ModelName(TypedDict):
+    """Which model made a segmentation: its name, and the SHA-256 of its file."""
+
+    name: str
+    sha256: str
+
+
+class Segmentation(TypedDict):
+    """What `segment` says of a label image.
+
+    ``settings`` and ``run`` are those of the provenance (docs/results.md), ``frames`` the rows of ``summary.csv``,
+    ``objects`` the tables of a model that finds objects: columns by name, one table a frame.
+    """
+
+    model: ModelName
+    settings: dict[str, object]
+    frames: list[dict[str, object]]
+    n_cells: int | None
+    label_hash: str
+    axes: str
+    run: dict[str, object]
+    versions: dict[str, str]
+    objects: NotRequired[list[ObjectTable | None]]
 
 
 class Segmenter:
@@ -157,7 +183,12 @@ class Segmenter:
         return read_frame(opened, t, self.info.normalization)
 
     def decide(
-        self, opened: ImageSelection, frame: Frame, *, probabilities_out: NDArray[np.float32] | None = None
+        self,
+        opened: ImageSelection,
+        frame: Frame,
+        *,
+        probabilities_out: NDArray[np.float32] | None = None,
+        progress: Progress | None = None,
     ) -> Any:
         """Run the network and decide about the grid, as the model's target does.
 
@@ -167,11 +198,18 @@ class Segmenter:
             As read.
         probabilities_out : ndarray, optional
             ``(K, *grid)`` float32, filled with the probabilities; after the CRF, if there is one.
+        progress : callable, optional
+            Called with the pixels of the grid that are done and all of them after each tile; an error that it raises
+            ends the work.
         """
-        if opened.in_sections:
-            planes = [None if probabilities_out is None else probabilities_out[:, z] for z in range(opened.sections)]
-            return [self._decide_plane(opened.section, frame.section(z), plane) for z, plane in enumerate(planes)]
-        return self._decide_plane(opened, frame, probabilities_out)
+        if not opened.in_sections:
+            return self._decide_plane(opened, frame, probabilities_out, progress)
+        decided = []
+        for z in range(opened.sections):
+            plane = None if probabilities_out is None else probabilities_out[:, z]
+            part = progress and _part_of(progress, z, opened.sections)
+            decided.append(self._decide_plane(opened.section, frame.section(z), plane, part))
+        return decided
 
     def finish(self, opened: ImageSelection, frame: Frame, decided: Any) -> FrameResult:
         """Turn decisions into cells or classes at the image's own size."""
@@ -187,9 +225,17 @@ class Segmenter:
         record = self._describe(opened, frame, finished)
         return FrameResult(finished.labels, record, frame.scaling, finished.objects)
 
-    def _decide_plane(self, opened: ImageSelection, frame: Frame, probabilities_out: NDArray[np.float32] | None) -> Any:
+    def _decide_plane(
+        self,
+        opened: ImageSelection,
+        frame: Frame,
+        probabilities_out: NDArray[np.float32] | None,
+        progress: Progress | None,
+    ) -> Any:
         """Of what the model takes at once."""
         if frame.is_constant:
+            if progress is not None:
+                progress(math.prod(opened.grid), math.prod(opened.grid))
             if probabilities_out is not None:
                 probabilities_out[...] = 0
                 probabilities_out[0] = 1
@@ -200,6 +246,7 @@ class Segmenter:
             tile=self.tile,
             memory_budget=self.memory_budget,
             probabilities_out=probabilities_out,
+            progress=progress,
         )
 
     def run_record(self, opened: ImageSelection, scalings: Sequence[Scaling]) -> dict[str, Any]:
@@ -249,7 +296,7 @@ class Segmenter:
 
 
 def segment(
-    image: str | os.PathLike[str] | NDArray[Any],
+    image: str | os.PathLike[str] | NDArray[np.generic],
     model: str | os.PathLike[str] | Model = "nuclei",
     *,
     channel: str | int | Sequence[str | int] = (),
@@ -258,8 +305,10 @@ def segment(
     tile: int | None = None,
     exact_tiles: bool = False,
     backend: str = DEFAULT,
-    **options: Any,
-) -> tuple[NDArray[Any], dict[str, Any]]:
+    progress: Progress | None = None,
+    cancel: Callable[[], bool] | None = None,
+    **options: Unpack[SegmentOptions],
+) -> tuple[Mask, Segmentation]:
     """Segment one image, as the command ``unetbio segment`` does.
 
     Parameters
@@ -281,6 +330,11 @@ def segment(
         Tile exactly also where the context makes that dear, more than 256 pixels a side.
     backend : str
         What computes the network: ``torch``, or ``onnx`` (ONNX Runtime, on the CPU).
+    progress : callable, optional
+        Called in this thread with the pixels done and the pixels in all, after each tile and window: pixels that the
+        network sees, of all sections and time points.
+    cancel : callable, optional
+        Asked at the start and after each tile and window whether to stop, such as ``threading.Event().is_set``.
     **options
         Fields of `unetbio.settings.segmentation.Settings`: ``series, t, z, axes, pixel_size_um, diameter_px,
         threshold, min_area, max_area, exclude_border, crf, link``, and for a model of classes ``classes``.
@@ -291,7 +345,7 @@ def segment(
         ``(Y, X)``, or ``(Z, Y, X)`` of a 3-D model and with ``z="each"``; of a time-lapse with a first axis T; 0 is
         background, ids rise in raster order.
         Classes have the numbers of ``info["run"]["class_names"]``.
-    info : dict
+    info : Segmentation
         Model, settings, frames (cells, diameter, warnings a frame; ``confidences``: the mean probability of each cell),
         ``n_cells`` (None for classes), ``label_hash``, versions. Of a model that finds objects ``objects``: the table
         of each frame, columns by name.
@@ -300,6 +354,8 @@ def segment(
     ------
     UsageError, ImageError
         When the options or the image do not fit the model.
+    CancelledError
+        When ``cancel`` says so; nothing is left behind.
     """
     segmenter = _segmenter_of(model, device, tile, exact_tiles, backend)
     channels = (channel,) if isinstance(channel, (str, int)) else tuple(channel)
@@ -308,12 +364,14 @@ def segment(
     settings = Settings(channel=channels, normalization=None if automatic else chosen, **options)
     record = segmenter.record(settings)
     opened = segmenter.open(_as_source(image, settings, segmenter.ndim), settings)
+    report = _cancellable(progress, cancel)
     results = []
-    for t in opened.times:
+    for number, t in enumerate(opened.times):
         frame = segmenter.read_frame(opened, t)
-        results.append(segmenter.finish(opened, frame, segmenter.decide(opened, frame)))
+        decided = segmenter.decide(opened, frame, progress=_part_of(report, number, len(opened.times)))
+        results.append(segmenter.finish(opened, frame, decided))
     labels = stack_frames([result.label_image for result in results], opened)
-    info: dict[str, Any] = {
+    info: Segmentation = {
         "model": {"name": segmenter.info.name, "sha256": segmenter.model.sha256},
         "settings": record,
         "frames": [result.record.model_dump() for result in results],
@@ -331,6 +389,27 @@ def segment(
 def stack_frames(frames: Sequence[NDArray[Any]], opened: ImageSelection) -> NDArray[Any]:
     """One label image of all frames: the frame itself, or ``(T, *spatial)`` in the widest dtype among them."""
     return np.stack(frames) if len(opened.times) > 1 else frames[0]
+
+
+def _part_of(progress: Progress, number: int, count: int) -> Progress:
+    """The progress of one of ``count`` equal parts, the ``number``-th from 0."""
+    return lambda done, total: progress(number * total + done, count * total)
+
+
+def _cancellable(progress: Progress | None, cancel: Callable[[], bool] | None) -> Progress:
+    """A progress that ends the work where ``cancel`` says so; it is asked once at the start."""
+
+    def check() -> None:
+        if cancel is not None and cancel():
+            raise CancelledError("the segmentation was cancelled")
+
+    def report(done: int, total: int) -> None:
+        check()
+        if progress is not None:
+            progress(done, total)
+
+    check()
+    return report
 
 
 def _as_source(image: Any, settings: Settings, ndim: int) -> Any:

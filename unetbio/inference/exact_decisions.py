@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from unetbio.geometry import Geometry
 from unetbio.inference.backends.base import Predictor
-from unetbio.inference.executors import Compute, TileExecutor
+from unetbio.inference.executors import Compute, Progress, TileExecutor
 from unetbio.inference.tiling import ArrayLike, Tile, tile_of
 
 __all__ = ["AtLeast", "MostProbable", "Rule", "add_classes", "refine"]
@@ -122,7 +122,12 @@ class MostProbable:
 
 
 def refine(
-    image: ArrayLike, predictor: Predictor, rule: Rule, doubtful: NDArray[np.bool_], planes: NDArray[Any]
+    image: ArrayLike,
+    predictor: Predictor,
+    rule: Rule,
+    doubtful: NDArray[np.bool_],
+    planes: NDArray[Any],
+    progress: Progress | None = None,
 ) -> None:
     """Decide the doubtful pixels in float64, in place.
 
@@ -138,6 +143,8 @@ def refine(
         ``(*spatial)``: the pixels to decide.
     planes : ndarray
         ``(planes, *spatial)``: the decisions so far.
+    progress : callable, optional
+        Called after each block, with all pixels done: it can stop the work by raising an error.
     """
     blocks = _blocks(doubtful, predictor)
     compute = _remembering(predictor.probabilities_float64)
@@ -145,6 +152,8 @@ def refine(
     def on_tile(write_slices: tuple[slice, ...], probabilities: NDArray[Any]) -> None:
         here = doubtful[write_slices]
         planes[(slice(None), *write_slices)][:, here] = rule.classify_exactly(probabilities[:, here])
+        if progress is not None:
+            progress(doubtful.size, doubtful.size)
 
     TileExecutor(predictor, compute).run(image, blocks, on_tile)
 

@@ -247,7 +247,7 @@ def _decide(
 
     _run(image, predictor, tile, batch_size, memory_budget, progress, classify)
     if predictor.exact:
-        refine(image, predictor, rule, doubtful, planes)
+        refine(image, predictor, rule, doubtful, planes, progress)
     return planes
 
 

@@ -7,7 +7,7 @@ it pools, and the zeros that it pads with, are then as it knows them.
 """
 
 from collections.abc import Callable, Sequence
-from math import prod
+from math import ceil, prod
 
 import numpy as np
 import torch
@@ -64,7 +64,7 @@ def predict_windows(
     batch_size : int
         Windows that are run at once.
     progress : callable, optional
-        Called with the pixels done and the pixels in all when the image is done.
+        Called with the pixels done and the pixels in all after each batch of windows, which overlap.
 
     Returns
     -------
@@ -79,14 +79,26 @@ def predict_windows(
     padded = [max(size, length) for size, length in zip(window, shape, strict=True)]
     whole = read_mirrored(image, (0,) * len(shape), padded).astype(np.float32, copy=False)
 
+    total = _count_windows(padded, window)
+    done = 0
+
     def run(batch: Tensor) -> Tensor:
-        return torch.from_numpy(predictor.probabilities(batch.numpy()))
+        nonlocal done
+        probabilities = torch.from_numpy(predictor.probabilities(batch.numpy()))
+        done += len(batch)
+        if progress is not None:
+            progress(prod(shape) * done // total, prod(shape))
+        return probabilities
 
     blended = sliding_window_inference(
         torch.from_numpy(whole)[None], window, batch_size, run, overlap=OVERLAP, mode="gaussian"
     )
     assert isinstance(blended, Tensor)  # as the predictor returns one
-    if progress is not None:
-        progress(prod(shape), prod(shape))
     result: NDArray[np.float32] = blended[0][(slice(None), *(slice(0, size) for size in shape))].numpy()
     return result
+
+
+def _count_windows(shape: Sequence[int], window: Sequence[int]) -> int:
+    """Windows that MONAI lays over an image: as many steps along each axis as reach its end."""
+    steps = [max(1, int(size * (1 - OVERLAP))) for size in window]
+    return prod(ceil((length - size) / step) + 1 for length, size, step in zip(shape, window, steps, strict=True))

@@ -8,7 +8,7 @@ import json
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 
 from unetbio.errors import UsageError
 from unetbio.settings.normalization import Normalization, parse
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from unetbio.postprocessing.instances import PostProcessing
     from unetbio.postprocessing.objects import ObjectSettings
 
-__all__ = ["READING", "PixelSize", "Settings", "check_preset", "parse_pixel_size"]
+__all__ = ["READING", "PixelSize", "SegmentOptions", "Settings", "check_preset", "parse_pixel_size"]
 
 PixelSize = float | tuple[float, float]
 """Micrometres in the plane; or the distance of sections, and micrometres in the plane."""
@@ -298,6 +298,24 @@ class Settings:
         # JSON does not know numpy's numbers.
         record: dict[str, Any] = json.loads(json.dumps(values, default=float))
         return record
+
+
+class SegmentOptions(TypedDict, total=False):
+    """Fields of `Settings` as keyword arguments of `unetbio.segment`, for type checkers."""
+
+    series: int | None
+    t: int | None
+    z: int | Literal["max", "each"] | None
+    link: float | None
+    axes: str | None
+    pixel_size_um: PixelSize | None
+    diameter_px: float | None
+    threshold: float | None
+    min_area: float | None
+    max_area: float | None
+    exclude_border: bool
+    classes: tuple[str, ...]
+    crf: str | None
 
 
 def _index(name: str, value: Any, words: Sequence[str]) -> int | str | None:

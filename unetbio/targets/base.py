@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from unetbio.inference.backends.base import Runner
+    from unetbio.inference.executors import Progress
     from unetbio.models.model_file import ModelInfo
     from unetbio.preprocessing.prepare import ImageSelection
     from unetbio.provenance import FrameRecord
@@ -189,6 +190,7 @@ class Decoder(Protocol):
         tile: int | None,
         memory_budget: int | None,
         probabilities_out: NDArray[np.float32] | None,
+        progress: "Progress | None",
     ) -> Any:
         """Run the network over the normalised image and decide, as far as it takes the device.
 

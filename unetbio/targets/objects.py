@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from unetbio.inference.executors import Progress
     from unetbio.inference.objects import FoundObjects
     from unetbio.models.model_file import ModelInfo
 
@@ -122,12 +123,13 @@ class ObjectDecoder:
         tile: int | None,
         memory_budget: int | None,
         probabilities_out: NDArray[np.float32] | None,
+        progress: "Progress | None",
     ) -> "FoundObjects":
         """Objects of each window, of any score."""
         from unetbio.inference.objects import find_objects
         from unetbio.inference.sliding_window import WINDOW
 
-        return find_objects(image, self.runner, window=tile or WINDOW)
+        return find_objects(image, self.runner, window=tile or WINDOW, progress=progress)
 
     def decide_constant(self, opened: ImageSelection) -> "FoundObjects":
         """See `Decoder`."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from unetbio.inference.backends.base import Predictor
+    from unetbio.inference.executors import Progress
     from unetbio.models.model_file import ModelInfo
 
 __all__ = ["PixelDecoder", "PixelLearner"]
@@ -82,12 +83,15 @@ class PixelDecoder:
         tile: int | None,
         memory_budget: int | None,
         probabilities_out: NDArray[np.float32] | None,
+        progress: "Progress | None",
     ) -> NDArray[np.float32]:
         """Probabilities after the CRF. It links all pixels, so float64 would have to compute the whole image again."""
         from unetbio.inference import prediction
         from unetbio.postprocessing.crf import PRESETS, refine
 
-        probabilities = prediction.predict(image, self.runner, tile=tile, memory_budget=memory_budget)
+        probabilities = prediction.predict(
+            image, self.runner, tile=tile, memory_budget=memory_budget, progress=progress
+        )
         refined = refine(probabilities, image, PRESETS[preset])
         if probabilities_out is not None:
             probabilities_out[...] = refined

@@ -1,0 +1,345 @@
+"""Evaluation: scores of predicted label images or class masks against the truth, of files paired by their names."""
+
+import csv
+import io
+import logging
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.classes import default_class_names
+from unetbio.errors import ImageError, UsageError
+from unetbio.io import Pairing, pair, read_image, read_labels
+from unetbio.labels import check_plausible, is_binary_mask, split_components
+from unetbio.metrics.classes import ClassComparison, compare_classes
+from unetbio.metrics.instances import THRESHOLDS, Comparison, compare
+from unetbio.output_layout import CLASSES
+from unetbio.settings.training import MAX_CLASSES
+from unetbio.supervision.annotations import UNANNOTATED, map_classes
+
+__all__ = ["Evaluation", "evaluate"]
+
+logger = logging.getLogger(__name__)
+
+POOLED = "pooled"
+
+_Mask = NDArray[Any]
+_Scored = tuple[Path, Path, Comparison | ClassComparison]
+
+
+class _Comparer(Protocol):
+    """What the two kinds of masks differ in."""
+
+    @property
+    def allow_binary(self) -> bool:
+        """Whether masks of 0 and 1 (or 255) are taken."""
+
+    def prepare(self, mask: _Mask, *, is_truth: bool) -> _Mask:
+        """A mask of one time, as it is compared."""
+
+    def compare(self, found: _Mask, true: _Mask) -> Any:
+        """Counts that can be added."""
+
+    def scores(self, comparison: Any) -> dict[str, float]:
+        """Scores by name."""
+
+    def columns(self) -> dict[str, str]:
+        """Scores in the table for people, and their headings."""
+
+    def settings(self) -> dict[str, Any]:
+        """How it was compared, for the JSON."""
+
+
+@dataclass(frozen=True)
+class _Cells:
+    """Label images."""
+
+    thresholds: tuple[float, ...]
+    tolerance: float
+    allow_binary: bool
+
+    def prepare(self, mask: _Mask, *, is_truth: bool) -> _Mask:
+        return split_components(mask) if self.allow_binary and is_binary_mask(mask) else mask
+
+    def compare(self, found: _Mask, true: _Mask) -> Any:
+        return compare(found, true, thresholds=self.thresholds, tolerance=self.tolerance)
+
+    def scores(self, comparison: Comparison) -> dict[str, float]:
+        return comparison.scores()
+
+    def columns(self) -> dict[str, str]:
+        first = f"{self.thresholds[0]:g}".removeprefix("0")
+        return {
+            "n_true": "true",
+            "n_predicted": "found",
+            "mean_AP": "mean AP",
+            **{f"{name}@{first}": f"{name}@{first}" for name in ("AP", "F1", "PQ")},
+            "merges_per_100": "merges/100",
+            "splits_per_100": "splits/100",
+            "foreground_IoU": "pixel IoU",
+            "boundary_F1": "boundary F1",
+        }
+
+    def settings(self) -> dict[str, Any]:
+        return {"thresholds": list(self.thresholds), "boundary_tolerance_px": self.tolerance}
+
+
+@dataclass
+class _Classes:
+    """Class masks; ``names`` grows when a mask holds a class that has none."""
+
+    tolerance: float
+    values: tuple[int, ...]
+    ignore_label: int | None
+    names: tuple[str, ...]
+    most_classes: int = field(init=False)
+    allow_binary = True
+
+    def __post_init__(self) -> None:
+        # Where values are given there are as many classes, or as many as have names; 0 where nobody knows.
+        self.most_classes = max(len(self.values), len(self.names)) if self.values else 0
+
+    def prepare(self, mask: _Mask, *, is_truth: bool) -> _Mask:
+        if is_truth:
+            return map_classes(mask, self.values or range(MAX_CLASSES), self.ignore_label)
+        # Not mapped as the truth is: of a prediction of 0 and 1 nobody could tell whether 1 is a class or a value.
+        most = self.most_classes or MAX_CLASSES
+        if mask.size and mask.max() >= most:
+            raise ImageError(
+                "unknown_class",
+                f"holds {mask.max()}, which is none of the classes 0 to {most - 1}: a prediction holds the number of "
+                "the class, as unetbio segment writes it; --class-values is about the truth",
+            )
+        return mask
+
+    def compare(self, found: _Mask, true: _Mask) -> Any:
+        comparison = compare_classes(found, true, ignore_label=UNANNOTATED, tolerance=self.tolerance)
+        self.names += default_class_names(len(comparison.confusion))[len(self.names) :]
+        return comparison
+
+    def scores(self, comparison: ClassComparison) -> dict[str, float]:
+        return comparison.scores(self.names)
+
+    def columns(self) -> dict[str, str]:
+        pooled = {"mean_IoU": "mean IoU", "pixel_accuracy": "pixel accuracy", "boundary_F1": "boundary F1"}
+        return pooled | {f"IoU {name}": f"IoU {name}" for name in self.names}
+
+    def settings(self) -> dict[str, Any]:
+        return {"classes": list(self.names), "boundary_tolerance_px": self.tolerance}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of every pair, and of all pairs together.
+
+    Parameters
+    ----------
+    pairing : Pairing
+        Which files were compared, and those that nothing could be compared with.
+    compared : list of (path, path, comparison)
+        Prediction, truth, and what can be counted about the two.
+    failed : list of (path, path, ImageError)
+        Pairs that could not be compared, and why.
+    """
+
+    pairing: Pairing
+    _comparer: _Comparer
+    compared: list[_Scored] = field(default_factory=list)
+    failed: list[tuple[Path, Path, ImageError]] = field(default_factory=list)
+
+    def rows(self) -> list[tuple[Path, Path, dict[str, float]]]:
+        """Prediction, truth and scores by name, of each pair; NaN where a score has no value."""
+        return [(found, true, self._comparer.scores(comparison)) for found, true, comparison in self.compared]
+
+    def pooled(self) -> dict[str, float]:
+        """Scores over all pairs, which count pixels and cells of all as if they were one image; empty without pairs."""
+        comparisons: list[Any] = [comparison for _, _, comparison in self.compared]
+        return self._comparer.scores(reduce(add, comparisons)) if comparisons else {}
+
+    def as_dict(self) -> dict[str, object]:
+        """All of it as plain values for JSON; None for NaN."""
+        return {
+            **self._comparer.settings(),
+            POOLED: _without_nan(self.pooled()) or None,
+            "images": [
+                {"predicted": str(found), "truth": str(true), **_without_nan(scores)}
+                for found, true, scores in self.rows()
+            ],
+            "failed": [
+                {"predicted": str(found), "truth": str(true), "reason": error.reason, "message": str(error)}
+                for found, true, error in self.failed
+            ],
+            "predictions_without_truth": [str(path) for path in self.pairing.images_left],
+            "truth_without_prediction": [str(path) for path in self.pairing.masks_left],
+        }
+
+    def csv(self) -> str:
+        """One row a pair, then the pooled scores."""
+        rows = [(str(found), str(true), scores) for found, true, scores in self.rows()]
+        if rows:
+            rows.append((POOLED, "", self.pooled()))
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["predicted", "truth", *(rows[0][2] if rows else ())])
+        for found, true, scores in rows:
+            writer.writerow([found, true, *("" if math.isnan(value) else value for value in scores.values())])
+        return stream.getvalue()
+
+    def table(self) -> str:
+        """The main scores, for people."""
+        columns = self._comparer.columns()
+        rows = [(found.name, scores) for found, _, scores in self.rows()]
+        cells = [["image", *columns.values()]]
+        for name, scores in [*rows, (POOLED, self.pooled())]:
+            cells.append([name, *(_format(column, scores[column]) for column in columns)])
+        widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+        return "\n".join(
+            "  ".join(
+                [row[0].ljust(widths[0]), *(text.rjust(width) for text, width in zip(row[1:], widths[1:], strict=True))]
+            )
+            for row in cells
+        )
+
+
+def evaluate(
+    predicted: str | os.PathLike[str],
+    truth: str | os.PathLike[str],
+    *,
+    thresholds: Sequence[float] | None = None,
+    tolerance: float = 2.0,
+    split_components: bool = False,
+    classes: bool = False,
+    class_values: Sequence[int] | None = None,
+    ignore_label: int | None = None,
+    axes: str | None = None,
+) -> Evaluation:
+    """Score predicted label images, or class masks, against the truth, as the command ``unetbio evaluate`` does.
+
+    Parameters
+    ----------
+    predicted, truth : path
+        Folders or files, paired by their names: ``x_labels.ome.tif`` belongs to ``x.tif``, ``x_mask.png`` ... Two files
+        belong together whatever their names are. ``classes.csv`` beside predictions names the classes.
+    thresholds : sequence of float, optional
+        IoU from which cells match; 0.5, 0.55 ... 0.95 unless given.
+    tolerance : float
+        Pixels that boundaries may lie apart.
+    split_components : bool
+        Take each connected part of a 0/1 or 0/255 mask as a cell.
+    classes : bool
+        The masks hold classes, not cells.
+    class_values : sequence of int, optional
+        With ``classes``: the value in the truth for each class, such as ``(0, 255)``. Predictions hold 0, 1, 2 ...
+    ignore_label : int, optional
+        With ``classes``: the value in the truth of pixels that are not annotated.
+    axes : str, optional
+        Axes of files that do not say them, such as ``ZYX`` or ``TYX``.
+
+    Returns
+    -------
+    Evaluation
+        Pairs that cannot be compared are in its ``failed``, and do not stop the others.
+
+    Raises
+    ------
+    UsageError
+        When options do not go together, or nothing can be paired.
+    """
+    comparer: _Comparer
+    predicted, truth = Path(predicted), Path(truth)
+    if classes:
+        if thresholds is not None or split_components:
+            raise UsageError("--thresholds and --split-components are about cells: leave them out with --classes")
+        comparer = _Classes(tolerance, tuple(class_values or ()), ignore_label, _class_names(predicted))
+    else:
+        if class_values is not None or ignore_label is not None:
+            raise UsageError("--class-values and --ignore-label are about classes: say --classes too")
+        comparer = _Cells(THRESHOLDS if thresholds is None else tuple(thresholds), tolerance, split_components)
+    evaluation = Evaluation(_pair(predicted, truth), comparer)
+    for path in evaluation.pairing.images_left:
+        logger.warning("%s has no truth", path)
+    for path in evaluation.pairing.masks_left:
+        logger.warning("%s has no prediction", path)
+    for found, true in evaluation.pairing.pairs:
+        logger.info("%s against %s", found, true)
+        try:
+            evaluation.compared.append((found, true, _compare_files(found, true, comparer, axes)))
+        except ImageError as error:
+            logger.error("%s against %s: %s [%s]", found, true, error, error.reason)
+            evaluation.failed.append((found, true, error))
+    return evaluation
+
+
+def _class_names(predicted: Path) -> tuple[str, ...]:
+    """Names of the classes, from the palette that was written along with the masks."""
+    path = (predicted if predicted.is_dir() else predicted.parent) / CLASSES
+    try:
+        with open(path, newline="", encoding="utf-8") as stream:
+            return tuple(row["name"] for row in csv.DictReader(stream))
+    except FileNotFoundError:
+        return ()
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
+        raise UsageError(f"{path} cannot be read as a table of classes: {error}") from error
+
+
+def _pair(predicted: Path, truth: Path) -> Pairing:
+    # Two files belong together whatever they are called.
+    if predicted.is_file() and truth.is_file():
+        return Pairing(((predicted, truth),), (), ())
+    return pair(predicted, truth, predictions=True)
+
+
+def _compare_files(found: Path, true: Path, comparer: _Comparer, axes: str | None) -> Comparison | ClassComparison:
+    """Compare masks; each time point is an image of its own, since ids need not agree over time."""
+    one, one_has_time = _read(found, comparer, axes, is_truth=False)
+    other, other_has_time = _read(true, comparer, axes, is_truth=True)
+    in_time = one_has_time and other_has_time and one.shape == other.shape
+    frames = zip(one, other, strict=True) if in_time else [(one, other)]
+    compared: Comparison | ClassComparison = reduce(add, (comparer.compare(*frame) for frame in frames))
+    return compared
+
+
+def _read(path: Path, comparer: _Comparer, axes: str | None, *, is_truth: bool) -> tuple[_Mask, bool]:
+    """A mask as it is compared, and whether its first axis is time."""
+    try:
+        mask, found_axes = _read_with_axes(path, axes, allow_binary=comparer.allow_binary)
+        check_plausible(mask, "the mask")
+        has_time = found_axes.startswith("T")
+        frames = [comparer.prepare(frame, is_truth=is_truth) for frame in (mask if has_time else [mask])]
+    except ImageError as error:
+        raise ImageError(error.reason, f"{path.name}: {error}") from error
+    return np.stack(frames) if has_time else frames[0], has_time
+
+
+def _read_with_axes(path: Path, axes: str | None, *, allow_binary: bool) -> tuple[_Mask, str]:
+    """A label image and its axes: those of the file, and where it does not say, those of the option."""
+
+    def read(axes: str | None) -> tuple[_Mask, str]:
+        return read_labels(path, axes=axes, allow_binary=allow_binary), read_image(path, axes=axes).axes
+
+    try:
+        return read(None)
+    except ImageError as error:
+        if error.reason != "unknown_axes" or axes is None:
+            raise
+    return read(axes)
+
+
+def _without_nan(scores: dict[str, float]) -> dict[str, float | None]:
+    return {name: None if math.isnan(value) else value for name, value in scores.items()}
+
+
+def _format(column: str, value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    if column.startswith("n_"):
+        return str(int(value))
+    return f"{value:.1f}" if column.endswith("per_100") else f"{value:.3f}"

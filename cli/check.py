@@ -10,18 +10,14 @@ from unetbio.cli import options as shared
 from unetbio.cli.options import format_count
 from unetbio.cli.progress import Progress
 from unetbio.errors import UsageError
-from unetbio.files import real_path
 from unetbio.settings.segmentation import READING, Settings
 
 if TYPE_CHECKING:
     from unetbio.checking.folder import CheckResult
-    from unetbio.models.model_file import ModelInfo
-    from unetbio.results.items import Item, Target
 
 __all__ = ["command"]
 
 SHOWN_GROUPS = 20
-DEFAULT_MODEL = "nuclei"
 
 
 @click.command()
@@ -68,30 +64,22 @@ def command(
 
     Grey values are those that segment would look at with the same --channel, --t, --z and --normalize.
     """
-    from unetbio.batch.plan import available_cores
-    from unetbio.checking.check_cache import CheckCache
-    from unetbio.checking.folder import check_items
+    from unetbio.checking.folder import DEFAULT_MODEL, check
     from unetbio.files import write_text
-    from unetbio.models.model_file import read_info
     from unetbio.output_layout import CHECK
-    from unetbio.targets import of_model
 
     if no_model and models:
         raise UsageError(f"--no-model and --model {models[0]}: give one of the two")
-    chosen = () if no_model else models or (DEFAULT_MODEL,)
-    infos: dict[str, ModelInfo] = {model: read_info(model) for model in chosen}
-    items = _items(inputs, table, out, of_model(next(iter(infos.values()))).masks if infos else "instances", settings)
-    if cache is not None:
-        _refuse_cache(
-            cache, [item.source for item in items], [*([table] if table else []), *([out / CHECK] if out else [])]
-        )
-    with Progress(len(items)) as progress:
-        result = check_items(
-            items,
-            infos,
-            workers=workers or available_cores(),
-            cache=CheckCache(cache) if cache is not None else None,
-            on_file=lambda report: progress.advance(failed=not report.is_readable),
+    with Progress() as progress:
+        result = check(
+            inputs,
+            models=() if no_model else models or (DEFAULT_MODEL,),
+            settings=settings,
+            table=table,
+            out=out,
+            cache=cache,
+            workers=workers,
+            on_file=lambda report, total: progress.advance(failed=not report.is_readable, total=total),
         )
     if out is not None:
         write_text(out / CHECK, result.table())
@@ -102,25 +90,6 @@ def command(
             click.echo(line)
         click.echo(_last_line(result) + (f": {out / CHECK}" if out is not None else ""))
     return shared.EXIT_SOME_FAILED if result.findings and not failed_ok else None
-
-
-def _items(
-    inputs: tuple[str, ...], table: Path | None, out: Path | None, target: "Target", settings: Settings
-) -> "list[Item]":
-    from unetbio.batch.plan import found_items, read_table
-
-    if bool(inputs) == bool(table):
-        raise UsageError("give either INPUT or --table: " + ("both are given" if table else "neither is given"))
-    return read_table(table, settings, target) if table else found_items(inputs, settings, out, target)
-
-
-def _refuse_cache(cache: Path, sources: "list[Path]", tables: "list[Path]") -> None:
-    """Refuse a cache that would be written over an image, into the folder of one, or over a table."""
-    place = real_path(cache)
-    for given in (*sources, *tables):
-        if real_path(given) in (place, *place.parents) or (cache.exists() and given.exists() and cache.samefile(given)):
-            what = "an image" if given in sources else "a table"
-            raise UsageError(f"--cache {cache} is part of {given}, {what} of this check: give another file")
 
 
 def _lines(result: "CheckResult") -> list[str]:

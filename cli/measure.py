@@ -33,9 +33,7 @@ def command(out: Path, run: MeasureRun) -> int | None:
 
     Rows of images that have been measured like this and have not changed since are kept.
     """
-    from unetbio.batch.plan import available_cores
-    from unetbio.results.collect_tables import measure_folder
-    from unetbio.results.measured_from import TableOptions
+    from unetbio.results.collect_tables import measure
 
     def report(outcome: "Outcome") -> None:
         progress.clear()
@@ -44,13 +42,14 @@ def command(out: Path, run: MeasureRun) -> int | None:
         progress.advance(failed=outcome.entry.status == "failed")
 
     with Progress() as progress:
-        summary = measure_folder(
+        summary = measure(
             out,
-            run.workers or available_cores(),
-            report,
-            TableOptions(run.expand, run.pixel_size),
+            expand=run.expand,
+            pixel_size=run.pixel_size,
             metadata_regex=run.metadata_regex,
             overwrite=run.overwrite,
+            workers=run.workers,
+            on_outcome=report,
         )
     click.echo(shared.summary_line(shared.counts(summary), summary.failed, summary.table))
     return shared.EXIT_SOME_FAILED if summary.failed and not run.failed_ok else None

@@ -49,8 +49,9 @@ class Progress:
             self._ticker.join()
             self.clear()
 
-    def advance(self, *, failed: bool) -> None:
-        """One image more is finished."""
+    def advance(self, *, failed: bool, total: int | None = None) -> None:
+        """One image more is finished, of ``total`` where that is not known before."""
+        self._total = total or self._total
         self._done += 1
         self._failed += failed
         self._draw()

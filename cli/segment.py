@@ -13,7 +13,7 @@ from unetbio.cli.process import keep_freed_memory
 from unetbio.cli.progress import Progress
 from unetbio.errors import UsageError
 from unetbio.settings.options import options_of
-from unetbio.settings.runs import RunOptions
+from unetbio.settings.runs import RunOptions, available_cores
 from unetbio.settings.segmentation import READING, Settings
 
 if TYPE_CHECKING:
@@ -145,13 +145,10 @@ def _overlay_count(overlays: int | str) -> int | None:
 def _limit_threads(workers: int | None) -> None:
     import torch
 
-    from unetbio.batch.plan import available_cores
-
     torch.set_num_threads(workers or available_cores())
 
 
 def _batch_options(out: Path, overlays: dict[str, Path], run: RunOptions) -> "BatchOptions":
-    from unetbio.batch.plan import available_cores
     from unetbio.batch.run import MAX_FINISHERS, BatchOptions
     from unetbio.report.overlays import write_overlay
     from unetbio.results.journal import parse_part

@@ -10,6 +10,7 @@ from unetbio.cli import options as shared
 from unetbio.cli.options import format_count
 from unetbio.cli.process import keep_freed_memory
 from unetbio.cli.progress import Progress
+from unetbio.settings.runs import available_cores
 
 if TYPE_CHECKING:
     from unetbio.results.verification import Finding
@@ -35,7 +36,6 @@ def command(out: Path, rerun: int | None, device: str, workers: int | None, as_j
     N masks, spread evenly over the folder, are segmented again with the recorded input, model and settings, and the
     label hashes compared; nothing is written. One line for each mismatch; exit code 3 when there is one.
     """
-    from unetbio.batch.plan import available_cores
     from unetbio.results.verification import verify_folder
 
     count, findings = verify_folder(out, workers or available_cores())

@@ -16,9 +16,8 @@ from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.io import read_image, read_labels, write_labels
 from unetbio.report.page import write_page
 from unetbio.results import collect_tables
-from unetbio.results.collect_tables import Summary, measure_folder, tidy
+from unetbio.results.collect_tables import Summary, measure, tidy
 from unetbio.results.journal import Entry, Part
-from unetbio.results.measured_from import TableOptions
 from unetbio.segmentation import Segmenter
 from unetbio.settings.segmentation import Settings
 
@@ -32,7 +31,7 @@ def test_parts_together_are_the_whole(run: Runner, images: Path, tmp_path: Path,
         assert (parts.out / f"run.{index}-of-3.jsonl").is_file()
     assert not (parts.out / "summary.csv").exists()
     assert parts.hashes() == run.hashes()
-    whole = measure_folder(parts.out, 2, lambda outcome: None)
+    whole = measure(parts.out)
     assert whole == Summary(4, 9, 1, parts.out / "summary.csv")
     for name in ("summary.csv", "cells.csv"):
         assert (parts.out / name).read_text() == (run.out / name).read_text()
@@ -63,11 +62,11 @@ def test_what_parts_measured_is_not_measured_again(run: Runner, monkeypatch: pyt
     before = left_cells(run.out)
     run(part=Part(1, 2))
     assert left_cells(run.out) == before
-    assert measure_folder(run.out, 2, lambda outcome: None).cells == 9
+    assert measure(run.out).cells == 9
     assert measured == []
     assert left_cells(run.out) == []
     text = (run.out / "cells.csv").read_text()
-    measure_folder(run.out, 2, lambda outcome: None, overwrite=True)
+    measure(run.out, overwrite=True)
     assert len(measured) == 3
     assert (run.out / "cells.csv").read_text() == text
 
@@ -77,39 +76,39 @@ def test_what_changed_after_a_part_measured_it_is_measured_again(run: Runner, mo
     run(part=Part(1, 1))
     edit(run.out / "a_labels.ome.tif")
     tifffile.imwrite(run.images / "b.tif", read_image(run.images / "b.tif").read() + 1)
-    measure_folder(run.out, 1, lambda outcome: None)
+    measure(run.out)
     assert sorted(measured) == ["a.tif", "b.tif"]
 
 
 def test_a_part_measures_what_is_newer_than_the_table(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both hold rows of the image, and those of the part are of the label image that is there."""
     run(part=Part(1, 1))
-    measure_folder(run.out, 1, lambda outcome: None)
+    measure(run.out)
     measured = measured_again(monkeypatch)
     tifffile.imwrite(run.images / "a.tif", read_image(run.images / "a.tif").read() + 1)
     run(part=Part(1, 1))
     before = pl.read_parquet(run.out / "cells.parquet").filter(path="a.tif")["intensity_mean_0"]
-    measure_folder(run.out, 1, lambda outcome: None)
+    measure(run.out)
     assert measured == []
     after = pl.read_parquet(run.out / "cells.parquet").filter(path="a.tif")["intensity_mean_0"]
     assert after.to_list() == pytest.approx((before + 1).to_list())
 
 
-@pytest.mark.parametrize("options", [TableOptions(1.0, 0.5), TableOptions(None, 0.25)])
+@pytest.mark.parametrize("options", [{"expand": 1.0, "pixel_size": 0.5}, {"pixel_size": 0.25}])
 def test_parts_measure_as_the_table_was_made(
-    run: Runner, monkeypatch: pytest.MonkeyPatch, options: TableOptions
+    run: Runner, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
 ) -> None:
     run(part=Part(1, 1))
     measured = measured_again(monkeypatch)
-    measure_folder(run.out, 1, lambda outcome: None, options)
+    measure(run.out, **options)
     assert len(measured) == 3
     tifffile.imwrite(run.images / "c.tif", read_image(run.images / "a.tif").read())
     run(part=Part(1, 1))
     measured.clear()
-    measure_folder(run.out, 1, lambda outcome: None, options)
+    measure(run.out, **options)
     assert measured == []
     text = (run.out / "cells.csv").read_text()
-    measure_folder(run.out, 1, lambda outcome: None, options, overwrite=True)
+    measure(run.out, **options, overwrite=True)
     assert (run.out / "cells.csv").read_text() == text
 
 
@@ -123,14 +122,14 @@ def test_damaged_rows_of_a_part_are_measured_again(
     left = run.out / left_cells(run.out)[0]
     content = left.read_bytes()
     left.write_bytes(bytes(100) + content[100:] if damage is None else damage)
-    assert measure_folder(run.out, 1, lambda outcome: None).cells == 9
+    assert measure(run.out).cells == 9
     assert len(measured) == 3
 
 
 def test_measure_sees_edits(run: Runner) -> None:
     run()
     edit(run.out / "a_labels.ome.tif")
-    assert measure_folder(run.out, 1, lambda outcome: None).cells == 8
+    assert measure(run.out).cells == 8
     assert run.summary()[0]["warnings"] == "edited"
 
 
@@ -138,7 +137,7 @@ def test_measure_without_the_images_leaves_out_grey_values(run: Runner, caplog: 
     run()
     shutil.rmtree(run.images)
     with caplog.at_level("WARNING", logger="unetbio"):
-        assert measure_folder(run.out, 1, lambda outcome: None, overwrite=True).cells == 9
+        assert measure(run.out, overwrite=True).cells == 9
     assert "intensity_mean_0" not in pl.read_parquet(run.out / "cells.parquet").columns
     assert [(row["path"], row["status"]) for row in run.summary() if row["status"] == "failed"] == [
         ("bad.tif", "failed")
@@ -150,7 +149,7 @@ def test_a_file_that_was_never_there_stays_in_the_tables(run: Runner, tmp_path: 
     table.write_text(f"image\n{run.images / 'a.tif'}\n{run.images / 'gone.tif'}\n")
     items = read_table(table, Settings())
     run_batch(items, run.out, run.segmenter, BatchOptions(part=Part(1, 1)), lambda outcome: None)
-    assert measure_folder(run.out, 1, lambda outcome: None).failed == 1
+    assert measure(run.out).failed == 1
     assert {row["path"]: row["status"] for row in run.summary()} == {"a.tif": "done", "gone.tif": "failed"}
 
 
@@ -159,7 +158,7 @@ def test_measure_needs_results(tmp_path: Path, make: bool, message: str) -> None
     if make:
         (tmp_path / "out").mkdir()
     with pytest.raises(UsageError, match=message):
-        measure_folder(tmp_path / "out", 1, lambda outcome: None)
+        measure(tmp_path / "out")
 
 
 def test_a_mask_of_other_frames_than_its_image_fails_alone(tmp_path: Path, segmenter: Segmenter, discs: Any) -> None:
@@ -172,7 +171,7 @@ def test_a_mask_of_other_frames_than_its_image_fails_alone(tmp_path: Path, segme
     run()
     write_labels(run.out / "movie_labels.ome.tif", read_labels(run.out / "movie_labels.ome.tif")[:2], axes="TYX")
     shutil.rmtree(run.images)
-    summary = measure_folder(run.out, 1, lambda outcome: None)
+    summary = measure(run.out)
     assert (summary.cells, summary.failed) == (3, 1)
     assert {row["path"]: row["reason"] for row in run.summary()}["movie.tif"] == "shape_mismatch"
 
@@ -199,7 +198,7 @@ def test_rows_of_another_pixel_size_are_not_kept_after_a_kill(run: Runner) -> No
     table = pl.read_parquet(run.out / "cells.parquet")
     assert table["area_um2"].null_count() == 0
     text = (run.out / "cells.csv").read_text()
-    measure_folder(run.out, 1, lambda outcome: None, overwrite=True)
+    measure(run.out, overwrite=True)
     assert (run.out / "cells.csv").read_text() == text
 
 
@@ -211,7 +210,7 @@ def test_a_folder_with_brackets_has_rows_of_its_own(images: Path, tmp_path: Path
     run = Runner(images, tmp_path / "out[1]", segmenter)
     run()
     text = (run.out / "cells.csv").read_text()
-    measure_folder(run.out, 1, lambda outcome: None)
+    measure(run.out)
     assert (run.out / "cells.csv").read_text() == text
     write_page(run.out)
     assert "Cell area" in (run.out / "index.html").read_text()
@@ -231,11 +230,11 @@ def test_a_full_disk_costs_a_part_its_rows_alone(
         full_disk(context)
         run(part=Part(1, 1))
     assert "the cells of this job will have to be measured again: cannot write" in caplog.text
-    assert measure_folder(run.out, 1, lambda outcome: None).cells == 9
+    assert measure(run.out).cells == 9
 
 
 def test_a_full_disk_stops_who_writes_the_table(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     run(part=Part(1, 1))
     full_disk(monkeypatch)
     with pytest.raises(EnvironmentStoppedError, match=r"cells\.parquet: No space left .*; free space or choose"):
-        measure_folder(run.out, 1, lambda outcome: None)
+        measure(run.out)

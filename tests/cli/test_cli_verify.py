@@ -343,11 +343,10 @@ def test_measure_and_verify_do_without_torch(folder: Folder) -> None:
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from unetbio.results.collect_tables import measure_folder\n"
-        "from unetbio.results.measured_from import TableOptions\n"
+        "from unetbio.results.collect_tables import measure\n"
         "from unetbio.results.verification import verify_folder\n"
         "out = Path(sys.argv[1])\n"
-        "assert measure_folder(out, 1, lambda outcome: None, TableOptions(1.0)).cells == 9\n"
+        "assert measure(out, expand=1.0).cells == 9\n"
         "assert verify_folder(out, 1) == (3, [])\n"
         "assert not {'torch', 'monai', 'matplotlib'} & set(sys.modules)\n"
     )

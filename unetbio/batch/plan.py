@@ -14,17 +14,12 @@ from unetbio.results.items import Item, Target
 from unetbio.results.journal import Part
 from unetbio.settings.segmentation import PixelSize, Settings, parse_pixel_size
 
-__all__ = ["available_cores", "check_names", "found_items", "read_table", "select_part", "spread"]
+__all__ = ["check_names", "found_items", "read_table", "select_part", "spread"]
 
 T = TypeVar("T")
 Number = TypeVar("Number", int, float)
 
 KNOWN_COLUMNS = ("image", "mask", "channel", "series", "pixel_size_um", "diameter_px")
-
-
-def available_cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def found_items(

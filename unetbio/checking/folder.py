@@ -2,23 +2,32 @@
 
 import csv
 import io
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from unetbio.batch.budget import MemoryBudget
+from unetbio.batch.plan import found_items, read_table
 from unetbio.checking.check_cache import CheckCache
 from unetbio.checking.file_report import FileReport, Finding, describe_for_models, report_file
 from unetbio.checking.outliers import compare_with_model, compare_with_others
+from unetbio.errors import UsageError
+from unetbio.files import real_path
+from unetbio.models.model_file import ModelInfo, read_info
+from unetbio.output_layout import CHECK
 from unetbio.preprocessing.grey_values import GreyFingerprint
 from unetbio.results.items import Item
+from unetbio.settings.runs import available_cores
+from unetbio.settings.segmentation import Settings
+from unetbio.targets import of_model
 
-if TYPE_CHECKING:
-    from unetbio.models.model_file import ModelInfo
+__all__ = ["CheckResult", "check"]
 
-__all__ = ["CheckResult", "check_items"]
+DEFAULT_MODEL = "nuclei"
 
 MEMORY = 1 << 30
 """Memory limit for the windows of all threads; a single file may exceed it."""
@@ -87,41 +96,95 @@ class CheckResult:
         return stream.getvalue()
 
 
-def check_items(
-    items: Sequence[Item],
-    models: Mapping[str, "ModelInfo"],
+def check(
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     *,
-    workers: int,
-    cache: CheckCache | None = None,
-    on_file: Callable[[FileReport], None] = lambda report: None,
+    models: Sequence[str | os.PathLike[str]] = (DEFAULT_MODEL,),
+    settings: Settings | None = None,
+    table: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    cache: str | os.PathLike[str] | None = None,
+    workers: int | None = None,
+    on_file: Callable[[FileReport, int], None] = lambda report, total: None,
 ) -> CheckResult:
-    """Decode every file, and compare the files with the models and with each other.
+    """Decode every image, and compare images with the models and with each other, as ``unetbio check`` does.
 
     Parameters
     ----------
-    items : sequence of Item
-        Inputs; equal names of results are reported.
-    models : dict
-        Name of each model in messages, and its description. If empty, files are only compared with each other.
-    workers : int
-        Threads.
-    cache : CheckCache, optional
-        Results of earlier checks: unchanged files are not decoded again.
+    inputs : path or sequence of paths
+        Files, folders (searched with all folders below) or patterns; equal names of results are reported.
+    models : sequence of str or path
+        Shipped models or model files; with none, images are compared with each other alone.
+    settings : Settings, optional
+        Which part of each file is the image, and how grey values are scaled: `unetbio.settings.segmentation.Settings`.
+    table : path, optional
+        csv or tsv with a column ``image``, instead of ``inputs``.
+    out : path, optional
+        Output folder of the later run, in which no input is searched; nothing is written there.
+    cache : path, optional
+        File for results: unchanged images are not decoded again.
+    workers : int, optional
+        Threads; all cores of this process unless given.
     on_file : callable
-        Called with the report of each file, in the order of the items, as soon as it is known.
+        Called with the report of each file and the number of all files, in the order of the inputs.
 
     Returns
     -------
     CheckResult
         Errors of files are findings.
+
+    Raises
+    ------
+    UsageError
+        When an input or model does not exist, or the cache would be written over an input.
     """
+    infos = {str(model): read_info(model) for model in models}
+    items = _items(inputs, table, out, infos, settings or Settings())
+    if cache is not None:
+        tables = [*([Path(table)] if table else []), *([Path(out) / CHECK] if out else [])]
+        _refuse_cache(Path(cache), [item.source for item in items], tables)
+    return _check_items(items, infos, workers or available_cores(), cache and CheckCache(Path(cache)), on_file)
+
+
+def _items(
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    table: str | os.PathLike[str] | None,
+    out: str | os.PathLike[str] | None,
+    models: Mapping[str, ModelInfo],
+    settings: Settings,
+) -> list[Item]:
+    if bool(inputs) == bool(table):
+        raise UsageError("give either INPUT or --table: " + ("both are given" if table else "neither is given"))
+    target = of_model(next(iter(models.values()))).masks if models else "instances"
+    if table:
+        return read_table(Path(table), settings, target)
+    paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
+    return found_items(paths, settings, None if out is None else Path(out), target)
+
+
+def _refuse_cache(cache: Path, sources: list[Path], tables: list[Path]) -> None:
+    """Refuse a cache that would be written over an image, into the folder of one, or over a table."""
+    place = real_path(cache)
+    for given in (*sources, *tables):
+        if real_path(given) in (place, *place.parents) or (cache.exists() and given.exists() and cache.samefile(given)):
+            what = "an image" if given in sources else "a table"
+            raise UsageError(f"--cache {cache} is part of {given}, {what} of this check: give another file")
+
+
+def _check_items(
+    items: Sequence[Item],
+    models: Mapping[str, ModelInfo],
+    workers: int,
+    cache: CheckCache | None,
+    on_file: Callable[[FileReport, int], None],
+) -> CheckResult:
     budget = MemoryBudget(MEMORY)
     reports = []
     with ThreadPoolExecutor(workers, thread_name_prefix="unetbio-check") as pool:
         try:
             for report in pool.map(lambda item: report_file(item, models, budget, cache), items):
                 reports.append(report)
-                on_file(report)
+                on_file(report, len(items))
         except BaseException:
             # Ctrl-C must not wait for the remaining files.
             pool.shutdown(wait=False, cancel_futures=True)
@@ -134,7 +197,7 @@ def check_items(
     return CheckResult(tuple(reports), tuple(dict.fromkeys(findings)))
 
 
-def _against_models(reports: Sequence[FileReport], models: Mapping[str, "ModelInfo"]) -> Iterator[Finding]:
+def _against_models(reports: Sequence[FileReport], models: Mapping[str, ModelInfo]) -> Iterator[Finding]:
     fingerprints = {
         name: GreyFingerprint.from_record(info.training.get("grey_values")) for name, info in models.items()
     }

@@ -1,6 +1,7 @@
 """Collect the results in an output folder into its tables."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,11 +20,13 @@ from unetbio.results.path_columns import add_path_columns
 from unetbio.results.result_files import Outcome
 from unetbio.results.reuse import KeptResult, remove_leftovers, state_of_labels
 from unetbio.results.tables import known_entries, write_tables
+from unetbio.settings.runs import available_cores
+from unetbio.settings.segmentation import PixelSize
 
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["OnOutcome", "Summary", "measure_folder", "reuse_or_measure", "summarize", "tidy", "write_all_tables"]
+__all__ = ["OnOutcome", "Summary", "measure", "reuse_or_measure", "summarize", "tidy", "write_all_tables"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,38 +52,44 @@ def summarize(outcomes: Sequence[Outcome], table: Path | None) -> Summary:
     return Summary(len(outcomes), cells, failed, table)
 
 
-def measure_folder(
-    out: Path,
-    workers: int,
-    on_outcome: OnOutcome,
-    options: TableOptions | None = None,
+def measure(
+    out: str | os.PathLike[str],
     *,
+    expand: float | None = None,
+    pixel_size: PixelSize | None = None,
     metadata_regex: str | None = None,
     overwrite: bool = False,
+    workers: int | None = None,
+    on_outcome: OnOutcome = lambda outcome: None,
 ) -> Summary:
-    """Measure the label images of an output folder, write its tables and remove temporary files of killed jobs.
+    """Measure the label images of an output folder and write its tables, as the command ``unetbio measure`` does.
+
+    Rows of images that were measured like this and have not changed since are kept; files that killed jobs were
+    writing are removed.
 
     Parameters
     ----------
-    out : pathlib.Path
+    out : path
         Output folder of a run, or of all parts of one.
-    workers : int
-        Threads that measure.
-    on_outcome : callable
-        Called with each `Outcome`.
-    options : TableOptions, optional
-        How cells are measured.
+    expand : float, optional
+        Measure the ring of background around each cell too, this many micrometres wide.
+    pixel_size : float or tuple of two floats, optional
+        Micrometres, instead of what is known of the images; of stacks ``(Z, YX)``.
     metadata_regex : str, optional
         See `unetbio.results.path_columns.add_path_columns`.
     overwrite : bool
         Measure all images again, also those that have not changed.
+    workers : int, optional
+        Threads that measure; all cores of this process unless given.
+    on_outcome : callable
+        Called with the `Outcome` of each image.
 
     Raises
     ------
     UsageError
         When there is nothing to measure, or the regular expression cannot be used.
     """
-    asked = options or TableOptions()
+    out, asked = Path(out), TableOptions(expand, pixel_size)
     if not out.is_dir():
         raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
     with hold_output(out, None):
@@ -92,7 +101,7 @@ def measure_folder(
                 f"{out} holds no results of unetbio segment: neither journals nor *_labels.json or *_classes.json"
             )
         _remember_columns(out, known, entries)
-        with ThreadPoolExecutor(workers) as pool:
+        with ThreadPoolExecutor(workers or available_cores()) as pool:
             cached = None if overwrite else CachedCells(out)
             futures = [pool.submit(reuse_or_measure, out, entry, cached, asked=asked) for entry in entries]
             outcomes = []

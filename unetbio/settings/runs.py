@@ -1,5 +1,6 @@
 """How the commands run that take long: their options, beside those that change the result of a segmentation."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,6 +20,7 @@ __all__ = [
     "MeasureRun",
     "RunOptions",
     "TrainRun",
+    "available_cores",
 ]
 
 OVERRIDES = "; overrides the settings."
@@ -37,6 +39,11 @@ AS_JSON = Option("Print the result as JSON.", word="json")
 _PATCH_WORKERS = Option("Threads that prepare patches.", limits=Limits(ge=1))
 _ROOT = Option("Where relative paths of a table start.")
 _SEED = Option("Seed of weights, patches and augmentation.", limits=Limits(ge=0))
+
+
+def available_cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -1,28 +1,14 @@
 """``unetbio train``: a network from annotated images."""
 
-import logging
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from unetbio.cli import options as shared
 from unetbio.cli.process import keep_freed_memory
-from unetbio.errors import UsageError
-from unetbio.files import stopping
 from unetbio.settings.runs import TrainRun
 
-if TYPE_CHECKING:
-    from unetbio.settings.training import TrainingConfig
-    from unetbio.training.dataset import AnnotatedFiles
-    from unetbio.training.trainer import TrainingResult
-
 __all__ = ["command"]
-
-logger = logging.getLogger("unetbio.cli.train")
-
-SHOWN_PAIRS = 5
 
 
 @click.command(short_help="Train a network on images and label images.")
@@ -41,122 +27,9 @@ def command(inputs: tuple[Path, ...], output: Path, run: TrainRun) -> None:
     Beside the model stand its loss curve (.png), the log, and a checkpoint from which the same command goes on when it
     was interrupted, or is given more minutes.
     """
-    from unetbio.settings.training import given_settings, load_training_config
-    from unetbio.targets import of_training
+    from unetbio.training.run import train
 
-    overrides = given_settings(run)
-    if run.start is not None:
-        overrides |= _settings_of(run.start, run.network)
-    config = load_training_config(run.config, overrides)
-    if "name" not in config.model_fields_set:
-        config = config.model_copy(update={"name": output.stem})
-    of_training(config)
-    from unetbio.models.model_file import CHECKPOINT_SUFFIX
-
-    if output.suffix != ".safetensors":
-        raise UsageError(f"-o {output}: a model file's name ends in .safetensors")
-    checkpoint = output.with_suffix(CHECKPOINT_SUFFIX)
-    with stopping(output):
-        is_finished = output.exists() and not checkpoint.exists()
-    if is_finished and not run.overwrite:
-        raise UsageError(f"{output} exists already: choose another name, or --overwrite it")
-
-    # What can be refused is refused before torch is imported.
-    from unetbio.training.dataset import find_pairs
-
-    files = find_pairs(inputs, run.root)
-
-    from unetbio.inference.backends.base import choose_device
-    from unetbio.models.model_file import load_model, save_model
-    from unetbio.report.loss_curve import draw_loss_curve
-    from unetbio.training.trainer import Trainer, load_training_data
-
-    report = _Report(output.with_suffix(".log"))
     keep_freed_memory()
-    torch_device, reason = choose_device(run.device)
-    report(f"training on {torch_device} ({reason})")
-    _report_files(files, report)
-    training, validation = load_training_data(files, config)
-    report(f"{len(training)} images to train on, {len(validation)} to validate on")
-    trainer = Trainer(
-        training,
-        validation,
-        config,
-        device=torch_device,
-        checkpoint=checkpoint,
-        minutes=run.minutes,
-        workers=run.workers,
-        report=report,
-        replace=run.replace and not run.overwrite,
-    )
-    if run.start is not None:
-        trainer.start_from(load_model(run.start))
-        report(f"starting from the weights of {run.start}")
-    report.keep()
-    if run.overwrite:
-        with stopping(checkpoint):
-            checkpoint.unlink(missing_ok=True)
-    result = trainer.run()
-    if not result.new_steps:
-        report(_complete(result, config, run.minutes, output))
-    save_model(output, result.info, result.network)
-    draw_loss_curve(result.history, output.with_suffix(".png"))
+    result = train(inputs, output, **vars(run))
     scores = ", ".join(f"{name} {value:.3f}" for name, value in result.info.scores["validation"].items())
-    click.echo(f"{output}: {scores} on {len(validation)} validation images")
-
-
-def _settings_of(start: str, network: str | None) -> dict[str, Any]:
-    """What a model that is fine-tuned decides about its training."""
-    from unetbio.models.model_file import read_info
-
-    info = read_info(start)
-    if network not in (None, info.architecture):
-        raise UsageError(f"--start {start} is a {info.architecture}, --network asks for {network}: leave one out")
-    return {"network": info.architecture, "parameters": info.parameters, "normalization": info.normalization}
-
-
-def _complete(result: "TrainingResult", config: "TrainingConfig", minutes: float | None, output: Path) -> str:
-    """What is said where the checkpoint is that of a run that has nothing left to do."""
-    spent, steps = result.history.seconds / 60, result.info.training["steps"]
-    start = f"another model starts from this one with --start {output}"
-    is_early = steps < config.steps if minutes is None else spent < minutes
-    if is_early:
-        return f"the training is complete: no better score in {config.patience} validations (patience); {start}"
-    done = f"all {steps} steps" if minutes is None else f"{minutes:g} minutes"
-    return f"the training is complete ({done}): it goes on with --minutes above the {spent:.1f} spent; {start}"
-
-
-class _Report:
-    """Says a line on stderr and, once there is something to train on, in a file; ``--quiet`` spares the file."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._waiting: list[str] | None = []
-
-    def __call__(self, line: str) -> None:
-        logger.info("%s", line)
-        if self._waiting is None:
-            self._write([line])
-        else:
-            self._waiting.append(line)
-
-    def keep(self) -> None:
-        """Make the file, with what was said so far."""
-        with stopping(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        lines, self._waiting = self._waiting or [], None
-        self._write(lines)
-
-    def _write(self, lines: list[str]) -> None:
-        with stopping(self._path), open(self._path, "a", encoding="utf-8") as stream:
-            stream.writelines(line + "\n" for line in lines)
-
-
-def _report_files(files: "AnnotatedFiles", report: Callable[[str], None]) -> None:
-    pairs = [*files.training, *files.validation]
-    for image, mask in pairs[:SHOWN_PAIRS]:
-        report(f"{image} with {mask}")
-    if len(pairs) > SHOWN_PAIRS:
-        report(f"... and {len(pairs) - SHOWN_PAIRS} more pairs")
-    for path in files.leftovers:
-        report(f"left out, nothing to pair it with: {path}")
+    click.echo(f"{output}: {scores} on {result.info.training['validation_images']} validation images")

@@ -16,8 +16,8 @@ from click.testing import CliRunner, Result
 import unetbio.models
 from unetbio.cli.main import main
 from unetbio.models.model_file import load_model, read_info
-from unetbio.report import loss_curve
 from unetbio.tensor_file import load_metadata, load_tensors, save_tensors
+from unetbio.training import loss_curve
 
 TINY = """
 parameters: {base_channels: 2, depth: 1, batch_norm: true}

@@ -143,7 +143,9 @@ def check(
     if cache is not None:
         tables = [*([Path(table)] if table else []), *([Path(out) / CHECK] if out else [])]
         _refuse_cache(Path(cache), [item.source for item in items], tables)
-    return _check_items(items, infos, workers or available_cores(), cache and CheckCache(Path(cache)), on_file)
+    return _check_items(
+        items, infos, workers or available_cores(), None if cache is None else CheckCache(Path(cache)), on_file
+    )
 
 
 def _items(

@@ -28,10 +28,10 @@ from unetbio.files import stopping, write_json
 from unetbio.io import write_labels
 from unetbio.models.model_file import ModelInfo, load_model, save_model
 from unetbio.output_layout import FORMATS, mask_name
-from unetbio.report.loss_curve import draw_loss_curve
 from unetbio.settings.base import flattened
 from unetbio.settings.training import TrainingConfig
 from unetbio.training.dataset import AnnotatedFiles
+from unetbio.training.loss_curve import draw_loss_curve
 from unetbio.training.trainer import Trainer
 
 __all__ = ["CompareSettings", "Row", "compare_variants", "prediction_path"]

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from unetbio import networks
 from unetbio.errors import ModelError, UsageError
 from unetbio.files import sha256_file
+from unetbio.geometry import Geometry
 from unetbio.models import SUFFIX, model_path
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.postprocessing.objects import ObjectSettings
@@ -137,6 +138,11 @@ class Model:
     network: "nn.Module"
     sha256: str
     path: Path
+
+    @property
+    def geometry(self) -> Geometry:
+        """Which sizes the network takes, and what it loses at the border."""
+        return networks.find(self.info.architecture).geometry(self.info.parameters)
 
 
 def read_info(name_or_path: str | os.PathLike[str]) -> ModelInfo:

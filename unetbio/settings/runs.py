@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypedDict
 
 from unetbio.settings.options import Limits, Option, split_names, split_numbers
 from unetbio.settings.segmentation import PixelSize, parse_pixel_size
@@ -19,6 +19,7 @@ __all__ = [
     "CompareRun",
     "MeasureRun",
     "RunOptions",
+    "TrainOptions",
     "TrainRun",
     "available_cores",
 ]
@@ -225,6 +226,27 @@ class TrainRun:
         ),
     ] = False
     overwrite: Annotated[bool, Option("Start anew where a model or a checkpoint is there already.")] = False
+
+
+class TrainOptions(TypedDict, total=False):
+    """Fields of `TrainRun` as keyword arguments of `unetbio.train`, for type checkers."""
+
+    config: Path | None
+    network: str | None
+    start: str | None
+    root: Path | None
+    target: str | None
+    class_names: tuple[str, ...]
+    class_values: tuple[int, ...]
+    split_components: bool
+    steps: int | None
+    minutes: float | None
+    seed: int | None
+    border_weight: float | None
+    device: str
+    workers: int
+    replace: bool
+    overwrite: bool
 
 
 @dataclass(frozen=True)

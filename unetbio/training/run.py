@@ -1,0 +1,179 @@
+"""Training: from annotated images to a model file, with its loss curve, log and checkpoint beside it."""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from unetbio.errors import UsageError
+from unetbio.files import stopping
+from unetbio.models.model_file import CHECKPOINT_SUFFIX, load_model, read_info, save_model
+from unetbio.settings.runs import TrainOptions, TrainRun
+from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
+from unetbio.targets import of_training
+from unetbio.training.dataset import AnnotatedFiles, find_pairs
+
+if TYPE_CHECKING:
+    from unetbio.training.trainer import TrainingResult
+
+__all__ = ["train"]
+
+logger = logging.getLogger(__name__)
+
+SHOWN_PAIRS = 5
+
+
+def train(
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    **options: Unpack[TrainOptions],
+) -> "TrainingResult":
+    """Train a network on images and label images, or on images and class masks, as ``unetbio train`` does.
+
+    Lines of the log are those of the logger ``unetbio.training.run``.
+
+    Parameters
+    ----------
+    inputs : path or sequence of paths
+        Images and masks (folders or files, paired by name), one folder that holds ``images/`` and ``masks/``, or a
+        table (csv, tsv) with the columns image, mask and, if wanted, split.
+    output : path
+        Model file to write, ``*.safetensors``. The loss curve (``.png``), the log and the checkpoint stand beside it;
+        the same call goes on from the checkpoint when it was interrupted, or is given more minutes.
+    **options
+        Fields of `unetbio.settings.runs.TrainRun`: ``config, network, start, root, target, class_names, class_values,
+        split_components, steps, minutes, seed, border_weight, device, workers, replace, overwrite``.
+
+    Returns
+    -------
+    TrainingResult
+        The network of the best validation, ``info`` as in the model file, and the history of the run.
+
+    Raises
+    ------
+    UsageError
+        When the options do not go together, nothing can be paired, or the model exists and is not to be overwritten.
+    ImageError
+        Naming the first image or mask that cannot be used.
+    EnvironmentStoppedError
+        When a file cannot be written.
+    """
+    run, output = TrainRun(**options), Path(output)
+    paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
+    config = _config(run, output)
+    checkpoint = output.with_suffix(CHECKPOINT_SUFFIX)
+    _refuse_finished(output, checkpoint, overwrite=run.overwrite)
+    # What can be refused is refused before torch is imported.
+    files = find_pairs([Path(path) for path in paths], run.root)
+
+    from unetbio.inference.backends.base import choose_device
+    from unetbio.training.loss_curve import draw_loss_curve
+    from unetbio.training.trainer import Trainer, load_training_data
+
+    report = _Report(output.with_suffix(".log"))
+    torch_device, reason = choose_device(run.device)
+    report(f"training on {torch_device} ({reason})")
+    _report_files(files, report)
+    training, validation = load_training_data(files, config)
+    report(f"{len(training)} images to train on, {len(validation)} to validate on")
+    trainer = Trainer(
+        training,
+        validation,
+        config,
+        device=torch_device,
+        checkpoint=checkpoint,
+        minutes=run.minutes,
+        workers=run.workers,
+        report=report,
+        replace=run.replace and not run.overwrite,
+    )
+    if run.start is not None:
+        trainer.start_from(load_model(run.start))
+        report(f"starting from the weights of {run.start}")
+    report.keep()
+    if run.overwrite:
+        with stopping(checkpoint):
+            checkpoint.unlink(missing_ok=True)
+    result = trainer.run()
+    if not result.new_steps:
+        report(_complete(result, config, run.minutes, output))
+    save_model(output, result.info, result.network)
+    draw_loss_curve(result.history, output.with_suffix(".png"))
+    return result
+
+
+def _config(run: TrainRun, output: Path) -> TrainingConfig:
+    """The settings of the file, with those that are given beside it."""
+    overrides = given_settings(run)
+    if run.start is not None:
+        overrides |= _settings_of(run.start, run.network)
+    config = load_training_config(run.config, overrides)
+    if "name" not in config.model_fields_set:
+        config = config.model_copy(update={"name": output.stem})
+    of_training(config)
+    return config
+
+
+def _refuse_finished(output: Path, checkpoint: Path, *, overwrite: bool) -> None:
+    if output.suffix != ".safetensors":
+        raise UsageError(f"-o {output}: a model file's name ends in .safetensors")
+    with stopping(output):
+        is_finished = output.exists() and not checkpoint.exists()
+    if is_finished and not overwrite:
+        raise UsageError(f"{output} exists already: choose another name, or --overwrite it")
+
+
+def _settings_of(start: str, network: str | None) -> dict[str, Any]:
+    """What a model that is fine-tuned decides about its training."""
+    info = read_info(start)
+    if network not in (None, info.architecture):
+        raise UsageError(f"--start {start} is a {info.architecture}, --network asks for {network}: leave one out")
+    return {"network": info.architecture, "parameters": info.parameters, "normalization": info.normalization}
+
+
+def _complete(result: "TrainingResult", config: TrainingConfig, minutes: float | None, output: Path) -> str:
+    """What is said where the checkpoint is that of a run that has nothing left to do."""
+    spent, steps = result.history.seconds / 60, result.info.training["steps"]
+    start = f"another model starts from this one with --start {output}"
+    is_early = steps < config.steps if minutes is None else spent < minutes
+    if is_early:
+        return f"the training is complete: no better score in {config.patience} validations (patience); {start}"
+    done = f"all {steps} steps" if minutes is None else f"{minutes:g} minutes"
+    return f"the training is complete ({done}): it goes on with --minutes above the {spent:.1f} spent; {start}"
+
+
+class _Report:
+    """Logs a line and, once there is something to train on, writes it into a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._waiting: list[str] | None = []
+
+    def __call__(self, line: str) -> None:
+        logger.info("%s", line)
+        if self._waiting is None:
+            self._write([line])
+        else:
+            self._waiting.append(line)
+
+    def keep(self) -> None:
+        """Make the file, with what was said so far."""
+        with stopping(self._path):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        lines, self._waiting = self._waiting or [], None
+        self._write(lines)
+
+    def _write(self, lines: list[str]) -> None:
+        with stopping(self._path), open(self._path, "a", encoding="utf-8") as stream:
+            stream.writelines(line + "\n" for line in lines)
+
+
+def _report_files(files: AnnotatedFiles, report: Callable[[str], None]) -> None:
+    pairs = [*files.training, *files.validation]
+    for image, mask in pairs[:SHOWN_PAIRS]:
+        report(f"{image} with {mask}")
+    if len(pairs) > SHOWN_PAIRS:
+        report(f"... and {len(pairs) - SHOWN_PAIRS} more pairs")
+    for path in files.leftovers:
+        report(f"left out, nothing to pair it with: {path}")

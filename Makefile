@@ -1,4 +1,4 @@
-# make demo: from nothing to masks on real images.   make test: the whole test suite.   make lint: every linter.
+# make demo: from nothing to masks on real images.   make test: the tests, test-slow: the slow ones.   make lint: every linter.
 # They need Python 3.11, git and make; all else goes to .venv.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -7,7 +7,7 @@ READY := .venv/.ready
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 DEMO := demo/results
 
-.PHONY: demo test test-slurm test-imagej lint ruff snakefmt build/lint mypy import-linter format docs clean
+.PHONY: demo test test-slow test-slurm test-imagej lint ruff snakefmt build/lint mypy import-linter format docs clean
 
 demo: $(READY) demo/images/.complete
 	@echo "Segmenting the images in demo/images (a minute or two)"
@@ -21,7 +21,11 @@ demo/images/.complete: $(READY)
 	@touch $@
 
 test: $(READY)
-	@PATH="$(BIN):$$PATH" python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
+	@PATH="$(BIN):$$PATH" python -m pytest -n auto --dist worksteal -m "not slow" $(PYTEST_ARGS)
+
+# Tests that train for long, or start and kill many processes.
+test-slow: $(READY)
+	@PATH="$(BIN):$$PATH" python -m pytest -n auto --dist worksteal -m slow $(PYTEST_ARGS)
 
 # A SLURM of its own on this machine, as root on Debian; says why where that is impossible.
 test-slurm: $(READY)

@@ -317,6 +317,7 @@ def make_many(folder: Path, count: int) -> None:
         tifffile.imwrite(folder / f"{index:02d}.tif", image.astype(np.uint8))
 
 
+@pytest.mark.slow
 def test_stopped_and_killed_at_random_it_goes_on_and_ends_as_if_nothing_had_happened(
     tmp_path: Path, tiny_model: Path
 ) -> None:
@@ -391,6 +392,7 @@ print(kills)
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_change_to_the_files_it_ends_as_if_nothing_had_happened(tmp_path: Path, tiny_model: Path) -> None:
     make_many(tmp_path / "many", 2)
     arguments = ["segment", str(tmp_path / "many"), "-m", str(tiny_model), "--workers", "1", "--overlays", "1"]

@@ -504,6 +504,7 @@ def test_an_answer_on_the_coarsest_map_sees_what_the_path_says() -> None:
     assert ends[1] - ends[0] + 1 == receptive_field(path)
 
 
+@pytest.mark.slow
 def test_six_discs_are_found_after_being_seen_fifty_times() -> None:
     network = build()
     image, label_images = discs()

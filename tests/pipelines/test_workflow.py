@@ -132,6 +132,7 @@ def test_workflow_from_images_to_page(tmp_path: Path, samples: Path, tiny_model:
     assert _planned(_snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout) == rules
 
 
+@pytest.mark.slow
 def test_a_broken_file_is_named_and_tried_alone_by_the_next_run(
     tmp_path: Path, samples: Path, tiny_model: Path
 ) -> None:
@@ -179,6 +180,7 @@ def _masks(out: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in out.glob("[!.]*_labels.ome.tif")}
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_converges(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
     """Driver and job, or the driver alone: no mask that was done is made again, and in the end none is missing."""
     import psutil  # comes with Snakemake
@@ -218,6 +220,7 @@ def test_killed_at_random_moments_it_converges(tmp_path: Path, samples: Path, ti
     assert "Nothing to be done" in _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout
 
 
+@pytest.mark.slow
 def test_a_setting_runs_again_what_depends_on_it(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
     """What would run, by Snakemake's own plan: resources change nothing, and results of a batch are no batch's own."""
     _project(tmp_path, samples, tiny_model, check=True, images_per_job=100)
@@ -241,6 +244,7 @@ def test_a_setting_runs_again_what_depends_on_it(tmp_path: Path, samples: Path, 
     assert planned(model=str(model)) == {"check", *results}
 
 
+@pytest.mark.slow
 def test_several_models_side_by_side(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
     """Each in its folder; what fails fails in each, and all are tried again."""
     other = tmp_path / "bright.safetensors"
@@ -296,6 +300,7 @@ def _annotated(folder: Path, count: int = 3) -> None:
         tifffile.imwrite(folder / "masks" / f"{number}.tif", label_image)
 
 
+@pytest.mark.slow
 def test_a_network_is_trained_and_used_and_others_are_compared(tmp_path: Path) -> None:
     """From annotated images to masks of others; what is trained anew segments anew."""
     _annotated(tmp_path / "training")
@@ -356,6 +361,7 @@ def test_a_job_that_cannot_go_on_fails_the_workflow(tmp_path: Path, samples: Pat
     assert not (tmp_path / "out/summary.csv").exists()
 
 
+@pytest.mark.slow
 def test_a_check_that_cannot_be_made_stops_nothing(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
     """It says why, and the images are segmented."""
     _project(tmp_path, samples, tiny_model, check=True, images_per_job=100)
@@ -457,6 +463,7 @@ rule count:
 """
 
 
+@pytest.mark.slow
 def test_other_workflows_take_it_as_a_module(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
     """Below a prefix: images and the model are where they were, everything that is written is below it."""
     shutil.copy(tiny_model, tmp_path / "tiny.safetensors")

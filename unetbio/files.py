@@ -42,7 +42,7 @@ TEMPORARY = ".unetbio-"
 
 HASH_CHUNK_BYTES = 1 << 20
 
-# Files that file managers leave in folders that somebody looks at; they belong to no image.
+# Files that file managers write into folders; they belong to no image.
 _NOT_CONTENT = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 # What file systems of clusters answer when they are mounted without locks.

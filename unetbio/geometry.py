@@ -54,9 +54,8 @@ class Geometry:
         Smallest legal input size.
     padding : {"valid", "same"}
         ``"valid"``: the network's output is ``input - 2 * context``. ``"same"``: the network pads with zeros and its
-        output has the size of the input; the outermost ``context`` pixels of it have seen the padding and are
-        cropped by whoever runs the network over tiles, so that ``output_size`` holds for both. Inputs too small to
-        leave anything are legal all the same: for training.
+        output has the size of the input; its outermost ``context`` pixels depend on the padding, and tiling crops
+        them, so that ``output_size`` holds for both. Inputs too small to leave any pixel are still legal for training.
     """
 
     context: tuple[int, ...]

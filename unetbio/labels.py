@@ -93,7 +93,7 @@ def check_plausible(label_image: NDArray[Any], name: str = "the label image") ->
     """Refuse whole numbers that are grey values: an image that was given in place of its label image.
 
     Pixels of a cell agree with a neighbour; in an image, noise makes most of them differ from all of theirs.
-    A pixel is lonely when its four neighbours in the plane are all labelled, and all otherwise than it. Points on a
+    A pixel is lonely when its four neighbours in the plane are all labelled, and all differ from it. Points on a
     background of zeros are not lonely by this, nor are cells of one pixel that lie apart.
 
     Parameters

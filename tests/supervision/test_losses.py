@@ -58,5 +58,5 @@ def test_every_loss_falls_along_its_gradient(name: str) -> None:
     loss.backward()
     assert logits.grad is not None
     assert LOSSES[name](logits - logits.grad, target, weight_map) < loss
-    # Nothing is learned from pixels that nobody annotated.
+    # Unannotated pixels contribute nothing to the loss.
     assert not logits.grad.movedim(1, -1)[weight_map == 0].any()

@@ -528,7 +528,7 @@ def test_the_score_threshold_is_the_one_that_finds_the_true_objects() -> None:
     assert found.objects == ObjectSettings(score_threshold=0.7)
     assert found.scores["mean_AP"] == 1.0
     assert Validation.from_json(json.loads(json.dumps(found.as_json()))) == found
-    # Of equals the usual one counts; what nobody annotated does not count.
+    # Ties take the usual threshold; unannotated pixels do not count.
     truth[32:, 32:] = 9
     ignoring = ObjectLearner(OBJECTS.model_copy(update={"ignore_label": 9}))
     found = validate(Remembered((0.95, 0.85, 0.75, 0.65)), truth, ignoring)

@@ -1,4 +1,4 @@
-"""Label images and probabilities to files and back: OME-TIFF, NIfTI and OME-Zarr."""
+"""Read and write label images and probabilities: OME-TIFF, NIfTI and OME-Zarr."""
 
 import os
 from collections.abc import Callable
@@ -35,7 +35,7 @@ def write_labels(
 ) -> None:
     """Write a label image as OME-TIFF (256-pixel tiles, deflate) or, by the file's name, NIfTI or OME-Zarr.
 
-    It is whole or absent.
+    The file is written atomically.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def write_probabilities(
 
 
 def _writer(path: str | os.PathLike[str], what: str) -> Callable[..., None] | None:
-    """Function of the format that a name asks for; None for OME-TIFF."""
+    """Writer of the format that the ending selects; None for OME-TIFF."""
     kind = find_by_name(Path(path).name)
     return load(kind.writers[what]) if kind and what in kind.writers else None
 
@@ -108,9 +108,9 @@ def read_labels(
     Parameters
     ----------
     path : path-like
-        Any format that `read_image` reads; of an OME-Zarr image the only one in its ``labels`` group is read.
+        Any format of `read_image`; in an OME-Zarr image, the only label image of its ``labels`` group.
     allow_binary : bool, optional
-        Take masks of 0 and 1 or 0 and 255, which hold no instances: for classes, and for ``--split-components``.
+        Accept masks of 0 and 1 or 0 and 255, which hold no instances: for classes and ``--split-components``.
     axes, series : optional
         As in `read_image`.
 
@@ -123,7 +123,7 @@ def read_labels(
     ------
     ImageError
         ``not_integer``, ``negative_labels``, ``wrong_channels`` (colour masks), ``binary_mask``, and those of
-        `read_image`. A mask of 0 and 1 is taken for a label image when it is one component: one cell.
+        `read_image`. A mask of 0 and 1 with one component counts as a label image with one cell.
     """
     image = read_image(path, axes=axes, series=series, labels=True)
     if "C" in image.axes:
@@ -162,9 +162,9 @@ def _refuse_binary(label_image: NDArray[Any]) -> None:
     if is_binary_mask(label_image):
         raise ImageError(
             "binary_mask",
-            f"the mask holds only 0 and {label_image.max()}: cells that touch cannot be told apart; give each cell its "
-            "own number, or say --split-components (each connected part is a cell); where classes are meant and not "
-            "cells, train takes --target classes and evaluate --classes",
+            f"the mask holds only 0 and {label_image.max()}: touching cells cannot be separated; give each cell its "
+            "own number, or say --split-components (each connected part is a cell); for "
+            "classes instead of cells, use train --target classes or evaluate --classes",
         )
 
 

@@ -1,4 +1,4 @@
-"""Open an image of any supported format, told by its first bytes."""
+"""Open an image; its first bytes decide the format."""
 
 import os
 import stat
@@ -13,7 +13,7 @@ from unetbio.io.image import Image
 __all__ = ["read_image"]
 
 HEAD_BYTES = 512
-"""By which the format of a file is known."""
+"""Bytes read to recognize the format of a file."""
 
 
 def read_image(
@@ -27,11 +27,11 @@ def read_image(
         A file of one of the formats (`unetbio.io.formats.FORMATS`), whose first bytes decide, not the name; or an
         OME-Zarr folder.
     axes : str, optional
-        Names for the stored axes, slowest first (``ZYX``, ``TYX``, ``CYX`` ...), where the file does not say or errs.
+        Names for the stored axes, slowest first (``ZYX``, ``TYX``, ``CYX`` ...), instead of those in the file.
     series : int, optional
         Which image of a file that holds several, from 0.
     labels : bool, optional
-        Open the label image that lies in an OME-Zarr image, not the image; files hold one or the other.
+        Open the label image within an OME-Zarr image instead of the image.
 
     Returns
     -------
@@ -41,8 +41,7 @@ def read_image(
     Raises
     ------
     ImageError
-        ``unreadable``, ``truncated``, ``unsupported_format`` and the others of the format's reader: the message says
-        what the file looks like and what to do.
+        ``unreadable``, ``truncated``, ``unsupported_format`` and the reasons of the reader of the format.
     """
     path = Path(path)
     try:

@@ -1,4 +1,4 @@
-"""Every image of a file, without reading its pixels."""
+"""List the images of a file without reading pixels."""
 
 import dataclasses
 import os
@@ -9,13 +9,13 @@ from unetbio.io.read import read_image
 
 __all__ = ["Series", "list_series"]
 
-NONE_HAS = 1 << 30
-"""A number of a series that no file has: asked for it, a file that can be read says that it has none of it."""
+MISSING_SERIES = 1 << 30
+"""Number of a series that no file has: a readable file raises ``no_such_series`` for it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Series:
-    """One image of a file, or why it cannot be opened: exactly one of the two."""
+    """One image of a file, or the error of opening it."""
 
     number: int
     image: Image | None = None
@@ -30,12 +30,12 @@ def list_series(path: str | os.PathLike[str], *, axes: str | None = None) -> lis
     path : path-like
         The file.
     axes : str, optional
-        As for `unetbio.io.read_image`, for all of them.
+        As in `unetbio.io.read_image`, for all series.
 
     Returns
     -------
     list of Series
-        In the file's order. Series that do not say what their axes are do not keep others from being listed.
+        In the order of the file; a series with unknown axes is listed with its error.
 
     Raises
     ------
@@ -63,9 +63,9 @@ def list_series(path: str | os.PathLike[str], *, axes: str | None = None) -> lis
 
 
 def _can_be_read(path: str | os.PathLike[str], axes: str | None) -> bool:
-    """Whether only an image of the file is refused, not the file."""
+    """Whether the file is readable although one of its images is not."""
     try:
-        read_image(path, axes=axes, series=NONE_HAS)
+        read_image(path, axes=axes, series=MISSING_SERIES)
     except ImageError as error:
         return error.reason == "no_such_series"
     return False

@@ -1,4 +1,4 @@
-"""Tables that people write: csv or tsv with a header, as spreadsheets save them."""
+"""Read tables written by users: csv or tsv with a header."""
 
 import csv
 import io
@@ -36,9 +36,9 @@ class Table:
 def read_table_file(path: Path) -> Table:
     """Read a table.
 
-    Cells are separated by tabs in ``.tsv`` and ``.tab``, and otherwise by commas, or by the semicolons that
-    spreadsheets write where the comma is in numbers. Spaces around cells and names of columns mean nothing; rows
-    without any text are left out.
+    Tabs separate the cells of ``.tsv`` and ``.tab`` files. Other files use commas, or the semicolons that
+    spreadsheets write in languages with a decimal comma. Spaces around cells and column names are ignored, and empty
+    rows are left out.
 
     Parameters
     ----------
@@ -52,8 +52,7 @@ def read_table_file(path: Path) -> Table:
     Raises
     ------
     UsageError
-        When it cannot be read, a column has two meanings, or a row has more cells than the header; the message begins
-        with the path.
+        When the file cannot be read, two columns share a name, or a row has more cells than the header.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
@@ -76,7 +75,7 @@ def read_table_file(path: Path) -> Table:
 
 
 def warn_of_near_misses(path: Path, columns: Sequence[str], known: Sequence[str]) -> None:
-    """Say which columns look like one that means something, and are none."""
+    """Warn of columns whose names nearly match a known one."""
     meant = {_plain(name): name for name in known if name not in columns}
     for column in columns:
         if column not in known and _plain(column) in meant:

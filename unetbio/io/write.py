@@ -1,4 +1,4 @@
-"""Arrays to OME-TIFF: tiled, deflate, whole or absent, and the same bytes for the same array."""
+"""Write OME-TIFF atomically: tiled, deflate, equal bytes for equal arrays."""
 
 import os
 from typing import Any
@@ -14,7 +14,7 @@ __all__ = ["check_axes", "write_image"]
 TILE = 256
 DEFLATE_LEVEL = 6
 BIGTIFF_BYTES = 1 << 31
-"""From this size on, 64-bit offsets: room is left for pixels that grow when they are compressed."""
+"""Size from which files have 64-bit offsets, with room for pixels that grow under compression."""
 
 _OME_TYPES = {"float32": "float", "float64": "double"}
 
@@ -32,7 +32,7 @@ def write_image(
     Parameters
     ----------
     path : path-like
-        The file; it exists when it is whole.
+        The file.
     image : numpy.ndarray
         8, 16 or 32-bit integers, float32 or float64.
     axes : str
@@ -53,7 +53,7 @@ def write_image(
     -----
     Equal arrays make equal files, byte for byte: no UUID, no date.
     """
-    # Here, so that files are listed without them.
+    # Imported here, so that listing files stays fast.
     import tifffile
 
     from unetbio.io.formats.ome import ome_xml

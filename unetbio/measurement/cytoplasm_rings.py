@@ -1,6 +1,6 @@
 """The ring of background around each cell: what lies near it, and nearer to it than to any other cell.
 
-Around a nucleus the ring is the part of the cytoplasm that can be told without a stain of its own.
+The ring around a nucleus estimates its cytoplasm without a stain for cytoplasm.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""What the summary says of a label image or a class mask, whoever made it."""
+"""Summarize a label image or class mask, generated or edited."""
 
 import math
 from collections.abc import Sequence
@@ -74,7 +74,7 @@ def median_diameter_in_sections(labels: NDArray[Any]) -> float:
 def describe_classes(mask: NDArray[Any], t: int | None, class_names: Sequence[str]) -> FrameRecord:
     """The share of the pixels that each class takes; no cells are counted.
 
-    Classes beyond ``class_names``, which somebody may have drawn by hand, have the names that their numbers give them.
+    Classes beyond ``class_names``, which users may draw by hand, are named by number.
     """
     counts = np.bincount(mask.reshape(-1), minlength=len(class_names))
     names = (*class_names, *default_class_names(len(counts))[len(class_names) :])

@@ -1,4 +1,4 @@
-"""How well predicted classes agree with true ones, pixel by pixel and along the boundaries.
+"""Scores of predicted classes, by pixel and along boundaries.
 
 `compare_classes` counts what can be added over images; `ClassComparison.scores` turns counts into scores, for one image
 or many alike. With ``n[t, p]`` the pixels of true class t that were predicted as p:
@@ -16,7 +16,7 @@ or many alike. With ``n[t, p]`` the pixels of true class t that were predicted a
     time);
     ``boundary_F1`` is the mean over the classes that the truth has.
 
-Pixels that nobody annotated count nowhere.
+Unannotated pixels are not counted.
 """
 
 from collections.abc import Sequence
@@ -98,7 +98,7 @@ def compare_classes(
     predicted, truth : ndarray of int
         Class masks of the same shape, ``(Y, X)`` or ``(Z, Y, X)``, classes from 0.
     ignore_label : int, optional
-        Value in the truth of pixels that nobody annotated.
+        Value of unannotated pixels in the truth.
     boundaries : bool
         Compare boundaries as well, which takes most of the time.
     tolerance : float

@@ -1,4 +1,4 @@
-"""How well predicted cells agree with true ones.
+"""Scores of predicted cells.
 
 `compare` counts what can be added over images; the sum of comparisons pools them, and `Comparison.scores` turns counts
 into scores, for one image or many alike. Two empty images agree. All scores work on 2-D and 3-D.
@@ -19,7 +19,7 @@ matched one to one where IoU >= t: TP pairs, FP predicted and FN true cells left
     A merge is a predicted cell that covers more than half of each of two or more true cells; a split is a true cell
     that covers more than half of each of two or more predicted cells. Both are counted per 100 true cells.
 ``foreground_IoU``
-    Intersection / union of all cells' pixels, whatever their ids.
+    Intersection / union of all cells' pixels, regardless of ids.
 ``boundary_F1``
     Harmonic mean of two shares: of predicted boundary pixels that have a true one within ``tolerance`` (Euclidean, in
     pixels), and the reverse. A boundary pixel belongs to a cell and has a face neighbour that does not; the border of
@@ -34,8 +34,8 @@ matched one to one where IoU >= t: TP pairs, FP predicted and FN true cells left
     10.1016/j.jmva.2006.11.013), and their sum; over all pixels, background as one more segment. Pooled: mean over
     images.
 
-A share of nothing (0 / 0) is 1 where there is nothing in the other image either, and otherwise 0; rates per 100 true
-cells without true cells are NaN.
+A share of nothing (0 / 0) is 1 if the other image is empty too, and 0 if not; rates per 100 true cells without true
+cells are NaN.
 """
 
 from collections.abc import Iterable, Sequence
@@ -176,7 +176,7 @@ class Scores:
     Parameters
     ----------
     names : tuple of str
-        What the images are called.
+        Names of the images.
     images : tuple of dict
         One an image.
     pooled : dict
@@ -267,7 +267,7 @@ def evaluate(
     predicted, truth : iterable of array-like
         Label images in the same order; taken one pair at a time, so that generators need little memory.
     names : sequence of str, optional
-        What the images are called; numbers from 0 by default.
+        Names of the images; numbers from 0 by default.
     thresholds, tolerance
         As in `compare`.
 
@@ -298,7 +298,7 @@ def evaluate(
 def average_precision(
     predicted: Iterable[ArrayLike], truth: Iterable[ArrayLike], thresholds: Sequence[float] = THRESHOLDS
 ) -> list[float]:
-    """TP / (TP + FP + FN), pooled over images, for each threshold: what `evaluate` calls ``AP@t``, and nothing else.
+    """TP / (TP + FP + FN), pooled over images, for each threshold: ``AP@t`` of `evaluate` alone.
 
     Quick enough to search thresholds with; parameters and errors as in `evaluate`.
     """
@@ -377,7 +377,7 @@ def _check_thresholds(thresholds: Sequence[float]) -> tuple[float, ...]:
 
 
 def _share(part: Any, whole: Any, other: Any = 0) -> FloatArray:
-    """``part / whole``; of nothing it is 1 where there is nothing in the other image either, and otherwise 0."""
+    """``part / whole``; for an empty whole, 1 if the other image is empty too, and 0 if not."""
     whole = np.asarray(whole, dtype=np.float64)
     share: FloatArray = np.where(whole > 0, part / np.where(whole > 0, whole, 1), np.equal(other, 0))
     return share
@@ -437,7 +437,7 @@ class _Overlap:
             return float(self.n_predicted > 0)
         inside = self.rows > 0
         table = sparse.csr_array((self.pixels[inside].astype(float), (self.rows[inside], self.columns[inside])))
-        # Single pixels form no pairs; then nothing is divided by nothing, and nothing is wrong.
+        # Single pixels form no pairs: avoid 0 / 0, with an error of 0.
         with np.errstate(invalid="ignore", divide="ignore"):
             return float(np.nan_to_num(adapted_rand_error(table=table)[0], nan=0.0))
 

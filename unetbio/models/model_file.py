@@ -196,7 +196,7 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Model:
 
 
 def save_model(path: str | os.PathLike[str], info: ModelInfo, network: "nn.Module") -> None:
-    """Write a model file atomically; the weights are stored as they are, on whatever device they live."""
+    """Write a model file atomically; the weights may be on any device."""
     save_tensors(path, network.state_dict(), {METADATA_KEY: info.model_dump_json()})
 
 

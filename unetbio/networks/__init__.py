@@ -1,6 +1,6 @@
 """Networks: one folder a family, each with a spec (name, parameters, geometry, paper; no torch) and a network.
 
-The registry knows them without importing torch; `build` makes one.
+The registry lists them without importing torch; `build` constructs one.
 """
 
 import importlib
@@ -40,9 +40,9 @@ def build(name: str, parameters: Mapping[str, Any] | None = None) -> "nn.Module"
     -------
     torch.nn.Module
         With the attribute ``geometry``; ``forward`` takes ``(N, C, *spatial)`` of a legal size and returns logits
-        ``(N, K, *output)``. Where it has ``needs_float64`` and that is true, rounding decides something in it (the
-        place of a maximum), and inference computes in float64. Where it has ``training_logits``, that method returns
-        what is trained on: pairs of logits and their share of the loss.
+        ``(N, K, *output)``. If ``needs_float64`` is true, rounding could move the
+        place of a maximum, and inference computes in float64. If it has ``training_logits``, that method returns
+        pairs of logits and their share of the training loss.
 
     Raises
     ------
@@ -55,11 +55,11 @@ def build(name: str, parameters: Mapping[str, Any] | None = None) -> "nn.Module"
 
 
 def training_logits(network: "nn.Module", image: "Tensor") -> "list[tuple[Tensor, float]]":
-    """Logits to train on and their shares of the loss: the network's own, and auxiliary ones where it has them."""
+    """Logits to train on and their shares of the loss, auxiliary logits included."""
     auxiliary: Callable[[Tensor], list[tuple[Tensor, float]]] | None = getattr(network, "training_logits", None)
     return [(network(image), 1.0)] if auxiliary is None else auxiliary(image)
 
 
 def parameter_count(network: "nn.Module") -> int:
-    """Number of trainable numbers in ``network``."""
+    """Number of trainable weights of ``network``."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -83,7 +83,7 @@ def normalised_convolution(
     groups: int = 1,
     relu: bool = True,
 ) -> nn.Sequential:
-    """2-D convolution without bias, batch norm (which has one), ReLU unless told otherwise: the layer of ResNets.
+    """2-D convolution without bias, batch norm (which has one), and optional ReLU: the layer of ResNets.
 
     The kernel is odd; zeros are padded so that the size is kept, or divided by the stride where it is a multiple.
     """
@@ -182,7 +182,7 @@ def bed_of_nails(features: Tensor, factor: Sequence[int]) -> Tensor:
 def bilinear(features: Tensor, factor: Sequence[int]) -> Tensor:
     """Linear interpolation between pixel centres, without the outermost ``factor // 2`` pixels a side.
 
-    They would interpolate towards a neighbour that is not there, and so would depend on where a tile ends.
+    Their interpolation needs a neighbour beyond the tile, so they would depend on where a tile ends.
     ``(N, C, *spatial) -> (N, C, *(spatial * factor - factor // 2 * 2))``.
     """
     upsampled = interpolate(features, factor)
@@ -192,8 +192,7 @@ def bilinear(features: Tensor, factor: Sequence[int]) -> Tensor:
 def interpolate(features: Tensor, factor: Sequence[int]) -> Tensor:
     """Linear interpolation between pixel centres: ``(N, C, *spatial) -> (N, C, *(spatial * factor))``.
 
-    The outermost ``factor // 2`` pixels a side take what lies beyond the border to be what lies at it: they depend on
-    where a tile ends.
+    The outermost ``factor // 2`` pixels a side repeat the border value, so they depend on where a tile ends.
     """
     mode = "bilinear" if len(factor) == 2 else "trilinear"
     return functional.interpolate(features, scale_factor=tuple(map(float, factor)), mode=mode, align_corners=False)
@@ -270,7 +269,7 @@ def initialise_bilinear(layer: nn.Module) -> None:
     ----------
     layer : torch.nn.ConvTranspose2d
         As many channels out as in, or one group a channel. With ``kernel = 2 * stride`` and ``padding = stride // 2``
-        it does what `interpolate` does for an even stride, but takes what lies beyond the border to be zero.
+        it does what `interpolate` does for an even stride, but pads with zeros beyond the border.
     """
     weight: Any = layer.weight
     strides: Any = layer.stride
@@ -288,7 +287,7 @@ def _triangle(size: int, stride: int) -> Tensor:
 
 
 def freeze(layer: nn.Module) -> None:
-    """Make the weights of a layer buffers: they are kept and saved, but not trained and not counted."""
+    """Make the weights of a layer buffers, which are saved but neither trained nor counted."""
     for name, weight in list(layer.named_parameters(recurse=False)):
         delattr(layer, name)
         layer.register_buffer(name, weight.detach())

@@ -10,7 +10,7 @@ __all__ = ["Objects", "RegionHead"]
 
 @dataclass(frozen=True)
 class Objects:
-    """What was found in an image.
+    """Objects detected in an image.
 
     Parameters
     ----------
@@ -31,18 +31,18 @@ class Objects:
 
 
 class RegionHead(NamedTuple):
-    """A part of the network that looks into boxes.
+    """A head of the network that takes the features of boxes.
 
     Parameters
     ----------
     network : torch.nn.Module
         ``(n, *features)`` in.
     features : tuple of int
-        ``(C, bins, bins)``: what it gets of a box.
+        ``(C, bins, bins)``: features of a box.
     most_boxes : int
-        How many it looks into at once, at the most, in evaluation mode.
+        Largest number of boxes a pass, in evaluation mode.
     bytes_a_box : int
-        Held for each of them while their features are cut out.
+        Memory for each box while its features are cut out.
     """
 
     network: nn.Module

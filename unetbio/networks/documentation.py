@@ -1,4 +1,4 @@
-"""The page of all network parameters, and what a listing says of each: both from the registry."""
+"""Document all network parameters from the registry: the page and the listing."""
 
 import json
 from typing import Any
@@ -31,7 +31,7 @@ def options_of(architecture: Architecture) -> list[dict[str, Any]]:
 
 
 def written(value: Any) -> str:
-    """A value as settings have it."""
+    """Format a value as in settings files."""
     return value if isinstance(value, str) else json.dumps(value)
 
 

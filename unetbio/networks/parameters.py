@@ -35,20 +35,20 @@ LARGEST_SIZE = 63
 
 @dataclass(frozen=True)
 class Parameter:
-    """What is known of one parameter.
+    """Default, limits and meaning of one parameter.
 
     Parameters
     ----------
     default : object
-        Its value unless another is given.
+        Default value.
     meaning : str
-        What it does.
+        Effect of the parameter.
     must_be : str
-        The values it can have, as messages name them.
+        Allowed values, for messages.
     accepts : callable
-        Whether it can have a value.
+        Whether a value is allowed.
     choices : mapping
-        Each value it can have, with its meaning; empty where they are not listed.
+        Allowed values with their meanings; empty for ranges.
     """
 
     default: Any
@@ -125,7 +125,7 @@ def choice(default: Any, meaning: str, choices: Mapping[Any, str]) -> Any:
 
 
 def batch_norm(note: str) -> Any:
-    """Define ``batch_norm``, which is off by default; ``note`` says what is particular of the network."""
+    """Define ``batch_norm``, which is off by default; ``note`` says a note on this network."""
     return flag(False, f"batch norm before each ReLU; {note}")
 
 
@@ -146,7 +146,7 @@ class NetworkParameters(ABC):
     Attributes
     ----------
     path : tuple of Layer
-        The layers along the path from input to output that sees furthest, from which the receptive field follows
+        Layers along the path with the largest receptive field
         (`unetbio.geometry.receptive_field`).
     geometry : Geometry
         Context, stride and legal sizes.
@@ -167,21 +167,21 @@ class NetworkParameters(ABC):
 
     @property
     def geometry(self) -> Geometry:
-        """See the class: of a network that pads, unless it says otherwise."""
+        """See the class; the default is for a network that pads."""
         return padded_geometry(self.path)
 
     @property
     def exact(self) -> bool:
-        """See the class: true, unless the network says otherwise."""
+        """See the class; true by default."""
         return True
 
     @classmethod
     def of_width(cls, width: float) -> dict[str, Any]:
-        """Parameters that make all feature maps of the paper's network ``width`` times as many; empty if none does."""
+        """Parameters that make all feature maps of the paper's network ``width`` times as many; empty if none do."""
         return {"width": width} if "width" in described(cls) else {}
 
     def conflicts(self) -> Iterator[str]:
-        """Sentences about values that can each be had, but not together."""
+        """Messages about allowed values that exclude one another."""
         return iter(())
 
 
@@ -204,7 +204,7 @@ def described(parameters: type[NetworkParameters]) -> dict[str, Parameter]:
 
 
 def shown(value: Any) -> str:
-    """A value as messages show it: as Python writes it, shortened where it is long."""
+    """A value for messages: its Python representation, shortened."""
     short = Repr()
     short.maxstring = short.maxother = short.maxlong = 60
     return short.repr(value)

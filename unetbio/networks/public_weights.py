@@ -1,4 +1,4 @@
-"""Public weights of an encoder, loaded from a file by the names that they have there."""
+"""Load public weights of an encoder by their names in the file."""
 
 import os
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ def find_encoder(network: nn.Module, kind: type[Encoder], name: str) -> Encoder:
     Parameters
     ----------
     network : torch.nn.Module
-        That weights are to be loaded into.
+        Network to load weights into.
     kind : type
         Class of the encoder.
     name : str
-        What people call it.
+        Name of the encoder for users.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def load_public_weights(
     classifier: str,
     heads: Mapping[str, Tensor] | None = None,
 ) -> tuple[str, ...]:
-    """Copy tensors of a safetensors file into those of a network: all that the encoder has, or none.
+    """Copy all tensors of an encoder from a safetensors file; on errors, copy none.
 
     Parameters
     ----------
@@ -56,14 +56,14 @@ def load_public_weights(
         The file.
     encoder : mapping of str to torch.Tensor
         Tensors to be filled, by their names in the file, the first convolution's weights first. If these have one
-        channel and the file's three, they get the sum over the colours, which is what a grey image gives as red, green
-        and blue. The number of batches that batch norm has seen decides nothing, and is left out.
+        channel and the file's three, they get the sum over the colours, which equals a grey image shown as red, green
+        and blue. The batch counter of batch norm is left out.
     layout : str
-        Whose names these are, for messages.
+        Source of the names, for messages.
     classifier : str
-        Tensors whose names begin so may be left over.
+        Prefix of tensors in the file that the network may lack.
     heads : mapping of str to torch.Tensor, optional
-        Tensors of the classifier that are filled where they have as many numbers in the file, and as many outputs.
+        Tensors of the classifier, filled if their size and number of outputs equal those in the file.
 
     Returns
     -------
@@ -73,8 +73,7 @@ def load_public_weights(
     Raises
     ------
     ModelError
-        When the file cannot be read, lacks a tensor of the encoder, has it in another shape or has more than there are;
-        the message names the first such tensor, and nothing was loaded.
+        When the file cannot be read, or a tensor is missing, superfluous or of another shape. Nothing is loaded then.
     """
     tensors, _ = load_tensors(path)
     wanted = {name: tensor for name, tensor in encoder.items() if not _is_counter(name)}

@@ -1,4 +1,4 @@
-"""What an architecture is, and the list of all there are."""
+"""Registry of architectures."""
 
 import importlib
 import logging
@@ -26,16 +26,16 @@ AFFORDABLE_CONTEXT = 256
 
 @dataclass(frozen=True)
 class Published:
-    """Number of weights of a network as counted by others.
+    """Published number of weights of a network.
 
     Parameters
     ----------
     count : int
         Trainable numbers.
     parameters : mapping
-        For which they were counted, where they differ from the defaults.
+        Parameters of the count that differ from the defaults.
     source : str
-        Who counted them.
+        Publication or software with the count.
     """
 
     count: int
@@ -45,20 +45,20 @@ class Published:
 
 @dataclass(frozen=True)
 class Architecture:
-    """What can be known of a network before it is built.
+    """Description of a network, available before it is built.
 
     Parameters
     ----------
     name : str
-        What the command line and model files call it.
+        Name on the command line and in model files.
     summary : str
         One line for lists.
     paper : str
-        Where it was published.
+        Publication.
     import_path : str
         ``module:Class``; the class takes an instance of ``parameters``.
     parameters : type
-        Its parameters, and what follows from them.
+        Class of its parameters.
     tricks, paper_tricks : tuple of int
         Tricks of the lecture that make this network up, as the lecture lists them and as its paper has them: 1
         deconvolution, 2 dilated convolution, 3 multi-scale context, 4 pyramid pooling, 5 CRF, 6 skip connection.
@@ -84,13 +84,12 @@ class Architecture:
         return {name: parameter.default for name, parameter in described(self.parameters).items()}
 
     def complete(self, parameters: Parameters) -> dict[str, Any]:
-        """Fill ``parameters`` up with the defaults and check them.
+        """Complete ``parameters`` with the defaults and check them.
 
         Raises
         ------
         UsageError
-            When a parameter is not one of this architecture, or has a value that it cannot have; the message names
-            network, parameter, value and what it must be.
+            When a parameter is unknown or its value is not allowed.
         """
         return self._completed(parameters)[0]
 
@@ -125,7 +124,7 @@ class Architecture:
         return self.read(parameters).path
 
     def is_tiled_exactly(self, parameters: Parameters) -> bool:
-        """Whether the network is run over exact tiles unless asked otherwise: it can be, and its context is affordable.
+        """Whether tiles are exact by default: the network allows it, and its context is affordable.
 
         With ``c`` pixels of context a tile of ``n`` costs ``(1 + 2 c / n)**2`` times its own pixels.
         """
@@ -169,7 +168,7 @@ def find(name: str) -> Architecture:
     UsageError
         When there is none; the message lists those there are.
     """
-    # Other packages are looked for only where they are needed: reading what all packages declare takes time.
+    # Search other packages only when needed: reading all entry points takes time.
     if name not in _REGISTRY and name not in names():
         raise UsageError(f"there is no network named {name!r}; there are: {', '.join(names())}")
     return _REGISTRY[name]
@@ -184,7 +183,7 @@ def _load_entry_points() -> None:
         try:
             entry.load()
         except Exception as error:
-            # The package is not ours, and whatever is wrong with it must not stop the networks that work.
+            # A broken package of others must not disable the networks that work.
             package = entry.dist.name if entry.dist else "a package"
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             logger.warning("%s: its network %s (%s) cannot be loaded: %s", package, entry.name, entry.value, reason)

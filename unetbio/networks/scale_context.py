@@ -125,7 +125,7 @@ class PyramidPooling(nn.Module):
         maps = [features]
         for count, branch in zip(self.bins, self.branches, strict=True):
             means = branch(_pooled(features, count, training=self.training))
-            # The grid covers the whole map, whatever its size: this is what cannot be tiled exactly.
+            # The grid covers the whole map, so that exact tiling is impossible.
             size = features.shape[2:]
             maps.append(functional.interpolate(means, size=size, mode="bilinear", align_corners=False))
         return torch.cat(maps, dim=1)

@@ -1,10 +1,10 @@
 """From decided bit planes to cells.
 
-`label` is a function of bits and integer squared distances alone, never of float priorities: planes that are equal give
-label images that are equal to the byte, whatever the tile size, batch size or number of threads that decided them.
+`label` is a function of bits and integer squared distances alone, never of float priorities: equal planes give label
+images equal to the byte, for any tile size, batch size or number of threads.
 
-Each step has a reach, the distance over which a pixel can change another pixel's fate; what has none is one global
-union-find over components:
+Each step has a reach, the distance over which a pixel can change another; steps without one use a global union-find
+over components:
 
 ==================== ===================================================================================================
 step                 reach
@@ -133,7 +133,7 @@ def label(planes: NDArray[np.bool_], settings: PostProcessing) -> LabelImage:
     planes : ndarray of bool, shape (P, Y, X) or (P, Z, Y, X)
         One plane for each of ``settings.thresholds``: the foreground, then the seeds.
     settings : PostProcessing
-        Thresholds are not looked at, except for their number: the planes are decided already.
+        Only the number of thresholds matters, since the planes are decided already.
 
     Returns
     -------
@@ -261,7 +261,7 @@ def _replace_seeds(
 
 
 def _grow(seeds: NDArray[np.int32], foreground: NDArray[np.bool_], reach: int) -> None:
-    """Grow the seeds to cells, in place: arrays of the image's size are what this costs."""
+    """Grow the seeds to cells, in place, since arrays of the size of the image are costly."""
     if reach == 0:
         return
     keys = _nearest_along_y(seeds, reach)
@@ -339,7 +339,7 @@ def _assign_nearest(
 
 @compiled
 def _touches(cells: NDArray[np.int32], cell: int, z: int, y: int, x: int) -> bool:
-    """Tell whether a pixel over one of the faces belongs to the cell."""
+    """Whether a face neighbour of the pixel belongs to the cell."""
     depth, height, width = cells.shape
     return bool(
         (x > 0 and cells[z, y, x - 1] == cell)
@@ -374,7 +374,7 @@ def _claim_neighbours(cells: NDArray[np.int32], z: int, y: int, x: int, stack: N
 
 @compiled
 def _flood(cells: NDArray[np.int32]) -> None:
-    """Claim what hangs together with its own seed over faces, which is the same set in any order, and drop the rest."""
+    """Keep the pixels connected with their own seed over faces, the same set in any order, and drop the rest."""
     depth, height, width = cells.shape
     stack = np.empty(1024, dtype=np.int64)
     for z in range(depth):

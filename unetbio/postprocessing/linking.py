@@ -91,7 +91,7 @@ def link_sections(label_image: ArrayLike, threshold: float) -> LabelImage:
     objects = np.arange(int(distinct.max(initial=0)) + 1)
     for earlier, later in itertools.pairwise(distinct):
         pairs = pair_cells(earlier, later, threshold)
-        # Sections follow one another, so what the earlier cell belongs to is settled.
+        # Sections are in order, so the object of the earlier cell is known.
         objects[pairs[:, 1]] = objects[pairs[:, 0]]
     return relabel_raster(objects[distinct])
 

@@ -1,4 +1,4 @@
-"""Objects with scores: which are kept of those that were found, and the table that stands beside a label image."""
+"""Filter detected objects, and their table beside a label image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 SCORE_THRESHOLD = 0.5
-"""Objects that score less are left out, where a model does not know better."""
+"""Default lowest score of objects, for models without their own."""
 
 MASK_THRESHOLD = 0.5
 """Probability from which on a pixel belongs to an object."""
@@ -72,7 +72,7 @@ class ObjectSettings:
 def select_objects(
     label_image: LabelImage, table: ObjectTable, settings: ObjectSettings
 ) -> tuple[LabelImage, ObjectTable]:
-    """Drop objects by their area, and those at the border; scores are not looked at.
+    """Drop objects by their area, and those at the border; scores are ignored.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def select_objects(
 
 
 def resize_objects(label_image: LabelImage, table: ObjectTable, shape: Sequence[int]) -> tuple[LabelImage, ObjectTable]:
-    """Bring a label image to another size; boxes are those of its own pixels, and objects without any are left out."""
+    """Resize a label image; recompute boxes from its pixels, and drop objects without any."""
     return _renumber(resize_nearest(label_image, tuple(shape)), table)
 
 

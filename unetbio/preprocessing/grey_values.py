@@ -1,4 +1,4 @@
-"""Grey values of an image in a few numbers, counted piece by piece, and those of all training images together."""
+"""Statistics of grey values of an image, counted in pieces, and of all training images."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -39,7 +39,7 @@ class GreyLevels:
     lowest, highest : float
         Of all pixels that are numbers.
     low, median, high : float
-        Percentiles 1, 50 and 99.8; exact for 8 and 16 bits, of at least 200 000 pixels otherwise.
+        Percentiles 1, 50 and 99.8; exact for 8 and 16 bits, and for other types estimated from at least 200 000 pixels.
     at_highest : int
         Pixels with the highest value; 0 for real numbers, which do not saturate.
     pixels : int

@@ -161,7 +161,7 @@ def _limits(channel: NDArray[Any], normalization: Normalization) -> tuple[float,
 
 
 def _percentiles(values: NDArray[Any], percentiles: tuple[float, float]) -> tuple[float, float]:
-    """Exact percentiles: by counting for 8 and 16 bit, by partial sorting otherwise."""
+    """Exact percentiles: by counting for 8 and 16 bit, by partial sorting for other types."""
     positions = [percentile / 100 * (values.size - 1) for percentile in percentiles]
     ranks = sorted({rank for position in positions for rank in (math.floor(position), math.ceil(position))})
     if values.dtype.kind in "bui" and values.dtype.itemsize <= 2:

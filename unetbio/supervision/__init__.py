@@ -1,1 +1,1 @@
-"""From label images to what a network is trained on: weight maps, class weights, losses, thresholds."""
+"""Prepare label images for training: weight maps, class weights, losses, thresholds."""

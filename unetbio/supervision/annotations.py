@@ -1,4 +1,4 @@
-"""What the masks of annotated images hold: cells, each with a number of its own, or the class of each pixel."""
+"""Read annotated masks: label images of cells, or class masks."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ from unetbio.settings.training import MAX_CLASSES, TrainingConfig
 __all__ = ["UNANNOTATED", "map_classes", "name_classes", "read_cells", "read_classes"]
 
 UNANNOTATED = 255
-"""In class masks as they are in memory: a pixel that nobody annotated."""
+"""Value of unannotated pixels in class masks in memory."""
 
 SHOWN_VALUES = 8
 
@@ -55,7 +55,7 @@ def read_classes(path: Path, config: TrainingConfig) -> NDArray[np.uint8]:
     path : path
         The mask.
     config : TrainingConfig
-        What the values in the mask stand for.
+        Classes of the values in the mask.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def map_classes(mask: NDArray[np.integer], values: Sequence[int], ignore_label: 
     values : sequence of int
         The value that stands for each class.
     ignore_label : int, optional
-        The value of pixels that nobody annotated.
+        Value of unannotated pixels.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def map_classes(mask: NDArray[np.integer], values: Sequence[int], ignore_label: 
     Raises
     ------
     ImageError
-        ``unknown_class``: naming values that stand for nothing; the message goes on after the name of the mask.
+        ``unknown_class``: a value has no class; the message continues after the name of the mask.
     """
     found, inverse = np.unique(mask, return_inverse=True)
     known = {value: number for number, value in enumerate(values)}
@@ -109,7 +109,7 @@ def map_classes(mask: NDArray[np.integer], values: Sequence[int], ignore_label: 
         raise ImageError(
             "unknown_class",
             f"holds {shown}, which is none of the classes {meant}: say with --class-values which value stands for "
-            "which class (0,255), or with ignore_label which pixels nobody annotated",
+            "which class (0,255), or with ignore_label which value marks unannotated pixels",
         )
     table = np.array([known[value] for value in found.tolist()], np.uint8)
     classes: NDArray[np.uint8] = table[inverse].reshape(mask.shape)
@@ -117,19 +117,19 @@ def map_classes(mask: NDArray[np.integer], values: Sequence[int], ignore_label: 
 
 
 def name_classes(config: TrainingConfig, class_masks: Sequence[NDArray[np.integer]]) -> tuple[str, ...]:
-    """Names of all classes: those of the settings, or numbered ones for what the masks hold.
+    """Names of all classes, from the settings or numbered from the masks.
 
     Parameters
     ----------
     config : TrainingConfig
         With target classes.
     class_masks : sequence of ndarray
-        All that is trained and validated on.
+        Masks of all training and validation images.
 
     Raises
     ------
     UsageError
-        When the masks hold one class alone, or leave out numbers and nobody said how many classes there are.
+        When the masks hold one class alone, or skip numbers and the settings do not name the classes.
     """
     seen = sorted({int(value) for mask in class_masks for value in np.unique(mask)} - {UNANNOTATED})
     if len(seen) < 2:
@@ -148,7 +148,7 @@ def name_classes(config: TrainingConfig, class_masks: Sequence[NDArray[np.intege
 
 
 def _compact(label_image: NDArray[Any]) -> NDArray[np.integer]:
-    """Ids without large gaps, in the same order: what is counted by id must not depend on how large ids are."""
+    """Close large gaps between ids, in the same order, so that tables by id stay small."""
     if not label_image.size or int(label_image.max()) <= label_image.size:
         return label_image
     _, ranks = np.unique(label_image, return_inverse=True)

@@ -1,4 +1,4 @@
-"""How much each class weighs in the loss, from how often it occurs."""
+"""Weights of classes in the loss, from their frequencies."""
 
 import math
 from collections.abc import Sequence
@@ -65,13 +65,13 @@ def median_frequency_weights(counts: ArrayLike) -> tuple[float, ...]:
     """Weights that balance classes by the median of their frequencies.
 
     ``weight(c) = median(freq) / freq(c)`` with ``freq(c)`` the pixels of class c over the pixels of all images in which
-    c occurs (Eigen & Fergus 2015, arXiv 1411.4734, section 4.3.2; SegNet, arXiv 1511.00561, section 3.1). A class that
-    occurs in few images is so not taken for one that is small wherever it occurs. There is no cap.
+    c occurs (Eigen & Fergus 2015, arXiv 1411.4734, section 4.3.2; SegNet, arXiv 1511.00561, section 3.1). A rare
+    class of large objects is so distinguished from a frequent class of small ones. There is no cap.
 
     Parameters
     ----------
     counts
-        ``(images, K)``: pixels of each class in each image; pixels that nobody annotated are counted nowhere.
+        ``(images, K)``: pixels of each class in each image; unannotated pixels are not counted.
 
     Returns
     -------

@@ -41,7 +41,7 @@ def dice(logits: Tensor, target: Tensor, weight_map: Tensor) -> Tensor:
     ``1 - 2 sum_x p(x) g(x) / (sum_x p(x) + sum_x g(x))`` a class, with the sums over all pixels of the batch
     (Milletari et al. 2016, arXiv 1606.04797, with sums in place of squares: MONAI's ``DiceLoss(batch=True)``). The
     background is left out: it is what the other classes leave, and large enough to look good by itself. A class counts
-    as much as any other however few pixels it has, so weights have nothing to do here but to leave pixels out.
+    as much as any other however few pixels it has, so weights only leave pixels out.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def dice(logits: Tensor, target: Tensor, weight_map: Tensor) -> Tensor:
     torch.Tensor
         Scalar from 0 to 1; zero when every pixel is left out.
     """
-    # MONAI takes longer to import than all else together; only this loss waits for it.
+    # Imported here, since MONAI is slow to import and only this loss needs it.
     from monai.losses.dice import DiceLoss
 
     counted = (weight_map != 0).unsqueeze(1)
@@ -74,4 +74,4 @@ LOSSES: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "dice": dice,
     "cross_entropy_dice": cross_entropy_dice,
 }
-"""By the name that the training settings give them."""
+"""Losses by their name in the training settings."""

@@ -23,7 +23,7 @@ from unetbio.labels import as_volume, check_label_image
 __all__ = ["IGNORED", "Cells", "Nearest", "Squares", "axis_steps", "compact", "nearest_two_distances", "two_nearest"]
 
 IGNORED = -1  # in the compact form of a label image
-COLUMNS_PER_TASK = 4096  # keeps the scratch lines of the first pass small whatever the size of a plane
+COLUMNS_PER_TASK = 4096  # keeps the scratch lines of the first pass small for planes of any size
 BLOCK = 128  # positions that search together: long enough for vector instructions, short enough to stop early
 ROUNDING = 1 + 2.0**-20  # bounds are widened by this, so that float32 does not drop a distance that equals one
 
@@ -88,20 +88,20 @@ def nearest_two_distances(
 
 
 def compact(label_image: ArrayLike, ignore_label: int | None) -> Cells:
-    """A label image in the form that `two_nearest` and tables by label take.
+    """Convert a label image for `two_nearest` and tables by label.
 
     Parameters
     ----------
     label_image
         ``(Y, X)`` or ``(Z, Y, X)`` integers, one per cell, 0 = background.
     ignore_label
-        Value of pixels that nobody annotated; None where there is none.
+        Value of unannotated pixels, if any.
 
     Returns
     -------
     ndarray of int32
         ``(Z, Y, X)``, a plane being a stack of one: the same labels, or their ranks where they are huge; `IGNORED`
-        where nobody annotated.
+        for unannotated pixels.
 
     Raises
     ------
@@ -164,16 +164,16 @@ def two_nearest(
     steps : tuple of float
         As from `axis_steps`; the unit of all distances.
     reach : float
-        A cell farther than this is not looked for.
+        Largest distance of a cell.
     total : float
-        A second cell is looked for only where both distances together stay within this.
+        Largest sum of both distances at which a second cell is searched for.
     wanted : ndarray of int32
-        ``(Z, Y, X)``: the pixels that are 0 are looked at.
+        ``(Z, Y, X)``: the pixels with 0 are computed.
 
     Returns
     -------
     Nearest
-        Four arrays of the shape of `cells`; those of pixels that are not wanted mean nothing.
+        Four arrays of the shape of `cells`; values at other pixels are undefined.
     """
     depth, height, width = cells.shape
     d1, d2 = np.empty(cells.shape, np.float32), np.empty(cells.shape, np.float32)

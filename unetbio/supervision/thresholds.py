@@ -1,4 +1,4 @@
-"""Find the thresholds that part and outline cells best, on images that were not trained on."""
+"""Search for the thresholds that separate and outline cells best, on validation images."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -28,10 +28,10 @@ SEED_THRESHOLDS: tuple[tuple[float, ...], ...] = (
 # Shares of the median cell: smaller cells are specks, smaller parts at a rising threshold do not split a cell.
 SPECK_FRACTIONS = (0.02, 0.04, 0.07, 0.1)
 PART_FRACTIONS = (0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3)
-# Half of what the score of some thousand cells may be off by chance. Specks can be dropped later, cells not brought
-# back: so of the smallest cells that score alike, the smallest is taken.
+# Half the random error of the score of some thousand cells. Users can drop specks later but not recover cells, so the
+# smallest of equally good sizes is chosen.
 TOLERANCE = 0.005
-# What decides is the mean AP over IoU .5 to .75: above, a pixel's breadth of outline decides over small cells.
+# The mean AP over IoU .5 to .75 decides: above, one pixel of outline decides the match of small cells.
 HIGHEST_IOU = 0.75
 
 
@@ -41,7 +41,7 @@ Label = Callable[[NDArray[np.float32], PostProcessing], NDArray[np.integer]]
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Settings that scored best, and their scores on the images they were chosen on."""
+    """The best settings, and their scores on the images of the search."""
 
     postprocessing: PostProcessing
     scores: dict[str, float]

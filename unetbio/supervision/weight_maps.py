@@ -52,7 +52,7 @@ def weight_map(
         Size of a voxel along each axis, in in-plane pixels: ``(2.2, 1, 1)`` for a stack whose planes lie 2.2 pixels
         apart. By default 1 along each axis.
     ignore_label
-        Value of pixels that nobody annotated: they weigh 0 and are no cell.
+        Value of unannotated pixels, which have weight 0 and belong to no cell.
 
     Returns
     -------
@@ -110,7 +110,7 @@ def force_gap(label_image: ArrayLike, *, ignore_label: int | None = None) -> NDA
     label_image
         ``(Y, X)`` or ``(Z, Y, X)`` integers, one per cell, 0 = background.
     ignore_label
-        Value of pixels that nobody annotated: they are no cell, part no cells and stay.
+        Value of unannotated pixels, which belong to no cell, separate no cells and keep their value.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What a format is, the list of all there are, and which of them a file or a folder is of.
+"""Registry of image formats, and detection of the format of a file or folder.
 
 Each format has a folder here: ``format.py`` registers it, without importing a library that reads it; ``reader.py`` is
 imported when the first such image is opened.
@@ -18,36 +18,35 @@ __all__ = ["FORMATS", "Format", "find_by_name", "find_file", "find_folder", "reg
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """A format that is read.
+    """An image format.
 
     Places of functions are ``module:function``; the module is imported when the function is needed.
 
     Parameters
     ----------
     name : str
-        What `Image.format` and ``unetbio inspect --json`` call it.
+        Name in `Image.format` and ``unetbio inspect --json``.
     title : str
-        What people call it.
+        Name for users.
     suffixes : tuple of str
         Endings of its files, or of its folders.
     contents : str
-        What is taken from it, for the table in ``docs/formats.md``.
+        Supported contents, for the table in ``docs/formats.md``.
     reader : str
         Place of the function that opens an image: ``reader(path, axes=..., series=...)`` returns an `Image`, whose
         ``series_count`` says how many the file holds, and raises ``no_such_series`` for a number beyond.
     starts : tuple of bytes
         First bytes of its files.
     matches : callable
-        From the name of a file and its first 512 bytes to whether it is of the format; for formats that their first
-        bytes alone do not tell.
+        Whether a file has the format, from its name and first 512 bytes; for formats that `starts` cannot describe.
     folder_markers : tuple of str
         Files that make a folder an image of the format; empty for formats of files.
     long_suffixes : tuple of str
-        Endings with two dots that go as a whole when results are named: ``x`` of ``x.ome.tif``.
+        Endings with two dots, removed as a whole in names of results: ``x`` of ``x.ome.tif``.
     libraries : tuple of str
         Packages that read it.
     extra : str
-        Extra of this package that installs them; empty where they are always there.
+        Extra of this package that installs them; empty if they are always installed.
     label_reader : str
         Place of the function that opens a label image, where it is not `reader`.
     writers : mapping of str to str
@@ -55,9 +54,9 @@ class Format:
     label_suffix : str
         Ending of label images and probabilities of its images.
     find_pieces : str
-        Place of the function that finds, among paths, files which are pieces of images that other files stand for.
+        Place of the function that finds files, among paths, which are pieces of an image listed by another file.
     is_decoded_whole : bool
-        Whether a window of an image takes the memory of the whole.
+        Whether reading a window takes the memory of the whole image.
     """
 
     name: str
@@ -83,7 +82,7 @@ class Format:
         Raises
         ------
         ImageError
-            ``missing_library``: one is not installed; the message says how to.
+            ``missing_library``: a library is not installed.
         """
         for library in self.libraries if self.extra else ():
             try:

@@ -23,7 +23,7 @@ class DeconvNet(nn.Module):
     Parameters
     ----------
     parameters : DeconvNetParameters
-        Each is described there, and by ``unetbio networks``.
+        Described in that class.
     """
 
     def __init__(self, parameters: DeconvNetParameters) -> None:

@@ -1,4 +1,4 @@
-"""DeconvNet (arXiv 1505.04366), as far as it is known without torch."""
+"""DeconvNet (arXiv 1505.04366): parameters and geometry, without torch."""
 
 from unetbio.geometry import Layer
 from unetbio.networks.encoders.vgg.spec import decoder_path, encoder_path

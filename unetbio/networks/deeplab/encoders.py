@@ -1,4 +1,4 @@
-"""Encoders that versions of DeepLab share, as far as they are known without torch."""
+"""Encoders that versions of DeepLab share: parameters and geometry, without torch."""
 
 from dataclasses import dataclass
 

@@ -30,7 +30,7 @@ class DilatedContext(nn.Module):
     Parameters
     ----------
     parameters : DilatedContextParameters
-        Each is described there, and by ``unetbio networks``.
+        Described in that class.
     """
 
     def __init__(self, parameters: DilatedContextParameters) -> None:

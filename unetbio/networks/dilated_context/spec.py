@@ -1,4 +1,4 @@
-"""Multi-scale context aggregation by dilated convolutions (arXiv 1511.07122), as far as it is known without torch."""
+"""Context aggregation by dilated convolutions (arXiv 1511.07122): parameters and geometry, without torch."""
 
 from dataclasses import dataclass
 

@@ -23,7 +23,7 @@ class FCN(nn.Module):
     Parameters
     ----------
     parameters : FCN32sParameters
-        Each is described there, and by ``unetbio networks``.
+        Described in that class.
 
     Notes
     -----

@@ -1,4 +1,4 @@
-"""FCN-32s, FCN-16s and FCN-8s (arXiv 1411.4038), as far as they are known without torch."""
+"""FCN-32s, FCN-16s and FCN-8s (arXiv 1411.4038): parameters and geometry, without torch."""
 
 from typing import ClassVar
 

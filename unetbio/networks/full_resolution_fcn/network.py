@@ -18,7 +18,7 @@ class FullResolutionFCN(nn.Module):
     Parameters
     ----------
     parameters : FullResolutionParameters
-        Each is described there, and by ``unetbio networks``.
+        Described in that class.
     """
 
     def __init__(self, parameters: FullResolutionParameters) -> None:

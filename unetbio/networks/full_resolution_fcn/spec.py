@@ -1,4 +1,4 @@
-"""A fully convolutional network that keeps the resolution, as far as it is known without torch."""
+"""A fully convolutional network that keeps the resolution: parameters and geometry, without torch."""
 
 from dataclasses import dataclass
 

@@ -161,7 +161,7 @@ class MaskRCNN(nn.Module):
     Parameters
     ----------
     parameters : MaskRCNNParameters
-        Each is described there, and by ``unetbio networks``.
+        Described in that class.
     """
 
     def __init__(self, parameters: MaskRCNNParameters) -> None:

@@ -42,7 +42,7 @@ SAMPLED_ANCHORS, SAMPLED_OBJECTS = 256, 0.5
 
 PROPOSAL_OVERLAP = 0.7
 MOST_PROPOSALS = {True: 2000, False: 1000}
-"""Of a level before non-maximum suppression and of an image after it, in training and otherwise (1612.03144)."""
+"""Of a level before non-maximum suppression and of an image after it, in training and in inference (1612.03144)."""
 
 SMALLEST_SIDE = 1e-3
 """Pixels; narrower boxes have been cut away at the border."""

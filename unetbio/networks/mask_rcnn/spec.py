@@ -1,4 +1,4 @@
-"""Mask R-CNN (arXiv 1703.06870), as far as it is known without torch."""
+"""Mask R-CNN (arXiv 1703.06870): parameters and geometry, without torch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ class MaskRCNNParameters(PlanarParameters):
 
     @property
     def path(self) -> tuple[Layer, ...]:
-        """See `NetworkParameters`: what the answer for an anchor of P6 depends on."""
+        """See `NetworkParameters`: receptive field of an anchor of P6."""
         # P5 is smoothed, every other pixel of it taken, and looked at with 3 x 3. Heads see their boxes besides,
         # however large these are.
         coarsest = (padded_layer(3), Layer(1, 2), padded_layer(3), Layer(64, 64, transposed=True))

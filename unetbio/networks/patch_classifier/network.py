@@ -33,7 +33,7 @@ class PatchClassifier(nn.Module):
     Parameters
     ----------
     parameters : PatchClassifierParameters
-        Each is described there, and by ``unetbio networks``.
+        Described in that class.
     """
 
     def __init__(self, parameters: PatchClassifierParameters) -> None:

@@ -1,4 +1,4 @@
-"""The sliding window (Ciresan et al. 2012), as far as it is known without torch."""
+"""The sliding window (Ciresan et al. 2012): parameters and geometry, without torch."""
 
 from itertools import chain
 

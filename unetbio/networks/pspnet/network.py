@@ -25,7 +25,7 @@ class PSPNet(nn.Module):
     Parameters
     ----------
     parameters : PSPNetParameters
-        Each is described there, and by ``unetbio networks``.
+        Described in that class.
     """
 
     def __init__(self, parameters: PSPNetParameters) -> None:

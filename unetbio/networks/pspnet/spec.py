@@ -1,4 +1,4 @@
-"""PSPNet (arXiv 1612.01105), as far as it is known without torch."""
+"""PSPNet (arXiv 1612.01105): parameters and geometry, without torch."""
 
 from dataclasses import dataclass
 

@@ -19,7 +19,7 @@ class SegNet(nn.Module):
     Parameters
     ----------
     parameters : SegNetParameters
-        Each is described there, and by ``unetbio networks``.
+        Described in that class.
     """
 
     def __init__(self, parameters: SegNetParameters) -> None:

@@ -1,4 +1,4 @@
-"""SegNet (arXiv 1511.00561), as far as it is known without torch."""
+"""SegNet (arXiv 1511.00561): parameters and geometry, without torch."""
 
 from unetbio.geometry import Layer
 from unetbio.networks.encoders.vgg.spec import decoder_path, encoder_path

@@ -23,7 +23,7 @@ class UNet(nn.Module):
     Parameters
     ----------
     parameters : UNetParameters
-        Each is described there, and by ``unetbio networks``.
+        Described in that class.
     """
 
     def __init__(self, parameters: UNetParameters) -> None:

@@ -1,4 +1,4 @@
-"""U-Net (arXiv 1505.04597; in 3-D arXiv 1606.06650), as far as it is known without torch."""
+"""U-Net (arXiv 1505.04597; in 3-D arXiv 1606.06650): parameters and geometry, without torch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

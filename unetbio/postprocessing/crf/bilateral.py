@@ -1,4 +1,4 @@
-"""The kernel of position and colour: which way its sums over all pixels are taken."""
+"""Choose how to sum the kernel of position and colour over all pixels."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Kernels of the fully connected CRF: what each is, and the one of position alone.
+"""Kernels of the fully connected CRF, and the kernel of position.
 
 The Gaussian kernel is a convolution, one axis after the other.
 """

@@ -120,7 +120,7 @@ def mean_field(probabilities: NDArray[np.float32], kernels: Sequence[Kernel], it
 
 
 def _messages(kernels: Sequence[Kernel], scales: Sequence[FloatArray], beliefs: FloatArray) -> FloatArray:
-    """What all other pixels say to each pixel, summed over the kernels: ``(K, Y, X)`` in and out."""
+    """Messages of all other pixels to each pixel, summed over the kernels: ``(K, Y, X)`` in and out."""
     messages = np.zeros_like(beliefs)
     for kernel, scale in zip(kernels, scales, strict=True):
         scaled = beliefs * scale

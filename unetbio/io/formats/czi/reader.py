@@ -1,8 +1,8 @@
-"""Zeiss CZI: tiles of a mosaic, put together when a window is read.
+"""Zeiss CZI: read windows of a mosaic of tiles.
 
-A file is a chain of segments, of which three kinds matter here: the directory, which says of each tile (*subblock*)
-where it lies in the image and in the file; the tiles; and the metadata, which are XML. The structures are read here:
-the library czifile knows neither zstd nor pyramids, and believes what a file claims.
+A file is a chain of segments, of which three kinds matter here: the directory, which holds the position of each tile
+(*subblock*) in the image and in the file; the tiles; and the metadata, which are XML. The structures are read here:
+the library czifile knows neither zstd nor pyramids, and trusts sizes claimed by a file.
 
 Sources: the layout of the segments as in czifile (C. Gohlke, BSD-3); the header of zstd1 and its byte order as in
 Zeiss' libCZI (``decoder_zstd.cpp``).
@@ -66,7 +66,7 @@ GAP_RATIO = 64
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-    """What the directory says of a tile: start, size and stored size by the letter of the axis."""
+    """Entry of a tile in the directory: start, size and stored size by the letter of the axis."""
 
     position: int
     part: int
@@ -214,7 +214,7 @@ def _metadata(stream: BinaryIO, position: int, size: int) -> bytes:
 
 
 class _Metadata:
-    """What is taken from the XML; all of it may be missing."""
+    """Fields of the XML, each of which may be missing."""
 
     def __init__(self, xml: bytes) -> None:
         self.root = ElementTree.fromstring(xml.rstrip(b"\0")) if xml.strip(b"\0 \r\n") else ElementTree.Element("none")
@@ -436,7 +436,7 @@ def _decode(stream: BinaryIO, tile: _Tile, kind: int, first: int, last: int) -> 
     data = stream.read(held)
     with refuse_broken("CZI"):
         unpacked = _unpack(data, tile, dtype, samples)
-    # The decoder turns JPEG XR of 8 bits to red, green, blue; that of 16 bits is called so, but stored blue first.
+    # The decoder returns JPEG XR of 8 bits as red, green, blue, but that of 16 bits as blue, green, red.
     decoded = tile.compression == JPEG_XR and dtype.itemsize == 1
     return unpacked[first:last] if decoded else _rgb(unpacked[first:last])
 

@@ -23,7 +23,7 @@ from unetbio.io.image import Image
 
 __all__ = ["read_lif"]
 
-# liffile reports oddities through logging, which prints them unless logging is configured.
+# liffile logs warnings, which would be printed unless logging is configured.
 logging.getLogger("liffile").addHandler(logging.NullHandler())
 
 LETTERS = {1: "X", 2: "Y", 3: "Z", 4: "T", 5: "λ", 6: "A", 7: "N", 8: "Q", 9: "Λ", 10: "M", 11: "L"}
@@ -114,7 +114,7 @@ def _check_header(path: Path, size: int) -> None:
 
 
 def _place(element: ElementTree.Element, number: int) -> int:
-    """How many series an image is."""
+    """Number of series in an image."""
     sizes = [_Axis(*_axis(item)) for item in element.iterfind(DESCRIPTION + "Dimensions/DimensionDescription")]
     tiles = math.prod(axis.length for axis in sizes if axis.letter == "M")
     if tiles > 1_000_000:
@@ -176,7 +176,7 @@ def _item_bytes(channel: ElementTree.Element) -> int:
 
 
 def _channel_name(channel: ElementTree.Element) -> str:
-    """The dye where the file names it, otherwise the colour in which it is shown."""
+    """Name of the dye, or of the display colour where the file names no dye."""
     for item in channel.iterfind("./ChannelProperty"):
         if item.findtext("Key") == "DyeName" and item.findtext("Value"):
             return item.findtext("Value", "")

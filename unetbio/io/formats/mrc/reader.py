@@ -37,7 +37,7 @@ VOLUME_STACKS = range(401, 631)
 
 ANGSTROM_UM = 1e-4
 UNSET_UM = ANGSTROM_UM
-"""1 Å is what programs write that know no pixel size."""
+"""Programs write 1 Å when they know no pixel size."""
 
 PIXEL_SIZES_UM = (1e-6, 1e3)
 """Range of pixel sizes that an electron microscope can have."""
@@ -95,7 +95,7 @@ def read_mrc(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
     Returns
     -------
     Image
-        Sections are T in a stack of images, Z otherwise. Reals of 16 bits become float32.
+        Sections are T in a stack of images, and Z in a volume. Reals of 16 bits become float32.
 
     Raises
     ------

@@ -44,7 +44,7 @@ MAX_FRAMES = 10_000_000
 
 @dataclasses.dataclass(frozen=True)
 class _Facts:
-    """What the library reads: loops slowest first, sizes of a frame, names."""
+    """Metadata read by the library: loops, slowest first, sizes of a frame, names."""
 
     loops: tuple[tuple[str, int], ...]
     positions: tuple[str, ...]

@@ -46,7 +46,7 @@ def read_nifti(path: Path, *, axes: str | None = None, series: int = 0) -> Image
     Returns
     -------
     Image
-        The pixel size is in micrometres when the header names a unit of length, and empty otherwise. Grey values are
+        The pixel size is in micrometres; it is empty when the header names no unit of length. Grey values are
         scaled as the header says (slope and intercept).
 
     Raises
@@ -112,7 +112,7 @@ def _header(path: Path) -> Any:
         raise ImageError("truncated", f"the gzip stream is broken ({error}): copy the file again") from error
     except (ImageError, OSError):
         raise
-    except Exception as error:  # nibabel meets a broken header with any exception there is
+    except Exception as error:  # nibabel raises many kinds of exceptions for a broken header
         raise broken("NIfTI", error) from error
     return header
 

@@ -1,4 +1,4 @@
-"""PNG and JPEG: the header says the size, the pixels are decoded when they are read."""
+"""PNG and JPEG: the size from the header, pixels decoded on reading."""
 
 import functools
 import math

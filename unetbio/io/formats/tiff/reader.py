@@ -1,7 +1,6 @@
 """TIFF in all its dialects: plain, OME, ImageJ, tiled and pyramidal, read by the tile or strip.
 
-tifffile finds the pages; what the metadata claim is held against them here, since tifffile reads planes that are not
-there as zeros.
+tifffile finds the pages. The metadata are compared with them here, since tifffile reads missing planes as zeros.
 """
 
 import contextlib
@@ -28,7 +27,7 @@ __all__ = ["read_tiff"]
 
 COLOURS = ("red", "green", "blue")
 VARIANTS = {"ome": "OME-TIFF", "imagej": "ImageJ TIFF", "svs": "Aperio SVS", "lsm": "Zeiss LSM"}
-"""What people call a file, by what tifffile calls its series."""
+"""Names of dialects for users, by the names of tifffile."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -434,7 +433,7 @@ def _named(stack: _Stack, axes: str, height: int, width: int) -> tuple[tuple[str
 
 @dataclasses.dataclass(frozen=True)
 class _TiffPixels:
-    """Decodes the strips or tiles of the window that is asked for; holds no open file."""
+    """Decodes the strips or tiles of a window; holds no open file."""
 
     pages: tuple[Page, ...]
     dims: tuple[tuple[str, int], ...]

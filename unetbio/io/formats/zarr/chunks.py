@@ -5,7 +5,7 @@ an array claims to be is believed. Here what is claimed is compared with what is
 
 Writers may leave out chunks that hold the fill value alone, and then what lies around them is mostly fill value too:
 the background of a label image, the ground around a section. A chunk that was lost on the way stands amid pixels that
-are something else. By that the two are told apart where they can be; how many are missing is always said.
+are something else. This separates the two cases where possible; the number of missing chunks is always reported.
 """
 
 import functools

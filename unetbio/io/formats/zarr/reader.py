@@ -1,8 +1,8 @@
 """OME-Zarr 0.4 and 0.5: folders with an image in chunks, and several sizes of it; the largest is read.
 
-The zarr package unpacks the chunks. What the metadata claims is compared with the files before it is asked to
-(`unetbio.io.formats.zarr.chunks`). A chunk that is missing holds the fill value where its writer can have left it out,
-and is an error otherwise; how many do is in `unetbio.io.Image.not_stored`, so that none is silently a black region.
+The zarr package unpacks the chunks, after `unetbio.io.formats.zarr.chunks` has compared the metadata with the files. A
+missing chunk holds the fill value if its writer can have left it out, and is an error if not.
+`unetbio.io.Image.not_stored` counts the chunks that were left out, so that black regions are reported.
 """
 
 import threading
@@ -106,7 +106,7 @@ def _open_array(folder: Path, name: str) -> Any:
             return zarr.open_array(folder, mode="r", zarr_format=version)
     except MemoryError:
         raise
-    except Exception as error:  # broken metadata lead to any exception there is
+    except Exception as error:  # broken metadata raise many kinds of exceptions
         raise ImageError("unreadable", f"the array {name} cannot be opened ({_short(error)}): copy it again") from error
 
 
@@ -141,7 +141,7 @@ def _spread(letters: str, shape: tuple[int, ...]) -> str:
 
 
 def _check_levels(found: Multiscale, shape: tuple[int, ...]) -> None:
-    """Refuse an image whose first array is not its largest: that is the one to read."""
+    """Refuse an image whose first array is not its largest."""
     for folder in found.levels[:1]:
         other = tuple(_open_array(folder, folder.name).shape)
         if len(other) != len(shape) or any(small > large for small, large in zip(other, shape, strict=True)):
@@ -206,7 +206,7 @@ class _ZarrPixels:
             pixels = np.asarray(self._array[tuple(slice(part.start, part.stop) for part in window)])
         except MemoryError:
             raise
-        except Exception as error:  # broken chunks lead to any exception there is
+        except Exception as error:  # broken chunks raise many kinds of exceptions
             raise ImageError(
                 "unreadable", f"a chunk of {self._files.name} cannot be unpacked ({_short(error)}): copy it again"
             ) from error

@@ -20,7 +20,7 @@ class DeepLabV1(nn.Module):
     Parameters
     ----------
     parameters : DeepLabV1Parameters
-        Each is described there, and by ``unetbio networks``.
+        Described in that class.
     """
 
     def __init__(self, parameters: DeepLabV1Parameters) -> None:

@@ -1,4 +1,4 @@
-"""DeepLab v1 with a large field of view (arXiv 1412.7062), as far as it is known without torch."""
+"""DeepLab v1 with a large field of view (arXiv 1412.7062): parameters and geometry, without torch."""
 
 from dataclasses import dataclass
 

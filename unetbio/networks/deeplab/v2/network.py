@@ -28,7 +28,7 @@ class DeepLabV2(nn.Module):
     Parameters
     ----------
     parameters : DeepLabV2Parameters
-        Each is described there, and by ``unetbio networks``.
+        Described in that class.
     """
 
     def __init__(self, parameters: DeepLabV2Parameters) -> None:

@@ -1,4 +1,4 @@
-"""DeepLab v2 (arXiv 1606.00915), as far as it is known without torch."""
+"""DeepLab v2 (arXiv 1606.00915): parameters and geometry, without torch."""
 
 from dataclasses import dataclass
 

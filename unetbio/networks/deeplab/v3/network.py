@@ -21,7 +21,7 @@ class DeepLabV3(nn.Module):
     Parameters
     ----------
     parameters : DeepLabV3Parameters
-        Each is described there, and by ``unetbio networks``.
+        Described in that class.
     """
 
     def __init__(self, parameters: DeepLabV3Parameters) -> None:

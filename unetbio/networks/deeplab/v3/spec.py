@@ -1,4 +1,4 @@
-"""DeepLab v3 (arXiv 1706.05587), as far as it is known without torch."""
+"""DeepLab v3 (arXiv 1706.05587): parameters and geometry, without torch."""
 
 from unetbio.geometry import Layer
 from unetbio.networks.deeplab.encoders import MultiGridParameters

@@ -22,7 +22,7 @@ class DeepLabV3Plus(nn.Module):
     Parameters
     ----------
     parameters : DeepLabV3PlusParameters
-        Each is described there, and by ``unetbio networks``.
+        Described in that class.
     """
 
     def __init__(self, parameters: DeepLabV3PlusParameters) -> None:

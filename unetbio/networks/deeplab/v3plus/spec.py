@@ -1,4 +1,4 @@
-"""DeepLab v3+ (arXiv 1802.02611), as far as it is known without torch."""
+"""DeepLab v3+ (arXiv 1802.02611): parameters and geometry, without torch."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""ResNet encoders (He et al. 2016, arXiv 1512.03385), as far as they are known without torch.
+"""ResNet encoders (He et al. 2016, arXiv 1512.03385): parameters and geometry, without torch.
 
 An encoder with output stride 8 or 16 replaces the strides that are too many by dilation, in all blocks of the stage
 whose stride is replaced and twice as much in the next one (arXiv 1606.00915, section 3.1).

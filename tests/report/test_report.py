@@ -359,7 +359,7 @@ def test_page_shows_what_was_found_before_the_run(tmp_path: Path) -> None:
     page = _read(out / "index.html")
     assert "Before the run The check found something in 59 images that did not fail: constant 59." in page.text
     assert "<0>.png constant one grey value" in page.text
-    assert "and 9 more, which unetbio check names" in page.text
+    assert "and 9 more: run unetbio check to see them" in page.text
     assert page.text.count("<7>.png") == 2  # among the failures, and in the table
     assert "#checked" in page.values("href")
 

@@ -1,4 +1,4 @@
-"""The cells of an output folder, image by image: shapes from the label images, measurements from the table."""
+"""Read the cells of an output folder: shapes from the label images, measurements from the table."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ExportImage", "Plane", "find_images", "read_cells"]
 
-# About 50 MB of a table with thirty columns.
+# About 50 MB for a table of thirty columns.
 ROWS_AT_ONCE = 200_000
 
 Measurements = Mapping[int, Mapping[str, float]]
@@ -37,12 +37,12 @@ class Plane:
     Parameters
     ----------
     t, z : int, optional
-        Its time and section, from 0, where there are several.
+        Time and section, from 0, if there are several.
     label_image : ndarray
         ``(Y, X)``.
     measurements : mapping
-        Columns of the table of each cell, by its id; of objects in a stack those of the whole. What has no value is
-        left out.
+        Columns of the table for each cell, by its id, without missing values. Planes of a linked object have the
+        measurements of the whole object.
     """
 
     t: int | None
@@ -58,19 +58,19 @@ class ExportImage:
     Parameters
     ----------
     entry : Entry
-        Its line in the journal: path, series and further columns.
+        Line in the journal: path, series and further columns.
     label_hash : str
-        Of the label image.
+        Hash of the label image.
     label_image : ndarray
         ``([T,] [Z,] Y, X)``.
     times : tuple of int or None
-        One a frame; a first axis T is there when there are several.
+        One for each frame; several frames lie along a first axis T.
     section : int, optional
-        Which section of a stack it is of, where one was chosen.
+        Section of the stack, if one was selected.
     is_hyperstack : bool
-        Whether the planes of its input differ in more than one of channel, section and time.
+        Whether the input varies along more than one of channel, section and time.
     table : polars.DataFrame
-        A row a cell.
+        A row for each cell.
     """
 
     entry: Entry
@@ -87,7 +87,7 @@ class ExportImage:
         return result_name(self.entry.output)
 
     def planes(self) -> Iterator[Plane]:
-        """All planes, time after time and section after section."""
+        """All planes, by time and section."""
         frames = self.label_image if len(self.times) > 1 else self.label_image[np.newaxis]
         import polars as pl
 
@@ -117,17 +117,17 @@ def _measurements(rows: "pl.DataFrame") -> Measurements:
 
 
 def _is_known(value: Any) -> bool:
-    """Neither missing nor a mean over pixels that are not finite, which no format of numbers can hold."""
+    """Whether a value exists and is finite; the formats cannot hold others."""
     return value is not None and not (isinstance(value, float) and not isfinite(value))
 
 
 def find_images(out: Path) -> list[Entry]:
-    """The images of an output folder that have label images, or failed; in the order of the tables.
+    """Images of an output folder with label images, and failed ones, in the order of the tables.
 
     Raises
     ------
     UsageError
-        When there is none.
+        When there are none.
     """
     if not out.is_dir():
         raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
@@ -141,7 +141,7 @@ def find_images(out: Path) -> list[Entry]:
 
 
 def read_cells(out: Path, entries: list[Entry]) -> Iterator[ExportImage | Entry]:
-    """Read image after image; what failed, then or now, comes as its entry. One image is in memory at a time."""
+    """Read one image after another; failed images, in this run or before, give their entry."""
     cached = CachedCells(out, rows_at_once=ROWS_AT_ONCE)
     for entry in entries:
         yield _read(out, entry, cached)
@@ -155,7 +155,7 @@ def _read(out: Path, entry: Entry, cached: CachedCells) -> ExportImage | Entry:
     try:
         labels = read_label_file(out / entry.output, provenance)
     except ImageError as error:
-        # Size and time are those of the written file, its bytes are not: they are read here first.
+        # The file has the recorded size and time, but its pixels, which are first read here, are damaged.
         return replace(entry, status="failed", reason=error.reason, message=f"{entry.output}: {error}")
     times = tuple(frame.t for frame in outcome.frames)
     chosen = provenance.settings.get("z") if provenance else None

@@ -1,4 +1,4 @@
-"""COCO: one JSON file for all images, with run lengths that hold every pixel of a cell.
+"""COCO: one JSON file for all images, with the pixels of each cell as run lengths.
 
 Source: the format at cocodataset.org and the run lengths of its C library (maskApi: column by column, differences to
 the count before the last, six bits a character). A polygon in COCO knows no holes and is drawn with rounding, so
@@ -27,12 +27,12 @@ CATEGORY = {"id": 1, "name": "cell", "supercategory": "cell"}
 
 
 class CocoWriter:
-    """Writes ``coco.json``; planes of one file are images of one name, told apart by ``series``, ``t`` and ``z``.
+    """Write ``coco.json``; planes of a file are images of one name with different ``series``, ``t`` and ``z``.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where it goes.
+        Folder of the file.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,7 +45,7 @@ class CocoWriter:
         with self._stack:
             temporary = self._stack.enter_context(atomic_path(self.folder / COCO))
             self._stream = self._stack.enter_context(open(temporary, "w", encoding="utf-8"))
-            # Annotations are written as they come, the list of images follows: neither is kept in memory.
+            # Annotations are written first, one by one, so that they need no memory.
             self._list: IO[str] = self._stack.enter_context(
                 tempfile.SpooledTemporaryFile(IN_MEMORY, "w+", encoding="utf-8")
             )
@@ -112,13 +112,13 @@ def _write(stream: IO[str], item: dict[str, Any], *, first: bool) -> None:
 
 
 def run_lengths(shape: CellShape, size: tuple[int, ...]) -> NDArray[np.int64]:
-    """Lengths of runs outside and inside a cell by turns, outside first, column after column of its plane."""
+    """Lengths of runs, alternately outside and inside a cell, outside first, column by column."""
     height, width = size
     columns = np.zeros((shape.mask.shape[1], shape.mask.shape[0] + 2), np.int8)
     columns[:, 1:-1] = shape.mask.T
     column, row = np.nonzero(np.diff(columns, axis=1))
     edges = (shape.left + column) * height + shape.top + row
-    # A run that ends at the foot of a column and the one at the head of the next are one.
+    # A run at the end of a column and one at the start of the next are joined.
     joined = np.flatnonzero(edges[1:-1:2] == edges[2::2])
     edges = np.delete(edges, np.concatenate((2 * joined + 1, 2 * joined + 2)))
     lengths = np.diff(np.concatenate(([0], edges, [height * width])))
@@ -127,7 +127,7 @@ def run_lengths(shape: CellShape, size: tuple[int, ...]) -> NDArray[np.int64]:
 
 
 def compress_counts(lengths: NDArray[np.int64]) -> str:
-    """Run lengths as COCO's text."""
+    """Run lengths in COCO's compressed text."""
     text = []
     for index, length in enumerate(lengths.tolist()):
         # From the fourth on, the difference to the count before the last: it is small for compact cells.
@@ -136,7 +136,7 @@ def compress_counts(lengths: NDArray[np.int64]) -> str:
         while more:
             bits = value & 0x1F
             value >>= 5
-            # Done when what is left is only the sign of the highest bit that was written.
+            # Done when the remaining bits only repeat the sign of the highest written bit.
             more = value != (-1 if bits & 0x10 else 0)
             text.append(chr(48 + (bits | 0x20 if more else bits)))
     return "".join(text)

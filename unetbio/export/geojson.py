@@ -1,7 +1,7 @@
-"""Detections for QuPath: a GeoJSON file an image, cell after cell.
+"""Detections for QuPath: a GeoJSON file for each image.
 
 Source of the fields: QuPath's own writer, qupath.lib.io.QuPathTypeAdapters (0.4 and later), which names the kind of an
-object ``objectType``, takes measurements as an object of numbers and tells planes other than the first in ``plane``
+object ``objectType``, takes measurements as an object of numbers and names planes other than the first in ``plane``
 beside the coordinates. Coordinates are pixels from the upper left corner of the image.
 """
 
@@ -20,12 +20,12 @@ __all__ = ["GeoJsonWriter"]
 
 
 class GeoJsonWriter:
-    """Writes ``x_cells.geojson`` for each image.
+    """Write ``x_cells.geojson`` for each image.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Below it files get the names that the label images have.
+        Folder of the files, which have the paths of the label images.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,7 +35,7 @@ class GeoJsonWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Every file is whole already."""
+        """Nothing to do: every file is complete."""
 
     def add(self, image: ExportImage) -> int:
         """Write the file of an image; returns the number of outlines."""
@@ -62,7 +62,7 @@ def _feature(image: ExportImage, plane: Plane, shape: CellShape) -> dict[str, An
     properties: dict[str, Any] = {
         "objectType": "detection",
         "name": str(shape.label),
-        # Numbers alone: QuPath knows no truth values here.
+        # Only numbers: QuPath does not read booleans here.
         "measurements": {"label": shape.label, **{name: _number(value) for name, value in values.items()}},
     }
     if image.entry.columns:
@@ -80,7 +80,7 @@ def _number(value: float) -> float:
 
 
 def _identity(image: ExportImage, plane: Plane, shape: CellShape) -> str:
-    """A UUID that is the same whenever the same label image of the same image is exported."""
+    """A UUID that is the same for each export of the same label image."""
     words = (image.entry.output, image.label_hash, plane.t, plane.z, shape.label)
     return str(uuid.uuid5(uuid.NAMESPACE_URL, "/".join(map(str, words))))
 

@@ -1,4 +1,4 @@
-"""Regions for ImageJ's ROI manager: a ``RoiSet.zip`` an image.
+"""Regions for ImageJ's ROI manager: a ``RoiSet.zip`` for each image.
 
 Source of the layout: ij.io.RoiDecoder and RoiEncoder of ImageJ 1 (public domain). Whole numbers are big-endian.
 """
@@ -24,26 +24,26 @@ MOVE, LINE, CLOSE = 0.0, 1.0, 4.0
 HEADER_BYTES = 64
 
 MAX_COORDINATE = 60_535
-"""ImageJ keeps 16 bits of a coordinate, and takes those from 60 536 on for negative numbers."""
+"""ImageJ stores coordinates in 16 bits, and reads those from 60 536 on as negative numbers."""
 
 # Offsets of corners are signed.
 MAX_OFFSET = 32_767
 MAX_CORNERS = 65_535
 
-# The time of a file in a ZIP archive is part of it: equal cells make equal files.
+# A fixed time for files in the archive, so that equal cells give equal archives.
 TIME = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a region lies in a stack, counted from 1; 0 means everywhere.
+    """Position of a region in a stack, counted from 1; 0 means all planes.
 
     Parameters
     ----------
     plane : int
-        Number of the plane, in stacks whose planes differ in one thing; 0 where ``z`` or ``t`` is given.
+        Number of the plane, in stacks along one axis; 0 if ``z`` or ``t`` is given.
     z, t : int
-        Section and time, in hyperstacks: those with several channels, sections or times at once.
+        Section and time, in hyperstacks, which vary along more than one of channel, section and time.
     """
 
     plane: int = 0
@@ -55,12 +55,12 @@ ANYWHERE = Place()
 
 
 class RoiSetWriter:
-    """Writes ``x_RoiSet.zip`` for each image.
+    """Write ``x_RoiSet.zip`` for each image.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Below it files get the names that the label images have.
+        Folder of the files, which have the paths of the label images.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -70,7 +70,7 @@ class RoiSetWriter:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Every file is whole already."""
+        """Nothing to do: every file is complete."""
 
     def add(self, image: ExportImage) -> int:
         """Write the file of an image; returns the number of regions.
@@ -78,7 +78,7 @@ class RoiSetWriter:
         Raises
         ------
         ImageError
-            ``too_large``: ImageJ's regions do not reach so far.
+            ``too_large``: the image is larger than ImageJ's regions can be.
         """
         count = 0
         path = self.folder / roi_set_name(image.name)
@@ -107,7 +107,7 @@ def _name(plane: Plane, shape: CellShape) -> str:
 
 def _place(plane: Plane, is_hyperstack: bool) -> Place:
     t, z = (0 if index is None else index + 1 for index in (plane.t, plane.z))
-    # In a stack of one axis ImageJ looks for the number of the plane, and for nothing else.
+    # In a stack along one axis ImageJ only reads the number of the plane.
     return Place(z=z, t=t) if is_hyperstack or (t and z) else Place(plane=t or z)
 
 
@@ -121,9 +121,9 @@ def encode_roi(shape: CellShape, name: str, place: Place = ANYWHERE) -> bytes:
     shape : CellShape
         The cell.
     name : str
-        Of the region.
+        Name of the region.
     place : Place
-        Where in a stack.
+        Position in the stack.
     """
     height, width = shape.mask.shape
     polygons = shape.polygons
@@ -145,7 +145,7 @@ def encode_roi(shape: CellShape, name: str, place: Place = ANYWHERE) -> bytes:
 
 
 def _path(shape: CellShape) -> np.ndarray:
-    """Every ring as moves and lines, from its first corner back to it."""
+    """Every ring as moves and lines, closed at its first corner."""
     pieces = []
     for ring in (ring for polygon in shape.polygons for ring in polygon):
         lines = np.column_stack((np.full(len(ring), LINE), ring)).astype(np.float32)

@@ -18,7 +18,7 @@ __all__ = ["FORMATS", "Exported", "export_folder"]
 
 
 class Writer(Protocol):
-    """Writes cells while its block runs."""
+    """Write cells within a ``with`` block."""
 
     def __enter__(self) -> Self:
         """Begin."""
@@ -26,7 +26,7 @@ class Writer(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
-        """Finish what is written for all images together."""
+        """Finish the files of all images."""
 
     def add(self, image: ExportImage) -> int:
         """Write the cells of one image; returns the number of outlines."""
@@ -37,12 +37,12 @@ FORMATS: dict[str, Callable[[Path], Writer]] = {
     "imagej": RoiSetWriter,
     "coco": CocoWriter,
 }
-"""By the name that the command line knows."""
+"""Formats by their names on the command line."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export came to."""
+    """Counts of an export."""
 
     images: int
     outlines: int
@@ -61,9 +61,9 @@ def export_folder(
     target : str
         One of `FORMATS`.
     folder : pathlib.Path
-        Where the files go.
+        Folder of the files.
     report : callable
-        Called with the entry of each image; of one that failed, with status, reason and message.
+        Called with the entry of each image; that of a failed image has status, reason and message.
     metadata_regex : str, optional
         See `unetbio.results.path_columns.add_path_columns`.
 

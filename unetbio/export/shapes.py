@@ -1,4 +1,4 @@
-"""The shape of each cell of a label image: its pixels, and their outline along the edges of the pixels.
+"""The shape of each cell of a label image: its pixels, and the outline along their edges.
 
 Coordinates count from the upper left corner of the first pixel: pixel (y, x) covers the square from (x, y) to
 (x + 1, y + 1). Outlines are therefore whole numbers, and enclose exactly as much area as the cell has pixels.
@@ -30,11 +30,11 @@ class CellShape:
     Parameters
     ----------
     label : int
-        Its id.
+        Id of the cell.
     top, left : int
-        Row and column of its bounding box.
+        Row and column of the bounding box.
     mask : ndarray of bool
-        Its pixels within the bounding box.
+        Pixels of the cell within the bounding box.
     """
 
     label: int
@@ -49,7 +49,7 @@ class CellShape:
 
     @cached_property
     def polygons(self) -> tuple[Polygon, ...]:
-        """One polygon a connected part: the outer ring, then its holes.
+        """One polygon for each connected part: the outer ring, then its holes.
 
         Pixels are connected over edges; parts that touch over a corner are two polygons. No ring meets a corner twice,
         so that each polygon is valid by the rules of OGC Simple Features. Outer rings have a positive `signed_area`,
@@ -69,7 +69,7 @@ def cell_shapes(plane: NDArray[Any]) -> Iterator[CellShape]:
     """The cells of a plane ``(Y, X)``, in raster order of their first pixels."""
     from scipy import ndimage
 
-    # Ids may be large and few: those in raster order make a short list of boxes.
+    # Ids may be large and few, so they are numbered in raster order first.
     numbers = relabel_raster(plane)
     for number, box in enumerate(ndimage.find_objects(numbers.astype(np.int32)), start=1):
         mask = numbers[box] == number
@@ -79,7 +79,7 @@ def cell_shapes(plane: NDArray[Any]) -> Iterator[CellShape]:
 
 
 def signed_area(ring: Ring) -> float:
-    """Area within a ring: positive where x turns towards y (clockwise on the screen), negative otherwise."""
+    """Area within a ring, positive if x turns towards y (clockwise on the screen), negative if not."""
     x, y = ring[:, 0], ring[:, 1]
     return float(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2
 
@@ -98,12 +98,12 @@ def _has(parts: NDArray[np.int32], y: int, x: int, part: int) -> bool:
 
 @compiled
 def _walk_around(parts: NDArray[np.int32]) -> tuple[Ring, NDArray[np.int64]]:
-    """Walk along the sides of each part: corners one after another, and for each walk where it stops, and its part.
+    """Walk along the sides of each part; returns the corners, and the end and the part of each walk.
 
-    Where two pixels of a part meet over a corner alone, the walk stays with its pixel.
+    If two pixels of a part touch only at a corner, the walk stays with its pixel.
     """
     height, width = parts.shape
-    # Every walk goes along the top of some pixel.
+    # Every walk includes the top of some pixel.
     walked = np.zeros((height, width), np.bool_)
     corners = np.empty((256, 2), np.int64)
     walks = np.empty((16, 2), np.int64)
@@ -139,7 +139,7 @@ def _walk_around(parts: NDArray[np.int32]) -> tuple[Ring, NDArray[np.int64]]:
 
 @compiled
 def _split_walks(corners: Ring, walks: NDArray[np.int64], height: int, width: int) -> tuple[Ring, NDArray[np.int64]]:
-    """Split walks into rings: what lies between two visits of one corner is a ring of its own."""
+    """Split walks into rings, each between two visits of one corner."""
     # Each visit of a corner is one corner of one ring.
     split = np.empty_like(corners)
     rings = np.empty((len(corners) // 4, 2), np.int64)

@@ -1,1 +1,1 @@
-"""Offline pages."""
+"""Pages that work offline, and pictures."""

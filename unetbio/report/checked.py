@@ -1,4 +1,4 @@
-"""What ``unetbio check`` found, for the page of a run."""
+"""Findings of ``unetbio check`` for the page of a run."""
 
 import json
 from collections import Counter
@@ -18,11 +18,11 @@ class FoundImage:
     Parameters
     ----------
     path, series : str
-        As tables have them; the series is empty where none was asked for.
+        As in the tables; the series is empty if none was selected.
     codes : tuple of str
-        Of what was found.
+        Codes of the findings.
     message : str
-        What it is, in words.
+        The findings in words.
     """
 
     path: str
@@ -32,20 +32,20 @@ class FoundImage:
 
     @property
     def name(self) -> str:
-        """As the page calls images."""
+        """Name of the image on the page."""
         return f"{self.path}, series {self.series}" if self.series else self.path
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a check found.
+    """Result of a check.
 
     Parameters
     ----------
     images : tuple of FoundImage
-        Those with findings.
+        Images with findings.
     failed : str
-        Why the check could not be made; empty where it was.
+        Why the check failed; empty if it did not.
     """
 
     images: tuple[FoundImage, ...] = ()
@@ -53,12 +53,12 @@ class Checked:
 
     @property
     def counts(self) -> list[tuple[str, int]]:
-        """Codes and how many images have them, the most frequent first."""
+        """Codes and their number of images, the most frequent first."""
         return Counter(code for image in self.images for code in image.codes).most_common()
 
 
 def read_check(path: Path) -> Checked:
-    """Read what ``unetbio check --json`` printed, or what the workflow wrote in its place.
+    """Read the output of ``unetbio check --json``, or the note of a failed check in the workflow.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def read_check(path: Path) -> Checked:
     Raises
     ------
     UsageError
-        When the file cannot be read or is something else.
+        When the file cannot be read or has another content.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))

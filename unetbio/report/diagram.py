@@ -1,7 +1,7 @@
-"""A network drawn from its code: what runs when an image goes through it, as an SVG picture.
+"""Draw a network from its code as SVG: the operations that run on an image.
 
-The network runs once on torch's device without memory; every operation that PyTorch dispatches is noted with the
-feature map it makes and the ones it takes. Runs of convolutions of one kind become one box.
+The network runs once on torch's meta device, without memory. Every operation that PyTorch dispatches is recorded with
+its input and output feature maps. Consecutive convolutions of one kind become one box.
 """
 
 import html
@@ -34,7 +34,7 @@ COLOURS = {
     "sum": "#3f8f8f",
 }
 CONVOLUTIONS = ("convolution", "dilated convolution")
-# Functions of networks/blocks.py that stand for an operation of their own, whatever they are made of.
+# Functions of networks/blocks.py that are one operation in the drawing.
 BLOCKS = {"nearest": "nearest", "bed_of_nails": "bed of nails", "max_unpool": "max-unpooling", "bilinear": "bilinear"}
 GAP, TALLEST, TOP = 16, 150, 84
 
@@ -48,15 +48,15 @@ class Box:
     kind : str
         A key of `COLOURS`.
     channels, size : int
-        Of the feature map that comes out; its height in pixels.
+        Channels and height in pixels of the output.
     dilation : int
-        Of the convolutions.
+        Dilation of the convolutions.
     count : int
         Number of operations.
     inputs : list of int
-        Numbers of the boxes whose feature maps come in; -1 is the image.
+        Indices of the boxes that are inputs; -1 is the image.
     module : str
-        Of the first operation, as the network's code names it.
+        Module of the first operation, as the network's code names it.
     """
 
     kind: str
@@ -69,14 +69,14 @@ class Box:
 
     @property
     def caption(self) -> str:
-        """What stands under the box."""
+        """Text under the box."""
         times = f" x {self.count}" if self.count > 1 else ""
         rate = f", rate {self.dilation}" if self.dilation > 1 else ""
         return f"{self.kind}{times}{rate}: {self.channels} maps of {self.size} x {self.size}"
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes operations; a feature map is known by the tensor object, which is kept alive so that ids stay unique."""
+    """Record operations. Tensor objects identify feature maps; they are kept alive, so that their ids stay unique."""
 
     def __init__(self, image: Tensor) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -114,7 +114,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             joined.kind = CONVOLUTIONS[joined.dilation > 1]
             return last
         if box.kind in BLOCKS.values() and self.boxes and self.boxes[-1].kind == box.kind:
-            # The several operations that one block is made of
+            # Operations within one block
             self.boxes[-1] = Box(box.kind, box.channels, box.size, inputs=self.boxes[-1].inputs, module=box.module)
             return last
         self.boxes.append(box)
@@ -122,10 +122,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _continues(before: Box, box: Box, number: int) -> bool:
-    """Whether an operation is one more of those in the last box: of the same stage, one after another.
+    """Whether an operation belongs to the last box: to the same stage, one after another.
 
-    Without padding the size falls a little from one to the next. A residual block's sum, and the convolution beside it,
-    take what the box takes.
+    Without padding the size decreases slightly. The sum of a residual block, and the convolution beside it, have the
+    input of the box.
     """
     same = before.module == box.module and 0.8 * before.size < box.size <= before.size
     if not same or not set(box.inputs) <= {number, *before.inputs} or before.kind not in CONVOLUTIONS:
@@ -180,21 +180,21 @@ def _block() -> str | None:
 
 
 def boxes_of(name: str, parameters: Mapping[str, Any], size: int = 256) -> list[Box]:
-    """What runs when an image of about ``size`` pixels goes through a network.
+    """Operations of a network on an image of about ``size`` pixels.
 
     Parameters
     ----------
     name : str
         A registered architecture of logits, in two dimensions.
     parameters : mapping
-        Those that differ from its defaults.
+        Parameters that differ from the defaults.
     size : int
         Pixels of the image along each axis; rounded up to a legal size.
 
     Returns
     -------
     list of Box
-        In the order in which they run.
+        In the order of execution.
     """
     with torch.device("meta"):
         network = networks.build(name, parameters).eval()
@@ -218,7 +218,7 @@ def boxes_of(name: str, parameters: Mapping[str, Any], size: int = 256) -> list[
 def draw_network(name: str, parameters: Mapping[str, Any] | None = None, size: int = 256) -> str:
     """Draw a network as SVG; see `boxes_of` for the parameters.
 
-    The height of a box stands for the size of its feature maps, its width for their number.
+    The height of a box shows the size of its feature maps, the width their number.
     """
     boxes = boxes_of(name, parameters or {}, size)
     largest = max(box.size for box in boxes)
@@ -272,7 +272,7 @@ def _arcs(boxes: Sequence[Box], places: Sequence[tuple[float, float, float, floa
                 continue
             top = min(place[1] for place in places[source : number + 1])
             lift = max(30.0, top - 16 - 0.02 * (end - start))
-            # From the top of one box over all between to the top of the other
+            # From the top of one box, above all boxes between, to the top of the other
             a, b = places[source], places[number]
             yield (
                 f'<path d="M{a[0] + a[2] / 2:.1f} {a[1]:.1f} V{lift:.1f} H{b[0] + b[2] / 2:.1f} V{b[1]:.1f}" '

@@ -1,4 +1,4 @@
-"""Pictures to check a segmentation by eye: the outlines of the cells on the image."""
+"""Overlays: outlines of the cells on the image, to check a segmentation by eye."""
 
 import math
 import os
@@ -15,7 +15,7 @@ from unetbio.files import write_bytes
 
 __all__ = ["PALETTE", "draw_overlay", "outline_colours", "stretch_contrast", "write_overlay"]
 
-# A picture with a side of so many pixels is looked at in a smaller size: its lines are drawn two pixels wide.
+# Pictures of this size are viewed smaller, so their lines are two pixels wide.
 THICK_FROM = 512
 NEIGHBOUR_REACH = 8
 MAX_NEIGHBOURS = 24
@@ -43,7 +43,7 @@ def write_overlay(
     Raises
     ------
     UsageError
-        When the suffix is another one, or the shapes do not fit.
+        When the suffix is unsupported, or the shapes do not fit.
     """
     picture = draw_overlay(image2d, label_image, max_side=max_side)
     suffix = Path(path).suffix.lower()
@@ -128,8 +128,8 @@ def stretch_contrast(image2d: ArrayLike) -> NDArray[np.uint8]:
 def outline_colours(label_image: NDArray[np.integer]) -> NDArray[np.intp]:
     """Choose a colour for every cell, different from those of the cells around it.
 
-    Greedy, in the order of the ids: the first colour that no cell within 8 pixels along a row or column has; where all
-    eight are taken, the cell keeps its own turn in the palette.
+    Greedy, in the order of the ids: each cell gets the first colour that no cell within 8 pixels along a row or column
+    has. If all eight are taken, colours may repeat.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ def _numbered(label_image: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDAr
 
 @compiled
 def _neighbours(labels, count, reach):  # type: ignore[no-untyped-def]
-    """``(count + 1, 1 + MAX_NEIGHBOURS)``: how many cells are near, then their ids."""
+    """``(count + 1, 1 + MAX_NEIGHBOURS)``: number of near cells, then their ids."""
     rows, columns = labels.shape
     near = np.zeros((count + 1, 1 + MAX_NEIGHBOURS), np.int32)
     for y in range(rows):
@@ -167,7 +167,7 @@ def _neighbours(labels, count, reach):  # type: ignore[no-untyped-def]
             label = labels[y, x]
             if label == 0:
                 continue
-            # Only where the cell ends is there something to see to the right or below.
+            # Only the last pixels of a cell have neighbours to the right or below.
             if x + 1 < columns and labels[y, x + 1] != label:
                 for other_x in range(x + 1, min(x + 1 + reach, columns)):
                     other = labels[y, other_x]
@@ -185,7 +185,7 @@ def _neighbours(labels, count, reach):  # type: ignore[no-untyped-def]
 
 @compiled
 def _remember(near, first, second):  # type: ignore[no-untyped-def]
-    """Note two cells in each other's row, where there is room."""
+    """Record two cells as neighbours, if there is room."""
     if first == second:
         return
     for one, two in ((first, second), (second, first)):
@@ -202,7 +202,7 @@ def _remember(near, first, second):  # type: ignore[no-untyped-def]
 
 @compiled
 def _greedy_colours(near, number):  # type: ignore[no-untyped-def]
-    """First free colour of each cell, starting at its own turn so that all colours get used."""
+    """First free colour of each cell, from a start that depends on its id, so that all colours are used."""
     colours = np.full(near.shape[0], -1, np.intp)
     for label in range(1, near.shape[0]):
         taken = 0
@@ -223,7 +223,7 @@ def _greedy_colours(near, number):  # type: ignore[no-untyped-def]
 
 @compiled
 def _draw(picture, labels, colours, thick):  # type: ignore[no-untyped-def]
-    """Paint the pixels of each cell that have a pixel of something else beside them; thick: those of the ground too."""
+    """Paint the pixels of each cell that touch other pixels; if thick, also the background pixels beside them."""
     rows, columns = labels.shape
     for y in range(rows):
         for x in range(columns):

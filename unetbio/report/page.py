@@ -1,4 +1,4 @@
-"""The offline page of a run: what was found, what failed, and pictures to check it by."""
+"""The offline page of a run: failures, numbers, overlays and settings."""
 
 import csv
 import math
@@ -28,18 +28,18 @@ from unetbio.settings.base import flattened
 
 __all__ = ["write_page"]
 
-# A page of so many rows still opens at once; the table beside it holds all of them.
+# Pages with this many rows still open fast; summary.csv has all rows.
 MAX_ROWS = 5000
 MAX_FAILURES = 200
 MAX_CHECKED = 50
 MAX_WARNINGS = 20
 MAX_NAMES = 3
 MAX_BARS = 24
-# Bars end here where a few giants, larger than twice this, would squeeze all others into the first bar.
+# The last bar ends here if a few values above twice this would squeeze all others into the first bar.
 HISTOGRAM_PERCENT = 99.5
 THIN_SPACE = "\u202f"
 
-# What the warnings of the summary mean, in the words of a biologist.
+# Text on the page for each warning of the summary.
 WARNINGS = {
     "constant": "the same grey value everywhere",
     "edited": "the mask was edited by hand or has no provenance, and is kept",
@@ -57,13 +57,13 @@ HEADINGS = {
     "pixel_size_um": "pixel size (um)",
 }
 NUMERIC = {"series", "t", "n_cells", "median_diameter_px", "area_fraction", "pixel_size_um"}
-# Columns of the table of cells with a heading, the best first.
+# Sizes of cells with their headings; the first one that all cells have is shown.
 SIZES = {"volume_um3": "Cell volume (um³)", "area_um2": "Cell area (um²)", "area_px": "Cell area (pixels)"}
 
 
 @dataclass(frozen=True)
 class _Row:
-    """One row of the summary, with what the journal and the folder of overlays know of it."""
+    """One row of the summary, with its journal entry and overlay."""
 
     values: Mapping[str, str]
     message: str
@@ -79,7 +79,7 @@ class _Row:
 
     @property
     def warnings(self) -> list[str]:
-        # What follows a colon is a number.
+        # Numbers follow a colon.
         words = self.values.get("warnings", "").replace(",", " ").replace(";", " ").split()
         return [word.partition(":")[0] for word in words]
 
@@ -99,7 +99,7 @@ class _Row:
 
     @property
     def text(self) -> str:
-        """What the filter looks through."""
+        """Text that the filter searches."""
         parts = (self.name, self.values.get("status", ""), self.values.get("reason", ""), *self.warnings)
         return " ".join(part for part in parts if part).lower()
 
@@ -107,14 +107,14 @@ class _Row:
 def write_page(out: str | os.PathLike[str], check: Path | None = None) -> Path:
     """Write ``OUT/index.html`` from the summary, the table of cells, the journals and the overlays of a run.
 
-    The page needs nothing but the files beside it: no network, no script from elsewhere. Failures stand first.
+    The page needs only the files beside it, and no network. Failures come first.
 
     Parameters
     ----------
     out : path-like
-        The output folder; ``summary.csv`` has to be there, everything else is shown where it is.
+        The output folder, with ``summary.csv``; all other files are optional.
     check : pathlib.Path, optional
-        What ``unetbio check --json`` printed before the run.
+        Output of ``unetbio check --json`` before the run.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def write_page(out: str | os.PathLike[str], check: Path | None = None) -> Path:
 
 
 def _read_rows(out: Path, entries: Mapping[str, Entry]) -> list[_Row]:
-    """Rows of the summary: failures first, then those with warnings, then as they stand."""
+    """Rows of the summary: failures first, then rows with warnings, then the others in their order."""
     summary = out / SUMMARY
     if not summary.is_file():
         raise UsageError(f"{out} holds no {SUMMARY}: give an output folder of unetbio segment or unetbio measure")
@@ -186,7 +186,7 @@ def _heading(out: Path, rows: Sequence[_Row]) -> dict[str, Any]:
     counts = [row.n_cells for row in rows if row.n_cells is not None]
     cells = sum(counts)
     figures = [{"value": _grouped(len(images)), "text": "image" if len(images) == 1 else "images", "kind": ""}]
-    # Class masks have no cells to count; where everything failed there are none.
+    # Class masks have no cells to count.
     if counts or all(row.failed for row in rows):
         figures.append({"value": _grouped(cells), "text": "cell" if cells == 1 else "cells", "kind": ""})
     if counts:
@@ -194,12 +194,12 @@ def _heading(out: Path, rows: Sequence[_Row]) -> dict[str, Any]:
     figures.append({"value": _grouped(failed), "text": "failed", "kind": "bad" if failed else ""})
     warned = sum(bool(row.warnings) for row in rows)
     figures.append({"value": _grouped(warned), "text": "with warnings", "kind": "warn" if warned else ""})
-    # "results" alone says little.
+    # "results" alone is no helpful title.
     return {"title": "/".join(real_path(out).parts[1:][-2:]), "figures": figures}
 
 
 def _differences(out: Path, entries: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
-    """What differs in how a mask was made from how most were, and the name of its image."""
+    """Masks made differently from most: the difference, and the name of the image."""
     done = (entry.output for entry in entries.values() if entry.status != "failed")
     read = ((name, read_provenance(out / provenance_name(name))) for name in done)
     for finding in find_differences((name, provenance) for name, provenance in read if provenance):
@@ -226,7 +226,7 @@ def _problems(rows: Sequence[_Row], differences: Iterable[tuple[str, str]]) -> d
 
 
 def _before(check: Path | None, rows: Sequence[_Row]) -> dict[str, Any]:
-    """What the check found, but for images that stand among the failures already."""
+    """Findings of the check, without images that are among the failures."""
     checked = Checked() if check is None else read_check(check)
     failed = {(row.values.get("path"), row.values.get("series", "")) for row in rows if row.failed}
     checked = replace(checked, images=tuple(one for one in checked.images if (one.path, one.series) not in failed))
@@ -270,17 +270,17 @@ def _plots(out: Path, rows: Sequence[_Row]) -> list[dict[str, Any]]:
 
 
 def _of_what(rows: Sequence[_Row]) -> str:
-    """What cells were counted on: times of a time-lapse are rows of their own."""
+    """Unit of the cell counts: an image, or a frame if there are time-lapses."""
     counted = [(row.values.get("path"), row.values.get("series")) for row in rows if row.n_cells is not None]
     return "an image" if len(counted) == len(set(counted)) else "a frame"
 
 
 def _cell_sizes(out: Path) -> tuple[str, NDArray[np.float64]]:
-    """Sizes of all cells in the best unit that every one of them has."""
+    """Sizes of all cells, in the best unit that all of them have."""
     table = out / CELLS
     if not table.is_file():
         return "", np.empty(0)
-    # A folder may well be called exp[3].
+    # Folders may be called exp[3], which is no pattern here.
     cells = pl.scan_parquet(table, glob=False)
     present = cells.collect_schema().names()
     for column, title in SIZES.items():
@@ -292,7 +292,7 @@ def _cell_sizes(out: Path) -> tuple[str, NDArray[np.float64]]:
 
 
 def _histogram(values: NDArray[np.float64], title: str, unit: str) -> dict[str, Any]:
-    """Bars between round numbers, with everything that a template or a screen reader needs."""
+    """Bars between round numbers, with texts for the template and for screen readers."""
     low, high, top = float(values.min()), float(np.percentile(values, HISTOGRAM_PERCENT)), float(values.max())
     high = top if top <= 2 * high else high
     step = _round_step((high - low) / MAX_BARS, whole=bool(np.all(values == np.round(values))))
@@ -324,7 +324,7 @@ def _histogram(values: NDArray[np.float64], title: str, unit: str) -> dict[str, 
 
 
 def _round_step(width: float, *, whole: bool) -> float:
-    """The next of 1, 2, 5 times a power of ten that is at least ``width``; of whole numbers at least 1."""
+    """The smallest of 1, 2, 5 times a power of ten that is at least ``width``, and at least 1 for whole numbers."""
     if width <= 0:
         return 1.0
     power = 10.0 ** math.floor(math.log10(width))
@@ -333,7 +333,7 @@ def _round_step(width: float, *, whole: bool) -> float:
 
 
 def _origin(out: Path, entries: Mapping[str, Entry]) -> dict[str, Any]:
-    """Model, settings and versions, as the last finished image has them."""
+    """Model, settings and versions of the last finished image."""
     finished = sorted((entry for entry in entries.values() if entry.status != "failed"), key=lambda entry: entry.time)
     for entry in reversed(finished):
         provenance = read_provenance(out / provenance_name(entry.output))
@@ -361,7 +361,7 @@ def _settings(provenance: Provenance, path: str) -> list[tuple[str, str]]:
 
 
 def _told(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Settings as rows, those of a section as ``outer.inner``; what is not set is left out."""
+    """Settings as rows, those of a section as ``outer.inner``; without settings that have no value."""
     values = {name: value for name, value in flattened(settings).items() if value is not None and value != []}
     return [
         (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)) for name, value in values.items()
@@ -382,7 +382,7 @@ def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _short(name: str, text: str) -> str:
-    """Numbers as people read them; the summary keeps all digits."""
+    """Rounded number; the summary keeps all digits."""
     if name not in NUMERIC or not text:
         return text
     try:
@@ -392,7 +392,7 @@ def _short(name: str, text: str) -> str:
 
 
 def _readable(number: float) -> str:
-    """Four digits, all of them for larger numbers: ``0.4321``, ``12.5``, ``135 500``."""
+    """At least four digits: ``0.4321``, ``12.5``, ``135 500``."""
     return _grouped(round(number)) if abs(number) >= 1000 else f"{number:.4g}"
 
 

@@ -1,4 +1,4 @@
-"""Pictures with axes and colour bars, for people to look at."""
+"""Pictures with axes and colour bars."""
 
 import os
 from typing import Any
@@ -29,9 +29,9 @@ def draw_weight_map(
     label_image : ndarray of int
         ``(..., Y, X)``, 0 = background, negative = not annotated. Neighbouring cells have different colours.
     weight_map : ndarray of float
-        The same shape. Of more than one plane, the one with the largest sum of weights is drawn, the first of equals.
+        The same shape. Of several planes, the first one with the largest sum of weights is drawn.
     path : path-like
-        Where to; written atomically.
+        Path of the picture; written atomically.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def draw_weight_map(
             f"cannot draw labels of shape {label_image.shape} beside weights of shape {weight_map.shape}: "
             "needs two equal shapes (..., Y, X)"
         )
-    # Here, so that the commands' modules import fast. The canvas keeps no global state, as pyplot would.
+    # Imported here, so that commands start fast. Unlike pyplot, the canvas has no global state.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -66,7 +66,7 @@ def draw_weight_map(
 
 
 def _plane_to_draw(weight_map: NDArray[np.floating[Any]]) -> tuple[tuple[int, ...], str]:
-    """Index of the plane with the most weight, and what to add to the title."""
+    """Index of the plane with the most weight, and its text for the title."""
     outer = weight_map.shape[:-2]
     if not outer:
         return (), ""
@@ -76,7 +76,7 @@ def _plane_to_draw(weight_map: NDArray[np.floating[Any]]) -> tuple[tuple[int, ..
 
 
 def _coloured(labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
-    """Colours as ``(Y, X, 3)``: black background, grey where nothing is annotated."""
+    """Colours as ``(Y, X, 3)``: black background, grey pixels without annotation."""
     ids = relabel_raster(np.maximum(labels, 0))
     picture: NDArray[np.uint8] = PALETTE[outline_colours(ids)][ids]
     picture[ids == 0] = 0

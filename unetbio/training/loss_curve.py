@@ -10,7 +10,7 @@ from unetbio.training.trainer import History
 
 __all__ = ["draw_loss_curve"]
 
-# Of cells, and of classes
+# Scores of cells, and of classes
 SCORES = ("mean_AP", "AP@.5", "AP@.75", "mean_IoU", "pixel_accuracy")
 
 
@@ -20,9 +20,9 @@ def draw_loss_curve(history: History, path: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     history : History
-        Of the whole run.
+        History of the whole run.
     path : path-like
-        Where to; written atomically.
+        Path of the picture; written atomically.
     """
     figure = Figure(figsize=(7, 6), layout="constrained")
     FigureCanvasAgg(figure)

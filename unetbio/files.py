@@ -344,7 +344,7 @@ def stopped(path: Path, error: OSError, *, what: str | None = None) -> Environme
 
 @contextlib.contextmanager
 def stopping(path: Path) -> Iterator[None]:
-    """Turn what the system says of ``path`` into an `EnvironmentStoppedError`."""
+    """Convert system errors about ``path`` into an `EnvironmentStoppedError`."""
     try:
         yield
     except OSError as error:

@@ -51,14 +51,14 @@ MIN_LONELY_PIXELS = 100
 
 
 def check_label_image(label_image: ArrayLike, name: str = "the label image") -> IntArray:
-    """Give ``label_image`` as an array, or say in one line why it is none.
+    """Check ``label_image`` and return it as an array.
 
     Parameters
     ----------
     label_image : array-like
-        What should be a label image.
+        Array to check.
     name : str
-        What the message calls it.
+        Name in messages.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def check_plausible(label_image: NDArray[Any], name: str = "the label image") ->
     label_image : ndarray of int
         ``(..., Y, X)``.
     name : str
-        What the message calls it.
+        Name in messages.
 
     Raises
     ------

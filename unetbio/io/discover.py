@@ -382,7 +382,7 @@ def _nothing_pairs(image_files: list[Found], mask_files: list[Found], images: ob
 
 
 def _in_other_folders(image: Found, mask: Found, images: object, masks: object) -> str:
-    """What to say of an image and its mask whose subfolders differ, as only those of folders that were searched do."""
+    """Message for an image and its mask in different subfolders of searched folders."""
     one, other = list(image.relative.parent.parts), list(mask.relative.parent.parts)
     while one and other and one[-1] == other[-1]:
         one.pop()

@@ -1,4 +1,4 @@
-"""One picture of any format: named axes, lazy pixels, pixel size and whether to trust it."""
+"""An image of any format: named axes, lazy pixels, pixel size and whether to trust it."""
 
 import dataclasses
 import operator
@@ -18,7 +18,7 @@ AXES = "TCZYX"
 
 
 class PlaneSource(Protocol):
-    """Where an image's pixels come from: one reader a format."""
+    """Source of the pixels of an image, with one reader a format."""
 
     def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
         """Return a window ``(len(channels), Y, X)`` of one time point and one section."""
@@ -32,9 +32,9 @@ class NotStored:
     Parameters
     ----------
     chunks, total : int
-        How many are not stored, and how many the array has.
+        Number of chunks that are not stored, and of all chunks.
     fill : str
-        Grey value that they are read as.
+        Grey value of missing chunks.
     """
 
     chunks: int
@@ -42,7 +42,7 @@ class NotStored:
     fill: str
 
     def __str__(self) -> str:
-        """One line, by which a user can decide which of the two it was."""
+        """Summary in one line for users."""
         return (
             f"{self.chunks} of {self.total} chunks are not stored; read as {self.fill}; "
             "if they were lost, copy the file again"
@@ -51,7 +51,7 @@ class NotStored:
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """A picture whose pixels are read when they are asked for.
+    """An image whose pixels are read on demand.
 
     Attributes
     ----------

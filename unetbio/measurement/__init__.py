@@ -1,1 +1,1 @@
-"""What the tables say of cells and frames."""
+"""Measure cells and frames for the tables."""

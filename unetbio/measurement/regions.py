@@ -256,7 +256,7 @@ def _eccentricity(table: Table) -> NDArray[np.float64]:
 
 @compiled
 def _count_border(labels: IndexArray, cells: int) -> Table:
-    """How many border pixels of each cell have each neighbourhood, coded as in `skimage.measure.perimeter`."""
+    """Number of border pixels of each cell by neighbourhood, coded as in `skimage.measure.perimeter`."""
     height, width = labels.shape
     # A cell's border pixel keeps its id, everything else is 0; a frame of zeros saves looking for the image's border.
     border = np.zeros((height + 2, width + 2), dtype=np.int32)

@@ -388,7 +388,7 @@ def _short(threshold: float) -> str:
 
 
 class _Overlap:
-    """How many pixels each predicted and each true cell share, as a sparse table.
+    """Sparse table of the pixels shared by predicted and true cells.
 
     ``rows`` (true), ``columns`` (predicted) and ``pixels`` hold one entry for each pair of ids that occurs, background
     (0) included; ``cells`` selects the pairs of two cells, and ``iou`` belongs to those.

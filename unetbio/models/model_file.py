@@ -48,7 +48,7 @@ CHECKPOINT_SUFFIX = ".checkpoint.safetensors"
 
 
 class ModelInfo(BaseModel):
-    """What a model file says of itself.
+    """Metadata of a model file.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def _parse_info(path: Path, metadata: Mapping[str, str]) -> ModelInfo:
 
 
 def _model_of(checkpoint: Path) -> str:
-    """What to do with a checkpoint that was given for a model."""
+    """Message for a checkpoint given as a model."""
     if not checkpoint.name.endswith(CHECKPOINT_SUFFIX):
         return "give the model file that unetbio train wrote beside it"
     model = checkpoint.with_name(checkpoint.name.removesuffix(CHECKPOINT_SUFFIX) + SUFFIX)

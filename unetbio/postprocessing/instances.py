@@ -41,7 +41,7 @@ NO_SEED = np.iinfo(np.int64).max
 
 @dataclass(frozen=True)
 class PostProcessing:
-    """How probabilities become cells; stored in the model file, each part can be overridden for a run.
+    """Options that turn probabilities into cells; stored in the model file, each can be overridden for a run.
 
     Parameters
     ----------

@@ -32,7 +32,7 @@ ObjectTable = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class ObjectSettings:
-    """How objects become a label image; stored in the model file, each part can be overridden for a run.
+    """Options that turn objects into a label image; stored in the model file, each can be overridden for a run.
 
     Parameters
     ----------

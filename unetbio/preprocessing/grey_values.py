@@ -153,7 +153,7 @@ class LevelCounter:
             self._add_block(flat[start : start + BLOCK])
 
     def result(self) -> GreyLevels:
-        """What has been counted."""
+        """Statistics of the counted pixels."""
         if self._counts is not None:
             return self._counted()
         sample = np.concatenate(self._samples) if self._samples else np.zeros(0)

@@ -39,7 +39,7 @@ class Scaling:
 def for_picture(
     automatic: Normalization, dtype: np.dtype[Any] | type[Any], channel_names: Sequence[str]
 ) -> Normalization:
-    """What a model's normalization means for an image: the range, not percentiles, for colour pictures of 8 bits.
+    """Normalization of an image by the default of a model: the range, not percentiles, for 8-bit colour pictures.
 
     Training and segmentation ask this alike, so that a model sees what it was trained on. What a person asks for
     (``--normalize``) holds as it is.

@@ -10,7 +10,7 @@ from unetbio.networks.parameters import choice, flag
 __all__ = ["PYRAMID_MAPS", "VGG_POOLINGS", "MultiGridParameters"]
 
 VGG_POOLINGS: tuple[Pooling, ...] = ("halve", "halve", "halve", "keep", "keep")
-"""What follows the stages of VGG-16 in versions 1 and 2."""
+"""Pooling after each stage of VGG-16 in versions 1 and 2."""
 
 PYRAMID_MAPS = 256
 """Channels of each branch of the pyramid of versions 3 and 3+, and of what leaves it."""

@@ -60,14 +60,14 @@ SAME_OBJECT_OVERLAP = 0.5
 """Of two boxes of a class with more overlap the better one is kept."""
 
 MASKS_AT_ONCE = 128
-"""What the mask head holds grows with the number of objects."""
+"""Memory of the mask head grows with the number of objects."""
 
 MOST_OBJECTS = 1000
 """Of an image. The paper keeps 100, for photographs; a field of view holds hundreds of cells."""
 
 
 class PyramidAnswer(NamedTuple):
-    """What the network says of every place of an image, before it looks into boxes.
+    """Outputs of the network for all places of an image, before the heads of boxes.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ class MaskRCNN(nn.Module):
         class_masks: Tensor | None = None,
         weight_map: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """What is trained on, part by part. Which boxes are drawn follows PyTorch's global generator.
+        """Training losses by part. PyTorch's global generator draws the boxes.
 
         Parameters
         ----------

@@ -51,12 +51,12 @@ SMOOTH_BELOW = 1 / 9
 """Where the box loss goes over from a square to a line: sigma = 3 in the authors' released code."""
 
 GROUND, IGNORED = -1, -2
-"""What a box is matched with that belongs to no object, and one that nothing is known of."""
+"""Match of a box without an object, and of a box that is left out."""
 
 
 @dataclass(frozen=True)
 class Annotation:
-    """What is known of one image.
+    """Annotation of one image.
 
     Parameters
     ----------

@@ -69,7 +69,7 @@ class PatchClassifier(nn.Module):
         return logits
 
     def classify_patches(self, image: Tensor, *, batch_size: int = 64) -> Tensor:
-        """What `forward` gives, patch by patch: what the sliding window costs.
+        """Result of `forward`, computed patch by patch, to show the cost of the sliding window.
 
         Parameters
         ----------

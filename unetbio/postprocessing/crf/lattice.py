@@ -58,7 +58,7 @@ def lattice_kernel(features: FloatArray, weight: float, shape: tuple[int, ...]) 
 
 
 def _returning(shares: FloatArray) -> FloatArray:
-    """What comes back from a pixel to itself if no point of the lattice is missing.
+    """Weight from a pixel to itself on a lattice without missing points.
 
     Two corners m apart in their order around the simplex are joined by one step forth along m of the d + 1 directions,
     or by one back along all the others; a corner is joined to itself by no step, or by one along all, a closed way.

@@ -45,7 +45,7 @@ PIXEL_SIZES_UM = (1e-6, 1e3)
 
 @dataclasses.dataclass(frozen=True)
 class _Header:
-    """What the header says; ``letters`` of the stored axes, slowest first, and triples in the order X, Y, Z."""
+    """Fields of the header; ``letters`` of the stored axes, slowest first, and triples in the order X, Y, Z."""
 
     sizes: tuple[int, int, int]
     letters: str

@@ -1,4 +1,4 @@
-"""What the stored samples of a TIFF page mean: grey values as they are, inverted ones, or numbers of a palette."""
+"""Interpret the stored samples of a TIFF page: grey values, inverted grey values, or palette indices."""
 
 import dataclasses
 from typing import Any
@@ -15,7 +15,7 @@ __all__ = ["Colour"]
 
 @dataclasses.dataclass(frozen=True)
 class Colour:
-    """What stored samples mean: as they are, inverted, or numbers of a palette."""
+    """Meaning of stored samples: grey values, inverted grey values, or palette indices."""
 
     dtype: np.dtype[Any]
     invert_from: int | None = None
@@ -23,7 +23,7 @@ class Colour:
 
     @staticmethod
     def of(layout: tifffile.TiffPage, written_by: str) -> "Colour":
-        """Tell from a page's tags, and from the program (``ome``, ``imagej``, ``tifffile`` or empty) that wrote it.
+        """Derive it from the tags of a page and its program (``ome``, ``imagej``, ``tifffile`` or empty).
 
         Palettes of ImageJ and OME are display settings: the numbers are the grey values.
         """

@@ -1,7 +1,7 @@
-"""One page of a TIFF file: whether it holds what it claims, and the pixels of a window of it.
+"""Check a page of a TIFF file against its tags, and read windows of its pixels.
 
-tifffile parses the tags and decodes; what a file claims is checked here first, since tifffile reads many broken files
-without a word: cut pages, tags that are not there, sizes that no memory holds.
+tifffile parses the tags and decodes. The tags are checked here first, since tifffile reads many broken files without
+an error: truncated pages, missing tags, sizes beyond any memory.
 """
 
 import dataclasses
@@ -21,8 +21,7 @@ from unetbio.io.formats.refusals import refuse_broken
 
 __all__ = ["JPEG", "Page", "check_chain", "check_layout", "decode_window", "make_page"]
 
-# tifffile reports oddities through logging, which prints them unless logging is configured; those that matter are
-# errors here.
+# tifffile logs warnings, which would be printed unless logging is configured; important ones are errors here.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 SMALL_BYTES = 1 << 28
@@ -105,7 +104,7 @@ def _check_tags(stream: BinaryIO, order: str, big: bool, offset: int, size: int)
 
 
 def make_page(path: Path, page: Any, size: int) -> Page:
-    """Take what is needed to read a page later, without tifffile's open file, and check it against the file's size."""
+    """Collect the fields to read a page later, without an open file, and check them against the file size."""
     layout = page.keyframe
     jpeg = {}
     if layout.compression in JPEG:

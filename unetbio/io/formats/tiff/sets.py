@@ -1,4 +1,4 @@
-"""OME-TIFF images that lie in several files, each of which describes all of them: which file stands for an image.
+"""Find the file that represents an OME-TIFF image stored in several files, each of which describes all.
 
 An image belongs to the file that its first TiffData element names. A file to which none of the images belongs is a
 piece of others' and no input of its own. Only the first page's description is read, and only of files whose names end
@@ -20,7 +20,7 @@ SUFFIXES = (".ome.tif", ".ome.tiff")
 
 IMAGE_DESCRIPTION = 270
 LONGEST = 256 << 20
-"""More bytes than any description has."""
+"""Upper limit of the bytes of a description."""
 
 _ROOT_UUID = re.compile(r'<(?:\w+:)?OME\b[^>]*\bUUID\s*=\s*"([^"]*)"')
 _IMAGE = re.compile(r"<(?:\w+:)?Image\b")
@@ -31,7 +31,7 @@ _FILE_NAME = re.compile(r'\bFileName\s*=\s*"([^"]*)"')
 
 
 def find_pieces(paths: Iterable[Path]) -> dict[Path, Path]:
-    """Find files that only hold pieces of images which other files stand for.
+    """Find files that hold only pieces of images that other files represent.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def find_pieces(paths: Iterable[Path]) -> dict[Path, Path]:
 def _described(companion: Path) -> Iterator[Path]:
     """Files that a companion describes: they are one image, which the companion stands for."""
     if not companion.is_file():
-        return  # reading it will say what it is
+        return  # its reader reports the error
     for name in _FILE_NAME.findall(companion.read_text("utf-8", errors="replace")):
         yield companion.parent / html.unescape(name)
 

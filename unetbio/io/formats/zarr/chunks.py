@@ -49,7 +49,7 @@ _RATIOS = {"zlib": 1100, "bz2": 50_000, "lzma": 10_000}
 
 @dataclass(frozen=True)
 class Payload:
-    """How the bytes of one chunk are stored.
+    """Storage of the bytes of one chunk.
 
     Parameters
     ----------
@@ -212,7 +212,7 @@ class ChunkFiles:
             return 0
 
     def _coordinates(self, name: str) -> tuple[int, ...] | None:
-        """Which chunk a file is; None where it is none."""
+        """Index of the chunk in a file; None for other files."""
         # Keys end with the numbers; an array without axes cannot be an image.
         numbers = re.findall(r"[0-9]+", name)[-len(self.shape) :]
         coordinates = tuple(map(int, numbers))
@@ -275,7 +275,7 @@ class ChunkFiles:
             ) from error
 
     def _missing_in(self, coordinates: tuple[int, ...]) -> Iterator[tuple[ImageError, list[range]]]:
-        """What is missing of a stored chunk: what to say of it, and the pixels that it has."""
+        """Message about the missing part of a stored chunk, and the number of its pixels."""
         key = self._encode(coordinates)
         start = [at * size for at, size in zip(coordinates, self.stored, strict=True)]
         try:

@@ -1,4 +1,4 @@
-"""What the JSON files of an OME-Zarr folder say: which images it holds, and what an image's axes and pixel size are.
+"""Read the JSON files of an OME-Zarr folder: its images, their axes and pixel sizes.
 
 OME-NGFF 0.4 (Zarr 2) and 0.5 (Zarr 3), https://ngff.openmicroscopy.org. Consolidated metadata (``.zmetadata``) is never
 read: it is a copy, which can say something else than the arrays.

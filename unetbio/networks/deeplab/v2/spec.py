@@ -50,7 +50,7 @@ class DeepLabV2Parameters(PlanarParameters):
 
     @property
     def vgg_stages(self) -> tuple[tuple[vgg.Pooling, ...], int]:
-        """What follows each stage of VGG-16, and the dilation of its last: as in DeepLab v1, or in a plain VGG-16."""
+        """Pooling after each stage of VGG-16, and the last dilation: as in DeepLab v1, or in a plain VGG-16."""
         return (VGG_POOLINGS, 2) if self.dilated else (vgg.HALVINGS, 1)
 
     @property

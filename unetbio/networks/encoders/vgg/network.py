@@ -77,7 +77,7 @@ class VGG16(nn.Module):
         self.poolings = nn.ModuleList(_pooling(kind) for kind in poolings)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """What leaves each of the five stages after its pooling: ``(N, C, H, W) -> [(N, channels, h, w), ...]``."""
+        """Feature maps of the five stages, each after its pooling: ``(N, C, H, W) -> [(N, channels, h, w), ...]``."""
         features, pooled = image, []
         for stage, pooling in zip(self.stages, self.poolings, strict=True):
             features = pooling(stage(features))

@@ -10,7 +10,7 @@ from unetbio.networks.parameters import PlanarParameters, batch_norm, dropout
 __all__ = ["HALVINGS", "STAGES", "Pooling", "VGGParameters", "decoder_path", "encoder_path"]
 
 Pooling = Literal["halve", "keep", "none"]
-"""What follows a stage: 2 x 2 max pooling with stride 2, 3 x 3 max pooling with stride 1, or nothing."""
+"""Pooling after a stage: 2 x 2 max pooling with stride 2, 3 x 3 max pooling with stride 1, or nothing."""
 
 STAGES = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 """Number of 3 x 3 convolutions of each stage and their feature maps."""

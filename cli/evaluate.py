@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -44,14 +45,9 @@ def command(
     truth: Path,
     output: Path | None,
     thresholds: str | None,
-    tolerance: float,
-    split_components: bool,
-    classes: bool,
-    class_values: tuple[int, ...] | None,
-    ignore_label: int | None,
-    axes: str | None,
     failed_ok: bool,
     as_json: bool,
+    **options: Any,
 ) -> int:
     """Score predicted label images, or class masks, against the truth.
 
@@ -62,17 +58,8 @@ def command(
     from unetbio.evaluation import evaluate
     from unetbio.files import write_json, write_text
 
-    evaluation = evaluate(
-        predicted,
-        truth,
-        thresholds=None if thresholds is None else _parse_thresholds(thresholds),
-        tolerance=tolerance,
-        split_components=split_components,
-        classes=classes,
-        class_values=class_values,
-        ignore_label=ignore_label,
-        axes=axes,
-    )
+    iou = None if thresholds is None else _parse_thresholds(thresholds)
+    evaluation = evaluate(predicted, truth, thresholds=iou, **options)
     content = evaluation.as_dict()
     if output is not None:
         write_text(output / "evaluation.csv", evaluation.csv())

@@ -47,7 +47,7 @@ EXIT_INTERNAL = 1
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
-UNWIND_SECONDS = 5.0
+UNWIND_SECONDS = 10.0
 """How long after SIGTERM files are put in order, at most."""
 
 
@@ -74,7 +74,7 @@ class _Commands(click.Group):
     ) -> NoReturn:
         """Run the command line and leave with the exit code of the design."""
         extra["standalone_mode"] = False
-        with _terminated_is_an_exception():
+        with _terminated_is_an_exception(is_process=args is None):
             sys.exit(self._exit_code(args, prog_name, extra))
 
     def _exit_code(self, args: Sequence[str] | None, prog_name: str | None, extra: dict[str, Any]) -> int:
@@ -132,16 +132,14 @@ class _StderrHandler(logging.Handler):
 
 
 @contextlib.contextmanager
-def _terminated_is_an_exception() -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that locks are freed and temporary files removed.
+def _terminated_is_an_exception(*, is_process: bool) -> Iterator[None]:
+    """Let SIGTERM unwind the stack, so that locks are freed and temporary files removed; end at last without.
 
-    A thread that waits for the system, as for a file on a server that is gone, would hold up the end for ever.
+    Any thread may wait for the system, as for a file on a server that is gone: the main thread then hears no signal,
+    another one holds up the end. So the signal is written to a pipe as well, which a thread of its own reads.
     """
 
     def leave(signal_number: int, frame: object) -> NoReturn:
-        watch = threading.Timer(UNWIND_SECONDS, os._exit, [EXIT_TERMINATED])
-        watch.daemon = True
-        watch.start()
         sys.exit(EXIT_TERMINATED)
 
     try:
@@ -150,10 +148,27 @@ def _terminated_is_an_exception() -> Iterator[None]:
         # Not in the main thread: whoever runs the command there handles signals.
         yield
         return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    earlier = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    ended = threading.Event()
+    threading.Thread(target=_end_late, args=[reader, ended], daemon=True).start()
     try:
         yield
     finally:
+        # The end of the process waits for threads, too; a program that called this command goes on.
+        if not is_process:
+            ended.set()
+        signal.set_wakeup_fd(earlier)
+        os.close(writer)
         signal.signal(signal.SIGTERM, before)
+
+
+def _end_late(reader: int, ended: threading.Event) -> None:
+    with open(reader, "rb", buffering=0) as signals:
+        while number := signals.read(1):
+            if number[0] == signal.SIGTERM and not ended.wait(UNWIND_SECONDS):
+                os._exit(EXIT_TERMINATED)
 
 
 def _say(message: str) -> None:

@@ -10,7 +10,7 @@ import click
 
 from unetbio.cli import options as shared
 from unetbio.errors import UsageError
-from unetbio.files import real_path
+from unetbio.files import open_regular, real_path
 
 __all__ = ["command"]
 
@@ -107,7 +107,7 @@ def _distinct_names(folders: Sequence[Path]) -> list[str]:
 def _read(path: Path) -> list[dict[str, str]]:
     """Rows of a summary; a column of the user's that is called as ours gets ``table_`` in front, as elsewhere."""
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open_regular(path, "r", encoding="utf-8", newline="") as file:
             reader = csv.reader(file)
             header = next(reader, [])
             rows = list(reader)

@@ -250,8 +250,8 @@ class WorkflowConfig(Section):
             By folder of results: the number of parts, and the absolute paths in each part (counted from 1) that is not
             empty. A hash of the relative path gives the part, as in ``unetbio segment --part``. The number is a power
             of two. It stays that of an earlier run while jobs are at most twice as large as requested and not much
-            smaller, so that a few new images move no others. Missing files of a table are in no part; the command
-            reports them.
+            smaller, so that a few new images move no others. Files that are missing, pipes, and links that
+            lead to themselves are in no part; the command reports them.
 
         Raises
         ------
@@ -268,7 +268,7 @@ class WorkflowConfig(Section):
             parts: dict[int, list[str]] = {}
             for relative, path in paths:
                 files = parts.setdefault(part_of(relative, count), [])
-                if not self.table or path.exists():
+                if path.is_file() or path.is_dir():
                     files.append(str(path))
             divided[use.folder] = (count, dict(sorted(parts.items())))
         return divided

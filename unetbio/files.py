@@ -12,7 +12,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from unetbio.errors import EnvironmentStoppedError
 
@@ -24,6 +24,7 @@ __all__ = [
     "find_special",
     "lock",
     "open_regular",
+    "read_bytes",
     "real_path",
     "remove_path",
     "replace_path",
@@ -119,24 +120,33 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file for reading its bytes; a pipe, a socket or a device is refused instead of waited for.
+def open_regular(path: str | os.PathLike[str], mode: str = "rb", **options: Any) -> IO[Any]:
+    """`open` a file; a pipe, a socket or a device is refused instead of waited for.
 
     Raises
     ------
     OSError
-        When it is missing, no file, or cannot be read.
+        When it is missing, no file, or cannot be opened.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise OSError(errno.EINVAL, f"{Path(path).name} is a pipe or a device, not a file", os.fspath(path))
-        os.set_blocking(descriptor, True)
-        return open(descriptor, "rb")
-    except BaseException:
+    return open(path, mode, opener=_regular, **options)
+
+
+def _regular(path: str, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    kind = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
         os.close(descriptor)
-        raise
+        name = Path(path).name
+        raise OSError(errno.EINVAL, f"{name} is a pipe or a device, not a file: write it to a file first", path)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """All bytes of a file; raises as `open_regular`."""
+    with open_regular(path) as stream:
+        content: bytes = stream.read()
+    return content
 
 
 def find_special(folder: str | os.PathLike[str]) -> Path | None:
@@ -316,7 +326,7 @@ def lock(path: str | os.PathLike[str], *, shared: bool = False) -> Iterator[None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         # Readable too: network file systems grant shared locks on readable files alone.
-        stream = open(path, "a+")  # noqa: SIM115 - closed by the block below
+        stream = open_regular(path, "a+")
     except OSError as error:
         raise stopped(path, error) from error
     with stream:

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, field_validator
 
-from unetbio.files import real_path, sha256_path, stamp, write_json
+from unetbio.files import read_bytes, real_path, sha256_path, stamp, write_json
 
 __all__ = [
     "CONFIDENCE_DECIMALS",
@@ -270,6 +270,6 @@ def write_provenance(path: str | os.PathLike[str], provenance: Provenance) -> No
 def read_provenance(path: str | os.PathLike[str]) -> Provenance | None:
     """Read a provenance; None when the file is missing or invalid."""
     try:
-        return Provenance.model_validate_json(Path(path).read_bytes())
+        return Provenance.model_validate_json(read_bytes(path))
     except (OSError, ValidationError):
         return None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors
 
 from unetbio.errors import ModelError
-from unetbio.files import atomic_path
+from unetbio.files import atomic_path, open_regular
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +64,8 @@ def load_tensors(path: str | os.PathLike[str]) -> "tuple[dict[str, Tensor], dict
 @contextlib.contextmanager
 def _open(path: str | os.PathLike[str], framework: str) -> Iterator[Any]:
     try:
-        with safetensors.safe_open(path, framework=framework) as file:
+        # The library would wait for a pipe.
+        with open_regular(path), safetensors.safe_open(path, framework=framework) as file:
             yield file
     except (safetensors.SafetensorError, OSError) as error:
         raise ModelError(f"{path} cannot be read as a safetensors file: {error}") from error

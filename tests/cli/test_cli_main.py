@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -159,6 +160,39 @@ def test_termination_unwinds_and_is_143(with_command: Callable[..., None]) -> No
     assert result.exit_code == 143
     assert unwound == [True]
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+STUCK = {
+    "a thread": "with ThreadPoolExecutor() as pool: pool.submit(open, sys.argv[2], 'rb')",
+    "a thread that is left": "ThreadPoolExecutor().submit(open, sys.argv[2], 'rb'); time.sleep(60)",
+    "the main thread": "mutex = ctypes.create_string_buffer(64); [libc.pthread_mutex_lock(mutex) for _ in range(2)]",
+}
+
+
+@pytest.mark.parametrize("where", STUCK)
+def test_termination_ends_what_waits_for_ever(tmp_path: Path, where: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    program = f"""
+import ctypes, sys, time, types
+from concurrent.futures import ThreadPoolExecutor
+import click
+from unetbio.cli import main as module
+libc = ctypes.CDLL(None)
+def wait(pipe):
+    print("waiting", flush=True)
+    {STUCK[where]}
+sys.modules["probe"] = types.SimpleNamespace(command=click.command()(click.argument("pipe")(wait)))
+module.COMMANDS["probe"] = ("probe", "Probe.")
+module.UNWIND_SECONDS = 0.5
+module.main()
+"""
+    words = [sys.executable, "-c", program, "probe", str(tmp_path / "pipe")]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "waiting\n"
+        time.sleep(0.2)
+        process.terminate()
+        assert process.wait(timeout=20) == 143
 
 
 @pytest.mark.parametrize(("returned", "code"), [(None, 0), (3, 3)])

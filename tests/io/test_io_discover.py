@@ -1,5 +1,6 @@
 """Which files are inputs, what outputs are called, which mask belongs to which image."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -165,6 +166,29 @@ def test_links_to_one_file_are_one_input(tmp_path: Path) -> None:
     touch(tmp_path, "a.tif")
     (tmp_path / "b.tif").symlink_to(tmp_path / "a.tif")
     assert relative(find_inputs([tmp_path])) == ["a.tif"]
+
+
+@pytest.mark.parametrize("pattern", ["", "*.tif"])
+def test_files_that_are_none_are_found_and_waited_for_by_none(tmp_path: Path, pattern: str) -> None:
+    names = ["a.ome.tif", "b.ome.tif", "c.tif", "d.tif"]
+    (tmp_path / "a.ome.tif").write_bytes(b"")
+    os.mkfifo(tmp_path / "b.ome.tif")
+    (tmp_path / "c.tif").symlink_to("d.tif")
+    (tmp_path / "d.tif").symlink_to("c.tif")
+    assert [item.path.name for item in find_inputs([tmp_path / pattern])] == names
+    assert [item.path.name for item in find_inputs([tmp_path / "c.tif"])] == ["c.tif"]
+
+
+def test_folders_that_lead_back_are_not_followed(tmp_path: Path) -> None:
+    images, other = tmp_path / "images", tmp_path / "other"
+    for folder in (images / "deep", other):
+        folder.mkdir(parents=True)
+        (folder / "a.tif").write_bytes(b"")
+        for number in range(3):
+            (folder / f"back{number}").symlink_to(images)
+            (folder / f"self{number}").symlink_to(f"self{number}")
+    (images / "other").symlink_to(other)
+    assert [item.relative.as_posix() for item in find_inputs([images])] == ["deep/a.tif", "other/a.tif"]
 
 
 @pytest.mark.parametrize("mark", ["run.jsonl", "run.2-of-3.jsonl", ".run.lock", ".run.2-of-3.lock"])

@@ -574,4 +574,4 @@ def test_a_fresh_clone_is_linted_and_planned_without_images_and_not_run(clone: P
     assert run.returncode == 1
     *_, line = run.stdout.splitlines()
     assert "Traceback" not in run.stdout
-    assert line.endswith("imagse does not exist: give files, folders or patterns")
+    assert "imagse does not exist: give files, folders or patterns" in line

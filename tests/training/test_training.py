@@ -370,6 +370,7 @@ def test_a_checkpoint_of_an_older_version_goes_on(tmp_path: Path) -> None:
     tensors, metadata = load_tensors(path)
     progress = json.loads(metadata["progress"])
     del progress["run"]["config"]["loss"]
+    del progress["run"]["parameters"]["upsampling"]
     save_tensors(path, tensors, {"progress": json.dumps(progress)})
     lines: list[str] = []
     trainer(path, config, report=lines.append).run()

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from unetbio.checking.image_stats import ImageStats
 from unetbio.errors import EnvironmentStoppedError, UsageError
-from unetbio.files import Stamp, stamp, stopping
+from unetbio.files import Stamp, open_regular, stamp, stopping
 from unetbio.io.image import AXES
 from unetbio.preprocessing.grey_values import GreyLevels
 from unetbio.results.items import Item
@@ -115,7 +115,7 @@ class CheckCache:
         line = {"format": FORMAT, "input": _question(item), "files": stamps, "facts": dataclasses.asdict(stats)}
         with self._lock, stopping(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "a", encoding="utf-8") as stream:
+            with open_regular(self.path, "a", encoding="utf-8") as stream:
                 # The newline before it ends an incomplete line of a killed check.
                 stream.write(f"\n{json.dumps(line)}\n")
 

@@ -24,7 +24,7 @@ from unetbio.compare.data import Examples, fingerprint, load, result_names
 from unetbio.compare.measuring import Measurement, Refinement, measure
 from unetbio.compare.variants import Variant, training_config
 from unetbio.errors import EnvironmentStoppedError, UnetbioError, UsageError
-from unetbio.files import stopping, write_json
+from unetbio.files import open_regular, read_bytes, stopping, write_json
 from unetbio.io import write_labels
 from unetbio.models.model_file import ModelInfo, load_model, save_model
 from unetbio.output_layout import FORMATS, mask_name
@@ -263,7 +263,7 @@ class _Report:
 
     def keep(self, text: str) -> None:
         """Append text to the file only."""
-        with stopping(self._path), open(self._path, "a", encoding="utf-8") as stream:
+        with stopping(self._path), open_regular(self._path, "a", encoding="utf-8") as stream:
             stream.write(text.rstrip("\n") + "\n")
 
 
@@ -323,7 +323,7 @@ def _without_nan(scores: Mapping[str, float | str]) -> dict[str, float | str | N
 
 
 def _read_row(variant: Variant, path: Path) -> Row:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = json.loads(read_bytes(path))
     scores = {name: math.nan if value is None else value for name, value in content["scores"].items()}
     low, high = content["size_borders_px"]
     return Row(variant, scores, (low, high))
@@ -332,7 +332,7 @@ def _read_row(variant: Variant, path: Path) -> Row:
 def _read_json(path: Path) -> Any:
     """Content of a file; None if it is missing or incomplete."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(read_bytes(path))
     except (OSError, ValueError):
         return None
 

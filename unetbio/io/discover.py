@@ -225,11 +225,11 @@ def _expand(given: str) -> tuple[list[Found], list[Found]]:
     if path.is_dir() and not find_folder(path):
         inside = _folder(path, (*SUFFIXES, *UNREAD_SUFFIXES))
         return _split(inside, lambda item: _is_output(item.path) or _is_unread(item.path))
-    if path.exists():
+    if os.path.lexists(path):
         return [Found(path, _relative(path))], []
     if glob.has_magic(given):
         matches = sorted(Path(match) for match in glob.glob(given, recursive=True))  # noqa: PTH207
-        files = [match for match in matches if match.is_file() or find_folder(match)]
+        files = [match for match in matches if not match.is_dir() or find_folder(match)]
         # A pattern with ** sees the chunks of an image too.
         folders = {match for match in files if match.is_dir()}
         files = [match for match in files if folders.isdisjoint(match.parents)]
@@ -279,6 +279,7 @@ def _folder(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Found]:
     """Files with such endings below ``folder``, sorted by path; hidden files and folders left out."""
     found = []
     for parent, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not _leads_back(folder, Path(parent, name))]
         # A Zarr image is a folder of thousands of chunks, none of which is an image of its own.
         if parent != os.fspath(folder) and any(kind.is_folder(parent, names.__contains__) for kind in FORMATS.values()):
             found.append(Found(Path(parent), Path(parent).relative_to(folder)))
@@ -292,6 +293,12 @@ def _folder(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Found]:
                 path = Path(parent, name)
                 found.append(Found(path, path.relative_to(folder)))
     return sorted(found, key=lambda item: item.relative.parts)
+
+
+def _leads_back(folder: Path, path: Path) -> bool:
+    """Whether a folder below another is a link to one that it lies in: following it would never end."""
+    above = [parent for parent in path.parents if parent == folder or folder in parent.parents]
+    return path.is_symlink() and real_path(path) in map(real_path, above)
 
 
 def _without_pieces(found: Iterable[Found]) -> list[Found]:

@@ -1,11 +1,10 @@
 """Open an image; its first bytes decide the format."""
 
 import os
-import stat
 from pathlib import Path
 
 from unetbio.errors import ImageError
-from unetbio.files import find_special
+from unetbio.files import find_special, open_regular
 from unetbio.io.formats import SUPPORTED, Format, find_file, find_folder
 from unetbio.io.formats.unread import refusal
 from unetbio.io.image import Image
@@ -66,8 +65,6 @@ def _format(path: Path) -> Format:
 
 
 def _head(path: Path) -> bytes:
-    if not stat.S_ISREG(path.stat().st_mode):
-        # Opening a pipe blocks until a program writes to it.
-        raise ImageError("unreadable", "a pipe or a device, not a file: write it to a file first")
-    with open(path, "rb") as stream:
-        return stream.read(HEAD_BYTES)
+    with open_regular(path) as stream:
+        head: bytes = stream.read(HEAD_BYTES)
+    return head

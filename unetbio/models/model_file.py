@@ -190,7 +190,8 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Model:
     except RuntimeError as error:
         detail = " ".join(str(error).split())[:200]
         raise ModelError(f"{path}: its weights do not fit its architecture {info.architecture} ({detail})") from error
-    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+    # A sum is finite only if all are, and takes a tenth of the time.
+    if not all(tensor.sum().isfinite() or tensor.isfinite().all() for tensor in tensors.values()):
         raise ModelError(f"{path}: its weights are not finite (NaN or infinity): train it again, or give another model")
     return Model(info, network.eval(), sha256_file(path), path)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unetbio.classes import CELL_CLASS
 from unetbio.errors import ImageError
-from unetbio.files import stamp
+from unetbio.files import open_regular, stamp
 from unetbio.io import read_image
 from unetbio.io.labels import label_suffix
 from unetbio.output_layout import objects_name, probabilities_name, result_name
@@ -80,7 +80,7 @@ def _read_probability(path: Path, labels: Path, provenance: Provenance) -> NDArr
 
 def _read_scores(path: Path, t: int | None) -> ObjectTable | None:
     try:
-        with open(path, encoding="utf-8", newline="") as stream:
+        with open_regular(path, "r", encoding="utf-8", newline="") as stream:
             rows = [row for row in csv.DictReader(stream) if t is None or row["t"] == str(t)]
         labels = np.array([int(row["label"]) for row in rows], dtype=np.int64)
         return {"label": labels, "score": np.array([float(row["score"]) for row in rows], dtype=np.float64)}

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import IO, Literal
 
 from pydantic import TypeAdapter
 
 from unetbio.errors import UsageError
-from unetbio.files import lock, stopping
+from unetbio.files import lock, open_regular, read_bytes, stopping
 from unetbio.output_layout import JOURNAL, LOCK, is_journal, job_journal_name, job_lock_name
 
 __all__ = ["GONE", "Entry", "Journal", "Part", "hold_output", "parse_part", "read_journals"]
@@ -98,12 +98,12 @@ class Journal:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._stream: TextIO | None = None
+        self._stream: IO[str] | None = None
 
     def __enter__(self) -> "Journal":
         with stopping(self.path):
-            torn = self.path.is_file() and not self.path.read_bytes().endswith(b"\n") and self.path.stat().st_size > 0
-            self._stream = open(self.path, "a", encoding="utf-8")
+            torn = self.path.is_file() and not read_bytes(self.path).endswith(b"\n") and self.path.stat().st_size > 0
+            self._stream = open_regular(self.path, "a", encoding="utf-8")
             if torn:
                 self._stream.write("\n")
         return self
@@ -140,7 +140,7 @@ def read_journals(out: Path, *, warn: bool = False) -> dict[str, Entry]:
     Unreadable lines, such as an incomplete one of a killed run, are skipped; ``warn`` counts them in one warning.
     """
     paths = sorted(path for path in out.glob("*") if is_journal(path.name))
-    lines = [line for path in paths for line in path.read_bytes().splitlines() if line.strip()]
+    lines = [line for path in paths for line in read_bytes(path).splitlines() if line.strip()]
     entries = [entry for line in lines if (entry := _parse(line))]
     if warn and (count := len(lines) - len(entries)):
         logger.warning("%s: lines of its journal that cannot be read: %d; they count as missing", out, count)

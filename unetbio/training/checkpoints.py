@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from unetbio.errors import ModelError
+from unetbio import networks
+from unetbio.errors import ModelError, UsageError
 from unetbio.files import stopping
 from unetbio.models.model_file import CHECKPOINT_KEY, CHECKPOINT_SUFFIX
 from unetbio.settings.base import flattened
@@ -121,14 +122,15 @@ def differences(earlier: Any, identity: dict[str, Any]) -> list[str]:
     The name that the model will have is no difference: nothing is learned from it.
     """
     try:
-        config = TrainingConfig.model_validate(earlier["config"]).model_dump(mode="json")
-    except (ValidationError, TypeError, KeyError):
+        config = TrainingConfig.model_validate(earlier["config"])
+        parameters = json.loads(json.dumps(networks.find(config.network).complete(earlier["parameters"])))
+    except (ValidationError, TypeError, KeyError, UsageError):
         return ["settings that this version does not know"]
-    before, now = flattened({**earlier, "config": config}), flattened(identity)
-    names = [name for name in {**now, **before} if name != "config.name" and before.get(name) != now.get(name)]
-    # Parameters follow from the settings, where these name them.
-    told = {name.removeprefix("config.") for name in names if name.startswith("config.")}
-    return [_difference(name, before.get(name), now.get(name)) for name in names if name not in told]
+    before = flattened({**earlier, "config": config.model_dump(mode="json"), "parameters": parameters})
+    now = flattened(identity)
+    # All parameters stand beside the settings, which name some of them.
+    names = [name for name in {**now, **before} if name != "config.name" and not name.startswith("config.parameters.")]
+    return [_difference(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]
 
 
 def _difference(name: str, before: Any, now: Any) -> str:

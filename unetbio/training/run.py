@@ -129,7 +129,7 @@ def _settings_of(start: str, network: str | None) -> dict[str, Any]:
     info = read_info(start)
     if network not in (None, info.architecture):
         raise UsageError(f"--start {start} is a {info.architecture}, --network asks for {network}: leave one out")
-    return {"network": info.architecture, "parameters": info.parameters, "normalization": info.normalization}
+    return {"network": info.architecture, "parameters": info.network_parameters(), "normalization": info.normalization}
 
 
 def _complete(result: "TrainingResult", config: TrainingConfig, minutes: float | None, output: Path) -> str:

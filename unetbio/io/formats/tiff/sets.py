@@ -12,6 +12,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from unetbio.files import open_regular
 from unetbio.io.formats.tiff.format import COMPANION
 
 __all__ = ["find_pieces"]
@@ -90,7 +91,7 @@ def _owners(path: Path) -> Iterator[str]:
 def _description(path: Path) -> str:
     """Description of the first page; empty where the file is no whole TIFF, which its reader will say."""
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open_regular(path, buffering=0) as file:
             head = file.read(16)
             order = {b"II": "<", b"MM": ">"}[head[:2]]
             is_big = struct.unpack(f"{order}H", head[2:4])[0] == 43

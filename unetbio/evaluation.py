@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from unetbio.classes import default_class_names
 from unetbio.errors import ImageError, UsageError
+from unetbio.files import open_regular
 from unetbio.io import Pairing, pair, read_image, read_labels
 from unetbio.labels import check_plausible, is_binary_mask, split_components
 from unetbio.metrics.classes import ClassComparison, compare_classes
@@ -282,7 +283,7 @@ def _class_names(predicted: Path) -> tuple[str, ...]:
     """Names of the classes, from the palette that was written along with the masks."""
     path = (predicted if predicted.is_dir() else predicted.parent) / CLASSES
     try:
-        with open(path, newline="", encoding="utf-8") as stream:
+        with open_regular(path, "r", newline="", encoding="utf-8") as stream:
             return tuple(row["name"] for row in csv.DictReader(stream))
     except FileNotFoundError:
         return ()

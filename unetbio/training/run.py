@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from unetbio.errors import UsageError
-from unetbio.files import stopping
+from unetbio.files import open_regular, stopping
 from unetbio.models.model_file import CHECKPOINT_SUFFIX, load_model, read_info, save_model
 from unetbio.settings.runs import TrainOptions, TrainRun
 from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
@@ -165,7 +165,7 @@ class _Report:
         self._write(lines)
 
     def _write(self, lines: list[str]) -> None:
-        with stopping(self._path), open(self._path, "a", encoding="utf-8") as stream:
+        with stopping(self._path), open_regular(self._path, "a", encoding="utf-8") as stream:
             stream.writelines(line + "\n" for line in lines)
 
 

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 from batch_runner import Array, Runner, edit
 
+from unetbio.files import open_regular
 from unetbio.io import read_labels, write_labels
 from unetbio.settings.segmentation import Settings
 
@@ -94,10 +95,10 @@ def test_a_mask_that_the_system_does_not_hand_out_is_not_lost(run: Runner, monke
     def refuse(file: Any, *args: Any, **kwargs: Any) -> Any:
         if Path(file) == path:
             raise PermissionError(13, "Permission denied")
-        return open(file, *args, **kwargs)
+        return open_regular(file, *args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr("unetbio.io.read.open", refuse, raising=False)
+        patch.setattr("unetbio.io.read.open_regular", refuse)
         run()
     assert run.became()["a.tif"] == ("failed", "unreadable")
     assert path.read_bytes() == saved

@@ -203,7 +203,8 @@ def test_a_closed_journal_takes_nothing(tmp_path: Path) -> None:
         Journal(tmp_path / "run.jsonl").append(entry("a"))
 
 
-def test_a_journal_on_a_full_disk_stops_the_run() -> None:
+def test_a_journal_on_a_full_disk_stops_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("unetbio.results.journal.open_regular", open)  # which opens devices too
     with pytest.raises(EnvironmentStoppedError, match="No space left"), Journal("/dev/full") as journal:
         journal.append(entry("a"))
 

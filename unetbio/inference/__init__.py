@@ -1,1 +1,1 @@
-"""A network over an image: exact tiles, decisions in float64 near a threshold, sliding windows."""
+"""Run a network over an image: exact tiles, decisions in float64 near a threshold, sliding windows."""

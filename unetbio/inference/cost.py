@@ -1,9 +1,9 @@
-"""What a network costs for an input of any shape: multiply-adds and memory, from two small passes.
+"""Cost of a network for an input of any shape: multiply-adds and memory, from two small passes.
 
 In a fully convolutional network the size of every feature map grows by a fixed number of pixels when the input grows by
 one stride. Two passes, at the smallest legal input and at one that is a stride larger along each axis, therefore give
-the size of every feature map for every legal input, and with them the work of each convolution and what is held at each
-moment.
+the size of every feature map for every legal input. The work of each convolution and the memory in use follow from
+these sizes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,13 +39,13 @@ class NetworkCost:
     work : ndarray of int
         ``(L,)``: multiply-adds of each convolution for one pixel of the feature map that it walks over.
     work_sizes, work_growth : ndarray of int
-        ``(L, ndim)``: shape of that map for the smallest legal input, and what a stride more of input adds.
+        ``(L, ndim)``: shape of that map for the smallest legal input, and its growth for each stride of input.
     held : ndarray of bool
         ``(moments, T)``: which of the feature maps are held while each layer runs.
     channels : ndarray of int
         ``(T,)``: of each feature map.
     map_sizes, map_growth : ndarray of int
-        ``(T, ndim)``: shape of each feature map, and what a stride more adds.
+        ``(T, ndim)``: shape of each feature map, and its growth for each stride of input.
     """
 
     geometry: Geometry
@@ -84,7 +84,7 @@ class NetworkCost:
 
 @dataclass
 class _Record:
-    """What one pass saw; storages are known by weak references, so that recording keeps nothing alive."""
+    """Record of one pass; it holds storages by weak references, so that recording keeps no memory alive."""
 
     work: list[int] = field(default_factory=list)
     work_shapes: list[tuple[int, ...]] = field(default_factory=list)
@@ -112,7 +112,7 @@ class _Record:
 
 
 def measure_cost(network: nn.Module, geometry: Geometry, in_channels: int) -> NetworkCost:
-    """Learn what ``network`` costs.
+    """Measure the cost of a network.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def measure_cost(network: nn.Module, geometry: Geometry, in_channels: int) -> Ne
 
 
 def values_held(part: nn.Module, shape: Sequence[int]) -> int:
-    """Most values of feature maps that a part of a network holds at once for each example of a batch.
+    """Largest number of feature-map values that a part of a network holds at once, for each example of a batch.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def values_held(part: nn.Module, shape: Sequence[int]) -> int:
     Returns
     -------
     int
-        What it is given counts as held.
+        The input is included.
     """
     channels, *spatial = shape
     record = _Record()
@@ -181,7 +181,7 @@ def _record(network: nn.Module, shape: Sequence[int], in_channels: int) -> tuple
 
 @contextmanager
 def _recorded(network: nn.Module, record: _Record) -> Iterator[torch.device]:
-    """Note what is run inside; gives the device of the network."""
+    """Record the layers that run inside the block; yields the device of the network."""
 
     def before(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         record.see(inputs[0])

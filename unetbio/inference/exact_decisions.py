@@ -111,7 +111,7 @@ class MostProbable:
     ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
         """As `Rule.classify_pixels`."""
         second, first = np.partition(probabilities, (-2, -1), axis=0)[-2:]
-        # Each of the two may be off by what one alone is.
+        # Each of the two probabilities may be off by the tolerance.
         return probabilities.argmax(axis=0)[np.newaxis], first - second < 2 * tolerance
 
     def classify_exactly(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
@@ -186,7 +186,7 @@ def _block_shapes(predictor: Predictor) -> tuple[tuple[int, ...], tuple[int, ...
     factor = 1 << (wanted.bit_length() - 1)
 
     def memory(times: int) -> int:
-        # Twice that of float32
+        # Twice the bytes of float32
         return 2 * predictor.memory_bytes(geometry.input_size([times * size for size in fine]))
 
     while factor > 1 and memory(factor) > predictor.memory_budget:
@@ -200,7 +200,7 @@ def _block(start: Sequence[int], shape: Sequence[int], image_shape: Sequence[int
 
 
 def _remembering(compute: Compute) -> Compute:
-    """``compute`` that knows its last answers: the background of an image is full of equal blocks."""
+    """``compute`` with a cache of its last results, since the background of an image has many equal blocks."""
     known: dict[bytes, NDArray[Any]] = {}
 
     def remembered(batch: NDArray[np.float32]) -> NDArray[Any]:

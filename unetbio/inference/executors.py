@@ -1,4 +1,4 @@
-"""Run a backend over tiles: batches of equal shape, and halves of what the device's memory cannot hold."""
+"""Run a backend over tiles, in batches of equal shape; halve tiles that do not fit the device's memory."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -53,7 +53,7 @@ class TileExecutor:
         image : array-like
             ``(C, *spatial)``, sliced tile by tile and mirrored beyond its border.
         tiles : iterable of Tile
-            What to compute.
+            Tiles to compute.
         on_tile : callable
             Takes the place and the result of each tile, in this thread. A tile that does not fit the memory arrives in
             halves.
@@ -74,7 +74,7 @@ class TileExecutor:
                     progress(done, total)
 
     def _run_batch(self, image: ArrayLike, batch: list[Tile]) -> Iterator[tuple[Tile, NDArray[Any]]]:
-        """Yield each tile, or the tiles that it was split into, with its result."""
+        """Yield each tile, or its parts if it was split, with the result."""
         pending = deque([batch])
         while pending:
             tiles = pending.popleft()

@@ -1,12 +1,11 @@
-"""Overlap-tile inference: the same answer for every tile size, batch size and thread count.
+"""Overlap-tile inference: the same masks for every tile size, batch size and thread count.
 
-Networks that cannot promise that are run over sliding windows instead (`unetbio.inference.sliding_window`).
+Networks without exact tiles run over sliding windows (`unetbio.inference.sliding_window`).
 
 Valid convolutions make a tiled prediction equal to that of the whole image up to the rounding of float32, since tiles
-of different shapes take different kernels: about 1e-6. Decisions are made identical by float64
-(`unetbio.inference.exact_decisions`): where a probability is within the backend's error bound of a threshold, or two
-classes are about as probable, the network runs again in float64. Tiles therefore change neither the probabilities
-beyond 1e-5 nor any decision.
+of different shapes take different kernels: about 1e-6. The network runs again in float64 for pixels whose probability
+is within the backend's error bound of a threshold, or whose two best classes are about as probable
+(`unetbio.inference.exact_decisions`). Tiles therefore change probabilities by less than 1e-5, and no decision.
 
 Memory is bounded by one tile, the planes of the result and one plane of doubtful pixels; the image is read tile by
 tile.
@@ -39,7 +38,7 @@ def plan(
     batch_size: int = 1,
     memory_budget: int | None = None,
 ) -> TilePlan:
-    """The tiles that `predict` and `decide` would run, for dry runs and provenance.
+    """Tiles that `predict` and `decide` run, for dry runs and provenance.
 
     Parameters
     ----------
@@ -143,7 +142,7 @@ def decide(
     classes : sequence of sequence of int, optional
         For each threshold the classes whose probabilities are added; class 1 for all unless given.
     probabilities_out : ndarray of float32, optional
-        ``(K, *spatial)``: filled with what `predict` would return.
+        ``(K, *spatial)``: filled with the result of `predict`.
     rounded_out : ndarray of uint8, optional
         ``(*spatial)``: filled with the probability of the first threshold's classes in 255ths (`round_to_bytes`), at a
         quarter of the memory. Where tiles change it by rounding, a pixel may differ by one.
@@ -203,9 +202,9 @@ def decide_classes(
 def round_to_bytes(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Probabilities in 255ths, to the nearest: a byte a pixel."""
     scaled = probability * np.float32(255)
-    # A network can answer with what is no number, which has no byte.
+    # A network can give NaN, which has no byte.
     np.fmax(scaled, np.float32(0), out=scaled)
-    # Beneath the point nothing is kept, so that this rounds.
+    # The conversion cuts the fraction off, so that adding .5 rounds.
     scaled += np.float32(0.5)
     return scaled.astype(np.uint8)
 

@@ -1,9 +1,9 @@
-"""Sliding windows, for networks whose tiles cannot be exact: overlapping windows whose answers are blended.
+"""Sliding windows, for networks whose tiles cannot be exact: blend the probabilities of overlapping windows.
 
-Global pooling, or a receptive field that no tile can afford, makes the answer for a pixel depend on where its window
-ends. Windows then overlap and are averaged with Gaussian weights, by MONAI's ``sliding_window_inference``; the answer
-depends on the window, and the provenance says so. They are as large as what the network answered for in training: what
-it pools, and the zeros that it pads with, are then as it knows them.
+Global pooling, or a receptive field too large for a tile, makes the result for a pixel depend on where its window ends.
+Windows then overlap and are averaged with Gaussian weights, by MONAI's ``sliding_window_inference``. The result depends
+on the window, and the provenance says so. Windows are as large as the patches of the training, so that pooling and zero
+padding act as they did there.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ def default_window(predictor: Runner) -> tuple[int, ...]:
 
 
 def window_shape(predictor: Runner, shape: Sequence[int], tile: int | None = None) -> tuple[int, ...]:
-    """Windows that the network takes: ``tile`` pixels or those of its training, rounded up to its stride.
+    """Window shape of a network: ``tile`` pixels, or the size of its training, rounded up to the stride.
 
     An image of a ``shape`` that is smaller than a window is one window, as small as the stride allows.
     """
@@ -71,7 +71,7 @@ def predict_windows(
     ndarray of float32
         ``(K, *spatial)``.
     """
-    # MONAI takes longer to import than all else together; no exact network waits for it.
+    # MONAI takes longer to import than all else together, and exact networks do not need it.
     from monai.inferers.utils import sliding_window_inference
 
     shape = image.shape[1:]

@@ -1,12 +1,12 @@
-"""Overlap tiles: which pixels a network reads to answer for which pixels of an image.
+"""Overlap tiles: pixels of an image that a network reads and writes, tile by tile.
 
-The answer for the pixels ``[start, stop)`` of an axis depends on the input ``[start - context, stop + context)`` alone.
+The output for pixels ``[start, stop)`` of an axis depends on the input ``[start - context, stop + context)`` alone.
 A network pools windows of ``stride`` pixels, so the same pixels fall into the same windows only if ``start`` is a
-multiple of ``stride``: then, and only then, a tile gives what the whole image gives (Rumberger et al., arXiv
-2101.05846). A tile reads the smallest legal input that covers what it writes; where that reaches beyond the image, the
-image is mirrored.
+multiple of ``stride``: only then a tile and the whole image give equal results (Rumberger et al., arXiv 2101.05846). A
+tile reads the smallest legal input that covers what it writes; where that reaches beyond the image, the image is
+mirrored.
 
-Nothing here knows a network: cost and memory of an input come in as functions of its shape.
+This module does not depend on a network: cost and memory of an input are given as functions of its shape.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +29,7 @@ CostOfShape = Callable[[Shape], int]
 
 
 class ArrayLike(Protocol):
-    """What an image must offer to be read tile by tile: a shape and slicing (NumPy, Zarr, a memory map ...)."""
+    """Interface of an image that is read tile by tile: a shape and slicing (NumPy, Zarr, a memory map ...)."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -41,12 +41,12 @@ class ArrayLike(Protocol):
 
 @dataclass(frozen=True)
 class Tile:
-    """One piece of work.
+    """Part of an image that a network computes at once.
 
     Parameters
     ----------
     write_slices : tuple of slice
-        The pixels of the image that the tile answers for; they lie within the image and begin at multiples of the
+        Pixels of the image that the tile writes; they lie within the image and begin at multiples of the
         stride.
     read_start : tuple of int
         Where its input begins: ``context`` pixels before, so below 0 at the border.
@@ -60,7 +60,7 @@ class Tile:
 
     @property
     def write_shape(self) -> Shape:
-        """Pixels that the tile answers for, along each axis."""
+        """Pixels that the tile writes, along each axis."""
         return tuple(write.stop - write.start for write in self.write_slices)
 
 
@@ -114,7 +114,7 @@ class TilePlan:
 
 
 def tile_of(start: Sequence[int], stop: Sequence[int], geometry: Geometry) -> Tile:
-    """The tile that answers for the pixels from ``start`` to before ``stop``.
+    """Tile that writes the pixels from ``start`` to before ``stop``.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def tile_of(start: Sequence[int], stop: Sequence[int], geometry: Geometry) -> Ti
     Raises
     ------
     ValueError
-        When ``start`` is not a multiple of the stride: the tile would not give what the whole image gives.
+        When ``start`` is not a multiple of the stride: tile and whole image would differ.
     """
     if any(begin % stride for begin, stride in zip(start, geometry.stride, strict=True)):
         raise ValueError(f"a tile cannot begin at {tuple(start)}: the stride of the network is {geometry.stride}")
@@ -183,10 +183,10 @@ def plan_tiles(
     cost : callable
         From an input shape to the work it takes, as an integer: multiply-adds. Pixels read unless given.
     memory : callable
-        From an input shape to what it takes in the unit of ``memory_budget``. Pixels read unless given.
+        From an input shape to its memory, in the unit of ``memory_budget``. Pixels read unless given.
     memory_budget : int, optional
-        What one tile may take; without it, anything. When not even the smallest tile fits, the smallest is planned:
-        whether the machine can do it is seen when it is tried.
+        Memory of one tile; unlimited unless given. If not even the smallest tile fits, the smallest is planned, and the
+        run shows whether the machine can hold it.
 
     Returns
     -------
@@ -285,8 +285,7 @@ def _cheapest(
     shape: Shape, geometry: Geometry, cost: CostOfShape, memory: CostOfShape, memory_budget: int | None
 ) -> Shape:
     candidates = list(product(*map(_pitches, shape, _spare(geometry), geometry.stride)))
-    # Candidates begin with the image in one piece: every cut only adds work, so where that fits nothing else is looked
-    # at.
+    # Candidates begin with the image in one piece. Every cut adds work, so if one piece fits, no cut is tried.
     if memory_budget is None or memory(geometry.input_size(shape)) <= memory_budget:
         return candidates[0]
 

@@ -1,7 +1,7 @@
-"""Targets: what a network learns, and how its output becomes masks; one file a target, which registers itself.
+"""Targets: what networks learn, and the masks made from their output; one file a target, which registers itself.
 
-`base` says what a target is and lists them all, without importing torch; `pixels` and `cells` hold what targets of one
-kind share.
+`base` defines targets and lists them, without importing torch; `pixels` and `cells` hold code that several targets
+share.
 """
 
 import importlib

@@ -1,8 +1,8 @@
-"""What a target is, and the list of all there are.
+"""Interface of targets, and the list of all targets.
 
-A target has two halves. Its `Learner` is all that training asks: from label images to what a network learns, the loss,
-and the score of a validation. Its `Decoder` is all that the segmentation of an image asks: from the output of the
-network to a label image or class mask. Torch is imported by the methods that need it.
+A target has two halves. Its `Learner` serves training: it encodes label images, computes the loss and scores a
+validation. Its `Decoder` serves segmentation: it turns the output of a network into a label image or class mask. The
+methods that need torch import it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -73,7 +73,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Validation:
-    """Scores on images that were not trained on, and the thresholds they were reached with."""
+    """Scores on the validation images, and the thresholds that gave them."""
 
     scores: dict[str, float]
     postprocessing: PostProcessing = field(default_factory=PostProcessing)
@@ -118,7 +118,7 @@ class Learner(Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """What the channels of the network's output mean."""
+        """Names of the channels of the network's output."""
 
     deciding_score: str
     """Name of the score by which the best network is chosen."""
@@ -130,7 +130,7 @@ class Learner(Protocol):
         """Pixels of each class, ``(K,)``; unannotated pixels are not counted."""
 
     def places(self, label_image: Annotation) -> NDArray[np.float64]:
-        """Places worth a patch, ``(n, ndim)`` in pixels."""
+        """Centres of patches to draw, ``(n, ndim)`` in pixels."""
 
     def encode(
         self, label_image: Annotation, class_weights: Sequence[float], spacing: tuple[float, ...] | None
@@ -159,7 +159,7 @@ class Learner(Protocol):
         """
 
     def describe(self, label_images: Sequence[Annotation]) -> dict[str, Any]:
-        """Fields of the model file that follow from what was learned."""
+        """Fields of the model file that follow from the annotations."""
 
 
 class Decoder(Protocol):
@@ -174,7 +174,7 @@ class Decoder(Protocol):
         """Whether the network gives a probability for each pixel."""
 
     def record(self, settings: Settings) -> dict[str, Any]:
-        """Everything beside input and weights that changes pixels.
+        """Values that change the result, apart from image and weights.
 
         Raises
         ------
@@ -192,25 +192,25 @@ class Decoder(Protocol):
         probabilities_out: NDArray[np.float32] | None,
         progress: "Progress | None",
     ) -> Any:
-        """Run the network over the normalised image and decide, as far as it takes the device.
+        """Run the network over the normalised image and make all decisions that need the device.
 
         Options are those of `unetbio.inference.prediction.decide`.
         """
 
     def decide_constant(self, opened: "ImageSelection") -> Any:
-        """The decisions about an image of one grey value: background alone."""
+        """Decisions for an image of one grey value: background alone."""
 
     def run_once(self, tile: NDArray[np.float32]) -> None:
         """One pass of the network over ``(1, C, *spatial)``, to measure its time."""
 
     def finish(self, decided: Any, opened: "ImageSelection") -> Finished:
-        """From decisions to the label image or class mask, at the image's own size."""
+        """Turn decisions into the label image or class mask, at the image's own size."""
 
     def describe(self, finished: Finished, t: int | None) -> "FrameRecord":
-        """The row of the summary for a frame, with the confidence of its cells."""
+        """Row of the summary for a frame, with the confidence of its cells."""
 
     def run_record(self, opened: "ImageSelection") -> dict[str, Any]:
-        """What the provenance says of this step beside the settings."""
+        """Entries of the provenance for this step, apart from the settings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,18 +220,17 @@ class Target:
     Parameters
     ----------
     name : str
-        What settings and model files call it.
+        Name in settings and model files.
     summary : str
         One line for lists.
     masks : {"instances", "classes"}
-        What its masks hold, those to learn from and those of results: cells, each with a number, or the class of each
-        pixel.
+        Content of its annotations and results: numbered cells, or the class of each pixel.
     read_annotation : callable
         ``(path, config)`` to the label image or class mask in memory.
     check : callable
         Raises UsageError when the training settings do not fit.
     learner : callable
-        ``(config, label_images)`` to the `Learner`; the label images are all that is trained and validated on.
+        ``(config, label_images)`` to the `Learner`; the label images are those of training and validation.
     decoder : callable
         ``(info, network, device, exact=..., backend=...)`` to the `Decoder`.
     output : {"logits", "objects"}
@@ -273,12 +272,12 @@ def names(output: Output | None = None) -> tuple[str, ...]:
 
 
 def find(name: str, network: str = "unet") -> Target:
-    """The target of this name for a network.
+    """Find the target of this name for a network.
 
     Raises
     ------
     UsageError
-        When there is none of this name, or the network cannot learn it; the message lists those there are.
+        When there is none of this name, or the network cannot learn it; the message lists the targets.
     """
     output = networks.find(network).output
     if name not in names():
@@ -293,7 +292,7 @@ def find(name: str, network: str = "unet") -> Target:
 
 
 def of_training(config: TrainingConfig) -> Target:
-    """The target that training settings name.
+    """Find the target that training settings name.
 
     Raises
     ------
@@ -306,7 +305,7 @@ def of_training(config: TrainingConfig) -> Target:
 
 
 def of_model(info: "ModelInfo") -> Target:
-    """The target that a model learned, as its file says.
+    """Find the target that a model learned, by its file.
 
     Raises
     ------

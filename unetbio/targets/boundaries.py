@@ -1,8 +1,8 @@
 """Cells from three classes: background, the inside of cells, and their boundary.
 
-Cells that touch stay apart because the boundary of each is a class of its own. The mask is where inside and boundary
-together are probable, the seeds are where the inside is. As in Caicedo et al. 2019, doi:10.1002/cyto.a.23863, with
-exact distances in place of a dilated outline.
+Touching cells stay apart because their boundaries are a class of their own. The mask holds pixels where inside and
+boundary together are probable; the seeds hold pixels where the inside is. As in Caicedo et al. 2019,
+doi:10.1002/cyto.a.23863, with exact distances in place of a dilated outline.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class BoundaryLearner(CellLearner):
     def encode(
         self, label_image: Annotation, class_weights: Sequence[float], spacing: tuple[float, ...] | None
     ) -> Supervision:
-        """See `Learner`; background between neighbours weighs most, and the boundary what its class weighs."""
+        """See `Learner`; background between neighbours weighs most, the boundary has the weight of its class."""
         classes = self.classify(label_image, spacing)
         weight_map = self.weigh(label_image, class_weights[:BOUNDARY], spacing)
         weight_map[classes == BOUNDARY] = class_weights[BOUNDARY]

@@ -1,7 +1,7 @@
-"""What targets share that make cells of the probabilities of pixels.
+"""Base of targets that make cells from the probabilities of pixels.
 
-A threshold on the probability of a cell's pixels gives the foreground, further ones give the seeds, and
-`unetbio.postprocessing.instances` makes cells of them.
+A threshold on the probability of a cell gives the foreground, further thresholds give the seeds, and
+`unetbio.postprocessing.instances` makes cells from them.
 """
 
 import math
@@ -39,7 +39,7 @@ __all__ = ["CellClasses", "CellDecisions", "CellDecoder", "CellLearner", "check_
 
 @dataclass(frozen=True)
 class CellClasses:
-    """Classes of pixels of which cells are made.
+    """Classes of pixels that form cells.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class CellClasses:
     seeds: tuple[int, ...]
 
     def of_planes(self, settings: PostProcessing) -> list[tuple[int, ...]]:
-        """For each threshold the classes that count."""
+        """Classes whose probabilities are added, for each threshold."""
         return [self.mask, *(self.seeds for _ in settings.seed_thresholds)]
 
     def decide(self, probabilities: NDArray[np.float32], settings: PostProcessing) -> NDArray[np.bool_]:
@@ -87,7 +87,7 @@ class CellDecisions:
 
 
 class CellLearner(PixelLearner, ABC):
-    """Training half; thresholds are found that part and outline cells best."""
+    """Training half; the validation searches the thresholds that separate and outline cells best."""
 
     classes: CellClasses
     deciding_score = DECIDING_SCORE
@@ -173,7 +173,7 @@ class CellLearner(PixelLearner, ABC):
         return Validation(found.scores, found.postprocessing)
 
     def describe(self, label_images: Sequence[Annotation]) -> dict[str, Any]:
-        """See `Learner`: how large the cells are."""
+        """See `Learner`: sizes of the cells."""
         areas = np.concatenate([np.bincount(mask_annotated(one, one, self.config).ravel())[1:] for one in label_images])
         areas = areas[areas > 0]
         return {"cell_diameter_px": _diameter(float(np.median(areas)), label_images[0].ndim) if len(areas) else None}
@@ -252,7 +252,7 @@ class CellDecoder(PixelDecoder):
 
 
 def check_cells(config: TrainingConfig) -> None:
-    """Refuse settings that are for classes alone.
+    """Refuse settings that apply to classes alone.
 
     Raises
     ------
@@ -273,5 +273,5 @@ def mask_annotated(array: NDArray[Any], label_image: Annotation, config: Trainin
 
 
 def _diameter(area: float, ndim: int) -> float:
-    """Of a disc, or a ball, of this many pixels."""
+    """Diameter of a disc, or a ball, of this many pixels."""
     return 2 * math.sqrt(area / math.pi) if ndim == 2 else 2 * (3 * area / (4 * math.pi)) ** (1 / 3)

@@ -1,4 +1,4 @@
-"""The class of each pixel; a pixel weighs what its class weighs."""
+"""Class of each pixel; a pixel has the weight of its class."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -37,7 +37,7 @@ class ClassLearner(PixelLearner):
     config : TrainingConfig
         With target classes.
     label_images : sequence of ndarray
-        All that is trained and validated on; the classes are those that they hold, unless the settings name them.
+        Class masks of training and validation; their values are the classes, unless the settings name these.
 
     Raises
     ------
@@ -94,7 +94,7 @@ class ClassLearner(PixelLearner):
             pooled += compare_classes(classes, label_image, ignore_label=UNANNOTATED, boundaries=False)
         scores = pooled.scores(self.class_names)
         if math.isnan(scores[self.deciding_score]):
-            scores[self.deciding_score] = 0.0  # nothing is annotated, so nothing is chosen by it
+            scores[self.deciding_score] = 0.0  # without annotated pixels this score is not used
         known = {name: score for name, score in scores.items() if not math.isnan(score)}
         return Validation(known)
 

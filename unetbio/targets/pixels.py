@@ -1,4 +1,4 @@
-"""What targets share that are learned as classes of pixels."""
+"""Base of targets that networks learn as classes of pixels."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ class PixelLearner:
     config : TrainingConfig
         Settings of the training.
     label_images : sequence of ndarray
-        All that is trained and validated on.
+        Label images of training and validation.
     """
 
     def __init__(self, config: TrainingConfig, label_images: Sequence[Annotation] = ()) -> None:
@@ -58,7 +58,7 @@ class PixelDecoder:
     exact : bool
         Over exact tiles, or over windows.
     backend : str
-        What computes it: `unetbio.inference.backends.base.names`.
+        Name of a backend: `unetbio.inference.backends.base.names`.
     """
 
     has_probabilities = True

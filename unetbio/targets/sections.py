@@ -1,4 +1,4 @@
-"""Stacks that a model of planes segments section by section: from the sections' answers to one of the stack."""
+"""Stacks that a 2-D model segments section by section: join the results of the sections into one."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ __all__ = ["stack_sections"]
 
 
 def stack_sections(sections: Sequence[Finished], link: float | None, *, are_cells: bool) -> Finished:
-    """Put the answers about the sections of a stack together.
+    """Join the results of the sections of a stack.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def _one_table(tables: Sequence[ObjectTable], sections: NDArray[Any], labels: La
 
 
 def _new_ids(old: NDArray[Any], section: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
-    """What the cells of a section are called in the stack."""
+    """Ids in the stack for the cells of a section."""
     table = np.zeros(int(section.max(initial=0)) + 1, np.int64)
     table[section.reshape(-1)] = labels.reshape(-1)
     ids: NDArray[np.int64] = table[old]

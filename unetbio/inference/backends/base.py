@@ -1,4 +1,4 @@
-"""What inference asks of a network, and the backends that compute it.
+"""Interface of networks in inference, and the list of backends that run them.
 
 A backend is a module of this folder, and has the module's name. It offers ``make(network, device, *, exact, window)``,
 which returns a `Predictor`, and ``choose_device(text)``. Listing backends imports none of them.
@@ -28,7 +28,7 @@ MEMORY_BUDGETS = {2: 400 << 20, 3: 2 << 30}
 
 
 class Runner(Protocol):
-    """A network over tiles or windows, as far as planning needs to know it."""
+    """Network over tiles or windows: the properties that planning needs."""
 
     @property
     def geometry(self) -> Geometry:
@@ -36,7 +36,7 @@ class Runner(Protocol):
 
     @property
     def exact(self) -> bool:
-        """Whether the result is the same for every tiling; where not, the context is 0 and windows overlap."""
+        """Whether the result is the same for every tiling; if not, the context is 0 and windows overlap."""
 
     @property
     def window(self) -> tuple[int, ...] | None:

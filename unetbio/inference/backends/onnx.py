@@ -1,6 +1,6 @@
 """ONNX Runtime on the processor: float32 probabilities from an ONNX graph, float64 ones from PyTorch.
 
-The graph is made in memory from the network that the PyTorch backend runs, with any number, height and width of tiles.
+The graph is exported in memory from the network of the PyTorch backend; it takes tiles of any number, height and width.
 """
 
 import io
@@ -82,7 +82,7 @@ def _export(network: nn.Module, geometry: Geometry, in_channels: int) -> bytes:
     graph = io.BytesIO()
     file: Any = graph  # PyTorch's annotation knows paths alone, its documentation files too
     with warnings.catch_warnings():
-        # Of sizes that become constants (`_is_equal` looks at the result), and of the newer exporter
+        # About sizes that become constants (`_is_equal` checks the result), and about the newer exporter
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,
@@ -111,7 +111,7 @@ def _session(runtime: Any, graph: bytes) -> Callable[[Tensor], Tensor]:
 
 
 def _is_equal(run: Callable[[Tensor], Tensor], network: nn.Module, geometry: Geometry, in_channels: int) -> bool:
-    """Whether a graph computes what the network does, for another input size than it was made with."""
+    """Whether graph and network give equal results for an input size other than that of the export."""
     image = _example(geometry, in_channels, strides=3)
     with torch.inference_mode():
         expected = network(image)
@@ -123,7 +123,7 @@ def _is_equal(run: Callable[[Tensor], Tensor], network: nn.Module, geometry: Geo
 
 
 def _example(geometry: Geometry, in_channels: int, *, strides: int) -> Tensor:
-    """Noise of a legal size that has another length along each axis."""
+    """Noise of a legal size, with a different length along each axis."""
     sizes = zip(geometry.minimum, geometry.stride, strict=True)
     shape = [minimum + (strides + axis) * stride for axis, (minimum, stride) in enumerate(sizes)]
     return torch.rand((strides, in_channels, *shape), generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""A network as inference runs it: folded, channels last, in full precision, with a float64 twin and a price list."""
+"""PyTorch backend: batch norm folded, channels last, full precision, with a float64 twin and a cost estimate."""
 
 import contextlib
 import copy
@@ -34,9 +34,9 @@ COLUMN_BYTES = 64 << 20
 
 
 class TorchPredictor:
-    """A network as it is run over tiles: evaluation mode, batch norm folded into the convolutions, channels last.
+    """Network for tiles: evaluation mode, batch norm folded into the convolutions, channels last.
 
-    The network is copied; what happens to it afterwards changes nothing here.
+    The network is copied, so later changes to it have no effect here.
 
     Parameters
     ----------
@@ -44,12 +44,12 @@ class TorchPredictor:
         With the attribute ``geometry``; logits out. One that pads (``geometry.padding == "same"``) is cropped by the
         context.
     device : torch.device or str
-        Where it runs; what is decided in float64 runs on the CPU, so that every device decides alike.
+        Where it runs. Decisions in float64 run on the CPU, so that all devices give the same masks.
     exact : bool
-        Crop what has seen the padding, so that tiles are exact. Without, every pixel of an input gets an answer: a
-        network that does not pad sees the input mirrored.
+        Crop pixels that depend on the padding, so that tiles are exact. If False, every pixel of an input gets a
+        result: the input is mirrored for a network that does not pad.
     window : tuple of int, optional
-        For how many pixels the network answered at once when it was trained, one entry an axis.
+        Pixels along each axis that the network predicted at once in training.
     """
 
     error_bound = ERROR_BOUND
@@ -79,7 +79,7 @@ class TorchPredictor:
         return torch.channels_last if self.geometry.ndim == 2 else torch.channels_last_3d
 
     def _prepared(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
-        """What computes logits in float32, from a network that may be changed."""
+        """Prepare a network for float32 inference, in place."""
         # The overload with a memory format is missing in PyTorch's annotations.
         movable: Any = network
         placed: nn.Module = movable.to(self.device, memory_format=self._memory_format)
@@ -102,7 +102,7 @@ class TorchPredictor:
 
     @property
     def memory_budget(self) -> int:
-        """Bytes of feature maps that a tile may hold; on a CUDA device half of what is free, if that is more."""
+        """Bytes of feature maps that a tile may hold; on a CUDA device half of the free memory, if that is more."""
         budget = MEMORY_BUDGETS[self.geometry.ndim]
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
@@ -110,7 +110,7 @@ class TorchPredictor:
         return budget
 
     def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Softmax of the logits in float32, for a network in which rounding decides nothing; else of float64's.
+        """Softmax of the logits in float32; of float64 logits for a network in which rounding decides.
 
         Parameters
         ----------
@@ -136,7 +136,7 @@ class TorchPredictor:
             return self._softmax(self._network(images), batch.shape[2:]).float().cpu().numpy()
 
     def probabilities_float64(self, batch: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Softmax of the logits with all arithmetic in float64, on the CPU; otherwise as `probabilities`."""
+        """Softmax of the logits in float64 on the CPU; parameters, shape and errors as of `probabilities`."""
         with _full_precision(torch.device("cpu")):
             # One image at a time: a batch is not faster here, and so its size cannot matter.
             images = self._checked(batch).double()
@@ -167,7 +167,7 @@ class TorchPredictor:
             torch.cuda.empty_cache()
 
     def _network_input(self, input_shape: Sequence[int]) -> Sequence[int]:
-        """What the network gets for an input: the input, or a mirrored one if it does not pad."""
+        """Network input: the batch itself, or mirrored at its border if the network does not pad."""
         if self.exact or self._network_geometry.padding == "same":
             return input_shape
         return self._network_geometry.input_size(input_shape)
@@ -221,7 +221,7 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
     Returns
     -------
     torch.nn.Module
-        ``network``, which gives what it gave before up to rounding.
+        ``network``, with the same output up to rounding.
     """
     for block in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         for index in range(len(block) - 1):
@@ -237,7 +237,7 @@ def fold_batch_norm(network: nn.Module) -> nn.Module:
 
 
 class _ConvolutionReLU(nn.Module):
-    """A convolution that clamps its result as it writes it: one walk over the feature map less."""
+    """Convolution with a fused ReLU, which saves one pass over the feature map."""
 
     def __init__(self, layer: nn.Conv2d | nn.Conv3d) -> None:
         super().__init__()
@@ -263,7 +263,7 @@ class _ConvolutionReLU(nn.Module):
 
 
 def _fuse_relu(network: nn.Module) -> None:
-    """Put `_ConvolutionReLU` in the place of each convolution with a ReLU behind it, in place."""
+    """Replace each convolution that a ReLU follows by a `_ConvolutionReLU`, in place."""
     for block in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
         layers = [index for index, layer in enumerate(block) if not isinstance(layer, nn.Identity)]
         for index, following in pairwise(layers):
@@ -278,7 +278,7 @@ def _fuse_relu(network: nn.Module) -> None:
 
 @cache
 def _can_fuse() -> bool:
-    """Whether this PyTorch and this processor have the fused operation, and it computes what the two layers do."""
+    """Whether PyTorch has the fused operation on this processor, with the same result as the two layers."""
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(0)
         block = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
@@ -306,7 +306,7 @@ class _SlabConvolution(nn.Module):
         layer.padding = (0,) * len(padding)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(N, C, *spatial) -> (N, K, *output)``, as the convolution that it stands for."""
+        """``(N, C, *spatial) -> (N, K, *output)``, as the replaced convolution."""
         features = functional.pad(features, self.zeros) if any(self.zeros) else features
         kernel = self.layer.kernel_size
         reach = self.layer.dilation[0] * (kernel[0] - 1)
@@ -344,7 +344,7 @@ def _full_precision(device: torch.device) -> Iterator[None]:
 
 
 def choose_device(text: str = "auto") -> tuple[torch.device, str]:
-    """Turn what a user asks for into a device.
+    """Choose the device that a user asks for.
 
     Parameters
     ----------

@@ -2,16 +2,16 @@
 
 1.  Windows overlap and cover the image; where it is smaller than a window it is mirrored. Each pixel belongs to the
     core of one window, the one in which it lies farthest from the rim.
-2.  In a window objects are drawn by falling score. A pixel belongs to the first object that takes it; an object that
-    gets less than half of its own pixels is one that was found already, and is left out.
+2.  In a window objects are drawn by falling score. A pixel belongs to the first object that covers it. An object that
+    gets less than half of its own pixels is a duplicate and is left out.
 3.  A piece that comes near a rim of its window, beyond which the image goes on, may be cut. A cut piece without a pixel
-    in the core of its window is left out: it is another window's to see.
-4.  Pieces of two windows are the same object where, in the strip that both windows see, their intersection is at least
-    half of their union. This is carried on from window to window, as connected components of a graph.
-5.  Of the pieces of an object one that is not cut counts, the one nearest to the centre of its window; if all are cut
-    their union counts. Objects are drawn into the label image as in step 2.
+    in the core of its window is left out: another window sees it.
+4.  Pieces of two windows are the same object if, in the strip that both windows see, their intersection is at least
+    half of their union. Objects are the connected components of this graph.
+5.  An object takes its uncut piece nearest to the centre of its window; if all pieces are cut, it takes their union.
+    Objects are drawn into the label image as in step 2.
 
-With a detector that finds the true objects this gives the true label image, whatever the size of objects and windows,
+With a detector that finds the true objects this gives the true label image for any size of objects and windows,
 as long as each object is connected: two neighbouring pixels on either side of the line between two cores lie in the
 strip of both windows, so that all pieces of an object that count are joined.
 """

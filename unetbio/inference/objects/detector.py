@@ -1,4 +1,4 @@
-"""What finds the objects of one window: what is needed of it, and a network as it is run."""
+"""Detector of the objects of one window: its interface, and the PyTorch network behind it."""
 
 import copy
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ BYTES_A_VALUE = 4
 
 
 class Detector(Protocol):
-    """What is needed of a network that finds objects; tests put other things in its place."""
+    """Interface of networks that find objects; tests replace it by simple detectors."""
 
     @property
     def geometry(self) -> Geometry:
@@ -35,9 +35,9 @@ class Detector(Protocol):
 
 
 class TorchDetector:
-    """A network as it is run over windows: evaluation mode, batch norm folded into the convolutions, channels last.
+    """Network for windows: evaluation mode, batch norm folded into the convolutions, channels last.
 
-    The network is copied; what happens to it afterwards changes nothing here.
+    The network is copied, so later changes to it have no effect here.
 
     Parameters
     ----------
@@ -49,9 +49,10 @@ class TorchDetector:
     Attributes
     ----------
     exact : bool
-        False: the answer depends on the windows.
+        False: the result depends on the windows.
     window : None
-        Those of all networks, not of the training: boxes are found alike in any window, and a larger one cuts fewer.
+        None: the window does not depend on the training. Boxes are found alike in any window, and a larger one cuts
+        fewer.
     """
 
     exact = False
@@ -83,18 +84,18 @@ class TorchDetector:
         return found
 
     def multiply_adds(self, input_shape: Sequence[int]) -> int:
-        """Multiply-adds for one window, without those for what is found in it."""
+        """Multiply-adds for one window, without the heads that run on each object."""
         return self._cost.multiply_adds(input_shape)
 
     def memory_bytes(self, input_shape: Sequence[int]) -> int:
-        """Most bytes of feature maps that are held at once for one window, however much is found in it."""
+        """Most bytes of feature maps that are held at once for one window, for any number of objects."""
         maps = self._cost.bytes_at_end(input_shape)
         aligning, looking = self._box_bytes
         return max(self._cost.memory_bytes(input_shape), maps + max(maps + aligning, looking))
 
     @cached_property
     def _box_bytes(self) -> tuple[int, int]:
-        """Most bytes that are held for boxes while features are aligned to them, and while heads look into them."""
+        """Most bytes held for boxes, while features are aligned to them and while the heads run on them."""
         heads: Sequence[RegionHead] = self._network.region_heads
         return (
             max(head.most_boxes * head.bytes_a_box for head in heads),
@@ -103,7 +104,7 @@ class TorchDetector:
 
 
 class _WholeImagePart(nn.Module):
-    """What a network computes for the whole window; its price grows with the window's size."""
+    """Part of a network that runs on the whole window; its cost grows with the window's size."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -111,7 +112,7 @@ class _WholeImagePart(nn.Module):
         self.end = nn.Identity()
 
     def forward(self, image: Tensor) -> Tensor:
-        # When the last layer runs the whole answer is held, as it is while boxes are looked into.
+        # The whole output is held while the last layer runs and while the heads run on boxes.
         answer = self.network(image)
         finest: Tensor = self.end(answer.pyramid[0])
         return finest

@@ -1,4 +1,4 @@
-"""Objects of all windows in one label image: pieces of an object that windows share are joined."""
+"""Merge the objects of all windows into one label image: join the pieces of objects that lie across windows."""
 
 from collections.abc import Iterator, Sequence
 from itertools import product
@@ -20,7 +20,7 @@ SAME_OBJECT = 0.5
 def merge_objects(
     found: FoundObjects, *, score_threshold: float = SCORE_THRESHOLD, mask_threshold: float = MASK_THRESHOLD
 ) -> tuple[LabelImage, ObjectTable]:
-    """Make one label image of the objects of all windows; `unetbio.inference.objects` says how.
+    """Merge the objects of all windows into one label image; `unetbio.inference.objects` lists the steps.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def merge_objects(
     table : dict of str to ndarray
         One entry an object, by rising id: ``label``, ``class`` (from 1), ``score``, and its box ``bbox_y_start``,
         ``bbox_y_stop``, ``bbox_x_start``, ``bbox_x_stop`` in whole pixels, named as `unetbio.measurement.regions`
-        names them. An object in pieces has the largest score among them, and that piece's class.
+        names them. An object in pieces takes score and class from the piece with the largest score.
     """
     windows = list(windows_of(found))
     planes: list[NDArray[np.int32]] = []
@@ -66,7 +66,7 @@ def _same_objects(
         strip = _intersection(windows[first].inside, windows[second].inside)
         pairs.append(_matches(*(planes[number][within(strip, windows[number].inside)] for number in (first, second))))
     rows, columns = np.concatenate(pairs).T - 1
-    # Whoever runs another network does not wait for it.
+    # Imported here, since only networks that find objects need it.
     from scipy import sparse
 
     graph = sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(pieces), len(pieces)))

@@ -1,4 +1,4 @@
-"""Objects as one window sees them: drawn, and with a note of what its rim may have cut."""
+"""Draw the objects of one window, and mark those that its rim may have cut."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ LEFT_OVER = 0.5
 
 @dataclass(frozen=True)
 class Piece:
-    """An object as one window sees it.
+    """Object, or part of one, in one window.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Piece:
 
 
 def draw(plane: NDArray[np.int32], masks: Iterable[tuple[Box, NDArray[np.bool_]]]) -> None:
-    """Draw objects, the best first: the pixels that are free, if they are enough, get its number, counted from 1."""
+    """Draw objects by falling score: each gets its free pixels, numbered from 1, if these are enough."""
     for number, (box, mask) in enumerate(masks, start=1):
         part = plane[box]
         free = mask & (part == 0)
@@ -67,7 +67,7 @@ def draw_window(
     score_threshold: float,
     mask_threshold: float,
 ) -> tuple[NDArray[np.int32], list[Piece]]:
-    """Draw the objects of a window, and note the pieces that count.
+    """Draw the objects of a window, and list the pieces that are kept.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def draw_window(
     answered_for = set(np.unique(plane[within(window.core, window.inside)]).tolist())
     numbers = np.zeros(len(order) + 1, dtype=np.int32)
     pieces: list[Piece] = []
-    # Whoever runs another network does not wait for it.
+    # Imported here, since only networks that find objects need it.
     from scipy import ndimage
 
     for drawn, box in enumerate(ndimage.find_objects(plane), start=1):

@@ -1,4 +1,4 @@
-"""Windows over an image: where they lie, and what is found in each."""
+"""Windows over an image: their positions, and the objects found in each."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Window:
     inside : tuple of slice
         The pixels of the image that it sees.
     core : tuple of slice
-        Those that it answers for.
+        Pixels that belong to this window.
     """
 
     inside: Box
@@ -75,7 +75,7 @@ def find_objects(
     image : array-like
         ``(C, Y, X)``, normalised; any size from 1. Windows are sliced out of it one by one.
     network : Detector
-        A `torch.nn.Module` is made a `TorchDetector` first.
+        A `torch.nn.Module` is wrapped in a `TorchDetector`.
     window : int
         Pixels of a window along each axis, rounded up to a size that is legal. An image that is smaller gets a smaller
         window.
@@ -91,7 +91,7 @@ def find_objects(
     ImageError
         When the image is empty or has another number of channels than the network takes.
     UsageError
-        When the image has another number of spatial axes than two, or ``window`` or ``overlap`` cannot be meant.
+        When the image does not have two spatial axes, or ``window`` or ``overlap`` is out of range.
     """
     shape = _checked_shape(image, network)
     if window < 3:

@@ -129,7 +129,7 @@ def as_click(option: Option) -> Callable[[Command], Command]:
         default=None if is_list else shown,
         show_default=bool(shown),
         metavar=option.metavar,
-        help=option.help + (f"  [default: {option.otherwise}]" if option.otherwise else ""),
+        help=option.help + (f"  [default: {option.default_text}]" if option.default_text else ""),
     )
 
 

@@ -39,7 +39,7 @@ def in_full(options: Iterable[Option], workflow: Iterable[str] = ()) -> str:
     def row(option: Option) -> tuple[str, ...]:
         key = f"`{option.key}`" if option.field in workflow else ""
         names = (f"`{option.flag}`", key) if workflow else (f"`{option.flag}`",)
-        default = f"`{option.unset}`" if option.unset else option.otherwise or _default(option.default)
+        default = f"`{option.unset}`" if option.unset else option.default_text or _default(option.default)
         return (*names, _values(option), default, _sentence(option.text))
 
     names = ("command line", "workflow") if workflow else ("command line",)

@@ -1,4 +1,4 @@
-"""Evaluation: scores of predicted label images or class masks against the truth, of files paired by their names."""
+"""Score predicted label images or class masks against the truth; files are paired by their names."""
 
 import csv
 import io
@@ -37,14 +37,14 @@ _Scored = tuple[Path, Path, Comparison | ClassComparison]
 
 
 class _Comparer(Protocol):
-    """What the two kinds of masks differ in."""
+    """Comparison of one kind of mask: label images, or class masks."""
 
     @property
     def allow_binary(self) -> bool:
-        """Whether masks of 0 and 1 (or 255) are taken."""
+        """Whether masks of 0 and 1 (or 255) are accepted."""
 
     def prepare(self, mask: _Mask, *, is_truth: bool) -> _Mask:
-        """A mask of one time, as it is compared."""
+        """Prepare the mask of one time point for the comparison."""
 
     def compare(self, found: _Mask, true: _Mask) -> Any:
         """Counts that can be added."""
@@ -53,10 +53,10 @@ class _Comparer(Protocol):
         """Scores by name."""
 
     def columns(self) -> dict[str, str]:
-        """Scores in the table for people, and their headings."""
+        """Scores of the printed table, and their headings."""
 
     def settings(self) -> dict[str, Any]:
-        """How it was compared, for the JSON."""
+        """Settings of the comparison, for the JSON."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +105,13 @@ class _Classes:
     allow_binary = True
 
     def __post_init__(self) -> None:
-        # Where values are given there are as many classes, or as many as have names; 0 where nobody knows.
+        # The number of classes follows from the values or the names, whichever are more; 0 = unknown.
         self.most_classes = max(len(self.values), len(self.names)) if self.values else 0
 
     def prepare(self, mask: _Mask, *, is_truth: bool) -> _Mask:
         if is_truth:
             return map_classes(mask, self.values or range(MAX_CLASSES), self.ignore_label)
-        # Not mapped as the truth is: of a prediction of 0 and 1 nobody could tell whether 1 is a class or a value.
+        # Predictions are not mapped: in a prediction of 0 and 1, a 1 could be a class or a value.
         most = self.most_classes or MAX_CLASSES
         if mask.size and mask.max() >= most:
             raise ImageError(
@@ -144,11 +144,11 @@ class Evaluation:
     Parameters
     ----------
     pairing : Pairing
-        Which files were compared, and those that nothing could be compared with.
+        Compared files, and files without a partner.
     compared : list of (path, path, comparison)
-        Prediction, truth, and what can be counted about the two.
+        Prediction, truth, and counts for the two.
     failed : list of (path, path, ImageError)
-        Pairs that could not be compared, and why.
+        Pairs that could not be compared, with the reason.
     """
 
     pairing: Pairing
@@ -166,7 +166,7 @@ class Evaluation:
         return self._comparer.scores(reduce(add, comparisons)) if comparisons else {}
 
     def as_dict(self) -> dict[str, object]:
-        """All of it as plain values for JSON; None for NaN."""
+        """Scores, pairs and failures as plain values for JSON; None for NaN."""
         return {
             **self._comparer.settings(),
             POOLED: _without_nan(self.pooled()) or None,
@@ -195,7 +195,7 @@ class Evaluation:
         return stream.getvalue()
 
     def table(self) -> str:
-        """The main scores, for people."""
+        """Main scores as a text table."""
         columns = self._comparer.columns()
         rows = [(found.name, scores) for found, _, scores in self.rows()]
         cells = [["image", *columns.values()]]
@@ -228,7 +228,7 @@ def evaluate(
     ----------
     predicted, truth : path
         Folders or files, paired by their names: ``x_labels.ome.tif`` belongs to ``x.tif``, ``x_mask.png`` ... Two files
-        belong together whatever their names are. ``classes.csv`` beside predictions names the classes.
+        form a pair under any names. ``classes.csv`` beside predictions names the classes.
     thresholds : sequence of float, optional
         IoU from which cells match; 0.5, 0.55 ... 0.95 unless given.
     tolerance : float
@@ -242,12 +242,12 @@ def evaluate(
     ignore_label : int, optional
         With ``classes``: the value in the truth of pixels that are not annotated.
     axes : str, optional
-        Axes of files that do not say them, such as ``ZYX`` or ``TYX``.
+        Axes of files that do not state them, such as ``ZYX`` or ``TYX``.
 
     Returns
     -------
     Evaluation
-        Pairs that cannot be compared are in its ``failed``, and do not stop the others.
+        Pairs that cannot be compared are in its ``failed``; the other pairs are scored.
 
     Raises
     ------
@@ -280,7 +280,7 @@ def evaluate(
 
 
 def _class_names(predicted: Path) -> tuple[str, ...]:
-    """Names of the classes, from the palette that was written along with the masks."""
+    """Names of the classes, from the palette beside the masks."""
     path = (predicted if predicted.is_dir() else predicted.parent) / CLASSES
     try:
         with open_regular(path, "r", newline="", encoding="utf-8") as stream:
@@ -292,7 +292,7 @@ def _class_names(predicted: Path) -> tuple[str, ...]:
 
 
 def _pair(predicted: Path, truth: Path) -> Pairing:
-    # Two files belong together whatever they are called.
+    # Two files form a pair under any names.
     if predicted.is_file() and truth.is_file():
         return Pairing(((predicted, truth),), (), ())
     return pair(predicted, truth, predictions=True)
@@ -309,7 +309,7 @@ def _compare_files(found: Path, true: Path, comparer: _Comparer, axes: str | Non
 
 
 def _read(path: Path, comparer: _Comparer, axes: str | None, *, is_truth: bool) -> tuple[_Mask, bool]:
-    """A mask as it is compared, and whether its first axis is time."""
+    """Read a mask for the comparison, and whether its first axis is time."""
     try:
         mask, found_axes = _read_with_axes(path, axes, allow_binary=comparer.allow_binary)
         check_plausible(mask, "the mask")
@@ -321,7 +321,7 @@ def _read(path: Path, comparer: _Comparer, axes: str | None, *, is_truth: bool) 
 
 
 def _read_with_axes(path: Path, axes: str | None, *, allow_binary: bool) -> tuple[_Mask, str]:
-    """A label image and its axes: those of the file, and where it does not say, those of the option."""
+    """Read a label image and its axes: those of the file or, if it states none, those of the option."""
 
     def read(axes: str | None) -> tuple[_Mask, str]:
         return read_labels(path, axes=axes, allow_binary=allow_binary), read_image(path, axes=axes).axes

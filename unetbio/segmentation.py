@@ -1,8 +1,8 @@
-"""One image: from its pixels to a label image or class mask, in steps that a batch can run side by side.
+"""Segment one image into a label image or class mask, in steps that a batch runs in parallel.
 
 `Segmenter.open` -> `Segmenter.read_frame` (reading, numpy) -> `Segmenter.decide` (the network) -> `Segmenter.finish`
-(numba). `segment` does all of them in a row. What a network's output means follows from the `unetbio.targets.Target`
-that it learned.
+(numba). `segment` runs all of them in turn. The `unetbio.targets.Target` of a model interprets the output of its
+network.
 """
 
 import functools
@@ -46,7 +46,7 @@ TRAINED_DIAMETERS = (0.5, 2.0)
 
 @dataclass(frozen=True)
 class FrameResult:
-    """The cells or classes of one frame, at the image's own size, and what the tables say of them.
+    """Cells or classes of one frame, at the image's own size, with their rows of the tables.
 
     Where the model finds objects, ``objects`` is their table.
     """
@@ -58,14 +58,14 @@ class FrameResult:
 
 
 class ModelName(TypedDict):
-    """Which model made a segmentation: its name, and the SHA-256 of its file."""
+    """Model of a segmentation: its name, and the SHA-256 of its file."""
 
     name: str
     sha256: str
 
 
 class Segmentation(TypedDict):
-    """What `segment` says of a label image.
+    """Provenance and tables of a label image from `segment`.
 
     ``settings`` and ``run`` are those of the provenance (docs/results.md), ``frames`` the rows of ``summary.csv``,
     ``objects`` the tables of a model that finds objects: columns by name, one table a frame.
@@ -96,16 +96,16 @@ class Segmenter:
     memory_budget : int, optional
         Bytes that one pass of the network may take.
     exact : bool
-        Tile exactly also where the context makes that dear, more than 256 pixels a side.
+        Tile exactly even if the context is above 256 pixels a side, which takes longer.
     backend : str
-        What computes the network: ``torch``, or ``onnx`` (ONNX Runtime, on the CPU).
+        Library that runs the network: ``torch``, or ``onnx`` (ONNX Runtime, on the CPU).
 
     Attributes
     ----------
     target : Target
-        What the model learned.
+        Target that the model learned.
     is_exact : bool
-        Whether tiles cannot change the answer; where they can, windows overlap.
+        Whether the result is the same for every tile size; if not, windows overlap.
 
     Raises
     ------
@@ -133,11 +133,11 @@ class Segmenter:
         self.tile = tile
         self.memory_budget = memory_budget
         self.ndim = self.decoder.runner.geometry.ndim
-        # Images of a batch are often of one size, and its cheapest tiles are worth remembering.
+        # Images of a batch often have one size, so its cheapest tiles are cached.
         self._plans: dict[tuple[int, ...], TilePlan] = {}
 
     def record(self, settings: Settings) -> dict[str, Any]:
-        """Everything beside input and weights that changes pixels, for the provenance and for resuming.
+        """Values that change the result, apart from image and weights; for the provenance and for resuming.
 
         Raises
         ------
@@ -161,7 +161,7 @@ class Segmenter:
         return {**self.decoder.record(settings), "exact_tiles": self.is_exact, "window": window}
 
     def check_probabilities(self) -> None:
-        """Refuse to save probabilities where there are none.
+        """Refuse to save probabilities of a model that gives none.
 
         Raises
         ------
@@ -190,7 +190,7 @@ class Segmenter:
         probabilities_out: NDArray[np.float32] | None = None,
         progress: Progress | None = None,
     ) -> Any:
-        """Run the network and decide about the grid, as the model's target does.
+        """Run the network over the grid and make the decisions of the model's target.
 
         Parameters
         ----------
@@ -232,7 +232,7 @@ class Segmenter:
         probabilities_out: NDArray[np.float32] | None,
         progress: Progress | None,
     ) -> Any:
-        """Of what the model takes at once."""
+        """Decisions for one input of the model: an image, a section or a stack."""
         if frame.is_constant:
             if progress is not None:
                 progress(math.prod(opened.grid), math.prod(opened.grid))
@@ -250,11 +250,11 @@ class Segmenter:
         )
 
     def run_record(self, opened: ImageSelection, scalings: Sequence[Scaling]) -> dict[str, Any]:
-        """What the provenance says of a run beside the settings."""
+        """Entries of the provenance for a run, apart from the settings."""
         return {
             "device": str(self.device),
             **({} if self.backend == DEFAULT else {"backend": self.backend}),
-            # The CRF links all pixels, and its decisions get no second look.
+            # The CRF links all pixels, so its decisions cannot be refined in float64.
             "exact": self.is_exact and opened.settings.crf is None,
             "channels": list(opened.channels),
             "zoom": list(opened.zoom),
@@ -265,7 +265,7 @@ class Segmenter:
         }
 
     def plan(self, grid: tuple[int, ...]) -> TilePlan:
-        """The tiles that an image of this size, or a section of one, is cut into."""
+        """Tiles of an image of this size, or of a section of it."""
         if grid not in self._plans:
             plan = prediction.plan(grid, self.decoder.runner, tile=self.tile, memory_budget=self.memory_budget)
             self._plans[grid] = plan
@@ -325,16 +325,16 @@ def segment(
     device : str
         ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
     tile : int, optional
-        Output pixels of a tile; the answer does not depend on it, unless ``info["run"]["exact"]`` is False.
+        Output pixels of a tile; the result does not depend on it, unless ``info["run"]["exact"]`` is False.
     exact_tiles : bool
-        Tile exactly also where the context makes that dear, more than 256 pixels a side.
+        Tile exactly even if the context is above 256 pixels a side, which takes longer.
     backend : str
-        What computes the network: ``torch``, or ``onnx`` (ONNX Runtime, on the CPU).
+        Library that runs the network: ``torch``, or ``onnx`` (ONNX Runtime, on the CPU).
     progress : callable, optional
         Called in this thread with the pixels done and the pixels in all, after each tile and window: pixels that the
         network sees, of all sections and time points.
     cancel : callable, optional
-        Asked at the start and after each tile and window whether to stop, such as ``threading.Event().is_set``.
+        Called at the start and after each tile and window; True stops the work. Example: ``threading.Event().is_set``.
     **options
         Fields of `unetbio.settings.segmentation.Settings`: ``series, t, z, axes, pixel_size_um, diameter_px,
         threshold, min_area, max_area, exclude_border, crf, link``, and for a model of classes ``classes``.
@@ -355,7 +355,7 @@ def segment(
     UsageError, ImageError
         When the options or the image do not fit the model.
     CancelledError
-        When ``cancel`` says so; nothing is left behind.
+        When ``cancel`` returns True; no file is left behind.
     """
     segmenter = _segmenter_of(model, device, tile, exact_tiles, backend)
     channels = (channel,) if isinstance(channel, (str, int)) else tuple(channel)
@@ -392,12 +392,12 @@ def stack_frames(frames: Sequence[NDArray[Any]], opened: ImageSelection) -> NDAr
 
 
 def _part_of(progress: Progress, number: int, count: int) -> Progress:
-    """The progress of one of ``count`` equal parts, the ``number``-th from 0."""
+    """Progress of one of ``count`` equal parts, the ``number``-th from 0."""
     return lambda done, total: progress(number * total + done, count * total)
 
 
 def _cancellable(progress: Progress | None, cancel: Callable[[], bool] | None) -> Progress:
-    """A progress that ends the work where ``cancel`` says so; it is asked once at the start."""
+    """Progress that ends the work when ``cancel`` returns True; it is called once at the start."""
 
     def check() -> None:
         if cancel is not None and cancel():

@@ -1,1 +1,1 @@
-"""Settings that people write down: of a segmentation and of a training; unknown keys are refused."""
+"""Settings of segmentations, trainings and commands; unknown keys are refused."""

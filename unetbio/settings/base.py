@@ -1,4 +1,4 @@
-"""What all settings have in common: unknown keys, and numbers that are NaN or infinite, are refused."""
+"""Base of all settings: unknown keys, and numbers that are NaN or infinite, are refused."""
 
 import difflib
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ SectionT = TypeVar("SectionT", bound=Section)
 
 
 def read_mapping(path: Path | None) -> dict[str, Any]:
-    """What a YAML file of settings holds; nothing where there is no file.
+    """Read a YAML file of settings; an empty mapping without a file.
 
     Raises
     ------
@@ -50,21 +50,21 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def validated(kind: type[SectionT], content: Mapping[str, Any], path: Path | None) -> SectionT:
-    """Settings of a kind, checked.
+    """Validate settings.
 
     Parameters
     ----------
     kind : type
         A `Section`.
     content : mapping
-        What was written down.
+        Settings to validate.
     path : pathlib.Path, optional
-        The file it stood in, for messages.
+        The file that holds them, for messages.
 
     Raises
     ------
     UsageError
-        One line that names the key, what was given, and for an unknown key those that are known.
+        One line that names the key, the given value and, for an unknown key, the known keys.
     """
     try:
         return kind.model_validate(content)
@@ -74,7 +74,7 @@ def validated(kind: type[SectionT], content: Mapping[str, Any], path: Path | Non
 
 
 def _explain(kind: type[BaseModel], error: ValidationError) -> str:
-    """One line of what pydantic found first, naming the key as it stands in the file."""
+    """Describe pydantic's first error in one line, with the key as written in the file."""
     problems = error.errors()
     problem = problems[0]
     key, known = _locate(kind, problem["loc"])
@@ -84,7 +84,7 @@ def _explain(kind: type[BaseModel], error: ValidationError) -> str:
         return f"unknown key {key}: {advice}known are {', '.join(known)}"
     if problem["type"] in ("model_type", "dataclass_type"):
         return f"{key}: names with values are needed (given: {problem['input']!r})"
-    # Where several kinds of value are allowed, each says why it is not the one.
+    # Where several types are allowed, pydantic gives one message for each.
     messages = dict.fromkeys(
         p["msg"].removeprefix("Value error, ") for p in problems if _locate(kind, p["loc"])[0] == key
     )
@@ -93,7 +93,7 @@ def _explain(kind: type[BaseModel], error: ValidationError) -> str:
 
 
 def _locate(kind: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str, list[str]]:
-    """Dotted key of a pydantic location, without the names it gives to members of a union; and the keys beside it."""
+    """Dotted key of a pydantic location, without pydantic's names for members of a union, and its sibling keys."""
     words: list[str] = []
     known = list(kind.model_fields)
     inner: Any = kind

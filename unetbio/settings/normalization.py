@@ -1,4 +1,4 @@
-"""How grey values are scaled to what a network was trained on, as people write it down."""
+"""Normalization of grey values to the range that a network was trained on, and its text form."""
 
 import dataclasses
 import math
@@ -41,7 +41,7 @@ def parse(text: str, automatic: Normalization | None = None) -> Normalization:
     text : str
         ``auto``, ``none``, two percentiles ``p1,p99.8`` or two grey values ``0,4095``.
     automatic : Normalization, optional
-        What ``auto`` stands for: the model's own; percentiles 1 and 99.8 by default.
+        Meaning of ``auto``: the model's own; percentiles 1 and 99.8 by default.
 
     Raises
     ------

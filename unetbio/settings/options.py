@@ -1,4 +1,4 @@
-"""An option written down once: the command line, the settings of the workflow and the pages follow from it."""
+"""Definition of an option in one place, for the command line, the settings of the workflow and the pages."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -23,11 +23,11 @@ class Limits:
     lt: float | None = None
 
     def given(self) -> dict[str, Any]:
-        """Those that there are, by name."""
+        """The limits that are set, by name."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     def check(self, name: str, value: Any) -> None:
-        """Refuse what is no finite number within the limits.
+        """Refuse values that are not finite numbers within the limits.
 
         Raises
         ------
@@ -50,26 +50,26 @@ class Limits:
 
 @dataclass(frozen=True)
 class Option:
-    """What is known of an option beside its type: ``series: Annotated[int | None, Option(...)] = None``.
+    """Description of an option, apart from its type: ``series: Annotated[int | None, Option(...)] = None``.
 
     Parameters
     ----------
     help : str
         One line: of the command's help, of the workflow's schema and of every page.
     details : str
-        What ``docs/settings.md`` adds to it.
+        More text, for ``docs/settings.md``.
     word : str
         Its name on the command line and in the workflow; the field's unless given.
     metavar : str, optional
-        What stands for the value in the command's help.
+        Placeholder of the value in the command's help.
     limits : Limits
         Of a number.
-    otherwise : str
-        What holds where the option is not given, in words.
+    default_text : str
+        Default in words, for a value that depends on the model, the file or the machine.
     unset : str
-        The word that stands for None on the command line, and is the default there.
+        Word for None on the command line, the default there.
     read : callable, optional
-        Makes a value of the text of the command line; raises ValueError or `UsageError`.
+        Turns the text of the command line into a value; raises ValueError or `UsageError`.
     field, hint, default
         Filled in by `options_of`.
     """
@@ -79,7 +79,7 @@ class Option:
     word: str = ""
     metavar: str | None = None
     limits: Limits = Limits()
-    otherwise: str = ""
+    default_text: str = ""
     unset: str = ""
     read: Callable[[str], Any] | None = None
     field: str = ""
@@ -88,34 +88,34 @@ class Option:
 
     @property
     def text(self) -> str:
-        """All that is said of it."""
+        """Help and details."""
         return f"{self.help} {self.details}".strip()
 
     @property
     def key(self) -> str:
-        """Its name in the workflow."""
+        """Name in the workflow."""
         return self.word or self.field
 
     @property
     def flag(self) -> str:
-        """Its name on the command line."""
+        """Name on the command line."""
         return f"--{self.key.replace('_', '-')}"
 
     @property
     def kinds(self) -> tuple[Any, ...]:
-        """The types of its value, without None."""
+        """Types of the value, without None."""
         kinds = get_args(self.hint) if get_origin(self.hint) in (Union, UnionType) else (self.hint,)
         return tuple(kind for kind in kinds if kind is not NoneType)
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Words that it takes, where these are named."""
+        """Allowed words, if the type names them."""
         return tuple(word for kind in self.kinds if get_origin(kind) is Literal for word in get_args(kind))
 
 
 @cache
 def options_of(kind: type) -> dict[str, Option]:
-    """Options of a dataclass whose fields are annotated with them, by field."""
+    """Options that annotate the fields of a dataclass, by field."""
     return dict(_options(kind))
 
 

@@ -1,4 +1,4 @@
-"""How the commands run that take long: their options, beside those that change the result of a segmentation."""
+"""Options of the long-running commands that do not change the result of a segmentation."""
 
 import os
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ OVERRIDES = "; overrides the settings."
 """How the help of an option ends that stands for a setting of training."""
 
 DEVICE = Option("auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")
-WORKERS = Option("Processor cores to use.", metavar="N", limits=Limits(ge=1), otherwise="all of this process")
+WORKERS = Option("Processor cores to use.", metavar="N", limits=Limits(ge=1), default_text="all of this process")
 METADATA_REGEX = Option(
     "Named groups, such as (?P<well>[A-H][0-9]+), of each image's path become columns.",
     "Columns of every table; the path is the one that the tables show. In YAML in single quotes.",
@@ -49,7 +49,7 @@ def available_cores() -> int:
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How ``unetbio segment`` runs: nothing here changes a pixel, unless windows of the network are blended."""
+    """Options of ``unetbio segment`` that do not change the masks, unless windows of the network are blended."""
 
     metadata_regex: Annotated[str | None, METADATA_REGEX] = None
     device: Annotated[str, DEVICE] = "auto"
@@ -131,7 +131,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class MeasureRun:
-    """How ``unetbio measure`` runs."""
+    """Options of ``unetbio measure``."""
 
     expand: Annotated[
         float | None,
@@ -159,7 +159,7 @@ class MeasureRun:
 
 @dataclass(frozen=True)
 class TrainRun:
-    """How ``unetbio train`` runs, and the settings of training that are options of it."""
+    """Options of ``unetbio train``, with the settings of training among them."""
 
     config: Annotated[
         Path | None, Option("Settings (YAML).", "The shipped model's are in `unetbio/models/nuclei.yaml`.")
@@ -179,7 +179,7 @@ class TrainRun:
     root: Annotated[Path | None, _ROOT] = None
     target: Annotated[
         str | None,
-        Option("What the network learns: instances (cells), classes ...", metavar="NAME", otherwise="instances"),
+        Option("What the network learns: instances (cells), classes ...", metavar="NAME", default_text="instances"),
     ] = None
     class_names: Annotated[
         tuple[str, ...],
@@ -251,7 +251,7 @@ class TrainOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class CompareRun:
-    """How ``unetbio compare`` runs."""
+    """Options of ``unetbio compare``."""
 
     steps: Annotated[int | None, Option(f"Steps to train each network{OVERRIDES}", limits=Limits(ge=1))] = None
     minutes: Annotated[float | None, Option("Train each for as many minutes instead.", limits=Limits(gt=0))] = None

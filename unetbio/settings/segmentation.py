@@ -1,6 +1,6 @@
-"""Options of a segmentation that change its result: of each the type, the default, the limits and what it means.
+"""Options of a segmentation that change its result: type, default, limits and meaning of each.
 
-The options of the commands, the settings of the workflow, the pages and the record in the provenance follow from them.
+Command options, workflow settings, pages and the record in the provenance are derived from them.
 """
 
 import dataclasses
@@ -47,12 +47,12 @@ def parse_pixel_size(text: str) -> PixelSize:
 
 
 def check_preset(name: str) -> str:
-    """The name of a preset of the CRF.
+    """Check the name of a preset of the CRF.
 
     Raises
     ------
     UsageError
-        When there is none of that name; the message lists those there are.
+        When there is no preset of this name; the message lists the presets.
     """
     from unetbio.postprocessing.crf import PRESETS  # here, since numba takes its time
 
@@ -63,7 +63,7 @@ def check_preset(name: str) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of one image; what is None is decided by the model or the file.
+    """Settings of one image; the model or the file decides values that are None.
 
     ``docs/settings.md`` describes every field. Axes are letters of ``TCZYX`` in the file's order; pixel sizes are in
     micrometres; diameters and areas are in pixels (voxels) of the image.
@@ -229,7 +229,7 @@ class Settings:
 
     @property
     def cell_options(self) -> tuple[str, ...]:
-        """Which settings are given that only a model of cells can follow."""
+        """Given settings that apply to models of cells alone."""
         values = {name: getattr(self, name) for name in CELL_OPTIONS}
         return tuple(name for name, value in values.items() if value is not None and value is not False)
 
@@ -241,7 +241,7 @@ class Settings:
         model : PostProcessing
             The model's own.
         area_factor : float
-            Pixels of the model's grid for one of the image: areas that a person gave are counted in the image.
+            Pixels of the model's grid for one of the image: areas in the settings count pixels of the image.
         """
         changes = self._limits(model, area_factor)
         if self.threshold is not None:
@@ -257,7 +257,7 @@ class Settings:
         return dataclasses.replace(model, **changes)
 
     def _limits(self, model: "PostProcessing | ObjectSettings", area_factor: float) -> dict[str, Any]:
-        """Which cells are dropped."""
+        """Limits of the cells that are kept."""
         limits: dict[str, Any] = {"exclude_border": self.exclude_border or model.exclude_border}
         for name in ("min_area", "max_area"):
             area = getattr(self, name)
@@ -271,9 +271,9 @@ class Settings:
         postprocessing: "PostProcessing | None",
         objects: "ObjectSettings | None" = None,
     ) -> dict[str, Any]:
-        """The settings as JSON knows them, with the model's where nothing else was asked for.
+        """Settings as JSON values, with the model's own in place of values that are None.
 
-        Two records that are equal give equal label images of equal inputs with equal models.
+        Equal records with equal inputs and equal models give equal label images.
 
         Parameters
         ----------
@@ -287,15 +287,15 @@ class Settings:
             decided["postprocessing"] = dataclasses.asdict(self.postprocessing(postprocessing))
         if objects is not None:
             decided["objects"] = dataclasses.asdict(self.objects(objects))
-        # These are decided now; areas stay, since they are in other pixels where images are rescaled.
+        # These are part of the decided values; areas stay, since they count pixels of the image before rescaling.
         without = ("threshold", "exclude_border", "classes") if decided else CELL_OPTIONS
         values |= decided
         for name in without:
             del values[name]
         if self.link is None:
-            # Results of versions that could not link stay what they are.
+            # Without linking the record equals that of versions before linking, so that their results are reused.
             del values["link"]
-        # JSON does not know numpy's numbers.
+        # JSON has no numpy numbers.
         record: dict[str, Any] = json.loads(json.dumps(values, default=float))
         return record
 
@@ -322,7 +322,7 @@ def _index(name: str, value: Any, words: Sequence[str]) -> int | str | None:
     """A number from 0, as Python has them, or one of the words."""
     if value is None or (isinstance(value, str) and value in words):
         return value
-    # numpy's whole numbers too; a truth value is none that anybody means.
+    # Integers of numpy are accepted too; True and False are refused.
     if not hasattr(value, "__index__") or isinstance(value, bool) or operator.index(value) < 0:
         choices = "".join(f", or {word!r}" for word in words)
         raise UsageError(f"{name} {value!r} must be a number from 0{choices}")
@@ -330,6 +330,6 @@ def _index(name: str, value: Any, words: Sequence[str]) -> int | str | None:
 
 
 def _are_axes(axes: str) -> bool:
-    # Some programs call colours samples.
+    # Some programs name the colour axis S (samples).
     letters = axes.upper().replace("S", "C")
     return len(set(letters)) == len(letters) and {"Y", "X"} <= set(letters) <= set("TCZYX")

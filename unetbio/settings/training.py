@@ -16,11 +16,11 @@ __all__ = ["MAX_CLASSES", "Augmentation", "TrainingConfig", "given_settings", "l
 
 
 MAX_CLASSES = 255
-"""Classes are written as uint8, and one value is left for pixels that nobody annotated."""
+"""Classes are written as uint8, and one value is reserved for pixels without annotation."""
 
 
 def _shared(name: str, default: Any) -> Any:
-    """A setting that is an option of ``unetbio train`` as well, which describes it."""
+    """Setting that shares its description with an option of ``unetbio train``."""
     option = options_of(TrainRun)[name]
     return Field(default=default, description=option.text.replace(OVERRIDES, "."), **option.limits.given())
 
@@ -74,7 +74,7 @@ class Augmentation(Section):
 
 
 class TrainingConfig(Section):
-    """Everything that decides what a training run learns, but for the images.
+    """Settings that decide the result of a training run, apart from the images.
 
     ``docs/settings.md`` describes every field.
     """
@@ -193,7 +193,7 @@ class TrainingConfig(Section):
 
 
 def given_settings(run: object) -> dict[str, Any]:
-    """Settings of training among the options of a command that were given, by name."""
+    """Given options of a command that are settings of training, by name."""
     return {name: value for name, value in given(run).items() if name in TrainingConfig.model_fields}
 
 

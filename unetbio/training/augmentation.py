@@ -23,7 +23,7 @@ def patch_coordinates(
     shape: Sequence[int],
     settings: Augmentation,
 ) -> NDArray[np.float32]:
-    """Where in an image each pixel of a randomly deformed patch comes from.
+    """Image coordinates of each pixel of a randomly deformed patch.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def warp(image: NDArray[np.generic], coordinates: NDArray[np.float32], *, neares
     coordinates : ndarray of float32
         ``(ndim, *shape)`` in pixels.
     nearest : bool
-        Take the nearest pixel, as label images need it; otherwise interpolate linearly into float32.
+        Take the nearest pixel, as label images need it. If False, interpolate linearly into float32.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def warp(image: NDArray[np.generic], coordinates: NDArray[np.float32], *, neares
         ``shape``, of the dtype of ``image`` if ``nearest``, else float32.
     """
     dtype = image.dtype if nearest else np.float32
-    # scipy calls "mirror" what reflects without repeating the edge, as overlap tiles do beyond the border.
+    # scipy's "mirror" reflects without repeating the edge, like overlap tiles beyond the border.
     order = 0 if nearest else 1
     sampled: NDArray[np.generic] = ndimage.map_coordinates(image, coordinates, output=dtype, order=order, mode="mirror")
     return sampled

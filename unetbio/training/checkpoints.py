@@ -1,4 +1,4 @@
-"""Checkpoints of training: what is in one, whose it is, and where those of other settings are set aside."""
+"""Checkpoints of training: read them, compare their settings, set aside those of other runs."""
 
 import json
 import re
@@ -33,7 +33,7 @@ SHOWN_DIFFERENCES = 5
 
 
 def set_aside_path(checkpoint: Path, number: int = 1) -> Path:
-    """Where a checkpoint goes that another run replaces.
+    """New path of a checkpoint that another run replaces.
 
     Parameters
     ----------
@@ -51,12 +51,12 @@ def _stem(checkpoint: Path) -> str:
 
 
 def _files_of_run(checkpoint: Path) -> tuple[Path, Path]:
-    """The model that comes of a run, and its checkpoint."""
+    """Model and checkpoint of a run."""
     return checkpoint.with_name(f"{_stem(checkpoint)}.safetensors"), checkpoint
 
 
 def find_set_aside(checkpoint: Path, identity: dict[str, Any]) -> int | None:
-    """Number of a run's own checkpoint among those that were set aside, if there is one; the furthest."""
+    """Number of a run's own checkpoint among those set aside, if any; of several, the one with most steps."""
     steps = {}
     for number in _numbers_set_aside(checkpoint):
         path = set_aside_path(checkpoint, number)
@@ -80,7 +80,7 @@ def _numbers_set_aside(checkpoint: Path) -> list[int]:
 
 
 def set_aside(checkpoint: Path) -> int:
-    """Give the files of a run, a checkpoint and often a model, names that nothing has; the number in them."""
+    """Rename the files of a run, a checkpoint and often a model, to free names; returns the number in them."""
     number = 1
     while any(path.exists() for path in _files_of_run(set_aside_path(checkpoint, number))):
         number += 1
@@ -89,14 +89,14 @@ def set_aside(checkpoint: Path) -> int:
 
 
 def swap(checkpoint: Path, number: int) -> None:
-    """Take back the files of a run that was set aside; those in their place get its number."""
+    """Restore the files of a run that was set aside; the files in their place get its number."""
     free = set_aside(checkpoint)
     _rename_run(set_aside_path(checkpoint, number), checkpoint)
     _rename_run(set_aside_path(checkpoint, free), set_aside_path(checkpoint, number))
 
 
 def _rename_run(checkpoint: Path, new: Path) -> None:
-    # The model first: without its checkpoint it would be taken for one that must not be replaced.
+    # Move the model first: a model without its checkpoint counts as finished and must not be replaced.
     for path, target in zip(_files_of_run(checkpoint), _files_of_run(new), strict=True):
         if path.exists():
             with stopping(target):
@@ -104,7 +104,7 @@ def _rename_run(checkpoint: Path, new: Path) -> None:
 
 
 def read(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
-    """Tensors of a checkpoint, and how far its run was."""
+    """Read the tensors of a checkpoint, and the progress of its run."""
     tensors, metadata = load_tensors(path)
     return tensors, _progress(path, metadata)
 
@@ -117,9 +117,9 @@ def _progress(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
 
 
 def differences(earlier: Any, identity: dict[str, Any]) -> list[str]:
-    """What a checkpoint's run has otherwise than this one; settings that it did not know have their defaults.
+    """Differences between a checkpoint's run and this one; settings that are missing there have their defaults.
 
-    The name that the model will have is no difference: nothing is learned from it.
+    The name of the model is ignored, since it does not change the training.
     """
     try:
         config = TrainingConfig.model_validate(earlier["config"])
@@ -128,7 +128,7 @@ def differences(earlier: Any, identity: dict[str, Any]) -> list[str]:
         return ["settings that this version does not know"]
     before = flattened({**earlier, "config": config.model_dump(mode="json"), "parameters": parameters})
     now = flattened(identity)
-    # All parameters stand beside the settings, which name some of them.
+    # `parameters` holds all parameters of the network, the settings only some of them.
     names = [name for name in {**now, **before} if name != "config.name" and not name.startswith("config.parameters.")]
     return [_difference(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]
 

@@ -41,14 +41,14 @@ class Example:
     image : ndarray
         ``(C, *spatial)`` in raw grey values.
     scaling : Scaling
-        How this image is normalised, measured on the whole of it.
+        Normalisation of this image, measured on all its pixels.
     label_image : ndarray of int
         ``(*spatial)``, 0 = background; cells or classes, as `unetbio.targets.Target.read_annotation` gives
         them.
     channel_names : tuple of str
         As many as the image has channels.
     pixel_size_um : tuple of float, optional
-        One entry a spatial axis, when the file states it in a way that can be trusted.
+        One entry a spatial axis, if the file states a plausible one.
     """
 
     name: str
@@ -68,7 +68,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Patch:
-    """What the network and the loss see of an image.
+    """Part of an image, as the network and the loss see it.
 
     Parameters
     ----------
@@ -93,9 +93,9 @@ def load_examples(pairs: Iterable[PathPair], config: TrainingConfig, *, like: Ex
     pairs : iterable of (path, path)
         Image and label image.
     config : TrainingConfig
-        Normalisation, and what the masks hold.
+        Normalisation, and the kind of annotation.
     like : Example, optional
-        Whose channels and number of axes all must have; the first of ``pairs`` unless given.
+        Example that sets the channels and the number of axes; the first of ``pairs`` unless given.
 
     Raises
     ------
@@ -127,10 +127,10 @@ def load_examples(pairs: Iterable[PathPair], config: TrainingConfig, *, like: Ex
 
 
 def split_examples(examples: Sequence[Example], fraction: float) -> tuple[list[Example], list[Example]]:
-    """Part examples into training and validation by a hash of their file names, whatever their order.
+    """Split examples into training and validation by a hash of their file names; their order does not matter.
 
-    Files of one name in different folders are ordered by these folders, the innermost first, so that a data set that
-    moves as a whole is parted as before.
+    Files of one name in different folders are ordered by these folders, the innermost first, so that a data set has the
+    same split after it was moved as a whole.
 
     Raises
     ------
@@ -160,7 +160,7 @@ class PatchSampler:
     config : TrainingConfig
         Seed, augmentation, class weights.
     learner : Learner
-        What is to be learned of them.
+        Training half of the target.
     input_shape : tuple of int
         Legal input of the network.
     context : tuple of int
@@ -264,11 +264,11 @@ class AnnotatedFiles:
     Parameters
     ----------
     training, validation : sequence of (path, path)
-        The second is empty unless a table says what to validate on.
+        The second is empty unless a table names validation images.
     leftovers : sequence of path
         Images without a label image and label images without an image.
     test : sequence of (path, path)
-        What training does not see.
+        Pairs that are left out of the training.
     """
 
     training: Sequence[PathPair]

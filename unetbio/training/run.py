@@ -64,7 +64,7 @@ def train(
     config = _config(run, output)
     checkpoint = output.with_suffix(CHECKPOINT_SUFFIX)
     _refuse_finished(output, checkpoint, overwrite=run.overwrite)
-    # What can be refused is refused before torch is imported.
+    # Check options before torch is imported, so that errors come at once.
     files = find_pairs([Path(path) for path in paths], run.root)
 
     from unetbio.inference.backends.base import choose_device
@@ -104,7 +104,7 @@ def train(
 
 
 def _config(run: TrainRun, output: Path) -> TrainingConfig:
-    """The settings of the file, with those that are given beside it."""
+    """Settings of the file, overridden by the given options."""
     overrides = given_settings(run)
     if run.start is not None:
         overrides |= _settings_of(run.start, run.network)
@@ -125,7 +125,7 @@ def _refuse_finished(output: Path, checkpoint: Path, *, overwrite: bool) -> None
 
 
 def _settings_of(start: str, network: str | None) -> dict[str, Any]:
-    """What a model that is fine-tuned decides about its training."""
+    """Settings of the training that a fine-tuned model decides."""
     info = read_info(start)
     if network not in (None, info.architecture):
         raise UsageError(f"--start {start} is a {info.architecture}, --network asks for {network}: leave one out")
@@ -133,7 +133,7 @@ def _settings_of(start: str, network: str | None) -> dict[str, Any]:
 
 
 def _complete(result: "TrainingResult", config: TrainingConfig, minutes: float | None, output: Path) -> str:
-    """What is said where the checkpoint is that of a run that has nothing left to do."""
+    """Message for a checkpoint whose run is complete."""
     spent, steps = result.history.seconds / 60, result.info.training["steps"]
     start = f"another model starts from this one with --start {output}"
     is_early = steps < config.steps if minutes is None else spent < minutes
@@ -144,7 +144,7 @@ def _complete(result: "TrainingResult", config: TrainingConfig, minutes: float |
 
 
 class _Report:
-    """Logs a line and, once there is something to train on, writes it into a file."""
+    """Logs lines, and writes them into a file once the training data are read."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -158,7 +158,7 @@ class _Report:
             self._waiting.append(line)
 
     def keep(self) -> None:
-        """Make the file, with what was said so far."""
+        """Create the file, with the lines so far."""
         with stopping(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
         lines, self._waiting = self._waiting or [], None

@@ -52,7 +52,7 @@ GRADIENT_LIMIT = 10.0
 
 @dataclass
 class History:
-    """What a training run went through.
+    """Losses and validation scores of a training run.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class History:
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """The network of the best validation and what belongs into its model file.
+    """Network of the best validation, with the content of its model file.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class TrainingResult:
     history : History
         Of the whole run.
     new_steps : int
-        How many of its steps were made now, and not before the checkpoint that was gone on from.
+        Number of steps in this session, without those before the checkpoint.
     """
 
     network: nn.Module
@@ -94,12 +94,12 @@ class TrainingResult:
 
 
 def load_training_data(files: AnnotatedFiles, config: TrainingConfig) -> tuple[list[Example], list[Example]]:
-    """Read annotated images, parted into training and validation.
+    """Read annotated images, split into training and validation.
 
     Parameters
     ----------
     files : AnnotatedFiles
-        What to read.
+        Files to read.
     config : TrainingConfig
         Normalisation, and the share of validation images where ``files`` does not name them.
     """
@@ -110,9 +110,9 @@ def load_training_data(files: AnnotatedFiles, config: TrainingConfig) -> tuple[l
 
 
 def patch_shape(geometry: Geometry, size: int | Sequence[int] | None) -> tuple[int, ...]:
-    """Smallest legal input of at least ``size`` pixels an axis whose answer is at least half as wide.
+    """Smallest legal input of at least ``size`` pixels an axis whose output is at least half as wide.
 
-    A network without padding and with a large context would otherwise learn from a handful of pixels a patch. See
+    A network without padding and with a large context needs larger patches to learn from more than a few pixels. See
     `TrainingConfig` for what None means.
 
     Raises
@@ -142,11 +142,11 @@ class Trainer:
     training, validation : sequence of Example
         Annotated images; the validation images choose the best network and its thresholds.
     config : TrainingConfig
-        What is learned.
+        Settings of the training.
     device : torch.device
         Where the network is trained.
     checkpoint : path
-        Where the state of the run is kept, and gone on from if it is there.
+        File of the run's state; the run continues from it if it exists.
     minutes : float, optional
         Stop after as many minutes instead of after ``config.steps``; the schedule is stretched to them.
     workers : int
@@ -154,9 +154,9 @@ class Trainer:
     report : callable
         Called with one line of text now and then.
     replace : bool
-        Where the checkpoint is of a run with other settings or images, set it and that run's model aside, as
-        `unetbio.training.checkpoints.set_aside_path` says, instead of refusing it. If this run's own was set aside
-        before, go on from that; otherwise start anew.
+        If the checkpoint belongs to a run with other settings or images, set it and that run's model aside
+        (`unetbio.training.checkpoints.set_aside_path`) instead of refusing it. Then continue from this run's own
+        checkpoint if it was set aside before, or start anew.
     """
 
     def __init__(
@@ -218,15 +218,15 @@ class Trainer:
         self.identity["start"] = model.sha256
 
     def run(self) -> TrainingResult:
-        """Train to the end, or on from the checkpoint, and give the best network.
+        """Train to the end, from the checkpoint if there is one, and return the best network.
 
-        The checkpoint stays: with more ``minutes`` a run goes on from it, and with ``replace`` another run finds in it
-        of what settings the model is.
+        The checkpoint stays: a run with more ``minutes`` continues from it, and another run with ``replace`` reads the
+        settings of the model from it.
 
         Raises
         ------
         EnvironmentStoppedError
-            When the checkpoint cannot be written; the one before stays whole.
+            When the checkpoint cannot be written; the previous one stays intact.
         ModelError
             When the checkpoint is none, or of a run with other settings or images; the message names them.
         """
@@ -423,7 +423,7 @@ class Trainer:
         save_tensors(self.checkpoint, tensors, {CHECKPOINT_KEY: json.dumps(progress)})
 
     def _run_identity(self) -> dict[str, Any]:
-        """What has to be the same for a run to go on."""
+        """Settings and images that must be equal for a run to continue."""
         parts = {"training": self.training, "validation": self.validation}
         return {
             "config": self.config.model_dump(mode="json"),
@@ -432,7 +432,7 @@ class Trainer:
         }
 
     def _go_on(self) -> None:
-        """Restore what this run has left, also if it was set aside; what another has left is set aside, or refused."""
+        """Restore this run's checkpoint, even if it was set aside; set aside another run's checkpoint, or refuse it."""
         belongs = ""
         if self.checkpoint.exists():
             tensors, progress = checkpoints.read(self.checkpoint)
@@ -479,7 +479,7 @@ class Trainer:
 
 
 def _network_parameters(training: Sequence[Example], config: TrainingConfig, learner: Learner) -> dict[str, Any]:
-    """All parameters of the network: the config's, and what follows from the images."""
+    """All parameters of the network: those of the config, and those that follow from the images."""
     architecture = networks.find(config.network)
     first = training[0]
     follow = {

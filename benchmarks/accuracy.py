@@ -1,4 +1,4 @@
-"""Scores of a model on images that it was not trained on; the card of a model says what else they decided.
+"""Scores of a model on images that it was not trained on; the model's card lists other uses of these images.
 
     python benchmarks/accuracy.py DATA [--model nuclei] [--set dsb2018|bbbc039] [--json FILE]
 

@@ -3,10 +3,10 @@
     python benchmarks/batch_overhead.py DATA/bbbc039/train/images
 
 The images are 512 x 512 pixels of the real ones in the folder. The batch is run as the command runs it: reading,
-normalizing, network, cells, label images, provenance, measurements, tables, overlays and page. Taken off is the time
-that the network alone needs for the same images, measured in the same process with nothing beside it. Bar: 0.12 s a
-megapixel. The second figure is a batch whose network answers at once, from memory: what everything else takes when it
-has the processors for itself.
+normalizing, network, cells, label images, provenance, measurements, tables, overlays and page. The time of the network
+alone for the same images, measured in the same process without other work, is subtracted. Bar: 0.12 s a megapixel. The
+second figure is a batch whose network returns stored results at once: the time of all other steps with the processors
+to themselves.
 """
 
 import argparse
@@ -61,19 +61,19 @@ def run(items: list[Item], out: Path, segmenter: Segmenter, workers: int) -> flo
 
 
 class Answered(Segmenter):
-    """A segmenter whose network has been asked before."""
+    """Segmenter that returns stored decisions instead of running its network."""
 
     def __init__(self, segmenter: Segmenter, answers: dict[Path, CellDecisions]) -> None:
         self.__dict__.update(segmenter.__dict__)
         self.answers = answers
 
     def decide(self, opened: ImageSelection, frame: Frame, **kwargs: Any) -> CellDecisions:
-        """What was decided before."""
+        """Stored decisions."""
         return self.answers[opened.image.source]
 
 
 def run_network(items: list[Item], segmenter: Segmenter) -> tuple[float, dict[Path, CellDecisions]]:
-    """Seconds that the network alone needs for the same images, and its answers."""
+    """Seconds of the network alone for the same images, and its decisions."""
     seconds, answers = 0.0, {}
     for item in items:
         opened = segmenter.open(item.source, item.settings)

@@ -3,8 +3,8 @@
     python benchmarks/border_weights.py DATA OUT
 
 Each run is ``unetbio train`` with ``benchmarks/border_weights.yaml``; its thresholds are searched on its own validation
-images, so both sides get their best. The scores are of the fluorescence validation parts of both sets. A run that is
-there is not repeated; one that was interrupted goes on.
+images, so both sides get their best. The scores are of the fluorescence validation parts of both sets. A finished run
+is not repeated; an interrupted one continues.
 """
 
 import argparse

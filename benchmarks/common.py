@@ -1,4 +1,4 @@
-"""What several benchmarks need: a network, images, timing, tables."""
+"""Shared parts of the benchmarks: a network, images, timing, tables."""
 
 import argparse
 import platform
@@ -56,7 +56,7 @@ def random_network(parameters: dict[str, object], seed: int = 0) -> nn.Module:
 
 
 def load_network(model: str) -> tuple[nn.Module, dict[str, object], PostProcessing]:
-    """The network of a model, its parameters and how its planes become cells."""
+    """Network of a model, its parameters and its post-processing."""
     if model == RANDOM:
         return random_network(SHIPPED_PARAMETERS), SHIPPED_PARAMETERS, PostProcessing()
     loaded = load_model(model)
@@ -103,7 +103,7 @@ def best_time(work: Callable[[], object], repeats: int = 3) -> float:
 
 
 def machine() -> str:
-    """One line on what this runs on."""
+    """Describe the machine in one line."""
     return (
         f"{platform.machine()}, {torch.get_num_threads()} threads, PyTorch {torch.__version__}, "
         f"{torch.backends.cpu.get_cpu_capability()}"

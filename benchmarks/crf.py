@@ -1,4 +1,4 @@
-"""The fully connected CRF: its time, and what it does to a model's probabilities on images not trained on.
+"""The fully connected CRF: its time, and its effect on scores of images that the model was not trained on.
 
     python benchmarks/crf.py DATA [--model nuclei] [--set dsb2018|bbbc039] [--limit N]
 
@@ -36,7 +36,7 @@ ITERATIONS = (5, 10)
 
 
 def read_normalised(path: Path, model: Model) -> NDArray[np.float32]:
-    """As the model takes it: ``(1, Y, X)``."""
+    """Read an image as the model takes it: ``(1, Y, X)``."""
     pixels = read_image(path).read()
     channel = pixels.reshape(-1, *pixels.shape[-2:])[:1]
     return apply(channel, measure(channel, model.info.normalization))
@@ -58,7 +58,7 @@ def foreground(probabilities: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 
 def compare(plane: NDArray[np.bool_], truth: NDArray[np.bool_]) -> instances.Comparison:
-    """Foreground alone: components stand for cells in both."""
+    """Compare the foreground alone: connected components stand for cells in both."""
     return instances.compare(split_components(plane), split_components(truth))
 
 

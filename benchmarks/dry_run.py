@@ -1,12 +1,12 @@
-"""What ``unetbio segment --dry-run`` predicts against what the run then takes: time, disk, memory.
+"""Time, disk and memory that ``unetbio segment --dry-run`` predicts, against those of the run.
 
     python benchmarks/dry_run.py DATA
 
 Each case is a folder of real images: ``DATA/dsb2018/val`` (grey images of many sizes), ``DATA/bbbc039/val`` (all of one
 size), large mosaics of the latter, and one large mosaic alone. For each, the command is run with ``--dry-run --json``
 and then without, both as processes of their own: time is that of the whole process, memory its largest resident set,
-disk the bytes in the output folder. Bar: every ratio between 2/3 and 3/2. What else runs on the machine disturbs both,
-and the ratio as far as it changes from one to the other.
+disk the bytes in the output folder. Bar: every ratio between 2/3 and 3/2. Other work on the machine disturbs both; a
+change of its load between the two disturbs the ratio.
 """
 
 import argparse
@@ -33,7 +33,7 @@ QUANTITIES = {"seconds": 1.0, "disk": 1e6, "memory": 1e6}
 
 @dataclass(frozen=True)
 class Taken:
-    """What a process took: seconds, bytes written, bytes held; and what it said."""
+    """Use of a process: seconds, bytes written, bytes held; and its output."""
 
     seconds: float
     disk: int

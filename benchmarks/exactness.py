@@ -41,7 +41,7 @@ class Noisy(TorchPredictor):
         self.rng = np.random.default_rng(0)
 
     def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """What the network says, and noise."""
+        """Probabilities of the network, with noise."""
         exact = super().probabilities(batch)
         return (exact + self.rng.uniform(-1e-6, 1e-6, exact.shape)).astype(np.float32)
 
@@ -75,7 +75,7 @@ def _thresholds_that_occur(network: nn.Module, image: NDArray[np.float32]) -> Po
 def float32_error(predictor: TorchPredictor, image: NDArray[np.float32]) -> float:
     """Largest difference between float32 and float64 over the first tile of up to 256 pixels a side.
 
-    Decisions are identical as long as it is below the tolerance within which float64 decides.
+    Decisions are identical if it is below the tolerance within which float64 decides.
     """
     tile = next(iter(plan(image.shape[1:], predictor, tile=256 if image.ndim == 3 else 24)))
     batch = read_mirrored(image, tile.read_start, tile.read_shape)[None]

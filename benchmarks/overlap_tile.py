@@ -3,7 +3,7 @@
     python benchmarks/overlap_tile.py [--model nuclei] [--tile PX] [--size 2048]
 
 Prints the multiply-adds of the plan as a multiple of one whole-image pass, the time, and the peak memory of this
-process, all of it: Python, PyTorch, image, tiles and planes. Bars: 1.15 and 1.5 GiB. ``--sweep`` times tile sizes
+process, with Python, PyTorch, image, tiles and planes. Bars: 1.15 and 1.5 GiB. ``--sweep`` times tile sizes
 instead.
 """
 

@@ -1,4 +1,4 @@
-"""Pictures of the shipped model, untouched, on images from elsewhere: what works and what does not.
+"""Pictures of results of the shipped model on images from other sources, good and bad ones.
 
     python benchmarks/pictures.py SAMPLES FORMATS docs/images
 

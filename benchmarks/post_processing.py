@@ -1,9 +1,9 @@
-"""Time of what happens after the network, a 512 x 512 image: cells, ids, hash, measurements, scores.
+"""Time of the steps after the network for a 512 x 512 image: cells, ids, hash, measurements, scores.
 
     python benchmarks/post_processing.py DATA [--json FILE]
 
-DATA holds ``bbbc039`` and ``dsb2018``, each with ``val/masks``. True label images stand for the network's answer: their
-foreground is the first plane, what erosion leaves of each cell is the second. Fields are cut or tiled to 512 x 512.
+DATA holds ``bbbc039`` and ``dsb2018``, each with ``val/masks``. True label images replace the network's output: their
+foreground is the first plane, their eroded cells are the second. Fields are cut or tiled to 512 x 512.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def planes_of(label_image: NDArray[np.integer]) -> NDArray[np.bool_]:
 
 
 def milliseconds(function: Callable[[], Any], repeats: int) -> float:
-    """Least time of one call: what else the machine does only adds to it."""
+    """Least time of one call, since other work on the machine only adds to it."""
     function()
     times = []
     for _ in range(repeats):

@@ -1,4 +1,4 @@
-"""What one image does to the pixel IoU of a comparison: pooled over all images, and over all but that one.
+"""Effect of one image on the pixel IoU of a comparison: pooled over all images, and over all but that one.
 
     python benchmarks/without_image.py COMPARISON benchmarks/comparison.csv DATA a102535b0e88
 

@@ -2,16 +2,15 @@
 
     python benchmarks/workflow.py DATA/dsb2018/train/images
 
-The images are 256 x 256 pixels of the real ones in the folder. The workflow runs as people run it: a new process of
-Snakemake, its rules check, segment, measure, report and finish as processes of their own. Taken off is the segmentation
-itself, in two ways. In the same run: from the first image that is done to the last, by the journals of the segment
-jobs; left are all starts and all other rules. And apart: what one process takes for the same images that is warm
-already, with network, cells, label images, provenance, measurements, tables, overlays and page; a machine whose speed
-changes by a tenth from one to the other changes that by as much as it is. Bar: 10 ms an image. The check reads every
-image once more, and is timed apart as well.
+The images are 256 x 256 pixels of the real ones in the folder. The workflow runs as users run it: a new process of
+Snakemake, with its rules check, segment, measure, report and finish as processes of their own. The segmentation itself
+is subtracted in two ways. In the same run: the time from the first finished image to the last, by the journals of the
+segment jobs, which leaves all starts and all other rules. Apart: the time of one warm process for the same images, with
+network, cells, label images, provenance, measurements, tables, overlays and page; this difference is as unsteady as the
+speed of the machine. Bar: 10 ms an image. The check reads every image once more, and is timed apart as well.
 
-Then, in the same project: ten images whose names sort in the middle; and one file that is broken, twice. Each must do
-what is new, and nothing else. All commands have to be on the path.
+Then, in the same project: ten images whose names sort in the middle; and one broken file, twice. Each run must process
+new files alone. All commands have to be on the path.
 """
 
 import argparse
@@ -50,7 +49,7 @@ OVERLAYS = 50
 
 
 def write_crops(source: Path, folder: Path, count: int) -> None:
-    """The upper left of real images of one channel, over and over."""
+    """Write the upper left of real images of one channel, over and over."""
     crops = []
     for path in sorted(source.iterdir()):
         try:
@@ -106,11 +105,11 @@ def rule_seconds(out: Path) -> dict[str, float]:
 
 
 def seconds_of_images(out: Path) -> float:
-    """Seconds that all images took in the segment jobs, by when each of them was done."""
+    """Seconds of all images in the segment jobs, from the end time of each image."""
     seconds = 0.0
     for journal in out.glob("run.*.jsonl"):
         done = [datetime.fromisoformat(json.loads(line)["time"]) for line in journal.read_text().splitlines()]
-        # Of the first only the end is known.
+        # Only the end of the first image is known.
         seconds += (max(done) - min(done)).total_seconds() * len(done) / (len(done) - 1)
     return seconds
 
@@ -141,7 +140,7 @@ def times_of_masks(out: Path) -> dict[str, int]:
 
 
 def changed(before: dict[str, int], out: Path) -> int:
-    """Label images that were written since."""
+    """Label images written since."""
     return sum(time != before.get(name) for name, time in times_of_masks(out).items())
 
 

@@ -1,4 +1,4 @@
-"""``unetbio check``: before a run, whether every file can be read and what is odd about it."""
+"""``unetbio check``: find unreadable and unusual files before a run."""
 
 import json
 from pathlib import Path

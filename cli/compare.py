@@ -63,7 +63,7 @@ def command(
     for variant in variants:
         training_config(variant, config, run.width)
 
-    # What can be refused is refused before torch is imported.
+    # Check options before torch is imported, so that errors come at once.
     from unetbio.training.dataset import find_pairs
 
     files = find_pairs(data, run.root, with_test=True)
@@ -100,7 +100,7 @@ def command(
 
 
 def _describe(examples: "Examples", is_test: bool) -> str:
-    """What the scores were measured on."""
+    """Name the images of the scores: test or validation."""
     count = len(examples.scored)
     if is_test:
         return f"{shared.format_count(count, 'test image')} that chose nothing"

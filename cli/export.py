@@ -1,4 +1,4 @@
-"""``unetbio export``: cells for QuPath, ImageJ and whatever reads COCO."""
+"""``unetbio export``: cells for QuPath, ImageJ and programs that read COCO."""
 
 import logging
 from pathlib import Path

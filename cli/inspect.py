@@ -1,4 +1,4 @@
-"""``unetbio inspect``: what files hold."""
+"""``unetbio inspect``: axes, sizes and metadata of files."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The command ``unetbio``: finds its subcommands by name and turns what happens into an exit code.
+"""The command ``unetbio``: finds its subcommands by name and turns errors into exit codes.
 
 Exit codes: 0 all done; 1 internal error (one line, traceback in a file); 2 usage, refused model or no input; 3 some
 files failed, or something was found; 4 the environment stopped the run; 130 Ctrl-C; 143 terminated.
@@ -23,7 +23,7 @@ from unetbio.errors import UnetbioError
 
 __all__ = ["COMMANDS", "main"]
 
-# name -> (module, what it does): the help of the group is printed without importing a single command.
+# name -> (module, summary): the help of the group is printed without importing a single command.
 COMMANDS: dict[str, tuple[str, str]] = {
     "segment": ("unetbio.cli.segment", "Segment images: label images, provenance, tables and a page of overlays."),
     "train": ("unetbio.cli.train", "Train a model on pairs of images and masks."),
@@ -81,7 +81,7 @@ class _Commands(click.Group):
         stdout = sys.stdout
         try:
             result = super().main(args, prog_name, **extra)
-            # A command gives nothing, or its exit code; --help and --version come back as 0.
+            # A command returns None or its exit code; --help and --version return 0.
             return result if isinstance(result, int) else 0
         except UnetbioError as error:
             _say(f"error: {error}")
@@ -101,7 +101,7 @@ class _Commands(click.Group):
             _say("interrupted: what is finished is whole; the same command goes on from there")
             return EXIT_INTERRUPTED
         except SystemExit:
-            # `unetbio models | head`: the reader has what it wants; click replaces stdout by a silent one and leaves.
+            # `unetbio models | head`: the reader closed the pipe; click replaces stdout by a silent one and leaves.
             if sys.stdout is not stdout:
                 return 0
             raise
@@ -124,7 +124,7 @@ class _Verbosity(click.Option):
 
 
 class _StderrHandler(logging.Handler):
-    """Writes to whatever stderr is now; warnings and errors say what they are."""
+    """Writes to the current stderr; warnings and errors carry their level."""
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
@@ -133,10 +133,10 @@ class _StderrHandler(logging.Handler):
 
 @contextlib.contextmanager
 def _terminated_is_an_exception(*, is_process: bool) -> Iterator[None]:
-    """Let SIGTERM unwind the stack, so that locks are freed and temporary files removed; end at last without.
+    """Let SIGTERM unwind the stack, so that locks are freed and temporary files removed; end the process if that hangs.
 
-    Any thread may wait for the system, as for a file on a server that is gone: the main thread then hears no signal,
-    another one holds up the end. So the signal is written to a pipe as well, which a thread of its own reads.
+    A thread that waits for the system, such as for a file on a lost server, blocks the signal (main thread) or the end
+    of the process (any other). So the signal is also written to a pipe, which a separate thread reads.
     """
 
     def leave(signal_number: int, frame: object) -> NoReturn:
@@ -145,7 +145,7 @@ def _terminated_is_an_exception(*, is_process: bool) -> Iterator[None]:
     try:
         before = signal.signal(signal.SIGTERM, leave)
     except ValueError:
-        # Not in the main thread: whoever runs the command there handles signals.
+        # Not in the main thread: the program that runs the command there handles signals.
         yield
         return
     reader, writer = os.pipe()
@@ -156,7 +156,7 @@ def _terminated_is_an_exception(*, is_process: bool) -> Iterator[None]:
     try:
         yield
     finally:
-        # The end of the process waits for threads, too; a program that called this command goes on.
+        # The end of the process waits for threads, so the watch goes on; a calling program needs it no longer.
         if not is_process:
             ended.set()
         signal.set_wakeup_fd(earlier)

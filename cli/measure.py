@@ -1,4 +1,4 @@
-"""``unetbio measure``: the tables of an output folder, also of many jobs' together."""
+"""``unetbio measure``: the tables of an output folder, also of one filled by many jobs."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``unetbio models``: which trained models there are."""
+"""``unetbio models``: list of trained models."""
 
 import json
 import logging
@@ -45,7 +45,7 @@ def command(folder: Path | None, as_json: bool) -> None:
         try:
             rows.append(_describe(name, path, read_info(path)))
         except ModelError as error:
-            # Other people's files lie beside models, and checkpoints, which belong there.
+            # Warn of unrelated files; checkpoints belong beside models.
             if not path.name.endswith(CHECKPOINT_SUFFIX):
                 logger.warning("%s", error)
     if as_json:

@@ -1,4 +1,4 @@
-"""``unetbio networks``: which architectures there are."""
+"""``unetbio networks``: list of architectures."""
 
 import json
 from pathlib import Path

@@ -47,7 +47,7 @@ def command(project: Path, images: str | None) -> None:
     if project.exists() and any(project.iterdir()):
         raise UsageError(f"{project} is not empty: give a new folder")
     if images:
-        # What the workflow would refuse is refused now.
+        # Check the settings now, so that the workflow does not refuse them later.
         find_inputs([images])
     for name, source in project_files().items():
         text = source.read_text(encoding="utf-8")
@@ -59,10 +59,10 @@ def command(project: Path, images: str | None) -> None:
 
 
 def _with_images(text: str, images: str) -> str:
-    """The settings with these images; relative to where the command runs, and so made absolute."""
+    """Settings with these images; paths are relative to the working directory and become absolute."""
     import json
 
     absolute = str(Path(images).absolute())
-    # A string of JSON is one of YAML, whatever signs are in it.
+    # Every JSON string is a YAML string, with any characters.
     lines = [f"images: {json.dumps(absolute)}" if line.startswith("images:") else line for line in text.splitlines()]
     return "\n".join(lines) + "\n"

@@ -39,7 +39,7 @@ EXIT_SOME_FAILED = 3
 
 
 class Number(click.FloatRange):
-    """A number of an option: finite, and within limits where there are any."""
+    """Number of an option: finite and within its limits."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Refuse NaN, which compares with nothing, and infinity."""
@@ -54,7 +54,7 @@ class Number(click.FloatRange):
 
 
 class Text(click.ParamType[Any, Any]):
-    """A value that a function reads from the text; ``unset`` is the word for None."""
+    """Value that a function reads from the text; ``unset`` is the word for None."""
 
     name = "text"
 
@@ -62,7 +62,7 @@ class Text(click.ParamType[Any, Any]):
         self._read, self._unset = read, unset
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read the text; what is no text was read before."""
+        """Read the text; other values were converted before."""
         if not isinstance(value, str):
             return value
         if self._unset and value.strip().lower() == self._unset:
@@ -96,7 +96,7 @@ def _index_or_word(words: Sequence[str]) -> Callable[[str], int | str]:
 
 
 def _type(option: Option) -> click.ParamType[Any, Any] | None:
-    """How click reads an option; None is text as it stands."""
+    """Type of an option for click; None is plain text."""
     limits = option.limits
     ends: dict[str, Any] = {
         "min": limits.ge if limits.gt is None else limits.gt,
@@ -116,7 +116,7 @@ def _type(option: Option) -> click.ParamType[Any, Any] | None:
 
 
 def as_click(option: Option) -> Callable[[Command], Command]:
-    """An option of a command, of what `unetbio.settings` says of it."""
+    """Turn an option of `unetbio.settings` into one of a command."""
     if bool in option.kinds:
         return click.option(option.flag, option.field, is_flag=True, help=option.help)
     is_list = option.default == () and option.read is None
@@ -134,7 +134,7 @@ def as_click(option: Option) -> Callable[[Command], Command]:
 
 
 def options(kind: type, *names: str) -> Callable[[Command], Command]:
-    """Give a command the options of a dataclass, in its order; those with these names, where there are any."""
+    """Give a command the options of a dataclass, in its order; only those in ``names``, if given."""
     known = options_of(kind)
 
     def decorate(command: Command) -> Command:
@@ -146,7 +146,7 @@ def options(kind: type, *names: str) -> Callable[[Command], Command]:
 
 
 def collected(**kinds: type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Hand the options of a command over as dataclasses: ``collected(run=RunOptions)`` as its argument ``run``."""
+    """Pass the options of a command as dataclasses: ``collected(run=RunOptions)`` fills its argument ``run``."""
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(command)
@@ -194,10 +194,10 @@ def format_count(count: int, noun: str = "") -> str:
 
 
 def counts(summary: "Summary") -> list[tuple[int, str]]:
-    """What a batch has made, for `summary_line`; cells where there are any to count."""
+    """Counts of a batch for `summary_line`: images, and cells for a model that gives cells."""
     return [(summary.images, "image"), *([] if summary.cells is None else [(summary.cells, "cell")])]
 
 
 def summary_line(counts: Sequence[tuple[int, str]], failed: int, where: object) -> str:
-    """What a run has made, how much failed and where it is: ``3 images, 41 cells, 0 failed: out/summary.csv``."""
+    """Counts, failures and output of a run: ``3 images, 41 cells, 0 failed: out/summary.csv``."""
     return f"{', '.join(format_count(count, noun) for count, noun in counts)}, {failed} failed: {where}"

@@ -1,4 +1,4 @@
-"""Settings of the whole process, which a command may change and a library may not."""
+"""Settings of the whole process, which only a command may change, not the library."""
 
 import atexit
 import gc

@@ -1,4 +1,4 @@
-"""How far a batch is: a bar on a terminal, otherwise a line every half minute; always on stderr."""
+"""Progress of a batch on stderr: a bar on a terminal, else a line every half minute."""
 
 import logging
 import shutil
@@ -23,7 +23,7 @@ class Progress:
     Parameters
     ----------
     total : int, optional
-        Images in all, when that is known.
+        Number of images, if known.
     """
 
     def __init__(self, total: int | None = None) -> None:
@@ -50,7 +50,7 @@ class Progress:
             self.clear()
 
     def advance(self, *, failed: bool, total: int | None = None) -> None:
-        """One image more is finished, of ``total`` where that is not known before."""
+        """Count one more finished image; ``total`` sets the number of images if it was unknown."""
         self._total = total or self._total
         self._done += 1
         self._failed += failed

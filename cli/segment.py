@@ -29,8 +29,8 @@ __all__ = ["command"]
 logger = logging.getLogger("unetbio.cli.segment")
 
 
-# Warnings that are worth a line on stderr; all are in the summary.
-_SPOKEN = {
+# Warnings that are printed on stderr; the summary holds all.
+_LOGGED = {
     "constant": "one grey value everywhere: no cells",
     "more_series": "the file holds more images, the first was segmented: choose with --series",
     "not_stored": "{} chunks are not stored; read as the fill value; if they were lost, copy the file again",
@@ -167,7 +167,7 @@ def _batch_options(out: Path, overlays: dict[str, Path], run: RunOptions) -> "Ba
 
 
 def _write_page(out: Path) -> None:
-    # Not before there is something to write: a job that is a part of a batch writes no page.
+    # Imported late, since a job of a part of a batch writes no page.
     from unetbio.report.page import write_page
 
     write_page(out)
@@ -180,22 +180,22 @@ def _run(items: "list[Item]", out: Path, segmenter: "Segmenter", options: "Batch
 
         def report(outcome: "Outcome") -> None:
             progress.clear()
-            _speak(outcome)
+            _log_outcome(outcome)
             progress.advance(failed=outcome.entry.status == "failed")
 
         return run_batch(items, out, segmenter, options, report)
 
 
-def _speak(outcome: "Outcome") -> None:
-    """One line for what somebody has to know."""
+def _log_outcome(outcome: "Outcome") -> None:
+    """Log a failure, important warnings or a kept mask, one line each."""
     entry = outcome.entry
     if entry.status == "failed":
         logger.error("%s: %s [%s]", entry.input, entry.message, entry.reason)
     elif entry.status == "done":
         for warning in dict.fromkeys(warning for frame in outcome.frames for warning in frame.warnings):
             code, _, count = warning.partition(":")
-            if code in _SPOKEN:
-                logger.warning("%s: %s [%s]", entry.input, _SPOKEN[code].format(count.replace("/", " of ")), code)
+            if code in _LOGGED:
+                logger.warning("%s: %s [%s]", entry.input, _LOGGED[code].format(count.replace("/", " of ")), code)
     elif entry.reason == "edited":
         kept = "was edited by hand or has no provenance, and is kept (--overwrite-edited replaces it)"
         logger.info("%s %s", entry.output, kept)

@@ -1,4 +1,4 @@
-"""``unetbio summarize``: what failed, and the summaries of several models in one table."""
+"""``unetbio summarize``: list of failures, and the summaries of several models in one table."""
 
 import logging
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``unetbio verify``: whether every mask is what its provenance says."""
+"""``unetbio verify``: check every mask against its provenance."""
 
 import json
 from pathlib import Path

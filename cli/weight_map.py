@@ -1,4 +1,4 @@
-"""``unetbio weight-map``: the weights that the loss gives to the pixels of label images, as files and pictures."""
+"""``unetbio weight-map``: weights of the pixels of label images in the loss, as files and pictures."""
 
 import math
 from pathlib import Path

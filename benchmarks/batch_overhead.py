@@ -60,29 +60,29 @@ def run(items: list[Item], out: Path, segmenter: Segmenter, workers: int) -> flo
     return seconds
 
 
-class Answered(Segmenter):
+class StoredDecisions(Segmenter):
     """Segmenter that returns stored decisions instead of running its network."""
 
-    def __init__(self, segmenter: Segmenter, answers: dict[Path, CellDecisions]) -> None:
+    def __init__(self, segmenter: Segmenter, decisions: dict[Path, CellDecisions]) -> None:
         self.__dict__.update(segmenter.__dict__)
-        self.answers = answers
+        self.decisions = decisions
 
     def decide(self, opened: ImageSelection, frame: Frame, **kwargs: Any) -> CellDecisions:
         """Stored decisions."""
-        return self.answers[opened.image.source]
+        return self.decisions[opened.image.source]
 
 
 def run_network(items: list[Item], segmenter: Segmenter) -> tuple[float, dict[Path, CellDecisions]]:
     """Seconds of the network alone for the same images, and its decisions."""
-    seconds, answers = 0.0, {}
+    seconds, decisions = 0.0, {}
     for item in items:
         opened = segmenter.open(item.source, item.settings)
         frame = segmenter.read_frame(opened, None)
         start = time.perf_counter()
-        answers[item.source] = segmenter.decide(opened, frame)
+        decisions[item.source] = segmenter.decide(opened, frame)
         seconds += time.perf_counter() - start
     print(f"  network alone: {seconds:.2f} s")
-    return seconds, answers
+    return seconds, decisions
 
 
 def main() -> None:
@@ -108,14 +108,14 @@ def main() -> None:
         found, alone = [], []
         for repeat in range(arguments.repeats):
             whole = run(items, folder / f"out{repeat}", segmenter, arguments.workers)
-            network, answers = run_network(items, segmenter)
+            network, decisions = run_network(items, segmenter)
             found.append((whole - network) / megapixels)
-            answered = Answered(segmenter, answers)
-            alone.append(run(items, folder / f"answered{repeat}", answered, arguments.workers) / megapixels)
-            print(f"  outside the network: {found[-1]:.3f} s a megapixel; with its answers at hand {alone[-1]:.3f}")
+            stored = StoredDecisions(segmenter, decisions)
+            alone.append(run(items, folder / f"stored{repeat}", stored, arguments.workers) / megapixels)
+            print(f"  outside the network: {found[-1]:.3f} s a megapixel; with stored decisions {alone[-1]:.3f}")
         kept = run(items, folder / "out0", segmenter, arguments.workers) / megapixels
     print(f"outside the network: {np.median(found):.3f} s a megapixel (median of {len(found)}; bar {BAR})")
-    print(f"the network answers at once: {np.median(alone):.3f} s a megapixel")
+    print(f"with stored decisions: {np.median(alone):.3f} s a megapixel")
     print(f"everything kept from an earlier run: {kept:.4f} s a megapixel")
 
 

@@ -42,9 +42,9 @@ def theirs(twin: nn.Module, image: NDArray[np.float32], window: int, overlap: fl
     return logits.softmax(1)[0].numpy()
 
 
-def changes(answers: list[NDArray[np.float32]]) -> str:
-    largest = max(float(np.abs(answer - answers[0]).max()) for answer in answers[1:])
-    flips = max(int(((answer[1] >= 0.5) != (answers[0][1] >= 0.5)).sum()) for answer in answers[1:])
+def changes(results: list[NDArray[np.float32]]) -> str:
+    largest = max(float(np.abs(result - results[0]).max()) for result in results[1:])
+    flips = max(int(((result[1] >= 0.5) != (results[0][1] >= 0.5)).sum()) for result in results[1:])
     return f"{largest:.1e}, {flips} px"
 
 

@@ -48,7 +48,7 @@ EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 
 UNWIND_SECONDS = 10.0
-"""How long after SIGTERM files are put in order, at most."""
+"""Longest time after SIGTERM to free locks and remove temporary files."""
 
 
 class _Commands(click.Group):

@@ -74,7 +74,7 @@ class Text(click.ParamType[Any, Any]):
 
 
 class _Choice(click.Choice[str]):
-    """One of some words, the first of which stands for None."""
+    """One of several words, of which the first means None."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         word = super().convert(value, param, ctx)

@@ -12,7 +12,7 @@ __all__ = ["command"]
 
 
 def _numbers(ctx: click.Context, parameter: click.Parameter, text: str | None) -> tuple[float, ...] | None:
-    """``A,B`` as numbers; None for what stands for the default."""
+    """``A,B`` as numbers; None for the default."""
     if text in (None, "auto"):
         return None
     try:

@@ -110,7 +110,7 @@ class Segmenter:
     Raises
     ------
     UsageError
-        When ``exact`` is asked of a network that cannot be tiled exactly, or the backend cannot run it.
+        When ``exact`` is True for a network that cannot be tiled exactly, or the backend cannot run it.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Segmenter:
         self.info = model.info
         self.backend = backend
         self.device, self.device_reason = choose_device(device, backend)
-        self.is_exact = _is_tiled_exactly(model.info, asked=exact)
+        self.is_exact = _is_tiled_exactly(model.info, requested=exact)
         self.target = targets.of_model(model.info)
         self.decoder = self.target.decoder(model.info, model.network, self.device, exact=self.is_exact, backend=backend)
         self.tile = tile
@@ -154,7 +154,7 @@ class Segmenter:
             raise UsageError(f"the CRF is for planes, and model {self.info.name} is 3-D: leave out --crf")
         if settings.diameter_px is not None and self.info.cell_diameter_px is None:
             raise UsageError(f"model {self.info.name} does not say how large its cells are: leave out --diameter")
-        # Where windows are blended, their size changes pixels; without a tile it is the model's.
+        # The size of blended windows changes the result; without a tile it is the model's.
         window = None if self.is_exact else self.tile
         if settings.link is not None and self.target.masks != "instances":
             raise UsageError(f"model {self.info.name} segments classes, which are not linked: leave out --link")
@@ -422,15 +422,15 @@ def _as_source(image: Any, settings: Settings, ndim: int) -> Any:
     return image_of_array(array, axes)
 
 
-def _is_tiled_exactly(info: ModelInfo, *, asked: bool) -> bool:
+def _is_tiled_exactly(info: ModelInfo, *, requested: bool) -> bool:
     architecture = networks.find(info.architecture)
     parameters = info.network_parameters()
-    if asked and not architecture.exact(parameters):
+    if requested and not architecture.exact(parameters):
         raise UsageError(
-            f"model {info.name} cannot be tiled exactly: what {info.architecture} answers depends on its windows; "
+            f"model {info.name} cannot be tiled exactly: the result of {info.architecture} depends on its windows; "
             "leave out --exact-tiles"
         )
-    return asked or architecture.is_tiled_exactly(parameters)
+    return requested or architecture.is_tiled_exactly(parameters)
 
 
 def _segmenter_of(

@@ -193,7 +193,7 @@ def test_a_tile_is_a_window_and_a_dry_run_plans_it(segment: Invoke, tmp_path: Pa
             "model finder finds objects and has no probabilities of pixels: leave out --save-p",
         ),
         (("--save-probabilities", "--dry-run"), "has no probabilities of pixels: leave out --save-probabilities"),
-        (("--exact-tiles",), "model finder cannot be tiled exactly: what mask_rcnn answers depends on its windows;"),
+        (("--exact-tiles",), "model finder cannot be tiled exactly: the result of mask_rcnn depends on its windows;"),
     ],
 )
 def test_what_needs_probabilities_of_pixels_is_refused(

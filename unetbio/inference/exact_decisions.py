@@ -41,7 +41,7 @@ def add_classes(probabilities: NDArray[Any], classes: Sequence[int]) -> NDArray[
 
 
 class Rule(Protocol):
-    """How probabilities become decisions."""
+    """Rule that turns probabilities into decisions."""
 
     @property
     def planes(self) -> int:
@@ -138,7 +138,7 @@ def refine(
     predictor : Predictor
         The network.
     rule : Rule
-        How probabilities become decisions.
+        Rule that turns probabilities into decisions.
     doubtful : ndarray of bool
         ``(*spatial)``: the pixels to decide.
     planes : ndarray

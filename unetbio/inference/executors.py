@@ -15,7 +15,7 @@ from unetbio.inference.tiling import ArrayLike, Tile, read_mirrored, split_tile
 __all__ = ["Compute", "OnTile", "Progress", "TileExecutor"]
 
 SHRINK = 0.75
-"""After a device ran out of memory: the largest input tried again, as a part of the one that failed."""
+"""Largest input that is tried after a device ran out of memory, as a part of the failed one."""
 
 Compute = Callable[[NDArray[np.float32]], NDArray[Any]]
 Progress = Callable[[int, int], None]

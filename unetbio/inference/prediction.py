@@ -27,7 +27,7 @@ from unetbio.inference.tiling import ArrayLike, TilePlan, plan_tiles
 __all__ = ["decide", "decide_classes", "plan", "predict", "round_to_bytes"]
 
 LOWEST_THRESHOLD = 1e-4
-"""Nearer to 0 or 1 than this, a threshold would meet the probabilities of all the pixels that a network is sure of."""
+"""A threshold nearer to 0 or 1 than this meets the probabilities of all pixels that a network is certain of."""
 
 
 def plan(
@@ -129,7 +129,7 @@ def decide(
 
     Probabilities within the backend's ``error_bound`` of a threshold (times the largest grey value, where that is above
     1) are computed again in float64, over blocks of a fixed grid that begins at the image's first pixel: a fine one
-    where few pixels of a region are in doubt, a coarse one where many are, whichever is less work. Blocks with equal
+    where few pixels of a region are in doubt, a coarse one where many are, so that the work is least. Blocks with equal
     input are computed once, so a flat image in doubt everywhere costs a few blocks; any other costs at most about three
     times its multiply-adds in float64 (2-D; more in 3-D, where blocks are smaller against the context).
 
@@ -214,7 +214,7 @@ def _storing(
     rounded_out: NDArray[np.uint8] | None = None,
     classes: Sequence[int] = (),
 ) -> OnTile:
-    """What fills the arrays that are given with the probabilities of each tile."""
+    """Callback that stores the probabilities of each tile in the given arrays."""
 
     def store(where: tuple[slice, ...], probabilities: NDArray[np.float32]) -> None:
         if probabilities_out is not None:

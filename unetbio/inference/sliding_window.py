@@ -20,14 +20,14 @@ from unetbio.inference.tiling import ArrayLike, read_mirrored
 __all__ = ["OVERLAP", "WINDOW", "default_window", "predict_windows", "window_shape"]
 
 WINDOW = 512
-"""Pixels of a window along each axis for a network that does not say with which it was trained."""
+"""Pixels of a window along each axis for a network without the window of its training."""
 
 OVERLAP = 0.25
 """Share of a window that the next one covers again."""
 
 
 def default_window(predictor: Runner) -> tuple[int, ...]:
-    """Pixels of a window along each axis unless a tile is asked for."""
+    """Default pixels of a window along each axis."""
     return predictor.window or (WINDOW,) * predictor.geometry.ndim
 
 

@@ -12,7 +12,7 @@ __all__ = ["Normalization", "parse"]
 
 @dataclasses.dataclass(frozen=True)
 class Normalization:
-    """How grey values are scaled."""
+    """Normalization of grey values."""
 
     kind: Annotated[
         Literal["percentile", "range", "none"],

@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 OVERRIDES = "; overrides the settings."
-"""How the help of an option ends that stands for a setting of training."""
+"""End of the help of options that are settings of training."""
 
 DEVICE = Option("auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")
 WORKERS = Option("Processor cores to use.", metavar="N", limits=Limits(ge=1), default_text="all of this process")

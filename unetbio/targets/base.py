@@ -124,7 +124,7 @@ class Learner(Protocol):
     """Name of the score by which the best network is chosen."""
 
     place_name: str
-    """What `places` are called in the model file."""
+    """Name of `places` in the model file."""
 
     def count(self, label_image: Annotation) -> NDArray[np.int64]:
         """Pixels of each class, ``(K,)``; unannotated pixels are not counted."""

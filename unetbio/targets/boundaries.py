@@ -22,7 +22,7 @@ INSIDE, BOUNDARY = 1, 2
 CLASSES = CellClasses(("background", "inside", "boundary"), mask=(INSIDE, BOUNDARY), seeds=(INSIDE,))
 
 WIDTH = 2.0
-"""Of the boundary, in in-plane pixels inside the cell."""
+"""Width of the boundary, in in-plane pixels inside the cell."""
 
 
 class BoundaryLearner(CellLearner):
@@ -32,12 +32,12 @@ class BoundaryLearner(CellLearner):
 
     def classify(self, label_image: Annotation, spacing: tuple[float, ...] | None) -> NDArray[np.int64]:
         """See `CellLearner`; the gap between cells that touch is boundary."""
-        parted = self.part(label_image)
+        separated = self.part(label_image)
         cells = mask_annotated(label_image, label_image, self.config) > 0
-        classes = np.where(cells, np.where(parted, INSIDE, BOUNDARY), 0)
+        classes = np.where(cells, np.where(separated, INSIDE, BOUNDARY), 0)
         # Without a pixel outside there is no distance to one.
-        if not parted.all():
-            classes[parted & (ndimage.distance_transform_edt(parted, sampling=spacing) <= WIDTH)] = BOUNDARY
+        if not separated.all():
+            classes[separated & (ndimage.distance_transform_edt(separated, sampling=spacing) <= WIDTH)] = BOUNDARY
         return classes
 
     def encode(

@@ -40,7 +40,7 @@ def train(
         table (csv, tsv) with the columns image, mask and, if wanted, split.
     output : path
         Model file to write, ``*.safetensors``. The loss curve (``.png``), the log and the checkpoint stand beside it;
-        the same call goes on from the checkpoint when it was interrupted, or is given more minutes.
+        the same call continues from the checkpoint after an interruption, or with more minutes.
     **options
         Fields of `unetbio.settings.runs.TrainRun`: ``config, network, start, root, target, class_names, class_values,
         split_components, steps, minutes, seed, border_weight, device, workers, replace, overwrite``.

@@ -1,4 +1,4 @@
-"""Training: patches in, a model file out; it can be stopped at any moment and goes on from its checkpoint.
+"""Train a network on patches; a run can be stopped at any moment and continues from its checkpoint.
 
 The order of patches follows from the seed and the step alone, so a run that was interrupted sees what an
 uninterrupted one would have seen.
@@ -44,7 +44,7 @@ __all__ = [
 CHECKPOINT_SECONDS = 60.0
 DEFAULT_PATCH_SIZES = {2: 252, 3: 92}
 SMALLEST_ANSWER = 2
-"""A patch's answer is at least this part of the patch that was asked for."""
+"""The output of a patch is at least this part of the requested patch size."""
 
 WARM_UP = 0.1
 GRADIENT_LIMIT = 10.0
@@ -203,7 +203,7 @@ class Trainer:
         Raises
         ------
         ModelError
-            When its network is another than the one that these images and settings ask for.
+            When its network differs from that of these images and settings.
         """
         found = {"network": model.info.architecture, **json.loads(json.dumps(model.info.network_parameters()))}
         needed = {"network": self.config.network, **json.loads(json.dumps(self.parameters))}

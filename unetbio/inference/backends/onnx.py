@@ -19,7 +19,8 @@ from unetbio.inference.backends.torch import TorchPredictor
 __all__ = ["OnnxPredictor", "choose_device", "make"]
 
 LARGEST_DIFFERENCE = 1e-4
-"""Of a new graph's logits from the network's, as a part of the largest logit; rounding alone stays a tenth below."""
+"""Largest difference between the logits of graph and network, as a part of the largest logit; rounding gives a
+tenth."""
 
 OUT_OF_MEMORY = ("failed to allocate memory", "bad allocation", "bad_alloc")
 

@@ -30,7 +30,7 @@ ERROR_BOUND = 1e-5
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 COLUMN_BYTES = 64 << 20
-"""What the float64 convolution of the CPU may use beside its result."""
+"""Bytes of scratch memory that the float64 convolution of the CPU may use."""
 
 
 class TorchPredictor:
@@ -140,10 +140,10 @@ class TorchPredictor:
         with _full_precision(torch.device("cpu")):
             # One image at a time: a batch is not faster here, and so its size cannot matter.
             images = self._checked(batch).double()
-            answers = [
+            results = [
                 self._softmax(self._network_float64(images[i : i + 1]), batch.shape[2:]) for i in range(len(images))
             ]
-            return torch.cat(answers).numpy()
+            return torch.cat(results).numpy()
 
     def multiply_adds(self, input_shape: Sequence[int]) -> int:
         """Multiply-adds of all convolutions for one input of this spatial shape."""
@@ -246,7 +246,7 @@ class _ConvolutionReLU(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """``(N, C, *spatial) -> (N, K, *output)``."""
         layer = self.layer
-        # What PyTorch's own compiler writes for a convolution and a ReLU
+        # The operation that PyTorch's own compiler emits for a convolution and a ReLU
         fused: Tensor = torch.ops.mkldnn._convolution_pointwise(
             features,
             layer.weight,

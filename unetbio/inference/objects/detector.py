@@ -113,6 +113,6 @@ class _WholeImagePart(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         # The whole output is held while the last layer runs and while the heads run on boxes.
-        answer = self.network(image)
-        finest: Tensor = self.end(answer.pyramid[0])
+        features = self.network(image)
+        finest: Tensor = self.end(features.pyramid[0])
         return finest

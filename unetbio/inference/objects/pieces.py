@@ -95,7 +95,7 @@ def draw_window(
     order = [index for index in np.argsort(-scores, kind="stable") if scores[index] >= score_threshold]
     plane = np.zeros([side.stop - side.start for side in window.inside], dtype=np.int32)
     draw(plane, (_paste(boxes[index], masks[index], plane.shape, mask_threshold) for index in order))
-    answered_for = set(np.unique(plane[within(window.core, window.inside)]).tolist())
+    in_core = set(np.unique(plane[within(window.core, window.inside)]).tolist())
     numbers = np.zeros(len(order) + 1, dtype=np.int32)
     pieces: list[Piece] = []
     # Imported here, since only networks that find objects need it.
@@ -106,7 +106,7 @@ def draw_window(
             continue
         box = tuple(slice(s.start + o.start, s.stop + o.start) for s, o in zip(box, window.inside, strict=True))
         is_cut = _is_cut(box, window, shape)
-        if is_cut and drawn not in answered_for:
+        if is_cut and drawn not in in_core:
             continue
         index = order[drawn - 1]
         numbers[drawn] = first + len(pieces)

@@ -108,8 +108,8 @@ def find_objects(
     done = 0
     for start, part in zip(product(*grid), windows_of(found), strict=True):
         pixels = np.ascontiguousarray(read_mirrored(image, start, sizes), dtype=np.float32)
-        answer = run.find_objects(torch.from_numpy(pixels)[None])
-        objects.append(Objects(*(getattr(answer, name).cpu() for name in ("boxes", "scores", "classes", "masks"))))
+        in_window = run.find_objects(torch.from_numpy(pixels)[None])
+        objects.append(Objects(*(getattr(in_window, name).cpu() for name in ("boxes", "scores", "classes", "masks"))))
         done += prod(side.stop - side.start for side in part.core)
         if progress is not None:
             progress(done, prod(shape))
@@ -138,7 +138,7 @@ def _legal(size: int, stride: int) -> int:
 
 
 def _starts(length: int, size: int, overlap: float) -> list[int]:
-    """Where windows of ``size`` pixels start that cover ``length``: spread evenly, at least two pixels shared."""
+    """Start pixels of windows of ``size`` that cover ``length``: spread evenly, with at least two shared pixels."""
     if length <= size:
         return [0]
     shared = min(max(2, ceil(overlap * size)), size - 1)

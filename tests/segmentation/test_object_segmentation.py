@@ -44,6 +44,7 @@ def find_bright(network: MaskRCNN, image: Tensor) -> Objects:
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model file of a real Mask R-CNN, whose eyes are replaced by ones that know the answer."""
     monkeypatch.setattr(MaskRCNN, "find_objects", find_bright)
+    torch.manual_seed(0)
     parameters = networks.find("mask_rcnn").complete({"width": 1 / 64, "backbone": "resnet18"})
     info = ModelInfo(
         name="finder",

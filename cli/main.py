@@ -165,6 +165,7 @@ def _terminated_is_an_exception(*, is_process: bool) -> Iterator[None]:
 
 
 def _end_late(reader: int, ended: threading.Event) -> None:
+    """End the process `UNWIND_SECONDS` after SIGTERM, finished or not: the next run removes temporary files."""
     with open(reader, "rb", buffering=0) as signals:
         while number := signals.read(1):
             if number[0] == signal.SIGTERM and not ended.wait(UNWIND_SECONDS):

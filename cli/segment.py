@@ -55,8 +55,8 @@ def command(
     """Segment images: label images or class masks, provenance, tables and a page of overlays.
 
     INPUT is files, folders (searched with all folders below) or patterns in quotes. For a/b/x.tif, OUT gets
-    a/b/x_labels.ome.tif and a/b/x_labels.json; a model of classes makes a/b/x_classes.ome.tif. What is done for this
-    input, model and settings is kept; so are masks that somebody has edited.
+    a/b/x_labels.ome.tif and a/b/x_labels.json; a model of classes makes a/b/x_classes.ome.tif. Masks of the same
+    input, model and settings are kept; so are masks edited by hand.
     """
     listed = _list(inputs, table, out, settings, model, run)
     items, overlays = _choose(listed, out, run)

@@ -214,8 +214,10 @@ def test_changed_bytes_are_read_or_refused(tmp_path: Path) -> None:
 
 def test_commands_know_the_format(tmp_path: Path) -> None:
     write(tmp_path / "tomogram", ramp(3, 4, 5), 8.0).rename(tmp_path / "tomogram.rec")
-    assert [item.path.name for item in find_inputs([tmp_path])] == ["tomogram.rec"]
-    result = CliRunner().invoke(main, ["inspect", str(tmp_path)])
+    write(tmp_path / "stack.mrc", ramp(3, 4, 5), 8.0)
+    (tmp_path / "app.js.map").write_text("{}")  # other programs use these endings too
+    assert [item.path.name for item in find_inputs([tmp_path])] == ["stack.mrc"]
+    result = CliRunner().invoke(main, ["inspect", str(tmp_path / "tomogram.rec")])
     assert result.stdout.splitlines() == [
         f"{tmp_path / 'tomogram.rec'}: MRC, 1 image",
         "  series 0: Z=3 Y=4 X=5 int16",

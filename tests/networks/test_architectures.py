@@ -83,6 +83,13 @@ def test_load_imports_the_class() -> None:
     assert make("other").load().__name__ == "OrderedDict"
 
 
+def test_names_and_flags_of_another_kind_are_refused() -> None:
+    with pytest.raises(UsageError, match="segnet has no parameter 1; it has"):
+        networks.find("segnet").complete({1: False})  # type: ignore[dict-item]
+    with pytest.raises(UsageError, match="unet: dropout is False; it must be"):
+        networks.find("unet").complete({"dropout": False})
+
+
 def test_lists_in_lists_without_end_are_refused_in_a_short_message() -> None:
     nested: list[object] = []
     for _ in range(10_000):

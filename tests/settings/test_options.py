@@ -63,6 +63,22 @@ def test_every_option_of_a_segmentation_is_a_key_of_the_workflow() -> None:
     assert {option.key for option in options_of(Settings).values()} <= set(SegmentOptions.model_fields)
 
 
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (TrainRun, {"minutes": float("nan")}, "minutes nan must be a finite number above 0"),
+        (TrainRun, {"steps": 0}, "steps 0 must be"),
+        (MeasureRun, {"expand": -1.0}, "expand -1.0 must be a finite number above 0"),
+        (MeasureRun, {"pixel_size": (2.0, float("inf"))}, "pixel_size inf must be"),
+        (CompareRun, {"width": float("nan")}, "width nan must be"),
+        (RunOptions, {"tile": 0}, "tile 0 must be"),
+    ],
+)
+def test_numbers_from_python_keep_the_limits_too(kind: type, options: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        kind(**options)
+
+
 def test_every_setting_is_on_the_page_of_settings() -> None:
     text = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
     names = {option.flag for kind in KINDS[:-1] for option in options_of(kind).values()}

@@ -105,7 +105,7 @@ def number(default: float, meaning: str, *, must_be: str, accepts: Callable[[flo
     """Define a parameter that is a number in a range."""
 
     def is_in_range(value: Any) -> bool:
-        return isinstance(value, int | float) and value is not True and accepts(value)
+        return isinstance(value, int | float) and not isinstance(value, bool) and accepts(value)
 
     return _parameter(default, meaning, must_be, is_in_range)
 

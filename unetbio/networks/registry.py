@@ -99,7 +99,7 @@ class Architecture:
 
     def _completed(self, parameters: Parameters) -> tuple[dict[str, Any], NetworkParameters]:
         known = described(self.parameters)
-        unknown = sorted(set(parameters) - set(known))
+        unknown = sorted(map(str, set(parameters) - set(known)))
         if unknown:
             raise UsageError(f"{self.name} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known))}")
         complete = {**self.defaults, **parameters}

@@ -20,7 +20,7 @@ from unetbio.results.path_columns import add_path_columns
 from unetbio.results.result_files import Outcome
 from unetbio.results.reuse import KeptResult, remove_leftovers, state_of_labels
 from unetbio.results.tables import known_entries, write_tables
-from unetbio.settings.runs import available_cores
+from unetbio.settings.runs import MeasureRun, available_cores
 from unetbio.settings.segmentation import PixelSize
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ def measure(
     UsageError
         When there is nothing to measure, or the regular expression cannot be used.
     """
-    out, asked = Path(out), TableOptions(expand, pixel_size)
+    run = MeasureRun(expand, pixel_size, metadata_regex, workers, overwrite)
+    out, asked = Path(out), TableOptions(run.expand, run.pixel_size)
     if not out.is_dir():
         raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
     with hold_output(out, None):

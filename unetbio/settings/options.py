@@ -10,7 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from unetbio.errors import UsageError
 
-__all__ = ["Limits", "Option", "given", "options_of", "split_names", "split_numbers"]
+__all__ = ["Checked", "Limits", "Option", "given", "options_of", "split_names", "split_numbers"]
 
 
 @dataclass(frozen=True)
@@ -130,6 +130,17 @@ def given(values: Any) -> dict[str, Any]:
     """Options of a dataclass of options that differ from their defaults, by field."""
     options = options_of(values.__class__)
     return {name: value for name, value in vars(values).items() if value != options[name].default}
+
+
+class Checked:
+    """Base of dataclasses of options: a number out of its limits is refused, from the command line and from Python."""
+
+    def __post_init__(self) -> None:
+        for name, option in options_of(type(self)).items():
+            value = getattr(self, name)
+            if {int, float} & set(option.kinds) and value not in (None, *option.words):
+                for number in value if isinstance(value, tuple) else (value,):
+                    option.limits.check(name, number)
 
 
 def split_names(text: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypedDict
 
-from unetbio.settings.options import Limits, Option, split_names, split_numbers
+from unetbio.settings.options import Checked, Limits, Option, split_names, split_numbers
 from unetbio.settings.segmentation import PixelSize, parse_pixel_size
 
 __all__ = [
@@ -48,7 +48,7 @@ def available_cores() -> int:
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunOptions(Checked):
     """Options of ``unetbio segment`` that do not change the masks, unless windows of the network are blended."""
 
     metadata_regex: Annotated[str | None, METADATA_REGEX] = None
@@ -130,7 +130,7 @@ class RunOptions:
 
 
 @dataclass(frozen=True)
-class MeasureRun:
+class MeasureRun(Checked):
     """Options of ``unetbio measure``."""
 
     expand: Annotated[
@@ -158,7 +158,7 @@ class MeasureRun:
 
 
 @dataclass(frozen=True)
-class TrainRun:
+class TrainRun(Checked):
     """Options of ``unetbio train``, with the settings of training among them."""
 
     config: Annotated[
@@ -250,7 +250,7 @@ class TrainOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True)
-class CompareRun:
+class CompareRun(Checked):
     """Options of ``unetbio compare``."""
 
     steps: Annotated[int | None, Option(f"Steps to train each network{OVERRIDES}", limits=Limits(ge=1))] = None

@@ -6,7 +6,8 @@ register(
     Format(
         name="mrc",
         title="MRC",
-        suffixes=(".mrc", ".mrcs", ".map", ".rec", ".st"),
+        # Other programs use .map, .rec and .st too: such files are read when they are given by name.
+        suffixes=(".mrc", ".mrcs"),
         contents="integers of 8 and 16 bits, reals of 16 and 32 bits, either byte order; volumes as Z, Y, X in any "
         "order of storage; images of a stack (space group 0, `mz` 1) and volumes of a stack (401) along T; where a "
         "program marks no stacks, as IMOD of tilt series, `--axes TYX` says it; pixel size from cell and sampling, "

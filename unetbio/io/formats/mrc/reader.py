@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
+from unetbio.files import open_regular
 from unetbio.io.formats.axes import Layout, name_axes
 from unetbio.io.formats.refusals import broken, check_series
 from unetbio.io.image import Image
@@ -126,7 +127,7 @@ def read_mrc(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
 
 
 def _read_header(path: Path) -> _Header:
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         content = stream.read(HEADER_BYTES)
     if len(content) < HEADER_BYTES:
         raise ImageError("truncated", f"the header ends after {len(content)} bytes: copy the file again")

@@ -136,7 +136,8 @@ class Checked:
     """Base of dataclasses of options: a number out of its limits is refused, from the command line and from Python."""
 
     def __post_init__(self) -> None:
-        for name, option in options_of(type(self)).items():
+        kind: type = type(self)
+        for name, option in options_of(kind).items():
             value = getattr(self, name)
             if {int, float} & set(option.kinds) and value not in (None, *option.words):
                 for number in value if isinstance(value, tuple) else (value,):

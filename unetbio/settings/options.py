@@ -112,6 +112,12 @@ class Option:
         """Allowed words, if the type names them."""
         return tuple(word for kind in self.kinds if get_origin(kind) is Literal for word in get_args(kind))
 
+    def check(self, name: str, value: Any) -> None:
+        """Refuse a number out of the limits, alone or in a tuple; raises as `Limits.check`."""
+        for number in value if isinstance(value, tuple) else (value,):
+            if number not in (None, *self.words):
+                self.limits.check(name, number)
+
 
 @cache
 def options_of(kind: type) -> dict[str, Option]:
@@ -138,10 +144,8 @@ class Checked:
     def __post_init__(self) -> None:
         kind: type = type(self)
         for name, option in options_of(kind).items():
-            value = getattr(self, name)
-            if {int, float} & set(option.kinds) and value not in (None, *option.words):
-                for number in value if isinstance(value, tuple) else (value,):
-                    option.limits.check(name, number)
+            if {int, float} & set(option.kinds):
+                option.check(name, getattr(self, name))
 
 
 def split_names(text: str) -> tuple[str, ...]:

@@ -223,9 +223,7 @@ class Settings:
         if int in option.kinds:
             object.__setattr__(self, name, _index(name, value, option.words))
         elif float in option.kinds:
-            for number in value if isinstance(value, tuple) else (value,):
-                if number is not None:
-                    option.limits.check(name, number)
+            option.check(name, value)
 
     @property
     def cell_options(self) -> tuple[str, ...]:

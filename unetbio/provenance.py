@@ -31,11 +31,8 @@ __all__ = [
     "write_provenance",
 ]
 
-# Packages whose versions can change a pixel of a mask.
-PACKAGES = (
-    *("unetbio", "torch", "numpy", "scipy", "scikit-image", "numba", "tifffile", "imagecodecs", "nibabel", "zarr"),
-    "onnxruntime",
-)
+# Packages whose versions can change a pixel of every mask.
+PACKAGES = ("unetbio", "torch", "numpy", "scipy", "scikit-image", "numba", "tifffile", "imagecodecs", "nibabel", "zarr")
 
 CONFIDENCE_DECIMALS = 3
 """Probabilities are stored in one byte a pixel; more decimals would mean nothing."""
@@ -253,10 +250,10 @@ def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
     return Fingerprint(size=now.size, mtime_ns=now.mtime_ns, ctime_ns=now.ctime_ns, sha256=sha256_path(path))
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the installed packages that can change a mask."""
+def versions(more: Iterable[str] = ()) -> dict[str, str]:
+    """Versions of Python and of the installed packages that can change a mask, and of ``more`` packages."""
     found = {"python": platform.python_version()}
-    for name in PACKAGES:
+    for name in (*PACKAGES, *more):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
     return found

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from unetbio import networks, targets
 from unetbio.errors import CancelledError, ImageError, UsageError
 from unetbio.inference import prediction
-from unetbio.inference.backends.base import DEFAULT, choose_device
+from unetbio.inference.backends.base import DEFAULT, choose_device, packages
 from unetbio.inference.executors import Progress
 from unetbio.inference.sliding_window import OVERLAP, window_shape
 from unetbio.inference.tiling import TilePlan
@@ -98,7 +98,7 @@ class Segmenter:
     exact : bool
         Tile exactly even if the context is above 256 pixels a side, which takes longer.
     backend : str
-        Library that runs the network: ``torch``, or ``onnx`` (ONNX Runtime, on the CPU).
+        Name of the library that runs the network: `unetbio.inference.backends.base.names`.
 
     Attributes
     ----------
@@ -249,6 +249,10 @@ class Segmenter:
             progress=progress,
         )
 
+    def versions(self) -> dict[str, str]:
+        """Versions of the packages that can change a mask."""
+        return versions(packages(self.backend))
+
     def run_record(self, opened: ImageSelection, scalings: Sequence[Scaling]) -> dict[str, Any]:
         """Entries of the provenance for a run, apart from the settings."""
         return {
@@ -329,7 +333,7 @@ def segment(
     exact_tiles : bool
         Tile exactly even if the context is above 256 pixels a side, which takes longer.
     backend : str
-        Library that runs the network: ``torch``, or ``onnx`` (ONNX Runtime, on the CPU).
+        Name of the library that runs the network: `unetbio.inference.backends.base.names`.
     progress : callable, optional
         Called in this thread with the pixels done and the pixels in all, after each tile and window: pixels that the
         network sees, of all sections and time points.
@@ -379,7 +383,7 @@ def segment(
         "label_hash": label_hash(labels),
         "axes": opened.label_axes,
         "run": segmenter.run_record(opened, [result.scaling for result in results]),
-        "versions": versions(),
+        "versions": segmenter.versions(),
     }
     if not segmenter.decoder.has_probabilities:
         info["objects"] = [result.objects for result in results]

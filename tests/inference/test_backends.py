@@ -1,28 +1,35 @@
-"""Backends are found by the names of their files; ONNX Runtime gives what PyTorch gives."""
+"""Backends are found by the names of their files; each gives what PyTorch gives."""
 
 import sys
+import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from backend_cases import OTHERS, SMALL, needs
 from inference_cases import NETWORKS, case_of, random_image, trained_looking
 
 from unetbio.errors import UsageError
-from unetbio.inference.backends.base import choose_device, make_backend, names
+from unetbio.inference.backends.base import choose_device, make_backend, names, packages
 from unetbio.inference.backends.torch import TorchPredictor
 from unetbio.inference.prediction import decide, predict
 from unetbio.models.model_file import load_model
 from unetbio.segmentation import segment
 
-SMALL = {"base_channels": 4, "depth": 1}
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER = ROOT / "unetbio" / "inference" / "backends"
+
+each = pytest.mark.parametrize("backend", OTHERS)
 
 
 def test_backends_are_the_files_of_their_folder() -> None:
-    assert names() == ["onnx", "torch"]
+    assert {"onnx", "torch"} <= set(names())
+    assert set(names()) == {path.stem for path in FOLDER.glob("*.py")} - {"__init__", "base", "graph"}
 
 
-def test_an_unknown_backend_is_refused() -> None:
-    with pytest.raises(UsageError, match="there is no backend 'tpu': give one of onnx, torch"):
+def test_an_unknown_backend_is_refused_with_a_list_of_all() -> None:
+    with pytest.raises(UsageError, match=f"there is no backend 'tpu': give one of {', '.join(names())}"):
         make_backend(trained_looking(SMALL), "tpu")
 
 
@@ -30,32 +37,40 @@ def test_torch_is_the_default() -> None:
     predictor = make_backend(trained_looking(SMALL))
     assert type(predictor) is TorchPredictor
     assert choose_device("cpu") == choose_device("cpu", "torch")
+    assert packages() == ()
 
 
+@each
+def test_an_extra_has_the_packages_of_a_backend(backend: str) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert {wanted.partition(">")[0] for wanted in extras[backend]} == set(packages(backend))
+    assert backend in extras["dev"][0]
+
+
+@each
 @pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_onnx_refuses_devices_that_it_does_not_have(device: str) -> None:
-    with pytest.raises(UsageError, match=f"backend onnx runs on the CPU and not on '{device}': leave out --device"):
-        choose_device(device, "onnx")
+def test_devices_that_a_backend_does_not_have_are_refused(backend: str, device: str) -> None:
+    with pytest.raises(
+        UsageError, match=f"backend {backend} runs on the CPU and not on '{device}': leave out --device"
+    ):
+        choose_device(device, backend)
 
 
-def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(UsageError, match=r'needs the packages onnx and onnxruntime: pip install "unetbio\[onnx\]"'):
-        make_backend(trained_looking(SMALL), "onnx")
+@each
+def test_missing_packages_are_named(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, packages(backend)[-1], None)
+    message = rf'needs the packages {" and ".join(packages(backend))}: pip install "unetbio\[{backend}\]"'
+    with pytest.raises(UsageError, match=message):
+        make_backend(trained_looking(SMALL), backend)
 
 
-@pytest.fixture
-def onnx_runtime() -> None:
-    pytest.importorskip("onnx", reason="the ONNX Runtime backend needs unetbio[onnx]")
-    pytest.importorskip("onnxruntime", reason="the ONNX Runtime backend needs unetbio[onnx]")
-
-
-@pytest.mark.usefixtures("onnx_runtime")
+@each
 @pytest.mark.parametrize("name", sorted(NETWORKS))
-def test_onnx_gives_the_probabilities_and_decisions_of_torch(name: str) -> None:
+def test_probabilities_and_decisions_are_those_of_torch(backend: str, name: str) -> None:
+    needs(backend)
     parameters, shape = NETWORKS[name]
     _, image, thresholds, probabilities, planes = case_of(name)
-    predictor = make_backend(trained_looking(parameters), "onnx")
+    predictor = make_backend(trained_looking(parameters), backend)
     for tile in (max(shape) // 4 + 1, 200):
         found = np.empty_like(probabilities)
         decided = decide(image, predictor, thresholds, tile=tile, batch_size=2, probabilities_out=found)
@@ -63,59 +78,57 @@ def test_onnx_gives_the_probabilities_and_decisions_of_torch(name: str) -> None:
         assert np.array_equal(decided, planes)
 
 
-@pytest.mark.usefixtures("onnx_runtime")
-def test_windows_of_onnx_are_those_of_torch() -> None:
+@each
+def test_float32_keeps_the_error_bound_with_a_margin_of_two(backend: str) -> None:
+    needs(backend)
+    predictor = make_backend(trained_looking({"base_channels": 16, "depth": 3}), backend)
+    image = random_image(140, 140)[None]
+    error = np.abs(predictor.probabilities(image) - predictor.probabilities_float64(image)).max()
+    assert 0 < error < predictor.error_bound / 2
+
+
+@each
+def test_windows_are_those_of_torch(backend: str) -> None:
+    needs(backend)
     network = trained_looking({**SMALL, "padding": "same"})
     image = random_image(70, 90)
-    found, expected = (predict(image, make_backend(network, name, exact=False), tile=48) for name in ("onnx", "torch"))
+    found, expected = (predict(image, make_backend(network, name, exact=False), tile=48) for name in (backend, "torch"))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.usefixtures("onnx_runtime")
-@pytest.mark.parametrize(
-    "message",
-    [
-        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned while running FusedConv node: "
-        "Failed to allocate memory for requested buffer of size 1073741824",
-        "std::bad_alloc",
-    ],
-)
-def test_onnx_knows_its_own_errors_of_memory(message: str) -> None:
-    predictor = make_backend(trained_looking(SMALL), "onnx")
-    assert predictor.is_out_of_memory(Exception(message))
-    assert predictor.is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory"))
-    assert not predictor.is_out_of_memory(Exception("Invalid rank for input: image"))
+@each
+def test_a_network_without_a_graph_is_refused(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs(backend)
 
-
-@pytest.mark.usefixtures("onnx_runtime")
-def test_a_network_without_a_graph_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     def unsupported(*arguments: object, **options: object) -> None:
         raise torch.onnx.errors.UnsupportedOperatorError("aten::max_unpool2d", 18, None)
 
     monkeypatch.setattr(torch.onnx, "export", unsupported)
     with pytest.raises(UsageError, match=r"this network has no ONNX graph .*max_unpool2d.*: choose --backend torch"):
-        make_backend(trained_looking(SMALL), "onnx")
+        make_backend(trained_looking(SMALL), backend)
 
 
-@pytest.mark.usefixtures("onnx_runtime")
-def test_a_graph_of_another_network_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@each
+def test_a_graph_of_another_network_is_refused(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs(backend)
     export = torch.onnx.export
     other = trained_looking(SMALL, seed=1)
     monkeypatch.setattr(torch.onnx, "export", lambda network, *rest, **options: export(other, *rest, **options))
     with pytest.raises(UsageError, match="ONNX graph of this network computes other values: choose --backend torch"):
-        make_backend(trained_looking(SMALL), "onnx")
+        make_backend(trained_looking(SMALL), backend)
 
 
-@pytest.mark.usefixtures("onnx_runtime")
-def test_label_images_are_those_of_torch_and_the_provenance_names_the_backend() -> None:
+@each
+def test_label_images_are_those_of_torch_and_the_provenance_names_the_backend(backend: str) -> None:
+    needs(backend)
     model = load_model("nuclei")
     rows, columns = np.mgrid[:150, :170]
     image = (np.sin(rows / 9) * np.sin(columns / 8) * 100 + 100).astype(np.uint8)
     _, expected = segment(image, model, device="cpu")
-    _, info = segment(image, model, device="cpu", backend="onnx", tile=64)
+    _, info = segment(image, model, device="cpu", backend=backend, tile=64)
     assert info["n_cells"] > 5
     assert info["label_hash"] == expected["label_hash"]
     assert info["settings"] == expected["settings"]
-    assert info["run"]["backend"] == "onnx"
-    assert "onnxruntime" in info["versions"]
+    assert info["run"]["backend"] == backend
+    assert set(info["versions"]) - set(expected["versions"]) == set(packages(backend))
     assert "backend" not in expected["run"]

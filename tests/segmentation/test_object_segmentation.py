@@ -18,6 +18,7 @@ import unetbio
 from unetbio import networks
 from unetbio.cli.main import main
 from unetbio.errors import UsageError
+from unetbio.inference.backends.base import DEFAULT, names
 from unetbio.models.model_file import ModelInfo, save_model
 from unetbio.networks.detection import Objects
 from unetbio.networks.mask_rcnn.network import MaskRCNN
@@ -214,5 +215,7 @@ def test_a_real_network_runs_from_its_file(model: Path, discs: Array, monkeypatc
     assert info["n_cells"] == len(info["objects"][0]["label"])
     with pytest.raises(UsageError, match="leave out --exact-tiles"):
         unetbio.segment(discs, model, device="cpu", exact_tiles=True)
-    with pytest.raises(UsageError, match="finder finds objects, which backend onnx cannot: leave out --backend"):
-        unetbio.segment(discs, model, device="cpu", backend="onnx")
+    for backend in sorted({*names()} - {DEFAULT}):
+        message = f"finder finds objects, which backend {backend} cannot: leave out --backend"
+        with pytest.raises(UsageError, match=message):
+            unetbio.segment(discs, model, device="cpu", backend=backend)

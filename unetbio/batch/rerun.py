@@ -135,7 +135,7 @@ def _reasons(provenance: Provenance, info: Mapping[str, Any]) -> Iterable[str]:
     before, now = provenance.run.get("device"), info["run"]["device"]
     if before != now:
         yield f"made on {before}, now on {now}"
-    installed = versions()
+    installed = versions(provenance.versions)
     for name, version in provenance.versions.items():
         if installed.get(name) != version:
             yield f"made with {name} {version}, now {installed.get(name, 'none')}"

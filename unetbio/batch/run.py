@@ -23,7 +23,7 @@ from unetbio.output_layout import SUMMARY, overlay_name
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.prepare import Frame, ImageSelection
-from unetbio.provenance import FrameRecord, InputRecord, ModelRecord, versions
+from unetbio.provenance import FrameRecord, InputRecord, ModelRecord
 from unetbio.results.cells import CachedCells, known_options, write_job_cells
 from unetbio.results.collect_tables import OnOutcome, Summary, reuse_or_measure, summarize, write_all_tables
 from unetbio.results.items import Item
@@ -176,7 +176,7 @@ class _Batch:
         self.outcomes: list[Outcome] = []
         self.waiting: dict[Future[Outcome], Job] = {}
         self.has_warned = False
-        self.versions = versions()
+        self.versions = segmenter.versions()
 
     def run(self, items: Sequence[Item]) -> list[Outcome]:
         reader = Reader(items, self.out, self.segmenter, self.options.policy, self.budget)

@@ -74,8 +74,9 @@ class RunOptions(Checked):
     backend: Annotated[
         str,
         Option(
-            "What computes the network: torch, or onnx (ONNX Runtime, on the CPU).",
-            'Changes time, not the masks. `onnx` needs `pip install "unetbio[onnx]"`; networks of objects refuse it.',
+            "Library that computes the network; a name that is unknown lists them.",
+            "Changes time, not the masks. All but `torch` need an extra of their name, such as "
+            '`pip install "unetbio[onnx]"`; networks of objects refuse them.',
             metavar="NAME",
         ),
     ] = "torch"

@@ -1,7 +1,8 @@
 """Interface of networks in inference, and the list of backends that run them.
 
 A backend is a module of this folder, and has the module's name. It offers ``make(network, device, *, exact, window)``,
-which returns a `Predictor`, and ``choose_device(text)``. Listing backends imports none of them.
+which returns a `Predictor`, ``choose_device(text)`` and ``PACKAGES``, the packages that it needs and PyTorch does not;
+an extra of its name installs them. Listing backends imports none of them.
 """
 
 import importlib
@@ -19,9 +20,12 @@ from unetbio.geometry import Geometry
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DEFAULT", "MEMORY_BUDGETS", "Predictor", "Runner", "choose_device", "make_backend", "names"]
+__all__ = ["DEFAULT", "MEMORY_BUDGETS", "Predictor", "Runner", "choose_device", "make_backend", "names", "packages"]
 
 DEFAULT = "torch"
+
+_SHARED = {"base", "graph"}
+"""Modules of this folder that are no backends."""
 
 MEMORY_BUDGETS = {2: 400 << 20, 3: 2 << 30}
 """Bytes of feature maps a tile may hold, by number of axes: in 3-D, context costs more, so that larger tiles pay."""
@@ -82,7 +86,13 @@ class Predictor(Runner, Protocol):
 
 def names() -> list[str]:
     """Names of all backends."""
-    return sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]) if module.name != "base")
+    return sorted({module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])} - _SHARED)
+
+
+def packages(name: str = DEFAULT) -> tuple[str, ...]:
+    """Packages that a backend needs and PyTorch does not; raises UsageError when there is no such backend."""
+    needed: tuple[str, ...] = _load(name).PACKAGES
+    return needed
 
 
 def choose_device(text: str = "auto", backend: str = DEFAULT) -> "tuple[torch.device, str]":

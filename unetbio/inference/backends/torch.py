@@ -22,7 +22,9 @@ from unetbio.inference.cost import NetworkCost, measure_cost
 from unetbio.inference.tiling import read_mirrored
 from unetbio.networks.blocks import crop
 
-__all__ = ["TorchPredictor", "choose_device", "fold_batch_norm", "make"]
+__all__ = ["PACKAGES", "TorchPredictor", "choose_device", "fold_batch_norm", "make"]
+
+PACKAGES = ()
 
 ERROR_BOUND = 1e-5
 """Ten times the largest difference between float32 and float64 that was measured (`benchmarks/exactness.py`)."""

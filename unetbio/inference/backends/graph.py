@@ -1,0 +1,124 @@
+"""What libraries that run an ONNX graph share: export, the check of the graph, memory errors, the processor as device.
+
+The graph is exported in memory from the network of the PyTorch backend; it takes tiles of any number, height and width.
+"""
+
+import importlib
+import io
+import re
+import warnings
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from unetbio.errors import UsageError
+from unetbio.geometry import Geometry
+from unetbio.inference.backends.torch import TorchPredictor
+
+__all__ = ["GraphPredictor", "Run"]
+
+Run = Callable[[Tensor], Tensor]
+
+LARGEST_DIFFERENCE = 1e-4
+"""Largest difference between the logits of graph and network, as a part of the largest logit; rounding gives a
+tenth."""
+
+OUT_OF_MEMORY = re.compile(r"failed to allocate (memory|\d+ bytes)|could not allocate memory|bad.alloc", re.IGNORECASE)
+
+
+class GraphPredictor(TorchPredictor):
+    """A network whose float32 pass runs as a graph on the processor; its float64 pass is PyTorch's.
+
+    Parameters as of `TorchPredictor`.
+
+    Raises
+    ------
+    UsageError
+        When the library is not installed, or the network has no equal ONNX graph.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def _compiled(self, graph: bytes) -> Run:
+        """Logits of a batch, from the bytes of an ONNX graph with one input and one output."""
+
+    @classmethod
+    def choose_device(cls, text: str = "auto") -> tuple[torch.device, str]:
+        """Choose the processor; see `unetbio.inference.backends.base.choose_device`."""
+        if text not in {"auto", "cpu"}:
+            raise UsageError(f"backend {cls.name} runs on the CPU and not on {text!r}: leave out --device or --backend")
+        return torch.device("cpu"), cls.title
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether a smaller input may succeed."""
+        # These libraries have no exception of their own for this.
+        return super().is_out_of_memory(error) or OUT_OF_MEMORY.search(str(error)) is not None
+
+    def _prepared(self, network: nn.Module) -> Run:
+        self._check_packages()
+        try:
+            run = self._compiled(_export(network, self._network_geometry, self.in_channels))
+            equal = _is_equal(run, network, self._network_geometry, self.in_channels)
+        # Exporter and libraries raise errors of many kinds for operations that they do not have.
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0]
+            raise UsageError(f"this network has no ONNX graph ({reason}): choose --backend torch") from error
+        if not equal:
+            raise UsageError("the ONNX graph of this network computes other values: choose --backend torch")
+        return run
+
+    def _check_packages(self) -> None:
+        try:
+            for package in self.packages:
+                importlib.import_module(package)
+        except ImportError as error:
+            raise UsageError(
+                f"backend {self.name} needs the packages {' and '.join(self.packages)}: "
+                f'pip install "unetbio[{self.name}]"'
+            ) from error
+
+
+def _export(network: nn.Module, geometry: Geometry, in_channels: int) -> bytes:
+    # The exporter by tracing takes a second. The newer one works out symbolic sizes, for a minute and more.
+    image = _example(geometry, in_channels, strides=1)
+    axes = {0: "n", **{axis + 2: f"size_{axis}" for axis in range(geometry.ndim)}}
+    graph = io.BytesIO()
+    file: Any = graph  # PyTorch's annotation knows paths alone, its documentation files too
+    with warnings.catch_warnings():
+        # About sizes that become constants (`_is_equal` checks the result), and about the newer exporter
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (image,),
+            file,
+            dynamo=False,
+            input_names=["image"],
+            output_names=["logits"],
+            dynamic_axes={"image": axes, "logits": axes},
+        )
+    return graph.getvalue()
+
+
+def _is_equal(run: Run, network: nn.Module, geometry: Geometry, in_channels: int) -> bool:
+    """Whether graph and network give equal results for an input size other than that of the export."""
+    image = _example(geometry, in_channels, strides=3)
+    with torch.inference_mode():
+        expected = network(image)
+    found = run(image)
+    if found.shape != expected.shape:
+        return False
+    scale = max(1.0, float(expected.abs().max()))
+    return float((found - expected).abs().max()) <= LARGEST_DIFFERENCE * scale
+
+
+def _example(geometry: Geometry, in_channels: int, *, strides: int) -> Tensor:
+    """Noise of a legal size, with a different length along each axis."""
+    sizes = zip(geometry.minimum, geometry.stride, strict=True)
+    shape = [minimum + (strides + axis) * stride for axis, (minimum, stride) in enumerate(sizes)]
+    return torch.rand((strides, in_channels, *shape), generator=torch.Generator().manual_seed(0))

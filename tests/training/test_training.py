@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from skimage.measure import label as measure_label
+from skimage.measure import regionprops
 
 from unetbio import networks
 from unetbio.errors import ModelError, UnetbioError, UsageError
@@ -63,7 +65,7 @@ def test_a_network_learns_and_the_best_one_is_kept(tmp_path: Path) -> None:
     scores = [scores[DECIDING_SCORE] for scores in result.history.validation_scores]
     assert result.info.scores["validation"][DECIDING_SCORE] == max(scores) > 0.5
     assert result.history.losses[-1] < result.history.losses[0] / 2
-    assert "left; validation AP@.5-.75" in lines[-1]
+    assert "left; validation mean_AP" in lines[-1]
     assert result.info.cell_diameter_px == pytest.approx(27, abs=2)
     assert result.info.training["cells"] == 16
     assert result.info.window == (40, 40)
@@ -101,6 +103,39 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     assert resumed.history.validation_scores == whole.history.validation_scores
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name
+
+
+def test_the_running_mean_of_the_weights_is_validated_kept_and_goes_on(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"ema": 0.9, "steps": 8, "validate_every": 8})
+    states: list[dict[str, torch.Tensor]] = []
+
+    class Watched(Trainer):
+        def _average_weights(self) -> None:
+            super()._average_weights()
+            states.append({name: tensor.clone() for name, tensor in self.network.state_dict().items()})
+
+    whole = Watched([discs(0), discs(1)], [discs(9)], config, device=CPU, checkpoint=tmp_path / "w.safetensors").run()
+    name = "head.weight"
+    mean = states[0][name]
+    for number, state in enumerate(states[1:], start=1):
+        share = max(0.1, 1 / (number + 1))
+        mean = mean + share * (state[name] - mean)
+    torch.testing.assert_close(whole.network.state_dict()[name], mean)
+
+    class Interrupted(Trainer):
+        def _train_step(self, patches: object) -> torch.Tensor:
+            if self.step == 5:
+                self._save()
+                raise KeyboardInterrupt
+            return super()._train_step(patches)  # type: ignore[arg-type]
+
+    options = {"device": CPU, "checkpoint": tmp_path / "i.safetensors"}
+    with pytest.raises(KeyboardInterrupt):
+        Interrupted([discs(0), discs(1)], [discs(9)], config, **options).run()
+    again = Trainer([discs(0), discs(1)], [discs(9)], config, **options).run()
+    assert again.new_steps == 3
+    for name, tensor in whole.network.state_dict().items():
+        assert torch.equal(tensor, again.network.state_dict()[name])
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
@@ -403,6 +438,37 @@ def test_patches_follow_from_seed_and_index() -> None:
     patch = first.patch(0)
     assert patch.image.shape == (1, 76, 76)
     assert patch.target.shape == patch.weight_map.shape == (36, 36)
+
+
+def test_groups_are_drawn_by_the_root_of_their_images_and_images_alike() -> None:
+    crowded, lonely = discs(0), discs(1)
+    single = np.where(lonely.label_image == 1, 1, 0).astype(np.uint16)
+    examples = [
+        *(dataclasses.replace(crowded, name=f"{n}", group="common") for n in range(9)),
+        dataclasses.replace(lonely, label_image=single, group="rare"),
+    ]
+    config = CONFIG.model_copy(update={"sampling": "groups"})
+    sampler = PatchSampler(examples, config, InstanceLearner(config), (76, 76), (20, 20))
+    drawn = np.array([sampler._place(np.random.default_rng((0, index)))[0] for index in range(4000)])
+    # Roots of 9 and 1: three quarters and a quarter, although the rare image holds one cell of 37.
+    assert np.mean(drawn == 9) == pytest.approx(0.25, abs=0.03)
+    assert np.bincount(drawn[drawn < 9]) / len(drawn) == pytest.approx(1 / 12, abs=0.02)
+
+
+def test_large_cells_are_reduced_to_the_largest_diameter() -> None:
+    example = discs(0)
+    augmentation = CONFIG.augmentation.model_copy(update={"largest_diameter": 10.0, "elastic_sigma": 0.0})
+    config = CONFIG.model_copy(update={"augmentation": augmentation})
+    sampler = PatchSampler([example], config, InstanceLearner(config), (76, 76), (0, 0))
+    usual = PatchSampler([example], CONFIG, InstanceLearner(CONFIG), (76, 76), (0, 0))
+
+    def median_diameter(sampler: PatchSampler, index: int) -> float:
+        areas = [region.area for region in regionprops(measure_label(sampler.patch(index).target))]
+        return 2 * float(np.sqrt(np.median(areas) / np.pi))
+
+    # The border of a patch cuts cells, so single patches differ.
+    assert np.median([median_diameter(sampler, index) for index in range(20)]) < 11
+    assert np.median([median_diameter(usual, index) for index in range(20)]) > 15
 
 
 def test_supervision_knows_neighbours_beyond_the_part_that_is_learned() -> None:

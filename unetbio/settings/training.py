@@ -40,6 +40,12 @@ class Augmentation(Section):
     scale: float = Field(
         default=1.3, ge=1.0, description="Zoom by a factor between `1 / scale` and `scale`, uniform in its logarithm."
     )
+    largest_diameter: float | None = Field(
+        default=None,
+        gt=0.0,
+        description="Enlarge no image so far that its median cell is wider than this, in pixels; reduce images whose "
+        "median cell is wider. No limit unless given. For targets of cells.",
+    )
     elastic_sigma: float = Field(
         default=10.0,
         ge=0.0,
@@ -109,10 +115,23 @@ class TrainingConfig(Section):
         description="Share of patches that are placed on a cell, or on a class other than the background; the others "
         "are placed anywhere.",
     )
+    sampling: Literal["cells", "groups"] = Field(
+        default="cells",
+        description="Patches on cells: all cells alike, or by the groups that the column `group` of the table names: "
+        "a group in proportion to the root of its number of images, then any of its images, then any of its cells. So "
+        "images with few cells and rare groups are seen too.",
+    )
     optimizer: Literal["adamw", "sgd"] = Field(default="adamw", description="AdamW, or the SGD of the U-Net's paper.")
     learning_rate: float = Field(default=2e-3, gt=0.0, description="Largest learning rate of the schedule.")
     weight_decay: float = Field(default=1e-4, ge=0.0, description="Weight decay of the optimizer.")
     momentum: float = Field(default=0.99, ge=0.0, lt=1.0, description="Momentum of `sgd`; `adamw` has none.")
+    ema: float = Field(
+        default=0.0,
+        ge=0.0,
+        lt=1.0,
+        description="Validate and keep the running mean of the weights in place of those of the last step; each step "
+        "moves the mean by `1 - ema` of the way, such as .999. 0 for none.",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="Type of number in which the network computes; `auto` is bfloat16 on CUDA and float32 elsewhere. "

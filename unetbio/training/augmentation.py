@@ -5,6 +5,7 @@ Gaussian on a coarse grid, interpolated bicubically to every pixel. Rotation, fl
 coordinates, so that the image is interpolated once.
 """
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -14,7 +15,7 @@ from scipy import ndimage
 
 from unetbio.settings.training import Augmentation
 
-__all__ = ["change_intensity", "patch_coordinates", "warp"]
+__all__ = ["change_intensity", "largest_zoom", "patch_coordinates", "warp"]
 
 
 def patch_coordinates(
@@ -22,6 +23,8 @@ def patch_coordinates(
     centre: Sequence[float] | NDArray[np.float64],
     shape: Sequence[int],
     settings: Augmentation,
+    *,
+    largest_zoom: float = math.inf,
 ) -> NDArray[np.float32]:
     """Image coordinates of each pixel of a randomly deformed patch.
 
@@ -35,6 +38,8 @@ def patch_coordinates(
         The patch's shape.
     settings : Augmentation
         How much may change.
+    largest_zoom : float
+        Above this no patch is enlarged; below 1 all are reduced, aligned ones too.
 
     Returns
     -------
@@ -42,9 +47,9 @@ def patch_coordinates(
         ``(ndim, *shape)``, pixel coordinates; they may lie outside the image, which is mirrored there.
     """
     ndim = len(shape)
-    aligned = rng.random() < settings.aligned_fraction
+    aligned = rng.random() < settings.aligned_fraction and largest_zoom >= 1
     grid = np.stack(np.meshgrid(*(np.arange(size) - (size - 1) / 2 for size in shape), indexing="ij"))
-    offsets = np.tensordot(_random_matrix(rng, ndim, settings, aligned=aligned), grid, axes=1)
+    offsets = np.tensordot(_random_matrix(rng, ndim, settings, largest_zoom, aligned=aligned), grid, axes=1)
     if aligned:
         # The patch's first pixel falls on a pixel of the image, and with it all others.
         first = offsets.reshape(ndim, -1)[:, 0]
@@ -53,6 +58,15 @@ def patch_coordinates(
         offsets += _elastic_displacement(rng, shape, settings.elastic_grid, settings.elastic_sigma)
     coordinates: NDArray[np.float32] = (offsets + np.reshape(centre, (ndim, *[1] * ndim))).astype(np.float32)
     return coordinates
+
+
+def largest_zoom(label_image: NDArray[np.integer], settings: Augmentation) -> float:
+    """Zoom at which the median cell of a label image has the largest diameter of the settings; infinite without one."""
+    areas = np.bincount(label_image.ravel())[1:] if settings.largest_diameter else np.array([])
+    if not areas.any():
+        return math.inf
+    diameter = 2 * math.sqrt(float(np.median(areas[areas > 0])) / math.pi)
+    return (settings.largest_diameter or math.inf) / diameter
 
 
 def warp(image: NDArray[np.generic], coordinates: NDArray[np.float32], *, nearest: bool = False) -> NDArray[np.generic]:
@@ -117,11 +131,11 @@ def change_intensity(
 
 
 def _random_matrix(
-    rng: np.random.Generator, ndim: int, settings: Augmentation, *, aligned: bool
+    rng: np.random.Generator, ndim: int, settings: Augmentation, largest_zoom: float, *, aligned: bool
 ) -> NDArray[np.float64]:
     # The last two axes are the image plane; a stack's z axis is neither rotated nor zoomed, since its voxels differ.
     turns = rng.uniform(0, 4) if settings.rotate else 0.0
-    zoom = np.exp(rng.uniform(-1, 1) * np.log(settings.scale))
+    zoom = min(largest_zoom, np.exp(rng.uniform(-1, 1) * np.log(settings.scale)))
     signs = rng.choice((-1.0, 1.0), size=2) if settings.flip else np.ones(2)
     if aligned:
         turns, zoom = np.floor(turns), 1.0

@@ -1,8 +1,9 @@
 """Pairs of images and label images, and the random patches that training draws from them."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision import class_weights
-from unetbio.training.augmentation import change_intensity, patch_coordinates, warp
+from unetbio.training.augmentation import change_intensity, largest_zoom, patch_coordinates, warp
 
 if TYPE_CHECKING:
     from unetbio.targets.base import Learner
@@ -27,7 +28,7 @@ __all__ = ["AnnotatedFiles", "Example", "Patch", "PatchSampler", "find_pairs", "
 PathPair = tuple[Path, Path]
 PARTS = ("training", "validation", "test")
 TABLES = (".csv", ".tsv", ".tab")
-TABLE_COLUMNS = ("image", "mask", "split")
+TABLE_COLUMNS = ("image", "mask", "split", "group")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Example:
         As many as the image has channels.
     pixel_size_um : tuple of float, optional
         One entry a spatial axis, if the file states a plausible one.
+    group : str
+        Kind of image, as a table names it.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Example:
     label_image: NDArray[np.integer]
     channel_names: tuple[str, ...] = ("0",)
     pixel_size_um: tuple[float, ...] | None = None
+    group: str = ""
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
@@ -77,7 +81,7 @@ class Patch:
     target : ndarray of int64
         ``(*output)``, the class of each pixel, or the id of its object where the target is objects.
     weight_map : ndarray of float32
-        ``(*output)``.
+        ``(*output)``, or ``(planes, *output)`` where parts of the loss have weights of their own.
     """
 
     image: NDArray[np.float32]
@@ -181,6 +185,9 @@ class PatchSampler:
         self.input_shape = input_shape
         self.context = context
         self.places = _places(examples, learner)
+        self.zooms = [largest_zoom(example.label_image, config.augmentation) for example in examples]
+        self.groups = _groups(examples) if config.sampling == "groups" else ()
+        self.group_shares = np.cumsum([math.sqrt(len(group)) for group in self.groups])
         sizes = np.array([example.label_image.size for example in examples], dtype=np.float64)
         self.size_shares = np.cumsum(sizes / sizes.sum())
         self.class_weights = _class_weights(examples, config, learner)
@@ -188,8 +195,11 @@ class PatchSampler:
     def patch(self, index: int) -> Patch:
         """Draw the patch of an index: where, how deformed and how bright follow from the seed and the index alone."""
         rng = np.random.default_rng((self.config.seed, index))
-        example, centre = self._place(rng)
-        coordinates = patch_coordinates(rng, centre, self.input_shape, self.config.augmentation)
+        number, centre = self._place(rng)
+        example = self.examples[number]
+        coordinates = patch_coordinates(
+            rng, centre, self.input_shape, self.config.augmentation, largest_zoom=self.zooms[number]
+        )
         raw = np.stack([warp(channel, coordinates) for channel in example.image])
         image = change_intensity(rng, normalization.apply(raw, example.scaling), self.config.augmentation)
         label_image = warp(example.label_image, coordinates, nearest=True)
@@ -205,16 +215,24 @@ class PatchSampler:
         """
         target, weight_map = self.learner.encode(label_image, self.class_weights, spacing)
         inner = tuple(slice(lost, size - lost) for lost, size in zip(self.context, label_image.shape, strict=True))
-        return np.ascontiguousarray(target[inner]), np.ascontiguousarray(weight_map[inner])
+        return np.ascontiguousarray(target[inner]), np.ascontiguousarray(weight_map[(..., *inner)])
 
-    def _place(self, rng: np.random.Generator) -> tuple[Example, NDArray[np.float64]]:
-        if len(self.places) and rng.random() < self.config.foreground_fraction:
-            number, *centre = self.places[rng.integers(len(self.places))]
+    def _place(self, rng: np.random.Generator) -> tuple[int, NDArray[np.float64]]:
+        """Number of an example, and the centre of a patch in it."""
+        number = self._example_of_group(rng) if self.groups else None
+        places = self.places if number is None else self.places[self.places[:, 0] == number]
+        if len(places) and rng.random() < self.config.foreground_fraction:
+            of, *centre = places[rng.integers(len(places))]
             jitter = [rng.uniform(-0.25, 0.25) * size for size in self.input_shape]
-            return self.examples[int(number)], np.add(centre, jitter)
-        number = min(int(np.searchsorted(self.size_shares, rng.random())), len(self.examples) - 1)
-        example = self.examples[number]
-        return example, np.array([rng.uniform(0, size - 1) for size in example.label_image.shape])
+            return int(of), np.add(centre, jitter)
+        if number is None:
+            number = min(int(np.searchsorted(self.size_shares, rng.random())), len(self.examples) - 1)
+        return number, np.array([rng.uniform(0, size - 1) for size in self.examples[number].label_image.shape])
+
+    def _example_of_group(self, rng: np.random.Generator) -> int:
+        drawn = np.searchsorted(self.group_shares, rng.random() * self.group_shares[-1], side="right")
+        group = self.groups[min(int(drawn), len(self.groups) - 1)]
+        return group[int(rng.integers(len(group)))]
 
 
 def _load_example(image_path: Path, label_path: Path, config: TrainingConfig) -> Example:
@@ -250,6 +268,12 @@ def _class_weights(examples: Sequence[Example], config: TrainingConfig, learner:
     return (1.0,) * len(learner.class_names)
 
 
+def _groups(examples: Sequence[Example]) -> tuple[tuple[int, ...], ...]:
+    """Numbers of the examples of each group, in the order of the groups' names."""
+    names = sorted({example.group for example in examples})
+    return tuple(tuple(n for n, example in enumerate(examples) if example.group == name) for name in names)
+
+
 def _places(examples: Sequence[Example], learner: "Learner") -> NDArray[np.float64]:
     # One row a place: the example's number, then its pixel.
     places = (learner.places(example.label_image) for example in examples)
@@ -269,12 +293,15 @@ class AnnotatedFiles:
         Images without a label image and label images without an image.
     test : sequence of (path, path)
         Pairs that are left out of the training.
+    groups : mapping
+        Kinds of images that a table names, by the image's path.
     """
 
     training: Sequence[PathPair]
     validation: Sequence[PathPair] = ()
     leftovers: Sequence[Path] = ()
     test: Sequence[PathPair] = ()
+    groups: Mapping[Path, str] = field(default_factory=dict)
 
 
 def find_pairs(inputs: Sequence[Path], root: Path | None = None, *, with_test: bool = False) -> AnnotatedFiles:
@@ -285,7 +312,7 @@ def find_pairs(inputs: Sequence[Path], root: Path | None = None, *, with_test: b
     inputs : sequence of path
         A folder or file of images and one of label images; or one folder that holds ``images`` and ``masks``; or one
         table (``.csv``, ``.tsv``) with the columns ``image``, ``mask`` and, if wanted, ``split`` (training or
-        validation).
+        validation) and ``group`` (kind of image: see `TrainingConfig.sampling`).
     root : path, optional
         Where relative paths of a table start; the folder of the table unless given.
     with_test : bool
@@ -323,14 +350,16 @@ def _pairs_of_table(table: Path, root: Path, names: Sequence[str]) -> AnnotatedF
         raise UsageError(f"{table} needs rows with the columns image and mask; it has {found}")
     warn_of_near_misses(table, columns, TABLE_COLUMNS)
     parts: dict[str, list[PathPair]] = {name: [] for name in names}
+    groups: dict[Path, str] = {}
     for row in rows:
-        image, mask, split = (row.cells.get(name, "") for name in TABLE_COLUMNS)
+        image, mask, split, group = (row.cells.get(name, "") for name in TABLE_COLUMNS)
         split = split or "training"
         if not image or not mask:
             raise UsageError(f"{table}, line {row.line}: image or mask is empty; give both")
         if split not in parts:
             raise UsageError(f"{table}, line {row.line}: split is {split!r}; it must be {' or '.join(names)}")
         parts[split].append((root / image, root / mask))
+        groups[root / image] = group
     if not parts["training"]:
         raise UsageError(f"{table} has no row to train on: split is {' or '.join(names[1:])} everywhere")
-    return AnnotatedFiles(parts["training"], parts["validation"], test=parts.get("test", ()))
+    return AnnotatedFiles(parts["training"], parts["validation"], test=parts.get("test", ()), groups=groups)

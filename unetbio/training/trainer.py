@@ -12,7 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,7 @@ def load_training_data(files: AnnotatedFiles, config: TrainingConfig) -> tuple[l
         Normalisation, and the share of validation images where ``files`` does not name them.
     """
     training = load_examples(files.training, config)
+    training = [replace(example, group=files.groups.get(Path(example.name), "")) for example in training]
     if files.validation:
         return training, load_examples(files.validation, config, like=training[0])
     return split_examples(training, config.validation_fraction)
@@ -192,6 +194,7 @@ class Trainer:
         self.window = tuple(size - 2 * context for size, context in zip(shape, lost, strict=True))
         self.sampler = PatchSampler(training, config, self.learner, shape, lost)
         self.identity = self._run_identity()
+        self.mean_weights: dict[str, Tensor] = {}
         self.step = 0
         self.history = History()
         self.best: Validation | None = None
@@ -286,7 +289,22 @@ class Trainer:
         # Momentum .99 without batch norm overshoots on a rare patch; one such step must not end a night's run.
         nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_LIMIT)
         self.optimizer.step()
+        self._average_weights()
         return loss.detach()
+
+    def _average_weights(self) -> None:
+        """Move the running mean of the weights; over the first steps it is their plain mean."""
+        if not self.config.ema:
+            return
+        weights = self.network.state_dict()
+        if not self.mean_weights:
+            self.mean_weights = {name: tensor.detach().clone() for name, tensor in weights.items()}
+        share = max(1 - self.config.ema, 1 / (self.step + 1))
+        for name, mean in self.mean_weights.items():
+            if mean.is_floating_point():
+                mean.lerp_(weights[name].detach(), share)
+            else:
+                mean.copy_(weights[name])
 
     def _batch(self, patches: Sequence[Patch]) -> Batch:
         image, target, weight_map = (
@@ -296,6 +314,22 @@ class Trainer:
         return Batch(image.contiguous(memory_format=self.memory_format), target, weight_map)
 
     def _validate(self) -> None:
+        with self._mean_weights_in_network():
+            self._validate_network()
+        self._save()
+
+    @contextmanager
+    def _mean_weights_in_network(self) -> Iterator[None]:
+        """The running mean of the weights in place of the last ones, if there is one."""
+        last = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
+        if self.mean_weights:
+            self.network.load_state_dict(self.mean_weights)
+        try:
+            yield
+        finally:
+            self.network.load_state_dict(last)
+
+    def _validate_network(self) -> None:
         self.network.eval()
         images = (normalization.apply(example.image, example.scaling) for example in self.validation)
         label_images = [example.label_image for example in self.validation]
@@ -312,7 +346,6 @@ class Trainer:
             self.best_weights = {
                 name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()
             }
-        self._save()
 
     def _record(self, losses: list[Tensor]) -> None:
         if not losses:
@@ -403,6 +436,7 @@ class Trainer:
             raise self._diverged("weights are no longer finite")
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
+        tensors |= {f"mean.{name}": tensor for name, tensor in self.mean_weights.items()}
         scalars: dict[str, dict[str, Any]] = {}
         for number, state in self.optimizer.state_dict()["state"].items():
             for name, value in state.items():
@@ -465,6 +499,7 @@ class Trainer:
         self.best = None if progress["best"] is None else Validation.from_json(progress["best"])
         self.network.load_state_dict(_with_prefix(tensors, "network."))
         self.best_weights = _with_prefix(tensors, "best.")
+        self.mean_weights = {name: tensor.to(self.device) for name, tensor in _with_prefix(tensors, "mean.").items()}
         state: dict[int, dict[str, Any]] = {
             int(number): dict(values) for number, values in progress["optimizer"].items()
         }

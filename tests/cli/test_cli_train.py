@@ -57,7 +57,7 @@ def train(data: Path, *inputs: object, options: tuple[object, ...] = ()) -> Resu
 def test_a_folder_with_images_and_masks_becomes_a_model(data: Path) -> None:
     result = train(data, data)
     assert result.exit_code == 0, result.output
-    assert "m.safetensors: AP@.5-.75" in result.stdout
+    assert "m.safetensors: mean_AP" in result.stdout
     assert "2 images to train on, 1 to validate on" in result.stderr
     model = load_model(data / "out" / "m.safetensors")
     assert model.info.training["steps"] == 4

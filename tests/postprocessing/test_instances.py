@@ -60,16 +60,38 @@ def pixels_of(plane):
     return {tuple(map(int, pixel)) for pixel in np.argwhere(plane)}
 
 
-def leaves(component, plane_index, nested, min_seed_area):
+def leaves(component, plane_index, nested, options):
     """The seeds that stand for a component of a plane: itself, or two or more of the planes above it."""
     shape = nested.shape[1:]
-    if len(component) < min_seed_area:
+    if len(component) < options.min_seed_area:
         return []
     parts = []
     if plane_index + 1 < len(nested):
         for part in components(component & pixels_of(nested[plane_index + 1]), shape):
-            parts += leaves(part, plane_index + 1, nested, min_seed_area)
+            parts += leaves(part, plane_index + 1, nested, options)
+    if options.centre_thresholds and plane_index == len(options.seed_thresholds) and len(parts) >= 2:
+        return divided(component, sorted(parts, key=min), shape)
     return parts if len(parts) >= 2 else [component]
+
+
+def divided(component, parts, shape):
+    """A component among its parts: each pixel to the part with the shortest path, of equal ones the first."""
+    paths = [steps_from(part, component, shape) for part in parts]
+    shares = [set() for _ in parts]
+    for pixel in component:
+        lengths = [path[pixel] for path in paths]
+        shares[lengths.index(min(lengths))].add(pixel)
+    return shares
+
+
+def steps_from(start, component, shape):
+    """Length of the shortest path over faces, within the component, from a set of pixels to each of its pixels."""
+    steps, front = dict.fromkeys(start, 0), list(start)
+    while front:
+        reached = {n: steps[p] + 1 for p in front for n in neighbours(p, shape) if n in component and n not in steps}
+        steps |= reached
+        front = list(reached)
+    return steps
 
 
 def reference(bits, options):
@@ -78,7 +100,7 @@ def reference(bits, options):
     lowest = min(1, len(nested) - 1)
     seeds = []
     for component in components(pixels_of(nested[lowest]), shape):
-        seeds += leaves(component, lowest, nested, options.min_seed_area)
+        seeds += leaves(component, lowest, nested, options)
     for component in components(pixels_of(nested[0]), shape):
         specks = components(component & pixels_of(nested[lowest]), shape)
         if specks and not any(component & seed for seed in seeds):
@@ -126,6 +148,7 @@ def cases(draw, max_planes=4):
     """Small random planes with blobs of a few pixels, 2-D and 3-D, and settings that matter at that size."""
     shape = draw(st.sampled_from([(1, 1), (1, 9), (9, 1), (7, 8), (12, 12), (3, 5, 6), (4, 1, 7), (1, 6, 6)]))
     thresholds = draw(st.integers(1, max_planes))
+    centres = draw(st.integers(0, max(0, thresholds - 2)))
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     field = ndimage.gaussian_filter(rng.random(shape), draw(st.sampled_from([0, 0.6, 1.0])))
     cuts = np.quantile(field, np.linspace(draw(st.sampled_from([0.1, 0.4])), 0.9, thresholds))
@@ -134,7 +157,8 @@ def cases(draw, max_planes=4):
     bits ^= rng.random(bits.shape) < draw(st.sampled_from([0, 0.1]))
     options = PostProcessing(
         mask_threshold=0.5,
-        seed_thresholds=(0.6, 0.7, 0.8)[: thresholds - 1],
+        seed_thresholds=(0.6, 0.7, 0.8)[: thresholds - 1 - centres],
+        centre_thresholds=(0.4, 0.8)[:centres],
         reach=draw(st.sampled_from([0, 1, 2, 3, 20])),
         min_area=draw(st.sampled_from([0, 3])),
         max_area=draw(st.sampled_from([None, 12])),
@@ -405,6 +429,8 @@ def test_planes_that_do_not_fit_are_refused(bits):
     [
         ({"mask_threshold": 1.5}, "thresholds 1.5, 0.7: each must lie between 0 and 1"),
         ({"seed_thresholds": (0.7, 0.6)}, "thresholds 0.5, 0.7, 0.6: must not fall"),
+        ({"centre_thresholds": (0.7, 0.6)}, "thresholds 0.7, 0.6: must not fall"),
+        ({"seed_thresholds": (), "centre_thresholds": (0.7,)}, "centre thresholds need seed thresholds: give both"),
         ({"seed_thresholds": (0.6,) * 255}, "256 thresholds: at most 255"),
         ({"reach": -1}, "reach -1: must be between 0 and 10000"),
         ({"min_area": float("nan")}, "min_area nan: must not be negative"),
@@ -421,3 +447,8 @@ def test_settings_that_make_no_sense_are_refused(changes, message):
 def test_settings_from_json_are_equal():
     assert PostProcessing(seed_thresholds=[0.6, 0.8]) == PostProcessing(seed_thresholds=(0.6, 0.8))
     assert PostProcessing(0.4, (0.6, 0.8)).thresholds == (0.4, 0.6, 0.8)
+
+
+def test_without_centres_records_are_those_of_earlier_versions():
+    assert "centre_thresholds" not in PostProcessing().as_record()
+    assert PostProcessing(**PostProcessing(centre_thresholds=(0.5,)).as_record()).centre_thresholds == (0.5,)

@@ -3,7 +3,13 @@ import math
 import pytest
 import torch
 
-from unetbio.supervision.losses import LOSSES, cross_entropy_dice, dice, weighted_cross_entropy
+from unetbio.supervision.losses import (
+    LOSSES,
+    cross_entropy_dice,
+    dice,
+    nested_cross_entropy,
+    weighted_cross_entropy,
+)
 
 # Two pixels: probabilities of the true class are 1/2 and 3/4.
 LOGITS = torch.tensor([[[[0.0, 0.0]], [[0.0, math.log(3.0)]]]])
@@ -60,3 +66,28 @@ def test_every_loss_falls_along_its_gradient(name: str) -> None:
     assert LOSSES[name](logits - logits.grad, target, weight_map) < loss
     # Unannotated pixels contribute nothing to the loss.
     assert not logits.grad.movedim(1, -1)[weight_map == 0].any()
+
+
+def nested(weights: list[float], target: int) -> float:
+    """Loss of one pixel with probabilities 1/8, 1/8, 1/4, 1/2."""
+    logits = torch.tensor([1.0, 1.0, 2.0, 4.0]).log().view(1, 4, 1, 1)
+    return nested_cross_entropy(logits, torch.tensor([[[target]]]), torch.tensor(weights).view(1, 2, 1, 1)).item()
+
+
+@pytest.mark.parametrize(
+    ("target", "terms"), [(0, [8]), (1, [8 / 7, 7]), (2, [8 / 7, 7 / 6, 3]), (3, [8 / 7, 7 / 6, 1.5])]
+)
+def test_the_outline_and_the_inner_parts_of_nested_classes_have_weights_of_their_own(
+    target: int, terms: list[float]
+) -> None:
+    outline, *inner = (math.log(term) for term in terms)
+    assert nested([3.0, 5.0], target) == pytest.approx(3 * outline + 5 * sum(inner), rel=1e-5)
+
+
+def test_nested_classes_without_weights_have_the_plain_cross_entropy() -> None:
+    logits = torch.randn(2, 5, 7, 6, generator=torch.Generator().manual_seed(0))
+    target = torch.randint(0, 5, (2, 7, 6), generator=torch.Generator().manual_seed(1))
+    weight_map = torch.ones(2, 2, 7, 6)
+    weight_map[:, :, :3] = 0  # not annotated
+    expected = weighted_cross_entropy(logits, target, weight_map[:, 0])
+    torch.testing.assert_close(nested_cross_entropy(logits, target, weight_map), expected)

@@ -3,6 +3,7 @@ import pytest
 
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.supervision.thresholds import search_thresholds
+from unetbio.targets import centres
 from unetbio.targets.instances import CLASSES
 
 
@@ -45,3 +46,21 @@ def test_without_a_cell_the_defaults_stay(probability: float, score: float) -> N
     found = search_thresholds([plane, plane], [np.zeros((20, 20), np.uint16)] * 2, CLASSES.label)
     assert found.postprocessing == PostProcessing()
     assert found.scores["mean_AP"] == score
+
+
+def test_centre_thresholds_are_tried_where_there_are_centres() -> None:
+    # The insides of two cells run together, and one threshold of the centre parts them.
+    label_image = two_cells()[1]
+    label_image[10:30, 29] = 1
+    label_image[10:30, 30] = 2
+    probabilities = np.zeros((4, *label_image.shape), np.float32)
+    probabilities[0] = label_image == 0
+    probabilities[2] = label_image > 0
+    for columns in (slice(15, 24), slice(36, 45)):
+        probabilities[2:, 15:25, columns] = np.array([0.4, 0.6])[:, None, None]
+    found = search_thresholds([probabilities], [label_image], centres.CLASSES.label, has_centres=True)
+    assert found.scores["AP@.5"] == 1.0
+    assert found.postprocessing.centre_thresholds
+    without = search_thresholds([probabilities], [label_image], centres.CLASSES.label)
+    assert without.scores["AP@.5"] < 1.0
+    assert not without.postprocessing.centre_thresholds

@@ -11,7 +11,7 @@ import math
 import shutil
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -313,7 +313,7 @@ def _scores_file(variant: Variant, found: Measurement, names: Sequence[str]) -> 
         "variant": variant.name,
         "scores": _without_nan(found.scores),
         "size_borders_px": list(found.size_borders_px),
-        "postprocessing": found.postprocessing and asdict(found.postprocessing),
+        "postprocessing": found.postprocessing and found.postprocessing.as_record(),
         "images": [{"name": name, **_without_nan(scores)} for name, scores in zip(names, found.images, strict=True)],
     }
 

@@ -11,6 +11,7 @@ step                 reach
 ==================== ===================================================================================================
 nesting              0: a pixel's own bits
 seeds                global union-find over the components of each plane, and sums over them
+parting by centres   ``PARTING_REACH`` pixels along paths in a component, for the nearest centre
 growth               ``reach`` pixels for the nearest seed (Euclidean). A grown pixel lies within ``reach`` of its seed,
                      so whether it hangs together with it is decided within ``reach`` of the seed as well
 hole filling         ``max_hole_area`` pixels: a hole is smaller than that and so is its extent
@@ -19,7 +20,8 @@ raster order         ids alone
 ==================== ===================================================================================================
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +34,9 @@ __all__ = ["PostProcessing", "label"]
 
 MAX_REACH = 10_000  # px; squared distances stay far below 2**31
 MAX_PLANES = 255
+
+PARTING_REACH = 128
+"""Steps from a centre, at most, over which it takes its part of a seed."""
 
 # Squared distance and label share one integer, so that one comparison prefers the nearer seed and then the lower label.
 LABEL_BITS = 32
@@ -61,6 +66,9 @@ class PostProcessing:
         one, its largest is a seed all the same; how small a cell may be is for ``min_area`` to say.
     exclude_border : bool
         Drop cells that touch the border of the image; axes of length 1 have none.
+    centre_thresholds : tuple of float
+        Rising thresholds of the centres of cells, for models that learn them. Centres part a seed that holds two or
+        more of them.
 
     Raises
     ------
@@ -76,17 +84,22 @@ class PostProcessing:
     max_hole_area: int = 100
     min_seed_area: int = 5
     exclude_border: bool = False
+    centre_thresholds: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "seed_thresholds", tuple(self.seed_thresholds))
+        for name in ("seed_thresholds", "centre_thresholds"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         thresholds = self.thresholds
         if not all(0 < threshold < 1 for threshold in thresholds):
             raise UsageError(f"thresholds {_join(thresholds)}: each must lie between 0 and 1; choose other thresholds")
-        if list(thresholds) != sorted(thresholds):
-            raise UsageError(
-                f"thresholds {_join(thresholds)}: must not fall from the mask to the last seed; "
-                "lower the mask threshold or raise the seed thresholds"
-            )
+        if self.centre_thresholds and not self.seed_thresholds:
+            raise UsageError("centre thresholds need seed thresholds: give both, or seed thresholds alone")
+        for rising in ((self.mask_threshold, *self.seed_thresholds), self.centre_thresholds):
+            if list(rising) != sorted(rising):
+                raise UsageError(
+                    f"thresholds {_join(rising)}: must not fall from the mask to the last seed, nor from centre to "
+                    "centre; lower the first ones or raise the last ones"
+                )
         if len(thresholds) > MAX_PLANES:
             raise UsageError(f"{len(thresholds)} thresholds: at most {MAX_PLANES} are possible; leave some out")
         if not 0 <= self.reach <= MAX_REACH:
@@ -101,8 +114,15 @@ class PostProcessing:
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """The planes to decide, in the order in which `label` takes them: the foreground, then the seeds."""
-        return (self.mask_threshold, *self.seed_thresholds)
+        """The planes to decide, in the order in which `label` takes them: the foreground, the seeds, the centres."""
+        return (self.mask_threshold, *self.seed_thresholds, *self.centre_thresholds)
+
+    def as_record(self) -> dict[str, Any]:
+        """Values for files; without centre thresholds as files of versions before them."""
+        record = asdict(self)
+        if not self.centre_thresholds:
+            del record["centre_thresholds"]
+        return record
 
 
 def _join(numbers: tuple[float, ...]) -> str:
@@ -116,7 +136,9 @@ def label(planes: NDArray[np.bool_], settings: PostProcessing) -> LabelImage:
     2. Every component (over faces) of the first seed plane of at least ``min_seed_area`` pixels is a seed, unless it
        holds two or more seeds of the planes above it: then these take its place. So dim cells stay whole and bright
        ones that touch are parted. Where a foreground component reaches the first seed plane in smaller components
-       alone, the largest of them is a seed (a tie goes to the first in raster order).
+       alone, the largest of them is a seed (a tie goes to the first in raster order). Centres are planes above the
+       seeds: a component of the last seed plane that holds two or more centres is divided among them, each pixel going
+       to the centre with the shortest path over faces within the component (a tie to the lower id).
     3. Every foreground pixel goes to the nearest seed within ``reach`` (Euclidean, exact; a tie goes to the seed whose
        first pixel comes first in raster order). What does not hang together with its own seed over faces becomes
        background, so growth neither joins nor makes cells.
@@ -131,7 +153,7 @@ def label(planes: NDArray[np.bool_], settings: PostProcessing) -> LabelImage:
     Parameters
     ----------
     planes : ndarray of bool, shape (P, Y, X) or (P, Z, Y, X)
-        One plane for each of ``settings.thresholds``: the foreground, then the seeds.
+        One plane for each of ``settings.thresholds``: the foreground, the seeds, the centres.
     settings : PostProcessing
         Only the number of thresholds matters, since the planes are decided already.
 
@@ -160,7 +182,7 @@ def label(planes: NDArray[np.bool_], settings: PostProcessing) -> LabelImage:
     if 0 in shape:
         return np.zeros(shape, dtype=np.uint16)
     depths = _count_planes(np.ascontiguousarray(planes).reshape(count, -1)).reshape(shape)
-    cells = _find_seeds(as_volume(depths), count, settings.min_seed_area)
+    cells = _find_seeds(as_volume(depths), settings)
     _grow(cells, as_volume(depths > 0), settings.reach)
     if settings.max_hole_area > 0:
         _fill_holes(cells, as_volume(connected_components(cells == 0)[0]), settings.max_hole_area)
@@ -177,14 +199,19 @@ def _count_planes(planes: NDArray[np.bool_]) -> NDArray[np.uint8]:
     return depths
 
 
-def _find_seeds(depths: NDArray[np.uint8], count: int, min_seed_area: int) -> NDArray[np.int32]:
+def _find_seeds(depths: NDArray[np.uint8], settings: PostProcessing) -> NDArray[np.int32]:
     """Seeds by the component tree of the nested planes, from the highest plane down; ids in raster order."""
     seeds = np.zeros(depths.shape, dtype=np.int32)
     seed_count = 0
-    lowest = min(1, count - 1)
-    for plane in range(count - 1, lowest - 1, -1):
+    highest = len(settings.thresholds) - 1
+    below_centres = highest - len(settings.centre_thresholds)
+    for plane in range(highest, min(1, highest) - 1, -1):
         components, component_count = connected_components(depths > plane)
-        seed_count = _replace_seeds(seeds, seed_count, components, component_count, min_seed_area)
+        seed_count = _replace_seeds(seeds, seed_count, components, component_count, settings.min_seed_area)
+        if plane == below_centres < highest:
+            # Ids decide ties and follow from the pixels alone when they are in raster order.
+            seeds = relabel_raster(seeds).astype(np.int32)
+            _part(seeds, components, PARTING_REACH)
     foreground, foreground_count = connected_components(depths > 0)
     _seed_small_components(seeds, components, component_count, foreground, foreground_count)
     return relabel_raster(seeds).astype(np.int32)
@@ -258,6 +285,38 @@ def _replace_seeds(
             seed_ids[flat_seeds[pixel]] if parts[flat_components[pixel]] >= 2 else 0
         )
     return count
+
+
+@compiled
+def _part(seeds: NDArray[np.int32], components: NDArray[np.int32], reach: int) -> None:
+    """Grow the seeds over their components, a step over faces at a time, in place."""
+    depth, height, width = seeds.shape
+    flat_seeds = seeds.reshape(-1)
+    flat_components = components.reshape(-1)
+    steps = np.zeros(flat_seeds.size, dtype=np.int16)
+    front = np.flatnonzero((flat_seeds > 0) & (flat_components > 0))
+    for step in range(1, reach + 1):
+        count = 0
+        reached = np.empty(6 * front.size, dtype=np.int64)
+        for pixel in front:
+            z, rest = divmod(pixel, height * width)
+            y, x = divmod(rest, width)
+            for w, v, u in ((z - 1, y, x), (z + 1, y, x), (z, y - 1, x), (z, y + 1, x), (z, y, x - 1), (z, y, x + 1)):
+                if not (0 <= w < depth and 0 <= v < height and 0 <= u < width):
+                    continue
+                other = (w * height + v) * width + u
+                if flat_components[other] != flat_components[pixel]:
+                    continue
+                if flat_seeds[other] == 0:
+                    steps[other] = step
+                    reached[count] = other
+                    count += 1
+                elif steps[other] != step or flat_seeds[other] <= flat_seeds[pixel]:
+                    continue
+                flat_seeds[other] = flat_seeds[pixel]
+        if count == 0:
+            return
+        front = reached[:count]
 
 
 def _grow(seeds: NDArray[np.int32], foreground: NDArray[np.bool_], reach: int) -> None:

@@ -282,7 +282,7 @@ class Settings:
         values["normalization"] = dataclasses.asdict(self.normalization or normalization)
         decided = {}
         if postprocessing is not None:
-            decided["postprocessing"] = dataclasses.asdict(self.postprocessing(postprocessing))
+            decided["postprocessing"] = self.postprocessing(postprocessing).as_record()
         if objects is not None:
             decided["objects"] = dataclasses.asdict(self.objects(objects))
         # These are part of the decided values; areas stay, since they count pixels of the image before rescaling.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["LOSSES", "cross_entropy_dice", "dice", "weighted_cross_entropy"]
+__all__ = ["LOSSES", "cross_entropy_dice", "dice", "nested_cross_entropy", "weighted_cross_entropy"]
 
 
 def weighted_cross_entropy(logits: Tensor, target: Tensor, weight_map: Tensor) -> Tensor:
@@ -62,6 +62,39 @@ def dice(logits: Tensor, target: Tensor, weight_map: Tensor) -> Tensor:
     truth = functional.one_hot(target, logits.shape[1]).movedim(-1, 1)[:, 1:] * counted
     loss: Tensor = DiceLoss(batch=True)(probabilities, truth)
     return loss
+
+
+def nested_cross_entropy(logits: Tensor, target: Tensor, weight_map: Tensor) -> Tensor:
+    """Cross-entropy of nested classes as a sum of conditional ones, with weights of their own for the outline.
+
+    Class k of a pixel means that it lies in the parts 1 to k of a cell and in none above. The softmax's cross-entropy
+    is the sum over k of that of "in part k", given that the pixel lies in part k - 1. The first term is the outline of
+    cells; the others tell cells apart. With all weights 1 the sum is the plain cross-entropy.
+
+    Parameters
+    ----------
+    logits : torch.Tensor
+        ``(N, K, *spatial)`` float.
+    target : torch.Tensor
+        ``(N, *spatial)`` int64, 0 = background.
+    weight_map : torch.Tensor
+        ``(N, 2, *spatial)`` float: weights of the first term and of the others; zero leaves a pixel out.
+
+    Returns
+    -------
+    torch.Tensor
+        Scalar: the mean over the pixels whose first weight is not zero.
+    """
+    # (N, K, *spatial) -> (N, K, *spatial): of each class or a deeper one
+    at_least = logits.float().flip(1).logcumsumexp(1).flip(1)
+    classes = torch.arange(1, logits.shape[1], device=logits.device).view(1, -1, *[1] * (target.ndim - 1))
+    deeper = at_least[:, 1:]
+    chosen = torch.where(target.unsqueeze(1) >= classes, deeper, logits[:, :-1].float())
+    losses = at_least[:, :-1] - chosen
+    counts = target.unsqueeze(1) >= classes - 1
+    weights = torch.cat([weight_map[:, :1], weight_map[:, 1:].expand(-1, logits.shape[1] - 2, *target.shape[1:])], 1)
+    counted = torch.count_nonzero(weight_map[:, 0]).clamp(min=1)
+    return (losses * weights * counts).sum() / counted
 
 
 def cross_entropy_dice(logits: Tensor, target: Tensor, weight_map: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ from unetbio.postprocessing.instances import PostProcessing
 
 __all__ = ["DECIDING_SCORE", "SearchResult", "score_cells", "search_thresholds"]
 
-DECIDING_SCORE = "AP@.5-.75"
+DECIDING_SCORE = "mean_AP"
+"""AP averaged over IoU .5 to .95: of two settings that separate cells alike, the better outlines decide."""
 
 MASK_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
 SEED_THRESHOLDS: tuple[tuple[float, ...], ...] = (
@@ -26,14 +27,12 @@ SEED_THRESHOLDS: tuple[tuple[float, ...], ...] = (
     (0.8, 0.9),
 )
 # Shares of the median cell: smaller cells are specks, smaller parts at a rising threshold do not split a cell.
-SPECK_FRACTIONS = (0.02, 0.04, 0.07, 0.1)
-PART_FRACTIONS = (0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3)
+CENTRE_THRESHOLDS: tuple[tuple[float, ...], ...] = ((), (0.3,), (0.5,), (0.7,), (0.5, 0.7, 0.9))
+SPECK_FRACTIONS = (0.0, 0.01, 0.02, 0.04, 0.07, 0.1)
+PART_FRACTIONS = (0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3)
 # Half the random error of the score of some thousand cells. Users can drop specks later but not recover cells, so the
 # smallest of equally good sizes is chosen.
 TOLERANCE = 0.005
-# The mean AP over IoU .5 to .75 decides: above, one pixel of outline decides the match of small cells.
-HIGHEST_IOU = 0.75
-
 
 Score = Callable[[PostProcessing], dict[str, float]]
 Label = Callable[[NDArray[np.float32], PostProcessing], NDArray[np.integer]]
@@ -48,11 +47,15 @@ class SearchResult:
 
 
 def search_thresholds(
-    probabilities: Sequence[NDArray[np.float32]], label_images: Sequence[NDArray[np.integer]], label: Label
+    probabilities: Sequence[NDArray[np.float32]],
+    label_images: Sequence[NDArray[np.integer]],
+    label: Label,
+    *,
+    has_centres: bool = False,
 ) -> SearchResult:
     """Try mask and seed thresholds together, then the smallest cell and part, then the thresholds once more.
 
-    The mean AP over IoU .5 to .75 decides; of the smallest cells that score alike, the smallest is taken.
+    `DECIDING_SCORE` decides; of the smallest cells that score alike, the smallest is taken.
 
     Parameters
     ----------
@@ -62,6 +65,8 @@ def search_thresholds(
         ``(*spatial)``, the truth.
     label : callable
         From the probabilities of an image, with settings, to its label image.
+    has_centres : bool
+        Try centre thresholds too.
 
     Returns
     -------
@@ -78,11 +83,16 @@ def search_thresholds(
         return SearchResult(PostProcessing(), score(PostProcessing()))
     specks = [fraction * median_area for fraction in SPECK_FRACTIONS]
     parts = [max(1, round(fraction * median_area)) for fraction in PART_FRACTIONS]
-    best = PostProcessing(min_area=specks[len(specks) // 2], min_seed_area=parts[len(parts) // 2])
-    best = _best(_with_thresholds(best), score).postprocessing
+    centres_tried = CENTRE_THRESHOLDS if has_centres else ((),)
+
+    def best_thresholds(settings: PostProcessing) -> SearchResult:
+        found = _best(_with_thresholds(settings), score)
+        return _best((replace(found.postprocessing, centre_thresholds=centres) for centres in centres_tried), score)
+
+    best = best_thresholds(PostProcessing(min_area=specks[2], min_seed_area=parts[2])).postprocessing
     sizes = (replace(best, min_area=speck, min_seed_area=part) for speck, part in itertools.product(specks, parts))
     best = _best(sizes, score).postprocessing
-    found = _best(_with_thresholds(best), score)
+    found = best_thresholds(best)
     for speck in (speck for speck in specks if speck < found.postprocessing.min_area):
         kept = replace(found.postprocessing, min_area=speck)
         scores = score(kept)
@@ -111,8 +121,7 @@ def score_cells(
     """Scores of label images, by name; `DECIDING_SCORE` is among them."""
     precisions = average_precision(predicted, label_images)
     at = dict(zip(THRESHOLDS, precisions, strict=True))
-    deciding = float(np.mean([at[threshold] for threshold in at if threshold <= HIGHEST_IOU]))
-    return {DECIDING_SCORE: deciding, "mean_AP": float(np.mean(precisions)), "AP@.5": at[0.5], "AP@.75": at[0.75]}
+    return {DECIDING_SCORE: float(np.mean(precisions)), "AP@.5": at[0.5], "AP@.75": at[0.75]}
 
 
 def _median_area(label_images: Sequence[NDArray[np.integer]]) -> float | None:

@@ -63,7 +63,7 @@ class Batch(NamedTuple):
     target : torch.Tensor
         ``(N, *output)`` int64: the class of each pixel, or the id of its object.
     weight_map : torch.Tensor
-        ``(N, *output)`` float32.
+        ``(N, *output)`` float32; ``(N, planes, *output)`` where parts of the loss have weights of their own.
     """
 
     image: "Tensor"
@@ -136,6 +136,8 @@ class Learner(Protocol):
         self, label_image: Annotation, class_weights: Sequence[float], spacing: tuple[float, ...] | None
     ) -> Supervision:
         """The class of each pixel, or the id of its object, and its weight, both of the label image's shape.
+
+        Where parts of the loss have weights of their own, the weights are ``(planes, *spatial)``.
 
         ``spacing`` is the length of a step along each axis, in in-plane pixels.
         """

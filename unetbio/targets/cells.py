@@ -7,7 +7,7 @@ A threshold on the probability of a cell gives the foreground, further threshold
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,17 +45,20 @@ class CellClasses:
     ----------
     names : tuple of str
         Of all classes, the background first.
-    mask, seeds : tuple of int
-        Classes whose probabilities are added, for the mask threshold and for the seed thresholds.
+    mask, seeds, centres : tuple of int
+        Classes whose probabilities are added, for the mask threshold, the seed thresholds and the centre thresholds.
+        Without classes of centres there are no centre thresholds.
     """
 
     names: tuple[str, ...]
     mask: tuple[int, ...]
     seeds: tuple[int, ...]
+    centres: tuple[int, ...] = ()
 
     def of_planes(self, settings: PostProcessing) -> list[tuple[int, ...]]:
         """Classes whose probabilities are added, for each threshold."""
-        return [self.mask, *(self.seeds for _ in settings.seed_thresholds)]
+        seeds, centres = (len(of) for of in (settings.seed_thresholds, settings.centre_thresholds))
+        return [self.mask, *[self.seeds] * seeds, *[self.centres] * centres]
 
     def decide(self, probabilities: NDArray[np.float32], settings: PostProcessing) -> NDArray[np.bool_]:
         """A plane of bits a threshold, of ``(K, *spatial)``, as float32 has it."""
@@ -169,7 +172,7 @@ class CellLearner(PixelLearner, ABC):
             for array, label_image in zip(probabilities, label_images, strict=True)
         ]
         truth = [mask_annotated(label_image, label_image, self.config) for label_image in label_images]
-        found = search_thresholds(annotated, truth, self.classes.label)
+        found = search_thresholds(annotated, truth, self.classes.label, has_centres=bool(self.classes.centres))
         return Validation(found.scores, found.postprocessing)
 
     def describe(self, label_images: Sequence[Annotation]) -> dict[str, Any]:
@@ -245,7 +248,7 @@ class CellDecoder(PixelDecoder):
 
     def run_record(self, opened: ImageSelection) -> dict[str, Any]:
         """See `Decoder`."""
-        return {"postprocessing": asdict(self._postprocessing(opened))}
+        return {"postprocessing": self._postprocessing(opened).as_record()}
 
     def _postprocessing(self, opened: ImageSelection) -> PostProcessing:
         return opened.settings.postprocessing(self.info.postprocessing, math.prod(opened.zoom))

@@ -39,11 +39,15 @@ class PixelLearner:
         """See `Learner`; each of the network's outputs counts with its share (`unetbio.networks.training_logits`)."""
         import torch
 
+        outputs = networks.training_logits(network, batch.image)
+        losses = [share * self.loss_of_logits(logits, batch.target, batch.weight_map) for logits, share in outputs]
+        return torch.stack(losses).sum()
+
+    def loss_of_logits(self, logits: "Tensor", target: "Tensor", weight_map: "Tensor") -> "Tensor":
+        """Loss of one of the network's outputs, ``(N, K, *output)``, as the settings name it."""
         from unetbio.supervision.losses import LOSSES
 
-        loss = LOSSES[self.config.loss]
-        outputs = networks.training_logits(network, batch.image)
-        return torch.stack([share * loss(logits, batch.target, batch.weight_map) for logits, share in outputs]).sum()
+        return LOSSES[self.config.loss](logits, target, weight_map)
 
 
 class PixelDecoder:

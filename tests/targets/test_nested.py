@@ -1,4 +1,4 @@
-"""The target of three classes: background, inside and boundary."""
+"""Targets of nested classes: background, boundary, inside and, of one of them, centre."""
 
 import json
 from pathlib import Path
@@ -12,52 +12,68 @@ from click.testing import CliRunner, Result
 import unetbio
 from unetbio import networks
 from unetbio.cli.main import main
+from unetbio.errors import UsageError
 from unetbio.models.model_file import ModelInfo, load_model, read_info, save_model
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.settings.training import TrainingConfig
+from unetbio.targets import centres, of_training
 from unetbio.targets.boundaries import CLASSES, BoundaryLearner
+from unetbio.targets.centres import CentreLearner
 
 CONFIG = TrainingConfig(target="boundaries")
+EQUAL = (1.0, 1.0, 1.0)
 
 
 def encode(label_image: object, config: TrainingConfig = CONFIG, **options: object) -> tuple[np.ndarray, np.ndarray]:
-    return BoundaryLearner(config).encode(np.array(label_image, np.int32), (0.5, 1.0, 2.0), options.get("spacing"))
+    return BoundaryLearner(config).encode(np.array(label_image, np.int32), EQUAL, options.get("spacing"))
 
 
-def test_the_boundary_is_two_pixels_wide() -> None:
-    label_image = np.zeros((9, 11), int)
-    label_image[1:8, 1:10] = 5
+def test_the_boundary_is_two_pixels_wide_and_the_outline_has_no_weights() -> None:
+    label_image = np.zeros((11, 13), int)
+    label_image[1:10, 1:12] = 5
     classes, weight_map = encode(label_image)
-    expected = np.zeros((9, 11), int)
-    expected[1:8, 1:10] = 2
-    expected[3:6, 3:8] = 1
+    expected = np.zeros((11, 13), int)
+    expected[1:10, 1:12] = 1
+    expected[3:8, 3:10] = 2
     np.testing.assert_array_equal(classes, expected)
-    np.testing.assert_array_equal(weight_map, np.array([0.5, 1.0, 2.0])[expected])
+    np.testing.assert_array_equal(weight_map, np.ones((2, 11, 13)))
 
 
-def test_cells_that_touch_have_boundary_between_them_and_none_at_the_border_of_the_image() -> None:
+@pytest.mark.parametrize(("size", "inside"), [(1, 1), (3, 1), (5, 3), (7, 3), (9, 5)])
+def test_the_smallest_cells_keep_an_inside(size: int, inside: int) -> None:
+    label_image = np.zeros((13, 13), int)
+    label_image[2 : 2 + size, 2 : 2 + size] = 1
+    classes, _ = encode(label_image)
+    assert np.count_nonzero(classes == 2) == inside**2
+
+
+def test_cells_that_touch_have_boundary_on_both_sides_and_none_at_the_border_of_the_image() -> None:
     label_image = np.repeat([[1] * 7 + [2] * 7], 5, axis=0)
     classes, _ = encode(label_image)
-    # The cells are equally large, so the second gives up the column of the gap, which is boundary too.
-    np.testing.assert_array_equal(classes, [[1] * 5 + [2] * 5 + [1] * 4] * 5)
-    assert (encode(np.full((5, 5), 3))[0] == 1).all()
+    np.testing.assert_array_equal(classes, [[2] * 5 + [1] * 4 + [2] * 5] * 5)
+    assert (encode(np.full((5, 5), 3))[0] == 2).all()
 
 
-def test_background_between_neighbours_weighs_most() -> None:
-    label_image = np.repeat([[1] * 8 + [0] * 2 + [2] * 8], 8, axis=0)
-    weight_map = encode(label_image)[1]
-    assert (weight_map[:, 8:10] > 5).all()
-    assert weight_map[:, :8].max() == 2.0
-    assert encode(label_image, CONFIG.model_copy(update={"border_weight": 0.0}))[1][:, 8:10].max() == 0.5
+def test_pixels_where_cells_touch_weigh_most_but_not_in_the_outline() -> None:
+    label_image = np.zeros((12, 24), int)
+    label_image[2:10, 2:12] = 1
+    label_image[2:10, 12:22] = 2
+    outline, inner = encode(label_image, CONFIG.model_copy(update={"border_weight": 4.0, "border_sigma": 3.0}))[1]
+    assert (outline == 1).all()
+    # The nearest place where the cells touch counts as one pixel away.
+    np.testing.assert_allclose(inner[5, 8:12], 1 + 4 * np.exp(-(np.array([4.0, 3, 2, 1]) ** 2) / 18), rtol=1e-6)
+    np.testing.assert_allclose(inner[5, 12:16], inner[5, 8:12][::-1], rtol=1e-6)
+    assert (encode(label_image, CONFIG.model_copy(update={"border_weight": 0.0}))[1] == 1).all()
 
 
 def test_distances_are_those_of_the_voxels() -> None:
-    label_image = np.zeros((5, 9, 9), int)
-    label_image[1:4, 1:8, 1:8] = 1
+    label_image = np.zeros((5, 11, 11), int)
+    label_image[1:4, 1:10, 1:10] = 1
     classes, _ = encode(label_image, spacing=(5.0, 1.0, 1.0))
     # Sections lie 5 pixels apart: the section above is no boundary.
-    assert (classes[1:4, 3:6, 3:6] == 1).all()
-    assert (encode(label_image)[0][1:4, 3:6, 3:6] == np.array([2, 2, 2])[:, None, None]).all()
+    assert (classes[1:4, 3:8, 3:8] == 2).all()
+    # With equal voxels the inscribed radius is 2 and the boundary 1 wide.
+    assert (encode(label_image)[0][1:4, 4:7, 4:7] == np.array([1, 2, 1])[:, None, None]).all()
 
 
 def test_pixels_that_are_not_annotated_weigh_nothing() -> None:
@@ -67,9 +83,39 @@ def test_pixels_that_are_not_annotated_weigh_nothing() -> None:
     config = CONFIG.model_copy(update={"ignore_label": 99})
     classes, weight_map = encode(label_image, config)
     assert not classes[:, :4].any()
-    assert not weight_map[:, :4].any()
-    assert weight_map[:, 4:].all()
-    assert BoundaryLearner(config).count(label_image).sum() == 12 * 8
+    assert not weight_map[:, :, :4].any()
+    assert weight_map[:, :, 4:].all()
+
+
+def test_a_centre_lies_deeper_than_half_of_the_inscribed_radius() -> None:
+    y, x = np.mgrid[:60, :60]
+    label_image = (((y - 30) ** 2 + (x - 30) ** 2) <= 20**2).astype(np.int32)
+    classes, _ = CentreLearner(TrainingConfig(target="centres")).encode(label_image, (1.0,) * 4, None)
+    radii = np.hypot(y - 30, x - 30)
+    assert (classes[radii < 9.5] == 3).all()
+    assert (classes[(radii > 11.5) & (radii < 17.5)] == 2).all()
+    assert (classes[(radii > 19) & (label_image > 0)] == 1).all()
+
+
+def test_centres_part_cells_whose_insides_run_together() -> None:
+    probabilities = np.zeros((4, 20, 40), np.float32)
+    probabilities[0] = 1
+    probabilities[:, 3:17, 3:37] = np.array([0, 1, 0, 0])[:, None, None]
+    probabilities[:, 5:15, 5:35] = np.array([0, 0, 1, 0])[:, None, None]
+    for start in (8, 26):
+        probabilities[:, 8:12, start : start + 6] = np.array([0, 0, 0, 1])[:, None, None]
+    joined = centres.CLASSES.label(probabilities, PostProcessing(seed_thresholds=(0.5,)))
+    assert joined.max() == 1
+    parted = centres.CLASSES.label(probabilities, PostProcessing(seed_thresholds=(0.5,), centre_thresholds=(0.5,)))
+    assert (parted[3:17, 3:20] == 1).all()
+    assert (parted[3:17, 20:37] == 2).all()
+
+
+@pytest.mark.parametrize("target", ["boundaries", "centres"])
+def test_classes_are_not_balanced(target: str) -> None:
+    of_training(TrainingConfig(target=target, class_weighting="none"))
+    with pytest.raises(UsageError, match=f"class_weighting: balanced would move the outlines of target: {target}"):
+        of_training(TrainingConfig(target=target, class_weighting="balanced"))
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +155,7 @@ def test_the_mask_is_inside_and_boundary_together() -> None:
     inside[6:14, 6:14] = 0.9
     boundary[4:16, 4:16] = 0.3
     boundary[4:16, 4:6] = 0.9
-    probabilities = np.stack([1 - np.minimum(inside + boundary, 1), inside, boundary])
+    probabilities = np.stack([1 - np.minimum(inside + boundary, 1), boundary, inside])
     labels = CLASSES.label(probabilities, PostProcessing(max_hole_area=0))
     expected = np.zeros((20, 20), int)
     expected[4:16, 4:6] = expected[6:14, 6:14] = 1
@@ -139,11 +185,11 @@ def test_a_model_is_trained_used_and_scored_like_any_other(tmp_path: Path) -> No
     model, out = tmp_path / "m.safetensors", tmp_path / "out"
     run("train", tmp_path, "-o", model, "--config", tmp_path / "tiny.yaml", "--device", "cpu")
     info = read_info(model)
-    assert (info.target, info.class_names) == ("boundaries", ("background", "inside", "boundary"))
+    assert (info.target, info.class_names) == ("boundaries", ("background", "boundary", "inside"))
     assert len(info.training["class_weights"]) == 3
     run("segment", tmp_path / "images", "-o", out, "--model", model, "--device", "cpu")
     provenance = json.loads((out / "a_labels.json").read_text())
-    assert provenance["settings"]["postprocessing"] == json.loads(json.dumps(info.postprocessing.__dict__))
+    assert provenance["settings"]["postprocessing"] == json.loads(json.dumps(info.postprocessing.as_record()))
     assert (out / "a_labels.ome.tif").is_file()
     assert (out / "index.html").is_file()
     assert json.loads(run("evaluate", out, tmp_path / "masks", "--json").stdout)

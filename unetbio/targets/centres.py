@@ -1,0 +1,55 @@
+"""Cells from four nested classes: background, boundary, inside and centre.
+
+The mask and the seeds are those of `unetbio.targets.boundaries`. Where the insides of two cells run together, their
+centres still tell them apart: a centre is what lies deeper than half of the cell's inscribed radius, so that it keeps
+its distance from the neighbour's whatever the size of the cells.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.supervision.annotations import read_cells
+from unetbio.targets.base import Annotation, Target, register
+from unetbio.targets.cells import CellClasses, CellDecoder
+from unetbio.targets.nested import NestedLearner, boundary_widths, check_nested
+
+__all__ = ["CLASSES", "CentreLearner"]
+
+BOUNDARY, INSIDE, CENTRE = 1, 2, 3
+CLASSES = CellClasses(
+    ("background", "boundary", "inside", "centre"),
+    mask=(BOUNDARY, INSIDE, CENTRE),
+    seeds=(INSIDE, CENTRE),
+    centres=(CENTRE,),
+)
+
+
+class CentreLearner(NestedLearner):
+    """Training half."""
+
+    classes = CLASSES
+
+    def divide(self, depths: NDArray[np.float32], radii: NDArray[np.float32]) -> NDArray[np.int64]:
+        """See `NestedLearner`."""
+        inside = np.where(depths > boundary_widths(radii), INSIDE, BOUNDARY)
+        return np.where(depths > radii / 2, CENTRE, inside)
+
+    def describe(self, label_images: Sequence[Annotation]) -> dict[str, object]:
+        """See `Learner`."""
+        return {"target": "centres", "class_names": CLASSES.names, **super().describe(label_images)}
+
+
+register(
+    Target(
+        name="centres",
+        summary="cells, from background, boundary, inside and centre",
+        masks="instances",
+        read_annotation=read_cells,
+        check=check_nested,
+        learner=CentreLearner,
+        decoder=partial(CellDecoder, CLASSES),
+    )
+)

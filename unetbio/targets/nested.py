@@ -1,0 +1,105 @@
+"""Base of targets whose classes are nested in cells: outline, then ever deeper parts.
+
+The network learns an outline without border weights, and the inner parts, which tell cells apart, with them: the loss
+is a sum of conditional cross-entropies (`unetbio.supervision.losses.nested_cross_entropy`), so that weights on pixels
+between touching cells do not move the outline.
+"""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.errors import UsageError
+from unetbio.settings.training import TrainingConfig
+from unetbio.supervision.depths import depths_in_cells
+from unetbio.targets.base import Annotation, Supervision
+from unetbio.targets.cells import CellLearner, check_cells, mask_annotated
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["BOUNDARY_WIDTH", "NestedLearner", "boundary_widths", "check_nested"]
+
+BOUNDARY_WIDTH = 2.0
+"""Width of the boundary, in in-plane pixels inside the cell; at most half of the cell's inscribed radius."""
+
+
+def boundary_widths(radii: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Width of the boundary of cells with these inscribed radii: the smallest cells keep a pixel inside."""
+    return np.minimum(BOUNDARY_WIDTH, radii / 2)
+
+
+class NestedLearner(CellLearner):
+    """Training half; a subclass names the classes and divides cells by depth."""
+
+    @abstractmethod
+    def divide(self, depths: NDArray[np.float32], radii: NDArray[np.float32]) -> NDArray[np.int64]:
+        """The class of pixels of cells, from 1.
+
+        Parameters
+        ----------
+        depths : ndarray of float32
+            ``(n,)``: distance of each pixel to the nearest pixel outside of its cell, in in-plane pixels.
+        radii : ndarray of float32
+            ``(n,)``: the largest depth in its cell.
+        """
+
+    def classify(self, label_image: Annotation, spacing: tuple[float, ...] | None) -> NDArray[np.int64]:
+        """See `CellLearner`."""
+        return self._classes(self._cells(label_image), spacing)[0]
+
+    def encode(
+        self, label_image: Annotation, class_weights: Sequence[float], spacing: tuple[float, ...] | None
+    ) -> Supervision:
+        """See `Learner`; the weights are two planes, of the outline and of the inner parts."""
+        classes, gaps = self._classes(self._cells(label_image), spacing)
+        outline = mask_annotated(np.ones(label_image.shape, np.float32), label_image, self.config)
+        between = self.config.border_weight * np.exp(-(gaps**2) / (2 * self.config.border_sigma**2))
+        return classes, np.stack([outline, (outline * (1 + between)).astype(np.float32)])
+
+    def count(self, label_image: Annotation) -> NDArray[np.int64]:
+        """See `Learner`; classes are not balanced, since that would move the outline."""
+        return np.ones(len(self.class_names), np.int64)
+
+    def loss_of_logits(self, logits: "Tensor", target: "Tensor", weight_map: "Tensor") -> "Tensor":
+        """See `PixelLearner`."""
+        from unetbio.supervision.losses import dice, nested_cross_entropy
+
+        losses = {
+            "cross_entropy": [nested_cross_entropy(logits, target, weight_map)],
+            "dice": [dice(logits, target, weight_map[:, 0])],
+        }
+        losses["cross_entropy_dice"] = losses["cross_entropy"] + losses["dice"]
+        return sum(losses[self.config.loss][1:], losses[self.config.loss][0])
+
+    def _cells(self, label_image: Annotation) -> Annotation:
+        return mask_annotated(label_image, label_image, self.config)
+
+    def _classes(
+        self, cells: Annotation, spacing: tuple[float, ...] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The class of each pixel, and its distance to where cells touch."""
+        found = depths_in_cells(cells, spacing=spacing)
+        classes = np.zeros(cells.shape, np.int64)
+        inside = cells > 0
+        classes[inside] = self.divide(found.depths[inside], found.radii[inside])
+        return classes, found.gaps
+
+
+def check_nested(config: TrainingConfig) -> None:
+    """Refuse settings that do not apply.
+
+    Raises
+    ------
+    UsageError
+        When classes are named, or are to be balanced.
+    """
+    check_cells(config)
+    if "class_weighting" in config.model_fields_set and config.class_weighting != "none":
+        raise UsageError(
+            f"class_weighting: {config.class_weighting} would move the outlines of target: {config.target}; "
+            "leave it out, or use target: instances"
+        )

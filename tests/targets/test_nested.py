@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import tifffile
 import torch
@@ -197,3 +198,26 @@ def test_a_model_is_trained_used_and_scored_like_any_other(tmp_path: Path) -> No
         main, ["segment", str(tmp_path / "images"), "-o", str(out), "--model", str(model), "--classes", "inside"]
     )
     assert "segments cells, it has no classes to choose: leave out --classes" in refused.output
+
+
+def test_edited_masks_get_calibrated_confidences_from_all_classes_of_cells(tmp_path: Path, model: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 1000, (83, 120)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "x.tif", image)
+    known = load_model(model)
+    calibrated = known.info.model_copy(update={"confidence": ((0.5, 0.1), (1.0, 0.6))})
+    save_model(tmp_path / "m.safetensors", calibrated, known.network)
+    out = tmp_path / "out"
+    run(
+        *("segment", tmp_path / "x.tif", "-o", out, "--model", tmp_path / "m.safetensors", "--device", "cpu"),
+        "--save-probabilities",
+    )
+    before = pl.read_csv(out / "cells.csv")
+    labels = tifffile.imread(out / "x_labels.ome.tif")
+    assert before["confidence"].max() <= 0.6
+    labels[labels == 1] = 0
+    tifffile.imwrite(out / "x_labels.ome.tif", labels)
+    run("measure", out)
+    after = pl.read_csv(out / "cells.csv")
+    kept = before.filter(pl.col("label") > 1)
+    assert after["label"].to_list() == kept["label"].to_list()
+    np.testing.assert_allclose(after["confidence"], kept["confidence"], atol=0.003)

@@ -11,10 +11,15 @@ from unetbio.classes import default_class_names
 from unetbio.compilation import compiled
 from unetbio.provenance import CONFIDENCE_DECIMALS, FrameRecord
 
-__all__ = ["describe_classes", "describe_labels", "median_diameter_in_sections"]
+__all__ = ["calibrated", "describe_classes", "describe_labels", "median_diameter_in_sections"]
 
 
-def describe_labels(labels: NDArray[Any], t: int | None, probability: NDArray[np.uint8] | None = None) -> FrameRecord:
+def describe_labels(
+    labels: NDArray[Any],
+    t: int | None,
+    probability: NDArray[np.uint8] | None = None,
+    knots: Sequence[tuple[float, float]] = (),
+) -> FrameRecord:
     """Number of cells, their diameter and the share of the pixels that they take, and how sure a model was of each.
 
     Parameters
@@ -25,6 +30,8 @@ def describe_labels(labels: NDArray[Any], t: int | None, probability: NDArray[np
         The frame's time.
     probability : ndarray of uint8, optional
         Of a cell in each pixel, in 255ths: a cell's confidence is the mean over its pixels.
+    knots : sequence of (float, float)
+        The model's calibration of confidences: see `calibrated`.
     """
     areas = np.unique(labels[labels > 0], return_counts=True)[1] if labels.max(initial=0) > 2**24 else None
     if areas is None:
@@ -40,13 +47,32 @@ def describe_labels(labels: NDArray[Any], t: int | None, probability: NDArray[np
         median_diameter_px=None if diameter is None else round(diameter, 3),
         area_fraction=round(float(areas.sum()) / labels.size, 6),
         warnings=() if areas.size else ("no_cells",),
-        confidences=() if probability is None else _confidences(labels, probability, int(areas.size)),
+        confidences=() if probability is None else _confidences(labels, probability, int(areas.size), knots),
     )
 
 
-def _confidences(labels: NDArray[Any], probability: NDArray[np.uint8], cells: int) -> tuple[float, ...]:
+def calibrated(means: NDArray[np.floating], knots: Sequence[tuple[float, float]]) -> NDArray[np.floating]:
+    """Confidence of cells from the mean probability over their pixels.
+
+    Parameters
+    ----------
+    means : ndarray of float
+        Mean probabilities; NaN stays NaN.
+    knots : sequence of (float, float)
+        Pairs of a mean probability and the share of right cells there, interpolated linearly; without any, the
+        confidence is the mean probability.
+    """
+    if not knots:
+        return means
+    xs, ys = zip(*knots, strict=True)
+    return np.interp(means, xs, ys)
+
+
+def _confidences(
+    labels: NDArray[Any], probability: NDArray[np.uint8], cells: int, knots: Sequence[tuple[float, float]]
+) -> tuple[float, ...]:
     sums = _sum_over_cells(labels.reshape(-1), probability.reshape(-1), cells)
-    means: list[float] = (sums[1:, 0] / (255 * sums[1:, 1])).round(CONFIDENCE_DECIMALS).tolist()
+    means: list[float] = calibrated(sums[1:, 0] / (255 * sums[1:, 1]), knots).round(CONFIDENCE_DECIMALS).tolist()
     return tuple(means)
 
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import safetensors
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -37,6 +37,8 @@ __all__ = [
     "read_info",
     "save_model",
 ]
+
+Probability = Annotated[float, Field(ge=0, le=1)]
 
 METADATA_KEY = "unetbio"
 
@@ -72,6 +74,9 @@ class ModelInfo(BaseModel):
         How raw grey values become the network's input.
     postprocessing : PostProcessing
         Thresholds and sizes found on validation data.
+    confidence : tuple of (float, float)
+        Calibration of confidences, found on validation data: pairs of a mean probability over a cell's pixels and the
+        share of right cells there. Without any, a cell's confidence is the mean probability.
     objects : ObjectSettings, optional
         Instead of them, of a network that finds objects.
     window : tuple of int, optional
@@ -100,6 +105,7 @@ class ModelInfo(BaseModel):
     cell_diameter_px: float | None = None
     normalization: Normalization = Normalization()
     postprocessing: PostProcessing = PostProcessing()
+    confidence: tuple[tuple[Probability, Probability], ...] = ()
     objects: ObjectSettings | None = None
     window: tuple[int, ...] | None = None
     training: dict[str, Any] = {}

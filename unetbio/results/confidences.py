@@ -25,10 +25,14 @@ logger = logging.getLogger(__name__)
 
 
 class Evidence(NamedTuple):
-    """Probability of each pixel, at the size that the model saw, or confidence of each cell by its id; or neither."""
+    """Probability of each pixel, at the size that the model saw, or confidence of each cell by its id; or neither.
+
+    ``knots`` calibrate confidences that are measured from the probability.
+    """
 
     probability: NDArray[Any] | None = None
     of_cells: Mapping[int, float] | None = None
+    knots: Sequence[tuple[float, float]] = ()
 
 
 def objects_path(out: Path, entry: Entry) -> Path:
@@ -61,7 +65,16 @@ def read_evidence(
         objects = None if record.confidences else _read_scores(objects_path(out, entry), t)
         if of_cells := confidences_by_id(record.confidences, objects):
             return Evidence(of_cells=of_cells)
-    return Evidence(_read_probability(probability_path(out, entry, t), out / entry.output, provenance))
+    probability = _read_probability(probability_path(out, entry, t), out / entry.output, provenance)
+    return Evidence(probability, knots=_knots(provenance))
+
+
+def _knots(provenance: Provenance) -> Sequence[tuple[float, float]]:
+    """Calibration of the model's confidences; earlier versions recorded none."""
+    try:
+        return [(float(mean), float(share)) for mean, share in provenance.run.get("confidence", ())]
+    except (TypeError, ValueError):
+        return ()
 
 
 def _read_probability(path: Path, labels: Path, provenance: Provenance) -> NDArray[Any] | None:
@@ -70,7 +83,9 @@ def _read_probability(path: Path, labels: Path, provenance: Provenance) -> NDArr
         # Newer probabilities come from a run that was killed before it wrote its label image.
         if path.stat().st_mtime_ns > written == stamp(labels).mtime_ns:
             return None
-        return read_image(path).read(c=CELL_CLASS)
+        # Models can have several classes in cells; the first class of all is the background.
+        of_cells: NDArray[Any] = read_image(path).read()[CELL_CLASS:].sum(axis=0)
+        return of_cells
     except OSError:
         return None
     except ImageError as error:

@@ -14,7 +14,12 @@ from unetbio.io import read_image
 from unetbio.io.image import Image
 from unetbio.labels import label_hash, resize_nearest
 from unetbio.measurement import regions
-from unetbio.measurement.frame_summary import describe_classes, describe_labels, median_diameter_in_sections
+from unetbio.measurement.frame_summary import (
+    calibrated,
+    describe_classes,
+    describe_labels,
+    median_diameter_in_sections,
+)
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import holds_classes
 from unetbio.postprocessing.linking import number_sections
@@ -231,7 +236,8 @@ def _cells_of(frame: _Frame, expand_um: float | None) -> "pl.DataFrame":
     )
     rings = {name: columns.pop(name) for name in list(columns) if name.startswith("ring_")}
     if "confidence" in columns:
-        columns["confidence"] = columns["confidence"].round(CONFIDENCE_DECIMALS)
+        confidence = calibrated(columns["confidence"], frame.evidence.knots)
+        columns["confidence"] = confidence.round(CONFIDENCE_DECIMALS)
     else:
         known = frame.evidence.of_cells or {}
         columns["confidence"] = np.array([known.get(cell, np.nan) for cell in columns["label"].tolist()], np.float64)

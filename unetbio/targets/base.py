@@ -73,11 +73,12 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Validation:
-    """Scores on the validation images, and the thresholds that gave them."""
+    """Scores on the validation images, the thresholds that gave them, and the calibration of confidences."""
 
     scores: dict[str, float]
     postprocessing: PostProcessing = field(default_factory=PostProcessing)
     objects: ObjectSettings | None = None
+    confidence: tuple[tuple[float, float], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for a checkpoint."""
@@ -91,6 +92,7 @@ class Validation:
             content["scores"],
             PostProcessing(**content["postprocessing"]),
             None if objects is None else ObjectSettings(**objects),
+            tuple(map(tuple, content.get("confidence", ()))),
         )
 
 

@@ -17,6 +17,7 @@ from scipy import ndimage
 from unetbio.errors import UsageError
 from unetbio.labels import LabelImage, relabel_raster, resize_nearest
 from unetbio.measurement.frame_summary import describe_labels
+from unetbio.metrics.instances import match
 from unetbio.postprocessing import instances
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.preprocessing.prepare import ImageSelection
@@ -24,6 +25,7 @@ from unetbio.provenance import FrameRecord
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision import weight_maps
+from unetbio.supervision.confidence import Knots, fit_confidence
 from unetbio.supervision.thresholds import DECIDING_SCORE, search_thresholds
 from unetbio.targets.base import Annotation, Finished, Supervision, Validation
 from unetbio.targets.pixels import PixelDecoder, PixelLearner
@@ -173,7 +175,27 @@ class CellLearner(PixelLearner, ABC):
         ]
         truth = [mask_annotated(label_image, label_image, self.config) for label_image in label_images]
         found = search_thresholds(annotated, truth, self.classes.label, has_centres=bool(self.classes.centres))
-        return Validation(found.scores, found.postprocessing)
+        predicted = [self.classes.label(array, found.postprocessing) for array in annotated]
+        knots = self._fit_confidence(annotated, predicted, truth)
+        return Validation(found.scores, found.postprocessing, confidence=knots)
+
+    def _fit_confidence(
+        self,
+        probabilities: Sequence[NDArray[np.float32]],
+        predicted: Sequence[LabelImage],
+        truth: Sequence[NDArray[np.integer]],
+    ) -> Knots:
+        from unetbio.inference.exact_decisions import add_classes
+        from unetbio.inference.prediction import round_to_bytes
+
+        means: list[float] = []
+        right: list[bool] = []
+        for array, labels, label_image in zip(probabilities, predicted, truth, strict=True):
+            rounded = round_to_bytes(add_classes(array, self.classes.mask))
+            means += describe_labels(labels, None, rounded).confidences
+            matched = np.isin(np.arange(1, int(labels.max()) + 1), match(labels, label_image).pairs[:, 0])
+            right += matched.tolist()
+        return fit_confidence(means, right)
 
     def describe(self, label_images: Sequence[Annotation]) -> dict[str, Any]:
         """See `Learner`: sizes of the cells."""
@@ -244,11 +266,12 @@ class CellDecoder(PixelDecoder):
 
     def describe(self, finished: Finished, t: int | None) -> FrameRecord:
         """See `Decoder`."""
-        return describe_labels(finished.labels, t, finished.probability)
+        return describe_labels(finished.labels, t, finished.probability, self.info.confidence)
 
     def run_record(self, opened: ImageSelection) -> dict[str, Any]:
         """See `Decoder`."""
-        return {"postprocessing": self._postprocessing(opened).as_record()}
+        calibration = {"confidence": [list(knot) for knot in self.info.confidence]} if self.info.confidence else {}
+        return {"postprocessing": self._postprocessing(opened).as_record(), **calibration}
 
     def _postprocessing(self, opened: ImageSelection) -> PostProcessing:
         return opened.settings.postprocessing(self.info.postprocessing, math.prod(opened.zoom))

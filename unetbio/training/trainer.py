@@ -405,6 +405,7 @@ class Trainer:
             normalization=self.config.normalization,
             postprocessing=self.best.postprocessing,
             objects=self.best.objects,
+            confidence=self.best.confidence,
             window=self.window,
             training=self._training_record(),
             scores={"validation": self.best.scores},

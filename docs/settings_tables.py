@@ -83,7 +83,8 @@ _NAMES = {
 
 def _values(option: Option) -> str:
     words = [f"`{word}`" for word in ((option.unset,) if option.unset and option.words else ()) + option.words]
-    kinds = dict.fromkeys(filter(None, (_kind(kind, option.limits) for kind in option.kinds)))
+    given = [kind for kind in option.kinds if kind is not str or Path not in option.kinds]
+    kinds = dict.fromkeys(filter(None, (_kind(kind, option.limits) for kind in given)))
     return ", ".join([*kinds, *words])
 
 

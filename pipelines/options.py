@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
 from pydantic import AfterValidator, BeforeValidator, Field, create_model, model_validator
 
 from unetbio.errors import UsageError
+from unetbio.inference.backends.base import check_name
 from unetbio.measurement.table_schema import path_expression
 from unetbio.settings.base import Section
 from unetbio.settings.normalization import Normalization
@@ -28,8 +29,20 @@ __all__ = [
     "as_arguments",
 ]
 
-WORKFLOW_RUN = ("tile", "exact_tiles", "device", "overlays", "format", "save_probabilities", "metadata_regex")
+WORKFLOW_RUN = (
+    "tile",
+    "exact_tiles",
+    "device",
+    "overlays",
+    "format",
+    "save_probabilities",
+    "metadata_regex",
+    "backend",
+)
 """Run options of ``unetbio segment`` that are keys of the workflow; the rules set the others."""
+
+_LATER = ("backend",)
+"""Keys that version 0.1.0 did not have: left out at their default, so that jobs of its projects do not run twice."""
 
 
 def _listed(value: Any) -> Any:
@@ -53,7 +66,11 @@ def _checked(read: Callable[[str], Any]) -> AfterValidator:
 # The schema, which editors use, accepts a string in place of a list.
 OneOrMore = Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | tuple[str, ...])]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
-_SPECIAL: Mapping[str, Any] = {"device": Device, "metadata_regex": Annotated[str, _checked(path_expression)] | None}
+_SPECIAL: Mapping[str, Any] = {
+    "backend": Annotated[str, _checked(check_name)],
+    "device": Device,
+    "metadata_regex": Annotated[str, _checked(path_expression)] | None,
+}
 
 
 def _setting(option: Option) -> tuple[Any, Any]:
@@ -113,8 +130,11 @@ class SegmentOptions(_SegmentFields):
         """The options that select pixels of a file, as they stand on the command line."""
         return self._words([options_of(Settings)[name] for name in (*READING, "normalization")])
 
+    def _is_new(self, option: Option) -> bool:
+        return option.field in _LATER and getattr(self, option.key) == option.default
+
     def _words(self, options: Iterable[Option]) -> list[str]:
-        values = {option.key: (option, getattr(self, option.key)) for option in options}
+        values = {option.key: (option, getattr(self, option.key)) for option in options if not self._is_new(option)}
         return as_arguments({key: _text(option, value) for key, (option, value) in values.items()})
 
 

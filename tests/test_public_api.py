@@ -53,11 +53,20 @@ def test_the_examples_of_the_page_run(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize(("typed", "kind", "named"), [(SegmentOptions, Settings, 2), (TrainOptions, TrainRun, 0)])
 def test_keyword_arguments_have_the_types_of_the_options(typed: type, kind: type, named: int) -> None:
     """In order; ``segment`` names two itself, the channel and the normalization."""
-    hints = {name: option.hint for name, option in options_of(kind).items()}
-    for name in ("channel", "normalization")[:named]:
+    hints = {option.key: option.hint for option in options_of(kind).values()}
+    for name in ("channel", "normalize")[:named]:
         del hints[name]
     assert get_type_hints(typed) == hints
     assert list(get_type_hints(typed)) == list(hints)
+
+
+def test_an_unknown_keyword_names_the_function(discs: np.ndarray) -> None:
+    with pytest.raises(TypeError, match=r"^segment\(\) got an unexpected keyword argument 'diametre'$"):
+        unetbio.segment(discs, diametre=12)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^segment\(\) got an unexpected keyword argument 'normalization'$"):
+        unetbio.segment(discs, normalization="none")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match=r"^train\(\) got an unexpected keyword argument 'step'$"):
+        unetbio.train("folder", "model.safetensors", step=3)  # type: ignore[call-arg]
 
 
 def test_importing_unetbio_imports_nothing_else() -> None:
@@ -78,10 +87,10 @@ import numpy as np
 image = np.zeros((9, 9), np.uint8)
 {functions}
 labels, info = unetbio.segment(
-    image, "nuclei", channel=0, device="cpu", pixel_size_um=0.5, threshold=0.5, cancel=lambda: False,
+    image, "nuclei", channel=0, device="cpu", pixel_size=0.5, threshold=0.5, cancel=lambda: False,
     progress=lambda done, total: None,
 )
-trained = unetbio.train("folder", "model.safetensors", steps=3)
+trained = unetbio.train("folder", "model.safetensors", config="small.yaml", root="folder", steps=3)
 evaluation = unetbio.evaluate("found", "true")
 opened = unetbio.read_image("x.tif")
 model = unetbio.load_model("nuclei")

@@ -7,6 +7,7 @@ files of one image share.
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
+from typing import Literal
 
 __all__ = [
     "CELLS",
@@ -26,6 +27,7 @@ __all__ = [
     "SUMMARY",
     "WRITTEN",
     "WRITTEN_MASKS",
+    "MaskKind",
     "find_masks",
     "find_provenances",
     "geojson_name",
@@ -57,7 +59,10 @@ OVERLAYS = "overlays"
 
 OVERLAY_SUFFIX = ".jpg"
 
-MASKS: Mapping[str, str] = {"instances": "_labels", "classes": "_classes"}
+MaskKind = Literal["instances", "classes"]
+"""Label images of cells, or class masks."""
+
+MASKS: Mapping[MaskKind, str] = {"instances": "_labels", "classes": "_classes"}
 """Endings of the stems of masks, by kind of mask."""
 
 WRITTEN_MASKS = tuple(MASKS.values())
@@ -108,9 +113,9 @@ def is_output_folder(names: Iterable[str]) -> bool:
     return any(is_journal(name) or _LOCK.fullmatch(name) for name in names)
 
 
-def mask_name(result: str, target: str, suffix: str) -> str:
+def mask_name(result: str, masks: MaskKind, suffix: str) -> str:
     """Label image, or class mask, of a result."""
-    return f"{result}{MASKS[target]}{suffix}"
+    return f"{result}{MASKS[masks]}{suffix}"
 
 
 def objects_name(result: str) -> str:

@@ -34,6 +34,7 @@ from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.prepare import Frame, ImageSelection, image_of_array, open_image, read_frame
 from unetbio.provenance import FrameRecord, count_cells, versions
 from unetbio.settings.normalization import Normalization, parse
+from unetbio.settings.options import from_keywords
 from unetbio.settings.segmentation import SegmentOptions, Settings
 from unetbio.targets.base import Finished
 from unetbio.targets.sections import stack_sections
@@ -340,8 +341,8 @@ def segment(
     cancel : callable, optional
         Called at the start and after each tile and window; True stops the work. Example: ``threading.Event().is_set``.
     **options
-        Fields of `unetbio.settings.segmentation.Settings`: ``series, t, z, axes, pixel_size_um, diameter_px,
-        threshold, min_area, max_area, exclude_border, crf, link``, and for a model of classes ``classes``.
+        Options of the command by their names: ``series, t, z, axes, pixel_size, diameter, threshold, min_area,
+        max_area, exclude_border, crf, link``, and for a model of classes ``classes``.
 
     Returns
     -------
@@ -358,6 +359,8 @@ def segment(
     ------
     UsageError, ImageError
         When the options or the image do not fit the model.
+    TypeError
+        When an option is unknown.
     CancelledError
         When ``cancel`` returns True; no file is left behind.
     """
@@ -365,7 +368,8 @@ def segment(
     channels = (channel,) if isinstance(channel, (str, int)) else tuple(channel)
     chosen = normalize if isinstance(normalize, Normalization) else parse(normalize, None)
     automatic = normalize == "auto"
-    settings = Settings(channel=channels, normalization=None if automatic else chosen, **options)
+    named = {"channel": channels, "normalization": None if automatic else chosen}
+    settings = from_keywords("segment", Settings, options, **named)
     record = segmenter.record(settings)
     opened = segmenter.open(_as_source(image, settings, segmenter.ndim), settings)
     report = _cancellable(progress, cancel)

@@ -112,7 +112,7 @@ def test_classes_that_were_not_asked_for_become_background(image: Array, class_m
 
 def test_masks_come_back_to_the_size_of_the_image(image: Array, class_model: Path) -> None:
     large = image.repeat(2, axis=0).repeat(2, axis=1)
-    mask, info = unetbio.segment(large, class_model, device="cpu", pixel_size_um=0.25)
+    mask, info = unetbio.segment(large, class_model, device="cpu", pixel_size=0.25)
     assert info["run"]["grid"] == [64, 80]
     assert mask.shape == large.shape
     assert (mask == expected(large)).mean() > 0.98

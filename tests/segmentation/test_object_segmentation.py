@@ -158,7 +158,7 @@ def test_thresholds_areas_and_the_border(segment: Invoke, tmp_path: Path) -> Non
 
 def test_boxes_of_a_rescaled_image_are_in_its_own_pixels(model: Path, discs: Array) -> None:
     large = discs.repeat(2, axis=0).repeat(2, axis=1)
-    labels, info = unetbio.segment(large, model, device="cpu", diameter_px=26, min_area=400)
+    labels, info = unetbio.segment(large, model, device="cpu", diameter=26, min_area=400)
     assert labels.shape == large.shape
     assert info["run"]["zoom"] == [0.5, 0.5]
     (table,) = info["objects"]
@@ -170,7 +170,7 @@ def test_boxes_of_a_rescaled_image_are_in_its_own_pixels(model: Path, discs: Arr
         assert (pixels.max(axis=0) + 1).tolist() == [table["bbox_y_stop"][row], table["bbox_x_stop"][row]]
         assert len(pixels) == pytest.approx((large == 200).sum() / 3, rel=0.1)
     # Areas are counted in pixels of the image: each cell has about 520.
-    assert unetbio.segment(large, model, device="cpu", diameter_px=26, max_area=400)[1]["n_cells"] == 0
+    assert unetbio.segment(large, model, device="cpu", diameter=26, max_area=400)[1]["n_cells"] == 0
 
 
 def test_an_image_of_one_grey_value_has_no_objects(model: Path) -> None:

@@ -175,7 +175,7 @@ def test_axes_can_come_in_any_order(run: Callable[..., Any], discs: Array) -> No
 def test_diameter_rescales_and_labels_come_back(run: Callable[..., Any], discs: Array) -> None:
     # Cells twice as wide as those of the model: it sees half the image's size.
     large = discs.repeat(2, axis=0).repeat(2, axis=1)
-    labels, info = run(large, diameter_px=24)
+    labels, info = run(large, diameter=24)
     assert info["run"]["zoom"] == [0.5, 0.5]
     assert info["run"]["grid"] == [64, 80]
     assert labels.shape == large.shape
@@ -188,8 +188,8 @@ def test_diameter_rescales_and_labels_come_back(run: Callable[..., Any], discs: 
 def test_areas_are_in_pixels_of_the_image_when_it_is_rescaled(run: Callable[..., Any], discs: Array) -> None:
     large = discs.repeat(2, axis=0).repeat(2, axis=1)
     # A disc has 129 pixels in `discs`, 516 here.
-    assert run(large, diameter_px=24, min_area=400)[1]["n_cells"] == 3
-    assert run(large, diameter_px=24, min_area=600)[1]["n_cells"] == 0
+    assert run(large, diameter=24, min_area=400)[1]["n_cells"] == 3
+    assert run(large, diameter=24, min_area=600)[1]["n_cells"] == 0
 
 
 @pytest.mark.parametrize(("trusted", "zoom"), [(True, [2.0, 2.0]), (False, [1.0, 1.0])])
@@ -207,14 +207,14 @@ def test_only_a_trusted_pixel_size_rescales(
 
 
 def test_a_pixel_size_that_is_told_is_trusted(run: Callable[..., Any], discs: Array) -> None:
-    assert run(discs, pixel_size_um=1.0)[1]["run"]["zoom"] == [2.0, 2.0]
+    assert run(discs, pixel_size=1.0)[1]["run"]["zoom"] == [2.0, 2.0]
     # Nearly the model's own: not worth the interpolation.
-    assert run(discs, pixel_size_um=0.505)[1]["run"]["zoom"] == [1.0, 1.0]
+    assert run(discs, pixel_size=0.505)[1]["run"]["zoom"] == [1.0, 1.0]
 
 
 def test_an_absurd_scale_is_refused(run: Callable[..., Any], discs: Array) -> None:
     with pytest.raises(ImageError, match="it would be rescaled by 200: check its pixel size"):
-        run(discs, pixel_size_um=100.0)
+        run(discs, pixel_size=100.0)
 
 
 def test_the_threshold_can_be_overridden(run: Callable[..., Any], discs: Array) -> None:
@@ -260,7 +260,7 @@ def test_a_file_of_several_images_says_so(run: Callable[..., Any], discs: Array,
 def test_a_diameter_needs_one_of_the_model(model: Model, discs: Array) -> None:
     unknown = replace(model, info=model.info.model_copy(update={"cell_diameter_px": None}))
     with pytest.raises(UsageError, match="does not say how large its cells are: leave out --diameter"):
-        unetbio.segment(discs, unknown, device="cpu", diameter_px=10)
+        unetbio.segment(discs, unknown, device="cpu", diameter=10)
 
 
 def test_an_image_without_pixels_is_refused(model: Model) -> None:

@@ -119,6 +119,13 @@ def test_options_become_arguments_of_the_command() -> None:
     assert several.arguments()[:6] == ["--channel", "DAPI", "--channel", "2", "--series", "0"]
 
 
+def test_the_backend_is_a_key_that_old_jobs_do_without() -> None:
+    assert "--backend" not in SegmentOptions().arguments()
+    assert SegmentOptions(backend="onnx").arguments()[-2:] == ["--backend", "onnx"]
+    with pytest.raises(UsageError, match=r"segment\.backend: there is no backend 'tpu': give one of .*torch"):
+        load_config({"images": "x", "segment": {"backend": "tpu"}})
+
+
 def test_the_check_looks_at_what_will_be_segmented() -> None:
     """With every model that is there already, and those options of segment that decide which part is the image."""
     segment = {"channel": "DAPI", "z": "each", "link": 0.3, "diameter": 20, "min_area": 9, "normalize": "0,4095"}

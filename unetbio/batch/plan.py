@@ -10,7 +10,8 @@ from unetbio.errors import UsageError
 from unetbio.files import real_path
 from unetbio.io.discover import find_inputs, part_of, table_input
 from unetbio.io.tables import read_table_file, warn_of_near_misses
-from unetbio.results.items import Item, Target
+from unetbio.output_layout import MaskKind
+from unetbio.results.items import Item
 from unetbio.results.journal import Part
 from unetbio.settings.segmentation import PixelSize, Settings, parse_pixel_size
 
@@ -23,7 +24,7 @@ KNOWN_COLUMNS = ("image", "mask", "channel", "series", "pixel_size_um", "diamete
 
 
 def found_items(
-    inputs: Sequence[str | os.PathLike[str]], settings: Settings, out: Path | None, target: Target = "instances"
+    inputs: Sequence[str | os.PathLike[str]], settings: Settings, out: Path | None, masks: MaskKind = "instances"
 ) -> list[Item]:
     """Items of files, folders and patterns, in the order of `find_inputs`, which leaves out the output folder.
 
@@ -32,10 +33,10 @@ def found_items(
     UsageError
         When an input does not exist or no image is found.
     """
-    return [Item(file.path, file.relative.as_posix(), settings, target=target) for file in find_inputs(inputs, out=out)]
+    return [Item(file.path, file.relative.as_posix(), settings, masks=masks) for file in find_inputs(inputs, out=out)]
 
 
-def read_table(path: Path, settings: Settings, target: Target = "instances") -> list[Item]:
+def read_table(path: Path, settings: Settings, masks: MaskKind = "instances") -> list[Item]:
     """Items of a table, in its order.
 
     Parameters
@@ -46,8 +47,8 @@ def read_table(path: Path, settings: Settings, target: Target = "instances") -> 
         ``mask`` is not used here; all others are carried into the tables.
     settings : Settings
         Settings of the run.
-    target : {"instances", "classes"}
-        What the model makes.
+    masks : {"instances", "classes"}
+        Label images or class masks.
 
     Raises
     ------
@@ -64,7 +65,7 @@ def read_table(path: Path, settings: Settings, target: Target = "instances") -> 
         raise UsageError(f"--table {path} has a header but no rows")
     warn_of_near_misses(path, table.columns, KNOWN_COLUMNS)
     items = (_item_of_row(path, row.line, row.cells, settings) for row in table.rows)
-    return [replace(item, target=target) for item in items]
+    return [replace(item, masks=masks) for item in items]
 
 
 def _item_of_row(table: Path, line: int, cells: dict[str, str], settings: Settings) -> Item:

@@ -134,13 +134,13 @@ def report_file(
     channels: tuple[int, ...] = ()
     if stats is not None:
         found += _content(stats, item)
-        head = stats.head(item.source)
+        image = stats.image(item.source, item.settings.axes, item.settings.series or 0)
         try:
-            channels = _channels(head, item.settings)
+            channels = _channels(image, item.settings)
         except ImageError as error:
             found.append(_reason(error))
             channels = tuple(range(len(stats.levels)))
-        found += describe_for_models({name: list(_fit(head, item.settings, info)) for name, info in models.items()})
+        found += describe_for_models({name: list(_fit(image, item.settings, info)) for name, info in models.items()})
         found += _grey_values(stats, channels)
     result = FileReport(item, stats, is_readable, channels)
     return replace(result, findings=tuple(Finding(result.path, code, message) for code, message in found))
@@ -290,11 +290,11 @@ def _grey_values(stats: ImageStats, channels: tuple[int, ...]) -> Iterator[tuple
             yield "saturated", f"{where}{share:.1f} % of the pixels have the largest grey value {level.highest:g}"
 
 
-def _fit(head: Image, settings: Settings, info: "ModelInfo") -> Iterator[tuple[str, str]]:
+def _fit(image: Image, settings: Settings, info: "ModelInfo") -> Iterator[tuple[str, str]]:
     """Reasons why an image does not fit a model."""
     ndim = info.network_parameters()["ndim"]
     try:
-        opened = open_image(head, settings, info, ndim)
+        opened = open_image(image, settings, info, ndim)
     except Exception as error:
         yield _reason(error)
         return

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.io import Image
+from unetbio.io import Image, read_image
 from unetbio.preprocessing.grey_values import GreyLevels
 
 __all__ = ["ImageStats"]
@@ -43,8 +43,8 @@ class ImageStats:
     channel_names: tuple[str, ...]
     not_stored: str = ""
 
-    def head(self, source: Path) -> Image:
-        """The image without its pixels."""
+    def image(self, source: Path, axes: str | None, series: int) -> Image:
+        """The image; its file is opened when its pixels are read."""
         return Image(
             self.axes,
             self.shape,
@@ -53,7 +53,7 @@ class ImageStats:
             self.pixel_size_trusted,
             self.channel_names,
             source,
-            _Unread(),
+            _InFile(source, axes, series),
             series_count=self.series_count,
         )
 
@@ -70,8 +70,13 @@ class ImageStats:
         return f"{text} um a pixel" + ("" if self.pixel_size_trusted else " (not to be trusted)")
 
 
-class _Unread:
-    """Stands for the pixels, which are not read."""
+@dataclass(frozen=True)
+class _InFile:
+    """Pixels of an image whose file is not open."""
+
+    source: Path
+    axes: str | None
+    series: int
 
     def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
-        raise NotImplementedError
+        return read_image(self.source, axes=self.axes, series=self.series).pixels.read(t, z, channels, y, x)

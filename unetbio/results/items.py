@@ -7,12 +7,11 @@ from typing import Literal
 
 from unetbio.io.discover import stem
 from unetbio.io.labels import label_suffix
-from unetbio.output_layout import FORMATS, mask_name, objects_name, probabilities_name, provenance_name
+from unetbio.output_layout import FORMATS, MaskKind, mask_name, objects_name, probabilities_name, provenance_name
 from unetbio.settings.segmentation import Settings
 
-__all__ = ["Format", "Item", "Target"]
+__all__ = ["Format", "Item"]
 
-Target = Literal["instances", "classes"]
 Format = Literal["auto", "ome-tiff", "ome-zarr"]
 
 
@@ -32,8 +31,8 @@ class Item:
         Further columns of the user's table and of the path, which all written tables get.
     path_columns : sequence of str
         Names of the columns that come from the path; see `unetbio.results.path_columns`.
-    target : {"instances", "classes"}
-        What the model makes: label images or class masks.
+    masks : {"instances", "classes"}
+        Label images or class masks.
     format : {"auto", "ome-tiff", "ome-zarr"}
         Format of the label image. Probabilities are NIfTI for NIfTI, OME-TIFF for all other formats.
     """
@@ -43,7 +42,7 @@ class Item:
     settings: Settings = field(default_factory=Settings)
     columns: dict[str, str] = field(default_factory=dict)
     path_columns: Sequence[str] = ()
-    target: Target = "instances"
+    masks: MaskKind = "instances"
     format: Format = "auto"
 
     @property
@@ -56,7 +55,7 @@ class Item:
     @property
     def labels(self) -> str:
         """Label image, or class mask, below the output folder."""
-        return mask_name(self.result, self.target, FORMATS.get(self.format, self._suffix))
+        return mask_name(self.result, self.masks, FORMATS.get(self.format, self._suffix))
 
     @property
     def provenance(self) -> str:

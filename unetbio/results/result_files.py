@@ -190,7 +190,7 @@ def write_result(
             axes=opened.label_axes,
             pixel_size_um=opened.trusted_pixel_size_um,
             affine=opened.image.affine,
-            name="classes" if item.target == "classes" else "cells",
+            name="classes" if item.masks == "classes" else "cells",
         )
         size, mtime_ns, _ = stamp(pending)
         record = OutputRecord(

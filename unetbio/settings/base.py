@@ -22,7 +22,7 @@ class Section(BaseModel):
 SectionT = TypeVar("SectionT", bound=Section)
 
 
-def read_mapping(path: Path | None) -> dict[str, Any]:
+def read_mapping(path: str | Path | None) -> dict[str, Any]:
     """Read a YAML file of settings; an empty mapping without a file.
 
     Raises
@@ -49,7 +49,7 @@ def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def validated(kind: type[SectionT], content: Mapping[str, Any], path: Path | None) -> SectionT:
+def validated(kind: type[SectionT], content: Mapping[str, Any], path: str | Path | None) -> SectionT:
     """Validate settings.
 
     Parameters

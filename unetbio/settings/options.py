@@ -1,16 +1,19 @@
 """Definition of an option in one place, for the command line, the settings of the workflow and the pages."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cache
 from numbers import Real
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from unetbio.errors import UsageError
 
-__all__ = ["Checked", "Limits", "Option", "given", "options_of", "split_names", "split_numbers"]
+__all__ = ["Checked", "Limits", "Option", "from_keywords", "given", "options_of", "split_names", "split_numbers"]
+
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True)
@@ -136,6 +139,33 @@ def given(values: Any) -> dict[str, Any]:
     """Options of a dataclass of options that differ from their defaults, by field."""
     options = options_of(values.__class__)
     return {name: value for name, value in vars(values).items() if value != options[name].default}
+
+
+def from_keywords(function: str, kind: type[Kind], keywords: Mapping[str, Any], **named: Any) -> Kind:
+    """Options from the keyword arguments of a public function.
+
+    Parameters
+    ----------
+    function : str
+        Name of the function, for the error.
+    kind : type
+        The dataclass of options.
+    keywords : mapping
+        By the names of the command line (``pixel_size``), or of the fields (``pixel_size_um``).
+    **named
+        Fields that the function has as parameters of its own.
+
+    Raises
+    ------
+    TypeError
+        When a keyword is unknown.
+    """
+    plain: type = kind
+    fields = {name: option.field for option in options_of(plain).values() for name in (option.key, option.field)}
+    for name in keywords:
+        if name not in fields or fields[name] in named:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+    return kind(**named, **{fields[name]: value for name, value in keywords.items()})
 
 
 class Checked:

@@ -163,7 +163,7 @@ class TrainRun(Checked):
     """Options of ``unetbio train``, with the settings of training among them."""
 
     config: Annotated[
-        Path | None, Option("Settings (YAML).", "The shipped model's are in `unetbio/models/nuclei.yaml`.")
+        str | Path | None, Option("Settings (YAML).", "The shipped model's are in `unetbio/models/nuclei.yaml`.")
     ] = None
     network: Annotated[
         str | None,
@@ -177,7 +177,7 @@ class TrainRun(Checked):
         str | None,
         Option("Fine-tune this model: its network, parameters, normalization and weights.", metavar="NAME|FILE"),
     ] = None
-    root: Annotated[Path | None, _ROOT] = None
+    root: Annotated[str | Path | None, _ROOT] = None
     target: Annotated[
         str | None,
         Option("What the network learns: instances (cells), classes ...", metavar="NAME", default_text="instances"),
@@ -230,12 +230,12 @@ class TrainRun(Checked):
 
 
 class TrainOptions(TypedDict, total=False):
-    """Fields of `TrainRun` as keyword arguments of `unetbio.train`, for type checkers."""
+    """Keyword arguments of `unetbio.train`, the fields of `TrainRun`, for type checkers."""
 
-    config: Path | None
+    config: str | Path | None
     network: str | None
     start: str | None
-    root: Path | None
+    root: str | Path | None
     target: str | None
     class_names: tuple[str, ...]
     class_values: tuple[int, ...]

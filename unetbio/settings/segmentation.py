@@ -299,15 +299,15 @@ class Settings:
 
 
 class SegmentOptions(TypedDict, total=False):
-    """Fields of `Settings` as keyword arguments of `unetbio.segment`, for type checkers."""
+    """Keyword arguments of `unetbio.segment`, named as on the command line, for type checkers."""
 
     series: int | None
     t: int | None
     z: int | Literal["max", "each"] | None
     link: float | None
     axes: str | None
-    pixel_size_um: PixelSize | None
-    diameter_px: float | None
+    pixel_size: PixelSize | None
+    diameter: float | None
     threshold: float | None
     min_area: float | None
     max_area: float | None

@@ -216,7 +216,7 @@ def given_settings(run: object) -> dict[str, Any]:
     return {name: value for name, value in given(run).items() if name in TrainingConfig.model_fields}
 
 
-def load_training_config(path: Path | None, overrides: Mapping[str, Any]) -> TrainingConfig:
+def load_training_config(path: str | Path | None, overrides: Mapping[str, Any]) -> TrainingConfig:
     """Read training settings from a YAML file and put ``overrides`` over them.
 
     Raises

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from unetbio import networks
 from unetbio.errors import ModelError, UsageError
+from unetbio.output_layout import MaskKind
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.postprocessing.objects import ObjectSettings, ObjectTable
 from unetbio.settings.segmentation import Settings
@@ -36,7 +37,6 @@ __all__ = [
     "Decoder",
     "Finished",
     "Learner",
-    "MaskKind",
     "Supervision",
     "Target",
     "Validation",
@@ -48,7 +48,6 @@ __all__ = [
 ]
 
 Annotation = NDArray[np.integer]
-MaskKind = Literal["instances", "classes"]
 Supervision = tuple[NDArray[np.int64], NDArray[np.float32]]
 Output = Literal["logits", "objects"]
 

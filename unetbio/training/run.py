@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from unetbio.errors import UsageError
 from unetbio.files import open_regular, stopping
 from unetbio.models.model_file import CHECKPOINT_SUFFIX, load_model, read_info, save_model
+from unetbio.settings.options import from_keywords
 from unetbio.settings.runs import TrainOptions, TrainRun
 from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
 from unetbio.targets import of_training
@@ -59,13 +60,13 @@ def train(
     EnvironmentStoppedError
         When a file cannot be written.
     """
-    run, output = TrainRun(**options), Path(output)
+    run, output = from_keywords("train", TrainRun, options), Path(output)
     paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
     config = _config(run, output)
     checkpoint = output.with_suffix(CHECKPOINT_SUFFIX)
     _refuse_finished(output, checkpoint, overwrite=run.overwrite)
     # Check options before torch is imported, so that errors come at once.
-    files = find_pairs([Path(path) for path in paths], run.root)
+    files = find_pairs([Path(path) for path in paths], None if run.root is None else Path(run.root))
 
     from unetbio.inference.backends.base import choose_device
     from unetbio.training.loss_curve import draw_loss_curve

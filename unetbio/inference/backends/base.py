@@ -20,7 +20,17 @@ from unetbio.geometry import Geometry
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["DEFAULT", "MEMORY_BUDGETS", "Predictor", "Runner", "choose_device", "make_backend", "names", "packages"]
+__all__ = [
+    "DEFAULT",
+    "MEMORY_BUDGETS",
+    "Predictor",
+    "Runner",
+    "check_name",
+    "choose_device",
+    "make_backend",
+    "names",
+    "packages",
+]
 
 DEFAULT = "torch"
 
@@ -89,6 +99,19 @@ def names() -> list[str]:
     return sorted({module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)])} - _SHARED)
 
 
+def check_name(name: str) -> str:
+    """Check the name of a backend.
+
+    Raises
+    ------
+    UsageError
+        When there is no backend of this name; the message lists them.
+    """
+    if name not in names():
+        raise UsageError(f"there is no backend {name!r}: give one of {', '.join(names())}")
+    return name
+
+
 def packages(name: str = DEFAULT) -> tuple[str, ...]:
     """Packages that a backend needs and PyTorch does not; raises UsageError when there is no such backend."""
     needed: tuple[str, ...] = _load(name).PACKAGES
@@ -152,6 +175,4 @@ def make_backend(
 
 
 def _load(name: str) -> Any:
-    if name not in names():
-        raise UsageError(f"there is no backend {name!r}: give one of {', '.join(names())}")
-    return importlib.import_module(f"unetbio.inference.backends.{name}")
+    return importlib.import_module(f"unetbio.inference.backends.{check_name(name)}")

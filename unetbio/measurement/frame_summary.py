@@ -65,7 +65,8 @@ def calibrated(means: NDArray[np.floating], knots: Sequence[tuple[float, float]]
     if not knots:
         return means
     xs, ys = zip(*knots, strict=True)
-    return np.interp(means, xs, ys)
+    confidence: NDArray[np.floating] = np.interp(means, xs, ys)
+    return confidence
 
 
 def _confidences(

@@ -155,7 +155,8 @@ class TrainingConfig(Section):
     class_weighting: Literal["balanced", "median_frequency", "none"] = Field(
         default="balanced",
         description="Weight of a class: the inverse of its frequency with a cap, the median of the frequencies over "
-        "its own (SegNet), or 1.",
+        "its own (SegNet), or 1. The targets `boundaries` and `centres` weigh all classes alike, so that outlines lie "
+        "where they are.",
     )
     class_weight_cap: float = Field(
         default=2.0, ge=1.0, description="Largest weight that `class_weighting: balanced` gives."

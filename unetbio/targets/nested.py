@@ -95,10 +95,10 @@ def check_nested(config: TrainingConfig) -> None:
     Raises
     ------
     UsageError
-        When classes are named, or are to be balanced.
+        When classes are named, or are to be weighted in a way that is not the default of all targets.
     """
     check_cells(config)
-    if "class_weighting" in config.model_fields_set and config.class_weighting != "none":
+    if config.class_weighting == "median_frequency":
         raise UsageError(
             f"class_weighting: {config.class_weighting} would move the outlines of target: {config.target}; "
             "leave it out, or use target: instances"

@@ -8,12 +8,18 @@ DATA holds ``dsb2018`` and ``bbbc039``, each with an ``index.csv`` and a folder 
 import argparse
 import csv
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 import unetbio
 from unetbio.io import read_labels
-from unetbio.metrics.instances import evaluate
+from unetbio.labels import touching_pairs
+from unetbio.metrics.instances import evaluate, match
 
 SUFFIXES = (".tif", ".png")
 
@@ -36,7 +42,25 @@ def score(data: Path, name: str, model: str) -> dict[str, float]:
     predicted = [unetbio.segment(image, model=model, device="cpu")[0] for image, _ in pairs]
     truth = [read_labels(mask) for _, mask in pairs]
     names = [image.name for image, _ in pairs]
-    return evaluate(predicted, truth, names=names).pooled
+    return evaluate(predicted, truth, names=names).pooled | outline_bias(predicted, truth)
+
+
+def outline_bias(predicted: Sequence[NDArray[Any]], truth: Sequence[NDArray[Any]]) -> dict[str, float]:
+    """By how many pixels the diameter of a cell is too large, for true cells that stand alone and that touch others.
+
+    Diameters are those of discs with as many pixels; cells match at IoU .5, and those at the border of the image are
+    left out.
+    """
+    differences: dict[bool, list[float]] = {False: [], True: []}
+    for labels, label_image in zip(predicted, truth, strict=True):
+        diameters = [2 * np.sqrt(np.bincount(one.ravel()) / np.pi) for one in (labels, label_image)]
+        touching = set(touching_pairs(label_image).ravel().tolist())
+        at_border = set(np.unique(np.concatenate([label_image[[0, -1]].ravel(), label_image[:, [0, -1]].ravel()])))
+        for ours, true in match(labels, label_image).pairs.tolist():
+            if true not in at_border:
+                differences[true in touching].append(float(diameters[0][ours] - diameters[1][true]))
+    names = {False: "bias_isolated", True: "bias_touching"}
+    return {names[kind]: float(np.mean(values)) if values else math.nan for kind, values in differences.items()}
 
 
 def main() -> None:

@@ -11,4 +11,4 @@ make_environment() {
 }
 
 make_environment stardist stardist==0.9.2 tensorflow-cpu==2.19.1 imagecodecs==2026.3.6
-make_environment cellpose --extra-index-url https://download.pytorch.org/whl/cpu cellpose==3.1.1.3 imagecodecs==2026.3.6
+make_environment cellpose cellpose==3.1.1.3 imagecodecs==2026.3.6

@@ -1,0 +1,97 @@
+"""Ablation: short trainings that differ in one setting each, under one budget, scored in the same way.
+
+    python benchmarks/ablation.py DATA OUT [--only NAME ...] [--minutes M]
+
+``ablation.yaml`` holds the common settings, and for each variant the settings in which it differs and its seeds. Each
+run is ``unetbio train`` on the table of the shipped model, so its thresholds are searched on its own internal
+validation images; choices are made by these. The scores of the table are of the validation parts of `dsb2018`
+(fluorescence) and `bbbc039`, which no training and no choice has seen. A finished run is not repeated; an interrupted
+one continues. Run it on a quiet machine: the budget is time.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from accuracy import score
+
+from unetbio.models.model_file import read_info
+
+HERE = Path(__file__).parent
+TABLE = HERE.parent / "unetbio" / "models" / "nuclei.csv"
+SETS = ("dsb2018", "bbbc039")
+COLUMNS = ("AP@.5", "AP@.7", "AP@.9", "mean_AP", "bias_isolated", "bias_touching")
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with changes over them; mappings are merged too."""
+    both = {name: merged(base[name], changes[name]) for name in changes if isinstance(base.get(name), dict)}
+    return {**base, **changes, **both}
+
+
+def results(data: Path, out: Path, only: list[str], minutes: float) -> Iterator[tuple[str, int, dict[str, Any]]]:
+    """Variant, seed and scores of every run."""
+    plan = yaml.safe_load((HERE / "ablation.yaml").read_text())
+    for name, variant in plan["variants"].items():
+        for seed in variant.get("seeds", [0]) if not only or name in only else []:
+            settings = merged(plan["settings"], {**variant.get("settings", {}), "seed": seed, "name": name})
+            yield name, seed, run(data, out / f"{name}_{seed}.safetensors", settings, minutes)
+
+
+def run(data: Path, model: Path, settings: dict[str, Any], minutes: float) -> dict[str, Any]:
+    """Train and score, unless that is done."""
+    scores, config = model.with_suffix(".json"), model.with_suffix(".yaml")
+    if not scores.exists():
+        config.write_text(yaml.safe_dump(settings))
+        command = [sys.executable, "-m", "unetbio", "train", TABLE, "--root", data, "-o", model, "--config", config]
+        if not model.exists() or model.with_name(f"{model.stem}.checkpoint.safetensors").exists():
+            options = [*command, "--minutes", minutes, "--device", "cpu", "-q"]
+            subprocess.run([str(word) for word in options], check=True)
+        found: dict[str, Any] = {name: score(data, name, str(model)) for name in SETS}
+        found["internal"] = read_info(model).scores["validation"]
+        found["steps"] = read_info(model).training["steps"]
+        scores.write_text(json.dumps(found, indent=2))
+    content: dict[str, Any] = json.loads(scores.read_text())
+    return content
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--only", nargs="*", default=[], help="these variants alone")
+    parser.add_argument("--minutes", type=float, default=15)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for name, _, found in results(arguments.data, arguments.out, arguments.only, arguments.minutes):
+        rows.setdefault(name, []).append(found)
+    head = [
+        "variant",
+        "runs",
+        "steps",
+        "internal mean AP",
+        *(f"{name} {column}" for name in SETS for column in COLUMNS),
+    ]
+    print(f"| {' | '.join(head)} |")
+    print("|---" * len(head) + "|")
+    for name, runs in rows.items():
+        internal = cell([one["internal"]["mean_AP"] for one in runs])
+        scores = [cell([one[of][column] for one in runs]) for of in SETS for column in COLUMNS]
+        print(f"| {' | '.join([name, str(len(runs)), cell([one['steps'] for one in runs]), internal, *scores])} |")
+
+
+def cell(values: list[float]) -> str:
+    """Mean, with the lowest and the highest where there are several runs."""
+    mean = f"{statistics.mean(values):.3g}"
+    return mean if len(values) == 1 else f"{mean} ({min(values):.3g} to {max(values):.3g})"
+
+
+if __name__ == "__main__":
+    main()

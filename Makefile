@@ -48,7 +48,7 @@ snakefmt: $(READY)
 # The next two read folders, and cli/ becomes unetbio.cli only when the package is built.
 build/lint: $(READY)
 	@rm -rf $@
-	@$(BIN)/python -W ignore -c "import setuptools; setuptools.setup()" -q build_py --build-lib $@ 2>/dev/null
+	@$(BIN)/python -W ignore setup.py -q build_py --build-lib $@ 2>/dev/null
 
 mypy: build/lint
 	@cd build/lint && $(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache --no-error-summary

@@ -1,6 +1,7 @@
 """What pip installs, and which module may import which."""
 
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -19,7 +20,7 @@ WITH_CODE = {".py", ".smk", ".html", ".typed", ".safetensors"}
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what is needed to build, so that nothing is written into the checkout."""
     folder = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "README.md", "LICENSE", "config", "profiles", *INSTALLED):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "config", "profiles", *INSTALLED):
         (folder / name).symlink_to(ROOT / name)
     return folder
 
@@ -54,12 +55,21 @@ def test_the_wheel_holds_everything(source: Path, tmp_path: Path) -> None:
     assert wheel.stat().st_size < 12e6
 
 
+def test_a_new_folder_is_installed_without_a_list(source: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "source"
+    shutil.copytree(source, copied, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", "*.png"))
+    new = copied / "unetbio" / "networks" / "new_family"
+    new.mkdir()
+    (new / "__init__.py").write_text('"""A family."""\n')
+    _run("-W", "ignore", "setup.py", "-q", "build_py", "--build-lib", str(tmp_path / "built"), cwd=copied)
+    assert (tmp_path / "built" / "unetbio" / "networks" / "new_family" / "__init__.py").is_file()
+
+
 @pytest.fixture(scope="module")
 def installed(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package as it is installed: in the checkout cli/ is no part of it."""
     folder = tmp_path_factory.mktemp("installed")
-    build = "import setuptools; setuptools.setup()"
-    _run("-W", "ignore", "-c", build, "-q", "build_py", "--build-lib", str(folder), cwd=source)
+    _run("-W", "ignore", "setup.py", "-q", "build_py", "--build-lib", str(folder), cwd=source)
     return folder
 
 

@@ -136,10 +136,19 @@ def test_a_type_checker_sees_no_any(tmp_path: Path) -> None:
 
 def _installed(tmp_path: Path) -> Path:
     """The package as pip installs it, where mypy finds it."""
-    for name in ("pyproject.toml", "README.md", "LICENSE", "config", "profiles", "unetbio", "cli", "pipelines"):
+    for name in (
+        "pyproject.toml",
+        "setup.py",
+        "README.md",
+        "LICENSE",
+        "config",
+        "profiles",
+        "unetbio",
+        "cli",
+        "pipelines",
+    ):
         (tmp_path / "source").mkdir(exist_ok=True)
         (tmp_path / "source" / name).symlink_to(ROOT / name)
-    build = "import setuptools; setuptools.setup()"
-    command = ["-W", "ignore", "-c", build, "-q", "build_py", "--build-lib", str(tmp_path / "installed")]
+    command = ["-W", "ignore", "setup.py", "-q", "build_py", "--build-lib", str(tmp_path / "installed")]
     subprocess.run([sys.executable, *command], cwd=tmp_path / "source", check=True, capture_output=True)
     return tmp_path / "installed"

@@ -415,7 +415,9 @@ def test_networks_learn_one_batch_by_heart(name: str, parameters: dict[str, Any]
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < losses[0] / 2
+        if losses[-1] < losses[0] / 2:
+            return
+    pytest.fail(f"not learned: {losses}")
 
 
 # What cannot be meant

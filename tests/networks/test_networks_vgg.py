@@ -416,8 +416,9 @@ def test_every_network_learns_one_image(name: str, parameters: dict[str, Any], l
         torch.autograd.backward(loss)
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < losses[0] / 2
-    assert losses[-1] < 0.35
+        if losses[-1] < min(losses[0] / 2, 0.35):
+            return
+    pytest.fail(f"not learned: {losses}")
 
 
 def crop_columns(target: Tensor, lost: int) -> Tensor:

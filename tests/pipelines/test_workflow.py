@@ -269,6 +269,7 @@ def test_several_models_side_by_side(tmp_path: Path, samples: Path, tiny_model: 
     assert len(list(out.glob("*/logs/retry.log"))) == 2
 
 
+@pytest.mark.slow
 def test_workflow_and_command_give_the_same_masks(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
     """A table this time, whose own column goes through to the results."""
     _project(tmp_path, samples, tiny_model, images=None, table="list.csv")
@@ -386,6 +387,7 @@ def test_a_check_that_cannot_be_made_stops_nothing(tmp_path: Path, samples: Path
     assert "Nothing to be done" in _snakemake(tmp_path, "--configfile", "config.yaml").stdout
 
 
+@pytest.mark.slow
 def test_a_check_whose_job_is_stopped_every_time_stops_nothing(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
     _project(tmp_path, samples, tiny_model, check=True, images_per_job=100)
     folder = tmp_path / "bin"
@@ -404,6 +406,7 @@ def test_a_check_whose_job_is_stopped_every_time_stops_nothing(tmp_path: Path, s
     assert "could not be checked: its job was stopped twice." in (out / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_page_that_has_gone_is_made_again(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
     _project(tmp_path, samples, tiny_model, check=True, images_per_job=100)
     assert _snakemake(tmp_path, "--configfile", "config.yaml").returncode == 0

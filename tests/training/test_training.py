@@ -81,13 +81,14 @@ def test_a_network_that_pads_answers_for_the_whole_patch(tmp_path: Path) -> None
 
 
 def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
-    whole = trainer(tmp_path / "whole.safetensors").run()
+    config = CONFIG.model_copy(update={"steps": 20, "validate_every": 10})
+    whole = trainer(tmp_path / "whole.safetensors", config).run()
 
     class StopHereError(Exception):
         pass
 
     torn = tmp_path / "torn.safetensors"
-    first = trainer(torn)
+    first = trainer(torn, config)
     original = first._save
 
     def save_and_stop() -> None:
@@ -98,8 +99,8 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     with pytest.raises(StopHereError):
         first.run()
     lines: list[str] = []
-    resumed = trainer(torn, report=lines.append).run()
-    assert lines[0].startswith("going on from step 30")
+    resumed = trainer(torn, config, report=lines.append).run()
+    assert lines[0].startswith("going on from step 10")
     assert resumed.history.validation_scores == whole.history.validation_scores
     for name, tensor in whole.network.state_dict().items():
         assert torch.equal(tensor, resumed.network.state_dict()[name]), name

@@ -11,7 +11,7 @@ from unetbio.pipelines.options import WORKFLOW_RUN
 from unetbio.settings.base import Section
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.options import Limits, Option, options_of
-from unetbio.settings.runs import CompareRun, MeasureRun, RunOptions, TrainRun
+from unetbio.settings.runs import CompareRun, ImportRun, MeasureRun, RunOptions, TrainRun
 from unetbio.settings.segmentation import READING, Settings
 from unetbio.settings.training import Augmentation, TrainingConfig
 
@@ -135,6 +135,9 @@ _CELLS = [option for name, option in SEGMENTATION.items() if name not in READING
 TABLES: dict[str, Callable[[], str]] = {
     "options: segment": lambda: of_command(
         [*(SEGMENTATION[name] for name in READING), *_CELLS, *options_of(RunOptions).values()]
+    ),
+    "options: import": lambda: of_command(
+        [*options_of(ImportRun).values(), *(SEGMENTATION[name] for name in ("series", "t", "z", "axes"))]
     ),
     "options: train": lambda: of_command(options_of(TrainRun).values()),
     "options: workflow": lambda: of_workflow(

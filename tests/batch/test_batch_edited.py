@@ -45,7 +45,7 @@ def test_a_broken_mask_is_made_again(run: Runner) -> None:
 def test_an_edited_mask_saved_as_fractions_fails_and_is_not_lost(run: Runner) -> None:
     run()
     path = run.out / "a_labels.ome.tif"
-    tifffile.imwrite(path, np.zeros((64, 80), np.float32))
+    tifffile.imwrite(path, np.full((64, 80), 0.5, np.float32))
     run()
     assert run.became()["a.tif"] == ("failed", "not_integer")
     assert tifffile.imread(path).dtype == np.float32

@@ -6,6 +6,7 @@ import glob
 import hashlib
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
@@ -23,16 +24,24 @@ __all__ = [
     "output_names",
     "pair",
     "part_of",
+    "plain_stem",
     "stem",
     "table_input",
 ]
 
 logger = logging.getLogger(__name__)
 
-MASK_SUFFIXES = ("_cp_masks", *WRITTEN_MASKS, "_masks", "_mask", "_gt")
+MASK_SUFFIXES = ("_cp_masks", *WRITTEN_MASKS, "_masks", "_mask", "_label", "_gt")
 """Endings of stems that mark a mask."""
 
-NNUNET_CHANNEL = "_0000"
+IMAGE_SUFFIXES = ("_img", "_image", "_0000")
+"""Endings of stems that mark an image: of Cellpose's data, and nnU-Net's number of the channel."""
+
+DRAWN_SUFFIXES = (".roi", ".zip", ".geojson", ".json", ".labeling", "_outlines.txt", "_seg.npy")
+"""Endings of annotations that ``unetbio import`` reads or refuses with a remedy."""
+
+_CTC_MASK = re.compile(r"(?:man_seg|man_track|mask)_?(\d{3,})")
+"""Stems of masks of the Cell Tracking Challenge, whose images are called t and the number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,8 +182,7 @@ def pair(
     -------
     Pairing
         Pairs in the order of the images. Two files belong together when they lie in the same subfolder and their stems
-        agree, first as they are, then without ``_cp_masks``, ``_labels``, ``_classes``, ``_masks``, ``_mask``, ``_gt``
-        and nnU-Net's ``_0000``.
+        agree, first as they are, then as `plain_stem` gives them.
 
     Raises
     ------
@@ -362,14 +370,20 @@ def _plain(name: str, suffixes: tuple[str, ...]) -> str:
     return name
 
 
-def _plain_stem(path: Path) -> str:
-    return _plain(_plain(stem(path), MASK_SUFFIXES), (NNUNET_CHANNEL,))
+def plain_stem(path: str | os.PathLike[str]) -> str:
+    """What the stems of an image and of its mask have in common: ``x`` of ``x_img``, ``x_0000`` and ``x_masks``.
+
+    ``t007`` of ``t007`` and of ``man_seg007``, as in the Cell Tracking Challenge.
+    """
+    name = _plain(_plain(stem(path), MASK_SUFFIXES), IMAGE_SUFFIXES)
+    frame = _CTC_MASK.fullmatch(name)
+    return f"t{frame[1]}" if frame else name
 
 
 def _by_key(files: list[Found], plain: bool) -> dict[tuple[str, str], list[Path]]:
     grouped: dict[tuple[str, str], list[Path]] = {}
     for item in files:
-        name = _plain_stem(item.path) if plain else stem(item.path)
+        name = plain_stem(item.path) if plain else stem(item.path)
         grouped.setdefault((str(item.relative.parent), name), []).append(item.path)
     return grouped
 
@@ -377,15 +391,25 @@ def _by_key(files: list[Found], plain: bool) -> dict[tuple[str, str], list[Path]
 def _nothing_pairs(image_files: list[Found], mask_files: list[Found], images: object, masks: object) -> str:
     if not image_files or not mask_files:
         empty = images if not image_files else masks
-        return f"no images in {empty}: files ending in {', '.join(SUFFIXES)} were looked for"
-    by_name = {_plain_stem(item.path): item for item in mask_files}
+        return f"no images in {empty}: files ending in {', '.join(SUFFIXES)} were looked for{_say_drawn(images, empty)}"
+    by_name = {plain_stem(item.path): item for item in mask_files}
     for item in image_files:
-        if other := by_name.get(_plain_stem(item.path)):
+        if other := by_name.get(plain_stem(item.path)):
             return _in_other_folders(item, other, images, masks)
     return (
         f"no image has a mask: {image_files[0].relative} and {mask_files[0].relative} do not agree; a mask is named "
         f"like its image, or with {', '.join(MASK_SUFFIXES)} after the stem"
     )
+
+
+def _say_drawn(images: object, folder: object) -> str:
+    """Remark on annotations of other programs in a folder without masks."""
+    path = Path(str(folder))
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    drawn = next((file for file in files if file.name.lower().endswith(DRAWN_SUFFIXES)), None)
+    if drawn is None:
+        return ""
+    return f"; {drawn.name} may be drawn in another program: unetbio import {folder} --images {images} -o MASKS"
 
 
 def _in_other_folders(image: Found, mask: Found, images: object, masks: object) -> str:

@@ -130,9 +130,10 @@ def read_labels(
         raise ImageError(
             "wrong_channels",
             f"the mask has {image.size('C')} channels (colours?), {image.describe()}: a label image has one number a "
-            "pixel, 0 for background",
+            "pixel, 0 for background; unetbio import makes one of a mask with one colour for each cell",
         )
-    label_image = _unsigned(image.read())
+    stored = image.read()
+    label_image = _unsigned(_whole(stored) if stored.dtype.kind == "f" else stored)
     if not allow_binary:
         _refuse_binary(label_image)
     return label_image
@@ -152,10 +153,35 @@ def _unsigned(label_image: NDArray[Any]) -> NDArray[Any]:
         return label_image.astype(np.uint8)
     low, high = (int(label_image.min()), int(label_image.max())) if label_image.size else (0, 0)
     if low < 0:
-        raise ImageError("negative_labels", f"labels down to {low}: a label image holds numbers from 0 (background)")
+        raise ImageError(
+            "negative_labels",
+            f"labels down to {low}: a label image holds numbers from 0 (background); set negative numbers to 0, "
+            "labels[labels < 0] = 0, since programs write -1 where nothing was annotated",
+        )
     if high > np.iinfo(np.uint32).max:
         raise ImageError("too_many_labels", f"labels up to {high}: at most 4294967295 can be stored; relabel the image")
     return label_image.astype(np.uint16 if high <= np.iinfo(np.uint16).max else np.uint32)
+
+
+def _whole(label_image: NDArray[Any]) -> NDArray[Any]:
+    """Labels that a program saved as floating-point numbers, as Fiji does with 32 bits.
+
+    Raises
+    ------
+    ImageError
+        ``not_integer``: a number is not whole, or not finite.
+    """
+    # Written so that NaN and infinity are refused too.
+    is_whole = np.floor(label_image) == label_image
+    if not (is_whole & np.isfinite(label_image)).all():
+        raise ImageError(
+            "not_integer",
+            f"the mask's pixels are {label_image.dtype} with fractions, NaN or infinity: a label image holds whole "
+            "numbers, 0 for background; was it smoothed or resized? Save the labels themselves",
+        )
+    if label_image.size and np.abs(label_image).max() > np.iinfo(np.int64).max // 2:
+        raise ImageError("too_many_labels", f"labels up to {label_image.max():g}: at most 4294967295 can be stored")
+    return label_image.astype(np.int64)
 
 
 def _refuse_binary(label_image: NDArray[Any]) -> None:

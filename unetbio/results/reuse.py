@@ -22,7 +22,15 @@ from unetbio.provenance import Provenance, read_provenance
 from unetbio.results.items import Item
 from unetbio.settings.base import flattened
 
-__all__ = ["EarlierResult", "KeptResult", "Policy", "find_earlier_result", "state_of_labels"]
+__all__ = [
+    "EarlierResult",
+    "KeptResult",
+    "Policy",
+    "find_earlier_result",
+    "layout_of",
+    "read_label_file",
+    "state_of_labels",
+]
 
 SHOWN = 3
 """Number of changed settings that a message names."""
@@ -222,7 +230,7 @@ def read_label_file(path: Path, provenance: Provenance | None) -> NDArray[Any]:
     except ImageError as error:
         if provenance is None or error.reason not in ("unknown_axes", "wrong_channels"):
             raise
-        axes, shape = _layout_of(provenance)
+        axes, shape = layout_of(provenance)
         try:
             labels = read_labels(path, allow_binary=True, axes=axes)
         except ImageError:
@@ -232,7 +240,7 @@ def read_label_file(path: Path, provenance: Provenance | None) -> NDArray[Any]:
         return labels
 
 
-def _layout_of(provenance: Provenance) -> tuple[str, tuple[int, ...]]:
+def layout_of(provenance: Provenance) -> tuple[str, tuple[int, ...]]:
     """Axes and shape of the label image that a provenance describes."""
     sizes = dict(zip(provenance.input.axes, provenance.input.shape, strict=True))
     stack = sizes.get("Z", 1) > 1 and provenance.settings.get("z") in (None, "each")

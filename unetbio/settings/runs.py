@@ -16,7 +16,9 @@ __all__ = [
     "OVERRIDES",
     "SPLIT_COMPONENTS",
     "WORKERS",
+    "AnnotationFormat",
     "CompareRun",
+    "ImportRun",
     "MeasureRun",
     "RunOptions",
     "TrainOptions",
@@ -155,6 +157,48 @@ class MeasureRun(Checked):
     metadata_regex: Annotated[str | None, METADATA_REGEX] = None
     workers: Annotated[int | None, WORKERS] = None
     overwrite: Annotated[bool, Option("Measure again also what was measured and has not changed since.")] = False
+    failed_ok: Annotated[bool, FAILED_OK] = False
+
+
+AnnotationFormat = Literal["imagej", "geojson", "coco", "labelme", "via", "labkit", "napari", "cellpose", "masks"]
+"""Formats that ``unetbio import`` reads."""
+
+
+@dataclass(frozen=True)
+class ImportRun(Checked):
+    """Options of ``unetbio import``."""
+
+    images: Annotated[
+        Path | None,
+        Option(
+            "Folder or file of the images that were annotated.",
+            "Without it and without `--into`, the images beside the annotations, as public data sets have them.",
+        ),
+    ] = None
+    into: Annotated[
+        Path | None,
+        Option(
+            "Output folder of unetbio segment: replace its masks.",
+            "They count as edited by hand: later runs keep them, and they are measured, exported and trained on.",
+        ),
+    ] = None
+    format: Annotated[
+        AnnotationFormat | None,
+        Option("Take annotations of this format alone.", word="from", unset="auto"),
+    ] = None
+    kinds: Annotated[
+        tuple[str, ...],
+        Option(
+            "Take regions of this class alone.",
+            "Once for each class: the names in QuPath, COCO and labelme, such as Nucleus.",
+            word="class",
+            metavar="NAME",
+        ),
+    ] = ()
+    split_components: Annotated[
+        bool, Option("Take each connected part of one value, or of one colour, of a mask as a cell.")
+    ] = False
+    overwrite: Annotated[bool, Option("Replace masks that are in the output folder.")] = False
     failed_ok: Annotated[bool, FAILED_OK] = False
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio import labels
+from unetbio.annotations.masks import is_mask_folder, read_mask_folder
 from unetbio.classes import default_class_names
 from unetbio.errors import ImageError, UsageError
 from unetbio.io import read_labels
@@ -27,7 +28,7 @@ def read_cells(path: Path, config: TrainingConfig) -> NDArray[np.integer]:
     Parameters
     ----------
     path : path
-        The mask.
+        The mask, or a folder with a picture for each cell.
     config : TrainingConfig
         Whether connected parts of a mask of 0 and 1 are cells.
 
@@ -41,6 +42,8 @@ def read_cells(path: Path, config: TrainingConfig) -> NDArray[np.integer]:
     ImageError
         When the mask cannot be read, or holds 0 and 1 alone.
     """
+    if is_mask_folder(path):
+        return read_mask_folder(path).label_image
     label_image = read_labels(path, allow_binary=config.split_components)
     if config.split_components and labels.is_binary_mask(label_image):
         return labels.split_components(label_image)

@@ -1,6 +1,7 @@
 """Pairs of images and label images, and the random patches that training draws from them."""
 
 import hashlib
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from unetbio import labels, targets
 from unetbio.errors import ImageError, UsageError
 from unetbio.io import pair, read_image
+from unetbio.io.layouts import find_layout
 from unetbio.io.tables import read_table_file, warn_of_near_misses
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from unetbio.targets.base import Learner
 
 __all__ = ["AnnotatedFiles", "Example", "Patch", "PatchSampler", "find_pairs", "load_examples", "split_examples"]
+
+logger = logging.getLogger(__name__)
 
 PathPair = tuple[Path, Path]
 PARTS = ("training", "validation", "test")
@@ -310,7 +314,7 @@ def find_pairs(inputs: Sequence[Path], root: Path | None = None, *, with_test: b
     Parameters
     ----------
     inputs : sequence of path
-        A folder or file of images and one of label images; or one folder that holds ``images`` and ``masks``; or one
+        A folder or file of images and one of label images; or one folder with both (`unetbio.io.layouts`); or one
         table (``.csv``, ``.tsv``) with the columns ``image``, ``mask`` and, if wanted, ``split`` (training or
         validation) and ``group`` (kind of image: see `TrainingConfig.sampling`).
     root : path, optional
@@ -330,16 +334,24 @@ def find_pairs(inputs: Sequence[Path], root: Path | None = None, *, with_test: b
     if len(inputs) == 1 and inputs[0].suffix.lower() in TABLES:
         return _pairs_of_table(inputs[0], root or inputs[0].parent, PARTS if with_test else PARTS[:2])
     if len(inputs) == 1:
-        folders = (inputs[0] / "images", inputs[0] / "masks")
-        if not all(folder.is_dir() for folder in folders):
-            raise UsageError(
-                f"{inputs[0]} has no folders images and masks: give IMAGES and MASKS, one folder with both, or a table"
-            )
-        inputs = folders
+        return _pairs_of_layout(inputs[0], with_test=with_test)
     if len(inputs) != 2:
         raise UsageError(f"{len(inputs)} inputs given: give IMAGES and MASKS, one folder with both, or a table")
     pairing = pair(*inputs)
     return AnnotatedFiles(pairing.pairs, leftovers=(*pairing.images_left, *pairing.masks_left))
+
+
+def _pairs_of_layout(folder: Path, *, with_test: bool) -> AnnotatedFiles:
+    layout = find_layout(folder)
+    if layout is None:
+        raise UsageError(
+            f"{folder} has no folders images and masks, and no masks beside images such as x_masks for x: give IMAGES "
+            "and MASKS, one folder with both, or a table"
+        )
+    logger.info("%s: found %s", folder, layout.title)
+    if layout.test and not with_test:
+        logger.info("%d test images are left out", len(layout.test))
+    return AnnotatedFiles(layout.training, layout.validation, layout.leftovers, test=layout.test if with_test else ())
 
 
 def _pairs_of_table(table: Path, root: Path, names: Sequence[str]) -> AnnotatedFiles:

@@ -1,0 +1,649 @@
+"""``unetbio import``: annotations of other programs become label images, and what export wrote comes back."""
+
+import base64
+import io
+import json
+import struct
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import polars as pl
+import pytest
+import roifile
+import tifffile
+from click.testing import CliRunner, Result
+from numpy.typing import NDArray
+
+from unetbio.cli.main import main
+from unetbio.export.run import FORMATS as EXPORTS
+from unetbio.io import read_image, read_labels, write_labels
+
+Array = NDArray[Any]
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+HEIGHT, WIDTH = 60, 80
+
+
+def run(*line: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in line])
+
+
+def done(*line: object) -> Result:
+    result = run(*line)
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+def cells() -> Array:
+    """Six squares, and the corners of each are whole numbers."""
+    labels = np.zeros((HEIGHT, WIDTH), np.uint16)
+    for index, (top, left) in enumerate((top, left) for top in (5, 35) for left in (5, 30, 55)):
+        labels[top : top + 20, left : left + 15] = index + 1
+    return labels
+
+
+def corners() -> list[list[list[int]]]:
+    boxes = ((top, left) for top in (5, 35) for left in (5, 30, 55))
+    return [[[left, top], [left + 15, top], [left + 15, top + 20], [left, top + 20]] for top, left in boxes]
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """images/a/f0.tif and images/b/f0.tif, with a pixel size."""
+    for folder in ("a", "b"):
+        path = tmp_path / "images" / folder / "f0.tif"
+        path.parent.mkdir(parents=True)
+        grey = (cells() > 0).astype(np.uint8) * 200
+        tifffile.imwrite(path, grey, imagej=True, resolution=(2, 2), metadata={"unit": "um"})
+    return tmp_path / "images"
+
+
+def geojson(name: str | None = None) -> str:
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
+            "properties": {"objectType": "annotation", "classification": {"name": name or "Nucleus"}},
+        }
+        for ring in corners()
+    ]
+    return json.dumps({"type": "FeatureCollection", "features": features})
+
+
+def rois(path: Path, **extra: Any) -> None:
+    regions = [roifile.ImagejRoi.frompoints(np.array(ring), **extra) for ring in corners()]
+    roifile.roiwrite(path, regions, mode="w")
+
+
+def coco(**image: Any) -> dict[str, Any]:
+    return {
+        "images": [{"id": 4, "file_name": "a/f0.tif", "height": HEIGHT, "width": WIDTH, **image}],
+        "categories": [{"id": 1, "name": "nucleus"}],
+        "annotations": [
+            {"id": n, "image_id": 4, "category_id": 1, "segmentation": [[v for p in ring for v in p]], "iscrowd": 0}
+            for n, ring in enumerate(corners())
+        ],
+    }
+
+
+def labelme() -> str:
+    shapes = [{"label": "cell", "points": ring, "shape_type": "polygon", "group_id": None} for ring in corners()]
+    return json.dumps({"shapes": shapes, "imagePath": "..\\f0.tif", "imageHeight": HEIGHT, "imageWidth": WIDTH})
+
+
+def via(*, project: bool, version: int) -> str:
+    regions: Any = [
+        {
+            "shape_attributes": {
+                "name": "polygon",
+                "all_points_x": [x for x, _ in ring],
+                "all_points_y": [y for _, y in ring],
+            }
+        }
+        for ring in corners()
+    ]
+    regions = {str(n): region for n, region in enumerate(regions)} if version == 1 else regions
+    found = {"f0.tif123": {"filename": "a/f0.tif", "size": 123, "regions": regions}}
+    return json.dumps({"_via_settings": {}, "_via_img_metadata": found} if project else found)
+
+
+def labkit() -> str:
+    labels = {str(n): [[x, y] for y, x in np.argwhere(cells() == n).tolist()] for n in np.unique(cells()).tolist() if n}
+    return json.dumps({"interval": {"min": [0, 0], "max": [WIDTH - 1, HEIGHT - 1]}, "labels": labels})
+
+
+def napari() -> str:
+    rows = [f"{n},polygon,{v},{y - 0.5},{x - 0.5}" for n, ring in enumerate(corners()) for v, (x, y) in enumerate(ring)]
+    return "\n".join(["index,shape-type,vertex-index,axis-0,axis-1", *rows, ""])
+
+
+def outlines() -> str:
+    """As Cellpose: the pixels on the rim."""
+    lines = []
+    for (left, top), _, (right, bottom), _ in corners():
+        rim = [(x, y) for y in range(top, bottom) for x in range(left, right)]
+        rim = [(x, y) for x, y in rim if x in (left, right - 1) or y in (top, bottom - 1)]
+        middle = ((left + right - 1) / 2, (top + bottom - 1) / 2)
+        rim.sort(key=lambda p: np.arctan2(p[1] - middle[1], p[0] - middle[0]))
+        lines.append(",".join(f"{x},{y}" for x, y in rim))
+    return "\n".join(lines)
+
+
+TEXTS = {
+    "geojson": ("f0.geojson", geojson()),
+    "geojson of QuPath's export": ("f0.tif - Image0.geojson", geojson()),
+    "geojson list": ("f0.json", json.dumps(json.loads(geojson())["features"])),
+    "coco": ("instances.json", json.dumps(coco())),
+    "coco on windows": ("instances.json", json.dumps(coco(file_name="C:\\data\\a\\f0.tif"))),
+    "coco of pictures": ("instances.json", json.dumps(coco(file_name="a/f0.png"))),
+    "labelme": ("f0.json", labelme()),
+    "labelme by its path": ("renamed.json", labelme().replace("..", "a")),
+    "via 1": ("via.json", via(project=False, version=1)),
+    "via 2": ("via.json", via(project=False, version=2)),
+    "via project": ("via.json", via(project=True, version=2)),
+    "labkit": ("f0.tif.labeling", labkit()),
+    "napari": ("f0_shapes.csv", napari()),
+    "cellpose": ("f0_cp_outlines.txt", outlines()),
+}
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_outlines_of_every_program_become_the_same_cells(tmp_path: Path, images: Path, case: str) -> None:
+    name, text = TEXTS[case]
+    path = tmp_path / "drawn" / "a" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    result = done("import", tmp_path / "drawn", "--images", images, "-o", tmp_path / "masks")
+    assert result.stdout == f"1 image, 6 cells, 0 failed: {tmp_path / 'masks'}\n"
+    assert "1 of 2 images have no annotations, such as b/f0.tif" in result.stderr
+    written = tmp_path / "masks" / "a" / "f0_labels.ome.tif"
+    np.testing.assert_array_equal(read_labels(written), cells())
+    assert read_image(written).pixel_size_um == {"Y": 0.5, "X": 0.5}
+
+
+def mask_file(path: Path, kind: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    labels = cells()
+    if kind == "float32":
+        tifffile.imwrite(path.with_suffix(".tif"), labels.astype(np.float32), imagej=True)
+    elif kind == "int64":
+        tifffile.imwrite(path.with_suffix(".tif"), labels.astype(np.int64), compression="zlib")
+    elif kind == "cellpose":
+        path.with_name(f"{path.stem}_cp_masks.png").write_bytes(imagecodecs.png_encode(labels))
+    elif kind.startswith("colour"):
+        ground = 255 if kind == "colour on white" else 0
+        colours = np.random.default_rng(1).permutation(200)[:21].reshape(7, 3).astype(np.uint8) + 20
+        colours[0] = ground
+        picture = colours[labels]
+        if kind == "colour with alpha":
+            picture = np.dstack([picture, np.full_like(labels, 255, np.uint8)])
+        path.with_suffix(".png").write_bytes(imagecodecs.png_encode(picture))
+    elif kind == "grey as colour":
+        path.with_suffix(".png").write_bytes(imagecodecs.png_encode(np.dstack([labels.astype(np.uint8) * 30] * 3)))
+    else:
+        folder = path.with_suffix("") / "masks" if kind == "pictures in masks" else path.with_suffix("")
+        folder.mkdir(parents=True)
+        for label in range(1, 7):
+            picture = (labels == label).astype(np.uint8) * 255
+            (folder / f"{label:064x}.png").write_bytes(imagecodecs.png_encode(picture))
+
+
+MASKS = [
+    *("float32", "int64", "cellpose", "colour", "colour with alpha", "colour on white", "grey as colour"),
+    *("pictures", "pictures in masks"),
+]
+
+
+@pytest.mark.parametrize("kind", MASKS)
+def test_masks_of_other_programs_become_label_images(tmp_path: Path, images: Path, kind: str) -> None:
+    mask_file(tmp_path / "drawn" / "a" / "f0.tif", kind)
+    done("import", tmp_path / "drawn", "--images", images, "-o", tmp_path / "masks")
+    labels = read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif")
+    np.testing.assert_array_equal(labels > 0, cells() > 0)
+    assert len({(int(a), int(b)) for a, b in zip(labels.ravel(), cells().ravel(), strict=True)}) == 7
+
+
+@pytest.mark.parametrize("name", ["f0_RoiSet.zip", "RoiSet_f0.zip", "f0.zip", "f0/RoiSet.zip", "f0.tif.zip"])
+def test_regions_of_imagej_find_their_image(tmp_path: Path, images: Path, name: str) -> None:
+    path = tmp_path / "drawn" / "b" / name
+    path.parent.mkdir(parents=True)
+    rois(path)
+    done("import", tmp_path / "drawn", "--images", images, "-o", tmp_path / "masks")
+    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "b" / "f0_labels.ome.tif"), cells())
+
+
+def test_single_regions_lie_in_a_folder_named_like_their_image(tmp_path: Path, images: Path) -> None:
+    folder = tmp_path / "drawn" / "a" / "f0"
+    folder.mkdir(parents=True)
+    for n, ring in enumerate(corners()):
+        roifile.ImagejRoi.frompoints(np.array(ring)).tofile(folder / f"00{n}-0040.roi")
+    done("import", tmp_path / "drawn", "--images", images, "-o", tmp_path / "one")
+    done("import", folder, "--images", images / "a" / "f0.tif", "-o", tmp_path / "two")
+    done("import", folder / "000-0040.roi", "--images", images / "a" / "f0.tif", "-o", tmp_path / "three")
+    np.testing.assert_array_equal(read_labels(tmp_path / "one" / "a" / "f0_labels.ome.tif"), cells())
+    np.testing.assert_array_equal(read_labels(tmp_path / "two" / "f0_labels.ome.tif"), cells())
+    three = read_labels(tmp_path / "three" / "f0_labels.ome.tif", allow_binary=True)
+    np.testing.assert_array_equal(three, cells() == 1)
+    result = run("import", folder.rename(tmp_path / "mine"), "--images", images, "-o", tmp_path / "four")
+    assert result.exit_code == 3
+    assert "6 regions such as 000-0040.roi, and no name says of which image: put those of x.tif" in result.stderr
+
+
+def test_a_name_of_several_images_is_refused_without_their_folder(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "f0.geojson").write_text(geojson())
+    result = run("import", tmp_path / "f0.geojson", "--images", images, "-o", tmp_path / "masks")
+    assert result.exit_code == 3
+    assert "f0 may mean a/f0.tif, b/f0.tif: give it the folders of its image [several_images]" in result.stderr
+    assert result.stdout.startswith("0 images, 0 cells, 1 failed")
+
+
+# --- Public data sets as they are downloaded --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["beside", "kaggle", "ctc", "parts", "labels"])
+def test_public_data_sets_are_read_as_they_lie_there(tmp_path: Path, name: str) -> None:
+    grey = ((cells() > 0) * 200).astype(np.uint8)
+    data = tmp_path / "data"
+
+    def png(path: Path, picture: Array) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(imagecodecs.png_encode(picture))
+
+    for k in range(2):
+        if name == "beside":
+            png(data / f"00{k}_img.png", grey)
+            png(data / f"00{k}_masks.png", cells())
+        elif name == "kaggle":
+            png(data / f"{k}f1a9" / "images" / f"{k}f1a9.png", np.dstack([grey] * 3 + [np.full_like(grey, 255)]))
+            for label in range(1, 7):
+                png(data / f"{k}f1a9" / "masks" / f"{label:064x}.png", ((cells() == label) * 255).astype(np.uint8))
+        elif name == "ctc":
+            png(data / "01" / f"t00{k}.png", grey)
+            png(data / "01_GT" / "SEG" / f"man_seg00{k}.png", cells())
+        elif name == "parts":
+            png(data / "train" / "images" / f"x{k}.png", grey)
+            png(data / "train" / "masks" / f"x{k}.png", cells())
+        else:
+            png(data / "images" / f"x{k}.png", grey)
+            png(data / "labels" / f"x{k}_label.png", cells())
+    assert done("import", data, "-o", tmp_path / "masks").stdout.startswith("2 images, 12 cells, 0 failed")
+    for path in (tmp_path / "masks").rglob("*_labels.ome.tif"):
+        np.testing.assert_array_equal(read_labels(path), cells())
+
+
+# --- What export wrote ------------------------------------------------------------------------------------------------
+
+
+def segmented(tmp_path: Path, model: Path, name: str, image: Array, *options: object, **saved: Any) -> Path:
+    path = tmp_path / "images" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tifffile.imwrite(path, image, **saved)
+    out = tmp_path / "out"
+    done("segment", tmp_path / "images", "-o", out, "-m", model, "--workers", "1", "--overlays", "none", *options)
+    return out
+
+
+def crowded(side: int, count: int) -> Array:
+    """Cells with holes and pieces: random blobs, and every cell loses and gains pixels anywhere."""
+    rng = np.random.default_rng(3)
+    step = int(side / np.sqrt(count))
+    labels = np.zeros((side, side), np.uint32)
+    for number, (top, left) in enumerate(
+        (y, x) for y in range(0, side - step, step) for x in range(0, side - step, step)
+    ):
+        block = rng.random((step, step)) < 0.8
+        labels[top : top + step, left : left + step][block] = number * 3 + 1
+    where = rng.integers(0, side, (2, 60))
+    labels[where[0], where[1]] = rng.integers(0, labels.max() + 1, 60)
+    return labels
+
+
+@pytest.mark.parametrize("target", EXPORTS)
+def test_what_export_wrote_comes_back_pixel_by_pixel(tmp_path: Path, tiny_model: Path, target: str) -> None:
+    labels = crowded(330, 2200)
+    assert len(np.unique(labels)) > 2000
+    out = segmented(tmp_path, tiny_model, "sub/x.tif", np.zeros(labels.shape, np.uint8))
+    write_labels(out / "sub" / "x_labels.ome.tif", labels)
+    done("export", out, "--to", target, "-o", tmp_path / "exported")
+    done("import", tmp_path / "exported", "--images", tmp_path / "images", "-o", tmp_path / "masks")
+    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "sub" / "x_labels.ome.tif"), labels)
+    # Into the run: the mask is the one that is there, also where the import reads the output folder itself.
+    done("export", out, "--to", target)
+    result = done("import", out, "--into", out)
+    assert "1 mask as before" in result.stderr
+    (out / "sub" / "x_labels.ome.tif").unlink()
+    write_labels(out / "sub" / "x_labels.ome.tif", np.zeros(labels.shape, np.uint16))
+    done("import", out, "--into", out)
+    np.testing.assert_array_equal(read_labels(out / "sub" / "x_labels.ome.tif"), labels)
+
+
+@pytest.mark.parametrize("target", EXPORTS)
+@pytest.mark.parametrize(
+    ("axes", "options"),
+    [("TYX", ()), ("ZYX", ("--z", "each")), ("ZYX", ("--z", "1")), ("TYX", ("--t", "1")), ("TCYX", ("--channel", "0"))],
+    ids=["time-lapse", "sections", "one section", "one time", "channels"],
+)
+def test_planes_come_back_where_they_were(
+    tmp_path: Path, tiny_model: Path, discs: Array, target: str, axes: str, options: tuple[str, ...]
+) -> None:
+    frames = np.stack([discs, np.roll(discs, 5, axis=1), discs[::-1]])
+    frames = np.stack([frames, frames], axis=1) if axes == "TCYX" else frames
+    out = segmented(tmp_path, tiny_model, "x.tif", frames, *options, imagej=True, metadata={"axes": axes})
+    path = out / "x_labels.ome.tif"
+    labels = read_labels(path)
+    done("export", out, "--to", target, "-o", tmp_path / "exported")
+    write_labels(path, np.where(labels == 1, 0, labels), axes={3: axes.replace("C", "")}.get(labels.ndim))
+    done("import", tmp_path / "exported", "--into", out, "-o", tmp_path / "masks")
+    np.testing.assert_array_equal(read_labels(path), labels)
+    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "x_labels.ome.tif"), labels)
+    chosen = [word for word in options if word not in ("--channel", "each")]
+    chosen = chosen if len(chosen) == 2 and chosen[0] != "0" else []
+    done("import", tmp_path / "exported", "--images", tmp_path / "images", "-o", tmp_path / "again", *chosen)
+    np.testing.assert_array_equal(read_labels(tmp_path / "again" / "x_labels.ome.tif"), labels)
+
+
+def test_imported_masks_are_the_corrected_ones_of_a_run(tmp_path: Path, tiny_model: Path, discs: Array) -> None:
+    out = segmented(tmp_path, tiny_model, "x.tif", discs, imagej=True, resolution=(2, 2), metadata={"unit": "um"})
+    ring = [[10, 30], [40, 30], [40, 60], [10, 60]]
+    roifile.roiwrite(tmp_path / "x_RoiSet.zip", [roifile.ImagejRoi.frompoints(np.array(ring))], mode="w")
+    result = done("import", tmp_path / "x_RoiSet.zip", "--into", out)
+    assert f"unetbio measure {out} writes the tables of these masks" in result.stderr
+    done("measure", out, "--workers", "1")
+    assert pl.read_parquet(out / "cells.parquet")["area_px"].to_list() == [900]
+    assert pl.read_csv(out / "summary.csv")["warnings"].to_list() == ["edited"]
+    assert read_image(out / "x_labels.ome.tif").pixel_size_um == {"Y": 0.5, "X": 0.5}
+    done("segment", tmp_path / "images", "-o", out, "-m", tiny_model, "--workers", "1", "--overwrite")
+    assert (read_labels(out / "x_labels.ome.tif", allow_binary=True) > 0).sum() == 900
+
+
+# --- What is not whole, and what is refused ---------------------------------------------------------------------------
+
+
+def imported(tmp_path: Path, images: Path, name: str, content: str | bytes, *options: object) -> Result:
+    path = tmp_path / "drawn" / "a" / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return run("import", tmp_path / "drawn", "--images", images, "-o", tmp_path / "masks", *options)
+
+
+def test_overlaps_lost_regions_and_lines_are_said(tmp_path: Path, images: Path) -> None:
+    collection = json.loads(geojson())
+    features = collection["features"]
+    around = [[0, 0], [80, 0], [80, 60], [0, 60], [0, 0]]
+    features.append({"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [around]}, "properties": None})
+    features.append(features[0])
+    outside = [[200, 200], [210, 200], [210, 210], [200, 200]]
+    features.append({"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [outside]}})
+    features.append({"type": "Feature", "geometry": {"type": "Point", "coordinates": [3, 3]}})
+    features.append({"type": "Feature", "geometry": {"type": "LineString", "coordinates": [[3, 3], [4, 4]]}})
+    result = imported(tmp_path, images, "f0.geojson", json.dumps(collection))
+    assert result.exit_code == 0
+    said = result.stderr
+    assert "a/f0.tif: left out: 1 x line" in said
+    assert "a/f0.tif: left out: 1 x point" in said
+    assert (
+        "a/f0.tif: regions of several classes are cells: Nucleus, without class; --class NAME takes one alone" in said
+    )
+    assert "a/f0.tif: 1800 pixels lie in several regions, and belong to the smallest of them" in said
+    assert "a/f0.tif: 1 regions are lost: smaller ones cover all their pixels" in said
+    assert "a/f0.tif: 1 regions without a pixel in the image are lost" in said
+    labels = read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif")
+    np.testing.assert_array_equal(np.where(labels == 7, 0, labels), cells())
+    assert (labels == 7).sum() == HEIGHT * WIDTH - 1800
+    again = imported(tmp_path, images, "f0.geojson", json.dumps(collection), "--class", "Nucleus", "--overwrite")
+    assert again.exit_code == 0
+    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif"), cells())
+    other = imported(tmp_path, images, "f0.geojson", json.dumps(collection), "--class", "Tumor", "--overwrite")
+    assert "no region of the class Tumor" in other.stderr
+
+
+def bomb(entries: int, size: int) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number in range(entries):
+            archive.writestr(f"{number}.roi", b"Iout" + bytes(size))
+    return stream.getvalue()
+
+
+def archive(name: str, content: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as opened:
+        opened.writestr(name, content)
+    return stream.getvalue()
+
+
+def roi(**changes: Any) -> bytes:
+    made = roifile.ImagejRoi.frompoints(np.array(corners()[0]))
+    for name, value in changes.items():
+        setattr(made, name, value)
+    return bytes(made.tobytes())
+
+
+def one_feature(geometry: Any) -> str:
+    return json.dumps({"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": geometry}]})
+
+
+def one_annotation(**annotation: Any) -> str:
+    return json.dumps({**coco(), "annotations": [{"id": 1, "image_id": 4, **annotation}]})
+
+
+def one_shape(**shape: Any) -> str:
+    return json.dumps({"shapes": [shape], "imagePath": "f0.tif"})
+
+
+def one_region(**attributes: Any) -> str:
+    region = {"shape_attributes": attributes}
+    return json.dumps({"f0.tif1": {"filename": "a/f0.tif", "regions": [region]}})
+
+
+REFUSED: dict[str, tuple[str, str | bytes, str]] = {
+    "numbers as text": (
+        "f0.geojson",
+        one_feature({"type": "Polygon", "coordinates": [[["1", "2"]] * 4]}),
+        "no pairs of numbers",
+    ),
+    "NaN": (
+        "f0.geojson",
+        '{"features": [{"geometry": {"type": "Polygon", "coordinates": [[[NaN, 1]]]}}]}',
+        "holds NaN",
+    ),
+    "far away": (
+        "f0.geojson",
+        one_feature({"type": "Polygon", "coordinates": [[[1e12, 0], [1, 1], [2, 2]]]}),
+        "far outside",
+    ),
+    "unknown geometry": ("f0.geojson", one_feature({"type": "__class__"}), "no list of coordinates"),
+    "unknown type": ("f0.geojson", one_feature({"type": "Sphere", "coordinates": []}), "unknown type 'Sphere'"),
+    "not a feature": ("f0.geojson", '{"features": [3]}', "feature 1 is no object"),
+    "cut off": ("f0.geojson", geojson()[:200], "is no JSON"),
+    "nested": ("f0.geojson", '{"features": ' + "[" * 100_000, "nested too deeply"),
+    "planes": (
+        "f0.geojson",
+        one_feature({"type": "Polygon", "coordinates": [[[1, 1], [2, 1], [2, 2]]], "plane": {"z": -3}}),
+        "not a whole number from 0",
+    ),
+    "no image": ("x.json", json.dumps(coco(file_name="../../etc/passwd.tif")), "no image has a name like"),
+    "no id": ("x.json", '{"images": [{"file_name": "f0.tif"}]}', "images 1 has no id"),
+    "no size": ("x.json", json.dumps(coco(height=None)), "image 4: height is 'None', not a number"),
+    "other size": ("x.json", json.dumps(coco(height=7)), "drawn on 80 x 7 pixels, the image has 80 x 60"),
+    "unlisted": (
+        "x.json",
+        json.dumps({**coco(), "images": []}),
+        "annotations of an image 4 that the file does not list",
+    ),
+    "odd polygon": ("x.json", one_annotation(segmentation=[[1, 2, 3]]), "no list of x and y in turn"),
+    "text polygon": ("x.json", one_annotation(segmentation=["abc"]), "no list of x and y in turn"),
+    "no counts": ("x.json", one_annotation(segmentation={"size": [60, 80]}), "run lengths without counts"),
+    "no run size": ("x.json", one_annotation(segmentation={"counts": [1]}), "run lengths without a size"),
+    "long runs": (
+        "x.json",
+        one_annotation(segmentation={"size": [60, 80], "counts": [9, 10**7]}),
+        "beyond the 60 x 80",
+    ),
+    "huge runs": (
+        "x.json",
+        one_annotation(segmentation={"size": [10**7, 10**7], "counts": [0, 10**6]}),
+        "run lengths of",
+    ),
+    "bad code": ("x.json", one_annotation(segmentation={"size": [60, 80], "counts": "é"}), "in compressed run lengths"),
+    "long code": (
+        "x.json",
+        one_annotation(segmentation={"size": [60, 80], "counts": "o" * 99}),
+        "in compressed run lengths",
+    ),
+    "cut code": ("x.json", one_annotation(segmentation={"size": [60, 80], "counts": "o"}), "are cut off"),
+    "negative runs": ("x.json", one_annotation(segmentation={"size": [60, 80], "counts": "O"}), "beyond the 60 x 80"),
+    "unknown shape": ("f0.json", one_shape(shape_type="blob", points=[[1, 1]]), "of the unknown type 'blob'"),
+    "no picture": (
+        "f0.json",
+        one_shape(shape_type="mask", points=[[1, 1], [2, 2]], mask="!"),
+        "no PNG picture in base64",
+    ),
+    "no attributes": ("x.json", '{"f": {"filename": "a/f0.tif", "regions": [1]}}', "has no shape_attributes"),
+    "uneven": ("x.json", one_region(name="polygon", all_points_x=[1], all_points_y=[]), "as many all_points_x"),
+    "no number": ("x.json", one_region(name="circle", cx="1", cy=2, r=3), "cx is '1', not a number"),
+    "unknown region": ("x.json", one_region(name="cube"), "of the unknown type 'cube'"),
+    "no labels": ("f0.labeling", "{}", "holds no labels"),
+    "bad labels": ("f0.labeling", '{"labels": {"1": [[0.5, 1]]}}', "no lists of x, y and z"),
+    "far labels": ("f0.labeling", '{"labels": {"1": [[0, 0], [90000000, 90000000]]}}', "spans 90000001 x 90000001"),
+    "no axes": ("f0.csv", "index,shape-type,vertex-index\n", "no columns axis-0 and axis-1"),
+    "short row": ("f0.csv", "index,shape-type,vertex-index,axis-0,axis-1\n0,polygon\n", "has 2 columns, not 5"),
+    "no float": ("f0.csv", "index,shape-type,vertex-index,axis-0,axis-1\n0,polygon,0,a,1\n", "'a' is no number"),
+    "odd outline": ("f0_cp_outlines.txt", "1,2,3", "has 3 numbers"),
+    "infinite outline": ("f0_cp_outlines.txt", "1,2,inf,4,5,6", "infinite, NaN or far outside"),
+    "pickle": ("f0_seg.npy", b"\x93NUMPY", "choose File > Save masks as PNG/tif"),
+    "array": ("f0.npy", b"\x93NUMPY", "save it as TIFF"),
+    "imaris": ("f0.ims", b"\x89HDF", "export its labels as TIFF"),
+    "cvat": ("f0.xml", "<!DOCTYPE lolz>", "export COCO instead"),
+    "other archive": ("f0.zip", archive("instances.json", b"{}"), "unpack it, and give the folder"),
+    "no archive": ("f0.zip", b"PK\x03\x04 torn", "an archive without regions of ImageJ"),
+    "no region": ("f0.zip", archive("../../x.roi", b"hello"), "x is no region of ImageJ"),
+    "cut region": ("f0.zip", archive("x.roi", roi()[:50]), "the region x is cut off"),
+    "cut corners": ("f0.zip", archive("x.roi", roi()[:70]), "the region x is cut off"),
+    "many corners": ("f0.zip", archive("x.roi", roi()[:16] + b"\xff\xff" + roi()[18:]), "the region x is cut off"),
+    "unknown kind": ("f0.zip", archive("x.roi", roi()[:6] + b"\x63" + roi()[7:]), "of the unknown type 99"),
+    "composite": (
+        "f0.zip",
+        archive("x.roi", roi()[:36] + struct.pack(">i", 3) + roi()[40:64] + struct.pack(">3f", 9, 9, 9)),
+        "a damaged composite",
+    ),
+    "nan region": (
+        "f0.zip",
+        archive("x.roi", roi()[:36] + struct.pack(">i", 3) + roi()[40:64] + struct.pack(">3f", 0, float("nan"), 9)),
+        "infinite, NaN or far away",
+    ),
+    "fractions": ("f0.tif", b"", "with fractions, NaN or infinity"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_damaged_and_hostile_files_are_refused_in_one_line(tmp_path: Path, images: Path, case: str) -> None:
+    name, content, message = REFUSED[case]
+    if case == "fractions":
+        stream = io.BytesIO()
+        tifffile.imwrite(stream, cells() * 0.5)
+        content = stream.getvalue()
+    result = imported(tmp_path, images, name, content)
+    assert result.exit_code == 3, result.stderr
+    errors = [line for line in result.stderr.splitlines() if "error:" in line]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert len(errors[0]) < 600
+    assert not list(tmp_path.rglob("*_labels*"))
+
+
+def test_archives_that_unpack_to_too_much_are_refused(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from unetbio.annotations.formats import imagej
+
+    monkeypatch.setattr(imagej, "MAX_ROI_BYTES", 1 << 16)
+    result = imported(tmp_path, images, "f0.zip", bomb(1, 1 << 20))
+    assert "0.roi unpacks to more than 0 MiB; save it again" in result.stderr
+    monkeypatch.setattr(imagej, "MAX_ARCHIVE_BYTES", 1 << 17)
+    result = imported(tmp_path, images, "f0.zip", bomb(5, 50_000))
+    assert "no region" in result.stderr or "unpacks to more than" in result.stderr
+    monkeypatch.setattr(imagej, "MAX_ENTRIES", 3)
+    result = imported(tmp_path, images, "f0.zip", bomb(5, 10))
+    assert "an archive of 5 regions; at most 3 are read" in result.stderr
+
+
+def test_negative_labels_and_colours_of_pictures_are_refused_with_a_remedy(tmp_path: Path, images: Path) -> None:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, cells().astype(np.int16) - 1)
+    result = imported(tmp_path, images, "f0.tif", stream.getvalue())
+    assert "labels down to -1" in result.stderr
+    assert "labels[labels < 0] = 0" in result.stderr
+    (tmp_path / "drawn" / "a" / "f0.tif").unlink()
+    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    result = imported(tmp_path, images, "f0.png", imagecodecs.png_encode(noise))
+    assert "looks like an image, not like labels" in result.stderr
+    one_colour = np.dstack([(cells() > 0) * np.uint8(200)] * 3)
+    result = imported(tmp_path, images, "f0.png", imagecodecs.png_encode(one_colour))
+    assert "one colour on its background: touching cells cannot be separated" in result.stderr
+    result = imported(tmp_path, images, "f0.png", imagecodecs.png_encode(one_colour), "--split-components")
+    assert result.exit_code == 0, result.stderr
+    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif"), cells())
+
+
+def test_masks_that_are_there_stay(tmp_path: Path, images: Path) -> None:
+    assert imported(tmp_path, images, "f0.geojson", geojson()).exit_code == 0
+    result = imported(tmp_path, images, "f0.geojson", geojson())
+    assert result.exit_code == 3
+    assert "exists: give another folder, or --overwrite [exists]" in result.stderr
+    rois(tmp_path / "drawn" / "a" / "f0.zip")
+    result = imported(tmp_path, images, "f0.geojson", geojson(), "--overwrite")
+    assert "it has several annotations, a/f0.geojson and a/f0.zip: keep one, or choose with --from" in result.stderr
+    assert imported(tmp_path, images, "f0.geojson", geojson(), "--overwrite", "--from", "geojson").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (("drawn",), "give -o FOLDER for the masks, --into RESULTS"),
+        (("drawn", "-o", "masks"), "no annotations in drawn: looked for regions of ImageJ"),
+        (("nothing", "-o", "masks", "--images", "images"), "nothing does not exist: give files or folders"),
+        (("drawn", "--into", "images"), "images holds no label images of unetbio segment"),
+        (("drawn", "--into", "images", "--images", "images"), "--into knows the images of its run"),
+        (("drawn", "--into", "images", "--z", "1"), "--into reads images as its run did"),
+    ],
+)
+def test_what_cannot_be_done_is_2(
+    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch, line: tuple[str, ...], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("drawn").mkdir()
+    tifffile.imwrite("drawn/f0.tif", cells())
+    result = run("import", *line)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_every_kind_of_shape(tmp_path: Path, images: Path) -> None:
+    mask = imagecodecs.png_encode((np.ones((3, 4), np.uint8)) * 255)
+    shapes = [
+        {"label": "a", "shape_type": "rectangle", "points": [[1, 1], [5, 4]]},
+        {"label": "b", "shape_type": "circle", "points": [[20, 20], [23, 20]]},
+        {"label": "c", "shape_type": "mask", "points": [[40, 10], [44, 13]], "mask": base64.b64encode(mask).decode()},
+        {"label": "d", "shape_type": "polygon", "points": [[50, 1], [52, 1], [52, 3], [50, 3]], "group_id": 1},
+        {"label": "d", "shape_type": "polygon", "points": [[60, 1], [62, 1], [62, 3], [60, 3]], "group_id": 1},
+        {"label": "e", "shape_type": "point", "points": [[9, 9]]},
+    ]
+    text = json.dumps({"shapes": shapes, "imagePath": "f0.tif"})
+    assert imported(tmp_path, images, "f0.json", text).exit_code == 0
+    labels = read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif")
+    assert np.bincount(labels.ravel())[1:].tolist() == [12, 32, 12, 8]
+    regions = [
+        {"name": "rect", "x": 1, "y": 1, "width": 4, "height": 3},
+        {"name": "circle", "cx": 20, "cy": 20, "r": 3},
+        {"name": "ellipse", "cx": 40, "cy": 30, "rx": 4, "ry": 2, "theta": 0.0},
+        {"name": "polyline", "all_points_x": [1, 2], "all_points_y": [1, 2]},
+    ]
+    text = json.dumps({"f": {"filename": "a/f0.tif", "regions": [{"shape_attributes": one} for one in regions]}})
+    (tmp_path / "drawn" / "a" / "f0.json").unlink()
+    assert imported(tmp_path, images, "via.json", text, "--overwrite").exit_code == 0
+    labels = read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif")
+    assert np.bincount(labels.ravel())[1:].tolist() == [12, 32, 28]

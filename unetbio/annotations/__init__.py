@@ -1,0 +1,1 @@
+"""Outlines and masks that were drawn in other programs, as label images."""

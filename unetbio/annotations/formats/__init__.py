@@ -1,0 +1,1 @@
+"""Formats of annotations, one file each."""

@@ -1,0 +1,155 @@
+"""COCO: one JSON file for many images; polygons, and run lengths, compressed or not.
+
+Source: the format at cocodataset.org and the run lengths of its C library (maskApi).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.annotations.json_stream import ARRAY, members_of
+from unetbio.annotations.outlines import Polygons, Runs, Shape, as_ring, count_of
+from unetbio.annotations.regions import MAX_ID, Region, Sheet
+from unetbio.errors import ImageError
+
+__all__ = ["expand_counts", "read_coco"]
+
+MAX_CODE_GROUPS = 13
+"""Six-bit groups of the longest run length in 64 bits."""
+
+
+def read_coco(path: Path) -> list[Sheet]:
+    """Read the images of a file, each with its regions; images without annotations have none.
+
+    Raises
+    ------
+    ImageError
+        ``bad_json``, ``bad_outline``.
+    """
+    images: dict[Any, Mapping[str, Any]] = {}
+    found: dict[Any, list[tuple[Shape, int | None, Any]]] = {}
+    left_out: dict[Any, list[str]] = {}
+    classes: dict[Any, str] = {}
+    counts = {"images": 0, "annotations": 0, "categories": 0}
+    for name, value in members_of(path):
+        if value is ARRAY or name not in counts:
+            continue
+        counts[name] += 1
+        what = f"{name} {counts[name]}"
+        if not isinstance(value, Mapping):
+            raise ImageError("bad_json", f"{what} is no object; export the file again")
+        if name == "images":
+            images[_key(value.get("id"), what)] = value
+        elif name == "categories":
+            classes[_key(value.get("id"), what)] = str(value.get("name", ""))
+        else:
+            key = _key(value.get("image_id"), what)
+            shape = _shape(value.get("segmentation"), what)
+            if isinstance(shape, str):
+                left_out.setdefault(key, []).append(shape)
+            else:
+                label = value.get("label")
+                number = label if isinstance(label, int) and 0 < label <= MAX_ID else None
+                found.setdefault(key, []).append((shape, number, value.get("category_id")))
+    for key in {*found, *left_out} - set(images):
+        raise ImageError("bad_json", f"annotations of an image {key!r} that the file does not list; export it again")
+    return _sheets(images, found, left_out, classes)
+
+
+def _sheets(
+    images: Mapping[Any, Mapping[str, Any]],
+    found: Mapping[Any, list[tuple[Shape, int | None, Any]]],
+    left_out: Mapping[Any, list[str]],
+    classes: Mapping[Any, str],
+) -> list[Sheet]:
+    """One sheet a file and series, with the regions of all its planes."""
+    sheets: dict[tuple[str, int | None], Sheet] = {}
+    for key, image in images.items():
+        what = f"image {key}"
+        series, t, z = (_index(image, name, what) for name in ("series", "t", "z"))
+        size = count_of(image.get("height"), f"{what}: height"), count_of(image.get("width"), f"{what}: width")
+        name = str(image.get("file_name", ""))
+        sheet = sheets.setdefault((name, series), Sheet(name, size, series))
+        sheet.left_out.update(left_out.get(key, ()))
+        for shape, number, category in found.get(key, ()):
+            if isinstance(shape, Runs) and shape.size != size:
+                raise ImageError(
+                    "bad_outline", f"{what}: run lengths of {shape.size}, an image of {size}; export it again"
+                )
+            kind = classes.get(category, "") if isinstance(category, int | str) else ""
+            sheet.regions.append(Region(shape, number, kind, t=t, z=z))
+    return list(sheets.values())
+
+
+def _index(image: Mapping[str, Any], name: str, what: str) -> int | None:
+    value = image.get(name)
+    return None if value is None else count_of(value, f"{what}: {name}")
+
+
+def _key(value: Any, what: str) -> int | str:
+    if not isinstance(value, int | str):
+        raise ImageError("bad_json", f"{what} has no id; export the file again")
+    return value
+
+
+def _shape(segmentation: Any, what: str) -> Shape | str:
+    if isinstance(segmentation, list) and segmentation:
+        return Polygons([[_polygon(flat, what)] for flat in segmentation])
+    if isinstance(segmentation, Mapping) and segmentation:
+        return _runs(segmentation, what)
+    return "box without outline"
+
+
+def _polygon(flat: Any, what: str) -> Any:
+    if not isinstance(flat, list) or len(flat) % 2:
+        raise ImageError("bad_outline", f"{what}: a polygon is no list of x and y in turn; export the file again")
+    return as_ring(list(zip(flat[0::2], flat[1::2], strict=True)), what)
+
+
+def _runs(segmentation: Mapping[str, Any], what: str) -> Runs:
+    size, counts = segmentation.get("size"), segmentation.get("counts")
+    if not isinstance(size, list) or len(size) != 2:
+        raise ImageError("bad_outline", f"{what}: run lengths without a size; export the file again")
+    height, width = (count_of(length, f"{what}: size") for length in size)
+    if isinstance(counts, str):
+        lengths = expand_counts(counts, what)
+    elif isinstance(counts, list):
+        lengths = np.array([count_of(length, f"{what}: counts") for length in counts], np.int64)
+    else:
+        raise ImageError("bad_outline", f"{what}: run lengths without counts; export the file again")
+    # Sums of numbers below 2**62 in whole numbers of any size, since those of a damaged file overflow.
+    if (lengths < 0).any() or sum(lengths.tolist()) > height * width:
+        raise ImageError("bad_outline", f"{what}: run lengths go beyond the {height} x {width} pixels; export it again")
+    return Runs(lengths, (height, width))
+
+
+def expand_counts(text: str, what: str = "counts") -> NDArray[np.int64]:
+    """Run lengths of COCO's compressed text.
+
+    Raises
+    ------
+    ImageError
+        ``bad_outline``: the text holds other characters, or ends within a number.
+    """
+    lengths: list[int] = []
+    value = shift = 0
+    for character in text:
+        code = ord(character) - 48
+        if not 0 <= code < 64 or shift > 5 * MAX_CODE_GROUPS:
+            raise ImageError("bad_outline", f"{what}: {character!r} in compressed run lengths; export the file again")
+        value |= (code & 0x1F) << shift
+        shift += 5
+        if not code & 0x20:
+            # The highest written bit is the sign.
+            value -= (code & 0x10) << (shift - 4)
+            value += lengths[-2] if len(lengths) > 2 else 0
+            lengths.append(value)
+            value = shift = 0
+            if abs(lengths[-1]) > 1 << 60:
+                raise ImageError("bad_outline", f"{what}: a run length of {lengths[-1]}; export the file again")
+    if shift:
+        raise ImageError("bad_outline", f"{what}: compressed run lengths are cut off; export the file again")
+    return np.array(lengths, np.int64)

@@ -1,0 +1,129 @@
+"""Masks of other programs: label images, one colour a cell, one picture a cell."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio import labels
+from unetbio.annotations.outlines import Pixels
+from unetbio.annotations.painting import Painting, paint
+from unetbio.annotations.regions import Grid, Region, as_id
+from unetbio.errors import ImageError
+from unetbio.io import read_image, read_labels
+from unetbio.io.formats import SUFFIXES, find_folder
+
+__all__ = ["is_mask_folder", "read_mask", "read_mask_folder"]
+
+MAX_COLOURS = 65_535
+RGB = 3
+
+
+def read_mask(path: Path, grid: Grid, *, split_components: bool = False) -> NDArray[Any]:
+    """Read a label image, or a picture with one colour for each cell.
+
+    Parameters
+    ----------
+    path : path
+        The mask.
+    grid : Grid
+        Of the image.
+    split_components : bool
+        Connected parts of one value, or of one colour, are cells.
+
+    Returns
+    -------
+    ndarray of int
+        With the shape of the grid; 0 = background.
+
+    Raises
+    ------
+    ImageError
+        When the mask cannot be read, has another size, looks like an image, or holds 0 and 1 alone.
+    """
+    try:
+        label_image = _read(path, grid, split_components)
+    except ImageError as error:
+        if error.reason not in ("unknown_axes", "wrong_channels"):
+            raise
+        # Programs that edit masks often do not write the axes, and three frames look like colours.
+        label_image = read_labels(path, allow_binary=split_components, axes=grid.axes)
+    if label_image.shape != grid.shape:
+        raise ImageError(
+            "size_differs",
+            f"the mask is {label_image.shape}, its image {grid.shape} ({grid.axes}): both need the same size",
+        )
+    labels.check_plausible(label_image, "the mask")
+    return _by_components(label_image) if split_components else label_image
+
+
+def _read(path: Path, grid: Grid, split_components: bool) -> NDArray[Any]:
+    image = read_image(path, labels=True)
+    if image.axes == "CYX" and image.shape[0] in (RGB, RGB + 1) and grid.axes == "YX":
+        label_image = _number_colours(image.read()[:RGB])
+        if not split_components and labels.is_binary_mask(label_image):
+            raise ImageError(
+                "binary_mask",
+                "the mask has one colour on its background: touching cells cannot be separated; give each cell its own "
+                "colour, or say --split-components (each connected part is a cell)",
+            )
+        return label_image
+    return read_labels(path, allow_binary=split_components)
+
+
+def _number_colours(picture: NDArray[Any]) -> NDArray[np.int64]:
+    """Number the colours of a picture ``(3, Y, X)``; black, or else the most frequent one, is the background."""
+    if picture.dtype.kind != "u" or picture.dtype.itemsize > 2:
+        raise ImageError("not_integer", f"the mask has colours of {picture.dtype}: save it as PNG with 8 bits a colour")
+    red, green, blue = picture.astype(np.int64)
+    codes, inverse, counts = np.unique((red << 32) | (green << 16) | blue, return_inverse=True, return_counts=True)
+    if len(codes) > MAX_COLOURS:
+        raise ImageError("not_labels", f"the mask has {len(codes)} colours: a picture, not one colour a cell")
+    background = 0 if codes[0] == 0 else int(counts.argmax())
+    numbers = np.zeros(len(codes), np.int64)
+    numbers[np.arange(len(codes)) != background] = np.arange(1, len(codes))
+    return numbers[inverse].reshape(red.shape)
+
+
+def _by_components(label_image: NDArray[Any]) -> NDArray[Any]:
+    """Number the connected parts of each value."""
+    parts = np.zeros(label_image.shape, np.int64)
+    for value in np.unique(label_image[label_image > 0]).tolist():
+        found = labels.split_components(label_image == value).astype(np.int64)
+        parts[found > 0] = found[found > 0] + parts.max()
+    return labels.relabel_raster(parts) if parts.ndim < 4 else parts
+
+
+def is_mask_folder(path: Path) -> bool:
+    """Whether a path is a folder of pictures, not an image that is a folder."""
+    return path.is_dir() and not find_folder(path)
+
+
+def read_mask_folder(folder: Path, grid: Grid | None = None) -> Painting:
+    """Read a folder with a picture for each object, as of the Data Science Bowl 2018.
+
+    What is not black in a picture is its object. Overlaps are decided as `unetbio.annotations.painting` says.
+
+    Raises
+    ------
+    ImageError
+        When a picture cannot be read, or has another size.
+    """
+    names = sorted(name for name in folder.iterdir() if name.name.lower().endswith(SUFFIXES))
+    if not names:
+        raise ImageError("unreadable", f"no pictures in {folder}: one for each object is needed")
+    regions = []
+    for path in names:
+        image = read_image(path)
+        picture = image.read()
+        if image.axes == "CYX":
+            picture = picture[: 1 if image.shape[0] <= 2 else RGB].max(axis=0)
+        if picture.ndim != 2:
+            raise ImageError("wrong_axes", f"{path.name} is {image.describe()}: a plane for each object is needed")
+        grid = grid or Grid(*picture.shape)
+        if picture.shape != (grid.height, grid.width):
+            raise ImageError("size_differs", f"{path.name} is {picture.shape}, its image {(grid.height, grid.width)}")
+        y, x = np.nonzero(picture)
+        regions.append(Region(Pixels.at(x, y, path.name), as_id(path.stem)))
+    return paint(regions, grid or Grid(0, 0))

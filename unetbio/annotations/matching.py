@@ -1,0 +1,116 @@
+"""Which image an annotation belongs to, by its name."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from unetbio.errors import ImageError
+from unetbio.io.discover import plain_stem, stem
+
+__all__ = ["Finder", "Names"]
+
+_ENDINGS = re.compile(r"[_. -](RoiSet|rois?|cells|cp_outlines|outlines|shapes|annotations?|labels|seg)$", re.IGNORECASE)
+_STARTS = re.compile(r"^(RoiSet|rois?)[_. -]", re.IGNORECASE)
+_GENERIC = re.compile(r"(RoiSet|rois?|annotations?|outlines|shapes|objects|labels|masks?)", re.IGNORECASE)
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Names:
+    """Names of an image.
+
+    Parameters
+    ----------
+    path : str
+        Path in the tables, with forward slashes.
+    result : str
+        Path of its results, without ending; that of the image without ending if there are none.
+    series : int, optional
+        Index of the image in its file.
+    """
+
+    path: str
+    result: str
+    series: int | None = None
+
+
+class Finder:
+    """Find images by the names that annotation files have for them.
+
+    Parameters
+    ----------
+    images : sequence of Names
+        The images.
+    """
+
+    def __init__(self, images: Sequence[Names]) -> None:
+        self.images = images
+
+    def by_file(self, name: str) -> Names | None:
+        """The image of an annotation file, by the path of the file; None if there is none.
+
+        Raises
+        ------
+        ImageError
+            ``several_images``: the name fits more than one.
+        """
+        path = PurePosixPath(name)
+        base = stem(path.name)
+        if _GENERIC.fullmatch(base):
+            if len(self.images) == 1:
+                return self.images[0]
+            # RoiSet.zip in a folder named like the image.
+            path, base = path.parent, path.parent.name
+        # QuPath appends the name of the image in its file.
+        for text in (base, base.partition(" - ")[0]):
+            shorter = _STARTS.sub("", _ENDINGS.sub("", text))
+            for candidate in (text, shorter):
+                found = candidate and self.by_name(str(path.parent / candidate))
+                if found:
+                    return found
+        return None
+
+    def by_name(self, name: str, series: int | None = None) -> Names | None:
+        """The image that an annotation file calls so; folders count where names alone are not unique.
+
+        Raises
+        ------
+        ImageError
+            ``several_images``: the name fits more than one.
+        """
+        parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+        if not parts:
+            return None
+        there = [image for image in self.images if series is None or image.series in (None, series)]
+        keys: list[tuple[Callable[[Names], str], str]] = [
+            (lambda image: image.path.rpartition("/")[2], parts[-1]),
+            (lambda image: image.result.rpartition("/")[2], parts[-1]),
+            (lambda image: image.result.rpartition("/")[2], stem(parts[-1])),
+            (lambda image: plain_stem(image.path), plain_stem(parts[-1])),
+        ]
+        for key, wanted in keys:
+            found = [image for image in there if key(image) == wanted]
+            if found:
+                return _nearest(found, parts, name)
+        return None
+
+
+def _nearest(found: Sequence[Names], parts: Sequence[str], name: str) -> Names:
+    """The image whose folders agree best with those of a name."""
+    shared = [_shared_folders(image.path.split("/")[:-1], parts[:-1]) for image in found]
+    best = [image for image, count in zip(found, shared, strict=True) if count == max(shared)]
+    if len(best) > 1:
+        shown = ", ".join(
+            image.path if image.series is None else f"{image.path} {image.series}" for image in best[:SHOWN]
+        )
+        raise ImageError("several_images", f"{name} may mean {shown}: give it the folders of its image")
+    return best[0]
+
+
+def _shared_folders(one: Sequence[str], other: Sequence[str]) -> int:
+    count = 0
+    while count < min(len(one), len(other)) and one[-1 - count] == other[-1 - count]:
+        count += 1
+    # A name without folders fits any; equal folders fit best.
+    return 2 * count + (len(one) == len(other) == count)

@@ -1,0 +1,195 @@
+"""Annotation files: which there are, and of which format each is."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unetbio.annotations.formats import coco, geojson, imagej, labelme, labkit, lists, via
+from unetbio.annotations.json_stream import members_of
+from unetbio.annotations.regions import Sheet
+from unetbio.errors import ImageError
+from unetbio.files import open_regular
+from unetbio.io.formats import SUFFIXES, find_folder
+
+__all__ = ["FORMATS", "MASKS", "Source", "find_sources"]
+
+MASKS = "masks"
+"""Label images, colour masks, and folders with a picture for each object."""
+
+FORMATS: dict[str, str] = {
+    "imagej": "regions of ImageJ and Fiji (.roi, .zip)",
+    "geojson": "objects of QuPath (.geojson)",
+    "coco": "COCO (.json)",
+    "labelme": "labelme (.json)",
+    "via": "VGG Image Annotator (.json)",
+    "labkit": "Labkit (.labeling)",
+    "napari": "shapes of napari (.csv)",
+    "cellpose": "outlines of Cellpose (_cp_outlines.txt)",
+    MASKS: "label images, colour masks, a picture a cell",
+}
+"""Formats by name, with the programs that write them."""
+
+_OF_ONE_IMAGE: dict[str, Callable[[Path], Sheet]] = {
+    "geojson": geojson.read_geojson,
+    "labelme": labelme.read_labelme,
+    "labkit": labkit.read_labkit,
+    "napari": lists.read_napari,
+    "cellpose": lists.read_outlines,
+}
+_OF_MANY_IMAGES: dict[str, Callable[[Path], list[Sheet]]] = {"coco": coco.read_coco, "via": via.read_via}
+
+_REFUSED = {
+    "_seg.npy": (
+        "pickled Python objects, which run code when they are opened: in Cellpose choose File > Save masks as PNG/tif, "
+        "and give the _cp_masks file"
+    ),
+    ".npy": "a numpy array without axes: save it as TIFF, such as with tifffile.imwrite",
+    ".npz": "a numpy archive: save each label image as TIFF, such as with tifffile.imwrite",
+    ".pkl": "pickled Python objects, which run code when they are opened: export COCO or masks instead",
+    ".ims": "an Imaris file: export its labels as TIFF (File > Export)",
+    ".h5": "an HDF5 file: export the labels as TIFF",
+    ".hdf5": "an HDF5 file: export the labels as TIFF",
+    ".xml": "XML: export COCO instead (CVAT: Export task dataset > COCO 1.0)",
+    ".qpdata": "a data file of QuPath: choose File > Export objects as GeoJSON",
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """Annotations of one image, or a file of many.
+
+    Parameters
+    ----------
+    paths : tuple of path
+        The file; several ``.roi`` files of one folder.
+    name : str
+        From the searched folder, with forward slashes.
+    format : str
+        One of `FORMATS`.
+    """
+
+    paths: tuple[Path, ...]
+    name: str
+    format: str
+
+    @property
+    def is_of_many(self) -> bool:
+        """Whether the file names its images."""
+        return self.format in _OF_MANY_IMAGES
+
+    def read(self) -> list[Sheet]:
+        """Regions by image; masks have none.
+
+        Raises
+        ------
+        ImageError
+            When the file is damaged.
+        """
+        if self.format == "imagej":
+            return [imagej.read_rois(self.paths)]
+        if self.is_of_many:
+            return _OF_MANY_IMAGES[self.format](self.paths[0])
+        return [_OF_ONE_IMAGE[self.format](self.paths[0])]
+
+
+def find_sources(given: Path, *, only: str | None = None) -> tuple[list[Source], list[tuple[Path, ImageError]], int]:
+    """List the annotations in a file or folder.
+
+    Parameters
+    ----------
+    given : path
+        File, or folder, searched with those below it; hidden files are left out.
+    only : str, optional
+        Take this format alone.
+
+    Returns
+    -------
+    sources : list of Source
+        Sorted by name.
+    refused : list of (path, ImageError)
+        Annotations that cannot be read, and why.
+    others : int
+        Number of other files.
+    """
+    sources: list[Source] = []
+    refused: list[tuple[Path, ImageError]] = []
+    rois: dict[Path, list[Path]] = {}
+    others = 0
+    for path in _files(given):
+        try:
+            kind = _format_of(path)
+        except ImageError as error:
+            refused.append((path, error))
+            continue
+        if kind is None or only not in (None, kind):
+            others += 1
+        elif kind == "imagej" and path.suffix.lower() == ".roi":
+            rois.setdefault(path.parent, []).append(path)
+        else:
+            sources.append(Source((path,), _relative(path, given), kind))
+    for folder, paths in rois.items():
+        name = _relative(folder, given) if folder != given.parent else paths[0].name
+        sources.append(Source(tuple(paths), name, "imagej"))
+    return sorted(sources, key=lambda source: source.name), refused, others
+
+
+def _relative(path: Path, given: Path) -> str:
+    if path == given:
+        return path.name
+    return path.relative_to(given).as_posix()
+
+
+def _files(given: Path) -> Iterator[Path]:
+    if not given.is_dir() or find_folder(given):
+        yield given
+        return
+    for path in sorted(given.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            yield from _files(path)
+        elif not path.is_dir():
+            yield path
+
+
+def _format_of(path: Path) -> str | None:
+    """Format of a file; None for files that are no annotations."""
+    name = path.name.lower()
+    refusal = next((text for ending, text in _REFUSED.items() if name.endswith(ending)), None)
+    if refusal:
+        raise ImageError("unsupported_format", refusal)
+    if name.endswith(".roi"):
+        return "imagej"
+    if name.endswith(".zip"):
+        if imagej.is_archive(path):
+            return "imagej"
+        raise ImageError("unsupported_format", "an archive without regions of ImageJ: unpack it, and give the folder")
+    if name.endswith(".labeling"):
+        return "labkit"
+    if name.endswith((".json", ".geojson")):
+        return _format_of_json(path)
+    if name.endswith(".csv"):
+        with open_regular(path, "r", encoding="utf-8-sig", errors="replace") as stream:
+            return "napari" if stream.readline(200).startswith(lists.NAPARI_HEADER) else None
+    if name.endswith("_outlines.txt"):
+        return "cellpose"
+    return MASKS if name.endswith(SUFFIXES) or path.is_dir() else None
+
+
+def _format_of_json(path: Path) -> str | None:
+    names: dict[str, Any] = {}
+    for name, value in members_of(path):
+        names.setdefault(name, value)
+        if name in ("features", "geometry") or (name == "" and isinstance(value, dict) and "geometry" in value):
+            return "geojson"
+        if name in ("annotations", "images", "categories"):
+            return "coco"
+        if name == "shapes":
+            return "labelme"
+        if name == "labels" and "interval" in names:
+            return "labkit"
+        if name == via.PROJECT or (isinstance(value, dict) and "filename" in value and "regions" in value):
+            return "via"
+    # A list without elements, as QuPath writes it; other programs write objects.
+    return "geojson" if list(names) == [""] or names.get("type") == "FeatureCollection" else None

@@ -1,0 +1,437 @@
+"""Import annotations of other programs as label images, into a new folder or into the output folder of a run."""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.annotations.masks import is_mask_folder, read_mask, read_mask_folder
+from unetbio.annotations.matching import Finder, Names
+from unetbio.annotations.painting import Painting, paint
+from unetbio.annotations.regions import Grid, Region, Sheet
+from unetbio.annotations.sources import FORMATS, MASKS, Source, find_sources
+from unetbio.errors import ImageError, UsageError
+from unetbio.files import real_path
+from unetbio.io import find_inputs, read_image, stem, write_labels
+from unetbio.io.discover import MASK_SUFFIXES, Found
+from unetbio.io.image import Image
+from unetbio.io.labels import label_suffix
+from unetbio.io.layouts import Layout, find_layout
+from unetbio.output_layout import mask_name, result_name
+from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run, store_correction
+from unetbio.results.journal import Entry, hold_output
+from unetbio.settings.runs import ImportRun
+from unetbio.settings.segmentation import Settings
+
+__all__ = ["Imported", "import_annotations"]
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 3
+
+Report = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class Imported:
+    """Counts of an import; ``unchanged`` masks of a run were as they are now."""
+
+    images: int
+    cells: int
+    failed: int
+    unchanged: int
+
+
+@dataclass
+class _Job:
+    """An image, and its annotations: a source, with the sheet of a file of many images."""
+
+    names: Names
+    given: list[tuple[Source, Sheet | None]] = field(default_factory=list)
+
+
+def import_annotations(
+    annotations: Sequence[Path],
+    output: Path | None,
+    run: ImportRun,
+    reading: Settings | None = None,
+    report: Report = lambda name, message: None,
+) -> Imported:
+    """Write the label images of annotated images.
+
+    Parameters
+    ----------
+    annotations : sequence of path
+        Files and folders.
+    output : path, optional
+        Folder for the label images, ``x_labels.ome.tif`` for ``x.tif``.
+    run : ImportRun
+        Options.
+    reading : Settings
+        Series, time, section and axes of the images, if they are not those of the files.
+    report : callable
+        Called with the name of each image, and a message if it failed.
+
+    Raises
+    ------
+    UsageError
+        When there are no annotations or no images, or the options do not go together.
+    """
+    reading = reading or Settings()
+    if output is None and run.into is None:
+        raise UsageError("give -o FOLDER for the masks, --into RESULTS for those of a run, or both")
+    if run.into is not None and run.images is not None:
+        raise UsageError("--into knows the images of its run: leave --images out")
+    given = [reading.series, reading.t, reading.z, reading.axes]
+    if run.into is not None and any(value is not None for value in given):
+        raise UsageError("--into reads images as its run did: leave --series, --t, --z and --axes out")
+    places: _Places = _OfRun(run.into, output, run) if run.into else _OfImages(annotations, output, run, reading)
+    with hold_output(run.into, None) if run.into else nullcontext():
+        return _import(annotations, places, run, report)
+
+
+def _import(annotations: Sequence[Path], places: "_Places", run: ImportRun, report: Report) -> Imported:
+    jobs, failures = _plan(annotations, places, run)
+    if not jobs and not failures:
+        wanted = FORMATS[run.format] if run.format else "; ".join(FORMATS.values())
+        raise UsageError(f"no annotations in {', '.join(map(str, annotations))}: looked for {wanted}")
+    for name, error in failures:
+        report(name, f"{error} [{error.reason}]")
+    cells = unchanged = failed = 0
+    for job in jobs:
+        try:
+            count, is_changed = _import_one(job, places, run)
+        except ImageError as error:
+            failed += 1
+            report(job.names.path, f"{error} [{error.reason}]")
+            continue
+        cells += count
+        unchanged += not is_changed
+        report(job.names.path, "")
+    _say_without(places, jobs)
+    return Imported(len(jobs) - failed, cells, failed + len(failures), unchanged)
+
+
+def _say_without(places: "_Places", jobs: Sequence[_Job]) -> None:
+    annotated = {job.names.path for job in jobs}
+    without = [names.path for names in places.names if names.path not in annotated]
+    if without:
+        logger.info(
+            "%d of %d images have no annotations, such as %s: nothing is written for them",
+            len(without),
+            len(places.names),
+            without[0],
+        )
+
+
+# --- Which annotations belong to which image --------------------------------------------------------------------------
+
+
+def _plan(
+    annotations: Sequence[Path], places: "_Places", run: ImportRun
+) -> tuple[list[_Job], list[tuple[str, ImageError]]]:
+    """Annotated images with their annotations, and annotations that cannot be used."""
+    jobs: dict[str, _Job] = {}
+    failures: list[tuple[str, ImageError]] = []
+    finder = Finder(places.names)
+    for names, source in places.paired():
+        jobs.setdefault(names.result, _Job(names)).given.append((source, None))
+    if not jobs:
+        sources = list(_sources(annotations, places, run, failures))
+        for source in sources:
+            try:
+                found = list(_images_of(source, finder))
+            except ImageError as error:
+                failures.append((source.name, error))
+                continue
+            for names, part, sheet in found:
+                jobs.setdefault(names.result, _Job(names)).given.append((part, sheet))
+    order = {names.result: index for index, names in enumerate(places.names)}
+    ordered = sorted(jobs.values(), key=lambda job: order.get(job.names.result, 0))
+    return ordered, failures
+
+
+def _sources(
+    annotations: Sequence[Path], places: "_Places", run: ImportRun, failures: list[tuple[str, ImageError]]
+) -> Iterator[Source]:
+    others = 0
+    for given in annotations:
+        if not given.exists():
+            raise UsageError(f"{given} does not exist: give files or folders of annotations")
+        sources, refused, left = find_sources(given, only=run.format)
+        others += left
+        failures += [(str(path), error) for path, error in refused if run.format is None]
+        masks = [source for source in sources if source.format == MASKS and not places.is_own(source.paths[0])]
+        yield from (source for source in sources if source.format != MASKS)
+        yield from _mask_sources(masks, Finder(places.names))
+    if others:
+        logger.info("%d other file%s left out", others, "" if others == 1 else "s")
+
+
+def _mask_sources(sources: Iterable[Source], finder: Finder) -> Iterator[Source]:
+    """Masks by their own names, or folders of pictures by the name of the folder."""
+    folders: dict[str, Source] = {}
+    for source in sources:
+        name = PurePosixPath(source.name)
+        folder = name.parent.parent if name.parent.name in ("masks", "labels") else name.parent
+        if finder.by_file(source.name) is None and folder.name and finder.by_file(str(folder)):
+            folders[str(folder)] = Source((source.paths[0].parent,), str(folder), MASKS)
+        else:
+            yield source
+    yield from folders.values()
+
+
+def _images_of(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, Sheet | None]]:
+    """Images that a source annotates."""
+    if source.is_of_many:
+        for sheet in source.read():
+            names = finder.by_name(sheet.image, sheet.series)
+            if names is None and (sheet.regions or sheet.left_out):
+                raise _no_image(sheet.image, finder)
+            if names is not None:
+                yield names, source, sheet
+        return
+    names = finder.by_file(source.name)
+    if names is None and source.format == "labelme":
+        names = finder.by_name(source.read()[0].image)
+    if names is not None:
+        yield names, source, None
+    elif source.paths[0].suffix.lower() == ".roi":
+        yield from _single_rois(source, finder)
+    else:
+        raise _no_image(source.name, finder)
+
+
+def _single_rois(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, Sheet | None]]:
+    """Regions that lie in one folder, each a file."""
+    found = [(finder.by_file(path.name), path) for path in source.paths]
+    if all(names is not None for names, _ in found):
+        for names, path in found:
+            if names is not None:
+                yield names, Source((path,), path.name, source.format), None
+    elif len(finder.images) == 1:
+        yield finder.images[0], source, None
+    else:
+        raise ImageError(
+            "no_image",
+            f"{len(source.paths)} regions such as {source.paths[0].name}, and no name says of which image: "
+            "put those of x.tif into a folder x, or save them as x_RoiSet.zip",
+        )
+
+
+def _no_image(name: str, finder: Finder) -> ImageError:
+    shown = ", ".join(names.path for names in finder.images[:SHOWN])
+    more = " ..." if len(finder.images) > SHOWN else ""
+    return ImageError("no_image", f"no image has a name like {name or 'an empty one'}; there are {shown}{more}")
+
+
+# --- From annotations to a label image --------------------------------------------------------------------------------
+
+
+def _import_one(job: _Job, places: "_Places", run: ImportRun) -> tuple[int, bool]:
+    """Write the mask of an image; returns its cells, and whether it is new."""
+    if len({source.name for source, _ in job.given}) > 1:
+        shown = " and ".join(sorted(source.name for source, _ in job.given)[:SHOWN])
+        raise ImageError("several_annotations", f"it has several annotations, {shown}: keep one, or choose with --from")
+    source, sheet = job.given[0]
+    place = places.open(job.names, sheet.series if sheet else None)
+    label_image = _read(source, sheet, place.grid, job.names.path, run)
+    return len(np.unique(label_image[label_image > 0])), place.store(label_image)
+
+
+def _read(source: Source, sheet: Sheet | None, grid: Grid, name: str, run: ImportRun) -> NDArray[Any]:
+    path = source.paths[0]
+    try:
+        if source.format == MASKS and not is_mask_folder(path):
+            return read_mask(path, grid, split_components=run.split_components)
+        if source.format == MASKS:
+            painting = read_mask_folder(path, grid)
+        else:
+            read = sheet or source.read()[0]
+            grid.check(read)
+            painting = paint(_chosen(read, name, run), grid)
+    except ImageError as error:
+        raise ImageError(error.reason, f"{source.name}: {error}") from error
+    except OSError as error:
+        raise ImageError("unreadable", f"{source.name} cannot be read: {error.strerror or error}") from error
+    _say(painting, name)
+    return painting.label_image
+
+
+def _chosen(sheet: Sheet, name: str, run: ImportRun) -> list[Region]:
+    """Regions of the classes that are asked for."""
+    for what, count in sorted(sheet.left_out.items()):
+        logger.warning("%s: left out: %d x %s", name, count, what)
+    kinds = {region.kind for region in sheet.regions}
+    if not run.kinds:
+        if len(kinds) > 1:
+            listed = ", ".join(sorted(kind or "without class" for kind in kinds))
+            logger.warning("%s: regions of several classes are cells: %s; --class NAME takes one alone", name, listed)
+        return sheet.regions
+    if missing := set(run.kinds) - kinds:
+        logger.warning("%s: no region of the class %s", name, ", ".join(sorted(missing)))
+    return [region for region in sheet.regions if region.kind in run.kinds]
+
+
+def _say(painting: Painting, name: str) -> None:
+    """Say which regions are not whole in the mask."""
+    for count, what in (
+        (painting.overlapping, "pixels lie in several regions, and belong to the smallest of them"),
+        (painting.hidden, "regions are lost: smaller ones cover all their pixels"),
+        (painting.outside, "regions without a pixel in the image are lost"),
+        (painting.elsewhere, "regions of other times or sections are left out"),
+    ):
+        if count:
+            logger.warning("%s: %d %s", name, count, what)
+
+
+# --- Where masks go ---------------------------------------------------------------------------------------------------
+
+
+class _Place:
+    """Where the mask of one image goes."""
+
+    def __init__(self, grid: Grid, store: Callable[[NDArray[Any]], bool]) -> None:
+        self.grid = grid
+        self.store = store
+
+
+class _Places:
+    """Images of an import."""
+
+    names: list[Names]
+
+    def paired(self) -> Iterator[tuple[Names, Source]]:
+        """Images whose masks are known by the layout of the folder."""
+        return iter(())
+
+    def is_own(self, path: Path) -> bool:
+        """Whether a file is one of the images, not a mask."""
+        raise NotImplementedError
+
+    def open(self, names: Names, series: int | None) -> _Place:
+        """The place of an image."""
+        raise NotImplementedError
+
+
+class _OfImages(_Places):
+    """Images of a folder; their masks go to a new folder."""
+
+    def __init__(self, annotations: Sequence[Path], output: Path | None, run: ImportRun, reading: Settings) -> None:
+        self._output, self._run, self._reading = output or Path(), run, reading
+        only = annotations[0] if len(annotations) == 1 else None
+        is_beside = run.images is None or (only is not None and real_path(run.images) == real_path(only))
+        self._layout = find_layout(only) if is_beside and only is not None and run.format in (None, MASKS) else None
+        found = self._listed(annotations, run.images, only)
+        self._found = {self._result(item): item for item in found}
+        self._own = {real_path(item.path) for item in found}
+        self.names = [Names(item.relative.as_posix(), result) for result, item in self._found.items()]
+
+    def _listed(self, annotations: Sequence[Path], images: Path | None, only: Path | None) -> list[Found]:
+        if self._layout is not None and only is not None:
+            return [_below(only, image) for image, _ in _pairs(self._layout)]
+        where = [images] if images else [path if path.is_dir() else path.parent for path in annotations]
+        found = find_inputs(where)
+        plain = [item for item in found if not stem(item.path).endswith(MASK_SUFFIXES)]
+        return plain if images is None else found
+
+    def _result(self, item: Found) -> str:
+        return item.relative.with_name(stem(item.relative)).as_posix()
+
+    def paired(self) -> Iterator[tuple[Names, Source]]:
+        """See `_Places`."""
+        if self._layout is None:
+            return
+        logger.info("found %s", self._layout.title)
+        for names, (_, mask) in zip(self.names, _pairs(self._layout), strict=True):
+            yield names, Source((mask,), mask.name, MASKS)
+
+    def is_own(self, path: Path) -> bool:
+        """See `_Places`."""
+        return real_path(path) in self._own
+
+    def open(self, names: Names, series: int | None) -> _Place:
+        """See `_Places`."""
+        item = self._found[names.result]
+        chosen = self._reading.series if self._reading.series is not None else series
+        image = read_image(item.path, axes=self._reading.axes, series=chosen or 0)
+        grid = _grid_of(image, self._reading)
+        result = names.result if chosen is None else f"{names.result}_s{chosen:02d}"
+        path = self._output / mask_name(result, "instances", label_suffix(item.path))
+
+        def store(label_image: NDArray[Any]) -> bool:
+            return _write(path, label_image, grid, image, overwrite=self._run.overwrite)
+
+        return _Place(grid, store)
+
+
+class _OfRun(_Places):
+    """Images of an output folder, whose masks are replaced."""
+
+    def __init__(self, out: Path, output: Path | None, run: ImportRun) -> None:
+        self._out, self._output, self._run = out, output, run
+        entries = find_masks_of_run(out)
+        self._entries = {result_name(entry.output): entry for entry in entries}
+        self.names = [Names(entry.path, result, entry.series) for result, entry in self._entries.items()]
+
+    def is_own(self, path: Path) -> bool:
+        """See `_Places`."""
+        return real_path(self._out) in real_path(path).parents
+
+    def open(self, names: Names, series: int | None) -> _Place:
+        """See `_Places`."""
+        entry = self._entries[names.result]
+        mask = describe_mask(self._out, entry)
+        height, width = mask.shape[-2:]
+        grid = Grid(height, width, mask.times, mask.sections, mask.stored)
+        return _Place(grid, lambda label_image: self._store(entry, mask, label_image))
+
+    def _store(self, entry: Entry, mask: RunMask, label_image: NDArray[Any]) -> bool:
+        if self._output:
+            path = self._output / entry.output
+            _refuse_existing(path, overwrite=self._run.overwrite)
+            write_labels(path, label_image, axes=mask.axes, pixel_size_um=mask.pixel_size_um)
+        return store_correction(self._out, mask, label_image)
+
+
+def _pairs(layout: Layout) -> Iterator[tuple[Path, Path]]:
+    return iter((*layout.training, *layout.validation, *layout.test))
+
+
+def _below(folder: Path, path: Path) -> Found:
+    return Found(path, PurePosixPath(path.relative_to(folder).as_posix()))
+
+
+def _grid_of(image: Image, reading: Settings) -> Grid:
+    """Pixels of the label image of an image, or of the chosen time and section."""
+    planes: dict[str, tuple[int | None, ...]] = {}
+    for axis, chosen in (("T", reading.t), ("Z", reading.z)):
+        size = image.size(axis)
+        if isinstance(chosen, int):
+            if chosen >= size:
+                raise ImageError("no_such_plane", f"--{axis.lower()} {chosen}: it has {size} along {axis}, from 0")
+            planes[axis] = (chosen,)
+        else:
+            planes[axis] = tuple(range(size)) if size > 1 else (None,)
+    stored = {axis: image.size(axis) for axis in "CZT"}
+    return Grid(image.size("Y"), image.size("X"), planes["T"], planes["Z"], stored)
+
+
+def _write(path: Path, label_image: NDArray[Any], grid: Grid, image: Image, *, overwrite: bool) -> bool:
+    _refuse_existing(path, overwrite=overwrite)
+    trusted = image.pixel_size_um if image.pixel_size_trusted else {}
+    sizes = {axis: size for axis, size in trusted.items() if axis in grid.axes}
+    affine = image.affine if label_image.shape == tuple(image.size(axis) for axis in grid.axes) else None
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_labels(path, label_image, axes=grid.axes, pixel_size_um=sizes, affine=affine)
+    return True
+
+
+def _refuse_existing(path: Path, *, overwrite: bool) -> None:
+    if path.exists() and not overwrite:
+        raise ImageError("exists", f"{path} exists: give another folder, or --overwrite")

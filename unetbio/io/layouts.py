@@ -1,0 +1,158 @@
+"""Layouts of annotated images in one folder: images and masks side by side, and those of public data sets."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from unetbio.errors import UsageError
+from unetbio.io.discover import MASK_SUFFIXES, pair, stem
+from unetbio.io.formats import SUFFIXES, find_folder
+
+__all__ = ["Layout", "find_layout"]
+
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "rawimages", "raw", "imagesTr")
+MASK_FOLDERS = ("masks", "mask", "labels", "label", "groundtruth", "gt", "labelsTr")
+PARTS = {
+    "train": "training",
+    "training": "training",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+"""Folders of a data set that was split, and the part that each holds."""
+
+_CTC_SEQUENCE = re.compile(r"\d{2}")
+_CTC_MASKS = ("{}_GT/SEG", "{}_ST/SEG")
+
+Pairs = tuple[tuple[Path, Path], ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Annotated images of a folder.
+
+    Parameters
+    ----------
+    title : str
+        What the layout is called, for a message.
+    training, validation, test : tuple of (path, path)
+        Images with their masks; a mask is a file, or a folder with a picture for each object.
+    leftovers : tuple of path
+        Images and masks without a partner.
+    """
+
+    title: str
+    training: Pairs
+    validation: Pairs = ()
+    test: Pairs = ()
+    leftovers: tuple[Path, ...] = ()
+
+
+def find_layout(folder: Path) -> Layout | None:
+    """Find the images and masks of a folder; None if it has none of the layouts.
+
+    In this order: folders such as ``images`` and ``masks``, also below ``train``, ``val`` and ``test``, and nnU-Net's
+    ``imagesTr`` and ``labelsTr``; a folder for each image, with a picture for each object (Data Science Bowl 2018);
+    ``01`` and ``01_GT/SEG`` (Cell Tracking Challenge); images with their masks beside them (``x_img``, ``x_masks``).
+
+    Raises
+    ------
+    UsageError
+        When images and masks of a layout do not pair.
+    """
+    if not folder.is_dir() or find_folder(folder):
+        return None
+    for find in (_find_two_folders, _find_parts, _find_object_folders, _find_sequences, _find_beside):
+        if found := find(folder):
+            return found
+    return None
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _two_folders(folder: Path) -> tuple[Path, Path] | None:
+    names = {path.name: path for path in _subfolders(folder)}
+    images = next((names[name] for name in IMAGE_FOLDERS if name in names), None)
+    masks = next((names[name] for name in MASK_FOLDERS if name in names), None)
+    return (images, masks) if images and masks else None
+
+
+def _find_two_folders(folder: Path) -> Layout | None:
+    found = _two_folders(folder)
+    if found is None or _pictures_of_objects(folder):
+        return None
+    pairing = pair(*found)
+    leftovers = (*pairing.images_left, *pairing.masks_left)
+    return Layout(f"{found[0].name} and {found[1].name}", pairing.pairs, leftovers=leftovers)
+
+
+def _find_parts(folder: Path) -> Layout | None:
+    parts: dict[str, list[Layout]] = {}
+    for path in _subfolders(folder):
+        if path.name.lower() in PARTS and (found := _find_two_folders(path) or _find_object_folders(path)):
+            parts.setdefault(PARTS[path.name.lower()], []).append(found)
+    if "training" not in parts:
+        return None
+    pairs = {name: tuple(two for one in layouts for two in one.training) for name, layouts in parts.items()}
+    leftovers = tuple(path for layouts in parts.values() for one in layouts for path in one.leftovers)
+    return Layout(
+        ", ".join(sorted(parts)),
+        pairs["training"],
+        pairs.get("validation", ()),
+        pairs.get("test", ()),
+        leftovers,
+    )
+
+
+def _pictures_of_objects(folder: Path) -> tuple[Path, Path] | None:
+    """Image and masks of ``ID/images/ID.png`` and ``ID/masks/*.png``: one image, whose masks have other names."""
+    images, masks = folder / "images", folder / "masks"
+    if not (images.is_dir() and masks.is_dir()):
+        return None
+    found = [path for path in images.iterdir() if _is_image(path)]
+    if len(found) != 1 or stem(found[0]) != folder.name:
+        return None
+    names = {stem(path) for path in masks.iterdir() if _is_image(path)}
+    return (found[0], masks) if names and found[0].stem not in names else None
+
+
+def _find_object_folders(folder: Path) -> Layout | None:
+    folders = [folder] if _pictures_of_objects(folder) else _subfolders(folder)
+    pairs = tuple(found for path in folders if (found := _pictures_of_objects(path)))
+    return Layout("a folder for each image, with a picture for each object", pairs) if pairs else None
+
+
+def _find_sequences(folder: Path) -> Layout | None:
+    pairs: list[tuple[Path, Path]] = []
+    left: list[Path] = []
+    for path in _subfolders(folder):
+        masks = next((at for name in _CTC_MASKS if (at := folder / name.format(path.name)).is_dir()), None)
+        if _CTC_SEQUENCE.fullmatch(path.name) and masks:
+            pairing = pair(path, masks)
+            pairs += pairing.pairs
+            left += (*pairing.images_left, *pairing.masks_left)
+    return Layout("sequences of the Cell Tracking Challenge", tuple(pairs), leftovers=tuple(left)) if pairs else None
+
+
+def _find_beside(folder: Path) -> Layout | None:
+    if not any(stem(path).endswith(MASK_SUFFIXES) for path in _images_below(folder)):
+        return None
+    try:
+        pairing = pair(folder, folder)
+    except UsageError:
+        return None
+    leftovers = (*pairing.images_left, *pairing.masks_left)
+    return Layout("masks beside their images", pairing.pairs, leftovers=leftovers)
+
+
+def _images_below(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if _is_image(path))
+
+
+def _is_image(path: Path) -> bool:
+    return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")

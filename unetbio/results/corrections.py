@@ -1,0 +1,133 @@
+"""Corrected masks in an output folder: replace the label image of an image, and keep its provenance.
+
+A label image that differs from its provenance counts as edited by hand (`unetbio.results.reuse`): it is kept, measured,
+exported and trained on.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.errors import ImageError, UsageError
+from unetbio.io import read_image, write_labels
+from unetbio.output_layout import holds_classes, provenance_name
+from unetbio.provenance import Provenance, read_provenance
+from unetbio.results.journal import Entry
+from unetbio.results.reuse import layout_of, read_label_file
+from unetbio.results.tables import known_entries
+
+__all__ = ["RunMask", "describe_mask", "find_masks_of_run", "store_correction"]
+
+
+@dataclass(frozen=True)
+class RunMask:
+    """Label image of an image in an output folder.
+
+    Parameters
+    ----------
+    entry : Entry
+        Line in the journal.
+    axes : str
+        Of the label image.
+    shape : tuple of int
+        Of the label image.
+    times, sections : tuple
+        Time and section of each plane; ``(None,)`` if the image has no such axis.
+    stored : dict
+        Lengths of the axes C, Z and T of the image.
+    pixel_size_um : dict
+        Micrometres by axis, if they can be trusted.
+    """
+
+    entry: Entry
+    axes: str
+    shape: tuple[int, ...]
+    times: tuple[int | None, ...]
+    sections: tuple[int | None, ...]
+    stored: dict[str, int]
+    pixel_size_um: dict[str, float]
+
+
+def find_masks_of_run(out: Path) -> list[Entry]:
+    """Images of an output folder that have label images.
+
+    Raises
+    ------
+    UsageError
+        When there are none.
+    """
+    if not out.is_dir():
+        raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
+    entries = [
+        entry for entry in known_entries(out).values() if entry.status != "failed" and not holds_classes(entry.output)
+    ]
+    if not entries:
+        raise UsageError(f"{out} holds no label images of unetbio segment")
+    return sorted(entries, key=lambda entry: (entry.path, entry.series or 0, entry.output))
+
+
+def describe_mask(out: Path, entry: Entry) -> RunMask:
+    """Axes and planes of a label image.
+
+    Raises
+    ------
+    ImageError
+        When the label image has no provenance and cannot be read.
+    """
+    provenance = read_provenance(out / provenance_name(entry.output))
+    if provenance is None:
+        image = read_image(out / entry.output, labels=True)
+        times, sections = (tuple(range(image.size(axis))) if image.size(axis) > 1 else (None,) for axis in "TZ")
+        return RunMask(entry, image.axes, image.shape, times, sections, {}, {})
+    axes, shape = layout_of(provenance)
+    sizes = dict(zip(provenance.input.axes, provenance.input.shape, strict=True))
+    stored = {axis: sizes.get(axis, 1) for axis in "CZT"}
+    trusted = provenance.input.pixel_size_um if provenance.input.pixel_size_trusted else {}
+    pixel_size = {axis: size for axis, size in trusted.items() if axis in axes}
+    return RunMask(
+        entry, axes, shape, _times(provenance, sizes), _sections(provenance, sizes, axes), stored, pixel_size
+    )
+
+
+def _times(provenance: Provenance, sizes: dict[str, int]) -> tuple[int | None, ...]:
+    return tuple(frame.t for frame in provenance.frames) if sizes.get("T", 1) > 1 else (None,)
+
+
+def _sections(provenance: Provenance, sizes: dict[str, int], axes: str) -> tuple[int | None, ...]:
+    if "Z" in axes:
+        return tuple(range(sizes["Z"]))
+    chosen = provenance.settings.get("z")
+    return (chosen,) if isinstance(chosen, int) else (None,)
+
+
+def store_correction(out: Path, mask: RunMask, label_image: NDArray[Any]) -> bool:
+    """Replace a label image; returns whether it changed.
+
+    Raises
+    ------
+    ImageError
+        When the label image does not have the shape of the image.
+    """
+    provenance = read_provenance(out / provenance_name(mask.entry.output))
+    if label_image.shape != mask.shape:
+        raise ImageError("size_differs", f"the mask is {label_image.shape}, its image {mask.shape}: give it that size")
+    try:
+        before = read_label_file(out / mask.entry.output, provenance)
+    except ImageError:
+        before = None
+    if before is not None and np.array_equal(before, label_image):
+        return False
+    path = out / mask.entry.output
+    write_labels(path, label_image, axes=mask.axes, pixel_size_um=mask.pixel_size_um, affine=_affine(path))
+    return True
+
+
+def _affine(path: Path) -> NDArray[np.float64] | None:
+    """Matrix of a NIfTI label image, which its image has too."""
+    try:
+        return read_image(path, labels=True).affine
+    except ImageError:
+        return None

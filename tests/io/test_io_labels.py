@@ -159,15 +159,33 @@ def test_one_cell_no_cell_and_other_numbers_are_label_images(tmp_path: Path, mas
     np.testing.assert_array_equal(read_labels(tmp_path / "x.tif"), mask)
 
 
-def test_masks_of_real_numbers_and_colours_are_refused(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "x.tif", CELLS.astype(np.float32))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int32, np.int64])
+def test_whole_numbers_of_any_type_are_labels(tmp_path: Path, dtype: type) -> None:
+    # Fiji saves 32 bits as floating point, napari int32 and int64.
+    tifffile.imwrite(tmp_path / "x.tif", (CELLS * 200).astype(dtype))
+    found = read_labels(tmp_path / "x.tif")
+    assert found.dtype.kind == "u"
+    np.testing.assert_array_equal(found, CELLS * 200)
+
+
+@pytest.mark.parametrize("bad", [0.5, np.nan, np.inf])
+def test_masks_with_fractions_are_refused(tmp_path: Path, bad: float) -> None:
+    mask = CELLS.astype(np.float32)
+    mask[0, 0] = bad
+    tifffile.imwrite(tmp_path / "x.tif", mask)
     error = refusal(tmp_path / "x.tif", allow_binary=True)
-    assert (error.reason, "float32" in str(error)) == ("not_integer", True)
+    assert (error.reason, "float32 with fractions, NaN or infinity" in str(error)) == ("not_integer", True)
+    tifffile.imwrite(tmp_path / "y.tif", np.full((3, 4), 1e30))
+    assert refusal(tmp_path / "y.tif").reason == "too_many_labels"
+
+
+def test_colours_and_negative_labels_are_refused_with_a_remedy(tmp_path: Path) -> None:
     (tmp_path / "y.png").write_bytes(imagecodecs.png_encode(np.dstack([CELLS.astype(np.uint8)] * 3)))
     error = refusal(tmp_path / "y.png")
     assert (error.reason, "3 channels" in str(error)) == ("wrong_channels", True)
     tifffile.imwrite(tmp_path / "z.tif", CELLS.astype(np.int16) - 1)
-    assert refusal(tmp_path / "z.tif").reason == "negative_labels"
+    error = refusal(tmp_path / "z.tif")
+    assert (error.reason, "labels[labels < 0] = 0" in str(error)) == ("negative_labels", True)
 
 
 def test_an_image_is_written_with_names_that_need_escapes(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import click
 from unetbio.cli import options as shared
 from unetbio.cli.options import format_count
 from unetbio.cli.progress import Progress
+from unetbio.cli.terminal import say
 from unetbio.errors import UsageError
 from unetbio.settings.segmentation import READING, Settings
 
@@ -86,9 +87,8 @@ def command(
     if as_json:
         click.echo(json.dumps(_as_json(result), indent=2))
     else:
-        for line in _lines(result):
-            click.echo(line)
-        click.echo(_last_line(result) + (f": {out / CHECK}" if out is not None else ""))
+        say(*_lines(result))
+        say(_last_line(result) + (f": {out / CHECK}" if out is not None else ""))
     return shared.EXIT_SOME_FAILED if result.findings and not failed_ok else None
 
 

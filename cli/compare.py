@@ -8,6 +8,7 @@ import click
 
 from unetbio.cli import options as shared
 from unetbio.cli.process import keep_freed_memory
+from unetbio.cli.terminal import say
 from unetbio.compare.lessons import LESSONS
 from unetbio.errors import UsageError
 from unetbio.settings.runs import CompareRun
@@ -95,7 +96,7 @@ def command(
     failed = [row for row in rows if row.failure]
     for row in failed:
         logger.error("%s: %s", row.variant.name, row.failure)
-    click.echo(shared.summary_line([(len(rows), "network")], len(failed), table))
+    say(shared.summary_line([(len(rows), "network")], len(failed), table))
     return shared.EXIT_SOME_FAILED if failed else 0
 
 

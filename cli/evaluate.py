@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from unetbio.cli import options as shared
+from unetbio.cli.terminal import say
 from unetbio.errors import UsageError
 from unetbio.settings.options import split_numbers
 
@@ -65,12 +66,12 @@ def command(
         write_text(output / "evaluation.csv", evaluation.csv())
         write_json(output / "evaluation.json", content)
     if as_json:
-        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        click.echo(json.dumps(content, indent=2))
     elif evaluation.compared:
-        click.echo(evaluation.table())
+        say(*evaluation.table().splitlines())
     if output is not None and not as_json:
         counts = [(len(evaluation.pairing.pairs), "pair")]
-        click.echo(shared.summary_line(counts, len(evaluation.failed), output / "evaluation.csv"))
+        say(shared.summary_line(counts, len(evaluation.failed), output / "evaluation.csv"))
     return shared.EXIT_SOME_FAILED if evaluation.failed and not failed_ok else 0
 
 

@@ -8,6 +8,7 @@ import click
 
 from unetbio.cli import options as shared
 from unetbio.cli.progress import Progress
+from unetbio.cli.terminal import say
 
 if TYPE_CHECKING:
     from unetbio.results.journal import Entry
@@ -57,5 +58,5 @@ def command(out: Path, target: str, folder: Path | None, metadata_regex: str | N
     with Progress() as progress:
         done = export_folder(out, target, folder or out, report, metadata_regex=metadata_regex)
     counts = [(done.images, "image"), (done.outlines, "outline")]
-    click.echo(shared.summary_line(counts, done.failed, folder or out))
+    say(shared.summary_line(counts, done.failed, folder or out))
     return shared.EXIT_SOME_FAILED if done.failed and not failed_ok else None

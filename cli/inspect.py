@@ -9,6 +9,7 @@ import click
 
 from unetbio.cli import options as shared
 from unetbio.cli.options import format_count
+from unetbio.cli.terminal import between, say
 
 if TYPE_CHECKING:
     from unetbio.io.image import Image
@@ -53,7 +54,7 @@ def command(files: tuple[str, ...], axes: str | None, as_json: bool) -> int | No
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     elif shown := [row for row in rows if row["series"]]:
-        click.echo("\n\n".join("\n".join(_lines(row)) for row in shown))
+        say(*between(map(_lines, shown)))
     return shared.EXIT_SOME_FAILED if failed else None
 
 

@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import click
 
 from unetbio.cli.process import freeze_at_exit
+from unetbio.cli.terminal import say
 from unetbio.errors import UnetbioError
 
 __all__ = ["COMMANDS", "main"]
@@ -129,7 +130,10 @@ class _StderrHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        _say(prefix + record.getMessage())
+        text = prefix + record.getMessage()
+        # Tracebacks of -v have many lines; messages have one, and line ends in them come from names.
+        for line in text.split("\n") if record.levelno < logging.INFO else [text]:
+            _say(line)
 
 
 @contextlib.contextmanager
@@ -174,7 +178,7 @@ def _end_late(reader: int, ended: threading.Event) -> None:
 
 
 def _say(message: str) -> None:
-    click.echo(f"unetbio: {message}", err=True)
+    say(f"unetbio: {message}", err=True)
 
 
 def _one_line(message: object) -> str:

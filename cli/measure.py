@@ -8,6 +8,7 @@ import click
 
 from unetbio.cli import options as shared
 from unetbio.cli.progress import Progress
+from unetbio.cli.terminal import say
 from unetbio.settings.runs import MeasureRun
 
 if TYPE_CHECKING:
@@ -51,5 +52,5 @@ def command(out: Path, run: MeasureRun) -> int | None:
             workers=run.workers,
             on_outcome=report,
         )
-    click.echo(shared.summary_line(shared.counts(summary), summary.failed, summary.table))
+    say(shared.summary_line(shared.counts(summary), summary.failed, summary.table))
     return shared.EXIT_SOME_FAILED if summary.failed and not run.failed_ok else None

@@ -9,6 +9,7 @@ import click
 
 from unetbio.cli import options as shared
 from unetbio.cli.options import format_count
+from unetbio.cli.terminal import between, say
 from unetbio.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ def command(folder: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(rows, indent=2))
     elif rows:
-        click.echo("\n\n".join(_lines(row) for row in rows))
+        say(*between(map(_lines, rows)))
     else:
-        click.echo(f"no models in {folder}" if folder else "this installation ships no models")
+        say(f"no models in {folder}" if folder else "this installation ships no models")
 
 
 def _describe(name: str, path: Path, info: "ModelInfo") -> dict[str, Any]:
@@ -71,7 +72,7 @@ def _describe(name: str, path: Path, info: "ModelInfo") -> dict[str, Any]:
     }
 
 
-def _lines(row: dict[str, Any]) -> str:
+def _lines(row: dict[str, Any]) -> list[str]:
     size = f"{row['bytes'] / 1e6:.1f} MB"
     named = all(row["channels"])
     channels = f"channels: {', '.join(row['channels'])}" if named else format_count(len(row["channels"]), "channel")
@@ -84,7 +85,7 @@ def _lines(row: dict[str, Any]) -> str:
         f"{row['model']}  ({row['architecture']}, {row['target']}, {size}, {row['licence'] or 'no licence stated'})",
         f"  {', '.join(fact for fact in facts if fact)}",
     ]
-    return "\n".join([*lines, *_score_lines(row["scores"])])
+    return [*lines, *_score_lines(row["scores"])]
 
 
 def _score_lines(scores: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from unetbio.cli import options as shared
+from unetbio.cli.terminal import say
 from unetbio.errors import UsageError
 
 __all__ = ["command"]
@@ -29,8 +30,7 @@ def command(names: tuple[str, ...], draw: Path | None, as_json: bool) -> None:
     for name in chosen:
         networks.find(name)
     if draw is not None:
-        for path in _draw(chosen, draw):
-            click.echo(path)
+        say(*_draw(chosen, draw))
         return
     rows = []
     for name in chosen:

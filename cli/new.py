@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from unetbio.cli.terminal import say
 from unetbio.errors import UsageError
 from unetbio.files import real_path
 
@@ -55,7 +56,7 @@ def command(project: Path, images: str | None) -> None:
     write_text(project / "README.md", _README.format(name=real_path(project).name))
     settings = project / "config" / "config.yaml"
     first = f"look at {settings}" if images else f"set images in {settings}"
-    click.echo(f"{project}: {first}, then run snakemake there (README.md)")
+    say(f"{project}: {first}, then run snakemake there (README.md)")
 
 
 def _with_images(text: str, images: str) -> str:

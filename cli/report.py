@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from unetbio.cli.terminal import say
+
 __all__ = ["command"]
 
 
@@ -24,4 +26,4 @@ def command(out: Path, check: Path | None) -> None:
     """
     from unetbio.report.page import write_page
 
-    click.echo(write_page(out, check))
+    say(write_page(out, check))

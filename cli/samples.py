@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from unetbio.cli.options import format_count
+from unetbio.cli.terminal import say
 
 __all__ = ["command"]
 
@@ -22,6 +23,6 @@ def command(out: Path, training: bool) -> None:
 
     if training:
         # Each image is followed by its label image.
-        click.echo(f"{format_count(len(write_training_pairs(out)) // 2, 'training pair')}: {out}")
+        say(f"{format_count(len(write_training_pairs(out)) // 2, 'training pair')}: {out}")
     else:
-        click.echo(f"{format_count(len(write_samples(out)), 'sample image')}: {out}")
+        say(f"{format_count(len(write_samples(out)), 'sample image')}: {out}")

@@ -11,6 +11,7 @@ import click
 from unetbio.cli import options as shared
 from unetbio.cli.process import keep_freed_memory
 from unetbio.cli.progress import Progress
+from unetbio.cli.terminal import say
 from unetbio.errors import UsageError
 from unetbio.settings.options import options_of
 from unetbio.settings.runs import RunOptions, available_cores
@@ -63,7 +64,7 @@ def command(
     gone = [] if run.dry_run else _forget_gone(listed, out, run)
     if run.failed_only and not items:
         _tidy(out, run, rewrite=bool(gone) and not run.no_tables)
-        click.echo(f"no image failed: {out}")
+        say(f"no image failed: {out}")
         return None
     keep_freed_memory()
     _limit_threads(run.workers)
@@ -76,7 +77,7 @@ def command(
     if run.dry_run:
         return _dry_run(items, out, segmenter, options, run)
     summary = _run(items, out, segmenter, options)
-    click.echo(_as_json(summary, out) if run.as_json else _last_line(summary, out, options.part))
+    say(_as_json(summary, out) if run.as_json else _last_line(summary, out, options.part))
     return shared.EXIT_SOME_FAILED if summary.failed and not run.failed_ok else None
 
 
@@ -222,5 +223,5 @@ def _dry_run(
     for item, message in result.failed:
         logger.error("%s: %s", item.source, message)
     for line in [json.dumps(result.values())] if run.as_json else result.lines():
-        click.echo(line)
+        say(line)
     return shared.EXIT_SOME_FAILED if result.failed and not run.failed_ok else None

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from unetbio.cli import options as shared
+from unetbio.cli.terminal import say
 
 __all__ = ["command"]
 
@@ -33,5 +34,5 @@ def command(folders: tuple[Path, ...], output: Path | None, failed_ok: bool) -> 
     failed = sum(row["status"] == "failed" for row in rows)
     where = output or " ".join(map(str, folders))
     rows_of = f"{shared.format_count(len(rows), 'row')} of {shared.format_count(len(folders), 'folder')}"
-    click.echo(f"{rows_of}, {failed} failed: {where}")
+    say(f"{rows_of}, {failed} failed: {where}")
     return shared.EXIT_SOME_FAILED if failed and not failed_ok else None

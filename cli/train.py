@@ -6,6 +6,7 @@ import click
 
 from unetbio.cli import options as shared
 from unetbio.cli.process import keep_freed_memory
+from unetbio.cli.terminal import say
 from unetbio.settings.runs import TrainRun
 
 __all__ = ["command"]
@@ -32,4 +33,4 @@ def command(inputs: tuple[Path, ...], output: Path, run: TrainRun) -> None:
     keep_freed_memory()
     result = train(inputs, output, **vars(run))
     scores = ", ".join(f"{name} {value:.3f}" for name, value in result.info.scores["validation"].items())
-    click.echo(f"{output}: {scores} on {result.info.training['validation_images']} validation images")
+    say(f"{output}: {scores} on {result.info.training['validation_images']} validation images")

@@ -10,6 +10,7 @@ from unetbio.cli import options as shared
 from unetbio.cli.options import format_count
 from unetbio.cli.process import keep_freed_memory
 from unetbio.cli.progress import Progress
+from unetbio.cli.terminal import say
 from unetbio.settings.runs import available_cores
 
 if TYPE_CHECKING:
@@ -48,11 +49,10 @@ def command(out: Path, rerun: int | None, device: str, workers: int | None, as_j
         again = {} if rerun is None else {"segmented_again": repeated}
         click.echo(json.dumps({"masks": count, **again, "mismatches": rows}, indent=2))
     else:
-        for found in findings:
-            click.echo(f"{found.output}: {found.kind}: {found.message}")
+        say(*(f"{found.output}: {found.kind}: {found.message}" for found in findings))
         noun = "mismatch" if len(findings) == 1 else "mismatches"
         again_text = "" if rerun is None else f", {format_count(repeated)} segmented again"
-        click.echo(f"{format_count(count, 'mask')} verified{again_text}, {len(findings)} {noun}: {out}")
+        say(f"{format_count(count, 'mask')} verified{again_text}, {len(findings)} {noun}: {out}")
     return shared.EXIT_SOME_FAILED if findings else None
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from unetbio.cli import options as shared
+from unetbio.cli.terminal import say
 
 __all__ = ["command"]
 
@@ -71,5 +72,5 @@ def command(labels: tuple[str, ...], output: Path, **options: Any) -> int:
     from unetbio.report.weight_maps import write_weight_maps
 
     written, failed = write_weight_maps(labels, output, **options)
-    click.echo(shared.summary_line([(written, "weight map")], failed, output))
+    say(shared.summary_line([(written, "weight map")], failed, output))
     return shared.EXIT_SOME_FAILED if failed else 0

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unetbio.errors import UsageError
+from unetbio.files import read_bytes
 
 __all__ = [
     "PROJECT",
@@ -57,7 +58,7 @@ def forget_failed_check(check: Path) -> None:
         ``check.json``. The result of a complete check stays; a damaged file is removed.
     """
     try:
-        found = json.loads(check.read_text(encoding="utf-8"))
+        found = json.loads(read_bytes(check))
     except OSError:
         return
     except ValueError:
@@ -149,4 +150,4 @@ def explain_errors(config: Mapping[str, Any], started: float) -> None:
 
 
 def _lines(log: Path) -> list[str]:
-    return log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return read_bytes(log).decode("utf-8", "replace").splitlines()

@@ -1,7 +1,6 @@
 """Score predicted label images or class masks against the truth; files are paired by their names."""
 
 import csv
-import io
 import logging
 import math
 import os
@@ -19,6 +18,7 @@ from unetbio.classes import default_class_names
 from unetbio.errors import ImageError, UsageError
 from unetbio.files import open_regular
 from unetbio.io import Pairing, pair, read_image, read_labels
+from unetbio.io.tables import csv_text, plain_cell
 from unetbio.labels import check_plausible, is_binary_mask, split_components
 from unetbio.metrics.classes import ClassComparison, compare_classes
 from unetbio.metrics.instances import THRESHOLDS, Comparison, compare
@@ -187,12 +187,12 @@ class Evaluation:
         rows = [(str(found), str(true), scores) for found, true, scores in self.rows()]
         if rows:
             rows.append((POOLED, "", self.pooled()))
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["predicted", "truth", *(rows[0][2] if rows else ())])
-        for found, true, scores in rows:
-            writer.writerow([found, true, *("" if math.isnan(value) else value for value in scores.values())])
-        return stream.getvalue()
+        header = ["predicted", "truth", *(rows[0][2] if rows else ())]
+        texts = [
+            [found, true, *("" if math.isnan(value) else value for value in scores.values())]
+            for found, true, scores in rows
+        ]
+        return csv_text([header, *texts])
 
     def table(self) -> str:
         """Main scores as a text table."""
@@ -284,7 +284,7 @@ def _class_names(predicted: Path) -> tuple[str, ...]:
     path = (predicted if predicted.is_dir() else predicted.parent) / CLASSES
     try:
         with open_regular(path, "r", newline="", encoding="utf-8") as stream:
-            return tuple(row["name"] for row in csv.DictReader(stream))
+            return tuple(plain_cell(row["name"]) for row in csv.DictReader(stream))
     except FileNotFoundError:
         return ()
     except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:

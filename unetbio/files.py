@@ -43,6 +43,9 @@ TEMPORARY = ".unetbio-"
 
 HASH_CHUNK_BYTES = 1 << 20
 
+MAX_WHOLE_BYTES = 1 << 30
+"""Largest file that is read as a whole: longer tables, metadata or settings are taken for another file."""
+
 # Files that file managers write into folders; they belong to no image.
 _NOT_CONTENT = (".DS_Store", "Thumbs.db", "desktop.ini")
 
@@ -142,9 +145,12 @@ def _regular(path: str, flags: int) -> int:
     return descriptor
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """All bytes of a file; raises as `open_regular`."""
+def read_bytes(path: str | os.PathLike[str], *, limit: int = MAX_WHOLE_BYTES) -> bytes:
+    """All bytes of a file; raises as `open_regular`, and where there are more than ``limit`` bytes."""
     with open_regular(path) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        if size > limit:
+            raise OSError(errno.EFBIG, f"it has {size} bytes, at most {limit} are read", os.fspath(path))
         content: bytes = stream.read()
     return content
 
@@ -152,15 +158,19 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
 def find_special(folder: str | os.PathLike[str]) -> Path | None:
     """Find a pipe, a socket or a device below a folder, which would block a library that opens it.
 
-    Links are followed, each folder once; files that are linked to nothing count for none.
+    Links are followed, each folder once; files that are linked to nothing count for none. A link to a folder elsewhere
+    is found as well: what lies there could be the whole file system.
     """
-    seen = {os.path.realpath(folder)}
+    root = os.path.realpath(folder)
+    seen = {root}
     left = [os.fspath(folder)]
     while left:
         with os.scandir(left.pop()) as entries:
             for entry in entries:
                 if entry.is_dir():
                     real = os.path.realpath(entry.path) if entry.is_symlink() else entry.path
+                    if entry.is_symlink() and os.path.commonpath([root, real]) != root:
+                        return Path(entry.path)
                     if not entry.is_symlink() or real not in seen:
                         seen.add(real)
                         left.append(entry.path)

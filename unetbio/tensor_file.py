@@ -17,7 +17,7 @@ from unetbio.files import atomic_path, open_regular
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["load_metadata", "load_tensors", "save_tensors"]
+__all__ = ["load_layout", "load_metadata", "load_tensors", "save_tensors"]
 
 # safetensors raises no OSError; its message contains the error number of the system.
 _SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
@@ -59,6 +59,12 @@ def load_tensors(path: str | os.PathLike[str]) -> "tuple[dict[str, Tensor], dict
     """
     with _open(path, "pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+
+
+def load_layout(path: str | os.PathLike[str]) -> dict[str, tuple[int, ...]]:
+    """Read the shape of each tensor, without its values; raises as `load_tensors`."""
+    with _open(path, "pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
 
 
 @contextlib.contextmanager

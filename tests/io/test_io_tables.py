@@ -1,11 +1,13 @@
 """Tables as spreadsheets save them."""
 
+import csv
+import os
 from pathlib import Path
 
 import pytest
 
 from unetbio.errors import UsageError
-from unetbio.io.tables import read_table_file
+from unetbio.io.tables import csv_text, read_csv, read_table_file
 
 
 def write(tmp_path: Path, content: str, name: str = "plate.csv", encoding: str = "utf-8") -> Path:
@@ -61,3 +63,25 @@ def test_what_cannot_be_meant(tmp_path: Path, content: str, encoding: str, messa
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"none\.csv cannot be read: No such file"):
         read_table_file(tmp_path / "none.csv")
+
+
+def test_a_table_with_a_nul_byte_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"plate\.csv holds a NUL byte, which is no text"):
+        read_table_file(write(tmp_path, "image\na\0.tif\n"))
+
+
+def test_a_table_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "plate.csv")
+    with pytest.raises(UsageError, match=r"plate\.csv is a pipe or a device, not a file"):
+        read_table_file(tmp_path / "plate.csv")
+
+
+FORMULAS = ["=cmd()", "+a", "-b.tif", "@c", "'=d", "''=e", "'plain", "\t=f", "\r", "-5", "+3e4", "-inf", "plain", ""]
+
+
+def test_text_is_no_formula_of_a_spreadsheet_and_comes_back(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text(csv_text([FORMULAS]), newline="")
+    assert read_csv(tmp_path / "x.csv") == [FORMULAS]
+    with open(tmp_path / "x.csv", newline="") as stream:
+        (cells,) = csv.reader(stream)
+    assert [cell for cell in cells if cell.startswith(tuple("=+-@\t\r"))] == ["-5", "+3e4", "-inf"]

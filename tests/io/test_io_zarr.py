@@ -188,19 +188,46 @@ def test_label_images_within_an_image(tmp_path: Path, image: Array) -> None:
         read_labels(root)
 
 
-@pytest.mark.parametrize("name", ["zstd", "none", "gzip", "blosc", "checksum", "dots"])
-def test_a_missing_chunk_is_no_black_region(tmp_path: Path, image: Array, name: str) -> None:
-    root = make(tmp_path / "x.zarr", image, "czyx", **CODECS[name])
-    opened = read_image(root)
-    chunk = chunk_of(root)
-    chunk.unlink()
-    key = chunk.relative_to(root).as_posix()
-    with pytest.raises(ImageError, match=f"chunk {key} is missing, of 12 that the array has") as caught:
+@pytest.mark.parametrize("name", ["zstd", "none", "gzip", "blosc", "checksum", "dots", "shards"])
+def test_a_missing_chunk_is_the_fill_value_and_counted(tmp_path: Path, image: Array, name: str) -> None:
+    # Its neighbours are no fill value, but nothing shows that the chunk held something else.
+    image[1, 2, 16:32, 16:32] = 0
+    options = {**CODECS[name], "chunks": (1, 1, 16, 16), "config": {"write_empty_chunks": False}}
+    root = make(tmp_path / "x.zarr", image, "czyx", **options)
+    found = read_image(root)
+    assert found.not_stored == NotStored(1, 72, "0")
+    np.testing.assert_array_equal(found.read(), image)
+
+
+def with_smaller(root: Path, image: Array, chunk: tuple[int, ...]) -> Path:
+    """Add a resolution of half the size, as means of 2 x 2 pixels, and take a chunk of the full one away."""
+    small = image.reshape(image.shape[0], image.shape[1], 20, 2, 25, 2).mean((3, 5)).astype(np.uint16)
+    array = zarr.create_array(root / "1", shape=small.shape, dtype=small.dtype, chunks=(1, 1, 16, 16))
+    array[...] = small
+    set_attributes(root, multiscales("czyx", count=2), 3)
+    chunk_path = root.joinpath("0", "c", *map(str, chunk))
+    chunk_path.unlink(missing_ok=True)
+    return root
+
+
+def test_a_smaller_resolution_shows_that_a_chunk_is_lost(tmp_path: Path, image: Array) -> None:
+    options = {"chunks": (1, 1, 16, 16), "config": {"write_empty_chunks": False}}
+    root = with_smaller(make(tmp_path / "x.zarr", image, "czyx", **options), image, (1, 2, 1, 1))
+    with pytest.raises(ImageError, match=r"chunk 0/c/1/2/1/1 is missing, of 72 .* the smaller resolution") as caught:
         read_image(root)
     assert caught.value.reason == "truncated"
     # One that goes while the image is open is missed as well.
-    with pytest.raises(ImageError, match="is missing"):
+    opened = read_image(with_smaller(make(tmp_path / "y.zarr", image, "czyx", **options), image, ("9",)))
+    (tmp_path / "y.zarr" / "0" / "c" / "1" / "2" / "1" / "1").unlink()
+    with pytest.raises(ImageError, match="the smaller resolution of the image shows pixels there"):
         opened.read()
+
+
+def test_a_smaller_resolution_agrees_with_a_chunk_that_was_left_out(tmp_path: Path, image: Array) -> None:
+    image[1, 2, 16:32, 16:32] = 0
+    options = {"chunks": (1, 1, 16, 16), "config": {"write_empty_chunks": False}}
+    root = with_smaller(make(tmp_path / "x.zarr", image, "czyx", **options), image, (1, 2, 1, 1))
+    np.testing.assert_array_equal(read_image(root).read(), image)
 
 
 SPARSE = {name: options for name, options in CODECS.items() if name != "large chunks"}
@@ -243,18 +270,6 @@ def test_chunks_of_nan_may_be_left_out(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(make(tmp_path / "x.zarr", image, "yx", **options)).read(), image)
 
 
-def test_a_chunk_that_goes_amid_pixels_is_noticed_when_it_is_read(tmp_path: Path, image: Array) -> None:
-    # The first chunk that is missing may be missing, another may not.
-    image[0, 0] = 0
-    image[0, :, :20, :20] = 0
-    root = make(tmp_path / "y.zarr", image[0], "zyx", chunks=(1, 16, 16), config={"write_empty_chunks": False})
-    (root / "0" / "c" / "2" / "2" / "3").unlink()
-    opened = read_image(root)
-    np.testing.assert_array_equal(opened.read(z=1, y=slice(0, 16), x=slice(0, 16)), 0)
-    with pytest.raises(ImageError, match=r"chunk 0/c/2/2/3 is missing, of 36 .* those around are not empty"):
-        opened.read(z=2)
-
-
 @pytest.mark.parametrize("chunks", [(8, 8), (2, 2)])
 def test_an_array_with_hardly_any_chunk_is_refused(tmp_path: Path, chunks: tuple[int, int]) -> None:
     image = np.zeros((80, 80), np.uint16)
@@ -295,14 +310,6 @@ def test_label_images_of_this_program_have_all_chunks(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_labels(root, allow_binary=True), labels)
 
 
-def test_a_chunk_that_a_shard_does_not_hold(tmp_path: Path, image: Array) -> None:
-    options = {**CODECS["shards"], "config": {"write_empty_chunks": False}}
-    image[1, 2, 16:32, 16:32] = 0
-    root = make(tmp_path / "x.zarr", image, "czyx", **options)
-    with pytest.raises(ImageError, match=r"chunk 1/2/1/1 of the shard 0/c/0/0/0/0 is missing, of 48"):
-        read_image(root)
-
-
 @pytest.mark.parametrize("name", ["zstd", "none", "gzip", "blosc", "checksum", "shards", "large chunks"])
 @pytest.mark.parametrize("keep", [0, 3, 0.5])
 def test_a_chunk_that_was_cut(tmp_path: Path, image: Array, name: str, keep: float) -> None:
@@ -315,7 +322,7 @@ def test_a_chunk_that_was_cut(tmp_path: Path, image: Array, name: str, keep: flo
     assert caught.value.reason in ("truncated", "unreadable")
 
 
-@pytest.mark.parametrize("shape", [(6400, 6400), (10**6, 10**6), (10**15, 10**15), (40, 51)])
+@pytest.mark.parametrize("shape", [(6400, 6400), (10**6, 10**6), (10**15, 10**15)])
 def test_an_array_that_claims_to_be_larger(tmp_path: Path, image: Array, shape: tuple[int, int]) -> None:
     for version, name in ((3, "zarr.json"), (2, ".zarray")):
         root = make(tmp_path / f"v{version}.zarr", image[0, 0], "yx", version=version, chunks=(40, 50))
@@ -422,7 +429,7 @@ def test_a_link_out_of_the_folder(tmp_path: Path, image: Array) -> None:
     root = make(tmp_path / "x.zarr", image[0, 0], "yx")
     shutil.rmtree(root / "0")
     (root / "0").symlink_to(tmp_path / "other.zarr" / "0")
-    with pytest.raises(ImageError, match="the path '0' leads out of the folder"):
+    with pytest.raises(ImageError, match="0 is a pipe, a device or a link to a folder elsewhere"):
         read_image(root)
 
 

@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -168,3 +169,55 @@ def test_weights_that_are_not_finite_are_refused(path: Path, value: float) -> No
     with pytest.raises(ModelError, match="its weights are not finite") as refused:
         model_file.load_model(path)
     assert refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("cell_diameter_px", -1.0),
+        ("cell_diameter_px", 1e-9),
+        ("cell_diameter_px", 1e12),
+        ("pixel_size_um", [0.0, 0.5]),
+        ("pixel_size_um", [0.5]),
+        ("window", [0, 64]),
+        ("window", [1 << 40, 1 << 40]),
+        ("name", ""),
+        ("name", "x" * 2000),
+        ("channels", ["c"] * 5000),
+    ],
+)
+def test_a_description_beyond_its_limits_is_refused(path: Path, field: str, value: object) -> None:
+    rewrite(path, **{field: value})
+    with pytest.raises(ModelError, match=rf"its description cannot be used \({field}"):
+        model_file.read_info(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"cell_diameter_px": NaN}',
+        '{"scores": ' + "[" * 100_000 + "]" * 100_000 + "}",
+        '{"name": ' + "9" * 5000 + "}",
+        "[]",
+    ],
+)
+def test_a_description_that_is_no_object_of_finite_numbers_is_refused(path: Path, text: str) -> None:
+    tensors, _ = tensor_file.load_tensors(path)
+    tensor_file.save_tensors(path, tensors, {"unetbio": text})
+    with pytest.raises(ModelError, match="its description cannot be used"):
+        model_file.read_info(path)
+
+
+def test_a_network_that_is_larger_than_the_weights_is_not_built(path: Path) -> None:
+    # 1024 x 2**4 feature maps at the deepest level: 20 GB of weights, compared with those in the file by their shapes.
+    rewrite(path, parameters=PARAMETERS | {"base_channels": 1024, "depth": 4})
+    with pytest.raises(
+        ModelError, match=r"weights do not fit .* is \(2, 1, 3, 3\) in the file and \(1024, 1, 3, 3\) in"
+    ):
+        model_file.load_model(path)
+
+
+def test_a_pipe_is_no_model(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    with pytest.raises(ModelError, match="there is no model"):
+        model_file.read_info(tmp_path / "pipe.safetensors")

@@ -1,12 +1,12 @@
 """Select failed images of an output folder, and forget those whose files were removed."""
 
-import csv
 from collections.abc import Container, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePath
 
 from unetbio.batch.plan import select_part
 from unetbio.files import real_path
+from unetbio.io.tables import read_csv
 from unetbio.output_layout import SUMMARY, result_name
 from unetbio.results.items import Item
 from unetbio.results.journal import GONE, Entry, Journal, Part, hold_output, journal_path, read_journals
@@ -87,9 +87,9 @@ def _failed_rows(summary: Path) -> set[tuple[str, str]]:
     """Path and series of each failed row."""
     if not summary.is_file():
         return set()
-    with open(summary, encoding="utf-8", newline="") as stream:
-        rows = csv.DictReader(stream)
-        return {(row["path"], row["series"]) for row in rows if row.get("status") == "failed"}
+    header, *rows = read_csv(summary) or [[]]
+    records = [dict(zip(header, row, strict=False)) for row in rows]
+    return {(row["path"], row["series"]) for row in records if row.get("status") == "failed"}
 
 
 def _text(series: int | None) -> str:

@@ -137,7 +137,7 @@ class CheckCache:
 
 
 def _lines_of(path: Path) -> Iterator[str]:
-    with open(path, encoding="utf-8", errors="replace") as stream:
+    with open_regular(path, "r", encoding="utf-8", errors="replace") as stream:
         while text := stream.readline(MAX_LINE):
             yield text
 

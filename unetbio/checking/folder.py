@@ -1,7 +1,5 @@
 """Check all inputs of a run: report each file, compare them, and write a table."""
 
-import csv
-import io
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +15,7 @@ from unetbio.checking.file_report import FileReport, Finding, describe_for_model
 from unetbio.checking.outliers import compare_with_model, compare_with_others
 from unetbio.errors import UsageError
 from unetbio.files import real_path
+from unetbio.io.tables import csv_text
 from unetbio.models.model_file import ModelInfo, read_info
 from unetbio.output_layout import CHECK
 from unetbio.preprocessing.grey_values import GreyFingerprint
@@ -87,13 +86,9 @@ class CheckResult:
 
     def table(self) -> str:
         """The rows as csv."""
-        stream = io.StringIO()
         extra = dict.fromkeys(name for report in self.files for name in report.item.columns)
         columns = [*COLUMNS, *(name for name in extra if name not in COLUMNS)]
-        writer = csv.DictWriter(stream, columns, lineterminator="\n", extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(self.rows())
-        return stream.getvalue()
+        return csv_text([columns, *([row.get(name, "") for name in columns] for row in self.rows())])
 
 
 def check(

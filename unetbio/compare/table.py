@@ -1,12 +1,11 @@
 """The table of a comparison, as Markdown and as CSV."""
 
-import csv
-import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from unetbio.compare.runs import Row
+from unetbio.io.tables import csv_text
 
 __all__ = ["COLUMNS", "Column", "caption", "cells", "write_csv", "write_markdown"]
 
@@ -137,11 +136,9 @@ def write_markdown(title: str, question: str, rows: Sequence[Row], scored_on: st
 
 def write_csv(rows: Sequence[Row]) -> str:
     """One row for each variant; numbers with all digits, empty if there are none."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["network", *(column.key for column in COLUMNS), "failure"])
+    lines = [["network", *(column.key for column in COLUMNS), "failure"]]
     for row in rows:
         values = [row.scores.get(column.key, math.nan) for column in COLUMNS]
         texts = ["" if isinstance(value, float) and math.isnan(value) else value for value in values]
-        writer.writerow([row.variant.name, *texts, row.failure])
-    return stream.getvalue()
+        lines.append([row.variant.name, *texts, row.failure])
+    return csv_text(lines)

@@ -55,7 +55,11 @@ def _format(path: Path) -> Format:
     if path.is_dir():
         if found := find_folder(path):
             if special := find_special(path):
-                raise ImageError("unreadable", f"{special.relative_to(path)} is a pipe or a device, not a file")
+                raise ImageError(
+                    "unreadable",
+                    f"{special.relative_to(path)} is a pipe, a device or a link to a folder elsewhere: copy the image "
+                    "with its files",
+                )
             return found
         raise ImageError("unsupported_format", f"a folder, not an image: {SUPPORTED} are read")
     head = _head(path)

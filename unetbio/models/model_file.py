@@ -10,20 +10,20 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
 import safetensors
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from unetbio import networks
 from unetbio.errors import ModelError, UsageError
-from unetbio.files import sha256_file
+from unetbio.files import open_regular, sha256_file
 from unetbio.geometry import Geometry
 from unetbio.models import SUFFIX, model_path
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.postprocessing.objects import ObjectSettings
 from unetbio.settings.normalization import Normalization
-from unetbio.tensor_file import load_tensors, save_tensors
+from unetbio.tensor_file import load_layout, load_tensors, save_tensors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,6 +47,17 @@ CHECKPOINT_KEY = "progress"
 
 CHECKPOINT_SUFFIX = ".checkpoint.safetensors"
 """Ending of checkpoints, which lie beside the models that come of them."""
+
+
+MAX_NAMES = 1024
+"""Most channels or classes of a network."""
+
+MAX_WINDOW = 1 << 20
+
+Text = Annotated[str, Field(max_length=1000)]
+Name = Annotated[str, Field(min_length=1, max_length=1000)]
+Size = Annotated[float, Field(gt=1e-3, lt=1e6, allow_inf_nan=False)]
+"""A diameter in pixels, or micrometres a pixel: outside these limits it is a mistake."""
 
 
 class ModelInfo(BaseModel):
@@ -95,23 +106,25 @@ class ModelInfo(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format_version: Literal[1] = 1
-    name: str
-    architecture: str
+    name: Name
+    architecture: Name
     parameters: dict[str, Any]
-    channels: tuple[str, ...] = Field(min_length=1)
-    class_names: tuple[str, ...] = Field(default=("background", "cell"), min_length=2)
-    target: str = "instances"
-    pixel_size_um: tuple[float, ...] | None = None
-    cell_diameter_px: float | None = None
+    channels: tuple[Text, ...] = Field(min_length=1, max_length=MAX_NAMES)
+    class_names: tuple[Text, ...] = Field(default=("background", "cell"), min_length=2, max_length=MAX_NAMES)
+    target: Name = "instances"
+    pixel_size_um: tuple[Size, ...] | None = Field(default=None, min_length=2, max_length=3)
+    cell_diameter_px: Size | None = None
     normalization: Normalization = Normalization()
     postprocessing: PostProcessing = PostProcessing()
     confidence: tuple[tuple[Probability, Probability], ...] = ()
     objects: ObjectSettings | None = None
-    window: tuple[int, ...] | None = None
+    window: tuple[Annotated[int, Field(ge=1, le=MAX_WINDOW)], ...] | None = Field(
+        default=None, min_length=2, max_length=3
+    )
     training: dict[str, Any] = {}
     scores: dict[str, Any] = {}
-    licence: str = ""
-    version: str = ""
+    licence: Text = ""
+    version: Text = ""
 
     def network_parameters(self) -> dict[str, Any]:
         """Give all parameters of the network; those that the file does not name, as it is older, have their defaults.
@@ -161,7 +174,8 @@ def read_info(name_or_path: str | os.PathLike[str]) -> ModelInfo:
     """
     path = model_path(name_or_path)
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
+        # The library would wait for a pipe.
+        with open_regular(path), safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
     except (safetensors.SafetensorError, OSError) as error:
         raise ModelError(
@@ -181,25 +195,41 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Model:
     path = model_path(name_or_path)
     info = read_info(path)
 
-    tensors, _ = load_tensors(path)
     try:
         network_parameters = info.network_parameters()
-        network = networks.build(info.architecture, network_parameters)
+        _check_weights(path, info.architecture, network_parameters)
     except UsageError as error:
+        if isinstance(error, ModelError):
+            raise
         raise ModelError(f"{path}: {error}; it may have been written by a newer unetbio ({info.version})") from error
     for field, parameter in (("channels", "in_channels"), ("class_names", "num_classes")):
         named, needed = len(getattr(info, field)), network_parameters[parameter]
         if named != needed:
             raise ModelError(f"{path}: its description names {named} {field}, its network has {needed}")
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        detail = " ".join(str(error).split())[:200]
-        raise ModelError(f"{path}: its weights do not fit its architecture {info.architecture} ({detail})") from error
+    tensors, _ = load_tensors(path)
+    network = networks.build(info.architecture, network_parameters)
+    network.load_state_dict(tensors)
     # A sum is finite only if all are, and takes a tenth of the time.
     if not all(tensor.sum().isfinite() or tensor.isfinite().all() for tensor in tensors.values()):
         raise ModelError(f"{path}: its weights are not finite (NaN or infinity): train it again, or give another model")
     return Model(info, network.eval(), sha256_file(path), path)
+
+
+def _check_weights(path: Path, architecture: str, network_parameters: Mapping[str, Any]) -> None:
+    """Compare the weights in a file with those of the network, before memory is taken for either."""
+    import torch
+
+    with torch.device("meta"):
+        network = networks.build(architecture, network_parameters)
+    needed = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    stored = load_layout(path)
+    wrong = next((name for name in needed | stored if needed.get(name) != stored.get(name)), None)
+    if wrong is not None:
+        shapes = [shapes.get(wrong, "missing") for shapes in (stored, needed)]
+        raise ModelError(
+            f"{path}: its weights do not fit its architecture {architecture}: {wrong[:80]} is {shapes[0]} in the file "
+            f"and {shapes[1]} in the network"
+        )
 
 
 def save_model(path: str | os.PathLike[str], info: ModelInfo, network: "nn.Module") -> None:
@@ -215,10 +245,14 @@ def _parse_info(path: Path, metadata: Mapping[str, str]) -> ModelInfo:
             f"{path} is a safetensors file, but not a unetbio model: its header has no {METADATA_KEY!r} entry"
         )
     try:
-        return ModelInfo.model_validate(json.loads(metadata[METADATA_KEY]))
-    except (json.JSONDecodeError, RecursionError, ValidationError, UsageError) as error:
+        return ModelInfo.model_validate(json.loads(metadata[METADATA_KEY], parse_constant=_refuse_constant))
+    except (ValueError, RecursionError, UsageError) as error:
         first = _first_problem(error) if isinstance(error, ValidationError) else str(error).splitlines()[0]
         raise ModelError(f"{path}: its description cannot be used ({first}); is it from a newer unetbio?") from error
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"it holds {text}, where a finite number is needed")
 
 
 def _model_of(checkpoint: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unetbio.errors import UsageError
+from unetbio.files import read_bytes
 
 __all__ = ["Checked", "FoundImage", "read_check"]
 
@@ -75,7 +76,7 @@ def read_check(path: Path) -> Checked:
         When the file cannot be read or has another content.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_bytes(path))
         if "failed" in found:
             return Checked(failed=str(found["failed"]))
         return Checked(tuple(_found(row) for row in found["files"] if row["status"] != "ok"))

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from unetbio.errors import UsageError
 from unetbio.files import real_path, write_text
+from unetbio.io.tables import read_csv
 from unetbio.output_layout import CELLS, LINKED_FILES, PAGE, SUMMARY, overlay_name, provenance_name
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.report.checked import Checked, read_check
@@ -158,8 +160,7 @@ def _read_rows(out: Path, entries: Mapping[str, Entry]) -> list[_Row]:
     if not summary.is_file():
         raise UsageError(f"{out} holds no {SUMMARY}: give an output folder of unetbio segment or unetbio measure")
     try:
-        with open(summary, encoding="utf-8", newline="") as stream:
-            records = list(csv.DictReader(stream))
+        header, *records = read_csv(summary) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(
             f"{summary} cannot be read as a table: {error}; write it again with unetbio measure"
@@ -167,7 +168,7 @@ def _read_rows(out: Path, entries: Mapping[str, Entry]) -> list[_Row]:
     known = {(entry.path, "" if entry.series is None else str(entry.series)): entry for entry in entries.values()}
     rows = []
     for record in records:
-        values = {key: value or "" for key, value in record.items() if key}
+        values = {key: value for key, value in zip_longest(header, record, fillvalue="") if key}
         entry = known.get((values.get("path", ""), values.get("series", "")))
         rows.append(_Row(values, entry.message if entry else "", _overlay_link(out, entry)))
     return sorted(rows, key=lambda row: (not row.failed, not row.warnings))

@@ -14,6 +14,7 @@ import numpy as np
 
 from unetbio.errors import EnvironmentStoppedError
 from unetbio.files import atomic_path
+from unetbio.io.tables import FORMULA
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import CELLS, CELLS_TEXT, EVERY_JOB_CELLS, job_cells_name
 from unetbio.results.journal import Entry
@@ -166,7 +167,16 @@ def write_cells(out: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str]
     """
     table = _write_rows(out / CELLS, outcomes, extra, options)
     with _writing(out / CELLS_TEXT) as temporary:
-        table.write_csv(temporary)
+        table.with_columns(_safe_text()).write_csv(temporary)
+
+
+def _safe_text() -> "pl.Expr":
+    """Text columns as `unetbio.io.tables.csv_text` writes them."""
+    import polars as pl
+
+    text = pl.col(pl.String)
+    is_number = text.cast(pl.Float64, strict=False).is_not_null()
+    return pl.when(is_number).then(text).otherwise(text.str.replace(FORMULA, "'$1")).name.keep()
 
 
 def write_job_cells(out: Path, label: str, outcomes: Iterable[Outcome], options: TableOptions) -> None:

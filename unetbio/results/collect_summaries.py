@@ -1,12 +1,12 @@
 """Summaries of several output folders as one table, and the images that failed."""
 
 import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from unetbio.errors import UsageError
-from unetbio.files import open_regular, real_path, write_text
+from unetbio.files import real_path, write_text
+from unetbio.io.tables import csv_text, read_csv
 from unetbio.output_layout import SUMMARY
 from unetbio.results.journal import read_journals
 
@@ -67,11 +67,7 @@ def _write(output: Path, rows: list[Row], names: Sequence[str]) -> None:
     columns = list(dict.fromkeys(name for row in rows for name in row)) or [MODEL]
     order = {name: number for number, name in enumerate(names)}
     rows.sort(key=lambda row: (row["path"], row["series"], order[row[MODEL]]))
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(output, stream.getvalue())
+    write_text(output, csv_text([columns, *([row.get(name, "") for name in columns] for row in rows)]))
 
 
 def _distinct_names(folders: Sequence[Path]) -> list[str]:
@@ -92,10 +88,7 @@ def _distinct_names(folders: Sequence[Path]) -> list[str]:
 def _read(path: Path) -> list[Row]:
     """Rows of a summary; a column of the user's that is called as ours gets ``table_`` in front, as elsewhere."""
     try:
-        with open_regular(path, "r", encoding="utf-8", newline="") as file:
-            reader = csv.reader(file)
-            header = next(reader, [])
-            rows = list(reader)
+        header, *rows = read_csv(path) or [[]]
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}): unetbio measure writes it") from error
     except (UnicodeDecodeError, csv.Error) as error:

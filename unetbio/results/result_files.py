@@ -1,8 +1,6 @@
 """The result of one image: label image, provenance, probabilities and objects, each file written whole."""
 
 import contextlib
-import csv
-import io
 import os
 import tempfile
 import threading
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 
 from unetbio.files import TEMPORARY, remove_path, replace_path, sha256_path, stamp, stopped, stopping, write_text
 from unetbio.io import write_labels, write_probabilities
+from unetbio.io.tables import csv_text
 from unetbio.labels import label_hash
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.prepare import ImageSelection
@@ -226,14 +225,12 @@ def _remove_other_format(out: Path, item: Item) -> None:
 
 def _objects_text(objects: Sequence[ObjectTable], times: Sequence[int | None]) -> str:
     """One row for each object; in a time-lapse the first column is the time."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     is_series = len(times) > 1
-    writer.writerow([*(["t"] if is_series else []), *objects[0]])
+    lines: list[list[Any]] = [[*(["t"] if is_series else []), *objects[0]]]
     for table, t in zip(objects, times, strict=True):
         rows = zip(*(column.tolist() for column in table.values()), strict=True)
-        writer.writerows([*([t] if is_series else []), *row] for row in rows)
-    return stream.getvalue()
+        lines += [[*([t] if is_series else []), *row] for row in rows]
+    return csv_text(lines)
 
 
 def _remove_probabilities(out: Path, item: Item, times: Sequence[int | None], *, fresh: bool) -> None:

@@ -1,7 +1,5 @@
 """The tables of an output folder: a row an image or frame, a row a cell, the palette of classes."""
 
-import csv
-import io
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,6 +7,7 @@ from typing import Any
 
 from unetbio.classes import class_colours
 from unetbio.files import write_text
+from unetbio.io.tables import csv_text
 from unetbio.measurement.table_schema import SUMMARY_COLUMNS
 from unetbio.output_layout import CLASSES, SUMMARY, find_provenances, provenance_name
 from unetbio.provenance import FrameRecord, read_provenance
@@ -91,9 +90,7 @@ def write_classes(out: Path, class_names: Sequence[str]) -> None:
         (number, name, "#{:02x}{:02x}{:02x}".format(*colour))
         for number, (name, colour) in enumerate(zip(class_names, class_colours(len(class_names)).tolist(), strict=True))
     ]
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([("class", "name", "colour"), *rows])
-    write_text(out / CLASSES, stream.getvalue())
+    write_text(out / CLASSES, csv_text([("class", "name", "colour"), *rows]))
 
 
 def _extra_columns(outcomes: Sequence[Outcome]) -> dict[str, str]:
@@ -106,15 +103,13 @@ def _extra_columns(outcomes: Sequence[Outcome]) -> dict[str, str]:
 
 
 def _summary(outcomes: Sequence[Outcome], extra: Mapping[str, str]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
     columns = [*SUMMARY_COLUMNS, *_class_columns(outcomes)]
-    writer.writerow([*columns, *extra.values()])
+    lines: list[list[Any]] = [[*columns, *extra.values()]]
     for outcome in outcomes:
         for frame in outcome.frames or (None,):
             row = {**_entry_cells(outcome), **_frame_cells(frame)}
-            writer.writerow([*(row.get(name) for name in columns), *(outcome.entry.columns.get(n, "") for n in extra)])
-    return stream.getvalue()
+            lines.append([*(row.get(name) for name in columns), *(outcome.entry.columns.get(n, "") for n in extra)])
+    return csv_text(lines)
 
 
 def _class_columns(outcomes: Sequence[Outcome]) -> list[str]:

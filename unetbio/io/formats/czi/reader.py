@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
+from unetbio.files import open_regular
 from unetbio.io.formats.axes import Layout, colour_names, name_axes
 from unetbio.io.formats.ome import size_in_um
 from unetbio.io.formats.refusals import broken, check_series, refuse_broken
@@ -121,7 +122,7 @@ def read_czi(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
         ``missing_companion``, ``unknown_axes``, ``no_such_series``; when pixels are read also ``missing_plane``.
     """
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             size = stream.seek(0, 2)
             entries, xml = _entries_and_metadata(stream, size)
         metadata = _Metadata(xml)
@@ -385,7 +386,7 @@ class _CziPixels:
             outer = dict(zip(self.longer, index, strict=False))
             sample = index[len(self.longer)] if samples > 1 else 0
             places.setdefault(tuple(outer.get(place, 0) for place in range(self.outer)), []).append((i, sample))
-        with open(self.path, "rb") as stream:
+        with open_regular(self.path) as stream:
             for key, wanted in places.items():
                 if key not in self.planes:
                     raise ImageError(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
+from unetbio.files import open_regular
 from unetbio.io.formats.axes import COLOURS, Layout, name_axes
 from unetbio.io.formats.ome import size_in_um
 from unetbio.io.formats.refusals import broken, check_series, refuse_broken
@@ -104,7 +105,7 @@ def read_lif(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
 
 def _check_header(path: Path, size: int) -> None:
     """Whether the XML, for which memory is taken, lies in the file."""
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         head = stream.read(13)
     characters = int.from_bytes(head[9:13], "little")
     if len(head) < 13 or head[8] != 0x2A:
@@ -259,7 +260,7 @@ class _LifPixels:
         out = np.empty((len(channels), rows, columns), self.dtype.newbyteorder("="))
         if not out.size:
             return out
-        with open(self.path, "rb") as stream:
+        with open_regular(self.path) as stream:
             for i, channel in enumerate(channels):
                 start = self.offset + y.start * steps.get("Y", 0) + x.start * steps.get("X", 0)
                 for axis, index in zip(self.stored, self.layout.indices(t, z, channel), strict=False):

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
+from unetbio.files import open_regular
 from unetbio.io.formats.axes import Layout, colour_names, name_axes
 from unetbio.io.formats.ome import size_in_um
 from unetbio.io.formats.refusals import broken, check_series, refuse_broken
@@ -91,7 +92,7 @@ def read_nd2(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
     import nd2
 
     with refuse_broken("ND2"):
-        with open(path, "rb") as stream:
+        with open_regular(path) as stream:
             frames = _frames(stream, stream.seek(0, 2))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -263,7 +264,7 @@ class _Nd2Pixels:
         """Return a window ``(len(channels), Y, X)``."""
         out = np.empty((len(channels), y.stop - y.start, x.stop - x.start), self.facts.dtype.newbyteorder("="))
         rows: dict[int, NDArray[Any]] = {}
-        with open(self.path, "rb") as stream:
+        with open_regular(self.path) as stream:
             for i, channel in enumerate(channels):
                 frame, place = self._find(t, z, channel)
                 if frame not in self.frames:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
+from unetbio.files import open_regular
 from unetbio.io.formats.refusals import broken, check_series, refuse_broken
 from unetbio.io.image import AXES, Image
 
@@ -88,12 +89,12 @@ def read_nifti(path: Path, *, axes: str | None = None, series: int = 0) -> Image
 
 
 def _is_gzip(path: Path) -> bool:
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         return stream.read(2) == b"\x1f\x8b"
 
 
 def _open(path: Path) -> Any:
-    return gzip.open(path, "rb") if _is_gzip(path) else open(path, "rb")
+    return gzip.open(path, "rb") if _is_gzip(path) else open_regular(path)
 
 
 def _header(path: Path) -> Any:

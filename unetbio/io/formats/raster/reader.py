@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
+from unetbio.files import open_regular, read_bytes
 from unetbio.io.formats.refusals import check_series
 from unetbio.io.image import Image
 
@@ -51,7 +52,7 @@ def read_raster(path: Path, *, axes: str | None = None, series: int = 0) -> Imag
         ``unreadable``, ``truncated``, ``inconsistent``, ``unsupported_colour``, ``unknown_axes``, ``no_such_series``.
     """
     check_series(series, 1)
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         is_png = stream.read(1) == b"\x89"
     height, width, channels, dtype = _png_header(path) if is_png else _jpeg_header(path)
     kept = "CYX" if channels > 1 else "YX"
@@ -85,7 +86,7 @@ class _RasterPixels:
     @functools.cached_property
     def _picture(self) -> NDArray[Any]:
         """``(Y, X, C)``."""
-        content = self.path.read_bytes()
+        content = read_bytes(self.path)
         try:
             picture = (imagecodecs.png_decode if self.is_png else imagecodecs.jpeg8_decode)(content)
         except MemoryError:
@@ -109,7 +110,7 @@ def _cut(path: Path) -> ImageError:
 def _png_header(path: Path) -> tuple[int, int, int, np.dtype[Any]]:
     """Height, width, channels, type; a missing end and wrong checksums are refused, which decoders do not do."""
     header, transparent, complete = b"", False, False
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         for kind, content in _png_chunks(stream):
             header = content if kind == b"IHDR" else header
             transparent |= kind == b"tRNS"
@@ -145,7 +146,7 @@ def _png_chunks(stream: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
 
 def _jpeg_header(path: Path) -> tuple[int, int, int, np.dtype[Any]]:
     """Height, width, channels, type; a scan without an end marker is refused, which decoders fill with grey."""
-    content = path.read_bytes()
+    content = read_bytes(path)
     position, frame = 2, b""
     while True:
         position = content.find(b"\xff", position)

@@ -17,6 +17,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
+from unetbio.files import open_regular
 from unetbio.io.formats.refusals import refuse_broken
 
 __all__ = ["JPEG", "Page", "check_chain", "check_layout", "decode_window", "make_page"]
@@ -52,7 +53,7 @@ class Page:
 
 def check_chain(path: Path, size: int) -> int:
     """Count the pages by following their links; tifffile stops at the first broken link as if the file ended there."""
-    with open(path, "rb") as stream:
+    with open_regular(path) as stream:
         header = stream.read(16)
         order = {b"II": "<", b"MM": ">"}.get(header[:2], "")
         big = bool(order) and len(header) >= 8 and struct.unpack(order + "H", header[2:4])[0] == 43
@@ -180,7 +181,7 @@ def decode_window(page: Page, y: slice, x: slice) -> NDArray[Any]:
         if layout.is_final and len(page.offsets) == 1 and layout.bitspersample == layout.dtype.itemsize * 8:
             return _plain(page, y, x)
         out = np.zeros((samples, depth, y.stop - y.start, x.stop - x.start, interleaved), layout.dtype)
-        with open(page.path, "rb") as stream:
+        with open_regular(page.path) as stream:
             for index in _segments(layout, y, x):
                 _place(out, page, stream, index, y, x)
     return out
@@ -194,7 +195,7 @@ def _plain(page: Page, y: slice, x: slice) -> NDArray[Any]:
     row = width * interleaved * stored.itemsize
     rows = y.stop - y.start
     out = np.empty((samples, depth, rows, x.stop - x.start, interleaved), layout.dtype.newbyteorder("="))
-    with open(page.path, "rb") as stream:
+    with open_regular(page.path) as stream:
         for sample in range(samples):
             for section in range(depth):
                 stream.seek(page.offsets[0] + ((sample * depth + section) * height + y.start) * row)

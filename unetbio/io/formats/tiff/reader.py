@@ -16,6 +16,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
+from unetbio.files import read_bytes
 from unetbio.io.formats.ome import OmeImage, OmePlane, companion_of, parse_ome, size_in_um
 from unetbio.io.formats.refusals import check_series, refuse_broken
 from unetbio.io.formats.tiff.colour import Colour
@@ -84,7 +85,7 @@ def read_tiff(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
 
 def _read_companion(path: Path, axes: str | None, series: int) -> Image:
     try:
-        xml = path.read_text("utf-8")
+        xml = read_bytes(path).decode("utf-8")
     except UnicodeDecodeError as error:
         raise ImageError("unreadable", f"not OME-XML: {error}") from error
     with refuse_broken("TIFF"), _OmeFiles(path, None, None) as files:
@@ -193,7 +194,7 @@ def _pages(tif: tifffile.TiffFile, path: Path, size: int, series: tifffile.TiffP
 def _description(source: Path) -> str:
     """OME-XML of a companion; where a TIFF file describes the set, the message names it."""
     try:
-        return source.read_text("utf-8")
+        return read_bytes(source).decode("utf-8")
     except UnicodeDecodeError as error:
         raise ImageError(
             "unsupported_format", f"one piece of a set that {source.name} describes: give that file instead"

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from unetbio.files import open_regular
+from unetbio.files import open_regular, read_bytes
 from unetbio.io.formats.tiff.format import COMPANION
 
 __all__ = ["find_pieces"]
@@ -66,7 +66,7 @@ def _described(companion: Path) -> Iterator[Path]:
     """Files that a companion describes: they are one image, which the companion stands for."""
     if not companion.is_file():
         return  # its reader reports the error
-    for name in _FILE_NAME.findall(companion.read_text("utf-8", errors="replace")):
+    for name in _FILE_NAME.findall(read_bytes(companion).decode("utf-8", "replace")):
         yield companion.parent / html.unescape(name)
 
 

@@ -3,9 +3,9 @@
 To the zarr package a chunk that is missing is a chunk of the fill value, a torn copy reads as a black region, and what
 an array claims to be is believed. Here what is claimed is compared with what is on disk.
 
-Writers may leave out chunks that hold the fill value alone, and then what lies around them is mostly fill value too:
-the background of a label image, the ground around a section. A chunk that was lost on the way stands amid pixels that
-are something else. This separates the two cases where possible; the number of missing chunks is always reported.
+Writers may leave out chunks that hold the fill value alone. A chunk that was lost on the way is one of which the next
+smaller resolution shows other pixels. This separates the two cases where possible; the number of missing chunks is
+always reported.
 """
 
 import functools
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from unetbio.errors import ImageError
+from unetbio.files import open_regular
 from unetbio.io.image import NotStored
 
 __all__ = ["EVERY_CHUNK", "MAX_CHUNK_BYTES", "ChunkFiles", "Payload"]
@@ -36,8 +37,8 @@ EVERY_CHUNK = {"unetbio": {"every_chunk": True}}
 MOST_LOST = 100
 """An array with fewer than one in so many of its chunks does not have the shape that it claims."""
 
-MAX_SHARE_AROUND = 0.5
-"""Largest share of the pixels beside a missing chunk that may be something else than the fill value."""
+BLUR = 2
+"""Pixels of the smaller resolution, at the sides of a missing chunk, that its neighbours can have changed."""
 
 METADATA = ("zarr.json", ".zarray", ".zattrs")
 """Files of an array that are no chunks."""
@@ -134,11 +135,13 @@ class ChunkFiles:
     name : str
         What messages call it.
     array : zarr.Array
-        Its metadata are used, and where chunks are missing the pixels around them.
+        Its metadata are used.
+    smaller : ChunkFiles, optional
+        The next smaller resolution, which shows what a missing chunk held.
     """
 
-    def __init__(self, folder: Path, name: str, array: Any) -> None:
-        self.folder, self.name = folder, name
+    def __init__(self, folder: Path, name: str, array: Any, smaller: "ChunkFiles | None" = None) -> None:
+        self.folder, self.name, self._smaller = folder, name, smaller
         self.shape = tuple(int(size) for size in array.shape)
         self._array = array
         metadata = array.metadata
@@ -167,7 +170,7 @@ class ChunkFiles:
         """Refuse an array of which a chunk is missing, unless its writer has left it out.
 
         It takes no longer than listing the files that there are, however large the array claims to be; the first chunk
-        that is missing is looked at (`check_window`).
+        that is missing is checked (`check_window`).
 
         Raises
         ------
@@ -183,7 +186,7 @@ class ChunkFiles:
             key = self._encode(coordinates)
             if key not in names:
                 if not held or held * MOST_LOST < total:
-                    raise _missing(f"{self.name}/{key}", total)
+                    raise _missing(f"{self.name}/{key}", total, "the array has hardly any")
                 self._check(coordinates)
                 self._checked.add(coordinates)
                 return
@@ -204,7 +207,7 @@ class ChunkFiles:
             return 1
         start = [at * size for at, size in zip(coordinates, self.stored, strict=True)]
         try:
-            with open(self.folder / name, "rb") as stream:
+            with open_regular(self.folder / name) as stream:
                 size = os.fstat(stream.fileno()).st_size
                 return sum(offset != ABSENT for _, offset, _ in self._inner(self._shards, stream, size, start, name))
         except (ImageError, OSError):
@@ -227,41 +230,41 @@ class ChunkFiles:
         Raises
         ------
         ImageError
-            ``truncated``: a chunk has another size, or is missing though what lies beside it is not the fill value.
+            ``truncated``: a chunk has another size, or is missing though it held something else than the fill value.
         """
-        ranges = [
-            range(part.start // chunk, -(-part.stop // chunk)) for part, chunk in zip(window, self.stored, strict=True)
-        ]
-        for number in range(math.prod(len(part) for part in ranges)):
-            index = _unravel(number, tuple(len(part) for part in ranges))
-            coordinates = tuple(part[i] for part, i in zip(ranges, index, strict=True))
+        for coordinates in self._touched(window):
             if coordinates not in self._checked:
                 self._check(coordinates)
                 self._checked.add(coordinates)
 
     def _check(self, coordinates: tuple[int, ...]) -> None:
-        for missing, box in self._missing_in(coordinates):
-            if not self._leaves_out or self._stands_amid_pixels(box):
-                raise missing
+        for key, total, box in self._missing_in(coordinates):
+            if not self._leaves_out:
+                raise _missing(key, total, "the program that wrote it leaves none out")
+            if self._smaller is not None and self._smaller.shows(box, self.shape):
+                raise _missing(key, total, "the smaller resolution of the image shows pixels there")
 
-    def _stands_amid_pixels(self, box: Sequence[range]) -> bool:
-        """Whether pixels beside a box are mostly something else than the fill value."""
-        fill = self._array.fill_value
-        for axis, part in enumerate(box):
-            for beside in (range(part.start - 1, part.start), range(part.stop, part.stop + 1)):
-                if beside.start < 0 or beside.stop > self.shape[axis]:
-                    continue
-                slab = [*box[:axis], beside, *box[axis + 1 :]]
-                # What is unpacked now has to be what it claims to be; that chunks are missing there is no matter.
-                for _ in self._missing_in(
-                    tuple(part.start // size for part, size in zip(slab, self.stored, strict=True))
-                ):
-                    pass
-                pixels = self._pixels(slab)
-                is_fill = np.isnan(pixels) if fill != fill else pixels == fill
-                if np.mean(~is_fill) > MAX_SHARE_AROUND:
-                    return True
-        return False
+    def shows(self, box: Sequence[range], shape: Sequence[int]) -> bool:
+        """Whether a box of the next larger resolution, of this shape, holds something else than the fill value here."""
+        window = [_inside(part, large, small) for part, large, small in zip(box, shape, self.shape, strict=True)]
+        if any(len(part) == 0 for part in window):
+            return False
+        for coordinates in self._touched(window):
+            # What is unpacked now has to be what it claims to be; that chunks are missing here as well is no matter.
+            for _ in self._missing_in(coordinates):
+                pass
+        pixels, fill = self._pixels(window), self._array.fill_value
+        is_fill = np.isnan(pixels) if fill != fill else pixels == fill
+        return not is_fill.all()
+
+    def _touched(self, window: Sequence[range]) -> Iterator[tuple[int, ...]]:
+        """Coordinates of the stored chunks of a window."""
+        ranges = [
+            range(part.start // chunk, -(-part.stop // chunk)) for part, chunk in zip(window, self.stored, strict=True)
+        ]
+        for number in range(math.prod(len(part) for part in ranges)):
+            index = _unravel(number, tuple(len(part) for part in ranges))
+            yield tuple(part[i] for part, i in zip(ranges, index, strict=True))
 
     def _pixels(self, window: Sequence[range]) -> Any:
         try:
@@ -274,12 +277,12 @@ class ChunkFiles:
                 "unreadable", f"a chunk of {self.name} cannot be unpacked ({text}): copy it again"
             ) from error
 
-    def _missing_in(self, coordinates: tuple[int, ...]) -> Iterator[tuple[ImageError, list[range]]]:
-        """Message about the missing part of a stored chunk, and the number of its pixels."""
+    def _missing_in(self, coordinates: tuple[int, ...]) -> Iterator[tuple[str, int, list[range]]]:
+        """Name and pixels of each missing part of a stored chunk, and how many such parts there are in all."""
         key = self._encode(coordinates)
         start = [at * size for at, size in zip(coordinates, self.stored, strict=True)]
         try:
-            with open(self.folder / key, "rb") as stream:
+            with open_regular(self.folder / key) as stream:
                 size = os.fstat(stream.fileno()).st_size
                 whole = [((0,) * len(start), 0, size)]
                 parts = self._inner(self._shards, stream, size, start, key) if self._shards else whole
@@ -288,8 +291,7 @@ class ChunkFiles:
                         inside = "/".join(str(i) for i in index)
                         first = [at + i * step for at, i, step in zip(start, index, self.decoded, strict=True)]
                         total = math.prod(self.stored) // math.prod(self.decoded)
-                        error = _missing(f"{inside} of the shard {self.name}/{key}", total)
-                        yield error, self._box(first, self.decoded)
+                        yield f"{inside} of the shard {self.name}/{key}", total, self._box(first, self.decoded)
                         continue
                     stream.seek(offset)
                     head = stream.read(min(18, length))
@@ -301,7 +303,7 @@ class ChunkFiles:
                             "chunk: copy the folder again",
                         )
         except FileNotFoundError:
-            yield _missing(f"{self.name}/{key}", math.prod(self.counts)), self._box(start, self.stored)
+            yield f"{self.name}/{key}", math.prod(self.counts), self._box(start, self.stored)
 
     def _box(self, start: Sequence[int], size: Sequence[int]) -> list[range]:
         ends = [min(first + step, end) for first, step, end in zip(start, size, self.shape, strict=True)]
@@ -325,19 +327,26 @@ class ChunkFiles:
                 continue
             if offset != ABSENT and offset + length > size:
                 inside = "/".join(str(i) for i in index)
-                raise _missing(f"{inside} of the shard {self.name}/{key}", math.prod(grid))
+                raise _missing(f"{inside} of the shard {self.name}/{key}", math.prod(grid), "the shard ends before it")
             yield index, offset, length
+
+
+def _inside(part: range, large: int, small: int) -> range:
+    """Pixels of an axis of a smaller resolution that lie wholly in a range of the larger one, without its sides."""
+    if large == small:
+        return part
+    return range(-(-part.start * small // large) + BLUR, part.stop * small // large - BLUR)
 
 
 def _counts(shape: Sequence[int], chunk: Sequence[int]) -> tuple[int, ...]:
     return tuple(-(-size // length) for size, length in zip(shape, chunk, strict=True))
 
 
-def _missing(key: str, total: int) -> ImageError:
+def _missing(key: str, total: int, why: str) -> ImageError:
     return ImageError(
         "truncated",
-        f"chunk {key} is missing, of {total} that the array has: copy the folder again, or, if the program that wrote "
-        "it leaves out chunks of its fill value, have them written (write_empty_chunks): those around are not empty",
+        f"chunk {key} is missing, of {total} that the array has, and {why}: copy the folder again, or write the image "
+        "with all chunks (write_empty_chunks)",
     )
 
 

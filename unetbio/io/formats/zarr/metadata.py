@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unetbio.errors import ImageError
-from unetbio.files import real_path
+from unetbio.files import read_bytes, real_path
 from unetbio.io.formats.refusals import check_series
 
 __all__ = ["Multiscale", "find_images", "find_label_image"]
@@ -290,7 +290,7 @@ def _json(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MAX_JSON_BYTES:
         raise ImageError("unreadable", f"{path.name} has {path.stat().st_size} bytes, too many for metadata")
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_bytes(path))
     except (ValueError, RecursionError) as error:
         raise ImageError("unreadable", f"{path.name} is not JSON ({error}): copy the folder again") from error
     if not isinstance(content, dict):

@@ -69,10 +69,9 @@ def _open(path: Path, found: Multiscale, axes: str | None, series: int, count: i
     if not shape or min(shape) < 1:
         raise ImageError("inconsistent", f"an array of shape {shape}: write the image again")
     letters = _letters(shape, axes, found.axes)
-    files = ChunkFiles(found.array, found.array_name, array)
+    files = ChunkFiles(found.array, found.array_name, array, _next_smaller(found, shape))
     files.check_present()
     files.check_window([range(1)] * len(shape))
-    _check_levels(found, shape)
     kept = [axis for axis in AXES if axis in "YX" or (axis in letters and shape[letters.index(axis)] > 1)]
     sizes = dict(zip(letters, shape, strict=True))
     channels = sizes.get("C", 1)
@@ -140,16 +139,19 @@ def _spread(letters: str, shape: tuple[int, ...]) -> str:
     return "".join(next(given) if size > 1 else next(spare, "?") for size in shape)
 
 
-def _check_levels(found: Multiscale, shape: tuple[int, ...]) -> None:
-    """Refuse an image whose first array is not its largest."""
+def _next_smaller(found: Multiscale, shape: tuple[int, ...]) -> ChunkFiles | None:
+    """The next smaller array, if any; refuses an image whose first array is not its largest."""
     for folder in found.levels[:1]:
-        other = tuple(_open_array(folder, folder.name).shape)
+        array = _open_array(folder, folder.name)
+        other = tuple(array.shape)
         if len(other) != len(shape) or any(small > large for small, large in zip(other, shape, strict=True)):
             raise ImageError(
                 "inconsistent",
                 f"the array with the full resolution, {found.array_name}, has the shape {shape}, the next {other}: "
                 "write the image again",
             )
+        return ChunkFiles(folder, folder.name, array)
+    return None
 
 
 class _ZarrPixels:

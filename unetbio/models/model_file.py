@@ -217,12 +217,7 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Model:
 
 def _check_weights(path: Path, architecture: str, network_parameters: Mapping[str, Any]) -> None:
     """Compare the weights in a file with those of the network, before memory is taken for either."""
-    import torch
-
-    with torch.device("meta"):
-        network = networks.build(architecture, network_parameters)
-    needed = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    stored = load_layout(path)
+    needed, stored = networks.weight_shapes(architecture, network_parameters), load_layout(path)
     wrong = next((name for name in needed | stored if needed.get(name) != stored.get(name)), None)
     if wrong is not None:
         shapes = [shapes.get(wrong, "missing") for shapes in (stored, needed)]

@@ -13,7 +13,17 @@ from unetbio.networks.registry import Architecture, Published, find, names, regi
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["Architecture", "Published", "build", "find", "names", "parameter_count", "register", "training_logits"]
+__all__ = [
+    "Architecture",
+    "Published",
+    "build",
+    "find",
+    "names",
+    "parameter_count",
+    "register",
+    "training_logits",
+    "weight_shapes",
+]
 
 
 def _register_families() -> None:
@@ -52,6 +62,13 @@ def build(name: str, parameters: Mapping[str, Any] | None = None) -> "nn.Module"
     architecture = find(name)
     network: nn.Module = architecture.load()(architecture.read(parameters or {}))
     return network
+
+
+def weight_shapes(name: str, parameters: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Shapes of all weights of a network by their names, without the memory for them; raises as `build`."""
+    torch = importlib.import_module("torch")
+    with torch.device("meta"):
+        return {key: tuple(weight.shape) for key, weight in build(name, parameters).state_dict().items()}
 
 
 def training_logits(network: "nn.Module", image: "Tensor") -> "list[tuple[Tensor, float]]":

@@ -52,7 +52,8 @@ class UNet(nn.Module):
         )
         narrow = wide[depth - 1] if depth else in_channels
         self.bottleneck = double_convolution(narrow, channels[depth], wide[depth], depth)
-        self.dropout = nn.Dropout(parameters.dropout)
+        # Without dropout the layer would still draw a random number for each value of the deepest maps.
+        self.dropout = nn.Dropout(parameters.dropout) if parameters.dropout else nn.Identity()
         self.upsamplers = nn.ModuleList()
         self.decoder = nn.ModuleList()
         for level in reversed(range(depth)):

@@ -1,7 +1,9 @@
 """Cellpose 3 from random weights, in an environment of its own.
 
-    python cellpose_peer.py train TABLE ROOT MODEL --seconds S
-    python cellpose_peer.py segment MODEL IMAGES OUT
+Run it in the folder of this file:
+
+python cellpose_peer.py train TABLE ROOT MODEL --seconds S
+python cellpose_peer.py segment MODEL IMAGES OUT
 """
 
 import argparse

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from unetbio.networks import blocks
 from unetbio.networks.deconvnet.spec import DeconvNetParameters
-from unetbio.networks.encoders.vgg.network import VGG16, FullyConnected, mirrored_stages
+from unetbio.networks.encoders.vgg.network import VGG16, FullyConnected, mirrored_stages, unpooled
 
 __all__ = ["DeconvNet"]
 
@@ -52,16 +52,10 @@ class DeconvNet(nn.Module):
             When the spatial size is not a multiple of 32.
         """
         self.geometry.check(image.shape[2:])
-        features, switches = image, []
-        for stage, pooling in zip(self.encoder.stages, self.encoder.poolings, strict=True):
-            features = stage(features)
-            switches.append(features)
-            features = pooling(features)
+        features, switches = self.encoder.with_switches(image)
         # (N, 512, H / 32, W / 32) -> (N, 4096, H / 32, W / 32) -> (N, 512, H / 32, W / 32)
         features = self.fc6_deconvolution(self.fully_connected(features))
-        for stage in self.decoder:
-            features = stage(blocks.max_unpool(features, switches.pop(), (2, 2)))
-        logits: Tensor = self.head(features)
+        logits: Tensor = self.head(unpooled(self.decoder, features, switches))
         return logits
 
 

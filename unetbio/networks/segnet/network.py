@@ -7,7 +7,7 @@ arXiv 1511.00561 (section 3 and figure 2).
 from torch import Tensor, nn
 
 from unetbio.networks import blocks
-from unetbio.networks.encoders.vgg.network import VGG16, mirrored_stages
+from unetbio.networks.encoders.vgg.network import VGG16, mirrored_stages, unpooled
 from unetbio.networks.segnet.spec import SegNetParameters
 
 __all__ = ["SegNet"]
@@ -46,12 +46,6 @@ class SegNet(nn.Module):
             When the spatial size is not a multiple of 32.
         """
         self.geometry.check(image.shape[2:])
-        features, switches = image, []
-        for stage, pooling in zip(self.encoder.stages, self.encoder.poolings, strict=True):
-            features = stage(features)
-            switches.append(features)
-            features = pooling(features)
-        for stage in self.decoder:
-            features = stage(blocks.max_unpool(features, switches.pop(), (2, 2)))
-        logits: Tensor = self.head(features)
+        features, switches = self.encoder.with_switches(image)
+        logits: Tensor = self.head(unpooled(self.decoder, features, switches))
         return logits

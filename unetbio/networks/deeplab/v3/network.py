@@ -4,18 +4,16 @@ Chen, Papandreou, Schroff, Adam: Rethinking Atrous Convolution for Semantic Imag
 (sections 3.2.1 and 3.3; figure 5).
 """
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from unetbio.networks import blocks
-from unetbio.networks.deeplab.encoders import PYRAMID_MAPS
+from unetbio.networks.deeplab.pyramid import PyramidNetwork
 from unetbio.networks.deeplab.v3.spec import DeepLabV3Parameters
-from unetbio.networks.encoders.resnet.network import ResNet
-from unetbio.networks.scale_context import AtrousPyramid
 
 __all__ = ["DeepLabV3"]
 
 
-class DeepLabV3(nn.Module):
+class DeepLabV3(PyramidNetwork):
     """DeepLab v3.
 
     Parameters
@@ -25,20 +23,8 @@ class DeepLabV3(nn.Module):
     """
 
     def __init__(self, parameters: DeepLabV3Parameters) -> None:
-        super().__init__()
-        self.geometry = parameters.geometry
-        self.encoder = ResNet(
-            parameters.in_channels,
-            backbone=parameters.backbone,
-            output_stride=parameters.stride,
-            multi_grid=parameters.multi_grid,
-            width=parameters.width,
-        )
-        maps = blocks.scaled(PYRAMID_MAPS, parameters.width)
-        self.context = AtrousPyramid(
-            self.encoder.channels[-1], maps, parameters.atrous_rates, image_pooling=parameters.image_pooling
-        )
-        self.head = blocks.pointwise(maps, parameters.num_classes, parameters.ndim)
+        super().__init__(parameters)
+        self.head = blocks.pointwise(self.maps, parameters.num_classes, parameters.ndim)
         blocks.initialise_he(self.context)
         blocks.initialise_he(self.head)
 

@@ -8,15 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from unetbio.networks import blocks
-from unetbio.networks.deeplab.encoders import PYRAMID_MAPS
+from unetbio.networks.deeplab.pyramid import PyramidNetwork
 from unetbio.networks.deeplab.v3plus.spec import LOW_LEVEL_MAPS, LOW_LEVEL_STRIDE, DeepLabV3PlusParameters
-from unetbio.networks.encoders.resnet.network import ResNet
-from unetbio.networks.scale_context import AtrousPyramid, separable_convolution
+from unetbio.networks.scale_context import separable_convolution
 
 __all__ = ["DeepLabV3Plus"]
 
 
-class DeepLabV3Plus(nn.Module):
+class DeepLabV3Plus(PyramidNetwork):
     """DeepLab v3+ with a ResNet.
 
     Parameters
@@ -26,24 +25,8 @@ class DeepLabV3Plus(nn.Module):
     """
 
     def __init__(self, parameters: DeepLabV3PlusParameters) -> None:
-        super().__init__()
-        self.geometry = parameters.geometry
-        self.encoder = ResNet(
-            parameters.in_channels,
-            backbone=parameters.backbone,
-            output_stride=parameters.stride,
-            multi_grid=parameters.multi_grid,
-            width=parameters.width,
-        )
-        maps = blocks.scaled(PYRAMID_MAPS, parameters.width)
-        low_level_maps = blocks.scaled(LOW_LEVEL_MAPS, parameters.width)
-        self.context = AtrousPyramid(
-            self.encoder.channels[-1],
-            maps,
-            parameters.atrous_rates,
-            image_pooling=parameters.image_pooling,
-            separable=parameters.separable,
-        )
+        super().__init__(parameters, separable=parameters.separable)
+        maps, low_level_maps = self.maps, blocks.scaled(LOW_LEVEL_MAPS, parameters.width)
         self.skip = blocks.normalised_convolution(self.encoder.channels[0], low_level_maps, 1)
         convolution = separable_convolution if parameters.separable else blocks.normalised_convolution
         self.decoder = nn.Sequential(convolution(maps + low_level_maps, maps, 3), convolution(maps, maps, 3))

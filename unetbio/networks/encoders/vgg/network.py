@@ -14,7 +14,7 @@ from unetbio.networks import blocks
 from unetbio.networks.encoders.vgg.spec import HALVINGS, STAGES, Pooling
 from unetbio.networks.public_weights import find_encoder, load_public_weights
 
-__all__ = ["VGG16", "FullyConnected", "load_vgg16", "mirrored_stages"]
+__all__ = ["VGG16", "FullyConnected", "load_vgg16", "mirrored_stages", "unpooled"]
 
 
 class VGG16(nn.Module):
@@ -83,6 +83,21 @@ class VGG16(nn.Module):
             features = pooling(stage(features))
             pooled.append(features)
         return pooled
+
+    def with_switches(self, image: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Features after the last pooling, and those before each pooling, which say where the maxima were."""
+        features, switches = image, []
+        for stage, pooling in zip(self.stages, self.poolings, strict=True):
+            switches.append(stage(features))
+            features = pooling(switches[-1])
+        return features, switches
+
+
+def unpooled(decoder: nn.ModuleList, features: Tensor, switches: Sequence[Tensor]) -> Tensor:
+    """Run the stages of a decoder, each after unpooling the maxima to where they were in the encoder."""
+    for stage, switch in zip(decoder, reversed(switches), strict=True):
+        features = stage(blocks.max_unpool(features, switch, (2, 2)))
+    return features
 
 
 def _pooling(kind: Pooling) -> nn.Module:

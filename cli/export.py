@@ -1,4 +1,4 @@
-"""``unetbio export``: cells for QuPath, ImageJ and programs that read COCO."""
+"""``unetbio export``: cells for QuPath, ImageJ, and programs that read COCO or AnnData."""
 
 import logging
 from pathlib import Path
@@ -24,8 +24,8 @@ logger = logging.getLogger("unetbio.cli.export")
     "--to",
     "target",
     required=True,
-    type=click.Choice(["geojson", "imagej", "coco"]),
-    help="QuPath detections, ImageJ's RoiSet.zip, or COCO.",
+    type=click.Choice(["geojson", "imagej", "coco", "anndata"]),
+    help="QuPath detections, ImageJ's RoiSet.zip, COCO, or AnnData.",
 )
 @click.option(
     "-o",
@@ -46,6 +46,7 @@ def command(out: Path, target: str, folder: Path | None, metadata_regex: str | N
     geojson  x_cells.geojson for each image: detections with the columns of the table, for QuPath
     imagej   x_RoiSet.zip for each image: regions for the ROI manager of ImageJ and Fiji
     coco     coco.json for all images: run lengths, box and area of each cell
+    anndata  cells.h5ad for all images: the table of cells, with their positions
     """
     from unetbio.export.run import export_folder
 

@@ -35,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "check": ("unetbio.cli.check", "Check images before a run: readable, duplicates, names, odd ones out."),
     "measure": ("unetbio.cli.measure", "Measure the cells of a finished output folder and write its tables."),
     "import": ("unetbio.cli.import_", "Turn annotations of other programs into label images."),
-    "export": ("unetbio.cli.export", "Write cells for QuPath, ImageJ or COCO."),
+    "export": ("unetbio.cli.export", "Write cells for QuPath, ImageJ, COCO or AnnData."),
     "report": ("unetbio.cli.report", "Write the offline page of a finished output folder."),
     "verify": ("unetbio.cli.verify", "Check every mask of an output folder against its provenance."),
     "models": ("unetbio.cli.models", "List trained models, shipped or in a folder."),

@@ -32,6 +32,9 @@ def command(out: Path, run: MeasureRun) -> int | None:
     With --expand, the part of the background that lies within so many micrometres of a cell, and nearer to it than to
     any other, is measured in columns that begin with ring_. Nothing is segmented again for --pixel-size.
 
+    With --features, more columns are measured: shape (axes, orientation, Feret diameters ...), texture (smallest,
+    largest, standard deviation, sum and edge of the grey values, and Haralick features), or all.
+
     Rows of images that have been measured like this and have not changed since are kept.
     """
     from unetbio.results.collect_tables import measure
@@ -47,6 +50,7 @@ def command(out: Path, run: MeasureRun) -> int | None:
             out,
             expand=run.expand,
             pixel_size=run.pixel_size,
+            features=run.features,
             metadata_regex=run.metadata_regex,
             overwrite=run.overwrite,
             workers=run.workers,

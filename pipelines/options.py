@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import reduce
 from operator import or_
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BeforeValidator, Field, create_model, model_validator
 
@@ -171,11 +171,13 @@ class MeasureOptions(Section):
     """Options of ``unetbio measure``, named as there."""
 
     expand: float | None = _described(MeasureRun, "expand")
+    features: Literal["basic", "shape", "texture", "all"] = _described(MeasureRun, "features")
     resources: JobResources = Field(default=JobResources(), description="Of the measure rule's job.")
 
     def arguments(self) -> list[str]:
         """The options as they stand on the command line."""
-        return as_arguments({"expand": self.expand})
+        features = None if self.features == "basic" else self.features
+        return as_arguments({"expand": self.expand, "features": features})
 
 
 class CheckOptions(Section):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 __all__ = [
+    "ANNDATA",
     "CELLS",
     "CELLS_TEXT",
     "CHECK",
@@ -49,7 +50,7 @@ __all__ = [
 ]
 
 SUMMARY, CELLS, CELLS_TEXT, CLASSES = "summary.csv", "cells.parquet", "cells.csv", "classes.csv"
-PAGE, CHECK, COCO = "index.html", "check.csv", "coco.json"
+PAGE, CHECK, COCO, ANNDATA = "index.html", "check.csv", "coco.json", "cells.h5ad"
 JOURNAL, LOCK = "run.jsonl", ".run.lock"
 LINKED_FILES = (SUMMARY, CLASSES, CELLS_TEXT, CELLS, JOURNAL)
 """Files that the report page links to."""

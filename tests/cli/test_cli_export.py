@@ -29,6 +29,7 @@ from unetbio.io import read_labels, write_labels
 from unetbio.results.cells import CachedCells
 
 Array = NDArray[Any]
+OUTLINES = ("geojson", "imagej", "coco")
 
 # pycocotools decodes into arrays of its own, which do not know numpy 2's copy=False.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -187,7 +188,7 @@ def test_areas_of_real_nuclei(tmp_path: Path, tiny_model: Path, shared_data: Pat
     assert run("measure", out, "--workers", "1").exit_code == 0
     areas = areas_in_table(out, "x.tif")
     assert len(areas) > 20
-    for target in FORMATS:
+    for target in OUTLINES:
         export(out, target)
     features = json.loads((out / "x_cells.geojson").read_text())["features"]
     assert {int(f["properties"]["name"]): as_geometry(f["geometry"]).area for f in features} == areas
@@ -212,7 +213,7 @@ def test_planes_of_stacks_and_times_have_places(tmp_path: Path, tiny_model: Path
     for line in (["movie.tif"], ["colours.tif", "--channel", "1"], ["stack.tif", "--z", "2"]):
         result = run("segment", tmp_path / line[0], *line[1:], "-o", out, "-m", tiny_model, "--workers", "1")
         assert result.exit_code == 0, result.stderr
-    for target in FORMATS:
+    for target in OUTLINES:
         export(out, target)
 
     def planes(name: str) -> list[dict[str, int]]:
@@ -250,7 +251,7 @@ def test_cells_of_a_stack_have_an_outline_a_section(out: Path) -> None:
         assert sum(parts) == volume == (stack == int(name)).sum()
 
 
-@pytest.mark.parametrize("target", FORMATS)
+@pytest.mark.parametrize("target", OUTLINES)
 def test_the_same_cells_make_the_same_files_in_any_folder(out: Path, tmp_path: Path, target: str) -> None:
     export(out, target)
     export(out, target, "-o", tmp_path / "elsewhere")
@@ -260,7 +261,7 @@ def test_the_same_cells_make_the_same_files_in_any_folder(out: Path, tmp_path: P
         assert path.read_bytes() == (out / path.relative_to(tmp_path / "elsewhere")).read_bytes()
 
 
-@pytest.mark.parametrize("target", FORMATS)
+@pytest.mark.parametrize("target", OUTLINES)
 def test_an_image_without_cells_makes_an_empty_file(tmp_path: Path, tiny_model: Path, target: str) -> None:
     out = segment(tmp_path, tiny_model, {"dark.tif": np.full((20, 20), 3, np.uint8)})
     assert export(out, target).stdout == f"1 image, 0 outlines, 0 failed: {out}\n"
@@ -304,6 +305,38 @@ def test_class_masks_are_no_cells(out: Path, tmp_path: Path) -> None:
     assert "holds class masks alone: cells are exported, and these have none" in result.stderr
 
 
+def test_anndata_holds_the_table_and_the_places(out: Path) -> None:
+    anndata = pytest.importorskip("anndata", reason='needs anndata: pip install "unetbio[anndata]"')
+    assert export(out, "anndata").stdout == f"2 images, 7 outlines, 0 failed: {out}\n"
+    data = anndata.read_h5ad(out / "cells.h5ad")
+    table = pl.read_parquet(out / "cells.parquet")
+    assert data.obs["path"].tolist() == table["path"].to_list()
+    assert data.obs["label"].tolist() == table["label"].to_list()
+    assert data.obs["well"].tolist() == ["", "", "", *["B02"] * 4]
+    for name in ("area_px", "area_um2", "intensity_mean_0", "confidence", "touches_border"):
+        found = data.X[:, data.var_names.get_loc(name)]
+        np.testing.assert_allclose(found, table[name].cast(pl.Float64).to_numpy())
+    assert not {"label", "series", "t", "path"} & set(data.var_names)
+    np.testing.assert_array_equal(data.obsm["spatial"], table.select("centroid_x_px", "centroid_y_px").to_numpy())
+    (out / "sub" / "B02_labels.ome.tif").write_bytes(b"torn")
+    assert run("export", out, "--to", "anndata").exit_code == 3
+    assert anndata.read_h5ad(out / "cells.h5ad").n_obs == 3
+
+
+def test_anndata_of_images_without_cells_has_no_rows(tmp_path: Path, tiny_model: Path) -> None:
+    anndata = pytest.importorskip("anndata", reason='needs anndata: pip install "unetbio[anndata]"')
+    out = segment(tmp_path, tiny_model, {"dark.tif": np.full((20, 20), 3, np.uint8)})
+    export(out, "anndata")
+    assert anndata.read_h5ad(out / "cells.h5ad").n_obs == 0
+
+
+def test_anndata_without_its_package_is_refused(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "anndata", None)
+    result = run("export", out, "--to", "anndata")
+    assert result.exit_code == 2
+    assert '--to anndata needs a package: pip install "unetbio[anndata]"' in result.stderr
+
+
 @pytest.mark.parametrize(("make", "message"), [(False, "is not a folder"), (True, "holds no results")])
 def test_nothing_to_export_is_2(tmp_path: Path, make: bool, message: str) -> None:
     if make:
@@ -343,7 +376,7 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 def example(tmp_path: Path, tiny_model: Path, discs: Array) -> Path:
     """What the page speaks of: images/a/b/x.tif and results/."""
     out = segment(tmp_path, tiny_model, {"a/b/x.tif": discs})
-    for target in FORMATS:
+    for target in OUTLINES:
         export(out, target)
     return out.rename(tmp_path / "results").parent
 

@@ -18,13 +18,13 @@ from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
 from unetbio.cli.main import main
-from unetbio.export.run import FORMATS as EXPORTS
 from unetbio.io import read_image, read_labels, write_labels
 
 Array = NDArray[Any]
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 HEIGHT, WIDTH = 60, 80
+EXPORTS = ("geojson", "imagej", "coco")
 
 
 def run(*line: object) -> Result:

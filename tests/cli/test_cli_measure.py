@@ -501,3 +501,32 @@ def test_grey_values_stay_known_while_the_images_are_away(
     table = cells(out)
     assert table.filter(path="a.tif")["intensity_mean_0"].null_count() == 2
     assert table.filter(path="b.tif")["intensity_mean_0"].null_count() == 0
+
+
+def test_further_columns_are_asked_for_and_kept_until_others_are(
+    tmp_path: Path, tiny_model: Path, discs: NDArray[Any]
+) -> None:
+    out = segment(tmp_path, tiny_model, {"a.tif": discs})
+    basic = pl.read_parquet(out / "cells.parquet")
+
+    def columns(*options: str) -> set[str]:
+        result = CliRunner().invoke(main, ["measure", str(out), "--workers", "1", *options])
+        assert result.exit_code == 0, result.stderr
+        table = pl.read_parquet(out / "cells.parquet")
+        assert table.select(basic.columns).equals(basic)
+        return set(table.columns) - set(basic.columns)
+
+    shape, texture = columns("--features", "shape"), columns("--features", "texture")
+    assert {"axis_major_length_px", "feret_diameter_max_px", "form_factor"} <= shape
+    assert {"intensity_std_0", "intensity_edge_mean_0", "texture_entropy_0"} <= texture
+    assert columns("--features", "all") == shape | texture
+    assert all(is_reserved(name) for name in shape | texture)
+    # Images that are segmented later are measured in the same way.
+    assert segment(tmp_path, tiny_model, {"b.tif": discs[::-1]}) == out
+    table = pl.read_parquet(out / "cells.parquet")
+    assert table["texture_entropy_0"].null_count() == 0
+    assert len(table) == 6
+    (tmp_path / "images" / "b.tif").unlink()
+    (out / "b_labels.ome.tif").unlink()
+    (out / "b_labels.json").unlink()
+    assert columns() == set()

@@ -1,1 +1,1 @@
-"""Cells for other programs: QuPath's GeoJSON, ImageJ's regions, COCO."""
+"""Cells for other programs: QuPath's GeoJSON, ImageJ's regions, COCO, AnnData."""

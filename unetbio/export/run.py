@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from unetbio.errors import ImageError
+from unetbio.export.annotated_data import AnnDataWriter
 from unetbio.export.cells import ExportImage, find_images, read_cells
 from unetbio.export.coco import CocoWriter
 from unetbio.export.geojson import GeoJsonWriter
@@ -36,6 +37,7 @@ FORMATS: dict[str, Callable[[Path], Writer]] = {
     "geojson": GeoJsonWriter,
     "imagej": RoiSetWriter,
     "coco": CocoWriter,
+    "anndata": AnnDataWriter,
 }
 """Formats by their names on the command line."""
 

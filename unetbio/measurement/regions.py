@@ -6,7 +6,7 @@ closed form, so the cost follows the number of rows that cells cover, not the nu
 
 from collections.abc import Mapping, Sequence
 from math import pi, prod
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,8 +15,11 @@ from unetbio.compilation import compiled
 from unetbio.errors import ImageError
 from unetbio.labels import LUT_ENTRIES_ALWAYS, LUT_ENTRIES_PER_PIXEL, as_volume, check_label_image, touching_pairs
 from unetbio.measurement.cytoplasm_rings import ring_labels
+from unetbio.measurement.features import grey_statistics, shape_features, texture_features
 
-__all__ = ["measure"]
+__all__ = ["Features", "measure"]
+
+Features = Literal["basic", "shape", "texture", "all"]
 
 AXES = "ZYX"
 NEIGHBOUR_DISTANCE = 2
@@ -45,6 +48,7 @@ def measure(
     pixel_size_um: Mapping[str, float] | None = None,
     probabilities: ArrayLike | None = None,
     expand_um: float | None = None,
+    features: Features = "basic",
 ) -> Columns:
     """Measure every cell of a label image.
 
@@ -63,6 +67,9 @@ def measure(
         Probability of the cell class.
     expand_um : float, optional
         Width of the ring of background around each cell that is measured too, in micrometres.
+
+    features : {"basic", "shape", "texture", "all"}
+        Further columns: of shape, of grey values and texture, or both.
 
     Returns
     -------
@@ -99,6 +106,11 @@ def measure(
             Where ``expand_um`` is given: pixels of the ring (`unetbio.measurement.cytoplasm_rings.ring_labels`) and
             their mean raw grey value. NaN while the pixel size of an axis is unknown; a ring without pixels has no
             grey value.
+        Further columns of shape
+            With features ``shape`` and ``all``: `unetbio.measurement.features.shape_features`.
+        ``intensity_min_CHANNEL`` ..., ``texture_contrast_CHANNEL`` ...
+            With features ``texture`` and ``all``: `unetbio.measurement.features.grey_statistics` and
+            `unetbio.measurement.features.texture_features`.
 
         Columns without a value hold NaN: ``polars.DataFrame(columns, nan_to_null=True)`` leaves their fields empty.
 
@@ -124,8 +136,12 @@ def measure(
     columns |= _shape(volume[0], runs, table) if labels.ndim == 2 else _sphere(table)
     columns |= _surroundings(volume, table)
     grey = None if image is None else _Grey.of(image, labels.shape, channel_names)
+    if features in ("shape", "all"):
+        columns |= shape_features(volume, runs, table[:, AREA], columns.get("perimeter_px"))
     if grey is not None:
         columns |= grey.means(runs, table[:, AREA])
+    if grey is not None and features in ("texture", "all"):
+        columns |= grey.statistics(volume, runs, table[:, AREA])
     if probabilities is not None:
         columns["confidence"] = _mean_over_cells(
             np.asarray(probabilities), "array of probabilities", labels.shape, runs, table[:, AREA]
@@ -403,6 +419,28 @@ class _Grey(NamedTuple):
             for channel, name in enumerate(self.names)
         }
 
+    def statistics(self, volume: IndexArray, runs: Table, areas: Table) -> Columns:
+        """Columns of grey values and texture of each channel."""
+        columns: Columns = {}
+        for channel, name in enumerate(self.names):
+            values = _native(np.asarray(self.image[channel]), "image", self.shape)
+            found = grey_statistics(values, volume, runs, areas)
+            columns |= {f"intensity_{what}_{name}": column for what, column in found.items()}
+            found = texture_features(values, volume, runs, len(areas))
+            columns |= {f"texture_{what}_{name}": column for what, column in found.items()}
+        return columns
+
+
+def _native(values: NDArray[Any], name: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Grey values as a compiled loop takes them."""
+    if values.shape != shape:
+        raise ImageError(
+            "wrong_shape", f"the {name} has shape {values.shape} and the label image {shape}: both need the same size"
+        )
+    if values.dtype.kind not in "ui" and values.dtype != np.float32:
+        values = values.astype(np.float64)
+    return as_volume(values.astype(values.dtype.newbyteorder("="), copy=False))
+
 
 def _rings(
     index: IndexArray, cells: int, expand_um: float, sizes_um: Sequence[float | None], grey: _Grey | None
@@ -423,14 +461,7 @@ def _rings(
 def _mean_over_cells(
     values: NDArray[Any], name: str, shape: tuple[int, ...], runs: Table, areas: Table
 ) -> NDArray[np.float64]:
-    if values.shape != shape:
-        raise ImageError(
-            "wrong_shape", f"the {name} has shape {values.shape} and the label image {shape}: both need the same size"
-        )
-    if values.dtype.kind not in "ui" and values.dtype != np.float32:
-        values = values.astype(np.float64)
-    native = values.astype(values.dtype.newbyteorder("="), copy=False)
-    sums = _sum_values(as_volume(native), runs, len(areas))
+    sums = _sum_values(_native(values, name, shape), runs, len(areas))
     means: NDArray[np.float64] = np.divide(sums, areas, out=np.full(len(areas), np.nan), where=areas > 0)
     return means
 

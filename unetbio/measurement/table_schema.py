@@ -34,11 +34,20 @@ CELL_COLUMNS = (
     "equivalent_diameter_px",
     "eccentricity",
     "solidity",
+    "axis_major_length_px",
+    "axis_minor_length_px",
+    "extent",
+    "orientation",
+    "form_factor",
+    "compactness",
+    "euler_number",
+    "feret_diameter_max_px",
+    "feret_diameter_min_px",
     "touches_border",
     "neighbours",
     "confidence",
 )
-CELL_PREFIXES = ("intensity_mean_", "ring_", "area_fraction_")
+CELL_PREFIXES = ("intensity_", "texture_", "ring_", "area_fraction_")
 
 
 def is_reserved(name: str) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unetbio.errors import ImageError, UnetbioError, UsageError
+from unetbio.measurement.regions import Features
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import SUMMARY, holds_classes, provenance_name
 from unetbio.provenance import Provenance, read_provenance
@@ -57,6 +58,7 @@ def measure(
     *,
     expand: float | None = None,
     pixel_size: PixelSize | None = None,
+    features: Features = "basic",
     metadata_regex: str | None = None,
     overwrite: bool = False,
     workers: int | None = None,
@@ -75,6 +77,8 @@ def measure(
         Measure the ring of background around each cell too, this many micrometres wide.
     pixel_size : float or tuple of two floats, optional
         Micrometres, instead of what is known of the images; of stacks ``(Z, YX)``.
+    features : {"basic", "shape", "texture", "all"}
+        Further columns: of shape, of grey values and texture, or both.
     metadata_regex : str, optional
         See `unetbio.results.path_columns.add_path_columns`.
     overwrite : bool
@@ -89,8 +93,8 @@ def measure(
     UsageError
         When there is nothing to measure, or the regular expression cannot be used.
     """
-    run = MeasureRun(expand, pixel_size, metadata_regex, workers, overwrite)
-    out, asked = Path(out), TableOptions(run.expand, run.pixel_size)
+    run = MeasureRun(expand, pixel_size, features, metadata_regex, workers, overwrite)
+    out, asked = Path(out), TableOptions(run.expand, run.pixel_size, run.features)
     if not out.is_dir():
         raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
     with hold_output(out, None):

@@ -79,7 +79,7 @@ def measure_frame(
         Width of the rings around cells, if they are measured.
     """
     frame = _frame_of(opened, t, label_image, raw, Evidence(of_cells=confidences_by_id(confidences, objects)))
-    return _table(frame, t, expand_um, apart=opened.sections_unlinked)
+    return _table(frame, t, TableOptions(expand_um), apart=opened.sections_unlinked)
 
 
 def measure_again(
@@ -150,7 +150,7 @@ def measure_again(
             measured, apart = _frame_of(opened, t, frame, None, evidence), opened.sections_unlinked
         else:
             measured = _Frame(frame, None, (), _sizes_of(provenance), evidence)
-        tables.append(_table(measured, t, options.expand_um, apart=apart))
+        tables.append(_table(measured, t, options, apart=apart))
     return Outcome(entry, described, pixel_size_of(provenance), digest, concatenate(tables))
 
 
@@ -209,20 +209,20 @@ def _frame_of(
     return _Frame(label_image, image, names, opened.trusted_pixel_size_um, evidence)
 
 
-def _table(frame: _Frame, t: int | None, expand_um: float | None, *, apart: bool) -> "pl.DataFrame":
+def _table(frame: _Frame, t: int | None, options: TableOptions, *, apart: bool) -> "pl.DataFrame":
     """The cells of a frame; for unlinked sections those of each plane, with its number ``z``."""
     import polars as pl
 
     time = pl.lit(t, dtype=pl.Int64).alias("t")
     if not apart:
-        return _cells_of(frame, expand_um).with_columns(time)
-    sections = [_cells_of(section, expand_um).with_columns(time) for section in frame.sections()]
+        return _cells_of(frame, options).with_columns(time)
+    sections = [_cells_of(section, options).with_columns(time) for section in frame.sections()]
     return concatenate(
         [cells.insert_column(0, pl.lit(z, dtype=pl.Int64).alias(SECTION)) for z, cells in enumerate(sections)]
     )
 
 
-def _cells_of(frame: _Frame, expand_um: float | None) -> "pl.DataFrame":
+def _cells_of(frame: _Frame, options: TableOptions) -> "pl.DataFrame":
     """The cells of a plane or a stack, with their confidences."""
     import polars as pl
 
@@ -232,7 +232,8 @@ def _cells_of(frame: _Frame, expand_um: float | None) -> "pl.DataFrame":
         channel_names=frame.channel_names or None,
         pixel_size_um=frame.pixel_size_um,
         probabilities=_resized(frame.evidence.probability, frame.label_image.shape),
-        expand_um=expand_um,
+        expand_um=options.expand_um,
+        features=options.features,
     )
     rings = {name: columns.pop(name) for name in list(columns) if name.startswith("ring_")}
     if "confidence" in columns:

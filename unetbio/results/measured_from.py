@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from unetbio.files import real_path, stamp
+from unetbio.measurement.regions import Features
 from unetbio.provenance import Provenance
 from unetbio.results.confidences import objects_path, probability_path
 from unetbio.results.journal import Entry
@@ -25,10 +26,13 @@ class TableOptions:
         Width of the rings around cells, if they are measured.
     pixel_size_um : float or tuple of two floats, optional
         Overrides the pixel size of the images; see `unetbio.settings.segmentation.Settings`.
+    features : {"basic", "shape", "texture", "all"}
+        Further columns; see `unetbio.measurement.regions.measure`.
     """
 
     expand_um: float | None = None
     pixel_size_um: PixelSize | None = None
+    features: Features = "basic"
 
 
 def sources_of(
@@ -86,7 +90,8 @@ def fits_without_input(
 
 def _measured_with(provenance: Provenance, options: TableOptions) -> list[Any]:
     version = importlib.metadata.version("unetbio")
-    return [version, provenance.output.mtime_ns, options.expand_um, options.pixel_size_um]
+    more = [] if options.features == "basic" else [options.features]
+    return [version, provenance.output.mtime_ns, options.expand_um, options.pixel_size_um, *more]
 
 
 def _stamps_beside(out: Path, entry: Entry, provenance: Provenance) -> list[tuple[int, ...] | None]:

@@ -154,6 +154,13 @@ class MeasureRun(Checked):
             read=parse_pixel_size,
         ),
     ] = None
+    features: Annotated[
+        Literal["basic", "shape", "texture", "all"],
+        Option(
+            "Further columns: shape, grey values and texture, or all.",
+            "docs/command_line.md lists them; without it the tables stay as they are.",
+        ),
+    ] = "basic"
     metadata_regex: Annotated[str | None, METADATA_REGEX] = None
     workers: Annotated[int | None, WORKERS] = None
     overwrite: Annotated[bool, Option("Measure again also what was measured and has not changed since.")] = False

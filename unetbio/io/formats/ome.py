@@ -33,6 +33,14 @@ _MICROMETRES = {
     "m": 1e6,
 }
 
+TYPES = {
+    "bit": "bool",
+    "float": "float32",
+    "double": "float64",
+    **{name: name for name in ("int8", "int16", "int32", "uint8", "uint16", "uint32")},
+}
+"""numpy's name of each pixel type of OME."""
+
 MAX_PLANES = 10_000_000
 """More planes than any file holds; a claim above it is refused before anything is made for it."""
 
@@ -50,6 +58,7 @@ class OmePlane:
 class OmeImage:
     """One image of an OME-XML block.
 
+    ``dtype`` is numpy's name of the pixel type, empty where it is unknown.
     ``planes`` maps ``(c, z, t)`` to pages; ``c`` counts pages, each of which holds ``samples`` channels.
     ``open_ended`` is true when the block leaves the number of planes to the file.
     """
@@ -60,6 +69,7 @@ class OmeImage:
     size_z: int
     size_c: int
     size_t: int
+    dtype: str
     samples: int
     channel_names: tuple[str, ...]
     pixel_size_um: dict[str, float]
@@ -160,6 +170,7 @@ def _image(name: str, pixels: ElementTree.Element, page_count: int) -> OmeImage:
         size_z=sizes["Z"],
         size_c=sizes["C"],
         size_t=sizes["T"],
+        dtype=TYPES.get(pixels.get("Type", "").lower(), ""),
         samples=per_page,
         channel_names=tuple(names) if len(names) == sizes["C"] else (),
         pixel_size_um=_pixel_size(pixels),

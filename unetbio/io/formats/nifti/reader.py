@@ -29,6 +29,9 @@ STORED_AXES = "XYZTC"
 GZIP_RATIO = 1100
 """No gzip stream unpacks to more than about 1032 times its size."""
 CHUNK = 1 << 24
+VOXELS_START = 348
+"""Bytes of the shorter header: voxels begin behind it."""
+MAX_OFFSET = 1 << 40
 
 
 def read_nifti(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
@@ -53,20 +56,29 @@ def read_nifti(path: Path, *, axes: str | None = None, series: int = 0) -> Image
     Raises
     ------
     ImageError
-        ``unreadable``, ``truncated``, ``inconsistent``, ``unsupported_type``, ``unknown_axes``, ``no_such_series``.
+        ``unreadable``, ``truncated``, ``bad_metadata``, ``inconsistent``, ``unsupported_type``, ``unknown_axes``,
+        ``no_such_series``.
     """
     check_series(series, 1)
     header = _header(path)
     with refuse_broken("NIfTI"):
         shape = tuple(int(n) for n in header.get_data_shape())
         stored = np.dtype(header.get_data_dtype())
-        offset = int(header.get_data_offset())
+        offset = int(header.get_data_offset()) or (544 if header["sizeof_hdr"] == 540 else 352)
         slope, intercept = header.get_slope_inter()
         zooms = [float(zoom) for zoom in header.get_zooms()]
         unit = header.get_xyzt_units()[0]
         affine = np.asarray(header.get_best_affine(), np.float64)
     if stored.kind not in "buif" or not shape or min(shape) < 1:
         raise ImageError("unsupported_type", f"voxels of shape {shape} and type {stored}: grey values are needed")
+    if not VOXELS_START <= offset <= MAX_OFFSET:
+        raise ImageError("bad_metadata", f"the voxels are claimed at byte {offset}: write the volume again")
+    if not np.isfinite(affine).all() or not affine[:3, :3].any(axis=0).all():
+        raise ImageError(
+            "bad_metadata", "the affine has values that are not finite, or an axis of length zero: write it again"
+        )
+    if not all(math.isfinite(value or 0.0) for value in (slope, intercept)):
+        raise ImageError("bad_metadata", f"grey values times {slope} plus {intercept}: write the volume again")
     _check_size(path, offset + math.prod(shape) * stored.itemsize)
     letters = _letters(shape, axes)
     sizes = {"Y": 1, "X": 1} | {letter: shape[i] for letter, i in letters.items()}

@@ -35,6 +35,11 @@ OTHER_RATIO = 100_000
 """The same for the other codecs, some of which spend a few bytes on any number of equal pixels."""
 
 JPEG = (6, 7, 34892, 33007)
+BILEVEL = (2, 3, 4)
+"""Compressions of pictures with one bit a pixel: CCITT RLE, fax group 3 and 4."""
+
+HEADER_BYTES = 8
+
 PRIVATE_TAGS = 32768
 IMAGEJ_TAGS = (50838, 50839)
 _TAG_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
@@ -128,6 +133,11 @@ def check_layout(layout: tifffile.TiffPage, size: int) -> None:
         raise ImageError(
             "unsupported_type", f"pixels of type {layout.dtype}: integers or real numbers are needed; save one part"
         )
+    if int(layout.compression) in BILEVEL and layout.bitspersample != 1:
+        raise ImageError(
+            "inconsistent",
+            f"a fax compression (CCITT) of {layout.bitspersample} bits a sample, which has one: write the file again",
+        )
     limit = max(SMALL_BYTES, size * RATIO.get(int(layout.compression), OTHER_RATIO))
     segment = math.prod(layout.chunks) * layout.dtype.itemsize
     if max(layout.nbytes, min(segment, layout.nbytes) if not layout.is_tiled else segment) > limit:
@@ -151,6 +161,10 @@ def _check_segments(page: Page, size: int) -> None:
     present = counts > 0
     if not layout.is_tiled and not present.all():
         raise ImageError("truncated", f"{int((~present).sum())} of {expected} strips are empty; write or copy it again")
+    if (present & (offsets < HEADER_BYTES)).any():
+        raise ImageError(
+            "inconsistent", "pixels are claimed at the start of the file, where its header is: write or copy it again"
+        )
     beyond = present & (offsets + counts > size)
     if beyond.any():
         end = int((offsets + counts).max())

@@ -298,9 +298,21 @@ def _checked_ome(ome: OmeImage, lengths: dict[str, int], pages: list[Page]) -> _
             f"the OME-XML claims {ome.samples} samples a pixel, the page has {layout.shaped[0] * layout.shaped[4]}: "
             "write the file again",
         )
+    if ome.dtype and not _holds(np.dtype(ome.dtype), layout):
+        raise ImageError(
+            "inconsistent",
+            f"the OME-XML claims pixels of type {ome.dtype}, the page has {layout.dtype}: write the file again",
+        )
     outer = [(axis, n) for axis, n in lengths.items() if n > 1]
     variant = _variant("ome", bool(layout.subifds))
     return _Stack(ome.name, pages, tuple(outer + inner), roles, variant, ome.channel_names, ome.pixel_size_um)
+
+
+def _holds(claimed: np.dtype[Any], layout: tifffile.TiffPage) -> bool:
+    """Whether a page can be of a type; of whole numbers the sign does not count, which some programs write wrongly."""
+    if claimed.kind == "b" or layout.bitspersample == 1:
+        return layout.bitspersample in (1, 8)
+    return claimed.itemsize == layout.dtype.itemsize and (claimed.kind == "f") == (layout.dtype.kind == "f")
 
 
 def _variant(kind: str, is_pyramid: bool) -> str:

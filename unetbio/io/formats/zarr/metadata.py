@@ -1,7 +1,7 @@
 """Read the JSON files of an OME-Zarr folder: its images, their axes and pixel sizes.
 
-OME-NGFF 0.4 (Zarr 2) and 0.5 (Zarr 3), https://ngff.openmicroscopy.org. Consolidated metadata (``.zmetadata``) is never
-read: it is a copy, which can say something else than the arrays.
+OME-NGFF 0.4 (Zarr 2) and 0.5 (Zarr 3), https://ngff.openmicroscopy.org. Consolidated metadata (``.zmetadata``) are a
+copy and never used; where they contradict the array, the image is refused.
 """
 
 import json
@@ -14,7 +14,7 @@ from unetbio.errors import ImageError
 from unetbio.files import read_bytes, real_path
 from unetbio.io.formats.refusals import check_series
 
-__all__ = ["Multiscale", "find_images", "find_label_image"]
+__all__ = ["Multiscale", "check_copy", "find_images", "find_label_image"]
 
 MAX_JSON_BYTES = 1 << 25
 MAX_IMAGES = 100_000
@@ -268,6 +268,30 @@ def _below(root: Path, group: Path, path: Any) -> Path:
     if not real_path(folder).is_relative_to(real_path(root)):
         raise _inconsistent(f"the path {path[:80]!r} leads out of the folder")
     return folder
+
+
+def check_copy(root: Path, found: Multiscale) -> None:
+    """Refuse an array of which the copy in consolidated metadata says something else.
+
+    Raises
+    ------
+    ImageError
+        ``inconsistent``.
+    """
+    if (root / ".zmetadata").is_file():
+        file, keys = f"{found.array_name}/.zarray", ("shape", "chunks", "dtype")
+        copies = _json(root / ".zmetadata").get("metadata")
+    elif (root / "zarr.json").is_file():
+        file, keys = f"{found.array_name}/zarr.json", ("shape", "chunk_grid", "data_type")
+        copies = (_json(root / "zarr.json").get("consolidated_metadata") or {}).get("metadata")
+    else:
+        return
+    copy = copies.get(file.removesuffix("/zarr.json")) if isinstance(copies, dict) else None
+    if not isinstance(copy, dict) or not (root / file).is_file():
+        return
+    own = _json(root / file)
+    if wrong := next((key for key in keys if copy.get(key) != own.get(key)), None):
+        raise _inconsistent(f"consolidated metadata say {wrong} {copy.get(wrong)!s:.60}, {file} {own.get(wrong)!s:.60}")
 
 
 def _node_type(folder: Path) -> Any:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 from unetbio.io.formats.zarr.chunks import ChunkFiles
-from unetbio.io.formats.zarr.metadata import Multiscale, find_images, find_label_image
+from unetbio.io.formats.zarr.metadata import Multiscale, check_copy, find_images, find_label_image
 from unetbio.io.image import AXES, Image, NotStored
 
 __all__ = ["read_zarr", "read_zarr_labels"]
@@ -63,6 +63,7 @@ def read_zarr_labels(path: Path, *, axes: str | None = None, series: int = 0) ->
 
 def _open(path: Path, found: Multiscale, axes: str | None, series: int, count: int) -> Image:
     array = _open_array(found.array, found.array_name)
+    check_copy(path, found)
     shape = tuple(int(size) for size in array.shape)
     if array.dtype.kind not in "buif":
         raise ImageError("unsupported_type", f"pixels of type {array.dtype}: grey values are needed")

@@ -1,0 +1,115 @@
+"""Images whose header claims what their pixels do not have, or what no image can have."""
+
+import json
+import os
+import re
+import struct
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+import zarr
+
+from unetbio.errors import ImageError
+from unetbio.io import read_image
+
+PIXELS = np.arange(32 * 40, dtype=np.uint16).reshape(32, 40)
+
+
+def refused(path: Path) -> ImageError:
+    with pytest.raises(ImageError) as caught:
+        read_image(path).read()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "changes", [{"vox_offset": -352.0}, {"vox_offset": 16.0}, {"scl_inter": np.inf, "scl_slope": 1}]
+)
+def test_a_nifti_header_that_no_volume_has(tmp_path: Path, changes: dict[str, float]) -> None:
+    volume = nibabel.Nifti1Image(PIXELS[..., None], np.eye(4))
+    content = bytearray(volume.to_bytes())
+    offsets = {"vox_offset": 108, "scl_slope": 112, "scl_inter": 116}
+    for name, value in changes.items():
+        content[offsets[name] : offsets[name] + 4] = struct.pack("<f", value)
+    (tmp_path / "x.nii").write_bytes(content)
+    assert refused(tmp_path / "x.nii").reason in ("bad_metadata", "unreadable")
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_a_nifti_affine_without_extent(tmp_path: Path, value: float) -> None:
+    content = bytearray(nibabel.Nifti1Image(PIXELS[..., None], np.eye(4)).to_bytes())
+    content[280:328] = np.full(12, value, "<f4").tobytes()
+    (tmp_path / "x.nii").write_bytes(content)
+    error = refused(tmp_path / "x.nii")
+    assert (error.reason, "affine" in str(error)) == ("bad_metadata", True)
+
+
+def test_ome_xml_of_another_type(tmp_path: Path) -> None:
+    path = tmp_path / "x.ome.tif"
+    tifffile.imwrite(path, PIXELS, metadata={"axes": "YX"})
+    path.write_bytes(path.read_bytes().replace(b'Type="uint16"', b'Type="uint8" '))
+    error = refused(path)
+    assert error.reason == "inconsistent"
+    assert "claims pixels of type uint8, the page has uint16" in str(error)
+
+
+def test_a_strip_at_the_start_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, PIXELS, metadata=None)
+    with tifffile.TiffFile(path) as tif:
+        tag = tif.pages[0].tags["StripOffsets"]
+        place = tag.valueoffset
+    content = bytearray(path.read_bytes())
+    content[place : place + 4] = bytes(4)
+    path.write_bytes(content)
+    assert "at the start of the file, where its header is" in str(refused(path))
+
+
+def test_a_fax_compression_of_eight_bits(tmp_path: Path) -> None:
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, PIXELS.astype(np.uint8), metadata=None)
+    with tifffile.TiffFile(path, mode="r+") as tif:
+        tif.pages[0].tags["Compression"].overwrite(4)
+    assert "fax compression (CCITT) of 8 bits a sample" in str(refused(path))
+
+
+def ome_zarr(root: Path, version: int = 2) -> Path:
+    axes = [{"name": axis, "type": "space"} for axis in "yx"]
+    attributes = {"multiscales": [{"version": "0.4", "axes": axes, "datasets": [{"path": "0"}]}]}
+    group = zarr.create_group(root, zarr_format=version, attributes=attributes if version == 2 else {"ome": attributes})
+    group.create_array("0", data=PIXELS, chunks=(16, 20), compressors=None)
+    return root
+
+
+@pytest.mark.filterwarnings("ignore:Consolidated metadata")
+@pytest.mark.parametrize("version", [2, 3])
+def test_consolidated_metadata_that_contradict_the_array(tmp_path: Path, version: int) -> None:
+    root = ome_zarr(tmp_path / "x.zarr", version)
+    zarr.consolidate_metadata(root)
+    np.testing.assert_array_equal(read_image(root).read(), PIXELS)
+    file = root / (".zmetadata" if version == 2 else "zarr.json")
+    content = json.loads(file.read_text())
+    copies = content["metadata"] if version == 2 else content["consolidated_metadata"]["metadata"]
+    copies["0/.zarray" if version == 2 else "0"]["shape"] = [6400, 6400]
+    file.write_text(json.dumps(content))
+    error = refused(root)
+    assert error.reason == "inconsistent"
+    assert re.search(r"consolidated metadata say shape \[6400, 6400\], 0/.* \[32, 40\]", str(error))
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "/dev", "fifo"])
+def test_a_folder_may_hold_anything_and_nothing_is_waited_for(tmp_path: Path, target: str) -> None:
+    root = ome_zarr(tmp_path / "x.zarr")
+    chunk = root / "0" / "1.1"
+    chunk.unlink()
+    if target == "fifo":
+        os.mkfifo(chunk)
+    else:
+        chunk.symlink_to(target)
+    error = refused(root)
+    assert (error.reason, "0/1.1 is a pipe, a device or a link to a folder elsewhere" in str(error)) == (
+        "unreadable",
+        True,
+    )

@@ -42,6 +42,7 @@ SHOWN_GROUPS = 20
     help="Keep here what is in each file; one that has not changed since is not read again.",
 )
 @shared.workers
+@shared.decode_timeout
 @click.option("--failed-ok", is_flag=True, help="Exit with 0 even when something was found.")
 @shared.as_json
 @shared.collected(settings=Settings)
@@ -54,6 +55,7 @@ def command(
     settings: Settings,
     cache: Path | None,
     workers: int | None,
+    decode_timeout: float,
     failed_ok: bool,
     as_json: bool,
 ) -> int | None:
@@ -67,11 +69,12 @@ def command(
     """
     from unetbio.checking.folder import DEFAULT_MODEL, check
     from unetbio.files import write_text
+    from unetbio.io.decoding import decode_elsewhere
     from unetbio.output_layout import CHECK
 
     if no_model and models:
         raise UsageError(f"--no-model and --model {models[0]}: give one of the two")
-    with Progress() as progress:
+    with Progress() as progress, decode_elsewhere(decode_timeout):
         result = check(
             inputs,
             models=() if no_model else models or (DEFAULT_MODEL,),

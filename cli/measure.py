@@ -37,6 +37,7 @@ def command(out: Path, run: MeasureRun) -> int | None:
 
     Rows of images that have been measured like this and have not changed since are kept.
     """
+    from unetbio.io.decoding import decode_elsewhere
     from unetbio.results.collect_tables import measure
 
     def report(outcome: "Outcome") -> None:
@@ -45,7 +46,7 @@ def command(out: Path, run: MeasureRun) -> int | None:
             logger.error("%s: %s [%s]", outcome.entry.path, outcome.entry.message, outcome.entry.reason)
         progress.advance(failed=outcome.entry.status == "failed")
 
-    with Progress() as progress:
+    with Progress() as progress, decode_elsewhere(run.decode_timeout):
         summary = measure(
             out,
             expand=run.expand,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from unetbio.settings.options import Option, options_of
-from unetbio.settings.runs import AS_JSON, DEVICE, FAILED_OK, METADATA_REGEX, SPLIT_COMPONENTS, WORKERS
+from unetbio.settings.runs import AS_JSON, DECODE_TIMEOUT, DEVICE, FAILED_OK, METADATA_REGEX, SPLIT_COMPONENTS, WORKERS
 
 if TYPE_CHECKING:
     from unetbio.results.collect_tables import Summary
@@ -23,6 +23,7 @@ __all__ = [
     "as_json",
     "collected",
     "counts",
+    "decode_timeout",
     "device",
     "failed_ok",
     "format_count",
@@ -171,6 +172,7 @@ workers = _shared("workers", int, WORKERS)
 metadata_regex = _shared("metadata_regex", str, METADATA_REGEX)
 as_json = _shared("as_json", bool, AS_JSON)
 split_components = _shared("split_components", bool, SPLIT_COMPONENTS)
+decode_timeout = _shared("decode_timeout", float, DECODE_TIMEOUT, 300.0)
 failed_ok = _shared("failed_ok", bool, FAILED_OK)
 
 

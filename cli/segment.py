@@ -66,6 +66,14 @@ def command(
         _tidy(out, run, rewrite=bool(gone) and not run.no_tables)
         say(f"no image failed: {out}")
         return None
+    from unetbio.io.decoding import decode_elsewhere
+
+    # Its process starts while this one imports PyTorch.
+    with decode_elsewhere(run.decode_timeout):
+        return _segment(items, overlays, out, model, run)
+
+
+def _segment(items: "list[Item]", overlays: dict[str, Path], out: Path, model: str, run: RunOptions) -> int | None:
     keep_freed_memory()
     _limit_threads(run.workers)
     from unetbio.models.model_file import load_model

@@ -13,6 +13,13 @@ import pytest
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+@pytest.fixture(autouse=True)
+def _decoded_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands in the process of the tests decode there too, which saves a start of Python for each."""
+    if "decoding" not in request.keywords:
+        monkeypatch.setattr("unetbio.io.decoding.PLATFORMS", ())
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Folder of real images; tests that need it skip where it is missing."""

@@ -26,6 +26,7 @@ __all__ = [
     "OVERLAY_SUFFIX",
     "PAGE",
     "SUMMARY",
+    "TABLE_HASHES",
     "WRITTEN",
     "WRITTEN_MASKS",
     "MaskKind",
@@ -54,6 +55,9 @@ PAGE, CHECK, COCO, ANNDATA = "index.html", "check.csv", "coco.json", "cells.h5ad
 JOURNAL, LOCK = "run.jsonl", ".run.lock"
 LINKED_FILES = (SUMMARY, CLASSES, CELLS_TEXT, CELLS, JOURNAL)
 """Files that the report page links to."""
+
+TABLE_HASHES = ".tables.sha256"
+"""Hashes of the tables, as ``sha256sum`` prints them."""
 
 OVERLAYS = "overlays"
 """Folder of pictures."""

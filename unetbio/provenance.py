@@ -5,16 +5,19 @@ input, the hash of the model and ``settings`` determine the pixels; the other fi
 """
 
 import contextlib
+import hashlib
 import importlib.metadata
+import json
 import os
 import platform
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, field_validator
 
-from unetbio.files import read_bytes, real_path, sha256_path, stamp, write_json
+from unetbio.files import read_bytes, real_path, sha256_path, stamp, write_text
 
 __all__ = [
     "CONFIDENCE_DECIMALS",
@@ -26,6 +29,7 @@ __all__ = [
     "Provenance",
     "count_cells",
     "fingerprint",
+    "is_as_written",
     "read_provenance",
     "versions",
     "write_provenance",
@@ -33,6 +37,9 @@ __all__ = [
 
 # Packages whose versions can change a pixel of every mask.
 PACKAGES = ("unetbio", "torch", "numpy", "scipy", "scikit-image", "numba", "tifffile", "imagecodecs", "nibabel", "zarr")
+
+CHECKSUM = "checksum"
+_LAST_LINE = re.compile(rb',\n  "checksum": "([0-9a-f]{64})"\n}\n\Z')
 
 CONFIDENCE_DECIMALS = 3
 """Probabilities are stored in one byte a pixel; more decimals would mean nothing."""
@@ -260,13 +267,31 @@ def versions(more: Iterable[str] = ()) -> dict[str, str]:
 
 
 def write_provenance(path: str | os.PathLike[str], provenance: Provenance) -> None:
-    """Write a provenance atomically as JSON."""
-    write_json(path, provenance.model_dump(mode="json"))
+    """Write a provenance atomically as JSON, with the SHA-256 of all the rest in its last line."""
+    values = provenance.model_dump(mode="json", exclude={CHECKSUM})
+    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False).removesuffix("\n}")
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    write_text(path, f'{text},\n  "{CHECKSUM}": "{digest}"\n}}\n')
+
+
+def is_as_written(path: str | os.PathLike[str]) -> bool:
+    """Whether a provenance is the one that was written, byte for byte; true of those without a checksum (0.1).
+
+    Raises
+    ------
+    OSError
+        When it cannot be read.
+    """
+    content = read_bytes(path)
+    if match := _LAST_LINE.search(content):
+        return hashlib.sha256(content[: match.start()]).hexdigest().encode() == match[1]
+    # Without one, the versions of packages came last.
+    return content.endswith((b"\n  }\n}\n", b"{}\n}\n"))
 
 
 def read_provenance(path: str | os.PathLike[str]) -> Provenance | None:
     """Read a provenance; None when the file is missing or invalid."""
     try:
-        return Provenance.model_validate_json(read_bytes(path))
+        return Provenance.model_validate_json(_LAST_LINE.sub(b"\n}\n", read_bytes(path)))
     except (OSError, ValidationError):
         return None

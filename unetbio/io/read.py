@@ -5,6 +5,7 @@ from pathlib import Path
 
 from unetbio.errors import ImageError
 from unetbio.files import find_special, open_regular
+from unetbio.io.decoding import open_elsewhere
 from unetbio.io.formats import SUPPORTED, Format, find_file, find_folder
 from unetbio.io.formats.unread import refusal
 from unetbio.io.image import Image
@@ -43,6 +44,8 @@ def read_image(
         ``unreadable``, ``truncated``, ``unsupported_format`` and the reasons of the reader of the format.
     """
     path = Path(path)
+    if image := open_elsewhere(path, axes, series, labels):
+        return image
     try:
         return _format(path).open(path, axes=axes, series=series, labels=labels)
     except OSError as error:

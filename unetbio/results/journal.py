@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from unetbio.errors import UsageError
 from unetbio.files import lock, open_regular, read_bytes, stopping
 from unetbio.output_layout import JOURNAL, LOCK, is_journal, job_journal_name, job_lock_name
 
-__all__ = ["GONE", "Entry", "Journal", "Part", "hold_output", "parse_part", "read_journals"]
+__all__ = ["GONE", "Entry", "Journal", "Part", "count_damaged", "hold_output", "parse_part", "read_journals"]
 
 logger = logging.getLogger(__name__)
 
@@ -86,6 +87,9 @@ class Entry:
 
 _ENTRY = TypeAdapter(Entry)
 
+# Earlier versions wrote none.
+_CHECKED = re.compile(rb', "(.{3})": "([0-9a-f]{8})"}\s*$')
+
 
 class Journal:
     """An open journal, to append to.
@@ -125,7 +129,7 @@ class Journal:
         if self._stream is None:
             raise ValueError("the journal is not open")
         with stopping(self.path):
-            self._stream.write(json.dumps(dataclasses.asdict(entry), ensure_ascii=False) + "\n")
+            self._stream.write(_line(entry))
             self._stream.flush()
 
 
@@ -179,8 +183,23 @@ def parse_part(text: str) -> Part:
     return Part(int(match[1]), int(match[2]))
 
 
+def count_damaged(path: Path) -> int:
+    """Number of lines in a journal that are not as they were written."""
+    lines = [line for line in read_bytes(path).splitlines() if line.strip()]
+    return sum(_parse(line) is None for line in lines)
+
+
+def _line(entry: Entry) -> str:
+    text = json.dumps(dataclasses.asdict(entry), ensure_ascii=False).removesuffix("}")
+    # Names that are no UTF-8 are written as the bytes they are.
+    return f'{text}, "crc": "{zlib.crc32(os.fsencode(text)):08x}"}}\n'
+
+
 def _parse(line: bytes) -> Entry | None:
-    """The entry of a line; None if it is incomplete or a value is invalid."""
+    """The entry of a line; None if it is incomplete, a value is invalid, or it differs from its checksum."""
+    checked = _CHECKED.search(line)
+    if checked and (checked[1] != b"crc" or int(checked[2], 16) != zlib.crc32(line[: checked.start()])):
+        return None
     try:
         entry = _ENTRY.validate_json(line, strict=True)
         datetime.fromisoformat(entry.time)

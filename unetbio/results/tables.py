@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from unetbio.classes import class_colours
-from unetbio.files import write_text
+from unetbio.files import sha256_file, write_text
 from unetbio.io.tables import csv_text
 from unetbio.measurement.table_schema import SUMMARY_COLUMNS
-from unetbio.output_layout import CLASSES, SUMMARY, find_provenances, provenance_name
+from unetbio.output_layout import CELLS, CELLS_TEXT, CLASSES, SUMMARY, TABLE_HASHES, find_provenances, provenance_name
 from unetbio.provenance import FrameRecord, read_provenance
 from unetbio.results.cells import remove_job_cells, write_cells
 from unetbio.results.journal import GONE, Entry, read_journals
@@ -81,6 +81,8 @@ def write_tables(out: Path, outcomes: Iterable[Outcome], options: TableOptions) 
     # The cells come first, so that the summary never counts cells that the table lacks.
     write_cells(out, ordered, extra, options)
     write_text(out / SUMMARY, _summary(ordered, extra))
+    tables = [name for name in (SUMMARY, CELLS, CELLS_TEXT) if (out / name).is_file()]
+    write_text(out / TABLE_HASHES, "".join(f"{sha256_file(out / name)}  {name}\n" for name in tables))
     remove_job_cells(out)
 
 

@@ -2,22 +2,32 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from unetbio.errors import UsageError
-from unetbio.files import sha256_file, sha256_path
-from unetbio.output_layout import find_masks, find_provenances, provenance_name
-from unetbio.provenance import Provenance, read_provenance
+from unetbio.files import read_bytes, sha256_file, sha256_path
+from unetbio.output_layout import (
+    CELLS,
+    CELLS_TEXT,
+    SUMMARY,
+    TABLE_HASHES,
+    find_masks,
+    find_provenances,
+    is_journal,
+    provenance_name,
+)
+from unetbio.provenance import Provenance, is_as_written, read_provenance
+from unetbio.results.journal import count_damaged
 from unetbio.results.reuse import state_of_labels
 from unetbio.settings.base import flattened
 
 __all__ = ["Finding", "find_differences", "read_provenances", "verify_folder"]
 
-Kind = Literal["labels", "input", "model", "settings", "provenance", "rerun"]
+Kind = Literal["labels", "input", "model", "settings", "provenance", "rerun", "table", "journal"]
 
 # Model and settings by their names; those of lists as text, so that all can be counted.
 _Recipe = tuple[tuple[str, Any], ...]
@@ -33,8 +43,8 @@ class Finding:
     Parameters
     ----------
     output : str
-        Label image, below the output folder.
-    kind : {"labels", "input", "model", "settings", "provenance", "rerun"}
+        Label image, table or journal, below the output folder.
+    kind : {"labels", "input", "model", "settings", "provenance", "rerun", "table", "journal"}
         What was compared.
     message : str
         One line: the mismatch and its meaning.
@@ -79,7 +89,29 @@ def verify_folder(out: Path, workers: int) -> tuple[int, list[Finding]]:
 
     with ThreadPoolExecutor(workers) as pool:
         found = [finding for findings in pool.map(check, sorted(provenances)) for finding in findings]
-    return len(provenances), found
+    return len(provenances), [*found, *_check_tables(out), *_check_journals(out)]
+
+
+def _check_tables(out: Path) -> Iterator[Finding]:
+    """Compare the tables with the hashes that were written with them; earlier versions wrote none."""
+    try:
+        lines = read_bytes(out / TABLE_HASHES).decode("utf-8", "replace").splitlines()
+    except FileNotFoundError:
+        return
+    for line in lines:
+        digest, _, name = line.partition("  ")
+        if name not in (SUMMARY, CELLS, CELLS_TEXT) or _hash_of(str(out / name)) != digest:
+            file = name if (out / name).is_file() else TABLE_HASHES
+            yield Finding(
+                file, "table", "changed after it was written (sha256 differs): unetbio measure writes it again"
+            )
+
+
+def _check_journals(out: Path) -> Iterator[Finding]:
+    for path in sorted(path for path in out.glob("*") if is_journal(path.name)):
+        if count := count_damaged(path):
+            message = f"lines that are not as they were written: {count}; their images count by their provenance"
+            yield Finding(path.name, "journal", message)
 
 
 def find_differences(provenances: Iterable[tuple[str, Provenance]]) -> Iterable[Finding]:
@@ -141,6 +173,8 @@ def _check(
             "makes it again",
         )
         return
+    if not is_as_written(out / provenance_name(name)):
+        yield Finding(name, "provenance", "the provenance was changed after it was written (checksum differs)")
     state = state_of_labels(path, provenance, rehash=True)
     if state != "intact":
         meaning = {

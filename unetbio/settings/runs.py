@@ -10,6 +10,7 @@ from unetbio.settings.segmentation import PixelSize, parse_pixel_size
 
 __all__ = [
     "AS_JSON",
+    "DECODE_TIMEOUT",
     "DEVICE",
     "FAILED_OK",
     "METADATA_REGEX",
@@ -35,6 +36,12 @@ METADATA_REGEX = Option(
     "Named groups, such as (?P<well>[A-H][0-9]+), of each image's path become columns.",
     "Columns of every table; the path is the one that the tables show. In YAML in single quotes.",
     metavar="REGEX",
+)
+DECODE_TIMEOUT = Option(
+    "Longest time to open a file or decode a plane of it; 0 decodes in the same process.",
+    "Images are decoded in another process, so that a broken file that crashes or blocks a codec fails alone.",
+    metavar="SECONDS",
+    limits=Limits(ge=0),
 )
 FAILED_OK = Option("Exit with 0 even when some files failed.")
 SPLIT_COMPONENTS = Option("Take each connected part of a 0/1 or 0/255 mask as a cell.", "With targets of cells.")
@@ -119,6 +126,7 @@ class RunOptions(Checked):
     overwrite: Annotated[bool, Option("Make everything again, but for masks edited by hand.")] = False
     overwrite_edited: Annotated[bool, Option("Replace masks edited by hand too.")] = False
     rehash: Annotated[bool, Option("Compare inputs by their bytes, not by size and times.")] = False
+    decode_timeout: Annotated[float, DECODE_TIMEOUT] = 300.0
     failed_ok: Annotated[bool, FAILED_OK] = False
     dry_run: Annotated[
         bool,
@@ -164,6 +172,7 @@ class MeasureRun(Checked):
     metadata_regex: Annotated[str | None, METADATA_REGEX] = None
     workers: Annotated[int | None, WORKERS] = None
     overwrite: Annotated[bool, Option("Measure again also what was measured and has not changed since.")] = False
+    decode_timeout: Annotated[float, DECODE_TIMEOUT] = 300.0
     failed_ok: Annotated[bool, FAILED_OK] = False
 
 

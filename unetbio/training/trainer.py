@@ -47,6 +47,9 @@ DEFAULT_PATCH_SIZES = {2: 252, 3: 92}
 SMALLEST_ANSWER = 2
 """The output of a patch is at least this part of the requested patch size."""
 
+SMALLEST_CELL = 4
+"""Pixels of the smallest object that counts as a cell to learn from: others are dirt or errors of a drawing."""
+
 WARM_UP = 0.1
 GRADIENT_LIMIT = 10.0
 
@@ -103,12 +106,29 @@ def load_training_data(files: AnnotatedFiles, config: TrainingConfig) -> tuple[l
         Files to read.
     config : TrainingConfig
         Normalisation, and the share of validation images where ``files`` does not name them.
+
+    Raises
+    ------
+    ImageError
+        As `load_examples`.
+    UsageError
+        When the masks of the training images hold no cell to learn from.
     """
     training = load_examples(files.training, config)
+    if targets.of_training(config).masks == "instances" and not any(map(_has_cell, training)):
+        raise UsageError(
+            f"the masks of all {len(training)} training images hold no cell of at least {SMALLEST_CELL} pixels: there "
+            "is nothing to learn; give masks with cells"
+        )
     training = [replace(example, group=files.groups.get(Path(example.name), "")) for example in training]
     if files.validation:
         return training, load_examples(files.validation, config, like=training[0])
     return split_examples(training, config.validation_fraction)
+
+
+def _has_cell(example: Example) -> bool:
+    ids, areas = np.unique(example.label_image, return_counts=True)
+    return bool((areas[ids > 0] >= SMALLEST_CELL).any())
 
 
 def patch_shape(geometry: Geometry, size: int | Sequence[int] | None) -> tuple[int, ...]:

@@ -1,0 +1,134 @@
+"""Images that another process decodes: the same pixels, and one failed file where a codec crashes or hangs."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from unetbio.errors import ImageError
+from unetbio.io import decoding, read_image
+from unetbio.io.decoding import decode_elsewhere
+
+pytestmark = pytest.mark.decoding
+
+STACK = np.random.default_rng(0).integers(0, 60000, (2, 3, 32, 40), dtype=np.uint16)
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "stack \udc80.ome.tif"
+    options = {"axes": "CZYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "Channel": {"Name": ["a", "b"]}}
+    tifffile.imwrite(path, STACK, metadata=options)
+    return path
+
+
+def children_of(pid: int) -> list[int]:
+    threads = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for thread in threads for child in thread.read_text().split()]
+
+
+def decoders() -> list[int]:
+    """Processes that decode for this one."""
+    found = children_of(os.getpid())
+    return [child for child in found if b"unetbio.io.decoder" in Path(f"/proc/{child}/cmdline").read_bytes()]
+
+
+def test_another_process_gives_the_same_image(image: Path) -> None:
+    here = read_image(image)
+    with decode_elsewhere(60):
+        there = read_image(image)
+        assert decoders()
+        # Only the reader of the pixels differs.
+        assert {**vars(there), "pixels": None} == {**vars(here), "pixels": None}
+        assert there.files == here.files
+        assert there.not_stored is None
+        np.testing.assert_array_equal(there.read(), here.read())
+        np.testing.assert_array_equal(there.read(c=1, z=2, y=slice(3, 9)), STACK[1, 2, 3:9])
+    assert not decoders()
+
+
+def test_refusals_are_the_same(image: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.tif").write_bytes(b"no image")
+    for path, options in ((tmp_path / "x.tif", {}), (tmp_path / "none.tif", {}), (image, {"series": 3})):
+        with pytest.raises(ImageError) as here:
+            read_image(path, **options)
+        with decode_elsewhere(60), pytest.raises(ImageError) as there:
+            read_image(path, **options)
+        assert (there.value.reason, str(there.value)) == (here.value.reason, str(here.value))
+
+
+def test_a_process_that_dies_costs_one_file(image: Path) -> None:
+    with decode_elsewhere(60):
+        opened = read_image(image)
+        os.kill(decoders()[0], signal.SIGKILL)
+        with pytest.raises(ImageError, match="the process that decoded it died") as caught:
+            opened.read()
+        assert caught.value.reason == "decoding_failed"
+        # The next process opens the image again.
+        np.testing.assert_array_equal(opened.read(), STACK)
+
+
+def test_a_process_that_is_stopped_is_noticed_within_five_seconds(image: Path) -> None:
+    with decode_elsewhere(60):
+        opened = read_image(image)
+        os.kill(decoders()[0], signal.SIGSTOP)
+        start = time.monotonic()
+        with pytest.raises(ImageError, match="was stopped"):
+            opened.read()
+        assert time.monotonic() - start < 5
+        np.testing.assert_array_equal(opened.read(), STACK)
+
+
+def test_a_codec_that_takes_too_long_is_ended(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(decoding._Process, "_is_stopped", lambda self: False)
+    with decode_elsewhere(60):
+        opened = read_image(image)
+        decoding._pools[-1]._idle[-1]._seconds = 0.5
+        os.kill(decoders()[0], signal.SIGSTOP)
+        with pytest.raises(ImageError, match=r"decoding took longer than 0\.5 s: .* --decode-timeout") as caught:
+            opened.read()
+        assert caught.value.reason == "decoding_timeout"
+
+
+def test_threads_have_processes_of_their_own(image: Path) -> None:
+    with decode_elsewhere(60):
+        opened = read_image(image)
+        found: list[bool] = []
+        threads = [threading.Thread(target=lambda: found.append((opened.read() == STACK).all())) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [True] * 3
+    assert not decoders()
+
+
+def test_zero_decodes_in_this_process(image: Path) -> None:
+    with decode_elsewhere(0):
+        np.testing.assert_array_equal(read_image(image).read(), STACK)
+        assert not decoders()
+
+
+def test_a_killed_run_leaves_no_process(image: Path) -> None:
+    script = (
+        "import sys, time\nfrom unetbio.io import read_image\nfrom unetbio.io.decoding import decode_elsewhere\n"
+        "with decode_elsewhere(60):\n    read_image(sys.argv[1])\n    print('ready', flush=True)\n    time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, os.fsencode(image)], stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"ready\n"
+        children = children_of(run.pid)
+        run.kill()
+    assert children
+    deadline = time.monotonic() + 5
+    while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(Path(f"/proc/{child}").exists() for child in children)

@@ -1,0 +1,143 @@
+"""Process that opens and reads images for another one, which replaces it when it dies: `unetbio.io.decoding`.
+
+``python -m unetbio.io.decoder SOCKET MEMORY SECONDS`` answers requests, one JSON object a line. Pixels travel as a file
+in memory, whose descriptor goes with the line.
+"""
+
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.errors import ImageError
+from unetbio.io.image import Image
+from unetbio.io.read import read_image
+
+__all__ = ["main"]
+
+OPENED = 2
+"""Images that stay open: readers of some formats keep what they have decoded."""
+
+_Key = tuple[str, str | None, int, bool]
+
+
+class _Images:
+    def __init__(self) -> None:
+        self._opened: OrderedDict[_Key, Image] = OrderedDict()
+
+    def get(self, key: _Key) -> Image:
+        if key not in self._opened:
+            path, axes, series, labels = key
+            self._opened[key] = read_image(path, axes=axes, series=series, labels=labels)
+            while len(self._opened) > OPENED:
+                self._opened.popitem(last=False)
+        self._opened.move_to_end(key)
+        return self._opened[key]
+
+    def forget(self, key: _Key) -> None:
+        self._opened.pop(key, None)
+
+
+def main(arguments: list[str]) -> None:
+    """Answer requests until the other process ends."""
+    connection = socket.socket(fileno=int(arguments[0]))
+    memory, seconds = int(arguments[1]), int(arguments[2])
+    # Ctrl-C is for the process that asks, which ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_AS, (memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _watch(os.getppid())
+    # Most images are TIFF: its libraries are imported while the other process imports PyTorch.
+    import unetbio.io.formats.tiff.reader  # noqa: F401
+
+    images = _Images()
+    with connection.makefile("rb") as requests:
+        for line in requests:
+            _limit_processor(seconds)
+            answer, pixels = _answer(images, json.loads(line))
+            _send(connection, answer, pixels)
+
+
+def _watch(parent: int) -> None:
+    """End this process when the other one is gone, also while a codec runs."""
+
+    def wait() -> None:
+        while os.getppid() == parent:
+            threading.Event().wait(1)
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _limit_processor(seconds: int) -> None:
+    """Let the kernel end this process if a codec never does and the other process cannot."""
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    soft = int(spent.ru_utime + spent.ru_stime) + (seconds + 10) * (os.cpu_count() or 1)
+    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+def _answer(images: _Images, request: dict[str, Any]) -> tuple[dict[str, Any], NDArray[Any] | None]:
+    key = (request["path"], request["axes"], request["series"], request["labels"])
+    try:
+        image = images.get(key)
+        if request["ask"] == "pixels":
+            t, z, channels, y, x = request["window"]
+            window = image.pixels.read(t, z, channels, slice(*y), slice(*x))
+            return {"shape": window.shape, "dtype": window.dtype.newbyteorder("=").str}, window
+        if request["ask"] == "not_stored":
+            lost = image.not_stored
+            return {"not_stored": lost and [lost.chunks, lost.total, lost.fill]}, None
+        return {"image": _described(image)}, None
+    except ImageError as error:
+        return {"refused": [error.reason, str(error)]}, None
+    except OSError as error:
+        return {"refused": ["unreadable", f"cannot be read: {error.strerror or error}"]}, None
+    except MemoryError:
+        images.forget(key)
+        return {"refused": ["too_large", "does not fit into memory"]}, None
+    except Exception as error:
+        return {"internal": " ".join(f"{type(error).__name__}: {error}".split())}, None
+
+
+def _described(image: Image) -> dict[str, Any]:
+    return {
+        "axes": image.axes,
+        "shape": image.shape,
+        "dtype": image.dtype.str,
+        "pixel_size_um": image.pixel_size_um,
+        "pixel_size_trusted": image.pixel_size_trusted,
+        "channel_names": image.channel_names,
+        "series": image.series,
+        "series_count": image.series_count,
+        "name": image.name,
+        "format": image.format,
+        "variant": image.variant,
+        "affine": None if image.affine is None else image.affine.tolist(),
+        "files": [os.fspath(path) for path in image.files],
+    }
+
+
+def _send(connection: socket.socket, answer: dict[str, Any], pixels: NDArray[Any] | None) -> None:
+    line = json.dumps(answer).encode() + b"\n"
+    if pixels is None:
+        connection.sendall(line)
+        return
+    descriptor = os.memfd_create("unetbio")
+    try:
+        with open(descriptor, "wb", closefd=False) as stream:
+            stream.write(np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("=")).reshape(-1).view(np.uint8).data)
+        socket.send_fds(connection, [line], [descriptor])
+    finally:
+        os.close(descriptor)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

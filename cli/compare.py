@@ -12,6 +12,7 @@ from unetbio.cli.terminal import say
 from unetbio.compare.lessons import LESSONS
 from unetbio.errors import UsageError
 from unetbio.settings.runs import CompareRun
+from unetbio.settings.segmentation import READING, Settings
 
 if TYPE_CHECKING:
     from unetbio.compare.data import Examples
@@ -34,10 +35,16 @@ logger = logging.getLogger("unetbio.cli.compare")
 @click.option(
     "-o", "--output", metavar="OUT", required=True, type=click.Path(path_type=Path), help="Folder of the results."
 )
+@shared.options(Settings, *READING)
 @shared.options(CompareRun)
-@shared.collected(run=CompareRun)
+@shared.collected(run=CompareRun, reading=Settings)
 def command(
-    data: tuple[Path, ...], networks: str | None, lessons: tuple[str, ...], output: Path, run: CompareRun
+    data: tuple[Path, ...],
+    networks: str | None,
+    lessons: tuple[str, ...],
+    output: Path,
+    run: CompareRun,
+    reading: Settings,
 ) -> int:
     """Train networks on the same split, seed and augmentation, and compare them.
 
@@ -65,9 +72,9 @@ def command(
         training_config(variant, config, run.width)
 
     # Check options before torch is imported, so that errors come at once.
-    from unetbio.training.dataset import find_pairs
+    from unetbio.training.pairs import find_pairs
 
-    files = find_pairs(data, run.root, with_test=True)
+    files = find_pairs(data, run.root, reading, with_test=True)
 
     from unetbio.compare.data import load
     from unetbio.compare.results import write_results

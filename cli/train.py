@@ -7,7 +7,9 @@ import click
 from unetbio.cli import options as shared
 from unetbio.cli.process import keep_freed_memory
 from unetbio.cli.terminal import say
+from unetbio.settings.options import given
 from unetbio.settings.runs import TrainRun
+from unetbio.settings.segmentation import READING, Settings
 
 __all__ = ["command"]
 
@@ -17,13 +19,15 @@ __all__ = ["command"]
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="Model file to write (*.safetensors)."
 )
+@shared.options(Settings, *READING)
 @shared.options(TrainRun)
-@shared.collected(run=TrainRun)
-def command(inputs: tuple[Path, ...], output: Path, run: TrainRun) -> None:
+@shared.collected(run=TrainRun, reading=Settings)
+def command(inputs: tuple[Path, ...], output: Path, run: TrainRun, reading: Settings) -> None:
     """Train a network on images and label images, or on images and class masks.
 
     INPUTS are IMAGES and MASKS (folders or files, paired by name), or one folder that holds images/ and masks/, or a
-    table (csv, tsv) with the columns image, mask and, if wanted, split (training or validation).
+    table (csv, tsv) with the columns image, mask and, if wanted, split (training or validation). Its columns channel,
+    series, t, z, axes, pixel_size_um and diameter_px override the options for their row.
 
     Beside the model stand its loss curve (.png), the log, and a checkpoint from which the same command goes on when it
     was interrupted, or is given more minutes.
@@ -31,6 +35,6 @@ def command(inputs: tuple[Path, ...], output: Path, run: TrainRun) -> None:
     from unetbio.training.run import train
 
     keep_freed_memory()
-    result = train(inputs, output, **vars(run))
+    result = train(inputs, output, **vars(run), **given(reading))
     scores = ", ".join(f"{name} {value:.3f}" for name, value in result.info.scores["validation"].items())
     say(f"{output}: {scores} on {result.info.training['validation_images']} validation images")

@@ -139,7 +139,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "options: import": lambda: of_command(
         [*options_of(ImportRun).values(), *(SEGMENTATION[name] for name in ("series", "t", "z", "axes"))]
     ),
-    "options: train": lambda: of_command(options_of(TrainRun).values()),
+    "options: train": lambda: of_command([*(SEGMENTATION[name] for name in READING), *options_of(TrainRun).values()]),
     "options: workflow": lambda: of_workflow(
         [*SEGMENTATION.values(), *(options_of(RunOptions)[name] for name in WORKFLOW_RUN)]
     ),

@@ -15,7 +15,6 @@ from unetbio import networks
 from unetbio.errors import UsageError
 from unetbio.files import stamp
 from unetbio.io.discover import Found, find_inputs, part_of, table_input
-from unetbio.io.tables import read_table_file
 from unetbio.models import model_path
 from unetbio.output_layout import part_count
 from unetbio.pipelines.options import (
@@ -30,6 +29,8 @@ from unetbio.pipelines.options import (
     as_arguments,
 )
 from unetbio.settings.base import Section, read_mapping, validated
+from unetbio.settings.image_tables import read_image_table
+from unetbio.settings.segmentation import Settings
 
 __all__ = [
     "ModelSettings",
@@ -326,9 +327,6 @@ def workflow_schema() -> str:
 def _table_images(table: Path) -> list[Found]:
     """Images of a table."""
     try:
-        names = [row.cells.get("image") for row in read_table_file(table).rows]
+        return [table_input(table, row.cells["image"]) for row in read_image_table(table, Settings()).rows]
     except UsageError as error:
         raise UsageError(f"table: {error}") from error
-    if not names or not all(names):
-        raise UsageError(f"table: {table} needs a column 'image' with a file in every row")
-    return [table_input(table, name) for name in names if name]

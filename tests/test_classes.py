@@ -8,8 +8,9 @@ import tifffile
 
 from unetbio.classes import class_colours, default_class_names
 from unetbio.errors import ImageError, UsageError
+from unetbio.io import read_labels
 from unetbio.settings.training import TrainingConfig, load_training_config
-from unetbio.supervision.annotations import UNANNOTATED, name_classes, read_cells, read_classes
+from unetbio.supervision.annotations import UNANNOTATED, name_classes, number_cells, number_classes
 from unetbio.targets import of_training
 
 CLASSES = TrainingConfig(target="classes")
@@ -29,37 +30,35 @@ def test_names_and_colours() -> None:
 
 
 def test_class_numbers_are_taken_as_they_are(tmp_path: Path) -> None:
-    mask = read_classes(written(tmp_path, [0, 2, 1]), CLASSES)
+    mask = number_classes(read_labels(written(tmp_path, [0, 2, 1])), CLASSES)
     assert mask.dtype == np.uint8
     np.testing.assert_array_equal(mask, [[0, 2, 1]] * 2)
 
 
 def test_values_are_mapped_and_what_nobody_annotated_is_marked(tmp_path: Path) -> None:
     config = TrainingConfig(target="classes", class_values=(0, 255), ignore_label=7)
-    mask = read_classes(written(tmp_path, [255, 0, 7]), config)
+    mask = number_classes(read_labels(written(tmp_path, [255, 0, 7])), config)
     np.testing.assert_array_equal(mask, [[1, 0, UNANNOTATED]] * 2)
 
 
 @pytest.mark.parametrize(
     ("config", "values", "message"),
     [
-        ({}, [0, 255], r"its mask .*x_mask.tif holds 255, which is none of the classes 0 to 254: .*--class-values"),
-        ({"class_names": ("a", "b")}, [0, 1, 2, 3], "x_mask.tif holds 2, 3, which is none of the classes 0 to 1"),
+        ({}, [0, 255], r"^holds 255, which is none of the classes 0 to 254: .*--class-values"),
+        ({"class_names": ("a", "b")}, [0, 1, 2, 3], "holds 2, 3, which is none of the classes 0 to 1"),
         ({"class_values": (0, 255)}, range(12), r"holds 1, 2, 3, 4, 5, 6, 7, 8 \.\.\., .* none of the classes 0, 255"),
     ],
 )
 def test_values_that_are_no_class_are_named(tmp_path: Path, config: dict, values: list[int], message: str) -> None:
+    mask = read_labels(written(tmp_path, values), allow_binary=True)
     with pytest.raises(ImageError, match=message) as caught:
-        read_classes(written(tmp_path, values), TrainingConfig(target="classes", **config))
+        number_classes(mask, TrainingConfig(target="classes", **config))
     assert caught.value.reason == "unknown_class"
 
 
 def test_a_binary_mask_becomes_cells_when_asked(tmp_path: Path) -> None:
-    path = written(tmp_path, [255, 0, 255])
-    with pytest.raises(ImageError, match="--split-components") as caught:
-        read_cells(path, TrainingConfig())
-    assert caught.value.reason == "binary_mask"
-    cells = read_cells(path, TrainingConfig(split_components=True))
+    mask = read_labels(written(tmp_path, [255, 0, 255]), allow_binary=True)
+    cells = number_cells(mask, TrainingConfig(split_components=True))
     np.testing.assert_array_equal(cells, [[1, 0, 2]] * 2)
 
 

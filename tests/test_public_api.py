@@ -13,7 +13,7 @@ import tifffile
 import unetbio
 from unetbio.settings.options import options_of
 from unetbio.settings.runs import TrainOptions, TrainRun
-from unetbio.settings.segmentation import SegmentOptions, Settings
+from unetbio.settings.segmentation import READING, SegmentOptions, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "python_api.md").read_text(encoding="utf-8")
@@ -50,7 +50,7 @@ def test_the_examples_of_the_page_run(capsys: pytest.CaptureFixture[str]) -> Non
     assert "stopped" not in printed
 
 
-@pytest.mark.parametrize(("typed", "kind", "named"), [(SegmentOptions, Settings, 2), (TrainOptions, TrainRun, 0)])
+@pytest.mark.parametrize(("typed", "kind", "named"), [(SegmentOptions, Settings, 2)])
 def test_keyword_arguments_have_the_types_of_the_options(typed: type, kind: type, named: int) -> None:
     """In order; ``segment`` names two itself, the channel and the normalization."""
     hints = {option.key: option.hint for option in options_of(kind).values()}
@@ -67,6 +67,14 @@ def test_an_unknown_keyword_names_the_function(discs: np.ndarray) -> None:
         unetbio.segment(discs, normalization="none")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match=r"^train\(\) got an unexpected keyword argument 'step'$"):
         unetbio.train("folder", "model.safetensors", step=3)  # type: ignore[call-arg]
+
+
+def test_keyword_arguments_of_training_have_the_types_of_the_options() -> None:
+    """Those that say how images are read stand in front."""
+    options = [*(options_of(Settings)[name] for name in READING), *options_of(TrainRun).values()]
+    hints = {option.key: option.hint for option in options}
+    assert get_type_hints(TrainOptions) == hints
+    assert list(get_type_hints(TrainOptions)) == list(hints)
 
 
 def test_importing_unetbio_imports_nothing_else() -> None:

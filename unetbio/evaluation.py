@@ -1,10 +1,11 @@
 """Score predicted label images or class masks against the truth; files are paired by their names."""
 
+import contextlib
 import csv
 import logging
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import add
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from unetbio.classes import default_class_names
 from unetbio.errors import ImageError, UsageError
 from unetbio.files import open_regular
-from unetbio.io import Pairing, pair, read_image, read_labels
+from unetbio.io import Image, Pairing, pair, read_image
+from unetbio.io.labels import labels_of
+from unetbio.io.matching import open_mask, read_mask
 from unetbio.io.tables import csv_text, plain_cell
 from unetbio.labels import check_plausible, is_binary_mask, split_components
 from unetbio.metrics.classes import ClassComparison, compare_classes
@@ -300,38 +303,48 @@ def _pair(predicted: Path, truth: Path) -> Pairing:
 
 def _compare_files(found: Path, true: Path, comparer: _Comparer, axes: str | None) -> Comparison | ClassComparison:
     """Compare masks; each time point is an image of its own, since ids need not agree over time."""
-    one, one_has_time = _read(found, comparer, axes, is_truth=False)
-    other, other_has_time = _read(true, comparer, axes, is_truth=True)
+    with _naming(found):
+        image = _open(found, true, axes)
+        predicted = labels_of(image, allow_binary=comparer.allow_binary)
+        one, one_has_time = _prepared(predicted, image.axes, comparer, is_truth=False)
+    with _naming(true):
+        mask, mask_axes = read_mask(true, image, axes=axes, allow_binary=comparer.allow_binary)
+        other, other_has_time = _prepared(mask, mask_axes, comparer, is_truth=True)
     in_time = one_has_time and other_has_time and one.shape == other.shape
     frames = zip(one, other, strict=True) if in_time else [(one, other)]
     compared: Comparison | ClassComparison = reduce(add, (comparer.compare(*frame) for frame in frames))
     return compared
 
 
-def _read(path: Path, comparer: _Comparer, axes: str | None, *, is_truth: bool) -> tuple[_Mask, bool]:
-    """Read a mask for the comparison, and whether its first axis is time."""
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the file at fault in front of an error."""
     try:
-        mask, found_axes = _read_with_axes(path, axes, allow_binary=comparer.allow_binary)
-        check_plausible(mask, "the mask")
-        has_time = found_axes.startswith("T")
-        frames = [comparer.prepare(frame, is_truth=is_truth) for frame in (mask if has_time else [mask])]
+        yield
     except ImageError as error:
         raise ImageError(error.reason, f"{path.name}: {error}") from error
-    return np.stack(frames) if has_time else frames[0], has_time
 
 
-def _read_with_axes(path: Path, axes: str | None, *, allow_binary: bool) -> tuple[_Mask, str]:
-    """Read a label image and its axes: those of the file or, if it states none, those of the option."""
-
-    def read(axes: str | None) -> tuple[_Mask, str]:
-        return read_labels(path, axes=axes, allow_binary=allow_binary), read_image(path, axes=axes).axes
-
+def _open(found: Path, true: Path, axes: str | None) -> Image:
+    """Open a prediction; where its file does not name the axes they are those of the option, or of the truth."""
     try:
-        return read(None)
+        return read_image(found, labels=True)
     except ImageError as error:
-        if error.reason != "unknown_axes" or axes is None:
+        if error.reason != "unknown_axes":
             raise
-    return read(axes)
+        if axes is not None:
+            return read_image(found, axes=axes, labels=True)
+        with contextlib.suppress(ImageError):
+            return open_mask(found, read_image(true, labels=True))
+        raise
+
+
+def _prepared(mask: _Mask, axes: str, comparer: _Comparer, *, is_truth: bool) -> tuple[_Mask, bool]:
+    """A mask for the comparison, and whether its first axis is time."""
+    check_plausible(mask, "the mask")
+    has_time = axes.startswith("T")
+    frames = [comparer.prepare(frame, is_truth=is_truth) for frame in (mask if has_time else [mask])]
+    return np.stack(frames) if has_time else frames[0], has_time
 
 
 def _without_nan(scores: dict[str, float]) -> dict[str, float | None]:

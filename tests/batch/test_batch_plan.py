@@ -107,12 +107,13 @@ def test_a_table_that_cannot_be_read(tmp_path: Path) -> None:
         read_table(tmp_path / "missing.csv", Settings())
 
 
-def test_a_column_that_looks_like_another_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_columns_that_mean_nothing_here_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     table = tmp_path / "plate.csv"
-    table.write_text("image, Channel ,well\nx.tif,DAPI,A1\n")
+    table.write_text("image, Channel ,mask,well\nx.tif,DAPI,m.tif,A1\n")
     (item,) = read_table(table, Settings())
-    assert (item.settings.channel, item.columns) == ((), {"Channel": "DAPI", "well": "A1"})
-    assert "the column 'Channel' is not taken for 'channel'; call it so if that is meant" in caplog.text
+    assert (item.settings.channel, item.columns) == (("DAPI",), {"well": "A1"})
+    assert "the column 'mask' is for unetbio train and compare; it is left out here" in caplog.text
 
 
 def test_an_image_that_is_asked_for_twice(tmp_path: Path) -> None:

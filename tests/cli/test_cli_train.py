@@ -200,10 +200,10 @@ def test_inputs_of_no_known_kind_are_refused(data: Path, prepare: object, messag
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("file,truth\na,b\n", "needs rows with the columns image and mask; it has file, truth"),
+        ("file,truth\na,b\n", "has no column 'image'; it has file, truth"),
         ("image,mask,split\na,b,test\n", "line 2: split is 'test'; it must be training or validation"),
-        ("", "needs rows with the columns image and mask; it has no rows"),
-        ("image,mask\na.tif\n", "line 2: image or mask is empty; give both"),
+        ("", "has no column 'image'; it has none"),
+        ("image,mask\na.tif\n", "line 2: the column 'mask' is empty"),
         ("image,mask,split\na,b,validation\n", "has no row to train on: split is validation everywhere"),
     ],
 )
@@ -215,12 +215,14 @@ def test_a_table_that_cannot_be_used_is_refused(data: Path, content: str, messag
 def test_an_image_and_a_mask_of_different_size_are_named(data: Path) -> None:
     tifffile.imwrite(data / "masks" / "zelle_ü1_labels.tif", np.ones((48, 50), np.uint16) * 3)
     message = train(data, data).stderr
-    assert "zelle_ü1.tif: the image has (48, 56) pixels, its label image" in message
-    assert "has (48, 50): they must have the same size" in message
+    assert "zelle_ü1_labels.tif: it has (48, 50) pixels, its image" in message
+    assert "zelle_ü1.tif has (48, 56): they must have the same size" in message
 
 
 def test_images_with_different_channels_are_named(data: Path) -> None:
-    tifffile.imwrite(data / "images" / "zelle_ü1.tif", np.zeros((48, 56, 3), np.uint8), photometric="rgb")
+    colours = np.zeros((48, 56, 3), np.uint8)
+    colours[0, 0, 0] = 1
+    tifffile.imwrite(data / "images" / "zelle_ü1.tif", colours, photometric="rgb")
     assert "training images need the same channels" in train(data, data).stderr
 
 
@@ -229,6 +231,39 @@ def test_planes_and_stacks_are_not_mixed(data: Path) -> None:
     for folder, name in (("images", "zelle_ü1.tif"), ("masks", "zelle_ü1_labels.tif")):
         tifffile.imwrite(data / folder / name, stack, imagej=True, metadata={"axes": "ZYX"})
     assert "train on planes or on stacks, not on both" in train(data, data).stderr
+
+
+def test_a_table_says_what_is_trained_on(data: Path) -> None:
+    """Stacks of four channels: one channel and section, with pixel size and diameter for the model file."""
+    for path in (data / "images").iterdir():
+        plane = tifffile.imread(path)
+        stack = np.stack([np.zeros_like(plane), plane])[:, np.newaxis].repeat(3, axis=1)
+        metadata = {"axes": "CZYX", "Channel": {"Name": ["GFP", "DAPI"]}}
+        tifffile.imwrite(path, stack, ome=True, photometric="minisblack", metadata=metadata)
+    rows = [f"images\\zelle_ü{n}.tif;masks\\zelle_ü{n}_labels.tif;DAPI;1;0,65;{20 + n}" for n in range(3)]
+    table = data / "pairs.csv"
+    table.write_text("\n".join(["Image;Mask;Channel;z;pixel_size_um;diameter_px", *rows]), encoding="cp1252")
+    result = train(data, table)
+    assert result.exit_code == 0, result.output
+    info = load_model(data / "out" / "m.safetensors").info
+    assert info.channels == ("DAPI",)
+    assert info.pixel_size_um == (0.65, 0.65)
+    assert 20 <= info.cell_diameter_px <= 22
+
+
+def test_plain_stacks_with_long_voxels_get_flat_kernels(data: Path) -> None:
+    for path in [*(data / "images").iterdir(), *(data / "masks").iterdir()]:
+        stack = np.repeat(tifffile.imread(path)[np.newaxis], 4, axis=0)
+        tifffile.imwrite(path, stack, photometric="minisblack", metadata=None)
+    refused = train(data, data)
+    assert refused.exit_code == 2
+    assert "zelle_ü0.tif: 4 pages of 48 x 56 pixels and no word what they are: say --axes ZYX" in refused.stderr
+    (data / "tiny.yaml").write_text(TINY.replace("patch_size: 40", "patch_size: [24, 40, 40]"))
+    result = train(data, data, options=("--axes", "ZYX", "--pixel-size", "2,0.5", "--steps", "1"))
+    assert result.exit_code == 0, result.output
+    info = load_model(data / "out" / "m.safetensors").info
+    assert info.pixel_size_um == (2.0, 0.5, 0.5)
+    assert info.parameters["poolings"] == [[1, 2, 2]] or info.parameters["poolings"] == ((1, 2, 2),)
 
 
 def test_ids_may_be_large(data: Path) -> None:

@@ -28,7 +28,8 @@ from unetbio.inference.prediction import predict
 from unetbio.models.model_file import ModelInfo
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.settings.training import TrainingConfig
-from unetbio.training.dataset import Example, find_pairs
+from unetbio.training.dataset import Example
+from unetbio.training.pairs import find_pairs
 
 TINY = TrainingConfig(parameters={"base_channels": 2, "depth": 1, "batch_norm": True, "dropout": 0.0}, steps=7)
 
@@ -366,16 +367,16 @@ def test_a_table_may_name_test_images(tmp_path: Path) -> None:
     rows = ("a,a_m,training", "b,b_m,test", "c,c_m,validation", "d,d_m,", "e,e_m,test")
     table.write_text("\n".join(("image,mask,split", *rows)))
     files = find_pairs([table], with_test=True)
-    assert [image.name for image, _ in files.training] == ["a", "d"]
-    assert [image.name for image, _ in files.validation] == ["c"]
-    assert list(files.test) == [(tmp_path / name, tmp_path / f"{name}_m") for name in "be"]
+    assert [pair.image.name for pair in files.training] == ["a", "d"]
+    assert [pair.image.name for pair in files.validation] == ["c"]
+    assert [pair[:2] for pair in files.test] == [(tmp_path / name, tmp_path / f"{name}_m") for name in "be"]
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("image,mask,split\na,b,test\nc,d,tset\n", "line 3: split is 'tset'"),
-        ("image,split\na,test\n", "needs rows with the columns image and mask; it has image, split"),
+        ("image,split\na,test\n", "has no column 'mask'; it has image, split"),
         ("image,mask,split\na,b,test\n", "has no row to train on"),
     ],
 )

@@ -1,26 +1,29 @@
 """Inputs and output names of a batch, before the first image is opened."""
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from unetbio.errors import UsageError
 from unetbio.files import real_path
 from unetbio.io.discover import find_inputs, part_of, table_input
-from unetbio.io.tables import read_table_file, warn_of_near_misses
 from unetbio.output_layout import MaskKind
 from unetbio.results.items import Item
 from unetbio.results.journal import Part
-from unetbio.settings.segmentation import PixelSize, Settings, parse_pixel_size
+from unetbio.settings.image_tables import ImageRow, read_image_table
+from unetbio.settings.segmentation import READING, Settings
 
 __all__ = ["check_names", "found_items", "read_table", "select_part", "spread"]
 
-T = TypeVar("T")
-Number = TypeVar("Number", int, float)
+logger = logging.getLogger(__name__)
 
-KNOWN_COLUMNS = ("image", "mask", "channel", "series", "pixel_size_um", "diameter_px")
+T = TypeVar("T")
+
+TAKEN = ("image", "mask", *READING)
+"""Columns that the tables of results do not repeat."""
 
 
 def found_items(
@@ -42,9 +45,9 @@ def read_table(path: Path, settings: Settings, masks: MaskKind = "instances") ->
     Parameters
     ----------
     path : pathlib.Path
-        ``.csv`` or ``.tsv`` with a header: ``image`` is required and is relative to the table's folder; ``channel``,
-        ``series``, ``pixel_size_um`` and ``diameter_px`` override the settings of the run where they are not empty;
-        ``mask`` is not used here; all others are carried into the tables.
+        With a header: ``image`` is required and is relative to the table's folder; ``channel``, ``series``, ``t``,
+        ``z``, ``axes``, ``pixel_size_um`` and ``diameter_px`` override the settings of the run where they are not
+        empty; ``mask`` is not used here; all others are carried into the tables.
     settings : Settings
         Settings of the run.
     masks : {"instances", "classes"}
@@ -56,55 +59,19 @@ def read_table(path: Path, settings: Settings, masks: MaskKind = "instances") ->
         When the table cannot be read, lacks the column, is empty, or holds an invalid value.
     """
     try:
-        table = read_table_file(path)
+        table = read_image_table(path, settings)
+        items = [_item_of_row(path, row) for row in table.rows]
     except UsageError as error:
         raise UsageError(f"--table {error}") from error
-    if "image" not in table.columns:
-        raise UsageError(f"--table {path} has no column 'image'; it has {', '.join(table.columns) or 'none'}")
-    if not table.rows:
-        raise UsageError(f"--table {path} has a header but no rows")
-    warn_of_near_misses(path, table.columns, KNOWN_COLUMNS)
-    items = (_item_of_row(path, row.line, row.cells, settings) for row in table.rows)
+    if "mask" in table.columns:
+        logger.info("%s: the column 'mask' is for unetbio train and compare; it is left out here", path)
     return [replace(item, masks=masks) for item in items]
 
 
-def _item_of_row(table: Path, line: int, cells: dict[str, str], settings: Settings) -> Item:
-    if not cells["image"]:
-        raise UsageError(f"--table {table}, line {line}: the column 'image' is empty")
-    found = table_input(table, cells["image"])
-    try:
-        changes: dict[str, Any] = {
-            "channel": (cells["channel"],) if cells.get("channel") else settings.channel,
-            "series": _number(cells, "series", int, settings.series),
-            "pixel_size_um": _pixel_size(cells, settings.pixel_size_um),
-            "diameter_px": _number(cells, "diameter_px", float, settings.diameter_px),
-        }
-        own = replace(settings, **changes)
-    except (ValueError, UsageError) as error:
-        raise UsageError(f"--table {table}, line {line}: {error}") from error
-    columns = {name: value for name, value in cells.items() if name not in KNOWN_COLUMNS}
-    return Item(found.path, found.relative.as_posix(), own, columns)
-
-
-def _pixel_size(cells: dict[str, str], default: PixelSize | None) -> PixelSize | None:
-    text = cells.get("pixel_size_um", "")
-    if not text:
-        return default
-    try:
-        return parse_pixel_size(text)
-    except ValueError as error:
-        raise ValueError(f"pixel_size_um {error}") from error
-
-
-def _number(cells: dict[str, str], column: str, kind: type[Number], default: Number | None) -> Number | None:
-    text = cells.get(column, "")
-    if not text:
-        return default
-    try:
-        return kind(text)
-    except ValueError as error:
-        needed = "a whole number" if kind is int else "a number"
-        raise ValueError(f"{column} {text!r} is not {needed}") from error
+def _item_of_row(table: Path, row: ImageRow) -> Item:
+    found = table_input(table, row.cells["image"])
+    columns = {name: value for name, value in row.cells.items() if name not in TAKEN}
+    return Item(found.path, found.relative.as_posix(), row.settings, columns)
 
 
 def check_names(items: Sequence[Item], out: Path) -> None:

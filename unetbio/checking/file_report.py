@@ -16,6 +16,7 @@ from unetbio.checking.image_stats import ImageStats
 from unetbio.errors import EnvironmentStoppedError, ImageError
 from unetbio.io import Image, read_image
 from unetbio.io.formats import FORMATS
+from unetbio.io.grey_pictures import is_grey_window
 from unetbio.io.image import select_channel
 from unetbio.preprocessing.grey_values import LevelCounter
 from unetbio.preprocessing.prepare import ImageSelection, open_image
@@ -188,11 +189,13 @@ def _scan(image: Image, settings: Settings, budget: MemoryBudget) -> ImageStats:
         for counter, channel in zip(counters, window, strict=True):
             counter.add(channel)
 
+    is_grey = "C" in image.axes
     with _acquired(budget, image):
         for t, rows in _bands(image):
             brightest = None
             for z in range(image.size("Z")):
                 window = _read(image, t, z, rows)
+                is_grey = is_grey and is_grey_window(window, image.channel_names)
                 for channel in window:
                     digest.update(np.ascontiguousarray(channel, little).reshape(-1).view(np.uint8).data)
                 if t not in times or z not in sections:
@@ -214,6 +217,7 @@ def _scan(image: Image, settings: Settings, budget: MemoryBudget) -> ImageStats:
         tuple(counter.result() for counter in counters),
         image.channel_names,
         str(image.not_stored or ""),
+        is_grey,
     )
 
 

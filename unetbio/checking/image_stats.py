@@ -30,6 +30,8 @@ class ImageStats:
         As `unetbio.io.Image` has them.
     not_stored : str
         One line that counts missing chunks, which were read as the fill value; empty if there are none.
+    is_grey : bool
+        Whether a picture has colours that are equal in all pixels, so that it is taken as grey.
     """
 
     axes: str
@@ -42,6 +44,7 @@ class ImageStats:
     levels: tuple[GreyLevels, ...]
     channel_names: tuple[str, ...]
     not_stored: str = ""
+    is_grey: bool = False
 
     def image(self, source: Path, axes: str | None, series: int) -> Image:
         """The image; its file is opened when its pixels are read."""
@@ -53,7 +56,7 @@ class ImageStats:
             self.pixel_size_trusted,
             self.channel_names,
             source,
-            _InFile(source, axes, series),
+            _InFile(source, axes, series, self.is_grey),
             series_count=self.series_count,
         )
 
@@ -77,6 +80,8 @@ class _InFile:
     source: Path
     axes: str | None
     series: int
+
+    is_grey: bool
 
     def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
         return read_image(self.source, axes=self.axes, series=self.series).pixels.read(t, z, channels, y, x)

@@ -4,10 +4,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unetbio.files import sha256_file
+from unetbio.files import sha256_path
 from unetbio.io import stem
+from unetbio.settings.options import given
 from unetbio.settings.training import TrainingConfig
-from unetbio.training.dataset import AnnotatedFiles, Example, load_examples
+from unetbio.training.dataset import Example
+from unetbio.training.examples import load_examples
+from unetbio.training.pairs import AnnotatedFiles
 
 __all__ = ["Examples", "fingerprint", "load", "result_names"]
 
@@ -22,12 +25,14 @@ class Examples:
 
 
 def fingerprint(files: AnnotatedFiles) -> str:
-    """Hash of the names, roles and bytes of all files."""
+    """Hash of the names, roles and bytes of all files, and of how they are read."""
     parts = {"training": files.training, "validation": files.validation, "test": files.test}
     digest = hashlib.sha256()
     for part, pairs in parts.items():
-        for image, mask in pairs:
-            digest.update(f"{part} {image.name} {sha256_file(image)} {sha256_file(mask)}\n".encode())
+        for image, mask, reading, _ in pairs:
+            line = f"{part} {image.name} {sha256_path(image)} {sha256_path(mask)}"
+            chosen = given(reading)
+            digest.update(f"{line} {chosen}\n".encode() if chosen else f"{line}\n".encode())
     return digest.hexdigest()
 
 

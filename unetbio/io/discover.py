@@ -14,6 +14,7 @@ from unetbio.errors import UsageError
 from unetbio.files import real_path
 from unetbio.io.formats import FORMATS, LONG_SUFFIXES, SUFFIXES, find_folder, load
 from unetbio.io.formats.unread import UNREAD_SUFFIXES
+from unetbio.io.tables import file_of_cell
 from unetbio.output_layout import OVERLAYS, WRITTEN, WRITTEN_MASKS, is_output_folder, is_own_file
 
 __all__ = [
@@ -126,8 +127,9 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
 
 
 def table_input(table: str | os.PathLike[str], cell: str) -> Found:
-    """The file named in a row of a table, relative to the folder of the table."""
-    return Found(Path(table).parent / cell, _relative(Path(cell)))
+    """The file named in a row of a table, relative to the folder of the table; raises as `file_of_cell`."""
+    name = file_of_cell(Path(table).parent, cell)
+    return Found(Path(table).parent / name, _relative(Path(name)))
 
 
 def part_of(relative: str | os.PathLike[str], count: int) -> int:

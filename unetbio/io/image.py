@@ -82,6 +82,8 @@ class Image:
         Which kind of its format the file is, where there are several: ``"OME-TIFF"``, ``"ImageJ TIFF pyramid"`` ...
     affine : numpy.ndarray or None
         NIfTI: voxel indices (x, y, z) to world coordinates, ``(4, 4)``.
+    affine_trusted : bool
+        Whether the file states its place in space; otherwise the affine follows from the voxel size alone.
     """
 
     axes: str
@@ -98,6 +100,7 @@ class Image:
     format: str = "tiff"
     variant: str = ""
     affine: NDArray[np.float64] | None = dataclasses.field(default=None, repr=False, compare=False)
+    affine_trusted: bool = False
 
     @property
     def files(self) -> tuple[Path, ...]:

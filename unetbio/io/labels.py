@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 from unetbio.io.formats import find_by_name, load
-from unetbio.io.image import AXES
+from unetbio.io.grey_pictures import as_grey
+from unetbio.io.image import AXES, Image
 from unetbio.io.read import read_image
 from unetbio.io.write import check_axes, write_image
 from unetbio.labels import is_binary_mask
 
-__all__ = ["label_suffix", "read_labels", "write_labels", "write_probabilities"]
+__all__ = ["label_suffix", "labels_of", "read_labels", "write_labels", "write_probabilities"]
 
 
 def label_suffix(path: str | os.PathLike[str]) -> str:
@@ -125,8 +126,24 @@ def read_labels(
         ``not_integer``, ``negative_labels``, ``wrong_channels`` (colour masks), ``binary_mask``, and those of
         `read_image`. A mask of 0 and 1 with one component counts as a label image with one cell.
     """
-    image = read_image(path, axes=axes, series=series, labels=True)
-    if "C" in image.axes:
+    return labels_of(read_image(path, axes=axes, series=series, labels=True), allow_binary=allow_binary)
+
+
+def labels_of(image: Image, axes: str | None = None, *, allow_binary: bool = False) -> NDArray[Any]:
+    """Pixels of an image that holds labels; as `read_labels`, whose image is open.
+
+    Parameters
+    ----------
+    image : Image
+        The label image.
+    axes : str, optional
+        Names of its axes instead of its own: channels may be sections.
+    allow_binary : bool
+        As in `read_labels`.
+    """
+    if "C" in (axes or image.axes):
+        image, axes = as_grey(image) or image, None
+    if "C" in (axes or image.axes):
         raise ImageError(
             "wrong_channels",
             f"the mask has {image.size('C')} channels (colours?), {image.describe()}: a label image has one number a "

@@ -1,10 +1,12 @@
-"""Read tables written by users, csv or tsv with a header, and write csv that spreadsheets do not take for formulas."""
+"""Read tables written by users, as spreadsheets of any language save them, and write csv without formulas."""
 
+import codecs
 import csv
 import io
 import logging
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +14,20 @@ from typing import Any
 from unetbio.errors import UsageError
 from unetbio.files import read_bytes
 
-__all__ = ["FORMULA", "Row", "Table", "csv_text", "plain_cell", "read_csv", "read_table_file", "warn_of_near_misses"]
+__all__ = ["FORMULA", "TABLES", "Row", "Table", "csv_text", "file_of_cell", "plain_cell", "read_csv", "read_table_file"]
 
 logger = logging.getLogger(__name__)
 
 FORMULA = r"^('*[=+\-@\t\r])"
 """Start of a text that a spreadsheet takes for a formula; apostrophes in front of one count, so that none is lost."""
 
+TABLES = (".csv", ".tsv", ".tab", ".txt")
+"""Endings of tables."""
+
 TABS = (".tsv", ".tab")
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+WINDOWS = "cp1252"
+DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
 @dataclass(frozen=True)
@@ -32,23 +40,26 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: the names of its columns, and its rows."""
+    """A table: the names of its columns, its rows, and the character between its cells."""
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    delimiter: str = ","
 
 
-def read_table_file(path: Path) -> Table:
+def read_table_file(path: Path, known: Sequence[str] = ()) -> Table:
     """Read a table.
 
-    Tabs separate the cells of ``.tsv`` and ``.tab`` files. Other files use commas, or the semicolons that
-    spreadsheets write in languages with a decimal comma. Spaces around cells and column names are ignored, and empty
-    rows are left out.
+    Cells are separated by tabs, commas, or the semicolons that spreadsheets write in languages with a decimal comma;
+    the header decides. Spaces around cells and column names are ignored, and empty rows are left out.
 
     Parameters
     ----------
     path : pathlib.Path
-        UTF-8, with a header.
+        UTF-8, UTF-16, or Windows-1252, which a message names; with a header.
+    known : sequence of str
+        Columns with a meaning. A column that differs from one of them in capital letters, spaces and signs alone, such
+        as ``Pixel size (um)``, is taken for it, and a message says so; names of one letter have to be equal.
 
     Returns
     -------
@@ -59,26 +70,20 @@ def read_table_file(path: Path) -> Table:
     UsageError
         When the file cannot be read, two columns share a name, or a row has more cells than the header.
     """
+    text = _text(path)
+    delimiter, text, before = _delimiter(path, text)
     try:
-        text = read_bytes(path).decode("utf-8-sig")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path} is not in UTF-8 (byte {error.start}): save it as CSV UTF-8") from error
-    if "\0" in text:
-        raise UsageError(f"{path} holds a NUL byte, which is no text: save it as CSV UTF-8")
-    try:
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(path, text), skipinitialspace=True)
-        lines = [(reader.line_num, [plain_cell(cell.strip()) for cell in cells]) for cells in reader]
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
+        lines = [(reader.line_num + before, [plain_cell(cell.strip()) for cell in cells]) for cells in reader]
     except csv.Error as error:
         raise UsageError(f"{path} cannot be read as csv or tsv: {error}") from error
     lines = [(line, cells) for line, cells in lines if any(cells)]
-    header = lines[0][1] if lines else []
+    header = _renamed(path, lines[0][1] if lines else [], known)
     for name in header:
         if name and header.count(name) > 1:
             raise UsageError(f"{path} has {header.count(name)} columns {name!r}: rename or remove all but one")
     rows = tuple(Row(line, _cells(path, line, header, cells)) for line, cells in lines[1:])
-    return Table(tuple(filter(None, header)), rows)
+    return Table(tuple(filter(None, header)), rows, delimiter)
 
 
 def csv_text(rows: Iterable[Iterable[Any]]) -> str:
@@ -124,20 +129,88 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def warn_of_near_misses(path: Path, columns: Sequence[str], known: Sequence[str]) -> None:
-    """Warn of columns whose names nearly match a known one."""
-    meant = {_plain(name): name for name in known if name not in columns}
-    for column in columns:
-        if column not in known and _plain(column) in meant:
-            name = meant[_plain(column)]
+def file_of_cell(folder: Path, cell: str) -> str:
+    """Path of a cell as this system writes it, where only this one leads to a file below ``folder``.
+
+    Backslashes become slashes, and letters with accents are composed or taken apart, as another system stored them.
+
+    Raises
+    ------
+    UsageError
+        For a path with the letter of a drive, or of a Windows share, that is not here.
+    """
+    if (folder / cell).exists():
+        return cell
+    for name in _spellings(cell):
+        if (folder / name).exists():
+            return name
+    if DRIVE.match(cell):
+        raise UsageError(f"{cell} is a path of Windows that is not here: write the paths relative to the table")
+    return cell
+
+
+def _spellings(cell: str) -> Iterator[str]:
+    slashed = cell.replace("\\", "/")
+    yield slashed
+    for form in ("NFC", "NFD"):
+        yield unicodedata.normalize(form, slashed)  # type: ignore[arg-type]
+
+
+def _text(path: Path) -> str:
+    try:
+        content = read_bytes(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    is_utf_16 = content.startswith(UTF_16)
+    if b"\0" in content and not is_utf_16:
+        raise UsageError(f"{path} holds a NUL byte, which is no text: save it as CSV UTF-8")
+    try:
+        return content.decode("utf-16" if is_utf_16 else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        if is_utf_16:
+            raise UsageError(f"{path} is no text (byte {error.start}): save it as CSV UTF-8") from error
+    logger.info("%s is not in UTF-8: read as Windows-1252; if letters are wrong, save it as CSV UTF-8", path)
+    # Five bytes have no letter in Windows-1252, and one in Latin-1.
+    return content.decode(WINDOWS if _fits(content) else "latin-1")
+
+
+def _fits(content: bytes) -> bool:
+    try:
+        content.decode(WINDOWS)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _delimiter(path: Path, text: str) -> tuple[str, str, int]:
+    """Character between cells, the text without a line ``sep=;`` of a spreadsheet, and the lines left out."""
+    if found := re.match(r'"?sep=(.)"?\r?\n', text):
+        return found[1], text[found.end() :], 1
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    if "\t" in header or (path.suffix.lower() in TABS and not {",", ";"} & set(header)):
+        return "\t", text, 0
+    return ";" if ";" in header and not _splits(header, ",") else ",", text, 0
+
+
+def _splits(header: str, delimiter: str) -> bool:
+    """Whether a header has this delimiter outside of quotes, and not just within its other columns' names."""
+    cells = next(csv.reader([header], delimiter=delimiter, skipinitialspace=True), [])
+    return len(cells) > 1 and all(";" not in cell for cell in cells)
+
+
+def _renamed(path: Path, header: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Names of the columns, as the program knows them."""
+    meant = {_plain(name): name for name in known if name not in header}
+    renamed = []
+    for column in header:
+        name = column if column in known else meant.get(_plain(column), column)
+        if name != column and len(name) == 1:
             logger.warning("%s: the column %r is not taken for %r; call it so if that is meant", path, column, name)
-
-
-def _delimiter(path: Path, text: str) -> str:
-    header = text.partition("\n")[0]
-    if path.suffix.lower() in TABS:
-        return "\t"
-    return ";" if ";" in header and "," not in header else ","
+            name = column
+        elif name != column:
+            logger.info("%s: the column %r is taken for %r", path, column, name)
+        renamed.append(name)
+    return renamed
 
 
 def _cells(path: Path, line: int, header: Sequence[str], cells: Sequence[str]) -> dict[str, str]:
@@ -149,4 +222,4 @@ def _cells(path: Path, line: int, header: Sequence[str], cells: Sequence[str]) -
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.casefold())
+    return re.sub(r"[^a-z0-9]", "", name.casefold().replace("µ", "u").replace("\u03bc", "u"))

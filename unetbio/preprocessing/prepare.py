@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 from unetbio.io import read_image
+from unetbio.io.grey_pictures import as_grey
 from unetbio.io.image import AXES, Image, list_channels, select_channel
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling
@@ -26,6 +27,7 @@ __all__ = [
     "ImageSelection",
     "complete_pixel_size",
     "image_of_array",
+    "open_annotated",
     "open_image",
     "read_frame",
     "with_pixel_size",
@@ -219,18 +221,45 @@ def open_image(
     ImageError
         When the file is not an image, or when its axes, channels or scale do not fit the model and the settings.
     """
+    selection = _select(_opened(source, settings), settings, ndim, len(info.channels))
+    # Sections segmented one by one are not rescaled along Z.
+    unscaled = len(selection.axes) - ndim
+    zoom = (1.0,) * unscaled + _zoom(selection.image, settings, info, selection.axes[unscaled:])
+    return replace(selection, zoom=zoom)
+
+
+def open_annotated(source: str | os.PathLike[str] | Image, settings: Settings) -> ImageSelection:
+    """Read the metadata of an image to train on, and select all that the settings do not leave out, unscaled.
+
+    A stack stays a stack, unless ``settings.z`` chooses sections.
+
+    Raises
+    ------
+    ImageError
+        When the file is not an image, or does not have what the settings choose.
+    """
+    image = _opened(source, settings)
+    ndim = 3 if image.size("Z") > 1 and settings.z is None else 2
+    return _select(image, settings, ndim)
+
+
+def _opened(source: str | os.PathLike[str] | Image, settings: Settings) -> Image:
     if not isinstance(source, Image):
         source = read_image(source, axes=settings.axes, series=settings.series or 0)
-    image = with_pixel_size(source, settings.pixel_size_um)
+    return with_pixel_size(source, settings.pixel_size_um)
+
+
+def _select(image: Image, settings: Settings, ndim: int, channels: int | None = None) -> ImageSelection:
+    """The frames, sections and channels of an image, at its own scale; ``channels`` is how many are needed."""
+    if channels == 1 and not settings.channel:
+        image = as_grey(image) or image
     axes = _pick_axes(image, settings, ndim)
     shape = tuple(image.size(axis) for axis in axes)
     if 0 in shape:
         raise ImageError("empty", f"the image has no pixels: {image.describe()}")
-    channels = _pick_channels(image, settings, len(info.channels))
+    chosen = _pick_channels(image, settings, channels)
     times = _pick_times(image, settings)
-    # Sections segmented one by one are not rescaled along Z.
-    zoom = (1.0,) * (len(axes) - ndim) + _zoom(image, settings, info, axes[-ndim:])
-    return ImageSelection(image, settings, channels, times, axes, shape, zoom)
+    return ImageSelection(image, settings, chosen, times, axes, shape, (1.0,) * len(axes))
 
 
 def read_frame(opened: ImageSelection, t: int | None, automatic: Normalization) -> Frame:
@@ -287,11 +316,11 @@ def _pick_times(image: Image, settings: Settings) -> tuple[int | None, ...]:
     return (settings.t,)
 
 
-def _pick_channels(image: Image, settings: Settings, needed: int) -> tuple[int, ...]:
+def _pick_channels(image: Image, settings: Settings, needed: int | None) -> tuple[int, ...]:
     if settings.channel:
         return tuple(select_channel(image, channel) for channel in settings.channel)
     count = image.size("C")
-    if count != needed:
+    if needed not in (None, count):
         raise ImageError(
             "wrong_channels",
             f"{count} channel{'s' if count > 1 else ''} ({list_channels(image)}), but the model takes {needed}: "

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 from unetbio.io import read_image
+from unetbio.io.grey_pictures import grey_view
 from unetbio.io.image import Image
+from unetbio.io.matching import put_over
 from unetbio.labels import label_hash, resize_nearest
 from unetbio.measurement import regions
 from unetbio.measurement.frame_summary import (
@@ -121,6 +123,12 @@ def measure_again(
     if provenance is not None and options.pixel_size_um is not None:
         provenance = with_given_size(provenance, options.pixel_size_um)
     opened = _open_input(out, entry, provenance, options.pixel_size_um)
+    if opened is not None and edited:
+        try:
+            compared = options.pixel_size_um is None
+            labels = put_over(opened.image, out / entry.output, labels, compare_pixel_sizes=compared)
+        except ImageError as error:
+            raise ImageError(error.reason, f"{entry.output}: {error}") from error
     if opened is not None and labels.shape != _expected_shape(opened):
         raise ImageError(
             "shape_mismatch",
@@ -318,6 +326,8 @@ def _as_segmented(image: Image, provenance: Provenance | None) -> ImageSelection
         z, link = provenance.settings.get("z"), provenance.settings.get("link")
         sizes, trusted = provenance.input.pixel_size_um, provenance.input.pixel_size_trusted
         image = replace(image, pixel_size_um=sizes, pixel_size_trusted=trusted)
+        if "C" in image.axes and "C" not in provenance.input.axes:
+            image = grey_view(image)
     axes = "ZYX" if image.size("Z") > 1 and z in (None, "each") else "YX"
     shape = tuple(image.size(axis) for axis in axes)
     return ImageSelection(image, Settings(z=z, link=link), (), times, axes, shape, (1.0,) * len(axes))

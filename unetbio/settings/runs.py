@@ -3,10 +3,10 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypedDict
+from typing import Annotated, Literal
 
 from unetbio.settings.options import Checked, Limits, Option, split_names, split_numbers
-from unetbio.settings.segmentation import PixelSize, parse_pixel_size
+from unetbio.settings.segmentation import PixelSize, ReadingOptions, parse_pixel_size
 
 __all__ = [
     "AS_JSON",
@@ -289,8 +289,8 @@ class TrainRun(Checked):
     overwrite: Annotated[bool, Option("Start anew where a model or a checkpoint is there already.")] = False
 
 
-class TrainOptions(TypedDict, total=False):
-    """Keyword arguments of `unetbio.train`, the fields of `TrainRun`, for type checkers."""
+class TrainOptions(ReadingOptions, total=False):
+    """Keyword arguments of `unetbio.train`: how images are read, and the fields of `TrainRun`; for type checkers."""
 
     config: str | Path | None
     network: str | None

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
     from unetbio.postprocessing.instances import PostProcessing
     from unetbio.postprocessing.objects import ObjectSettings
 
-__all__ = ["READING", "PixelSize", "SegmentOptions", "Settings", "check_preset", "parse_pixel_size"]
+__all__ = [
+    "READING",
+    "PixelSize",
+    "ReadingOptions",
+    "SegmentOptions",
+    "Settings",
+    "check_preset",
+    "parse_pixel_size",
+]
 
 PixelSize = float | tuple[float, float]
 """Micrometres in the plane; or the distance of sections, and micrometres in the plane."""
@@ -77,8 +85,9 @@ class Settings:
     channel: Annotated[
         tuple[str | int, ...],
         Option(
-            "Channel to segment, by name or number from 0.",
-            "Once for each channel that the model takes, in its order. Without it the image has just those channels.",
+            "Channel of the image, by name or number from 0.",
+            "Once for each channel that the model takes, in its order. Without it the image has just those channels; "
+            "a training takes all.",
             metavar="NAME|INDEX",
         ),
     ] = ()
@@ -200,6 +209,8 @@ class Settings:
     ] = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.channel, (str, int)):
+            object.__setattr__(self, "channel", (self.channel,))
         for name, option in options_of(Settings).items():
             self._check_number(name, option)
         sizes = self.pixel_size_um if isinstance(self.pixel_size_um, tuple) else (self.pixel_size_um,)
@@ -296,6 +307,18 @@ class Settings:
         # JSON has no numpy numbers.
         record: dict[str, Any] = json.loads(json.dumps(values, default=float))
         return record
+
+
+class ReadingOptions(TypedDict, total=False):
+    """Keyword arguments of `unetbio.train` that say how images are read, named as on the command line."""
+
+    channel: tuple[str | int, ...]
+    series: int | None
+    t: int | None
+    z: int | Literal["max", "each"] | None
+    axes: str | None
+    pixel_size: PixelSize | None
+    diameter: float | None
 
 
 class SegmentOptions(TypedDict, total=False):

@@ -1,20 +1,17 @@
-"""Read annotated masks: label images of cells, or class masks."""
+"""Turn annotated masks into label images of cells, or into classes."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetbio import labels
-from unetbio.annotations.masks import is_mask_folder, read_mask_folder
 from unetbio.classes import default_class_names
 from unetbio.errors import ImageError, UsageError
-from unetbio.io import read_labels
 from unetbio.settings.training import MAX_CLASSES, TrainingConfig
 
-__all__ = ["UNANNOTATED", "map_classes", "name_classes", "read_cells", "read_classes"]
+__all__ = ["UNANNOTATED", "map_classes", "name_classes", "number_cells", "number_classes"]
 
 UNANNOTATED = 255
 """Value of unannotated pixels in class masks in memory."""
@@ -22,13 +19,13 @@ UNANNOTATED = 255
 SHOWN_VALUES = 8
 
 
-def read_cells(path: Path, config: TrainingConfig) -> NDArray[np.integer]:
-    """Read a label image.
+def number_cells(mask: NDArray[np.integer], config: TrainingConfig) -> NDArray[np.integer]:
+    """Turn the numbers of a mask, as read for ``config.split_components``, into a label image.
 
     Parameters
     ----------
-    path : path
-        The mask, or a folder with a picture for each cell.
+    mask : ndarray of int
+        A plane or a stack.
     config : TrainingConfig
         Whether connected parts of a mask of 0 and 1 are cells.
 
@@ -36,27 +33,19 @@ def read_cells(path: Path, config: TrainingConfig) -> NDArray[np.integer]:
     -------
     ndarray of int
         0 = background, ids without large gaps.
-
-    Raises
-    ------
-    ImageError
-        When the mask cannot be read, or holds 0 and 1 alone.
     """
-    if is_mask_folder(path):
-        return read_mask_folder(path).label_image
-    label_image = read_labels(path, allow_binary=config.split_components)
-    if config.split_components and labels.is_binary_mask(label_image):
-        return labels.split_components(label_image)
-    return _compact(label_image)
+    if config.split_components and labels.is_binary_mask(mask):
+        return labels.split_components(mask)
+    return _compact(mask)
 
 
-def read_classes(path: Path, config: TrainingConfig) -> NDArray[np.uint8]:
-    """Read a class mask.
+def number_classes(mask: NDArray[np.integer], config: TrainingConfig) -> NDArray[np.uint8]:
+    """Turn the numbers of a class mask into classes.
 
     Parameters
     ----------
-    path : path
-        The mask.
+    mask : ndarray of int
+        A plane or a stack.
     config : TrainingConfig
         Classes of the values in the mask.
 
@@ -68,14 +57,10 @@ def read_classes(path: Path, config: TrainingConfig) -> NDArray[np.uint8]:
     Raises
     ------
     ImageError
-        When the mask cannot be read, or holds values that stand for no class.
+        When the mask holds values that stand for no class.
     """
     values = config.class_values or tuple(range(len(config.class_names) or MAX_CLASSES))
-    mask = read_labels(path, allow_binary=True)
-    try:
-        return map_classes(mask, values, config.ignore_label)
-    except ImageError as error:
-        raise ImageError(error.reason, f"its mask {path} {error}") from error
+    return map_classes(mask, values, config.ignore_label)
 
 
 def map_classes(mask: NDArray[np.integer], values: Sequence[int], ignore_label: int | None = None) -> NDArray[np.uint8]:

@@ -7,7 +7,6 @@ methods that need torch import it.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -115,7 +114,7 @@ class Finished:
 
 
 class Learner(Protocol):
-    """The training half of a target; label images are as `Target.read_annotation` gives them."""
+    """The training half of a target; label images are as `Target.annotate` gives them."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -228,8 +227,8 @@ class Target:
         One line for lists.
     masks : {"instances", "classes"}
         Content of its annotations and results: numbered cells, or the class of each pixel.
-    read_annotation : callable
-        ``(path, config)`` to the label image or class mask in memory.
+    annotate : callable
+        ``(mask, config)``: the numbers of a mask to the label image or class mask that is learned.
     check : callable
         Raises UsageError when the training settings do not fit.
     learner : callable
@@ -243,7 +242,7 @@ class Target:
     name: str
     summary: str
     masks: MaskKind
-    read_annotation: Callable[[Path, TrainingConfig], Annotation]
+    annotate: Callable[[Annotation, TrainingConfig], Annotation]
     check: Callable[[TrainingConfig], None]
     learner: Callable[[TrainingConfig, Sequence[Annotation]], Learner]
     decoder: Callable[..., Decoder]

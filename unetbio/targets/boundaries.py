@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.supervision.annotations import read_cells
+from unetbio.supervision.annotations import number_cells
 from unetbio.targets.base import Annotation, Target, register
 from unetbio.targets.cells import CellClasses, CellDecoder
 from unetbio.targets.nested import NestedLearner, boundary_widths, check_nested
@@ -41,7 +41,7 @@ register(
         name="boundaries",
         summary="cells, from background, boundary and inside",
         masks="instances",
-        read_annotation=read_cells,
+        annotate=number_cells,
         check=check_nested,
         learner=BoundaryLearner,
         decoder=partial(CellDecoder, CLASSES),

@@ -15,7 +15,7 @@ from unetbio.preprocessing.prepare import ImageSelection
 from unetbio.provenance import FrameRecord
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
-from unetbio.supervision.annotations import UNANNOTATED, name_classes, read_classes
+from unetbio.supervision.annotations import UNANNOTATED, name_classes, number_classes
 from unetbio.targets.base import Annotation, Finished, Supervision, Target, Validation, register
 from unetbio.targets.pixels import PixelDecoder, PixelLearner
 
@@ -160,7 +160,7 @@ register(
         name="classes",
         summary="the class of each pixel",
         masks="classes",
-        read_annotation=read_classes,
+        annotate=number_classes,
         check=_check,
         learner=ClassLearner,
         decoder=ClassDecoder,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.classes import CELL_CLASS
-from unetbio.supervision.annotations import read_cells
+from unetbio.supervision.annotations import number_cells
 from unetbio.targets.base import Annotation, Supervision, Target, register
 from unetbio.targets.cells import CellClasses, CellDecoder, CellLearner, check_cells
 
@@ -40,7 +40,7 @@ register(
         name="instances",
         summary="cells, from background and cell; background between neighbours weighs most",
         masks="instances",
-        read_annotation=read_cells,
+        annotate=number_cells,
         check=check_cells,
         learner=InstanceLearner,
         decoder=partial(CellDecoder, CLASSES),

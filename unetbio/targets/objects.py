@@ -15,7 +15,7 @@ from unetbio.postprocessing.objects import SCORE_THRESHOLD, ObjectSettings, resi
 from unetbio.preprocessing.prepare import ImageSelection
 from unetbio.provenance import FrameRecord
 from unetbio.settings.segmentation import Settings
-from unetbio.supervision.annotations import read_cells
+from unetbio.supervision.annotations import number_cells
 from unetbio.supervision.thresholds import score_cells
 from unetbio.targets.base import Annotation, Batch, Finished, Supervision, Target, Validation, register
 from unetbio.targets.cells import check_cells, mask_annotated
@@ -180,7 +180,7 @@ register(
         name="instances",
         summary="cells, as objects with boxes and scores",
         masks="instances",
-        read_annotation=read_cells,
+        annotate=number_cells,
         check=check_cells,
         learner=ObjectLearner,
         decoder=ObjectDecoder,

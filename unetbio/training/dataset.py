@@ -1,21 +1,16 @@
-"""Pairs of images and label images, and the random patches that training draws from them."""
+"""Annotated images, and the random patches that training draws from them."""
 
 import hashlib
-import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio import labels, targets
-from unetbio.errors import ImageError, UsageError
-from unetbio.io import pair, read_image
-from unetbio.io.layouts import find_layout
-from unetbio.io.tables import read_table_file, warn_of_near_misses
+from unetbio.errors import UsageError
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.settings.training import TrainingConfig
@@ -25,37 +20,31 @@ from unetbio.training.augmentation import change_intensity, largest_zoom, patch_
 if TYPE_CHECKING:
     from unetbio.targets.base import Learner
 
-__all__ = ["AnnotatedFiles", "Example", "Patch", "PatchSampler", "find_pairs", "load_examples", "split_examples"]
-
-logger = logging.getLogger(__name__)
-
-PathPair = tuple[Path, Path]
-PARTS = ("training", "validation", "test")
-TABLES = (".csv", ".tsv", ".tab")
-TABLE_COLUMNS = ("image", "mask", "split", "group")
+__all__ = ["Example", "Patch", "PatchSampler", "split_examples"]
 
 
 @dataclass(frozen=True)
 class Example:
-    """One annotated image.
+    """One annotated image, frame of a time-lapse, or section of a stack.
 
     Parameters
     ----------
     name : str
-        Path of the image as it was given.
+        Path of the image as it was given; its frames and sections share it.
     image : ndarray
         ``(C, *spatial)`` in raw grey values.
     scaling : Scaling
         Normalisation of this image, measured on all its pixels.
     label_image : ndarray of int
-        ``(*spatial)``, 0 = background; cells or classes, as `unetbio.targets.Target.read_annotation` gives
-        them.
+        ``(*spatial)``, 0 = background; cells or classes, as `unetbio.targets.Target.annotate` gives them.
     channel_names : tuple of str
         As many as the image has channels.
     pixel_size_um : tuple of float, optional
-        One entry a spatial axis, if the file states a plausible one.
+        One entry a spatial axis, if it was given or the file states a plausible one.
     group : str
         Kind of image, as a table names it.
+    diameter_px : float, optional
+        Typical diameter of its cells, if it was given.
     """
 
     name: str
@@ -65,6 +54,7 @@ class Example:
     channel_names: tuple[str, ...] = ("0",)
     pixel_size_um: tuple[float, ...] | None = None
     group: str = ""
+    diameter_px: float | None = None
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
@@ -93,52 +83,12 @@ class Patch:
     weight_map: NDArray[np.float32]
 
 
-def load_examples(pairs: Iterable[PathPair], config: TrainingConfig, *, like: Example | None = None) -> list[Example]:
-    """Read annotated images into memory, as they are stored.
-
-    Parameters
-    ----------
-    pairs : iterable of (path, path)
-        Image and label image.
-    config : TrainingConfig
-        Normalisation, and the kind of annotation.
-    like : Example, optional
-        Example that sets the channels and the number of axes; the first of ``pairs`` unless given.
-
-    Raises
-    ------
-    ImageError
-        Naming the first file that cannot be used and why: unreadable, label image of another size or an image in its
-        place, channels that differ.
-    """
-    examples: list[Example] = []
-    for image_path, label_path in pairs:
-        try:
-            example = _load_example(image_path, label_path, config)
-        except ImageError as error:
-            raise ImageError(error.reason, f"{image_path}: {error}") from error
-        like = like or example
-        if example.label_image.ndim != like.label_image.ndim:
-            raise ImageError(
-                "wrong_axes",
-                f"{image_path} has {example.label_image.ndim} spatial axes, {like.name} has {like.label_image.ndim}: "
-                "train on planes or on stacks, not on both",
-            )
-        if len(example.image) != len(like.image):
-            raise ImageError(
-                "wrong_channels",
-                f"{image_path} has {len(example.image)} channels, {like.name} has {len(like.image)}: "
-                "training images need the same channels",
-            )
-        examples.append(example)
-    return examples
-
-
 def split_examples(examples: Sequence[Example], fraction: float) -> tuple[list[Example], list[Example]]:
     """Split examples into training and validation by a hash of their file names; their order does not matter.
 
     Files of one name in different folders are ordered by these folders, the innermost first, so that a data set has the
-    same split after it was moved as a whole.
+    same split after it was moved as a whole. Frames and sections of one file, which look alike, stay together, unless
+    there is one file alone: its first ones validate.
 
     Raises
     ------
@@ -150,8 +100,17 @@ def split_examples(examples: Sequence[Example], fraction: float) -> tuple[list[E
             f"{len(examples)} annotated image: at least two are needed, one to train and one to validate on"
         )
     ranked = sorted(examples, key=lambda example: _rank(Path(example.name)))
-    count = min(len(ranked) - 1, max(1, round(fraction * len(ranked))))
-    return ranked[count:], ranked[:count]
+    names = list(dict.fromkeys(example.name for example in ranked))
+    if len(names) == 1:
+        count = _count_held(len(ranked), fraction)
+        return ranked[count:], ranked[:count]
+    held = set(names[: _count_held(len(names), fraction)])
+    training = [example for example in ranked if example.name not in held]
+    return training, [example for example in ranked if example.name in held]
+
+
+def _count_held(count: int, fraction: float) -> int:
+    return min(count - 1, max(1, round(fraction * count)))
 
 
 def _rank(path: Path) -> tuple[bytes, tuple[str, ...]]:
@@ -239,30 +198,6 @@ class PatchSampler:
         return group[int(rng.integers(len(group)))]
 
 
-def _load_example(image_path: Path, label_path: Path, config: TrainingConfig) -> Example:
-    image = read_image(image_path)
-    if image.size("T") > 1:
-        raise ImageError("time_lapse", "a time-lapse cannot be trained on as it is: give one file a time point")
-    array = image.read()
-    array = array if "C" in image.axes else array[np.newaxis]
-    if array.dtype == np.float16:
-        array = array.astype(np.float32)  # scipy cannot interpolate halves
-    label_image = targets.find(config.target, config.network).read_annotation(label_path, config)
-    labels.check_plausible(label_image, f"its mask {label_path}")
-    if label_image.shape != array.shape[1:]:
-        raise ImageError(
-            "size_differs",
-            f"the image has {array.shape[1:]} pixels, its label image {label_path} has {label_image.shape}: "
-            "they must have the same size",
-        )
-    spatial = [axis for axis in image.axes if axis in "ZYX"]
-    trusted = image.pixel_size_trusted and all(axis in image.pixel_size_um for axis in spatial)
-    pixel_size = tuple(image.pixel_size_um[axis] for axis in spatial) if trusted else None
-    chosen = normalization.for_picture(config.normalization, image.dtype, image.channel_names)
-    scaling = normalization.measure(array, chosen)
-    return Example(str(image_path), array, scaling, label_image, image.channel_names, pixel_size)
-
-
 def _class_weights(examples: Sequence[Example], config: TrainingConfig, learner: "Learner") -> tuple[float, ...]:
     counts = np.stack([learner.count(example.label_image) for example in examples])
     if config.class_weighting == "balanced":
@@ -283,95 +218,3 @@ def _places(examples: Sequence[Example], learner: "Learner") -> NDArray[np.float
     places = (learner.places(example.label_image) for example in examples)
     rows = [np.insert(pixels, 0, number, axis=1) for number, pixels in enumerate(places)]
     return np.concatenate(rows)
-
-
-@dataclass(frozen=True)
-class AnnotatedFiles:
-    """Images and their label images.
-
-    Parameters
-    ----------
-    training, validation : sequence of (path, path)
-        The second is empty unless a table names validation images.
-    leftovers : sequence of path
-        Images without a label image and label images without an image.
-    test : sequence of (path, path)
-        Pairs that are left out of the training.
-    groups : mapping
-        Kinds of images that a table names, by the image's path.
-    """
-
-    training: Sequence[PathPair]
-    validation: Sequence[PathPair] = ()
-    leftovers: Sequence[Path] = ()
-    test: Sequence[PathPair] = ()
-    groups: Mapping[Path, str] = field(default_factory=dict)
-
-
-def find_pairs(inputs: Sequence[Path], root: Path | None = None, *, with_test: bool = False) -> AnnotatedFiles:
-    """Find annotated images as the command line names them.
-
-    Parameters
-    ----------
-    inputs : sequence of path
-        A folder or file of images and one of label images; or one folder with both (`unetbio.io.layouts`); or one
-        table (``.csv``, ``.tsv``) with the columns ``image``, ``mask`` and, if wanted, ``split`` (training or
-        validation) and ``group`` (kind of image: see `TrainingConfig.sampling`).
-    root : path, optional
-        Where relative paths of a table start; the folder of the table unless given.
-    with_test : bool
-        Whether the column ``split`` may also say ``test``.
-
-    Returns
-    -------
-    AnnotatedFiles
-
-    Raises
-    ------
-    UsageError
-        When nothing is found, or the inputs are of none of these kinds.
-    """
-    if len(inputs) == 1 and inputs[0].suffix.lower() in TABLES:
-        return _pairs_of_table(inputs[0], root or inputs[0].parent, PARTS if with_test else PARTS[:2])
-    if len(inputs) == 1:
-        return _pairs_of_layout(inputs[0], with_test=with_test)
-    if len(inputs) != 2:
-        raise UsageError(f"{len(inputs)} inputs given: give IMAGES and MASKS, one folder with both, or a table")
-    pairing = pair(*inputs)
-    return AnnotatedFiles(pairing.pairs, leftovers=(*pairing.images_left, *pairing.masks_left))
-
-
-def _pairs_of_layout(folder: Path, *, with_test: bool) -> AnnotatedFiles:
-    layout = find_layout(folder)
-    if layout is None:
-        raise UsageError(
-            f"{folder} has no folders images and masks, and no masks beside images such as x_masks for x: give IMAGES "
-            "and MASKS, one folder with both, or a table"
-        )
-    logger.info("%s: found %s", folder, layout.title)
-    if layout.test and not with_test:
-        logger.info("%d test images are left out", len(layout.test))
-    return AnnotatedFiles(layout.training, layout.validation, layout.leftovers, test=layout.test if with_test else ())
-
-
-def _pairs_of_table(table: Path, root: Path, names: Sequence[str]) -> AnnotatedFiles:
-    read = read_table_file(table)
-    columns, rows = read.columns, read.rows
-    if not rows or not {"image", "mask"} <= set(columns):
-        found = ", ".join(columns) if rows else "no rows"
-        raise UsageError(f"{table} needs rows with the columns image and mask; it has {found}")
-    warn_of_near_misses(table, columns, TABLE_COLUMNS)
-    parts: dict[str, list[PathPair]] = {name: [] for name in names}
-    groups: dict[Path, str] = {}
-    for row in rows:
-        image, mask, split, group = (row.cells.get(name, "") for name in TABLE_COLUMNS)
-        split = split or "training"
-        if not image or not mask:
-            raise UsageError(f"{table}, line {row.line}: image or mask is empty; give both")
-        if split not in parts:
-            raise UsageError(f"{table}, line {row.line}: split is {split!r}; it must be {' or '.join(names)}")
-        parts[split].append((root / image, root / mask))
-        groups[root / image] = group
-    if not parts["training"]:
-        raise UsageError(f"{table} has no row to train on: split is {' or '.join(names[1:])} everywhere")
-    return AnnotatedFiles(parts["training"], parts["validation"], test=parts.get("test", ()), groups=groups)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 from unetbio.errors import UsageError
 from unetbio.files import open_regular, stopping
 from unetbio.models.model_file import CHECKPOINT_SUFFIX, load_model, read_info, save_model
-from unetbio.settings.options import from_keywords
+from unetbio.settings.options import from_keywords, options_of
 from unetbio.settings.runs import TrainOptions, TrainRun
+from unetbio.settings.segmentation import READING, Settings
 from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
 from unetbio.targets import of_training
-from unetbio.training.dataset import AnnotatedFiles, find_pairs
+from unetbio.training.pairs import AnnotatedFiles, find_pairs
 
 if TYPE_CHECKING:
     from unetbio.training.trainer import TrainingResult
@@ -38,13 +39,15 @@ def train(
     ----------
     inputs : path or sequence of paths
         Images and masks (folders or files, paired by name), one folder that holds ``images/`` and ``masks/``, or a
-        table (csv, tsv) with the columns image, mask and, if wanted, split.
+        table (csv, tsv) with the columns image, mask and, if wanted, split and those that say how images are read.
     output : path
         Model file to write, ``*.safetensors``. The loss curve (``.png``), the log and the checkpoint stand beside it;
         the same call continues from the checkpoint after an interruption, or with more minutes.
     **options
-        Fields of `unetbio.settings.runs.TrainRun`: ``config, network, start, root, target, class_names, class_values,
-        split_components, steps, minutes, seed, border_weight, device, workers, replace, overwrite``.
+        Fields of `unetbio.settings.segmentation.Settings` that say how images are read, ``channel, series, t, z, axes,
+        pixel_size, diameter``, and of `unetbio.settings.runs.TrainRun`: ``config, network, start, root, target,
+        class_names, class_values, split_components, steps, minutes, seed, border_weight, device, workers, replace,
+        overwrite``.
 
     Returns
     -------
@@ -60,13 +63,15 @@ def train(
     EnvironmentStoppedError
         When a file cannot be written.
     """
-    run, output = from_keywords("train", TrainRun, options), Path(output)
+    run, reading = _split(options)
+    output = Path(output)
     paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
     config = _config(run, output)
     checkpoint = output.with_suffix(CHECKPOINT_SUFFIX)
     _refuse_finished(output, checkpoint, overwrite=run.overwrite)
     # Check options before torch is imported, so that errors come at once.
-    files = find_pairs([Path(path) for path in paths], None if run.root is None else Path(run.root))
+    root = None if run.root is None else Path(run.root)
+    files = find_pairs([Path(path) for path in paths], root, reading)
 
     from unetbio.inference.backends.base import choose_device
     from unetbio.training.loss_curve import draw_loss_curve
@@ -102,6 +107,15 @@ def train(
     save_model(output, result.info, result.network)
     draw_loss_curve(result.history, output.with_suffix(".png"))
     return result
+
+
+def _split(options: TrainOptions) -> tuple[TrainRun, Settings]:
+    """Options of the run, and those that say how images are read."""
+    known = options_of(Settings)
+    words = {word for name in READING for word in (known[name].key, name)}
+    reading = {name: value for name, value in options.items() if name in words}
+    run = {name: value for name, value in options.items() if name not in words}
+    return from_keywords("train", TrainRun, run), from_keywords("train", Settings, reading)
 
 
 def _config(run: TrainRun, output: Path) -> TrainingConfig:
@@ -172,7 +186,7 @@ class _Report:
 
 def _report_files(files: AnnotatedFiles, report: Callable[[str], None]) -> None:
     pairs = [*files.training, *files.validation]
-    for image, mask in pairs[:SHOWN_PAIRS]:
+    for image, mask, *_ in pairs[:SHOWN_PAIRS]:
         report(f"{image} with {mask}")
     if len(pairs) > SHOWN_PAIRS:
         report(f"... and {len(pairs) - SHOWN_PAIRS} more pairs")

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,9 @@ from unetbio.settings.training import TrainingConfig
 from unetbio.targets.base import Batch, Learner, Validation
 from unetbio.tensor_file import save_tensors
 from unetbio.training import checkpoints
-from unetbio.training.dataset import AnnotatedFiles, Example, Patch, PatchSampler, load_examples, split_examples
+from unetbio.training.dataset import Example, Patch, PatchSampler, split_examples
+from unetbio.training.examples import load_examples
+from unetbio.training.pairs import AnnotatedFiles
 
 __all__ = [
     "History",
@@ -120,7 +122,6 @@ def load_training_data(files: AnnotatedFiles, config: TrainingConfig) -> tuple[l
             f"the masks of all {len(training)} training images hold no cell of at least {SMALLEST_CELL} pixels: there "
             "is nothing to learn; give masks with cells"
         )
-    training = [replace(example, group=files.groups.get(Path(example.name), "")) for example in training]
     if files.validation:
         return training, load_examples(files.validation, config, like=training[0])
     return split_examples(training, config.validation_fraction)
@@ -431,9 +432,15 @@ class Trainer:
             scores={"validation": self.best.scores},
             licence=self.config.licence,
             version=version("unetbio"),
-            **self.learner.describe([example.label_image for example in self.training]),
+            **self._described(),
         )
         return TrainingResult(network.eval(), info, self.history, new_steps)
+
+    def _described(self) -> dict[str, Any]:
+        """Fields that follow from the annotations; a diameter that was given stands above the measured one."""
+        described = self.learner.describe([example.label_image for example in self.training])
+        given = [example.diameter_px for example in self.training if example.diameter_px is not None]
+        return {**described, "cell_diameter_px": float(np.median(given))} if given else described
 
     def _training_record(self) -> dict[str, Any]:
         lows = [low for example in self.training for low in example.scaling.low]

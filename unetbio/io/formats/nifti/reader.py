@@ -69,6 +69,7 @@ def read_nifti(path: Path, *, axes: str | None = None, series: int = 0) -> Image
         zooms = [float(zoom) for zoom in header.get_zooms()]
         unit = header.get_xyzt_units()[0]
         affine = np.asarray(header.get_best_affine(), np.float64)
+        is_stated = bool(header["sform_code"] > 0 or header["qform_code"] > 0) and bool(np.isfinite(affine).all())
     if stored.kind not in "buif" or not shape or min(shape) < 1:
         raise ImageError("unsupported_type", f"voxels of shape {shape} and type {stored}: grey values are needed")
     if not VOXELS_START <= offset <= MAX_OFFSET:
@@ -97,6 +98,8 @@ def read_nifti(path: Path, *, axes: str | None = None, series: int = 0) -> Image
         pixels=_NiftiPixels(path, offset, shape, stored, dtype, scale, letters),
         format="nifti",
         affine=affine,
+        # Other names of the axes leave no axis of the affine where it was.
+        affine_trusted=is_stated and letters.get("Z", 2) == 2,
     )
 
 

@@ -1,0 +1,120 @@
+"""Grey pictures that are stored as colours."""
+
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from click.testing import CliRunner
+from numpy.typing import NDArray
+
+from unetbio.cli.main import main
+from unetbio.io import read_image, read_labels
+from unetbio.io.grey_pictures import as_grey
+from unetbio.settings.training import TrainingConfig
+from unetbio.training.examples import load_examples
+
+GREY = np.random.default_rng(0).integers(0, 256, (40, 44)).astype(np.uint8)
+RGB = np.dstack([GREY] * 3)
+OPAQUE = np.full_like(GREY, 255)
+
+
+def coloured() -> NDArray[np.uint8]:
+    """The last pixel has a colour."""
+    picture = RGB.copy()
+    picture[-1, -1, 1] ^= 1
+    return picture
+
+
+def write(path: Path, picture: NDArray[Any]) -> Path:
+    if path.suffix == ".png":
+        path.write_bytes(imagecodecs.png_encode(picture))
+    elif path.suffix == ".jpg":
+        path.write_bytes(imagecodecs.jpeg_encode(picture, level=95))
+    elif picture.ndim == 2:
+        tifffile.imwrite(path, picture)
+    else:
+        alpha = {"extrasamples": ["unassalpha"]} if picture.shape[-1] == 4 else {}
+        tifffile.imwrite(path, picture, photometric="rgb", **alpha)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "picture"),
+    [
+        ("rgb.png", RGB),
+        ("rgba.png", np.dstack([RGB, OPAQUE])),
+        ("grey_alpha.png", np.dstack([GREY, OPAQUE])),
+        ("rgb16.png", RGB.astype(np.uint16) * 257),
+        ("rgb.jpg", RGB),
+        ("rgb.tif", RGB),
+        ("rgba.tif", np.dstack([RGB, OPAQUE])),
+    ],
+)
+def test_equal_colours_are_grey(tmp_path: Path, name: str, picture: NDArray[Any]) -> None:
+    image = read_image(write(tmp_path / name, picture))
+    grey = as_grey(image)
+    assert grey is not None
+    assert (grey.axes, grey.shape, grey.channel_names) == ("YX", (40, 44), ("",))
+    np.testing.assert_array_equal(grey.read(), image.read(c=0))
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [coloured(), np.dstack([RGB, GREY]), np.dstack([GREY, GREY // 2])],
+    ids=["one pixel of colour", "transparent", "grey and transparent"],
+)
+def test_colours_and_transparency_stay(tmp_path: Path, picture: NDArray[Any]) -> None:
+    assert as_grey(read_image(write(tmp_path / "x.png", picture))) is None
+
+
+def test_channels_of_a_microscope_stay(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", np.stack([GREY] * 3), imagej=True, metadata={"axes": "CYX"})
+    assert as_grey(read_image(tmp_path / "x.tif")) is None
+
+
+def test_a_mask_stored_as_colours_is_read(tmp_path: Path) -> None:
+    np.testing.assert_array_equal(read_labels(write(tmp_path / "m.png", RGB)), GREY)
+
+
+def test_a_mixed_folder_is_one_run(tmp_path: Path, tiny_model: Path) -> None:
+    """The same masks, rows and columns as for the grey file; colours fail, and ``check`` says so before."""
+    (tmp_path / "in").mkdir()
+    for name, picture in (("a.png", GREY), ("b.png", RGB), ("c.png", np.dstack([RGB, OPAQUE])), ("d.png", coloured())):
+        write(tmp_path / "in" / name, picture)
+    folder, out = str(tmp_path / "in"), tmp_path / "out"
+    checked = CliRunner().invoke(main, ["check", folder, "--model", str(tiny_model)])
+    refused = [line for line in checked.stdout.splitlines() if "wrong_channels" in line]
+    assert [line.split(":")[0] for line in refused] == [f"{folder}/d.png"]
+    result = CliRunner().invoke(
+        main, ["segment", folder, "-o", str(out), "--model", str(tiny_model), "--device", "cpu"]
+    )
+    assert result.exit_code == 3, result.output
+    assert "d.png: 3 channels (0: red, 1: green, 2: blue), but the model takes 1" in result.stderr
+    labels = [read_labels(out / f"{name}_labels.ome.tif", allow_binary=True) for name in "abc"]
+    np.testing.assert_array_equal(labels[0], labels[1])
+    np.testing.assert_array_equal(labels[0], labels[2])
+    before = (out / "cells.csv").read_text().splitlines()
+    assert "red" not in before[0]
+    again = CliRunner().invoke(main, ["measure", str(out)])
+    assert again.exit_code in (0, 3), again.output
+    assert (out / "cells.csv").read_text().splitlines() == before
+
+
+@pytest.mark.parametrize(
+    ("pictures", "channels"),
+    [([GREY, RGB], 1), ([RGB, RGB], 1), ([RGB, coloured()], 3)],
+    ids=["mixed", "grey", "colours"],
+)
+def test_a_training_takes_pictures_as_grey_where_all_are(
+    tmp_path: Path, pictures: list[NDArray[Any]], channels: int
+) -> None:
+    mask = tmp_path / "m.tif"
+    tifffile.imwrite(mask, np.pad(np.full((10, 10), 7, np.uint16), ((0, 30), (0, 34))))
+    pairs = [(write(tmp_path / f"{number}.png", picture), mask) for number, picture in enumerate(pictures)]
+    training = load_examples(pairs, TrainingConfig())
+    assert [len(example.image) for example in training] == [channels] * 2
+    (validation,) = load_examples(pairs[1:], TrainingConfig(), like=training[0])
+    assert len(validation.image) == channels

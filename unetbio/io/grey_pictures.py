@@ -1,0 +1,57 @@
+"""Grey pictures that are stored as colours: red, green and blue equal, nothing transparent."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.io.image import Image
+
+__all__ = ["PICTURES", "as_grey", "grey_view", "is_grey_window"]
+
+COLOURS = ("red", "green", "blue")
+ALPHA = "alpha"
+PICTURES = (COLOURS, (*COLOURS, ALPHA), ("", ALPHA))
+"""Names of the channels of pictures, as all readers give them."""
+
+BAND_BYTES = 1 << 26
+
+
+def as_grey(image: Image) -> Image | None:
+    """The image with one channel, if it is grey and stored as a picture; None otherwise.
+
+    Pixels are read up to the first that has a colour, or is transparent.
+    """
+    if image.channel_names not in PICTURES:
+        return None
+    known: bool | None = getattr(image.pixels, "is_grey", None)
+    is_grey = all(is_grey_window(window, image.channel_names) for window in _bands(image)) if known is None else known
+    return grey_view(image) if is_grey else None
+
+
+def grey_view(image: Image) -> Image:
+    """The first channel of an image as an image of its own, without a name."""
+    kept = [(axis, size) for axis, size in zip(image.axes, image.shape, strict=True) if axis != "C"]
+    axes, shape = "".join(axis for axis, _ in kept), tuple(size for _, size in kept)
+    return replace(image, axes=axes, shape=shape, channel_names=("",))
+
+
+def is_grey_window(window: NDArray[Any], names: tuple[str, ...]) -> bool:
+    """Whether pixels ``(C, Y, X)`` with channels of these names are grey and opaque."""
+    if names not in PICTURES:
+        return False
+    colours = window[:-1] if names[-1] == ALPHA else window
+    opaque = np.iinfo(window.dtype).max if window.dtype.kind in "ui" else 1
+    is_opaque = names[-1] != ALPHA or bool((window[-1] == opaque).all())
+    return is_opaque and all(np.array_equal(colours[0], other) for other in colours[1:])
+
+
+def _bands(image: Image) -> Iterator[NDArray[Any]]:
+    height = image.size("Y")
+    rows = max(1, BAND_BYTES // max(1, image.size("C") * image.size("X") * image.dtype.itemsize))
+    for t in range(image.size("T")):
+        for z in range(image.size("Z")):
+            for start in range(0, height, rows):
+                yield image.read(t=t, z=z, y=slice(start, start + rows))

@@ -1,0 +1,218 @@
+"""Read a mask as that of its image: the image's axes and order of voxels, or a refusal."""
+
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.errors import ImageError
+from unetbio.io.image import Image
+from unetbio.io.labels import labels_of
+from unetbio.io.read import read_image
+
+__all__ = ["open_mask", "put_over", "read_mask", "spatial_axes"]
+
+logger = logging.getLogger(__name__)
+
+PIXEL_SIZE_TOLERANCE = 0.02
+"""Programs round pixel sizes; the same share is too small for a rescaling."""
+
+VOXEL_TOLERANCE = 0.05
+"""Voxels that the corners of two volumes may lie apart, since headers hold rounded numbers."""
+
+
+def spatial_axes(axes: str) -> str:
+    """Axes of the label image of an image: all but the channels."""
+    return axes.replace("C", "")
+
+
+def read_mask(
+    path: str | os.PathLike[str],
+    image: Image,
+    *,
+    axes: str | None = None,
+    allow_binary: bool = False,
+    compare_pixel_sizes: bool = True,
+) -> tuple[NDArray[Any], str]:
+    """Read the mask of an image.
+
+    Parameters
+    ----------
+    path : path-like
+        The mask; see `unetbio.io.read_labels`. Of a file with several images the one with the number of the image.
+    image : Image
+        Its image.
+    axes : str, optional
+        As for `open_mask`.
+    allow_binary : bool
+        As in `unetbio.io.read_labels`.
+    compare_pixel_sizes : bool
+        Refuse a mask with another pixel size than the image.
+
+    Returns
+    -------
+    mask : ndarray of unsigned int
+        Numbers as stored.
+    axes : str
+        Its axes. Where the file does not name them, or names others, and the shape is that of the image, they are those
+        of the image.
+
+    Raises
+    ------
+    ImageError
+        As `unetbio.io.read_labels`; ``geometry_differs``: the mask does not lie over its image.
+    """
+    mask = open_mask(path, image, axes)
+    own = spatial_axes(image.axes)
+    shape = tuple(image.size(axis) for axis in own)
+    found = mask.axes
+    if found != own and mask.shape == shape and not any(mask.channel_names):
+        logger.info("%s: its axes %s are taken as %s, those of its image", path, found, own)
+        found = own
+    values = labels_of(mask, found, allow_binary=allow_binary)
+    return _put_over(image, mask, values, compare_pixel_sizes), found
+
+
+def put_over(
+    image: Image, path: str | os.PathLike[str], values: NDArray[Any], *, compare_pixel_sizes: bool = True
+) -> NDArray[Any]:
+    """Pixels of a mask that were read from ``path`` before, as `read_mask` puts them over the image; raises as that."""
+    try:
+        mask = read_image(path, labels=True)
+    except ImageError as error:
+        if error.reason == "unknown_axes":
+            return values
+        raise
+    return _put_over(image, mask, values, compare_pixel_sizes)
+
+
+def open_mask(path: str | os.PathLike[str], image: Image, axes: str | None = None) -> Image:
+    """Open the mask of an image.
+
+    Parameters
+    ----------
+    path : path-like
+        The mask.
+    image : Image
+        Its image.
+    axes : str, optional
+        Axes of a mask whose file does not name them; those of the image unless given.
+
+    Raises
+    ------
+    ImageError
+        As `unetbio.io.read_image`.
+    """
+    try:
+        return _open_with(Path(path), image, None)
+    except ImageError as error:
+        if error.reason != "unknown_axes":
+            raise
+        own = axes or spatial_axes(image.axes)
+        try:
+            return _open_with(Path(path), image, own)
+        except ImageError:
+            raise ImageError(error.reason, f"{error}; the axes {own} of its image do not fit") from error
+
+
+def _put_over(image: Image, mask: Image, values: NDArray[Any], compare_pixel_sizes: bool) -> NDArray[Any]:
+    # A plane of a stack, or a mask of another size, is not placed: the second is refused for its size.
+    is_whole = sorted(mask.size(axis) for axis in "ZYX") == sorted(image.size(axis) for axis in "ZYX")
+    if mask.affine_trusted and image.affine_trusted and is_whole:
+        return _in_order_of(image, mask, values)
+    if compare_pixel_sizes:
+        _check_pixel_sizes(mask, image)
+    return values
+
+
+def _in_order_of(image: Image, mask: Image, values: NDArray[Any]) -> NDArray[Any]:
+    """Pixels ``(..., Y, X)`` of a mask in the order in which its image stores the same places.
+
+    NIfTI files say where in space a voxel lies. Axes that run the other way or stand in another order are turned;
+    nothing is interpolated.
+
+    Raises
+    ------
+    ImageError
+        ``geometry_differs``: the voxels of the mask are not those of the image.
+    """
+    moved = _voxel_map(mask, image)
+    sources = np.abs(moved[:3, :3]).argmax(axis=1)
+    signs = moved[np.arange(3), sources]
+    if np.array_equal(sources, range(3)) and (signs > 0).all():
+        return values
+    logger.info("%s: its voxels are turned into the order of %s", mask.source, image.source.name)
+    has_z = "Z" in mask.axes
+    volume = values if has_z else np.expand_dims(values, -3)
+    lead = volume.ndim - 3
+    # Arrays have the axes Z, Y, X, matrices X, Y, Z.
+    order = [lead + 2 - int(sources[2 - axis]) for axis in range(3)]
+    turned = volume.transpose([*range(lead), *order])
+    flipped = np.flip(turned, [lead + 2 - axis for axis in range(3) if signs[axis] < 0])
+    return np.ascontiguousarray(flipped if "Z" in image.axes else flipped.squeeze(lead))
+
+
+def _open_with(path: Path, image: Image, axes: str | None) -> Image:
+    mask = read_image(path, axes=axes, labels=True)
+    if mask.series_count > 1 and image.series:
+        return read_image(path, axes=axes, series=image.series, labels=True)
+    return mask
+
+
+def _check_pixel_sizes(mask: Image, image: Image) -> None:
+    if not (mask.pixel_size_trusted and image.pixel_size_trusted):
+        return
+    common = [
+        axis for axis in "ZYX" if axis in mask.pixel_size_um and axis in image.pixel_size_um and axis in mask.axes
+    ]
+    ratios = [mask.pixel_size_um[axis] / image.pixel_size_um[axis] for axis in common]
+    if any(abs(np.log(ratio)) > PIXEL_SIZE_TOLERANCE for ratio in ratios):
+        raise ImageError(
+            "geometry_differs",
+            f"its pixel size is {_listed(mask, common)}, that of the image {_listed(image, common)}: they do not lie "
+            "over each other; correct the pixel size of the file where it is wrong, or resample the mask to the image",
+        )
+
+
+def _listed(image: Image, axes: list[str]) -> str:
+    return " x ".join(f"{image.pixel_size_um[axis]:.4g}" for axis in axes) + " um"
+
+
+def _voxel_map(mask: Image, image: Image) -> NDArray[np.float64]:
+    """Matrix ``(4, 4)`` of -1, 0, 1 and whole shifts from voxels (x, y, z) of the mask to those of the image."""
+    assert mask.affine is not None and image.affine is not None  # noqa: PT018 -- both are trusted
+    try:
+        found = np.linalg.inv(image.affine) @ mask.affine
+    except np.linalg.LinAlgError:
+        return np.eye(4)
+    sizes = np.array([mask.size(axis) for axis in "XYZ"])
+    # (4, 8): the corners of the mask
+    corners = np.stack([*np.meshgrid(*[(0, size - 1) for size in sizes], indexing="ij"), np.ones((2, 2, 2))])
+    corners = corners.reshape(4, -1)
+    whole = np.rint(found)
+    there = (whole @ corners)[:3]
+    is_exact = np.isfinite(found).all() and np.abs((found - whole) @ corners).max() <= VOXEL_TOLERANCE
+    turns = np.abs(whole[:3, :3])
+    ends = [image.size(axis) - 1 for axis in "XYZ"]
+    is_permutation = (turns.sum(axis=0) == 1).all() and (turns.sum(axis=1) == 1).all()
+    if is_exact and is_permutation and not there.min(axis=1).any() and there.max(axis=1).tolist() == ends:
+        return whole
+    raise ImageError(
+        "geometry_differs",
+        f"its voxels are not those of the image: {_difference(found, whole, bool(is_permutation), corners)}; resample "
+        "the mask to the image (nibabel.processing.resample_from_to with order 0), or correct its header",
+    )
+
+
+def _difference(found: NDArray[np.float64], whole: NDArray[np.float64], is_permutation: bool, corners: Any) -> str:
+    """How the space of a mask differs from that of its image, in words."""
+    lengths = np.linalg.norm(found[:3, :3], axis=0)
+    if not np.allclose(lengths, 1, atol=PIXEL_SIZE_TOLERANCE):
+        return f"they are {' x '.join(f'{length:.3g}' for length in lengths)} voxels of the image large (X x Y x Z)"
+    if not is_permutation or np.abs((found - whole)[:3, :3] @ corners[:3]).max() > VOXEL_TOLERANCE:
+        return "the volumes are turned against each other"
+    start = (found @ corners)[:3].min(axis=1)
+    return f"they begin at voxel {', '.join(f'{place:.4g}' for place in start)} of the image (X, Y, Z)"

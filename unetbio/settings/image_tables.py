@@ -1,0 +1,124 @@
+"""Tables that list images: one meaning of each column for all commands."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_origin
+
+from unetbio.errors import UsageError
+from unetbio.io.tables import Row, read_table_file
+from unetbio.settings.options import Option, options_of
+from unetbio.settings.segmentation import READING, Settings
+
+__all__ = ["COLUMNS", "ImageRow", "ImageTable", "read_image_table"]
+
+COLUMNS = ("image", "mask", *READING)
+"""Columns with a meaning for every command; ``mask`` is that of a training."""
+
+WHOLE = re.compile(r"^(\d+)\.0*$")
+"""Whole numbers as a column with empty cells has them."""
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """A row: its line in the file, its cells, and the settings of a run with those of the row over them."""
+
+    line: int
+    cells: dict[str, str]
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class ImageTable:
+    """A table of images: its columns and rows."""
+
+    columns: tuple[str, ...]
+    rows: tuple[ImageRow, ...]
+
+
+def read_image_table(
+    path: Path, settings: Settings, needed: Sequence[str] = ("image",), further: Sequence[str] = ()
+) -> ImageTable:
+    """Read a table of images.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        See `unetbio.io.tables.read_table_file`.
+    settings : Settings
+        Settings of the run. The cells of `READING` override them where they are not empty. Several channels stand with
+        commas between. In tables with semicolons or tabs a number may have a decimal comma, and the distance of
+        sections stands before the pixel size with a space between (``2 0,5``).
+    needed : sequence of str
+        Columns that no row may leave empty.
+    further : sequence of str
+        Columns with a meaning for this command alone.
+
+    Raises
+    ------
+    UsageError
+        When the table cannot be read, lacks a column, has no rows, or a cell cannot be used.
+    """
+    table = read_table_file(path, (*COLUMNS, *further))
+    for column in needed:
+        if column not in table.columns:
+            raise UsageError(f"{path} has no column {column!r}; it has {', '.join(table.columns) or 'none'}")
+    if not table.rows:
+        raise UsageError(f"{path} has a header but no rows")
+    return ImageTable(
+        table.columns, tuple(_image_row(path, row, settings, needed, table.delimiter) for row in table.rows)
+    )
+
+
+def _image_row(path: Path, row: Row, settings: Settings, needed: Sequence[str], delimiter: str) -> ImageRow:
+    try:
+        for column in needed:
+            if not row.cells[column]:
+                raise UsageError(f"the column {column!r} is empty")
+        options = options_of(Settings)
+        changes = {
+            name: _value(options[name], name, row.cells[name], delimiter) for name in READING if row.cells.get(name)
+        }
+        return ImageRow(row.line, row.cells, replace(settings, **changes))
+    except (ValueError, UsageError) as error:
+        raise UsageError(f"{path}, line {row.line}: {error}") from error
+
+
+def _value(option: Option, column: str, text: str, delimiter: str) -> Any:
+    """Value of a cell, as the option of the command reads it."""
+    if option.default == ():
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    if text in option.words:
+        return text
+    if float in option.kinds and delimiter != ",":
+        is_pair = any(get_origin(kind) is tuple for kind in option.kinds)
+        if is_pair and delimiter == "\t":
+            _refuse_ambiguous(column, text)
+        text = _with_points(text)
+    if option.read is not None:
+        try:
+            return option.read(text)
+        except ValueError as error:
+            raise ValueError(f"{column} {error}") from error
+    kind = int if int in option.kinds else float
+    try:
+        return kind(WHOLE.sub(r"\1", text) if kind is int else text)
+    except ValueError as error:
+        needed = "a whole number" if kind is int else "a number"
+        raise ValueError(f"{column} {text!r} is not {' or '.join((needed, *option.words))}") from error
+
+
+def _refuse_ambiguous(column: str, text: str) -> None:
+    """Refuse a comma between two numbers above 0 that may be a decimal comma."""
+    if re.fullmatch(r"[1-9]\d*,[1-9]\d*", text):
+        first, second = text.split(",")
+        raise ValueError(
+            f"{column} {text!r} can be {first}.{second}, or {first} and {second}: write {first}.{second} for one "
+            f"number, or {first}.0,{second}.0 for two"
+        )
+
+
+def _with_points(text: str) -> str:
+    """Numbers with decimal points and commas between, from those of a spreadsheet with decimal commas."""
+    return text if "." in text else ",".join(number.replace(",", ".") for number in text.split())

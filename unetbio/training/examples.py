@@ -1,0 +1,203 @@
+"""Read annotated images into memory, as a segmentation reads them."""
+
+import contextlib
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio import labels, targets
+from unetbio.annotations.masks import is_mask_folder, read_mask_folder
+from unetbio.errors import ImageError
+from unetbio.io.grey_pictures import PICTURES, as_grey
+from unetbio.io.matching import read_mask
+from unetbio.preprocessing import normalization
+from unetbio.preprocessing.normalization import Scaling
+from unetbio.preprocessing.prepare import ImageSelection, open_annotated
+from unetbio.settings.training import TrainingConfig
+from unetbio.targets.base import Annotation
+from unetbio.training.dataset import Example
+from unetbio.training.pairs import AnnotatedPair
+
+__all__ = ["load_examples"]
+
+
+def load_examples(
+    pairs: Iterable[AnnotatedPair], config: TrainingConfig, *, like: Example | None = None
+) -> list[Example]:
+    """Read annotated images into memory, as they are stored.
+
+    Each time point of a time-lapse is an example, and with ``z`` "each" each section of a stack.
+
+    Parameters
+    ----------
+    pairs : iterable of AnnotatedPair
+        Images and their masks.
+    config : TrainingConfig
+        Normalisation, and the kind of annotation.
+    like : Example, optional
+        Example that sets the channels and the number of axes; the first of ``pairs`` unless given.
+
+    Raises
+    ------
+    ImageError
+        Naming the first file that cannot be used and why: unreadable, mask of another size or place or an image in its
+        stead, channels that differ.
+    """
+    pairs = [AnnotatedPair(*pair) for pair in pairs]
+    examples: list[Example] = []
+    for pair, selection in zip(pairs, _open(pairs, like), strict=True):
+        loaded = _load(pair, selection, config)
+        like = like or loaded[0]
+        _check_alike(loaded[0], like)
+        examples += loaded
+    return examples
+
+
+def _check_alike(example: Example, like: Example) -> None:
+    if example.label_image.ndim != like.label_image.ndim:
+        raise ImageError(
+            "wrong_axes",
+            f"{example.name} has {example.label_image.ndim} spatial axes, {like.name} has {like.label_image.ndim}: "
+            "train on planes or on stacks, not on both (--z INDEX, max or each makes planes of stacks)",
+        )
+    if len(example.image) != len(like.image):
+        raise ImageError(
+            "wrong_channels",
+            f"{example.name} has {len(example.image)} channels, {like.name} has {len(like.image)}: "
+            "training images need the same channels; choose them with --channel NAME or INDEX",
+        )
+    names, others = example.channel_names, like.channel_names
+    if all(names) and names != others and sorted(names) == sorted(others):
+        raise ImageError(
+            "wrong_channels",
+            f"{example.name} has the channels {', '.join(names)}, {like.name} has {', '.join(others)}: give one "
+            f"order, {' '.join(f'--channel {name}' for name in others)}",
+        )
+
+
+def _open(pairs: Sequence[AnnotatedPair], like: Example | None) -> list[ImageSelection]:
+    """Select the parts of all images; pictures are grey where all of them are."""
+    opened = []
+    for pair in pairs:
+        with _naming(pair.image):
+            opened.append(open_annotated(pair.image, pair.reading))
+    if like is not None:
+        return [_grey(selection) or selection for selection in opened] if len(like.image) == 1 else opened
+    grey = list(itertools.takewhile(lambda selection: selection is not None, map(_grey, opened)))
+    return [selection for selection in grey if selection] if len(grey) == len(opened) else opened
+
+
+def _grey(selection: ImageSelection) -> ImageSelection | None:
+    """The selection, with one channel if it is a grey picture; None if it has colours."""
+    if selection.settings.channel or selection.image.channel_names not in PICTURES:
+        return selection
+    with _naming(selection.image.source):
+        image = as_grey(selection.image)
+    return image and replace(selection, image=image, channels=(0,))
+
+
+def _load(pair: AnnotatedPair, selection: ImageSelection, config: TrainingConfig) -> list[Example]:
+    target = targets.find(config.target, config.network)
+    with _naming(pair.mask):
+        mask, axes = _read_mask(pair, selection, config, are_cells=target.masks == "instances")
+        masks = [_mask_of_frame(mask, axes, selection, t) for t in selection.times]
+        annotations = [target.annotate(part, config) for part in _parts(masks, selection)]
+        for annotation in annotations:
+            labels.check_plausible(annotation, "the mask")
+    return [
+        _example(pair, selection, part, annotation)
+        for part, annotation in zip(_images(pair, selection, config), annotations, strict=True)
+    ]
+
+
+def _read_mask(
+    pair: AnnotatedPair, selection: ImageSelection, config: TrainingConfig, *, are_cells: bool
+) -> tuple[NDArray[Any], str]:
+    if are_cells and is_mask_folder(pair.mask):
+        return read_mask_folder(pair.mask).label_image, "YX"
+    return read_mask(
+        pair.mask,
+        selection.image,
+        allow_binary=config.split_components or not are_cells,
+        # A given pixel size stands above those of both files.
+        compare_pixel_sizes=pair.reading.pixel_size_um is None,
+    )
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Put the file at fault in front of an error."""
+    try:
+        yield
+    except ImageError as error:
+        raise ImageError(error.reason, f"{path}: {error}") from error
+
+
+def _mask_of_frame(mask: NDArray[Any], axes: str, selection: ImageSelection, t: int | None) -> NDArray[Any]:
+    """The part of a mask that belongs to a frame of its image."""
+    image, z = selection.image, selection.settings.z
+    of_frame = mask[t or 0] if "T" in axes and len(mask) == image.size("T") else mask
+    if len(selection.times) > 1 and of_frame is mask:
+        raise ImageError(
+            "size_differs",
+            f"it has no time points, and its image has {image.describe()}: choose one with --t INDEX, or give a mask "
+            "of all",
+        )
+    if isinstance(z, int) and "Z" in axes and of_frame.shape[:1] == (image.size("Z"),):
+        of_frame = of_frame[z]
+    if of_frame.shape != selection.shape:
+        projected = "; with --z max it is that of the projection" if z == "max" else ""
+        raise ImageError(
+            "size_differs",
+            f"it has {of_frame.shape} pixels, its image {image.source} has {selection.shape}: they must have the same "
+            f"size{projected}",
+        )
+    return of_frame
+
+
+def _parts(frames: Sequence[NDArray[Any]], selection: ImageSelection) -> list[NDArray[Any]]:
+    """Frames, or the sections of all frames, each an example of its own; arrays of ``(..., *spatial)``."""
+    if not selection.in_sections:
+        return list(frames)
+    return [frame[..., z, :, :] for frame in frames for z in range(selection.sections)]
+
+
+def _images(
+    pair: AnnotatedPair, selection: ImageSelection, config: TrainingConfig
+) -> list[tuple[NDArray[Any], Scaling]]:
+    """Grey values ``(C, *spatial)`` of each example, scaled as a segmentation scales its frame."""
+    names = _channel_names(selection)
+    chosen = normalization.for_picture(config.normalization, selection.image.dtype, names)
+    found = []
+    with _naming(pair.image):
+        for t in selection.times:
+            raw = selection.read_channels(t, selection.channels)
+            if raw.dtype == np.float16:
+                raw = raw.astype(np.float32)  # scipy cannot interpolate halves
+            scaling = normalization.measure(raw, chosen)
+            found += [(part, scaling) for part in _parts([raw], selection)]
+    return found
+
+
+def _example(
+    pair: AnnotatedPair, selection: ImageSelection, image: tuple[NDArray[Any], Scaling], annotation: Annotation
+) -> Example:
+    axes, sizes, diameter = selection.section.axes, selection.trusted_pixel_size_um, pair.reading.diameter_px
+    return Example(
+        str(pair.image),
+        *image,
+        annotation,
+        _channel_names(selection),
+        pixel_size_um=tuple(sizes[axis] for axis in axes) if set(axes) <= set(sizes) else None,
+        group=pair.group,
+        diameter_px=diameter if isinstance(diameter, int | float) else None,
+    )
+
+
+def _channel_names(selection: ImageSelection) -> tuple[str, ...]:
+    return tuple(selection.image.channel_names[channel] for channel in selection.channels)

@@ -1,0 +1,142 @@
+"""Find annotated images as the command line names them: pairs of an image and its mask."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from unetbio.errors import UsageError
+from unetbio.io import pair
+from unetbio.io.layouts import find_layout
+from unetbio.io.tables import TABLES, file_of_cell
+from unetbio.settings.image_tables import ImageRow, read_image_table
+from unetbio.settings.segmentation import Settings
+
+__all__ = ["AnnotatedFiles", "AnnotatedPair", "find_pairs"]
+
+logger = logging.getLogger(__name__)
+
+PARTS = ("training", "validation", "test")
+
+
+class AnnotatedPair(NamedTuple):
+    """An image and its mask.
+
+    Parameters
+    ----------
+    image, mask : path
+        The files.
+    reading : Settings
+        Which part of the image is trained on, its pixel size, and the diameter of its cells.
+    group : str
+        Kind of image, as a table names it (`unetbio.settings.training.TrainingConfig.sampling`).
+    """
+
+    image: Path
+    mask: Path
+    reading: Settings = Settings()
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class AnnotatedFiles:
+    """Images and their masks.
+
+    Parameters
+    ----------
+    training, validation : sequence of AnnotatedPair
+        The second is empty unless a table names validation images.
+    leftovers : sequence of path
+        Images without a mask and masks without an image.
+    test : sequence of AnnotatedPair
+        Pairs that are left out of the training.
+    """
+
+    training: Sequence[AnnotatedPair]
+    validation: Sequence[AnnotatedPair] = ()
+    leftovers: Sequence[Path] = ()
+    test: Sequence[AnnotatedPair] = ()
+
+
+def find_pairs(
+    inputs: Sequence[Path],
+    root: Path | None = None,
+    reading: Settings = Settings(),  # noqa: B008 -- frozen
+    *,
+    with_test: bool = False,
+) -> AnnotatedFiles:
+    """Find annotated images as the command line names them.
+
+    Parameters
+    ----------
+    inputs : sequence of path
+        A folder or file of images and one of masks; or one folder with both (`unetbio.io.layouts`); or one table
+        with the columns ``image``, ``mask`` and, if wanted, ``split`` (training or validation), ``group`` (kind of
+        image) and those of `unetbio.settings.image_tables`.
+    root : path, optional
+        Where relative paths of a table start; the folder of the table unless given.
+    reading : Settings
+        How images are read; rows of a table override it.
+    with_test : bool
+        Whether the column ``split`` may also say ``test``.
+
+    Returns
+    -------
+    AnnotatedFiles
+
+    Raises
+    ------
+    UsageError
+        When nothing is found, or the inputs are of none of these kinds.
+    """
+    if len(inputs) == 1 and inputs[0].suffix.lower() in TABLES:
+        return _pairs_of_table(inputs[0], root or inputs[0].parent, reading, PARTS if with_test else PARTS[:2])
+    if root is not None:
+        raise UsageError(f"--root {root} is where the paths of a table start, and no table is given: leave it out")
+    if len(inputs) == 1:
+        return _pairs_of_layout(inputs[0], reading, with_test=with_test)
+    if len(inputs) != 2:
+        raise UsageError(f"{len(inputs)} inputs given: give IMAGES and MASKS, one folder with both, or a table")
+    pairing = pair(*inputs)
+    return AnnotatedFiles(_read_as(reading, pairing.pairs), leftovers=(*pairing.images_left, *pairing.masks_left))
+
+
+def _read_as(reading: Settings, pairs: Iterable[tuple[Path, Path]]) -> list[AnnotatedPair]:
+    return [AnnotatedPair(*files, reading) for files in pairs]
+
+
+def _pairs_of_layout(folder: Path, reading: Settings, *, with_test: bool) -> AnnotatedFiles:
+    layout = find_layout(folder)
+    if layout is None:
+        raise UsageError(
+            f"{folder} has no folders images and masks, and no masks beside images such as x_masks for x: give IMAGES "
+            "and MASKS, one folder with both, or a table"
+        )
+    logger.info("%s: found %s", folder, layout.title)
+    if layout.test and not with_test:
+        logger.info("%d test images are left out", len(layout.test))
+    training, validation, test = (
+        _read_as(reading, pairs) for pairs in (layout.training, layout.validation, layout.test if with_test else ())
+    )
+    return AnnotatedFiles(training, validation, layout.leftovers, test)
+
+
+def _pairs_of_table(table: Path, root: Path, reading: Settings, names: Sequence[str]) -> AnnotatedFiles:
+    parts: dict[str, list[AnnotatedPair]] = {name: [] for name in names}
+    for row in read_image_table(table, reading, ("image", "mask"), ("split", "group")).rows:
+        split = row.cells.get("split") or "training"
+        if split not in parts:
+            raise UsageError(f"{table}, line {row.line}: split is {split!r}; it must be {' or '.join(names)}")
+        parts[split].append(_pair_of_row(table, root, row))
+    if not parts["training"]:
+        raise UsageError(f"{table} has no row to train on: split is {' or '.join(names[1:])} everywhere")
+    return AnnotatedFiles(parts["training"], parts["validation"], test=parts.get("test", ()))
+
+
+def _pair_of_row(table: Path, root: Path, row: ImageRow) -> AnnotatedPair:
+    try:
+        image, mask = (root / file_of_cell(root, row.cells[name]) for name in ("image", "mask"))
+    except UsageError as error:
+        raise UsageError(f"{table}, line {row.line}: {error}") from error
+    return AnnotatedPair(image, mask, row.settings, row.cells.get("group", ""))

@@ -23,7 +23,7 @@ logger = logging.getLogger("unetbio.cli.compare")
 
 
 @click.command(short_help="Train networks on the same images and compare them.")
-@click.argument("data", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("data", nargs=-1, required=True, type=shared.ExistingPath())
 @click.option("-n", "--networks", metavar="NAMES", help="all, or names with commas between; see below.")
 @click.option(
     "--lesson",

@@ -37,7 +37,7 @@ def command(files: tuple[str, ...], axes: str | None, as_json: bool) -> int | No
 
     rows = []
     failed = False
-    for item in find_inputs(files):
+    for item in find_inputs(files, masks=True):
         try:
             found = list_series(item.path, axes=axes)
         except ImageError as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from unetbio.files import refuse_remote
 from unetbio.settings.options import Option, options_of
 from unetbio.settings.runs import AS_JSON, DECODE_TIMEOUT, DEVICE, FAILED_OK, METADATA_REGEX, SPLIT_COMPONENTS, WORKERS
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EXIT_SOME_FAILED",
+    "ExistingPath",
     "Number",
     "Text",
     "as_click",
@@ -74,6 +76,18 @@ class Text(click.ParamType[Any, Any]):
             self.fail(str(error), param, ctx)
 
 
+class ExistingPath(click.Path):
+    """A file or folder of this machine."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse an address, and say how to get the file."""
+        refuse_remote(value)
+        return super().convert(value, param, ctx)
+
+
 class _Choice(click.Choice[str]):
     """One of several words, of which the first means None."""
 
@@ -113,7 +127,7 @@ def _type(option: Option) -> click.ParamType[Any, Any] | None:
         return _Choice([option.unset, *option.words]) if option.unset else click.Choice(option.words)
     if float in option.kinds:
         return Number(**ends)
-    return click.Path(exists=True, path_type=Path) if Path in option.kinds else None
+    return ExistingPath() if Path in option.kinds else None
 
 
 def as_click(option: Option) -> Callable[[Command], Command]:

@@ -95,8 +95,8 @@ def _forget_gone(listed: "list[Item]", out: Path, run: RunOptions) -> list[str]:
 
     gone = forget_gone(listed, out, parse_part(run.part) if run.part else None)
     if gone:
-        files = f"{shared.format_count(len(gone), 'file')} that failed"
-        logger.info("%s and %s gone now: no failure any more: %s", files, "is" if len(gone) == 1 else "are", gone[0])
+        verbs = "is gone and leaves" if len(gone) == 1 else "are gone and leave"
+        logger.info("%s %s the tables: %s", shared.format_count(len(gone), "file"), verbs, gone[0])
     return gone
 
 

@@ -15,7 +15,7 @@ __all__ = ["command"]
 
 
 @click.command(short_help="Train a network on images and label images.")
-@click.argument("inputs", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, type=shared.ExistingPath())
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="Model file to write (*.safetensors)."
 )

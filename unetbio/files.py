@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from unetbio.errors import EnvironmentStoppedError
+from unetbio.errors import EnvironmentStoppedError, UsageError
 
 __all__ = [
     "TEMPORARY",
@@ -26,6 +26,7 @@ __all__ = [
     "open_regular",
     "read_bytes",
     "real_path",
+    "refuse_remote",
     "remove_path",
     "replace_path",
     "sha256_file",
@@ -37,6 +38,16 @@ __all__ = [
     "write_json",
     "write_text",
 ]
+
+_CURL, _GSUTIL, _AZCOPY, _SFTP = "curl -O ADDRESS", "gsutil cp -r ADDRESS .", "azcopy copy ADDRESS .", "sftp ADDRESS"
+_DOWNLOADS = {
+    **dict.fromkeys(("http", "https", "ftp"), _CURL),
+    "s3": "aws s3 cp --recursive ADDRESS .",
+    **dict.fromkeys(("gs", "gcs"), _GSUTIL),
+    **dict.fromkeys(("az", "abfs", "abfss"), _AZCOPY),
+    **dict.fromkeys(("sftp", "ssh"), _SFTP),
+}
+"""Programs that download, by the first part of an address."""
 
 TEMPORARY = ".unetbio-"
 """Start of the names of files and folders that are still being written."""
@@ -243,6 +254,23 @@ def _contents(folder: Path) -> list[tuple[str, Path]]:
 
 def _raise(error: OSError) -> None:
     raise error
+
+
+def refuse_remote(path: str | os.PathLike[str]) -> None:
+    """Refuse an address such as ``https://...`` or ``s3://...``, also as a path, which has one slash.
+
+    Raises
+    ------
+    UsageError
+        Saying how to get the file.
+    """
+    address = os.fspath(path)
+    scheme, colon, rest = address.partition(":")
+    if colon and rest.startswith("/") and scheme.lower() in _DOWNLOADS:
+        raise UsageError(
+            f"{address} is not on this machine: download it first (such as {_DOWNLOADS[scheme.lower()]}), or mount the "
+            "storage as a folder"
+        )
 
 
 def real_path(path: str | os.PathLike[str]) -> Path:

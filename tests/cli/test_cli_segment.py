@@ -436,7 +436,7 @@ def test_a_failed_file_that_has_gone_is_no_failure(
     assert failed_rows(out) == ["bad.tif", "worse.tif"]
     result = segment(*options)
     assert result.exit_code == 3
-    assert "1 file that failed and is gone now: no failure any more: bad.tif" in result.stderr
+    assert "1 file is gone and leaves the tables: bad.tif" in result.stderr
     assert failed_rows(out) == ["worse.tif"]
     (images / "worse.tif").unlink()
     result = segment(*options)
@@ -445,6 +445,35 @@ def test_a_failed_file_that_has_gone_is_no_failure(
     assert "worse.tif" not in (out / "index.html").read_text()
     assert CliRunner().invoke(main, ["measure", str(out), "--workers", "1"]).exit_code == 0
     assert "gone" not in segment(*options).stderr
+
+
+def test_images_that_were_deleted_leave_the_tables_of_the_same_run(
+    segment: Invoke, images: Path, tmp_path: Path
+) -> None:
+    """Their masks stay, and count again when the image is back."""
+    out = tmp_path / "out"
+    content = tifffile.imread(next(images.rglob("*.tif")))
+    tifffile.imwrite(images / "more.tif", content)
+    before = segment()
+    assert before.exit_code == 0, before.output
+
+    def paths(table: str) -> set[str]:
+        with open(out / table, newline="") as stream:
+            return {row["path"] for row in csv.DictReader(stream)}
+
+    both = paths("summary.csv"), paths("cells.csv")
+    (images / "more.tif").unlink()
+    result = segment()
+    assert "1 file is gone and leaves the tables: more.tif" in result.stderr
+    assert paths("summary.csv") == both[0] - {"more.tif"}
+    assert paths("cells.csv") == both[1] - {"more.tif"}
+    assert result.stdout.startswith(f"{len(both[0]) - 1} image")
+    assert (out / "more_labels.ome.tif").exists()
+    assert CliRunner().invoke(main, ["measure", str(out), "--workers", "1"]).exit_code == 0
+    assert "more.tif" not in paths("summary.csv")
+    tifffile.imwrite(images / "more.tif", content)
+    assert "gone" not in segment().stderr
+    assert (paths("summary.csv"), paths("cells.csv")) == both
 
 
 def test_the_page_tells_of_masks_that_were_made_differently(

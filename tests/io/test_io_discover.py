@@ -1,6 +1,7 @@
 """Which files are inputs, what outputs are called, which mask belongs to which image."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -8,11 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from unetbio.batch.plan import read_table
+from unetbio.cli.main import main
 from unetbio.errors import UsageError
-from unetbio.io import find_inputs, output_names, pair, stem
+from unetbio.io import find_inputs, output_names, pair, read_image, stem
+from unetbio.settings.segmentation import Settings
+from unetbio.training.pairs import find_pairs
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -372,3 +378,50 @@ def test_pairs_and_leftovers_are_everything_once(tmp_path_factory: pytest.TempPa
     assert all(mask.stem == image.stem + suffix for image, mask in found.pairs)
     assert sorted([image for image, _ in found.pairs] + list(found.images_left)) == sorted((folder / "i").iterdir())
     assert sorted([mask for _, mask in found.pairs] + list(found.masks_left)) == sorted((folder / "m").iterdir())
+
+
+@pytest.mark.parametrize(("images", "masks"), [("images", "masks"), ("imagesTr", "labelsTr"), ("raw", "GT")])
+def test_masks_in_a_folder_beside_the_images_are_left_out(
+    tmp_path: Path, images: str, masks: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for name in (f"{images}/a.tif", f"{images}/sub/b.tif", f"{masks}/a.tif", f"{masks}/sub/b.tif", "other/masks/c.tif"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    found = {item.relative.as_posix() for item in find_inputs([tmp_path])}
+    assert found == {f"{images}/a.tif", f"{images}/sub/b.tif", "other/masks/c.tif"}
+    assert f"2 files left out: masks of the images beside them, such as {tmp_path / masks / 'a.tif'}" in caplog.text
+    assert len(find_inputs([tmp_path / masks])) == 2
+    assert len(find_inputs([tmp_path], masks=True)) == 5
+
+
+def test_masks_named_after_their_images_are_left_out(tmp_path: Path) -> None:
+    for name in ("a.png", "a_mask.png", "b_mask.png", "c.tif", "c_cp_masks.png"):
+        (tmp_path / name).touch()
+    assert [item.path.name for item in find_inputs([tmp_path])] == ["a.png", "b_mask.png", "c.tif"]
+
+
+@pytest.mark.parametrize(
+    ("address", "tool"),
+    [
+        ("https://host/a.tif", "curl -O ADDRESS"),
+        ("s3://bucket/a.ome.zarr", "aws s3 cp --recursive ADDRESS ."),
+        ("gs://bucket/plate", "gsutil cp -r ADDRESS ."),
+    ],
+)
+def test_addresses_are_refused_in_one_line(tmp_path: Path, address: str, tool: str) -> None:
+    message = f"is not on this machine: download it first (such as {tool}), or mount the storage as a folder"
+    table = tmp_path / "t.csv"
+    table.write_text(f"image,mask\n{address},m.tif\n")
+    for reading in (
+        lambda: find_inputs([address]),
+        lambda: read_image(address),
+        lambda: read_image(Path(address)),
+        lambda: read_table(table, Settings()),
+        lambda: find_pairs([table]),
+    ):
+        with pytest.raises(UsageError, match=re.escape(message)):
+            reading()
+    result = CliRunner().invoke(main, ["train", address, "-o", str(tmp_path / "m.safetensors")])
+    assert (result.exit_code, message in result.stderr) == (2, True)

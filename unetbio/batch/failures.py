@@ -1,4 +1,4 @@
-"""Select failed images of an output folder, and forget those whose files were removed."""
+"""Select failed images of an output folder, and forget images whose files were removed."""
 
 from collections.abc import Container, Sequence
 from dataclasses import replace
@@ -30,7 +30,7 @@ def select_failed(items: Sequence[Item], out: Path) -> list[Item]:
 
 
 def forget_gone(items: Sequence[Item], out: Path, part: Part | None) -> list[str]:
-    """Record in the journal that failed files were removed, so that they no longer count as failures.
+    """Record in the journal that files were removed, so that they leave the tables; their masks stay.
 
     A missing file counts as removed if the items come from its folder or table and do not include it. A missing file
     that is still requested stays a failure. A series that the file does not hold no longer counts once the file is
@@ -56,12 +56,12 @@ def forget_gone(items: Sequence[Item], out: Path, part: Part | None) -> list[str
         When another run uses the folder, or it cannot be written.
     """
     listed = {item.result for item in items}
-    failed = [entry for entry in read_journals(out).values() if entry.status == "failed"]
-    failed = [entry for entry in failed if result_name(entry.output) not in listed]
-    sources = {(real_path(item.source), item.path) for item in items} if failed else set()
+    entries = [entry for entry in read_journals(out).values() if entry.reason != GONE]
+    others = [entry for entry in entries if result_name(entry.output) not in listed]
+    sources = {(real_path(item.source), item.path) for item in items} if others else set()
     origins = {_origin(source, path) for source, path in sources} - {None}
     there = {source for source, _ in sources}
-    gone = [entry for entry in failed if _has_gone(entry, there, origins)]
+    gone = [entry for entry in others if _has_gone(entry, there, origins)]
     gone = [entry for entry in gone if part is None or select_part([Item(Path(entry.input), entry.path)], part)]
     if gone:
         with hold_output(out, part), Journal(journal_path(out, part)) as journal:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
 from unetbio.errors import UsageError
-from unetbio.files import real_path
+from unetbio.files import real_path, refuse_remote
 from unetbio.io.formats import FORMATS, LONG_SUFFIXES, SUFFIXES, find_folder, load
 from unetbio.io.formats.unread import UNREAD_SUFFIXES
 from unetbio.io.tables import file_of_cell
@@ -44,6 +44,10 @@ DRAWN_SUFFIXES = (".roi", ".zip", ".geojson", ".json", ".labeling", "_outlines.t
 _CTC_MASK = re.compile(r"(?:man_seg|man_track|mask)_?(\d{3,})")
 """Stems of masks of the Cell Tracking Challenge, whose images are called t and the number."""
 
+IMAGE_FOLDER = re.compile(r"(images?|imgs?|raw)(tr|ts)?", re.IGNORECASE)
+MASK_FOLDER = re.compile(r"(masks?|labels?|gt|ground_?truth|annotations?)(tr|ts)?", re.IGNORECASE)
+"""Names of folders of a data set; those of nnU-Net end in ``Tr`` and ``Ts``."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Found:
@@ -71,7 +75,9 @@ def stem(path: str | os.PathLike[str]) -> str:
     return Path(name).stem
 
 
-def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathLike[str] | None = None) -> list[Found]:
+def find_inputs(
+    inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathLike[str] | None = None, masks: bool = False
+) -> list[Found]:
     """List the images among files, folders and glob patterns.
 
     Parameters
@@ -86,6 +92,8 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
         The output folder. A search leaves its files out, so that a second run does not segment the overlays of the
         first. Overlays of other output folders, which have a journal, are left out too. Files given one by one are
         always listed.
+    masks : bool, optional
+        List also masks that lie beside their images in a searched folder, which are left out otherwise.
 
     Returns
     -------
@@ -103,7 +111,7 @@ def find_inputs(inputs: Iterable[str | os.PathLike[str]], *, out: str | os.PathL
     found: dict[Path, Found] = {}
     passed: list[Found] = []
     for given in names:
-        taken, others = _expand(given)
+        taken, others = _expand(given, masks)
         passed += others
         for item in taken:
             found.setdefault(real_path(item.path), item)
@@ -229,12 +237,15 @@ def pair(
     )
 
 
-def _expand(given: str) -> tuple[list[Found], list[Found]]:
+def _expand(given: str, masks: bool) -> tuple[list[Found], list[Found]]:
     """Images of an argument, and files left out of its search that may be images."""
+    refuse_remote(given)
     path = Path(given)
     if path.is_dir() and not find_folder(path):
         inside = _folder(path, (*SUFFIXES, *UNREAD_SUFFIXES))
-        return _split(inside, lambda item: _is_output(item.path) or _is_unread(item.path))
+        return _split(
+            inside if masks else _without_masks(inside), lambda item: _is_output(item.path) or _is_unread(item.path)
+        )
     if os.path.lexists(path):
         return [Found(path, _relative(path))], []
     if glob.has_magic(given):
@@ -245,6 +256,32 @@ def _expand(given: str) -> tuple[list[Found], list[Found]]:
         files = [match for match in files if folders.isdisjoint(match.parents)]
         return _split([Found(match, _relative(match)) for match in files], lambda item: _is_output(item.path))
     raise UsageError(f"{given} does not exist: give files, folders or patterns in quotes such as 'data/*.tif'")
+
+
+def _without_masks(found: list[Found]) -> list[Found]:
+    """Leave out masks beside their images: in ``masks/`` beside ``images/``, and ``x_mask.png`` beside ``x.png``."""
+    folders = {item.relative.parent for item in found}
+    above = {path for folder in folders for path in (folder, *folder.parents)}
+    beside = {path.parent for path in above if IMAGE_FOLDER.fullmatch(path.name)}
+    images = {(item.relative.parent, stem(item.relative)) for item in found}
+
+    def is_mask(item: Found) -> bool:
+        parents = item.relative.parents
+        if any(MASK_FOLDER.fullmatch(path.name) and path.parent in beside for path in parents):
+            return True
+        name = stem(item.relative)
+        plain = _plain(name, MASK_SUFFIXES)
+        return plain != name and not _is_output(item.path) and (item.relative.parent, plain) in images
+
+    kept, masks = _split(found, is_mask)
+    if masks:
+        logger.info(
+            "%d file%s left out: masks of the images beside them, such as %s; give their folder by itself to take them",
+            len(masks),
+            "" if len(masks) == 1 else "s",
+            masks[0].path,
+        )
+    return kept
 
 
 def _split(files: Iterable[Found], passes: Callable[[Found], bool]) -> tuple[list[Found], list[Found]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from unetbio.errors import UsageError
-from unetbio.files import read_bytes
+from unetbio.files import read_bytes, refuse_remote
 
 __all__ = ["FORMULA", "TABLES", "Row", "Table", "csv_text", "file_of_cell", "plain_cell", "read_csv", "read_table_file"]
 
@@ -137,8 +137,9 @@ def file_of_cell(folder: Path, cell: str) -> str:
     Raises
     ------
     UsageError
-        For a path with the letter of a drive, or of a Windows share, that is not here.
+        For a path with the letter of a drive, or of a Windows share, that is not here, and for an address.
     """
+    refuse_remote(cell)
     if (folder / cell).exists():
         return cell
     for name in _spellings(cell):

@@ -73,7 +73,7 @@ def write_weight_maps(
     UsageError
         When nothing is found, or a weight map exists and is not to be replaced.
     """
-    found = find_inputs(inputs)
+    found = find_inputs(inputs, masks=True)
     targets = [output / f"{name}_weights.tif" for name in output_names(found)]
     there = [target for target in targets if target.exists()]
     if there and not overwrite:

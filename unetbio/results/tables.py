@@ -25,15 +25,20 @@ def known_entries(out: Path) -> dict[str, Entry]:
     """Entries of all journals and provenances of an output folder, by label image or class mask.
 
     A label image with a provenance is done, even if a kill prevented its line in the journal. A failed file counts even
-    if its input is missing. Missing label images are left out; a warning counts those that can be made again.
+    if its input is missing. Missing label images are left out; a warning counts those that can be made again. So are
+    images that a run found to be removed.
     """
+    journals = read_journals(out, warn=True)
     entries, gone = {}, {}
-    for name, entry in read_journals(out, warn=True).items():
+    for name, entry in journals.items():
+        if entry.reason == GONE:
+            continue
         if entry.status == "failed" or (out / name).exists():
             entries[name] = entry
-        elif entry.reason != GONE and Path(entry.input).exists():
+        elif Path(entry.input).exists():
             gone[name] = entry
-    known = {out / provenance_name(name) for name in entries}
+    removed = [name for name, entry in journals.items() if entry.reason == GONE]
+    known = {out / provenance_name(name) for name in (*entries, *removed)}
     for path in sorted(set(find_provenances(out)) - known):
         provenance = read_provenance(path)
         if provenance is None or not path.with_name(provenance.output.name).exists():

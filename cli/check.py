@@ -34,7 +34,7 @@ SHOWN_GROUPS = 20
     help="Shipped model or model file, by default nuclei; several for what is to be segmented with each.",
 )
 @click.option("--no-model", is_flag=True, help="Compare images with each other alone.")
-@shared.options(Settings, *READING, "normalization")
+@shared.options(Settings, *READING, "nan", "normalization")
 @click.option(
     "--cache",
     type=click.Path(dir_okay=False, path_type=Path),

@@ -32,6 +32,7 @@ logger = logging.getLogger("unetbio.cli.segment")
 
 # Warnings that are printed on stderr; the summary holds all.
 _LOGGED = {
+    "unknown": "{} pixels are NaN or infinite, and background in the mask",
     "constant": "one grey value everywhere: no cells",
     "more_series": "the file holds more images, the first was segmented: choose with --series",
     "not_stored": "{} chunks are not stored; read as the fill value; if they were lost, copy the file again",

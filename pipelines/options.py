@@ -41,7 +41,7 @@ WORKFLOW_RUN = (
 )
 """Run options of ``unetbio segment`` that are keys of the workflow; the rules set the others."""
 
-_LATER = ("backend",)
+_LATER = ("backend", "nan")
 """Keys that version 0.1.0 did not have: left out at their default, so that jobs of its projects do not run twice."""
 
 
@@ -101,9 +101,14 @@ def _described(run: type, name: str) -> Any:
 
 _OF_SEGMENT = [*options_of(Settings).values(), *(options_of(RunOptions)[name] for name in WORKFLOW_RUN)]
 
+_OF_READING = [options_of(Settings)[name] for name in READING]
+
 if TYPE_CHECKING:
-    _SegmentFields = Section
+    _SegmentFields = _ReadingFields = Section
 else:
+    _ReadingFields = create_model(
+        "_ReadingFields", __base__=Section, **{option.key: _setting(option) for option in _OF_READING}
+    )
     _SegmentFields = create_model(
         "_SegmentFields", __base__=Section, **{option.key: _setting(option) for option in _OF_SEGMENT}
     )
@@ -124,18 +129,22 @@ class SegmentOptions(_SegmentFields):
 
     def arguments(self) -> list[str]:
         """The options as they stand on the command line."""
-        return self._words(_OF_SEGMENT)
+        return _words(self, _OF_SEGMENT)
 
     def reading_arguments(self) -> list[str]:
         """The options that select pixels of a file, as they stand on the command line."""
-        return self._words([options_of(Settings)[name] for name in (*READING, "normalization")])
+        return _words(self, [*_OF_READING, *(options_of(Settings)[name] for name in ("nan", "normalization"))])
 
-    def _is_new(self, option: Option) -> bool:
-        return option.field in _LATER and getattr(self, option.key) == option.default
 
-    def _words(self, options: Iterable[Option]) -> list[str]:
-        values = {option.key: (option, getattr(self, option.key)) for option in options if not self._is_new(option)}
-        return as_arguments({key: _text(option, value) for key, (option, value) in values.items()})
+def _words(section: Section, options: Iterable[Option]) -> list[str]:
+    """Options of a section as they stand on the command line."""
+    values = {option: getattr(section, option.key) for option in options}
+    given = {
+        option.key: _text(option, value)
+        for option, value in values.items()
+        if not (option.field in _LATER and value == option.default)
+    }
+    return as_arguments(given)
 
 
 def _text(option: Option, value: Any) -> Any:
@@ -202,7 +211,7 @@ class LongJobResources(JobResources):
     runtime: int = Field(default=1440, ge=1, description="Longest time, in minutes.")
 
 
-class TrainOptions(Section):
+class TrainOptions(_ReadingFields):
     """What the network named by `network` is trained on, with ``unetbio train``."""
 
     images: str = Field(default="", description="Folder or file of images to train on.")
@@ -231,10 +240,11 @@ class TrainOptions(Section):
 
     def arguments(self) -> list[str]:
         """The options as they stand on the command line."""
-        return as_arguments(self.model_dump(include={"config", "start", "steps", "minutes", "device"}))
+        own = as_arguments(self.model_dump(include={"config", "start", "steps", "minutes", "device"}))
+        return [*_words(self, _OF_READING), *own]
 
 
-class CompareOptions(Section):
+class CompareOptions(_ReadingFields):
     """What ``unetbio compare`` compares, and on what."""
 
     data: OneOrMore = Field(default=(), description="Images and masks (a list of two), a folder with both, or a table.")
@@ -265,7 +275,8 @@ class CompareOptions(Section):
     def arguments(self) -> list[str]:
         """The options as they stand on the command line."""
         named = {"networks": ",".join(self.networks) or None, "lesson": self.lessons}
-        return as_arguments({**named, **self.model_dump(include={"config", "steps", "minutes", "width", "device"})})
+        own = as_arguments({**named, **self.model_dump(include={"config", "steps", "minutes", "width", "device"})})
+        return [*_words(self, _OF_READING), *own]
 
 
 def _files_below(key: str, paths: Sequence[str]) -> list[Path]:

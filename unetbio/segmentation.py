@@ -38,6 +38,7 @@ from unetbio.settings.options import from_keywords
 from unetbio.settings.segmentation import SegmentOptions, Settings
 from unetbio.targets.base import Finished
 from unetbio.targets.sections import stack_sections
+from unetbio.targets.unknown_pixels import without_unknown
 
 __all__ = ["FrameResult", "ModelName", "Segmentation", "Segmenter", "segment", "stack_frames"]
 
@@ -215,7 +216,7 @@ class Segmenter:
     def finish(self, opened: ImageSelection, frame: Frame, decided: Any) -> FrameResult:
         """Turn decisions into cells or classes at the image's own size."""
         if not opened.in_sections:
-            finished = self.decoder.finish(decided, opened)
+            finished = self._without_unknown(self.decoder.finish(decided, opened), frame)
             record = self._describe(opened, frame, finished)
             return FrameResult(finished.labels, record, frame.scaling, finished.objects)
         finished = stack_sections(
@@ -223,8 +224,14 @@ class Segmenter:
             opened.settings.link,
             are_cells=self.target.masks == "instances",
         )
+        finished = self._without_unknown(finished, frame)
         record = self._describe(opened, frame, finished)
         return FrameResult(finished.labels, record, frame.scaling, finished.objects)
+
+    def _without_unknown(self, finished: Finished, frame: Frame) -> Finished:
+        if frame.unknown is None or not frame.unknown.unknown:
+            return finished
+        return without_unknown(finished, frame.unknown.mask, are_cells=self.target.masks == "instances")
 
     def _decide_plane(
         self,
@@ -290,6 +297,9 @@ class Segmenter:
             warnings.append("more_series")
         if lost := opened.image.not_stored:
             warnings.append(f"not_stored:{lost.chunks}/{lost.total}")
+        if frame.unknown is not None:
+            warnings += [f"filled:{frame.unknown.filled}"] if frame.unknown.filled else []
+            warnings += [f"unknown:{frame.unknown.unknown}"] if frame.unknown.unknown else []
         if _is_saturated(frame.raw) and not frame.is_constant:
             warnings.append("saturated")
         if record.median_diameter_px is not None and self.info.cell_diameter_px is not None:

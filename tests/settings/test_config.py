@@ -10,7 +10,7 @@ import yaml
 from unetbio.errors import ModelError, UsageError
 from unetbio.io.discover import part_of
 from unetbio.models.model_file import read_info
-from unetbio.pipelines.options import MeasureOptions, SegmentOptions
+from unetbio.pipelines.options import CompareOptions, MeasureOptions, SegmentOptions, TrainOptions
 from unetbio.pipelines.settings import WorkflowConfig, input_names, input_stamps, load_config, workflow_schema
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,6 +115,10 @@ def test_options_become_arguments_of_the_command() -> None:
     assert MeasureOptions(expand=2).arguments() == ["--expand", "2.0"]
     stack = SegmentOptions(pixel_size=(2, 0.5), normalize="p1,p99")
     assert stack.arguments()[:4] == ["--pixel-size", "2.0,0.5", "--normalize", "p1,p99"]
+    for kind in (TrainOptions, CompareOptions):
+        read = kind(channel="DAPI", axes="ZYX", pixel_size=(2, 0.5))
+        expected = ["--channel", "DAPI", "--axes", "ZYX", "--pixel-size", "2.0,0.5"]
+        assert read.arguments()[:6] == expected
     several = SegmentOptions(channel=("DAPI", 2), series=0)
     assert several.arguments()[:6] == ["--channel", "DAPI", "--channel", "2", "--series", "0"]
 

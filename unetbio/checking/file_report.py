@@ -142,7 +142,7 @@ def report_file(
             found.append(_reason(error))
             channels = tuple(range(len(stats.levels)))
         found += describe_for_models({name: list(_fit(image, item.settings, info)) for name, info in models.items()})
-        found += _grey_values(stats, channels)
+        found += _grey_values(stats, channels, item.settings)
     result = FileReport(item, stats, is_readable, channels)
     return replace(result, findings=tuple(Finding(result.path, code, message) for code, message in found))
 
@@ -281,10 +281,11 @@ def _content(stats: ImageStats, item: Item) -> Iterator[tuple[str, str]]:
         yield "not_stored", stats.not_stored
 
 
-def _grey_values(stats: ImageStats, channels: tuple[int, ...]) -> Iterator[tuple[str, str]]:
+def _grey_values(stats: ImageStats, channels: tuple[int, ...], settings: Settings) -> Iterator[tuple[str, str]]:
     levels = [(channel, stats.levels[channel]) for channel in channels]
-    if bad := sum(level.not_finite for _, level in levels):
-        yield "not_finite", f"{bad} pixels are NaN or infinite: replace them with grey values, for example zeros"
+    bad = sum(level.not_finite for _, level in levels)
+    if bad and settings.nan == "refuse":
+        yield "not_finite", f"{bad} pixels are NaN or infinite: replace them with grey values, or give --nan fill"
     for channel, level in levels:
         where = f"channel {channel}: " if len(stats.levels) > 1 else ""
         if level.is_constant:

@@ -121,6 +121,7 @@ def _described(image: Image) -> dict[str, Any]:
         "format": image.format,
         "variant": image.variant,
         "affine": None if image.affine is None else image.affine.tolist(),
+        "affine_trusted": image.affine_trusted,
         "files": [os.fspath(path) for path in image.files],
     }
 

@@ -151,7 +151,7 @@ def _in_order_of(image: Image, mask: Image, values: NDArray[Any]) -> NDArray[Any
     # Arrays have the axes Z, Y, X, matrices X, Y, Z.
     order = [lead + 2 - int(sources[2 - axis]) for axis in range(3)]
     turned = volume.transpose([*range(lead), *order])
-    flipped = np.flip(turned, [lead + 2 - axis for axis in range(3) if signs[axis] < 0])
+    flipped = np.flip(turned, tuple(lead + 2 - axis for axis in range(3) if signs[axis] < 0))
     return np.ascontiguousarray(flipped if "Z" in image.axes else flipped.squeeze(lead))
 
 

@@ -16,6 +16,7 @@ from unetbio.io.grey_pictures import as_grey
 from unetbio.io.image import AXES, Image, list_channels, select_channel
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling
+from unetbio.preprocessing.unknown_pixels import UnknownPixels, fill
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.segmentation import PixelSize, Settings
 
@@ -109,8 +110,13 @@ class ImageSelection:
         return tuple(max(1, round(size * zoom)) for size, zoom in zip(self.shape, self.zoom, strict=True))
 
     def read_channels(self, t: int | None, channels: Sequence[int]) -> NDArray[Any]:
-        """Raw grey values ``(len(channels), *spatial)`` of one frame, with sections picked or projected."""
-        return np.stack([self._read_channel(t, channel) for channel in channels])
+        """Grey values ``(len(channels), *spatial)`` of one frame, with sections picked or projected."""
+        return self.read_known(t, channels)[0]
+
+    def read_known(self, t: int | None, channels: Sequence[int]) -> tuple[NDArray[Any], UnknownPixels | None]:
+        """As `read_channels`, with the pixels that had no grey value if the settings fill them."""
+        raw = np.stack([self._read_channel(t, channel) for channel in channels])
+        return fill(raw) if self.settings.nan == "fill" else (raw, None)
 
     def _read_channel(self, t: int | None, channel: int) -> NDArray[Any]:
         z = self.settings.z
@@ -137,12 +143,15 @@ class Frame:
         ``(C, *grid)`` float32, rescaled and normalized.
     scaling : Scaling
         Grey values that became 0 and 1.
+    unknown : UnknownPixels, optional
+        Pixels that had no grey value and were filled.
     """
 
     t: int | None
     raw: NDArray[Any]
     image: NDArray[np.float32]
     scaling: Scaling
+    unknown: UnknownPixels | None = None
 
     @property
     def is_constant(self) -> bool:
@@ -279,7 +288,7 @@ def read_frame(opened: ImageSelection, t: int | None, automatic: Normalization) 
     ImageError
         When pixels cannot be decoded, or are not finite.
     """
-    raw = opened.read_channels(t, opened.channels)
+    raw, unknown = opened.read_known(t, opened.channels)
     if opened.in_sections:
         # Each section like an image of its own.
         scaled = np.stack([_rescale(raw[:, z], opened.section.grid) for z in range(opened.sections)], axis=1)
@@ -287,8 +296,13 @@ def read_frame(opened: ImageSelection, t: int | None, automatic: Normalization) 
         scaled = _rescale(raw, opened.grid)
     names = [opened.image.channel_names[channel] for channel in opened.channels]
     chosen = opened.settings.normalization or normalization.for_picture(automatic, opened.image.dtype, names)
-    scaling = normalization.measure(scaled, chosen)
-    return Frame(t, raw, normalization.apply(scaled, scaling), scaling)
+    try:
+        scaling = normalization.measure(scaled, chosen)
+    except ImageError as error:
+        if error.reason == "not_finite":
+            raise ImageError(error.reason, f"{error}, or give --nan fill") from error
+        raise
+    return Frame(t, raw, normalization.apply(scaled, scaling), scaling, unknown)
 
 
 def _pick_axes(image: Image, settings: Settings, ndim: int) -> str:

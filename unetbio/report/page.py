@@ -44,12 +44,14 @@ THIN_SPACE = "\u202f"
 # Text on the page for each warning of the summary.
 WARNINGS = {
     "constant": "the same grey value everywhere",
+    "filled": "single pixels were NaN and have the grey value of their neighbours (--nan fill)",
     "edited": "the mask was edited by hand or has no provenance, and is kept",
     "more_series": "the file holds more images than the one that was segmented (--series)",
     "no_cells": "no cells were found",
     "not_stored": "parts of the image are not in the file and were taken to be empty",
     "outside_training_range": "the cells have another size than those the model was trained on",
     "saturated": "many pixels are as bright as the camera can tell",
+    "unknown": "parts of the image are NaN and background in the mask (--nan fill)",
 }
 HEADINGS = {
     "path": "image",

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -321,13 +321,15 @@ def _as_segmented(image: Image, provenance: Provenance | None) -> ImageSelection
     count = image.size("T")
     times: tuple[int | None, ...] = tuple(range(count)) if count > 1 else (None,)
     z = link = None
+    nan: Literal["refuse", "fill"] = "refuse"
     if provenance is not None:
         times = tuple(frame.t for frame in provenance.frames)
         z, link = provenance.settings.get("z"), provenance.settings.get("link")
+        nan = provenance.settings.get("nan", nan)
         sizes, trusted = provenance.input.pixel_size_um, provenance.input.pixel_size_trusted
         image = replace(image, pixel_size_um=sizes, pixel_size_trusted=trusted)
         if "C" in image.axes and "C" not in provenance.input.axes:
             image = grey_view(image)
     axes = "ZYX" if image.size("Z") > 1 and z in (None, "each") else "YX"
     shape = tuple(image.size(axis) for axis in axes)
-    return ImageSelection(image, Settings(z=z, link=link), (), times, axes, shape, (1.0,) * len(axes))
+    return ImageSelection(image, Settings(z=z, link=link, nan=nan), (), times, axes, shape, (1.0,) * len(axes))

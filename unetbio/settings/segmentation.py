@@ -194,6 +194,14 @@ class Settings:
             read=check_preset,
         ),
     ] = None
+    nan: Annotated[
+        Literal["refuse", "fill"],
+        Option(
+            "Pixels that are NaN or infinite: refuse the image, or fill them.",
+            "`fill` gives them the grey value of the nearest pixel. Parts of more than nine pixels, and those at the "
+            "border, stay unknown: they are background in the mask, and a warning in the row counts them.",
+        ),
+    ] = "refuse"
     normalization: Annotated[
         Normalization | None,
         Option(
@@ -235,6 +243,8 @@ class Settings:
             object.__setattr__(self, name, _index(name, value, option.words))
         elif float in option.kinds:
             option.check(name, value)
+        elif option.words and value not in option.words:
+            raise UsageError(f"{name} {value!r} must be {' or '.join(option.words)}")
 
     @property
     def cell_options(self) -> tuple[str, ...]:
@@ -304,6 +314,9 @@ class Settings:
         if self.link is None:
             # Without linking the record equals that of versions before linking, so that their results are reused.
             del values["link"]
+        if self.nan == "refuse":
+            # As in versions that knew nothing else.
+            del values["nan"]
         # JSON has no numpy numbers.
         record: dict[str, Any] = json.loads(json.dumps(values, default=float))
         return record
@@ -337,6 +350,7 @@ class SegmentOptions(TypedDict, total=False):
     exclude_border: bool
     classes: tuple[str, ...]
     crf: str | None
+    nan: Literal["refuse", "fill"]
 
 
 def _index(name: str, value: Any, words: Sequence[str]) -> int | str | None:

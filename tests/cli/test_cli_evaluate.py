@@ -142,7 +142,7 @@ def test_a_bad_file_is_one_line_and_the_rest_is_scored(folders: tuple[Path, Path
 
 
 def test_when_nothing_can_be_scored_nothing_is_scored(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", np.ones((8, 8), dtype=np.float32))
+    tifffile.imwrite(tmp_path / "a.tif", np.full((8, 8), 0.5, np.float32))
     write_labels(tmp_path / "b.tif", TRUTH)
     result = run(tmp_path / "a.tif", tmp_path / "b.tif", "-o", tmp_path)
     assert result.exit_code == 3
@@ -166,13 +166,26 @@ def test_time_points_are_images_of_their_own(tmp_path: Path) -> None:
     # Ids change between the time points; taken for a stack, each cell would match by half.
     series = np.stack([TRUTH, np.where(TRUTH > 0, 3 - TRUTH, 0)]).astype(np.uint16)
     write_labels(tmp_path / "series.ome.tif", series, axes="TYX")
-    # A plain TIFF does not say what its pages are.
-    tifffile.imwrite(tmp_path / "truth.tif", np.stack([TRUTH, TRUTH]))
-    refused = run(tmp_path / "series.ome.tif", tmp_path / "truth.tif")
+    # A plain TIFF does not say what its pages are: those of the other file, if one says so.
+    for name in ("truth.tif", "other.tif"):
+        tifffile.imwrite(tmp_path / name, np.stack([TRUTH, TRUTH]))
+    expected = ["pooled", "4", "4", "1.000"]
+    for found, true in (("series.ome.tif", "truth.tif"), ("truth.tif", "series.ome.tif")):
+        result = run(tmp_path / found, tmp_path / true)
+        assert result.stdout.splitlines()[-1].split()[:4] == expected
+    refused = run(tmp_path / "other.tif", tmp_path / "truth.tif")
     assert refused.exit_code == 3
-    assert "truth.tif: 2 pages" in refused.stderr
-    result = run(tmp_path / "series.ome.tif", tmp_path / "truth.tif", "--axes", "TYX")
-    assert result.stdout.splitlines()[-1].split()[:4] == ["pooled", "4", "4", "1.000"]
+    assert "other.tif: 2 pages" in refused.stderr
+    result = run(tmp_path / "other.tif", tmp_path / "truth.tif", "--axes", "TYX")
+    assert result.stdout.splitlines()[-1].split()[:4] == expected
+
+
+def test_masks_that_do_not_lie_over_each_other_are_refused(tmp_path: Path) -> None:
+    write_labels(tmp_path / "a.ome.tif", TRUTH, pixel_size_um={"Y": 0.5, "X": 0.5})
+    write_labels(tmp_path / "b.ome.tif", TRUTH, pixel_size_um={"Y": 0.25, "X": 0.25})
+    refused = run(tmp_path / "a.ome.tif", tmp_path / "b.ome.tif")
+    assert refused.exit_code == 3
+    assert "b.ome.tif: its pixel size is 0.25 x 0.25 um, that of the image 0.5 x 0.5 um" in refused.stderr
 
 
 def test_masks_of_two_values_over_time(tmp_path: Path) -> None:

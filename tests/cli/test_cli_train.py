@@ -183,7 +183,7 @@ def test_a_model_without_its_checkpoint_is_not_overwritten_unasked(data: Path) -
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        (lambda data: [data / "images"], "has no folders images and masks: give IMAGES and MASKS"),
+        (lambda data: [data / "images"], "has no folders images and masks, and no masks beside images"),
         (lambda data: [data / "images"] * 3, "3 inputs given: give IMAGES and MASKS"),
         (
             lambda data: [data / "images"] * 2,
@@ -256,7 +256,7 @@ def test_plain_stacks_with_long_voxels_get_flat_kernels(data: Path) -> None:
         stack = np.repeat(tifffile.imread(path)[np.newaxis], 4, axis=0)
         tifffile.imwrite(path, stack, photometric="minisblack", metadata=None)
     refused = train(data, data)
-    assert refused.exit_code == 2
+    assert refused.exit_code == 3
     assert "zelle_ü0.tif: 4 pages of 48 x 56 pixels and no word what they are: say --axes ZYX" in refused.stderr
     (data / "tiny.yaml").write_text(TINY.replace("patch_size: 40", "patch_size: [24, 40, 40]"))
     result = train(data, data, options=("--axes", "ZYX", "--pixel-size", "2,0.5", "--steps", "1"))
@@ -307,7 +307,7 @@ def test_binary_masks_are_refused_for_cells_and_say_how_they_can_be_taken(data: 
         ),
         (("--target", "classes", "--class-names", "a,,b"), "'--class-names': a,,b: needs names with commas between"),
         (("--class-names", "a,b"), "class_names need target: classes"),
-        (("--target", "classes", "--class-names", "a,b"), "_labels.tif holds 2, which is none of the classes 0 to 1"),
+        (("--target", "classes", "--class-names", "a,b"), "_labels.tif: holds 2, which is none of the classes 0 to 1"),
     ],
 )
 def test_classes_that_cannot_be_meant_are_refused(data: Path, options: tuple[str, ...], message: str) -> None:

@@ -180,7 +180,9 @@ def test_masks_with_fractions_are_refused(tmp_path: Path, bad: float) -> None:
 
 
 def test_colours_and_negative_labels_are_refused_with_a_remedy(tmp_path: Path) -> None:
-    (tmp_path / "y.png").write_bytes(imagecodecs.png_encode(np.dstack([CELLS.astype(np.uint8)] * 3)))
+    (tmp_path / "y.png").write_bytes(
+        imagecodecs.png_encode(np.dstack([CELLS.astype(np.uint8)] * 2 + [0 * CELLS.astype(np.uint8)]))
+    )
     error = refusal(tmp_path / "y.png")
     assert (error.reason, "3 channels" in str(error)) == ("wrong_channels", True)
     tifffile.imwrite(tmp_path / "z.tif", CELLS.astype(np.int16) - 1)

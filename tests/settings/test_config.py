@@ -311,11 +311,18 @@ def test_batches_of_a_table_follow_its_names(tmp_path: Path) -> None:
     assert config.source_files() == [str(table)]
 
 
-@pytest.mark.parametrize("content", ["file,dose\na.tif,1\n", "image,dose\n", "image,dose\n,1\n"])
-def test_a_table_needs_a_file_in_every_row(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("file,dose\na.tif,1\n", "has no column 'image'; it has file, dose"),
+        ("image,dose\n", "has a header but no rows"),
+        ("image,dose\n,1\n", "line 2: the column 'image' is empty"),
+    ],
+)
+def test_a_table_needs_a_file_in_every_row(tmp_path: Path, content: str, message: str) -> None:
     table = tmp_path / "list.csv"
     table.write_text(content)
-    with pytest.raises(UsageError, match=r"list\.csv needs a column 'image' with a file in every row"):
+    with pytest.raises(UsageError, match=rf"table: .*list\.csv,? {message}"):
         load_config({"table": str(table)}).batches()
     with pytest.raises(UsageError, match=r"table: .*none\.csv cannot be read: No such file"):
         load_config({"table": str(tmp_path / "none.csv")}).batches()

@@ -98,7 +98,7 @@ def _grey(selection: ImageSelection) -> ImageSelection | None:
         return selection
     with _naming(selection.image.source):
         image = as_grey(selection.image)
-    return image and replace(selection, image=image, channels=(0,))
+    return None if image is None else replace(selection, image=image, channels=(0,))
 
 
 def _load(pair: AnnotatedPair, selection: ImageSelection, config: TrainingConfig) -> list[Example]:

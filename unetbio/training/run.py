@@ -17,6 +17,7 @@ from unetbio.targets import of_training
 from unetbio.training.pairs import AnnotatedFiles, find_pairs
 
 if TYPE_CHECKING:
+    from unetbio.training.dataset import Example
     from unetbio.training.trainer import TrainingResult
 
 __all__ = ["train"]
@@ -83,6 +84,7 @@ def train(
     _report_files(files, report)
     training, validation = load_training_data(files, config)
     report(f"{len(training)} images to train on, {len(validation)} to validate on")
+    report(_read_as(training))
     trainer = Trainer(
         training,
         validation,
@@ -182,6 +184,17 @@ class _Report:
     def _write(self, lines: list[str]) -> None:
         with stopping(self._path), open_regular(self._path, "a", encoding="utf-8") as stream:
             stream.writelines(line + "\n" for line in lines)
+
+
+def _read_as(examples: Sequence["Example"]) -> str:
+    """Message about channels, axes and pixel size of images."""
+    first, sizes = examples[0], {example.pixel_size_um for example in examples}
+    channels = ", ".join(name or str(number) for number, name in enumerate(first.channel_names))
+    shape = "stacks" if first.label_image.ndim == 3 else "planes"
+    if len(sizes) > 1:
+        return f"{shape}, channels: {channels}; pixel sizes differ, so the model keeps none"
+    size = "unknown" if first.pixel_size_um is None else " x ".join(f"{um:.4g}" for um in first.pixel_size_um) + " um"
+    return f"{shape}, channels: {channels}; pixel size {size}"
 
 
 def _report_files(files: AnnotatedFiles, report: Callable[[str], None]) -> None:

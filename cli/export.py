@@ -37,7 +37,7 @@ logger = logging.getLogger("unetbio.cli.export")
 @shared.metadata_regex
 @shared.failed_ok
 def command(out: Path, target: str, folder: Path | None, metadata_regex: str | None, failed_ok: bool) -> int | None:
-    r"""Write the cells of an output folder for other programs.
+    """Write the cells of an output folder for other programs.
 
     OUT is the output folder of unetbio segment. Outlines run along the edges of the pixels, so that each encloses just
     the pixels of its cell; parts and holes are kept. Masks that were edited by hand are exported as they are now.
@@ -47,7 +47,7 @@ def command(out: Path, target: str, folder: Path | None, metadata_regex: str | N
     imagej   x_RoiSet.zip for each image: regions for the ROI manager of ImageJ and Fiji
     coco     coco.json for all images: run lengths, box and area of each cell
     anndata  cells.h5ad for all images: the table of cells, with their positions
-    """
+    """  # noqa: D301
     from unetbio.export.run import export_folder
 
     def report(entry: "Entry") -> None:

@@ -23,7 +23,7 @@ logger = logging.getLogger("unetbio.cli.import")
 @shared.options(Settings, "series", "t", "z", "axes")
 @shared.collected(run=ImportRun, reading=Settings)
 def command(annotations: tuple[Path, ...], output: Path | None, run: ImportRun, reading: Settings) -> Any:
-    r"""Turn annotations of other programs into label images.
+    """Turn annotations of other programs into label images.
 
     ANNOTATIONS are files or folders. Each file belongs to the image of its name: x.zip, x_RoiSet.zip, x.geojson or
     x_masks.png to x.tif. Formats:
@@ -39,7 +39,7 @@ def command(annotations: tuple[Path, ...], output: Path | None, run: ImportRun, 
 
     A pixel that several regions cover belongs to the smallest of them. With --into, the masks of a run are replaced and
     count as edited by hand.
-    """
+    """  # noqa: D301
     from unetbio.imports import import_annotations
 
     def report(name: str, message: str) -> None:

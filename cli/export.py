@@ -24,8 +24,8 @@ logger = logging.getLogger("unetbio.cli.export")
     "--to",
     "target",
     required=True,
-    type=click.Choice(["geojson", "imagej", "coco", "anndata"]),
-    help="QuPath detections, ImageJ's RoiSet.zip, COCO, or AnnData.",
+    type=click.Choice(["geojson", "imagej", "coco", "anndata", "ctc", "trackmate"]),
+    help="QuPath detections, ImageJ's RoiSet.zip, COCO, AnnData, or tracks.",
 )
 @click.option(
     "-o",
@@ -46,6 +46,8 @@ def command(out: Path, target: str, folder: Path | None, metadata_regex: str | N
     geojson  x_cells.geojson for each image: detections with the columns of the table, for QuPath
     imagej   x_RoiSet.zip for each image: regions for the ROI manager of ImageJ and Fiji
     coco     coco.json for all images: run lengths, box and area of each cell
+    ctc      x_RES for each tracked time-lapse: masks and res_track.txt of the Cell Tracking Challenge
+    trackmate  x_TrackMate.xml for each tracked time-lapse
     anndata  cells.h5ad for all images: the table of cells, with their positions
     """  # noqa: D301
     from unetbio.export.run import export_folder

@@ -11,7 +11,7 @@ from unetbio.pipelines.options import WORKFLOW_RUN
 from unetbio.settings.base import Section
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.options import Limits, Option, options_of
-from unetbio.settings.runs import CompareRun, ImportRun, MeasureRun, RunOptions, TrainRun
+from unetbio.settings.runs import CompareRun, ImportRun, MeasureRun, RunOptions, TrackRun, TrainRun
 from unetbio.settings.segmentation import READING, Settings
 from unetbio.settings.training import Augmentation, TrainingConfig
 
@@ -139,6 +139,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "options: import": lambda: of_command(
         [*options_of(ImportRun).values(), *(SEGMENTATION[name] for name in ("series", "t", "z", "axes"))]
     ),
+    "options: track": lambda: of_command(options_of(TrackRun).values()),
     "options: train": lambda: of_command([*(SEGMENTATION[name] for name in READING), *options_of(TrainRun).values()]),
     "options: workflow": lambda: of_workflow(
         [*SEGMENTATION.values(), *(options_of(RunOptions)[name] for name in WORKFLOW_RUN)]

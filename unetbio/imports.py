@@ -90,6 +90,8 @@ def import_annotations(
     given = [reading.series, reading.t, reading.z, reading.axes]
     if run.into is not None and any(value is not None for value in given):
         raise UsageError("--into reads images as its run did: leave --series, --t, --z and --axes out")
+    if isinstance(reading.z, str):
+        raise UsageError(f"--z {reading.z}: annotations lie in sections; give the number of one, or leave --z out")
     places: _Places = _OfRun(run.into, output, run) if run.into else _OfImages(annotations, output, run, reading)
     with hold_output(run.into, None) if run.into else nullcontext():
         return _import(annotations, places, run, report)

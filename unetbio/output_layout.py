@@ -19,6 +19,7 @@ __all__ = [
     "EVERY_JOB_CELLS",
     "FORMATS",
     "JOURNAL",
+    "LINEAGES",
     "LINKED_FILES",
     "LOCK",
     "MASKS",
@@ -27,9 +28,11 @@ __all__ = [
     "PAGE",
     "SUMMARY",
     "TABLE_HASHES",
+    "TRACKS",
     "WRITTEN",
     "WRITTEN_MASKS",
     "MaskKind",
+    "challenge_folder",
     "find_masks",
     "find_provenances",
     "geojson_name",
@@ -48,10 +51,15 @@ __all__ = [
     "provenance_name",
     "result_name",
     "roi_set_name",
+    "track_picture_name",
+    "tracked_name",
+    "trackmate_name",
+    "tracks_name",
 ]
 
 SUMMARY, CELLS, CELLS_TEXT, CLASSES = "summary.csv", "cells.parquet", "cells.csv", "classes.csv"
 PAGE, CHECK, COCO, ANNDATA = "index.html", "check.csv", "coco.json", "cells.h5ad"
+TRACKS, LINEAGES = "tracks.csv", "lineages.csv"
 JOURNAL, LOCK = "run.jsonl", ".run.lock"
 LINKED_FILES = (SUMMARY, CLASSES, CELLS_TEXT, CELLS, JOURNAL)
 """Files that the report page links to."""
@@ -71,7 +79,7 @@ MASKS: Mapping[MaskKind, str] = {"instances": "_labels", "classes": "_classes"}
 """Endings of the stems of masks, by kind of mask."""
 
 WRITTEN_MASKS = tuple(MASKS.values())
-WRITTEN = (*WRITTEN_MASKS, "_probabilities")
+WRITTEN = (*WRITTEN_MASKS, "_probabilities", "_tracks")
 """Endings of the stems of outputs; a search of a folder leaves such files out."""
 
 FORMATS: Mapping[str, str] = {"ome-tiff": ".ome.tif", "ome-zarr": ".ome.zarr"}
@@ -131,7 +139,33 @@ def objects_name(result: str) -> str:
 def probabilities_name(result: str, t: int | None, suffix: str) -> str:
     """Probabilities of a result; of a time-lapse, each time ``t`` is a file."""
     time = "" if t is None else f"_t{t:03d}"
-    return f"{result}{time}{WRITTEN[-1]}{suffix}"
+    return f"{result}{time}_probabilities{suffix}"
+
+
+def tracks_name(result: str) -> str:
+    """Record of the tracks of a time-lapse."""
+    return f"{result}_tracks.json"
+
+
+def tracked_name(result: str, t: int | None = None) -> str:
+    """Label image of a time-lapse in which a cell has the number of its track at all times."""
+    time = "" if t is None else f"_t{t:03d}"
+    return f"{result}{time}_tracks.ome.tif"
+
+
+def track_picture_name(result: str) -> str:
+    """Picture of the tracks of a time-lapse, which the page shows."""
+    return f"{OVERLAYS}/{result}.tracks{OVERLAY_SUFFIX}"
+
+
+def trackmate_name(result: str) -> str:
+    """Tracks of a time-lapse for TrackMate."""
+    return f"{result}_TrackMate.xml"
+
+
+def challenge_folder(result: str) -> str:
+    """Tracks of a time-lapse as the Cell Tracking Challenge has them."""
+    return f"{result}_RES"
 
 
 def geojson_name(result: str) -> str:

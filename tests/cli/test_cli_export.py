@@ -400,7 +400,7 @@ def test_the_page_names_columns_files_and_commands_that_are_there(example: Path)
     for name in re.findall(r"/data/((?:images|results)/[\w/.]+\.\w+)", PAGE):
         assert (example / name).is_file()
     assert set(re.findall(r"^    unetbio (.*)", PAGE, flags=re.MULTILINE)) == {
-        f"export results/ --to {target}" for target in FORMATS
+        f"export results/ --to {target}" for target in (*OUTLINES, "anndata")
     }
 
 

@@ -608,6 +608,7 @@ def test_masks_that_are_there_stay(tmp_path: Path, images: Path) -> None:
         (("nothing", "-o", "masks", "--images", "images"), "nothing does not exist: give files or folders"),
         (("drawn", "--into", "images"), "images holds no label images of unetbio segment"),
         (("drawn", "--into", "images", "--images", "images"), "--into knows the images of its run"),
+        (("drawn", "-o", "masks", "--images", "images", "--z", "max"), "--z max: annotations lie in sections"),
         (("drawn", "--into", "images", "--z", "1"), "--into reads images as its run did"),
     ],
 )

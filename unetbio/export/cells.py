@@ -16,6 +16,7 @@ from unetbio.provenance import InputRecord, read_provenance
 from unetbio.results.cells import CachedCells
 from unetbio.results.collect_tables import reuse_or_measure
 from unetbio.results.journal import Entry
+from unetbio.results.lineages import Lineage, read_lineage
 from unetbio.results.reuse import read_label_file
 from unetbio.results.tables import known_entries
 
@@ -71,6 +72,10 @@ class ExportImage:
         Whether the input varies along more than one of channel, section and time.
     table : polars.DataFrame
         A row for each cell.
+    out : path
+        The output folder.
+    lineage : Lineage, optional
+        Tracks that begin in this label image.
     """
 
     entry: Entry
@@ -80,6 +85,8 @@ class ExportImage:
     section: int | None
     is_hyperstack: bool
     table: "pl.DataFrame"
+    out: Path = Path()
+    lineage: Lineage | None = None
 
     @property
     def name(self) -> str:
@@ -161,7 +168,10 @@ def _read(out: Path, entry: Entry, cached: CachedCells) -> ExportImage | Entry:
     chosen = provenance.settings.get("z") if provenance else None
     section = chosen if isinstance(chosen, int) else None
     is_hyperstack = provenance is not None and _is_hyperstack(provenance.input)
-    return ExportImage(outcome.entry, outcome.label_hash, labels, times, section, is_hyperstack, outcome.cells)
+    lineage = read_lineage(out, result_name(entry.output))
+    return ExportImage(
+        outcome.entry, outcome.label_hash, labels, times, section, is_hyperstack, outcome.cells, out, lineage
+    )
 
 
 def _is_hyperstack(image: InputRecord) -> bool:

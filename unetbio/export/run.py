@@ -12,6 +12,7 @@ from unetbio.export.cells import ExportImage, find_images, read_cells
 from unetbio.export.coco import CocoWriter
 from unetbio.export.geojson import GeoJsonWriter
 from unetbio.export.imagej import RoiSetWriter
+from unetbio.export.tracks import ChallengeWriter, TrackMateWriter
 from unetbio.results.journal import Entry
 from unetbio.results.path_columns import add_path_columns
 
@@ -38,6 +39,8 @@ FORMATS: dict[str, Callable[[Path], Writer]] = {
     "imagej": RoiSetWriter,
     "coco": CocoWriter,
     "anndata": AnnDataWriter,
+    "ctc": ChallengeWriter,
+    "trackmate": TrackMateWriter,
 }
 """Formats by their names on the command line."""
 

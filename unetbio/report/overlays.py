@@ -2,6 +2,7 @@
 
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import imagecodecs
@@ -13,7 +14,15 @@ from unetbio.compilation import compiled
 from unetbio.errors import UsageError
 from unetbio.files import write_bytes
 
-__all__ = ["PALETTE", "draw_overlay", "outline_colours", "stretch_contrast", "write_overlay"]
+__all__ = [
+    "PALETTE",
+    "draw_overlay",
+    "draw_tracks",
+    "outline_colours",
+    "stretch_contrast",
+    "write_overlay",
+    "write_picture",
+]
 
 # Pictures of this size are viewed smaller, so their lines are two pixels wide.
 THICK_FROM = 512
@@ -45,7 +54,17 @@ def write_overlay(
     UsageError
         When the suffix is unsupported, or the shapes do not fit.
     """
-    picture = draw_overlay(image2d, label_image, max_side=max_side)
+    write_picture(path, draw_overlay(image2d, label_image, max_side=max_side))
+
+
+def write_picture(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> None:
+    """Write a picture ``(Y, X, 3)``, as JPEG or PNG by its name.
+
+    Raises
+    ------
+    UsageError
+        When the suffix is unsupported.
+    """
     suffix = Path(path).suffix.lower()
     if suffix in (".jpg", ".jpeg"):
         # No chroma subsampling: it would smear outlines of one pixel.
@@ -79,6 +98,24 @@ def draw_overlay(image2d: ArrayLike, label_image: ArrayLike, *, max_side: int = 
     UsageError
         When the shapes do not fit.
     """
+    return _draw_cells(image2d, label_image, max_side, outline_colours)
+
+
+def draw_tracks(image2d: ArrayLike, label_image: ArrayLike, *, max_side: int = 2048) -> NDArray[np.uint8]:
+    """As `draw_overlay`, but the colour of a cell follows from its number alone: that of its track, at all times."""
+    return _draw_cells(image2d, label_image, max_side, _colours_of_numbers)
+
+
+def _colours_of_numbers(label_image: NDArray[np.integer]) -> NDArray[np.intp]:
+    return np.arange(int(label_image.max(initial=0)) + 1) % len(PALETTE)
+
+
+def _draw_cells(
+    image2d: ArrayLike,
+    label_image: ArrayLike,
+    max_side: int,
+    choose: Callable[[NDArray[np.integer]], NDArray[np.intp]],
+) -> NDArray[np.uint8]:
     image2d, label_image = np.asarray(image2d), np.asarray(label_image)
     if label_image.ndim != 2 or image2d.shape not in (label_image.shape, (*label_image.shape, 3)):
         raise UsageError(
@@ -88,7 +125,8 @@ def draw_overlay(image2d: ArrayLike, label_image: ArrayLike, *, max_side: int = 
     step = max(1, math.ceil(max(label_image.shape, default=1) / max_side))
     grey = stretch_contrast(image2d[::step, ::step])
     picture = np.repeat(grey[..., np.newaxis], 3, axis=2) if grey.ndim == 2 else grey
-    labels, colours = _numbered(label_image[::step, ::step])
+    labels = _numbered(label_image[::step, ::step])
+    colours = choose(labels)
     _draw(picture, labels, PALETTE[colours], max(labels.shape) >= THICK_FROM)
     return picture
 
@@ -147,14 +185,13 @@ def outline_colours(label_image: NDArray[np.integer]) -> NDArray[np.intp]:
     return colours
 
 
-def _numbered(label_image: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
-    """Labels as int32 without large holes in their numbering, and a colour for each."""
+def _numbered(label_image: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Labels as int32 without large holes in their numbering."""
     if label_image.size and (int(label_image.max()) > 4 * label_image.size or int(label_image.min()) < 0):
         values, inverse = np.unique(label_image, return_inverse=True)
         ids = np.cumsum(values > 0) * (values > 0)
         label_image = ids[inverse].reshape(label_image.shape)
-    labels: NDArray[np.int32] = np.ascontiguousarray(label_image, dtype=np.int32)
-    return labels, outline_colours(labels)
+    return np.ascontiguousarray(label_image, dtype=np.int32)
 
 
 @compiled

@@ -21,7 +21,16 @@ from numpy.typing import NDArray
 from unetbio.errors import UsageError
 from unetbio.files import real_path, write_text
 from unetbio.io.tables import read_csv
-from unetbio.output_layout import CELLS, LINKED_FILES, PAGE, SUMMARY, overlay_name, provenance_name
+from unetbio.output_layout import (
+    CELLS,
+    LINKED_FILES,
+    PAGE,
+    SUMMARY,
+    overlay_name,
+    provenance_name,
+    result_name,
+    track_picture_name,
+)
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.report.checked import Checked, read_check
 from unetbio.results.journal import Entry, read_journals
@@ -179,7 +188,9 @@ def _read_rows(out: Path, entries: Mapping[str, Entry]) -> list[_Row]:
 def _overlay_link(out: Path, entry: Entry | None) -> str | None:
     if entry is None or entry.status == "failed":
         return None
-    path = out / overlay_name(entry.output)
+    # Pictures of tracks show the outlines too, in colours that stay the same over time.
+    tracks = out / track_picture_name(result_name(entry.output))
+    path = tracks if tracks.is_file() else out / overlay_name(entry.output)
     return quote(path.relative_to(out).as_posix()) if path.is_file() else None
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "ImportRun",
     "MeasureRun",
     "RunOptions",
+    "TrackRun",
     "TrainOptions",
     "TrainRun",
     "available_cores",
@@ -215,6 +216,32 @@ class ImportRun(Checked):
         bool, Option("Take each connected part of one value, or of one colour, of a mask as a cell.")
     ] = False
     overwrite: Annotated[bool, Option("Replace masks that are in the output folder.")] = False
+    failed_ok: Annotated[bool, FAILED_OK] = False
+
+
+@dataclass(frozen=True)
+class TrackRun(Checked):
+    """Options of ``unetbio track``."""
+
+    distance: Annotated[
+        float | None,
+        Option(
+            "Farthest that a cell moves from one frame to the next, in pixels.",
+            metavar="PX",
+            limits=Limits(gt=0),
+            default_text="the median diameter of the cells",
+        ),
+    ] = None
+    gap: Annotated[int, Option("Most frames that a cell may be missing.", metavar="N", limits=Limits(ge=0, le=100))] = 1
+    no_divisions: Annotated[bool, Option("Let no cell divide.")] = False
+    time_regex: Annotated[
+        str | None,
+        Option(
+            "For images of one time each: the named group t, such as _t(?P<t>[0-9]+), is the time in their paths.",
+            "All other parts of the paths are equal within a time-lapse.",
+            metavar="REGEX",
+        ),
+    ] = None
     failed_ok: Annotated[bool, FAILED_OK] = False
 
 

@@ -1,0 +1,206 @@
+"""``unetbio track``: cells over time, their lineage, and files for other programs."""
+
+import csv
+import re
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from click.testing import CliRunner, Result
+from numpy.typing import NDArray
+
+from unetbio.cli.main import main
+from unetbio.io import read_labels, write_labels
+
+Array = NDArray[Any]
+pytest.importorskip("laptrack", reason='needs laptrack: pip install "unetbio[track]"')
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+# Where the cells are: the first walks, the second divides at time 3, the third is missing at time 2.
+PLACES = [
+    [(15, 15), (40, 40), (15, 65)],
+    [(17, 17), (41, 41), (16, 64)],
+    [(19, 19), (42, 42)],
+    [(21, 21), (36, 40), (50, 46), (18, 62)],
+    [(23, 23), (33, 38), (53, 48), (19, 61)],
+]
+SHAPE = (64, 80)
+
+
+def run(*line: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in line])
+
+
+def done(*line: object) -> Result:
+    result = run(*line)
+    assert result.exit_code == 0, result.stderr
+    return result
+
+
+def frame(places: list[tuple[int, int]]) -> Array:
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    image = np.full(SHAPE, 10, np.uint8)
+    for row, column in places:
+        image[(y - row) ** 2 + (x - column) ** 2 <= 30] = 200
+    return image
+
+
+def segmented(tmp_path: Path, model: Path, *, apart: bool = False) -> Path:
+    images = tmp_path / "images"
+    images.mkdir()
+    frames = np.stack([frame(places) for places in PLACES])
+    if apart:
+        for t, one in enumerate(frames):
+            tifffile.imwrite(images / f"well_t{t + 7:02d}.tif", one)
+    else:
+        tifffile.imwrite(images / "x.tif", frames, imagej=True, metadata={"axes": "TYX"})
+    out = tmp_path / "out"
+    done("segment", images, "-o", out, "-m", model, "--workers", "1")
+    return out
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_cells_are_followed_through_gaps_and_divisions(tmp_path: Path, tiny_model: Path) -> None:
+    out = segmented(tmp_path, tiny_model)
+    result = done("track", out, "--distance", "12")
+    assert result.stdout == f"1 time-lapse, 5 tracks, 1 division, 0 failed: {out / 'lineages.csv'}\n"
+    tracks = rows(out / "lineages.csv")
+    assert [(row["track"], row["parent"], row["first_t"], row["last_t"], row["cells"]) for row in tracks] == [
+        ("1", "", "0", "4", "5"),
+        ("2", "", "0", "4", "4"),
+        ("3", "", "0", "2", "3"),
+        ("4", "3", "3", "4", "2"),
+        ("5", "3", "3", "4", "2"),
+    ]
+    assert [row["children"] for row in tracks] == ["", "", "4 5", "", ""]
+    labels, tracked = read_labels(out / "x_labels.ome.tif"), read_labels(out / "x_tracks.ome.tif")
+    np.testing.assert_array_equal(labels > 0, tracked > 0)
+    cells = rows(out / "tracks.csv")
+    assert len(cells) == sum(map(len, PLACES))
+    for row in cells:
+        where = labels[int(row["t"])] == int(row["label"])
+        assert set(tracked[int(row["t"])][where].tolist()) == {int(row["track"])}
+    # The picture of the tracks is that of the page, and other commands take no notice of the new files.
+    assert "overlays/x.tracks.jpg" in (out / "index.html").read_text()
+    done("measure", out, "--workers", "1")
+    done("verify", out)
+    assert done("segment", out, tmp_path / "images", "-o", tmp_path / "two", "-m", tiny_model).stdout.startswith(
+        "1 image"
+    )
+
+
+def test_options_decide_what_is_linked(tmp_path: Path, tiny_model: Path) -> None:
+    out = segmented(tmp_path, tiny_model)
+    # The gap ends a track, and one daughter goes on as its mother.
+    assert "4 tracks, 0 divisions" in done("track", out, "--distance", "12", "--no-divisions").stdout
+    assert "5 tracks, 0 divisions" in done("track", out, "--distance", "12", "--gap", "0", "--no-divisions").stdout
+    cells = sum(map(len, PLACES))
+    assert f"{cells} tracks, 0 divisions" in done("track", out, "--distance", "0.5").stdout
+    first = (out / "tracks.csv").read_bytes()
+    done("track", out, "--distance", "0.5")
+    assert (out / "tracks.csv").read_bytes() == first
+
+
+def test_edited_masks_are_tracked_as_they_are_now(tmp_path: Path, tiny_model: Path) -> None:
+    out = segmented(tmp_path, tiny_model)
+    labels = read_labels(out / "x_labels.ome.tif")
+    labels[:, :, 50:] = 0
+    write_labels(out / "x_labels.ome.tif", labels, axes="TYX")
+    assert "1 time-lapse, 4 tracks, 1 division" in done("track", out, "--distance", "12").stdout
+
+
+def test_files_of_one_time_each_are_a_time_lapse(tmp_path: Path, tiny_model: Path) -> None:
+    out = segmented(tmp_path, tiny_model, apart=True)
+    result = run("track", out)
+    assert result.exit_code == 2
+    assert "holds no time-lapse; for files of one time each say --time-regex" in result.stderr
+    assert "5 tracks, 1 division" in done("track", out, "--distance", "12", "--time-regex", r"_t(?P<t>\d+)").stdout
+    assert {row["t"] for row in rows(out / "tracks.csv")} == {"7", "8", "9", "10", "11"}
+    assert read_labels(out / "well_t10_tracks.ome.tif").max() == 5
+    done("export", out, "--to", "ctc", "-o", tmp_path / "ctc")
+    assert len(list((tmp_path / "ctc").rglob("mask*.tif"))) == 5
+
+
+def test_the_cell_tracking_challenge_reads_the_tracks(tmp_path: Path, tiny_model: Path) -> None:
+    out = segmented(tmp_path, tiny_model)
+    result = run("export", out, "--to", "ctc")
+    assert result.exit_code == 3
+    assert "not tracked yet: run unetbio track on the folder first" in result.stderr
+    done("track", out, "--distance", "12")
+    done("export", out, "--to", "ctc", "-o", tmp_path / "ctc")
+    folder = tmp_path / "ctc" / "x_RES"
+    table = [tuple(map(int, line.split())) for line in (folder / "res_track.txt").read_text().splitlines()]
+    # The gap of the third cell ends its track; what follows has it as its parent.
+    assert table == [(1, 0, 4, 0), (2, 0, 1, 0), (3, 0, 2, 0), (4, 3, 4, 3), (5, 3, 4, 3), (6, 3, 4, 2)]
+    for t in range(5):
+        mask = tifffile.imread(folder / f"mask{t:03d}.tif")
+        assert mask.dtype == np.uint16
+        assert set(np.unique(mask).tolist()) - {0} == {number for number, first, last, _ in table if first <= t <= last}
+    write_labels(out / "x_labels.ome.tif", read_labels(out / "x_labels.ome.tif")[:, ::-1], axes="TYX")
+    result = run("export", out, "--to", "ctc")
+    assert "has changed since it was tracked: run unetbio track again" in result.stderr
+
+
+def test_trackmate_reads_the_tracks(tmp_path: Path, tiny_model: Path) -> None:
+    out = segmented(tmp_path, tiny_model)
+    done("track", out, "--distance", "12")
+    done("export", out, "--to", "trackmate")
+    root = ElementTree.parse(out / "x_TrackMate.xml").getroot()
+    spots = root.findall("./Model/AllSpots/SpotsInFrame/Spot")
+    assert len(spots) == sum(map(len, PLACES)) == int(root.find("./Model/AllSpots").get("nspots"))  # type: ignore[union-attr, arg-type]
+    at = {spot.get("ID"): (int(spot.get("FRAME", "")), float(spot.get("POSITION_Y", ""))) for spot in spots}
+    assert len(at) == len(spots)
+    edges = root.findall("./Model/AllTracks/Track/Edge")
+    assert len(edges) == 4 + 3 + 2 + 2 + 2
+    assert all(at[edge.get("SPOT_SOURCE_ID")][0] < at[edge.get("SPOT_TARGET_ID")][0] for edge in edges)
+    assert len(root.findall("./Model/FilteredTracks/TrackID")) == 3
+    image = root.find("./Settings/ImageData")
+    assert image is not None
+    assert (image.get("filename"), image.get("nframes")) == ("x.tif", "5")
+
+
+def test_colours_of_a_track_stay_the_same(tmp_path: Path) -> None:
+    from unetbio.report.overlays import PALETTE, draw_tracks
+
+    one, two = np.zeros((30, 30), np.uint8), np.zeros((30, 30), np.uint8)
+    one[5:10, 5:10], two[15:25, 15:25] = 11, 11
+    two[1:4, 1:4] = 3
+    for labels in (one, two):
+        picture = draw_tracks(np.zeros((30, 30)), labels)
+        y, x = np.argwhere(labels == 11)[0]
+        assert picture[y, x].tolist() == PALETTE[11 % len(PALETTE)].tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--time-regex", "("], "is no regular expression"),
+        (["--time-regex", "t"], "names no group t"),
+        (["--time-regex", "(?P<t>x)"], "which is no number from 0"),
+        (["--time-regex", r"q(?P<t>\d)"], "finds no two images of one time-lapse"),
+        (["--distance", "nan"], "not a finite number"),
+    ],
+)
+def test_what_cannot_be_tracked_is_2(tmp_path: Path, tiny_model: Path, options: list[str], message: str) -> None:
+    out = segmented(tmp_path, tiny_model)
+    result = run("track", out, *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
+
+
+def test_without_its_package_or_folder_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = run("track", tmp_path / "none")
+    assert result.exit_code == 2
+    assert re.search("is not a folder: give the output folder", result.stderr)
+    monkeypatch.setitem(sys.modules, "laptrack", None)
+    result = run("track", tmp_path)
+    assert result.exit_code == 2
+    assert 'unetbio track needs a package: pip install "unetbio[track]"' in result.stderr

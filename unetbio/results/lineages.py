@@ -1,0 +1,131 @@
+"""Tracks of cells over time: a record beside the label image, and two tables of a folder.
+
+``x_tracks.json`` holds the tracks of one time-lapse, ``tracks.csv`` a row for each cell of all of them, and
+``lineages.csv`` a row for each track.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from unetbio.files import read_bytes, write_json, write_text
+from unetbio.output_layout import LINEAGES, TRACKS, tracks_name
+
+__all__ = ["FrameOfTrack", "Lineage", "Track", "read_lineage", "write_lineage", "write_track_tables"]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class FrameOfTrack(_Record):
+    """One time of a time-lapse.
+
+    Parameters
+    ----------
+    path : str
+        Image in the tables.
+    series : int, optional
+        Of the image in its file.
+    output : str
+        Label image, from the output folder.
+    label_hash : str
+        Of the label image when it was tracked.
+    index : int
+        Frame in the label image.
+    t : int
+        Time.
+    """
+
+    path: str
+    series: int | None = None
+    output: str
+    label_hash: str
+    index: int
+    t: int
+
+
+class Track(_Record):
+    """A cell over time.
+
+    Parameters
+    ----------
+    number : int
+        From 1.
+    parent : int, optional
+        Track that divided into this one.
+    cells : tuple of (int, int)
+        Position in the list of frames, and number of the cell in its label image, by time.
+    """
+
+    number: int
+    parent: int | None = None
+    cells: tuple[tuple[int, int], ...]
+
+
+class Lineage(_Record):
+    """Tracks of one time-lapse.
+
+    Parameters
+    ----------
+    frames : tuple of FrameOfTrack
+        By time.
+    tracks : tuple of Track
+        By number.
+    settings : dict
+        Options of ``unetbio track``.
+    """
+
+    frames: tuple[FrameOfTrack, ...]
+    tracks: tuple[Track, ...]
+    settings: dict[str, float | int | bool | None] = {}
+
+
+def write_lineage(out: Path, result: str, lineage: Lineage) -> None:
+    """Write the record of a time-lapse."""
+    write_json(out / tracks_name(result), lineage.model_dump(mode="json"))
+
+
+def read_lineage(out: Path, result: str) -> Lineage | None:
+    """Read the record of a time-lapse; None if it is missing or invalid."""
+    try:
+        return Lineage.model_validate_json(read_bytes(out / tracks_name(result)))
+    except (OSError, ValidationError):
+        return None
+
+
+def write_track_tables(out: Path, lineages: Sequence[Lineage]) -> None:
+    """Write ``tracks.csv`` and ``lineages.csv``."""
+    cells = ("path", "series", "t", "label", "track", "parent")
+    write_text(out / TRACKS, _table(cells, (row for lineage in lineages for row in _cells(lineage))))
+    tracks = ("path", "series", "track", "parent", "first_t", "last_t", "cells", "children")
+    write_text(out / LINEAGES, _table(tracks, (row for lineage in lineages for row in _tracks(lineage))))
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _cells(lineage: Lineage) -> Iterator[Sequence[object]]:
+    rows = [(place, label, track) for track in lineage.tracks for place, label in track.cells]
+    for place, label, track in sorted(rows, key=lambda row: row[:2]):
+        frame = lineage.frames[place]
+        yield frame.path, frame.series, frame.t, label, track.number, track.parent
+
+
+def _tracks(lineage: Lineage) -> Iterator[Sequence[object]]:
+    children: dict[int, list[int]] = {}
+    for track in lineage.tracks:
+        if track.parent is not None:
+            children.setdefault(track.parent, []).append(track.number)
+    for track in lineage.tracks:
+        first, last = (lineage.frames[track.cells[end][0]] for end in (0, -1))
+        named = " ".join(map(str, children.get(track.number, ())))
+        yield first.path, first.series, track.number, track.parent, first.t, last.t, len(track.cells), named

@@ -1,0 +1,1 @@
+"""Follow cells over the frames of time-lapses."""

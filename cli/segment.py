@@ -12,7 +12,6 @@ from unetbio.cli import options as shared
 from unetbio.cli.process import keep_freed_memory
 from unetbio.cli.progress import Progress
 from unetbio.cli.terminal import say
-from unetbio.errors import UsageError
 from unetbio.settings.options import options_of
 from unetbio.settings.runs import RunOptions, available_cores
 from unetbio.settings.segmentation import READING, Settings
@@ -113,7 +112,7 @@ def _list(
     inputs: tuple[str, ...], table: Path | None, out: Path, settings: Settings, model: str, run: RunOptions
 ) -> "list[Item]":
     """All items that the inputs hold."""
-    from unetbio.batch.plan import check_names, found_items, read_table
+    from unetbio.batch.plan import check_names, list_items
     from unetbio.models.model_file import read_info
     from unetbio.results.path_columns import add_path_columns
     from unetbio.targets import of_model
@@ -122,10 +121,7 @@ def _list(
         from unetbio.io.formats.zarr.writer import check_zarr
 
         check_zarr()
-    if bool(inputs) == bool(table):
-        raise UsageError("give either INPUT or --table: " + ("both are given" if table else "neither is given"))
-    target = of_model(read_info(model)).masks
-    items = read_table(table, settings, target) if table else found_items(inputs, settings, out, target)
+    items = list_items(inputs, table, settings, out, of_model(read_info(model)).masks)
     items = [replace(item, format=run.format or "auto") for item in items]
     check_names(items, out)
     return add_path_columns(items, run.metadata_regex)

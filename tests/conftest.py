@@ -69,6 +69,21 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def quick_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let matplotlib write pictures without drawing, except in tests whose names speak of pictures or curves.
+
+    Drawing takes longer than the training of a tiny network.
+    """
+    if "picture" in request.node.name or "curve" in request.node.name:
+        return
+
+    def save(figure: object, path: Path, **options: object) -> None:
+        Path(path).write_bytes(b"not drawn")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", save)
+
+
+@pytest.fixture
 def discs() -> np.ndarray:
     """``(64, 80)`` uint8: three discs of diameter 13, grey value 200, on a ground of 10."""
     rows, columns = np.mgrid[:64, :80]

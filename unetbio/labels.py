@@ -181,7 +181,7 @@ def relabel_raster(label_image: ArrayLike) -> LabelImage:
         labels = inverse.reshape(labels.shape) + int(ids[0] != 0)
         largest = ids.size
     table = np.zeros(largest + 1, dtype=np.uint32)
-    count = _number_in_raster_order(np.ascontiguousarray(labels).reshape(-1), table)
+    count = _number_in_raster_order(np.ascontiguousarray(_unsigned(labels)).reshape(-1), table)
     new_ids = table.astype(label_dtype(count))
     return cast("LabelImage", new_ids[labels])
 
@@ -454,7 +454,12 @@ def touching_pairs(label_image: ArrayLike, distance: int = 1) -> NDArray[np.int6
         ],
         dtype=np.int64,
     ).reshape(-1, 3)
-    return np.unique(_find_pairs(labels, steps), axis=0)
+    return np.unique(_find_pairs(_unsigned(labels), steps), axis=0)
+
+
+def _unsigned(labels: IntArray) -> IntArray:
+    """The same ids, which are not negative, as unsigned numbers: loops are compiled for half as many types."""
+    return labels.view(f"u{labels.itemsize}")
 
 
 @compiled

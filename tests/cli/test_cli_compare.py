@@ -29,6 +29,8 @@ validate_every: 2
 """
 NETWORKS = "unet,unet:skip=none,fcn32s:width=0.01"
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 
 @pytest.fixture(autouse=True)
 def _log_level() -> Iterator[None]:

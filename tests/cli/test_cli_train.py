@@ -27,6 +27,8 @@ steps: 4
 validate_every: 2
 """
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:

@@ -16,7 +16,7 @@ from unetbio.results.journal import Part
 from unetbio.settings.image_tables import ImageRow, read_image_table
 from unetbio.settings.segmentation import READING, Settings
 
-__all__ = ["check_names", "found_items", "read_table", "select_part", "spread"]
+__all__ = ["check_names", "found_items", "list_items", "read_table", "select_part", "spread"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +24,28 @@ T = TypeVar("T")
 
 TAKEN = ("image", "mask", *READING)
 """Columns that the tables of results do not repeat."""
+
+
+def list_items(
+    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    table: str | os.PathLike[str] | None,
+    settings: Settings,
+    out: str | os.PathLike[str] | None,
+    masks: MaskKind,
+) -> list[Item]:
+    """Items of inputs, or of a table: `found_items`, `read_table`.
+
+    Raises
+    ------
+    UsageError
+        As they do, and when both or neither are given.
+    """
+    if bool(inputs) == bool(table):
+        raise UsageError("give either INPUT or --table: " + ("both are given" if table else "neither is given"))
+    if table:
+        return read_table(Path(table), settings, masks)
+    paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
+    return found_items(paths, settings, None if out is None else Path(out), masks)
 
 
 def found_items(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from unetbio.batch.budget import MemoryBudget
-from unetbio.batch.plan import found_items, read_table
+from unetbio.batch.plan import list_items
 from unetbio.checking.check_cache import CheckCache
 from unetbio.checking.file_report import FileReport, Finding, describe_for_models, report_file
 from unetbio.checking.outliers import compare_with_model, compare_with_others
@@ -134,29 +134,14 @@ def check(
         When an input or model does not exist, or the cache would be written over an input.
     """
     infos = {str(model): read_info(model) for model in models}
-    items = _items(inputs, table, out, infos, settings or Settings())
+    masks = of_model(next(iter(infos.values()))).masks if infos else "instances"
+    items = list_items(inputs, table, settings or Settings(), out, masks)
     if cache is not None:
         tables = [*([Path(table)] if table else []), *([Path(out) / CHECK] if out else [])]
         _refuse_cache(Path(cache), [item.source for item in items], tables)
     return _check_items(
         items, infos, workers or available_cores(), None if cache is None else CheckCache(Path(cache)), on_file
     )
-
-
-def _items(
-    inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-    table: str | os.PathLike[str] | None,
-    out: str | os.PathLike[str] | None,
-    models: Mapping[str, ModelInfo],
-    settings: Settings,
-) -> list[Item]:
-    if bool(inputs) == bool(table):
-        raise UsageError("give either INPUT or --table: " + ("both are given" if table else "neither is given"))
-    target = of_model(next(iter(models.values()))).masks if models else "instances"
-    if table:
-        return read_table(Path(table), settings, target)
-    paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
-    return found_items(paths, settings, None if out is None else Path(out), target)
 
 
 def _refuse_cache(cache: Path, sources: list[Path], tables: list[Path]) -> None:

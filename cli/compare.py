@@ -82,12 +82,15 @@ def command(
     from unetbio.files import lock
     from unetbio.inference.backends.base import choose_device
     from unetbio.output_layout import LOCK
+    from unetbio.training.data_checks.checks import check_examples
 
     keep_freed_memory()
     torch_device, reason = choose_device(run.device)
     logger.info("%d networks on %s (%s)", len(variants), torch_device, reason)
     settings = CompareSettings(files, config, run.minutes, run.width)
     examples = load(files, config)
+    for warning in check_examples(examples.training, examples.validation, config, trust=run.trust_masks):
+        logger.warning("%s", warning)
     with lock(output / LOCK):
         rows = compare_variants(
             variants,

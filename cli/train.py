@@ -8,7 +8,7 @@ from unetbio.cli import options as shared
 from unetbio.cli.process import keep_freed_memory
 from unetbio.cli.terminal import say
 from unetbio.settings.options import given
-from unetbio.settings.runs import TrainRun
+from unetbio.settings.runs import FEW_IMAGES, TrainRun
 from unetbio.settings.segmentation import READING, Settings
 
 __all__ = ["command"]
@@ -37,4 +37,9 @@ def command(inputs: tuple[Path, ...], output: Path, run: TrainRun, reading: Sett
     keep_freed_memory()
     result = train(inputs, output, **vars(run), **given(reading))
     scores = ", ".join(f"{name} {value:.3f}" for name, value in result.info.scores["validation"].items())
-    say(f"{output}: {scores} on {result.info.training['validation_images']} validation images")
+    count = result.info.training["validation_images"]
+    on = shared.format_count(count, "validation image") + (" (a rough figure)" if count < FEW_IMAGES else "")
+    warnings = result.info.training.get("warnings", ())
+    log = output.with_suffix(".log")
+    warned = f"; {shared.format_count(len(warnings), 'warning')}: {log}" if warnings else ""
+    say(f"{output}: {scores} on {on}{warned}")

@@ -122,7 +122,8 @@ def check_plausible(label_image: NDArray[Any], name: str = "the label image") ->
         raise ImageError(
             "not_labels",
             f"{name} looks like an image, not like labels: {round(100 * lonely / labelled)} % of its pixels above 0 "
-            "differ from all their neighbours; are image and mask swapped? Give each cell one number",
+            "differ from all their neighbours; are image and mask swapped? Was the mask saved as JPEG, or resized "
+            "with interpolation? Give each cell one number",
         )
 
 

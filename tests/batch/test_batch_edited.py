@@ -25,6 +25,29 @@ def test_edited_masks_are_kept_measured_and_marked(run: Runner) -> None:
     assert cells.filter(path="a.tif")["label"].to_list() == [2, 3]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "options"),
+    [
+        pytest.param(np.int32, {"compression": "zlib"}, id="napari"),
+        pytest.param(np.uint16, {"imagej": True}, id="Fiji"),
+        pytest.param(np.float32, {"imagej": True}, id="Fiji in 32 bit"),
+        pytest.param(np.uint8, {}, id="8 bit"),
+    ],
+)
+def test_masks_that_other_programs_saved_are_measured(run: Runner, dtype: Any, options: dict[str, Any]) -> None:
+    run()
+    path = run.out / "a_labels.ome.tif"
+    edited = read_labels(path).astype(dtype)
+    edited[edited == 1] = 0
+    edited[:6, :6] = 100
+    path.unlink()
+    tifffile.imwrite(path, edited, **options)
+    run()
+    row = run.summary()[0]
+    assert (row["status"], row["warnings"], row["n_cells"]) == ("done", "edited", "3")
+    assert pl.read_parquet(run.out / "cells.parquet").filter(path="a.tif")["label"].to_list() == [2, 3, 100]
+
+
 def test_a_mask_that_no_run_made_is_kept(run: Runner, discs: Array) -> None:
     run.out.mkdir()
     write_labels(run.out / "a_labels.ome.tif", (discs > 100).astype(np.uint16))

@@ -13,13 +13,16 @@ __all__ = [
     "DECODE_TIMEOUT",
     "DEVICE",
     "FAILED_OK",
+    "FEW_IMAGES",
     "METADATA_REGEX",
     "OVERRIDES",
     "SPLIT_COMPONENTS",
     "WORKERS",
     "AnnotationFormat",
+    "CalibrateRun",
     "CompareRun",
     "ImportRun",
+    "LearnCurveRun",
     "MeasureRun",
     "RunOptions",
     "TrackRun",
@@ -30,6 +33,9 @@ __all__ = [
 
 OVERRIDES = "; overrides the settings."
 """End of the help of options that are settings of training."""
+
+FEW_IMAGES = 5
+"""Scores on fewer images are rough."""
 
 DEVICE = Option("auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")
 WORKERS = Option("Processor cores to use.", metavar="N", limits=Limits(ge=1), default_text="all of this process")
@@ -49,6 +55,13 @@ SPLIT_COMPONENTS = Option("Take each connected part of a 0/1 or 0/255 mask as a 
 AS_JSON = Option("Print the result as JSON.", word="json")
 _PATCH_WORKERS = Option("Threads that prepare patches.", limits=Limits(ge=1))
 _ROOT = Option("Where relative paths of a table start.")
+_TRUST_MASKS = Option(
+    "Use masks that look wrong: empty, with reused numbers, or not on their image.",
+    "Without it they are refused before the first step (docs/command_line.md lists the checks).",
+)
+_MINUTES_EACH = Option("Train each for as many minutes instead.", limits=Limits(gt=0))
+_CONFIG = Option("Settings of training (YAML).")
+_ANEW = Option("Start anew what is there already.")
 _SEED = Option("Seed of weights, patches and augmentation.", limits=Limits(ge=0))
 
 
@@ -262,7 +275,20 @@ class TrainRun(Checked):
     ] = None
     start: Annotated[
         str | None,
-        Option("Fine-tune this model: its network, parameters, normalization and weights.", metavar="NAME|FILE"),
+        Option(
+            "Begin with the weights of this model that fit: fine-tuning.",
+            "Its network, parameters, target and normalization are taken unless others are stated; what contradicts "
+            "the weights is refused (docs/training.md).",
+            metavar="NAME|FILE",
+        ),
+    ] = None
+    encoder: Annotated[
+        str | Path | None,
+        Option(
+            "Begin with public weights in the VGG-16 or ResNet encoder (safetensors, torchvision's names).",
+            "docs/training.md says how to convert other files.",
+            metavar="FILE",
+        ),
     ] = None
     root: Annotated[str | Path | None, _ROOT] = None
     target: Annotated[
@@ -302,6 +328,7 @@ class TrainRun(Checked):
         float | None,
         Option("w0 of the weight map; 0 leaves the border term out.", "For cells alone.", limits=Limits(ge=0)),
     ] = None
+    trust_masks: Annotated[bool, _TRUST_MASKS] = False
     device: Annotated[str, DEVICE] = "auto"
     workers: Annotated[int, _PATCH_WORKERS] = 1
     replace: Annotated[
@@ -322,6 +349,7 @@ class TrainOptions(ReadingOptions, total=False):
     config: str | Path | None
     network: str | None
     start: str | None
+    encoder: str | Path | None
     root: str | Path | None
     target: str | None
     class_names: tuple[str, ...]
@@ -331,6 +359,7 @@ class TrainOptions(ReadingOptions, total=False):
     minutes: float | None
     seed: int | None
     border_weight: float | None
+    trust_masks: bool
     device: str
     workers: int
     replace: bool
@@ -338,11 +367,48 @@ class TrainOptions(ReadingOptions, total=False):
 
 
 @dataclass(frozen=True)
+class CalibrateRun(Checked):
+    """Options of ``unetbio calibrate``."""
+
+    root: Annotated[str | Path | None, _ROOT] = None
+    split_components: Annotated[bool, SPLIT_COMPONENTS] = False
+    trust_masks: Annotated[bool, _TRUST_MASKS] = False
+    device: Annotated[str, DEVICE] = "auto"
+    overwrite: Annotated[bool, Option("Replace the model file if it exists.")] = False
+
+
+@dataclass(frozen=True)
+class LearnCurveRun(Checked):
+    """Options of ``unetbio learn-curve``."""
+
+    sizes: Annotated[
+        tuple[int, ...],
+        Option(
+            "Numbers of images to train on.",
+            metavar="N,...",
+            read=split_numbers,
+            default_text="all, and three times half as many",
+        ),
+    ] = ()
+    steps: Annotated[int | None, Option(f"Steps of each training{OVERRIDES}", limits=Limits(ge=1))] = None
+    minutes: Annotated[float | None, _MINUTES_EACH] = None
+    config: Annotated[str | Path | None, _CONFIG] = None
+    start: Annotated[str | None, Option("Fine-tune this model each time.", metavar="NAME|FILE")] = None
+    root: Annotated[str | Path | None, _ROOT] = None
+    seed: Annotated[int | None, _SEED] = None
+    trust_masks: Annotated[bool, _TRUST_MASKS] = False
+    device: Annotated[str, DEVICE] = "auto"
+    workers: Annotated[int, _PATCH_WORKERS] = 1
+    replace: Annotated[bool, Option("Set checkpoints of other settings or images aside, and start anew.")] = False
+    overwrite: Annotated[bool, _ANEW] = False
+
+
+@dataclass(frozen=True)
 class CompareRun(Checked):
     """Options of ``unetbio compare``."""
 
     steps: Annotated[int | None, Option(f"Steps to train each network{OVERRIDES}", limits=Limits(ge=1))] = None
-    minutes: Annotated[float | None, Option("Train each for as many minutes instead.", limits=Limits(gt=0))] = None
+    minutes: Annotated[float | None, _MINUTES_EACH] = None
     width: Annotated[
         float | None,
         Option(
@@ -351,12 +417,13 @@ class CompareRun(Checked):
             limits=Limits(gt=0, le=4),
         ),
     ] = None
-    config: Annotated[Path | None, Option("Settings of training (YAML).")] = None
+    config: Annotated[Path | None, _CONFIG] = None
     root: Annotated[Path | None, _ROOT] = None
     seed: Annotated[int | None, _SEED] = None
+    trust_masks: Annotated[bool, _TRUST_MASKS] = False
     device: Annotated[str, DEVICE] = "auto"
     workers: Annotated[int, _PATCH_WORKERS] = 1
-    overwrite: Annotated[bool, Option("Start anew what is there already.")] = False
+    overwrite: Annotated[bool, _ANEW] = False
     replace: Annotated[
         bool,
         Option("Replace results made with other settings or images; keep those made with these."),

@@ -175,7 +175,11 @@ class TrainingConfig(Section):
         description="Share of images kept for validation where the table does not name them (chosen by a hash of their "
         "names).",
     )
-    validate_every: int = Field(default=500, ge=1, description="Steps between validations.")
+    validate_every: PositiveInt | None = Field(
+        default=500,
+        description="Steps between validations; with `null` twelve are spread over the training, over its steps or its "
+        "minutes, further apart where they would take more than a sixth of the time.",
+    )
     patience: int = Field(
         default=0,
         ge=0,

@@ -26,7 +26,7 @@ from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision import weight_maps
 from unetbio.supervision.confidence import Knots, fit_confidence
-from unetbio.supervision.thresholds import DECIDING_SCORE, search_thresholds
+from unetbio.supervision.thresholds import DECIDING_SCORE, score_cells, search_thresholds
 from unetbio.targets.base import Annotation, Finished, Supervision, Validation
 from unetbio.targets.pixels import PixelDecoder, PixelLearner
 
@@ -169,15 +169,29 @@ class CellLearner(PixelLearner, ABC):
 
     def tune(self, probabilities: Sequence[NDArray[np.float32]], label_images: Sequence[Annotation]) -> Validation:
         """Search the thresholds for probabilities ``(K, *spatial)``."""
-        annotated = [
-            mask_annotated(array, label_image, self.config)
-            for array, label_image in zip(probabilities, label_images, strict=True)
-        ]
-        truth = [mask_annotated(label_image, label_image, self.config) for label_image in label_images]
+        annotated, truth = self._annotated(probabilities, label_images)
         found = search_thresholds(annotated, truth, self.classes.label, has_centres=bool(self.classes.centres))
-        predicted = [self.classes.label(array, found.postprocessing) for array in annotated]
+        return self.score(found.postprocessing, probabilities, label_images)
+
+    def score(
+        self,
+        settings: PostProcessing,
+        probabilities: Sequence[NDArray[np.float32]],
+        label_images: Sequence[Annotation],
+    ) -> Validation:
+        """Score probabilities ``(K, *spatial)`` with given thresholds, and calibrate the confidences."""
+        annotated, truth = self._annotated(probabilities, label_images)
+        predicted = [self.classes.label(array, settings) for array in annotated]
         knots = self._fit_confidence(annotated, predicted, truth)
-        return Validation(found.scores, found.postprocessing, confidence=knots)
+        return Validation(score_cells(predicted, truth), settings, confidence=knots)
+
+    def _annotated(
+        self, probabilities: Sequence[NDArray[np.float32]], label_images: Sequence[Annotation]
+    ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.integer]]]:
+        """Probabilities and truth with zeros where nothing is annotated."""
+        pairs = zip(probabilities, label_images, strict=True)
+        annotated = [mask_annotated(array, label_image, self.config) for array, label_image in pairs]
+        return annotated, [mask_annotated(label_image, label_image, self.config) for label_image in label_images]
 
     def _fit_confidence(
         self,

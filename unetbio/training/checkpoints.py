@@ -26,6 +26,7 @@ __all__ = [
     "read",
     "set_aside",
     "set_aside_path",
+    "settings_of",
     "swap",
 ]
 
@@ -116,6 +117,15 @@ def _progress(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     return progress
 
 
+def settings_of(path: Path) -> dict[str, Any] | None:
+    """Settings of a checkpoint's run, as it wrote them; None if there is no checkpoint that can be read."""
+    try:
+        settings = _progress(path, load_metadata(path))["run"]["config"]
+    except (ModelError, KeyError, TypeError):
+        return None
+    return settings if isinstance(settings, dict) else None
+
+
 def differences(earlier: Any, identity: dict[str, Any]) -> list[str]:
     """Differences between a checkpoint's run and this one; settings that are missing there have their defaults.
 
@@ -136,8 +146,8 @@ def differences(earlier: Any, identity: dict[str, Any]) -> list[str]:
 def _difference(name: str, before: Any, now: Any) -> str:
     if name.startswith("images."):
         return f"other {name.removeprefix('images.')} images"
-    if name == "start":
-        return "another model to start from"
+    if name in ("start", "encoder"):
+        return {"start": "another model to start from", "encoder": "other weights of the encoder"}[name]
     return f"{name.removeprefix('config.')} {json.dumps(before)}, now {json.dumps(now)}"
 
 

@@ -2,22 +2,28 @@
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from unetbio.errors import UsageError
 from unetbio.files import open_regular, stopping
-from unetbio.models.model_file import CHECKPOINT_SUFFIX, load_model, read_info, save_model
+from unetbio.models.model_file import CHECKPOINT_SUFFIX, load_model, save_model
+from unetbio.settings.base import read_mapping
 from unetbio.settings.options import from_keywords, options_of
 from unetbio.settings.runs import TrainOptions, TrainRun
 from unetbio.settings.segmentation import READING, Settings
 from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
 from unetbio.targets import of_training
+from unetbio.training import checkpoints
+from unetbio.training.choices import choose, describe, take_over
+from unetbio.training.data_checks.checks import check_examples
+from unetbio.training.dataset import Example
 from unetbio.training.pairs import AnnotatedFiles, find_pairs
+from unetbio.training.starting import settings_from
 
 if TYPE_CHECKING:
-    from unetbio.training.dataset import Example
     from unetbio.training.trainer import TrainingResult
 
 __all__ = ["train"]
@@ -46,9 +52,9 @@ def train(
         the same call continues from the checkpoint after an interruption, or with more minutes.
     **options
         Fields of `unetbio.settings.segmentation.Settings` that say how images are read, ``channel, series, t, z, axes,
-        pixel_size, diameter``, and of `unetbio.settings.runs.TrainRun`: ``config, network, start, root, target,
-        class_names, class_values, split_components, steps, minutes, seed, border_weight, device, workers, replace,
-        overwrite``.
+        pixel_size, diameter``, and of `unetbio.settings.runs.TrainRun`: ``config, network, start, encoder, root,
+        target, class_names, class_values, split_components, steps, minutes, seed, border_weight, trust_masks, device,
+        workers, replace, overwrite``.
 
     Returns
     -------
@@ -60,14 +66,15 @@ def train(
     UsageError
         When the options do not go together, nothing can be paired, or the model exists and is not to be overwritten.
     ImageError
-        Naming the first image or mask that cannot be used.
+        Naming the first image or mask that cannot be used, or that looks wrong.
     EnvironmentStoppedError
         When a file cannot be written.
     """
     run, reading = _split(options)
     output = Path(output)
     paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
-    config = _config(run, output)
+    stated = _stated(run)
+    config = _config(run, stated, output)
     checkpoint = output.with_suffix(CHECKPOINT_SUFFIX)
     _refuse_finished(output, checkpoint, overwrite=run.overwrite)
     # Check options before torch is imported, so that errors come at once.
@@ -85,6 +92,10 @@ def train(
     training, validation = load_training_data(files, config)
     report(f"{len(training)} images to train on, {len(validation)} to validate on")
     report(_read_as(training))
+    warnings = check_examples(training, validation, config, trust=run.trust_masks)
+    for warning in warnings:
+        report.warn(warning)
+    config = _with_choices(config, stated, training, run, checkpoint, report)
     trainer = Trainer(
         training,
         validation,
@@ -97,13 +108,14 @@ def train(
         replace=run.replace and not run.overwrite,
     )
     if run.start is not None:
-        trainer.start_from(load_model(run.start))
-        report(f"starting from the weights of {run.start}")
+        report(f"starting from {run.start}: took {trainer.start_from(load_model(run.start))}")
+    if run.encoder is not None:
+        report(f"took {len(trainer.load_encoder(run.encoder))} tensors of the encoder from {run.encoder}")
     report.keep()
     if run.overwrite:
         with stopping(checkpoint):
             checkpoint.unlink(missing_ok=True)
-    result = trainer.run()
+    result = _with_warnings(trainer.run(), warnings)
     if not result.new_steps:
         report(_complete(result, config, run.minutes, output))
     save_model(output, result.info, result.network)
@@ -120,16 +132,42 @@ def _split(options: TrainOptions) -> tuple[TrainRun, Settings]:
     return from_keywords("train", TrainRun, run), from_keywords("train", Settings, reading)
 
 
-def _config(run: TrainRun, output: Path) -> TrainingConfig:
-    """Settings of the file, overridden by the given options."""
-    overrides = given_settings(run)
+def _stated(run: TrainRun) -> dict[str, Any]:
+    """Settings that the file states, overridden by the given options."""
+    if run.start is not None and run.encoder is not None:
+        raise UsageError("--start and --encoder both say with which weights the encoder begins: leave one out")
+    return {**read_mapping(run.config), **given_settings(run)}
+
+
+def _config(run: TrainRun, stated: Mapping[str, Any], output: Path) -> TrainingConfig:
+    """Settings of the training; those of the model to start from where none are stated."""
+    # Name what is wrong with the stated ones before they are mixed with others.
+    config = load_training_config(run.config, stated)
     if run.start is not None:
-        overrides |= _settings_of(run.start, run.network)
-    config = load_training_config(run.config, overrides)
+        config = load_training_config(run.config, settings_from(run.start, stated))
     if "name" not in config.model_fields_set:
         config = config.model_copy(update={"name": output.stem})
     of_training(config)
     return config
+
+
+def _with_choices(
+    config: TrainingConfig,
+    stated: Mapping[str, Any],
+    training: Sequence[Example],
+    run: TrainRun,
+    checkpoint: Path,
+    report: Callable[[str], None],
+) -> TrainingConfig:
+    """Settings with what the images, or the checkpoint to go on from, decide where nothing is stated."""
+    fixed = {*stated, *(("parameters",) if run.start is not None else ())}
+    earlier = None if run.overwrite else checkpoints.settings_of(checkpoint)
+    taken = take_over(config, fixed, earlier)
+    if taken is not None:
+        return taken
+    chosen = choose(config, fixed, training, is_fine_tuning=run.start is not None, minutes=run.minutes)
+    report(describe(chosen, fixed, run.minutes))
+    return chosen
 
 
 def _refuse_finished(output: Path, checkpoint: Path, *, overwrite: bool) -> None:
@@ -139,14 +177,6 @@ def _refuse_finished(output: Path, checkpoint: Path, *, overwrite: bool) -> None
         is_finished = output.exists() and not checkpoint.exists()
     if is_finished and not overwrite:
         raise UsageError(f"{output} exists already: choose another name, or --overwrite it")
-
-
-def _settings_of(start: str, network: str | None) -> dict[str, Any]:
-    """Settings of the training that a fine-tuned model decides."""
-    info = read_info(start)
-    if network not in (None, info.architecture):
-        raise UsageError(f"--start {start} is a {info.architecture}, --network asks for {network}: leave one out")
-    return {"network": info.architecture, "parameters": info.network_parameters(), "normalization": info.normalization}
 
 
 def _complete(result: "TrainingResult", config: TrainingConfig, minutes: float | None, output: Path) -> str:
@@ -160,6 +190,14 @@ def _complete(result: "TrainingResult", config: TrainingConfig, minutes: float |
     return f"the training is complete ({done}): it goes on with --minutes above the {spent:.1f} spent; {start}"
 
 
+def _with_warnings(result: "TrainingResult", warnings: Sequence[str]) -> "TrainingResult":
+    """The result, with the warnings in the record of the training."""
+    if not warnings:
+        return result
+    info = result.info.model_copy(update={"training": {**result.info.training, "warnings": list(warnings)}})
+    return replace(result, info=info)
+
+
 class _Report:
     """Logs lines, and writes them into a file once the training data are read."""
 
@@ -169,6 +207,14 @@ class _Report:
 
     def __call__(self, line: str) -> None:
         logger.info("%s", line)
+        self._store(line)
+
+    def warn(self, line: str) -> None:
+        """Log a warning."""
+        logger.warning("%s", line)
+        self._store(f"warning: {line}")
+
+    def _store(self, line: str) -> None:
         if self._waiting is None:
             self._write([line])
         else:
@@ -186,7 +232,7 @@ class _Report:
             stream.writelines(line + "\n" for line in lines)
 
 
-def _read_as(examples: Sequence["Example"]) -> str:
+def _read_as(examples: Sequence[Example]) -> str:
     """Message about channels, axes and pixel size of images."""
     first, sizes = examples[0], {example.pixel_size_um for example in examples}
     channels = ", ".join(name or str(number) for number, name in enumerate(first.channel_names))

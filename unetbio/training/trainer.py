@@ -24,22 +24,31 @@ from torch import Tensor, nn
 
 from unetbio import networks, targets
 from unetbio.errors import ModelError, UnetbioError, UsageError
+from unetbio.files import sha256_file
 from unetbio.geometry import Geometry, anisotropic_levels
+from unetbio.inference.backends.base import make_backend
+from unetbio.inference.prediction import predict
 from unetbio.models.model_file import CHECKPOINT_KEY, Model, ModelInfo
+from unetbio.networks.encoders.public import load_encoder
+from unetbio.postprocessing.instances import PostProcessing
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.grey_values import GreyFingerprint
 from unetbio.settings.training import TrainingConfig
 from unetbio.targets.base import Batch, Learner, Validation
+from unetbio.targets.cells import CellLearner
 from unetbio.tensor_file import save_tensors
 from unetbio.training import checkpoints
 from unetbio.training.dataset import Example, Patch, PatchSampler, split_examples
 from unetbio.training.examples import load_examples
 from unetbio.training.pairs import AnnotatedFiles
+from unetbio.training.starting import Taken, take_weights
+from unetbio.training.thresholds import tune_from
 
 __all__ = [
     "History",
     "Trainer",
     "TrainingResult",
+    "fingerprint",
     "load_training_data",
     "patch_shape",
 ]
@@ -49,8 +58,13 @@ DEFAULT_PATCH_SIZES = {2: 252, 3: 92}
 SMALLEST_ANSWER = 2
 """The output of a patch is at least this part of the requested patch size."""
 
-SMALLEST_CELL = 4
-"""Pixels of the smallest object that counts as a cell to learn from: others are dirt or errors of a drawing."""
+VALIDATIONS = 12
+"""Validations of a training that does not state their distance."""
+
+LEAST_PAUSE = 5.0
+"""Between validations by time, as a multiple of what one takes: they take a sixth of the time at most."""
+
+TIMED_STEPS = 12
 
 WARM_UP = 0.1
 GRADIENT_LIMIT = 10.0
@@ -108,28 +122,11 @@ def load_training_data(files: AnnotatedFiles, config: TrainingConfig) -> tuple[l
         Files to read.
     config : TrainingConfig
         Normalisation, and the share of validation images where ``files`` does not name them.
-
-    Raises
-    ------
-    ImageError
-        As `load_examples`.
-    UsageError
-        When the masks of the training images hold no cell to learn from.
     """
     training = load_examples(files.training, config)
-    if targets.of_training(config).masks == "instances" and not any(map(_has_cell, training)):
-        raise UsageError(
-            f"the masks of all {len(training)} training images hold no cell of at least {SMALLEST_CELL} pixels: there "
-            "is nothing to learn; give masks with cells"
-        )
     if files.validation:
         return training, load_examples(files.validation, config, like=training[0])
     return split_examples(training, config.validation_fraction)
-
-
-def _has_cell(example: Example) -> bool:
-    ids, areas = np.unique(example.label_image, return_counts=True)
-    return bool((areas[ids > 0] >= SMALLEST_CELL).any())
 
 
 def patch_shape(geometry: Geometry, size: int | Sequence[int] | None) -> tuple[int, ...]:
@@ -220,26 +217,33 @@ class Trainer:
         self.history = History()
         self.best: Validation | None = None
         self.best_weights: dict[str, Tensor] = {}
+        self.is_trained = False
+        self.kept: PostProcessing | None = None
+        self.validated_at, self.validation_seconds = time.monotonic(), 0.0
 
-    def start_from(self, model: Model) -> None:
-        """Begin with the weights of a trained model instead of random ones: fine-tuning.
+    def start_from(self, model: Model) -> Taken:
+        """Begin with all weights of a trained model that fit.
+
+        If all fit and the target is the same, the model is validated before the first step, and its thresholds stay
+        unless others are clearly better on the validation images.
 
         Raises
         ------
         ModelError
-            When its network differs from that of these images and settings.
+            When the images or settings contradict the model (`unetbio.training.starting.take_weights`).
         """
-        found = {"network": model.info.architecture, **json.loads(json.dumps(model.info.network_parameters()))}
-        needed = {"network": self.config.network, **json.loads(json.dumps(self.parameters))}
-        different = [
-            f"{name} {found.get(name)}, needed {needed[name]}" for name in needed if found.get(name) != needed[name]
-        ]
-        if different:
-            raise ModelError(
-                f"{model.path} does not fit the images and masks ({', '.join(different)}): start from another model"
-            )
-        self.network.load_state_dict(model.network.state_dict())
+        taken = take_weights(self.network, self.config.network, self.parameters, model)
         self.identity["start"] = model.sha256
+        self.is_trained = not taken.anew and model.info.target == self.config.target
+        if self.is_trained and isinstance(self.learner, CellLearner):
+            self.kept = model.info.postprocessing
+        return taken
+
+    def load_encoder(self, path: str | Path) -> tuple[str, ...]:
+        """Begin with public weights in the encoder; raises as `unetbio.networks.encoders.public.load_encoder`."""
+        loaded = load_encoder(self.network, path)
+        self.identity["encoder"] = sha256_file(path)
+        return loaded
 
     def run(self) -> TrainingResult:
         """Train to the end, from the checkpoint if there is one, and return the best network.
@@ -256,9 +260,12 @@ class Trainer:
         """
         self._go_on()
         before = self.step
-        last_report = last_save = started = time.monotonic()
+        last_report = last_save = started = self.validated_at = ready = time.monotonic()
         spent = self.history.seconds
         losses: list[Tensor] = []
+        durations: list[float] = []
+        if self.is_trained and self.best is None:
+            self._validate()
         self.network.train()
         for patches in self._batches():
             if self._progress() >= 1.0 or self._is_stale():
@@ -267,7 +274,10 @@ class Trainer:
             self.step += 1
             now = time.monotonic()
             self.history.seconds = spent + now - started
-            if self.step % self.config.validate_every == 0 or self._progress() >= 1.0:
+            durations.append(now - ready)
+            if len(durations) == TIMED_STEPS:
+                self.report(self._forecast(float(np.median(durations))))
+            if self._is_validation_due(now) or self._progress() >= 1.0:
                 self._record(losses)
                 self._validate()
             elif now - last_report > 30:
@@ -278,6 +288,7 @@ class Trainer:
                 last_save = now
                 self._record(losses)
                 self._save()
+            ready = time.monotonic()
         if self.best is None:
             self._validate()
         self._save()
@@ -334,9 +345,19 @@ class Trainer:
         )
         return Batch(image.contiguous(memory_format=self.memory_format), target, weight_map)
 
+    def _is_validation_due(self, now: float) -> bool:
+        every = self.config.validate_every
+        if every is None and self.minutes is not None:
+            pause = max(60 * self.minutes / VALIDATIONS, LEAST_PAUSE * self.validation_seconds)
+            return now - self.validated_at >= pause
+        return self.step % (every or max(1, self.config.steps // VALIDATIONS)) == 0
+
     def _validate(self) -> None:
+        started = time.monotonic()
         with self._mean_weights_in_network():
             self._validate_network()
+        self.validated_at = time.monotonic()
+        self.validation_seconds = self.validated_at - started
         self._save()
 
     @contextmanager
@@ -352,11 +373,7 @@ class Trainer:
 
     def _validate_network(self) -> None:
         self.network.eval()
-        images = (normalization.apply(example.image, example.scaling) for example in self.validation)
-        label_images = [example.label_image for example in self.validation]
-        found = self.learner.validate(
-            self.network, images, label_images, device=self.device, exact=self.is_exact, window=self.window
-        )
+        found = self._found()
         self.network.train()
         self.history.validation_steps.append(self.step)
         self.history.validation_scores.append(found.scores)
@@ -367,6 +384,25 @@ class Trainer:
             self.best_weights = {
                 name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()
             }
+
+    def _found(self) -> Validation:
+        images = (normalization.apply(example.image, example.scaling) for example in self.validation)
+        label_images = [example.label_image for example in self.validation]
+        if self.kept is None or not isinstance(self.learner, CellLearner):
+            return self.learner.validate(
+                self.network, images, label_images, device=self.device, exact=self.is_exact, window=self.window
+            )
+        predictor = make_backend(self.network, device=self.device, exact=self.is_exact, window=self.window)
+        return tune_from(self.kept, self.learner, [predict(image, predictor) for image in images], label_images)
+
+    def _forecast(self, seconds: float) -> str:
+        """How far the training will come, from the time that a step takes."""
+        if self.minutes is None:
+            left = _duration(seconds * (self.config.steps - self.step))
+            return f"a step takes {seconds:.2f} s: {self.config.steps} steps take {left} more, and the validations"
+        left_seconds = max(0.0, 60 * self.minutes - self.history.seconds)
+        steps = self.step + round(left_seconds / seconds)
+        return f"a step takes {seconds:.2f} s: {self.minutes:g} minutes give about {steps} steps, less the validations"
 
     def _record(self, losses: list[Tensor]) -> None:
         if not losses:
@@ -407,11 +443,9 @@ class Trainer:
     def _line(self) -> str:
         progress = min(1.0, self._progress())
         left = self.history.seconds * (1 - progress) / progress if progress else float("nan")
-        loss = self.history.losses[-1] if self.history.losses else float("nan")
+        loss = f"loss {self.history.losses[-1]:.4f}, " if self.history.losses else ""
         total = f"/{self.config.steps}" if self.minutes is None else ""
-        return (
-            f"step {self.step}{total}, loss {loss:.4f}, {_duration(self.history.seconds)} spent, {_duration(left)} left"
-        )
+        return f"step {self.step}{total}, {loss}{_duration(self.history.seconds)} spent, {_duration(left)} left"
 
     def _result(self, new_steps: int) -> TrainingResult:
         assert self.best is not None  # run() validates at least once
@@ -490,7 +524,7 @@ class Trainer:
         return {
             "config": self.config.model_dump(mode="json"),
             "parameters": json.loads(json.dumps(self.parameters)),
-            "images": {part: _fingerprint(examples) for part, examples in parts.items()},
+            "images": {part: fingerprint(examples) for part, examples in parts.items()},
         }
 
     def _go_on(self) -> None:
@@ -576,7 +610,7 @@ def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def _fingerprint(examples: Sequence[Example]) -> str:
+def fingerprint(examples: Sequence[Example]) -> str:
     """Hash of the names, images and label images, in their order."""
     digest = hashlib.sha256()
     for example in examples:

@@ -1,0 +1,227 @@
+"""Annotated images that cannot be right are refused before the first step, or named; real ones are left alone."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unetbio.errors import ImageError
+from unetbio.io import read_image, read_labels
+from unetbio.preprocessing import normalization
+from unetbio.settings.training import TrainingConfig
+from unetbio.training.data_checks.alignment import find_displacement
+from unetbio.training.data_checks.checks import check_examples
+from unetbio.training.data_checks.duplicates import find_anchors, find_shared
+from unetbio.training.data_checks.parts import find_parts
+from unetbio.training.dataset import Example
+
+CONFIG = TrainingConfig()
+
+
+def scene(seed: int, size: int = 128, step: int = 26, radius: float = 8.0) -> Example:
+    """Bright ellipses, wider than high, on a noisy ground, on a grid with jitter."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size]
+    label_image = np.zeros((size, size), np.int32)
+    for number, (row, column) in enumerate(np.argwhere(np.ones((size // step,) * 2)), start=1):
+        dy, dx = rng.integers(-3, 4, 2)
+        at_y, at_x = (row + 0.5) * step + dy, (column + 0.5) * step + dx
+        label_image[((y - at_y) / (0.7 * radius)) ** 2 + ((x - at_x) / radius) ** 2 <= 1] = number
+    image = (200 + 800 * (label_image > 0) + rng.normal(0, 20, label_image.shape)).astype(np.uint16)[None]
+    scaling = normalization.measure(image, CONFIG.normalization)
+    return Example(f"scene{seed}.tif", image, scaling, label_image.astype(np.uint16))
+
+
+SCENES = [scene(seed) for seed in range(4)]
+
+
+def with_masks(change: Callable[[np.ndarray], np.ndarray], examples: list[Example] | None = None) -> list[Example]:
+    return [dataclasses.replace(one, label_image=change(one.label_image)) for one in examples or SCENES]
+
+
+def check(examples: list[Example], **options: object) -> list[str]:
+    return check_examples(examples[1:], examples[:1], CONFIG, **options)  # type: ignore[arg-type]
+
+
+def test_masks_that_lie_on_their_images_pass() -> None:
+    assert check(SCENES) == []
+
+
+def one_bit_for_all(labels: np.ndarray) -> np.ndarray:
+    return ((labels > 0) + np.uint16(1) * (labels > 8)).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "message"),
+    [
+        (np.zeros_like, "no_cells", "all masks are empty (scene1.tif, scene2.tif, scene3.tif): give masks in which"),
+        (
+            one_bit_for_all,
+            "reused_numbers",
+            "the mask of scene1.tif: 2 of 2 numbers stand in parts that are far from each other (4 of 4 masks): a cell "
+            "needs a number of its own; for a mask of classes, say --target classes",
+        ),
+        (
+            lambda labels: labels.T.copy(),
+            "displaced",
+            "the mask of scene1.tif does not lie on the image: it fits with rows and columns exchanged (4 of 4 masks "
+            "are displaced); write the masks in the axes of the images",
+        ),
+        (
+            lambda labels: np.roll(labels, (-6, 9), (0, 1)),
+            "displaced",
+            "it fits moved by 6 pixels down and -9 to the right (4 of 4 masks are displaced)",
+        ),
+        (
+            lambda labels: border_pixels(labels),
+            "points",
+            "no cell has more than 4 pixels: marks of single pixels, also those left at a border, cannot be learned",
+        ),
+    ],
+)
+def test_masks_that_cannot_be_right_are_refused_unless_trusted(
+    change: Callable[[np.ndarray], np.ndarray], reason: str, message: str
+) -> None:
+    with pytest.raises(ImageError) as caught:
+        check(with_masks(change))
+    assert caught.value.reason == reason
+    assert message in str(caught.value)
+    assert str(caught.value).endswith("If the masks are right all the same, say --trust-masks")
+    assert any(message in warning for warning in check(with_masks(change), trust=True))
+
+
+def border_pixels(labels: np.ndarray) -> np.ndarray:
+    """What is left where all cells were deleted but for a pixel at the border."""
+    marks = np.zeros_like(labels)
+    marks[0, ::20] = np.arange(1, 1 + len(marks[0, ::20]))
+    return marks
+
+
+def test_training_masks_that_are_all_empty_are_refused_though_others_are_not() -> None:
+    empty = with_masks(np.zeros_like)
+    with pytest.raises(ImageError, match="all masks of training images are empty"):
+        check([SCENES[0], *empty[1:]])
+    assert check([empty[0], *SCENES[1:]]) == [
+        "no validation mask holds a cell (scene0.tif): the scores say nothing",
+    ]
+    assert check([SCENES[0], empty[1], *SCENES[2:]]) == []
+
+
+@pytest.mark.parametrize(("limit", "bits"), [(255, 16), (65_535, 32)])
+def test_numbers_that_start_anew_are_named_with_their_cause(limit: int, bits: int) -> None:
+    example = scene(0, size=300, step=14, radius=5)
+    cells = example.label_image.astype(np.int64)
+    # The last cells got the numbers of the first ones; those between stand for all up to the limit.
+    shift = limit - 300
+    labels = np.select([cells > 300, cells > 100], [cells - 300, cells + shift], cells).astype(np.uint16)
+    with pytest.raises(ImageError) as caught:
+        check(with_masks(lambda _: labels, [example, dataclasses.replace(example, name="other.tif")]))
+    assert f"numbers start anew after {limit}, and cell {limit + 1} has become background" in str(caught.value)
+    assert f"save label images as {bits} bit" in str(caught.value)
+
+
+def test_a_cell_in_pieces_is_named() -> None:
+    torn = SCENES[1].label_image.copy()
+    row = int(np.argwhere(torn == 5)[:, 0].mean())
+    torn[row][torn[row] == 5] = 0
+    examples = [SCENES[0], dataclasses.replace(SCENES[1], label_image=torn), *SCENES[2:]]
+    assert check(examples) == ["the mask of scene1.tif: 1 cell of 16 in pieces (number 5)"]
+
+
+def test_a_few_displaced_masks_are_warned_of() -> None:
+    examples = [scene(seed) for seed in range(7)]
+    examples[3] = dataclasses.replace(examples[3], label_image=examples[3].label_image[:, ::-1].copy())
+    assert check(examples) == [
+        "the mask of scene3.tif does not lie on the image: it fits mirrored left to right",
+    ]
+
+
+@pytest.mark.parametrize("part", [np.s_[:, :, :], np.s_[:, 13:101, 40:]])
+def test_validation_images_that_share_pixels_with_training_images_are_named(part: tuple[slice, ...]) -> None:
+    shared = dataclasses.replace(
+        SCENES[2], name="again.tif", image=SCENES[2].image[part], label_image=SCENES[2].label_image[part[1:]]
+    )
+    assert check([shared, *SCENES[1:]]) == [
+        "1 validation image of 1 shares pixels with training images (again.tif with scene2.tif): the scores are too "
+        "good; name the parts in the column split of a table"
+    ]
+
+
+def test_class_masks_are_checked_for_shared_images_alone() -> None:
+    examples = with_masks(lambda labels: (labels.T > 0).astype(np.uint8))
+    config = TrainingConfig(target="classes")
+    assert check_examples(examples[1:], examples[:1], config) == []
+    (warning,) = check_examples(examples[1:], examples[1:2], config)
+    assert "shares pixels" in warning
+
+
+def test_parts_agree_with_a_loop_over_numbers() -> None:
+    from scipy import ndimage
+
+    rng = np.random.default_rng(3)
+    labels = np.kron(rng.integers(0, 12, (14, 14)), np.ones((5, 5), int))
+    found = find_parts(labels)
+    counts = [ndimage.label(labels == number, np.ones((3, 3)))[1] for number in range(1, 12)]
+    assert found.ids == 11
+    assert set(found.near) | set(found.far) <= {n for n, count in enumerate(counts, start=1) if count > 1}
+    assert found.largest_id == 11
+
+
+@pytest.mark.parametrize("empty", [np.zeros((9, 9), np.uint16), np.zeros((3, 9, 9), np.uint16)])
+def test_no_cells_have_no_parts(empty: np.ndarray) -> None:
+    assert find_parts(empty).ids == 0
+    assert find_displacement(empty[None], empty) is None
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.dtype(">u2")])
+def test_shared_pixels_are_found_in_every_type(dtype: np.dtype[np.generic]) -> None:
+    rng = np.random.default_rng(0)
+    field = rng.integers(0, 200, (3, 150, 150)).astype(dtype)
+    crops = [find_anchors(field[:1, :100, :100]), find_anchors(field[:1, 30:, 50:])]
+    assert list(find_shared(crops[:1], crops[1:])) == [(0, 0)]
+    assert list(find_shared([find_anchors(field[1:2])], crops)) == []
+    # Stacks that overlap along z.
+    stacks = [find_anchors(field[None, :2]), find_anchors(field[None, 1:])]
+    assert list(find_shared(stacks[:1], stacks[1:])) == [(0, 0)]
+    assert list(find_shared([find_anchors(field[:1, :4])], crops)) == []
+
+
+def read(image: Path) -> Example:
+    opened = read_image(image, axes="ZYX" if "3d" in image.parts[-3] else None)
+    array = opened.read() if "C" in opened.axes else opened.read()[None]
+    mask = image.parents[1] / "masks" / image.name
+    labels = read_labels(mask, axes="ZYX" if "3d" in image.parts[-3] else None)
+    return Example(str(image), array, normalization.measure(array, CONFIG.normalization), labels)
+
+
+@pytest.mark.parametrize(
+    "folder",
+    ["dsb2018/val", "bbbc039/val", "kromp2020", "aitslab2022", "t98g_phase", "tnbc_he", "bbbc050_3d", "nuclei_3d"],
+)
+def test_no_real_mask_is_accused_and_those_moved_are(shared_data: Path, folder: str) -> None:
+    """Every fourth pair, at least four; benchmarks/README.md has the figures for all."""
+    images = sorted((shared_data / folder / "images").iterdir())
+    chosen = [read(path) for path in images[:: max(1, len(images) // 8)]]
+    moved = 0
+    for example in chosen:
+        found = find_parts(example.label_image)
+        assert not found.far, example.name
+        assert find_displacement(example.image, example.label_image) is None, example.name
+        moved += find_displacement(example.image, np.roll(example.label_image, 14, axis=-1)) is not None
+    fewest = {"nuclei_3d": 0.25, "tnbc_he": 0.8}.get(folder, 0.85)
+    assert moved >= fewest * sum(len(np.unique(one.label_image)) > 3 for one in chosen)
+
+
+def test_a_warning_names_no_more_than_three_images() -> None:
+    torn = []
+    for example in [scene(seed) for seed in range(8)]:
+        labels = example.label_image.copy()
+        row = int(np.argwhere(labels == 5)[:, 0].mean())
+        labels[row][labels[row] == 5] = 0
+        torn.append(dataclasses.replace(example, label_image=labels))
+    warnings = check(torn)
+    assert len(warnings) == 4
+    assert re.fullmatch("cells in pieces in 5 more masks", warnings[-1])

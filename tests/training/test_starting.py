@@ -1,0 +1,222 @@
+"""A training that begins with weights of another: what is taken, what is said, what is refused."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from safetensors.torch import save_file
+
+from unetbio import networks
+from unetbio.cli.main import main
+from unetbio.errors import ModelError, UsageError
+from unetbio.models.model_file import Model, ModelInfo, load_model, save_model
+from unetbio.networks.encoders.public import load_encoder
+from unetbio.postprocessing.instances import PostProcessing
+from unetbio.settings.normalization import Normalization
+from unetbio.settings.training import TrainingConfig
+from unetbio.supervision.thresholds import DECIDING_SCORE
+from unetbio.targets import of_training
+from unetbio.targets.base import Validation
+from unetbio.training.starting import FINE_TUNING_RATE, settings_from, take_weights
+from unetbio.training.thresholds import tune_from
+
+SMALL = {"width": 0.06, "in_channels": 1, "num_classes": 2}
+
+
+def model_of(path: Path, network: str, parameters: dict[str, object]) -> Model:
+    torch.manual_seed(1)
+    complete = networks.find(network).complete(parameters)
+    classes = tuple(f"class {number}" for number in range(complete["num_classes"]))
+    info = ModelInfo(
+        name="m",
+        architecture=network,
+        parameters=complete,
+        channels=tuple(map(str, range(complete["in_channels"]))),
+        class_names=classes,
+        normalization=Normalization("range", 0.0, 4095.0),
+    )
+    save_model(path, info, networks.build(network, complete))
+    return load_model(path)
+
+
+def taken(model: Model, network: str, parameters: dict[str, object]) -> tuple[torch.nn.Module, str]:
+    complete = networks.find(network).complete(parameters)
+    built = networks.build(network, complete)
+    return built, str(take_weights(built, network, complete, model))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "anew"),
+    [("fcn32s", "fcn16s", "skip_scores.0"), ("fcn16s", "fcn8s", "skip_scores.1")],
+)
+def test_an_fcn_goes_on_from_the_coarser_one(tmp_path: Path, before: str, after: str, anew: str) -> None:
+    model = model_of(tmp_path / "m.safetensors", before, SMALL)
+    network, line = taken(model, after, SMALL)
+    assert anew in line
+    assert line.endswith("upsampling of the model not used")
+    for name, tensor in model.network.state_dict().items():
+        if not name.startswith("upsampling"):
+            assert torch.equal(network.state_dict()[name], tensor), name
+
+
+def test_a_context_module_is_added_to_a_front_end(tmp_path: Path) -> None:
+    model = model_of(tmp_path / "m.safetensors", "dilated_context", {**SMALL, "context": "none"})
+    _, line = taken(model, "dilated_context", {**SMALL, "context": "basic"})
+    assert "context.layers.0, context.layers.1, context.layers.2, context.layers.3 and 4 more begin anew" in line
+    assert "not used" not in line
+
+
+def test_another_number_of_classes_begins_the_head_anew(tmp_path: Path) -> None:
+    small = {"base_channels": 2, "depth": 1}
+    model = model_of(tmp_path / "m.safetensors", "unet", small)
+    _, line = taken(model, "unet", {**small, "num_classes": 3})
+    assert line.endswith("head begin anew; head of the model not used")
+    with pytest.raises(ModelError, match=r"\(base_channels 2, asked for 3; no place for .*\): leave out these param"):
+        taken(model, "unet", {**small, "num_classes": 3, "base_channels": 3})
+
+
+@pytest.mark.parametrize(
+    ("network", "parameters", "message"),
+    [
+        ("unet", {"base_channels": 2, "depth": 1, "in_channels": 2}, r"\(in_channels 1, needed 2\): start from anoth"),
+        ("unet", {"base_channels": 3, "depth": 1}, r"\(base_channels 2, asked for 3; no place for .*\): leave out"),
+        ("unet", {"base_channels": 2, "depth": 2}, r"\(depth 1, asked for 2; no place for"),
+        ("fcn8s", SMALL, r"m\.safetensors is a unet, --network asks for fcn8s, and .*% of its weights fit: leave out"),
+    ],
+)
+def test_settings_that_contradict_a_model_are_refused(
+    tmp_path: Path, network: str, parameters: dict[str, object], message: str
+) -> None:
+    model = model_of(tmp_path / "m.safetensors", "unet", {"base_channels": 2, "depth": 1})
+    complete = networks.find(network).complete(parameters)
+    built = networks.build(network, complete)
+    before = {name: tensor.clone() for name, tensor in built.state_dict().items()}
+    with pytest.raises(ModelError, match=message):
+        take_weights(built, network, complete, model)
+    assert all(torch.equal(before[name], tensor) for name, tensor in built.state_dict().items())
+
+
+def test_what_does_not_touch_the_weights_may_differ(tmp_path: Path) -> None:
+    model = model_of(tmp_path / "m.safetensors", "unet", {"base_channels": 2, "depth": 1})
+    _, line = taken(model, "unet", {"base_channels": 2, "depth": 1, "dropout": 0.3})
+    assert line.endswith("(100.0% of the weights)")
+
+
+def test_stated_settings_go_before_those_of_the_model(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    model = model_of(path, "fcn32s", SMALL)
+    follow = settings_from(str(path), {})
+    assert follow["network"] == "fcn32s"
+    assert follow["parameters"] == model.info.parameters
+    assert follow["normalization"] == model.info.normalization
+    assert follow["learning_rate"] == FINE_TUNING_RATE
+    stated = {
+        "network": "fcn8s",
+        "normalization": Normalization(),
+        "learning_rate": 0.1,
+        "parameters": {"dropout": 0.25},
+    }
+    found = settings_from(str(path), stated)
+    assert found["parameters"] == {**model.info.parameters, "dropout": 0.25}
+    assert {name: found[name] for name in ("network", "normalization", "learning_rate")} == {
+        name: stated[name] for name in ("network", "normalization", "learning_rate")
+    }
+
+
+def test_thresholds_stay_unless_others_are_clearly_better() -> None:
+    learner = of_training(TrainingConfig()).learner(TrainingConfig(), [])
+    truth = np.zeros((40, 40), np.uint16)
+    truth[5:15, 5:15], truth[20:32, 20:32] = 1, 2
+    certain = np.where(truth > 0, 0.95, 0.02).astype(np.float32)
+    probabilities = [np.stack([1 - certain, certain])]
+    given = PostProcessing(0.35, (0.45,), min_area=3)
+    kept = tune_from(given, learner, probabilities, [truth])
+    assert kept.postprocessing == given
+    assert kept == learner.score(given, probabilities, [truth])
+    dim = np.where(truth > 0, 0.6, 0.02).astype(np.float32)
+    changed = tune_from(PostProcessing(0.7, (0.9,)), learner, [np.stack([1 - dim, dim])], [truth])
+    assert isinstance(changed, Validation)
+    assert changed.postprocessing.mask_threshold <= 0.6
+    assert changed.scores[DECIDING_SCORE] == 1.0
+
+
+def public_vgg(path: Path, network: torch.nn.Module) -> Path:
+    from unetbio.networks.encoders.vgg.network import VGG16, _encoder_tensors
+
+    encoder = next(module for module in network.modules() if isinstance(module, VGG16))
+    save_file({name: torch.rand(tensor.shape) for name, tensor in _encoder_tensors(encoder)}, path)
+    return path
+
+
+def test_an_encoder_takes_public_weights(tmp_path: Path) -> None:
+    network = networks.build("fcn8s", SMALL)
+    loaded = load_encoder(network, public_vgg(tmp_path / "vgg.safetensors", network))
+    assert len(loaded) == 26
+    with pytest.raises(UsageError, match=r"UNet has no VGG-16 or ResNet encoder to load .* into: choose another"):
+        load_encoder(networks.build("unet", {"base_channels": 2, "depth": 1}), tmp_path / "vgg.safetensors")
+    with pytest.raises(ModelError, match=r"w\.PTH is a pickled file, which can run code .*: convert it to safetensors"):
+        load_encoder(network, tmp_path / "w.PTH")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    import tifffile
+
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        label_image = np.zeros((48, 56), np.uint16)
+        label_image[5:20, 5:25], label_image[22:40, 10 + number : 30] = 1, 2
+        image = (label_image > 0) * 500 + rng.normal(100, 10, label_image.shape)
+        for folder, array in (("images", image.astype(np.uint16)), ("masks", label_image)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            tifffile.imwrite(tmp_path / folder / f"{number}.tif", array)
+    (tmp_path / "tiny.yaml").write_text("patch_size: 32\nbatch_size: 1\nsteps: 1\nvalidate_every: 1\n")
+    return tmp_path
+
+
+def train(data: Path, *options: object) -> Result:
+    fixed = ["train", str(data), "--config", str(data / "tiny.yaml"), "--device", "cpu"]
+    return CliRunner().invoke(main, [*fixed, *(str(option) for option in options)])
+
+
+def test_the_command_says_what_was_taken(data: Path) -> None:
+    """From FCN-32s to FCN-16s, whose width follows from the model."""
+    model_of(data / "m.safetensors", "fcn32s", SMALL)
+    result = train(data, "--start", data / "m.safetensors", "--network", "fcn16s", "-o", data / "out.safetensors")
+    assert result.exit_code == 0, result.output
+    assert f"starting from {data / 'm.safetensors'}: took 32 of 36 tensors (9" in result.stderr
+    info = load_model(data / "out.safetensors").info
+    assert (info.architecture, info.parameters["width"]) == ("fcn16s", SMALL["width"])
+    assert info.normalization == Normalization("range", 0.0, 4095.0)
+    assert info.training["config"]["learning_rate"] == FINE_TUNING_RATE
+
+
+def test_an_encoder_file_is_taken_and_belongs_to_the_run(data: Path) -> None:
+    (data / "tiny.yaml").write_text(
+        "patch_size: 32\nbatch_size: 1\nsteps: 1\nvalidate_every: 1\nnetwork: fcn32s\nparameters: {width: 0.06}\n"
+    )
+    public_vgg(data / "vgg.safetensors", networks.build("fcn32s", SMALL))
+    result = train(data, "--encoder", data / "vgg.safetensors", "-o", data / "out.safetensors")
+    assert result.exit_code == 0, result.output
+    assert f"took 26 tensors of the encoder from {data / 'vgg.safetensors'}" in result.stderr
+    again = train(data, "-o", data / "out.safetensors")
+    assert again.exit_code == 2
+    assert "(other weights of the encoder): use the same ones" in again.stderr
+    both = train(data, "--encoder", data / "vgg.safetensors", "--start", "nuclei", "-o", data / "b.safetensors")
+    assert "--start and --encoder both say with which weights the encoder begins: leave one out" in both.stderr
+
+
+def test_a_model_is_never_made_worse_on_the_validation_images(data: Path) -> None:
+    """It is validated before the first step, and kept with its thresholds if training does not help."""
+    model = model_of(data / "m.safetensors", "unet", {"base_channels": 2, "depth": 1})
+    kept = PostProcessing(0.35, (0.45,), min_area=3)
+    info = model.info.model_copy(update={"class_names": ("background", "cell"), "postprocessing": kept})
+    save_model(data / "m.safetensors", info, model.network)
+    (data / "tiny.yaml").write_text("patch_size: 32\nbatch_size: 1\nsteps: 2\nlearning_rate: 1.0e-12\n")
+    result = train(data, "--start", data / "m.safetensors", "-o", data / "out.safetensors")
+    assert result.exit_code == 0, result.output
+    assert "step 0/2, 0:00:0" in result.stderr
+    assert dataclasses.asdict(load_model(data / "out.safetensors").info.postprocessing) == dataclasses.asdict(kept)

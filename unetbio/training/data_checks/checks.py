@@ -1,0 +1,181 @@
+"""Look at annotated images before a training: refuse what cannot be right, and name what may be wrong."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio import targets
+from unetbio.errors import ImageError
+from unetbio.settings.training import TrainingConfig
+from unetbio.targets.cells import mask_annotated
+from unetbio.training.data_checks.alignment import find_displacement
+from unetbio.training.data_checks.duplicates import find_anchors, find_shared
+from unetbio.training.data_checks.parts import Parts, find_parts
+from unetbio.training.dataset import Example
+
+__all__ = ["check_examples"]
+
+MOST_COMPARED = 200
+"""Images to compare with their masks, and with each other in each part; of more, evenly spaced ones."""
+
+# Below, displaced masks are slips; from here on, the rule by which the masks were written.
+MANY_DISPLACED = 0.2
+
+WRAPPED = (range(250, 256), range(65_530, 65_536))
+"""Largest numbers of a mask whose numbers may have started anew after 255 or 65 535."""
+
+LARGEST_POINT = 4
+"""Pixels; cells of so few are marks and not outlines."""
+
+SHOWN = 3
+
+Refuse = Callable[[ImageError], str]
+"""Raises the error, or gives its message as a warning where masks are trusted."""
+
+
+def check_examples(
+    training: Sequence[Example], validation: Sequence[Example], config: TrainingConfig, *, trust: bool = False
+) -> list[str]:
+    """Check masks, their place on the images, and images that are in both parts.
+
+    Parameters
+    ----------
+    training, validation : sequence of Example
+        Annotated images.
+    config : TrainingConfig
+        Target and label of pixels without annotation.
+    trust : bool
+        Warn of what would be refused.
+
+    Returns
+    -------
+    list of str
+        Warnings, one line each.
+
+    Raises
+    ------
+    ImageError
+        ``no_cells``, ``points``, ``reused_numbers`` or ``displaced``, unless ``trust``.
+    """
+
+    def refuse(error: ImageError) -> str:
+        if trust:
+            return str(error)
+        raise ImageError(error.reason, f"{error}. If the masks are right all the same, say --trust-masks")
+
+    warnings = list(_check_split(training, validation))
+    if targets.find(config.target, config.network).masks == "instances":
+        warnings += _check_cells(training, validation, config, refuse)
+        warnings += _check_places([*training, *validation], config, refuse)
+    return warnings
+
+
+def _check_cells(
+    training: Sequence[Example], validation: Sequence[Example], config: TrainingConfig, refuse: Refuse
+) -> Iterator[str]:
+    examples = [*training, *validation]
+    found = [find_parts(_annotated(example, config)) for example in examples]
+    counts = [parts.ids for parts in found]
+    if not any(counts[: len(training)]):
+        held = "all masks are empty" if not any(counts) else "all masks of training images are empty"
+        yield refuse(
+            ImageError("no_cells", f"{held} ({_named(training)}): give masks in which cells have numbers from 1")
+        )
+    elif validation and not any(counts[len(training) :]):
+        yield f"no validation mask holds a cell ({_named(validation)}): the scores say nothing"
+    elif max(parts.largest_area for parts in found) <= LARGEST_POINT:
+        yield refuse(
+            ImageError(
+                "points",
+                f"no cell has more than {LARGEST_POINT} pixels: marks of single pixels, also those left at a border, "
+                "cannot be learned; draw the area of each cell",
+            )
+        )
+    yield from _check_parts(list(zip(examples, found, strict=True)), refuse)
+
+
+def _check_parts(found: Sequence[tuple[Example, Parts]], refuse: Refuse) -> Iterator[str]:
+    reused = [(example, parts) for example, parts in found if parts.is_reused]
+    if reused:
+        yield refuse(_reused(*reused[0], len(reused), len(found)))
+        return
+    in_pieces = [(example, parts) for example, parts in found if parts.near or parts.far]
+    for example, parts in in_pieces[:SHOWN]:
+        numbers = sorted([*parts.near, *parts.far])
+        yield (
+            f"the mask of {example.name}: {_counted(len(numbers), 'cell')} of {parts.ids} in pieces "
+            f"(number {', '.join(map(str, numbers[:SHOWN]))}{' ...' if len(numbers) > SHOWN else ''})"
+        )
+    if len(in_pieces) > SHOWN:
+        yield f"cells in pieces in {len(in_pieces) - SHOWN} more masks"
+
+
+def _annotated(example: Example, config: TrainingConfig) -> NDArray[np.integer]:
+    return mask_annotated(example.label_image, example.label_image, config)
+
+
+def _reused(example: Example, parts: Parts, masks: int, of: int) -> ImageError:
+    wrapped = next((values for values in WRAPPED if parts.largest_id in values), None)
+    if wrapped is not None:
+        cause = (
+            f"numbers start anew after {wrapped[-1]}, and cell {wrapped[-1] + 1} has become background: save label "
+            f"images as {'16' if wrapped[-1] < 256 else '32'} bit"
+        )
+    else:
+        cause = "a cell needs a number of its own; for a mask of classes, say --target classes"
+    return ImageError(
+        "reused_numbers",
+        f"the mask of {example.name}: {len(parts.far)} of {parts.ids} numbers stand in parts that are far from each "
+        f"other ({masks} of {of} masks): {cause}",
+    )
+
+
+def _check_places(examples: Sequence[Example], config: TrainingConfig, refuse: Refuse) -> Iterator[str]:
+    compared = _spread(examples)
+    found = [(example, find_displacement(example.image, _annotated(example, config))) for example in compared]
+    displaced = [(example, words) for example, words in found if words]
+    if not displaced:
+        return
+    lines = [f"the mask of {example.name} does not lie on the image: it fits {words}" for example, words in displaced]
+    if len(displaced) >= MANY_DISPLACED * len(compared):
+        count = f"{len(displaced)} of {len(compared)} masks are displaced"
+        yield refuse(ImageError("displaced", f"{lines[0]} ({count}); write the masks in the axes of the images"))
+    else:
+        yield from lines[:SHOWN]
+        if len(lines) > SHOWN:
+            yield f"{len(lines) - SHOWN} more masks do not lie on their images"
+
+
+def _check_split(training: Sequence[Example], validation: Sequence[Example]) -> Iterator[str]:
+    if not validation:
+        return
+    some, others = _spread(validation), _spread(training)
+    pairs = dict(
+        find_shared(
+            [find_anchors(example.image) for example in some], [find_anchors(example.image) for example in others]
+        )
+    )
+    if pairs:
+        validating, trained = next(iter(pairs.items()))
+        yield (
+            f"{_counted(len(pairs), 'validation image')} of {len(some)} shares pixels with training images "
+            f"({some[validating].name} with {others[trained].name}): the scores are too good; name the parts in the "
+            "column split of a table"
+        )
+
+
+def _spread(examples: Sequence[Example]) -> Sequence[Example]:
+    if len(examples) <= MOST_COMPARED:
+        return examples
+    return [examples[number] for number in np.linspace(0, len(examples) - 1, MOST_COMPARED).astype(int)]
+
+
+def _named(examples: Sequence[Example]) -> str:
+    names = ", ".join(Path(example.name).name for example in examples[:SHOWN])
+    return names + (" ..." if len(examples) > SHOWN else "")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"

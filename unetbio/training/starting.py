@@ -1,0 +1,155 @@
+"""Begin a training with weights of another: which settings come with them, and which tensors fit."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from unetbio import networks
+from unetbio.errors import ModelError
+from unetbio.models.model_file import Model, read_info
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["FINE_TUNING_RATE", "Taken", "settings_from", "take_weights"]
+
+FINE_TUNING_RATE = 5e-4
+"""Largest learning rate unless given: a quarter of that of a training from random weights."""
+
+LEAST_TAKEN = 0.1
+"""Share of the weights of a network that have to come from a model of another network."""
+
+SHOWN = 4
+
+
+def settings_from(start: str, stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a training that starts from a model: the stated ones, and those that follow from the model.
+
+    Parameters
+    ----------
+    start : str
+        Name or file of the model.
+    stated : mapping
+        Settings that a file or an option states.
+
+    Returns
+    -------
+    dict
+        Network, target and normalization of the model unless stated; its parameters, as far as the network has them,
+        under the stated ones; `FINE_TUNING_RATE` unless a learning rate is stated.
+    """
+    info = read_info(start)
+    network = stated.get("network", info.architecture)
+    known = networks.find(network).defaults
+    parameters = {name: value for name, value in info.network_parameters().items() if name in known}
+    follow = {
+        "network": network,
+        "target": info.target,
+        "normalization": info.normalization,
+        "learning_rate": FINE_TUNING_RATE,
+    }
+    return {**follow, **stated, "parameters": {**parameters, **stated.get("parameters", {})}}
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Tensors that a network took from a model.
+
+    Parameters
+    ----------
+    taken, anew : tuple of str
+        Tensors of the network that were taken, and that begin anew.
+    unused : tuple of str
+        Tensors of the model that have no place.
+    share : float
+        Part of the network's weights that was taken.
+    """
+
+    taken: tuple[str, ...]
+    anew: tuple[str, ...]
+    unused: tuple[str, ...]
+    share: float
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.taken)} of {len(self.taken) + len(self.anew)} tensors ({self.share:.1%} of the weights)"]
+        lines += [f"{_listed(self.anew)} begin anew"] if self.anew else []
+        lines += [f"{_listed(self.unused)} of the model not used"] if self.unused else []
+        return "; ".join(lines)
+
+
+def take_weights(network: "nn.Module", name: str, parameters: Mapping[str, Any], model: Model) -> Taken:
+    """Copy all tensors of a model that fit a network by name and shape.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        The network to train.
+    name : str
+        Its architecture.
+    parameters : mapping
+        All its parameters.
+    model : Model
+        The trained model.
+
+    Raises
+    ------
+    ModelError
+        When the numbers of input channels differ; when parameters differ so that a tensor of the same network has no
+        place; when hardly a weight of another network fits. Nothing is copied then.
+    """
+    theirs = model.info.network_parameters()
+    if theirs["in_channels"] != parameters["in_channels"]:
+        raise ModelError(
+            f"{model.path} does not fit the images and masks (in_channels {theirs['in_channels']}, needed "
+            f"{parameters['in_channels']}): start from another model, or choose channels"
+        )
+    own = network.state_dict()
+    found = _fitting(own, model.network.state_dict())
+    if name != model.info.architecture:
+        _check_share(found, name, model)
+    elif found.unused:
+        _check_parameters(found, name, parameters, model)
+    network.load_state_dict({tensor: model.network.state_dict()[tensor] for tensor in found.taken}, strict=False)
+    return found
+
+
+def _fitting(own: "Mapping[str, Tensor]", given: "Mapping[str, Tensor]") -> Taken:
+    fits = {name for name in own if name in given and own[name].shape == given[name].shape}
+    sizes = {name: tensor.numel() for name, tensor in own.items()}
+    return Taken(
+        taken=tuple(name for name in own if name in fits),
+        anew=tuple(name for name in own if name not in fits),
+        unused=tuple(name for name in given if name not in fits),
+        share=sum(sizes[name] for name in fits) / sum(sizes.values()),
+    )
+
+
+def _check_share(found: Taken, name: str, model: Model) -> None:
+    if found.share < LEAST_TAKEN:
+        raise ModelError(
+            f"--start {model.path} is a {model.info.architecture}, --network asks for {name}, and {found.share:.1%} of "
+            "its weights fit: leave out the network, or start from a model of a network with the same layers"
+        )
+
+
+def _check_parameters(found: Taken, name: str, parameters: Mapping[str, Any], model: Model) -> None:
+    """Refuse parameters that leave tensors without a place; another number of classes may do so, at the head."""
+    before, now = (json.loads(json.dumps(values)) for values in (model.info.network_parameters(), dict(parameters)))
+    different = {key: (before.get(key), value) for key, value in now.items() if before.get(key) != value}
+    if different.pop("num_classes", None):
+        same_classes = networks.build(name, {**parameters, "num_classes": before["num_classes"]})
+        found = _fitting(same_classes.state_dict(), model.network.state_dict())
+    if found.unused:
+        listed = ", ".join(f"{key} {old}, asked for {new}" for key, (old, new) in different.items())
+        raise ModelError(
+            f"--start {model.path} does not fit the settings ({listed}; no place for {_listed(found.unused)}): leave "
+            "out these parameters, or start from another model"
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Tensors by the part of the network that they belong to."""
+    parts = list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+    more = len(parts) - SHOWN
+    return ", ".join(parts[:SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -28,7 +28,10 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS: dict[str, tuple[str, str]] = {
     "segment": ("unetbio.cli.segment", "Segment images: label images, provenance, tables and a page of overlays."),
     "train": ("unetbio.cli.train", "Train a model on pairs of images and masks."),
+    "calibrate": ("unetbio.cli.calibrate", "Search the thresholds of a model on annotated images."),
     "compare": ("unetbio.cli.compare", "Train networks on the same images and compare them."),
+    "learn-curve": ("unetbio.cli.learn_curve", "Measure how the score grows with annotated images."),
+    "suggest": ("unetbio.cli.suggest", "Suggest which images to annotate next."),
     "evaluate": ("unetbio.cli.evaluate", "Score predicted label images against the truth."),
     "weight-map": ("unetbio.cli.weight_map", "Write and draw the border-weight map of a label image."),
     "inspect": ("unetbio.cli.inspect", "Show what files hold: series, axes, type, pixel size, channels."),

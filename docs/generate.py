@@ -62,7 +62,7 @@ FILES: dict[str, Part] = {"docs/network_parameters.md": parameters_page, "config
 """Files that are written as a whole."""
 
 PAGES = (*sorted((ROOT / "docs").glob("*.md")), ROOT / "config" / "README.md")
-_PART = re.compile(r"<!-- ([a-z: ]+) -->\n\n(?:\|.*\n)*")
+_PART = re.compile(r"<!-- ([a-z: -]+) -->\n\n(?:\|.*\n)*")
 
 
 def with_parts(page: str) -> str:

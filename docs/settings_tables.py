@@ -11,7 +11,16 @@ from unetbio.pipelines.options import WORKFLOW_RUN
 from unetbio.settings.base import Section
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.options import Limits, Option, options_of
-from unetbio.settings.runs import CompareRun, ImportRun, MeasureRun, RunOptions, TrackRun, TrainRun
+from unetbio.settings.runs import (
+    CalibrateRun,
+    CompareRun,
+    ImportRun,
+    LearnCurveRun,
+    MeasureRun,
+    RunOptions,
+    TrackRun,
+    TrainRun,
+)
 from unetbio.settings.segmentation import READING, Settings
 from unetbio.settings.training import Augmentation, TrainingConfig
 
@@ -132,6 +141,14 @@ def _full(kind: type, workflow: Iterable[str] = ()) -> Callable[[], str]:
 
 _CELLS = [option for name, option in SEGMENTATION.items() if name not in READING]
 
+ON_ANNOTATED: dict[str, type] = {"train": TrainRun, "learn-curve": LearnCurveRun, "calibrate": CalibrateRun}
+"""Commands that read annotated images."""
+
+
+def _with_reading(kind: type) -> str:
+    return of_command([*(SEGMENTATION[name] for name in READING), *options_of(kind).values()])
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "options: segment": lambda: of_command(
         [*(SEGMENTATION[name] for name in READING), *_CELLS, *options_of(RunOptions).values()]
@@ -140,7 +157,7 @@ TABLES: dict[str, Callable[[], str]] = {
         [*options_of(ImportRun).values(), *(SEGMENTATION[name] for name in ("series", "t", "z", "axes"))]
     ),
     "options: track": lambda: of_command(options_of(TrackRun).values()),
-    "options: train": lambda: of_command([*(SEGMENTATION[name] for name in READING), *options_of(TrainRun).values()]),
+    **{f"options: {name}": lambda kind=kind: _with_reading(kind) for name, kind in ON_ANNOTATED.items()},
     "options: workflow": lambda: of_workflow(
         [*SEGMENTATION.values(), *(options_of(RunOptions)[name] for name in WORKFLOW_RUN)]
     ),

@@ -78,7 +78,7 @@ def one_bit_for_all(labels: np.ndarray) -> np.ndarray:
         (
             lambda labels: border_pixels(labels),
             "points",
-            "no cell has more than 4 pixels: marks of single pixels, also those left at a border, cannot be learned",
+            "no cell has more than 3 pixels: marks of single pixels, also those left at a border, cannot be learned",
         ),
     ],
 )

@@ -97,6 +97,9 @@ class ModelInfo(BaseModel):
         Fingerprint of the training data and settings.
     scores : dict
         Measured on the validation part of the training data.
+    calibration : dict
+        What ``unetbio calibrate`` searched the thresholds on, and the scores before and after; empty where they are
+        those of the training.
     licence : str
         Of the weights.
     version : str
@@ -123,6 +126,7 @@ class ModelInfo(BaseModel):
     )
     training: dict[str, Any] = {}
     scores: dict[str, Any] = {}
+    calibration: dict[str, Any] = {}
     licence: Text = ""
     version: Text = ""
 

@@ -26,7 +26,7 @@ MANY_DISPLACED = 0.2
 WRAPPED = (range(250, 256), range(65_530, 65_536))
 """Largest numbers of a mask whose numbers may have started anew after 255 or 65 535."""
 
-LARGEST_POINT = 4
+LARGEST_POINT = 3
 """Pixels; cells of so few are marks and not outlines."""
 
 SHOWN = 3

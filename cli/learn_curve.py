@@ -1,0 +1,40 @@
+"""``unetbio learn-curve``: how the score grows with annotated images."""
+
+from pathlib import Path
+
+import click
+
+from unetbio.cli import options as shared
+from unetbio.cli.process import keep_freed_memory
+from unetbio.cli.terminal import say
+from unetbio.settings.runs import FEW_IMAGES, LearnCurveRun
+from unetbio.settings.segmentation import READING, Settings
+
+__all__ = ["command"]
+
+
+@click.command(short_help="Measure how the score grows with annotated images.")
+@click.argument("inputs", nargs=-1, required=True, type=shared.ExistingPath())
+@click.option(
+    "-o", "--output", metavar="OUT", required=True, type=click.Path(path_type=Path), help="Folder of the results."
+)
+@shared.options(Settings, *READING)
+@shared.options(LearnCurveRun)
+@shared.collected(run=LearnCurveRun, reading=Settings)
+def command(inputs: tuple[Path, ...], output: Path, run: LearnCurveRun, reading: Settings) -> None:
+    """Train on nested parts of annotated images, and say how the score grows with their number.
+
+    INPUTS are as for unetbio train. Each part holds the smaller ones; all are trained with the same settings, for the
+    same steps or minutes, and are scored on the same validation images. Another --seed draws other parts. OUT gets
+    learning_curve.csv, learning_curve.png, and the model and checkpoint of each training. The same command goes on
+    where it stopped.
+    """
+    from unetbio.training.learning_curve import TABLE, learn_curve
+
+    keep_freed_memory()
+    curve = learn_curve(inputs, output, run, reading)
+    rough = " (a rough figure)" if curve.validation_images < FEW_IMAGES else ""
+    for point in curve.points:
+        say(f"{shared.format_count(point.images, 'image')}: {curve.deciding} {point.scores[curve.deciding]:.3f}")
+    on = shared.format_count(curve.validation_images, "validation image")
+    say(f"{curve.advice()}; on {on}{rough}: {output / TABLE}")

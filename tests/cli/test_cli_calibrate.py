@@ -1,0 +1,94 @@
+"""Thresholds of a model are searched on annotated images; the network stays."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from click.testing import CliRunner, Result
+
+from unetbio.cli.main import main
+from unetbio.models.model_file import load_model, read_info, save_model
+from unetbio.postprocessing.instances import PostProcessing
+
+
+@pytest.fixture
+def data(tmp_path: Path, tiny_model: Path) -> Path:
+    """Discs whose grey value the model takes for a probability of .62; its own thresholds find none of them."""
+    model = load_model(tiny_model)
+    strict = PostProcessing(0.9, (0.95,), min_area=5)
+    record = {"images": 7, "config": {"ignore_label": None}}
+    info = model.info.model_copy(update={"postprocessing": strict, "training": record})
+    save_model(tmp_path / "m.safetensors", info, model.network)
+    rows, columns = np.mgrid[:64, :80]
+    for number in range(2):
+        labels = np.zeros((64, 80), np.uint16)
+        for label, (y, x) in enumerate(((15, 15 + number), (15, 50), (45, 30)), start=1):
+            labels[(rows - y) ** 2 + (columns - x) ** 2 <= 40] = label
+        image = np.where(labels > 0, 105, 10 + (rows + columns) % 3).astype(np.uint8)
+        for folder, array in (("images", image), ("masks", labels)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            tifffile.imwrite(tmp_path / folder / f"{number}.tif", array)
+    return tmp_path
+
+
+def calibrate(data: Path, *options: object, model: object = None) -> Result:
+    inputs = ["calibrate", str(model or data / "m.safetensors"), str(data), "--device", "cpu"]
+    return CliRunner().invoke(main, [*inputs, *(str(option) for option in options)])
+
+
+def test_thresholds_are_found_and_recorded(data: Path) -> None:
+    result = calibrate(data, "-o", data / "new.safetensors")
+    assert result.exit_code == 0, result.output
+    assert "new.safetensors: mean_AP 1.000, before 0.000, on the 2 images that chose them (a rough figure)" in (
+        result.stdout
+    )
+    before, after = load_model(data / "m.safetensors"), load_model(data / "new.safetensors")
+    assert after.info.postprocessing.mask_threshold < 0.65
+    record = after.info.calibration
+    assert (record["images"], record["model_sha256"]) == (2, before.sha256)
+    assert record["scores_before"]["mean_AP"] < record["scores"]["mean_AP"] == 1.0
+    # All else is the model's.
+    same = {"name", "postprocessing", "confidence", "calibration"}
+    assert after.info.model_dump(exclude=same) == before.info.model_dump(exclude=same)
+    assert after.info.name == "new"
+    for name, tensor in before.network.state_dict().items():
+        assert (after.network.state_dict()[name] == tensor).all()
+    # What was found stays when it is asked for again.
+    again = calibrate(data, "-o", data / "third.safetensors", model=data / "new.safetensors")
+    assert "no thresholds are clearly better than the model's, mean_AP 1.000" in again.stdout
+    assert read_info(data / "third.safetensors").postprocessing == after.info.postprocessing
+
+
+def test_a_file_is_replaced_only_when_asked(data: Path) -> None:
+    result = calibrate(data, "-o", data / "m.safetensors")
+    assert result.exit_code == 2
+    assert "m.safetensors exists already: choose another name, or --overwrite it" in result.stderr
+    assert "a model file's name ends in .safetensors" in calibrate(data, "-o", data / "m.pth").stderr
+
+
+def test_images_and_models_that_do_not_go_together_are_refused(data: Path) -> None:
+    for path in (data / "images").iterdir():
+        tifffile.imwrite(path, np.stack([tifffile.imread(path)] * 2), imagej=True, metadata={"axes": "CYX"})
+    result = calibrate(data, "-o", data / "new.safetensors")
+    assert result.exit_code == 2
+    assert "has 2 channels, " in result.stderr
+    assert "takes 1: give images with the channels of the model" in result.stderr
+
+
+def test_models_without_thresholds_are_refused(data: Path) -> None:
+    model = load_model(data / "m.safetensors")
+    info = model.info.model_copy(update={"target": "classes"})
+    save_model(data / "classes.safetensors", info, model.network)
+    result = calibrate(data, "-o", data / "new.safetensors", model=data / "classes.safetensors")
+    assert result.exit_code == 2
+    assert "has the target classes and no thresholds of probabilities to search" in result.stderr
+
+
+def test_masks_are_checked(data: Path) -> None:
+    for path in (data / "masks").iterdir():
+        tifffile.imwrite(path, np.zeros((64, 80), np.uint16))
+    result = calibrate(data, "-o", data / "new.safetensors")
+    assert result.exit_code == 3
+    assert "all masks are empty" in result.stderr
+    assert not (data / "new.safetensors").exists()

@@ -1,0 +1,87 @@
+"""How the score grows with annotated images."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from click.testing import CliRunner, Result
+
+from unetbio.cli.main import main
+from unetbio.models.model_file import read_info
+from unetbio.training.learning_curve import LearningCurve, Point
+
+TINY = """
+parameters: {base_channels: 2, depth: 1, batch_norm: true}
+patch_size: 24
+batch_size: 1
+steps: 1
+validate_every: 1
+"""
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        labels = np.zeros((40, 44), np.uint16)
+        labels[5:15, 5:20], labels[20:32, 10 + number : 26] = 1, 2
+        image = (labels > 0) * 500 + rng.normal(100, 10, labels.shape)
+        for folder, array in (("images", image.astype(np.uint16)), ("masks", labels)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            tifffile.imwrite(tmp_path / folder / f"{number}.tif", array)
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    return tmp_path
+
+
+def learn_curve(data: Path, *options: object) -> Result:
+    fixed = [
+        "learn-curve",
+        str(data),
+        "-o",
+        str(data / "curve"),
+        "--config",
+        str(data / "tiny.yaml"),
+        "--device",
+        "cpu",
+    ]
+    return CliRunner().invoke(main, [str(word) for word in (*fixed, *options)])
+
+
+def test_nested_parts_are_trained_and_go_on_where_they_stopped(data: Path) -> None:
+    result = learn_curve(data)
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader((data / "curve" / "learning_curve.csv").read_text().splitlines()))
+    assert [(row["images"], row["steps"]) for row in rows] == [("1", "1"), ("3", "1")]
+    assert set(rows[0]) >= {"mean_AP", "AP@.5", "AP@.75"}
+    assert result.stdout.splitlines()[0].startswith("1 image: mean_AP 0.")
+    assert "on 1 validation image (a rough figure): " in result.stdout.splitlines()[-1]
+    assert (data / "curve" / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    assert read_info(data / "curve" / "0003.safetensors").training["images"] == 3
+    again = learn_curve(data)
+    assert "1 images: going on from step 1" in again.stderr
+    assert again.stdout == result.stdout
+    other = learn_curve(data, "--steps", "2")
+    assert other.exit_code == 2
+    assert "belongs to a run with other settings or other images (steps 1, now 2)" in other.stderr
+
+
+def test_sizes_that_there_are_not_are_refused(data: Path) -> None:
+    result = learn_curve(data, "--sizes", "2,9")
+    assert result.exit_code == 2
+    assert "--sizes 2, 9: there are 3 images to train on, give 1 to 3" in result.stderr
+    assert not (data / "curve").exists()
+
+
+@pytest.mark.parametrize(
+    ("scores", "advice"),
+    [
+        ((0.5, 0.6), "twice as many images gave +0.050 mean_AP at the end: more annotated images will help"),
+        ((0.5, 0.51), "twice as many images gave +0.005 mean_AP at the end: more images like these will hardly help"),
+        ((0.5,), "one point says nothing about more images"),
+    ],
+)
+def test_the_end_of_the_curve_says_whether_more_images_help(scores: tuple[float, ...], advice: str) -> None:
+    points = tuple(Point(5 * 4**number, 10, {"mean_AP": score}) for number, score in enumerate(scores))
+    assert LearningCurve(points, "mean_AP", 9).advice() == advice

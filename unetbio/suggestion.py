@@ -1,0 +1,152 @@
+"""Which images to annotate next: those with many doubtful cells, and unlike each other."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.errors import ImageError, UsageError
+from unetbio.models.model_file import Model, load_model
+from unetbio.provenance import FrameRecord
+from unetbio.segmentation import segment
+
+__all__ = ["Suggested", "Suggestions", "choose_diverse", "suggest"]
+
+SMALLEST_DISTANCE = 0.1
+"""Of images that look alike, in standard deviations: doubt decides among them."""
+
+
+@dataclass(frozen=True)
+class Suggested:
+    """An image, the cells that the model finds in it, and how many of them it expects to be wrong."""
+
+    path: Path
+    n_cells: int
+    doubtful: float
+
+
+@dataclass(frozen=True)
+class Suggestions:
+    """Images to annotate, the most useful first, and files that could not be segmented."""
+
+    chosen: tuple[Suggested, ...]
+    failed: tuple[tuple[Path, ImageError], ...] = ()
+    looked_at: int = 0
+
+
+@dataclass
+class _Seen:
+    images: list[Suggested] = field(default_factory=list)
+    features: list[tuple[float, ...]] = field(default_factory=list)
+    failed: list[tuple[Path, ImageError]] = field(default_factory=list)
+
+
+def suggest(
+    paths: Iterable[Path],
+    model: str | Path | Model,
+    count: int,
+    *,
+    device: str = "auto",
+    channel: Sequence[str | int] = (),
+    report: Callable[[Suggested], None] = lambda image: None,
+) -> Suggestions:
+    """Segment images with a model, and choose those to annotate next.
+
+    Parameters
+    ----------
+    paths : iterable of path
+        Images without annotation.
+    model : str, path or Model
+        Model of cells with confidences.
+    count : int
+        Images to choose.
+    device, channel
+        As of `unetbio.segment`.
+    report : callable
+        Called with each image once it is segmented.
+
+    Raises
+    ------
+    UsageError
+        When the model gives no confidences, or does not fit the options.
+    """
+    loaded = model if isinstance(model, Model) else load_model(model)
+    seen = _Seen()
+    for path in paths:
+        try:
+            _, info = segment(path, loaded, device=device, channel=channel)
+        except ImageError as error:
+            seen.failed.append((path, error))
+            continue
+        frames = [FrameRecord.model_validate(frame) for frame in info["frames"]]
+        image = _judged(path, frames, loaded)
+        seen.images.append(image)
+        seen.features.append(_features(frames))
+        report(image)
+    doubts = np.array([image.doubtful for image in seen.images])
+    order = choose_diverse(doubts, np.array(seen.features).reshape(len(doubts), -1), count)
+    return Suggestions(tuple(seen.images[number] for number in order), tuple(seen.failed), len(seen.images))
+
+
+def _judged(path: Path, frames: Sequence[FrameRecord], model: Model) -> Suggested:
+    cells = sum(frame.n_cells or 0 for frame in frames)
+    confidences = [confidence for frame in frames for confidence in frame.confidences]
+    if cells and len(confidences) != cells:
+        raise UsageError(
+            f"{model.path} gives no confidences of cells: suggest needs a model whose network classifies pixels"
+        )
+    return Suggested(path, cells, sum(1 - confidence for confidence in confidences))
+
+
+def _features(frames: Sequence[FrameRecord]) -> tuple[float, ...]:
+    """How an image looks to the model: how many cells, how large, how dense, how sure."""
+    confidences = [confidence for frame in frames for confidence in frame.confidences]
+    diameters = [frame.median_diameter_px for frame in frames if frame.median_diameter_px]
+    return (
+        math.log1p(sum(frame.n_cells or 0 for frame in frames)),
+        math.log(float(np.median(diameters))) if diameters else 0.0,
+        float(np.mean([frame.area_fraction for frame in frames])),
+        float(np.mean(confidences)) if confidences else 0.0,
+    )
+
+
+def choose_diverse(doubts: NDArray[np.float64], features: NDArray[Any], count: int) -> list[int]:
+    """Choose one after another what is doubtful and unlike all that is chosen.
+
+    Parameters
+    ----------
+    doubts : ndarray of float
+        ``(n,)``, how useful each is by itself.
+    features : ndarray of float
+        ``(n, k)``; scaled to a standard deviation of 1 each.
+    count : int
+        How many to choose, at most ``n``.
+
+    Returns
+    -------
+    list of int
+        First the most doubtful one; then each time the one with the largest product of its doubt and its distance to
+        the nearest chosen one. Ties go to the first.
+
+    Examples
+    --------
+    >>> choose_diverse(np.array([5.0, 4.9, 2.0]), np.array([[0.0], [0.0], [1.0]]), 2)
+    [0, 2]
+    """
+    if not len(doubts):
+        return []
+    deviations = features.std(axis=0)
+    scaled = features / np.where(deviations > 0, deviations, 1)
+    chosen = [int(doubts.argmax())]
+    nearest = np.full(len(doubts), np.inf)
+    while len(chosen) < min(count, len(doubts)):
+        distance = np.sqrt(((scaled - scaled[chosen[-1]]) ** 2).sum(axis=1))
+        nearest = np.minimum(nearest, distance)
+        worth = doubts * np.maximum(nearest, SMALLEST_DISTANCE)
+        worth[chosen] = -1
+        chosen.append(int(worth.argmax()))
+    return chosen

@@ -1,0 +1,168 @@
+"""Thresholds of a trained model for other images: the network stays, a new model file has the thresholds."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from unetbio.errors import UsageError
+from unetbio.files import stopping
+from unetbio.inference.backends.base import choose_device, make_backend
+from unetbio.inference.prediction import predict
+from unetbio.models import SUFFIX
+from unetbio.models.model_file import Model, ModelInfo, load_model, save_model
+from unetbio.networks import find as find_network
+from unetbio.preprocessing import normalization
+from unetbio.settings.runs import CalibrateRun
+from unetbio.settings.segmentation import Settings
+from unetbio.settings.training import TrainingConfig
+from unetbio.targets import of_model
+from unetbio.targets.base import Validation
+from unetbio.targets.cells import CellLearner
+from unetbio.training.data_checks.checks import check_examples
+from unetbio.training.dataset import Example
+from unetbio.training.examples import load_examples
+from unetbio.training.pairs import find_pairs
+from unetbio.training.thresholds import tune_from
+from unetbio.training.trainer import fingerprint
+
+__all__ = ["Calibrated", "calibrate"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibrated:
+    """A model with new thresholds.
+
+    Parameters
+    ----------
+    info : ModelInfo
+        As in the new file.
+    before, after : Validation
+        Scores with the model's thresholds and with those found; equal if the model's stay.
+    deciding : str
+        Name of the score that decided.
+    warnings : tuple of str
+        What looks wrong in the annotated images.
+    """
+
+    info: ModelInfo
+    before: Validation
+    after: Validation
+    deciding: str
+    warnings: tuple[str, ...]
+
+
+def calibrate(
+    model: str | os.PathLike[str],
+    inputs: Sequence[Path],
+    output: Path,
+    run: CalibrateRun = CalibrateRun(),  # noqa: B008 -- frozen
+    reading: Settings = Settings(),  # noqa: B008 -- frozen
+) -> Calibrated:
+    """Search the thresholds of a model of cells on annotated images and write a model file with them.
+
+    Parameters
+    ----------
+    model : str or path
+        Shipped model, or file.
+    inputs : sequence of path
+        Images and masks, as for `unetbio.train`.
+    output : path
+        New model file.
+    run : CalibrateRun
+        Options.
+    reading : Settings
+        How images are read.
+
+    Raises
+    ------
+    UsageError
+        When the model has no thresholds to search, the images have other channels, or the file exists.
+    ImageError
+        Naming the image or mask that cannot be used.
+    """
+    _refuse_existing(output, overwrite=run.overwrite)
+    files = find_pairs(inputs, None if run.root is None else Path(run.root), reading)
+    trained = load_model(model)
+    config = _config(trained.info, split_components=run.split_components)
+    examples = load_examples([*files.training, *files.validation], config)
+    _check_channels(trained, examples[0])
+    learner = of_model(trained.info).learner(config, [example.label_image for example in examples])
+    if not isinstance(learner, CellLearner):
+        raise UsageError(
+            f"{trained.path} has the target {trained.info.target} and no thresholds of probabilities to search: give a "
+            "model whose network classifies the pixels of cells"
+        )
+    warnings = check_examples(examples, (), config, trust=run.trust_masks)
+    before, after = _search(trained, learner, examples, run.device)
+    info = _calibrated_info(trained, output.stem, examples, before, after)
+    save_model(output, info, trained.network)
+    return Calibrated(info, before, after, learner.deciding_score, tuple(warnings))
+
+
+def _refuse_existing(output: Path, *, overwrite: bool) -> None:
+    if output.suffix != SUFFIX:
+        raise UsageError(f"-o {output}: a model file's name ends in {SUFFIX}")
+    with stopping(output):
+        exists = output.exists()
+    if exists and not overwrite:
+        raise UsageError(f"{output} exists already: choose another name, or --overwrite it")
+
+
+def _config(info: ModelInfo, *, split_components: bool) -> TrainingConfig:
+    """Settings that decide how masks and grey values are read, as in the training of the model."""
+    trained = info.training.get("config")
+    ignored = trained.get("ignore_label") if isinstance(trained, Mapping) else None
+    return TrainingConfig(
+        name=info.name,
+        target=info.target,
+        network=info.architecture,
+        parameters=info.network_parameters(),
+        normalization=info.normalization,
+        split_components=split_components,
+        ignore_label=ignored,
+    )
+
+
+def _check_channels(model: Model, example: Example) -> None:
+    if len(example.image) != len(model.info.channels):
+        raise UsageError(
+            f"{example.name} has {len(example.image)} channels, {model.path} takes {len(model.info.channels)}: give "
+            "images with the channels of the model"
+        )
+
+
+def _search(
+    model: Model, learner: CellLearner, examples: Sequence[Example], device: str
+) -> tuple[Validation, Validation]:
+    """Scores before and after the search."""
+    exact = find_network(model.info.architecture).is_tiled_exactly(model.info.parameters)
+    predictor = make_backend(model.network, device=choose_device(device)[0], exact=exact, window=model.info.window)
+    probabilities = [predict(normalization.apply(one.image, one.scaling), predictor) for one in examples]
+    label_images = [one.label_image for one in examples]
+    before = learner.score(model.info.postprocessing, probabilities, label_images)
+    return before, tune_from(model.info.postprocessing, learner, probabilities, label_images)
+
+
+def _calibrated_info(
+    model: Model, name: str, examples: Sequence[Example], before: Validation, after: Validation
+) -> ModelInfo:
+    record: dict[str, Any] = {
+        "model": model.info.name,
+        "model_sha256": model.sha256,
+        "images": len(examples),
+        "images_sha256": fingerprint(examples),
+        "scores_before": before.scores,
+        "scores": after.scores,
+        "version": version("unetbio"),
+    }
+    return model.info.model_copy(
+        update={
+            "name": name,
+            "postprocessing": after.postprocessing,
+            "confidence": after.confidence,
+            "calibration": record,
+        }
+    )

@@ -1,0 +1,206 @@
+"""How the score grows with annotated images: networks trained on nested parts of them, under one budget."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import ScalarFormatter
+
+from unetbio.errors import UsageError
+from unetbio.files import atomic_path, stopping, write_text
+from unetbio.inference.backends.base import choose_device
+from unetbio.io.tables import csv_text
+from unetbio.models.model_file import CHECKPOINT_SUFFIX, load_model, save_model
+from unetbio.settings.base import read_mapping
+from unetbio.settings.runs import LearnCurveRun
+from unetbio.settings.segmentation import Settings
+from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
+from unetbio.targets import of_training
+from unetbio.training.choices import choose, describe
+from unetbio.training.data_checks.checks import check_examples
+from unetbio.training.dataset import Example
+from unetbio.training.pairs import find_pairs
+from unetbio.training.starting import settings_from
+from unetbio.training.trainer import Trainer, TrainingResult, load_training_data
+
+__all__ = ["LearningCurve", "Point", "learn_curve"]
+
+logger = logging.getLogger(__name__)
+
+TABLE, PICTURE = "learning_curve.csv", "learning_curve.png"
+
+POINTS = 4
+"""Sizes unless given: all images, and each time half as many."""
+
+WORTH_IT = 0.01
+"""Gain in the deciding score from twice as many images, from which on more are worth drawing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Point:
+    """Training on some of the images: their number, its steps, and scores."""
+
+    images: int
+    steps: int
+    scores: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class LearningCurve:
+    """Points by rising number of images.
+
+    Parameters
+    ----------
+    points : tuple of Point
+        The trainings.
+    deciding : str
+        Name of the score by which the best step of each was chosen.
+    validation_images : int
+        Images of the scores, the same for all points.
+    """
+
+    points: tuple[Point, ...]
+    deciding: str
+    validation_images: int
+
+    def csv(self) -> str:
+        """One row a point."""
+        names = list(self.points[0].scores)
+        rows = ([point.images, point.steps, *(f"{point.scores[name]:.4f}" for name in names)] for point in self.points)
+        return csv_text([["images", "steps", *names], *rows])
+
+    def advice(self) -> str:
+        """What the last step of the curve says about annotating more images."""
+        if len(self.points) < 2:
+            return "one point says nothing about more images"
+        before, last = self.points[-2:]
+        doublings = float(np.log2(last.images / before.images))
+        gain = (last.scores[self.deciding] - before.scores[self.deciding]) / doublings
+        worth = "more annotated images will help" if gain >= WORTH_IT else "more images like these will hardly help"
+        return f"twice as many images gave {gain:+.3f} {self.deciding} at the end: {worth}"
+
+
+def learn_curve(
+    inputs: Sequence[Path],
+    out: Path,
+    run: LearnCurveRun = LearnCurveRun(),  # noqa: B008 -- frozen
+    reading: Settings = Settings(),  # noqa: B008 -- frozen
+) -> LearningCurve:
+    """Train on nested parts of annotated images with one validation, and write a table and a picture.
+
+    Parameters
+    ----------
+    inputs : sequence of path
+        Images and masks, as for `unetbio.train`.
+    out : path
+        Folder of the table, the picture, and the model and checkpoint of each training. The same call goes on where it
+        stopped.
+    run : LearnCurveRun
+        Options.
+    reading : Settings
+        How images are read.
+
+    Raises
+    ------
+    UsageError, ImageError, ModelError
+        As `unetbio.train`; also when a size is larger than the number of training images.
+    """
+    stated = {**read_mapping(None if run.config is None else Path(run.config)), **given_settings(run)}
+    config = load_training_config(run.config, settings_from(run.start, stated) if run.start else stated)
+    of_training(config)
+    files = find_pairs(inputs, None if run.root is None else Path(run.root), reading)
+    training, validation = load_training_data(files, config)
+    sizes = _sizes(run.sizes, len(training))
+    for warning in check_examples(training, validation, config, trust=run.trust_masks):
+        logger.warning("%s", warning)
+    config = _fixed(config, stated, run, training, validation)
+    learner = of_training(config).learner(config, [example.label_image for example in (*training, *validation)])
+    order = np.random.default_rng(config.seed).permutation(len(training))
+    points = []
+    for size in sizes:
+        result = _train([training[number] for number in order[:size]], validation, config, out, run)
+        points.append(Point(size, result.info.training["steps"], result.info.scores["validation"]))
+    curve = LearningCurve(tuple(points), learner.deciding_score, len(validation))
+    write_text(out / TABLE, curve.csv())
+    _draw(curve, out / PICTURE)
+    return curve
+
+
+def _sizes(given: Iterable[int], images: int) -> list[int]:
+    sizes = sorted(set(given)) or sorted({max(1, images // 2**halvings) for halvings in range(POINTS)})
+    if sizes[0] < 1 or sizes[-1] > images:
+        raise UsageError(
+            f"--sizes {', '.join(map(str, sizes))}: there are {images} images to train on, give 1 to {images}"
+        )
+    return sizes
+
+
+def _fixed(
+    config: TrainingConfig,
+    stated: Mapping[str, Any],
+    run: LearnCurveRun,
+    training: Sequence[Example],
+    validation: Sequence[Example],
+) -> TrainingConfig:
+    """Settings that are the same for every size: choices, and names of classes, follow from all images."""
+    fixed = {*stated, *(("parameters",) if run.start else ())}
+    chosen = choose(config, fixed, training, is_fine_tuning=run.start is not None, minutes=run.minutes)
+    logger.info("%s", describe(chosen, fixed, run.minutes))
+    target = of_training(chosen)
+    if target.masks == "classes" and not chosen.class_names:
+        names = target.learner(chosen, [example.label_image for example in (*training, *validation)]).class_names
+        chosen = chosen.model_copy(update={"class_names": names})
+    return chosen
+
+
+def _train(
+    training: Sequence[Example], validation: Sequence[Example], config: TrainingConfig, out: Path, run: LearnCurveRun
+) -> TrainingResult:
+    name = f"{len(training):04}"
+    checkpoint = out / f"{name}{CHECKPOINT_SUFFIX}"
+    if run.overwrite:
+        with stopping(checkpoint):
+            checkpoint.unlink(missing_ok=True)
+    trainer = Trainer(
+        training,
+        validation,
+        config.model_copy(update={"name": name}),
+        device=choose_device(run.device)[0],
+        checkpoint=checkpoint,
+        minutes=run.minutes,
+        workers=run.workers,
+        report=_reporter(len(training)),
+        replace=run.replace and not run.overwrite,
+    )
+    if run.start is not None:
+        trainer.start_from(load_model(run.start))
+    result = trainer.run()
+    save_model(out / f"{name}.safetensors", result.info, result.network)
+    return result
+
+
+def _reporter(images: int) -> Callable[[str], None]:
+    return lambda line: logger.info("%d images: %s", images, line)
+
+
+def _draw(curve: LearningCurve, path: Path) -> None:
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    images = [point.images for point in curve.points]
+    for name in curve.points[0].scores:
+        width = 2.5 if name == curve.deciding else 1.0
+        axes.plot(images, [point.scores[name] for point in curve.points], marker="o", linewidth=width, label=name)
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(images)
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.set(xlabel="annotated images", ylabel=f"score on {curve.validation_images} validation images", ylim=(0, 1))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=120)

@@ -161,3 +161,30 @@ def test_an_edited_mask_of_another_size_fails_and_is_not_lost(run: Runner) -> No
     run()
     assert run.became()["a.tif"] == ("failed", "shape_mismatch")
     assert "is (9, 9), its image is (64, 80)" in run.outcomes["a.tif"].entry.message
+
+
+def test_masks_that_usual_programs_saved_are_measured_with_their_new_cells(run: Runner) -> None:
+    """Saved over the mask by napari, Fiji, Fiji with 32 bits, and a program that writes 8 bits."""
+    saved = {
+        "a": lambda path, labels: tifffile.imwrite(path, labels.astype(np.int32), compression="zlib"),
+        "sub/b": lambda path, labels: tifffile.imwrite(path, labels, imagej=True),
+        "c": lambda path, labels: tifffile.imwrite(path, labels.astype(np.float32), imagej=True),
+        "d": lambda path, labels: tifffile.imwrite(path, labels.astype(np.uint8), ome=False),
+    }
+    for name in ("c", "d"):
+        tifffile.imwrite(run.images / f"{name}.tif", tifffile.imread(run.images / "a.tif"))
+    run()
+    names = [name for name in saved if (run.out / f"{name}_labels.ome.tif").is_file()]
+    assert len(names) >= 3
+    for name in names:
+        path = run.out / f"{name}_labels.ome.tif"
+        labels = read_labels(path, allow_binary=True)
+        labels[labels == labels.max()] = 0
+        labels[:12, :12] = 77
+        path.unlink()
+        saved[name](path, labels)
+    run()
+    cells = pl.read_parquet(run.out / "cells.parquet")
+    for name in names:
+        assert run.became()[f"{name}.tif"] == ("skipped", "edited")
+        assert 77 in cells.filter(path=f"{name}.tif")["label"].to_list()

@@ -104,7 +104,8 @@ _OF_SEGMENT = [*options_of(Settings).values(), *(options_of(RunOptions)[name] fo
 _OF_READING = [options_of(Settings)[name] for name in READING]
 
 if TYPE_CHECKING:
-    _SegmentFields = _ReadingFields = Section
+    _SegmentFields = Section
+    _ReadingFields = Section
 else:
     _ReadingFields = create_model(
         "_ReadingFields", __base__=Section, **{option.key: _setting(option) for option in _OF_READING}

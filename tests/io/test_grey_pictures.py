@@ -11,8 +11,12 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 from unetbio.cli.main import main
+from unetbio.errors import ImageError
 from unetbio.io import read_image, read_labels
 from unetbio.io.grey_pictures import as_grey
+from unetbio.models.model_file import load_model
+from unetbio.preprocessing.prepare import open_image
+from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
 from unetbio.training.examples import load_examples
 
@@ -118,3 +122,11 @@ def test_a_training_takes_pictures_as_grey_where_all_are(
     assert [len(example.image) for example in training] == [channels] * 2
     (validation,) = load_examples(pairs[1:], TrainingConfig(), like=training[0])
     assert len(validation.image) == channels
+
+
+def test_a_model_of_colours_takes_a_picture_in_which_nothing_is_transparent(tmp_path: Path, tiny_model: Path) -> None:
+    info = load_model(tiny_model).info.model_copy(update={"channels": ("red", "green", "blue")})
+    opaque = write(tmp_path / "a.png", np.dstack([coloured(), OPAQUE]))
+    assert open_image(opaque, Settings(), info, 2).channels == (0, 1, 2)
+    with pytest.raises(ImageError, match=r"4 channels .*, but the model takes 3"):
+        open_image(write(tmp_path / "b.png", np.dstack([coloured(), GREY])), Settings(), info, 2)

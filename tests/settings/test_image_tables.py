@@ -64,7 +64,7 @@ def test_a_number_that_can_mean_two_things(tmp_path: Path) -> None:
 
 
 def test_several_channels(tmp_path: Path) -> None:
-    assert settings_of(tmp_path, "image,channel", 'a.tif,"DAPI, 2"').channel == ("DAPI", "2")
+    assert settings_of(tmp_path, "image,channel", 'a.tif,"DAPI, 2.0"').channel == ("DAPI", "2")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from unetbio.io.image import Image
 
-__all__ = ["PICTURES", "as_grey", "grey_view", "is_grey_window"]
+__all__ = ["PICTURES", "as_grey", "grey_view", "is_grey_window", "is_opaque_picture"]
 
 COLOURS = ("red", "green", "blue")
 ALPHA = "alpha"
@@ -43,9 +43,18 @@ def is_grey_window(window: NDArray[Any], names: tuple[str, ...]) -> bool:
     if names not in PICTURES:
         return False
     colours = window[:-1] if names[-1] == ALPHA else window
-    opaque = np.iinfo(window.dtype).max if window.dtype.kind in "ui" else 1
-    is_opaque = names[-1] != ALPHA or bool((window[-1] == opaque).all())
-    return is_opaque and all(np.array_equal(colours[0], other) for other in colours[1:])
+    return _is_opaque(window, names) and all(np.array_equal(colours[0], other) for other in colours[1:])
+
+
+def is_opaque_picture(image: Image) -> bool:
+    """Whether an image is a picture of red, green, blue and alpha in which nothing is transparent."""
+    names = image.channel_names
+    return names == (*COLOURS, ALPHA) and all(_is_opaque(window, names) for window in _bands(image))
+
+
+def _is_opaque(window: NDArray[Any], names: tuple[str, ...]) -> bool:
+    full = np.iinfo(window.dtype).max if window.dtype.kind in "ui" else 1
+    return names[-1] != ALPHA or bool((window[-1] == full).all())
 
 
 def _bands(image: Image) -> Iterator[NDArray[Any]]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 from unetbio.io import read_image
-from unetbio.io.grey_pictures import as_grey
+from unetbio.io.grey_pictures import as_grey, is_opaque_picture
 from unetbio.io.image import AXES, Image, list_channels, select_channel
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling
@@ -36,6 +36,8 @@ __all__ = [
 
 # Smaller zooms are skipped: interpolation would cost more sharpness than the scale gains.
 ZOOM_TOLERANCE = 0.02
+COLOUR_CHANNELS = 3
+
 # Beyond these, a pixel size or a diameter is a mistake (metres for micrometres, a radius in another unit).
 ZOOM_LIMITS = (1 / 32, 32.0)
 
@@ -334,6 +336,8 @@ def _pick_channels(image: Image, settings: Settings, needed: int | None) -> tupl
     if settings.channel:
         return tuple(select_channel(image, channel) for channel in settings.channel)
     count = image.size("C")
+    if needed == COLOUR_CHANNELS and is_opaque_picture(image):
+        return tuple(range(COLOUR_CHANNELS))
     if needed not in (None, count):
         raise ImageError(
             "wrong_channels",

@@ -88,7 +88,7 @@ def _image_row(path: Path, row: Row, settings: Settings, needed: Sequence[str], 
 def _value(option: Option, column: str, text: str, delimiter: str) -> Any:
     """Value of a cell, as the option of the command reads it."""
     if option.default == ():
-        return tuple(part.strip() for part in text.split(",") if part.strip())
+        return tuple(WHOLE.sub(r"\1", part.strip()) for part in text.split(",") if part.strip())
     if text in option.words:
         return text
     if float in option.kinds and delimiter != ",":

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import polars as pl
 import pytest
@@ -530,3 +531,29 @@ def test_further_columns_are_asked_for_and_kept_until_others_are(
     (out / "b_labels.ome.tif").unlink()
     (out / "b_labels.json").unlink()
     assert columns() == set()
+
+
+def test_a_mask_that_was_saved_in_another_order_is_put_over_its_image(
+    tmp_path: Path, discs: NDArray[Any], tiny_model: Path
+) -> None:
+    """As programs of other axes save volumes: the same cells lie in the same places."""
+    affine = np.diag([1.0, 1.0, 2.0, 1.0])
+    (tmp_path / "images").mkdir()
+    nibabel.save(nibabel.Nifti1Image(np.stack([discs.T] * 3, axis=-1), affine), tmp_path / "images" / "v.nii.gz")
+    out = segment(tmp_path, tiny_model, {}, "--z", "each", "--link", "0.5")
+    before, path = cells(out), out / "v_labels.nii.gz"
+    labels = nibabel.load(path)
+    flipped = labels.as_reoriented(np.array([[0, -1], [1, 1], [2, 1]]))
+    nibabel.save(flipped, tmp_path / "flipped.nii.gz")
+    shutil.move(tmp_path / "flipped.nii.gz", path)
+    run_measure(out)
+    places = [name for name in before.columns if name.startswith(("centroid", "intensity", "mean"))]
+    assert places
+    after = cells(out).sort("centroid_x_px", "centroid_y_px")
+    assert after.select(places).equals(before.sort("centroid_x_px", "centroid_y_px").select(places))
+    moved = affine.copy()
+    moved[0, 3] = 40
+    nibabel.save(nibabel.Nifti1Image(np.asarray(labels.dataobj), moved), path)
+    result = CliRunner().invoke(main, ["measure", str(out), "--workers", "1"])
+    assert result.exit_code == 3
+    assert "v_labels.nii.gz: its voxels are not those of the image: they begin at voxel 40, 0, 0" in result.stderr

@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inspect": ("unetbio.cli.inspect", "Show what files hold: series, axes, type, pixel size, channels."),
     "check": ("unetbio.cli.check", "Check images before a run: readable, duplicates, names, odd ones out."),
     "measure": ("unetbio.cli.measure", "Measure the cells of a finished output folder and write its tables."),
+    "relate": ("unetbio.cli.relate", "Relate nuclei to their cells, and measure the cytoplasm."),
     "track": ("unetbio.cli.track", "Follow cells over the frames of time-lapses."),
     "import": ("unetbio.cli.import_", "Turn annotations of other programs into label images."),
     "export": ("unetbio.cli.export", "Write cells and tracks for QuPath, ImageJ, COCO and others."),

@@ -16,6 +16,7 @@ __all__ = [
     "CHECK",
     "CLASSES",
     "COCO",
+    "CYTOPLASM",
     "EVERY_JOB_CELLS",
     "FORMATS",
     "JOURNAL",
@@ -26,6 +27,7 @@ __all__ = [
     "OVERLAYS",
     "OVERLAY_SUFFIX",
     "PAGE",
+    "PARENTS",
     "SUMMARY",
     "TABLE_HASHES",
     "TRACKS",
@@ -33,6 +35,7 @@ __all__ = [
     "WRITTEN_MASKS",
     "MaskKind",
     "challenge_folder",
+    "cytoplasm_name",
     "find_masks",
     "find_provenances",
     "geojson_name",
@@ -60,6 +63,7 @@ __all__ = [
 SUMMARY, CELLS, CELLS_TEXT, CLASSES = "summary.csv", "cells.parquet", "cells.csv", "classes.csv"
 PAGE, CHECK, COCO, ANNDATA = "index.html", "check.csv", "coco.json", "cells.h5ad"
 TRACKS, LINEAGES = "tracks.csv", "lineages.csv"
+PARENTS, CYTOPLASM = "parents.csv", "cytoplasm.csv"
 JOURNAL, LOCK = "run.jsonl", ".run.lock"
 LINKED_FILES = (SUMMARY, CLASSES, CELLS_TEXT, CELLS, JOURNAL)
 """Files that the report page links to."""
@@ -79,7 +83,7 @@ MASKS: Mapping[MaskKind, str] = {"instances": "_labels", "classes": "_classes"}
 """Endings of the stems of masks, by kind of mask."""
 
 WRITTEN_MASKS = tuple(MASKS.values())
-WRITTEN = (*WRITTEN_MASKS, "_probabilities", "_tracks")
+WRITTEN = (*WRITTEN_MASKS, "_probabilities", "_tracks", "_cytoplasm")
 """Endings of the stems of outputs; a search of a folder leaves such files out."""
 
 FORMATS: Mapping[str, str] = {"ome-tiff": ".ome.tif", "ome-zarr": ".ome.zarr"}
@@ -151,6 +155,11 @@ def tracked_name(result: str, t: int | None = None) -> str:
     """Label image of a time-lapse in which a cell has the number of its track at all times."""
     time = "" if t is None else f"_t{t:03d}"
     return f"{result}{time}_tracks.ome.tif"
+
+
+def cytoplasm_name(result: str) -> str:
+    """Label image of cells without their nuclei."""
+    return f"{result}_cytoplasm.ome.tif"
 
 
 def track_picture_name(result: str) -> str:

@@ -42,6 +42,7 @@ __all__ = [
     "channel_columns",
     "measure_again",
     "measure_frame",
+    "open_input",
     "sections_unlinked",
     "with_given_size",
 ]
@@ -122,7 +123,7 @@ def measure_again(
     digest = label_hash(labels)
     if provenance is not None and options.pixel_size_um is not None:
         provenance = with_given_size(provenance, options.pixel_size_um)
-    opened = _open_input(out, entry, provenance, options.pixel_size_um)
+    opened = open_input(out, entry, provenance, options.pixel_size_um)
     if opened is not None and edited:
         try:
             compared = options.pixel_size_um is None
@@ -300,7 +301,7 @@ def with_given_size(provenance: Provenance, pixel_size_um: PixelSize) -> Provena
     return provenance.model_copy(update={"input": record})
 
 
-def _open_input(
+def open_input(
     out: Path, entry: Entry, provenance: Provenance | None, pixel_size_um: PixelSize | None
 ) -> ImageSelection | None:
     """The input as it was segmented, or None when it cannot be opened any more."""

@@ -1,0 +1,97 @@
+"""``unetbio relate``: parents of nuclei, and the cytoplasm of cells."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import tifffile
+from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from unetbio.cli.main import main
+from unetbio.io import read_labels, write_labels
+from unetbio.measurement.relations import find_parents, subtract
+
+Array = NDArray[Any]
+
+
+def run(*line: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in line])
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=60)
+def test_parents_hold_most_of_the_pixels(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    children, parents = rng.integers(0, 5, (6, 7)), rng.integers(0, 4, (6, 7)) * 10
+    found = find_parents(children, parents)
+    assert found.labels.tolist() == np.unique(children[children > 0]).tolist()
+    for label, parent, share in zip(*found, strict=True):
+        inside = parents[children == label]
+        counts = {value: int((inside == value).sum()) for value in np.unique(inside).tolist() if value}
+        best = max(counts.values(), default=0)
+        assert parent == min((value for value, count in counts.items() if count == best), default=0)
+        assert share == pytest.approx(best / len(inside))
+    rest = subtract(parents, children)
+    np.testing.assert_array_equal(rest, np.where(children > 0, 0, parents))
+
+
+@pytest.fixture
+def folders(tmp_path: Path, tiny_model: Path, discs: Array) -> tuple[Path, Path]:
+    """Two runs over x.tif and y.tif; the cells of x are drawn: two, of which one has two nuclei."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("x", "y"):
+        tifffile.imwrite(images / f"{name}.tif", discs)
+    out = []
+    for name in ("nuclei", "cells"):
+        result = run("segment", images, "-o", tmp_path / name, "-m", tiny_model, "--workers", "1", "--overlays", "none")
+        assert result.exit_code == 0, result.stderr
+        out.append(tmp_path / name)
+    drawn = np.zeros((64, 80), np.uint16)
+    drawn[5:30, 5:65] = 7
+    drawn[55:60, 70:78] = 9
+    write_labels(out[1] / "x_labels.ome.tif", drawn)
+    return out[0], out[1]
+
+
+def test_nuclei_find_their_cells_and_the_cytoplasm_is_measured(tmp_path: Path, folders: tuple[Path, Path]) -> None:
+    nuclei, cells = folders
+    result = run("relate", nuclei, cells, "-o", tmp_path / "related")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == f"6 nuclei, 2 images, 5 cells, 0 failed: {tmp_path / 'related' / 'parents.csv'}\n"
+    assert "1 nucleus is without a cell" in result.stderr
+    parents = pl.read_csv(tmp_path / "related" / "parents.csv").filter(path="x.tif")
+    assert parents["parent"].to_list() == [7, 7, None]
+    assert parents["overlap"].to_list() == [1, 1, 0]
+    table = pl.read_csv(tmp_path / "related" / "cytoplasm.csv")
+    first, second = table.filter(path="x.tif").to_dicts()
+    labels = read_labels(nuclei / "x_labels.ome.tif")
+    inside = int((labels[5:30, 5:65] > 0).sum())
+    assert (first["label"], first["nuclei"], first["cytoplasm_area_px"]) == (7, 2, 25 * 60 - inside)
+    assert (second["label"], second["nuclei"], second["cytoplasm_area_px"]) == (9, 0, 40)
+    assert second["cytoplasm_intensity_mean_0"] == 10
+    # The cells of y are the nuclei themselves: nothing is left of them.
+    assert table.filter(path="y.tif")["cytoplasm_area_px"].null_count() == 3
+    cytoplasm = read_labels(tmp_path / "related" / "x_cytoplasm.ome.tif")
+    assert set(np.unique(cytoplasm).tolist()) == {0, 7, 9}
+    assert not (cytoplasm[labels > 0]).any()
+
+
+def test_what_cannot_be_related_is_said(tmp_path: Path, folders: tuple[Path, Path]) -> None:
+    nuclei, cells = folders
+    write_labels(cells / "x_labels.ome.tif", np.ones((9, 9), np.uint16))
+    (cells / "y_labels.ome.tif").unlink()
+    (cells / "y_labels.json").unlink()
+    result = run("relate", nuclei, cells, "-o", tmp_path / "related")
+    assert result.exit_code == 3
+    assert "x.tif: nuclei of (64, 80) and cells of (9, 9): segment both alike [size_differs]" in result.stderr
+    assert "1 images are in one of the folders alone, and are left out" in result.stderr
+    assert run("relate", nuclei, cells, "-o", tmp_path / "related", "--failed-ok").exit_code == 0
+    result = run("relate", nuclei, tmp_path / "images", "-o", tmp_path / "related")
+    assert result.exit_code == 2
+    assert "holds no label images of unetbio segment" in result.stderr

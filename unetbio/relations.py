@@ -1,0 +1,181 @@
+"""Relate two output folders of the same images, such as nuclei and cells: parents, and the cytoplasm."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.errors import ImageError, UsageError
+from unetbio.files import write_text
+from unetbio.io import write_labels
+from unetbio.measurement import regions
+from unetbio.measurement.relations import find_parents, subtract
+from unetbio.output_layout import CYTOPLASM, PARENTS, cytoplasm_name, provenance_name, result_name
+from unetbio.provenance import read_provenance
+from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run
+from unetbio.results.journal import Entry
+from unetbio.results.measure_cells import open_input
+from unetbio.results.reuse import read_label_file
+
+if TYPE_CHECKING:
+    import polars as pl
+
+__all__ = ["Related", "relate_folders"]
+
+logger = logging.getLogger(__name__)
+
+Report = Callable[[str, str], None]
+
+
+@dataclass(frozen=True)
+class Related:
+    """Counts: images, nuclei with and without a cell, cells, failures."""
+
+    images: int
+    nuclei: int
+    orphans: int
+    cells: int
+    failed: int
+
+
+def relate_folders(nuclei: Path, cells: Path, output: Path, report: Report = lambda name, message: None) -> Related:
+    """Write the parent of each nucleus, and the cytoplasm of each cell.
+
+    Parameters
+    ----------
+    nuclei, cells : path
+        Output folders of two runs over the same images.
+    output : path
+        Folder for ``parents.csv``, ``cytoplasm.csv`` and ``x_cytoplasm.ome.tif``.
+    report : callable
+        Called with the name of each image, and a message if it failed.
+
+    Raises
+    ------
+    UsageError
+        When a folder has no label images, or they have no image in common.
+    """
+    import polars as pl
+
+    inner = {(entry.path, entry.series): entry for entry in find_masks_of_run(nuclei)}
+    outer = {(entry.path, entry.series): entry for entry in find_masks_of_run(cells)}
+    common = [key for key in inner if key in outer]
+    if not common:
+        raise UsageError(f"{nuclei} and {cells} have no image in common: give two runs over the same images")
+    if alone := len(inner) + len(outer) - 2 * len(common):
+        logger.warning("%d images are in one of the folders alone, and are left out", alone)
+    parents: list[pl.DataFrame] = []
+    cytoplasm: list[pl.DataFrame] = []
+    failed = 0
+    for key in common:
+        try:
+            tables = _relate(nuclei, inner[key], cells, outer[key], output)
+        except ImageError as error:
+            failed += 1
+            report(key[0], f"{error} [{error.reason}]")
+            continue
+        parents.append(tables[0])
+        cytoplasm.append(tables[1])
+        report(key[0], "")
+    related, rest = (
+        pl.concat(several, how="diagonal_relaxed") if several else pl.DataFrame() for several in (parents, cytoplasm)
+    )
+    for name, table in ((PARENTS, related), (CYTOPLASM, rest)):
+        write_text(output / name, table.write_csv())
+    orphans = related["parent"].null_count() if len(related) else 0
+    return Related(len(common) - failed, len(related), orphans, len(rest), failed)
+
+
+def _relate(nuclei: Path, inner: Entry, cells: Path, outer: Entry, output: Path) -> "tuple[pl.DataFrame, pl.DataFrame]":
+    import polars as pl
+
+    mask = describe_mask(cells, outer)
+    inside, around = _read(nuclei, inner), _read(cells, outer)
+    if inside.shape != around.shape:
+        raise ImageError("size_differs", f"nuclei of {inside.shape} and cells of {around.shape}: segment both alike")
+    cytoplasm = subtract(around, inside)
+    write_labels(
+        output / cytoplasm_name(result_name(outer.output)),
+        cytoplasm,
+        axes=mask.axes,
+        pixel_size_um=mask.pixel_size_um,
+    )
+    parents, rows = [], []
+    for t, nucleus, cell, rest, grey, names in _frames(cells, outer, mask, inside, around, cytoplasm):
+        place = {"path": outer.path, "series": outer.series, "t": t}
+        parents.append(_parents(nucleus, cell, place))
+        rows.append(_cytoplasm(cell, rest, grey, names, mask, parents[-1], place))
+    return pl.concat(parents), pl.concat(rows, how="diagonal_relaxed")
+
+
+def _frames(
+    cells: Path, entry: Entry, mask: RunMask, *stacks: NDArray[Any]
+) -> Iterator[tuple[int | None, NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any] | None, tuple[str, ...]]]:
+    """Time, label images and grey values of each frame."""
+    opened = open_input(cells, entry, read_provenance(cells / provenance_name(entry.output)), None)
+    several = len(mask.times) > 1
+    names = tuple(name or str(index) for index, name in enumerate(opened.image.channel_names)) if opened else ()
+    for index, t in enumerate(mask.times):
+        nucleus, cell, rest = (stack[index] if several else stack for stack in stacks)
+        grey = opened.read_channels(t, range(opened.image.size("C"))) if opened else None
+        fits = grey is not None and grey.shape[1:] == cell.shape
+        yield t, nucleus, cell, rest, grey if fits else None, names
+
+
+def _parents(nucleus: NDArray[Any], cell: NDArray[Any], place: dict[str, Any]) -> "pl.DataFrame":
+    import polars as pl
+
+    found = find_parents(nucleus, cell)
+    table = pl.DataFrame({"label": found.labels, "parent": found.parents, "overlap": found.shares})
+    table = table.with_columns(pl.when(pl.col("parent") > 0).then(pl.col("parent")).alias("parent"))
+    return _placed(table, place)
+
+
+def _cytoplasm(
+    cell: NDArray[Any],
+    rest: NDArray[Any],
+    grey: NDArray[Any] | None,
+    names: tuple[str, ...],
+    mask: RunMask,
+    parents: "pl.DataFrame",
+    place: dict[str, Any],
+) -> "pl.DataFrame":
+    """A row for each cell; the columns of its cytoplasm are empty where a nucleus fills it."""
+    import polars as pl
+
+    size = "area_px" if cell.ndim == 2 else "volume_px"
+    measured = regions.measure(rest, grey, channel_names=names or None, pixel_size_um=mask.pixel_size_um)
+    kept = {name: column for name, column in measured.items() if name == size or name.startswith("intensity_")}
+    table = pl.DataFrame(
+        {"label": measured["label"], **{f"cytoplasm_{name}": column for name, column in kept.items()}}, nan_to_null=True
+    )
+    labels = np.unique(cell[cell > 0]).astype(np.int64)
+    counts = parents.drop_nulls("parent").group_by("parent").len("nuclei").rename({"parent": "label"})
+    cells = (
+        pl.DataFrame({"label": labels})
+        .join(counts, on="label", how="left")
+        .with_columns(pl.col("nuclei").fill_null(0).cast(pl.Int64))
+    )
+    return _placed(cells.join(table, on="label", how="left").sort("label"), place)
+
+
+def _placed(table: "pl.DataFrame", place: dict[str, Any]) -> "pl.DataFrame":
+    import polars as pl
+
+    columns = [
+        pl.lit(place["path"]).alias("path"),
+        pl.lit(place["series"], dtype=pl.Int64).alias("series"),
+        pl.lit(place["t"], dtype=pl.Int64).alias("t"),
+    ]
+    return table.select(*columns, *table.columns)
+
+
+def _read(out: Path, entry: Entry) -> NDArray[Any]:
+    try:
+        return read_label_file(out / entry.output, read_provenance(out / provenance_name(entry.output)))
+    except ImageError as error:
+        raise ImageError(error.reason, f"{entry.output}: {error}") from error

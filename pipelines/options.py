@@ -219,6 +219,8 @@ class TrainOptions(_ReadingFields):
     masks: str = Field(default="", description="Folder or file of their label images, or class masks.")
     config: str | None = _described(TrainRun, "config")
     start: Annotated[str, Field(min_length=1)] | None = _described(TrainRun, "start")
+    encoder: Annotated[str, Field(min_length=1)] | None = _described(TrainRun, "encoder")
+    trust_masks: bool = _described(TrainRun, "trust_masks")
     steps: int | None = _described(TrainRun, "steps")
     minutes: float | None = _described(TrainRun, "minutes")
     device: Device = _described(TrainRun, "device")
@@ -237,11 +239,13 @@ class TrainOptions(_ReadingFields):
             When a path does not exist.
         """
         start = [self.start] if self.start and Path(self.start).is_file() else []
-        return _files_below("training", [*self.inputs(), *([self.config] if self.config else []), *start])
+        named = [path for path in (self.config, self.encoder) if path]
+        return _files_below("training", [*self.inputs(), *named, *start])
 
     def arguments(self) -> list[str]:
         """The options as they stand on the command line."""
-        own = as_arguments(self.model_dump(include={"config", "start", "steps", "minutes", "device"}))
+        words = {"config", "start", "encoder", "trust_masks", "steps", "minutes", "device"}
+        own = as_arguments(self.model_dump(include=words))
         return [*_words(self, _OF_READING), *own]
 
 

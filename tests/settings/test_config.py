@@ -186,7 +186,7 @@ def test_a_model_is_a_file_or_a_name(tmp_path: Path) -> None:
 def test_several_models_have_a_folder_each() -> None:
     """Names stand in the settings, or follow from the models."""
     training = {"images": "i", "masks": "m"}
-    other = {"images": "j", "masks": "n", "start": "nuclei"}
+    other = {"images": "j", "masks": "n", "start": "nuclei", "encoder": "vgg.safetensors", "trust_masks": True}
     models = {"a": "nuclei", "b": {"network": "fcn8s"}, "c": {"network": "unet", "training": other}}
     config = load_config({"images": "x", "output": "out", "models": models, "training": training})
     a, b, c = config.uses()
@@ -194,7 +194,7 @@ def test_several_models_have_a_folder_each() -> None:
     assert (a.model, a.network) == ("nuclei", None)
     assert (b.model, b.network, b.training) == ("out/models/b.safetensors", "fcn8s", config.training)
     assert c.training is not None
-    assert c.training.arguments()[:2] == ["--start", "nuclei"]
+    assert c.training.arguments()[:5] == ["--start", "nuclei", "--encoder", "vgg.safetensors", "--trust-masks"]
     listed = load_config({"images": "x", "models": ["nuclei", "sub/mine.safetensors"]})
     assert [(use.folder, use.model) for use in listed.uses()] == [
         ("results/nuclei", "nuclei"),

@@ -241,7 +241,8 @@ def _parse_info(path: Path, metadata: Mapping[str, str]) -> ModelInfo:
         if CHECKPOINT_KEY in metadata:
             raise ModelError(f"{path} is the checkpoint of a training, not a model: {_model_of(path)}")
         raise ModelError(
-            f"{path} is a safetensors file, but not a unetbio model: its header has no {METADATA_KEY!r} entry"
+            f"{path} is a safetensors file, but not a unetbio model: its header has no {METADATA_KEY!r} entry; "
+            "give public weights of an encoder to train --encoder"
         )
     try:
         return ModelInfo.model_validate(json.loads(metadata[METADATA_KEY], parse_constant=_refuse_constant))

@@ -97,7 +97,7 @@ def test_pixel_sizes_that_differ_are_refused(tmp_path: Path) -> None:
     image = read_image(tmp_path / "i.tif")
     with pytest.raises(ImageError, match=r"its pixel size is 0.25 x 0.25 um, that of the image 0.5 x 0.5 um") as caught:
         read_mask(tmp_path / "m.tif", image)
-    assert caught.value.reason == "geometry_differs"
+    assert caught.value.reason == "pixel_size_differs"
     assert read_mask(tmp_path / "m.tif", image, compare_pixel_sizes=False)[0].shape == (8, 8)
     write_labels(tmp_path / "near.tif", plane, pixel_size_um={"Y": 0.501, "X": 0.501})
     read_mask(tmp_path / "near.tif", image)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from unetbio.compare.data import fingerprint
 from unetbio.errors import ImageError, UsageError
+from unetbio.io import write_labels
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
 from unetbio.training.dataset import Example, split_examples
@@ -121,6 +122,18 @@ def test_pixel_size_and_diameter_are_those_given(stack: tuple[Path, Path]) -> No
     assert plane.pixel_size_um == (0.5, 0.5)
 
 
+def test_a_pixel_size_stands_above_those_of_the_files(tmp_path: Path) -> None:
+    for name, size in (("i.tif", 0.5), ("m.tif", 0.25)):
+        write_labels(tmp_path / name, LABELS[0, 2], pixel_size_um={"Y": size, "X": size})
+    pair = AnnotatedPair(tmp_path / "i.tif", tmp_path / "m.tif")
+    with pytest.raises(
+        ImageError, match=r"m\.tif: its pixel size is 0.25 .*, or give --pixel-size, which stands above"
+    ):
+        load(pair)
+    (example,) = load(pair._replace(reading=Settings(pixel_size_um=0.3)))
+    assert example.pixel_size_um == (0.3, 0.3)
+
+
 def test_axes_that_no_file_names_are_given(tmp_path: Path) -> None:
     for name, pixels in (("i.tif", GREY[0, :, 0]), ("m.tif", LABELS[0])):
         tifffile.imwrite(tmp_path / name, pixels, photometric="minisblack", metadata=None)
@@ -152,12 +165,15 @@ def test_channels_in_another_order_are_refused(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first.image, second.image[::-1])
 
 
-def test_rows_of_a_table_override_the_options(tmp_path: Path) -> None:
+def test_rows_of_a_table_override_the_options(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     table = tmp_path / "t.csv"
-    table.write_text("image,mask,split,channel,diameter_px\na.tif,a_m.tif,,DAPI,\nb.tif,b_m.tif,validation,,20\n")
+    rows = "a.tif,a_m.tif,,DAPI,,1", "b.tif,b_m.tif,validation,,20,2"
+    table.write_text("\n".join(["image,mask,split,channel,diameter_px,dose", *rows]))
     files = find_pairs([table], reading=Settings(channel="GFP", diameter_px=30.0))
     assert files.training[0].reading == Settings(channel="DAPI", diameter_px=30.0)
     assert files.validation[0].reading == Settings(channel="GFP", diameter_px=20.0)
+    assert "t.csv: columns without a meaning here: dose" in caplog.text
 
 
 def test_a_root_without_a_table_is_refused(tmp_path: Path) -> None:

@@ -63,7 +63,8 @@ def read_mask(
     Raises
     ------
     ImageError
-        As `unetbio.io.read_labels`; ``geometry_differs``: the mask does not lie over its image.
+        As `unetbio.io.read_labels`; ``geometry_differs``, ``pixel_size_differs``: the mask does
+        not lie over its image.
     """
     mask = open_mask(path, image, axes)
     own = spatial_axes(image.axes)
@@ -171,7 +172,7 @@ def _check_pixel_sizes(mask: Image, image: Image) -> None:
     ratios = [mask.pixel_size_um[axis] / image.pixel_size_um[axis] for axis in common]
     if any(abs(np.log(ratio)) > PIXEL_SIZE_TOLERANCE for ratio in ratios):
         raise ImageError(
-            "geometry_differs",
+            "pixel_size_differs",
             f"its pixel size is {_listed(mask, common)}, that of the image {_listed(image, common)}: they do not lie "
             "over each other; correct the pixel size of the file where it is wrong, or resample the mask to the image",
         )

@@ -120,13 +120,13 @@ def _read_mask(
 ) -> tuple[NDArray[Any], str]:
     if are_cells and is_mask_folder(pair.mask):
         return read_mask_folder(pair.mask).label_image, "YX"
-    return read_mask(
-        pair.mask,
-        selection.image,
-        allow_binary=config.split_components or not are_cells,
-        # A given pixel size stands above those of both files.
-        compare_pixel_sizes=pair.reading.pixel_size_um is None,
-    )
+    allow_binary, is_given = config.split_components or not are_cells, pair.reading.pixel_size_um is not None
+    try:
+        return read_mask(pair.mask, selection.image, allow_binary=allow_binary, compare_pixel_sizes=not is_given)
+    except ImageError as error:
+        if error.reason == "pixel_size_differs":
+            raise ImageError(error.reason, f"{error}, or give --pixel-size, which stands above both") from error
+        raise
 
 
 @contextlib.contextmanager

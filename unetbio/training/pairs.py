@@ -10,7 +10,7 @@ from unetbio.errors import UsageError
 from unetbio.io import pair
 from unetbio.io.layouts import find_layout
 from unetbio.io.tables import TABLES, file_of_cell
-from unetbio.settings.image_tables import ImageRow, read_image_table
+from unetbio.settings.image_tables import COLUMNS, ImageRow, read_image_table
 from unetbio.settings.segmentation import Settings
 
 __all__ = ["AnnotatedFiles", "AnnotatedPair", "find_pairs"]
@@ -18,6 +18,7 @@ __all__ = ["AnnotatedFiles", "AnnotatedPair", "find_pairs"]
 logger = logging.getLogger(__name__)
 
 PARTS = ("training", "validation", "test")
+OWN_COLUMNS = ("split", "group")
 
 
 class AnnotatedPair(NamedTuple):
@@ -124,7 +125,10 @@ def _pairs_of_layout(folder: Path, reading: Settings, *, with_test: bool) -> Ann
 
 def _pairs_of_table(table: Path, root: Path, reading: Settings, names: Sequence[str]) -> AnnotatedFiles:
     parts: dict[str, list[AnnotatedPair]] = {name: [] for name in names}
-    for row in read_image_table(table, reading, ("image", "mask"), ("split", "group")).rows:
+    read = read_image_table(table, reading, ("image", "mask"), OWN_COLUMNS)
+    if unused := [column for column in read.columns if column not in (*COLUMNS, *OWN_COLUMNS)]:
+        logger.info("%s: columns without a meaning here: %s", table, ", ".join(unused))
+    for row in read.rows:
         split = row.cells.get("split") or "training"
         if split not in parts:
             raise UsageError(f"{table}, line {row.line}: split is {split!r}; it must be {' or '.join(names)}")

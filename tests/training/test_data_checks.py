@@ -5,18 +5,24 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
+from scipy import ndimage
 
 from unetbio.errors import ImageError
 from unetbio.io import read_image, read_labels
 from unetbio.preprocessing import normalization
 from unetbio.settings.training import TrainingConfig
+from unetbio.training.data_checks import duplicates
 from unetbio.training.data_checks.alignment import find_displacement
 from unetbio.training.data_checks.checks import check_examples
 from unetbio.training.data_checks.duplicates import find_anchors, find_shared
 from unetbio.training.data_checks.parts import find_parts
 from unetbio.training.dataset import Example
+from unetbio.training.examples import load_examples
+from unetbio.training.pairs import AnnotatedPair
 
 CONFIG = TrainingConfig()
 
@@ -100,6 +106,30 @@ def border_pixels(labels: np.ndarray) -> np.ndarray:
     return marks
 
 
+def resized(labels: np.ndarray) -> np.ndarray:
+    return ndimage.zoom(labels[::2, ::2].astype(np.float32), 2, order=1).round().astype(np.uint16)
+
+
+def as_jpeg(labels: np.ndarray) -> np.ndarray:
+    return imagecodecs.jpeg_decode(imagecodecs.jpeg_encode(labels.astype(np.uint8) * 3, level=90))
+
+
+def aliased(labels: np.ndarray) -> np.ndarray:
+    return ndimage.gaussian_filter((labels > 0) * 255.0, 1).round().astype(np.uint8)
+
+
+@pytest.mark.parametrize("change", [resized, as_jpeg, aliased])
+def test_numbers_that_interpolation_or_jpeg_made_up_are_refused(
+    tmp_path: Path, change: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    example = scene(0, size=320, step=40, radius=14)
+    tifffile.imwrite(tmp_path / "image.tif", example.image[0])
+    tifffile.imwrite(tmp_path / "mask.tif", change(example.label_image))
+    with pytest.raises(ImageError, match=r"saved as JPEG, or resized with interpolation\?") as caught:
+        load_examples([AnnotatedPair(tmp_path / "image.tif", tmp_path / "mask.tif")], CONFIG)
+    assert caught.value.reason == "not_labels"
+
+
 def test_training_masks_that_are_all_empty_are_refused_though_others_are_not() -> None:
     empty = with_masks(np.zeros_like)
     with pytest.raises(ImageError, match="all masks of training images are empty"):
@@ -159,8 +189,6 @@ def test_class_masks_are_checked_for_shared_images_alone() -> None:
 
 
 def test_parts_agree_with_a_loop_over_numbers() -> None:
-    from scipy import ndimage
-
     rng = np.random.default_rng(3)
     labels = np.kron(rng.integers(0, 12, (14, 14)), np.ones((5, 5), int))
     found = find_parts(labels)
@@ -187,6 +215,15 @@ def test_shared_pixels_are_found_in_every_type(dtype: np.dtype[np.generic]) -> N
     stacks = [find_anchors(field[None, :2]), find_anchors(field[None, 1:])]
     assert list(find_shared(stacks[:1], stacks[1:])) == [(0, 0)]
     assert list(find_shared([find_anchors(field[:1, :4])], crops)) == []
+
+
+def test_anchors_do_not_depend_on_the_bands_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = np.random.default_rng(0).integers(0, 200, (1, 150, 90)).astype(np.uint8)
+    whole = find_anchors(image)
+    monkeypatch.setattr(duplicates, "ROWS", 13)
+    parts = find_anchors(image)
+    np.testing.assert_array_equal(parts.keys, whole.keys)
+    np.testing.assert_array_equal(parts.places, whole.places)
 
 
 def read(image: Path) -> Example:

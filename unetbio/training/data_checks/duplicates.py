@@ -19,6 +19,7 @@ WINDOW = 8
 ONE_IN = 64
 # Windows of fewer grey values are even ground or saturated, and equal in many images.
 LEAST_VALUES = 6
+ROWS = 512
 LEAST_SHARED = 8
 LEAST_SHARE = 0.05
 
@@ -50,7 +51,7 @@ def find_anchors(image: NDArray[Any]) -> Anchors:
         ``(C, Y, X)`` or ``(C, Z, Y, X)``.
     """
     planes = image[0] if image.ndim == 4 else image[:1]
-    found = [_of_plane(plane) for plane in planes if min(plane.shape) >= WINDOW]
+    found = [_of_band(band, start) for plane in planes if min(plane.shape) >= WINDOW for start, band in _bands(plane)]
     if not found:
         return Anchors(np.zeros(0, np.uint64), np.zeros((0, 2), np.int64))
     keys, places = (np.concatenate(each) for each in zip(*found, strict=True))
@@ -58,7 +59,13 @@ def find_anchors(image: NDArray[Any]) -> Anchors:
     return Anchors(unique, places[first])
 
 
-def _of_plane(plane: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+def _bands(plane: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Rows whose windows are hashed at a time, with their first row: hashes need several times the memory of pixels."""
+    for start in range(0, len(plane) - WINDOW + 1, ROWS):
+        yield start, plane[start : start + ROWS + WINDOW - 1]
+
+
+def _of_band(plane: NDArray[Any], start: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
     plane = np.ascontiguousarray(plane, plane.dtype.newbyteorder("="))
     # Bits, not values: floats have no exact sums.
     values = plane.view(np.dtype(f"u{plane.dtype.itemsize}")).astype(np.uint64)
@@ -70,7 +77,7 @@ def _of_plane(plane: NDArray[Any]) -> tuple[NDArray[np.uint64], NDArray[np.int64
     ordered = np.sort(windows.reshape(len(places), -1), axis=1)
     is_varied = 1 + (ordered[:, 1:] != ordered[:, :-1]).sum(axis=1) >= LEAST_VALUES
     places = places[is_varied]
-    return hashes[places[:, 0], places[:, 1]], places
+    return hashes[places[:, 0], places[:, 1]], places + np.array([start, 0])
 
 
 def _combine(values: NDArray[np.uint64], axis: int, multiplier: np.uint64) -> NDArray[np.uint64]:

@@ -56,6 +56,18 @@ class Number(click.FloatRange):
         return super()._describe_range() if (self.min, self.max) != (None, None) else ""
 
 
+class _NumberOrWord(Number):
+    """One of several words, or a number."""
+
+    def __init__(self, words: Sequence[str], **limits: Any) -> None:
+        super().__init__(**limits)
+        self._words = words
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Take a word as it is."""
+        return value if value in self._words else super().convert(value, param, ctx)
+
+
 class Text(click.ParamType[Any, Any]):
     """Value that a function reads from the text; ``unset`` is the word for None."""
 
@@ -123,6 +135,8 @@ def _type(option: Option) -> click.ParamType[Any, Any] | None:
         return Text(option.read, option.unset)
     if int in option.kinds:
         return Text(_index_or_word(option.words)) if option.words else click.IntRange(**ends)
+    if option.words and float in option.kinds:
+        return _NumberOrWord(option.words, **ends)
     if option.words:
         return _Choice([option.unset, *option.words]) if option.unset else click.Choice(option.words)
     if float in option.kinds:

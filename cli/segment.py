@@ -4,7 +4,7 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -31,6 +31,8 @@ logger = logging.getLogger("unetbio.cli.segment")
 
 # Warnings that are printed on stderr; the summary holds all.
 _LOGGED = {
+    "above_limits": "all pixels are brighter than {}, which --normalize makes 1: percentiles are written p1,p99.8",
+    "below_limits": "all pixels are darker than {}, which --normalize makes 0",
     "unknown": "{} pixels are NaN or infinite, and background in the mask",
     "constant": "one grey value everywhere: no cells",
     "more_series": "the file holds more images, the first was segmented: choose with --series",
@@ -70,17 +72,22 @@ def command(
 
     # Its process starts while this one imports PyTorch.
     with decode_elsewhere(run.decode_timeout):
-        return _segment(items, overlays, out, model, run)
+        return _segment(items, listed, overlays, out, model, run)
 
 
-def _segment(items: "list[Item]", overlays: dict[str, Path], out: Path, model: str, run: RunOptions) -> int | None:
+def _segment(
+    items: "list[Item]", listed: "list[Item]", overlays: dict[str, Path], out: Path, model: str, run: RunOptions
+) -> int | None:
     keep_freed_memory()
     _limit_threads(run.workers)
+    from unetbio.batch.plan import go_on_at_own_scale
     from unetbio.models.model_file import load_model
     from unetbio.segmentation import Segmenter
 
     segmenter = Segmenter(load_model(model), run.device, tile=run.tile, exact=run.exact_tiles, backend=run.backend)
     logger.info("%s on %s (%s)", segmenter.info.name, segmenter.device, segmenter.device_reason)
+    if segmenter.looker is not None:
+        items = go_on_at_own_scale(items, listed, out, segmenter.model.sha256)
     options = _batch_options(out, overlays, run)
     if run.dry_run:
         return _dry_run(items, out, segmenter, options, run)
@@ -210,12 +217,26 @@ def _log_outcome(outcome: "Outcome") -> None:
 def _last_line(summary: "Summary", out: Path, part: "Part | None") -> str:
     from unetbio.results.journal import journal_path
 
-    return shared.summary_line(shared.counts(summary), summary.failed, summary.table or journal_path(out, part))
+    line = shared.summary_line(shared.counts(summary), summary.failed, summary.table or journal_path(out, part))
+    return "; ".join([line, *_unlike_training(summary)])
+
+
+def _unlike_training(summary: "Summary") -> list[str]:
+    """One phrase for the images that are unlike the training images of the model."""
+    from unetbio.preprocessing.likeness import REASONS
+
+    if not summary.unlike:
+        return []
+    count = sum(summary.unlike.values())
+    reasons = "; ".join(REASONS.get(reason, reason) for reason in sorted(summary.unlike))
+    verb = "is" if count == 1 else "are"
+    return [f"{count} of {shared.format_count(summary.images, 'image')} {verb} unlike the training: {reasons}"]
 
 
 def _as_json(summary: "Summary", out: Path) -> str:
     table = str(summary.table) if summary.table else None
-    values = {"images": summary.images, "cells": summary.cells, "failed": summary.failed}
+    values: dict[str, Any] = {"images": summary.images, "cells": summary.cells, "failed": summary.failed}
+    values |= {"unlike_training": dict(summary.unlike)} if summary.unlike else {}
     return json.dumps({**values, "output": str(out), "table": table})
 
 

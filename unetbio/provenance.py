@@ -173,10 +173,12 @@ class FrameRecord(_Record):
         Of discs or balls as large as the cells, in pixels of the input; None without cells.
     area_fraction : float
         Share of the pixels that belong to a cell, or to a class other than the background.
+    zoom : float, optional
+        Factor from pixels of the image to pixels of the model, in the plane; None in records of earlier versions.
     class_fractions : dict
         Of class masks: the share of the pixels of each class, by its name.
     warnings : tuple of str
-        ``no_cells``, ``constant``, ``saturated``, ``outside_training_range``, ``more_series``, ``edited``.
+        Codes, which docs/scale.md explains; numbers and reasons follow a colon.
     confidences : tuple of float
         Mean probability over the pixels of each cell, in the order of the ids from 1; empty for models without pixel
         probabilities. Written as one line of text, so that the file stays readable.
@@ -186,6 +188,7 @@ class FrameRecord(_Record):
     n_cells: int | None
     median_diameter_px: float | None
     area_fraction: float
+    zoom: float | None = None
     class_fractions: dict[str, float] = {}
     warnings: tuple[str, ...] = ()
     confidences: tuple[float, ...] = ()

@@ -87,7 +87,10 @@ def test_a_table_can_name_several_images_of_a_file(tmp_path: Path) -> None:
         ("image\n", "has a header but no rows"),
         ("image,well\n,A1\n", "line 2: the column 'image' is empty"),
         ("image,series\nx.tif,first\n", "line 2: series 'first' is not a whole number"),
-        ("image,diameter_px\nx.tif,ten\n", "line 2: diameter_px 'ten' is not a number"),
+        (
+            "image,diameter_px\nx.tif,ten\n",
+            "line 2: diameter_px 'ten' is not a number or auto or model",
+        ),
         ("image,diameter_px\nx.tif,nan\n", "line 2: diameter_px nan must be a finite number above 0"),
         ("image,diameter_px\nx.tif,inf\n", "line 2: diameter_px inf must be a finite number above 0"),
         ("image,pixel_size_um\nx.tif,nan\n", "line 2: pixel_size_um 'nan' is no number above 0"),

@@ -183,3 +183,66 @@ def test_colour_pictures_are_scaled_by_their_range(
     assert (chosen.low, chosen.high) == (
         (0, 255) if automatic == Normalization() and kind == "range" else (automatic.low, automatic.high)
     )
+
+
+def field(side: int = 300, noise: float = 6.0) -> np.ndarray:
+    """``(1, side, side)``: a camera's background of 200 with noise."""
+    return np.random.default_rng(1).normal(200, noise, (1, side, side))
+
+
+def as_16_bit(image: np.ndarray) -> np.ndarray:
+    return np.clip(np.round(image), 0, 65535).astype(np.uint16)
+
+
+def test_a_few_cells_in_a_large_field_are_scaled_by_their_own_brightness() -> None:
+    image = field()
+    image[0, 100:110, 100:115] += 1500
+    image = as_16_bit(image)
+    by_noise = measure(image, Normalization())
+    assert by_noise.high[0] < 230, "both percentiles lie in the noise"
+    scaling = measure(image, Normalization(), finds_sparse=True)
+    assert scaling.sparse == (True,)
+    assert scaling.low == by_noise.low
+    assert 1700 < scaling.high[0] < 2700
+    assert scaling.as_record()["sparse"] == [True]
+
+
+def test_bright_faults_of_a_detector_do_not_scale_an_image() -> None:
+    image = field()
+    image[0, 100:110, 100:115] += 1500
+    faults = np.random.default_rng(2).integers(0, 100, (20, 2)) * 3
+    image[0, faults[:, 0], faults[:, 1]] = 60000
+    assert measure(as_16_bit(image), Normalization(), finds_sparse=True).high[0] < 2700
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_noise_alone_stays_dim(kind: type) -> None:
+    image = as_16_bit(field()).astype(kind)
+    scaling = measure(image, Normalization(), finds_sparse=True)
+    assert np.abs(apply(image, scaling)).max() < 0.4
+
+
+def test_usual_images_have_their_percentiles_to_the_bit() -> None:
+    usual = field()
+    usual[0, 100:130, 100:130] += 1500
+    tissue = np.broadcast_to(np.linspace(0, 255, 300), (1, 300, 300)) + field(noise=1.0) - 200
+    for image in (as_16_bit(usual), as_16_bit(tissue), as_16_bit(tissue)[:, ::-1] * 0 + 7, usual):
+        plain, scaling = measure(image, Normalization()), measure(image, Normalization(), finds_sparse=True)
+        assert (scaling.low, scaling.high) == (plain.low, plain.high)
+        assert "sparse" not in scaling.as_record()
+
+
+def test_channels_and_stacks_are_sparse_on_their_own() -> None:
+    image = np.stack([field()[0], field()[0]])
+    image[0, 100:130, 100:130] += 1500
+    image[1, 100:110, 100:115] += 1500
+    assert measure(as_16_bit(image), Normalization(), finds_sparse=True).sparse == (False, True)
+    stack = np.stack([field(150)[0]] * 4)[np.newaxis]
+    stack[0, 1, 100:110, 100:110] += 1500
+    assert measure(as_16_bit(stack), Normalization(), finds_sparse=True).sparse == (True,)
+
+
+def test_columns_of_one_pixel_have_no_neighbours() -> None:
+    image = np.arange(20, dtype=np.uint16).reshape(1, 20, 1)
+    plain, scaling = measure(image, Normalization()), measure(image, Normalization(), finds_sparse=True)
+    assert (scaling.low, scaling.high) == (plain.low, plain.high)

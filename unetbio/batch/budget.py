@@ -21,6 +21,11 @@ class MemoryBudget:
             self._used += size
             return not self._closed
 
+    def resize(self, size: int, needed: int) -> int:
+        """Change what was acquired to what is needed, at once; later frames wait for the difference."""
+        self.release(size - needed)
+        return needed
+
     def release(self, size: int) -> None:
         """Free what was acquired."""
         with self._changed:

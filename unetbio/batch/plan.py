@@ -11,14 +11,16 @@ from unetbio.errors import UsageError
 from unetbio.files import real_path
 from unetbio.io.discover import find_inputs, part_of, table_input
 from unetbio.output_layout import MaskKind
+from unetbio.provenance import read_provenance
 from unetbio.results.items import Item
 from unetbio.results.journal import Part
 from unetbio.settings.image_tables import ImageRow, read_image_table
 from unetbio.settings.segmentation import READING, Settings
 
-__all__ = ["check_names", "found_items", "list_items", "read_table", "select_part", "spread"]
+__all__ = ["check_names", "found_items", "go_on_at_own_scale", "list_items", "read_table", "select_part", "spread"]
 
 logger = logging.getLogger(__name__)
+
 
 T = TypeVar("T")
 
@@ -122,6 +124,35 @@ def check_names(items: Sequence[Item], out: Path) -> None:
             )
         if real_path(out / item.labels) in sources:
             raise UsageError(f"{item.labels} would be written over an input: choose another output folder")
+
+
+def go_on_at_own_scale(items: Sequence[Item], listed: Sequence[Item], out: Path, model_sha256: str) -> list[Item]:
+    """Let a folder that was begun at the model's own scale go on so, rather than hold masks of both kinds.
+
+    Parameters
+    ----------
+    items : sequence of Item
+        Items of this run.
+    listed : sequence of Item
+        All items, so that jobs of one folder agree: the first of them with a result decides.
+    out : pathlib.Path
+        The output folder.
+    model_sha256 : str
+        Of the model's file; results of other models say nothing.
+    """
+    unset = (item for item in listed if item.settings.diameter_px is None)
+    found = (provenance for item in unset if (provenance := read_provenance(out / item.provenance)))
+    first = next((provenance for provenance in found if provenance.model.sha256 == model_sha256), None)
+    if first is None or first.settings.get("diameter_px") is not None:
+        return list(items)
+    logger.warning(
+        "%s was begun at the model's own scale and goes on so; --diameter auto finds the scale of each image", out
+    )
+    return [_at_own_scale(item) if item.settings.diameter_px is None else item for item in items]
+
+
+def _at_own_scale(item: Item) -> Item:
+    return replace(item, settings=replace(item.settings, diameter_px="model"))
 
 
 def select_part(items: Sequence[Item], part: Part) -> list[Item]:

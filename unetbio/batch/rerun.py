@@ -116,6 +116,8 @@ def _recorded_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dic
         changes["objects"] = ObjectSettings(**settings["objects"])
     names = {field.name for field in dataclasses.fields(Settings)} - {"normalization"}
     options = {name: _as_tuple(value) for name, value in settings.items() if name in names}
+    # A scale that was not searched is recorded as None.
+    options["diameter_px"] = options["diameter_px"] or "model"
     options["normalize"] = Normalization(**settings["normalization"])
     options |= {"exact_tiles": settings["exact_tiles"], "tile": settings["window"]}
     return changes, options

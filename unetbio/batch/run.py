@@ -12,11 +12,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.batch.budget import MemoryBudget
-from unetbio.batch.pipeline import Job, Message, Reader
+from unetbio.batch.pipeline import Job, Message, Reader, frame_bytes
 from unetbio.errors import ImageError, UnetbioError
 from unetbio.files import TEMPORARY, real_path, stamp, stopping
 from unetbio.output_layout import SUMMARY, overlay_name
@@ -33,7 +32,7 @@ from unetbio.results.measured_from import TableOptions, sources_of
 from unetbio.results.result_files import Outcome, write_image_probabilities, write_result
 from unetbio.results.reuse import KeptResult, Policy, read_label_file, remove_leftovers
 from unetbio.results.tables import write_classes
-from unetbio.segmentation import Segmenter
+from unetbio.segmentation import DecidedFrame, Segmenter
 
 __all__ = ["MAX_FINISHERS", "BatchOptions", "run_batch"]
 
@@ -85,9 +84,7 @@ class _DecidedFrame:
     """A frame and the network's decisions; ``size`` bytes of the memory budget are its own."""
 
     index: int
-    frame: Frame
-    decided: Any
-    probabilities: NDArray[np.float32] | None
+    made: DecidedFrame
     seconds: float
     size: int
 
@@ -214,33 +211,33 @@ class _Batch:
             logger.warning(text, job.item.labels, job.earlier.changes)
 
     def _decide(self, job: Job, frame: Frame, size: int, pool: ThreadPoolExecutor) -> None:
-        opened = _present(job.opened)
-        probabilities = None
         start = perf_counter()
         try:
-            if self.options.policy.save_probabilities:
-                probabilities = np.empty((len(self.segmenter.info.class_names), *opened.grid), np.float32)
-            decided = self.segmenter.decide(opened, frame, probabilities_out=probabilities)
+            made = self.segmenter.decide_frame(
+                _present(job.opened), frame, with_probabilities=self.options.policy.save_probabilities
+            )
         except Exception as error:
             self.budget.release(size)
             if isinstance(error, UnetbioError) and not isinstance(error, ImageError):
                 raise
             job.error = error
             return
-        seconds = perf_counter() - start
-        made = _DecidedFrame(len(job.frames), frame, decided, probabilities, seconds, size)
-        job.frames.append(pool.submit(self._finish, job, made))
+        # The scale that was found for the first frame is that of all.
+        job.opened = made.opened
+        size = self.budget.resize(size, frame_bytes(made.opened, self.segmenter))
+        waiting = _DecidedFrame(len(job.frames), made, perf_counter() - start, size)
+        job.frames.append(pool.submit(self._finish, job, waiting))
 
-    def _finish(self, job: Job, made: _DecidedFrame) -> _FinishedFrame:
+    def _finish(self, job: Job, waiting: _DecidedFrame) -> _FinishedFrame:
         """In a worker: cells of a frame, its overlay and its measurements."""
         try:
-            opened, frame = _present(job.opened), made.frame
-            result = self.segmenter.finish(opened, frame, made.decided)
-            _present(job.labels).store(made.index, result.label_image)
-            if made.probabilities is not None:
+            opened, frame = waiting.made.opened, waiting.made.frame
+            result = self.segmenter.finish(opened, frame, waiting.made.decided)
+            _present(job.labels).store(waiting.index, result.label_image)
+            if waiting.made.probabilities is not None:
                 names = self.segmenter.info.class_names
-                write_image_probabilities(self.out, job.item, opened, frame.t, made.probabilities, names)
-            if made.index == 0 and job.item.result in self.options.overlays:
+                write_image_probabilities(self.out, job.item, opened, frame.t, waiting.made.probabilities, names)
+            if waiting.index == 0 and job.item.result in self.options.overlays:
                 self._draw(self._pending_overlay(job.item.result), frame.raw, result.label_image)
             cells = None
             if self.measures:
@@ -252,9 +249,9 @@ class _Batch:
                     confidences=result.record.confidences,
                     objects=result.objects,
                 )
-            return _FinishedFrame(result.record, result.scaling, cells, made.seconds, result.objects)
+            return _FinishedFrame(result.record, result.scaling, cells, waiting.seconds, result.objects)
         finally:
-            self.budget.release(made.size)
+            self.budget.release(waiting.size)
 
     def _conclude(self, job: Job) -> Outcome:
         """In a worker: write an item once its frames are done. They were queued before it, so this ends."""

@@ -21,6 +21,7 @@ import numpy as np
 from unetbio.checking.file_report import FileReport, Finding
 from unetbio.checking.image_stats import ImageStats
 from unetbio.preprocessing.grey_values import GreyFingerprint, GreyLevels
+from unetbio.preprocessing.likeness import REASONS, Difference, compare, place_of_median
 
 if TYPE_CHECKING:
     from unetbio.models.model_file import ModelInfo
@@ -37,11 +38,6 @@ MAD_TO_SIGMA = 1.4826
 GREY_FACTOR, SIZE_FACTOR = 2.0, 1.5
 MOST = 0.8
 OFFSET = 0.01
-# Allowed distance from the range of the training images, for medians between dark (0) and bright (1).
-LEVEL_SLACK = 0.15
-# Medians above this lie on a bright ground; that of noise is about .5.
-BRIGHT_GROUND = 0.7
-DARK_ON_BRIGHT = "dark things on a bright ground"
 
 
 def find_outliers(values: Sequence[float], factor: float) -> list[int]:
@@ -87,43 +83,30 @@ def compare_with_others(reports: Sequence[FileReport]) -> Iterator[Finding]:
 def compare_with_model(
     report: FileReport, info: "ModelInfo", fingerprint: GreyFingerprint | None
 ) -> Iterator[tuple[str, str]]:
-    """Find grey values unlike those of the training images; yields codes and messages.
-
-    Normalization by percentiles hides the brightness of an image, so the place of the median between dark and bright is
-    compared. Without it, bright pixels have to be within a factor of two of those in training.
-    """
+    """Find grey values unlike those of the training images; yields codes and messages."""
     if report.stats is None or fingerprint is None or len(report.channels) != len(fingerprint.channels):
         return
-    chosen = report.item.settings.normalization or info.normalization
+    by_percentiles = (report.item.settings.normalization or info.normalization).kind == "percentile"
     for channel, ranges in zip(report.channels, fingerprint.channels, strict=True):
         levels = report.stats.levels[channel]
-        if levels.is_constant or not math.isfinite(levels.median):
-            continue
-        where = f"channel {channel}: " if len(report.stats.levels) > 1 else ""
-        if chosen.kind != "percentile":
-            low, high = ranges["high"]
-            if not low / GREY_FACTOR <= levels.high <= high * GREY_FACTOR:
-                yield (
-                    "odd_intensity",
-                    f"{where}bright pixels have grey value {levels.high:g}, those of the training images {low:g} to "
-                    f"{high:g}, and the model takes grey values as they are",
-                )
-        elif levels.level is not None:
-            low, high = ranges["level"]
-            if not low - LEVEL_SLACK <= levels.level <= high + LEVEL_SLACK:
-                looks = _looks(levels.level, high)
-                yield (
-                    "odd_intensity",
-                    f"{where}half of its pixels are above {levels.level:.2f} of the way from dark to bright, in the "
-                    f"training images {low:.2f} to {high:.2f}: {looks}?",
-                )
+        place = place_of_median(levels) if by_percentiles else None
+        difference = None if by_percentiles and place is None else compare(levels, place, ranges)
+        if difference is not None:
+            where = f"channel {channel}: " if len(report.stats.levels) > 1 else ""
+            yield "odd_intensity", where + _describe_difference(difference)
 
 
-def _looks(level: float, high: float) -> str:
-    """What an image with an unusual median may show."""
-    if level <= high:
-        return "dark almost everywhere"
-    return DARK_ON_BRIGHT if level > BRIGHT_GROUND else f"noise or haze, cells that fill it, or {DARK_ON_BRIGHT}"
+def _describe_difference(difference: Difference) -> str:
+    low, high = difference.usual
+    if difference.reason in ("dim", "bright"):
+        return (
+            f"bright pixels have grey value {difference.value:g}, those of the training images {low:g} to {high:g}, "
+            "and the model takes grey values as they are"
+        )
+    return (
+        f"half of its pixels are above {difference.value:.2f} of the way from dark to bright, in the training images "
+        f"{low:.2f} to {high:.2f}: {REASONS[difference.reason]}?"
+    )
 
 
 def _unusual_kinds(kinds: Mapping[Kind, Sequence[Described]], total: int) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from unetbio.errors import EnvironmentStoppedError
 from unetbio.inference.backends.base import Predictor
 from unetbio.inference.tiling import ArrayLike, Tile, read_mirrored, split_tile
 
-__all__ = ["Compute", "OnTile", "Progress", "TileExecutor"]
+__all__ = ["Compute", "OnTile", "Progress", "TileExecutor", "part_of"]
 
 SHRINK = 0.75
 """Largest input that is tried after a device ran out of memory, as a part of the failed one."""
@@ -22,6 +22,11 @@ Progress = Callable[[int, int], None]
 """Called with the number of finished pixels and of all pixels."""
 OnTile = Callable[[tuple[slice, ...], NDArray[Any]], None]
 """Called with the place of a tile in the image and its result ``(K, *extent)``."""
+
+
+def part_of(progress: Progress, number: int, count: int) -> Progress:
+    """Progress of one of ``count`` equal parts, the ``number``-th from 0."""
+    return lambda done, total: progress(number * total + done, count * total)
 
 
 class TileExecutor:

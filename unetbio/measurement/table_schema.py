@@ -14,6 +14,7 @@ SUMMARY_COLUMNS = (
     "n_cells",
     "median_diameter_px",
     "area_fraction",
+    "zoom",
     "pixel_size_um",
     "status",
     "reason",

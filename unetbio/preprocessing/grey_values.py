@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FULL_SCALE", "GreyFingerprint", "GreyLevels", "LevelCounter", "Range", "is_saturated"]
+__all__ = ["FULL_SCALE", "GreyFingerprint", "GreyLevels", "LevelCounter", "Range", "is_saturated", "levels_of"]
 
 Range = tuple[float, float]
 
@@ -99,7 +99,7 @@ class GreyFingerprint:
         found: list[list[GreyLevels]] = []
         for image in images:
             dtypes.add(str(image.dtype))
-            found.append([_levels_of(channel) for channel in image])
+            found.append([levels_of(channel) for channel in image])
         channels = tuple(
             {name: _typical([getattr(level, name) for level in levels]) for name in RANGES}
             for levels in zip(*found, strict=True)
@@ -214,7 +214,8 @@ def _is_counted(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in "bui" and dtype.itemsize <= 2
 
 
-def _levels_of(channel: NDArray[Any]) -> GreyLevels:
+def levels_of(channel: NDArray[Any]) -> GreyLevels:
+    """Statistics of a channel that is in memory."""
     counter = LevelCounter(channel.dtype, channel.size)
     counter.add(channel)
     return counter.result()

@@ -1,8 +1,8 @@
 """Grey values to the range a network was trained on: measured on the whole image, recorded, applied to any part of it.
 
-Percentiles stretch what is there. In an image that holds nothing but noise they stretch the noise to full contrast, as
-every tool that normalizes by percentiles does; the recorded limits show it, and a fixed range (``--normalize 0,4095``)
-avoids it.
+Percentiles stretch what is there. Where cells are less than a few thousandths of the pixels, both percentiles lie in
+the noise of the camera and would stretch it to full contrast. `measure` finds such sparse images by the noise, which is
+the difference of neighbouring pixels, and takes the brightness of the few cells as the upper limit.
 
 Colour pictures of 8 bits (stained tissue in brightfield) are not stretched: white is the empty slide and stays white,
 however much tissue there is, and the colours keep their relation. `for_picture` says where this holds.
@@ -24,16 +24,45 @@ __all__ = ["COLOURS", "Scaling", "apply", "for_picture", "measure"]
 COLOURS = ("red", "green", "blue")
 """Names of the channels of a colour picture, as all readers give them."""
 
+SPARSE = 0.0025
+"""Share of pixels above the noise below which an image is sparse: the upper percentile lies in the noise, or at the rim
+of a cell. All usual images of the sets that the shipped model was trained on have more."""
+
+NOISE_REACH = 6.0
+"""Standard deviations of the noise that separate the background from all that is brighter."""
+
+EVEN_GROUND = 7.0
+"""Standard deviations of the noise between the lower percentile and the median, at most: beyond, the background is not
+noise alone, as in stained tissue, and percentiles stay as they are."""
+
+CELL_CONTRAST = 1.5
+"""Upper limit of a sparse image above its background, as a multiple of the median contrast above the noise."""
+
+LEAST_CONTRAST = 20.0
+"""Least upper limit above the background, in standard deviations of the noise: without a cell the noise stays dim."""
+
+ROWS_APART = 4
+"""Of so many rows one is read to measure the noise."""
+
 HISTOGRAM_BLOCK = 1 << 22
 """Pixels counted at a time: counting makes a copy of eight bytes a pixel."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Scaling:
-    """The grey values of each channel that become 0 and 1, as measured; both equal in a constant channel."""
+    """The grey values of each channel that become 0 and 1, as measured; both equal in a constant channel.
+
+    Channels that are ``sparse`` were scaled by their few bright pixels, see `measure`.
+    """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
+    sparse: tuple[bool, ...] = ()
+
+    def as_record(self) -> dict[str, Any]:
+        """For the provenance."""
+        sparse = {"sparse": list(self.sparse)} if any(self.sparse) else {}
+        return {"low": list(self.low), "high": list(self.high), **sparse}
 
 
 def for_picture(
@@ -70,7 +99,7 @@ def for_picture(
     return automatic
 
 
-def measure(image: NDArray[Any], normalization: Normalization) -> Scaling:
+def measure(image: NDArray[Any], normalization: Normalization, *, finds_sparse: bool = False) -> Scaling:
     """Measure the grey values that become 0 and 1.
 
     Parameters
@@ -79,6 +108,9 @@ def measure(image: NDArray[Any], normalization: Normalization) -> Scaling:
         ``(C, *spatial)``, raw grey values of the whole image (all planes that belong together), never of a tile.
     normalization : Normalization
         What to measure.
+    finds_sparse : bool
+        Scale channels by their bright pixels where percentiles lie in the noise: fewer than `SPARSE` of the pixels are
+        brighter than the noise. All other channels have their percentiles, to the bit.
 
     Returns
     -------
@@ -98,8 +130,9 @@ def measure(image: NDArray[Any], normalization: Normalization) -> Scaling:
     if normalization.kind != "percentile":
         low, high = (normalization.low, normalization.high) if normalization.kind == "range" else (0.0, 1.0)
         return Scaling((low,) * len(image), (high,) * len(image))
-    limits = [_limits(channel, normalization) for channel in image]
-    return Scaling(tuple(low for low, _ in limits), tuple(high for _, high in limits))
+    limits = [_limits(channel, normalization, finds_sparse=finds_sparse) for channel in image]
+    lows, highs, sparse = zip(*limits, strict=True)
+    return Scaling(lows, highs, sparse)
 
 
 def apply(image: NDArray[Any], scaling: Scaling) -> NDArray[np.float32]:
@@ -152,15 +185,40 @@ def _check_finite(image: NDArray[Any]) -> None:
             )
 
 
-def _limits(channel: NDArray[Any], normalization: Normalization) -> tuple[float, float]:
-    wanted = (normalization.low, normalization.high)
-    low, high = _percentiles(channel, wanted)
+def _limits(channel: NDArray[Any], normalization: Normalization, *, finds_sparse: bool) -> tuple[float, float, bool]:
+    """Lower and upper limit, and whether the channel is sparse."""
+    low, median, high = _percentiles(channel, (normalization.low, 50.0, normalization.high))
     if high <= low:
-        low, high = float(channel.min()), float(channel.max())
-    return low, high
+        return float(channel.min()), float(channel.max()), False
+    found = _sparse_high(channel, low, median) if finds_sparse else None
+    return low, high if found is None else found, found is not None
 
 
-def _percentiles(values: NDArray[Any], percentiles: tuple[float, float]) -> tuple[float, float]:
+def _sparse_high(channel: NDArray[Any], low: float, median: float) -> float | None:
+    """Upper limit of a sparse channel; None for any other."""
+    noise = _noise(channel)
+    ceiling = median + NOISE_REACH * noise
+    if noise <= 0 or median - low > EVEN_GROUND * noise or np.count_nonzero(channel > ceiling) > SPARSE * channel.size:
+        return None
+    # Single bright pixels are faults of a detector.
+    pairs = np.minimum(channel[..., 1:], channel[..., :-1])
+    bright = pairs[pairs > ceiling]
+    contrast = float(np.median(bright)) - median if bright.size else 0.0
+    return median + max(CELL_CONTRAST * contrast, LEAST_CONTRAST * noise)
+
+
+def _noise(channel: NDArray[Any]) -> float:
+    """Standard deviation of the noise, by the differences of neighbours in some of the rows."""
+    rows = channel[..., ::ROWS_APART, :].astype(np.float64)
+    differences = np.abs(np.diff(rows, axis=-1))
+    if not differences.size:
+        return 0.0
+    measured = float(np.median(differences)) / (0.6745 * math.sqrt(2))
+    # Whole numbers hide noise below half a step.
+    return max(measured, 0.5) if channel.dtype.kind in "ui" else measured
+
+
+def _percentiles(values: NDArray[Any], percentiles: Sequence[float]) -> Iterator[float]:
     """Exact percentiles: by counting for 8 and 16 bit, by partial sorting for other types."""
     positions = [percentile / 100 * (values.size - 1) for percentile in percentiles]
     ranks = sorted({rank for position in positions for rank in (math.floor(position), math.ceil(position))})
@@ -169,11 +227,9 @@ def _percentiles(values: NDArray[Any], percentiles: tuple[float, float]) -> tupl
     else:
         ordered = np.partition(values.reshape(-1), ranks)
         found = {rank: float(ordered[rank]) for rank in ranks}
-    low, high = (
-        found[math.floor(position)] + (position % 1) * (found[math.ceil(position)] - found[math.floor(position)])
-        for position in positions
-    )
-    return low, high
+    for position in positions:
+        below, above = found[math.floor(position)], found[math.ceil(position)]
+        yield below + (position % 1) * (above - below)
 
 
 def _values_at_by_counting(values: NDArray[Any], ranks: list[int]) -> dict[int, float]:

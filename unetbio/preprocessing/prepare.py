@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,9 @@ from unetbio.io import read_image
 from unetbio.io.grey_pictures import as_grey, is_opaque_picture
 from unetbio.io.image import AXES, Image, list_channels, select_channel
 from unetbio.preprocessing import normalization
+from unetbio.preprocessing.grey_values import GreyLevels, levels_of
 from unetbio.preprocessing.normalization import Scaling
+from unetbio.preprocessing.scale import Scale
 from unetbio.preprocessing.unknown_pixels import UnknownPixels, fill
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.segmentation import PixelSize, Settings
@@ -30,6 +33,7 @@ __all__ = [
     "image_of_array",
     "open_annotated",
     "open_image",
+    "prepare_frame",
     "read_frame",
     "with_pixel_size",
 ]
@@ -62,6 +66,10 @@ class ImageSelection:
         Of one frame's label image.
     zoom : tuple of float
         Factor by axis from pixels of the image to pixels of the model.
+    scale : Scale, optional
+        How the zoom was found; None where it is given.
+    finds_scale : bool
+        Whether the zoom is still to be found, as neither pixel size nor diameter gives it.
     """
 
     image: Image
@@ -71,6 +79,8 @@ class ImageSelection:
     axes: str
     shape: tuple[int, ...]
     zoom: tuple[float, ...]
+    scale: Scale | None = None
+    finds_scale: bool = False
 
     @property
     def in_sections(self) -> bool:
@@ -88,11 +98,21 @@ class ImageSelection:
         return self.shape[0] if self.in_sections else 1
 
     @property
+    def middle(self) -> int:
+        """Section in the middle, which stands for the stack."""
+        return self.sections // 2
+
+    @property
     def section(self) -> "ImageSelection":
         """Selection of one section where sections are segmented one by one, and of the whole frame elsewhere."""
         if not self.in_sections:
             return self
         return replace(self, axes=self.axes[1:], shape=self.shape[1:], zoom=self.zoom[1:])
+
+    def at_zoom(self, zoom: float, scale: Scale | None = None) -> "ImageSelection":
+        """The same frames at another zoom in the plane; that of `scale`, where it was found."""
+        zooms = (1.0,) * (len(self.axes) - 2) + (zoom, zoom)
+        return replace(self, zoom=zooms, scale=scale, finds_scale=False)
 
     @property
     def label_axes(self) -> str:
@@ -154,6 +174,11 @@ class Frame:
     image: NDArray[np.float32]
     scaling: Scaling
     unknown: UnknownPixels | None = None
+
+    @cached_property
+    def levels(self) -> tuple[GreyLevels, ...]:
+        """Statistics of the grey values of each channel."""
+        return tuple(levels_of(channel) for channel in self.raw)
 
     @property
     def is_constant(self) -> bool:
@@ -235,8 +260,10 @@ def open_image(
     selection = _select(_opened(source, settings), settings, ndim, len(info.channels))
     # Sections segmented one by one are not rescaled along Z.
     unscaled = len(selection.axes) - ndim
-    zoom = (1.0,) * unscaled + _zoom(selection.image, settings, info, selection.axes[unscaled:])
-    return replace(selection, zoom=zoom)
+    given = _given_zoom(selection.image, settings, info, selection.axes[unscaled:])
+    if given is not None:
+        return replace(selection, zoom=(1.0,) * unscaled + given)
+    return replace(selection, finds_scale=settings.finds_scale and info.cell_diameter_px is not None and ndim == 2)
 
 
 def open_annotated(source: str | os.PathLike[str] | Image, settings: Settings) -> ImageSelection:
@@ -291,6 +318,17 @@ def read_frame(opened: ImageSelection, t: int | None, automatic: Normalization) 
         When pixels cannot be decoded, or are not finite.
     """
     raw, unknown = opened.read_known(t, opened.channels)
+    return prepare_frame(opened, t, raw, automatic, unknown)
+
+
+def prepare_frame(
+    opened: ImageSelection,
+    t: int | None,
+    raw: NDArray[Any],
+    automatic: Normalization,
+    unknown: UnknownPixels | None = None,
+) -> Frame:
+    """Rescale and normalize the grey values ``raw`` of one frame, with their ``unknown`` pixels; see `read_frame`."""
     if opened.in_sections:
         # Each section like an image of its own.
         scaled = np.stack([_rescale(raw[:, z], opened.section.grid) for z in range(opened.sections)], axis=1)
@@ -299,7 +337,8 @@ def read_frame(opened: ImageSelection, t: int | None, automatic: Normalization) 
     names = [opened.image.channel_names[channel] for channel in opened.channels]
     chosen = opened.settings.normalization or normalization.for_picture(automatic, opened.image.dtype, names)
     try:
-        scaling = normalization.measure(scaled, chosen)
+        # The record does not tell the model's own percentiles from equal ones that were asked for.
+        scaling = normalization.measure(scaled, chosen, finds_sparse=chosen == automatic)
     except ImageError as error:
         if error.reason == "not_finite":
             raise ImageError(error.reason, f"{error}, or give --nan fill") from error
@@ -347,13 +386,15 @@ def _pick_channels(image: Image, settings: Settings, needed: int | None) -> tupl
     return tuple(range(count))
 
 
-def _zoom(image: Image, settings: Settings, info: "ModelInfo", axes: str) -> tuple[float, ...]:
-    zoom = [1.0] * len(axes)
-    if settings.diameter_px is not None and info.cell_diameter_px is not None:
+def _given_zoom(image: Image, settings: Settings, info: "ModelInfo", axes: str) -> tuple[float, ...] | None:
+    """Zoom by the diameter or the pixel size; None where neither is known."""
+    if isinstance(settings.diameter_px, (int, float)) and info.cell_diameter_px is not None:
         zoom = [info.cell_diameter_px / settings.diameter_px] * len(axes)
     elif info.pixel_size_um is not None and image.pixel_size_trusted:
         known = zip(axes, info.pixel_size_um, strict=True)
         zoom = [image.pixel_size_um.get(axis, size) / size for axis, size in known]
+    else:
+        return None
     if not all(ZOOM_LIMITS[0] <= factor <= ZOOM_LIMITS[1] for factor in zoom):
         raise ImageError(
             "wrong_scale",

@@ -31,6 +31,7 @@ from unetbio.output_layout import (
     result_name,
     track_picture_name,
 )
+from unetbio.preprocessing.likeness import REASONS
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.report.checked import Checked, read_check
 from unetbio.results.journal import Entry, read_journals
@@ -52,6 +53,8 @@ THIN_SPACE = "\u202f"
 
 # Text on the page for each warning of the summary.
 WARNINGS = {
+    "above_limits": "all pixels are brighter than the grey values of --normalize: percentiles are written p1,p99.8",
+    "below_limits": "all pixels are darker than the grey values of --normalize",
     "constant": "the same grey value everywhere",
     "filled": "single pixels were NaN and have the grey value of their neighbours (--nan fill)",
     "edited": "the mask was edited by hand or has no provenance, and is kept",
@@ -61,7 +64,11 @@ WARNINGS = {
     "outside_training_range": "the cells have another size than those the model was trained on",
     "saturated": "many pixels are as bright as the camera can tell",
     "unknown": "parts of the image are NaN and background in the mask (--nan fill)",
+    "unlike_training": "the image is unlike those the model was trained on",
+    "unsure_scale": "the scale may be wrong: look at the cells, and give --diameter PX if they are in pieces or merged",
 }
+# Warnings whose reasons follow a colon, and the reasons in words.
+REASONS_OF = {"unlike_training": REASONS}
 HEADINGS = {
     "path": "image",
     "n_cells": "cells",
@@ -69,7 +76,7 @@ HEADINGS = {
     "area_fraction": "area fraction",
     "pixel_size_um": "pixel size (um)",
 }
-NUMERIC = {"series", "t", "n_cells", "median_diameter_px", "area_fraction", "pixel_size_um"}
+NUMERIC = {"series", "t", "n_cells", "median_diameter_px", "area_fraction", "zoom", "pixel_size_um"}
 # Sizes of cells with their headings; the first one that all cells have is shown.
 SIZES = {"volume_um3": "Cell volume (um³)", "area_um2": "Cell area (um²)", "area_px": "Cell area (pixels)"}
 
@@ -92,9 +99,22 @@ class _Row:
 
     @property
     def warnings(self) -> list[str]:
-        # Numbers follow a colon.
+        return [code for code, _ in self._warnings]
+
+    @property
+    def warning_texts(self) -> list[str]:
+        """Warnings in words, with reasons."""
+        texts = []
+        for code, detail in self._warnings:
+            reason = REASONS_OF.get(code, {}).get(detail)
+            texts.append(WARNINGS.get(code, code) + (f": {reason}" if reason else ""))
+        return texts
+
+    @property
+    def _warnings(self) -> list[tuple[str, str]]:
+        # Numbers and reasons follow a colon.
         words = self.values.get("warnings", "").replace(",", " ").replace(";", " ").split()
-        return [word.partition(":")[0] for word in words]
+        return [(word.partition(":")[0], word.partition(":")[2]) for word in words]
 
     @property
     def n_cells(self) -> int | None:
@@ -224,8 +244,8 @@ def _problems(rows: Sequence[_Row], differences: Iterable[tuple[str, str]]) -> d
     failures = [row for row in rows if row.failed]
     found: dict[str, list[str]] = defaultdict(list)
     for row in rows:
-        for code in row.warnings:
-            found[WARNINGS.get(code, code)].append(row.name)
+        for text in row.warning_texts:
+            found[text].append(row.name)
     for text, name in differences:
         found[text].append(name)
     warned = []

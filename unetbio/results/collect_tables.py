@@ -2,9 +2,10 @@
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,12 +37,17 @@ OnOutcome = Callable[[Outcome], None]
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts of a batch; ``cells`` is None for class masks, ``table`` is None if none was written."""
+    """Counts of a batch.
+
+    ``cells`` is None for class masks, ``table`` is None if none was written; ``unlike`` counts the images that are
+    unlike the training images of the model, by reason.
+    """
 
     images: int
     cells: int | None
     failed: int
     table: Path | None
+    unlike: Mapping[str, int] = field(default_factory=dict)
 
 
 def summarize(outcomes: Sequence[Outcome], table: Path | None) -> Summary:
@@ -50,7 +56,14 @@ def summarize(outcomes: Sequence[Outcome], table: Path | None) -> Summary:
     counts = [outcome.n_cells for outcome in outcomes if outcome.frames]
     only_classes = bool(counts) and all(count is None for count in counts)
     cells = None if only_classes else sum(count or 0 for count in counts)
-    return Summary(len(outcomes), cells, failed, table)
+    unlike = Counter(reason for outcome in outcomes if (reason := _unlike(outcome)))
+    return Summary(len(outcomes), cells, failed, table, unlike)
+
+
+def _unlike(outcome: Outcome) -> str:
+    """Why an image is unlike the training images, by the first of its frames that is; empty if none is."""
+    warnings = (warning for frame in outcome.frames for warning in frame.warnings)
+    return next((warning.partition(":")[2] for warning in warnings if warning.startswith("unlike_training:")), "")
 
 
 def measure(

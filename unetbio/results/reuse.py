@@ -147,10 +147,17 @@ def _describe_changes(provenance: Provenance, model: Model, settings: dict[str, 
         return ""
     before, now = flattened(provenance.settings), flattened(settings)
     names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-    shown = [f"{name.rpartition('.')[2]} {before.get(name)} (now {now.get(name)})" for name in names[:SHOWN]]
+    shown = [_describe_change(name, before.get(name), now.get(name)) for name in names[:SHOWN]]
     more = len(names) - SHOWN
     # An empty section has no name here.
     return ", ".join([*shown, *([f"{more} more"] if more > 0 else [])]) or "other settings"
+
+
+def _describe_change(name: str, before: Any, now: Any) -> str:
+    if name == "diameter_px":
+        # Versions that knew no other scale than the model's wrote None for it, and so does --diameter model.
+        before, now = before or "model", now or "model"
+    return f"{name.rpartition('.')[2]} {before} (now {now})"
 
 
 def other_format(out: Path, item: Item, provenance: Provenance | None) -> Path | None:

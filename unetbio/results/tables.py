@@ -110,13 +110,19 @@ def _extra_columns(outcomes: Sequence[Outcome]) -> dict[str, str]:
 
 
 def _summary(outcomes: Sequence[Outcome], extra: Mapping[str, str]) -> str:
-    columns = [*SUMMARY_COLUMNS, *_class_columns(outcomes)]
+    columns = [*_summary_columns(outcomes), *_class_columns(outcomes)]
     lines: list[list[Any]] = [[*columns, *extra.values()]]
     for outcome in outcomes:
         for frame in outcome.frames or (None,):
             row = {**_entry_cells(outcome), **_frame_cells(frame)}
             lines.append([*(row.get(name) for name in columns), *(outcome.entry.columns.get(n, "") for n in extra)])
     return csv_text(lines)
+
+
+def _summary_columns(outcomes: Sequence[Outcome]) -> list[str]:
+    """Columns of every summary, and the zoom where any frame has one; earlier versions recorded none."""
+    has_zoom = any(frame.zoom is not None for outcome in outcomes for frame in outcome.frames)
+    return [name for name in SUMMARY_COLUMNS if name != "zoom" or has_zoom]
 
 
 def _class_columns(outcomes: Sequence[Outcome]) -> list[str]:
@@ -144,12 +150,13 @@ def _entry_cells(outcome: Outcome) -> dict[str, Any]:
 
 def _frame_cells(frame: FrameRecord | None) -> dict[str, Any]:
     if frame is None:
-        return dict.fromkeys(("t", "n_cells", "median_diameter_px", "area_fraction", "warnings"))
+        return dict.fromkeys(("t", "n_cells", "median_diameter_px", "area_fraction", "zoom", "warnings"))
     return {
         "t": frame.t,
         "n_cells": frame.n_cells,
         "median_diameter_px": frame.median_diameter_px,
         "area_fraction": frame.area_fraction,
+        "zoom": frame.zoom,
         "warnings": " ".join(frame.warnings),
         **{_class_column(name): share for name, share in frame.class_fractions.items()},
     }

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "READING",
+    "Diameter",
     "PixelSize",
     "ReadingOptions",
     "SegmentOptions",
@@ -30,6 +31,9 @@ __all__ = [
 
 PixelSize = float | tuple[float, float]
 """Micrometres in the plane; or the distance of sections, and micrometres in the plane."""
+
+Diameter = float | Literal["auto", "model"]
+"""Pixels of the image; or from the image itself; or that of the cells in training."""
 
 READING = ("channel", "series", "t", "z", "axes", "pixel_size_um", "diameter_px")
 """Options that say which part of a file is the image, and at which scale."""
@@ -139,13 +143,16 @@ class Settings:
         ),
     ] = None
     diameter_px: Annotated[
-        float | None,
+        Diameter | None,
         Option(
-            "Typical diameter of the cells, to rescale by.",
-            "In pixels of the image, which is rescaled to the size that the model was trained on.",
+            "Typical diameter of the cells in pixels, to rescale by; auto finds the scale, model keeps the model's.",
+            "In pixels of the image, which is rescaled to the size that the model was trained on. `auto` finds the "
+            "scale of each image by itself where no pixel size gives it (docs/scale.md), for 2-D models of cells; all "
+            "other models keep the scale that they were trained on, as `model` does.",
             word="diameter",
-            metavar="PX",
+            metavar="PX|auto|model",
             limits=Limits(gt=0),
+            default_text="auto",
         ),
     ] = None
     threshold: Annotated[
@@ -247,6 +254,11 @@ class Settings:
             raise UsageError(f"{name} {value!r} must be {' or '.join(option.words)}")
 
     @property
+    def finds_scale(self) -> bool:
+        """Whether the scale is found, where no pixel size gives it and the model can."""
+        return self.diameter_px in (None, "auto")
+
+    @property
     def cell_options(self) -> tuple[str, ...]:
         """Given settings that apply to models of cells alone."""
         values = {name: getattr(self, name) for name in CELL_OPTIONS}
@@ -300,6 +312,9 @@ class Settings:
             The model's; a model of classes has neither of the last two.
         """
         values = dataclasses.asdict(self)
+        # Versions that knew no other scale than the model's wrote None for it.
+        if isinstance(self.diameter_px, str) or self.diameter_px is None:
+            values["diameter_px"] = "auto" if self.finds_scale else None
         values["normalization"] = dataclasses.asdict(self.normalization or normalization)
         decided = {}
         if postprocessing is not None:
@@ -343,7 +358,7 @@ class SegmentOptions(TypedDict, total=False):
     link: float | None
     axes: str | None
     pixel_size: PixelSize | None
-    diameter: float | None
+    diameter: Diameter | None
     threshold: float | None
     min_area: float | None
     max_area: float | None

@@ -7,7 +7,7 @@ A threshold on the probability of a cell gives the foreground, further threshold
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from unetbio.models.model_file import ModelInfo
 
 __all__ = ["CellClasses", "CellDecisions", "CellDecoder", "CellLearner", "check_cells", "mask_annotated"]
+
+CERTAIN = 0.9
+"""Probability from which on a pixel is certain to be of a cell (`CellDecoder.look`)."""
 
 
 @dataclass(frozen=True)
@@ -250,20 +253,41 @@ class CellDecoder(PixelDecoder):
 
     def decide(self, image: NDArray[np.float32], opened: ImageSelection, **options: Any) -> CellDecisions:
         """One plane of bits a threshold, and the probability of a cell."""
-        from unetbio.inference import prediction
         from unetbio.inference.exact_decisions import add_classes
+        from unetbio.inference.prediction import round_to_bytes
 
         settings = self._postprocessing(opened)
         if opened.settings.crf is None:
-            rounded = np.empty(image.shape[1:], np.uint8)
-            of_planes = self.classes.of_planes(settings)
-            bits = prediction.decide(
-                image, self.runner, settings.thresholds, classes=of_planes, rounded_out=rounded, **options
-            )
-            return CellDecisions(bits, rounded)
+            return self._decide(image, settings.thresholds, self.classes.of_planes(settings), **options)
         refined = self._refined(image, opened.settings.crf, **options)
         cell = add_classes(refined, self.classes.mask)
-        return CellDecisions(self.classes.decide(refined, settings), prediction.round_to_bytes(cell))
+        return CellDecisions(self.classes.decide(refined, settings), round_to_bytes(cell))
+
+    def look(
+        self, image: NDArray[np.float32], opened: ImageSelection, **options: Any
+    ) -> tuple[CellDecisions, NDArray[np.bool_]]:
+        """Decide as `decide` does without a CRF; and which pixels are certain to be of a cell, ``(*grid)``."""
+        settings = self._postprocessing(opened)
+        thresholds, classes = settings.thresholds, self.classes.of_planes(settings)
+        decided = self._decide(image, (*thresholds, CERTAIN), [*classes, self.classes.mask], **options)
+        return replace(decided, bits=decided.bits[:-1]), decided.bits[-1]
+
+    def label_look(self, bits: NDArray[np.bool_]) -> LabelImage:
+        """Cells on the grid, of all areas that the model finds: limits in the settings do not decide the scale."""
+        return instances.label(bits, replace(self.info.postprocessing, exclude_border=False))
+
+    def _decide(
+        self,
+        image: NDArray[np.float32],
+        thresholds: Sequence[float],
+        classes: Sequence[tuple[int, ...]],
+        **options: Any,
+    ) -> CellDecisions:
+        from unetbio.inference.prediction import decide
+
+        rounded = np.empty(image.shape[1:], np.uint8)
+        bits = decide(image, self.runner, thresholds, classes=classes, rounded_out=rounded, **options)
+        return CellDecisions(bits, rounded)
 
     def decide_constant(self, opened: ImageSelection) -> CellDecisions:
         """See `Decoder`."""

@@ -179,7 +179,7 @@ def _images(
             raw = selection.read_channels(t, selection.channels)
             if raw.dtype == np.float16:
                 raw = raw.astype(np.float32)  # scipy cannot interpolate halves
-            scaling = normalization.measure(raw, chosen)
+            scaling = normalization.measure(raw, chosen, finds_sparse=chosen == config.normalization)
             found += [(part, scaling) for part in _parts([raw], selection)]
     return found
 

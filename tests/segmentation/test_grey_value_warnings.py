@@ -1,0 +1,99 @@
+"""Grey values by themselves: sparse fields, images unlike the training, limits that were meant as percentiles."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import unetbio
+from unetbio.models.model_file import Model, load_model
+from unetbio.settings.normalization import Normalization
+
+Array = NDArray[Any]
+
+FINGERPRINT = {
+    "dtypes": ["uint8"],
+    "channels": [{"low": [5, 15], "median": [5, 15], "high": [150, 250], "level": [0.0, 0.1]}],
+}
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path) -> Model:
+    """Scales by percentiles, and knows the grey values of its training images."""
+    known = load_model(tiny_model)
+    update = {"normalization": Normalization(), "training": {"grey_values": FINGERPRINT}}
+    return Model(known.info.model_copy(update=update), known.network, known.sha256, known.path)
+
+
+def noisy(image: Array, sigma: float = 2.0) -> Array:
+    noise = np.random.default_rng(0).normal(0, sigma, image.shape)
+    return np.clip(np.round(image + noise), 0, 255).astype(np.uint8)
+
+
+def warnings_of(image: Array, model: Model, **options: Any) -> tuple[str, ...]:
+    warnings: tuple[str, ...] = unetbio.segment(image, model, device="cpu", **options)[1]["frames"][0]["warnings"]
+    return warnings
+
+
+def test_images_like_the_training_have_no_warning(model: Model, discs: Array) -> None:
+    assert warnings_of(noisy(discs), model) == ()
+    # Percentiles hide the brightness.
+    assert warnings_of(noisy(discs) // 2, model) == ()
+
+
+def test_dark_cells_on_a_bright_ground_are_unlike_the_training(model: Model, discs: Array) -> None:
+    assert "unlike_training:dark_on_bright" in warnings_of(255 - noisy(discs), model)
+
+
+def test_haze_is_unlike_the_training(model: Model) -> None:
+    rows = np.broadcast_to(np.linspace(0, 200, 80), (64, 80))
+    assert "unlike_training:haze" in warnings_of(noisy(rows), model)
+
+
+@pytest.mark.parametrize(("factor", "reason"), [(0.3, "dim"), (1.0, None)])
+def test_a_model_of_grey_values_compares_brightness(
+    tiny_model: Path, discs: Array, factor: float, reason: str | None
+) -> None:
+    known = load_model(tiny_model)
+    info = known.info.model_copy(update={"training": {"grey_values": FINGERPRINT}})
+    model = Model(info, known.network, known.sha256, known.path)
+    found = [one for one in warnings_of((discs * factor).astype(np.uint8), model) if one.startswith("unlike_training")]
+    assert found == ([f"unlike_training:{reason}"] if reason else [])
+
+
+def test_models_of_earlier_versions_know_no_training_images(tiny_model: Path, discs: Array) -> None:
+    assert not any(one.startswith("unlike") for one in warnings_of(255 - discs, load_model(tiny_model)))
+
+
+def test_percentiles_written_as_grey_values(model: Model) -> None:
+    # As users of other programs type them
+    image = np.full((64, 64), 200.0)
+    image[20:34, 20:34] = 1100
+    image = np.round(image + np.random.default_rng(0).normal(0, 5, image.shape)).astype(np.uint16)
+    assert "above_limits:99.8" in warnings_of(image, model, normalize="1,99.8")
+    assert "below_limits:4000" in warnings_of(image, model, normalize="4000,5000")
+    for normalize in ("100,1200", "p1,p99.8", "none", "auto"):
+        assert not any("limits" in one for one in warnings_of(image, model, normalize=normalize))
+
+
+def test_a_large_field_with_few_nuclei() -> None:
+    """Cells are 0.15 % of the pixels, so that percentiles 1 and 99.8 lie in the noise of the camera."""
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:800, :800]
+    image = rng.normal(200, 6, y.shape)
+    truth = np.zeros(y.shape, np.uint16)
+    for number, (centre_y, centre_x) in enumerate([(100, 120), (500, 640)], 1):
+        inside = ((y - centre_y) / 13) ** 2 + ((x - centre_x) / 11) ** 2 <= 1
+        image[inside] += 1500 + rng.normal(0, 120, inside.sum())
+        truth[inside] = number
+    labels, info = unetbio.segment(np.round(image).astype(np.uint16), "nuclei", device="cpu")
+    assert info["n_cells"] == 2
+    overlap = (labels > 0) & (truth > 0)
+    assert overlap.sum() / ((labels > 0) | (truth > 0)).sum() > 0.8
+    assert info["run"]["scaling"][0]["sparse"] == [True]
+    assert info["frames"][0]["warnings"] == ()
+    # No nucleus at all
+    labels, info = unetbio.segment(np.round(rng.normal(200, 6, (300, 300))).astype(np.uint16), "nuclei", device="cpu")
+    assert info["frames"][0]["warnings"] == ("no_cells",)

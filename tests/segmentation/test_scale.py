@@ -1,0 +1,216 @@
+"""The scale of an image, found by itself where nothing tells it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import unetbio
+from unetbio.errors import UsageError
+from unetbio.models.model_file import Model, load_model
+from unetbio.preprocessing.scale import Look
+from unetbio.scale.choice import is_better, is_doubtful, is_last, needs_coarse, needs_fine, prefers_fine
+from unetbio.segmentation import Segmenter
+from unetbio.settings.segmentation import Settings
+
+Array = NDArray[Any]
+DIAMETER = 24.0
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model: Path) -> Model:
+    """Without a pixel size of its own, so that the pixel size of no image tells the scale."""
+    known = load_model(tiny_model)
+    return Model(known.info.model_copy(update={"pixel_size_um": None}), known.network, known.sha256, known.path)
+
+
+@pytest.fixture
+def run(model: Model) -> Callable[..., tuple[Array, dict[str, Any]]]:
+    def segment(image: Any, **options: Any) -> tuple[Array, dict[str, Any]]:
+        return unetbio.segment(image, model, device="cpu", **options)
+
+    return segment
+
+
+def enlarged(discs: Array, factor: int) -> Array:
+    return discs.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
+def zoom_of(info: dict[str, Any]) -> float:
+    return float(info["run"]["zoom"][-1])
+
+
+def test_cells_of_the_usual_size_are_looked_at_once(run: Callable[..., Any], discs: Array) -> None:
+    labels, info = run(discs)
+    own, told = run(discs, diameter_px="model")
+    np.testing.assert_array_equal(labels, own)
+    tried = info["run"]["scale"]["tried"]
+    assert [(look["zoom"], look["cells"]) for look in tried] == [(1.0, 3)]
+    assert info["frames"][0]["zoom"] == 1.0
+    assert "scale" not in told["run"], "nothing was searched"
+
+
+def test_large_cells_are_seen_at_a_coarser_zoom(run: Callable[..., Any], discs: Array) -> None:
+    # 51 pixels wide, where those in training were 12
+    large = enlarged(discs, 4)
+    labels, info = run(large)
+    assert zoom_of(info) == 0.25
+    assert [look["zoom"] for look in info["run"]["scale"]["tried"]] == [1.0, 0.5, 0.25]
+    assert info["frames"][0]["zoom"] == 0.25
+    assert info["frames"][0]["warnings"] == ()
+    np.testing.assert_array_equal(labels, run(large, diameter_px=48)[0])
+
+
+def test_images_of_a_few_cells_are_not_looked_at_coarsely(run: Callable[..., Any], discs: Array) -> None:
+    # Half as wide they would show less than three of the model's cells.
+    dim = np.where(discs > 100, 120, 10).astype(np.uint8)
+    _, info = run(dim)
+    tried = info["run"]["scale"]["tried"]
+    assert [look["zoom"] for look in tried] == [1.0]
+    assert tried[0]["certainty"] < 0.65
+
+
+def test_small_cells_are_enlarged(model: Model) -> None:
+    image = np.full((60, 60), 10, np.uint8)
+    for y, x in ((10, 10), (10, 40), (40, 20)):
+        image[y : y + 6, x : x + 6] = 200
+    wide = model.info.model_copy(update={"cell_diameter_px": 24.0})
+    _, info = unetbio.segment(image, Model(wide, model.network, model.sha256, model.path), device="cpu")
+    assert zoom_of(info) == 2.0
+    assert info["n_cells"] == 3
+
+
+@pytest.mark.parametrize("tile", [16, 40])
+def test_tiles_do_not_change_the_scale(run: Callable[..., Any], discs: Array, tile: int) -> None:
+    large = enlarged(discs, 4)
+    whole, info = run(large)
+    labels, tiled = run(large, tile=tile)
+    np.testing.assert_array_equal(labels, whole)
+    assert tiled["run"]["scale"] == info["run"]["scale"]
+
+
+def test_a_diameter_or_a_pixel_size_tells_the_scale(tiny_model: Path, run: Callable[..., Any], discs: Array) -> None:
+    large = enlarged(discs, 4)
+    assert zoom_of(run(large, diameter_px=24)[1]) == 0.5
+    assert zoom_of(run(large, diameter_px="model")[1]) == 1.0
+    # The file of this model has a pixel size of .5 um.
+    _, info = unetbio.segment(large, tiny_model, device="cpu", pixel_size_um=0.25)
+    assert zoom_of(info) == 0.5
+    assert "scale" not in info["run"]
+
+
+def test_auto_is_the_default_and_is_recorded(run: Callable[..., Any], discs: Array) -> None:
+    assert run(discs)[1]["settings"]["diameter_px"] == "auto"
+    assert run(discs, diameter_px="auto")[1]["settings"]["diameter_px"] == "auto"
+    # As versions wrote it that knew no other scale, so that their results are kept
+    assert run(discs, diameter_px="model")[1]["settings"]["diameter_px"] is None
+
+
+def test_models_that_cannot_find_a_scale_keep_their_own(model: Model, discs: Array) -> None:
+    unknown = model.info.model_copy(update={"cell_diameter_px": None})
+    _, info = unetbio.segment(enlarged(discs, 4), Model(unknown, model.network, model.sha256, model.path), device="cpu")
+    assert zoom_of(info) == 1.0
+    assert info["settings"]["diameter_px"] is None, "results of earlier versions are kept"
+
+
+def test_a_diameter_is_a_number_or_a_word() -> None:
+    with pytest.raises(UsageError, match="diameter_px large must be a finite number above 0"):
+        Settings(diameter_px="large")  # type: ignore[arg-type]
+
+
+def test_one_scale_for_all_frames_of_a_time_lapse(run: Callable[..., Any], discs: Array) -> None:
+    small = np.pad(discs, ((0, 3 * 64), (0, 3 * 80)), constant_values=10)
+    labels, info = run(np.stack([enlarged(discs, 4), small]), axes="TYX")
+    assert [frame["zoom"] for frame in info["frames"]] == [0.25, 0.25]
+    assert labels.shape == (2, 256, 320)
+    # A frame without cells says nothing, and the next one does.
+    dark = np.full_like(small, 10)
+    dark[0, 0] = 20
+    _, info = run(np.stack([dark, enlarged(discs, 4)]), axes="TYX")
+    assert [frame["zoom"] for frame in info["frames"]] == [1.0, 0.25]
+
+
+def test_the_section_in_the_middle_tells_the_scale_of_a_stack(run: Callable[..., Any], discs: Array) -> None:
+    large = enlarged(discs, 4)
+    dark = np.full_like(large, 10)
+    labels, info = run(np.stack([dark, large, dark]), axes="ZYX", z="each")
+    assert info["run"]["zoom"] == [1.0, 0.25, 0.25]
+    np.testing.assert_array_equal(labels[1], run(large)[0])
+    same, usual = run(np.stack([discs, discs[::-1], discs]), axes="ZYX", z="each")
+    assert usual["run"]["zoom"] == [1.0, 1.0, 1.0]
+    np.testing.assert_array_equal(
+        same, run(np.stack([discs, discs[::-1], discs]), axes="ZYX", z="each", diameter_px="model")[0]
+    )
+
+
+def test_the_crf_has_no_say_in_the_scale(run: Callable[..., Any], discs: Array) -> None:
+    large = enlarged(discs, 4)
+    refined, info = run(large, crf="largefov")
+    assert zoom_of(info) == 0.25
+    np.testing.assert_array_equal(refined, run(large, crf="largefov", diameter_px=48)[0])
+    assert zoom_of(run(discs, crf="largefov")[1]) == 1.0
+
+
+def test_probabilities_are_those_of_the_scale_that_was_found(model: Model, discs: Array) -> None:
+    from unetbio.preprocessing.prepare import image_of_array
+
+    segmenter = Segmenter(model, "cpu")
+    for factor, zoom in ((1, 1.0), (4, 0.25)):
+        image = enlarged(discs, factor)
+        opened = segmenter.open(image_of_array(image, "YX"), Settings())
+        made = segmenter.decide_frame(opened, segmenter.read_frame(opened, None), with_probabilities=True)
+        told = segmenter.open(image_of_array(image, "YX"), Settings(diameter_px=12 / zoom))
+        same = segmenter.decide_frame(told, segmenter.read_frame(told, None), with_probabilities=True)
+        assert made.probabilities is not None
+        assert same.probabilities is not None
+        np.testing.assert_allclose(made.probabilities, same.probabilities, atol=1e-5)
+
+
+def look(zoom: float, diameter: float, certainty: float, cells: int = 20) -> Look:
+    return Look(zoom, cells, diameter, certainty)
+
+
+def test_when_another_look_is_needed() -> None:
+    assert not needs_coarse(look(1, 24, 0.8), DIAMETER)
+    assert not needs_coarse(look(1, 24, 0.6), DIAMETER)
+    assert needs_coarse(look(1, 25, 0.6), DIAMETER)
+    assert needs_coarse(look(1, 24, 0.5), DIAMETER), "pieces of large cells are uncertain"
+    assert needs_coarse(look(1, 60, 0.9), DIAMETER), "so large that a coarser zoom may be better"
+    assert needs_coarse(Look(1, 0, 0.0, 0.0), DIAMETER), "cells may be too large to be seen"
+    assert needs_fine(look(1, 8, 0.6), DIAMETER)
+    assert not needs_fine(look(1, 12, 0.6), DIAMETER)
+    assert not needs_fine(look(1, 4, 0.6), DIAMETER), "specks"
+    assert not needs_fine(Look(1, 0, 0.0, 0.0), DIAMETER)
+
+
+def test_a_coarser_zoom_has_to_be_more_certain() -> None:
+    own = look(1, 24, 0.3)
+    assert is_better(look(0.5, 41, 0.69), own, DIAMETER)
+    assert is_better(look(0.25, 22, 0.72), look(0.5, 41, 0.69), DIAMETER)
+    assert is_better(look(0.25, 28, 0.73), look(0.5, 56, 0.74), DIAMETER), "nearer to the training cells"
+    assert not is_better(look(0.5, 6, 0.95), own, DIAMETER), "specks are certain too"
+    assert not is_better(Look(0.5, 0, 0.0, 0.0), own, DIAMETER)
+    assert is_better(look(0.5, 24, 0.1), Look(1, 0, 0.0, 0.0), DIAMETER)
+    assert not is_better(look(0.5, 24, 0.88), look(1, 47, 0.92), DIAMETER), "too little to leave the model's own zoom"
+
+
+def test_the_search_ends_where_coarser_looks_get_worse() -> None:
+    # Beyond, clumps of cells look like cells.
+    assert is_last(look(1, 11, 0.41))
+    assert not is_last(look(1, 20, 0.1)), "too wrong to say anything"
+    assert not is_last(Look(1, 0, 0.0, 0.0))
+
+
+def test_an_enlarged_piece_may_be_a_little_less_certain() -> None:
+    assert prefers_fine(look(1, 8, 0.6), look(2, 17, 0.56), DIAMETER)
+    assert not prefers_fine(look(1, 8, 0.6), look(2, 17, 0.4), DIAMETER)
+    assert not prefers_fine(look(1, 8, 0.6), Look(2, 0, 0.0, 0.0), DIAMETER)
+
+
+def test_low_certainty_leaves_the_scale_in_doubt() -> None:
+    assert is_doubtful(look(0.25, 24, 0.3))
+    assert not is_doubtful(look(0.25, 24, 0.7))
+    assert not is_doubtful(Look(1, 0, 0.0, 0.0))

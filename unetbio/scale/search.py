@@ -1,0 +1,164 @@
+"""Look at an image at several zooms, and choose one (`unetbio.scale.choice`).
+
+The first look is at the model's own zoom, and its decisions are the result where that zoom is right, so that nothing
+is computed twice. Only doubtful images are looked at again: as a whole at coarser zooms, which cost 1/4, 1/16 and
+1/64, as long as these get better, and in a piece when their cells are too small. Only decided pixels count, so that
+the choice is the same for every tile size, backend and number of workers.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.measurement.frame_summary import describe_labels
+from unetbio.preprocessing.prepare import Frame, ImageSelection, prepare_frame
+from unetbio.preprocessing.scale import Look, Scale
+from unetbio.scale.choice import (
+    COARSE,
+    FINE,
+    is_better,
+    is_doubtful,
+    is_last,
+    needs_coarse,
+    needs_fine,
+    prefers_fine,
+)
+from unetbio.settings.normalization import Normalization
+from unetbio.targets.cells import CellDecisions, CellDecoder
+
+__all__ = ["Found", "find_scale"]
+
+PIECE = 256
+"""Side of the piece that is enlarged, in pixels of the image."""
+
+CELLS_IN_SIGHT = 3
+"""A coarser image with a shorter side than so many training cells shows too little."""
+
+Box = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class Found:
+    """An image at the scale that was found.
+
+    Parameters
+    ----------
+    opened : ImageSelection
+        At the zoom that was chosen.
+    plane : CellDecisions, optional
+        Decisions of the plane that was looked at, where they are those of this zoom.
+    """
+
+    opened: ImageSelection
+    plane: CellDecisions | None
+
+
+def find_scale(
+    decoder: CellDecoder, opened: ImageSelection, frame: Frame, automatic: Normalization, **options: Any
+) -> Found:
+    """Find the zoom of an image by one plane of it.
+
+    Parameters
+    ----------
+    decoder : CellDecoder
+        Of a 2-D model that knows the diameter of its training cells.
+    opened : ImageSelection
+        At the model's own zoom.
+    frame : Frame
+        A plane ``(C, Y, X)`` of the image.
+    automatic : Normalization
+        Default of the model.
+    **options
+        Of `Decoder.decide`: probabilities are those at the model's own zoom, and later looks count as done.
+    """
+    diameter = decoder.info.cell_diameter_px
+    if diameter is None:
+        raise ValueError("the model does not know the diameter of its cells")
+    search = _Search(decoder, opened.section, frame, automatic, diameter, _later(options, frame))
+    scale, decided = search.run(**options)
+    is_used = scale.zoom == 1 and opened.settings.crf is None
+    found = opened.at_zoom(scale.zoom, scale)
+    # A frame without cells says nothing about the next ones.
+    nothing_seen = not any(look.cells for look in scale.looks)
+    return Found(replace(found, finds_scale=nothing_seen), decided if is_used else None)
+
+
+@dataclass(frozen=True)
+class _Search:
+    decoder: CellDecoder
+    opened: ImageSelection
+    frame: Frame
+    automatic: Normalization
+    diameter: float
+    options: dict[str, Any]
+
+    def run(self, **options: Any) -> tuple[Scale, CellDecisions]:
+        """The scale, and the decisions at the model's own zoom."""
+        decided, certain = self.decoder.look(self.frame.image, self.opened, **options)
+        own = self._describe(1.0, decided.bits, certain)
+        looks, best = self._coarse(own) if needs_coarse(own, self.diameter) else ([own], own)
+        if best is own and needs_fine(own, self.diameter):
+            piece, fine = self._fine(decided.bits, certain)
+            looks.append(fine)
+            best = fine if prefers_fine(piece, fine, self.diameter) else own
+        return Scale(best.zoom, tuple(looks), is_doubtful(best)), decided
+
+    def _coarse(self, own: Look) -> tuple[list[Look], Look]:
+        """Looks at coarser zooms, as long as they get better, and the best."""
+        looks, best = [own], own
+        for zoom in COARSE:
+            if min(self.opened.at_zoom(zoom).grid) < CELLS_IN_SIGHT * self.diameter:
+                break
+            looks.append(self._look(zoom))
+            if is_better(looks[-1], best, self.diameter):
+                best = looks[-1]
+            elif is_last(best):
+                break
+        return looks, best
+
+    def _look(self, zoom: float) -> Look:
+        opened = self.opened.at_zoom(zoom)
+        frame = prepare_frame(opened, self.frame.t, self.frame.raw, self.automatic)
+        return self._look_at(zoom, opened, frame.image)
+
+    def _look_at(self, zoom: float, opened: ImageSelection, image: NDArray[np.float32]) -> Look:
+        decided, certain = self.decoder.look(image, opened, **self.options)
+        return self._describe(zoom, decided.bits, certain)
+
+    def _fine(self, bits: NDArray[np.bool_], certain: NDArray[np.bool_]) -> tuple[Look, Look]:
+        """Look at the piece with most cells: as it was decided at the model's own zoom, and enlarged."""
+        box = _fullest(bits[0], PIECE)
+        own = self._describe(1.0, bits[(slice(None), *box)], certain[box])
+        raw = self.frame.raw[(slice(None), *box)]
+        opened = replace(self.opened, shape=raw.shape[1:]).at_zoom(FINE)
+        frame = prepare_frame(opened, self.frame.t, raw, self.automatic)
+        return own, self._look_at(FINE, opened, frame.image)
+
+    def _describe(self, zoom: float, bits: NDArray[np.bool_], certain: NDArray[np.bool_]) -> Look:
+        labels = self.decoder.label_look(bits)
+        found = describe_labels(labels, None)
+        cells = labels > 0
+        certainty = int(np.count_nonzero(certain & cells)) / max(1, int(np.count_nonzero(cells)))
+        return Look(zoom, found.n_cells or 0, found.median_diameter_px or 0.0, certainty)
+
+
+def _later(options: dict[str, Any], frame: Frame) -> dict[str, Any]:
+    """Options of later looks: they keep no probabilities, and progress stays where the first look brought it."""
+    progress, pixels = options["progress"], math.prod(frame.image.shape[1:])
+    held = progress and (lambda done, total: progress(pixels, pixels))
+    return {**options, "probabilities_out": None, "progress": held}
+
+
+def _fullest(foreground: NDArray[np.bool_], side: int) -> Box:
+    """The square with most pixels of cells, on a grid of half its side; of equals the first."""
+    rows, columns = (_starts(size, side) for size in foreground.shape)
+    boxes = [(slice(y, y + side), slice(x, x + side)) for y in rows for x in columns]
+    return max(boxes, key=lambda box: np.count_nonzero(foreground[box]))
+
+
+def _starts(size: int, side: int) -> range:
+    steps = max(1, math.ceil((size - side) / (side // 2)) + 1)
+    return range(0, steps * (side // 2), side // 2)

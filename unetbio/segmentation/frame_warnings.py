@@ -1,0 +1,96 @@
+"""Warnings of a frame: why its result may not be right. ``docs/scale.md`` says what to do about each."""
+
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.preprocessing.grey_values import FULL_SCALE, GreyFingerprint, is_saturated
+from unetbio.preprocessing.likeness import Difference, compare, place_of_median
+from unetbio.preprocessing.prepare import Frame, ImageSelection
+from unetbio.provenance import FrameRecord
+from unetbio.settings.normalization import Normalization
+
+if TYPE_CHECKING:
+    from unetbio.models.model_file import ModelInfo
+
+__all__ = ["frame_warnings"]
+
+# Cells half or twice as wide as those in training are new to the network.
+TRAINED_DIAMETERS = (0.5, 2.0)
+
+
+def frame_warnings(opened: ImageSelection, frame: Frame, record: FrameRecord, info: "ModelInfo") -> tuple[str, ...]:
+    """Codes of the warnings; numbers and reasons follow a colon."""
+    return (*_of_file(opened), *_of_grey_values(opened, frame, info), *_of_scale(opened, record, info))
+
+
+def _of_file(opened: ImageSelection) -> Iterator[str]:
+    if opened.image.series_count > 1 and opened.settings.series is None:
+        yield "more_series"
+    if lost := opened.image.not_stored:
+        yield f"not_stored:{lost.chunks}/{lost.total}"
+
+
+def _of_grey_values(opened: ImageSelection, frame: Frame, info: "ModelInfo") -> Iterator[str]:
+    if frame.is_constant:
+        yield "constant"
+    if frame.unknown is not None and frame.unknown.filled:
+        yield f"filled:{frame.unknown.filled}"
+    if frame.unknown is not None and frame.unknown.unknown:
+        yield f"unknown:{frame.unknown.unknown}"
+    if frame.is_constant:
+        return
+    if _is_saturated(frame.raw):
+        yield "saturated"
+    asked = opened.settings.normalization
+    if asked is not None and asked.kind == "range":
+        yield from _outside_limits(frame, asked)
+    reasons = [difference.reason for difference in _differences(frame, asked or info.normalization, info)]
+    if reasons:
+        yield f"unlike_training:{reasons[0]}"
+
+
+def _outside_limits(frame: Frame, limits: Normalization) -> Iterator[str]:
+    """Grey values that are asked for, and beyond which the image lies, as where percentiles were meant."""
+    if any(levels.low > limits.high for levels in frame.levels):
+        yield f"above_limits:{limits.high:g}"
+    elif any(levels.high < limits.low for levels in frame.levels):
+        yield f"below_limits:{limits.low:g}"
+
+
+def _differences(frame: Frame, chosen: Normalization, info: "ModelInfo") -> Iterator[Difference]:
+    fingerprint = GreyFingerprint.from_record(info.training.get("grey_values"))
+    if fingerprint is None or len(fingerprint.channels) != len(frame.levels):
+        return
+    for channel, (levels, ranges) in enumerate(zip(frame.levels, fingerprint.channels, strict=True)):
+        is_sparse = chosen.kind == "percentile" and frame.scaling.sparse[channel]
+        high = frame.scaling.high[channel] if is_sparse else levels.high
+        place = place_of_median(levels, high) if chosen.kind == "percentile" else None
+        difference = compare(levels, place, ranges)
+        if difference is not None:
+            yield difference
+
+
+def _of_scale(opened: ImageSelection, record: FrameRecord, info: "ModelInfo") -> Iterator[str]:
+    if opened.scale is not None and opened.scale.is_doubtful:
+        yield "unsure_scale"
+    if record.median_diameter_px is None or info.cell_diameter_px is None:
+        return
+    zooms = opened.section.zoom
+    ratio = record.median_diameter_px * math.prod(zooms) ** (1 / len(zooms)) / info.cell_diameter_px
+    if not TRAINED_DIAMETERS[0] <= ratio <= TRAINED_DIAMETERS[1]:
+        yield "outside_training_range"
+
+
+def _is_saturated(raw: NDArray[Any]) -> bool:
+    if raw.dtype.kind not in "ui":
+        return False
+    for channel in raw:
+        highest = int(channel.max())
+        # Counting takes longer than looking at the highest value, which is rarely one of these.
+        if highest in FULL_SCALE and is_saturated(highest, int(np.count_nonzero(channel == highest)), channel.size):
+            return True
+    return False

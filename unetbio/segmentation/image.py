@@ -1,0 +1,196 @@
+"""One image from its pixels to its label image or class mask."""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict, Unpack
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.errors import CancelledError, ImageError
+from unetbio.inference.backends.base import DEFAULT
+from unetbio.inference.executors import Progress, part_of
+from unetbio.labels import Mask, label_hash
+from unetbio.models import model_path
+from unetbio.models.model_file import Model, load_model
+from unetbio.postprocessing.objects import ObjectTable
+from unetbio.preprocessing.prepare import ImageSelection, image_of_array
+from unetbio.provenance import count_cells
+from unetbio.segmentation.segmenter import Segmenter
+from unetbio.settings.normalization import Normalization, parse
+from unetbio.settings.options import from_keywords
+from unetbio.settings.segmentation import SegmentOptions, Settings
+
+__all__ = ["ModelName", "Segmentation", "segment", "stack_frames"]
+
+
+class ModelName(TypedDict):
+    """Model of a segmentation: its name, and the SHA-256 of its file."""
+
+    name: str
+    sha256: str
+
+
+class Segmentation(TypedDict):
+    """Provenance and tables of a label image from `segment`.
+
+    ``settings`` and ``run`` are those of the provenance (docs/results.md), ``frames`` the rows of ``summary.csv``,
+    ``objects`` the tables of a model that finds objects: columns by name, one table a frame.
+    """
+
+    model: ModelName
+    settings: dict[str, object]
+    frames: list[dict[str, object]]
+    n_cells: int | None
+    label_hash: str
+    axes: str
+    run: dict[str, object]
+    versions: dict[str, str]
+    objects: NotRequired[list[ObjectTable | None]]
+
+
+def segment(
+    image: str | os.PathLike[str] | NDArray[np.generic],
+    model: str | os.PathLike[str] | Model = "nuclei",
+    *,
+    channel: str | int | Sequence[str | int] = (),
+    normalize: str | Normalization = "auto",
+    device: str = "auto",
+    tile: int | None = None,
+    exact_tiles: bool = False,
+    backend: str = DEFAULT,
+    progress: Progress | None = None,
+    cancel: Callable[[], bool] | None = None,
+    **options: Unpack[SegmentOptions],
+) -> tuple[Mask, Segmentation]:
+    """Segment one image, as the command ``unetbio segment`` does.
+
+    Parameters
+    ----------
+    image : path or array
+        A file, or grey values: ``(Y, X)``, or with more axes and ``axes="CYX"`` or the like. A ``(Z, Y, X)`` array
+        needs no ``axes`` if the model is 3-D.
+    model : str, path or Model
+        Name of a shipped model, model file, or a loaded model.
+    channel : str, int or sequence of them
+        Name or number (from 0) of the channel, or of each if the model takes several.
+    normalize : str or Normalization
+        ``auto`` (the model's), ``p1,p99.8`` (percentiles), ``0,4095`` (grey values), ``none``.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    tile : int, optional
+        Output pixels of a tile; the result does not depend on it, unless ``info["run"]["exact"]`` is False.
+    exact_tiles : bool
+        Tile exactly even if the context is above 256 pixels a side, which takes longer.
+    backend : str
+        Name of the library that runs the network: `unetbio.inference.backends.base.names`.
+    progress : callable, optional
+        Called in this thread with the pixels done and the pixels in all, after each tile and window: pixels that the
+        network sees, of all sections and time points.
+    cancel : callable, optional
+        Called at the start and after each tile and window; True stops the work. Example: ``threading.Event().is_set``.
+    **options
+        Options of the command by their names: ``series, t, z, axes, pixel_size, diameter, threshold, min_area,
+        max_area, exclude_border, crf, link``, and for a model of classes ``classes``.
+
+    Returns
+    -------
+    labels : ndarray of uint16 or uint32, for a model of classes of uint8
+        ``(Y, X)``, or ``(Z, Y, X)`` of a 3-D model and with ``z="each"``; of a time-lapse with a first axis T; 0 is
+        background, ids rise in raster order.
+        Classes have the numbers of ``info["run"]["class_names"]``.
+    info : Segmentation
+        Model, settings, frames (cells, diameter, warnings a frame; ``confidences``: the mean probability of each cell),
+        ``n_cells`` (None for classes), ``label_hash``, versions. Of a model that finds objects ``objects``: the table
+        of each frame, columns by name.
+
+    Raises
+    ------
+    UsageError, ImageError
+        When the options or the image do not fit the model.
+    TypeError
+        When an option is unknown.
+    CancelledError
+        When ``cancel`` returns True; no file is left behind.
+    """
+    segmenter = _segmenter_of(model, device, tile, exact_tiles, backend)
+    channels = (channel,) if isinstance(channel, (str, int)) else tuple(channel)
+    chosen = normalize if isinstance(normalize, Normalization) else parse(normalize, None)
+    automatic = normalize == "auto"
+    named = {"channel": channels, "normalization": None if automatic else chosen}
+    settings = from_keywords("segment", Settings, options, **named)
+    record = segmenter.record(settings)
+    opened = segmenter.open(_as_source(image, settings, segmenter.ndim), settings)
+    report = _cancellable(progress, cancel)
+    results = []
+    for number, t in enumerate(opened.times):
+        frame = segmenter.read_frame(opened, t)
+        made = segmenter.decide_frame(opened, frame, progress=part_of(report, number, len(opened.times)))
+        # The scale of the first frame is that of all.
+        opened = made.opened
+        results.append(segmenter.finish(opened, made.frame, made.decided))
+    labels = stack_frames([result.label_image for result in results], opened)
+    info: Segmentation = {
+        "model": {"name": segmenter.info.name, "sha256": segmenter.model.sha256},
+        "settings": record,
+        "frames": [result.record.model_dump() for result in results],
+        "n_cells": count_cells(result.record for result in results),
+        "label_hash": label_hash(labels),
+        "axes": opened.label_axes,
+        "run": segmenter.run_record(opened, [result.scaling for result in results]),
+        "versions": segmenter.versions(),
+    }
+    if not segmenter.decoder.has_probabilities:
+        info["objects"] = [result.objects for result in results]
+    return labels, info
+
+
+def stack_frames(frames: Sequence[NDArray[Any]], opened: ImageSelection) -> NDArray[Any]:
+    """One label image of all frames: the frame itself, or ``(T, *spatial)`` in the widest dtype among them."""
+    return np.stack(frames) if len(opened.times) > 1 else frames[0]
+
+
+def _cancellable(progress: Progress | None, cancel: Callable[[], bool] | None) -> Progress:
+    """Progress that ends the work when ``cancel`` returns True; it is called once at the start."""
+
+    def check() -> None:
+        if cancel is not None and cancel():
+            raise CancelledError("the segmentation was cancelled")
+
+    def report(done: int, total: int) -> None:
+        check()
+        if progress is not None:
+            progress(done, total)
+
+    check()
+    return report
+
+
+def _as_source(image: Any, settings: Settings, ndim: int) -> Any:
+    if isinstance(image, (str, os.PathLike)):
+        return image
+    array = np.asarray(image)
+    axes = settings.axes or {2: "YX", 3: "ZYX" if ndim == 3 else None}.get(array.ndim)
+    if axes is None:
+        raise ImageError("unknown_axes", f"an array of shape {array.shape}: say what its axes are, such as axes='CYX'")
+    return image_of_array(array, axes)
+
+
+def _segmenter_of(
+    model: str | os.PathLike[str] | Model, device: str, tile: int | None, exact: bool, backend: str
+) -> Segmenter:
+    if isinstance(model, Model):
+        return Segmenter(model, device, tile=tile, exact=exact, backend=backend)
+    path = model_path(model)
+    stat = path.stat()
+    return _cached_segmenter(path, (stat.st_size, stat.st_mtime_ns), device, tile, exact, backend)
+
+
+@functools.lru_cache(maxsize=2)
+def _cached_segmenter(
+    path: Path, stamp: tuple[int, int], device: str, tile: int | None, exact: bool, backend: str
+) -> Segmenter:
+    # In a loop over images the model is read once; a file that was replaced has another stamp.
+    return Segmenter(load_model(path), device, tile=tile, exact=exact, backend=backend)

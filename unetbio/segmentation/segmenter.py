@@ -1,0 +1,364 @@
+"""Steps of a segmentation, which a batch runs in parallel.
+
+`Segmenter.open` -> `Segmenter.read_frame` (reading, numpy) -> `Segmenter.decide_frame` (the network) ->
+`Segmenter.finish` (numba). `segment` runs all of them in turn. The `unetbio.targets.Target` of a model interprets the
+output of its network.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio import networks, targets
+from unetbio.errors import UsageError
+from unetbio.inference import prediction
+from unetbio.inference.backends.base import DEFAULT, choose_device, packages
+from unetbio.inference.executors import Progress, part_of
+from unetbio.inference.sliding_window import OVERLAP, window_shape
+from unetbio.inference.tiling import TilePlan
+from unetbio.io.image import Image
+from unetbio.measurement.frame_summary import median_diameter_in_sections
+from unetbio.models.model_file import Model, ModelInfo
+from unetbio.postprocessing.objects import ObjectTable
+from unetbio.preprocessing.normalization import Scaling
+from unetbio.preprocessing.prepare import Frame, ImageSelection, open_image, prepare_frame, read_frame
+from unetbio.provenance import FrameRecord, versions
+from unetbio.scale.search import Found, find_scale
+from unetbio.segmentation.frame_warnings import frame_warnings
+from unetbio.settings.segmentation import Settings
+from unetbio.targets.base import Finished
+from unetbio.targets.cells import CellDecoder
+from unetbio.targets.sections import stack_sections
+from unetbio.targets.unknown_pixels import without_unknown
+
+__all__ = ["DecidedFrame", "FrameResult", "Segmenter"]
+
+
+@dataclass(frozen=True)
+class DecidedFrame:
+    """A frame with the decisions of the network, all at the scale of ``opened``.
+
+    Where they were asked for, ``probabilities`` are ``(K, *grid)``.
+    """
+
+    opened: ImageSelection
+    frame: Frame
+    decided: Any
+    probabilities: NDArray[np.float32] | None
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """Cells or classes of one frame, at the image's own size, with their rows of the tables.
+
+    Where the model finds objects, ``objects`` is their table.
+    """
+
+    label_image: NDArray[Any]
+    record: FrameRecord
+    scaling: Scaling
+    objects: ObjectTable | None = None
+
+
+class Segmenter:
+    """A model on a device.
+
+    Parameters
+    ----------
+    model : Model
+        Of cells, of objects or of classes.
+    device : str
+        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    tile : int, optional
+        Output pixels of a tile; by default the cheapest that fits the memory.
+    memory_budget : int, optional
+        Bytes that one pass of the network may take.
+    exact : bool
+        Tile exactly even if the context is above 256 pixels a side, which takes longer.
+    backend : str
+        Name of the library that runs the network: `unetbio.inference.backends.base.names`.
+
+    Attributes
+    ----------
+    target : Target
+        Target that the model learned.
+    is_exact : bool
+        Whether the result is the same for every tile size; if not, windows overlap.
+
+    Raises
+    ------
+    UsageError
+        When ``exact`` is True for a network that cannot be tiled exactly, or the backend cannot run it.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        device: str = "auto",
+        *,
+        tile: int | None = None,
+        memory_budget: int | None = None,
+        exact: bool = False,
+        backend: str = DEFAULT,
+    ) -> None:
+        self.model = model
+        self.info = model.info
+        self.backend = backend
+        self.device, self.device_reason = choose_device(device, backend)
+        self.is_exact = _is_tiled_exactly(model.info, requested=exact)
+        self.target = targets.of_model(model.info)
+        self.decoder = self.target.decoder(model.info, model.network, self.device, exact=self.is_exact, backend=backend)
+        self.tile = tile
+        self.memory_budget = memory_budget
+        self.ndim = self.decoder.runner.geometry.ndim
+        # A 2-D model of cells that knows their diameter can find the scale of an image.
+        knows_size = self.ndim == 2 and model.info.cell_diameter_px is not None
+        self.looker = self.decoder if knows_size and isinstance(self.decoder, CellDecoder) else None
+        # Images of a batch often have one size, so its cheapest tiles are cached.
+        self._plans: dict[tuple[int, ...], TilePlan] = {}
+
+    def record(self, settings: Settings) -> dict[str, Any]:
+        """Values that change the result, apart from image and weights; for the provenance and for resuming.
+
+        Raises
+        ------
+        UsageError
+            When settings and model do not go together.
+        """
+        count = len(self.info.channels)
+        if settings.channel and len(settings.channel) != count:
+            raise UsageError(
+                f"{len(settings.channel)} channels are given, model {self.info.name} takes {count} "
+                f"({', '.join(self.info.channels)}): give --channel {count} time{'s' if count > 1 else ''}"
+            )
+        if settings.crf is not None and self.ndim != 2:
+            raise UsageError(f"the CRF is for planes, and model {self.info.name} is 3-D: leave out --crf")
+        if isinstance(settings.diameter_px, (int, float)) and self.info.cell_diameter_px is None:
+            raise UsageError(f"model {self.info.name} does not say how large its cells are: leave out --diameter")
+        # The size of blended windows changes the result; without a tile it is the model's.
+        window = None if self.is_exact else self.tile
+        if settings.link is not None and self.target.masks != "instances":
+            raise UsageError(f"model {self.info.name} segments classes, which are not linked: leave out --link")
+        if self.looker is None and settings.finds_scale:
+            settings = replace(settings, diameter_px="model")
+        return {**self.decoder.record(settings), "exact_tiles": self.is_exact, "window": window}
+
+    def check_probabilities(self) -> None:
+        """Refuse to save probabilities of a model that gives none.
+
+        Raises
+        ------
+        UsageError
+            When the model finds objects.
+        """
+        if not self.decoder.has_probabilities:
+            raise UsageError(
+                f"model {self.info.name} finds objects and has no probabilities of pixels: leave out "
+                "--save-probabilities"
+            )
+
+    def open(self, source: str | os.PathLike[str] | Image, settings: Settings) -> ImageSelection:
+        """Read the head of an image and choose what to segment: `unetbio.preprocessing.prepare.open_image`."""
+        opened = open_image(source, settings, self.info, self.ndim)
+        return replace(opened, finds_scale=opened.finds_scale and self.looker is not None)
+
+    def read_frame(self, opened: ImageSelection, t: int | None) -> Frame:
+        """Read, rescale and normalize one frame; see `unetbio.preprocessing.prepare.read_frame`."""
+        return read_frame(opened, t, self.info.normalization)
+
+    def decide_frame(
+        self,
+        opened: ImageSelection,
+        frame: Frame,
+        *,
+        with_probabilities: bool = False,
+        progress: Progress | None = None,
+    ) -> DecidedFrame:
+        """Run the network over a frame, at the scale of the image; it is found first where it is not known.
+
+        Parameters
+        ----------
+        opened, frame
+            As read; a frame that was read at another scale is rescaled again.
+        with_probabilities : bool
+            Keep the probabilities of all pixels.
+        progress : callable, optional
+            As for `decide`. Where another scale is found than that of ``opened``, all pixels count as done meanwhile.
+        """
+        probabilities = self._room(opened) if with_probabilities else None
+        first = None
+        if self.looker is not None and opened.finds_scale and not frame.is_constant:
+            found = self._find_scale(self.looker, opened, frame, probabilities, progress)
+            opened, first = found.opened, found.plane
+            if first is None:
+                probabilities = self._room(opened) if with_probabilities else None
+                progress = progress and _held(progress, math.prod(frame.image.shape[1:]))
+        if frame.image.shape[1:] != opened.grid:
+            frame = prepare_frame(opened, frame.t, frame.raw, self.info.normalization, frame.unknown)
+        decided = self.decide(opened, frame, probabilities_out=probabilities, progress=progress, first=first)
+        return DecidedFrame(opened, frame, decided, probabilities)
+
+    def decide(
+        self,
+        opened: ImageSelection,
+        frame: Frame,
+        *,
+        probabilities_out: NDArray[np.float32] | None = None,
+        progress: Progress | None = None,
+        first: Any = None,
+    ) -> Any:
+        """Run the network over the grid and make the decisions of the model's target.
+
+        Parameters
+        ----------
+        opened, frame
+            As read.
+        probabilities_out : ndarray, optional
+            ``(K, *grid)`` float32, filled with the probabilities; after the CRF, if there is one.
+        progress : callable, optional
+            Called with the pixels of the grid that are done and all of them after each tile; an error that it raises
+            ends the work.
+        first : optional
+            Decisions that are made already: of the frame, or of the section in the middle of a stack.
+        """
+        if not opened.in_sections:
+            return self._decide_plane(opened, frame, probabilities_out, progress) if first is None else first
+        decided = [first if z == opened.middle else None for z in range(opened.sections)]
+        left = [z for z, section in enumerate(decided) if section is None]
+        for number, z in enumerate(left, start=opened.sections - len(left)):
+            plane = None if probabilities_out is None else probabilities_out[:, z]
+            part = progress and part_of(progress, number, opened.sections)
+            decided[z] = self._decide_plane(opened.section, frame.section(z), plane, part)
+        return decided
+
+    def _find_scale(
+        self,
+        looker: CellDecoder,
+        opened: ImageSelection,
+        frame: Frame,
+        probabilities_out: NDArray[np.float32] | None,
+        progress: Progress | None,
+    ) -> Found:
+        """Look at the frame, or at the section in the middle of a stack."""
+        if opened.in_sections:
+            frame = frame.section(opened.middle)
+            probabilities_out = None if probabilities_out is None else probabilities_out[:, opened.middle]
+            progress = progress and part_of(progress, 0, opened.sections)
+        return find_scale(
+            looker,
+            opened,
+            frame,
+            self.info.normalization,
+            tile=self.tile,
+            memory_budget=self.memory_budget,
+            probabilities_out=probabilities_out,
+            progress=progress,
+        )
+
+    def _room(self, opened: ImageSelection) -> NDArray[np.float32]:
+        return np.empty((len(self.info.class_names), *opened.grid), np.float32)
+
+    def finish(self, opened: ImageSelection, frame: Frame, decided: Any) -> FrameResult:
+        """Turn decisions into cells or classes at the image's own size."""
+        if not opened.in_sections:
+            finished = self._without_unknown(self.decoder.finish(decided, opened), frame)
+            record = self._describe(opened, frame, finished)
+            return FrameResult(finished.labels, record, frame.scaling, finished.objects)
+        finished = stack_sections(
+            [self.decoder.finish(section, opened.section) for section in decided],
+            opened.settings.link,
+            are_cells=self.target.masks == "instances",
+        )
+        finished = self._without_unknown(finished, frame)
+        record = self._describe(opened, frame, finished)
+        return FrameResult(finished.labels, record, frame.scaling, finished.objects)
+
+    def _without_unknown(self, finished: Finished, frame: Frame) -> Finished:
+        if frame.unknown is None or not frame.unknown.unknown:
+            return finished
+        return without_unknown(finished, frame.unknown.mask, are_cells=self.target.masks == "instances")
+
+    def _decide_plane(
+        self,
+        opened: ImageSelection,
+        frame: Frame,
+        probabilities_out: NDArray[np.float32] | None,
+        progress: Progress | None,
+    ) -> Any:
+        """Decisions for one input of the model: an image, a section or a stack."""
+        if frame.is_constant:
+            if progress is not None:
+                progress(math.prod(opened.grid), math.prod(opened.grid))
+            if probabilities_out is not None:
+                probabilities_out[...] = 0
+                probabilities_out[0] = 1
+            return self.decoder.decide_constant(opened)
+        return self.decoder.decide(
+            frame.image,
+            opened,
+            tile=self.tile,
+            memory_budget=self.memory_budget,
+            probabilities_out=probabilities_out,
+            progress=progress,
+        )
+
+    def versions(self) -> dict[str, str]:
+        """Versions of the packages that can change a mask."""
+        return versions(packages(self.backend))
+
+    def run_record(self, opened: ImageSelection, scalings: Sequence[Scaling]) -> dict[str, Any]:
+        """Entries of the provenance for a run, apart from the settings."""
+        return {
+            "device": str(self.device),
+            **({} if self.backend == DEFAULT else {"backend": self.backend}),
+            # The CRF links all pixels, so its decisions cannot be refined in float64.
+            "exact": self.is_exact and opened.settings.crf is None,
+            "channels": list(opened.channels),
+            "zoom": list(opened.zoom),
+            "grid": list(opened.grid),
+            **({} if opened.scale is None else {"scale": opened.scale.as_record()}),
+            **self._tiling(opened.section.grid),
+            **self.decoder.run_record(opened),
+            "scaling": [scaling.as_record() for scaling in scalings],
+        }
+
+    def plan(self, grid: tuple[int, ...]) -> TilePlan:
+        """Tiles of an image of this size, or of a section of it."""
+        if grid not in self._plans:
+            plan = prediction.plan(grid, self.decoder.runner, tile=self.tile, memory_budget=self.memory_budget)
+            self._plans[grid] = plan
+        return self._plans[grid]
+
+    def _tiling(self, grid: tuple[int, ...]) -> dict[str, Any]:
+        if self.is_exact:
+            return {"tile": list(self.plan(grid).tile_shape)}
+        return {"window": list(window_shape(self.decoder.runner, grid, self.tile)), "overlap": OVERLAP}
+
+    def _describe(self, opened: ImageSelection, frame: Frame, finished: Finished) -> FrameRecord:
+        record = self.decoder.describe(finished, frame.t)
+        if opened.in_sections and record.median_diameter_px is not None:
+            record = record.model_copy(update={"median_diameter_px": median_diameter_in_sections(finished.labels)})
+        warnings = frame_warnings(opened, frame, record, self.info)
+        zoom = round(opened.zoom[-1], 4)
+        return record.model_copy(update={"zoom": zoom, "warnings": (*record.warnings, *warnings)})
+
+
+def _held(progress: Progress, pixels: int) -> Progress:
+    """Progress of work that is done once more: all is done, and it can still be stopped."""
+    return lambda done, total: progress(pixels, pixels)
+
+
+def _is_tiled_exactly(info: ModelInfo, *, requested: bool) -> bool:
+    architecture = networks.find(info.architecture)
+    parameters = info.network_parameters()
+    if requested and not architecture.exact(parameters):
+        raise UsageError(
+            f"model {info.name} cannot be tiled exactly: the result of {info.architecture} depends on its windows; "
+            "leave out --exact-tiles"
+        )
+    return requested or architecture.is_tiled_exactly(parameters)

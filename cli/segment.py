@@ -12,6 +12,7 @@ from unetbio.cli import options as shared
 from unetbio.cli.process import keep_freed_memory
 from unetbio.cli.progress import Progress
 from unetbio.cli.terminal import say
+from unetbio.errors import UsageError
 from unetbio.settings.options import options_of
 from unetbio.settings.runs import RunOptions, available_cores
 from unetbio.settings.segmentation import READING, Settings
@@ -48,19 +49,71 @@ _RUN_OPTIONS = [name for name in options_of(RunOptions) if name != "metadata_reg
 @click.option("-o", "--output", "out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder.")
 @click.option("--table", type=click.Path(path_type=Path), help="csv or tsv with a column image, instead of INPUT.")
 @shared.metadata_regex
-@shared.model
+@click.option(
+    "-m",
+    "--model",
+    "models",
+    multiple=True,
+    default=("nuclei",),
+    show_default="nuclei",
+    metavar="NAME|FILE",
+    help="Shipped model or model file; twice for nuclei and then cells.",
+)
 @shared.options(Settings, *READING, *_CELL_OPTIONS)
 @shared.options(RunOptions, *_RUN_OPTIONS)
 @shared.collected(settings=Settings, run=RunOptions)
 def command(
-    inputs: tuple[str, ...], out: Path, table: Path | None, model: str, settings: Settings, run: RunOptions
+    inputs: tuple[str, ...], out: Path, table: Path | None, models: tuple[str, ...], settings: Settings, run: RunOptions
 ) -> int | None:
     """Segment images: label images or class masks, provenance, tables and a page of overlays.
 
     INPUT is files, folders (searched with all folders below) or patterns in quotes. For a/b/x.tif, OUT gets
     a/b/x_labels.ome.tif and a/b/x_labels.json; a model of classes makes a/b/x_classes.ome.tif. Masks of the same
     input, model and settings are kept; so are masks edited by hand.
+
+    With --model given twice, the results of each model are in the folder OUT/NAME of its name, and OUT/related says
+    which object of the first (nuclei) lies in which of the second (cells), as unetbio relate does.
     """
+    if len(models) == 1:
+        return _segment_by_one(inputs, out, table, models[0], settings, run)
+    return _segment_by_each(inputs, out, table, models, settings, run)
+
+
+def _segment_by_each(
+    inputs: tuple[str, ...], out: Path, table: Path | None, models: tuple[str, ...], settings: Settings, run: RunOptions
+) -> int | None:
+    """Run one model after another, and relate the objects of two models of cells."""
+    from unetbio.models.model_file import read_info
+    from unetbio.relations import RELATED, relate_folders, share_channels
+    from unetbio.targets import of_model
+
+    infos = [read_info(model) for model in models]
+    names = [info.name for info in infos]
+    if len({*names, RELATED}) <= len(names):
+        raise UsageError(
+            f"--model {' and '.join(names)}: results of one name, or called {RELATED}; rename a model file"
+        )
+    channels = share_channels(settings.channel, [len(info.channels) for info in infos])
+    codes = [
+        _segment_by_one(inputs, out / name, table, model, replace(settings, channel=own), run)
+        for model, name, own in zip(models, names, channels, strict=True)
+    ]
+    is_whole = not (run.dry_run or run.part or run.no_tables)
+    if len(models) == 2 and is_whole and all(of_model(info).masks == "instances" for info in infos):
+        done = relate_folders(out / names[0], out / names[1], out / RELATED, _log_unrelated)
+        say(f"{done.nuclei} of {names[0]}, {done.nuclei - done.orphans} in {done.cells} of {names[1]}: {out / RELATED}")
+        codes.append(shared.EXIT_SOME_FAILED if done.failed and not run.failed_ok else None)
+    return max((code for code in codes if code), default=None)
+
+
+def _log_unrelated(name: str, message: str) -> None:
+    if message:
+        logger.error("%s: %s", name, message)
+
+
+def _segment_by_one(
+    inputs: tuple[str, ...], out: Path, table: Path | None, model: str, settings: Settings, run: RunOptions
+) -> int | None:
     listed = _list(inputs, table, out, settings, model, run)
     items, overlays = _choose(listed, out, run)
     gone = [] if run.dry_run else _forget_gone(listed, out, run)

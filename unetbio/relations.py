@@ -1,7 +1,7 @@
 """Relate two output folders of the same images, such as nuclei and cells: parents, and the cytoplasm."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +24,12 @@ from unetbio.results.reuse import read_label_file
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["Related", "relate_folders"]
+__all__ = ["RELATED", "Related", "relate_folders", "share_channels"]
 
 logger = logging.getLogger(__name__)
+
+RELATED = "related"
+"""Folder of the relations, where one command runs two models."""
 
 Report = Callable[[str, str], None]
 
@@ -88,6 +91,37 @@ def relate_folders(nuclei: Path, cells: Path, output: Path, report: Report = lam
         write_text(output / name, table.write_csv())
     orphans = related["parent"].null_count() if len(related) else 0
     return Related(len(common) - failed, len(related), orphans, len(rest), failed)
+
+
+def share_channels(channels: tuple[str | int, ...], counts: Sequence[int]) -> list[tuple[str | int, ...]]:
+    """Channels for each of several models: given in turn, or once for models of equally many.
+
+    Parameters
+    ----------
+    channels : tuple
+        As given.
+    counts : sequence of int
+        Channels that each model takes.
+
+    Raises
+    ------
+    UsageError
+        When the numbers do not go together.
+
+    Examples
+    --------
+    >>> share_channels(("DAPI", "GFP", "RFP"), [1, 2])
+    [('DAPI',), ('GFP', 'RFP')]
+    >>> share_channels(("DAPI",), [1, 1])
+    [('DAPI',), ('DAPI',)]
+    """
+    if len(channels) == sum(counts):
+        ends = np.cumsum(counts).tolist()
+        return [channels[end - count : end] for end, count in zip(ends, counts, strict=True)]
+    if not channels or all(count == len(channels) for count in counts):
+        return [channels] * len(counts)
+    wanted = " and ".join(map(str, counts))
+    raise UsageError(f"{len(channels)} times --channel, and the models take {wanted}: give those of each model in turn")
 
 
 def _relate(nuclei: Path, inner: Entry, cells: Path, outer: Entry, output: Path) -> "tuple[pl.DataFrame, pl.DataFrame]":

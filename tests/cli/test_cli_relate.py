@@ -95,3 +95,40 @@ def test_what_cannot_be_related_is_said(tmp_path: Path, folders: tuple[Path, Pat
     result = run("relate", nuclei, tmp_path / "images", "-o", tmp_path / "related")
     assert result.exit_code == 2
     assert "holds no label images of unetbio segment" in result.stderr
+
+
+def renamed(model: Path, name: str) -> Path:
+    """The model under another name."""
+    from unetbio.models.model_file import load_model, save_model
+
+    loaded = load_model(model)
+    path = model.with_name(f"{name}.safetensors")
+    save_model(path, loaded.info.model_copy(update={"name": name}), loaded.network)
+    return path
+
+
+def test_two_models_make_two_results_and_relate_them(tmp_path: Path, tiny_model: Path, discs: Array) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    tifffile.imwrite(
+        images / "x.tif", np.stack([discs, np.roll(discs, 30, axis=1)]), metadata={"axes": "CYX"}, imagej=True
+    )
+    cells = renamed(tiny_model, "wide")
+    line = ["segment", images, "-o", tmp_path / "out", "-m", tiny_model, "-m", cells, "--workers", "1"]
+    result = run(*line, "--channel", "0", "--channel", "1")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout.splitlines()[-1].startswith("3 of tiny, ")
+    first = read_labels(tmp_path / "out" / "tiny" / "x_labels.ome.tif")
+    second = read_labels(tmp_path / "out" / "wide" / "x_labels.ome.tif")
+    np.testing.assert_array_equal(second > 0, np.roll(first > 0, 30, axis=1))
+    parents = pl.read_csv(tmp_path / "out" / "related" / "parents.csv")
+    assert len(parents) == 3
+    one = run(*line, "--channel", "0")
+    assert one.exit_code == 0, one.stderr
+    assert pl.read_csv(tmp_path / "out" / "related" / "parents.csv")["parent"].to_list() == [1, 2, 3]
+    result = run(*line, "--channel", "0", "--channel", "1", "--channel", "0")
+    assert result.exit_code == 2
+    assert "3 times --channel, and the models take 1 and 1: give those of each model in turn" in result.stderr
+    result = run("segment", images, "-o", tmp_path / "out", "-m", tiny_model, "-m", tiny_model, "--channel", "0")
+    assert result.exit_code == 2
+    assert "--model tiny and tiny: results of one name" in result.stderr

@@ -7,7 +7,7 @@ that TrackMate 7 writes (fiji.plugin.trackmate.io.TmXmlWriter).
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from xml.sax.saxutils import quoteattr
 
 import numpy as np
@@ -44,7 +44,7 @@ class _TracksWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __enter__(self) -> "_TracksWriter":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -6,6 +6,7 @@ Source: Fukai & Kawaguchi, LapTrack, Bioinformatics 2023; Jaqaman et al., Nature
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,7 +84,7 @@ def link_cells(frames: Sequence[Cells], *, distance: float, gap: int = 0, divisi
     )
 
 
-def _run(table: "object", axes: list[str], distance: float, gap: int, divisions: bool) -> "tuple[object, object]":
+def _run(table: Any, axes: list[str], distance: float, gap: int, divisions: bool) -> tuple[Any, Any]:
     from laptrack import LapTrack
 
     # What lies within the distance is linked rather than begun or ended.

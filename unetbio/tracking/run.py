@@ -156,7 +156,11 @@ def _track(out: Path, sequence: _Sequence, run: TrackRun, draw: Picture | None) 
     diameters = np.concatenate([columns["equivalent_diameter_px"] for columns in measured])
     distance = run.distance or (float(np.median(diameters)) if len(diameters) else 1.0)
     tracks = link_cells(cells, distance=distance, gap=run.gap, divisions=not run.no_divisions)
-    settings = {"distance": round(distance, 3), "gap": run.gap, "divisions": not run.no_divisions}
+    settings: dict[str, float | int | bool | None] = {
+        "distance": round(distance, 3),
+        "gap": run.gap,
+        "divisions": not run.no_divisions,
+    }
     lineage = Lineage(frames=frames, tracks=tracks, settings=settings)
     tracked = _renumbered(images, tracks)
     _write_tracked(out, sequence, masks, tracked)

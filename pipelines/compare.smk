@@ -7,7 +7,7 @@ rule compare:
     output:
         f"{OUT}/comparison/comparison.md",
         f"{OUT}/comparison/comparison.csv",
-        f"{OUT}/comparison/index.html",
+        report(f"{OUT}/comparison/index.html", category="Comparison"),
     log:
         f"{OUT}/logs/compare.log",
     benchmark:

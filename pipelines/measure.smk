@@ -3,7 +3,11 @@ rule measure:
         lambda wildcards: journals(wildcards.results),
         "{results}/retried.txt",
     output:
-        "{results}/summary.csv",
+        report(
+            "{results}/summary.csv",
+            category="Tables",
+            labels={"results": "{results}", "table": "one row an image"},
+        ),
         "{results}/cells.csv",
         # Kept between runs: it holds the rows of images that have not changed.
         update("{results}/cells.parquet"),

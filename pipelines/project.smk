@@ -1,7 +1,19 @@
 # The workflow of unetbio with the settings of this folder. Its rules are part of the installed package.
+import sys
 import time
 
-from unetbio.pipelines import SNAKEFILE, end_at_once, explain_errors, refuse_no_images
+try:
+    from unetbio.pipelines import (
+        SNAKEFILE,
+        end_at_once,
+        explain_errors,
+        refuse_no_images,
+    )
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"unetbio: error: the Python of Snakemake ({sys.executable}) lacks {error.name}: run "
+        "'pip install unetbio' there, or in a checkout 'pip install .'; environments of rules are not enough"
+    )
 
 
 configfile: "config/config.yaml"

@@ -4,7 +4,18 @@ rule report:
         "{results}/cells.parquet",
         check=[f"{OUT}/check.json"] if CONFIG.check.run else [],
     output:
-        "{results}/index.html",
+        page=report(
+            "{results}/index.html",
+            category="Page",
+            labels={"results": "{results}"},
+        ),
+        # A link to the overlays, which the segment jobs write and Snakemake must not remove.
+        overlays=report(
+            directory("{results}/overlays-for-report"),
+            patterns=["{picture}.jpg"],
+            category="Overlays",
+            labels={"results": "{results}", "image": "{picture}"},
+        ),
     log:
         "{results}/logs/report.log",
     benchmark:
@@ -16,9 +27,10 @@ rule report:
         mem_mb=2000,
         runtime=15,
     params:
-        out=subpath(output[0], parent=True),
+        out=subpath(output.page, parent=True),
         check=lambda wildcards, input: [f"--check={path}" for path in input.check],
     message:
         "Writing {params.out}/index.html"
     shell:
         "unetbio report {params.out:q} {params.check:q} >{log:q} 2>&1"
+        " && mkdir -p {params.out:q}/overlays && ln -sfn overlays {output.overlays:q}"

@@ -186,6 +186,11 @@ class WorkflowConfig(Section):
     segment: SegmentOptions = Field(default=SegmentOptions(), description="Options of `unetbio segment`.")
     measure: MeasureOptions = Field(default=MeasureOptions(), description="Options of `unetbio measure`.")
     resources: JobResources = Field(default=JobResources(), description="Of one job of the segment rule.")
+    container: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Image in which Apptainer runs all jobs: a file (*.sif), or an address such as docker://NAME.",
+    )
 
     @model_validator(mode="before")
     @classmethod

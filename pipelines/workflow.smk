@@ -29,6 +29,10 @@ OUT = CONFIG.output
 TRAINED = {use.name: use for use in USES.values() if use.network}
 
 
+# With --software-deployment-method apptainer; conda: stands in each rule.
+container: CONFIG.container
+
+
 wildcard_constraints:
     results="|".join(map(re.escape, USES)),
     part=r"\d+",

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -578,3 +579,43 @@ def test_a_fresh_clone_is_linted_and_planned_without_images_and_not_run(clone: P
     *_, line = run.stdout.splitlines()
     assert "Traceback" not in run.stdout
     assert "imagse does not exist: give files, folders or patterns" in line
+
+
+def test_without_unetbio_beside_snakemake_one_line_says_what_to_install(clone: Path) -> None:
+    """The packages of the environments of rules are not those of Snakemake itself."""
+    hidden = clone / "hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text("import sys; sys.modules['unetbio.pipelines'] = None\n")
+    command, environment = _command("--dry-run", snakefile=clone / "Snakefile")
+    environment["PYTHONPATH"] = str(hidden)
+    run = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
+    (line,) = run.stderr.strip().splitlines()[-1:]
+    assert "lacks unetbio.pipelines: run 'pip install unetbio' there" in line
+
+
+@pytest.mark.slow
+def test_the_test_data_run_and_the_report_of_snakemake_holds_the_results(tmp_path: Path) -> None:
+    """As the catalog of workflows does: in the folder .test, with the Snakefile of the checkout."""
+    shutil.copytree(ROOT / ".test", tmp_path / "test", ignore=shutil.ignore_patterns("results"))
+    run = _snakemake(tmp_path / "test", snakefile=ROOT / "Snakefile")
+    assert run.returncode == 0, run.stdout
+    assert all(int(row["n_cells"]) > 5 for row in _summary(tmp_path / "test" / "results").values())
+    report = _snakemake(tmp_path / "test", "--report", "report.zip", snakefile=ROOT / "Snakefile")
+    assert report.returncode == 0, report.stdout
+    with zipfile.ZipFile(tmp_path / "test" / "report.zip") as archive:
+        names = {Path(name).name for name in archive.namelist()}
+        (data,) = (name for name in archive.namelist() if name.endswith("report.html"))
+        text = archive.read(data).decode()
+    assert {"index.html", "summary.csv", "nuclei_1.labels.jpg", "nuclei_2.labels.jpg"} <= names
+    assert all(f'"{category}"' in text for category in ("Page", "Tables", "Overlays"))
+    assert "Nothing to be done" in _snakemake(tmp_path / "test", "--dry-run", snakefile=ROOT / "Snakefile").stdout
+
+
+def test_the_image_of_the_settings_is_that_of_each_job(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
+    image = tmp_path / "unetbio.sif"
+    _project(tmp_path, samples, tiny_model, container=str(image))
+    run = _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run", "--software-deployment-method", "apptainer")
+    assert run.returncode in (0, 1), run.stdout
+    assert "unetbio.sif" in run.stdout

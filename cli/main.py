@@ -21,6 +21,7 @@ import click
 from unetbio.cli.process import freeze_at_exit
 from unetbio.cli.terminal import say
 from unetbio.errors import UnetbioError
+from unetbio.system import set_blocking
 
 __all__ = ["COMMANDS", "main"]
 
@@ -159,7 +160,7 @@ def _terminated_is_an_exception(*, is_process: bool) -> Iterator[None]:
         yield
         return
     reader, writer = os.pipe()
-    os.set_blocking(writer, False)
+    set_blocking(writer, False)
     earlier = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     ended = threading.Event()
     threading.Thread(target=_end_late, args=[reader, ended], daemon=True).start()

@@ -1,7 +1,6 @@
 """Files that are whole or absent, and locks that die with their process."""
 
 import errno
-import fcntl
 import hashlib
 import json
 import math
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from unetbio import files
+from unetbio import files, system
 from unetbio.errors import EnvironmentStoppedError
 from unetbio.files import atomic_path, lock, sha256_file, write_bytes, write_json, write_text
 
@@ -117,6 +116,16 @@ def test_many_writers_of_one_name_leave_one_whole_file(tmp_path: Path) -> None:
 # Locks
 
 
+@pytest.fixture(params=["kernel", "sqlite"])
+def locks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locks of the kernel, and those for systems without `fcntl`."""
+    if request.param == "sqlite":
+        monkeypatch.setattr(system, "fcntl", None)
+    elif system.fcntl is None:
+        pytest.skip("this system has no fcntl")
+
+
+@pytest.mark.usefixtures("locks")
 def test_a_lock_keeps_others_out_until_it_is_freed(tmp_path: Path) -> None:
     path = tmp_path / "out" / "run.lock"
     with lock(path):
@@ -128,6 +137,7 @@ def test_a_lock_keeps_others_out_until_it_is_freed(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.usefixtures("locks")
 def test_shared_locks_live_beside_each_other(tmp_path: Path) -> None:
     path = tmp_path / "run.lock"
     with lock(path, shared=True), lock(path, shared=True), pytest.raises(EnvironmentStoppedError), lock(path):
@@ -136,6 +146,7 @@ def test_shared_locks_live_beside_each_other(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.usefixtures("locks")
 def test_a_lock_is_freed_when_the_block_raises(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no"), lock(tmp_path / "x.lock"):
         raise ValueError("no")
@@ -143,9 +154,11 @@ def test_a_lock_is_freed_when_the_block_raises(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.usefixtures("locks")
 def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
+    hidden = "sys.modules['fcntl'] = None; " if system.fcntl is None else ""
     program = (
-        "import os, sys; from unetbio.files import lock\n"
+        f"import sys; {hidden}from unetbio.files import lock\n"
         "with lock(sys.argv[1]):\n"
         "    print('held', flush=True); sys.stdin.read()\n"
     )
@@ -161,6 +174,7 @@ def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.usefixtures("locks")
 def test_a_lock_file_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EnvironmentStoppedError, match="cannot write"), lock(tmp_path / "file" / "x.lock"):
@@ -173,6 +187,7 @@ def test_file_systems_without_locks_warn_and_go_on(
     def missing(stream: object, operation: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
+    fcntl = pytest.importorskip("fcntl")
     monkeypatch.setattr(fcntl, "flock", missing)
     monkeypatch.setattr(files.logger, "handlers", [caplog.handler])  # the command line stops propagation
     with lock(tmp_path / "x.lock"):

@@ -2,19 +2,18 @@
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from unetbio.errors import EnvironmentStoppedError, UsageError
+from unetbio.system import hold_lock, regular_opener
 
 __all__ = [
     "TEMPORARY",
@@ -142,18 +141,7 @@ def open_regular(path: str | os.PathLike[str], mode: str = "rb", **options: Any)
     OSError
         When it is missing, no file, or cannot be opened.
     """
-    return open(path, mode, opener=_regular, **options)
-
-
-def _regular(path: str, flags: int) -> int:
-    descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    kind = os.fstat(descriptor).st_mode
-    if not stat.S_ISREG(kind) and not stat.S_ISDIR(kind):
-        os.close(descriptor)
-        name = Path(path).name
-        raise OSError(errno.EINVAL, f"{name} is a pipe or a device, not a file: write it to a file first", path)
-    os.set_blocking(descriptor, True)
-    return descriptor
+    return open(path, mode, opener=regular_opener, **options)
 
 
 def read_bytes(path: str | os.PathLike[str], *, limit: int = MAX_WHOLE_BYTES) -> bytes:
@@ -337,7 +325,11 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    # Windows flushes files that are open for writing, and no folders.
+    windows = os.name == "nt"
+    if windows and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDWR if windows else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -361,15 +353,10 @@ def lock(path: str | os.PathLike[str], *, shared: bool = False) -> Iterator[None
         When another process holds the lock, or the file cannot be made.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Readable too: network file systems grant shared locks on readable files alone.
-        stream = open_regular(path, "a+")
-    except OSError as error:
-        raise stopped(path, error) from error
-    with stream:
+    with contextlib.ExitStack() as held:
         try:
-            fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(hold_lock(path, shared=shared))
         except BlockingIOError as error:
             raise EnvironmentStoppedError(
                 f"{path.parent} is in use by another unetbio run (lock file {path.name}): "

@@ -1,0 +1,105 @@
+"""Systems without POSIX, such as Windows: every module is imported and every command runs without its modules."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from unetbio.cli.main import COMMANDS
+
+ROOT = Path(__file__).resolve().parents[2]
+POSIX_MODULES = ("fcntl", "grp", "posix", "pty", "pwd", "resource", "termios", "tty")
+# Third-party packages have their own ways; they are imported before the system loses its modules and functions.
+PROGRAM = f"""
+import importlib, os, pkgutil, signal, sys
+for name in ("click", "jinja2", "matplotlib.pyplot", "monai.losses", "numba", "polars", "pydantic", "scipy.ndimage", "snakemake.api",
+             "skimage.measure", "tifffile", "torch._dynamo", "zarr"):
+    importlib.import_module(name)
+for name in {POSIX_MODULES}:
+    sys.modules[name] = None
+for name in ("O_CLOEXEC", "O_NONBLOCK", "fork", "getuid", "killpg", "mkfifo", "sched_getaffinity", "set_blocking",
+             "statvfs", "sysconf"):
+    delattr(os, name)
+for name in ("SIGALRM", "SIGHUP", "SIGKILL", "SIGPIPE", "pthread_sigmask", "setitimer"):
+    delattr(signal, name)
+import unetbio
+for module in pkgutil.walk_packages(unetbio.__path__, "unetbio."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+from unetbio.cli.main import main
+for line in sys.stdin.read().splitlines():
+    code = 0
+    try:
+        main(line.split())
+    except SystemExit as end:
+        code = end.code
+    if code:
+        sys.exit(f"unetbio {{line}} ended with {{code}}")
+"""
+RUNS = """
+inspect images
+check images --no-model
+weight-map masks/cells.tif -o weights.tif
+segment images -o results --device cpu --workers 2
+segment images -o results --device cpu --part 1/1
+measure results
+report results
+verify results
+export results --to geojson
+summarize results
+evaluate results masks
+models
+networks unet
+new project --images images
+train images masks -o model.safetensors --config training.yaml --device cpu
+"""
+TRAINING = """
+network: unet
+parameters: {base_channels: 2, depth: 1}
+steps: 1
+patch_size: 32
+"""
+
+
+def test_no_module_imports_a_posix_module_unguarded() -> None:
+    """At its top level, outside `try`."""
+    found = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for folder in ("unetbio", "cli", "pipelines")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for statement in ast.parse(path.read_text(encoding="utf-8")).body
+        for name in _imported(statement)
+        if name.partition(".")[0] in POSIX_MODULES
+    ]
+    assert found == []
+
+
+def _imported(statement: ast.stmt) -> list[str]:
+    if isinstance(statement, ast.ImportFrom):
+        return [statement.module or ""]
+    return [alias.name for alias in statement.names] if isinstance(statement, ast.Import) else []
+
+
+@pytest.mark.slow
+def test_everything_runs_without_posix_modules(tmp_path: Path, discs: np.ndarray) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    tifffile.imwrite(tmp_path / "images" / "cells.tif", discs)
+    tifffile.imwrite(tmp_path / "masks" / "cells.tif", (discs > 100).astype(np.uint16))
+    (tmp_path / "training.yaml").write_text(TRAINING, encoding="utf-8")
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        input=RUNS.strip(),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout
+    # These two train for minutes, or copy files of another package.
+    assert {line.split()[0] for line in RUNS.split("\n") if line} | {"compare", "samples"} >= set(COMMANDS)

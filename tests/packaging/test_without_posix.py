@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from skimage.measure import label
 
 from unetbio.cli.main import COMMANDS
 
@@ -16,12 +17,12 @@ POSIX_MODULES = ("fcntl", "grp", "posix", "pty", "pwd", "resource", "termios", "
 # Third-party packages have their own ways; they are imported before the system loses its modules and functions.
 PROGRAM = f"""
 import importlib, os, pkgutil, signal, sys
-for name in ("click", "jinja2", "matplotlib.pyplot", "monai.losses", "numba", "polars", "pydantic", "scipy.ndimage", "snakemake.api",
-             "skimage.measure", "tifffile", "torch._dynamo", "zarr"):
+for name in ("click", "jinja2", "matplotlib.pyplot", "monai.losses", "numba", "polars", "pydantic", "scipy.ndimage",
+             "bioimageio.core", "onnxruntime", "snakemake.api", "skimage.measure", "tifffile", "torch._dynamo", "zarr"):
     importlib.import_module(name)
 for name in {POSIX_MODULES}:
     sys.modules[name] = None
-for name in ("O_CLOEXEC", "O_NONBLOCK", "fork", "getuid", "killpg", "mkfifo", "sched_getaffinity", "set_blocking",
+for name in ("O_CLOEXEC", "O_NONBLOCK", "fork", "getuid", "killpg", "mkfifo", "sched_getaffinity",
              "statvfs", "sysconf"):
     delattr(os, name)
 for name in ("SIGALRM", "SIGHUP", "SIGKILL", "SIGPIPE", "pthread_sigmask", "setitimer"):
@@ -43,7 +44,7 @@ for line in sys.stdin.read().splitlines():
 RUNS = """
 inspect images
 check images --no-model
-weight-map masks/cells.tif -o weights.tif
+weight-map masks/cells0.tif -o weights.tif
 segment images -o results --device cpu --workers 2
 segment images -o results --device cpu --part 1/1
 measure results
@@ -56,6 +57,7 @@ models
 networks unet
 new project --images images
 train images masks -o model.safetensors --config training.yaml --device cpu
+models export model.safetensors --to torchscript
 """
 TRAINING = """
 network: unet
@@ -88,8 +90,9 @@ def _imported(statement: ast.stmt) -> list[str]:
 def test_everything_runs_without_posix_modules(tmp_path: Path, discs: np.ndarray) -> None:
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
-    tifffile.imwrite(tmp_path / "images" / "cells.tif", discs)
-    tifffile.imwrite(tmp_path / "masks" / "cells.tif", (discs > 100).astype(np.uint16))
+    for number in range(2):
+        tifffile.imwrite(tmp_path / "images" / f"cells{number}.tif", discs + np.uint8(number))
+        tifffile.imwrite(tmp_path / "masks" / f"cells{number}.tif", label(discs > 100).astype(np.uint16))
     (tmp_path / "training.yaml").write_text(TRAINING, encoding="utf-8")
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM],

@@ -613,9 +613,21 @@ def test_the_test_data_run_and_the_report_of_snakemake_holds_the_results(tmp_pat
     assert "Nothing to be done" in _snakemake(tmp_path / "test", "--dry-run", snakefile=ROOT / "Snakefile").stdout
 
 
-def test_the_image_of_the_settings_is_that_of_each_job(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
-    image = tmp_path / "unetbio.sif"
-    _project(tmp_path, samples, tiny_model, container=str(image))
-    run = _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run", "--software-deployment-method", "apptainer")
-    assert run.returncode in (0, 1), run.stdout
-    assert "unetbio.sif" in run.stdout
+@pytest.mark.slow
+def test_jobs_run_in_the_container_of_the_settings(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
+    """With a program in place of Apptainer that notes the image and runs the command without it."""
+    image, log, programs = tmp_path / "unetbio.sif", tmp_path / "images.txt", tmp_path / "programs"
+    image.touch()
+    programs.mkdir()
+    apptainer = programs / "apptainer"
+    apptainer.write_text(
+        f"#!/usr/bin/env bash\n[ $1 = --version ] && {{ echo apptainer version 1.4.0; exit; }}\n"
+        f'echo "${{@: -4:1}}" >>{log}\nexec "${{@: -3}}"\n'
+    )
+    apptainer.chmod(0o755)
+    _project(tmp_path / "p", samples, tiny_model, container=str(image), images_per_job=100)
+    command, environment = _command("out/run.1-of-1.jsonl", "--configfile", "config.yaml", "--sdm", "apptainer")
+    environment["PATH"] = f"{programs}{os.pathsep}{environment['PATH']}"
+    run = subprocess.run(command, cwd=tmp_path / "p", env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert log.read_text().split() == [str(image)]

@@ -119,7 +119,8 @@ def test_colour_needs_a_choice_too(run: Callable[..., Any], discs: Array, tmp_pa
 
 
 def test_a_model_of_one_channel_takes_no_two(run: Callable[..., Any], discs: Array) -> None:
-    with pytest.raises(UsageError, match=r"2 channels are given, model tiny takes 1 \(nuclei\): give --channel 1 time"):
+    message = r"--channel is given 2 times, model tiny takes 1 channel \(nuclei\): give --channel once"
+    with pytest.raises(UsageError, match=message):
         run(discs, channel=(0, 1))
 
 

@@ -132,9 +132,10 @@ class Segmenter:
         """
         count = len(self.info.channels)
         if settings.channel and len(settings.channel) != count:
+            named = f" ({', '.join(self.info.channels)})" if all(self.info.channels) else ""
             raise UsageError(
-                f"{len(settings.channel)} channels are given, model {self.info.name} takes {count} "
-                f"({', '.join(self.info.channels)}): give --channel {count} time{'s' if count > 1 else ''}"
+                f"--channel is given {_times(len(settings.channel))}, model {self.info.name} takes "
+                f"{count} channel{'s' if count > 1 else ''}{named}: give --channel {_times(count)}"
             )
         if settings.crf is not None and self.ndim != 2:
             raise UsageError(f"the CRF is for planes, and model {self.info.name} is 3-D: leave out --crf")
@@ -362,3 +363,7 @@ def _is_tiled_exactly(info: ModelInfo, *, requested: bool) -> bool:
             "leave out --exact-tiles"
         )
     return requested or architecture.is_tiled_exactly(parameters)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

@@ -69,8 +69,8 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
-        if not any(isinstance(parameter, _Verbosity) for parameter in command.params):
-            command.params.extend([_Verbosity(["-v", "--verbose"], 1), _Verbosity(["-q", "--quiet"], -1)])
+        for each in (command, *getattr(command, "commands", {}).values()):
+            _complete(each)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -116,6 +116,12 @@ class _Commands(click.Group):
         except Exception as error:
             _say(f"internal error: {type(error).__name__}: {_one_line(error)}; traceback: {_write_traceback()}")
             return EXIT_INTERNAL
+
+
+def _complete(command: click.Command) -> None:
+    """Add what all commands have in common."""
+    if not any(isinstance(parameter, _Verbosity) for parameter in command.params):
+        command.params.extend([_Verbosity(["-v", "--verbose"], 1), _Verbosity(["-q", "--quiet"], -1)])
 
 
 class _Verbosity(click.Option):

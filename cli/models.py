@@ -1,4 +1,4 @@
-"""``unetbio models``: list of trained models."""
+"""``unetbio models``: list of trained models, and their export to other programs."""
 
 import json
 import logging
@@ -21,11 +21,31 @@ logger = logging.getLogger("unetbio.cli.models")
 
 SUFFIX = ".safetensors"
 
+_SUFFIXES = {"bioimageio": ".bioimageio.zip", "onnx": ".onnx", "torchscript": ".pt"}
+_SHIPPED_AUTHORS = ("The unetbio developers",)
 
-@click.command()
+
+class _Models(click.Group):
+    """A group that lists models unless its first word is the name of a subcommand."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and not {"-h", "--help"} & set(args)):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group("models", cls=_Models)
+def command() -> None:
+    """List trained models, or write one for other programs.
+
+    `unetbio models [FOLDER]` is short for `unetbio models list [FOLDER]`.
+    """
+
+
+@command.command("list")
 @click.argument("folder", required=False, type=click.Path(path_type=Path))
 @shared.as_json
-def command(folder: Path | None, as_json: bool) -> None:
+def list_models(folder: Path | None, as_json: bool) -> None:
     """List trained models, shipped or in a folder.
 
     Without FOLDER: those that come with unetbio, by the names that --model takes.
@@ -55,6 +75,48 @@ def command(folder: Path | None, as_json: bool) -> None:
         say(*between(map(_lines, rows)))
     else:
         say(f"no models in {folder}" if folder else "this installation ships no models")
+
+
+@command.command("export")
+@click.argument("model", metavar="MODEL")
+@click.option(
+    "--to",
+    "kind",
+    required=True,
+    type=click.Choice(list(_SUFFIXES)),
+    help="Package of the BioImage Model Zoo, or the network alone.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File.  [default: named after the model]"
+)
+@click.option(
+    "--author", "authors", multiple=True, metavar="NAME", help="Who trained the model; give it once for each."
+)
+@click.option("--licence", default="", metavar="SPDX", help="Licence of the weights.  [default: the model's]")
+def export_model(model: str, kind: str, output: Path | None, authors: tuple[str, ...], licence: str) -> None:
+    """Write MODEL, the name of a shipped model or a file, for other programs.
+
+    bioimageio is a package for ilastik, deepImageJ and others, with test data and a description; onnx and torchscript
+    are the network alone, from a normalized image to the probabilities of its pixels. Other programs tile in their
+    own way, and do not separate cells.
+    """
+    from unetbio.models import shipped_models
+    from unetbio.models.model_file import load_model
+
+    if kind != "bioimageio" and (authors or licence):
+        raise UsageError(f"--author and --licence are for --to bioimageio: an {kind} file holds neither")
+    loaded = load_model(model)
+    path = output or Path(f"{loaded.path.stem}{_SUFFIXES[kind]}")
+    if kind == "bioimageio":
+        from unetbio.model_export.bioimageio import write_package
+
+        shipped = _SHIPPED_AUTHORS if model in shipped_models() else ()
+        write_package(loaded, path, authors=authors or shipped, licence=licence)
+    else:
+        from unetbio.model_export.graphs import write_graph
+
+        write_graph(loaded, path, kind)
+    click.echo(path)
 
 
 def _describe(name: str, path: Path, info: "ModelInfo") -> dict[str, Any]:

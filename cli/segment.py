@@ -65,23 +65,21 @@ _RUN_OPTIONS = [name for name in options_of(RunOptions) if name != "metadata_reg
 def command(
     inputs: tuple[str, ...], out: Path, table: Path | None, models: tuple[str, ...], settings: Settings, run: RunOptions
 ) -> int | None:
-    r"""Segment images: label images or class masks, provenance, tables and a page of overlays.
+    """Segment images: label images or class masks, provenance, tables and a page of overlays.
 
     INPUT is files, folders (searched with all folders below) or patterns in quotes. For a/b/x.tif, OUT gets
     a/b/x_labels.ome.tif and a/b/x_labels.json; a model of classes makes a/b/x_classes.ome.tif. Masks of the same
     input, model and settings are kept; so are masks edited by hand.
 
-<<<<<<< HEAD
     With --model given twice, the results of each model are in the folder OUT/NAME of its name, and OUT/related says
     which object of the first (nuclei) lies in which of the second (cells), as unetbio relate does.
-=======
+
     \b
     Examples:
       unetbio segment plate1/ -o results/ --channel DAPI
       unetbio segment cells.czi -o results/ --model mine.safetensors --diameter 40
       unetbio segment plate1/ -o results/ --dry-run
->>>>>>> f642a31 (Show examples in segment --help, count channels in plain words)
-    """
+    """  # noqa: D301
     if len(models) == 1:
         return _segment_by_one(inputs, out, table, models[0], settings, run)
     return _segment_by_each(inputs, out, table, models, settings, run)

@@ -37,6 +37,13 @@ def _command(name: str) -> click.Command:
     return command
 
 
+def _parameters(name: str) -> list[click.Parameter]:
+    """Those of a command and of its subcommands."""
+    command = _command(name)
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    return [parameter for each in (command, *below) for parameter in each.params]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name: str) -> None:
     result = CliRunner().invoke(main, [name, "--help"])
@@ -44,7 +51,7 @@ def test_every_command_has_help(name: str) -> None:
     assert result.output.startswith("Usage: ")
     command = _command(name)
     assert command.help
-    for parameter in command.params:
+    for parameter in _parameters(name):
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{name} {parameter.opts[0]} has no help"
 
@@ -53,7 +60,7 @@ def test_every_command_has_help(name: str) -> None:
 def test_every_option_is_documented(name: str) -> None:
     section = _section(name)
     assert f"    unetbio {name}" in section
-    options = {option for parameter in _command(name).params for option in parameter.opts if option.startswith("--")}
+    options = {option for parameter in _parameters(name) for option in parameter.opts if option.startswith("--")}
     missing = {option for option in options - COMMON if f"`{option}`" not in section}
     assert not missing
 
@@ -62,7 +69,7 @@ def test_nothing_is_documented_that_is_not_there() -> None:
     text = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
     assert set(re.findall(r"^## unetbio (\S+)", text, flags=re.MULTILINE)) == set(COMMANDS)
     for name in COMMANDS:
-        known = {option for parameter in _command(name).params for option in parameter.opts} | COMMON
+        known = {option for parameter in _parameters(name) for option in parameter.opts} | COMMON
         assert set(re.findall(r"`(--[a-z-]+)", _section(name))) - {"--no-deps"} <= known
 
 
@@ -77,7 +84,7 @@ def test_lines_of_the_readme_call_commands_that_exist() -> None:
     called = re.findall(r"^    unetbio ([a-z-]+)(.*)", text, flags=re.MULTILINE)
     assert called
     for name, rest in called:
-        known = {option for parameter in _command(name).params for option in parameter.opts}
+        known = {option for parameter in _parameters(name) for option in parameter.opts}
         assert set(re.findall(r"(?<=\s)--?[a-z-]+", rest.split("#")[0])) <= known
 
 

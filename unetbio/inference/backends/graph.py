@@ -18,7 +18,7 @@ from unetbio.errors import UsageError
 from unetbio.geometry import Geometry
 from unetbio.inference.backends.torch import TorchPredictor
 
-__all__ = ["GraphPredictor", "Run"]
+__all__ = ["GraphPredictor", "Run", "example_input", "export_graph", "is_equal"]
 
 Run = Callable[[Tensor], Tensor]
 
@@ -63,8 +63,8 @@ class GraphPredictor(TorchPredictor):
     def _prepared(self, network: nn.Module) -> Run:
         self._check_packages()
         try:
-            run = self._compiled(_export(network, self._network_geometry, self.in_channels))
-            equal = _is_equal(run, network, self._network_geometry, self.in_channels)
+            run = self._compiled(export_graph(network, self._network_geometry, self.in_channels))
+            equal = is_equal(run, network, self._network_geometry, self.in_channels)
         # Exporter and libraries raise errors of many kinds for operations that they do not have.
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
@@ -84,14 +84,32 @@ class GraphPredictor(TorchPredictor):
             ) from error
 
 
-def _export(network: nn.Module, geometry: Geometry, in_channels: int) -> bytes:
+def export_graph(network: nn.Module, geometry: Geometry, in_channels: int, *, output: str = "logits") -> bytes:
+    """Give a network as an ONNX graph that takes inputs of every legal size.
+
+    Parameters
+    ----------
+    network : torch.nn.Module
+        In evaluation mode, on the CPU.
+    geometry : Geometry
+        Legal sizes of its input.
+    in_channels : int
+        Channels of its input.
+    output : str
+        Name of the output; that of the input is ``image``.
+
+    Returns
+    -------
+    bytes
+        The graph.
+    """
     # The exporter by tracing takes a second. The newer one works out symbolic sizes, for a minute and more.
-    image = _example(geometry, in_channels, strides=1)
+    image = example_input(geometry, in_channels, strides=1)
     axes = {0: "n", **{axis + 2: f"size_{axis}" for axis in range(geometry.ndim)}}
     graph = io.BytesIO()
     file: Any = graph  # PyTorch's annotation knows paths alone, its documentation files too
     with warnings.catch_warnings():
-        # About sizes that become constants (`_is_equal` checks the result), and about the newer exporter
+        # About sizes that become constants (`is_equal` checks the result), and about the newer exporter
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,
@@ -99,15 +117,15 @@ def _export(network: nn.Module, geometry: Geometry, in_channels: int) -> bytes:
             file,
             dynamo=False,
             input_names=["image"],
-            output_names=["logits"],
-            dynamic_axes={"image": axes, "logits": axes},
+            output_names=[output],
+            dynamic_axes={"image": axes, output: axes},
         )
     return graph.getvalue()
 
 
-def _is_equal(run: Run, network: nn.Module, geometry: Geometry, in_channels: int) -> bool:
+def is_equal(run: Run, network: nn.Module, geometry: Geometry, in_channels: int) -> bool:
     """Whether graph and network give equal results for an input size other than that of the export."""
-    image = _example(geometry, in_channels, strides=3)
+    image = example_input(geometry, in_channels, strides=3)
     with torch.inference_mode():
         expected = network(image)
     found = run(image)
@@ -117,7 +135,7 @@ def _is_equal(run: Run, network: nn.Module, geometry: Geometry, in_channels: int
     return float((found - expected).abs().max()) <= LARGEST_DIFFERENCE * scale
 
 
-def _example(geometry: Geometry, in_channels: int, *, strides: int) -> Tensor:
+def example_input(geometry: Geometry, in_channels: int, *, strides: int) -> Tensor:
     """Noise of a legal size, with a different length along each axis."""
     sizes = zip(geometry.minimum, geometry.stride, strict=True)
     shape = [minimum + (strides + axis) * stride for axis, (minimum, stride) in enumerate(sizes)]

@@ -1,0 +1,231 @@
+"""Packages of the BioImage Model Zoo (specification 0.5), which ilastik, deepImageJ and others run.
+
+A package holds the network as ONNX and TorchScript, the normalization as preprocessing, a test image with its
+probabilities, a cover, the model card, authors, citation and licence. Thresholds and the separation of cells are parts
+of unetbio and not of the package.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from unetbio import networks
+from unetbio.errors import UsageError
+from unetbio.files import atomic_path
+from unetbio.geometry import Geometry
+from unetbio.model_export.graphs import OUTPUT, need_packages, onnx_graph, probability_network, torchscript_graph
+from unetbio.models.model_file import Model
+from unetbio.networks.registry import Architecture
+
+__all__ = ["write_package"]
+
+ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
+TEST_PIXELS = {2: 160, 3: 32}
+"""Length of the test image's axes, about, by their number."""
+
+
+def write_package(model: Model, path: str | os.PathLike[str], *, authors: Sequence[str], licence: str = "") -> Path:
+    """Write a model as a package.
+
+    Parameters
+    ----------
+    model : Model
+        A trained model that classifies pixels.
+    path : path-like
+        The package, a zip file; replaced when it exists.
+    authors : sequence of str
+        Names of those who trained the model.
+    licence : str
+        SPDX identifier; the model's own by default.
+
+    Returns
+    -------
+    pathlib.Path
+        The file.
+
+    Raises
+    ------
+    UsageError
+        When a package is missing, authors or licence are missing or unknown, or the network has no ONNX graph.
+    EnvironmentStoppedError
+        When the file cannot be written.
+    """
+    need_packages("bioimageio.core", "onnx", "onnxruntime")
+    licence = licence or model.info.licence
+    if not authors or not licence:
+        missing = "authors: give --author NAME" if not authors else "a licence: give --licence, such as CC-BY-4.0"
+        raise UsageError(f"a package of model {model.info.name} needs {missing}")
+    from bioimageio.spec import save_bioimageio_package
+    from pydantic import ValidationError
+
+    with tempfile.TemporaryDirectory(prefix="unetbio-package-") as name:
+        folder = Path(name)
+        _write_parts(model, folder)
+        try:
+            description = _describe(model, folder, authors, licence)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            raise UsageError(f"model {model.info.name} cannot be described: {place}: {first['msg']}") from error
+        with atomic_path(path) as temporary:
+            save_bioimageio_package(description, output_path=temporary, allow_invalid=False)
+    return Path(path)
+
+
+def _write_parts(model: Model, folder: Path) -> None:
+    """Write the files of the package."""
+    (folder / "model.onnx").write_bytes(onnx_graph(model))
+    (folder / "model.pt").write_bytes(torchscript_graph(model))
+    image = _test_image(model.geometry, len(model.info.channels))
+    with torch.inference_mode():
+        probabilities = probability_network(model)(torch.from_numpy(_normalized(model, image))).numpy()
+    np.save(folder / "test_input.npy", image)
+    np.save(folder / "test_output.npy", probabilities)
+    (folder / "cover.png").write_bytes(imagecodecs.png_encode(_cover(image[0, 0], 1 - probabilities[0, 0])))
+    (folder / "README.md").write_text(_card(model), encoding="utf-8")
+
+
+def _smallest(geometry: Geometry) -> list[int]:
+    """The smallest input along each axis that gives a pixel."""
+    lost = _lost(geometry)
+    axes = zip(geometry.minimum, geometry.stride, lost, strict=True)
+    return [minimum + stride * max(0, -(-(less + 1 - minimum) // stride)) for minimum, stride, less in axes]
+
+
+def _lost(geometry: Geometry) -> list[int]:
+    """Pixels by which the output is smaller than the input."""
+    return [0 if geometry.padding == "same" else 2 * context for context in geometry.context]
+
+
+def _test_image(geometry: Geometry, channels: int) -> NDArray[np.float32]:
+    """Bright blobs on a dark ground, ``(1, C, *spatial)``, of a different length along each axis."""
+    shape = [
+        smallest + (TEST_PIXELS[geometry.ndim] // stride + axis) * stride
+        for axis, (smallest, stride) in enumerate(zip(_smallest(geometry), geometry.stride, strict=True))
+    ]
+    noise = np.random.default_rng(0).normal(size=(channels, *shape))
+    blobs = np.stack([ndimage.gaussian_filter(plane, 6) for plane in noise])
+    blobs = np.clip(blobs / blobs.std(), 0, 2) * 100 + 5 * noise + 20
+    return blobs[None].astype(np.float32)
+
+
+def _normalized(model: Model, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    from unetbio.preprocessing.normalization import apply, measure
+
+    normalization = model.info.normalization
+    return apply(image[0], measure(image[0], normalization))[None].astype(np.float32)
+
+
+def _cover(image: NDArray[np.float32], foreground: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Image and probability of the foreground, one beside the other; of volumes the middle section."""
+    lost = [(a - b) // 2 for a, b in zip(image.shape, foreground.shape, strict=True)]
+    image = image[tuple(slice(less, less + size) for less, size in zip(lost, foreground.shape, strict=True))]
+    while image.ndim > 2:
+        image, foreground = image[len(image) // 2], foreground[len(foreground) // 2]
+    grey = (image - image.min()) / max(float(np.ptp(image)), 1e-6)
+    cover: NDArray[np.uint8] = np.concatenate([grey, foreground], axis=1)
+    return (np.clip(cover, 0, 1) * 255).astype(np.uint8)
+
+
+def _card(model: Model) -> str:
+    """The model card beside the file, or one of what the file says."""
+    card = model.path.with_suffix(".md")
+    if card.is_file():
+        return card.read_text(encoding="utf-8")
+    info = model.info
+    channels = ", ".join(filter(None, info.channels)) or f"{len(info.channels)}, without names"
+    lines = [
+        f"# {info.name}",
+        f"A `{info.architecture}` that learned `{info.target}`. Input channels: {channels}. "
+        f"Classes of pixels: {', '.join(info.class_names)}.",
+        "## Validation",
+        f"Trained with unetbio {info.version}. Scores on validation images: {info.scores or 'none'}.",
+    ]
+    return "\n\n".join(lines) + "\n"
+
+
+def _describe(model: Model, folder: Path, authors: Sequence[str], licence: str) -> Any:
+    import bioimageio.spec.model.v0_5 as spec
+    import onnx
+
+    info, geometry = model.info, model.geometry
+    axes = "zyx"[-geometry.ndim :]
+    channels = [name or f"channel{number}" for number, name in enumerate(info.channels)]
+    input_axes = [
+        spec.SpaceInputAxis(id=spec.AxisId(axis), size=spec.ParameterizedSize(min=smallest, step=stride))
+        for axis, smallest, stride in zip(axes, _smallest(geometry), geometry.stride, strict=True)
+    ]
+    output_axes = [
+        spec.SpaceOutputAxis(
+            id=spec.AxisId(axis),
+            size=spec.SizeReference(tensor_id=spec.TensorId("image"), axis_id=spec.AxisId(axis), offset=-lost),
+        )
+        for axis, lost in zip(axes, _lost(geometry), strict=True)
+    ]
+    architecture = networks.find(info.architecture)
+    opset = onnx.load(folder / "model.onnx").opset_import[0].version
+    return spec.ModelDescr(
+        name=f"unetbio {re.sub(r'[^A-Za-z0-9_+./,()-]+', ' ', info.name)}",
+        description=architecture.summary,
+        authors=[spec.Author(name=name) for name in authors],
+        cite=_citations(architecture),
+        license=spec.LicenseId(licence),
+        documentation=spec.FileDescr(source=folder / "README.md"),
+        covers=[spec.FileDescr(source=folder / "cover.png")],
+        tags=["segmentation", "microscopy", "unetbio", info.architecture.replace("_", "-")],
+        inputs=[
+            spec.InputTensorDescr(
+                id=spec.TensorId("image"),
+                axes=[spec.BatchAxis(), spec.ChannelAxis(channel_names=channels), *input_axes],
+                test_tensor=spec.FileDescr(source=folder / "test_input.npy"),
+                preprocessing=_preprocessing(model, axes),
+            )
+        ],
+        outputs=[
+            spec.OutputTensorDescr(
+                id=spec.TensorId(OUTPUT),
+                axes=[spec.BatchAxis(), spec.ChannelAxis(channel_names=list(info.class_names)), *output_axes],
+                test_tensor=spec.FileDescr(source=folder / "test_output.npy"),
+            )
+        ],
+        weights=spec.WeightsDescr(
+            onnx=spec.OnnxWeightsDescr(source=folder / "model.onnx", opset_version=opset),
+            torchscript=spec.TorchscriptWeightsDescr(
+                source=folder / "model.pt",
+                pytorch_version=spec.Version(torch.__version__.partition("+")[0]),
+                parent="onnx",
+            ),
+        ),
+    )
+
+
+def _citations(architecture: Architecture) -> list[Any]:
+    import bioimageio.spec.model.v0_5 as spec
+
+    found = [spec.Doi(f"10.48550/arXiv.{number}") for number in ARXIV.findall(architecture.paper)]
+    return [spec.CiteEntry(text=architecture.paper, doi=doi) for doi in found]
+
+
+def _preprocessing(model: Model, axes: str) -> list[Any]:
+    """The normalization of the model, in the words of the specification."""
+    import bioimageio.spec.model.v0_5 as spec
+
+    normalization = model.info.normalization
+    low, high = normalization.low, normalization.high
+    if normalization.kind == "percentile":
+        kwargs = spec.ScaleRangeKwargs(
+            axes=tuple(spec.AxisId(axis) for axis in axes), min_percentile=low, max_percentile=high
+        )
+        return [spec.ScaleRangeDescr(kwargs=kwargs)]
+    if normalization.kind == "range":
+        return [spec.ScaleLinearDescr(kwargs=spec.ScaleLinearKwargs(gain=1 / (high - low), offset=-low / (high - low)))]
+    return []

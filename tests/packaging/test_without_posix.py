@@ -61,6 +61,9 @@ networks unet
 new project --images images
 train images masks -o model.safetensors --config training.yaml --device cpu
 models export model.safetensors --to torchscript
+calibrate model.safetensors images masks -o calibrated.safetensors
+suggest images --number 1
+import masks --images images -o imported
 """
 TRAINING = """
 network: unet
@@ -108,5 +111,10 @@ def test_everything_runs_without_posix_modules(tmp_path: Path, discs: np.ndarray
         check=False,
     )
     assert run.returncode == 0, run.stdout
-    # These two train for minutes, or copy files of another package.
-    assert {line.split()[0] for line in RUNS.split("\n") if line} | {"compare", "samples"} >= set(COMMANDS)
+    # These train several networks, copy files of another package, or need an extra and a time-lapse.
+    assert {line.split()[0] for line in RUNS.split("\n") if line} | {
+        "compare",
+        "learn-curve",
+        "samples",
+        "track",
+    } >= set(COMMANDS)

@@ -76,7 +76,7 @@ def run_network(items: list[Item], segmenter: Segmenter) -> tuple[float, dict[Pa
     """Seconds of the network alone for the same images, and its decisions."""
     seconds, decisions = 0.0, {}
     for item in items:
-        opened = segmenter.open(item.source, item.settings)
+        opened = segmenter.open(item.read(), item.settings)
         frame = segmenter.read_frame(opened, None)
         start = time.perf_counter()
         decisions[item.source] = segmenter.decide(opened, frame)

@@ -35,6 +35,7 @@ SHOWN_GROUPS = 20
 )
 @click.option("--no-model", is_flag=True, help="Compare images with each other alone.")
 @shared.options(Settings, *READING, "nan", "normalization")
+@shared.group
 @click.option(
     "--cache",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -53,6 +54,7 @@ def command(
     models: tuple[str, ...],
     no_model: bool,
     settings: Settings,
+    group: str,
     cache: Path | None,
     workers: int | None,
     decode_timeout: float,
@@ -79,6 +81,7 @@ def command(
             inputs,
             models=() if no_model else models or (DEFAULT_MODEL,),
             settings=settings,
+            group=group,
             table=table,
             out=out,
             cache=cache,

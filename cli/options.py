@@ -11,7 +11,16 @@ import click
 
 from unetbio.files import refuse_remote
 from unetbio.settings.options import Option, options_of
-from unetbio.settings.runs import AS_JSON, DECODE_TIMEOUT, DEVICE, FAILED_OK, METADATA_REGEX, SPLIT_COMPONENTS, WORKERS
+from unetbio.settings.runs import (
+    AS_JSON,
+    DECODE_TIMEOUT,
+    DEVICE,
+    FAILED_OK,
+    GROUP,
+    METADATA_REGEX,
+    SPLIT_COMPONENTS,
+    WORKERS,
+)
 
 if TYPE_CHECKING:
     from unetbio.results.collect_tables import Summary
@@ -29,6 +38,7 @@ __all__ = [
     "device",
     "failed_ok",
     "format_count",
+    "group",
     "metadata_regex",
     "model",
     "options",
@@ -197,6 +207,7 @@ def _shared(field: str, hint: Any, option: Option, default: Any = None) -> Calla
 
 device = _shared("device", str, DEVICE, "auto")
 workers = _shared("workers", int, WORKERS)
+group = _shared("group", str, GROUP, "auto")
 metadata_regex = _shared("metadata_regex", str, METADATA_REGEX)
 as_json = _shared("as_json", bool, AS_JSON)
 split_components = _shared("split_components", bool, SPLIT_COMPONENTS)

@@ -37,6 +37,7 @@ _LOGGED = {
     "unknown": "{} pixels are NaN or infinite, and background in the mask",
     "constant": "one grey value everywhere: no cells",
     "more_series": "the file holds more images, the first was segmented: choose with --series",
+    "missing_planes": "{} planes are missing; the others were used",
     "not_stored": "{} chunks are not stored; read as the fill value; if they were lost, copy the file again",
 }
 
@@ -187,7 +188,7 @@ def _list(
         from unetbio.io.formats.zarr.writer import check_zarr
 
         check_zarr()
-    items = list_items(inputs, table, settings, out, of_model(read_info(model)).masks)
+    items = list_items(inputs, table, settings, out, of_model(read_info(model)).masks, group=run.group)
     items = [replace(item, format=run.format or "auto") for item in items]
     check_names(items, out)
     return add_path_columns(items, run.metadata_regex)
@@ -306,7 +307,7 @@ def _dry_run(
 
     result = estimate(items, out, segmenter, options, startup=process_seconds())
     for item, message in result.failed:
-        logger.error("%s: %s", item.source, message)
+        logger.error("%s: %s", item.title, message)
     for line in [json.dumps(result.values())] if run.as_json else result.lines():
         say(line)
     return shared.EXIT_SOME_FAILED if result.failed and not run.failed_ok else None

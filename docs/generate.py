@@ -12,6 +12,7 @@ from pathlib import Path
 from settings_tables import TABLES
 
 from unetbio.io.formats import FORMATS, Format
+from unetbio.io.namings import NAMINGS, Naming, SideFile
 from unetbio.networks.documentation import parameters_page
 from unetbio.pipelines.settings import workflow_schema
 
@@ -55,7 +56,22 @@ def _format_row(kind: Format) -> str:
     return f"| `{kind.name}`: {kind.title} | {endings} | `{module}` | {libraries or 'itself'} | {kind.contents} |"
 
 
-PARTS: dict[str, Part] = {"floors": floors, "formats": formats, **TABLES}
+def namings() -> str:
+    """Every naming of files: an example, its image, and where the parts of the name go."""
+    head = ["| `--group` | microscope | example | image | well | field | channel |", "|---|---|---|---|---|---|---|"]
+    return "\n".join([*head, *map(_naming_row, NAMINGS)])
+
+
+def _naming_row(naming: Naming) -> str:
+    found = naming.match(naming.example)
+    if found is None:
+        raise ValueError(f"{naming.name} does not match its example")
+    channel = naming.channel_name(found.axes["C"], SideFile())
+    cells = (f"`{naming.name}`", naming.title, f"`{naming.example}`", f"`{found.folder}{found.name}`")
+    return f"| {' | '.join((*cells, found.place.get('well', ''), found.place.get('field', ''), channel))} |"
+
+
+PARTS: dict[str, Part] = {"floors": floors, "formats": formats, "namings": namings, **TABLES}
 """By the name in its comment, what makes a table."""
 
 FILES: dict[str, Part] = {"docs/network_parameters.md": parameters_page, "config/schema.json": workflow_schema}

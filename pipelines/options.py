@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 WORKFLOW_RUN = (
+    "group",
     "tile",
     "exact_tiles",
     "device",
@@ -41,7 +42,7 @@ WORKFLOW_RUN = (
 )
 """Run options of ``unetbio segment`` that are keys of the workflow; the rules set the others."""
 
-_LATER = ("backend", "nan")
+_LATER = ("backend", "nan", "group", "partial")
 """Keys that version 0.1.0 did not have: left out at their default, so that jobs of its projects do not run twice."""
 
 
@@ -134,7 +135,8 @@ class SegmentOptions(_SegmentFields):
 
     def reading_arguments(self) -> list[str]:
         """The options that select pixels of a file, as they stand on the command line."""
-        return _words(self, [*_OF_READING, *(options_of(Settings)[name] for name in ("nan", "normalization"))])
+        others = [*(options_of(Settings)[name] for name in ("nan", "normalization")), options_of(RunOptions)["group"]]
+        return _words(self, [*_OF_READING, *others])
 
 
 def _words(section: Section, options: Iterable[Option]) -> list[str]:

@@ -14,7 +14,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from unetbio import networks
 from unetbio.errors import UsageError
 from unetbio.files import stamp
-from unetbio.io.discover import Found, find_inputs, part_of, table_input
+from unetbio.io.discover import Found, part_of, table_input
+from unetbio.io.images import find_images, images_of
 from unetbio.models import model_path
 from unetbio.output_layout import part_count
 from unetbio.pipelines.options import (
@@ -30,7 +31,7 @@ from unetbio.pipelines.options import (
 )
 from unetbio.settings.base import Section, read_mapping, validated
 from unetbio.settings.image_tables import read_image_table
-from unetbio.settings.segmentation import Settings
+from unetbio.settings.segmentation import Settings, parse_series
 
 __all__ = [
     "ModelSettings",
@@ -266,8 +267,8 @@ class WorkflowConfig(Section):
         """
         if not self.table and not self.images:
             return {use.folder: (1, {}) for use in self.uses()}
-        found = _table_images(Path(self.table)) if self.table else find_inputs(self.images, out=self.output)
-        paths = [(item.relative, item.path.absolute()) for item in found]
+        found = self._found()
+        paths = [(item.relative, path.absolute()) for item in found for path in item.files]
         divided = {}
         for use in self.uses():
             count = _part_count(Path(use.folder), len(found), self.images_per_job)
@@ -278,6 +279,14 @@ class WorkflowConfig(Section):
                     files.append(str(path))
             divided[use.folder] = (count, dict(sorted(parts.items())))
         return divided
+
+    def _found(self) -> list[Found]:
+        """The images of all jobs, as the command lists them."""
+        if self.table:
+            return [image for found in _table_images(Path(self.table)) for image in images_of(found)]
+        # A value of YAML is a number or text, as the command reads it.
+        series = None if self.segment.series is None else parse_series(str(self.segment.series))
+        return find_images(self.images, out=self.output, group=self.segment.group, series=series)
 
 
 def _part_count(folder: Path, images: int, images_per_job: int) -> int:

@@ -2,13 +2,14 @@
 
 import contextlib
 import errno
+import functools
 import hashlib
 import json
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -20,6 +21,7 @@ __all__ = [
     "Stamp",
     "atomic_folder",
     "atomic_path",
+    "cached_real_path",
     "find_special",
     "lock",
     "open_regular",
@@ -267,6 +269,19 @@ def real_path(path: str | os.PathLike[str]) -> Path:
     `pathlib.Path.resolve` raises a `RuntimeError` for such links before Python 3.13.
     """
     return Path(os.path.realpath(path))
+
+
+def cached_real_path() -> Callable[[str | os.PathLike[str]], Path]:
+    """`real_path` for many files of few folders, of which each is looked up once."""
+    folders = functools.cache(os.path.realpath)
+
+    def real(path: str | os.PathLike[str]) -> Path:
+        folder, name = os.path.split(path)
+        if name in ("", os.curdir, os.pardir) or os.path.islink(path):  # noqa: PTH114 -- fast
+            return real_path(path)
+        return Path(os.path.join(folders(folder), name))  # noqa: PTH118 -- fast
+
+    return real
 
 
 def remove_path(path: Path) -> None:

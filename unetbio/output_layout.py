@@ -6,7 +6,7 @@ files of one image share.
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 __all__ = [
@@ -36,7 +36,10 @@ __all__ = [
     "MaskKind",
     "challenge_folder",
     "cytoplasm_name",
+    "described_mask",
+    "fields_of_plate",
     "find_masks",
+    "find_plates",
     "find_provenances",
     "geojson_name",
     "holds_classes",
@@ -50,6 +53,7 @@ __all__ = [
     "objects_name",
     "overlay_name",
     "part_count",
+    "plate_mask_name",
     "probabilities_name",
     "provenance_name",
     "result_name",
@@ -135,6 +139,11 @@ def mask_name(result: str, masks: MaskKind, suffix: str) -> str:
     return f"{result}{MASKS[masks]}{suffix}"
 
 
+def plate_mask_name(plate: str, result: str, masks: MaskKind) -> str:
+    """Label image of a field in a plate of OME-Zarr: ``p_labels.ome.zarr/A/1/0`` for the result ``p/A/1/0``."""
+    return f"{plate}{MASKS[masks]}{FORMATS['ome-zarr']}{result.removeprefix(plate)}"
+
+
 def objects_name(result: str) -> str:
     """Table of detected objects of a result."""
     return f"{result}_objects.csv"
@@ -188,8 +197,9 @@ def roi_set_name(result: str) -> str:
 
 
 def result_name(output: str) -> str:
-    """``a/b/x`` of ``a/b/x_labels.ome.tif`` and of ``a/b/x_classes.ome.tif``."""
-    return output.rpartition(_ending(output))[0]
+    """``a/b/x`` of ``a/b/x_labels.ome.tif`` and of ``a/b/x_classes.ome.tif``; ``p/A/1/0`` of a field of a plate."""
+    base, _, rest = output.rpartition(_ending(output))
+    return base + rest.removeprefix(FORMATS["ome-zarr"]) if "/" in rest else base
 
 
 def provenance_name(output: str) -> str:
@@ -219,7 +229,29 @@ def is_own_file(stem: str, names: Set[str]) -> bool:
 def find_masks(out: Path) -> Iterator[Path]:
     """All masks in an output folder, without temporary files."""
     patterns = (f"*{ending}{suffix}" for ending in WRITTEN_MASKS for suffix in MASK_FORMATS)
-    return (path for pattern in patterns for path in out.rglob(pattern) if not path.name.startswith("."))
+    found = (path for pattern in patterns for path in out.rglob(pattern) if not path.name.startswith("."))
+    return (mask for path in found for mask in (fields_of_plate(path) or [path]))
+
+
+def described_mask(provenance: Path, name: str) -> Path:
+    """The mask that a provenance describes, by its name there: beside it, or in a plate (``../../../p.zarr/A/1/0``)."""
+    folder, parts = provenance.parent, PurePosixPath(name).parts
+    while parts[:1] == ("..",):
+        folder, parts = folder.parent, parts[1:]
+    return folder.joinpath(*parts)
+
+
+def find_plates(out: Path) -> Iterator[Path]:
+    """Plates of masks in an output folder."""
+    patterns = (f"*{ending}{FORMATS['ome-zarr']}" for ending in WRITTEN_MASKS)
+    return (path for pattern in patterns for path in out.rglob(pattern) if fields_of_plate(path))
+
+
+def fields_of_plate(folder: Path) -> list[Path]:
+    """Fields of a plate of masks, by row, column and field; empty for a mask and for files."""
+    if not folder.is_dir() or (folder / "labels").is_dir():
+        return []
+    return sorted(path.parent for path in folder.glob("*/*/*/labels") if not path.parent.name.startswith("."))
 
 
 def find_provenances(out: Path) -> Iterator[Path]:

@@ -27,6 +27,7 @@ __all__ = [
     "ModelRecord",
     "OutputRecord",
     "Provenance",
+    "SetRecord",
     "count_cells",
     "fingerprint",
     "is_as_written",
@@ -85,6 +86,25 @@ class Fingerprint(_Record):
             return False
 
 
+class SetRecord(_Record):
+    """Files that are one image; see `unetbio.io.image_set.ImageSet`.
+
+    Parameters
+    ----------
+    files : tuple of str
+        From the folder of the input.
+    shape : tuple of int
+        Number of times, channels and sections.
+    channel_names, pixel_size_um
+        As the names of the files, and a file beside them, say.
+    """
+
+    files: tuple[str, ...]
+    shape: tuple[int, int, int]
+    channel_names: tuple[str, ...]
+    pixel_size_um: dict[str, float] = {}
+
+
 class InputRecord(_Record):
     """The image that was segmented.
 
@@ -100,6 +120,10 @@ class InputRecord(_Record):
         Of the file.
     companions : dict of Fingerprint
         Of the other files of the image, by their path from the folder of the input.
+    image_set : SetRecord, optional
+        The files, if the image consists of several by their names.
+    missing_files : tuple of str
+        Names of files of the image that were not in the folder of the input.
     axes, shape, dtype, pixel_size_um, pixel_size_trusted, channel_names
         As read from the file, or as overridden by ``settings``.
     """
@@ -109,6 +133,8 @@ class InputRecord(_Record):
     from_output: str
     fingerprint: Fingerprint
     companions: dict[str, Fingerprint] = {}
+    image_set: SetRecord | None = None
+    missing_files: tuple[str, ...] = ()
     axes: str
     shape: tuple[int, ...]
     dtype: str
@@ -117,9 +143,15 @@ class InputRecord(_Record):
     channel_names: tuple[str, ...]
 
     def matches(self, source: Path, *, rehash: bool = False) -> bool:
-        """Whether ``source`` and its companions hold the same bytes; see `Fingerprint.matches`."""
+        """Whether ``source`` and its companions hold the same bytes, and missing files are still missing.
+
+        See `Fingerprint.matches`.
+        """
+        folder = real_path(source).parent
+        if any((folder / name).exists() for name in self.missing_files):
+            return False
         files = {source: self.fingerprint}
-        files |= {real_path(source).parent / name: companion for name, companion in self.companions.items()}
+        files |= {folder / name: companion for name, companion in self.companions.items()}
         return all(known.matches(path, rehash=rehash) for path, known in files.items())
 
     def find(self, folder: Path) -> Path | None:
@@ -146,7 +178,7 @@ class OutputRecord(_Record):
     Parameters
     ----------
     name : str
-        File name, in the folder of the provenance.
+        File name, from the folder of the provenance.
     label_hash : str
         SHA-256 of shape, dtype and little-endian pixels.
     size, mtime_ns : int
@@ -218,6 +250,8 @@ class Provenance(_Record):
         Further columns, from the input table and from the path of the image.
     path_columns : tuple of str
         Names of the columns from the path.
+    place : dict
+        Plate, well, row, column and field, or the position in the file: further columns.
     run : dict
         Facts that do not change pixels: device, tile plan, scale, grey values mapped to 0 and 1, times.
     versions : dict
@@ -232,6 +266,7 @@ class Provenance(_Record):
     frames: tuple[FrameRecord, ...]
     columns: dict[str, str] = {}
     path_columns: tuple[str, ...] = ()
+    place: dict[str, str] = {}
     run: dict[str, Any] = {}
     versions: dict[str, str] = {}
 

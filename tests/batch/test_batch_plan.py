@@ -86,7 +86,6 @@ def test_a_table_can_name_several_images_of_a_file(tmp_path: Path) -> None:
         ("file,well\nx.tif,A1\n", "has no column 'image'; it has file, well"),
         ("image\n", "has a header but no rows"),
         ("image,well\n,A1\n", "line 2: the column 'image' is empty"),
-        ("image,series\nx.tif,first\n", "line 2: series 'first' is not a whole number"),
         (
             "image,diameter_px\nx.tif,ten\n",
             "line 2: diameter_px 'ten' is not a number or auto or model",

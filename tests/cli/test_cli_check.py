@@ -17,6 +17,7 @@ from unetbio.checking import file_report as surveying
 from unetbio.cli.main import main
 from unetbio.io import Image, read_image, write_image, write_labels
 from unetbio.models.model_file import load_model, read_info, save_model
+from unetbio.results import items
 from unetbio.samples import write_samples
 
 Check = Callable[..., Result]
@@ -86,15 +87,14 @@ def test_further_images_of_a_file_are_decoded(check: Check, images: Path) -> Non
     with tifffile.TiffWriter(path, ome=True) as tif:
         tif.write(noise, compression="zlib")
         tif.write(noise[::-1], compression="zlib")
-    assert findings(check("--json")) == [("c.ome.tif", "more_series")]
+    assert findings(check("--json")) == []
     with tifffile.TiffFile(path) as opened:
         offset, count = opened.series[1].pages[0].dataoffsets[0], opened.series[1].pages[0].databytecounts[0]
     content = bytearray(path.read_bytes())
     content[offset : offset + count] = bytes(count)
     path.write_bytes(content)
     result = check("--json")
-    assert ("c.ome.tif", "unreadable") in findings(result)
-    assert any(found["message"].startswith("series 1: ") for found in json.loads(result.stdout)["findings"])
+    assert ("c.ome.tif (series 1)", "unreadable") in findings(result)
     assert findings(check("--json", "--series", "0")) == []
 
 
@@ -212,7 +212,7 @@ def test_what_is_known_is_not_read_again(
         read.append(Path(path).name)
         return read_image(path, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(surveying, "read_image", reading)
+    monkeypatch.setattr(items, "read_image", reading)
     assert check("--json", "--cache", str(cache)).stdout == first.stdout
     assert read == ["bad.tif"]
     write_image(images / "b.tif", discs[:, ::-1], axes="YX", pixel_size_um={"Y": 0.5, "X": 0.5})
@@ -320,7 +320,7 @@ def test_what_is_odd_in_a_cache_is_looked_at_again(
         read.append(Path(path).name)
         return read_image(path, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(surveying, "read_image", reading)
+    monkeypatch.setattr(items, "read_image", reading)
     result = check("--json", "--cache", str(cache))
     assert (result.exit_code, result.stdout) == (0, expected)
     assert sorted(read) == ["a.tif", "b.tif"]
@@ -330,7 +330,7 @@ def test_grey_values_without_a_number_are_known(check: Check, tmp_path: Path, mo
     path, cache = tmp_path / "nan.tif", tmp_path / "check.jsonl"
     write_image(path, np.full((40, 40), np.nan, np.float32), axes="YX")
     first = check("--json", "--cache", str(cache), inputs=(str(path),))
-    monkeypatch.delattr(surveying, "read_image")
+    monkeypatch.delattr(items, "read_image")
     assert check("--json", "--cache", str(cache), inputs=(str(path),)).stdout == first.stdout
 
 
@@ -423,7 +423,7 @@ def test_our_own_mistakes_are_a_finding(check: Check, monkeypatch: pytest.Monkey
     def fail(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(surveying, "read_image", fail)
+    monkeypatch.setattr(items, "read_image", fail)
     result = check()
     assert result.exit_code == 3
     assert result.stdout.count("internal: internal error (ZeroDivisionError: by zero)") == 2
@@ -433,7 +433,7 @@ def test_memory_is_a_finding(check: Check, monkeypatch: pytest.MonkeyPatch) -> N
     def fail(*arguments: object, **options: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(surveying, "read_image", fail)
+    monkeypatch.setattr(items, "read_image", fail)
     assert [code for _, code in findings(check("--json"))] == ["out_of_memory"] * 2
 
 

@@ -220,7 +220,7 @@ def test_dry_run_for_programs(segment: Invoke, images: Path, tmp_path: Path, mon
     opening = Segmenter.open
 
     def fail(self: Segmenter, source: Any, settings: Any) -> Any:
-        if Path(source).name == "b.tif":
+        if source.source.name == "b.tif":
             raise KeyError("surprise")
         return opening(self, source, settings)
 

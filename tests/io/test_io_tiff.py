@@ -383,7 +383,8 @@ def test_planes_behind_one_page(tmp_path: Path) -> None:
     np.testing.assert_array_equal(image.read(z=3, y=slice(2, 5)), stored[3, 2:5])
     cut = (tmp_path / "x.tif").read_bytes()[:-100]
     (tmp_path / "y.tif").write_bytes(cut)
-    assert refused(tmp_path / "y.tif").reason == "truncated"
+    assert refused(tmp_path / "y.tif").reason == "missing_plane"
+    np.testing.assert_array_equal(read_image(tmp_path / "y.tif").read(z=slice(0, 3)), stored[:3])
 
 
 # Broken files
@@ -445,7 +446,8 @@ def test_too_few_bytes_for_the_pixels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason", "words"),
     [
-        ('SizeC="1" => SizeC="9"', "inconsistent", "claims 9 planes"),
+        ('SizeC="1" => SizeC="9"', "missing_plane", "8 of 9 planes are missing (channel 1 to 8)"),
+        ('SizeT="1" => SizeT="1001"', "inconsistent", "claim 1001 planes, the file holds 1"),
         ('SizeX="5" => SizeX="6"', "inconsistent", "6 x 4 pixels"),
         ('SizeT="1" => SizeT="100000000"', "bad_metadata", "which no file holds"),
         ('SizeZ="1" => SizeZ="x"', "bad_metadata", "SizeZ='x'"),
@@ -534,7 +536,8 @@ def test_an_imagej_header_that_claims_more_planes(tmp_path: Path) -> None:
     content = (tmp_path / "x.tif").read_bytes().replace(b"images=2", b"images=9").replace(b"slices=2", b"slices=9")
     (tmp_path / "x.tif").write_bytes(content)
     error = refused(tmp_path / "x.tif")
-    assert (error.reason, "9 slices" in str(error)) == ("inconsistent", True)
+    assert (error.reason, "7 of 9 planes are missing (z 2 to 8)" in str(error)) == ("missing_plane", True)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.tif").read(z=1), ramp(2, 4, 5)[1])
 
 
 # Real files

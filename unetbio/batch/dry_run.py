@@ -134,7 +134,7 @@ def estimate(
                 kept += 1
                 seconds += 2 * (perf_counter() - started)
             else:
-                todo.append((item, segmenter.open(item.source, item.settings)))
+                todo.append((item, segmenter.open(item.read(), item.settings)))
                 replaced += bool(earlier.changes)
         except ImageError as error:
             failed.append((item, str(error)))

@@ -26,7 +26,7 @@ def select_failed(items: Sequence[Item], out: Path) -> list[Item]:
     """
     written = {name for name, entry in read_journals(out).items() if entry.status == "failed"}
     measured = _failed_rows(out / SUMMARY)
-    return [item for item in items if item.labels in written or (item.path, _text(item.settings.series)) in measured]
+    return [item for item in items if item.labels in written or (item.path, _text(item.series)) in measured]
 
 
 def forget_gone(items: Sequence[Item], out: Path, part: Part | None) -> list[str]:
@@ -61,7 +61,8 @@ def forget_gone(items: Sequence[Item], out: Path, part: Part | None) -> list[str
     sources = {(real_path(item.source), item.path) for item in items} if others else set()
     origins = {_origin(source, path) for source, path in sources} - {None}
     there = {source for source, _ in sources}
-    gone = [entry for entry in others if _has_gone(entry, there, origins)]
+    pieces = {real_path(file) for item in items if others and item.image_set for file in item.image_set.paths}
+    gone = [entry for entry in others if Path(entry.input) in pieces or _has_gone(entry, there, origins)]
     gone = [entry for entry in gone if part is None or select_part([Item(Path(entry.input), entry.path)], part)]
     if gone:
         with hold_output(out, part), Journal(journal_path(out, part)) as journal:
@@ -78,9 +79,16 @@ def _has_gone(entry: Entry, there: Container[Path], origins: Container[PurePath 
 
 
 def _origin(source: Path, path: str) -> PurePath | None:
-    """The folder that the path in the tables starts from; None if a link leads elsewhere."""
-    parts = PurePath(path).parts
-    return PurePath(*source.parts[: -len(parts)]) if source.parts[-len(parts) :] == parts else None
+    """The folder that the path in the tables starts from; None if a link leads elsewhere.
+
+    The files of a set have other names than its path, and may lie in folders below it.
+    """
+    folders = PurePath(path).parts[:-1]
+    above = source.parts[:-1]
+    for start in range(len(above) - len(folders), 0, -1):
+        if above[start : start + len(folders)] == folders:
+            return PurePath(*above[:start])
+    return None
 
 
 def _failed_rows(summary: Path) -> set[tuple[str, str]]:

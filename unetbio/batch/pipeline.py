@@ -127,8 +127,10 @@ class Reader(threading.Thread):
 
     def _frames(self, job: Job) -> Iterator[Message]:
         # Taken before the pixels are read, so that later changes show in the times.
+        if job.item.error is not None:
+            raise job.item.error
         job.fingerprint = _fingerprint(job.item.source)
-        job.opened = opened = self._segmenter.open(job.item.source, job.item.settings)
+        job.opened = opened = self._segmenter.open(job.item.read(), job.item.settings)
         source = real_path(job.item.source)
         for path in {real_path(file) for file in opened.image.files} - {source}:
             job.companions[os.path.relpath(path, source.parent)] = _fingerprint(path)

@@ -2,14 +2,16 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from unetbio.errors import UsageError
-from unetbio.files import real_path
-from unetbio.io.discover import find_inputs, part_of, table_input
+from unetbio.errors import ImageError, UsageError
+from unetbio.files import cached_real_path
+from unetbio.io.discover import Found, part_of, table_input
+from unetbio.io.grouping import AUTO
+from unetbio.io.images import find_images, images_of, series_of
 from unetbio.output_layout import MaskKind
 from unetbio.provenance import read_provenance
 from unetbio.results.items import Item
@@ -27,6 +29,9 @@ T = TypeVar("T")
 TAKEN = ("image", "mask", *READING)
 """Columns that the tables of results do not repeat."""
 
+LEFT_OUT_OF_PLATES = ("missing_well", "missing_field")
+"""Reasons of images of a plate that ``--partial`` leaves out."""
+
 
 def list_items(
     inputs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
@@ -34,37 +39,83 @@ def list_items(
     settings: Settings,
     out: str | os.PathLike[str] | None,
     masks: MaskKind,
+    *,
+    group: str = AUTO,
 ) -> list[Item]:
     """Items of inputs, or of a table: `found_items`, `read_table`.
 
     Raises
     ------
     UsageError
-        As they do, and when both or neither are given.
+        As they do, and when both or neither are given, or ``group`` with a table.
     """
     if bool(inputs) == bool(table):
         raise UsageError("give either INPUT or --table: " + ("both are given" if table else "neither is given"))
+    if table and group != AUTO:
+        raise UsageError("--group joins the files of INPUT: a table names each image; leave out one of the two")
+    folder = None if out is None else Path(out)
     if table:
-        return read_table(Path(table), settings, masks)
+        return read_table(Path(table), settings, masks, out=folder)
     paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
-    return found_items(paths, settings, None if out is None else Path(out), masks)
+    return found_items(paths, settings, folder, masks, group=group)
 
 
 def found_items(
-    inputs: Sequence[str | os.PathLike[str]], settings: Settings, out: Path | None, masks: MaskKind = "instances"
+    inputs: Sequence[str | os.PathLike[str]],
+    settings: Settings,
+    out: Path | None,
+    masks: MaskKind = "instances",
+    *,
+    group: str = AUTO,
 ) -> list[Item]:
-    """Items of files, folders and patterns, in the order of `find_inputs`, which leaves out the output folder.
+    """Items of files, folders and patterns, in the order of `find_images`, which leaves out the output folder.
+
+    Parameters
+    ----------
+    inputs : sequence of path-like
+        Files, folders and patterns.
+    settings : Settings
+        Settings of the run; ``series`` chooses images of files that hold several.
+    out : pathlib.Path, optional
+        The output folder.
+    masks : {"instances", "classes"}
+        Label images or class masks.
+    group : str
+        How files are joined by their names: `unetbio.io.grouping.group_files`.
 
     Raises
     ------
     UsageError
         When an input does not exist or no image is found.
     """
-    return [Item(file.path, file.relative.as_posix(), settings, masks=masks) for file in find_inputs(inputs, out=out)]
+    found = find_images(inputs, out=out, group=group, series=settings.series)
+    return [item for image in found for item in _items_of(image, settings, out, masks)]
 
 
-def read_table(path: Path, settings: Settings, masks: MaskKind = "instances") -> list[Item]:
-    """Items of a table, in its order.
+def _items_of(found: Found, settings: Settings, out: Path | None, masks: MaskKind, **others: Any) -> Iterator[Item]:
+    """One item for each chosen image of a file."""
+    try:
+        chosen = series_of(found, settings.series, settings.axes)
+    except ImageError as error:
+        found, chosen = replace(found, error=error), [(None, "")]
+    if settings.partial and found.error is not None and found.error.reason in LEFT_OUT_OF_PLATES:
+        logger.warning("%s: %s [%s]", found.path, found.error, found.error.reason)
+        return
+    for number, name in chosen:
+        place = {**found.place, **({"position": name} if name else {})}
+        own = settings if number == settings.series else replace(settings, series=number)
+        item = Item.of(replace(found, place=place), own, masks=masks, **others)
+        yield _as_earlier(item, out) if settings.series is None and number == 0 else item
+
+
+def _as_earlier(item: Item, out: Path | None) -> Item:
+    """The first image of a file, named as by versions that segmented it alone, where its result is there."""
+    alone = replace(item, settings=replace(item.settings, series=None))
+    return alone if out is not None and (out / alone.labels).exists() else item
+
+
+def read_table(path: Path, settings: Settings, masks: MaskKind = "instances", *, out: Path | None = None) -> list[Item]:
+    """Items of a table, in its order; a row whose file holds several images is as many items, or those of ``series``.
 
     Parameters
     ----------
@@ -76,6 +127,8 @@ def read_table(path: Path, settings: Settings, masks: MaskKind = "instances") ->
         Settings of the run.
     masks : {"instances", "classes"}
         Label images or class masks.
+    out : pathlib.Path, optional
+        The output folder.
 
     Raises
     ------
@@ -84,18 +137,19 @@ def read_table(path: Path, settings: Settings, masks: MaskKind = "instances") ->
     """
     try:
         table = read_image_table(path, settings)
-        items = [_item_of_row(path, row) for row in table.rows]
+        items = [item for row in table.rows for item in _items_of_row(path, row, out, masks)]
     except UsageError as error:
         raise UsageError(f"--table {error}") from error
     if "mask" in table.columns:
         logger.info("%s: the column 'mask' is for unetbio train and compare; it is left out here", path)
-    return [replace(item, masks=masks) for item in items]
+    return items
 
 
-def _item_of_row(table: Path, row: ImageRow) -> Item:
+def _items_of_row(table: Path, row: ImageRow, out: Path | None, masks: MaskKind) -> Iterator[Item]:
     found = table_input(table, row.cells["image"])
     columns = {name: value for name, value in row.cells.items() if name not in TAKEN}
-    return Item(found.path, found.relative.as_posix(), row.settings, columns)
+    for image in images_of(found, row.settings.series):
+        yield from _items_of(image, row.settings, out, masks, columns=columns)
 
 
 def check_names(items: Sequence[Item], out: Path) -> None:
@@ -108,7 +162,8 @@ def check_names(items: Sequence[Item], out: Path) -> None:
     UsageError
         Naming the first two.
     """
-    sources = {real_path(item.source) for item in items}
+    real = cached_real_path()
+    sources = {real(item.source) for item in items}
     taken: dict[str, Item] = {}
     for item in items:
         other = taken.setdefault(item.result.casefold(), item)
@@ -122,7 +177,7 @@ def check_names(items: Sequence[Item], out: Path) -> None:
                 f"{other.source} and {item.source} would both be written to {item.labels}: "
                 "rename one, or segment them into two output folders"
             )
-        if real_path(out / item.labels) in sources:
+        if real(out / item.labels) in sources:
             raise UsageError(f"{item.labels} would be written over an input: choose another output folder")
 
 

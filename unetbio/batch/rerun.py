@@ -10,6 +10,7 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.postprocessing.objects import ObjectSettings
 from unetbio.provenance import Provenance, versions
+from unetbio.results.recorded_input import open_recorded
 from unetbio.results.verification import Finding, read_provenances
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.segmentation import Settings
@@ -89,13 +90,15 @@ def _repeat(path: Path, provenance: Provenance, models: _Models, device: str) ->
         return f"cannot be segmented again: the input is gone: {provenance.input.absolute}"
     try:
         changes, options = _recorded_settings(provenance.settings)
+        options["partial"] = bool(provenance.run.get("partial"))
     except (KeyError, TypeError, ValueError, UsageError) as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return f"cannot be segmented again: this version cannot read its settings ({text})"
     try:
         model = models.load(provenance)
         model = dataclasses.replace(model, info=model.info.model_copy(update=changes))
-        _, info = segment(source, model, device=device, **options)
+        image = open_recorded(provenance.input, source, axes=options["axes"], series=options["series"] or 0)
+        _, info = segment(image, model, device=device, **options)
     except (ImageError, UsageError) as error:
         return f"cannot be segmented again: {error}"
     if info["settings"] != provenance.settings:

@@ -29,6 +29,7 @@ from unetbio.results.items import Item
 from unetbio.results.journal import Entry, Journal, Part, hold_output, journal_path
 from unetbio.results.measure_cells import concatenate, measure_frame, pixel_size_of
 from unetbio.results.measured_from import TableOptions, sources_of
+from unetbio.results.recorded_input import record_set
 from unetbio.results.result_files import Outcome, write_image_probabilities, write_result
 from unetbio.results.reuse import KeptResult, Policy, read_label_file, remove_leftovers
 from unetbio.results.tables import write_classes
@@ -277,6 +278,7 @@ class _Batch:
             "frames": records,
             "columns": job.item.columns,
             "path_columns": tuple(job.item.path_columns),
+            "place": dict(job.item.place),
             "run": {
                 **self.segmenter.run_record(opened, [frame.scaling for frame in frames]),
                 "network_seconds": round(sum(frame.seconds for frame in frames), 3),
@@ -342,7 +344,7 @@ class _Batch:
         if path is None or _is_newer(path, labels):
             return
         try:
-            opened = self.segmenter.open(job.item.source, job.item.settings)
+            opened = self.segmenter.open(job.item.read(), job.item.settings)
             image = opened.read_channels(opened.times[0], opened.channels)
             frames = read_label_file(labels, kept.provenance)
         except ImageError as error:
@@ -368,11 +370,12 @@ class _Batch:
             path=item.path,
             input=str(real_path(item.source)),
             status=status,
-            series=item.settings.series,
+            series=item.series,
             reason=reason,
             message=message,
             columns=item.columns,
             path_columns=item.path_columns,
+            place=dict(item.place),
         )
 
     def _input_record(self, job: Job, opened: ImageSelection) -> InputRecord:
@@ -384,6 +387,8 @@ class _Batch:
             from_output=os.path.relpath(absolute, real_path(self.out / job.item.labels).parent),
             fingerprint=_present(job.fingerprint),
             companions=job.companions,
+            image_set=record_set(job.item.image_set),
+            missing_files=image.missing.files if image.missing else (),
             axes=image.axes,
             shape=image.shape,
             dtype=str(image.dtype),

@@ -188,4 +188,5 @@ def stamps_of(files: Iterable[Path]) -> Stamps:
 def _question(item: Item) -> str:
     """The input, and all options that select the counted pixels."""
     asked = item.settings
-    return json.dumps([os.path.abspath(item.source), asked.series, asked.axes, asked.t, asked.z])  # noqa: PTH100
+    files = [] if item.image_set is None else [item.image_set.files]
+    return json.dumps([os.path.abspath(item.source), item.series, asked.axes, asked.t, asked.z, *files])  # noqa: PTH100

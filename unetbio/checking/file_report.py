@@ -14,7 +14,7 @@ from unetbio.batch.budget import MemoryBudget
 from unetbio.checking.check_cache import CheckCache, stamps_of
 from unetbio.checking.image_stats import ImageStats
 from unetbio.errors import EnvironmentStoppedError, ImageError
-from unetbio.io import Image, read_image
+from unetbio.io import Image
 from unetbio.io.formats import FORMATS
 from unetbio.io.grey_pictures import is_grey_window
 from unetbio.io.image import select_channel
@@ -90,8 +90,8 @@ class FileReport:
     @property
     def path(self) -> str:
         """The input as findings name it."""
-        series = self.item.settings.series
-        return str(self.item.source) + ("" if series is None else f" (series {series})")
+        series = self.item.series
+        return self.item.title + ("" if series is None else f" (series {series})")
 
 
 def report_file(
@@ -120,11 +120,9 @@ def report_file(
     try:
         stats = cache.find(item) if cache is not None else None
         if stats is None:
-            image = _open(item, item.settings.series or 0)
+            image = item.read()
             stamps = stamps_of(image.files)
             stats = _scan(image, item.settings, budget)
-            if item.settings.series is None:
-                _decode_others(item, image.series_count, budget)
             if cache is not None:
                 cache.add(item, stamps, stats)
         is_readable = True
@@ -134,7 +132,7 @@ def report_file(
         found.append(_reason(error))
     channels: tuple[int, ...] = ()
     if stats is not None:
-        found += _content(stats, item)
+        found += _content(stats)
         image = stats.image(item.source, item.settings.axes, item.settings.series or 0)
         try:
             channels = _channels(image, item.settings)
@@ -154,10 +152,6 @@ def describe_for_models(found: Mapping[str, Sequence[tuple[str, str]]]) -> list[
         for name, own in found.items()
         for code, message in own
     ]
-
-
-def _open(item: Item, series: int) -> Image:
-    return read_image(item.source, axes=item.settings.axes, series=series)
 
 
 def _reason(error: Exception) -> tuple[str, str]:
@@ -226,19 +220,6 @@ def _chosen(size: int, index: int | str | None) -> range:
     return range(index, index + 1) if isinstance(index, int) and index < size else range(size)
 
 
-def _decode_others(item: Item, count: int, budget: MemoryBudget) -> None:
-    """Decode the further images of the file, to find out whether they can be read."""
-    for series in range(1, count):
-        try:
-            image = _open(item, series)
-            with _acquired(budget, image):
-                for t, rows in _bands(image):
-                    for z in range(image.size("Z")):
-                        _read(image, t, z, rows)
-        except ImageError as error:
-            raise ImageError(error.reason, f"series {series}: {error}") from error
-
-
 @contextlib.contextmanager
 def _acquired(budget: MemoryBudget, image: Image) -> Iterator[None]:
     """Acquire the memory for the windows of an image."""
@@ -274,9 +255,7 @@ def _read(image: Image, t: int, z: int, rows: slice) -> NDArray[Any]:
     return window if "C" in image.axes else window[np.newaxis]
 
 
-def _content(stats: ImageStats, item: Item) -> Iterator[tuple[str, str]]:
-    if stats.series_count > 1 and item.settings.series is None:
-        yield "more_series", f"holds {stats.series_count} images, and the first is taken: choose with --series"
+def _content(stats: ImageStats) -> Iterator[tuple[str, str]]:
     if stats.not_stored:
         yield "not_stored", stats.not_stored
 

@@ -86,7 +86,7 @@ class CheckResult:
 
     def table(self) -> str:
         """The rows as csv."""
-        extra = dict.fromkeys(name for report in self.files for name in report.item.columns)
+        extra = dict.fromkeys(name for report in self.files for name in (*report.item.place, *report.item.columns))
         columns = [*COLUMNS, *(name for name in extra if name not in COLUMNS)]
         return csv_text([columns, *([row.get(name, "") for name in columns] for row in self.rows())])
 
@@ -96,6 +96,7 @@ def check(
     *,
     models: Sequence[str | os.PathLike[str]] = (DEFAULT_MODEL,),
     settings: Settings | None = None,
+    group: str = "auto",
     table: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     cache: str | os.PathLike[str] | None = None,
@@ -112,6 +113,8 @@ def check(
         Shipped models or model files; with none, images are compared with each other alone.
     settings : Settings, optional
         Which part of each file is the image, and how grey values are scaled: `unetbio.settings.segmentation.Settings`.
+    group : str
+        How files are joined by their names: `unetbio.io.grouping.group_files`.
     table : path, optional
         csv or tsv with a column ``image``, instead of ``inputs``.
     out : path, optional
@@ -135,7 +138,7 @@ def check(
     """
     infos = {str(model): read_info(model) for model in models}
     masks = of_model(next(iter(infos.values()))).masks if infos else "instances"
-    items = list_items(inputs, table, settings or Settings(), out, masks)
+    items = list_items(inputs, table, settings or Settings(), out, masks, group=group)
     if cache is not None:
         tables = [*([Path(table)] if table else []), *([Path(out) / CHECK] if out else [])]
         _refuse_cache(Path(cache), [item.source for item in items], tables)
@@ -217,12 +220,13 @@ def _collisions(reports: Sequence[FileReport]) -> Iterator[Finding]:
 def _row(report: FileReport, found: Sequence[Finding]) -> dict[str, Any]:
     stats = report.stats
     row: dict[str, Any] = {
+        **report.item.place,
         **report.item.columns,
         "path": report.item.path,
         "status": "unreadable" if not report.is_readable else "found" if found else "ok",
         "code": CODES_BETWEEN.join(dict.fromkeys(finding.code for finding in found)),
         "message": MESSAGES_BETWEEN.join(finding.message for finding in found),
-        "series": report.item.settings.series,
+        "series": report.item.series,
     }
     if stats is None:
         return row

@@ -123,6 +123,7 @@ def _described(image: Image) -> dict[str, Any]:
         "affine": None if image.affine is None else image.affine.tolist(),
         "affine_trusted": image.affine_trusted,
         "files": [os.fspath(path) for path in image.files],
+        "missing": image.missing and image.missing.record(),
     }
 
 

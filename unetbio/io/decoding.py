@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from unetbio.errors import EnvironmentStoppedError, ImageError
 from unetbio.io.image import Image, NotStored
+from unetbio.io.missing import MissingPlanes
 
 __all__ = ["decode_elsewhere", "open_elsewhere"]
 
@@ -71,7 +72,7 @@ def open_elsewhere(path: Path, axes: str | None, series: int, labels: bool) -> I
         return None
     source = _Source(_pools[-1], os.fspath(path), axes, series, labels)
     described = source.ask("image")["image"]
-    affine, files = described.pop("affine"), described.pop("files")
+    affine, files, missing = described.pop("affine"), described.pop("files"), described.pop("missing")
     return Image(
         **{
             **described,
@@ -80,7 +81,7 @@ def open_elsewhere(path: Path, axes: str | None, series: int, labels: bool) -> I
             "channel_names": tuple(described["channel_names"]),
         },
         source=path,
-        pixels=_RemotePixels(source, tuple(map(Path, files))),
+        pixels=_RemotePixels(source, tuple(map(Path, files)), missing and MissingPlanes.of_record(missing)),
         affine=None if affine is None else np.array(affine, np.float64),
     )
 
@@ -109,6 +110,7 @@ class _Source:
 class _RemotePixels:
     source: _Source
     files: tuple[Path, ...]
+    missing: MissingPlanes | None = None
 
     @property
     def not_stored(self) -> NotStored | None:

@@ -9,13 +9,17 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
-from unetbio.errors import UsageError
-from unetbio.files import real_path, refuse_remote
+from unetbio.errors import ImageError, UsageError
+from unetbio.files import cached_real_path, real_path, refuse_remote
 from unetbio.io.formats import FORMATS, LONG_SUFFIXES, SUFFIXES, find_folder, load
 from unetbio.io.formats.unread import UNREAD_SUFFIXES
 from unetbio.io.tables import file_of_cell
 from unetbio.output_layout import OVERLAYS, WRITTEN, WRITTEN_MASKS, is_output_folder, is_own_file
+
+if TYPE_CHECKING:
+    from unetbio.io.image_set import ImageSet
 
 __all__ = [
     "MASK_SUFFIXES",
@@ -51,10 +55,44 @@ MASK_FOLDER = re.compile(r"(masks?|labels?|gt|ground_?truth|annotations?)(tr|ts)
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """An input file, and its path below the output folder."""
+    """An input, and its path below the output folder.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The file, or the folder of an image; of a set of files the first.
+    relative : pathlib.PurePath
+        Path in the tables.
+    result : pathlib.PurePath, optional
+        Path of the results below the output folder without ending, where it is not that of ``relative``.
+    image_set : ImageSet, optional
+        The files, if the image consists of several.
+    place : dict
+        Where the image lies: plate, well, row, column, field ...; columns of every table.
+    plate : pathlib.PurePath, optional
+        Path of the results of the plate, if the image is a field of an OME-Zarr plate.
+    error : ImageError, optional
+        Why the image cannot be opened, if that is known already.
+    """
 
     path: Path
     relative: PurePath
+    result: PurePath | None = None
+    image_set: "ImageSet | None" = None
+    place: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
+    plate: PurePath | None = None
+    error: ImageError | None = None
+
+    @property
+    def root(self) -> str:
+        """Folder that ``relative`` starts from."""
+        text, below = str(self.path), str(self.relative)
+        return text[: -len(below)].rstrip(os.sep) if text.endswith(below) else str(self.path.parent)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All files, or the folder, of the image."""
+        return (self.path,) if self.image_set is None else self.image_set.paths
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,16 +146,17 @@ def find_inputs(
         An input does not exist, or no image was found.
     """
     names = [os.fspath(given) for given in inputs]
+    real = cached_real_path()
     found: dict[Path, Found] = {}
     passed: list[Found] = []
     for given in names:
         taken, others = _expand(given, masks)
         passed += others
         for item in taken:
-            found.setdefault(real_path(item.path), item)
+            found.setdefault(real(item.path), item)
     remarks = _remarks(_foreign_files(passed, found, out))
-    whole = set(_without_pieces(found.values()))
-    found = {real: item for real, item in found.items() if item in whole}
+    whole = {id(item) for item in _without_pieces(found.values())}
+    found = {path: item for path, item in found.items() if id(item) in whole}
     if not found:
         where = ", ".join(names) or "an empty list"
         raise UsageError(
@@ -128,7 +167,8 @@ def find_inputs(
     if out is None:
         return list(found.values())
     asked = {os.path.realpath(name) for name in names}
-    kept = [item for real, item in found.items() if str(real) in asked or not _is_own(real, item, real_path(out))]
+    own = real_path(out)
+    kept = [item for path, item in found.items() if str(path) in asked or not _is_own(path, item, own)]
     if not kept:
         raise UsageError(f"no images outside the output folder {out}: give their folder, or another output folder")
     return kept

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
+from unetbio.io.missing import MissingPlanes
 
 __all__ = ["AXES", "Image", "NotStored", "PlaneSource", "list_channels", "select_channel"]
 
@@ -112,6 +113,22 @@ class Image:
         """Chunks of the whole image that are read as the fill value without being in any file; None without one."""
         return getattr(self.pixels, "not_stored", None)
 
+    @property
+    def missing(self) -> MissingPlanes | None:
+        """Planes that the metadata name and that cannot be read because they are not there; None without one."""
+        return getattr(self.pixels, "missing", None)
+
+    def crop_sections(self, start: int, stop: int) -> "Image":
+        """The image with these sections alone; the axis Z is left out if it is one section."""
+        sizes = {axis: self.size(axis) for axis in AXES} | {"Z": stop - start}
+        kept = [axis for axis in AXES if axis in self.axes and (axis in "YX" or sizes[axis] > 1)]
+        return dataclasses.replace(
+            self,
+            axes="".join(kept),
+            shape=tuple(sizes[axis] for axis in kept),
+            pixels=_Sections(self.pixels, start, stop),
+        )
+
     def size(self, axis: str) -> int:
         """Length of an axis of ``TCZYX``; 1 where the image does not have it."""
         return self.shape[self.axes.index(axis)] if axis in self.axes else 1
@@ -149,13 +166,15 @@ class Image:
         ------
         ImageError
             ``no_such_index``: outside the image; ``unreadable``, ``truncated``: the pixels cannot be decoded;
-            ``too_large``: they do not fit into memory.
+            ``missing_plane``: they are not there; ``too_large``: they do not fit into memory.
         """
         ranges = {axis: self._range(axis, index) for axis, index in zip(AXES, (t, c, z, y, x), strict=True)}
         rows, columns = (slice(ranges[axis].start, ranges[axis].stop) for axis in "YX")
         try:
             out = np.empty([len(ranges[axis]) for axis in AXES], self.dtype)
             if out.size:
+                if self.missing and not self.missing.holds(*(list(ranges[axis]) for axis in "TCZ")):
+                    raise self.missing.error()
                 for i, time in enumerate(ranges["T"]):
                     for k, section in enumerate(ranges["Z"]):
                         out[i, :, k] = self.pixels.read(time, section, ranges["C"], rows, columns)
@@ -184,6 +203,32 @@ class Image:
                 "no_such_index", f"no {axis.lower()} {index}: the image has {self.describe()}, counted from 0"
             )
         return range(index, index + 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sections:
+    """A range of the sections of an image."""
+
+    whole: PlaneSource
+    start: int
+    stop: int
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        files: tuple[Path, ...] = getattr(self.whole, "files", ())
+        return files
+
+    @property
+    def not_stored(self) -> NotStored | None:
+        return getattr(self.whole, "not_stored", None)
+
+    @property
+    def missing(self) -> MissingPlanes | None:
+        missing: MissingPlanes | None = getattr(self.whole, "missing", None)
+        return missing and missing.sections(self.start, self.stop)
+
+    def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
+        return self.whole.read(t, self.start + z, channels, y, x)
 
 
 def select_channel(image: Image, channel: str | int) -> int:
@@ -231,9 +276,10 @@ def select_channel(image: Image, channel: str | int) -> int:
 
 
 def list_channels(image: Image) -> str:
-    """Name the channels of an image for messages: ``0: DAPI, 1: (no name)``."""
+    """Name the channels of an image for messages: ``0: DAPI, 1: (no name), 2: GFP (missing)``."""
     names = image.channel_names or ("",)
-    return ", ".join(f"{i}: {name or '(no name)'}" for i, name in enumerate(names))
+    held = range(len(names)) if image.missing is None else image.missing.held_channels()
+    return ", ".join(f"{i}: {name or '(no name)'}{'' if i in held else ' (missing)'}" for i, name in enumerate(names))
 
 
 def _keeps_axis(index: int | slice | None) -> bool:

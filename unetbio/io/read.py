@@ -10,7 +10,7 @@ from unetbio.io.formats import SUPPORTED, Format, find_file, find_folder
 from unetbio.io.formats.unread import refusal
 from unetbio.io.image import Image
 
-__all__ = ["read_image"]
+__all__ = ["find_format", "read_image"]
 
 HEAD_BYTES = 512
 """Bytes read to recognize the format of a file."""
@@ -48,14 +48,15 @@ def read_image(
     if image := open_elsewhere(path, axes, series, labels):
         return image
     try:
-        return _format(path).open(path, axes=axes, series=series, labels=labels)
+        return find_format(path).open(path, axes=axes, series=series, labels=labels)
     except OSError as error:
         raise ImageError("unreadable", f"cannot be opened: {error.strerror or error}") from error
     except MemoryError as error:
         raise ImageError("too_large", "does not fit into memory") from error
 
 
-def _format(path: Path) -> Format:
+def find_format(path: Path) -> Format:
+    """The format of a file or folder; raises as `read_image`."""
     if path.is_dir():
         if found := find_folder(path):
             if special := find_special(path):

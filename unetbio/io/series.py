@@ -2,12 +2,14 @@
 
 import dataclasses
 import os
+from pathlib import Path
 
 from unetbio.errors import ImageError
+from unetbio.io.formats import load
 from unetbio.io.image import Image
-from unetbio.io.read import read_image
+from unetbio.io.read import find_format, read_image
 
-__all__ = ["Series", "list_series"]
+__all__ = ["Series", "is_seen_to_hold_one", "list_series"]
 
 MISSING_SERIES = 1 << 30
 """Number of a series that no file has: a readable file raises ``no_such_series`` for it."""
@@ -60,6 +62,20 @@ def list_series(path: str | os.PathLike[str], *, axes: str | None = None) -> lis
     if len(found) == 1 and found[0].error is not None:
         raise found[0].error
     return found
+
+
+def is_seen_to_hold_one(path: Path) -> bool:
+    """Whether the beginning of a file, or the metadata of a folder, shows that it holds one image.
+
+    Others may hold one, too, which is seen when they are opened.
+
+    Raises
+    ------
+    ImageError, OSError
+        The file cannot be read.
+    """
+    kind = find_format(path)
+    return kind.holds_one or bool(kind.is_one_image and load(kind.is_one_image)(path))
 
 
 def _can_be_read(path: str | os.PathLike[str], axes: str | None) -> bool:

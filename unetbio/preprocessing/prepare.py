@@ -15,11 +15,13 @@ from unetbio.errors import ImageError
 from unetbio.io import read_image
 from unetbio.io.grey_pictures import as_grey, is_opaque_picture
 from unetbio.io.image import AXES, Image, list_channels, select_channel
+from unetbio.io.images import find_series
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.grey_values import GreyLevels, levels_of
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.scale import Scale
 from unetbio.preprocessing.unknown_pixels import UnknownPixels, fill
+from unetbio.preprocessing.whole_part import sections_of, whole_part
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.segmentation import PixelSize, Settings
 
@@ -70,6 +72,8 @@ class ImageSelection:
         How the zoom was found; None where it is given.
     finds_scale : bool
         Whether the zoom is still to be found, as neither pixel size nor diameter gives it.
+    kept_sections : range, optional
+        Sections of the file that ``image`` has, if planes were left out because others are missing.
     """
 
     image: Image
@@ -81,6 +85,7 @@ class ImageSelection:
     zoom: tuple[float, ...]
     scale: Scale | None = None
     finds_scale: bool = False
+    kept_sections: range | None = None
 
     @property
     def in_sections(self) -> bool:
@@ -130,6 +135,14 @@ class ImageSelection:
     def grid(self) -> tuple[int, ...]:
         """Spatial shape after rescaling: the input of the model."""
         return tuple(max(1, round(size * zoom)) for size, zoom in zip(self.shape, self.zoom, strict=True))
+
+    def present_channels(self, t: int | None) -> tuple[int, ...]:
+        """Channels of which no plane of a frame is missing: those that can be measured."""
+        channels, missing = range(self.image.size("C")), self.image.missing
+        if missing is None:
+            return tuple(channels)
+        sections = sections_of(missing, self.settings)
+        return tuple(channel for channel in channels if missing.holds([t or 0], [channel], sections))
 
     def read_channels(self, t: int | None, channels: Sequence[int]) -> NDArray[Any]:
         """Grey values ``(len(channels), *spatial)`` of one frame, with sections picked or projected."""
@@ -283,21 +296,34 @@ def open_annotated(source: str | os.PathLike[str] | Image, settings: Settings) -
 
 def _opened(source: str | os.PathLike[str] | Image, settings: Settings) -> Image:
     if not isinstance(source, Image):
-        source = read_image(source, axes=settings.axes, series=settings.series or 0)
+        source = read_image(source, axes=settings.axes, series=_series(source, settings))
     return with_pixel_size(source, settings.pixel_size_um)
+
+
+def _series(source: str | os.PathLike[str], settings: Settings) -> int:
+    """Number of the one image of a file to open: the first, unless a number or a name was given."""
+    if settings.series is None or isinstance(settings.series, int):
+        return settings.series or 0
+    return find_series(source, settings.series, axes=settings.axes)
 
 
 def _select(image: Image, settings: Settings, ndim: int, channels: int | None = None) -> ImageSelection:
     """The frames, sections and channels of an image, at its own scale; ``channels`` is how many are needed."""
     if channels == 1 and not settings.channel:
         image = as_grey(image) or image
+    chosen = _pick_channels(image, settings, channels)
+    times = _pick_times(image, settings)
+    whole = whole_part(image.missing, settings, times, chosen) if image.missing else None
+    if whole is not None:
+        times, sections = whole
+        image = image.crop_sections(sections.start, sections.stop)
     axes = _pick_axes(image, settings, ndim)
     shape = tuple(image.size(axis) for axis in axes)
     if 0 in shape:
         raise ImageError("empty", f"the image has no pixels: {image.describe()}")
-    chosen = _pick_channels(image, settings, channels)
-    times = _pick_times(image, settings)
-    return ImageSelection(image, settings, chosen, times, axes, shape, (1.0,) * len(axes))
+    return ImageSelection(
+        image, settings, chosen, times, axes, shape, (1.0,) * len(axes), kept_sections=whole and whole[1]
+    )
 
 
 def read_frame(opened: ImageSelection, t: int | None, automatic: Normalization) -> Frame:
@@ -377,6 +403,10 @@ def _pick_channels(image: Image, settings: Settings, needed: int | None) -> tupl
     count = image.size("C")
     if needed == COLOUR_CHANNELS and is_opaque_picture(image):
         return tuple(range(COLOUR_CHANNELS))
+    if needed not in (None, count) and image.missing is not None and settings.partial:
+        held = image.missing.held_channels()
+        if len(held) == needed:
+            return held
     if needed not in (None, count):
         raise ImageError(
             "wrong_channels",

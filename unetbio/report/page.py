@@ -34,6 +34,7 @@ from unetbio.output_layout import (
 from unetbio.preprocessing.likeness import REASONS
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.report.checked import Checked, read_check
+from unetbio.report.plates import WellImage, heat_maps
 from unetbio.results.journal import Entry, read_journals
 from unetbio.results.verification import find_differences
 from unetbio.settings.base import flattened
@@ -59,6 +60,7 @@ WARNINGS = {
     "filled": "single pixels were NaN and have the grey value of their neighbours (--nan fill)",
     "edited": "the mask was edited by hand or has no provenance, and is kept",
     "more_series": "the file holds more images than the one that was segmented (--series)",
+    "missing_planes": "planes are missing: files that are not there, or an acquisition that stopped",
     "no_cells": "no cells were found",
     "not_stored": "parts of the image are not in the file and were taken to be empty",
     "outside_training_range": "the cells have another size than those the model was trained on",
@@ -168,6 +170,7 @@ def write_page(out: str | os.PathLike[str], check: Path | None = None) -> Path:
         **_before(check, rows),
         **_gallery(rows),
         **_table(rows),
+        "plates": heat_maps(filter(None, (WellImage.of(row.values, row.n_cells) for row in rows))),
         "plots": _plots(out, rows),
         **_origin(out, entries),
         "files": [name for name in LINKED_FILES if (out / name).is_file()],
@@ -407,6 +410,7 @@ def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("failures", "Failed"),
         ("warned", "Worth a look"),
         ("checked", "Before the run"),
+        ("plates", "Plates"),
         ("plots", "Distributions"),
         ("rows", "Images"),
     ]

@@ -254,11 +254,12 @@ def _joined(measured: "Sequence[tuple[Entry, pl.DataFrame]]", extra: Mapping[str
     if not measured:
         return pl.DataFrame(schema={"path": pl.String})
     entries, tables = zip(*measured, strict=True)
+    further = [entry.further_columns for entry in entries]
     images = pl.DataFrame(
         {
             "path": [entry.path for entry in entries],
             "series": pl.Series([entry.series for entry in entries], dtype=pl.Int64),
-            **{called: [entry.columns.get(name, "") for entry in entries] for name, called in extra.items()},
+            **{called: [own.get(name, "") for own in further] for name, called in extra.items()},
         }
     )
     of_rows = images[np.repeat(np.arange(len(tables)), [len(table) for table in tables])]

@@ -1,13 +1,24 @@
 """An image to segment, and the paths of its results."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Any, Literal
 
-from unetbio.io.discover import stem
+from unetbio.errors import ImageError
+from unetbio.io import Image, read_image
+from unetbio.io.discover import Found, stem
+from unetbio.io.image_set import ImageSet
 from unetbio.io.labels import label_suffix
-from unetbio.output_layout import FORMATS, MaskKind, mask_name, objects_name, probabilities_name, provenance_name
+from unetbio.output_layout import (
+    FORMATS,
+    MaskKind,
+    mask_name,
+    objects_name,
+    plate_mask_name,
+    probabilities_name,
+    provenance_name,
+)
 from unetbio.settings.segmentation import Settings
 
 __all__ = ["Format", "Item"]
@@ -22,7 +33,7 @@ class Item:
     Parameters
     ----------
     source : pathlib.Path
-        The file.
+        The file; of a set the first.
     path : str
         Name in the tables: the path below the given folder, with forward slashes.
     settings : Settings
@@ -35,6 +46,16 @@ class Item:
         Label images or class masks.
     format : {"auto", "ome-tiff", "ome-zarr"}
         Format of the label image. Probabilities are NIfTI for NIfTI, OME-TIFF for all other formats.
+    image_set : ImageSet, optional
+        The files, if the image consists of several.
+    place : dict
+        Plate, well, row, column and field, or the position in the file: further columns.
+    named : str
+        Path of the results below the output folder, if it is not that of ``path``.
+    plate : str
+        Path of the results of the plate, for a field of an OME-Zarr plate.
+    error : ImageError, optional
+        Why the image cannot be opened, if that was seen when it was listed.
     """
 
     source: Path
@@ -44,17 +65,61 @@ class Item:
     path_columns: Sequence[str] = ()
     masks: MaskKind = "instances"
     format: Format = "auto"
+    image_set: ImageSet | None = None
+    place: Mapping[str, str] = field(default_factory=dict)
+    named: str = ""
+    plate: str = ""
+    error: ImageError | None = None
+
+    @classmethod
+    def of(cls, found: Found, settings: Settings, **others: Any) -> "Item":
+        """The item of an input."""
+        named = "" if found.result is None else found.result.as_posix()
+        plate = "" if found.plate is None else found.plate.as_posix()
+        listed = {"image_set": found.image_set, "place": found.place, "error": found.error}
+        return cls(found.path, found.relative.as_posix(), settings, named=named, plate=plate, **listed, **others)
+
+    def read(self) -> Image:
+        """Open the image.
+
+        Raises
+        ------
+        ImageError
+            As `unetbio.io.read_image`.
+        """
+        if self.error is not None:
+            raise self.error
+        if self.image_set is not None:
+            return self.image_set.open(self.settings.axes)
+        return read_image(self.source, axes=self.settings.axes, series=self.series or 0)
+
+    @property
+    def title(self) -> str:
+        """The image for messages: its file, or the name of the set beside its first file."""
+        return str(self.source if self.image_set is None else self.source.with_name(PurePosixPath(self.path).name))
+
+    @property
+    def series(self) -> int | None:
+        """Number of the image in its file; None for a file with one image."""
+        return self.settings.series if isinstance(self.settings.series, int) else None
 
     @property
     def result(self) -> str:
         """Path of the results below the output folder, without ending: ``a/b/x``, of a series ``a/b/x_s03``."""
         path = PurePosixPath(self.path)
-        series = "" if self.settings.series is None else f"_s{self.settings.series:02d}"
-        return str(path.with_name(stem(path) + series))
+        base = PurePosixPath(self.named) if self.named else path.with_name(stem(path))
+        return str(base if self.series is None else base.with_name(f"{base.name}_s{self.series:02d}"))
+
+    @property
+    def in_plate(self) -> bool:
+        """Whether the label image is a field of a plate of label images."""
+        return bool(self.plate) and self.format == "ome-zarr"
 
     @property
     def labels(self) -> str:
         """Label image, or class mask, below the output folder."""
+        if self.in_plate:
+            return plate_mask_name(self.plate, self.result, self.masks)
         return mask_name(self.result, self.masks, FORMATS.get(self.format, self._suffix))
 
     @property

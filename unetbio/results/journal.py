@@ -64,6 +64,8 @@ class Entry:
         Further columns: of the user's table, and of the path.
     path_columns : sequence of str
         Names of the columns that come from the path. Another ``--metadata-regex`` removes them.
+    place : dict
+        Plate, well, row, column and field of the image, or its position in the file: further columns.
     time : str
         End of the work on the file, UTC, ISO 8601.
     """
@@ -77,7 +79,13 @@ class Entry:
     message: str = ""
     columns: dict[str, str] = field(default_factory=dict)
     path_columns: Sequence[str] = ()
+    place: dict[str, str] = field(default_factory=dict)
     time: str = field(default_factory=lambda: Entry.now())
+
+    @property
+    def further_columns(self) -> dict[str, str]:
+        """Columns of all tables besides those of the program; the user's override those of the place."""
+        return {**self.place, **self.columns}
 
     @staticmethod
     def now() -> str:

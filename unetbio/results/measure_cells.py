@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
-from unetbio.io import read_image
 from unetbio.io.grey_pictures import grey_view
 from unetbio.io.image import Image
 from unetbio.io.matching import put_over
@@ -31,6 +30,7 @@ from unetbio.provenance import CONFIDENCE_DECIMALS, FrameRecord, Provenance
 from unetbio.results.confidences import Evidence, confidences_by_id, read_evidence
 from unetbio.results.journal import Entry
 from unetbio.results.measured_from import TableOptions
+from unetbio.results.recorded_input import open_recorded
 from unetbio.results.result_files import Outcome
 from unetbio.results.reuse import read_label_file
 from unetbio.settings.segmentation import PixelSize, Settings
@@ -212,10 +212,10 @@ class _Frame:
 def _frame_of(
     opened: ImageSelection, t: int | None, label_image: NDArray[Any], raw: NDArray[Any] | None, evidence: Evidence
 ) -> _Frame:
-    count = opened.image.size("C")
-    image = raw if raw is not None and opened.channels == tuple(range(count)) else opened.read_channels(t, range(count))
+    present = opened.present_channels(t)
+    image = raw if raw is not None and opened.channels == present else opened.read_channels(t, present)
     names = channel_columns(opened.image.channel_names)
-    return _Frame(label_image, image, names, opened.trusted_pixel_size_um, evidence)
+    return _Frame(label_image, image, [names[channel] for channel in present], opened.trusted_pixel_size_um, evidence)
 
 
 def _table(frame: _Frame, t: int | None, options: TableOptions, *, apart: bool) -> "pl.DataFrame":
@@ -310,7 +310,8 @@ def open_input(
         if path is None or not path.exists():
             raise ImageError("unreadable", "it is no longer there")
         settings = provenance.settings if provenance else {}
-        image = read_image(path, axes=settings.get("axes"), series=settings.get("series") or 0)
+        record = provenance.input if provenance else None
+        image = open_recorded(record, path, axes=settings.get("axes"), series=settings.get("series") or 0)
     except ImageError as error:
         logger.warning("%s: measured without grey values: %s", entry.path, error)
         return None
@@ -327,6 +328,8 @@ def _as_segmented(image: Image, provenance: Provenance | None) -> ImageSelection
         times = tuple(frame.t for frame in provenance.frames)
         z, link = provenance.settings.get("z"), provenance.settings.get("link")
         nan = provenance.settings.get("nan", nan)
+        if kept := provenance.run.get("partial"):
+            image = image.crop_sections(*kept)
         sizes, trusted = provenance.input.pixel_size_um, provenance.input.pixel_size_trusted
         image = replace(image, pixel_size_um=sizes, pixel_size_trusted=trusted)
         if "C" in image.axes and "C" not in provenance.input.axes:

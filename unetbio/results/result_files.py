@@ -16,6 +16,7 @@ from unetbio.files import TEMPORARY, remove_path, replace_path, sha256_path, sta
 from unetbio.io import write_labels, write_probabilities
 from unetbio.io.tables import csv_text
 from unetbio.labels import label_hash
+from unetbio.output_layout import FORMATS
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.prepare import ImageSelection
 from unetbio.provenance import (
@@ -182,6 +183,9 @@ def write_result(
     """
     final = out / item.labels
     pending = final.with_name(f"{TEMPORARY}pending-{final.name}")
+    if item.in_plate:
+        # A field of a plate has no ending; that of the temporary name chooses the format.
+        pending = pending.with_name(f"{pending.name}{FORMATS['ome-zarr']}")
     try:
         write_labels(
             pending,
@@ -193,7 +197,7 @@ def write_result(
         )
         size, mtime_ns, _ = stamp(pending)
         record = OutputRecord(
-            name=final.name,
+            name=os.path.relpath(final, (out / item.provenance).parent).replace(os.sep, "/"),
             label_hash=label_hash(label_image),
             size=size,
             mtime_ns=mtime_ns,

@@ -6,9 +6,9 @@ provenance without a label image, or both. A label image that differs from its p
 
 import contextlib
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from numpy.typing import NDArray
 
@@ -17,9 +17,10 @@ from unetbio.files import TEMPORARY, stamp
 from unetbio.io import read_labels
 from unetbio.labels import label_hash
 from unetbio.models.model_file import Model
-from unetbio.output_layout import LOCK, result_name
+from unetbio.output_layout import LOCK, described_mask
 from unetbio.provenance import Provenance, read_provenance
-from unetbio.results.items import Item
+from unetbio.results.items import Format, Item
+from unetbio.results.recorded_input import record_set
 from unetbio.settings.base import flattened
 
 __all__ = [
@@ -132,7 +133,11 @@ def find_earlier_result(item: Item, out: Path, model: Model, settings: dict[str,
         return EarlierResult(changes=changes)
     if "objects" in provenance.settings and not (out / item.objects).is_file():
         return _NOTHING
+    if provenance.run.get("partial") and not item.settings.partial:
+        return _NOTHING
     if policy.save_probabilities and not _has_probabilities(item, out, provenance):
+        return _NOTHING
+    if provenance.input.image_set != record_set(item.image_set):
         return _NOTHING
     same = provenance.input.matches(item.source, rehash=policy.rehash)
     return EarlierResult(KeptResult(False, provenance)) if same else _NOTHING
@@ -164,12 +169,10 @@ def other_format(out: Path, item: Item, provenance: Provenance | None) -> Path |
     """The label image that a provenance describes, if the item would be written to another file."""
     if provenance is None:
         return None
-    name = provenance.output.name
-    own = item.labels.rpartition("/")[2]
-    # Trust no name in the file except a label image of the same stem: it will be removed.
-    if name == own or "/" in name or result_name(name) != result_name(own):
-        return None
-    return (out / item.labels).with_name(name)
+    described = described_mask(out / item.provenance, provenance.output.name)
+    # Trust no name in the file except a label image of the same result: it will be removed.
+    others = {replace(item, format=kind).labels for kind in get_args(Format)} - {item.labels}
+    return next((out / name for name in others if described == out / name), None)
 
 
 def _refuse_edited_format(item: Item, out: Path, provenance: Provenance | None, policy: Policy) -> None:

@@ -7,9 +7,21 @@ from typing import Any
 
 from unetbio.classes import class_colours
 from unetbio.files import sha256_file, write_text
+from unetbio.io.formats.zarr.plates import write_plate
 from unetbio.io.tables import csv_text
 from unetbio.measurement.table_schema import SUMMARY_COLUMNS
-from unetbio.output_layout import CELLS, CELLS_TEXT, CLASSES, SUMMARY, TABLE_HASHES, find_provenances, provenance_name
+from unetbio.output_layout import (
+    CELLS,
+    CELLS_TEXT,
+    CLASSES,
+    SUMMARY,
+    TABLE_HASHES,
+    described_mask,
+    fields_of_plate,
+    find_plates,
+    find_provenances,
+    provenance_name,
+)
 from unetbio.provenance import FrameRecord, read_provenance
 from unetbio.results.cells import remove_job_cells, write_cells
 from unetbio.results.journal import GONE, Entry, read_journals
@@ -41,9 +53,10 @@ def known_entries(out: Path) -> dict[str, Entry]:
     known = {out / provenance_name(name) for name in (*entries, *removed)}
     for path in sorted(set(find_provenances(out)) - known):
         provenance = read_provenance(path)
-        if provenance is None or not path.with_name(provenance.output.name).exists():
+        mask = described_mask(path, provenance.output.name) if provenance else None
+        if provenance is None or mask is None or not mask.exists() or not mask.is_relative_to(out):
             continue
-        output = path.with_name(provenance.output.name).relative_to(out).as_posix()
+        output = mask.relative_to(out).as_posix()
         entries[output] = Entry(
             output,
             provenance.input.path,
@@ -52,6 +65,7 @@ def known_entries(out: Path) -> dict[str, Entry]:
             series=provenance.settings.get("series"),
             columns=provenance.columns,
             path_columns=provenance.path_columns,
+            place=provenance.place,
         )
     _warn_of_gone(gone, entries)
     return entries
@@ -88,6 +102,8 @@ def write_tables(out: Path, outcomes: Iterable[Outcome], options: TableOptions) 
     write_text(out / SUMMARY, _summary(ordered, extra))
     tables = [name for name in (SUMMARY, CELLS, CELLS_TEXT) if (out / name).is_file()]
     write_text(out / TABLE_HASHES, "".join(f"{sha256_file(out / name)}  {name}\n" for name in tables))
+    for plate in find_plates(out):
+        write_plate(plate, [field.relative_to(plate).as_posix() for field in fields_of_plate(plate)])
     remove_job_cells(out)
 
 
@@ -102,7 +118,7 @@ def write_classes(out: Path, class_names: Sequence[str]) -> None:
 
 def _extra_columns(outcomes: Sequence[Outcome]) -> dict[str, str]:
     """The user's columns and their names in the tables: a name that is taken gets the prefix ``table_``."""
-    names = dict.fromkeys(name for outcome in outcomes for name in outcome.entry.columns)
+    names = dict.fromkeys(name for outcome in outcomes for name in outcome.entry.further_columns)
     taken = {*SUMMARY_COLUMNS, *_class_columns(outcomes)} | {
         name for outcome in outcomes if outcome.cells is not None for name in outcome.cells.columns
     }
@@ -113,9 +129,10 @@ def _summary(outcomes: Sequence[Outcome], extra: Mapping[str, str]) -> str:
     columns = [*_summary_columns(outcomes), *_class_columns(outcomes)]
     lines: list[list[Any]] = [[*columns, *extra.values()]]
     for outcome in outcomes:
+        further = outcome.entry.further_columns
         for frame in outcome.frames or (None,):
             row = {**_entry_cells(outcome), **_frame_cells(frame)}
-            lines.append([*(row.get(name) for name in columns), *(outcome.entry.columns.get(n, "") for n in extra)])
+            lines.append([*(row.get(name) for name in columns), *(further.get(name, "") for name in extra)])
     return csv_text(lines)
 
 

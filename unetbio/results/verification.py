@@ -15,6 +15,7 @@ from unetbio.output_layout import (
     CELLS_TEXT,
     SUMMARY,
     TABLE_HASHES,
+    described_mask,
     find_masks,
     find_provenances,
     is_journal,
@@ -150,8 +151,8 @@ def read_provenances(out: Path) -> dict[str, Provenance | None]:
     found: dict[Path, Provenance | None] = dict.fromkeys(find_masks(out))
     for path in find_provenances(out):
         provenance = read_provenance(path)
-        if provenance:
-            found[path.with_name(provenance.output.name)] = provenance
+        if provenance and (mask := described_mask(path, provenance.output.name)).is_relative_to(out):
+            found[mask] = provenance
     if not found:
         raise UsageError(
             f"{out} holds no results of unetbio segment: no *_labels.ome.tif, *_labels.ome.zarr, *_labels.nii.gz, "

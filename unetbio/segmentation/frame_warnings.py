@@ -32,6 +32,8 @@ def _of_file(opened: ImageSelection) -> Iterator[str]:
         yield "more_series"
     if lost := opened.image.not_stored:
         yield f"not_stored:{lost.chunks}/{lost.total}"
+    if missing := opened.image.missing:
+        yield f"missing_planes:{missing.count}/{missing.total}"
 
 
 def _of_grey_values(opened: ImageSelection, frame: Frame, info: "ModelInfo") -> Iterator[str]:

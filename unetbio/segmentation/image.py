@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from unetbio.errors import CancelledError, ImageError
 from unetbio.inference.backends.base import DEFAULT
 from unetbio.inference.executors import Progress, part_of
+from unetbio.io.image import Image
 from unetbio.labels import Mask, label_hash
 from unetbio.models import model_path
 from unetbio.models.model_file import Model, load_model
@@ -52,7 +53,7 @@ class Segmentation(TypedDict):
 
 
 def segment(
-    image: str | os.PathLike[str] | NDArray[np.generic],
+    image: str | os.PathLike[str] | NDArray[np.generic] | Image,
     model: str | os.PathLike[str] | Model = "nuclei",
     *,
     channel: str | int | Sequence[str | int] = (),
@@ -69,9 +70,9 @@ def segment(
 
     Parameters
     ----------
-    image : path or array
-        A file, or grey values: ``(Y, X)``, or with more axes and ``axes="CYX"`` or the like. A ``(Z, Y, X)`` array
-        needs no ``axes`` if the model is 3-D.
+    image : path, array or Image
+        A file, an opened image, or grey values: ``(Y, X)``, or with more axes and ``axes="CYX"`` or the like. A
+        ``(Z, Y, X)`` array needs no ``axes`` if the model is 3-D.
     model : str, path or Model
         Name of a shipped model, model file, or a loaded model.
     channel : str, int or sequence of them
@@ -92,8 +93,8 @@ def segment(
     cancel : callable, optional
         Called at the start and after each tile and window; True stops the work. Example: ``threading.Event().is_set``.
     **options
-        Options of the command by their names: ``series, t, z, axes, pixel_size, diameter, threshold, min_area,
-        max_area, exclude_border, crf, link``, and for a model of classes ``classes``.
+        Options of the command by their names: ``series, t, z, axes, partial, pixel_size, diameter, threshold,
+        min_area, max_area, exclude_border, crf, link``, and for a model of classes ``classes``.
 
     Returns
     -------
@@ -169,7 +170,7 @@ def _cancellable(progress: Progress | None, cancel: Callable[[], bool] | None) -
 
 
 def _as_source(image: Any, settings: Settings, ndim: int) -> Any:
-    if isinstance(image, (str, os.PathLike)):
+    if isinstance(image, (str, os.PathLike, Image)):
         return image
     array = np.asarray(image)
     axes = settings.axes or {2: "YX", 3: "ZYX" if ndim == 3 else None}.get(array.ndim)

@@ -323,6 +323,7 @@ class Segmenter:
             "zoom": list(opened.zoom),
             "grid": list(opened.grid),
             **({} if opened.scale is None else {"scale": opened.scale.as_record()}),
+            **({} if (kept := opened.kept_sections) is None else {"partial": [kept.start, kept.stop]}),
             **self._tiling(opened.section.grid),
             **self.decoder.run_record(opened),
             "scaling": [scaling.as_record() for scaling in scalings],

@@ -98,7 +98,7 @@ def _value(option: Option, column: str, text: str, delimiter: str) -> Any:
         text = _with_points(text)
     if option.read is not None:
         try:
-            return option.read(text)
+            return option.read(WHOLE.sub(r"\1", text) if int in option.kinds else text)
         except ValueError as error:
             raise ValueError(f"{column} {error}") from error
     kind = int if int in option.kinds else float

@@ -14,6 +14,7 @@ __all__ = [
     "DEVICE",
     "FAILED_OK",
     "FEW_IMAGES",
+    "GROUP",
     "METADATA_REGEX",
     "OVERRIDES",
     "SPLIT_COMPONENTS",
@@ -50,6 +51,14 @@ DECODE_TIMEOUT = Option(
     metavar="SECONDS",
     limits=Limits(ge=0),
 )
+GROUP = Option(
+    "How files are joined to images by their names: auto, none, a naming such as phenix, or a regular expression.",
+    "`auto` finds the namings of microscopes that docs/plates.md lists, where the names leave no doubt, and says so; "
+    "`none` takes each file as an image. A regular expression has a group for what tells the files of an image apart "
+    "(`channel`, `z`, `t`), and groups for what they share, which become columns: "
+    r"`(?P<field>\d+)_(?P<channel>\w+)`. In YAML in single quotes.",
+    metavar="auto|none|NAME|REGEX",
+)
 FAILED_OK = Option("Exit with 0 even when some files failed.")
 SPLIT_COMPONENTS = Option("Take each connected part of a 0/1 or 0/255 mask as a cell.", "With targets of cells.")
 AS_JSON = Option("Print the result as JSON.", word="json")
@@ -74,6 +83,7 @@ def available_cores() -> int:
 class RunOptions(Checked):
     """Options of ``unetbio segment`` that do not change the masks, unless windows of the network are blended."""
 
+    group: Annotated[str, GROUP] = "auto"
     metadata_regex: Annotated[str | None, METADATA_REGEX] = None
     device: Annotated[str, DEVICE] = "auto"
     workers: Annotated[int | None, WORKERS] = None

@@ -27,6 +27,7 @@ __all__ = [
     "Settings",
     "check_preset",
     "parse_pixel_size",
+    "parse_series",
 ]
 
 PixelSize = float | tuple[float, float]
@@ -56,6 +57,19 @@ def parse_pixel_size(text: str) -> PixelSize:
     if len(numbers) not in (1, 2) or not all(0 < number < float("inf") for number in numbers):
         raise ValueError(f"{text!r} is no number above 0, such as 0.5; of stacks Z,YX, such as 2,0.5")
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def parse_series(text: str) -> int | str:
+    """A number, or the text: a range or a name.
+
+    Raises
+    ------
+    ValueError
+        When it is empty.
+    """
+    if not text.strip():
+        raise ValueError("a number, a range such as 2-5, a name or all is needed")
+    return int(text) if text.strip().isdecimal() else text.strip()
 
 
 def check_preset(name: str) -> str:
@@ -95,7 +109,18 @@ class Settings:
             metavar="NAME|INDEX",
         ),
     ] = ()
-    series: Annotated[int | None, Option("Image in its file, from 0.", metavar="INDEX", limits=Limits(ge=0))] = None
+    series: Annotated[
+        int | str | None,
+        Option(
+            "Images of a file that holds several (positions, scenes, fields of a plate).",
+            "Each is an image of its own, with the results `x_s00`, `x_s01` ... and its name in the column `position`. "
+            "A number from 0, a range such as `2-5`, a name, or of plates a well such as `B03`; all by default.",
+            metavar="all|INDEX|NAME|A-B",
+            limits=Limits(ge=0),
+            unset="all",
+            read=parse_series,
+        ),
+    ] = None
     t: Annotated[
         int | None, Option("One time point, from 0; all by default.", metavar="INDEX", limits=Limits(ge=0))
     ] = None
@@ -129,6 +154,15 @@ class Settings:
             read=str.upper,
         ),
     ] = None
+    partial: Annotated[
+        bool,
+        Option(
+            "Segment what is there of images, sets and plates that lack planes, files, fields or wells.",
+            "Times that lack a plane are left out; if all do, sections outside the longest run that all times have. A "
+            "warning in the row says how many planes are missing. Without it such images fail, unless `t`, `z` or "
+            "`channel` choose planes that are there.",
+        ),
+    ] = False
     pixel_size_um: Annotated[
         PixelSize | None,
         Option(
@@ -246,7 +280,9 @@ class Settings:
 
     def _check_number(self, name: str, option: Option) -> None:
         value = getattr(self, name)
-        if int in option.kinds:
+        if isinstance(value, str) and str in option.kinds:
+            object.__setattr__(self, name, parse_series(value) if name == "series" else value)
+        elif int in option.kinds:
             object.__setattr__(self, name, _index(name, value, option.words))
         elif float in option.kinds:
             option.check(name, value)
@@ -324,7 +360,8 @@ class Settings:
         # These are part of the decided values; areas stay, since they count pixels of the image before rescaling.
         without = ("threshold", "exclude_border", "classes") if decided else CELL_OPTIONS
         values |= decided
-        for name in without:
+        # Where planes are missing, the run says what was left out; whole images do not depend on it.
+        for name in (*without, "partial"):
             del values[name]
         if self.link is None:
             # Without linking the record equals that of versions before linking, so that their results are reused.
@@ -341,7 +378,7 @@ class ReadingOptions(TypedDict, total=False):
     """Keyword arguments of `unetbio.train` that say how images are read, named as on the command line."""
 
     channel: tuple[str | int, ...]
-    series: int | None
+    series: int | str | None
     t: int | None
     z: int | Literal["max", "each"] | None
     axes: str | None
@@ -352,11 +389,12 @@ class ReadingOptions(TypedDict, total=False):
 class SegmentOptions(TypedDict, total=False):
     """Keyword arguments of `unetbio.segment`, named as on the command line, for type checkers."""
 
-    series: int | None
+    series: int | str | None
     t: int | None
     z: int | Literal["max", "each"] | None
     link: float | None
     axes: str | None
+    partial: bool
     pixel_size: PixelSize | None
     diameter: Diameter | None
     threshold: float | None

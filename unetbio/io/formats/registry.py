@@ -55,6 +55,12 @@ class Format:
         Ending of label images and probabilities of its images.
     find_pieces : str
         Place of the function that finds files, among paths, which are pieces of an image listed by another file.
+    list_images : str
+        Place of the function that lists the images of a folder that are folders of their own, each with its place.
+    is_one_image : str
+        Place of the function that sees fast whether a file holds one image; others may hold one, too.
+    holds_one : bool
+        Whether every file holds one image.
     is_decoded_whole : bool
         Whether reading a window takes the memory of the whole image.
     """
@@ -74,6 +80,9 @@ class Format:
     writers: Mapping[str, str] = field(default_factory=dict)
     label_suffix: str = ".ome.tif"
     find_pieces: str = ""
+    list_images: str = ""
+    is_one_image: str = ""
+    holds_one: bool = False
     is_decoded_whole: bool = False
 
     def check_libraries(self) -> None:

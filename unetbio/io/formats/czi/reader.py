@@ -9,6 +9,7 @@ Zeiss' libCZI (``decoder_zstd.cpp``).
 """
 
 import dataclasses
+import functools
 import math
 import struct
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from unetbio.io.formats.axes import Layout, colour_names, name_axes
 from unetbio.io.formats.ome import size_in_um
 from unetbio.io.formats.refusals import broken, check_series, refuse_broken
 from unetbio.io.image import Image
+from unetbio.io.missing import MissingPlanes
 
 __all__ = ["read_czi"]
 
@@ -383,20 +385,27 @@ class _CziPixels:
         places: dict[tuple[int, ...], list[tuple[int, int]]] = {}
         for i, channel in enumerate(channels):
             index = self.layout.indices(t, z, channel)
-            outer = dict(zip(self.longer, index, strict=False))
             sample = index[len(self.longer)] if samples > 1 else 0
-            places.setdefault(tuple(outer.get(place, 0) for place in range(self.outer)), []).append((i, sample))
+            places.setdefault(self._key(index), []).append((i, sample))
         with open_regular(self.path) as stream:
             for key, wanted in places.items():
-                if key not in self.planes:
-                    raise ImageError(
-                        "missing_plane",
-                        f"t {t}, z {z}, channel {channels[wanted[0][0]]} was never written: {len(self.planes)} planes "
-                        "are in the file; choose with --t, --z, --channel",
-                    )
                 for tile in self.planes[key]:
                     self._place(out, stream, tile, wanted, y, x)
         return out
+
+    @functools.cached_property
+    def missing(self) -> MissingPlanes | None:
+        """Planes that were never written."""
+        shape = tuple(self.layout.size(axis) for axis in "TCZ")
+        present = np.zeros(shape, bool)
+        for t, c, z in np.ndindex(*shape):
+            present[t, c, z] = self._key(self.layout.indices(t, z, c)) in self.planes
+        return MissingPlanes.of(present)
+
+    def _key(self, index: tuple[int, ...]) -> tuple[int, ...]:
+        """Key of a plane, from its index along the stored axes."""
+        outer = dict(zip(self.longer, index, strict=False))
+        return tuple(outer.get(place, 0) for place in range(self.outer))
 
     def _place(
         self, out: NDArray[Any], stream: BinaryIO, tile: _Tile, wanted: list[tuple[int, int]], y: slice, x: slice

@@ -13,6 +13,7 @@ register(
         "program marks no stacks, as IMOD of tilt series, `--axes TYX` says it; pixel size from cell and sampling, "
         "trusted unless it is exactly 1 Å, which programs write that know none",
         reader="unetbio.io.formats.mrc.reader:read_mrc",
+        holds_one=True,
         matches=lambda name, head: head.startswith((b"MAP ", b"MAP\0"), 208),
     )
 )

@@ -5,6 +5,7 @@ frames that are not there, and takes as much memory as a chunk claims.
 """
 
 import dataclasses
+import functools
 import math
 import re
 import struct
@@ -23,6 +24,7 @@ from unetbio.io.formats.axes import Layout, colour_names, name_axes
 from unetbio.io.formats.ome import size_in_um
 from unetbio.io.formats.refusals import broken, check_series, refuse_broken
 from unetbio.io.image import Image
+from unetbio.io.missing import MissingPlanes
 
 __all__ = ["read_nd2"]
 
@@ -267,16 +269,19 @@ class _Nd2Pixels:
         with open_regular(self.path) as stream:
             for i, channel in enumerate(channels):
                 frame, place = self._find(t, z, channel)
-                if frame not in self.frames:
-                    raise ImageError(
-                        "missing_plane",
-                        f"frame {frame} (t {t}, z {z}) was never recorded: {len(self.frames)} of "
-                        f"{math.prod(n for _, n in self.facts.loops)} are in the file; choose with --t, --z",
-                    )
                 if frame not in rows:
                     rows[frame] = self._rows(stream, frame, y)
                 out[i] = rows[frame][:, x, place]
         return out
+
+    @functools.cached_property
+    def missing(self) -> MissingPlanes | None:
+        """Planes of frames that were never recorded."""
+        shape = tuple(self.layout.size(axis) for axis in "TCZ")
+        present = np.zeros(shape, bool)
+        for t, c, z in np.ndindex(*shape):
+            present[t, c, z] = self._find(t, z, c)[0] in self.frames
+        return MissingPlanes.of(present)
 
     def _find(self, t: int, z: int, channel: int) -> tuple[int, int]:
         """Frame, and place among the samples of a pixel."""

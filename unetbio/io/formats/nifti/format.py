@@ -25,6 +25,7 @@ register(
         matches=_matches,
         writers=dict.fromkeys(("labels", "probabilities"), "unetbio.io.formats.nifti.writer:write_nifti"),
         label_suffix=".nii.gz",
+        holds_one=True,
         is_decoded_whole=True,
     )
 )

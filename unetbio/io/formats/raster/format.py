@@ -13,6 +13,7 @@ register(
         reader=READER,
         libraries=("imagecodecs",),
         starts=(b"\xff\xd8\xff",),
+        holds_one=True,
         is_decoded_whole=True,
     )
 )
@@ -26,6 +27,7 @@ register(
         reader=READER,
         libraries=("imagecodecs",),
         starts=(b"\x89PNG\r\n\x1a\n",),
+        holds_one=True,
         is_decoded_whole=True,
     )
 )

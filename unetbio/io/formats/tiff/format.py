@@ -15,6 +15,7 @@ register(
         libraries=("tifffile", "imagecodecs"),
         starts=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
         matches=lambda name, head: name.endswith(COMPANION),
+        is_one_image="unetbio.io.formats.tiff.sets:is_one_image",
         find_pieces="unetbio.io.formats.tiff.sets:find_pieces",
     )
 )

@@ -5,6 +5,7 @@ tifffile finds the pages. The metadata are compared with them here, since tifffi
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -23,10 +24,14 @@ from unetbio.io.formats.tiff.colour import Colour
 from unetbio.io.formats.tiff.format import COMPANION
 from unetbio.io.formats.tiff.pages import Page, check_chain, check_layout, decode_window, make_page
 from unetbio.io.image import AXES, Image
+from unetbio.io.missing import MissingPlanes
 
 __all__ = ["read_tiff"]
 
 COLOURS = ("red", "green", "blue")
+MOST_MISSING = 1000
+"""An image with fewer than one in so many of its planes does not have the size that it claims."""
+
 VARIANTS = {"ome": "OME-TIFF", "imagej": "ImageJ TIFF", "svs": "Aperio SVS", "lsm": "Zeiss LSM"}
 """Names of dialects for users, by the names of tifffile."""
 
@@ -40,12 +45,18 @@ class _Stack:
     """
 
     name: str
-    pages: list[Page]
+    pages: list[Page | None]
     dims: tuple[tuple[str, int], ...]
     roles: tuple[int, ...]
     variant: str
     channel_names: tuple[str, ...] = ()
     pixel_size_um: dict[str, float] = dataclasses.field(default_factory=dict)
+    missing_files: tuple[str, ...] = ()
+
+    @property
+    def layout(self) -> tifffile.TiffPage:
+        """How the pages are stored."""
+        return next(page.layout for page in self.pages if page is not None)
 
 
 def read_tiff(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
@@ -129,17 +140,15 @@ def _stacks(tif: tifffile.TiffFile, path: Path, page_count: int) -> Iterator[_St
                 yield _ome_stack(ome, files)
         return
     size = path.stat().st_size
-    for kind, series in _series(tif):
-        yield _tifffile_stack(tif, path, size, kind, series)
-
-
-def _series(tif: tifffile.TiffFile) -> Iterator[tuple[str, tifffile.TiffPageSeries]]:
-    for series in tif.series:
-        if tif.is_imagej and series.kind != "imagej":
-            claim = {key: tif.imagej_metadata.get(key, 1) for key in ("channels", "slices", "frames")}
+    if tif.is_imagej and any(series.kind != "imagej" for series in tif.series):
+        claim = {key: int(tif.imagej_metadata.get(key, 1)) for key in ("channels", "slices", "frames")}
+        if math.prod(claim.values()) <= len(tif.pages):
             text = ", ".join(f"{value} {key}" for key, value in claim.items())
             raise ImageError("inconsistent", f"ImageJ's header claims {text}, which the file does not hold: save again")
-        yield series.kind, series
+        yield _imagej_stack(tif, path, size, claim)
+        return
+    for series in tif.series:
+        yield _tifffile_stack(tif, path, size, series.kind, series)
 
 
 def _tifffile_stack(
@@ -171,21 +180,39 @@ def _inner(layout: tifffile.TiffPage) -> tuple[list[tuple[str, int]], tuple[int,
     return [(letter, layout.shaped[place]) for place, letter in places], tuple(place for place, _ in places)
 
 
-def _pages(tif: tifffile.TiffFile, path: Path, size: int, series: tifffile.TiffPageSeries, wanted: int) -> list[Page]:
+def _pages(
+    tif: tifffile.TiffFile, path: Path, size: int, series: tifffile.TiffPageSeries, wanted: int
+) -> list[Page | None]:
     layout = series.keyframe
     # ImageJ and tifffile may write one page and all the planes behind its first.
     if wanted > 1 and (series.is_truncated or len(series._pages) == 1) and layout.is_final:
         start, step = layout.dataoffsets[0], layout.nbytes
-        if start + wanted * step > size:
-            held = max(0, (size - start) // max(step, 1))
-            raise ImageError("truncated", f"{wanted} planes are claimed, the file holds {held}; write or copy it again")
-        return [Page(path, layout, [start + i * step], [step], {}) for i in range(wanted)]
+        ends = [start + (i + 1) * step for i in range(wanted)]
+        pages = [Page(path, layout, [end - step], [step], {}) if end <= size else None for end in ends]
+        _refuse_empty(pages)
+        return pages
     found = [page for page in series if page is not None]
     if len(found) != wanted:
         raise ImageError(
             "inconsistent", f"{wanted} planes are claimed, the file holds {len(found)}; write or copy it again"
         )
     return [make_page(path, page, size) for page in found]
+
+
+def _imagej_stack(tif: tifffile.TiffFile, path: Path, size: int, claim: dict[str, int]) -> _Stack:
+    """Pages of an ImageJ file that claims more planes than it holds; the last of them are missing."""
+    layout = tif.pages.first
+    check_layout(layout, size)
+    inner, roles = _inner(layout)
+    held = [make_page(path, page, size) for page in tif.pages]
+    if any(page.layout.shaped != layout.shaped for page in held):
+        raise ImageError("inconsistent", "the pages of one ImageJ stack differ in size: save the file again")
+    outer = [(letter, claim[key]) for letter, key in (("T", "frames"), ("Z", "slices"), ("C", "channels"))]
+    dims = [(letter, n) for letter, n in outer if n > 1]
+    pages = [*held, *[None] * (math.prod(n for _, n in dims) - len(held))]
+    _refuse_empty(pages)
+    stack = _Stack(tif.series[0].name, pages, tuple(dims + inner), roles, VARIANTS["imagej"])
+    return dataclasses.replace(stack, **_dialect(tif, layout, "imagej", stack))
 
 
 # OME ----------------------------------------------------------------------------------------------------------------
@@ -221,17 +248,13 @@ class _OmeFiles(contextlib.ExitStack):
         self.path, self.uuid = path, uuid
         self.opened: dict[Path, tifffile.TiffFile] = {} if tif is None else {path: tif}
 
-    def find(self, plane: OmePlane, only_one: bool) -> Path:
+    def find(self, plane: OmePlane, only_one: bool) -> Path | None:
         """The file of a plane; a block that knows one file alone means its own, which may have been renamed."""
         named_own = plane.file_name is None or plane.file_name == self.path.name
         if self.path in self.opened and (named_own or (plane.uuid is not None and plane.uuid == self.uuid)):
             return self.path
         found = _beside(self.path, plane.file_name or "")
-        if found is None and only_one and self.path in self.opened:
-            return self.path
-        if found is None:
-            raise ImageError("missing_companion", f"the OME-XML needs {plane.file_name}, which is not in the folder")
-        return found
+        return self.path if found is None and only_one and self.path in self.opened else found
 
     def begins(self, ome: OmeImage) -> bool:
         """Whether an image belongs to the file with the block, as `unetbio.io.formats.tiff.sets` says."""
@@ -251,27 +274,39 @@ class _OmeFiles(contextlib.ExitStack):
 
 
 def _ome_stack(ome: OmeImage, files: _OmeFiles) -> _Stack:
-    """Look up every plane of an OME image; a plane that is missing or claimed twice is an error."""
+    """Look up every plane of an OME image; a plane that is claimed twice is an error, one that is missing is None."""
     lengths = {"T": ome.size_t, "C": ome.size_c // ome.samples, "Z": ome.size_z}
-    wanted = math.prod(lengths.values())
-    if len(ome.planes) < wanted:
-        raise ImageError(
-            "inconsistent",
-            f"the OME-XML claims {wanted} planes and places {len(ome.planes)} of them: write the file again",
-        )
     only_one = len({plane.uuid for plane in ome.planes.values()}) == 1
-    pages: dict[tuple[Path, int], Page] = {}
+    pages: list[Page | None] = []
+    taken: set[tuple[Path, int]] = set()
+    lost: list[str] = []
     for t, c, z in itertools.product(*map(range, lengths.values())):
-        plane = ome.planes[c, z, t]
-        path = files.find(plane, only_one)
+        plane = ome.planes.get((c, z, t))
+        path = plane and files.find(plane, only_one)
+        if plane is None or path is None:
+            lost += [plane.file_name] if plane and plane.file_name else []
+            pages.append(None)
+            continue
         held = files.pages(path)
-        if plane.page >= len(held) or (path, plane.page) in pages:
+        if (path, plane.page) in taken:
             raise ImageError(
-                "inconsistent",
-                f"the OME-XML claims {wanted} planes, {path.name} holds {len(held)} pages: write the file again",
+                "inconsistent", f"the OME-XML gives a page of {path.name} two planes: write the file again"
             )
-        pages[path, plane.page] = _checked_page(path, held[plane.page])
-    return _checked_ome(ome, lengths, list(pages.values()))
+        taken.add((path, plane.page))
+        pages.append(_checked_page(path, held[plane.page]) if plane.page < len(held) else None)
+    _refuse_empty(pages, lost)
+    return dataclasses.replace(_checked_ome(ome, lengths, pages), missing_files=tuple(dict.fromkeys(lost)))
+
+
+def _refuse_empty(pages: Sequence[Page | None], lost: Sequence[str] = ()) -> None:
+    """Refuse an image without a page, or with so few of many that its size must be wrong."""
+    held = sum(page is not None for page in pages)
+    if not held and lost:
+        raise ImageError("missing_companion", f"the OME-XML needs {lost[0]}, which is not in the folder")
+    if not held or held * MOST_MISSING < len(pages):
+        raise ImageError(
+            "inconsistent", f"the metadata claim {len(pages)} planes, the file holds {held}: write the file again"
+        )
 
 
 def _checked_page(path: Path, page: Any) -> Page:
@@ -280,10 +315,10 @@ def _checked_page(path: Path, page: Any) -> Page:
     return make_page(path, page, size)
 
 
-def _checked_ome(ome: OmeImage, lengths: dict[str, int], pages: list[Page]) -> _Stack:
-    layout = pages[0].layout
+def _checked_ome(ome: OmeImage, lengths: dict[str, int], pages: list[Page | None]) -> _Stack:
+    layout = next(page.layout for page in pages if page is not None)
     inner, roles = _inner(layout)
-    for page in pages:
+    for page in filter(None, pages):
         if page.layout.shaped != layout.shaped or page.layout.dtype != layout.dtype:
             raise ImageError("inconsistent", "the pages of one OME image differ in size or type: write the file again")
     if (layout.imagewidth, layout.imagelength) != (ome.size_x, ome.size_y):
@@ -364,7 +399,7 @@ def _imagej(tif: tifffile.TiffFile, layout: tifffile.TiffPage, stack: _Stack) ->
 
 
 def _image(path: Path, stack: _Stack, axes: str | None, written_by: str) -> Image:
-    layout = stack.pages[0].layout
+    layout = stack.layout
     dims = _rename(stack, axes, layout)
     colour = Colour.of(layout, written_by)
     sizes = {axis: math.prod(n for a, n in dims if a == axis) for axis in "TCZ"}
@@ -384,7 +419,7 @@ def _image(path: Path, stack: _Stack, axes: str | None, written_by: str) -> Imag
         channel_names=names,
         source=path,
         variant=stack.variant,
-        pixels=_TiffPixels(tuple(stack.pages), dims, stack.roles, colour),
+        pixels=_TiffPixels(tuple(stack.pages), dims, stack.roles, colour, stack.missing_files),
     )
 
 
@@ -448,15 +483,28 @@ def _named(stack: _Stack, axes: str, height: int, width: int) -> tuple[tuple[str
 class _TiffPixels:
     """Decodes the strips or tiles of a window; holds no open file."""
 
-    pages: tuple[Page, ...]
+    pages: tuple[Page | None, ...]
     dims: tuple[tuple[str, int], ...]
     roles: tuple[int, ...]
     colour: Colour
+    missing_files: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[Path, ...]:
         """The files that hold the pixels."""
-        return tuple(dict.fromkeys(page.path for page in self.pages))
+        return tuple(dict.fromkeys(page.path for page in self.pages if page is not None))
+
+    @functools.cached_property
+    def missing(self) -> MissingPlanes | None:
+        """Planes that the metadata name and that are in no file."""
+        if None not in self.pages:
+            return None
+        sizes = {axis: math.prod(n for letter, n in self.dims if letter == axis) for axis in "TCZ"}
+        shape = (sizes["T"], sizes["C"], sizes["Z"])
+        present = np.zeros(shape, bool)
+        for t, c, z in np.ndindex(*shape):
+            present[t, c, z] = self.pages[self._find(t, z, c)[0]] is not None
+        return MissingPlanes.of(present, self.missing_files)
 
     def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
         if self.colour.palette is not None:
@@ -470,7 +518,7 @@ class _TiffPixels:
         for i, channel in enumerate(channels):
             page, place = self._find(t, z, channel)
             if decoded is None or decoded[0] != page:
-                decoded = (page, decode_window(self.pages[page], y, x))
+                decoded = (page, decode_window(self._page(page), y, x))
             sample, depth, interleaved = place
             plane = decoded[1][sample, depth, :, :, interleaved]
             if out is None:
@@ -479,6 +527,12 @@ class _TiffPixels:
         if out is None:
             raise ValueError("no channel asked for")
         return out
+
+    def _page(self, number: int) -> Page:
+        page = self.pages[number]
+        if page is None:
+            raise ValueError("a missing plane was asked for")
+        return page
 
     def _find(self, t: int, z: int, channel: int) -> tuple[int, tuple[int, int, int]]:
         """Page and place in it (separate sample, section, interleaved sample) of one plane."""

@@ -1,8 +1,9 @@
 """Find the file that represents an OME-TIFF image stored in several files, each of which describes all.
 
-An image belongs to the file that its first TiffData element names. A file to which none of the images belongs is a
-piece of others' and no input of its own. Only the first page's description is read, and only of files whose names end
-as those of OME-TIFF do: of 100 000 plain TIFF files none is opened.
+An image belongs to the file that its first TiffData element names; if that is missing, to the first that is there. A
+file to which none of the images belongs is a piece of others' and no input of its own. Only the first page's
+description is read, and only of files whose names end as those of OME-TIFF do: of 100 000 plain TIFF files none is
+opened.
 """
 
 import html
@@ -10,12 +11,13 @@ import os
 import re
 import struct
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from unetbio.files import open_regular, read_bytes
 from unetbio.io.formats.tiff.format import COMPANION
 
-__all__ = ["find_pieces"]
+__all__ = ["find_pieces", "is_one_image"]
 
 SUFFIXES = (".ome.tif", ".ome.tiff")
 
@@ -55,9 +57,10 @@ def find_pieces(paths: Iterable[Path]) -> dict[Path, Path]:
     for files in folders.values():
         by_name = {path.name: path for path in files}
         for path in files if len(files) > 1 else ():
-            owners = [by_name.get(name) for name in _owners(path)]
-            if owners and path not in owners and (others := [owner for owner in owners if owner]):
-                pieces[path] = others[0]
+            found = (next((by_name[name] for name in names if name in by_name), None) for names in _owners(path))
+            owners = [owner for owner in found if owner]
+            if owners and path not in owners:
+                pieces[path] = owners[0]
     # A file that another takes for a piece may itself be one where their descriptions differ: it stays.
     return {piece: owner for piece, owner in pieces.items() if owner not in pieces}
 
@@ -70,26 +73,59 @@ def _described(companion: Path) -> Iterator[Path]:
         yield companion.parent / html.unescape(name)
 
 
-def _owners(path: Path) -> Iterator[str]:
-    """Names of the files that the images of a file's OME-XML belong to."""
+def _owners(path: Path) -> Iterator[Iterator[str]]:
+    """Names of the files of each image of a file's OME-XML, in the order of its planes."""
     text = _description(path)
     if master := _MASTER.search(text):
-        yield html.unescape(master[1])
+        yield iter([html.unescape(master[1])])
     if "FileName" not in text:
         return
     root = _ROOT_UUID.search(text)
     for image in _IMAGE.split(text)[1:]:
-        # What stands before the first is of no interest, and of the first no more than up to the second.
-        blocks = _TIFF_DATA.split(image, maxsplit=2)
-        uuid = _UUID.search(blocks[1]) if len(blocks) > 1 else None
+        yield _files(image, path.name, root[1] if root else None)
+
+
+def _files(image: str, own: str, own_uuid: str | None) -> Iterator[str]:
+    """Names of the files of one image, one at a time; a file that was renamed is still known by its UUID."""
+    start = _TIFF_DATA.search(image)
+    while start:
+        following = _TIFF_DATA.search(image, start.end())
+        uuid = _UUID.search(image, start.end(), following.start() if following else len(image))
+        start = following
         name = _FILE_NAME.search(uuid[1]) if uuid else None
-        # A file that was renamed is still known by its UUID.
-        is_own = uuid is None or name is None or (root is not None and uuid[2].strip() == root[1])
-        yield path.name if is_own or name is None else html.unescape(name[1])
+        is_own = uuid is None or name is None or uuid[2].strip() == own_uuid
+        yield own if is_own or name is None else html.unescape(name[1])
+
+
+def is_one_image(path: Path) -> bool:
+    """Whether a TIFF file is seen to hold one image: one page, or a description of one image.
+
+    Files of which that cannot be seen in the first page may hold one, too.
+    """
+    page = _first_page(path)
+    if page is None or path.name.endswith(COMPANION):
+        return False
+    text = page.description
+    if "<OME" in text or "OME>" in text:
+        return len(_IMAGE.findall(text)) == 1
+    return text.startswith("ImageJ=") or page.is_last
+
+
+@dataclass(frozen=True)
+class _FirstPage:
+    """Description of the first page, and whether no page follows it."""
+
+    description: str
+    is_last: bool
 
 
 def _description(path: Path) -> str:
     """Description of the first page; empty where the file is no whole TIFF, which its reader will say."""
+    page = _first_page(path)
+    return page.description if page else ""
+
+
+def _first_page(path: Path) -> _FirstPage | None:
     try:
         with open_regular(path, buffering=0) as file:
             head = file.read(16)
@@ -102,11 +138,14 @@ def _description(path: Path) -> str:
             size = struct.calcsize(f"={count_format}")
             count = struct.unpack(f"{order}{count_format}", os.pread(file.fileno(), size, start))[0]
             width = struct.calcsize(f"={entry_format}")
-            entries = os.pread(file.fileno(), width * min(count, 4096), start + size)
-            for tag, _, length, value in struct.iter_unpack(f"{order}{entry_format}", entries):
+            used = width * min(count, 4096)
+            entries = os.pread(file.fileno(), used + len(place), start + size)
+            following = struct.unpack(offset_format, entries[used:])[0]
+            text = ""
+            for tag, _, length, value in struct.iter_unpack(f"{order}{entry_format}", entries[:used]):
                 if tag == IMAGE_DESCRIPTION and len(value) < length <= LONGEST:
                     offset = struct.unpack(offset_format, value)[0]
-                    return os.pread(file.fileno(), length, offset).decode("utf-8", errors="replace")
+                    text = os.pread(file.fileno(), length, offset).decode("utf-8", errors="replace")
+            return _FirstPage(text, following == 0)
     except (OSError, struct.error, KeyError):
-        pass
-    return ""
+        return None

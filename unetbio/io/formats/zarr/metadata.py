@@ -6,6 +6,7 @@ copy and never used; where they contradict the array, the image is refused.
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -13,8 +14,9 @@ from typing import Any
 from unetbio.errors import ImageError
 from unetbio.files import read_bytes, real_path
 from unetbio.io.formats.refusals import check_series
+from unetbio.io.wells import numeric, place_of_well, well_name
 
-__all__ = ["Multiscale", "check_copy", "find_images", "find_label_image"]
+__all__ = ["Multiscale", "check_copy", "find_images", "find_label_image", "is_one_image", "list_images"]
 
 MAX_JSON_BYTES = 1 << 25
 MAX_IMAGES = 100_000
@@ -63,6 +65,25 @@ class Multiscale:
     name: str
 
 
+@dataclass(frozen=True)
+class ListedImage:
+    """An image of a folder of images.
+
+    Parameters
+    ----------
+    path : str
+        Its folder, below that of all images.
+    place : dict
+        Well, row, column, field and acquisition of an image of a plate.
+    error : ImageError, optional
+        Why it cannot be opened, if it is not there.
+    """
+
+    path: str
+    place: dict[str, str]
+    error: ImageError | None = None
+
+
 def find_images(root: Path, series: int) -> tuple[Multiscale, int]:
     """Find an image of a folder.
 
@@ -87,6 +108,71 @@ def find_images(root: Path, series: int) -> tuple[Multiscale, int]:
     """
     group, entry, count, name = _pick(root, series)
     return _multiscale(root, group, entry, name), count
+
+
+def is_one_image(root: Path) -> bool:
+    """Whether a folder is an image itself, and not several or a folder of images; raises as `find_images`."""
+    attributes = _attributes(root)
+    return "multiscales" in attributes and len(_dicts(attributes, "multiscales")) == 1
+
+
+def list_images(root: Path) -> list[ListedImage]:
+    """List the images of a plate, a well or a collection (bioformats2raw), each of which is a folder of its own.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The folder.
+
+    Returns
+    -------
+    list of ListedImage
+        In the order of the metadata; empty for a folder that is an image itself. A well or a field that the metadata
+        name and that is not there has an error. Images of a plate have a place.
+
+    Raises
+    ------
+    ImageError
+        As `find_images`.
+    """
+    attributes = _attributes(root)
+    if "multiscales" in attributes:
+        return []
+    if "plate" in attributes:
+        return list(_plate_images(root, attributes["plate"]))
+    if "well" in attributes:
+        place = {**place_of_well(well_name(root.parent.name, root.name)), "row": root.parent.name, "column": root.name}
+        return list(_well_images(root, "", place, _dicts(attributes["well"], "images")))
+    return [ListedImage(path, {}) for path in _collection(root, attributes)]
+
+
+def _plate_images(root: Path, plate: Any) -> Iterator[ListedImage]:
+    for well in _dicts(plate, "wells"):
+        path = str(well.get("path"))
+        row, _, column = path.partition("/")
+        place = {**place_of_well(well_name(row, column)), "row": row, "column": numeric(column)}
+        try:
+            images = _dicts(_attributes(_below(root, root, path)).get("well"), "images")
+        except ImageError as error:
+            reason = f"the well {place['well']} of the plate cannot be read ({error})"
+            if not root.joinpath(*PurePosixPath(path).parts).is_dir():
+                reason = f"the well {place['well']} is listed by the plate, and its folder {path} is missing"
+            yield ListedImage(path, place, ImageError("missing_well", f"{reason}: all others are segmented"))
+            continue
+        yield from _well_images(root, f"{path}/", place, images)
+
+
+def _well_images(root: Path, prefix: str, place: dict[str, str], images: list[dict[str, Any]]) -> Iterator[ListedImage]:
+    for image in images:
+        field = str(image.get("path"))
+        own = {**place, "field": field}
+        if "acquisition" in image:
+            own["acquisition"] = str(image["acquisition"])
+        error = None
+        if not root.joinpath(*PurePosixPath(prefix + field).parts).is_dir():
+            text = f"the field {field} is listed by the well, and its folder {prefix}{field} is missing"
+            error = ImageError("missing_field", f"{text}: all others are segmented")
+        yield ListedImage(prefix + field, own, error)
 
 
 def find_label_image(root: Path, series: int) -> tuple[Multiscale, int]:

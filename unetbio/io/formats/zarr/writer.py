@@ -8,6 +8,7 @@ OME-NGFF 0.5, https://ngff.openmicroscopy.org/0.5/. For ``x_labels.ome.zarr``::
     x_labels.ome.zarr/labels/cells/0, 1, 2 ...    the pixels, and every second, fourth ... row and column of them
 """
 
+import json
 import os
 from typing import Any
 
@@ -18,7 +19,7 @@ from unetbio.files import atomic_folder
 from unetbio.io.formats.zarr.chunks import EVERY_CHUNK
 from unetbio.io.formats.zarr.format import ZARR
 
-__all__ = ["check_zarr", "write_zarr_labels"]
+__all__ = ["VERSION", "check_zarr", "group_text", "write_zarr_labels"]
 
 VERSION = "0.5"
 CHUNK = 1024
@@ -105,6 +106,11 @@ def write_zarr_labels(
             array[...] = level
         for folder, attributes in _groups(axes, pixel_size_um, len(levels), name).items():
             zarr.create_group(temporary / folder, attributes={"ome": {"version": VERSION, **attributes}})
+
+
+def group_text(attributes: dict[str, Any]) -> str:
+    """Metadata file of a group."""
+    return json.dumps({"attributes": attributes, "zarr_format": 3, "node_type": "group"}, indent=2)
 
 
 def _groups(axes: str, pixel_size_um: dict[str, float], count: int, name: str) -> dict[str, dict[str, Any]]:

@@ -1,0 +1,155 @@
+"""Images that lack planes: what is whole can be had, and only when it is asked for."""
+
+import csv
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from click.testing import CliRunner, Result
+from numpy.typing import NDArray
+
+from unetbio.cli.main import main
+from unetbio.io import read_image, read_labels
+from unetbio.io.missing import longest_run
+
+Array = NDArray[Any]
+Segment = Callable[..., Result]
+
+HEAD = (
+    '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{own}">'
+    '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XY{order}" Type="uint8" SizeX="80" SizeY="64" '
+    'SizeZ="{z}" SizeC="{c}" SizeT="{t}">{inside}</Pixels></Image></OME>'
+)
+
+
+def write_ome(path: Path, planes: list[Array], inside: str, own: object = "", **sizes: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    xml = HEAD.format(own=own, inside=inside, **{"order": "ZCT", "z": 1, "c": 1, "t": 1, **sizes})
+    with tifffile.TiffWriter(path) as writer:
+        for number, plane in enumerate(planes):
+            description = None if number else xml
+            writer.write(plane, photometric="minisblack", metadata=None, description=description, contiguous=False)
+
+
+def channels(*names: str) -> str:
+    return "".join(f'<Channel ID="Channel:0:{n}" Name="{n}" SamplesPerPixel="1"/>' for n in names)
+
+
+def write_set(folder: Path, names: list[str], planes: list[Array | None]) -> None:
+    """A file for each channel, each with OME-XML that names all; those of None are not written."""
+    ids = [uuid.UUID(int=number + 1) for number in range(len(names))]
+    places = "".join(
+        f'<TiffData FirstC="{c}" IFD="0" PlaneCount="1"><UUID FileName="{n}.ome.tif">urn:uuid:{i}</UUID></TiffData>'
+        for c, (n, i) in enumerate(zip(names, ids, strict=True))
+    )
+    for name, own, plane in zip(names, ids, planes, strict=True):
+        if plane is not None:
+            write_ome(folder / f"{name}.ome.tif", [plane], channels(*names) + places, own, c=len(names))
+
+
+@pytest.fixture
+def segment(tmp_path: Path, tiny_model: Path) -> Segment:
+    def invoke(*arguments: str) -> Result:
+        line = [str(tmp_path / "images"), "-o", str(tmp_path / "out"), "-m", str(tiny_model), "--workers", "1"]
+        return CliRunner().invoke(main, ["segment", *line, *arguments])
+
+    return invoke
+
+
+def rows(folder: Path, name: str = "summary.csv") -> list[dict[str, str]]:
+    with open(folder / "out" / name, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_time_lapse_that_stopped(segment: Segment, tmp_path: Path, discs: Array) -> None:
+    write_ome(tmp_path / "images" / "run.ome.tif", [discs] * 4, channels("DAPI") + "<TiffData/>", t=6)
+    result = segment()
+    assert result.exit_code == 3
+    assert "2 of 6 planes are missing (t 4 to 5): --partial takes what is there" in result.stderr
+    assert "[missing_plane]" in result.stderr
+    result = segment("--partial")
+    assert result.exit_code == 0, result.stderr
+    assert "2 of 6 planes are missing; the others were used [missing_planes]" in result.stderr
+    assert [(row["t"], row["n_cells"], row["warnings"]) for row in rows(tmp_path)] == [
+        (str(t), "3", "missing_planes:2/6") for t in range(4)
+    ]
+    assert read_labels(tmp_path / "out" / "run_labels.ome.tif").shape == (4, 64, 80)
+    # Kept while partial images are asked for, and refused again otherwise.
+    assert '"skipped"' in segment("--partial").stdout + (tmp_path / "out" / "run.jsonl").read_text().splitlines()[-1]
+    measured = CliRunner().invoke(main, ["measure", str(tmp_path / "out"), "--overwrite"])
+    assert measured.exit_code == 0, measured.output
+    assert {row["t"] for row in rows(tmp_path, "cells.csv")} == set("0123")
+    again = CliRunner().invoke(main, ["verify", str(tmp_path / "out"), "--rerun", "1"])
+    assert again.exit_code == 0, again.output
+    assert segment().exit_code == 3
+
+
+def test_one_time_of_a_time_lapse_that_stopped(segment: Segment, tmp_path: Path, discs: Array) -> None:
+    write_ome(tmp_path / "images" / "run.ome.tif", [discs] * 4, channels("DAPI") + "<TiffData/>", t=6)
+    assert segment("--t", "3").exit_code == 0
+    assert [(row["t"], row["warnings"]) for row in rows(tmp_path)] == [("3", "missing_planes:2/6")]
+    assert segment("--t", "4", "--partial").exit_code == 3
+
+
+def test_a_time_lapse_of_stacks_keeps_whole_stacks(segment: Segment, tmp_path: Path, discs: Array) -> None:
+    write_ome(tmp_path / "images" / "run.ome.tif", [discs] * 7, channels("DAPI") + "<TiffData/>", t=3, z=3)
+    assert segment("--partial", "--z", "max").exit_code == 0
+    assert [row["t"] for row in rows(tmp_path)] == ["0", "1"]
+
+
+def test_a_stack_that_stopped_keeps_its_first_sections(segment: Segment, tmp_path: Path, discs: Array) -> None:
+    write_ome(tmp_path / "images" / "run.ome.tif", [discs] * 5, channels("DAPI") + "<TiffData/>", z=8)
+    assert segment("--partial", "--z", "each").exit_code == 0
+    assert read_labels(tmp_path / "out" / "run_labels.ome.tif").shape == (5, 64, 80)
+    measured = CliRunner().invoke(main, ["measure", str(tmp_path / "out"), "--overwrite"])
+    assert measured.exit_code == 0, measured.output
+    assert {row["z"] for row in rows(tmp_path, "cells.csv")} == set("01234")
+
+
+def test_a_set_without_one_of_its_files(segment: Segment, tmp_path: Path, discs: Array) -> None:
+    names = ["mito", "DAPI", "GFP"]
+    write_set(tmp_path / "images", names, [None, discs, discs[::-1]])
+    assert len(list((tmp_path / "images").iterdir())) == 2
+    result = segment()
+    assert "3 channels (0: mito (missing), 1: DAPI, 2: GFP)" in result.stderr
+    result = segment("--channel", "mito")
+    assert "1 of 3 planes is missing (channel 0; not in the folder: mito.ome.tif): --partial" in result.stderr
+    assert "[missing_companion]" in result.stderr
+    # What is there needs no option; the files that are left are one image.
+    assert segment("--channel", "DAPI").exit_code == 0
+    (row,) = rows(tmp_path)
+    assert (row["path"], row["n_cells"], row["warnings"]) == ("DAPI.ome.tif", "3", "missing_planes:1/3")
+    cells = rows(tmp_path, "cells.csv")
+    assert "intensity_mean_GFP" in cells[0]
+    assert "intensity_mean_mito" not in cells[0]
+    # A file that comes later is noticed.
+    write_set(tmp_path / "images", names, [discs, discs, discs[::-1]])
+    assert segment("--channel", "DAPI").exit_code == 0
+    assert {row["warnings"] for row in rows(tmp_path) if row["path"] == "mito.ome.tif"} == {""}
+
+
+def test_the_one_channel_that_is_there(segment: Segment, tmp_path: Path, discs: Array) -> None:
+    write_set(tmp_path / "images", ["mito", "DAPI"], [None, discs])
+    assert segment("--partial").exit_code == 0
+    assert [row["n_cells"] for row in rows(tmp_path)] == ["3"]
+
+
+def test_an_image_of_which_nothing_is_whole(segment: Segment, tmp_path: Path, discs: Array) -> None:
+    places = "".join(f'<TiffData FirstC="{i % 2}" FirstT="{i}" IFD="{i}"/>' for i in range(4))
+    write_ome(tmp_path / "images" / "x.ome.tif", [discs] * 4, channels("a", "b") + places, c=2, t=4)
+    image = read_image(tmp_path / "images" / "x.ome.tif")
+    assert str(image.missing) == "4 of 8 planes are missing (t 0 to 3, channel 0 to 1)"
+    result = segment("--partial", "--channel", "a")
+    assert result.exit_code == 0
+    assert [row["t"] for row in rows(tmp_path)] == ["0", "2"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "run"), [("", range(0)), ("0110111", range(4, 7)), ("11011", range(2)), ("0", range(0))]
+)
+def test_the_longest_run(flags: str, run: range) -> None:
+    assert longest_run(np.array([flag == "1" for flag in flags], bool)) == run

@@ -1,0 +1,180 @@
+"""List the images of inputs: files, sets of files that are one image, and the fields of plates."""
+
+import dataclasses
+import os
+import re
+from collections.abc import Iterable, Sequence
+
+from unetbio.errors import ImageError, UsageError
+from unetbio.io.discover import Found, find_inputs, stem
+from unetbio.io.formats import find_folder, load
+from unetbio.io.grouping import AUTO, group_files
+from unetbio.io.series import is_seen_to_hold_one, list_series
+from unetbio.io.wells import well_name
+
+__all__ = ["ALL", "SeriesChoice", "find_images", "find_series", "images_of", "select_series", "series_of"]
+
+ALL = "all"
+"""Every series of a file."""
+
+SeriesChoice = int | str | None
+"""A number, a range ``A-B``, a name, or all (also None)."""
+
+_RANGE = re.compile(r"(\d+)-(\d+)")
+
+
+def find_images(
+    inputs: Iterable[str | os.PathLike[str]],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    group: str = AUTO,
+    series: SeriesChoice = None,
+) -> list[Found]:
+    """List the images among files, folders and patterns; only names and metadata of folders are read.
+
+    Parameters
+    ----------
+    inputs, out
+        As for `unetbio.io.find_inputs`.
+    group : str
+        As ``how`` of `unetbio.io.grouping.group_files`.
+    series : int, str or None
+        Which images of folders that hold several; those of files are chosen when the files are opened.
+
+    Returns
+    -------
+    list of Found
+
+    Raises
+    ------
+    UsageError
+        As `unetbio.io.find_inputs` and `unetbio.io.grouping.group_files`.
+    """
+    return [image for found in group_files(find_inputs(inputs, out=out), group) for image in images_of(found, series)]
+
+
+def images_of(found: Found, series: SeriesChoice = None) -> list[Found]:
+    """The images of an OME-Zarr plate or collection; an input of another kind as it is.
+
+    The image of a folder that holds one image keeps the name of the folder. A series that the folder does not hold is
+    one input with an error.
+    """
+    kind = None if found.image_set else find_folder(found.path)
+    if kind is None or not kind.list_images:
+        return [found]
+    try:
+        kind.check_libraries()
+        listed = load(kind.list_images)(found.path)
+    except (ImageError, OSError):
+        return [found]  # opening it gives the error
+    if len(listed) < 2:
+        return [found]
+    try:
+        chosen = select_series(series, [image.path for image in listed])
+    except ImageError as error:
+        return [dataclasses.replace(found, error=error)]
+    base = found.relative.parent / stem(found.relative)
+    images = []
+    for number in chosen:
+        image = listed[number]
+        is_field = bool(image.place)
+        place = {"plate": stem(found.path), **image.place} if is_field else {"position": image.path}
+        images.append(
+            Found(
+                found.path / image.path,
+                found.relative / image.path,
+                base / image.path if is_field else base.with_name(f"{base.name}_s{number:02d}"),
+                place=place,
+                plate=base if is_field else None,
+                error=image.error,
+            )
+        )
+    return images
+
+
+def select_series(asked: SeriesChoice, names: Sequence[str]) -> list[int]:
+    """Choose among the images of a file.
+
+    Parameters
+    ----------
+    asked : int, str or None
+        A number from 0, a range ``A-B`` of numbers, a name (upper and lower case are equal), the beginning of names up
+        to a slash, a well such as ``B03``, or ``all``. Digits are a number.
+    names : sequence of str
+        Names of the images.
+
+    Raises
+    ------
+    ImageError
+        ``no_such_series``.
+    """
+    numbers = range(len(names))
+    if asked is None or asked == ALL:
+        return list(numbers)
+    text = str(asked).strip()
+    if text.isdecimal():
+        wanted = [int(text)]
+    elif named := [number for number in numbers if _is_called(names[number], text)]:
+        return named
+    elif match := _RANGE.fullmatch(text):
+        wanted = list(range(int(match[1]), int(match[2]) + 1))
+    else:
+        wanted = [-1]
+    if wanted and wanted[0] >= 0 and wanted[-1] < len(names):
+        return wanted
+    held = ", ".join(f"{number}: {name or '(no name)'}" for number, name in enumerate(names[:8]))
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    raise ImageError("no_such_series", f"no series {text}: it holds {len(names)}, counted from 0 ({held}{more})")
+
+
+def _is_called(name: str, text: str) -> bool:
+    name, text = name.casefold(), text.casefold()
+    row, _, column = name.partition("/")
+    well = well_name(row, column.partition("/")[0]).casefold() if column else ""
+    return name == text or name.startswith(f"{text}/") or well == text
+
+
+def series_of(found: Found, series: SeriesChoice, axes: str | None) -> list[tuple[int | None, str]]:
+    """Number and name of the chosen images of a file; the number is None where the file holds one image.
+
+    A number is not looked up, so that the file need not be opened: the run reports one that is not there. Nor are the
+    images of a file that cannot be opened.
+
+    Raises
+    ------
+    ImageError
+        ``no_such_series``: no image has the name.
+    """
+    if found.image_set:
+        select_series(series, [""])
+    if found.result or found.error:
+        return [(None, "")]
+    if isinstance(series, int):
+        return [(series, "")]
+    is_all = series in (None, ALL)
+    try:
+        if is_all and is_seen_to_hold_one(found.path):
+            return [(None, "")]
+        names = [each.image.name if each.image else "" for each in list_series(found.path, axes=axes)]
+    except (ImageError, OSError):
+        return [(None, "")]
+    if is_all and len(names) == 1:
+        return [(None, "")]
+    return [(number, names[number]) for number in select_series(series, names)]
+
+
+def find_series(path: str | os.PathLike[str], series: str, *, axes: str | None = None) -> int:
+    """Number of the image of a file that has a name.
+
+    Raises
+    ------
+    UsageError
+        Several images are meant.
+    ImageError
+        ``no_such_series``: no image has the name.
+    """
+    names = [each.image.name if each.image else "" for each in list_series(path, axes=axes)]
+    chosen = select_series(series, names)
+    if len(chosen) > 1:
+        raise UsageError(f"series {series} are {len(chosen)} images of {path}: give the number of one")
+    return chosen[0]

@@ -66,7 +66,7 @@ def test_corrected_masks_teach_the_next_model(
     assert len(list(Path("corrected").glob("*_labels.ome.tif"))) == CORRECTED
     few = [word if word != "1000" else "1" for word in train]
     result = run(*few)
-    assert "1 validation images" in result.stdout
+    assert "1 validation image" in result.stdout
     assert f"{CORRECTED - 1} images to train on" in result.stderr
     assert json.loads(run("models", ".", "--json").stdout)
     second = run(*again, "--workers", "1", "--overlays", "none")

@@ -176,6 +176,17 @@ def test_rows_of_a_table_override_the_options(tmp_path: Path, caplog: pytest.Log
     assert "t.csv: columns without a meaning here: dose" in caplog.text
 
 
+def test_the_diameter_of_a_model_is_for_segmentations(tmp_path: Path) -> None:
+    table = tmp_path / "t.csv"
+    table.write_text("image,mask,diameter_px\na.tif,b.tif,model\n")
+    with pytest.raises(UsageError, match=r"t\.csv, line 2: diameter 'model' is for a segmentation: give the pixels of"):
+        find_pairs([table])
+    with pytest.raises(UsageError, match=r"^diameter 'model' is for a segmentation"):
+        find_pairs([tmp_path], reading=Settings(diameter_px="model"))
+    table.write_text("image,mask,diameter_px\na.tif,b.tif,auto\n")
+    assert find_pairs([table]).training[0].reading.diameter_px == "auto"
+
+
 def test_a_root_without_a_table_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--root .* is where the paths of a table start, and no table is given"):
         find_pairs([tmp_path, tmp_path], tmp_path)

@@ -91,6 +91,7 @@ def find_pairs(
     UsageError
         When nothing is found, or the inputs are of none of these kinds.
     """
+    _check_diameter(reading)
     if len(inputs) == 1 and inputs[0].suffix.lower() in TABLES:
         return _pairs_of_table(inputs[0], root or inputs[0].parent, reading, PARTS if with_test else PARTS[:2])
     if root is not None:
@@ -101,6 +102,14 @@ def find_pairs(
         raise UsageError(f"{len(inputs)} inputs given: give IMAGES and MASKS, one folder with both, or a table")
     pairing = pair(*inputs)
     return AnnotatedFiles(_read_as(reading, pairing.pairs), leftovers=(*pairing.images_left, *pairing.masks_left))
+
+
+def _check_diameter(reading: Settings) -> None:
+    """Refuse a word that means something in a segmentation alone."""
+    if reading.diameter_px == "model":
+        raise UsageError(
+            "diameter 'model' is for a segmentation: give the pixels of a typical cell, or auto to measure the masks"
+        )
 
 
 def _read_as(reading: Settings, pairs: Iterable[tuple[Path, Path]]) -> list[AnnotatedPair]:
@@ -140,6 +149,7 @@ def _pairs_of_table(table: Path, root: Path, reading: Settings, names: Sequence[
 
 def _pair_of_row(table: Path, root: Path, row: ImageRow) -> AnnotatedPair:
     try:
+        _check_diameter(row.settings)
         image, mask = (root / file_of_cell(root, row.cells[name]) for name in ("image", "mask"))
     except UsageError as error:
         raise UsageError(f"{table}, line {row.line}: {error}") from error

@@ -17,7 +17,7 @@ from unetbio.annotations.regions import Grid, Region, Sheet
 from unetbio.annotations.sources import FORMATS, MASKS, Source, find_sources
 from unetbio.errors import ImageError, UsageError
 from unetbio.files import real_path
-from unetbio.io import find_inputs, read_image, stem, write_labels
+from unetbio.io import find_inputs, output_names, read_image, stem, write_labels
 from unetbio.io.discover import MASK_SUFFIXES, Found
 from unetbio.io.image import Image
 from unetbio.io.labels import label_suffix
@@ -248,6 +248,10 @@ def _import_one(job: _Job, places: "_Places", run: ImportRun) -> tuple[int, bool
 
 def _read(source: Source, sheet: Sheet | None, grid: Grid, name: str, run: ImportRun) -> NDArray[Any]:
     path = source.paths[0]
+    if source.format == MASKS and run.kinds:
+        raise ImageError("no_classes", f"{source.name}: masks have no classes; leave --class out")
+    if run.split_components and (source.format != MASKS or is_mask_folder(path)):
+        raise ImageError("no_mask", f"{source.name}: --split-components is for masks of one value; leave it out")
     try:
         if source.format == MASKS and not is_mask_folder(path):
             return read_mask(path, grid, split_components=run.split_components)
@@ -330,7 +334,7 @@ class _OfImages(_Places):
         is_beside = run.images is None or (only is not None and real_path(run.images) == real_path(only))
         self._layout = find_layout(only) if is_beside and only is not None and run.format in (None, MASKS) else None
         found = self._listed(annotations, run.images, only)
-        self._found = {self._result(item): item for item in found}
+        self._found = dict(zip((name.as_posix() for name in output_names(found)), found, strict=True))
         self._own = {real_path(item.path) for item in found}
         self.names = [Names(item.relative.as_posix(), result) for result, item in self._found.items()]
 
@@ -341,9 +345,6 @@ class _OfImages(_Places):
         found = find_inputs(where)
         plain = [item for item in found if not stem(item.path).endswith(MASK_SUFFIXES)]
         return plain if images is None else found
-
-    def _result(self, item: Found) -> str:
-        return item.relative.with_name(stem(item.relative)).as_posix()
 
     def paired(self) -> Iterator[tuple[Names, Source]]:
         """See `_Places`."""

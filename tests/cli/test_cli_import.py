@@ -600,6 +600,18 @@ def test_masks_that_are_there_stay(tmp_path: Path, images: Path) -> None:
     assert imported(tmp_path, images, "f0.geojson", geojson(), "--overwrite", "--from", "geojson").exit_code == 0
 
 
+def test_options_without_a_meaning_are_refused(tmp_path: Path, images: Path) -> None:
+    result = imported(tmp_path, images, "f0.geojson", geojson(), "--split-components")
+    assert "a/f0.geojson: --split-components is for masks of one value; leave it out [no_mask]" in result.stderr
+    (tmp_path / "drawn" / "a" / "f0.geojson").unlink()
+    result = imported(tmp_path, images, "f0.png", imagecodecs.png_encode(cells()), "--class", "Nucleus")
+    assert "a/f0.png: masks have no classes; leave --class out [no_classes]" in result.stderr
+    (images / "a" / "f0.png").write_bytes(imagecodecs.png_encode(cells()))
+    result = imported(tmp_path, images, "f0.png", imagecodecs.png_encode(cells()))
+    assert result.exit_code == 2
+    assert "would both be written as a/f0" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

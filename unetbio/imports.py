@@ -151,6 +151,9 @@ def _plan(
             except ImageError as error:
                 failures.append((source.name, error))
                 continue
+            except OSError as error:
+                failures.append((source.name, ImageError("unreadable", f"cannot be read: {error.strerror or error}")))
+                continue
             for names, part, sheet in found:
                 jobs.setdefault(names.result, _Job(names)).given.append((part, sheet))
     order = {names.result: index for index, names in enumerate(places.names)}

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import struct
 import zipfile
 from pathlib import Path
@@ -598,6 +599,22 @@ def test_masks_that_are_there_stay(tmp_path: Path, images: Path) -> None:
     result = imported(tmp_path, images, "f0.geojson", geojson(), "--overwrite")
     assert "it has several annotations, a/f0.geojson and a/f0.zip: keep one, or choose with --from" in result.stderr
     assert imported(tmp_path, images, "f0.geojson", geojson(), "--overwrite", "--from", "geojson").exit_code == 0
+
+
+@pytest.mark.parametrize("ending", ["json", "geojson", "csv", "roi", "zip", "labeling", "tif"])
+@pytest.mark.parametrize("kind", ["pipe", "broken link"])
+def test_pipes_and_broken_links_are_refused_without_waiting(
+    tmp_path: Path, images: Path, ending: str, kind: str
+) -> None:
+    path = tmp_path / "drawn" / "a" / f"f0.{ending}"
+    path.parent.mkdir(parents=True)
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / "gone")
+    result = run("import", tmp_path / "drawn", "--images", images, "-o", tmp_path / "masks")
+    assert result.exit_code == 3, result.stderr
+    assert sum("error:" in line for line in result.stderr.splitlines()) == 1
 
 
 def test_options_without_a_meaning_are_refused(tmp_path: Path, images: Path) -> None:

@@ -122,6 +122,9 @@ def find_sources(given: Path, *, only: str | None = None) -> tuple[list[Source],
         except ImageError as error:
             refused.append((path, error))
             continue
+        except OSError as error:
+            refused.append((path, ImageError("unreadable", f"cannot be read: {error.strerror or error}")))
+            continue
         if kind is None or only not in (None, kind):
             others += 1
         elif kind == "imagej" and path.suffix.lower() == ".roi":

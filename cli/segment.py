@@ -81,9 +81,13 @@ def command(
       unetbio segment cells.czi -o results/ --model mine.safetensors --diameter 40
       unetbio segment plate1/ -o results/ --dry-run
     """  # noqa: D301
-    if len(models) == 1:
-        return _segment_by_one(inputs, out, table, models[0], settings, run)
-    return _segment_by_each(inputs, out, table, models, settings, run)
+    from unetbio.io.decoding import decode_elsewhere
+
+    # Its process starts while this one imports PyTorch.
+    with decode_elsewhere(run.decode_timeout):
+        if len(models) == 1:
+            return _segment_by_one(inputs, out, table, models[0], settings, run)
+        return _segment_by_each(inputs, out, table, models, settings, run)
 
 
 def _segment_by_each(
@@ -128,16 +132,6 @@ def _segment_by_one(
         _tidy(out, run, rewrite=bool(gone) and not run.no_tables)
         say(f"no image failed: {out}")
         return None
-    from unetbio.io.decoding import decode_elsewhere
-
-    # Its process starts while this one imports PyTorch.
-    with decode_elsewhere(run.decode_timeout):
-        return _segment(items, listed, overlays, out, model, run)
-
-
-def _segment(
-    items: "list[Item]", listed: "list[Item]", overlays: dict[str, Path], out: Path, model: str, run: RunOptions
-) -> int | None:
     keep_freed_memory()
     _limit_threads(run.workers)
     from unetbio.batch.plan import go_on_at_own_scale

@@ -35,6 +35,7 @@ __all__ = [
     "stamp",
     "stopped",
     "stopping",
+    "utf8_text",
     "write_bytes",
     "write_json",
     "write_text",
@@ -126,8 +127,13 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def write_text(path: str | os.PathLike[str], content: str) -> None:
-    """Write ``content`` to ``path`` atomically, as UTF-8 with the line ends it has."""
-    write_bytes(path, content.encode("utf-8"))
+    """Write ``content`` to ``path`` atomically, in UTF-8 (`utf8_text`), with the line ends it has."""
+    write_bytes(path, utf8_text(content).encode("utf-8"))
+
+
+def utf8_text(text: str | os.PathLike[str]) -> str:
+    r"""Text, or a path, with bytes that are no UTF-8 as ``\udcff``: tables and JSON cannot hold them."""
+    return os.fspath(text).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write_json(path: str | os.PathLike[str], content: Any) -> None:

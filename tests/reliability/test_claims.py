@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from click.testing import CliRunner
 
+from unetbio.cli.main import main
 from unetbio.errors import ImageError
 from unetbio.io import read_image
 
@@ -113,3 +115,25 @@ def test_a_folder_may_hold_anything_and_nothing_is_waited_for(tmp_path: Path, ta
         "unreadable",
         True,
     )
+
+
+@pytest.mark.parametrize("attributes", ["1", '"text"'])
+def test_attributes_of_an_array_that_are_no_mapping(tmp_path: Path, attributes: str) -> None:
+    root = ome_zarr(tmp_path / "x.zarr")
+    (root / "0" / ".zattrs").write_text(attributes)
+    assert refused(root).reason == "unreadable"
+
+
+def test_training_masks_without_a_cell_are_refused_before_the_first_step(tmp_path: Path) -> None:
+    masks = np.zeros((64, 64), np.uint16)
+    # Cells of one pixel at the border.
+    masks[0, ::9] = range(1, 9)
+    for folder, values in (("images", PIXELS[:8, :8].repeat(8, 0).repeat(8, 1)), ("masks", masks)):
+        (tmp_path / folder).mkdir()
+        for name in "ab":
+            tifffile.imwrite(tmp_path / folder / f"{name}.tif", values)
+    line = ["train", str(tmp_path), "-o", str(tmp_path / "m.safetensors"), "--steps", "1"]
+    result = CliRunner().invoke(main, line)
+    assert result.exit_code == 2
+    assert "hold no cell of at least 4 pixels" in result.stderr
+    assert not (tmp_path / "m.safetensors").exists()

@@ -12,7 +12,7 @@ from typing import Any
 
 from unetbio.batch.budget import MemoryBudget
 from unetbio.errors import ImageError
-from unetbio.files import real_path
+from unetbio.files import Stamp, real_path, stamp, utf8_text
 from unetbio.preprocessing.prepare import Frame, ImageSelection
 from unetbio.provenance import Fingerprint, fingerprint
 from unetbio.results.items import Item
@@ -117,6 +117,8 @@ class Reader(threading.Thread):
     def _read(self, item: Item) -> Iterator[Message]:
         job = Job(item, self._segmenter.record(item.settings))
         try:
+            if utf8_text(item.source) != os.fspath(item.source):
+                raise ImageError("bad_name", "its name is not in UTF-8, and tables cannot hold it: rename it")
             job.earlier = find_earlier_result(item, self._out, self._segmenter.model, job.settings, self._policy)
             if job.earlier.kept is None:
                 yield from self._frames(job)
@@ -126,11 +128,15 @@ class Reader(threading.Thread):
         yield Message(job, None, last=True)
 
     def _frames(self, job: Job) -> Iterator[Message]:
-        # Taken before the pixels are read, so that later changes show in the times.
         if job.item.error is not None:
             raise job.item.error
-        job.fingerprint = _fingerprint(job.item.source)
+        before = _stamp(job.item.source)
         job.opened = opened = self._segmenter.open(job.item.read(), job.item.settings)
+        # Taken before the pixels are read, so that later changes show in the times; and only of images: a broken file
+        # can claim any size.
+        job.fingerprint = found = _fingerprint(job.item.source)
+        if before != (found.size, found.mtime_ns, found.ctime_ns):
+            raise ImageError("unreadable", "it was changed while it was opened: run again")
         source = real_path(job.item.source)
         for path in {real_path(file) for file in opened.image.files} - {source}:
             job.companions[os.path.relpath(path, source.parent)] = _fingerprint(path)
@@ -145,6 +151,13 @@ class Reader(threading.Thread):
                 self._budget.release(size)
                 raise
             yield Message(job, frame, index == len(opened.times) - 1, size)
+
+
+def _stamp(path: Path) -> Stamp:
+    try:
+        return stamp(path)
+    except OSError as error:
+        raise ImageError("unreadable", f"cannot be opened: {error.strerror or error}") from error
 
 
 def _fingerprint(path: Path) -> Fingerprint:

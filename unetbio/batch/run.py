@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from unetbio.batch.budget import MemoryBudget
 from unetbio.batch.pipeline import Job, Message, Reader, frame_bytes
 from unetbio.errors import ImageError, UnetbioError
-from unetbio.files import TEMPORARY, real_path, stamp, stopping
+from unetbio.files import TEMPORARY, real_path, stamp, stopping, utf8_text
 from unetbio.output_layout import SUMMARY, overlay_name
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.normalization import Scaling
@@ -368,7 +368,7 @@ class _Batch:
         return Entry(
             output=item.labels,
             path=item.path,
-            input=str(real_path(item.source)),
+            input=utf8_text(real_path(item.source)),
             status=status,
             series=item.series,
             reason=reason,

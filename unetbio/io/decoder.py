@@ -4,6 +4,7 @@
 in memory, whose descriptor goes with the line.
 """
 
+import dataclasses
 import json
 import os
 import resource
@@ -108,20 +109,12 @@ def _answer(images: _Images, request: dict[str, Any]) -> tuple[dict[str, Any], N
 
 
 def _described(image: Image) -> dict[str, Any]:
+    """All fields of an image but its path and its reader, as JSON holds them, and its files."""
+    names = [field.name for field in dataclasses.fields(image) if field.name not in ("source", "pixels")]
     return {
-        "axes": image.axes,
-        "shape": image.shape,
+        **{name: getattr(image, name) for name in names},
         "dtype": image.dtype.str,
-        "pixel_size_um": image.pixel_size_um,
-        "pixel_size_trusted": image.pixel_size_trusted,
-        "channel_names": image.channel_names,
-        "series": image.series,
-        "series_count": image.series_count,
-        "name": image.name,
-        "format": image.format,
-        "variant": image.variant,
         "affine": None if image.affine is None else image.affine.tolist(),
-        "affine_trusted": image.affine_trusted,
         "files": [os.fspath(path) for path in image.files],
         "missing": image.missing and image.missing.record(),
     }

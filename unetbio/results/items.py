@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from unetbio.errors import ImageError
+from unetbio.files import utf8_text
 from unetbio.io import Image, read_image
 from unetbio.io.discover import Found, stem
 from unetbio.io.image_set import ImageSet
@@ -77,7 +78,9 @@ class Item:
         named = "" if found.result is None else found.result.as_posix()
         plate = "" if found.plate is None else found.plate.as_posix()
         listed = {"image_set": found.image_set, "place": found.place, "error": found.error}
-        return cls(found.path, found.relative.as_posix(), settings, named=named, plate=plate, **listed, **others)
+        return cls(
+            found.path, utf8_text(found.relative.as_posix()), settings, named=named, plate=plate, **listed, **others
+        )
 
     def read(self) -> Image:
         """Open the image.

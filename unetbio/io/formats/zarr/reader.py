@@ -103,7 +103,9 @@ def _open_array(folder: Path, name: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return zarr.open_array(folder, mode="r", zarr_format=version)
+            array = zarr.open_array(folder, mode="r", zarr_format=version)
+            dict(array.attrs)  # raises where they are no mapping
+            return array
     except MemoryError:
         raise
     except Exception as error:  # broken metadata raise many kinds of exceptions

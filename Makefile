@@ -7,7 +7,7 @@ READY := .venv/.ready
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 DEMO := demo/results
 
-.PHONY: demo test test-slow test-slurm test-imagej lint ruff snakefmt build/lint mypy import-linter format docs clean
+.PHONY: demo test test-slow soak test-slurm test-imagej lint ruff snakefmt build/lint mypy import-linter format docs clean
 
 demo: $(READY) demo/images/.complete
 	@echo "Segmenting the images in demo/images (a minute or two)"
@@ -26,6 +26,12 @@ test: $(READY)
 # Tests that train for long, or start and kill many processes.
 test-slow: $(READY)
 	@PATH="$(BIN):$$PATH" python -m pytest -n auto --dist worksteal -m slow $(PYTEST_ARGS)
+
+# Kills, full disks, failing system calls and broken files, for hours; goes on where it stopped (docs/reliability.md).
+soak: $(READY)
+	@PATH="$(BIN):$$PATH" python tests/reliability/mutants.py images --count 20000 --log soak.images.jsonl
+	@PATH="$(BIN):$$PATH" python tests/reliability/mutants.py models --count 2000 --log soak.models.jsonl
+	@PATH="$(BIN):$$PATH" python tests/reliability/soak.py --log soak.jsonl
 
 # Starts SLURM on this machine and runs the workflow on it, as root on Debian; says why if that is impossible.
 test-slurm: $(READY)

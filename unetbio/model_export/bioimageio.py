@@ -114,8 +114,8 @@ def _test_image(geometry: Geometry, channels: int) -> NDArray[np.float32]:
     ]
     noise = np.random.default_rng(0).normal(size=(channels, *shape))
     blobs = np.stack([ndimage.gaussian_filter(plane, 6) for plane in noise])
-    blobs = np.clip(blobs / blobs.std(), 0, 2) * 100 + 5 * noise + 20
-    return blobs[None].astype(np.float32)
+    image: NDArray[np.float32] = (np.clip(blobs / blobs.std(), 0, 2) * 100 + 5 * noise + 20).astype(np.float32)
+    return image[None]
 
 
 def _normalized(model: Model, image: NDArray[np.float32]) -> NDArray[np.float32]:

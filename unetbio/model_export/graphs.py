@@ -10,6 +10,7 @@ import io
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -96,13 +97,14 @@ def torchscript_graph(model: Model) -> bytes:
     """
     network = probability_network(model)
     channels = len(model.info.channels)
+    trace: Any = torch.jit.trace  # without annotations in PyTorch
     file = io.BytesIO()
     with warnings.catch_warnings():
         # About sizes that become constants (`is_equal` checks the result), and about TorchScript's age
         warnings.simplefilter("ignore")
         try:
             with torch.inference_mode():
-                traced = torch.jit.trace(network, example_input(model.geometry, channels, strides=1), check_trace=False)
+                traced = trace(network, example_input(model.geometry, channels, strides=1), check_trace=False)
             torch.jit.save(traced, file)
         except Exception as error:
             raise _without_graph(model, "TorchScript", str(error).strip().partition("\n")[0]) from error

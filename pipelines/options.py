@@ -105,7 +105,13 @@ _OF_SEGMENT = [*options_of(Settings).values(), *(options_of(RunOptions)[name] fo
 _OF_READING = [options_of(Settings)[name] for name in READING]
 
 if TYPE_CHECKING:
-    _SegmentFields = Section
+
+    class _SegmentFields(Section):
+        """Those that code names; all others follow from the options."""
+
+        series: int | str | None = None
+        group: str = ""
+
     _ReadingFields = Section
 else:
     _ReadingFields = create_model(

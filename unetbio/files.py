@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, BinaryIO, Literal, NamedTuple, overload
 
 from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.system import hold_lock, regular_opener
@@ -141,6 +141,10 @@ def write_json(path: str | os.PathLike[str], content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+@overload
+def open_regular(path: str | os.PathLike[str], mode: Literal["rb"] = "rb", *, buffering: int = -1) -> BinaryIO: ...
+@overload
+def open_regular(path: str | os.PathLike[str], mode: str, **options: Any) -> IO[Any]: ...
 def open_regular(path: str | os.PathLike[str], mode: str = "rb", **options: Any) -> IO[Any]:
     """`open` a file; a pipe, a socket or a device is refused instead of waited for.
 

@@ -23,6 +23,7 @@ from unetbio.io.image import Image
 from unetbio.io.labels import label_suffix
 from unetbio.io.layouts import Layout, find_layout
 from unetbio.output_layout import mask_name, result_name
+from unetbio.preprocessing.prepare import series_number
 from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run, store_correction
 from unetbio.results.journal import Entry, hold_output
 from unetbio.settings.runs import ImportRun
@@ -364,7 +365,7 @@ class _OfImages(_Places):
     def open(self, names: Names, series: int | None) -> _Place:
         """See `_Places`."""
         item = self._found[names.result]
-        chosen = self._reading.series if self._reading.series is not None else series
+        chosen = series if self._reading.series is None else series_number(item.path, self._reading)
         image = read_image(item.path, axes=self._reading.axes, series=chosen or 0)
         grid = _grid_of(image, self._reading)
         result = names.result if chosen is None else f"{names.result}_s{chosen:02d}"

@@ -133,7 +133,7 @@ def report_file(
     channels: tuple[int, ...] = ()
     if stats is not None:
         found += _content(stats)
-        image = stats.image(item.source, item.settings.axes, item.settings.series or 0)
+        image = stats.image(item.source, item.settings.axes, item.series or 0)
         try:
             channels = _channels(image, item.settings)
         except ImageError as error:

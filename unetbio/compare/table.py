@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from unetbio.compare.runs import Row
 from unetbio.io.tables import csv_text
@@ -136,7 +137,7 @@ def write_markdown(title: str, question: str, rows: Sequence[Row], scored_on: st
 
 def write_csv(rows: Sequence[Row]) -> str:
     """One row for each variant; numbers with all digits, empty if there are none."""
-    lines = [["network", *(column.key for column in COLUMNS), "failure"]]
+    lines: list[list[Any]] = [["network", *(column.key for column in COLUMNS), "failure"]]
     for row in rows:
         values = [row.scores.get(column.key, math.nan) for column in COLUMNS]
         texts = ["" if isinstance(value, float) and math.isnan(value) else value for value in values]

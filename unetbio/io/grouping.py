@@ -164,7 +164,7 @@ class _Plate:
             return dataclasses.replace(first, place=place)
         folder = first.path.parent
         shape = tuple(max(1, len(self.values[axis])) for axis in "TCZ")
-        places = list(product(*map(range, shape)))
+        places = [(t, c, z) for t, c, z in product(*map(range, shape))]
         names = tuple(_below(files[at].path, str(folder)) if at in files else "" for at in places)
         channels = tuple(self.naming.channel_name(value, side) for value in self.values["C"])
         images = ImageSet(folder, names, (shape[0], shape[1], shape[2]), channels, dict(side.pixel_size_um))

@@ -37,6 +37,7 @@ __all__ = [
     "open_image",
     "prepare_frame",
     "read_frame",
+    "series_number",
     "with_pixel_size",
 ]
 
@@ -296,11 +297,11 @@ def open_annotated(source: str | os.PathLike[str] | Image, settings: Settings) -
 
 def _opened(source: str | os.PathLike[str] | Image, settings: Settings) -> Image:
     if not isinstance(source, Image):
-        source = read_image(source, axes=settings.axes, series=_series(source, settings))
+        source = read_image(source, axes=settings.axes, series=series_number(source, settings))
     return with_pixel_size(source, settings.pixel_size_um)
 
 
-def _series(source: str | os.PathLike[str], settings: Settings) -> int:
+def series_number(source: str | os.PathLike[str], settings: Settings) -> int:
     """Number of the one image of a file to open: the first, unless a number or a name was given."""
     if settings.series is None or isinstance(settings.series, int):
         return settings.series or 0

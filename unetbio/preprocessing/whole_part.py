@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 from unetbio.io.missing import MissingPlanes, longest_run
@@ -52,15 +53,15 @@ def whole_part(
     if not settings.partial:
         raise missing.error()
     # (times, sections) whose channels are all present
-    present = missing.present[np.ix_(indices, channels, sections)].all(axis=1)
-    if present.all(axis=1).any():
-        return _kept(times, present.all(axis=1)), range(missing.present.shape[2])
-    kept = present.any(axis=1)
-    run = longest_run(present[kept].all(axis=0)) if kept.any() else range(0)
+    present: NDArray[np.bool_] = np.all(missing.present[np.ix_(indices, channels, sections)], axis=1)
+    if np.all(present, axis=1).any():
+        return _kept(times, np.all(present, axis=1)), range(missing.present.shape[2])
+    kept: NDArray[np.bool_] = np.any(present, axis=1)
+    run = longest_run(np.all(present[kept], axis=0)) if kept.any() else range(0)
     if not run:
         raise ImageError("missing_plane", f"{missing}: no time and no section of the channels to segment is whole")
     return _kept(times, kept), run
 
 
-def _kept(times: Times, flags: np.ndarray) -> Times:
+def _kept(times: Times, flags: NDArray[np.bool_]) -> Times:
     return tuple(t for t, flag in zip(times, flags, strict=True) if flag)

@@ -177,8 +177,9 @@ class PatchSampler:
         in in-plane pixels.
         """
         target, weight_map = self.learner.encode(label_image, self.class_weights, spacing)
-        inner = tuple(slice(lost, size - lost) for lost, size in zip(self.context, label_image.shape, strict=True))
-        return np.ascontiguousarray(target[inner]), np.ascontiguousarray(weight_map[(..., *inner)])
+        sides = zip(self.context, label_image.shape, strict=True)
+        inner: tuple[Any, ...] = (..., *(slice(lost, size - lost) for lost, size in sides))
+        return np.ascontiguousarray(target[inner]), np.ascontiguousarray(weight_map[inner])
 
     def _place(self, rng: np.random.Generator) -> tuple[int, NDArray[np.float64]]:
         """Number of an example, and the centre of a patch in it."""

@@ -282,7 +282,7 @@ def _ome_stack(ome: OmeImage, files: _OmeFiles) -> _Stack:
     lost: list[str] = []
     for t, c, z in itertools.product(*map(range, lengths.values())):
         plane = ome.planes.get((c, z, t))
-        path = plane and files.find(plane, only_one)
+        path = None if plane is None else files.find(plane, only_one)
         if plane is None or path is None:
             lost += [plane.file_name] if plane and plane.file_name else []
             pages.append(None)
@@ -347,7 +347,8 @@ def _holds(claimed: np.dtype[Any], layout: tifffile.TiffPage) -> bool:
     """Whether a page can be of a type; of whole numbers the sign does not count, which some programs write wrongly."""
     if claimed.kind == "b" or layout.bitspersample == 1:
         return layout.bitspersample in (1, 8)
-    return claimed.itemsize == layout.dtype.itemsize and (claimed.kind == "f") == (layout.dtype.kind == "f")
+    stored: np.dtype[Any] = layout.dtype
+    return claimed.itemsize == stored.itemsize and (claimed.kind == "f") == (stored.kind == "f")
 
 
 def _variant(kind: str, is_pyramid: bool) -> str:

@@ -77,9 +77,16 @@ class Item:
         """The item of an input."""
         named = "" if found.result is None else found.result.as_posix()
         plate = "" if found.plate is None else found.plate.as_posix()
-        listed = {"image_set": found.image_set, "place": found.place, "error": found.error}
         return cls(
-            found.path, utf8_text(found.relative.as_posix()), settings, named=named, plate=plate, **listed, **others
+            found.path,
+            utf8_text(found.relative.as_posix()),
+            settings,
+            image_set=found.image_set,
+            place=found.place,
+            named=named,
+            plate=plate,
+            error=found.error,
+            **others,
         )
 
     def read(self) -> Image:

@@ -291,13 +291,13 @@ def _chosen(sheet: Sheet, name: str, run: ImportRun) -> list[Region]:
 def _say(painting: Painting, name: str) -> None:
     """Say which regions are not whole in the mask."""
     for count, what in (
-        (painting.overlapping, "pixels lie in several regions, and belong to the smallest of them"),
-        (painting.hidden, "regions are lost: smaller ones cover all their pixels"),
-        (painting.outside, "regions without a pixel in the image are lost"),
-        (painting.elsewhere, "regions of other times or sections are left out"),
+        (painting.overlapping, "pixels of several regions, which belong to the smallest"),
+        (painting.hidden, "regions lost, since smaller ones cover all their pixels"),
+        (painting.outside, "regions lost, since they have no pixel in the image"),
+        (painting.elsewhere, "regions left out, since they lie in other times or sections"),
     ):
         if count:
-            logger.warning("%s: %d %s", name, count, what)
+            logger.warning("%s: %s: %d", name, what, count)
 
 
 # --- Where masks go ---------------------------------------------------------------------------------------------------

@@ -70,7 +70,7 @@ def relate_folders(nuclei: Path, cells: Path, output: Path, report: Report = lam
     if not common:
         raise UsageError(f"{nuclei} and {cells} have no image in common: give two runs over the same images")
     if alone := len(inner) + len(outer) - 2 * len(common):
-        logger.warning("%d images are in one of the folders alone, and are left out", alone)
+        logger.warning("images left out, since one folder alone has them: %d", alone)
     parents: list[pl.DataFrame] = []
     cytoplasm: list[pl.DataFrame] = []
     failed = 0

@@ -388,9 +388,9 @@ def test_overlaps_lost_regions_and_lines_are_said(tmp_path: Path, images: Path) 
     assert (
         "a/f0.tif: regions of several classes are cells: Nucleus, without class; --class NAME takes one alone" in said
     )
-    assert "a/f0.tif: 1800 pixels lie in several regions, and belong to the smallest of them" in said
-    assert "a/f0.tif: 1 regions are lost: smaller ones cover all their pixels" in said
-    assert "a/f0.tif: 1 regions without a pixel in the image are lost" in said
+    assert "a/f0.tif: pixels of several regions, which belong to the smallest: 1800" in said
+    assert "a/f0.tif: regions lost, since smaller ones cover all their pixels: 1" in said
+    assert "a/f0.tif: regions lost, since they have no pixel in the image: 1" in said
     labels = read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif")
     np.testing.assert_array_equal(np.where(labels == 7, 0, labels), cells())
     assert (labels == 7).sum() == HEIGHT * WIDTH - 1800

@@ -27,7 +27,7 @@ def test_a_batch_writes_what_the_design_says(run: Runner, discs: Array) -> None:
     files = {path.relative_to(run.out).as_posix() for path in run.out.rglob("*") if path.is_file()}
     assert files == {
         *(f"{name}_labels.{suffix}" for name in ("a", "b", "sub/a") for suffix in ("ome.tif", "json")),
-        *("summary.csv", "cells.csv", "cells.parquet", "run.jsonl", ".run.lock"),
+        *("summary.csv", "cells.csv", "cells.parquet", "run.jsonl", ".run.lock", ".tables.sha256"),
     }
     labels = read_labels(run.out / "a_labels.ome.tif")
     np.testing.assert_array_equal(labels > 0, discs > 100)

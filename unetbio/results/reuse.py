@@ -232,22 +232,32 @@ def _is_broken(error: ImageError) -> bool:
 def read_label_file(path: Path, provenance: Provenance | None) -> NDArray[Any]:
     """Read a label image of a run, also one that was edited and holds only a single cell.
 
-    Programs that edit masks often do not write the axes, and three frames look like colours. Such a file is read again
-    with the axes of the original label image, and accepted if its shape is the same.
+    Programs that edit masks often do not write the axes, and three frames look like colours, or like one grey image
+    where they are equal. Such a file is read again with the axes of the original label image, and accepted if its shape
+    is the same.
     """
     try:
-        return read_labels(path, allow_binary=True)
+        labels = read_labels(path, allow_binary=True)
     except ImageError as error:
-        if provenance is None or error.reason not in ("unknown_axes", "wrong_channels"):
+        again = _read_as_before(path, provenance) if error.reason in ("unknown_axes", "wrong_channels") else None
+        if again is None:
             raise
-        axes, shape = layout_of(provenance)
-        try:
-            labels = read_labels(path, allow_binary=True, axes=axes)
-        except ImageError:
-            raise error from None
-        if labels.shape != shape:
-            raise
-        return labels
+        return again
+    is_as_before = provenance is None or labels.shape == layout_of(provenance)[1]
+    again = None if is_as_before else _read_as_before(path, provenance)
+    return labels if again is None else again
+
+
+def _read_as_before(path: Path, provenance: Provenance | None) -> NDArray[Any] | None:
+    """Label image in the axes of the original one, if it has its shape."""
+    if provenance is None:
+        return None
+    axes, shape = layout_of(provenance)
+    try:
+        labels = read_labels(path, allow_binary=True, axes=axes)
+    except ImageError:
+        return None
+    return labels if labels.shape == shape else None
 
 
 def layout_of(provenance: Provenance) -> tuple[str, tuple[int, ...]]:

@@ -25,7 +25,7 @@ logger = logging.getLogger("unetbio.cli.relate")
 )
 @shared.failed_ok
 def command(nuclei: Path, cells: Path, output: Path, failed_ok: bool) -> int | None:
-    r"""Relate nuclei to their cells, and measure the cytoplasm.
+    """Relate nuclei to their cells, and measure the cytoplasm.
 
     NUCLEI and CELLS are output folders of unetbio segment over the same images, with one model each. Masks that were
     edited by hand are related as they are now.
@@ -34,7 +34,7 @@ def command(nuclei: Path, cells: Path, output: Path, failed_ok: bool) -> int | N
     parents.csv           a row for each nucleus: the cell that holds most of it, and the share that lies there
     cytoplasm.csv         a row for each cell: its nuclei, and size and mean grey values of the cell without nuclei
     x_cytoplasm.ome.tif   label images of the cells without nuclei, with the numbers of the cells
-    """
+    """  # noqa: D301
     from unetbio.output_layout import PARENTS
     from unetbio.relations import relate_folders
 

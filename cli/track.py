@@ -19,7 +19,7 @@ logger = logging.getLogger("unetbio.cli.track")
 @shared.options(TrackRun)
 @shared.collected(run=TrackRun)
 def command(out: Path, run: TrackRun) -> int | None:
-    r"""Follow cells over the frames of time-lapses.
+    """Follow cells over the frames of time-lapses.
 
     OUT is the output folder of unetbio segment. Cells are linked by their distance (LapTrack: linear assignment, with
     gaps and divisions); masks that were edited by hand are tracked as they are now. Needs pip install "unetbio[track]".
@@ -31,7 +31,7 @@ def command(out: Path, run: TrackRun) -> int | None:
     overlays/x.tracks.jpg frames with outlines, a track in one colour; the page shows it
 
     unetbio export OUT --to ctc or trackmate writes the tracks for other programs.
-    """
+    """  # noqa: D301
     from unetbio.output_layout import LINEAGES, PAGE
     from unetbio.report.film_strip import write_film_strip
     from unetbio.tracking.run import track_folder

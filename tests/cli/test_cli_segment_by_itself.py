@@ -48,7 +48,7 @@ def images(tmp_path: Path, discs: Array) -> Path:
 
 @pytest.fixture
 def segment(images: Path, tmp_path: Path, model: Path) -> Invoke:
-    def invoke(*arguments: str, out: str = "out") -> Result:
+    def invoke(*arguments: str, out: str = "out", model: Path = model) -> Result:
         line = ["segment", str(images), "-o", str(tmp_path / out), "-m", str(model), "--workers", "1", *arguments]
         return CliRunner().invoke(main, line)
 
@@ -121,7 +121,7 @@ def test_a_folder_goes_on_as_it_was_begun(segment: Invoke, images: Path, tmp_pat
 
 
 def test_results_of_another_model_say_nothing_of_the_scale(segment: Invoke, tmp_path: Path, tiny_model: Path) -> None:
-    assert segment("--diameter", "model", "-m", str(tiny_model)).exit_code == 0
+    assert segment("--diameter", "model", model=tiny_model).exit_code == 0
     assert segment().exit_code == 0
     assert settings_of(tmp_path / "out", "large")["diameter_px"] == "auto"
 

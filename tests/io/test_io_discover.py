@@ -211,7 +211,10 @@ def listed(folder: object, caplog: pytest.LogCaptureFixture, **options: Any) -> 
         return relative(find_inputs([folder], **options)), caplog.messages
 
 
-RESULTS = "names ending in _labels, _classes, _probabilities are those of results; rename images that are called so, or"
+RESULTS = (
+    "names ending in _labels, _classes, _probabilities, _tracks, _cytoplasm are those of results; rename images that "
+    "are called so, or"
+)
 
 
 def test_images_that_are_called_like_results_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

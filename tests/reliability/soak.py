@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import awkward
+import hostile_files
 import numpy as np
 import tifffile
 
@@ -215,8 +215,8 @@ def mixed(work: Path, start: int, count: int, seed: int) -> Iterator[Trial]:
     model = tiny_model(work / "m.safetensors")
     good_images(work / "images" / "good", 200)
     tifffile.imwrite(work / "images" / "good" / "same.tif", picture(0), metadata=None)
-    manifest = awkward.make(work / "images" / "awkward", picture(0), 400, seed)
-    awkward.save(manifest, work / "manifest.json")
+    manifest = hostile_files.make(work / "images" / "awkward", picture(0), 400, seed)
+    hostile_files.save(manifest, work / "manifest.json")
     assert run(segment(work / "images" / "good", work / "clean", model)).code == 0
     clean = hashes(work / "clean")
     same = clean["same_labels.ome.tif"]
@@ -243,19 +243,23 @@ def mixed(work: Path, start: int, count: int, seed: int) -> Iterator[Trial]:
         yield f"{workers} workers: {len(journal)} rows, {peak:.2f} GB, {result.seconds:.0f} s", faults
 
 
-def _unexpected(line: awkward.Expected, entry: dict[str, Any] | None, found: dict[str, str], same: str) -> list[str]:
-    if line.outcome == awkward.UNSEEN:
+def _unexpected(
+    line: hostile_files.Expected, entry: dict[str, Any] | None, found: dict[str, str], same: str
+) -> list[str]:
+    if line.outcome == hostile_files.UNSEEN:
         return [f"{line.path.name!r} was taken"] if entry else []
     if entry is None:
         return [f"{line.path.name!r} has no row"]
     if entry["status"] == "failed":
         told = entry["reason"] not in ("", "internal") and entry["message"]
         faults = [] if told else [f"{line.path.name!r}: {entry['reason']}: {entry['message']}"]
-        return faults + ([f"{line.path.name!r} failed: {entry['message']}"] if line.outcome == awkward.GOOD else [])
-    if line.outcome == awkward.REFUSED:
+        return faults + (
+            [f"{line.path.name!r} failed: {entry['message']}"] if line.outcome == hostile_files.GOOD else []
+        )
+    if line.outcome == hostile_files.REFUSED:
         return [f"{line.path.name!r} was done"]
     key = os.fsencode(entry["output"]).decode("latin-1")
-    return [f"{line.path.name!r} differs"] if line.outcome == awkward.GOOD and found.get(key) != same else []
+    return [f"{line.path.name!r} differs"] if line.outcome == hostile_files.GOOD and found.get(key) != same else []
 
 
 def errors(code: str) -> Callable[[Path, int, int, int], Iterator[Trial]]:

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import awkward
+import hostile_files
 import mutants
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def command(*line: object, code: int | None = None) -> str:
 def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[str, Any]:
     """A run over all awkward files but the mutants, and three good ones."""
     root = tmp_path_factory.mktemp("awkward")
-    manifest = awkward.make(root / "images", IMAGE, 0)
+    manifest = hostile_files.make(root / "images", IMAGE, 0)
     for name in "ab":
         tifffile.imwrite(root / "images" / f"{name}.tif", IMAGE, metadata=None)
     here = Path.cwd()
@@ -53,14 +53,14 @@ def test_each_file_gives_what_the_manifest_says(folder: dict[str, Any]) -> None:
     images, wrong = folder["root"] / "images", []
     for line in folder["manifest"]:
         entry = folder["entries"].get(utf8_text(line.path.relative_to(images).as_posix()))
-        if line.outcome == awkward.UNSEEN:
+        if line.outcome == hostile_files.UNSEEN:
             wrong += [(line, "taken")] if entry else []
         elif entry is None:
             wrong.append((line, "no row"))
         elif entry["status"] == "failed":
-            if line.outcome == awkward.GOOD or entry["reason"] in ("", "internal") or not entry["message"]:
+            if line.outcome == hostile_files.GOOD or entry["reason"] in ("", "internal") or not entry["message"]:
                 wrong.append((line, entry["reason"] + ": " + entry["message"]))
-        elif line.outcome == awkward.REFUSED:
+        elif line.outcome == hostile_files.REFUSED:
             wrong.append((line, "done"))
     assert wrong == []
 
@@ -68,7 +68,7 @@ def test_each_file_gives_what_the_manifest_says(folder: dict[str, Any]) -> None:
 def test_good_images_have_the_same_masks(folder: dict[str, Any]) -> None:
     clean = label_hash(read_labels(folder["root"] / "out" / "a_labels.ome.tif"))
     for line in folder["manifest"]:
-        if line.outcome == awkward.GOOD:
+        if line.outcome == hostile_files.GOOD:
             entry = folder["entries"][line.path.relative_to(folder["root"] / "images").as_posix()]
             assert label_hash(read_labels(folder["root"] / "out" / entry["output"])) == clean
 

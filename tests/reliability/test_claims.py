@@ -134,6 +134,6 @@ def test_training_masks_without_a_cell_are_refused_before_the_first_step(tmp_pat
             tifffile.imwrite(tmp_path / folder / f"{name}.tif", values)
     line = ["train", str(tmp_path), "-o", str(tmp_path / "m.safetensors"), "--steps", "1"]
     result = CliRunner().invoke(main, line)
-    assert result.exit_code == 2
-    assert "hold no cell of at least 4 pixels" in result.stderr
+    assert result.exit_code == 3
+    assert "cannot be learned; draw the area of each cell" in result.stderr
     assert not (tmp_path / "m.safetensors").exists()

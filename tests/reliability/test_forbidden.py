@@ -101,5 +101,14 @@ def test_every_file_is_opened_without_waiting() -> None:
     assert found == []
 
 
-OWN_FILES = ("/proc/", "open(reader,", "source.read_text", "temporary", "gzip.open")
-"""Files of the system, a pipe of this process, files of this package, and files that are being written."""
+OWN_FILES = (
+    "/proc/",
+    "open(reader,",
+    "open(descriptor,",
+    "source.read_text",
+    "temporary",
+    "gzip.open",
+    "regular_opener",
+)
+"""Files of the system, pipes of this process, files of this package, files that are being written, and the opener
+itself."""

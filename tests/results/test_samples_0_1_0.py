@@ -131,7 +131,12 @@ def test_a_check_cache_is_used(study: Path, invoke: Invoke, monkeypatch: pytest.
     assert result.exit_code == 3
     assert cache.read_text().startswith(text)
     before = (study / "checked" / "check.csv").read_text().replace(WRITTEN_AT, str(study))
-    assert _rows_of_images((study / "again" / "check.csv").read_text()) == _rows_of_images(before)
+    # Later versions have more columns, and find other images odd since they look at every image of a file.
+    now = _rows_of_images((study / "again" / "check.csv").read_text())
+    kept = ("path", "axes", "shape", "dtype", "low", "median", "high", "pixel_hash")
+    assert [[row[name] for name in kept] for row in now] == [
+        [row[name] for name in kept] for row in _rows_of_images(before)
+    ]
 
 
 def _rows_of_images(table: str) -> list[dict[str, str]]:

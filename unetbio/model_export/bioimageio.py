@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from unetbio import networks
 from unetbio.errors import UsageError
-from unetbio.files import atomic_path
+from unetbio.files import atomic_path, read_bytes
 from unetbio.geometry import Geometry
 from unetbio.model_export.graphs import OUTPUT, need_packages, onnx_graph, probability_network, torchscript_graph
 from unetbio.models.model_file import Model
@@ -140,7 +140,7 @@ def _card(model: Model) -> str:
     """The model card beside the file, or one of what the file says."""
     card = model.path.with_suffix(".md")
     if card.is_file():
-        return card.read_text(encoding="utf-8")
+        return read_bytes(card).decode("utf-8")
     info = model.info
     channels = ", ".join(filter(None, info.channels)) or f"{len(info.channels)}, without names"
     lines = [

@@ -2,9 +2,10 @@
 
     python benchmarks/scale.py DATA [--model nuclei] [--part val] [--factor 1 2 3 4 0.5] [--set dsb2018 ...] [--own]
 
-Images of the validation parts are resized by each factor, and nothing is told. Columns: AP@.5 at the model's own scale
-(with ``--own``) and at the scale that is found; images that are taken at another scale, and with a doubtful one; the
-zooms that were taken; and the network's work in multiply-adds, as a multiple of that at the scale that is taken.
+Images of the validation parts are resized by each factor; no diameter and no pixel size is given. Columns: AP@.5 at the
+model's own scale (with ``--own``) and at the scale that is found; images that are taken at another scale, and with a
+doubtful one; the zooms that were taken; and the network's work in multiply-adds, as a multiple of that at the scale that
+is taken.
 """
 
 import argparse

@@ -42,14 +42,8 @@ def command(annotations: tuple[Path, ...], output: Path | None, run: ImportRun, 
     """  # noqa: D301
     from unetbio.imports import import_annotations
 
-    def report(name: str, message: str) -> None:
-        progress.clear()
-        if message:
-            logger.error("%s: %s", name, message)
-        progress.advance(failed=bool(message))
-
     with Progress() as progress:
-        done = import_annotations(annotations, output, run, reading, report)
+        done = import_annotations(annotations, output, run, reading, progress.reporter(logger))
     if done.unchanged:
         logger.info("%s as before", shared.format_count(done.unchanged, "mask"))
     if run.into:

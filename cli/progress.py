@@ -4,6 +4,7 @@ import logging
 import shutil
 import sys
 import threading
+from collections.abc import Callable
 from time import monotonic
 from types import TracebackType
 
@@ -55,6 +56,17 @@ class Progress:
         self._done += 1
         self._failed += failed
         self._draw()
+
+    def reporter(self, log: logging.Logger) -> Callable[[str, str], None]:
+        """Return a function that counts an image by its name and message; a message is the reason of its failure."""
+
+        def report(name: str, message: str) -> None:
+            self.clear()
+            if message:
+                log.error("%s: %s", name, message)
+            self.advance(failed=bool(message))
+
+        return report
 
     def clear(self) -> None:
         """Make room for a line of text."""

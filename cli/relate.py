@@ -38,14 +38,8 @@ def command(nuclei: Path, cells: Path, output: Path, failed_ok: bool) -> int | N
     from unetbio.output_layout import PARENTS
     from unetbio.relations import relate_folders
 
-    def report(name: str, message: str) -> None:
-        progress.clear()
-        if message:
-            logger.error("%s: %s", name, message)
-        progress.advance(failed=bool(message))
-
     with Progress() as progress:
-        done = relate_folders(nuclei, cells, output, report)
+        done = relate_folders(nuclei, cells, output, progress.reporter(logger))
     if done.orphans:
         logger.info("%s without a cell", "1 nucleus is" if done.orphans == 1 else f"{done.orphans} nuclei are")
     counts = [(done.images, "image"), (done.cells, "cell")]

@@ -36,14 +36,8 @@ def command(out: Path, run: TrackRun) -> int | None:
     from unetbio.report.film_strip import write_film_strip
     from unetbio.tracking.run import track_folder
 
-    def report(name: str, message: str) -> None:
-        progress.clear()
-        if message:
-            logger.error("%s: %s", name, message)
-        progress.advance(failed=bool(message))
-
     with Progress() as progress:
-        done = track_folder(out, run, write_film_strip, report)
+        done = track_folder(out, run, write_film_strip, progress.reporter(logger))
     if (out / PAGE).is_file():
         from unetbio.report.page import write_page
 

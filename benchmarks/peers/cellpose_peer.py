@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from cellpose import models, train
-from files import normalized, read_pairs, segment_folder, write_mask
+from files import normalized, read_pairs, run_peer, segment_folder, write_mask
 
 TRIED_EPOCHS = 2
 """Epochs that are timed, so that the schedule of learning rates ends with the processor time."""
@@ -44,22 +44,5 @@ def segment(arguments: argparse.Namespace) -> None:
         write_mask(path, model.eval(normalized(image), channels=[0, 0], normalize=False)[0])
 
 
-def main() -> None:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True)
-    training = commands.add_parser("train")
-    for name in ("table", "root", "model"):
-        training.add_argument(name, type=Path)
-    training.add_argument("--seconds", type=float, required=True, help="processor time")
-    training.set_defaults(run=fit)
-    segmenting = commands.add_parser("segment")
-    for name in ("model", "images", "out"):
-        segmenting.add_argument(name, type=Path)
-    segmenting.set_defaults(run=segment)
-    arguments = parser.parse_args()
-    arguments.run(arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_peer(__doc__, fit, segment)

@@ -1,14 +1,34 @@
-"""Training images and images to segment, as every peer reads them; needs numpy, scikit-image and tifffile alone."""
+"""What the peers share: their command line, and how they read images; needs numpy, scikit-image and tifffile alone."""
 
+import argparse
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import tifffile
 from skimage.io import imread
 
-__all__ = ["normalized", "read_pairs", "segment_folder", "write_mask"]
+__all__ = ["normalized", "read_pairs", "run_peer", "segment_folder", "write_mask"]
+
+Command = Callable[[argparse.Namespace], None]
+
+
+def run_peer(description: str | None, train: Command, segment: Command) -> None:
+    """Run ``train TABLE ROOT MODEL --seconds S`` or ``segment MODEL IMAGES OUT``."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    training = commands.add_parser("train")
+    for name in ("table", "root", "model"):
+        training.add_argument(name, type=Path)
+    training.add_argument("--seconds", type=float, required=True, help="processor time")
+    training.set_defaults(run=train)
+    segmenting = commands.add_parser("segment")
+    for name in ("model", "images", "out"):
+        segmenting.add_argument(name, type=Path)
+    segmenting.set_defaults(run=segment)
+    arguments = parser.parse_args()
+    arguments.run(arguments)
 
 
 def read_pairs(table: Path, root: Path, split: str) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -6,10 +6,9 @@ python stardist_peer.py segment MODEL IMAGES OUT
 
 import argparse
 import time
-from pathlib import Path
 
 import numpy as np
-from files import normalized, read_pairs, segment_folder, write_mask
+from files import normalized, read_pairs, run_peer, segment_folder, write_mask
 from stardist.models import Config2D, StarDist2D
 from tensorflow import keras
 
@@ -58,21 +57,5 @@ def segment(arguments: argparse.Namespace) -> None:
         write_mask(path, model.predict_instances(normalized(image))[0])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(required=True)
-    training = commands.add_parser("train")
-    for name in ("table", "root", "model"):
-        training.add_argument(name, type=Path)
-    training.add_argument("--seconds", type=float, required=True, help="processor time")
-    training.set_defaults(run=train)
-    segmenting = commands.add_parser("segment")
-    for name in ("model", "images", "out"):
-        segmenting.add_argument(name, type=Path)
-    segmenting.set_defaults(run=segment)
-    arguments = parser.parse_args()
-    arguments.run(arguments)
-
-
 if __name__ == "__main__":
-    main()
+    run_peer(__doc__, train, segment)

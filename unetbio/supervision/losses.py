@@ -6,7 +6,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["LOSSES", "cross_entropy_dice", "dice", "nested_cross_entropy", "weighted_cross_entropy"]
+__all__ = [
+    "LOSSES",
+    "NESTED_LOSSES",
+    "cross_entropy_dice",
+    "dice",
+    "nested_cross_entropy",
+    "nested_cross_entropy_dice",
+    "outline_dice",
+    "weighted_cross_entropy",
+]
 
 
 def weighted_cross_entropy(logits: Tensor, target: Tensor, weight_map: Tensor) -> Tensor:
@@ -102,9 +111,28 @@ def cross_entropy_dice(logits: Tensor, target: Tensor, weight_map: Tensor) -> Te
     return weighted_cross_entropy(logits, target, weight_map) + dice(logits, target, weight_map)
 
 
-LOSSES: Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+def outline_dice(logits: Tensor, target: Tensor, weight_map: Tensor) -> Tensor:
+    """Return `dice` of nested classes; pixels count where the weight of the outline is not zero."""
+    return dice(logits, target, weight_map[:, 0])
+
+
+def nested_cross_entropy_dice(logits: Tensor, target: Tensor, weight_map: Tensor) -> Tensor:
+    """Sum of `nested_cross_entropy` and `outline_dice`."""
+    return nested_cross_entropy(logits, target, weight_map) + outline_dice(logits, target, weight_map)
+
+
+Losses = Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]]
+
+LOSSES: Losses = {
     "cross_entropy": weighted_cross_entropy,
     "dice": dice,
     "cross_entropy_dice": cross_entropy_dice,
 }
 """Losses by their name in the training settings."""
+
+NESTED_LOSSES: Losses = {
+    "cross_entropy": nested_cross_entropy,
+    "dice": outline_dice,
+    "cross_entropy_dice": nested_cross_entropy_dice,
+}
+"""The same names for nested classes."""

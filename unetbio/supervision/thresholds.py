@@ -83,14 +83,18 @@ def search_thresholds(
         return SearchResult(PostProcessing(), score(PostProcessing()))
     specks = [fraction * median_area for fraction in SPECK_FRACTIONS]
     parts = [max(1, round(fraction * median_area)) for fraction in PART_FRACTIONS]
-    centres_tried = CENTRE_THRESHOLDS if has_centres else ((),)
 
     def best_thresholds(settings: PostProcessing) -> SearchResult:
         found = _best(_with_thresholds(settings), score)
-        return _best((replace(found.postprocessing, centre_thresholds=centres) for centres in centres_tried), score)
+        if not has_centres:
+            return found
+        with_centres = (replace(found.postprocessing, centre_thresholds=tried) for tried in CENTRE_THRESHOLDS)
+        return _best(with_centres, score)
 
     best = best_thresholds(PostProcessing(min_area=specks[2], min_seed_area=parts[2])).postprocessing
-    sizes = (replace(best, min_area=speck, min_seed_area=part) for speck, part in itertools.product(specks, parts))
+    # Of small cells several shares are one pixel.
+    pairs = itertools.product(specks, dict.fromkeys(parts))
+    sizes = (replace(best, min_area=speck, min_seed_area=part) for speck, part in pairs)
     best = _best(sizes, score).postprocessing
     found = best_thresholds(best)
     for speck in (speck for speck in specks if speck < found.postprocessing.min_area):

@@ -66,14 +66,9 @@ class NestedLearner(CellLearner):
 
     def loss_of_logits(self, logits: "Tensor", target: "Tensor", weight_map: "Tensor") -> "Tensor":
         """See `PixelLearner`."""
-        from unetbio.supervision.losses import dice, nested_cross_entropy
+        from unetbio.supervision.losses import NESTED_LOSSES
 
-        losses = {
-            "cross_entropy": [nested_cross_entropy(logits, target, weight_map)],
-            "dice": [dice(logits, target, weight_map[:, 0])],
-        }
-        losses["cross_entropy_dice"] = losses["cross_entropy"] + losses["dice"]
-        return sum(losses[self.config.loss][1:], losses[self.config.loss][0])
+        return NESTED_LOSSES[self.config.loss](logits, target, weight_map)
 
     def _cells(self, label_image: Annotation) -> Annotation:
         return mask_annotated(label_image, label_image, self.config)

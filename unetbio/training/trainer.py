@@ -363,9 +363,11 @@ class Trainer:
     @contextmanager
     def _mean_weights_in_network(self) -> Iterator[None]:
         """The running mean of the weights in place of the last ones, if there is one."""
+        if not self.mean_weights:
+            yield
+            return
         last = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
-        if self.mean_weights:
-            self.network.load_state_dict(self.mean_weights)
+        self.network.load_state_dict(self.mean_weights)
         try:
             yield
         finally:

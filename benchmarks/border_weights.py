@@ -5,6 +5,9 @@
 Each run is ``unetbio train`` with ``benchmarks/border_weights.yaml``; its thresholds are searched on its own validation
 images, so both sides get their best. The scores are of the fluorescence validation parts of both sets. A finished run
 is not repeated; an interrupted one continues.
+
+DATA has to hold all images of ``unetbio/models/nuclei.csv``; ``ablation.py`` compares border weights on a collection
+without StarDist's test images.
 """
 
 import argparse

@@ -4,8 +4,8 @@
 
 Images of the validation parts are resized by each factor; no diameter and no pixel size is given. Columns: AP@.5 at the
 model's own scale (with ``--own``) and at the scale that is found; images that are taken at another scale, and with a
-doubtful one; the zooms that were taken; and the network's work in multiply-adds, as a multiple of that at the scale that
-is taken.
+doubtful one; the zooms that were taken; and the network's work in multiply-adds, as a multiple of that at the scale
+that is taken.
 """
 
 import argparse

@@ -1,11 +1,12 @@
 """StarDist and Cellpose 3 beside unetbio: same training images, same processor time, same scores, timed in turn.
 
     bash benchmarks/peers/environments.sh ENVIRONMENTS
-    python benchmarks/peers/compare.py DATA ENVIRONMENTS OUT [--seconds S] [--model nuclei]
+    python benchmarks/peers/compare.py DATA ENVIRONMENTS OUT --table TABLE [--seconds S] [--model nuclei]
 
-Trains each peer on the table of the shipped model for the processor time that the model took (or S seconds), unless OUT
-holds it already. Then each tool segments the validation images of `dsb2018` (fluorescence) and `bbbc039`, from raw file
-to mask file, and ``unetbio evaluate`` scores the masks. Scores and times stand in one table. Run it on a quiet machine.
+Trains each peer on TABLE, which has to be the one of the model, for the processor time that the model took (or S
+seconds), unless OUT holds it already. Then each tool segments the validation images of `dsb2018` (fluorescence) and
+`bbbc039`, from raw file to mask file, and ``unetbio evaluate`` scores the masks. Scores and times stand in one table.
+Run it on a quiet machine.
 """
 
 import argparse
@@ -21,7 +22,6 @@ from pathlib import Path
 
 from skimage.io import imread
 
-from unetbio.models import model_path
 from unetbio.models.model_file import read_info
 
 HERE = Path(__file__).parent
@@ -95,12 +95,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("data", "environments", "out"):
         parser.add_argument(name, type=Path)
+    parser.add_argument("--table", type=Path, required=True, help="table of the training images")
     parser.add_argument("--seconds", type=float, help="processor time of a training; that of the model by default")
     parser.add_argument("--model", default="nuclei")
     arguments = parser.parse_args()
-    table = model_path(arguments.model).with_suffix(".csv")
     seconds = arguments.seconds or os.cpu_count() * read_info(arguments.model).training["seconds"]
-    train_peers(arguments.environments, table, arguments.data, arguments.out, seconds)
+    train_peers(arguments.environments, arguments.table, arguments.data, arguments.out, seconds)
     print(f"{'set':10}{'tool':10}" + "".join(f"{name:>10}" for name in (*SCORES, "Mpx/s", "cpu s")))
     for name, folder in validation_folders(arguments.data, arguments.out / "images").items():
         for tool, run in commands(arguments.model, arguments.environments, arguments.out).items():

@@ -160,6 +160,21 @@ def test_a_large_image_is_planned_in_a_moment():
     assert len(calls) == len(set(calls)), "no shape is priced twice"
 
 
+def test_a_large_stack_is_planned_with_few_looks_at_its_memory():
+    geometry = unet_geometry([(3, 3, 3)] * 3, [(2, 2, 2)] * 2)
+    looks = []
+
+    def memory(shape):
+        looks.append(shape)
+        return prod(shape)
+
+    plan = plan_tiles((300, 2048, 2048), geometry, memory=memory, memory_budget=20_000_000)
+    assert max(prod(tile.read_shape) for tile in plan) <= 20_000_000
+    assert plan.cost_ratio < 1.5
+    # Of 15 x 44 x 44 ways to cut it into equal pieces
+    assert len(looks) < 15 * 44 * 8
+
+
 @pytest.mark.parametrize("tile", [0, -8, (16, 0), (16, 16, 16)])
 def test_impossible_tiles_are_refused(tile):
     with pytest.raises(UsageError, match="is not a tile size: give one whole number from 1, or 2 of them, one an axis"):

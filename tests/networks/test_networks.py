@@ -184,6 +184,8 @@ def test_work_is_known_for_sizes_that_were_not_measured(case: Case) -> None:
     assert cost.num_classes == 2
     assert cost.multiply_adds(image.shape[2:]) == counter.get_total_flops() // 2
     assert cost.memory_bytes(image.shape[2:]) >= 4 * image.numel()
+    with torch.inference_mode():
+        assert case.network(image).any(), "measuring leaves the network as it was"
 
 
 # --- Receptive field ------------------------------------------------------------------------------------------------

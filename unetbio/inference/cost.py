@@ -9,6 +9,7 @@ these sizes.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -174,9 +175,48 @@ def values_held(part: nn.Module, shape: Sequence[int]) -> int:
 
 def _record(network: nn.Module, shape: Sequence[int], in_channels: int) -> tuple[_Record, int]:
     record = _Record()
-    with _recorded(network, record) as device:
+    with _recorded(network, record) as device, _empty_convolutions(network):
         result = network(torch.zeros((1, in_channels, *shape), device=device))
     return record, int(result.shape[1])
+
+
+@contextmanager
+def _empty_convolutions(network: nn.Module) -> Iterator[None]:
+    """Convolutions give zeros inside the block: sizes alone are recorded, and arithmetic in 3-D would take seconds."""
+    layers = [layer for layer in network.modules() if isinstance(layer, _CONVOLUTIONS)]
+    changed = [layer for layer in layers if not isinstance(layer.padding, str)]
+    for layer in changed:
+        vars(layer)["forward"] = partial(_zeros, layer)
+    try:
+        yield
+    finally:
+        for layer in changed:
+            del vars(layer)["forward"]
+
+
+def _zeros(layer: Any, features: Tensor) -> Tensor:
+    """Zeros in the shape of the result of a convolution: ``(N, C, *spatial) -> (N, K, *output)``."""
+    amounts = zip(
+        features.shape[2:],
+        layer.kernel_size,
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        layer.output_padding,
+        strict=True,
+    )
+    transposed = isinstance(layer, _TRANSPOSED)
+    sizes = [_output_size(*amount, transposed=transposed) for amount in amounts]
+    return features.new_zeros((len(features), layer.out_channels, *sizes))
+
+
+def _output_size(
+    size: int, kernel: int, stride: int, padding: int, dilation: int, added: int, *, transposed: bool
+) -> int:
+    reach = dilation * (kernel - 1)
+    if transposed:
+        return (size - 1) * stride - 2 * padding + reach + added + 1
+    return (size + 2 * padding - reach - 1) // stride + 1
 
 
 @contextmanager

@@ -9,6 +9,7 @@ mirrored.
 This module does not depend on a network: cost and memory of an input are given as functions of its shape.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -181,7 +182,8 @@ def plan_tiles(
         up to one stride. Without it the cheapest plan under the budget is taken: of all balanced cuts, the one with the
         least cost, then with the fewest tiles.
     cost : callable
-        From an input shape to the work it takes, as an integer: multiply-adds. Pixels read unless given.
+        From an input shape to the work it takes, as an integer: multiply-adds. Pixels read unless given. Like
+        ``memory`` it grows with each axis.
     memory : callable
         From an input shape to its memory, in the unit of ``memory_budget``. Pixels read unless given.
     memory_budget : int, optional
@@ -284,18 +286,31 @@ def _largest_input(shape: Shape, tile_shape: Shape, geometry: Geometry) -> Shape
 def _cheapest(
     shape: Shape, geometry: Geometry, cost: CostOfShape, memory: CostOfShape, memory_budget: int | None
 ) -> Shape:
-    candidates = list(product(*map(_pitches, shape, _spare(geometry), geometry.stride)))
-    # Candidates begin with the image in one piece. Every cut adds work, so if one piece fits, no cut is tried.
+    pitches = list(map(_pitches, shape, _spare(geometry), geometry.stride))
+    # Every cut adds work, so if one piece fits, no cut is tried.
     if memory_budget is None or memory(geometry.input_size(shape)) <= memory_budget:
-        return candidates[0]
+        return tuple(longest for longest, *_ in pitches)
 
-    def rank(tile_shape: Shape) -> tuple[bool, int, int]:
-        needed = memory(_largest_input(shape, tile_shape, geometry))
-        if needed > memory_budget:
-            return True, needed, 0
-        return False, _total(shape, tile_shape, geometry, cost), prod(_counts(shape, tile_shape, geometry))
+    def needed(tile_shape: Shape) -> int:
+        return memory(_largest_input(shape, tile_shape, geometry))
 
-    return min(candidates, key=rank)
+    def rank(tile_shape: Shape) -> tuple[int, int]:
+        return _total(shape, tile_shape, geometry, cost), prod(_counts(shape, tile_shape, geometry))
+
+    budget = max(memory_budget, needed(tuple(shortest for *_, shortest in pitches)))
+    return min(_largest_fitting(pitches, lambda tile_shape: needed(tile_shape) <= budget), key=rank)
+
+
+def _largest_fitting(pitches: Sequence[Sequence[int]], fits: Callable[[Shape], bool]) -> Iterator[Shape]:
+    """Tile shapes that fit and cannot be longer along the last axis; shorter ones only add tiles, and so work.
+
+    Memory grows with the length of a tile, so that half of the pitches are ruled out at a time.
+    """
+    *others, last = pitches
+    for start in product(*others):
+        first = bisect_left(last, True, key=lambda pitch: fits((*start, pitch)))
+        if first < len(last):
+            yield (*start, last[first])
 
 
 def read_mirrored(image: ArrayLike, start: Sequence[int], shape: Sequence[int]) -> NDArray[Any]:

@@ -7,7 +7,7 @@ READY := .venv/.ready
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 DEMO := demo/results
 
-.PHONY: demo test test-slow soak test-slurm test-imagej lint ruff snakefmt build/lint mypy import-linter format docs clean
+.PHONY: demo test test-slow soak test-slurm test-imagej lint ruff snakefmt build/lint mypy import-linter format docs site clean
 
 demo: $(READY) demo/images/.complete
 	@echo "Segmenting the images in demo/images (a minute or two)"
@@ -70,6 +70,10 @@ format: $(READY)
 # The pages and tables of docs/, and the schema of the workflow's settings, that follow from the code.
 docs: $(READY)
 	@$(BIN)/python docs/generate.py
+
+# The documentation site, build/site/index.html. A link that leads nowhere is an error.
+site: $(READY)
+	@$(BIN)/python docs/build_site.py
 
 clean:
 	@rm -rf build demo .snakemake

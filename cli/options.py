@@ -156,13 +156,13 @@ def _type(option: Option) -> click.ParamType[Any, Any] | None:
 
 def as_click(option: Option) -> Callable[[Command], Command]:
     """Turn an option of `unetbio.settings` into one of a command."""
+    names = (option.flag, *option.others, option.field)
     if bool in option.kinds:
-        return click.option(option.flag, option.field, is_flag=True, help=option.help)
+        return click.option(*names, is_flag=True, help=option.help)
     is_list = option.default == () and option.read is None
     shown = option.unset or option.default or None
     return click.option(
-        option.flag,
-        option.field,
+        *names,
         type=_type(option),
         multiple=is_list,
         default=None if is_list else shown,

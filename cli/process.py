@@ -5,7 +5,7 @@ import gc
 import sys
 from functools import cache
 
-__all__ = ["freeze_at_exit", "keep_freed_memory"]
+__all__ = ["freeze_at_exit", "keep_freed_memory", "limit_threads"]
 
 KEPT_BYTES = 1 << 30
 """Freed memory that the process keeps for the next feature map."""
@@ -31,3 +31,10 @@ def keep_freed_memory() -> None:
         trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
         set_option(trim_threshold, KEPT_BYTES)
         set_option(mmap_threshold, KEPT_BYTES)
+
+
+def limit_threads(count: int) -> None:
+    """Let PyTorch compute with as many threads."""
+    import torch
+
+    torch.set_num_threads(count)

@@ -20,6 +20,7 @@ from unetbio.settings.runs import (
     RunOptions,
     TrackRun,
     TrainRun,
+    WeightMapRun,
 )
 from unetbio.settings.segmentation import READING, Settings
 from unetbio.settings.training import Augmentation, TrainingConfig
@@ -141,7 +142,12 @@ def _full(kind: type, workflow: Iterable[str] = ()) -> Callable[[], str]:
 
 _CELLS = [option for name, option in SEGMENTATION.items() if name not in READING]
 
-ON_ANNOTATED: dict[str, type] = {"train": TrainRun, "learn-curve": LearnCurveRun, "calibrate": CalibrateRun}
+ON_ANNOTATED: dict[str, type] = {
+    "train": TrainRun,
+    "learn-curve": LearnCurveRun,
+    "calibrate": CalibrateRun,
+    "compare": CompareRun,
+}
 """Commands that read annotated images."""
 
 
@@ -157,6 +163,7 @@ TABLES: dict[str, Callable[[], str]] = {
         [*options_of(ImportRun).values(), *(SEGMENTATION[name] for name in ("series", "t", "z", "axes"))]
     ),
     "options: track": lambda: of_command(options_of(TrackRun).values()),
+    "options: weight-map": lambda: of_command(options_of(WeightMapRun).values()),
     **{f"options: {name}": lambda kind=kind: _with_reading(kind) for name, kind in ON_ANNOTATED.items()},
     "options: workflow": lambda: of_workflow(
         [*SEGMENTATION.values(), *(options_of(RunOptions)[name] for name in WORKFLOW_RUN)]

@@ -27,6 +27,8 @@ from unetbio.inference.backends.torch import TorchPredictor
 from unetbio.inference.prediction import predict
 from unetbio.models.model_file import ModelInfo
 from unetbio.preprocessing.normalization import Scaling
+from unetbio.settings.options import options_of
+from unetbio.settings.runs import CompareRun
 from unetbio.settings.training import TrainingConfig
 from unetbio.training.dataset import Example
 from unetbio.training.pairs import find_pairs
@@ -152,6 +154,10 @@ def test_shared_settings_that_no_network_can_have_are_refused() -> None:
 
 
 # Lessons
+
+
+def test_the_option_names_all_lessons() -> None:
+    assert options_of(CompareRun)["lesson"].words == tuple(LESSONS)
 
 
 @pytest.mark.parametrize("lesson", LESSONS)

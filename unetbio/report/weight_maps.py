@@ -15,6 +15,7 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.files import atomic_path
 from unetbio.io import find_inputs, output_names, read_image, read_labels
 from unetbio.report.pictures import draw_weight_map
+from unetbio.settings.runs import WeightMapRun
 from unetbio.supervision.class_weights import class_weights as balance
 from unetbio.supervision.weight_maps import force_gap, weight_map
 
@@ -27,19 +28,7 @@ IGNORED = -1
 _Labels = tuple[NDArray[np.int64], str, tuple[float, ...] | None]
 
 
-def write_weight_maps(
-    inputs: Sequence[str],
-    output: Path,
-    *,
-    border_weight: float,
-    border_sigma: float,
-    spacing: tuple[float, ...] | None,
-    class_weights: tuple[float, ...] | None,
-    ignore_label: int | None,
-    split_components: bool,
-    axes: str | None,
-    overwrite: bool,
-) -> tuple[int, int]:
+def write_weight_maps(inputs: Sequence[str], output: Path, run: WeightMapRun) -> tuple[int, int]:
     """Write ``x_weights.tif`` and ``x_weights.png`` for each label image ``x.tif``.
 
     Parameters
@@ -48,20 +37,8 @@ def write_weight_maps(
         Files, folders or patterns.
     output : pathlib.Path
         Folder.
-    border_weight, border_sigma
-        See `unetbio.supervision.weight_maps.weight_map`.
-    spacing : tuple of float, optional
-        Size of a pixel along each axis, in any unit; what the file says unless given.
-    class_weights : tuple of float, optional
-        Of background and of cells; balanced over all files unless given.
-    ignore_label : int, optional
-        Value of pixels that are not annotated.
-    split_components : bool
-        Take each connected part of a 0/1 or 0/255 mask as a cell.
-    axes : str, optional
-        Axes of files that do not say them.
-    overwrite : bool
-        Replace weight maps that exist.
+    run : WeightMapRun
+        All options.
 
     Returns
     -------
@@ -76,36 +53,32 @@ def write_weight_maps(
     found = find_inputs(inputs, masks=True)
     targets = [output / f"{name}_weights.tif" for name in output_names(found)]
     there = [target for target in targets if target.exists()]
-    if there and not overwrite:
+    if there and not run.overwrite:
         raise UsageError(f"{there[0]} exists already: choose another output folder, or --overwrite it")
 
-    def read(path: Path) -> _Labels:
-        return _read(path, axes, spacing, ignore_label, split_components)
-
-    if class_weights is None:
-        class_weights = _balanced([item.path for item in found], read)
-        logger.info("class weights: background %.3f, cells %.3f", *class_weights)
-    options = {"class_weights": class_weights, "border_weight": border_weight, "border_sigma": border_sigma}
+    weights = run.class_weights
+    if weights is None:
+        weights = _balanced([item.path for item in found], run)
+        logger.info("class weights: background %.3f, cells %.3f", *weights)
+    options = {"class_weights": weights, "border_weight": run.border_weight, "border_sigma": run.border_sigma}
     failed = 0
     for item, target in zip(found, targets, strict=True):
         try:
-            _write(target, *read(item.path), options)
+            _write(target, *_read(item.path, run), options)
         except ImageError as error:
             failed += 1
             logger.error("%s: %s", item.path, error)
     return len(found) - failed, failed
 
 
-def _read(
-    path: Path, axes: str | None, spacing: tuple[float, ...] | None, ignore_label: int | None, split: bool
-) -> _Labels:
+def _read(path: Path, run: WeightMapRun) -> _Labels:
     """Labels with -1 where nothing is annotated, their axes, and the spacing in in-plane pixels."""
-    image = read_image(path, axes=axes)
-    label_image = read_labels(path, allow_binary=split, axes=axes).astype(np.int64)
-    axes = image.axes
-    ignored = np.zeros(label_image.shape, bool) if ignore_label is None else label_image == ignore_label
+    image = read_image(path, axes=run.axes)
+    label_image = read_labels(path, allow_binary=run.split_components, axes=run.axes).astype(np.int64)
+    axes, spacing = image.axes, run.spacing
+    ignored = np.zeros(label_image.shape, bool) if run.ignore_label is None else label_image == run.ignore_label
     label_image[ignored] = 0
-    if split:
+    if run.split_components:
         label_image = _each_time(labels.split_components, label_image, axes).astype(np.int64)
     labels.check_plausible(label_image)
     label_image[ignored] = IGNORED
@@ -115,12 +88,12 @@ def _read(
     return label_image, axes, spacing and tuple(size / spacing[-1] for size in spacing)
 
 
-def _balanced(paths: list[Path], read: Callable[[Path], _Labels]) -> tuple[float, ...]:
+def _balanced(paths: list[Path], run: WeightMapRun) -> tuple[float, ...]:
     """Class weights over all files that can be read; the others are reported when their turn comes."""
     counts = np.zeros(2, np.int64)
     for path in paths:
         with contextlib.suppress(ImageError):
-            label_image, axes, _ = read(path)
+            label_image, axes, _ = _read(path, run)
             parted = _each_time(lambda plane: force_gap(plane, ignore_label=IGNORED), label_image, axes)
             counts += (np.count_nonzero(parted == 0), np.count_nonzero(parted > 0))
     return balance(counts.tolist()) if counts.any() else (1.0, 1.0)

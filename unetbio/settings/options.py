@@ -10,7 +10,17 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from unetbio.errors import UsageError
 
-__all__ = ["Checked", "Limits", "Option", "from_keywords", "given", "options_of", "split_names", "split_numbers"]
+__all__ = [
+    "Checked",
+    "Limits",
+    "Option",
+    "from_keywords",
+    "given",
+    "options_of",
+    "split_floats",
+    "split_names",
+    "split_numbers",
+]
 
 
 Kind = TypeVar("Kind")
@@ -63,6 +73,8 @@ class Option:
         More text, for ``docs/settings.md``.
     word : str
         Its name on the command line and in the workflow; the field's unless given.
+    others : tuple of str
+        Further names on the command line: ``-n``.
     metavar : str, optional
         Placeholder of the value in the command's help.
     limits : Limits
@@ -80,6 +92,7 @@ class Option:
     help: str
     details: str = ""
     word: str = ""
+    others: tuple[str, ...] = ()
     metavar: str | None = None
     limits: Limits = Limits()
     default_text: str = ""
@@ -112,8 +125,9 @@ class Option:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Allowed words, if the type names them."""
-        return tuple(word for kind in self.kinds if get_origin(kind) is Literal for word in get_args(kind))
+        """Allowed words, if the type, or that of the items of a tuple, names them."""
+        inner = [item for kind in self.kinds for item in (get_args(kind) if get_origin(kind) is tuple else (kind,))]
+        return tuple(word for kind in inner if get_origin(kind) is Literal for word in get_args(kind))
 
     def check(self, name: str, value: Any) -> None:
         """Refuse a number out of the limits, alone or in a tuple; raises as `Limits.check`."""
@@ -204,3 +218,20 @@ def split_numbers(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in parts):
         raise ValueError(f"{text}: needs whole numbers from 0 with commas between, such as 0,255")
     return tuple(int(part) for part in parts)
+
+
+def split_floats(text: str) -> tuple[float, ...]:
+    """Finite numbers with commas between: ``2,1,1``.
+
+    Raises
+    ------
+    ValueError
+        When a part is no such number.
+    """
+    try:
+        numbers = tuple(map(float, text.split(",")))
+    except ValueError:
+        numbers = (math.nan,)
+    if not all(map(math.isfinite, numbers)):
+        raise ValueError(f"{text!r}: needs finite numbers with commas between them, such as 2,1,1")
+    return numbers

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from unetbio.settings.options import Checked, Limits, Option, split_names, split_numbers
+from unetbio.settings.options import Checked, Limits, Option, split_floats, split_names, split_numbers
 from unetbio.settings.segmentation import PixelSize, ReadingOptions, parse_pixel_size
 
 __all__ = [
@@ -24,11 +24,13 @@ __all__ = [
     "CompareRun",
     "ImportRun",
     "LearnCurveRun",
+    "LessonName",
     "MeasureRun",
     "RunOptions",
     "TrackRun",
     "TrainOptions",
     "TrainRun",
+    "WeightMapRun",
     "available_cores",
 ]
 
@@ -413,10 +415,27 @@ class LearnCurveRun(Checked):
     overwrite: Annotated[bool, _ANEW] = False
 
 
+LessonName = Literal["upsampling", "skips", "dilation", "scale", "crf", "weights"]
+"""Tricks of the lecture, each with the networks that show it: `unetbio.compare.lessons`."""
+
+
 @dataclass(frozen=True)
 class CompareRun(Checked):
     """Options of ``unetbio compare``."""
 
+    networks: Annotated[
+        str | None,
+        Option(
+            "What is compared: all, or names with commas between.",
+            "A name may have settings after colons, and `+crf` (docs/command_line.md).",
+            others=("-n",),
+            metavar="NAMES",
+        ),
+    ] = None
+    lesson: Annotated[
+        tuple[LessonName, ...],
+        Option("Compare the networks that show one trick of the lecture.", "May be given more than once."),
+    ] = ()
     steps: Annotated[int | None, Option(f"Steps to train each network{OVERRIDES}", limits=Limits(ge=1))] = None
     minutes: Annotated[float | None, _MINUTES_EACH] = None
     width: Annotated[
@@ -438,3 +457,36 @@ class CompareRun(Checked):
         bool,
         Option("Replace results made with other settings or images; keep those made with these."),
     ] = False
+
+
+@dataclass(frozen=True)
+class WeightMapRun(Checked):
+    """Options of ``unetbio weight-map``."""
+
+    border_weight: Annotated[float, Option("w0, the largest border term; 0 leaves it out.", limits=Limits(ge=0))] = 10.0
+    border_sigma: Annotated[float, Option("How far borders reach, in in-plane pixels.", limits=Limits(gt=0))] = 5.0
+    spacing: Annotated[
+        tuple[float, ...] | None,
+        Option(
+            "Size of a pixel along each axis, in any unit; auto: what the file says, or the same along all axes.",
+            others=("--pixel-size",),
+            metavar="[Z,]Y,X",
+            unset="auto",
+            read=split_floats,
+        ),
+    ] = None
+    class_weights: Annotated[
+        tuple[float, ...] | None,
+        Option(
+            "Weight of background and of cells; auto balances their pixels over all files given.",
+            metavar="auto|A,B",
+            unset="auto",
+            read=split_floats,
+        ),
+    ] = None
+    ignore_label: Annotated[
+        int | None, Option("Value of pixels that are not annotated: weight 0.", limits=Limits(ge=1))
+    ] = None
+    split_components: Annotated[bool, SPLIT_COMPONENTS] = False
+    axes: Annotated[str | None, Option("Axes of the label images, such as ZYX, where the files do not say.")] = None
+    overwrite: Annotated[bool, Option("Replace weight maps that are there already.")] = False

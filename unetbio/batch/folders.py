@@ -1,0 +1,244 @@
+"""Segment inputs into output folders: list the images, choose those of this run, and run one or several models."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unetbio.batch.failures import forget_gone, select_failed
+from unetbio.batch.plan import check_names, go_on_at_own_scale, list_items, select_part, spread
+from unetbio.errors import UsageError
+from unetbio.models.model_file import load_model, read_info
+from unetbio.output_layout import overlay_name
+from unetbio.relations import RELATED, Related, relate_folders, share_channels
+from unetbio.results.collect_tables import OnOutcome, Summary, tidy
+from unetbio.results.items import Item
+from unetbio.results.journal import parse_part
+from unetbio.results.path_columns import add_path_columns
+from unetbio.settings.runs import RunOptions, available_cores
+from unetbio.settings.segmentation import Settings
+
+if TYPE_CHECKING:
+    from unetbio.batch.dry_run import Estimate
+    from unetbio.batch.run import BatchOptions, Draw
+
+__all__ = ["Finished", "SegmentRequest", "View", "segment_folders"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SegmentRequest:
+    """What a run of `segment_folders` segments, and how.
+
+    Parameters
+    ----------
+    inputs : tuple of str
+        Files, folders and patterns; empty with a table.
+    table : pathlib.Path, optional
+        csv or tsv with a column ``image``.
+    out : pathlib.Path
+        The output folder.
+    settings : Settings
+        Options that change the masks.
+    run : RunOptions
+        All others.
+    """
+
+    inputs: tuple[str, ...]
+    table: Path | None
+    out: Path
+    settings: Settings
+    run: RunOptions
+
+    def list_items(self, model: str) -> list[Item]:
+        """List all images of the inputs.
+
+        Raises
+        ------
+        UsageError
+            As `unetbio.batch.plan.list_items` and `check_names`, or when a library for the output is missing.
+        """
+        from unetbio.targets import of_model
+
+        if self.run.format == "ome-zarr":
+            from unetbio.io.formats.zarr.writer import check_zarr
+
+            check_zarr()
+        masks = of_model(read_info(model)).masks
+        items = list_items(self.inputs, self.table, self.settings, self.out, masks, group=self.run.group)
+        items = [replace(item, format=self.run.format or "auto") for item in items]
+        check_names(items, self.out)
+        return add_path_columns(items, self.run.metadata_regex)
+
+    def choose(self, listed: list[Item]) -> tuple[list[Item], dict[str, Path]]:
+        """Choose the items of this run, and the overlays to draw."""
+        items = listed[: self.run.limit]
+        drawn = spread(items, _overlay_count(self.run.overlays))
+        overlays = {item.result: self.out / overlay_name(item.labels) for item in drawn}
+        if self.run.failed_only:
+            items = select_failed(items, self.out)
+        return select_part(items, parse_part(self.run.part)) if self.run.part else items, overlays
+
+
+@dataclass(frozen=True)
+class View:
+    """What a command shows of a run, and what it changes in its process.
+
+    Parameters
+    ----------
+    progress : callable
+        Called with the number of images; a context that gives the function for the `Outcome` of each.
+    draw : callable, optional
+        Draws an overlay: `BatchOptions.draw`.
+    write_page : callable, optional
+        Writes the page of an output folder: `BatchOptions.write_page`.
+    limit_threads : callable, optional
+        Called with the number of processor cores before a network runs.
+    """
+
+    progress: Callable[[int], AbstractContextManager[OnOutcome]]
+    draw: "Draw | None" = None
+    write_page: Callable[[Path], object] | None = None
+    limit_threads: Callable[[int], object] | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Result of one model in its folder, or of the relation of two.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The folder.
+    models : tuple of str
+        Names or files of the models.
+    result : Summary, Estimate or Related, optional
+        None where only images that had failed were asked for, and none had.
+    failed : int
+        Number of images that failed.
+    """
+
+    out: Path
+    models: tuple[str, ...]
+    result: "Summary | Estimate | Related | None"
+    failed: int = 0
+
+
+def segment_folders(request: SegmentRequest, models: tuple[str, ...], view: View) -> Iterator[Finished]:
+    """Run one model, or several one after another, and relate the objects of two models of cells.
+
+    Parameters
+    ----------
+    request : SegmentRequest
+        Inputs, output folder and options.
+    models : tuple of str
+        Names or files. With more than one, each has a folder of its name in the output folder.
+    view : View
+        What is shown.
+
+    Yields
+    ------
+    Finished
+        For each model, and for the relation.
+
+    Raises
+    ------
+    UsageError
+        When inputs, models and options do not go together; nothing is written then.
+    EnvironmentStoppedError
+        As `run_batch`.
+    """
+    from unetbio.targets import of_model
+
+    if len(models) == 1:
+        yield _segment_by(models[0], request, view)
+        return
+    infos = [read_info(model) for model in models]
+    names = [info.name for info in infos]
+    if len({*names, RELATED}) <= len(names):
+        raise UsageError(
+            f"--model {' and '.join(names)}: results of one name, or called {RELATED}; rename a model file"
+        )
+    channels = share_channels(request.settings.channel, [len(info.channels) for info in infos])
+    for model, name, own in zip(models, names, channels, strict=True):
+        settings = replace(request.settings, channel=own)
+        yield _segment_by(model, replace(request, out=request.out / name, settings=settings), view)
+    is_whole = not (request.run.dry_run or request.run.part or request.run.no_tables)
+    if len(models) == 2 and is_whole and all(of_model(info).masks == "instances" for info in infos):
+        related = request.out / RELATED
+        done = relate_folders(request.out / names[0], request.out / names[1], related, _log_unrelated)
+        yield Finished(related, tuple(names), done, done.failed)
+
+
+def _log_unrelated(name: str, message: str) -> None:
+    if message:
+        logger.error("%s: %s", name, message)
+
+
+def _segment_by(model: str, request: SegmentRequest, view: View) -> Finished:
+    out, run = request.out, request.run
+    listed = request.list_items(model)
+    items, overlays = request.choose(listed)
+    gone = [] if run.dry_run else _forget_gone(listed, out, run)
+    if run.failed_only and not items:
+        _tidy(out, run, view.write_page if gone and not run.no_tables else None)
+        return Finished(out, (model,), None)
+    if view.limit_threads is not None:
+        view.limit_threads(run.workers or available_cores())
+    # PyTorch is imported from here on, so that errors of the inputs come at once.
+    from unetbio.batch.run import run_batch
+    from unetbio.segmentation import Segmenter
+
+    segmenter = Segmenter(load_model(model), run.device, tile=run.tile, exact=run.exact_tiles, backend=run.backend)
+    logger.info("%s on %s (%s)", segmenter.info.name, segmenter.device, segmenter.device_reason)
+    if segmenter.looker is not None:
+        items = go_on_at_own_scale(items, listed, out, segmenter.model.sha256)
+    options = _batch_options(overlays, run, view)
+    if run.dry_run:
+        from unetbio.batch.dry_run import estimate, process_seconds
+
+        predicted = estimate(items, out, segmenter, options, startup=process_seconds())
+        for item, message in predicted.failed:
+            logger.error("%s: %s", item.title, message)
+        return Finished(out, (model,), predicted, len(predicted.failed))
+    with view.progress(len(items)) as on_outcome:
+        summary = run_batch(items, out, segmenter, options, on_outcome)
+    return Finished(out, (model,), summary, summary.failed)
+
+
+def _forget_gone(listed: list[Item], out: Path, run: RunOptions) -> list[str]:
+    gone = forget_gone(listed, out, parse_part(run.part) if run.part else None)
+    if gone:
+        files = "1 file is gone and leaves" if len(gone) == 1 else f"{len(gone)} files are gone and leave"
+        logger.info("%s the tables: %s", files, gone[0])
+    return gone
+
+
+def _tidy(out: Path, run: RunOptions, write_page: Callable[[Path], object] | None) -> None:
+    """As a run over all images does at its start; and what it does at its end, where the tables have changed."""
+    if not (run.part or run.dry_run):
+        tidy(out, write_page)
+
+
+def _overlay_count(overlays: int | str) -> int | None:
+    if isinstance(overlays, int):
+        return overlays
+    return None if overlays == "all" else 0
+
+
+def _batch_options(overlays: dict[str, Path], run: RunOptions, view: View) -> "BatchOptions":
+    from unetbio.batch.run import MAX_FINISHERS, BatchOptions
+    from unetbio.results.reuse import Policy
+
+    return BatchOptions(
+        policy=Policy(run.overwrite, run.overwrite_edited, run.rehash, run.save_probabilities),
+        overlays=overlays,
+        draw=view.draw,
+        write_page=view.write_page,
+        part=parse_part(run.part) if run.part else None,
+        tables=not run.no_tables,
+        workers=min(MAX_FINISHERS, run.workers or available_cores()),
+    )

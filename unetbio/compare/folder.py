@@ -1,0 +1,100 @@
+"""Compare networks on annotated images, into a folder of results."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from unetbio.compare.variants import Variant, lesson_variants, parse_variants, training_config
+from unetbio.errors import UsageError
+from unetbio.files import lock
+from unetbio.output_layout import LOCK
+from unetbio.settings.runs import CompareRun
+from unetbio.settings.segmentation import Settings
+from unetbio.settings.training import given_settings, load_training_config
+from unetbio.training.pairs import find_pairs
+
+if TYPE_CHECKING:
+    from unetbio.compare.data import Examples
+    from unetbio.compare.runs import Row
+
+__all__ = ["Compared", "compare"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Rows of a comparison, and the file of its table."""
+
+    rows: "Sequence[Row]"
+    table: Path
+
+
+def compare(data: Sequence[Path], output: Path, run: CompareRun, reading: Settings) -> Compared:
+    """Train networks on the same split, seed and augmentation, measure them, and write tables and pages.
+
+    Parameters
+    ----------
+    data : sequence of path
+        As for `unetbio.training.pairs.find_pairs`.
+    output : path
+        Folder of the results.
+    run : CompareRun
+        The networks, and how they are trained.
+    reading : Settings
+        How images are read.
+
+    Raises
+    ------
+    UsageError
+        When there is nothing to compare, a network or setting is unknown, or images and masks do not fit.
+    EnvironmentStoppedError
+        When another run uses the folder, or it cannot be written.
+    """
+    if not run.networks and not run.lesson:
+        raise UsageError("nothing to compare: give --networks all, --networks with names, or --lesson")
+    config = load_training_config(run.config, given_settings(run))
+    variants = _variants(run)
+    for variant in variants:
+        training_config(variant, config, run.width)
+    files = find_pairs(data, run.root, reading, with_test=True)
+    # PyTorch is imported from here on, so that errors of the options come at once.
+    from unetbio.compare.data import load
+    from unetbio.compare.results import write_results
+    from unetbio.compare.runs import CompareSettings, compare_variants
+    from unetbio.inference.backends.base import choose_device
+    from unetbio.training.data_checks.checks import check_examples
+
+    device, reason = choose_device(run.device)
+    logger.info("%d networks on %s (%s)", len(variants), device, reason)
+    examples = load(files, config)
+    for warning in check_examples(examples.training, examples.validation, config, trust=run.trust_masks):
+        logger.warning("%s", warning)
+    with lock(output / LOCK):
+        rows = compare_variants(
+            variants,
+            CompareSettings(files, config, run.minutes, run.width),
+            examples,
+            output,
+            device,
+            workers=run.workers,
+            overwrite=run.overwrite,
+            replace=run.replace,
+        )
+        return Compared(
+            rows, write_results(output, rows, examples, _scored_images(examples, bool(files.test)), run.lesson)
+        )
+
+
+def _variants(run: CompareRun) -> list[Variant]:
+    asked = parse_variants(run.networks) if run.networks else []
+    return list(dict.fromkeys([*asked, *(variant for name in run.lesson for variant in lesson_variants(name))]))
+
+
+def _scored_images(examples: "Examples", is_test: bool) -> str:
+    """Name the images of the scores: test or validation."""
+    count = len(examples.scored)
+    images = f"{count} {'test' if is_test else 'validation'} image{'' if count == 1 else 's'}"
+    return images + (" that chose nothing" if is_test else ", which also chose each network's best step and thresholds")

@@ -3,45 +3,41 @@
 `label` is a function of bits and integer squared distances alone, never of float priorities: equal planes give label
 images equal to the byte, for any tile size, batch size or number of threads.
 
-Each step has a reach, the distance over which a pixel can change another; steps without one use a global union-find
-over components:
+Images larger than memory are labelled in bands of rows (`unetbio.postprocessing.bands`), with the same result. Each
+step has a reach, the distance over which a pixel can change another; steps without one join what each band has:
 
 ==================== ===================================================================================================
 step                 reach
 ==================== ===================================================================================================
 nesting              0: a pixel's own bits
-seeds                global union-find over the components of each plane, and sums over them
+seeds                any: union-find over the components of each plane, and sums over them
 parting by centres   ``PARTING_REACH`` pixels along paths in a component, for the nearest centre
-growth               ``reach`` pixels for the nearest seed (Euclidean). A grown pixel lies within ``reach`` of its seed,
-                     so whether it hangs together with it is decided within ``reach`` of the seed as well
-hole filling         ``max_hole_area`` pixels: a hole is smaller than that and so is its extent
+growth               ``reach`` pixels for the nearest seed (Euclidean); any for whether a pixel hangs together with it,
+                     so bands are flooded again from those beside them until none changes
+hole filling         any: union-find over the components of the background, with the cells around each
 area and border      sums over cells, by id
 raster order         ids alone
 ==================== ===================================================================================================
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.compilation import compiled
 from unetbio.errors import UsageError
-from unetbio.labels import LabelImage, as_volume, connected_components, relabel_raster
+from unetbio.labels import LabelImage, label_dtype
+from unetbio.postprocessing.bands import Allocate, Band, Ids, Numbers, RowArray, bands_of
+from unetbio.postprocessing.growth import grow
+from unetbio.postprocessing.holes import fill_holes
+from unetbio.postprocessing.seeds import SeedPlanes, find_seeds
 
-__all__ = ["PostProcessing", "label"]
+__all__ = ["PostProcessing", "label", "label_in_bands"]
 
 MAX_REACH = 10_000  # px; squared distances stay far below 2**31
 MAX_PLANES = 255
-
-PARTING_REACH = 128
-"""Steps from a centre, at most, over which it takes its part of a seed."""
-
-# Squared distance and label share one integer, so that one comparison prefers the nearer seed and then the lower label.
-LABEL_BITS = 32
-LABEL_MASK = (1 << LABEL_BITS) - 1
-NO_SEED = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True)
@@ -174,343 +170,95 @@ def label(planes: NDArray[np.bool_], settings: PostProcessing) -> LabelImage:
     >>> label(np.array([foreground, seeds], dtype=bool), PostProcessing(min_seed_area=1))
     array([[1, 1, 1, 1, 2, 2, 0]], dtype=uint16)
     """
-    planes = np.asarray(planes)
-    count = len(settings.thresholds)
-    if planes.dtype != np.bool_ or planes.ndim not in (3, 4) or len(planes) != count:
+    return cast("LabelImage", label_in_bands(np.asarray(planes), settings))
+
+
+def label_in_bands(
+    planes: RowArray, settings: PostProcessing, *, rows: int | None = None, allocate: Allocate = np.zeros
+) -> RowArray:
+    """Turn decided bit planes into the label image that `label` gives, some rows at a time.
+
+    Parameters
+    ----------
+    planes, settings
+        See `label`; the planes may be on disk.
+    rows : int, optional
+        Rows (sections in 3-D) that are worked on at once; all unless given. They decide the memory: about 40 bytes for
+        each pixel in so many rows, and some tables of the components.
+    allocate : callable
+        Makes the arrays of the size of the image, which may be on disk: the cells while they are worked on, and the
+        label image. It is not called where all rows are one band.
+
+    Raises
+    ------
+    ValueError
+        As `label`.
+    """
+    count, shape = len(settings.thresholds), tuple(planes.shape[1:])
+    if planes.dtype != np.bool_ or len(shape) not in (2, 3) or planes.shape[0] != count:
         raise ValueError(f"planes are {planes.dtype} of shape {planes.shape}: need bool, ({count}, [Z,] Y, X)")
-    shape = planes.shape[1:]
     if 0 in shape:
         return np.zeros(shape, dtype=np.uint16)
-    depths = _count_planes(np.ascontiguousarray(planes).reshape(count, -1)).reshape(shape)
-    cells = _find_seeds(as_volume(depths), settings)
-    _grow(cells, as_volume(depths > 0), settings.reach)
-    if settings.max_hole_area > 0:
-        _fill_holes(cells, as_volume(connected_components(cells == 0)[0]), settings.max_hole_area)
-    return relabel_raster(_drop_cells(cells, settings).reshape(shape))
+    bands = bands_of(shape[0], rows)
+    meaning = SeedPlanes(len(settings.seed_thresholds), len(settings.centre_thresholds), settings.min_seed_area)
+    cells = grow(find_seeds(planes, bands, meaning), shape, bands, settings.reach, allocate)
+    census = _Census(shape)
+    for band, ids in zip(bands, fill_holes(cells, bands, settings.max_hole_area), strict=True):
+        census.add(ids, band)
+        if len(bands) > 1:
+            cells[band] = ids
+    numbers = census.numbers(settings)
+    if len(bands) == 1:
+        whole: LabelImage = numbers[cells[bands[0]]]
+        return whole
+    label_image = allocate(shape, numbers.dtype)
+    for band in bands:
+        label_image[band] = numbers[cells[band]]
+    return label_image
+
+
+class _Census:
+    """Areas and places of the cells, counted band by band."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self._areas = np.zeros(1, np.int64)
+        # Position of each cell in raster order of the first pixels, from 1.
+        self._order = np.zeros(1, np.int64)
+        self._at_border = np.zeros(1, np.bool_)
+        self._seen = 0
+
+    def add(self, cells: Ids, band: Band) -> None:
+        more = max(0, int(cells.max()) + 1 - len(self._areas))
+        self._areas, self._order = np.pad(self._areas, (0, more)), np.pad(self._order, (0, more))
+        self._at_border = np.pad(self._at_border, (0, more))
+        self._seen = _count_cells(cells.reshape(-1), self._areas, self._order, self._seen)
+        for axis, size in enumerate(self._shape):
+            ends = [end for end, is_end in ((0, band.start == 0), (-1, band.stop == self._shape[0])) if axis or is_end]
+            if size > 1:
+                self._at_border[np.take(cells, ends, axis=axis)] = True
+
+    def numbers(self, settings: PostProcessing) -> NDArray[np.unsignedinteger]:
+        """For each cell its id in the label image, or 0 where it is dropped."""
+        keep = (self._order > 0) & (self._areas >= settings.min_area)
+        if settings.max_area is not None:
+            keep &= self._areas <= settings.max_area
+        if settings.exclude_border:
+            keep &= ~self._at_border
+        kept = np.flatnonzero(keep)
+        numbers = np.zeros(len(keep), label_dtype(len(kept)))
+        numbers[kept[np.argsort(self._order[kept])]] = np.arange(1, len(kept) + 1)
+        return numbers
 
 
 @compiled
-def _count_planes(planes: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """Count the planes, from the first without a gap, in which a pixel is set: plane ``k`` nested is ``depth > k``."""
-    depths = np.zeros(planes.shape[1], dtype=np.uint8)
-    for plane in range(planes.shape[0]):
-        for pixel in range(planes.shape[1]):
-            depths[pixel] += depths[pixel] == plane and planes[plane, pixel]
-    return depths
-
-
-def _find_seeds(depths: NDArray[np.uint8], settings: PostProcessing) -> NDArray[np.int32]:
-    """Seeds by the component tree of the nested planes, from the highest plane down; ids in raster order."""
-    seeds = np.zeros(depths.shape, dtype=np.int32)
-    seed_count = 0
-    highest = len(settings.thresholds) - 1
-    below_centres = highest - len(settings.centre_thresholds)
-    for plane in range(highest, min(1, highest) - 1, -1):
-        components, component_count = connected_components(depths > plane)
-        seed_count = _replace_seeds(seeds, seed_count, components, component_count, settings.min_seed_area)
-        if plane == below_centres < highest:
-            # Ids decide ties and follow from the pixels alone when they are in raster order.
-            seeds = relabel_raster(seeds).astype(np.int32)
-            _part(seeds, components, PARTING_REACH)
-    foreground, foreground_count = connected_components(depths > 0)
-    _seed_small_components(seeds, components, component_count, foreground, foreground_count)
-    return relabel_raster(seeds).astype(np.int32)
-
-
-@compiled
-def _seed_small_components(
-    seeds: NDArray[np.int32],
-    components: NDArray[np.int32],
-    component_count: int,
-    foreground: NDArray[np.int32],
-    foreground_count: int,
-) -> None:
-    """Give each foreground component without a seed the largest component of the first seed plane in it, in place."""
-    flat_seeds = seeds.reshape(-1)
-    flat_components = components.reshape(-1)
-    flat_foreground = foreground.reshape(-1)
-    areas = np.zeros(component_count + 1, dtype=np.int64)
-    parents = np.zeros(component_count + 1, dtype=np.int32)
-    seeded = np.zeros(foreground_count + 1, dtype=np.bool_)
-    highest = 0
-    for pixel in range(flat_seeds.size):
-        areas[flat_components[pixel]] += 1
-        parents[flat_components[pixel]] = flat_foreground[pixel]
-        seeded[flat_foreground[pixel]] |= flat_seeds[pixel] > 0
-        highest = max(highest, flat_seeds[pixel])
-    largest = np.zeros(foreground_count + 1, dtype=np.int32)
-    for component in range(1, component_count + 1):
-        # Of equal ones the first in raster order, as components are numbered
-        known = largest[parents[component]]
-        if known == 0 or areas[component] > areas[known]:
-            largest[parents[component]] = component
-    for pixel in range(flat_seeds.size):
-        component = flat_components[pixel]
-        if component > 0 and not seeded[parents[component]] and largest[parents[component]] == component:
-            flat_seeds[pixel] = highest + component
-
-
-@compiled
-def _replace_seeds(
-    seeds: NDArray[np.int32], seed_count: int, components: NDArray[np.int32], component_count: int, min_seed_area: int
-) -> int:
-    """Let each component of a plane take the place of the seeds in it, unless there are two or more; in place.
-
-    A seed of a higher plane lies in one component, since the planes are nested.
-    """
-    flat_seeds = seeds.reshape(-1)
-    flat_components = components.reshape(-1)
-    areas = np.zeros(component_count + 1, dtype=np.int64)
-    parents = np.zeros(seed_count + 1, dtype=np.int32)
-    for pixel in range(flat_seeds.size):
-        areas[flat_components[pixel]] += 1
-        parents[flat_seeds[pixel]] = flat_components[pixel]
-    parts = np.zeros(component_count + 1, dtype=np.int32)
-    for seed in range(1, seed_count + 1):
-        parts[parents[seed]] += 1
-    component_ids = np.zeros(component_count + 1, dtype=np.int32)
-    seed_ids = np.zeros(seed_count + 1, dtype=np.int32)
-    count = 0
-    for component in range(1, component_count + 1):
-        if parts[component] < 2 and areas[component] >= min_seed_area:
-            count += 1
-            component_ids[component] = count
-    for seed in range(1, seed_count + 1):
-        if parts[parents[seed]] >= 2:
-            count += 1
-            seed_ids[seed] = count
-    for pixel in range(flat_seeds.size):
-        # At most one of the two is not zero.
-        flat_seeds[pixel] = component_ids[flat_components[pixel]] + (
-            seed_ids[flat_seeds[pixel]] if parts[flat_components[pixel]] >= 2 else 0
-        )
-    return count
-
-
-@compiled
-def _part(seeds: NDArray[np.int32], components: NDArray[np.int32], reach: int) -> None:
-    """Grow the seeds over their components, a step over faces at a time, in place."""
-    depth, height, width = seeds.shape
-    flat_seeds = seeds.reshape(-1)
-    flat_components = components.reshape(-1)
-    steps = np.zeros(flat_seeds.size, dtype=np.int16)
-    front = np.flatnonzero((flat_seeds > 0) & (flat_components > 0))
-    for step in range(1, reach + 1):
-        count = 0
-        reached = np.empty(6 * front.size, dtype=np.int64)
-        for pixel in front:
-            z, rest = divmod(pixel, height * width)
-            y, x = divmod(rest, width)
-            for w, v, u in ((z - 1, y, x), (z + 1, y, x), (z, y - 1, x), (z, y + 1, x), (z, y, x - 1), (z, y, x + 1)):
-                if not (0 <= w < depth and 0 <= v < height and 0 <= u < width):
-                    continue
-                other = (w * height + v) * width + u
-                if flat_components[other] != flat_components[pixel]:
-                    continue
-                if flat_seeds[other] == 0:
-                    steps[other] = step
-                    reached[count] = other
-                    count += 1
-                elif steps[other] != step or flat_seeds[other] <= flat_seeds[pixel]:
-                    continue
-                flat_seeds[other] = flat_seeds[pixel]
-        if count == 0:
-            return
-        front = reached[:count]
-
-
-def _grow(seeds: NDArray[np.int32], foreground: NDArray[np.bool_], reach: int) -> None:
-    """Grow the seeds to cells, in place, since arrays of the size of the image are costly."""
-    if reach == 0:
-        return
-    keys = _nearest_along_y(seeds, reach)
-    if seeds.shape[0] > 1:
-        keys = _nearest_along_z(keys, reach)
-    _assign_nearest(seeds, keys, foreground, reach)
-    _flood(seeds)
-
-
-# The nearest seed is found one axis after another. For a pixel (y, x) and a column x', the seed of that column with the
-# lowest (squared distance, label) does not depend on x, since all of the column is (x - x')**2 further away; so the
-# lowest pair over a column first, and over columns second, is the lowest of all, ties included.
-
-
-@compiled
-def _nearest_along_y(seeds: NDArray[np.int32], reach: int) -> NDArray[np.int64]:
-    """Squared distance and label of the nearest seed in the same column, as one integer."""
-    depth, height, width = seeds.shape
-    keys = np.full(seeds.shape, NO_SEED, dtype=np.int64)
-    for z in range(depth):
-        for direction in (1, -1):
-            distance = np.full(width, reach + 1, dtype=np.int64)
-            nearest = np.zeros(width, dtype=np.int64)
-            for step in range(height):
-                y = step if direction == 1 else height - 1 - step
-                for x in range(width):
-                    is_seed = seeds[z, y, x] > 0
-                    nearest[x] = seeds[z, y, x] if is_seed else nearest[x]
-                    distance[x] = 0 if is_seed else min(distance[x] + 1, reach + 1)
-                    key = (distance[x] * distance[x]) << LABEL_BITS | nearest[x]
-                    keys[z, y, x] = min(keys[z, y, x], key) if distance[x] <= reach else keys[z, y, x]
-    return keys
-
-
-@compiled
-def _nearest_along_z(keys: NDArray[np.int64], reach: int) -> NDArray[np.int64]:
-    """Look through the slices within reach; keys that are too far in all are left out along x."""
-    depth, height, width = keys.shape
-    best = keys.copy()
-    for z in range(depth):
-        for other in range(max(0, z - reach), min(depth, z + reach + 1)):
-            offset = ((z - other) * (z - other)) << LABEL_BITS
-            for y in range(height):
-                for x in range(width):
-                    if keys[other, y, x] != NO_SEED:
-                        best[z, y, x] = min(best[z, y, x], keys[other, y, x] + offset)
-    return best
-
-
-@compiled
-def _assign_nearest(
-    cells: NDArray[np.int32], keys: NDArray[np.int64], foreground: NDArray[np.bool_], reach: int
-) -> None:
-    """Write the label of the nearest seed within reach to foreground pixels, as a negative number: not yet claimed."""
-    depth, height, width = cells.shape
-    for z in range(depth):
-        for y in range(height):
-            for x in range(width):
-                if not foreground[z, y, x] or cells[z, y, x] > 0:
-                    continue
-                best = (reach * reach + 1) << LABEL_BITS
-                best = min(best, keys[z, y, x])
-                step = 1
-                # A column step pixels away can still win or tie while step**2 is at most the best squared distance.
-                while step <= reach and step * step <= best >> LABEL_BITS:
-                    offset = (step * step) << LABEL_BITS
-                    if x >= step and keys[z, y, x - step] != NO_SEED:
-                        best = min(best, keys[z, y, x - step] + offset)
-                    if x + step < width and keys[z, y, x + step] != NO_SEED:
-                        best = min(best, keys[z, y, x + step] + offset)
-                    step += 1
-                if best >> LABEL_BITS <= reach * reach:
-                    cells[z, y, x] = -(best & LABEL_MASK)
-
-
-@compiled
-def _touches(cells: NDArray[np.int32], cell: int, z: int, y: int, x: int) -> bool:
-    """Whether a face neighbour of the pixel belongs to the cell."""
-    depth, height, width = cells.shape
-    return bool(
-        (x > 0 and cells[z, y, x - 1] == cell)
-        or (x < width - 1 and cells[z, y, x + 1] == cell)
-        or (y > 0 and cells[z, y - 1, x] == cell)
-        or (y < height - 1 and cells[z, y + 1, x] == cell)
-        or (z > 0 and cells[z - 1, y, x] == cell)
-        or (z < depth - 1 and cells[z + 1, y, x] == cell)
-    )
-
-
-@compiled
-def _claim_neighbours(cells: NDArray[np.int32], z: int, y: int, x: int, stack: NDArray[np.int64], size: int) -> int:
-    """Claim the pixels over the faces of a cell's pixel that were assigned to the cell; they go on the stack."""
-    depth, height, width = cells.shape
-    cell = cells[z, y, x]
-    for step in (-1, 1):
-        if 0 <= x + step < width and cells[z, y, x + step] == -cell:
-            cells[z, y, x + step] = cell
-            stack[size] = (z * height + y) * width + x + step
-            size += 1
-        if 0 <= y + step < height and cells[z, y + step, x] == -cell:
-            cells[z, y + step, x] = cell
-            stack[size] = (z * height + y + step) * width + x
-            size += 1
-        if 0 <= z + step < depth and cells[z + step, y, x] == -cell:
-            cells[z + step, y, x] = cell
-            stack[size] = ((z + step) * height + y) * width + x
-            size += 1
-    return size
-
-
-@compiled
-def _flood(cells: NDArray[np.int32]) -> None:
-    """Keep the pixels connected with their own seed over faces, the same set in any order, and drop the rest."""
-    depth, height, width = cells.shape
-    stack = np.empty(1024, dtype=np.int64)
-    for z in range(depth):
-        for y in range(height):
-            for x in range(width):
-                if cells[z, y, x] >= 0 or not _touches(cells, -cells[z, y, x], z, y, x):
-                    continue
-                cells[z, y, x] = -cells[z, y, x]
-                size = _claim_neighbours(cells, z, y, x, stack, 0)
-                while size > 0:
-                    if size + 6 > len(stack):
-                        stack = np.concatenate((stack, np.empty_like(stack)))
-                    size -= 1
-                    row, column = divmod(stack[size], width)
-                    size = _claim_neighbours(cells, row // height, row % height, column, stack, size)
-    flat = cells.reshape(-1)
-    for pixel in range(flat.size):
-        flat[pixel] = max(flat[pixel], 0)
-
-
-@compiled
-def _fill_holes(cells: NDArray[np.int32], background: NDArray[np.int32], max_hole_area: int) -> None:
-    """Give components of the background to the one cell that surrounds them; in place.
-
-    ``background`` numbers the components of the background over faces.
-    """
-    depth, height, width = cells.shape
-    flat_cells = cells.reshape(-1)
-    flat_background = background.reshape(-1)
-    areas = _count_pixels(background)
-    # 0: no cell seen yet; -1: more than one cell, or the border of the image.
-    owners = np.zeros(areas.size, dtype=np.int32)
-    sizes = (width, height, depth)
-    strides = (1, width, width * height)
-    for pixel in range(flat_cells.size):
-        component = flat_background[pixel]
-        if component == 0 or areas[component] > max_hole_area or owners[component] == -1:
+def _count_cells(cells: Ids, areas: Numbers, order: Numbers, seen: int) -> int:
+    for pixel in range(len(cells)):
+        cell = cells[pixel]
+        if cell == 0:
             continue
-        for axis in range(3):
-            if sizes[axis] == 1:
-                continue
-            position = pixel // strides[axis] % sizes[axis]
-            if position == 0 or position == sizes[axis] - 1:
-                owners[component] = -1
-                break
-            for step in (-strides[axis], strides[axis]):
-                cell = flat_cells[pixel + step]
-                if cell != 0 and owners[component] == 0:
-                    owners[component] = cell
-                elif cell != 0 and cell != owners[component]:
-                    owners[component] = -1
-    for pixel in range(flat_cells.size):
-        component = flat_background[pixel]
-        if component != 0 and areas[component] <= max_hole_area and owners[component] > 0:
-            flat_cells[pixel] = owners[component]
-
-
-def _drop_cells(cells: NDArray[np.int32], settings: PostProcessing) -> NDArray[np.int32]:
-    areas = _count_pixels(cells)
-    keep = areas >= settings.min_area
-    if settings.max_area is not None:
-        keep &= areas <= settings.max_area
-    if settings.exclude_border:
-        for axis in range(cells.ndim):
-            if cells.shape[axis] > 1:
-                keep[np.take(cells, [0, -1], axis=axis)] = False
-    keep[0] = True
-    if keep.all():
-        return cells
-    new_ids: NDArray[np.int32] = np.where(keep, np.arange(keep.size, dtype=np.int32), np.int32(0))
-    return new_ids[cells]
-
-
-@compiled
-def _count_pixels(cells: NDArray[np.int32]) -> NDArray[np.int64]:
-    flat = cells.reshape(-1)
-    areas = np.zeros(cells.max() + 1, dtype=np.int64)
-    for cell in flat:
         areas[cell] += 1
-    return areas
+        if order[cell] == 0:
+            seen += 1
+            order[cell] = seen
+    return seen

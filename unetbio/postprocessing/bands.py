@@ -1,0 +1,137 @@
+"""Bands: consecutive rows of an image, or sections of a stack, that are worked on together.
+
+An image that fits into memory is one band. Bands follow each other in raster order, so numbers that are given band by
+band are in raster order. Components that continue in the next band are joined by union-find.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.compilation import compiled
+
+__all__ = ["Allocate", "Band", "Ids", "Numbers", "Repeated", "RowArray", "Seams", "bands_of", "with_context"]
+
+Band = slice
+Ids = NDArray[np.int32]
+Numbers = NDArray[np.int64]
+
+
+class RowArray(Protocol):
+    """An array in memory or on disk, of which rows are read and written."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the elements."""
+
+    def __getitem__(self, index: Any, /) -> Any:
+        """A part of the array."""
+
+    def __setitem__(self, index: Any, values: Any, /) -> None:
+        """Write a part of the array."""
+
+
+Allocate = Callable[[tuple[int, ...], Any], RowArray]
+"""Makes an array of zeros of a shape and a type."""
+
+
+def bands_of(length: int, rows: int | None) -> list[Band]:
+    """Bands of so many rows of ``length``; one of all where ``rows`` is None."""
+    step = length if rows is None else rows
+    return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+class Repeated:
+    """Bands that are computed again each time they are iterated over.
+
+    Parameters
+    ----------
+    make : callable
+        Computes the bands, one after another.
+    """
+
+    def __init__(self, make: Callable[[], Iterator[Any]]) -> None:
+        self._make = make
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._make()
+
+
+def with_context(bands: Iterable[Ids], reach: int) -> Iterator[tuple[Ids, Band]]:
+    """Each band with the rows near it.
+
+    Parameters
+    ----------
+    bands : iterable of ndarray
+        ``(rows, ...)``, all of an image.
+    reach : int
+        Rows wanted before and after each band; there are fewer at the ends of the image.
+
+    Yields
+    ------
+    ndarray
+        The rows before the band, its own and those after it.
+    slice
+        Where its own are.
+    """
+    stream = iter(bands)
+    ahead: deque[Ids] = deque()
+    band = next(stream, None)
+    before = None if band is None else band[:0]
+    while band is not None and before is not None:
+        while sum(map(len, ahead)) < reach and (further := next(stream, None)) is not None:
+            ahead.append(further)
+        parts = [part for part in (before, band, *ahead) if len(part)]
+        core = slice(len(before), len(before) + len(band))
+        window = parts[0] if len(parts) == 1 else np.concatenate(parts)[: core.stop + reach]
+        # Copied before the caller changes the rows.
+        before = window[max(0, core.stop - reach) : core.stop].copy()
+        yield window, core
+        band = ahead.popleft() if ahead else next(stream, None)
+
+
+class Seams:
+    """Union-find over the components of all bands, which are numbered from 1 in the order in which they come."""
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._pairs: list[Numbers] = []
+
+    def join(self, upper: Numbers, lower: Numbers) -> None:
+        """Join components that face each other: numbers on both sides of a seam, 0 for no component."""
+        touching = (upper > 0) & (lower > 0)
+        if touching.any():
+            self._pairs.append(np.unique(np.stack([upper[touching], lower[touching]], axis=1), axis=0))
+
+    def roots(self) -> Numbers:
+        """For each number, 0 included, the lowest one of the same component."""
+        if not self._pairs:
+            return np.arange(self.total + 1)
+        roots: Numbers = _roots(np.concatenate(self._pairs), self.total)
+        return roots
+
+
+@compiled
+def _root(parents: Numbers, number: int) -> int:
+    while parents[number] != number:
+        parents[number] = parents[parents[number]]
+        number = parents[number]
+    return number
+
+
+@compiled
+def _roots(pairs: Numbers, total: int) -> Numbers:
+    parents = np.arange(total + 1)
+    for pair in range(len(pairs)):
+        a, b = _root(parents, pairs[pair, 0]), _root(parents, pairs[pair, 1])
+        parents[max(a, b)] = min(a, b)
+    for number in range(total + 1):
+        parents[number] = _root(parents, number)
+    return parents

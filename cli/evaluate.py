@@ -38,6 +38,11 @@ __all__ = ["command"]
 @click.option(
     "--ignore-label", type=click.IntRange(min=0), metavar="N", help="With --classes: not annotated in the truth."
 )
+@click.option(
+    "--cell-classes",
+    is_flag=True,
+    help="Score the classes of cells too, by x_objects.csv beside both masks (columns label, class).",
+)
 @click.option("--axes", metavar="LETTERS", help="Axes of files that do not say, such as ZYX or TYX.")
 @shared.failed_ok
 @shared.as_json

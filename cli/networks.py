@@ -1,6 +1,7 @@
 """``unetbio networks``: list of architectures."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,10 @@ def _draw(names: tuple[str, ...], folder: Path) -> list[Path]:
 
 def _describe(architecture: Any, parameters: int) -> dict[str, Any]:
     from unetbio.networks.documentation import options_of
+    from unetbio.settings.training import TrainingConfig
 
     geometry = architecture.geometry({})
+    recipe = architecture.recipe
     return {
         "network": architecture.name,
         "summary": architecture.summary,
@@ -72,7 +75,9 @@ def _describe(architecture: Any, parameters: int) -> dict[str, Any]:
         "smallest_input": geometry.minimum,
         "exact": architecture.exact({}),
         "defaults": architecture.defaults,
+        "trained_with": TrainingConfig(network=architecture.name).parameters,
         "options": options_of(architecture),
+        "recipe": None if recipe is None else {**asdict(recipe), "settings": dict(recipe.settings)},
     }
 
 
@@ -87,9 +92,28 @@ def _lines(row: dict[str, Any], described: bool) -> str:
             f"  context {context}, stride {stride}, smallest input {smallest} px; {exact}",
             f"  {options}",
             f"  {row['paper']}",
+            *_trained_with(row),
             *(line for option in row["options"] if described for line in _option_lines(option)),
+            *(_recipe_lines(row["network"]) if described else ()),
         )
     )
+
+
+def _trained_with(row: dict[str, Any]) -> list[str]:
+    """Where `unetbio train` has other parameters than the paper."""
+    given = ", ".join(f"{name} {value}" for name, value in row["trained_with"].items())
+    return [f"  unetbio train: {given}, unless parameters or --recipe paper say otherwise"] if given else []
+
+
+def _recipe_lines(name: str) -> list[str]:
+    from unetbio import networks
+    from unetbio.networks.documentation import recipe_lines
+
+    recipe = networks.find(name).recipe
+    if recipe is None:
+        return []
+    settings = [f"    {line}" for line in recipe_lines(networks.find(name))]
+    return [f"  --recipe paper ({recipe.source}):", *settings, f"    {recipe.notes}"]
 
 
 def _option_lines(option: dict[str, Any]) -> list[str]:

@@ -226,6 +226,7 @@ class TrainOptions(_ReadingFields):
     images: str = Field(default="", description="Folder or file of images to train on.")
     masks: str = Field(default="", description="Folder or file of their label images, or class masks.")
     config: str | None = _described(TrainRun, "config")
+    recipe: Literal["paper"] | None = _described(TrainRun, "recipe")
     start: Annotated[str, Field(min_length=1)] | None = _described(TrainRun, "start")
     encoder: Annotated[str, Field(min_length=1)] | None = _described(TrainRun, "encoder")
     trust_masks: bool = _described(TrainRun, "trust_masks")
@@ -252,7 +253,7 @@ class TrainOptions(_ReadingFields):
 
     def arguments(self) -> list[str]:
         """The options as they stand on the command line."""
-        words = {"config", "start", "encoder", "trust_masks", "steps", "minutes", "device"}
+        words = {"config", "recipe", "start", "encoder", "trust_masks", "steps", "minutes", "device"}
         own = as_arguments(self.model_dump(include=words))
         return [*_words(self, _OF_READING), *own]
 

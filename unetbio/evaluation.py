@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -19,12 +19,14 @@ from unetbio.classes import default_class_names
 from unetbio.errors import ImageError, UsageError
 from unetbio.files import open_regular
 from unetbio.io import Image, Pairing, pair, read_image
+from unetbio.io.cell_classes import CellClasses, cell_classes_path, read_cell_classes
 from unetbio.io.labels import labels_of
 from unetbio.io.matching import open_mask, read_mask
 from unetbio.io.tables import csv_text, plain_cell
 from unetbio.labels import check_plausible, is_binary_mask, split_components
+from unetbio.metrics.cell_classes import ClassedComparison, compare_classed
 from unetbio.metrics.classes import ClassComparison, compare_classes
-from unetbio.metrics.instances import THRESHOLDS, Comparison, compare
+from unetbio.metrics.instances import THRESHOLDS, Comparison, compare, short
 from unetbio.output_layout import CLASSES
 from unetbio.settings.training import MAX_CLASSES
 from unetbio.supervision.annotations import UNANNOTATED, map_classes
@@ -36,7 +38,8 @@ logger = logging.getLogger(__name__)
 POOLED = "pooled"
 
 _Mask = NDArray[Any]
-_Scored = tuple[Path, Path, Comparison | ClassComparison]
+_Comparison = Comparison | ClassedComparison | ClassComparison
+_Scored = tuple[Path, Path, _Comparison]
 
 
 class _Comparer(Protocol):
@@ -49,8 +52,11 @@ class _Comparer(Protocol):
     def prepare(self, mask: _Mask, *, is_truth: bool) -> _Mask:
         """Prepare the mask of one time point for the comparison."""
 
-    def compare(self, found: _Mask, true: _Mask) -> Any:
-        """Counts that can be added."""
+    def of_pair(self, found: Path, true: Path) -> "_Comparer":
+        """The comparison of two files, with what stands beside them."""
+
+    def compare(self, found: _Mask, true: _Mask, t: int) -> Any:
+        """Counts that can be added; of the frame ``t``."""
 
     def scores(self, comparison: Any) -> dict[str, float]:
         """Scores by name."""
@@ -73,14 +79,18 @@ class _Cells:
     def prepare(self, mask: _Mask, *, is_truth: bool) -> _Mask:
         return split_components(mask) if self.allow_binary and is_binary_mask(mask) else mask
 
-    def compare(self, found: _Mask, true: _Mask) -> Any:
+    def of_pair(self, found: Path, true: Path) -> _Comparer:
+        return self
+
+    def compare(self, found: _Mask, true: _Mask, t: int) -> Any:
         return compare(found, true, thresholds=self.thresholds, tolerance=self.tolerance)
 
-    def scores(self, comparison: Comparison) -> dict[str, float]:
-        return comparison.scores()
+    def scores(self, comparison: Any) -> dict[str, float]:
+        scores: dict[str, float] = comparison.scores()
+        return scores
 
     def columns(self) -> dict[str, str]:
-        first = f"{self.thresholds[0]:g}".removeprefix("0")
+        first = short(self.thresholds[0])
         return {
             "n_true": "true",
             "n_predicted": "found",
@@ -94,6 +104,29 @@ class _Cells:
 
     def settings(self) -> dict[str, Any]:
         return {"thresholds": list(self.thresholds), "boundary_tolerance_px": self.tolerance}
+
+
+@dataclass(frozen=True)
+class _ClassedCells(_Cells):
+    """Label images, with the classes of cells in the tables beside them."""
+
+    tables: tuple[CellClasses, CellClasses] = ({}, {})
+
+    def prepare(self, mask: _Mask, *, is_truth: bool) -> _Mask:
+        return mask
+
+    def of_pair(self, found: Path, true: Path) -> _Comparer:
+        predicted, truth = (read_cell_classes(cell_classes_path(path)) for path in (found, true))
+        return replace(self, tables=(predicted, truth))
+
+    def compare(self, found: _Mask, true: _Mask, t: int) -> Any:
+        predicted, truth = (table.get(t, table.get(None, {})) for table in self.tables)
+        return compare_classed((found, predicted), (true, truth), thresholds=self.thresholds, tolerance=self.tolerance)
+
+    def columns(self) -> dict[str, str]:
+        quality = f"class_PQ@{short(self.thresholds[0])}"
+        more = {"class_mean_AP": "class mean AP", quality: quality.replace("_", " "), "class_accuracy": "class acc."}
+        return {**super().columns(), **more}
 
 
 @dataclass
@@ -124,7 +157,10 @@ class _Classes:
             )
         return mask
 
-    def compare(self, found: _Mask, true: _Mask) -> Any:
+    def of_pair(self, found: Path, true: Path) -> _Comparer:
+        return self
+
+    def compare(self, found: _Mask, true: _Mask, t: int) -> Any:
         comparison = compare_classes(found, true, ignore_label=UNANNOTATED, tolerance=self.tolerance)
         self.names += default_class_names(len(comparison.confusion))[len(self.names) :]
         return comparison
@@ -190,12 +226,13 @@ class Evaluation:
         rows = [(str(found), str(true), scores) for found, true, scores in self.rows()]
         if rows:
             rows.append((POOLED, "", self.pooled()))
-        header = ["predicted", "truth", *(rows[0][2] if rows else ())]
+        # Images can hold different classes.
+        names = list(dict.fromkeys(name for *_, scores in rows for name in scores))
         texts = [
-            [found, true, *("" if math.isnan(value) else value for value in scores.values())]
+            [found, true, *("" if math.isnan(value := scores.get(name, math.nan)) else value for name in names)]
             for found, true, scores in rows
         ]
-        return csv_text([header, *texts])
+        return csv_text([["predicted", "truth", *names], *texts])
 
     def table(self) -> str:
         """Main scores as a text table."""
@@ -203,7 +240,7 @@ class Evaluation:
         rows = [(found.name, scores) for found, _, scores in self.rows()]
         cells = [["image", *columns.values()]]
         for name, scores in [*rows, (POOLED, self.pooled())]:
-            cells.append([name, *(_format(column, scores[column]) for column in columns)])
+            cells.append([name, *(_format(column, scores.get(column, math.nan)) for column in columns)])
         widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
         return "\n".join(
             "  ".join(
@@ -224,6 +261,7 @@ def evaluate(
     class_values: Sequence[int] | None = None,
     ignore_label: int | None = None,
     axes: str | None = None,
+    cell_classes: bool = False,
 ) -> Evaluation:
     """Score predicted label images, or class masks, against the truth, as the command ``unetbio evaluate`` does.
 
@@ -246,6 +284,9 @@ def evaluate(
         With ``classes``: the value in the truth of pixels that are not annotated.
     axes : str, optional
         Axes of files that do not state them, such as ``ZYX`` or ``TYX``.
+    cell_classes : bool
+        Score the classes of cells too, which stand in ``x_objects.csv`` beside prediction and truth
+        (`unetbio.io.cell_classes`).
 
     Returns
     -------
@@ -260,13 +301,20 @@ def evaluate(
     comparer: _Comparer
     predicted, truth = Path(predicted), Path(truth)
     if classes:
-        if thresholds is not None or split_components:
-            raise UsageError("--thresholds and --split-components are about cells: leave them out with --classes")
+        if thresholds is not None or split_components or cell_classes:
+            raise UsageError(
+                "--thresholds, --split-components and --cell-classes are about cells: leave them out with --classes"
+            )
         comparer = _Classes(tolerance, tuple(class_values or ()), ignore_label, _class_names(predicted))
     else:
         if class_values is not None or ignore_label is not None:
             raise UsageError("--class-values and --ignore-label are about classes: say --classes too")
-        comparer = _Cells(THRESHOLDS if thresholds is None else tuple(thresholds), tolerance, split_components)
+        if split_components and cell_classes:
+            raise UsageError("--split-components numbers cells anew: leave it out with --cell-classes")
+        kind = _ClassedCells if cell_classes else _Cells
+        # A mask of 0 and 1 beside a table of classes has one cell.
+        allow_binary = split_components or cell_classes
+        comparer = kind(THRESHOLDS if thresholds is None else tuple(thresholds), tolerance, allow_binary)
     evaluation = Evaluation(_pair(predicted, truth), comparer)
     for path in evaluation.pairing.images_left:
         logger.warning("%s has no truth", path)
@@ -301,7 +349,7 @@ def _pair(predicted: Path, truth: Path) -> Pairing:
     return pair(predicted, truth, predictions=True)
 
 
-def _compare_files(found: Path, true: Path, comparer: _Comparer, axes: str | None) -> Comparison | ClassComparison:
+def _compare_files(found: Path, true: Path, comparer: _Comparer, axes: str | None) -> _Comparison:
     """Compare masks; each time point is an image of its own, since ids need not agree over time."""
     with _naming(found):
         image = _open(found, true, axes)
@@ -312,7 +360,8 @@ def _compare_files(found: Path, true: Path, comparer: _Comparer, axes: str | Non
         other, other_has_time = _prepared(mask, mask_axes, comparer, is_truth=True)
     in_time = one_has_time and other_has_time and one.shape == other.shape
     frames = zip(one, other, strict=True) if in_time else [(one, other)]
-    compared: Comparison | ClassComparison = reduce(add, (comparer.compare(*frame) for frame in frames))
+    with_tables = comparer.of_pair(found, true)
+    compared: _Comparison = reduce(add, (with_tables.compare(*frame, t) for t, frame in enumerate(frames)))
     return compared
 
 

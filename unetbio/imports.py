@@ -18,11 +18,12 @@ from unetbio.annotations.sources import FORMATS, MASKS, Source, find_sources
 from unetbio.errors import ImageError, UsageError
 from unetbio.files import real_path
 from unetbio.io import find_inputs, output_names, read_image, stem, write_labels
+from unetbio.io.cell_classes import CellClasses, cell_classes_path, write_cell_classes
 from unetbio.io.discover import MASK_SUFFIXES, Found
 from unetbio.io.image import Image
 from unetbio.io.labels import label_suffix
 from unetbio.io.layouts import Layout, find_layout
-from unetbio.output_layout import mask_name, result_name
+from unetbio.output_layout import mask_name, objects_name, result_name
 from unetbio.preprocessing.prepare import series_number
 from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run, store_correction
 from unetbio.results.journal import Entry, hold_output
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 SHOWN = 3
 
 Report = Callable[[str, str], None]
+_Mask = tuple[NDArray[Any], CellClasses]
+"""A label image, and the classes of its cells."""
 
 
 @dataclass(frozen=True)
@@ -246,11 +249,11 @@ def _import_one(job: _Job, places: "_Places", run: ImportRun) -> tuple[int, bool
         raise ImageError("several_annotations", f"it has several annotations, {shown}: keep one, or choose with --from")
     source, sheet = job.given[0]
     place = places.open(job.names, sheet.series if sheet else None)
-    label_image = _read(source, sheet, place.grid, job.names.path, run)
-    return len(np.unique(label_image[label_image > 0])), place.store(label_image)
+    label_image, classes = _read(source, sheet, place.grid, job.names.path, run)
+    return len(np.unique(label_image[label_image > 0])), place.store(label_image, classes)
 
 
-def _read(source: Source, sheet: Sheet | None, grid: Grid, name: str, run: ImportRun) -> NDArray[Any]:
+def _read(source: Source, sheet: Sheet | None, grid: Grid, name: str, run: ImportRun) -> _Mask:
     path = source.paths[0]
     if source.format == MASKS and run.kinds:
         raise ImageError("no_classes", f"{source.name}: masks have no classes; leave --class out")
@@ -258,7 +261,7 @@ def _read(source: Source, sheet: Sheet | None, grid: Grid, name: str, run: Impor
         raise ImageError("no_mask", f"{source.name}: --split-components is for masks of one value; leave it out")
     try:
         if source.format == MASKS and not is_mask_folder(path):
-            return read_mask(path, grid, split_components=run.split_components)
+            return read_mask(path, grid, split_components=run.split_components), {}
         if source.format == MASKS:
             painting = read_mask_folder(path, grid)
         else:
@@ -270,7 +273,7 @@ def _read(source: Source, sheet: Sheet | None, grid: Grid, name: str, run: Impor
     except OSError as error:
         raise ImageError("unreadable", f"{source.name} cannot be read: {error.strerror or error}") from error
     _say(painting, name)
-    return painting.label_image
+    return painting.label_image, painting.classes
 
 
 def _chosen(sheet: Sheet, name: str, run: ImportRun) -> list[Region]:
@@ -281,7 +284,13 @@ def _chosen(sheet: Sheet, name: str, run: ImportRun) -> list[Region]:
     if not run.kinds:
         if len(kinds) > 1:
             listed = ", ".join(sorted(kind or "without class" for kind in kinds))
-            logger.warning("%s: regions of several classes are cells: %s; --class NAME takes one alone", name, listed)
+            logger.warning(
+                "%s: regions of several classes are cells: %s; %s beside the mask holds their classes, and "
+                "--class NAME takes one alone",
+                name,
+                listed,
+                objects_name("x"),
+            )
         return sheet.regions
     if missing := set(run.kinds) - kinds:
         logger.warning("%s: no region of the class %s", name, ", ".join(sorted(missing)))
@@ -306,7 +315,7 @@ def _say(painting: Painting, name: str) -> None:
 class _Place:
     """Where the mask of one image goes."""
 
-    def __init__(self, grid: Grid, store: Callable[[NDArray[Any]], bool]) -> None:
+    def __init__(self, grid: Grid, store: Callable[[NDArray[Any], CellClasses], bool]) -> None:
         self.grid = grid
         self.store = store
 
@@ -371,8 +380,10 @@ class _OfImages(_Places):
         result = names.result if chosen is None else f"{names.result}_s{chosen:02d}"
         path = self._output / mask_name(result, "instances", label_suffix(item.path))
 
-        def store(label_image: NDArray[Any]) -> bool:
-            return _write(path, label_image, grid, image, overwrite=self._run.overwrite)
+        def store(label_image: NDArray[Any], classes: CellClasses) -> bool:
+            is_new = _write(path, label_image, grid, image, overwrite=self._run.overwrite)
+            _write_classes(path, classes)
+            return is_new
 
         return _Place(grid, store)
 
@@ -396,14 +407,23 @@ class _OfRun(_Places):
         mask = describe_mask(self._out, entry)
         height, width = mask.shape[-2:]
         grid = Grid(height, width, mask.times, mask.sections, mask.stored)
-        return _Place(grid, lambda label_image: self._store(entry, mask, label_image))
+        return _Place(grid, lambda label_image, classes: self._store(entry, mask, label_image, classes))
 
-    def _store(self, entry: Entry, mask: RunMask, label_image: NDArray[Any]) -> bool:
+    def _store(self, entry: Entry, mask: RunMask, label_image: NDArray[Any], classes: CellClasses) -> bool:
         if self._output:
             path = self._output / entry.output
             _refuse_existing(path, overwrite=self._run.overwrite)
             write_labels(path, label_image, axes=mask.axes, pixel_size_um=mask.pixel_size_um)
+            _write_classes(path, classes)
+        if mask.has_cell_classes:
+            _write_classes(self._out / entry.output, classes)
         return store_correction(self._out, mask, label_image)
+
+
+def _write_classes(mask: Path, classes: CellClasses) -> None:
+    """Write the table of classes beside a mask; without classes an earlier one stays."""
+    if classes:
+        write_cell_classes(cell_classes_path(mask), classes)
 
 
 def _pairs(layout: Layout) -> Iterator[tuple[Path, Path]]:

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, f
 from unetbio.files import read_bytes, real_path, sha256_path, stamp, write_text
 
 __all__ = [
+    "CELL_CLASSES",
     "CONFIDENCE_DECIMALS",
     "Fingerprint",
     "FrameRecord",
@@ -41,6 +42,9 @@ PACKAGES = ("unetbio", "torch", "numpy", "scipy", "scikit-image", "numba", "tiff
 
 CHECKSUM = "checksum"
 _LAST_LINE = re.compile(rb',\n  "checksum": "([0-9a-f]{64})"\n}\n\Z')
+
+CELL_CLASSES = "cell_classes"
+"""Setting of a result whose cells have classes: their names."""
 
 CONFIDENCE_DECIMALS = 3
 """Probabilities are stored in one byte a pixel; more decimals would mean nothing."""
@@ -209,6 +213,8 @@ class FrameRecord(_Record):
         Factor from pixels of the image to pixels of the model, in the plane; None in records of earlier versions.
     class_fractions : dict
         Of class masks: the share of the pixels of each class, by its name.
+    class_counts : dict
+        Of cells with classes: how many cells have each class, by its name.
     warnings : tuple of str
         Codes, which docs/scale.md explains; numbers and reasons follow a colon.
     confidences : tuple of float
@@ -222,6 +228,7 @@ class FrameRecord(_Record):
     area_fraction: float
     zoom: float | None = None
     class_fractions: dict[str, float] = {}
+    class_counts: dict[str, int] = {}
     warnings: tuple[str, ...] = ()
     confidences: tuple[float, ...] = ()
 

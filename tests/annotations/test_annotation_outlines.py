@@ -176,3 +176,15 @@ def test_regions_lie_in_their_planes() -> None:
         Grid(4, 4).check(Sheet(regions=[Region(square(0, 0, 1), z=z) for z in (0, 1)]))
     with pytest.raises(ImageError, match="drawn on 9 x 8 pixels, the image has 4 x 4"):
         Grid(4, 4).check(Sheet(size=(8, 9)))
+
+
+def test_cells_of_different_times_have_classes_of_their_own() -> None:
+    regions = [
+        Region(square(0, 0, 2), 1, "a", t=0),
+        Region(square(0, 0, 2), 1, "b", t=1),
+        Region(square(3, 3, 2), 2, "", t=1),
+    ]
+    assert paint(regions, Grid(5, 5, times=(0, 1))).classes == {0: {1: "a"}, 1: {1: "b"}}
+    # A region that smaller ones cover has no cell, and so no class.
+    nested = [Region(square(0, 0, 2), kind="a"), Region(square(0, 0, 2), kind="b")]
+    assert paint(nested, Grid(5, 5)).classes == {None: {1: "a"}}

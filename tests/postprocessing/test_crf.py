@@ -14,6 +14,7 @@ from unetbio.postprocessing.crf import (
     CrfSettings,
     Kernel,
     bilateral_kernel,
+    crf_settings,
     gaussian_kernel,
     mean_field,
     refine,
@@ -264,3 +265,23 @@ def test_examples_hold() -> None:
     results = doctest.testmod(refinement)
     assert results.attempted > 0
     assert results.failed == 0
+
+
+def test_changes_of_a_preset_have_the_names_of_the_papers() -> None:
+    changed = crf_settings("largefov", "w1=10, theta_alpha=60,theta_beta=13,w2=2,theta_gamma=1.5,iterations=10")
+    assert changed == CrfSettings(10, 60, 13, 2, 1.5, 10)
+    assert crf_settings("largefov") == PRESETS["largefov"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ("theta=3", "crf_settings theta=3: names with values are needed.*theta_gamma"),
+        ("w1=much", "'much' is not a number"),
+        ("iterations=2.5", "'2.5' is not a whole number"),
+        ("theta_beta=0", "bilateral_rgb 0.0: must be above 0"),
+    ],
+)
+def test_changes_that_cannot_be_are_refused(changes: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        crf_settings("largefov", changes)

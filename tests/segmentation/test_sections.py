@@ -102,16 +102,22 @@ def test_an_image_without_sections_stays_a_plane(run: Callable[..., Any], discs:
 
 
 def test_tables_of_objects_follow_the_cells() -> None:
-    first = Finished(np.array([[1, 1, 0, 2]], np.uint16), {"label": np.array([1, 2]), "score": np.array([0.5, 0.9])})
-    second = Finished(np.array([[0, 1, 0, 2]], np.uint16), {"label": np.array([1, 2]), "score": np.array([0.7, 0.8])})
+    tables = [
+        {"label": np.array([1, 2]), "class": np.array(classes), "score": np.array(scores)}
+        for classes, scores in ((["a", "b"], [0.5, 0.9]), (["c", "a"], [0.7, 0.8]))
+    ]
+    first, second = (
+        Finished(np.array([labels], np.uint16), table)
+        for labels, table in zip(([1, 1, 0, 2], [0, 1, 0, 2]), tables, strict=True)
+    )
     linked = stack_sections([first, second], 0.5, are_cells=True)
     assert linked.labels.tolist() == [[[1, 1, 0, 2]], [[0, 1, 0, 2]]]
     assert linked.objects is not None
-    assert {name: column.round(6).tolist() for name, column in linked.objects.items()} == {
-        "label": [1, 1, 2, 2],
-        "z": [0, 1, 0, 1],
-        "score": [0.6, 0.6, 0.85, 0.85],
-    }
+    assert linked.objects["label"].tolist() == [1, 1, 2, 2]
+    assert linked.objects["z"].tolist() == [0, 1, 0, 1]
+    assert linked.objects["score"] == pytest.approx([0.6, 0.6, 0.85, 0.85])
+    # The best cell of an object has its class.
+    assert linked.objects["class"].tolist() == ["c", "c", "b", "b"]
     apart = stack_sections([first, second], None, are_cells=True)
     assert apart.objects is not None
     assert apart.objects["label"].tolist() == [1, 2, 3, 4]

@@ -248,6 +248,24 @@ def test_the_learning_rate_rises_falls_and_begins_anew_at_restarts(tmp_path: Pat
     assert factors[19] < 0.02 > factors[29] - 0.03
 
 
+def test_the_learning_rate_falls_as_a_power_of_what_is_left(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"steps": 30, "schedule": "poly", "poly_power": 0.9})
+    run = trainer(tmp_path / "c.safetensors", config)
+    factors = []
+    for run.step in (0, 15, 29):
+        factors.append(run._schedule())
+    assert factors == pytest.approx([1.0, 0.5**0.9, (1 / 30) ** 0.9])
+
+
+def test_the_learning_rate_drops_to_a_tenth(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"steps": 30, "schedule": "constant", "rate_drops": (0.5, 0.8)})
+    run = trainer(tmp_path / "c.safetensors", config)
+    factors = []
+    for run.step in (0, 14, 15, 23, 24):
+        factors.append(run._schedule())
+    assert factors == pytest.approx([1.0, 1.0, 0.1, 0.1, 0.01])
+
+
 def test_early_stopping_waits_for_its_patience(tmp_path: Path) -> None:
     # With a learning rate of nearly nothing no validation is better than the first.
     config = CONFIG.model_copy(update={"learning_rate": 1e-30, "patience": 2, "validate_every": 2})

@@ -5,8 +5,8 @@ the first in the file: a nucleus drawn within a cell stays whole, whatever the o
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,9 @@ class Painting:
         Regions without a pixel in the image.
     elsewhere : int
         Regions of times or sections that are left out.
+    classes : mapping
+        For each time, or for None without times, the class of each cell in the label image whose region has one, by
+        rising id.
     """
 
     label_image: NDArray[Any]
@@ -47,6 +50,7 @@ class Painting:
     hidden: int
     outside: int
     elsewhere: int
+    classes: Mapping[int | None, Mapping[int, str]] = field(default_factory=dict)
 
 
 def paint(regions: Sequence[Region], grid: Grid) -> Painting:
@@ -77,7 +81,27 @@ def paint(regions: Sequence[Region], grid: Grid) -> Painting:
         hidden=sum(painted[number] > 0 and number not in left for number in in_image),
         outside=sum(not painted[number] for number in in_image),
         elsewhere=len(ids) - len(in_image),
+        classes=_classes(regions, ids, places, planes, grid.times),
     )
+
+
+def _classes(
+    regions: Sequence[Region],
+    ids: Sequence[int],
+    places: Sequence[Sequence[tuple[int, int]]],
+    planes: NDArray[Any],
+    times: Sequence[int | None],
+) -> dict[int | None, dict[int, str]]:
+    """Classes of the cells of each time; cells of different times can share an id."""
+    found: dict[int | None, dict[int, str]] = {}
+    for index, t in enumerate(times):
+        left = set(np.unique(planes[index]).tolist())
+        here = [any(place[0] == index for place in several) for several in places]
+        rows = zip(ids, regions, here, strict=True)
+        classes = sorted((number, region.kind) for number, region, is_here in rows if is_here and number in left)
+        if named := {number: kind for number, kind in classes if kind}:
+            found[t] = named
+    return found
 
 
 def _number(regions: Sequence[Region], places: Sequence[Iterable[tuple[int, int]]]) -> list[int]:

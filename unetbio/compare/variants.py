@@ -141,6 +141,8 @@ def training_config(variant: Variant, base: TrainingConfig, width: float | None 
     architecture = networks.find(variant.network)
     _check_shared(base)
     own, training = _parted_settings(variant)
+    if base.recipe is not None or "recipe" in training:
+        raise UsageError(f"{variant.name}: networks are compared with equal settings: leave the recipe out")
     shared = {key: value for key, value in base.parameters.items() if key in architecture.defaults}
     content = base.model_dump() | {
         "name": variant.name,
@@ -164,9 +166,14 @@ def training_config(variant: Variant, base: TrainingConfig, width: float | None 
     return config
 
 
+def _is_compared(target: str) -> bool:
+    found = targets.find(target)
+    return found.masks == "instances" and not found.has_cell_classes
+
+
 def _check_shared(base: TrainingConfig) -> None:
-    if targets.find(base.target).masks != "instances":
-        cells = [name for name in targets.names() if targets.find(name).masks == "instances"]
+    if not _is_compared(base.target):
+        cells = [name for name in targets.names() if _is_compared(name)]
         raise UsageError(
             f"target: {base.target} cannot be compared: the scores are those of cells (target: {' or '.join(cells)})"
         )

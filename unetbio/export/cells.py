@@ -28,7 +28,8 @@ __all__ = ["ExportImage", "Plane", "find_images", "read_cells"]
 # About 50 MB for a table of thirty columns.
 ROWS_AT_ONCE = 200_000
 
-Measurements = Mapping[int, Mapping[str, float]]
+Measurements = Mapping[int, Mapping[str, Any]]
+"""Columns of the table by cell: numbers, and the class of the cell as text where it has one."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from unetbio.output_layout import COCO
 __all__ = ["CocoWriter", "compress_counts", "run_lengths"]
 
 IN_MEMORY = 1 << 20
-CATEGORY = {"id": 1, "name": "cell", "supercategory": "cell"}
+CELL = "cell"
+"""Name of the category of cells without a class."""
 
 
 class CocoWriter:
@@ -40,6 +41,8 @@ class CocoWriter:
         self._stack = ExitStack()
         self._images = 0
         self._annotations = 0
+        # Ids of the categories by name, in the order in which cells have them.
+        self._categories: dict[str, int] = {}
 
     def __enter__(self) -> "CocoWriter":
         with self._stack:
@@ -50,10 +53,7 @@ class CocoWriter:
                 tempfile.SpooledTemporaryFile(IN_MEMORY, "w+", encoding="utf-8")
             )
             info = {"description": "cells", "generator": f"unetbio {version('unetbio')}"}
-            self._stream.write(
-                f'{{"info":{json.dumps(info)},\n"licenses":[],\n"categories":{json.dumps([CATEGORY])},\n'
-            )
-            self._stream.write('"annotations":[')
+            self._stream.write(f'{{"info":{json.dumps(info)},\n"licenses":[],\n"annotations":[')
             self._stack = self._stack.pop_all()
         return self
 
@@ -63,7 +63,7 @@ class CocoWriter:
             self._list.seek(0)
             while text := self._list.read(IN_MEMORY):
                 self._stream.write(text)
-            self._stream.write("\n]}\n")
+            self._stream.write(f'\n],\n"categories":{json.dumps(self._listed_categories())}}}\n')
         self._stack.__exit__(kind, error, trace)
 
     def add(self, image: ExportImage) -> int:
@@ -91,11 +91,12 @@ class CocoWriter:
     def _annotation(self, plane: Plane, shape: CellShape) -> dict[str, Any]:
         size = plane.label_image.shape
         height, width = shape.mask.shape
-        confidence = plane.measurements.get(shape.label, {}).get("confidence")
+        measured = plane.measurements.get(shape.label, {})
+        confidence = measured.get("confidence")
         return {
             "id": self._annotations,
             "image_id": self._images,
-            "category_id": CATEGORY["id"],
+            "category_id": self._category(measured.get("class", CELL)),
             "label": shape.label,
             "area": shape.area,
             "bbox": [shape.left, shape.top, width, height],
@@ -104,6 +105,13 @@ class CocoWriter:
             "polygons": [polygon[0].reshape(-1).tolist() for polygon in shape.polygons],
             **({} if confidence is None else {"score": confidence}),
         }
+
+    def _category(self, name: str) -> int:
+        return self._categories.setdefault(name, len(self._categories) + 1)
+
+    def _listed_categories(self) -> list[dict[str, Any]]:
+        known = self._categories or {CELL: 1}
+        return [{"id": number, "name": name, "supercategory": CELL} for name, number in known.items()]
 
 
 def _write(stream: IO[str], item: dict[str, Any], *, first: bool) -> None:

@@ -63,8 +63,13 @@ def _feature(image: ExportImage, plane: Plane, shape: CellShape) -> dict[str, An
         "objectType": "detection",
         "name": str(shape.label),
         # Only numbers: QuPath does not read booleans here.
-        "measurements": {"label": shape.label, **{name: _number(value) for name, value in values.items()}},
+        "measurements": {
+            "label": shape.label,
+            **{name: _number(value) for name, value in values.items() if not isinstance(value, str)},
+        },
     }
+    if name := values.get("class"):
+        properties["classification"] = {"name": name}
     if image.entry.columns:
         properties["metadata"] = dict(image.entry.columns)
     return {

@@ -17,7 +17,7 @@ from unetbio.inference.backends.base import Predictor
 from unetbio.inference.executors import Compute, Progress, TileExecutor
 from unetbio.inference.tiling import ArrayLike, Tile, tile_of
 
-__all__ = ["AtLeast", "MostProbable", "Rule", "add_classes", "refine"]
+__all__ = ["AtLeast", "CellsAndClasses", "MostProbable", "Rule", "add_classes", "refine"]
 
 TIE_MARGIN = 2.0**-40
 """A float64 probability this little below a threshold equals it, and counts as above: 50 times its rounding."""
@@ -119,6 +119,46 @@ class MostProbable:
         largest: NDArray[np.bool_] = probabilities >= probabilities.max(axis=0) - TIE_MARGIN
         lowest: NDArray[np.intp] = largest.argmax(axis=0)
         return lowest[np.newaxis]
+
+
+@dataclass(frozen=True)
+class CellsAndClasses:
+    """Planes of thresholds, and the most probable class of cells of each pixel of the first plane; 0 elsewhere.
+
+    Only pixels of the first plane are in doubt about their class: on the background all classes of cells are equally
+    improbable.
+
+    Parameters
+    ----------
+    cells : AtLeast
+        Thresholds; the first is that of the mask.
+    """
+
+    cells: AtLeast
+    dtype: ClassVar[type[Any]] = np.uint8
+
+    @property
+    def planes(self) -> int:
+        """One a threshold, and that of the classes."""
+        return self.cells.planes + 1
+
+    def classify_pixels(
+        self, probabilities: NDArray[np.float32], tolerance: float
+    ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+        """As `Rule.classify_pixels`."""
+        planes, in_doubt = self.cells.classify_pixels(probabilities, tolerance)
+        of_cells, close = MostProbable().classify_pixels(probabilities[1:], tolerance)
+        return self._joined(planes, of_cells), in_doubt | (planes[0] & close)
+
+    def classify_exactly(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
+        """As `Rule.classify_exactly`."""
+        of_cells = MostProbable().classify_exactly(probabilities[1:])
+        return self._joined(self.cells.classify_exactly(probabilities), of_cells)
+
+    @staticmethod
+    def _joined(planes: NDArray[Any], of_cells: NDArray[Any]) -> NDArray[np.uint8]:
+        classes = np.where(planes[:1], of_cells + 1, 0)
+        return np.concatenate([planes.astype(np.uint8), classes.astype(np.uint8)])
 
 
 def refine(

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 
 from unetbio.errors import UsageError
 from unetbio.inference.backends.base import Predictor, Runner
-from unetbio.inference.exact_decisions import AtLeast, MostProbable, Rule, add_classes, refine
+from unetbio.inference.exact_decisions import AtLeast, CellsAndClasses, MostProbable, Rule, add_classes, refine
 from unetbio.inference.executors import OnTile, Progress, TileExecutor
 from unetbio.inference.sliding_window import default_window, predict_windows
 from unetbio.inference.tiling import ArrayLike, TilePlan, plan_tiles
 
-__all__ = ["decide", "decide_classes", "plan", "predict", "round_to_bytes"]
+__all__ = ["decide", "decide_cells_and_classes", "decide_classes", "plan", "predict", "round_to_bytes"]
 
 LOWEST_THRESHOLD = 1e-4
 """A threshold nearer to 0 or 1 than this meets the probabilities of all pixels that a network is certain of."""
@@ -157,10 +157,47 @@ def decide(
     ImageError, UsageError, EnvironmentStoppedError
         As `predict`; also when a threshold or a class is out of range.
     """
-    rule = AtLeast(tuple(thresholds), tuple(map(tuple, classes or [(1,)] * len(thresholds))))
-    _check_decision(rule, predictor.num_classes)
+    rule = _thresholds(predictor, thresholds, classes or [(1,)] * len(thresholds))
     on_tile = _storing(probabilities_out, rounded_out, rule.classes[0])
     return _decide(image, predictor, rule, tile, batch_size, memory_budget, progress, on_tile)
+
+
+def decide_cells_and_classes(
+    image: ArrayLike,
+    predictor: Predictor,
+    thresholds: Sequence[float],
+    *,
+    classes: Sequence[Sequence[int]],
+    tile: int | None = None,
+    batch_size: int = 1,
+    memory_budget: int | None = None,
+    progress: Progress | None = None,
+    probabilities_out: NDArray[np.float32] | None = None,
+    rounded_out: NDArray[np.uint8] | None = None,
+) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
+    """`decide`, and the most probable class of each pixel above the first threshold but the background.
+
+    Parameters
+    ----------
+    image, predictor, thresholds, classes, tile, batch_size, memory_budget, progress, probabilities_out, rounded_out
+        See `decide`.
+
+    Returns
+    -------
+    planes : ndarray of bool
+        ``(len(thresholds), *spatial)``.
+    classes : ndarray of uint8
+        ``(*spatial)``: from 1, and 0 below the first threshold; of equally probable ones the lowest.
+
+    Raises
+    ------
+    ImageError, UsageError, EnvironmentStoppedError
+        As `decide`.
+    """
+    rule = CellsAndClasses(_thresholds(predictor, thresholds, classes))
+    on_tile = _storing(probabilities_out, rounded_out, rule.cells.classes[0])
+    planes = _decide(image, predictor, rule, tile, batch_size, memory_budget, progress, on_tile)
+    return planes[:-1].view(np.bool_), planes[-1]
 
 
 def decide_classes(
@@ -271,6 +308,12 @@ def _run(
 def _largest(image: ArrayLike) -> float:
     # One row (or section) of every channel at a time: the image may be larger than memory.
     return max(float(np.abs(image[:, row : row + 1]).max()) for row in range(image.shape[1]))
+
+
+def _thresholds(predictor: Predictor, thresholds: Sequence[float], classes: Sequence[Sequence[int]]) -> AtLeast:
+    rule = AtLeast(tuple(thresholds), tuple(map(tuple, classes)))
+    _check_decision(rule, predictor.num_classes)
+    return rule
 
 
 def _check_decision(rule: AtLeast, num_classes: int) -> None:

@@ -55,7 +55,17 @@ from unetbio.compilation import compiled
 from unetbio.errors import ImageError, UsageError
 from unetbio.labels import as_volume, check_label_image, relabel_raster
 
-__all__ = ["THRESHOLDS", "Comparison", "Matching", "Scores", "average_precision", "compare", "evaluate", "match"]
+__all__ = [
+    "THRESHOLDS",
+    "Comparison",
+    "Matching",
+    "Scores",
+    "average_precision",
+    "compare",
+    "evaluate",
+    "match",
+    "short",
+]
 
 THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """IoU .5 to .95 in steps of .05."""
@@ -148,7 +158,7 @@ class Comparison:
             "n_predicted": float(predicted),
             "mean_AP": float(average.mean()),
             **{
-                f"{name}@{_short(threshold)}": float(value)
+                f"{name}@{short(threshold)}": float(value)
                 for name, values in by_threshold.items()
                 for threshold, value in zip(self.thresholds, values, strict=True)
             },
@@ -383,7 +393,8 @@ def _share(part: Any, whole: Any, other: Any = 0) -> FloatArray:
     return share
 
 
-def _short(threshold: float) -> str:
+def short(threshold: float) -> str:
+    """Threshold in names of scores: ``.5``."""
     return f"{threshold:g}".removeprefix("0")
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from unetbio.errors import UsageError
 from unetbio.geometry import Geometry, Layer
 from unetbio.networks.parameters import NetworkParameters, described, shown
+from unetbio.networks.recipes import Recipe
 
 __all__ = ["Architecture", "Published", "find", "names", "register"]
 
@@ -66,6 +67,8 @@ class Architecture:
         Counts of weights to compare with.
     output : {"logits", "objects"}
         Whether the network classifies pixels, or finds objects, each with a box and a mask.
+    recipe : Recipe, optional
+        How its paper trained it.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Architecture:
     paper_tricks: tuple[int, ...] = ()
     published: tuple[Published, ...] = ()
     output: Literal["logits", "objects"] = "logits"
+    recipe: Recipe | None = None
 
     @property
     def defaults(self) -> dict[str, Any]:

@@ -13,13 +13,14 @@ from unetbio.classes import CELL_CLASS
 from unetbio.errors import ImageError
 from unetbio.files import open_regular, stamp
 from unetbio.io import read_image
+from unetbio.io.cell_classes import read_cell_classes
 from unetbio.io.labels import label_suffix
 from unetbio.output_layout import objects_name, probabilities_name, result_name
 from unetbio.postprocessing.objects import ObjectTable
-from unetbio.provenance import FrameRecord, Provenance
+from unetbio.provenance import CELL_CLASSES, FrameRecord, Provenance
 from unetbio.results.journal import Entry
 
-__all__ = ["Evidence", "confidences_by_id", "objects_path", "probability_path", "read_evidence"]
+__all__ = ["Evidence", "classes_by_id", "confidences_by_id", "objects_path", "probability_path", "read_evidence"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +28,14 @@ logger = logging.getLogger(__name__)
 class Evidence(NamedTuple):
     """Probability of each pixel, at the size that the model saw, or confidence of each cell by its id; or neither.
 
-    ``knots`` calibrate confidences that are measured from the probability.
+    ``knots`` calibrate confidences that are measured from the probability. ``classes`` are the classes of cells by
+    their ids; None where cells have none.
     """
 
     probability: NDArray[Any] | None = None
     of_cells: Mapping[int, float] | None = None
     knots: Sequence[tuple[float, float]] = ()
+    classes: Mapping[int, str] | None = None
 
 
 def objects_path(out: Path, entry: Entry) -> Path:
@@ -47,9 +50,16 @@ def probability_path(out: Path, entry: Entry, t: int | None) -> Path:
 
 def confidences_by_id(confidences: Sequence[float], objects: ObjectTable | None) -> Mapping[int, float] | None:
     """Confidence of each cell: the score of its object, if there is one; None if unknown."""
-    if objects is not None:
+    if objects is not None and "score" in objects:
         return dict(zip(objects["label"].tolist(), objects["score"].tolist(), strict=True))
     return dict(enumerate(confidences, 1)) or None
+
+
+def classes_by_id(objects: ObjectTable | None) -> Mapping[int, str] | None:
+    """Class of each cell, where the table of its objects names classes; None where it does not."""
+    if objects is None or "class" not in objects or objects["class"].dtype.kind != "U":
+        return None
+    return dict(zip(objects["label"].tolist(), objects["class"].tolist(), strict=True))
 
 
 def read_evidence(
@@ -58,15 +68,26 @@ def read_evidence(
     """Confidences in the record of a frame, or scores or probabilities in files beside the label image.
 
     Confidences belong to the generated labels, so they are ignored for edited masks. Earlier versions recorded none.
+    Classes belong to ids, which users can correct in the table of objects; a cell with a new id has none.
     """
     if provenance is None:
         return Evidence()
+    classes = _read_classes(objects_path(out, entry), t) if CELL_CLASSES in provenance.settings else None
     if not edited:
         objects = None if record.confidences else _read_scores(objects_path(out, entry), t)
         if of_cells := confidences_by_id(record.confidences, objects):
-            return Evidence(of_cells=of_cells)
+            return Evidence(of_cells=of_cells, classes=classes)
     probability = _read_probability(probability_path(out, entry, t), out / entry.output, provenance)
-    return Evidence(probability, knots=_knots(provenance))
+    return Evidence(probability, knots=_knots(provenance), classes=classes)
+
+
+def _read_classes(path: Path, t: int | None) -> Mapping[int, str]:
+    try:
+        tables = read_cell_classes(path)
+        return tables.get(t, tables.get(None, {}))
+    except ImageError as error:
+        logger.warning("no classes of cells: %s", error)
+        return {}
 
 
 def _knots(provenance: Provenance) -> Sequence[tuple[float, float]]:

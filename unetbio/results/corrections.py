@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError, UsageError
 from unetbio.io import read_image, write_labels
 from unetbio.output_layout import holds_classes, provenance_name
-from unetbio.provenance import Provenance, read_provenance
+from unetbio.provenance import CELL_CLASSES, Provenance, read_provenance
 from unetbio.results.journal import Entry
 from unetbio.results.reuse import layout_of, read_label_file
 from unetbio.results.tables import known_entries
@@ -40,6 +40,8 @@ class RunMask:
         Lengths of the axes C, Z and T of the image.
     pixel_size_um : dict
         Micrometres by axis, if they can be trusted.
+    has_cell_classes : bool
+        Whether the table of objects holds the classes of cells.
     """
 
     entry: Entry
@@ -49,6 +51,7 @@ class RunMask:
     sections: tuple[int | None, ...]
     stored: dict[str, int]
     pixel_size_um: dict[str, float]
+    has_cell_classes: bool = False
 
 
 def find_masks_of_run(out: Path) -> list[Entry]:
@@ -88,7 +91,14 @@ def describe_mask(out: Path, entry: Entry) -> RunMask:
     trusted = provenance.input.pixel_size_um if provenance.input.pixel_size_trusted else {}
     pixel_size = {axis: size for axis, size in trusted.items() if axis in axes}
     return RunMask(
-        entry, axes, shape, _times(provenance, sizes), _sections(provenance, sizes, axes), stored, pixel_size
+        entry,
+        axes,
+        shape,
+        _times(provenance, sizes),
+        _sections(provenance, sizes, axes),
+        stored,
+        pixel_size,
+        CELL_CLASSES in provenance.settings,
     )
 
 

@@ -27,7 +27,7 @@ from unetbio.postprocessing.linking import number_sections
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.prepare import ImageSelection, complete_pixel_size, with_pixel_size
 from unetbio.provenance import CONFIDENCE_DECIMALS, FrameRecord, Provenance
-from unetbio.results.confidences import Evidence, confidences_by_id, read_evidence
+from unetbio.results.confidences import Evidence, classes_by_id, confidences_by_id, read_evidence
 from unetbio.results.journal import Entry
 from unetbio.results.measured_from import TableOptions
 from unetbio.results.recorded_input import open_recorded
@@ -77,11 +77,12 @@ def measure_frame(
     confidences : sequence of float
         Of the cells, in the order of their ids from 1; empty if unknown.
     objects : ObjectTable, optional
-        Objects that a model found: the score is the confidence of the cell.
+        Objects that a model found, whose score is the confidence of the cell, or classes of cells.
     expand_um : float, optional
         Width of the rings around cells, if they are measured.
     """
-    frame = _frame_of(opened, t, label_image, raw, Evidence(of_cells=confidences_by_id(confidences, objects)))
+    evidence = Evidence(of_cells=confidences_by_id(confidences, objects), classes=classes_by_id(objects))
+    frame = _frame_of(opened, t, label_image, raw, evidence)
     return _table(frame, t, TableOptions(expand_um), apart=opened.sections_unlinked)
 
 
@@ -251,7 +252,9 @@ def _cells_of(frame: _Frame, options: TableOptions) -> "pl.DataFrame":
     else:
         known = frame.evidence.of_cells or {}
         columns["confidence"] = np.array([known.get(cell, np.nan) for cell in columns["label"].tolist()], np.float64)
-    table = pl.DataFrame({**columns, **rings}, nan_to_null=True)
+    if frame.evidence.classes is not None:
+        columns["class"] = [frame.evidence.classes.get(cell) or None for cell in columns["label"].tolist()]
+    table = pl.DataFrame({**columns, **rings}, nan_to_null=True, schema_overrides={"class": pl.String})
     # Counts stay integers when they are all missing.
     return table.with_columns(
         pl.col(name).cast(pl.Int64) for name in rings if name in ("ring_area_px", "ring_volume_px")

@@ -18,7 +18,7 @@ from unetbio.io import read_labels
 from unetbio.labels import label_hash
 from unetbio.models.model_file import Model
 from unetbio.output_layout import LOCK, described_mask
-from unetbio.provenance import Provenance, read_provenance
+from unetbio.provenance import CELL_CLASSES, Provenance, read_provenance
 from unetbio.results.items import Format, Item
 from unetbio.results.recorded_input import record_set
 from unetbio.settings.base import flattened
@@ -131,7 +131,7 @@ def find_earlier_result(item: Item, out: Path, model: Model, settings: dict[str,
         return _NOTHING
     if changes := _describe_changes(provenance, model, settings):
         return EarlierResult(changes=changes)
-    if "objects" in provenance.settings and not (out / item.objects).is_file():
+    if {"objects", CELL_CLASSES} & provenance.settings.keys() and not (out / item.objects).is_file():
         return _NOTHING
     if provenance.run.get("partial") and not item.settings.partial:
         return _NOTHING

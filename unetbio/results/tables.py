@@ -143,13 +143,14 @@ def _summary_columns(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _class_columns(outcomes: Sequence[Outcome]) -> list[str]:
-    """Columns for the share of the pixels of each class."""
-    names = dict.fromkeys(name for outcome in outcomes for frame in outcome.frames for name in frame.class_fractions)
-    return [_class_column(name) for name in names]
+    """Columns for the share of the pixels, or the number of cells, of each class."""
+    frames = [frame for outcome in outcomes for frame in outcome.frames]
+    return list(dict.fromkeys(name for frame in frames for name in _class_cells(frame)))
 
 
-def _class_column(name: str) -> str:
-    return f"area_fraction_{name}"
+def _class_cells(frame: FrameRecord) -> dict[str, float]:
+    shares = {f"area_fraction_{name}": share for name, share in frame.class_fractions.items()}
+    return {**shares, **{f"n_cells_{name}": count for name, count in frame.class_counts.items()}}
 
 
 def _entry_cells(outcome: Outcome) -> dict[str, Any]:
@@ -175,5 +176,5 @@ def _frame_cells(frame: FrameRecord | None) -> dict[str, Any]:
         "area_fraction": frame.area_fraction,
         "zoom": frame.zoom,
         "warnings": " ".join(frame.warnings),
-        **{_class_column(name): share for name, share in frame.class_fractions.items()},
+        **_class_cells(frame),
     }

@@ -38,7 +38,7 @@ class Segmentation(TypedDict):
     """Provenance and tables of a label image from `segment`.
 
     ``settings`` and ``run`` are those of the provenance (docs/results.md), ``frames`` the rows of ``summary.csv``,
-    ``objects`` the tables of a model that finds objects: columns by name, one table a frame.
+    ``objects`` the tables of a model that finds objects or classes of cells: columns by name, one table a frame.
     """
 
     model: ModelName
@@ -94,7 +94,7 @@ def segment(
         Called at the start and after each tile and window; True stops the work. Example: ``threading.Event().is_set``.
     **options
         Options of the command by their names: ``series, t, z, axes, partial, pixel_size, diameter, threshold,
-        min_area, max_area, exclude_border, crf, link``, and for a model of classes ``classes``.
+        min_area, max_area, exclude_border, crf, crf_settings, link``, and for a model of classes ``classes``.
 
     Returns
     -------
@@ -104,8 +104,8 @@ def segment(
         Classes have the numbers of ``info["run"]["class_names"]``.
     info : Segmentation
         Model, settings, frames (cells, diameter, warnings a frame; ``confidences``: the mean probability of each cell),
-        ``n_cells`` (None for classes), ``label_hash``, versions. Of a model that finds objects ``objects``: the table
-        of each frame, columns by name.
+        ``n_cells`` (None for classes), ``label_hash``, versions. Of a model that finds objects, or classes of cells,
+        ``objects``: the table of each frame, columns by name.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def segment(
         "run": segmenter.run_record(opened, [result.scaling for result in results]),
         "versions": segmenter.versions(),
     }
-    if not segmenter.decoder.has_probabilities:
+    if any(result.objects is not None for result in results):
         info["objects"] = [result.objects for result in results]
     return labels, info
 

@@ -56,7 +56,7 @@ class DecidedFrame:
 class FrameResult:
     """Cells or classes of one frame, at the image's own size, with their rows of the tables.
 
-    Where the model finds objects, ``objects`` is their table.
+    Where the model finds objects, or the class of each cell, ``objects`` is their table.
     """
 
     label_image: NDArray[Any]
@@ -268,16 +268,17 @@ class Segmenter:
         """Turn decisions into cells or classes at the image's own size."""
         if not opened.in_sections:
             finished = self._without_unknown(self.decoder.finish(decided, opened), frame)
-            record = self._describe(opened, frame, finished)
-            return FrameResult(finished.labels, record, frame.scaling, finished.objects)
+            return self._result(opened, frame, finished)
         finished = stack_sections(
             [self.decoder.finish(section, opened.section) for section in decided],
             opened.settings.link,
             are_cells=self.target.masks == "instances",
         )
-        finished = self._without_unknown(finished, frame)
+        return self._result(opened, frame, self._without_unknown(finished, frame))
+
+    def _result(self, opened: ImageSelection, frame: Frame, finished: Finished) -> FrameResult:
         record = self._describe(opened, frame, finished)
-        return FrameResult(finished.labels, record, frame.scaling, finished.objects)
+        return FrameResult(finished.labels, record, frame.scaling, finished.table(self.info.class_names))
 
     def _without_unknown(self, finished: Finished, frame: Frame) -> Finished:
         if frame.unknown is None or not frame.unknown.unknown:

@@ -281,8 +281,18 @@ class TrainRun(Checked):
         str | None,
         Option(
             f"What is trained (unetbio networks){OVERRIDES}",
-            "With the paper's parameters, unless `parameters` has others.",
+            "With the paper's parameters, unless `parameters` has others; but `unet` is a small U-Net, unless "
+            "`parameters` has others or `recipe` is `paper`.",
             metavar="NAME",
+        ),
+    ] = None
+    recipe: Annotated[
+        Literal["paper"] | None,
+        Option(
+            f"Train as the network's paper did{OVERRIDES}",
+            "Parameters, optimizer, learning rate and its schedule, batch, patch and augmentation, as `unetbio "
+            "networks NAME` prints them; what a file or an option states overrides them. Papers trained for long on "
+            "GPUs: see how long a step takes.",
         ),
     ] = None
     start: Annotated[
@@ -305,13 +315,19 @@ class TrainRun(Checked):
     root: Annotated[str | Path | None, _ROOT] = None
     target: Annotated[
         str | None,
-        Option("What the network learns: instances (cells), classes ...", metavar="NAME", default_text="instances"),
+        Option(
+            "What the network learns: instances (cells), cell_classes (cells and their types), classes ...",
+            "With `cell_classes`, `x_objects.csv` beside each mask names the class of each cell (docs/training.md).",
+            metavar="NAME",
+            default_text="instances",
+        ),
     ] = None
     class_names: Annotated[
         tuple[str, ...],
         Option(
             "Names of the classes, the background first.",
-            "With target classes. Without them the masks tell how many classes there are.",
+            "With target classes or cell_classes. Without them the masks tell how many classes there are, or the "
+            "tables of cells name them.",
             metavar="NAME,...",
             read=split_names,
         ),
@@ -360,6 +376,7 @@ class TrainOptions(ReadingOptions, total=False):
 
     config: str | Path | None
     network: str | None
+    recipe: Literal["paper"] | None
     start: str | None
     encoder: str | Path | None
     root: str | Path | None

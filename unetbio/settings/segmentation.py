@@ -15,6 +15,7 @@ from unetbio.settings.normalization import Normalization, parse
 from unetbio.settings.options import Limits, Option, options_of, split_names
 
 if TYPE_CHECKING:
+    from unetbio.postprocessing.crf import CrfSettings
     from unetbio.postprocessing.instances import PostProcessing
     from unetbio.postprocessing.objects import ObjectSettings
 
@@ -80,10 +81,9 @@ def check_preset(name: str) -> str:
     UsageError
         When there is no preset of this name; the message lists the presets.
     """
-    from unetbio.postprocessing.crf import PRESETS  # here, since numba takes its time
+    from unetbio.postprocessing.crf import crf_settings  # here, since numba takes its time
 
-    if name not in PRESETS:
-        raise UsageError(f"there is no preset {name} of the CRF; there are: {', '.join(PRESETS)}")
+    crf_settings(name)
     return name
 
 
@@ -235,6 +235,16 @@ class Settings:
             read=check_preset,
         ),
     ] = None
+    crf_settings: Annotated[
+        str | None,
+        Option(
+            "Values of the CRF in place of the preset's, such as theta_beta=13,iterations=10.",
+            "Names are those of the papers: weights `w1` of the bilateral and `w2` of the Gaussian kernel, their "
+            "widths `theta_alpha` (pixels), `theta_beta` (grey values of 0 to 255) and `theta_gamma` (pixels), and "
+            "`iterations` of mean field.",
+            metavar="NAME=VALUE,...",
+        ),
+    ] = None
     nan: Annotated[
         Literal["refuse", "fill"],
         Option(
@@ -271,8 +281,9 @@ class Settings:
             )
         if self.link is not None and self.z != "each":
             raise UsageError(f"link {self.link:g} joins the cells of sections: give --z each too")
-        if self.crf is not None:
-            check_preset(self.crf)
+        if self.crf_settings is not None and self.crf is None:
+            raise UsageError(f"crf_settings {self.crf_settings} change a preset: give --crf too, such as largefov")
+        self.crf_values()
         # Refuses areas that go together with no model.
         from unetbio.postprocessing.instances import PostProcessing  # here, since numpy takes its time
 
@@ -299,6 +310,14 @@ class Settings:
         """Given settings that apply to models of cells alone."""
         values = {name: getattr(self, name) for name in CELL_OPTIONS}
         return tuple(name for name, value in values.items() if value is not None and value is not False)
+
+    def crf_values(self) -> "CrfSettings | None":
+        """Settings of the CRF; None without one."""
+        if self.crf is None:
+            return None
+        from unetbio.postprocessing.crf import crf_settings  # here, since numba takes its time
+
+        return crf_settings(self.crf, self.crf_settings)
 
     def postprocessing(self, model: "PostProcessing", area_factor: float = 1.0) -> "PostProcessing":
         """Thresholds and sizes for the pixels that the model sees.
@@ -363,9 +382,9 @@ class Settings:
         # Where planes are missing, the run says what was left out; whole images do not depend on it.
         for name in (*without, "partial"):
             del values[name]
-        if self.link is None:
-            # Without linking the record equals that of versions before linking, so that their results are reused.
-            del values["link"]
+        # Without these the record equals that of versions that did not have them, so that their results are reused.
+        for name in (name for name in ("link", "crf_settings") if values[name] is None):
+            del values[name]
         if self.nan == "refuse":
             # As in versions that knew nothing else.
             del values["nan"]
@@ -403,6 +422,7 @@ class SegmentOptions(TypedDict, total=False):
     exclude_border: bool
     classes: tuple[str, ...]
     crf: str | None
+    crf_settings: str | None
     nan: Literal["refuse", "fill"]
 
 

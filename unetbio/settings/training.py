@@ -94,6 +94,7 @@ class TrainingConfig(Section):
     class_values: tuple[NonNegativeInt, ...] = _shared("class_values", ())
     split_components: bool = _shared("split_components", False)
     network: str = _shared("network", "unet")
+    recipe: Literal["paper"] | None = _shared("recipe", None)
     parameters: dict[str, Any] = Field(
         default={"base_channels": 16, "depth": 3, "batch_norm": True, "dropout": 0.0},
         description="Parameters of the network where they differ from its defaults (`unetbio networks NAME` lists "
@@ -137,10 +138,17 @@ class TrainingConfig(Section):
         description="Type of number in which the network computes; `auto` is bfloat16 on CUDA and float32 elsewhere. "
         "Processors that multiply bfloat16 (AVX512-BF16, AMX) train about twice as fast in it, others slower.",
     )
-    schedule: Literal["one_cycle", "constant"] = Field(
+    schedule: Literal["one_cycle", "constant", "poly"] = Field(
         default="one_cycle",
         description="Learning rate over the steps. `one_cycle`: linear warm-up over the first tenth, then a cosine "
-        "down to zero.",
+        "down to zero. `poly`: the share of the steps that are left to the power `poly_power` (DeepLab, PSPNet). "
+        "`constant`: but for `rate_drops`.",
+    )
+    poly_power: float = Field(default=0.9, gt=0.0, description="Power of `schedule: poly`.")
+    rate_drops: tuple[float, ...] = Field(
+        default=(),
+        description="With `schedule: constant`: shares of the training after which the rate falls to a tenth, such as "
+        "`[0.5, 0.75]`; rising, between 0 and 1.",
     )
     restarts: tuple[int, ...] = Field(
         default=(),
@@ -198,6 +206,15 @@ class TrainingConfig(Section):
         edges = (0, *self.restarts, self.steps)
         if any(after <= before for before, after in pairwise(edges)):
             raise ValueError(f"restarts {list(self.restarts)} must rise and lie between 0 and steps ({self.steps})")
+        return self
+
+    @model_validator(mode="after")
+    def _check_rate_drops(self) -> "TrainingConfig":
+        edges = (0.0, *self.rate_drops, 1.0)
+        if any(after <= before for before, after in pairwise(edges)):
+            raise ValueError(f"rate_drops {list(self.rate_drops)} must rise and lie between 0 and 1")
+        if self.rate_drops and self.schedule != "constant":
+            raise ValueError(f"rate_drops are for schedule: constant; leave them out with schedule: {self.schedule}")
         return self
 
     @model_validator(mode="after")

@@ -1,6 +1,6 @@
 """Turn annotated masks into label images of cells, or into classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,10 +11,22 @@ from unetbio.classes import default_class_names
 from unetbio.errors import ImageError, UsageError
 from unetbio.settings.training import MAX_CLASSES, TrainingConfig
 
-__all__ = ["UNANNOTATED", "map_classes", "name_classes", "number_cells", "number_classes"]
+__all__ = [
+    "CLASS_BASE",
+    "UNANNOTATED",
+    "classes_of_cells",
+    "map_classes",
+    "name_classes",
+    "number_cell_classes",
+    "number_cells",
+    "number_classes",
+]
 
 UNANNOTATED = 255
 """Value of unannotated pixels in class masks in memory."""
+
+CLASS_BASE = 256
+"""A cell of class c has an id ``CLASS_BASE * n + c`` with n from 1 in label images of cells with classes."""
 
 SHOWN_VALUES = 8
 
@@ -37,6 +49,62 @@ def number_cells(mask: NDArray[np.integer], config: TrainingConfig) -> NDArray[n
     if config.split_components and labels.is_binary_mask(mask):
         return labels.split_components(mask)
     return _compact(mask)
+
+
+def number_cell_classes(
+    mask: NDArray[np.integer], classes: Mapping[int, str], config: TrainingConfig
+) -> NDArray[np.integer]:
+    """Turn the numbers of a mask into a label image whose ids hold the classes of cells.
+
+    Augmentation, gaps and weight maps change no ids, so that a pixel of a patch still says which cell it is of and
+    which class that has (`classes_of_cells`).
+
+    Parameters
+    ----------
+    mask : ndarray of int
+        A plane or a stack.
+    classes : mapping
+        Class of each cell, by its number in the mask.
+    config : TrainingConfig
+        Names of the classes, and the value of pixels that are not annotated, which stays.
+
+    Returns
+    -------
+    ndarray of int32
+        0 = background.
+
+    Raises
+    ------
+    ImageError
+        ``no_classes``: a cell has no class, or one that the settings do not name.
+    """
+    ids, inverse = np.unique(mask, return_inverse=True)
+    numbers = {name: number for number, name in enumerate(config.class_names)}
+    cells = [number for number in ids.tolist() if number not in (0, config.ignore_label)]
+    without = [str(number) for number in cells if number not in classes]
+    if without:
+        raise ImageError("no_classes", f"cells without a class: {_listed(without)}; name their classes in the table")
+    unknown = sorted({classes[number] for number in cells} - set(config.class_names[1:]))
+    if unknown:
+        raise ImageError(
+            "no_classes",
+            f"cells of the class {_listed(unknown)}, and the classes are {', '.join(config.class_names[1:])}: correct "
+            "the table, or name all classes with --class-names, the background first",
+        )
+    table = np.array([number if number in (0, config.ignore_label) else 0 for number in ids.tolist()], np.int32)
+    rows = np.searchsorted(ids, cells)
+    table[rows] = CLASS_BASE * np.arange(1, len(cells) + 1) + [numbers[classes[number]] for number in cells]
+    label_image: NDArray[np.integer] = table[inverse].reshape(mask.shape)
+    return label_image
+
+
+def classes_of_cells(label_image: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Class of each pixel of a label image of `number_cell_classes`; 0 on the background."""
+    return np.where(label_image >= CLASS_BASE, label_image % CLASS_BASE, 0).astype(np.int64)
+
+
+def _listed(values: Sequence[str]) -> str:
+    return ", ".join(values[:SHOWN_VALUES]) + (" ..." if len(values) > SHOWN_VALUES else "")
 
 
 def number_classes(mask: NDArray[np.integer], config: TrainingConfig) -> NDArray[np.uint8]:
@@ -91,13 +159,12 @@ def map_classes(mask: NDArray[np.integer], values: Sequence[int], ignore_label: 
         known[ignore_label] = UNANNOTATED
     unknown = [str(value) for value in found.tolist() if value not in known]
     if unknown:
-        shown = ", ".join(unknown[:SHOWN_VALUES]) + (" ..." if len(unknown) > SHOWN_VALUES else "")
         listed = list(values)
         meant = f"0 to {listed[-1]}" if listed == list(range(len(listed))) else ", ".join(map(str, listed))
         raise ImageError(
             "unknown_class",
-            f"holds {shown}, which is none of the classes {meant}: say with --class-values which value stands for "
-            "which class (0,255), or with ignore_label which value marks unannotated pixels",
+            f"holds {_listed(unknown)}, which is none of the classes {meant}: say with --class-values which value "
+            "stands for which class (0,255), or with ignore_label which value marks unannotated pixels",
         )
     table = np.array([known[value] for value in found.tolist()], np.uint8)
     classes: NDArray[np.uint8] = table[inverse].reshape(mask.shape)

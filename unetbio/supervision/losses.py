@@ -7,8 +7,11 @@ from torch import Tensor
 from torch.nn import functional
 
 __all__ = [
+    "CELL_CLASS_LOSSES",
     "LOSSES",
     "NESTED_LOSSES",
+    "cell_class_cross_entropy",
+    "cell_class_cross_entropy_dice",
     "cross_entropy_dice",
     "dice",
     "nested_cross_entropy",
@@ -106,6 +109,37 @@ def nested_cross_entropy(logits: Tensor, target: Tensor, weight_map: Tensor) -> 
     return (losses * weights * counts).sum() / counted
 
 
+def cell_class_cross_entropy(logits: Tensor, target: Tensor, weight_map: Tensor) -> Tensor:
+    """Cross-entropy of "cell or background" and, within cells, of their class, with weights of their own.
+
+    The softmax's cross-entropy is the sum of the two. Weights that make rare classes count more therefore do not move
+    the outlines of cells. With all weights 1 the sum is the plain cross-entropy.
+
+    Parameters
+    ----------
+    logits : torch.Tensor
+        ``(N, K, *spatial)`` float.
+    target : torch.Tensor
+        ``(N, *spatial)`` int64, 0 = background.
+    weight_map : torch.Tensor
+        ``(N, 2, *spatial)`` float: weights of "cell or background" and of the class; zero of the first leaves a pixel
+        out.
+
+    Returns
+    -------
+    torch.Tensor
+        Scalar: the mean over the pixels whose first weight is not zero.
+    """
+    logits = logits.float()
+    of_cells = logits[:, 1:].logsumexp(1)
+    chosen = logits.gather(1, target.unsqueeze(1)).squeeze(1)
+    is_cell = target > 0
+    outline = logits.logsumexp(1) - torch.where(is_cell, of_cells, chosen)
+    classes = torch.where(is_cell, of_cells - chosen, 0.0)
+    counted = torch.count_nonzero(weight_map[:, 0]).clamp(min=1)
+    return (outline * weight_map[:, 0] + classes * weight_map[:, 1]).sum() / counted
+
+
 def cross_entropy_dice(logits: Tensor, target: Tensor, weight_map: Tensor) -> Tensor:
     """Sum of `weighted_cross_entropy` and `dice` (as in nnU-Net, Isensee et al. 2021)."""
     return weighted_cross_entropy(logits, target, weight_map) + dice(logits, target, weight_map)
@@ -119,6 +153,11 @@ def outline_dice(logits: Tensor, target: Tensor, weight_map: Tensor) -> Tensor:
 def nested_cross_entropy_dice(logits: Tensor, target: Tensor, weight_map: Tensor) -> Tensor:
     """Sum of `nested_cross_entropy` and `outline_dice`."""
     return nested_cross_entropy(logits, target, weight_map) + outline_dice(logits, target, weight_map)
+
+
+def cell_class_cross_entropy_dice(logits: Tensor, target: Tensor, weight_map: Tensor) -> Tensor:
+    """Sum of `cell_class_cross_entropy` and `outline_dice`."""
+    return cell_class_cross_entropy(logits, target, weight_map) + outline_dice(logits, target, weight_map)
 
 
 Losses = Mapping[str, Callable[[Tensor, Tensor, Tensor], Tensor]]
@@ -136,3 +175,10 @@ NESTED_LOSSES: Losses = {
     "cross_entropy_dice": nested_cross_entropy_dice,
 }
 """The same names for nested classes."""
+
+CELL_CLASS_LOSSES: Losses = {
+    "cross_entropy": cell_class_cross_entropy,
+    "dice": outline_dice,
+    "cross_entropy_dice": cell_class_cross_entropy_dice,
+}
+"""The same names for classes of cells."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from unetbio import networks
 from unetbio.errors import ModelError, UsageError
 from unetbio.output_layout import MaskKind
+from unetbio.postprocessing.cell_classes import class_table
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.postprocessing.objects import ObjectSettings, ObjectTable
 from unetbio.settings.segmentation import Settings
@@ -106,11 +107,18 @@ class Finished:
         Table of its objects, where a model finds them.
     probability : ndarray of uint8, optional
         Of a cell in each pixel, in 255ths, where a model gives it.
+    classes : ndarray of uint8, optional
+        Class of each pixel of cells, where a model gives cells a class by their pixels.
     """
 
     labels: NDArray[Any]
     objects: ObjectTable | None = None
     probability: NDArray[np.uint8] | None = None
+    classes: NDArray[np.uint8] | None = None
+
+    def table(self, class_names: Sequence[str]) -> ObjectTable | None:
+        """Table of the cells: of objects that a model found, or with the class of each cell."""
+        return self.objects if self.classes is None else class_table(self.labels, self.classes, class_names)
 
 
 class Learner(Protocol):
@@ -237,6 +245,8 @@ class Target:
         ``(info, network, device, exact=..., backend=...)`` to the `Decoder`.
     output : {"logits", "objects"}
         Of the networks that learn it; see `unetbio.networks.Architecture`.
+    has_cell_classes : bool
+        Whether cells have classes; its label images hold them (`unetbio.supervision.annotations.number_cell_classes`).
     """
 
     name: str
@@ -247,6 +257,7 @@ class Target:
     learner: Callable[[TrainingConfig, Sequence[Annotation]], Learner]
     decoder: Callable[..., Decoder]
     output: Output = "logits"
+    has_cell_classes: bool = False
 
 
 # Networks that classify pixels and networks that find objects learn a target of one name in different ways.

@@ -88,10 +88,13 @@ class CellDecisions:
         One plane a threshold, ``(len(thresholds), *grid)``.
     probability : ndarray of uint8
         Of a cell in each pixel of the grid, in 255ths.
+    classes : ndarray of uint8, optional
+        Class of the cell of each pixel, where cells have classes.
     """
 
     bits: NDArray[np.bool_]
     probability: NDArray[np.uint8]
+    classes: NDArray[np.uint8] | None = None
 
 
 class CellLearner(PixelLearner, ABC):
@@ -253,13 +256,16 @@ class CellDecoder(PixelDecoder):
 
     def decide(self, image: NDArray[np.float32], opened: ImageSelection, **options: Any) -> CellDecisions:
         """One plane of bits a threshold, and the probability of a cell."""
+        settings, crf = self._postprocessing(opened), opened.settings.crf_values()
+        if crf is None:
+            return self._decide(image, settings.thresholds, self.classes.of_planes(settings), **options)
+        return self._decide_refined(self._refined(image, crf, **options), settings)
+
+    def _decide_refined(self, refined: NDArray[np.float32], settings: PostProcessing) -> CellDecisions:
+        """Decisions by the probabilities after the CRF."""
         from unetbio.inference.exact_decisions import add_classes
         from unetbio.inference.prediction import round_to_bytes
 
-        settings = self._postprocessing(opened)
-        if opened.settings.crf is None:
-            return self._decide(image, settings.thresholds, self.classes.of_planes(settings), **options)
-        refined = self._refined(image, opened.settings.crf, **options)
         cell = add_classes(refined, self.classes.mask)
         return CellDecisions(self.classes.decide(refined, settings), round_to_bytes(cell))
 

@@ -123,9 +123,10 @@ class ClassDecoder(PixelDecoder):
         """The class of each pixel of the grid."""
         from unetbio.inference import prediction
 
-        if opened.settings.crf is None:
+        crf = opened.settings.crf_values()
+        if crf is None:
             return prediction.decide_classes(image, self.runner, **options)
-        classes: NDArray[np.intp] = self._refined(image, opened.settings.crf, **options).argmax(axis=0)
+        classes: NDArray[np.intp] = self._refined(image, crf, **options).argmax(axis=0)
         return classes.astype(np.uint8)
 
     def decide_constant(self, opened: ImageSelection) -> NDArray[np.uint8]:

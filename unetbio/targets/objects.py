@@ -11,7 +11,13 @@ from skimage.measure import label as connected
 
 from unetbio.errors import UsageError
 from unetbio.measurement.frame_summary import describe_labels
-from unetbio.postprocessing.objects import SCORE_THRESHOLD, ObjectSettings, resize_objects, select_objects
+from unetbio.postprocessing.objects import (
+    SCORE_THRESHOLD,
+    ObjectSettings,
+    ObjectTable,
+    resize_objects,
+    select_objects,
+)
 from unetbio.preprocessing.prepare import ImageSelection
 from unetbio.provenance import FrameRecord
 from unetbio.settings.segmentation import Settings
@@ -69,24 +75,29 @@ class ObjectLearner(InstanceLearner):
         window: tuple[int, ...],
     ) -> Validation:
         """Run the network once and try thresholds of the score; the mean AP over IoU .5 to .75 decides."""
-        from unetbio.inference.objects import FoundObjects, TorchDetector, find_objects, merge_objects
+        from unetbio.inference.objects import TorchDetector, find_objects, merge_objects
 
         detector = TorchDetector(network, device)
-        truth = [mask_annotated(label_image, label_image, self.config) for label_image in label_images]
         found = [find_objects(image, detector) for image in images]
 
-        def cells(one: FoundObjects, settings: ObjectSettings) -> Annotation:
-            return merge_objects(one, score_threshold=settings.score_threshold)[0]
-
         def score(settings: ObjectSettings) -> Validation:
-            predicted = (
-                mask_annotated(cells(one, settings), label_image, self.config)
-                for one, label_image in zip(found, label_images, strict=True)
-            )
-            return Validation(score_cells(predicted, truth), objects=settings)
+            merged = [merge_objects(one, score_threshold=settings.score_threshold) for one in found]
+            return Validation(self.score_merged(merged, label_images), objects=settings)
 
         tried = (score(ObjectSettings(score_threshold=threshold)) for threshold in SCORE_THRESHOLDS)
         return max(tried, key=lambda validation: validation.scores[self.deciding_score])
+
+    def score_merged(
+        self, found: Sequence[tuple[Annotation, ObjectTable]], label_images: Sequence[Annotation]
+    ) -> dict[str, float]:
+        """Scores of the label images of `merge_objects`, each with its table."""
+        truth = [self.annotated(label_image, label_image) for label_image in label_images]
+        pairs = zip(found, label_images, strict=True)
+        return score_cells((self.annotated(labels, label_image) for (labels, _), label_image in pairs), truth)
+
+    def annotated(self, array: Annotation, label_image: Annotation) -> Annotation:
+        """Zeros where the label image is not annotated."""
+        return mask_annotated(array, label_image, self.config)
 
 
 class ObjectDecoder:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unetbio.inference.backends.base import Predictor
     from unetbio.inference.executors import Progress
     from unetbio.models.model_file import ModelInfo
+    from unetbio.postprocessing.crf import CrfSettings
 
 __all__ = ["PixelDecoder", "PixelLearner"]
 
@@ -82,7 +83,7 @@ class PixelDecoder:
     def _refined(
         self,
         image: NDArray[np.float32],
-        preset: str,
+        settings: "CrfSettings",
         *,
         tile: int | None,
         memory_budget: int | None,
@@ -91,12 +92,12 @@ class PixelDecoder:
     ) -> NDArray[np.float32]:
         """Probabilities after the CRF. It links all pixels, so float64 would have to compute the whole image again."""
         from unetbio.inference import prediction
-        from unetbio.postprocessing.crf import PRESETS, refine
+        from unetbio.postprocessing.crf import refine
 
         probabilities = prediction.predict(
             image, self.runner, tile=tile, memory_budget=memory_budget, progress=progress
         )
-        refined = refine(probabilities, image, PRESETS[preset])
+        refined = refine(probabilities, image, settings)
         if probabilities_out is not None:
             probabilities_out[...] = refined
         return refined

@@ -32,7 +32,7 @@ def stack_sections(sections: Sequence[Finished], link: float | None, *, are_cell
     -------
     Finished
         ``(Z, Y, X)``. The table has a row for each cell of each section, with the section in a column ``z``, and the
-        number and the score of its object: the mean score of the object's cells.
+        number, the class and the score of its object: the class of its best cell, and the mean score of its cells.
     """
     stack = np.stack([section.labels for section in sections])
     if not are_cells:
@@ -40,10 +40,12 @@ def stack_sections(sections: Sequence[Finished], link: float | None, *, are_cell
     labels = number_sections(stack) if link is None else link_sections(stack, link)
     tables = [section.objects for section in sections if section.objects is not None]
     planes = [section.probability for section in sections if section.probability is not None]
+    classes = [section.classes for section in sections if section.classes is not None]
     return Finished(
         labels,
         _one_table(tables, stack, labels) if tables else None,
         np.stack(planes) if planes else None,
+        np.stack(classes) if classes else None,
     )
 
 
@@ -57,6 +59,10 @@ def _one_table(tables: Sequence[ObjectTable], sections: NDArray[Any], labels: La
     }
     columns |= {name: np.concatenate([table[name] for table in tables]) for name in tables[0] if name != "label"}
     if "score" in columns:
+        by_score = np.argsort(columns["score"], kind="stable")
+        best = dict(zip(columns["label"][by_score].tolist(), by_score.tolist(), strict=True))
+        if "class" in columns:
+            columns["class"] = columns["class"][[best[label] for label in columns["label"].tolist()]]
         ids, rows = np.unique(columns["label"], return_inverse=True)
         totals = np.bincount(rows, weights=columns["score"], minlength=len(ids))
         columns["score"] = (totals / np.bincount(rows, minlength=len(ids)))[rows]

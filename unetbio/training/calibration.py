@@ -18,6 +18,7 @@ from unetbio.preprocessing import normalization
 from unetbio.settings.runs import CalibrateRun
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
+from unetbio.targets import find as find_target
 from unetbio.targets import of_model
 from unetbio.targets.base import Validation
 from unetbio.targets.cells import CellLearner
@@ -115,8 +116,10 @@ def _config(info: ModelInfo, *, split_components: bool) -> TrainingConfig:
     """Settings that decide how masks and grey values are read, as in the training of the model."""
     trained = info.training.get("config")
     ignored = trained.get("ignore_label") if isinstance(trained, Mapping) else None
+    of_cells = find_target(info.target, info.architecture).has_cell_classes
     return TrainingConfig(
         name=info.name,
+        class_names=info.class_names if of_cells else (),
         target=info.target,
         network=info.architecture,
         parameters=info.network_parameters(),

@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from unetbio import labels, targets
 from unetbio.annotations.masks import is_mask_folder, read_mask_folder
 from unetbio.errors import ImageError
+from unetbio.io.cell_classes import cell_classes_path, read_cell_classes
 from unetbio.io.grey_pictures import PICTURES, as_grey
 from unetbio.io.matching import read_mask
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.prepare import ImageSelection, open_annotated
 from unetbio.settings.training import TrainingConfig
-from unetbio.targets.base import Annotation
+from unetbio.supervision.annotations import number_cell_classes
+from unetbio.targets.base import Annotation, Target
 from unetbio.training.dataset import Example
 from unetbio.training.pairs import AnnotatedPair
 
@@ -104,8 +106,10 @@ def _grey(selection: ImageSelection) -> ImageSelection | None:
 def _load(pair: AnnotatedPair, selection: ImageSelection, config: TrainingConfig) -> list[Example]:
     target = targets.find(config.target, config.network)
     with _naming(pair.mask):
-        mask, axes = _read_mask(pair, selection, config, are_cells=target.masks == "instances")
+        mask, axes = _read_mask(pair, selection, config, target)
         masks = [_mask_of_frame(mask, axes, selection, t) for t in selection.times]
+        if target.has_cell_classes:
+            masks = _with_classes(masks, pair.mask, selection.times, config)
         annotations = [target.annotate(part, config) for part in _parts(masks, selection)]
         for annotation in annotations:
             labels.check_plausible(annotation, "the mask")
@@ -115,12 +119,25 @@ def _load(pair: AnnotatedPair, selection: ImageSelection, config: TrainingConfig
     ]
 
 
+def _with_classes(
+    masks: Sequence[NDArray[Any]], path: Path, times: Sequence[int | None], config: TrainingConfig
+) -> list[NDArray[Any]]:
+    """Masks whose numbers hold the classes of cells, from the table beside the file."""
+    classes = read_cell_classes(cell_classes_path(path))
+    keys = [t if t in classes else None for t in times]
+    pairs = zip(masks, keys, strict=True)
+    return [number_cell_classes(mask, classes.get(key, {}), config) for mask, key in pairs]
+
+
 def _read_mask(
-    pair: AnnotatedPair, selection: ImageSelection, config: TrainingConfig, *, are_cells: bool
+    pair: AnnotatedPair, selection: ImageSelection, config: TrainingConfig, target: Target
 ) -> tuple[NDArray[Any], str]:
+    are_cells = target.masks == "instances"
     if are_cells and is_mask_folder(pair.mask):
         return read_mask_folder(pair.mask).label_image, "YX"
-    allow_binary, is_given = config.split_components or not are_cells, pair.reading.pixel_size_um is not None
+    # Beside a table of classes, a mask of 0 and 1 has one cell.
+    allow_binary = config.split_components or not are_cells or target.has_cell_classes
+    is_given = pair.reading.pixel_size_um is not None
     try:
         return read_mask(pair.mask, selection.image, allow_binary=allow_binary, compare_pixel_sizes=not is_given)
     except ImageError as error:

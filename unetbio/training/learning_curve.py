@@ -21,10 +21,12 @@ from unetbio.settings.runs import LearnCurveRun
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
 from unetbio.targets import of_training
+from unetbio.training.cell_classes import name_cell_classes
 from unetbio.training.choices import choose, describe
 from unetbio.training.data_checks.checks import check_examples
 from unetbio.training.dataset import Example
 from unetbio.training.pairs import find_pairs
+from unetbio.training.recipes import with_recipe
 from unetbio.training.starting import settings_from
 from unetbio.training.trainer import Trainer, TrainingResult, load_training_data
 
@@ -110,10 +112,12 @@ def learn_curve(
     UsageError, ImageError, ModelError
         As `unetbio.train`; also when a size is larger than the number of training images.
     """
-    stated = {**read_mapping(None if run.config is None else Path(run.config)), **given_settings(run)}
+    given = {**read_mapping(None if run.config is None else Path(run.config)), **given_settings(run)}
+    stated = with_recipe(given, run.start)
     config = load_training_config(run.config, settings_from(run.start, stated) if run.start else stated)
     of_training(config)
     files = find_pairs(inputs, None if run.root is None else Path(run.root), reading)
+    config = name_cell_classes(config, files)
     training, validation = load_training_data(files, config)
     sizes = _sizes(run.sizes, len(training))
     for warning in check_examples(training, validation, config, trust=run.trust_masks):

@@ -17,10 +17,12 @@ from unetbio.settings.segmentation import READING, Settings
 from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
 from unetbio.targets import of_training
 from unetbio.training import checkpoints
+from unetbio.training.cell_classes import name_cell_classes
 from unetbio.training.choices import choose, describe, take_over
 from unetbio.training.data_checks.checks import check_examples
 from unetbio.training.dataset import Example
 from unetbio.training.pairs import AnnotatedFiles, find_pairs
+from unetbio.training.recipes import with_recipe
 from unetbio.training.starting import settings_from
 
 if TYPE_CHECKING:
@@ -52,9 +54,9 @@ def train(
         the same call continues from the checkpoint after an interruption, or with more minutes.
     **options
         Fields of `unetbio.settings.segmentation.Settings` that say how images are read, ``channel, series, t, z, axes,
-        pixel_size, diameter``, and of `unetbio.settings.runs.TrainRun`: ``config, network, start, encoder, root,
-        target, class_names, class_values, split_components, steps, minutes, seed, border_weight, trust_masks, device,
-        workers, replace, overwrite``.
+        pixel_size, diameter``, and of `unetbio.settings.runs.TrainRun`: ``config, network, recipe, start, encoder,
+        root, target, class_names, class_values, split_components, steps, minutes, seed, border_weight, trust_masks,
+        device, workers, replace, overwrite``.
 
     Returns
     -------
@@ -80,6 +82,7 @@ def train(
     # Check options before torch is imported, so that errors come at once.
     root = None if run.root is None else Path(run.root)
     files = find_pairs([Path(path) for path in paths], root, reading)
+    config = name_cell_classes(config, files)
 
     from unetbio.inference.backends.base import choose_device
     from unetbio.training.loss_curve import draw_loss_curve
@@ -136,7 +139,7 @@ def _stated(run: TrainRun) -> dict[str, Any]:
     """Settings that the file states, overridden by the given options."""
     if run.start is not None and run.encoder is not None:
         raise UsageError("--start and --encoder both say with which weights the encoder begins: leave one out")
-    return {**read_mapping(run.config), **given_settings(run)}
+    return with_recipe({**read_mapping(run.config), **given_settings(run)}, run.start)
 
 
 def _config(run: TrainRun, stated: Mapping[str, Any], output: Path) -> TrainingConfig:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from unetbio import networks
+from unetbio import networks, targets
 from unetbio.errors import ModelError
 from unetbio.models.model_file import Model, read_info
 
@@ -36,8 +36,8 @@ def settings_from(start: str, stated: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Network, target and normalization of the model unless stated; its parameters, as far as the network has them,
-        under the stated ones; `FINE_TUNING_RATE` unless a learning rate is stated.
+        Network, target, classes of cells and normalization of the model unless stated; its parameters, as far as the
+        network has them, under the stated ones; `FINE_TUNING_RATE` unless a learning rate is stated.
     """
     info = read_info(start)
     network = stated.get("network", info.architecture)
@@ -49,6 +49,8 @@ def settings_from(start: str, stated: Mapping[str, Any]) -> dict[str, Any]:
         "normalization": info.normalization,
         "learning_rate": FINE_TUNING_RATE,
     }
+    if targets.of_model(info).has_cell_classes and stated.get("target", info.target) == info.target:
+        follow["class_names"] = info.class_names
     return {**follow, **stated, "parameters": {**parameters, **stated.get("parameters", {})}}
 
 

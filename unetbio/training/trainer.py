@@ -430,11 +430,12 @@ class Trainer:
     def _schedule(self) -> float:
         """Factor of the learning rate: one cycle, or one between each two restarts."""
         if self.config.schedule == "constant":
-            return 1.0
+            return float(0.1 ** sum(self._progress() >= drop for drop in self.config.rate_drops))
         edges = [0, *self.config.restarts, self.config.steps]
         position = self.step if self.minutes is None else self._progress() * self.config.steps
         cycle = min(bisect.bisect_right(edges, position), len(edges) - 1) - 1
-        return _one_cycle(min(1.0, (position - edges[cycle]) / (edges[cycle + 1] - edges[cycle])))
+        progress = min(1.0, (position - edges[cycle]) / (edges[cycle + 1] - edges[cycle]))
+        return _one_cycle(progress) if self.config.schedule == "one_cycle" else (1 - progress) ** self.config.poly_power
 
     def _is_stale(self) -> bool:
         if not self.config.patience or self.best is None:

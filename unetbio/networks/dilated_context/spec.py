@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from unetbio.geometry import Geometry, Layer, valid_geometry
 from unetbio.networks.encoders.vgg.spec import Pooling, VGGParameters, encoder_path
 from unetbio.networks.parameters import choice, whole_number
+from unetbio.networks.recipes import MIRRORED, Recipe, sgd
 from unetbio.networks.registry import Architecture, Published, register
 
 __all__ = ["CONTEXT_MODULES", "CONTEXT_RATES", "POOLINGS", "DilatedContextParameters"]
@@ -91,6 +92,12 @@ register(
                 {"in_channels": 3, "num_classes": 21, "context": "basic"},
                 "front end re-counted from VGG-16's layer table; arXiv 1511.07122, section 3: 64 C**2 in the module",
             ),
+        ),
+        recipe=Recipe(
+            {"patch_size": 900, "batch_size": 14, **sgd(1e-3), **MIRRORED},
+            "arXiv 1511.07122, sections 4 and 5",
+            "The paper trained the front end (context: none) for 60 000 steps from weights of VGG-16, and then the "
+            "context module on top of it: two commands, the second with --start.",
         ),
     )
 )

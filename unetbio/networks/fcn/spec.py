@@ -4,6 +4,7 @@ from typing import ClassVar
 
 from unetbio.geometry import Layer
 from unetbio.networks.encoders.vgg.spec import VGGParameters, encoder_path
+from unetbio.networks.recipes import Recipe, augmented, sgd
 from unetbio.networks.registry import Architecture, Published, register
 
 __all__ = ["FCN8sParameters", "FCN16sParameters", "FCN32sParameters"]
@@ -52,6 +53,19 @@ def _register(parameters: type[FCN32sParameters], summary: str, published: tuple
             parameters=parameters,
             paper_tricks=(1, 6) if parameters.skips else (1,),
             published=published,
+            recipe=Recipe(
+                {
+                    "patch_size": 512,
+                    "batch_size": 20,
+                    **sgd(1e-4),
+                    **augmented(),
+                    "class_weighting": "none",
+                },
+                "arXiv 1411.4038, section 4.3",
+                "The paper trained for 175 epochs from weights of VGG-16, FCN-16s from FCN-32s with a hundredth of the "
+                "rate and FCN-8s from FCN-16s: each network is a command with --start and --network. Biases had twice "
+                "the rate.",
+            ),
         )
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from unetbio.geometry import Geometry, Layer, padded_geometry
 from unetbio.networks.encoders.resnet.spec import backbone, encoder_path, padded_layer
 from unetbio.networks.parameters import PlanarParameters, whole_numbers
+from unetbio.networks.recipes import MIRRORED, Recipe, sgd
 from unetbio.networks.registry import Architecture, Published, register
 
 __all__ = ["STRIDE", "MaskRCNNParameters"]
@@ -61,6 +62,11 @@ register(
                 {"in_channels": 3, "num_classes": 91},
                 "torchvision's maskrcnn_resnet50_fpn; its batch norm is frozen, ours has 53 120 trainable numbers more",
             ),
+        ),
+        recipe=Recipe(
+            {"patch_size": 800, "batch_size": 16, **sgd(0.02, decay=1e-4), "rate_drops": (0.75,), **MIRRORED},
+            "arXiv 1703.06870, section 3.1",
+            "The paper trained for 160 000 steps from weights of ResNet, on images whose shorter side has 800 pixels.",
         ),
         output="objects",
     )

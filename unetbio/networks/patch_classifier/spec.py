@@ -4,6 +4,7 @@ from itertools import chain
 
 from unetbio.geometry import Geometry, Layer, valid_geometry
 from unetbio.networks.parameters import PlanarParameters
+from unetbio.networks.recipes import Recipe, augmented
 from unetbio.networks.registry import Architecture, Published, register
 
 __all__ = ["KERNELS", "WINDOW", "PatchClassifierParameters"]
@@ -40,5 +41,20 @@ register(
         import_path="unetbio.networks.patch_classifier.network:PatchClassifier",
         parameters=PatchClassifierParameters,
         published=(Published(219_290, {}, "counted by hand from kernels and maps in table 1 of the paper"),),
+        recipe=Recipe(
+            {
+                "optimizer": "sgd",
+                "learning_rate": 1e-3,
+                "momentum": 0.0,
+                "weight_decay": 0.0,
+                "schedule": "constant",
+                "batch_size": 1,
+                **augmented(flip=True, rotate=True),
+                "class_weighting": "balanced",
+            },
+            "Ciresan et al. 2012, section 3",
+            "The paper trained for 30 epochs of single patches, as many of each class, while the rate fell; here a "
+            "patch has as many outputs as its size allows, and weights balance the classes.",
+        ),
     )
 )

@@ -11,6 +11,7 @@ from unetbio.networks.encoders.resnet.spec import (
     padded_layer,
 )
 from unetbio.networks.parameters import flag
+from unetbio.networks.recipes import Recipe, augmented, sgd
 from unetbio.networks.registry import Architecture, Published, register
 
 __all__ = ["AUXILIARY_SHARE", "BINS", "PSPNetParameters"]
@@ -63,6 +64,19 @@ register(
                 "counted by hand from github.com/hszhao/semseg, with torchvision's stem in the place of its three "
                 "convolutions (123 776 more)",
             ),
+        ),
+        recipe=Recipe(
+            {
+                "patch_size": 473,
+                "batch_size": 16,
+                **sgd(0.01, decay=1e-4, poly=True),
+                **augmented(
+                    flip=True, scale=2.0, blur=1.0, probability=0.5, brightness=0.0, contrast=0.0, gamma=1.0, noise=0.0
+                ),
+            },
+            "arXiv 1612.01105, section 5.1",
+            "The paper trained for 30 000 steps (PASCAL VOC) to 150 000 (ADE20K) from weights of ResNet. It rotates by "
+            "up to 10 degrees, which is left out here.",
         ),
     )
 )

@@ -4,20 +4,32 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unetbio.geometry import Geometry, Layer, Padding, unet_geometry
+from unetbio.geometry import Geometry, Layer, Padding, padded_geometry, unet_geometry
+from unetbio.networks.encoders.resnet.spec import backbone, encoder_path, padded_layer
 from unetbio.networks.parameters import (
     NetworkParameters,
     batch_norm,
     choice,
     described,
     dropout,
+    flag,
     shown,
     sizes_per_level,
     whole_number,
 )
+from unetbio.networks.recipes import Recipe, augmented, sgd
 from unetbio.networks.registry import Architecture, Published, register
 
-__all__ = ["UNetParameters"]
+__all__ = ["OWN", "RESNET_CHANNELS", "RESNET_DEPTH", "UNetParameters"]
+
+OWN = "own"
+"""The encoder that is no ResNet."""
+
+RESNET_DEPTH = 5
+"""Halvings of a ResNet."""
+
+RESNET_CHANNELS = 64
+"""Base channels at which a ResNet has the channels of its paper; the decoder's first level has a quarter."""
 
 MOST_CHANNELS = 2**14
 """Of the deepest level; the paper's network has 1024."""
@@ -28,7 +40,11 @@ class UNetParameters(NetworkParameters):
     """Parameters of the U-Net."""
 
     base_channels: int = whole_number(
-        64, "feature maps of the first level; they double at each pooling", least=1, most=4096
+        64,
+        "feature maps of the first level; they double at each pooling. With a ResNet 64 gives it the maps of its "
+        "paper, and the decoder 16 at full size, doubling at each level below",
+        least=1,
+        most=4096,
     )
     depth: int = whole_number(4, "number of poolings", least=0, most=8)
     batch_norm: bool = batch_norm("when a model is applied it is constant, so tiles stay exact")
@@ -77,6 +93,25 @@ class UNetParameters(NetworkParameters):
         },
     )
 
+    encoder: str = backbone(OWN, {OWN: "two convolutions a level, as in the paper"})
+    residual: bool = flag(
+        False,
+        "both convolutions of each level beside a shortcut, cropped and added before the last ReLU (residual units: "
+        "arXiv 1512.03385, in a U-Net arXiv 1711.10684); where the number of maps changes, the shortcut is a 1 x 1 "
+        "convolution",
+    )
+    attention: bool = flag(
+        False,
+        "additive attention gates on the skips (Attention U-Net, arXiv 1804.03999): the upsampled features decide how "
+        "much of each pixel of the skip passes. Computed pixel by pixel, at the size of the skip, so that tiles stay "
+        "exact",
+    )
+    deep_supervision: bool = flag(
+        False,
+        "training adds the losses of 1 x 1 heads on the levels of the decoder below, each with half the share of the "
+        "one above (nnU-Net, doi:10.1038/s41592-020-01008-z); a model is applied without them",
+    )
+
     @property
     def kernels(self) -> tuple[tuple[int, ...], ...]:
         """Kernel of each level, the bottleneck included."""
@@ -90,11 +125,16 @@ class UNetParameters(NetworkParameters):
     @property
     def geometry(self) -> Geometry:
         """See `NetworkParameters`."""
+        if self.encoder != OWN:
+            return padded_geometry(self.path)
         return unet_geometry(self.kernels, self.factors, bilinear=self.upsampling == "bilinear", padding=self.padding)
 
     @property
     def path(self) -> tuple[Layer, ...]:
         """See `NetworkParameters`: through the bottleneck, along the last axis."""
+        if self.encoder != OWN:
+            level = (Layer(2, 2, transposed=True), padded_layer(3), padded_layer(3))
+            return (*encoder_path(self.encoder, 2**RESNET_DEPTH), *level * RESNET_DEPTH)
         same = self.padding == "same"
         convolutions = [2 * (Layer(kernel[-1], padding=kernel[-1] // 2 * same),) for kernel in self.kernels]
         path: tuple[Layer, ...] = convolutions[-1]
@@ -113,16 +153,36 @@ class UNetParameters(NetworkParameters):
 
     def conflicts(self) -> Iterator[str]:
         """See `NetworkParameters`."""
+        if self.encoder != OWN:
+            yield from self._conflicts_of_resnet()
         yield from self._wrong_levels("kernel_sizes", self.kernel_sizes, self.depth + 1)
         yield from self._wrong_levels("poolings", self.poolings, self.depth)
         if any(size % 2 == 0 for kernel in self.kernels for size in kernel):
             yield "kernel_sizes must be odd, so that as much is lost on either side"
+        if self.attention and (self.skip == "none" or not self.depth):
+            yield "attention gates are on skips: it needs a depth of 1 or more, and skip concatenate or sum"
+        if self.deep_supervision and self.depth < 2:
+            yield f"deep supervision needs a level between bottleneck and output: depth {self.depth} must be 2 or more"
         if self.padding == "same" and self.upsampling == "bilinear":
             yield "the rim is cropped after bilinear upsampling, which padding 'same' does not allow"
         if self.base_channels * 2**self.depth > MOST_CHANNELS:
             yield (
                 f"base_channels {self.base_channels} and depth {self.depth} make {self.base_channels * 2**self.depth} "
                 f"feature maps at the deepest level; there can be at most {MOST_CHANNELS}"
+            )
+
+    def _conflicts_of_resnet(self) -> Iterator[str]:
+        if self.ndim != 2 or self.padding != "same" or self.depth != RESNET_DEPTH:
+            yield (
+                f"{self.encoder} is for planes, pads and halves {RESNET_DEPTH} times: give padding: same and depth: "
+                f"{RESNET_DEPTH}"
+            )
+        if self.kernel_sizes or self.poolings or self.doubling != "after_pooling":
+            yield f"{self.encoder} has its own kernels, poolings, maps: leave out kernel_sizes, poolings, doubling"
+        if self.upsampling == "max_unpooling" or self.skip == "sum":
+            yield (
+                f"{self.encoder} has other numbers of maps than the decoder: upsampling max_unpooling and skip sum are "
+                "for the U-Net's own encoder"
             )
 
     def _wrong_levels(self, name: str, entries: Sequence[Sequence[int]] | None, levels: int) -> Iterator[str]:
@@ -147,6 +207,22 @@ register(
                 | {"batch_norm": True, "doubling": "before_pooling"},
                 "arXiv 1606.06650, section 2",
             ),
+        ),
+        recipe=Recipe(
+            {
+                "parameters": {},
+                "patch_size": 572,
+                "batch_size": 1,
+                **sgd(1e-3, momentum=0.99, decay=0.0),
+                **augmented(flip=True, rotate=True, elastic_sigma=10.0, elastic_grid=3, probability=0.3),
+                "class_weighting": "balanced",
+                "border_weight": 10.0,
+                "border_sigma": 5.0,
+            },
+            "arXiv 1505.04597, section 3",
+            "The paper trained for 10 hours and gives no learning rate. It shifts, rotates and deforms patches and "
+            "varies grey values, without saying how much. For stacks as in arXiv 1606.06650 state parameters: {depth: "
+            "3, base_channels: 32, batch_norm: true, doubling: before_pooling}.",
         ),
     )
 )

@@ -27,6 +27,15 @@ coarser, and farther from the sum.
 from unetbio.postprocessing.crf.bilateral import bilateral_kernel
 from unetbio.postprocessing.crf.kernels import Kernel, gaussian_kernel
 from unetbio.postprocessing.crf.refinement import mean_field, refine
-from unetbio.postprocessing.crf.settings import PRESETS, CrfSettings
+from unetbio.postprocessing.crf.settings import PRESETS, CrfSettings, crf_settings
 
-__all__ = ["PRESETS", "CrfSettings", "Kernel", "bilateral_kernel", "gaussian_kernel", "mean_field", "refine"]
+__all__ = [
+    "PRESETS",
+    "CrfSettings",
+    "Kernel",
+    "bilateral_kernel",
+    "crf_settings",
+    "gaussian_kernel",
+    "mean_field",
+    "refine",
+]

@@ -1,11 +1,12 @@
 """Settings and presets of the fully connected CRF."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from unetbio.errors import UsageError
 
-__all__ = ["PRESETS", "CrfSettings"]
+__all__ = ["PAPER_NAMES", "PRESETS", "CrfSettings", "crf_settings"]
 
 
 @dataclass(frozen=True)
@@ -54,3 +55,53 @@ PRESETS = {
     "deeplab_v2_resnet": CrfSettings(4, 67, 3, 3, 1),
 }
 """Settings of the scripts released with DeepLab v1 (its LargeFOV network) and v2, but for the number of iterations."""
+
+PAPER_NAMES = {
+    "w1": "bilateral_weight",
+    "theta_alpha": "bilateral_xy",
+    "theta_beta": "bilateral_rgb",
+    "w2": "gaussian_weight",
+    "theta_gamma": "gaussian_xy",
+    "iterations": "iterations",
+}
+"""Fields of `CrfSettings` by the names in the papers (arXiv 1412.7062, equation 3)."""
+
+
+def crf_settings(preset: str, changes: str | None = None) -> CrfSettings:
+    """Settings of a preset, with changes by the names of the papers.
+
+    Parameters
+    ----------
+    preset : str
+        One of `PRESETS`.
+    changes : str, optional
+        Such as ``theta_beta=13,iterations=10``.
+
+    Raises
+    ------
+    UsageError
+        When there is no such preset or name, or a value is no number or out of range.
+
+    Examples
+    --------
+    >>> crf_settings("largefov", "theta_beta=13,iterations=10").bilateral_rgb
+    13.0
+    """
+    if preset not in PRESETS:
+        raise UsageError(f"there is no preset {preset} of the CRF; there are: {', '.join(PRESETS)}")
+    changed: dict[str, Any] = dict(map(_change, changes.split(","))) if changes else {}
+    return replace(PRESETS[preset], **changed)
+
+
+def _change(part: str) -> tuple[str, float | int]:
+    name, _, value = (word.strip() for word in part.partition("="))
+    if name not in PAPER_NAMES:
+        raise UsageError(
+            f"crf_settings {part}: names with values are needed, such as theta_beta=13,iterations=10; names are "
+            f"{', '.join(PAPER_NAMES)}"
+        )
+    try:
+        return PAPER_NAMES[name], int(value) if name == "iterations" else float(value)
+    except ValueError as error:
+        kind = "a whole number" if name == "iterations" else "a number"
+        raise UsageError(f"crf_settings {part}: {value!r} is not {kind}") from error

@@ -4,6 +4,7 @@ Chen, Papandreou, Kokkinos, Murphy, Yuille: Semantic Image Segmentation with Dee
 CRFs. ICLR 2015, arXiv 1412.7062 (section 3; DeepLab-LargeFOV: section 5, table 2). The CRF is a step after the network.
 """
 
+import torch
 from torch import Tensor, nn
 
 from unetbio.networks import blocks
@@ -12,6 +13,21 @@ from unetbio.networks.deeplab.v1.spec import DeepLabV1Parameters
 from unetbio.networks.encoders.vgg.network import VGG16, FullyConnected
 
 __all__ = ["DeepLabV1"]
+
+SCALE_MAPS = 128
+"""Channels of both layers of multi-scale prediction."""
+
+SCALE_STRIDES = (8, 4, 2, 1, 1)
+"""Strides that bring the image and the first four poolings to the size of fc7."""
+
+
+def _scale_features(in_channels: int, channels: int, stride: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, channels, 3, stride, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(channels, channels, 1),
+        nn.ReLU(inplace=True),
+    )
 
 
 class DeepLabV1(nn.Module):
@@ -42,7 +58,12 @@ class DeepLabV1(nn.Module):
             batch_norm=parameters.batch_norm,
             dropout=parameters.dropout,
         )
-        self.score = blocks.pointwise(wide, parameters.num_classes, parameters.ndim)
+        maps = blocks.scaled(SCALE_MAPS, parameters.width)
+        sources = zip((parameters.in_channels, *self.encoder.channels), SCALE_STRIDES, strict=False)
+        self.scales = nn.ModuleList(
+            _scale_features(channels, maps, stride) for channels, stride in (sources if parameters.multi_scale else ())
+        )
+        self.score = blocks.pointwise(wide + len(self.scales) * maps, parameters.num_classes, parameters.ndim)
         blocks.initialise_he(self)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -54,6 +75,8 @@ class DeepLabV1(nn.Module):
             When the spatial size is not a multiple of 8.
         """
         self.geometry.check(image.shape[2:])
+        stages = self.encoder(image)
+        scaled = [features(source) for features, source in zip(self.scales, (image, *stages), strict=False)]
         # (N, K, H / 8, W / 8)
-        scores = self.score(self.fully_connected(self.encoder(image)[-1]))
+        scores = self.score(torch.cat([self.fully_connected(stages[-1]), *scaled], dim=1))
         return blocks.interpolate(scores, (8, 8))

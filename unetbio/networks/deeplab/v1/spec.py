@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from unetbio.geometry import Layer
 from unetbio.networks.deeplab.encoders import VGG_POOLINGS
 from unetbio.networks.encoders.vgg.spec import VGGParameters, encoder_path
-from unetbio.networks.parameters import whole_number
+from unetbio.networks.parameters import flag, whole_number
+from unetbio.networks.recipes import MIRRORED, Recipe, sgd
 from unetbio.networks.registry import Architecture, Published, register
 
 __all__ = ["DeepLabV1Parameters"]
@@ -21,6 +22,12 @@ class DeepLabV1Parameters(VGGParameters):
         "resolution and number of weights",
         least=1,
         most=256,
+    )
+
+    multi_scale: bool = flag(
+        False,
+        "multi-scale prediction (section 4.2, DeepLab-MSc): features of the image and of the first four poolings, "
+        "through a 3 x 3 and a 1 x 1 convolution of 128 maps each, beside those of fc7",
     )
 
     @property
@@ -53,6 +60,12 @@ register(
                 {"in_channels": 3, "num_classes": 21},
                 "arXiv 1412.7062, table 2: DeepLab-CRF-LargeFOV, 20.5 M",
             ),
+        ),
+        recipe=Recipe(
+            {"patch_size": 321, "batch_size": 20, **sgd(1e-3), "rate_drops": (0.333, 0.667), **MIRRORED},
+            "arXiv 1412.7062, section 5, and the released scripts",
+            "The paper trained for 6 000 steps from weights of VGG-16, with ten times the rate in the last layer. "
+            "Afterwards comes the CRF: segment --crf largefov --crf-settings iterations=10.",
         ),
     )
 )

@@ -5,7 +5,9 @@ Convolution, and Fully Connected CRFs. arXiv 1606.00915 (sections 3.1 and 3.2; f
 step after the network.
 """
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from unetbio.networks import blocks
 from unetbio.networks.deeplab.v2.spec import VGG, DeepLabV2Parameters
@@ -14,6 +16,9 @@ from unetbio.networks.encoders.vgg.network import VGG16, FullyConnected
 from unetbio.networks.scale_context import SummedAtrousPyramid, atrous_convolution
 
 __all__ = ["DeepLabV2"]
+
+SCALES = (0.5, 0.75)
+"""Sizes of the image beside its own in multi-scale input."""
 
 VGG_MAPS = 1024
 """Channels of fc6 and fc7 in each branch of the pyramid on VGG-16."""
@@ -35,6 +40,7 @@ class DeepLabV2(nn.Module):
         super().__init__()
         self.geometry = parameters.geometry
         self.stride = parameters.stride
+        self.scales = SCALES if parameters.multi_scale else ()
         rates, width, num_classes = parameters.atrous_rates, parameters.width, parameters.num_classes
         if parameters.backbone == VGG:
             poolings, dilation = parameters.vgg_stages
@@ -68,7 +74,20 @@ class DeepLabV2(nn.Module):
             When the spatial size is not legal.
         """
         self.geometry.check(image.shape[2:])
+        scores = self._scores(image)
+        for scale in self.scales:
+            smaller = self._scores(_resized(image, scale))
+            scores = torch.maximum(scores, _resized(smaller, 1 / scale))
+        return blocks.interpolate(scores, (self.stride, self.stride))
+
+    def _scores(self, image: Tensor) -> Tensor:
+        """``(N, C, H, W) -> (N, K, H / stride, W / stride)``."""
         features = self.encoder(image)
         # VGG-16 gives the feature maps of all its stages.
-        logits = self.head(features if isinstance(features, Tensor) else features[-1])
-        return blocks.interpolate(logits, (self.stride, self.stride))
+        scores: Tensor = self.head(features if isinstance(features, Tensor) else features[-1])
+        return scores
+
+
+def _resized(maps: Tensor, scale: float) -> Tensor:
+    size = [round(length * scale) for length in maps.shape[2:]]
+    return functional.interpolate(maps, size, mode="bilinear", align_corners=False)

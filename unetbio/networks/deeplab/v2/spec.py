@@ -1,8 +1,9 @@
 """DeepLab v2 (arXiv 1606.00915): parameters and geometry, without torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import ceil
 
-from unetbio.geometry import Layer
+from unetbio.geometry import Geometry, Layer, padded_geometry
 from unetbio.networks.deeplab.encoders import VGG_POOLINGS
 from unetbio.networks.encoders.resnet.spec import (
     backbone,
@@ -14,6 +15,7 @@ from unetbio.networks.encoders.resnet.spec import (
 )
 from unetbio.networks.encoders.vgg import spec as vgg
 from unetbio.networks.parameters import PlanarParameters, batch_norm, dropout, flag
+from unetbio.networks.recipes import Recipe, augmented, sgd
 from unetbio.networks.registry import Architecture, Published, register
 
 __all__ = ["VGG", "DeepLabV2Parameters"]
@@ -36,6 +38,12 @@ class DeepLabV2Parameters(PlanarParameters):
         True,
         "dilation in the place of the last two strides: the output stride is 8 instead of 32; without, the rates of "
         "the pyramid shrink, so that it sees as far in pixels of the image",
+    )
+
+    multi_scale: bool = flag(
+        False,
+        "multi-scale input (section 4.1): the image at half, three quarters and full size, and of the three scores the "
+        "largest; run over windows, since sizes have to be multiples of 4 output strides and the context doubles",
     )
 
     @property
@@ -62,7 +70,24 @@ class DeepLabV2Parameters(PlanarParameters):
             encoder = vgg.encoder_path(poolings, dilation=dilation)
         else:
             encoder = encoder_path(self.backbone, self.stride)
-        return (*encoder, widest, bilinear_layer(self.stride))
+        path = (*encoder, widest, bilinear_layer(self.stride))
+        return (Layer(2, stride=2), *path, bilinear_layer(2)) if self.multi_scale else path
+
+    @property
+    def geometry(self) -> Geometry:
+        """See `NetworkParameters`: three quarters of a multiple of four strides are a multiple of the stride."""
+        geometry = padded_geometry(self.path)
+        if not self.multi_scale:
+            return geometry
+        size = 4 * self.stride
+        return replace(
+            geometry, context=(ceil(geometry.context[0] / size) * size,) * 2, stride=(size,) * 2, minimum=(size,) * 2
+        )
+
+    @property
+    def exact(self) -> bool:
+        """See `NetworkParameters`: with one scale."""
+        return not self.multi_scale
 
 
 register(
@@ -81,6 +106,18 @@ register(
                 "counted by hand: torchvision's resnet101 without its classifier (44 549 160 - 2 049 000) and four "
                 "convolutions of 9 * 2048 * 21 + 21",
             ),
+        ),
+        recipe=Recipe(
+            {
+                "parameters": {"multi_scale": True},
+                "patch_size": 321,
+                "batch_size": 10,
+                **sgd(2.5e-4, poly=True),
+                **augmented(flip=True, scale=1.5),
+            },
+            "arXiv 1606.00915, section 4.1, and the released scripts",
+            "The paper trained for 20 000 steps from weights of ResNet-101, with ten times the rate in the last layer. "
+            "Afterwards comes the CRF: segment --crf deeplab_v2_resnet --crf-settings iterations=10.",
         ),
     )
 )

@@ -3,6 +3,7 @@
 from unetbio.geometry import Layer
 from unetbio.networks.deeplab.encoders import MultiGridParameters
 from unetbio.networks.encoders.resnet.spec import bilinear_layer
+from unetbio.networks.recipes import Recipe, augmented, sgd
 from unetbio.networks.registry import Architecture, Published, register
 
 __all__ = ["DeepLabV3Parameters"]
@@ -43,6 +44,17 @@ register(
                 {"in_channels": 3, "num_classes": 19},
                 "arXiv 1908.07919, comparison on Cityscapes val (58.0 M)",
             ),
+        ),
+        recipe=Recipe(
+            {
+                "patch_size": 513,
+                "batch_size": 16,
+                **sgd(0.007, decay=1e-4, poly=True),
+                **augmented(flip=True, scale=2.0),
+            },
+            "arXiv 1706.05587, section 4.1",
+            "The paper trained for 30 000 steps at output stride 16 from weights of ResNet, and then 30 000 steps at "
+            "rate .001 with batch norm fixed.",
         ),
     )
 )

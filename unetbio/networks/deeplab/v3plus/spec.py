@@ -6,6 +6,7 @@ from unetbio.geometry import Layer
 from unetbio.networks.deeplab.encoders import MultiGridParameters
 from unetbio.networks.encoders.resnet.spec import bilinear_layer, padded_layer
 from unetbio.networks.parameters import flag
+from unetbio.networks.recipes import Recipe, augmented, sgd
 from unetbio.networks.registry import Architecture, Published, register
 
 __all__ = ["LOW_LEVEL_MAPS", "LOW_LEVEL_STRIDE", "DeepLabV3PlusParameters"]
@@ -50,6 +51,16 @@ register(
                 {"in_channels": 3, "num_classes": 21},
                 "counted by hand from github.com/jfzhang95/pytorch-deeplab-xception with ResNet-101",
             ),
+        ),
+        recipe=Recipe(
+            {
+                "patch_size": 513,
+                "batch_size": 16,
+                **sgd(0.007, decay=1e-4, poly=True),
+                **augmented(flip=True, scale=2.0),
+            },
+            "arXiv 1802.02611, section 4",
+            "As DeepLab v3, from weights of ResNet.",
         ),
     )
 )

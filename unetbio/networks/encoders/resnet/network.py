@@ -121,6 +121,10 @@ class ResNet(nn.Module):
         self.layer2 = self._stage(self.channels[0], narrow[1], second)
         self.layer3 = self._stage(self.channels[1], narrow[2], third)
         self.layer4 = self._stage(self.channels[2], narrow[3], fourth)
+        self.initialise()
+
+    def initialise(self) -> None:
+        """Draw the weights of all convolutions."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -132,8 +136,8 @@ class ResNet(nn.Module):
             in_channels, stride = self.block.expansion * channels, 1
         return made
 
-    def stem(self, image: Tensor) -> Tensor:
-        """``(N, C, H, W) -> (N, C', H / 4, W / 4)``: 7 x 7 convolution and max pooling, each with stride 2.
+    def halved(self, image: Tensor) -> Tensor:
+        """``(N, C, H, W) -> (N, C', H / 2, W / 2)``: 7 x 7 convolution with stride 2.
 
         Raises
         ------
@@ -145,7 +149,12 @@ class ResNet(nn.Module):
                 f"batch norm needs more than one value to train on, and one image of {tuple(image.shape[2:])} pixels "
                 f"has one at output stride {self.output_stride}: use larger patches or batches"
             )
-        return functional.max_pool2d(self.conv1(image), 3, stride=2, padding=1)
+        features: Tensor = self.conv1(image)
+        return features
+
+    def stem(self, image: Tensor) -> Tensor:
+        """``(N, C, H, W) -> (N, C', H / 4, W / 4)``: `halved` and max pooling with stride 2; raises as `halved`."""
+        return functional.max_pool2d(self.halved(image), 3, stride=2, padding=1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Features of the last stage: ``(N, C, H, W) -> (N, C', H / output_stride, W / output_stride)``."""

@@ -39,6 +39,7 @@ class Backbone:
 
 BACKBONES = {
     "resnet18": Backbone((2, 2, 2, 2), bottleneck=False),
+    "resnet34": Backbone((3, 4, 6, 3), bottleneck=False),
     "resnet50": Backbone((3, 4, 6, 3), bottleneck=True),
     "resnet101": Backbone((3, 4, 23, 3), bottleneck=True),
 }

@@ -1,0 +1,160 @@
+"""Cell types on the command line: import, train, segment, correct, measure, export, evaluate."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import tifffile
+from click.testing import CliRunner, Result
+from numpy.typing import NDArray
+
+from unetbio.cli.main import main
+from unetbio.io import read_labels
+from unetbio.models.model_file import read_info
+
+SETTINGS = """
+parameters: {base_channels: 6, depth: 2, batch_norm: true, dropout: 0.0}
+patch_size: 60
+batch_size: 2
+steps: 60
+learning_rate: 0.01
+validate_every: 60
+normalization: {kind: range, low: 0, high: 255}
+"""
+
+
+def run(*arguments: object, code: int = 0) -> Result:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def sample(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16], dict[int, str]]:
+    """Bright and dim discs of two classes on a dark background."""
+    rng = np.random.default_rng(seed)
+    image = rng.normal(20, 3, (96, 96))
+    labels = np.zeros((96, 96), np.uint16)
+    rows, columns = np.indices(labels.shape)
+    classes = {}
+    for number, (row, column) in enumerate([(y, x) for y in (16, 48, 80) for x in (16, 48, 80)], start=1):
+        disc = (rows - row) ** 2 + (columns - column) ** 2 < 81
+        labels[disc] = number
+        classes[number] = ("tumour", "lymphocyte")[number % 2]
+        image[disc] += (200, 90)[number % 2]
+    return image.clip(0, 255).astype(np.uint8), labels, classes
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with images, masks, tables of classes, a model and its results."""
+    folder = tmp_path_factory.mktemp("cell_classes")
+    for part in ("images", "masks"):
+        (folder / part).mkdir()
+    for seed in range(4):
+        image, labels, classes = sample(seed)
+        tifffile.imwrite(folder / f"images/{seed}.tif", image)
+        tifffile.imwrite(folder / f"masks/{seed}.tif", labels)
+        rows = "".join(f"{number},{name}\n" for number, name in classes.items())
+        (folder / f"masks/{seed}_objects.csv").write_text(f"label,class\n{rows}")
+    (folder / "settings.yaml").write_text(SETTINGS)
+    model, config = folder / "types.safetensors", folder / "settings.yaml"
+    run("train", folder / "images", folder / "masks", "-o", model, "--target", "cell_classes", "--config", config)
+    segment(folder, folder / "out")
+    return folder
+
+
+def segment(folder: Path, out: Path, *more: object) -> Result:
+    model = folder / "types.safetensors"
+    return run("segment", folder / "images", "-o", out, "--model", model, "--diameter", "model", *more)
+
+
+def test_a_model_names_the_classes_of_the_tables(trained: Path) -> None:
+    info = read_info(trained / "types.safetensors")
+    assert info.class_names == ("background", "lymphocyte", "tumour")
+    assert info.target == "cell_classes"
+    assert info.scores["validation"]["class_accuracy"] == 1
+    assert info.scores["validation"]["F1@.5 tumour"] > 0.9
+
+
+def test_tables_hold_the_class_of_each_cell(trained: Path) -> None:
+    cells = pl.read_csv(trained / "out/cells.csv")
+    _, labels, classes = sample(0)
+    for row in cells.filter(pl.col("path") == "0.tif").iter_rows(named=True):
+        true = labels[round(row["centroid_y_px"]), round(row["centroid_x_px"])]
+        assert classes[int(true)] == row["class"]
+    summary = pl.read_csv(trained / "out/summary.csv")
+    assert summary["n_cells_tumour"].to_list() == [4] * 4
+    assert summary["n_cells_lymphocyte"].to_list() == [5] * 4
+
+
+def test_tiles_change_no_class_of_a_cell(trained: Path, tmp_path: Path) -> None:
+    segment(trained, tmp_path, "--tile", 24)
+    for seed in range(4):
+        whole, tiled = (folder / f"{seed}_objects.csv" for folder in (trained / "out", tmp_path))
+        assert whole.read_text() == tiled.read_text()
+        labels = [read_labels(folder / f"{seed}_labels.ome.tif") for folder in (trained / "out", tmp_path)]
+        assert np.array_equal(*labels)
+
+
+def test_a_result_without_its_table_is_made_again(trained: Path) -> None:
+    path = trained / "out/0_objects.csv"
+    before = path.read_text()
+    path.unlink()
+    segment(trained, trained / "out")
+    assert path.read_text() == before
+
+
+def test_a_corrected_class_is_measured_and_exported(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    segment(trained, out)
+    table = out / "0_objects.csv"
+    table.write_text(table.read_text().replace("1,lymphocyte", "1,plasma cell").replace("1,tumour", "1,plasma cell"))
+    run("measure", out)
+    first = pl.read_csv(out / "cells.csv").filter(pl.col("path") == "0.tif").sort("label").row(0, named=True)
+    assert first["class"] == "plasma cell"
+    for kind in ("geojson", "coco"):
+        run("export", out, "--to", kind, "-o", tmp_path / "exported")
+    features = json.loads((tmp_path / "exported/0_cells.geojson").read_text())["features"]
+    assert features[0]["properties"]["classification"] == {"name": "plasma cell"}
+    assert all(isinstance(value, int | float) for value in features[0]["properties"]["measurements"].values())
+    coco = json.loads((tmp_path / "exported/coco.json").read_text())
+    names = {category["id"]: category["name"] for category in coco["categories"]}
+    assert sorted(names.values()) == ["lymphocyte", "plasma cell", "tumour"]
+    assert names[coco["annotations"][0]["category_id"]] == "plasma cell"
+
+
+def test_exported_classes_come_back_with_an_import(trained: Path, tmp_path: Path) -> None:
+    run("export", trained / "out", "--to", "geojson", "-o", tmp_path / "drawn")
+    run("import", tmp_path / "drawn", "--images", trained / "images", "-o", tmp_path / "masks")
+    for seed in range(4):
+        imported, own = (
+            pl.read_csv(folder / f"{seed}_objects.csv") for folder in (tmp_path / "masks", trained / "out")
+        )
+        assert imported["class"].to_list() == own["class"].to_list()
+    scored = run("evaluate", trained / "out", tmp_path / "masks", "--cell-classes", "--json")
+    pooled = json.loads(scored.stdout)["pooled"]
+    assert pooled["class_accuracy"] == pooled["class_mean_AP"] == pooled["mean_AP"] == 1
+    assert pooled["n_true tumour"] == 16
+
+
+def test_a_mask_without_a_table_fails_alone(trained: Path, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "0.tif", sample(0)[1])
+    failed = run("evaluate", trained / "out/0_labels.ome.tif", tmp_path / "0.tif", "--cell-classes", code=3)
+    assert "0_objects.csv is missing" in failed.output
+
+
+def test_training_without_tables_is_refused(trained: Path, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "0.tif", sample(0)[1])
+    model = tmp_path / "m.safetensors"
+    refused = run("train", trained / "images", tmp_path, "-o", model, "--target", "cell_classes", code=3)
+    assert "0_objects.csv is missing" in refused.output
+
+
+def test_comparisons_of_networks_refuse_classes_of_cells(trained: Path, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text("target: cell_classes")
+    data = (trained / "images", trained / "masks")
+    refused = run("compare", *data, "-o", tmp_path / "c", "--networks", "unet", "--config", settings, code=2)
+    assert "target: cell_classes cannot be compared" in refused.output

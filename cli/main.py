@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("unetbio.cli.export", "Write cells and tracks for QuPath, ImageJ, COCO and others."),
     "report": ("unetbio.cli.report", "Write the offline page of a finished output folder."),
     "verify": ("unetbio.cli.verify", "Check every mask of an output folder against its provenance."),
+    "sign": ("unetbio.cli.sign", "Sign all files of an output folder with an SSH key."),
     "models": ("unetbio.cli.models", "List trained models, shipped or in a folder."),
     "networks": ("unetbio.cli.networks", "List the architectures."),
     "summarize": ("unetbio.cli.summarize", "Put the summaries of several output folders into one table."),

@@ -27,19 +27,32 @@ __all__ = ["command"]
     metavar="N",
     help="Segment N masks again as they were made, and compare what comes out.",
 )
+@click.option(
+    "--key",
+    type=click.Path(path_type=Path),
+    metavar="PUBLIC",
+    help="File of the public SSH key, or of several: check that unetbio sign signed the folder with one of them.",
+)
 @shared.device
 @shared.workers
 @shared.as_json
-def command(out: Path, rerun: int | None, device: str, workers: int | None, as_json: bool) -> int | None:
+def command(
+    out: Path, rerun: int | None, key: Path | None, device: str, workers: int | None, as_json: bool
+) -> int | None:
     """Check every mask of an output folder against its provenance.
 
     Compares hashes of label image, input and model file, and the settings of the masks with each other. With --rerun,
     N masks, spread evenly over the folder, are segmented again with the recorded input, model and settings, and the
-    label hashes compared; nothing is written. One line for each mismatch; exit code 3 when there is one.
+    label hashes compared; nothing is written. With --key, all files are compared with the signed manifest. One line for
+    each mismatch; exit code 3 when there is one.
     """
     from unetbio.results.verification import verify_folder
 
     count, findings = verify_folder(out, workers or available_cores())
+    if key is not None:
+        from unetbio.results.signing import check_signature
+
+        findings += check_signature(out, key, workers or available_cores())
     repeated = 0
     if rerun is not None:
         repeated, differences = _rerun(out, rerun, device, workers or available_cores())

@@ -9,6 +9,7 @@ if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
 
 import numpy as np
 import pytest
+from tiny_model import write_tiny_model
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -30,42 +31,8 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Model file of a real U-Net whose weights were set by hand: a pixel is a cell where it is brighter than one half.
-
-    Its probability of a cell is ``sigmoid(20 * (x - 0.5))`` of the normalized grey value ``x``: tests know the answer.
-    """
-    import torch
-
-    from unetbio import networks
-    from unetbio.models.model_file import ModelInfo, save_model
-    from unetbio.postprocessing.instances import PostProcessing
-    from unetbio.settings.normalization import Normalization
-
-    parameters = networks.find("unet").complete({"base_channels": 2, "depth": 1, "dropout": 0.0})
-    network = networks.build("unet", parameters)
-    with torch.no_grad():
-        for name, weight in network.named_parameters():
-            weight.zero_()
-            if name.endswith("weight") and weight.ndim == 4 and weight.shape[-1] == 3:
-                # The first feature map is handed on; of what the decoder gets, the skip comes first.
-                weight[0, 0, 1, 1] = 1.0
-        network.head.weight[1, 0, 0, 0] = 20.0
-        network.head.bias[1] = -10.0
-    info = ModelInfo(
-        name="tiny",
-        architecture="unet",
-        parameters=parameters,
-        channels=("nuclei",),
-        pixel_size_um=(0.5, 0.5),
-        cell_diameter_px=12.0,
-        normalization=Normalization("range", 0.0, 200.0),
-        postprocessing=PostProcessing(0.5, (0.7,), reach=2, max_hole_area=20, min_seed_area=2),
-        licence="BSD-3-Clause",
-        version="0",
-    )
-    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
-    save_model(path, info, network)
-    return path
+    """Model file of `write_tiny_model`."""
+    return write_tiny_model(tmp_path_factory.mktemp("model") / "tiny.safetensors")
 
 
 @pytest.fixture

@@ -206,3 +206,19 @@ def test_file_systems_without_locks_warn_and_go_on(
 def test_space_is_spoken_of_where_it_is_missing(tmp_path: Path, code: int, advice: str) -> None:
     with pytest.raises(EnvironmentStoppedError, match=f"cannot write .*{advice}"), atomic_path(tmp_path / "x"):
         raise OSError(code, os.strerror(code))
+
+
+def test_a_full_disk_is_told_in_bytes(tmp_path: Path) -> None:
+    def fill() -> None:
+        with atomic_path(tmp_path / "x") as temporary:
+            temporary.write_bytes(b"12345")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(EnvironmentStoppedError, match=r"again \(5 bytes written, \d+ bytes free\)$"):
+        fill()
+
+
+def test_errors_of_libraries_in_rust_are_those_of_the_system(tmp_path: Path) -> None:
+    message = r"x: No space left on device; free space or choose another output folder, .* \(0 bytes written"
+    with pytest.raises(EnvironmentStoppedError, match=message), atomic_path(tmp_path / "x"):
+        raise OSError("No space left on device (os error 28): .unetbio-0.parquet")

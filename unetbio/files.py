@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ __all__ = [
     "atomic_path",
     "cached_real_path",
     "find_special",
+    "list_contents",
     "lock",
     "open_regular",
     "read_bytes",
@@ -35,6 +37,7 @@ __all__ = [
     "stamp",
     "stopped",
     "stopping",
+    "system_error",
     "utf8_text",
     "write_bytes",
     "write_json",
@@ -105,9 +108,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise stopped(path, error) from error
+        raise stopped(path, error, written=_size(temporary)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _temporary_beside(path: Path) -> Path:
@@ -216,7 +226,7 @@ def stamp(path: str | os.PathLike[str]) -> Stamp:
         When it is missing or cannot be read.
     """
     path = Path(path)
-    stats = [file.stat() for _, file in _contents(path)] if path.is_dir() else [path.stat()]
+    stats = [file.stat() for _, file in list_contents(path)] if path.is_dir() else [path.stat()]
     return Stamp(
         sum(each.st_size for each in stats),
         max((each.st_mtime_ns for each in stats), default=0),
@@ -236,13 +246,13 @@ def sha256_path(path: str | os.PathLike[str]) -> str:
     if not path.is_dir():
         return sha256_file(path)
     digest = hashlib.sha256()
-    for name, file in _contents(path):
+    for name, file in list_contents(path):
         digest.update(f"{sha256_file(file)}  {name}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
-def _contents(folder: Path) -> list[tuple[str, Path]]:
-    """Files below a folder by their paths from it, sorted."""
+def list_contents(folder: Path) -> list[tuple[str, Path]]:
+    """Files below a folder by their paths from it, sorted; links to folders are not followed."""
     found = []
     for parent, _, names in os.walk(folder, onerror=_raise):
         for name in names:
@@ -394,12 +404,32 @@ def lock(path: str | os.PathLike[str], *, shared: bool = False) -> Iterator[None
         yield
 
 
-def stopped(path: Path, error: OSError, *, what: str | None = None) -> EnvironmentStoppedError:
+def stopped(
+    path: Path, error: OSError, *, what: str | None = None, written: int | None = None
+) -> EnvironmentStoppedError:
     """The error to raise where the system refuses to write ``path``; it speaks of space only where space is missing."""
+    if error.errno is None:
+        error = system_error(error) or error
     advice = "free space or choose" if error.errno in _FULL else "choose"
+    space = _space(path, written) if error.errno == errno.ENOSPC else []
     return EnvironmentStoppedError(
         f"cannot write {what or path}: {error.strerror or error}; {advice} another output folder, then run again"
+        + (f" ({', '.join(space)})" if space else "")
     )
+
+
+def system_error(error: Exception) -> OSError | None:
+    """The error of the system that a library in Rust reports as text, ``(os error 28)``; None if it is another."""
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
+
+
+def _space(path: Path, written: int | None) -> list[str]:
+    """Bytes of a file that were written, and bytes that are free where it is."""
+    found = [] if written is None else [f"{written} bytes written"]
+    with contextlib.suppress(OSError):
+        found.append(f"{shutil.disk_usage(path.parent).free} bytes free")
+    return found
 
 
 @contextlib.contextmanager

@@ -23,11 +23,13 @@ __all__ = [
     "LINEAGES",
     "LINKED_FILES",
     "LOCK",
+    "MANIFEST",
     "MASKS",
     "OVERLAYS",
     "OVERLAY_SUFFIX",
     "PAGE",
     "PARENTS",
+    "SIGNATURE",
     "SUMMARY",
     "TABLE_HASHES",
     "TRACKS",
@@ -44,6 +46,7 @@ __all__ = [
     "geojson_name",
     "holds_classes",
     "is_journal",
+    "is_lock",
     "is_output_folder",
     "is_own_file",
     "job_cells_name",
@@ -74,6 +77,9 @@ LINKED_FILES = (SUMMARY, CLASSES, CELLS_TEXT, CELLS, JOURNAL)
 
 TABLE_HASHES = ".tables.sha256"
 """Hashes of the tables, as ``sha256sum`` prints them."""
+
+MANIFEST, SIGNATURE = "manifest.sha256", "manifest.sha256.sig"
+"""Hashes of all files, as ``sha256sum`` prints them, and their signature, as ``ssh-keygen -Y sign`` writes it."""
 
 OVERLAYS = "overlays"
 """Folder of pictures."""
@@ -131,7 +137,12 @@ def part_count(name: str) -> int | None:
 
 def is_output_folder(names: Iterable[str]) -> bool:
     """Whether a folder with files of these names is an output folder."""
-    return any(is_journal(name) or _LOCK.fullmatch(name) for name in names)
+    return any(is_journal(name) or is_lock(name) for name in names)
+
+
+def is_lock(name: str) -> bool:
+    """Whether a file is the lock of a run or of a job, by its name."""
+    return _LOCK.fullmatch(name) is not None
 
 
 def mask_name(result: str, masks: MaskKind, suffix: str) -> str:

@@ -5,22 +5,18 @@ Torch is imported where tensors are read or written, so that listing models star
 
 import contextlib
 import os
-import re
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import safetensors
 
 from unetbio.errors import ModelError
-from unetbio.files import atomic_path, open_regular
+from unetbio.files import atomic_path, open_regular, system_error
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["load_layout", "load_metadata", "load_tensors", "save_tensors"]
-
-# safetensors raises no OSError; its message contains the error number of the system.
-_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 def save_tensors(path: str | os.PathLike[str], tensors: "Mapping[str, Tensor]", metadata: Mapping[str, str]) -> None:
@@ -38,9 +34,7 @@ def save_tensors(path: str | os.PathLike[str], tensors: "Mapping[str, Tensor]", 
         try:
             save_file(plain, temporary, metadata=dict(metadata))
         except safetensors.SafetensorError as error:
-            if number := _SYSTEM_ERROR.search(str(error)):
-                raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
-            raise
+            raise (system_error(error) or error) from error
 
 
 def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:

@@ -210,4 +210,9 @@ def _mutants(folder: Path, count: int, seed: int) -> list[Expected]:
 
 def save(manifest: list[Expected], path: Path) -> None:
     """Write the manifest as JSON."""
-    path.write_text(json.dumps([[str(line.path), line.outcome] for line in manifest], indent=1))
+    path.write_text(json.dumps([[os.fspath(line.path), line.outcome] for line in manifest], indent=1))
+
+
+def load(path: Path) -> list[Expected]:
+    """Read what `save` wrote."""
+    return [Expected(Path(name), outcome) for name, outcome in json.loads(path.read_text())]

@@ -5,226 +5,168 @@ exists. At the end stands a table: trials, faults, the slowest. docs/reliability
 """
 
 import argparse
+import errno
+import itertools
 import json
 import os
 import random
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import forked
 import hostile_files
-import numpy as np
 import tifffile
+import trials
+from forked import Fault
+from tiny_model import field_of_squares, write_tiny_model
 
-from unetbio.files import TEMPORARY, utf8_text
-from unetbio.io import read_labels
-from unetbio.labels import label_hash
-
-HANG = 120.0
-"""Seconds after which a run counts as one that hangs."""
+from unetbio.files import utf8_text
 
 Trial = tuple[str, list[str]]
 """What was tried, and the faults that it showed."""
 
-
-@dataclass
-class Run:
-    """What a run of the command did."""
-
-    code: int
-    errors: str
-    seconds: float
+COMMANDS = ("segment", "train", "measure", "report", "export", "import", "import-into")
 
 
-def run(line: Sequence[str], *, seconds: float = HANG, kill_after: float | None = None) -> Run:
-    """Run a command in a session of its own, and end all of it after a time."""
-    start = time.perf_counter()
-    with tempfile.TemporaryFile("w+", errors="replace") as errors:
-        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=errors, start_new_session=True)
-        try:
-            code = process.wait(seconds if kill_after is None else kill_after)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            code = -signal.SIGKILL if kill_after is not None else 999
-        errors.seek(0)
-        return Run(code, errors.read(), time.perf_counter() - start)
-
-
-def segment(images: Path, out: Path, model: Path, *more: str) -> list[str]:
-    """The command line of a segmentation."""
-    line = [sys.executable, "-m", "unetbio", "segment", str(images), "-o", str(out), "-m", str(model)]
-    return [*line, "--overlays", "none", "-q", *(("--workers", "1") if "--workers" not in more else ()), *more]
-
-
-def tiny_model(path: Path) -> Path:
-    """A U-Net whose weights say that bright pixels are cells."""
-    import torch
-
-    from unetbio import networks
-    from unetbio.models.model_file import ModelInfo, save_model
-    from unetbio.settings.normalization import Normalization
-
-    parameters = networks.find("unet").complete({"base_channels": 2, "depth": 1, "dropout": 0.0})
-    network = networks.build("unet", parameters)
-    with torch.no_grad():
-        for name, weight in network.named_parameters():
-            weight.zero_()
-            if name.endswith("weight") and weight.ndim == 4 and weight.shape[-1] == 3:
-                weight[0, 0, 1, 1] = 1.0
-        network.head.weight[1, 0, 0, 0] = 20.0
-        network.head.bias[1] = -10.0
-    ranges = Normalization("range", 0.0, 200.0)
-    info = ModelInfo(name="tiny", architecture="unet", parameters=parameters, channels=("c",), normalization=ranges)
-    save_model(path, info, network)
-    return path
-
-
-def picture(number: int) -> np.ndarray[Any, Any]:
-    """A field of bright squares."""
-    rng = np.random.default_rng(number)
-    image = rng.integers(5, 15, (64, 72), dtype=np.uint8)
-    for y, x in rng.integers(2, 54, (5, 2)):
-        image[y : y + 8, x : x + 8] = 200
-    return image
-
-
-def good_images(folder: Path, count: int) -> Path:
-    """Write images that can be segmented."""
-    folder.mkdir(parents=True)
-    for number in range(count):
-        tifffile.imwrite(folder / f"good_{number:03}.tif", picture(number), metadata=None)
-    return folder
-
-
-def hashes(out: Path) -> dict[str, str]:
-    """Hash of each label image; ``torn`` where a name exists and the file is not whole."""
-    found = {}
-    for path in sorted(out.rglob("*_labels.ome.tif")):
-        if not path.name.startswith("."):
-            try:
-                name = os.fsencode(path.relative_to(out)).decode("latin-1")
-                found[name] = label_hash(read_labels(path, allow_binary=True))
-            except Exception as error:
-                found[path.name] = f"torn: {error}"
-    for path in out.rglob("*.json"):
-        try:
-            json.loads(path.read_bytes())
-        except ValueError:
-            found[path.name] = "torn"
-    return found
-
-
-def compare(out: Path, clean: dict[str, str], *, whole: bool) -> list[str]:
-    """Differences between an output folder and that of an unbroken run."""
-    found = hashes(out)
-    faults = [f"{name}: {value}" for name, value in found.items() if value.startswith("torn")]
-    faults += [f"{name} differs" for name, value in found.items() if clean.get(name) != value]
-    if whole:
-        faults += [f"{name} is missing" for name in clean if name not in found]
-        faults += [f"{path.name} was left" for path in out.rglob(f"{TEMPORARY}*")]
-    return faults
-
-
-def faults_of(result: Run, codes: Sequence[int]) -> list[str]:
-    """What no run may show."""
-    faults = [] if result.code in codes else [f"exit code {result.code}: {result.errors.strip()[-300:]}"]
-    faults += ["traceback"] if "Traceback" in result.errors else []
-    return faults + (["internal error"] if "[internal]" in result.errors or "internal error" in result.errors else [])
-
-
-# Experiments --------------------------------------------------------------------------------------------------------
-
-
-def kills(work: Path, start: int, count: int, seed: int) -> Iterator[Trial]:
+def kills(name: str, work: Path, start: int, count: int, seed: int) -> Iterator[Trial]:
     """Kill -9 of the whole group at a random time, then the same command again."""
-    images, model = good_images(work / "images", 12), tiny_model(work / "m.safetensors")
-    unbroken = run(segment(images, work / "clean", model))
-    clean = hashes(work / "clean")
-    assert unbroken.code == 0, unbroken.errors
+    ((_, scenario),) = trials.scenarios(work, [name], count=4).items()
+    clean, whole = trials.unbroken(scenario)
     for number in range(start, start + count):
-        after = random.Random(f"{seed} {number}").uniform(0.3, 1.05) * unbroken.seconds
-        out = work / f"out{number}"
-        killed = run(segment(images, out, model), kill_after=after)
-        faults = compare(out, clean, whole=False) if out.exists() else []
-        again = run(segment(images, out, model))
-        faults += [*faults_of(again, [0]), *compare(out, clean, whole=True)]
-        yield f"killed after {after:.2f} s (exit {killed.code})", faults
-        shutil.rmtree(out, ignore_errors=True)
+        after = random.Random(f"{seed} {number}").uniform(0.02, 1.0) * whole.seconds
+        scenario.begin()
+        killed = scenario.run(kill_after=after)
+        faults = trials.broken_off(scenario, clean, killed, [0, -9])
+        yield f"{name} killed after {after:.2f} s (exit {killed.code})", faults
 
 
-CALLS = ("write", "write", "fsync", "rename", "pwrite64", "ftruncate")
+def at_calls(error: int, work: Path, start: int, count: int, seed: int) -> Iterator[Trial]:
+    """One call that changes a file fails or kills the process, then the same command again.
+
+    First one call of each kind and file of each command, then all others.
+    """
+    codes = [-9] if error == forked.KILL else [0, 3, 4]
+    numbers = itertools.count()
+    for name, scenario in trials.scenarios(work, COMMANDS).items():
+        clean, whole = trials.unbroken(scenario)
+        calls = list(trials.by_kind(whole.calls))
+        for call in calls:
+            number = next(numbers)
+            if number < start:
+                continue
+            if number >= start + count:
+                return
+            scenario.begin()
+            result = scenario.run(Fault(scenario.folder, call, error))
+            faults = trials.broken_off(scenario, clean, result, codes)
+            faults += _unnamed(result, scenario.folder, error)
+            yield f"{name} {call} of {len(calls)}: {whole.calls[call - 1]} (exit {result.code})", faults
 
 
-def injected(work: Path, start: int, count: int, seed: int, error: str) -> Iterator[Trial]:
-    """One system call on the way of a result to the disk fails, or kills the process; then the same command again."""
-    images, model = good_images(work / "images", 3), tiny_model(work / "m.safetensors")
-    clean_run = run(segment(images, work / "clean", model))
-    assert clean_run.code == 0, clean_run.errors
-    clean = hashes(work / "clean")
-    for number in range(start, start + count):
-        rng = random.Random(f"{seed} {number} {error}")
-        call, when = rng.choice(CALLS), rng.randint(1, 40)
-        out = work / f"out{number}"
-        what = "signal=KILL" if error == "KILL" else f"error={error}"
-        traced = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"inject={call}:{what}:when={when}"]
-        result = run([*traced, *segment(images, out, model)])
-        faults = compare(out, clean, whole=False)
-        faults += faults_of(result, [0, 3, 4, -9, 137]) if error != "KILL" else []
-        again = run(segment(images, out, model))
-        faults += [*faults_of(again, [0]), *compare(out, clean, whole=True)]
-        yield f"{call} {when}: {error} (exit {result.code})", faults
-        shutil.rmtree(out)
+def at_reads(work: Path, start: int, count: int, seed: int) -> Iterator[Trial]:
+    """One call that reads an input fails, then the same command again."""
+    numbers = itertools.count()
+    for name, scenario in trials.scenarios(work, COMMANDS).items():
+        clean, _ = trials.unbroken(scenario)
+        scenario.begin()
+        calls = scenario.run(Fault(scenario.inputs, 0, errno.EIO, reads=True)).calls
+        for call in trials.by_kind(calls):
+            number = next(numbers)
+            if start <= number < start + count:
+                scenario.begin()
+                result = scenario.run(Fault(scenario.inputs, call, errno.EIO, reads=True))
+                faults = trials.broken_off(scenario, clean, result, [0, 2, 3, 4])
+                yield f"{name} {call} of {len(calls)}: {calls[call - 1]} (exit {result.code})", faults
+
+
+def _unnamed(result: forked.Run, folder: Path, error: int) -> list[str]:
+    """Faults of the message of a run that could not write."""
+    if result.code != 4:
+        return []
+    faults = [] if str(folder) in result.errors else [f"the path is not named: {result.errors[-200:]}"]
+    if error == errno.ENOSPC and "free" not in result.errors:
+        faults.append(f"no word about space: {result.errors[-200:]}")
+    return faults
 
 
 def full_disk(work: Path, start: int, count: int, seed: int) -> Iterator[Trial]:
     """A file system of a few kB; then the same command with more room."""
-    images, model = good_images(work / "images", 12), tiny_model(work / "m.safetensors")
-    assert run(segment(images, work / "clean", model)).code == 0
-    clean = hashes(work / "clean")
-    used = sum(path.stat().st_blocks * 512 for path in (work / "clean").rglob("*"))
+    ((_, scenario),) = trials.scenarios(work, ["segment"], count=8).items()
+    clean, _ = trials.unbroken(scenario)
+    used = sum(path.stat().st_blocks * 512 for path in scenario.folder.rglob("*"))
+    disk = scenario.folder.with_name("disk")
+    line = tuple(disk / "out" if part == scenario.folder else part for part in scenario.line)
+    small = trials.Scenario(line, disk / "out", scenario.inputs)
     for number in range(start, start + count):
         size = int(random.Random(f"{seed} {number}").uniform(0.05, 1.1) * used) // 4096 * 4096
-        out = work / f"disk{number}"
-        out.mkdir()
-        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", out], check=True)
+        disk.mkdir(exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], check=True)
         try:
-            result = run(segment(images, out / "out", model))
-            faults = faults_of(result, [0, 3, 4])
-            faults += compare(out / "out", clean, whole=False) if (out / "out").exists() else []
-            if result.code == 4 and str(out) not in result.errors:
-                faults.append(f"the path is not named: {result.errors[-200:]}")
-            subprocess.run(["mount", "-o", f"remount,size={8 * used}", out], check=True)
-            again = run(segment(images, out / "out", model))
-            faults += [*faults_of(again, [0]), *compare(out / "out", clean, whole=True)]
+            result = small.run()
+            subprocess.run(["mount", "-o", f"remount,size={8 * used}", disk], check=True)
+            faults = trials.broken_off(small, clean, result, [0, 3, 4])
+            faults += _unnamed(result, disk, errno.ENOSPC)
         finally:
-            subprocess.run(["umount", "-l", out], check=True)
+            subprocess.run(["umount", "-l", disk], check=True)
         yield f"{size} bytes (exit {result.code})", faults
+
+
+def many(work: Path, start: int, count: int, seed: int) -> Iterator[Trial]:
+    """Many small images in one run: descriptors, threads and memory stay as they are, and all rows are there."""
+    if start:
+        return
+    images, model, out = work / "images", work / "m.safetensors", work / "out"
+    forked.call(lambda: str(write_tiny_model(model)))
+    images.mkdir()
+    for number in range(100 * count):
+        tifffile.imwrite(images / f"{number:05}.tif", field_of_squares(number, (32, 32), 1), metadata=None)
+    looks: list[tuple[int, int, int]] = []
+    line = trials.segment(images, out, model)
+    result = forked.run(line, seconds=86400, look=lambda process: looks.append(_held(process)))
+    rows = len((out / "summary.csv").read_bytes().splitlines()) - 1 if (out / "summary.csv").exists() else 0
+    faults = trials.faults_of(result, [0])
+    faults += [] if rows == 100 * count else [f"{rows} rows of {100 * count}"]
+    early, late = looks[len(looks) // 4], looks[len(looks) * 3 // 4]
+    for what, before, after, allowed in zip(("files", "threads", "MB"), early, late, (8, 2, 100), strict=True):
+        faults += [f"{what} grew from {before} to {after}"] if after > before + allowed else []
+    yield f"{100 * count} images, {result.seconds:.0f} s; files, threads, MB: {early} early, {late} late", faults
+
+
+def _held(pid: int) -> tuple[int, int, int]:
+    """Open files, threads and megabytes of a process."""
+    process = Path(f"/proc/{pid}")
+    pages = int((process / "statm").read_text().split()[1])
+    count = len(list((process / "fd").iterdir())), len(list((process / "task").iterdir()))
+    return *count, pages * os.sysconf("SC_PAGE_SIZE") // 1_000_000
 
 
 def mixed(work: Path, start: int, count: int, seed: int) -> Iterator[Trial]:
     """Awkward files among good ones, with 1, 2 and 4 workers; each file must give what the manifest says."""
-    model = tiny_model(work / "m.safetensors")
-    good_images(work / "images" / "good", 200)
-    tifffile.imwrite(work / "images" / "good" / "same.tif", picture(0), metadata=None)
-    manifest = hostile_files.make(work / "images" / "awkward", picture(0), 400, seed)
-    hostile_files.save(manifest, work / "manifest.json")
-    assert run(segment(work / "images" / "good", work / "clean", model)).code == 0
-    clean = hashes(work / "clean")
+    model, good = work / "m.safetensors", work / "images" / "good"
+    forked.call(lambda: str(write_tiny_model(model)))
+    trials.good_images(good, 200)
+    tifffile.imwrite(good / "same.tif", field_of_squares(0), metadata=None)
+    awkward, listed = work / "images" / "awkward", work / "manifest.json"
+    forked.call(lambda: hostile_files.save(hostile_files.make(awkward, field_of_squares(0), 400, seed), listed))
+    manifest = hostile_files.load(listed)
+    unbroken = forked.run(trials.segment(good, work / "clean", model), seconds=1800)
+    assert unbroken.code == 0, unbroken.errors
+    clean = _masks(work / "clean")
     same = clean["same_labels.ome.tif"]
     for workers in (1, 2, 4)[start : start + count]:
         out = work / f"out{workers}"
-        result = run(segment(work / "images", out, model, "--workers", str(workers)), seconds=1800)
-        found = hashes(out)
-        faults = faults_of(result, [3])
+        result = forked.run(trials.segment(work / "images", out, model, "--workers", str(workers)), seconds=1800)
+        found = _masks(out)
+        faults = trials.faults_of(result, [3])
         if faults:
             yield f"{workers} workers", faults
             continue
@@ -241,6 +183,11 @@ def mixed(work: Path, start: int, count: int, seed: int) -> Iterator[Trial]:
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
         faults += [f"{peak:.1f} GB"] if peak > 2 else []
         yield f"{workers} workers: {len(journal)} rows, {peak:.2f} GB, {result.seconds:.0f} s", faults
+
+
+def _masks(out: Path) -> dict[str, str]:
+    found = forked.call(trials.contents, out)
+    return {name: said for name, said in found.items() if name.endswith("_labels.ome.tif")}
 
 
 def _unexpected(
@@ -262,18 +209,20 @@ def _unexpected(
     return [f"{line.path.name!r} differs"] if line.outcome == hostile_files.GOOD and found.get(key) != same else []
 
 
-def errors(code: str) -> Callable[[Path, int, int, int], Iterator[Trial]]:
-    """The experiment `injected` with an error of the system, or with a kill."""
-    return lambda work, start, count, seed: injected(work, start, count, seed, code)
+def _of(function: Callable[..., Iterator[Trial]], first: Any) -> Callable[[Path, int, int, int], Iterator[Trial]]:
+    return lambda work, start, count, seed: function(first, work, start, count, seed)
 
 
 EXPERIMENTS: dict[str, Callable[[Path, int, int, int], Iterator[Trial]]] = {
-    "kills": kills,
-    "crash-points": errors("KILL"),
-    "EIO": errors("EIO"),
-    "ENOSPC": errors("ENOSPC"),
+    "kills": _of(kills, "segment"),
+    "kills-of-train": _of(kills, "train"),
+    "crash-points": _of(at_calls, forked.KILL),
+    "EIO": _of(at_calls, errno.EIO),
+    "EIO-of-reads": at_reads,
+    "ENOSPC": _of(at_calls, errno.ENOSPC),
     "full-disk": full_disk,
     "mixed": mixed,
+    "many": many,
 }
 
 
@@ -285,16 +234,20 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--log", type=Path, default=Path("soak.jsonl"))
     options = parser.parse_args()
+    forked.prepare()
     lines = [json.loads(line) for line in options.log.read_text().splitlines()] if options.log.exists() else []
     for name in options.experiment:
         done = sum(line[0] == name for line in lines)
         begin = time.perf_counter()
-        with tempfile.TemporaryDirectory() as work:
-            for what, faults in EXPERIMENTS[name](Path(work), done, options.count - done, options.seed):
+        work = Path(tempfile.mkdtemp())
+        try:
+            for what, faults in EXPERIMENTS[name](work, done, max(0, options.count - done), options.seed):
                 lines.append([name, what, faults, round(time.perf_counter() - begin, 1)])
                 begin = time.perf_counter()
                 with options.log.open("a") as stream:
                     stream.write(json.dumps(lines[-1]) + "\n")
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
     print("| experiment | trials | with faults | slowest trial (s) |\n|---|---:|---:|---:|")
     for name in dict.fromkeys(line[0] for line in lines):
         own = [line for line in lines if line[0] == name]

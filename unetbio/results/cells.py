@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from unetbio.errors import EnvironmentStoppedError
-from unetbio.files import atomic_path
+from unetbio.files import atomic_path, system_error
 from unetbio.io.tables import FORMULA
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import CELLS, CELLS_TEXT, EVERY_JOB_CELLS, job_cells_name
@@ -241,10 +241,7 @@ def _writing(path: Path) -> Iterator[Path]:
         try:
             yield temporary
         except pl.exceptions.PolarsError as error:
-            text = " ".join(str(error).split())
-            raise EnvironmentStoppedError(
-                f"cannot write {path}: {text}; free space or choose another output folder, then run again"
-            ) from error
+            raise (system_error(error) or OSError(" ".join(str(error).split()))) from error
 
 
 def _joined(measured: "Sequence[tuple[Entry, pl.DataFrame]]", extra: Mapping[str, str]) -> "pl.DataFrame":

@@ -28,7 +28,7 @@ from unetbio.settings.base import flattened
 
 __all__ = ["Finding", "find_differences", "read_provenances", "verify_folder"]
 
-Kind = Literal["labels", "input", "model", "settings", "provenance", "rerun", "table", "journal"]
+Kind = Literal["labels", "input", "model", "settings", "provenance", "rerun", "table", "journal", "signature"]
 
 # Model and settings by their names; those of lists as text, so that all can be counted.
 _Recipe = tuple[tuple[str, Any], ...]
@@ -45,7 +45,7 @@ class Finding:
     ----------
     output : str
         Label image, table or journal, below the output folder.
-    kind : {"labels", "input", "model", "settings", "provenance", "rerun", "table", "journal"}
+    kind : {"labels", "input", "model", "settings", "provenance", "rerun", "table", "journal", "signature"}
         What was compared.
     message : str
         One line: the mismatch and its meaning.

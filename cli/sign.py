@@ -1,0 +1,36 @@
+"""``unetbio sign``: sign an output folder, so that others can check who finished it."""
+
+from pathlib import Path
+
+import click
+
+from unetbio.cli import options as shared
+from unetbio.cli.options import format_count
+from unetbio.cli.terminal import say
+from unetbio.output_layout import MANIFEST
+from unetbio.settings.runs import available_cores
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--key",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="PRIVATE",
+    help="File of an ed25519 SSH key without a passphrase, as ssh-keygen -t ed25519 makes it.",
+)
+@shared.workers
+def command(out: Path, key: Path, workers: int | None) -> None:
+    """Sign all files of an output folder with an SSH key.
+
+    Writes OUT/manifest.sha256, the hash of each file in the folder, and its signature OUT/manifest.sha256.sig. unetbio
+    verify --key PUBLIC finds each file that was changed, removed or added since. Sign again after a command has changed
+    the folder. Needs pip install "unetbio[sign]".
+    """
+    from unetbio.results.signing import sign_folder
+
+    count = sign_folder(out, key, workers or available_cores())
+    say(f"{format_count(count, 'file')} signed: {out / MANIFEST}")

@@ -31,7 +31,9 @@ test-slow: $(READY)
 soak: $(READY)
 	@PATH="$(BIN):$$PATH" python tests/reliability/mutants.py images --count 20000 --log soak.images.jsonl
 	@PATH="$(BIN):$$PATH" python tests/reliability/mutants.py models --count 2000 --log soak.models.jsonl
-	@PATH="$(BIN):$$PATH" python tests/reliability/soak.py --log soak.jsonl
+	@PATH="$(BIN):$$PATH" python tests/reliability/soak.py kills kills-of-train --count 300 --log soak.kills.jsonl
+	@PATH="$(BIN):$$PATH" python tests/reliability/soak.py crash-points --count 5000 --log soak.calls.jsonl
+	@PATH="$(BIN):$$PATH" python tests/reliability/soak.py EIO EIO-of-reads ENOSPC full-disk limits mixed many --log soak.jsonl
 
 # Starts SLURM on this machine and runs the workflow on it, as root on Debian; says why if that is impossible.
 test-slurm: $(READY)

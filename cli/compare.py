@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from unetbio.cli import options as shared
+from unetbio.cli.limits import check_limits
 from unetbio.cli.process import keep_freed_memory
 from unetbio.cli.terminal import say
 from unetbio.settings.runs import CompareRun
@@ -40,6 +41,7 @@ def command(data: tuple[Path, ...], output: Path, run: CompareRun, reading: Sett
     """
     from unetbio.compare.folder import compare
 
+    check_limits()
     keep_freed_memory()
     done = compare(data, output, run, reading)
     failed = [row for row in done.rows if row.failure]

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from unetbio.cli import options as shared
+from unetbio.cli.limits import check_limits
 from unetbio.cli.process import keep_freed_memory
 from unetbio.cli.terminal import say
 from unetbio.settings.runs import FEW_IMAGES, LearnCurveRun
@@ -31,6 +32,7 @@ def command(inputs: tuple[Path, ...], output: Path, run: LearnCurveRun, reading:
     """
     from unetbio.training.learning_curve import TABLE, learn_curve
 
+    check_limits()
     keep_freed_memory()
     curve = learn_curve(inputs, output, run, reading)
     rough = " (a rough figure)" if curve.validation_images < FEW_IMAGES else ""

@@ -170,7 +170,9 @@ def _terminated_is_an_exception(*, is_process: bool) -> Iterator[None]:
     set_blocking(writer, False)
     earlier = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     ended = threading.Event()
-    threading.Thread(target=_end_late, args=[reader, ended], daemon=True).start()
+    # Where no thread can be started, a command either needs none or says so.
+    with contextlib.suppress(RuntimeError):
+        threading.Thread(target=_end_late, args=[reader, ended], daemon=True).start()
     try:
         yield
     finally:

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from unetbio.cli import options as shared
+from unetbio.cli.limits import check_limits
 from unetbio.cli.outcomes import lines_of, view
 from unetbio.cli.process import keep_freed_memory
 from unetbio.cli.terminal import say
@@ -57,6 +58,7 @@ def command(
     from unetbio.batch.folders import SegmentRequest, segment_folders
     from unetbio.io.decoding import decode_elsewhere
 
+    check_limits()
     keep_freed_memory()
     request = SegmentRequest(inputs, table, out, settings, run)
     failed = 0

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from unetbio.cli import options as shared
+from unetbio.cli.limits import check_limits
 from unetbio.cli.process import keep_freed_memory
 from unetbio.cli.terminal import say
 from unetbio.settings.options import given
@@ -34,6 +35,7 @@ def command(inputs: tuple[Path, ...], output: Path, run: TrainRun, reading: Sett
     """
     from unetbio.training.run import train
 
+    check_limits()
     keep_freed_memory()
     result = train(inputs, output, **vars(run), **given(reading))
     scores = ", ".join(f"{name} {value:.3f}" for name, value in result.info.scores["validation"].items())

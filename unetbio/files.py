@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO, Literal, NamedTuple, overload
@@ -31,6 +32,7 @@ __all__ = [
     "real_path",
     "refuse_remote",
     "remove_path",
+    "remove_stale",
     "replace_path",
     "sha256_file",
     "sha256_path",
@@ -56,6 +58,9 @@ _DOWNLOADS = {
 
 TEMPORARY = ".unetbio-"
 """Start of the names of files and folders that are still being written."""
+
+STALE_SECONDS = 3600.0
+"""Temporary files that were not written to for so long are of a run that was killed."""
 
 HASH_CHUNK_BYTES = 1 << 20
 
@@ -324,6 +329,25 @@ def replace_path(source: Path, target: Path) -> None:
     source.replace(target)
 
 
+def remove_stale(folder: Path, *, below: bool = False) -> None:
+    """Remove temporary files that killed runs left in a folder that other runs may be writing to.
+
+    They are known by their age, `STALE_SECONDS`.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        May be missing.
+    below : bool
+        Whether to look into all folders below it too.
+    """
+    pattern = f"{TEMPORARY}*"
+    for path in folder.rglob(pattern) if below else folder.glob(pattern):
+        with contextlib.suppress(OSError):
+            if path.stat().st_mtime < time.time() - STALE_SECONDS:
+                path.unlink()
+
+
 @contextlib.contextmanager
 def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """As `atomic_path`, for a folder: everything in it is flushed to disk before it gets its name.
@@ -372,7 +396,9 @@ def _flush(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def lock(path: str | os.PathLike[str], *, shared: bool = False) -> Iterator[None]:
+def lock(
+    path: str | os.PathLike[str], *, shared: bool = False, what: str | os.PathLike[str] | None = None
+) -> Iterator[None]:
     """Hold a lock on the file ``path`` while the block runs; the kernel frees it when the process dies.
 
     Parameters
@@ -381,6 +407,8 @@ def lock(path: str | os.PathLike[str], *, shared: bool = False) -> Iterator[None
         The lock file; made when it is missing.
     shared : bool
         Any number of processes may hold it at once, but none beside an exclusive one.
+    what : path-like, optional
+        What the lock is for, in messages; the folder of ``path`` by default.
 
     Raises
     ------
@@ -394,12 +422,12 @@ def lock(path: str | os.PathLike[str], *, shared: bool = False) -> Iterator[None
             held.enter_context(hold_lock(path, shared=shared))
         except BlockingIOError as error:
             raise EnvironmentStoppedError(
-                f"{path.parent} is in use by another unetbio run (lock file {path.name}): "
-                "wait for that run to end or choose another output folder"
+                f"{what or path.parent} is in use by another unetbio run (lock file {path.name}): "
+                f"wait for that run to end or choose another output{'' if what else ' folder'}"
             ) from error
         except OSError as error:
             if error.errno not in _NO_LOCKS:
-                raise stopped(path, error) from error
+                raise stopped(Path(what or path), error) from error
             logger.warning("%s: this file system has no locks; let no other run write there", path.parent)
         yield
 

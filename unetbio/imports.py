@@ -16,7 +16,7 @@ from unetbio.annotations.painting import Painting, paint
 from unetbio.annotations.regions import Grid, Region, Sheet
 from unetbio.annotations.sources import FORMATS, MASKS, Source, find_sources
 from unetbio.errors import ImageError, UsageError
-from unetbio.files import real_path
+from unetbio.files import real_path, remove_stale
 from unetbio.io import find_inputs, output_names, read_image, stem, write_labels
 from unetbio.io.cell_classes import CellClasses, cell_classes_path, write_cell_classes
 from unetbio.io.discover import MASK_SUFFIXES, Found
@@ -98,6 +98,8 @@ def import_annotations(
         raise UsageError(f"--z {reading.z}: annotations lie in sections; give the number of one, or leave --z out")
     places: _Places = _OfRun(run.into, output, run) if run.into else _OfImages(annotations, output, run, reading)
     with hold_output(run.into, None) if run.into else nullcontext():
+        for folder in filter(None, (run.into, output)):
+            remove_stale(folder, below=True)
         return _import(annotations, places, run, report)
 
 

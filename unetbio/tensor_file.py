@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors
 
 from unetbio.errors import ModelError
-from unetbio.files import atomic_path, open_regular, system_error
+from unetbio.files import open_regular, write_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,14 +27,11 @@ def save_tensors(path: str | os.PathLike[str], tensors: "Mapping[str, Tensor]", 
     EnvironmentStoppedError
         When the folder cannot be written to or the disk is full.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with atomic_path(path) as temporary:
-        try:
-            save_file(plain, temporary, metadata=dict(metadata))
-        except safetensors.SafetensorError as error:
-            raise (system_error(error) or error) from error
+    # Its function that writes a file makes a temporary file of its own, which a killed run leaves under a foreign name.
+    write_bytes(path, save(plain, metadata=dict(metadata)))
 
 
 def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:

@@ -326,13 +326,18 @@ def test_stopped_and_killed_at_random_it_goes_on_and_ends_as_if_nothing_had_happ
     arguments = ["segment", str(tmp_path / "many"), "-m", str(tiny_model), "--workers", "1", "--overlays", "4"]
     command = [sys.executable, "-m", "unetbio", *arguments, "-o", str(tmp_path / "out")]
     journal = tmp_path / "out" / "run.jsonl"
-    for wanted, number, codes in ((2, signal.SIGTERM, {143}), (32, signal.SIGKILL, {-signal.SIGKILL, 0})):
+    stops = ((2, signal.SIGTERM, {143}), (28, signal.SIGINT, {130}), (54, signal.SIGKILL, {-signal.SIGKILL, 0}))
+    for wanted, number, codes in stops:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < wanted):
             time.sleep(0.002)
         process.send_signal(number)
+        start = time.monotonic()
         assert "Traceback" not in process.communicate()[1]
         assert process.returncode in codes
+        assert time.monotonic() - start < 10
+        if number != signal.SIGKILL:
+            assert not list((tmp_path / "out").rglob(".unetbio-*"))
     subprocess.run(command, check=True, capture_output=True)
     assert CliRunner().invoke(main, [*arguments, "-o", str(tmp_path / "whole")]).exit_code == 0
     assert collect(tmp_path / "out") == collect(tmp_path / "whole")

@@ -65,7 +65,7 @@ def test_a_folder_with_images_and_masks_becomes_a_model(data: Path) -> None:
     assert model.info.training["steps"] == 4
     assert model.info.version == version("unetbio")
     beside = {path.name for path in (data / "out").iterdir()}
-    assert beside == {"m.safetensors", "m.checkpoint.safetensors", "m.png", "m.log"}
+    assert beside == {"m.safetensors", "m.checkpoint.safetensors", "m.png", "m.log", ".m.lock"}
 
 
 def test_another_network_has_the_parameters_of_its_paper_unless_told(data: Path) -> None:
@@ -327,7 +327,7 @@ def small_disk() -> Iterator[Callable[[int], None]]:
 
 
 def names_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
 
 
 def test_a_full_disk_is_4_and_leaves_no_piece_of_a_file(data: Path, small_disk: Callable[[int], None]) -> None:
@@ -368,7 +368,7 @@ def test_a_loss_curve_that_finds_no_room_is_4_and_the_model_stays(
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        ("tiny.yaml/m.safetensors", "m.log: File exists; choose another output folder"),
+        ("tiny.yaml/m.safetensors", "m.safetensors: File exists; choose another output folder"),
         ("x" * 300 + ".safetensors", "x.safetensors: File name too long; choose another output folder"),
     ],
 )

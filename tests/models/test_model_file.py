@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 from pathlib import Path
@@ -109,18 +110,17 @@ def test_what_is_no_matter_of_the_disk_is_no_full_disk(tmp_path: Path, monkeypat
     def refuse(*arguments: object, **options: object) -> None:
         raise safetensors.SafetensorError("Error while serializing: invalid header")
 
-    monkeypatch.setattr(safetensors.torch, "save_file", refuse)
+    monkeypatch.setattr(safetensors.torch, "save", refuse)
     with pytest.raises(safetensors.SafetensorError):
         tensor_file.save_tensors(tmp_path / "a.safetensors", {}, {})
     assert not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # What a disk of 1 MB said.
     def refuse(*arguments: object, **options: object) -> None:
-        raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(safetensors.torch, "save_file", refuse)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
     with pytest.raises(EnvironmentStoppedError, match=r"a\.safetensors: No space left on device; free space or choose"):
         tensor_file.save_tensors(tmp_path / "a.safetensors", {}, {})
     assert not list(tmp_path.iterdir())

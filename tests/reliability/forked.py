@@ -4,11 +4,14 @@ A start of Python and PyTorch takes seconds, in which nothing is written; a fork
 forks only imports, since threads are missing in a fork; all else runs in forks too (`call`).
 """
 
+import atexit
+import contextlib
 import ctypes
 import importlib
 import json
 import mmap
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -103,8 +106,8 @@ def compiler() -> str | None:
     return shutil.which("cc") if sys.platform == "linux" else None
 
 
-def prepare() -> None:
-    """Start this program again with the library of faults, and import what takes long."""
+def prepare(*modules: str) -> None:
+    """Start this program again with the library of faults, and import what takes long and further modules."""
     if _LIBRARY not in os.environ:
         folder = tempfile.mkdtemp(prefix="unetbio-faults-")
         library = Path(folder, "faults.so")
@@ -117,7 +120,9 @@ def prepare() -> None:
             "POLARS_MAX_THREADS": "1",
         }
         os.execv(sys.executable, [sys.executable, *sys.argv])
-    for name in _IMPORTED:
+    # Forks end without this.
+    atexit.register(shutil.rmtree, Path(os.environ[_LIBRARY]).parent, ignore_errors=True)
+    for name in (*_IMPORTED, *modules):
         importlib.import_module(name)
 
 
@@ -129,6 +134,8 @@ def run(
     constants: Mapping[str, Any] | None = None,
     seconds: float = HANG,
     look: Callable[[int], object] | None = None,
+    limits: Mapping[int, int] | None = None,
+    user: int | None = None,
 ) -> Run:
     """Run ``unetbio`` with arguments in a process group of its own.
 
@@ -146,12 +153,17 @@ def run(
         Time after which the run counts as one that hangs.
     look : callable, optional
         Called with the number of the process each `LOOK_SECONDS`.
+    limits : mapping, optional
+        Limits of the process, by the numbers of the module resource.
+    user : int, optional
+        Whose process it is, where this one is root's.
     """
     state = mmap.mmap(-1, _STATE_BYTES)
     start = time.perf_counter()
     with tempfile.TemporaryFile() as errors:
         child = os.fork()
         if not child:
+            _restrict(limits or {}, user)
             _be_command([str(part) for part in line], errors.fileno(), state, fault, constants or {})
         code = _wait(child, kill_after, seconds, look)
         errors.seek(0)
@@ -159,6 +171,15 @@ def run(
     lines = [line.partition(" ") for line in state[_COUNT_BYTES:].rstrip(b"\0").decode(errors="replace").splitlines()]
     calls = tuple(text for _, _, text in sorted(lines, key=lambda line: int(line[0])))
     return Run(code, text, time.perf_counter() - start, calls)
+
+
+def _restrict(limits: Mapping[int, int], user: int | None) -> None:
+    for kind, limit in limits.items():
+        resource.setrlimit(kind, (limit, limit))
+    if user is not None:
+        os.setgroups([])
+        os.setgid(user)
+        os.setuid(user)
 
 
 def _be_command(
@@ -197,7 +218,10 @@ def _wait(child: int, kill_after: float | None, seconds: float, look: Callable[[
     while not (ended := os.waitpid(child, os.WNOHANG))[0]:
         now = time.perf_counter()
         if now > begin + (seconds if kill_after is None else kill_after):
-            os.killpg(child, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child, signal.SIGKILL)
+            # Where it has no group yet.
+            os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return HUNG if kill_after is None else -signal.SIGKILL
         if look is not None and now > looked + LOOK_SECONDS:

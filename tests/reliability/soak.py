@@ -16,7 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,55 +39,77 @@ Trial = tuple[str, list[str]]
 COMMANDS = ("segment", "train", "measure", "report", "export", "import", "import-into")
 
 
-def kills(name: str, work: Path, start: int, count: int, seed: int) -> Iterator[Trial]:
+@dataclass(frozen=True)
+class Plan:
+    """The trials of an experiment that are left.
+
+    Parameters
+    ----------
+    work : pathlib.Path
+        An empty folder.
+    start, count : int
+        Number of the first trial, and how many there are.
+    seed : int
+        What is random follows from it and from the number of the trial.
+    commands : sequence of str
+        Commands of experiments with several.
+    """
+
+    work: Path
+    start: int
+    count: int
+    seed: int
+    commands: Sequence[str]
+
+    @property
+    def numbers(self) -> range:
+        """Numbers of the trials."""
+        return range(self.start, self.start + self.count)
+
+    def random(self, number: int) -> random.Random:
+        """Random numbers of a trial."""
+        return random.Random(f"{self.seed} {number}")
+
+
+def kills(name: str, plan: Plan) -> Iterator[Trial]:
     """Kill -9 of the whole group at a random time, then the same command again."""
-    ((_, scenario),) = trials.scenarios(work, [name], count=4).items()
+    ((_, scenario),) = trials.scenarios(plan.work, [name], count=4).items()
     clean, whole = trials.unbroken(scenario)
-    for number in range(start, start + count):
-        after = random.Random(f"{seed} {number}").uniform(0.02, 1.0) * whole.seconds
+    for number in plan.numbers:
+        after = plan.random(number).uniform(0.02, 1.0) * whole.seconds
         scenario.begin()
         killed = scenario.run(kill_after=after)
         faults = trials.broken_off(scenario, clean, killed, [0, -9])
         yield f"{name} killed after {after:.2f} s (exit {killed.code})", faults
 
 
-def at_calls(error: int, work: Path, start: int, count: int, seed: int) -> Iterator[Trial]:
-    """One call that changes a file fails or kills the process, then the same command again.
+def at_calls(error: int, reads: bool, plan: Plan) -> Iterator[Trial]:
+    """One call that changes a file, or reads one, fails or kills the process; then the same command again.
 
     First one call of each kind and file of each command, then all others.
     """
-    codes = [-9] if error == forked.KILL else [0, 3, 4]
-    numbers = itertools.count()
-    for name, scenario in trials.scenarios(work, COMMANDS).items():
-        clean, whole = trials.unbroken(scenario)
-        calls = list(trials.by_kind(whole.calls))
-        for call in calls:
-            number = next(numbers)
-            if number < start:
-                continue
-            if number >= start + count:
-                return
-            scenario.begin()
-            result = scenario.run(Fault(scenario.folder, call, error))
-            faults = trials.broken_off(scenario, clean, result, codes)
-            faults += _unnamed(result, scenario.folder, error)
-            yield f"{name} {call} of {len(calls)}: {whole.calls[call - 1]} (exit {result.code})", faults
-
-
-def at_reads(work: Path, start: int, count: int, seed: int) -> Iterator[Trial]:
-    """One call that reads an input fails, then the same command again."""
-    numbers = itertools.count()
-    for name, scenario in trials.scenarios(work, COMMANDS).items():
-        clean, _ = trials.unbroken(scenario)
+    codes = [-9] if error == forked.KILL else [0, 2, 3, 4] if reads else [0, 3, 4]
+    ready = {}
+    for name, scenario in trials.scenarios(plan.work, plan.commands).items():
+        root = scenario.inputs if reads else scenario.folder
+        clean, run = trials.unbroken(scenario, Fault(root, 0, error, reads))
+        ready[name] = (scenario, clean, root, run.calls)
+    order = _order({name: calls for name, (_, _, _, calls) in ready.items()}, plan.seed)
+    for name, call in order[plan.start : plan.start + plan.count]:
+        scenario, clean, root, calls = ready[name]
         scenario.begin()
-        calls = scenario.run(Fault(scenario.inputs, 0, errno.EIO, reads=True)).calls
-        for call in trials.by_kind(calls):
-            number = next(numbers)
-            if start <= number < start + count:
-                scenario.begin()
-                result = scenario.run(Fault(scenario.inputs, call, errno.EIO, reads=True))
-                faults = trials.broken_off(scenario, clean, result, [0, 2, 3, 4])
-                yield f"{name} {call} of {len(calls)}: {calls[call - 1]} (exit {result.code})", faults
+        result = scenario.run(Fault(root, call, error, reads))
+        faults = [*trials.broken_off(scenario, clean, result, codes), *_unnamed(result, scenario.folder, error)]
+        yield f"{name} {call} of {len(calls)}: {calls[call - 1]} (exit {result.code})", faults
+
+
+def _order(calls: dict[str, tuple[str, ...]], seed: int) -> list[tuple[str, int]]:
+    first = {name: trials.first_of_each_kind(own) for name, own in calls.items()}
+    early = [(name, call) for name, own in first.items() for call in own]
+    late = [(name, call) for name, own in calls.items() for call in range(1, len(own) + 1) if call not in first[name]]
+    for part in (early, late):
+        random.Random(seed).shuffle(part)
+    return early + late
 
 
 def _unnamed(result: forked.Run, folder: Path, error: int) -> list[str]:
@@ -93,21 +117,21 @@ def _unnamed(result: forked.Run, folder: Path, error: int) -> list[str]:
     if result.code != 4:
         return []
     faults = [] if str(folder) in result.errors else [f"the path is not named: {result.errors[-200:]}"]
-    if error == errno.ENOSPC and "free" not in result.errors:
+    if error == errno.ENOSPC and "bytes free" not in result.errors:
         faults.append(f"no word about space: {result.errors[-200:]}")
     return faults
 
 
-def full_disk(work: Path, start: int, count: int, seed: int) -> Iterator[Trial]:
+def full_disk(plan: Plan) -> Iterator[Trial]:
     """A file system of a few kB; then the same command with more room."""
-    ((_, scenario),) = trials.scenarios(work, ["segment"], count=8).items()
+    ((_, scenario),) = trials.scenarios(plan.work, ["segment"], count=8).items()
     clean, _ = trials.unbroken(scenario)
     used = sum(path.stat().st_blocks * 512 for path in scenario.folder.rglob("*"))
     disk = scenario.folder.with_name("disk")
     line = tuple(disk / "out" if part == scenario.folder else part for part in scenario.line)
     small = trials.Scenario(line, disk / "out", scenario.inputs)
-    for number in range(start, start + count):
-        size = int(random.Random(f"{seed} {number}").uniform(0.05, 1.1) * used) // 4096 * 4096
+    for number in plan.numbers:
+        size = int(plan.random(number).uniform(0.05, 1.1) * used) // 4096 * 4096
         disk.mkdir(exist_ok=True)
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], check=True)
         try:
@@ -120,25 +144,51 @@ def full_disk(work: Path, start: int, count: int, seed: int) -> Iterator[Trial]:
         yield f"{size} bytes (exit {result.code})", faults
 
 
-def many(work: Path, start: int, count: int, seed: int) -> Iterator[Trial]:
+def limits(plan: Plan) -> Iterator[Trial]:
+    """Few files, threads, bytes or processes that a command may have; then the same command without limits."""
+    plan.work.chmod(0o777)
+    ready = {name: (own, trials.unbroken(own)[0]) for name, own in trials.scenarios(plan.work, plan.commands).items()}
+    cases = list(itertools.product(_LIMITS, plan.commands))
+    for title, name in cases[plan.start : plan.start + plan.count]:
+        scenario, clean = ready[name]
+        scenario.begin()
+        scenario.folder.mkdir(exist_ok=True)
+        subprocess.run(["chmod", "-R", "a+rwX", plan.work], check=True)
+        result = scenario.run(limits=_LIMITS[title], user=NOBODY if os.geteuid() == 0 else None)
+        faults = [] if result.code else forked.call(partial(trials.compare, scenario.folder, clean, whole=True))
+        faults += trials.broken_off(scenario, clean, result, [0, 3, 4])
+        yield f"{name} with {title} (exit {result.code}) {result.errors.strip()[-200:] if result.code else ''}", faults
+
+
+NOBODY = 65534
+
+_LIMITS: dict[str, dict[int, int]] = {
+    "20 open files": {resource.RLIMIT_NOFILE: 20},
+    "no more processes": {resource.RLIMIT_NPROC: 0},
+    "files of 2000 bytes": {resource.RLIMIT_FSIZE: 2000},
+}
+
+
+def many(plan: Plan) -> Iterator[Trial]:
     """Many small images in one run: descriptors, threads and memory stay as they are, and all rows are there."""
-    if start:
+    if plan.start:
         return
-    images, model, out = work / "images", work / "m.safetensors", work / "out"
+    count = 100 * plan.count
+    images, model, out = plan.work / "images", plan.work / "m.safetensors", plan.work / "out"
     forked.call(lambda: str(write_tiny_model(model)))
     images.mkdir()
-    for number in range(100 * count):
+    for number in range(count):
         tifffile.imwrite(images / f"{number:05}.tif", field_of_squares(number, (32, 32), 1), metadata=None)
     looks: list[tuple[int, int, int]] = []
     line = trials.segment(images, out, model)
     result = forked.run(line, seconds=86400, look=lambda process: looks.append(_held(process)))
     rows = len((out / "summary.csv").read_bytes().splitlines()) - 1 if (out / "summary.csv").exists() else 0
     faults = trials.faults_of(result, [0])
-    faults += [] if rows == 100 * count else [f"{rows} rows of {100 * count}"]
+    faults += [] if rows == count else [f"{rows} rows of {count}"]
     early, late = looks[len(looks) // 4], looks[len(looks) * 3 // 4]
     for what, before, after, allowed in zip(("files", "threads", "MB"), early, late, (8, 2, 100), strict=True):
         faults += [f"{what} grew from {before} to {after}"] if after > before + allowed else []
-    yield f"{100 * count} images, {result.seconds:.0f} s; files, threads, MB: {early} early, {late} late", faults
+    yield f"{count} images, {result.seconds:.0f} s; files, threads, MB: {early} early, {late} late", faults
 
 
 def _held(pid: int) -> tuple[int, int, int]:
@@ -149,20 +199,21 @@ def _held(pid: int) -> tuple[int, int, int]:
     return *count, pages * os.sysconf("SC_PAGE_SIZE") // 1_000_000
 
 
-def mixed(work: Path, start: int, count: int, seed: int) -> Iterator[Trial]:
+def mixed(plan: Plan) -> Iterator[Trial]:
     """Awkward files among good ones, with 1, 2 and 4 workers; each file must give what the manifest says."""
+    work = plan.work
     model, good = work / "m.safetensors", work / "images" / "good"
     forked.call(lambda: str(write_tiny_model(model)))
     trials.good_images(good, 200)
     tifffile.imwrite(good / "same.tif", field_of_squares(0), metadata=None)
     awkward, listed = work / "images" / "awkward", work / "manifest.json"
-    forked.call(lambda: hostile_files.save(hostile_files.make(awkward, field_of_squares(0), 400, seed), listed))
+    forked.call(lambda: hostile_files.save(hostile_files.make(awkward, field_of_squares(0), 400, plan.seed), listed))
     manifest = hostile_files.load(listed)
     unbroken = forked.run(trials.segment(good, work / "clean", model), seconds=1800)
     assert unbroken.code == 0, unbroken.errors
     clean = _masks(work / "clean")
     same = clean["same_labels.ome.tif"]
-    for workers in (1, 2, 4)[start : start + count]:
+    for workers in (1, 2, 4)[plan.start : plan.start + plan.count]:
         out = work / f"out{workers}"
         result = forked.run(trials.segment(work / "images", out, model, "--workers", str(workers)), seconds=1800)
         found = _masks(out)
@@ -209,18 +260,15 @@ def _unexpected(
     return [f"{line.path.name!r} differs"] if line.outcome == hostile_files.GOOD and found.get(key) != same else []
 
 
-def _of(function: Callable[..., Iterator[Trial]], first: Any) -> Callable[[Path, int, int, int], Iterator[Trial]]:
-    return lambda work, start, count, seed: function(first, work, start, count, seed)
-
-
-EXPERIMENTS: dict[str, Callable[[Path, int, int, int], Iterator[Trial]]] = {
-    "kills": _of(kills, "segment"),
-    "kills-of-train": _of(kills, "train"),
-    "crash-points": _of(at_calls, forked.KILL),
-    "EIO": _of(at_calls, errno.EIO),
-    "EIO-of-reads": at_reads,
-    "ENOSPC": _of(at_calls, errno.ENOSPC),
+EXPERIMENTS: dict[str, Callable[[Plan], Iterator[Trial]]] = {
+    "kills": partial(kills, "segment"),
+    "kills-of-train": partial(kills, "train"),
+    "crash-points": partial(at_calls, forked.KILL, False),
+    "EIO": partial(at_calls, errno.EIO, False),
+    "EIO-of-reads": partial(at_calls, errno.EIO, True),
+    "ENOSPC": partial(at_calls, errno.ENOSPC, False),
     "full-disk": full_disk,
+    "limits": limits,
     "mixed": mixed,
     "many": many,
 }
@@ -233,15 +281,19 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--log", type=Path, default=Path("soak.jsonl"))
+    parser.add_argument("--commands", default=",".join(COMMANDS), help="where calls of several commands fail")
     options = parser.parse_args()
-    forked.prepare()
+    commands = options.commands.split(",")
+    needs_training = "train" in commands or "kills-of-train" in options.experiment
+    forked.prepare(*(["monai.transforms"] if needs_training else []))
     lines = [json.loads(line) for line in options.log.read_text().splitlines()] if options.log.exists() else []
     for name in options.experiment:
         done = sum(line[0] == name for line in lines)
         begin = time.perf_counter()
         work = Path(tempfile.mkdtemp())
+        plan = Plan(work, done, max(0, options.count - done), options.seed, commands)
         try:
-            for what, faults in EXPERIMENTS[name](work, done, max(0, options.count - done), options.seed):
+            for what, faults in EXPERIMENTS[name](plan):
                 lines.append([name, what, faults, round(time.perf_counter() - begin, 1)])
                 begin = time.perf_counter()
                 with options.log.open("a") as stream:

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,22 @@ from tiny_model import field_of_squares, write_tiny_model
 
 from unetbio.files import TEMPORARY
 
-__all__ = ["Scenario", "broken_off", "compare", "contents", "faults_of", "good_images", "scenarios", "segment"]
+__all__ = [
+    "Scenario",
+    "broken_off",
+    "compare",
+    "contents",
+    "faults_of",
+    "first_of_each_kind",
+    "good_images",
+    "scenarios",
+    "segment",
+    "unbroken",
+]
 
-EVERY_STEP = {"unetbio.training.trainer.CHECKPOINT_SECONDS": 0.0}
-
-CONFIG = """{base_channels: 2, depth: 1}"""
+# What a killed run left is old at once.
+_USUAL = {"unetbio.files.STALE_SECONDS": 0.0}
+_TRAINING = {**_USUAL, "unetbio.training.trainer.CHECKPOINT_SECONDS": 0.0}
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class Scenario:
     folder: Path
     inputs: Path
     before: Path | None = None
-    constants: Mapping[str, Any] = field(default_factory=dict)
+    constants: Mapping[str, Any] = field(default_factory=lambda: _USUAL)
 
     def begin(self) -> None:
         """Make the folder as it is before the command runs."""
@@ -55,9 +66,9 @@ class Scenario:
             # With the times of the files, by which unchanged results are recognized.
             subprocess.run(["cp", "-a", self.before, self.folder], check=True)
 
-    def run(self, fault: forked.Fault | None = None, kill_after: float | None = None) -> forked.Run:
-        """Run the command once."""
-        return forked.run(self.line, fault=fault, kill_after=kill_after, constants=self.constants)
+    def run(self, fault: forked.Fault | None = None, **options: Any) -> forked.Run:
+        """Run the command once; options as of `forked.run`."""
+        return forked.run(self.line, fault=fault, constants=self.constants, **options)
 
 
 def good_images(folder: Path, count: int) -> Path:
@@ -108,7 +119,7 @@ def _training(work: Path) -> Scenario:
     )
     model = work / "trained" / "m.safetensors"
     line = ("train", folder, "-o", model, "--config", config, "--split-components", "--trust-masks", "-q")
-    return Scenario(line, model.parent, folder, constants=EVERY_STEP)
+    return Scenario(line, model.parent, folder, constants=_TRAINING)
 
 
 def _succeed(line: Sequence[object]) -> None:
@@ -230,23 +241,21 @@ def broken_off(scenario: Scenario, clean: Mapping[str, str], result: forked.Run,
     return [*faults, *faults_of(again, [0]), *forked.call(lambda: compare(scenario.folder, clean, whole=True))]
 
 
-def unbroken(scenario: Scenario) -> tuple[dict[str, str], forked.Run]:
-    """What a run that nothing breaks off leaves, and the run with all of its calls."""
+def unbroken(scenario: Scenario, fault: forked.Fault | None = None) -> tuple[dict[str, str], forked.Run]:
+    """What a run that nothing breaks off leaves, and the run with the calls that would count for a fault."""
     scenario.begin()
-    result = scenario.run(forked.Fault(scenario.folder, 0))
+    result = scenario.run(fault)
     if faults := faults_of(result, [0]):
         raise RuntimeError(f"{scenario.line}: {faults}")
     return forked.call(contents, scenario.folder), result
 
 
-def by_kind(calls: Sequence[str]) -> Iterator[int]:
-    """Numbers of calls, from 1: first one of each kind of call and file, then the others."""
+def first_of_each_kind(calls: Sequence[str]) -> list[int]:
+    """Numbers of calls, from 1: one of each kind of call and file."""
     kinds: dict[str, int] = {}
     for number, text in enumerate(calls, start=1):
         kinds.setdefault(_kind(text), number)
-    first = sorted(kinds.values())
-    yield from first
-    yield from (number for number in range(1, len(calls) + 1) if number not in set(first))
+    return sorted(kinds.values())
 
 
 def _kind(text: str) -> str:

@@ -13,6 +13,7 @@ from unetbio.export.coco import CocoWriter
 from unetbio.export.geojson import GeoJsonWriter
 from unetbio.export.imagej import RoiSetWriter
 from unetbio.export.tracks import ChallengeWriter, TrackMateWriter
+from unetbio.files import remove_stale
 from unetbio.results.journal import Entry
 from unetbio.results.path_columns import add_path_columns
 
@@ -81,6 +82,7 @@ def export_folder(
     """
     entries = add_path_columns(find_images(out), metadata_regex)
     outlines, failed = 0, 0
+    remove_stale(folder, below=True)
     with FORMATS[target](folder) as writer:
         for found in read_cells(out, entries):
             entry = found if isinstance(found, Entry) else found.entry

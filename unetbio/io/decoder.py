@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> None:
     memory, seconds = int(arguments[1]), int(arguments[2])
     # Ctrl-C is for the process that asks, which ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_AS, (memory, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    _lower(resource.RLIMIT_AS, memory)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _watch(os.getppid())
     # Most images are TIFF: its libraries are imported while the other process imports PyTorch.
@@ -82,7 +82,13 @@ def _limit_processor(seconds: int) -> None:
     """Let the kernel end this process if a codec never does and the other process cannot."""
     spent = resource.getrusage(resource.RUSAGE_SELF)
     soft = int(spent.ru_utime + spent.ru_stime) + (seconds + 10) * (os.cpu_count() or 1)
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    _lower(resource.RLIMIT_CPU, soft)
+
+
+def _lower(kind: int, limit: int) -> None:
+    """Set a limit, below those that hold already."""
+    hard = resource.getrlimit(kind)[1]
+    resource.setrlimit(kind, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
 
 
 def _answer(images: _Images, request: dict[str, Any]) -> tuple[dict[str, Any], NDArray[Any] | None]:

@@ -67,18 +67,8 @@ def build(name: str, parameters: Mapping[str, Any] | None = None) -> "nn.Module"
 def weight_shapes(name: str, parameters: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     """Shapes of all weights of a network by their names, without the memory for them; raises as `build`."""
     torch = importlib.import_module("torch")
-    overrides = importlib.import_module("torch.overrides")
-
-    class Undrawn(overrides.TorchFunctionMode):
-        """Draw no weights: PyTorch imports its compiler for normal numbers without memory, which takes 2 s."""
-
-        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            given = kwargs or {}
-            if function.__name__.endswith("normal_"):
-                return args[0] if args else given["tensor"]
-            return function(*args, **given)
-
-    with torch.device("meta"), Undrawn():
+    blocks = importlib.import_module("unetbio.networks.blocks")
+    with torch.device("meta"), blocks.Undrawn():
         return {key: tuple(weight.shape) for key, weight in build(name, parameters).state_dict().items()}
 
 

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 __all__ = [
+    "Undrawn",
     "bed_of_nails",
     "bilinear",
     "concatenate",
@@ -242,6 +244,16 @@ def _from_windows(windows: Tensor, factor: Sequence[int]) -> Tensor:
     ]
     shape = [size * times for size, times in zip(spatial, factor, strict=True)]
     return windows.reshape(*windows.shape[:-1], *factor).permute(order).reshape(*windows.shape[:2], *shape)
+
+
+class Undrawn(TorchFunctionMode):
+    """Draw no weights within it: for those without memory, PyTorch imports its compiler, which takes 2 s."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = kwargs or {}
+        if function.__name__.endswith("normal_"):
+            return args[0] if args else given["tensor"]
+        return function(*args, **given)
 
 
 def initialise_he(network: nn.Module) -> None:

@@ -19,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from unetbio.errors import UsageError
-from unetbio.files import real_path, write_text
+from unetbio.files import real_path, remove_stale, write_text
 from unetbio.io.tables import read_csv
 from unetbio.output_layout import (
     CELLS,
@@ -164,6 +164,7 @@ def write_page(out: str | os.PathLike[str], check: Path | None = None) -> Path:
     out = Path(out)
     entries = read_journals(out)
     rows = _read_rows(out, entries)
+    remove_stale(out)
     context = {
         **_heading(out, rows),
         **_problems(rows, _differences(out, entries)),

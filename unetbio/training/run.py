@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from unetbio.errors import UsageError
-from unetbio.files import open_regular, stopping
+from unetbio.files import lock, open_regular, remove_stale, stopping
 from unetbio.models.model_file import CHECKPOINT_SUFFIX, load_model, save_model
 from unetbio.settings.base import read_mapping
 from unetbio.settings.options import from_keywords, options_of
@@ -70,7 +70,7 @@ def train(
     ImageError
         Naming the first image or mask that cannot be used, or that looks wrong.
     EnvironmentStoppedError
-        When a file cannot be written.
+        When a file cannot be written, or another training writes this model.
     """
     run, reading = _split(options)
     output = Path(output)
@@ -114,15 +114,17 @@ def train(
         report(f"starting from {run.start}: took {trainer.start_from(load_model(run.start))}")
     if run.encoder is not None:
         report(f"took {len(trainer.load_encoder(run.encoder))} tensors of the encoder from {run.encoder}")
-    report.keep()
-    if run.overwrite:
-        with stopping(checkpoint):
-            checkpoint.unlink(missing_ok=True)
-    result = _with_warnings(trainer.run(), warnings)
-    if not result.new_steps:
-        report(_complete(result, config, run.minutes, output))
-    save_model(output, result.info, result.network)
-    draw_loss_curve(result.history, output.with_suffix(".png"))
+    with lock(output.with_name(f".{output.stem}.lock"), what=output):
+        remove_stale(output.parent)
+        report.keep()
+        if run.overwrite:
+            with stopping(checkpoint):
+                checkpoint.unlink(missing_ok=True)
+        result = _with_warnings(trainer.run(), warnings)
+        if not result.new_steps:
+            report(_complete(result, config, run.minutes, output))
+        save_model(output, result.info, result.network)
+        draw_loss_curve(result.history, output.with_suffix(".png"))
     return result
 
 

@@ -15,6 +15,7 @@ from unetbio.io.formats import FORMATS, Format
 from unetbio.io.namings import NAMINGS, Naming, SideFile
 from unetbio.networks.documentation import parameters_page
 from unetbio.pipelines.settings import workflow_schema
+from unetbio.postprocessing.crf import PRESETS
 
 __all__ = ["FILES", "PAGES", "PARTS", "Part", "with_parts"]
 
@@ -71,7 +72,22 @@ def _naming_row(naming: Naming) -> str:
     return f"| {' | '.join((*cells, found.place.get('well', ''), found.place.get('field', ''), channel))} |"
 
 
-PARTS: dict[str, Part] = {"floors": floors, "formats": formats, "namings": namings, **TABLES}
+def crf_presets() -> str:
+    """Weights and widths of the kernels, and the number of steps, of each preset of the CRF."""
+    names = ("bilateral_weight", "bilateral_xy", "bilateral_rgb", "gaussian_weight", "gaussian_xy", "iterations")
+    rows = [
+        f"| `{name}` | {' | '.join(str(getattr(preset, key)) for key in names)} |" for name, preset in PRESETS.items()
+    ]
+    return "\n".join(["| `--crf` | w1 | alpha | beta | w2 | gamma | steps |", f"|{'---|' * 7}", *rows])
+
+
+PARTS: dict[str, Part] = {
+    "crf presets": crf_presets,
+    "floors": floors,
+    "formats": formats,
+    "namings": namings,
+    **TABLES,
+}
 """By the name in its comment, what makes a table."""
 
 FILES: dict[str, Part] = {"docs/network_parameters.md": parameters_page, "config/schema.json": workflow_schema}

@@ -23,9 +23,12 @@ def test_the_unet_has_its_23_convolutions_four_poolings_and_four_skips() -> None
     assert [boxes[inputs[0]].channels for inputs in skips] == [512, 256, 128, 64]
 
 
-def test_a_context_module_shows_its_largest_rate() -> None:
-    kinds = {(box.kind, box.dilation) for box in boxes_of("dilated_context", {"context": "basic"})}
-    assert ("dilated convolution", 16) in kinds
+def test_each_rate_of_dilated_convolutions_is_shown() -> None:
+    context = boxes_of("dilated_context", {"context": "basic"})[-2]
+    assert (context.kind, context.rates) == ("dilated convolution", (1, 1, 2, 4, 8, 16, 1))
+    assert context.dilations == "1, 2, 4, 8, 16, 1"
+    rates = [box.dilations for box in boxes_of("deeplab_v3", {"backbone": "resnet50"}) if box.dilations]
+    assert rates == ["2, 4, 8", "6", "12", "18"]
 
 
 @pytest.mark.parametrize(

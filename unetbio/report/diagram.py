@@ -9,6 +9,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,8 @@ class Box:
         A key of `COLOURS`.
     channels, size : int
         Channels and height in pixels of the output.
-    dilation : int
-        Dilation of the convolutions.
+    rates : tuple of int
+        Dilation of each convolution with a kernel larger than one pixel, in the order of execution.
     count : int
         Number of operations.
     inputs : list of int
@@ -62,7 +63,7 @@ class Box:
     kind: str
     channels: int
     size: int
-    dilation: int = 1
+    rates: tuple[int, ...] = ()
     count: int = 1
     inputs: list[int] = field(default_factory=list)
     module: str = ""
@@ -71,8 +72,13 @@ class Box:
     def caption(self) -> str:
         """Text under the box."""
         times = f" x {self.count}" if self.count > 1 else ""
-        rate = f", rate {self.dilation}" if self.dilation > 1 else ""
-        return f"{self.kind}{times}{rate}: {self.channels} maps of {self.size} x {self.size}"
+        rates = f", rates {self.dilations}" if self.dilations else ""
+        return f"{self.kind}{times}{rates}: {self.channels} maps of {self.size} x {self.size}"
+
+    @property
+    def dilations(self) -> str:
+        """Rates of dilated convolutions, each run of equal ones once; empty if none is dilated."""
+        return ", ".join(str(rate) for rate, _ in groupby(self.rates)) if max(self.rates, default=1) > 1 else ""
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -98,9 +104,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if kind is None or first.ndim != 4:
             self._made_by[id(first)] = max(sources)
             return result
-        dilation = max(args[5]) if "dilated" in kind else 1
+        spread = kind in CONVOLUTIONS and max(args[1].shape[2:]) > 1
         channels, size = first.shape[1:3]
-        self._made_by[id(first)] = self._add(Box(kind, channels, size, dilation, inputs=sources))
+        rates = (max(args[5]),) if spread else ()
+        self._made_by[id(first)] = self._add(Box(kind, channels, size, rates, inputs=sources))
         return result
 
     def _add(self, box: Box) -> int:
@@ -110,8 +117,8 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             joined = self.boxes[-1]
             joined.channels, joined.size = box.channels, box.size
             joined.count += box.kind in CONVOLUTIONS
-            joined.dilation = max(joined.dilation, box.dilation)
-            joined.kind = CONVOLUTIONS[joined.dilation > 1]
+            joined.rates += box.rates
+            joined.kind = CONVOLUTIONS[max(joined.rates, default=1) > 1]
             return last
         if box.kind in BLOCKS.values() and self.boxes and self.boxes[-1].kind == box.kind:
             # Operations within one block
@@ -132,7 +139,7 @@ def _continues(before: Box, box: Box, number: int) -> bool:
         return False
     if box.kind == "sum":
         return True
-    return box.kind in CONVOLUTIONS and (number in box.inputs or box.dilation == before.dilation or box.dilation == 1)
+    return box.kind in CONVOLUTIONS and (number in box.inputs or set(box.rates) <= {1, *before.rates[-1:]})
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:
@@ -227,8 +234,10 @@ def draw_network(name: str, parameters: Mapping[str, Any] | None = None, size: i
     for box in boxes:
         width = 4 + 3.2 * math.log2(box.channels + 1) + 7 * math.log2(box.count)
         height = max(10.0, TALLEST * 0.74 ** math.log2(largest / box.size))
-        places.append((x, TOP + (TALLEST - height) / 2, width, height))
-        x += width + GAP
+        # The rates above a box need room beside it, too.
+        room = max(width, 6 * len(box.dilations))
+        places.append((x + (room - width) / 2, TOP + (TALLEST - height) / 2, width, height))
+        x += room + GAP
     bottom = TOP + TALLEST + 34
     parts = [*_arcs(boxes, places), *map(_rectangle, boxes, places), *_legend(boxes, bottom)]
     width, height = max(x + 14, 620.0), bottom + 26 * math.ceil(len({box.kind for box in boxes}) / 4)
@@ -250,12 +259,12 @@ def _rectangle(box: Box, place: tuple[float, float, float, float]) -> str:
     x, y, width, height = place
     middle, below = x + width / 2, y + height + 12
     times = f"{box.count} x " if box.count > 1 else ""
-    rate = f'<text x="{middle:.1f}" y="{y - 4:.1f}" text-anchor="middle">r{box.dilation}</text>'
+    rate = f'<text x="{middle:.1f}" y="{y - 4:.1f}" text-anchor="middle">r{box.dilations}</text>'
     return (
         f"<g><title>{html.escape(f'{box.module} {box.caption}'.strip())}</title>"
         f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2" fill="{COLOURS[box.kind]}"/>'
         f'<text x="{middle:.1f}" y="{below:.1f}" text-anchor="middle">{times}{box.channels}</text>'
-        f"{rate if box.dilation > 1 else ''}</g>"
+        f"{rate if box.dilations else ''}</g>"
     )
 
 

@@ -94,14 +94,15 @@ FILES: dict[str, Part] = {"docs/network_parameters.md": parameters_page, "config
 """Files that are written as a whole."""
 
 PAGES = (*sorted((ROOT / "docs").glob("*.md")), ROOT / "config" / "README.md")
-_PART = re.compile(r"<!-- ([a-z: -]+) -->\n\n(?:\|.*\n)*")
+_PART = re.compile(r"<!-- ([a-z: -]+) -->\n\n(?:\|.*\n)*\n?")
 
 
 def with_parts(page: str) -> str:
-    """A page with its tables written anew."""
-    return _PART.sub(
-        lambda found: f"<!-- {found[1]} -->\n\n{PARTS[found[1]]()}\n" if found[1] in PARTS else found[0], page
+    """A page with its tables written anew, each with an empty line behind it."""
+    written = _PART.sub(
+        lambda found: f"<!-- {found[1]} -->\n\n{PARTS[found[1]]()}\n\n" if found[1] in PARTS else found[0], page
     )
+    return f"{written.rstrip()}\n"
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""``unetbio models``: list of trained models, and their export to other programs."""
+"""``unetbio models``: list of trained models, their export to other programs, and their import from packages."""
 
 import json
 import logging
@@ -21,7 +21,8 @@ logger = logging.getLogger("unetbio.cli.models")
 
 SUFFIX = ".safetensors"
 
-_SUFFIXES = {"bioimageio": ".bioimageio.zip", "onnx": ".onnx", "torchscript": ".pt"}
+_SUFFIXES = {"bioimageio": ".bioimageio.zip", "onnx": ".onnx", "torchscript": ".pt", "publication": ".publication"}
+_GRAPHS = ("onnx", "torchscript")
 _SHIPPED_AUTHORS = ("The unetbio developers",)
 
 
@@ -36,7 +37,7 @@ class _Models(click.Group):
 
 @click.group("models", cls=_Models)
 def command() -> None:
-    """List trained models, or write one for other programs.
+    """List trained models, write one for other programs, or import one.
 
     `unetbio models [FOLDER]` is short for `unetbio models list [FOLDER]`.
     """
@@ -84,10 +85,10 @@ def list_models(folder: Path | None, as_json: bool) -> None:
     "kind",
     required=True,
     type=click.Choice(list(_SUFFIXES)),
-    help="Package of the BioImage Model Zoo, or the network alone.",
+    help="Package of the BioImage Model Zoo, the network alone, or a folder to publish the model with.",
 )
 @click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="File.  [default: named after the model]"
+    "-o", "--output", type=click.Path(path_type=Path), help="File or folder.  [default: named after the model]"
 )
 @click.option(
     "--author", "authors", multiple=True, metavar="NAME", help="Who trained the model; give it once for each."
@@ -98,25 +99,46 @@ def export_model(model: str, kind: str, output: Path | None, authors: tuple[str,
 
     bioimageio is a package for ilastik, deepImageJ and others, with test data and a description; onnx and torchscript
     are the network alone, from a normalized image to the probabilities of its pixels. Other programs tile in their
-    own way, and do not separate cells.
+    own way, and do not separate cells. publication is a folder with the model, its card with the front matter of
+    Hugging Face, and the metadata of Zenodo.
     """
     from unetbio.models import shipped_models
     from unetbio.models.model_file import load_model
 
-    if kind != "bioimageio" and (authors or licence):
-        raise UsageError(f"--author and --licence are for --to bioimageio: an {kind} file holds neither")
+    if kind in _GRAPHS and (authors or licence):
+        raise UsageError(f"--author and --licence are for packages and publications: an {kind} file holds neither")
     loaded = load_model(model)
     path = output or Path(f"{loaded.path.stem}{_SUFFIXES[kind]}")
+    if path.is_dir() and kind != "publication":
+        raise UsageError(f"{path} is a folder: give -o the name of a file")
+    known = authors or (_SHIPPED_AUTHORS if model in shipped_models() else ())
     if kind == "bioimageio":
         from unetbio.model_export.bioimageio import write_package
 
-        shipped = _SHIPPED_AUTHORS if model in shipped_models() else ()
-        write_package(loaded, path, authors=authors or shipped, licence=licence)
+        write_package(loaded, path, authors=known, licence=licence)
+    elif kind == "publication":
+        from unetbio.model_export.card import write_publication
+
+        write_publication(loaded, path, authors=known, licence=licence)
     else:
         from unetbio.model_export.graphs import write_graph
 
         write_graph(loaded, path, kind)
     click.echo(path)
+
+
+@command.command("import")
+@click.argument("package", type=click.Path(path_type=Path))
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="New model file, *.safetensors.")
+def import_model(package: Path, output: Path) -> None:
+    """Write the model of PACKAGE, which unetbio exported as bioimageio, as a model file.
+
+    The weights, thresholds and scores are those of the exported model, byte for byte. Packages of other programs are
+    refused, and no code of a package is loaded.
+    """
+    from unetbio.model_export.import_package import import_package
+
+    click.echo(import_package(package, output))
 
 
 def _describe(name: str, path: Path, info: "ModelInfo") -> dict[str, Any]:

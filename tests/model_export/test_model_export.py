@@ -14,6 +14,8 @@ from unetbio import networks
 from unetbio.cli.main import main
 from unetbio.errors import UsageError
 from unetbio.model_export.graphs import need_packages, onnx_graph, probability_network, torchscript_graph
+from unetbio.model_export.import_package import import_package
+from unetbio.models import model_path
 from unetbio.models.model_file import Model, ModelInfo, load_model, save_model
 
 SMALL_3D = {"ndim": 3, "base_channels": 2, "depth": 1, "dropout": 0.0}
@@ -98,7 +100,7 @@ def test_the_command_writes_the_file(tiny_model: Path, tmp_path: Path) -> None:
     [
         (["--to", "bioimageio"], "a package of model tiny needs authors: give --author NAME"),
         (["--to", "bioimageio", "--author", "A", "--licence", "mine"], "model tiny cannot be described"),
-        (["--to", "onnx", "--author", "A"], "--author and --licence are for --to bioimageio"),
+        (["--to", "onnx", "--author", "A"], "--author and --licence are for packages and publications"),
     ],
 )
 @pytest.mark.slow
@@ -138,3 +140,5 @@ def test_the_package_passes_the_test_of_bioimageio(tmp_path: Path) -> None:
     assert sizes == "[(92, 8), (92, 8)]"
     assert offsets == "[-88, -88]"
     assert rest == "CC0-1.0 1 ['The unetbio developers']"
+    back = import_package(path, tmp_path / "back.safetensors")
+    assert back.read_bytes() == model_path("nuclei").read_bytes()

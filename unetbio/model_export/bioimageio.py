@@ -2,11 +2,12 @@
 
 A package holds the network as ONNX and TorchScript, the normalization as preprocessing, a test image with its
 probabilities, a cover, the model card, authors, citation and licence. Thresholds and the separation of cells are parts
-of unetbio and not of the package.
+of unetbio: the package holds the model file too, from which `unetbio.model_export.import_package` gives it back.
 """
 
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,15 +21,16 @@ from scipy import ndimage
 
 from unetbio import networks
 from unetbio.errors import UsageError
-from unetbio.files import atomic_path, read_bytes
+from unetbio.files import atomic_path
 from unetbio.geometry import Geometry
+from unetbio.model_export.card import ARXIV, card
 from unetbio.model_export.graphs import OUTPUT, need_packages, onnx_graph, probability_network, torchscript_graph
+from unetbio.model_export.import_package import MODEL_IN_PACKAGE
 from unetbio.models.model_file import Model
 from unetbio.networks.registry import Architecture
 
 __all__ = ["write_package"]
 
-ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
 TEST_PIXELS = {2: 160, 3: 32}
 """Length of the test image's axes, about, by their number."""
 
@@ -91,7 +93,8 @@ def _write_parts(model: Model, folder: Path) -> None:
     np.save(folder / "test_input.npy", image)
     np.save(folder / "test_output.npy", probabilities)
     (folder / "cover.png").write_bytes(imagecodecs.png_encode(_cover(image[0, 0], 1 - probabilities[0, 0])))
-    (folder / "README.md").write_text(_card(model), encoding="utf-8")
+    (folder / "README.md").write_text(card(model), encoding="utf-8")
+    shutil.copyfile(model.path, folder / MODEL_IN_PACKAGE)
 
 
 def _smallest(geometry: Geometry) -> list[int]:
@@ -136,23 +139,6 @@ def _cover(image: NDArray[np.float32], foreground: NDArray[np.float32]) -> NDArr
     return (np.clip(cover, 0, 1) * 255).astype(np.uint8)
 
 
-def _card(model: Model) -> str:
-    """The model card beside the file, or one of what the file says."""
-    card = model.path.with_suffix(".md")
-    if card.is_file():
-        return read_bytes(card).decode("utf-8")
-    info = model.info
-    channels = ", ".join(filter(None, info.channels)) or f"{len(info.channels)}, without names"
-    lines = [
-        f"# {info.name}",
-        f"A `{info.architecture}` that learned `{info.target}`. Input channels: {channels}. "
-        f"Classes of pixels: {', '.join(info.class_names)}.",
-        "## Validation",
-        f"Trained with unetbio {info.version}. Scores on validation images: {info.scores or 'none'}.",
-    ]
-    return "\n\n".join(lines) + "\n"
-
-
 def _describe(model: Model, folder: Path, authors: Sequence[str], licence: str) -> Any:
     import bioimageio.spec.model.v0_5 as spec
     import onnx
@@ -181,6 +167,7 @@ def _describe(model: Model, folder: Path, authors: Sequence[str], licence: str) 
         license=spec.LicenseId(licence),
         documentation=spec.FileDescr(source=folder / "README.md"),
         covers=[spec.FileDescr(source=folder / "cover.png")],
+        attachments=[spec.FileDescr(source=folder / MODEL_IN_PACKAGE)],
         tags=["segmentation", "microscopy", "unetbio", info.architecture.replace("_", "-")],
         inputs=[
             spec.InputTensorDescr(

@@ -1,0 +1,80 @@
+"""Folders to publish a model with: the model, its card, the metadata of Hugging Face and Zenodo."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+from click.testing import CliRunner
+
+from unetbio.cli.main import main
+from unetbio.models import model_path
+from unetbio.models.model_file import load_model, save_model
+
+
+def _export(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(main, ["models", "export", *map(str, arguments), "--to", "publication"])
+    return result.exit_code, result.output
+
+
+def _front_matter(folder: Path) -> tuple[dict[str, Any], str]:
+    _, matter, page = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
+    return yaml.safe_load(matter), page
+
+
+def test_a_trained_model(tiny_model: Path, tmp_path: Path) -> None:
+    model = load_model(tiny_model)
+    scores = {"validation": {"AP@.5": 0.81987, "mean_AP": 0.5}}
+    training = {"images": 4, "steps": 10, "config": "{}", "grey_values": {"channels": []}}
+    info = model.info.model_copy(update={"scores": scores, "training": training})
+    save_model(tmp_path / "mine.safetensors", info, model.network)
+    folder = tmp_path / "out"
+    assert _export(tmp_path / "mine.safetensors", "-o", folder, "--author", "Ada L.") == (0, f"{folder}\n")
+    assert sorted(path.name for path in folder.iterdir()) == [".zenodo.json", "README.md", "mine.safetensors"]
+    assert (folder / "mine.safetensors").read_bytes() == (tmp_path / "mine.safetensors").read_bytes()
+    matter, page = _front_matter(folder)
+    assert (matter["license"], matter["library_name"], matter["pipeline_tag"]) == (
+        "bsd-3-clause",
+        "unetbio",
+        "image-segmentation",
+    )
+    (result,) = matter["model-index"][0]["results"]
+    assert result["dataset"]["name"] == "validation images"
+    assert [(metric["type"], metric["value"]) for metric in result["metrics"]] == [("AP@.5", 0.8199), ("mean_AP", 0.5)]
+    for text in ("unetbio segment images/", "| images | 4 |", "| AP@.5 | 0.8199 |", "BSD-3-Clause"):
+        assert text in page
+    assert "grey_values" not in page
+    zenodo = json.loads((folder / ".zenodo.json").read_text())
+    assert zenodo["creators"] == [{"name": "Ada L."}]
+    assert zenodo["license"] == "BSD-3-Clause"
+    assert {"identifier": "arXiv:1505.04597", "relation": "references", "scheme": "arxiv"} in zenodo[
+        "related_identifiers"
+    ]
+
+
+def test_the_shipped_model_has_its_own_page(tmp_path: Path) -> None:
+    assert _export("nuclei", "-o", tmp_path / "out")[0] == 0
+    matter, page = _front_matter(tmp_path / "out")
+    assert matter["license"] == "cc0-1.0"
+    assert page.strip().splitlines()[:3] == model_path("nuclei").with_suffix(".md").read_text().splitlines()[:3]
+    # Files of the repository are not published with it.
+    assert "](nuclei.csv)" not in page
+    assert "(https:" in page or "](" not in page
+
+
+def test_licences_that_hugging_face_does_not_know(tiny_model: Path, tmp_path: Path) -> None:
+    assert _export(tiny_model, "-o", tmp_path / "out", "--author", "A", "--licence", "CECILL-2.1")[0] == 0
+    matter, _ = _front_matter(tmp_path / "out")
+    assert (matter["license"], matter["license_name"]) == ("other", "CECILL-2.1")
+    assert "model-index" not in matter
+
+
+def test_mistakes_are_one_line(tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    for options, message in (
+        (("-o", tmp_path / "new"), "needs authors: give --author NAME"),
+        (("-o", tmp_path / "out", "--author", "A"), "exists: give another folder with -o"),
+    ):
+        code, output = _export(tiny_model, *options)
+        assert (code, len(output.splitlines())) == (2, 1)
+        assert message in output

@@ -48,7 +48,7 @@ def _write_page(out: Path) -> None:
 
 
 @contextmanager
-def _progress(total: int) -> "Iterator[Callable[[Outcome], None]]":
+def _progress(total: int) -> "Iterator[tuple[Callable[[Outcome], None], Callable[[float], None]]]":
     with Progress(total) as progress:
 
         def report(outcome: "Outcome") -> None:
@@ -56,7 +56,7 @@ def _progress(total: int) -> "Iterator[Callable[[Outcome], None]]":
             _log_outcome(outcome)
             progress.advance(failed=outcome.entry.status == "failed")
 
-        yield report
+        yield report, progress.begin
 
 
 def _log_outcome(outcome: "Outcome") -> None:

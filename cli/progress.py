@@ -31,6 +31,7 @@ class Progress:
         self._total = total
         self._done = 0
         self._failed = 0
+        self._share = 0.0
         self._start = monotonic()
         self._is_terminal = sys.stderr.isatty()
         self._quiet = not logger.isEnabledFor(logging.INFO)
@@ -57,6 +58,11 @@ class Progress:
         self._failed += failed
         self._draw()
 
+    def begin(self, share: float) -> None:
+        """Show how much of the image after the finished ones is done, from 0 to 1."""
+        self._share = share if share < 1 else 0.0
+        self._draw()
+
     def reporter(self, log: logging.Logger) -> Callable[[str, str], None]:
         """Return a function that counts an image by its name and message; a message is the reason of its failure."""
 
@@ -74,15 +80,17 @@ class Progress:
             click.echo("\r" + " " * (shutil.get_terminal_size().columns - 1) + "\r", nl=False, err=True)
 
     def text(self) -> str:
-        """``12 of 300 images, 1 failed, 0:02:31 left``."""
+        """``12 of 300 images and 40 % of the next, 1 failed, 0:02:31 left``."""
+        share = f" and {100 * self._share:.0f} % of the next" if self._share else ""
         failed = f", {self._failed} failed" if self._failed else ""
         of_all = f" of {self._total}" if self._total is not None else ""
-        return f"{self._done}{of_all} images{failed}{self._left()}"
+        return f"{self._done}{of_all} images{share}{failed}{self._left()}"
 
     def _left(self) -> str:
-        if not self._done or self._total is None or self._done == self._total:
+        done = self._done + self._share
+        if not done or self._total is None or self._done == self._total:
             return ""
-        seconds = round((monotonic() - self._start) / self._done * (self._total - self._done))
+        seconds = round((monotonic() - self._start) / done * (self._total - done))
         return f", {seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left"
 
     def _draw(self) -> None:

@@ -33,6 +33,16 @@ def test_a_batch_writes_what_the_design_says(run: Runner, discs: Array) -> None:
     np.testing.assert_array_equal(labels > 0, discs > 100)
 
 
+def test_the_progress_counts_sections_times_and_tiles(run: Runner, discs: Array) -> None:
+    tifffile.imwrite(run.images / "stack.tif", np.stack([np.stack([discs] * 2)] * 2), metadata={"axes": "TZYX"})
+    for name in ("a.tif", "b.tif", "bad.tif", "sub/a.tif"):
+        (run.images / name).unlink()
+    shares: list[float] = []
+    run(Settings(z="each", diameter_px="model"), on_share=shares.append)
+    assert shares == sorted(shares)
+    assert {0.25, 0.5, 0.75, 1.0} <= set(shares)
+
+
 def test_the_summary_has_a_row_an_image(run: Runner) -> None:
     run()
     rows = run.summary()

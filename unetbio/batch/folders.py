@@ -22,7 +22,7 @@ from unetbio.settings.segmentation import Settings
 
 if TYPE_CHECKING:
     from unetbio.batch.dry_run import Estimate
-    from unetbio.batch.run import BatchOptions, Draw
+    from unetbio.batch.run import BatchOptions, Draw, OnShare
 
 __all__ = ["Finished", "SegmentRequest", "View", "segment_folders"]
 
@@ -90,7 +90,8 @@ class View:
     Parameters
     ----------
     progress : callable
-        Called with the number of images; a context that gives the function for the `Outcome` of each.
+        Called with the number of images; a context that gives two functions: for the `Outcome` of each, and
+        `BatchOptions.on_share`.
     draw : callable, optional
         Draws an overlay: `BatchOptions.draw`.
     write_page : callable, optional
@@ -99,7 +100,7 @@ class View:
         Called with the number of processor cores before a network runs.
     """
 
-    progress: Callable[[int], AbstractContextManager[OnOutcome]]
+    progress: "Callable[[int], AbstractContextManager[tuple[OnOutcome, OnShare]]]"
     draw: "Draw | None" = None
     write_page: Callable[[Path], object] | None = None
     limit_threads: Callable[[int], object] | None = None
@@ -204,8 +205,8 @@ def _segment_by(model: str, request: SegmentRequest, view: View) -> Finished:
         for item, message in predicted.failed:
             logger.error("%s: %s", item.title, message)
         return Finished(out, (model,), predicted, len(predicted.failed))
-    with view.progress(len(items)) as on_outcome:
-        summary = run_batch(items, out, segmenter, options, on_outcome)
+    with view.progress(len(items)) as (on_outcome, on_share):
+        summary = run_batch(items, out, segmenter, replace(options, on_share=on_share), on_outcome)
     return Finished(out, (model,), summary, summary.failed)
 
 

@@ -18,6 +18,7 @@ from unetbio.batch.budget import MemoryBudget
 from unetbio.batch.pipeline import Job, Message, Reader, frame_bytes
 from unetbio.errors import ImageError, UnetbioError
 from unetbio.files import TEMPORARY, real_path, stamp, stopping, utf8_text
+from unetbio.inference.executors import part_of
 from unetbio.output_layout import SUMMARY, overlay_name
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.normalization import Scaling
@@ -39,6 +40,7 @@ __all__ = ["MAX_FINISHERS", "BatchOptions", "run_batch"]
 
 logger = logging.getLogger(__name__)
 
+OnShare = Callable[[float], object]
 Draw = Callable[[Path, NDArray[Any], NDArray[Any]], None]
 
 DEFAULT_MEMORY = 1 << 30
@@ -68,6 +70,9 @@ class BatchOptions:
         Threads that finish, write and measure.
     memory : int
         Bytes that frames in progress may take together.
+    on_share : callable
+        Called with the part of an image that the network has seen, from 0 to 1, after each tile of each section and
+        time.
     """
 
     policy: Policy = field(default_factory=Policy)
@@ -78,6 +83,7 @@ class BatchOptions:
     tables: bool = True
     workers: int = 2
     memory: int = DEFAULT_MEMORY
+    on_share: OnShare = lambda share: None
 
 
 @dataclass(frozen=True)
@@ -214,8 +220,12 @@ class _Batch:
     def _decide(self, job: Job, frame: Frame, size: int, pool: ThreadPoolExecutor) -> None:
         start = perf_counter()
         try:
+            opened = _present(job.opened)
             made = self.segmenter.decide_frame(
-                _present(job.opened), frame, with_probabilities=self.options.policy.save_probabilities
+                opened,
+                frame,
+                with_probabilities=self.options.policy.save_probabilities,
+                progress=part_of(self._report_share, len(job.frames), len(opened.times)),
             )
         except Exception as error:
             self.budget.release(size)
@@ -228,6 +238,9 @@ class _Batch:
         size = self.budget.resize(size, frame_bytes(made.opened, self.segmenter))
         waiting = _DecidedFrame(len(job.frames), made, perf_counter() - start, size)
         job.frames.append(pool.submit(self._finish, job, waiting))
+
+    def _report_share(self, done: int, total: int) -> None:
+        self.options.on_share(done / total)
 
     def _finish(self, job: Job, waiting: _DecidedFrame) -> _FinishedFrame:
         """In a worker: cells of a frame, its overlay and its measurements."""

@@ -1,0 +1,143 @@
+"""Output folders of ``unetbio segment``: their images, masks and rows, and corrected masks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+import unetbio
+from unetbio.io.grey_pictures import PICTURES
+from unetbio.labels import label_dtype
+from unetbio.output_layout import is_output_folder, provenance_name
+from unetbio.preprocessing.prepare import ImageSelection
+from unetbio.provenance import read_provenance
+from unetbio.results.cells import CachedCells, known_options
+from unetbio.results.collect_tables import reuse_or_measure
+from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run, store_correction
+from unetbio.results.journal import Entry, hold_output
+from unetbio.results.measure_cells import channel_columns, open_input
+from unetbio.results.reuse import read_label_file
+from unetbio.results.tables import known_entries
+
+__all__ = ["LoadedImage", "find_run", "list_images", "load_image", "save_correction", "update_tables"]
+
+COLOURS = PICTURES[:2]
+
+
+@dataclass(frozen=True)
+class LoadedImage:
+    """Image of a run with its mask.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The output folder.
+    mask : RunMask
+        Axes, planes and pixel size of the label image.
+    labels : ndarray
+        The label image.
+    channels : dict
+        Grey values with the shape of the label image, by name of the channel. A colour picture is one entry with a
+        further axis. Empty if the image is missing.
+    is_colour : bool
+        Whether it is a colour picture.
+    table : pandas.DataFrame
+        Rows of the cells.
+    """
+
+    out: Path
+    mask: RunMask
+    labels: NDArray[Any]
+    channels: dict[str, NDArray[Any]]
+    is_colour: bool
+    table: pd.DataFrame
+
+    @property
+    def times(self) -> tuple[int | None, ...]:
+        """Time of each frame of the label image."""
+        return self.mask.times if "T" in self.mask.axes else ()
+
+
+def list_images(out: Path) -> list[Entry]:
+    """Images of an output folder that have label images, by path.
+
+    Raises
+    ------
+    UsageError
+        When there are none.
+    """
+    return find_masks_of_run(out)
+
+
+def find_run(mask: Path) -> tuple[Path, Entry] | None:
+    """The output folder that a label image lies in, and its entry there; None for other files."""
+    mask = mask.absolute()
+    folder = next((folder for folder in mask.parents if _is_output_folder(folder)), None)
+    if folder is None:
+        return None
+    own = (entry for entry in known_entries(folder).values() if folder / entry.output == mask)
+    return next(((folder, entry) for entry in own), None)
+
+
+def _is_output_folder(folder: Path) -> bool:
+    try:
+        return is_output_folder(path.name for path in folder.iterdir())
+    except OSError:
+        return False
+
+
+def load_image(out: Path, entry: Entry) -> LoadedImage:
+    """Read an image, its mask and its rows; rows of a corrected mask are measured.
+
+    Raises
+    ------
+    ImageError
+        When the mask cannot be read.
+    """
+    provenance = read_provenance(out / provenance_name(entry.output))
+    labels = read_label_file(out / entry.output, provenance)
+    opened = open_input(out, entry, provenance, None)
+    channels, is_colour = _channels(opened) if opened else ({}, False)
+    measured = reuse_or_measure(out, entry, CachedCells(out)).cells
+    table = pd.DataFrame() if measured is None else pd.DataFrame(measured.to_dict(as_series=False))
+    return LoadedImage(out, describe_mask(out, entry), labels, channels, is_colour, table)
+
+
+def _channels(opened: ImageSelection) -> tuple[dict[str, NDArray[Any]], bool]:
+    """Channels as they were segmented: sections picked or projected."""
+    numbers = opened.present_channels(None)
+    frames = [opened.read_channels(t, numbers) for t in opened.times]
+    stack = np.stack(frames, axis=1) if len(frames) > 1 else frames[0]
+    names = opened.image.channel_names
+    if names in COLOURS and stack.dtype == np.uint8 and len(numbers) == len(names):
+        return {"colours": np.moveaxis(stack, 0, -1)}, True
+    titles = _unlike(channel_columns(names), numbers)
+    return dict(zip(titles, stack, strict=True)), False
+
+
+def _unlike(names: Sequence[str], numbers: Sequence[int]) -> list[str]:
+    """Names of these channels; those that occur twice get their number."""
+    return [names[i] if names.count(names[i]) == 1 else f"{names[i]} {i}" for i in numbers]
+
+
+def save_correction(loaded: LoadedImage, labels: NDArray[Any]) -> bool:
+    """Replace the mask of an image, as ``unetbio import --into`` does; returns whether it changed.
+
+    Raises
+    ------
+    EnvironmentStoppedError
+        When a run works in the folder, or it cannot be written.
+    """
+    stored = labels.astype(label_dtype(int(labels.max(initial=0))), copy=False)
+    with hold_output(loaded.out, None):
+        return store_correction(loaded.out, loaded.mask, stored)
+
+
+def update_tables(out: Path) -> None:
+    """Measure the masks that changed and write the tables of a run, with the columns that they have now."""
+    options = known_options(out)
+    unetbio.measure(out, expand=options.expand_um, pixel_size=options.pixel_size_um, features=options.features)

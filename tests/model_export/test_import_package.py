@@ -12,6 +12,11 @@ from unetbio.model_export import import_package as module
 from unetbio.model_export.import_package import MODEL_IN_PACKAGE
 from unetbio.models.model_file import load_model
 
+# Ten lists of ten of the list before: written out, the last has 10 ** 10 entries.
+ALIASES = "\n".join(
+    ["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 11)), "weights: [*a10]"]
+).encode()
+
 
 def _package(folder: Path, members: dict[str, bytes]) -> Path:
     path = folder / "x.bioimageio.zip"
@@ -46,6 +51,7 @@ def test_the_model_comes_back(tiny_model: Path, tmp_path: Path) -> None:
         ({"rdf.yaml": b"weights: ["}, "holds no model"),
         ({"rdf.yaml": b"\xff\xfe\x00"}, "holds no model"),
         ({"rdf.yaml": b"[" * 100_000}, "holds no model"),
+        ({"rdf.yaml": ALIASES}, "holds no model"),
         ({"other.txt": b""}, "holds no model"),
         ({MODEL_IN_PACKAGE: b"no tensors"}, f"x.bioimageio.zip: {MODEL_IN_PACKAGE} is not a model file"),
         # The length of its header is more than there are bytes.

@@ -127,7 +127,8 @@ def _weights(archive: zipfile.ZipFile) -> list[str]:
         text = stream.read(MAX_DESCRIPTION_BYTES)
     try:
         described: Any = yaml.safe_load(text)
-        return [str(kind) for kind in described["weights"]]
+        # Aliases can name more than fits into memory: nothing nested is looked at.
+        return [kind for kind in described["weights"] if isinstance(kind, str)]
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError, KeyError, TypeError, ValueError):
         return []
 

@@ -271,6 +271,8 @@ def test_dry_run_says_and_does_nothing(segment: Invoke, images: Path, tmp_path: 
             None,
             "there is no preset sharp of the CRF; there are: largefov, deeplab_v2_vgg, deeplab_v2_r",
         ),
+        (("--crf-settings", "w1=2"), None, "crf_settings w1=2 change a preset: give --crf too, such as largefov"),
+        (("--crf", "largefov", "--crf-settings", "w3=2"), None, "crf_settings w3=2: names with values are needed"),
         (("--diameter", "0"), None, "'--diameter': 0.0 is not in the range x>0"),
     ],
 )

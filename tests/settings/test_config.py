@@ -119,6 +119,9 @@ def test_options_become_arguments_of_the_command() -> None:
         read = kind(channel="DAPI", axes="ZYX", pixel_size=(2, 0.5))
         expected = ["--channel", "DAPI", "--axes", "ZYX", "--pixel-size", "2.0,0.5"]
         assert read.arguments()[:6] == expected
+    assert TrainOptions(recipe="paper").arguments()[:2] == ["--recipe", "paper"]
+    refined = SegmentOptions(crf="largefov", crf_settings="w1=10,iterations=10")
+    assert refined.arguments()[:4] == ["--crf", "largefov", "--crf-settings", "w1=10,iterations=10"]
     several = SegmentOptions(channel=("DAPI", 2), series=0)
     assert several.arguments()[:6] == ["--channel", "DAPI", "--channel", "2", "--series", "0"]
 

@@ -253,7 +253,8 @@ def _cells_of(frame: _Frame, options: TableOptions) -> "pl.DataFrame":
         known = frame.evidence.of_cells or {}
         columns["confidence"] = np.array([known.get(cell, np.nan) for cell in columns["label"].tolist()], np.float64)
     if frame.evidence.classes is not None:
-        columns["class"] = [frame.evidence.classes.get(cell) or None for cell in columns["label"].tolist()]
+        names = [frame.evidence.classes.get(cell) or None for cell in columns["label"].tolist()]
+        columns["class"] = np.array(names, object)
     table = pl.DataFrame({**columns, **rings}, nan_to_null=True, schema_overrides={"class": pl.String})
     # Counts stay integers when they are all missing.
     return table.with_columns(

@@ -211,7 +211,7 @@ class _AttentionGate(nn.Module):
         self.psi = blocks.pointwise(between, 1, ndim)
 
     def forward(self, skip: Tensor, gate: Tensor) -> Tensor:
-        coefficients = self.psi(functional.relu(self.of_skip(skip) + self.of_gate(gate))).sigmoid()
+        coefficients: Tensor = self.psi(functional.relu(self.of_skip(skip) + self.of_gate(gate))).sigmoid()
         return skip * coefficients
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from unetbio import targets
 from unetbio.errors import ImageError
 from unetbio.settings.training import TrainingConfig
+from unetbio.supervision.annotations import CLASS_BASE
 from unetbio.targets.cells import mask_annotated
 from unetbio.training.data_checks.alignment import find_displacement
 from unetbio.training.data_checks.duplicates import find_anchors, find_shared
@@ -113,7 +114,9 @@ def _check_parts(found: Sequence[tuple[Example, Parts]], refuse: Refuse) -> Iter
 
 
 def _annotated(example: Example, config: TrainingConfig) -> NDArray[np.integer]:
-    return mask_annotated(example.label_image, example.label_image, config)
+    annotated = mask_annotated(example.label_image, example.label_image, config)
+    # Numbers of cells with classes hold these too; users know the numbers alone.
+    return annotated // CLASS_BASE if targets.find(config.target, config.network).has_cell_classes else annotated
 
 
 def _reused(example: Example, parts: Parts, masks: int, of: int) -> ImageError:

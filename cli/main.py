@@ -5,6 +5,7 @@ files failed, or something was found; 4 the environment stopped the run; 130 Ctr
 """
 
 import contextlib
+import errno
 import importlib
 import logging
 import os
@@ -20,7 +21,7 @@ import click
 
 from unetbio.cli.process import freeze_at_exit
 from unetbio.cli.terminal import say
-from unetbio.errors import UnetbioError
+from unetbio.errors import EnvironmentStoppedError, UnetbioError
 from unetbio.system import set_blocking
 
 __all__ = ["COMMANDS", "main"]
@@ -50,6 +51,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "summarize": ("unetbio.cli.summarize", "Put the summaries of several output folders into one table."),
     "new": ("unetbio.cli.new", "Make a folder with the Snakemake workflow and its settings."),
     "samples": ("unetbio.cli.samples", "Write sample images to try the tool on."),
+}
+
+# Errors of the system that any call can meet.
+_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space or choose another folder"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (ulimit -n)"),
+    **dict.fromkeys((errno.EAGAIN, errno.ENOMEM), "raise the limits of memory and processes (ulimit -v, ulimit -u)"),
+    errno.EIO: "check the disk or choose another one",
+    errno.EROFS: "choose a folder that can be written to",
 }
 
 EXIT_INTERNAL = 1
@@ -115,8 +125,17 @@ class _Commands(click.Group):
                 return 0
             raise
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in _REMEDIES:
+                _say(f"error: {_text_of(error)}")
+                return EnvironmentStoppedError.exit_code
             _say(f"internal error: {type(error).__name__}: {_one_line(error)}; traceback: {_write_traceback()}")
             return EXIT_INTERNAL
+
+
+def _text_of(error: OSError) -> str:
+    """What the system refused, and what to do."""
+    file = f"{error.filename}: " if error.filename else ""
+    return f"{file}{error.strerror}; {_REMEDIES[error.errno or 0]}, then run again"
 
 
 def _complete(command: click.Command) -> None:

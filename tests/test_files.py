@@ -222,3 +222,22 @@ def test_errors_of_libraries_in_rust_are_those_of_the_system(tmp_path: Path) -> 
     message = r"x: No space left on device; free space or choose another output folder, .* \(0 bytes written"
     with pytest.raises(EnvironmentStoppedError, match=message), atomic_path(tmp_path / "x"):
         raise OSError("No space left on device (os error 28): .unetbio-0.parquet")
+
+
+def test_what_a_killed_run_left_an_hour_ago_is_removed(tmp_path: Path) -> None:
+    old, new, below, other = (
+        tmp_path / ".unetbio-1.tif",
+        tmp_path / ".unetbio-2.tif",
+        tmp_path / "a",
+        tmp_path / "x.tif",
+    )
+    below.mkdir()
+    for path in (old, new, other, below / ".unetbio-3.tif"):
+        path.touch()
+    for path in (old, other, below / ".unetbio-3.tif"):
+        os.utime(path, (0, 0))
+    files.remove_stale(tmp_path)
+    assert sorted(tmp_path.rglob("*.tif")) == [new, below / ".unetbio-3.tif", other]
+    files.remove_stale(tmp_path, below=True)
+    assert sorted(tmp_path.rglob("*.tif")) == [new, other]
+    files.remove_stale(tmp_path / "missing", below=True)

@@ -456,7 +456,6 @@ def _write(path: Path, label_image: NDArray[Any], grid: Grid, image: Image, *, o
     trusted = image.pixel_size_um if image.pixel_size_trusted else {}
     sizes = {axis: size for axis, size in trusted.items() if axis in grid.axes}
     affine = image.affine if label_image.shape == tuple(image.size(axis) for axis in grid.axes) else None
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_labels(path, label_image, axes=grid.axes, pixel_size_um=sizes, affine=affine)
     return True
 

@@ -1,5 +1,6 @@
 """The command itself: help, version, exit codes, signals."""
 
+import errno
 import importlib
 import logging
 import os
@@ -128,6 +129,17 @@ def test_an_internal_error_is_one_line_and_a_traceback_file(with_command: Callab
     assert line == "unetbio: internal error: RuntimeError: two lines; "
     assert "in function" in Path(path).read_text()
     Path(path).unlink()
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [(errno.ENOSPC, "free space"), (errno.EMFILE, "raise the limit of open files"), (errno.EIO, "check the disk")],
+)
+def test_errors_of_the_system_are_one_line_and_4(with_command: Callable[..., None], number: int, advice: str) -> None:
+    with_command(raising(OSError(number, os.strerror(number), "some/file")))
+    result = CliRunner().invoke(main, ["probe"])
+    assert result.exit_code == 4
+    assert result.stderr.startswith(f"unetbio: error: some/file: {os.strerror(number)}; {advice}")
 
 
 def test_a_traceback_that_cannot_be_written_is_said(

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 
 import unetbio.models
 from unetbio.cli.main import main
+from unetbio.files import lock
 from unetbio.models.model_file import load_model, read_info
 from unetbio.tensor_file import load_metadata, load_tensors, save_tensors
 from unetbio.training import loss_curve
@@ -316,6 +317,14 @@ def test_classes_that_cannot_be_meant_are_refused(data: Path, options: tuple[str
     result = train(data, data, options=options)
     assert message in result.stderr
     assert not (data / "out").exists()
+
+
+def test_two_trainings_cannot_write_one_model(data: Path) -> None:
+    with lock(data / "out" / ".m.lock"):
+        result = train(data, data)
+    assert result.exit_code == 4
+    assert f"{data / 'out' / 'm.safetensors'} is in use by another unetbio run (lock file .m.lock)" in result.stderr
+    assert not (data / "out" / "m.log").exists()
 
 
 @pytest.fixture

@@ -132,3 +132,13 @@ def test_a_killed_run_leaves_no_process(image: Path) -> None:
     while any(Path(f"/proc/{child}").exists() for child in children) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not any(Path(f"/proc/{child}").exists() for child in children)
+
+
+def test_a_limit_of_memory_that_holds_already_stays(image: Path) -> None:
+    script = (
+        "import resource, sys\nfrom unetbio.io import read_image\nfrom unetbio.io.decoding import decode_elsewhere\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))\n"
+        "with decode_elsewhere(60):\n    print(read_image(sys.argv[1]).read().sum())\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script, os.fsencode(image)], capture_output=True, check=True)
+    assert int(run.stdout) == STACK.sum()

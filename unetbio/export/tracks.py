@@ -137,7 +137,6 @@ def _pieces(lineage: Lineage) -> tuple[list[tuple[int, int, int, int]], Mapping[
 
 def _write_plain(path: Path, label_image: NDArray[np.uint16]) -> None:
     """Write a mask as plain TIFF, as the programs of the challenge read it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_labels(path, label_image)
 
 

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -55,7 +56,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 # Errors of the system that any call can meet.
 _REMEDIES = {
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space or choose another folder"),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space"),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (ulimit -n)"),
     **dict.fromkeys((errno.EAGAIN, errno.ENOMEM), "raise the limits of memory and processes (ulimit -v, ulimit -u)"),
     errno.EIO: "check the disk or choose another one",
@@ -134,6 +135,10 @@ class _Commands(click.Group):
 
 def _text_of(error: OSError) -> str:
     """What the system refused, and what to do."""
+    if error.filename and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        from unetbio.files import stopped
+
+        return str(stopped(Path(os.fsdecode(error.filename)), error))
     file = f"{error.filename}: " if error.filename else ""
     return f"{file}{error.strerror}; {_REMEDIES[error.errno or 0]}, then run again"
 

@@ -455,8 +455,9 @@ def system_error(error: Exception) -> OSError | None:
 def _space(path: Path, written: int | None) -> list[str]:
     """Bytes of a file that were written, and bytes that are free where it is."""
     found = [] if written is None else [f"{written} bytes written"]
-    with contextlib.suppress(OSError):
-        found.append(f"{shutil.disk_usage(path.parent).free} bytes free")
+    with contextlib.suppress(OSError, StopIteration):
+        folder = next(parent for parent in path.parents if parent.exists())
+        found.append(f"{shutil.disk_usage(folder).free} bytes free")
     return found
 
 

@@ -132,14 +132,20 @@ def test_an_internal_error_is_one_line_and_a_traceback_file(with_command: Callab
 
 
 @pytest.mark.parametrize(
-    ("number", "advice"),
-    [(errno.ENOSPC, "free space"), (errno.EMFILE, "raise the limit of open files"), (errno.EIO, "check the disk")],
+    ("number", "start", "advice"),
+    [
+        (errno.ENOSPC, "cannot write ", "free space or choose another output folder"),
+        (errno.EMFILE, "", "raise the limit of open files"),
+        (errno.EIO, "", "check the disk"),
+    ],
 )
-def test_errors_of_the_system_are_one_line_and_4(with_command: Callable[..., None], number: int, advice: str) -> None:
+def test_errors_of_the_system_are_one_line_and_4(
+    with_command: Callable[..., None], number: int, start: str, advice: str
+) -> None:
     with_command(raising(OSError(number, os.strerror(number), "some/file")))
     result = CliRunner().invoke(main, ["probe"])
     assert result.exit_code == 4
-    assert result.stderr.startswith(f"unetbio: error: some/file: {os.strerror(number)}; {advice}")
+    assert result.stderr.startswith(f"unetbio: error: {start}some/file: {os.strerror(number)}; {advice}")
 
 
 def test_a_traceback_that_cannot_be_written_is_said(

@@ -44,6 +44,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "track": ("unetbio.cli.track", "Follow cells over the frames of time-lapses."),
     "import": ("unetbio.cli.import_", "Turn annotations of other programs into label images."),
     "export": ("unetbio.cli.export", "Write cells and tracks for QuPath, ImageJ, COCO and others."),
+    "view": ("unetbio.cli.view", "Look at the masks of an output folder in a browser, and correct them."),
     "report": ("unetbio.cli.report", "Write the offline page of a finished output folder."),
     "verify": ("unetbio.cli.verify", "Check every mask of an output folder against its provenance."),
     "sign": ("unetbio.cli.sign", "Sign all files of an output folder with an SSH key."),

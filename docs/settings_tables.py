@@ -20,6 +20,7 @@ from unetbio.settings.runs import (
     RunOptions,
     TrackRun,
     TrainRun,
+    ViewRun,
     WeightMapRun,
 )
 from unetbio.settings.segmentation import READING, Settings
@@ -163,6 +164,7 @@ TABLES: dict[str, Callable[[], str]] = {
         [*options_of(ImportRun).values(), *(SEGMENTATION[name] for name in ("series", "t", "z", "axes"))]
     ),
     "options: track": lambda: of_command(options_of(TrackRun).values()),
+    "options: view": lambda: of_command(options_of(ViewRun).values()),
     "options: weight-map": lambda: of_command(options_of(WeightMapRun).values()),
     **{f"options: {name}": lambda kind=kind: _with_reading(kind) for name, kind in ON_ANNOTATED.items()},
     "options: workflow": lambda: of_workflow(

@@ -16,6 +16,7 @@ __all__ = [
     "CHECK",
     "CLASSES",
     "COCO",
+    "CORRECTIONS",
     "CYTOPLASM",
     "EVERY_JOB_CELLS",
     "FORMATS",
@@ -60,6 +61,7 @@ __all__ = [
     "probabilities_name",
     "provenance_name",
     "result_name",
+    "review_name",
     "roi_set_name",
     "track_picture_name",
     "tracked_name",
@@ -71,6 +73,7 @@ SUMMARY, CELLS, CELLS_TEXT, CLASSES = "summary.csv", "cells.parquet", "cells.csv
 PAGE, CHECK, COCO, ANNDATA = "index.html", "check.csv", "coco.json", "cells.h5ad"
 TRACKS, LINEAGES = "tracks.csv", "lineages.csv"
 PARENTS, CYTOPLASM = "parents.csv", "cytoplasm.csv"
+CORRECTIONS = "corrections.csv"
 JOURNAL, LOCK = "run.jsonl", ".run.lock"
 LINKED_FILES = (SUMMARY, CLASSES, CELLS_TEXT, CELLS, JOURNAL)
 """Files that the report page links to."""
@@ -195,6 +198,11 @@ def trackmate_name(result: str) -> str:
 def challenge_folder(result: str) -> str:
     """Tracks of a time-lapse as the Cell Tracking Challenge has them."""
     return f"{result}_RES"
+
+
+def review_name(result: str) -> str:
+    """Cells of a result that were accepted or corrected by hand."""
+    return f"{result}_review.json"
 
 
 def geojson_name(result: str) -> str:

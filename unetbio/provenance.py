@@ -232,6 +232,11 @@ class FrameRecord(_Record):
     warnings: tuple[str, ...] = ()
     confidences: tuple[float, ...] = ()
 
+    @property
+    def doubtful(self) -> float:
+        """How many of the cells with confidences the model expects to be wrong."""
+        return sum(1 - confidence for confidence in self.confidences)
+
     @field_validator("confidences", mode="before")
     @classmethod
     def _from_text(cls, value: Any) -> Any:

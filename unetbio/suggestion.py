@@ -94,12 +94,11 @@ def suggest(
 
 def _judged(path: Path, frames: Sequence[FrameRecord], model: Model) -> Suggested:
     cells = sum(frame.n_cells or 0 for frame in frames)
-    confidences = [confidence for frame in frames for confidence in frame.confidences]
-    if cells and len(confidences) != cells:
+    if cells and sum(len(frame.confidences) for frame in frames) != cells:
         raise UsageError(
             f"{model.path} gives no confidences of cells: suggest needs a model whose network classifies pixels"
         )
-    return Suggested(path, cells, sum(1 - confidence for confidence in confidences))
+    return Suggested(path, cells, sum(frame.doubtful for frame in frames))
 
 
 def _features(frames: Sequence[FrameRecord]) -> tuple[float, ...]:

@@ -112,5 +112,6 @@ def test_everything_runs_without_posix_modules(tmp_path: Path, discs: np.ndarray
     )
     assert run.returncode == 0, run.stdout
     ran = {line.split()[0] for line in RUNS.strip().split("\n")}
-    # Those that train several networks, copy files of another package, or need results of two models or a time-lapse.
-    assert set(COMMANDS) - ran == {"compare", "learn-curve", "relate", "samples", "track"}
+    # Those that train several networks, copy files of another package, need results of two models or a time-lapse, or
+    # serve until they are interrupted.
+    assert set(COMMANDS) - ran == {"compare", "learn-curve", "relate", "samples", "track", "view"}

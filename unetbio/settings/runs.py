@@ -30,6 +30,7 @@ __all__ = [
     "TrackRun",
     "TrainOptions",
     "TrainRun",
+    "ViewRun",
     "WeightMapRun",
     "available_cores",
 ]
@@ -242,6 +243,22 @@ class ImportRun(Checked):
     ] = False
     overwrite: Annotated[bool, Option("Replace masks that are in the output folder.")] = False
     failed_ok: Annotated[bool, FAILED_OK] = False
+
+
+@dataclass(frozen=True)
+class ViewRun(Checked):
+    """Options of ``unetbio view``."""
+
+    port: Annotated[
+        int | None,
+        Option(
+            "Port of the page on this machine.",
+            metavar="N",
+            limits=Limits(ge=1, le=65535),
+            default_text="8642, or a free one if it is taken",
+        ),
+    ] = None
+    open: Annotated[bool, Option("Open the page in the browser of this machine.")] = False
 
 
 @dataclass(frozen=True)

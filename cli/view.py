@@ -1,0 +1,50 @@
+"""``unetbio view``: look at the masks of an output folder in a browser, and correct them."""
+
+import contextlib
+import logging
+from pathlib import Path
+
+import click
+
+from unetbio.cli import options as shared
+from unetbio.cli.terminal import say
+from unetbio.settings.runs import ViewRun
+
+__all__ = ["command"]
+
+logger = logging.getLogger("unetbio.cli.view")
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path), metavar="RESULTS")
+@shared.options(ViewRun)
+@shared.collected(run=ViewRun)
+def command(out: Path, run: ViewRun) -> None:
+    """Look at the masks of an output folder in a browser, and correct them.
+
+    RESULTS is the output folder of unetbio segment. Prints the address of a page that only this machine can reach, and
+    serves it until Ctrl-C. On another machine, such as the node of a cluster, forward the port first:
+
+    \b
+        ssh -L 8642:127.0.0.1:8642 USER@MACHINE
+
+    and open the address that is printed there. The page shows image and cells, colours them by any column of the table,
+    and has tools to delete, merge, split, draw and accept cells (? shows the keys). Each correction is saved at once;
+    corrected masks count as edited by hand. Enter accepts an image; corrections.csv lists the accepted ones for
+    unetbio train.
+    """  # noqa: D301
+    import webbrowser
+
+    from unetbio.io.decoding import decode_elsewhere
+    from unetbio.settings.runs import MeasureRun
+    from unetbio.viewer.server import open_viewer
+
+    with decode_elsewhere(MeasureRun.decode_timeout), open_viewer(out, run.port) as viewer:
+        say(viewer.address)
+        port = viewer.server_port
+        logger.info("only this machine reaches it; from another one: ssh -L %d:127.0.0.1:%d USER@MACHINE", port, port)
+        logger.info("Ctrl-C ends it")
+        if run.open:
+            webbrowser.open(viewer.address)
+        with contextlib.suppress(KeyboardInterrupt):
+            viewer.serve_forever()

@@ -1,0 +1,156 @@
+"""The page of ``unetbio view`` in a real Chromium: ten thousand cells, corrected by hand, saved and measured."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import tifffile
+from chromium import Browser
+from click.testing import CliRunner
+
+from unetbio.cli.main import main
+from unetbio.io import read_labels
+from unetbio.viewer.server import Viewer, open_viewer
+
+PITCH, SIDE = 14, 100
+SIZE = PITCH * SIDE
+# The bars of issue 17 are 2 s and .5 s; machines that run tests do other work beside.
+PICTURE_SECONDS, SAVE_SECONDS = 20, 10
+
+ROWS = "document.getElementById('count').textContent !== ''"
+SAVED = "document.getElementById('saved').textContent === 'saved'"
+PICTURE = "performance.getEntriesByType('resource').some((each) => each.name.includes('/tile/') && each.responseEnd)"
+
+
+def run(*line: object) -> None:
+    result = CliRunner().invoke(main, [str(word) for word in line])
+    assert result.exit_code == 0, result.stderr
+
+
+@pytest.fixture(scope="module")
+def many(browser: Browser, tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A run over one image of 10 000 cells."""
+    folder = tmp_path_factory.mktemp("many")
+    rows, columns = np.mgrid[:SIZE, :SIZE] % PITCH
+    radius = 3 + (np.mgrid[:SIZE, :SIZE] // PITCH).sum(axis=0) % 3
+    image = np.where((rows - 7) ** 2 + (columns - 7) ** 2 <= radius**2, 200, 10).astype(np.uint8)
+    (folder / "images").mkdir()
+    tifffile.imwrite(folder / "images" / "many.tif", image)
+    line = ("segment", folder / "images", "-o", folder / "results", "-m", tiny_model, "--normalize", "0,200")
+    run(*line, "--diameter", "model", "--workers", "1", "--overlays", "none")
+    return folder / "results"
+
+
+@contextlib.contextmanager
+def served(results: Path) -> Iterator[Viewer]:
+    with open_viewer(results) as viewer:
+        thread = threading.Thread(target=viewer.serve_forever, args=[0.05], daemon=True)
+        thread.start()
+        yield viewer
+        viewer.shutdown()
+        thread.join()
+
+
+def on_screen(browser: Browser, x: float, y: float) -> tuple[float, float]:
+    """Place in the window of a pixel of the image."""
+    script = (
+        "const view = window.unetbioView, point = view.toScreen(arguments[0], arguments[1]);"
+        "const box = document.getElementById('cells').getBoundingClientRect();"
+        "return [box.left + point.x, box.top + point.y];"
+    )
+    left, top = browser.run(script, x, y)
+    return left, top
+
+
+def text(browser: Browser, name: str) -> str:
+    found: str = browser.run("return document.getElementById(arguments[0]).textContent", name)
+    return found
+
+
+def look_at(browser: Browser, x: float, y: float) -> None:
+    """Zoom in on a pixel of the image."""
+    browser.run("window.unetbioView.lookAt(arguments[0], arguments[1], 200)", x, y)
+
+
+def test_ten_thousand_cells_are_drawn_corrected_saved_and_measured(browser: Browser, many: Path) -> None:
+    path = many / "many_labels.ome.tif"
+    before = read_labels(path)
+    assert before.max() == SIDE**2
+    with served(many) as viewer:
+        browser.open(viewer.address)
+        assert browser.wait(PICTURE) < PICTURE_SECONDS
+        browser.wait(ROWS)
+        assert text(browser, "count") == str(SIDE**2)
+
+        # A cell over the corner of four others, which keep their pixels.
+        look_at(browser, 98, 98)
+        browser.press("d")
+        corners = [(92, 92), (104, 92), (104, 104), (92, 104)]
+        browser.drag([on_screen(browser, x, y) for x, y in corners])
+        assert browser.wait(SAVED) < SAVE_SECONDS
+        browser.wait(f"document.getElementById('count').textContent === '{SIDE**2 + 1}'")
+        drawn = read_labels(path)
+        new = drawn == SIDE**2 + 1
+        assert 20 < new.sum() <= 13 * 13
+        np.testing.assert_array_equal(np.where(new, 0, drawn), before)
+
+        # Click, Delete, and a line across a cell.
+        browser.press("Escape")
+        browser.drag([on_screen(browser, 91.5, 91.5)])
+        browser.wait("document.getElementById('rows').textContent.startsWith('Cell ')")
+        chosen = int(before[91, 91])
+        assert text(browser, "rows").startswith(f"Cell {chosen}")
+        browser.press("Delete")
+        browser.wait(f"document.getElementById('count').textContent === '{SIDE**2}'")
+        browser.press("s")
+        browser.drag([on_screen(browser, 105.5, y) for y in (84, 92, 98)])
+        browser.wait(f"document.getElementById('count').textContent === '{SIDE**2 + 1}'")
+        browser.press("z")
+        browser.wait(f"document.getElementById('count').textContent === '{SIDE**2}'")
+        assert browser.errors() == []
+
+        # The page again: it shows what was saved.
+        browser.open(viewer.address)
+        browser.wait(ROWS)
+        assert text(browser, "count") == str(SIDE**2)
+        now = read_labels(path)
+        np.testing.assert_array_equal(now, np.where(drawn == chosen, 0, drawn))
+    run("measure", many)
+    table = pl.read_csv(many / "cells.csv")
+    assert len(table) == SIDE**2
+    assert table.filter(pl.col("label") == SIDE**2 + 1)["area_px"].to_list() == [int(new.sum())]
+
+
+def test_keys_accept_cells_and_images(browser: Browser, many: Path) -> None:
+    with served(many) as viewer:
+        browser.open(viewer.address)
+        browser.wait(ROWS)
+        browser.press("j")
+        browser.wait("document.getElementById('rows').textContent.startsWith('Cell ')")
+        first = text(browser, "rows").split("confidence")[0]
+        browser.press(" ")
+        browser.wait(f"!document.getElementById('rows').textContent.startsWith('{first}confidence')")
+        browser.press("Enter")
+        browser.wait("document.getElementById('accept-image').classList.contains('done')")
+        assert (many / "corrections.csv").read_text().count("\n") == 2
+        browser.run("document.getElementById('train').click()")
+        browser.wait("document.getElementById('training').open")
+        assert text(browser, "training-command").startswith(f"unetbio train {many / 'corrections.csv'} --start ")
+        assert browser.errors() == []
+
+
+def test_the_histogram_selects_cells(browser: Browser, many: Path) -> None:
+    with served(many) as viewer:
+        browser.open(viewer.address)
+        browser.wait(ROWS)
+        choose = "const list = document.getElementById('column'); list.value = 'area_px';"
+        browser.run(f"{choose} list.dispatchEvent(new Event('change'));")
+        box = browser.run("return Object.values(document.getElementById('histogram').getBoundingClientRect().toJSON())")
+        x, y, width, height = box[:4]
+        browser.drag([(x + 2, y + height / 2), (x + width / 6, y + height / 2)])
+        browser.wait("document.getElementById('rows').textContent.includes('cells selected')")
+        assert 1000 < int(text(browser, "rows").split()[0]) < 5000

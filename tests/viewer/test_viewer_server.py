@@ -1,0 +1,535 @@
+"""The server of ``unetbio view``: what it answers, what it saves, and what it refuses."""
+
+import concurrent.futures
+import contextlib
+import http.client
+import json
+import socket
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import polars as pl
+import pytest
+import tifffile
+from click.testing import CliRunner
+from numpy.typing import NDArray
+
+from unetbio.cli.main import main
+from unetbio.errors import EnvironmentStoppedError, UsageError
+from unetbio.io import read_labels, write_labels
+from unetbio.results.journal import hold_output
+from unetbio.settings.segmentation import Settings
+from unetbio.training.pairs import find_pairs
+from unetbio.viewer.guard import MAX_BODY
+from unetbio.viewer.server import MAX_CONNECTIONS, Viewer, open_viewer
+
+Array = NDArray[Any]
+SQUARE = [[60.0, 40.0], [72.0, 40.0], [72.0, 52.0], [60.0, 52.0]]
+
+
+def run(*line: object) -> None:
+    result = CliRunner().invoke(main, [str(word) for word in line])
+    assert result.exit_code == 0, result.stderr
+
+
+@pytest.fixture(scope="module")
+def segmented(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
+    """A run over x.tif, three cells, and y.tif, of which the model is less sure; a time-lapse of two frames."""
+    folder = tmp_path_factory.mktemp("segmented")
+    rows, columns = np.mgrid[:64, :80]
+    image = np.full((64, 80), 10, np.uint8)
+    for y, x in ((15, 15), (15, 50), (45, 30)):
+        image[(rows - y) ** 2 + (columns - x) ** 2 <= 40] = 200
+    (folder / "images").mkdir()
+    tifffile.imwrite(folder / "images" / "x.tif", image)
+    tifffile.imwrite(folder / "images" / "y.tif", np.where(image > 100, 130, 10).astype(np.uint8))
+    lapse = np.stack([image, np.roll(image, 5, axis=1)])
+    tifffile.imwrite(folder / "images" / "z.ome.tif", lapse, ome=True, metadata={"axes": "TYX"})
+    line = ("segment", folder / "images", "-o", folder / "results", "-m", tiny_model, "--normalize", "0,200")
+    run(*line, "--workers", "1", "--overlays", "none")
+    return folder / "results"
+
+
+@pytest.fixture
+def results(segmented: Path) -> Iterator[Path]:
+    """The run, whose files are put back after the test."""
+    files = {path: path.read_bytes() for path in segmented.rglob("*") if path.is_file()}
+    yield segmented
+    for path in segmented.rglob("*"):
+        if path.is_file() and path not in files:
+            path.unlink()
+    for path, content in files.items():
+        if path.read_bytes() != content:
+            path.write_bytes(content)
+
+
+class Page:
+    """What the page asks."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.viewer = viewer
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        target = f"/{self.viewer.token}/{path}"
+        return self.raw(method, target, None if body is None else json.dumps(body).encode(), **headers)
+
+    def raw(self, method: str, target: str, content: bytes | None = None, **headers: str) -> tuple[int, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.viewer.server_port, timeout=60)
+        sent = {"Content-Type": "application/json"} if content is not None else {}
+        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
+        with contextlib.closing(connection):
+            connection.request(method, target, content, sent)
+            answer = connection.getresponse()
+            body = answer.read()
+        if answer.headers["Content-Encoding"] == "deflate":
+            body = zlib.decompress(body)
+        is_json = answer.headers["Content-Type"] == "application/json"
+        return answer.status, json.loads(body) if is_json else body
+
+    def get(self, path: str) -> Any:
+        status, answer = self.ask("GET", path)
+        assert status == 200, answer
+        return answer
+
+    def post(self, path: str, **body: Any) -> Any:
+        version = self.get("/".join(path.split("/")[:2]))["version"]
+        status, answer = self.ask("POST", path, {"version": version, "plane": 0, **body})
+        assert status == 200, answer
+        return answer
+
+    def ids(self, index: int, plane: int, width: int = 80) -> Array:
+        return np.frombuffer(zlib.decompress(self.raw_ids(index, plane)), "<u4").reshape(-1, width)
+
+    def raw_ids(self, index: int, plane: int) -> bytes:
+        return zlib.compress(self.get(f"image/{index}/labels/{plane}/0/0_0"))
+
+
+@pytest.fixture
+def page(results: Path) -> Iterator[Page]:
+    with open_viewer(results, None) as viewer:
+        thread = threading.Thread(target=viewer.serve_forever, args=[0.05], daemon=True)
+        thread.start()
+        yield Page(viewer)
+        viewer.shutdown()
+        thread.join()
+
+
+def index_of(page: Page, name: str) -> int:
+    return [image["name"] for image in page.get("images")["images"]].index(name)
+
+
+# --- What is shown ----------------------------------------------------------------------------------------------------
+
+
+def test_images_come_in_the_order_of_the_doubt_of_the_model(page: Page) -> None:
+    images = page.get("images")["images"]
+    doubts = [image["doubtful"] for image in images]
+    assert doubts == sorted(doubts, reverse=True)
+    names = [image["name"] for image in images]
+    assert names.index("y.tif") < names.index("x.tif")
+    assert not any(image["is_edited"] or image["is_accepted"] for image in images)
+
+
+def test_the_page_and_all_that_it_loads_are_served_and_nothing_comes_from_elsewhere(page: Page) -> None:
+    status, text = page.ask("GET", "")
+    assert status == 200
+    names = [word.split('"')[1] for word in text.decode().split() if word.startswith(("src=", "href="))]
+    loaded = [name for name in names if not name.startswith("data:")]
+    assert {"app.js", "style.css", "openseadragon.min.js"} == set(loaded)
+    for name in (*loaded, "layer.js", "table.js", "server.js", "openseadragon.LICENSE.txt"):
+        status, content = page.ask("GET", name)
+        assert status == 200
+        assert content
+        # OpenSeadragon knows addresses of formats that are not used here; the policy of the page forbids to load them.
+        assert b"http" not in content or name.startswith("openseadragon")
+
+
+def test_tiles_show_the_image_and_its_cells(page: Page, results: Path) -> None:
+    index = index_of(page, "x.tif")
+    found = page.get(f"image/{index}")
+    assert (found["width"], found["height"], found["times"], found["sections"]) == (80, 64, 1, 1)
+    assert [channel["is_shown"] for channel in found["channels"]] == [True]
+    picture = imagecodecs.jpeg8_decode(page.get(f"image/{index}/tile/0/0/0_0?layers=0:10:200:ffffff"))
+    image = tifffile.imread(results.parent / "images" / "x.tif")
+    assert abs(picture.astype(int)[image == 200].mean() - 255) < 6
+    assert picture[image == 10].mean() < 6
+    red = imagecodecs.jpeg8_decode(page.get(f"image/{index}/tile/0/0/0_0?layers=0:10:200:ff0000"))
+    assert red[15, 15].tolist() == pytest.approx([255, 0, 0], abs=40)
+    np.testing.assert_array_equal(page.ids(index, 0), read_labels(results / "x_labels.ome.tif"))
+
+
+def test_rows_are_those_of_the_table(page: Page, results: Path) -> None:
+    columns = page.get(f"image/{index_of(page, 'x.tif')}/rows/0")["columns"]
+    table = pl.read_csv(results / "cells.csv").filter(pl.col("path") == "x.tif")
+    assert columns["label"] == table["label"].to_list()
+    for name in ("area_px", "confidence", "centroid_x_px"):
+        assert columns[name] == pytest.approx(table[name].to_list(), rel=1e-4)
+
+
+def test_frames_of_a_time_lapse_are_planes(page: Page, results: Path) -> None:
+    index = index_of(page, "z.ome.tif")
+    labels = read_labels(results / "z_labels.ome.tif")
+    for plane in (0, 1):
+        np.testing.assert_array_equal(page.ids(index, plane), labels[plane])
+    page.post(f"image/{index}/correct", plane=1, kind="delete", ids=[1])
+    now = read_labels(results / "z_labels.ome.tif")
+    np.testing.assert_array_equal(now[0], labels[0])
+    np.testing.assert_array_equal(now[1], np.where(labels[1] == 1, 0, labels[1]))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "image/99",
+        "image/0/tile/9/0/0_0?layers=0:0:1:ffffff",
+        "image/0/tile/0/9/0_0?layers=0:0:1:ffffff",
+        "image/0/tile/0/0/9_0?layers=0:0:1:ffffff",
+        "image/0/tile/0/0/0_0?layers=7:0:1:ffffff",
+        "image/0/tile/0/0/0_0?layers=0:2:1:ffffff",
+        "image/0/tile/0/0/0_0?layers=0:nan:1:ffffff",
+        "image/0/tile/0/0/0_0",
+        "image/0/labels/9/0/0_0",
+        "image/0/rows/9",
+    ],
+)
+def test_what_is_not_there_is_said(page: Page, path: str) -> None:
+    status, answer = page.ask("GET", path)
+    assert status == 422
+    assert answer["error"]
+
+
+# --- Corrections ------------------------------------------------------------------------------------------------------
+
+
+def test_corrections_are_saved_measured_and_taken_back(page: Page, results: Path) -> None:
+    index, path = index_of(page, "x.tif"), results / "x_labels.ome.tif"
+    before = read_labels(path)
+    answer = page.post(f"image/{index}/correct", kind="draw", points=SQUARE)
+    top, bottom, left, right = answer["box"]
+    assert (top, left) == (40, 60)
+    assert (bottom, right) in ((52, 72), (53, 73))
+    assert answer["cells"] == [4]
+    assert answer["is_edited"]
+    drawn = read_labels(path)
+    assert (drawn[40:52, 60:72] == 4).all()
+    np.testing.assert_array_equal(np.where(drawn == 4, 0, drawn), before)
+    columns = page.get(f"image/{index}/rows/0")["columns"]
+    assert columns["label"] == [1, 2, 3, 4]
+    assert columns["area_px"][3] == 144
+    assert [value is None for value in columns["confidence"]] == [False, False, False, True]
+    page.post(f"image/{index}/correct", kind="delete", ids=[1])
+    assert np.unique(read_labels(path)).tolist() == [0, 2, 3, 4]
+    run("measure", results)
+    table = pl.read_csv(results / "cells.csv").filter(pl.col("path") == "x.tif")
+    assert table["label"].to_list() == [2, 3, 4]
+    summary = pl.read_csv(results / "summary.csv").filter(pl.col("path") == "x.tif")
+    assert "edited" in summary["warnings"][0]
+    page.post(f"image/{index}/undo")
+    np.testing.assert_array_equal(read_labels(path), drawn)
+    answer = page.post(f"image/{index}/undo")
+    assert not answer["is_edited"]
+    assert (answer["can_undo"], answer["can_redo"]) == (0, 2)
+    np.testing.assert_array_equal(read_labels(path), before)
+    page.post(f"image/{index}/redo")
+    np.testing.assert_array_equal(read_labels(path), drawn)
+    status, answer = page.ask("POST", f"image/{index}/undo", {"version": 0})
+    assert (status, answer["error"]) == (
+        422,
+        "this mask was corrected in another window: load the image again to see it",
+    )
+
+
+def test_accepted_cells_and_images_are_remembered(page: Page, results: Path, tiny_model: Path) -> None:
+    index = index_of(page, "x.tif")
+    assert page.post(f"image/{index}/accept", ids=[2, 1], accept=True)["accepted"] == {"0": [1, 2]}
+    assert page.post(f"image/{index}/accept", ids=[2], accept=False)["accepted"] == {"0": [1]}
+    assert page.post(f"image/{index}/accept-image", accept=True)["is_accepted"]
+    # A cell that is corrected is no longer the one that was accepted.
+    assert page.post(f"image/{index}/correct", kind="delete", ids=[1])["accepted"] == {"0": []}
+    assert page.post(f"image/{index}/undo")["accepted"] == {"0": [1]}
+    with open_viewer(results, None) as again:
+        images = {image.name: image for image in again.answers._images}
+        assert images["x.tif"].is_accepted
+        assert not images["y.tif"].is_accepted
+        assert json.loads(zlib.decompress(again.answers.get(f"image/{index}").body))["accepted"] == {"0": [1]}
+    training = page.get("training")
+    assert (training["accepted"], training["waiting"]) == (1, 0)
+    table = results / "corrections.csv"
+    command = f"unetbio train {table} --start {tiny_model} -o mine.safetensors --steps 1000"
+    assert training["command"] == command
+    (pair,) = find_pairs([table], None, Settings()).training
+    assert pair.image == (results.parent / "images" / "x.tif").resolve()
+    assert pair.mask == results / "x_labels.ome.tif"
+    page.post(f"image/{index}/accept-image", accept=False)
+    assert table.read_text().count("\n") == 1
+
+
+def test_an_accepted_mask_that_was_made_again_has_to_be_accepted_again(page: Page, results: Path) -> None:
+    page.post(f"image/{index_of(page, 'x.tif')}/accept-image", accept=True)
+    write_labels(results / "x_labels.ome.tif", np.roll(read_labels(results / "x_labels.ome.tif"), 3, axis=0))
+    with open_viewer(results, None) as again:
+        assert not any(image.is_accepted for image in again.answers._images)
+    assert (results / "corrections.csv").read_text().count("\n") == 1
+
+
+def test_a_mask_that_another_program_changes_is_not_overwritten(page: Page, results: Path) -> None:
+    index, path = index_of(page, "x.tif"), results / "x_labels.ome.tif"
+    version = page.get(f"image/{index}")["version"]
+    other = np.roll(read_labels(path), 3, axis=0)
+    write_labels(path, other)
+    body = {"version": version, "plane": 0, "kind": "delete", "ids": [1]}
+    status, answer = page.ask("POST", f"image/{index}/correct", body)
+    assert (status, answer["error"]) == (422, "another program has changed this mask: load the image again to see it")
+    np.testing.assert_array_equal(read_labels(path), other)
+    assert page.get(f"image/{index}")["is_edited"]
+    np.testing.assert_array_equal(page.ids(index, 0), other)
+    assert page.get(f"image/{index}/rows/0")["columns"]["confidence"] == [None] * 3
+    page.post(f"image/{index}/correct", kind="delete", ids=[1])
+    np.testing.assert_array_equal(read_labels(path), np.where(other == 1, 0, other))
+
+
+def test_while_a_run_holds_the_folder_nothing_is_changed(page: Page, results: Path) -> None:
+    index, path = index_of(page, "x.tif"), results / "x_labels.ome.tif"
+    before = path.read_bytes()
+    with hold_output(results, None):
+        found = page.get(f"image/{index}")
+        assert "in use by another unetbio run" in found["read_only"]
+        body = {"version": found["version"], "plane": 0, "kind": "delete", "ids": [1]}
+        status, answer = page.ask("POST", f"image/{index}/correct", body)
+    assert status == 423
+    assert "in use by another unetbio run" in answer["error"]
+    assert path.read_bytes() == before
+    np.testing.assert_array_equal(page.ids(index, 0), read_labels(path))
+    assert page.get(f"image/{index}")["read_only"] == ""
+    page.post(f"image/{index}/correct", kind="delete", ids=[1])
+
+
+def test_a_mask_that_cannot_be_written_stays_as_it_was(
+    page: Page, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, **options: object) -> None:
+        raise EnvironmentStoppedError("cannot write x_labels.ome.tif: No space left on device; free space")
+
+    index = index_of(page, "x.tif")
+    before, version = page.ids(index, 0), page.get(f"image/{index}")["version"]
+    monkeypatch.setattr("unetbio.results.corrections.write_labels", refuse)
+    body = {"version": version, "plane": 0, "kind": "delete", "ids": [1]}
+    status, answer = page.ask("POST", f"image/{index}/correct", body)
+    assert status == 423
+    assert "No space left" in answer["error"]
+    np.testing.assert_array_equal(page.ids(index, 0), before)
+    assert page.get(f"image/{index}")["can_undo"] == 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"kind": "explode"},
+        {"kind": ["delete"]},
+        {"kind": "delete", "ids": "1"},
+        {"kind": "delete", "ids": [True]},
+        {"kind": "delete", "ids": [-1]},
+        {"kind": "delete", "ids": [1e9]},
+        {"kind": "delete", "ids": [1], "plane": -1},
+        {"kind": "delete", "ids": [1], "plane": 3},
+        {"kind": "delete", "ids": [1], "version": "0"},
+        {"kind": "draw", "points": {"x": 1}},
+        {"kind": "draw", "points": [[1, 2], [3]]},
+        {"kind": "split", "points": 7},
+    ],
+)
+def test_a_correction_that_makes_no_sense_is_refused(page: Page, results: Path, body: dict[str, Any]) -> None:
+    index = index_of(page, "x.tif")
+    version = page.get(f"image/{index}")["version"]
+    status, answer = page.ask("POST", f"image/{index}/correct", {"version": version, "plane": 0, **body})
+    assert status == 422, answer
+    assert answer["error"]
+    assert not page.get(f"image/{index}")["is_edited"]
+
+
+def test_an_image_that_is_gone_is_said(page: Page, results: Path) -> None:
+    image = results.parent / "images" / "x.tif"
+    moved = image.rename(image.with_suffix(".away"))
+    try:
+        status, answer = page.ask("GET", f"image/{index_of(page, 'x.tif')}")
+    finally:
+        moved.rename(image)
+    assert status == 422
+    assert "put it back to see its mask" in answer["error"]
+
+
+# --- Hostile requests -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example:8642"},
+        {"Host": "127.0.0.1.evil.example"},
+        {"Host": ""},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "https://127.0.0.1"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+    ids=str,
+)
+def test_pages_of_others_are_refused_even_with_the_token(page: Page, headers: dict[str, str]) -> None:
+    for path in ("images", "image/0/tile/0/0/0_0?layers=0:0:1:ffffff"):
+        status, answer = page.ask("GET", path, **{name.replace("-", "_"): value for name, value in headers.items()})
+        assert status == 403
+        assert b"doubtful" not in answer
+    body = {"version": 0, "plane": 0, "kind": "delete", "ids": [1]}
+    status, _ = page.ask("POST", "image/0/correct", body, **{k.replace("-", "_"): v for k, v in headers.items()})
+    assert status == 403
+    assert not page.get("image/0")["is_edited"]
+
+
+def test_the_port_at_the_near_end_of_ssh_may_differ_and_a_link_may_be_followed(page: Page) -> None:
+    assert page.ask("GET", "images", Host="localhost:9999", Origin="http://localhost:9999")[0] == 200
+    followed = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
+    assert page.ask("GET", "", **followed)[0] == 200
+
+
+@pytest.mark.parametrize("token", ["", "x", "{short}", "{token}x", "{upper}", "%00", ".."])
+def test_without_the_token_nothing_is_served(page: Page, token: str) -> None:
+    right = page.viewer.token
+    given = token.format(token=right, short=right[:-1], upper=right.swapcase())
+    for rest in ("", "images", "app.js", "image/0"):
+        status, answer = page.raw("GET", f"/{given}/{rest}")
+        assert status == 403
+        assert b"open the address that unetbio view has printed" in answer
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../summary.csv",
+        "..%2f..%2fetc/passwd",
+        "%2e%2e/summary.csv",
+        "/etc/passwd",
+        "page/../__init__.py",
+        "app.js/../../answers.py",
+        "..\\answers.py",
+        "app.js%00.css",
+        "image/0/../../x",
+        "image/-1",
+        "image/1e9",
+        "image/99999999999999999999",
+        "http://evil.example/",
+    ],
+)
+def test_no_path_leads_to_another_file(page: Page, path: str) -> None:
+    status, answer = page.ask("GET", path)
+    assert (status, answer) == (404, {"error": "there is no such page"})
+    assert page.ask("POST", path, {})[0] == 404
+
+
+def test_bodies_are_limited(page: Page) -> None:
+    target = f"/{page.viewer.token}/image/0/correct"
+    assert page.raw("POST", target, b"x", Content_Length=str(MAX_BODY + 1))[0] == 413
+    assert page.raw("POST", target, b"x", Content_Length="9" * 30)[0] == 411
+    assert page.raw("POST", target, b"x", Content_Length="-1")[0] == 411
+    assert page.raw("POST", target, b"x", Transfer_Encoding="chunked")[0] == 411
+    assert page.raw("POST", target, b"{}", Content_Type="text/plain")[0] == 415
+    assert page.raw("POST", target, b"[" * 100_000)[0] == 422
+    assert page.raw("POST", target, b"[]")[1] == {"error": "the body is no JSON object"}
+    assert page.raw("POST", target, b"\xff")[1] == {"error": "the body is no JSON"}
+    assert page.raw("PUT", target, b"{}")[0] == 501
+    assert not page.get("image/0")["is_edited"]
+
+
+def test_every_answer_forbids_what_the_page_does_not_need(page: Page) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", page.viewer.server_port, timeout=60)
+    for path in ("", "images", "nothing"):
+        connection.request("GET", f"/{page.viewer.token}/{path}")
+        answer = connection.getresponse()
+        answer.read()
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert answer.headers["Access-Control-Allow-Origin"] is None
+    connection.close()
+
+
+def test_it_listens_on_this_machine_alone(page: Page) -> None:
+    assert page.viewer.server_address[0] == "127.0.0.1"
+    assert len(page.viewer.token) >= 32
+
+
+def test_a_thousand_hostile_requests_at_once_are_survived(page: Page) -> None:
+    def attack(number: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", page.viewer.server_port), timeout=60) as connection:
+            if number % 10 == 0:
+                return b""  # connects, and says nothing
+            with contextlib.suppress(OSError):
+                connection.sendall(b"GET /guess/images HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+                return connection.recv(64)
+        return b""
+
+    with concurrent.futures.ThreadPoolExecutor(200) as pool:
+        answers = list(pool.map(attack, range(1000)))
+    assert {answer.partition(b"\r\n")[0] for answer in answers} <= {
+        *(b"", b"HTTP/1.1 403 Forbidden", b"HTTP/1.1 503 Service Unavailable")
+    }
+    assert len(page.get("images")["images"]) == 3
+
+
+def test_silent_connections_are_turned_away_once_there_are_many(page: Page) -> None:
+    silent = [socket.create_connection(("127.0.0.1", page.viewer.server_port)) for _ in range(MAX_CONNECTIONS + 5)]
+    try:
+        assert silent[-1].recv(64).startswith(b"HTTP/1.1 503")
+    finally:
+        for connection in silent:
+            connection.close()
+    # Threads notice that their connections have ended.
+    for _ in range(200):
+        status, _ = page.ask("GET", "images")
+        if status == 200:
+            return
+    raise AssertionError("it answers no more")
+
+
+# --- The command ------------------------------------------------------------------------------------------------------
+
+
+def test_the_command_prints_the_address_and_serves_until_interrupted(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+
+    def serve(viewer: Viewer) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Viewer, "serve_forever", serve)
+    result = CliRunner().invoke(main, ["view", str(results), "--open"])
+    assert result.exit_code == 0, result.stderr
+    address = result.stdout.strip()
+    assert address.startswith("http://127.0.0.1:")
+    assert opened == [address]
+    port = address.split(":")[2].split("/")[0]
+    assert f"ssh -L {port}:127.0.0.1:{port}" in result.stderr
+
+
+def test_the_command_refuses_a_port_in_use_and_a_folder_without_masks(results: Path, tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(main, ["view", str(results), "--port", str(port)])
+    assert result.exit_code == 4
+    assert f"--port {port}: Address already in use; give another number, or leave --port out" in result.stderr
+    result = CliRunner().invoke(main, ["view", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "holds no label images of unetbio segment" in result.stderr
+    with pytest.raises(UsageError), open_viewer(tmp_path / "missing"):
+        pass

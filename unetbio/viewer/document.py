@@ -1,0 +1,421 @@
+"""One image of a run with its mask: pictures, rows, corrections with undo. Each correction is saved at once."""
+
+import itertools
+import logging
+import math
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio.errors import EnvironmentStoppedError, ImageError, UsageError
+from unetbio.files import Stamp, stamp
+from unetbio.io.grey_pictures import PICTURES
+from unetbio.labels import label_hash
+from unetbio.measurement.table_schema import SECTION
+from unetbio.output_layout import provenance_name, result_name, review_name
+from unetbio.provenance import read_provenance
+from unetbio.results.confidences import read_evidence
+from unetbio.results.corrections import describe_mask, store_correction
+from unetbio.results.journal import Entry, hold_output
+from unetbio.results.measure_cells import channel_columns, measure_frame, open_input, sections_unlinked
+from unetbio.results.reuse import read_label_file, state_of_labels
+from unetbio.viewer import edits
+from unetbio.viewer.edits import Change
+from unetbio.viewer.pictures import TILE, Layer, contrast, draw_tile, label_tile, pyramid
+from unetbio.viewer.review import Review, read_review, write_review
+
+__all__ = ["Document"]
+
+logger = logging.getLogger(__name__)
+
+KEPT_PLANES = 12
+"""Channels of planes in memory."""
+
+UNDO_STEPS = 200
+DIGITS = 5
+WHITE = "#ffffff"
+OTHERS = ("#40a0ff", "#50ff50", "#ff50ff", "#ffd23c", "#3cffff", "#ff5a5a")
+OF_PICTURES = {"red": "#ff0000", "green": "#00ff00", "blue": "#0000ff", "": WHITE}
+"""Colours of the channels of pictures; transparency is not shown."""
+
+Columns = dict[str, list[Any]]
+
+# Of all images, so that no window takes a mask for one that it has seen before.
+_VERSIONS = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A correction of a volume, and the review before and after it."""
+
+    volume: int
+    change: Change | None
+    before: Review
+    after: Review
+
+    @property
+    def undone(self) -> "_Step":
+        return _Step(self.volume, self.change and self.change.undone, self.after, self.before)
+
+
+class Document:
+    """An image of a run with its mask.
+
+    Planes are numbered over times, then sections. Planes that share the ids of their cells are a volume: all sections
+    of a time if they are linked, each plane alone if not.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The output folder.
+    entry : Entry
+        Line of the image in the journal.
+
+    Raises
+    ------
+    ImageError
+        When the image or its mask cannot be read, or they do not fit.
+    """
+
+    def __init__(self, out: Path, entry: Entry) -> None:
+        self._out, self._entry = out, entry
+        self._provenance = read_provenance(out / provenance_name(entry.output))
+        self._mask = describe_mask(out, entry)
+        opened = open_input(out, entry, self._provenance, None)
+        if opened is None:
+            raise ImageError("unreadable", f"{entry.input} cannot be read: put it back to see its mask")
+        self._opened = replace(opened, channels=opened.present_channels(opened.times[0]))
+        # Corrections follow each other; tiles are drawn meanwhile.
+        self._correcting, self._pixels, self._reading = threading.Lock(), threading.Lock(), threading.Lock()
+        self._planes: OrderedDict[tuple[int, int], list[NDArray[Any]]] = OrderedDict()
+        self._undo: list[_Step] = []
+        self._redo: list[_Step] = []
+        self.version = next(_VERSIONS)
+        self._load()
+
+    def _load(self) -> None:
+        """Read the mask, and the review if it belongs to it."""
+        path = self._out / self._entry.output
+        self._stamp: Stamp = stamp(path)
+        labels = read_label_file(path, self._provenance)
+        times = len(self._opened.times)
+        expected = ((times,) if times > 1 else ()) + self._opened.shape
+        if not labels.shape == self._mask.shape == expected:
+            raise ImageError(
+                "shape_mismatch", f"the mask is {labels.shape}, its image {expected}: give it the image's size"
+            )
+        self._labels = labels.reshape(times, -1, *labels.shape[-2:])
+        self.is_edited = state_of_labels(path, self._provenance) == "edited"
+        review = read_review(self._review_path)
+        fits = review.label_hash == label_hash(labels)
+        self.review = review if fits else Review()
+        # Of a mask that another program changed, it is unknown which cells are as the model left them.
+        self._knows_changes = fits or not self.is_edited
+
+    @property
+    def is_current(self) -> bool:
+        """Whether no other program has changed the mask since it was read or saved here."""
+        try:
+            return stamp(self._out / self._entry.output) == self._stamp
+        except OSError:
+            return False
+
+    @property
+    def _review_path(self) -> Path:
+        return self._out / review_name(result_name(self._entry.output))
+
+    # --- What is shown ------------------------------------------------------------------------------------------------
+
+    def describe(self) -> dict[str, Any]:
+        """Sizes, channels and the state of the corrections, for the page."""
+        times, sections, height, width = self._labels.shape
+        return {
+            "width": width,
+            "height": height,
+            "times": times,
+            "sections": sections,
+            "channels": self._describe_channels(),
+            "pixel_size_um": self._mask.pixel_size_um.get("X"),
+            **self.state(),
+        }
+
+    def state(self) -> dict[str, Any]:
+        """State of the corrections, which changes with each."""
+        return {
+            "version": self.version,
+            "can_undo": len(self._undo),
+            "can_redo": len(self._redo),
+            "is_edited": self.is_edited,
+            "is_accepted": self.review.is_accepted,
+            "accepted": self.review.accepted,
+        }
+
+    def _describe_channels(self) -> list[dict[str, Any]]:
+        """Name, contrast and colour of each channel: at first those are shown that the model saw."""
+        image, segmented = self._opened.image, self._segmented()
+        of_pictures = OF_PICTURES if image.channel_names in PICTURES else None
+        found = []
+        for channel in self._opened.channels:
+            name = image.channel_names[channel]
+            low, high, smallest, largest = contrast(self._levels(0, channel)[0])
+            if of_pictures:
+                low, high = 0.0, float(np.iinfo(image.dtype).max) if image.dtype.kind in "ui" else 1.0
+            colour = WHITE if channel in segmented else OTHERS[channel % len(OTHERS)]
+            shown = {
+                "channel": channel,
+                "name": name or f"channel {channel}",
+                "low": low,
+                "high": high,
+                "smallest": min(smallest, low),
+                "largest": max(largest, high),
+                "colour": of_pictures.get(name, WHITE) if of_pictures else colour,
+                "is_shown": name in of_pictures if of_pictures else channel in segmented,
+            }
+            found.append(shown)
+        return found
+
+    def _segmented(self) -> set[int]:
+        """Channels that the model saw; the first one if they are unknown."""
+        names = channel_columns(self._opened.image.channel_names)
+        asked = (self._provenance.settings.get("channel") if self._provenance else None) or []
+        found = {names.index(each) if each in names else each for each in asked}
+        return (found & {*self._opened.channels}) or {self._opened.channels[0]}
+
+    def tile(self, plane: int, level: int, x: int, y: int, layers: Mapping[int, Layer]) -> bytes:
+        """Tile of the image as JPEG; see `unetbio.viewer.pictures.draw_tile`."""
+        if not layers or not set(layers) <= set(self._opened.channels):
+            raise UsageError("there is no such channel")
+        levels = [self._levels(plane, channel) for channel in layers]
+        if level >= len(levels[0]) or any(
+            at * TILE >= size for at, size in zip((y, x), levels[0][level].shape, strict=True)
+        ):
+            raise UsageError("there is no such tile")
+        return draw_tile([each[level] for each in levels], [*layers.values()], x, y)
+
+    def label_tile(self, plane: int, level: int, x: int, y: int) -> bytes:
+        """Tile of the label image; see `unetbio.viewer.pictures.label_tile`."""
+        with self._pixels:
+            return label_tile(self._plane(plane), level, x, y)
+
+    def _levels(self, plane: int, channel: int) -> list[NDArray[Any]]:
+        with self._reading:
+            if (plane, channel) not in self._planes:
+                self._planes[plane, channel] = pyramid(self._read(plane, channel))
+                if len(self._planes) > KEPT_PLANES:
+                    self._planes.popitem(last=False)
+            self._planes.move_to_end((plane, channel))
+            return self._planes[plane, channel]
+
+    def _read(self, plane: int, channel: int) -> NDArray[Any]:
+        t, z = self._place(plane)
+        time = self._opened.times[t]
+        if len(self._opened.shape) == 2:
+            values: NDArray[Any] = self._opened.read_channels(time, [channel])[0]
+            return values
+        return self._opened.image.read(t=time or 0, c=channel, z=z)
+
+    # --- Planes and volumes -------------------------------------------------------------------------------------------
+
+    @property
+    def _is_apart(self) -> bool:
+        """Whether each section has its own cells."""
+        return self._provenance is not None and sections_unlinked(self._provenance)
+
+    def _check_plane(self, plane: int) -> None:
+        if not 0 <= plane < self._labels.shape[0] * self._labels.shape[1]:
+            raise UsageError(f"there is no plane {plane}")
+
+    def _place(self, plane: int) -> tuple[int, int]:
+        self._check_plane(plane)
+        return divmod(plane, self._labels.shape[1])
+
+    def _plane(self, plane: int) -> NDArray[Any]:
+        found: NDArray[Any] = self._labels[self._place(plane)]
+        return found
+
+    def volume_of(self, plane: int) -> int:
+        """Number of the volume that a plane belongs to."""
+        return plane if self._is_apart else self._place(plane)[0]
+
+    def _volume(self, volume: int) -> NDArray[Any]:
+        if not self._is_apart:
+            found: NDArray[Any] = self._labels[volume]
+            return found
+        return self._plane(volume)[np.newaxis]
+
+    # --- The table ----------------------------------------------------------------------------------------------------
+
+    def rows(self, plane: int) -> Columns:
+        """Columns of the table for the cells of a plane's volume, measured as they are now."""
+        import polars as pl
+
+        t, z = self._place(plane)
+        with self._pixels:
+            frame = self._labels[t].copy()
+        stack = len(self._opened.shape) == 3
+        raw = None if stack else np.stack([self._levels(plane, channel)[0] for channel in self._opened.channels])
+        table = measure_frame(self._opened, self._opened.times[t], frame if stack else frame[0], raw)
+        if SECTION in table.columns and self._is_apart:
+            table = table.filter(pl.col(SECTION) == z)
+        confidences = self._confidences(plane)
+        known = [confidences.get(cell) for cell in table["label"].to_list()]
+        table = table.with_columns(pl.Series("confidence", known, pl.Float64)).drop("t", SECTION, strict=False)
+        return {name: [_rounded(value) for value in table[name].to_list()] for name in table.columns}
+
+    def _confidences(self, plane: int) -> Mapping[int, float]:
+        """Confidences of the cells that are as the model left them."""
+        t = self._place(plane)[0]
+        if self._provenance is None or not self._knows_changes or t >= len(self._provenance.frames) or self._is_apart:
+            return {}
+        time = self._opened.times[t]
+        record = self._provenance.frames[t]
+        evidence = read_evidence(self._out, self._entry, self._provenance, time, record, edited=False)
+        changed = set(self.review.changed.get(str(self.volume_of(plane)), ()))
+        return {cell: value for cell, value in (evidence.of_cells or {}).items() if cell not in changed}
+
+    # --- Corrections --------------------------------------------------------------------------------------------------
+
+    def correct(self, plane: int, version: int, correction: Callable[[NDArray[Any], int], Change]) -> dict[str, Any]:
+        """Change cells, and save the mask.
+
+        Parameters
+        ----------
+        plane : int
+            The plane that is seen.
+        version : int
+            Of the mask that is seen.
+        correction : callable
+            Called with the volume and the index of the plane in it.
+
+        Returns
+        -------
+        dict
+            `state`, the box of the changed pixels (rows and columns, ends excluded), and the changed cells.
+
+        Raises
+        ------
+        UsageError
+            When the correction cannot be made.
+        EnvironmentStoppedError
+            When the mask cannot be saved; it stays as it was.
+        """
+        with self._correcting:
+            self._check_version(version)
+            volume = self.volume_of(plane)
+            change = correction(self._volume(volume), 0 if self._is_apart else self._place(plane)[1])
+            review = self.review.with_changed(volume, edits.changed_ids(change))
+            gone = set(self.review.accepted.get(str(volume), ())) & edits.changed_ids(change)
+            review = review.with_accepted(volume, gone, accept=False) if gone else review
+            return self._do(_Step(volume, change, self.review, review))
+
+    def accept(self, plane: int, version: int, ids: Sequence[int], *, accept: bool) -> dict[str, Any]:
+        """Accept cells, or accept them no longer."""
+        with self._correcting:
+            self._check_version(version)
+            volume = self.volume_of(plane)
+            review = self.review.with_accepted(volume, ids, accept=accept)
+            return self._do(_Step(volume, None, self.review, review))
+
+    def accept_image(self, version: int, *, accept: bool) -> dict[str, Any]:
+        """Accept the whole image: its mask is ready to train on."""
+        with self._correcting:
+            self._check_version(version)
+            review = self.review.model_copy(update={"is_accepted": accept})
+            return self._do(_Step(0, None, self.review, review))
+
+    def undo(self, version: int) -> dict[str, Any]:
+        """Take the last correction back.
+
+        Raises
+        ------
+        UsageError
+            When there is none.
+        """
+        return self._go_back(version, self._undo, self._redo, "undo")
+
+    def redo(self, version: int) -> dict[str, Any]:
+        """Make the correction again that was taken back last; raises as `undo`."""
+        return self._go_back(version, self._redo, self._undo, "redo")
+
+    def _go_back(self, version: int, source: list[_Step], target: list[_Step], word: str) -> dict[str, Any]:
+        with self._correcting:
+            self._check_version(version)
+            if not source:
+                raise UsageError(f"there is nothing to {word}")
+            step = source[-1].undone
+            self._apply(step)
+            source.pop()
+            target.append(step)
+            return {**self.state(), **_seen(step.change)}
+
+    def _do(self, step: _Step) -> dict[str, Any]:
+        self._apply(step)
+        self._undo = [*self._undo, step][-UNDO_STEPS:]
+        self._redo = []
+        return {**self.state(), **_seen(step.change)}
+
+    def _apply(self, step: _Step) -> None:
+        """Change pixels and review, and save them; nothing changes if they cannot be saved."""
+        self._put(step.volume, step.change)
+        try:
+            self._save(step)
+        except BaseException:
+            self._put(step.volume, step.change and step.change.undone)
+            raise
+        self.version = next(_VERSIONS)
+
+    def _put(self, volume: int, change: Change | None) -> None:
+        if change is None:
+            return
+        with self._pixels:
+            if change.after.dtype.itemsize > self._labels.dtype.itemsize:
+                self._labels = self._labels.astype(change.after.dtype)
+            self._volume(volume)[change.box] = change.after
+
+    def _save(self, step: _Step) -> None:
+        path = self._out / self._entry.output
+        with hold_output(self._out, None):
+            if not self.is_current:
+                raise UsageError("another program has changed this mask: load the image again to see it")
+            labels = self._labels.reshape(self._mask.shape)
+            if step.change is not None:
+                store_correction(self._out, self._mask, labels)
+                self._stamp = stamp(path)
+            digest = label_hash(labels)
+            self.is_edited = self._provenance is None or digest != self._provenance.output.label_hash
+            self._save_review(step.after.model_copy(update={"label_hash": digest}), is_needed=step.change is None)
+
+    def _save_review(self, review: Review, *, is_needed: bool) -> None:
+        """Save the review; beside a corrected mask, which is saved already, it may fail."""
+        try:
+            write_review(self._review_path, review)
+        except EnvironmentStoppedError as error:
+            if is_needed:
+                raise
+            logger.warning("the mask is saved, and which of its cells are accepted is not: %s", error)
+        self.review = review
+
+    def _check_version(self, version: int) -> None:
+        if version != self.version:
+            raise UsageError("this mask was corrected in another window: load the image again to see it")
+
+
+def _seen(change: Change | None) -> dict[str, Any]:
+    """The box of the changed pixels, and the cells that gained or lost pixels, for the page."""
+    if change is None:
+        return {}
+    rows, columns = change.box[-2:]
+    return {"box": [rows.start, rows.stop, columns.start, columns.stop], "cells": sorted(edits.changed_ids(change))}
+
+
+def _rounded(value: Any) -> Any:
+    """A value for JSON, which has neither NaN nor infinity."""
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None

@@ -1,0 +1,207 @@
+// The table of the cells of a plane: colours by a column, the histogram that selects, and the rows.
+
+const GROUND = "#363b41";
+const BINS = 40;
+const SHOWN_ROWS = 200;
+// Not in the row of a cell: its number is the title, its confidence the first line.
+const UNSEEN = /^(label|confidence|bbox_.*)$/;
+const VIRIDIS = ["#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58", "#b5de2b", "#fde725"];
+const DISTINCT = ["#ffd24a", "#5fd0ff", "#ff7ab8", "#8be36b", "#ff9d5c", "#b69cff", "#4fe0c0", "#f2f27a"];
+const NAMES = {
+  confidence: "confidence", area_px: "area (px)", area_um2: "area (µm²)", volume_px: "volume (px)", volume_um3: "volume (µm³)",
+  perimeter_px: "perimeter (px)", equivalent_diameter_px: "diameter (px)", touches_border: "touches border",
+  centroid_y_px: "y (px)", centroid_x_px: "x (px)", centroid_z_px: "z (px)",
+};
+
+const byName = (name) => NAMES[name] ?? name.replaceAll("_", " ");
+const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
+const packed = ([red, green, blue]) => ((255 << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+
+function shade(share) {
+  const at = Math.min(Math.max(share, 0), 1) * (VIRIDIS.length - 1);
+  const low = Math.min(Math.floor(at), VIRIDIS.length - 2);
+  const [from, to] = [rgb(VIRIDIS[low]), rgb(VIRIDIS[low + 1])];
+  return from.map((value, channel) => Math.round(value + (to[channel] - value) * (at - low)));
+}
+
+export function format(value) {
+  if (value === null || value === undefined) return "";
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  return typeof value === "number" ? String(Number(value.toPrecision(4))) : String(value);
+}
+
+export class CellTable {
+  constructor() {
+    this.read({});
+  }
+
+  read(columns) {
+    this.columns = columns;
+    this.ids = columns.label ?? [];
+    this.rowOf = new Map(this.ids.map((id, row) => [id, row]));
+  }
+
+  // Cells that are gone, until the rows are read anew.
+  forget(ids) {
+    const gone = new Set(ids);
+    this.ids = this.ids.filter((id) => !gone.has(id));
+    gone.forEach((id) => this.rowOf.delete(id));
+  }
+
+  // Columns that cells can be coloured by.
+  get names() {
+    const isKnown = (value) => typeof value === "number" || typeof value === "boolean";
+    return Object.keys(this.columns).filter((name) => name !== "label" && this.columns[name].some(isKnown));
+  }
+
+  value(name, id) {
+    const row = this.rowOf.get(id);
+    return row === undefined ? null : this.columns[name]?.[row] ?? null;
+  }
+
+  // Where the smallest and the largest colour lie; a few far values do not squeeze all others into one colour.
+  limits(name) {
+    const values = this.columns[name].filter((value) => value !== null).map(Number).sort((a, b) => a - b);
+    const at = (share) => values[Math.round(share * (values.length - 1))];
+    const [low, high] = [at(0.005), at(0.995)];
+    return low < high ? [low, high] : [values[0] ?? 0, Math.max(values.at(-1) ?? 0, (values[0] ?? 0) + 1e-9)];
+  }
+
+  // 0xAABBGGRR by id. Without a column neighbours get different colours.
+  colours(name) {
+    const largest = this.ids.reduce((a, b) => Math.max(a, b), 0);
+    const colours = new Uint32Array(largest + 2);
+    if (!name || !this.columns[name]) {
+      const distinct = DISTINCT.map((hex) => packed(rgb(hex)));
+      for (let id = 0; id < colours.length; id++) colours[id] = distinct[(id * 5) % distinct.length];
+      return colours;
+    }
+    const [low, high] = this.limits(name);
+    colours.fill(packed([170, 170, 170]));
+    for (const id of this.ids) {
+      const value = this.value(name, id);
+      if (value !== null) colours[id] = packed(shade((Number(value) - low) / (high - low)));
+    }
+    return colours;
+  }
+
+  between(name, low, high) {
+    return this.ids.filter((id) => {
+      const value = this.value(name, id);
+      return value !== null && Number(value) >= low && Number(value) <= high;
+    });
+  }
+
+  // The cells that are not accepted, the least sure first; those without a confidence last.
+  doubtful(accepted) {
+    const sure = (id) => this.value("confidence", id) ?? 2;
+    return this.ids.filter((id) => !accepted.has(id)).sort((a, b) => sure(a) - sure(b) || a - b);
+  }
+}
+
+export class Histogram {
+  // select(low, high) is called while a person draws across the bars.
+  constructor(canvas, select) {
+    this.canvas = canvas;
+    this.from = null;
+    const share = (event) => {
+      const box = canvas.getBoundingClientRect();
+      return Math.min(Math.max((event.clientX - box.left) / box.width, 0), 1);
+    };
+    canvas.addEventListener("pointerdown", (event) => {
+      if (!this.name) return;
+      canvas.setPointerCapture(event.pointerId);
+      this.from = share(event);
+    });
+    canvas.addEventListener("pointermove", (event) => {
+      if (this.from === null) return;
+      // Whole bars.
+      const [left, right] = [Math.min(this.from, share(event)), Math.max(this.from, share(event))];
+      this.range = [Math.floor(left * BINS) / BINS, Math.ceil(right * BINS) / BINS];
+      this.draw();
+    });
+    canvas.addEventListener("pointerup", () => {
+      if (this.from === null) return;
+      this.from = null;
+      if (this.range) select(this.valueAt(this.range[0], 0), this.valueAt(this.range[1], 1));
+    });
+  }
+
+  show(table, name) {
+    this.table = table;
+    this.name = table.columns[name] ? name : null;
+    this.range = null;
+    this.draw();
+  }
+
+  // The ends hold all that lies beyond them.
+  valueAt(share, end) {
+    const [low, high] = this.table.limits(this.name);
+    if (share <= 0 && end === 0) return -Infinity;
+    if (share >= 1 && end === 1) return Infinity;
+    return low + share * (high - low);
+  }
+
+  draw() {
+    const {canvas} = this, context = canvas.getContext("2d");
+    context.clearRect(0, 0, canvas.width, canvas.height);
+    canvas.hidden = !this.name;
+    if (!this.name) return;
+    const [low, high] = this.table.limits(this.name);
+    const counts = new Array(BINS).fill(0);
+    for (const value of this.table.columns[this.name]) {
+      if (value === null) continue;
+      counts[Math.min(BINS - 1, Math.max(0, Math.floor((Number(value) - low) / (high - low) * BINS)))] += 1;
+    }
+    const most = Math.max(...counts, 1), width = canvas.width / BINS;
+    if (this.range) {
+      context.fillStyle = GROUND;
+      context.fillRect(this.range[0] * canvas.width, 0, (this.range[1] - this.range[0]) * canvas.width, canvas.height);
+    }
+    counts.forEach((count, bin) => {
+      const height = count ? Math.max(3, count / most * (canvas.height - 6)) : 0;
+      context.fillStyle = `rgb(${shade((bin + 0.5) / BINS).join()})`;
+      context.fillRect(bin * width + 1, canvas.height - height, width - 2, height);
+    });
+  }
+}
+
+function cellsOf(tag, values) {
+  const row = document.createElement("tr");
+  for (const value of values) row.append(Object.assign(document.createElement(tag), {textContent: value}));
+  return row;
+}
+
+// The row of one cell in full, or a line for each of several.
+export function showRows(element, table, ids, column, go) {
+  element.replaceChildren();
+  const title = document.createElement("h2");
+  const list = document.createElement("table");
+  element.append(title, list);
+  element.hidden = !ids.length;
+  if (ids.length === 1) {
+    title.textContent = `Cell ${ids[0]}`;
+    for (const name of ["confidence", ...Object.keys(table.columns).filter((each) => !UNSEEN.test(each))]) {
+      const value = format(table.value(name, ids[0]));
+      if (value) list.append(cellsOf("td", [byName(name), value]));
+    }
+    return;
+  }
+  const name = table.columns[column] ? column : table.columns.area_px ? "area_px" : "volume_px";
+  const ordered = [...ids].sort((a, b) => (table.value(name, a) ?? Infinity) - (table.value(name, b) ?? Infinity));
+  title.textContent = `${ids.length} cells selected` + (ids.length > SHOWN_ROWS ? `, ${SHOWN_ROWS} shown` : "");
+  list.append(cellsOf("th", ["cell", byName(name)]));
+  for (const id of ordered.slice(0, SHOWN_ROWS)) {
+    const row = cellsOf("td", [id, format(table.value(name, id))]);
+    row.dataset.cell = id;
+    row.addEventListener("click", () => go(id));
+    list.append(row);
+  }
+}
+
+export function fillColumns(select, names) {
+  const before = select.value;
+  const option = (value, text) => Object.assign(document.createElement("option"), {value, textContent: text});
+  select.replaceChildren(option("", "each cell apart"), ...names.map((name) => option(name, byName(name))));
+  select.value = names.includes(before) ? before : "";
+}

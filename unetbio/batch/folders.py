@@ -157,6 +157,8 @@ def segment_folders(request: SegmentRequest, models: tuple[str, ...], view: View
     if len(models) == 1:
         yield _segment_by(models[0], request, view)
         return
+    if request.settings.ensemble:
+        raise UsageError("--ensemble averages with one model: give --model once, and a run of its own for the other")
     infos = [read_info(model) for model in models]
     names = [info.name for info in infos]
     if len({*names, RELATED}) <= len(names):
@@ -193,7 +195,15 @@ def _segment_by(model: str, request: SegmentRequest, view: View) -> Finished:
     from unetbio.batch.run import run_batch
     from unetbio.segmentation import Segmenter
 
-    segmenter = Segmenter(load_model(model), run.device, tile=run.tile, exact=run.exact_tiles, backend=run.backend)
+    segmenter = Segmenter(
+        load_model(model),
+        run.device,
+        tile=run.tile,
+        exact=run.exact_tiles,
+        backend=run.backend,
+        augment=request.settings.augment,
+        ensemble=[load_model(member) for member in request.settings.ensemble],
+    )
     logger.info("%s on %s (%s)", segmenter.info.name, segmenter.device, segmenter.device_reason)
     if segmenter.looker is not None:
         items = go_on_at_own_scale(items, listed, out, segmenter.model.sha256)

@@ -91,6 +91,7 @@ def _repeat(path: Path, provenance: Provenance, models: _Models, device: str) ->
     try:
         changes, options = _recorded_settings(provenance.settings)
         options["partial"] = bool(provenance.run.get("partial"))
+        options["ensemble"] = [member["path"] for member in provenance.run.get("ensemble", ())]
     except (KeyError, TypeError, ValueError, UsageError) as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())
         return f"cannot be segmented again: this version cannot read its settings ({text})"

@@ -94,7 +94,8 @@ def segment(
         Called at the start and after each tile and window; True stops the work. Example: ``threading.Event().is_set``.
     **options
         Options of the command by their names: ``series, t, z, axes, partial, pixel_size, diameter, threshold,
-        min_area, max_area, exclude_border, crf, crf_settings, link``, and for a model of classes ``classes``.
+        min_area, max_area, exclude_border, crf, crf_settings, link, augment, ensemble``, and for a model of classes
+        ``classes``.
 
     Returns
     -------
@@ -116,12 +117,12 @@ def segment(
     CancelledError
         When ``cancel`` returns True; no file is left behind.
     """
-    segmenter = _segmenter_of(model, device, tile, exact_tiles, backend)
     channels = (channel,) if isinstance(channel, (str, int)) else tuple(channel)
     chosen = normalize if isinstance(normalize, Normalization) else parse(normalize, None)
     automatic = normalize == "auto"
     named = {"channel": channels, "normalization": None if automatic else chosen}
     settings = from_keywords("segment", Settings, options, **named)
+    segmenter = _segmenter_of(model, device, tile, exact_tiles, backend, settings)
     record = segmenter.record(settings)
     opened = segmenter.open(_as_source(image, settings, segmenter.ndim), settings)
     report = _cancellable(progress, cancel)
@@ -179,19 +180,44 @@ def _as_source(image: Any, settings: Settings, ndim: int) -> Any:
     return image_of_array(array, axes)
 
 
+_File = tuple[Path, int, int]
+"""A model file, its size and the time of its last change: a file that was replaced is another one."""
+
+
 def _segmenter_of(
-    model: str | os.PathLike[str] | Model, device: str, tile: int | None, exact: bool, backend: str
+    model: str | os.PathLike[str] | Model, device: str, tile: int | None, exact: bool, backend: str, settings: Settings
 ) -> Segmenter:
-    if isinstance(model, Model):
-        return Segmenter(model, device, tile=tile, exact=exact, backend=backend)
+    others = tuple(map(_file, settings.ensemble))
+    chosen = model if isinstance(model, Model) else _file(model)
+    make = _segmenter if isinstance(chosen, Model) else _cached_segmenter
+    return make(chosen, others, device, tile, exact, backend, settings.augment)
+
+
+def _file(model: str | os.PathLike[str]) -> _File:
     path = model_path(model)
     stat = path.stat()
-    return _cached_segmenter(path, (stat.st_size, stat.st_mtime_ns), device, tile, exact, backend)
+    return path, stat.st_size, stat.st_mtime_ns
 
 
-@functools.lru_cache(maxsize=2)
-def _cached_segmenter(
-    path: Path, stamp: tuple[int, int], device: str, tile: int | None, exact: bool, backend: str
+def _segmenter(
+    model: Model | _File,
+    others: tuple[_File, ...],
+    device: str,
+    tile: int | None,
+    exact: bool,
+    backend: str,
+    augment: bool,
 ) -> Segmenter:
-    # In a loop over images the model is read once; a file that was replaced has another stamp.
-    return Segmenter(load_model(path), device, tile=tile, exact=exact, backend=backend)
+    return Segmenter(
+        model if isinstance(model, Model) else load_model(model[0]),
+        device,
+        tile=tile,
+        exact=exact,
+        backend=backend,
+        augment=augment,
+        ensemble=[load_model(path) for path, *_ in others],
+    )
+
+
+_cached_segmenter = functools.lru_cache(maxsize=2)(_segmenter)
+"""In a loop over images the models are read once."""

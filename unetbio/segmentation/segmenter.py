@@ -29,10 +29,12 @@ from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.prepare import Frame, ImageSelection, open_image, prepare_frame, read_frame
 from unetbio.provenance import FrameRecord, versions
 from unetbio.scale.search import Found, find_scale
+from unetbio.segmentation.ensemble import check_ensemble, check_windows, describe_member
 from unetbio.segmentation.frame_warnings import frame_warnings
 from unetbio.settings.segmentation import Settings
-from unetbio.targets.base import Finished
+from unetbio.targets.base import Decoder, Finished
 from unetbio.targets.cells import CellDecoder
+from unetbio.targets.pixels import PixelDecoder
 from unetbio.targets.sections import stack_sections
 from unetbio.targets.unknown_pixels import without_unknown
 
@@ -82,6 +84,10 @@ class Segmenter:
         Tile exactly even if the context is above 256 pixels a side, which takes longer.
     backend : str
         Name of the library that runs the network: `unetbio.inference.backends.base.names`.
+    augment : bool
+        Average the probabilities over mirrored and turned images.
+    ensemble : sequence of Model
+        Models whose probabilities are averaged with those of ``model``.
 
     Attributes
     ----------
@@ -93,7 +99,8 @@ class Segmenter:
     Raises
     ------
     UsageError
-        When ``exact`` is True for a network that cannot be tiled exactly, or the backend cannot run it.
+        When ``exact`` is True for a network that cannot be tiled exactly, the backend cannot run it, or the models
+        cannot be averaged.
     """
 
     def __init__(
@@ -105,14 +112,20 @@ class Segmenter:
         memory_budget: int | None = None,
         exact: bool = False,
         backend: str = DEFAULT,
+        augment: bool = False,
+        ensemble: Sequence[Model] = (),
     ) -> None:
+        check_ensemble(model, ensemble)
         self.model = model
+        self.ensemble = tuple(ensemble)
         self.info = model.info
         self.backend = backend
         self.device, self.device_reason = choose_device(device, backend)
         self.is_exact = _is_tiled_exactly(model.info, requested=exact)
         self.target = targets.of_model(model.info)
-        self.decoder = self.target.decoder(model.info, model.network, self.device, exact=self.is_exact, backend=backend)
+        self.decoder = self._decoder(model)
+        if augment or ensemble:
+            self._average(augment=augment)
         self.tile = tile
         self.memory_budget = memory_budget
         self.ndim = self.decoder.runner.geometry.ndim
@@ -121,6 +134,20 @@ class Segmenter:
         self.looker = self.decoder if knows_size and isinstance(self.decoder, CellDecoder) else None
         # Images of a batch often have one size, so its cheapest tiles are cached.
         self._plans: dict[tuple[int, ...], TilePlan] = {}
+
+    def _decoder(self, model: Model) -> Decoder:
+        return self.target.decoder(model.info, model.network, self.device, exact=self.is_exact, backend=self.backend)
+
+    def _average(self, *, augment: bool) -> None:
+        if not isinstance(self.decoder, PixelDecoder):
+            raise UsageError(
+                f"model {self.info.name} finds objects and has no probabilities to average: leave out --augment and "
+                "--ensemble"
+            )
+        decoders = map(self._decoder, self.ensemble)
+        others = [decoder.runner for decoder in decoders if isinstance(decoder, PixelDecoder)]
+        check_windows(self.model, self.ensemble, [self.decoder.runner, *others])
+        self.decoder.average(others, augment=augment)
 
     def record(self, settings: Settings) -> dict[str, Any]:
         """Values that change the result, apart from image and weights; for the provenance and for resuming.
@@ -147,7 +174,8 @@ class Segmenter:
             raise UsageError(f"model {self.info.name} segments classes, which are not linked: leave out --link")
         if self.looker is None and settings.finds_scale:
             settings = replace(settings, diameter_px="model")
-        return {**self.decoder.record(settings), "exact_tiles": self.is_exact, "window": window}
+        ensemble = {"ensemble": [model.sha256 for model in self.ensemble]} if self.ensemble else {}
+        return {**self.decoder.record(settings), **ensemble, "exact_tiles": self.is_exact, "window": window}
 
     def check_probabilities(self) -> None:
         """Refuse to save probabilities of a model that gives none.
@@ -318,6 +346,7 @@ class Segmenter:
         return {
             "device": str(self.device),
             **({} if self.backend == DEFAULT else {"backend": self.backend}),
+            **({"ensemble": list(map(describe_member, self.ensemble))} if self.ensemble else {}),
             # The CRF links all pixels, so its decisions cannot be refined in float64.
             "exact": self.is_exact and opened.settings.crf is None,
             "channels": list(opened.channels),

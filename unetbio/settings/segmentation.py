@@ -6,6 +6,7 @@ Command options, workflow settings, pages and the record in the provenance are d
 import dataclasses
 import json
 import operator
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
@@ -245,6 +246,23 @@ class Settings:
             metavar="NAME=VALUE,...",
         ),
     ] = None
+    augment: Annotated[
+        bool,
+        Option(
+            "Average over mirrored and turned images (test-time augmentation); takes eight times as long.",
+            "The mean of the probabilities over the eight symmetries of a square; of stacks, over mirrors along z, y "
+            "and x. Tiles change no mask here either. For models that give probabilities.",
+        ),
+    ] = False
+    ensemble: Annotated[
+        tuple[str, ...],
+        Option(
+            "Average the probabilities with those of this model too; may be repeated.",
+            "Models with the target, classes, number of channels, normalization and pixel size of `--model`, such as "
+            "those of several trainings on the same images. Thresholds and scale are those of `--model`.",
+            metavar="NAME|FILE",
+        ),
+    ] = ()
     nan: Annotated[
         Literal["refuse", "fill"],
         Option(
@@ -270,6 +288,8 @@ class Settings:
     def __post_init__(self) -> None:
         if isinstance(self.channel, (str, int)):
             object.__setattr__(self, "channel", (self.channel,))
+        ensemble = (self.ensemble,) if isinstance(self.ensemble, (str, os.PathLike)) else self.ensemble
+        object.__setattr__(self, "ensemble", tuple(map(os.fspath, ensemble)))
         for name, option in options_of(Settings).items():
             self._check_number(name, option)
         sizes = self.pixel_size_um if isinstance(self.pixel_size_um, tuple) else (self.pixel_size_um,)
@@ -380,7 +400,8 @@ class Settings:
         without = ("threshold", "exclude_border", "classes") if decided else CELL_OPTIONS
         values |= decided
         # Where planes are missing, the run says what was left out; whole images do not depend on it.
-        for name in (*without, "partial"):
+        # The segmenter records the models of an ensemble by their weights.
+        for name in (*without, "partial", "ensemble"):
             del values[name]
         # Without these the record equals that of versions that did not have them, so that their results are reused.
         for name in (name for name in ("link", "crf_settings") if values[name] is None):
@@ -388,6 +409,8 @@ class Settings:
         if self.nan == "refuse":
             # As in versions that knew nothing else.
             del values["nan"]
+        if not self.augment:
+            del values["augment"]
         # JSON has no numpy numbers.
         record: dict[str, Any] = json.loads(json.dumps(values, default=float))
         return record
@@ -423,6 +446,8 @@ class SegmentOptions(TypedDict, total=False):
     classes: tuple[str, ...]
     crf: str | None
     crf_settings: str | None
+    augment: bool
+    ensemble: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
     nan: Literal["refuse", "fill"]
 
 

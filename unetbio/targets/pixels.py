@@ -76,6 +76,12 @@ class PixelDecoder:
         self.info = info
         self.runner: Predictor = make_backend(network, backend, device, exact=exact, window=info.window)
 
+    def average(self, others: "Sequence[Predictor]", *, augment: bool) -> None:
+        """Average with the probabilities of other networks, and of mirrored and turned images."""
+        from unetbio.inference.averaging import AveragedPredictor
+
+        self.runner = AveragedPredictor([self.runner, *others], augment=augment)
+
     def run_once(self, tile: NDArray[np.float32]) -> None:
         """See `Decoder`."""
         self.runner.probabilities(tile)

@@ -1,9 +1,9 @@
 """Limits of the system that would abort a command in its middle: they are refused at its start."""
 
-import os
 import threading
 
 from unetbio.errors import EnvironmentStoppedError
+from unetbio.machine import available_cores
 
 __all__ = ["check_limits"]
 
@@ -11,7 +11,7 @@ ADDRESS_SPACE = 4 << 30
 """Bytes that PyTorch, its threads and a process that decodes map at most; they use a quarter of it."""
 
 THREADS = 8
-"""Threads beside those that the network starts, one for each processor."""
+"""Threads beside those that the network starts, one for each processor that may be used."""
 
 
 def check_limits() -> None:
@@ -23,7 +23,7 @@ def check_limits() -> None:
         Naming the limit and what is needed.
     """
     _check_address_space()
-    _check_threads(THREADS + (os.cpu_count() or 1))
+    _check_threads(THREADS + available_cores())
 
 
 def _check_address_space() -> None:

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import click
 
-from unetbio.cli.process import freeze_at_exit
+from unetbio.cli.process import freeze_at_exit, respect_quota
 from unetbio.cli.terminal import say
 from unetbio.errors import EnvironmentStoppedError, UnetbioError
 from unetbio.system import set_blocking
@@ -95,6 +95,8 @@ class _Commands(click.Group):
     ) -> NoReturn:
         """Run the command line and leave with the exit code of the design."""
         extra["standalone_mode"] = False
+        if args is None:
+            respect_quota()
         with _terminated_is_an_exception(is_process=args is None):
             sys.exit(self._exit_code(args, prog_name, extra))
 

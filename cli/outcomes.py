@@ -83,7 +83,10 @@ def lines_of(finished: "Finished", *, as_json: bool, part: str | None) -> list[s
     if result is None:
         return [f"no image failed: {out}"]
     if isinstance(result, Summary):
-        return [_as_json(result, out) if as_json else _last_line(result, out, part)]
+        profile = finished.profile
+        if as_json:
+            return [_as_json(result, out, {} if profile is None else {"profile": profile.values()})]
+        return [*([] if profile is None else profile.lines()), _last_line(result, out, part)]
     if isinstance(result, Related):
         nuclei, cells = finished.models
         return [f"{result.nuclei} of {nuclei}, {result.nuclei - result.orphans} in {result.cells} of {cells}: {out}"]
@@ -109,8 +112,8 @@ def _unlike_training(summary: "Summary") -> list[str]:
     return [f"{count} of {format_count(summary.images, 'image')} {verb} unlike the training: {reasons}"]
 
 
-def _as_json(summary: "Summary", out: Path) -> str:
+def _as_json(summary: "Summary", out: Path, more: dict[str, Any]) -> str:
     table = str(summary.table) if summary.table else None
     values: dict[str, Any] = {"images": summary.images, "cells": summary.cells, "failed": summary.failed}
     values |= {"unlike_training": dict(summary.unlike)} if summary.unlike else {}
-    return json.dumps({**values, "output": str(out), "table": table})
+    return json.dumps({**values, **more, "output": str(out), "table": table})

@@ -7,8 +7,8 @@ import click
 from unetbio.cli import options as shared
 from unetbio.cli.options import format_count
 from unetbio.cli.terminal import say
+from unetbio.machine import available_cores
 from unetbio.output_layout import MANIFEST
-from unetbio.settings.runs import available_cores
 
 __all__ = ["command"]
 

@@ -8,10 +8,10 @@ import click
 
 from unetbio.cli import options as shared
 from unetbio.cli.options import format_count
-from unetbio.cli.process import keep_freed_memory
+from unetbio.cli.process import keep_freed_memory, limit_threads
 from unetbio.cli.progress import Progress
 from unetbio.cli.terminal import say
-from unetbio.settings.runs import available_cores
+from unetbio.machine import available_cores
 
 if TYPE_CHECKING:
     from unetbio.results.verification import Finding
@@ -70,11 +70,9 @@ def command(
 
 
 def _rerun(out: Path, count: int, device: str, workers: int) -> "tuple[int, list[Finding]]":
-    import torch
-
     from unetbio.batch.rerun import rerun_masks
 
     keep_freed_memory()
-    torch.set_num_threads(workers)
+    limit_threads(workers)
     with Progress() as progress:
         return rerun_masks(out, count, device, lambda name: progress.advance(failed=False))

@@ -1,6 +1,12 @@
 import subprocess
 import sys
+import threading
+import time
 
+import numba
+import pytest
+
+from unetbio import compilation
 from unetbio.compilation import compiled
 
 
@@ -51,3 +57,20 @@ def test_a_function_whose_cache_can_be_written_nowhere_is_compiled_all_the_same(
     namespace: dict[str, object] = {}
     exec("def add_one(value):\n    return value + 1\n", namespace)
     assert compiled(namespace["add_one"])(41) == 42  # type: ignore[arg-type]
+
+
+def test_loops_use_no_more_threads_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 8)
+    monkeypatch.setattr(compilation, "_most_threads", None)
+    names: set[str] = set()
+    lines: list[int] = []
+
+    def work(start: int, stop: int) -> None:
+        names.add(threading.current_thread().name)
+        lines.extend(range(start, stop))
+        time.sleep(0.005)
+
+    compilation.limit_threads(2)
+    compilation.in_threads(work, 40, pixels=compilation.SERIAL_PIXELS)
+    assert sorted(lines) == list(range(40))
+    assert 1 <= len(names) <= 2

@@ -15,13 +15,28 @@ from concurrent.futures import ThreadPoolExecutor
 from types import CodeType
 from typing import Any
 
-__all__ = ["compiled", "in_threads"]
+__all__ = ["compiled", "in_threads", "limit_threads"]
 
 SERIAL_PIXELS = 1 << 20  # below this, threads cost more than they save; training draws many small patches at a time
 
 Loop = Callable[..., Any]
 
 _COMPILING = threading.RLock()
+
+_most_threads: int | None = None
+
+
+def limit_threads(count: int) -> None:
+    """Let `in_threads` use at most so many threads in this process."""
+    global _most_threads
+    _most_threads = count
+
+
+def _threads() -> int:
+    import numba
+
+    counted: int = numba.config.NUMBA_NUM_THREADS
+    return counted if _most_threads is None else min(counted, _most_threads)
 
 
 def compiled(function: Loop) -> Loop:
@@ -79,9 +94,7 @@ def in_threads(work: Callable[[int, int], None], length: int, pixels: int, large
     Python threads, since the compiled functions hold no interpreter lock: numba's own threads abort the process when
     two Python threads use them at once (workqueue) or when it forks afterwards (OpenMP).
     """
-    import numba
-
-    threads = 1 if pixels < SERIAL_PIXELS else numba.config.NUMBA_NUM_THREADS
+    threads = 1 if pixels < SERIAL_PIXELS else _threads()
     # Several parts a thread, since cells are not spread evenly.
     size = length if threads == 1 else math.ceil(length / (4 * threads))
     size = size if largest is None else min(size, largest)

@@ -14,8 +14,8 @@ import tifffile
 from click.testing import CliRunner
 
 from unetbio.batch import timing_probe
-from unetbio.batch.dry_run import process_seconds
 from unetbio.cli.main import main
+from unetbio.machine import process_seconds
 
 Segment = Callable[..., Any]
 

@@ -1,10 +1,13 @@
 """Importing and using the library leaves the process as it is; the commands set what they need."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from unetbio.cli import process
 
 RECORDED = """
 import atexit, ctypes, gc, os
@@ -59,3 +62,16 @@ for _ in range(2):
     keep_freed_memory()
 """
     assert changes(code) == ["freeze", "mallopt"]
+
+
+def test_libraries_start_no_more_threads_than_the_quota(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {"OMP_NUM_THREADS": "3"}
+    monkeypatch.setattr(os, "environ", environment)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(process, "available_cores", lambda: 2)
+    process.respect_quota()
+    assert environment == dict.fromkeys(process.THREAD_VARIABLES, "2") | {"OMP_NUM_THREADS": "3"}
+    environment.clear()
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    process.respect_quota()
+    assert environment == {}, "without a quota libraries count for themselves"

@@ -161,6 +161,7 @@ def test_the_input_is_left_alone_in_any_layout() -> None:
 
 def test_many_threads_give_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", 3)
+    monkeypatch.setattr(compilation, "_most_threads", None)
     for label_image in (draw_cells((130, 170), 60, 9, seed=3), draw_cells((11, 40, 30), 30, 6, seed=4)):
         monkeypatch.setattr(compilation, "SERIAL_PIXELS", 1 << 20)
         serial = weight_map(label_image)

@@ -1,8 +1,42 @@
-"""A memory limit shared by threads."""
+"""Memory of a run: how it is divided, and a limit shared by threads."""
 
 import threading
+from dataclasses import dataclass
 
-__all__ = ["MemoryBudget"]
+__all__ = ["DEFAULT_MEMORY", "PROGRAM_BYTES", "MemoryBudget", "MemoryShares"]
+
+PROGRAM_BYTES = 700 << 20
+"""Memory of a run without its images: libraries, compiled loops, and the process that decodes."""
+
+DEFAULT_MEMORY = 1 << 30
+"""Most bytes of frames in progress: more would only read further ahead."""
+
+LEAST_SHARE = 64 << 20
+"""Of tiles, and of frames, where hardly any memory is left for them."""
+
+
+@dataclass(frozen=True)
+class MemoryShares:
+    """Bytes that a run may use for one part of its work each.
+
+    Parameters
+    ----------
+    tile : int, optional
+        Feature maps of a tile; None for what the network's backend proposes.
+    frames : int
+        Frames in progress.
+    """
+
+    tile: int | None
+    frames: int
+
+    @classmethod
+    def of(cls, memory: int | None) -> "MemoryShares":
+        """Divide what the process may use; a third stays for what is not counted, such as rows of the tables."""
+        if memory is None:
+            return cls(None, DEFAULT_MEMORY)
+        share = max(LEAST_SHARE, (memory - PROGRAM_BYTES) // 3)
+        return cls(share, min(DEFAULT_MEMORY, share))
 
 
 class MemoryBudget:

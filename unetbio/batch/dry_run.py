@@ -1,6 +1,5 @@
 """Predict files, tiles, memory, disk and time of a batch from a short probe on this machine."""
 
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,25 +10,24 @@ from typing import Any
 
 import numpy as np
 
+from unetbio.batch.budget import PROGRAM_BYTES
 from unetbio.batch.pipeline import MESSAGES_AHEAD, frame_bytes
 from unetbio.batch.run import BatchOptions
-from unetbio.batch.timing_probe import Load, Probe, load_of, peak_memory, run_probe
+from unetbio.batch.timing_probe import Load, Probe, load_of, run_probe
 from unetbio.errors import ImageError
 from unetbio.files import real_path
+from unetbio.machine import peak_memory
 from unetbio.preprocessing.prepare import ImageSelection
 from unetbio.results.items import Item
 from unetbio.results.result_files import STACK_BYTES_IN_MEMORY
 from unetbio.results.reuse import find_earlier_result
 from unetbio.segmentation import Segmenter
 
-__all__ = ["Estimate", "estimate", "process_seconds"]
+__all__ = ["Estimate", "estimate"]
 
 BYTES_A_LABEL = 2
 CELL_BYTES = 1000
 """Memory of a row of the table of cells, with the copies made while it is written."""
-
-PROGRAM_BYTES = 600 << 20
-"""Assumed memory of the process if the system does not report it."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +116,7 @@ def estimate(
     items, out, segmenter, options
         As for `unetbio.batch.run.run_batch`.
     startup : float
-        Seconds since the program started; see `process_seconds`.
+        Seconds since the program started; see `unetbio.machine.process_seconds`.
     """
     if options.policy.save_probabilities:
         segmenter.check_probabilities()
@@ -162,17 +160,6 @@ def estimate(
         seconds=seconds,
         probed=probe.images if probe is not None else 0,
     )
-
-
-def process_seconds() -> float:
-    """Seconds since this process began; 0 if the system does not report it (Linux does)."""
-    try:
-        uptime = float(Path("/proc/uptime").read_text().split()[0])
-        # The name in parentheses may hold spaces; the time of the start is the twentieth number after it.
-        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-        return max(0.0, uptime - ticks / os.sysconf("SC_CLK_TCK"))
-    except (OSError, ValueError, IndexError):
-        return 0.0
 
 
 def _time_network(opened: Sequence[ImageSelection], segmenter: Segmenter) -> tuple[float, float]:

@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unetbio.batch.budget import MemoryShares
 from unetbio.batch.failures import forget_gone, select_failed
 from unetbio.batch.plan import check_names, go_on_at_own_scale, list_items, select_part, spread
+from unetbio.batch.profile import RunProfile, profiled
 from unetbio.errors import UsageError
+from unetbio.machine import available_cores, available_memory, process_seconds
 from unetbio.models.model_file import load_model, read_info
 from unetbio.output_layout import overlay_name
 from unetbio.relations import RELATED, Related, relate_folders, share_channels
@@ -17,7 +20,7 @@ from unetbio.results.collect_tables import OnOutcome, Summary, tidy
 from unetbio.results.items import Item
 from unetbio.results.journal import parse_part
 from unetbio.results.path_columns import add_path_columns
-from unetbio.settings.runs import RunOptions, available_cores
+from unetbio.settings.runs import RunOptions
 from unetbio.settings.segmentation import Settings
 
 if TYPE_CHECKING:
@@ -120,12 +123,15 @@ class Finished:
         None where only images that had failed were asked for, and none had.
     failed : int
         Number of images that failed.
+    profile : RunProfile, optional
+        Where the time went, if it was asked for.
     """
 
     out: Path
     models: tuple[str, ...]
     result: "Summary | Estimate | Related | None"
     failed: int = 0
+    profile: RunProfile | None = None
 
 
 def segment_folders(request: SegmentRequest, models: tuple[str, ...], view: View) -> Iterator[Finished]:
@@ -167,8 +173,9 @@ def segment_folders(request: SegmentRequest, models: tuple[str, ...], view: View
         )
     channels = share_channels(request.settings.channel, [len(info.channels) for info in infos])
     for model, name, own in zip(models, names, channels, strict=True):
+        since = process_seconds() if name != names[0] else 0.0
         settings = replace(request.settings, channel=own)
-        yield _segment_by(model, replace(request, out=request.out / name, settings=settings), view)
+        yield _segment_by(model, replace(request, out=request.out / name, settings=settings), view, since)
     is_whole = not (request.run.dry_run or request.run.part or request.run.no_tables)
     if len(models) == 2 and is_whole and all(of_model(info).masks == "instances" for info in infos):
         related = request.out / RELATED
@@ -181,7 +188,8 @@ def _log_unrelated(name: str, message: str) -> None:
         logger.error("%s: %s", name, message)
 
 
-def _segment_by(model: str, request: SegmentRequest, view: View) -> Finished:
+def _segment_by(model: str, request: SegmentRequest, view: View, since: float = 0.0) -> Finished:
+    """Run one model, whose turn began at an age of the process."""
     out, run = request.out, request.run
     listed = request.list_items(model)
     items, overlays = request.choose(listed)
@@ -195,10 +203,12 @@ def _segment_by(model: str, request: SegmentRequest, view: View) -> Finished:
     from unetbio.batch.run import run_batch
     from unetbio.segmentation import Segmenter
 
+    memory = MemoryShares.of(run.memory or available_memory())
     segmenter = Segmenter(
         load_model(model),
         run.device,
         tile=run.tile,
+        memory_budget=memory.tile,
         exact=run.exact_tiles,
         backend=run.backend,
         augment=request.settings.augment,
@@ -207,17 +217,17 @@ def _segment_by(model: str, request: SegmentRequest, view: View) -> Finished:
     logger.info("%s on %s (%s)", segmenter.info.name, segmenter.device, segmenter.device_reason)
     if segmenter.looker is not None:
         items = go_on_at_own_scale(items, listed, out, segmenter.model.sha256)
-    options = _batch_options(overlays, run, view)
+    options = _batch_options(overlays, run, view, memory.frames)
     if run.dry_run:
-        from unetbio.batch.dry_run import estimate, process_seconds
+        from unetbio.batch.dry_run import estimate
 
         predicted = estimate(items, out, segmenter, options, startup=process_seconds())
         for item, message in predicted.failed:
             logger.error("%s: %s", item.title, message)
         return Finished(out, (model,), predicted, len(predicted.failed))
-    with view.progress(len(items)) as (on_outcome, on_share):
+    with profiled(process_seconds() - since) as profile, view.progress(len(items)) as (on_outcome, on_share):
         summary = run_batch(items, out, segmenter, replace(options, on_share=on_share), on_outcome)
-    return Finished(out, (model,), summary, summary.failed)
+    return Finished(out, (model,), summary, summary.failed, profile if run.profile else None)
 
 
 def _forget_gone(listed: list[Item], out: Path, run: RunOptions) -> list[str]:
@@ -240,7 +250,7 @@ def _overlay_count(overlays: int | str) -> int | None:
     return None if overlays == "all" else 0
 
 
-def _batch_options(overlays: dict[str, Path], run: RunOptions, view: View) -> "BatchOptions":
+def _batch_options(overlays: dict[str, Path], run: RunOptions, view: View, memory: int) -> "BatchOptions":
     from unetbio.batch.run import MAX_FINISHERS, BatchOptions
     from unetbio.results.reuse import Policy
 
@@ -252,4 +262,5 @@ def _batch_options(overlays: dict[str, Path], run: RunOptions, view: View) -> "B
         part=parse_part(run.part) if run.part else None,
         tables=not run.no_tables,
         workers=min(MAX_FINISHERS, run.workers or available_cores()),
+        memory=memory,
     )

@@ -19,6 +19,7 @@ from unetbio.results.items import Item
 from unetbio.results.result_files import LabelStack
 from unetbio.results.reuse import EarlierResult, Policy, find_earlier_result
 from unetbio.segmentation import Segmenter
+from unetbio.timing import stage
 
 __all__ = ["Job", "Reader", "frame_bytes"]
 
@@ -88,10 +89,14 @@ class Reader(threading.Thread):
         self._stopped = threading.Event()
 
     def __iter__(self) -> Iterator[Message]:
-        while (message := self._messages.get()) is not None:
+        while (message := self._next()) is not None:
             if isinstance(message, BaseException):
                 raise message
             yield message
+
+    def _next(self) -> Message | BaseException | None:
+        with stage("waiting for images"):
+            return self._messages.get()
 
     def stop(self) -> None:
         """Read no further."""
@@ -130,6 +135,22 @@ class Reader(threading.Thread):
     def _frames(self, job: Job) -> Iterator[Message]:
         if job.item.error is not None:
             raise job.item.error
+        with stage("reading"):
+            opened = self._open(job)
+        job.labels = LabelStack(len(opened.times), opened.shape, self._out)
+        size = frame_bytes(opened, self._segmenter)
+        for index, t in enumerate(opened.times):
+            if not self._budget.acquire(size):
+                return
+            try:
+                with stage("reading"):
+                    frame = self._segmenter.read_frame(opened, t)
+            except BaseException:
+                self._budget.release(size)
+                raise
+            yield Message(job, frame, index == len(opened.times) - 1, size)
+
+    def _open(self, job: Job) -> ImageSelection:
         before = _stamp(job.item.source)
         job.opened = opened = self._segmenter.open(job.item.read(), job.item.settings)
         # Taken before the pixels are read, so that later changes show in the times; and only of images: a broken file
@@ -140,17 +161,7 @@ class Reader(threading.Thread):
         source = real_path(job.item.source)
         for path in {real_path(file) for file in opened.image.files} - {source}:
             job.companions[os.path.relpath(path, source.parent)] = _fingerprint(path)
-        job.labels = LabelStack(len(opened.times), opened.shape, self._out)
-        size = frame_bytes(opened, self._segmenter)
-        for index, t in enumerate(opened.times):
-            if not self._budget.acquire(size):
-                return
-            try:
-                frame = self._segmenter.read_frame(opened, t)
-            except BaseException:
-                self._budget.release(size)
-                raise
-            yield Message(job, frame, index == len(opened.times) - 1, size)
+        return opened
 
 
 def _stamp(path: Path) -> Stamp:

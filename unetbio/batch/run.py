@@ -14,7 +14,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from unetbio.batch.budget import MemoryBudget
+from unetbio.batch.budget import DEFAULT_MEMORY, MemoryBudget
 from unetbio.batch.pipeline import Job, Message, Reader, frame_bytes
 from unetbio.errors import ImageError, UnetbioError
 from unetbio.files import TEMPORARY, real_path, stamp, stopping, utf8_text
@@ -35,6 +35,7 @@ from unetbio.results.result_files import Outcome, write_image_probabilities, wri
 from unetbio.results.reuse import KeptResult, Policy, read_label_file, remove_leftovers
 from unetbio.results.tables import write_classes
 from unetbio.segmentation import DecidedFrame, Segmenter
+from unetbio.timing import stage
 
 __all__ = ["MAX_FINISHERS", "BatchOptions", "run_batch"]
 
@@ -43,7 +44,6 @@ logger = logging.getLogger(__name__)
 OnShare = Callable[[float], object]
 Draw = Callable[[Path, NDArray[Any], NDArray[Any]], None]
 
-DEFAULT_MEMORY = 1 << 30
 # More threads would only wait for the network.
 MAX_FINISHERS = 4
 
@@ -147,15 +147,8 @@ def run_batch(
         outcomes = batch.run(items)
         if segmenter.target.masks == "classes":
             write_classes(out, segmenter.info.class_names)
-        table = None
-        if batch.known is not None:
-            write_all_tables(out, outcomes, batch.known)
-            table = out / SUMMARY
-            if options.write_page is not None:
-                options.write_page(out)
-        else:
-            label = options.part.label if options.part else "rest"
-            write_job_cells(out, label, outcomes, batch.table_options)
+        with stage("tables"):
+            table = batch.write_tables(outcomes)
     return summarize(outcomes, table)
 
 
@@ -181,6 +174,17 @@ class _Batch:
         self.waiting: dict[Future[Outcome], Job] = {}
         self.has_warned = False
         self.versions = segmenter.versions()
+
+    def write_tables(self, outcomes: Sequence[Outcome]) -> Path | None:
+        """Write the tables and the page of a whole run, and give the summary's path; or keep the cells of a job."""
+        if self.known is None:
+            label = self.options.part.label if self.options.part else "rest"
+            write_job_cells(self.out, label, outcomes, self.table_options)
+            return None
+        write_all_tables(self.out, outcomes, self.known)
+        if self.options.write_page is not None:
+            self.options.write_page(self.out)
+        return self.out / SUMMARY
 
     def run(self, items: Sequence[Item]) -> list[Outcome]:
         reader = Reader(items, self.out, self.segmenter, self.options.policy, self.budget)
@@ -246,23 +250,26 @@ class _Batch:
         """In a worker: cells of a frame, its overlay and its measurements."""
         try:
             opened, frame = waiting.made.opened, waiting.made.frame
-            result = self.segmenter.finish(opened, frame, waiting.made.decided)
+            with stage("postprocessing"):
+                result = self.segmenter.finish(opened, frame, waiting.made.decided)
             _present(job.labels).store(waiting.index, result.label_image)
             if waiting.made.probabilities is not None:
                 names = self.segmenter.info.class_names
                 write_image_probabilities(self.out, job.item, opened, frame.t, waiting.made.probabilities, names)
             if waiting.index == 0 and job.item.result in self.options.overlays:
-                self._draw(self._pending_overlay(job.item.result), frame.raw, result.label_image)
+                with stage("overlays"):
+                    self._draw(self._pending_overlay(job.item.result), frame.raw, result.label_image)
             cells = None
             if self.measures:
-                cells = measure_frame(
-                    opened,
-                    frame.t,
-                    result.label_image,
-                    frame.raw,
-                    confidences=result.record.confidences,
-                    objects=result.objects,
-                )
+                with stage("measuring"):
+                    cells = measure_frame(
+                        opened,
+                        frame.t,
+                        result.label_image,
+                        frame.raw,
+                        confidences=result.record.confidences,
+                        objects=result.objects,
+                    )
             return _FinishedFrame(result.record, result.scaling, cells, waiting.seconds, result.objects)
         finally:
             self.budget.release(waiting.size)
@@ -299,15 +306,16 @@ class _Batch:
             },
             "versions": self.versions,
         }
-        provenance = write_result(
-            self.out,
-            job.item,
-            opened,
-            labels,
-            described,
-            with_probabilities=self.options.policy.save_probabilities,
-            objects=[frame.objects for frame in frames if frame.objects is not None],
-        )
+        with stage("writing"):
+            provenance = write_result(
+                self.out,
+                job.item,
+                opened,
+                labels,
+                described,
+                with_probabilities=self.options.policy.save_probabilities,
+                objects=[frame.objects for frame in frames if frame.objects is not None],
+            )
         self._show_drawn(job.item)
         entry = self._entry(job, "done")
         if self.measures_later:
@@ -421,7 +429,8 @@ class _Batch:
 
     def _collect(self, *, block: bool) -> None:
         """Write the journal lines of all finished items."""
-        done = wait(self.waiting, timeout=None if block else 0, return_when=FIRST_COMPLETED).done
+        with stage("waiting for results"):
+            done = wait(self.waiting, timeout=None if block else 0, return_when=FIRST_COMPLETED).done
         for future in done:
             job = self.waiting.pop(future)
             outcome = self._outcome(job, future)

@@ -7,7 +7,6 @@ those that grow with the images.
 """
 
 import math
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from unetbio.preprocessing.prepare import ImageSelection
 from unetbio.results.items import Item
 from unetbio.segmentation import Segmenter
 
-__all__ = ["Load", "Probe", "load_of", "peak_memory", "run_probe"]
+__all__ = ["Load", "Probe", "load_of", "run_probe"]
 
 PROBE_SECONDS = 4.0
 """Network time for the whole sample."""
@@ -127,16 +126,6 @@ def load_of(opened: ImageSelection, segmenter: Segmenter, network_rate: float) -
     network = network_rate * frames * opened.sections * segmenter.plan(opened.section.grid).cost
     overlay = min(OVERLAY_PIXELS, prod(opened.shape[-2:]))
     return Load(network + PIXEL_SECONDS * pixels + IMAGE_SECONDS, pixels, overlay)
-
-
-def peak_memory() -> int | None:
-    """Peak memory of this process in bytes; None if the system does not report it."""
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def run_probe(

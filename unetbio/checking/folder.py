@@ -16,11 +16,11 @@ from unetbio.checking.outliers import compare_with_model, compare_with_others
 from unetbio.errors import UsageError
 from unetbio.files import real_path
 from unetbio.io.tables import csv_text
+from unetbio.machine import available_cores
 from unetbio.models.model_file import ModelInfo, read_info
 from unetbio.output_layout import CHECK
 from unetbio.preprocessing.grey_values import GreyFingerprint
 from unetbio.results.items import Item
-from unetbio.settings.runs import available_cores
 from unetbio.settings.segmentation import Settings
 from unetbio.targets import of_model
 

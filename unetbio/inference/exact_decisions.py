@@ -167,6 +167,7 @@ def refine(
     rule: Rule,
     doubtful: NDArray[np.bool_],
     planes: NDArray[Any],
+    memory_budget: int,
     progress: Progress | None = None,
 ) -> None:
     """Decide the doubtful pixels in float64, in place.
@@ -183,10 +184,12 @@ def refine(
         ``(*spatial)``: the pixels to decide.
     planes : ndarray
         ``(planes, *spatial)``: the decisions so far.
+    memory_budget : int
+        Bytes of feature maps that a block may hold; at least the smallest block is run.
     progress : callable, optional
         Called after each block, with all pixels done: it can stop the work by raising an error.
     """
-    blocks = _blocks(doubtful, predictor)
+    blocks = _blocks(doubtful, predictor, memory_budget)
     compute = _remembering(predictor.probabilities_float64)
 
     def on_tile(write_slices: tuple[slice, ...], probabilities: NDArray[Any]) -> None:
@@ -198,10 +201,10 @@ def refine(
     TileExecutor(predictor, compute).run(image, blocks, on_tile)
 
 
-def _blocks(doubtful: NDArray[np.bool_], predictor: Predictor) -> Iterator[Tile]:
+def _blocks(doubtful: NDArray[np.bool_], predictor: Predictor, memory_budget: int) -> Iterator[Tile]:
     """Blocks of the fixed grids that hold all doubtful pixels."""
     geometry = predictor.geometry
-    fine, coarse = _block_shapes(predictor)
+    fine, coarse = _block_shapes(predictor, memory_budget)
     fine_cost = predictor.multiply_adds(geometry.input_size(fine))
     coarse_cost = predictor.multiply_adds(geometry.input_size(coarse))
     # One row of coarse blocks at a time, so that the positions of doubtful pixels stay few.
@@ -218,7 +221,7 @@ def _blocks(doubtful: NDArray[np.bool_], predictor: Predictor) -> Iterator[Tile]
                 yield from (_block(member, fine, doubtful.shape, geometry) for member in members)
 
 
-def _block_shapes(predictor: Predictor) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _block_shapes(predictor: Predictor, memory_budget: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Fine blocks of two strides, and coarse ones so much larger that little of their work is context."""
     geometry = predictor.geometry
     fine = tuple(FINE_STRIDES * stride for stride in geometry.stride)
@@ -229,7 +232,7 @@ def _block_shapes(predictor: Predictor) -> tuple[tuple[int, ...], tuple[int, ...
         # Twice the bytes of float32
         return 2 * predictor.memory_bytes(geometry.input_size([times * size for size in fine]))
 
-    while factor > 1 and memory(factor) > predictor.memory_budget:
+    while factor > 1 and memory(factor) > memory_budget:
         factor //= 2
     return fine, tuple(factor * size for size in fine)
 

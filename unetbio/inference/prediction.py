@@ -23,6 +23,7 @@ from unetbio.inference.exact_decisions import AtLeast, CellsAndClasses, MostProb
 from unetbio.inference.executors import OnTile, Progress, TileExecutor
 from unetbio.inference.sliding_window import default_window, predict_windows
 from unetbio.inference.tiling import ArrayLike, TilePlan, plan_tiles
+from unetbio.timing import stage
 
 __all__ = ["decide", "decide_cells_and_classes", "decide_classes", "plan", "predict", "round_to_bytes"]
 
@@ -283,7 +284,9 @@ def _decide(
 
     _run(image, predictor, tile, batch_size, memory_budget, progress, classify)
     if predictor.exact:
-        refine(image, predictor, rule, doubtful, planes, progress)
+        budget = predictor.memory_budget if memory_budget is None else memory_budget
+        with stage("exact decisions"):
+            refine(image, predictor, rule, doubtful, planes, budget, progress)
     return planes
 
 
@@ -297,12 +300,13 @@ def _run(
     on_tile: OnTile,
 ) -> None:
     """Tiles of an exact network, blended windows of any other."""
-    if predictor.exact:
-        tiles = plan(image.shape[1:], predictor, tile=tile, batch_size=batch_size, memory_budget=memory_budget)
-        executor = TileExecutor(predictor, predictor.probabilities, batch_size)
-        executor.run(image, tiles, on_tile, progress=progress)
-    else:
-        on_tile((), predict_windows(image, predictor, tile=tile, batch_size=batch_size, progress=progress))
+    with stage("network"):
+        if predictor.exact:
+            tiles = plan(image.shape[1:], predictor, tile=tile, batch_size=batch_size, memory_budget=memory_budget)
+            executor = TileExecutor(predictor, predictor.probabilities, batch_size)
+            executor.run(image, tiles, on_tile, progress=progress)
+        else:
+            on_tile((), predict_windows(image, predictor, tile=tile, batch_size=batch_size, progress=progress))
 
 
 def _largest(image: ArrayLike) -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unetbio.errors import ImageError, UnetbioError, UsageError
+from unetbio.machine import available_cores
 from unetbio.measurement.regions import Features
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import SUMMARY, holds_classes, provenance_name
@@ -22,7 +23,7 @@ from unetbio.results.path_columns import add_path_columns
 from unetbio.results.result_files import Outcome
 from unetbio.results.reuse import KeptResult, remove_leftovers, state_of_labels
 from unetbio.results.tables import known_entries, write_tables
-from unetbio.settings.runs import MeasureRun, available_cores
+from unetbio.settings.runs import MeasureRun
 from unetbio.settings.segmentation import PixelSize
 
 if TYPE_CHECKING:

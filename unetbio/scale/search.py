@@ -28,6 +28,7 @@ from unetbio.scale.choice import (
 )
 from unetbio.settings.normalization import Normalization
 from unetbio.targets.cells import CellDecisions, CellDecoder
+from unetbio.timing import stage
 
 __all__ = ["Found", "find_scale"]
 
@@ -125,7 +126,8 @@ class _Search:
         return self._look_at(zoom, opened, frame.image)
 
     def _look_at(self, zoom: float, opened: ImageSelection, image: NDArray[np.float32]) -> Look:
-        decided, certain = self.decoder.look(image, opened, **self.options)
+        with stage("scale"):
+            decided, certain = self.decoder.look(image, opened, **self.options)
         return self._describe(zoom, decided.bits, certain)
 
     def _fine(self, bits: NDArray[np.bool_], certain: NDArray[np.bool_]) -> tuple[Look, Look]:
@@ -138,8 +140,9 @@ class _Search:
         return own, self._look_at(FINE, opened, frame.image)
 
     def _describe(self, zoom: float, bits: NDArray[np.bool_], certain: NDArray[np.bool_]) -> Look:
-        labels = self.decoder.label_look(bits)
-        found = describe_labels(labels, None)
+        with stage("scale"):
+            labels = self.decoder.label_look(bits)
+            found = describe_labels(labels, None)
         cells = labels > 0
         certainty = int(np.count_nonzero(certain & cells)) / max(1, int(np.count_nonzero(cells)))
         return Look(zoom, found.n_cells or 0, found.median_diameter_px or 0.0, certainty)

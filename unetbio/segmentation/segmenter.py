@@ -79,7 +79,7 @@ class Segmenter:
     tile : int, optional
         Output pixels of a tile; by default the cheapest that fits the memory.
     memory_budget : int, optional
-        Bytes that one pass of the network may take.
+        Most bytes of feature maps of a tile on the CPU; the backend's own limit counts where it is lower.
     exact : bool
         Tile exactly even if the context is above 256 pixels a side, which takes longer.
     backend : str
@@ -127,7 +127,7 @@ class Segmenter:
         if augment or ensemble:
             self._average(augment=augment)
         self.tile = tile
-        self.memory_budget = memory_budget
+        self.memory_budget = self._tile_budget(memory_budget)
         self.ndim = self.decoder.runner.geometry.ndim
         # A 2-D model of cells that knows their diameter can find the scale of an image.
         knows_size = self.ndim == 2 and model.info.cell_diameter_px is not None
@@ -148,6 +148,10 @@ class Segmenter:
         others = [decoder.runner for decoder in decoders if isinstance(decoder, PixelDecoder)]
         check_windows(self.model, self.ensemble, [self.decoder.runner, *others])
         self.decoder.average(others, augment=augment)
+
+    def _tile_budget(self, most: int | None) -> int | None:
+        own = self.decoder.runner.memory_budget
+        return None if most is None or self.device.type != "cpu" else min(most, own)
 
     def record(self, settings: Settings) -> dict[str, Any]:
         """Values that change the result, apart from image and weights; for the provenance and for resuming.

@@ -1,6 +1,6 @@
 """Options of the long-running commands that do not change the result of a segmentation."""
 
-import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,6 +15,7 @@ __all__ = [
     "FAILED_OK",
     "FEW_IMAGES",
     "GROUP",
+    "LEAST_MEMORY",
     "METADATA_REGEX",
     "OVERRIDES",
     "SPLIT_COMPONENTS",
@@ -32,7 +33,7 @@ __all__ = [
     "TrainRun",
     "ViewRun",
     "WeightMapRun",
-    "available_cores",
+    "parse_bytes",
 ]
 
 OVERRIDES = "; overrides the settings."
@@ -40,6 +41,30 @@ OVERRIDES = "; overrides the settings."
 
 FEW_IMAGES = 5
 """Scores on fewer images are rough."""
+
+LEAST_MEMORY = 1 << 30
+"""Bytes that a run needs at least; the program itself takes most of them."""
+
+_UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+"""Powers of two, as Docker and SLURM have them."""
+
+
+def parse_bytes(text: str) -> int:
+    """Bytes from ``4G``, ``1.5GB``, ``2048M`` or a plain number.
+
+    Raises
+    ------
+    ValueError
+        When it is none, or less than `LEAST_MEMORY`.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", text.strip().upper())
+    if found is None:
+        raise ValueError(f"{text!r} is no size of memory: give bytes, or a number with a unit such as 4G")
+    count = int(float(found[1]) * 2 ** _UNITS[found[2]])
+    if count < LEAST_MEMORY:
+        raise ValueError(f"{text} is too little, the program itself takes most of a gigabyte: give 1G or more")
+    return count
+
 
 DEVICE = Option("auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")
 WORKERS = Option("Processor cores to use.", metavar="N", limits=Limits(ge=1), default_text="all of this process")
@@ -77,11 +102,6 @@ _ANEW = Option("Start anew what is there already.")
 _SEED = Option("Seed of weights, patches and augmentation.", limits=Limits(ge=0))
 
 
-def available_cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @dataclass(frozen=True)
 class RunOptions(Checked):
     """Options of ``unetbio segment`` that do not change the masks, unless windows of the network are blended."""
@@ -90,6 +110,19 @@ class RunOptions(Checked):
     metadata_regex: Annotated[str | None, METADATA_REGEX] = None
     device: Annotated[str, DEVICE] = "auto"
     workers: Annotated[int | None, WORKERS] = None
+    memory: Annotated[
+        int | None,
+        Option(
+            "Memory that the run may use, such as 4G.",
+            "Smaller tiles, and fewer images at a time, keep it below; it changes no result. Without it the memory of "
+            "the machine counts, or the limit of the container or SLURM job. An image that does not fit by itself is "
+            "tried all the same.",
+            metavar="BYTES",
+            limits=Limits(ge=1),
+            read=parse_bytes,
+            default_text="all that the machine or container has",
+        ),
+    ] = None
     tile: Annotated[
         int | None,
         Option(
@@ -162,6 +195,13 @@ class RunOptions(Checked):
             "And how many results it would replace. Memory, disk and time follow from a few images, or pieces of large "
             "ones, that are segmented into a temporary folder (some seconds); memory is the largest that the process "
             "would hold, time that of the whole command on this machine as busy as it is now.",
+        ),
+    ] = False
+    profile: Annotated[
+        bool,
+        Option(
+            "Say where the time of the run went: start-up, reading, network, writing and so on.",
+            "A bar chart in text, before the last line of the output; with `--json` in seconds.",
         ),
     ] = False
     as_json: Annotated[bool, AS_JSON] = False

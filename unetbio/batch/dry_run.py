@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from unetbio.batch.budget import PROGRAM_BYTES
-from unetbio.batch.pipeline import MESSAGES_AHEAD, frame_bytes
+from unetbio.batch.pipeline import MESSAGES_AHEAD, frame_bytes, streamed_if_large
 from unetbio.batch.run import BatchOptions
 from unetbio.batch.timing_probe import Load, Probe, load_of, run_probe
 from unetbio.errors import ImageError
@@ -132,20 +132,21 @@ def estimate(
                 kept += 1
                 seconds += 2 * (perf_counter() - started)
             else:
-                todo.append((item, segmenter.open(item.read(), item.settings)))
+                opened = segmenter.open(item.read(), item.settings)
+                todo.append((item, streamed_if_large(opened, item, segmenter, options.policy, out, options.memory)))
                 replaced += bool(earlier.changes)
         except ImageError as error:
             failed.append((item, str(error)))
         except Exception as error:
             # As in a run, an internal error fails this image only.
             failed.append((item, f"internal error ({' '.join(f'{type(error).__name__}: {error}'.split())})"))
-    opened = [image for _, image in todo]
-    warming, network_rate = _time_network(opened, segmenter)
+    images = [image for _, image in todo]
+    warming, network_rate = _time_network(images, segmenter)
     probe = run_probe(todo, segmenter, options, network_rate) if todo else None
-    loads = [load_of(image, segmenter, network_rate) for image in opened]
+    loads = [load_of(image, segmenter, network_rate) for image in images]
     if probe is not None:
         seconds += warming + probe.once + probe.rate * sum(load.seconds for load in loads)
-    frames = [(image, len(image.times)) for image in opened]
+    frames = [(image, len(image.times)) for image in images]
     return Estimate(
         images=len(items),
         kept=kept,
@@ -154,7 +155,7 @@ def estimate(
         tiles=sum(count * image.sections * len(segmenter.plan(image.section.grid)) for image, count in frames),
         failed=tuple(failed),
         pixels=sum(load.pixels for load in loads),
-        memory=_memory(opened, probe, segmenter, options),
+        memory=_memory(images, probe, segmenter, options),
         disk=_disk(todo, loads, probe, options),
         disk_free=_free(out),
         seconds=seconds,
@@ -206,7 +207,7 @@ def _on_their_way(opened: Sequence[ImageSelection], segmenter: Segmenter, option
         # A waiting frame holds its grey values, raw and normalized.
         raw = prod(image.shape) * image.image.dtype.itemsize
         waiting = len(image.channels) * (raw + 4 * prod(image.grid))
-        total += size if number <= options.workers else waiting
+        total += size if number <= options.workers or image.streaming else waiting
     return total
 
 

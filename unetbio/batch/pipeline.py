@@ -1,5 +1,6 @@
 """A reader that runs ahead of the network, as far as memory allows."""
 
+import functools
 import os
 import queue
 import threading
@@ -15,13 +16,21 @@ from unetbio.errors import ImageError
 from unetbio.files import Stamp, real_path, stamp, utf8_text
 from unetbio.preprocessing.prepare import Frame, ImageSelection
 from unetbio.provenance import Fingerprint, fingerprint
+from unetbio.results.disk_arrays import DiskArray
 from unetbio.results.items import Item
 from unetbio.results.result_files import LabelStack
 from unetbio.results.reuse import EarlierResult, Policy, find_earlier_result
 from unetbio.segmentation import Segmenter
+from unetbio.segmentation.segmenter import BYTES_IN_BAND
 from unetbio.timing import stage
 
-__all__ = ["Job", "Reader", "frame_bytes"]
+__all__ = ["Job", "Reader", "frame_bytes", "streamed_if_large"]
+
+NIFTI = (".nii", ".nii.gz")
+"""Endings of label images that are written as a whole."""
+
+BAND_BYTES = 256 << 20
+"""Memory of the part of a streamed image that is worked on; larger parts are not faster."""
 
 # Reading further ahead gains nothing, even for small images.
 MESSAGES_AHEAD = 16
@@ -152,7 +161,10 @@ class Reader(threading.Thread):
 
     def _open(self, job: Job) -> ImageSelection:
         before = _stamp(job.item.source)
-        job.opened = opened = self._segmenter.open(job.item.read(), job.item.settings)
+        opened = self._segmenter.open(job.item.read(), job.item.settings)
+        job.opened = opened = streamed_if_large(
+            opened, job.item, self._segmenter, self._policy, self._out, self._budget.limit
+        )
         # Taken before the pixels are read, so that later changes show in the times; and only of images: a broken file
         # can claim any size.
         job.fingerprint = found = _fingerprint(job.item.source)
@@ -178,8 +190,20 @@ def _fingerprint(path: Path) -> Fingerprint:
         raise ImageError("unreadable", f"cannot be opened: {error.strerror or error}") from error
 
 
+def streamed_if_large(
+    opened: ImageSelection, item: Item, segmenter: Segmenter, policy: Policy, out: Path, memory: int
+) -> ImageSelection:
+    """The image, segmented in parts if a frame takes more than so many bytes of ``memory`` and if that is possible."""
+    is_possible = not policy.save_probabilities and not item.labels.endswith(NIFTI)
+    if not is_possible or frame_bytes(opened, segmenter) <= memory:
+        return opened
+    return segmenter.streamed(opened, functools.partial(DiskArray, out), min(memory, BAND_BYTES))
+
+
 def frame_bytes(opened: ImageSelection, segmenter: Segmenter) -> int:
     """Memory of a frame from reading to measuring, without the network's."""
+    if opened.rows is not None:
+        return opened.rows * prod(opened.shape[1:]) * BYTES_IN_BAND
     pixels, grid, channels = prod(opened.shape), prod(opened.grid), len(opened.channels)
     raw = pixels * channels * opened.image.dtype.itemsize
     normalized = 4 * grid * channels

@@ -1,6 +1,7 @@
 """Run a batch: read ahead, run the network, let workers finish and write each image."""
 
 import logging
+import math
 import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.batch.budget import DEFAULT_MEMORY, MemoryBudget
@@ -20,6 +22,7 @@ from unetbio.errors import ImageError, UnetbioError
 from unetbio.files import TEMPORARY, real_path, stamp, stopping, utf8_text
 from unetbio.inference.executors import part_of
 from unetbio.output_layout import SUMMARY, overlay_name
+from unetbio.postprocessing.bands import RowArray, bands_in_memory
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.prepare import Frame, ImageSelection
@@ -43,6 +46,9 @@ logger = logging.getLogger(__name__)
 
 OnShare = Callable[[float], object]
 Draw = Callable[[Path, NDArray[Any], NDArray[Any]], None]
+
+PICTURE_SIDE = 2048
+"""Longest side of the picture of an image that is not in memory."""
 
 # More threads would only wait for the network.
 MAX_FINISHERS = 4
@@ -327,14 +333,17 @@ class _Batch:
         sources = sources_of(self.out, entry, provenance, TableOptions(), as_segmented=True)
         return replace(outcome, cells=cells, measured_from=sources or "")
 
-    def _draw(self, path: Path, image: NDArray[Any], label_image: NDArray[Any]) -> None:
+    def _draw(self, path: Path, image: Any, label_image: Any) -> None:
         """Draw the first channel and, of a stack, the section in the middle."""
         if self.options.draw is None:
             return
-        plane = image[0]
-        if label_image.ndim == 3:
-            middle = len(label_image) // 2
-            plane, label_image = plane[middle], label_image[middle]
+        if len(label_image.shape) == 3:
+            middle = label_image.shape[0] // 2
+            plane, label_image = image[0, middle : middle + 1][0], label_image[middle]
+        elif isinstance(label_image, np.ndarray):
+            plane = image[0]
+        else:
+            plane, label_image = _thinned(image, label_image)
         self.options.draw(path, plane, label_image)
 
     def _pending_overlay(self, result: str) -> Path:
@@ -452,6 +461,17 @@ class _Batch:
             text = " ".join(f"{type(error).__name__}: {error}".split())
             message = f"internal error ({text}); -v shows where"
             return Outcome(self._entry(job, "failed", "internal", message))
+
+
+def _thinned(image: Any, label_image: RowArray) -> tuple[NDArray[Any], NDArray[Any]]:
+    """First channel and cells of a plane that is not in memory: every n-th pixel, as many as a picture has."""
+    step = math.ceil(max(label_image.shape) / PICTURE_SIDE)
+    planes, cells = [], []
+    for band in bands_in_memory(label_image):
+        chosen = (slice(-band.start % step, None, step), slice(None, None, step))
+        planes.append(image[0, band][chosen])
+        cells.append(label_image[band][chosen])
+    return np.concatenate(planes), np.concatenate(cells)
 
 
 def _is_newer(path: Path, other: Path) -> bool:

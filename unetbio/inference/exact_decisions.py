@@ -7,6 +7,7 @@ float64 pass runs over blocks of a fixed grid that begins at the image's first p
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from unetbio.geometry import Geometry
 from unetbio.inference.backends.base import Predictor
 from unetbio.inference.executors import Compute, Progress, TileExecutor
 from unetbio.inference.tiling import ArrayLike, Tile, tile_of
+from unetbio.postprocessing.bands import RowArray
 
 __all__ = ["AtLeast", "CellsAndClasses", "MostProbable", "Rule", "add_classes", "refine"]
 
@@ -165,8 +167,8 @@ def refine(
     image: ArrayLike,
     predictor: Predictor,
     rule: Rule,
-    doubtful: NDArray[np.bool_],
-    planes: NDArray[Any],
+    doubtful: RowArray,
+    planes: RowArray,
     memory_budget: int,
     progress: Progress | None = None,
 ) -> None:
@@ -180,9 +182,9 @@ def refine(
         The network.
     rule : Rule
         Rule that turns probabilities into decisions.
-    doubtful : ndarray of bool
+    doubtful : array of bool
         ``(*spatial)``: the pixels to decide.
-    planes : ndarray
+    planes : array
         ``(planes, *spatial)``: the decisions so far.
     memory_budget : int
         Bytes of feature maps that a block may hold; at least the smallest block is run.
@@ -193,15 +195,18 @@ def refine(
     compute = _remembering(predictor.probabilities_float64)
 
     def on_tile(write_slices: tuple[slice, ...], probabilities: NDArray[Any]) -> None:
-        here = doubtful[write_slices]
-        planes[(slice(None), *write_slices)][:, here] = rule.classify_exactly(probabilities[:, here])
+        here, where = doubtful[write_slices], (slice(None), *write_slices)
+        # Written back as a whole, since arrays on disk give copies.
+        decided = planes[where]
+        decided[:, here] = rule.classify_exactly(probabilities[:, here])
+        planes[where] = decided
         if progress is not None:
-            progress(doubtful.size, doubtful.size)
+            progress(prod(doubtful.shape), prod(doubtful.shape))
 
     TileExecutor(predictor, compute).run(image, blocks, on_tile)
 
 
-def _blocks(doubtful: NDArray[np.bool_], predictor: Predictor, memory_budget: int) -> Iterator[Tile]:
+def _blocks(doubtful: RowArray, predictor: Predictor, memory_budget: int) -> Iterator[Tile]:
     """Blocks of the fixed grids that hold all doubtful pixels."""
     geometry = predictor.geometry
     fine, coarse = _block_shapes(predictor, memory_budget)

@@ -12,6 +12,7 @@ tile.
 """
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,13 @@ from unetbio.inference.exact_decisions import AtLeast, CellsAndClasses, MostProb
 from unetbio.inference.executors import OnTile, Progress, TileExecutor
 from unetbio.inference.sliding_window import default_window, predict_windows
 from unetbio.inference.tiling import ArrayLike, TilePlan, plan_tiles
+from unetbio.postprocessing.bands import Allocate
 from unetbio.timing import stage
 
 __all__ = ["decide", "decide_cells_and_classes", "decide_classes", "plan", "predict", "round_to_bytes"]
+
+LOOKED_AT = 1 << 22
+"""Pixels whose largest grey value is looked for at once."""
 
 LOWEST_THRESHOLD = 1e-4
 """A threshold nearer to 0 or 1 than this meets the probabilities of all pixels that a network is certain of."""
@@ -124,8 +129,9 @@ def decide(
     memory_budget: int | None = None,
     progress: Progress | None = None,
     probabilities_out: NDArray[np.float32] | None = None,
-    rounded_out: NDArray[np.uint8] | None = None,
-) -> NDArray[np.bool_]:
+    rounded_out: Any = None,
+    allocate: Allocate = np.zeros,
+) -> Any:
     """For each threshold, the pixels whose probability is at least that; identical for every tile plan.
 
     Probabilities within the backend's ``error_bound`` of a threshold (times the largest grey value, where that is above
@@ -147,10 +153,12 @@ def decide(
     rounded_out : ndarray of uint8, optional
         ``(*spatial)``: filled with the probability of the first threshold's classes in 255ths (`round_to_bytes`), at a
         quarter of the memory. Where tiles change it by rounding, a pixel may differ by one.
+    allocate : callable
+        Makes the arrays of the size of the image, which may be on disk.
 
     Returns
     -------
-    ndarray of bool
+    array of bool
         ``(len(thresholds), *spatial)``.
 
     Raises
@@ -160,7 +168,7 @@ def decide(
     """
     rule = _thresholds(predictor, thresholds, classes or [(1,)] * len(thresholds))
     on_tile = _storing(probabilities_out, rounded_out, rule.classes[0])
-    return _decide(image, predictor, rule, tile, batch_size, memory_budget, progress, on_tile)
+    return _decide(image, predictor, rule, tile, batch_size, memory_budget, progress, on_tile, allocate)
 
 
 def decide_cells_and_classes(
@@ -249,7 +257,7 @@ def round_to_bytes(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def _storing(
     probabilities_out: NDArray[np.float32] | None,
-    rounded_out: NDArray[np.uint8] | None = None,
+    rounded_out: Any = None,
     classes: Sequence[int] = (),
 ) -> OnTile:
     """Callback that stores the probabilities of each tile in the given arrays."""
@@ -272,10 +280,11 @@ def _decide(
     memory_budget: int | None,
     progress: Progress | None,
     on_tile: OnTile,
-) -> NDArray[Any]:
+    allocate: Allocate = np.zeros,
+) -> Any:
     """Decisions ``(planes, *spatial)``; of an exact network, those near a threshold come from float64."""
-    planes: NDArray[Any] = np.empty((rule.planes, *image.shape[1:]), dtype=rule.dtype)
-    doubtful = np.zeros(image.shape[1:], dtype=bool)
+    planes = allocate((rule.planes, *image.shape[1:]), rule.dtype)
+    doubtful = allocate(tuple(image.shape[1:]), np.bool_)
     tolerance = predictor.error_bound * max(1.0, _largest(image)) if predictor.exact else 0.0
 
     def classify(where: tuple[slice, ...], probabilities: NDArray[np.float32]) -> None:
@@ -310,8 +319,10 @@ def _run(
 
 
 def _largest(image: ArrayLike) -> float:
-    # One row (or section) of every channel at a time: the image may be larger than memory.
-    return max(float(np.abs(image[:, row : row + 1]).max()) for row in range(image.shape[1]))
+    # Some rows (or sections) at a time: the image may be larger than memory.
+    rows = max(1, LOOKED_AT // prod(image.shape[2:]))
+    parts = (image[:, start : start + rows] for start in range(0, image.shape[1], rows))
+    return max(float(np.abs(part).max()) for part in parts)
 
 
 def _thresholds(predictor: Predictor, thresholds: Sequence[float], classes: Sequence[Sequence[int]]) -> AtLeast:

@@ -27,7 +27,7 @@ def label_suffix(path: str | os.PathLike[str]) -> str:
 
 def write_labels(
     path: str | os.PathLike[str],
-    label_image: NDArray[Any],
+    label_image: Any,
     *,
     axes: str | None = None,
     pixel_size_um: dict[str, float] | None = None,
@@ -43,9 +43,9 @@ def write_labels(
     path : path-like
         ``.nii`` and ``.nii.gz`` make NIfTI, ``.zarr`` a folder (`unetbio.io.formats.zarr.writer`), everything else
         TIFF.
-    label_image : numpy.ndarray
+    label_image : array
         Integers from 0, of 2 to 4 axes; uint8, uint16 and uint32 are written as they are, other types as the smaller of
-        uint16 and uint32 that holds them.
+        uint16 and uint32 that holds them. An array on disk is written in parts, except as NIfTI.
     axes : str, optional
         One letter of ``TCZYX`` an axis, in that order; YX, ZYX or TZYX by the number of axes by default.
     pixel_size_um : dict, optional
@@ -66,7 +66,7 @@ def write_labels(
     -----
     Equal label images make equal files, byte for byte: no UUID, no date.
     """
-    label_image = _unsigned(np.asarray(label_image))
+    label_image = _unsigned(label_image if _is_on_disk(label_image) else np.asarray(label_image))
     axes = axes or _default_axes(label_image.ndim)
     if writer := _writer(path, "labels"):
         check_axes(label_image, axes)
@@ -154,6 +154,11 @@ def labels_of(image: Image, axes: str | None = None, *, allow_binary: bool = Fal
     if not allow_binary:
         _refuse_binary(label_image)
     return label_image
+
+
+def _is_on_disk(array: Any) -> bool:
+    """Whether an array is read where it is sliced; lists and arrays of other libraries are not."""
+    return hasattr(array, "shape") and not hasattr(array, "__array__")
 
 
 def _unsigned(label_image: NDArray[Any]) -> NDArray[Any]:

@@ -1,6 +1,8 @@
 """Write OME-TIFF atomically: tiled, deflate, equal bytes for equal arrays."""
 
 import os
+from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,7 @@ _OME_TYPES = {"float32": "float", "float64": "double"}
 
 def write_image(
     path: str | os.PathLike[str],
-    image: NDArray[Any],
+    image: Any,
     *,
     axes: str,
     pixel_size_um: dict[str, float] | None = None,
@@ -33,8 +35,8 @@ def write_image(
     ----------
     path : path-like
         The file.
-    image : numpy.ndarray
-        8, 16 or 32-bit integers, float32 or float64.
+    image : array
+        8, 16 or 32-bit integers, float32 or float64; in memory, or on disk and read row by row of tiles.
     axes : str
         One letter of ``TCZYX`` an axis, in that order.
     pixel_size_um : dict, optional
@@ -66,11 +68,15 @@ def write_image(
         pixel_size_um={axis: size for axis, size in (pixel_size_um or {}).items() if axis in "ZYX"},
         channel_names=channel_names,
     )
-    pages = np.ascontiguousarray(image, dtype).reshape(-1, *image.shape[-2:])
+    shape = (prod(image.shape[:-2]), *image.shape[-2:])
+    in_memory = isinstance(image, np.ndarray)
+    pages = np.ascontiguousarray(image, dtype).reshape(shape) if in_memory else _tiles(image)
     with atomic_path(path) as temporary:
         tifffile.imwrite(
             temporary,
             pages,
+            shape=shape,
+            dtype=dtype,
             description=xml,
             metadata=None,
             software="unetbio",
@@ -79,11 +85,22 @@ def write_image(
             compression="zlib",
             compressionargs={"level": DEFLATE_LEVEL},
             maxworkers=1,
-            bigtiff=pages.nbytes >= BIGTIFF_BYTES,
+            bigtiff=prod(shape) * dtype.itemsize >= BIGTIFF_BYTES,
         )
 
 
-def check_axes(image: NDArray[Any], axes: str) -> None:
+def _tiles(image: Any) -> Iterator[NDArray[Any]]:
+    """Tiles of all pages in the order of a TIFF file, those at the border filled up with zeros."""
+    height, width = image.shape[-2:]
+    for page in np.ndindex(*image.shape[:-2]):
+        for y in range(0, height, TILE):
+            rows = image[(*page, slice(y, y + TILE))]
+            padded = np.pad(rows, ((0, TILE - len(rows)), (0, -width % TILE)))
+            for x in range(0, width, TILE):
+                yield np.ascontiguousarray(padded[:, x : x + TILE])
+
+
+def check_axes(image: Any, axes: str) -> None:
     """Raise ValueError unless `axes` names every axis of `image` in the order ``TCZYX``, ending in YX."""
     if len(axes) != image.ndim or [a for a in AXES if a in axes] != list(axes) or not axes.endswith("YX"):
         raise ValueError(f"axes {axes!r} for an array of shape {image.shape}: letters of TCZYX in that order")

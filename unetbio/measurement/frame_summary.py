@@ -9,46 +9,56 @@ from numpy.typing import NDArray
 
 from unetbio.classes import default_class_names
 from unetbio.compilation import compiled
+from unetbio.postprocessing.bands import RowArray, bands_in_memory
 from unetbio.provenance import CONFIDENCE_DECIMALS, FrameRecord
 
 __all__ = ["calibrated", "describe_classes", "describe_labels", "median_diameter_in_sections"]
 
 
 def describe_labels(
-    labels: NDArray[Any],
+    labels: RowArray,
     t: int | None,
-    probability: NDArray[np.uint8] | None = None,
+    probability: RowArray | None = None,
     knots: Sequence[tuple[float, float]] = (),
 ) -> FrameRecord:
     """Number of cells, their diameter and the share of the pixels that they take, and how sure a model was of each.
 
     Parameters
     ----------
-    labels : ndarray of int
-        The label image of a frame; ids from 1 without gaps where ``probability`` is given.
+    labels : array of int
+        The label image of a frame, in memory or on disk; ids from 1 without gaps where ``probability`` is given.
     t : int, optional
         The frame's time.
-    probability : ndarray of uint8, optional
+    probability : array of uint8, optional
         Of a cell in each pixel, in 255ths: a cell's confidence is the mean over its pixels.
     knots : sequence of (float, float)
         The model's calibration of confidences: see `calibrated`.
     """
-    areas = np.unique(labels[labels > 0], return_counts=True)[1] if labels.max(initial=0) > 2**24 else None
-    if areas is None:
-        counts = np.bincount(labels.reshape(-1))[1:]
-        areas = counts[counts > 0]
+    areas = _areas(labels)
     diameter = None
     if areas.size:
         median = float(np.median(areas))
-        diameter = 2 * math.sqrt(median / math.pi) if labels.ndim == 2 else (6 * median / math.pi) ** (1 / 3)
+        diameter = 2 * math.sqrt(median / math.pi) if len(labels.shape) == 2 else (6 * median / math.pi) ** (1 / 3)
     return FrameRecord(
         t=t,
         n_cells=int(areas.size),
         median_diameter_px=None if diameter is None else round(diameter, 3),
-        area_fraction=round(float(areas.sum()) / labels.size, 6),
+        area_fraction=round(float(areas.sum()) / math.prod(labels.shape), 6),
         warnings=() if areas.size else ("no_cells",),
         confidences=() if probability is None else _confidences(labels, probability, int(areas.size), knots),
     )
+
+
+def _areas(labels: RowArray) -> NDArray[np.int64]:
+    """Pixels of each cell that there is."""
+    if isinstance(labels, np.ndarray) and labels.max(initial=0) > 2**24:
+        return np.unique(labels[labels > 0], return_counts=True)[1]
+    counts = np.zeros(1, np.int64)
+    for band in bands_in_memory(labels):
+        more = np.bincount(labels[band].reshape(-1), minlength=len(counts))
+        more[: len(counts)] += counts
+        counts = more
+    return counts[1:][counts[1:] > 0]
 
 
 def calibrated(means: NDArray[np.floating], knots: Sequence[tuple[float, float]]) -> NDArray[np.floating]:
@@ -70,23 +80,23 @@ def calibrated(means: NDArray[np.floating], knots: Sequence[tuple[float, float]]
 
 
 def _confidences(
-    labels: NDArray[Any], probability: NDArray[np.uint8], cells: int, knots: Sequence[tuple[float, float]]
+    labels: RowArray, probability: RowArray, cells: int, knots: Sequence[tuple[float, float]]
 ) -> tuple[float, ...]:
-    sums = _sum_over_cells(labels.reshape(-1), probability.reshape(-1), cells)
+    sums = np.zeros((cells + 1, 2), np.int64)
+    for band in bands_in_memory(labels):
+        _sum_over_cells(labels[band].reshape(-1), probability[band].reshape(-1), sums)
     means: list[float] = calibrated(sums[1:, 0] / (255 * sums[1:, 1]), knots).round(CONFIDENCE_DECIMALS).tolist()
     return tuple(means)
 
 
 @compiled
-def _sum_over_cells(labels: NDArray[Any], values: NDArray[np.uint8], cells: int) -> NDArray[np.int64]:
-    """Sum of the values and number of the pixels of each id; `numpy.bincount` would take 16 bytes a pixel."""
-    sums = np.zeros((cells + 1, 2), np.int64)
+def _sum_over_cells(labels: NDArray[Any], values: NDArray[np.uint8], sums: NDArray[np.int64]) -> None:
+    """Add the values and the number of the pixels of each id; `numpy.bincount` would take 16 bytes a pixel."""
     for pixel in range(len(labels)):
         cell = labels[pixel]
         if cell != 0:
             sums[cell, 0] += values[pixel]
             sums[cell, 1] += 1
-    return sums
 
 
 def median_diameter_in_sections(labels: NDArray[Any]) -> float:

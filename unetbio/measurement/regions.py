@@ -16,8 +16,9 @@ from unetbio.errors import ImageError
 from unetbio.labels import LUT_ENTRIES_ALWAYS, LUT_ENTRIES_PER_PIXEL, as_volume, check_label_image, touching_pairs
 from unetbio.measurement.cytoplasm_rings import ring_labels
 from unetbio.measurement.features import grey_statistics, shape_features, texture_features
+from unetbio.postprocessing.bands import RowArray, bands_of
 
-__all__ = ["Features", "measure"]
+__all__ = ["Features", "measure", "measure_in_bands"]
 
 Features = Literal["basic", "shape", "texture", "all"]
 
@@ -29,11 +30,16 @@ AREA, FIRST, START, STOP, SUM, SUM_YY, SUM_YX, SUM_XX, TABLE_WIDTH = 0, 1, 4, 7,
 # Columns of a run.
 RUN_CELL, RUN_Z, RUN_Y, RUN_START, RUN_STOP, RUN_WIDTH = 0, 1, 2, 3, 4, 5
 
-# Weight of a border pixel by its neighbourhood: 1 for itself, 2 for each border pixel over an edge, 10 over a corner.
-PERIMETER_WEIGHTS = np.zeros(50)
-PERIMETER_WEIGHTS[[5, 7, 15, 17, 25, 27]] = 1
-PERIMETER_WEIGHTS[[21, 33]] = np.sqrt(2)
-PERIMETER_WEIGHTS[[13, 23]] = (1 + np.sqrt(2)) / 2
+# Weights of border pixels after the first, which is 1, and which of them a pixel has by its neighbourhood: 1 for
+# itself, 2 for each border pixel over an edge, 10 over a corner.
+BORDER_WEIGHTS = (np.sqrt(2), (1 + np.sqrt(2)) / 2)
+BORDER_CODES = np.full(50, -1)
+BORDER_CODES[[5, 7, 15, 17, 25, 27]] = 0
+BORDER_CODES[[21, 33]] = 1
+BORDER_CODES[[13, 23]] = 2
+
+HALO = NEIGHBOUR_DISTANCE
+"""Rows beside a band that decide which of its pixels are at a border, and which cells are neighbours."""
 
 IndexArray = NDArray[np.int32]
 Table = NDArray[np.int64]
@@ -128,28 +134,151 @@ def measure(
     """
     labels = check_label_image(label_image)
     ids, index = _index_cells(labels)
-    volume = as_volume(index)
-    runs = _find_runs(volume)
-    table = _sum_runs(runs, len(ids))
-    axes = AXES[-labels.ndim :]
-    columns = {"label": ids, **_size(table, axes, pixel_size_um or {}), **_place(table, axes)}
-    columns |= _shape(volume[0], runs, table) if labels.ndim == 2 else _sphere(table)
-    columns |= _surroundings(volume, table)
     grey = None if image is None else _Grey.of(image, labels.shape, channel_names)
+    basics = _Basics(len(ids), labels.shape)
+    whole = slice(0, len(labels))
+    runs = basics.add(index, whole, whole)
+    volume, areas = as_volume(index), basics.table[:, AREA]
+    columns = {"label": ids, **basics.columns(pixel_size_um or {})}
     if features in ("shape", "all"):
-        columns |= shape_features(volume, runs, table[:, AREA], columns.get("perimeter_px"))
+        columns |= shape_features(volume, runs, areas, columns.get("perimeter_px"))
     if grey is not None:
-        columns |= grey.means(runs, table[:, AREA])
+        columns |= grey.means(runs, areas)
     if grey is not None and features in ("texture", "all"):
-        columns |= grey.statistics(volume, runs, table[:, AREA])
+        columns |= grey.statistics(volume, runs, areas)
     if probabilities is not None:
         columns["confidence"] = _mean_over_cells(
-            np.asarray(probabilities), "array of probabilities", labels.shape, runs, table[:, AREA]
+            np.asarray(probabilities), "array of probabilities", labels.shape, runs, areas
         )
     if expand_um is not None:
-        sizes = [(pixel_size_um or {}).get(axis) for axis in axes]
+        sizes = [(pixel_size_um or {}).get(axis) for axis in AXES[-labels.ndim :]]
         columns |= _rings(index, len(ids), expand_um, sizes, grey)
     return columns
+
+
+def measure_in_bands(
+    label_image: RowArray,
+    cells: int,
+    image: Any,
+    *,
+    rows: int,
+    channel_names: Sequence[str] | None = None,
+    pixel_size_um: Mapping[str, float] | None = None,
+) -> Columns:
+    """Measure a label image on disk some rows at a time: the basic columns of `measure`, with equal values.
+
+    Parameters
+    ----------
+    label_image : array of int
+        ``(Y, X)`` or ``(Z, Y, X)``, with the ids 1 to ``cells``; in planes a cell has pixels in each row from its first
+        to its last one.
+    cells : int
+        Number of cells.
+    image : array
+        ``(C, *spatial)`` raw grey values, read by channel and rows.
+    rows : int
+        Rows (sections in 3-D) that are read at once.
+    channel_names, pixel_size_um
+        See `measure`.
+    """
+    grey = _Grey.of(image, label_image.shape, channel_names)
+    basics = _Basics(cells, label_image.shape)
+    sums = np.zeros((len(grey.names), cells))
+    for band in bands_of(label_image.shape[0], rows):
+        start = max(0, band.start - HALO)
+        window = np.ascontiguousarray(label_image[start : band.stop + HALO], np.int32)
+        core = slice(band.start - start, band.stop - start)
+        runs = basics.add(window, core, band)
+        for channel in range(len(grey.names)):
+            values = _native(np.asarray(image[channel, band]), "image", window[core].shape)
+            _sum_values(values, runs, sums[channel])
+    areas = basics.table[:, AREA]
+    means = {f"intensity_mean_{name}": total / areas for name, total in zip(grey.names, sums, strict=True)}
+    return {"label": np.arange(1, cells + 1), **basics.columns(pixel_size_um or {}), **means}
+
+
+class _Basics:
+    """Columns that need no grey values, summed band by band.
+
+    Parameters
+    ----------
+    cells : int
+        Number of cells.
+    shape : tuple of int
+        Of the label image.
+
+    Attributes
+    ----------
+    table : ndarray of int64
+        Sums of coordinates.
+    """
+
+    def __init__(self, cells: int, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        self.table = np.zeros((cells, TABLE_WIDTH), dtype=np.int64)
+        self._borders = np.zeros((cells, 1 + len(BORDER_WEIGHTS)), dtype=np.int64)
+        self._convex = np.zeros(cells, dtype=np.int64)
+        self._pairs: list[Table] = []
+        self._unfinished = np.zeros((0, RUN_WIDTH), dtype=np.int64)
+
+    def add(self, window: IndexArray, core: slice, band: slice) -> Table:
+        """Add a band, and return its runs, counted from its own first row.
+
+        ``window`` holds the band, at ``core``, and the `HALO` rows before and after it.
+        """
+        cells = window[core]
+        own_runs: Table = _find_runs(as_volume(cells))
+        runs = own_runs
+        if band.start > 0:
+            runs = own_runs.copy()
+            runs[:, RUN_Y if window.ndim == 2 else RUN_Z] += band.start
+        _sum_runs(runs, self.table)
+        self._pairs.append(touching_pairs(window, NEIGHBOUR_DISTANCE))
+        if window.ndim == 2:
+            _count_border(window, core.start, core.stop, self._borders)
+            if len(cells) == self._shape[0]:
+                self._convex = _convex_areas(runs, self.table)
+            else:
+                self._add_convex(runs, cells[-1] if band.stop < self._shape[0] else cells[:0])
+        return own_runs
+
+    def columns(self, pixel_size_um: Mapping[str, float]) -> Columns:
+        """The columns, in their order."""
+        axes = AXES[-len(self._shape) :]
+        columns = {**_size(self.table, axes, pixel_size_um), **_place(self.table, axes)}
+        columns |= self._plane() if len(self._shape) == 2 else _sphere(self.table)
+        return columns | self._surroundings()
+
+    def _add_convex(self, runs: Table, continued: IndexArray) -> None:
+        """Add the hulls of the cells that end in this band: those that are not in its last row."""
+        runs = np.concatenate([self._unfinished, runs]) if len(self._unfinished) else runs
+        is_open = np.zeros(len(self._convex) + 1, dtype=bool)
+        is_open[continued] = True
+        stays = is_open[runs[:, RUN_CELL]]
+        self._unfinished, done = runs[stays], runs[~stays]
+        ids, index = np.unique(done[:, RUN_CELL], return_inverse=True)
+        done[:, RUN_CELL] = index + 1
+        self._convex[ids - 1] = _convex_areas(done, self.table[ids - 1])
+
+    def _plane(self) -> Columns:
+        area, (edges, corners, both) = self.table[:, AREA], self._borders.T
+        return {
+            # Added one by one, so that a cell has the same length among any others.
+            "perimeter_px": edges + BORDER_WEIGHTS[0] * corners + BORDER_WEIGHTS[1] * both,
+            "equivalent_diameter_px": np.sqrt(4 * area / pi),
+            "eccentricity": _eccentricity(self.table),
+            "solidity": area / self._convex,
+        }
+
+    def _surroundings(self) -> Columns:
+        touches = np.zeros(len(self.table), dtype=bool)
+        for axis, size in enumerate((1, *self._shape)[-3:]):
+            if size > 1:
+                touches |= (self.table[:, START + axis] == 0) | (self.table[:, STOP + axis] == size)
+        # Pairs near a seam were found in both bands.
+        pairs = np.unique(np.concatenate(self._pairs), axis=0) if len(self._pairs) > 1 else self._pairs[0]
+        neighbours = np.bincount(pairs.reshape(-1), minlength=len(self.table) + 1)[1:]
+        return {"touches_border": touches, "neighbours": neighbours}
 
 
 def _index_cells(labels: NDArray[Any]) -> tuple[Table, IndexArray]:
@@ -192,9 +321,8 @@ def _find_runs(labels: IndexArray) -> Table:
 
 
 @compiled
-def _sum_runs(runs: Table, cells: int) -> Table:
-    """Area, bounding box and sums of coordinates of each cell."""
-    table = np.zeros((cells, TABLE_WIDTH), dtype=np.int64)
+def _sum_runs(runs: Table, table: Table) -> None:
+    """Add to area, bounding box and sums of coordinates of each cell; runs come in raster order."""
     for run in range(len(runs)):
         cell, z, y, start, stop = runs[run]
         sums = table[cell - 1]
@@ -218,7 +346,6 @@ def _sum_runs(runs: Table, cells: int) -> Table:
         sums[SUM_YX] += dy * sum_x
         # sum of k**2 for k up to n is n (n + 1) (2 n + 1) / 6; it holds for n < 0 as the sum's continuation.
         sums[SUM_XX] += (high * (high + 1) * (2 * high + 1) - (low - 1) * low * (2 * low - 1)) // 6
-    return table
 
 
 def _size(table: Table, axes: str, pixel_size_um: Mapping[str, float]) -> Columns:
@@ -238,16 +365,6 @@ def _place(table: Table, axes: str) -> Columns:
     for axis, offset in positions:
         columns[f"bbox_{axis}_stop"] = table[:, STOP + offset].copy()
     return columns
-
-
-def _shape(index: IndexArray, runs: Table, table: Table) -> Columns:
-    area = table[:, AREA]
-    return {
-        "perimeter_px": _count_border(index, len(table)) @ PERIMETER_WEIGHTS,
-        "equivalent_diameter_px": np.sqrt(4 * area / pi),
-        "eccentricity": _eccentricity(table),
-        "solidity": area / _convex_areas(runs, table),
-    }
 
 
 def _sphere(table: Table) -> Columns:
@@ -271,8 +388,11 @@ def _eccentricity(table: Table) -> NDArray[np.float64]:
 
 
 @compiled
-def _count_border(labels: IndexArray, cells: int) -> Table:
-    """Number of border pixels of each cell by neighbourhood, coded as in `skimage.measure.perimeter`."""
+def _count_border(labels: IndexArray, start: int, stop: int, counts: Table) -> None:
+    """Add the border pixels of each cell in the rows from start to stop, by the weight of their neighbourhood.
+
+    The neighbourhood is coded as in `skimage.measure.perimeter`.
+    """
     height, width = labels.shape
     # A cell's border pixel keeps its id, everything else is 0; a frame of zeros saves looking for the image's border.
     border = np.zeros((height + 2, width + 2), dtype=np.int32)
@@ -291,8 +411,7 @@ def _count_border(labels: IndexArray, cells: int) -> Table:
             )
             if not inside:
                 border[y + 1, x + 1] = label
-    counts = np.zeros((cells, 50), dtype=np.int64)
-    for y in range(1, height + 1):
+    for y in range(start + 1, stop + 1):
         for x in range(1, width + 1):
             label = border[y, x]
             if label == 0:
@@ -302,8 +421,8 @@ def _count_border(labels: IndexArray, cells: int) -> Table:
                 for dx in range(-1, 2):
                     if border[y + dy, x + dx] == label and (dy != 0 or dx != 0):
                         code += 10 if dy != 0 and dx != 0 else 2
-            counts[label - 1, code] += 1
-    return counts
+            if BORDER_CODES[code] >= 0:
+                counts[label - 1, BORDER_CODES[code]] += 1
 
 
 # The convex hull of a cell is that of the middles of its pixels' edges. In doubled coordinates these are the integers
@@ -313,6 +432,7 @@ def _count_border(labels: IndexArray, cells: int) -> Table:
 
 
 def _convex_areas(runs: Table, table: Table) -> Table:
+    """Pixels in the convex hull of each cell."""
     heights = table[:, STOP + 1] - table[:, START + 1]
     offsets = np.concatenate(([0], np.cumsum(heights)))
     first, last = _row_ends(runs, table[:, START + 1].copy(), offsets)
@@ -374,16 +494,6 @@ def _sum_envelopes(ends: Table, offsets: Table) -> Table:
 def _is_outside(before: Table, point: Table, y: int, x: int) -> bool:
     """Tell whether a point of the envelope lies on or right of the line from the one before it to a new one."""
     return bool((point[1] - before[1]) * (y - before[0]) >= (x - before[1]) * (point[0] - before[0]))
-
-
-def _surroundings(volume: IndexArray, table: Table) -> Columns:
-    touches = np.zeros(len(table), dtype=bool)
-    for axis, size in enumerate(volume.shape):
-        if size > 1:
-            touches |= (table[:, START + axis] == 0) | (table[:, STOP + axis] == size)
-    pairs = touching_pairs(volume, NEIGHBOUR_DISTANCE)
-    neighbours = np.bincount(pairs.reshape(-1), minlength=len(table) + 1)[1:]
-    return {"touches_border": touches, "neighbours": neighbours}
 
 
 class _Grey(NamedTuple):
@@ -461,16 +571,15 @@ def _rings(
 def _mean_over_cells(
     values: NDArray[Any], name: str, shape: tuple[int, ...], runs: Table, areas: Table
 ) -> NDArray[np.float64]:
-    sums = _sum_values(_native(values, name, shape), runs, len(areas))
+    sums = np.zeros(len(areas))
+    _sum_values(_native(values, name, shape), runs, sums)
     means: NDArray[np.float64] = np.divide(sums, areas, out=np.full(len(areas), np.nan), where=areas > 0)
     return means
 
 
 @compiled
-def _sum_values(values: NDArray[Any], runs: Table, cells: int) -> NDArray[np.float64]:
-    sums = np.zeros(cells)
+def _sum_values(values: NDArray[Any], runs: Table, sums: NDArray[np.float64]) -> None:
     for run in range(len(runs)):
         cell, z, y, start, stop = runs[run]
         for x in range(start, stop):
             sums[cell - 1] += values[z, y, x]
-    return sums

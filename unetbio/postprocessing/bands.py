@@ -6,6 +6,7 @@ band are in raster order. Components that continue in the next band are joined b
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +14,21 @@ from numpy.typing import NDArray
 
 from unetbio.compilation import compiled
 
-__all__ = ["Allocate", "Band", "Ids", "Numbers", "Repeated", "RowArray", "Seams", "bands_of", "with_context"]
+__all__ = [
+    "Allocate",
+    "Band",
+    "Ids",
+    "Numbers",
+    "Repeated",
+    "RowArray",
+    "Seams",
+    "bands_in_memory",
+    "bands_of",
+    "planes_of",
+    "with_context",
+]
+
+BAND_PIXELS = 1 << 22
 
 Band = slice
 Ids = NDArray[np.int32]
@@ -46,6 +61,31 @@ def bands_of(length: int, rows: int | None) -> list[Band]:
     """Bands of so many rows of ``length``; one of all where ``rows`` is None."""
     step = length if rows is None else rows
     return [slice(start, min(start + step, length)) for start in range(0, length, step)]
+
+
+def bands_in_memory(array: RowArray) -> list[Band]:
+    """Bands of an array to look at one after another: of about `BAND_PIXELS` on disk, one in memory."""
+    rows = None if isinstance(array, np.ndarray) else max(1, BAND_PIXELS // prod(array.shape[1:]))
+    return bands_of(array.shape[0], rows)
+
+
+def planes_of(planes: RowArray, chosen: int | slice) -> Any:
+    """One or some of planes ``(P, *spatial)``; of an array on disk they are read with the rows that are asked for."""
+    return planes[chosen] if isinstance(planes, np.ndarray) else _Planes(planes, chosen)
+
+
+class _Planes:
+    def __init__(self, planes: RowArray, chosen: int | slice) -> None:
+        self._planes, self._chosen = planes, chosen
+        count = () if isinstance(chosen, int) else (len(range(planes.shape[0])[chosen]),)
+        self.shape, self.dtype = (*count, *planes.shape[1:]), planes.dtype
+
+    def __getitem__(self, index: Any) -> Any:
+        index = index if isinstance(index, tuple) else (index,)
+        if isinstance(self._chosen, int):
+            return self._planes[(self._chosen, *index)]
+        numbers = range(self._planes.shape[0])[self._chosen][index[0]]
+        return self._planes[(slice(numbers.start, numbers.stop), *index[1:])]
 
 
 class Repeated:

@@ -1,14 +1,24 @@
 """Statistics of grey values of an image, counted in pieces, and of all training images."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FULL_SCALE", "GreyFingerprint", "GreyLevels", "LevelCounter", "Range", "is_saturated", "levels_of"]
+__all__ = [
+    "FULL_SCALE",
+    "GreyFingerprint",
+    "GreyLevels",
+    "LevelCounter",
+    "Range",
+    "is_saturated",
+    "levels_of",
+    "levels_of_channels",
+    "row_blocks",
+]
 
 Range = tuple[float, float]
 
@@ -24,6 +34,12 @@ SAMPLES = 1 << 18
 
 BLOCK = 1 << 22
 """Pixels counted at a time: counting makes a copy of eight bytes a pixel."""
+
+BLOCK_PIXELS = 1 << 23
+"""Pixels of an image that are read at once to measure it."""
+
+ALIGNED_ROWS = 256
+"""Blocks of planes hold a multiple of so many rows: most files have tiles of that size, which are unpacked once."""
 
 # Images between the two shares are what training has seen; a stray one does not widen the range.
 TYPICAL_SHARE = (0.01, 0.99)
@@ -99,7 +115,7 @@ class GreyFingerprint:
         found: list[list[GreyLevels]] = []
         for image in images:
             dtypes.add(str(image.dtype))
-            found.append([levels_of(channel) for channel in image])
+            found.append(list(levels_of_channels(image)))
         channels = tuple(
             {name: _typical([getattr(level, name) for level in levels]) for name in RANGES}
             for levels in zip(*found, strict=True)
@@ -216,9 +232,27 @@ def _is_counted(dtype: np.dtype[Any]) -> bool:
 
 def levels_of(channel: NDArray[Any]) -> GreyLevels:
     """Statistics of a channel that is in memory."""
-    counter = LevelCounter(channel.dtype, channel.size)
-    counter.add(channel)
-    return counter.result()
+    return levels_of_channels(channel[np.newaxis])[0]
+
+
+def levels_of_channels(image: Any) -> tuple[GreyLevels, ...]:
+    """Statistics of each channel of an image ``(C, *spatial)``, see `row_blocks`."""
+    counters = [LevelCounter(image.dtype, math.prod(image.shape[1:])) for _ in range(image.shape[0])]
+    for block in row_blocks(image):
+        for counter, channel in zip(counters, block, strict=True):
+            counter.add(channel)
+    return tuple(counter.result() for counter in counters)
+
+
+def row_blocks(image: Any) -> Iterator[NDArray[Any]]:
+    """An image ``(C, *spatial)`` in blocks of rows (sections in 3-D): a single one where it is in memory."""
+    if isinstance(image, np.ndarray):
+        yield image
+        return
+    multiple = ALIGNED_ROWS if len(image.shape) == 3 else 1
+    rows = max(1, BLOCK_PIXELS // (multiple * math.prod(image.shape[2:]))) * multiple
+    for start in range(0, image.shape[1], rows):
+        yield image[:, start : start + rows]
 
 
 def _typical(values: Iterable[float | None]) -> Range:

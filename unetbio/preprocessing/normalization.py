@@ -11,12 +11,14 @@ however much tissue there is, and the colours keep their relation. `for_picture`
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
+from unetbio.preprocessing.grey_values import row_blocks
 from unetbio.settings.normalization import Normalization
 
 __all__ = ["COLOURS", "Scaling", "apply", "for_picture", "measure"]
@@ -99,13 +101,14 @@ def for_picture(
     return automatic
 
 
-def measure(image: NDArray[Any], normalization: Normalization, *, finds_sparse: bool = False) -> Scaling:
+def measure(image: Any, normalization: Normalization, *, finds_sparse: bool = False) -> Scaling:
     """Measure the grey values that become 0 and 1.
 
     Parameters
     ----------
     image : numpy.ndarray
-        ``(C, *spatial)``, raw grey values of the whole image (all planes that belong together), never of a tile.
+        ``(C, *spatial)``, raw grey values of the whole image (all planes that belong together), never of a tile; or an
+        array that is read in rows (`unetbio.preprocessing.grey_values.row_blocks`), of integers of 8 or 16 bits.
     normalization : Normalization
         What to measure.
     finds_sparse : bool
@@ -129,8 +132,9 @@ def measure(image: NDArray[Any], normalization: Normalization, *, finds_sparse: 
     _check_finite(image)
     if normalization.kind != "percentile":
         low, high = (normalization.low, normalization.high) if normalization.kind == "range" else (0.0, 1.0)
-        return Scaling((low,) * len(image), (high,) * len(image))
-    limits = [_limits(channel, normalization, finds_sparse=finds_sparse) for channel in image]
+        return Scaling((low,) * image.shape[0], (high,) * image.shape[0])
+    channels = (_Channel(image, channel) for channel in range(image.shape[0]))
+    limits = [_limits(channel, normalization, finds_sparse=finds_sparse) for channel in channels]
     lows, highs, sparse = zip(*limits, strict=True)
     return Scaling(lows, highs, sparse)
 
@@ -185,68 +189,111 @@ def _check_finite(image: NDArray[Any]) -> None:
             )
 
 
-def _limits(channel: NDArray[Any], normalization: Normalization, *, finds_sparse: bool) -> tuple[float, float, bool]:
+class _Channel:
+    """One channel of an image, in blocks of rows: one block where the image is in memory.
+
+    Of types that are counted, ``counts`` has the number of pixels of each grey value from ``lowest``.
+    """
+
+    def __init__(self, image: Any, channel: int) -> None:
+        self._image, self._channel = image, channel
+        self.dtype, self.size = image.dtype, math.prod(image.shape[1:])
+        self.is_counted = self.dtype.kind in "bui" and self.dtype.itemsize <= 2
+        self.lowest = -(1 << (8 * self.dtype.itemsize - 1)) if self.dtype.kind == "i" else 0
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        for block in row_blocks(self._image):
+            yield block[self._channel]
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        levels = 1 << (8 * self.dtype.itemsize)
+        counts = np.zeros(levels, np.int64)
+        for block in self.blocks():
+            for flat in _pieces(block):
+                counts += np.bincount(flat.view(f"u{self.dtype.itemsize}"), minlength=levels)
+        # As unsigned numbers the negative values stand behind the positive ones: turn them to the front.
+        return np.roll(counts, -self.lowest)
+
+
+def _limits(channel: _Channel, normalization: Normalization, *, finds_sparse: bool) -> tuple[float, float, bool]:
     """Lower and upper limit, and whether the channel is sparse."""
     low, median, high = _percentiles(channel, (normalization.low, 50.0, normalization.high))
     if high <= low:
-        return float(channel.min()), float(channel.max()), False
+        extremes = [(block.min(), block.max()) for block in channel.blocks()]
+        return float(min(low for low, _ in extremes)), float(max(high for _, high in extremes)), False
     found = _sparse_high(channel, low, median) if finds_sparse else None
     return low, high if found is None else found, found is not None
 
 
-def _sparse_high(channel: NDArray[Any], low: float, median: float) -> float | None:
+def _sparse_high(channel: _Channel, low: float, median: float) -> float | None:
     """Upper limit of a sparse channel; None for any other."""
     noise = _noise(channel)
     ceiling = median + NOISE_REACH * noise
-    if noise <= 0 or median - low > EVEN_GROUND * noise or np.count_nonzero(channel > ceiling) > SPARSE * channel.size:
+    if noise <= 0 or median - low > EVEN_GROUND * noise:
+        return None
+    if _count_above(channel, ceiling) > SPARSE * channel.size:
         return None
     # Single bright pixels are faults of a detector.
-    pairs = np.minimum(channel[..., 1:], channel[..., :-1])
-    bright = pairs[pairs > ceiling]
+    pairs = (np.minimum(block[..., 1:], block[..., :-1]) for block in channel.blocks())
+    bright = np.concatenate([pair[pair > ceiling] for pair in pairs])
     contrast = float(np.median(bright)) - median if bright.size else 0.0
     return median + max(CELL_CONTRAST * contrast, LEAST_CONTRAST * noise)
 
 
-def _noise(channel: NDArray[Any]) -> float:
+def _count_above(channel: _Channel, value: float) -> int:
+    if channel.is_counted:
+        return int(channel.counts[np.arange(len(channel.counts)) + channel.lowest > value].sum())
+    return sum(int(np.count_nonzero(block > value)) for block in channel.blocks())
+
+
+def _noise(channel: _Channel) -> float:
     """Standard deviation of the noise, by the differences of neighbours in some of the rows."""
-    rows = channel[..., ::ROWS_APART, :].astype(np.float64)
-    differences = np.abs(np.diff(rows, axis=-1))
-    if not differences.size:
+    median = _median_difference(channel)
+    if median is None:
         return 0.0
-    measured = float(np.median(differences)) / (0.6745 * math.sqrt(2))
+    measured = median / (0.6745 * math.sqrt(2))
     # Whole numbers hide noise below half a step.
     return max(measured, 0.5) if channel.dtype.kind in "ui" else measured
 
 
-def _percentiles(values: NDArray[Any], percentiles: Sequence[float]) -> Iterator[float]:
+def _median_difference(channel: _Channel) -> float | None:
+    """Median of the absolute differences; None without neighbours."""
+    if not channel.is_counted:
+        (whole,) = channel.blocks()
+        differences = np.abs(np.diff(whole[..., ::ROWS_APART, :].astype(np.float64), axis=-1))
+        return float(np.median(differences)) if differences.size else None
+    counts = np.zeros(1 << (8 * channel.dtype.itemsize), np.int64)
+    for block in channel.blocks():
+        differences = np.abs(np.diff(block[..., ::ROWS_APART, :].astype(np.int32), axis=-1))
+        counts += np.bincount(differences.reshape(-1), minlength=len(counts))
+    total = int(counts.sum())
+    found = _values_at(counts, [(total - 1) // 2, total // 2])
+    return sum(found.values()) / len(found) if total else None
+
+
+def _percentiles(channel: _Channel, percentiles: Sequence[float]) -> Iterator[float]:
     """Exact percentiles: by counting for 8 and 16 bit, by partial sorting for other types."""
-    positions = [percentile / 100 * (values.size - 1) for percentile in percentiles]
+    positions = [percentile / 100 * (channel.size - 1) for percentile in percentiles]
     ranks = sorted({rank for position in positions for rank in (math.floor(position), math.ceil(position))})
-    if values.dtype.kind in "bui" and values.dtype.itemsize <= 2:
-        found = _values_at_by_counting(values, ranks)
+    if channel.is_counted:
+        found = {rank: value + channel.lowest for rank, value in _values_at(channel.counts, ranks).items()}
     else:
-        ordered = np.partition(values.reshape(-1), ranks)
+        (whole,) = channel.blocks()
+        ordered = np.partition(whole.reshape(-1), ranks)
         found = {rank: float(ordered[rank]) for rank in ranks}
     for position in positions:
         below, above = found[math.floor(position)], found[math.ceil(position)]
         yield below + (position % 1) * (above - below)
 
 
-def _values_at_by_counting(values: NDArray[Any], ranks: list[int]) -> dict[int, float]:
-    signed = values.dtype.kind == "i"
-    unsigned = np.dtype(f"u{values.dtype.itemsize}")
-    levels = 1 << (8 * unsigned.itemsize)
-    counts = np.zeros(levels, np.int64)
-    for block in _blocks(values):
-        counts += np.bincount(block.view(unsigned), minlength=levels)
-    # As unsigned numbers the negative values stand behind the positive ones: turn them to the front.
-    counts = np.roll(counts, levels // 2) if signed else counts
+def _values_at(counts: NDArray[np.int64], ranks: Sequence[int]) -> dict[int, float]:
+    """Values, from 0, at the given places in the order of all that were counted."""
     below = np.cumsum(counts)
-    offset = levels // 2 if signed else 0
-    return {rank: float(int(np.searchsorted(below, rank, side="right")) - offset) for rank in ranks}
+    return {rank: float(np.searchsorted(below, rank, side="right")) for rank in ranks}
 
 
-def _blocks(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    flat = values.reshape(-1)
+def _pieces(block: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    flat = block.reshape(-1)
     for start in range(0, flat.size, HISTOGRAM_BLOCK):
-        yield np.ascontiguousarray(flat[start : start + HISTOGRAM_BLOCK], values.dtype.newbyteorder("="))
+        yield np.ascontiguousarray(flat[start : start + HISTOGRAM_BLOCK], block.dtype.newbyteorder("="))

@@ -16,8 +16,10 @@ from unetbio.io import read_image
 from unetbio.io.grey_pictures import as_grey, is_opaque_picture
 from unetbio.io.image import AXES, Image, list_channels, select_channel
 from unetbio.io.images import find_series
+from unetbio.postprocessing.bands import Allocate
 from unetbio.preprocessing import normalization
-from unetbio.preprocessing.grey_values import GreyLevels, levels_of
+from unetbio.preprocessing.grey_values import GreyLevels, levels_of_channels
+from unetbio.preprocessing.lazy import LazyInput, LazyPixels, Streaming
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.scale import Scale
 from unetbio.preprocessing.unknown_pixels import UnknownPixels, fill
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Frame",
     "ImageSelection",
+    "can_stream",
     "complete_pixel_size",
     "image_of_array",
     "open_annotated",
@@ -75,6 +78,8 @@ class ImageSelection:
         Whether the zoom is still to be found, as neither pixel size nor diameter gives it.
     kept_sections : range, optional
         Sections of the file that ``image`` has, if planes were left out because others are missing.
+    streaming : Streaming, optional
+        How it is segmented in parts, where it does not fit into memory.
     """
 
     image: Image
@@ -87,6 +92,17 @@ class ImageSelection:
     scale: Scale | None = None
     finds_scale: bool = False
     kept_sections: range | None = None
+    streaming: Streaming | None = None
+
+    @property
+    def rows(self) -> int | None:
+        """Rows that are worked on at once; None where all are."""
+        return None if self.streaming is None else self.streaming.rows
+
+    @property
+    def allocate(self) -> Allocate:
+        """Makes arrays of the size of the image: in memory, or on disk."""
+        return np.zeros if self.streaming is None else self.streaming.allocate
 
     @property
     def in_sections(self) -> bool:
@@ -149,6 +165,11 @@ class ImageSelection:
         """Grey values ``(len(channels), *spatial)`` of one frame, with sections picked or projected."""
         return self.read_known(t, channels)[0]
 
+    def lazy_channels(self, t: int | None, channels: Sequence[int]) -> LazyPixels:
+        """As `read_channels`, read where they are asked for: of one section, or of a whole stack."""
+        z = self.settings.z if isinstance(self.settings.z, int) else None
+        return LazyPixels(self.image, t, z, channels, self.shape)
+
     def read_known(self, t: int | None, channels: Sequence[int]) -> tuple[NDArray[Any], UnknownPixels | None]:
         """As `read_channels`, with the pixels that had no grey value if the settings fill them."""
         raw = np.stack([self._read_channel(t, channel) for channel in channels])
@@ -173,10 +194,10 @@ class Frame:
     ----------
     t : int, optional
         Its time.
-    raw : ndarray
+    raw : array
         ``(C, *spatial)`` grey values of the channels that the model gets, at the image's own size.
-    image : ndarray
-        ``(C, *grid)`` float32, rescaled and normalized.
+    image : array
+        ``(C, *grid)`` float32, rescaled and normalized. Both are read on demand where the image is streamed.
     scaling : Scaling
         Grey values that became 0 and 1.
     unknown : UnknownPixels, optional
@@ -184,19 +205,21 @@ class Frame:
     """
 
     t: int | None
-    raw: NDArray[Any]
-    image: NDArray[np.float32]
+    raw: Any
+    image: Any
     scaling: Scaling
     unknown: UnknownPixels | None = None
 
     @cached_property
     def levels(self) -> tuple[GreyLevels, ...]:
         """Statistics of the grey values of each channel."""
-        return tuple(levels_of(channel) for channel in self.raw)
+        return levels_of_channels(self.raw)
 
     @property
     def is_constant(self) -> bool:
         """Whether every channel has one grey value: there is nothing to see, and no network is asked."""
+        if isinstance(self.raw, LazyPixels):
+            return all(levels.is_constant for levels in self.levels)
         return bool(all(channel.min() == channel.max() for channel in self.raw))
 
     def section(self, z: int) -> "Frame":
@@ -344,6 +367,8 @@ def read_frame(opened: ImageSelection, t: int | None, automatic: Normalization) 
     ImageError
         When pixels cannot be decoded, or are not finite.
     """
+    if opened.streaming is not None:
+        return _lazy_frame(opened, t, automatic)
     raw, unknown = opened.read_known(t, opened.channels)
     return prepare_frame(opened, t, raw, automatic, unknown)
 
@@ -361,8 +386,7 @@ def prepare_frame(
         scaled = np.stack([_rescale(raw[:, z], opened.section.grid) for z in range(opened.sections)], axis=1)
     else:
         scaled = _rescale(raw, opened.grid)
-    names = [opened.image.channel_names[channel] for channel in opened.channels]
-    chosen = opened.settings.normalization or normalization.for_picture(automatic, opened.image.dtype, names)
+    chosen = _normalization(opened, automatic)
     try:
         # The record does not tell the model's own percentiles from equal ones that were asked for.
         scaling = normalization.measure(scaled, chosen, finds_sparse=chosen == automatic)
@@ -371,6 +395,29 @@ def prepare_frame(
             raise ImageError(error.reason, f"{error}, or give --nan fill") from error
         raise
     return Frame(t, raw, normalization.apply(scaled, scaling), scaling, unknown)
+
+
+def can_stream(opened: ImageSelection, automatic: Normalization) -> bool:
+    """Whether a frame can be read and normalized in parts: one plane or stack of whole numbers at its own scale.
+
+    Percentiles are counted, so that their numbers have at most 16 bits.
+    """
+    dtype, settings = opened.image.dtype, opened.settings
+    is_counted = dtype.itemsize <= 2 or _normalization(opened, automatic).kind != "percentile"
+    is_whole = len(opened.times) == 1 and not opened.in_sections and settings.z != "max"
+    return dtype.kind in "bui" and is_counted and is_whole and opened.grid == opened.shape
+
+
+def _lazy_frame(opened: ImageSelection, t: int | None, automatic: Normalization) -> Frame:
+    raw = opened.lazy_channels(t, opened.channels)
+    chosen = _normalization(opened, automatic)
+    scaling = normalization.measure(raw, chosen, finds_sparse=chosen == automatic)
+    return Frame(t, raw, LazyInput(raw, scaling), scaling)
+
+
+def _normalization(opened: ImageSelection, automatic: Normalization) -> Normalization:
+    names = [opened.image.channel_names[channel] for channel in opened.channels]
+    return opened.settings.normalization or normalization.for_picture(automatic, opened.image.dtype, names)
 
 
 def _pick_axes(image: Image, settings: Settings, ndim: int) -> str:

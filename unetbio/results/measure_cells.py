@@ -53,8 +53,8 @@ logger = logging.getLogger(__name__)
 def measure_frame(
     opened: ImageSelection,
     t: int | None,
-    label_image: NDArray[Any],
-    raw: NDArray[Any] | None,
+    label_image: Any,
+    raw: Any,
     *,
     confidences: Sequence[float] = (),
     objects: ObjectTable | None = None,
@@ -70,10 +70,10 @@ def measure_frame(
         The image.
     t : int, optional
         The frame's time.
-    label_image : ndarray
-        Of the frame.
-    raw : ndarray, optional
-        Grey values ``(C, *spatial)``, if they are in memory; read from the file if missing or without all channels.
+    label_image : array
+        Of the frame; of an image that is streamed on disk, with ids from 1 without gaps.
+    raw : array, optional
+        Grey values ``(C, *spatial)``, if they are at hand; read from the file if missing or without all channels.
     confidences : sequence of float
         Of the cells, in the order of their ids from 1; empty if unknown.
     objects : ObjectTable, optional
@@ -81,9 +81,30 @@ def measure_frame(
     expand_um : float, optional
         Width of the rings around cells, if they are measured.
     """
+    if opened.streaming is not None:
+        return _measure_streamed(opened, t, label_image, confidences)
     evidence = Evidence(of_cells=confidences_by_id(confidences, objects), classes=classes_by_id(objects))
     frame = _frame_of(opened, t, label_image, raw, evidence)
     return _table(frame, t, TableOptions(expand_um), apart=opened.sections_unlinked)
+
+
+def _measure_streamed(
+    opened: ImageSelection, t: int | None, label_image: Any, confidences: Sequence[float]
+) -> "pl.DataFrame":
+    import polars as pl
+
+    present = opened.present_channels(t)
+    names = channel_columns(opened.image.channel_names)
+    columns = regions.measure_in_bands(
+        label_image,
+        len(confidences),
+        opened.lazy_channels(t, present),
+        rows=opened.rows or 1,
+        channel_names=[names[channel] for channel in present] or None,
+        pixel_size_um=opened.trusted_pixel_size_um,
+    )
+    columns["confidence"] = np.array(confidences, np.float64)
+    return pl.DataFrame(columns, nan_to_null=True).with_columns(pl.lit(t, dtype=pl.Int64).alias("t"))
 
 
 def measure_again(

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.files import TEMPORARY, remove_path, replace_path, sha256_path, stamp, stopped, stopping, write_text
+from unetbio.files import TEMPORARY, remove_path, replace_path, sha256_path, stamp, stopping, write_text
 from unetbio.io import write_labels, write_probabilities
 from unetbio.io.tables import csv_text
 from unetbio.labels import label_hash
@@ -27,6 +26,7 @@ from unetbio.provenance import (
     read_provenance,
     write_provenance,
 )
+from unetbio.results.disk_arrays import reserved_file
 from unetbio.results.items import Item
 from unetbio.results.journal import Entry
 from unetbio.results.reuse import other_format
@@ -38,7 +38,6 @@ __all__ = ["LabelStack", "Outcome", "write_image_probabilities", "write_result"]
 
 # A time-lapse whose labels take more than this many bytes is collected on disk.
 STACK_BYTES_IN_MEMORY = 256 << 20
-ZEROS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -128,23 +127,8 @@ class LabelStack:
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         if size <= STACK_BYTES_IN_MEMORY:
             return np.zeros(shape, dtype)
-        try:
-            with tempfile.TemporaryFile(dir=self._folder) as file:
-                # Reserve the space now: a mapped page that finds the disk full would kill the process.
-                _reserve_space(file.fileno(), size)
-                return np.memmap(file, dtype, mode="r+", shape=shape)
-        except OSError as error:
-            raise stopped(self._folder, error, what=f"{size} bytes in {self._folder}") from error
-
-
-def _reserve_space(descriptor: int, size: int) -> None:
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(descriptor, 0, size)
-        return
-    # macOS has no such call, so zeros are written.
-    zeros = bytes(min(size, ZEROS_AT_ONCE))
-    for start in range(0, size, ZEROS_AT_ONCE):
-        os.pwrite(descriptor, zeros[: size - start], start)
+        with reserved_file(self._folder, size) as file:
+            return np.memmap(file, dtype, mode="r+", shape=shape)
 
 
 def write_result(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.measurement.frame_summary import describe_labels
+from unetbio.postprocessing.bands import RowArray, bands_in_memory
 from unetbio.preprocessing.prepare import Frame, ImageSelection, prepare_frame
 from unetbio.preprocessing.scale import Look, Scale
 from unetbio.scale.choice import (
@@ -59,8 +60,10 @@ class Found:
 
 def find_scale(
     decoder: CellDecoder, opened: ImageSelection, frame: Frame, automatic: Normalization, **options: Any
-) -> Found:
+) -> Found | None:
     """Find the zoom of an image by one plane of it.
+
+    None where an image that is streamed has to be looked at again: that takes all of it in memory.
 
     Parameters
     ----------
@@ -79,7 +82,10 @@ def find_scale(
     if diameter is None:
         raise ValueError("the model does not know the diameter of its cells")
     search = _Search(decoder, opened.section, frame, automatic, diameter, _later(options, frame))
-    scale, decided = search.run(**options)
+    looked = search.run(**options)
+    if looked is None:
+        return None
+    scale, decided = looked
     is_used = scale.zoom == 1 and opened.settings.crf is None
     found = opened.at_zoom(scale.zoom, scale)
     # A frame without cells says nothing about the next ones.
@@ -96,10 +102,12 @@ class _Search:
     diameter: float
     options: dict[str, Any]
 
-    def run(self, **options: Any) -> tuple[Scale, CellDecisions]:
-        """The scale, and the decisions at the model's own zoom."""
+    def run(self, **options: Any) -> tuple[Scale, CellDecisions] | None:
+        """The scale, and the decisions at the model's own zoom; None as `find_scale`."""
         decided, certain = self.decoder.look(self.frame.image, self.opened, **options)
         own = self._describe(1.0, decided.bits, certain)
+        if self.opened.streaming and (needs_coarse(own, self.diameter) or needs_fine(own, self.diameter)):
+            return None
         looks, best = self._coarse(own) if needs_coarse(own, self.diameter) else ([own], own)
         if best is own and needs_fine(own, self.diameter):
             piece, fine = self._fine(decided.bits, certain)
@@ -130,7 +138,7 @@ class _Search:
             decided, certain = self.decoder.look(image, opened, **self.options)
         return self._describe(zoom, decided.bits, certain)
 
-    def _fine(self, bits: NDArray[np.bool_], certain: NDArray[np.bool_]) -> tuple[Look, Look]:
+    def _fine(self, bits: RowArray, certain: RowArray) -> tuple[Look, Look]:
         """Look at the piece with most cells: as it was decided at the model's own zoom, and enlarged."""
         box = _fullest(bits[0], PIECE)
         own = self._describe(1.0, bits[(slice(None), *box)], certain[box])
@@ -139,13 +147,16 @@ class _Search:
         frame = prepare_frame(opened, self.frame.t, raw, self.automatic)
         return own, self._look_at(FINE, opened, frame.image)
 
-    def _describe(self, zoom: float, bits: NDArray[np.bool_], certain: NDArray[np.bool_]) -> Look:
+    def _describe(self, zoom: float, bits: RowArray, certain: RowArray) -> Look:
         with stage("scale"):
-            labels = self.decoder.label_look(bits)
+            labels = self.decoder.label_look(bits, self.opened)
             found = describe_labels(labels, None)
-        cells = labels > 0
-        certainty = int(np.count_nonzero(certain & cells)) / max(1, int(np.count_nonzero(cells)))
-        return Look(zoom, found.n_cells or 0, found.median_diameter_px or 0.0, certainty)
+        pixels = sure = 0
+        for band in bands_in_memory(labels):
+            cells = labels[band] > 0
+            pixels += int(np.count_nonzero(cells))
+            sure += int(np.count_nonzero(certain[band] & cells))
+        return Look(zoom, found.n_cells or 0, found.median_diameter_px or 0.0, sure / max(1, pixels))
 
 
 def _later(options: dict[str, Any], frame: Frame) -> dict[str, Any]:

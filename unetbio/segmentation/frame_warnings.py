@@ -2,10 +2,9 @@
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from unetbio.preprocessing.grey_values import FULL_SCALE, GreyFingerprint, is_saturated
 from unetbio.preprocessing.likeness import Difference, compare, place_of_median
@@ -45,7 +44,7 @@ def _of_grey_values(opened: ImageSelection, frame: Frame, info: "ModelInfo") -> 
         yield f"unknown:{frame.unknown.unknown}"
     if frame.is_constant:
         return
-    if _is_saturated(frame.raw):
+    if _is_saturated(frame):
         yield "saturated"
     asked = opened.settings.normalization
     if asked is not None and asked.kind == "range":
@@ -87,10 +86,12 @@ def _of_scale(opened: ImageSelection, record: FrameRecord, info: "ModelInfo") ->
         yield "outside_training_range"
 
 
-def _is_saturated(raw: NDArray[Any]) -> bool:
-    if raw.dtype.kind not in "ui":
+def _is_saturated(frame: Frame) -> bool:
+    if frame.raw.dtype.kind not in "ui":
         return False
-    for channel in raw:
+    if not isinstance(frame.raw, np.ndarray):
+        return any(levels.is_saturated for levels in frame.levels)
+    for channel in frame.raw:
         highest = int(channel.max())
         # Counting takes longer than looking at the highest value, which is rarely one of these.
         if highest in FULL_SCALE and is_saturated(highest, int(np.count_nonzero(channel == highest)), channel.size):

@@ -24,9 +24,11 @@ from unetbio.inference.tiling import TilePlan
 from unetbio.io.image import Image
 from unetbio.measurement.frame_summary import median_diameter_in_sections
 from unetbio.models.model_file import Model, ModelInfo
+from unetbio.postprocessing.bands import Allocate
 from unetbio.postprocessing.objects import ObjectTable
+from unetbio.preprocessing.lazy import Streaming
 from unetbio.preprocessing.normalization import Scaling
-from unetbio.preprocessing.prepare import Frame, ImageSelection, open_image, prepare_frame, read_frame
+from unetbio.preprocessing.prepare import Frame, ImageSelection, can_stream, open_image, prepare_frame, read_frame
 from unetbio.provenance import FrameRecord, versions
 from unetbio.scale.search import Found, find_scale
 from unetbio.segmentation.ensemble import check_ensemble, check_windows, describe_member
@@ -38,7 +40,10 @@ from unetbio.targets.pixels import PixelDecoder
 from unetbio.targets.sections import stack_sections
 from unetbio.targets.unknown_pixels import without_unknown
 
-__all__ = ["DecidedFrame", "FrameResult", "Segmenter"]
+__all__ = ["BYTES_IN_BAND", "DecidedFrame", "FrameResult", "Segmenter"]
+
+BYTES_IN_BAND = 48
+"""Memory of a pixel in a band of a streamed image, while cells are found and measured."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +205,19 @@ class Segmenter:
         opened = open_image(source, settings, self.info, self.ndim)
         return replace(opened, finds_scale=opened.finds_scale and self.looker is not None)
 
+    def streamed(self, opened: ImageSelection, allocate: Allocate, memory: int) -> ImageSelection:
+        """Segment an image in parts, of which each takes about so many bytes of ``memory``, where that is possible.
+
+        The cells are the same. It is possible for models of cells with exact tiles, at the image's own scale:
+        `unetbio.preprocessing.prepare.can_stream`.
+        """
+        decides_in_parts = isinstance(self.decoder, CellDecoder) and self.decoder.streams
+        is_possible = decides_in_parts and self.is_exact and opened.settings.crf is None
+        if not is_possible or not can_stream(opened, self.info.normalization):
+            return opened
+        rows = max(1, memory // (BYTES_IN_BAND * math.prod(opened.shape[1:])))
+        return replace(opened, streaming=Streaming(rows, allocate))
+
     def read_frame(self, opened: ImageSelection, t: int | None) -> Frame:
         """Read, rescale and normalize one frame; see `unetbio.preprocessing.prepare.read_frame`."""
         return read_frame(opened, t, self.info.normalization)
@@ -227,6 +245,9 @@ class Segmenter:
         first = None
         if self.looker is not None and opened.finds_scale and not frame.is_constant:
             found = self._find_scale(self.looker, opened, frame, probabilities, progress)
+            if found is None:
+                whole = replace(opened, streaming=None)
+                return self.decide_frame(whole, self.read_frame(whole, frame.t), progress=progress)
             opened, first = found.opened, found.plane
             if first is None:
                 probabilities = self._room(opened) if with_probabilities else None
@@ -276,7 +297,7 @@ class Segmenter:
         frame: Frame,
         probabilities_out: NDArray[np.float32] | None,
         progress: Progress | None,
-    ) -> Found:
+    ) -> Found | None:
         """Look at the frame, or at the section in the middle of a stack."""
         if opened.in_sections:
             frame = frame.section(opened.middle)

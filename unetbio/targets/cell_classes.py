@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from unetbio.errors import UsageError
 from unetbio.labels import LabelImage, relabel_raster, resize_nearest
 from unetbio.metrics.cell_classes import ClassedCells, compare_classed
+from unetbio.postprocessing.bands import Allocate
 from unetbio.postprocessing.cell_classes import class_table
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.preprocessing.prepare import ImageSelection
@@ -142,6 +143,8 @@ def classed_truth(label_image: Annotation, class_names: Sequence[str]) -> Classe
 class CellClassDecoder(CellDecoder):
     """Inference half: cells as `CellDecoder` makes them, and the class that most of the pixels of each have."""
 
+    streams = False
+
     def __init__(
         self, info: "ModelInfo", network: "nn.Module", device: "torch.device", *, exact: bool, backend: str
     ) -> None:
@@ -170,11 +173,13 @@ class CellClassDecoder(CellDecoder):
         image: NDArray[np.float32],
         thresholds: Sequence[float],
         classes: Sequence[tuple[int, ...]],
+        *,
+        allocate: Allocate,
         **options: Any,
     ) -> CellDecisions:
         from unetbio.inference.prediction import decide_cells_and_classes
 
-        rounded = np.empty(image.shape[1:], np.uint8)
+        rounded: Any = allocate(image.shape[1:], np.uint8)
         bits, of_cells = decide_cells_and_classes(
             image, self.runner, thresholds, classes=classes, rounded_out=rounded, **options
         )

@@ -19,6 +19,7 @@ from unetbio.labels import LabelImage, relabel_raster, resize_nearest
 from unetbio.measurement.frame_summary import describe_labels
 from unetbio.metrics.instances import match
 from unetbio.postprocessing import instances
+from unetbio.postprocessing.bands import Allocate, RowArray, planes_of
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.preprocessing.prepare import ImageSelection
 from unetbio.provenance import FrameRecord
@@ -84,16 +85,16 @@ class CellDecisions:
 
     Parameters
     ----------
-    bits : ndarray of bool
+    bits : array of bool
         One plane a threshold, ``(len(thresholds), *grid)``.
-    probability : ndarray of uint8
+    probability : array of uint8
         Of a cell in each pixel of the grid, in 255ths.
     classes : ndarray of uint8, optional
         Class of the cell of each pixel, where cells have classes.
     """
 
-    bits: NDArray[np.bool_]
-    probability: NDArray[np.uint8]
+    bits: Any
+    probability: Any
     classes: NDArray[np.uint8] | None = None
 
 
@@ -235,6 +236,9 @@ class CellDecoder(PixelDecoder):
         As of `PixelDecoder`.
     """
 
+    streams = True
+    """Whether images larger than memory can be decided and finished in parts."""
+
     def __init__(
         self,
         classes: CellClasses,
@@ -258,7 +262,8 @@ class CellDecoder(PixelDecoder):
         """One plane of bits a threshold, and the probability of a cell."""
         settings, crf = self._postprocessing(opened), opened.settings.crf_values()
         if crf is None:
-            return self._decide(image, settings.thresholds, self.classes.of_planes(settings), **options)
+            classes = self.classes.of_planes(settings)
+            return self._decide(image, settings.thresholds, classes, allocate=opened.allocate, **options)
         return self._decide_refined(self._refined(image, crf, **options), settings)
 
     def _decide_refined(self, refined: NDArray[np.float32], settings: PostProcessing) -> CellDecisions:
@@ -271,38 +276,45 @@ class CellDecoder(PixelDecoder):
 
     def look(
         self, image: NDArray[np.float32], opened: ImageSelection, **options: Any
-    ) -> tuple[CellDecisions, NDArray[np.bool_]]:
+    ) -> tuple[CellDecisions, RowArray]:
         """Decide as `decide` does without a CRF; and which pixels are certain to be of a cell, ``(*grid)``."""
         settings = self._postprocessing(opened)
         thresholds, classes = settings.thresholds, self.classes.of_planes(settings)
-        decided = self._decide(image, (*thresholds, CERTAIN), [*classes, self.classes.mask], **options)
-        return replace(decided, bits=decided.bits[:-1]), decided.bits[-1]
+        thresholds_and_certain, of_planes = (*thresholds, CERTAIN), [*classes, self.classes.mask]
+        decided = self._decide(image, thresholds_and_certain, of_planes, allocate=opened.allocate, **options)
+        planes = len(thresholds)
+        return replace(decided, bits=planes_of(decided.bits, slice(planes))), planes_of(decided.bits, planes)
 
-    def label_look(self, bits: NDArray[np.bool_]) -> LabelImage:
+    def label_look(self, bits: RowArray, opened: ImageSelection) -> RowArray:
         """Cells on the grid, of all areas that the model finds: limits in the settings do not decide the scale."""
-        return instances.label(bits, replace(self.info.postprocessing, exclude_border=False))
+        return self._label(bits, replace(self.info.postprocessing, exclude_border=False), opened)
+
+    def _label(self, bits: RowArray, settings: PostProcessing, opened: ImageSelection) -> RowArray:
+        return instances.label_in_bands(bits, settings, rows=opened.rows, allocate=opened.allocate)
 
     def _decide(
         self,
         image: NDArray[np.float32],
         thresholds: Sequence[float],
         classes: Sequence[tuple[int, ...]],
+        *,
+        allocate: Allocate,
         **options: Any,
     ) -> CellDecisions:
         from unetbio.inference.prediction import decide
 
-        rounded = np.empty(image.shape[1:], np.uint8)
-        bits = decide(image, self.runner, thresholds, classes=classes, rounded_out=rounded, **options)
-        return CellDecisions(bits, rounded)
+        rounded = allocate(tuple(image.shape[1:]), np.uint8)
+        more = {"rounded_out": rounded, "allocate": allocate, **options}
+        return CellDecisions(decide(image, self.runner, thresholds, classes=classes, **more), rounded)
 
     def decide_constant(self, opened: ImageSelection) -> CellDecisions:
         """See `Decoder`."""
-        bits = np.zeros((len(self._postprocessing(opened).thresholds), *opened.grid), dtype=np.bool_)
-        return CellDecisions(bits, np.zeros(opened.grid, dtype=np.uint8))
+        planes = len(self._postprocessing(opened).thresholds)
+        return CellDecisions(opened.allocate((planes, *opened.grid), np.bool_), opened.allocate(opened.grid, np.uint8))
 
     def finish(self, decided: CellDecisions, opened: ImageSelection) -> Finished:
         """See `Decoder`; ids rise in raster order."""
-        labels = instances.label(decided.bits, self._postprocessing(opened))
+        labels: Any = self._label(decided.bits, self._postprocessing(opened), opened)
         if labels.shape != opened.shape:
             # A cell can lose its last pixel or its place in raster order on the way.
             labels = relabel_raster(resize_nearest(labels, opened.shape))

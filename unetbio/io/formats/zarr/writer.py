@@ -10,8 +10,10 @@ OME-NGFF 0.5, https://ngff.openmicroscopy.org/0.5/. For ``x_labels.ome.zarr``::
 
 import json
 import os
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError, UsageError
@@ -46,7 +48,7 @@ def check_zarr() -> None:
 
 def write_zarr_labels(
     path: str | os.PathLike[str],
-    label_image: NDArray[Any],
+    label_image: Any,
     *,
     axes: str,
     pixel_size_um: dict[str, float],
@@ -63,8 +65,8 @@ def write_zarr_labels(
     ----------
     path : path-like
         The folder; one that has the name is replaced.
-    label_image : numpy.ndarray
-        Unsigned integers.
+    label_image : array
+        Unsigned integers, in memory or on disk.
     axes : str
         One letter of ``TCZYX`` an axis, in that order.
     pixel_size_um : dict
@@ -88,23 +90,31 @@ def write_zarr_labels(
     check_zarr()
     import zarr
 
-    levels = _levels(label_image)
+    shapes = _level_shapes(tuple(label_image.shape))
+    dtype = np.dtype(label_image.dtype)
     with atomic_folder(path) as temporary:
-        for index, level in enumerate(levels):
-            array = zarr.create_array(
+        arrays = [
+            zarr.create_array(
                 temporary / "labels" / name / str(index),
-                shape=level.shape,
-                dtype=level.dtype,
-                chunks=(1,) * (level.ndim - 2) + tuple(min(CHUNK, max(1, size)) for size in level.shape[-2:]),
+                shape=shape,
+                dtype=dtype,
+                chunks=(1,) * (len(shape) - 2) + tuple(min(CHUNK, max(1, size)) for size in shape[-2:]),
                 # In the core of the format, which all programs know.
-                compressors=zarr.codecs.BloscCodec(cname="zstd", clevel=5, shuffle="shuffle", typesize=level.itemsize),
+                compressors=zarr.codecs.BloscCodec(cname="zstd", clevel=5, shuffle="shuffle", typesize=dtype.itemsize),
                 fill_value=0,
                 dimension_names=list(axes.lower()),
                 attributes=EVERY_CHUNK,
                 config={"write_empty_chunks": True},
             )
-            array[...] = level
-        for folder, attributes in _groups(axes, pixel_size_um, len(levels), name).items():
+            for index, shape in enumerate(shapes)
+        ]
+        for page, rows, pixels in _parts(label_image):
+            for level, array in enumerate(arrays):
+                step = 2**level
+                first = -(-rows.start // step)
+                part = pixels[..., first * step - rows.start :: step, ::step]
+                array[(*page, slice(first, first + part.shape[-2]))] = part
+        for folder, attributes in _groups(axes, pixel_size_um, len(shapes), name).items():
             zarr.create_group(temporary / folder, attributes={"ome": {"version": VERSION, **attributes}})
 
 
@@ -126,11 +136,23 @@ def _groups(axes: str, pixel_size_um: dict[str, float], count: int, name: str) -
     }
 
 
-def _levels(label_image: NDArray[Any]) -> list[NDArray[Any]]:
-    levels = [label_image]
-    while max(levels[-1].shape[-2:]) > SMALLEST and len(levels) < MAX_LEVELS:
-        levels.append(levels[-1][..., ::2, ::2])
-    return levels
+def _level_shapes(shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    shapes = [shape]
+    while max(shapes[-1][-2:]) > SMALLEST and len(shapes) < MAX_LEVELS:
+        shapes.append((*shape[:-2], *(-(-size // 2) for size in shapes[-1][-2:])))
+    return shapes
+
+
+def _parts(label_image: Any) -> Iterator[tuple[tuple[Any, ...], slice, NDArray[Any]]]:
+    """The page, rows and pixels of each part: all of an array in memory, rows of chunks of one on disk."""
+    height = label_image.shape[-2]
+    if isinstance(label_image, np.ndarray):
+        yield (slice(None),) * (label_image.ndim - 2), slice(0, height), label_image
+        return
+    for page in np.ndindex(*label_image.shape[:-2]):
+        for start in range(0, height, CHUNK):
+            rows = slice(start, min(start + CHUNK, height))
+            yield page, rows, label_image[(*page, rows)]
 
 
 def _multiscale(axes: str, pixel_size_um: dict[str, float], count: int, name: str, prefix: str) -> dict[str, Any]:

@@ -1,0 +1,144 @@
+"""Memory and time of one large image: a mosaic of real images as tiled TIFF and as OME-Zarr, in memory and streamed.
+
+    python benchmarks/large_images.py DATA/bbbc039/val/images [--sides 4000 8000] [--model NAME|FILE] [--whole]
+
+Each image is segmented by ``unetbio segment`` in a process of its own; memory is the largest resident set of that
+process and the one that decodes, added up ten times a second. ``--whole`` compares with a run that holds all in memory:
+equal label hashes and tables. Real images are cut and mirrored, so that their seams are no cells of their own.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from common import print_table
+from numpy.typing import NDArray
+
+from unetbio.io import read_image
+
+TILE = 256
+STRIP_ROWS = 1024
+IN_MEMORY = "import unetbio.batch.pipeline as batch; batch.streamed_if_large = lambda opened, *_: opened; "
+
+
+def strips(images: Sequence[NDArray[np.uint16]], side: int) -> Iterator[NDArray[np.uint16]]:
+    """Rows of a mosaic, `STRIP_ROWS` at a time; each image in turn, every other one mirrored."""
+    size = min(min(image.shape) for image in images) // TILE * TILE
+    across = -(-side // size)
+    number = 0
+    for start in range(0, side, STRIP_ROWS):
+        blocks = []
+        for _ in range(-(-STRIP_ROWS // size)):
+            row = [images[(number + column) % len(images)][:size, :size] for column in range(across)]
+            blocks.append(np.hstack([tile[:, ::-1] if column % 2 else tile for column, tile in enumerate(row)]))
+            number += across
+        yield np.vstack(blocks)[: min(STRIP_ROWS, side - start), :side]
+
+
+def write_tiff(path: Path, images: Sequence[NDArray[np.uint16]], side: int) -> None:
+    """As microscopes do: BigTIFF, tiles, deflate."""
+
+    def tiles() -> Iterator[NDArray[np.uint16]]:
+        for strip in strips(images, side):
+            for y in range(0, len(strip), TILE):
+                rows = strip[y : y + TILE]
+                rows = np.pad(rows, ((0, TILE - len(rows)), (0, -side % TILE)))
+                yield from (np.ascontiguousarray(rows[:, x : x + TILE]) for x in range(0, side, TILE))
+
+    options = {"tile": (TILE, TILE), "compression": "zlib", "bigtiff": True}
+    tifffile.imwrite(path, tiles(), shape=(side, side), dtype=np.uint16, **options)
+
+
+def write_zarr(path: Path, images: Sequence[NDArray[np.uint16]], side: int) -> None:
+    """OME-Zarr 0.5 with one resolution."""
+    import zarr
+
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    dataset = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 1]}]}
+    zarr.create_group(
+        path, attributes={"ome": {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [dataset]}]}}
+    )
+    chunks = (min(side, STRIP_ROWS),) * 2
+    array = zarr.create_array(path / "0", shape=(side, side), dtype=np.uint16, chunks=chunks)
+    for number, strip in enumerate(strips(images, side)):
+        array[number * STRIP_ROWS : number * STRIP_ROWS + len(strip)] = strip
+
+
+def resident_bytes(process: int) -> int:
+    """Memory of a process and of those that it started."""
+    total = 0
+    for pid in [process, *children(process)]:
+        try:
+            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, IndexError):
+            continue
+    return total
+
+
+def children(process: int) -> list[int]:
+    """Processes that a process started."""
+    try:
+        tasks = Path(f"/proc/{process}/task").iterdir()
+        return [int(pid) for task in tasks for pid in (task / "children").read_text().split()]
+    except OSError:
+        return []
+
+
+def segment(image: Path, out: Path, model: str, *, in_memory: bool) -> tuple[float, int, str, int, bytes]:
+    """Seconds, largest memory, label hash, number of cells and table of cells of one run."""
+    start = IN_MEMORY if in_memory else ""
+    script = f"{start}import sys; from unetbio.cli.main import main; sys.exit(main())"
+    arguments = ["segment", str(image), "-o", str(out), "--model", model, "--diameter", "model", "--quiet"]
+    started, peak = time.perf_counter(), 0
+    process = subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.DEVNULL)
+    while process.poll() is None:
+        peak = max(peak, resident_bytes(process.pid))
+        time.sleep(0.1)
+    if process.returncode:
+        raise SystemExit(f"unetbio segment {image} ended with {process.returncode}")
+    provenance = json.loads(next(out.glob("*_labels.json")).read_text())
+    cells = (out / "cells.csv").read_bytes()
+    seconds = time.perf_counter() - started
+    return seconds, peak, provenance["output"]["label_hash"], provenance["frames"][0]["n_cells"], cells
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=Path)
+    parser.add_argument("--sides", type=int, nargs="+", default=[4000, 8000])
+    parser.add_argument("--formats", nargs="+", choices=("tiff", "zarr"), default=["tiff", "zarr"])
+    parser.add_argument("--model", default="nuclei")
+    parser.add_argument("--whole", action="store_true", help="run in memory too, and compare")
+    options = parser.parse_args()
+    images = [read_image(path).read() for path in sorted(options.images.iterdir())[:20]]
+    writers = {"tiff": ("mosaic.tif", write_tiff), "zarr": ("mosaic.ome.zarr", write_zarr)}
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for side in options.sides:
+            for kind in options.formats:
+                name, write = writers[kind]
+                path = Path(folder, str(side), name)
+                path.parent.mkdir(exist_ok=True)
+                write(path, images, side)
+                found = [
+                    segment(path, path.parent / f"{kind}_{in_memory}", options.model, in_memory=in_memory)
+                    for in_memory in ([False, True] if options.whole else [False])
+                ]
+                equal = len({(digest, cells) for _, _, digest, _, cells in found}) == 1 if options.whole else ""
+                for number, (seconds, peak, digest, count, _) in enumerate(found):
+                    how = "in memory" if number else "as it is run"
+                    rows.append((side, kind, how, f"{seconds:.0f}", f"{peak / 1e9:.2f}", count, digest[:12], equal))
+                    print(*rows[-1], flush=True)
+    print_table(("side", "format", "how", "s", "GB", "cells", "label hash", "equal"), rows)
+
+
+if __name__ == "__main__":
+    main()

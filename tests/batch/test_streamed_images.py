@@ -1,0 +1,150 @@
+"""Images that take more memory than a batch may: the files of the result equal those of images in memory."""
+
+import csv
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+
+from unetbio.batch.pipeline import streamed_if_large
+from unetbio.batch.plan import found_items
+from unetbio.batch.run import BatchOptions, run_batch
+from unetbio.io import read_labels
+from unetbio.labels import label_hash
+from unetbio.provenance import Provenance, read_provenance
+from unetbio.report.overlays import write_overlay
+from unetbio.results.disk_arrays import DiskArray
+from unetbio.results.reuse import Policy
+from unetbio.segmentation import Segmenter
+from unetbio.segmentation.segmenter import BYTES_IN_BAND
+from unetbio.settings.normalization import Normalization
+from unetbio.settings.segmentation import Settings
+
+Array = NDArray[Any]
+
+WHOLE = 1 << 30
+NOT_SCALED = Settings(diameter_px="model")
+
+
+@pytest.fixture
+def mosaic(discs: Array) -> Array:
+    """Cells, some of them on the seams of bands of any size; uint16."""
+    return np.tile(discs, (2, 1)).astype(np.uint16) * 3
+
+
+def segment(image: Path, out: Path, segmenter: Segmenter, memory: int, settings: Settings, **options: Any) -> None:
+    items = [replace(item, **options) for item in found_items([image], settings, out)]
+    overlays = {item.result: out / "overlay.png" for item in items}
+    batch = BatchOptions(overlays=overlays, draw=write_overlay, memory=memory)
+    summary = run_batch(items, out, segmenter, batch, lambda outcome: None)
+    assert summary.failed == 0
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def provenance(out: Path) -> Provenance:
+    found = read_provenance(next(out.glob("*_labels.json")))
+    assert found is not None
+    return found
+
+
+def check_equal(streamed: Path, whole: Path) -> None:
+    """Label image, tables, picture and provenance, apart from times."""
+    for name in ("cells.csv", "summary.csv"):
+        assert rows(streamed / name) == rows(whole / name)
+    assert (streamed / "overlay.png").read_bytes() == (whole / "overlay.png").read_bytes()
+    one, other = provenance(streamed), provenance(whole)
+    assert one.output.label_hash == other.output.label_hash
+    assert one.output.sha256 == other.output.sha256
+    assert one.frames == other.frames
+    assert one.frames[0].n_cells
+    assert {**one.run, "network_seconds": 0, "finished": ""} == {**other.run, "network_seconds": 0, "finished": ""}
+
+
+def opened(image: Path, segmenter: Segmenter, settings: Settings = NOT_SCALED, **policy: bool) -> Any:
+    """The image as a batch with hardly any memory opens it."""
+    item = found_items([image], settings, None)[0]
+    selection = segmenter.open(item.read(), settings)
+    return streamed_if_large(selection, item, segmenter, Policy(**policy), image.parent, 1)
+
+
+@pytest.mark.parametrize("band", [7, 50, 100])
+def test_bands_do_not_change_the_files(mosaic: Array, tmp_path: Path, segmenter: Segmenter, band: int) -> None:
+    image = tmp_path / "mosaic.tif"
+    tifffile.imwrite(image, mosaic, tile=(32, 32))
+    segment(image, tmp_path / "whole", segmenter, WHOLE, NOT_SCALED)
+    segment(image, tmp_path / "streamed", segmenter, band * BYTES_IN_BAND * mosaic.shape[1], NOT_SCALED)
+    check_equal(tmp_path / "streamed", tmp_path / "whole")
+    assert sorted(path.name for path in tmp_path.glob("streamed/*")) == sorted(
+        path.name for path in tmp_path.glob("whole/*")
+    )
+
+
+def test_channels_are_measured_and_zarr_is_written_in_parts(
+    mosaic: Array, tmp_path: Path, segmenter: Segmenter
+) -> None:
+    pytest.importorskip("zarr")
+    image = tmp_path / "channels.tif"
+    tifffile.imwrite(image, np.stack([mosaic, mosaic[::-1]]), metadata={"axes": "CYX"}, imagej=True)
+    settings = replace(NOT_SCALED, channel=("1",))
+    for name, memory in (("whole", WHOLE), ("streamed", 30 * BYTES_IN_BAND * mosaic.shape[1])):
+        segment(image, tmp_path / name, segmenter, memory, settings, format="ome-zarr")
+    check_equal(tmp_path / "streamed", tmp_path / "whole")
+    assert "intensity_mean_0" in rows(tmp_path / "streamed/cells.csv")[0]
+
+
+def test_a_scale_that_has_to_be_looked_for_takes_the_image_in_memory(
+    mosaic: Array, tmp_path: Path, segmenter: Segmenter
+) -> None:
+    image = tmp_path / "large_cells.tif"
+    tifffile.imwrite(image, mosaic.repeat(4, axis=0).repeat(4, axis=1))
+    for name, memory in (("whole", WHOLE), ("streamed", 100 * BYTES_IN_BAND * 320)):
+        segment(image, tmp_path / name, segmenter, memory, Settings())
+    check_equal(tmp_path / "streamed", tmp_path / "whole")
+
+
+def test_an_image_of_one_grey_value_has_no_cells(tmp_path: Path, segmenter: Segmenter) -> None:
+    image = tmp_path / "flat.tif"
+    tifffile.imwrite(image, np.full((90, 40), 7, np.uint16))
+    out = tmp_path / "out"
+    segment(image, out, segmenter, 20 * BYTES_IN_BAND * 40, NOT_SCALED)
+    assert provenance(out).frames[0].warnings == ("no_cells", "constant")
+    assert not read_labels(next(out.glob("*_labels.ome.tif"))).any()
+
+
+def test_what_is_streamed(mosaic: Array, tmp_path: Path, segmenter: Segmenter) -> None:
+    plane, lapse, real = (tmp_path / name for name in ("plane.tif", "lapse.tif", "real.tif"))
+    tifffile.imwrite(plane, mosaic)
+    tifffile.imwrite(lapse, np.stack([mosaic, mosaic]), metadata={"axes": "TYX"}, imagej=True)
+    tifffile.imwrite(real, mosaic.astype(np.float32))
+    assert opened(plane, segmenter).rows == 1
+    # Probabilities are as large as the image, and frames of a time-lapse, resized images and real numbers need it all.
+    assert opened(plane, segmenter, save_probabilities=True).rows is None
+    assert opened(plane, segmenter, Settings(diameter_px=20)).rows is None
+    assert opened(lapse, segmenter).rows is None
+    assert opened(real, segmenter).rows is None
+
+
+def test_percentiles_of_wide_numbers_need_all_of_them(mosaic: Array, tmp_path: Path, segmenter: Segmenter) -> None:
+    image = tmp_path / "wide.tif"
+    tifffile.imwrite(image, mosaic.astype(np.uint32))
+    assert opened(image, segmenter, replace(NOT_SCALED, normalization=Normalization())).rows is None
+    assert opened(image, segmenter, replace(NOT_SCALED, normalization=Normalization("range", 0, 600))).rows == 1
+
+
+def test_arrays_on_disk_hold_what_is_written(tmp_path: Path) -> None:
+    array = DiskArray(tmp_path, (5, 4), np.uint16)
+    array[1:3, 2:] = [[1, 2], [3, 4]]
+    part = array[1:4]
+    part[...] = 9
+    np.testing.assert_array_equal(array[:], [[0] * 4, [0, 0, 1, 2], [0, 0, 3, 4], [0] * 4, [0] * 4])
+    assert (array.ndim, len(array), array.dtype) == (2, 5, np.uint16)
+    assert label_hash(array) == label_hash(array[:])
+    assert not list(tmp_path.iterdir())

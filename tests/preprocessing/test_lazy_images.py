@@ -1,0 +1,85 @@
+"""Grey values that are read where they are asked for, and measured in blocks of rows."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unetbio.preprocessing import grey_values, normalization
+from unetbio.preprocessing.grey_values import levels_of_channels
+from unetbio.preprocessing.lazy import LazyInput, LazyPixels
+from unetbio.preprocessing.prepare import image_of_array
+from unetbio.settings.normalization import Normalization
+
+HYPOTHESIS = settings(deadline=None, max_examples=40)
+
+
+def lazy(array, axes, z=None):
+    image = image_of_array(array, axes)
+    shape = array.shape[-3:] if axes.endswith("ZYX") and z is None else array.shape[-2:]
+    return LazyPixels(image, None, z, range(image.size("C")), shape)
+
+
+def windows(shape):
+    return st.tuples(*[st.tuples(st.integers(0, size - 1), st.integers(1, size)) for size in shape])
+
+
+@given(windows((6, 9, 8)), st.data())
+@HYPOTHESIS
+def test_parts_are_those_of_the_array(window, data):
+    array = np.random.default_rng(0).integers(0, 999, (2, 6, 9, 8)).astype(np.uint16)
+    volume, plane = lazy(array, "CZYX"), lazy(array, "CZYX", z=3)
+    assert (volume.shape, plane.shape) == ((2, 6, 9, 8), (2, 9, 8))
+    for _ in range(3):
+        index = tuple(slice(start, start + length) for start, length in data.draw(windows((6, 9, 8))))
+        np.testing.assert_array_equal(volume[(slice(None), *index)], array[(slice(None), *index)])
+        np.testing.assert_array_equal(volume[1, index[0]], array[1, index[0]])
+        np.testing.assert_array_equal(plane[(slice(None), *index[1:])], array[(slice(None), 3, *index[1:])])
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grey_values, "BLOCK_PIXELS", 64)
+    monkeypatch.setattr(grey_values, "ALIGNED_ROWS", 4)
+
+
+def images():
+    """An even image, one with a few bright cells on noise, one with a single bright pixel, and one of one value."""
+    rng = np.random.default_rng(1)
+    even = rng.integers(0, 4000, (1, 61, 50))
+    sparse = rng.normal(300, 12, (1, 61, 50)).round()
+    sparse[0, 20:22, 30:33] = 900
+    point = np.full((1, 61, 50), 5)
+    point[0, 3, 3] = 9
+    return [even, sparse, point, np.full((1, 61, 50), 5)]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16])
+@pytest.mark.parametrize("number", range(4))
+@pytest.mark.usefixtures("small_blocks")
+def test_blocks_do_not_change_what_is_measured(dtype: type, number: int) -> None:
+    array = (images()[number] - (200 if np.dtype(dtype).kind == "i" else 0)).astype(dtype)
+    automatic = Normalization()
+    expected = normalization.measure(array, automatic, finds_sparse=True)
+    pixels = lazy(array, "CYX")
+    found = normalization.measure(pixels, automatic, finds_sparse=True)
+    assert found == expected
+    if number == 1 and np.dtype(dtype).itemsize == 2:
+        assert found.sparse == (True,)
+    assert levels_of_channels(pixels) == levels_of_channels(array)
+    np.testing.assert_array_equal(LazyInput(pixels, found)[:, 5:9, 2:], normalization.apply(array, found)[:, 5:9, 2:])
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_volumes_are_measured_section_by_section() -> None:
+    array = np.random.default_rng(2).integers(0, 3000, (2, 5, 13, 9)).astype(np.uint16)
+    pixels = lazy(array, "CZYX")
+    assert normalization.measure(pixels, Normalization()) == normalization.measure(array, Normalization())
+    assert levels_of_channels(pixels) == levels_of_channels(array)
+
+
+def test_percentiles_are_those_of_numpy() -> None:
+    array = np.random.default_rng(3).integers(-900, 900, (1, 37, 41)).astype(np.int16)
+    found = normalization.measure(array, Normalization())
+    low, high = np.percentile(array, [1, 99.8])
+    assert (found.low[0], found.high[0]) == (pytest.approx(low), pytest.approx(high))

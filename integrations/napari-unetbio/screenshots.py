@@ -36,8 +36,11 @@ def _window(widget: str) -> tuple[napari.Viewer, Any]:
 
 def _save(viewer: napari.Viewer, name: str) -> None:
     viewer.window.activate()
-    start = monotonic()
-    _wait(lambda: monotonic() - start > 2)
+    for _ in range(2):
+        # The canvas has its size once the window is drawn.
+        start = monotonic()
+        _wait(lambda start=start: monotonic() - start > 2)
+        viewer.reset_view()
     viewer.window.screenshot(str(PICTURES / name), canvas_only=False, flash=False)
     viewer.close()
 

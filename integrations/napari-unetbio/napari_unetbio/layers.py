@@ -105,7 +105,7 @@ def features(table: pd.DataFrame, shown: Mapping[str, int | None]) -> pd.DataFra
 def measured(
     labels: NDArray[Any], info: Segmentation, image: NDArray[Any] | None, pixel_size_um: Mapping[str, float]
 ) -> pd.DataFrame:
-    """Rows of the cells of a label image that `unetbio.segment` returned.
+    """Rows of the cells of a label image that `unetbio.segment` returned, or of the classes of a class mask.
 
     Parameters
     ----------
@@ -117,7 +117,8 @@ def measured(
         By axis, if known.
     """
     if info["n_cells"] is None:
-        return pd.DataFrame()
+        names = info["run"]["class_names"]
+        return pd.DataFrame({"label": range(len(names)), "class": names})
     frames, column = _frames(labels, info)
     tables = []
     for number, index in enumerate(frames):

@@ -207,8 +207,7 @@ class SegmentWidget(QWidget):
         except (UsageError, ImageError) as error:
             self.status.setText(str(error))
             return
-        self._target, self._segmented = layers[0], part
-        model, size = self.model.currentText(), options.get("pixel_size")
+        layer, model, size = layers[0], self.model.currentText(), options.get("pixel_size")
         self._set_running(True, "segmenting ...")
         sizes = complete_pixel_size(size, {}) if size else {}
 
@@ -216,7 +215,7 @@ class SegmentWidget(QWidget):
             labels, info = unetbio.segment(
                 part.pixels, model, axes=part.axes, progress=progress, cancel=cancel, **options
             )
-            return labels, info, measured(labels, info, _grey(part, labels), sizes)
+            return layer, part, labels, info, measured(labels, info, _grey(part, labels), sizes)
 
         self.task.start(work)
 
@@ -233,13 +232,10 @@ class SegmentWidget(QWidget):
         self._set_running(False, "stopped: nothing was changed")
 
     def _on_done(self, result: Any) -> None:
-        labels, info, table = result
-        layer = self._target
+        layer, part, labels, info, table = result
         # A plane of a stack is shown at its own step.
-        data = np.expand_dims(labels, tuple(range(len(self._segmented.corner) - labels.ndim)))
-        added = self._viewer.add_labels(
-            data, name=f"{layer.name} {info['model']['name']}", **_place(layer, self._segmented)
-        )
+        data = np.expand_dims(labels, tuple(range(len(part.corner) - labels.ndim)))
+        added = self._viewer.add_labels(data, name=f"{layer.name} {info['model']['name']}", **_place(layer, part))
         added.metadata["unetbio"] = info
         times = range(len(labels)) if info["axes"].startswith("T") else ()
         self._followed.append(ShownRows(self._viewer, added, table, info["axes"], times))

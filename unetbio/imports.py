@@ -384,7 +384,7 @@ class _OfImages(_Places):
 
         def store(label_image: NDArray[Any], classes: CellClasses) -> bool:
             is_new = _write(path, label_image, grid, image, overwrite=self._run.overwrite)
-            _write_classes(path, classes)
+            _write_classes(cell_classes_path(path), classes)
             return is_new
 
         return _Place(grid, store)
@@ -416,16 +416,16 @@ class _OfRun(_Places):
             path = self._output / entry.output
             _refuse_existing(path, overwrite=self._run.overwrite)
             write_labels(path, label_image, axes=mask.axes, pixel_size_um=mask.pixel_size_um)
-            _write_classes(path, classes)
+            _write_classes(cell_classes_path(path), classes)
         if mask.has_cell_classes:
-            _write_classes(self._out / entry.output, classes)
+            _write_classes(self._out / objects_name(result_name(entry.output)), classes)
         return store_correction(self._out, mask, label_image)
 
 
-def _write_classes(mask: Path, classes: CellClasses) -> None:
-    """Write the table of classes beside a mask; without classes an earlier one stays."""
+def _write_classes(path: Path, classes: CellClasses) -> None:
+    """Write the table of classes of a mask; without classes an earlier one stays."""
     if classes:
-        write_cell_classes(cell_classes_path(mask), classes)
+        write_cell_classes(path, classes)
 
 
 def _pairs(layout: Layout) -> Iterator[tuple[Path, Path]]:

@@ -119,6 +119,9 @@ def test_a_corrected_class_is_measured_and_exported(trained: Path, tmp_path: Pat
     features = json.loads((tmp_path / "exported/0_cells.geojson").read_text())["features"]
     assert features[0]["properties"]["classification"] == {"name": "plasma cell"}
     assert all(isinstance(value, int | float) for value in features[0]["properties"]["measurements"].values())
+    # Outlines that come back keep the classes that they left with.
+    run("import", tmp_path / "exported/0_cells.geojson", "--into", out)
+    assert pl.read_csv(table).sort("label").row(0, named=True) == {"label": 1, "class": "plasma cell"}
     coco = json.loads((tmp_path / "exported/coco.json").read_text())
     names = {category["id"]: category["name"] for category in coco["categories"]}
     assert sorted(names.values()) == ["lymphocyte", "plasma cell", "tumour"]
@@ -137,6 +140,23 @@ def test_exported_classes_come_back_with_an_import(trained: Path, tmp_path: Path
     pooled = json.loads(scored.stdout)["pooled"]
     assert pooled["class_accuracy"] == pooled["class_mean_AP"] == pooled["mean_AP"] == 1
     assert pooled["n_true tumour"] == 16
+
+
+def test_results_teach_the_next_model(trained: Path, tmp_path: Path) -> None:
+    model = tmp_path / "next.safetensors"
+    data = (trained / "images", trained / "out")
+    run("train", *data, "-o", model, "--start", trained / "types.safetensors", "--steps", 2)
+    info = read_info(model)
+    assert (info.target, info.class_names) == ("cell_classes", ("background", "lymphocyte", "tumour"))
+    # The weights are those of the trained model, which know the classes.
+    assert info.scores["validation"]["class_accuracy"] == 1
+
+
+def test_thresholds_are_searched_for_cells_with_classes(trained: Path, tmp_path: Path) -> None:
+    model = tmp_path / "calibrated.safetensors"
+    data = (trained / "images", trained / "masks")
+    run("calibrate", trained / "types.safetensors", *data, "-o", model)
+    assert read_info(model).calibration["scores"]["class_accuracy"] == 1
 
 
 def test_a_mask_without_a_table_fails_alone(trained: Path, tmp_path: Path) -> None:

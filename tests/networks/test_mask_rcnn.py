@@ -531,7 +531,7 @@ def test_six_discs_are_found_after_being_seen_fifty_times() -> None:
     [
         ({"anchor_sizes": (16, 32)}, "anchor_sizes is (16, 32); it must be 5 whole numbers from 1"),
         ({"anchor_sizes": "large"}, "anchor_sizes is 'large'; it must be 5 whole numbers from 1"),
-        ({"backbone": "vgg16"}, "backbone is 'vgg16'; it must be one of resnet18, resnet50, resnet101"),
+        ({"backbone": "vgg16"}, "backbone is 'vgg16'; it must be one of resnet18, resnet34, resnet50, resnet101"),
     ],
 )
 def test_parameters_that_it_cannot_have_are_refused(parameters: dict[str, object], message: str) -> None:

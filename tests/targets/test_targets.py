@@ -12,6 +12,7 @@ from unetbio import networks, targets
 from unetbio.errors import ModelError, UsageError
 from unetbio.models.model_file import ModelInfo
 from unetbio.settings.training import TrainingConfig
+from unetbio.supervision.annotations import number_cell_classes
 from unetbio.targets.base import Batch
 
 OF_PIXELS = targets.names("logits")
@@ -23,6 +24,14 @@ def two_cells() -> np.ndarray:
     label_image[8:30, 6:20] = 1
     label_image[8:30, 20:35] = 2
     return label_image
+
+
+def example_of(name: str) -> tuple[TrainingConfig, np.ndarray]:
+    """Settings of a target, and an annotation as it is learned."""
+    if not targets.find(name).has_cell_classes:
+        return TrainingConfig(target=name), two_cells()
+    config = TrainingConfig(target=name, class_names=("background", "round", "flat"))
+    return config, number_cell_classes(two_cells(), {1: "round", 2: "flat"}, config)
 
 
 def test_unknown_targets_are_refused_with_those_there_are() -> None:
@@ -39,9 +48,11 @@ def test_a_name_is_registered_once() -> None:
 
 
 def test_networks_that_find_objects_have_targets_of_their_own() -> None:
-    assert targets.names("objects") == ("instances",)
+    assert targets.names("objects") == ("cell_classes", "instances")
     assert targets.find("instances", "mask_rcnn") is not targets.find("instances", "unet")
-    with pytest.raises(UsageError, match="cannot learn target: classes; choose another network, or target: instances"):
+    with pytest.raises(
+        UsageError, match="cannot learn target: classes; choose another network, or target: cell_classes or instances"
+    ):
         targets.find("classes", "mask_rcnn")
 
 
@@ -52,12 +63,12 @@ def test_targets_are_listed_without_torch() -> None:
 
 @pytest.mark.parametrize("name", OF_PIXELS)
 def test_each_target_encodes_classes_that_a_network_learns(name: str) -> None:
-    label_image = two_cells()
-    config = TrainingConfig(target=name)
+    config, label_image = example_of(name)
     learner = targets.of_training(config).learner(config, [label_image])
     count = len(learner.class_names)
     assert learner.count(label_image).shape == (count,)
-    assert learner.count(label_image).all()
+    # Classes of cells are balanced among themselves.
+    assert learner.count(label_image)[targets.find(name).has_cell_classes :].all()
     assert learner.places(label_image).shape[1] == 2
     classes, weight_map = learner.encode(label_image, (1.0,) * count, None)
     assert (classes.dtype, weight_map.dtype) == (np.int64, np.float32)
@@ -74,8 +85,7 @@ def test_each_target_encodes_classes_that_a_network_learns(name: str) -> None:
 
 @pytest.mark.parametrize("name", OF_PIXELS)
 def test_each_target_scores_perfect_probabilities_as_perfect(name: str) -> None:
-    label_image = two_cells()
-    config = TrainingConfig(target=name)
+    config, label_image = example_of(name)
     learner = targets.of_training(config).learner(config, [label_image])
     classes, _ = learner.encode(label_image, (1.0,) * len(learner.class_names), None)
 

@@ -135,7 +135,6 @@ def run(
     seconds: float = HANG,
     look: Callable[[int], object] | None = None,
     limits: Mapping[int, int] | None = None,
-    user: int | None = None,
 ) -> Run:
     """Run ``unetbio`` with arguments in a process group of its own.
 
@@ -155,15 +154,14 @@ def run(
         Called with the number of the process each `LOOK_SECONDS`.
     limits : mapping, optional
         Limits of the process, by the numbers of the module resource.
-    user : int, optional
-        Whose process it is, where this one is root's.
     """
     state = mmap.mmap(-1, _STATE_BYTES)
     start = time.perf_counter()
     with tempfile.TemporaryFile() as errors:
         child = os.fork()
         if not child:
-            _restrict(limits or {}, user)
+            for kind, limit in (limits or {}).items():
+                resource.setrlimit(kind, (limit, limit))
             _be_command([str(part) for part in line], errors.fileno(), state, fault, constants or {})
         code = _wait(child, kill_after, seconds, look)
         errors.seek(0)
@@ -171,15 +169,6 @@ def run(
     lines = [line.partition(" ") for line in state[_COUNT_BYTES:].rstrip(b"\0").decode(errors="replace").splitlines()]
     calls = tuple(text for _, _, text in sorted(lines, key=lambda line: int(line[0])))
     return Run(code, text, time.perf_counter() - start, calls)
-
-
-def _restrict(limits: Mapping[int, int], user: int | None) -> None:
-    for kind, limit in limits.items():
-        resource.setrlimit(kind, (limit, limit))
-    if user is not None:
-        os.setgroups([])
-        os.setgid(user)
-        os.setuid(user)
 
 
 def _be_command(

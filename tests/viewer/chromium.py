@@ -14,6 +14,13 @@ from typing import Any
 ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1400,900")
 KEYS = {"Escape": "\ue00c", "Enter": "\ue007", "Delete": "\ue017"}
 SECONDS = 60
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+
+
+def find_chromium() -> str | None:
+    """Path of the browser, if it and its driver are installed."""
+    found = [path for name in NAMES if (path := shutil.which(name))]
+    return found[0] if found and shutil.which("chromedriver") else None
 
 
 class Browser:
@@ -21,7 +28,7 @@ class Browser:
 
     def __init__(self, address: str) -> None:
         self._address = address
-        options = {"args": ARGUMENTS, "binary": shutil.which("chromium") or shutil.which("chromium-browser")}
+        options = {"args": ARGUMENTS, "binary": find_chromium()}
         capabilities = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
         self._session = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": capabilities}})["sessionId"]
 

@@ -158,6 +158,11 @@ def test_draw_beyond_the_border_is_cut_off() -> None:
     assert (after == 4).sum() == 4
 
 
+def test_new_ids_are_free_in_other_planes_too() -> None:
+    assert edits.changed_ids(edits.draw(TWO, 0, box(3, 4, 4, 7), above=9)) == {10}
+    assert edits.changed_ids(edits.split(plane("1111\n" * 5), 0, [[0.0, 2.5], [4.0, 2.5]], above=9)) == {1, 10}
+
+
 def test_ids_above_65535_get_more_bits() -> None:
     labels = np.full((1, 4, 4), 65535, np.uint16)
     labels[0, 0] = 0

@@ -18,7 +18,7 @@ from unetbio.errors import EnvironmentStoppedError, UnetbioError, UsageError
 from unetbio.output_layout import CORRECTIONS
 from unetbio.results.journal import hold_output
 from unetbio.viewer import edits
-from unetbio.viewer.document import Document
+from unetbio.viewer.document import Correction, Document
 from unetbio.viewer.folder import ListedImage, list_images, training_command, why_read_only, write_corrections
 from unetbio.viewer.pictures import Layer
 
@@ -190,16 +190,16 @@ class Answers:
                 write_corrections(self._out, self._images)
 
 
-def _correction(body: Body) -> Callable[[Any, int], edits.Change]:
+def _correction(body: Body) -> Correction:
     """The function of `unetbio.viewer.edits` that a body asks for."""
     kind, ids, points = body.get("kind"), _ids(body), body.get("points", ())
-    corrections: dict[Any, Callable[[Any, int], edits.Change]] = {
-        "delete": lambda labels, plane: edits.delete(labels, ids),
-        "merge": lambda labels, plane: edits.merge(labels, ids),
-        "split": lambda labels, plane: edits.split(labels, plane, points, ids),
-        "draw": lambda labels, plane: edits.draw(labels, plane, points),
-        "extend": lambda labels, plane: edits.extend(labels, plane, points, ids),
-        "erase": lambda labels, plane: edits.erase(labels, plane, points, ids),
+    corrections: dict[str, Correction] = {
+        "delete": lambda labels, plane, above: edits.delete(labels, ids),
+        "merge": lambda labels, plane, above: edits.merge(labels, ids),
+        "split": lambda labels, plane, above: edits.split(labels, plane, points, ids, above),
+        "draw": lambda labels, plane, above: edits.draw(labels, plane, points, above),
+        "extend": lambda labels, plane, above: edits.extend(labels, plane, points, ids),
+        "erase": lambda labels, plane, above: edits.erase(labels, plane, points, ids),
     }
     if not isinstance(kind, str) or kind not in corrections:
         raise UsageError(f"there is no correction {str(kind)[:40]!r}; there are {', '.join(corrections)}")

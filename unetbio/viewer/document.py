@@ -30,7 +30,7 @@ from unetbio.viewer.edits import Change
 from unetbio.viewer.pictures import TILE, Layer, contrast, draw_tile, label_tile, pyramid
 from unetbio.viewer.review import Review, read_review, write_review
 
-__all__ = ["Document"]
+__all__ = ["Correction", "Document"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,8 @@ OF_PICTURES = {"red": "#ff0000", "green": "#00ff00", "blue": "#0000ff", "": WHIT
 """Colours of the channels of pictures; transparency is not shown."""
 
 Columns = dict[str, list[Any]]
+
+Correction = Callable[[NDArray[Any], int, int], Change]
 
 # Of all images, so that no window takes a mask for one that it has seen before.
 _VERSIONS = itertools.count(1)
@@ -271,7 +273,7 @@ class Document:
     def _confidences(self, plane: int) -> Mapping[int, float]:
         """Confidences of the cells that are as the model left them."""
         t = self._place(plane)[0]
-        if self._provenance is None or not self._knows_changes or t >= len(self._provenance.frames) or self._is_apart:
+        if self._provenance is None or not self._knows_changes:
             return {}
         time = self._opened.times[t]
         record = self._provenance.frames[t]
@@ -281,7 +283,7 @@ class Document:
 
     # --- Corrections --------------------------------------------------------------------------------------------------
 
-    def correct(self, plane: int, version: int, correction: Callable[[NDArray[Any], int], Change]) -> dict[str, Any]:
+    def correct(self, plane: int, version: int, correction: Correction) -> dict[str, Any]:
         """Change cells, and save the mask.
 
         Parameters
@@ -291,7 +293,7 @@ class Document:
         version : int
             Of the mask that is seen.
         correction : callable
-            Called with the volume and the index of the plane in it.
+            Called with the volume, the index of the plane in it, and the largest id of the image.
 
         Returns
         -------
@@ -308,7 +310,8 @@ class Document:
         with self._correcting:
             self._check_version(version)
             volume = self.volume_of(plane)
-            change = correction(self._volume(volume), 0 if self._is_apart else self._place(plane)[1])
+            section = 0 if self._is_apart else self._place(plane)[1]
+            change = correction(self._volume(volume), section, int(self._labels.max()))
             review = self.review.with_changed(volume, edits.changed_ids(change))
             gone = set(self.review.accepted.get(str(volume), ())) & edits.changed_ids(change)
             review = review.with_accepted(volume, gone, accept=False) if gone else review

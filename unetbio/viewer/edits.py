@@ -93,7 +93,9 @@ def _closed(cells: NDArray[np.bool_], gap: int) -> NDArray[np.bool_]:
     return closed[:, gap:-gap, gap:-gap]
 
 
-def split(labels: Labels, plane: int, line: Sequence[Sequence[float]], ids: Sequence[int] = ()) -> Change:
+def split(
+    labels: Labels, plane: int, line: Sequence[Sequence[float]], ids: Sequence[int] = (), above: int = 0
+) -> Change:
     """Cut cells of a plane along a line; the largest piece keeps the id.
 
     Parameters
@@ -106,6 +108,8 @@ def split(labels: Labels, plane: int, line: Sequence[Sequence[float]], ids: Sequ
         Corners, x before y, in pixels from the upper left corner of the image.
     ids : sequence of int
         Cells to cut; the one below most of the line, if it crosses none of them.
+    above : int
+        Ids that other planes have; new ones are larger.
 
     Raises
     ------
@@ -123,7 +127,7 @@ def split(labels: Labels, plane: int, line: Sequence[Sequence[float]], ids: Sequ
     before = section[box].copy()
     cut = np.zeros(section.shape, np.bool_)
     cut[rows, columns] = True
-    after, new = before.astype(np.int64), int(labels.max()) + 1
+    after, new = before.astype(np.int64), _free_id(labels, above)
     for number in ids:
         pieces = _pieces(before == number, cut[box])
         for piece in range(2, int(pieces.max(initial=0)) + 1):
@@ -150,15 +154,17 @@ def _pieces(cell: NDArray[np.bool_], cut: NDArray[np.bool_]) -> NDArray[np.int64
     return np.where(cell, pieces[tuple(nearest)], 0)
 
 
-def draw(labels: Labels, plane: int, outline: Sequence[Sequence[float]]) -> Change:
-    """Make a cell of the background within an outline; pixels of other cells stay theirs.
+def draw(labels: Labels, plane: int, outline: Sequence[Sequence[float]], above: int = 0) -> Change:
+    """Make a cell of the background within an outline, with an id larger than ``above``.
+
+    Pixels of other cells stay theirs.
 
     Raises
     ------
     UsageError
         When there is none.
     """
-    return _fill(labels, plane, outline, int(labels.max(initial=0)) + 1)
+    return _fill(labels, plane, outline, _free_id(labels, above))
 
 
 def extend(labels: Labels, plane: int, outline: Sequence[Sequence[float]], ids: Sequence[int]) -> Change:
@@ -173,6 +179,10 @@ def extend(labels: Labels, plane: int, outline: Sequence[Sequence[float]], ids: 
         raise UsageError("extend adds to one cell: select it first")
     _box_of(labels, ids)
     return _fill(labels, plane, outline, ids[0])
+
+
+def _free_id(labels: Labels, above: int) -> int:
+    return max(int(labels.max(initial=0)), above) + 1
 
 
 def _fill(labels: Labels, plane: int, outline: Sequence[Sequence[float]], number: int) -> Change:

@@ -17,7 +17,7 @@ from unetbio.annotations.regions import Grid, Region, Sheet
 from unetbio.annotations.sources import FORMATS, MASKS, Source, find_sources
 from unetbio.errors import ImageError, UsageError
 from unetbio.files import real_path, remove_stale
-from unetbio.io import find_inputs, output_names, read_image, stem, write_labels
+from unetbio.io import find_inputs, output_names, read_image, read_labels, stem, write_labels
 from unetbio.io.cell_classes import CellClasses, cell_classes_path, write_cell_classes
 from unetbio.io.discover import MASK_SUFFIXES, Found
 from unetbio.io.image import Image
@@ -414,8 +414,8 @@ class _OfRun(_Places):
     def _store(self, entry: Entry, mask: RunMask, label_image: NDArray[Any], classes: CellClasses) -> bool:
         if self._output:
             path = self._output / entry.output
-            _refuse_existing(path, overwrite=self._run.overwrite)
-            write_labels(path, label_image, axes=mask.axes, pixel_size_um=mask.pixel_size_um)
+            if not _is_there(path, label_image, overwrite=self._run.overwrite):
+                write_labels(path, label_image, axes=mask.axes, pixel_size_um=mask.pixel_size_um)
             _write_classes(cell_classes_path(path), classes)
         if mask.has_cell_classes:
             _write_classes(self._out / objects_name(result_name(entry.output)), classes)
@@ -452,7 +452,8 @@ def _grid_of(image: Image, reading: Settings) -> Grid:
 
 
 def _write(path: Path, label_image: NDArray[Any], grid: Grid, image: Image, *, overwrite: bool) -> bool:
-    _refuse_existing(path, overwrite=overwrite)
+    if _is_there(path, label_image, overwrite=overwrite):
+        return False
     trusted = image.pixel_size_um if image.pixel_size_trusted else {}
     sizes = {axis: size for axis, size in trusted.items() if axis in grid.axes}
     affine = image.affine if label_image.shape == tuple(image.size(axis) for axis in grid.axes) else None
@@ -460,6 +461,13 @@ def _write(path: Path, label_image: NDArray[Any], grid: Grid, image: Image, *, o
     return True
 
 
-def _refuse_existing(path: Path, *, overwrite: bool) -> None:
-    if path.exists() and not overwrite:
-        raise ImageError("exists", f"{path} exists: give another folder, or --overwrite")
+def _is_there(path: Path, label_image: NDArray[Any], *, overwrite: bool) -> bool:
+    """Whether the mask is written already, as after a killed run; another mask in its place is refused."""
+    if overwrite or not path.exists():
+        return False
+    try:
+        if np.array_equal(read_labels(path, allow_binary=True), label_image):
+            return True
+    except ImageError as error:
+        logger.debug("%s: %s", path, error)
+    raise ImageError("exists", f"{path} exists: give another folder, or --overwrite")

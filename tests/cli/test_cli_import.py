@@ -591,6 +591,10 @@ def test_negative_labels_and_colours_of_pictures_are_refused_with_a_remedy(tmp_p
 def test_masks_that_are_there_stay(tmp_path: Path, images: Path) -> None:
     assert imported(tmp_path, images, "f0.geojson", geojson()).exit_code == 0
     result = imported(tmp_path, images, "f0.geojson", geojson())
+    assert (result.exit_code, "1 mask as before" in result.stderr) == (0, True)
+    collection = json.loads(geojson())
+    collection["features"].pop()
+    result = imported(tmp_path, images, "f0.geojson", json.dumps(collection))
     assert result.exit_code == 3
     assert "exists: give another folder, or --overwrite [exists]" in result.stderr
     rois(tmp_path / "drawn" / "a" / "f0.zip")

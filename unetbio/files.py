@@ -282,10 +282,16 @@ def refuse_remote(path: str | os.PathLike[str]) -> None:
     address = os.fspath(path)
     scheme, colon, rest = address.partition(":")
     if colon and rest.startswith("/") and scheme.lower() in _DOWNLOADS:
-        raise UsageError(
-            f"{address} is not on this machine: download it first (such as {_DOWNLOADS[scheme.lower()]}), or mount the "
-            "storage as a folder"
-        )
+        raise UsageError(describe_download(address))
+
+
+def describe_download(address: str) -> str:
+    """Say how to get a file that is not on this machine."""
+    tool = _DOWNLOADS.get(address.partition(":")[0].lower(), _CURL)
+    return (
+        f"{address} is not on this machine: download it first (such as {tool}), or mount the storage as a folder; "
+        'unetbio segment and check fetch it with pip install "unetbio[remote]" (and s3fs for s3://, gcsfs for gs://)'
+    )
 
 
 def real_path(path: str | os.PathLike[str]) -> Path:

@@ -128,6 +128,8 @@ class InputRecord(_Record):
         The files, if the image consists of several by their names.
     missing_files : tuple of str
         Names of files of the image that were not in the folder of the input.
+    address : str
+        Where the file was copied from; empty for files of this machine.
     axes, shape, dtype, pixel_size_um, pixel_size_trusted, channel_names
         As read from the file, or as overridden by ``settings``.
     """
@@ -139,6 +141,7 @@ class InputRecord(_Record):
     companions: dict[str, Fingerprint] = {}
     image_set: SetRecord | None = None
     missing_files: tuple[str, ...] = ()
+    address: str = ""
     axes: str
     shape: tuple[int, ...]
     dtype: str

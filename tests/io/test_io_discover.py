@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
@@ -413,7 +414,10 @@ def test_masks_named_after_their_images_are_left_out(tmp_path: Path) -> None:
         ("gs://bucket/plate", "gsutil cp -r ADDRESS ."),
     ],
 )
-def test_addresses_are_refused_in_one_line(tmp_path: Path, address: str, tool: str) -> None:
+def test_addresses_are_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, tool: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "fsspec", None)
     message = f"is not on this machine: download it first (such as {tool}), or mount the storage as a folder"
     table = tmp_path / "t.csv"
     table.write_text(f"image,mask\n{address},m.tif\n")

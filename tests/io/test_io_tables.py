@@ -106,6 +106,15 @@ def test_a_cut_file_of_two_bytes_a_letter(tmp_path: Path) -> None:
         read_table_file(path)
 
 
+@pytest.mark.parametrize("head", [b"PK\x03\x04\x14\x00", b"\xd0\xcf\x11\xe0\xa1"])
+def test_a_workbook_is_no_table(tmp_path: Path, head: bytes) -> None:
+    (tmp_path / "x.xlsx").write_bytes(head)
+    with pytest.raises(
+        UsageError, match=r"x\.xlsx is a workbook of a spreadsheet, not a text: save the sheet as CSV UTF-8"
+    ):
+        read_table_file(tmp_path / "x.xlsx")
+
+
 def test_columns_are_known_in_other_letters(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A single capital letter can be anything: a temperature, a treatment."""
     caplog.set_level("INFO")

@@ -21,6 +21,7 @@ from unetbio.batch.pipeline import Job, Message, Reader, frame_bytes
 from unetbio.errors import ImageError, UnetbioError
 from unetbio.files import TEMPORARY, real_path, stamp, stopping, utf8_text
 from unetbio.inference.executors import part_of
+from unetbio.io.remote import address_of
 from unetbio.output_layout import SUMMARY, overlay_name
 from unetbio.postprocessing.bands import RowArray, bands_in_memory
 from unetbio.postprocessing.objects import ObjectTable
@@ -419,6 +420,7 @@ class _Batch:
             companions=job.companions,
             image_set=record_set(job.item.image_set),
             missing_files=image.missing.files if image.missing else (),
+            address=address_of(absolute),
             axes=image.axes,
             shape=image.shape,
             dtype=str(image.dtype),

@@ -4,11 +4,12 @@ import os
 from pathlib import Path
 
 from unetbio.errors import ImageError
-from unetbio.files import find_special, open_regular, refuse_remote
+from unetbio.files import find_special, open_regular
 from unetbio.io.decoding import open_elsewhere
 from unetbio.io.formats import SUPPORTED, Format, find_file, find_folder
 from unetbio.io.formats.unread import refusal
 from unetbio.io.image import Image
+from unetbio.io.remote import local_path
 
 __all__ = ["find_format", "read_image"]
 
@@ -43,8 +44,7 @@ def read_image(
     ImageError
         ``unreadable``, ``truncated``, ``unsupported_format`` and the reasons of the reader of the format.
     """
-    refuse_remote(path)
-    path = Path(path)
+    path = local_path(path)
     if image := open_elsewhere(path, axes, series, labels):
         return image
     try:

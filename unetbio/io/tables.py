@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from unetbio.errors import UsageError
-from unetbio.files import read_bytes, refuse_remote
+from unetbio.files import read_bytes
+from unetbio.io.remote import is_address, local_path
 
 __all__ = ["FORMULA", "TABLES", "Row", "Table", "csv_text", "file_of_cell", "plain_cell", "read_csv", "read_table_file"]
 
@@ -27,6 +28,9 @@ TABLES = (".csv", ".tsv", ".tab", ".txt")
 TABS = (".tsv", ".tab")
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 WINDOWS = "cp1252"
+WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
+"""First bytes of xlsx and ods, and of xls."""
+
 DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 
 
@@ -130,16 +134,20 @@ def _is_number(text: str) -> bool:
 
 
 def file_of_cell(folder: Path, cell: str) -> str:
-    """Path of a cell as this system writes it, where only this one leads to a file below ``folder``.
+    """Path of a cell as this system writes it, where only this one leads to a file below ``folder``; copies an address.
 
     Backslashes become slashes, and letters with accents are composed or taken apart, as another system stored them.
 
     Raises
     ------
     UsageError
-        For a path with the letter of a drive, or of a Windows share, that is not here, and for an address.
+        For a path with the letter of a drive, or of a Windows share, that is not here; and as
+        `unetbio.io.remote.local_path`.
+    ImageError
+        As `unetbio.io.remote.local_path`.
     """
-    refuse_remote(cell)
+    if is_address(cell):
+        return str(local_path(cell))
     if (folder / cell).exists():
         return cell
     for name in _spellings(cell):
@@ -162,6 +170,8 @@ def _text(path: Path) -> str:
         content = read_bytes(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+    if content.startswith(WORKBOOKS):
+        raise UsageError(f"{path} is a workbook of a spreadsheet, not a text: save the sheet as CSV UTF-8")
     is_utf_16 = content.startswith(UTF_16)
     if b"\0" in content and not is_utf_16:
         raise UsageError(f"{path} holds a NUL byte, which is no text: save it as CSV UTF-8")

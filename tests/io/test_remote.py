@@ -1,0 +1,176 @@
+"""Inputs at addresses: fetched once, read as files, recorded; and refused in one line where a package is missing."""
+
+import functools
+import http.server
+import io
+import json
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+import tifffile
+from click.testing import CliRunner
+from numpy.typing import NDArray
+
+from unetbio.batch.plan import read_table
+from unetbio.cli.main import main
+from unetbio.errors import ImageError, UsageError
+from unetbio.io import find_inputs, read_image, remote, write_labels
+from unetbio.provenance import read_provenance
+from unetbio.settings.segmentation import Settings
+from unetbio.training.pairs import find_pairs
+
+GREY = np.arange(63, dtype=np.uint16).reshape(7, 9)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def as_tiff(pixels: NDArray[Any]) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, pixels)
+    return stream.getvalue()
+
+
+@pytest.fixture
+def storage() -> Iterator[Any]:
+    files = fsspec.filesystem("memory")
+    files.pipe({"/plate/a/x.tif": as_tiff(GREY), "/plate/y.tif": as_tiff(GREY[::-1]), "/plate/note.txt": b"1"})
+    yield files
+    files.rm("/", recursive=True)
+
+
+def listed(*addresses: str) -> dict[str, Path]:
+    return {item.relative.as_posix(): item.path for item in find_inputs(addresses)}
+
+
+def test_files_folders_and_patterns_are_read(storage: Any) -> None:
+    found = listed("memory://plate")
+    assert list(found) == ["a/x.tif", "y.tif"]
+    np.testing.assert_array_equal(read_image(found["a/x.tif"]).read(), GREY)
+    assert list(listed("memory://plate/y.tif")) == ["y.tif"]
+    assert list(listed("memory://plate/*/x.t*")) == ["a/x.tif"]
+    np.testing.assert_array_equal(read_image("memory://plate/y.tif").read(), GREY[::-1])
+    np.testing.assert_array_equal(read_image(Path("memory://plate/y.tif")).read(), GREY[::-1])
+
+
+def test_what_has_not_changed_is_fetched_once(storage: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    for _ in range(2):
+        read_image("memory://plate/y.tif")
+    assert caplog.messages == ["fetching memory://plate/y.tif"]
+    storage.pipe("/plate/y.tif", as_tiff(GREY + 1))
+    np.testing.assert_array_equal(read_image("memory://plate/y.tif").read(), GREY + 1)
+
+
+def test_a_zarr_folder_is_an_image(tmp_path: Path, storage: Any) -> None:
+    write_labels(tmp_path / "z.ome.zarr", GREY)
+    storage.put(str(tmp_path / "z.ome.zarr"), "/plate/z.ome.zarr", recursive=True)
+    assert list(listed("memory://plate")) == ["a/x.tif", "y.tif", "z.ome.zarr"]
+    for _ in range(2):
+        (path,) = listed("memory://plate/z.ome.zarr").values()
+        np.testing.assert_array_equal(read_image(path, labels=True).read(), GREY)
+
+
+def test_rows_of_tables_may_be_addresses(tmp_path: Path, storage: Any) -> None:
+    (tmp_path / "t.csv").write_text("image,mask\nmemory://plate/a/x.tif,memory://plate/y.tif\n")
+    (item,) = read_table(tmp_path / "t.csv", Settings())
+    assert (item.path, item.labels) == ("x.tif", "x_labels.ome.tif")
+    (pair,) = find_pairs([tmp_path / "t.csv"]).training
+    np.testing.assert_array_equal(read_image(pair.mask).read(), GREY[::-1])
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        (
+            "memory://plate/none.tif",
+            "memory://plate/none.tif holds no image: give the address of a file, or of a folder",
+        ),
+        ("nosuch://plate/x.tif", "nosuch://plate/x.tif is not on this machine: download it first"),
+    ],
+)
+def test_addresses_that_lead_nowhere(storage: Any, address: str, message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)):
+        find_inputs([address])
+
+
+def test_without_the_package_one_line_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(UsageError, match=r'^s3://b/x.tif is not on this machine: .* pip install "unetbio\[remote\]"'):
+        find_inputs(["s3://b/x.tif"])
+
+
+def test_files_of_this_machine_are_no_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in ("x.tif", "/a/x.tif", "C:/a/x.tif", "C:\\a\\x.tif", "a:b.tif"):
+        assert not remote.is_address(path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s3:").mkdir()
+    tifffile.imwrite(tmp_path / "s3:" / "x.tif", GREY)
+    np.testing.assert_array_equal(read_image("s3:/x.tif").read(), GREY)
+
+
+def test_names_that_lead_out_of_a_folder_are_left_out(storage: Any, cache: Path) -> None:
+    storage.store["/plate/a/../../../evil.tif"] = storage.store["/plate/y.tif"]
+    assert list(listed("memory://plate")) == ["a/x.tif", "y.tif"]
+    assert remote._target_of("s3://bucket/..").name == "image"
+    assert cache in remote._target_of("s3://bucket/a/..").parents
+
+
+def test_no_password_is_recorded() -> None:
+    address = "https://user:secret@host:8080/a/x.tif?X-Amz-Signature=abc"
+    assert remote._public(address) == "https://host:8080/a/x.tif"
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *line: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A web server of this machine, and its folder."""
+    pytest.importorskip("aiohttp", reason='needs aiohttp: pip install "unetbio[remote]"')
+    (tmp_path / "web").mkdir()
+    handler = functools.partial(_Quiet, directory=str(tmp_path / "web"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}", tmp_path / "web"
+        running.shutdown()
+        thread.join()
+
+
+def test_images_of_a_web_server_are_segmented_and_recorded(
+    tmp_path: Path, server: tuple[str, Path], tiny_model: Path, discs: NDArray[Any]
+) -> None:
+    """One that is not there fails alone, and the same command keeps what is done."""
+    address, folder = server
+    tifffile.imwrite(folder / "x.tif", discs)
+    out = tmp_path / "out"
+    line = ["segment", f"{address}/x.tif", f"{address}/gone.tif", "-o", str(out), "-m", str(tiny_model)]
+    for _ in range(2):
+        result = CliRunner().invoke(main, [*line, "--workers", "1"])
+        assert result.exit_code == 3, result.stderr
+        assert result.stdout == f"2 images, 3 cells, 1 failed: {out / 'summary.csv'}\n"
+        assert f"{address}/gone.tif cannot be fetched: FileNotFoundError" in result.stderr
+    provenance = read_provenance(out / "x_labels.json")
+    assert provenance is not None
+    assert (provenance.input.address, provenance.input.path) == (f"{address}/x.tif", "x.tif")
+    assert provenance.input.fingerprint.size == (folder / "x.tif").stat().st_size
+    journal = [json.loads(text) for text in (out / "run.jsonl").read_text().splitlines()]
+    assert [row["status"] for row in journal if row["path"] == "x.tif"] == ["done", "skipped"]
+
+
+def test_a_broken_connection_is_one_line(server: tuple[str, Path]) -> None:
+    with pytest.raises(ImageError, match=r"^http://127\.0\.0\.1:1/x\.tif cannot be fetched: "):
+        read_image("http://127.0.0.1:1/x.tif")

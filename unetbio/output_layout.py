@@ -30,6 +30,7 @@ __all__ = [
     "OVERLAY_SUFFIX",
     "PAGE",
     "PARENTS",
+    "PARENTS_RECORD",
     "SIGNATURE",
     "SUMMARY",
     "TABLE_HASHES",
@@ -74,6 +75,9 @@ PAGE, CHECK, COCO, ANNDATA = "index.html", "check.csv", "coco.json", "cells.h5ad
 TRACKS, LINEAGES = "tracks.csv", "lineages.csv"
 PARENTS, CYTOPLASM = "parents.csv", "cytoplasm.csv"
 CORRECTIONS = "corrections.csv"
+PARENTS_RECORD = ".parents.parquet"
+"""Parents of the nuclei of an output folder, for its tables."""
+
 JOURNAL, LOCK = "run.jsonl", ".run.lock"
 LINKED_FILES = (SUMMARY, CLASSES, CELLS_TEXT, CELLS, JOURNAL)
 """Files that the report page links to."""

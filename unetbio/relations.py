@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.errors import ImageError, UsageError
+from unetbio.errors import EnvironmentStoppedError, ImageError, UsageError
 from unetbio.files import write_text
 from unetbio.io import write_labels
+from unetbio.labels import label_hash
 from unetbio.measurement import regions
 from unetbio.measurement.relations import find_parents, subtract
-from unetbio.output_layout import CYTOPLASM, PARENTS, cytoplasm_name, provenance_name, result_name
+from unetbio.output_layout import CELLS_TEXT, CYTOPLASM, PARENTS, cytoplasm_name, provenance_name, result_name
 from unetbio.provenance import read_provenance
+from unetbio.results.cells import CachedCells
+from unetbio.results.collect_tables import write_all_tables
 from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run
-from unetbio.results.journal import Entry
+from unetbio.results.journal import Entry, hold_output
+from unetbio.results.links import write_parents
 from unetbio.results.measure_cells import open_input
 from unetbio.results.reuse import read_label_file
 
@@ -46,7 +50,7 @@ class Related:
 
 
 def relate_folders(nuclei: Path, cells: Path, output: Path, report: Report = lambda name, message: None) -> Related:
-    """Write the parent of each nucleus, and the cytoplasm of each cell.
+    """Write the parent of each nucleus, also into the table of the nuclei, and the cytoplasm of each cell.
 
     Parameters
     ----------
@@ -84,13 +88,26 @@ def relate_folders(nuclei: Path, cells: Path, output: Path, report: Report = lam
         parents.append(tables[0])
         cytoplasm.append(tables[1])
         report(key[0], "")
-    related, rest = (
+    recorded, rest = (
         pl.concat(several, how="diagonal_relaxed") if several else pl.DataFrame() for several in (parents, cytoplasm)
     )
+    related = recorded.drop("output", "label_hash", strict=False)
     for name, table in ((PARENTS, related), (CYTOPLASM, rest)):
         write_text(output / name, table.write_csv())
+    if parents:
+        _record(nuclei, recorded.rename({"overlap": "parent_overlap"}))
     orphans = related["parent"].null_count() if len(related) else 0
     return Related(len(common) - failed, len(related), orphans, len(rest), failed)
+
+
+def _record(nuclei: Path, parents: "pl.DataFrame") -> None:
+    """Let the table of the nuclei have their parents."""
+    try:
+        with hold_output(nuclei, None):
+            write_parents(nuclei, parents)
+            write_all_tables(nuclei, [], CachedCells(nuclei))
+    except EnvironmentStoppedError as error:
+        logger.warning("%s gets no columns of parents: %s", nuclei / CELLS_TEXT, error)
 
 
 def share_channels(channels: tuple[str | int, ...], counts: Sequence[int]) -> list[tuple[str | int, ...]]:
@@ -143,7 +160,8 @@ def _relate(nuclei: Path, inner: Entry, cells: Path, outer: Entry, output: Path)
         place = {"path": outer.path, "series": outer.series, "t": t}
         parents.append(_parents(nucleus, cell, place))
         rows.append(_cytoplasm(cell, rest, grey, names, mask, parents[-1], place))
-    return pl.concat(parents), pl.concat(rows, how="diagonal_relaxed")
+    source = pl.lit(inner.output).alias("output"), pl.lit(label_hash(inside)).alias("label_hash")
+    return pl.concat(parents).with_columns(*source), pl.concat(rows, how="diagonal_relaxed")
 
 
 def _frames(

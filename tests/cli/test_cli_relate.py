@@ -1,5 +1,6 @@
 """``unetbio relate``: parents of nuclei, and the cytoplasm of cells."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,44 @@ def test_two_models_make_two_results_and_relate_them(tmp_path: Path, tiny_model:
     result = run("segment", images, "-o", tmp_path / "out", "-m", tiny_model, "-m", tiny_model, "--channel", "0")
     assert result.exit_code == 2
     assert "--model tiny and tiny: results of one name" in result.stderr
+
+
+def parents_of(nuclei: Path) -> list[tuple[int | None, float | None]]:
+    table = pl.read_csv(nuclei / "cells.csv")
+    if "parent" not in table.columns:
+        return []
+    return [(row["parent"], row["parent_overlap"]) for row in table.filter(path="x.tif").to_dicts()]
+
+
+def test_parents_are_columns_of_the_nuclei(tmp_path: Path, folders: tuple[Path, Path]) -> None:
+    """They stay when the folder is measured again, and leave when the masks change."""
+    nuclei, cells = folders
+    assert parents_of(nuclei) == []
+    assert run("relate", nuclei, cells, "-o", tmp_path / "related").exit_code == 0
+    expected = [(7, 1.0), (7, 1.0), (None, 0.0)]
+    assert parents_of(nuclei) == expected
+    for options in ((), ("--overwrite",), ("--features", "shape")):
+        assert run("measure", nuclei, *options).exit_code == 0
+        assert parents_of(nuclei) == expected
+    assert run("export", nuclei, "--to", "geojson").exit_code == 0
+    shapes = json.loads((nuclei / "x_cells.geojson").read_text())["features"]
+    assert [shape["properties"]["measurements"].get("parent") for shape in shapes] == [7, 7, None]
+    labels = read_labels(nuclei / "x_labels.ome.tif")
+    write_labels(nuclei / "x_labels.ome.tif", np.where(labels == 1, 0, labels))
+    assert run("measure", nuclei).exit_code == 0
+    assert parents_of(nuclei) == [(None, None), (None, None)]
+    assert run("relate", nuclei, cells, "-o", tmp_path / "related").exit_code == 0
+    assert parents_of(nuclei) == expected[1:]
+
+
+def test_a_column_of_the_user_with_the_name_stays(tmp_path: Path, tiny_model: Path, discs: Array) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", discs)
+    (tmp_path / "t.csv").write_text("image,parent\nx.tif,line 3\n")
+    for name in ("a", "b"):
+        line = "segment", "--table", tmp_path / "t.csv", "-o", tmp_path / name, "-m", tiny_model, "--workers", "1"
+        assert run(*line).exit_code == 0
+    assert pl.read_csv(tmp_path / "a" / "cells.csv")["parent"].to_list() == ["line 3"] * 3
+    assert run("relate", tmp_path / "a", tmp_path / "b", "-o", tmp_path / "related").exit_code == 0
+    table = pl.read_csv(tmp_path / "a" / "cells.csv")
+    assert table["parent"].to_list() == [1, 2, 3]
+    assert table["table_parent"].to_list() == ["line 3"] * 3

@@ -15,6 +15,7 @@ from unetbio.export.cells import ExportImage
 from unetbio.files import atomic_path
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import ANNDATA
+from unetbio.results.links import TRACK_COLUMNS
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["AnnDataWriter"]
 
 _CENTROIDS = ("centroid_x_px", "centroid_y_px", "centroid_z_px")
-_OBS = ("path", "series", "t", SECTION, "label")
+_OBS = ("path", "series", "t", SECTION, "label", *TRACK_COLUMNS, "parent")
 
 
 class AnnDataWriter:

@@ -17,6 +17,7 @@ from unetbio.results.cells import CachedCells
 from unetbio.results.collect_tables import reuse_or_measure
 from unetbio.results.journal import Entry
 from unetbio.results.lineages import Lineage, read_lineage
+from unetbio.results.links import Links, read_links
 from unetbio.results.reuse import read_label_file
 from unetbio.results.tables import known_entries
 
@@ -151,13 +152,15 @@ def find_images(out: Path) -> list[Entry]:
 def read_cells(out: Path, entries: list[Entry]) -> Iterator[ExportImage | Entry]:
     """Read one image after another; failed images, in this run or before, give their entry."""
     cached = CachedCells(out, rows_at_once=ROWS_AT_ONCE)
+    links = read_links(out, [entry.output for entry in entries])
     for entry in entries:
-        yield _read(out, entry, cached)
+        yield _read(out, entry, cached, links)
 
 
-def _read(out: Path, entry: Entry, cached: CachedCells) -> ExportImage | Entry:
+def _read(out: Path, entry: Entry, cached: CachedCells, links: Links) -> ExportImage | Entry:
     outcome = reuse_or_measure(out, entry, cached)
-    if outcome.cells is None:
+    cells = links.add(outcome)
+    if cells is None:
         return outcome.entry
     provenance = read_provenance(out / provenance_name(entry.output))
     try:
@@ -170,9 +173,7 @@ def _read(out: Path, entry: Entry, cached: CachedCells) -> ExportImage | Entry:
     section = chosen if isinstance(chosen, int) else None
     is_hyperstack = provenance is not None and _is_hyperstack(provenance.input)
     lineage = read_lineage(out, result_name(entry.output))
-    return ExportImage(
-        outcome.entry, outcome.label_hash, labels, times, section, is_hyperstack, outcome.cells, out, lineage
-    )
+    return ExportImage(outcome.entry, outcome.label_hash, labels, times, section, is_hyperstack, cells, out, lineage)
 
 
 def _is_hyperstack(image: InputRecord) -> bool:

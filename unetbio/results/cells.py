@@ -18,6 +18,7 @@ from unetbio.io.tables import FORMULA
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import CELLS, CELLS_TEXT, EVERY_JOB_CELLS, job_cells_name
 from unetbio.results.journal import Entry
+from unetbio.results.links import Links
 from unetbio.results.measure_cells import concatenate
 from unetbio.results.measured_from import TableOptions
 from unetbio.results.result_files import Outcome
@@ -151,7 +152,9 @@ def _options_of(header: Mapping[str, Any]) -> TableOptions:
     return TableOptions(**options)
 
 
-def write_cells(out: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str], options: TableOptions) -> None:
+def write_cells(
+    out: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str], options: TableOptions, links: Links
+) -> None:
     """Write the table of all cells as Parquet and as csv.
 
     Parameters
@@ -164,8 +167,10 @@ def write_cells(out: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str]
         The user's columns, and their names in the table.
     options : TableOptions
         How the cells were measured.
+    links : Links
+        Tracks and parents of the cells.
     """
-    table = _write_rows(out / CELLS, outcomes, extra, options)
+    table = _write_rows(out / CELLS, outcomes, extra, options, links)
     with _writing(out / CELLS_TEXT) as temporary:
         table.with_columns(_safe_text()).write_csv(temporary)
 
@@ -199,7 +204,7 @@ def write_job_cells(out: Path, label: str, outcomes: Iterable[Outcome], options:
     if measured:
         paths = (out / job_cells_name(label, number) for number in count(1))
         try:
-            _write_rows(next(path for path in paths if not path.exists()), measured, {}, options)
+            _write_rows(next(path for path in paths if not path.exists()), measured, {}, options, Links([]))
         except EnvironmentStoppedError as error:
             logger.warning("the cells of this job will have to be measured again: %s", error)
 
@@ -216,7 +221,7 @@ def _job_files(out: Path) -> list[Path]:
 
 
 def _write_rows(
-    path: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str], options: TableOptions
+    path: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str], options: TableOptions, links: Links
 ) -> "pl.DataFrame":
     measured = [(outcome, outcome.cells) for outcome in outcomes if outcome.cells is not None]
     rows, start = {}, 0
@@ -225,7 +230,8 @@ def _write_rows(
         layout = layouts.setdefault(tuple(cells.columns), len(layouts))
         rows[outcome.entry.output] = (outcome.label_hash, start, len(cells), layout, outcome.measured_from)
         start += len(cells)
-    table = _joined([(outcome.entry, cells) for outcome, cells in measured], extra)
+    linked = ((outcome.entry, links.add(outcome)) for outcome, _ in measured)
+    table = _joined([(entry, cells) for entry, cells in linked if cells is not None], extra)
     header = json.dumps({"rows": rows, "layouts": list(layouts), "options": asdict(options)})
     with _writing(path) as temporary:
         table.write_parquet(temporary, metadata={METADATA_KEY: header})

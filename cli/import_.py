@@ -35,7 +35,8 @@ def command(annotations: tuple[Path, ...], output: Path | None, run: ImportRun, 
     labelme, via, labkit    their JSON files
     napari    shapes (csv)
     cellpose  outlines (_cp_outlines.txt)
-    masks     label images (Cellpose, napari, Imaris, Cell Tracking Challenge), one colour a cell, one picture a cell
+    masks     label images (Cellpose, napari, Imaris), one colour a cell, one picture a cell
+    ctc       results of the Cell Tracking Challenge: x_RES/mask000.tif ... for the time-lapse x
 
     A pixel that several regions cover belongs to the smallest of them. With --into, the masks of a run are replaced and
     count as edited by hand.

@@ -28,7 +28,7 @@ def command(inputs: tuple[Path, ...], output: Path, run: TrainRun, reading: Sett
 
     INPUTS are IMAGES and MASKS (folders or files, paired by name), or one folder that holds images/ and masks/, or a
     table (csv, tsv) with the columns image, mask and, if wanted, split (training or validation). Its columns channel,
-    series, t, z, axes, pixel_size_um and diameter_px override the options for their row.
+    channel_names, series, t, z, axes, pixel_size_um and diameter_px override the options for their row.
 
     Beside the model stand its loss curve (.png), the log, and a checkpoint from which the same command goes on when it
     was interrupted, or is given more minutes.

@@ -350,9 +350,26 @@ def _pair(predicted: Path, truth: Path) -> Pairing:
 
 
 def _compare_files(found: Path, true: Path, comparer: _Comparer, axes: str | None) -> _Comparison:
-    """Compare masks; each time point is an image of its own, since ids need not agree over time."""
+    """Compare masks, each image of files that hold as many images."""
     with _naming(found):
-        image = _open(found, true, axes)
+        first = _open(found, true, axes, 0)
+        others = [_open(found, true, axes, number) for number in range(1, first.series_count)]
+    with _naming(true):
+        count = open_mask(true, first, axes).series_count
+        if count != first.series_count:
+            raise ImageError(
+                "series_differ",
+                f"images in it: {count}, in {found.name}: {first.series_count}; give files of as many",
+            )
+    compared: _Comparison = reduce(
+        add, (_compare_images(found, image, true, comparer, axes) for image in (first, *others))
+    )
+    return compared
+
+
+def _compare_images(found: Path, image: Image, true: Path, comparer: _Comparer, axes: str | None) -> _Comparison:
+    """Compare a mask with the truth; each time point is an image of its own, since ids need not agree over time."""
+    with _naming(found):
         predicted = labels_of(image, allow_binary=comparer.allow_binary)
         one, one_has_time = _prepared(predicted, image.axes, comparer, is_truth=False)
     with _naming(true):
@@ -374,17 +391,17 @@ def _naming(path: Path) -> Iterator[None]:
         raise ImageError(error.reason, f"{path.name}: {error}") from error
 
 
-def _open(found: Path, true: Path, axes: str | None) -> Image:
+def _open(found: Path, true: Path, axes: str | None, series: int) -> Image:
     """Open a prediction; where its file does not name the axes they are those of the option, or of the truth."""
     try:
-        return read_image(found, labels=True)
+        return read_image(found, labels=True, series=series)
     except ImageError as error:
         if error.reason != "unknown_axes":
             raise
         if axes is not None:
-            return read_image(found, axes=axes, labels=True)
+            return read_image(found, axes=axes, labels=True, series=series)
         with contextlib.suppress(ImageError):
-            return open_mask(found, read_image(true, labels=True))
+            return open_mask(found, read_image(true, labels=True, series=series))
         raise
 
 

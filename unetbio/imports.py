@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetbio.annotations.challenge import ENDING, read_times, time_of
 from unetbio.annotations.masks import is_mask_folder, read_mask, read_mask_folder
 from unetbio.annotations.matching import Finder, Names
 from unetbio.annotations.painting import Painting, paint
 from unetbio.annotations.regions import Grid, Region, Sheet
-from unetbio.annotations.sources import FORMATS, MASKS, Source, find_sources
+from unetbio.annotations.sources import CHALLENGE, FORMATS, MASKS, Source, find_sources
 from unetbio.errors import ImageError, UsageError
 from unetbio.files import real_path, remove_stale
 from unetbio.io import find_inputs, output_names, read_image, read_labels, stem, write_labels
@@ -207,6 +208,9 @@ def _images_of(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, 
             if names is not None:
                 yield names, source, sheet
         return
+    if source.format == CHALLENGE:
+        yield from _times(source, finder)
+        return
     names = finder.by_file(source.name)
     if names is None and source.format == "labelme":
         names = finder.by_name(source.read()[0].image)
@@ -216,6 +220,20 @@ def _images_of(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, 
         yield from _single_rois(source, finder)
     else:
         raise _no_image(source.name, finder)
+
+
+def _times(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, Sheet | None]]:
+    """A time-lapse with the label images of all times; or the images of each time, such as ``x/t000.tif``."""
+    name = source.name.removesuffix(ENDING)
+    lapse = finder.by_name(name)
+    if lapse is not None:
+        yield lapse, source, None
+        return
+    for path in source.paths:
+        names = finder.by_name(f"{name}/t{time_of(path)}")
+        if names is None:
+            raise _no_image(f"{name} or {name}/t{time_of(path)}", finder)
+        yield names, Source((path,), path.name, MASKS), None
 
 
 def _single_rois(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, Sheet | None]]:
@@ -251,19 +269,21 @@ def _import_one(job: _Job, places: "_Places", run: ImportRun) -> tuple[int, bool
         raise ImageError("several_annotations", f"it has several annotations, {shown}: keep one, or choose with --from")
     source, sheet = job.given[0]
     place = places.open(job.names, sheet.series if sheet else None)
-    label_image, classes = _read(source, sheet, place.grid, job.names.path, run)
+    label_image, classes = _read(source, sheet, place, job.names.path, run)
     return len(np.unique(label_image[label_image > 0])), place.store(label_image, classes)
 
 
-def _read(source: Source, sheet: Sheet | None, grid: Grid, name: str, run: ImportRun) -> _Mask:
-    path = source.paths[0]
-    if source.format == MASKS and run.kinds:
+def _read(source: Source, sheet: Sheet | None, place: "_Place", name: str, run: ImportRun) -> _Mask:
+    path, grid = source.paths[0], place.grid
+    if source.format in (MASKS, CHALLENGE) and run.kinds:
         raise ImageError("no_classes", f"{source.name}: masks have no classes; leave --class out")
     if run.split_components and (source.format != MASKS or is_mask_folder(path)):
         raise ImageError("no_mask", f"{source.name}: --split-components is for masks of one value; leave it out")
     try:
+        if source.format == CHALLENGE:
+            return read_times(source.paths, grid), {}
         if source.format == MASKS and not is_mask_folder(path):
-            return read_mask(path, grid, split_components=run.split_components), {}
+            return read_mask(path, grid, split_components=run.split_components, series=place.series), {}
         if source.format == MASKS:
             painting = read_mask_folder(path, grid)
         else:
@@ -315,11 +335,12 @@ def _say(painting: Painting, name: str) -> None:
 
 
 class _Place:
-    """Where the mask of one image goes."""
+    """Where the mask of one image goes; ``series`` is its number in a file of several."""
 
-    def __init__(self, grid: Grid, store: Callable[[NDArray[Any], CellClasses], bool]) -> None:
+    def __init__(self, grid: Grid, store: Callable[[NDArray[Any], CellClasses], bool], series: int | None) -> None:
         self.grid = grid
         self.store = store
+        self.series = series
 
 
 class _Places:
@@ -387,7 +408,7 @@ class _OfImages(_Places):
             _write_classes(cell_classes_path(path), classes)
             return is_new
 
-        return _Place(grid, store)
+        return _Place(grid, store, chosen)
 
 
 class _OfRun(_Places):
@@ -409,7 +430,7 @@ class _OfRun(_Places):
         mask = describe_mask(self._out, entry)
         height, width = mask.shape[-2:]
         grid = Grid(height, width, mask.times, mask.sections, mask.stored)
-        return _Place(grid, lambda label_image, classes: self._store(entry, mask, label_image, classes))
+        return _Place(grid, lambda label_image, classes: self._store(entry, mask, label_image, classes), entry.series)
 
     def _store(self, entry: Entry, mask: RunMask, label_image: NDArray[Any], classes: CellClasses) -> bool:
         if self._output:

@@ -575,3 +575,26 @@ def test_a_chunk_that_would_block_is_unreadable(
     run = subprocess.run(line, capture_output=True, text=True, timeout=60, check=False)
     assert run.returncode == 3, run.stderr
     assert "0.0 is a pipe, a device or a link to a folder elsewhere" in run.stdout + run.stderr
+
+
+def test_channels_are_named_where_files_have_no_names(tmp_path: Path, tiny_model: Path, discs: Array) -> None:
+    """The names choose the channel, and stand in the tables, also when they are measured again."""
+    (tmp_path / "images").mkdir()
+    stack = np.stack([np.full_like(discs, 7), discs])
+    tifffile.imwrite(tmp_path / "images" / "x.tif", stack, photometric="minisblack", metadata={"axes": "CYX"})
+    out = tmp_path / "out"
+    line = ["segment", str(tmp_path / "images"), "-o", str(out), "-m", str(tiny_model), "--workers", "1"]
+    named = [*line, "--channel-names", "actin,DAPI", "--channel", "DAPI"]
+    result = CliRunner().invoke(main, named)
+    assert result.exit_code == 0, result.stderr
+    assert settings_of(out, "x")["channel_names"] == ["actin", "DAPI"]
+    for again in ([], ["measure", str(out), "--overwrite"]):
+        assert not again or CliRunner().invoke(main, again).exit_code == 0
+        with open(out / "cells.csv", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        assert [row["intensity_mean_actin"] for row in rows] == ["7.0"] * 3
+        assert all(float(row["intensity_mean_DAPI"]) > 100 for row in rows)
+    assert CliRunner().invoke(main, ["verify", str(out), "--rerun", "1"]).exit_code == 0
+    refused = CliRunner().invoke(main, [*line, "--channel-names", "actin", "--channel", "0", "-o", str(tmp_path / "b")])
+    assert refused.exit_code == 3
+    assert "1 channel name (actin), and the image has 0: (no name), 1: (no name): name each" in refused.stderr

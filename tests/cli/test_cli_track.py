@@ -68,6 +68,14 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+def assert_tracks_in_table(out: Path) -> None:
+    """The table of cells has the tracks of tracks.csv."""
+    expected = {(row["path"], row["label"], row["track"], row["parent"]) for row in rows(out / "tracks.csv")}
+    found = [(row["path"], row["label"], row["track"], row["parent_track"]) for row in rows(out / "cells.csv")]
+    assert set(found) == expected
+    assert len(found) == sum(map(len, PLACES))
+
+
 def test_cells_are_followed_through_gaps_and_divisions(tmp_path: Path, tiny_model: Path) -> None:
     out = segmented(tmp_path, tiny_model)
     result = done("track", out, "--distance", "12")
@@ -92,6 +100,7 @@ def test_cells_are_followed_through_gaps_and_divisions(tmp_path: Path, tiny_mode
     assert "overlays/x.tracks.jpg" in (out / "index.html").read_text()
     done("measure", out, "--workers", "1")
     done("verify", out)
+    assert_tracks_in_table(out)
     assert done("segment", out, tmp_path / "images", "-o", tmp_path / "two", "-m", tiny_model).stdout.startswith(
         "1 image"
     )
@@ -125,6 +134,7 @@ def test_files_of_one_time_each_are_a_time_lapse(tmp_path: Path, tiny_model: Pat
     assert "5 tracks, 1 division" in done("track", out, "--distance", "12", "--time-regex", r"_t(?P<t>\d+)").stdout
     assert {row["t"] for row in rows(out / "tracks.csv")} == {"7", "8", "9", "10", "11"}
     assert read_labels(out / "well_t10_tracks.ome.tif").max() == 5
+    assert_tracks_in_table(out)
     done("export", out, "--to", "ctc", "-o", tmp_path / "ctc")
     assert len(list((tmp_path / "ctc").rglob("mask*.tif"))) == 5
 
@@ -204,3 +214,50 @@ def test_without_its_package_or_folder_it_is_refused(tmp_path: Path, monkeypatch
     result = run("track", tmp_path)
     assert result.exit_code == 2
     assert 'unetbio track needs a package: pip install "unetbio[track]"' in result.stderr
+
+
+def same_cells(one: Array, other: Array) -> bool:
+    """Whether two label images differ in the numbers of the cells alone."""
+    pairs = np.unique(np.stack([one.ravel(), other.ravel()]), axis=1)
+    return all(len(np.unique(numbers)) == pairs.shape[1] for numbers in pairs)
+
+
+def test_what_is_exported_as_masks_is_imported(tmp_path: Path, tiny_model: Path) -> None:
+    out = segmented(tmp_path, tiny_model)
+    done("track", out, "--distance", "12", "--gap", "0")
+    done("export", out, "--to", "ctc", "-o", tmp_path / "ctc")
+    for given in (tmp_path / "ctc", tmp_path / "ctc" / "x_RES"):
+        done("import", given, "--images", tmp_path / "images", "-o", tmp_path / "masks", "--overwrite")
+        found = read_labels(tmp_path / "masks" / "x_labels.ome.tif")
+        np.testing.assert_array_equal(found, read_labels(out / "x_tracks.ome.tif"))
+        assert all(map(same_cells, found, read_labels(out / "x_labels.ome.tif")))
+    done("import", tmp_path / "ctc", "--into", out)
+    np.testing.assert_array_equal(read_labels(out / "x_labels.ome.tif"), found)
+
+
+def test_masks_of_each_time_belong_to_images_of_each_time(tmp_path: Path) -> None:
+    for number in range(2):
+        write_labels(tmp_path / "a_RES" / f"mask00{number}.tif", frame(PLACES[number]) // 200 * np.uint16(number + 1))
+        (tmp_path / "images" / "a").mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(tmp_path / "images" / "a" / f"t00{number}.tif", frame(PLACES[number]))
+    done("import", tmp_path / "a_RES", "--images", tmp_path / "images", "-o", tmp_path / "masks")
+    assert read_labels(tmp_path / "masks" / "a" / "t001_labels.ome.tif").max() == 2
+    tifffile.imwrite(tmp_path / "images" / "a.tif", np.zeros((1, *SHAPE), np.uint8))
+    result = run("import", tmp_path / "a_RES", "--images", tmp_path / "images" / "a.tif", "-o", tmp_path / "more")
+    assert result.exit_code == 3
+    assert "the image has no time 0: give the time-lapse, or its --axes [wrong_planes]" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("x_TrackMate.xml", "spots and links of TrackMate, without the pixels of cells"),
+        ("cells.h5ad", "an AnnData table of measurements, without pixels"),
+    ],
+)
+def test_files_without_pixels_are_refused(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / name).write_bytes(b"")
+    tifffile.imwrite(tmp_path / "x.tif", frame(PLACES[0]))
+    result = run("import", tmp_path / name, "--images", tmp_path / "x.tif", "-o", tmp_path / "masks")
+    assert result.exit_code == 3
+    assert message in result.stderr

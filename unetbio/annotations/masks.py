@@ -13,6 +13,7 @@ from unetbio.annotations.regions import Grid, Region, as_id
 from unetbio.errors import ImageError
 from unetbio.io import read_image, read_labels
 from unetbio.io.formats import SUFFIXES, find_folder
+from unetbio.io.image import Image
 
 __all__ = ["is_mask_folder", "read_mask", "read_mask_folder"]
 
@@ -20,7 +21,7 @@ MAX_COLOURS = 65_535
 RGB = 3
 
 
-def read_mask(path: Path, grid: Grid, *, split_components: bool = False) -> NDArray[Any]:
+def read_mask(path: Path, grid: Grid, *, split_components: bool = False, series: int | None = None) -> NDArray[Any]:
     """Read a label image, or a picture with one colour for each cell.
 
     Parameters
@@ -31,6 +32,8 @@ def read_mask(path: Path, grid: Grid, *, split_components: bool = False) -> NDAr
         Of the image.
     split_components : bool
         Connected parts of one value, or of one colour, are cells.
+    series : int, optional
+        Number of the image in a file that holds several; of a mask with one, that one is taken.
 
     Returns
     -------
@@ -43,12 +46,13 @@ def read_mask(path: Path, grid: Grid, *, split_components: bool = False) -> NDAr
         When the mask cannot be read, has another size, looks like an image, or holds 0 and 1 alone.
     """
     try:
-        label_image = _read(path, grid, split_components)
+        label_image = _read(path, grid, split_components, series)
     except ImageError as error:
         if error.reason not in ("unknown_axes", "wrong_channels"):
             raise
         # Programs that edit masks often do not write the axes, and three frames look like colours.
-        label_image = read_labels(path, allow_binary=split_components, axes=grid.axes)
+        number = _number(read_image(path, axes=grid.axes, labels=True), series)
+        label_image = read_labels(path, allow_binary=split_components, axes=grid.axes, series=number)
     if label_image.shape != grid.shape:
         raise ImageError(
             "size_differs",
@@ -58,7 +62,7 @@ def read_mask(path: Path, grid: Grid, *, split_components: bool = False) -> NDAr
     return _by_components(label_image) if split_components else label_image
 
 
-def _read(path: Path, grid: Grid, split_components: bool) -> NDArray[Any]:
+def _read(path: Path, grid: Grid, split_components: bool, series: int | None) -> NDArray[Any]:
     image = read_image(path, labels=True)
     if image.axes == "CYX" and image.shape[0] in (RGB, RGB + 1) and grid.axes == "YX":
         label_image = _number_colours(image.read()[:RGB])
@@ -69,7 +73,12 @@ def _read(path: Path, grid: Grid, split_components: bool) -> NDArray[Any]:
                 "colour, or say --split-components (each connected part is a cell)",
             )
         return label_image
-    return read_labels(path, allow_binary=split_components)
+    return read_labels(path, allow_binary=split_components, series=_number(image, series))
+
+
+def _number(mask: Image, series: int | None) -> int | None:
+    """Number of the image in the file of a mask, which may hold that of one image alone."""
+    return series if mask.series_count > 1 else 0
 
 
 def _number_colours(picture: NDArray[Any]) -> NDArray[np.int64]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from unetbio.annotations.challenge import is_of_challenge
 from unetbio.annotations.formats import coco, geojson, imagej, labelme, labkit, lists, via
 from unetbio.annotations.json_stream import members_of
 from unetbio.annotations.regions import Sheet
@@ -12,10 +13,13 @@ from unetbio.errors import ImageError
 from unetbio.files import open_regular
 from unetbio.io.formats import SUFFIXES, find_folder
 
-__all__ = ["FORMATS", "MASKS", "Source", "find_sources"]
+__all__ = ["CHALLENGE", "FORMATS", "MASKS", "Source", "find_sources"]
 
 MASKS = "masks"
 """Label images, colour masks, and folders with a picture for each object."""
+
+CHALLENGE = "ctc"
+"""Folders with a label image for each time."""
 
 FORMATS: dict[str, str] = {
     "imagej": "regions of ImageJ and Fiji (.roi, .zip)",
@@ -27,6 +31,7 @@ FORMATS: dict[str, str] = {
     "napari": "shapes of napari (.csv)",
     "cellpose": "outlines of Cellpose (_cp_outlines.txt)",
     MASKS: "label images, colour masks, a picture a cell",
+    CHALLENGE: "results of the Cell Tracking Challenge (x_RES/mask000.tif)",
 }
 """Formats by name, with the programs that write them."""
 
@@ -48,8 +53,13 @@ _REFUSED = {
     ".npz": "a numpy archive: save each label image as TIFF, such as with tifffile.imwrite",
     ".pkl": "pickled Python objects, which run code when they are opened: export COCO or masks instead",
     ".ims": "an Imaris file: export its labels as TIFF (File > Export)",
+    ".h5ad": "an AnnData table of measurements, without pixels: give label images, or unetbio export --to coco",
     ".h5": "an HDF5 file: export the labels as TIFF",
     ".hdf5": "an HDF5 file: export the labels as TIFF",
+    "trackmate.xml": (
+        "spots and links of TrackMate, without the pixels of cells: choose Export label image in TrackMate, or unetbio "
+        "export --to ctc"
+    ),
     ".xml": "XML: export COCO instead (CVAT: Export task dataset > COCO 1.0)",
     ".qpdata": "a data file of QuPath: choose File > Export objects as GeoJSON",
 }
@@ -62,7 +72,7 @@ class Source:
     Parameters
     ----------
     paths : tuple of path
-        The file; several ``.roi`` files of one folder.
+        The file; several ``.roi`` files of one folder, or the label images of all times.
     name : str
         From the searched folder, with forward slashes.
     format : str
@@ -114,7 +124,7 @@ def find_sources(given: Path, *, only: str | None = None) -> tuple[list[Source],
     """
     sources: list[Source] = []
     refused: list[tuple[Path, ImageError]] = []
-    rois: dict[Path, list[Path]] = {}
+    folders: dict[tuple[str, Path], list[Path]] = {}
     others = 0
     for path in _files(given):
         try:
@@ -127,13 +137,15 @@ def find_sources(given: Path, *, only: str | None = None) -> tuple[list[Source],
             continue
         if kind is None or only not in (None, kind):
             others += 1
-        elif kind == "imagej" and path.suffix.lower() == ".roi":
-            rois.setdefault(path.parent, []).append(path)
+        elif kind == CHALLENGE or (kind == "imagej" and path.suffix.lower() == ".roi"):
+            folders.setdefault((kind, path.parent), []).append(path)
         else:
             sources.append(Source((path,), _relative(path, given), kind))
-    for folder, paths in rois.items():
-        name = _relative(folder, given) if folder != given.parent else paths[0].name
-        sources.append(Source(tuple(paths), name, "imagej"))
+    for (kind, folder), paths in folders.items():
+        is_below = folder != given.parent and (folder != given or kind != CHALLENGE)
+        alone = folder.name if kind == CHALLENGE else paths[0].name
+        name = _relative(folder, given) if is_below else alone
+        sources.append(Source(tuple(paths), name, kind))
     return sorted(sources, key=lambda source: source.name), refused, others
 
 
@@ -177,6 +189,8 @@ def _format_of(path: Path) -> str | None:
             return "napari" if stream.readline(200).startswith(lists.NAPARI_HEADER) else None
     if name.endswith("_outlines.txt"):
         return "cellpose"
+    if is_of_challenge(path):
+        return CHALLENGE
     return MASKS if name.endswith(SUFFIXES) or path.is_dir() else None
 
 

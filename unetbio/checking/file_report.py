@@ -17,7 +17,7 @@ from unetbio.errors import EnvironmentStoppedError, ImageError
 from unetbio.io import Image
 from unetbio.io.formats import FORMATS
 from unetbio.io.grey_pictures import is_grey_window
-from unetbio.io.image import select_channel
+from unetbio.io.image import select_channel, with_channel_names
 from unetbio.preprocessing.grey_values import LevelCounter
 from unetbio.preprocessing.prepare import ImageSelection, open_image
 from unetbio.results.items import Item
@@ -135,6 +135,7 @@ def report_file(
         found += _content(stats)
         image = stats.image(item.source, item.settings.axes, item.series or 0)
         try:
+            image = with_channel_names(image, item.settings.channel_names)
             channels = _channels(image, item.settings)
         except ImageError as error:
             found.append(_reason(error))

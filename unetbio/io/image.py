@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError
 from unetbio.io.missing import MissingPlanes
 
-__all__ = ["AXES", "Image", "NotStored", "PlaneSource", "list_channels", "select_channel"]
+__all__ = ["AXES", "Image", "NotStored", "PlaneSource", "list_channels", "select_channel", "with_channel_names"]
 
 AXES = "TCZYX"
 """Every axis an image can have, in the order that arrays have them."""
@@ -273,6 +273,23 @@ def select_channel(image: Image, channel: str | int) -> int:
             + ("give one by its number" if count > 1 else "give --channel 0, or leave it out"),
         )
     return number
+
+
+def with_channel_names(image: Image, names: Sequence[str]) -> Image:
+    """Name the channels of an image; no names leave those of the file.
+
+    Raises
+    ------
+    ImageError
+        ``wrong_channels``: the image has another number of channels.
+    """
+    if names and len(names) != image.size("C"):
+        raise ImageError(
+            "wrong_channels",
+            f"{len(names)} channel name{'' if len(names) == 1 else 's'} ({', '.join(names)}), and the image has "
+            f"{list_channels(image)}: name each",
+        )
+    return dataclasses.replace(image, channel_names=tuple(names)) if names else image
 
 
 def list_channels(image: Image) -> str:

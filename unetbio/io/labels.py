@@ -102,7 +102,7 @@ def _writer(path: str | os.PathLike[str], what: str) -> Callable[..., None] | No
 
 
 def read_labels(
-    path: str | os.PathLike[str], *, allow_binary: bool = False, axes: str | None = None, series: int = 0
+    path: str | os.PathLike[str], *, allow_binary: bool = False, axes: str | None = None, series: int | None = None
 ) -> NDArray[Any]:
     """Read a label image.
 
@@ -112,8 +112,10 @@ def read_labels(
         Any format of `read_image`; in an OME-Zarr image, the only label image of its ``labels`` group.
     allow_binary : bool, optional
         Accept masks of 0 and 1 or 0 and 255, which hold no instances: for classes and ``--split-components``.
-    axes, series : optional
+    axes : str, optional
         As in `read_image`.
+    series : int, optional
+        Which image of a file that holds several.
 
     Returns
     -------
@@ -123,10 +125,17 @@ def read_labels(
     Raises
     ------
     ImageError
-        ``not_integer``, ``negative_labels``, ``wrong_channels`` (colour masks), ``binary_mask``, and those of
-        `read_image`. A mask of 0 and 1 with one component counts as a label image with one cell.
+        ``not_integer``, ``negative_labels``, ``wrong_channels`` (colour masks), ``binary_mask``, ``several_images``
+        (the file holds several, and ``series`` chooses none), and those of `read_image`. A mask of 0 and 1 with one
+        component counts as a label image with one cell.
     """
-    return labels_of(read_image(path, axes=axes, series=series, labels=True), allow_binary=allow_binary)
+    image = read_image(path, axes=axes, series=series or 0, labels=True)
+    if series is None and image.series_count > 1:
+        raise ImageError(
+            "several_images",
+            f"it holds {image.series_count} images, and a mask is one: choose its series, or save each as a file",
+        )
+    return labels_of(image, allow_binary=allow_binary)
 
 
 def labels_of(image: Image, axes: str | None = None, *, allow_binary: bool = False) -> NDArray[Any]:

@@ -1,10 +1,11 @@
 """Prepare an image for a network: pick axes and channels, rescale, normalize."""
 
+import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError
 from unetbio.io import read_image
 from unetbio.io.grey_pictures import as_grey, is_opaque_picture
-from unetbio.io.image import AXES, Image, list_channels, select_channel
+from unetbio.io.image import AXES, Image, list_channels, select_channel, with_channel_names
 from unetbio.io.images import find_series
 from unetbio.postprocessing.bands import Allocate
 from unetbio.preprocessing import normalization
@@ -43,6 +44,8 @@ __all__ = [
     "series_number",
     "with_pixel_size",
 ]
+
+logger = logging.getLogger(__name__)
 
 # Smaller zooms are skipped: interpolation would cost more sharpness than the scale gains.
 ZOOM_TOLERANCE = 0.02
@@ -321,7 +324,7 @@ def open_annotated(source: str | os.PathLike[str] | Image, settings: Settings) -
 def _opened(source: str | os.PathLike[str] | Image, settings: Settings) -> Image:
     if not isinstance(source, Image):
         source = read_image(source, axes=settings.axes, series=series_number(source, settings))
-    return with_pixel_size(source, settings.pixel_size_um)
+    return with_channel_names(with_pixel_size(source, settings.pixel_size_um), settings.channel_names)
 
 
 def series_number(source: str | os.PathLike[str], settings: Settings) -> int:
@@ -342,12 +345,28 @@ def _select(image: Image, settings: Settings, ndim: int, channels: int | None = 
         times, sections = whole
         image = image.crop_sections(sections.start, sections.stop)
     axes = _pick_axes(image, settings, ndim)
+    _say_without_meaning(image, settings)
     shape = tuple(image.size(axis) for axis in axes)
     if 0 in shape:
         raise ImageError("empty", f"the image has no pixels: {image.describe()}")
     return ImageSelection(
         image, settings, chosen, times, axes, shape, (1.0,) * len(axes), kept_sections=whole and whole[1]
     )
+
+
+def _say_without_meaning(image: Image, settings: Settings) -> None:
+    if image.size("Z") > 1:
+        return
+    if isinstance(settings.z, str):
+        _say_once(f"--z {settings.z} changes nothing in images without sections, which are taken as they are")
+    if isinstance(settings.pixel_size_um, tuple):
+        _say_once("--pixel-size Z,YX: images without sections have the second of them alone")
+
+
+@cache
+def _say_once(line: str) -> None:
+    """Log what is the same for many images of a batch."""
+    logger.info("%s", line)
 
 
 def read_frame(opened: ImageSelection, t: int | None, automatic: Normalization) -> Frame:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 from unetbio.io.grey_pictures import grey_view
-from unetbio.io.image import Image
+from unetbio.io.image import Image, with_channel_names
 from unetbio.io.matching import put_over
 from unetbio.labels import label_hash, resize_nearest
 from unetbio.measurement import regions
@@ -357,6 +357,7 @@ def _as_segmented(image: Image, provenance: Provenance | None) -> ImageSelection
             image = image.crop_sections(*kept)
         sizes, trusted = provenance.input.pixel_size_um, provenance.input.pixel_size_trusted
         image = replace(image, pixel_size_um=sizes, pixel_size_trusted=trusted)
+        image = with_channel_names(image, provenance.settings.get("channel_names", ()))
         if "C" in image.axes and "C" not in provenance.input.axes:
             image = grey_view(image)
     axes = "ZYX" if image.size("Z") > 1 and z in (None, "each") else "YX"

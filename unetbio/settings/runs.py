@@ -243,7 +243,9 @@ class MeasureRun(Checked):
     failed_ok: Annotated[bool, FAILED_OK] = False
 
 
-AnnotationFormat = Literal["imagej", "geojson", "coco", "labelme", "via", "labkit", "napari", "cellpose", "masks"]
+AnnotationFormat = Literal[
+    "imagej", "geojson", "coco", "labelme", "via", "labkit", "napari", "cellpose", "masks", "ctc"
+]
 """Formats that ``unetbio import`` reads."""
 
 

@@ -38,7 +38,7 @@ PixelSize = float | tuple[float, float]
 Diameter = float | Literal["auto", "model"]
 """Pixels of the image; or from the image itself; or that of the cells in training."""
 
-READING = ("channel", "series", "t", "z", "axes", "pixel_size_um", "diameter_px")
+READING = ("channel", "channel_names", "series", "t", "z", "axes", "pixel_size_um", "diameter_px")
 """Options that say which part of a file is the image, and at which scale."""
 
 CELL_OPTIONS = ("threshold", "min_area", "max_area", "exclude_border")
@@ -108,6 +108,16 @@ class Settings:
             "Once for each channel that the model takes, in its order. Without it the image has just those channels; "
             "a training takes all.",
             metavar="NAME|INDEX",
+        ),
+    ] = ()
+    channel_names: Annotated[
+        tuple[str, ...],
+        Option(
+            "Names of all channels, in their order, for files that have none.",
+            "Tables have them, and `channel` takes them; they stand above names in the file. With commas between on "
+            "the command line, a list in the workflow.",
+            metavar="NAME,...",
+            read=split_names,
         ),
     ] = ()
     series: Annotated[
@@ -404,7 +414,7 @@ class Settings:
         for name in (*without, "partial", "ensemble"):
             del values[name]
         # Without these the record equals that of versions that did not have them, so that their results are reused.
-        for name in (name for name in ("link", "crf_settings") if values[name] is None):
+        for name in (name for name in ("link", "crf_settings", "channel_names") if not values[name]):
             del values[name]
         if self.nan == "refuse":
             # As in versions that knew nothing else.
@@ -420,6 +430,7 @@ class ReadingOptions(TypedDict, total=False):
     """Keyword arguments of `unetbio.train` that say how images are read, named as on the command line."""
 
     channel: tuple[str | int, ...]
+    channel_names: tuple[str, ...]
     series: int | str | None
     t: int | None
     z: int | Literal["max", "each"] | None
@@ -431,6 +442,7 @@ class ReadingOptions(TypedDict, total=False):
 class SegmentOptions(TypedDict, total=False):
     """Keyword arguments of `unetbio.segment`, named as on the command line, for type checkers."""
 
+    channel_names: tuple[str, ...]
     series: int | str | None
     t: int | None
     z: int | Literal["max", "each"] | None

@@ -1,8 +1,7 @@
 """Read annotated images into memory, as a segmentation reads them."""
 
-import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from unetbio.supervision.annotations import number_cell_classes
 from unetbio.targets.base import Annotation, Target
 from unetbio.training.dataset import Example
 from unetbio.training.pairs import AnnotatedPair
+from unetbio.training.series import naming, pair_series
 
 __all__ = ["load_examples"]
 
@@ -33,7 +33,8 @@ def load_examples(
 ) -> list[Example]:
     """Read annotated images into memory, as they are stored.
 
-    Each time point of a time-lapse is an example, and with ``z`` "each" each section of a stack.
+    Each image of a file that holds several is an example, each time point of a time-lapse, and with ``z`` "each" each
+    section of a stack.
 
     Parameters
     ----------
@@ -50,7 +51,7 @@ def load_examples(
         Naming the first file that cannot be used and why: unreadable, mask of another size or place or an image in its
         stead, channels that differ.
     """
-    pairs = [AnnotatedPair(*pair) for pair in pairs]
+    pairs = pair_series(AnnotatedPair(*pair) for pair in pairs)
     examples: list[Example] = []
     for pair, selection in zip(pairs, _open(pairs, like), strict=True):
         loaded = _load(pair, selection, config)
@@ -86,7 +87,7 @@ def _open(pairs: Sequence[AnnotatedPair], like: Example | None) -> list[ImageSel
     """Select the parts of all images; pictures are grey where all of them are."""
     opened = []
     for pair in pairs:
-        with _naming(pair.image):
+        with naming(pair.image):
             opened.append(open_annotated(pair.image, pair.reading))
     if like is not None:
         return [_grey(selection) or selection for selection in opened] if len(like.image) == 1 else opened
@@ -98,17 +99,19 @@ def _grey(selection: ImageSelection) -> ImageSelection | None:
     """The selection, with one channel if it is a grey picture; None if it has colours."""
     if selection.settings.channel or selection.image.channel_names not in PICTURES:
         return selection
-    with _naming(selection.image.source):
+    with naming(selection.image.source):
         image = as_grey(selection.image)
     return None if image is None else replace(selection, image=image, channels=(0,))
 
 
 def _load(pair: AnnotatedPair, selection: ImageSelection, config: TrainingConfig) -> list[Example]:
     target = targets.find(config.target, config.network)
-    with _naming(pair.mask):
+    with naming(pair.mask):
         mask, axes = _read_mask(pair, selection, config, target)
         masks = [_mask_of_frame(mask, axes, selection, t) for t in selection.times]
         if target.has_cell_classes:
+            if selection.image.series_count > 1:
+                raise ImageError("several_images", "classes of cells are of files with one image: save each as a file")
             masks = _with_classes(masks, pair.mask, selection.times, config)
         annotations = [target.annotate(part, config) for part in _parts(masks, selection)]
         for annotation in annotations:
@@ -144,15 +147,6 @@ def _read_mask(
         if error.reason == "pixel_size_differs":
             raise ImageError(error.reason, f"{error}, or give --pixel-size, which stands above both") from error
         raise
-
-
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Put the file at fault in front of an error."""
-    try:
-        yield
-    except ImageError as error:
-        raise ImageError(error.reason, f"{path}: {error}") from error
 
 
 def _mask_of_frame(mask: NDArray[Any], axes: str, selection: ImageSelection, t: int | None) -> NDArray[Any]:
@@ -191,7 +185,7 @@ def _images(
     names = _channel_names(selection)
     chosen = normalization.for_picture(config.normalization, selection.image.dtype, names)
     found = []
-    with _naming(pair.image):
+    with naming(pair.image):
         for t in selection.times:
             raw = selection.read_channels(t, selection.channels)
             if raw.dtype == np.float16:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from unetbio import networks
 from unetbio.errors import UsageError
 from unetbio.files import lock, open_regular, remove_stale, stopping
 from unetbio.models.model_file import CHECKPOINT_SUFFIX, load_model, save_model
@@ -53,10 +54,10 @@ def train(
         Model file to write, ``*.safetensors``. The loss curve (``.png``), the log and the checkpoint stand beside it;
         the same call continues from the checkpoint after an interruption, or with more minutes.
     **options
-        Fields of `unetbio.settings.segmentation.Settings` that say how images are read, ``channel, series, t, z, axes,
-        pixel_size, diameter``, and of `unetbio.settings.runs.TrainRun`: ``config, network, recipe, start, encoder,
-        root, target, class_names, class_values, split_components, steps, minutes, seed, border_weight, trust_masks,
-        device, workers, replace, overwrite``.
+        Fields of `unetbio.settings.segmentation.Settings` that say how images are read, ``channel, channel_names,
+        series, t, z, axes, pixel_size, diameter``, and of `unetbio.settings.runs.TrainRun`: ``config, network, recipe,
+        start, encoder, root, target, class_names, class_values, split_components, steps, minutes, seed, border_weight,
+        trust_masks, device, workers, replace, overwrite``.
 
     Returns
     -------
@@ -96,6 +97,7 @@ def train(
     report(f"{len(training)} images to train on, {len(validation)} to validate on")
     report(_read_as(training))
     warnings = check_examples(training, validation, config, trust=run.trust_masks)
+    warnings += _without_meaning(stated, config)
     for warning in warnings:
         report.warn(warning)
     config = _with_choices(config, stated, training, run, checkpoint, report)
@@ -154,6 +156,16 @@ def _config(run: TrainRun, stated: Mapping[str, Any], output: Path) -> TrainingC
         config = config.model_copy(update={"name": output.stem})
     of_training(config)
     return config
+
+
+def _without_meaning(stated: Mapping[str, Any], config: TrainingConfig) -> list[str]:
+    """Warnings of settings that change nothing in this training."""
+    if of_training(config).masks == "instances" and networks.find(config.network).output == "logits":
+        return []
+    unused = [name for name in ("border_weight", "border_sigma") if name in stated]
+    return [
+        f"{name} changes nothing: {config.network} with target {config.target} has no border term" for name in unused
+    ]
 
 
 def _with_choices(

@@ -94,7 +94,7 @@ def test_commands_ask_for_no_network(images: Path, tiny_model: Path, tmp_path: P
         ["models"],
         ["networks"],
         ["suggest", images, "-m", tiny_model, "-o", tmp_path / "next.csv"],
-        ["segment", "https://example.org/a.tif", "-o", out],
+        ["segment", "nosuch://example.org/a.tif", "-o", out],
     ]
     codes, calls = traced(lines, tmp_path / "calls")
     assert dict(zip((line[0] for line in lines[:-2]), codes, strict=False)) == {line[0]: 0 for line in lines[:-2]}

@@ -76,7 +76,10 @@ class DeepLabV1(nn.Module):
         """
         self.geometry.check(image.shape[2:])
         stages = self.encoder(image)
-        scaled = [features(source) for features, source in zip(self.scales, (image, *stages), strict=False)]
+        features: Tensor = self.fully_connected(stages[-1])
+        if self.scales:
+            scaled = [scale(source) for scale, source in zip(self.scales, (image, *stages), strict=False)]
+            features = torch.cat([features, *scaled], dim=1)
         # (N, K, H / 8, W / 8)
-        scores = self.score(torch.cat([self.fully_connected(stages[-1]), *scaled], dim=1))
+        scores = self.score(features)
         return blocks.interpolate(scores, (8, 8))

@@ -7,6 +7,7 @@ import {CellTable, Histogram, fillColumns, format, showRows} from "./table.js";
 const TILE = 512;
 const ROWS_WAIT = 300;
 const CONTRAST_WAIT = 90;
+const PICTURE_WAIT = 1500;
 const $ = (id) => document.getElementById(id);
 const {OpenSeadragon} = window;
 
@@ -74,6 +75,7 @@ async function loadImages() {
   state.images = found.images;
   document.title = `${found.folder} · unetbio view`;
   showReadOnly(found.read_only);
+  showImages();
 }
 
 const isDone = (image) => image.is_accepted;
@@ -106,38 +108,50 @@ async function openImage(index) {
   state.wanted = index;
   const image = await trying(() => get(`image/${index}`));
   if (!image || state.wanted !== index) return;
+  const before = state.index;
   Object.assign(state, {index, image, plane: 0, version: image.version, selected: []});
   showReadOnly(image.read_only);
   $("name").textContent = state.images[index].name;
+  $("saved").textContent = "";
   table.read({});
   layer.open(image);
-  layer.paint({selected: new Set()});
+  layer.paint({selected: new Set(), colours: table.colours("")});
   showChannels();
   showPlane();
   showPicture(true);
   readState(image);
-  showImages();
+  [before, index].forEach(showImage);
+  $("images").children[index].scrollIntoView({block: "nearest"});
 }
 
 function showImages() {
-  const items = state.images.map((image, index) => {
-    const button = document.createElement("button");
-    const mark = image.is_accepted ? "✓" : image.is_edited ? "✎" : "";
-    const doubt = image.doubtful === null ? "" : format(Math.round(image.doubtful * 10) / 10);
-    for (const [name, text] of [["done", mark], ["name", image.name], ["quiet", doubt]]) {
-      button.append(Object.assign(document.createElement("span"), {className: name, textContent: text}));
-    }
-    button.title = doubt && `the model expects ${doubt} of its cells to be wrong`;
-    button.setAttribute("aria-current", index === state.index);
-    button.addEventListener("click", () => follow(index));
-    const item = document.createElement("li");
-    item.append(button);
-    return item;
-  });
-  $("images").replaceChildren(...items);
-  items[state.index]?.scrollIntoView({block: "nearest"});
-  const accepted = state.images.filter(isDone).length;
-  $("progress").textContent = `${accepted} of ${state.images.length} accepted`;
+  $("images").replaceChildren(...state.images.map((_, index) => listItem(index)));
+  showProgress();
+}
+
+function listItem(index) {
+  const image = state.images[index];
+  const button = document.createElement("button");
+  const mark = image.is_accepted ? "✓" : image.is_edited ? "✎" : "";
+  const doubt = image.doubtful === null ? "" : format(Math.round(image.doubtful * 10) / 10);
+  for (const [name, text] of [["done", mark], ["name", image.name], ["quiet", doubt]]) {
+    button.append(Object.assign(document.createElement("span"), {className: name, textContent: text}));
+  }
+  button.title = doubt && `the model expects ${doubt} of its cells to be wrong`;
+  button.setAttribute("aria-current", index === state.index);
+  button.addEventListener("click", () => follow(index));
+  const item = document.createElement("li");
+  item.append(button);
+  return item;
+}
+
+// One line of the list: there may be thousands.
+function showImage(index) {
+  $("images").children[index].replaceWith(listItem(index));
+}
+
+function showProgress() {
+  $("progress").textContent = `${state.images.filter(isDone).length} of ${state.images.length} accepted`;
 }
 
 // --- Picture ----------------------------------------------------------------------------------------------------------
@@ -163,8 +177,10 @@ function showPicture(isFirst = false) {
     tileSource, opacity: chosen ? 1 : 0,
     success: ({item}) => {
       if (isFirst) viewer.viewport.goHome(true);
-      // The rows take longer than the picture, and wait for it.
-      item.whenFullyLoaded(() => { remove(); layer.draw(); if (isFirst) loadRows(); });
+      // The rows take longer than the picture, and wait for it; but not for one that fails to come.
+      const finish = once(() => { remove(); layer.draw(); if (isFirst) loadRows(); });
+      item.whenFullyLoaded(finish);
+      setTimeout(finish, PICTURE_WAIT);
       layer.draw();
     },
   });
@@ -205,6 +221,11 @@ function contrastSlider(channel, end) {
   });
   row.append(label, slider, value);
   return row;
+}
+
+function once(action) {
+  let isDue = true;
+  return () => { if (isDue) { isDue = false; action(); } };
 }
 
 const timers = new Map();
@@ -317,7 +338,8 @@ async function change(what, body = {}) {
     if (state.readOnly) showReadOnly("");
     say("");
     readState(found);
-    showImages();
+    showImage(index);
+    showProgress();
     if (found.box) later(loadRows, ROWS_WAIT);
   }
   return found;
@@ -470,13 +492,18 @@ document.addEventListener("keydown", (event) => {
   const isTyping = event.target.matches("select, input:not([type=checkbox]):not([type=range])");
   const action = ACTIONS.get(keyOf(event));
   const isOwn = event.target.matches("input[type=range]") && event.key.startsWith("Arrow");
-  if (!action || isTyping || isOwn || document.querySelector("dialog[open]")) return;
+  // Enter and Space press a button that was reached with Tab.
+  const isButton = event.target.matches("button") && ["Enter", " "].includes(event.key);
+  if (!action || isTyping || isOwn || isButton || document.querySelector("dialog[open]")) return;
   event.preventDefault();
   event.stopPropagation();
-  // Enter and Space are for the image, not for the button that was clicked last.
-  document.activeElement?.blur?.();
   action();
 }, true);
+
+// After a click with the mouse they are for the image again.
+document.addEventListener("click", (event) => {
+  if (event.detail) event.target.closest("button, input[type=checkbox], input[type=range]")?.blur();
+});
 
 // For scripts and tests: where a pixel of the image is in the window, and a square of the image to look at.
 window.unetbioView = {

@@ -67,9 +67,9 @@ export class CellTable {
     return low < high ? [low, high] : [values[0] ?? 0, Math.max(values.at(-1) ?? 0, (values[0] ?? 0) + 1e-9)];
   }
 
-  // 0xAABBGGRR by id. Without a column neighbours get different colours.
+  // 0xAABBGGRR by id. Without a column neighbours get different colours, also before the rows are read.
   colours(name) {
-    const largest = this.ids.reduce((a, b) => Math.max(a, b), 0);
+    const largest = this.ids.reduce((a, b) => Math.max(a, b), this.ids.length ? 0 : 65535);
     const colours = new Uint32Array(largest + 2);
     if (!name || !this.columns[name]) {
       const distinct = DISTINCT.map((hex) => packed(rgb(hex)));

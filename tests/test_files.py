@@ -241,3 +241,12 @@ def test_what_a_killed_run_left_an_hour_ago_is_removed(tmp_path: Path) -> None:
     files.remove_stale(tmp_path, below=True)
     assert sorted(tmp_path.rglob("*.tif")) == [new, other]
     files.remove_stale(tmp_path / "missing", below=True)
+
+
+def test_a_temporary_file_that_cannot_be_removed_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    write_bytes(tmp_path / "x", b"1")
+    assert (tmp_path / "x").read_bytes() == b"1"

@@ -115,7 +115,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         raise stopped(path, error, written=_size(temporary)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        # The file is whole, or the error is known already; a later run removes what stays.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _size(path: Path) -> int:

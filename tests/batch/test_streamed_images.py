@@ -1,6 +1,7 @@
 """Images that take more memory than a batch may: the files of the result equal those of images in memory."""
 
 import csv
+import errno
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from numpy.typing import NDArray
 from unetbio.batch.pipeline import streamed_if_large
 from unetbio.batch.plan import found_items
 from unetbio.batch.run import BatchOptions, run_batch
-from unetbio.io import read_labels
+from unetbio.errors import EnvironmentStoppedError
+from unetbio.files import sha256_path
+from unetbio.io import read_labels, write_labels
 from unetbio.labels import label_hash
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.report.overlays import write_overlay
+from unetbio.results import disk_arrays
 from unetbio.results.disk_arrays import DiskArray
 from unetbio.results.reuse import Policy
 from unetbio.segmentation import Segmenter
@@ -148,3 +152,28 @@ def test_arrays_on_disk_hold_what_is_written(tmp_path: Path) -> None:
     assert (array.ndim, len(array), array.dtype) == (2, 5, np.uint16)
     assert label_hash(array) == label_hash(array[:])
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("shape", [(300, 517), (3, 70, 300)])
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+def test_arrays_on_disk_are_written_as_those_in_memory(
+    tmp_path: Path, shape: tuple[int, ...], suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("zarr")
+    # Parts that begin in odd rows of the smaller sizes.
+    monkeypatch.setattr("unetbio.io.formats.zarr.writer.CHUNK", 36)
+    monkeypatch.setattr("unetbio.io.formats.zarr.writer.SMALLEST", 20)
+    array = DiskArray(tmp_path, shape, np.uint32)
+    array[:] = np.random.default_rng(0).integers(0, 99999, shape)
+    for name, labels in (("disk", array), ("memory", array[:])):
+        write_labels(tmp_path / f"{name}{suffix}", labels, pixel_size_um={"Y": 0.5, "X": 0.5})
+    assert sha256_path(tmp_path / f"disk{suffix}") == sha256_path(tmp_path / f"memory{suffix}")
+
+
+def test_a_full_disk_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(disk_arrays, "_reserve_space", full)
+    with pytest.raises(EnvironmentStoppedError, match=r"cannot write 80 bytes in .*: No space left on device"):
+        DiskArray(tmp_path, (5, 4), np.int32)

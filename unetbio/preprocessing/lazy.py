@@ -79,7 +79,8 @@ class LazyPixels:
         if count > 1 and list(self._channels) == list(range(first, first + count)):
             # At once, since the colours of a picture are decoded together.
             return self._image.read(t=self._t or 0, c=slice(first, first + count), z=z, y=y)
-        return np.stack([self._image.read(t=self._t or 0, c=channel, z=z, y=y) for channel in self._channels])
+        read = [self._image.read(t=self._t or 0, c=channel, z=z, y=y) for channel in self._channels]
+        return read[0][np.newaxis] if count == 1 else np.stack(read)
 
 
 class LazyInput:

@@ -1,5 +1,6 @@
 """Arrays in a nameless file, for what is as large as an image that does not fit into memory."""
 
+import contextlib
 import os
 import tempfile
 import weakref
@@ -72,11 +73,14 @@ def reserved_file(folder: Path, size: int) -> Any:
     EnvironmentStoppedError
         When the disk has no room.
     """
-    try:
-        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 -- the caller closes it
-        _reserve_space(file.fileno(), size)
-    except OSError as error:
-        raise stopped(folder, error, what=f"{size} bytes in {folder}") from error
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+            _reserve_space(file.fileno(), size)
+        except OSError as error:
+            raise stopped(folder, error, what=f"{size} bytes in {folder}") from error
+        # Kept open for the caller.
+        stack.pop_all()
     return file
 
 

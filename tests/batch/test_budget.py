@@ -8,8 +8,10 @@ import tifffile
 from click.testing import CliRunner, Result
 
 from unetbio.batch.budget import DEFAULT_MEMORY, PROGRAM_BYTES, MemoryShares
+from unetbio.batch.pipeline import LABELLING_BYTES
 from unetbio.cli.main import main
 from unetbio.models.model_file import load_model
+from unetbio.postprocessing.instances import PostProcessing, label
 from unetbio.provenance import read_provenance
 from unetbio.segmentation import Segmenter
 from unetbio.settings.runs import LEAST_MEMORY, parse_bytes
@@ -77,3 +79,28 @@ def test_a_tile_takes_no_more_than_the_backend_proposes(tiny_model: Path) -> Non
     own = Segmenter(model, "cpu").decoder.runner.memory_budget
     assert Segmenter(model, "cpu", memory_budget=1 << 40).memory_budget == own
     assert Segmenter(model, "cpu", memory_budget=1 << 20).memory_budget == 1 << 20
+
+
+def test_labelling_takes_no_more_memory_than_is_predicted() -> None:
+    """Measured by the largest resident set, which Linux sets back on request."""
+    side = 1500
+    offsets = np.arange(side) % 40 - 20
+    planes = np.empty((2, side, side), np.bool_)
+    for row, offset in enumerate(offsets):
+        distances = offset**2 + offsets**2
+        planes[:, row] = distances <= 150, distances <= 60
+    settings = PostProcessing(0.5, (0.7,))
+    label(planes[:, :200, :200], settings)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        before = resident("VmRSS")
+    except OSError:
+        pytest.skip("the system does not set the largest resident set back")
+    assert label(planes, settings).max() > 1000
+    assert resident("VmHWM") - before < LABELLING_BYTES * planes[0].size
+
+
+def resident(name: str) -> int:
+    """Bytes of memory that the process holds now (``VmRSS``), or held at most (``VmHWM``)."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024

@@ -65,14 +65,16 @@ def test_an_ensemble_decides_by_the_mean(image: NDArray[np.uint8], tiny_model: P
     strict = save("strict", bias=-30.0)
     alone, _ = unetbio.segment(image, tiny_model, device="cpu", diameter="model")
     assert unetbio.segment(image, strict, device="cpu", diameter="model")[0].max() == 0
-    both, info = unetbio.segment(image, tiny_model, device="cpu", diameter="model", ensemble=strict)
+    both, info = unetbio.segment(image, tiny_model, device="cpu", diameter="model", ensemble=(str(strict),))
     # Half of a probability is never above the thresholds of .5 and .7.
     assert alone.max() >= 9
     assert both.max() == 0
     member = load_model(strict)
     assert info["settings"]["ensemble"] == [member.sha256]
     assert info["run"]["ensemble"] == [{"name": "strict", "sha256": member.sha256, "path": str(strict)}]
-    equal, _ = unetbio.segment(image, tiny_model, device="cpu", diameter="model", ensemble=[save("equal", bias=-9.99)])
+    equal, _ = unetbio.segment(
+        image, tiny_model, device="cpu", diameter="model", ensemble=(str(save("equal", bias=-9.99)),)
+    )
     np.testing.assert_array_equal(equal > 0, alone > 0)
 
 
@@ -103,7 +105,7 @@ def test_models_of_another_kind_are_refused(
 
 def test_a_model_twice_is_refused(image: NDArray[np.uint8], tiny_model: Path) -> None:
     with pytest.raises(UsageError, match="--ensemble tiny is given twice: give another model"):
-        unetbio.segment(image, tiny_model, device="cpu", ensemble=tiny_model)
+        unetbio.segment(image, tiny_model, device="cpu", ensemble=(str(tiny_model),))
 
 
 def run(tmp_path: Path, model: Path, *options: str) -> Result:

@@ -24,7 +24,7 @@ from unetbio.segmentation import Segmenter
 from unetbio.segmentation.segmenter import BYTES_IN_BAND
 from unetbio.timing import stage
 
-__all__ = ["Job", "Reader", "frame_bytes", "streamed_if_large"]
+__all__ = ["LABELLING_BYTES", "Job", "Reader", "frame_bytes", "streamed_if_large"]
 
 NIFTI = (".nii", ".nii.gz")
 """Endings of label images that are written as a whole."""
@@ -34,6 +34,9 @@ BAND_BYTES = 256 << 20
 
 # Reading further ahead gains nothing, even for small images.
 MESSAGES_AHEAD = 16
+
+LABELLING_BYTES = 16
+"""Most bytes for each pixel that are held while decisions become a label image."""
 
 
 @dataclass
@@ -209,6 +212,6 @@ def frame_bytes(opened: ImageSelection, segmenter: Segmenter) -> int:
     normalized = 4 * grid * channels
     # Decisions, pixels near a threshold, and the cell probability in a byte, also at the size of the image.
     planes = grid * (len(segmenter.info.postprocessing.thresholds) + 2) + pixels
-    # Growing seeds needs squared distances and ids; the label image exists at both sizes.
-    labels = grid * 24 + pixels * 8
+    # The label image exists at both sizes.
+    labels = grid * LABELLING_BYTES + pixels * 8
     return raw + normalized + planes + labels

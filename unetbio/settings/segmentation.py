@@ -459,7 +459,7 @@ class SegmentOptions(TypedDict, total=False):
     crf: str | None
     crf_settings: str | None
     augment: bool
-    ensemble: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+    ensemble: tuple[str, ...]
     nan: Literal["refuse", "fill"]
 
 

@@ -71,9 +71,14 @@ def hold_lock(path: Path, *, shared: bool) -> Iterator[None]:
 def _locked_by_kernel(path: Path, *, shared: bool) -> Iterator[None]:
     assert fcntl is not None
     # Readable too: network file systems grant shared locks on readable files alone.
-    with open(path, "a+", opener=regular_opener) as stream:
+    stream = open(path, "a+", opener=regular_opener)  # noqa: SIM115 -- closed below
+    try:
         fcntl.flock(stream, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         yield
+    finally:
+        # The lock is free even where this fails.
+        with contextlib.suppress(OSError):
+            stream.close()
 
 
 @contextlib.contextmanager

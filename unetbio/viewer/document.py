@@ -112,7 +112,7 @@ class Document:
             raise ImageError(
                 "shape_mismatch", f"the mask is {labels.shape}, its image {expected}: give it the image's size"
             )
-        self._labels = labels.reshape(times, -1, *labels.shape[-2:])
+        self._labels: NDArray[Any] = labels.reshape(times, -1, *labels.shape[-2:])
         self.is_edited = state_of_labels(path, self._provenance) == "edited"
         review = read_review(self._review_path)
         fits = review.label_hash == label_hash(labels)
@@ -235,7 +235,8 @@ class Document:
 
     def _place(self, plane: int) -> tuple[int, int]:
         self._check_plane(plane)
-        return divmod(plane, self._labels.shape[1])
+        t, z = divmod(plane, int(self._labels.shape[1]))
+        return t, z
 
     def _plane(self, plane: int) -> NDArray[Any]:
         found: NDArray[Any] = self._labels[self._place(plane)]

@@ -159,7 +159,7 @@ def _kind(operation: str, args: Sequence[Any], sources: Sequence[int]) -> str | 
         if args[6]:
             return "transposed convolution"
         return "dilated convolution" if max(args[5]) > 1 else "convolution"
-    if name == "add" and len(sources) < 2:
+    if (name == "add" and len(sources) < 2) or (name == "cat" and len(list(_tensors(args))) < 2):
         return None
     known = {
         "max_pool2d_with_indices": "max pooling",

@@ -126,7 +126,7 @@ def test_space_is_taken_where_the_system_has_no_call_for_it(
     # As on macOS.
     monkeypatch.delattr(os, "posix_fallocate", raising=False)
     monkeypatch.setattr("unetbio.results.result_files.STACK_BYTES_IN_MEMORY", 1000)
-    monkeypatch.setattr("unetbio.results.result_files.ZEROS_AT_ONCE", 4096)
+    monkeypatch.setattr("unetbio.results.disk_arrays.ZEROS_AT_ONCE", 4096)
     stack = LabelStack(3, discs.shape, tmp_path)
     for index in (2, 0, 1):
         stack.store(index, np.full(discs.shape, index + 1, np.uint16))

@@ -11,7 +11,10 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
 
 # Of label images, which docs/command_line.md explains.
-LABEL_REASONS = {"ambiguous_labels", "binary_mask", "negative_labels", "not_integer", "too_many_labels"}
+LABEL_REASONS = {
+    *("ambiguous_labels", "binary_mask", "negative_labels", "no_classes", "not_integer", "several_images"),
+    "too_many_labels",
+}
 
 
 def rows_after(mark: str) -> list[list[str]]:

@@ -89,7 +89,8 @@ def test_every_file_is_opened_without_waiting() -> None:
     """Inputs are opened by `unetbio.files.open_regular`, which no pipe or device blocks."""
     found = []
     for path in SOURCES:
-        if path.name == "files.py" or path.relative_to(ROOT).parts[0] in ("benchmarks", "docs"):
+        # machine.py reads files of the system itself, below /proc and /sys.
+        if path.name in ("files.py", "machine.py") or path.relative_to(ROOT).parts[0] in ("benchmarks", "docs"):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):
@@ -106,6 +107,7 @@ OWN_FILES = (
     "open(reader,",
     "open(descriptor,",
     "source.read_text",
+    "source.read_bytes",
     "temporary",
     "gzip.open",
     "regular_opener",

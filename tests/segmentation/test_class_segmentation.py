@@ -275,7 +275,7 @@ def test_class_masks_are_scored_by_name(run: Unetbio, tmp_path: Path, image: Arr
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--classes", "--thresholds", ".5"), "--thresholds and --split-components are about cells"),
+        (("--classes", "--thresholds", ".5"), "--thresholds, --split-components and --cell-classes are about cells"),
         (("--class-values", "0,1"), "--class-values and --ignore-label are about classes: say --classes too"),
     ],
 )

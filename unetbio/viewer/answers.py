@@ -83,7 +83,9 @@ class Answers:
         self._opening = threading.Lock()
         page = files("unetbio.viewer") / "page"
         self._drop_stale_corrections()
-        self._files = {file.name: file.read_bytes() for file in page.iterdir() if Path(file.name).suffix in KINDS}
+        self._files = {
+            source.name: source.read_bytes() for source in page.iterdir() if Path(source.name).suffix in KINDS
+        }
 
     def _drop_stale_corrections(self) -> None:
         """Leave images out of the table that were segmented again since they were accepted."""
@@ -94,7 +96,7 @@ class Answers:
     def get(self, target: str) -> Answer:
         """Answer a request for a file of the page, a picture or data; ``target`` follows the secret of the address."""
         parts = urlsplit(target)
-        name = parts.path or "index.html"
+        name = parts.path or "view.html"
         if name in self._files:
             return Answer(200, f"{KINDS[Path(name).suffix]}; charset=utf-8", self._files[name])
         for route, pattern in _ROUTES.items():

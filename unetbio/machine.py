@@ -75,7 +75,7 @@ def process_seconds() -> float:
         # The name in parentheses may hold spaces; the time of the start is the twentieth number after it.
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         return max(0.0, uptime - ticks / os.sysconf("SC_CLK_TCK"))
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError, IndexError, AttributeError):
         return 0.0
 
 

@@ -123,8 +123,9 @@ def test_a_long_time_lapse_is_collected_on_disk(run: Runner, discs: Array, monke
 def test_space_is_taken_where_the_system_has_no_call_for_it(
     tmp_path: Path, discs: Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As on macOS.
+    # As on macOS, and on Windows.
     monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    monkeypatch.delattr(os, "pwrite", raising=False)
     monkeypatch.setattr("unetbio.results.result_files.STACK_BYTES_IN_MEMORY", 1000)
     monkeypatch.setattr("unetbio.results.disk_arrays.ZEROS_AT_ONCE", 4096)
     stack = LabelStack(3, discs.shape, tmp_path)

@@ -36,6 +36,14 @@ def test_a_run_without_time() -> None:
     assert empty.values()["stages"] == dict.fromkeys((*IN_TURN, *BESIDE), 0.0)
 
 
+def test_a_dry_run_has_no_profile(tmp_path: Path, tiny_model: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((60, 70), np.uint8))
+    line = ["segment", str(tmp_path), "-o", str(tmp_path / "out"), "-m", str(tiny_model), "--dry-run", "--profile"]
+    result = CliRunner().invoke(main, line)
+    assert result.exit_code == 2
+    assert "--dry-run runs nothing: leave one out" in result.stderr
+
+
 def test_the_command_says_where_the_time_went(tmp_path: Path, tiny_model: Path) -> None:
     for number in range(2):
         grey = np.random.default_rng(number).integers(0, 200, (60, 70)).astype(np.uint8)

@@ -84,6 +84,29 @@ def test_blocks_stay_small_where_memory_is():
     assert set(predictor.float64_shapes) == {(1, 1, *DEPTH_2.input_size((16, 16)))}
 
 
+class RowsRead:
+    """An image whose reads by rows are counted; the same rows one after another are read once."""
+
+    def __init__(self, image):
+        self.image, self.shape, self.dtype, self.rows = image, image.shape, image.dtype, []
+
+    def __getitem__(self, index):
+        rows = index[1].indices(self.shape[1])
+        if self.rows[-1:] != [rows]:
+            self.rows.append(rows)
+        return self.image[index]
+
+
+def test_the_second_look_reads_the_rows_of_an_image_once():
+    image = np.full((1, 64, 640), 0.9, dtype=np.float32)
+    doubtful = np.random.default_rng(0).integers(0, (64, 640), (30, 2)).T
+    image[(0, *doubtful)] = np.float32(0.5)
+    read = RowsRead(image)
+    assert np.array_equal(decide(read, FakePredictor(), [0.5], tile=640), decide(image, FakePredictor(), [0.5]))
+    # The first look reads all rows too.
+    assert 3 < len(read.rows) <= len(set(read.rows)) + 1
+
+
 def test_decisions_for_another_class_and_probabilities_on_the_way():
     image = random_image(50, 61)
     out = np.zeros((2, 50, 61), dtype=np.float32)

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from skimage.measure import label
 
 from unetbio.cli.main import COMMANDS
@@ -20,12 +22,13 @@ LINUX_ALONE = "unetbio.io.decoder"
 PROGRAM = f"""
 import importlib, os, pkgutil, signal, sys
 for name in ("click", "jinja2", "matplotlib.pyplot", "monai.losses", "numba", "polars", "pydantic", "scipy.ndimage",
-             "bioimageio.core", "onnxruntime", "snakemake.api", "skimage.measure", "tifffile", "torch._dynamo", "zarr"):
+             "bioimageio.core", "cryptography.hazmat.primitives.serialization.ssh", "onnxruntime", "snakemake.api",
+             "skimage.measure", "tifffile", "torch._dynamo", "zarr"):
     importlib.import_module(name)
 for name in {POSIX_MODULES}:
     sys.modules[name] = None
-for name in ("O_CLOEXEC", "O_NONBLOCK", "fork", "getuid", "killpg", "mkfifo", "sched_getaffinity",
-             "statvfs", "sysconf"):
+for name in ("O_CLOEXEC", "O_NONBLOCK", "fork", "getuid", "killpg", "mkfifo", "posix_fallocate", "pread", "pwrite",
+             "sched_getaffinity", "statvfs", "sysconf"):
     delattr(os, name)
 for name in ("SIGALRM", "SIGHUP", "SIGKILL", "SIGPIPE", "pthread_sigmask", "setitimer"):
     delattr(signal, name)
@@ -64,6 +67,7 @@ models export model.safetensors --to torchscript
 calibrate model.safetensors images masks -o calibrated.safetensors
 suggest images --number 1
 import masks --images images -o imported
+sign results --key key
 """
 TRAINING = """
 network: unet
@@ -101,6 +105,8 @@ def test_everything_runs_without_posix_modules(tmp_path: Path, discs: np.ndarray
         tifffile.imwrite(tmp_path / "images" / f"cells{number}.tif", discs + np.uint8(number))
         tifffile.imwrite(tmp_path / "masks" / f"cells{number}.tif", label(discs > 100).astype(np.uint16))
     (tmp_path / "training.yaml").write_text(TRAINING, encoding="utf-8")
+    key = Ed25519PrivateKey.generate()
+    (tmp_path / "key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         input=RUNS.strip(),

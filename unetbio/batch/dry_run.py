@@ -28,6 +28,8 @@ __all__ = ["Estimate", "estimate"]
 BYTES_A_LABEL = 2
 CELL_BYTES = 1000
 """Memory of a row of the table of cells, with the copies made while it is written."""
+SCRATCH_BYTES = 15
+"""Disk that a pixel of a streamed image takes while it is segmented."""
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,9 @@ def _disk(
     )
     results = probe.result_bytes[0] * len(loads) + probe.result_bytes[1] * pixels
     tables = probe.table_bytes[0] + probe.table_bytes[1] * pixels
-    return round(results + tables + probe.overlay_bytes * drawn)
+    # Arrays on disk of one streamed image at a time.
+    scratch = max((SCRATCH_BYTES * prod(image.shape) for _, image in todo if image.streaming is not None), default=0)
+    return round(results + tables + probe.overlay_bytes * drawn) + scratch
 
 
 def _free(out: Path) -> int:

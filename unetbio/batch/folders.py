@@ -203,6 +203,8 @@ def _segment_by(model: str, request: SegmentRequest, view: View, since: float = 
     from unetbio.batch.run import run_batch
     from unetbio.segmentation import Segmenter
 
+    if run.dry_run and run.profile:
+        raise UsageError("--profile says where the time of a run went, and --dry-run runs nothing: leave one out")
     memory = MemoryShares.of(run.memory or available_memory())
     segmenter = Segmenter(
         load_model(model),

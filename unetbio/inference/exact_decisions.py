@@ -219,11 +219,18 @@ def _blocks(doubtful: RowArray, predictor: Predictor, memory_budget: int) -> Ite
         by_coarse: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
         for block in np.unique(pixels // fine, axis=0) * fine:
             by_coarse.setdefault(tuple((block // coarse * coarse).tolist()), []).append(tuple(block.tolist()))
+        blocks: list[Tile] = []
         for start, members in by_coarse.items():
             if len(members) * fine_cost > coarse_cost:
-                yield _block(start, coarse, doubtful.shape, geometry)
+                blocks.append(_block(start, coarse, doubtful.shape, geometry))
             else:
-                yield from (_block(member, fine, doubtful.shape, geometry) for member in members)
+                blocks.extend(_block(member, fine, doubtful.shape, geometry) for member in members)
+        # Blocks that read the same rows follow each other, since an image that is not in memory is read row by row.
+        yield from sorted(blocks, key=_rows_read)
+
+
+def _rows_read(tile: Tile) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return tile.read_start[:-1], tile.read_shape[:-1]
 
 
 def _block_shapes(predictor: Predictor, memory_budget: int) -> tuple[tuple[int, ...], tuple[int, ...]]:

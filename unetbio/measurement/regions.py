@@ -38,7 +38,7 @@ BORDER_CODES[[5, 7, 15, 17, 25, 27]] = 0
 BORDER_CODES[[21, 33]] = 1
 BORDER_CODES[[13, 23]] = 2
 
-HALO = NEIGHBOUR_DISTANCE
+CONTEXT_ROWS = NEIGHBOUR_DISTANCE
 """Rows beside a band that decide which of its pixels are at a border, and which cells are neighbours."""
 
 IndexArray = NDArray[np.int32]
@@ -185,8 +185,8 @@ def measure_in_bands(
     basics = _Basics(cells, label_image.shape)
     sums = np.zeros((len(grey.names), cells))
     for band in bands_of(label_image.shape[0], rows):
-        start = max(0, band.start - HALO)
-        window = np.ascontiguousarray(label_image[start : band.stop + HALO], np.int32)
+        start = max(0, band.start - CONTEXT_ROWS)
+        window = np.ascontiguousarray(label_image[start : band.stop + CONTEXT_ROWS], np.int32)
         core = slice(band.start - start, band.stop - start)
         runs = basics.add(window, core, band)
         for channel in range(len(grey.names)):
@@ -224,7 +224,7 @@ class _Basics:
     def add(self, window: IndexArray, core: slice, band: slice) -> Table:
         """Add a band, and return its runs, counted from its own first row.
 
-        ``window`` holds the band, at ``core``, and the `HALO` rows before and after it.
+        ``window`` holds the band, at ``core``, and the `CONTEXT_ROWS` rows before and after it.
         """
         cells = window[core]
         own_runs: Table = _find_runs(as_volume(cells))

@@ -34,13 +34,17 @@ class DiskArray:
     Raises
     ------
     EnvironmentStoppedError
-        When the disk has no room for the array.
+        When the disk has no room for the array, or the file system maps no files.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, ...], dtype: Any) -> None:
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
         self._file = reserved_file(folder, int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize)
         weakref.finalize(self, self._file.close)
+        try:
+            self._mapped()
+        except OSError as error:
+            raise stopped(folder, error, what="arrays in mapped files") from error
 
     @property
     def ndim(self) -> int:
@@ -88,7 +92,7 @@ def _reserve_space(descriptor: int, size: int) -> None:
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(descriptor, 0, size)
         return
-    # macOS has no such call, so zeros are written.
+    # macOS and Windows have no such call, so zeros are written.
     zeros = bytes(min(size, ZEROS_AT_ONCE))
-    for start in range(0, size, ZEROS_AT_ONCE):
-        os.pwrite(descriptor, zeros[: size - start], start)
+    while size:
+        size -= os.write(descriptor, zeros[:size])

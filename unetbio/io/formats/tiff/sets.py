@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from unetbio.files import open_regular, read_bytes
 from unetbio.io.formats.tiff.format import COMPANION
@@ -136,16 +137,21 @@ def _first_page(path: Path) -> _FirstPage | None:
             offset_format = f"{order}{'Q' if is_big else 'I'}"
             start = struct.unpack(offset_format, place)[0]
             size = struct.calcsize(f"={count_format}")
-            count = struct.unpack(f"{order}{count_format}", os.pread(file.fileno(), size, start))[0]
+            count = struct.unpack(f"{order}{count_format}", _read_at(file, size, start))[0]
             width = struct.calcsize(f"={entry_format}")
             used = width * min(count, 4096)
-            entries = os.pread(file.fileno(), used + len(place), start + size)
+            entries = _read_at(file, used + len(place), start + size)
             following = struct.unpack(offset_format, entries[used:])[0]
             text = ""
             for tag, _, length, value in struct.iter_unpack(f"{order}{entry_format}", entries[:used]):
                 if tag == IMAGE_DESCRIPTION and len(value) < length <= LONGEST:
                     offset = struct.unpack(offset_format, value)[0]
-                    text = os.pread(file.fileno(), length, offset).decode("utf-8", errors="replace")
+                    text = _read_at(file, length, offset).decode("utf-8", errors="replace")
             return _FirstPage(text, following == 0)
-    except (OSError, struct.error, KeyError):
+    except (OSError, OverflowError, struct.error, KeyError):
         return None
+
+
+def _read_at(file: IO[bytes], size: int, start: int) -> bytes:
+    file.seek(start)
+    return file.read(size)

@@ -2,6 +2,8 @@
 
 import contextlib
 import logging
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -33,8 +35,6 @@ def command(out: Path, run: ViewRun) -> None:
     corrected masks count as edited by hand. Enter accepts an image; corrections.csv lists the accepted ones for
     unetbio train.
     """  # noqa: D301
-    import webbrowser
-
     from unetbio.io.decoding import decode_elsewhere
     from unetbio.settings.runs import MeasureRun
     from unetbio.viewer.server import open_viewer
@@ -44,7 +44,23 @@ def command(out: Path, run: ViewRun) -> None:
         port = viewer.server_port
         logger.info("only this machine reaches it; from another one: ssh -L %d:127.0.0.1:%d USER@MACHINE", port, port)
         logger.info("Ctrl-C ends it")
-        if run.open:
-            webbrowser.open(viewer.address)
-        with contextlib.suppress(KeyboardInterrupt):
+        opened = _opened(viewer.address) if run.open else contextlib.nullcontext()
+        with contextlib.suppress(KeyboardInterrupt), opened:
             viewer.serve_forever()
+
+
+@contextlib.contextmanager
+def _opened(address: str) -> Iterator[None]:
+    """Open an address in the browser.
+
+    All users of the machine can read the arguments of a browser, so it is given a file that only this user can read and
+    that leads to the address.
+    """
+    import webbrowser
+
+    with tempfile.TemporaryDirectory(prefix="unetbio-view-", ignore_cleanup_errors=True) as folder:
+        page = Path(folder, "open.html")
+        page.touch(mode=0o600)
+        page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={address}">\n', encoding="utf-8")
+        webbrowser.open(page.as_uri())
+        yield

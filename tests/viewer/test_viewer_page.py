@@ -45,6 +45,19 @@ def many(browser: Browser, tmp_path_factory: pytest.TempPathFactory, tiny_model:
     return folder / "results"
 
 
+@pytest.fixture
+def two(browser: Browser, tmp_path: Path, tiny_model: Path) -> Path:
+    """A run over two images."""
+    rows, columns = np.mgrid[:64, :64]
+    (tmp_path / "images").mkdir()
+    for name, value in (("a.tif", 130), ("b.tif", 200)):
+        image = np.where((rows - 20) ** 2 + (columns - 20) ** 2 <= 40, value, 10).astype(np.uint8)
+        tifffile.imwrite(tmp_path / "images" / name, image)
+    line = ("segment", tmp_path / "images", "-o", tmp_path / "results", "-m", tiny_model, "--normalize", "0,200")
+    run(*line, "--diameter", "model", "--workers", "1", "--overlays", "none")
+    return tmp_path / "results"
+
+
 @contextlib.contextmanager
 def served(results: Path) -> Iterator[Viewer]:
     with open_viewer(results) as viewer:
@@ -154,3 +167,50 @@ def test_the_histogram_selects_cells(browser: Browser, many: Path) -> None:
         browser.drag([(x + 2, y + height / 2), (x + width / 6, y + height / 2)])
         browser.wait("document.getElementById('rows').textContent.includes('cells selected')")
         assert 1000 < int(text(browser, "rows").split()[0]) < 5000
+
+
+def test_what_is_saved_marks_its_own_image_though_another_was_opened_meanwhile(browser: Browser, two: Path) -> None:
+    with served(two) as viewer:
+        browser.open(viewer.address)
+        browser.wait(ROWS)
+        browser.run(
+            "const ask = window.fetch, hold = (...request) => new Promise((answer) => {"
+            "  window.release = () => { window.fetch = ask; answer(ask(...request)); }; });"
+            "window.fetch = (path, options) => (options?.method === 'POST' ? hold : ask)(path, options);"
+        )
+        browser.press("Enter")
+        browser.wait("window.release")
+        other = browser.run("return document.querySelectorAll('#images .name')[1].textContent")
+        browser.run("document.querySelectorAll('#images button')[1].click()")
+        browser.wait(f"document.getElementById('name').textContent === '{other}'")
+        browser.wait(ROWS)
+        # A correction of the other image has to wait, and the page says so.
+        browser.press("d")
+        corners = [(40, 40), (52, 40), (52, 52), (40, 52)]
+        browser.drag([on_screen(browser, x, y) for x, y in corners])
+        browser.wait("document.getElementById('message').textContent.includes('still being saved')")
+        browser.run("window.release()")
+        browser.wait("document.querySelectorAll('#images .done')[0].textContent === '✓'")
+        assert browser.run("return document.querySelectorAll('#images .done')[1].textContent") == ""
+        assert text(browser, "accept-image") == "Accept image"
+        assert text(browser, "name") == other
+        assert (two / "corrections.csv").read_text().count("\n") == 2
+        browser.drag([on_screen(browser, x, y) for x, y in corners])
+        browser.wait("document.querySelectorAll('#images .done')[1].textContent === '✎'")
+        assert browser.errors() == []
+
+
+def test_the_file_that_opens_the_page_leads_to_it(browser: Browser, two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_page(address: str) -> None:
+        browser.open(address)
+        browser.wait("document.getElementById('name')?.textContent")
+        raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def open_served(*_: object) -> Iterator[Viewer]:
+        with served(two) as viewer:
+            yield viewer
+
+    monkeypatch.setattr("unetbio.viewer.server.open_viewer", open_served)
+    monkeypatch.setattr("webbrowser.open", open_page)
+    run("view", two, "--open")

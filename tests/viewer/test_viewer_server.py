@@ -278,6 +278,79 @@ def test_an_accepted_mask_that_was_made_again_has_to_be_accepted_again(page: Pag
     assert (results / "corrections.csv").read_text().count("\n") == 1
 
 
+def test_columns_and_rows_of_users_stay_in_the_table_to_train_on(page: Page, results: Path, tmp_path: Path) -> None:
+    table, index = results / "corrections.csv", index_of(page, "x.tif")
+    page.post(f"image/{index}/accept-image", accept=True)
+    page.post(f"image/{index_of(page, 'y.tif')}/accept-image", accept=True)
+    rows = pl.read_csv(table, infer_schema=False).with_columns(split=pl.Series(["test", "train"]))
+    own = tmp_path / "own.tif"
+    own.touch()
+    more = rows.head(1).with_columns(mask=pl.lit(str(own)), split=pl.lit("val"))
+    pl.concat([rows, more]).write_csv(table)
+    page.post(f"image/{index_of(page, 'y.tif')}/accept-image", accept=False)
+    with open_viewer(results, None):
+        pass
+    kept = pl.read_csv(table, infer_schema=False).select("mask", "split").rows()
+    assert set(kept) == {("x_labels.ome.tif", "test"), (str(own), "val")}
+
+
+def test_a_table_of_another_kind_is_left_alone_and_said(
+    page: Page, results: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = results / "corrections.csv"
+    table.write_text("well;dose\nA1;5\n")
+    with open_viewer(results, None):
+        pass
+    assert "is not the table of accepted images and is left as it is: rename it" in caplog.text
+    assert page.post("image/0/accept-image", accept=True)["is_accepted"]
+    assert table.read_text() == "well;dose\nA1;5\n"
+    status, answer = page.ask("GET", "training")
+    assert status == 422
+    assert "is not the table of accepted images" in answer["error"]
+
+
+def test_an_accepted_image_is_listed_once_the_table_is_written(
+    page: Page, results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object) -> None:
+        raise EnvironmentStoppedError("cannot write corrections.csv: No space left on device; free space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("unetbio.viewer.folder.write_text", refuse)
+        body = {"version": page.get("image/0")["version"], "accept": True}
+        status, _ = page.ask("POST", "image/0/accept-image", body)
+    assert status == 423
+    assert page.get("training")["accepted"] == 0
+    page.post("image/0/accept-image", accept=True)
+    assert (results / "corrections.csv").read_text().count("\n") == 2
+
+
+def test_requests_at_once_do_not_find_the_folder_in_use_by_themselves(page: Page) -> None:
+    def ask(number: int) -> str:
+        if number % 10 == 0:
+            page.post(f"image/{number // 10}/accept-image", accept=True)
+        return str(page.get("images")["read_only"])
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(ask, range(30))) == {""}
+    assert page.get("training")["accepted"] == 3
+
+
+@pytest.mark.parametrize("has_review", [True, False])
+def test_a_new_cell_does_not_get_the_number_of_a_deleted_one(results: Path, *, has_review: bool) -> None:
+    (results / "x_objects.csv").write_text("label,class\n1,lymphocyte\n2,lymphocyte\n3,tumour\n")
+    for kind, what in (("delete", {"ids": [3]}), ("draw", {"points": SQUARE})):
+        # Started anew in between: the number is known from the review, or from the table of classes.
+        with open_viewer(results, None) as viewer:
+            index = next(i for i, image in enumerate(viewer.answers._images) if image.name == "x.tif")
+            document = viewer.answers._document(index)
+            body = {"version": document.version, "plane": 0, "kind": kind, **what}
+            answer = viewer.answers.post(f"image/{index}/correct", json.dumps(body).encode())
+            assert answer.status == 200
+        (results / ("x_review.json" if not has_review else "x_objects.csv")).unlink(missing_ok=True)
+    assert json.loads(zlib.decompress(answer.body))["cells"] == [4]
+
+
 def test_a_mask_that_another_program_changes_is_not_overwritten(page: Page, results: Path) -> None:
     index, path = index_of(page, "x.tif"), results / "x_labels.ome.tif"
     version = page.get(f"image/{index}")["version"]
@@ -506,7 +579,14 @@ def test_the_command_prints_the_address_and_serves_until_interrupted(
     results: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened: list[str] = []
-    monkeypatch.setattr("webbrowser.open", opened.append)
+
+    def open_page(address: str) -> None:
+        path = Path(address.removeprefix("file://"))
+        assert path.stat().st_mode & 0o077 == 0
+        assert path.parent.stat().st_mode & 0o077 == 0
+        opened.extend([address, path.read_text()])
+
+    monkeypatch.setattr("webbrowser.open", open_page)
 
     def serve(viewer: Viewer) -> None:
         raise KeyboardInterrupt
@@ -516,7 +596,12 @@ def test_the_command_prints_the_address_and_serves_until_interrupted(
     assert result.exit_code == 0, result.stderr
     address = result.stdout.strip()
     assert address.startswith("http://127.0.0.1:")
-    assert opened == [address]
+    # Other users can read the command line of the browser: the secret is in a private file, which is removed.
+    argument, content = opened
+    assert argument.startswith("file://")
+    assert address not in argument
+    assert f"url={address}" in content
+    assert not Path(argument.removeprefix("file://")).exists()
     port = address.split(":")[2].split("/")[0]
     assert f"ssh -L {port}:127.0.0.1:{port}" in result.stderr
 

@@ -16,10 +16,16 @@ from urllib.parse import parse_qs, urlsplit
 
 from unetbio.errors import EnvironmentStoppedError, UnetbioError, UsageError
 from unetbio.output_layout import CORRECTIONS
-from unetbio.results.journal import hold_output
 from unetbio.viewer import edits
 from unetbio.viewer.document import Correction, Document
-from unetbio.viewer.folder import ListedImage, list_images, training_command, why_read_only, write_corrections
+from unetbio.viewer.folder import (
+    ListedImage,
+    hold_for_view,
+    list_images,
+    training_command,
+    why_read_only,
+    write_corrections,
+)
 from unetbio.viewer.pictures import Layer
 
 __all__ = ["Answer", "Answers"]
@@ -90,7 +96,7 @@ class Answers:
     def _drop_stale_corrections(self) -> None:
         """Leave images out of the table that were segmented again since they were accepted."""
         if (self._out / CORRECTIONS).exists():
-            with contextlib.suppress(EnvironmentStoppedError), hold_output(self._out, None):
+            with contextlib.suppress(EnvironmentStoppedError), hold_for_view(self._out):
                 write_corrections(self._out, self._images)
 
     def get(self, target: str) -> Answer:
@@ -186,10 +192,12 @@ class Answers:
         """Keep the list and the table of accepted images up to date."""
         before: ListedImage = self._images[index]
         now = before.reviewed(document.review, is_edited=document.is_edited)
-        self._images[index] = now
         if now.is_accepted != before.is_accepted:
-            with hold_output(self._out, None):
-                write_corrections(self._out, self._images)
+            with hold_for_view(self._out):
+                write_corrections(self._out, [*self._images[:index], now, *self._images[index + 1 :]])
+                # Listed once it is in the table, so that a table that could not be written is written next time.
+                self._images[index] = now
+        self._images[index] = now
 
 
 def _correction(body: Body) -> Correction:

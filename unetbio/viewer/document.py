@@ -15,18 +15,20 @@ from numpy.typing import NDArray
 
 from unetbio.errors import EnvironmentStoppedError, ImageError, UsageError
 from unetbio.files import Stamp, stamp
+from unetbio.io.cell_classes import read_cell_classes
 from unetbio.io.grey_pictures import PICTURES
 from unetbio.labels import label_hash
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import provenance_name, result_name, review_name
 from unetbio.provenance import read_provenance
-from unetbio.results.confidences import read_evidence
+from unetbio.results.confidences import objects_path, read_evidence
 from unetbio.results.corrections import describe_mask, store_correction
-from unetbio.results.journal import Entry, hold_output
+from unetbio.results.journal import Entry
 from unetbio.results.measure_cells import channel_columns, measure_frame, open_input, sections_unlinked
 from unetbio.results.reuse import read_label_file, state_of_labels
 from unetbio.viewer import edits
 from unetbio.viewer.edits import Change
+from unetbio.viewer.folder import hold_for_view
 from unetbio.viewer.pictures import TILE, Layer, contrast, draw_tile, label_tile, pyramid
 from unetbio.viewer.review import Review, read_review, write_review
 
@@ -119,6 +121,15 @@ class Document:
         self.review = review if fits else Review()
         # Of a mask that another program changed, it is unknown which cells are as the model left them.
         self._knows_changes = fits or not self.is_edited
+        self._largest_of_table = self._read_largest_of_table()
+
+    def _read_largest_of_table(self) -> int:
+        """The largest id in the table of classes of cells; 0 without one."""
+        try:
+            classes = read_cell_classes(objects_path(self._out, self._entry))
+        except ImageError:
+            return 0
+        return max((number for names in classes.values() for number in names), default=0)
 
     @property
     def is_current(self) -> bool:
@@ -294,7 +305,7 @@ class Document:
         version : int
             Of the mask that is seen.
         correction : callable
-            Called with the volume, the index of the plane in it, and the largest id of the image.
+            Called with the volume, the index of the plane in it, and the largest id that the image has or had.
 
         Returns
         -------
@@ -312,11 +323,16 @@ class Document:
             self._check_version(version)
             volume = self.volume_of(plane)
             section = 0 if self._is_apart else self._place(plane)[1]
-            change = correction(self._volume(volume), section, int(self._labels.max()))
+            change = correction(self._volume(volume), section, self._largest_id())
             review = self.review.with_changed(volume, edits.changed_ids(change))
             gone = set(self.review.accepted.get(str(volume), ())) & edits.changed_ids(change)
             review = review.with_accepted(volume, gone, accept=False) if gone else review
             return self._do(_Step(volume, change, self.review, review))
+
+    def _largest_id(self) -> int:
+        """The largest id of a cell, also of deleted ones, whose rows and classes a new cell must not get."""
+        changed = (number for ids in self.review.changed.values() for number in ids)
+        return max(int(self._labels.max()), self._largest_of_table, *changed)
 
     def accept(self, plane: int, version: int, ids: Sequence[int], *, accept: bool) -> dict[str, Any]:
         """Accept cells, or accept them no longer."""
@@ -384,7 +400,7 @@ class Document:
 
     def _save(self, step: _Step) -> None:
         path = self._out / self._entry.output
-        with hold_output(self._out, None):
+        with hold_for_view(self._out):
             if not self.is_current:
                 raise UsageError("another program has changed this mask: load the image again to see it")
             labels = self._labels.reshape(self._mask.shape)

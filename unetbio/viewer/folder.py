@@ -1,13 +1,16 @@
 """The images of an output folder in the order in which a person looks at them, and the table to train on."""
 
+import contextlib
+import logging
 import shlex
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unetbio.errors import EnvironmentStoppedError, ImageError
+from unetbio.errors import EnvironmentStoppedError, ImageError, UsageError
 from unetbio.files import write_text
-from unetbio.io.tables import csv_text
+from unetbio.io.tables import csv_text, read_table_file
 from unetbio.labels import label_hash
 from unetbio.models import shipped_models
 from unetbio.output_layout import CORRECTIONS, provenance_name, result_name, review_name
@@ -18,7 +21,17 @@ from unetbio.results.reuse import read_label_file, state_of_labels
 from unetbio.settings.segmentation import READING
 from unetbio.viewer.review import Review, read_review
 
-__all__ = ["ListedImage", "list_images", "training_command", "why_read_only", "write_corrections"]
+__all__ = ["ListedImage", "hold_for_view", "list_images", "training_command", "why_read_only", "write_corrections"]
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("image", "mask", *READING)
+"""Columns of the table to train on; users may add others, such as ``split``."""
+
+Cells = dict[str, str]
+
+# The lock of a folder is one of files: without this one the threads of the server would meet each other's.
+_THREADS = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -90,27 +103,74 @@ def _doubtful(provenance: Provenance | None) -> float | None:
     return sum(frame.doubtful for frame in frames) if known else None
 
 
+@contextlib.contextmanager
+def hold_for_view(out: Path) -> Iterator[None]:
+    """Lock the output folder against other runs, and wait for the other threads of this one.
+
+    Raises
+    ------
+    EnvironmentStoppedError
+        When another run holds it, or it cannot be written.
+    """
+    with _THREADS, hold_output(out, None):
+        yield
+
+
 def why_read_only(out: Path) -> str:
     """Why masks of an output folder cannot be corrected now; empty if they can."""
     try:
-        with hold_output(out, None):
+        with hold_for_view(out):
             return ""
     except EnvironmentStoppedError as error:
         return str(error)
 
 
 def write_corrections(out: Path, images: Sequence[ListedImage]) -> None:
-    """Write the table of accepted images for ``unetbio train``; the caller holds the lock of the folder."""
-    rows = [_row(out, image) for image in images if image.is_accepted]
-    write_text(out / CORRECTIONS, csv_text([("image", "mask", *READING), *sorted(rows)]))
+    """Write the table of accepted images for ``unetbio train``; the caller holds the lock of the folder.
+
+    Other columns, and rows of masks that are not of this run, stay. A table of another kind is left alone.
+    """
+    try:
+        before = _read_corrections(out)
+    except UsageError as error:
+        logger.warning("%s", error)
+        return
+    columns = list(dict.fromkeys([*COLUMNS, *(name for row in before.values() for name in row)]))
+    listed = {image.entry.output for image in images}
+    rows = {mask: row for mask, row in before.items() if mask not in listed and (out / mask).exists()}
+    for image in images:
+        if image.is_accepted:
+            rows[image.entry.output] = before.get(image.entry.output, {}) | _row(out, image)
+    lines = sorted([row.get(name, "") for name in columns] for row in rows.values())
+    write_text(out / CORRECTIONS, csv_text([columns, *lines]))
 
 
-def _row(out: Path, image: ListedImage) -> tuple[str, ...]:
+def _read_corrections(out: Path) -> dict[str, Cells]:
+    """Rows of the table of accepted images by their masks; none if there is no table yet.
+
+    Raises
+    ------
+    UsageError
+        When the table is of another kind.
+    """
+    path = out / CORRECTIONS
+    if not path.exists():
+        return {}
+    table = read_table_file(path)
+    if not set(COLUMNS) <= set(table.columns):
+        raise UsageError(
+            f"{path} is not the table of accepted images and is left as it is: rename it to get one to train on"
+        )
+    return {row.cells["mask"]: row.cells for row in table.rows}
+
+
+def _row(out: Path, image: ListedImage) -> Cells:
     entry = image.entry
     provenance = read_provenance(out / provenance_name(entry.output))
     found = provenance.input.find((out / entry.output).parent) if provenance else None
     settings = provenance.settings if provenance else {}
-    return str((found or Path(entry.input)).resolve()), entry.output, *(_cell(settings.get(name)) for name in READING)
+    path = str((found or Path(entry.input)).resolve())
+    return {"image": path, "mask": entry.output, **{name: _cell(settings.get(name)) for name in READING}}
 
 
 def _cell(value: object) -> str:
@@ -121,7 +181,14 @@ def _cell(value: object) -> str:
 
 
 def training_command(out: Path, images: Sequence[ListedImage]) -> str:
-    """The command that trains on accepted images, beginning with the model that made their masks."""
+    """The command that trains on accepted images, beginning with the model that made their masks.
+
+    Raises
+    ------
+    UsageError
+        When the table to train on is not of ``unetbio view``.
+    """
+    _read_corrections(out)
     chosen = next((image for image in images if image.is_accepted), images[0])
     start = _start(read_provenance(out / provenance_name(chosen.entry.output)))
     return shlex.join(["unetbio", "train", str(out / CORRECTIONS), *start, "-o", "mine.safetensors", "--steps", "1000"])

@@ -131,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         target = path_below(self.path, self.server.token) or ""
         if limit is None:
-            # A body that nobody reads would be taken for the next request.
+            # A body that is not read would be taken for the next request.
             self.close_connection |= "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
             self._send(self.server.answers.get(target))
             return

@@ -119,6 +119,7 @@ async function openImage(index) {
   showChannels();
   showPlane();
   showPicture(true);
+  remember(index, image);
   readState(image);
   [before, index].forEach(showImage);
   $("images").children[index].scrollIntoView({block: "nearest"});
@@ -256,11 +257,14 @@ function stepPlane(step) {
 
 // --- Cells ------------------------------------------------------------------------------------------------------------
 
-// What the server says of the corrections after each of them.
+// What the server says of an image in the list.
+function remember(index, {is_edited, is_accepted}) {
+  Object.assign(state.images[index], {is_edited, is_accepted});
+}
+
+// What the server says of the corrections of the open image after each of them.
 function readState(found) {
   state.version = found.version;
-  const image = state.images[state.index];
-  Object.assign(image, {is_edited: found.is_edited, is_accepted: found.is_accepted});
   state.accepted = found.accepted;
   $("undo").disabled = !found.can_undo || Boolean(state.readOnly);
   $("redo").disabled = !found.can_redo || Boolean(state.readOnly);
@@ -327,8 +331,13 @@ function step(direction) {
 // --- Corrections ------------------------------------------------------------------------------------------------------
 
 async function change(what, body = {}) {
-  if (state.isBusy || !state.image) return null;
+  if (!state.image) return null;
+  if (state.isBusy) {
+    say("the last correction is still being saved: do this once more when it is");
+    return null;
+  }
   state.isBusy = true;
+  say("");
   $("saved").textContent = "saving …";
   const {index} = state;
   const found = await trying(() => post(`image/${index}/${what}`, {version: state.version, plane: state.plane, ...body}));
@@ -336,10 +345,12 @@ async function change(what, body = {}) {
   $("saved").textContent = found ? "saved" : "";
   if (found) {
     if (state.readOnly) showReadOnly("");
-    say("");
-    readState(found);
+    remember(index, found);
     showImage(index);
     showProgress();
+    // Another image was opened meanwhile: its state is not this one's.
+    if (index !== state.index) return null;
+    readState(found);
     if (found.box) later(loadRows, ROWS_WAIT);
   }
   return found;
@@ -369,9 +380,9 @@ async function acceptAndStep() {
 }
 
 async function acceptImage(isClick = false) {
-  const isAccepted = state.images[state.index].is_accepted;
+  const {index} = state, isAccepted = state.images[index].is_accepted;
   const found = await change("accept-image", {accept: !(isAccepted && isClick)});
-  if (found?.is_accepted && state.images.some((image) => !image.is_accepted)) goNext();
+  if (found?.is_accepted && state.wanted === index && state.images.some((image) => !image.is_accepted)) goNext();
 }
 
 async function showTraining() {

@@ -28,6 +28,7 @@ __all__ = [
     "list_contents",
     "lock",
     "open_regular",
+    "public_address",
     "read_bytes",
     "real_path",
     "refuse_remote",
@@ -66,6 +67,9 @@ HASH_CHUNK_BYTES = 1 << 20
 
 MAX_WHOLE_BYTES = 1 << 30
 """Largest file that is read as a whole: longer tables, metadata or settings are taken for another file."""
+
+# Name and password before the host; as a path an address has one slash.
+_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+:/{1,2})(?!/)[^/\s]*@")
 
 # Files that file managers write into folders; they belong to no image.
 _NOT_CONTENT = (".DS_Store", "Thumbs.db", "desktop.ini")
@@ -258,12 +262,16 @@ def sha256_path(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
-def list_contents(folder: Path) -> list[tuple[str, Path]]:
-    """Files below a folder by their paths from it, sorted; links to folders are not followed."""
+def list_contents(folder: Path, *, everything: bool = False) -> list[tuple[str, Path]]:
+    """Files below a folder by their paths from it, sorted; links to folders are not followed.
+
+    ``everything`` lists those links too, and the files that file managers leave.
+    """
     found = []
-    for parent, _, names in os.walk(folder, onerror=_raise):
-        for name in names:
-            if name not in _NOT_CONTENT:
+    for parent, folders, names in os.walk(folder, onerror=_raise):
+        links = [name for name in folders if Path(parent, name).is_symlink()] if everything else []
+        for name in (*names, *links):
+            if everything or name not in _NOT_CONTENT:
                 file = Path(parent, name)
                 found.append((file.relative_to(folder).as_posix(), file))
     return sorted(found, key=lambda item: os.fsencode(item[0]))
@@ -287,8 +295,14 @@ def refuse_remote(path: str | os.PathLike[str]) -> None:
         raise UsageError(describe_download(address))
 
 
+def public_address(address: str) -> str:
+    """An address without the parts that can hold a password or a signature."""
+    return _USER.sub(r"\1", address.partition("?")[0])
+
+
 def describe_download(address: str) -> str:
     """Say how to get a file that is not on this machine."""
+    address = public_address(address)
     tool = _DOWNLOADS.get(address.partition(":")[0].lower(), _CURL)
     return (
         f"{address} is not on this machine: download it first (such as {tool}), or mount the storage as a folder; "

@@ -96,6 +96,26 @@ def test_removed_and_added_files_are_found(signed: Path) -> None:
     assert verify(signed) == []
 
 
+def test_all_files_are_covered_but_empty_locks(signed: Path) -> None:
+    out = signed / "out"
+    for name in (".DS_Store", ".run.evil.lock", ".unetbio-x"):
+        (out / name).write_bytes(b"1")
+    (out / "overlays" / ".run.x.lock").touch()
+    (out / ".run.1-of-2.lock").touch()
+    added = [".DS_Store", ".run.evil.lock", ".unetbio-x", "overlays/.run.x.lock"]
+    assert verify(signed) == [(name, "the file was added after the folder was signed") for name in added]
+    assert command("sign", out, "--key", signed / "key").exit_code == 0
+    assert verify(signed) == []
+
+
+def test_links_to_folders_are_refused(signed: Path) -> None:
+    link = signed / "out" / "plate1"
+    link.symlink_to(signed / "images")
+    assert verify(signed) == [("plate1", "it is a link to a folder: the signature does not cover it")]
+    result = command("sign", signed / "out", "--key", signed / "key")
+    assert (result.exit_code, f"{link} is a link to a folder, so it cannot be signed" in result.stderr) == (2, True)
+
+
 def test_a_changed_manifest_is_found(signed: Path) -> None:
     manifest = signed / "out" / MANIFEST
     manifest.write_bytes(manifest.read_bytes().replace(b"summary", b"sammary"))

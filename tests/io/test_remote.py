@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from unetbio.batch.plan import read_table
 from unetbio.cli.main import main
 from unetbio.errors import ImageError, UsageError
+from unetbio.files import lock, public_address
 from unetbio.io import find_inputs, read_image, remote, write_labels
 from unetbio.provenance import read_provenance
 from unetbio.settings.segmentation import Settings
@@ -126,9 +127,74 @@ def test_names_that_lead_out_of_a_folder_are_left_out(storage: Any, cache: Path)
     assert cache in remote._target_of("s3://bucket/a/..").parents
 
 
-def test_no_password_is_recorded() -> None:
-    address = "https://user:secret@host:8080/a/x.tif?X-Amz-Signature=abc"
-    assert remote._public(address) == "https://host:8080/a/x.tif"
+SECRET = "https://user:secret@127.0.0.1:1/a/x.tif?X-Amz-Signature=secret/secret"
+
+
+@pytest.mark.parametrize(
+    ("address", "public"),
+    [
+        (SECRET, "https://127.0.0.1:1/a/x.tif"),
+        ("https:/user:secret@host/x.tif", "https://host/x.tif"),
+        ("zip://x.tif::ftp://user:secret@host/x.zip", "zip://x.tif::ftp://host/x.zip"),
+        ("file:///a@b/x.tif", "file:///a@b/x.tif"),
+    ],
+)
+def test_public_addresses_hold_no_password(address: str, public: str) -> None:
+    assert public_address(remote._with_two_slashes(address)) == public
+
+
+def test_no_password_reaches_tables_and_messages(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("aiohttp", reason='needs aiohttp: pip install "unetbio[remote]"')
+    (item,) = find_inputs([SECRET])
+    assert (item.path, item.relative.as_posix()) == (Path("https://127.0.0.1:1/a/x.tif"), "x.tif")
+    assert "secret" not in str(item.error)
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    with pytest.raises(UsageError, match=r"^https://127\.0\.0\.1:1/a/x\.tif is not on this machine"):
+        find_inputs([SECRET])
+
+
+def test_files_of_this_machine_have_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    tifffile.imwrite(tmp_path / "x.tif", GREY)
+    for address in (f"file://{tmp_path}", f"file://{tmp_path}/x.tif"):
+        assert list(listed(address)) == ["x.tif"]
+    np.testing.assert_array_equal(read_image(Path(f"file://{tmp_path}/x.tif")).read(), GREY)
+
+
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1:1/x.tif", "github://a/x.tif", "zip:///none.zip/x.tif"])
+def test_an_address_that_cannot_be_listed_fails_alone(storage: Any, address: str) -> None:
+    failed, well = find_inputs([address, "memory://plate/y.tif"])
+    assert (failed.relative.as_posix(), well.error) == ("x.tif", None)
+    assert f"{address} cannot be fetched: " in str(failed.error)
+
+
+def test_a_new_version_of_a_folder_leaves_the_old_one(
+    tmp_path: Path, storage: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    found = []
+    for pixels in (GREY, GREY[::-1]):
+        write_labels(tmp_path / "z.ome.zarr", pixels)
+        if storage.exists("/plate/z.ome.zarr"):
+            storage.rm("/plate/z.ome.zarr", recursive=True)
+        storage.put(str(tmp_path / "z.ome.zarr"), "/plate/z.ome.zarr", recursive=True)
+        found += [remote.local_path("memory://plate/z.ome.zarr") for _ in range(2)]
+    assert found[0] == found[1] != found[2] == found[3]
+    assert caplog.messages == ["fetching memory://plate/z.ome.zarr"] * 2
+    np.testing.assert_array_equal(read_image(found[0], labels=True).read(), GREY)
+    np.testing.assert_array_equal(read_image(found[2], labels=True).read(), GREY[::-1])
+    assert remote.address_of(found[0]) == "memory://plate/z.ome.zarr"
+
+
+def test_runs_wait_for_one_that_copies(storage: Any, cache: Path) -> None:
+    target = remote._target_of("memory://plate/y.tif")
+    with lock(target.with_name(".y.tif.lock")):
+        thread = threading.Thread(target=remote.local_path, args=["memory://plate/y.tif"])
+        thread.start()
+        thread.join(0.05)
+        assert (thread.is_alive(), target.exists()) == (True, False)
+    thread.join()
+    assert target.exists()
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):

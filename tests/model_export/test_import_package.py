@@ -18,9 +18,9 @@ ALIASES = "\n".join(
 ).encode()
 
 
-def _package(folder: Path, members: dict[str, bytes]) -> Path:
+def _package(folder: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> Path:
     path = folder / "x.bioimageio.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(path, "w", compression) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     return path
@@ -83,10 +83,13 @@ def test_files_that_are_no_packages(tmp_path: Path, name: str, message: str) -> 
     assert message in output
 
 
-def test_damaged_bytes_are_found(tiny_model: Path, tmp_path: Path) -> None:
-    package = _package(tmp_path, {MODEL_IN_PACKAGE: tiny_model.read_bytes()})
+@pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_damaged_bytes_are_found(tiny_model: Path, tmp_path: Path, compression: int) -> None:
+    package = _package(tmp_path, {MODEL_IN_PACKAGE: tiny_model.read_bytes()}, compression)
     content = bytearray(package.read_bytes())
-    content[len(content) // 2] ^= 255
+    # In the middle, and where the compressed bytes begin.
+    for place in (len(content) // 2, 30 + len(MODEL_IN_PACKAGE) + 9):
+        content[place] ^= 255
     package.write_bytes(content)
     code, output = _import(package, tmp_path / "mine.safetensors")
     assert code == 2

@@ -12,10 +12,10 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from unetbio.errors import ImageError, UsageError
-from unetbio.files import cached_real_path, real_path
+from unetbio.files import cached_real_path, public_address, real_path
 from unetbio.io.formats import FORMATS, LONG_SUFFIXES, SUFFIXES, find_folder, load
 from unetbio.io.formats.unread import UNREAD_SUFFIXES
-from unetbio.io.remote import is_address, list_addresses, local_path
+from unetbio.io.remote import is_address, list_addresses, local_path, name_of
 from unetbio.io.tables import file_of_cell
 from unetbio.output_layout import OVERLAYS, WRITTEN, WRITTEN_MASKS, is_output_folder, is_own_file
 
@@ -178,7 +178,7 @@ def find_inputs(
 def table_input(table: str | os.PathLike[str], cell: str) -> Found:
     """The file named in a row of a table, relative to the folder of the table; raises as `file_of_cell`."""
     if is_address(cell):
-        return _fetched(cell, PurePath(PurePath(cell.partition("?")[0]).name))
+        return _fetched(cell, PurePath(name_of(cell)))
     name = file_of_cell(Path(table).parent, cell)
     return Found(Path(table).parent / name, _relative(Path(name)))
 
@@ -283,7 +283,7 @@ def pair(
 def _expand(given: str, masks: bool) -> tuple[list[Found], list[Found]]:
     """Images of an argument, and files left out of its search that may be images."""
     if is_address(given):
-        return [_fetched(address, relative) for address, relative in list_addresses(given)], []
+        return _at_address(given), []
     path = Path(given)
     if path.is_dir() and not find_folder(path):
         inside = _folder(path, (*SUFFIXES, *UNREAD_SUFFIXES))
@@ -302,11 +302,24 @@ def _expand(given: str, masks: bool) -> tuple[list[Found], list[Found]]:
     raise UsageError(f"{given} does not exist: give files, folders or patterns in quotes such as 'data/*.tif'")
 
 
+def _at_address(given: str) -> list[Found]:
+    try:
+        listed = list(list_addresses(given))
+    except ImageError as error:
+        return [_failed(given, PurePath(name_of(given)), error)]
+    return [_fetched(address, relative) for address, relative in listed]
+
+
 def _fetched(address: str, relative: PurePath) -> Found:
     try:
         return Found(local_path(address), relative)
     except ImageError as error:
-        return Found(Path(address), relative, error=error)
+        return _failed(address, relative, error)
+
+
+def _failed(address: str, relative: PurePath, error: ImageError) -> Found:
+    # The journal holds the path.
+    return Found(Path(public_address(address)), relative, error=error)
 
 
 def _without_masks(found: list[Found]) -> list[Found]:

@@ -5,30 +5,47 @@ is given. Copies lie in the cache folder of the user, each with the address and 
 that has not changed there is not fetched again.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import re
+import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
-from unetbio.errors import ImageError, UnetbioError, UsageError
-from unetbio.files import TEMPORARY, describe_download, read_bytes, real_path, stopping, write_json
+from unetbio.errors import EnvironmentStoppedError, ImageError, UnetbioError, UsageError
+from unetbio.files import (
+    TEMPORARY,
+    describe_download,
+    lock,
+    public_address,
+    read_bytes,
+    real_path,
+    stopping,
+    write_json,
+)
 from unetbio.io.formats import SUFFIXES
 
-__all__ = ["address_of", "is_address", "list_addresses", "local_path"]
+__all__ = ["address_of", "is_address", "list_addresses", "local_path", "name_of"]
 
 logger = logging.getLogger(__name__)
 
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(?=[^/])")
+_ONE_SLASH = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?=[^/])")
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://[^\s'\"<>]+")
 _MAGIC = re.compile(r"[*?\[]")
 ZARR = ".zarr"
-VERSIONS = ("ETag", "etag", "LastModified", "mtime", "created", "generation", "updated")
+VERSIONS = ("ETag", "etag", "LastModified", "last_modified", "modify", "mtime", "created", "generation", "updated")
 """What storages call the version of a file."""
+
+WAIT_SECONDS = 0.2
+"""Time between two looks whether another run has copied a file."""
 
 
 def is_address(path: str | os.PathLike[str]) -> bool:
@@ -71,7 +88,9 @@ def list_addresses(address: str) -> Iterator[tuple[str, PurePath]]:
     address = _with_two_slashes(address)
     found = _fetching(address, _list)
     if not found:
-        raise UsageError(f"{address} holds no image: give the address of a file, or of a folder with images")
+        raise UsageError(
+            f"{public_address(address)} holds no image: give the address of a file, or of a folder with images"
+        )
     yield from found
 
 
@@ -81,40 +100,48 @@ def address_of(path: Path) -> str:
     return str(record["address"]) if record else ""
 
 
+def name_of(address: str) -> str:
+    """Name of the file or folder at an address, which leads to no other folder when it is a path on this machine."""
+    name = address.partition("?")[0].rstrip("/").rpartition("/")[2]
+    return name if name and _stays_below(name) else "image"
+
+
 def _with_two_slashes(path: str | os.PathLike[str]) -> str:
-    """An address as it was given; as a path it has lost a slash."""
-    return _ADDRESS.sub(r"\1://", os.fspath(path), count=1)
+    """An address as it was given; as a path it has lost a slash, and those of files of this machine two."""
+    return _ONE_SLASH.sub(
+        lambda found: f"{found[1]}:///" if found[1].lower() in ("file", "local") else f"{found[1]}://",
+        os.fspath(path),
+        count=1,
+    )
 
 
 def _fetching(address: str, use: Callable[[Any, str], Any]) -> Any:
     """Call a function with the storage of an address, and the path there."""
     try:
-        import fsspec
-
-        files, inside = fsspec.url_to_fs(address)
-    except (ImportError, ValueError) as error:
-        raise UsageError(describe_download(address)) from error
-    try:
-        return use(files, inside)
+        return use(*_open_storage(address))
     except UnetbioError:
         raise
     except Exception as error:
         # Each storage has errors of its own.
-        text = " ".join(f"{type(error).__name__}: {error}".split()).replace(address, _public(address))
-        raise ImageError("unreadable", f"{_public(address)} cannot be fetched: {text}") from error
+        text = " ".join(f"{type(error).__name__}: {error}".split()).replace(address, public_address(address))
+        # A library may quote the address in another form.
+        text = _URL.sub(lambda found: public_address(found[0]), text)
+        raise ImageError("unreadable", f"{public_address(address)} cannot be fetched: {text}") from error
 
 
-def _public(address: str) -> str:
-    """An address without the parts that can hold a password or a signature."""
-    scheme, _, rest = address.partition("?")[0].partition("://")
-    host, slash, path = rest.partition("/")
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+def _open_storage(address: str) -> Any:
+    try:
+        import fsspec
+
+        return fsspec.url_to_fs(address)
+    except (ImportError, ValueError) as error:
+        raise UsageError(describe_download(address)) from error
 
 
 def _list(files: Any, inside: str) -> list[tuple[str, PurePath]]:
     if _is_web(files):
         # Web servers list no folders.
-        return [(inside, PurePosixPath(PurePosixPath(inside).name))]
+        return [(inside, PurePosixPath(name_of(inside)))]
     if _MAGIC.search(inside):
         return _named(files, sorted(files.glob(inside)), str(PurePosixPath(_MAGIC.split(inside)[0] + "x").parent))
     if not files.isdir(inside) or inside.rstrip("/").endswith(ZARR):
@@ -148,17 +175,24 @@ def _is_web(files: Any) -> bool:
 
 def _copy(files: Any, inside: str, address: str) -> Path:
     """Copy a file or folder; those of one folder stay together, since an image can be several files."""
-    target = _target_of(address)
-    is_folder = not _is_web(files) and files.isdir(inside)
-    version = {} if is_folder else _version(files.info(inside))
-    record = {"address": _public(address), "version": version}
-    if version and target.exists() and _recorded(target) == record:
+    target, is_folder = _target_of(address), not _is_web(files) and files.isdir(inside)
+    version = _version_of_folder(files, inside) if is_folder else _version(files.info(inside))
+    if is_folder:
+        # Another run may be reading an older version.
+        target = target.parent / (version.get("files") or secrets.token_hex())[:20] / target.name
+    record = {"address": public_address(address), "version": version}
+    if _is_copied(target, record):
         return target
     if is_folder and not all(map(_stays_below, files.find(inside))):
-        raise ImageError("unreadable", f"{_public(address)} holds names that lead out of its folder")
-    logger.info("fetching %s", _public(address))
-    with stopping(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+        raise ImageError("unreadable", f"{public_address(address)} holds names that lead out of its folder")
+    with _alone(target):
+        if not _is_copied(target, record):
+            _fetch(files, inside, target, record, is_folder)
+    return target
+
+
+def _fetch(files: Any, inside: str, target: Path, record: dict[str, Any], is_folder: bool) -> None:
+    logger.info("fetching %s", record["address"])
     with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=target.parent) as scratch:
         copy = Path(scratch, target.name)
         if is_folder:
@@ -169,17 +203,31 @@ def _copy(files: Any, inside: str, address: str) -> Path:
             shutil.rmtree(target, ignore_errors=True)
             copy.replace(target)
     write_json(_record_of(target), record)
-    return target
+
+
+def _is_copied(target: Path, record: dict[str, Any]) -> bool:
+    return bool(record["version"]) and target.exists() and _recorded(target) == record
+
+
+@contextlib.contextmanager
+def _alone(target: Path) -> Iterator[None]:
+    """Wait until no other run copies this file or folder, and let none begin while the block runs."""
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(lock(target.with_name(f".{target.name}.lock"), what=target))
+                break
+            except EnvironmentStoppedError as error:
+                if not isinstance(error.__cause__, BlockingIOError):
+                    raise
+                time.sleep(WAIT_SECONDS)
+        yield
 
 
 def _target_of(address: str) -> Path:
-    folder, _, name = address.partition("?")[0].rstrip("/").rpartition("/")
+    folder = address.partition("?")[0].rstrip("/").rpartition("/")[0]
     query = address.partition("?")[2]
-    return (
-        _cache()
-        / hashlib.sha256(f"{folder}?{query}".encode()).hexdigest()[:20]
-        / (name if _stays_below(name) and name else "image")
-    )
+    return _cache() / hashlib.sha256(f"{folder}?{query}".encode()).hexdigest()[:20] / name_of(address)
 
 
 def _record_of(target: Path) -> Path:
@@ -190,6 +238,14 @@ def _version(info: dict[str, Any]) -> dict[str, str]:
     """Size and version that a storage states of a file; empty if it states no version."""
     stated = {name: str(info[name]) for name in VERSIONS if info.get(name)}
     return {"size": str(info.get("size")), **stated} if stated else {}
+
+
+def _version_of_folder(files: Any, inside: str) -> dict[str, str]:
+    """Hash of the names, sizes and versions of all files of a folder; empty if one has no version."""
+    versions = {name: _version(info) for name, info in files.find(inside, detail=True).items()}
+    if not all(versions.values()):
+        return {}
+    return {"files": hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()}
 
 
 def _recorded(target: Path) -> Any:

@@ -5,6 +5,7 @@ come back byte for byte. No code is loaded from a package: TorchScript and pickl
 refused.
 """
 
+import lzma
 import os
 import shutil
 import zipfile
@@ -91,7 +92,7 @@ def _open(package: Path) -> Iterator[zipfile.ZipFile]:
     except OSError as error:
         raise ModelError(f"{package} cannot be read: {error.strerror or error}") from error
     # Of zipfile: encrypted entries, unknown compressions
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError) as error:
         raise ModelError(f"{package} is not a package, or is damaged ({error}): copy or export it again") from error
 
 

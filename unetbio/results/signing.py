@@ -9,13 +9,14 @@ import base64
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unetbio.errors import UsageError
-from unetbio.files import TEMPORARY, list_contents, read_bytes, sha256_file, write_bytes
+from unetbio.files import list_contents, read_bytes, sha256_file, write_bytes
 from unetbio.output_layout import MANIFEST, SIGNATURE, is_lock
 from unetbio.results.journal import hold_output
 from unetbio.results.verification import Finding
@@ -62,8 +63,8 @@ def sign_folder(out: Path, key: Path, workers: int) -> int:
     _check_folder(out)
     with hold_output(out, None):
         hashes = _hashes(out, workers)
-        if missing := [name for name, digest in hashes.items() if digest is None]:
-            raise UsageError(f"{out / os.fsdecode(missing[0])} cannot be read, so it cannot be signed: remove it")
+        if missing := [out / os.fsdecode(name) for name, digest in hashes.items() if digest is None]:
+            raise UsageError(f"{missing[0]} {_problem_of_file(missing[0])}, so it cannot be signed: remove it")
         manifest = b"".join(_line(name, digest) for name, digest in hashes.items() if digest)
         signed = _prefix(private.public_key()) + private.sign(_signed_data(manifest))
         # Without the old signature first: a new manifest is never beside it.
@@ -102,13 +103,15 @@ def check_signature(out: Path, key: Path, workers: int) -> list[Finding]:
         return [_finding(MANIFEST, f"the folder is not signed ({error.strerror}): unetbio sign signs it")]
     if problem := _problem_of(manifest, signature, keys):
         return [_finding(SIGNATURE, f"{problem}: trust no file of this folder")]
-    return list(_changes(_read_manifest(manifest), _hashes(out, workers)))
+    return list(_changes(out, _read_manifest(manifest), _hashes(out, workers)))
 
 
-def _changes(signed: dict[bytes, str], found: dict[bytes, str | None]) -> Iterator[Finding]:
+def _changes(out: Path, signed: dict[bytes, str], found: dict[bytes, str | None]) -> Iterator[Finding]:
     for name in sorted(signed.keys() | found.keys()):
         if name not in found:
             yield _finding(name, "the file is missing; it was signed")
+        elif found[name] is None:
+            yield _finding(name, f"it {_problem_of_file(out / os.fsdecode(name))}: the signature does not cover it")
         elif name not in signed:
             yield _finding(name, "the file was added after the folder was signed")
         elif found[name] != signed[name]:
@@ -128,14 +131,26 @@ def _check_folder(out: Path) -> None:
 
 
 def _hashes(out: Path, workers: int) -> dict[bytes, str | None]:
-    """Hash of each file below the folder, None where it cannot be read; without locks and the manifest itself."""
-    files = [(os.fsencode(name), file) for name, file in list_contents(out) if _is_signed(name, file)]
+    """Hash of each file below the folder, None where it cannot be read and of links to folders.
+
+    Without the manifest itself, and the empty locks that the next run makes.
+    """
+    files = [(os.fsencode(name), file) for name, file in list_contents(out, everything=True) if _is_signed(name, file)]
     with ThreadPoolExecutor(workers) as pool:
         return dict(zip((name for name, _ in files), pool.map(_hash_of, (file for _, file in files)), strict=True))
 
 
 def _is_signed(name: str, file: Path) -> bool:
-    return name not in (MANIFEST, SIGNATURE) and not is_lock(file.name) and not file.name.startswith(TEMPORARY)
+    return name not in (MANIFEST, SIGNATURE) and not ("/" not in name and is_lock(name) and _is_empty(file))
+
+
+def _is_empty(file: Path) -> bool:
+    found = file.lstat()
+    return stat.S_ISREG(found.st_mode) and found.st_size == 0
+
+
+def _problem_of_file(file: Path) -> str:
+    return "is a link to a folder" if file.is_dir() else "cannot be read"
 
 
 def _hash_of(file: Path) -> str | None:

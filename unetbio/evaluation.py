@@ -19,7 +19,7 @@ from unetbio.classes import default_class_names
 from unetbio.errors import ImageError, UsageError
 from unetbio.files import open_regular
 from unetbio.io import Image, Pairing, pair, read_image
-from unetbio.io.cell_classes import CellClasses, cell_classes_path, read_cell_classes
+from unetbio.io.cell_classes import CellClasses, cell_classes_path, check_one_image, read_cell_classes
 from unetbio.io.labels import labels_of
 from unetbio.io.matching import open_mask, read_mask
 from unetbio.io.tables import csv_text, plain_cell
@@ -52,7 +52,7 @@ class _Comparer(Protocol):
     def prepare(self, mask: _Mask, *, is_truth: bool) -> _Mask:
         """Prepare the mask of one time point for the comparison."""
 
-    def of_pair(self, found: Path, true: Path) -> "_Comparer":
+    def of_pair(self, found: Path, true: Path, series_count: int) -> "_Comparer":
         """The comparison of two files, with what stands beside them."""
 
     def compare(self, found: _Mask, true: _Mask, t: int) -> Any:
@@ -79,7 +79,7 @@ class _Cells:
     def prepare(self, mask: _Mask, *, is_truth: bool) -> _Mask:
         return split_components(mask) if self.allow_binary and is_binary_mask(mask) else mask
 
-    def of_pair(self, found: Path, true: Path) -> _Comparer:
+    def of_pair(self, found: Path, true: Path, series_count: int) -> _Comparer:
         return self
 
     def compare(self, found: _Mask, true: _Mask, t: int) -> Any:
@@ -115,7 +115,9 @@ class _ClassedCells(_Cells):
     def prepare(self, mask: _Mask, *, is_truth: bool) -> _Mask:
         return mask
 
-    def of_pair(self, found: Path, true: Path) -> _Comparer:
+    def of_pair(self, found: Path, true: Path, series_count: int) -> _Comparer:
+        with _naming(found):
+            check_one_image(series_count)
         predicted, truth = (read_cell_classes(cell_classes_path(path)) for path in (found, true))
         return replace(self, tables=(predicted, truth))
 
@@ -157,7 +159,7 @@ class _Classes:
             )
         return mask
 
-    def of_pair(self, found: Path, true: Path) -> _Comparer:
+    def of_pair(self, found: Path, true: Path, series_count: int) -> _Comparer:
         return self
 
     def compare(self, found: _Mask, true: _Mask, t: int) -> Any:
@@ -377,7 +379,7 @@ def _compare_images(found: Path, image: Image, true: Path, comparer: _Comparer, 
         other, other_has_time = _prepared(mask, mask_axes, comparer, is_truth=True)
     in_time = one_has_time and other_has_time and one.shape == other.shape
     frames = zip(one, other, strict=True) if in_time else [(one, other)]
-    with_tables = comparer.of_pair(found, true)
+    with_tables = comparer.of_pair(found, true, image.series_count)
     compared: _Comparison = reduce(add, (with_tables.compare(*frame, t) for t, frame in enumerate(frames)))
     return compared
 

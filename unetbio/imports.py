@@ -19,7 +19,7 @@ from unetbio.annotations.sources import CHALLENGE, FORMATS, MASKS, Source, find_
 from unetbio.errors import ImageError, UsageError
 from unetbio.files import real_path, remove_stale
 from unetbio.io import find_inputs, output_names, read_image, read_labels, stem, write_labels
-from unetbio.io.cell_classes import CellClasses, cell_classes_path, write_cell_classes
+from unetbio.io.cell_classes import CellClasses, cell_classes_path, read_cell_classes, write_cell_classes
 from unetbio.io.discover import MASK_SUFFIXES, Found
 from unetbio.io.image import Image
 from unetbio.io.labels import label_suffix
@@ -38,7 +38,17 @@ logger = logging.getLogger(__name__)
 SHOWN = 3
 
 Report = Callable[[str, str], None]
-_Mask = tuple[NDArray[Any], CellClasses]
+
+
+@dataclass(frozen=True)
+class _Classes:
+    """Classes of the cells of a mask, and the ids that the annotations name; None: they name all."""
+
+    by_id: CellClasses = field(default_factory=dict)
+    named: frozenset[int] | None = None
+
+
+_Mask = tuple[NDArray[Any], _Classes]
 """A label image, and the classes of its cells."""
 
 
@@ -281,21 +291,23 @@ def _read(source: Source, sheet: Sheet | None, place: "_Place", name: str, run: 
         raise ImageError("no_mask", f"{source.name}: --split-components is for masks of one value; leave it out")
     try:
         if source.format == CHALLENGE:
-            return read_times(source.paths, grid), {}
+            return read_times(source.paths, grid), _Classes()
         if source.format == MASKS and not is_mask_folder(path):
-            return read_mask(path, grid, split_components=run.split_components, series=place.series), {}
+            label_image = read_mask(path, grid, split_components=run.split_components, series=place.series)
+            return label_image, _Classes(named=frozenset() if run.split_components else None)
         if source.format == MASKS:
-            painting = read_mask_folder(path, grid)
+            painting, named = read_mask_folder(path, grid), frozenset[int]()
         else:
             read = sheet or source.read()[0]
             grid.check(read)
-            painting = paint(_chosen(read, name, run), grid)
+            regions = _chosen(read, name, run)
+            painting, named = paint(regions, grid), frozenset(region.number for region in regions if region.number)
     except ImageError as error:
         raise ImageError(error.reason, f"{source.name}: {error}") from error
     except OSError as error:
         raise ImageError("unreadable", f"{source.name} cannot be read: {error.strerror or error}") from error
     _say(painting, name)
-    return painting.label_image, painting.classes
+    return painting.label_image, _Classes(painting.classes, named)
 
 
 def _chosen(sheet: Sheet, name: str, run: ImportRun) -> list[Region]:
@@ -337,7 +349,7 @@ def _say(painting: Painting, name: str) -> None:
 class _Place:
     """Where the mask of one image goes; ``series`` is its number in a file of several."""
 
-    def __init__(self, grid: Grid, store: Callable[[NDArray[Any], CellClasses], bool], series: int | None) -> None:
+    def __init__(self, grid: Grid, store: Callable[[NDArray[Any], _Classes], bool], series: int | None) -> None:
         self.grid = grid
         self.store = store
         self.series = series
@@ -403,9 +415,9 @@ class _OfImages(_Places):
         result = names.result if chosen is None else f"{names.result}_s{chosen:02d}"
         path = self._output / mask_name(result, "instances", label_suffix(item.path))
 
-        def store(label_image: NDArray[Any], classes: CellClasses) -> bool:
+        def store(label_image: NDArray[Any], classes: _Classes) -> bool:
             is_new = _write(path, label_image, grid, image, overwrite=self._run.overwrite)
-            _write_classes(cell_classes_path(path), classes)
+            _write_classes(cell_classes_path(path), classes, is_new=is_new)
             return is_new
 
         return _Place(grid, store, chosen)
@@ -432,21 +444,38 @@ class _OfRun(_Places):
         grid = Grid(height, width, mask.times, mask.sections, mask.stored)
         return _Place(grid, lambda label_image, classes: self._store(entry, mask, label_image, classes), entry.series)
 
-    def _store(self, entry: Entry, mask: RunMask, label_image: NDArray[Any], classes: CellClasses) -> bool:
+    def _store(self, entry: Entry, mask: RunMask, label_image: NDArray[Any], classes: _Classes) -> bool:
         if self._output:
             path = self._output / entry.output
-            if not _is_there(path, label_image, overwrite=self._run.overwrite):
+            is_new = not _is_there(path, label_image, overwrite=self._run.overwrite)
+            if is_new:
                 write_labels(path, label_image, axes=mask.axes, pixel_size_um=mask.pixel_size_um)
-            _write_classes(cell_classes_path(path), classes)
+            _write_classes(cell_classes_path(path), classes, is_new=is_new)
+        is_changed = store_correction(self._out, mask, label_image)
         if mask.has_cell_classes:
-            _write_classes(self._out / objects_name(result_name(entry.output)), classes)
-        return store_correction(self._out, mask, label_image)
+            # Annotations replace the classes of a run even where their cells are those of its mask.
+            is_new = is_changed or bool(classes.by_id)
+            _write_classes(self._out / objects_name(result_name(entry.output)), classes, is_new=is_new)
+        return is_changed
 
 
-def _write_classes(path: Path, classes: CellClasses) -> None:
-    """Write the table of classes of a mask; without classes an earlier one stays."""
-    if classes:
-        write_cell_classes(path, classes)
+def _write_classes(path: Path, classes: _Classes, *, is_new: bool) -> None:
+    """Write the table of classes of a mask; that of a mask which is not new stays, as it may be corrected by hand."""
+    is_there = path.exists()
+    if is_there and not is_new:
+        return
+    if classes.by_id:
+        write_cell_classes(path, classes.by_id)
+    elif is_there and classes.named is not None:
+        _keep_classes(path, classes.named)
+
+
+def _keep_classes(path: Path, named: frozenset[int]) -> None:
+    """Remove classes of ids that annotations do not name: such a number now belongs to another cell, or to none."""
+    before = read_cell_classes(path)
+    kept = {t: {number: name for number, name in table.items() if number in named} for t, table in before.items()}
+    if kept != before:
+        write_cell_classes(path, kept)
 
 
 def _pairs(layout: Layout) -> Iterator[tuple[Path, Path]]:

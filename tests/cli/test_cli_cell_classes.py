@@ -142,6 +142,32 @@ def test_exported_classes_come_back_with_an_import(trained: Path, tmp_path: Path
     assert pooled["n_true tumour"] == 16
 
 
+def test_cells_numbered_anew_lose_the_classes_of_the_old_ids(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    segment(trained, out)
+    run("export", out, "--to", "geojson", "-o", tmp_path)
+    drawn = tmp_path / "0_cells.geojson"
+    collection = json.loads(drawn.read_text())
+    first, second, *others = collection["features"]
+    for feature in collection["features"]:
+        del feature["properties"]["classification"]
+    old = _classes(out)
+    # The first cell is drawn anew; the others keep their names, which are their ids.
+    del first["properties"]["name"], first["id"]
+    drawn.write_text(json.dumps({**collection, "features": [*others, first]}))
+    run("import", drawn, "--into", out)
+    assert _classes(out) == {number: name for number, name in old.items() if number > 2}
+    assert second["properties"]["name"] == "2"
+    run("measure", out)
+    rows = pl.read_csv(out / "cells.csv").filter(pl.col("path") == "0.tif").sort("label")
+    assert rows["label"].to_list() == list(range(3, 11))
+    assert rows["class"].to_list() == [*(old[number] for number in range(3, 10)), None]
+
+
+def _classes(out: Path) -> dict[int, str]:
+    return dict(pl.read_csv(out / "0_objects.csv").select("label", "class").iter_rows())
+
+
 def test_results_teach_the_next_model(trained: Path, tmp_path: Path) -> None:
     model = tmp_path / "next.safetensors"
     data = (trained / "images", trained / "out")
@@ -157,6 +183,19 @@ def test_thresholds_are_searched_for_cells_with_classes(trained: Path, tmp_path:
     data = (trained / "images", trained / "masks")
     run("calibrate", trained / "types.safetensors", *data, "-o", model)
     assert read_info(model).calibration["scores"]["class_accuracy"] == 1
+
+
+def test_files_of_several_images_are_refused(trained: Path, tmp_path: Path) -> None:
+    labels = sample(0)[1]
+    for name in ("found", "true"):
+        (tmp_path / name).mkdir()
+        with tifffile.TiffWriter(tmp_path / name / "0.ome.tif", ome=True) as writer:
+            for _ in range(2):
+                writer.write(labels, metadata={"axes": "YX"})
+        table = (trained / "masks/0_objects.csv").read_text()
+        (tmp_path / name / "0_objects.csv").write_text(table)
+    failed = run("evaluate", tmp_path / "found", tmp_path / "true", "--cell-classes", code=3)
+    assert "classes of cells are of files with one image: save each as a file" in failed.output
 
 
 def test_a_mask_without_a_table_fails_alone(trained: Path, tmp_path: Path) -> None:

@@ -603,6 +603,22 @@ def test_masks_that_are_there_stay(tmp_path: Path, images: Path) -> None:
     assert imported(tmp_path, images, "f0.geojson", geojson(), "--overwrite", "--from", "geojson").exit_code == 0
 
 
+def test_classes_corrected_by_hand_stay(tmp_path: Path, images: Path) -> None:
+    table = tmp_path / "masks" / "a" / "f0_objects.csv"
+    assert imported(tmp_path, images, "f0.geojson", geojson()).exit_code == 0
+    first = table.read_text()
+    table.write_text(first.replace("1,Nucleus", "1,Tumor"))
+    assert imported(tmp_path, images, "f0.geojson", geojson()).exit_code == 0
+    assert table.read_text() == first.replace("1,Nucleus", "1,Tumor") != first
+    # A killed import can leave a mask without its table.
+    table.unlink()
+    assert imported(tmp_path, images, "f0.geojson", geojson()).exit_code == 0
+    assert table.read_text() == first
+    table.write_text(first.replace("1,Nucleus", "1,Tumor"))
+    assert imported(tmp_path, images, "f0.geojson", geojson(), "--overwrite").exit_code == 0
+    assert table.read_text() == first
+
+
 @pytest.mark.parametrize("ending", ["json", "geojson", "csv", "roi", "zip", "labeling", "tif"])
 @pytest.mark.parametrize("kind", ["pipe", "broken link"])
 def test_pipes_and_broken_links_are_refused_without_waiting(

@@ -15,7 +15,7 @@ from unetbio.io.discover import MASK_SUFFIXES, stem
 from unetbio.io.tables import csv_text, plain_cell
 from unetbio.output_layout import objects_name
 
-__all__ = ["CellClasses", "cell_classes_path", "read_cell_classes", "write_cell_classes"]
+__all__ = ["CellClasses", "cell_classes_path", "check_one_image", "read_cell_classes", "write_cell_classes"]
 
 CellClasses = Mapping[int | None, Mapping[int, str]]
 """Class by id, for each time; for None in an image without times."""
@@ -29,6 +29,18 @@ def cell_classes_path(mask: str | os.PathLike[str]) -> Path:
     plain = stem(path)
     ending = next((one for one in MASK_SUFFIXES if plain.endswith(one) and len(plain) > len(one)), "")
     return path.with_name(objects_name(plain.removesuffix(ending)))
+
+
+def check_one_image(series_count: int) -> None:
+    """Refuse files of several images, whose cells one table cannot tell apart.
+
+    Raises
+    ------
+    ImageError
+        ``several_images``.
+    """
+    if series_count > 1:
+        raise ImageError("several_images", "classes of cells are of files with one image: save each as a file")
 
 
 def read_cell_classes(path: Path) -> CellClasses:

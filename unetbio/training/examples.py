@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unetbio import labels, targets
 from unetbio.annotations.masks import is_mask_folder, read_mask_folder
 from unetbio.errors import ImageError
-from unetbio.io.cell_classes import cell_classes_path, read_cell_classes
+from unetbio.io.cell_classes import cell_classes_path, check_one_image, read_cell_classes
 from unetbio.io.grey_pictures import PICTURES, as_grey
 from unetbio.io.matching import read_mask
 from unetbio.preprocessing import normalization
@@ -110,8 +110,7 @@ def _load(pair: AnnotatedPair, selection: ImageSelection, config: TrainingConfig
         mask, axes = _read_mask(pair, selection, config, target)
         masks = [_mask_of_frame(mask, axes, selection, t) for t in selection.times]
         if target.has_cell_classes:
-            if selection.image.series_count > 1:
-                raise ImageError("several_images", "classes of cells are of files with one image: save each as a file")
+            check_one_image(selection.image.series_count)
             masks = _with_classes(masks, pair.mask, selection.times, config)
         annotations = [target.annotate(part, config) for part in _parts(masks, selection)]
         for annotation in annotations:

@@ -10,6 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 import unetbio
+from unetbio.errors import UsageError
+from unetbio.files import Stamp, stamp
 from unetbio.io.grey_pictures import PICTURES
 from unetbio.labels import label_dtype
 from unetbio.output_layout import is_output_folder, provenance_name
@@ -47,6 +49,8 @@ class LoadedImage:
         Whether it is a colour picture.
     table : pandas.DataFrame
         Rows of the cells.
+    stamp : unetbio.files.Stamp or None
+        Size and times of the file of the mask when it was read; None if it was missing.
     """
 
     out: Path
@@ -55,6 +59,7 @@ class LoadedImage:
     channels: dict[str, NDArray[Any]]
     is_colour: bool
     table: pd.DataFrame
+    stamp: Stamp | None
 
     @property
     def times(self) -> tuple[int | None, ...]:
@@ -99,12 +104,21 @@ def load_image(out: Path, entry: Entry) -> LoadedImage:
         When the mask cannot be read.
     """
     provenance = read_provenance(out / provenance_name(entry.output))
+    # Before the mask is read: a change in between is noticed then.
+    read_at = _stamp_of(out / entry.output)
     labels = read_label_file(out / entry.output, provenance)
     opened = open_input(out, entry, provenance, None)
     channels, is_colour = _channels(opened) if opened else ({}, False)
     measured = reuse_or_measure(out, entry, CachedCells(out)).cells
     table = pd.DataFrame() if measured is None else pd.DataFrame(measured.to_dict(as_series=False))
-    return LoadedImage(out, describe_mask(out, entry), labels, channels, is_colour, table)
+    return LoadedImage(out, describe_mask(out, entry), labels, channels, is_colour, table, read_at)
+
+
+def _stamp_of(mask: Path) -> Stamp | None:
+    try:
+        return stamp(mask)
+    except OSError:
+        return None
 
 
 def _channels(opened: ImageSelection) -> tuple[dict[str, NDArray[Any]], bool]:
@@ -131,9 +145,13 @@ def save_correction(loaded: LoadedImage, labels: NDArray[Any]) -> bool:
     ------
     EnvironmentStoppedError
         When a run works in the folder, or it cannot be written.
+    UsageError
+        When another program has changed the mask since it was loaded.
     """
     stored = labels.astype(label_dtype(int(labels.max(initial=0))), copy=False)
     with hold_output(loaded.out, None):
+        if _stamp_of(loaded.out / loaded.mask.entry.output) != loaded.stamp:
+            raise UsageError("another program has changed this mask: load the image again to see it")
         return store_correction(loaded.out, loaded.mask, stored)
 
 

@@ -46,14 +46,24 @@ def test_a_correction_counts_as_edited_by_hand(results: Path) -> None:
     loaded = load_image(results, entry)
     corrected = np.where(loaded.labels == 2, 70_000, loaded.labels.astype(np.int64))
     assert save_correction(loaded, corrected)
-    assert not save_correction(loaded, corrected)
     again = load_image(results, entry)
+    assert not save_correction(again, corrected)
     assert list(again.table["label"]) == [1, 3, 70_000]
     summary = unetbio.measure(results)
     assert (summary.images, summary.failed) == (3, 0)
     # The next run keeps such a mask.
     mask = results / "a_labels.ome.tif"
     assert state_of_labels(mask, read_provenance(results / "a_labels.json")) == "edited"
+
+
+def test_a_correction_of_another_program_is_not_overwritten(results: Path) -> None:
+    entry = list_images(results)[0]
+    loaded = load_image(results, entry)
+    theirs = np.where(loaded.labels == 2, 0, loaded.labels)
+    assert save_correction(load_image(results, entry), theirs)
+    with pytest.raises(UsageError, match="another program has changed this mask: load the image again"):
+        save_correction(loaded, np.zeros_like(loaded.labels))
+    assert (unetbio.read_labels(results / entry.output) == theirs).all()
 
 
 def test_a_folder_in_use_is_refused(results: Path) -> None:

@@ -328,10 +328,15 @@ def test_stopped_and_killed_at_random_it_goes_on_and_ends_as_if_nothing_had_happ
     arguments = ["segment", str(tmp_path / "many"), "-m", str(tiny_model), "--workers", "1", "--overlays", "4"]
     command = [sys.executable, "-m", "unetbio", *arguments, "-o", str(tmp_path / "out")]
     journal = tmp_path / "out" / "run.jsonl"
-    stops = ((2, signal.SIGTERM, {143}), (28, signal.SIGINT, {130}), (54, signal.SIGKILL, {-signal.SIGKILL, 0}))
-    for wanted, number, codes in stops:
+
+    def lines() -> int:
+        return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+    stops = ((2, signal.SIGTERM, {143}), (6, signal.SIGINT, {130}), (6, signal.SIGKILL, {-signal.SIGKILL, 0}))
+    for more, number, codes in stops:
+        wanted = lines() + more
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        while process.poll() is None and (not journal.exists() or journal.read_bytes().count(b"\n") < wanted):
+        while process.poll() is None and lines() < wanted:
             time.sleep(0.002)
         process.send_signal(number)
         start = time.monotonic()

@@ -207,6 +207,9 @@ class _Batch:
             reader.stop()
             # Workers finish the frames that they have begun, which takes moments.
             pool.shutdown(wait=True, cancel_futures=True)
+            # A run that is stopped has drawn overlays of images that it does not write.
+            for result in self.options.overlays:
+                self._pending_overlay(result).unlink(missing_ok=True)
         return self.outcomes
 
     def _process(self, message: Message, pool: ThreadPoolExecutor) -> None:

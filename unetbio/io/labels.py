@@ -27,7 +27,7 @@ def label_suffix(path: str | os.PathLike[str]) -> str:
 
 def write_labels(
     path: str | os.PathLike[str],
-    label_image: Any,
+    label_image: NDArray[Any],
     *,
     axes: str | None = None,
     pixel_size_um: dict[str, float] | None = None,

@@ -183,7 +183,11 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int = MAX_WHOLE_BYTES) ->
         size = os.fstat(stream.fileno()).st_size
         if size > limit:
             raise OSError(errno.EFBIG, f"it has {size} bytes, at most {limit} are read", os.fspath(path))
-        content: bytes = stream.read()
+        try:
+            content: bytes = stream.read()
+        except OSError as error:
+            # Errors of reads name no file, those of opening do.
+            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
     return content
 
 

@@ -30,7 +30,7 @@ def test_segment_and_measure_survive_kills_and_errors(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_all_commands_survive_kills_and_errors(tmp_path: Path) -> None:
-    found = soak(tmp_path, "crash-points", "EIO", "ENOSPC", "limits", "--count", 6)
+    found = soak(tmp_path, "crash-points", "EIO", "EIO-of-reads", "ENOSPC", "limits", "--count", 6)
     assert [each for each in found if each[1]] == []
 
 

@@ -32,7 +32,7 @@ LOW, MEDIAN, HIGH = 1.0, 50.0, 99.8
 SAMPLES = 1 << 18
 """Pixels that are kept to find the percentiles of types too wide for counting."""
 
-BLOCK = 1 << 22
+COUNTED_AT_ONCE = 1 << 22
 """Pixels counted at a time: counting makes a copy of eight bytes a pixel."""
 
 BLOCK_PIXELS = 1 << 23
@@ -165,8 +165,8 @@ class LevelCounter:
         """Count more pixels."""
         flat = np.ascontiguousarray(values).reshape(-1)
         self._pixels += flat.size
-        for start in range(0, flat.size, BLOCK):
-            self._add_block(flat[start : start + BLOCK])
+        for start in range(0, flat.size, COUNTED_AT_ONCE):
+            self._add_block(flat[start : start + COUNTED_AT_ONCE])
 
     def result(self) -> GreyLevels:
         """Statistics of the counted pixels."""

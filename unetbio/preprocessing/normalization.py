@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
-from unetbio.preprocessing.grey_values import row_blocks
+from unetbio.preprocessing.grey_values import COUNTED_AT_ONCE, row_blocks
 from unetbio.settings.normalization import Normalization
 
 __all__ = ["COLOURS", "Scaling", "apply", "for_picture", "measure"]
@@ -45,9 +45,6 @@ LEAST_CONTRAST = 20.0
 
 ROWS_APART = 4
 """Of so many rows one is read to measure the noise."""
-
-HISTOGRAM_BLOCK = 1 << 22
-"""Pixels counted at a time: counting makes a copy of eight bytes a pixel."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -295,5 +292,5 @@ def _values_at(counts: NDArray[np.int64], ranks: Sequence[int]) -> dict[int, flo
 
 def _pieces(block: NDArray[Any]) -> Iterator[NDArray[Any]]:
     flat = block.reshape(-1)
-    for start in range(0, flat.size, HISTOGRAM_BLOCK):
-        yield np.ascontiguousarray(flat[start : start + HISTOGRAM_BLOCK], block.dtype.newbyteorder("="))
+    for start in range(0, flat.size, COUNTED_AT_ONCE):
+        yield np.ascontiguousarray(flat[start : start + COUNTED_AT_ONCE], block.dtype.newbyteorder("="))

@@ -14,6 +14,7 @@ from typing import Any
 from unetbio.batch.budget import MemoryBudget
 from unetbio.errors import ImageError
 from unetbio.files import Stamp, real_path, stamp, utf8_text
+from unetbio.postprocessing.instances import rows_in_memory
 from unetbio.preprocessing.prepare import Frame, ImageSelection
 from unetbio.provenance import Fingerprint, fingerprint
 from unetbio.results.disk_arrays import DiskArray
@@ -206,7 +207,8 @@ def streamed_if_large(
 def frame_bytes(opened: ImageSelection, segmenter: Segmenter) -> int:
     """Memory of a frame from reading to measuring, without the network's."""
     if opened.rows is not None:
-        return opened.rows * prod(opened.shape[1:]) * BYTES_IN_BAND
+        rows = min(opened.shape[0], rows_in_memory(segmenter.info.postprocessing, opened.rows))
+        return rows * prod(opened.shape[1:]) * BYTES_IN_BAND + _lazy_bytes(opened, segmenter)
     pixels, grid, channels = prod(opened.shape), prod(opened.grid), len(opened.channels)
     raw = pixels * channels * opened.image.dtype.itemsize
     normalized = 4 * grid * channels
@@ -215,3 +217,9 @@ def frame_bytes(opened: ImageSelection, segmenter: Segmenter) -> int:
     # The label image exists at both sizes.
     labels = grid * LABELLING_BYTES + pixels * 8
     return raw + normalized + planes + labels
+
+
+def _lazy_bytes(opened: ImageSelection, segmenter: Segmenter) -> int:
+    """Rows of a tile over the width of the image: those that are kept, and a second copy while they are read."""
+    *rows, _ = next(iter(segmenter.plan(opened.grid))).read_shape
+    return 2 * prod(rows) * opened.shape[-1] * len(opened.channels) * opened.image.dtype.itemsize

@@ -32,9 +32,9 @@ from unetbio.labels import LabelImage, label_dtype
 from unetbio.postprocessing.bands import Allocate, Band, Ids, Numbers, RowArray, bands_of
 from unetbio.postprocessing.growth import grow
 from unetbio.postprocessing.holes import fill_holes
-from unetbio.postprocessing.seeds import SeedPlanes, find_seeds
+from unetbio.postprocessing.seeds import PARTING_REACH, SeedPlanes, find_seeds
 
-__all__ = ["PostProcessing", "label", "label_in_bands"]
+__all__ = ["PostProcessing", "label", "label_in_bands", "rows_in_memory"]
 
 MAX_REACH = 10_000  # px; squared distances stay far below 2**31
 MAX_PLANES = 255
@@ -173,6 +173,11 @@ def label(planes: NDArray[np.bool_], settings: PostProcessing) -> LabelImage:
     return cast("LabelImage", label_in_bands(np.asarray(planes), settings))
 
 
+def rows_in_memory(settings: PostProcessing, rows: int) -> int:
+    """Rows (sections in 3-D) that `label_in_bands` holds for a band of ``rows``: a band is seen with its context."""
+    return rows + 2 * max(settings.reach, PARTING_REACH if settings.centre_thresholds else 0)
+
+
 def label_in_bands(
     planes: RowArray, settings: PostProcessing, *, rows: int | None = None, allocate: Allocate = np.zeros
 ) -> RowArray:
@@ -184,7 +189,7 @@ def label_in_bands(
         See `label`; the planes may be on disk.
     rows : int, optional
         Rows (sections in 3-D) that are worked on at once; all unless given. They decide the memory: about 40 bytes for
-        each pixel in so many rows, and some tables of the components.
+        each pixel in `rows_in_memory`, and some tables of the components.
     allocate : callable
         Makes the arrays of the size of the image, which may be on disk: the cells while they are worked on, and the
         label image. It is not called where all rows are one band.

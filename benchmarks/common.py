@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 RANDOM = "random"
-SHIPPED_PARAMETERS = {"ndim": 2, "base_channels": 16, "depth": 3, "batch_norm": True}
+SHIPPED_PARAMETERS = {"ndim": 2, "base_channels": 24, "depth": 3, "batch_norm": True}
 
 
 def model_parser(description: str | None) -> argparse.ArgumentParser:

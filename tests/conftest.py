@@ -9,7 +9,7 @@ if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
 
 import numpy as np
 import pytest
-from tiny_model import write_tiny_model
+from tiny_model import three_discs, write_tiny_model
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -53,8 +53,4 @@ def quick_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 def discs() -> np.ndarray:
     """``(64, 80)`` uint8: three discs of diameter 13, grey value 200, on a ground of 10."""
-    rows, columns = np.mgrid[:64, :80]
-    image = np.full((64, 80), 10, np.uint8)
-    for y, x in ((15, 15), (15, 50), (45, 30)):
-        image[(rows - y) ** 2 + (columns - x) ** 2 <= 40] = 200
-    return image
+    return three_discs()

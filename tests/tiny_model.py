@@ -1,15 +1,16 @@
 """A model file whose answers tests know, and fields of cells for it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["field_of_squares", "write_tiny_model"]
+__all__ = ["field_of_squares", "three_discs", "write_tiny_model"]
 
 
-def write_tiny_model(path: Path) -> Path:
-    """Write a real U-Net whose weights were set by hand: a pixel is a cell where it is brighter than one half.
+def write_tiny_model(path: Path, channels: Sequence[str] = ("nuclei",)) -> Path:
+    """Write a real U-Net whose weights were set by hand: a pixel is a cell where its first channel is above one half.
 
     Its probability of a cell is ``sigmoid(20 * (x - 0.5))`` of the normalized grey value ``x``: tests know the answer.
     """
@@ -20,7 +21,8 @@ def write_tiny_model(path: Path) -> Path:
     from unetbio.postprocessing.instances import PostProcessing
     from unetbio.settings.normalization import Normalization
 
-    parameters = networks.find("unet").complete({"base_channels": 2, "depth": 1, "dropout": 0.0})
+    own = {"base_channels": 2, "depth": 1, "dropout": 0.0, "in_channels": len(channels)}
+    parameters = networks.find("unet").complete(own)
     network = networks.build("unet", parameters)
     with torch.no_grad():
         for name, weight in network.named_parameters():
@@ -34,7 +36,7 @@ def write_tiny_model(path: Path) -> Path:
         name="tiny",
         architecture="unet",
         parameters=parameters,
-        channels=("nuclei",),
+        channels=tuple(channels),
         pixel_size_um=(0.5, 0.5),
         cell_diameter_px=12.0,
         normalization=Normalization("range", 0.0, 200.0),
@@ -53,4 +55,13 @@ def field_of_squares(seed: int, shape: tuple[int, int] = (64, 72), count: int = 
     for _ in range(count):
         y, x = (rng.integers(1, length - size) for length in shape)
         image[y : y + size, x : x + size] = 200
+    return image
+
+
+def three_discs() -> NDArray[np.uint8]:
+    """``(64, 80)``: three discs of diameter 13, grey value 200, on a ground of 10."""
+    rows, columns = np.mgrid[:64, :80]
+    image = np.full((64, 80), 10, np.uint8)
+    for y, x in ((15, 15), (15, 50), (45, 30)):
+        image[(rows - y) ** 2 + (columns - x) ** 2 <= 40] = 200
     return image

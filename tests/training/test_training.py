@@ -10,7 +10,6 @@ import torch
 from skimage.measure import label as measure_label
 from skimage.measure import regionprops
 
-from unetbio import networks
 from unetbio.errors import ModelError, UnetbioError, UsageError
 from unetbio.geometry import unet_geometry
 from unetbio.models.model_file import load_model, save_model
@@ -27,7 +26,7 @@ from unetbio.targets.objects import SCORE_THRESHOLDS, ObjectLearner
 from unetbio.tensor_file import load_tensors, save_tensors
 from unetbio.training import dataset
 from unetbio.training.dataset import Example, PatchSampler
-from unetbio.training.trainer import Trainer, patch_shape
+from unetbio.training.trainer import Trainer
 
 CONFIG = TrainingConfig(
     parameters={"base_channels": 4, "depth": 2, "batch_norm": True, "dropout": 0.0},
@@ -233,37 +232,6 @@ def test_a_checkpoint_holds_tensors_and_json_alone(tmp_path: Path) -> None:
     tensors, metadata = load_tensors(path)
     assert json.loads(metadata["progress"])["step"] == 2
     assert any(name.startswith("optimizer.") for name in tensors)
-
-
-def test_the_learning_rate_rises_falls_and_begins_anew_at_restarts(tmp_path: Path) -> None:
-    config = CONFIG.model_copy(update={"steps": 30, "restarts": (20,)})
-    run = trainer(tmp_path / "c.safetensors", config)
-    factors = []
-    for step in range(30):
-        run.step = step
-        factors.append(run._schedule())
-    assert factors[0] == factors[20] == pytest.approx(0.05)
-    assert factors[2] == factors[21] == 1.0  # the end of each warm-up: a tenth of 20 steps and of 10
-    assert factors[2:20] == sorted(factors[2:20], reverse=True)
-    assert factors[19] < 0.02 > factors[29] - 0.03
-
-
-def test_the_learning_rate_falls_as_a_power_of_what_is_left(tmp_path: Path) -> None:
-    config = CONFIG.model_copy(update={"steps": 30, "schedule": "poly", "poly_power": 0.9})
-    run = trainer(tmp_path / "c.safetensors", config)
-    factors = []
-    for run.step in (0, 15, 29):
-        factors.append(run._schedule())
-    assert factors == pytest.approx([1.0, 0.5**0.9, (1 / 30) ** 0.9])
-
-
-def test_the_learning_rate_drops_to_a_tenth(tmp_path: Path) -> None:
-    config = CONFIG.model_copy(update={"steps": 30, "schedule": "constant", "rate_drops": (0.5, 0.8)})
-    run = trainer(tmp_path / "c.safetensors", config)
-    factors = []
-    for run.step in (0, 14, 15, 23, 24):
-        factors.append(run._schedule())
-    assert factors == pytest.approx([1.0, 1.0, 0.1, 0.1, 0.01])
 
 
 def test_early_stopping_waits_for_its_patience(tmp_path: Path) -> None:
@@ -535,24 +503,6 @@ def test_split_of_equal_names_does_not_follow_the_order_of_input() -> None:
     moved = [dataclasses.replace(one, name=one.name.replace("/data", "elsewhere/data")) for one in examples[::-1]]
     validation = {example.name for example in dataset.split_examples(moved, 0.5)[1]}
     assert validation == {name.replace("/data", "elsewhere/data") for name in parted}
-
-
-def test_patch_shape_is_the_smallest_legal_one_that_covers_the_request() -> None:
-    geometry = unet_geometry([(3, 3)] * 4, [(2, 2)] * 3)
-    assert patch_shape(geometry, 252) == (252, 252)
-    assert patch_shape(geometry, 253) == (260, 260)
-    assert patch_shape(geometry, 1) == geometry.minimum
-    assert patch_shape(geometry, (220, 252)) == (220, 252)
-    assert patch_shape(geometry, None) == (252, 252)
-    with pytest.raises(UnetbioError, match=r"patch_size .* has 3 numbers, the images have 2 axes"):
-        patch_shape(geometry, (92, 92, 92))
-
-
-def test_a_patch_is_large_enough_for_an_answer_of_half_of_it() -> None:
-    parameters = networks.find("dilated_context").complete({})
-    geometry = networks.find("dilated_context").geometry(parameters)
-    (size, _) = patch_shape(geometry, 256)
-    assert 128 <= geometry.output_size((size, size))[0] < 128 + geometry.stride[0]
 
 
 OBJECTS = CONFIG.model_copy(

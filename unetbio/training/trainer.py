@@ -4,7 +4,6 @@ The order of patches follows from the seed and the step alone, so a run that was
 uninterrupted one would have seen.
 """
 
-import bisect
 import hashlib
 import json
 import math
@@ -23,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from unetbio import networks, targets
-from unetbio.errors import ModelError, UnetbioError, UsageError
+from unetbio.errors import ModelError, UnetbioError
 from unetbio.files import sha256_file
 from unetbio.geometry import Geometry, anisotropic_levels
 from unetbio.inference.backends.base import make_backend
@@ -40,7 +39,9 @@ from unetbio.tensor_file import save_tensors
 from unetbio.training import checkpoints
 from unetbio.training.dataset import Example, Patch, PatchSampler, split_examples
 from unetbio.training.examples import load_examples
+from unetbio.training.learning_rate import rate_factor
 from unetbio.training.pairs import AnnotatedFiles
+from unetbio.training.patch_shapes import patch_shape
 from unetbio.training.starting import Taken, take_weights
 from unetbio.training.thresholds import tune_from
 
@@ -50,14 +51,9 @@ __all__ = [
     "TrainingResult",
     "fingerprint",
     "load_training_data",
-    "patch_shape",
 ]
 
 CHECKPOINT_SECONDS = 60.0
-DEFAULT_PATCH_SIZES = {2: 252, 3: 92}
-SMALLEST_ANSWER = 2
-"""The output of a patch is at least this part of the requested patch size."""
-
 VALIDATIONS = 12
 """Validations of a training that does not state their distance."""
 
@@ -66,7 +62,6 @@ LEAST_PAUSE = 5.0
 
 TIMED_STEPS = 12
 
-WARM_UP = 0.1
 GRADIENT_LIMIT = 10.0
 
 
@@ -127,31 +122,6 @@ def load_training_data(files: AnnotatedFiles, config: TrainingConfig) -> tuple[l
     if files.validation:
         return training, load_examples(files.validation, config, like=training[0])
     return split_examples(training, config.validation_fraction)
-
-
-def patch_shape(geometry: Geometry, size: int | Sequence[int] | None) -> tuple[int, ...]:
-    """Smallest legal input of at least ``size`` pixels an axis whose output is at least half as wide.
-
-    A network without padding and with a large context needs larger patches to learn from more than a few pixels. See
-    `TrainingConfig` for what None means.
-
-    Raises
-    ------
-    UsageError
-        When there is another number of sizes than of axes.
-    """
-    if size is None:
-        size = DEFAULT_PATCH_SIZES[geometry.ndim]
-    sizes = (size,) * geometry.ndim if isinstance(size, int) else tuple(size)
-    if len(sizes) != geometry.ndim:
-        raise UsageError(f"patch_size {list(sizes)} has {len(sizes)} numbers, the images have {geometry.ndim} axes")
-    needed = [_patch_pixels(geometry, wanted, axis) for axis, wanted in enumerate(sizes)]
-    return tuple(max(geometry.nearest_legal(pixels, axis)) for axis, pixels in enumerate(needed))
-
-
-def _patch_pixels(geometry: Geometry, wanted: int, axis: int) -> int:
-    lost = 2 * geometry.context[axis] if geometry.padding == "valid" else 0
-    return max(wanted, lost + wanted // SMALLEST_ANSWER)
 
 
 class Trainer:
@@ -312,7 +282,7 @@ class Trainer:
 
     def _train_step(self, patches: Sequence[Patch]) -> Tensor:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * self._schedule()
+            group["lr"] = self.config.learning_rate * rate_factor(self.config, self._position())
         batch = self._batch(patches)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
             loss = self.learner.loss(self.network, batch)
@@ -427,15 +397,9 @@ class Trainer:
             return self.history.seconds / (60 * self.minutes)
         return self.step / self.config.steps
 
-    def _schedule(self) -> float:
-        """Factor of the learning rate: one cycle, or one between each two restarts."""
-        if self.config.schedule == "constant":
-            return float(0.1 ** sum(self._progress() >= drop for drop in self.config.rate_drops))
-        edges = [0, *self.config.restarts, self.config.steps]
-        position = self.step if self.minutes is None else self._progress() * self.config.steps
-        cycle = min(bisect.bisect_right(edges, position), len(edges) - 1) - 1
-        progress = min(1.0, (position - edges[cycle]) / (edges[cycle + 1] - edges[cycle]))
-        return _one_cycle(progress) if self.config.schedule == "one_cycle" else (1 - progress) ** self.config.poly_power
+    def _position(self) -> float:
+        """Place in the run, in steps; by the time where the run ends by it."""
+        return self.step if self.minutes is None else self._progress() * self.config.steps
 
     def _is_stale(self) -> bool:
         if not self.config.patience or self.best is None:
@@ -601,12 +565,6 @@ def _optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimi
             network.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
         )
     return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-
-
-def _one_cycle(progress: float) -> float:
-    if progress < WARM_UP:
-        return 0.05 + 0.95 * progress / WARM_UP
-    return 0.5 * (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP)))
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
 """Memory of a run: how it is divided, and what ``--memory`` takes."""
 
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -82,8 +84,16 @@ def test_a_tile_takes_no_more_than_the_backend_proposes(tiny_model: Path) -> Non
 
 
 def test_labelling_takes_no_more_memory_than_is_predicted() -> None:
-    """Measured by the largest resident set, which Linux sets back on request."""
-    side = 1500
+    """In a process of its own, since the heap of this one has holes of other tests that count as resident."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        measured = pool.submit(memory_of_labelling, 1500).result()
+    if measured is None:
+        pytest.skip("the system does not set the largest resident set back")
+    assert measured < LABELLING_BYTES * 1500**2
+
+
+def memory_of_labelling(side: int) -> int | None:
+    """Bytes by which the largest resident set, which Linux sets back on request, exceeds that before."""
     offsets = np.arange(side) % 40 - 20
     planes = np.empty((2, side, side), np.bool_)
     for row, offset in enumerate(offsets):
@@ -95,9 +105,9 @@ def test_labelling_takes_no_more_memory_than_is_predicted() -> None:
         Path("/proc/self/clear_refs").write_text("5")
         before = resident("VmRSS")
     except OSError:
-        pytest.skip("the system does not set the largest resident set back")
+        return None
     assert label(planes, settings).max() > 1000
-    assert resident("VmHWM") - before < LABELLING_BYTES * planes[0].size
+    return resident("VmHWM") - before
 
 
 def resident(name: str) -> int:

@@ -6,7 +6,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from unetbio.files import atomic_path
-from unetbio.training.trainer import History
+from unetbio.training.history import History
 
 __all__ = ["draw_loss_curve"]
 

@@ -11,8 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,14 +38,15 @@ from unetbio.tensor_file import save_tensors
 from unetbio.training import checkpoints
 from unetbio.training.dataset import Example, Patch, PatchSampler, split_examples
 from unetbio.training.examples import load_examples
+from unetbio.training.history import History, duration
 from unetbio.training.learning_rate import rate_factor
+from unetbio.training.mean_weights import MeanWeights
 from unetbio.training.pairs import AnnotatedFiles
 from unetbio.training.patch_shapes import patch_shape
 from unetbio.training.starting import Taken, take_weights
 from unetbio.training.thresholds import tune_from
 
 __all__ = [
-    "History",
     "Trainer",
     "TrainingResult",
     "fingerprint",
@@ -63,27 +63,6 @@ LEAST_PAUSE = 5.0
 TIMED_STEPS = 12
 
 GRADIENT_LIMIT = 10.0
-
-
-@dataclass
-class History:
-    """Losses and validation scores of a training run.
-
-    Parameters
-    ----------
-    steps, losses : list
-        Step numbers and the mean loss since the one before.
-    validation_steps, validation_scores : list
-        Steps of the validations and their scores.
-    seconds : float
-        Time spent in steps and validations, over all sessions of the run.
-    """
-
-    steps: list[int] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    validation_steps: list[int] = field(default_factory=list)
-    validation_scores: list[dict[str, float]] = field(default_factory=list)
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -182,7 +161,7 @@ class Trainer:
         self.window = tuple(size - 2 * context for size, context in zip(shape, lost, strict=True))
         self.sampler = PatchSampler(training, config, self.learner, shape, lost)
         self.identity = self._run_identity()
-        self.mean_weights: dict[str, Tensor] = {}
+        self.mean_weights = MeanWeights(config.ema)
         self.step = 0
         self.history = History()
         self.best: Validation | None = None
@@ -291,22 +270,8 @@ class Trainer:
         # Momentum .99 without batch norm overshoots on a rare patch; one such step must not end a night's run.
         nn.utils.clip_grad_norm_(self.network.parameters(), GRADIENT_LIMIT)
         self.optimizer.step()
-        self._average_weights()
+        self.mean_weights.update(self.network, self.step)
         return loss.detach()
-
-    def _average_weights(self) -> None:
-        """Move the running mean of the weights; over the first steps it is their plain mean."""
-        if not self.config.ema:
-            return
-        weights = self.network.state_dict()
-        if not self.mean_weights:
-            self.mean_weights = {name: tensor.detach().clone() for name, tensor in weights.items()}
-        share = max(1 - self.config.ema, 1 / (self.step + 1))
-        for name, mean in self.mean_weights.items():
-            if mean.is_floating_point():
-                mean.lerp_(weights[name].detach(), share)
-            else:
-                mean.copy_(weights[name])
 
     def _batch(self, patches: Sequence[Patch]) -> Batch:
         image, target, weight_map = (
@@ -324,24 +289,11 @@ class Trainer:
 
     def _validate(self) -> None:
         started = time.monotonic()
-        with self._mean_weights_in_network():
+        with self.mean_weights.in_network(self.network):
             self._validate_network()
         self.validated_at = time.monotonic()
         self.validation_seconds = self.validated_at - started
         self._save()
-
-    @contextmanager
-    def _mean_weights_in_network(self) -> Iterator[None]:
-        """The running mean of the weights in place of the last ones, if there is one."""
-        if not self.mean_weights:
-            yield
-            return
-        last = {name: tensor.detach().clone() for name, tensor in self.network.state_dict().items()}
-        self.network.load_state_dict(self.mean_weights)
-        try:
-            yield
-        finally:
-            self.network.load_state_dict(last)
 
     def _validate_network(self) -> None:
         self.network.eval()
@@ -370,7 +322,7 @@ class Trainer:
     def _forecast(self, seconds: float) -> str:
         """How far the training will come, from the time that a step takes."""
         if self.minutes is None:
-            left = _duration(seconds * (self.config.steps - self.step))
+            left = duration(seconds * (self.config.steps - self.step))
             return f"a step takes {seconds:.2f} s: {self.config.steps} steps take {left} more, and the validations"
         left_seconds = max(0.0, 60 * self.minutes - self.history.seconds)
         steps = self.step + round(left_seconds / seconds)
@@ -412,7 +364,7 @@ class Trainer:
         left = self.history.seconds * (1 - progress) / progress if progress else float("nan")
         loss = f"loss {self.history.losses[-1]:.4f}, " if self.history.losses else ""
         total = f"/{self.config.steps}" if self.minutes is None else ""
-        return f"step {self.step}{total}, {loss}{_duration(self.history.seconds)} spent, {_duration(left)} left"
+        return f"step {self.step}{total}, {loss}{duration(self.history.seconds)} spent, {duration(left)} left"
 
     def _result(self, new_steps: int) -> TrainingResult:
         assert self.best is not None  # run() validates at least once
@@ -465,7 +417,7 @@ class Trainer:
             raise self._diverged("weights are no longer finite")
         tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
-        tensors |= {f"mean.{name}": tensor for name, tensor in self.mean_weights.items()}
+        tensors |= {f"mean.{name}": tensor for name, tensor in self.mean_weights.tensors.items()}
         scalars: dict[str, dict[str, Any]] = {}
         for number, state in self.optimizer.state_dict()["state"].items():
             for name, value in state.items():
@@ -528,7 +480,8 @@ class Trainer:
         self.best = None if progress["best"] is None else Validation.from_json(progress["best"])
         self.network.load_state_dict(_with_prefix(tensors, "network."))
         self.best_weights = _with_prefix(tensors, "best.")
-        self.mean_weights = {name: tensor.to(self.device) for name, tensor in _with_prefix(tensors, "mean.").items()}
+        means = {name: tensor.to(self.device) for name, tensor in _with_prefix(tensors, "mean.").items()}
+        self.mean_weights = MeanWeights(self.config.ema, means)
         state: dict[int, dict[str, Any]] = {
             int(number): dict(values) for number, values in progress["optimizer"].items()
         }
@@ -584,11 +537,3 @@ def fingerprint(examples: Sequence[Example]) -> str:
 def _common_pixel_size(examples: Sequence[Example]) -> tuple[float, ...] | None:
     sizes = {example.pixel_size_um for example in examples}
     return sizes.pop() if len(sizes) == 1 else None
-
-
-def _duration(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "?"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}"

@@ -278,6 +278,33 @@ def test_an_accepted_mask_that_was_made_again_has_to_be_accepted_again(page: Pag
     assert (results / "corrections.csv").read_text().count("\n") == 1
 
 
+def test_training_leaves_out_masks_that_are_no_longer_those_that_were_accepted(
+    page: Page, results: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("x.tif", "y.tif"):
+        page.post(f"image/{index_of(page, name)}/accept-image", accept=True)
+    table, mask = results / "corrections.csv", results / "x_labels.ome.tif"
+    assert len(find_pairs([table]).training) == 2
+    assert caplog.text == ""
+    write_labels(mask, np.roll(read_labels(mask), 3, axis=0))
+    assert [pair.mask.name for pair in find_pairs([table]).training] == ["y_labels.ome.tif"]
+    assert f"{table}: left out are masks that were made again or changed since they were accepted" in caplog.text
+    assert str(mask) in caplog.text
+    write_labels(results / "y_labels.ome.tif", np.zeros_like(read_labels(mask)))
+    with pytest.raises(UsageError, match="no mask is the one that was accepted: accept masks in unetbio view"):
+        find_pairs([table])
+
+
+def test_a_table_of_an_earlier_version_gets_the_hashes(page: Page, results: Path) -> None:
+    table, index = results / "corrections.csv", index_of(page, "x.tif")
+    page.post(f"image/{index}/accept-image", accept=True)
+    before = pl.read_csv(table, infer_schema=False)
+    before.drop("label_hash").write_csv(table)
+    with open_viewer(results, None):
+        pass
+    assert pl.read_csv(table, infer_schema=False).equals(before)
+
+
 def test_columns_and_rows_of_users_stay_in_the_table_to_train_on(page: Page, results: Path, tmp_path: Path) -> None:
     table, index = results / "corrections.csv", index_of(page, "x.tif")
     page.post(f"image/{index}/accept-image", accept=True)

@@ -11,10 +11,13 @@ from unetbio.io.tables import Row, read_table_file
 from unetbio.settings.options import Option, options_of
 from unetbio.settings.segmentation import READING, Settings
 
-__all__ = ["COLUMNS", "ImageRow", "ImageTable", "read_image_table"]
+__all__ = ["COLUMNS", "LABEL_HASH", "ImageRow", "ImageTable", "read_image_table"]
 
 COLUMNS = ("image", "mask", *READING)
 """Columns with a meaning for every command; ``mask`` is that of a training."""
+
+LABEL_HASH = "label_hash"
+"""Column of a table to train on: the label hash of the mask that a person accepted."""
 
 WHOLE = re.compile(r"^(\d+)\.0*$")
 """Whole numbers as a column with empty cells has them."""

@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from unetbio.errors import UsageError
+from unetbio.errors import ImageError, UsageError
 from unetbio.io import pair
 from unetbio.io.layouts import find_layout
 from unetbio.io.tables import TABLES, file_of_cell
-from unetbio.settings.image_tables import COLUMNS, ImageRow, read_image_table
+from unetbio.labels import label_hash
+from unetbio.output_layout import provenance_name
+from unetbio.provenance import read_provenance
+from unetbio.results.reuse import read_label_file
+from unetbio.settings.image_tables import COLUMNS, LABEL_HASH, ImageRow, read_image_table
 from unetbio.settings.segmentation import Settings
 
 __all__ = ["AnnotatedFiles", "AnnotatedPair", "find_pairs"]
@@ -18,7 +22,7 @@ __all__ = ["AnnotatedFiles", "AnnotatedPair", "find_pairs"]
 logger = logging.getLogger(__name__)
 
 PARTS = ("training", "validation", "test")
-OWN_COLUMNS = ("split", "group")
+OWN_COLUMNS = ("split", "group", LABEL_HASH)
 
 
 class AnnotatedPair(NamedTuple):
@@ -74,7 +78,8 @@ def find_pairs(
     inputs : sequence of path
         A folder or file of images and one of masks; or one folder with both (`unetbio.io.layouts`); or one table
         with the columns ``image``, ``mask`` and, if wanted, ``split`` (training or validation), ``group`` (kind of
-        image) and those of `unetbio.settings.image_tables`.
+        image), ``label_hash`` (of the mask that was accepted; rows of other masks are left out) and those of
+        `unetbio.settings.image_tables`.
     root : path, optional
         Where relative paths of a table start; the folder of the table unless given.
     reading : Settings
@@ -137,14 +142,36 @@ def _pairs_of_table(table: Path, root: Path, reading: Settings, names: Sequence[
     read = read_image_table(table, reading, ("image", "mask"), OWN_COLUMNS)
     if unused := [column for column in read.columns if column not in (*COLUMNS, *OWN_COLUMNS)]:
         logger.info("%s: columns without a meaning here: %s", table, ", ".join(unused))
+    others: list[AnnotatedPair] = []
     for row in read.rows:
         split = row.cells.get("split") or "training"
         if split not in parts:
             raise UsageError(f"{table}, line {row.line}: split is {split!r}; it must be {' or '.join(names)}")
-        parts[split].append(_pair_of_row(table, root, row))
+        found = _pair_of_row(table, root, row)
+        (parts[split] if _is_accepted(found.mask, row.cells.get(LABEL_HASH, "")) else others).append(found)
+    if others:
+        logger.warning(
+            "%s: left out are masks that were made again or changed since they were accepted (accept them in unetbio "
+            "view): %s",
+            table,
+            ", ".join(str(one.mask) for one in others),
+        )
+    if len(others) == len(read.rows):
+        raise UsageError(f"{table}: no mask is the one that was accepted: accept masks in unetbio view")
     if not parts["training"]:
         raise UsageError(f"{table} has no row to train on: split is {' or '.join(names[1:])} everywhere")
     return AnnotatedFiles(parts["training"], parts["validation"], test=parts.get("test", ()))
+
+
+def _is_accepted(mask: Path, digest: str) -> bool:
+    """Whether a mask is the one with this label hash; a mask that cannot be read is refused later, with the reason."""
+    if not digest:
+        return True
+    try:
+        provenance = read_provenance(mask.with_name(provenance_name(mask.name)))
+        return label_hash(read_label_file(mask, provenance)) == digest
+    except ImageError:
+        return True
 
 
 def _pair_of_row(table: Path, root: Path, row: ImageRow) -> AnnotatedPair:

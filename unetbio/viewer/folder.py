@@ -18,6 +18,7 @@ from unetbio.provenance import Provenance, read_provenance
 from unetbio.results.corrections import find_masks_of_run
 from unetbio.results.journal import Entry, hold_output
 from unetbio.results.reuse import read_label_file, state_of_labels
+from unetbio.settings.image_tables import LABEL_HASH
 from unetbio.settings.segmentation import READING
 from unetbio.viewer.review import Review, read_review
 
@@ -135,7 +136,7 @@ def write_corrections(out: Path, images: Sequence[ListedImage]) -> None:
     except UsageError as error:
         logger.warning("%s", error)
         return
-    columns = list(dict.fromkeys([*COLUMNS, *(name for row in before.values() for name in row)]))
+    columns = list(dict.fromkeys([*COLUMNS, LABEL_HASH, *(name for row in before.values() for name in row)]))
     listed = {image.entry.output for image in images}
     rows = {mask: row for mask, row in before.items() if mask not in listed and (out / mask).exists()}
     for image in images:
@@ -170,7 +171,9 @@ def _row(out: Path, image: ListedImage) -> Cells:
     found = provenance.input.find((out / entry.output).parent) if provenance else None
     settings = provenance.settings if provenance else {}
     path = str((found or Path(entry.input)).resolve())
-    return {"image": path, "mask": entry.output, **{name: _cell(settings.get(name)) for name in READING}}
+    reading = {name: _cell(settings.get(name)) for name in READING}
+    review = read_review(out / review_name(result_name(entry.output)))
+    return {"image": path, "mask": entry.output, **reading, LABEL_HASH: review.label_hash}
 
 
 def _cell(value: object) -> str:

@@ -1,11 +1,20 @@
 """Names and colours of classes; class 0 is the background."""
 
 import colorsys
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CELL_CLASS", "PALETTE", "class_colours", "default_class_names"]
+__all__ = [
+    "CELL_CLASS",
+    "PALETTE",
+    "class_colours",
+    "default_class_names",
+    "hex_colours",
+    "number_classes",
+    "order_classes",
+]
 
 CELL_CLASS = 1
 """Class of cells in a model of cells."""
@@ -58,3 +67,19 @@ def class_colours(count: int) -> NDArray[np.uint8]:
             hue = number * GOLDEN_SECTION % 1
             colours[number] = [round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.6, 0.9)]
     return colours
+
+
+def hex_colours(count: int) -> list[str]:
+    """`class_colours` as ``#rrggbb``."""
+    return ["#{:02x}{:02x}{:02x}".format(*colour) for colour in class_colours(count).tolist()]
+
+
+def order_classes(found: Iterable[str], class_names: Sequence[str]) -> tuple[str, ...]:
+    """Names of the model's classes, then of others, which were given by hand, in alphabetical order."""
+    return (*class_names, *sorted(set(found) - set(class_names)))
+
+
+def number_classes(class_of_cell: Mapping[int, str], class_names: Sequence[str]) -> dict[int, int]:
+    """Number of the class of each cell by its id, from 1 in the order of `order_classes`."""
+    numbers = {name: number for number, name in enumerate(order_classes(class_of_cell.values(), class_names), 1)}
+    return {cell: numbers[name] for cell, name in class_of_cell.items()}

@@ -137,7 +137,7 @@ def test_space_is_taken_where_the_system_has_no_call_for_it(
 def test_overlays_are_drawn_once(run: Runner) -> None:
     drawn: list[tuple[Path, tuple[int, ...]]] = []
 
-    def draw(path: Path, image: Array, labels: Array) -> None:
+    def draw(path: Path, image: Array, labels: Array, classes: None) -> None:
         assert image.shape == labels.shape
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"picture")
@@ -158,7 +158,7 @@ def test_overlays_are_drawn_once(run: Runner) -> None:
 def test_overlays_of_older_masks_do_not_stay(run: Runner) -> None:
     drawn: list[int] = []
 
-    def draw(path: Path, image: Array, labels: Array) -> None:
+    def draw(path: Path, image: Array, labels: Array, classes: None) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"picture")
         drawn.append(int(labels.max()))

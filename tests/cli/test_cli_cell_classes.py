@@ -1,18 +1,24 @@
 """Cell types on the command line: import, train, segment, correct, measure, export, evaluate."""
 
 import json
+import re
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import polars as pl
 import pytest
 import tifffile
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
+from scipy import ndimage
 
+from unetbio.classes import class_colours
 from unetbio.cli.main import main
 from unetbio.io import read_labels
 from unetbio.models.model_file import read_info
+from unetbio.results.corrections import find_masks_of_run
+from unetbio.viewer.document import Document
 
 SETTINGS = """
 parameters: {base_channels: 6, depth: 2, batch_norm: true, dropout: 0.0}
@@ -126,6 +132,38 @@ def test_a_corrected_class_is_measured_and_exported(trained: Path, tmp_path: Pat
     names = {category["id"]: category["name"] for category in coco["categories"]}
     assert sorted(names.values()) == ["lymphocyte", "plasma cell", "tumour"]
     assert names[coco["annotations"][0]["category_id"]] == "plasma cell"
+
+
+def test_cells_of_a_class_have_one_colour_in_pictures_and_in_the_browser(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    segment(trained, out)
+    colours = dict(zip(("lymphocyte", "tumour"), class_colours(3)[1:].astype(int), strict=True))
+    assert _classes(out) == classes_of_outlines(out, colours)
+    page = (out / "index.html").read_text()
+    legend = [f'<i style="--class:#{"".join(f"{part:02x}" for part in colours[name])}"></i>{name}' for name in colours]
+    assert all(line in page for line in legend)
+    # A class that was corrected by hand has the next colour, and the picture is drawn again.
+    table = out / "0_objects.csv"
+    table.write_text(re.sub(r"^1,\w+", "1,plasma cell", table.read_text(), flags=re.MULTILINE))
+    segment(trained, out)
+    colours["plasma cell"] = class_colours(4)[3].astype(int)
+    assert _classes(out) == classes_of_outlines(out, colours)
+    document = Document(out, find_masks_of_run(out)[0])
+    rows = document.rows(0)
+    assert list(document.class_colours(0)) == ["lymphocyte", "tumour", "plasma cell"]
+    assert rows["class"] == [_classes(out)[number] for number in rows["label"]]
+
+
+def classes_of_outlines(out: Path, colours: dict[str, NDArray[np.int64]]) -> dict[int, str]:
+    """Name of the class whose colour is nearest to that of each outline."""
+    picture = imagecodecs.imread(next((out / "overlays").glob("0*.jpg"))).astype(int)
+    labels = read_labels(out / "0_labels.ome.tif")
+    found = {}
+    for number in range(1, labels.max() + 1):
+        inside = labels == number
+        outline = picture[inside & ~ndimage.binary_erosion(inside)].mean(axis=0)
+        found[number] = min(colours, key=lambda name: float(np.abs(colours[name] - outline).sum()))
+    return found
 
 
 def test_exported_classes_come_back_with_an_import(trained: Path, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from unetbio.classes import class_colours
 from unetbio.cli.main import main
 from unetbio.errors import UsageError
 from unetbio.output_layout import overlay_name
@@ -159,6 +160,18 @@ def test_ids_may_be_large_and_far_apart() -> None:
     labels = TOUCHING.astype(np.uint32)
     labels[labels == 3] = 4_000_000_000
     assert np.array_equal(draw_overlay(np.zeros(labels.shape), labels), draw_overlay(np.zeros(labels.shape), TOUCHING))
+
+
+def test_cells_of_a_class_have_its_colour() -> None:
+    labels = TOUCHING.astype(np.uint32)
+    labels[labels == 3] = 4_000_000_000
+    classes = {1: 2, 4_000_000_000: 1}
+    picture = draw_overlay(np.zeros(labels.shape), labels, classes)
+    colours = class_colours(3)
+    for cell in (1, 2, 4_000_000_000):
+        expected = colours[classes[cell]] if cell in classes else (200, 200, 200)
+        outline = (labels == cell) & picture.any(axis=2)
+        assert (picture[outline] == expected).all()
 
 
 @settings(deadline=None, max_examples=40)

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from unetbio.cli.main import main
 from unetbio.io import read_labels
+from unetbio.provenance import CELL_CLASSES, read_provenance, write_provenance
 from unetbio.viewer.server import Viewer, open_viewer
 
 PITCH, SIDE = 14, 100
@@ -167,6 +168,38 @@ def test_the_histogram_selects_cells(browser: Browser, many: Path) -> None:
         browser.drag([(x + 2, y + height / 2), (x + width / 6, y + height / 2)])
         browser.wait("document.getElementById('rows').textContent.includes('cells selected')")
         assert 1000 < int(text(browser, "rows").split()[0]) < 5000
+
+
+def test_cells_with_classes_have_the_colours_of_their_classes(browser: Browser, two: Path) -> None:
+    for name in ("a", "b"):
+        path = two / f"{name}_labels.json"
+        found = read_provenance(path)
+        assert found is not None
+        settings = {**found.settings, CELL_CLASSES: ["round", "long"]}
+        write_provenance(path, found.model_copy(update={"settings": settings}))
+        (two / f"{name}_objects.csv").write_text("label,class\n1,long\n")
+    with served(two) as viewer:
+        browser.open(viewer.address)
+        browser.wait(ROWS)
+        assert browser.run("return document.getElementById('column').value") == "class"
+        assert browser.run("return document.getElementById('histogram').hidden")
+        lines = "return [...document.querySelectorAll('#classes button')].map((line) => line.innerText.split(/\\s+/))"
+        assert browser.run(lines) == [["round", "0"], ["long", "1"]]
+        browser.run("document.querySelectorAll('#classes button')[1].click()")
+        assert text(browser, "rows").startswith("Cell 1")
+        assert "classlong" in text(browser, "rows")
+        swatch = browser.run("return document.querySelectorAll('#classes i')[1].style.background")
+        assert swatch == "rgb(255, 82, 165)"
+        browser.press("Escape")
+        browser.wait("document.getElementById('rows').hidden")
+        pixels = browser.run(
+            "const cells = document.getElementById('cells');"
+            "const {data} = cells.getContext('2d').getImageData(0, 0, cells.width, cells.height);"
+            "for (let at = 0; at < data.length; at += 4)"
+            "  if (data[at + 3] === 255) return [data[at], data[at + 1], data[at + 2]];"
+        )
+        assert pixels == [255, 82, 165]
+        assert browser.errors() == []
 
 
 def test_what_is_saved_marks_its_own_image_though_another_was_opened_meanwhile(browser: Browser, two: Path) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from unetbio.batch.budget import DEFAULT_MEMORY, MemoryBudget
 from unetbio.batch.pipeline import Job, Message, Reader, frame_bytes
+from unetbio.classes import number_classes
 from unetbio.errors import ImageError, UnetbioError
 from unetbio.files import TEMPORARY, real_path, stamp, stopping, utf8_text
 from unetbio.inference.executors import part_of
@@ -30,6 +31,7 @@ from unetbio.preprocessing.prepare import Frame, ImageSelection
 from unetbio.provenance import FrameRecord, InputRecord, ModelRecord
 from unetbio.results.cells import CachedCells, known_options, write_job_cells
 from unetbio.results.collect_tables import OnOutcome, Summary, reuse_or_measure, summarize, write_all_tables
+from unetbio.results.confidences import classes_by_id, read_classes
 from unetbio.results.items import Item
 from unetbio.results.journal import Entry, Journal, Part, hold_output, journal_path
 from unetbio.results.measure_cells import concatenate, measure_frame, pixel_size_of
@@ -46,7 +48,7 @@ __all__ = ["MAX_FINISHERS", "BatchOptions", "run_batch"]
 logger = logging.getLogger(__name__)
 
 OnShare = Callable[[float], object]
-Draw = Callable[[Path, NDArray[Any], NDArray[Any]], None]
+Draw = Callable[[Path, NDArray[Any], NDArray[Any], Mapping[int, int] | None], None]
 
 PICTURE_SIDE = 2048
 """Longest side of the picture of an image that is not in memory."""
@@ -268,7 +270,8 @@ class _Batch:
                 write_image_probabilities(self.out, job.item, opened, frame.t, waiting.made.probabilities, names)
             if waiting.index == 0 and job.item.result in self.options.overlays:
                 with stage("overlays"):
-                    self._draw(self._pending_overlay(job.item.result), frame.raw, result.label_image)
+                    pending, classes = self._pending_overlay(job.item.result), classes_by_id(result.objects)
+                    self._draw(pending, frame.raw, result.label_image, classes)
             cells = None
             if self.measures:
                 with stage("measuring"):
@@ -337,10 +340,11 @@ class _Batch:
         sources = sources_of(self.out, entry, provenance, TableOptions(), as_segmented=True)
         return replace(outcome, cells=cells, measured_from=sources or "")
 
-    def _draw(self, path: Path, image: Any, label_image: Any) -> None:
-        """Draw the first channel and, of a stack, the section in the middle."""
+    def _draw(self, path: Path, image: Any, label_image: Any, classes: Mapping[int, str] | None) -> None:
+        """Draw the first channel and, of a stack, the section in the middle; cells of a class have its colour."""
         if self.options.draw is None:
             return
+        numbers = None if classes is None else number_classes(classes, self.segmenter.info.class_names[1:])
         if len(label_image.shape) == 3:
             middle = label_image.shape[0] // 2
             plane, label_image = image[0, middle : middle + 1][0], label_image[middle]
@@ -348,7 +352,7 @@ class _Batch:
             plane = image[0]
         else:
             plane, label_image = _thinned(image, label_image)
-        self.options.draw(path, plane, label_image)
+        self.options.draw(path, plane, label_image, numbers)
 
     def _pending_overlay(self, result: str) -> Path:
         path = self.options.overlays[result]
@@ -374,8 +378,8 @@ class _Batch:
     def _draw_kept(self, job: Job, kept: KeptResult) -> None:
         """Draw the overlay of a kept label image if it is missing or older."""
         path = self.options.overlays.get(job.item.result)
-        labels = self.out / job.item.labels
-        if path is None or _is_newer(path, labels):
+        labels, objects = self.out / job.item.labels, self.out / job.item.objects
+        if path is None or (_is_newer(path, labels) and not _is_newer(objects, path)):
             return
         try:
             opened = self.segmenter.open(job.item.read(), job.item.settings)
@@ -386,7 +390,7 @@ class _Batch:
             return
         frame = frames[0] if len(opened.times) > 1 else frames
         if frame.shape == opened.shape:
-            self._draw(path, image, frame)
+            self._draw(path, image, frame, read_classes(objects, kept.provenance, opened.times[0]))
 
     def _reuse(self, job: Job, kept: KeptResult) -> Outcome:
         """The outcome of a kept result; its cells come from the table if they were measured on this label image."""

@@ -2,14 +2,15 @@
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import imagecodecs
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unetbio.classes import PALETTE
+from unetbio.classes import PALETTE, class_colours
 from unetbio.compilation import compiled
 from unetbio.errors import UsageError
 from unetbio.files import write_bytes
@@ -33,10 +34,19 @@ STRETCH_PERCENT = (0.5, 99.8)
 BRIGHTEST = 205
 STRETCH_SAMPLES = 1 << 16
 JPEG_QUALITY = 88
+WITHOUT_CLASS = (200, 200, 200)
+
+# Colours (n + 1, 3) of label numbers 0 to n, given the label image and the id that each number stands for.
+_Colours = Callable[[NDArray[np.int32], NDArray[np.int64]], NDArray[np.uint8]]
 
 
 def write_overlay(
-    path: str | os.PathLike[str], image2d: ArrayLike, label_image: ArrayLike, *, max_side: int = 2048
+    path: str | os.PathLike[str],
+    image2d: ArrayLike,
+    label_image: ArrayLike,
+    classes: Mapping[int, int] | None = None,
+    *,
+    max_side: int = 2048,
 ) -> None:
     """Draw the outlines of the cells on an image and write the picture.
 
@@ -44,7 +54,7 @@ def write_overlay(
     ----------
     path : path-like
         Ends in ``.jpg`` (small) or ``.png`` (exact); written atomically.
-    image2d, label_image : array_like
+    image2d, label_image, classes
         As for `draw_overlay`.
     max_side : int
         A picture with a longer side, in pixels, is thinned to this size before drawing.
@@ -54,7 +64,7 @@ def write_overlay(
     UsageError
         When the suffix is unsupported, or the shapes do not fit.
     """
-    write_picture(path, draw_overlay(image2d, label_image, max_side=max_side))
+    write_picture(path, draw_overlay(image2d, label_image, classes, max_side=max_side))
 
 
 def write_picture(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> None:
@@ -76,7 +86,9 @@ def write_picture(path: str | os.PathLike[str], picture: NDArray[np.uint8]) -> N
     write_bytes(path, bytes(content))
 
 
-def draw_overlay(image2d: ArrayLike, label_image: ArrayLike, *, max_side: int = 2048) -> NDArray[np.uint8]:
+def draw_overlay(
+    image2d: ArrayLike, label_image: ArrayLike, classes: Mapping[int, int] | None = None, *, max_side: int = 2048
+) -> NDArray[np.uint8]:
     """Draw the outlines of the cells on the contrast-stretched image.
 
     Parameters
@@ -85,6 +97,9 @@ def draw_overlay(image2d: ArrayLike, label_image: ArrayLike, *, max_side: int = 
         ``(Y, X)`` grey values of any real dtype, or ``(Y, X, 3)`` red, green and blue.
     label_image : array_like
         ``(Y, X)`` integers, 0 is background.
+    classes : mapping, optional
+        Number of the class of each cell by its id (`unetbio.classes.number_classes`): cells of a class have one colour,
+        and cells without a class are grey. Without it neighbours have different colours.
     max_side : int
         Every n-th pixel is taken, with the smallest n for which no side is longer than this.
 
@@ -98,7 +113,8 @@ def draw_overlay(image2d: ArrayLike, label_image: ArrayLike, *, max_side: int = 
     UsageError
         When the shapes do not fit.
     """
-    return _draw_cells(image2d, label_image, max_side, outline_colours)
+    colours = _colours_of_neighbours if classes is None else partial(_colours_of_classes, classes)
+    return _draw_cells(image2d, label_image, max_side, colours)
 
 
 def draw_tracks(image2d: ArrayLike, label_image: ArrayLike, *, max_side: int = 2048) -> NDArray[np.uint8]:
@@ -106,16 +122,24 @@ def draw_tracks(image2d: ArrayLike, label_image: ArrayLike, *, max_side: int = 2
     return _draw_cells(image2d, label_image, max_side, _colours_of_numbers)
 
 
-def _colours_of_numbers(label_image: NDArray[np.integer]) -> NDArray[np.intp]:
-    return np.arange(int(label_image.max(initial=0)) + 1) % len(PALETTE)
+def _colours_of_neighbours(labels: NDArray[np.int32], ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+    return PALETTE[outline_colours(labels)]
 
 
-def _draw_cells(
-    image2d: ArrayLike,
-    label_image: ArrayLike,
-    max_side: int,
-    choose: Callable[[NDArray[np.integer]], NDArray[np.intp]],
+def _colours_of_numbers(labels: NDArray[np.int32], ids: NDArray[np.int64]) -> NDArray[np.uint8]:
+    return PALETTE[np.arange(len(ids)) % len(PALETTE)]
+
+
+def _colours_of_classes(
+    classes: Mapping[int, int], labels: NDArray[np.int32], ids: NDArray[np.int64]
 ) -> NDArray[np.uint8]:
+    numbers = np.array([classes.get(cell, 0) for cell in ids.tolist()], np.intp)
+    colours = class_colours(int(numbers.max()) + 1)
+    colours[0] = WITHOUT_CLASS
+    return colours[numbers]
+
+
+def _draw_cells(image2d: ArrayLike, label_image: ArrayLike, max_side: int, choose: _Colours) -> NDArray[np.uint8]:
     image2d, label_image = np.asarray(image2d), np.asarray(label_image)
     if label_image.ndim != 2 or image2d.shape not in (label_image.shape, (*label_image.shape, 3)):
         raise UsageError(
@@ -125,9 +149,8 @@ def _draw_cells(
     step = max(1, math.ceil(max(label_image.shape, default=1) / max_side))
     grey = stretch_contrast(image2d[::step, ::step])
     picture = np.repeat(grey[..., np.newaxis], 3, axis=2) if grey.ndim == 2 else grey
-    labels = _numbered(label_image[::step, ::step])
-    colours = choose(labels)
-    _draw(picture, labels, PALETTE[colours], max(labels.shape) >= THICK_FROM)
+    labels, ids = _numbered(label_image[::step, ::step])
+    _draw(picture, labels, choose(labels, ids), max(labels.shape, default=0) >= THICK_FROM)
     return picture
 
 
@@ -185,13 +208,15 @@ def outline_colours(label_image: NDArray[np.integer]) -> NDArray[np.intp]:
     return colours
 
 
-def _numbered(label_image: NDArray[np.integer]) -> NDArray[np.int32]:
-    """Labels as int32 without large holes in their numbering."""
-    if label_image.size and (int(label_image.max()) > 4 * label_image.size or int(label_image.min()) < 0):
+def _numbered(label_image: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Labels as int32 without large holes in their numbering, and the id that each number from 0 stands for."""
+    if not label_image.size or 0 <= int(label_image.min()) <= int(label_image.max()) <= 4 * label_image.size:
+        ids = np.arange(int(label_image.max(initial=0)) + 1)
+    else:
         values, inverse = np.unique(label_image, return_inverse=True)
-        ids = np.cumsum(values > 0) * (values > 0)
-        label_image = ids[inverse].reshape(label_image.shape)
-    return np.ascontiguousarray(label_image, dtype=np.int32)
+        ids = np.concatenate([[0], values[values > 0]]).astype(np.int64)
+        label_image = (np.cumsum(values > 0) * (values > 0))[inverse].reshape(label_image.shape)
+    return np.ascontiguousarray(label_image, dtype=np.int32), ids
 
 
 @compiled

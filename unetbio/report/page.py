@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from unetbio.classes import hex_colours
 from unetbio.errors import UsageError
 from unetbio.files import real_path, remove_stale, write_text
 from unetbio.io.tables import read_csv
@@ -32,7 +33,7 @@ from unetbio.output_layout import (
     track_picture_name,
 )
 from unetbio.preprocessing.likeness import REASONS
-from unetbio.provenance import Provenance, read_provenance
+from unetbio.provenance import CELL_CLASSES, Provenance, read_provenance
 from unetbio.report.checked import Checked, read_check
 from unetbio.report.plates import WellImage, heat_maps
 from unetbio.results.journal import Entry, read_journals
@@ -382,8 +383,14 @@ def _origin(out: Path, entries: Mapping[str, Entry]) -> dict[str, Any]:
             ]
             when = datetime.fromisoformat(entry.time).strftime("%Y-%m-%d %H:%M %Z")
             subtitle = f"Segmented with the model {provenance.model.name}; last image finished {when}"
-            return {"subtitle": subtitle, "fact_sheets": sheets}
-    return {"subtitle": "", "fact_sheets": []}
+            return {"subtitle": subtitle, "fact_sheets": sheets, "classes": _classes_of_cells(provenance)}
+    return {"subtitle": "", "fact_sheets": [], "classes": []}
+
+
+def _classes_of_cells(provenance: Provenance) -> list[tuple[str, str]]:
+    """Name and colour of each class of cells."""
+    names = provenance.settings.get(CELL_CLASSES) or ()
+    return list(zip(names, hex_colours(len(names) + 1)[1:], strict=True))
 
 
 def _settings(provenance: Provenance, path: str) -> list[tuple[str, str]]:

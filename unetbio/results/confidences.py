@@ -20,7 +20,15 @@ from unetbio.postprocessing.objects import ObjectTable
 from unetbio.provenance import CELL_CLASSES, FrameRecord, Provenance
 from unetbio.results.journal import Entry
 
-__all__ = ["Evidence", "classes_by_id", "confidences_by_id", "objects_path", "probability_path", "read_evidence"]
+__all__ = [
+    "Evidence",
+    "classes_by_id",
+    "confidences_by_id",
+    "objects_path",
+    "probability_path",
+    "read_classes",
+    "read_evidence",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +80,7 @@ def read_evidence(
     """
     if provenance is None:
         return Evidence()
-    classes = _read_classes(objects_path(out, entry), t) if CELL_CLASSES in provenance.settings else None
+    classes = read_classes(objects_path(out, entry), provenance, t)
     if not edited:
         objects = None if record.confidences else _read_scores(objects_path(out, entry), t)
         if of_cells := confidences_by_id(record.confidences, objects):
@@ -81,7 +89,10 @@ def read_evidence(
     return Evidence(probability, knots=_knots(provenance), classes=classes)
 
 
-def _read_classes(path: Path, t: int | None) -> Mapping[int, str]:
+def read_classes(path: Path, provenance: Provenance | None, t: int | None) -> Mapping[int, str] | None:
+    """Class of each cell at a time, from the table of objects; None where the model has no classes of cells."""
+    if provenance is None or CELL_CLASSES not in provenance.settings:
+        return None
     try:
         tables = read_cell_classes(path)
         return tables.get(t, tables.get(None, {}))

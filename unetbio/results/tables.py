@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from unetbio.classes import class_colours
+from unetbio.classes import hex_colours
 from unetbio.files import sha256_file, write_text
 from unetbio.io.formats.zarr.plates import write_plate
 from unetbio.io.tables import csv_text
@@ -111,10 +111,8 @@ def write_tables(out: Path, outcomes: Iterable[Outcome], options: TableOptions) 
 
 def write_classes(out: Path, class_names: Sequence[str]) -> None:
     """Write the palette of class masks: number, name and colour of each class."""
-    rows = [
-        (number, name, "#{:02x}{:02x}{:02x}".format(*colour))
-        for number, (name, colour) in enumerate(zip(class_names, class_colours(len(class_names)).tolist(), strict=True))
-    ]
+    colours = hex_colours(len(class_names))
+    rows = [(number, *row) for number, row in enumerate(zip(class_names, colours, strict=True))]
     write_text(out / CLASSES, csv_text([("class", "name", "colour"), *rows]))
 
 

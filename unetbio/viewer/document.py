@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetbio.classes import hex_colours, order_classes
 from unetbio.errors import EnvironmentStoppedError, ImageError, UsageError
 from unetbio.files import Stamp, stamp
 from unetbio.io.cell_classes import read_cell_classes
@@ -20,8 +21,8 @@ from unetbio.io.grey_pictures import PICTURES
 from unetbio.labels import label_hash
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import provenance_name, result_name, review_name
-from unetbio.provenance import read_provenance
-from unetbio.results.confidences import objects_path, read_evidence
+from unetbio.provenance import CELL_CLASSES, read_provenance
+from unetbio.results.confidences import objects_path, read_classes, read_evidence
 from unetbio.results.corrections import describe_mask, store_correction
 from unetbio.results.journal import Entry
 from unetbio.results.measure_cells import channel_columns, measure_frame, open_input, sections_unlinked
@@ -277,10 +278,24 @@ class Document:
         table = measure_frame(self._opened, self._opened.times[t], frame if stack else frame[0], raw)
         if SECTION in table.columns and self._is_apart:
             table = table.filter(pl.col(SECTION) == z)
-        confidences = self._confidences(plane)
-        known = [confidences.get(cell) for cell in table["label"].to_list()]
+        confidences, classes = self._confidences(plane), self.classes(plane)
+        cells = table["label"].to_list()
+        known = [confidences.get(cell) for cell in cells]
         table = table.with_columns(pl.Series("confidence", known, pl.Float64)).drop("t", SECTION, strict=False)
+        if classes is not None:
+            table = table.with_columns(pl.Series("class", [classes.get(cell) for cell in cells], pl.String))
         return {name: [_rounded(value) for value in table[name].to_list()] for name in table.columns}
+
+    def classes(self, plane: int) -> Mapping[int, str] | None:
+        """Class of each cell of a plane's volume; None where the model has no classes of cells."""
+        time = self._opened.times[self._place(plane)[0]]
+        return read_classes(objects_path(self._out, self._entry), self._provenance, time)
+
+    def class_colours(self, plane: int) -> dict[str, str]:
+        """Colour of each class of cells by its name, as overlays have them; the model's classes first."""
+        known = self._provenance.settings.get(CELL_CLASSES) or () if self._provenance else ()
+        names = order_classes((self.classes(plane) or {}).values(), known)
+        return dict(zip(names, hex_colours(len(names) + 1)[1:], strict=True))
 
     def _confidences(self, plane: int) -> Mapping[int, float]:
         """Confidences of the cells that are as the model left them."""

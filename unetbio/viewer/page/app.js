@@ -2,7 +2,7 @@
 
 import {CellLayer} from "./layer.js";
 import {get, getIds, post} from "./server.js";
-import {CellTable, Histogram, fillColumns, format, showRows} from "./table.js";
+import {CLASS, CellTable, Histogram, fillColumns, format, showClasses, showRows} from "./table.js";
 
 const TILE = 512;
 const ROWS_WAIT = 300;
@@ -280,7 +280,7 @@ async function loadRows() {
   const {index, plane, version} = state;
   const found = await trying(() => get(`image/${index}/rows/${plane}`));
   if (!found || index !== state.index || plane !== state.plane || version !== state.version) return;
-  table.read(found.columns);
+  table.read(found.columns, found.classes);
   state.volume = found.volume;
   fillColumns($("column"), table.names);
   $("count").textContent = table.ids.length;
@@ -292,9 +292,12 @@ async function loadRows() {
 }
 
 function colour() {
-  layer.paint({colours: table.colours($("column").value), accepted: acceptedCells()});
-  histogram.show(table, $("column").value);
-  $("range").textContent = $("column").value ? table.limits($("column").value).map(format).join(" to ") : "";
+  const column = $("column").value, isClass = column === CLASS;
+  layer.paint({colours: table.colours(column), accepted: acceptedCells()});
+  histogram.show(table, column);
+  $("classes").hidden = !isClass;
+  showClasses($("classes"), table, select);
+  $("range").textContent = column && !isClass ? table.limits(column).map(format).join(" to ") : "";
 }
 
 function select(ids) {

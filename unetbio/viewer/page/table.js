@@ -1,5 +1,8 @@
 // The table of the cells of a plane: colours by a column, the histogram that selects, and the rows.
 
+// Its values are names; all other columns hold numbers.
+export const CLASS = "class";
+const UNKNOWN = "#aaaaaa";
 const GROUND = "#363b41";
 const BINS = 40;
 const SHOWN_ROWS = 200;
@@ -35,8 +38,10 @@ export class CellTable {
     this.read({});
   }
 
-  read(columns) {
+  // classes: the colour of each class of cells by its name, in the order in which they are shown.
+  read(columns, classes = {}) {
     this.columns = columns;
+    this.classes = classes;
     this.ids = columns.label ?? [];
     this.rowOf = new Map(this.ids.map((id, row) => [id, row]));
   }
@@ -51,7 +56,7 @@ export class CellTable {
   // Columns that cells can be coloured by.
   get names() {
     const isKnown = (value) => typeof value === "number" || typeof value === "boolean";
-    return Object.keys(this.columns).filter((name) => name !== "label" && this.columns[name].some(isKnown));
+    return Object.keys(this.columns).filter((name) => name === CLASS || (name !== "label" && this.columns[name].some(isKnown)));
   }
 
   value(name, id) {
@@ -76,13 +81,21 @@ export class CellTable {
       for (let id = 0; id < colours.length; id++) colours[id] = distinct[(id * 5) % distinct.length];
       return colours;
     }
+    colours.fill(packed(rgb(UNKNOWN)));
+    if (name === CLASS) {
+      for (const id of this.ids) colours[id] = packed(rgb(this.classes[this.value(name, id)] ?? UNKNOWN));
+      return colours;
+    }
     const [low, high] = this.limits(name);
-    colours.fill(packed([170, 170, 170]));
     for (const id of this.ids) {
       const value = this.value(name, id);
       if (value !== null) colours[id] = packed(shade((Number(value) - low) / (high - low)));
     }
     return colours;
+  }
+
+  ofClass(name) {
+    return this.ids.filter((id) => this.value(CLASS, id) === name);
   }
 
   between(name, low, high) {
@@ -129,7 +142,7 @@ export class Histogram {
 
   show(table, name) {
     this.table = table;
-    this.name = table.columns[name] ? name : null;
+    this.name = table.columns[name] && name !== CLASS ? name : null;
     this.range = null;
     this.draw();
   }
@@ -188,7 +201,8 @@ export function showRows(element, table, ids, column, go) {
     return;
   }
   const name = table.columns[column] ? column : table.columns.area_px ? "area_px" : "volume_px";
-  const ordered = [...ids].sort((a, b) => (table.value(name, a) ?? Infinity) - (table.value(name, b) ?? Infinity));
+  const number = (id) => table.value(name, id) ?? Infinity, text = (id) => String(table.value(name, id) ?? "");
+  const ordered = [...ids].sort(name === CLASS ? (a, b) => text(a).localeCompare(text(b)) : (a, b) => number(a) - number(b));
   title.textContent = `${ids.length} cells selected` + (ids.length > SHOWN_ROWS ? `, ${SHOWN_ROWS} shown` : "");
   list.append(cellsOf("th", ["cell", byName(name)]));
   for (const id of ordered.slice(0, SHOWN_ROWS)) {
@@ -199,8 +213,24 @@ export function showRows(element, table, ids, column, go) {
   }
 }
 
+// A line for each class, which selects its cells.
+export function showClasses(element, table, select) {
+  element.replaceChildren();
+  const counted = [...Object.entries(table.classes), [null, UNKNOWN]].map(([name, colour]) => [name, colour, table.ofClass(name)]);
+  for (const [name, colour, ids] of counted.filter(([each, , found]) => each !== null || found.length)) {
+    const button = document.createElement("button"), swatch = document.createElement("i");
+    swatch.style.background = colour;
+    const count = Object.assign(document.createElement("span"), {className: "quiet", textContent: ids.length});
+    button.append(swatch, name ?? "without a class", count);
+    button.title = "select its cells";
+    button.addEventListener("click", () => select(table.ofClass(name)));
+    element.append(button);
+  }
+}
+
+// Classes are what one looks for first, where cells have them.
 export function fillColumns(select, names) {
-  const before = select.value;
+  const before = select.options.length ? select.value : CLASS;
   const option = (value, text) => Object.assign(document.createElement("option"), {value, textContent: text});
   select.replaceChildren(option("", "each cell apart"), ...names.map((name) => option(name, byName(name))));
   select.value = names.includes(before) ? before : "";

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.annotations.challenge import ENDING, read_times, time_of
+from unetbio.annotations.challenge import ENDING, is_marker, is_segmented, read_times, time_of
 from unetbio.annotations.masks import is_mask_folder, read_mask, read_mask_folder
 from unetbio.annotations.matching import Finder, Names
 from unetbio.annotations.painting import Painting, paint
@@ -190,9 +190,23 @@ def _sources(
         failures += [(str(path), error) for path, error in refused if run.format is None]
         masks = [source for source in sources if source.format == MASKS and not places.is_own(source.paths[0])]
         yield from (source for source in sources if source.format != MASKS)
-        yield from _mask_sources(masks, Finder(places.names))
+        yield from _mask_sources(_without_markers(masks), Finder(places.names))
     if others:
         logger.info("%d other file%s left out", others, "" if others == 1 else "s")
+
+
+def _without_markers(masks: Sequence[Source]) -> Sequence[Source]:
+    """Leave out the markers of tracks where there are masks of whole cells (Cell Tracking Challenge)."""
+    markers = [source for source in masks if is_marker(source.paths[0])]
+    if not markers or not any(is_segmented(source.paths[0]) for source in masks):
+        return masks
+    logger.info(
+        "%d markers of tracks left out, such as %s: beside them lie masks of whole cells; give their folder by itself "
+        "to take them",
+        len(markers),
+        markers[0].paths[0],
+    )
+    return [source for source in masks if source not in markers]
 
 
 def _mask_sources(sources: Iterable[Source], finder: Finder) -> Iterator[Source]:
@@ -233,16 +247,20 @@ def _images_of(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, 
 
 
 def _times(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, Sheet | None]]:
-    """A time-lapse with the label images of all times; or the images of each time, such as ``x/t000.tif``."""
+    """A time-lapse with the label images of all times; or the images of each time, ``x/t000.tif`` or ``x_t000.tif``."""
     name = source.name.removesuffix(ENDING)
-    lapse = finder.by_name(name)
+    times = [
+        finder.by_name(f"{name}/t{time}") or finder.by_time(name, int(time)) for time in map(time_of, source.paths)
+    ]
+    # Images of several times, such as 00/x.tif and 01/x.tif, may all have the name of the time-lapse.
+    lapse = None if len(times) > 1 and None not in times else finder.by_name(name)
     if lapse is not None:
         yield lapse, source, None
         return
-    for path in source.paths:
-        names = finder.by_name(f"{name}/t{time_of(path)}")
+    for names, path in zip(times, source.paths, strict=True):
         if names is None:
-            raise _no_image(f"{name} or {name}/t{time_of(path)}", finder)
+            time = time_of(path)
+            raise _no_image(f"{name}, {name}/t{time} or {name}_t{time}", finder)
         yield names, Source((path,), path.name, MASKS), None
 
 
@@ -380,7 +398,7 @@ class _OfImages(_Places):
         self._output, self._run, self._reading = output or Path(), run, reading
         only = annotations[0] if len(annotations) == 1 else None
         is_beside = run.images is None or (only is not None and real_path(run.images) == real_path(only))
-        self._layout = find_layout(only) if is_beside and only is not None and run.format in (None, MASKS) else None
+        self._layout = _find_layout(only) if is_beside and only is not None and run.format in (None, MASKS) else None
         found = self._listed(annotations, run.images, only)
         self._found = dict(zip((name.as_posix() for name in output_names(found)), found, strict=True))
         self._own = {real_path(item.path) for item in found}
@@ -476,6 +494,16 @@ def _keep_classes(path: Path, named: frozenset[int]) -> None:
     kept = {t: {number: name for number, name in table.items() if number in named} for t, table in before.items()}
     if kept != before:
         write_cell_classes(path, kept)
+
+
+def _find_layout(folder: Path) -> Layout | None:
+    """The layout of a folder with images and masks; None if the folder of the masks holds drawn annotations."""
+    try:
+        return find_layout(folder)
+    except UsageError:
+        if all(source.format == MASKS for source in find_sources(folder)[0]):
+            raise
+        return None
 
 
 def _pairs(layout: Layout) -> Iterator[tuple[Path, Path]]:

@@ -64,6 +64,7 @@ __all__ = [
     "result_name",
     "review_name",
     "roi_set_name",
+    "time_lapse_name",
     "track_picture_name",
     "tracked_name",
     "trackmate_name",
@@ -112,6 +113,10 @@ _JOURNAL = re.compile(r"run(\.\d+-of-\d+)?\.jsonl")
 _LOCK = re.compile(r"\.run\..*lock")
 _PART = re.compile(r"\.?run\.\d+-of-(\d+)\.(?:jsonl|lock)")
 _TIME = re.compile(r"_t\d{3,}$")
+_SEPARATORS = "_. -"
+_TIME_MARK = re.compile(r"(^|[_. -]+)(t|time|timepoint|frame)?[_. -]*$", re.IGNORECASE)
+"""What stands before the number of a time in the name of a file."""
+
 _JOB_CELLS = ".cells.{label}.{number}.parquet"
 EVERY_JOB_CELLS = _JOB_CELLS.format(label="*", number="*")
 
@@ -197,6 +202,17 @@ def track_picture_name(result: str) -> str:
 def trackmate_name(result: str) -> str:
     """Tracks of a time-lapse for TrackMate."""
     return f"{result}_TrackMate.xml"
+
+
+def time_lapse_name(result: str, start: int, end: int) -> str:
+    """Name of a time-lapse whose times are files, from the name of one and the place of the time in it.
+
+    ``a/x`` for ``a/x_t007``, ``a`` for ``a/t007``, and an empty name for ``t007``.
+    """
+    folder, _, first = result[:start].rpartition("/")
+    last, slash, below = result[end:].partition("/")
+    part = (_TIME_MARK.sub("", first) + last).strip(_SEPARATORS)
+    return "/".join(filter(None, (folder, part, below if slash else "")))
 
 
 def challenge_folder(result: str) -> str:

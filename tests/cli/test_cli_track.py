@@ -49,13 +49,15 @@ def frame(places: list[tuple[int, int]]) -> Array:
     return image
 
 
-def segmented(tmp_path: Path, model: Path, *, apart: bool = False) -> Path:
+def segmented(tmp_path: Path, model: Path, *, apart: str = "") -> Path:
     images = tmp_path / "images"
     images.mkdir()
     frames = np.stack([frame(places) for places in PLACES])
     if apart:
         for t, one in enumerate(frames):
-            tifffile.imwrite(images / f"well_t{t + 7:02d}.tif", one)
+            path = images / f"{apart.format(t + 7)}.tif"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tifffile.imwrite(path, one)
     else:
         tifffile.imwrite(images / "x.tif", frames, imagej=True, metadata={"axes": "TYX"})
     out = tmp_path / "out"
@@ -127,16 +129,62 @@ def test_edited_masks_are_tracked_as_they_are_now(tmp_path: Path, tiny_model: Pa
 
 
 def test_files_of_one_time_each_are_a_time_lapse(tmp_path: Path, tiny_model: Path) -> None:
-    out = segmented(tmp_path, tiny_model, apart=True)
+    out = segmented(tmp_path, tiny_model, apart="well_t{:02d}")
     result = run("track", out)
     assert result.exit_code == 2
     assert "holds no time-lapse; for files of one time each say --time-regex" in result.stderr
+    assert (
+        "no tracks are there: run unetbio track first, with --time-regex" in done("export", out, "--to", "ctc").stderr
+    )
     assert "5 tracks, 1 division" in done("track", out, "--distance", "12", "--time-regex", r"_t(?P<t>\d+)").stdout
     assert {row["t"] for row in rows(out / "tracks.csv")} == {"7", "8", "9", "10", "11"}
     assert read_labels(out / "well_t10_tracks.ome.tif").max() == 5
     assert_tracks_in_table(out)
     done("export", out, "--to", "ctc", "-o", tmp_path / "ctc")
-    assert len(list((tmp_path / "ctc").rglob("mask*.tif"))) == 5
+    folder = tmp_path / "ctc" / "well_RES"
+    assert sorted(path.name for path in folder.glob("mask*.tif")) == [f"mask{t:03d}.tif" for t in range(7, 12)]
+    table = [tuple(map(int, line.split())) for line in (folder / "res_track.txt").read_text().splitlines()]
+    assert table == [(1, 7, 11, 0), (2, 7, 8, 0), (3, 7, 9, 0), (4, 10, 11, 3), (5, 10, 11, 3), (6, 10, 11, 2)]
+    done("export", out, "--to", "trackmate", "-o", tmp_path / "trackmate")
+    assert (tmp_path / "trackmate" / "well_TrackMate.xml").is_file()
+
+
+@pytest.mark.parametrize(
+    ("name", "expression", "folder", "first"),
+    [
+        ("01/t{:03d}", r"t(?P<t>\d+)", "01_RES", "mask007.tif"),
+        ("a/b/{:04d}", r"(?P<t>\d{4})", "a/b_RES", "mask0007.tif"),
+        ("s1_t{}_w2", r"_t(?P<t>\d+)", "s1_w2_RES", "mask007.tif"),
+        ("frame {}/a", r"frame (?P<t>\d+)", "a_RES", "mask007.tif"),
+        ("t{:03d}", r"(?P<t>\d+)", "images_RES", "mask007.tif"),
+    ],
+)
+def test_tracked_files_come_back_from_the_cell_tracking_challenge(
+    tmp_path: Path, tiny_model: Path, name: str, expression: str, folder: str, first: str
+) -> None:
+    out = segmented(tmp_path, tiny_model, apart=name)
+    done("track", out, "--distance", "12", "--gap", "0", "--time-regex", expression)
+    done("export", out, "--to", "ctc", "-o", tmp_path / "ctc")
+    assert (tmp_path / "ctc" / folder / first).is_file()
+    done("import", tmp_path / "ctc", "--images", tmp_path / "images", "-o", tmp_path / "masks")
+    result = done("import", tmp_path / "ctc", "--into", out)
+    assert result.stdout.startswith("5 images")
+    for t in range(7, 12):
+        path = tmp_path / "masks" / f"{name.format(t)}_labels.ome.tif"
+        found = read_labels(path, allow_binary=True)
+        np.testing.assert_array_equal(found, read_labels(out / f"{name.format(t)}_tracks.ome.tif", allow_binary=True))
+        np.testing.assert_array_equal(found, read_labels(out / f"{name.format(t)}_labels.ome.tif", allow_binary=True))
+
+
+def test_markers_of_tracks_give_way_to_masks(tmp_path: Path) -> None:
+    cells = frame(PLACES[0]) // 200 * np.uint16(2)
+    for name, mask in (("SEG/man_seg", cells), ("TRA/man_track", cells[::-1])):
+        write_labels(tmp_path / "01_GT" / f"{name}000.tif", mask)
+    (tmp_path / "01").mkdir()
+    tifffile.imwrite(tmp_path / "01" / "t000.tif", frame(PLACES[0]))
+    result = done("import", tmp_path / "01_GT", "--images", tmp_path / "01", "-o", tmp_path / "masks")
+    assert "1 markers of tracks left out" in result.stderr
+    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "t000_labels.ome.tif", allow_binary=True), cells)
 
 
 def test_the_cell_tracking_challenge_reads_the_tracks(tmp_path: Path, tiny_model: Path) -> None:

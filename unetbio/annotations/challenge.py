@@ -16,7 +16,7 @@ from unetbio.errors import ImageError
 from unetbio.io import read_labels
 from unetbio.labels import label_dtype
 
-__all__ = ["ENDING", "is_of_challenge", "read_times", "time_of"]
+__all__ = ["ENDING", "is_marker", "is_of_challenge", "is_segmented", "read_times", "time_of"]
 
 ENDING = "_RES"
 _MASK = re.compile(r"mask(\d{3,})\.tiff?", re.IGNORECASE)
@@ -25,6 +25,16 @@ _MASK = re.compile(r"mask(\d{3,})\.tiff?", re.IGNORECASE)
 def is_of_challenge(path: Path) -> bool:
     """Whether a file is the label image of one time, by its name and that of its folder."""
     return _MASK.fullmatch(path.name) is not None and path.parent.name.endswith(ENDING)
+
+
+def is_segmented(path: Path) -> bool:
+    """Whether a file of the challenge's truth holds whole cells, by its name: ``SEG/man_seg000.tif``."""
+    return path.name.startswith("man_seg")
+
+
+def is_marker(path: Path) -> bool:
+    """Whether a file of the challenge's truth marks tracks, often with less than a cell: ``TRA/man_track000.tif``."""
+    return path.name.startswith("man_track")
 
 
 def time_of(path: Path) -> str:

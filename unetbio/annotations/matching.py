@@ -1,12 +1,14 @@
 """Which image an annotation belongs to, by its name."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import PurePosixPath
 
 from unetbio.errors import ImageError
 from unetbio.io.discover import plain_stem, stem
+from unetbio.output_layout import time_lapse_name
 
 __all__ = ["Finder", "Names"]
 
@@ -94,6 +96,27 @@ class Finder:
             if found:
                 return _nearest(found, parts, name)
         return None
+
+    def by_time(self, name: str, t: int) -> Names | None:
+        """The image of one time of a time-lapse whose times are files: ``x_t007`` of ``x``, ``t007`` of any folder.
+
+        Raises
+        ------
+        ImageError
+            ``several_images``: the name fits more than one.
+        """
+        parts = name.split("/")
+        found = self._by_time.get((parts[-1], t)) or self._by_time.get(("", t))
+        return _nearest(found, parts, f"{name}, time {t}") if found else None
+
+    @cached_property
+    def _by_time(self) -> Mapping[tuple[str, int], list[Names]]:
+        found: dict[tuple[str, int], list[Names]] = {}
+        for image in self.images:
+            for run in re.finditer(r"\d+", image.result):
+                name = time_lapse_name(image.result, *run.span()).rpartition("/")[2]
+                found.setdefault((name, int(run[0])), []).append(image)
+        return found
 
 
 def _nearest(found: Sequence[Names], parts: Sequence[str], name: str) -> Names:

@@ -5,7 +5,8 @@ that TrackMate 7 writes (fiji.plugin.trackmate.io.TmXmlWriter).
 """
 
 import logging
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 from xml.sax.saxutils import quoteattr
@@ -19,7 +20,7 @@ from unetbio.files import atomic_path, write_text
 from unetbio.io import write_labels
 from unetbio.labels import label_hash
 from unetbio.measurement import regions
-from unetbio.output_layout import challenge_folder, provenance_name, trackmate_name
+from unetbio.output_layout import challenge_folder, provenance_name, result_name, time_lapse_name, trackmate_name
 from unetbio.provenance import read_provenance
 from unetbio.results.lineages import Lineage
 from unetbio.results.reuse import read_label_file
@@ -43,12 +44,17 @@ class _TracksWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._has_written = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Nothing to do: every file is complete."""
+        """Say so if there was nothing to write; every file is complete."""
+        if not self._has_written and exception[:1] in ((), (None,)):
+            logger.warning(
+                "no tracks are there: run unetbio track first, with --time-regex where each time is a file of its own"
+            )
 
     def add(self, image: ExportImage) -> int:
         """Write the tracks that begin in a label image; returns their number.
@@ -64,6 +70,7 @@ class _TracksWriter:
             logger.debug("%s: no time-lapse, left out", image.entry.path)
             return 0
         self.write(image, image.lineage, _frames(image, image.lineage))
+        self._has_written = True
         return len(image.lineage.tracks)
 
     def write(self, image: ExportImage, lineage: Lineage, frames: list[NDArray[Any]]) -> None:
@@ -87,28 +94,56 @@ def _frames(image: ExportImage, lineage: Lineage) -> list[NDArray[Any]]:
     return frames
 
 
+def _name(image: ExportImage, lineage: Lineage) -> tuple[str, int]:
+    """Name of a time-lapse, and the number of digits of its times.
+
+    Times that are files share a name without the time; if there is none (``t000.tif``), that of their folder.
+    """
+    digits = max(3, len(str(max(lineage.times))))
+    results = [result_name(frame.output) for frame in lineage.frames]
+    if len(set(results)) < 2:
+        return image.name, digits
+    for start, end in _runs_of_times(results, lineage.times):
+        folder = Path(image.entry.input).absolute().parent.name
+        return time_lapse_name(results[0], start, end) or folder or image.name, max(digits, end - start)
+    return image.name, digits
+
+
+def _runs_of_times(results: Sequence[str], times: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Digits of the first name that are its time, where all others differ from it in their time alone."""
+    for run in re.finditer(r"\d+", results[0]):
+        start, end = run.span()
+        rest = re.compile(re.escape(results[0][:start]) + r"(\d+)" + re.escape(results[0][end:]))
+        found = [rest.fullmatch(result) for result in results]
+        if [match and int(match[1]) for match in found] == list(times):
+            yield start, end
+
+
 class ChallengeWriter(_TracksWriter):
-    """Write ``x_RES/mask000.tif`` ... and ``x_RES/res_track.txt`` for each time-lapse."""
+    """Write ``x_RES/mask000.tif`` ... and ``x_RES/res_track.txt`` for each time-lapse; numbers are its times."""
 
     def write(self, image: ExportImage, lineage: Lineage, frames: list[NDArray[Any]]) -> None:
         """See `_TracksWriter`."""
         rows, numbers = _pieces(lineage)
         if len(rows) > MAX_CHALLENGE_TRACKS:
             raise ImageError("too_many_labels", f"{len(rows)} tracks, and 16 bits hold {MAX_CHALLENGE_TRACKS}")
-        folder = self.folder / challenge_folder(image.name)
-        digits = max(3, len(str(len(frames) - 1)))
-        for place, frame in enumerate(frames):
+        name, digits = _name(image, lineage)
+        folder = self.folder / challenge_folder(name)
+        for place, (frame, t) in enumerate(zip(frames, lineage.times, strict=True)):
             ids, inverse = np.unique(frame, return_inverse=True)
             table = np.array([numbers.get((place, label), 0) for label in ids.tolist()], np.uint16)
-            _write_plain(folder / f"mask{place:0{digits}d}.tif", table[inverse].reshape(frame.shape))
+            _write_plain(folder / f"mask{t:0{digits}d}.tif", table[inverse].reshape(frame.shape))
         write_text(
             folder / "res_track.txt",
-            "".join(f"{number} {first} {last} {parent}\n" for number, first, last, parent in rows),
+            "".join(
+                f"{number} {lineage.times[first]} {lineage.times[last]} {parent}\n"
+                for number, first, last, parent in rows
+            ),
         )
 
 
 def _pieces(lineage: Lineage) -> tuple[list[tuple[int, int, int, int]], Mapping[tuple[int, int], int]]:
-    """Rows (number, first, last, parent) of tracks without gaps, and the number of each cell.
+    """Rows (number, first, last, parent) of tracks without gaps, by place, and the number of each cell.
 
     The challenge has no gaps: what follows one is a track of its own, whose parent is what came before.
     """
@@ -145,7 +180,7 @@ class TrackMateWriter(_TracksWriter):
 
     def write(self, image: ExportImage, lineage: Lineage, frames: list[NDArray[Any]]) -> None:
         """See `_TracksWriter`."""
-        with atomic_path(self.folder / trackmate_name(image.name)) as temporary:
+        with atomic_path(self.folder / trackmate_name(_name(image, lineage)[0])) as temporary:
             temporary.write_text("\n".join(_trackmate(image, lineage, frames)) + "\n", encoding="utf-8")
 
 

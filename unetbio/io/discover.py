@@ -37,7 +37,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-MASK_SUFFIXES = ("_cp_masks", *WRITTEN_MASKS, "_masks", "_mask", "_label", "_gt")
+MASK_SUFFIXES = ("_cp_masks", *WRITTEN_MASKS, "_masks", "_mask", "_label", "_gt", "_seg")
 """Endings of stems that mark a mask."""
 
 IMAGE_SUFFIXES = ("_img", "_image", "_0000")
@@ -49,9 +49,14 @@ DRAWN_SUFFIXES = (".roi", ".zip", ".geojson", ".json", ".labeling", "_outlines.t
 _CTC_MASK = re.compile(r"(?:man_seg|man_track|mask)_?(\d{3,})")
 """Stems of masks of the Cell Tracking Challenge, whose images are called t and the number."""
 
-IMAGE_FOLDER = re.compile(r"(images?|imgs?|raw)(tr|ts)?", re.IGNORECASE)
-MASK_FOLDER = re.compile(r"(masks?|labels?|gt|ground_?truth|annotations?)(tr|ts)?", re.IGNORECASE)
+IMAGE_FOLDER = re.compile(r"(?:raw_?images?|images?|imgs?|raw)(tr|ts)?", re.IGNORECASE)
+MASK_FOLDER = re.compile(
+    r"(?:masks?|labels?|instances|gt|ground_?truth|segmentations?|annotations?)(tr|ts)?", re.IGNORECASE
+)
 """Names of folders of a data set; those of nnU-Net end in ``Tr`` and ``Ts``."""
+
+_CTC_FOLDER = re.compile(r"(.+)_(GT|ST|AUTO|RES|ERR_SEG)")
+"""Names of folders of masks of the Cell Tracking Challenge, after that of the images beside them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -323,15 +328,25 @@ def _failed(address: str, relative: PurePath, error: ImageError) -> Found:
 
 
 def _without_masks(found: list[Found]) -> list[Found]:
-    """Leave out masks beside their images: in ``masks/`` beside ``images/``, and ``x_mask.png`` beside ``x.png``."""
+    """Leave out masks beside their images: in ``masks/`` beside ``images/``, and ``x_mask.png`` beside ``x.png``.
+
+    Also those in ``masks/`` below their images, and in ``01_GT/`` beside ``01/`` (Cell Tracking Challenge).
+    """
     folders = {item.relative.parent for item in found}
     above = {path for folder in folders for path in (folder, *folder.parents)}
     beside = {path.parent for path in above if IMAGE_FOLDER.fullmatch(path.name)}
-    images = {(item.relative.parent, stem(item.relative)) for item in found}
+    names = [(item.relative.parent, stem(item.relative)) for item in found]
+    images = {*names, *((folder, _plain(name, IMAGE_SUFFIXES)) for folder, name in names)}
+
+    def holds_masks(folder: PurePath) -> bool:
+        of_challenge = _CTC_FOLDER.fullmatch(folder.name)
+        return of_challenge is not None and folder.with_name(of_challenge[1]) in above
 
     def is_mask(item: Found) -> bool:
-        parents = item.relative.parents
-        if any(MASK_FOLDER.fullmatch(path.name) and path.parent in beside for path in parents):
+        folders = [path for path in item.relative.parents if MASK_FOLDER.fullmatch(path.name)]
+        if any(folder.parent in beside for folder in folders) or any(map(holds_masks, item.relative.parents)):
+            return True
+        if any((folder.parent, plain_stem(item.relative)) in images for folder in folders):
             return True
         name = stem(item.relative)
         plain = _plain(name, MASK_SUFFIXES)

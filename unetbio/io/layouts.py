@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetbio.errors import UsageError
-from unetbio.io.discover import MASK_SUFFIXES, pair, stem
+from unetbio.io.discover import IMAGE_FOLDER, MASK_FOLDER, MASK_SUFFIXES, Pairing, pair, stem
 from unetbio.io.formats import SUFFIXES, find_folder
 
 __all__ = ["Layout", "find_layout"]
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "rawimages", "raw", "imagesTr")
-MASK_FOLDERS = ("masks", "mask", "labels", "label", "groundtruth", "gt", "labelsTr")
 PARTS = {
     "train": "training",
     "training": "training",
@@ -22,7 +20,7 @@ PARTS = {
     "test": "test",
     "testing": "test",
 }
-"""Folders of a data set that was split, and the part that each holds."""
+"""Folders of a data set that was split, in small letters, and the part that each holds."""
 
 _CTC_SEQUENCE = re.compile(r"\d{2}")
 _CTC_MASKS = ("{}_GT/SEG", "{}_ST/SEG")
@@ -54,9 +52,10 @@ class Layout:
 def find_layout(folder: Path) -> Layout | None:
     """Find the images and masks of a folder; None if it has none of the layouts.
 
-    In this order: folders such as ``images`` and ``masks``, also below ``train``, ``val`` and ``test``, and nnU-Net's
-    ``imagesTr`` and ``labelsTr``; a folder for each image, with a picture for each object (Data Science Bowl 2018);
-    ``01`` and ``01_GT/SEG`` (Cell Tracking Challenge); images with their masks beside them (``x_img``, ``x_masks``).
+    In this order: folders such as ``images`` and ``masks``, also below or above ``train``, ``val`` and ``test``, and
+    nnU-Net's ``imagesTr`` and ``labelsTr``; a folder for each image, with a picture for each object (Data Science Bowl
+    2018); ``01`` and ``01_GT/SEG`` (Cell Tracking Challenge); images with their masks beside them (``x_img``,
+    ``x_masks``), or in a folder ``masks`` below them.
 
     Raises
     ------
@@ -65,7 +64,7 @@ def find_layout(folder: Path) -> Layout | None:
     """
     if not folder.is_dir() or find_folder(folder):
         return None
-    for find in (_find_two_folders, _find_parts, _find_object_folders, _find_sequences, _find_beside):
+    for find in (_find_two_folders, _find_parts, _find_object_folders, _find_sequences, _find_beside, _find_below):
         if found := find(folder):
             return found
     return None
@@ -76,19 +75,36 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _two_folders(folder: Path) -> tuple[Path, Path] | None:
-    names = {path.name: path for path in _subfolders(folder)}
-    images = next((names[name] for name in IMAGE_FOLDERS if name in names), None)
-    masks = next((names[name] for name in MASK_FOLDERS if name in names), None)
-    return (images, masks) if images and masks else None
+    below = _subfolders(folder)
+    # Of images and raw the first, of masks and labels the last; nnU-Net's imagesTs have no masks.
+    images = [path for path in below if (found := IMAGE_FOLDER.fullmatch(path.name)) and not _is_test(found)]
+    masks = [path for path in below if (found := MASK_FOLDER.fullmatch(path.name)) and not _is_test(found)]
+    return (images[0], masks[-1]) if images and masks else None
+
+
+def _is_test(name: re.Match[str]) -> bool:
+    return (name[1] or "").lower() == "ts"
 
 
 def _find_two_folders(folder: Path) -> Layout | None:
     found = _two_folders(folder)
     if found is None or _pictures_of_objects(folder):
         return None
-    pairing = pair(*found)
+    title = f"{found[0].name} and {found[1].name}"
+    return _by_parts(title, found[0], pair(*found))
+
+
+def _by_parts(title: str, images: Path, pairing: Pairing) -> Layout:
+    """Pairs of ``images/train/x`` and ``masks/train/x`` belong to the part that their folder names."""
     leftovers = (*pairing.images_left, *pairing.masks_left)
-    return Layout(f"{found[0].name} and {found[1].name}", pairing.pairs, leftovers=leftovers)
+    parts: dict[str, list[tuple[Path, Path]]] = {}
+    for image, mask in pairing.pairs:
+        name, *below = image.relative_to(images).parts
+        parts.setdefault(PARTS.get(name.lower(), "training") if below else "training", []).append((image, mask))
+    if "training" not in parts:
+        return Layout(title, pairing.pairs, leftovers=leftovers)
+    training, validation, test = (tuple(parts.get(name, ())) for name in ("training", "validation", "test"))
+    return Layout(title, training, validation, test, leftovers)
 
 
 def _find_parts(folder: Path) -> Layout | None:
@@ -148,6 +164,16 @@ def _find_beside(folder: Path) -> Layout | None:
         return None
     leftovers = (*pairing.images_left, *pairing.masks_left)
     return Layout("masks beside their images", pairing.pairs, leftovers=leftovers)
+
+
+def _find_below(folder: Path) -> Layout | None:
+    masks = next((path for path in reversed(_subfolders(folder)) if MASK_FOLDER.fullmatch(path.name)), None)
+    images = [path for path in folder.iterdir() if path.is_file() and _is_image(path)]
+    if masks is None or not images:
+        return None
+    pairing = pair(sorted(images), masks)
+    leftovers = (*pairing.images_left, *pairing.masks_left)
+    return Layout(f"images, and {masks.name} below them", pairing.pairs, leftovers=leftovers)
 
 
 def _images_below(folder: Path) -> Iterator[Path]:

@@ -83,6 +83,11 @@ class Lineage(_Record):
     tracks: tuple[Track, ...]
     settings: dict[str, float | int | bool | None] = {}
 
+    @property
+    def times(self) -> tuple[int, ...]:
+        """Time of each frame."""
+        return tuple(frame.t for frame in self.frames)
+
 
 def write_lineage(out: Path, result: str, lineage: Lineage) -> None:
     """Write the record of a time-lapse."""

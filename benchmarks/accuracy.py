@@ -1,51 +1,66 @@
-"""Scores of a model on images that it was not trained on; the model's card lists other uses of these images.
+"""Scores of a model on images that it was not trained on, by kind of image and by size of nucleus.
 
-    python benchmarks/accuracy.py DATA [--model nuclei] [--set dsb2018|bbbc039] [--json FILE]
+    python benchmarks/accuracy.py DATA [--model nuclei] [--set dsb2018 ...] [--json FILE]
 
-DATA holds ``dsb2018`` and ``bbbc039``, each with an ``index.csv`` and a folder ``val``.
+DATA holds the collections, each with ``index.csv``. Images are those in fluorescence of the validation parts; neither
+pixel size nor diameter is given. The first table has a row for each collection, magnification and preparation, the
+second the share of true nuclei that are found at IoU .5, by their diameter. ``--json`` writes the scores by collection.
 """
 
 import argparse
-import csv
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import common
 import numpy as np
+from collections_of_images import FLUORESCENCE, Annotated, annotated
 from numpy.typing import NDArray
 
 import unetbio
-from unetbio.io import read_labels
 from unetbio.labels import touching_pairs
 from unetbio.metrics.instances import evaluate, match
 
-SUFFIXES = (".tif", ".png")
+COLUMNS = ("AP@.5", "AP@.7", "AP@.75", "AP@.9", "mean_AP", "F1@.5", "merges_per_100", "splits_per_100")
+BIASES = ("bias_isolated", "bias_touching")
+SIZES = (0, 8, 12, 20, 40, 80, math.inf)
+"""Edges of the classes of diameters, in pixels."""
+
+Labels = NDArray[Any]
 
 
-def validation_pairs(data: Path, name: str) -> Iterator[tuple[Path, Path]]:
-    """Images and label images of the fluorescence part of a validation set."""
-    with open(data / name / "index.csv", newline="") as stream:
-        for row in csv.DictReader(stream):
-            if row["split"] == "val" and row.get("modality", "fluorescence") == "fluorescence":
-                yield tuple(_existing(data / name / "val" / kind / row["name"]) for kind in ("images", "masks"))
+class Result(NamedTuple):
+    """Predicted and true label image of one image."""
+
+    name: str
+    predicted: Labels
+    truth: Labels
 
 
-def _existing(stem: Path) -> Path:
-    return next(path for path in (stem.with_name(stem.name + suffix) for suffix in SUFFIXES) if path.exists())
+def segment(one: Annotated, model: str) -> Result:
+    """Segment an image with nothing told; predicted cells on objects that do not count are left out."""
+    predicted = unetbio.segment(one.image, model=model, device="cpu")[0]
+    uncounted = one.uncounted()
+    on_uncounted = np.bincount(predicted.ravel(), uncounted.ravel()) > np.bincount(predicted.ravel()) / 2
+    return Result(one.image.name, np.where(on_uncounted[predicted], 0, predicted), one.truth())
 
 
 def score(data: Path, name: str, model: str) -> dict[str, float]:
-    """Segment every image with the model as it is and pool the scores."""
-    pairs = list(validation_pairs(data, name))
-    predicted = [unetbio.segment(image, model=model, device="cpu")[0] for image, _ in pairs]
-    truth = [read_labels(mask) for _, mask in pairs]
-    names = [image.name for image, _ in pairs]
+    """Pooled scores of the validation part of a collection."""
+    return scores([segment(one, model) for one in annotated(data, name)])
+
+
+def scores(results: Sequence[Result]) -> dict[str, float]:
+    """Pooled scores, and the bias of the outlines."""
+    names, predicted, truth = zip(*results, strict=True)
     return evaluate(predicted, truth, names=names).pooled | outline_bias(predicted, truth)
 
 
-def outline_bias(predicted: Sequence[NDArray[Any]], truth: Sequence[NDArray[Any]]) -> dict[str, float]:
+def outline_bias(predicted: Sequence[Labels], truth: Sequence[Labels]) -> dict[str, float]:
     """By how many pixels the diameter of a cell is too large, for true cells that stand alone and that touch others.
 
     Diameters are those of discs with as many pixels; cells match at IoU .5, and those at the border of the image are
@@ -53,28 +68,67 @@ def outline_bias(predicted: Sequence[NDArray[Any]], truth: Sequence[NDArray[Any]
     """
     differences: dict[bool, list[float]] = {False: [], True: []}
     for labels, label_image in zip(predicted, truth, strict=True):
-        diameters = [2 * np.sqrt(np.bincount(one.ravel()) / np.pi) for one in (labels, label_image)]
+        ours, theirs = diameters(labels), diameters(label_image)
         touching = set(touching_pairs(label_image).ravel().tolist())
         at_border = set(np.unique(np.concatenate([label_image[[0, -1]].ravel(), label_image[:, [0, -1]].ravel()])))
-        for ours, true in match(labels, label_image).pairs.tolist():
+        for one, true in match(labels, label_image).pairs.tolist():
             if true not in at_border:
-                differences[true in touching].append(float(diameters[0][ours] - diameters[1][true]))
-    names = {False: "bias_isolated", True: "bias_touching"}
-    return {names[kind]: float(np.mean(values)) if values else math.nan for kind, values in differences.items()}
+                differences[true in touching].append(float(ours[one] - theirs[true]))
+    return {
+        name: float(np.mean(values)) if values else math.nan
+        for name, values in zip(BIASES, differences.values(), strict=True)
+    }
+
+
+def diameters(labels: Labels) -> NDArray[np.float64]:
+    """Diameter of a disc of as many pixels, by id."""
+    return 2 * np.sqrt(np.bincount(labels.ravel()) / np.pi)
+
+
+def found_by_size(results: Sequence[Result]) -> list[tuple[int, int]]:
+    """True cells and found ones in each class of diameters."""
+    true, found = np.zeros(len(SIZES) - 1, int), np.zeros(len(SIZES) - 1, int)
+    for _, predicted, truth in results:
+        sizes = np.digitize(diameters(truth), SIZES[1:-1])
+        true += np.bincount(sizes[np.unique(truth[truth > 0])], minlength=len(true))
+        found += np.bincount(sizes[[pair[1] for pair in match(predicted, truth).pairs.tolist()]], minlength=len(true))
+    return list(zip(true.tolist(), found.tolist(), strict=True))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", default="nuclei")
-    parser.add_argument("--set", dest="name", choices=("dsb2018", "bbbc039"), default="dsb2018")
+    parser.add_argument("--set", dest="names", nargs="+", choices=FLUORESCENCE, default=list(FLUORESCENCE))
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    scores = score(arguments.data, arguments.name, arguments.model)
-    for key, value in scores.items():
-        print(f"{key:32} {value:.4f}")
+    by_set: dict[str, list[Result]] = defaultdict(list)
+    kinds: dict[str, list[Result]] = defaultdict(list)
+    for name in arguments.names:
+        for one in annotated(arguments.data, name):
+            by_set[name].append(segment(one, arguments.model))
+            kinds[one.kind].append(by_set[name][-1])
+    rows = [row(kind, results) for kind, results in kinds.items()]
+    common.print_table(["images of", "images", "nuclei", *COLUMNS, *BIASES], rows)
+    print()
+    sizes = found_by_size([result for results in by_set.values() for result in results])
+    columns = [f"{low:g} to {high:g} px" for low, high in pairwise(SIZES)]
+    common.print_table(["", *columns], [["nuclei", *(true for true, _ in sizes)], ["found", *map(_share, sizes)]])
     if arguments.json:
-        arguments.json.write_text(json.dumps(scores, indent=2))
+        arguments.json.write_text(json.dumps({name: scores(results) for name, results in by_set.items()}, indent=2))
+
+
+def row(kind: str, results: Sequence[Result]) -> list[object]:
+    """A row of the first table."""
+    found = scores(results)
+    nuclei = sum(len(np.unique(result.truth[result.truth > 0])) for result in results)
+    values = [f"{found[column]:.3f}" for column in COLUMNS[:6]] + [f"{found[column]:.2f}" for column in COLUMNS[6:]]
+    return [kind, len(results), nuclei, *values, *(f"{found[bias]:+.2f}" for bias in BIASES)]
+
+
+def _share(counts: tuple[int, int]) -> str:
+    true, found = counts
+    return f"{found / true:.3f}" if true else ""
 
 
 if __name__ == "__main__":

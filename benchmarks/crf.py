@@ -15,9 +15,9 @@ import time
 from itertools import product
 from pathlib import Path
 
-import accuracy
 import common
 import numpy as np
+from collections_of_images import annotated
 from numpy.typing import NDArray
 
 from unetbio.inference.backends.torch import TorchPredictor
@@ -71,10 +71,10 @@ def main() -> int:
     arguments = parser.parse_args()
     model = load_model(arguments.model)
     predictor = TorchPredictor(model.network)
-    pairs = list(accuracy.validation_pairs(arguments.data, arguments.name))[: arguments.limit]
-    images = [read_normalised(path, model) for path, _ in pairs]
+    pairs = list(annotated(arguments.data, arguments.name))[: arguments.limit]
+    images = [read_normalised(path, model) for _, path, _ in pairs]
     probabilities = [predict(image, predictor) for image in images]
-    truths = [read_labels(path) > 0 for _, path in pairs]
+    truths = [read_labels(path) > 0 for _, _, path in pairs]
 
     largest = max(range(len(images)), key=lambda index: images[index].size)
     part = np.s_[:, :SIZE, :SIZE]

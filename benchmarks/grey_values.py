@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from collections_of_images import FLUORESCENCE, annotated, read_plane
 from numpy.typing import NDArray
-from scale import pairs, read_plane
 from scipy import ndimage
 
 from unetbio.io import read_image, read_labels
@@ -26,7 +26,6 @@ from unetbio.segmentation import Segmenter
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.segmentation import Settings
 
-OWN = ("dsb2018", "bbbc039", "kromp2020", "aitslab2022")
 OTHER = {"t98g_phase": "images/*", "tnbc_he": "images/*", "isbi2012_em": "*/images/*"}
 EMPTY = "IXMtest_L10_s6"
 """Image of ``bbbc039`` val without nuclei."""
@@ -79,8 +78,8 @@ def passes_silently(segmenter: Segmenter, image: NDArray[np.generic]) -> bool:
 def kinds(segmenter: Segmenter, data: Path) -> None:
     print("| kind | planes | unlike_training | cells without a warning |")
     print("|---|---|---|---|", flush=True)
-    for name in OWN:
-        found = [is_unlike(segmenter, read_plane(image)) for _, image, _ in pairs(data, name, "val")]
+    for name in FLUORESCENCE:
+        found = [is_unlike(segmenter, read_plane(image)) for _, image, _ in annotated(data, name)]
         print(f"| {name} val | {len(found)} | {sum(found)} | |", flush=True)
     counts: dict[str, list[tuple[bool, bool]]] = {}
     for kind, plane in other_kinds(data):
@@ -93,7 +92,7 @@ def kinds(segmenter: Segmenter, data: Path) -> None:
 def nuclei(data: Path) -> list[tuple[Grey, Grey]]:
     """Isolated nuclei: grey values above the background, and how much of each pixel is pasted."""
     found = []
-    for _, path, mask in pairs(data, "bbbc039", "val"):
+    for _, path, mask in annotated(data, "bbbc039"):
         image, labels = read_plane(path).astype(np.float64), read_labels(mask)
         if not labels.any():
             continue
@@ -128,7 +127,7 @@ def field(background: Grey, size: int, number: int, cells: list[tuple[Grey, Grey
 
 
 def fields(segmenter: Segmenter, data: Path, sizes: list[int]) -> None:
-    background = next(read_plane(image) for _, image, _ in pairs(data, "bbbc039", "val") if image.stem == EMPTY)
+    background = next(read_plane(image) for _, image, _ in annotated(data, "bbbc039") if image.stem == EMPTY)
     cells = nuclei(data)
     print("| size | nuclei | found with percentiles alone | found | zoom |")
     print("|---|---|---|---|---|", flush=True)

@@ -9,16 +9,14 @@ that is taken.
 """
 
 import argparse
-import csv
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from collections_of_images import FLUORESCENCE, annotated, read_plane
 from numpy.typing import NDArray
 from skimage.transform import resize
 
-from unetbio.io import read_image, read_labels
 from unetbio.labels import resize_nearest
 from unetbio.metrics.instances import Comparison, compare
 from unetbio.models.model_file import load_model
@@ -27,30 +25,7 @@ from unetbio.scale.search import PIECE
 from unetbio.segmentation import FrameResult, Segmenter
 from unetbio.settings.segmentation import Settings
 
-SETS = ("dsb2018", "bbbc039", "kromp2020", "aitslab2022")
-SUFFIXES = (".tif", ".png")
-
 Array = NDArray[np.generic]
-
-
-def pairs(data: Path, name: str, part: str) -> Iterator[tuple[str, Path, Path]]:
-    """Kind, image and label image of the fluorescence images of a part."""
-    folder = data / name / part if (data / name / part).is_dir() else data / name
-    with open(data / name / "index.csv", newline="") as stream:
-        for row in csv.DictReader(stream):
-            if row["split"] == part and row.get("modality", "fluorescence") == "fluorescence":
-                kind = " ".join(filter(None, (name, row.get("magnification"), row.get("preparation"))))
-                yield kind, *(_existing(folder / each / row["name"]) for each in ("images", "masks"))
-
-
-def _existing(stem: Path) -> Path:
-    return next(path for path in (stem.with_name(stem.name + suffix) for suffix in SUFFIXES) if path.exists())
-
-
-def read_plane(path: Path) -> Array:
-    """Grey values of the first channel."""
-    array = read_image(path).read()
-    return array if array.ndim == 2 else array[0]
 
 
 def rescaled(image: Array, labels: Array, factor: float) -> tuple[Array, Array]:
@@ -132,7 +107,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--part", default="val")
-    parser.add_argument("--set", dest="names", nargs="+", default=list(SETS), choices=SETS)
+    parser.add_argument("--set", dest="names", nargs="+", default=list(FLUORESCENCE), choices=FLUORESCENCE)
     parser.add_argument("--factor", dest="factors", nargs="+", type=float, default=[1, 2, 3, 4, 0.5])
     parser.add_argument("--count", type=int, help="images of each set, spread over it")
     parser.add_argument("--own", action="store_true", help="score the model's own scale too")
@@ -141,14 +116,14 @@ def main() -> None:
     print("| images of | factor | images | AP@.5 model | AP@.5 auto | rescaled | doubtful | zooms | work |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     for name in arguments.names:
-        chosen = list(pairs(arguments.data, name, arguments.part))
+        chosen = list(annotated(arguments.data, name, arguments.part))
         if arguments.count and arguments.count < len(chosen):
             chosen = [chosen[index] for index in np.linspace(0, len(chosen) - 1, arguments.count).astype(int)]
         for factor in arguments.factors:
             rows: dict[str, Row] = defaultdict(Row)
-            for kind, image, mask in chosen:
-                resized = rescaled(read_plane(image), read_labels(mask), factor)
-                rows[kind].add(segmenter, *resized, with_own=arguments.own)
+            for one in chosen:
+                resized = rescaled(read_plane(one.image), one.truth(), factor)
+                rows[one.kind].add(segmenter, *resized, with_own=arguments.own)
             for kind, row in rows.items():
                 print(f"| {kind} | {factor:g} {row.text()}", flush=True)
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +50,8 @@ def command() -> None:
 def list_models(folder: Path | None, as_json: bool) -> None:
     """List trained models, shipped or in a folder.
 
-    Without FOLDER: those that come with unetbio, by the names that --model takes.
+    Without FOLDER: those that come with unetbio, by the names that --model takes, and how to train a model for images
+    that none of them is for.
     """
     from unetbio.models import model_path, shipped_models
     from unetbio.models.model_file import CHECKPOINT_SUFFIX, read_info
@@ -76,6 +78,18 @@ def list_models(folder: Path | None, as_json: bool) -> None:
         say(*between(map(_lines, rows)))
     else:
         say(f"no models in {folder}" if folder else "this installation ships no models")
+    if folder is None and not as_json:
+        say(*_unshipped())
+
+
+def _unshipped() -> Iterator[str]:
+    from unetbio.models.unshipped import UNSHIPPED
+
+    yield ""
+    yield "No shipped model is for these; images with masks are in the collections in brackets, or are your own:"
+    for kind in UNSHIPPED:
+        yield f"{kind.objects}  ({kind.data})"
+        yield f"  {kind.command}"
 
 
 @command.command("export")

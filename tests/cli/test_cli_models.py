@@ -1,6 +1,7 @@
 """``unetbio models``: shipped ones, those of a folder, and files that are none."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from click.testing import CliRunner
 from unetbio.cli.main import main
 from unetbio.models import shipped_models
 from unetbio.models.model_file import read_info
+from unetbio.models.unshipped import UNSHIPPED
 from unetbio.tensor_file import load_tensors, save_tensors
 
 
@@ -95,3 +97,15 @@ def test_no_folder_is_2(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["models", str(tmp_path / "nowhere")])
     assert result.exit_code == 2
     assert "is not a folder" in result.stderr
+
+
+def test_commands_for_images_that_no_shipped_model_is_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    listed = CliRunner().invoke(main, ["models"]).stdout
+    assert UNSHIPPED
+    for kind in UNSHIPPED:
+        assert f"{kind.objects}  ({kind.data})\n  {kind.command}\n" in listed
+        result = CliRunner().invoke(main, kind.command.split()[1:])
+        assert result.exit_code == 2
+        assert re.search(r"(IMAGES|STACKS).*does not exist|no such", result.stderr), result.stderr
+    assert "unetbio train" not in CliRunner().invoke(main, ["models", "--json"]).stdout

@@ -25,6 +25,7 @@ from unetbio.errors import ImageError
 from unetbio.files import open_regular
 from unetbio.io.formats.axes import Layout, colour_names, name_axes
 from unetbio.io.formats.ome import size_in_um
+from unetbio.io.formats.picture_size import picture_size
 from unetbio.io.formats.refusals import broken, check_series, refuse_broken
 from unetbio.io.image import Image
 from unetbio.io.missing import MissingPlanes
@@ -458,7 +459,7 @@ def _rgb(block: NDArray[Any]) -> NDArray[Any]:
 def _unpack(data: bytes, tile: _Tile, dtype: np.dtype[Any], samples: int) -> NDArray[Any]:
     shape = (tile.height, tile.width, samples)
     if tile.compression == JPEG_XR:
-        if _jpeg_xr_size(data) != (tile.width, tile.height):
+        if picture_size(data) != (tile.height, tile.width, 1):
             raise broken("CZI", f"a JPEG XR tile that is not of {tile.width} x {tile.height} pixels")
         picture = np.asarray(imagecodecs.jpegxr_decode(data))
         if picture.dtype != dtype:
@@ -487,16 +488,3 @@ def _zstd1_header(data: bytes) -> tuple[int, bool]:
     if data[:2] == b"\3\1" and len(data) > 2:
         return 3, bool(data[2] & 1)
     raise broken("CZI", "the header of a zstd1 tile")
-
-
-def _jpeg_xr_size(data: bytes) -> tuple[int, int]:
-    """Width and height that a JPEG XR picture claims, for which its decoder would take memory."""
-    if data[:3] != b"II\xbc":
-        raise broken("CZI", "not a JPEG XR picture")
-    (offset,) = struct.unpack_from("<I", data, 4)
-    (count,) = struct.unpack_from("<H", data, offset)
-    found = {}
-    for i in range(count):
-        tag, kind, _, value = struct.unpack_from("<HHII", data, offset + 2 + 12 * i)
-        found[tag] = value & 0xFFFF if kind == 3 else value
-    return found.get(0xBC80, 0), found.get(0xBC81, 0)

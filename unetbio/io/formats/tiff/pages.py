@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 from unetbio.files import open_regular
+from unetbio.io.formats.picture_size import picture_size
 from unetbio.io.formats.refusals import refuse_broken
 
 __all__ = ["JPEG", "Page", "check_chain", "check_layout", "decode_window", "make_page"]
@@ -34,7 +35,13 @@ RATIO = {1: 1000, 5: 3000, 8: 1100, 32773: 130, 32946: 1100}
 OTHER_RATIO = 100_000
 """The same for the other codecs, some of which spend a few bytes on any number of equal pixels."""
 
+SMALL_SAMPLES = 1 << 24
+"""Samples that a picture in a tile may have, however small the tile."""
+
 JPEG = (6, 7, 34892, 33007)
+_PICTURES = {*tifffile.TIFF.IMAGE_COMPRESSIONS, 34887}
+"""Compressions whose strips and tiles are pictures with a size of their own; tifffile does not count LERC."""
+
 BILEVEL = (2, 3, 4)
 """Compressions of pictures with one bit a pixel: CCITT RLE, fax group 3 and 4."""
 
@@ -246,6 +253,7 @@ def _place(out: NDArray[Any], page: Page, stream: Any, index: int, y: slice, x: 
     data = stream.read(page.counts[index])
     if len(data) < page.counts[index]:
         raise ImageError("truncated", "the file is shorter than its pixels; copy it again")
+    _check_picture(layout, data)
     block, (sample, section, top, left, _), _ = layout.decode(data, index, **page.jpeg)
     depth = min(block.shape[0], out.shape[1] - section)
     bottom, right = top + block.shape[1], left + block.shape[2]
@@ -254,3 +262,15 @@ def _place(out: NDArray[Any], page: Page, stream: Any, index: int, y: slice, x: 
         out[sample, section : section + depth, y0 - y.start : y1 - y.start, x0 - x.start : x1 - x.start] = block[
             :depth, y0 - top : y1 - top, x0 - left : x1 - left
         ]
+
+
+def _check_picture(layout: tifffile.TiffPage, data: bytes) -> None:
+    """Refuse a strip or tile that is a picture much larger than itself, for which its decoder would take memory."""
+    size = picture_size(data) if layout.compression in _PICTURES else None
+    if size is not None and math.prod(size) > max(SMALL_SAMPLES, math.prod(layout.chunks)):
+        height, width, _ = size
+        raise ImageError(
+            "inconsistent",
+            f"a strip or tile of {math.prod(layout.chunks)} samples claims {width} x {height} pixels: a broken file; "
+            "write or copy it again",
+        )

@@ -36,15 +36,23 @@ HUNG = 999
 KILL = -1
 
 _IMPORTED = (
+    "click",
     "numba",
     "imagecodecs",
+    "imagecodecs._deflate",
     "skimage.measure",
     "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+    "safetensors.torch",
     "unetbio.batch.run",
     "unetbio.export.run",
     "unetbio.imports",
     "unetbio.inference.backends.torch",
+    "unetbio.io.formats.tiff.reader",
+    "unetbio.io.formats.tiff.sets",
     "unetbio.networks.unet.network",
+    "unetbio.relations",
+    "unetbio.report.overlays",
     "unetbio.report.page",
     "unetbio.results.verification",
     "unetbio.training.run",
@@ -124,6 +132,14 @@ def prepare(*modules: str) -> None:
     atexit.register(shutil.rmtree, Path(os.environ[_LIBRARY]).parent, ignore_errors=True)
     for name in (*_IMPORTED, *modules):
         importlib.import_module(name)
+    _prepare_numba()
+
+
+def _prepare_numba() -> None:
+    """Load what numba needs for its first function; each fork would take half a second for it."""
+    import numba
+
+    numba.njit("int64(int64)")(lambda value: value)
 
 
 def run(

@@ -32,7 +32,15 @@ __all__ = [
 
 # What a killed run left is old at once.
 _USUAL = {"unetbio.files.STALE_SECONDS": 0.0}
-_TRAINING = {**_USUAL, "unetbio.training.trainer.CHECKPOINT_SECONDS": 0.0}
+# Most of the time of so short a training would be the search for thresholds.
+_TRAINING = {
+    **_USUAL,
+    "unetbio.training.trainer.CHECKPOINT_SECONDS": 0.0,
+    "unetbio.supervision.thresholds.MASK_THRESHOLDS": (0.5,),
+    "unetbio.supervision.thresholds.SEED_THRESHOLDS": ((0.5,), (0.7,)),
+    "unetbio.supervision.thresholds.SPECK_FRACTIONS": (0.0, 0.01, 0.02),
+    "unetbio.supervision.thresholds.PART_FRACTIONS": (0.0, 0.01, 0.03),
+}
 
 
 @dataclass(frozen=True)
@@ -90,6 +98,7 @@ def scenarios(work: Path, names: Sequence[str], count: int = 2) -> dict[str, Sce
     images = good_images(work / "images", count)
     model, out, done = work / "m.safetensors", work / "out", work / "done"
     forked.call(lambda: str(write_tiny_model(model)))
+    _load_compiled(model)
     # In one process, whose calls can be counted.
     alone = segment(images, out, model, "--decode-timeout", "0")
     made = {"segment": Scenario(alone, out, images), "train": _training(work)}
@@ -106,6 +115,13 @@ def scenarios(work: Path, names: Sequence[str], count: int = 2) -> dict[str, Sce
         "import-into": Scenario(("import", work / "drawn", "--into", out, "-q"), out, work / "drawn", done),
     }
     return {name: made[name] for name in names}
+
+
+def _load_compiled(model: Path) -> None:
+    """Segment an image here, which starts no thread, so that forks find compiled loops in memory."""
+    import unetbio
+
+    unetbio.segment(field_of_squares(0), model=model)
 
 
 def _training(work: Path) -> Scenario:

@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.files import sha256_path
 from unetbio.io import read_image, read_labels, write_labels
 from unetbio.io.discover import find_inputs, pair, stem
+from unetbio.io.formats.zarr.chunks import ChunkFiles
 from unetbio.io.image import NotStored
 from unetbio.labels import label_hash
 
@@ -447,6 +449,37 @@ def test_pixels_that_are_no_grey_values(tmp_path: Path, kind: str) -> None:
     zarr.create_array(tmp_path / "x.zarr" / "0", shape=(4, 5), dtype=kind, chunks=(4, 5), zarr_format=2)
     with pytest.raises(ImageError, match="grey values are needed") as caught:
         read_image(tmp_path / "x.zarr")
+    assert caught.value.reason == "unsupported_type"
+
+
+def test_a_smaller_array_of_objects_is_not_unpacked(tmp_path: Path) -> None:
+    root = make(tmp_path / "x.zarr", np.ones((64, 64), np.uint16), "yx", version=2, attributes=multiscales("yx", 2))
+    zarr.create_array(root / "1", shape=(32, 32), dtype="u2", chunks=(32, 32), zarr_format=2)
+    metadata = json.loads((root / "1" / ".zarray").read_text())
+    metadata |= {"dtype": "|O", "filters": [{"id": "vlen-utf8"}, {"id": "pickle"}], "fill_value": ""}
+    (root / "1" / ".zarray").write_text(json.dumps(metadata))
+    (root / "1" / "0.0").write_bytes(b"cos\nsystem\n(S'touch hacked'\ntR.")
+    chunk_of(root).unlink()
+    with pytest.raises(ImageError, match=r"pixels of type .*: grey values are needed"):
+        read_image(root)
+
+
+PICKLED: list[dict[str, Any]] = [
+    {"zarr_format": 2, "filters": [{"id": "pickle"}]},
+    {"zarr_format": 2, "filters": None, "compressor": {"id": "pickle"}},
+    {"zarr_format": 3, "codecs": [{"name": "bytes"}, {"name": "numcodecs.pickle"}]},
+]
+
+
+@pytest.mark.parametrize("metadata", PICKLED)
+def test_chunks_that_can_hold_code_are_refused(tmp_path: Path, metadata: dict[str, Any]) -> None:
+    """With old versions of zarr and numcodecs such an array opens, and its chunks run."""
+    described = SimpleNamespace(fill_value=0, encode_chunk_key=str, to_dict=lambda: metadata)
+    array = SimpleNamespace(
+        shape=(4, 4), chunks=(4, 4), shards=None, dtype=np.dtype("u2"), fill_value=0, attrs={}, metadata=described
+    )
+    with pytest.raises(ImageError, match="packed with pickle, which can hold code") as caught:
+        ChunkFiles(tmp_path, "0", array)
     assert caught.value.reason == "unsupported_type"
 
 

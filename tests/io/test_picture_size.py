@@ -89,3 +89,23 @@ def test_a_tile_of_its_own_size_is_decoded(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(pages, "SMALL_SAMPLES", 0)
     replace_tiles(tmp_path / "x.tif", ENCODERS["png"][0], pack("png", (16, 16)))
     assert (read_image(tmp_path / "x.tif").read() == 7).all()
+
+
+def with_scans(count: int) -> bytes:
+    """A picture with its one scan repeated."""
+    content = pack("jpeg", (16, 16))
+    start, end = content.index(b"\xff\xda"), content.index(b"\xff\xd9")
+    return content[:start] + content[start:end] * count + content[end:]
+
+
+def test_a_jpeg_picture_of_many_scans_is_not_decoded(tmp_path: Path) -> None:
+    message = "a JPEG picture of 101 scans, at most 100 are decoded"
+    (tmp_path / "x.jpg").write_bytes(with_scans(101))
+    with pytest.raises(ImageError, match=message) as caught:
+        read_image(tmp_path / "x.jpg")
+    assert caught.value.reason == "inconsistent"
+    replace_tiles(tmp_path / "x.tif", 7, with_scans(101))
+    with pytest.raises(ImageError, match=message):
+        read_image(tmp_path / "x.tif").read()
+    (tmp_path / "y.jpg").write_bytes(with_scans(100))
+    assert read_image(tmp_path / "y.jpg").shape == (16, 16)

@@ -1,4 +1,4 @@
-"""The size that a compressed picture claims, read before its decoder takes memory for it.
+"""The size that a compressed picture claims, read before its decoder takes memory for it, and its scans.
 
 Tiles of TIFF and CZI files can be whole pictures (JPEG, JPEG 2000, JPEG XL, JPEG XR, LERC, PNG, WebP) with a size of
 their own: in a broken or hostile file that of one tile may be larger than any memory.
@@ -7,7 +7,12 @@ their own: in a broken or hostile file that of one tile may be larger than any m
 import struct
 from collections.abc import Callable
 
-__all__ = ["picture_size"]
+from unetbio.errors import ImageError
+
+__all__ = ["check_scans", "picture_size"]
+
+MAX_SCANS = 100
+"""Largest number of scans of a JPEG picture; programs write about 10. Each costs as much time as the whole picture."""
 
 _JPEG_STANDALONE = (0x00, 0x01, *range(0xD0, 0xD9))
 # The last is that of JPEG-LS.
@@ -39,6 +44,24 @@ def picture_size(data: bytes) -> Size | None:
             except (struct.error, IndexError):
                 return None
     return None
+
+
+def check_scans(data: bytes) -> None:
+    """Refuse a JPEG picture that refines its pixels more often than any program writes.
+
+    A file of 1 MB can hold thousands of scans of a large picture, which take minutes.
+
+    Raises
+    ------
+    ImageError
+        ``inconsistent``.
+    """
+    # Within the pixels no byte of ones is followed by such a byte.
+    scans = data.count(b"\xff\xda") if data.startswith(b"\xff\xd8") else 0
+    if scans > MAX_SCANS:
+        raise ImageError(
+            "inconsistent", f"a JPEG picture of {scans} scans, at most {MAX_SCANS} are decoded: save it as PNG or TIFF"
+        )
 
 
 def _jpeg(data: bytes) -> Size | None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 from unetbio.files import open_regular, read_bytes
+from unetbio.io.formats.picture_size import check_scans
 from unetbio.io.formats.refusals import check_series
 from unetbio.io.image import Image
 
@@ -161,6 +162,7 @@ def _jpeg_header(path: Path) -> tuple[int, int, int, np.dtype[Any]]:
         if marker == 0xDA:
             break
         position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+    check_scans(content)
     if len(frame) < 6 or content.find(b"\xff\xd9", position) < 0:
         raise _cut(path)
     depth, height, width, channels = struct.unpack(">BHHB", frame)

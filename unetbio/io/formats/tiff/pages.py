@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 from unetbio.files import open_regular
-from unetbio.io.formats.picture_size import picture_size
+from unetbio.io.formats.picture_size import check_scans, picture_size
 from unetbio.io.formats.refusals import refuse_broken
 
 __all__ = ["JPEG", "Page", "check_chain", "check_layout", "decode_window", "make_page"]
@@ -265,8 +265,11 @@ def _place(out: NDArray[Any], page: Page, stream: Any, index: int, y: slice, x: 
 
 
 def _check_picture(layout: tifffile.TiffPage, data: bytes) -> None:
-    """Refuse a strip or tile that is a picture much larger than itself, for which its decoder would take memory."""
-    size = picture_size(data) if layout.compression in _PICTURES else None
+    """Refuse a strip or tile that is a picture much larger than itself, or of very many scans."""
+    if layout.compression not in _PICTURES:
+        return
+    check_scans(data)
+    size = picture_size(data)
     if size is not None and math.prod(size) > max(SMALL_SAMPLES, math.prod(layout.chunks)):
         height, width, _ = size
         raise ImageError(

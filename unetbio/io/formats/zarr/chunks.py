@@ -12,7 +12,7 @@ import functools
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,8 @@ MOST_LOST = 100
 
 BLUR = 2
 """Pixels of the smaller resolution, at the sides of a missing chunk, that its neighbours can have changed."""
+
+CODE_CODEC = "pickle"
 
 METADATA = ("zarr.json", ".zarray", ".zattrs")
 """Files of an array that are no chunks."""
@@ -354,6 +356,7 @@ def _layout(metadata: dict[str, Any], decoded: tuple[int, ...], itemsize: int) -
     nbytes = math.prod(decoded) * itemsize
     if metadata["zarr_format"] == 2:
         codec = metadata.get("compressor") or {}
+        _refuse_code(_name(each) for each in (*(metadata.get("filters") or ()), codec))
         return None, Payload(_name(codec), nbytes, known=not metadata.get("filters"))
     codecs = [_as_dict(codec) for codec in metadata["codecs"]]
     shards = None
@@ -364,11 +367,20 @@ def _layout(metadata: dict[str, Any], decoded: tuple[int, ...], itemsize: int) -
         shards = _shards(options, decoded)
         codecs = [_as_dict(codec) for codec in options["codecs"]]
     names = [_name(codec) for codec in codecs]
+    _refuse_code(names)
     packed = [name for name in names if name not in ("bytes", "transpose", "crc32c")]
     # Filters stand before the bytes, and a checksum within what is packed counts too.
     plain = not packed or (len(packed) == 1 and packed[0] != names[0])
     known = plain and "crc32c" not in names[:-1]
     return shards, Payload(packed[0] if packed else "", nbytes, "crc32c" in names, known)
+
+
+def _refuse_code(names: Iterable[str]) -> None:
+    """Refuse codecs that run what a chunk says; not every version of numcodecs does so by itself."""
+    if CODE_CODEC in names:
+        raise ImageError(
+            "unsupported_type", f"chunks packed with {CODE_CODEC}, which can hold code: write the image again without"
+        )
 
 
 def _shards(options: dict[str, Any], decoded: tuple[int, ...]) -> _Shards:

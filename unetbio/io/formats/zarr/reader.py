@@ -65,8 +65,6 @@ def _open(path: Path, found: Multiscale, axes: str | None, series: int, count: i
     array = _open_array(found.array, found.array_name)
     check_copy(path, found)
     shape = tuple(int(size) for size in array.shape)
-    if array.dtype.kind not in "buif":
-        raise ImageError("unsupported_type", f"pixels of type {array.dtype}: grey values are needed")
     if not shape or min(shape) < 1:
         raise ImageError("inconsistent", f"an array of shape {shape}: write the image again")
     letters = _letters(shape, axes, found.axes)
@@ -96,7 +94,7 @@ def _open(path: Path, found: Multiscale, axes: str | None, series: int, count: i
 
 
 def _open_array(folder: Path, name: str) -> Any:
-    """Open the array by its own metadata; an error of the zarr package becomes one line."""
+    """Open an array of grey values by its own metadata; an error of the zarr package becomes one line."""
     import zarr
 
     version: Any = 3 if (folder / "zarr.json").is_file() else 2
@@ -105,11 +103,13 @@ def _open_array(folder: Path, name: str) -> Any:
             warnings.simplefilter("ignore")
             array = zarr.open_array(folder, mode="r", zarr_format=version)
             dict(array.attrs)  # raises where they are no mapping
-            return array
     except MemoryError:
         raise
     except Exception as error:  # broken metadata raise many kinds of exceptions
         raise ImageError("unreadable", f"the array {name} cannot be opened ({_short(error)}): copy it again") from error
+    if array.dtype.kind not in "buif":
+        raise ImageError("unsupported_type", f"pixels of type {array.dtype}: grey values are needed")
+    return array
 
 
 def _short(error: Exception) -> str:

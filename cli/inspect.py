@@ -54,6 +54,9 @@ def _lines(row: dict[str, Any]) -> list[str]:
             continue
         sizes = " ".join(f"{axis}={size}" for axis, size in zip(series["axes"], series["shape"], strict=True))
         lines.append(f"  series {series['series']}{name}: {sizes} {series['dtype']}")
+        if len(series["levels"]) > 1:
+            listed = (f"{level}: {width} x {height}" for level, (width, height) in enumerate(series["levels"]))
+            lines.append(f"    levels: {', '.join(listed)}")
         lines.append(f"    pixel size: {_pixel_size(series)}")
         channels = [f"{i}: {name or '(no name)'}" for i, name in enumerate(series["channels"])]
         lines.append(f"    channels: {', '.join(channels)}")

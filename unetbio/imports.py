@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from unetbio.annotations.challenge import ENDING, is_marker, is_segmented, read_times, time_of
 from unetbio.annotations.masks import is_mask_folder, read_mask, read_mask_folder
 from unetbio.annotations.matching import Finder, Names
+from unetbio.annotations.outlines import Polygons
 from unetbio.annotations.painting import Painting, paint
 from unetbio.annotations.regions import Grid, Region, Sheet
-from unetbio.annotations.sources import CHALLENGE, FORMATS, MASKS, Source, find_sources
+from unetbio.annotations.sources import CHALLENGE, FORMATS, GEOJSON, MASKS, Source, find_sources
 from unetbio.errors import ImageError, UsageError
 from unetbio.files import real_path, remove_stale
 from unetbio.io import find_inputs, output_names, read_image, read_labels, stem, write_labels
@@ -26,6 +27,7 @@ from unetbio.io.labels import label_suffix
 from unetbio.io.layouts import Layout, find_layout
 from unetbio.output_layout import mask_name, objects_name, result_name
 from unetbio.preprocessing.prepare import series_number
+from unetbio.provenance import PartRecord
 from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run, store_correction
 from unetbio.results.journal import Entry, hold_output
 from unetbio.settings.runs import ImportRun
@@ -319,6 +321,8 @@ def _read(source: Source, sheet: Sheet | None, place: "_Place", name: str, run: 
             read = sheet or source.read()[0]
             grid.check(read)
             regions = _chosen(read, name, run)
+            if place.part is not None and source.format == GEOJSON:
+                regions = [_in_part(region, place.part) for region in regions]
             painting, named = paint(regions, grid), frozenset(region.number for region in regions if region.number)
     except ImageError as error:
         raise ImageError(error.reason, f"{source.name}: {error}") from error
@@ -349,6 +353,13 @@ def _chosen(sheet: Sheet, name: str, run: ImportRun) -> list[Region]:
     return [region for region in sheet.regions if region.kind in run.kinds]
 
 
+def _in_part(region: Region, part: PartRecord) -> Region:
+    """A region in pixels of the mask; QuPath knows those of the file alone, also where a part of it was segmented."""
+    if not isinstance(region.shape, Polygons):
+        return region
+    return replace(region, shape=region.shape.seen_from((part.rows[0], part.columns[0]), part.scale))
+
+
 def _say(painting: Painting, name: str) -> None:
     """Say which regions are not whole in the mask."""
     for count, what in (
@@ -365,12 +376,22 @@ def _say(painting: Painting, name: str) -> None:
 
 
 class _Place:
-    """Where the mask of one image goes; ``series`` is its number in a file of several."""
+    """Where the mask of one image goes.
 
-    def __init__(self, grid: Grid, store: Callable[[NDArray[Any], _Classes], bool], series: int | None) -> None:
+    ``series`` is its number in a file of several, ``part`` what the mask shows of the file, if not all of it.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        store: Callable[[NDArray[Any], _Classes], bool],
+        series: int | None,
+        part: PartRecord | None = None,
+    ) -> None:
         self.grid = grid
         self.store = store
         self.series = series
+        self.part = part
 
 
 class _Places:
@@ -460,14 +481,20 @@ class _OfRun(_Places):
         mask = describe_mask(self._out, entry)
         height, width = mask.shape[-2:]
         grid = Grid(height, width, mask.times, mask.sections, mask.stored)
-        return _Place(grid, lambda label_image, classes: self._store(entry, mask, label_image, classes), entry.series)
+        return _Place(
+            grid,
+            lambda label_image, classes: self._store(entry, mask, label_image, classes),
+            entry.series,
+            mask.part,
+        )
 
     def _store(self, entry: Entry, mask: RunMask, label_image: NDArray[Any], classes: _Classes) -> bool:
         if self._output:
             path = self._output / entry.output
             is_new = not _is_there(path, label_image, overwrite=self._run.overwrite)
             if is_new:
-                write_labels(path, label_image, axes=mask.axes, pixel_size_um=mask.pixel_size_um)
+                sizes = mask.pixel_size_um
+                write_labels(path, label_image, axes=mask.axes, pixel_size_um=sizes, start=mask.start)
             _write_classes(cell_classes_path(path), classes, is_new=is_new)
         is_changed = store_correction(self._out, mask, label_image)
         if mask.has_cell_classes:

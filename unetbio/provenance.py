@@ -27,6 +27,7 @@ __all__ = [
     "InputRecord",
     "ModelRecord",
     "OutputRecord",
+    "PartRecord",
     "Provenance",
     "SetRecord",
     "count_cells",
@@ -109,6 +110,15 @@ class SetRecord(_Record):
     pixel_size_um: dict[str, float] = {}
 
 
+class PartRecord(_Record):
+    """What was segmented of a file, if not all of it at full resolution; see `unetbio.io.image.Part`."""
+
+    level: int
+    scale: tuple[float, float]
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+
 class InputRecord(_Record):
     """The image that was segmented.
 
@@ -130,8 +140,10 @@ class InputRecord(_Record):
         Names of files of the image that were not in the folder of the input.
     address : str
         Where the file was copied from; empty for files of this machine.
+    part : PartRecord, optional
+        What was segmented of the file, if not all of it at full resolution.
     axes, shape, dtype, pixel_size_um, pixel_size_trusted, channel_names
-        As read from the file, or as overridden by ``settings``.
+        As read from the file, or as overridden by ``settings``; of the part.
     """
 
     path: str
@@ -142,6 +154,7 @@ class InputRecord(_Record):
     image_set: SetRecord | None = None
     missing_files: tuple[str, ...] = ()
     address: str = ""
+    part: PartRecord | None = None
     axes: str
     shape: tuple[int, ...]
     dtype: str

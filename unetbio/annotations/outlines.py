@@ -84,6 +84,11 @@ class Polygons:
         patches = [_fill(rings, height, width) for rings in self.parts]
         return patches[0] if len(patches) == 1 else join_patches(patches)
 
+    def seen_from(self, start: tuple[int, int], scale: tuple[float, float]) -> "Polygons":
+        """The polygons in pixels of a part of the image: ``scale`` pixels each, from row and column ``start``."""
+        size, first = np.array(scale[::-1]), np.array(start[::-1])
+        return Polygons([[ring / size - first for ring in rings] for rings in self.parts])
+
 
 @dataclass(frozen=True)
 class Several:

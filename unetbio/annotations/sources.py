@@ -13,7 +13,7 @@ from unetbio.errors import ImageError
 from unetbio.files import open_regular
 from unetbio.io.formats import SUFFIXES, find_folder
 
-__all__ = ["CHALLENGE", "FORMATS", "MASKS", "Source", "find_sources"]
+__all__ = ["CHALLENGE", "FORMATS", "GEOJSON", "MASKS", "Source", "find_sources"]
 
 MASKS = "masks"
 """Label images, colour masks, and folders with a picture for each object."""
@@ -21,9 +21,11 @@ MASKS = "masks"
 CHALLENGE = "ctc"
 """Folders with a label image for each time."""
 
+GEOJSON = "geojson"
+
 FORMATS: dict[str, str] = {
     "imagej": "regions of ImageJ and Fiji (.roi, .zip)",
-    "geojson": "objects of QuPath (.geojson)",
+    GEOJSON: "objects of QuPath (.geojson)",
     "coco": "COCO (.json)",
     "labelme": "labelme (.json)",
     "via": "VGG Image Annotator (.json)",
@@ -36,7 +38,7 @@ FORMATS: dict[str, str] = {
 """Formats by name, with the programs that write them."""
 
 _OF_ONE_IMAGE: dict[str, Callable[[Path], Sheet]] = {
-    "geojson": geojson.read_geojson,
+    GEOJSON: geojson.read_geojson,
     "labelme": labelme.read_labelme,
     "labkit": labkit.read_labkit,
     "napari": lists.read_napari,
@@ -199,7 +201,7 @@ def _format_of_json(path: Path) -> str | None:
     for name, value in members_of(path):
         names.setdefault(name, value)
         if name in ("features", "geometry") or (name == "" and isinstance(value, dict) and "geometry" in value):
-            return "geojson"
+            return GEOJSON
         if name in ("annotations", "images", "categories"):
             return "coco"
         if name == "shapes":
@@ -209,4 +211,4 @@ def _format_of_json(path: Path) -> str | None:
         if name == via.PROJECT or (isinstance(value, dict) and "filename" in value and "regions" in value):
             return "via"
     # A list without elements, as QuPath writes it; other programs write objects.
-    return "geojson" if list(names) == [""] or names.get("type") == "FeatureCollection" else None
+    return GEOJSON if list(names) == [""] or names.get("type") == "FeatureCollection" else None

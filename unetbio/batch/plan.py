@@ -16,8 +16,8 @@ from unetbio.output_layout import MaskKind
 from unetbio.provenance import read_provenance
 from unetbio.results.items import Item
 from unetbio.results.journal import Part
-from unetbio.settings.image_tables import ImageRow, read_image_table
-from unetbio.settings.segmentation import READING, Settings
+from unetbio.settings.image_tables import COLUMNS, ImageRow, read_image_table
+from unetbio.settings.segmentation import Settings
 
 __all__ = ["check_names", "found_items", "go_on_at_own_scale", "list_items", "read_table", "select_part", "spread"]
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-TAKEN = ("image", "mask", *READING)
+TAKEN = COLUMNS
 """Columns that the tables of results do not repeat."""
 
 LEFT_OUT_OF_PLATES = ("missing_well", "missing_field")
@@ -93,7 +93,7 @@ def found_items(
 
 
 def _items_of(found: Found, settings: Settings, out: Path | None, masks: MaskKind, **others: Any) -> Iterator[Item]:
-    """One item for each chosen image of a file."""
+    """One item for each chosen image of a file, and for each region of it."""
     try:
         chosen = series_of(found, settings.series, settings.axes)
     except ImageError as error:
@@ -104,8 +104,9 @@ def _items_of(found: Found, settings: Settings, out: Path | None, masks: MaskKin
     for number, name in chosen:
         place = {**found.place, **({"position": name} if name else {})}
         own = settings if number == settings.series else replace(settings, series=number)
-        item = Item.of(replace(found, place=place), own, masks=masks, **others)
-        yield _as_earlier(item, out) if settings.series is None and number == 0 else item
+        for region in [(each,) for each in settings.region] or [()]:
+            item = Item.of(replace(found, place=place), replace(own, region=region), masks=masks, **others)
+            yield _as_earlier(item, out) if settings.series is None and number == 0 else item
 
 
 def _as_earlier(item: Item, out: Path | None) -> Item:
@@ -121,8 +122,8 @@ def read_table(path: Path, settings: Settings, masks: MaskKind = "instances", *,
     ----------
     path : pathlib.Path
         With a header: ``image`` is required and is relative to the table's folder; ``channel``, ``series``, ``t``,
-        ``z``, ``axes``, ``pixel_size_um`` and ``diameter_px`` override the settings of the run where they are not
-        empty; ``mask`` is not used here; all others are carried into the tables.
+        ``z``, ``axes``, ``pixel_size_um``, ``diameter_px``, ``image_level`` and ``image_region`` override the settings
+        of the run where they are not empty; ``mask`` is not used here; all others are carried into the tables.
     settings : Settings
         Settings of the run.
     masks : {"instances", "classes"}
@@ -170,7 +171,7 @@ def check_names(items: Sequence[Item], out: Path) -> None:
         if other is not item and other.source == item.source:
             raise UsageError(
                 f"{item.source} is asked for twice with one result, {item.labels}: "
-                "leave out one, or give each a series of its own"
+                "leave out one, or give each a series or a region of its own"
             )
         if other is not item:
             raise UsageError(

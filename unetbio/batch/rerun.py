@@ -98,7 +98,8 @@ def _repeat(path: Path, provenance: Provenance, models: _Models, device: str) ->
     try:
         model = models.load(provenance)
         model = dataclasses.replace(model, info=model.info.model_copy(update=changes))
-        image = open_recorded(provenance.input, source, axes=options["axes"], series=options["series"] or 0)
+        series = options["series"] or 0
+        image = open_recorded(provenance.input, source, axes=options["axes"], series=series, whole=True)
         _, info = segment(image, model, device=device, **options)
     except (ImageError, UsageError) as error:
         return f"cannot be segmented again: {error}"

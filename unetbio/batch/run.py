@@ -36,7 +36,7 @@ from unetbio.results.items import Item
 from unetbio.results.journal import Entry, Journal, Part, hold_output, journal_path
 from unetbio.results.measure_cells import concatenate, measure_frame, pixel_size_of
 from unetbio.results.measured_from import TableOptions, sources_of
-from unetbio.results.recorded_input import record_set
+from unetbio.results.recorded_input import record_part, record_set
 from unetbio.results.result_files import Outcome, write_image_probabilities, write_result
 from unetbio.results.reuse import KeptResult, Policy, read_label_file, remove_leftovers
 from unetbio.results.tables import write_classes
@@ -428,6 +428,7 @@ class _Batch:
             image_set=record_set(job.item.image_set),
             missing_files=image.missing.files if image.missing else (),
             address=address_of(absolute),
+            part=record_part(image),
             axes=image.axes,
             shape=image.shape,
             dtype=str(image.dtype),

@@ -20,10 +20,13 @@ from unetbio.batch.plan import spread
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.errors import ImageError
 from unetbio.io import write_image
+from unetbio.io.image import Image
 from unetbio.output_layout import overlay_name
+from unetbio.preprocessing.parts import full_pixels
 from unetbio.preprocessing.prepare import ImageSelection
 from unetbio.results.items import Item
 from unetbio.segmentation import Segmenter
+from unetbio.settings.segmentation import Settings
 
 __all__ = ["Load", "Probe", "load_of", "run_probe"]
 
@@ -217,12 +220,21 @@ def _piece(one: _Sampled, share: float, path: Path, segmenter: Segmenter, networ
         array = array.astype(np.float32)
     sizes = image.pixel_size_um if image.pixel_size_trusted else {}
     write_image(path, array, axes=image.axes, pixel_size_um=sizes, channel_names=image.channel_names)
-    z = None if isinstance(settings.z, int) else settings.z
-    item = replace(
-        one.item, source=path, path=path.name, settings=replace(settings, series=None, axes=None, t=None, z=z)
-    )
+    item = replace(one.item, source=path, path=path.name, named="", settings=_of_piece(settings, image))
     cut = segmenter.open(path, item.settings)
     return _Sampled(item, cut, load_of(cut, segmenter, network_rate))
+
+
+def _of_piece(settings: Settings, image: Image) -> Settings:
+    """Settings for a file that holds nothing else, at the resolution that is segmented."""
+    z = None if isinstance(settings.z, int) else settings.z
+    diameter = settings.diameter_px
+    if isinstance(diameter, int | float):
+        diameter /= full_pixels(image)
+    # The piece has the pixel size of the image.
+    return replace(
+        settings, series=None, axes=None, t=None, z=z, level=None, region=(), diameter_px=diameter, pixel_size_um=None
+    )
 
 
 def _middle(size: int, share: float) -> slice:

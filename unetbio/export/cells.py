@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError, UsageError
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import holds_classes, provenance_name, result_name
-from unetbio.provenance import InputRecord, read_provenance
+from unetbio.provenance import InputRecord, PartRecord, read_provenance
 from unetbio.results.cells import CachedCells
 from unetbio.results.collect_tables import reuse_or_measure
 from unetbio.results.journal import Entry
@@ -78,6 +78,8 @@ class ExportImage:
         The output folder.
     lineage : Lineage, optional
         Tracks that begin in this label image.
+    part : PartRecord, optional
+        What the label image shows of the file, if not all of it at full resolution.
     """
 
     entry: Entry
@@ -89,6 +91,7 @@ class ExportImage:
     table: "pl.DataFrame"
     out: Path = Path()
     lineage: Lineage | None = None
+    part: PartRecord | None = None
 
     @property
     def name(self) -> str:
@@ -173,7 +176,10 @@ def _read(out: Path, entry: Entry, cached: CachedCells, links: Links) -> ExportI
     section = chosen if isinstance(chosen, int) else None
     is_hyperstack = provenance is not None and _is_hyperstack(provenance.input)
     lineage = read_lineage(out, result_name(entry.output))
-    return ExportImage(outcome.entry, outcome.label_hash, labels, times, section, is_hyperstack, cells, out, lineage)
+    part = provenance.input.part if provenance else None
+    return ExportImage(
+        outcome.entry, outcome.label_hash, labels, times, section, is_hyperstack, cells, out, lineage, part
+    )
 
 
 def _is_hyperstack(image: InputRecord) -> bool:

@@ -2,7 +2,8 @@
 
 Source of the fields: QuPath's own writer, qupath.lib.io.QuPathTypeAdapters (0.4 and later), which names the kind of an
 object ``objectType``, takes measurements as an object of numbers and names planes other than the first in ``plane``
-beside the coordinates. Coordinates are pixels from the upper left corner of the image.
+beside the coordinates. Coordinates are pixels from the upper left corner of the file at its full resolution, also where
+a region or another resolution of it was segmented.
 """
 
 import json
@@ -11,10 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from unetbio.export.cells import ExportImage, Plane
 from unetbio.export.shapes import CellShape, Ring, cell_shapes
 from unetbio.files import atomic_path
 from unetbio.output_layout import geojson_name
+from unetbio.provenance import PartRecord
 
 __all__ = ["GeoJsonWriter"]
 
@@ -75,7 +80,7 @@ def _feature(image: ExportImage, plane: Plane, shape: CellShape) -> dict[str, An
     return {
         "type": "Feature",
         "id": _identity(image, plane, shape),
-        "geometry": _geometry(plane, shape),
+        "geometry": _geometry(image, plane, shape),
         "properties": properties,
     }
 
@@ -90,8 +95,8 @@ def _identity(image: ExportImage, plane: Plane, shape: CellShape) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, "/".join(map(str, words))))
 
 
-def _geometry(plane: Plane, shape: CellShape) -> dict[str, Any]:
-    polygons = [[_closed(ring) for ring in polygon] for polygon in shape.polygons]
+def _geometry(image: ExportImage, plane: Plane, shape: CellShape) -> dict[str, Any]:
+    polygons = [[_closed(_in_file(ring, image.part)) for ring in polygon] for polygon in shape.polygons]
     geometry: dict[str, Any] = (
         {"type": "Polygon", "coordinates": polygons[0]}
         if len(polygons) == 1
@@ -102,6 +107,15 @@ def _geometry(plane: Plane, shape: CellShape) -> dict[str, Any]:
     return geometry
 
 
-def _closed(ring: Ring) -> list[list[int]]:
-    corners: list[list[int]] = ring.tolist()
+def _in_file(ring: Ring, part: PartRecord | None) -> NDArray[Any]:
+    """Corners in pixels of the file's full resolution, where the label image is a part of it."""
+    if part is None:
+        return ring
+    moved: NDArray[np.float64] = (ring + np.array([part.columns[0], part.rows[0]])) * np.array(part.scale[::-1])
+    whole = np.rint(moved).astype(np.int64)
+    return whole if np.array_equal(whole, moved) else moved.round(2)
+
+
+def _closed(ring: NDArray[Any]) -> list[list[float]]:
+    corners: list[list[float]] = ring.tolist()
     return [*corners, corners[0]]

@@ -27,7 +27,7 @@ __all__ = ["main"]
 OPENED = 2
 """Images that stay open: readers of some formats keep what they have decoded."""
 
-_Key = tuple[str, str | None, int, bool]
+_Key = tuple[str, str | None, int, bool, int]
 
 
 class _Images:
@@ -36,8 +36,8 @@ class _Images:
 
     def get(self, key: _Key) -> Image:
         if key not in self._opened:
-            path, axes, series, labels = key
-            self._opened[key] = read_image(path, axes=axes, series=series, labels=labels)
+            path, axes, series, labels, level = key
+            self._opened[key] = read_image(path, axes=axes, series=series, labels=labels).at_level(level)
             while len(self._opened) > OPENED:
                 self._opened.popitem(last=False)
         self._opened.move_to_end(key)
@@ -92,13 +92,15 @@ def _lower(kind: int, limit: int) -> None:
 
 
 def _answer(images: _Images, request: dict[str, Any]) -> tuple[dict[str, Any], NDArray[Any] | None]:
-    key = (request["path"], request["axes"], request["series"], request["labels"])
+    key: _Key = tuple(request[name] for name in ("path", "axes", "series", "labels", "level"))
     try:
         image = images.get(key)
         if request["ask"] == "pixels":
             t, z, channels, y, x = request["window"]
             window = image.pixels.read(t, z, channels, slice(*y), slice(*x))
             return {"shape": window.shape, "dtype": window.dtype.newbyteorder("=").str}, window
+        if request["ask"] == "levels":
+            return {"levels": image.levels[1:]}, None
         if request["ask"] == "not_stored":
             lost = image.not_stored
             return {"not_stored": lost and [lost.chunks, lost.total, lost.fill]}, None
@@ -116,7 +118,7 @@ def _answer(images: _Images, request: dict[str, Any]) -> tuple[dict[str, Any], N
 
 def _described(image: Image) -> dict[str, Any]:
     """All fields of an image but its path and its reader, as JSON holds them, and its files."""
-    names = [field.name for field in dataclasses.fields(image) if field.name not in ("source", "pixels")]
+    names = [field.name for field in dataclasses.fields(image) if field.name not in ("source", "pixels", "part")]
     return {
         **{name: getattr(image, name) for name in names},
         "dtype": image.dtype.str,

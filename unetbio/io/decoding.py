@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -95,10 +95,11 @@ class _Source:
     axes: str | None
     series: int
     labels: bool
+    level: int = 0
 
     def ask(self, what: str, **more: Any) -> dict[str, Any]:
-        place = {"path": self.path, "axes": self.axes, "series": self.series, "labels": self.labels}
-        answer = self.pool.ask({"ask": what, **place, **more})
+        names = ("path", "axes", "series", "labels", "level")
+        answer = self.pool.ask({"ask": what, **{name: getattr(self, name) for name in names}, **more})
         if "refused" in answer:
             raise ImageError(*answer["refused"])
         if "internal" in answer:
@@ -116,6 +117,13 @@ class _RemotePixels:
     def not_stored(self) -> NotStored | None:
         found = self.source.ask("not_stored")["not_stored"]
         return found and NotStored(*found)
+
+    @property
+    def levels(self) -> tuple[tuple[int, int], ...]:
+        return tuple((rows, columns) for rows, columns in self.source.ask("levels")["levels"])
+
+    def at_level(self, level: int) -> "_RemotePixels":
+        return replace(self, source=replace(self.source, level=level))
 
     def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
         window = [t, z, list(channels), [y.start, y.stop], [x.start, x.stop]]

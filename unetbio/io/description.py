@@ -29,8 +29,9 @@ def describe_files(
     ------
     description : dict
         ``path``, ``format``, ``variant``, ``files`` and ``series``; ``reason`` and ``error`` of a file that cannot be
-        opened. Each series has ``series``, its number, and ``name``, ``axes``, ``shape``, ``dtype``, ``bytes``,
-        ``pixel_size_um``, ``pixel_size_trusted`` and ``channels``; or ``reason`` and ``error``.
+        opened. Each series has ``series``, its number, and ``name``, ``axes``, ``shape``, ``levels`` (width and height
+        of each resolution), ``dtype``, ``bytes``, ``pixel_size_um``, ``pixel_size_trusted`` and ``channels``; or
+        ``reason`` and ``error``.
     errors : list of str
         A line for the file, or for each of its images, that cannot be opened.
 
@@ -78,6 +79,7 @@ def _describe_image(number: int, image: Image) -> dict[str, Any]:
         "name": image.name,
         "axes": image.axes,
         "shape": list(image.shape),
+        "levels": [[columns, rows] for rows, columns in image.levels],
         "dtype": str(image.dtype),
         "bytes": image.nbytes,
         "pixel_size_um": image.pixel_size_um,

@@ -12,14 +12,17 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError
 from unetbio.io.missing import MissingPlanes
 
-__all__ = ["AXES", "Image", "NotStored", "PlaneSource", "list_channels", "select_channel", "with_channel_names"]
+__all__ = ["AXES", "Image", "NotStored", "Part", "PlaneSource", "list_channels", "select_channel", "with_channel_names"]
 
 AXES = "TCZYX"
 """Every axis an image can have, in the order that arrays have them."""
 
 
 class PlaneSource(Protocol):
-    """Source of the pixels of an image, with one reader a format."""
+    """Source of the pixels of an image, with one reader a format.
+
+    Those of pyramids have also ``levels``, rows and columns of each smaller resolution, and ``at_level(number)``.
+    """
 
     def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
         """Return a window ``(len(channels), Y, X)`` of one time point and one section."""
@@ -48,6 +51,30 @@ class NotStored:
             f"{self.chunks} of {self.total} chunks are not stored; read as {self.fill}; "
             "if they were lost, copy the file again"
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What an image shows of its file, where that is not all of it at full resolution.
+
+    Parameters
+    ----------
+    level : int
+        Resolution of the pyramid; 0 is the full one.
+    scale : (float, float)
+        Pixels of the full resolution for one of the image, along Y and X.
+    rows, columns : (int, int)
+        Place in the plane of the level: first pixel, and the one after the last.
+    """
+
+    level: int
+    scale: tuple[float, float]
+    rows: tuple[int, int]
+    columns: tuple[int, int]
+
+    def at_full_resolution(self, y: float, x: float) -> tuple[float, float]:
+        """Where a place of the image lies in the file at full resolution."""
+        return (y + self.rows[0]) * self.scale[0], (x + self.columns[0]) * self.scale[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +112,8 @@ class Image:
         NIfTI: voxel indices (x, y, z) to world coordinates, ``(4, 4)``.
     affine_trusted : bool
         Whether the file states its place in space; otherwise the affine follows from the voxel size alone.
+    part : Part or None
+        Which part of the file it is, where that is not all of it.
     """
 
     axes: str
@@ -102,6 +131,56 @@ class Image:
     variant: str = ""
     affine: NDArray[np.float64] | None = dataclasses.field(default=None, repr=False, compare=False)
     affine_trusted: bool = False
+    part: Part | None = None
+
+    @property
+    def levels(self) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of each resolution of the file: its own, then those of smaller copies."""
+        return ((self.size("Y"), self.size("X")), *getattr(self.pixels, "levels", ()))
+
+    def at_level(self, level: int) -> "Image":
+        """The image in a resolution of its pyramid; 0 is the full one.
+
+        Raises
+        ------
+        ImageError
+            ``no_such_level``.
+        """
+        if level >= len(self.levels):
+            listed = ", ".join(f"{i}: {columns} x {rows}" for i, (rows, columns) in enumerate(self.levels))
+            raise ImageError("no_such_level", f"no level {level}: the image has {listed} pixels")
+        if not level:
+            return self
+        rows, columns = self.levels[level]
+        scale = _scale(self.size("Y"), rows), _scale(self.size("X"), columns)
+        factors = dict(zip("YX", scale, strict=True))
+        return dataclasses.replace(
+            self._resized(rows, columns),
+            pixel_size_um={axis: size * factors.get(axis, 1.0) for axis, size in self.pixel_size_um.items()},
+            pixels=getattr(self.pixels, "at_level")(level),  # noqa: B009 -- of readers of pyramids alone
+            part=Part(level, scale, (0, rows), (0, columns)),
+        )
+
+    def crop(self, rows: slice, columns: slice) -> "Image":
+        """The image with these rows and columns alone."""
+        whole = self.part or Part(0, (1.0, 1.0), (0, self.size("Y")), (0, self.size("X")))
+        affine = self.affine
+        if affine is not None:
+            # Of voxel indices (x, y, z).
+            affine = affine @ _moved(columns.start, rows.start)
+        return dataclasses.replace(
+            self._resized(rows.stop - rows.start, columns.stop - columns.start),
+            pixels=_Box(self.pixels, rows.start, columns.start),
+            affine=affine,
+            part=dataclasses.replace(
+                whole,
+                rows=(whole.rows[0] + rows.start, whole.rows[0] + rows.stop),
+                columns=(whole.columns[0] + columns.start, whole.columns[0] + columns.stop),
+            ),
+        )
+
+    def _resized(self, rows: int, columns: int) -> "Image":
+        return dataclasses.replace(self, shape=(*self.shape[:-2], rows, columns))
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -205,13 +284,23 @@ class Image:
         return range(index, index + 1)
 
 
+def _scale(full: int, small: int) -> float:
+    """Factor between two resolutions: a whole number where their sizes are those of one, rounded."""
+    factor = round(full / small)
+    return float(factor) if small in (full // factor, -(-full // factor)) else full / small
+
+
+def _moved(x: int, y: int) -> NDArray[np.float64]:
+    matrix = np.eye(4)
+    matrix[:2, 3] = x, y
+    return matrix
+
+
 @dataclasses.dataclass(frozen=True)
-class _Sections:
-    """A range of the sections of an image."""
+class _Wrapped:
+    """A part of the pixels of an image."""
 
     whole: PlaneSource
-    start: int
-    stop: int
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -225,6 +314,31 @@ class _Sections:
     @property
     def missing(self) -> MissingPlanes | None:
         missing: MissingPlanes | None = getattr(self.whole, "missing", None)
+        return missing
+
+
+@dataclasses.dataclass(frozen=True)
+class _Box(_Wrapped):
+    """A box of the plane of an image."""
+
+    top: int
+    left: int
+
+    def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
+        rows = slice(self.top + y.start, self.top + y.stop)
+        return self.whole.read(t, z, channels, rows, slice(self.left + x.start, self.left + x.stop))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sections(_Wrapped):
+    """A range of the sections of an image."""
+
+    start: int
+    stop: int
+
+    @property
+    def missing(self) -> MissingPlanes | None:
+        missing = super().missing
         return missing and missing.sections(self.start, self.stop)
 
     def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:

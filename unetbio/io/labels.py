@@ -33,6 +33,7 @@ def write_labels(
     pixel_size_um: dict[str, float] | None = None,
     affine: NDArray[np.float64] | None = None,
     name: str = "cells",
+    start: tuple[int, int] = (0, 0),
 ) -> None:
     """Write a label image as OME-TIFF (256-pixel tiles, deflate) or, by the file's name, NIfTI or OME-Zarr.
 
@@ -54,6 +55,9 @@ def write_labels(
         NIfTI: the input's matrix, ``(4, 4)``; by default one of the pixel size.
     name : str, optional
         OME-Zarr: of the label image in the group ``labels``.
+    start : (int, int), optional
+        OME-TIFF and OME-Zarr: row and column of the upper left corner in the image that the label image is a part of,
+        in its own pixels. NIfTI has the place in its matrix.
 
     Raises
     ------
@@ -70,9 +74,9 @@ def write_labels(
     axes = axes or _default_axes(label_image.ndim)
     if writer := _writer(path, "labels"):
         check_axes(label_image, axes)
-        writer(path, label_image, axes=axes, pixel_size_um=pixel_size_um or {}, affine=affine, name=name)
+        writer(path, label_image, axes=axes, pixel_size_um=pixel_size_um or {}, affine=affine, name=name, start=start)
     else:
-        write_image(path, label_image, axes=axes, pixel_size_um=pixel_size_um)
+        write_image(path, label_image, axes=axes, pixel_size_um=pixel_size_um, start=start)
 
 
 def write_probabilities(

@@ -28,6 +28,7 @@ def write_image(
     axes: str,
     pixel_size_um: dict[str, float] | None = None,
     channel_names: tuple[str, ...] = (),
+    start: tuple[int, int] = (0, 0),
 ) -> None:
     """Write an array as OME-TIFF.
 
@@ -43,6 +44,8 @@ def write_image(
         Micrometres by axis letter; left out of the file when empty.
     channel_names : tuple of str, optional
         One a channel.
+    start : (int, int), optional
+        Row and column of the upper left corner in the image that it is a part of.
 
     Raises
     ------
@@ -67,6 +70,7 @@ def write_image(
         _OME_TYPES.get(dtype.name, dtype.name),
         pixel_size_um={axis: size for axis, size in (pixel_size_um or {}).items() if axis in "ZYX"},
         channel_names=channel_names,
+        start=start,
     )
     shape = (prod(image.shape[:-2]), *image.shape[-2:])
     in_memory = isinstance(image, np.ndarray)

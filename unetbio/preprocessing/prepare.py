@@ -22,6 +22,7 @@ from unetbio.preprocessing import normalization
 from unetbio.preprocessing.grey_values import GreyLevels, levels_of_channels
 from unetbio.preprocessing.lazy import LazyInput, LazyPixels, Streaming
 from unetbio.preprocessing.normalization import Scaling
+from unetbio.preprocessing.parts import full_pixels, select_part
 from unetbio.preprocessing.scale import Scale
 from unetbio.preprocessing.unknown_pixels import UnknownPixels, fill
 from unetbio.preprocessing.whole_part import sections_of, whole_part
@@ -150,6 +151,12 @@ class ImageSelection:
         if not self.image.pixel_size_trusted:
             return {}
         return {axis: size for axis, size in self.image.pixel_size_um.items() if axis in self.axes}
+
+    @property
+    def start(self) -> tuple[int, int]:
+        """Row and column of the upper left corner in the file, in pixels of the resolution that is segmented."""
+        part = self.image.part
+        return (0, 0) if part is None else (part.rows[0], part.columns[0])
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -297,7 +304,8 @@ def open_image(
     ImageError
         When the file is not an image, or when its axes, channels or scale do not fit the model and the settings.
     """
-    selection = _select(_opened(source, settings), settings, ndim, len(info.channels))
+    image = select_part(_opened(source, settings), settings, info)
+    selection = _select(image, settings, ndim, len(info.channels))
     # Sections segmented one by one are not rescaled along Z.
     unscaled = len(selection.axes) - ndim
     given = _given_zoom(selection.image, settings, info, selection.axes[unscaled:])
@@ -316,7 +324,7 @@ def open_annotated(source: str | os.PathLike[str] | Image, settings: Settings) -
     ImageError
         When the file is not an image, or does not have what the settings choose.
     """
-    image = _opened(source, settings)
+    image = select_part(_opened(source, settings), settings)
     ndim = 3 if image.size("Z") > 1 and settings.z is None else 2
     return _select(image, settings, ndim)
 
@@ -486,7 +494,7 @@ def _pick_channels(image: Image, settings: Settings, needed: int | None) -> tupl
 def _given_zoom(image: Image, settings: Settings, info: "ModelInfo", axes: str) -> tuple[float, ...] | None:
     """Zoom by the diameter or the pixel size; None where neither is known."""
     if isinstance(settings.diameter_px, (int, float)) and info.cell_diameter_px is not None:
-        zoom = [info.cell_diameter_px / settings.diameter_px] * len(axes)
+        zoom = [info.cell_diameter_px / (settings.diameter_px / full_pixels(image))] * len(axes)
     elif info.pixel_size_um is not None and image.pixel_size_trusted:
         known = zip(axes, info.pixel_size_um, strict=True)
         zoom = [image.pixel_size_um.get(axis, size) / size for axis, size in known]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError, UsageError
 from unetbio.io import read_image, write_labels
 from unetbio.output_layout import holds_classes, provenance_name
-from unetbio.provenance import CELL_CLASSES, Provenance, read_provenance
+from unetbio.provenance import CELL_CLASSES, PartRecord, Provenance, read_provenance
 from unetbio.results.journal import Entry
 from unetbio.results.reuse import layout_of, read_label_file
 from unetbio.results.tables import known_entries
@@ -42,6 +42,8 @@ class RunMask:
         Micrometres by axis, if they can be trusted.
     has_cell_classes : bool
         Whether the table of objects holds the classes of cells.
+    part : PartRecord, optional
+        What it shows of the file, if not all of it at full resolution.
     """
 
     entry: Entry
@@ -52,6 +54,12 @@ class RunMask:
     stored: dict[str, int]
     pixel_size_um: dict[str, float]
     has_cell_classes: bool = False
+    part: PartRecord | None = None
+
+    @property
+    def start(self) -> tuple[int, int]:
+        """Row and column of the upper left corner in the file."""
+        return (0, 0) if self.part is None else (self.part.rows[0], self.part.columns[0])
 
 
 def find_masks_of_run(out: Path) -> list[Entry]:
@@ -99,6 +107,7 @@ def describe_mask(out: Path, entry: Entry) -> RunMask:
         stored,
         pixel_size,
         CELL_CLASSES in provenance.settings,
+        provenance.input.part,
     )
 
 
@@ -131,7 +140,8 @@ def store_correction(out: Path, mask: RunMask, label_image: NDArray[Any]) -> boo
     if before is not None and np.array_equal(before, label_image):
         return False
     path = out / mask.entry.output
-    write_labels(path, label_image, axes=mask.axes, pixel_size_um=mask.pixel_size_um, affine=_affine(path))
+    sizes = mask.pixel_size_um
+    write_labels(path, label_image, axes=mask.axes, pixel_size_um=sizes, affine=_affine(path), start=mask.start)
     return True
 
 

@@ -20,6 +20,7 @@ from unetbio.output_layout import (
     probabilities_name,
     provenance_name,
 )
+from unetbio.settings.regions import Region, parse_region
 from unetbio.settings.segmentation import Settings
 
 __all__ = ["Format", "Item"]
@@ -36,7 +37,7 @@ class Item:
     source : pathlib.Path
         The file; of a set the first.
     path : str
-        Name in the tables: the path below the given folder, with forward slashes.
+        Name in the tables: the path below the given folder, with forward slashes, and the region if it is one.
     settings : Settings
         Settings of the run, with the values that a table gives for this image.
     columns : dict
@@ -77,12 +78,13 @@ class Item:
         """The item of an input."""
         named = "" if found.result is None else found.result.as_posix()
         plate = "" if found.plate is None else found.plate.as_posix()
+        region = _region_of(settings)
         return cls(
             found.path,
-            utf8_text(found.relative.as_posix()),
+            utf8_text(found.relative.as_posix()) + (region.fragment if region else ""),
             settings,
             image_set=found.image_set,
-            place=found.place,
+            place={**found.place, **({"image_region": str(region)} if region else {})},
             named=named,
             plate=plate,
             error=found.error,
@@ -116,9 +118,17 @@ class Item:
     @property
     def result(self) -> str:
         """Path of the results below the output folder, without ending: ``a/b/x``, of a series ``a/b/x_s03``."""
-        path = PurePosixPath(self.path)
+        path = PurePosixPath(self._file)
         base = PurePosixPath(self.named) if self.named else path.with_name(stem(path))
-        return str(base if self.series is None else base.with_name(f"{base.name}_s{self.series:02d}"))
+        region = _region_of(self.settings)
+        series = "" if self.series is None else f"_s{self.series:02d}"
+        return str(base.with_name(f"{base.name}{series}{f'_{region.name}' if region else ''}"))
+
+    @property
+    def _file(self) -> str:
+        """The path without the region."""
+        region = _region_of(self.settings)
+        return self.path.removesuffix(region.fragment) if region else self.path
 
     @property
     def in_plate(self) -> bool:
@@ -152,4 +162,9 @@ class Item:
 
     @property
     def _suffix(self) -> str:
-        return label_suffix(self.path) if self.format == "auto" else ".ome.tif"
+        return label_suffix(self._file) if self.format == "auto" else ".ome.tif"
+
+
+def _region_of(settings: Settings) -> Region | None:
+    """The region of an item; None for a whole image."""
+    return parse_region(settings.region[0]) if settings.region else None

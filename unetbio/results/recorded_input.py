@@ -4,9 +4,9 @@ from pathlib import Path
 
 from unetbio.io import Image, read_image
 from unetbio.io.image_set import ImageSet
-from unetbio.provenance import InputRecord, SetRecord
+from unetbio.provenance import InputRecord, PartRecord, SetRecord
 
-__all__ = ["open_recorded", "record_set"]
+__all__ = ["open_recorded", "record_part", "record_set"]
 
 
 def record_set(images: ImageSet | None) -> SetRecord | None:
@@ -21,8 +21,15 @@ def record_set(images: ImageSet | None) -> SetRecord | None:
     )
 
 
-def open_recorded(record: InputRecord | None, path: Path, *, axes: str | None, series: int) -> Image:
-    """Open the input of a label image.
+def record_part(image: Image) -> PartRecord | None:
+    """Record of what an image shows of its file; None for all of it."""
+    return None if image.part is None else PartRecord(**vars(image.part))
+
+
+def open_recorded(
+    record: InputRecord | None, path: Path, *, axes: str | None, series: int, whole: bool = False
+) -> Image:
+    """Open the input of a label image: the part of the file that was segmented.
 
     Parameters
     ----------
@@ -32,12 +39,22 @@ def open_recorded(record: InputRecord | None, path: Path, *, axes: str | None, s
         The file, or the first of a set, where it lies now.
     axes, series : optional
         As for `unetbio.io.read_image`.
+    whole : bool
+        Open all of the file at full resolution.
 
     Raises
     ------
     ImageError
-        As `unetbio.io.read_image`.
+        As `unetbio.io.read_image`; ``no_such_level``: the file has no longer the resolution that was segmented.
     """
+    image = _open(record, path, axes, series)
+    if record is None or record.part is None or whole:
+        return image
+    part = record.part
+    return image.at_level(part.level).crop(slice(*part.rows), slice(*part.columns))
+
+
+def _open(record: InputRecord | None, path: Path, axes: str | None, series: int) -> Image:
     if record is None or record.image_set is None:
         return read_image(path, axes=axes, series=series)
     images = record.image_set

@@ -178,6 +178,7 @@ def write_result(
             pixel_size_um=opened.trusted_pixel_size_um,
             affine=opened.image.affine,
             name="classes" if item.masks == "classes" else "cells",
+            start=opened.start,
         )
         size, mtime_ns, _ = stamp(pending)
         record = OutputRecord(

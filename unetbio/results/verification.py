@@ -34,7 +34,7 @@ Kind = Literal["labels", "input", "model", "settings", "provenance", "rerun", "t
 _Recipe = tuple[tuple[str, Any], ...]
 
 # Settings that a table may give for each image.
-_OF_ONE_IMAGE = ("channel", "channel_names", "series", "pixel_size_um", "diameter_px")
+_OF_ONE_IMAGE = ("channel", "channel_names", "series", "pixel_size_um", "diameter_px", "level", "region")
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,17 @@ from typing import Any, get_origin
 from unetbio.errors import UsageError
 from unetbio.io.tables import Row, read_table_file
 from unetbio.settings.options import Option, options_of
-from unetbio.settings.segmentation import READING, Settings
+from unetbio.settings.segmentation import PARTS, READING, Settings
 
-__all__ = ["COLUMNS", "LABEL_HASH", "ImageRow", "ImageTable", "read_image_table"]
+__all__ = ["COLUMNS", "LABEL_HASH", "PART_COLUMNS", "ImageRow", "ImageTable", "read_image_table"]
 
-COLUMNS = ("image", "mask", *READING)
+PART_COLUMNS = {f"image_{name}": name for name in PARTS}
+"""Columns of a part of a large image, and their settings: tables of users have columns ``region`` and ``level``."""
+
+OVER_SETTINGS = {**{name: name for name in READING}, **PART_COLUMNS}
+"""Columns whose cells stand over the settings of the run where they are not empty, and these settings."""
+
+COLUMNS = ("image", "mask", *OVER_SETTINGS)
 """Columns with a meaning for every command; ``mask`` is that of a training."""
 
 LABEL_HASH = "label_hash"
@@ -50,9 +56,9 @@ def read_image_table(
     path : pathlib.Path
         See `unetbio.io.tables.read_table_file`.
     settings : Settings
-        Settings of the run. The cells of `READING` override them where they are not empty. Several channels stand with
-        commas between. In tables with semicolons or tabs a number may have a decimal comma, and the distance of
-        sections stands before the pixel size with a space between (``2 0,5``).
+        Settings of the run. The cells of `OVER_SETTINGS` override them where they are not empty. Several channels stand
+        with commas between, several regions with semicolons. In tables with semicolons or tabs a number may have a
+        decimal comma, and the distance of sections stands before the pixel size with a space between (``2 0,5``).
     needed : sequence of str
         Columns that no row may leave empty.
     further : sequence of str
@@ -81,7 +87,9 @@ def _image_row(path: Path, row: Row, settings: Settings, needed: Sequence[str], 
                 raise UsageError(f"the column {column!r} is empty")
         options = options_of(Settings)
         changes = {
-            name: _value(options[name], name, row.cells[name], delimiter) for name in READING if row.cells.get(name)
+            name: _value(options[name], column, row.cells[column], delimiter)
+            for column, name in OVER_SETTINGS.items()
+            if row.cells.get(column)
         }
         return ImageRow(row.line, row.cells, replace(settings, **changes))
     except (ValueError, UsageError) as error:
@@ -90,6 +98,8 @@ def _image_row(path: Path, row: Row, settings: Settings, needed: Sequence[str], 
 
 def _value(option: Option, column: str, text: str, delimiter: str) -> Any:
     """Value of a cell, as the option of the command reads it."""
+    if option.field == "region":
+        return tuple(part.strip() for part in text.split(";") if part.strip())
     if option.default == ():
         return tuple(WHOLE.sub(r"\1", part.strip()) for part in text.split(",") if part.strip())
     if text in option.words:

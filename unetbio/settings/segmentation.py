@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 from unetbio.errors import UsageError
 from unetbio.settings.normalization import Normalization, parse
 from unetbio.settings.options import Limits, Option, options_of, split_names
+from unetbio.settings.regions import parse_region
 
 if TYPE_CHECKING:
     from unetbio.postprocessing.crf import CrfSettings
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from unetbio.postprocessing.objects import ObjectSettings
 
 __all__ = [
+    "PARTS",
     "READING",
     "Diameter",
     "PixelSize",
@@ -40,6 +42,9 @@ Diameter = float | Literal["auto", "model"]
 
 READING = ("channel", "channel_names", "series", "t", "z", "axes", "pixel_size_um", "diameter_px")
 """Options that say which part of a file is the image, and at which scale."""
+
+PARTS = ("level", "region")
+"""Options that say which part of a large image is segmented; tables of images have them too."""
 
 CELL_OPTIONS = ("threshold", "min_area", "max_area", "exclude_border")
 
@@ -174,6 +179,27 @@ class Settings:
             "`channel` choose planes that are there.",
         ),
     ] = False
+    level: Annotated[
+        int | Literal["auto"] | None,
+        Option(
+            "Resolution of a pyramid to segment: 0 is the full one, auto the nearest to the model's.",
+            "`unetbio inspect` lists them. The mask has the size and the pixel size of that resolution; so do areas. "
+            "`auto` goes by the pixel size of image and model, or by the diameter where that is a number. Regions, "
+            "pixel size and diameter stay those of the full resolution, which is segmented by default.",
+            metavar="INDEX|auto",
+            limits=Limits(ge=0),
+        ),
+    ] = None
+    region: Annotated[
+        tuple[str, ...],
+        Option(
+            "Part of the image: X,Y,W,H in pixels, or X,Y,W,Hum in um; may be repeated.",
+            "Column and row of the upper left corner, width and height, at the full resolution. Each is an image of "
+            "its own, with the result `x_x1000_y2000_w512_h512` and the path `x.tif#xywh=1000,2000,512,512` in the "
+            "tables. Grey values are scaled by those of the region, unless `normalize` gives them.",
+            metavar="X,Y,W,H",
+        ),
+    ] = ()
     pixel_size_um: Annotated[
         PixelSize | None,
         Option(
@@ -191,9 +217,9 @@ class Settings:
         Diameter | None,
         Option(
             "Typical diameter of the cells in pixels, to rescale by; auto finds the scale, model keeps the model's.",
-            "In pixels of the image, which is rescaled to the size that the model was trained on. `auto` finds the "
-            "scale of each image by itself where no pixel size gives it (docs/scale.md), for 2-D models of cells; all "
-            "other models keep the scale that they were trained on, as `model` does.",
+            "In pixels of the image (at full resolution), which is rescaled to the size that the model was trained on. "
+            "`auto` finds the scale of each image by itself where no pixel size gives it (docs/scale.md), for 2-D "
+            "models of cells; all other models keep the scale that they were trained on, as `model` does.",
             word="diameter",
             metavar="PX|auto|model",
             limits=Limits(gt=0),
@@ -300,6 +326,8 @@ class Settings:
             object.__setattr__(self, "channel", (self.channel,))
         ensemble = (self.ensemble,) if isinstance(self.ensemble, (str, os.PathLike)) else self.ensemble
         object.__setattr__(self, "ensemble", tuple(map(os.fspath, ensemble)))
+        regions = (self.region,) if isinstance(self.region, str) else self.region
+        object.__setattr__(self, "region", tuple(str(parse_region(text)) for text in regions))
         for name, option in options_of(Settings).items():
             self._check_number(name, option)
         sizes = self.pixel_size_um if isinstance(self.pixel_size_um, tuple) else (self.pixel_size_um,)
@@ -414,8 +442,10 @@ class Settings:
         for name in (*without, "partial", "ensemble"):
             del values[name]
         # Without these the record equals that of versions that did not have them, so that their results are reused.
-        for name in (name for name in ("link", "crf_settings", "channel_names") if not values[name]):
+        for name in (name for name in ("link", "crf_settings", "channel_names", "region") if not values[name]):
             del values[name]
+        if self.level is None:
+            del values["level"]
         if self.nan == "refuse":
             # As in versions that knew nothing else.
             del values["nan"]
@@ -449,6 +479,8 @@ class SegmentOptions(TypedDict, total=False):
     link: float | None
     axes: str | None
     partial: bool
+    level: int | Literal["auto"] | None
+    region: str | tuple[str, ...]
     pixel_size: PixelSize | None
     diameter: Diameter | None
     threshold: float | None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError, UsageError
-from unetbio.io import read_image, write_labels
+from unetbio.io import write_labels
 from unetbio.labels import label_dtype, label_hash
 from unetbio.measurement import regions
 from unetbio.output_layout import provenance_name, result_name, track_picture_name, tracked_name
@@ -21,6 +21,7 @@ from unetbio.results.collect_tables import write_all_tables
 from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run
 from unetbio.results.journal import Entry, hold_output
 from unetbio.results.lineages import FrameOfTrack, Lineage, Track, write_lineage, write_track_tables
+from unetbio.results.recorded_input import open_recorded
 from unetbio.results.reuse import read_label_file
 from unetbio.settings.runs import TrackRun
 from unetbio.tracking.linking import Cells, check_laptrack, link_cells
@@ -268,7 +269,8 @@ def _grey(out: Path, entry: Entry, frame: FrameOfTrack, image: NDArray[Any]) -> 
     if source is None:
         return None
     try:
-        opened = read_image(source, axes=settings.get("axes"), series=settings.get("series") or 0)
+        recorded = provenance.input if provenance else None
+        opened = open_recorded(recorded, source, axes=settings.get("axes"), series=settings.get("series") or 0)
         section = settings.get("z")
         middle = section if isinstance(section, int) else opened.size("Z") // 2
         grey = opened.read(t=frame.t if opened.size("T") > 1 else 0, c=0, z=middle)

@@ -17,6 +17,7 @@ from unetbio.io.grey_pictures import PICTURES, as_grey
 from unetbio.io.matching import read_mask
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling
+from unetbio.preprocessing.parts import full_pixels
 from unetbio.preprocessing.prepare import ImageSelection, open_annotated
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision.annotations import number_cell_classes
@@ -205,7 +206,7 @@ def _example(
         _channel_names(selection),
         pixel_size_um=tuple(sizes[axis] for axis in axes) if set(axes) <= set(sizes) else None,
         group=pair.group,
-        diameter_px=diameter if isinstance(diameter, int | float) else None,
+        diameter_px=diameter / full_pixels(selection.image) if isinstance(diameter, int | float) else None,
     )
 
 

@@ -18,7 +18,7 @@ from unetbio.provenance import Provenance, read_provenance
 from unetbio.results.corrections import find_masks_of_run
 from unetbio.results.journal import Entry, hold_output
 from unetbio.results.reuse import read_label_file, state_of_labels
-from unetbio.settings.image_tables import LABEL_HASH
+from unetbio.settings.image_tables import LABEL_HASH, PART_COLUMNS
 from unetbio.settings.segmentation import READING
 from unetbio.viewer.review import Review, read_review
 
@@ -27,7 +27,7 @@ __all__ = ["ListedImage", "hold_for_view", "list_images", "training_command", "w
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("image", "mask", *READING)
-"""Columns of the table to train on; users may add others, such as ``split``."""
+"""Columns of the table to train on, with those of parts of images; users may add others, such as ``split``."""
 
 Cells = dict[str, str]
 
@@ -136,12 +136,13 @@ def write_corrections(out: Path, images: Sequence[ListedImage]) -> None:
     except UsageError as error:
         logger.warning("%s", error)
         return
-    columns = list(dict.fromkeys([*COLUMNS, LABEL_HASH, *(name for row in before.values() for name in row)]))
     listed = {image.entry.output for image in images}
     rows = {mask: row for mask, row in before.items() if mask not in listed and (out / mask).exists()}
     for image in images:
         if image.is_accepted:
             rows[image.entry.output] = before.get(image.entry.output, {}) | _row(out, image)
+    named = (name for row in [*before.values(), *rows.values()] for name in row)
+    columns = list(dict.fromkeys([*COLUMNS, LABEL_HASH, *named]))
     lines = sorted([row.get(name, "") for name in columns] for row in rows.values())
     write_text(out / CORRECTIONS, csv_text([columns, *lines]))
 
@@ -173,7 +174,16 @@ def _row(out: Path, image: ListedImage) -> Cells:
     path = str((found or Path(entry.input)).resolve())
     reading = {name: _cell(settings.get(name)) for name in READING}
     review = read_review(out / review_name(result_name(entry.output)))
-    return {"image": path, "mask": entry.output, **reading, LABEL_HASH: review.label_hash}
+    return {"image": path, "mask": entry.output, **reading, LABEL_HASH: review.label_hash, **_part(provenance)}
+
+
+def _part(provenance: Provenance | None) -> Cells:
+    """Columns of the part of a file that was segmented; none if it was all of it."""
+    if provenance is None or provenance.input.part is None:
+        return {}
+    # The level that was found, since training knows no model to go by.
+    values = {"level": str(provenance.input.part.level), "region": ";".join(provenance.settings.get("region", ()))}
+    return {column: values[name] for column, name in PART_COLUMNS.items()}
 
 
 def _cell(value: object) -> str:

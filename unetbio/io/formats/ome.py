@@ -232,6 +232,7 @@ def ome_xml(
     pixel_size_um: dict[str, float],
     channel_names: tuple[str, ...] = (),
     name: str = "",
+    start: tuple[int, int] = (0, 0),
 ) -> str:
     """Write the OME-XML of a file whose pages are planes in the order T, C, Z (Z fastest).
 
@@ -247,6 +248,8 @@ def ome_xml(
         One a channel.
     name : str, optional
         Name of the image.
+    start : (int, int), optional
+        Row and column of its upper left corner in the image that it is a part of.
 
     Returns
     -------
@@ -271,6 +274,21 @@ def ome_xml(
         f'<Image ID="Image:0"{f" Name={quoteattr(name)}" if name else ""}>'
         f'<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="{dtype}"{size_text}{physical}>'
         f'{channels}<TiffData IFD="0" PlaneCount="{lengths["Z"] * lengths["C"] * lengths["T"]}"/>'
+        f"{_positions(lengths, pixel_size_um, start) if any(start) else ''}"
         "</Pixels></Image></OME>"
     )
     return xml.encode("ascii", "xmlcharrefreplace").decode("ascii")
+
+
+def _positions(lengths: dict[str, int], pixel_size_um: dict[str, float], start: tuple[int, int]) -> str:
+    """Place of each plane in the image that it is a part of, in micrometres where the pixel size is known."""
+    known = {"Y", "X"} <= set(pixel_size_um)
+    y, x = (at * (pixel_size_um[axis] if known else 1.0) for axis, at in zip("YX", start, strict=True))
+    unit = "\u00b5m" if known else "pixel"
+    place = f'PositionX="{x!r}" PositionXUnit="{unit}" PositionY="{y!r}" PositionYUnit="{unit}"'
+    return "".join(
+        f'<Plane TheZ="{z}" TheC="{c}" TheT="{t}" {place}/>'
+        for t in range(lengths["T"])
+        for c in range(lengths["C"])
+        for z in range(lengths["Z"])
+    )

@@ -26,6 +26,7 @@ def write_nifti(
     pixel_size_um: dict[str, float],
     affine: NDArray[np.float64] | None = None,
     name: str = "",
+    start: tuple[int, int] = (0, 0),
 ) -> None:
     """Write an array as NIfTI.
 
@@ -41,8 +42,8 @@ def write_nifti(
         Micrometres by axis letter; may be empty.
     affine : numpy.ndarray, optional
         ``(4, 4)``, of the input; by default one of the pixel size.
-    name : str, optional
-        Of the label image, for which NIfTI has no place.
+    name, start : optional
+        Of a label image; NIfTI has no name, and its place is in the matrix.
 
     Raises
     ------

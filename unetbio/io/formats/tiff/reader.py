@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,8 @@ class _Stack:
     """Pages that belong together.
 
     ``dims``: letter and length of every axis longer than one that is not a row or column, slowest first; the last
-    ``inner`` of them lie inside a page (separate samples, sections of a volume tile, interleaved samples).
+    ``inner`` of them lie inside a page (separate samples, sections of a volume tile, interleaved samples). ``smaller``:
+    pages of each smaller resolution.
     """
 
     name: str
@@ -52,6 +53,7 @@ class _Stack:
     channel_names: tuple[str, ...] = ()
     pixel_size_um: dict[str, float] = dataclasses.field(default_factory=dict)
     missing_files: tuple[str, ...] = ()
+    smaller: tuple[list[Page | None], ...] = ()
 
     @property
     def layout(self) -> tifffile.TiffPage:
@@ -171,7 +173,38 @@ def _tifffile_stack(
     page_total = math.prod(n for _, n in others[: len(others) - len(inner)])
     pages = _pages(tif, path, size, series, page_total)
     stack = _Stack(series.name, pages, tuple(others), roles, _variant(kind, len(series.levels) > 1))
+    smaller = _smaller(stack, ([(path, page) for page in level] for level in series.levels[1:]))
+    stack = dataclasses.replace(stack, smaller=smaller)
     return dataclasses.replace(stack, **_dialect(tif, layout, kind, stack))
+
+
+def _smaller(stack: _Stack, levels: Iterable[Sequence[tuple[Path, Any] | None]]) -> tuple[list[Page | None], ...]:
+    """Pages of the smaller resolutions, up to the first that is broken or is stored as another kind of image."""
+    found: list[list[Page | None]] = []
+    for level in levels:
+        try:
+            pages = [None if place is None else _checked_page(*place) for place in level]
+        except ImageError:
+            break
+        if not _is_like(pages, stack):
+            break
+        found.append(pages)
+    return tuple(found)
+
+
+def _is_like(pages: Sequence[Page | None], stack: _Stack) -> bool:
+    """Whether pages can be a smaller resolution of a stack."""
+    if [page is None for page in pages] != [page is None for page in stack.pages]:
+        return False
+    own = stack.layout.shaped
+    layouts = [page.layout for page in pages if page is not None]
+    return all(
+        layout.shaped == layouts[0].shaped
+        and layout.dtype == stack.layout.dtype
+        and (*layout.shaped[:2], layout.shaped[4]) == (*own[:2], own[4])
+        and all(small <= large for small, large in zip(layout.shaped[2:4], own[2:4], strict=True))
+        for layout in layouts
+    )
 
 
 def _inner(layout: tifffile.TiffPage) -> tuple[list[tuple[str, int]], tuple[int, ...]]:
@@ -280,12 +313,14 @@ def _ome_stack(ome: OmeImage, files: _OmeFiles) -> _Stack:
     pages: list[Page | None] = []
     taken: set[tuple[Path, int]] = set()
     lost: list[str] = []
+    places: list[tuple[Path, Any] | None] = []
     for t, c, z in itertools.product(*map(range, lengths.values())):
         plane = ome.planes.get((c, z, t))
         path = None if plane is None else files.find(plane, only_one)
         if plane is None or path is None:
             lost += [plane.file_name] if plane and plane.file_name else []
             pages.append(None)
+            places.append(None)
             continue
         held = files.pages(path)
         if (path, plane.page) in taken:
@@ -293,9 +328,19 @@ def _ome_stack(ome: OmeImage, files: _OmeFiles) -> _Stack:
                 "inconsistent", f"the OME-XML gives a page of {path.name} two planes: write the file again"
             )
         taken.add((path, plane.page))
-        pages.append(_checked_page(path, held[plane.page]) if plane.page < len(held) else None)
+        places.append((path, held[plane.page]) if plane.page < len(held) else None)
+        pages.append(_checked_page(*places[-1]) if places[-1] else None)
     _refuse_empty(pages, lost)
-    return dataclasses.replace(_checked_ome(ome, lengths, pages), missing_files=tuple(dict.fromkeys(lost)))
+    stack = _checked_ome(ome, lengths, pages)
+    smaller = _smaller(stack, _levels(places)) if stack.layout.subifds else ()
+    return dataclasses.replace(stack, missing_files=tuple(dict.fromkeys(lost)), smaller=smaller)
+
+
+def _levels(places: Sequence[tuple[Path, Any] | None]) -> Iterator[list[tuple[Path, Any] | None]]:
+    """Smaller copies of the pages of an OME image, which lie below each page."""
+    below = [None if place is None else (place[0], place[1].aspage().pages or ()) for place in places]
+    for level in range(min(len(copies[1]) for copies in below if copies is not None)):
+        yield [None if copies is None else (copies[0], copies[1][level]) for copies in below]
 
 
 def _refuse_empty(pages: Sequence[Page | None], lost: Sequence[str] = ()) -> None:
@@ -411,6 +456,7 @@ def _image(path: Path, stack: _Stack, axes: str | None, written_by: str) -> Imag
     names = stack.channel_names if len(stack.channel_names) == sizes["C"] else ()
     if not names:
         names = _sample_names(layout, colour, sizes["C"])
+    smaller = [_TiffPixels(tuple(pages), dims, stack.roles, colour, stack.missing_files) for pages in stack.smaller]
     return Image(
         axes="".join(kept),
         shape=tuple(sizes[axis] for axis in kept),
@@ -420,7 +466,7 @@ def _image(path: Path, stack: _Stack, axes: str | None, written_by: str) -> Imag
         channel_names=names,
         source=path,
         variant=stack.variant,
-        pixels=_TiffPixels(tuple(stack.pages), dims, stack.roles, colour, stack.missing_files),
+        pixels=_TiffPixels(tuple(stack.pages), dims, stack.roles, colour, stack.missing_files, tuple(smaller)),
     )
 
 
@@ -489,6 +535,17 @@ class _TiffPixels:
     roles: tuple[int, ...]
     colour: Colour
     missing_files: tuple[str, ...] = ()
+    smaller: tuple["_TiffPixels", ...] = ()
+
+    @property
+    def levels(self) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of each smaller resolution."""
+        layouts = [next(page.layout for page in level.pages if page is not None) for level in self.smaller]
+        return tuple((layout.shaped[2], layout.shaped[3]) for layout in layouts)
+
+    def at_level(self, level: int) -> "_TiffPixels":
+        """Pixels of a smaller resolution, from 1."""
+        return self.smaller[level - 1]
 
     @property
     def files(self) -> tuple[Path, ...]:

@@ -5,9 +5,10 @@ missing chunk holds the fill value if its writer can have left it out, and is an
 `unetbio.io.Image.not_stored` counts the chunks that were left out, so that black regions are reported.
 """
 
+import functools
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def _open(path: Path, found: Multiscale, axes: str | None, series: int, count: i
         pixel_size_trusted=bool(known),
         channel_names=names,
         source=path,
-        pixels=_ZarrPixels(array, files, letters, dtype),
+        pixels=_ZarrPixels(array, files, letters, dtype, found.levels),
         series=series,
         series_count=count,
         name=found.name,
@@ -160,8 +161,11 @@ def _next_smaller(found: Multiscale, shape: tuple[int, ...]) -> ChunkFiles | Non
 class _ZarrPixels:
     """Pixels of one array."""
 
-    def __init__(self, array: Any, files: ChunkFiles, letters: str, dtype: np.dtype[Any]) -> None:
+    def __init__(
+        self, array: Any, files: ChunkFiles, letters: str, dtype: np.dtype[Any], smaller: Sequence[Path] = ()
+    ) -> None:
         self._array, self._files, self._letters, self._dtype = array, files, letters, dtype
+        self._folders = smaller
         self._lock = threading.Lock()
         self._slab: tuple[Any, NDArray[Any]] | None = None
 
@@ -177,6 +181,44 @@ class _ZarrPixels:
             if len(sections) == 1:
                 self._slab = None
         return window
+
+    @functools.cached_property
+    def _smaller(self) -> list[tuple[Any, ChunkFiles]]:
+        """Arrays of the smaller resolutions and their files."""
+        found: list[tuple[Any, ChunkFiles]] = []
+        for folder, array in reversed(list(self._smaller_arrays())):
+            found.insert(0, (array, ChunkFiles(folder, folder.name, array, found[0][1] if found else None)))
+        return found
+
+    def _smaller_arrays(self) -> Iterator[tuple[Path, Any]]:
+        """Arrays up to the first that is broken, or is smaller along another axis than Y and X too."""
+        for folder in self._folders:
+            try:
+                array = _open_array(folder, folder.name)
+            except ImageError:
+                return
+            if not self._is_like(array):
+                return
+            yield folder, array
+
+    def _is_like(self, array: Any) -> bool:
+        """Whether an array can be a smaller resolution of this one."""
+        if len(array.shape) != len(self._letters) or array.dtype != self._array.dtype:
+            return False
+        sizes = zip(self._letters, array.shape, self._array.shape, strict=True)
+        return all(small <= large and (letter in "YX" or small == large) for letter, small, large in sizes)
+
+    @property
+    def levels(self) -> tuple[tuple[int, int], ...]:
+        """Rows and columns of each smaller resolution."""
+        rows, columns = self._letters.index("Y"), self._letters.index("X")
+        return tuple((files.shape[rows], files.shape[columns]) for _, files in self._smaller)
+
+    def at_level(self, level: int) -> "_ZarrPixels":
+        """Pixels of a smaller resolution, from 1."""
+        array, files = self._smaller[level - 1]
+        files.check_present()
+        return _ZarrPixels(array, files, self._letters, self._dtype)
 
     @property
     def not_stored(self) -> NotStored | None:

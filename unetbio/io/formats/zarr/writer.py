@@ -54,6 +54,7 @@ def write_zarr_labels(
     pixel_size_um: dict[str, float],
     affine: object = None,
     name: str = "cells",
+    start: tuple[int, int] = (0, 0),
 ) -> None:
     """Write a label image as an OME-Zarr folder, whole or not at all; every chunk is written, also empty ones.
 
@@ -75,6 +76,8 @@ def write_zarr_labels(
         Of an input in NIfTI, for which OME-Zarr has no place.
     name : str
         Of the label image in the group ``labels``.
+    start : (int, int)
+        Row and column of its upper left corner in the image that it is a part of.
 
     Raises
     ------
@@ -114,7 +117,7 @@ def write_zarr_labels(
                 first = -(-rows.start // step)
                 part = pixels[..., first * step - rows.start :: step, ::step]
                 array[(*page, slice(first, first + part.shape[-2]))] = part
-        for folder, attributes in _groups(axes, pixel_size_um, len(shapes), name).items():
+        for folder, attributes in _groups(axes, pixel_size_um, len(shapes), name, start).items():
             zarr.create_group(temporary / folder, attributes={"ome": {"version": VERSION, **attributes}})
 
 
@@ -123,14 +126,16 @@ def group_text(attributes: dict[str, Any]) -> str:
     return json.dumps({"attributes": attributes, "zarr_format": 3, "node_type": "group"}, indent=2)
 
 
-def _groups(axes: str, pixel_size_um: dict[str, float], count: int, name: str) -> dict[str, dict[str, Any]]:
+def _groups(
+    axes: str, pixel_size_um: dict[str, float], count: int, name: str, start: tuple[int, int]
+) -> dict[str, dict[str, Any]]:
     """Metadata of the groups, by their paths."""
     below = f"labels/{name}"
     return {
-        "": {"multiscales": [_multiscale(axes, pixel_size_um, count, name, f"{below}/")]},
+        "": {"multiscales": [_multiscale(axes, pixel_size_um, count, name, f"{below}/", start)]},
         "labels": {"labels": [name]},
         below: {
-            "multiscales": [_multiscale(axes, pixel_size_um, count, name, "")],
+            "multiscales": [_multiscale(axes, pixel_size_um, count, name, "", start)],
             "image-label": {"source": {"image": "../../"}},
         },
     }
@@ -155,7 +160,11 @@ def _parts(label_image: Any) -> Iterator[tuple[tuple[Any, ...], slice, NDArray[A
             yield page, rows, label_image[(*page, rows)]
 
 
-def _multiscale(axes: str, pixel_size_um: dict[str, float], count: int, name: str, prefix: str) -> dict[str, Any]:
+def _multiscale(
+    axes: str, pixel_size_um: dict[str, float], count: int, name: str, prefix: str, start: tuple[int, int]
+) -> dict[str, Any]:
+    firsts = dict(zip("YX", start, strict=True))
+    places = [firsts.get(axis, 0) * pixel_size_um.get(axis, 1.0) for axis in axes]
     units = {axis: {"unit": "micrometer"} for axis in pixel_size_um}
     return {
         "name": name,
@@ -163,14 +172,15 @@ def _multiscale(axes: str, pixel_size_um: dict[str, float], count: int, name: st
         "datasets": [
             {
                 "path": f"{prefix}{level}",
-                # Pixel (i, j) of a level lies where pixel (2i, 2j) of the one before does: no translation.
+                # Pixel (i, j) of a level lies where pixel (2i, 2j) of the one before does.
                 "coordinateTransformations": [
                     {
                         "type": "scale",
                         "scale": [
                             pixel_size_um.get(axis, 1.0) * (2.0**level if axis in "YX" else 1.0) for axis in axes
                         ],
-                    }
+                    },
+                    *([{"type": "translation", "translation": places}] if any(places) else []),
                 ],
             }
             for level in range(count)

@@ -40,7 +40,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_is_done(run: Runner, monkeypat
     run()
     before = run.hashes()
     with monkeypatch.context() as patch:
-        patch.setattr(tifffile, "imwrite", fail)
+        patch.setattr(tifffile.TiffWriter, "write", fail)
         with pytest.raises(EnvironmentStoppedError, match=r"cannot write .*: No space left on device; free space"):
             run(overwrite=True)
     assert run.hashes() == before

@@ -68,7 +68,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_a_region_is_as_the_same_region_of_the_whole(mosaic: Array, segmenter: Segmenter) -> None:
     # Grey values are scaled by the limits of the model.
     whole, _ = segment(mosaic, segmenter.model, diameter="model")
-    part, info = segment(mosaic, segmenter.model, diameter="model", region="40,30,120,90")
+    part, info = segment(mosaic, segmenter.model, diameter="model", region=("40,30,120,90",))
     inner = (slice(12, -12), slice(12, -12))
     cells = (whole[30:120, 40:160] > 0)[inner]
     np.testing.assert_array_equal((part > 0)[inner], cells)

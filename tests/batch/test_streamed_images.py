@@ -16,8 +16,11 @@ from unetbio.batch.plan import found_items
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.errors import EnvironmentStoppedError
 from unetbio.files import sha256_path
-from unetbio.io import read_labels, write_labels
+from unetbio.io import read_image, read_labels, write_labels
+from unetbio.io.image import Image
 from unetbio.labels import label_hash
+from unetbio.models.model_file import Model
+from unetbio.postprocessing import bands
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.report.overlays import write_overlay
 from unetbio.results import disk_arrays
@@ -27,6 +30,7 @@ from unetbio.segmentation import Segmenter
 from unetbio.segmentation.segmenter import BYTES_IN_BAND
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.segmentation import Settings
+from unetbio.targets.cells import CellDecoder
 
 Array = NDArray[Any]
 
@@ -105,13 +109,84 @@ def test_channels_are_measured_and_zarr_is_written_in_parts(
 
 
 def test_a_scale_that_has_to_be_looked_for_takes_the_image_in_memory(
-    mosaic: Array, tmp_path: Path, segmenter: Segmenter
+    mosaic: Array, tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    looked: list[tuple[int, ...]] = []
+    look = CellDecoder.look
+
+    def noted(self: CellDecoder, image: Any, *others: Any, **options: Any) -> Any:
+        looked.append(image.shape[1:])
+        return look(self, image, *others, **options)
+
+    monkeypatch.setattr(CellDecoder, "look", noted)
     image = tmp_path / "large_cells.tif"
     tifffile.imwrite(image, mosaic.repeat(4, axis=0).repeat(4, axis=1))
     for name, memory in (("whole", WHOLE), ("streamed", 100 * BYTES_IN_BAND * 320)):
         segment(image, tmp_path / name, segmenter, memory, Settings())
     check_equal(tmp_path / "streamed", tmp_path / "whole")
+    # The network sees each scale once, in both runs.
+    assert looked == looked[: len(looked) // 2] * 2
+    assert len(looked) > 2
+
+
+class Stopped(BaseException):
+    """Ends a run as Ctrl-C does."""
+
+
+@pytest.mark.parametrize("diameter", ["model", "auto"])
+def test_a_run_that_was_stopped_goes_on_at_its_last_band(
+    mosaic: Array, tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch, diameter: str
+) -> None:
+    # Rows of tiles: 5 of 26 pixels.
+    segmenter = Segmenter(model, "cpu", tile=26)
+    image, out, settings = tmp_path / "mosaic.tif", tmp_path / "out", Settings(diameter_px=diameter)
+    tifffile.imwrite(image, mosaic, tile=(32, 32))
+    memory = 50 * BYTES_IN_BAND * mosaic.shape[1]
+    segment(image, tmp_path / "whole", segmenter, WHOLE, settings)
+    tiles: list[int] = []
+    stops = [6, 11]
+    compute = segmenter.decoder.runner.probabilities
+
+    def counted(batch: Array) -> Array:
+        if len(tiles) in stops:
+            stops.remove(len(tiles))
+            raise Stopped
+        tiles.append(len(batch))
+        return compute(batch)
+
+    monkeypatch.setattr(segmenter.decoder.runner, "probabilities", counted)
+    while stops:
+        with pytest.raises(Stopped):
+            segment(image, out, segmenter, memory, settings)
+        assert not list(out.glob("*_labels*"))
+    segment(image, out, segmenter, memory, settings)
+    check_equal(out, tmp_path / "whole")
+    # Of rows of four tiles, each stop lost at most one row that was not finished.
+    assert len(tiles) <= len(segmenter.plan(mosaic.shape)) + 2 * 3
+    assert sorted(path.name for path in out.glob(".*")) == sorted(path.name for path in tmp_path.glob("whole/.*"))
+
+
+def test_a_missing_overlay_is_drawn_in_parts(
+    mosaic: Array, tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, out = tmp_path / "mosaic.tif", tmp_path / "out"
+    tifffile.imwrite(image, mosaic, tile=(32, 32))
+    segment(image, out, segmenter, 50 * BYTES_IN_BAND * mosaic.shape[1], NOT_SCALED)
+    before = (out / "overlay.png").read_bytes()
+    (out / "overlay.png").unlink()
+    read: list[int] = []
+    whole = Image.read
+
+    def noted(self: Image, **window: Any) -> Array:
+        found = whole(self, **window)
+        read.append(found.size)
+        return found
+
+    monkeypatch.setattr(Image, "read", noted)
+    monkeypatch.setattr(bands, "BAND_PIXELS", 20 * mosaic.shape[1])
+    segment(image, out, segmenter, 50 * BYTES_IN_BAND * mosaic.shape[1], NOT_SCALED)
+    assert (out / "overlay.png").read_bytes() == before
+    assert max(read) < mosaic.size / 4
 
 
 def test_an_image_of_one_grey_value_has_no_cells(tmp_path: Path, segmenter: Segmenter) -> None:
@@ -163,11 +238,17 @@ def test_arrays_on_disk_are_written_as_those_in_memory(
     # Parts that begin in odd rows of the smaller sizes.
     monkeypatch.setattr("unetbio.io.formats.zarr.writer.CHUNK", 36)
     monkeypatch.setattr("unetbio.io.formats.zarr.writer.SMALLEST", 20)
+    monkeypatch.setattr("unetbio.io.write.LARGE_SIDE", 299)
+    monkeypatch.setattr("unetbio.io.write.SMALLEST_SIDE", 20)
     array = DiskArray(tmp_path, shape, np.uint32)
     array[:] = np.random.default_rng(0).integers(0, 99999, shape)
     for name, labels in (("disk", array), ("memory", array[:])):
         write_labels(tmp_path / f"{name}{suffix}", labels, pixel_size_um={"Y": 0.5, "X": 0.5})
     assert sha256_path(tmp_path / f"disk{suffix}") == sha256_path(tmp_path / f"memory{suffix}")
+    image = read_image(tmp_path / f"disk{suffix}", labels=True)
+    assert len(image.levels) > 3
+    for level in range(len(image.levels)):
+        np.testing.assert_array_equal(image.at_level(level).read(), array[:][..., :: 2**level, :: 2**level])
 
 
 def test_a_full_disk_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,10 @@ from hypothesis import strategies as st
 
 from unetbio.preprocessing import grey_values, normalization
 from unetbio.preprocessing.grey_values import levels_of_channels
-from unetbio.preprocessing.lazy import LazyInput, LazyPixels
-from unetbio.preprocessing.prepare import image_of_array
+from unetbio.preprocessing.lazy import LazyInput, LazyPixels, Streaming
+from unetbio.preprocessing.prepare import ImageSelection, image_of_array, read_frame
 from unetbio.settings.normalization import Normalization
+from unetbio.settings.segmentation import Settings
 
 HYPOTHESIS = settings(deadline=None, max_examples=40)
 
@@ -83,3 +84,26 @@ def test_percentiles_are_those_of_numpy() -> None:
     found = normalization.measure(array, Normalization())
     low, high = np.percentile(array, [1, 99.8])
     assert (found.low[0], found.high[0]) == (pytest.approx(low), pytest.approx(high))
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_grey_values_are_read_once_to_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A slope: not sparse.
+    array = (np.arange(61)[:, np.newaxis] * 60 + np.random.default_rng(2).integers(0, 9, (3, 61, 50))).astype(np.uint16)
+    image = image_of_array(array, "CYX")
+    read: list[int] = []
+    whole = type(image).read
+
+    def noted(self, **window):
+        found = whole(self, **window)
+        read.append(found.size)
+        return found
+
+    monkeypatch.setattr(type(image), "read", noted)
+    streaming = Streaming(8, np.zeros)
+    opened = ImageSelection(image, Settings(), (0, 1, 2), (None,), "YX", (61, 50), (1.0, 1.0), streaming=streaming)
+    frame = read_frame(opened, None, Normalization())
+    assert not frame.is_constant
+    assert frame.levels == levels_of_channels(array)
+    assert sum(read) == array.size
+    assert frame.scaling == normalization.measure(array, Normalization(), finds_sparse=True)

@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from unetbio.files import Stamp, real_path, stamp, utf8_text
 from unetbio.postprocessing.instances import rows_in_memory
 from unetbio.preprocessing.prepare import Frame, ImageSelection
 from unetbio.provenance import Fingerprint, fingerprint
+from unetbio.results.band_files import BandFiles
 from unetbio.results.disk_arrays import DiskArray
 from unetbio.results.items import Item
 from unetbio.results.result_files import LabelStack
@@ -177,7 +178,21 @@ class Reader(threading.Thread):
         source = real_path(job.item.source)
         for path in {real_path(file) for file in opened.image.files} - {source}:
             job.companions[os.path.relpath(path, source.parent)] = _fingerprint(path)
+        if opened.streaming is not None:
+            finished = BandFiles(self._out, job.item.result, self._facts(job, found))
+            job.opened = opened = replace(opened, streaming=replace(opened.streaming, finished=finished))
         return opened
+
+    def _facts(self, job: Job, found: Fingerprint) -> dict[str, Any]:
+        """All that decisions of the network depend on."""
+        return {
+            "input": [found.sha256, *sorted(companion.sha256 for companion in job.companions.values())],
+            "item": [job.item.settings.series, str(job.item.image_set)],
+            "model": self._segmenter.model.sha256,
+            "settings": job.settings,
+            "device": [str(self._segmenter.device), self._segmenter.backend],
+            "versions": self._segmenter.versions(),
+        }
 
 
 def _stamp(path: Path) -> Stamp:

@@ -17,18 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.batch.budget import DEFAULT_MEMORY, MemoryBudget
-from unetbio.batch.pipeline import Job, Message, Reader, frame_bytes
+from unetbio.batch.pipeline import Job, Message, Reader, frame_bytes, streamed_if_large
 from unetbio.classes import number_classes
 from unetbio.errors import ImageError, UnetbioError
 from unetbio.files import TEMPORARY, real_path, stamp, stopping, utf8_text
 from unetbio.inference.executors import part_of
 from unetbio.io.remote import address_of
 from unetbio.output_layout import SUMMARY, overlay_name
-from unetbio.postprocessing.bands import RowArray, bands_in_memory
+from unetbio.postprocessing.bands import RowArray, bands_in_memory, planes_of
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.prepare import Frame, ImageSelection
 from unetbio.provenance import FrameRecord, InputRecord, ModelRecord
+from unetbio.results.band_files import remove_bands
 from unetbio.results.cells import CachedCells, known_options, write_job_cells
 from unetbio.results.collect_tables import OnOutcome, Summary, reuse_or_measure, summarize, write_all_tables
 from unetbio.results.confidences import classes_by_id, read_classes
@@ -38,7 +39,7 @@ from unetbio.results.measure_cells import concatenate, measure_frame, pixel_size
 from unetbio.results.measured_from import TableOptions, sources_of
 from unetbio.results.recorded_input import record_part, record_set
 from unetbio.results.result_files import Outcome, write_image_probabilities, write_result
-from unetbio.results.reuse import KeptResult, Policy, read_label_file, remove_leftovers
+from unetbio.results.reuse import KeptResult, Policy, lazy_labels, read_label_file, remove_leftovers
 from unetbio.results.tables import write_classes
 from unetbio.segmentation import DecidedFrame, Segmenter
 from unetbio.timing import stage
@@ -329,6 +330,7 @@ class _Batch:
                 with_probabilities=self.options.policy.save_probabilities,
                 objects=[frame.objects for frame in frames if frame.objects is not None],
             )
+        remove_bands(self.out, job.item.result)
         self._show_drawn(job.item)
         entry = self._entry(job, "done")
         if self.measures_later:
@@ -347,7 +349,7 @@ class _Batch:
         numbers = None if classes is None else number_classes(classes, self.segmenter.info.class_names[1:])
         if len(label_image.shape) == 3:
             middle = label_image.shape[0] // 2
-            plane, label_image = image[0, middle : middle + 1][0], label_image[middle]
+            plane, label_image = (part[middle : middle + 1][0] for part in (planes_of(image, 0), label_image))
         elif isinstance(label_image, np.ndarray):
             plane = image[0]
         else:
@@ -382,15 +384,22 @@ class _Batch:
         if path is None or (_is_newer(path, labels) and not _is_newer(objects, path)):
             return
         try:
-            opened = self.segmenter.open(job.item.read(), job.item.settings)
-            image = opened.read_channels(opened.times[0], opened.channels)
-            frames = read_label_file(labels, kept.provenance)
+            self._draw_again(path, job.item, labels, kept)
         except ImageError as error:
             logger.debug("%s: no overlay: %s", job.item.path, error)
-            return
-        frame = frames[0] if len(opened.times) > 1 else frames
+
+    def _draw_again(self, path: Path, item: Item, labels: Path, kept: KeptResult) -> None:
+        """Draw an overlay from the files: in parts, where the image was segmented in parts."""
+        opened = self.segmenter.open(item.read(), item.settings)
+        opened = streamed_if_large(opened, item, self.segmenter, self.options.policy, self.out, self.options.memory)
+        if opened.streaming is not None:
+            image, frame = opened.lazy_channels(opened.times[0], opened.channels), lazy_labels(labels)
+        else:
+            image = opened.read_channels(opened.times[0], opened.channels)
+            frames = read_label_file(labels, kept.provenance)
+            frame = frames[0] if len(opened.times) > 1 else frames
         if frame.shape == opened.shape:
-            self._draw(path, image, frame, read_classes(objects, kept.provenance, opened.times[0]))
+            self._draw(path, image, frame, read_classes(self.out / item.objects, kept.provenance, opened.times[0]))
 
     def _reuse(self, job: Job, kept: KeptResult) -> Outcome:
         """The outcome of a kept result; its cells come from the table if they were measured on this label image."""

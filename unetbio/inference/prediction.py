@@ -11,7 +11,9 @@ Memory is bounded by one tile, the planes of the result and one plane of doubtfu
 tile.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from itertools import groupby
 from math import prod
 from typing import Any
 
@@ -23,8 +25,8 @@ from unetbio.inference.backends.base import Predictor, Runner
 from unetbio.inference.exact_decisions import AtLeast, CellsAndClasses, MostProbable, Rule, add_classes, refine
 from unetbio.inference.executors import OnTile, Progress, TileExecutor
 from unetbio.inference.sliding_window import default_window, predict_windows
-from unetbio.inference.tiling import ArrayLike, TilePlan, plan_tiles
-from unetbio.postprocessing.bands import Allocate
+from unetbio.inference.tiling import ArrayLike, Tile, TilePlan, plan_tiles
+from unetbio.postprocessing.bands import Allocate, FinishedBands, RowArray
 from unetbio.timing import stage
 
 __all__ = ["decide", "decide_cells_and_classes", "decide_classes", "plan", "predict", "round_to_bytes"]
@@ -131,6 +133,7 @@ def decide(
     probabilities_out: NDArray[np.float32] | None = None,
     rounded_out: Any = None,
     allocate: Allocate = np.zeros,
+    finished: FinishedBands | None = None,
 ) -> Any:
     """For each threshold, the pixels whose probability is at least that; identical for every tile plan.
 
@@ -155,6 +158,9 @@ def decide(
         quarter of the memory. Where tiles change it by rounding, a pixel may differ by one.
     allocate : callable
         Makes the arrays of the size of the image, which may be on disk.
+    finished : FinishedBands, optional
+        Rows of tiles that were computed before are taken from here, and those that are computed are kept here; of an
+        exact network, with ``rounded_out`` and without ``probabilities_out``.
 
     Returns
     -------
@@ -168,7 +174,8 @@ def decide(
     """
     rule = _thresholds(predictor, thresholds, classes or [(1,)] * len(thresholds))
     on_tile = _storing(probabilities_out, rounded_out, rule.classes[0])
-    return _decide(image, predictor, rule, tile, batch_size, memory_budget, progress, on_tile, allocate)
+    kept = None if finished is None or probabilities_out is not None else (finished, rounded_out)
+    return _decide(image, predictor, rule, tile, batch_size, memory_budget, progress, on_tile, allocate, kept)
 
 
 def decide_cells_and_classes(
@@ -281,6 +288,7 @@ def _decide(
     progress: Progress | None,
     on_tile: OnTile,
     allocate: Allocate = np.zeros,
+    kept: tuple[FinishedBands, RowArray] | None = None,
 ) -> Any:
     """Decisions ``(planes, *spatial)``; of an exact network, those near a threshold come from float64."""
     planes = allocate((rule.planes, *image.shape[1:]), rule.dtype)
@@ -291,7 +299,12 @@ def _decide(
         on_tile(where, probabilities)
         planes[(slice(None), *where)], doubtful[where] = rule.classify_pixels(probabilities, tolerance)
 
-    _run(image, predictor, tile, batch_size, memory_budget, progress, classify)
+    rows = None
+    if kept is not None and predictor.exact:
+        finished, rounded = kept
+        # Decisions in doubt are made again: they are few.
+        rows = _RowsOfTiles(finished, repr(rule), (planes, doubtful, rounded))
+    _run(image, predictor, tile, batch_size, memory_budget, progress, classify, rows)
     if predictor.exact:
         budget = predictor.memory_budget if memory_budget is None else memory_budget
         with stage("exact decisions"):
@@ -307,15 +320,70 @@ def _run(
     memory_budget: int | None,
     progress: Progress | None,
     on_tile: OnTile,
+    rows: "_RowsOfTiles | None" = None,
 ) -> None:
     """Tiles of an exact network, blended windows of any other."""
     with stage("network"):
         if predictor.exact:
             tiles = plan(image.shape[1:], predictor, tile=tile, batch_size=batch_size, memory_budget=memory_budget)
             executor = TileExecutor(predictor, predictor.probabilities, batch_size)
-            executor.run(image, tiles, on_tile, progress=progress)
+            if rows is None:
+                executor.run(image, tiles, on_tile, progress=progress)
+            else:
+                rows.run(image, executor, tiles, on_tile, progress)
         else:
             on_tile((), predict_windows(image, predictor, tile=tile, batch_size=batch_size, progress=progress))
+
+
+class _RowsOfTiles:
+    """Computes tiles row by row (of sections in 3-D), and takes the rows that were finished before."""
+
+    def __init__(self, finished: FinishedBands, rule: str, arrays: Sequence[RowArray]) -> None:
+        self._finished, self._rule, self._arrays = finished, rule, arrays
+
+    def run(
+        self,
+        image: ArrayLike,
+        executor: TileExecutor,
+        tiles: TilePlan,
+        on_tile: OnTile,
+        progress: Progress | None,
+    ) -> None:
+        pixels, done = prod(image.shape[1:]), 0
+        for (start, stop), row in groupby(tiles, key=_rows_of):
+            name = self._name(tiles, start, stop)
+            arrays = self._finished.take(name)
+            if arrays is None:
+                executor.run(image, row, on_tile, progress=progress and _from(progress, done))
+                self._finished.keep(name, (array[index] for array, index in self._places(start, stop)))
+            else:
+                for (array, index), values in zip(self._places(start, stop), arrays, strict=True):
+                    array[index] = values
+            done += (stop - start) * prod(image.shape[2:])
+            if progress is not None:
+                progress(done, pixels)
+
+    def _name(self, tiles: TilePlan, start: int, stop: int) -> str:
+        facts = f"{self._rule} {tiles.shape} {tiles.tile_shape}"
+        return f"{sha256(facts.encode()).hexdigest()[:16]}-{start}-{stop}"
+
+    def _places(self, start: int, stop: int) -> Iterator[tuple[RowArray, Any]]:
+        """The arrays, and their parts of a band: one plane of decisions at a time, since bands may be large."""
+        planes, *others = self._arrays
+        for plane in range(planes.shape[0]):
+            yield planes, (plane, slice(start, stop))
+        for array in others:
+            yield array, slice(start, stop)
+
+
+def _rows_of(tile: Tile) -> tuple[int, int]:
+    rows = tile.write_slices[0]
+    return rows.start, rows.stop
+
+
+def _from(progress: Progress, before: int) -> Progress:
+    """Progress of tiles that follow others."""
+    return lambda done, total: progress(before + done, total)
 
 
 def _largest(image: ArrayLike) -> float:

@@ -37,7 +37,8 @@ def write_labels(
 ) -> None:
     """Write a label image as OME-TIFF (256-pixel tiles, deflate) or, by the file's name, NIfTI or OME-Zarr.
 
-    The file is written atomically.
+    Those with a side above 4096 pixels get smaller copies in OME-TIFF, and all in OME-Zarr. The file is written
+    atomically.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ def write_labels(
         check_axes(label_image, axes)
         writer(path, label_image, axes=axes, pixel_size_um=pixel_size_um or {}, affine=affine, name=name, start=start)
     else:
-        write_image(path, label_image, axes=axes, pixel_size_um=pixel_size_um, start=start)
+        write_image(path, label_image, axes=axes, pixel_size_um=pixel_size_um, start=start, pyramid=True)
 
 
 def write_probabilities(

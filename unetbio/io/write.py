@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from math import prod
+from math import ceil, log2, prod
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,12 @@ DEFLATE_LEVEL = 6
 BIGTIFF_BYTES = 1 << 31
 """Size from which files have 64-bit offsets, with room for pixels that grow under compression."""
 
+LARGE_SIDE = 4096
+"""Longest side of a plane that programs open well as it is; larger label images get smaller copies."""
+
+SMALLEST_SIDE = 512
+"""Copies are halved until neither side is longer."""
+
 _OME_TYPES = {"float32": "float", "float64": "double"}
 
 
@@ -29,6 +35,7 @@ def write_image(
     pixel_size_um: dict[str, float] | None = None,
     channel_names: tuple[str, ...] = (),
     start: tuple[int, int] = (0, 0),
+    pyramid: bool = False,
 ) -> None:
     """Write an array as OME-TIFF.
 
@@ -46,6 +53,9 @@ def write_image(
         One a channel.
     start : (int, int), optional
         Row and column of the upper left corner in the image that it is a part of.
+    pyramid : bool, optional
+        Write smaller copies of planes with a side above `LARGE_SIDE`, of every second pixel of the copy before along y
+        and x, as labels must not be averaged. They are SubIFDs, which OME-TIFF has for them.
 
     Raises
     ------
@@ -72,33 +82,47 @@ def write_image(
         channel_names=channel_names,
         start=start,
     )
-    shape = (prod(image.shape[:-2]), *image.shape[-2:])
-    in_memory = isinstance(image, np.ndarray)
-    pages = np.ascontiguousarray(image, dtype).reshape(shape) if in_memory else _tiles(image)
-    with atomic_path(path) as temporary:
-        tifffile.imwrite(
-            temporary,
-            pages,
-            shape=shape,
-            dtype=dtype,
-            description=xml,
-            metadata=None,
-            software="unetbio",
-            photometric="minisblack",
-            tile=(TILE, TILE),
-            compression="zlib",
-            compressionargs={"level": DEFLATE_LEVEL},
-            maxworkers=1,
-            bigtiff=prod(shape) * dtype.itemsize >= BIGTIFF_BYTES,
-        )
+    copies = _copies(image.shape[-2:]) if pyramid else 0
+    pixels = prod(image.shape) * dtype.itemsize
+    with atomic_path(path) as temporary, tifffile.TiffWriter(temporary, bigtiff=pixels >= BIGTIFF_BYTES) as file:
+        for number in range(copies + 1):
+            height, width = (-(-size // 2**number) for size in image.shape[-2:])
+            shape = (prod(image.shape[:-2]), height, width)
+            file.write(
+                _pages(image, shape, dtype, 2**number),
+                shape=shape,
+                dtype=dtype,
+                description=None if number else xml,
+                metadata=None,
+                software="unetbio",
+                photometric="minisblack",
+                tile=(TILE, TILE),
+                compression="zlib",
+                compressionargs={"level": DEFLATE_LEVEL},
+                maxworkers=1,
+                subifds=None if number else copies or None,
+                subfiletype=1 if number else None,
+            )
 
 
-def _tiles(image: Any) -> Iterator[NDArray[Any]]:
+def _copies(plane: tuple[int, ...]) -> int:
+    """Number of smaller copies of a plane."""
+    return 0 if max(plane) <= LARGE_SIDE else ceil(log2(max(plane) / SMALLEST_SIDE))
+
+
+def _pages(image: Any, shape: tuple[int, ...], dtype: np.dtype[Any], step: int) -> Any:
+    """Every ``step``-th pixel of all pages: as they are in memory, or the tiles of an array on disk."""
+    if isinstance(image, np.ndarray):
+        return np.ascontiguousarray(image[..., ::step, ::step], dtype).reshape(shape)
+    return _tiles(image, step)
+
+
+def _tiles(image: Any, step: int) -> Iterator[NDArray[Any]]:
     """Tiles of all pages in the order of a TIFF file, those at the border filled up with zeros."""
-    height, width = image.shape[-2:]
+    height, width = (-(-size // step) for size in image.shape[-2:])
     for page in np.ndindex(*image.shape[:-2]):
         for y in range(0, height, TILE):
-            rows = image[(*page, slice(y, y + TILE))]
+            rows = image[(*page, slice(y * step, (y + TILE) * step, step), slice(None, None, step))]
             padded = np.pad(rows, ((0, TILE - len(rows)), (0, -width % TILE)))
             for x in range(0, width, TILE):
                 yield np.ascontiguousarray(padded[:, x : x + TILE])

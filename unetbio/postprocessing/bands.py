@@ -17,6 +17,7 @@ from unetbio.compilation import compiled
 __all__ = [
     "Allocate",
     "Band",
+    "FinishedBands",
     "Ids",
     "Numbers",
     "Repeated",
@@ -55,6 +56,16 @@ class RowArray(Protocol):
 
 Allocate = Callable[[tuple[int, ...], Any], RowArray]
 """Makes an array of zeros of a shape and a type."""
+
+
+class FinishedBands(Protocol):
+    """Bands that are kept as they are finished, for a run that goes on after this one was killed."""
+
+    def take(self, name: str) -> Iterator[NDArray[Any]] | None:
+        """Arrays of a band that is kept, one after another; None of any other."""
+
+    def keep(self, name: str, arrays: Iterable[NDArray[Any]]) -> None:
+        """Keep the arrays of a band."""
 
 
 def bands_of(length: int, rows: int | None) -> list[Band]:

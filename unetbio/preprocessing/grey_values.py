@@ -14,6 +14,9 @@ __all__ = [
     "GreyLevels",
     "LevelCounter",
     "Range",
+    "count_channels",
+    "count_differences",
+    "is_counted",
     "is_saturated",
     "levels_of",
     "levels_of_channels",
@@ -40,6 +43,9 @@ BLOCK_PIXELS = 1 << 23
 
 ALIGNED_ROWS = 256
 """Blocks of planes hold a multiple of so many rows: most files have tiles of that size, which are unpacked once."""
+
+ROWS_APART = 4
+"""Of so many rows one is read to measure the noise."""
 
 # Images between the two shares are what training has seen; a stray one does not widen the range.
 TYPICAL_SHARE = (0.01, 0.99)
@@ -149,10 +155,13 @@ class LevelCounter:
         Of the pixels.
     size : int
         Pixels that will come.
+    with_differences : bool
+        Count also the differences of neighbours, of types that are counted.
     """
 
-    def __init__(self, dtype: np.dtype[Any], size: int) -> None:
-        self._counts = np.zeros(1 << (8 * dtype.itemsize), np.int64) if _is_counted(dtype) else None
+    def __init__(self, dtype: np.dtype[Any], size: int, *, with_differences: bool = False) -> None:
+        self._counts = np.zeros(1 << (8 * dtype.itemsize), np.int64) if is_counted(dtype) else None
+        self.differences = np.zeros_like(self._counts) if with_differences and self._counts is not None else None
         self._offset = len(self._counts) // 2 if self._counts is not None and dtype.kind == "i" else 0
         self._step = max(1, size // SAMPLES)
         self._skip = 0
@@ -161,9 +170,19 @@ class LevelCounter:
         self._lowest, self._highest = math.inf, -math.inf
         self._at_highest = self._not_finite = self._pixels = 0
 
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Number of pixels of each grey value, from the lowest of the type."""
+        if self._counts is None:
+            raise ValueError("grey values of this type are not counted")
+        # As unsigned numbers the negative values stand behind the positive ones: turn them to the front.
+        return np.roll(self._counts, self._offset)
+
     def add(self, values: NDArray[Any]) -> None:
-        """Count more pixels."""
-        flat = np.ascontiguousarray(values).reshape(-1)
+        """Count more pixels: some rows."""
+        if self.differences is not None:
+            self.differences += count_differences(values)
+        flat = np.ascontiguousarray(values, values.dtype.newbyteorder("=")).reshape(-1)
         self._pixels += flat.size
         for start in range(0, flat.size, COUNTED_AT_ONCE):
             self._add_block(flat[start : start + COUNTED_AT_ONCE])
@@ -201,9 +220,7 @@ class LevelCounter:
         self._skip = (self._skip - block.size) % self._step
 
     def _counted(self) -> GreyLevels:
-        assert self._counts is not None
-        # As unsigned numbers the negative values stand behind the positive ones: turn them to the front.
-        counts = np.roll(self._counts, self._offset)
+        counts = self.counts
         below = np.cumsum(counts)
         present = np.flatnonzero(counts)
         ranks = [round(share / 100 * (self._pixels - 1)) for share in (LOW, MEDIAN, HIGH)]
@@ -226,8 +243,15 @@ def is_saturated(highest: float, count: int, pixels: int) -> bool:
     return highest in FULL_SCALE and count > SATURATED_FRACTION * pixels
 
 
-def _is_counted(dtype: np.dtype[Any]) -> bool:
+def is_counted(dtype: np.dtype[Any]) -> bool:
+    """Whether the pixels of each grey value are counted: integers of 8 and 16 bits."""
     return dtype.kind in "bui" and dtype.itemsize <= 2
+
+
+def count_differences(rows: NDArray[Any]) -> NDArray[np.int64]:
+    """Number of each difference of neighbours in every fourth of some rows, of a type that is counted."""
+    differences = np.abs(np.diff(rows[..., ::ROWS_APART, :].astype(np.int32), axis=-1))
+    return np.bincount(differences.reshape(-1), minlength=1 << (8 * rows.dtype.itemsize))
 
 
 def levels_of(channel: NDArray[Any]) -> GreyLevels:
@@ -237,11 +261,17 @@ def levels_of(channel: NDArray[Any]) -> GreyLevels:
 
 def levels_of_channels(image: Any) -> tuple[GreyLevels, ...]:
     """Statistics of each channel of an image ``(C, *spatial)``, see `row_blocks`."""
-    counters = [LevelCounter(image.dtype, math.prod(image.shape[1:])) for _ in range(image.shape[0])]
+    return tuple(counter.result() for counter in count_channels(image))
+
+
+def count_channels(image: Any, *, with_differences: bool = False) -> list[LevelCounter]:
+    """Count each channel of an image ``(C, *spatial)`` in one pass, see `row_blocks`."""
+    size = math.prod(image.shape[1:])
+    counters = [LevelCounter(image.dtype, size, with_differences=with_differences) for _ in range(image.shape[0])]
     for block in row_blocks(image):
         for counter, channel in zip(counters, block, strict=True):
             counter.add(channel)
-    return tuple(counter.result() for counter in counters)
+    return counters
 
 
 def row_blocks(image: Any) -> Iterator[NDArray[Any]]:

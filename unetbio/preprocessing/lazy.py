@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.io.image import Image
-from unetbio.postprocessing.bands import Allocate
+from unetbio.postprocessing.bands import Allocate, FinishedBands
 from unetbio.preprocessing.normalization import Scaling, apply
 
 __all__ = ["LazyInput", "LazyPixels", "Streaming"]
@@ -25,10 +25,13 @@ class Streaming:
         Rows (sections in 3-D) of the image that are worked on at once.
     allocate : callable
         Makes an array of the size of the image, on disk.
+    finished : FinishedBands, optional
+        Bands that the network has decided, of this run and of one that was killed.
     """
 
     rows: int
     allocate: Allocate
+    finished: FinishedBands | None = None
 
 
 class LazyPixels:
@@ -58,6 +61,10 @@ class LazyPixels:
         self.dtype = image.dtype
         self._lock = threading.Lock()
         self._kept: tuple[list[tuple[int, int]], NDArray[Any]] | None = None
+
+    def channel(self, number: int) -> "LazyPixels":
+        """One of the channels, read without the others."""
+        return LazyPixels(self._image, self._t, self._z, (self._channels[number],), self.shape[1:])
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         """Read a part: channels by number or slice, then slices of step 1."""

@@ -18,7 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
-from unetbio.preprocessing.grey_values import COUNTED_AT_ONCE, row_blocks
+from unetbio.preprocessing.grey_values import (
+    ROWS_APART,
+    LevelCounter,
+    count_channels,
+    count_differences,
+    is_counted,
+    row_blocks,
+)
 from unetbio.settings.normalization import Normalization
 
 __all__ = ["COLOURS", "Scaling", "apply", "for_picture", "measure"]
@@ -42,9 +49,6 @@ CELL_CONTRAST = 1.5
 
 LEAST_CONTRAST = 20.0
 """Least upper limit above the background, in standard deviations of the noise: without a cell the noise stays dim."""
-
-ROWS_APART = 4
-"""Of so many rows one is read to measure the noise."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +102,13 @@ def for_picture(
     return automatic
 
 
-def measure(image: Any, normalization: Normalization, *, finds_sparse: bool = False) -> Scaling:
+def measure(
+    image: Any,
+    normalization: Normalization,
+    *,
+    finds_sparse: bool = False,
+    counters: Sequence[LevelCounter | None] | None = None,
+) -> Scaling:
     """Measure the grey values that become 0 and 1.
 
     Parameters
@@ -111,6 +121,8 @@ def measure(image: Any, normalization: Normalization, *, finds_sparse: bool = Fa
     finds_sparse : bool
         Scale channels by their bright pixels where percentiles lie in the noise: fewer than `SPARSE` of the pixels are
         brighter than the noise. All other channels have their percentiles, to the bit.
+    counters : sequence of LevelCounter, optional
+        Of each channel, where it was counted before, with its differences.
 
     Returns
     -------
@@ -130,7 +142,8 @@ def measure(image: Any, normalization: Normalization, *, finds_sparse: bool = Fa
     if normalization.kind != "percentile":
         low, high = (normalization.low, normalization.high) if normalization.kind == "range" else (0.0, 1.0)
         return Scaling((low,) * image.shape[0], (high,) * image.shape[0])
-    channels = (_Channel(image, channel) for channel in range(image.shape[0]))
+    counted = counters or [None] * image.shape[0]
+    channels = (_Channel(image, channel, counter) for channel, counter in enumerate(counted))
     limits = [_limits(channel, normalization, finds_sparse=finds_sparse) for channel in channels]
     lows, highs, sparse = zip(*limits, strict=True)
     return Scaling(lows, highs, sparse)
@@ -192,35 +205,46 @@ class _Channel:
     Of types that are counted, ``counts`` has the number of pixels of each grey value from ``lowest``.
     """
 
-    def __init__(self, image: Any, channel: int) -> None:
-        self._image, self._channel = image, channel
+    def __init__(self, image: Any, channel: int, counter: LevelCounter | None) -> None:
+        self._image = image[channel : channel + 1] if isinstance(image, np.ndarray) else image.channel(channel)
+        self._counter = counter
         self.dtype, self.size = image.dtype, math.prod(image.shape[1:])
-        self.is_counted = self.dtype.kind in "bui" and self.dtype.itemsize <= 2
+        self.is_counted = is_counted(self.dtype)
         self.lowest = -(1 << (8 * self.dtype.itemsize - 1)) if self.dtype.kind == "i" else 0
 
     def blocks(self) -> Iterator[NDArray[Any]]:
         for block in row_blocks(self._image):
-            yield block[self._channel]
+            yield block[0]
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
-        levels = 1 << (8 * self.dtype.itemsize)
-        counts = np.zeros(levels, np.int64)
-        for block in self.blocks():
-            for flat in _pieces(block):
-                counts += np.bincount(flat.view(f"u{self.dtype.itemsize}"), minlength=levels)
-        # As unsigned numbers the negative values stand behind the positive ones: turn them to the front.
-        return np.roll(counts, -self.lowest)
+        counter = self._counter or count_channels(self._image)[0]
+        return counter.counts
+
+    @cached_property
+    def differences(self) -> NDArray[np.int64]:
+        """Number of each difference of neighbours."""
+        if self._counter is not None and self._counter.differences is not None:
+            return self._counter.differences
+        counts: NDArray[np.int64] = np.sum([count_differences(block) for block in self.blocks()], axis=0)
+        return counts
 
 
 def _limits(channel: _Channel, normalization: Normalization, *, finds_sparse: bool) -> tuple[float, float, bool]:
     """Lower and upper limit, and whether the channel is sparse."""
     low, median, high = _percentiles(channel, (normalization.low, 50.0, normalization.high))
     if high <= low:
-        extremes = [(block.min(), block.max()) for block in channel.blocks()]
-        return float(min(low for low, _ in extremes)), float(max(high for _, high in extremes)), False
+        return *_extremes(channel), False
     found = _sparse_high(channel, low, median) if finds_sparse else None
     return low, high if found is None else found, found is not None
+
+
+def _extremes(channel: _Channel) -> tuple[float, float]:
+    if channel.is_counted:
+        first, last = np.flatnonzero(channel.counts)[[0, -1]] + channel.lowest
+        return float(first), float(last)
+    (whole,) = channel.blocks()
+    return float(whole.min()), float(whole.max())
 
 
 def _sparse_high(channel: _Channel, low: float, median: float) -> float | None:
@@ -260,10 +284,7 @@ def _median_difference(channel: _Channel) -> float | None:
         (whole,) = channel.blocks()
         differences = np.abs(np.diff(whole[..., ::ROWS_APART, :].astype(np.float64), axis=-1))
         return float(np.median(differences)) if differences.size else None
-    counts = np.zeros(1 << (8 * channel.dtype.itemsize), np.int64)
-    for block in channel.blocks():
-        differences = np.abs(np.diff(block[..., ::ROWS_APART, :].astype(np.int32), axis=-1))
-        counts += np.bincount(differences.reshape(-1), minlength=len(counts))
+    counts = channel.differences
     total = int(counts.sum())
     found = _values_at(counts, [(total - 1) // 2, total // 2])
     return sum(found.values()) / len(found) if total else None
@@ -288,9 +309,3 @@ def _values_at(counts: NDArray[np.int64], ranks: Sequence[int]) -> dict[int, flo
     """Values, from 0, at the given places in the order of all that were counted."""
     below = np.cumsum(counts)
     return {rank: float(np.searchsorted(below, rank, side="right")) for rank in ranks}
-
-
-def _pieces(block: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    flat = block.reshape(-1)
-    for start in range(0, flat.size, COUNTED_AT_ONCE):
-        yield np.ascontiguousarray(flat[start : start + COUNTED_AT_ONCE], block.dtype.newbyteorder("="))

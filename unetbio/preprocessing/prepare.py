@@ -17,9 +17,9 @@ from unetbio.io import read_image
 from unetbio.io.grey_pictures import as_grey, is_opaque_picture
 from unetbio.io.image import AXES, Image, list_channels, select_channel, with_channel_names
 from unetbio.io.images import find_series
-from unetbio.postprocessing.bands import Allocate
+from unetbio.postprocessing.bands import Allocate, FinishedBands
 from unetbio.preprocessing import normalization
-from unetbio.preprocessing.grey_values import GreyLevels, levels_of_channels
+from unetbio.preprocessing.grey_values import GreyLevels, LevelCounter, count_channels
 from unetbio.preprocessing.lazy import LazyInput, LazyPixels, Streaming
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.parts import full_pixels, select_part
@@ -107,6 +107,11 @@ class ImageSelection:
     def allocate(self) -> Allocate:
         """Makes arrays of the size of the image: in memory, or on disk."""
         return np.zeros if self.streaming is None else self.streaming.allocate
+
+    @property
+    def finished(self) -> FinishedBands | None:
+        """Bands of a streamed image that the network has decided."""
+        return None if self.streaming is None else self.streaming.finished
 
     @property
     def in_sections(self) -> bool:
@@ -212,6 +217,8 @@ class Frame:
         Grey values that became 0 and 1.
     unknown : UnknownPixels, optional
         Pixels that had no grey value and were filled.
+    counters : tuple of LevelCounter
+        Of each channel of ``raw``, where they were counted when it was read.
     """
 
     t: int | None
@@ -219,11 +226,13 @@ class Frame:
     image: Any
     scaling: Scaling
     unknown: UnknownPixels | None = None
+    counters: tuple[LevelCounter, ...] = ()
 
     @cached_property
     def levels(self) -> tuple[GreyLevels, ...]:
         """Statistics of the grey values of each channel."""
-        return levels_of_channels(self.raw)
+        counters = self.counters or count_channels(self.raw)
+        return tuple(counter.result() for counter in counters)
 
     @property
     def is_constant(self) -> bool:
@@ -438,8 +447,11 @@ def can_stream(opened: ImageSelection, automatic: Normalization) -> bool:
 def _lazy_frame(opened: ImageSelection, t: int | None, automatic: Normalization) -> Frame:
     raw = opened.lazy_channels(t, opened.channels)
     chosen = _normalization(opened, automatic)
-    scaling = normalization.measure(raw, chosen, finds_sparse=chosen == automatic)
-    return Frame(t, raw, LazyInput(raw, scaling), scaling)
+    finds_sparse = chosen == automatic
+    # In one pass: reading takes longer than counting.
+    counters = count_channels(raw, with_differences=finds_sparse and chosen.kind == "percentile")
+    scaling = normalization.measure(raw, chosen, finds_sparse=finds_sparse, counters=counters)
+    return Frame(t, raw, LazyInput(raw, scaling), scaling, counters=tuple(counters))
 
 
 def _normalization(opened: ImageSelection, automatic: Normalization) -> Normalization:

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 from unetbio.files import TEMPORARY, stamp
-from unetbio.io import read_labels
+from unetbio.io import read_image, read_labels
 from unetbio.labels import label_hash
 from unetbio.models.model_file import Model
 from unetbio.output_layout import LOCK, described_mask
+from unetbio.postprocessing.bands import planes_of
+from unetbio.preprocessing.lazy import LazyPixels
 from unetbio.provenance import CELL_CLASSES, Provenance, read_provenance
 from unetbio.results.items import Format, Item
 from unetbio.results.recorded_input import record_set
@@ -29,6 +31,7 @@ __all__ = [
     "Policy",
     "find_earlier_result",
     "layout_of",
+    "lazy_labels",
     "read_label_file",
     "state_of_labels",
 ]
@@ -227,6 +230,19 @@ def _is_broken(error: ImageError) -> bool:
     refused = isinstance(cause, OSError) and cause.errno is not None
     no_codec = isinstance(cause, ImportError) or "COMPRESSION" in str(cause) or "imagecodecs" in str(cause)
     return error.reason in _BROKEN and not refused and not no_codec
+
+
+def lazy_labels(path: Path) -> Any:
+    """A label image of one frame, of which rows are read where they are asked for.
+
+    Raises
+    ------
+    ImageError
+        When it cannot be opened.
+    """
+    image = read_image(path, labels=True)
+    shape = tuple(image.size(axis) for axis in image.axes if axis in "ZYX")
+    return planes_of(LazyPixels(image, None, None, (0,), shape), 0)
 
 
 def read_label_file(path: Path, provenance: Provenance | None) -> NDArray[Any]:

@@ -31,7 +31,7 @@ from unetbio.settings.normalization import Normalization
 from unetbio.targets.cells import CellDecisions, CellDecoder
 from unetbio.timing import stage
 
-__all__ = ["Found", "find_scale"]
+__all__ = ["FirstLook", "Found", "find_scale"]
 
 PIECE = 256
 """Side of the piece that is enlarged, in pixels of the image."""
@@ -40,6 +40,27 @@ CELLS_IN_SIGHT = 3
 """A coarser image with a shorter side than so many training cells shows too little."""
 
 Box = tuple[slice, slice]
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """What was seen of an image at the model's own zoom.
+
+    Parameters
+    ----------
+    decided : CellDecisions
+        Decisions of the plane.
+    certain : array of bool
+        Pixels that are certain to be of a cell.
+    """
+
+    decided: CellDecisions
+    certain: RowArray
+
+    def in_memory(self) -> "FirstLook":
+        """The same, with all arrays in memory."""
+        decided = replace(self.decided, bits=self.decided.bits[:], probability=self.decided.probability[:])
+        return FirstLook(decided, self.certain[:])
 
 
 @dataclass(frozen=True)
@@ -59,11 +80,16 @@ class Found:
 
 
 def find_scale(
-    decoder: CellDecoder, opened: ImageSelection, frame: Frame, automatic: Normalization, **options: Any
-) -> Found | None:
+    decoder: CellDecoder,
+    opened: ImageSelection,
+    frame: Frame,
+    automatic: Normalization,
+    first: FirstLook | None = None,
+    **options: Any,
+) -> Found | FirstLook:
     """Find the zoom of an image by one plane of it.
 
-    None where an image that is streamed has to be looked at again: that takes all of it in memory.
+    Only the first look where an image that is streamed has to be looked at again: that takes all of it in memory.
 
     Parameters
     ----------
@@ -75,6 +101,8 @@ def find_scale(
         A plane ``(C, Y, X)`` of the image.
     automatic : Normalization
         Default of the model.
+    first : FirstLook, optional
+        The first look, where it was taken before.
     **options
         Of `Decoder.decide`: probabilities are those at the model's own zoom, and later looks count as done.
     """
@@ -82,15 +110,15 @@ def find_scale(
     if diameter is None:
         raise ValueError("the model does not know the diameter of its cells")
     search = _Search(decoder, opened.section, frame, automatic, diameter, _later(options, frame))
-    looked = search.run(**options)
-    if looked is None:
-        return None
-    scale, decided = looked
+    first = first or FirstLook(*decoder.look(frame.image, opened.section, **options))
+    scale = search.run(first)
+    if scale is None:
+        return first
     is_used = scale.zoom == 1 and opened.settings.crf is None
     found = opened.at_zoom(scale.zoom, scale)
     # A frame without cells says nothing about the next ones.
     nothing_seen = not any(look.cells for look in scale.looks)
-    return Found(replace(found, finds_scale=nothing_seen), decided if is_used else None)
+    return Found(replace(found, finds_scale=nothing_seen), first.decided if is_used else None)
 
 
 @dataclass(frozen=True)
@@ -102,9 +130,9 @@ class _Search:
     diameter: float
     options: dict[str, Any]
 
-    def run(self, **options: Any) -> tuple[Scale, CellDecisions] | None:
-        """The scale, and the decisions at the model's own zoom; None as `find_scale`."""
-        decided, certain = self.decoder.look(self.frame.image, self.opened, **options)
+    def run(self, first: FirstLook) -> Scale | None:
+        """The scale; None where all of a streamed image has to be looked at again."""
+        decided, certain = first.decided, first.certain
         own = self._describe(1.0, decided.bits, certain)
         if self.opened.streaming and (needs_coarse(own, self.diameter) or needs_fine(own, self.diameter)):
             return None
@@ -113,7 +141,7 @@ class _Search:
             piece, fine = self._fine(decided.bits, certain)
             looks.append(fine)
             best = fine if prefers_fine(piece, fine, self.diameter) else own
-        return Scale(best.zoom, tuple(looks), is_doubtful(best)), decided
+        return Scale(best.zoom, tuple(looks), is_doubtful(best))
 
     def _coarse(self, own: Look) -> tuple[list[Look], Look]:
         """Looks at coarser zooms, as long as they get better, and the best."""

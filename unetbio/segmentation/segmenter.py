@@ -30,7 +30,7 @@ from unetbio.preprocessing.lazy import Streaming
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.prepare import Frame, ImageSelection, can_stream, open_image, prepare_frame, read_frame
 from unetbio.provenance import FrameRecord, versions
-from unetbio.scale.search import Found, find_scale
+from unetbio.scale.search import FirstLook, Found, find_scale
 from unetbio.segmentation.ensemble import check_ensemble, check_windows, describe_member
 from unetbio.segmentation.frame_warnings import frame_warnings
 from unetbio.settings.segmentation import Settings
@@ -229,6 +229,7 @@ class Segmenter:
         *,
         with_probabilities: bool = False,
         progress: Progress | None = None,
+        looked: FirstLook | None = None,
     ) -> DecidedFrame:
         """Run the network over a frame, at the scale of the image; it is found first where it is not known.
 
@@ -240,14 +241,17 @@ class Segmenter:
             Keep the probabilities of all pixels.
         progress : callable, optional
             As for `decide`. Where another scale is found than that of ``opened``, all pixels count as done meanwhile.
+        looked : FirstLook, optional
+            The first look for the scale, where it was taken before.
         """
         probabilities = self._room(opened) if with_probabilities else None
         first = None
         if self.looker is not None and opened.finds_scale and not frame.is_constant:
-            found = self._find_scale(self.looker, opened, frame, probabilities, progress)
-            if found is None:
+            found = self._find_scale(self.looker, opened, frame, probabilities, progress, looked)
+            if isinstance(found, FirstLook):
                 whole = replace(opened, streaming=None)
-                return self.decide_frame(whole, self.read_frame(whole, frame.t), progress=progress)
+                read = self.read_frame(whole, frame.t)
+                return self.decide_frame(whole, read, progress=progress, looked=found.in_memory())
             opened, first = found.opened, found.plane
             if first is None:
                 probabilities = self._room(opened) if with_probabilities else None
@@ -297,7 +301,8 @@ class Segmenter:
         frame: Frame,
         probabilities_out: NDArray[np.float32] | None,
         progress: Progress | None,
-    ) -> Found | None:
+        looked: FirstLook | None,
+    ) -> Found | FirstLook:
         """Look at the frame, or at the section in the middle of a stack."""
         if opened.in_sections:
             frame = frame.section(opened.middle)
@@ -308,6 +313,7 @@ class Segmenter:
             opened,
             frame,
             self.info.normalization,
+            looked,
             tile=self.tile,
             memory_budget=self.memory_budget,
             probabilities_out=probabilities_out,

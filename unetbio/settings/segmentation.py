@@ -480,7 +480,7 @@ class SegmentOptions(TypedDict, total=False):
     axes: str | None
     partial: bool
     level: int | Literal["auto"] | None
-    region: str | tuple[str, ...]
+    region: tuple[str, ...]
     pixel_size: PixelSize | None
     diameter: Diameter | None
     threshold: float | None

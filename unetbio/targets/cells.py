@@ -19,7 +19,7 @@ from unetbio.labels import LabelImage, relabel_raster, resize_nearest
 from unetbio.measurement.frame_summary import describe_labels
 from unetbio.metrics.instances import match
 from unetbio.postprocessing import instances
-from unetbio.postprocessing.bands import Allocate, RowArray, planes_of
+from unetbio.postprocessing.bands import Allocate, FinishedBands, RowArray, planes_of
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.preprocessing.prepare import ImageSelection
 from unetbio.provenance import FrameRecord
@@ -263,7 +263,9 @@ class CellDecoder(PixelDecoder):
         settings, crf = self._postprocessing(opened), opened.settings.crf_values()
         if crf is None:
             classes = self.classes.of_planes(settings)
-            return self._decide(image, settings.thresholds, classes, allocate=opened.allocate, **options)
+            return self._decide(
+                image, settings.thresholds, classes, allocate=opened.allocate, finished=opened.finished, **options
+            )
         return self._decide_refined(self._refined(image, crf, **options), settings)
 
     def _decide_refined(self, refined: NDArray[np.float32], settings: PostProcessing) -> CellDecisions:
@@ -281,7 +283,9 @@ class CellDecoder(PixelDecoder):
         settings = self._postprocessing(opened)
         thresholds, classes = settings.thresholds, self.classes.of_planes(settings)
         thresholds_and_certain, of_planes = (*thresholds, CERTAIN), [*classes, self.classes.mask]
-        decided = self._decide(image, thresholds_and_certain, of_planes, allocate=opened.allocate, **options)
+        decided = self._decide(
+            image, thresholds_and_certain, of_planes, allocate=opened.allocate, finished=opened.finished, **options
+        )
         planes = len(thresholds)
         return replace(decided, bits=planes_of(decided.bits, slice(planes))), planes_of(decided.bits, planes)
 
@@ -299,12 +303,13 @@ class CellDecoder(PixelDecoder):
         classes: Sequence[tuple[int, ...]],
         *,
         allocate: Allocate,
+        finished: FinishedBands | None,
         **options: Any,
     ) -> CellDecisions:
         from unetbio.inference.prediction import decide
 
         rounded = allocate(tuple(image.shape[1:]), np.uint8)
-        more = {"rounded_out": rounded, "allocate": allocate, **options}
+        more = {"rounded_out": rounded, "allocate": allocate, "finished": finished, **options}
         return CellDecisions(decide(image, self.runner, thresholds, classes=classes, **more), rounded)
 
     def decide_constant(self, opened: ImageSelection) -> CellDecisions:

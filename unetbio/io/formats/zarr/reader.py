@@ -195,6 +195,7 @@ class _ZarrPixels:
         for folder in self._folders:
             try:
                 array = _open_array(folder, folder.name)
+                ChunkFiles(folder, folder.name, array)  # raises where its chunks are refused
             except ImageError:
                 return
             if not self._is_like(array):

@@ -18,7 +18,7 @@ logger = logging.getLogger("unetbio.cli.compare")
 
 
 @click.command(short_help="Train networks on the same images and compare them.")
-@click.argument("data", nargs=-1, required=True, type=shared.ExistingPath())
+@click.argument("data", nargs=-1, required=True, type=shared.AnnotatedPath())
 @click.option(
     "-o", "--output", metavar="OUT", required=True, type=click.Path(path_type=Path), help="Folder of the results."
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from unetbio.files import refuse_remote
+from unetbio.files import is_remote, refuse_remote
 from unetbio.settings.options import Option, options_of
 from unetbio.settings.runs import (
     AS_JSON,
@@ -108,6 +108,14 @@ class ExistingPath(click.Path):
         """Refuse an address, and say how to get the file."""
         refuse_remote(value)
         return super().convert(value, param, ctx)
+
+
+class AnnotatedPath(ExistingPath):
+    """A file or folder of images or masks, or the address of one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Hand an address on; it is copied where it is read."""
+        return Path(value) if is_remote(value) else super().convert(value, param, ctx)
 
 
 class _Choice(click.Choice[str]):

@@ -16,7 +16,7 @@ __all__ = ["command"]
 
 
 @click.command(short_help="Train a network on images and label images.")
-@click.argument("inputs", nargs=-1, required=True, type=shared.ExistingPath())
+@click.argument("inputs", nargs=-1, required=True, type=shared.AnnotatedPath())
 @click.option(
     "-o", "--output", required=True, type=click.Path(path_type=Path), help="Model file to write (*.safetensors)."
 )

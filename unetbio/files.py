@@ -25,6 +25,7 @@ __all__ = [
     "atomic_path",
     "cached_real_path",
     "find_special",
+    "is_remote",
     "list_contents",
     "lock",
     "open_regular",
@@ -293,10 +294,14 @@ def refuse_remote(path: str | os.PathLike[str]) -> None:
     UsageError
         Saying how to get the file.
     """
-    address = os.fspath(path)
-    scheme, colon, rest = address.partition(":")
-    if colon and rest.startswith("/") and scheme.lower() in _DOWNLOADS:
-        raise UsageError(describe_download(address))
+    if is_remote(path):
+        raise UsageError(describe_download(os.fspath(path)))
+
+
+def is_remote(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is the address of a known storage, also as a path, which has one slash."""
+    scheme, colon, rest = os.fspath(path).partition(":")
+    return bool(colon) and rest.startswith("/") and scheme.lower() in _DOWNLOADS
 
 
 def public_address(address: str) -> str:
@@ -310,7 +315,7 @@ def describe_download(address: str) -> str:
     tool = _DOWNLOADS.get(address.partition(":")[0].lower(), _CURL)
     return (
         f"{address} is not on this machine: download it first (such as {tool}), or mount the storage as a folder; "
-        'unetbio segment and check fetch it with pip install "unetbio[remote]" (and s3fs for s3://, gcsfs for gs://)'
+        'unetbio segment, check and train fetch it with pip install "unetbio[remote]" (and s3fs for s3://, gcsfs for gs://)'
     )
 
 

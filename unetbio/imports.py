@@ -294,11 +294,11 @@ def _no_image(name: str, finder: Finder) -> ImageError:
 
 def _import_one(job: _Job, places: "_Places", run: ImportRun) -> tuple[int, bool]:
     """Write the mask of an image; returns its cells, and whether it is new."""
-    if len({source.name for source, _ in job.given}) > 1:
-        shown = " and ".join(sorted(source.name for source, _ in job.given)[:SHOWN])
+    if len(job.given) > 1:
+        shown = " and ".join(sorted(sheet.image if sheet else source.name for source, sheet in job.given)[:SHOWN])
         raise ImageError("several_annotations", f"it has several annotations, {shown}: keep one, or choose with --from")
     source, sheet = job.given[0]
-    place = places.open(job.names, sheet.series if sheet else None)
+    place = places.open(job.names)
     label_image, classes = _read(source, sheet, place, job.names.path, run)
     return len(np.unique(label_image[label_image > 0])), place.store(label_image, classes)
 
@@ -407,8 +407,14 @@ class _Places:
         """Whether a file is one of the images, not a mask."""
         raise NotImplementedError
 
-    def open(self, names: Names, series: int | None) -> _Place:
-        """The place of an image."""
+    def open(self, names: Names) -> _Place:
+        """The place of an image.
+
+        Raises
+        ------
+        ImageError
+            ``no_image``, and as `unetbio.io.read_image`.
+        """
         raise NotImplementedError
 
 
@@ -421,9 +427,10 @@ class _OfImages(_Places):
         is_beside = run.images is None or (only is not None and real_path(run.images) == real_path(only))
         self._layout = _find_layout(only) if is_beside and only is not None and run.format in (None, MASKS) else None
         found = self._listed(annotations, run.images, only)
-        self._found = dict(zip((name.as_posix() for name in output_names(found)), found, strict=True))
         self._own = {real_path(item.path) for item in found}
-        self.names = [Names(item.relative.as_posix(), result) for result, item in self._found.items()]
+        self._found = {item.relative.as_posix(): item for item in found}
+        results = (name.as_posix() for name in output_names(found))
+        self.names = [Names(path, result) for path, result in zip(self._found, results, strict=True)]
 
     def _listed(self, annotations: Sequence[Path], images: Path | None, only: Path | None) -> list[Found]:
         if self._layout is not None and only is not None:
@@ -445,13 +452,14 @@ class _OfImages(_Places):
         """See `_Places`."""
         return real_path(path) in self._own
 
-    def open(self, names: Names, series: int | None) -> _Place:
+    def open(self, names: Names) -> _Place:
         """See `_Places`."""
-        item = self._found[names.result]
-        chosen = series if self._reading.series is None else series_number(item.path, self._reading)
+        item, chosen, result = self._found[names.path], names.series, names.result
+        if chosen is None and self._reading.series is not None:
+            chosen = series_number(item.path, self._reading)
+            result = f"{result}_s{chosen:02d}"
         image = read_image(item.path, axes=self._reading.axes, series=chosen or 0)
         grid = _grid_of(image, self._reading)
-        result = names.result if chosen is None else f"{names.result}_s{chosen:02d}"
         path = self._output / mask_name(result, "instances", label_suffix(item.path))
 
         def store(label_image: NDArray[Any], classes: _Classes) -> bool:
@@ -475,9 +483,11 @@ class _OfRun(_Places):
         """See `_Places`."""
         return real_path(self._out) in real_path(path).parents
 
-    def open(self, names: Names, series: int | None) -> _Place:
+    def open(self, names: Names) -> _Place:
         """See `_Places`."""
-        entry = self._entries[names.result]
+        entry = self._entries.get(names.result)
+        if entry is None:
+            raise ImageError("no_image", f"{names.result} has no mask in {self._out}")
         mask = describe_mask(self._out, entry)
         height, width = mask.shape[-2:]
         grid = Grid(height, width, mask.times, mask.sections, mask.stored)

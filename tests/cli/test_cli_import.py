@@ -695,3 +695,86 @@ def test_every_kind_of_shape(tmp_path: Path, images: Path) -> None:
     assert imported(tmp_path, images, "via.json", text, "--overwrite").exit_code == 0
     labels = read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif")
     assert np.bincount(labels.ravel())[1:].tolist() == [12, 32, 28]
+
+
+@pytest.mark.parametrize("name", ["drug_0.5uM_01", "Zelle ä 1.2 (3)", "x.y.z", "a%20b #2"])
+@pytest.mark.parametrize("ending", ["_cp_masks.png", ".png", "_RoiSet.zip", ".geojson"])
+def test_points_in_names_are_no_endings(tmp_path: Path, name: str, ending: str) -> None:
+    grey = (cells() > 0).astype(np.uint8) * 200
+    for image in (name, name[:-1] + "7"):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / "images" / f"{image}.tif", grey)
+    drawn = tmp_path / "drawn" / f"{name}{ending}"
+    drawn.parent.mkdir()
+    if ending.endswith(".png"):
+        drawn.write_bytes(imagecodecs.png_encode(cells().astype(np.uint8)))
+    elif ending.endswith(".zip"):
+        rois(drawn)
+    else:
+        drawn.write_text(geojson())
+    done("import", drawn.parent, "--images", tmp_path / "images", "-o", tmp_path / "masks")
+    found = read_labels(tmp_path / "masks" / f"{name}_labels.ome.tif")
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, cells())
+
+
+@pytest.mark.parametrize("target", [*EXPORTS, "masks"])
+def test_images_of_one_file_come_back_one_by_one(tmp_path: Path, target: str) -> None:
+    """What export writes for a file of several images names their numbers, ``f.1_s02_RoiSet.zip``."""
+    images, drawn = tmp_path / "images", tmp_path / "drawn"
+    for folder in (images, drawn):
+        folder.mkdir()
+    with tifffile.TiffWriter(images / "f.1.ome.tif", ome=True) as writer:
+        for _ in range(3):
+            writer.write(np.zeros((HEIGHT, WIDTH), np.uint8), metadata={"axes": "YX"}, photometric="minisblack")
+    if target == "imagej":
+        rois(drawn / "f.1_s02_RoiSet.zip")
+    elif target == "geojson":
+        (drawn / "f.1_s02_cells.geojson").write_text(geojson())
+    elif target == "coco":
+        (drawn / "coco.json").write_text(json.dumps(coco(file_name="f.1.ome.tif", series=2)))
+    else:
+        write_labels(drawn / "f.1_s02_labels.ome.tif", cells())
+    done("import", drawn, "--images", images, "-o", tmp_path / "masks")
+    assert [path.name for path in (tmp_path / "masks").glob("*.tif")] == ["f.1_s02_labels.ome.tif"]
+    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "f.1_s02_labels.ome.tif"), cells())
+
+
+def test_annotations_of_images_that_a_file_does_not_list_are_left_out(tmp_path: Path, images: Path) -> None:
+    value = coco()
+    value["annotations"].append({**value["annotations"][0], "id": 99, "image_id": 77})
+    (tmp_path / "cut.json").write_text(json.dumps(value))
+    result = done("import", tmp_path / "cut.json", "--images", images, "-o", tmp_path / "masks")
+    assert "the annotations of 1 image that the file does not list are left out, such as image_id 77" in result.stderr
+    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif"), cells())
+
+
+def test_two_images_of_a_file_that_are_one_here_are_refused(tmp_path: Path, images: Path) -> None:
+    value = coco()
+    value["images"].append({**value["images"][0], "id": 5, "file_name": "elsewhere/a/f0.tif"})
+    (tmp_path / "two.json").write_text(json.dumps(value))
+    result = run("import", tmp_path / "two.json", "--images", images, "-o", tmp_path / "masks")
+    assert result.exit_code == 3
+    assert "it has several annotations, a/f0.tif and elsewhere/a/f0.tif" in result.stderr
+
+
+def test_drawn_annotations_beside_their_images_need_no_option(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "a").mkdir()
+    (tmp_path / "annotations" / "a" / "f0.geojson").write_text(geojson())
+    done("import", tmp_path, "-o", tmp_path / "masks")
+    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "images" / "a" / "f0_labels.ome.tif"), cells())
+
+
+def test_a_table_of_via_is_refused_with_a_remedy(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "via.csv").write_text("filename,file_size,file_attributes,region_count\n")
+    result = run("import", tmp_path / "via.csv", "--images", images, "-o", tmp_path / "masks")
+    assert result.exit_code == 3
+    assert "a table of the VGG Image Annotator: export the annotations as JSON" in result.stderr
+
+
+def test_a_background_of_minus_one_without_its_sign_is_refused(tmp_path: Path, images: Path) -> None:
+    tifffile.imwrite(tmp_path / "f0.tif", np.where(cells() == 0, np.uint16(65535), cells()))
+    result = run("import", tmp_path / "f0.tif", "--images", images / "a", "-o", tmp_path / "masks")
+    assert result.exit_code == 3
+    assert "the largest number is 65535, which is -1 stored without its sign: set it to 0" in result.stderr

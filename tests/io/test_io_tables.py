@@ -147,3 +147,18 @@ def test_files_of_another_system_are_found(tmp_path: Path) -> None:
     for path in (r"C:\plates\a.tif", r"\\server\plates\a.tif"):
         with pytest.raises(UsageError, match=r"a\.tif is a path of Windows that is not here: write the paths relative"):
             file_of_cell(tmp_path, path)
+
+
+@pytest.mark.parametrize(
+    ("column", "meant"),
+    [("channels", "channel"), ("pixel_size", "pixel_size_um"), ("Diameter", "diameter_px"), ("chanel", "channel")],
+)
+def test_columns_that_nearly_have_a_meaning_are_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, column: str, meant: str
+) -> None:
+    (tmp_path / "t.csv").write_text(f"image,{column},dose,plate\na.tif,1,2,3\n")
+    table = read_table_file(tmp_path / "t.csv", ("image", "channel", "pixel_size_um", "diameter_px", "t"))
+    assert table.columns == ("image", column, "dose", "plate")
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 't.csv'}: the column {column!r} is not taken for {meant!r}; call it so if that is meant"
+    ]

@@ -240,3 +240,25 @@ def test_images_of_a_web_server_are_segmented_and_recorded(
 def test_a_broken_connection_is_one_line(server: tuple[str, Path]) -> None:
     with pytest.raises(ImageError, match=r"^http://127\.0\.0\.1:1/x\.tif cannot be fetched: "):
         read_image("http://127.0.0.1:1/x.tif")
+
+
+def test_images_and_masks_of_a_training_may_be_addresses(storage: Any) -> None:
+    storage.pipe({"/plate/masks/y_mask.tif": as_tiff(GREY // 10)})
+    two = find_pairs([Path("memory://plate/y.tif"), Path("memory://plate/masks/y_mask.tif")]).training
+    storage.pipe({"/set/images/y.tif": as_tiff(GREY), "/set/masks/y.tif": as_tiff(GREY // 10)})
+    one = find_pairs([Path("memory://set")]).training
+    for pairs in (one, two):
+        ((image, mask, _, _),) = pairs
+        assert image.name == "y.tif"
+        np.testing.assert_array_equal(read_image(mask).read(), GREY // 10)
+    with pytest.raises(UsageError, match=r"^memory:/+set/t\.csv: a table has to lie on this machine"):
+        find_pairs([Path("memory://set/t.csv")])
+
+
+@pytest.mark.parametrize("command", ["train", "calibrate", "compare", "learn-curve"])
+def test_commands_that_train_fetch_addresses(tmp_path: Path, command: str) -> None:
+    addresses = [f"http://127.0.0.1:1/{name}.tif" for name in "xm"]
+    given = {"calibrate": ["nuclei"], "compare": ["--networks", "unet"]}.get(command, [])
+    result = CliRunner().invoke(main, [command, *given, *addresses, "-o", str(tmp_path / "out.safetensors")])
+    assert result.exit_code == 3
+    assert "http://127.0.0.1:1/x.tif cannot be fetched" in result.stderr

@@ -59,7 +59,9 @@ def read_mask(path: Path, grid: Grid, *, split_components: bool = False, series:
             f"the mask is {label_image.shape}, its image {grid.shape} ({grid.axes}): both need the same size",
         )
     labels.check_plausible(label_image, "the mask")
-    return _by_components(label_image) if split_components else label_image
+    if split_components:
+        return _by_components(label_image)
+    return label_image.astype(labels.label_dtype(int(label_image.max(initial=0))), copy=False)
 
 
 def _read(path: Path, grid: Grid, split_components: bool, series: int | None) -> NDArray[Any]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePosixPath
 
@@ -15,6 +15,7 @@ __all__ = ["Finder", "Names"]
 _ENDINGS = re.compile(r"[_. -](RoiSet|rois?|cells|cp_outlines|outlines|shapes|annotations?|labels|seg)$", re.IGNORECASE)
 _STARTS = re.compile(r"^(RoiSet|rois?)[_. -]", re.IGNORECASE)
 _GENERIC = re.compile(r"(RoiSet|rois?|annotations?|outlines|shapes|objects|labels|masks?)", re.IGNORECASE)
+_SERIES = re.compile(r"(.+)_s(\d{2,})")
 SHOWN = 3
 
 
@@ -58,16 +59,17 @@ class Finder:
             ``several_images``: the name fits more than one.
         """
         path = PurePosixPath(name)
-        base = stem(path.name)
+        base, plain = stem(path.name), plain_stem(path.name)
         if _GENERIC.fullmatch(base):
             if len(self.images) == 1:
                 return self.images[0]
             # RoiSet.zip in a folder named like the image.
             path, base = path.parent, path.parent.name
+            plain = base
         # QuPath appends the name of the image in its file.
         for text in (base, base.partition(" - ")[0]):
             shorter = _STARTS.sub("", _ENDINGS.sub("", text))
-            for candidate in (text, shorter):
+            for candidate in (text, shorter, plain):
                 found = candidate and self.by_name(str(path.parent / candidate))
                 if found:
                     return found
@@ -75,6 +77,8 @@ class Finder:
 
     def by_name(self, name: str, series: int | None = None) -> Names | None:
         """The image that an annotation file calls so; folders count where names alone are not unique.
+
+        ``x_s01`` is the image ``x_s01``, or else image 1 of the file ``x``.
 
         Raises
         ------
@@ -89,13 +93,18 @@ class Finder:
             (lambda image: image.path.rpartition("/")[2], parts[-1]),
             (lambda image: image.result.rpartition("/")[2], parts[-1]),
             (lambda image: image.result.rpartition("/")[2], stem(parts[-1])),
+            # Names of files may have lost their endings before, and other points in them are no endings.
+            (lambda image: plain_stem(image.path), parts[-1]),
             (lambda image: plain_stem(image.path), plain_stem(parts[-1])),
         ]
         for key, wanted in keys:
             found = [image for image in there if key(image) == wanted]
             if found:
-                return _nearest(found, parts, name)
-        return None
+                return _of_series(_nearest(found, parts, name), series)
+        numbered = _SERIES.fullmatch(parts[-1]) or _SERIES.fullmatch(plain_stem(parts[-1]))
+        if numbered is None or series is not None:
+            return None
+        return self.by_name("/".join([*parts[:-1], numbered[1]]), int(numbered[2]))
 
     def by_time(self, name: str, t: int) -> Names | None:
         """The image of one time of a time-lapse whose times are files: ``x_t007`` of ``x``, ``t007`` of any folder.
@@ -117,6 +126,13 @@ class Finder:
                 name = time_lapse_name(image.result, *run.span()).rpartition("/")[2]
                 found.setdefault((name, int(run[0])), []).append(image)
         return found
+
+
+def _of_series(names: Names, series: int | None) -> Names:
+    """Names of one image of a file, whose results have its number."""
+    if series is None or names.series is not None:
+        return names
+    return replace(names, series=series, result=f"{names.result}_s{series:02d}")
 
 
 def _nearest(found: Sequence[Names], parts: Sequence[str], name: str) -> Names:

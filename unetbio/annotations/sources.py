@@ -105,6 +105,10 @@ class Source:
         return [_OF_ONE_IMAGE[self.format](self.paths[0])]
 
 
+VIA_TABLE = "filename,file_size,file_attributes"
+"""Start of the table that the VGG Image Annotator writes beside its JSON."""
+
+
 def find_sources(given: Path, *, only: str | None = None) -> tuple[list[Source], list[tuple[Path, ImageError]], int]:
     """List the annotations in a file or folder.
 
@@ -188,7 +192,10 @@ def _format_of(path: Path) -> str | None:
         return _format_of_json(path)
     if name.endswith(".csv"):
         with open_regular(path, "r", encoding="utf-8-sig", errors="replace") as stream:
-            return "napari" if stream.readline(200).startswith(lists.NAPARI_HEADER) else None
+            header = stream.readline(200)
+        if header.lstrip("#").startswith(VIA_TABLE):
+            raise ImageError("unsupported_format", "a table of the VGG Image Annotator: export the annotations as JSON")
+        return "napari" if header.startswith(lists.NAPARI_HEADER) else None
     if name.endswith("_outlines.txt"):
         return "cellpose"
     if is_of_challenge(path):

@@ -175,6 +175,17 @@ def _is_on_disk(array: Any) -> bool:
     return hasattr(array, "shape") and not hasattr(array, "__array__")
 
 
+def _refuse_wrapped(label_image: NDArray[Any]) -> None:
+    """Refuse -1 that was stored without its sign: the largest number of the type, and no background."""
+    largest = int(np.iinfo(label_image.dtype).max)
+    if largest > 255 and label_image.size and int(label_image.max()) == largest and int(label_image.min()) > 0:
+        raise ImageError(
+            "negative_labels",
+            f"no pixel is 0, and the largest number is {largest}, which is -1 stored without its sign: set it to 0 "
+            f"(background), labels[labels == {largest}] = 0",
+        )
+
+
 def _unsigned(label_image: NDArray[Any]) -> NDArray[Any]:
     kind = label_image.dtype.kind
     if kind not in "bui":
@@ -184,6 +195,7 @@ def _unsigned(label_image: NDArray[Any]) -> NDArray[Any]:
             "convert it to uint16",
         )
     if kind == "u" and label_image.dtype.itemsize <= 4:
+        _refuse_wrapped(label_image)
         return label_image
     if kind == "b":
         return label_image.astype(np.uint8)

@@ -196,7 +196,7 @@ def naming_of_pattern(pattern: str) -> Naming:
             f"--group {pattern} is none of auto, none, {known}, and names no group (?P<channel>...), (?P<z>...) or "
             "(?P<t>...) that tells the files of an image apart"
         )
-    return _Pattern(name=pattern, title="--group", pattern=pattern, stem=(), example="")
+    return _Pattern(name=pattern, title="own names", pattern=pattern, stem=(), example="")
 
 
 _HTD_WAVE = re.compile(r'"WaveName(\d+)",\s*"([^"]*)"')

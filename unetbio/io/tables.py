@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import difflib
 import io
 import logging
 import re
@@ -26,6 +27,9 @@ TABLES = (".csv", ".tsv", ".tab", ".txt")
 """Endings of tables."""
 
 TABS = (".tsv", ".tab")
+CLOSE = 0.8
+"""Likeness of two names (`difflib`) from which one may be a slip of the other: ``channels``, ``pixel_size``."""
+
 UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 WINDOWS = "cp1252"
 WORKBOOKS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
@@ -220,8 +224,19 @@ def _renamed(path: Path, header: Sequence[str], known: Sequence[str]) -> list[st
             name = column
         elif name != column:
             logger.info("%s: the column %r is taken for %r", path, column, name)
+        elif name not in known:
+            _say_if_close(path, column, [other for other in known if other not in header])
         renamed.append(name)
     return renamed
+
+
+def _say_if_close(path: Path, column: str, known: Sequence[str]) -> None:
+    """Say that a column such as ``pixel_size`` is not one with a meaning, whose name it nearly has."""
+    close = {_plain(name): name for name in known if len(name) > 1}
+    if found := difflib.get_close_matches(_plain(column), close, n=1, cutoff=CLOSE):
+        logger.warning(
+            "%s: the column %r is not taken for %r; call it so if that is meant", path, column, close[found[0]]
+        )
 
 
 def _cells(path: Path, line: int, header: Sequence[str], cells: Sequence[str]) -> dict[str, str]:

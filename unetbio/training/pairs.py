@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from unetbio.errors import ImageError, UsageError
+from unetbio.files import public_address
 from unetbio.io import pair
 from unetbio.io.layouts import find_layout
+from unetbio.io.remote import is_address, local_path
 from unetbio.io.tables import TABLES, file_of_cell
 from unetbio.labels import label_hash
 from unetbio.output_layout import provenance_name
@@ -76,10 +78,10 @@ def find_pairs(
     Parameters
     ----------
     inputs : sequence of path
-        A folder or file of images and one of masks; or one folder with both (`unetbio.io.layouts`); or one table
-        with the columns ``image``, ``mask`` and, if wanted, ``split`` (training or validation), ``group`` (kind of
-        image), ``label_hash`` (of the mask that was accepted; rows of other masks are left out) and those of
-        `unetbio.settings.image_tables`.
+        Paths or addresses: a folder or file of images and one of masks; or one folder with both
+        (`unetbio.io.layouts`); or one table with the columns ``image``, ``mask`` and, if wanted, ``split`` (training or
+        validation), ``group`` (kind of image), ``label_hash`` (of the mask that was accepted; rows of other masks are
+        left out) and those of `unetbio.settings.image_tables`.
     root : path, optional
         Where relative paths of a table start; the folder of the table unless given.
     reading : Settings
@@ -95,8 +97,11 @@ def find_pairs(
     ------
     UsageError
         When nothing is found, or the inputs are of none of these kinds.
+    ImageError
+        ``unreadable``: an address cannot be fetched.
     """
     _check_diameter(reading)
+    inputs = [_on_this_machine(path) for path in inputs]
     if len(inputs) == 1 and inputs[0].suffix.lower() in TABLES:
         return _pairs_of_table(inputs[0], root or inputs[0].parent, reading, PARTS if with_test else PARTS[:2])
     if root is not None:
@@ -107,6 +112,16 @@ def find_pairs(
         raise UsageError(f"{len(inputs)} inputs given: give IMAGES and MASKS, one folder with both, or a table")
     pairing = pair(*inputs)
     return AnnotatedFiles(_read_as(reading, pairing.pairs), leftovers=(*pairing.images_left, *pairing.masks_left))
+
+
+def _on_this_machine(path: Path) -> Path:
+    """The path, or that of the copy of an address."""
+    if is_address(path) and path.suffix.lower() in TABLES:
+        raise UsageError(
+            f"{public_address(str(path))}: a table has to lie on this machine, since its paths start there; its "
+            "columns image and mask may hold addresses"
+        )
+    return local_path(path)
 
 
 def _check_diameter(reading: Settings) -> None:

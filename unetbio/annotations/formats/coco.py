@@ -3,7 +3,8 @@
 Source: the format at cocodataset.org and the run lengths of its C library (maskApi).
 """
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from unetbio.annotations.regions import MAX_ID, Region, Sheet
 from unetbio.errors import ImageError
 
 __all__ = ["expand_counts", "read_coco"]
+
+logger = logging.getLogger(__name__)
 
 MAX_CODE_GROUPS = 13
 """Six-bit groups of the longest run length in 64 bits."""
@@ -54,9 +57,25 @@ def read_coco(path: Path) -> list[Sheet]:
                 label = value.get("label")
                 number = label if isinstance(label, int) and 0 < label <= MAX_ID else None
                 found.setdefault(key, []).append((shape, number, value.get("category_id")))
-    for key in {*found, *left_out} - set(images):
-        raise ImageError("bad_json", f"annotations of an image {key!r} that the file does not list; export it again")
+    _check_images({*found, *left_out}, images, path)
     return _sheets(images, found, left_out, classes)
+
+
+def _check_images(annotated: Set[Any], images: Mapping[Any, object], path: Path) -> None:
+    """Say which annotations have no image, as in a file that was cut to some of its images; refuse it if none has."""
+    without = sorted(annotated - set(images), key=str)
+    if without and len(without) == len(annotated):
+        raise ImageError(
+            "bad_json", f"annotations of an image {without[0]!r} that the file does not list; export it again"
+        )
+    if without:
+        logger.warning(
+            "%s: the annotations of %d image%s that the file does not list are left out, such as image_id %r",
+            path.name,
+            len(without),
+            "" if len(without) == 1 else "s",
+            without[0],
+        )
 
 
 def _sheets(

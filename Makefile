@@ -7,7 +7,7 @@ READY := .venv/.ready
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
 DEMO := demo/results
 
-.PHONY: demo test test-slow soak test-slurm test-imagej napari lint ruff snakefmt build/lint mypy import-linter format docs site clean
+.PHONY: demo test test-slow soak test-slurm test-imagej test-snakedeploy napari lint ruff snakefmt build/lint mypy import-linter format docs site clean
 
 demo: $(READY) demo/images/.complete
 	@echo "Segmenting the images in demo/images (a minute or two)"
@@ -42,6 +42,11 @@ test-slurm: $(READY)
 # Opens exported regions in ImageJ; says why if that is impossible.
 test-imagej: $(READY)
 	@.ci/imagej
+
+# The workflow as a part of another project, as snakedeploy sets it up: installs snakedeploy.
+test-snakedeploy: $(READY)
+	@$(PIP) snakedeploy
+	@PATH="$(BIN):$$PATH" python -m pytest tests/pipelines/test_snakedeploy.py
 
 # The plugin of napari in a window: installs napari with Qt into build/napari, beside .venv; says why if that is impossible.
 napari: $(READY)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def _program(name: str) -> str:
     found = shutil.which(name, path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
     if found is None:
-        pytest.skip(f"{name} is not installed (pip install snakedeploy)")
+        pytest.skip(f"{name} is not installed (make test-snakedeploy)")
     return found
 
 

@@ -34,6 +34,9 @@ MAX_MODEL_BYTES = 4 << 30
 CODE = {"torchscript", "pytorch_state_dict", "keras_hdf5", "keras_v3", "tensorflow_saved_model_bundle", "tensorflow_js"}
 """Kinds of weights that can hold code."""
 
+ELSEWHERE = "run it in its own program and import the masks (unetbio import)"
+"""What can be done with other models."""
+
 CODE_SUFFIXES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".keras")
 
 
@@ -80,11 +83,12 @@ def _open(package: Path) -> Iterator[zipfile.ZipFile]:
     if package.suffix.lower() == ".onnx":
         raise ModelError(
             f"{package} is a graph without normalization, scale and thresholds: give a package of unetbio, "
-            "*.bioimageio.zip, which holds them"
+            f"*.bioimageio.zip, which holds them, or {ELSEWHERE}"
         )
     if package.suffix.lower() in CODE_SUFFIXES:
         raise ModelError(
-            f"{package} can hold code, which unetbio does not load: give a package of unetbio, *.bioimageio.zip"
+            f"{package} can hold code, which unetbio does not load: give a package of unetbio, *.bioimageio.zip, "
+            f"or {ELSEWHERE}"
         )
     try:
         with open_regular(package) as stream, zipfile.ZipFile(stream) as archive:
@@ -110,7 +114,7 @@ def _find_model(archive: zipfile.ZipFile, package: Path) -> zipfile.ZipInfo:
 def _describe(archive: zipfile.ZipFile) -> str:
     """Why a package without a model of unetbio cannot be imported."""
     kinds = _weights(archive)
-    needed = f"only packages that unetbio wrote, with {MODEL_IN_PACKAGE}, can be imported"
+    needed = f"give a package that unetbio wrote, with {MODEL_IN_PACKAGE}, or {ELSEWHERE}"
     if "onnx" in kinds:
         return f"holds the ONNX graph of another program, without thresholds: {needed}"
     if CODE & set(kinds) or any(name.endswith(".pkl") for name in archive.namelist()):

@@ -53,13 +53,14 @@ def list_models(folder: Path | None, as_json: bool) -> None:
     Without FOLDER: those that come with unetbio, by the names that --model takes, and how to train a model for images
     that none of them is for.
     """
+    from unetbio.files import paths_below
     from unetbio.models import model_path, shipped_models
     from unetbio.models.model_file import CHECKPOINT_SUFFIX, read_info
 
     if folder is None:
         paths = [(name, model_path(name)) for name in shipped_models()]
     elif folder.is_dir():
-        paths = [(str(path), path) for path in sorted(folder.rglob(f"*{SUFFIX}"))]
+        paths = [(str(path), path) for path in sorted(paths_below(folder, f"*{SUFFIX}"))]
     else:
         raise UsageError(
             f"{folder} is not a folder: give one that holds *{SUFFIX} files, or nothing for shipped models"

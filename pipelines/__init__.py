@@ -61,7 +61,7 @@ def forget_failed_check(check: Path) -> None:
         found = json.loads(read_bytes(check))
     except OSError:
         return
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict) or "failed" in found:
         check.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 from pydantic import AfterValidator, BeforeValidator, Field, create_model, model_validator
 
 from unetbio.errors import UsageError
+from unetbio.files import paths_below
 from unetbio.inference.backends.base import check_name
 from unetbio.measurement.table_schema import path_expression
 from unetbio.settings.base import Section
@@ -299,6 +300,6 @@ def _files_below(key: str, paths: Sequence[str]) -> list[Path]:
     for path in map(Path, paths):
         if not path.exists():
             raise UsageError(f"{key}: {path} does not exist: give a file or folder, relative to where snakemake runs")
-        below = sorted(path.absolute().rglob("*")) if path.is_dir() else [path.absolute()]
+        below = sorted(paths_below(path.absolute())) if path.is_dir() else [path.absolute()]
         files += [file for file in below if file.is_file() and not file.name.startswith(".")]
     return files

@@ -1,5 +1,6 @@
 """Folders that are one image: whole or absent, hashed, compared, removed."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -8,7 +9,19 @@ from pathlib import Path
 import pytest
 
 from unetbio.errors import EnvironmentStoppedError
-from unetbio.files import atomic_folder, remove_path, replace_path, sha256_file, sha256_path, stamp, write_text
+from unetbio.files import (
+    atomic_folder,
+    list_contents,
+    paths_below,
+    remove_path,
+    replace_path,
+    sha256_file,
+    sha256_path,
+    stamp,
+    walk,
+    write_text,
+)
+from unetbio.io.discover import find_inputs
 from unetbio.provenance import fingerprint
 
 
@@ -116,3 +129,47 @@ def test_folders_and_files_follow_the_umask_of_now(tmp_path: Path, mask: int) ->
         os.umask(before)
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("a.zarr", "a.txt")]
     assert modes == [0o777 & ~mask, 0o666 & ~mask]
+
+
+def test_folders_of_any_depth_are_walked(tmp_path: Path) -> None:
+    """`os.walk` ends at the limit of recursion, at about 1000, before Python 3.12."""
+    depth, folder = 1100, tmp_path / "top"
+    folder.mkdir()
+    (tmp_path / "beside").touch()
+    (folder / "link").symlink_to(folder)
+    here = Path.cwd()
+    os.chdir(folder)
+    for _ in range(depth):
+        Path("a").mkdir()
+        os.chdir("a")
+    Path("x.tif").touch()
+    os.chdir(here)
+    try:
+        assert sum(len(folders) for _, folders, _ in walk(folder)) == depth + 1
+        assert [path.name for path in paths_below(folder, "*.tif")] == ["x.tif"]
+        assert [found.path.name for found in find_inputs([folder])] == ["x.tif"]
+        assert len(list_contents(folder)) == 1
+    finally:
+        # pytest removes folders by recursion.
+        deepest = folder / Path(*["a"] * depth)
+        (deepest / "x.tif").unlink()
+        (folder / "link").unlink()
+        os.removedirs(deepest)
+
+
+def test_walk_names_folders_that_cannot_be_listed(tmp_path: Path) -> None:
+    errors: list[OSError] = []
+    assert list(walk(tmp_path / "missing", onerror=errors.append)) == []
+    assert [error.errno for error in errors] == [errno.ENOENT]
+
+
+def test_walk_passes_over_folders_that_the_caller_removes(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "c").symlink_to("a")
+    (tmp_path / "itself").symlink_to("itself")
+    seen = []
+    for parent, folders, names in walk(tmp_path, follow_links=True):
+        seen.append((os.path.relpath(parent, tmp_path), sorted(folders), names))
+        if "a" in folders:
+            folders.remove("a")
+    assert seen == [(".", ["a", "c"], ["itself"]), ("c", ["b"], []), ("c/b", [], [])]

@@ -136,6 +136,7 @@ def test_width_scales_every_network_and_what_the_name_says_stands_above_it() -> 
         ("unet:steps.a=1", ("unet:steps.a=1: there is no setting steps.a: steps has no settings of its own",)),
         ("unet:augmentation.zoom=1", ("unet:augmentation.zoom=1: unknown key augmentation.zoom",)),
         ("unet:skip=[a]", ("unet:skip=[a]: skip is '[a]'; one number, word, true or false is needed",)),
+        ("unet:skip=2001-99-99", ("unet:skip=2001-99-99: skip is '2001-99-99'; one number, word",)),
         ("unet:skip='", ('skip is "\'"; one number, word, true or false is needed',)),
     ],
 )

@@ -13,6 +13,7 @@ import tifffile
 import zarr
 from click.testing import CliRunner
 
+from unetbio.batch import pipeline
 from unetbio.cli.main import main
 from unetbio.errors import ImageError
 from unetbio.io import read_image
@@ -137,3 +138,25 @@ def test_training_masks_without_a_cell_are_refused_before_the_first_step(tmp_pat
     assert result.exit_code == 3
     assert "cannot be learned; draw the area of each cell" in result.stderr
     assert not (tmp_path / "m.safetensors").exists()
+
+
+def test_images_whose_results_no_file_system_holds_fail_alone(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "MOST_FOLDERS", 3)
+    monkeypatch.setattr(pipeline, "PATH_BYTES", len(os.fsencode(tmp_path)) + 100)
+    deep = tmp_path / "images" / "a" / "b" / "c"
+    deep.mkdir(parents=True)
+    names = ("good.tif", f"{'y' * 230}.tif", f"{'z' * 100}.tif", "a/b/c/deep.tif")
+    for name in names:
+        tifffile.imwrite(tmp_path / "images" / name, PIXELS, metadata=None)
+    line = ["segment", tmp_path / "images", "-o", tmp_path / "out", "-m", tiny_model, "--overlays", "none"]
+    result = CliRunner().invoke(main, [str(part) for part in line])
+    assert result.exit_code == 3, result.output
+    entries = [json.loads(line) for line in (tmp_path / "out" / "run.jsonl").read_bytes().splitlines()]
+    found = {entry["path"]: (entry["status"], entry["reason"]) for entry in entries}
+    assert found == dict.fromkeys(names[1:], ("failed", "bad_name")) | {"good.tif": ("done", "")}
+    messages = {entry["path"][:1]: entry["message"] for entry in entries}
+    assert "its results need a name of 262 bytes, longer than file systems take" in messages["y"]
+    assert re.search(r"its results need a path of \d+ bytes, longer than file systems take", messages["z"])
+    assert "it lies 4 folders below the input, at most 3 are possible" in messages["a"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 
 from unetbio.errors import UsageError
 from unetbio.pipelines.settings import WorkflowConfig
-from unetbio.settings.base import Section
+from unetbio.settings.base import Section, read_mapping, validated
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
 
@@ -43,3 +44,31 @@ def test_no_setting_takes_a_number_that_is_not_finite(kind: type[Section], value
 def test_no_option_of_a_segmentation_takes_a_number_that_is_not_finite(name: str, value: float) -> None:
     with pytest.raises(UsageError, match=name):
         Settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["steps: 2001-99-99", f"steps: {'9' * 5000}", "steps: !!bool maybe", "steps: !!timestamp x", "a: " + "[" * 100_000],
+    ids=["date", "number", "word", "time", "deep"],
+)
+def test_values_that_yaml_cannot_build_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"x\.yaml cannot be read as YAML: ") as caught:
+        read_mapping(tmp_path / "x.yaml")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: &a [*a]", "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{','.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 30))],
+    ids=["itself", "aliases"],
+)
+def test_aliases_that_stand_for_too_much_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "x.yaml").write_text(text)
+    with pytest.raises(UsageError, match=r"x\.yaml holds more than 100000 values"):
+        read_mapping(tmp_path / "x.yaml")
+
+
+def test_a_long_value_is_shown_in_part() -> None:
+    with pytest.raises(UsageError, match=r"^steps: .* \(given: 'x{199}\.\.\.\)$"):
+        validated(TrainingConfig, {"steps": "x" * 1000}, None)

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -213,6 +215,33 @@ def test_a_model_is_no_checkpoint(tmp_path: Path) -> None:
     result = trainer(path, config).run()
     save_model(path, result.info, result.network)
     with pytest.raises(ModelError, match="is not a checkpoint of a training run"):
+        trainer(path, config).run()
+
+
+def _without(name: str) -> Callable[[dict[str, Any]], str]:
+    return lambda progress: json.dumps({key: value for key, value in progress.items() if key != name})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda progress: "{",
+        lambda progress: "[" * 100_000,
+        lambda progress: "[]",
+        _without("step"),
+        _without("history"),
+        lambda progress: json.dumps({**progress, "history": {"unknown": 1}}),
+        lambda progress: json.dumps({**progress, "best": 1}),
+        lambda progress: json.dumps({**progress, "optimizer": {"x": {}}}),
+    ],
+)
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, change: Callable[[dict[str, Any]], str]) -> None:
+    path = tmp_path / "c.safetensors"
+    config = CONFIG.model_copy(update={"steps": 1, "validate_every": 1})
+    trainer(path, config).run()
+    tensors, metadata = load_tensors(path)
+    save_tensors(path, tensors, {"progress": change(json.loads(metadata["progress"]))})
+    with pytest.raises(ModelError, match=r"c\.safetensors is damaged \(.*\): move it away and start again"):
         trainer(path, config).run()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from math import prod
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unetbio.batch.budget import MemoryBudget
@@ -20,7 +20,7 @@ from unetbio.provenance import Fingerprint, fingerprint
 from unetbio.results.band_files import BandFiles
 from unetbio.results.disk_arrays import DiskArray
 from unetbio.results.items import Item
-from unetbio.results.result_files import LabelStack
+from unetbio.results.result_files import LabelStack, pending_path
 from unetbio.results.reuse import EarlierResult, Policy, find_earlier_result
 from unetbio.segmentation import Segmenter
 from unetbio.segmentation.segmenter import BYTES_IN_BAND
@@ -33,6 +33,12 @@ NIFTI = (".nii", ".nii.gz")
 
 BAND_BYTES = 256 << 20
 """Memory of the part of a streamed image that is worked on; larger parts are not faster."""
+
+NAME_BYTES, PATH_BYTES = 255, 4096
+"""Longest name, and path with its end, that Linux takes."""
+
+MOST_FOLDERS = 500
+"""Folders in each other in which results are written; Python's own functions fail at about 1000."""
 
 # Reading further ahead gains nothing, even for small images.
 MESSAGES_AHEAD = 16
@@ -136,8 +142,7 @@ class Reader(threading.Thread):
     def _read(self, item: Item) -> Iterator[Message]:
         job = Job(item, self._segmenter.record(item.settings))
         try:
-            if utf8_text(item.source) != os.fspath(item.source):
-                raise ImageError("bad_name", "its name is not in UTF-8, and tables cannot hold it: rename it")
+            _check_name(item, self._out)
             job.earlier = find_earlier_result(item, self._out, self._segmenter.model, job.settings, self._policy)
             if job.earlier.kept is None:
                 yield from self._frames(job)
@@ -193,6 +198,20 @@ class Reader(threading.Thread):
             "device": [str(self._segmenter.device), self._segmenter.backend],
             "versions": self._segmenter.versions(),
         }
+
+
+def _check_name(item: Item, out: Path) -> None:
+    """Refuse names that tables or the file system cannot hold, which would stop the run where results are written."""
+    if utf8_text(item.source) != os.fspath(item.source):
+        raise ImageError("bad_name", "its name is not in UTF-8, and tables cannot hold it: rename it")
+    longest = pending_path(out, item)
+    name, path = len(os.fsencode(longest.name)), len(os.fsencode(longest.absolute()))
+    if name > NAME_BYTES or path >= PATH_BYTES:
+        of_what = f"a name of {name} bytes" if name > NAME_BYTES else f"a path of {path} bytes"
+        raise ImageError("bad_name", f"its results need {of_what}, longer than file systems take: shorten its name")
+    folders = len(PurePosixPath(item.labels).parts)
+    if folders > MOST_FOLDERS:
+        raise ImageError("bad_name", f"it lies {folders} folders below the input, at most {MOST_FOLDERS} are possible")
 
 
 def _stamp(path: Path) -> Stamp:

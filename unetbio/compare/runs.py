@@ -333,7 +333,7 @@ def _read_json(path: Path) -> Any:
     """Content of a file; None if it is missing or incomplete."""
     try:
         return json.loads(read_bytes(path))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

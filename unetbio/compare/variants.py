@@ -22,6 +22,7 @@ import yaml
 from unetbio import networks, targets
 from unetbio.compare.lessons import LESSONS
 from unetbio.errors import UsageError
+from unetbio.settings.base import YAML_ERRORS
 from unetbio.settings.segmentation import check_preset
 from unetbio.settings.training import TrainingConfig, load_training_config
 
@@ -202,7 +203,7 @@ def _parted_settings(variant: Variant) -> tuple[dict[str, Any], dict[str, Any]]:
 def _scalar(variant: Variant, key: str, text: str) -> Any:
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except YAML_ERRORS:
         value = [text]
     if isinstance(value, dict | list):
         raise UsageError(f"{variant.name}: {key} is {text!r}; one number, word, true or false is needed")

@@ -12,7 +12,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from unetbio.errors import ImageError, UsageError
-from unetbio.files import cached_real_path, public_address, real_path
+from unetbio.files import cached_real_path, public_address, real_path, walk
 from unetbio.io.formats import FORMATS, LONG_SUFFIXES, SUFFIXES, find_folder, load
 from unetbio.io.formats.unread import UNREAD_SUFFIXES
 from unetbio.io.remote import is_address, list_addresses, local_path, name_of
@@ -404,7 +404,7 @@ def _remarks(foreign: Iterable[Found]) -> list[str]:
 def _folder(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Found]:
     """Files with such endings below ``folder``, sorted by path; hidden files and folders left out."""
     found = []
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in walk(folder, follow_links=True):
         folders[:] = [name for name in folders if not _leads_back(folder, Path(parent, name))]
         # A Zarr image is a folder of thousands of chunks, none of which is an image of its own.
         if parent != os.fspath(folder) and any(kind.is_folder(parent, names.__contains__) for kind in FORMATS.values()):
@@ -423,8 +423,10 @@ def _folder(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Found]:
 
 def _leads_back(folder: Path, path: Path) -> bool:
     """Whether a folder below another is a link to one that it lies in: following it would never end."""
-    above = [parent for parent in path.parents if parent == folder or folder in parent.parents]
-    return path.is_symlink() and real_path(path) in map(real_path, above)
+    if not path.is_symlink():
+        return False
+    above = [parent for parent in path.parents if parent.is_relative_to(folder)]
+    return real_path(path) in map(real_path, above)
 
 
 def _without_pieces(found: Iterable[Found]) -> list[Found]:

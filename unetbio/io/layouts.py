@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from unetbio.errors import UsageError
+from unetbio.files import paths_below
 from unetbio.io.discover import IMAGE_FOLDER, MASK_FOLDER, MASK_SUFFIXES, Pairing, pair, stem
 from unetbio.io.formats import SUFFIXES, find_folder
 
@@ -177,7 +178,7 @@ def _find_below(folder: Path) -> Layout | None:
 
 
 def _images_below(folder: Path) -> Iterator[Path]:
-    return (path for path in folder.rglob("*") if _is_image(path))
+    return (path for path in paths_below(folder) if _is_image(path))
 
 
 def _is_image(path: Path) -> bool:

@@ -251,7 +251,7 @@ def _version_of_folder(files: Any, inside: str) -> dict[str, str]:
 def _recorded(target: Path) -> Any:
     try:
         return json.loads(read_bytes(_record_of(target)))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -21,6 +21,7 @@ from unetbio.errors import ModelError, UsageError
 from unetbio.files import atomic_path, open_regular
 from unetbio.models import SUFFIX
 from unetbio.models.model_file import load_model
+from unetbio.settings.base import YAML_ERRORS
 
 __all__ = ["MODEL_IN_PACKAGE", "import_package"]
 
@@ -134,7 +135,7 @@ def _weights(archive: zipfile.ZipFile) -> list[str]:
         described: Any = yaml.safe_load(text)
         # Aliases can name more than fits into memory: nothing nested is looked at.
         return [kind for kind in described["weights"] if isinstance(kind, str)]
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError, KeyError, TypeError, ValueError):
+    except (*YAML_ERRORS, TypeError):
         return []
 
 

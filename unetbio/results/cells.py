@@ -140,7 +140,7 @@ class _CellFile:
             header = json.loads(pl.read_parquet_metadata(self._path)[METADATA_KEY])
             rows = {name: _Rows(*row) for name, row in header["rows"].items()}
             self._layouts, self.options, self.rows = header["layouts"], _options_of(header), rows
-        except (pl.exceptions.PolarsError, OSError, KeyError, ValueError, TypeError, AttributeError):
+        except (pl.exceptions.PolarsError, OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError):
             return
 
 

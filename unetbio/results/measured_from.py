@@ -82,7 +82,7 @@ def fits_without_input(
     try:
         *before, stamps = json.loads(measured_from)
         beside = _stamps_beside(out, entry, provenance)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return False
     now = json.loads(json.dumps([*_measured_with(provenance, options), beside]))
     return bool([*before, stamps[-len(beside) :]] == now)

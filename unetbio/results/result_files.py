@@ -34,7 +34,7 @@ from unetbio.results.reuse import other_format
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["LabelStack", "Outcome", "write_image_probabilities", "write_result"]
+__all__ = ["LabelStack", "Outcome", "pending_path", "write_image_probabilities", "write_result"]
 
 # A time-lapse whose labels take more than this many bytes is collected on disk.
 STACK_BYTES_IN_MEMORY = 256 << 20
@@ -131,6 +131,14 @@ class LabelStack:
             return np.memmap(file, dtype, mode="r+", shape=shape)
 
 
+def pending_path(out: Path, item: Item) -> Path:
+    """Where the label image of an item is written before it gets its name; the longest name of its results."""
+    final = out / item.labels
+    pending = final.with_name(f"{TEMPORARY}pending-{final.name}")
+    # A field of a plate has no ending; that of the temporary name chooses the format.
+    return pending.with_name(f"{pending.name}{FORMATS['ome-zarr']}") if item.in_plate else pending
+
+
 def write_result(
     out: Path,
     item: Item,
@@ -165,11 +173,7 @@ def write_result(
     EnvironmentStoppedError
         When the disk is full or the folder cannot be written.
     """
-    final = out / item.labels
-    pending = final.with_name(f"{TEMPORARY}pending-{final.name}")
-    if item.in_plate:
-        # A field of a plate has no ending; that of the temporary name chooses the format.
-        pending = pending.with_name(f"{pending.name}{FORMATS['ome-zarr']}")
+    final, pending = out / item.labels, pending_path(out, item)
     try:
         write_labels(
             pending,

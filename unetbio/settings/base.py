@@ -11,7 +11,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from unetbio.errors import UsageError
 from unetbio.files import read_bytes
 
-__all__ = ["Section", "flattened", "read_mapping", "validated"]
+__all__ = ["YAML_ERRORS", "Section", "flattened", "read_mapping", "validated"]
+
+YAML_ERRORS = (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError)
+"""What PyYAML raises for a text that is no YAML: for impossible dates and numbers, errors of Python itself."""
+
+MOST_VALUES = 100_000
+"""Values in a file of settings, each counted as often as it is used: aliases can stand for more than memory holds."""
+
+SHOWN_CHARACTERS = 200
 
 
 class Section(BaseModel):
@@ -35,11 +43,26 @@ def read_mapping(path: str | Path | None) -> dict[str, Any]:
         return {}
     try:
         content = yaml.safe_load(read_bytes(path).decode("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, *YAML_ERRORS) as error:
         raise UsageError(f"{path} cannot be read as YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UsageError(f"{path} holds {type(content).__name__}, settings are a mapping of names to values")
+    if _is_too_large(content):
+        raise UsageError(f"{path} holds more than {MOST_VALUES} values: settings are few; leave out aliases (*name)")
     return content
+
+
+def _is_too_large(content: Any) -> bool:
+    """Whether there are more than `MOST_VALUES`, as without end in a list that holds itself."""
+    left, count = [content], 0
+    while left and count <= MOST_VALUES:
+        value = left.pop()
+        count += 1
+        if isinstance(value, dict):
+            left += value.values()
+        elif isinstance(value, list | tuple | set):
+            left += value
+    return count > MOST_VALUES
 
 
 def flattened(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -84,13 +107,18 @@ def _explain(kind: type[BaseModel], error: ValidationError) -> str:
         advice = f"did you mean {near[0]}? " if near else ""
         return f"unknown key {key}: {advice}known are {', '.join(known)}"
     if problem["type"] in ("model_type", "dataclass_type"):
-        return f"{key}: names with values are needed (given: {problem['input']!r})"
+        return f"{key}: names with values are needed (given: {_shown(problem['input'])})"
     # Where several types are allowed, pydantic gives one message for each.
     messages = dict.fromkeys(
         p["msg"].removeprefix("Value error, ") for p in problems if _locate(kind, p["loc"])[0] == key
     )
     text = ", or ".join(messages)
-    return f"{key}: {text} (given: {problem['input']!r})" if key else text
+    return f"{key}: {text} (given: {_shown(problem['input'])})" if key else text
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
 
 
 def _locate(kind: type[BaseModel], location: tuple[int | str, ...]) -> tuple[str, list[str]]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = [
+    "damaged",
     "differences",
     "find_set_aside",
     "listed",
@@ -113,8 +114,19 @@ def read(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
 def _progress(path: Path, metadata: dict[str, str]) -> dict[str, Any]:
     if CHECKPOINT_KEY not in metadata:
         raise ModelError(f"{path} is not a checkpoint of a training run; move it away and start again")
-    progress: dict[str, Any] = json.loads(metadata[CHECKPOINT_KEY])
+    try:
+        progress = json.loads(metadata[CHECKPOINT_KEY])
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, error) from error
+    if not isinstance(progress, dict) or not isinstance(progress.get("step"), int):
+        raise damaged(path, "it does not say at which step it is")
     return progress
+
+
+def damaged(path: Path, detail: object) -> ModelError:
+    """Error for a checkpoint that does not hold what a training writes."""
+    text = " ".join(str(detail).split()) or type(detail).__name__
+    return ModelError(f"{path} is damaged ({text[:120]}): move it away and start again")
 
 
 def settings_of(path: Path) -> dict[str, Any] | None:

@@ -475,6 +475,12 @@ class Trainer:
             self.report(f"starting anew: {belongs}, and is {aside.name} now")
 
     def _restore(self, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
+        try:
+            self._take_up(tensors, progress)
+        except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise checkpoints.damaged(self.checkpoint, error) from error
+
+    def _take_up(self, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
         self.step = progress["step"]
         self.history = History(**progress["history"])
         self.best = None if progress["best"] is None else Validation.from_json(progress["best"])

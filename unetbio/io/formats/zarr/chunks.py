@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from unetbio.errors import ImageError
-from unetbio.files import open_regular
+from unetbio.files import open_regular, walk
 from unetbio.io.image import NotStored
 
 __all__ = ["EVERY_CHUNK", "MAX_CHUNK_BYTES", "ChunkFiles", "Payload"]
@@ -405,7 +405,7 @@ def _name(codec: dict[str, Any]) -> str:
 def _names(folder: Path) -> set[str]:
     """Files below a folder, with forward slashes; links to folders are not followed."""
     found = set()
-    for parent, _, files in os.walk(folder):
+    for parent, _, files in walk(folder):
         below = os.path.relpath(parent, folder)
         prefix = "" if below == "." else below.replace(os.sep, "/") + "/"
         found |= {prefix + name for name in files}

@@ -1,10 +1,13 @@
 """Memory and time of one large image: a mosaic of real images as tiled TIFF and as OME-Zarr, in memory and streamed.
 
     python benchmarks/large_images.py DATA/bbbc039/val/images [--sides 4000 8000] [--model NAME|FILE] [--whole]
+    python benchmarks/large_images.py DATA/bbbc039/val/images --sides 6000 --formats tiff --kills 10
 
 Each image is segmented by ``unetbio segment`` in a process of its own; memory is the largest resident set of that
 process and the one that decodes, added up ten times a second. ``--whole`` compares with a run that holds all in memory:
-equal label hashes and tables. Real images are cut and mirrored, so that their seams are no cells of their own.
+equal label hashes and tables. ``--kills N`` compares with a run that is killed so often, each time within a row of
+tiles, and goes on; its seconds are those of all runs together. Real images are cut and mirrored, so that their seams
+are no cells of their own.
 """
 
 import argparse
@@ -92,13 +95,38 @@ def children(process: int) -> list[int]:
         return []
 
 
-def segment(image: Path, out: Path, model: str, *, in_memory: bool) -> tuple[float, int, str, int, bytes]:
-    """Seconds, largest memory, label hash, number of cells and table of cells of one run."""
-    start = IN_MEMORY if in_memory else ""
-    script = f"{start}import sys; from unetbio.cli.main import main; sys.exit(main())"
+def start(image: Path, out: Path, model: str, *, in_memory: bool = False) -> subprocess.Popen[bytes]:
+    """Begin a run."""
+    first = IN_MEMORY if in_memory else ""
+    script = f"{first}import sys; from unetbio.cli.main import main; sys.exit(main())"
     arguments = ["segment", str(image), "-o", str(out), "--model", model, "--diameter", "model", "--quiet"]
+    return subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.DEVNULL)
+
+
+def kill_within_row(image: Path, out: Path, model: str, rows: int) -> None:
+    """Kill a run when it has finished so many rows of tiles more than are there, some time into the next."""
+    before = finished_rows(out)
+    process = start(image, out, model)
+    while process.poll() is None and finished_rows(out) < before + rows:
+        time.sleep(0.1)
+    time.sleep(0.7)
+    process.kill()
+    process.wait()
+
+
+def finished_rows(out: Path) -> int:
+    """Rows of tiles that are kept for the next run."""
+    return sum(1 for _ in out.glob(".bands-*/[0-9a-f]*"))
+
+
+def segment(
+    image: Path, out: Path, model: str, *, in_memory: bool = False, kills: int = 0
+) -> tuple[float, int, str, int, bytes]:
+    """Seconds, largest memory, label hash, number of cells and table of cells of one run."""
     started, peak = time.perf_counter(), 0
-    process = subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.DEVNULL)
+    for _ in range(kills):
+        kill_within_row(image, out, model, rows=1)
+    process = start(image, out, model, in_memory=in_memory)
     while process.poll() is None:
         peak = max(peak, resident_bytes(process.pid))
         time.sleep(0.1)
@@ -117,6 +145,7 @@ def main() -> None:
     parser.add_argument("--formats", nargs="+", choices=("tiff", "zarr"), default=["tiff", "zarr"])
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--whole", action="store_true", help="run in memory too, and compare")
+    parser.add_argument("--kills", type=int, default=0, help="run once more, killed so often, and compare")
     options = parser.parse_args()
     images = [read_image(path).read() for path in sorted(options.images.iterdir())[:20]]
     writers = {"tiff": ("mosaic.tif", write_tiff), "zarr": ("mosaic.ome.zarr", write_zarr)}
@@ -128,13 +157,17 @@ def main() -> None:
                 path = Path(folder, str(side), name)
                 path.parent.mkdir(exist_ok=True)
                 write(path, images, side)
+                runs = {
+                    "as it is run": {},
+                    **({"in memory": {"in_memory": True}} if options.whole else {}),
+                    **({f"killed {options.kills} times": {"kills": options.kills}} if options.kills else {}),
+                }
                 found = [
-                    segment(path, path.parent / f"{kind}_{in_memory}", options.model, in_memory=in_memory)
-                    for in_memory in ([False, True] if options.whole else [False])
+                    segment(path, path.parent / f"{kind}_{number}", options.model, **how)
+                    for number, how in enumerate(runs.values())
                 ]
-                equal = len({(digest, cells) for _, _, digest, _, cells in found}) == 1 if options.whole else ""
-                for number, (seconds, peak, digest, count, _) in enumerate(found):
-                    how = "in memory" if number else "as it is run"
+                equal = len({(digest, cells) for _, _, digest, _, cells in found}) == 1 if len(runs) > 1 else ""
+                for how, (seconds, peak, digest, count, _) in zip(runs, found, strict=True):
                     rows.append((side, kind, how, f"{seconds:.0f}", f"{peak / 1e9:.2f}", count, digest[:12], equal))
                     print(*rows[-1], flush=True)
     print_table(("side", "format", "how", "s", "GB", "cells", "label hash", "equal"), rows)

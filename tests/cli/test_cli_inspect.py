@@ -57,6 +57,7 @@ def test_for_programs(picture: Path) -> None:
                     "name": "Image0",
                     "axes": "CZYX",
                     "shape": [2, 3, 8, 9],
+                    "levels": [[9, 8]],
                     "dtype": "uint16",
                     "bytes": 864,
                     "pixel_size_um": {"Z": 2.0, "Y": 0.5, "X": 0.25},

@@ -15,6 +15,7 @@ from unetbio.annotations.masks import is_mask_folder, read_mask, read_mask_folde
 from unetbio.annotations.matching import Finder, Names
 from unetbio.annotations.outlines import Polygons
 from unetbio.annotations.painting import Painting, paint
+from unetbio.annotations.parts import find_parts
 from unetbio.annotations.regions import Grid, Region, Sheet
 from unetbio.annotations.sources import CHALLENGE, FORMATS, GEOJSON, MASKS, Source, find_sources
 from unetbio.errors import ImageError, UsageError
@@ -314,6 +315,7 @@ def _read(source: Source, sheet: Sheet | None, place: "_Place", name: str, run: 
             return read_times(source.paths, grid), _Classes()
         if source.format == MASKS and not is_mask_folder(path):
             label_image = read_mask(path, grid, split_components=run.split_components, series=place.series)
+            _say_if_reused(label_image, grid, name)
             return label_image, _Classes(named=frozenset() if run.split_components else None)
         if source.format == MASKS:
             painting, named = read_mask_folder(path, grid), frozenset[int]()
@@ -330,6 +332,21 @@ def _read(source: Source, sheet: Sheet | None, place: "_Place", name: str, run: 
         raise ImageError("unreadable", f"{source.name} cannot be read: {error.strerror or error}") from error
     _say(painting, name)
     return painting.label_image, _Classes(painting.classes, named)
+
+
+def _say_if_reused(label_image: NDArray[Any], grid: Grid, name: str) -> None:
+    """Say that numbers, or colours, stand for several cells each, as in a mask of classes."""
+    if len(grid.times) > 1:
+        return
+    parts = find_parts(label_image)
+    if parts.is_reused:
+        logger.warning(
+            "%s: %d of %d numbers or colours stand in parts that are far from each other, as in a mask of classes, or "
+            "of 8 bits with more than 255 cells: each is one cell now; --split-components makes each part a cell",
+            name,
+            len(parts.far),
+            parts.ids,
+        )
 
 
 def _chosen(sheet: Sheet, name: str, run: ImportRun) -> list[Region]:

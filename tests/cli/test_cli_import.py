@@ -778,3 +778,20 @@ def test_a_background_of_minus_one_without_its_sign_is_refused(tmp_path: Path, i
     result = run("import", tmp_path / "f0.tif", "--images", images / "a", "-o", tmp_path / "masks")
     assert result.exit_code == 3
     assert "the largest number is 65535, which is -1 stored without its sign: set it to 0" in result.stderr
+
+
+def test_one_colour_for_each_class_is_said(tmp_path: Path) -> None:
+    """Cells of two classes, as CVAT writes them into SegmentationClass."""
+    colours = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)
+    classes = np.zeros((160, 160), int)
+    for top, left in np.ndindex(6, 6):
+        classes[24 * top + 4 : 24 * top + 12, 24 * left + 4 : 24 * left + 12] = 1 + (top + left) % 2
+    tifffile.imwrite(tmp_path / "f0.tif", (classes > 0).astype(np.uint8))
+    (tmp_path / "f0.png").write_bytes(imagecodecs.png_encode(colours[classes]))
+    given = ["import", tmp_path / "f0.png", "--images", tmp_path / "f0.tif", "-o", tmp_path / "masks"]
+    result = done(*given)
+    assert result.stdout.startswith("1 image, 2 cells")
+    assert "2 of 2 numbers or colours stand in parts that are far from each other" in result.stderr
+    result = done(*given, "--split-components", "--overwrite")
+    assert result.stdout.startswith("1 image, 36 cells")
+    assert "far from each other" not in result.stderr

@@ -11,6 +11,7 @@ import pytest
 import tifffile
 from scipy import ndimage
 
+from unetbio.annotations.parts import find_parts
 from unetbio.errors import ImageError
 from unetbio.io import read_image, read_labels
 from unetbio.preprocessing import normalization
@@ -19,7 +20,6 @@ from unetbio.training.data_checks import duplicates
 from unetbio.training.data_checks.alignment import find_displacement
 from unetbio.training.data_checks.checks import check_examples
 from unetbio.training.data_checks.duplicates import find_anchors, find_shared
-from unetbio.training.data_checks.parts import find_parts
 from unetbio.training.dataset import Example
 from unetbio.training.examples import load_examples
 from unetbio.training.pairs import AnnotatedPair

@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio import targets
+from unetbio.annotations.parts import Parts, find_parts
 from unetbio.errors import ImageError
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision.annotations import CLASS_BASE
 from unetbio.targets.cells import mask_annotated
 from unetbio.training.data_checks.alignment import find_displacement
 from unetbio.training.data_checks.duplicates import find_anchors, find_shared
-from unetbio.training.data_checks.parts import Parts, find_parts
 from unetbio.training.dataset import Example
 
 __all__ = ["check_examples"]

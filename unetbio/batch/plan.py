@@ -101,10 +101,11 @@ def _items_of(found: Found, settings: Settings, out: Path | None, masks: MaskKin
     if settings.partial and found.error is not None and found.error.reason in LEFT_OUT_OF_PLATES:
         logger.warning("%s: %s [%s]", found.path, found.error, found.error.reason)
         return
+    regions: list[tuple[str, ...]] = [(each,) for each in settings.region] or [()]
     for number, name in chosen:
         place = {**found.place, **({"position": name} if name else {})}
         own = settings if number == settings.series else replace(settings, series=number)
-        for region in [(each,) for each in settings.region] or [()]:
+        for region in regions:
             item = Item.of(replace(found, place=place), replace(own, region=region), masks=masks, **others)
             yield _as_earlier(item, out) if settings.series is None and number == 0 else item
 

@@ -392,6 +392,7 @@ class _Batch:
         """Draw an overlay from the files: in parts, where the image was segmented in parts."""
         opened = self.segmenter.open(item.read(), item.settings)
         opened = streamed_if_large(opened, item, self.segmenter, self.options.policy, self.out, self.options.memory)
+        image: Any
         if opened.streaming is not None:
             image, frame = opened.lazy_channels(opened.times[0], opened.channels), lazy_labels(labels)
         else:

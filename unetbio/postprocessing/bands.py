@@ -36,8 +36,8 @@ Ids = NDArray[np.int32]
 Numbers = NDArray[np.int64]
 
 
-class RowArray(Protocol):
-    """An array in memory or on disk, of which rows are read and written."""
+class Rows(Protocol):
+    """An array in memory or on disk, of which rows are read."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -49,6 +49,10 @@ class RowArray(Protocol):
 
     def __getitem__(self, index: Any, /) -> Any:
         """A part of the array."""
+
+
+class RowArray(Rows, Protocol):
+    """An array in memory or on disk, of which rows are read and written."""
 
     def __setitem__(self, index: Any, values: Any, /) -> None:
         """Write a part of the array."""
@@ -80,13 +84,13 @@ def bands_in_memory(array: RowArray) -> list[Band]:
     return bands_of(array.shape[0], rows)
 
 
-def planes_of(planes: RowArray, chosen: int | slice) -> Any:
+def planes_of(planes: Rows, chosen: int | slice) -> Any:
     """One or some of planes ``(P, *spatial)``; of an array on disk they are read with the rows that are asked for."""
     return planes[chosen] if isinstance(planes, np.ndarray) else _Planes(planes, chosen)
 
 
 class _Planes:
-    def __init__(self, planes: RowArray, chosen: int | slice) -> None:
+    def __init__(self, planes: Rows, chosen: int | slice) -> None:
         self._planes, self._chosen = planes, chosen
         count = () if isinstance(chosen, int) else (len(range(planes.shape[0])[chosen]),)
         self.shape, self.dtype = (*count, *planes.shape[1:]), planes.dtype

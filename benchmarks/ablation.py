@@ -3,7 +3,7 @@
     python benchmarks/ablation.py DATA OUT [--only NAME ...] [--minutes M]
 
 ``ablation.yaml`` holds the common settings, and for each variant the settings in which it differs and its seeds. Each
-run is ``unetbio train`` on ``nuclei_by_kind.csv``, so its thresholds are searched on its own internal
+run is ``unetbio train`` on the images of the shipped model, so its thresholds are searched on its own internal
 validation images; choices are made by these. The scores of the table are of the validation parts of `dsb2018`
 (fluorescence) and `bbbc039`, which no training and no choice has seen. A finished run is not repeated; an interrupted
 one continues. Run it on a quiet machine: the budget is time.
@@ -24,7 +24,7 @@ from accuracy import score
 from unetbio.models.model_file import read_info
 
 HERE = Path(__file__).parent
-TABLE = HERE / "nuclei_by_kind.csv"
+TABLE = HERE.parent / "unetbio" / "models" / "nuclei.csv"
 SETS = ("dsb2018", "bbbc039")
 COLUMNS = ("AP@.5", "AP@.7", "AP@.9", "mean_AP", "bias_isolated", "bias_touching")
 

@@ -21,7 +21,7 @@ from unetbio.settings.normalization import Normalization
 
 __all__ = [
     "RANDOM",
-    "SHIPPED_PARAMETERS",
+    "RANDOM_PARAMETERS",
     "best_time",
     "images_of",
     "load_network",
@@ -33,13 +33,15 @@ __all__ = [
 ]
 
 RANDOM = "random"
-SHIPPED_PARAMETERS = {"ndim": 2, "base_channels": 24, "depth": 3, "batch_norm": True}
+RANDOM_PARAMETERS = {"ndim": 2, "base_channels": 24, "depth": 3, "batch_norm": True}
 
 
 def model_parser(description: str | None) -> argparse.ArgumentParser:
     """Arguments that these benchmarks share."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="nuclei", help=f"name or file, or {RANDOM!r}: random weights, shipped shape")
+    parser.add_argument(
+        "--model", default="nuclei", help=f"name or file, or {RANDOM!r}: random weights, 24 base channels"
+    )
     parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch")
     return parser
 
@@ -58,7 +60,7 @@ def random_network(parameters: dict[str, object], seed: int = 0) -> nn.Module:
 def load_network(model: str) -> tuple[nn.Module, dict[str, object], PostProcessing]:
     """Network of a model, its parameters and its post-processing."""
     if model == RANDOM:
-        return random_network(SHIPPED_PARAMETERS), SHIPPED_PARAMETERS, PostProcessing()
+        return random_network(RANDOM_PARAMETERS), RANDOM_PARAMETERS, PostProcessing()
     loaded = load_model(model)
     return loaded.network, loaded.info.parameters, loaded.info.postprocessing
 

@@ -16,7 +16,7 @@ from unetbio.networks import find
 NETWORKS = {
     "3-D U-Net, 8 channels, depth 2": ({"ndim": 3, "base_channels": 8, "depth": 2}, (300, 2048, 2048)),
     "3-D U-Net, 16 channels, depth 3": ({"ndim": 3, "base_channels": 16, "depth": 3}, (300, 2048, 2048)),
-    "U-Net of the shipped model": (common.SHIPPED_PARAMETERS, (40_000, 40_000)),
+    "U-Net of 24 base channels": (common.RANDOM_PARAMETERS, (40_000, 40_000)),
 }
 
 

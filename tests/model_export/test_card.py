@@ -55,7 +55,7 @@ def test_a_trained_model(tiny_model: Path, tmp_path: Path) -> None:
 def test_the_shipped_model_has_its_own_page(tmp_path: Path) -> None:
     assert _export("nuclei", "-o", tmp_path / "out")[0] == 0
     matter, page = _front_matter(tmp_path / "out")
-    assert matter["license"] == "cc0-1.0"
+    assert matter["license"] == "cc-by-4.0"
     assert page.strip().splitlines()[:3] == model_path("nuclei").with_suffix(".md").read_text().splitlines()[:3]
     # Files of the repository are not published with it.
     assert "](nuclei.csv)" not in page

@@ -139,6 +139,6 @@ def test_the_package_passes_the_test_of_bioimageio(tmp_path: Path) -> None:
     sizes, offsets, rest = check.stdout.splitlines()[-3:]
     assert sizes == "[(92, 8), (92, 8)]"
     assert offsets == "[-88, -88]"
-    assert rest == "CC0-1.0 1 ['The unetbio developers']"
+    assert rest == "CC-BY-4.0 1 ['The unetbio developers']"
     back = import_package(path, tmp_path / "back.safetensors")
     assert back.read_bytes() == model_path("nuclei").read_bytes()

@@ -86,7 +86,7 @@ def test_the_shipped_model_is_trained_as_its_file_says() -> None:
     path = Path(unetbio.models.__file__).parent / "nuclei.yaml"
     stated = read_mapping(path)
     config = load_training_config(path, stated)
-    assert choose(config, stated, [example(1000, 70)], is_fine_tuning=False, minutes=None) == config
+    assert choose(config, stated, [example(1000, 70)], is_fine_tuning=False, minutes=262) == config
 
 
 @pytest.mark.parametrize("settings", [{"network": "fcn8s"}, {"network": "mask_rcnn"}])

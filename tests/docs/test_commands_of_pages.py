@@ -199,6 +199,12 @@ class Folder:
         Path("vgg16.pth").write_bytes(b"")
         Path("pairs.csv").write_text("image,mask\n" + "".join(f"images/x{i}.tif,masks/x{i}.tif\n" for i in range(5)))
 
+    def pyramid(self) -> None:
+        """A slide with a smaller resolution."""
+        with tifffile.TiffWriter("slide.ome.tif") as writer:
+            writer.write(self.discs, subifds=1, metadata={"axes": "YX"})
+            writer.write(self.discs[::2, ::2], subfiletype=1)
+
     def pairs(self) -> None:
         write_pairs(self.discs, "images", "masks")
 
@@ -305,7 +311,10 @@ NEEDED: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "docs/first_masks.md": (("unetbio samples", "samples"),),
     "docs/own_model.md": (("unetbio samples", "samples"),),
-    "docs/slides.md": (("unetbio import", "tissue"),),
+    "docs/slides.md": (
+        ("unetbio segment slide.ome.tif -o results/ --series 0 --channel 0 --level", "pyramid"),
+        ("unetbio import", "tissue"),
+    ),
     "docs/models_elsewhere.md": (("unetbio models export", "exporters"),),
     "docs/plates.md": (("unetbio segment images/ -o results/ --group", "named"),),
     "docs/training.md": (("unetbio train images/ masks/ -o types", "cell_types"),),

@@ -71,7 +71,7 @@ def write_labels(
     -----
     Equal label images make equal files, byte for byte: no UUID, no date.
     """
-    label_image = _unsigned(label_image if _is_on_disk(label_image) else np.asarray(label_image))
+    label_image = _unsigned(np.asarray(label_image)) if not _is_on_disk(label_image) else label_image
     axes = axes or _default_axes(label_image.ndim)
     if writer := _writer(path, "labels"):
         check_axes(label_image, axes)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.files import stopping, write_bytes
+from unetbio.files import read_bytes, stopping, write_bytes
 
 __all__ = ["BandFiles", "remove_bands"]
 
@@ -43,7 +43,7 @@ class BandFiles:
     def take(self, name: str) -> Iterator[NDArray[Any]] | None:
         """Arrays of a band, one after another; None if it was not finished, or its file is damaged."""
         try:
-            content = memoryview(self._path(name).read_bytes())
+            content = memoryview(read_bytes(self._path(name)))
         except OSError:
             return None
         digest, packed = content[:DIGEST_BYTES], content[DIGEST_BYTES:]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from unetbio.errors import UsageError
 from unetbio.labels import LabelImage, relabel_raster, resize_nearest
 from unetbio.metrics.cell_classes import ClassedCells, compare_classed
-from unetbio.postprocessing.bands import Allocate
+from unetbio.postprocessing.bands import Allocate, FinishedBands
 from unetbio.postprocessing.cell_classes import class_table
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.preprocessing.prepare import ImageSelection
@@ -175,9 +175,12 @@ class CellClassDecoder(CellDecoder):
         classes: Sequence[tuple[int, ...]],
         *,
         allocate: Allocate,
+        finished: FinishedBands | None,
         **options: Any,
     ) -> CellDecisions:
         from unetbio.inference.prediction import decide_cells_and_classes
+
+        assert finished is None  # it does not stream
 
         rounded: Any = allocate(image.shape[1:], np.uint8)
         bits, of_cells = decide_cells_and_classes(

@@ -26,9 +26,6 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-TAKEN = COLUMNS
-"""Columns that the tables of results do not repeat."""
-
 LEFT_OUT_OF_PLATES = ("missing_well", "missing_field")
 """Reasons of images of a plate that ``--partial`` leaves out."""
 
@@ -149,7 +146,8 @@ def read_table(path: Path, settings: Settings, masks: MaskKind = "instances", *,
 
 def _items_of_row(table: Path, row: ImageRow, out: Path | None, masks: MaskKind) -> Iterator[Item]:
     found = table_input(table, row.cells["image"])
-    columns = {name: value for name, value in row.cells.items() if name not in TAKEN}
+    # Tables of results repeat no column that says how an image is read.
+    columns = {name: value for name, value in row.cells.items() if name not in COLUMNS}
     for image in images_of(found, row.settings.series):
         yield from _items_of(image, row.settings, out, masks, columns=columns)
 

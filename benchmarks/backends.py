@@ -35,7 +35,7 @@ def segment(segmenter: Segmenter, path: Path) -> tuple[str, np.ndarray, np.ndarr
     """Label hash, probabilities and normalised image."""
     opened = segmenter.open(path, Settings(channel=(0,)))
     frame = segmenter.read_frame(opened, None)
-    probabilities = np.empty((2, *opened.grid), np.float32)
+    probabilities = np.empty((segmenter.decoder.runner.num_classes, *opened.grid), np.float32)
     decided = segmenter.decide(opened, frame, probabilities_out=probabilities)
     return label_hash(segmenter.finish(opened, frame, decided).label_image), probabilities, frame.image
 

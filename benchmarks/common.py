@@ -17,12 +17,14 @@ from unetbio.io import read_image
 from unetbio.models.model_file import load_model
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.preprocessing.normalization import apply, measure
+from unetbio.segmentation import Segmenter
 from unetbio.settings.normalization import Normalization
 
 __all__ = [
     "RANDOM",
     "RANDOM_PARAMETERS",
     "best_time",
+    "classes_of_planes",
     "images_of",
     "load_network",
     "machine",
@@ -63,6 +65,14 @@ def load_network(model: str) -> tuple[nn.Module, dict[str, object], PostProcessi
         return random_network(RANDOM_PARAMETERS), RANDOM_PARAMETERS, PostProcessing()
     loaded = load_model(model)
     return loaded.network, loaded.info.parameters, loaded.info.postprocessing
+
+
+def classes_of_planes(model: str, settings: PostProcessing) -> list[tuple[int, ...]]:
+    """Classes whose probabilities are added, for each threshold: those of the model's target."""
+    if model == RANDOM:
+        return [(1,)] * len(settings.thresholds)
+    classes: list[tuple[int, ...]] = Segmenter(load_model(model), "cpu").decoder.classes.of_planes(settings)
+    return classes
 
 
 def synthetic_nuclei(shape: Sequence[int], seed: int = 0) -> NDArray[np.float32]:

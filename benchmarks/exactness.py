@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import common
 import numpy as np
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unetbio.inference.backends.torch import ERROR_BOUND, TorchPredictor
+from unetbio.inference.exact_decisions import AtLeast
 from unetbio.inference.prediction import decide, plan
 from unetbio.inference.tiling import read_mirrored
 from unetbio.labels import label_hash
@@ -46,21 +48,27 @@ class Noisy(TorchPredictor):
         return (exact + self.rng.uniform(-1e-6, 1e-6, exact.shape)).astype(np.float32)
 
 
-def cases(model: str, folder: Path | None) -> Iterator[tuple[str, nn.Module, NDArray[np.float32], PostProcessing]]:
+class Case(NamedTuple):
+    """A network, an image, and how its probabilities are decided."""
+
+    name: str
+    network: nn.Module
+    image: NDArray[np.float32]
+    settings: PostProcessing
+    classes: Sequence[tuple[int, ...]]
+
+
+def cases(model: str, folder: Path | None) -> Iterator[Case]:
     network, _, settings = common.load_network(model)
     images = common.images_of(folder, 3) if folder else [common.synthetic_nuclei((520, 470))]
     for image in images:
-        yield (
-            f"2-D {model}",
-            network,
-            image,
-            _thresholds_that_occur(network, image) if model == common.RANDOM else settings,
-        )
+        own = _thresholds_that_occur(network, image) if model == common.RANDOM else settings
+        yield Case(f"2-D {model}", network, image, own, common.classes_of_planes(model, own))
     for name, extra in (("3-D", {}), ("3-D anisotropic", ANISOTROPIC)):
         parameters = {"ndim": 3, "base_channels": 6, "depth": 2, "batch_norm": True, **extra}
         stack = common.random_network(parameters)
         image = common.synthetic_nuclei((21, 58, 67))
-        yield name, stack, image, _thresholds_that_occur(stack, image)
+        yield Case(name, stack, image, _thresholds_that_occur(stack, image), [(1,), (1,)])
 
 
 def _thresholds_that_occur(network: nn.Module, image: NDArray[np.float32]) -> PostProcessing:
@@ -82,10 +90,10 @@ def float32_error(predictor: TorchPredictor, image: NDArray[np.float32]) -> floa
     return float(np.abs(predictor.probabilities(batch) - predictor.probabilities_float64(batch)).max())
 
 
-def compare(
-    name: str, network: nn.Module, image: NDArray[np.float32], settings: PostProcessing, tiles: Sequence[int | None]
-) -> tuple[list[list[object]], bool]:
+def compare(case: Case, tiles: Sequence[int | None]) -> tuple[list[list[object]], bool]:
     """One row a plan, and whether all agree."""
+    name, network, image, settings, classes = case
+    rule = AtLeast(settings.thresholds, tuple(classes))
     predictors = {"": TorchPredictor(network), " + noise": Noisy(network)}
     reference = None
     rows, good = [], True
@@ -94,15 +102,14 @@ def compare(
             continue
         torch.set_num_threads(threads)
         predictor = predictors[noise]
-        probabilities = np.empty((2, *image.shape[1:]), dtype=np.float32)
-        planes = decide(
-            image, predictor, settings.thresholds, tile=tile, batch_size=batch_size, probabilities_out=probabilities
-        )
+        probabilities = np.empty((predictor.num_classes, *image.shape[1:]), dtype=np.float32)
+        options = {"tile": tile, "batch_size": batch_size, "probabilities_out": probabilities}
+        planes = decide(image, predictor, settings.thresholds, classes=classes, **options)
         label_image = instances.label(planes, settings)
         if reference is None:
             reference = probabilities, planes, label_hash(label_image)
         difference = np.abs(probabilities - reference[0])
-        naive = [probabilities[1] >= np.float32(threshold) for threshold in settings.thresholds]
+        naive = rule.classify_pixels(probabilities, 0.0)[0]
         flipped = sum(int((one != other).sum()) for one, other in zip(naive, reference[1], strict=True))
         identical = label_hash(label_image) == reference[2]
         good &= identical and difference.max() <= BAR
@@ -131,11 +138,11 @@ def main() -> int:
     arguments = parser.parse_args()
     rows, good = [], True
     print(common.machine(), end="\n\n")
-    for name, network, image, settings in cases(arguments.model, arguments.images):
-        error = float32_error(TorchPredictor(network), image)
-        print(f"{name}: float32 is within {error:.1e} of float64; float64 decides within {ERROR_BOUND:.0e}")
+    for case in cases(arguments.model, arguments.images):
+        error = float32_error(TorchPredictor(case.network), case.image)
+        print(f"{case.name}: float32 is within {error:.1e} of float64; float64 decides within {ERROR_BOUND:.0e}")
         good &= error < ERROR_BOUND
-        more, agree = compare(name, network, image, settings, TILES_2D if image.ndim == 3 else TILES_3D)
+        more, agree = compare(case, TILES_2D if case.image.ndim == 3 else TILES_3D)
         rows += more
         good &= agree
     print()

@@ -30,7 +30,7 @@ def main() -> int:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     network, _, settings = common.load_network(arguments.model)
-    predictor = TorchPredictor(network)
+    predictor, classes = TorchPredictor(network), common.classes_of_planes(arguments.model, settings)
     image = common.synthetic_nuclei((arguments.size, arguments.size))
     print(common.machine(), end="\n\n")
     rows = []
@@ -38,7 +38,7 @@ def main() -> int:
         budget = arguments.memory_budget
         tiles = plan(image.shape[1:], predictor, tile=tile, memory_budget=budget)
         start = time.perf_counter()
-        decide(image, predictor, settings.thresholds, tile=tile, memory_budget=budget)
+        decide(image, predictor, settings.thresholds, classes=classes, tile=tile, memory_budget=budget)
         seconds = time.perf_counter() - start
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         estimate = max(predictor.memory_bytes(part.read_shape) for part in tiles)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from unetbio.inference.backends.torch import ERROR_BOUND, TorchPredictor
-from unetbio.inference.exact_decisions import AtLeast
+from unetbio.inference.exact_decisions import AtLeast, add_classes
 from unetbio.inference.prediction import decide, plan
 from unetbio.inference.tiling import read_mirrored
 from unetbio.labels import label_hash
@@ -80,14 +80,20 @@ def _thresholds_that_occur(network: nn.Module, image: NDArray[np.float32]) -> Po
     return PostProcessing(mask_threshold=float(low), seed_thresholds=(float(high),), min_seed_area=2)
 
 
-def float32_error(predictor: TorchPredictor, image: NDArray[np.float32]) -> float:
+def float32_error(
+    predictor: TorchPredictor, image: NDArray[np.float32], classes: Sequence[Sequence[int]] = ()
+) -> float:
     """Largest difference between float32 and float64 over the first tile of up to 256 pixels a side.
+
+    Of the probabilities of each class, and of the sums that are decided.
 
     Decisions are identical if it is below the tolerance within which float64 decides.
     """
     tile = next(iter(plan(image.shape[1:], predictor, tile=256 if image.ndim == 3 else 24)))
     batch = read_mirrored(image, tile.read_start, tile.read_shape)[None]
-    return float(np.abs(predictor.probabilities(batch) - predictor.probabilities_float64(batch)).max())
+    difference = predictor.probabilities(batch)[0] - predictor.probabilities_float64(batch)[0]
+    sums = [add_classes(difference, of) for of in classes]
+    return max(float(np.abs(each).max()) for each in (*difference, *sums))
 
 
 def compare(case: Case, tiles: Sequence[int | None]) -> tuple[list[list[object]], bool]:
@@ -139,7 +145,7 @@ def main() -> int:
     rows, good = [], True
     print(common.machine(), end="\n\n")
     for case in cases(arguments.model, arguments.images):
-        error = float32_error(TorchPredictor(case.network), case.image)
+        error = float32_error(TorchPredictor(case.network), case.image, case.classes)
         print(f"{case.name}: float32 is within {error:.1e} of float64; float64 decides within {ERROR_BOUND:.0e}")
         good &= error < ERROR_BOUND
         more, agree = compare(case, TILES_2D if case.image.ndim == 3 else TILES_3D)

@@ -2,6 +2,7 @@
 
 import sys
 import tomllib
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from inference_cases import NETWORKS, case_of, random_image, trained_looking
 from unetbio.errors import UsageError
 from unetbio.inference.backends.base import choose_device, make_backend, names, packages
 from unetbio.inference.backends.torch import TorchPredictor
+from unetbio.inference.exact_decisions import add_classes
 from unetbio.inference.prediction import decide, predict
 from unetbio.models.model_file import load_model
 from unetbio.segmentation import segment
@@ -81,10 +83,12 @@ def test_probabilities_and_decisions_are_those_of_torch(backend: str, name: str)
 @each
 def test_float32_keeps_the_error_bound_with_a_margin_of_two(backend: str) -> None:
     needs(backend)
-    predictor = make_backend(trained_looking({"base_channels": 16, "depth": 3}), backend)
+    predictor = make_backend(trained_looking({"base_channels": 16, "depth": 3, "num_classes": 4}), backend)
     image = random_image(140, 140)[None]
-    error = np.abs(predictor.probabilities(image) - predictor.probabilities_float64(image)).max()
-    assert 0 < error < predictor.error_bound / 2
+    errors = predictor.probabilities(image)[0] - predictor.probabilities_float64(image)[0]
+    for count in (1, 2, 3):
+        for classes in combinations(range(4), count):
+            assert 0 < np.abs(add_classes(errors, classes)).max() < predictor.error_bound / 2
 
 
 @each

@@ -24,9 +24,6 @@ __all__ = ["AtLeast", "CellsAndClasses", "MostProbable", "Rule", "add_classes", 
 TIE_MARGIN = 2.0**-40
 """A float64 probability this little below a threshold equals it, and counts as above: 50 times its rounding."""
 
-FINE_STRIDES = 2
-"""Side of a fine block in strides: an isolated pixel in doubt costs one."""
-
 COARSE_CONTEXTS = 4
 """Side of a coarse block in contexts, at most: larger ones would save little work and take more memory."""
 
@@ -92,8 +89,7 @@ class AtLeast:
         for plane, threshold, classes in zip(planes, self.thresholds, self.classes, strict=True):
             above = add_classes(probabilities, classes) - np.float32(threshold)
             plane[...] = above >= 0
-            # Each class may be off by the tolerance.
-            in_doubt |= np.abs(above) < len(classes) * tolerance
+            in_doubt |= np.abs(above) < tolerance
         return planes, in_doubt
 
     def classify_exactly(self, probabilities: NDArray[np.float64]) -> NDArray[Any]:
@@ -234,9 +230,9 @@ def _rows_read(tile: Tile) -> tuple[tuple[int, ...], tuple[int, ...]]:
 
 
 def _block_shapes(predictor: Predictor, memory_budget: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Fine blocks of two strides, and coarse ones so much larger that little of their work is context."""
+    """Fine blocks of one stride, and coarse ones so much larger that little of their work is context."""
     geometry = predictor.geometry
-    fine = tuple(FINE_STRIDES * stride for stride in geometry.stride)
+    fine = geometry.stride
     wanted = max(1, *(COARSE_CONTEXTS * lost // size for lost, size in zip(geometry.context, fine, strict=True)))
     factor = 1 << (wanted.bit_length() - 1)
 

@@ -78,7 +78,8 @@ class Predictor(Runner, Protocol):
     def error_bound(self) -> float:
         """Largest difference between `probabilities` and `probabilities_float64`, for input up to 1.
 
-        It grows with the largest grey value of the input.
+        It grows with the largest grey value of the input. It holds for the sum of the probabilities of any classes too:
+        their softmax p changes by p (1 - p) times a change of logits, as that of one class does.
         """
 
     def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,10 +1,10 @@
 """Scores of a model on images that it was not trained on, by kind of image and by size of nucleus.
 
-    python benchmarks/accuracy.py DATA [--model nuclei] [--set dsb2018 ...] [--json FILE]
+    python benchmarks/accuracy.py DATA [--model nuclei] [--of fluorescence] [--set dsb2018 ...] [--json FILE]
 
-DATA holds the collections, each with ``index.csv``. Images are those in fluorescence of the validation parts; neither
-pixel size nor diameter is given. The first table has a row for each collection, magnification and preparation, the
-second the share of true nuclei that are found at IoU .5, by their diameter. ``--json`` writes the scores by collection.
+DATA holds the collections. Images are those of the kind ``--of`` in the validation parts; neither pixel size nor
+diameter is given. The first table has a row for each collection, magnification and preparation, the second the share
+of true cells that are found at IoU .5, by their diameter. ``--json`` writes the scores by collection.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import common
 import numpy as np
-from collections_of_images import FLUORESCENCE, Annotated, annotated
+from collections_of_images import COLLECTIONS, Annotated, annotated
 from numpy.typing import NDArray
 
 import unetbio
@@ -43,7 +43,7 @@ class Result(NamedTuple):
 
 def segment(one: Annotated, model: str) -> Result:
     """Segment an image with nothing told; predicted cells on objects that do not count are left out."""
-    predicted = unetbio.segment(one.image, model=model, device="cpu")[0]
+    predicted = unetbio.segment(one.image, model=model, device="cpu", axes=one.axes)[0]
     uncounted = one.uncounted()
     on_uncounted = np.bincount(predicted.ravel(), uncounted.ravel()) > np.bincount(predicted.ravel()) / 2
     return Result(one.image.name, np.where(on_uncounted[predicted], 0, predicted), one.truth())
@@ -63,14 +63,16 @@ def scores(results: Sequence[Result]) -> dict[str, float]:
 def outline_bias(predicted: Sequence[Labels], truth: Sequence[Labels]) -> dict[str, float]:
     """By how many pixels the diameter of a cell is too large, for true cells that stand alone and that touch others.
 
-    Diameters are those of discs with as many pixels; cells match at IoU .5, and those at the border of the image are
-    left out.
+    Diameters are those of discs (balls) with as many pixels; cells match at IoU .5, and those at the border of the
+    image are left out.
     """
     differences: dict[bool, list[float]] = {False: [], True: []}
     for labels, label_image in zip(predicted, truth, strict=True):
         ours, theirs = diameters(labels), diameters(label_image)
         touching = set(touching_pairs(label_image).ravel().tolist())
-        at_border = set(np.unique(np.concatenate([label_image[[0, -1]].ravel(), label_image[:, [0, -1]].ravel()])))
+        at_border = set(
+            np.unique(np.concatenate([label_image.take([0, -1], axis).ravel() for axis in range(label_image.ndim)]))
+        )
         for one, true in match(labels, label_image).pairs.tolist():
             if true not in at_border:
                 differences[true in touching].append(float(ours[one] - theirs[true]))
@@ -81,8 +83,9 @@ def outline_bias(predicted: Sequence[Labels], truth: Sequence[Labels]) -> dict[s
 
 
 def diameters(labels: Labels) -> NDArray[np.float64]:
-    """Diameter of a disc of as many pixels, by id."""
-    return 2 * np.sqrt(np.bincount(labels.ravel()) / np.pi)
+    """Diameter of a disc (a ball) of as many pixels, by id."""
+    sizes = np.bincount(labels.ravel())
+    return 2 * np.sqrt(sizes / np.pi) if labels.ndim == 2 else np.cbrt(6 * sizes / np.pi)
 
 
 def found_by_size(results: Sequence[Result]) -> list[tuple[int, int]]:
@@ -99,21 +102,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("--model", default="nuclei")
-    parser.add_argument("--set", dest="names", nargs="+", choices=FLUORESCENCE, default=list(FLUORESCENCE))
+    parser.add_argument("--of", choices=list(COLLECTIONS), default="fluorescence", help="kind of images")
+    parser.add_argument("--set", dest="names", nargs="+", help="collections; all of that kind unless given")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     by_set: dict[str, list[Result]] = defaultdict(list)
     kinds: dict[str, list[Result]] = defaultdict(list)
-    for name in arguments.names:
-        for one in annotated(arguments.data, name):
+    for name in arguments.names or COLLECTIONS[arguments.of]:
+        for one in annotated(arguments.data, name, of=arguments.of):
             by_set[name].append(segment(one, arguments.model))
             kinds[one.kind].append(by_set[name][-1])
     rows = [row(kind, results) for kind, results in kinds.items()]
-    common.print_table(["images of", "images", "nuclei", *COLUMNS, *BIASES], rows)
+    common.print_table(["images of", "images", "cells", *COLUMNS, *BIASES], rows)
     print()
     sizes = found_by_size([result for results in by_set.values() for result in results])
     columns = [f"{low:g} to {high:g} px" for low, high in pairwise(SIZES)]
-    common.print_table(["", *columns], [["nuclei", *(true for true, _ in sizes)], ["found", *map(_share, sizes)]])
+    common.print_table(["", *columns], [["cells", *(true for true, _ in sizes)], ["found", *map(_share, sizes)]])
     if arguments.json:
         arguments.json.write_text(json.dumps({name: scores(results) for name, results in by_set.items()}, indent=2))
 
@@ -121,9 +125,9 @@ def main() -> None:
 def row(kind: str, results: Sequence[Result]) -> list[object]:
     """A row of the first table."""
     found = scores(results)
-    nuclei = sum(len(np.unique(result.truth[result.truth > 0])) for result in results)
+    cells = sum(len(np.unique(result.truth[result.truth > 0])) for result in results)
     values = [f"{found[column]:.3f}" for column in COLUMNS[:6]] + [f"{found[column]:.2f}" for column in COLUMNS[6:]]
-    return [kind, len(results), nuclei, *values, *(f"{found[bias]:+.2f}" for bias in BIASES)]
+    return [kind, len(results), cells, *values, *(f"{found[bias]:+.2f}" for bias in BIASES)]
 
 
 def _share(counts: tuple[int, int]) -> str:

@@ -10,10 +10,24 @@ from numpy.typing import NDArray
 
 from unetbio.io import read_image, read_labels
 
-__all__ = ["FLUORESCENCE", "Annotated", "annotated", "read_plane"]
+__all__ = ["COLLECTIONS", "FLUORESCENCE", "Annotated", "annotated", "read_plane"]
 
 FLUORESCENCE = ("dsb2018", "bbbc039", "kromp2020", "aitslab2022")
 """Collections of nuclei in fluorescence, each a folder with ``index.csv``, ``images`` and ``masks`` by part."""
+
+COLLECTIONS = {
+    "fluorescence": FLUORESCENCE,
+    "histology": ("dsb2018", "tnbc_he"),
+    "phase contrast": ("t98g_phase",),
+    "stacks": ("bbbc050_3d", "nuclei_3d"),
+}
+"""Collections by the kind of their images; `dsb2018` holds several kinds."""
+
+MODALITIES = {"H&E": "histology", "fluorescence 3-D, spinning disk, live": "stacks"}
+"""Kinds of images that an ``index.csv`` calls otherwise."""
+
+WITHOUT_INDEX = {"nuclei_3d": {"val": ("nuclei_1170",), "train": ("nuclei_1135", "nuclei_1137", "nuclei_1139")}}
+"""Parts of collections without ``index.csv``."""
 
 SUFFIXES = (".tif", ".png")
 SMALLEST_PIXELS = {"aitslab2022": 200}
@@ -21,20 +35,21 @@ SMALLEST_PIXELS = {"aitslab2022": 200}
 
 
 class Annotated(NamedTuple):
-    """Kind (collection, magnification, preparation), image and label image."""
+    """Kind (collection, magnification, preparation), image, label image, and axes where the files name none."""
 
     kind: str
     image: Path
     mask: Path
+    axes: str | None = None
 
     def truth(self) -> NDArray[np.unsignedinteger]:
         """Label image of the nuclei."""
-        labels = read_labels(self.mask)
+        labels = read_labels(self.mask, axes=self.axes)
         return np.where(self._counts(labels), labels, 0)
 
     def uncounted(self) -> NDArray[np.bool_]:
         """Pixels of objects that the collection does not count as nuclei."""
-        labels = read_labels(self.mask)
+        labels = read_labels(self.mask, axes=self.axes)
         return (labels > 0) & ~self._counts(labels)
 
     def _counts(self, labels: NDArray[np.unsignedinteger]) -> NDArray[np.bool_]:
@@ -42,14 +57,26 @@ class Annotated(NamedTuple):
         return (np.bincount(labels.ravel()) >= least)[labels]
 
 
-def annotated(data: Path, name: str, part: str = "val") -> Iterator[Annotated]:
-    """Fluorescence images of a part of a collection."""
+def annotated(data: Path, name: str, part: str = "val", of: str = "fluorescence") -> Iterator[Annotated]:
+    """Images of a part of a collection, of one kind."""
     folder = data / name / part if (data / name / part).is_dir() else data / name
-    with open(data / name / "index.csv", newline="") as stream:
-        for row in csv.DictReader(stream):
-            if row["split"] == part and row.get("modality", "fluorescence") == "fluorescence":
-                kind = " ".join(filter(None, (name, row.get("magnification"), row.get("preparation"))))
-                yield Annotated(kind, *(_existing(folder / each / row["name"]) for each in ("images", "masks")))
+    for row in _index(data / name):
+        if row["split"] == part and _modality(row, of) == of:
+            kind = " ".join(filter(None, (name, row.get("magnification"), row.get("preparation"))))
+            image, mask = (_existing(folder / each / row["name"]) for each in ("images", "masks"))
+            yield Annotated(kind, image, mask, "ZYX" if of == "stacks" else None)
+
+
+def _index(folder: Path) -> list[dict[str, str]]:
+    if folder.name in WITHOUT_INDEX:
+        return [{"name": name, "split": part} for part, names in WITHOUT_INDEX[folder.name].items() for name in names]
+    with open(folder / "index.csv", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _modality(row: dict[str, str], default: str) -> str:
+    stated = row.get("modality", default)
+    return MODALITIES.get(stated, stated)
 
 
 def _existing(stem: Path) -> Path:

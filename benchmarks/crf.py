@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from unetbio.inference.backends.torch import TorchPredictor
 from unetbio.inference.prediction import predict
-from unetbio.io import read_image, read_labels
+from unetbio.io import read_image
 from unetbio.labels import split_components
 from unetbio.metrics import instances
 from unetbio.models.model_file import Model, load_model
@@ -72,9 +72,9 @@ def main() -> int:
     model = load_model(arguments.model)
     predictor = TorchPredictor(model.network)
     pairs = list(annotated(arguments.data, arguments.name))[: arguments.limit]
-    images = [read_normalised(path, model) for _, path, _ in pairs]
+    images = [read_normalised(path, model) for _, path, *_ in pairs]
     probabilities = [predict(image, predictor) for image in images]
-    truths = [read_labels(path) > 0 for _, _, path in pairs]
+    truths = [one.truth() > 0 for one in pairs]
 
     largest = max(range(len(images)), key=lambda index: images[index].size)
     part = np.s_[:, :SIZE, :SIZE]

@@ -79,7 +79,7 @@ def kinds(segmenter: Segmenter, data: Path) -> None:
     print("| kind | planes | unlike_training | cells without a warning |")
     print("|---|---|---|---|", flush=True)
     for name in FLUORESCENCE:
-        found = [is_unlike(segmenter, read_plane(image)) for _, image, _ in annotated(data, name)]
+        found = [is_unlike(segmenter, read_plane(image)) for _, image, *_ in annotated(data, name)]
         print(f"| {name} val | {len(found)} | {sum(found)} | |", flush=True)
     counts: dict[str, list[tuple[bool, bool]]] = {}
     for kind, plane in other_kinds(data):
@@ -92,7 +92,7 @@ def kinds(segmenter: Segmenter, data: Path) -> None:
 def nuclei(data: Path) -> list[tuple[Grey, Grey]]:
     """Isolated nuclei: grey values above the background, and how much of each pixel is pasted."""
     found = []
-    for _, path, mask in annotated(data, "bbbc039"):
+    for _, path, mask, _ in annotated(data, "bbbc039"):
         image, labels = read_plane(path).astype(np.float64), read_labels(mask)
         if not labels.any():
             continue
@@ -127,7 +127,7 @@ def field(background: Grey, size: int, number: int, cells: list[tuple[Grey, Grey
 
 
 def fields(segmenter: Segmenter, data: Path, sizes: list[int]) -> None:
-    background = next(read_plane(image) for _, image, _ in annotated(data, "bbbc039") if image.stem == EMPTY)
+    background = next(read_plane(image) for _, image, *_ in annotated(data, "bbbc039") if image.stem == EMPTY)
     cells = nuclei(data)
     print("| size | nuclei | found with percentiles alone | found | zoom |")
     print("|---|---|---|---|---|", flush=True)

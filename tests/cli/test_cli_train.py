@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 import unetbio.models
 from unetbio.cli.main import main
 from unetbio.files import lock
-from unetbio.models.model_file import load_model, read_info
+from unetbio.models.model_file import ModelInfo, load_model, read_info
 from unetbio.tensor_file import load_metadata, load_tensors, save_tensors
 from unetbio.training import loss_curve
 
@@ -511,11 +511,25 @@ def test_inputs_are_refused_before_torch_is_imported(data: Path) -> None:
 SHIPPED = sorted(path.stem for path in Path(unetbio.models.__file__).parent.glob("*.safetensors"))
 
 
+def in_the_kind_of(info: ModelInfo, ndim: int, data: Path) -> None:
+    """Make the images (and masks) of ``data`` stacks or pictures in colour, where the model takes those."""
+    for path in (data / "images").iterdir():
+        if len(info.channels) == 3:
+            grey = (tifffile.imread(path) // 4).astype(np.uint8)
+            tifffile.imwrite(path, np.stack([grey] * 3, axis=-1), photometric="rgb")
+    for path in [*(data / "images").iterdir(), *(data / "masks").iterdir()]:
+        if ndim == 3:
+            tifffile.imwrite(path, np.stack([tifffile.imread(path)] * 12), imagej=True, metadata={"axes": "ZYX"})
+
+
 @pytest.mark.parametrize("name", SHIPPED)
 def test_every_shipped_model_is_fine_tuned(data: Path, name: str) -> None:
     """Its file may be older than parameters of its network: these have their defaults."""
-    settings = "patch_size: 124\nbatch_size: 1\nsteps: 2\nvalidate_every: 2\n"
+    info = read_info(name)
+    ndim = info.parameters.get("ndim", 2)
+    in_the_kind_of(info, ndim, data)
+    settings = f"patch_size: {124 if ndim == 2 else 44}\nbatch_size: 1\nsteps: 2\nvalidate_every: 2\n"
     (data / "few.yaml").write_text(settings)
     result = run(data, "-o", data / "m.safetensors", "--config", data / "few.yaml", "--device", "cpu", "--start", name)
     assert result.exit_code == 0, result.output
-    assert read_info(data / "m.safetensors").architecture == read_info(name).architecture
+    assert read_info(data / "m.safetensors").architecture == info.architecture

@@ -498,7 +498,7 @@ def _pick_channels(image: Image, settings: Settings, needed: int | None) -> tupl
         raise ImageError(
             "wrong_channels",
             f"{count} channel{'s' if count > 1 else ''} ({list_channels(image)}), but the model takes {needed}: "
-            "choose with --channel NAME or INDEX",
+            "choose with --channel NAME or INDEX, or take another model (unetbio models)",
         )
     return tuple(range(count))
 

@@ -55,8 +55,10 @@ def list_models(folder: Path | None, as_json: bool) -> None:
     """
     from unetbio.files import paths_below
     from unetbio.models import model_path, shipped_models
+    from unetbio.models.kinds import SHIPPED_FOR
     from unetbio.models.model_file import CHECKPOINT_SUFFIX, read_info
 
+    purposes = SHIPPED_FOR if folder is None else {}
     if folder is None:
         paths = [(name, model_path(name)) for name in shipped_models()]
     elif folder.is_dir():
@@ -68,7 +70,7 @@ def list_models(folder: Path | None, as_json: bool) -> None:
     rows = []
     for name, path in paths:
         try:
-            rows.append(_describe(name, path, read_info(path)))
+            rows.append(_describe(name, path, read_info(path), purposes.get(name)))
         except ModelError as error:
             # Warn of unrelated files; checkpoints belong beside models.
             if not path.name.endswith(CHECKPOINT_SUFFIX):
@@ -84,7 +86,7 @@ def list_models(folder: Path | None, as_json: bool) -> None:
 
 
 def _unshipped() -> Iterator[str]:
-    from unetbio.models.unshipped import UNSHIPPED
+    from unetbio.models.kinds import UNSHIPPED
 
     yield ""
     yield "No shipped model is for these; images with masks are in the collections in brackets, or are your own:"
@@ -156,12 +158,13 @@ def import_model(package: Path, output: Path) -> None:
     click.echo(import_package(package, output))
 
 
-def _describe(name: str, path: Path, info: "ModelInfo") -> dict[str, Any]:
+def _describe(name: str, path: Path, info: "ModelInfo", objects: str | None) -> dict[str, Any]:
     values = info.model_dump(mode="json", include={"architecture", "channels", "class_names", "target"})
     more = info.model_dump(mode="json", include={"pixel_size_um", "cell_diameter_px", "scores", "licence", "version"})
     ndim = info.parameters.get("ndim")
     return {
         "model": name,
+        "objects": objects,
         "name": info.name,
         "path": str(path),
         "bytes": path.stat().st_size,
@@ -182,7 +185,7 @@ def _lines(row: dict[str, Any]) -> list[str]:
         facts.append(f"pixels of {' x '.join(f'{value:g}' for value in row['pixel_size_um'])} um")
     lines = [
         f"{row['model']}  ({row['architecture']}, {row['target']}, {size}, {row['licence'] or 'no licence stated'})",
-        f"  {', '.join(fact for fact in facts if fact)}",
+        f"  {', '.join(fact for fact in [row['objects'], *facts] if fact)}",
     ]
     return [*lines, *_score_lines(row["scores"])]
 

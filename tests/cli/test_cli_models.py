@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from unetbio.cli.main import main
 from unetbio.models import shipped_models
+from unetbio.models.kinds import SHIPPED_FOR, UNSHIPPED
 from unetbio.models.model_file import read_info
-from unetbio.models.unshipped import UNSHIPPED
 from unetbio.tensor_file import load_tensors, save_tensors
 
 
@@ -87,6 +87,11 @@ def test_checkpoints_are_passed_over_without_a_word(folder: Path) -> None:
 def test_shipped_models_are_listed_by_the_names_that_segment_takes() -> None:
     rows = json.loads(CliRunner().invoke(main, ["models", "--json"]).stdout)
     assert [row["model"] for row in rows] == list(shipped_models())
+    assert {row["model"]: row["objects"] for row in rows} == SHIPPED_FOR
+
+
+def test_lists_say_what_a_shipped_model_finds() -> None:
+    assert "  nuclei in fluorescence, 2-D, 1 channel, " in CliRunner().invoke(main, ["models"]).stdout
 
 
 def test_no_models(tmp_path: Path) -> None:

@@ -1,12 +1,17 @@
-"""Kinds of images that no shipped model is for, with annotated images of others and the command that trains a model."""
+"""Kinds of images: what a shipped model is for, and how to train a model for those that none is for."""
 
 from typing import NamedTuple
 
-__all__ = ["UNSHIPPED", "Unshipped"]
+__all__ = ["SHIPPED_FOR", "UNSHIPPED", "Unshipped"]
+
+SHIPPED_FOR = {
+    "nuclei": "nuclei in fluorescence",
+}
+"""Objects that each shipped model finds, by the model's name."""
 
 
 class Unshipped(NamedTuple):
-    """A kind of image.
+    """A kind of image that no shipped model is for.
 
     Parameters
     ----------

@@ -5,6 +5,7 @@ input, the hash of the model and ``settings`` determine the pixels; the other fi
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -325,11 +326,17 @@ def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
 
 def versions(more: Iterable[str] = ()) -> dict[str, str]:
     """Versions of Python and of the installed packages that can change a mask, and of ``more`` packages."""
-    found = {"python": platform.python_version()}
-    for name in (*PACKAGES, *more):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+    found = {name: _version(name) for name in (*PACKAGES, *more)}
+    return {"python": platform.python_version(), **{name: version for name, version in found.items() if version}}
+
+
+@functools.cache
+def _version(package: str) -> str | None:
+    # Cached, since it is read from a file of the package.
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def write_provenance(path: str | os.PathLike[str], provenance: Provenance) -> None:

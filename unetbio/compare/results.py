@@ -1,5 +1,6 @@
 """Tables, pictures and page of a comparison."""
 
+import functools
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,9 +108,6 @@ def _found(out: Path, rows: Sequence[Row], name: str) -> dict[str, NDArray[np.in
 
 
 def _page(sections: Sequence[_Section], text: str, panels: Sequence[Path]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("unetbio.compare", "."), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     context = {
         "title": "Networks compared",
         "caption": text,
@@ -126,4 +124,12 @@ def _page(sections: Sequence[_Section], text: str, panels: Sequence[Path]) -> st
         "panels": [(panel.stem, quote(f"{PANELS}/{panel.name}")) for panel in panels],
         "version": version("unetbio"),
     }
-    return environment.get_template("page.html").render(context)
+    return _template().render(context)
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("unetbio.compare", "."), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    return environment.get_template("page.html")

@@ -1,6 +1,7 @@
 """The offline page of a run: failures, numbers, overlays and settings."""
 
 import csv
+import functools
 import math
 import os
 from collections import defaultdict
@@ -179,15 +180,21 @@ def write_page(out: str | os.PathLike[str], check: Path | None = None) -> Path:
         "version": version("unetbio"),
     }
     context["sections"] = _sections(context)
+    page = out / PAGE
+    write_text(page, _template().render(context))
+    return page
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    # Compiling it takes longer than segmenting a small image, and one process may write many pages.
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("unetbio.report", "."),
         autoescape=True,
         trim_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    page = out / PAGE
-    write_text(page, environment.get_template("page.html").render(context))
-    return page
+    return environment.get_template("page.html")
 
 
 def _read_rows(out: Path, entries: Mapping[str, Entry]) -> list[_Row]:

@@ -9,128 +9,82 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
 import yaml
-from snakemake.scheduling.job_scheduler import JobScheduler
+from workflow_runs import (
+    IMAGES,
+    ROOT,
+    command_line,
+    label_hashes,
+    make_project,
+    planned_rules,
+    read_summary,
+    snakemake,
+)
 
 from unetbio.models.model_file import read_info
-from unetbio.pipelines import SNAKEFILE, end_at_once
 from unetbio.provenance import read_provenance
-from unetbio.samples import write_samples
 
-ROOT = Path(__file__).resolve().parents[2]
-# Nuclei of a confocal stack and of a time-lapse; enough for two jobs.
-IMAGES = ("confocal_z26", "confocal_z38", "confocal_z50", "timelapse_t00", "timelapse_t29")
-
-
-@pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("samples")
-    write_samples(folder)
-    return folder
-
-
-def _command(*arguments: str, snakefile: Path = SNAKEFILE) -> tuple[list[str], dict[str, str]]:
-    """Words that start Snakemake, and an environment with the commands of this one before all others."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--cores", "2", *arguments]
-    return command, {**os.environ, "PATH": path}
-
-
-def _snakemake(folder: Path, *arguments: str, snakefile: Path = SNAKEFILE) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake in a folder."""
-    command, environment = _command(*arguments, snakefile=snakefile)
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-
-
-def _project(folder: Path, samples: Path, model_file: Path, /, **settings: object) -> None:
-    """A folder with images and a config.yaml, as somebody would make it who has installed unetbio with pip."""
-    (folder / "images").mkdir(parents=True)
-    for name in IMAGES:
-        shutil.copy(samples / f"{name}.ome.tif", folder / "images")
-    config = {
-        "images": "images",
-        "output": "out",
-        "model": str(model_file),
-        "images_per_job": 4,
-        "check": False,
-        "segment": {"normalize": "p1,p99.8", "device": "cpu", "min_area": 20, "overlays": "all"},
-        **settings,
-    }
-    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-
-
-def _summary(out: Path) -> dict[str, dict[str, str]]:
-    with open(out / "summary.csv", encoding="utf-8", newline="") as stream:
-        return {row["path"]: row for row in csv.DictReader(stream)}
-
-
-def _label_hashes(out: Path) -> dict[str, str]:
-    provenances = {path.name: read_provenance(path) for path in out.glob("*_labels.json")}
-    return {name: provenance.output.label_hash for name, provenance in provenances.items() if provenance}
+RULES = {"check", "segment", "retry", "measure", "report", "finish"}
 
 
 def test_workflow_from_images_to_page(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
-    """A whole run; nothing to do afterwards; then one image changes and ten are added, and they alone are done."""
-    _project(tmp_path, samples, tiny_model, check=True)
-    first = _snakemake(tmp_path, "--configfile", "config.yaml")
+    """A whole run, and nothing to do afterwards."""
+    make_project(tmp_path, samples, tiny_model, check=True, images_per_job=100)
+    first = snakemake(tmp_path, "--configfile", "config.yaml")
     assert first.returncode == 0, first.stdout
     out = tmp_path / "out"
-    rows = _summary(out)
+    rows = read_summary(out)
     assert {name: row["status"] for name, row in rows.items()} == {f"{name}.ome.tif": "done" for name in IMAGES}
     assert all(int(rows[f"{name}.ome.tif"]["n_cells"]) > 0 for name in IMAGES)
     assert len(list(out.glob("*_labels.ome.tif"))) == len(list((out / "overlays").iterdir())) == len(IMAGES)
     assert "confocal_z26" in (out / "index.html").read_text(encoding="utf-8")
-    assert len(list(out.glob("run.*-of-2.jsonl"))) == 2
+    assert [path.name for path in out.glob("run.*-of-*.jsonl")] == ["run.1-of-1.jsonl"]
     assert json.loads((out / "check.json").read_text(encoding="utf-8"))["images"] == len(IMAGES)
     assert (out / "finished.txt").read_text() == "5 rows of 1 folder, 0 failed: out\n"
-    rules = {"check", "segment", "retry", "measure", "report", "finish"}
     for folder in ("benchmarks", "logs"):
-        assert {path.stem.split(".")[0] for path in (out / folder).iterdir()} == rules
+        assert {path.stem.split(".")[0] for path in (out / folder).iterdir()} == RULES
 
-    again = _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run")
+    again = snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run")
     assert "Nothing to be done" in again.stdout
 
+
+@pytest.mark.slow
+def test_images_that_change_or_are_added_are_segmented_alone(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
+    make_project(tmp_path, samples, tiny_model, check=True)
+    assert snakemake(tmp_path, "--configfile", "config.yaml").returncode == 0
+    out = tmp_path / "out"
+    assert len(list(out.glob("run.*-of-2.jsonl"))) == 2
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*_labels.ome.tif")}
-    hashes = _label_hashes(out)
+    hashes = label_hashes(out)
     shutil.copy(samples / "confocal_z32.ome.tif", tmp_path / "images" / "confocal_z26.ome.tif")
     # Braces are wildcards to Snakemake, and angle brackets path variables.
     added = ["braces{1}<x>", *(f"confocal_z4{number}" for number in range(9))]
     for name in added:
         shutil.copy(samples / "confocal_z44.ome.tif", tmp_path / "images" / f"{name}.ome.tif")
-    third = _snakemake(tmp_path, "--configfile", "config.yaml")
+    third = snakemake(tmp_path, "--configfile", "config.yaml")
     assert third.returncode == 0, third.stdout
     after = {path.name: path.stat().st_mtime_ns for path in out.glob("*_labels.ome.tif")}
     assert {name for name in after if after[name] != before.get(name)} == {
         "confocal_z26_labels.ome.tif",
         *(f"{name}_labels.ome.tif" for name in added),
     }
-    new_hashes = _label_hashes(out)
+    new_hashes = label_hashes(out)
     assert {name for name in hashes if hashes[name] != new_hashes[name]} == {"confocal_z26_labels.json"}
     assert json.loads((out / "check.json").read_text(encoding="utf-8"))["images"] == len(IMAGES) + 10
     # Those that had been read before were not read again.
     known = [line for line in (out / "check.cache.jsonl").read_text(encoding="utf-8").splitlines() if line]
     assert len(known) == len(IMAGES) + 1 + len(added)
-    assert len(_summary(out)) == len(IMAGES) + 10
+    assert len(read_summary(out)) == len(IMAGES) + 10
     assert len(list(out.glob("run.*-of-*.jsonl"))) == 2
     (tmp_path / "images" / "braces{1}<x>.ome.tif").touch()
-    assert _planned(_snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout) == rules
+    assert planned_rules(snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout) == RULES
 
 
 @pytest.mark.slow
@@ -138,14 +92,14 @@ def test_a_broken_file_is_named_and_tried_alone_by_the_next_run(
     tmp_path: Path, samples: Path, tiny_model: Path
 ) -> None:
     """All others are done, the exit code is 3; and 0 once a whole file lies there that looks as old as the broken."""
-    _project(tmp_path, samples, tiny_model)
+    make_project(tmp_path, samples, tiny_model)
     broken, whole = tmp_path / "images" / "broken.tif", samples / "confocal_z26.ome.tif"
     broken.write_bytes(whole.read_bytes()[:1000])
     out = tmp_path / "out"
-    first = _snakemake(tmp_path, "--configfile", "config.yaml")
+    first = snakemake(tmp_path, "--configfile", "config.yaml")
     assert first.returncode == 3, first.stdout
     assert "1 image failed; all else is done" in first.stdout
-    rows = _summary(out)
+    rows = read_summary(out)
     assert {name for name, row in rows.items() if row["status"] == "done"} == {f"{name}.ome.tif" for name in IMAGES}
     assert (rows["broken.tif"]["status"], rows["broken.tif"]["reason"]) == ("failed", "truncated")
     assert "broken.tif" in (out / "index.html").read_text(encoding="utf-8")
@@ -153,9 +107,9 @@ def test_a_broken_file_is_named_and_tried_alone_by_the_next_run(
 
     done = {path.name: path.stat().st_mtime_ns for path in out.glob("*_labels.*")}
     lines = len((out / "run.jsonl").read_text().splitlines())
-    second = _snakemake(tmp_path, "--configfile", "config.yaml")
+    second = snakemake(tmp_path, "--configfile", "config.yaml")
     assert second.returncode == 3, second.stdout
-    assert _planned(second.stdout) == {"retry", "measure", "report", "finish"}
+    assert planned_rules(second.stdout) == {"retry", "measure", "report", "finish"}
     tried = [json.loads(line) for line in (out / "run.jsonl").read_text().splitlines()[lines:]]
     assert [(entry["path"], entry["status"]) for entry in tried] == [("broken.tif", "failed")]
 
@@ -163,17 +117,12 @@ def test_a_broken_file_is_named_and_tried_alone_by_the_next_run(
     stat = broken.stat()
     broken.write_bytes(whole.read_bytes())
     os.utime(broken, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    third = _snakemake(tmp_path, "--configfile", "config.yaml")
+    third = snakemake(tmp_path, "--configfile", "config.yaml")
     assert third.returncode == 0, third.stdout
-    assert _summary(out)["broken.tif"]["status"] == "done"
+    assert read_summary(out)["broken.tif"]["status"] == "done"
     assert "0 failed" in (out / "finished.txt").read_text()
-    assert "Nothing to be done" in _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout
+    assert "Nothing to be done" in snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout
     assert {name: (out / name).stat().st_mtime_ns for name in done} == done
-
-
-def _planned(text: str) -> set[str]:
-    """Rules that Snakemake says it runs."""
-    return set(re.findall(r"^(\w+) +\d+$", text, flags=re.MULTILINE)) - {"all", "total"}
 
 
 def _masks(out: Path) -> dict[str, int]:
@@ -186,13 +135,13 @@ def test_killed_at_random_moments_it_converges(tmp_path: Path, samples: Path, ti
     """Driver and job, or the driver alone: no mask that was done is made again, and in the end none is missing."""
     import psutil  # comes with Snakemake
 
-    _project(tmp_path, samples, tiny_model, images_per_job=100)
+    make_project(tmp_path, samples, tiny_model, images_per_job=100)
     for name in IMAGES:
         path = tmp_path / "images" / f"{name}.ome.tif"
         for number in range(8):
             shutil.copy(path, path.with_name(f"{name}_{number}.ome.tif"))
     count, out, moments = len(IMAGES) * 9, tmp_path / "out", random.Random(4)
-    command, environment = _command("--configfile", "config.yaml", "--rerun-incomplete", "--quiet", "all")
+    command, environment = command_line("--configfile", "config.yaml", "--rerun-incomplete", "--quiet", "all")
     done: dict[str, int] = {}
     for enough, alone in ((1, False), (20, True)):
         driver = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True)
@@ -209,30 +158,30 @@ def test_killed_at_random_moments_it_converges(tmp_path: Path, samples: Path, ti
         psutil.wait_procs(jobs, timeout=120)
         assert done.items() <= _masks(out).items()
         done = _masks(out)
-        assert _snakemake(tmp_path, "--configfile", "config.yaml", "--unlock").returncode == 0
+        assert snakemake(tmp_path, "--configfile", "config.yaml", "--unlock").returncode == 0
     assert done
-    last = _snakemake(tmp_path, "--configfile", "config.yaml", "--rerun-incomplete")
+    last = snakemake(tmp_path, "--configfile", "config.yaml", "--rerun-incomplete")
     assert last.returncode == 0, last.stdout
     assert done.items() <= _masks(out).items()
-    assert {row["status"] for row in _summary(out).values()} == {"done"}
-    assert len(_summary(out)) == len(_masks(out)) == count
+    assert {row["status"] for row in read_summary(out).values()} == {"done"}
+    assert len(read_summary(out)) == len(_masks(out)) == count
     assert not list(out.rglob(".unetbio-*"))
-    assert len(set(_label_hashes(out).values())) == len(IMAGES)
-    assert "Nothing to be done" in _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout
+    assert len(set(label_hashes(out).values())) == len(IMAGES)
+    assert "Nothing to be done" in snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout
 
 
 @pytest.mark.slow
 def test_a_setting_runs_again_what_depends_on_it(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
     """What would run, by Snakemake's own plan: resources change nothing, and results of a batch are no batch's own."""
-    _project(tmp_path, samples, tiny_model, check=True, images_per_job=100)
-    assert _snakemake(tmp_path, "--configfile", "config.yaml").returncode == 0
+    make_project(tmp_path, samples, tiny_model, check=True, images_per_job=100)
+    assert snakemake(tmp_path, "--configfile", "config.yaml").returncode == 0
     config = yaml.safe_load((tmp_path / "config.yaml").read_text())
 
     def planned(**changes: object) -> set[str]:
         (tmp_path / "other.yaml").write_text(yaml.safe_dump({**config, **changes}))
-        run = _snakemake(tmp_path, "--configfile", "other.yaml", "--dry-run")
+        run = snakemake(tmp_path, "--configfile", "other.yaml", "--dry-run")
         assert run.returncode == 0, run.stdout
-        return _planned(run.stdout)
+        return planned_rules(run.stdout)
 
     results = {"segment", "retry", "measure", "report", "finish"}
     assert planned() == set()
@@ -251,14 +200,14 @@ def test_several_models_side_by_side(tmp_path: Path, samples: Path, tiny_model: 
     other = tmp_path / "bright.safetensors"
     shutil.copy(tiny_model, other)
     models = {"bright": str(other), "tiny": str(tiny_model)}
-    _project(tmp_path / "p", samples, tiny_model, model=None, models=models, images_per_job=100)
+    make_project(tmp_path / "p", samples, tiny_model, model=None, models=models, images_per_job=100)
     for name in IMAGES[2:]:
         (tmp_path / "p" / "images" / f"{name}.ome.tif").unlink()
     (tmp_path / "p" / "images" / "broken.tif").write_bytes(b"II*")
-    run = _snakemake(tmp_path / "p", "--configfile", "config.yaml")
+    run = snakemake(tmp_path / "p", "--configfile", "config.yaml")
     out = tmp_path / "p" / "out"
     assert run.returncode == 3, run.stdout
-    assert _label_hashes(out / "tiny") == _label_hashes(out / "bright")
+    assert label_hashes(out / "tiny") == label_hashes(out / "bright")
     with open(out / "summary.csv", encoding="utf-8", newline="") as stream:
         rows = [(row["path"], row["model"], row["status"]) for row in csv.DictReader(stream)]
     names = ("broken.tif", *(f"{name}.ome.tif" for name in IMAGES[:2]))
@@ -273,19 +222,19 @@ def test_several_models_side_by_side(tmp_path: Path, samples: Path, tiny_model: 
 @pytest.mark.slow
 def test_workflow_and_command_give_the_same_masks(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
     """A table this time, whose own column goes through to the results."""
-    _project(tmp_path, samples, tiny_model, images=None, table="list.csv")
+    make_project(tmp_path, samples, tiny_model, images=None, table="list.csv")
     names = [f"images/{name}.ome.tif" for name in IMAGES[:2]]
     (tmp_path / "list.csv").write_text("image,dose\n" + "".join(f"{name},{i}\n" for i, name in enumerate(names)))
-    run = _snakemake(tmp_path, "--configfile", "config.yaml")
+    run = snakemake(tmp_path, "--configfile", "config.yaml")
     assert run.returncode == 0, run.stdout
-    assert [row["dose"] for row in _summary(tmp_path / "out").values()] == ["0", "1"]
+    assert [row["dose"] for row in read_summary(tmp_path / "out").values()] == ["0", "1"]
     command = [sys.executable, "-m", "unetbio", "segment", "--table", "list.csv", "-o", "direct", "-m", str(tiny_model)]
     options = ["--normalize", "p1,p99.8", "--min-area", "20", "--overlays", "none", "--tile", "64", "--json"]
     direct = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert json.loads(direct.stdout)["images"] == 2
-    hashes = _label_hashes(tmp_path / "out" / "images")
+    hashes = label_hashes(tmp_path / "out" / "images")
     assert len(hashes) == 2
-    assert hashes == _label_hashes(tmp_path / "direct" / "images")
+    assert hashes == label_hashes(tmp_path / "direct" / "images")
 
 
 def _annotated(folder: Path, count: int = 3) -> None:
@@ -322,7 +271,7 @@ def test_a_network_is_trained_and_used_and_others_are_compared(tmp_path: Path) -
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     out = tmp_path / "out"
-    run = _snakemake(tmp_path, "--configfile", "config.yaml")
+    run = snakemake(tmp_path, "--configfile", "config.yaml")
     assert run.returncode == 0, run.stdout + "".join(path.read_text() for path in out.glob("logs/*"))
     info = read_info(out / "models" / "unet.safetensors")
     assert (info.architecture, info.training["steps"]) == ("unet", 4)
@@ -331,13 +280,13 @@ def test_a_network_is_trained_and_used_and_others_are_compared(tmp_path: Path) -
     assert len(first) == 3
     with open(out / "comparison" / "comparison.csv", encoding="utf-8", newline="") as stream:
         assert [(row["network"], row["failure"]) for row in csv.DictReader(stream)] == [("unet:depth=0", "")]
-    assert "Nothing to be done" in _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout
+    assert "Nothing to be done" in snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout
 
     config["training"]["steps"] = 6  # type: ignore[index]
     config["compare"]["networks"] = "unet:depth=1"  # type: ignore[index]
     config["compare"]["steps"] = 2  # type: ignore[index]
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-    again = _snakemake(tmp_path, "--configfile", "config.yaml")
+    again = snakemake(tmp_path, "--configfile", "config.yaml")
     assert again.returncode == 0, again.stdout + "".join(path.read_text() for path in out.glob("logs/*"))
     assert read_info(out / "models" / "unet.safetensors").training["steps"] == 6
     with open(out / "comparison" / "comparison.csv", encoding="utf-8", newline="") as stream:
@@ -353,8 +302,8 @@ def test_a_job_that_cannot_go_on_fails_the_workflow(tmp_path: Path, samples: Pat
     """A model that is none is no matter of one image: the log names it, and no tables are made."""
     model = tmp_path / "model.safetensors"
     model.write_bytes(b"not a model")
-    _project(tmp_path, samples, model, images_per_job=100)
-    run = _snakemake(tmp_path, "--configfile", "config.yaml")
+    make_project(tmp_path, samples, model, images_per_job=100)
+    run = snakemake(tmp_path, "--configfile", "config.yaml")
     assert run.returncode == 1
     # Where Snakemake shows the command, what the command said stands too.
     said = (tmp_path / "out/logs/segment.1-of-1.log").read_text()
@@ -366,83 +315,59 @@ def test_a_job_that_cannot_go_on_fails_the_workflow(tmp_path: Path, samples: Pat
 @pytest.mark.slow
 def test_a_check_that_cannot_be_made_stops_nothing(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
     """It says why, and the images are segmented."""
-    _project(tmp_path, samples, tiny_model, check=True, images_per_job=100)
+    make_project(tmp_path, samples, tiny_model, check=True, images_per_job=100)
     (tmp_path / "out" / "check.cache.jsonl").mkdir(parents=True)
-    run = _snakemake(tmp_path, "--configfile", "config.yaml")
+    run = snakemake(tmp_path, "--configfile", "config.yaml")
     assert run.returncode == 0, run.stdout
     out = tmp_path / "out"
     assert json.loads((out / "check.json").read_text()) == {"failed": "exit code 2, see logs/check.log"}
     assert "check.cache.jsonl" in (out / "logs" / "check.log").read_text()
-    assert {row["status"] for row in _summary(out).values()} == {"done"}
+    assert {row["status"] for row in read_summary(out).values()} == {"done"}
     assert "The images could not be checked: exit code 2" in (out / "index.html").read_text()
     # The next run tries it again and tells it on the page; it segments nothing.
     (out / "check.cache.jsonl").rmdir()
-    planned = _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout
-    assert _planned(planned) == {"check", "report", "finish"}
+    planned = snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout
+    assert planned_rules(planned) == {"check", "report", "finish"}
     before = _masks(out)
-    again = _snakemake(tmp_path, "--configfile", "config.yaml")
+    again = snakemake(tmp_path, "--configfile", "config.yaml")
     assert again.returncode == 0, again.stdout
     assert json.loads((out / "check.json").read_text())["images"] == len(IMAGES)
     assert _masks(out) == before
     assert "could not be checked" not in (out / "index.html").read_text()
-    assert "Nothing to be done" in _snakemake(tmp_path, "--configfile", "config.yaml").stdout
+    assert "Nothing to be done" in snakemake(tmp_path, "--configfile", "config.yaml").stdout
 
 
 @pytest.mark.slow
 def test_a_check_whose_job_is_stopped_every_time_stops_nothing(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
-    _project(tmp_path, samples, tiny_model, check=True, images_per_job=100)
+    make_project(tmp_path, samples, tiny_model, check=True, images_per_job=100)
     folder = tmp_path / "bin"
     folder.mkdir()
     # As a cluster does at a limit: the shell of the job goes too.
     program = f'#!/bin/sh\n[ "$1" = check ] && kill -9 $PPID\nexec "{sys.executable}" -m unetbio "$@"\n'
     (folder / "unetbio").write_text(program)
     (folder / "unetbio").chmod(0o755)
-    command, environment = _command("--configfile", "config.yaml")
+    command, environment = command_line("--configfile", "config.yaml")
     environment["PATH"] = f"{folder}{os.pathsep}{environment['PATH']}"
     run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     out = tmp_path / "out"
     assert json.loads((out / "check.json").read_text()) == {"failed": "its job was stopped twice"}
-    assert {row["status"] for row in _summary(out).values()} == {"done"}
+    assert {row["status"] for row in read_summary(out).values()} == {"done"}
     assert "could not be checked: its job was stopped twice." in (out / "index.html").read_text()
 
 
 @pytest.mark.slow
 def test_a_page_that_has_gone_is_made_again(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
-    _project(tmp_path, samples, tiny_model, check=True, images_per_job=100)
-    assert _snakemake(tmp_path, "--configfile", "config.yaml").returncode == 0
+    make_project(tmp_path, samples, tiny_model, check=True, images_per_job=100)
+    assert snakemake(tmp_path, "--configfile", "config.yaml").returncode == 0
     out = tmp_path / "out"
     (out / "index.html").unlink()
     # A check that broke off while it was written.
     (out / "check.json").write_text('{"images": 1')
-    again = _snakemake(tmp_path, "--configfile", "config.yaml")
+    again = snakemake(tmp_path, "--configfile", "config.yaml")
     assert again.returncode == 0, again.stdout
     assert (out / "index.html").exists()
     assert json.loads((out / "check.json").read_text())["images"] == len(IMAGES)
-
-
-def test_a_project_of_ones_own(tmp_path: Path, samples: Path) -> None:
-    """What unetbio new makes runs as it is, with its profile."""
-    command = [sys.executable, "-m", "unetbio", "new", "mine", "--images", "raw, ü"]
-    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (refused.returncode, "raw, ü does not exist: give files" in refused.stderr) == (2, True)
-    assert not (tmp_path / "mine").exists()
-    (tmp_path / "raw, ü").mkdir()
-    shutil.copy(samples / "confocal_z26.ome.tif", tmp_path / "raw, ü")
-    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stderr
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (again.returncode, "mine is not empty: give a new folder" in again.stderr) == (2, True)
-    project = tmp_path / "mine"
-    run = _snakemake(
-        project, "--workflow-profile", "profiles/local", "--dry-run", "-p", snakefile=project / "Snakefile"
-    )
-    assert run.returncode == 0, run.stdout
-    assert re.search(r"total +7\n", run.stdout)
-    assert "unetbio segment " in run.stdout
-    # The model's file, an input: when a release ships another model of this name, it is newer than the masks.
-    assert re.search(r"unetbio segment .* --model \S*models/nuclei\.safetensors ", run.stdout)
-    assert "raw, ü" in run.stdout
 
 
 MODULE = """
@@ -471,138 +396,30 @@ rule count:
 def test_other_workflows_take_it_as_a_module(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
     """Below a prefix: images and the model are where they were, everything that is written is below it."""
     shutil.copy(tiny_model, tmp_path / "tiny.safetensors")
-    _project(tmp_path, samples, Path("tiny.safetensors"), images_per_job=100)
+    make_project(tmp_path, samples, Path("tiny.safetensors"), images_per_job=100)
     config = yaml.safe_load((tmp_path / "config.yaml").read_text())
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"cells": config}))
     (tmp_path / "Snakefile").write_text(MODULE)
-    run = _snakemake(tmp_path, "--configfile", "config.yaml", snakefile=tmp_path / "Snakefile")
+    run = snakemake(tmp_path, "--configfile", "config.yaml", snakefile=tmp_path / "Snakefile")
     assert run.returncode == 0, run.stdout
     assert int((tmp_path / "count.txt").read_text()) == len(IMAGES) + 1
     assert len(list((tmp_path / "deep" / "er" / "out").glob("*_labels.ome.tif"))) == len(IMAGES)
     assert not (tmp_path / "out").exists()
-    again = _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run", snakefile=tmp_path / "Snakefile")
+    again = snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run", snakefile=tmp_path / "Snakefile")
     assert "Nothing to be done" in again.stdout
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"cells": {**config, "modle": "x"}}))
-    refused = _snakemake(tmp_path, "--configfile", "config.yaml", "-n", snakefile=tmp_path / "Snakefile")
+    refused = snakemake(tmp_path, "--configfile", "config.yaml", "-n", snakefile=tmp_path / "Snakefile")
     assert (refused.returncode, "unknown key modle: did you mean model" in refused.stdout) == (1, True)
-
-
-def test_snakemake_does_not_wait_for_its_timers_when_all_is_done() -> None:
-    woken = []
-    others = threading.Timer(60, lambda: None)
-    others.start()
-    before = set(threading.enumerate())
-    scheduler = SimpleNamespace(_open_jobs=SimpleNamespace(release=lambda: woken.append(True)))
-    JobScheduler._schedule_reevalutation(scheduler, 60)
-    (timer,) = set(threading.enumerate()) - before
-    try:
-        end_at_once()
-        timer.join(10)
-        assert not timer.is_alive()
-        assert not woken
-        assert not others.finished.is_set()
-    finally:
-        timer.cancel()
-        others.cancel()
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ("images: images\nimags: x\n", "unknown key imags: did you mean images?"),
-        ("images: nowhere\n", "nowhere does not exist: give files, folders or patterns"),
-    ],
-)
-def test_settings_are_checked_before_anything_is_planned(tmp_path: Path, settings: str, message: str) -> None:
-    (tmp_path / "config.yaml").write_text(settings)
-    run = _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run")
-    assert run.returncode == 1
-    (line,) = run.stdout.splitlines()
-    assert line.startswith("unetbio: error: ")
-    assert f"config.yaml: {message}" in line
-    assert not list(tmp_path.glob("*/*.csv"))
-
-
-def test_the_snakefile_of_the_checkout_is_the_same_workflow(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
-    _project(tmp_path, samples, tiny_model)
-    shutil.copytree(ROOT / "config", tmp_path / "config")
-    run = _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run", snakefile=ROOT / "Snakefile")
-    assert run.returncode == 0, run.stdout
-    assert re.search(r"segment +2\n", run.stdout)
-    assert re.search(r"total +7\n", run.stdout)
-
-
-def test_snakemake_finds_nothing_to_mend(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
-    """Among other things, that every rule has a log and a conda environment."""
-    _project(tmp_path, samples, tiny_model)
-    run = _snakemake(tmp_path, "--configfile", "config.yaml", "--lint")
-    assert run.returncode == 0, run.stdout
-    assert "Congratulations" in run.stdout
-
-
-def test_every_rule_says_what_it_needs_and_does() -> None:
-    for path in sorted(SNAKEFILE.parent.glob("*.smk")):
-        for name, body in re.findall(r"^rule (\w+):\n((?:(?:    .*)?\n)+)", path.read_text(), flags=re.MULTILINE):
-            needed = (
-                {"log", "benchmark", "conda", "threads", "resources", "message", "shell"} if name != "all" else set()
-            )
-            assert needed <= set(re.findall(r"^    (\w+):", body, flags=re.MULTILINE)), (path.name, name)
-
-
-def test_braces_in_patterns_are_no_wildcards(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
-    pattern = r"_z(?P<section>\d{2})"
-    _project(tmp_path, samples, tiny_model, check=True, segment={"metadata_regex": pattern, "device": "cpu"})
-    run = _snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run", "--printshellcmds")
-    assert run.returncode == 0, run.stdout
-    assert pattern in run.stdout
-
-
-@pytest.fixture
-def clone(tmp_path: Path) -> Path:
-    """What is committed: no data, no ignored files."""
-    if not (ROOT / ".git").exists():
-        pytest.skip("not a checkout")
-    subprocess.run(["git", "clone", "--quiet", ROOT, tmp_path / "clone"], check=True)
-    return tmp_path / "clone"
-
-
-def test_a_fresh_clone_is_linted_and_planned_without_images_and_not_run(clone: Path) -> None:
-    for look in ("--lint", "--dry-run"):
-        run = _snakemake(clone, look, snakefile=clone / "Snakefile")
-        assert run.returncode == 0, run.stdout
-    run = _snakemake(clone, snakefile=clone / "Snakefile")
-    assert run.returncode == 1
-    assert "unetbio: error: images: none are given: name a file, a folder or a pattern in the settings" in run.stdout
-    assert not (clone / "results" / "summary.csv").exists()
-    run = _snakemake(clone, "--config", "images=imagse", snakefile=clone / "Snakefile")
-    assert run.returncode == 1
-    *_, line = run.stdout.splitlines()
-    assert "Traceback" not in run.stdout
-    assert "imagse does not exist: give files, folders or patterns" in line
-
-
-def test_without_unetbio_beside_snakemake_one_line_says_what_to_install(clone: Path) -> None:
-    """The packages of the environments of rules are not those of Snakemake itself."""
-    hidden = clone / "hidden"
-    hidden.mkdir()
-    (hidden / "sitecustomize.py").write_text("import sys; sys.modules['unetbio.pipelines'] = None\n")
-    command, environment = _command("--dry-run", snakefile=clone / "Snakefile")
-    environment["PYTHONPATH"] = str(hidden)
-    run = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True, check=False)
-    assert run.returncode == 1
-    assert "Traceback" not in run.stderr
-    (line,) = run.stderr.strip().splitlines()[-1:]
-    assert "lacks unetbio.pipelines: run 'pip install unetbio' there" in line
 
 
 @pytest.mark.slow
 def test_the_test_data_run_and_the_report_of_snakemake_holds_the_results(tmp_path: Path) -> None:
     """As the catalog of workflows does: in the folder .test, with the Snakefile of the checkout."""
     shutil.copytree(ROOT / ".test", tmp_path / "test", ignore=shutil.ignore_patterns("results"))
-    run = _snakemake(tmp_path / "test", snakefile=ROOT / "Snakefile")
+    run = snakemake(tmp_path / "test", snakefile=ROOT / "Snakefile")
     assert run.returncode == 0, run.stdout
-    assert all(int(row["n_cells"]) > 5 for row in _summary(tmp_path / "test" / "results").values())
-    report = _snakemake(tmp_path / "test", "--report", "report.zip", snakefile=ROOT / "Snakefile")
+    assert all(int(row["n_cells"]) > 5 for row in read_summary(tmp_path / "test" / "results").values())
+    report = snakemake(tmp_path / "test", "--report", "report.zip", snakefile=ROOT / "Snakefile")
     assert report.returncode == 0, report.stdout
     with zipfile.ZipFile(tmp_path / "test" / "report.zip") as archive:
         names = {Path(name).name for name in archive.namelist()}
@@ -610,7 +427,7 @@ def test_the_test_data_run_and_the_report_of_snakemake_holds_the_results(tmp_pat
         text = archive.read(data).decode()
     assert {"index.html", "summary.csv", "nuclei_1.labels.jpg", "nuclei_2.labels.jpg"} <= names
     assert all(f'"{category}"' in text for category in ("Page", "Tables", "Overlays"))
-    assert "Nothing to be done" in _snakemake(tmp_path / "test", "--dry-run", snakefile=ROOT / "Snakefile").stdout
+    assert "Nothing to be done" in snakemake(tmp_path / "test", "--dry-run", snakefile=ROOT / "Snakefile").stdout
 
 
 @pytest.mark.slow
@@ -625,8 +442,8 @@ def test_jobs_run_in_the_container_of_the_settings(tmp_path: Path, samples: Path
         f'echo "${{@: -4:1}}" >>{log}\nexec "${{@: -3}}"\n'
     )
     apptainer.chmod(0o755)
-    _project(tmp_path / "p", samples, tiny_model, container=str(image), images_per_job=100)
-    command, environment = _command("out/run.1-of-1.jsonl", "--configfile", "config.yaml", "--sdm", "apptainer")
+    make_project(tmp_path / "p", samples, tiny_model, container=str(image), images_per_job=100)
+    command, environment = command_line("out/run.1-of-1.jsonl", "--configfile", "config.yaml", "--sdm", "apptainer")
     environment["PATH"] = f"{programs}{os.pathsep}{environment['PATH']}"
     run = subprocess.run(command, cwd=tmp_path / "p", env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

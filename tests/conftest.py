@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 # Processes of pytest-xdist share the cores; read by PyTorch and numba when they are imported, here and in subprocesses.
@@ -9,16 +10,22 @@ if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
 
 import numpy as np
 import pytest
+from short_search import SHORT_SEARCH
 from tiny_model import three_discs, write_tiny_model
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
-@pytest.fixture(autouse=True)
-def _decoded_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands in the process of the tests decode there too, which saves a start of Python for each."""
-    if "decoding" not in request.keywords:
-        monkeypatch.setattr("unetbio.io.decoding.PLATFORMS", ())
+@pytest.fixture(scope="session", autouse=True)
+def _quick_files() -> Iterator[None]:
+    """Read and write files faster in the process of the tests: decode there, and do not wait for the disk.
+
+    Each command would start another Python to decode; and files of tests need not survive a power cut.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("unetbio.io.decoding.PLATFORMS", ())
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +55,13 @@ def quick_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
         Path(path).write_bytes(b"not drawn")
 
     monkeypatch.setattr("matplotlib.figure.Figure.savefig", save)
+
+
+@pytest.fixture
+def quick_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the search for thresholds that ends a training try few."""
+    for name, value in SHORT_SEARCH.items():
+        monkeypatch.setattr(name, value)
 
 
 @pytest.fixture

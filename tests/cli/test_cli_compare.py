@@ -29,7 +29,7 @@ validate_every: 2
 """
 NETWORKS = "unet,unet:skip=none,fcn32s:width=0.01"
 
-pytestmark = pytest.mark.usefixtures("quick_pictures")
+pytestmark = pytest.mark.usefixtures("quick_pictures", "quick_search")
 
 
 @pytest.fixture(autouse=True)

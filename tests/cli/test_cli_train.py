@@ -28,7 +28,7 @@ steps: 4
 validate_every: 2
 """
 
-pytestmark = pytest.mark.usefixtures("quick_pictures")
+pytestmark = pytest.mark.usefixtures("quick_pictures", "quick_search")
 
 
 @pytest.fixture

@@ -16,9 +16,13 @@ from unetbio.errors import ImageError
 from unetbio.io import decoding, read_image
 from unetbio.io.decoding import decode_elsewhere
 
-pytestmark = pytest.mark.decoding
-
 STACK = np.random.default_rng(0).integers(0, 60000, (2, 3, 32, 40), dtype=np.uint16)
+
+
+@pytest.fixture(autouse=True)
+def _decoded_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As commands do, and other tests do not."""
+    monkeypatch.setattr(decoding, "PLATFORMS", ("linux",))
 
 
 @pytest.fixture

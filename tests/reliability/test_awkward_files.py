@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner
+from hostile_models import write_hostile_models
 
 from unetbio.cli.main import main
 from unetbio.files import utf8_text
@@ -39,12 +40,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> dict[s
     manifest = hostile_files.make(root / "images", IMAGE, 0)
     for name in "ab":
         tifffile.imwrite(root / "images" / f"{name}.tif", IMAGE, metadata=None)
-    here = Path.cwd()
-    os.chdir(root)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        # As commands do: what breaks a decoder breaks its process alone.
+        patch.setattr("unetbio.io.decoding.PLATFORMS", ("linux",))
         output = command("segment", "images", "-o", "out", "-m", tiny_model, "--workers", 2, code=3)
-    finally:
-        os.chdir(here)
     entries = [json.loads(line) for line in (root / "out" / "run.jsonl").read_bytes().splitlines()]
     return {"root": root, "manifest": manifest, "output": output, "entries": {e["path"]: e for e in entries}}
 
@@ -114,6 +114,17 @@ def test_mutants_are_read_or_refused(tmp_path: Path, kind: str, count: int) -> N
     rows = list(mutants.run(kind, tmp_path / kind, 7, 0, count))
     assert len(rows) == count
     assert [row for row in rows if mutants.is_bad(row[2], 0.0)] == []
+
+
+def test_hostile_models_are_refused(tmp_path: Path, tiny_model: Path) -> None:
+    """That they start no program and ask for no network is traced by test_no_network.py."""
+    tifffile.imwrite(tmp_path / "a.tif", IMAGE, metadata=None)
+    models = write_hostile_models(tmp_path / "models", tiny_model)
+    assert len(models) >= 30
+    before = sorted(tmp_path.rglob("*"))
+    for model in models:
+        command("segment", tmp_path / "a.tif", "-o", tmp_path / "out", "-m", model, code=2)
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def can_unshare() -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 import forked
 import tifffile
+from short_search import SHORT_SEARCH
 from tiny_model import field_of_squares, write_tiny_model
 
 from unetbio.files import TEMPORARY
@@ -32,15 +33,7 @@ __all__ = [
 
 # What a killed run left is old at once.
 _USUAL = {"unetbio.files.STALE_SECONDS": 0.0}
-# Most of the time of so short a training would be the search for thresholds.
-_TRAINING = {
-    **_USUAL,
-    "unetbio.training.trainer.CHECKPOINT_SECONDS": 0.0,
-    "unetbio.supervision.thresholds.MASK_THRESHOLDS": (0.5,),
-    "unetbio.supervision.thresholds.SEED_THRESHOLDS": ((0.5,), (0.7,)),
-    "unetbio.supervision.thresholds.SPECK_FRACTIONS": (0.0, 0.01, 0.02),
-    "unetbio.supervision.thresholds.PART_FRACTIONS": (0.0, 0.01, 0.03),
-}
+_TRAINING = {**_USUAL, **SHORT_SEARCH, "unetbio.training.trainer.CHECKPOINT_SECONDS": 0.0}
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ CONFIG = TrainingConfig(
 )
 CPU = torch.device("cpu")
 
+pytestmark = pytest.mark.usefixtures("quick_search")
+
 
 def discs(seed: int, ndim: int = 2) -> Example:
     """Four discs (or balls) in the quarters of a noisy image; neighbours nearly touch."""
@@ -254,8 +256,9 @@ def test_a_checkpoint_holds_tensors_and_json_alone(tmp_path: Path) -> None:
 
 
 def test_early_stopping_waits_for_its_patience(tmp_path: Path) -> None:
-    # With a learning rate of nearly nothing no validation is better than the first.
-    config = CONFIG.model_copy(update={"learning_rate": 1e-30, "patience": 2, "validate_every": 2})
+    # With a learning rate of nearly nothing, and no statistics of batches, no validation is better than the first.
+    constant = {"learning_rate": 1e-30, "parameters": {"base_channels": 4, "depth": 2}}
+    config = CONFIG.model_copy(update={**constant, "patience": 2, "validate_every": 2})
     result = trainer(tmp_path / "c.safetensors", config).run()
     assert result.history.validation_steps == [2, 4, 6]
 
@@ -322,7 +325,15 @@ def halves(seed: int, ndim: int = 2) -> Example:
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "cross_entropy_dice"])
 def test_classes_are_learned(tmp_path: Path, loss: str) -> None:
-    config = CONFIG.model_copy(update={"target": "classes", "class_names": ("ground", "bright", "dark"), "loss": loss})
+    config = CONFIG.model_copy(
+        update={
+            "target": "classes",
+            "class_names": ("ground", "bright", "dark"),
+            "loss": loss,
+            "steps": 30,
+            "validate_every": 15,
+        }
+    )
     result = Trainer(
         [halves(seed) for seed in range(4)], [halves(9)], config, device=CPU, checkpoint=tmp_path / "c.safetensors"
     ).run()
@@ -419,7 +430,7 @@ def test_a_checkpoint_of_an_older_version_goes_on(tmp_path: Path) -> None:
 
 
 def test_what_nobody_annotated_does_not_count_in_the_validation(tmp_path: Path) -> None:
-    config = CONFIG.model_copy(update={"ignore_label": 99})
+    config = CONFIG.model_copy(update={"ignore_label": 99, "steps": 30})
     half = discs(9)
     label_image = half.label_image.copy()
     label_image[32:] = 99

@@ -20,10 +20,13 @@ demo/images/.complete: $(READY)
 	@$(BIN)/unetbio samples demo/images
 	@touch $@
 
+# Python keeps what it compiles: tests start many processes, and pytest rewrites each file of tests.
+test test-slow: export PYTHONDONTWRITEBYTECODE =
+
 test: $(READY)
 	@PATH="$(BIN):$$PATH" python -m pytest -n auto --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
-# Tests that train for long, or start and kill many processes.
+# Tests that train for long, start and kill many processes, or drive a browser.
 test-slow: $(READY)
 	@PATH="$(BIN):$$PATH" python -m pytest -n auto --dist worksteal -m slow $(PYTEST_ARGS)
 

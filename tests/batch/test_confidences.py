@@ -69,7 +69,7 @@ def check(record: FrameRecord, labels: Array, probability: Array) -> None:
     "options",
     [
         {},
-        {"tile": 9},
+        {"tile": 25},
         {"diameter_px": 9.0},
         {"diameter_px": 17.0},
         {"exclude_border": True},
@@ -84,7 +84,7 @@ def test_the_mean_over_the_pixels_of_each_cell(model: Model, blobs: Array, optio
 
 
 def test_tiles_change_them_by_a_thousandth_at_most(model: Model, blobs: Array) -> None:
-    found = [segment(model, blobs, "YX", tile=tile)[0].record.confidences for tile in (9, 33, 1000)]
+    found = [segment(model, blobs, "YX", tile=tile)[0].record.confidences for tile in (25, 33, 1000)]
     for confidences in found[1:]:
         np.testing.assert_allclose(confidences, found[0], atol=0.0011)
 

@@ -97,7 +97,7 @@ def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-SLOW = {"README.md", "docs/command_line.md", "docs/networks.md", "docs/training.md"}
+SLOW = {"README.md", "docs/command_line.md", "docs/models_elsewhere.md", "docs/networks.md", "docs/training.md"}
 """Pages that take longer than ten seconds."""
 
 

@@ -19,10 +19,13 @@ from unetbio.io import read_labels
 
 JAR = Path(os.environ.get("IMAGEJ_JAR", "/usr/share/java/ij.jar"))
 
-pytestmark = pytest.mark.skipif(
-    not (JAR.is_file() and shutil.which("java") and shutil.which("xvfb-run")),
-    reason=f"needs ImageJ ({JAR}), Java and Xvfb: make test-imagej",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (JAR.is_file() and shutil.which("java") and shutil.which("xvfb-run")),
+        reason=f"needs ImageJ ({JAR}), Java and Xvfb: make test-imagej",
+    ),
+]
 
 # As docs/viewing.md has it, and a line a region of what ImageJ then shows and measures.
 MACRO = """

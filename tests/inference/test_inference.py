@@ -36,7 +36,7 @@ def _restore_threads():
 @example(name="2-D, depth 3", tile=52, batch_size=1, threads=2)
 @example(name="2-D, one pixel", tile=1, batch_size=4, threads=1)
 @example(name="3-D, anisotropic", tile=7, batch_size=4, threads=2)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_tiles_never_change_the_answer(name, tile, batch_size, threads):
     predictor, image, thresholds, probabilities, planes = case_of(name)
     torch.set_num_threads(threads)
@@ -53,15 +53,13 @@ def test_smooth_images_are_tiled_exactly(upsampling):
     # Ties between the values of a pooling window, which noise never has.
     parameters = {"base_channels": 8, "depth": 2, "upsampling": upsampling}
     predictor = TorchPredictor(trained_looking(parameters))
-    ramp = np.broadcast_to(np.linspace(0, 1, 96, dtype=np.float32), (1, 96, 96)).copy()
+    ramp = np.broadcast_to(np.linspace(0, 1, 64, dtype=np.float32), (1, 48, 64)).copy()
     flat = np.full_like(ramp, 0.3)
-    flat[:, 20:40, 30:70] = 0.8
-    differences = [
-        np.abs(predict(image, predictor, tile=tile) - predict(image, predictor)).max()
-        for image in (ramp, flat)
-        for tile in (4, 12, 52)
-    ]
-    assert max(differences) <= 1e-5
+    flat[:, 12:30, 20:50] = 0.8
+    for image in (ramp, flat):
+        whole = predict(image, predictor)
+        for tile in (4, 12, 36):
+            assert np.abs(predict(image, predictor, tile=tile) - whole).max() <= 1e-5
 
 
 def test_large_grey_values_widen_what_is_decided_in_float64():

@@ -76,6 +76,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_commands_ask_for_no_network(images: Path, tiny_model: Path, tmp_path: Path) -> None:
     out, drawn = tmp_path / "out", tmp_path / "drawn"
     lines = [
@@ -116,7 +117,8 @@ def test_training_asks_for_no_network(tmp_path: Path) -> None:
     assert asked_for_a_network(calls) == []
 
 
-def test_hostile_models_are_refused(images: Path, tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_hostile_models_are_refused_and_start_nothing(images: Path, tiny_model: Path, tmp_path: Path) -> None:
     models = write_hostile_models(tmp_path / "models", tiny_model)
     assert len(models) >= 30
     before = sorted(tmp_path.rglob("*"))

@@ -100,10 +100,10 @@ def test_dear_tiles_are_exact_when_asked_for() -> None:
         target="classes",
     )
     model = Model(info, networks.build("deeplab_v2", parameters).eval(), "", Path("far"))
-    image = np.random.default_rng(0).integers(0, 255, (40, 50)).astype(np.uint8)
+    image = np.random.default_rng(0).integers(0, 255, (24, 40)).astype(np.uint8)
     _, windows = unetbio.segment(image, model, device="cpu")
     assert windows["run"]["exact"] is windows["settings"]["exact_tiles"] is False
-    assert (windows["run"]["window"], windows["run"]["overlap"]) == ([40, 56], 0.25)
+    assert (windows["run"]["window"], windows["run"]["overlap"]) == ([24, 40], 0.25)
     results = [unetbio.segment(image, model, device="cpu", exact_tiles=True, tile=tile) for tile in (24, 64)]
     for _, exact in results:
         assert exact["run"]["exact"] is exact["settings"]["exact_tiles"] is True

@@ -17,6 +17,8 @@ from unetbio.io import read_labels
 from unetbio.provenance import CELL_CLASSES, read_provenance, write_provenance
 from unetbio.viewer.server import Viewer, open_viewer
 
+pytestmark = pytest.mark.slow
+
 PITCH, SIDE = 14, 100
 SIZE = PITCH * SIDE
 # The bars of issue 17 are 2 s and .5 s; machines that run tests do other work beside.

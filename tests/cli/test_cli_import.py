@@ -1,11 +1,7 @@
 """``unetbio import``: annotations of other programs become label images, and what export wrote comes back."""
 
 import base64
-import io
 import json
-import os
-import struct
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,79 +11,20 @@ import polars as pl
 import pytest
 import roifile
 import tifffile
-from click.testing import CliRunner, Result
+from annotation_files import HEIGHT, WIDTH, cells, coco, corners, done, geojson, imported, rois, run, write_images
 from numpy.typing import NDArray
 
-from unetbio.cli.main import main
 from unetbio.io import read_image, read_labels, write_labels
 
 Array = NDArray[Any]
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
-HEIGHT, WIDTH = 60, 80
 EXPORTS = ("geojson", "imagej", "coco")
-
-
-def run(*line: object) -> Result:
-    return CliRunner().invoke(main, [str(word) for word in line])
-
-
-def done(*line: object) -> Result:
-    result = run(*line)
-    assert result.exit_code == 0, result.stderr
-    return result
-
-
-def cells() -> Array:
-    """Six squares, and the corners of each are whole numbers."""
-    labels = np.zeros((HEIGHT, WIDTH), np.uint16)
-    for index, (top, left) in enumerate((top, left) for top in (5, 35) for left in (5, 30, 55)):
-        labels[top : top + 20, left : left + 15] = index + 1
-    return labels
-
-
-def corners() -> list[list[list[int]]]:
-    boxes = ((top, left) for top in (5, 35) for left in (5, 30, 55))
-    return [[[left, top], [left + 15, top], [left + 15, top + 20], [left, top + 20]] for top, left in boxes]
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """images/a/f0.tif and images/b/f0.tif, with a pixel size."""
-    for folder in ("a", "b"):
-        path = tmp_path / "images" / folder / "f0.tif"
-        path.parent.mkdir(parents=True)
-        grey = (cells() > 0).astype(np.uint8) * 200
-        tifffile.imwrite(path, grey, imagej=True, resolution=(2, 2), metadata={"unit": "um"})
-    return tmp_path / "images"
-
-
-def geojson(name: str | None = None) -> str:
-    features = [
-        {
-            "type": "Feature",
-            "geometry": {"type": "Polygon", "coordinates": [[*ring, ring[0]]]},
-            "properties": {"objectType": "annotation", "classification": {"name": name or "Nucleus"}},
-        }
-        for ring in corners()
-    ]
-    return json.dumps({"type": "FeatureCollection", "features": features})
-
-
-def rois(path: Path, **extra: Any) -> None:
-    regions = [roifile.ImagejRoi.frompoints(np.array(ring), **extra) for ring in corners()]
-    roifile.roiwrite(path, regions, mode="w")
-
-
-def coco(**image: Any) -> dict[str, Any]:
-    return {
-        "images": [{"id": 4, "file_name": "a/f0.tif", "height": HEIGHT, "width": WIDTH, **image}],
-        "categories": [{"id": 1, "name": "nucleus"}],
-        "annotations": [
-            {"id": n, "image_id": 4, "category_id": 1, "segmentation": [[v for p in ring for v in p]], "iscrowd": 0}
-            for n, ring in enumerate(corners())
-        ],
-    }
+    return write_images(tmp_path)
 
 
 def labelme() -> str:
@@ -360,234 +297,6 @@ def test_imported_masks_are_the_corrected_ones_of_a_run(tmp_path: Path, tiny_mod
     assert (read_labels(out / "x_labels.ome.tif", allow_binary=True) > 0).sum() == 900
 
 
-# --- What is not whole, and what is refused ---------------------------------------------------------------------------
-
-
-def imported(tmp_path: Path, images: Path, name: str, content: str | bytes, *options: object) -> Result:
-    path = tmp_path / "drawn" / "a" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
-    return run("import", tmp_path / "drawn", "--images", images, "-o", tmp_path / "masks", *options)
-
-
-def test_overlaps_lost_regions_and_lines_are_said(tmp_path: Path, images: Path) -> None:
-    collection = json.loads(geojson())
-    features = collection["features"]
-    around = [[0, 0], [80, 0], [80, 60], [0, 60], [0, 0]]
-    features.append({"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [around]}, "properties": None})
-    features.append(features[0])
-    outside = [[200, 200], [210, 200], [210, 210], [200, 200]]
-    features.append({"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [outside]}})
-    features.append({"type": "Feature", "geometry": {"type": "Point", "coordinates": [3, 3]}})
-    features.append({"type": "Feature", "geometry": {"type": "LineString", "coordinates": [[3, 3], [4, 4]]}})
-    result = imported(tmp_path, images, "f0.geojson", json.dumps(collection))
-    assert result.exit_code == 0
-    said = result.stderr
-    assert "a/f0.tif: left out: 1 x line" in said
-    assert "a/f0.tif: left out: 1 x point" in said
-    assert "a/f0.tif: regions of several classes are cells: Nucleus, without class; x_objects.csv beside" in said
-    assert "a/f0.tif: pixels of several regions, which belong to the smallest: 1800" in said
-    assert "a/f0.tif: regions lost, since smaller ones cover all their pixels: 1" in said
-    assert "a/f0.tif: regions lost, since they have no pixel in the image: 1" in said
-    labels = read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif")
-    np.testing.assert_array_equal(np.where(labels == 7, 0, labels), cells())
-    assert (labels == 7).sum() == HEIGHT * WIDTH - 1800
-    again = imported(tmp_path, images, "f0.geojson", json.dumps(collection), "--class", "Nucleus", "--overwrite")
-    assert again.exit_code == 0
-    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif"), cells())
-    other = imported(tmp_path, images, "f0.geojson", json.dumps(collection), "--class", "Tumor", "--overwrite")
-    assert "no region of the class Tumor" in other.stderr
-
-
-def bomb(entries: int, size: int) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for number in range(entries):
-            archive.writestr(f"{number}.roi", b"Iout" + bytes(size))
-    return stream.getvalue()
-
-
-def archive(name: str, content: bytes) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as opened:
-        opened.writestr(name, content)
-    return stream.getvalue()
-
-
-def roi(**changes: Any) -> bytes:
-    made = roifile.ImagejRoi.frompoints(np.array(corners()[0]))
-    for name, value in changes.items():
-        setattr(made, name, value)
-    return bytes(made.tobytes())
-
-
-def one_feature(geometry: Any) -> str:
-    return json.dumps({"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": geometry}]})
-
-
-def one_annotation(**annotation: Any) -> str:
-    return json.dumps({**coco(), "annotations": [{"id": 1, "image_id": 4, **annotation}]})
-
-
-def one_shape(**shape: Any) -> str:
-    return json.dumps({"shapes": [shape], "imagePath": "f0.tif"})
-
-
-def one_region(**attributes: Any) -> str:
-    region = {"shape_attributes": attributes}
-    return json.dumps({"f0.tif1": {"filename": "a/f0.tif", "regions": [region]}})
-
-
-REFUSED: dict[str, tuple[str, str | bytes, str]] = {
-    "numbers as text": (
-        "f0.geojson",
-        one_feature({"type": "Polygon", "coordinates": [[["1", "2"]] * 4]}),
-        "no pairs of numbers",
-    ),
-    "NaN": (
-        "f0.geojson",
-        '{"features": [{"geometry": {"type": "Polygon", "coordinates": [[[NaN, 1]]]}}]}',
-        "holds NaN",
-    ),
-    "far away": (
-        "f0.geojson",
-        one_feature({"type": "Polygon", "coordinates": [[[1e12, 0], [1, 1], [2, 2]]]}),
-        "far outside",
-    ),
-    "unknown geometry": ("f0.geojson", one_feature({"type": "__class__"}), "no list of coordinates"),
-    "unknown type": ("f0.geojson", one_feature({"type": "Sphere", "coordinates": []}), "unknown type 'Sphere'"),
-    "not a feature": ("f0.geojson", '{"features": [3]}', "feature 1 is no object"),
-    "cut off": ("f0.geojson", geojson()[:200], "is no JSON"),
-    "nested": ("f0.geojson", '{"features": ' + "[" * 100_000, "nested too deeply"),
-    "planes": (
-        "f0.geojson",
-        one_feature({"type": "Polygon", "coordinates": [[[1, 1], [2, 1], [2, 2]]], "plane": {"z": -3}}),
-        "not a whole number from 0",
-    ),
-    "no image": ("x.json", json.dumps(coco(file_name="../../etc/passwd.tif")), "no image has a name like"),
-    "no id": ("x.json", '{"images": [{"file_name": "f0.tif"}]}', "images 1 has no id"),
-    "no size": ("x.json", json.dumps(coco(height=None)), "image 4: height is 'None', not a number"),
-    "other size": ("x.json", json.dumps(coco(height=7)), "drawn on 80 x 7 pixels, the image has 80 x 60"),
-    "unlisted": (
-        "x.json",
-        json.dumps({**coco(), "images": []}),
-        "annotations of an image 4 that the file does not list",
-    ),
-    "odd polygon": ("x.json", one_annotation(segmentation=[[1, 2, 3]]), "no list of x and y in turn"),
-    "text polygon": ("x.json", one_annotation(segmentation=["abc"]), "no list of x and y in turn"),
-    "no counts": ("x.json", one_annotation(segmentation={"size": [60, 80]}), "run lengths without counts"),
-    "no run size": ("x.json", one_annotation(segmentation={"counts": [1]}), "run lengths without a size"),
-    "long runs": (
-        "x.json",
-        one_annotation(segmentation={"size": [60, 80], "counts": [9, 10**7]}),
-        "beyond the 60 x 80",
-    ),
-    "huge runs": (
-        "x.json",
-        one_annotation(segmentation={"size": [10**7, 10**7], "counts": [0, 10**6]}),
-        "run lengths of",
-    ),
-    "bad code": ("x.json", one_annotation(segmentation={"size": [60, 80], "counts": "é"}), "in compressed run lengths"),
-    "long code": (
-        "x.json",
-        one_annotation(segmentation={"size": [60, 80], "counts": "o" * 99}),
-        "in compressed run lengths",
-    ),
-    "cut code": ("x.json", one_annotation(segmentation={"size": [60, 80], "counts": "o"}), "are cut off"),
-    "negative runs": ("x.json", one_annotation(segmentation={"size": [60, 80], "counts": "O"}), "beyond the 60 x 80"),
-    "unknown shape": ("f0.json", one_shape(shape_type="blob", points=[[1, 1]]), "of the unknown type 'blob'"),
-    "no picture": (
-        "f0.json",
-        one_shape(shape_type="mask", points=[[1, 1], [2, 2]], mask="!"),
-        "no PNG picture in base64",
-    ),
-    "no attributes": ("x.json", '{"f": {"filename": "a/f0.tif", "regions": [1]}}', "has no shape_attributes"),
-    "uneven": ("x.json", one_region(name="polygon", all_points_x=[1], all_points_y=[]), "as many all_points_x"),
-    "no number": ("x.json", one_region(name="circle", cx="1", cy=2, r=3), "cx is '1', not a number"),
-    "unknown region": ("x.json", one_region(name="cube"), "of the unknown type 'cube'"),
-    "no labels": ("f0.labeling", "{}", "holds no labels"),
-    "bad labels": ("f0.labeling", '{"labels": {"1": [[0.5, 1]]}}', "no lists of x, y and z"),
-    "far labels": ("f0.labeling", '{"labels": {"1": [[0, 0], [90000000, 90000000]]}}', "spans 90000001 x 90000001"),
-    "no axes": ("f0.csv", "index,shape-type,vertex-index\n", "no columns axis-0 and axis-1"),
-    "short row": ("f0.csv", "index,shape-type,vertex-index,axis-0,axis-1\n0,polygon\n", "has 2 columns, not 5"),
-    "no float": ("f0.csv", "index,shape-type,vertex-index,axis-0,axis-1\n0,polygon,0,a,1\n", "'a' is no number"),
-    "odd outline": ("f0_cp_outlines.txt", "1,2,3", "has 3 numbers"),
-    "infinite outline": ("f0_cp_outlines.txt", "1,2,inf,4,5,6", "infinite, NaN or far outside"),
-    "pickle": ("f0_seg.npy", b"\x93NUMPY", "choose File > Save masks as PNG/tif"),
-    "array": ("f0.npy", b"\x93NUMPY", "save it as TIFF"),
-    "imaris": ("f0.ims", b"\x89HDF", "export its labels as TIFF"),
-    "cvat": ("f0.xml", "<!DOCTYPE lolz>", "export COCO instead"),
-    "other archive": ("f0.zip", archive("instances.json", b"{}"), "unpack it, and give the folder"),
-    "no archive": ("f0.zip", b"PK\x03\x04 torn", "an archive without regions of ImageJ"),
-    "no region": ("f0.zip", archive("../../x.roi", b"hello"), "x is no region of ImageJ"),
-    "cut region": ("f0.zip", archive("x.roi", roi()[:50]), "the region x is cut off"),
-    "cut corners": ("f0.zip", archive("x.roi", roi()[:70]), "the region x is cut off"),
-    "many corners": ("f0.zip", archive("x.roi", roi()[:16] + b"\xff\xff" + roi()[18:]), "the region x is cut off"),
-    "unknown kind": ("f0.zip", archive("x.roi", roi()[:6] + b"\x63" + roi()[7:]), "of the unknown type 99"),
-    "composite": (
-        "f0.zip",
-        archive("x.roi", roi()[:36] + struct.pack(">i", 3) + roi()[40:64] + struct.pack(">3f", 9, 9, 9)),
-        "a damaged composite",
-    ),
-    "nan region": (
-        "f0.zip",
-        archive("x.roi", roi()[:36] + struct.pack(">i", 3) + roi()[40:64] + struct.pack(">3f", 0, float("nan"), 9)),
-        "infinite, NaN or far away",
-    ),
-    "fractions": ("f0.tif", b"", "with fractions, NaN or infinity"),
-}
-
-
-@pytest.mark.parametrize("case", REFUSED)
-def test_damaged_and_hostile_files_are_refused_in_one_line(tmp_path: Path, images: Path, case: str) -> None:
-    name, content, message = REFUSED[case]
-    if case == "fractions":
-        stream = io.BytesIO()
-        tifffile.imwrite(stream, cells() * 0.5)
-        content = stream.getvalue()
-    result = imported(tmp_path, images, name, content)
-    assert result.exit_code == 3, result.stderr
-    errors = [line for line in result.stderr.splitlines() if "error:" in line]
-    assert len(errors) == 1
-    assert message in errors[0]
-    assert len(errors[0]) < 600
-    assert not list(tmp_path.rglob("*_labels*"))
-
-
-def test_archives_that_unpack_to_too_much_are_refused(
-    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from unetbio.annotations.formats import imagej
-
-    monkeypatch.setattr(imagej, "MAX_ROI_BYTES", 1 << 16)
-    result = imported(tmp_path, images, "f0.zip", bomb(1, 1 << 20))
-    assert "0.roi unpacks to more than 0 MiB; save it again" in result.stderr
-    monkeypatch.setattr(imagej, "MAX_ARCHIVE_BYTES", 1 << 17)
-    result = imported(tmp_path, images, "f0.zip", bomb(5, 50_000))
-    assert "no region" in result.stderr or "unpacks to more than" in result.stderr
-    monkeypatch.setattr(imagej, "MAX_ENTRIES", 3)
-    result = imported(tmp_path, images, "f0.zip", bomb(5, 10))
-    assert "an archive of 5 regions; at most 3 are read" in result.stderr
-
-
-def test_negative_labels_and_colours_of_pictures_are_refused_with_a_remedy(tmp_path: Path, images: Path) -> None:
-    stream = io.BytesIO()
-    tifffile.imwrite(stream, cells().astype(np.int16) - 1)
-    result = imported(tmp_path, images, "f0.tif", stream.getvalue())
-    assert "labels down to -1" in result.stderr
-    assert "labels[labels < 0] = 0" in result.stderr
-    (tmp_path / "drawn" / "a" / "f0.tif").unlink()
-    noise = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-    result = imported(tmp_path, images, "f0.png", imagecodecs.png_encode(noise))
-    assert "looks like an image, not like labels" in result.stderr
-    one_colour = np.dstack([(cells() > 0) * np.uint8(200)] * 3)
-    result = imported(tmp_path, images, "f0.png", imagecodecs.png_encode(one_colour))
-    assert "one colour on its background: touching cells cannot be separated" in result.stderr
-    result = imported(tmp_path, images, "f0.png", imagecodecs.png_encode(one_colour), "--split-components")
-    assert result.exit_code == 0, result.stderr
-    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif"), cells())
-
-
 def test_masks_that_are_there_stay(tmp_path: Path, images: Path) -> None:
     assert imported(tmp_path, images, "f0.geojson", geojson()).exit_code == 0
     result = imported(tmp_path, images, "f0.geojson", geojson())
@@ -617,57 +326,6 @@ def test_classes_corrected_by_hand_stay(tmp_path: Path, images: Path) -> None:
     table.write_text(first.replace("1,Nucleus", "1,Tumor"))
     assert imported(tmp_path, images, "f0.geojson", geojson(), "--overwrite").exit_code == 0
     assert table.read_text() == first
-
-
-@pytest.mark.parametrize("ending", ["json", "geojson", "csv", "roi", "zip", "labeling", "tif"])
-@pytest.mark.parametrize("kind", ["pipe", "broken link"])
-def test_pipes_and_broken_links_are_refused_without_waiting(
-    tmp_path: Path, images: Path, ending: str, kind: str
-) -> None:
-    path = tmp_path / "drawn" / "a" / f"f0.{ending}"
-    path.parent.mkdir(parents=True)
-    if kind == "pipe":
-        os.mkfifo(path)
-    else:
-        path.symlink_to(tmp_path / "gone")
-    result = run("import", tmp_path / "drawn", "--images", images, "-o", tmp_path / "masks")
-    assert result.exit_code == 3, result.stderr
-    assert sum("error:" in line for line in result.stderr.splitlines()) == 1
-
-
-def test_options_without_a_meaning_are_refused(tmp_path: Path, images: Path) -> None:
-    result = imported(tmp_path, images, "f0.geojson", geojson(), "--split-components")
-    assert "a/f0.geojson: --split-components is for masks of one value; leave it out [no_mask]" in result.stderr
-    (tmp_path / "drawn" / "a" / "f0.geojson").unlink()
-    result = imported(tmp_path, images, "f0.png", imagecodecs.png_encode(cells()), "--class", "Nucleus")
-    assert "a/f0.png: masks have no classes; leave --class out [no_classes]" in result.stderr
-    (images / "a" / "f0.png").write_bytes(imagecodecs.png_encode(cells()))
-    result = imported(tmp_path, images, "f0.png", imagecodecs.png_encode(cells()))
-    assert result.exit_code == 2
-    assert "would both be written as a/f0" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        (("drawn",), "give -o FOLDER for the masks, --into RESULTS"),
-        (("drawn", "-o", "masks"), "no annotations in drawn: looked for regions of ImageJ"),
-        (("nothing", "-o", "masks", "--images", "images"), "nothing does not exist: give files or folders"),
-        (("drawn", "--into", "images"), "images holds no label images of unetbio segment"),
-        (("drawn", "--into", "images", "--images", "images"), "--into knows the images of its run"),
-        (("drawn", "-o", "masks", "--images", "images", "--z", "max"), "--z max: annotations lie in sections"),
-        (("drawn", "--into", "images", "--z", "1"), "--into reads images as its run did"),
-    ],
-)
-def test_what_cannot_be_done_is_2(
-    tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch, line: tuple[str, ...], message: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("drawn").mkdir()
-    tifffile.imwrite("drawn/f0.tif", cells())
-    result = run("import", *line)
-    assert result.exit_code == 2
-    assert message in result.stderr
 
 
 def test_every_kind_of_shape(tmp_path: Path, images: Path) -> None:
@@ -740,44 +398,12 @@ def test_images_of_one_file_come_back_one_by_one(tmp_path: Path, target: str) ->
     np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "f.1_s02_labels.ome.tif"), cells())
 
 
-def test_annotations_of_images_that_a_file_does_not_list_are_left_out(tmp_path: Path, images: Path) -> None:
-    value = coco()
-    value["annotations"].append({**value["annotations"][0], "id": 99, "image_id": 77})
-    (tmp_path / "cut.json").write_text(json.dumps(value))
-    result = done("import", tmp_path / "cut.json", "--images", images, "-o", tmp_path / "masks")
-    assert "the annotations of 1 image that the file does not list are left out, such as image_id 77" in result.stderr
-    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif"), cells())
-
-
-def test_two_images_of_a_file_that_are_one_here_are_refused(tmp_path: Path, images: Path) -> None:
-    value = coco()
-    value["images"].append({**value["images"][0], "id": 5, "file_name": "elsewhere/a/f0.tif"})
-    (tmp_path / "two.json").write_text(json.dumps(value))
-    result = run("import", tmp_path / "two.json", "--images", images, "-o", tmp_path / "masks")
-    assert result.exit_code == 3
-    assert "it has several annotations, a/f0.tif and elsewhere/a/f0.tif" in result.stderr
-
-
 def test_drawn_annotations_beside_their_images_need_no_option(tmp_path: Path, images: Path) -> None:
     (tmp_path / "annotations").mkdir()
     (tmp_path / "annotations" / "a").mkdir()
     (tmp_path / "annotations" / "a" / "f0.geojson").write_text(geojson())
     done("import", tmp_path, "-o", tmp_path / "masks")
     np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "images" / "a" / "f0_labels.ome.tif"), cells())
-
-
-def test_a_table_of_via_is_refused_with_a_remedy(tmp_path: Path, images: Path) -> None:
-    (tmp_path / "via.csv").write_text("filename,file_size,file_attributes,region_count\n")
-    result = run("import", tmp_path / "via.csv", "--images", images, "-o", tmp_path / "masks")
-    assert result.exit_code == 3
-    assert "a table of the VGG Image Annotator: export the annotations as JSON" in result.stderr
-
-
-def test_a_background_of_minus_one_without_its_sign_is_refused(tmp_path: Path, images: Path) -> None:
-    tifffile.imwrite(tmp_path / "f0.tif", np.where(cells() == 0, np.uint16(65535), cells()))
-    result = run("import", tmp_path / "f0.tif", "--images", images / "a", "-o", tmp_path / "masks")
-    assert result.exit_code == 3
-    assert "the largest number is 65535, which is -1 stored without its sign: set it to 0" in result.stderr
 
 
 def test_one_colour_for_each_class_is_said(tmp_path: Path) -> None:

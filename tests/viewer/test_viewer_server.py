@@ -1,13 +1,9 @@
-"""The server of ``unetbio view``: what it answers, what it saves, and what it refuses."""
+"""The server of ``unetbio view``: what it answers, and what it saves."""
 
 import concurrent.futures
-import contextlib
-import http.client
 import json
 import socket
-import threading
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +14,7 @@ import pytest
 import tifffile
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from page_client import Page, index_of
 
 from unetbio.cli.main import main
 from unetbio.errors import EnvironmentStoppedError, UsageError
@@ -25,8 +22,7 @@ from unetbio.io import read_labels, write_labels
 from unetbio.results.journal import hold_output
 from unetbio.settings.segmentation import Settings
 from unetbio.training.pairs import find_pairs
-from unetbio.viewer.guard import MAX_BODY
-from unetbio.viewer.server import MAX_CONNECTIONS, Viewer, open_viewer
+from unetbio.viewer.server import Viewer, open_viewer
 
 Array = NDArray[Any]
 SQUARE = [[60.0, 40.0], [72.0, 40.0], [72.0, 52.0], [60.0, 52.0]]
@@ -35,92 +31,6 @@ SQUARE = [[60.0, 40.0], [72.0, 40.0], [72.0, 52.0], [60.0, 52.0]]
 def run(*line: object) -> None:
     result = CliRunner().invoke(main, [str(word) for word in line])
     assert result.exit_code == 0, result.stderr
-
-
-@pytest.fixture(scope="module")
-def segmented(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Path:
-    """A run over x.tif, three cells, and y.tif, of which the model is less sure; a time-lapse of two frames."""
-    folder = tmp_path_factory.mktemp("segmented")
-    rows, columns = np.mgrid[:64, :80]
-    image = np.full((64, 80), 10, np.uint8)
-    for y, x in ((15, 15), (15, 50), (45, 30)):
-        image[(rows - y) ** 2 + (columns - x) ** 2 <= 40] = 200
-    (folder / "images").mkdir()
-    tifffile.imwrite(folder / "images" / "x.tif", image)
-    tifffile.imwrite(folder / "images" / "y.tif", np.where(image > 100, 130, 10).astype(np.uint8))
-    lapse = np.stack([image, np.roll(image, 5, axis=1)])
-    tifffile.imwrite(folder / "images" / "z.ome.tif", lapse, ome=True, metadata={"axes": "TYX"})
-    line = ("segment", folder / "images", "-o", folder / "results", "-m", tiny_model, "--normalize", "0,200")
-    run(*line, "--workers", "1", "--overlays", "none")
-    return folder / "results"
-
-
-@pytest.fixture
-def results(segmented: Path) -> Iterator[Path]:
-    """The run, whose files are put back after the test."""
-    files = {path: path.read_bytes() for path in segmented.rglob("*") if path.is_file()}
-    yield segmented
-    for path in segmented.rglob("*"):
-        if path.is_file() and path not in files:
-            path.unlink()
-    for path, content in files.items():
-        if path.read_bytes() != content:
-            path.write_bytes(content)
-
-
-class Page:
-    """What the page asks."""
-
-    def __init__(self, viewer: Viewer) -> None:
-        self.viewer = viewer
-
-    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        target = f"/{self.viewer.token}/{path}"
-        return self.raw(method, target, None if body is None else json.dumps(body).encode(), **headers)
-
-    def raw(self, method: str, target: str, content: bytes | None = None, **headers: str) -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.viewer.server_port, timeout=60)
-        sent = {"Content-Type": "application/json"} if content is not None else {}
-        sent |= {name.replace("_", "-"): value for name, value in headers.items()}
-        with contextlib.closing(connection):
-            connection.request(method, target, content, sent)
-            answer = connection.getresponse()
-            body = answer.read()
-        if answer.headers["Content-Encoding"] == "deflate":
-            body = zlib.decompress(body)
-        is_json = answer.headers["Content-Type"] == "application/json"
-        return answer.status, json.loads(body) if is_json else body
-
-    def get(self, path: str) -> Any:
-        status, answer = self.ask("GET", path)
-        assert status == 200, answer
-        return answer
-
-    def post(self, path: str, **body: Any) -> Any:
-        version = self.get("/".join(path.split("/")[:2]))["version"]
-        status, answer = self.ask("POST", path, {"version": version, "plane": 0, **body})
-        assert status == 200, answer
-        return answer
-
-    def ids(self, index: int, plane: int, width: int = 80) -> Array:
-        return np.frombuffer(zlib.decompress(self.raw_ids(index, plane)), "<u4").reshape(-1, width)
-
-    def raw_ids(self, index: int, plane: int) -> bytes:
-        return zlib.compress(self.get(f"image/{index}/labels/{plane}/0/0_0"))
-
-
-@pytest.fixture
-def page(results: Path) -> Iterator[Page]:
-    with open_viewer(results, None) as viewer:
-        thread = threading.Thread(target=viewer.serve_forever, args=[0.05], daemon=True)
-        thread.start()
-        yield Page(viewer)
-        viewer.shutdown()
-        thread.join()
-
-
-def index_of(page: Page, name: str) -> int:
-    return [image["name"] for image in page.get("images")["images"]].index(name)
 
 
 # --- What is shown ----------------------------------------------------------------------------------------------------
@@ -462,141 +372,6 @@ def test_an_image_that_is_gone_is_said(page: Page, results: Path) -> None:
         moved.rename(image)
     assert status == 422
     assert "put it back to see its mask" in answer["error"]
-
-
-# --- Hostile requests -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Host": "evil.example:8642"},
-        {"Host": "127.0.0.1.evil.example"},
-        {"Host": ""},
-        {"Origin": "http://evil.example"},
-        {"Origin": "null"},
-        {"Origin": "https://127.0.0.1"},
-        {"Sec-Fetch-Site": "cross-site"},
-        {"Sec-Fetch-Site": "same-site"},
-    ],
-    ids=str,
-)
-def test_pages_of_others_are_refused_even_with_the_token(page: Page, headers: dict[str, str]) -> None:
-    for path in ("images", "image/0/tile/0/0/0_0?layers=0:0:1:ffffff"):
-        status, answer = page.ask("GET", path, **{name.replace("-", "_"): value for name, value in headers.items()})
-        assert status == 403
-        assert b"doubtful" not in answer
-    body = {"version": 0, "plane": 0, "kind": "delete", "ids": [1]}
-    status, _ = page.ask("POST", "image/0/correct", body, **{k.replace("-", "_"): v for k, v in headers.items()})
-    assert status == 403
-    assert not page.get("image/0")["is_edited"]
-
-
-def test_the_port_at_the_near_end_of_ssh_may_differ_and_a_link_may_be_followed(page: Page) -> None:
-    assert page.ask("GET", "images", Host="localhost:9999", Origin="http://localhost:9999")[0] == 200
-    followed = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
-    assert page.ask("GET", "", **followed)[0] == 200
-
-
-@pytest.mark.parametrize("token", ["", "x", "{short}", "{token}x", "{upper}", "%00", ".."])
-def test_without_the_token_nothing_is_served(page: Page, token: str) -> None:
-    right = page.viewer.token
-    given = token.format(token=right, short=right[:-1], upper=right.swapcase())
-    for rest in ("", "images", "app.js", "image/0"):
-        status, answer = page.raw("GET", f"/{given}/{rest}")
-        assert status == 403
-        assert b"open the address that unetbio view has printed" in answer
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "../summary.csv",
-        "..%2f..%2fetc/passwd",
-        "%2e%2e/summary.csv",
-        "/etc/passwd",
-        "page/../__init__.py",
-        "app.js/../../answers.py",
-        "..\\answers.py",
-        "app.js%00.css",
-        "image/0/../../x",
-        "image/-1",
-        "image/1e9",
-        "image/99999999999999999999",
-        "http://evil.example/",
-    ],
-)
-def test_no_path_leads_to_another_file(page: Page, path: str) -> None:
-    status, answer = page.ask("GET", path)
-    assert (status, answer) == (404, {"error": "there is no such page"})
-    assert page.ask("POST", path, {})[0] == 404
-
-
-def test_bodies_are_limited(page: Page) -> None:
-    target = f"/{page.viewer.token}/image/0/correct"
-    assert page.raw("POST", target, b"x", Content_Length=str(MAX_BODY + 1))[0] == 413
-    assert page.raw("POST", target, b"x", Content_Length="9" * 30)[0] == 411
-    assert page.raw("POST", target, b"x", Content_Length="-1")[0] == 411
-    assert page.raw("POST", target, b"x", Transfer_Encoding="chunked")[0] == 411
-    assert page.raw("POST", target, b"{}", Content_Type="text/plain")[0] == 415
-    assert page.raw("POST", target, b"[" * 100_000)[0] == 422
-    assert page.raw("POST", target, b"[]")[1] == {"error": "the body is no JSON object"}
-    assert page.raw("POST", target, b"\xff")[1] == {"error": "the body is no JSON"}
-    assert page.raw("PUT", target, b"{}")[0] == 501
-    assert not page.get("image/0")["is_edited"]
-
-
-def test_every_answer_forbids_what_the_page_does_not_need(page: Page) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", page.viewer.server_port, timeout=60)
-    for path in ("", "images", "nothing"):
-        connection.request("GET", f"/{page.viewer.token}/{path}")
-        answer = connection.getresponse()
-        answer.read()
-        policy = answer.headers["Content-Security-Policy"]
-        assert "default-src 'none'" in policy
-        assert "unsafe" not in policy
-        assert answer.headers["Referrer-Policy"] == "no-referrer"
-        assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
-        assert answer.headers["Access-Control-Allow-Origin"] is None
-    connection.close()
-
-
-def test_it_listens_on_this_machine_alone(page: Page) -> None:
-    assert page.viewer.server_address[0] == "127.0.0.1"
-    assert len(page.viewer.token) >= 32
-
-
-def test_a_thousand_hostile_requests_at_once_are_survived(page: Page) -> None:
-    def attack(number: int) -> bytes:
-        with socket.create_connection(("127.0.0.1", page.viewer.server_port), timeout=60) as connection:
-            if number % 10 == 0:
-                return b""  # connects, and says nothing
-            with contextlib.suppress(OSError):
-                connection.sendall(b"GET /guess/images HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-                return connection.recv(64)
-        return b""
-
-    with concurrent.futures.ThreadPoolExecutor(200) as pool:
-        answers = list(pool.map(attack, range(1000)))
-    assert {answer.partition(b"\r\n")[0] for answer in answers} <= {
-        *(b"", b"HTTP/1.1 403 Forbidden", b"HTTP/1.1 503 Service Unavailable")
-    }
-    assert len(page.get("images")["images"]) == 3
-
-
-def test_silent_connections_are_turned_away_once_there_are_many(page: Page) -> None:
-    silent = [socket.create_connection(("127.0.0.1", page.viewer.server_port)) for _ in range(MAX_CONNECTIONS + 5)]
-    try:
-        assert silent[-1].recv(64).startswith(b"HTTP/1.1 503")
-    finally:
-        for connection in silent:
-            connection.close()
-    # Threads notice that their connections have ended.
-    for _ in range(200):
-        status, _ = page.ask("GET", "images")
-        if status == 200:
-            return
-    raise AssertionError("it answers no more")
 
 
 # --- The command ------------------------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ steps: 1
 validate_every: 1
 """
 
+pytestmark = pytest.mark.usefixtures("quick_search")
+
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:

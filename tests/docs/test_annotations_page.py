@@ -42,6 +42,7 @@ def correct(path: Path) -> None:
     roifile.roiwrite(path, [*regions, roifile.ImagejRoi.frompoints(np.array(SQUARE), name="0005-0070")], mode="w")
 
 
+@pytest.mark.usefixtures("quick_pictures", "quick_search")
 def test_corrected_masks_teach_the_next_model(
     tmp_path: Path, discs: NDArray[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -172,6 +172,7 @@ def run(*arguments: object) -> Result:
     return result
 
 
+@pytest.mark.usefixtures("quick_pictures", "quick_search")
 def test_a_model_is_trained_used_and_scored_like_any_other(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     label_image = np.zeros((48, 56), np.uint16)

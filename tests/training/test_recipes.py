@@ -89,6 +89,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folders[0], folders[1]
 
 
+@pytest.mark.usefixtures("quick_pictures", "quick_search")
 @pytest.mark.parametrize("name", WITH_RECIPE)
 def test_a_recipe_trains(name: str, data: tuple[Path, Path], tmp_path: Path) -> None:
     known = described(networks.find(name).parameters)

@@ -264,9 +264,9 @@ def test_early_stopping_waits_for_its_patience(tmp_path: Path) -> None:
 
 
 def test_minutes_end_a_run_and_leave_a_model(tmp_path: Path) -> None:
-    result = trainer(tmp_path / "c.safetensors", minutes=0.02).run()
+    result = trainer(tmp_path / "c.safetensors", minutes=0.005).run()
     assert result.history.validation_steps
-    assert result.history.seconds >= 1.2
+    assert result.history.seconds >= 0.3
 
 
 def test_a_loss_that_is_no_number_stops_the_run_with_advice(tmp_path: Path) -> None:

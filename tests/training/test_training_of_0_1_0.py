@@ -15,6 +15,8 @@ import unetbio
 from unetbio.cli.main import main
 from unetbio.models.model_file import read_info
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
+
 SAMPLES = Path(__file__).resolve().parents[1] / "samples_0_1_0" / "training"
 
 

@@ -17,10 +17,14 @@ from tiny_model import three_discs, write_tiny_model
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection() -> None:
     """Keep modules and tests, which live until the end, from being searched for garbage again and again."""
-    gc.collect()
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,30 +3,32 @@
 import re
 import shutil
 import subprocess
-import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from click.testing import CliRunner
 from snakemake.scheduling.job_scheduler import JobScheduler
 from workflow_runs import ROOT, command_line, make_project, snakemake
 
+from unetbio.cli.main import main
 from unetbio.pipelines import SNAKEFILE, end_at_once
 
 
-def test_a_project_of_ones_own(tmp_path: Path, samples: Path) -> None:
+def test_a_project_of_ones_own(tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What unetbio new makes runs as it is, with its profile."""
-    command = [sys.executable, "-m", "unetbio", "new", "mine", "--images", "raw, ü"]
-    refused = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (refused.returncode, "raw, ü does not exist: give files" in refused.stderr) == (2, True)
+    monkeypatch.chdir(tmp_path)
+    command = ["new", "mine", "--images", "raw, ü"]
+    refused = CliRunner().invoke(main, command)
+    assert (refused.exit_code, "raw, ü does not exist: give files" in refused.stderr) == (2, True)
     assert not (tmp_path / "mine").exists()
     (tmp_path / "raw, ü").mkdir()
     shutil.copy(samples / "confocal_z26.ome.tif", tmp_path / "raw, ü")
-    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert made.returncode == 0, made.stderr
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (again.returncode, "mine is not empty: give a new folder" in again.stderr) == (2, True)
+    made = CliRunner().invoke(main, command)
+    assert made.exit_code == 0, made.stderr
+    again = CliRunner().invoke(main, command)
+    assert (again.exit_code, "mine is not empty: give a new folder" in again.stderr) == (2, True)
     project = tmp_path / "mine"
     run = snakemake(project, "--workflow-profile", "profiles/local", "--dry-run", "-p", snakefile=project / "Snakefile")
     assert run.returncode == 0, run.stdout

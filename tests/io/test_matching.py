@@ -90,6 +90,24 @@ def test_rounded_headers_and_headers_without_a_place_fit(tmp_path: Path, affine:
     np.testing.assert_array_equal(mask, VOLUME.transpose(2, 1, 0))
 
 
+@pytest.mark.parametrize(("unit", "factor"), [("mm", 1.0), ("micron", 1e3), ("meter", 1e-3), ("micron", 1.0)])
+def test_units_of_two_headers_may_differ(tmp_path: Path, unit: str, factor: float) -> None:
+    """Converted, where the numbers do not agree as they are: some programs name a unit and keep the numbers."""
+    image = read_image(save(tmp_path / "i.nii", VOLUME, moved(7.5), "mm"))
+    flipped = moved(7.5 + 3)
+    flipped[0, 0] = -1
+    affine = np.diag([factor, factor, factor, 1.0]) @ flipped
+    mask, _ = read_mask(save(tmp_path / "m.nii", VOLUME[::-1], affine, unit), image)
+    np.testing.assert_array_equal(mask, VOLUME.transpose(2, 1, 0))
+
+
+def test_units_that_do_not_explain_a_difference_are_refused(tmp_path: Path) -> None:
+    image = read_image(save(tmp_path / "i.nii", VOLUME, AFFINE, "mm"))
+    path = save(tmp_path / "m.nii", VOLUME, np.diag([500.0, 500.0, 1000.0, 1.0]), "micron")
+    with pytest.raises(ImageError, match=r"they are 0\.5 x 0\.5 x 0\.5 voxels of the image large"):
+        read_mask(path, image)
+
+
 def test_pixel_sizes_that_differ_are_refused(tmp_path: Path) -> None:
     plane = np.ones((8, 8), np.uint16)
     write_labels(tmp_path / "i.tif", plane, pixel_size_um={"Y": 0.5, "X": 0.5})

@@ -112,6 +112,8 @@ class Image:
         NIfTI: voxel indices (x, y, z) to world coordinates, ``(4, 4)``.
     affine_trusted : bool
         Whether the file states its place in space; otherwise the affine follows from the voxel size alone.
+    affine_unit_um : float or None
+        Micrometres in the unit of the affine; None where the file names no unit.
     part : Part or None
         Which part of the file it is, where that is not all of it.
     """
@@ -131,6 +133,7 @@ class Image:
     variant: str = ""
     affine: NDArray[np.float64] | None = dataclasses.field(default=None, repr=False, compare=False)
     affine_trusted: bool = False
+    affine_unit_um: float | None = None
     part: Part | None = None
 
     @property

@@ -184,9 +184,8 @@ def _listed(image: Image, axes: list[str]) -> str:
 
 def _voxel_map(mask: Image, image: Image) -> NDArray[np.float64]:
     """Matrix ``(4, 4)`` of -1, 0, 1 and whole shifts from voxels (x, y, z) of the mask to those of the image."""
-    assert mask.affine is not None and image.affine is not None  # noqa: PT018 -- both are trusted
     try:
-        found = np.linalg.inv(image.affine) @ mask.affine
+        found = _grid_map(image, mask)
     except np.linalg.LinAlgError:
         return np.eye(4)
     sizes = np.array([mask.size(axis) for axis in "XYZ"])
@@ -208,9 +207,28 @@ def _voxel_map(mask: Image, image: Image) -> NDArray[np.float64]:
     )
 
 
+def _grid_map(image: Image, mask: Image) -> NDArray[np.float64]:
+    """Matrix from voxels of the mask to those of the image.
+
+    Where the numbers of the two files do not agree as they are, and their units differ, they are converted.
+    """
+    assert mask.affine is not None and image.affine is not None  # noqa: PT018 -- both are trusted
+    found = np.linalg.inv(image.affine) @ mask.affine
+    units = mask.affine_unit_um, image.affine_unit_um
+    if units[0] is None or units[1] is None or np.allclose(_lengths(found), 1, atol=PIXEL_SIZE_TOLERANCE):
+        return found
+    factor = units[0] / units[1]
+    return np.linalg.inv(image.affine) @ np.diag([factor, factor, factor, 1.0]) @ mask.affine
+
+
+def _lengths(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    lengths: NDArray[np.float64] = np.linalg.norm(matrix[:3, :3], axis=0)
+    return lengths
+
+
 def _difference(found: NDArray[np.float64], whole: NDArray[np.float64], is_permutation: bool, corners: Any) -> str:
     """How the space of a mask differs from that of its image, in words."""
-    lengths = np.linalg.norm(found[:3, :3], axis=0)
+    lengths = _lengths(found)
     if not np.allclose(lengths, 1, atol=PIXEL_SIZE_TOLERANCE):
         return f"they are {' x '.join(f'{length:.3g}' for length in lengths)} voxels of the image large (X x Y x Z)"
     if not is_permutation or np.abs((found - whole)[:3, :3] @ corners[:3]).max() > VOXEL_TOLERANCE:

@@ -100,6 +100,7 @@ def read_nifti(path: Path, *, axes: str | None = None, series: int = 0) -> Image
         affine=affine,
         # Other names of the axes leave no axis of the affine where it was.
         affine_trusted=is_stated and letters.get("Z", 2) == 2,
+        affine_unit_um=UNITS_UM.get(unit),
     )
 
 

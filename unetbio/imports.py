@@ -22,7 +22,7 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.files import real_path, remove_stale
 from unetbio.io import find_inputs, output_names, read_image, read_labels, stem, write_labels
 from unetbio.io.cell_classes import CellClasses, cell_classes_path, read_cell_classes, write_cell_classes
-from unetbio.io.discover import MASK_SUFFIXES, Found
+from unetbio.io.discover import MASK_SUFFIXES, Found, section_of
 from unetbio.io.image import Image
 from unetbio.io.labels import label_suffix
 from unetbio.io.layouts import Layout, find_layout
@@ -39,6 +39,12 @@ __all__ = ["Imported", "import_annotations"]
 logger = logging.getLogger(__name__)
 
 SHOWN = 3
+
+ONE_SECTION = (
+    "it is the mask of one section of a stack: unetbio train takes such masks as they are; to import, give a label "
+    "image of the whole stack"
+)
+"""Why no label image of the stack is made, and what to do."""
 
 Report = Callable[[str, str], None]
 
@@ -238,6 +244,7 @@ def _images_of(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, 
     if source.format == CHALLENGE:
         yield from _times(source, finder)
         return
+    _refuse_section(source)
     names = finder.by_file(source.name)
     if names is None and source.format == "labelme":
         names = finder.by_name(source.read()[0].image)
@@ -247,6 +254,12 @@ def _images_of(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, 
         yield from _single_rois(source, finder)
     else:
         raise _no_image(source.name, finder)
+
+
+def _refuse_section(source: Source) -> None:
+    """Refuse the mask of one section, of which no label image of its stack can be made."""
+    if source.format == MASKS and section_of(source.paths[0]) is not None:
+        raise ImageError("one_section", ONE_SECTION)
 
 
 def _times(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, Sheet | None]]:
@@ -443,6 +456,8 @@ class _OfImages(_Places):
         only = annotations[0] if len(annotations) == 1 else None
         is_beside = run.images is None or (only is not None and real_path(run.images) == real_path(only))
         self._layout = _find_layout(only) if is_beside and only is not None and run.format in (None, MASKS) else None
+        if self._layout is not None:
+            _refuse_sections(self._layout)
         found = self._listed(annotations, run.images, only)
         self._own = {real_path(item.path) for item in found}
         self._found = {item.relative.as_posix(): item for item in found}
@@ -558,6 +573,12 @@ def _find_layout(folder: Path) -> Layout | None:
         if all(source.format == MASKS for source in find_sources(folder)[0]):
             raise
         return None
+
+
+def _refuse_sections(layout: Layout) -> None:
+    mask = next((mask for _, mask in _pairs(layout) if section_of(mask) is not None), None)
+    if mask is not None:
+        raise UsageError(f"{mask}: {ONE_SECTION}")
 
 
 def _pairs(layout: Layout) -> Iterator[tuple[Path, Path]]:

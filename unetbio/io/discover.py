@@ -31,6 +31,7 @@ __all__ = [
     "pair",
     "part_of",
     "plain_stem",
+    "section_of",
     "stem",
     "table_input",
 ]
@@ -48,6 +49,9 @@ DRAWN_SUFFIXES = (".roi", ".zip", ".geojson", ".json", ".labeling", "_outlines.t
 
 _CTC_MASK = re.compile(r"(?:man_seg|man_track|mask)_?(\d{3,})")
 """Stems of masks of the Cell Tracking Challenge, whose images are called t and the number."""
+
+_CTC_SECTION = re.compile(r"man_seg_(\d{3,})_(\d{3,})")
+"""Stems of masks of single sections: the time, whose image is a stack, and the section."""
 
 IMAGE_FOLDER = re.compile(r"(?:raw_?images?|images?|imgs?|raw)(tr|ts)?", re.IGNORECASE)
 MASK_FOLDER = re.compile(
@@ -240,7 +244,8 @@ def pair(
     -------
     Pairing
         Pairs in the order of the images. Two files belong together when they lie in the same subfolder and their stems
-        agree, first as they are, then as `plain_stem` gives them.
+        agree, first as they are, then as `plain_stem` gives them. A stack may have masks of several of its sections
+        (`section_of`), each a pair.
 
     Raises
     ------
@@ -271,18 +276,45 @@ def pair(
                 )
             if theirs:
                 pairs[mine[0]] = theirs[0]
-    if not pairs and is_given_twice and (image_files or mask_files):
+    taken = {*pairs, *pairs.values()}
+    sections = _pair_sections(*([f for f in files if f.path not in taken] for files in (image_files, mask_files)))
+    if sections and predictions:
+        raise UsageError(
+            f"{next(iter(sections.values()))[0]} is the mask of one section: segment it with --z INDEX, and give the "
+            "two files"
+        )
+    if not (pairs or sections) and is_given_twice and (image_files or mask_files):
         raise UsageError(
             f"{images} was given twice, as images and as masks: give two folders, or name each mask like its image "
             f"with {', '.join(MASK_SUFFIXES)} after the stem"
         )
-    if not pairs:
+    if not (pairs or sections):
         raise UsageError(_nothing_pairs(image_files, mask_files, images, masks))
+    masks_of = {image: [mask] for image, mask in pairs.items()} | sections
+    paired = {mask for several in masks_of.values() for mask in several}
     return Pairing(
-        tuple((f.path, pairs[f.path]) for f in image_files if f.path in pairs),
-        tuple(f.path for f in image_files if f.path not in pairs),
-        tuple(f.path for f in mask_files if f.path not in pairs.values()),
+        tuple((f.path, mask) for f in image_files for mask in masks_of.get(f.path, ())),
+        tuple(f.path for f in image_files if f.path not in masks_of),
+        tuple(f.path for f in mask_files if f.path not in paired),
     )
+
+
+def _pair_sections(images: Iterable[Found], masks: Iterable[Found]) -> dict[Path, list[Path]]:
+    """Stacks with the masks of their sections, each a file of its own."""
+    by_image = {(item.relative.parent, stem(item.path)): item.path for item in images}
+    pairs: dict[Path, list[Path]] = {}
+    for mask in masks:
+        name = _CTC_SECTION.fullmatch(stem(mask.path))
+        image = by_image.get((mask.relative.parent, f"t{name[1]}")) if name else None
+        if image is not None:
+            pairs.setdefault(image, []).append(mask.path)
+    return pairs
+
+
+def section_of(mask: str | os.PathLike[str]) -> int | None:
+    """Section of a stack that a mask is of, by its name in the Cell Tracking Challenge: 12 of ``man_seg_000_012``."""
+    name = _CTC_SECTION.fullmatch(stem(mask))
+    return int(name[2]) if name else None
 
 
 def _expand(given: str, masks: bool) -> tuple[list[Found], list[Found]]:

@@ -2,13 +2,14 @@
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from unetbio.errors import ImageError, UsageError
 from unetbio.files import public_address
 from unetbio.io import pair
+from unetbio.io.discover import section_of
 from unetbio.io.layouts import find_layout
 from unetbio.io.remote import is_address, local_path
 from unetbio.io.tables import TABLES, file_of_cell
@@ -133,7 +134,17 @@ def _check_diameter(reading: Settings) -> None:
 
 
 def _read_as(reading: Settings, pairs: Iterable[tuple[Path, Path]]) -> list[AnnotatedPair]:
-    return [AnnotatedPair(*files, reading) for files in pairs]
+    return [AnnotatedPair(*files, _at_section(files[1], reading)) for files in pairs]
+
+
+def _at_section(mask: Path, reading: Settings) -> Settings:
+    """How an image is read whose mask is that of one of its sections, as its name says; raises UsageError."""
+    section = section_of(mask)
+    if section is None:
+        return reading
+    if reading.z not in (None, section):
+        raise UsageError(f"--z {reading.z}: {mask} is the mask of section {section}; leave z out")
+    return replace(reading, z=section)
 
 
 def _pairs_of_layout(folder: Path, reading: Settings, *, with_test: bool) -> AnnotatedFiles:
@@ -193,6 +204,6 @@ def _pair_of_row(table: Path, root: Path, row: ImageRow) -> AnnotatedPair:
     try:
         _check_diameter(row.settings)
         image, mask = (root / file_of_cell(root, row.cells[name]) for name in ("image", "mask"))
+        return AnnotatedPair(image, mask, _at_section(mask, row.settings), row.cells.get("group", ""))
     except UsageError as error:
         raise UsageError(f"{table}, line {row.line}: {error}") from error
-    return AnnotatedPair(image, mask, row.settings, row.cells.get("group", ""))

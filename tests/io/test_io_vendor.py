@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from vendor_files import BGR24, BGR48, GRAY8, GRAY16, write_czi, write_lif
 
+from unetbio.cli.main import main
 from unetbio.errors import ImageError
-from unetbio.io import read_image
+from unetbio.io import read_image, read_labels
 
 
 def refused(path: Path, **options: Any) -> ImageError:
@@ -130,7 +132,25 @@ def test_planes_that_were_never_written(tmp_path: Path) -> None:
     tiles = [({"X": 0, "Y": 0, "T": t}, ramp(4, 4)) for t in (0, 2)]
     write_czi(tmp_path / "x.czi", tiles)
     np.testing.assert_array_equal(read_image(tmp_path / "x.czi").read(t=2), ramp(4, 4))
-    assert refused(tmp_path / "x.czi").reason == "missing_plane"
+    error = refused(tmp_path / "x.czi")
+    assert error.reason == "missing_plane"
+    assert "1 of 3 planes is missing (t 1): --partial takes what is there" in str(error)
+
+
+def test_what_is_there_of_a_czi_is_segmented(tmp_path: Path, tiny_model: Path) -> None:
+    """Planes that were not recorded are left out with ``--partial``; of a file that was cut no plane is found."""
+    tiles = [({"X": 0, "Y": 0, "T": t}, ramp(40, 40)) for t in (0, 2)]
+    write_czi(tmp_path / "x.czi", tiles)
+    line = ["segment", str(tmp_path / "x.czi"), "-o", str(tmp_path / "out"), "-m", str(tiny_model), "--workers", "1"]
+    assert "[missing_plane]" in CliRunner().invoke(main, line).stderr
+    result = CliRunner().invoke(main, [*line, "--partial"])
+    assert result.exit_code == 0, result.stderr
+    assert read_labels(tmp_path / "out" / "x_labels.ome.tif").shape == (2, 40, 40)
+    content = (tmp_path / "x.czi").read_bytes()
+    (tmp_path / "x.czi").write_bytes(content[: content.index(b"ZISRAWDIRECTORY") - 9])
+    result = CliRunner().invoke(main, [*line, "--partial"])
+    assert result.exit_code == 3
+    assert "which was cut; without it --partial cannot take what is there" in result.stderr
 
 
 @pytest.mark.parametrize(

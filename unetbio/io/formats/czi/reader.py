@@ -140,6 +140,14 @@ def _cut(what: str, size: int) -> ImageError:
     return ImageError("truncated", f"{what} lies behind the end of the file of {size} bytes: copy it again")
 
 
+def _without_directory(found: str) -> ImageError:
+    return ImageError(
+        "truncated",
+        f"{found}; without it --partial cannot take what is there, since it says where planes lie and whether they are "
+        "whole: copy the file again, or save it anew in ZEN",
+    )
+
+
 # The file's structures ----------------------------------------------------------------------------------------------
 
 
@@ -164,12 +172,14 @@ def _entries_and_metadata(stream: BinaryIO, size: int) -> tuple[list[_Entry], by
     if part != 0:
         raise ImageError("missing_companion", f"piece {part} of an image that several files hold: join them in ZEN")
     if directory == 0:
-        raise ImageError("truncated", "no directory: the file was not finished; write or copy it again")
+        raise _without_directory("no directory: the file was not finished")
+    if directory + SEGMENT.size + DIRECTORY.size > size:
+        raise _without_directory(f"the directory lies behind the end of the file of {size} bytes, which was cut")
     start = _segment(stream, directory, b"ZISRAWDIRECTORY", size, "the directory")
     (count,) = _read_struct(stream, start, DIRECTORY, size, "the directory")
     start += DIRECTORY.size
     if count < 0 or start + count * ENTRY.size > size:
-        raise _cut(f"the directory of {count} tiles", size)
+        raise _without_directory(f"the directory of {count} tiles ends behind the file of {size} bytes, which was cut")
     stream.seek(start)
     # An entry has no more than 40 dimensions, checked below.
     content = stream.read(min(size - start, count * (ENTRY.size + 40 * DIMENSION.size)))

@@ -114,7 +114,10 @@ def _frames(stream: BinaryIO, size: int) -> dict[int, tuple[int, int]]:
     name, position = TAIL.unpack(stream.read(TAIL.size))
     if name != MAP_END:
         raise ImageError(
-            "truncated", "no map of the chunks at the end: the file was cut or not finished; copy it again"
+            "truncated",
+            "no map of the chunks at the end: the file was cut or not finished; without it --partial cannot take what "
+            "is there, since it says where planes lie and what they are: copy the file again, or save it anew in "
+            "NIS-Elements",
         )
     start, length = _chunk(stream, position, MAP_NAME, size)
     stream.seek(start)

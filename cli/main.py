@@ -23,6 +23,7 @@ import click
 from unetbio.cli.process import freeze_at_exit, respect_quota
 from unetbio.cli.terminal import say
 from unetbio.errors import EnvironmentStoppedError, UnetbioError
+from unetbio.notes import ONCE
 from unetbio.system import set_blocking
 
 __all__ = ["COMMANDS", "main"]
@@ -166,11 +167,19 @@ class _Verbosity(click.Option):
 
 
 class _StderrHandler(logging.Handler):
-    """Writes to the current stderr; warnings and errors carry their level."""
+    """Writes to the current stderr; warnings and errors carry their level, and a note is written once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._notes: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
         text = prefix + record.getMessage()
+        if hasattr(record, ONCE):
+            if text in self._notes:
+                return
+            self._notes.add(text)
         # Tracebacks of -v have many lines; messages have one, and line ends in them come from names.
         for line in text.split("\n") if record.levelno < logging.INFO else [text]:
             _say(line)

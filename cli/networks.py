@@ -31,6 +31,8 @@ def command(names: tuple[str, ...], draw: Path | None, as_json: bool) -> None:
     for name in chosen:
         networks.find(name)
     if draw is not None:
+        if as_json:
+            raise UsageError("--json describes networks, and --draw draws them: leave one out")
         say(*_draw(chosen, draw))
         return
     rows = []

@@ -12,6 +12,7 @@ from unetbio.cli.process import keep_freed_memory, limit_threads
 from unetbio.cli.progress import Progress
 from unetbio.cli.terminal import say
 from unetbio.machine import available_cores
+from unetbio.notes import say_without_effect
 
 if TYPE_CHECKING:
     from unetbio.results.verification import Finding
@@ -48,6 +49,8 @@ def command(
     """
     from unetbio.results.verification import verify_folder
 
+    if rerun is None and device != "auto":
+        say_without_effect("--device", "masks are segmented again with --rerun alone")
     count, findings = verify_folder(out, workers or available_cores())
     if key is not None:
         from unetbio.results.signing import check_signature

@@ -27,9 +27,10 @@ from unetbio.labels import check_plausible, is_binary_mask, split_components
 from unetbio.metrics.cell_classes import ClassedComparison, compare_classed
 from unetbio.metrics.classes import ClassComparison, compare_classes
 from unetbio.metrics.instances import THRESHOLDS, Comparison, compare, short
+from unetbio.notes import say_without_effect
 from unetbio.output_layout import CLASSES
 from unetbio.settings.training import MAX_CLASSES
-from unetbio.supervision.annotations import UNANNOTATED, map_classes
+from unetbio.supervision.annotations import NUMBERED, UNANNOTATED, map_classes
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -70,14 +71,18 @@ class _Comparer(Protocol):
 
 @dataclass(frozen=True)
 class _Cells:
-    """Label images."""
+    """Label images; ``parted`` counts those that were made of the connected parts of a mask."""
 
     thresholds: tuple[float, ...]
     tolerance: float
     allow_binary: bool
+    parted: list[bool] = field(default_factory=list)
 
     def prepare(self, mask: _Mask, *, is_truth: bool) -> _Mask:
-        return split_components(mask) if self.allow_binary and is_binary_mask(mask) else mask
+        if not (self.allow_binary and is_binary_mask(mask)):
+            return mask
+        self.parted.append(is_truth)
+        return split_components(mask)
 
     def of_pair(self, found: Path, true: Path, series_count: int) -> _Comparer:
         return self
@@ -329,6 +334,8 @@ def evaluate(
         except ImageError as error:
             logger.error("%s against %s: %s [%s]", found, true, error, error.reason)
             evaluation.failed.append((found, true, error))
+    if split_components and evaluation.compared and not (isinstance(comparer, _Cells) and comparer.parted):
+        say_without_effect("--split-components", NUMBERED)
     return evaluation
 
 

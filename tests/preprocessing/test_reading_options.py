@@ -8,7 +8,6 @@ import pytest
 import tifffile
 
 from unetbio.errors import ImageError
-from unetbio.preprocessing import prepare
 from unetbio.preprocessing.prepare import ImageSelection, open_annotated
 from unetbio.settings.image_tables import COLUMNS, read_image_table
 from unetbio.settings.options import options_of
@@ -58,11 +57,6 @@ def read_with(image: Path, settings: Settings) -> tuple[list[Any], str]:
         return [], str(error)
 
 
-@pytest.fixture(autouse=True)
-def _say_again() -> None:
-    prepare._say_once.cache_clear()
-
-
 def test_all_options_that_read_are_here() -> None:
     assert tuple(VALUES) == READING
     assert set(READING) < set(COLUMNS)
@@ -92,12 +86,11 @@ def test_no_option_or_column_is_ignored_in_silence(
     assert found != facts(open_annotated(image, Settings())) or is_said or is_default
 
 
-def test_what_changes_nothing_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_changes_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     tifffile.imwrite(tmp_path / "x.tif", np.zeros((6, 7), np.uint16))
     caplog.set_level("INFO")
-    for _ in range(3):
-        open_annotated(tmp_path / "x.tif", Settings(z="max", pixel_size_um=(2.0, 0.5)))
+    open_annotated(tmp_path / "x.tif", Settings(z="max", pixel_size_um=(2.0, 0.5)))
     assert caplog.messages == [
-        "--z max changes nothing in images without sections, which are taken as they are",
         "--pixel-size Z,YX: images without sections have the second of them alone",
+        "--z max changes nothing here: images without sections are taken as they are",
     ]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from unetbio.batch.budget import MemoryShares
 from unetbio.batch.failures import forget_gone, select_failed
-from unetbio.batch.plan import check_names, go_on_at_own_scale, list_items, select_part, spread
+from unetbio.batch.plan import check_names, go_on_at_own_scale, leave_out_absent, list_items, select_part, spread
 from unetbio.batch.profile import RunProfile, profiled
+from unetbio.batch.without_effect import Permissions, say_for_run
 from unetbio.errors import UsageError
 from unetbio.machine import available_cores, available_memory, process_seconds
 from unetbio.models.model_file import load_model, read_info
@@ -26,6 +27,7 @@ from unetbio.settings.segmentation import Settings
 if TYPE_CHECKING:
     from unetbio.batch.dry_run import Estimate
     from unetbio.batch.run import BatchOptions, Draw, OnShare
+    from unetbio.results.result_files import Outcome
 
 __all__ = ["Finished", "SegmentRequest", "View", "segment_folders"]
 
@@ -191,7 +193,8 @@ def _log_unrelated(name: str, message: str) -> None:
 def _segment_by(model: str, request: SegmentRequest, view: View, since: float = 0.0) -> Finished:
     """Run one model, whose turn began at an age of the process."""
     out, run = request.out, request.run
-    listed = request.list_items(model)
+    found = request.list_items(model)
+    listed = leave_out_absent(found)
     items, overlays = request.choose(listed)
     gone = [] if run.dry_run else _forget_gone(listed, out, run)
     if run.failed_only and not items:
@@ -217,6 +220,7 @@ def _segment_by(model: str, request: SegmentRequest, view: View, since: float = 
         ensemble=[load_model(member) for member in request.settings.ensemble],
     )
     logger.info("%s on %s (%s)", segmenter.info.name, segmenter.device, segmenter.device_reason)
+    say_for_run(request.settings, run, segmenter)
     if segmenter.looker is not None:
         items = go_on_at_own_scale(items, listed, out, segmenter.model.sha256)
     options = _batch_options(overlays, run, view, memory.frames)
@@ -227,8 +231,16 @@ def _segment_by(model: str, request: SegmentRequest, view: View, since: float = 
         for item, message in predicted.failed:
             logger.error("%s: %s", item.title, message)
         return Finished(out, (model,), predicted, len(predicted.failed))
+    permissions = Permissions(request.settings, lacks_images=len(listed) < len(found))
     with profiled(process_seconds() - since) as profile, view.progress(len(items)) as (on_outcome, on_share):
-        summary = run_batch(items, out, segmenter, replace(options, on_share=on_share), on_outcome)
+
+        def report(outcome: "Outcome") -> None:
+            permissions.collect(outcome)
+            on_outcome(outcome)
+
+        summary = run_batch(items, out, segmenter, replace(options, asked=request.settings, on_share=on_share), report)
+    if not (summary.failed or run.part):
+        permissions.say()
     return Finished(out, (model,), summary, summary.failed, profile if run.profile else None)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unetbio.batch.budget import MemoryBudget
+from unetbio.batch.without_effect import say_for_image
 from unetbio.errors import ImageError
 from unetbio.files import Stamp, real_path, stamp, utf8_text
 from unetbio.postprocessing.instances import rows_in_memory
@@ -24,6 +25,7 @@ from unetbio.results.result_files import LabelStack, pending_path
 from unetbio.results.reuse import EarlierResult, Policy, find_earlier_result
 from unetbio.segmentation import Segmenter
 from unetbio.segmentation.segmenter import BYTES_IN_BAND
+from unetbio.settings.segmentation import Settings
 from unetbio.timing import stage
 
 __all__ = ["LABELLING_BYTES", "Job", "Reader", "frame_bytes", "streamed_if_large"]
@@ -97,7 +99,13 @@ class Reader(threading.Thread):
     """
 
     def __init__(
-        self, items: Sequence[Item], out: Path, segmenter: Segmenter, policy: Policy, budget: MemoryBudget
+        self,
+        items: Sequence[Item],
+        out: Path,
+        segmenter: Segmenter,
+        policy: Policy,
+        budget: MemoryBudget,
+        asked: Settings,
     ) -> None:
         super().__init__(name="unetbio-reader", daemon=True)
         self._items = items
@@ -105,6 +113,7 @@ class Reader(threading.Thread):
         self._segmenter = segmenter
         self._policy = policy
         self._budget = budget
+        self._asked = asked
         self._messages: queue.Queue[Message | BaseException | None] = queue.Queue(MESSAGES_AHEAD)
         self._stopped = threading.Event()
 
@@ -172,6 +181,7 @@ class Reader(threading.Thread):
     def _open(self, job: Job) -> ImageSelection:
         before = _stamp(job.item.source)
         opened = self._segmenter.open(job.item.read(), job.item.settings)
+        say_for_image(opened, self._segmenter.info, self._asked)
         job.opened = opened = streamed_if_large(
             opened, job.item, self._segmenter, self._policy, self._out, self._budget.limit
         )

@@ -19,7 +19,16 @@ from unetbio.results.journal import Part
 from unetbio.settings.image_tables import COLUMNS, ImageRow, read_image_table
 from unetbio.settings.segmentation import Settings
 
-__all__ = ["check_names", "found_items", "go_on_at_own_scale", "list_items", "read_table", "select_part", "spread"]
+__all__ = [
+    "check_names",
+    "found_items",
+    "go_on_at_own_scale",
+    "leave_out_absent",
+    "list_items",
+    "read_table",
+    "select_part",
+    "spread",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -95,9 +104,6 @@ def _items_of(found: Found, settings: Settings, out: Path | None, masks: MaskKin
         chosen = series_of(found, settings.series, settings.axes)
     except ImageError as error:
         found, chosen = replace(found, error=error), [(None, "")]
-    if settings.partial and found.error is not None and found.error.reason in LEFT_OUT_OF_PLATES:
-        logger.warning("%s: %s [%s]", found.path, found.error, found.error.reason)
-        return
     regions: list[tuple[str, ...]] = [(each,) for each in settings.region] or [()]
     for number, name in chosen:
         place = {**found.place, **({"position": name} if name else {})}
@@ -150,6 +156,17 @@ def _items_of_row(table: Path, row: ImageRow, out: Path | None, masks: MaskKind)
     columns = {name: value for name, value in row.cells.items() if name not in COLUMNS}
     for image in images_of(found, row.settings.series):
         yield from _items_of(image, row.settings, out, masks, columns=columns)
+
+
+def leave_out_absent(items: Sequence[Item]) -> list[Item]:
+    """The items without wells and fields of plates that are not there and that ``--partial`` does without."""
+    kept = []
+    for item in items:
+        if item.settings.partial and item.error is not None and item.error.reason in LEFT_OUT_OF_PLATES:
+            logger.warning("%s: %s [%s]", item.source, item.error, item.error.reason)
+        else:
+            kept.append(item)
+    return kept
 
 
 def check_names(items: Sequence[Item], out: Path) -> None:

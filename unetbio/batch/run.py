@@ -42,6 +42,7 @@ from unetbio.results.result_files import Outcome, write_image_probabilities, wri
 from unetbio.results.reuse import KeptResult, Policy, lazy_labels, read_label_file, remove_leftovers
 from unetbio.results.tables import write_classes
 from unetbio.segmentation import DecidedFrame, Segmenter
+from unetbio.settings.segmentation import Settings
 from unetbio.timing import stage
 
 __all__ = ["MAX_FINISHERS", "BatchOptions", "run_batch"]
@@ -64,6 +65,8 @@ class BatchOptions:
 
     Parameters
     ----------
+    asked : Settings
+        Settings of all images, as they were given: the notes are about them.
     policy : Policy
         Which results of earlier runs are made again.
     overlays : dict
@@ -85,6 +88,7 @@ class BatchOptions:
         time.
     """
 
+    asked: Settings = field(default_factory=Settings)
     policy: Policy = field(default_factory=Policy)
     overlays: Mapping[str, Path] = field(default_factory=dict)
     draw: Draw | None = None
@@ -197,7 +201,7 @@ class _Batch:
         return self.out / SUMMARY
 
     def run(self, items: Sequence[Item]) -> list[Outcome]:
-        reader = Reader(items, self.out, self.segmenter, self.options.policy, self.budget)
+        reader = Reader(items, self.out, self.segmenter, self.options.policy, self.budget, self.options.asked)
         pool = ThreadPoolExecutor(self.options.workers, thread_name_prefix="unetbio-worker")
         reader.start()
         try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from unetbio.batch.budget import MemoryBudget
 from unetbio.batch.plan import list_items
+from unetbio.batch.without_effect import ALL_KNOWN
 from unetbio.checking.check_cache import CheckCache
 from unetbio.checking.file_report import FileReport, Finding, describe_for_models, report_file
 from unetbio.checking.outliers import compare_with_model, compare_with_others
@@ -18,9 +19,11 @@ from unetbio.files import real_path
 from unetbio.io.tables import csv_text
 from unetbio.machine import available_cores
 from unetbio.models.model_file import ModelInfo, read_info
+from unetbio.notes import say_without_effect
 from unetbio.output_layout import CHECK
 from unetbio.preprocessing.grey_values import GreyFingerprint
 from unetbio.results.items import Item
+from unetbio.settings.options import options_of
 from unetbio.settings.segmentation import Settings
 from unetbio.targets import of_model
 
@@ -142,9 +145,22 @@ def check(
     if cache is not None:
         tables = [*([Path(table)] if table else []), *([Path(out) / CHECK] if out else [])]
         _refuse_cache(Path(cache), [item.source for item in items], tables)
-    return _check_items(
+    result = _check_items(
         items, infos, workers or available_cores(), None if cache is None else CheckCache(Path(cache)), on_file
     )
+    _say_without_effect(settings or Settings(), infos, result)
+    return result
+
+
+def _say_without_effect(settings: Settings, infos: Mapping[str, ModelInfo], result: CheckResult) -> None:
+    """Say which options compare images with a model, where there is none, and whether pixels had to be filled."""
+    for name in ("diameter_px", "normalization"):
+        if not infos and getattr(settings, name) is not None:
+            say_without_effect(options_of(Settings)[name].flag, "without a model images are compared with each other")
+    stats = [report.stats for report in result.files]
+    is_known = all(each is not None and not any(level.not_finite for level in each.levels) for each in stats)
+    if settings.nan == "fill" and is_known:
+        say_without_effect("--nan fill", ALL_KNOWN)
 
 
 def _refuse_cache(cache: Path, sources: list[Path], tables: list[Path]) -> None:

@@ -1,7 +1,7 @@
 """Compare networks on annotated images, into a folder of results."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 from unetbio.compare.variants import Variant, lesson_variants, parse_variants, training_config
 from unetbio.errors import UsageError
 from unetbio.files import lock
+from unetbio.notes import say_without_effect
 from unetbio.output_layout import LOCK
+from unetbio.settings.base import read_mapping
 from unetbio.settings.runs import CompareRun
 from unetbio.settings.segmentation import Settings
-from unetbio.settings.training import given_settings, load_training_config
-from unetbio.training.pairs import find_pairs
+from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
+from unetbio.training.pairs import AnnotatedFiles, find_pairs
+from unetbio.training.without_effect import find_without_effect
 
 if TYPE_CHECKING:
     from unetbio.compare.data import Examples
@@ -57,9 +60,9 @@ def compare(data: Sequence[Path], output: Path, run: CompareRun, reading: Settin
         raise UsageError("nothing to compare: give --networks all, --networks with names, or --lesson")
     config = load_training_config(run.config, given_settings(run))
     variants = _variants(run)
-    for variant in variants:
-        training_config(variant, config, run.width)
+    configs = {variant: training_config(variant, config, run.width) for variant in variants}
     files = find_pairs(data, run.root, reading, with_test=True)
+    _say_without_effect(run, configs, files)
     # PyTorch is imported from here on, so that errors of the options come at once.
     from unetbio.compare.data import load
     from unetbio.compare.results import write_results
@@ -91,6 +94,19 @@ def compare(data: Sequence[Path], output: Path, run: CompareRun, reading: Settin
 def _variants(run: CompareRun) -> list[Variant]:
     asked = parse_variants(run.networks) if run.networks else []
     return list(dict.fromkeys([*asked, *(variant for name in run.lesson for variant in lesson_variants(name))]))
+
+
+def _say_without_effect(run: CompareRun, configs: Mapping[Variant, TrainingConfig], files: AnnotatedFiles) -> None:
+    """Say which settings change nothing in any network, and which of its own change nothing in a network."""
+    given = {**read_mapping(run.config), **given_settings(run)}
+    shared = [find_without_effect(given, config, files, run.minutes) for config in configs.values()]
+    for name, reason in shared[0].items():
+        if all(name in others for others in shared):
+            say_without_effect(name, reason)
+    for variant, config in configs.items():
+        for name, reason in find_without_effect(dict(variant.settings), config, files, None).items():
+            if name in dict(variant.settings):
+                say_without_effect(f"{variant.name}: {name}", reason)
 
 
 def _scored_images(examples: "Examples", is_test: bool) -> str:

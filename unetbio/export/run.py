@@ -14,6 +14,7 @@ from unetbio.export.geojson import GeoJsonWriter
 from unetbio.export.imagej import RoiSetWriter
 from unetbio.export.tracks import ChallengeWriter, TrackMateWriter
 from unetbio.files import remove_stale
+from unetbio.notes import say_without_effect
 from unetbio.results.journal import Entry
 from unetbio.results.path_columns import add_path_columns
 
@@ -44,6 +45,10 @@ FORMATS: dict[str, Callable[[Path], Writer]] = {
     "trackmate": TrackMateWriter,
 }
 """Formats by their names on the command line."""
+
+
+WITH_COLUMNS = ("geojson", "anndata")
+"""Formats that hold the columns of the user's table and of ``--metadata-regex``."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,8 @@ def export_folder(
     EnvironmentStoppedError
         When the disk is full or the folder cannot be written.
     """
+    if metadata_regex is not None and target not in WITH_COLUMNS:
+        say_without_effect("--metadata-regex", f"files of {target} hold no further columns")
     entries = add_path_columns(find_images(out), metadata_regex)
     outlines, failed = 0, 0
     remove_stale(folder, below=True)

@@ -11,6 +11,7 @@ from unetbio.errors import UsageError
 from unetbio.io.discover import Found
 from unetbio.io.image_set import ImageSet
 from unetbio.io.namings import NAMINGS, Match, Naming, SideFile, naming_of_pattern
+from unetbio.notes import say_without_effect
 
 __all__ = ["AUTO", "NONE", "group_files"]
 
@@ -47,9 +48,13 @@ def group_files(found: Iterable[Found], how: str) -> list[Found]:
     """
     files = list(found)
     if how == NONE:
+        _say_if_needless(files)
         return files
     namings = NAMINGS if how == AUTO else (_find(how),)
     left, named = _split(files, namings)
+    thumbs = len(files) - len(left) - sum(map(len, named.values()))
+    if thumbs:
+        logger.info("%s left out: thumbnails beside the images of a plate", _count(thumbs, "file"))
     groups = [_Plate(naming, folder, members) for (naming, folder), members in named.items()]
     if how == AUTO:
         doubtful = [plate for plate in groups if plate.doubt]
@@ -64,6 +69,13 @@ def group_files(found: Iterable[Found], how: str) -> list[Found]:
     return sorted([*left, *made], key=lambda item: order[item.path])
 
 
+def _say_if_needless(files: Sequence[Found]) -> None:
+    """Say that ``none`` changes nothing, where ``auto`` would join no files and add no columns."""
+    _, named = _split(files, NAMINGS)
+    if all(_Plate(naming, folder, members).doubt for (naming, folder), members in named.items()):
+        say_without_effect("--group none", "names of files join none of them")
+
+
 def _find(how: str) -> Naming:
     return next((naming for naming in NAMINGS if naming.name == how), None) or naming_of_pattern(how)
 
@@ -71,7 +83,7 @@ def _find(how: str) -> Naming:
 def _split(
     files: Sequence[Found], namings: Sequence[Naming]
 ) -> tuple[list[Found], dict[tuple[Naming, str], list[_Named]]]:
-    """Files of no naming, and the others by their naming and the folder of their plate."""
+    """Files of no naming, without thumbnails, and the others by their naming and the folder of their plate."""
     left: list[Found] = []
     named: dict[tuple[Naming, str], list[_Named]] = {}
     for item in files:
@@ -86,8 +98,6 @@ def _split(
             left.append(item)
     beside = {(naming, folder) for naming, folder in named if naming.left_out}
     thumbs = {id(item) for item in left for naming, _ in beside if naming.leaves_out(item.relative.as_posix())}
-    if thumbs:
-        logger.info("%s left out: thumbnails beside the images of a plate", _count(len(thumbs), "file"))
     return [item for item in left if id(item) not in thumbs], named
 
 

@@ -1,11 +1,10 @@
 """Prepare an image for a network: pick axes and channels, rescale, normalize."""
 
-import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from unetbio.io import read_image
 from unetbio.io.grey_pictures import as_grey, is_opaque_picture
 from unetbio.io.image import AXES, Image, list_channels, select_channel, with_channel_names
 from unetbio.io.images import find_series
+from unetbio.notes import say_once, say_without_effect
 from unetbio.postprocessing.bands import Allocate, FinishedBands
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.grey_values import GreyLevels, LevelCounter, count_channels
@@ -45,8 +45,6 @@ __all__ = [
     "series_number",
     "with_pixel_size",
 ]
-
-logger = logging.getLogger(__name__)
 
 # Smaller zooms are skipped: interpolation would cost more sharpness than the scale gains.
 ZOOM_TOLERANCE = 0.02
@@ -362,28 +360,14 @@ def _select(image: Image, settings: Settings, ndim: int, channels: int | None = 
         times, sections = whole
         image = image.crop_sections(sections.start, sections.stop)
     axes = _pick_axes(image, settings, ndim)
-    _say_without_meaning(image, settings)
+    if isinstance(settings.z, str) and image.size("Z") == 1:
+        say_without_effect(f"--z {settings.z}", "images without sections are taken as they are")
     shape = tuple(image.size(axis) for axis in axes)
     if 0 in shape:
         raise ImageError("empty", f"the image has no pixels: {image.describe()}")
     return ImageSelection(
         image, settings, chosen, times, axes, shape, (1.0,) * len(axes), kept_sections=whole and whole[1]
     )
-
-
-def _say_without_meaning(image: Image, settings: Settings) -> None:
-    if image.size("Z") > 1:
-        return
-    if isinstance(settings.z, str):
-        _say_once(f"--z {settings.z} changes nothing in images without sections, which are taken as they are")
-    if isinstance(settings.pixel_size_um, tuple):
-        _say_once("--pixel-size Z,YX: images without sections have the second of them alone")
-
-
-@cache
-def _say_once(line: str) -> None:
-    """Log what is the same for many images of a batch."""
-    logger.info("%s", line)
 
 
 def read_frame(opened: ImageSelection, t: int | None, automatic: Normalization) -> Frame:
@@ -527,6 +511,8 @@ def with_pixel_size(image: Image, pixel_size_um: PixelSize | None) -> Image:
     """Set the pixel size of an image; None keeps the size in the file."""
     if pixel_size_um is None:
         return image
+    if isinstance(pixel_size_um, tuple) and image.size("Z") == 1:
+        say_once("--pixel-size Z,YX: images without sections have the second of them alone")
     sizes = complete_pixel_size(pixel_size_um, image.pixel_size_um)
     return replace(image, pixel_size_um=sizes, pixel_size_trusted=True)
 

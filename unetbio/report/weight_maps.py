@@ -14,8 +14,11 @@ from unetbio import labels
 from unetbio.errors import ImageError, UsageError
 from unetbio.files import atomic_path
 from unetbio.io import find_inputs, output_names, read_image, read_labels
+from unetbio.notes import say_without_effect
 from unetbio.report.pictures import draw_weight_map
+from unetbio.settings.options import given, options_of
 from unetbio.settings.runs import WeightMapRun
+from unetbio.supervision.annotations import NUMBERED
 from unetbio.supervision.class_weights import class_weights as balance
 from unetbio.supervision.weight_maps import force_gap, weight_map
 
@@ -50,6 +53,7 @@ def write_weight_maps(inputs: Sequence[str], output: Path, run: WeightMapRun) ->
     UsageError
         When nothing is found, or a weight map exists and is not to be replaced.
     """
+    _say_without_effect(run)
     found = find_inputs(inputs, masks=True)
     targets = [output / f"{name}_weights.tif" for name in output_names(found)]
     there = [target for target in targets if target.exists()]
@@ -71,15 +75,27 @@ def write_weight_maps(inputs: Sequence[str], output: Path, run: WeightMapRun) ->
     return len(found) - failed, failed
 
 
+def _say_without_effect(run: WeightMapRun) -> None:
+    """Say which options of the border term have no meaning without it."""
+    if run.border_weight > 0:
+        return
+    for name in ("border_sigma", "spacing"):
+        if name in given(run):
+            say_without_effect(options_of(WeightMapRun)[name].flag, "--border-weight is 0")
+
+
 def _read(path: Path, run: WeightMapRun) -> _Labels:
     """Labels with -1 where nothing is annotated, their axes, and the spacing in in-plane pixels."""
     image = read_image(path, axes=run.axes)
-    label_image = read_labels(path, allow_binary=run.split_components, axes=run.axes).astype(np.int64)
+    stored = read_labels(path, allow_binary=run.split_components, axes=run.axes)
     axes, spacing = image.axes, run.spacing
-    ignored = np.zeros(label_image.shape, bool) if run.ignore_label is None else label_image == run.ignore_label
-    label_image[ignored] = 0
-    if run.split_components:
-        label_image = _each_time(labels.split_components, label_image, axes).astype(np.int64)
+    ignored = np.zeros(stored.shape, bool) if run.ignore_label is None else stored == run.ignore_label
+    stored = np.where(ignored, stored.dtype.type(0), stored)
+    if run.split_components and labels.is_binary_mask(stored):
+        stored = _each_time(labels.split_components, stored, axes)
+    elif run.split_components and stored.max(initial=0) > 1:
+        say_without_effect("--split-components", NUMBERED)
+    label_image = stored.astype(np.int64)
     labels.check_plausible(label_image)
     label_image[ignored] = IGNORED
     spatial = axes.replace("T", "")

@@ -13,6 +13,7 @@ from unetbio.errors import ImageError, UnetbioError, UsageError
 from unetbio.machine import available_cores
 from unetbio.measurement.regions import Features
 from unetbio.measurement.table_schema import SECTION
+from unetbio.notes import say_without_effect
 from unetbio.output_layout import SUMMARY, holds_classes, provenance_name
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.results.cells import CachedCells
@@ -119,6 +120,7 @@ def measure(
             raise UsageError(
                 f"{out} holds no results of unetbio segment: neither journals nor *_labels.json or *_classes.json"
             )
+        _say_without_effect(asked, entries)
         _remember_columns(out, known, entries)
         with ThreadPoolExecutor(workers or available_cores()) as pool:
             cached = None if overwrite else CachedCells(out)
@@ -131,6 +133,14 @@ def measure(
     _warn_of_missing_rings(outcomes)
     _warn_of_gone_inputs(outcomes)
     return summarize(outcomes, out / SUMMARY)
+
+
+def _say_without_effect(asked: TableOptions, entries: Sequence[Entry]) -> None:
+    """Say which options measure cells, where there are none."""
+    given = {"--expand": asked.expand_um is not None, f"--features {asked.features}": asked.features != "basic"}
+    if all(holds_classes(entry.output) for entry in entries):
+        for option in (option for option, is_given in given.items() if is_given):
+            say_without_effect(option, "class masks have no cells")
 
 
 def _remember_columns(out: Path, before: Sequence[Entry], now: Sequence[Entry]) -> None:

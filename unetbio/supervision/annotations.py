@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 from unetbio import labels
 from unetbio.classes import default_class_names
 from unetbio.errors import ImageError, UsageError
+from unetbio.notes import say_without_effect
 from unetbio.settings.training import MAX_CLASSES, TrainingConfig
 
 __all__ = [
     "CLASS_BASE",
+    "NUMBERED",
     "UNANNOTATED",
     "classes_of_cells",
     "map_classes",
@@ -27,6 +29,9 @@ UNANNOTATED = 255
 
 CLASS_BASE = 256
 """A cell of class c has an id ``CLASS_BASE * n + c`` with n from 1 in label images of cells with classes."""
+
+NUMBERED = "cells that have numbers of their own in a mask keep them"
+"""Why ``--split-components`` changes nothing in a label image."""
 
 SHOWN_VALUES = 8
 
@@ -48,6 +53,8 @@ def number_cells(mask: NDArray[np.integer], config: TrainingConfig) -> NDArray[n
     """
     if config.split_components and labels.is_binary_mask(mask):
         return labels.split_components(mask)
+    if config.split_components and mask.max(initial=0) > 1:
+        say_without_effect("--split-components", NUMBERED)
     return _compact(mask)
 
 

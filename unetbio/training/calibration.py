@@ -14,6 +14,7 @@ from unetbio.inference.prediction import predict
 from unetbio.models import SUFFIX
 from unetbio.models.model_file import Model, ModelInfo, load_model, save_model
 from unetbio.networks import find as find_network
+from unetbio.notes import say_without_effect
 from unetbio.preprocessing import normalization
 from unetbio.settings.runs import CalibrateRun
 from unetbio.settings.segmentation import Settings
@@ -25,9 +26,10 @@ from unetbio.targets.cells import CellLearner
 from unetbio.training.data_checks.checks import check_examples
 from unetbio.training.dataset import Example
 from unetbio.training.examples import load_examples
-from unetbio.training.pairs import find_pairs
+from unetbio.training.pairs import AnnotatedFiles, find_pairs
 from unetbio.training.thresholds import tune_from
 from unetbio.training.trainer import fingerprint
+from unetbio.training.without_effect import GROUP
 
 __all__ = ["Calibrated", "calibrate"]
 
@@ -86,6 +88,7 @@ def calibrate(
     """
     _refuse_existing(output, overwrite=run.overwrite)
     files = find_pairs(inputs, None if run.root is None else Path(run.root), reading)
+    _say_without_effect(files)
     trained = load_model(model)
     config = _config(trained.info, split_components=run.split_components)
     examples = load_examples([*files.training, *files.validation], config)
@@ -101,6 +104,17 @@ def calibrate(
     info = _calibrated_info(trained, output.stem, examples, before, after)
     save_model(output, info, trained.network)
     return Calibrated(info, before, after, learner.deciding_score, tuple(warnings))
+
+
+def _say_without_effect(files: AnnotatedFiles) -> None:
+    """Say which columns and options of a training have no meaning here."""
+    pairs = [*files.training, *files.validation]
+    if files.validation:
+        say_without_effect("the split of the images", "thresholds are searched on all of them")
+    if any(pair.group for pair in pairs):
+        say_without_effect(GROUP, "thresholds are searched on all images alike")
+    if any(isinstance(pair.reading.diameter_px, int | float) for pair in pairs):
+        say_without_effect("--diameter", "the model keeps the diameter that it has, and images are not rescaled")
 
 
 def _refuse_existing(output: Path, *, overwrite: bool) -> None:

@@ -16,6 +16,7 @@ from unetbio.files import atomic_path, stopping, write_text
 from unetbio.inference.backends.base import choose_device
 from unetbio.io.tables import csv_text
 from unetbio.models.model_file import CHECKPOINT_SUFFIX, load_model, save_model
+from unetbio.notes import say_without_effect
 from unetbio.settings.base import read_mapping
 from unetbio.settings.runs import LearnCurveRun
 from unetbio.settings.segmentation import Settings
@@ -29,6 +30,7 @@ from unetbio.training.pairs import find_pairs
 from unetbio.training.recipes import with_recipe
 from unetbio.training.starting import settings_from
 from unetbio.training.trainer import Trainer, TrainingResult, load_training_data
+from unetbio.training.without_effect import find_without_effect
 
 __all__ = ["LearningCurve", "Point", "learn_curve"]
 
@@ -122,6 +124,8 @@ def learn_curve(
     sizes = _sizes(run.sizes, len(training))
     for warning in check_examples(training, validation, config, trust=run.trust_masks):
         logger.warning("%s", warning)
+    for name, reason in find_without_effect(given, config, files, run.minutes).items():
+        say_without_effect(name, reason)
     config = _fixed(config, stated, run, training, validation)
     learner = of_training(config).learner(config, [example.label_image for example in (*training, *validation)])
     order = np.random.default_rng(config.seed).permutation(len(training))

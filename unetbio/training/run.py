@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from unetbio import networks
 from unetbio.errors import UsageError
 from unetbio.files import lock, open_regular, remove_stale, stopping
 from unetbio.models.model_file import CHECKPOINT_SUFFIX, load_model, save_model
+from unetbio.notes import without_effect
 from unetbio.settings.base import read_mapping
 from unetbio.settings.options import from_keywords, options_of
 from unetbio.settings.runs import TrainOptions, TrainRun
@@ -25,6 +25,7 @@ from unetbio.training.dataset import Example
 from unetbio.training.pairs import AnnotatedFiles, find_pairs
 from unetbio.training.recipes import with_recipe
 from unetbio.training.starting import settings_from
+from unetbio.training.without_effect import find_without_effect
 
 if TYPE_CHECKING:
     from unetbio.training.trainer import TrainingResult
@@ -76,7 +77,8 @@ def train(
     run, reading = _split(options)
     output = Path(output)
     paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
-    stated = _stated(run)
+    given = _given(run)
+    stated = with_recipe(given, run.start)
     config = _config(run, stated, output)
     checkpoint = output.with_suffix(CHECKPOINT_SUFFIX)
     _refuse_finished(output, checkpoint, overwrite=run.overwrite)
@@ -97,9 +99,10 @@ def train(
     report(f"{len(training)} images to train on, {len(validation)} to validate on")
     report(_read_as(training))
     warnings = check_examples(training, validation, config, trust=run.trust_masks)
-    warnings += _without_meaning(stated, config)
     for warning in warnings:
         report.warn(warning)
+    for name, reason in find_without_effect(given, config, files, run.minutes).items():
+        report(without_effect(name, reason))
     config = _with_choices(config, stated, training, run, checkpoint, report)
     trainer = Trainer(
         training,
@@ -139,11 +142,11 @@ def _split(options: TrainOptions) -> tuple[TrainRun, Settings]:
     return from_keywords("train", TrainRun, run), from_keywords("train", Settings, reading)
 
 
-def _stated(run: TrainRun) -> dict[str, Any]:
-    """Settings that the file states, overridden by the given options."""
+def _given(run: TrainRun) -> dict[str, Any]:
+    """Settings that the file states, overridden by the given options; without those of a recipe."""
     if run.start is not None and run.encoder is not None:
         raise UsageError("--start and --encoder both say with which weights the encoder begins: leave one out")
-    return with_recipe({**read_mapping(run.config), **given_settings(run)}, run.start)
+    return {**read_mapping(run.config), **given_settings(run)}
 
 
 def _config(run: TrainRun, stated: Mapping[str, Any], output: Path) -> TrainingConfig:
@@ -156,16 +159,6 @@ def _config(run: TrainRun, stated: Mapping[str, Any], output: Path) -> TrainingC
         config = config.model_copy(update={"name": output.stem})
     of_training(config)
     return config
-
-
-def _without_meaning(stated: Mapping[str, Any], config: TrainingConfig) -> list[str]:
-    """Warnings of settings that change nothing in this training."""
-    if of_training(config).masks == "instances" and networks.find(config.network).output == "logits":
-        return []
-    unused = [name for name in ("border_weight", "border_sigma") if name in stated]
-    return [
-        f"{name} changes nothing: {config.network} with target {config.target} has no border term" for name in unused
-    ]
 
 
 def _with_choices(

@@ -1,0 +1,58 @@
+"""Settings that change nothing in a training, by target, network, schedule, augmentation and images."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from unetbio.settings.training import TrainingConfig
+from unetbio.training.pairs import AnnotatedFiles, AnnotatedPair
+from unetbio.training.without_effect import GROUP, find_without_effect
+
+PAIR = AnnotatedPair(Path("a.tif"), Path("m.tif"))
+CLASSES: dict[str, Any] = {"target": "classes", "class_names": ["background", "cell"]}
+
+
+def found(minutes: float | None = None, files: AnnotatedFiles | None = None, **settings: Any) -> set[str]:
+    return set(find_without_effect(settings, TrainingConfig(**settings), files or AnnotatedFiles([PAIR]), minutes))
+
+
+@pytest.mark.parametrize(
+    ("settings", "unused"),
+    [
+        ({}, set()),
+        ({"border_weight": 4.0, "border_sigma": 3.0}, set()),
+        ({"border_weight": 0.0, "border_sigma": 3.0}, {"border_sigma"}),
+        ({**CLASSES, "border_weight": 4.0, "border_sigma": 3.0}, {"border_weight", "border_sigma"}),
+        ({"network": "mask_rcnn", "border_weight": 4.0, "loss": "dice"}, {"border_weight", "loss"}),
+        ({"class_weighting": "none", "class_weight_cap": 3.0}, {"class_weight_cap"}),
+        ({"class_weighting": "balanced", "class_weight_cap": 3.0}, set()),
+        ({"target": "centres", "class_weighting": "none", "loss": "dice"}, {"class_weighting"}),
+        ({"optimizer": "adamw", "momentum": 0.9}, {"momentum"}),
+        ({"optimizer": "sgd", "momentum": 0.9}, set()),
+        ({"schedule": "one_cycle", "poly_power": 0.5, "restarts": [100]}, {"poly_power"}),
+        ({"schedule": "constant", "restarts": [100]}, {"restarts"}),
+        ({"schedule": "poly", "poly_power": 0.5}, set()),
+        ({"augmentation": {"elastic_sigma": 0, "elastic_grid": 4}}, {"augmentation.elastic_grid"}),
+        ({"augmentation": {"probability": 0, "blur": 2.0}}, {"augmentation.blur"}),
+        (
+            {"augmentation": {"probability": 0.5, "brightness": 0, "contrast": 0, "gamma": 1, "noise": 0, "blur": 0}},
+            {"augmentation.probability"},
+        ),
+        ({"augmentation": {"largest_diameter": 60}}, set()),
+        ({**CLASSES, "augmentation": {"largest_diameter": 60}}, {"augmentation.largest_diameter"}),
+        ({"sampling": "groups"}, {"sampling"}),
+        ({"validation_fraction": 0.2}, set()),
+    ],
+)
+def test_settings_without_a_meaning_are_found(settings: dict[str, Any], unused: set[str]) -> None:
+    assert found(**settings) == unused
+
+
+def test_what_images_and_minutes_decide() -> None:
+    named = AnnotatedFiles([PAIR._replace(group="A")], [PAIR])
+    assert found(files=named) == {GROUP}
+    assert found(files=named, sampling="groups") == set()
+    assert found(files=named, sampling="groups", validation_fraction=0.2) == {"validation_fraction"}
+    assert found(minutes=5.0, steps=900) == {"steps"}
+    assert found(minutes=5.0, steps=900, restarts=[100]) == set()

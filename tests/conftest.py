@@ -18,12 +18,16 @@ SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
 def pytest_collection() -> None:
-    """Keep modules and tests, which live until the end, from being searched for garbage again and again."""
+    """Search for garbage less often, which took 12 % of the time of tests of training.
+
+    Modules and tests live until the end: they are not searched at all.
+    """
     gc.disable()
 
 
 def pytest_collection_finish() -> None:
     gc.freeze()
+    gc.set_threshold(10_000)
     gc.enable()
 
 

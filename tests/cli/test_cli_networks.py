@@ -8,6 +8,12 @@ from unetbio import networks
 from unetbio.cli.networks import command
 
 
+@pytest.fixture(scope="module")
+def listed() -> str:
+    """The list of all networks, whose weights are counted."""
+    return CliRunner().invoke(command).stdout
+
+
 def test_every_architecture_is_listed_with_its_geometry_and_parameters() -> None:
     rows = json.loads(CliRunner().invoke(command, ["--json"]).stdout)
     assert [row["network"] for row in rows] == list(networks.names())
@@ -18,11 +24,10 @@ def test_every_architecture_is_listed_with_its_geometry_and_parameters() -> None
     assert "1505.04597" in unet["paper"]
 
 
-def test_the_list_for_people_says_the_same() -> None:
-    output = CliRunner().invoke(command).stdout
-    assert "unet: U-Net" in output
-    assert "31 030 658 parameters" in output
-    assert "context 92 x 92, stride 16 x 16, smallest input 188 x 188 px; tiles never change the answer" in output
+def test_the_list_for_people_says_the_same(listed: str) -> None:
+    assert "unet: U-Net" in listed
+    assert "31 030 658 parameters" in listed
+    assert "context 92 x 92, stride 16 x 16, smallest input 188 x 188 px; tiles never change the answer" in listed
 
 
 def test_a_name_lists_one_and_an_unknown_one_is_refused() -> None:
@@ -30,7 +35,7 @@ def test_a_name_lists_one_and_an_unknown_one_is_refused() -> None:
     assert "there is no network named 'unett'" in str(CliRunner().invoke(command, ["unett"]).exception)
 
 
-def test_a_name_lists_each_parameter_with_its_choices_and_what_they_mean() -> None:
+def test_a_name_lists_each_parameter_with_its_choices_and_what_they_mean(listed: str) -> None:
     output = CliRunner().invoke(command, ["unet"]).stdout
     assert "\n  depth (4): number of poolings; a whole number from 0 to 8\n" in output
     assert (
@@ -40,7 +45,7 @@ def test_a_name_lists_each_parameter_with_its_choices_and_what_they_mean() -> No
     assert {option["name"]: option["default"] for option in row["options"]} == row["defaults"]
     skip = next(option for option in row["options"] if option["name"] == "skip")
     assert list(skip["choices"]) == ["concatenate", "sum", "none"]
-    assert "number of poolings" not in CliRunner().invoke(command).stdout
+    assert "number of poolings" not in listed
 
 
 def test_drawings_are_made_and_named(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ test test-slow: export PYTHONDONTWRITEBYTECODE =
 test: $(READY)
 	@PATH="$(BIN):$$PATH" python -m pytest -n auto --dist worksteal -m "not slow" $(PYTEST_ARGS)
 
-# Tests that train for long, start and kill many processes, or drive a browser.
+# Tests that train for long, start and kill many processes, or drive another program.
 test-slow: $(READY)
 	@PATH="$(BIN):$$PATH" python -m pytest -n auto --dist worksteal -m slow $(PYTEST_ARGS)
 

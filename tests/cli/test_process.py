@@ -37,14 +37,14 @@ def changes(code: str) -> list[str]:
     return subprocess.run(line, capture_output=True, text=True, check=True).stdout.splitlines()[-1].split()
 
 
-def test_the_library_changes_nothing(tmp_path: Path) -> None:
+def test_the_library_changes_nothing(tmp_path: Path, tiny_model: Path) -> None:
     code = f"""
 import numpy, unetbio, unetbio.cli.main, unetbio.cli.segment
 from unetbio.files import atomic_folder, write_text
 write_text({str(tmp_path / "a" / "a.txt")!r}, "a")
 with atomic_folder({str(tmp_path / "b.zarr")!r}):
     pass
-unetbio.segment(numpy.eye(40, dtype=numpy.uint8), device="cpu")
+unetbio.segment(numpy.eye(40, dtype=numpy.uint8), {str(tiny_model)!r}, device="cpu")
 """
     assert changes(code) == []
 

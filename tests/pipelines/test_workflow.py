@@ -298,6 +298,7 @@ def test_a_network_is_trained_and_used_and_others_are_compared(tmp_path: Path) -
         assert before.model.sha256 != after.model.sha256
 
 
+@pytest.mark.slow
 def test_a_job_that_cannot_go_on_fails_the_workflow(tmp_path: Path, samples: Path) -> None:
     """A model that is none is no matter of one image: the log names it, and no tables are made."""
     model = tmp_path / "model.safetensors"

@@ -114,6 +114,7 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path / "clone"
 
 
+@pytest.mark.slow
 def test_a_fresh_clone_is_linted_and_planned_without_images_and_not_run(clone: Path) -> None:
     for look in ("--lint", "--dry-run"):
         run = snakemake(clone, look, snakefile=clone / "Snakefile")

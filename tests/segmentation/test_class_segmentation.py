@@ -215,14 +215,15 @@ def test_an_unknown_class_stops_before_anything_is_made(run: Unetbio, tmp_path: 
 
 def test_what_lies_there_is_checked_without_torch(run: Unetbio, tmp_path: Path) -> None:
     run("segment")
-    for command in ("verify", "measure", "report"):
-        code = (
-            "import sys; from unetbio.cli.main import main\n"
-            f"try: main([{command!r}, {str(tmp_path / 'out')!r}])\n"
-            "except SystemExit as error: assert not error.code\n"
-            "assert 'torch' not in sys.modules"
-        )
-        assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0, command
+    code = (
+        "import sys; from unetbio.cli.main import main\n"
+        "for command in ('verify', 'measure', 'report'):\n"
+        f"    try: main([command, {str(tmp_path / 'out')!r}])\n"
+        "    except SystemExit as error: assert not error.code, command\n"
+        "    assert 'torch' not in sys.modules, command"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_cells_and_classes_of_an_image_have_a_picture_each(

@@ -17,8 +17,7 @@ from unetbio.measurement import regions
 from unetbio.measurement.relations import find_parents, subtract
 from unetbio.output_layout import CELLS_TEXT, CYTOPLASM, PARENTS, cytoplasm_name, provenance_name, result_name
 from unetbio.provenance import read_provenance
-from unetbio.results.cells import CachedCells
-from unetbio.results.collect_tables import write_all_tables
+from unetbio.results.collect_tables import write_known_tables
 from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run
 from unetbio.results.journal import Entry, hold_output
 from unetbio.results.links import write_parents
@@ -105,7 +104,7 @@ def _record(nuclei: Path, parents: "pl.DataFrame") -> None:
     try:
         with hold_output(nuclei, None):
             write_parents(nuclei, parents)
-            write_all_tables(nuclei, [], CachedCells(nuclei))
+            write_known_tables(nuclei)
     except EnvironmentStoppedError as error:
         logger.warning("%s gets no columns of parents: %s", nuclei / CELLS_TEXT, error)
 

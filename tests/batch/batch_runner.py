@@ -5,13 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
+import pytest
 from numpy.typing import NDArray
 
 from unetbio.batch.plan import found_items, select_part
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.io import read_labels, write_labels
 from unetbio.labels import label_hash
+from unetbio.results import collect_tables
 from unetbio.results.collect_tables import Summary
+from unetbio.results.journal import Entry
 from unetbio.results.result_files import Outcome
 from unetbio.results.reuse import Policy
 from unetbio.segmentation import Segmenter
@@ -64,3 +68,30 @@ def edit(path: Path) -> None:
     """As a person would: one cell is taken out."""
     labels = read_labels(path)
     write_labels(path, np.where(labels == 1, 0, labels))
+
+
+def measured_again(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The images that are measured from now on, other than by the run that segments them."""
+    measured: list[str] = []
+    measure_again = collect_tables.measure_again
+
+    def measuring(out: Path, entry: Entry, *arguments: Any, **options: Any) -> Any:
+        measured.append(entry.path)
+        return measure_again(out, entry, *arguments, **options)
+
+    monkeypatch.setattr(collect_tables, "measure_again", measuring)
+    return measured
+
+
+def left_cells(out: Path) -> list[str]:
+    """Files of cells that wait for the tables."""
+    return sorted(path.name for path in out.glob(".cells.*"))
+
+
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No table of cells can be written from now on."""
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise pl.exceptions.ComputeError("No space left on device (os error 28)")
+
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", refuse)

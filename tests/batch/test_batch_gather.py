@@ -8,16 +8,15 @@ import numpy as np
 import polars as pl
 import pytest
 import tifffile
-from batch_runner import Runner, edit
+from batch_runner import Runner, edit, full_disk, left_cells, measured_again
 
 from unetbio.batch.plan import read_table
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.io import read_image, read_labels, write_labels
 from unetbio.report.page import write_page
-from unetbio.results import collect_tables
 from unetbio.results.collect_tables import Summary, measure, tidy
-from unetbio.results.journal import Entry, Part
+from unetbio.results.journal import Part
 from unetbio.segmentation import Segmenter
 from unetbio.settings.segmentation import Settings
 
@@ -35,23 +34,6 @@ def test_parts_together_are_the_whole(run: Runner, images: Path, tmp_path: Path,
     assert whole == Summary(4, 9, 1, parts.out / "summary.csv")
     for name in ("summary.csv", "cells.csv"):
         assert (parts.out / name).read_text() == (run.out / name).read_text()
-
-
-def measured_again(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The images that are measured from now on, other than by the run that segments them."""
-    measured: list[str] = []
-    measure_again = collect_tables.measure_again
-
-    def measuring(out: Path, entry: Entry, *arguments: Any, **options: Any) -> Any:
-        measured.append(entry.path)
-        return measure_again(out, entry, *arguments, **options)
-
-    monkeypatch.setattr(collect_tables, "measure_again", measuring)
-    return measured
-
-
-def left_cells(out: Path) -> list[str]:
-    return sorted(path.name for path in out.glob(".cells.*"))
 
 
 def test_what_parts_measured_is_not_measured_again(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,13 +196,6 @@ def test_a_folder_with_brackets_has_rows_of_its_own(images: Path, tmp_path: Path
     assert (run.out / "cells.csv").read_text() == text
     write_page(run.out)
     assert "Cell area" in (run.out / "index.html").read_text()
-
-
-def full_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*arguments: Any, **options: Any) -> None:
-        raise pl.exceptions.ComputeError("No space left on device (os error 28)")
-
-    monkeypatch.setattr(pl.DataFrame, "write_parquet", refuse)
 
 
 def test_a_full_disk_costs_a_part_its_rows_alone(

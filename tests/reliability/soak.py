@@ -182,7 +182,7 @@ def many(plan: Plan) -> Iterator[Trial]:
     faults = trials.faults_of(result, [0])
     faults += [] if rows == count else [f"{rows} rows of {count}"]
     early, late = looks[len(looks) // 4], looks[len(looks) * 3 // 4]
-    for what, before, after, allowed in zip(("files", "threads", "MB"), early, late, (8, 2, 100), strict=True):
+    for what, before, after, allowed in zip(("files", "threads", "MB"), early, late, (8, 2, 40), strict=True):
         faults += [f"{what} grew from {before} to {after}"] if after > before + allowed else []
     yield f"{count} images, {result.seconds:.0f} s; files, threads, MB: {early} early, {late} late", faults
 

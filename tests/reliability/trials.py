@@ -31,8 +31,8 @@ __all__ = [
     "unbroken",
 ]
 
-# What a killed run left is old at once.
-_USUAL = {"unetbio.files.STALE_SECONDS": 0.0}
+# What a killed run left is old at once, and a run of two images writes a file of cells before its tables.
+_USUAL = {"unetbio.files.STALE_SECONDS": 0.0, "unetbio.results.cells.IMAGES_IN_MEMORY": 1}
 _TRAINING = {**_USUAL, **SHORT_SEARCH, "unetbio.training.trainer.CHECKPOINT_SECONDS": 0.0}
 
 

@@ -107,9 +107,11 @@ def _items_of(found: Found, settings: Settings, out: Path | None, masks: MaskKin
     regions: list[tuple[str, ...]] = [(each,) for each in settings.region] or [()]
     for number, name in chosen:
         place = {**found.place, **({"position": name} if name else {})}
-        own = settings if number == settings.series else replace(settings, series=number)
         for region in regions:
-            item = Item.of(replace(found, place=place), replace(own, region=region), masks=masks, **others)
+            # Most images of a run share its settings.
+            is_alike = (number, region) == (settings.series, settings.region)
+            own = settings if is_alike else replace(settings, series=number, region=region)
+            item = Item.of(replace(found, place=place), own, masks=masks, **others)
             yield _as_earlier(item, out) if settings.series is None and number == 0 else item
 
 

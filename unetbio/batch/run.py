@@ -30,7 +30,7 @@ from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.prepare import Frame, ImageSelection
 from unetbio.provenance import FrameRecord, InputRecord, ModelRecord
 from unetbio.results.band_files import remove_bands
-from unetbio.results.cells import CachedCells, known_options, write_job_cells
+from unetbio.results.cells import CachedCells, CellStore, known_options
 from unetbio.results.collect_tables import OnOutcome, Summary, reuse_or_measure, summarize, write_all_tables
 from unetbio.results.confidences import classes_by_id, read_classes
 from unetbio.results.items import Item
@@ -179,9 +179,9 @@ class _Batch:
         self.on_outcome = on_outcome
         self.whole = options.part is None and options.tables
         self.known = CachedCells(out) if self.whole else None
-        self.table_options = self.known.options if self.known else known_options(out)
+        self.cells = CellStore(out, options.part, self.known.options if self.known else known_options(out))
         # Options of an earlier `measure` need the written files, so cells are measured after them.
-        self.measures_later = self.table_options != TableOptions()
+        self.measures_later = self.cells.options != TableOptions()
         self.measures = not self.measures_later and segmenter.target.masks == "instances"
         self.budget = MemoryBudget(options.memory)
         self.outcomes: list[Outcome] = []
@@ -192,10 +192,9 @@ class _Batch:
     def write_tables(self, outcomes: Sequence[Outcome]) -> Path | None:
         """Write the tables and the page of a whole run, and give the summary's path; or keep the cells of a job."""
         if self.known is None:
-            label = self.options.part.label if self.options.part else "rest"
-            write_job_cells(self.out, label, outcomes, self.table_options)
+            self.cells.keep()
             return None
-        write_all_tables(self.out, outcomes, self.known)
+        write_all_tables(self.out, outcomes, self.cells, self.known)
         if self.options.write_page is not None:
             self.options.write_page(self.out)
         return self.out / SUMMARY
@@ -338,7 +337,7 @@ class _Batch:
         self._show_drawn(job.item)
         entry = self._entry(job, "done")
         if self.measures_later:
-            return reuse_or_measure(self.out, entry, None, KeptResult(False, provenance), asked=self.table_options)
+            return reuse_or_measure(self.out, entry, None, KeptResult(False, provenance), asked=self.cells.options)
         outcome = Outcome(entry, records, pixel_size_of(provenance), provenance.output.label_hash)
         if not self.measures:
             return outcome
@@ -468,7 +467,8 @@ class _Batch:
             job = self.waiting.pop(future)
             outcome = self._outcome(job, future)
             self.journal.append(outcome.entry)
-            self.outcomes.append(outcome)
+            with stage("tables"):
+                self.outcomes.append(self.cells.add(outcome))
             self.on_outcome(outcome)
 
     def _outcome(self, job: Job, future: Future[Outcome]) -> Outcome:

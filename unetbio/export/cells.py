@@ -162,9 +162,9 @@ def read_cells(out: Path, entries: list[Entry]) -> Iterator[ExportImage | Entry]
 
 def _read(out: Path, entry: Entry, cached: CachedCells, links: Links) -> ExportImage | Entry:
     outcome = reuse_or_measure(out, entry, cached)
-    cells = links.add(outcome)
-    if cells is None:
+    if outcome.cells is None:
         return outcome.entry
+    cells = links.add(outcome, outcome.cells)
     provenance = read_provenance(out / provenance_name(entry.output))
     try:
         labels = read_label_file(out / entry.output, provenance)

@@ -5,8 +5,9 @@ import json
 import logging
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from itertools import count
+from dataclasses import asdict, replace
+from functools import cache, partial
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +18,7 @@ from unetbio.files import atomic_path, system_error
 from unetbio.io.tables import FORMULA
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import CELLS, CELLS_TEXT, EVERY_JOB_CELLS, job_cells_name
-from unetbio.results.journal import Entry
+from unetbio.results.journal import Entry, Part
 from unetbio.results.links import Links
 from unetbio.results.measure_cells import concatenate
 from unetbio.results.measured_from import TableOptions
@@ -26,11 +27,15 @@ from unetbio.results.result_files import Outcome
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["CachedCells", "known_options", "remove_job_cells", "write_cells", "write_job_cells"]
+__all__ = ["CachedCells", "CellStore", "known_options", "remove_job_cells", "write_cells"]
 
 logger = logging.getLogger(__name__)
 
 METADATA_KEY = "unetbio"
+
+IMAGES_IN_MEMORY = 256
+ROWS_IN_MEMORY = 20_000
+"""A run that holds the cells of so many images, or so many cells, writes them into a file before it takes more."""
 
 
 class CachedCells:
@@ -105,8 +110,8 @@ class _CellFile:
             self._load()
 
     def find(self, output: str, label_hash: str) -> "pl.DataFrame | None":
-        rows = self.rows[output]
-        if rows.label_hash != label_hash:
+        rows = self.rows.get(output)
+        if rows is None or rows.label_hash != label_hash:
             return None
         import polars as pl
 
@@ -116,6 +121,15 @@ class _CellFile:
             except (pl.exceptions.PolarsError, OSError):
                 # The footer is intact, the rows are damaged.
                 return None
+
+    def restore(self, outcome: Outcome) -> Outcome:
+        """An outcome with the cells that this run wrote."""
+        cells = self.find(outcome.entry.output, outcome.label_hash)
+        if cells is None:
+            raise EnvironmentStoppedError(
+                f"{self._path}: rows that this run wrote are missing or damaged: run again, which measures them again"
+            )
+        return replace(outcome, cells=cells, measured_from=self.rows[outcome.entry.output].sources)
 
     def _slice(self, rows: _Rows) -> "pl.DataFrame":
         import polars as pl
@@ -152,8 +166,85 @@ def _options_of(header: Mapping[str, Any]) -> TableOptions:
     return TableOptions(**options)
 
 
+class CellStore:
+    """Cells of the images of a run, until the tables are written.
+
+    Those of the last images are in memory, all others in files of the output folder. So memory does not grow with the
+    number of images, and a run that goes on after a kill need not measure them again.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The output folder.
+    part : Part, optional
+        The run is one of several jobs.
+    options : TableOptions
+        How the cells are measured.
+    """
+
+    def __init__(self, out: Path, part: Part | None, options: TableOptions) -> None:
+        self.options = options
+        label = part.label if part else "rest"
+        self._paths = (out / job_cells_name(label, number) for number in count(1))
+        self._in_memory: dict[str, Outcome] = {}
+        self._in_files: dict[str, Path] = {}
+        self._rows = 0
+        self._columns: set[str] = set()
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Columns of the cells of all images."""
+        return frozenset(self._columns)
+
+    def add(self, outcome: Outcome) -> Outcome:
+        """Store the cells of an image, and return what its rows of the summary need.
+
+        Raises
+        ------
+        EnvironmentStoppedError
+            When the disk is full.
+        """
+        if outcome.cells is not None:
+            if len(self._in_memory) >= IMAGES_IN_MEMORY or self._rows >= ROWS_IN_MEMORY:
+                self._write()
+            self._in_memory[outcome.entry.output] = outcome
+            self._rows += len(outcome.cells)
+            self._columns.update(outcome.cells.columns)
+        return outcome.for_summary()
+
+    def keep(self) -> None:
+        """Write all cells into files, for a later `measure`, which on a full disk has to measure them again."""
+        try:
+            self._write()
+        except EnvironmentStoppedError as error:
+            logger.warning("the cells of this job will have to be measured again: %s", error)
+
+    def restore(self, outcomes: Iterable[Outcome]) -> Iterator[Outcome]:
+        """Those of the outcomes that `add` returned whose images were measured, with their cells.
+
+        Raises
+        ------
+        EnvironmentStoppedError
+            When a file of cells is missing or damaged.
+        """
+        file_of = cache(partial(_CellFile, rows_at_once=None))
+        for outcome in outcomes:
+            name = outcome.entry.output
+            if name in self._in_memory:
+                yield self._in_memory[name]
+            elif name in self._in_files:
+                yield file_of(self._in_files[name]).restore(outcome)
+
+    def _write(self) -> None:
+        if self._in_memory:
+            path = next(path for path in self._paths if not path.exists())
+            _write_rows(path, self._in_memory.values(), {}, self.options, Links([]))
+            self._in_files |= dict.fromkeys(self._in_memory, path)
+            self._in_memory, self._rows = {}, 0
+
+
 def write_cells(
-    out: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str], options: TableOptions, links: Links
+    out: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str], cells: CellStore, links: Links
 ) -> None:
     """Write the table of all cells as Parquet and as csv.
 
@@ -165,12 +256,12 @@ def write_cells(
         All images of the folder, in the order of the rows.
     extra : dict
         The user's columns, and their names in the table.
-    options : TableOptions
-        How the cells were measured.
+    cells : CellStore
+        Cells of the images.
     links : Links
         Tracks and parents of the cells.
     """
-    table = _write_rows(out / CELLS, outcomes, extra, options, links)
+    table = _write_rows(out / CELLS, cells.restore(outcomes), extra, cells.options, links)
     with _writing(out / CELLS_TEXT) as temporary:
         table.with_columns(_safe_text()).write_csv(temporary)
 
@@ -182,31 +273,6 @@ def _safe_text() -> "pl.Expr":
     text = pl.col(pl.String)
     is_number = text.cast(pl.Float64, strict=False).is_not_null()
     return pl.when(is_number).then(text).otherwise(text.str.replace(FORMULA, "'$1")).name.keep()
-
-
-def write_job_cells(out: Path, label: str, outcomes: Iterable[Outcome], options: TableOptions) -> None:
-    """Write the rows of a job, so that `measure` need not measure its cells again.
-
-    On a full disk nothing is lost: `measure` measures the cells again.
-
-    Parameters
-    ----------
-    out : pathlib.Path
-        The output folder.
-    label : str
-        Name of the job, unique among running jobs.
-    outcomes : iterable of Outcome
-        Images of the job.
-    options : TableOptions
-        How the cells were measured.
-    """
-    measured = [outcome for outcome in outcomes if outcome.cells is not None]
-    if measured:
-        paths = (out / job_cells_name(label, number) for number in count(1))
-        try:
-            _write_rows(next(path for path in paths if not path.exists()), measured, {}, options, Links([]))
-        except EnvironmentStoppedError as error:
-            logger.warning("the cells of this job will have to be measured again: %s", error)
 
 
 def remove_job_cells(out: Path) -> None:
@@ -221,21 +287,36 @@ def _job_files(out: Path) -> list[Path]:
 
 
 def _write_rows(
-    path: Path, outcomes: Sequence[Outcome], extra: Mapping[str, str], options: TableOptions, links: Links
+    path: Path, outcomes: Iterable[Outcome], extra: Mapping[str, str], options: TableOptions, links: Links
 ) -> "pl.DataFrame":
-    measured = [(outcome, outcome.cells) for outcome in outcomes if outcome.cells is not None]
-    rows, start = {}, 0
+    """Write the rows of outcomes with cells, and where in the file those of each are."""
+    rows: dict[str, tuple[Any, ...]] = {}
     layouts: dict[tuple[str, ...], int] = {}
-    for outcome, cells in measured:
-        layout = layouts.setdefault(tuple(cells.columns), len(layouts))
-        rows[outcome.entry.output] = (outcome.label_hash, start, len(cells), layout, outcome.measured_from)
-        start += len(cells)
-    linked = ((outcome.entry, links.add(outcome)) for outcome, _ in measured)
-    table = _joined([(entry, cells) for entry, cells in linked if cells is not None], extra)
+    entries, tables, start = [], [], 0
+    for group in _groups(outcomes):
+        for outcome, cells in group:
+            layout = layouts.setdefault(tuple(cells.columns), len(layouts))
+            rows[outcome.entry.output] = (outcome.label_hash, start, len(cells), layout, outcome.measured_from)
+            entries.append((outcome.entry, len(cells)))
+            start += len(cells)
+        tables.append(_compact(concatenate([links.add(outcome, cells) for outcome, cells in group])))
+    table = _joined(entries, tables, extra)
     header = json.dumps({"rows": rows, "layouts": list(layouts), "options": asdict(options)})
     with _writing(path) as temporary:
         table.write_parquet(temporary, metadata={METADATA_KEY: header})
     return table
+
+
+def _groups(outcomes: Iterable[Outcome]) -> "Iterator[list[tuple[Outcome, pl.DataFrame]]]":
+    """Outcomes with their cells, as many at a time as a run keeps in memory."""
+    measured = ((outcome, outcome.cells) for outcome in outcomes if outcome.cells is not None)
+    while group := list(islice(measured, IMAGES_IN_MEMORY)):
+        yield group
+
+
+def _compact(table: "pl.DataFrame") -> "pl.DataFrame":
+    """A table that was many small ones, which take far more memory than their rows, in one piece."""
+    return table.rechunk() if len(table) <= ROWS_IN_MEMORY else table
 
 
 @contextlib.contextmanager
@@ -250,22 +331,27 @@ def _writing(path: Path) -> Iterator[Path]:
             raise (system_error(error) or OSError(" ".join(str(error).split()))) from error
 
 
-def _joined(measured: "Sequence[tuple[Entry, pl.DataFrame]]", extra: Mapping[str, str]) -> "pl.DataFrame":
-    """All rows, with the columns of their images; these are joined at once, which is much faster than one by one."""
+def _joined(
+    images: Sequence[tuple[Entry, int]], tables: "Sequence[pl.DataFrame]", extra: Mapping[str, str]
+) -> "pl.DataFrame":
+    """All rows, with the columns of their images; these are joined at once, which is much faster than one by one.
+
+    ``images`` has the number of rows of each.
+    """
     import polars as pl
 
-    if not measured:
+    if not images:
         return pl.DataFrame(schema={"path": pl.String})
-    entries, tables = zip(*measured, strict=True)
+    entries, lengths = zip(*images, strict=True)
     further = [entry.further_columns for entry in entries]
-    images = pl.DataFrame(
+    of_images = pl.DataFrame(
         {
             "path": [entry.path for entry in entries],
             "series": pl.Series([entry.series for entry in entries], dtype=pl.Int64),
             **{called: [own.get(name, "") for own in further] for name, called in extra.items()},
         }
     )
-    of_rows = images[np.repeat(np.arange(len(tables)), [len(table) for table in tables])]
+    of_rows = of_images[np.repeat(np.arange(len(entries)), lengths)]
     cells = concatenate(tables)
     first = ["path", "series", "t", *([SECTION] if SECTION in cells.columns else [])]
     own = [name for name in cells.columns if name not in first]

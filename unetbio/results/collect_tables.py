@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from unetbio.measurement.table_schema import SECTION
 from unetbio.notes import say_without_effect
 from unetbio.output_layout import SUMMARY, holds_classes, provenance_name
 from unetbio.provenance import Provenance, read_provenance
-from unetbio.results.cells import CachedCells
+from unetbio.results.cells import CachedCells, CellStore
 from unetbio.results.journal import Entry, Journal, hold_output, journal_path
 from unetbio.results.measure_cells import measure_again, pixel_size_of, sections_unlinked, with_given_size
 from unetbio.results.measured_from import TableOptions, fits_without_input, sources_of
@@ -30,7 +31,16 @@ from unetbio.settings.segmentation import PixelSize
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["OnOutcome", "Summary", "measure", "reuse_or_measure", "summarize", "tidy", "write_all_tables"]
+__all__ = [
+    "OnOutcome",
+    "Summary",
+    "measure",
+    "reuse_or_measure",
+    "summarize",
+    "tidy",
+    "write_all_tables",
+    "write_known_tables",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -124,13 +134,13 @@ def measure(
         _remember_columns(out, known, entries)
         with ThreadPoolExecutor(workers or available_cores()) as pool:
             cached = None if overwrite else CachedCells(out)
-            futures = [pool.submit(reuse_or_measure, out, entry, cached, asked=asked) for entry in entries]
-            outcomes = []
-            for future in futures:
-                outcomes.append(future.result())
-                on_outcome(outcomes[-1])
-        write_tables(out, outcomes, asked)
-    _warn_of_missing_rings(outcomes)
+            cells, outcomes, without_rings = CellStore(out, None, asked), [], _WithoutRings()
+            for outcome in pool.map(partial(reuse_or_measure, out, cached=cached, asked=asked), entries):
+                on_outcome(outcome)
+                without_rings.add(outcome)
+                outcomes.append(cells.add(outcome))
+        write_tables(out, outcomes, cells)
+    without_rings.warn(len(outcomes))
     _warn_of_gone_inputs(outcomes)
     return summarize(outcomes, out / SUMMARY)
 
@@ -171,7 +181,7 @@ def tidy(out: Path, write_page: Callable[[Path], object] | None = None) -> None:
         with hold_output(out, None):
             remove_leftovers(out)
             if write_page is not None:
-                write_all_tables(out, [], CachedCells(out))
+                write_known_tables(out)
                 write_page(out)
 
 
@@ -182,19 +192,31 @@ _MISSING_SIZES = {
 }
 
 
-def _warn_of_missing_rings(outcomes: Sequence[Outcome]) -> None:
-    for column, (what, remedy) in _MISSING_SIZES.items():
-        without = [outcome.entry.path for outcome in outcomes if _is_empty(outcome.cells, column)]
-        if without:
-            logger.warning(
-                "%s that can be trusted in %d of %d images, such as %s: their ring columns are empty; "
-                "measure again with %s",
-                what,
-                len(without),
-                len(outcomes),
-                without[0],
-                remedy,
-            )
+class _WithoutRings:
+    """Images whose columns of rings are empty."""
+
+    def __init__(self) -> None:
+        self._paths: dict[str, list[str]] = {column: [] for column in _MISSING_SIZES}
+
+    def add(self, outcome: Outcome) -> None:
+        for column, paths in self._paths.items():
+            if _is_empty(outcome.cells, column):
+                paths.append(outcome.entry.path)
+
+    def warn(self, count: int) -> None:
+        """Warn of them, among ``count`` images."""
+        for column, paths in self._paths.items():
+            if paths:
+                what, remedy = _MISSING_SIZES[column]
+                logger.warning(
+                    "%s that can be trusted in %d of %d images, such as %s: their ring columns are empty; "
+                    "measure again with %s",
+                    what,
+                    len(paths),
+                    count,
+                    paths[0],
+                    remedy,
+                )
 
 
 def _warn_of_gone_inputs(outcomes: Sequence[Outcome]) -> None:
@@ -214,12 +236,18 @@ def _is_empty(table: "pl.DataFrame | None", column: str) -> bool:
     return table[column].null_count() == len(table)
 
 
-def write_all_tables(out: Path, outcomes: Sequence[Outcome], cached: CachedCells) -> None:
-    """Write the tables of these outcomes and of all other results in the folder, with the options of the tables."""
+def write_known_tables(out: Path) -> None:
+    """Write the tables of all results in the folder again, with the options of the tables."""
+    cached = CachedCells(out)
+    write_all_tables(out, [], CellStore(out, None, cached.options), cached)
+
+
+def write_all_tables(out: Path, outcomes: Sequence[Outcome], cells: CellStore, cached: CachedCells) -> None:
+    """Write the tables of these outcomes, whose cells are stored, and of all other results in the folder."""
     # Label images of one image in two formats share a provenance.
     mine = {provenance_name(outcome.entry.output) for outcome in outcomes}
     others = [entry for name, entry in known_entries(out).items() if provenance_name(name) not in mine]
-    write_tables(out, [*outcomes, *(reuse_or_measure(out, entry, cached) for entry in others)], cached.options)
+    write_tables(out, [*outcomes, *(cells.add(reuse_or_measure(out, entry, cached)) for entry in others)], cells)
 
 
 def reuse_or_measure(

@@ -39,12 +39,11 @@ class Links:
             for table in tables
         ]
 
-    def add(self, outcome: Outcome) -> "pl.DataFrame | None":
+    def add(self, outcome: Outcome, cells: "pl.DataFrame") -> "pl.DataFrame":
         """Cells of an image with their tracks and parents; as they are where there are none."""
-        cells = outcome.cells
-        for table in self._tables if cells is not None else ():
+        for table in self._tables:
             rows = table.get((outcome.entry.output, outcome.label_hash))
-            if cells is not None and rows is not None:
+            if rows is not None:
                 cells = _joined(cells, rows, has_times=len(outcome.frames) > 1)
         return cells
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +74,11 @@ class Outcome:
     def n_cells(self) -> int | None:
         """Cells in all frames; None for class masks."""
         return count_cells(self.frames)
+
+    def for_summary(self) -> "Outcome":
+        """The outcome without what only the table of cells needs, which would take most of the memory of long runs."""
+        frames = tuple(frame.model_copy(update={"confidences": ()}) for frame in self.frames)
+        return replace(self, frames=frames, cells=None, measured_from="")
 
 
 class LabelStack:

@@ -23,10 +23,9 @@ from unetbio.output_layout import (
     provenance_name,
 )
 from unetbio.provenance import FrameRecord, read_provenance
-from unetbio.results.cells import remove_job_cells, write_cells
+from unetbio.results.cells import CellStore, remove_job_cells, write_cells
 from unetbio.results.journal import GONE, Entry, read_journals
 from unetbio.results.links import Links, read_links
-from unetbio.results.measured_from import TableOptions
 from unetbio.results.result_files import Outcome
 
 __all__ = ["known_entries", "write_classes", "write_tables"]
@@ -82,7 +81,7 @@ def _warn_of_gone(gone: Iterable[str], entries: Iterable[str]) -> None:
         logger.warning("%d masks are gone, such as %s; segment makes them again", len(names), names[0])
 
 
-def write_tables(out: Path, outcomes: Iterable[Outcome], options: TableOptions) -> None:
+def write_tables(out: Path, outcomes: Iterable[Outcome], cells: CellStore) -> None:
     """Write the three tables, sorted by path, series and time, and remove the rows of jobs, which they now hold.
 
     Parameters
@@ -91,16 +90,16 @@ def write_tables(out: Path, outcomes: Iterable[Outcome], options: TableOptions) 
         The output folder.
     outcomes : iterable of Outcome
         All images of the folder.
-    options : TableOptions
-        How the cells were measured.
+    cells : CellStore
+        Their cells.
     """
     ordered = sorted(
         outcomes, key=lambda outcome: (outcome.entry.path, outcome.entry.series or 0, outcome.entry.output)
     )
     links = read_links(out, [outcome.entry.output for outcome in ordered])
-    extra = _extra_columns(ordered, links)
+    extra = _extra_columns(ordered, cells, links)
     # The cells come first, so that the summary never counts cells that the table lacks.
-    write_cells(out, ordered, extra, options, links)
+    write_cells(out, ordered, extra, cells, links)
     write_text(out / SUMMARY, _summary(ordered, extra))
     tables = [name for name in (SUMMARY, CELLS, CELLS_TEXT) if (out / name).is_file()]
     write_text(out / TABLE_HASHES, "".join(f"{sha256_file(out / name)}  {name}\n" for name in tables))
@@ -116,12 +115,10 @@ def write_classes(out: Path, class_names: Sequence[str]) -> None:
     write_text(out / CLASSES, csv_text([("class", "name", "colour"), *rows]))
 
 
-def _extra_columns(outcomes: Sequence[Outcome], links: Links) -> dict[str, str]:
+def _extra_columns(outcomes: Sequence[Outcome], cells: CellStore, links: Links) -> dict[str, str]:
     """The user's columns and their names in the tables: a name that is taken gets the prefix ``table_``."""
     names = dict.fromkeys(name for outcome in outcomes for name in outcome.entry.further_columns)
-    taken = {*SUMMARY_COLUMNS, *_class_columns(outcomes), *links.columns} | {
-        name for outcome in outcomes if outcome.cells is not None for name in outcome.cells.columns
-    }
+    taken = {*SUMMARY_COLUMNS, *_class_columns(outcomes), *links.columns, *cells.columns}
     return {name: f"table_{name}" if name in taken else name for name in names}
 
 

@@ -16,8 +16,7 @@ from unetbio.labels import label_dtype, label_hash
 from unetbio.measurement import regions
 from unetbio.output_layout import provenance_name, result_name, track_picture_name, tracked_name
 from unetbio.provenance import read_provenance
-from unetbio.results.cells import CachedCells
-from unetbio.results.collect_tables import write_all_tables
+from unetbio.results.collect_tables import write_known_tables
 from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run
 from unetbio.results.journal import Entry, hold_output
 from unetbio.results.lineages import FrameOfTrack, Lineage, Track, write_lineage, write_track_tables
@@ -97,7 +96,7 @@ def track_folder(
                 continue
             report(sequence.name, "")
         write_track_tables(out, lineages)
-        write_all_tables(out, [], CachedCells(out))
+        write_known_tables(out)
     tracks = [track for lineage in lineages for track in lineage.tracks]
     divisions = len({(id(lineage), track.parent) for lineage in lineages for track in lineage.tracks if track.parent})
     return Tracked(len(lineages), len(tracks), divisions, failed)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -92,6 +92,7 @@ def test_split_leaves_no_pixel_out_and_the_largest_piece_keeps_its_id() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
+@example(18)  # The pixels of the cut make the second piece the larger one.
 @settings(deadline=None, max_examples=50)
 def test_split_pieces_are_connected_and_cover_the_cell(seed: int) -> None:
     rng = np.random.default_rng(seed)

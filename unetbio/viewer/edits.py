@@ -144,14 +144,18 @@ def _pieces(cell: NDArray[np.bool_], cut: NDArray[np.bool_]) -> NDArray[np.int64
 
     parts, count = connected_components(cell & ~cut)
     sizes = np.bincount(parts.reshape(-1), minlength=count + 1)[1:]
-    order = [part for part in np.argsort(-sizes, kind="stable") if sizes[part] >= SMALLEST_PIECE]
-    if len(order) <= _count(cell):
+    large = np.flatnonzero(sizes >= SMALLEST_PIECE) + 1
+    if len(large) <= _count(cell):
         return cell.astype(np.int64)
+    rest = ~np.isin(parts, large)
+    nearest = ndimage.distance_transform_edt(rest, return_distances=False, return_indices=True)
+    pieces = np.where(cell, parts[tuple(nearest)], 0)
+    # With the pixels of the cut, which can decide which piece is the largest.
+    sizes = np.bincount(pieces.reshape(-1), minlength=count + 1)
+    order = large[np.argsort(-sizes[large], kind="stable")]
     numbers = np.zeros(count + 1, np.int64)
-    numbers[np.array(order) + 1] = np.arange(1, len(order) + 1)
-    pieces = numbers[parts]
-    nearest = ndimage.distance_transform_edt(pieces == 0, return_distances=False, return_indices=True)
-    return np.where(cell, pieces[tuple(nearest)], 0)
+    numbers[order] = np.arange(1, len(order) + 1)
+    return numbers[pieces]
 
 
 def draw(labels: Labels, plane: int, outline: Sequence[Sequence[float]], above: int = 0) -> Change:

@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
+from tiny_model import write_tiny_model
 
 import unetbio
-from unetbio.models.model_file import Model, load_model
+from unetbio.models.model_file import Model, load_model, save_model
 from unetbio.settings.normalization import Normalization
 
 Array = NDArray[Any]
@@ -61,6 +63,25 @@ def test_a_model_of_grey_values_compares_brightness(
     model = Model(info, known.network, known.sha256, known.path)
     found = [one for one in warnings_of((discs * factor).astype(np.uint8), model) if one.startswith("unlike_training")]
     assert found == ([f"unlike_training:{reason}"] if reason else [])
+
+
+@pytest.mark.parametrize(("brightness", "said"), [(1.0, False), (0.3, True)])
+def test_colour_pictures_are_compared_as_a_model_of_percentiles_takes_them(
+    tmp_path: Path, discs: Array, brightness: float, said: bool
+) -> None:
+    """By brightness: colours of 8 bits are scaled by their range, so that percentiles say nothing."""
+    path = write_tiny_model(tmp_path / "colours.safetensors", ("red", "green", "blue"))
+    known = load_model(path)
+    fingerprint = {"dtypes": ["uint8"], "channels": FINGERPRINT["channels"] * 3}
+    update = {"normalization": Normalization(), "training": {"grey_values": fingerprint}}
+    save_model(path, known.info.model_copy(update=update), known.network)
+    colours = np.stack([noisy(discs * brightness), noisy(discs * brightness, 3), noisy(discs * brightness, 4)], axis=-1)
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images" / "a.tif", colours, photometric="rgb")
+    found = unetbio.segment(tmp_path / "images" / "a.tif", model=path, device="cpu")[1]["frames"][0]["warnings"]
+    assert ("unlike_training:dim" in found) == said
+    checked = unetbio.check(tmp_path / "images", models=[path])
+    assert ("odd_intensity" in {finding.code for finding in checked.findings}) == said
 
 
 def test_models_of_earlier_versions_know_no_training_images(tiny_model: Path, discs: Array) -> None:

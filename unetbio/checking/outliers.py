@@ -22,6 +22,7 @@ from unetbio.checking.file_report import FileReport, Finding
 from unetbio.checking.image_stats import ImageStats
 from unetbio.preprocessing.grey_values import GreyFingerprint, GreyLevels
 from unetbio.preprocessing.likeness import REASONS, Difference, compare, place_of_median
+from unetbio.preprocessing.normalization import for_picture
 
 if TYPE_CHECKING:
     from unetbio.models.model_file import ModelInfo
@@ -86,7 +87,9 @@ def compare_with_model(
     """Find grey values unlike those of the training images; yields codes and messages."""
     if report.stats is None or fingerprint is None or len(report.channels) != len(fingerprint.channels):
         return
-    by_percentiles = (report.item.settings.normalization or info.normalization).kind == "percentile"
+    names = [report.stats.channel_names[channel] for channel in report.channels]
+    automatic = for_picture(info.normalization, np.dtype(report.stats.dtype), names)
+    by_percentiles = (report.item.settings.normalization or automatic).kind == "percentile"
     for channel, ranges in zip(report.channels, fingerprint.channels, strict=True):
         levels = report.stats.levels[channel]
         place = place_of_median(levels) if by_percentiles else None

@@ -36,6 +36,7 @@ __all__ = [
     "Frame",
     "ImageSelection",
     "can_stream",
+    "chosen_normalization",
     "complete_pixel_size",
     "image_of_array",
     "open_annotated",
@@ -406,7 +407,7 @@ def prepare_frame(
         scaled = np.stack([_rescale(raw[:, z], opened.section.grid) for z in range(opened.sections)], axis=1)
     else:
         scaled = _rescale(raw, opened.grid)
-    chosen = _normalization(opened, automatic)
+    chosen = chosen_normalization(opened, automatic)
     try:
         # The record does not tell the model's own percentiles from equal ones that were asked for.
         scaling = normalization.measure(scaled, chosen, finds_sparse=chosen == automatic)
@@ -423,14 +424,14 @@ def can_stream(opened: ImageSelection, automatic: Normalization) -> bool:
     Percentiles are counted, so that their numbers have at most 16 bits.
     """
     dtype, settings = opened.image.dtype, opened.settings
-    is_counted = dtype.itemsize <= 2 or _normalization(opened, automatic).kind != "percentile"
+    is_counted = dtype.itemsize <= 2 or chosen_normalization(opened, automatic).kind != "percentile"
     is_whole = len(opened.times) == 1 and not opened.in_sections and settings.z != "max"
     return dtype.kind in "bui" and is_counted and is_whole and opened.grid == opened.shape
 
 
 def _lazy_frame(opened: ImageSelection, t: int | None, automatic: Normalization) -> Frame:
     raw = opened.lazy_channels(t, opened.channels)
-    chosen = _normalization(opened, automatic)
+    chosen = chosen_normalization(opened, automatic)
     finds_sparse = chosen == automatic
     # In one pass: reading takes longer than counting.
     counters = count_channels(raw, with_differences=finds_sparse and chosen.kind == "percentile")
@@ -438,7 +439,8 @@ def _lazy_frame(opened: ImageSelection, t: int | None, automatic: Normalization)
     return Frame(t, raw, LazyInput(raw, scaling), scaling, counters=tuple(counters))
 
 
-def _normalization(opened: ImageSelection, automatic: Normalization) -> Normalization:
+def chosen_normalization(opened: ImageSelection, automatic: Normalization) -> Normalization:
+    """What was asked for, or the model's (``automatic``), as it is for such pictures (`normalization.for_picture`)."""
     names = [opened.image.channel_names[channel] for channel in opened.channels]
     return opened.settings.normalization or normalization.for_picture(automatic, opened.image.dtype, names)
 

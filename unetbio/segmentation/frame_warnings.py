@@ -8,7 +8,7 @@ import numpy as np
 
 from unetbio.preprocessing.grey_values import FULL_SCALE, GreyFingerprint, is_saturated
 from unetbio.preprocessing.likeness import Difference, compare, place_of_median
-from unetbio.preprocessing.prepare import Frame, ImageSelection
+from unetbio.preprocessing.prepare import Frame, ImageSelection, chosen_normalization
 from unetbio.provenance import FrameRecord
 from unetbio.settings.normalization import Normalization
 
@@ -49,7 +49,9 @@ def _of_grey_values(opened: ImageSelection, frame: Frame, info: "ModelInfo") -> 
     asked = opened.settings.normalization
     if asked is not None and asked.kind == "range":
         yield from _outside_limits(frame, asked)
-    reasons = [difference.reason for difference in _differences(frame, asked or info.normalization, info)]
+    reasons = [
+        difference.reason for difference in _differences(frame, chosen_normalization(opened, info.normalization), info)
+    ]
     if reasons:
         yield f"unlike_training:{reasons[0]}"
 

@@ -29,6 +29,9 @@ MODALITIES = {"H&E": "histology", "fluorescence 3-D, spinning disk, live": "stac
 WITHOUT_INDEX = {"nuclei_3d": {"val": ("nuclei_1170",), "train": ("nuclei_1135", "nuclei_1137", "nuclei_1139")}}
 """Parts of collections without ``index.csv``."""
 
+COLUMNS_OF_KINDS = ("magnification", "guessed_magnification", "preparation")
+"""Columns of ``index.csv`` that tell images of a collection apart."""
+
 SUFFIXES = (".tif", ".png")
 SMALLEST_PIXELS = {"aitslab2022": 200}
 """Smaller objects are micronuclei and debris, by the page of the collection."""
@@ -62,7 +65,7 @@ def annotated(data: Path, name: str, part: str = "val", of: str = "fluorescence"
     folder = data / name / part if (data / name / part).is_dir() else data / name
     for row in _index(data / name):
         if row["split"] == part and _modality(row, of) == of:
-            kind = " ".join(filter(None, (name, row.get("magnification"), row.get("preparation"))))
+            kind = " ".join(filter(None, (name, *map(row.get, COLUMNS_OF_KINDS))))
             image, mask = (_existing(folder / each / row["name"]) for each in ("images", "masks"))
             yield Annotated(kind, image, mask, "ZYX" if of == "stacks" else None)
 

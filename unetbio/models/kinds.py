@@ -5,7 +5,9 @@ from typing import NamedTuple
 __all__ = ["SHIPPED_FOR", "UNSHIPPED", "Unshipped"]
 
 SHIPPED_FOR = {
+    "cells-phase": "whole cells in phase contrast",
     "nuclei": "nuclei in fluorescence",
+    "nuclei-histology": "nuclei in stained tissue (H&E)",
 }
 """Objects that each shipped model finds, by the model's name."""
 
@@ -29,16 +31,6 @@ class Unshipped(NamedTuple):
 
 
 UNSHIPPED = (
-    Unshipped(
-        "nuclei in stained tissue (H&E)",
-        "BBBC038; Naylor et al. 2018, doi 10.5281/zenodo.1175282",
-        "unetbio train IMAGES MASKS -o histology.safetensors",
-    ),
-    Unshipped(
-        "whole cells in phase contrast",
-        "Usiigaci 2019, doi 10.1016/j.softx.2019.02.007",
-        "unetbio train IMAGES MASKS -o phase.safetensors",
-    ),
     Unshipped(
         "nuclei in stacks",
         "BBBC050; Go-Nuclear (S-BIAD1026)",

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from inference_cases import DEPTH_2, NETWORKS, FakePredictor, NoisyPredictor, random_image, trained_looking
 
 from unetbio.errors import UsageError
+from unetbio.geometry import unet_geometry
 from unetbio.inference.backends.torch import TorchPredictor
-from unetbio.inference.prediction import decide, decide_classes, predict
+from unetbio.inference.prediction import decide, decide_classes, plan, predict
 
 
 @given(
@@ -243,3 +244,47 @@ def test_thresholds_out_of_range_are_refused(threshold):
 def test_unknown_class_is_refused():
     with pytest.raises(UsageError, match="there is no class 2: the network has classes 0 to 1"):
         decide(random_image(9, 9), FakePredictor(), [0.5], classes=[[2]])
+
+
+def striped(where):
+    """Pixels of an area: every second stripe of eight columns, in the lower half of 40 rows."""
+    rows, columns = (where or (slice(None), slice(None)))[-2:]
+    row, column = np.arange(40)[rows][:, None], np.arange(90)[columns]
+    return (row >= 20) & (column // 8 % 2 == 0)
+
+
+@pytest.mark.parametrize("tile", [4, 12, 64])
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("shape", [(40, 90), (3, 40, 90)])
+def test_outside_an_area_all_is_background(tile, batch_size, shape):
+    geometry = DEPTH_2 if len(shape) == 2 else unet_geometry([(3, 3, 3)] * 2, [(2, 2, 2)])
+    image = np.random.default_rng(0).random((1, *shape)).astype(np.float32)
+    predictor = NoisyPredictor(geometry)
+    probabilities = np.full((2, *shape), np.nan, np.float32)
+    done = []
+    decided = decide(
+        image,
+        predictor,
+        [0.5],
+        tile=tile,
+        batch_size=batch_size,
+        area=striped,
+        probabilities_out=probabilities,
+        progress=lambda pixels, total: done.append(pixels),
+    )
+    computed = sum(batch[0] for batch in predictor.shapes)
+    inside = np.broadcast_to(striped(()), shape)
+    np.testing.assert_array_equal(decided[0], (image[0] >= 0.5) & inside)
+    np.testing.assert_array_equal(probabilities[:, ~inside], np.repeat([[1], [0]], (~inside).sum(), axis=1))
+    np.testing.assert_allclose(probabilities[1, inside], image[0, inside], atol=2e-6)
+    np.testing.assert_array_equal(decide_classes(image, predictor, tile=tile, area=striped), decided[0])
+    assert done[-1] == prod(shape)
+    # The upper half is in no tile that is computed, but for those that reach into the lower half.
+    assert tile > 20 or computed < len(plan(shape, predictor, tile=tile))
+
+
+def test_nothing_is_in_doubt_outside_an_area():
+    # Far above the limits of grey values rounding is large, and all pixels are in doubt.
+    image = np.full((1, 40, 90), 0.5, np.float32)
+    image[0, 0, 0] = 1e6
+    np.testing.assert_array_equal(decide(image, FakePredictor(), [0.5], area=striped)[0], striped(()))

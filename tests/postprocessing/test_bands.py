@@ -48,6 +48,24 @@ def test_bands_do_not_change_the_label_image(case):
     np.testing.assert_array_equal(banded, whole)
 
 
+def within(area):
+    """An area as a function of the part of the plane."""
+    return lambda where: area[where[-2:]]
+
+
+@given(cases(), st.integers(0, 99))
+@HYPOTHESIS
+def test_cells_of_an_area_have_half_of_their_pixels_in_it(case, seed):
+    planes, options, rows = case
+    area = np.random.default_rng(seed).random(planes.shape[-2:]) < 0.6
+    every = label(planes, options)
+    kept = [cell for cell in range(1, every.max() + 1) if 2 * (every[..., area] == cell).sum() >= (every == cell).sum()]
+    numbers = np.zeros(int(every.max()) + 1, int)
+    numbers[kept] = np.arange(1, len(kept) + 1)
+    np.testing.assert_array_equal(label_in_bands(planes, options, rows=rows, area=within(area)), numbers[every])
+    np.testing.assert_array_equal(label_in_bands(planes, options, area=within(area)), numbers[every])
+
+
 @pytest.mark.parametrize("rows", range(1, 12))
 def test_a_path_that_winds_through_bands_is_claimed_to_its_end(rows):
     # The seed is the column at the right. All of the path is within reach, and hangs together with it at one end alone.

@@ -55,6 +55,16 @@ def test_objects_are_dropped_and_the_others_get_ids_without_gaps(limits: dict[st
         np.testing.assert_array_equal(label_image[rows, cols] == row + 1, LABELS[rows, cols] == old)
 
 
+def test_objects_of_an_area_have_half_of_their_pixels_in_it() -> None:
+    within = np.zeros(LABELS.shape, bool)
+    within[:, 3] = within[0, 0] = True
+    label_image, found = select_objects(LABELS, table(), ObjectSettings(), within)
+    assert found["score"].tolist() == [0.9, 0.8]
+    np.testing.assert_array_equal(label_image, np.where(LABELS == 3, 0, LABELS))
+    within[1, 3] = False
+    assert select_objects(LABELS, table(), ObjectSettings(), within)[1]["score"].tolist() == [0.9]
+
+
 def test_boxes_are_in_pixels_of_the_new_size_and_what_has_no_pixel_left_is_no_object() -> None:
     label_image, found = resize_objects(LABELS, table(), (8, 12))
     np.testing.assert_array_equal(label_image, LABELS.repeat(2, axis=0).repeat(2, axis=1))

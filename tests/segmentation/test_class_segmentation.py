@@ -104,6 +104,17 @@ def test_every_pixel_gets_its_class(image: Array, class_model: Path) -> None:
     np.testing.assert_array_equal(unetbio.segment(image, class_model, device="cpu", tile=9)[0], mask)
 
 
+@pytest.mark.parametrize("options", [{}, {"tile": 9}, {"crf": "largefov"}])
+def test_outside_an_outline_all_is_background(image: Array, class_model: Path, options: dict[str, Any]) -> None:
+    outline = ("POLYGON ((0 0, 50 0, 50 60, 0 1))",)
+    mask, info = unetbio.segment(image, class_model, device="cpu", region=outline, **options)
+    boxed, _ = unetbio.segment(image, class_model, device="cpu", region=("0,0,50,60",), **options)
+    row, column = np.mgrid[:60, :50] + 0.5
+    inside = row < 1 + column * 59 / 50
+    np.testing.assert_array_equal(mask, boxed * inside)
+    assert info["run"]["area"] == {"pixels": inside.sum(), "left_out": (~inside).sum()}
+
+
 def test_classes_that_were_not_asked_for_become_background(image: Array, class_model: Path) -> None:
     mask, info = unetbio.segment(image, class_model, device="cpu", classes=("bright",))
     np.testing.assert_array_equal(mask, np.where(expected(image) == 2, 2, 0))

@@ -113,6 +113,18 @@ def test_a_batch_writes_the_table_of_objects_beside_each_label_image(
     assert provenance_of(out).settings["objects"]["score_threshold"] == 0.45
 
 
+def test_objects_in_an_outline_are_kept_whole(model: Path, discs: Array) -> None:
+    # The disc in the middle of the right is cut in half, and the lower one lies outside.
+    labels, info = unetbio.segment(
+        discs, model, device="cpu", region=("POLYGON ((0 0, 60 0, 60 20, 51 20, 51 24, 0 40))",)
+    )
+    expected = discs[:40, :60] == 200
+    expected[30:] = False
+    np.testing.assert_array_equal(labels > 0, expected)
+    assert info["objects"][0] is not None
+    assert info["objects"][0]["bbox_x_stop"].tolist() == [22, 57]
+
+
 def test_what_is_done_is_kept_while_its_table_is_there(segment: Invoke, tmp_path: Path, tiny_model: Path) -> None:
     out = tmp_path / "out"
     segment()

@@ -21,6 +21,39 @@ def test_a_region_as_text(text: str, again: str, name: str, fragment: str) -> No
     assert Settings(region=text).region == (again,)
 
 
+@pytest.mark.parametrize(
+    ("text", "again"),
+    [
+        (" polygon((1 2,30.5 4,5 60,1 2)) ", "POLYGON ((1 2, 30.5 4, 5 60, 1 2))"),
+        ("POLYGON((0 0,9 0,9 9),(1 1,2 1,2 2))", "POLYGON ((0 0, 9 0, 9 9, 0 0), (1 1, 2 1, 2 2, 1 1))"),
+        ("MULTIPOLYGON(((0 0,9 0,9 9)))", "POLYGON ((0 0, 9 0, 9 9, 0 0))"),
+    ],
+)
+def test_an_outline_as_text(text: str, again: str) -> None:
+    region = parse_region(text)
+    assert str(region) == again
+    assert parse_region(again) == region
+    assert Settings(region=text).region == (again,)
+    box = ",".join(map(str, (region.x, region.y, region.width, region.height)))
+    end = region.name[-8:]
+    assert (region.title, region.fragment) == (f"{box} outline {end}", f"#xywh={box}&outline={end}")
+
+
+def test_files_of_regions_stay_as_they_are() -> None:
+    assert Settings(region="drawn/a.GeoJSON").region == ("drawn/a.GeoJSON",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["POLYGON ()", "POLYGON ((1 2, 3 4))", "POLYGON ((1 2, 3 4, nan 5))", "POLYGON (1 2, 3 4, 5 6)", "MULTIPOLYGON ()"],
+)
+def test_what_is_no_outline(text: str) -> None:
+    with pytest.raises(UsageError, match=r"write an outline of three corners or more as POLYGON \(\(x y, x y, x y\)\)"):
+        parse_region(text)
+    with pytest.raises(UsageError, match=r"has no area: draw it anew"):
+        parse_region("POLYGON ((1 1, 1 5, 1 9))")
+
+
 @pytest.mark.parametrize("text", ["", "1,2,3", "a,b,c,d", "0,0,0,5", "-1,0,5,5", "1.5,0,5,5", "nan,0,5,5um"])
 def test_what_is_no_region(text: str) -> None:
     with pytest.raises(UsageError, match=r"give X,Y,W,H in whole pixels, such as 1000,2000,512,512"):

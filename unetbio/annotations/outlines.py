@@ -81,8 +81,18 @@ class Polygons:
 
     def pixels(self, height: int, width: int) -> Patch:
         """See `Shape`."""
-        patches = [_fill(rings, height, width) for rings in self.parts]
+        patches = [_fill(rings, slice(0, height), slice(0, width)) for rings in self.parts]
         return patches[0] if len(patches) == 1 else join_patches(patches)
+
+    def covers(self, rows: slice, columns: slice) -> NDArray[np.bool_]:
+        """Which pixels of these rows and columns are covered; the same for a pixel of every window."""
+        mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.bool_)
+        for rings in self.parts:
+            patch = _fill(rings, rows, columns)
+            if patch.mask.size:
+                top, left = patch.top - rows.start, patch.left - columns.start
+                mask[top : top + patch.mask.shape[0], left : left + patch.mask.shape[1]] |= patch.mask
+        return mask
 
     def seen_from(self, start: tuple[int, int], scale: tuple[float, float]) -> "Polygons":
         """The polygons in pixels of a part of the image: ``scale`` pixels each, from row and column ``start``."""
@@ -119,8 +129,8 @@ class Ellipse:
         cosine, sine = np.cos(self.angle), np.sin(self.angle)
         reach_x = np.hypot(self.half_width * cosine, self.half_height * sine)
         reach_y = np.hypot(self.half_width * sine, self.half_height * cosine)
-        top, bottom = _clip(self.y - reach_y, self.y + reach_y, height)
-        left, right = _clip(self.x - reach_x, self.x + reach_x, width)
+        top, bottom = _clip(self.y - reach_y, self.y + reach_y, slice(0, height))
+        left, right = _clip(self.x - reach_x, self.x + reach_x, slice(0, width))
         y, x = np.ogrid[top:bottom, left:right]
         dx, dy = x + 0.5 - self.x, y + 0.5 - self.y
         if self.angle:
@@ -262,20 +272,20 @@ def count_of(value: Any, what: str) -> int:
     return int(number)
 
 
-def _clip(low: float, high: float, size: int) -> tuple[int, int]:
-    """First pixel that a stretch may cover, and the one after the last."""
-    start = min(max(int(np.floor(low)), 0), size)
-    return start, max(start, min(int(np.ceil(high)) + 1, size))
+def _clip(low: float, high: float, within: slice) -> tuple[int, int]:
+    """First pixel that a stretch may cover, and the one after the last, within a range of pixels."""
+    start = min(max(int(np.floor(low)), within.start), within.stop)
+    return start, max(start, min(int(np.ceil(high)) + 1, within.stop))
 
 
-def _fill(rings: Sequence[Ring], height: int, width: int) -> Patch:
+def _fill(rings: Sequence[Ring], within_rows: slice, within_columns: slice) -> Patch:
     rings = [ring for ring in rings if len(ring) > 2]
     if not rings:
         return _EMPTY
     corners = np.concatenate(rings)
     ends = np.cumsum([len(ring) for ring in rings])
-    top, bottom = _clip(corners[:, 1].min(), corners[:, 1].max(), height)
-    left, right = _clip(corners[:, 0].min(), corners[:, 0].max(), width)
+    top, bottom = _clip(corners[:, 1].min(), corners[:, 1].max(), within_rows)
+    left, right = _clip(corners[:, 0].min(), corners[:, 0].max(), within_columns)
     following = np.arange(1, len(corners) + 1)
     following[ends - 1] = np.concatenate(([0], ends[:-1]))
     rows = np.clip(np.ceil(corners[:, 1] - 0.5), top, bottom)

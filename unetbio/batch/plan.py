@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ from unetbio.io.discover import Found, part_of, table_input
 from unetbio.io.grouping import AUTO
 from unetbio.io.images import find_images, images_of, series_of
 from unetbio.output_layout import MaskKind
+from unetbio.preprocessing.drawn_regions import read_regions
 from unetbio.provenance import read_provenance
 from unetbio.results.items import Item
 from unetbio.results.journal import Part
@@ -34,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 
 T = TypeVar("T")
+
+Regions = list[tuple[tuple[str, ...], Mapping[str, str]]]
 
 LEFT_OUT_OF_PLATES = ("missing_well", "missing_field")
 """Reasons of images of a plate that ``--partial`` leaves out."""
@@ -95,23 +98,31 @@ def found_items(
         When an input does not exist or no image is found.
     """
     found = find_images(inputs, out=out, group=group, series=settings.series)
-    return [item for image in found for item in _items_of(image, settings, out, masks)]
+    regions = _regions(settings)
+    return [item for image in found for item in _items_of(image, settings, regions, out, masks)]
 
 
-def _items_of(found: Found, settings: Settings, out: Path | None, masks: MaskKind, **others: Any) -> Iterator[Item]:
+def _regions(settings: Settings) -> Regions:
+    """Each region, as the settings of an image have it, and what its annotation says; all of an image without any."""
+    regions = read_regions(settings.region)
+    return [((str(given.region),), given.columns) for given in regions] or [((), {})]
+
+
+def _items_of(
+    found: Found, settings: Settings, regions: Regions, out: Path | None, masks: MaskKind, **others: Any
+) -> Iterator[Item]:
     """One item for each chosen image of a file, and for each region of it."""
     try:
         chosen = series_of(found, settings.series, settings.axes)
     except ImageError as error:
         found, chosen = replace(found, error=error), [(None, "")]
-    regions: list[tuple[str, ...]] = [(each,) for each in settings.region] or [()]
     for number, name in chosen:
         place = {**found.place, **({"position": name} if name else {})}
-        for region in regions:
+        for region, says in regions:
             # Most images of a run share its settings.
             is_alike = (number, region) == (settings.series, settings.region)
             own = settings if is_alike else replace(settings, series=number, region=region)
-            item = Item.of(replace(found, place=place), own, masks=masks, **others)
+            item = Item.of(replace(found, place={**place, **says}), own, masks=masks, **others)
             yield _as_earlier(item, out) if settings.series is None and number == 0 else item
 
 
@@ -156,8 +167,9 @@ def _items_of_row(table: Path, row: ImageRow, out: Path | None, masks: MaskKind)
     found = table_input(table, row.cells["image"])
     # Tables of results repeat no column that says how an image is read.
     columns = {name: value for name, value in row.cells.items() if name not in COLUMNS}
+    regions = _regions(row.settings)
     for image in images_of(found, row.settings.series):
-        yield from _items_of(image, row.settings, out, masks, columns=columns)
+        yield from _items_of(image, row.settings, regions, out, masks, columns=columns)
 
 
 def leave_out_absent(items: Sequence[Item]) -> list[Item]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from unetbio.errors import EnvironmentStoppedError
 from unetbio.inference.backends.base import Predictor
 from unetbio.inference.tiling import ArrayLike, Tile, read_mirrored, split_tile
+from unetbio.postprocessing.bands import Area
 
 __all__ = ["Compute", "OnTile", "Progress", "TileExecutor", "part_of"]
 
@@ -40,12 +41,15 @@ class TileExecutor:
         One of the predictor's methods, ``(N, C, *input)`` float32 to ``(N, K, *extent)``.
     batch_size : int
         Number of tiles of equal shape that are computed at once.
+    area : Area, optional
+        Pixels that are wanted: tiles without any are not computed, and give zeros.
     """
 
-    def __init__(self, predictor: Predictor, compute: Compute, batch_size: int = 1) -> None:
+    def __init__(self, predictor: Predictor, compute: Compute, batch_size: int = 1, area: Area | None = None) -> None:
         self._predictor = predictor
         self._compute = compute
         self._batch_size = batch_size
+        self._area = area
         self._most_pixels: float = float("inf")
 
     def run(
@@ -71,12 +75,34 @@ class TileExecutor:
             When not even a tile of one stride fits the memory of the device.
         """
         total, done = prod(image.shape[1:]), 0
-        for batch in _batches(tiles, self._batch_size):
-            for tile, result in self._run_batch(image, batch):
+        for batch in self._batches(tiles):
+            for tile, result in self._results(image, batch):
                 on_tile(tile.write_slices, result[(slice(None), *(slice(0, size) for size in tile.write_shape))])
                 done += prod(tile.write_shape)
                 if progress is not None:
                     progress(done, total)
+
+    def _batches(self, tiles: Iterable[Tile]) -> Iterator[list[Tile]]:
+        waiting: dict[tuple[int, ...], list[Tile]] = {}
+        for tile in tiles:
+            if not self._is_wanted(tile):
+                yield [tile]
+                continue
+            batch = waiting.setdefault(tile.read_shape, [])
+            batch.append(tile)
+            if len(batch) == self._batch_size:
+                yield waiting.pop(tile.read_shape)
+        yield from waiting.values()
+
+    def _is_wanted(self, tile: Tile) -> bool:
+        return self._area is None or bool(self._area(tile.write_slices).any())
+
+    def _results(self, image: ArrayLike, batch: list[Tile]) -> Iterator[tuple[Tile, NDArray[Any]]]:
+        """Yield each tile with its result; a tile that is not wanted is alone in its batch."""
+        if self._is_wanted(batch[0]):
+            yield from self._run_batch(image, batch)
+        else:
+            yield batch[0], np.zeros((self._predictor.num_classes, *batch[0].write_shape), np.float32)
 
     def _run_batch(self, image: ArrayLike, batch: list[Tile]) -> Iterator[tuple[Tile, NDArray[Any]]]:
         """Yield each tile, or its parts if it was split, with the result."""
@@ -115,16 +141,6 @@ class TileExecutor:
             middle = len(tiles) // 2
             return [tiles[:middle], tiles[middle:]]
         return [[part] for part in split_tile(tiles[0], self._predictor.geometry) or ()]
-
-
-def _batches(tiles: Iterable[Tile], batch_size: int) -> Iterator[list[Tile]]:
-    waiting: dict[tuple[int, ...], list[Tile]] = {}
-    for tile in tiles:
-        batch = waiting.setdefault(tile.read_shape, [])
-        batch.append(tile)
-        if len(batch) == batch_size:
-            yield waiting.pop(tile.read_shape)
-    yield from waiting.values()
 
 
 def _no_room(tile: Tile) -> EnvironmentStoppedError:

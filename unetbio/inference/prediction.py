@@ -26,10 +26,18 @@ from unetbio.inference.exact_decisions import AtLeast, CellsAndClasses, MostProb
 from unetbio.inference.executors import OnTile, Progress, TileExecutor
 from unetbio.inference.sliding_window import default_window, predict_windows
 from unetbio.inference.tiling import ArrayLike, Tile, TilePlan, plan_tiles
-from unetbio.postprocessing.bands import Allocate, FinishedBands, RowArray
+from unetbio.postprocessing.bands import Allocate, Area, FinishedBands, RowArray
 from unetbio.timing import stage
 
-__all__ = ["decide", "decide_cells_and_classes", "decide_classes", "plan", "predict", "round_to_bytes"]
+__all__ = [
+    "decide",
+    "decide_cells_and_classes",
+    "decide_classes",
+    "plan",
+    "predict",
+    "round_to_bytes",
+    "without_outside",
+]
 
 LOOKED_AT = 1 << 22
 """Pixels whose largest grey value is looked for at once."""
@@ -134,6 +142,7 @@ def decide(
     rounded_out: Any = None,
     allocate: Allocate = np.zeros,
     finished: FinishedBands | None = None,
+    area: Area | None = None,
 ) -> Any:
     """For each threshold, the pixels whose probability is at least that; identical for every tile plan.
 
@@ -161,6 +170,9 @@ def decide(
     finished : FinishedBands, optional
         Rows of tiles that were computed before are taken from here, and those that are computed are kept here; of an
         exact network, with ``rounded_out`` and without ``probabilities_out``.
+    area : Area, optional
+        Pixels that are wanted; all others are certain to be background, and tiles of them alone are not computed. What
+        the network sees of the wanted pixels stays the same.
 
     Returns
     -------
@@ -175,7 +187,7 @@ def decide(
     rule = _thresholds(predictor, thresholds, classes or [(1,)] * len(thresholds))
     on_tile = _storing(probabilities_out, rounded_out, rule.classes[0])
     kept = None if finished is None or probabilities_out is not None else (finished, rounded_out)
-    return _decide(image, predictor, rule, tile, batch_size, memory_budget, progress, on_tile, allocate, kept)
+    return _decide(image, predictor, rule, tile, batch_size, memory_budget, progress, on_tile, area, allocate, kept)
 
 
 def decide_cells_and_classes(
@@ -190,12 +202,15 @@ def decide_cells_and_classes(
     progress: Progress | None = None,
     probabilities_out: NDArray[np.float32] | None = None,
     rounded_out: NDArray[np.uint8] | None = None,
+    area: Area | None = None,
 ) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
     """`decide`, and the most probable class of each pixel above the first threshold but the background.
 
     Parameters
     ----------
     image, predictor, thresholds, classes, tile, batch_size, memory_budget, progress, probabilities_out, rounded_out
+        See `decide`.
+    area
         See `decide`.
 
     Returns
@@ -212,7 +227,7 @@ def decide_cells_and_classes(
     """
     rule = CellsAndClasses(_thresholds(predictor, thresholds, classes))
     on_tile = _storing(probabilities_out, rounded_out, rule.cells.classes[0])
-    planes = _decide(image, predictor, rule, tile, batch_size, memory_budget, progress, on_tile)
+    planes = _decide(image, predictor, rule, tile, batch_size, memory_budget, progress, on_tile, area)
     return planes[:-1].view(np.bool_), planes[-1]
 
 
@@ -225,6 +240,7 @@ def decide_classes(
     memory_budget: int | None = None,
     progress: Progress | None = None,
     probabilities_out: NDArray[np.float32] | None = None,
+    area: Area | None = None,
 ) -> NDArray[np.uint8]:
     """The most probable class of each pixel; identical for every tile plan.
 
@@ -233,7 +249,7 @@ def decide_classes(
 
     Parameters
     ----------
-    image, predictor, tile, batch_size, memory_budget, progress, probabilities_out
+    image, predictor, tile, batch_size, memory_budget, progress, probabilities_out, area
         See `decide`.
 
     Returns
@@ -246,10 +262,27 @@ def decide_classes(
     ImageError, UsageError, EnvironmentStoppedError
         As `predict`.
     """
-    decided: NDArray[np.uint8] = _decide(
-        image, predictor, MostProbable(), tile, batch_size, memory_budget, progress, _storing(probabilities_out)
-    )[0]
+    on_tile = _storing(probabilities_out)
+    planes = _decide(image, predictor, MostProbable(), tile, batch_size, memory_budget, progress, on_tile, area)
+    decided: NDArray[np.uint8] = planes[0]
     return decided
+
+
+def without_outside(probabilities: NDArray[np.float32], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Make pixels background with certainty that are not inside.
+
+    Parameters
+    ----------
+    probabilities : ndarray
+        ``(K, *extent)``; it stays as it is.
+    inside : ndarray of bool
+        ``(rows, columns)``, the last two axes of the extent.
+    """
+    if inside.all():
+        return probabilities
+    kept = np.where(inside, probabilities, np.float32(0))
+    kept[0][..., ~inside] = 1
+    return kept
 
 
 def round_to_bytes(probability: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -287,6 +320,7 @@ def _decide(
     memory_budget: int | None,
     progress: Progress | None,
     on_tile: OnTile,
+    area: Area | None,
     allocate: Allocate = np.zeros,
     kept: tuple[FinishedBands, RowArray] | None = None,
 ) -> Any:
@@ -297,14 +331,16 @@ def _decide(
 
     def classify(where: tuple[slice, ...], probabilities: NDArray[np.float32]) -> None:
         on_tile(where, probabilities)
-        planes[(slice(None), *where)], doubtful[where] = rule.classify_pixels(probabilities, tolerance)
+        planes[(slice(None), *where)], in_doubt = rule.classify_pixels(probabilities, tolerance)
+        # Where grey values are far above 1, even pixels that are certain are in doubt.
+        doubtful[where] = in_doubt if area is None else in_doubt & area(where)
 
     rows = None
     if kept is not None and predictor.exact:
         finished, rounded = kept
         # Decisions in doubt are made again: they are few.
         rows = _RowsOfTiles(finished, repr(rule), (planes, doubtful, rounded))
-    _run(image, predictor, tile, batch_size, memory_budget, progress, classify, rows)
+    _run(image, predictor, tile, batch_size, memory_budget, progress, classify, area, rows)
     if predictor.exact:
         budget = predictor.memory_budget if memory_budget is None else memory_budget
         with stage("exact decisions"):
@@ -320,19 +356,26 @@ def _run(
     memory_budget: int | None,
     progress: Progress | None,
     on_tile: OnTile,
+    area: Area | None = None,
     rows: "_RowsOfTiles | None" = None,
 ) -> None:
     """Tiles of an exact network, blended windows of any other."""
+    on_tile = on_tile if area is None else _within(area, on_tile)
     with stage("network"):
         if predictor.exact:
             tiles = plan(image.shape[1:], predictor, tile=tile, batch_size=batch_size, memory_budget=memory_budget)
-            executor = TileExecutor(predictor, predictor.probabilities, batch_size)
+            executor = TileExecutor(predictor, predictor.probabilities, batch_size, area)
             if rows is None:
                 executor.run(image, tiles, on_tile, progress=progress)
             else:
                 rows.run(image, executor, tiles, on_tile, progress)
         else:
             on_tile((), predict_windows(image, predictor, tile=tile, batch_size=batch_size, progress=progress))
+
+
+def _within(area: Area, on_tile: OnTile) -> OnTile:
+    """Pass tiles on with background outside the area."""
+    return lambda where, probabilities: on_tile(where, without_outside(probabilities, area(where)))
 
 
 class _RowsOfTiles:

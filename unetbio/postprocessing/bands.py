@@ -16,6 +16,7 @@ from unetbio.compilation import compiled
 
 __all__ = [
     "Allocate",
+    "Area",
     "Band",
     "FinishedBands",
     "Ids",
@@ -60,6 +61,10 @@ class RowArray(Rows, Protocol):
 
 Allocate = Callable[[tuple[int, ...], Any], RowArray]
 """Makes an array of zeros of a shape and a type."""
+
+
+Area = Callable[[tuple[slice, ...]], NDArray[np.bool_]]
+"""Which pixels are segmented, ``(rows, columns)`` of a part of an image; the slices of the other axes do not matter."""
 
 
 class FinishedBands(Protocol):

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from unetbio.compilation import compiled
 from unetbio.errors import UsageError
 from unetbio.labels import LabelImage, label_dtype
-from unetbio.postprocessing.bands import Allocate, Band, Ids, Numbers, RowArray, bands_of
+from unetbio.postprocessing.bands import Allocate, Area, Band, Ids, Numbers, RowArray, bands_of
 from unetbio.postprocessing.growth import grow
 from unetbio.postprocessing.holes import fill_holes
 from unetbio.postprocessing.seeds import PARTING_REACH, SeedPlanes, find_seeds
@@ -179,7 +179,12 @@ def rows_in_memory(settings: PostProcessing, rows: int) -> int:
 
 
 def label_in_bands(
-    planes: RowArray, settings: PostProcessing, *, rows: int | None = None, allocate: Allocate = np.zeros
+    planes: RowArray,
+    settings: PostProcessing,
+    *,
+    rows: int | None = None,
+    allocate: Allocate = np.zeros,
+    area: Area | None = None,
 ) -> RowArray:
     """Turn decided bit planes into the label image that `label` gives, some rows at a time.
 
@@ -193,6 +198,8 @@ def label_in_bands(
     allocate : callable
         Makes the arrays of the size of the image, which may be on disk: the cells while they are worked on, and the
         label image. It is not called where all rows are one band.
+    area : Area, optional
+        Cells with less than half of their pixels in it are dropped; the others are whole.
 
     Raises
     ------
@@ -207,7 +214,7 @@ def label_in_bands(
     bands = bands_of(shape[0], rows)
     meaning = SeedPlanes(len(settings.seed_thresholds), len(settings.centre_thresholds), settings.min_seed_area)
     cells = grow(find_seeds(planes, bands, meaning), shape, bands, settings.reach, allocate)
-    census = _Census(shape)
+    census = _Census(shape, area)
     for band, ids in zip(bands, fill_holes(cells, bands, settings.max_hole_area), strict=True):
         census.add(ids, band)
         if len(bands) > 1:
@@ -225,9 +232,11 @@ def label_in_bands(
 class _Census:
     """Areas and places of the cells, counted band by band."""
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._shape = shape
+    def __init__(self, shape: tuple[int, ...], area: Area | None) -> None:
+        self._shape, self._area = shape, area
         self._areas = np.zeros(1, np.int64)
+        # Pixels of each cell in the area.
+        self._inside = np.zeros(1, np.int64)
         # Position of each cell in raster order of the first pixels, from 1.
         self._order = np.zeros(1, np.int64)
         self._at_border = np.zeros(1, np.bool_)
@@ -236,12 +245,15 @@ class _Census:
     def add(self, cells: Ids, band: Band) -> None:
         more = max(0, int(cells.max()) + 1 - len(self._areas))
         self._areas, self._order = np.pad(self._areas, (0, more)), np.pad(self._order, (0, more))
-        self._at_border = np.pad(self._at_border, (0, more))
+        self._at_border, self._inside = np.pad(self._at_border, (0, more)), np.pad(self._inside, (0, more))
         self._seen = _count_cells(cells.reshape(-1), self._areas, self._order, self._seen)
         for axis, size in enumerate(self._shape):
             ends = [end for end, is_end in ((0, band.start == 0), (-1, band.stop == self._shape[0])) if axis or is_end]
             if size > 1:
                 self._at_border[np.take(cells, ends, axis=axis)] = True
+        if self._area is not None:
+            within = self._area((band, slice(None)) if len(self._shape) == 2 else ())
+            self._inside += np.bincount(cells[..., within].reshape(-1), minlength=len(self._inside))
 
     def numbers(self, settings: PostProcessing) -> NDArray[np.unsignedinteger]:
         """For each cell its id in the label image, or 0 where it is dropped."""
@@ -250,6 +262,8 @@ class _Census:
             keep &= self._areas <= settings.max_area
         if settings.exclude_border:
             keep &= ~self._at_border
+        if self._area is not None:
+            keep &= 2 * self._inside >= self._areas
         kept = np.flatnonzero(keep)
         numbers = np.zeros(len(keep), label_dtype(len(kept)))
         numbers[kept[np.argsort(self._order[kept])]] = np.arange(1, len(kept) + 1)

@@ -70,7 +70,7 @@ class ObjectSettings:
 
 
 def select_objects(
-    label_image: LabelImage, table: ObjectTable, settings: ObjectSettings
+    label_image: LabelImage, table: ObjectTable, settings: ObjectSettings, within: NDArray[np.bool_] | None = None
 ) -> tuple[LabelImage, ObjectTable]:
     """Drop objects by their area, and those at the border; scores are ignored.
 
@@ -82,6 +82,8 @@ def select_objects(
         One entry an object, by rising id.
     settings : ObjectSettings
         Areas in pixels of ``label_image``.
+    within : ndarray of bool, optional
+        ``(Y, X)``: objects with less than half of their pixels in it are dropped; the others are whole.
 
     Returns
     -------
@@ -90,6 +92,8 @@ def select_objects(
     """
     areas = np.bincount(label_image.ravel(), minlength=len(table["label"]) + 1)[1:]
     kept = areas >= settings.min_area
+    if within is not None:
+        kept &= 2 * np.bincount(label_image[within], minlength=len(areas) + 1)[1:] >= areas
     if settings.max_area is not None:
         kept &= areas <= settings.max_area
     if settings.exclude_border:

@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING
 
 from unetbio.errors import ImageError, UsageError
 from unetbio.io.image import Image
-from unetbio.settings.regions import parse_region
+from unetbio.preprocessing.areas import OutlinedArea, outlined_area
+from unetbio.preprocessing.drawn_regions import read_regions
+from unetbio.settings.regions import Region
 from unetbio.settings.segmentation import Settings
 
 if TYPE_CHECKING:
     from unetbio.models.model_file import ModelInfo
 
-__all__ = ["full_pixels", "select_part"]
+__all__ = ["area_of", "full_pixels", "select_part"]
 
 
 def full_pixels(image: Image) -> float:
@@ -39,12 +41,11 @@ def select_part(image: Image, settings: Settings, info: "ModelInfo | None" = Non
         When several regions are given, which are several images.
     """
     at_level = image.at_level(_level(image, settings, info))
-    if not settings.region:
+    region = _region(settings)
+    if region is None:
         return at_level
-    if len(settings.region) > 1:
-        raise UsageError(f"regions {' and '.join(settings.region)} are {len(settings.region)} images: give one")
     sizes = image.pixel_size_um if image.pixel_size_trusted else {}
-    box = parse_region(settings.region[0]).box(image.size("Y"), image.size("X"), sizes)
+    box = region.box(image.size("Y"), image.size("X"), sizes)
     scales = (1.0, 1.0) if at_level.part is None else at_level.part.scale
     rows, columns = (
         slice(int(part.start / scale), min(at_level.size(axis), math.ceil(part.stop / scale)))
@@ -52,9 +53,24 @@ def select_part(image: Image, settings: Settings, info: "ModelInfo | None" = Non
     )
     if rows.start >= rows.stop or columns.start >= columns.stop:
         raise ImageError(
-            "no_such_region", f"region {settings.region[0]} has no pixel at level {settings.level}: take a larger one"
+            "no_such_region", f"region {region.title} has no pixel at level {settings.level}: take a larger one"
         )
     return at_level.crop(rows, columns)
+
+
+def area_of(part: Image, settings: Settings) -> OutlinedArea | None:
+    """The pixels of the part that `select_part` took which the settings choose; None where these are all."""
+    region = _region(settings)
+    return outlined_area(region.outline, part) if region is not None and region.outline else None
+
+
+def _region(settings: Settings) -> Region | None:
+    """The one region that is chosen; None for all of the image."""
+    regions = [given.region for given in read_regions(settings.region)]
+    if len(regions) > 1:
+        titles = " and ".join(region.title for region in regions)
+        raise UsageError(f"regions {titles} are {len(regions)} images: give one")
+    return regions[0] if regions else None
 
 
 def _level(image: Image, settings: Settings, info: "ModelInfo | None") -> int:

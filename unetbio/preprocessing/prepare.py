@@ -17,12 +17,13 @@ from unetbio.io.grey_pictures import as_grey, is_opaque_picture
 from unetbio.io.image import AXES, Image, list_channels, select_channel, with_channel_names
 from unetbio.io.images import find_series
 from unetbio.notes import say_once, say_without_effect
-from unetbio.postprocessing.bands import Allocate, FinishedBands
+from unetbio.postprocessing.bands import Allocate, Area, FinishedBands
 from unetbio.preprocessing import normalization
+from unetbio.preprocessing.areas import CELL_REACH, OutlinedArea, SurroundedArea
 from unetbio.preprocessing.grey_values import GreyLevels, LevelCounter, count_channels
 from unetbio.preprocessing.lazy import LazyInput, LazyPixels, Streaming
 from unetbio.preprocessing.normalization import Scaling
-from unetbio.preprocessing.parts import full_pixels, select_part
+from unetbio.preprocessing.parts import area_of, full_pixels, select_part
 from unetbio.preprocessing.scale import Scale
 from unetbio.preprocessing.unknown_pixels import UnknownPixels, fill
 from unetbio.preprocessing.whole_part import sections_of, whole_part
@@ -83,6 +84,8 @@ class ImageSelection:
         Sections of the file that ``image`` has, if planes were left out because others are missing.
     streaming : Streaming, optional
         How it is segmented in parts, where it does not fit into memory.
+    area : OutlinedArea, optional
+        Pixels of the plane that are segmented, where these are not all. Cells in it are whole; classes end with it.
     """
 
     image: Image
@@ -96,6 +99,7 @@ class ImageSelection:
     finds_scale: bool = False
     kept_sections: range | None = None
     streaming: Streaming | None = None
+    area: OutlinedArea | None = None
 
     @property
     def rows(self) -> int | None:
@@ -166,6 +170,16 @@ class ImageSelection:
     def grid(self) -> tuple[int, ...]:
         """Spatial shape after rescaling: the input of the model."""
         return tuple(max(1, round(size * zoom)) for size, zoom in zip(self.shape, self.zoom, strict=True))
+
+    @property
+    def grid_area(self) -> OutlinedArea | None:
+        """The area after rescaling."""
+        return None if self.area is None else self.area.scaled(self.grid)
+
+    @property
+    def wanted(self) -> Area | None:
+        """The area after rescaling, with what cells of it can reach beyond it."""
+        return None if self.grid_area is None else SurroundedArea(self.grid_area, CELL_REACH)
 
     def present_channels(self, t: int | None) -> tuple[int, ...]:
         """Channels of which no plane of a frame is missing: those that can be measured."""
@@ -313,7 +327,7 @@ def open_image(
         When the file is not an image, or when its axes, channels or scale do not fit the model and the settings.
     """
     image = select_part(_opened(source, settings), settings, info)
-    selection = _select(image, settings, ndim, len(info.channels))
+    selection = replace(_select(image, settings, ndim, len(info.channels)), area=area_of(image, settings))
     # Sections segmented one by one are not rescaled along Z.
     unscaled = len(selection.axes) - ndim
     given = _given_zoom(selection.image, settings, info, selection.axes[unscaled:])
@@ -330,9 +344,15 @@ def open_annotated(source: str | os.PathLike[str] | Image, settings: Settings) -
     Raises
     ------
     ImageError
-        When the file is not an image, or does not have what the settings choose.
+        When the file is not an image, does not have what the settings choose, or these have an outline.
     """
     image = select_part(_opened(source, settings), settings)
+    if area_of(image, settings) is not None:
+        raise ImageError(
+            "no_such_region",
+            "a region with an outline, outside of which nothing is annotated, and a training would learn background "
+            "there: give a box, X,Y,W,H",
+        )
     ndim = 3 if image.size("Z") > 1 and settings.z is None else 2
     return _select(image, settings, ndim)
 

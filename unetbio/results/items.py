@@ -84,7 +84,7 @@ class Item:
             utf8_text(found.relative.as_posix()) + (region.fragment if region else ""),
             settings,
             image_set=found.image_set,
-            place={**found.place, **({"image_region": str(region)} if region else {})},
+            place={**found.place, **({"image_region": region.title} if region else {})},
             named=named,
             plate=plate,
             error=found.error,

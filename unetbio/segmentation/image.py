@@ -3,6 +3,7 @@
 import functools
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict, Unpack
 
@@ -17,6 +18,7 @@ from unetbio.labels import Mask, label_hash
 from unetbio.models import model_path
 from unetbio.models.model_file import Model, load_model
 from unetbio.postprocessing.objects import ObjectTable
+from unetbio.preprocessing.drawn_regions import read_regions
 from unetbio.preprocessing.prepare import ImageSelection, image_of_array
 from unetbio.provenance import count_cells
 from unetbio.segmentation.segmenter import Segmenter
@@ -121,7 +123,7 @@ def segment(
     chosen = normalize if isinstance(normalize, Normalization) else parse(normalize, None)
     automatic = normalize == "auto"
     named = {"channel": channels, "normalization": None if automatic else chosen}
-    settings = from_keywords("segment", Settings, options, **named)
+    settings = _with_regions(from_keywords("segment", Settings, options, **named))
     segmenter = _segmenter_of(model, device, tile, exact_tiles, backend, settings)
     record = segmenter.record(settings)
     opened = segmenter.open(_as_source(image, settings, segmenter.ndim), settings)
@@ -147,6 +149,11 @@ def segment(
     if any(result.objects is not None for result in results):
         info["objects"] = [result.objects for result in results]
     return labels, info
+
+
+def _with_regions(settings: Settings) -> Settings:
+    """Settings that hold the regions of files, as the provenance needs them."""
+    return replace(settings, region=tuple(str(given.region) for given in read_regions(settings.region)))
 
 
 def stack_frames(frames: Sequence[NDArray[Any]], opened: ImageSelection) -> NDArray[Any]:

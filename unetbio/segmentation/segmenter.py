@@ -26,6 +26,7 @@ from unetbio.measurement.frame_summary import median_diameter_in_sections
 from unetbio.models.model_file import Model, ModelInfo
 from unetbio.postprocessing.bands import Allocate
 from unetbio.postprocessing.objects import ObjectTable
+from unetbio.preprocessing.areas import count_pixels
 from unetbio.preprocessing.lazy import Streaming
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.prepare import Frame, ImageSelection, can_stream, open_image, prepare_frame, read_frame
@@ -384,11 +385,20 @@ class Segmenter:
             "zoom": list(opened.zoom),
             "grid": list(opened.grid),
             **({} if opened.scale is None else {"scale": opened.scale.as_record()}),
+            **self._area_record(opened),
             **({} if (kept := opened.kept_sections) is None else {"partial": [kept.start, kept.stop]}),
             **self._tiling(opened.section.grid),
             **self.decoder.run_record(opened),
             "scaling": [scaling.as_record() for scaling in scalings],
         }
+
+    @staticmethod
+    def _area_record(opened: ImageSelection) -> dict[str, Any]:
+        """Pixels of the plane that were segmented, and how many were left out."""
+        if opened.area is None:
+            return {}
+        pixels = count_pixels(opened.area, opened.shape)
+        return {"area": {"pixels": pixels, "left_out": math.prod(opened.shape[-2:]) - pixels}}
 
     def plan(self, grid: tuple[int, ...]) -> TilePlan:
         """Tiles of an image of this size, or of a section of it."""

@@ -9,6 +9,7 @@ from typing import Any, get_origin
 from unetbio.errors import UsageError
 from unetbio.io.tables import Row, read_table_file
 from unetbio.settings.options import Option, options_of
+from unetbio.settings.regions import is_region_file
 from unetbio.settings.segmentation import PARTS, READING, Settings
 
 __all__ = ["COLUMNS", "LABEL_HASH", "PART_COLUMNS", "ImageRow", "ImageTable", "read_image_table"]
@@ -57,8 +58,9 @@ def read_image_table(
         See `unetbio.io.tables.read_table_file`.
     settings : Settings
         Settings of the run. The cells of `OVER_SETTINGS` override them where they are not empty. Several channels stand
-        with commas between, several regions with semicolons. In tables with semicolons or tabs a number may have a
-        decimal comma, and the distance of sections stands before the pixel size with a space between (``2 0,5``).
+        with commas between, several regions with semicolons; files of regions count from the folder of the table. In
+        tables with semicolons or tabs a number may have a decimal comma, and the distance of sections stands before the
+        pixel size with a space between (``2 0,5``).
     needed : sequence of str
         Columns that no row may leave empty.
     further : sequence of str
@@ -91,9 +93,16 @@ def _image_row(path: Path, row: Row, settings: Settings, needed: Sequence[str], 
             for column, name in OVER_SETTINGS.items()
             if row.cells.get(column)
         }
+        if "region" in changes:
+            changes["region"] = tuple(_below(path.parent, text) for text in changes["region"])
         return ImageRow(row.line, row.cells, replace(settings, **changes))
     except (ValueError, UsageError) as error:
         raise UsageError(f"{path}, line {row.line}: {error}") from error
+
+
+def _below(folder: Path, region: str) -> str:
+    """A region; the name of a file counts from the folder of the table, as that of an image."""
+    return str(folder / region) if is_region_file(region) else region
 
 
 def _value(option: Option, column: str, text: str, delimiter: str) -> Any:

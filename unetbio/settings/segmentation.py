@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
 from unetbio.errors import UsageError
 from unetbio.settings.normalization import Normalization, parse
 from unetbio.settings.options import Limits, Option, options_of, split_names
-from unetbio.settings.regions import parse_region
+from unetbio.settings.regions import is_region_file, parse_region
 
 if TYPE_CHECKING:
     from unetbio.postprocessing.crf import CrfSettings
@@ -193,11 +193,13 @@ class Settings:
     region: Annotated[
         tuple[str, ...],
         Option(
-            "Part of the image: X,Y,W,H in pixels, or X,Y,W,Hum in um; may be repeated.",
+            "Part of the image: X,Y,W,H in pixels, or X,Y,W,Hum in um, or a GeoJSON file; may be repeated.",
             "Column and row of the upper left corner, width and height, at the full resolution. Each is an image of "
             "its own, with the result `x_x1000_y2000_w512_h512` and the path `x.tif#xywh=1000,2000,512,512` in the "
-            "tables. Grey values are scaled by those of the region, unless `normalize` gives them.",
-            metavar="X,Y,W,H",
+            "tables. Of a file of QuPath that ends in `.geojson` each annotation is a region, with the cells that have "
+            "half of their pixels or more in its outline. Grey values are scaled by those of the region (of the box "
+            "around an outline), unless `normalize` gives them.",
+            metavar="X,Y,W,H|FILE",
         ),
     ] = ()
     pixel_size_um: Annotated[
@@ -326,8 +328,8 @@ class Settings:
             object.__setattr__(self, "channel", (self.channel,))
         ensemble = (self.ensemble,) if isinstance(self.ensemble, (str, os.PathLike)) else self.ensemble
         object.__setattr__(self, "ensemble", tuple(map(os.fspath, ensemble)))
-        regions = (self.region,) if isinstance(self.region, str) else self.region
-        object.__setattr__(self, "region", tuple(str(parse_region(text)) for text in regions))
+        regions = (self.region,) if isinstance(self.region, (str, os.PathLike)) else self.region
+        object.__setattr__(self, "region", tuple(map(_region_text, regions)))
         for name, option in options_of(Settings).items():
             self._check_number(name, option)
         sizes = self.pixel_size_um if isinstance(self.pixel_size_um, tuple) else (self.pixel_size_um,)
@@ -493,6 +495,12 @@ class SegmentOptions(TypedDict, total=False):
     augment: bool
     ensemble: tuple[str, ...]
     nan: Literal["refuse", "fill"]
+
+
+def _region_text(region: str | os.PathLike[str]) -> str:
+    """A region as it is recorded; files are read where the images are listed."""
+    text = os.fspath(region)
+    return text if is_region_file(text) else str(parse_region(text))
 
 
 def _index(name: str, value: Any, words: Sequence[str]) -> int | str | None:

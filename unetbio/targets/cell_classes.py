@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from unetbio.errors import UsageError
 from unetbio.labels import LabelImage, relabel_raster, resize_nearest
 from unetbio.metrics.cell_classes import ClassedCells, compare_classed
-from unetbio.postprocessing.bands import Allocate, FinishedBands
 from unetbio.postprocessing.cell_classes import class_table
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.preprocessing.prepare import ImageSelection
@@ -173,19 +172,14 @@ class CellClassDecoder(CellDecoder):
         image: NDArray[np.float32],
         thresholds: Sequence[float],
         classes: Sequence[tuple[int, ...]],
-        *,
-        allocate: Allocate,
-        finished: FinishedBands | None,
+        opened: ImageSelection,
         **options: Any,
     ) -> CellDecisions:
         from unetbio.inference.prediction import decide_cells_and_classes
 
-        assert finished is None  # it does not stream
-
-        rounded: Any = allocate(image.shape[1:], np.uint8)
-        bits, of_cells = decide_cells_and_classes(
-            image, self.runner, thresholds, classes=classes, rounded_out=rounded, **options
-        )
+        rounded: Any = opened.allocate(image.shape[1:], np.uint8)
+        more = {"rounded_out": rounded, "area": opened.wanted, **options}
+        bits, of_cells = decide_cells_and_classes(image, self.runner, thresholds, classes=classes, **more)
         return CellDecisions(bits, rounded, of_cells)
 
     def _decide_refined(self, refined: NDArray[np.float32], settings: PostProcessing) -> CellDecisions:

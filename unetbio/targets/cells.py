@@ -19,7 +19,7 @@ from unetbio.labels import LabelImage, relabel_raster, resize_nearest
 from unetbio.measurement.frame_summary import describe_labels
 from unetbio.metrics.instances import match
 from unetbio.postprocessing import instances
-from unetbio.postprocessing.bands import Allocate, FinishedBands, RowArray, planes_of
+from unetbio.postprocessing.bands import RowArray, planes_of
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.preprocessing.prepare import ImageSelection
 from unetbio.provenance import FrameRecord
@@ -262,11 +262,8 @@ class CellDecoder(PixelDecoder):
         """One plane of bits a threshold, and the probability of a cell."""
         settings, crf = self._postprocessing(opened), opened.settings.crf_values()
         if crf is None:
-            classes = self.classes.of_planes(settings)
-            return self._decide(
-                image, settings.thresholds, classes, allocate=opened.allocate, finished=opened.finished, **options
-            )
-        return self._decide_refined(self._refined(image, crf, **options), settings)
+            return self._decide(image, settings.thresholds, self.classes.of_planes(settings), opened, **options)
+        return self._decide_refined(self._refined(image, crf, area=opened.wanted, **options), settings)
 
     def _decide_refined(self, refined: NDArray[np.float32], settings: PostProcessing) -> CellDecisions:
         """Decisions by the probabilities after the CRF."""
@@ -283,17 +280,13 @@ class CellDecoder(PixelDecoder):
         settings = self._postprocessing(opened)
         thresholds, classes = settings.thresholds, self.classes.of_planes(settings)
         thresholds_and_certain, of_planes = (*thresholds, CERTAIN), [*classes, self.classes.mask]
-        decided = self._decide(
-            image, thresholds_and_certain, of_planes, allocate=opened.allocate, finished=opened.finished, **options
-        )
+        decided = self._decide(image, thresholds_and_certain, of_planes, opened, **options)
         planes = len(thresholds)
         return replace(decided, bits=planes_of(decided.bits, slice(planes))), planes_of(decided.bits, planes)
 
     def label_look(self, bits: RowArray, opened: ImageSelection) -> RowArray:
         """Cells on the grid, of all areas that the model finds: limits in the settings do not decide the scale."""
-        return self._label(bits, replace(self.info.postprocessing, exclude_border=False), opened)
-
-    def _label(self, bits: RowArray, settings: PostProcessing, opened: ImageSelection) -> RowArray:
+        settings = replace(self.info.postprocessing, exclude_border=False)
         return instances.label_in_bands(bits, settings, rows=opened.rows, allocate=opened.allocate)
 
     def _decide(
@@ -301,15 +294,14 @@ class CellDecoder(PixelDecoder):
         image: NDArray[np.float32],
         thresholds: Sequence[float],
         classes: Sequence[tuple[int, ...]],
-        *,
-        allocate: Allocate,
-        finished: FinishedBands | None,
+        opened: ImageSelection,
         **options: Any,
     ) -> CellDecisions:
         from unetbio.inference.prediction import decide
 
-        rounded = allocate(tuple(image.shape[1:]), np.uint8)
-        more = {"rounded_out": rounded, "allocate": allocate, "finished": finished, **options}
+        rounded = opened.allocate(tuple(image.shape[1:]), np.uint8)
+        of_image = {"allocate": opened.allocate, "finished": opened.finished, "area": opened.wanted}
+        more = {"rounded_out": rounded, **of_image, **options}
         return CellDecisions(decide(image, self.runner, thresholds, classes=classes, **more), rounded)
 
     def decide_constant(self, opened: ImageSelection) -> CellDecisions:
@@ -319,7 +311,10 @@ class CellDecoder(PixelDecoder):
 
     def finish(self, decided: CellDecisions, opened: ImageSelection) -> Finished:
         """See `Decoder`; ids rise in raster order."""
-        labels: Any = self._label(decided.bits, self._postprocessing(opened), opened)
+        settings, area = self._postprocessing(opened), opened.grid_area
+        labels: Any = instances.label_in_bands(
+            decided.bits, settings, rows=opened.rows, allocate=opened.allocate, area=area
+        )
         if labels.shape != opened.shape:
             # A cell can lose its last pixel or its place in raster order on the way.
             labels = relabel_raster(resize_nearest(labels, opened.shape))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unetbio.inference.backends.base import Predictor
     from unetbio.inference.executors import Progress
     from unetbio.models.model_file import ModelInfo
+    from unetbio.postprocessing.bands import Area
     from unetbio.postprocessing.crf import CrfSettings
 
 __all__ = ["PixelDecoder", "PixelLearner"]
@@ -95,8 +96,12 @@ class PixelDecoder:
         memory_budget: int | None,
         probabilities_out: NDArray[np.float32] | None,
         progress: "Progress | None",
+        area: "Area | None",
     ) -> NDArray[np.float32]:
-        """Probabilities after the CRF. It links all pixels, so float64 would have to compute the whole image again."""
+        """Probabilities after the CRF, with background outside the area.
+
+        The CRF links all pixels, so float64 would have to compute the whole image again.
+        """
         from unetbio.inference import prediction
         from unetbio.postprocessing.crf import refine
 
@@ -104,6 +109,8 @@ class PixelDecoder:
             image, self.runner, tile=tile, memory_budget=memory_budget, progress=progress
         )
         refined = refine(probabilities, image, settings)
+        if area is not None:
+            refined = prediction.without_outside(refined, area(()))
         if probabilities_out is not None:
             probabilities_out[...] = refined
         return refined

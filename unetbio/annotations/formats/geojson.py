@@ -4,7 +4,9 @@ Source of the fields: qupath.lib.io.QuPathTypeAdapters. A file is a FeatureColle
 features, as older versions write them.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,75 @@ from unetbio.annotations.outlines import Polygons, Ring, as_ring, count_of
 from unetbio.annotations.regions import Region, Sheet, as_id
 from unetbio.errors import ImageError
 
-__all__ = ["read_geojson"]
+__all__ = ["Annotation", "read_annotations", "read_geojson"]
+
+NOT_DRAWN = ("detection", "cell", "tile", "root")
+"""Types of objects, without the words that QuPath 0.2 wrote around them, that are no annotations."""
 
 NO_AREA = {"Point": "point", "MultiPoint": "point", "LineString": "line", "MultiLineString": "line"}
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """An area that was drawn in a plane.
+
+    Parameters
+    ----------
+    parts : sequence of sequence of Ring
+        As of `Polygons`.
+    name, kind : str
+        Name and class, empty where it has none.
+    """
+
+    parts: Sequence[Sequence[Ring]]
+    name: str
+    kind: str
+
+
+def read_annotations(path: Path) -> tuple[list[Annotation], Counter[str]]:
+    """Read the areas that were drawn, without detections.
+
+    Returns
+    -------
+    annotations : list of Annotation
+        In the order of the file.
+    left_out : Counter
+        Numbers of other objects, by what they are.
+
+    Raises
+    ------
+    ImageError
+        ``bad_json``, ``bad_outline``; ``wrong_planes``: drawn on a later time or section.
+    """
+    found: list[Annotation] = []
+    left_out: Counter[str] = Counter()
+    for feature, what in _objects(path):
+        properties = _properties(feature)
+        kind = _type_of(feature, properties)
+        if kind in NOT_DRAWN:
+            left_out[kind] += 1
+            continue
+        parts, without = _outline(feature, what)
+        left_out.update(without)
+        if parts:
+            _refuse_other_planes(feature["geometry"], what)
+            found.append(Annotation(parts, str(properties.get("name") or ""), _class_of(properties)))
+    return found, left_out
+
+
+def _type_of(feature: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
+    """``annotation``, ``detection`` ...: QuPath 0.2 wrote ``PathDetectionObject`` as the id."""
+    stated = properties.get("objectType") or properties.get("object_type") or feature.get("id")
+    return str(stated).removeprefix("Path").removesuffix("Object").lower()
+
+
+def _refuse_other_planes(geometry: Mapping[str, Any], what: str) -> None:
+    plane = _mapping(geometry.get("plane"))
+    for axis, name in (("t", "time"), ("z", "section")):
+        if axis in plane and (index := count_of(plane[axis], f"{what}: {axis}")):
+            raise ImageError(
+                "wrong_planes", f"{what} is drawn on {name} {index}, and regions hold for all: draw it on the first one"
+            )
 
 
 def read_geojson(path: Path) -> Sheet:
@@ -27,12 +95,18 @@ def read_geojson(path: Path) -> Sheet:
         ``bad_json``, ``bad_outline``.
     """
     sheet = Sheet()
+    for feature, what in _objects(path):
+        _add(sheet, feature, what)
+    return sheet
+
+
+def _objects(path: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """The objects of a file, and what messages call them."""
     for number, feature in enumerate(_features(path), start=1):
         what = f"feature {number}"
         if not isinstance(feature, Mapping):
             raise ImageError("bad_json", f"{what} is no object; export it from QuPath again")
-        _add(sheet, feature, what)
-    return sheet
+        yield feature, what
 
 
 def _features(path: Path) -> Iterator[Any]:
@@ -49,21 +123,14 @@ def _features(path: Path) -> Iterator[Any]:
 
 
 def _add(sheet: Sheet, feature: Mapping[str, Any], what: str) -> None:
-    properties = feature.get("properties")
-    properties = properties if isinstance(properties, Mapping) else {}
-    geometry = feature.get("geometry")
-    if not isinstance(geometry, Mapping):
-        sheet.left_out["object without outline"] += 1
-        return
-    parts, without = _parts(geometry, what)
-    for kind in without:
-        sheet.left_out[kind] += 1
+    properties = _properties(feature)
+    parts, without = _outline(feature, what)
+    sheet.left_out.update(without)
     if not parts:
         return
     if feature.get("nucleusGeometry") or properties.get("nucleusGeometry"):
         sheet.left_out["outline of a nucleus within its cell"] += 1
-    plane = geometry.get("plane")
-    plane = plane if isinstance(plane, Mapping) else {}
+    plane = _mapping(feature["geometry"].get("plane"))
     name = properties.get("name")
     sheet.regions.append(
         Region(
@@ -74,6 +141,20 @@ def _add(sheet: Sheet, feature: Mapping[str, Any], what: str) -> None:
             z=count_of(plane["z"], f"{what}: z") if "z" in plane else None,
         )
     )
+
+
+def _properties(feature: Mapping[str, Any]) -> Mapping[str, Any]:
+    return _mapping(feature.get("properties"))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _outline(feature: Mapping[str, Any], what: str) -> tuple[list[list[Ring]], list[str]]:
+    """Polygons of an object, and what of it has no area."""
+    geometry = feature.get("geometry")
+    return _parts(geometry, what) if isinstance(geometry, Mapping) else ([], ["object without outline"])
 
 
 def _parts(geometry: Mapping[str, Any], what: str) -> tuple[list[list[Ring]], list[str]]:

@@ -43,7 +43,7 @@ WORKFLOW_RUN = (
 )
 """Run options of ``unetbio segment`` that are keys of the workflow; the rules set the others."""
 
-_LATER = ("backend", "nan", "group", "partial", "augment", "ensemble", "level", "region")
+_LATER = ("backend", "nan", "group", "partial", "augment", "ensemble", "level", "region", "tissue")
 """Keys that version 0.1.0 did not have: left out at their default, so that jobs of its projects do not run twice."""
 
 

@@ -233,7 +233,16 @@ def _of_piece(settings: Settings, image: Image) -> Settings:
         diameter /= full_pixels(image)
     # The piece has the pixel size of the image.
     return replace(
-        settings, series=None, axes=None, t=None, z=z, level=None, region=(), diameter_px=diameter, pixel_size_um=None
+        settings,
+        series=None,
+        axes=None,
+        t=None,
+        z=z,
+        level=None,
+        region=(),
+        tissue="none",
+        diameter_px=diameter,
+        pixel_size_um=None,
     )
 
 

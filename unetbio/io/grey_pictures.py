@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from unetbio.io.image import Image
 
-__all__ = ["PICTURES", "as_grey", "grey_view", "is_grey_window", "is_opaque_picture"]
+__all__ = ["COLOURS", "PICTURES", "as_grey", "grey_view", "is_grey_window", "is_opaque_picture"]
 
 COLOURS = ("red", "green", "blue")
 ALPHA = "alpha"

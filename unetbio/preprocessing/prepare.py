@@ -25,6 +25,7 @@ from unetbio.preprocessing.lazy import LazyInput, LazyPixels, Streaming
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.parts import area_of, full_pixels, select_part
 from unetbio.preprocessing.scale import Scale
+from unetbio.preprocessing.tissue import TissueArea, find_tissue
 from unetbio.preprocessing.unknown_pixels import UnknownPixels, fill
 from unetbio.preprocessing.whole_part import sections_of, whole_part
 from unetbio.settings.normalization import Normalization
@@ -86,6 +87,8 @@ class ImageSelection:
         How it is segmented in parts, where it does not fit into memory.
     area : OutlinedArea, optional
         Pixels of the plane that are segmented, where these are not all. Cells in it are whole; classes end with it.
+    tissue : TissueArea, optional
+        Pixels of a slide that are in tissue or near it, where it was looked for; all others are background.
     """
 
     image: Image
@@ -100,6 +103,7 @@ class ImageSelection:
     kept_sections: range | None = None
     streaming: Streaming | None = None
     area: OutlinedArea | None = None
+    tissue: TissueArea | None = None
 
     @property
     def rows(self) -> int | None:
@@ -178,8 +182,15 @@ class ImageSelection:
 
     @property
     def wanted(self) -> Area | None:
-        """The area after rescaling, with what cells of it can reach beyond it."""
-        return None if self.grid_area is None else SurroundedArea(self.grid_area, CELL_REACH)
+        """Pixels of the grid that cells can lie in: the area with what cells can reach beyond it, or the tissue."""
+        if self.grid_area is not None:
+            return SurroundedArea(self.grid_area, CELL_REACH)
+        return None if self.tissue is None else self.tissue.scaled(self.grid)
+
+    @property
+    def within(self) -> Area | None:
+        """Pixels of the grid that classes end with, and that objects lie in: the area, or the tissue."""
+        return self.grid_area or self.wanted
 
     def present_channels(self, t: int | None) -> tuple[int, ...]:
         """Channels of which no plane of a frame is missing: those that can be measured."""
@@ -326,14 +337,24 @@ def open_image(
     ImageError
         When the file is not an image, or when its axes, channels or scale do not fit the model and the settings.
     """
-    image = select_part(_opened(source, settings), settings, info)
-    selection = replace(_select(image, settings, ndim, len(info.channels)), area=area_of(image, settings))
+    whole = _opened(source, settings)
+    image = select_part(whole, settings, info)
+    chosen = _select(image, settings, ndim, len(info.channels))
+    selection = replace(chosen, area=area_of(image, settings), tissue=_tissue_of(whole, image, settings))
     # Sections segmented one by one are not rescaled along Z.
     unscaled = len(selection.axes) - ndim
     given = _given_zoom(selection.image, settings, info, selection.axes[unscaled:])
     if given is not None:
         return replace(selection, zoom=(1.0,) * unscaled + given)
     return replace(selection, finds_scale=settings.finds_scale and info.cell_diameter_px is not None and ndim == 2)
+
+
+def _tissue_of(whole: Image, image: Image, settings: Settings) -> TissueArea | None:
+    """The tissue in the image that shows a resolution of the whole slide, where it is asked for."""
+    if settings.tissue == "none":
+        return None
+    scale = (1.0, 1.0) if image.part is None else image.part.scale
+    return find_tissue(whole).area((image.size("Y"), image.size("X")), scale, CELL_REACH)
 
 
 def open_annotated(source: str | os.PathLike[str] | Image, settings: Settings) -> ImageSelection:

@@ -60,6 +60,8 @@ WARNINGS = {
     "below_limits": "all pixels are darker than the grey values of --normalize",
     "constant": "the same grey value everywhere",
     "filled": "single pixels were NaN and have the grey value of their neighbours (--nan fill)",
+    "glass_left_out": "glass around the tissue was left out (--tissue auto)",
+    "no_glass": "no glass was found, so that all was segmented (--tissue auto)",
     "edited": "the mask was edited by hand or has no provenance, and is kept",
     "more_series": "the file holds more images than the one that was segmented (--series)",
     "missing_planes": "planes are missing: files that are not there, or an acquisition that stopped",

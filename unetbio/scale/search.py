@@ -172,7 +172,8 @@ class _Search:
         own = self._describe(1.0, bits[(slice(None), *box)], certain[box])
         raw = self.frame.raw[(slice(None), *box)]
         area = self.opened.area and self.opened.area.crop(*box)
-        opened = replace(self.opened, shape=raw.shape[1:], area=area).at_zoom(FINE)
+        tissue = self.opened.tissue and self.opened.tissue.crop(*box)
+        opened = replace(self.opened, shape=raw.shape[1:], area=area, tissue=tissue).at_zoom(FINE)
         frame = prepare_frame(opened, self.frame.t, raw, self.automatic)
         return own, self._look_at(FINE, opened, frame.image)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from unetbio.preprocessing.areas import count_pixels
 from unetbio.preprocessing.grey_values import FULL_SCALE, GreyFingerprint, is_saturated
 from unetbio.preprocessing.likeness import Difference, compare, place_of_median
 from unetbio.preprocessing.prepare import Frame, ImageSelection, chosen_normalization
@@ -33,6 +34,10 @@ def _of_file(opened: ImageSelection) -> Iterator[str]:
         yield f"not_stored:{lost.chunks}/{lost.total}"
     if missing := opened.image.missing:
         yield f"missing_planes:{missing.count}/{missing.total}"
+    if opened.tissue is not None and opened.tissue.threshold is None:
+        yield "no_glass"
+    elif opened.tissue is not None:
+        yield f"glass_left_out:{1 - count_pixels(opened.tissue, opened.shape) / math.prod(opened.shape[-2:]):.0%}"
 
 
 def _of_grey_values(opened: ImageSelection, frame: Frame, info: "ModelInfo") -> Iterator[str]:

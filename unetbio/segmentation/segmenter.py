@@ -395,10 +395,12 @@ class Segmenter:
     @staticmethod
     def _area_record(opened: ImageSelection) -> dict[str, Any]:
         """Pixels of the plane that were segmented, and how many were left out."""
-        if opened.area is None:
+        area = opened.area or opened.tissue
+        if area is None:
             return {}
-        pixels = count_pixels(opened.area, opened.shape)
-        return {"area": {"pixels": pixels, "left_out": math.prod(opened.shape[-2:]) - pixels}}
+        pixels = count_pixels(area, opened.shape)
+        found = {} if opened.tissue is None else {"tissue_above": opened.tissue.threshold}
+        return {"area": {"pixels": pixels, "left_out": math.prod(opened.shape[-2:]) - pixels, **found}}
 
     def plan(self, grid: tuple[int, ...]) -> TilePlan:
         """Tiles of an image of this size, or of a section of it."""

@@ -202,6 +202,15 @@ class Settings:
             metavar="X,Y,W,H|FILE",
         ),
     ] = ()
+    tissue: Annotated[
+        Literal["auto", "none"],
+        Option(
+            "Skip the empty glass of stained slides, or segment all.",
+            "`auto` finds tissue by its colour, on a small copy of the slide of red, green and blue (docs/slides.md); "
+            "cells are looked for in tissue and around it. The provenance and a warning in the row say how much was "
+            "left out. Regions choose by themselves what is segmented.",
+        ),
+    ] = "none"
     pixel_size_um: Annotated[
         PixelSize | None,
         Option(
@@ -339,6 +348,8 @@ class Settings:
             raise UsageError(
                 f"axes {self.axes} must be letters of TCZYX, each once and Y and X among them, such as ZYX"
             )
+        if self.tissue == "auto" and self.region:
+            raise UsageError("--tissue auto looks for tissue on the whole slide: leave out --region or --tissue")
         if self.link is not None and self.z != "each":
             raise UsageError(f"link {self.link:g} joins the cells of sections: give --z each too")
         if self.crf_settings is not None and self.crf is None:
@@ -448,9 +459,11 @@ class Settings:
             del values[name]
         if self.level is None:
             del values["level"]
+        # As in versions that knew nothing else.
         if self.nan == "refuse":
-            # As in versions that knew nothing else.
             del values["nan"]
+        if self.tissue == "none":
+            del values["tissue"]
         if not self.augment:
             del values["augment"]
         # JSON has no numpy numbers.
@@ -483,6 +496,7 @@ class SegmentOptions(TypedDict, total=False):
     partial: bool
     level: int | Literal["auto"] | None
     region: tuple[str, ...]
+    tissue: Literal["auto", "none"]
     pixel_size: PixelSize | None
     diameter: Diameter | None
     threshold: float | None

@@ -125,8 +125,8 @@ class ClassDecoder(PixelDecoder):
 
         crf = opened.settings.crf_values()
         if crf is None:
-            return prediction.decide_classes(image, self.runner, area=opened.grid_area, **options)
-        classes: NDArray[np.intp] = self._refined(image, crf, area=opened.grid_area, **options).argmax(axis=0)
+            return prediction.decide_classes(image, self.runner, area=opened.within, **options)
+        classes: NDArray[np.intp] = self._refined(image, crf, area=opened.within, **options).argmax(axis=0)
         return classes.astype(np.uint8)
 
     def decide_constant(self, opened: ImageSelection) -> NDArray[np.uint8]:

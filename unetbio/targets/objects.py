@@ -165,7 +165,7 @@ class ObjectDecoder:
 
         settings = self._settings(opened)
         found = merge_objects(decided, score_threshold=settings.score_threshold, mask_threshold=settings.mask_threshold)
-        within = None if opened.grid_area is None else opened.grid_area(())
+        within = None if opened.within is None else opened.within(())
         labels, objects = select_objects(*found, settings, within)
         if labels.shape != opened.shape:
             labels, objects = resize_objects(labels, objects, opened.shape)

@@ -11,6 +11,7 @@ from unetbio.cli.options import format_count
 from unetbio.cli.progress import Progress
 from unetbio.cli.terminal import say
 from unetbio.errors import UsageError
+from unetbio.models import DEFAULT_MODEL
 from unetbio.settings.segmentation import READING, Settings
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ SHOWN_GROUPS = 20
     "models",
     multiple=True,
     metavar="NAME|FILE",
-    help="Shipped model or model file, by default nuclei; several for what is to be segmented with each.",
+    help=f"Shipped model or model file, by default {DEFAULT_MODEL}; several for what is to be segmented with each.",
 )
 @click.option("--no-model", is_flag=True, help="Compare images with each other alone.")
 @shared.options(Settings, *READING, "nan", "normalization")
@@ -69,7 +70,7 @@ def command(
 
     Grey values are those that segment would look at with the same --channel, --t, --z and --normalize.
     """
-    from unetbio.checking.folder import DEFAULT_MODEL, check
+    from unetbio.checking.folder import check
     from unetbio.files import write_text
     from unetbio.io.decoding import decode_elsewhere
     from unetbio.output_layout import CHECK

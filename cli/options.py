@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from unetbio.files import is_remote, refuse_remote
+from unetbio.models import DEFAULT_MODEL
 from unetbio.settings.options import Option, options_of
 from unetbio.settings.runs import (
     AS_JSON,
@@ -229,7 +230,7 @@ def model(command: Command) -> Command:
         "-m",
         "--model",
         "model",
-        default="nuclei",
+        default=DEFAULT_MODEL,
         show_default=True,
         metavar="NAME|FILE",
         help="Shipped model or model file.",

@@ -9,6 +9,7 @@ from unetbio.cli.limits import check_limits
 from unetbio.cli.outcomes import lines_of, view
 from unetbio.cli.process import keep_freed_memory
 from unetbio.cli.terminal import say
+from unetbio.models import DEFAULT_MODEL
 from unetbio.settings.options import options_of
 from unetbio.settings.runs import RunOptions
 from unetbio.settings.segmentation import READING, Settings
@@ -29,8 +30,8 @@ _RUN_OPTIONS = [name for name in options_of(RunOptions) if name != "metadata_reg
     "--model",
     "models",
     multiple=True,
-    default=("nuclei",),
-    show_default="nuclei",
+    default=(DEFAULT_MODEL,),
+    show_default=DEFAULT_MODEL,
     metavar="NAME|FILE",
     help="Shipped model or model file; twice for nuclei and then cells.",
 )

@@ -16,7 +16,7 @@ from unetbio.errors import UsageError
 from unetbio.files import stamp
 from unetbio.io.discover import Found, part_of, table_input
 from unetbio.io.images import find_images, images_of
-from unetbio.models import model_path
+from unetbio.models import DEFAULT_MODEL, model_path
 from unetbio.output_layout import part_count
 from unetbio.pipelines.options import (
     CheckOptions,
@@ -168,7 +168,7 @@ class WorkflowConfig(Section):
     output: Annotated[str, AfterValidator(_folder)] = Field(
         default="results", description="Folder that gets all results."
     )
-    model: str = Field(default="nuclei", min_length=1, description="Name of a shipped model, or a model file.")
+    model: str = Field(default=DEFAULT_MODEL, min_length=1, description="Name of a shipped model, or a model file.")
     network: Annotated[str, AfterValidator(_network)] | None = Field(
         default=None, description="Instead of `model`: the network that is trained first; see `training`."
     )

@@ -18,6 +18,7 @@ from unetbio.errors import UsageError
 from unetbio.files import real_path
 from unetbio.io.tables import csv_text
 from unetbio.machine import available_cores
+from unetbio.models import DEFAULT_MODEL
 from unetbio.models.model_file import ModelInfo, read_info
 from unetbio.notes import say_without_effect
 from unetbio.output_layout import CHECK
@@ -28,8 +29,6 @@ from unetbio.settings.segmentation import Settings
 from unetbio.targets import of_model
 
 __all__ = ["CheckResult", "check"]
-
-DEFAULT_MODEL = "nuclei"
 
 MEMORY = 1 << 30
 """Memory limit for the windows of all threads; a single file may exceed it."""

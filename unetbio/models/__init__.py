@@ -5,17 +5,21 @@ from pathlib import Path
 
 from unetbio.errors import ModelError
 
-__all__ = ["SUFFIX", "model_path", "shipped_models"]
+__all__ = ["DEFAULT_MODEL", "SUFFIX", "model_path", "shipped_models"]
 
 SUFFIX = ".safetensors"
 """Ending of model files."""
+
+DEFAULT_MODEL = "nuclei"
+"""Shipped model that is taken where none is named."""
 
 SHIPPED = Path(__file__).parent
 
 
 def shipped_models() -> tuple[str, ...]:
-    """Names of the models that come with the package, sorted."""
-    return tuple(sorted(path.stem for path in SHIPPED.glob(f"*{SUFFIX}")))
+    """Names of the models that come with the package: the default one, then the others, sorted."""
+    names = (path.stem for path in SHIPPED.glob(f"*{SUFFIX}"))
+    return tuple(sorted(names, key=lambda name: (name != DEFAULT_MODEL, name)))
 
 
 def model_path(name_or_path: str | os.PathLike[str]) -> Path:

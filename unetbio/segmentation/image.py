@@ -15,7 +15,7 @@ from unetbio.inference.backends.base import DEFAULT
 from unetbio.inference.executors import Progress, part_of
 from unetbio.io.image import Image
 from unetbio.labels import Mask, label_hash
-from unetbio.models import model_path
+from unetbio.models import DEFAULT_MODEL, model_path
 from unetbio.models.model_file import Model, load_model
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.drawn_regions import read_regions
@@ -56,7 +56,7 @@ class Segmentation(TypedDict):
 
 def segment(
     image: str | os.PathLike[str] | NDArray[np.generic] | Image,
-    model: str | os.PathLike[str] | Model = "nuclei",
+    model: str | os.PathLike[str] | Model = DEFAULT_MODEL,
     *,
     channel: str | int | Sequence[str | int] = (),
     normalize: str | Normalization = "auto",

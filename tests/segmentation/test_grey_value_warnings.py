@@ -84,6 +84,20 @@ def test_colour_pictures_are_compared_as_a_model_of_percentiles_takes_them(
     assert ("odd_intensity" in {finding.code for finding in checked.findings}) == said
 
 
+@pytest.mark.parametrize(("ground", "said"), [(255, False), (40, True)])
+def test_white_glass_is_not_saturation(tmp_path: Path, ground: int, said: bool) -> None:
+    """Dark things on a bright ground in colour, against bright things on a dark one."""
+    path = write_tiny_model(tmp_path / "colours.safetensors", ("red", "green", "blue"))
+    colours = np.full((64, 80, 3), ground, np.uint8)
+    colours[20:40, 20:40] = (90, 40, 120) if ground == 255 else (255, 200, 100)
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images" / "a.tif", colours, photometric="rgb")
+    found = unetbio.segment(tmp_path / "images" / "a.tif", model=path, device="cpu")[1]["frames"][0]["warnings"]
+    assert ("saturated" in found) == said
+    checked = unetbio.check(tmp_path / "images", models=[path])
+    assert ("saturated" in {finding.code for finding in checked.findings}) == said
+
+
 def test_models_of_earlier_versions_know_no_training_images(tiny_model: Path, discs: Array) -> None:
     assert not any(one.startswith("unlike") for one in warnings_of(255 - discs, load_model(tiny_model)))
 

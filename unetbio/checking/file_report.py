@@ -19,6 +19,7 @@ from unetbio.io.formats import FORMATS
 from unetbio.io.grey_pictures import is_grey_window
 from unetbio.io.image import select_channel, with_channel_names
 from unetbio.preprocessing.grey_values import LevelCounter
+from unetbio.preprocessing.likeness import has_bright_ground
 from unetbio.preprocessing.prepare import ImageSelection, open_image
 from unetbio.results.items import Item
 from unetbio.settings.segmentation import Settings
@@ -266,11 +267,12 @@ def _grey_values(stats: ImageStats, channels: tuple[int, ...], settings: Setting
     bad = sum(level.not_finite for _, level in levels)
     if bad and settings.nan == "refuse":
         yield "not_finite", f"{bad} pixels are NaN or infinite: replace them with grey values, or give --nan fill"
+    is_glass = has_bright_ground([level for _, level in levels], [stats.channel_names[channel] for channel in channels])
     for channel, level in levels:
         where = f"channel {channel}: " if len(stats.levels) > 1 else ""
         if level.is_constant:
             yield "constant", f"{where}one grey value everywhere ({level.highest:g}): nothing to see"
-        elif level.is_saturated:
+        elif level.is_saturated and not is_glass:
             share = 100 * level.at_highest / level.pixels
             yield "saturated", f"{where}{share:.1f} % of the pixels have the largest grey value {level.highest:g}"
 

@@ -5,12 +5,13 @@ compared. Without it, bright pixels have to be within a factor of two of those i
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from unetbio.io.grey_pictures import COLOURS
 from unetbio.preprocessing.grey_values import GreyLevels, Range
 
-__all__ = ["REASONS", "Difference", "compare", "place_of_median"]
+__all__ = ["REASONS", "Difference", "compare", "has_bright_ground", "place_of_median"]
 
 GREY_FACTOR = 2.0
 """Allowed factor between grey values, without percentiles."""
@@ -51,6 +52,14 @@ class Difference:
     reason: str
     value: float
     usual: Range
+
+
+def has_bright_ground(levels: Sequence[GreyLevels], channel_names: Sequence[str]) -> bool:
+    """Whether a colour picture shows dark things on a bright ground, such as stained tissue.
+
+    Its brightest pixels are glass, which may be saturated; in fluorescence they are cells.
+    """
+    return tuple(channel_names) == COLOURS and all(each.median > each.highest / 2 for each in levels)
 
 
 def place_of_median(levels: GreyLevels, high: float | None = None) -> float | None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
+from unetbio.io.grey_pictures import COLOURS
 from unetbio.preprocessing.grey_values import (
     ROWS_APART,
     LevelCounter,
@@ -28,10 +29,7 @@ from unetbio.preprocessing.grey_values import (
 )
 from unetbio.settings.normalization import Normalization
 
-__all__ = ["COLOURS", "Scaling", "apply", "for_picture", "measure"]
-
-COLOURS = ("red", "green", "blue")
-"""Names of the channels of a colour picture, as all readers give them."""
+__all__ = ["Scaling", "apply", "for_picture", "measure"]
 
 SPARSE = 0.0025
 """Share of pixels above the noise below which an image is sparse: the upper percentile lies in the noise, or at the rim

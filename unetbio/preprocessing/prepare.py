@@ -121,6 +121,11 @@ class ImageSelection:
         return None if self.streaming is None else self.streaming.finished
 
     @property
+    def selected_channel_names(self) -> tuple[str, ...]:
+        """Names of the model's input channels in the file."""
+        return tuple(self.image.channel_names[channel] for channel in self.channels)
+
+    @property
     def in_sections(self) -> bool:
         """Whether the model segments each section of a stack on its own."""
         return self.settings.z == "each" and self.axes == "ZYX"
@@ -482,8 +487,8 @@ def _lazy_frame(opened: ImageSelection, t: int | None, automatic: Normalization)
 
 def chosen_normalization(opened: ImageSelection, automatic: Normalization) -> Normalization:
     """What was asked for, or the model's (``automatic``), as it is for such pictures (`normalization.for_picture`)."""
-    names = [opened.image.channel_names[channel] for channel in opened.channels]
-    return opened.settings.normalization or normalization.for_picture(automatic, opened.image.dtype, names)
+    automatic = normalization.for_picture(automatic, opened.image.dtype, opened.selected_channel_names)
+    return opened.settings.normalization or automatic
 
 
 def _pick_axes(image: Image, settings: Settings, ndim: int) -> str:

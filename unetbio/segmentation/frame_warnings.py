@@ -8,7 +8,7 @@ import numpy as np
 
 from unetbio.preprocessing.areas import count_pixels
 from unetbio.preprocessing.grey_values import FULL_SCALE, GreyFingerprint, is_saturated
-from unetbio.preprocessing.likeness import Difference, compare, place_of_median
+from unetbio.preprocessing.likeness import Difference, compare, has_bright_ground, place_of_median
 from unetbio.preprocessing.prepare import Frame, ImageSelection, chosen_normalization
 from unetbio.provenance import FrameRecord
 from unetbio.settings.normalization import Normalization
@@ -49,7 +49,7 @@ def _of_grey_values(opened: ImageSelection, frame: Frame, info: "ModelInfo") -> 
         yield f"unknown:{frame.unknown.unknown}"
     if frame.is_constant:
         return
-    if _is_saturated(frame):
+    if _is_saturated(frame) and not has_bright_ground(frame.levels, opened.selected_channel_names):
         yield "saturated"
     asked = opened.settings.normalization
     if asked is not None and asked.kind == "range":

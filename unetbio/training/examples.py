@@ -182,7 +182,7 @@ def _images(
     pair: AnnotatedPair, selection: ImageSelection, config: TrainingConfig
 ) -> list[tuple[NDArray[Any], Scaling]]:
     """Grey values ``(C, *spatial)`` of each example, scaled as a segmentation scales its frame."""
-    names = _channel_names(selection)
+    names = selection.selected_channel_names
     chosen = normalization.for_picture(config.normalization, selection.image.dtype, names)
     found = []
     with naming(pair.image):
@@ -203,12 +203,8 @@ def _example(
         str(pair.image),
         *image,
         annotation,
-        _channel_names(selection),
+        selection.selected_channel_names,
         pixel_size_um=tuple(sizes[axis] for axis in axes) if set(axes) <= set(sizes) else None,
         group=pair.group,
         diameter_px=diameter / full_pixels(selection.image) if isinstance(diameter, int | float) else None,
     )
-
-
-def _channel_names(selection: ImageSelection) -> tuple[str, ...]:
-    return tuple(selection.image.channel_names[channel] for channel in selection.channels)

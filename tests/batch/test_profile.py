@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner
+from tiny_model import field_of_squares
 
 from unetbio.batch.profile import BESIDE, IN_TURN, RunProfile
 from unetbio.cli.main import main
@@ -46,8 +47,7 @@ def test_a_dry_run_has_no_profile(tmp_path: Path, tiny_model: Path) -> None:
 
 def test_the_command_says_where_the_time_went(tmp_path: Path, tiny_model: Path) -> None:
     for number in range(2):
-        grey = np.random.default_rng(number).integers(0, 200, (60, 70)).astype(np.uint8)
-        tifffile.imwrite(tmp_path / f"{number}.tif", grey)
+        tifffile.imwrite(tmp_path / f"{number}.tif", field_of_squares(number))
     line = ["segment", str(tmp_path), "-o", str(tmp_path / "out"), "-m", str(tiny_model), "--overwrite", "--profile"]
     said = CliRunner().invoke(main, line).stdout.splitlines()
     assert said[0].startswith("time of the run: ")

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from unetbio.batch.plan import found_items, spread
 from unetbio.batch.run import MAX_FINISHERS, BatchOptions, run_batch
-from unetbio.cli.process import keep_freed_memory
 from unetbio.io import read_image
+from unetbio.machine import keep_freed_memory
 from unetbio.models.model_file import load_model
 from unetbio.output_layout import overlay_name
 from unetbio.preprocessing.prepare import Frame, ImageSelection

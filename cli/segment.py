@@ -7,8 +7,8 @@ import click
 from unetbio.cli import options as shared
 from unetbio.cli.limits import check_limits
 from unetbio.cli.outcomes import lines_of, view
-from unetbio.cli.process import keep_freed_memory
 from unetbio.cli.terminal import say
+from unetbio.machine import keep_freed_memory
 from unetbio.models import DEFAULT_MODEL
 from unetbio.settings.options import options_of
 from unetbio.settings.runs import RunOptions

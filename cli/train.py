@@ -6,8 +6,8 @@ import click
 
 from unetbio.cli import options as shared
 from unetbio.cli.limits import check_limits
-from unetbio.cli.process import keep_freed_memory
 from unetbio.cli.terminal import say
+from unetbio.machine import keep_freed_memory
 from unetbio.settings.options import given
 from unetbio.settings.runs import FEW_IMAGES, TrainRun
 from unetbio.settings.segmentation import READING, Settings

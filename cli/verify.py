@@ -8,10 +8,10 @@ import click
 
 from unetbio.cli import options as shared
 from unetbio.cli.options import format_count
-from unetbio.cli.process import keep_freed_memory, limit_threads
+from unetbio.cli.process import limit_threads
 from unetbio.cli.progress import Progress
 from unetbio.cli.terminal import say
-from unetbio.machine import available_cores
+from unetbio.machine import available_cores, keep_freed_memory
 from unetbio.notes import say_without_effect
 
 if TYPE_CHECKING:

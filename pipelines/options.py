@@ -40,10 +40,11 @@ WORKFLOW_RUN = (
     "save_probabilities",
     "metadata_regex",
     "backend",
+    "scheduler",
 )
 """Run options of ``unetbio segment`` that are keys of the workflow; the rules set the others."""
 
-_LATER = ("backend", "nan", "group", "partial", "augment", "ensemble", "level", "region", "tissue")
+_LATER = ("backend", "scheduler", "nan", "group", "partial", "augment", "ensemble", "level", "region", "tissue")
 """Keys that version 0.1.0 did not have: left out at their default, so that jobs of its projects do not run twice."""
 
 

@@ -53,7 +53,7 @@ unetbio.segment(numpy.eye(40, dtype=numpy.uint8), {str(tiny_model)!r}, device="c
 def test_commands_set_what_they_need_once() -> None:
     code = """
 from unetbio.cli.main import main
-from unetbio.cli.process import keep_freed_memory
+from unetbio.machine import keep_freed_memory
 for _ in range(2):
     try:
         main(["samples", "--help"])

@@ -23,6 +23,7 @@ class FakePredictor:
 
     exact = True
     error_bound = 1e-5
+    inputs_at_once = 1
     is_out_of_memory = TorchPredictor.is_out_of_memory
 
     def release_memory(self):

@@ -31,12 +31,15 @@ class MemoryShares:
     frames: int
 
     @classmethod
-    def of(cls, memory: int | None) -> "MemoryShares":
-        """Divide what the process may use; a third stays for what is not counted, such as rows of the tables."""
+    def of(cls, memory: int | None, workers: int = 0) -> "MemoryShares":
+        """Divide what this process and its worker processes may use.
+
+        A third stays for what is not counted, such as rows of the tables.
+        """
         if memory is None:
             return cls(None, DEFAULT_MEMORY)
-        share = max(LEAST_SHARE, (memory - PROGRAM_BYTES) // 3)
-        return cls(share, min(DEFAULT_MEMORY, share))
+        share = max(LEAST_SHARE, (memory - (1 + workers) * PROGRAM_BYTES) // 3)
+        return cls(max(LEAST_SHARE, share // max(1, workers)), min(DEFAULT_MEMORY, share))
 
 
 class MemoryBudget:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,19 +15,21 @@ from unetbio.batch.without_effect import Permissions, say_for_run
 from unetbio.errors import UsageError
 from unetbio.machine import available_cores, available_memory, process_seconds
 from unetbio.models.model_file import load_model, read_info
+from unetbio.notes import say_without_effect
 from unetbio.output_layout import overlay_name
 from unetbio.relations import RELATED, Related, relate_folders, share_channels
 from unetbio.results.collect_tables import OnOutcome, Summary, tidy
 from unetbio.results.items import Item
 from unetbio.results.journal import parse_part
 from unetbio.results.path_columns import add_path_columns
-from unetbio.settings.runs import RunOptions
+from unetbio.settings.runs import RunOptions, local_workers
 from unetbio.settings.segmentation import Settings
 
 if TYPE_CHECKING:
     from unetbio.batch.dry_run import Estimate
     from unetbio.batch.run import BatchOptions, Draw, OnShare
     from unetbio.results.result_files import Outcome
+    from unetbio.segmentation import Segmenter
 
 __all__ = ["Finished", "SegmentRequest", "View", "segment_folders"]
 
@@ -208,10 +210,14 @@ def _segment_by(model: str, request: SegmentRequest, view: View, since: float = 
 
     if run.dry_run and run.profile:
         raise UsageError("--profile says where the time of a run went, and --dry-run runs nothing: leave one out")
-    memory = MemoryShares.of(run.memory or available_memory())
+    if run.dry_run and run.scheduler is not None:
+        say_without_effect("--scheduler", "--dry-run takes its times on this machine, without workers")
+        run = replace(run, scheduler=None)
+    memory = MemoryShares.of(run.memory or available_memory(), local_workers(run.scheduler or ""))
     segmenter = Segmenter(
         load_model(model),
-        run.device,
+        # Workers have the device; this process plans their tiles.
+        "cpu" if run.scheduler else run.device,
         tile=run.tile,
         memory_budget=memory.tile,
         exact=run.exact_tiles,
@@ -219,7 +225,8 @@ def _segment_by(model: str, request: SegmentRequest, view: View, since: float = 
         augment=request.settings.augment,
         ensemble=[load_model(member) for member in request.settings.ensemble],
     )
-    logger.info("%s on %s (%s)", segmenter.info.name, segmenter.device, segmenter.device_reason)
+    if run.scheduler is None:
+        logger.info("%s on %s (%s)", segmenter.info.name, segmenter.device, segmenter.device_reason)
     say_for_run(request.settings, run, segmenter)
     if segmenter.looker is not None:
         items = go_on_at_own_scale(items, listed, out, segmenter.model.sha256)
@@ -232,7 +239,11 @@ def _segment_by(model: str, request: SegmentRequest, view: View, since: float = 
             logger.error("%s: %s", item.title, message)
         return Finished(out, (model,), predicted, len(predicted.failed))
     permissions = Permissions(request.settings, lacks_images=len(listed) < len(found))
-    with profiled(process_seconds() - since) as profile, view.progress(len(items)) as (on_outcome, on_share):
+    with (
+        _on_workers(segmenter, run),
+        profiled(process_seconds() - since) as profile,
+        view.progress(len(items)) as (on_outcome, on_share),
+    ):
 
         def report(outcome: "Outcome") -> None:
             permissions.collect(outcome)
@@ -242,6 +253,14 @@ def _segment_by(model: str, request: SegmentRequest, view: View, since: float = 
     if not (summary.failed or run.part):
         permissions.say()
     return Finished(out, (model,), summary, summary.failed, profile if run.profile else None)
+
+
+def _on_workers(segmenter: "Segmenter", run: RunOptions) -> AbstractContextManager[None]:
+    if run.scheduler is None:
+        return nullcontext()
+    from unetbio.segmentation.cluster import on_workers
+
+    return on_workers(segmenter, run.scheduler, run.device)
 
 
 def _forget_gone(listed: list[Item], out: Path, run: RunOptions) -> list[str]:

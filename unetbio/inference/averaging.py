@@ -73,6 +73,8 @@ class AveragedPredictor:
         Average over the `symmetries` of each network; if False, its input is taken as it is.
     """
 
+    inputs_at_once = 1
+
     def __init__(self, predictors: Sequence[Predictor], *, augment: bool = False) -> None:
         self._predictors = tuple(predictors)
         self._symmetries = [symmetries(each.geometry)[: None if augment else 1] for each in predictors]

@@ -5,6 +5,7 @@ float64 pass runs over blocks of a fixed grid that begins at the image's first p
 """
 
 import hashlib
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -253,13 +254,17 @@ def _block(start: Sequence[int], shape: Sequence[int], image_shape: Sequence[int
 def _remembering(compute: Compute) -> Compute:
     """``compute`` with a cache of its last results, since the background of an image has many equal blocks."""
     known: dict[bytes, NDArray[Any]] = {}
+    changing = threading.Lock()
 
     def remembered(batch: NDArray[np.float32]) -> NDArray[Any]:
         digest = hashlib.sha256(f"{batch.shape}".encode() + batch.tobytes()).digest()
-        if digest not in known:
-            if len(known) >= REMEMBERED_BLOCKS:
-                known.pop(next(iter(known)))
-            known[digest] = compute(batch)
-        return known[digest]
+        found = known.get(digest)
+        if found is None:
+            found = compute(batch)
+            with changing:
+                known[digest] = found
+                while len(known) > REMEMBERED_BLOCKS:
+                    del known[next(iter(known))]
+        return found
 
     return remembered

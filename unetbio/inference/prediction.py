@@ -393,22 +393,52 @@ class _RowsOfTiles:
         progress: Progress | None,
     ) -> None:
         pixels, done = prod(image.shape[1:]), 0
-        for (start, stop), row in groupby(tiles, key=_rows_of):
-            name = self._name(tiles, start, stop)
-            arrays = self._finished.take(name)
-            if arrays is None:
-                executor.run(image, row, on_tile, progress=progress and _from(progress, done))
-                self._finished.keep(name, (array[index] for array, index in self._places(start, stop)))
-            else:
-                for (array, index), values in zip(self._places(start, stop), arrays, strict=True):
-                    array[index] = values
-            done += (stop - start) * prod(image.shape[2:])
+        # Pixels that are left of the rows in work, by their start and stop: tiles of two rows may be computed at once.
+        left: dict[tuple[int, int], int] = {}
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
             if progress is not None:
                 progress(done, pixels)
 
-    def _name(self, tiles: TilePlan, start: int, stop: int) -> str:
+        def unfinished() -> Iterator[Tile]:
+            for rows, row in groupby(tiles, key=_rows_of):
+                count = (rows[1] - rows[0]) * prod(image.shape[2:])
+                if self._take(tiles, rows):
+                    advance(count)
+                else:
+                    left[rows] = count
+                    yield from row
+
+        def store(where: tuple[slice, ...], result: NDArray[Any]) -> None:
+            on_tile(where, result)
+            count = prod(place.stop - place.start for place in where)
+            # A tile that was split has a part of the rows.
+            rows = max(rows for rows in left if rows[0] <= where[0].start)
+            left[rows] -= count
+            if not left[rows]:
+                del left[rows]
+                self._keep(tiles, rows)
+            advance(count)
+
+        executor.run(image, unfinished(), store)
+
+    def _take(self, tiles: TilePlan, rows: tuple[int, int]) -> bool:
+        """Copy rows that were finished before; False where they were not."""
+        arrays = self._finished.take(self._name(tiles, rows))
+        if arrays is None:
+            return False
+        for (array, index), values in zip(self._places(*rows), arrays, strict=True):
+            array[index] = values
+        return True
+
+    def _keep(self, tiles: TilePlan, rows: tuple[int, int]) -> None:
+        self._finished.keep(self._name(tiles, rows), (array[index] for array, index in self._places(*rows)))
+
+    def _name(self, tiles: TilePlan, rows: tuple[int, int]) -> str:
         facts = f"{self._rule} {tiles.shape} {tiles.tile_shape}"
-        return f"{sha256(facts.encode()).hexdigest()[:16]}-{start}-{stop}"
+        return f"{sha256(facts.encode()).hexdigest()[:16]}-{rows[0]}-{rows[1]}"
 
     def _places(self, start: int, stop: int) -> Iterator[tuple[RowArray, Any]]:
         """The arrays, and their parts of a band: one plane of decisions at a time, since bands may be large."""
@@ -422,11 +452,6 @@ class _RowsOfTiles:
 def _rows_of(tile: Tile) -> tuple[int, int]:
     rows = tile.write_slices[0]
     return rows.start, rows.stop
-
-
-def _from(progress: Progress, before: int) -> Progress:
-    """Progress of tiles that follow others."""
-    return lambda done, total: progress(before + done, total)
 
 
 def _largest(image: ArrayLike) -> float:

@@ -101,6 +101,8 @@ class Segmenter:
         Target that the model learned.
     is_exact : bool
         Whether the result is the same for every tile size; if not, windows overlap.
+    worker_devices : list of str
+        Devices of the workers that compute the tiles, where it is not this process.
 
     Raises
     ------
@@ -124,6 +126,7 @@ class Segmenter:
         check_ensemble(model, ensemble)
         self.model = model
         self.ensemble = tuple(ensemble)
+        self.augment = augment
         self.info = model.info
         self.backend = backend
         self.device, self.device_reason = choose_device(device, backend)
@@ -132,6 +135,7 @@ class Segmenter:
         self.decoder = self._decoder(model)
         if augment or ensemble:
             self._average(augment=augment)
+        self.worker_devices: list[str] = []
         self.tile = tile
         self.memory_budget = self._tile_budget(memory_budget)
         self.ndim = self.decoder.runner.geometry.ndim
@@ -377,6 +381,7 @@ class Segmenter:
         """Entries of the provenance for a run, apart from the settings."""
         return {
             "device": str(self.device),
+            **({"workers": self.worker_devices} if self.worker_devices else {}),
             **({} if self.backend == DEFAULT else {"backend": self.backend}),
             **({"ensemble": list(map(describe_member, self.ensemble))} if self.ensemble else {}),
             # The CRF links all pixels, so its decisions cannot be refined in float64.

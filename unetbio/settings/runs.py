@@ -33,6 +33,7 @@ __all__ = [
     "TrainRun",
     "ViewRun",
     "WeightMapRun",
+    "local_workers",
     "parse_bytes",
 ]
 
@@ -64,6 +65,22 @@ def parse_bytes(text: str) -> int:
     if count < LEAST_MEMORY:
         raise ValueError(f"{text} is too little, the program itself takes most of a gigabyte: give 1G or more")
     return count
+
+
+def local_workers(address: str) -> int:
+    """N of ``local:N``; 0 for the address of a scheduler."""
+    kind, _, count = address.partition(":")
+    return int(count) if kind == "local" and count.isdecimal() else 0
+
+
+def _scheduler(text: str) -> str:
+    """Check ``--scheduler``: ``tcp://host:8786``, ``host:8786`` or ``local:2``."""
+    is_address = re.fullmatch(r"([a-z]+://)?[^\s:/]+:\d+|[a-z]+://\[[\da-f:]+\]:\d+", text) is not None
+    if not local_workers(text) and (text.startswith("local:") or not is_address):
+        raise ValueError(
+            f"{text!r} is no scheduler: give its address, such as tcp://host:8786, or local:N for N workers here"
+        )
+    return text
 
 
 DEVICE = Option("auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")
@@ -149,6 +166,17 @@ class RunOptions(Checked):
             metavar="NAME",
         ),
     ] = "torch"
+    scheduler: Annotated[
+        str | None,
+        Option(
+            "Compute tiles on the workers of this dask.distributed scheduler, or in N processes here.",
+            'Changes no result. Needs `pip install "unetbio[dask]"`; refused for networks without exact tiles '
+            "(docs/networks.md names them). `--device` is that of each worker. docs/slides.md shows how to start "
+            "workers on other machines.",
+            metavar="ADDRESS|local:N",
+            read=_scheduler,
+        ),
+    ] = None
     limit: Annotated[int | None, Option("The first N images alone.", metavar="N", limits=Limits(ge=1))] = None
     overlays: Annotated[
         int | Literal["all", "none"],

@@ -82,6 +82,10 @@ class Predictor(Runner, Protocol):
         their softmax p changes by p (1 - p) times a change of logits, as that of one class does.
         """
 
+    @property
+    def inputs_at_once(self) -> int:
+        """Calls of the next two methods that it computes at the same time; above 1 they come from threads."""
+
     def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """``(N, C, *input) -> (N, K, *(input - 2 * context))``."""
 

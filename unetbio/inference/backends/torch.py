@@ -55,6 +55,7 @@ class TorchPredictor:
     """
 
     error_bound = ERROR_BOUND
+    inputs_at_once = 1
 
     def __init__(
         self,

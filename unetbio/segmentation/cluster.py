@@ -121,11 +121,13 @@ class RemotePredictor:
 
     def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Predictor`."""
-        return self._workers.compute("probabilities", batch)
+        result: NDArray[np.float32] = self._workers.compute("probabilities", batch)
+        return result
 
     def probabilities_float64(self, batch: NDArray[np.float32]) -> NDArray[np.float64]:
         """See `Predictor`."""
-        return self._workers.compute("probabilities_float64", batch)
+        result: NDArray[np.float64] = self._workers.compute("probabilities_float64", batch)
+        return result
 
     def release_memory(self) -> None:
         """See `Predictor`; the worker has done it."""

@@ -20,6 +20,7 @@ from unetbio.training.data_checks import duplicates
 from unetbio.training.data_checks.alignment import find_displacement
 from unetbio.training.data_checks.checks import check_examples
 from unetbio.training.data_checks.duplicates import find_anchors, find_shared
+from unetbio.training.data_checks.noise import is_noise
 from unetbio.training.dataset import Example
 from unetbio.training.examples import load_examples
 from unetbio.training.pairs import AnnotatedPair
@@ -250,6 +251,33 @@ def test_no_real_mask_is_accused_and_those_moved_are(shared_data: Path, folder: 
         moved += find_displacement(example.image, np.roll(example.label_image, 14, axis=-1)) is not None
     fewest = {"nuclei_3d": 0.25, "tnbc_he": 0.8}.get(folder, 0.85)
     assert moved >= fewest * sum(len(np.unique(one.label_image)) > 3 for one in chosen)
+
+
+def cut_to_bytes(example: Example) -> Example:
+    """As where 16 bits were saved as 8: the lower half of numbers that differ by thousands."""
+    noisy = example.image.astype(np.int64) * 37 + np.random.default_rng(0).integers(0, 4000, example.image.shape)
+    return dataclasses.replace(example, image=(noisy % 256).astype(np.uint8))
+
+
+def test_images_of_noise_are_named() -> None:
+    (warning,) = check([*SCENES[:3], cut_to_bytes(SCENES[3])])
+    assert warning.startswith("scene3.tif is noise: neighbouring pixels have nothing in common (1 of 4 images)")
+    # Lines along one axis are structure, and little is known of a few pixels.
+    lines = np.random.default_rng(0).integers(0, 255, (1, 100, 1)).repeat(100, axis=2)
+    for image in (lines, lines.swapaxes(1, 2), cut_to_bytes(SCENES[0]).image[:, :30, :30]):
+        assert not is_noise(image, np.ones(image.shape[1:], np.uint8))
+
+
+def test_stacks_of_the_collection_that_hold_noise_are_found(shared_data: Path) -> None:
+    folder = shared_data / "nuclei_3d"
+    if not folder.is_dir():
+        pytest.skip("the collection of stacks is not here")
+    found = set()
+    for path in sorted((folder / "images").iterdir()):
+        image = read_image(path, axes="ZYX").read()[None]
+        if is_noise(image, read_labels(folder / "masks" / path.name, axes="ZYX")):
+            found.add(path.stem)
+    assert found == {"nuclei_1137", "nuclei_1139", "nuclei_1170"}
 
 
 def test_a_warning_names_no_more_than_three_images() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-__all__ = ["find_displacement"]
+__all__ = ["find_displacement", "fullest_plane"]
 
 WORKING_SIZE = 512
 """Larger images are averaged down to at most so many pixels a side."""
@@ -49,7 +49,7 @@ def find_displacement(image: NDArray[Any], label_image: NDArray[np.integer]) -> 
         The change in words, such as ``"with rows and columns exchanged"``; None if the mask fits best as it is, or too
         little is known.
     """
-    image, label_image = _plane(image, label_image)
+    image, label_image = fullest_plane(image, label_image)
     foreground = label_image > 0
     factor = math.ceil(max(foreground.shape) / WORKING_SIZE)
     mask = _standardized(_averaged(foreground.astype(np.float32), factor))
@@ -68,7 +68,8 @@ def find_displacement(image: NDArray[Any], label_image: NDArray[np.integer]) -> 
     return words if is_clear else None
 
 
-def _plane(image: NDArray[Any], label_image: NDArray[np.integer]) -> tuple[NDArray[Any], NDArray[np.integer]]:
+def fullest_plane(image: NDArray[Any], label_image: NDArray[np.integer]) -> tuple[NDArray[Any], NDArray[np.integer]]:
+    """The plane ``(C, Y, X)`` of a stack that has most foreground, and its labels; a plane as it is."""
     if label_image.ndim == 2:
         return image, label_image
     fullest = int(np.count_nonzero(label_image, axis=(1, 2)).argmax())

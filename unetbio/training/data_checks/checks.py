@@ -14,6 +14,7 @@ from unetbio.supervision.annotations import CLASS_BASE
 from unetbio.targets.cells import mask_annotated
 from unetbio.training.data_checks.alignment import find_displacement
 from unetbio.training.data_checks.duplicates import find_anchors, find_shared
+from unetbio.training.data_checks.noise import is_noise
 from unetbio.training.dataset import Example
 
 __all__ = ["check_examples"]
@@ -66,7 +67,7 @@ def check_examples(
             return str(error)
         raise ImageError(error.reason, f"{error}. If the masks are right all the same, say --trust-masks")
 
-    warnings = list(_check_split(training, validation))
+    warnings = [*_check_split(training, validation), *_check_grey_values([*training, *validation])]
     if targets.find(config.target, config.network).masks == "instances":
         warnings += _check_cells(training, validation, config, refuse)
         warnings += _check_places([*training, *validation], config, refuse)
@@ -149,6 +150,16 @@ def _check_places(examples: Sequence[Example], config: TrainingConfig, refuse: R
         yield from lines[:SHOWN]
         if len(lines) > SHOWN:
             yield f"{len(lines) - SHOWN} more masks do not lie on their images"
+
+
+def _check_grey_values(examples: Sequence[Example]) -> Iterator[str]:
+    compared = _spread(examples)
+    noise = [example for example in compared if is_noise(example.image, example.label_image)]
+    if noise:
+        yield (
+            f"{noise[0].name} is noise: neighbouring pixels have nothing in common ({len(noise)} of {len(compared)} "
+            "images); numbers of 16 bits that were saved as 8 look so: export the images again"
+        )
 
 
 def _check_split(training: Sequence[Example], validation: Sequence[Example]) -> Iterator[str]:

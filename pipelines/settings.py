@@ -4,7 +4,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +30,8 @@ from unetbio.pipelines.options import (
     as_arguments,
 )
 from unetbio.settings.base import Section, read_mapping, validated
-from unetbio.settings.image_tables import read_image_table
+from unetbio.settings.image_tables import ImageRow, read_image_table
+from unetbio.settings.regions import is_region_file
 from unetbio.settings.segmentation import Settings, parse_series
 
 __all__ = [
@@ -245,8 +246,11 @@ class WorkflowConfig(Section):
         return [*as_arguments({"model": tuple(models), "no_model": not models}), *self.segment.reading_arguments()]
 
     def source_files(self) -> list[str]:
-        """The table, if there is one, so that a change in its columns is noticed."""
-        return [str(Path(self.table).absolute())] if self.table else []
+        """The table and the files of regions, so that a change in them is noticed; the command reports missing ones."""
+        regions = [*self.segment.region, *(text for row in self._rows() for text in row.settings.region)]
+        files = dict.fromkeys(Path(text.strip()) for text in regions if is_region_file(text))
+        given = [Path(self.table)] if self.table else []
+        return [str(path.absolute()) for path in (*given, *(path for path in files if path.is_file()))]
 
     def batches(self) -> dict[str, tuple[int, dict[int, list[str]]]]:
         """Divide the images among jobs.
@@ -283,10 +287,18 @@ class WorkflowConfig(Section):
     def _found(self) -> list[Found]:
         """The images of all jobs, as the command lists them."""
         if self.table:
-            return [image for found in _table_images(Path(self.table)) for image in images_of(found)]
+            inputs = (table_input(Path(self.table), row.cells["image"]) for row in self._rows())
+            return [image for found in inputs for image in images_of(found)]
         # A value of YAML is a number or text, as the command reads it.
         series = None if self.segment.series is None else parse_series(str(self.segment.series))
         return find_images(self.images, out=self.output, group=self.segment.group, series=series)
+
+    def _rows(self) -> Sequence[ImageRow]:
+        """Rows of the table, if there is one."""
+        try:
+            return read_image_table(Path(self.table), Settings()).rows if self.table else ()
+        except UsageError as error:
+            raise UsageError(f"table: {error}") from error
 
 
 def _part_count(folder: Path, images: int, images_per_job: int) -> int:
@@ -336,11 +348,3 @@ def _is_special(path: str | Path) -> bool:
 def workflow_schema() -> str:
     """JSON schema of `WorkflowConfig` for editors, kept as ``config/schema.json``."""
     return json.dumps(WorkflowConfig.model_json_schema(), indent=2) + "\n"
-
-
-def _table_images(table: Path) -> list[Found]:
-    """Images of a table."""
-    try:
-        return [table_input(table, row.cells["image"]) for row in read_image_table(table, Settings()).rows]
-    except UsageError as error:
-        raise UsageError(f"table: {error}") from error

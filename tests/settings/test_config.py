@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from unetbio.batch.plan import found_items, select_part
 from unetbio.errors import ModelError, UsageError
 from unetbio.io.discover import part_of
 from unetbio.models.model_file import read_info
 from unetbio.pipelines.options import CompareOptions, MeasureOptions, SegmentOptions, TrainOptions
 from unetbio.pipelines.settings import WorkflowConfig, input_names, input_stamps, load_config, workflow_schema
+from unetbio.results.journal import Part
+from unetbio.settings.segmentation import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -312,6 +315,32 @@ def test_batches_of_a_table_follow_its_names(tmp_path: Path) -> None:
     config = load_config({"table": str(table)})
     assert config.batches() == {"results": (1, {1: [str(tmp_path / "sub/a.tif")]})}
     assert config.source_files() == [str(table)]
+
+
+def test_regions_stay_in_the_part_of_their_file(tmp_path: Path) -> None:
+    """Only parts that hold a file are jobs, so a region of another part would never be segmented."""
+    for name in ("a.tif", "b.tif", "c.tif"):
+        (tmp_path / name).touch()
+    regions = tuple(f"{x},0,8,8" for x in range(12))
+    settings = {"images": str(tmp_path), "images_per_job": 1, "segment": {"region": regions}}
+    ((count, parts),) = load_config({**settings, "output": str(tmp_path / "out")}).batches().values()
+    items = found_items([tmp_path], Settings(region=regions), None)
+    jobs = {part: select_part(items, Part(part, count)) for part in parts}
+    assert sorted(item.path for job in jobs.values() for item in job) == sorted(item.path for item in items)
+    assert {part: {str(item.source) for item in job} for part, job in jobs.items()} == {
+        part: set(paths) for part, paths in parts.items()
+    }
+
+
+def test_files_of_regions_are_inputs(tmp_path: Path) -> None:
+    for name in ("drawn.geojson", "other.geojson", "a.tif"):
+        (tmp_path / name).touch()
+    drawn, other, missing = (str(tmp_path / f"{name}.geojson") for name in ("drawn", "other", "missing"))
+    config = load_config({"images": "x", "segment": {"region": [drawn, "0,0,8,8", missing]}})
+    assert config.source_files() == [drawn]
+    table = tmp_path / "list.csv"
+    table.write_text('image,image_region\na.tif,other.geojson\na.tif,"drawn.geojson;1,2,3,4"\n')
+    assert load_config({"table": str(table)}).source_files() == [str(table), other, drawn]
 
 
 @pytest.mark.parametrize(

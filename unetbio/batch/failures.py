@@ -63,12 +63,17 @@ def forget_gone(items: Sequence[Item], out: Path, part: Part | None) -> list[str
     there = {source for source, _ in sources}
     pieces = {real_path(file) for item in items if others and item.image_set for file in item.image_set.paths}
     gone = [entry for entry in others if Path(entry.input) in pieces or _has_gone(entry, there, origins)]
-    gone = [entry for entry in gone if part is None or select_part([Item(Path(entry.input), entry.path)], part)]
+    gone = [entry for entry in gone if part is None or select_part([Item(Path(entry.input), _file_of(entry))], part)]
     if gone:
         with hold_output(out, part), Journal(journal_path(out, part)) as journal:
             for entry in gone:
                 journal.append(replace(entry, status="skipped", reason=GONE, message="", time=Entry.now()))
     return [entry.path if entry.series is None else f"{entry.path}, series {entry.series}" for entry in gone]
+
+
+def _file_of(entry: Entry) -> str:
+    """The path of the file, without the region."""
+    return entry.path.rpartition("#xywh=")[0] if "image_region" in entry.place else entry.path
 
 
 def _has_gone(entry: Entry, there: Container[Path], origins: Container[PurePath | None]) -> bool:

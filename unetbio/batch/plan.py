@@ -242,8 +242,9 @@ def _at_own_scale(item: Item) -> Item:
 
 
 def select_part(items: Sequence[Item], part: Part) -> list[Item]:
-    """The items of one job, chosen by a hash of their names, so that new images move no others."""
-    return [item for item in items if part_of(item.path, part.count) == part.index]
+    """The items of one job, chosen by a hash of their files' names, so that new images move no others."""
+    # Regions stay with their file: a workflow starts the jobs that hold a file, and again those whose file changed.
+    return [item for item in items if part_of(item.file, part.count) == part.index]
 
 
 def spread(items: Sequence[T], count: int | None) -> list[T]:

@@ -118,15 +118,15 @@ class Item:
     @property
     def result(self) -> str:
         """Path of the results below the output folder, without ending: ``a/b/x``, of a series ``a/b/x_s03``."""
-        path = PurePosixPath(self._file)
+        path = PurePosixPath(self.file)
         base = PurePosixPath(self.named) if self.named else path.with_name(stem(path))
         region = _region_of(self.settings)
         series = "" if self.series is None else f"_s{self.series:02d}"
         return str(base.with_name(f"{base.name}{series}{f'_{region.name}' if region else ''}"))
 
     @property
-    def _file(self) -> str:
-        """The path without the region."""
+    def file(self) -> str:
+        """The path of the file: ``path`` without the region."""
         region = _region_of(self.settings)
         return self.path.removesuffix(region.fragment) if region else self.path
 
@@ -162,7 +162,7 @@ class Item:
 
     @property
     def _suffix(self) -> str:
-        return label_suffix(self._file) if self.format == "auto" else ".ome.tif"
+        return label_suffix(self.file) if self.format == "auto" else ".ome.tif"
 
 
 def _region_of(settings: Settings) -> Region | None:

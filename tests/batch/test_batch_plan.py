@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from unetbio.batch.failures import forget_gone
 from unetbio.batch.plan import check_names, found_items, read_table, select_part, spread
 from unetbio.errors import EnvironmentStoppedError, UsageError
+from unetbio.io.discover import Found, part_of
 from unetbio.results.items import Item
 from unetbio.results.journal import Entry, Journal, Part, hold_output, parse_part, read_journals
 from unetbio.settings.segmentation import Settings
@@ -133,6 +135,20 @@ def test_parts_share_all_items_and_stay_when_files_come() -> None:
     assert sorted(item.path for part in parts for item in part) == sorted(item.path for item in items)
     more = select_part([make("new.tif"), *items], Part(2, 3))
     assert [item for item in more if item.path != "new.tif"] == parts[1]
+
+
+def test_regions_of_a_removed_file_are_forgotten_in_its_part(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.tif").touch()
+    region, out = "4,5,30,40", tmp_path / "out"
+    gone = Item.of(Found(tmp_path / "images/gone.tif", Path("gone.tif")), Settings(region=(region,)))
+    out.mkdir()
+    with Journal(out / "run.jsonl") as journal:
+        journal.append(Entry(gone.labels, gone.path, str(gone.source), "done", place=dict(gone.place)))
+    items = found_items([tmp_path / "images"], Settings(region=(region,)), out)
+    own = part_of("gone.tif", 2)
+    assert forget_gone(items, out, Part(3 - own, 2)) == []
+    assert forget_gone(items, out, Part(own, 2)) == ["gone.tif#xywh=4,5,30,40"]
 
 
 @pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/3/5", "-1/3"])

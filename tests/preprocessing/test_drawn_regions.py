@@ -98,6 +98,26 @@ def test_what_is_no_area_is_left_out_and_counted(tmp_path: Path, caplog: pytest.
     ]
 
 
+def test_rings_without_area_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The hole of such a ring is no outline, and other annotations are kept."""
+    line = [[0, 0], [10, 10], [0, 0]]
+    hole = [[2, 2], [8, 2], [8, 8], [2, 8], [2, 2]]
+    file = write(tmp_path / "x.geojson", [feature([TRIANGLE, line]), feature([line]), feature([line, hole])])
+    with caplog.at_level(logging.WARNING):
+        (region,) = read_regions((file,))
+    assert region.region == read_regions((write(tmp_path / "y.geojson", [feature([TRIANGLE])]),))[0].region
+    assert caplog.messages[0].endswith("no areas that were drawn: 2 annotation without area")
+
+
+def test_annotations_of_the_same_pixels_are_one_region(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A copy, and a rectangle that rounds to the same pixels; with names that are no text."""
+    features = [feature([TRIANGLE], name="a\ud800b"), feature([RECTANGLE]), feature([TRIANGLE])]
+    with caplog.at_level(logging.WARNING):
+        first, _ = read_regions((write(tmp_path / "x.geojson", features),))
+    first.columns["region_name"].encode()
+    assert "are the same pixels: they are segmented once, with the name of the first" in caplog.messages[0]
+
+
 def test_files_that_hold_no_regions(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"region .*none\.geojson cannot be read: No such file"):
         read_regions((str(tmp_path / "none.geojson"),))

@@ -45,7 +45,17 @@ def test_files_of_regions_stay_as_they_are() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["POLYGON ()", "POLYGON ((1 2, 3 4))", "POLYGON ((1 2, 3 4, nan 5))", "POLYGON (1 2, 3 4, 5 6)", "MULTIPOLYGON ()"],
+    [
+        "POLYGON ()",
+        "POLYGON ((1 2, 3 4))",
+        "POLYGON ((1 2, 3 4, nan 5))",
+        "POLYGON (1 2, 3 4, 5 6)",
+        "MULTIPOLYGON ()",
+        # A number of 400 digits, one that no image reaches, and texts in place of numbers
+        f"POLYGON ((1{400 * '0'} 0, 0 5, 5 5))",
+        "POLYGON ((1e300 0, 0 5, 5 5))",
+        'POLYGON (("12","34","51"))',
+    ],
 )
 def test_what_is_no_outline(text: str) -> None:
     with pytest.raises(UsageError, match=r"write an outline of three corners or more as POLYGON \(\(x y, x y, x y\)\)"):

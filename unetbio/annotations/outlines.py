@@ -7,6 +7,7 @@ edge are outside and those on a right edge inside, as in ImageJ (``ij.process.Po
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -87,12 +88,22 @@ class Polygons:
     def covers(self, rows: slice, columns: slice) -> NDArray[np.bool_]:
         """Which pixels of these rows and columns are covered; the same for a pixel of every window."""
         mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.bool_)
-        for rings in self.parts:
-            patch = _fill(rings, rows, columns)
+        low, high = self._boxes
+        # An annotation of a classifier can have many thousands of parts.
+        meet = (low < (columns.stop, rows.stop)) & (high > (columns.start, rows.start))
+        for number in np.flatnonzero(meet.all(axis=1)).tolist():
+            patch = _fill(self.parts[number], rows, columns)
             if patch.mask.size:
                 top, left = patch.top - rows.start, patch.left - columns.start
                 mask[top : top + patch.mask.shape[0], left : left + patch.mask.shape[1]] |= patch.mask
         return mask
+
+    @cached_property
+    def _boxes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Smallest and largest x and y of each part."""
+        corners = [np.concatenate(rings) for rings in self.parts]
+        low, high = (np.array([end(ring, axis=0) for ring in corners]).reshape(-1, 2) for end in (np.min, np.max))
+        return low, high
 
     def seen_from(self, start: tuple[int, int], scale: tuple[float, float]) -> "Polygons":
         """The polygons in pixels of a part of the image: ``scale`` pixels each, from row and column ``start``."""

@@ -6,14 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from unetbio.annotations.formats.geojson import Annotation, read_annotations
 from unetbio.annotations.outlines import Ring
 from unetbio.errors import ImageError, UsageError
+from unetbio.files import utf8_text
 from unetbio.settings.regions import Region, is_region_file, parse_region, region_of_outline
 
 __all__ = ["GivenRegion", "read_regions"]
 
 logger = logging.getLogger(__name__)
+
+Corners = tuple[tuple[float, float], ...]
+"""Of a ring, x before y; the first is not repeated."""
 
 
 @dataclass(frozen=True)
@@ -45,39 +51,59 @@ def _read(text: str) -> list[GivenRegion]:
         raise UsageError(f"region {path} cannot be read: {error.strerror or error}") from error
     except ImageError as error:
         raise UsageError(f"region {path}: {error}") from error
-    found = [(_region(each), _columns(each)) for each in annotations]
-    regions = [GivenRegion(region, columns) for region, columns in found if region]
-    if len(regions) < len(found):
-        left_out["annotation without area"] = len(found) - len(regions)
+    drawn_as: dict[Region, list[Annotation]] = {}
+    for annotation in annotations:
+        region = _region(annotation)
+        if region is None:
+            left_out["annotation without area"] += 1
+        else:
+            drawn_as.setdefault(region, []).append(annotation)
     if left_out:
         listed = ", ".join(f"{count} {what}" for what, count in sorted(left_out.items()))
         logger.warning("%s: left out, since they are no areas that were drawn: %s", path, listed)
-    if not regions:
+    for alike in drawn_as.values():
+        if len(alike) > 1:
+            listed = " and ".join(map(_title, alike))
+            logger.warning(
+                "%s: %s are the same pixels: they are segmented once, with the name of the first", path, listed
+            )
+    if not drawn_as:
         raise UsageError(f"region {path} holds no area: draw annotations in QuPath, and export them as GeoJSON")
-    return regions
+    return [GivenRegion(region, _columns(alike[0])) for region, alike in drawn_as.items()]
+
+
+def _title(annotation: Annotation) -> str:
+    name = utf8_text(annotation.name)
+    return f"{annotation.what} ({name})" if name else annotation.what
 
 
 def _columns(annotation: Annotation) -> dict[str, str]:
     named = {"region_name": annotation.name, "region_class": annotation.kind}
-    return {column: value for column, value in named.items() if value}
+    return {column: utf8_text(value) for column, value in named.items() if value}
 
 
 def _region(annotation: Annotation) -> Region | None:
     """The region of an annotation; None where it has no area, as after a click."""
-    polygons = [tuple(map(_corners, filter(_has_area, rings))) for rings in annotation.parts]
-    outline = tuple(rings for rings in polygons if rings)
+    outline = tuple(polygon for rings in annotation.parts if (polygon := _polygon(rings)))
     region = region_of_outline(outline) if outline else None
     return region and (_as_box(region) or region)
 
 
-def _has_area(ring: Ring) -> bool:
-    return len(ring) > 2 and bool((ring.min(axis=0) < ring.max(axis=0)).all())
+def _polygon(rings: Sequence[Ring]) -> tuple[Corners, ...]:
+    """The outer ring and those of holes, without those that have no area; none where the outer one has none."""
+    outer, *holes = map(_corners, rings)
+    return (outer, *filter(_has_area, holes)) if _has_area(outer) else ()
 
 
-def _corners(ring: Ring) -> tuple[tuple[float, float], ...]:
+def _has_area(corners: Corners) -> bool:
+    """Whether the corners do not lie on one line."""
+    return len(corners) > 2 and int(np.linalg.matrix_rank(np.subtract(corners, corners[0]))) == 2
+
+
+def _corners(ring: Ring) -> Corners:
     # As the text of an outline has them.
     corners = [(float(f"{x:.12g}"), float(f"{y:.12g}")) for x, y in ring.tolist()]
-    return tuple(corners[:-1] if corners[0] == corners[-1] else corners)
+    return tuple(corners[:-1] if corners[:1] == corners[-1:] else corners)
 
 
 def _as_box(region: Region) -> Region | None:

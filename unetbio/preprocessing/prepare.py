@@ -180,19 +180,19 @@ class ImageSelection:
         """Spatial shape after rescaling: the input of the model."""
         return tuple(max(1, round(size * zoom)) for size, zoom in zip(self.shape, self.zoom, strict=True))
 
-    @property
+    @cached_property
     def grid_area(self) -> OutlinedArea | None:
         """The area after rescaling."""
         return None if self.area is None else self.area.scaled(self.grid)
 
-    @property
+    @cached_property
     def wanted(self) -> Area | None:
         """Pixels of the grid that cells can lie in: the area with what cells can reach beyond it, or the tissue."""
         if self.grid_area is not None:
             return SurroundedArea(self.grid_area, CELL_REACH)
         return None if self.tissue is None else self.tissue.scaled(self.grid)
 
-    @property
+    @cached_property
     def within(self) -> Area | None:
         """Pixels of the grid that classes end with, and that objects lie in: the area, or the tissue."""
         return self.grid_area or self.wanted

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 from unetbio.errors import ImageError, UsageError
 
@@ -24,6 +25,9 @@ FILE_ENDINGS = (".geojson", ".json")
 
 SHOWN = 60
 """Characters of a text that a message repeats."""
+
+FARTHEST = 1e8
+"""Largest coordinate of a corner that is typed; those beyond are mistakes."""
 
 _UM = re.compile(r"\s*[uµμ]m\s*$")
 _OUTLINE = re.compile(r"\s*(MULTI)?POLYGON\s*(\(.*\))\s*", re.IGNORECASE | re.DOTALL)
@@ -184,18 +188,26 @@ def _parse_outline(text: str, found: re.Match[str]) -> Outline:
         outline = ()
     if not outline or not all(outline):
         raise UsageError(
-            f"region {_shortened(text)!r}: write an outline of three corners or more as POLYGON ((x y, x y, x y))"
+            f"region {_shortened(text)!r}: write an outline of three corners or more as POLYGON ((x y, x y, x y)), "
+            "in pixels of the image"
         )
     return outline
 
 
 def _as_ring(corners: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-    ring = [(float(x), float(y)) for x, y in corners]
+    ring = [(_coordinate(x), _coordinate(y)) for x, y in corners]
     if ring[1:] and ring[0] == ring[-1]:
         ring.pop()
-    if len(ring) < 3 or not all(math.isfinite(number) for corner in ring for number in corner):
+    if len(ring) < 3:
         raise ValueError(f"{len(ring)} corners are no ring")
     return tuple(ring)
+
+
+def _coordinate(value: Any) -> float:
+    # Written so that NaN is refused too.
+    if type(value) not in (int, float) or not abs(value) <= FARTHEST:
+        raise ValueError(f"{_shortened(repr(value))} is no number near an image")
+    return float(value)
 
 
 def _outline_text(outline: Outline) -> str:

@@ -33,11 +33,14 @@ class Annotation:
         As of `Polygons`.
     name, kind : str
         Name and class, empty where it has none.
+    what : str
+        As messages call it.
     """
 
     parts: Sequence[Sequence[Ring]]
     name: str
     kind: str
+    what: str
 
 
 def read_annotations(path: Path) -> tuple[list[Annotation], Counter[str]]:
@@ -67,7 +70,7 @@ def read_annotations(path: Path) -> tuple[list[Annotation], Counter[str]]:
         left_out.update(without)
         if parts:
             _refuse_other_planes(feature["geometry"], what)
-            found.append(Annotation(parts, str(properties.get("name") or ""), _class_of(properties)))
+            found.append(Annotation(parts, str(properties.get("name") or ""), _class_of(properties), what))
     return found, left_out
 
 

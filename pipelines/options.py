@@ -141,6 +141,10 @@ class SegmentOptions(_SegmentFields):
         """The options as they stand on the command line."""
         return _words(self, _OF_SEGMENT)
 
+    def regions(self) -> tuple[str, ...]:
+        """Boxes and outlines to segment, and files of outlines."""
+        return tuple(getattr(self, options_of(Settings)["region"].key))
+
     def reading_arguments(self) -> list[str]:
         """The options that select pixels of a file, as they stand on the command line."""
         others = [*(options_of(Settings)[name] for name in ("nan", "normalization")), options_of(RunOptions)["group"]]

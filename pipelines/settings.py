@@ -247,7 +247,7 @@ class WorkflowConfig(Section):
 
     def source_files(self) -> list[str]:
         """The table and the files of regions, so that a change in them is noticed; the command reports missing ones."""
-        regions = [*self.segment.region, *(text for row in self._rows() for text in row.settings.region)]
+        regions = [*self.segment.regions(), *(text for row in self._rows() for text in row.settings.region)]
         files = dict.fromkeys(Path(text.strip()) for text in regions if is_region_file(text))
         given = [Path(self.table)] if self.table else []
         return [str(path.absolute()) for path in (*given, *(path for path in files if path.is_file()))]

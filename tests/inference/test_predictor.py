@@ -60,7 +60,7 @@ def test_float64_in_slabs_agrees_with_float64_at_once(name, monkeypatch):
 
 def test_autocast_around_does_not_reach_the_network():
     predictor, image, *_ = case_of("2-D")
-    # Not the probabilities of the case: they may have been computed by another number of threads, which rounds otherwise.
+    # Not the probabilities of the case: another number of threads may have computed them, which rounds otherwise.
     expected = predict(image, predictor)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert np.array_equal(predict(image, predictor), expected)

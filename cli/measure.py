@@ -38,7 +38,7 @@ def command(out: Path, run: MeasureRun) -> int | None:
     Rows of images that have been measured like this and have not changed since are kept.
     """
     from unetbio.io.decoding import decode_elsewhere
-    from unetbio.results.collect_tables import measure
+    from unetbio.results.tables.collect_tables import measure
 
     def report(outcome: "Outcome") -> None:
         progress.clear()

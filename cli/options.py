@@ -24,7 +24,7 @@ from unetbio.settings.runs import (
 )
 
 if TYPE_CHECKING:
-    from unetbio.results.collect_tables import Summary
+    from unetbio.results.tables.collect_tables import Summary
 
 __all__ = [
     "EXIT_SOME_FAILED",

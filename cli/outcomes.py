@@ -13,8 +13,8 @@ from unetbio.cli.progress import Progress
 
 if TYPE_CHECKING:
     from unetbio.batch.folders import Finished, View
-    from unetbio.results.collect_tables import Summary
     from unetbio.results.result_files import Outcome
+    from unetbio.results.tables.collect_tables import Summary
 
 __all__ = ["lines_of", "view"]
 
@@ -77,7 +77,7 @@ def _log_outcome(outcome: "Outcome") -> None:
 def lines_of(finished: "Finished", *, as_json: bool, part: str | None) -> list[str]:
     """Lines on stdout for the result of one model, or of the relation of two."""
     from unetbio.relations import Related
-    from unetbio.results.collect_tables import Summary
+    from unetbio.results.tables.collect_tables import Summary
 
     result, out = finished.result, finished.out
     if result is None:

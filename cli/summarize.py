@@ -26,7 +26,7 @@ def command(folders: tuple[Path, ...], output: Path | None, failed_ok: bool) -> 
     column, with as many folders above it as tell it from another of the same name. The rows of one image stand below
     each other. Exit code 3 when images failed.
     """
-    from unetbio.results.collect_summaries import collect_summaries, describe_failures
+    from unetbio.results.tables.collect_summaries import collect_summaries, describe_failures
 
     rows = collect_summaries(folders, output)
     for line in describe_failures(rows, folders):

@@ -42,7 +42,7 @@ def test_a_loop_calls_others_within_and_itself() -> None:
 
 def test_numba_is_imported_when_a_loop_is_called() -> None:
     program = (
-        "import sys, numpy, unetbio.labels, unetbio.report.page, unetbio.results.collect_tables\n"
+        "import sys, numpy, unetbio.labels, unetbio.report.page, unetbio.results.tables.collect_tables\n"
         "import unetbio.settings.segmentation\n"
         "print('numba' in sys.modules)\n"
         "unetbio.labels.relabel_raster(numpy.ones((2, 2), numpy.uint8))\n"

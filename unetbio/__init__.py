@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from unetbio.inference.tiling import plan_tiles
     from unetbio.io import read_image, read_labels, write_labels
     from unetbio.models.model_file import load_model
-    from unetbio.results.collect_tables import measure
+    from unetbio.results.tables.collect_tables import measure
     from unetbio.segmentation import segment
     from unetbio.supervision.weight_maps import weight_map
     from unetbio.training.run import train
@@ -42,7 +42,7 @@ _MODULES = {
     "check": "checking.folder",
     "evaluate": "evaluation",
     "load_model": "models.model_file",
-    "measure": "results.collect_tables",
+    "measure": "results.tables.collect_tables",
     "plan_tiles": "inference.tiling",
     "read_image": "io",
     "read_labels": "io",

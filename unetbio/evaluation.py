@@ -21,7 +21,7 @@ from unetbio.files import open_regular
 from unetbio.io import Image, Pairing, pair, read_image
 from unetbio.io.cell_classes import CellClasses, cell_classes_path, check_one_image, read_cell_classes
 from unetbio.io.labels import labels_of
-from unetbio.io.matching import open_mask, read_mask
+from unetbio.io.pairing.matching import open_mask, read_mask
 from unetbio.io.tables import csv_text, plain_cell
 from unetbio.labels import check_plausible, is_binary_mask, split_components
 from unetbio.metrics.cell_classes import ClassedComparison, compare_classed

@@ -25,7 +25,7 @@ from unetbio.io.cell_classes import CellClasses, cell_classes_path, read_cell_cl
 from unetbio.io.discover import MASK_SUFFIXES, Found, section_of
 from unetbio.io.image import Image
 from unetbio.io.labels import label_suffix
-from unetbio.io.layouts import Layout, find_layout
+from unetbio.io.pairing.layouts import Layout, find_layout
 from unetbio.output_layout import mask_name, objects_name, result_name
 from unetbio.preprocessing.prepare import series_number
 from unetbio.provenance import PartRecord

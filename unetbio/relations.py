@@ -17,12 +17,12 @@ from unetbio.measurement import regions
 from unetbio.measurement.relations import find_parents, subtract
 from unetbio.output_layout import CELLS_TEXT, CYTOPLASM, PARENTS, cytoplasm_name, provenance_name, result_name
 from unetbio.provenance import read_provenance
-from unetbio.results.collect_tables import write_known_tables
 from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run
 from unetbio.results.journal import Entry, hold_output
-from unetbio.results.links import write_parents
-from unetbio.results.measure_cells import open_input
 from unetbio.results.reuse import read_label_file
+from unetbio.results.tables.collect_tables import write_known_tables
+from unetbio.results.tables.links import write_parents
+from unetbio.results.tables.measure_cells import open_input
 
 if TYPE_CHECKING:
     import polars as pl

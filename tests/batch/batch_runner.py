@@ -13,11 +13,11 @@ from unetbio.batch.plan import found_items, select_part
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.io import read_labels, write_labels
 from unetbio.labels import label_hash
-from unetbio.results import collect_tables
-from unetbio.results.collect_tables import Summary
 from unetbio.results.journal import Entry
 from unetbio.results.result_files import Outcome
 from unetbio.results.reuse import Policy
+from unetbio.results.tables import collect_tables
+from unetbio.results.tables.collect_tables import Summary
 from unetbio.segmentation import Segmenter
 from unetbio.settings.segmentation import Settings
 

@@ -10,9 +10,9 @@ from unetbio.batch.plan import found_items
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.files import lock
-from unetbio.results.collect_tables import Summary
 from unetbio.results.journal import Part, read_journals
 from unetbio.results.result_files import Outcome
+from unetbio.results.tables.collect_tables import Summary
 from unetbio.segmentation import Segmenter
 from unetbio.settings.segmentation import Settings
 

@@ -15,8 +15,8 @@ from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.io import read_image, read_labels, write_labels
 from unetbio.report.page import write_page
-from unetbio.results.collect_tables import Summary, measure, tidy
 from unetbio.results.journal import Part
+from unetbio.results.tables.collect_tables import Summary, measure, tidy
 from unetbio.segmentation import Segmenter
 from unetbio.settings.segmentation import Settings
 

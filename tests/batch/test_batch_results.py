@@ -16,8 +16,8 @@ from unetbio.io import read_labels, write_labels
 from unetbio.labels import label_hash
 from unetbio.models.model_file import Model
 from unetbio.provenance import read_provenance
-from unetbio.results.collect_tables import Summary
 from unetbio.results.result_files import LabelStack
+from unetbio.results.tables.collect_tables import Summary
 from unetbio.settings.segmentation import Settings
 
 

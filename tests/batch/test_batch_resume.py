@@ -15,7 +15,7 @@ from unetbio.batch.failures import forget_gone
 from unetbio.batch.plan import found_items
 from unetbio.models.model_file import Model
 from unetbio.provenance import read_provenance
-from unetbio.results.collect_tables import Summary
+from unetbio.results.tables.collect_tables import Summary
 from unetbio.segmentation import Segmenter
 from unetbio.settings.segmentation import Settings
 

@@ -14,9 +14,9 @@ from batch_runner import Array, Runner, full_disk, left_cells, measured_again
 from unetbio.batch.plan import found_items
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.errors import EnvironmentStoppedError
-from unetbio.results.collect_tables import measure
 from unetbio.results.journal import Part
 from unetbio.results.result_files import Outcome
+from unetbio.results.tables.collect_tables import measure
 from unetbio.segmentation import Segmenter
 from unetbio.settings.segmentation import Settings
 
@@ -26,7 +26,7 @@ TABLES = ("summary.csv", "cells.csv", "cells.parquet")
 @pytest.fixture
 def few_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Cells of one image are in memory, those of all others in files."""
-    monkeypatch.setattr("unetbio.results.cells.IMAGES_IN_MEMORY", 1)
+    monkeypatch.setattr("unetbio.results.tables.cells.IMAGES_IN_MEMORY", 1)
 
 
 def tables(out: Path) -> list[bytes]:
@@ -42,7 +42,7 @@ def test_tables_are_the_same_when_cells_were_in_files(
     settings = Settings(channel="0")
     run(settings)
     expected = tables(run.out)
-    monkeypatch.setattr("unetbio.results.cells.IMAGES_IN_MEMORY", 2)
+    monkeypatch.setattr("unetbio.results.tables.cells.IMAGES_IN_MEMORY", 2)
     # Nothing is segmented or measured here, and the rows come from the table.
     assert run(settings).cells == 15
     assert tables(run.out) == expected
@@ -55,7 +55,7 @@ def test_tables_are_the_same_when_cells_were_in_files(
 
 
 def test_many_cells_are_written_early(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("unetbio.results.cells.ROWS_IN_MEMORY", 4)
+    monkeypatch.setattr("unetbio.results.tables.cells.ROWS_IN_MEMORY", 4)
     run(part=Part(1, 1))
     assert left_cells(run.out) == [".cells.1-of-1.1.parquet", ".cells.1-of-1.2.parquet"]
     assert measure(run.out).cells == 9
@@ -112,7 +112,7 @@ def test_memory_does_not_grow_with_the_images(
     tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Python counts the bytes of its own objects alone, so tables of polars are counted."""
-    monkeypatch.setattr("unetbio.results.cells.IMAGES_IN_MEMORY", 8)
+    monkeypatch.setattr("unetbio.results.tables.cells.IMAGES_IN_MEMORY", 8)
     held_by_run(tmp_path, 1, segmenter)  # Loads what all runs of a process share.
     tracemalloc.start()
     try:

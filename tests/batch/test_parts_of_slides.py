@@ -20,15 +20,15 @@ from unetbio.export.run import export_folder
 from unetbio.imports import import_annotations
 from unetbio.io import read_image, read_labels, write_labels
 from unetbio.output_layout import CORRECTIONS
-from unetbio.results.collect_tables import measure
 from unetbio.results.items import Item
+from unetbio.results.tables.collect_tables import measure
 from unetbio.segmentation import Segmenter, segment
 from unetbio.settings.image_tables import read_image_table
 from unetbio.settings.runs import ImportRun
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
-from unetbio.training.examples import load_examples
-from unetbio.training.pairs import AnnotatedPair
+from unetbio.training.data.examples import load_examples
+from unetbio.training.data.pairs import AnnotatedPair
 from unetbio.viewer.folder import list_images, write_corrections
 
 Array = NDArray[Any]

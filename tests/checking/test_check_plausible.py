@@ -11,7 +11,7 @@ from unetbio.errors import ImageError
 from unetbio.io import read_image, read_labels, write_image, write_labels
 from unetbio.labels import check_plausible
 from unetbio.settings.training import TrainingConfig
-from unetbio.training.examples import load_examples
+from unetbio.training.data.examples import load_examples
 
 MASK = np.kron(np.arange(16).reshape(4, 4), np.ones((16, 16), int)).astype(np.uint16)
 IMAGE = np.random.default_rng(0).poisson(100, (64, 64)).astype(np.uint16)

@@ -26,7 +26,7 @@ from unetbio.cli.export import command
 from unetbio.cli.main import main
 from unetbio.export.run import FORMATS
 from unetbio.io import read_labels, write_labels
-from unetbio.results.cells import CachedCells
+from unetbio.results.tables.cells import CachedCells
 
 Array = NDArray[Any]
 OUTLINES = ("geojson", "imagej", "coco")

@@ -404,7 +404,7 @@ def test_what_has_not_changed_is_not_measured_again(
     tmp_path: Path, discs: NDArray[Any], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And whatever changes, the tables are those of measuring all again."""
-    from unetbio.results import collect_tables
+    from unetbio.results.tables import collect_tables
 
     images = {f"{name}.tif": np.roll(discs, number, 1) for number, name in enumerate("abcd")}
     out = segment(tmp_path, tiny_model, images, "--pixel-size", "0.5")

@@ -350,7 +350,7 @@ def test_measure_and_verify_do_without_torch(folder: Folder) -> None:
     script = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from unetbio.results.collect_tables import measure\n"
+        "from unetbio.results.tables.collect_tables import measure\n"
         "from unetbio.results.verification import verify_folder\n"
         "out = Path(sys.argv[1])\n"
         "assert measure(out, expand=1.0).cells == 9\n"

@@ -30,8 +30,8 @@ from unetbio.preprocessing.normalization import Scaling
 from unetbio.settings.options import options_of
 from unetbio.settings.runs import CompareRun
 from unetbio.settings.training import TrainingConfig
-from unetbio.training.dataset import Example
-from unetbio.training.pairs import find_pairs
+from unetbio.training.data.dataset import Example
+from unetbio.training.data.pairs import find_pairs
 
 TINY = TrainingConfig(parameters={"base_channels": 2, "depth": 1, "batch_norm": True, "dropout": 0.0}, steps=7)
 

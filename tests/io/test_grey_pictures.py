@@ -18,7 +18,7 @@ from unetbio.models.model_file import load_model
 from unetbio.preprocessing.prepare import open_image
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
-from unetbio.training.examples import load_examples
+from unetbio.training.data.examples import load_examples
 
 GREY = np.random.default_rng(0).integers(0, 256, (40, 44)).astype(np.uint8)
 RGB = np.dstack([GREY] * 3)

@@ -20,7 +20,7 @@ from unetbio.preprocessing.prepare import open_image, read_frame
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
-from unetbio.training.examples import load_examples
+from unetbio.training.data.examples import load_examples
 
 Writer = Callable[[Path, np.ndarray], None]
 

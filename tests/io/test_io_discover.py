@@ -19,7 +19,7 @@ from unetbio.cli.main import main
 from unetbio.errors import UsageError
 from unetbio.io import find_inputs, output_names, pair, read_image, stem
 from unetbio.settings.segmentation import Settings
-from unetbio.training.pairs import find_pairs
+from unetbio.training.data.pairs import find_pairs
 
 
 def touch(folder: Path, *names: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from unetbio.errors import UsageError
 from unetbio.io import find_inputs
-from unetbio.io.layouts import find_layout
+from unetbio.io.pairing.layouts import find_layout
 
 
 def made(root: Path, names: list[str]) -> Path:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 from unetbio.io import read_image, write_labels
-from unetbio.io.matching import read_mask
+from unetbio.io.pairing.matching import read_mask
 
 AFFINE = np.diag([1.0, 1.0, 2.0, 1.0])
 VOLUME = np.arange(1, 4 * 5 * 6 + 1, dtype=np.uint8).reshape(4, 5, 6)  # (X, Y, Z)

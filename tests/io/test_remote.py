@@ -25,7 +25,7 @@ from unetbio.files import lock, public_address
 from unetbio.io import find_inputs, read_image, remote, write_labels
 from unetbio.provenance import read_provenance
 from unetbio.settings.segmentation import Settings
-from unetbio.training.pairs import find_pairs
+from unetbio.training.data.pairs import find_pairs
 
 GREY = np.arange(63, dtype=np.uint16).reshape(7, 9)
 

@@ -12,8 +12,8 @@ from unetbio.preprocessing.prepare import ImageSelection, open_annotated
 from unetbio.settings.image_tables import COLUMNS, read_image_table
 from unetbio.settings.options import options_of
 from unetbio.settings.segmentation import READING, Settings
-from unetbio.training.pairs import AnnotatedPair
-from unetbio.training.series import pair_series
+from unetbio.training.data.pairs import AnnotatedPair
+from unetbio.training.data.series import pair_series
 
 KINDS = {"YX": (6, 7), "CYX": (2, 6, 7), "ZYX": (3, 6, 7), "TYX": (3, 6, 7), "TCZYX": (2, 2, 3, 6, 7)}
 VALUES = {

@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from unetbio.settings.training import Augmentation
-from unetbio.training.augmentation import change_intensity, patch_coordinates, warp
+from unetbio.training.data.augmentation import change_intensity, patch_coordinates, warp
 
 STILL = Augmentation(aligned_fraction=0.0, flip=False, rotate=False, scale=1.0, elastic_sigma=0.0, probability=0.0)
 

@@ -15,8 +15,8 @@ from unetbio.settings.base import read_mapping
 from unetbio.settings.training import TrainingConfig, load_training_config
 from unetbio.training import trainer as trainer_module
 from unetbio.training.choices import CHOSEN, choose, describe, take_over
-from unetbio.training.dataset import Example
-from unetbio.training.patch_shapes import patch_shape
+from unetbio.training.data.dataset import Example
+from unetbio.training.data.patch_shapes import patch_shape
 from unetbio.training.trainer import Trainer
 
 CONFIG = TrainingConfig()

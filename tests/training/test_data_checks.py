@@ -16,14 +16,14 @@ from unetbio.errors import ImageError
 from unetbio.io import read_image, read_labels
 from unetbio.preprocessing import normalization
 from unetbio.settings.training import TrainingConfig
-from unetbio.training.data_checks import duplicates
-from unetbio.training.data_checks.alignment import find_displacement
-from unetbio.training.data_checks.checks import check_examples
-from unetbio.training.data_checks.duplicates import find_anchors, find_shared
-from unetbio.training.data_checks.noise import is_noise
-from unetbio.training.dataset import Example
-from unetbio.training.examples import load_examples
-from unetbio.training.pairs import AnnotatedPair
+from unetbio.training.data.checks import duplicates
+from unetbio.training.data.checks.alignment import find_displacement
+from unetbio.training.data.checks.checks import check_examples
+from unetbio.training.data.checks.duplicates import find_anchors, find_shared
+from unetbio.training.data.checks.noise import is_noise
+from unetbio.training.data.dataset import Example
+from unetbio.training.data.examples import load_examples
+from unetbio.training.data.pairs import AnnotatedPair
 
 CONFIG = TrainingConfig()
 

@@ -14,9 +14,9 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.io import write_labels
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
-from unetbio.training.dataset import Example, split_examples
-from unetbio.training.examples import load_examples
-from unetbio.training.pairs import AnnotatedFiles, AnnotatedPair, find_pairs
+from unetbio.training.data.dataset import Example, split_examples
+from unetbio.training.data.examples import load_examples
+from unetbio.training.data.pairs import AnnotatedFiles, AnnotatedPair, find_pairs
 
 RNG = np.random.default_rng(3)
 GREY = RNG.integers(1, 4000, (2, 3, 4, 16, 20)).astype(np.uint16)  # (T, Z, C, Y, X)

@@ -5,7 +5,7 @@ import pytest
 from unetbio import networks
 from unetbio.errors import UnetbioError
 from unetbio.geometry import unet_geometry
-from unetbio.training.patch_shapes import patch_shape
+from unetbio.training.data.patch_shapes import patch_shape
 
 
 def test_patch_shape_is_the_smallest_legal_one_that_covers_the_request() -> None:

@@ -11,8 +11,8 @@ from unetbio.cli.main import main
 from unetbio.errors import UsageError
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
-from unetbio.training.examples import load_examples
-from unetbio.training.pairs import find_pairs
+from unetbio.training.data.examples import load_examples
+from unetbio.training.data.pairs import find_pairs
 
 STACK = np.random.default_rng(1).integers(1, 4000, (2, 5, 24, 28)).astype(np.uint16)  # (T, Z, Y, X)
 SECTIONS = [(0, 1), (0, 3), (1, 4)]

@@ -14,9 +14,9 @@ from unetbio.cli.main import main
 from unetbio.errors import ImageError
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
-from unetbio.training.dataset import Example
-from unetbio.training.examples import load_examples
-from unetbio.training.pairs import AnnotatedPair, find_pairs
+from unetbio.training.data.dataset import Example
+from unetbio.training.data.examples import load_examples
+from unetbio.training.data.pairs import AnnotatedPair, find_pairs
 
 GREY = np.random.default_rng(5).integers(1, 4000, (3, 40, 48)).astype(np.uint16)
 LABELS = np.zeros((3, 40, 48), np.uint16)

@@ -26,8 +26,8 @@ from unetbio.targets.classes import ClassLearner
 from unetbio.targets.instances import InstanceLearner
 from unetbio.targets.objects import SCORE_THRESHOLDS, ObjectLearner
 from unetbio.tensor_file import load_tensors, save_tensors
-from unetbio.training import dataset
-from unetbio.training.dataset import Example, PatchSampler
+from unetbio.training.data import dataset
+from unetbio.training.data.dataset import Example, PatchSampler
 from unetbio.training.trainer import Trainer
 
 CONFIG = TrainingConfig(

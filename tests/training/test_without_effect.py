@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from unetbio.settings.training import TrainingConfig
-from unetbio.training.pairs import AnnotatedFiles, AnnotatedPair
+from unetbio.training.data.pairs import AnnotatedFiles, AnnotatedPair
 from unetbio.training.without_effect import GROUP, find_without_effect
 
 PAIR = AnnotatedPair(Path("a.tif"), Path("m.tif"))

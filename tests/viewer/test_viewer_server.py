@@ -21,7 +21,7 @@ from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.io import read_labels, write_labels
 from unetbio.results.journal import hold_output
 from unetbio.settings.segmentation import Settings
-from unetbio.training.pairs import find_pairs
+from unetbio.training.data.pairs import find_pairs
 from unetbio.viewer.server import Viewer, open_viewer
 
 Array = NDArray[Any]

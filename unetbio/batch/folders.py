@@ -18,10 +18,10 @@ from unetbio.models.model_file import load_model, read_info
 from unetbio.notes import say_without_effect
 from unetbio.output_layout import overlay_name
 from unetbio.relations import RELATED, Related, relate_folders, share_channels
-from unetbio.results.collect_tables import OnOutcome, Summary, tidy
 from unetbio.results.items import Item
 from unetbio.results.journal import parse_part
-from unetbio.results.path_columns import add_path_columns
+from unetbio.results.tables.collect_tables import OnOutcome, Summary, tidy
+from unetbio.results.tables.path_columns import add_path_columns
 from unetbio.settings.runs import RunOptions, local_workers
 from unetbio.settings.segmentation import Settings
 

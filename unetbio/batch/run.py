@@ -30,17 +30,17 @@ from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.prepare import Frame, ImageSelection
 from unetbio.provenance import FrameRecord, InputRecord, ModelRecord
 from unetbio.results.band_files import remove_bands
-from unetbio.results.cells import CachedCells, CellStore, known_options
-from unetbio.results.collect_tables import OnOutcome, Summary, reuse_or_measure, summarize, write_all_tables
-from unetbio.results.confidences import classes_by_id, read_classes
 from unetbio.results.items import Item
 from unetbio.results.journal import Entry, Journal, Part, hold_output, journal_path
-from unetbio.results.measure_cells import concatenate, measure_frame, pixel_size_of
-from unetbio.results.measured_from import TableOptions, sources_of
 from unetbio.results.recorded_input import record_part, record_set
 from unetbio.results.result_files import Outcome, write_image_probabilities, write_result
 from unetbio.results.reuse import KeptResult, Policy, lazy_labels, read_label_file, remove_leftovers
-from unetbio.results.tables import write_classes
+from unetbio.results.tables.cells import CachedCells, CellStore, known_options
+from unetbio.results.tables.collect_tables import OnOutcome, Summary, reuse_or_measure, summarize, write_all_tables
+from unetbio.results.tables.confidences import classes_by_id, read_classes
+from unetbio.results.tables.measure_cells import concatenate, measure_frame, pixel_size_of
+from unetbio.results.tables.measured_from import TableOptions, sources_of
+from unetbio.results.tables.tables import write_classes
 from unetbio.segmentation import DecidedFrame, Segmenter
 from unetbio.settings.segmentation import Settings
 from unetbio.timing import stage

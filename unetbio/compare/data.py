@@ -8,9 +8,9 @@ from unetbio.files import sha256_path
 from unetbio.io import stem
 from unetbio.settings.options import given
 from unetbio.settings.training import TrainingConfig
-from unetbio.training.dataset import Example
-from unetbio.training.examples import load_examples
-from unetbio.training.pairs import AnnotatedFiles
+from unetbio.training.data.dataset import Example
+from unetbio.training.data.examples import load_examples
+from unetbio.training.data.pairs import AnnotatedFiles
 
 __all__ = ["Examples", "fingerprint", "load", "result_names"]
 

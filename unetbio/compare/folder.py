@@ -15,7 +15,7 @@ from unetbio.settings.base import read_mapping
 from unetbio.settings.runs import CompareRun
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
-from unetbio.training.pairs import AnnotatedFiles, find_pairs
+from unetbio.training.data.pairs import AnnotatedFiles, find_pairs
 from unetbio.training.without_effect import find_without_effect
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def compare(data: Sequence[Path], output: Path, run: CompareRun, reading: Settin
     Parameters
     ----------
     data : sequence of path
-        As for `unetbio.training.pairs.find_pairs`.
+        As for `unetbio.training.data.pairs.find_pairs`.
     output : path
         Folder of the results.
     run : CompareRun
@@ -68,7 +68,7 @@ def compare(data: Sequence[Path], output: Path, run: CompareRun, reading: Settin
     from unetbio.compare.results import write_results
     from unetbio.compare.runs import CompareSettings, compare_variants
     from unetbio.inference.backends.base import choose_device
-    from unetbio.training.data_checks.checks import check_examples
+    from unetbio.training.data.checks.checks import check_examples
 
     device, reason = choose_device(run.device)
     logger.info("%d networks on %s (%s)", len(variants), device, reason)

@@ -28,7 +28,7 @@ from unetbio.postprocessing.objects import ObjectSettings
 from unetbio.preprocessing import normalization
 from unetbio.settings.training import TrainingConfig
 from unetbio.targets.cells import CellLearner, mask_annotated
-from unetbio.training.dataset import Example
+from unetbio.training.data.dataset import Example
 
 __all__ = ["Measurement", "MeteredPredictor", "measure"]
 

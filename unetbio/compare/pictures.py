@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from unetbio.files import atomic_path
 from unetbio.report.overlays import draw_overlay, stretch_contrast
-from unetbio.training.dataset import Example
+from unetbio.training.data.dataset import Example
 
 __all__ = ["choose_panels", "crop_to_cells", "draw_panel"]
 

@@ -30,8 +30,8 @@ from unetbio.models.model_file import ModelInfo, load_model, save_model
 from unetbio.output_layout import FORMATS, mask_name
 from unetbio.settings.base import flattened
 from unetbio.settings.training import TrainingConfig
+from unetbio.training.data.pairs import AnnotatedFiles
 from unetbio.training.loss_curve import draw_loss_curve
-from unetbio.training.pairs import AnnotatedFiles
 from unetbio.training.trainer import Trainer
 
 __all__ = ["CompareSettings", "Row", "compare_variants", "prediction_path"]

@@ -15,7 +15,7 @@ from unetbio.export.cells import ExportImage
 from unetbio.files import atomic_path
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import ANNDATA
-from unetbio.results.links import TRACK_COLUMNS
+from unetbio.results.tables.links import TRACK_COLUMNS
 
 if TYPE_CHECKING:
     import polars as pl

@@ -13,13 +13,13 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import holds_classes, provenance_name, result_name
 from unetbio.provenance import InputRecord, PartRecord, read_provenance
-from unetbio.results.cells import CachedCells
-from unetbio.results.collect_tables import reuse_or_measure
 from unetbio.results.journal import Entry
-from unetbio.results.lineages import Lineage, read_lineage
-from unetbio.results.links import Links, read_links
 from unetbio.results.reuse import read_label_file
-from unetbio.results.tables import known_entries
+from unetbio.results.tables.cells import CachedCells
+from unetbio.results.tables.collect_tables import reuse_or_measure
+from unetbio.results.tables.lineages import Lineage, read_lineage
+from unetbio.results.tables.links import Links, read_links
+from unetbio.results.tables.tables import known_entries
 
 if TYPE_CHECKING:
     import polars as pl

@@ -16,7 +16,7 @@ from unetbio.export.tracks import ChallengeWriter, TrackMateWriter
 from unetbio.files import remove_stale
 from unetbio.notes import say_without_effect
 from unetbio.results.journal import Entry
-from unetbio.results.path_columns import add_path_columns
+from unetbio.results.tables.path_columns import add_path_columns
 
 __all__ = ["FORMATS", "Exported", "export_folder"]
 
@@ -76,7 +76,7 @@ def export_folder(
     report : callable
         Called with the entry of each image; that of a failed image has status, reason and message.
     metadata_regex : str, optional
-        See `unetbio.results.path_columns.add_path_columns`.
+        See `unetbio.results.tables.path_columns.add_path_columns`.
 
     Raises
     ------

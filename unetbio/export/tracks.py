@@ -22,8 +22,8 @@ from unetbio.labels import label_hash
 from unetbio.measurement import regions
 from unetbio.output_layout import challenge_folder, provenance_name, result_name, time_lapse_name, trackmate_name
 from unetbio.provenance import read_provenance
-from unetbio.results.lineages import Lineage
 from unetbio.results.reuse import read_label_file
+from unetbio.results.tables.lineages import Lineage
 
 __all__ = ["ChallengeWriter", "TrackMateWriter"]
 

@@ -17,7 +17,7 @@ from unetbio.output_layout import holds_classes, provenance_name
 from unetbio.provenance import CELL_CLASSES, PartRecord, Provenance, read_provenance
 from unetbio.results.journal import Entry
 from unetbio.results.reuse import layout_of, read_label_file
-from unetbio.results.tables import known_entries
+from unetbio.results.tables.tables import known_entries
 
 __all__ = ["RunMask", "describe_mask", "find_masks_of_run", "store_correction"]
 

@@ -43,7 +43,7 @@ class Item:
     columns : dict
         Further columns of the user's table and of the path, which all written tables get.
     path_columns : sequence of str
-        Names of the columns that come from the path; see `unetbio.results.path_columns`.
+        Names of the columns that come from the path; see `unetbio.results.tables.path_columns`.
     masks : {"instances", "classes"}
         Label images or class masks.
     format : {"auto", "ome-tiff", "ome-zarr"}

@@ -57,7 +57,7 @@ class Outcome:
     cells : polars.DataFrame, optional
         One row for each cell; None for class masks and failed images, and if nothing was measured.
     measured_from : str
-        See `unetbio.results.measured_from.sources_of`; empty if unknown.
+        See `unetbio.results.tables.measured_from.sources_of`; empty if unknown.
     input_gone : bool
         Whether the cells come from an earlier run because the input is missing.
     """

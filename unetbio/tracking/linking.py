@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import UsageError
-from unetbio.results.lineages import Track
+from unetbio.results.tables.lineages import Track
 
 __all__ = ["Cells", "check_laptrack", "link_cells"]
 

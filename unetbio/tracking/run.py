@@ -16,12 +16,12 @@ from unetbio.labels import label_dtype, label_hash
 from unetbio.measurement import regions
 from unetbio.output_layout import provenance_name, result_name, track_picture_name, tracked_name
 from unetbio.provenance import read_provenance
-from unetbio.results.collect_tables import write_known_tables
 from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run
 from unetbio.results.journal import Entry, hold_output
-from unetbio.results.lineages import FrameOfTrack, Lineage, Track, write_lineage, write_track_tables
 from unetbio.results.recorded_input import open_recorded
 from unetbio.results.reuse import read_label_file
+from unetbio.results.tables.collect_tables import write_known_tables
+from unetbio.results.tables.lineages import FrameOfTrack, Lineage, Track, write_lineage, write_track_tables
 from unetbio.settings.runs import TrackRun
 from unetbio.tracking.linking import Cells, check_laptrack, link_cells
 

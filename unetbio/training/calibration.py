@@ -23,10 +23,10 @@ from unetbio.targets import find as find_target
 from unetbio.targets import of_model
 from unetbio.targets.base import Validation
 from unetbio.targets.cells import CellLearner
-from unetbio.training.data_checks.checks import check_examples
-from unetbio.training.dataset import Example
-from unetbio.training.examples import load_examples
-from unetbio.training.pairs import AnnotatedFiles, find_pairs
+from unetbio.training.data.checks.checks import check_examples
+from unetbio.training.data.dataset import Example
+from unetbio.training.data.examples import load_examples
+from unetbio.training.data.pairs import AnnotatedFiles, find_pairs
 from unetbio.training.thresholds import tune_from
 from unetbio.training.trainer import fingerprint
 from unetbio.training.without_effect import GROUP

@@ -12,7 +12,7 @@ from unetbio import networks, targets
 from unetbio.errors import UsageError
 from unetbio.settings.training import TrainingConfig
 from unetbio.targets.cells import mask_annotated
-from unetbio.training.dataset import Example
+from unetbio.training.data.dataset import Example
 
 __all__ = ["CHOSEN", "choose", "describe", "take_over"]
 

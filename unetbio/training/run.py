@@ -18,11 +18,11 @@ from unetbio.settings.segmentation import READING, Settings
 from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
 from unetbio.targets import of_training
 from unetbio.training import checkpoints
-from unetbio.training.cell_classes import name_cell_classes
 from unetbio.training.choices import choose, describe, take_over
-from unetbio.training.data_checks.checks import check_examples
-from unetbio.training.dataset import Example
-from unetbio.training.pairs import AnnotatedFiles, find_pairs
+from unetbio.training.data.cell_classes import name_cell_classes
+from unetbio.training.data.checks.checks import check_examples
+from unetbio.training.data.dataset import Example
+from unetbio.training.data.pairs import AnnotatedFiles, find_pairs
 from unetbio.training.recipes import with_recipe
 from unetbio.training.starting import settings_from
 from unetbio.training.without_effect import find_without_effect

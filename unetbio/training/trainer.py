@@ -36,13 +36,13 @@ from unetbio.targets.base import Batch, Learner, Validation
 from unetbio.targets.cells import CellLearner
 from unetbio.tensor_file import save_tensors
 from unetbio.training import checkpoints
-from unetbio.training.dataset import Example, Patch, PatchSampler, split_examples
-from unetbio.training.examples import load_examples
+from unetbio.training.data.dataset import Example, Patch, PatchSampler, split_examples
+from unetbio.training.data.examples import load_examples
+from unetbio.training.data.pairs import AnnotatedFiles
+from unetbio.training.data.patch_shapes import patch_shape
 from unetbio.training.history import History, duration
 from unetbio.training.learning_rate import rate_factor
 from unetbio.training.mean_weights import MeanWeights
-from unetbio.training.pairs import AnnotatedFiles
-from unetbio.training.patch_shapes import patch_shape
 from unetbio.training.starting import Taken, take_weights
 from unetbio.training.thresholds import tune_from
 

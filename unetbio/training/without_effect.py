@@ -11,7 +11,7 @@ from unetbio.targets import of_training
 from unetbio.targets.base import Target
 from unetbio.targets.nested import NestedLearner
 from unetbio.targets.objects import ObjectLearner
-from unetbio.training.pairs import AnnotatedFiles
+from unetbio.training.data.pairs import AnnotatedFiles
 
 __all__ = ["GROUP", "find_without_effect"]
 

@@ -22,11 +22,11 @@ from unetbio.labels import label_hash
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import provenance_name, result_name, review_name
 from unetbio.provenance import CELL_CLASSES, read_provenance
-from unetbio.results.confidences import objects_path, read_classes, read_evidence
 from unetbio.results.corrections import describe_mask, store_correction
 from unetbio.results.journal import Entry
-from unetbio.results.measure_cells import channel_columns, measure_frame, open_input, sections_unlinked
 from unetbio.results.reuse import read_label_file, state_of_labels
+from unetbio.results.tables.confidences import objects_path, read_classes, read_evidence
+from unetbio.results.tables.measure_cells import channel_columns, measure_frame, open_input, sections_unlinked
 from unetbio.viewer import edits
 from unetbio.viewer.edits import Change
 from unetbio.viewer.folder import hold_for_view

@@ -19,10 +19,10 @@ from unetbio.io.tables import FORMULA
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import CELLS, CELLS_TEXT, EVERY_JOB_CELLS, job_cells_name
 from unetbio.results.journal import Entry, Part
-from unetbio.results.links import Links
-from unetbio.results.measure_cells import concatenate
-from unetbio.results.measured_from import TableOptions
 from unetbio.results.result_files import Outcome
+from unetbio.results.tables.links import Links
+from unetbio.results.tables.measure_cells import concatenate
+from unetbio.results.tables.measured_from import TableOptions
 
 if TYPE_CHECKING:
     import polars as pl

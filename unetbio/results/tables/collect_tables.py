@@ -17,14 +17,14 @@ from unetbio.measurement.table_schema import SECTION
 from unetbio.notes import say_without_effect
 from unetbio.output_layout import SUMMARY, holds_classes, provenance_name
 from unetbio.provenance import Provenance, read_provenance
-from unetbio.results.cells import CachedCells, CellStore
 from unetbio.results.journal import Entry, Journal, hold_output, journal_path
-from unetbio.results.measure_cells import measure_again, pixel_size_of, sections_unlinked, with_given_size
-from unetbio.results.measured_from import TableOptions, fits_without_input, sources_of
-from unetbio.results.path_columns import add_path_columns
 from unetbio.results.result_files import Outcome
 from unetbio.results.reuse import KeptResult, remove_leftovers, state_of_labels
-from unetbio.results.tables import known_entries, write_tables
+from unetbio.results.tables.cells import CachedCells, CellStore
+from unetbio.results.tables.measure_cells import measure_again, pixel_size_of, sections_unlinked, with_given_size
+from unetbio.results.tables.measured_from import TableOptions, fits_without_input, sources_of
+from unetbio.results.tables.path_columns import add_path_columns
+from unetbio.results.tables.tables import known_entries, write_tables
 from unetbio.settings.runs import MeasureRun
 from unetbio.settings.segmentation import PixelSize
 
@@ -105,7 +105,7 @@ def measure(
     features : {"basic", "shape", "texture", "all"}
         Further columns: of shape, of grey values and texture, or both.
     metadata_regex : str, optional
-        See `unetbio.results.path_columns.add_path_columns`.
+        See `unetbio.results.tables.path_columns.add_path_columns`.
     overwrite : bool
         Measure all images again, also those that have not changed.
     workers : int, optional

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from unetbio.files import atomic_path
 from unetbio.output_layout import PARENTS_RECORD, TRACKS, result_name
-from unetbio.results.lineages import Lineage, read_lineage
 from unetbio.results.result_files import Outcome
+from unetbio.results.tables.lineages import Lineage, read_lineage
 
 if TYPE_CHECKING:
     import polars as pl

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError
 from unetbio.io.grey_pictures import grey_view
 from unetbio.io.image import Image, with_channel_names
-from unetbio.io.matching import put_over
+from unetbio.io.pairing.matching import put_over
 from unetbio.labels import label_hash, resize_nearest
 from unetbio.measurement import regions
 from unetbio.measurement.frame_summary import (
@@ -27,12 +27,12 @@ from unetbio.postprocessing.linking import number_sections
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.prepare import ImageSelection, complete_pixel_size, with_pixel_size
 from unetbio.provenance import CONFIDENCE_DECIMALS, FrameRecord, Provenance
-from unetbio.results.confidences import Evidence, classes_by_id, confidences_by_id, read_evidence
 from unetbio.results.journal import Entry
-from unetbio.results.measured_from import TableOptions
 from unetbio.results.recorded_input import open_recorded
 from unetbio.results.result_files import Outcome
 from unetbio.results.reuse import read_label_file
+from unetbio.results.tables.confidences import Evidence, classes_by_id, confidences_by_id, read_evidence
+from unetbio.results.tables.measured_from import TableOptions
 from unetbio.settings.segmentation import PixelSize, Settings
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Any
 from unetbio.files import real_path, stamp
 from unetbio.measurement.regions import Features
 from unetbio.provenance import Provenance
-from unetbio.results.confidences import objects_path, probability_path
 from unetbio.results.journal import Entry
+from unetbio.results.tables.confidences import objects_path, probability_path
 from unetbio.settings.segmentation import PixelSize
 
 __all__ = ["TableOptions", "fits_without_input", "sources_of"]

@@ -23,10 +23,10 @@ from unetbio.output_layout import (
     provenance_name,
 )
 from unetbio.provenance import FrameRecord, read_provenance
-from unetbio.results.cells import CellStore, remove_job_cells, write_cells
 from unetbio.results.journal import GONE, Entry, read_journals
-from unetbio.results.links import Links, read_links
 from unetbio.results.result_files import Outcome
+from unetbio.results.tables.cells import CellStore, remove_job_cells, write_cells
+from unetbio.results.tables.links import Links, read_links
 
 __all__ = ["known_entries", "write_classes", "write_tables"]
 

@@ -4,7 +4,7 @@ from unetbio import targets
 from unetbio.errors import ImageError, UsageError
 from unetbio.io.cell_classes import cell_classes_path, read_cell_classes
 from unetbio.settings.training import MAX_CLASSES, TrainingConfig
-from unetbio.training.pairs import AnnotatedFiles
+from unetbio.training.data.pairs import AnnotatedFiles
 
 __all__ = ["name_cell_classes"]
 

@@ -15,7 +15,7 @@ from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision import class_weights
-from unetbio.training.augmentation import change_intensity, largest_zoom, patch_coordinates, warp
+from unetbio.training.data.augmentation import change_intensity, largest_zoom, patch_coordinates, warp
 
 if TYPE_CHECKING:
     from unetbio.targets.base import Learner

@@ -14,7 +14,7 @@ from unetbio.annotations.masks import is_mask_folder, read_mask_folder
 from unetbio.errors import ImageError
 from unetbio.io.cell_classes import cell_classes_path, check_one_image, read_cell_classes
 from unetbio.io.grey_pictures import PICTURES, as_grey
-from unetbio.io.matching import read_mask
+from unetbio.io.pairing.matching import read_mask
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.parts import full_pixels
@@ -22,9 +22,9 @@ from unetbio.preprocessing.prepare import ImageSelection, open_annotated
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision.annotations import number_cell_classes
 from unetbio.targets.base import Annotation, Target
-from unetbio.training.dataset import Example
-from unetbio.training.pairs import AnnotatedPair
-from unetbio.training.series import naming, pair_series
+from unetbio.training.data.dataset import Example
+from unetbio.training.data.pairs import AnnotatedPair
+from unetbio.training.data.series import naming, pair_series
 
 __all__ = ["load_examples"]
 

@@ -10,7 +10,7 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.files import public_address
 from unetbio.io import pair
 from unetbio.io.discover import section_of
-from unetbio.io.layouts import find_layout
+from unetbio.io.pairing.layouts import find_layout
 from unetbio.io.remote import is_address, local_path
 from unetbio.io.tables import TABLES, file_of_cell
 from unetbio.labels import label_hash
@@ -80,9 +80,9 @@ def find_pairs(
     ----------
     inputs : sequence of path
         Paths or addresses: a folder or file of images and one of masks; or one folder with both
-        (`unetbio.io.layouts`); or one table with the columns ``image``, ``mask`` and, if wanted, ``split`` (training or
-        validation), ``group`` (kind of image), ``label_hash`` (of the mask that was accepted; rows of other masks are
-        left out) and those of `unetbio.settings.image_tables`.
+        (`unetbio.io.pairing.layouts`); or one table with the columns ``image``, ``mask`` and, if wanted, ``split``
+        (training or validation), ``group`` (kind of image), ``label_hash`` (of the mask that was accepted; rows of
+        other masks are left out) and those of `unetbio.settings.image_tables`.
     root : path, optional
         Where relative paths of a table start; the folder of the table unless given.
     reading : Settings

@@ -10,10 +10,10 @@ from unetbio.errors import ImageError
 from unetbio.io import read_image
 from unetbio.io.image import Image
 from unetbio.io.images import select_series
-from unetbio.io.matching import open_mask
+from unetbio.io.pairing.matching import open_mask
 from unetbio.io.series import is_seen_to_hold_one, list_series
 from unetbio.settings.segmentation import Settings
-from unetbio.training.pairs import AnnotatedPair
+from unetbio.training.data.pairs import AnnotatedPair
 
 __all__ = ["naming", "pair_series"]
 

@@ -12,10 +12,10 @@ from unetbio.errors import ImageError
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision.annotations import CLASS_BASE
 from unetbio.targets.cells import mask_annotated
-from unetbio.training.data_checks.alignment import find_displacement
-from unetbio.training.data_checks.duplicates import find_anchors, find_shared
-from unetbio.training.data_checks.noise import is_noise
-from unetbio.training.dataset import Example
+from unetbio.training.data.checks.alignment import find_displacement
+from unetbio.training.data.checks.duplicates import find_anchors, find_shared
+from unetbio.training.data.checks.noise import is_noise
+from unetbio.training.data.dataset import Example
 
 __all__ = ["check_examples"]
 

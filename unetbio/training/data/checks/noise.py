@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.training.data_checks.alignment import fullest_plane
+from unetbio.training.data.checks.alignment import fullest_plane
 
 __all__ = ["is_noise"]
 

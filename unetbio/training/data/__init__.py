@@ -1,0 +1,1 @@
+"""Annotated images: find, read and check them, and draw patches."""

@@ -237,6 +237,45 @@ def test_workflow_and_command_give_the_same_masks(tmp_path: Path, samples: Path,
     assert hashes == label_hashes(tmp_path / "direct" / "images")
 
 
+def _annotate(path: Path, *corners: list[list[int]]) -> None:
+    """Write annotations as QuPath exports them."""
+    shapes = [{"type": "Polygon", "coordinates": [[*ring, ring[0]]]} for ring in corners]
+    about = {"type": "Feature", "properties": {"objectType": "annotation"}}
+    features = [{**about, "geometry": shape} for shape in shapes]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}), encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_regions_of_a_slide_are_images_of_one_job(tmp_path: Path, tiny_model: Path, discs: np.ndarray) -> None:
+    """A box and annotations give the masks of the command; an edited file of annotations runs the job again."""
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images" / "slide.tif", np.tile(discs, (3, 3)), tile=(32, 32))
+    triangle, square = [[20, 10], [120, 20], [60, 110]], [[130, 100], [210, 100], [210, 170], [130, 170]]
+    _annotate(tmp_path / "drawn.geojson", triangle, square)
+    regions = ["0,0,90,70", "drawn.geojson"]
+    options = {"region": regions, "device": "cpu", "diameter": "model", "overlays": "all"}
+    config = {"images": "images", "output": "out", "model": str(tiny_model), "check": False, "segment": options}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    run = snakemake(tmp_path, "--configfile", "config.yaml")
+    assert run.returncode == 0, run.stdout
+    out = tmp_path / "out"
+    rows = read_summary(out)
+    assert [(row["status"], int(row["n_cells"]) > 0) for row in rows.values()] == [("done", True)] * 3
+    assert len(list((out / "overlays").iterdir())) == 3
+    hashes = label_hashes(out)
+    assert len(hashes) == 3
+    command = ["unetbio", "segment", "images", "-o", "direct", "--model", str(tiny_model), "--diameter", "model"]
+    words = [word for region in regions for word in ("--region", region)]
+    subprocess.run([sys.executable, "-m", *command, *words], cwd=tmp_path, capture_output=True, check=True)
+    assert hashes == label_hashes(tmp_path / "direct")
+
+    assert "Nothing to be done" in snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout
+    triangle[2] = [70, 130]
+    _annotate(tmp_path / "drawn.geojson", triangle, square)
+    edited = snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run")
+    assert planned_rules(edited.stdout) == RULES - {"check"}
+
+
 def _annotated(folder: Path, count: int = 3) -> None:
     """Images of two bright cells, with their label images."""
     rng = np.random.default_rng(0)

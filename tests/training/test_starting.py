@@ -219,4 +219,7 @@ def test_a_model_is_never_made_worse_on_the_validation_images(data: Path) -> Non
     result = train(data, "--start", data / "m.safetensors", "-o", data / "out.safetensors")
     assert result.exit_code == 0, result.output
     assert "step 0/2, 0:00:0" in result.stderr
+    assert (
+        "no validation was better than that of step 0: the model keeps the weights that it began with" in result.stderr
+    )
     assert dataclasses.asdict(load_model(data / "out.safetensors").info.postprocessing) == dataclasses.asdict(kept)

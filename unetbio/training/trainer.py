@@ -241,6 +241,11 @@ class Trainer:
         if self.best is None:
             self._validate()
         self._save()
+        if self.step and self.history.validation_steps[self._best_validation()] == 0:
+            self.report(
+                "no validation was better than that of step 0: the model keeps the weights that it began with; "
+                "train for longer (--minutes or --steps)"
+            )
         return self._result(self.step - before)
 
     def _batches(self) -> Iterator[list[Patch]]:
@@ -356,8 +361,11 @@ class Trainer:
     def _is_stale(self) -> bool:
         if not self.config.patience or self.best is None:
             return False
-        scores = [scores[self.learner.deciding_score] for scores in self.history.validation_scores]
-        return len(scores) - 1 - int(np.argmax(scores)) >= self.config.patience
+        return len(self.history.validation_scores) - 1 - self._best_validation() >= self.config.patience
+
+    def _best_validation(self) -> int:
+        """Number of the first validation with the best score."""
+        return int(np.argmax([scores[self.learner.deciding_score] for scores in self.history.validation_scores]))
 
     def _line(self) -> str:
         progress = min(1.0, self._progress())

@@ -73,10 +73,13 @@ def test_packages_that_are_refused(tmp_path: Path, members: dict[str, bytes], me
         ("x.pt", "can hold code, which unetbio does not load"),
         ("x.zip", "is not a package, or is damaged"),
         ("missing.zip", "cannot be read: No such file or directory"),
+        ("unpacked", "is a folder: give a package of unetbio, *.bioimageio.zip, as it was exported"),
     ],
 )
 def test_files_that_are_no_packages(tmp_path: Path, name: str, message: str) -> None:
-    if not name.startswith("missing"):
+    if name == "unpacked":
+        (tmp_path / name).mkdir()
+    elif not name.startswith("missing"):
         (tmp_path / name).write_bytes(b"no zip")
     code, output = _import(tmp_path / name, tmp_path / "mine.safetensors")
     assert (code, len(output.splitlines())) == (2, 1)

@@ -91,6 +91,8 @@ def _open(package: Path) -> Iterator[zipfile.ZipFile]:
             f"{package} can hold code, which unetbio does not load: give a package of unetbio, *.bioimageio.zip, "
             f"or {ELSEWHERE}"
         )
+    if package.is_dir():
+        raise ModelError(f"{package} is a folder: give a package of unetbio, *.bioimageio.zip, as it was exported")
     try:
         with open_regular(package) as stream, zipfile.ZipFile(stream) as archive:
             yield archive

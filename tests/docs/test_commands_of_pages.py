@@ -199,11 +199,16 @@ class Folder:
         Path("vgg16.pth").write_bytes(b"")
         Path("pairs.csv").write_text("image,mask\n" + "".join(f"images/x{i}.tif,masks/x{i}.tif\n" for i in range(5)))
 
-    def pyramid(self) -> None:
-        """A slide with a smaller resolution."""
+    def slides(self) -> None:
+        """A slide with a smaller resolution and an annotation, and one of stained tissue."""
         with tifffile.TiffWriter("slide.ome.tif") as writer:
             writer.write(self.discs, subifds=1, metadata={"axes": "YX"})
             writer.write(self.discs[::2, ::2], subfiletype=1)
+        shape = {"type": "Polygon", "coordinates": [[[5, 5], [70, 10], [30, 60], [5, 5]]]}
+        features = [{"type": "Feature", "properties": {"objectType": "annotation"}, "geometry": shape}]
+        Path("annotations.geojson").write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+        inside = (self.discs > 100)[..., None]
+        tifffile.imwrite("slide.svs", np.where(inside, (90, 40, 140), (245, 245, 245)).astype(np.uint8))
 
     def pairs(self) -> None:
         write_pairs(self.discs, "images", "masks")
@@ -312,7 +317,7 @@ NEEDED: dict[str, tuple[tuple[str, str], ...]] = {
     "docs/first_masks.md": (("unetbio samples", "samples"),),
     "docs/own_model.md": (("unetbio samples", "samples"),),
     "docs/slides.md": (
-        ("unetbio segment slide.ome.tif -o results/ --series 0 --channel 0 --level", "pyramid"),
+        ("unetbio segment slide.ome.tif -o results/ --series 0 --channel 0 --level", "slides"),
         ("unetbio import", "tissue"),
     ),
     "docs/models_elsewhere.md": (("unetbio models export", "exporters"),),

@@ -41,7 +41,7 @@ def command(annotations: tuple[Path, ...], output: Path | None, run: ImportRun, 
     A pixel that several regions cover belongs to the smallest of them. With --into, the masks of a run are replaced and
     count as edited by hand.
     """  # noqa: D301
-    from unetbio.imports import import_annotations
+    from unetbio.imports.run import import_annotations
 
     with Progress() as progress:
         done = import_annotations(annotations, output, run, reading, progress.reporter(logger))

@@ -17,7 +17,7 @@ from unetbio.batch.rerun import rerun_masks
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.errors import UsageError
 from unetbio.export.run import export_folder
-from unetbio.imports import import_annotations
+from unetbio.imports.run import import_annotations
 from unetbio.io import read_image, read_labels, write_labels
 from unetbio.output_layout import CORRECTIONS
 from unetbio.results.items import Item

@@ -46,7 +46,7 @@ _IMPORTED = (
     "safetensors.torch",
     "unetbio.batch.run",
     "unetbio.export.run",
-    "unetbio.imports",
+    "unetbio.imports.run",
     "unetbio.inference.backends.torch",
     "unetbio.io.formats.tiff.reader",
     "unetbio.io.formats.tiff.sets",

@@ -1,0 +1,131 @@
+"""From annotations to the label image of an image, and the classes of its cells."""
+
+import logging
+from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from unetbio.annotations.challenge import read_times
+from unetbio.annotations.masks import is_mask_folder, read_mask, read_mask_folder
+from unetbio.annotations.outlines import Polygons
+from unetbio.annotations.painting import Painting, paint
+from unetbio.annotations.parts import find_parts
+from unetbio.annotations.regions import Grid, Region, Sheet
+from unetbio.annotations.sources import CHALLENGE, GEOJSON, MASKS, Source
+from unetbio.errors import ImageError
+from unetbio.imports.places import NamedClasses, Place
+from unetbio.output_layout import objects_name
+from unetbio.provenance import PartRecord
+from unetbio.settings.runs import ImportRun
+
+__all__ = ["read_label_image"]
+
+logger = logging.getLogger(__name__)
+
+
+def read_label_image(
+    source: Source, sheet: Sheet | None, place: Place, name: str, run: ImportRun
+) -> tuple[NDArray[Any], NamedClasses]:
+    """Read the annotation of one image as a label image with the classes of its cells.
+
+    Parameters
+    ----------
+    source : Source
+        The annotation.
+    sheet : Sheet, optional
+        What it holds of the image, if it is a file of many.
+    place : Place
+        The pixels of the image.
+    name : str
+        Name of the image, for warnings.
+    run : ImportRun
+        Options.
+
+    Raises
+    ------
+    ImageError
+        Naming the annotation that cannot be read, or does not fit the image or the options.
+    """
+    path, grid = source.paths[0], place.grid
+    if source.format in (MASKS, CHALLENGE) and run.kinds:
+        raise ImageError("no_classes", f"{source.name}: masks have no classes; leave --class out")
+    if run.split_components and (source.format != MASKS or is_mask_folder(path)):
+        raise ImageError("no_mask", f"{source.name}: --split-components is for masks of one value; leave it out")
+    try:
+        if source.format == CHALLENGE:
+            return read_times(source.paths, grid), NamedClasses()
+        if source.format == MASKS and not is_mask_folder(path):
+            label_image = read_mask(path, grid, split_components=run.split_components, series=place.series)
+            _say_if_reused(label_image, grid, name)
+            return label_image, NamedClasses(named=frozenset() if run.split_components else None)
+        if source.format == MASKS:
+            painting, named = read_mask_folder(path, grid), frozenset[int]()
+        else:
+            read = sheet or source.read()[0]
+            grid.check(read)
+            regions = _chosen(read, name, run)
+            if place.part is not None and source.format == GEOJSON:
+                regions = [_in_part(region, place.part) for region in regions]
+            painting, named = paint(regions, grid), frozenset(region.number for region in regions if region.number)
+    except ImageError as error:
+        raise ImageError(error.reason, f"{source.name}: {error}") from error
+    except OSError as error:
+        raise ImageError("unreadable", f"{source.name} cannot be read: {error.strerror or error}") from error
+    _say(painting, name)
+    return painting.label_image, NamedClasses(painting.classes, named)
+
+
+def _say_if_reused(label_image: NDArray[Any], grid: Grid, name: str) -> None:
+    """Say that numbers, or colours, stand for several cells each, as in a mask of classes."""
+    if len(grid.times) > 1:
+        return
+    parts = find_parts(label_image)
+    if parts.is_reused:
+        logger.warning(
+            "%s: %d of %d numbers or colours stand in parts that are far from each other, as in a mask of classes, or "
+            "of 8 bits with more than 255 cells: each is one cell now; --split-components makes each part a cell",
+            name,
+            len(parts.far),
+            parts.ids,
+        )
+
+
+def _chosen(sheet: Sheet, name: str, run: ImportRun) -> list[Region]:
+    """Regions of the classes that are asked for."""
+    for what, count in sorted(sheet.left_out.items()):
+        logger.warning("%s: left out: %d x %s", name, count, what)
+    kinds = {region.kind for region in sheet.regions}
+    if not run.kinds:
+        if len(kinds) > 1:
+            listed = ", ".join(sorted(kind or "without class" for kind in kinds))
+            logger.warning(
+                "%s: regions of several classes are cells: %s; %s beside the mask holds their classes, and "
+                "--class NAME takes one alone",
+                name,
+                listed,
+                objects_name("x"),
+            )
+        return sheet.regions
+    if missing := set(run.kinds) - kinds:
+        logger.warning("%s: no region of the class %s", name, ", ".join(sorted(missing)))
+    return [region for region in sheet.regions if region.kind in run.kinds]
+
+
+def _in_part(region: Region, part: PartRecord) -> Region:
+    """A region in pixels of the mask; QuPath knows those of the file alone, also where a part of it was segmented."""
+    if not isinstance(region.shape, Polygons):
+        return region
+    return replace(region, shape=region.shape.seen_from((part.rows[0], part.columns[0]), part.scale))
+
+
+def _say(painting: Painting, name: str) -> None:
+    """Say which regions are not whole in the mask."""
+    for count, what in (
+        (painting.overlapping, "pixels of several regions, which belong to the smallest"),
+        (painting.hidden, "regions lost, since smaller ones cover all their pixels"),
+        (painting.outside, "regions lost, since they have no pixel in the image"),
+        (painting.elsewhere, "regions left out, since they lie in other times or sections"),
+    ):
+        if count:
+            logger.warning("%s: %s: %d", name, what, count)

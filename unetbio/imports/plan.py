@@ -1,0 +1,187 @@
+"""Which annotations belong to which image."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from unetbio.annotations.challenge import ENDING, is_marker, is_segmented, time_of
+from unetbio.annotations.matching import Finder, Names
+from unetbio.annotations.regions import Sheet
+from unetbio.annotations.sources import CHALLENGE, MASKS, Source, find_sources
+from unetbio.errors import ImageError, UsageError
+from unetbio.imports.places import ONE_SECTION, Places
+from unetbio.io.discover import section_of
+from unetbio.settings.runs import ImportRun
+
+__all__ = ["Job", "assign_annotations"]
+
+logger = logging.getLogger(__name__)
+
+SHOWN = 3
+
+
+@dataclass
+class Job:
+    """An image, and its annotations: a source, with the sheet of a file of many images."""
+
+    names: Names
+    given: list[tuple[Source, Sheet | None]] = field(default_factory=list)
+
+    def annotation(self) -> tuple[Source, Sheet | None]:
+        """The one annotation of the image.
+
+        Raises
+        ------
+        ImageError
+            ``several_annotations``.
+        """
+        if len(self.given) > 1:
+            shown = " and ".join(sorted(sheet.image if sheet else source.name for source, sheet in self.given)[:SHOWN])
+            raise ImageError(
+                "several_annotations", f"it has several annotations, {shown}: keep one, or choose with --from"
+            )
+        return self.given[0]
+
+
+def assign_annotations(
+    annotations: Sequence[Path], places: Places, run: ImportRun
+) -> tuple[list[Job], list[tuple[str, ImageError]]]:
+    """Annotated images with their annotations, and annotations that cannot be used."""
+    jobs: dict[str, Job] = {}
+    failures: list[tuple[str, ImageError]] = []
+    finder = Finder(places.names)
+    for names, source in places.paired():
+        jobs.setdefault(names.result, Job(names)).given.append((source, None))
+    if not jobs:
+        sources = list(_sources(annotations, places, run, failures))
+        for source in sources:
+            try:
+                found = list(_images_of(source, finder))
+            except ImageError as error:
+                failures.append((source.name, error))
+                continue
+            except OSError as error:
+                failures.append((source.name, ImageError("unreadable", f"cannot be read: {error.strerror or error}")))
+                continue
+            for names, part, sheet in found:
+                jobs.setdefault(names.result, Job(names)).given.append((part, sheet))
+    order = {names.result: index for index, names in enumerate(places.names)}
+    ordered = sorted(jobs.values(), key=lambda job: order.get(job.names.result, 0))
+    return ordered, failures
+
+
+def _sources(
+    annotations: Sequence[Path], places: Places, run: ImportRun, failures: list[tuple[str, ImageError]]
+) -> Iterator[Source]:
+    others = 0
+    for given in annotations:
+        if not given.exists():
+            raise UsageError(f"{given} does not exist: give files or folders of annotations")
+        sources, refused, left = find_sources(given, only=run.format)
+        others += left
+        failures += [(str(path), error) for path, error in refused if run.format is None]
+        masks = [source for source in sources if source.format == MASKS and not places.is_own(source.paths[0])]
+        yield from (source for source in sources if source.format != MASKS)
+        yield from _mask_sources(_without_markers(masks), Finder(places.names))
+    if others:
+        logger.info("%d other file%s left out", others, "" if others == 1 else "s")
+
+
+def _without_markers(masks: Sequence[Source]) -> Sequence[Source]:
+    """Leave out the markers of tracks where there are masks of whole cells (Cell Tracking Challenge)."""
+    markers = [source for source in masks if is_marker(source.paths[0])]
+    if not markers or not any(is_segmented(source.paths[0]) for source in masks):
+        return masks
+    logger.info(
+        "%d markers of tracks left out, such as %s: beside them lie masks of whole cells; give their folder by itself "
+        "to take them",
+        len(markers),
+        markers[0].paths[0],
+    )
+    return [source for source in masks if source not in markers]
+
+
+def _mask_sources(sources: Iterable[Source], finder: Finder) -> Iterator[Source]:
+    """Masks by their own names, or folders of pictures by the name of the folder."""
+    folders: dict[str, Source] = {}
+    for source in sources:
+        name = PurePosixPath(source.name)
+        folder = name.parent.parent if name.parent.name in ("masks", "labels") else name.parent
+        if finder.by_file(source.name) is None and folder.name and finder.by_file(str(folder)):
+            folders[str(folder)] = Source((source.paths[0].parent,), str(folder), MASKS)
+        else:
+            yield source
+    yield from folders.values()
+
+
+def _images_of(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, Sheet | None]]:
+    """Images that a source annotates."""
+    if source.is_of_many:
+        for sheet in source.read():
+            names = finder.by_name(sheet.image, sheet.series)
+            if names is None and (sheet.regions or sheet.left_out):
+                raise _no_image(sheet.image, finder)
+            if names is not None:
+                yield names, source, sheet
+        return
+    if source.format == CHALLENGE:
+        yield from _times(source, finder)
+        return
+    _refuse_section(source)
+    names = finder.by_file(source.name)
+    if names is None and source.format == "labelme":
+        names = finder.by_name(source.read()[0].image)
+    if names is not None:
+        yield names, source, None
+    elif source.paths[0].suffix.lower() == ".roi":
+        yield from _single_rois(source, finder)
+    else:
+        raise _no_image(source.name, finder)
+
+
+def _refuse_section(source: Source) -> None:
+    """Refuse the mask of one section, of which no label image of its stack can be made."""
+    if source.format == MASKS and section_of(source.paths[0]) is not None:
+        raise ImageError("one_section", ONE_SECTION)
+
+
+def _times(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, Sheet | None]]:
+    """A time-lapse with the label images of all times; or the images of each time, ``x/t000.tif`` or ``x_t000.tif``."""
+    name = source.name.removesuffix(ENDING)
+    times = [
+        finder.by_name(f"{name}/t{time}") or finder.by_time(name, int(time)) for time in map(time_of, source.paths)
+    ]
+    # Images of several times, such as 00/x.tif and 01/x.tif, may all have the name of the time-lapse.
+    lapse = None if len(times) > 1 and None not in times else finder.by_name(name)
+    if lapse is not None:
+        yield lapse, source, None
+        return
+    for names, path in zip(times, source.paths, strict=True):
+        if names is None:
+            time = time_of(path)
+            raise _no_image(f"{name}, {name}/t{time} or {name}_t{time}", finder)
+        yield names, Source((path,), path.name, MASKS), None
+
+
+def _single_rois(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, Sheet | None]]:
+    """Regions that lie in one folder, each a file."""
+    found = [(finder.by_file(path.name), path) for path in source.paths]
+    if all(names is not None for names, _ in found):
+        for names, path in found:
+            if names is not None:
+                yield names, Source((path,), path.name, source.format), None
+    elif len(finder.images) == 1:
+        yield finder.images[0], source, None
+    else:
+        raise ImageError(
+            "no_image",
+            f"{len(source.paths)} regions such as {source.paths[0].name}, and no name says of which image: "
+            "put those of x.tif into a folder x, or save them as x_RoiSet.zip",
+        )
+
+
+def _no_image(name: str, finder: Finder) -> ImageError:
+    shown = ", ".join(names.path for names in finder.images[:SHOWN])
+    more = " ..." if len(finder.images) > SHOWN else ""
+    return ImageError("no_image", f"no image has a name like {name or 'an empty one'}; there are {shown}{more}")

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError, UsageError
 from unetbio.files import sha256_path
 from unetbio.io import read_image, read_labels, write_labels
-from unetbio.io.discover import find_inputs, pair, stem
+from unetbio.io.discover import find_inputs
 from unetbio.io.formats.zarr.chunks import ChunkFiles
 from unetbio.io.image import NotStored
+from unetbio.io.names import stem
+from unetbio.io.pairing.pairs import pair
 from unetbio.labels import label_hash
 
 zarr = pytest.importorskip("zarr")

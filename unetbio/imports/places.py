@@ -16,9 +16,10 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.files import real_path
 from unetbio.io import find_inputs, output_names, read_image, read_labels, stem, write_labels
 from unetbio.io.cell_classes import CellClasses, cell_classes_path, read_cell_classes, write_cell_classes
-from unetbio.io.discover import MASK_SUFFIXES, Found, section_of
+from unetbio.io.discover import Found
 from unetbio.io.image import Image
 from unetbio.io.labels import label_suffix
+from unetbio.io.names import MASK_SUFFIXES, section_of
 from unetbio.io.pairing.layouts import Layout, find_layout
 from unetbio.output_layout import mask_name, objects_name, result_name
 from unetbio.preprocessing.prepare import series_number

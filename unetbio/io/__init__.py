@@ -1,8 +1,10 @@
 """Images and label images of every supported format, and which files to work on."""
 
-from unetbio.io.discover import Found, Pairing, find_inputs, output_names, pair, stem
+from unetbio.io.discover import Found, find_inputs, output_names
 from unetbio.io.image import Image, select_channel
 from unetbio.io.labels import read_labels, write_labels, write_probabilities
+from unetbio.io.names import stem
+from unetbio.io.pairing.pairs import Pairing, pair
 from unetbio.io.read import read_image
 from unetbio.io.write import write_image
 

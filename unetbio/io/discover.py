@@ -1,4 +1,4 @@
-"""Find input files, name their outputs, and pair images with masks."""
+"""Find input files, and name their outputs."""
 
 import dataclasses
 import functools
@@ -6,61 +6,34 @@ import glob
 import hashlib
 import logging
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from unetbio.errors import ImageError, UsageError
 from unetbio.files import cached_real_path, public_address, real_path, walk
-from unetbio.io.formats import FORMATS, LONG_SUFFIXES, SUFFIXES, find_folder, load
+from unetbio.io.formats import FORMATS, SUFFIXES, find_folder, load
 from unetbio.io.formats.unread import UNREAD_SUFFIXES
+from unetbio.io.names import (
+    CHALLENGE_FOLDER,
+    IMAGE_FOLDER,
+    IMAGE_SUFFIXES,
+    MASK_FOLDER,
+    MASK_SUFFIXES,
+    plain_stem,
+    stem,
+    without_suffix,
+)
 from unetbio.io.remote import is_address, list_addresses, local_path, name_of
 from unetbio.io.tables import file_of_cell
-from unetbio.output_layout import OVERLAYS, WRITTEN, WRITTEN_MASKS, is_output_folder, is_own_file
+from unetbio.output_layout import OVERLAYS, WRITTEN, is_output_folder, is_own_file
 
 if TYPE_CHECKING:
     from unetbio.io.image_set import ImageSet
 
-__all__ = [
-    "MASK_SUFFIXES",
-    "Found",
-    "Pairing",
-    "find_inputs",
-    "output_names",
-    "pair",
-    "part_of",
-    "plain_stem",
-    "section_of",
-    "stem",
-    "table_input",
-]
+__all__ = ["Found", "find_inputs", "list_files", "output_names", "part_of", "table_input"]
 
 logger = logging.getLogger(__name__)
-
-MASK_SUFFIXES = ("_cp_masks", *WRITTEN_MASKS, "_masks", "_mask", "_label", "_gt", "_seg")
-"""Endings of stems that mark a mask."""
-
-IMAGE_SUFFIXES = ("_img", "_image", "_0000")
-"""Endings of stems that mark an image: of Cellpose's data, and nnU-Net's number of the channel."""
-
-DRAWN_SUFFIXES = (".roi", ".zip", ".geojson", ".json", ".labeling", "_outlines.txt", "_seg.npy")
-"""Endings of annotations that ``unetbio import`` reads or refuses with a remedy."""
-
-_CTC_MASK = re.compile(r"(?:man_seg|man_track|mask)_?(\d{3,})")
-"""Stems of masks of the Cell Tracking Challenge, whose images are called t and the number."""
-
-_CTC_SECTION = re.compile(r"man_seg_(\d{3,})_(\d{3,})")
-"""Stems of masks of single sections: the time, whose image is a stack, and the section."""
-
-IMAGE_FOLDER = re.compile(r"(?:raw_?images?|images?|imgs?|raw)(tr|ts)?", re.IGNORECASE)
-MASK_FOLDER = re.compile(
-    r"(?:masks?|labels?|instances|gt|ground_?truth|segmentations?|annotations?)(tr|ts)?", re.IGNORECASE
-)
-"""Names of folders of a data set; those of nnU-Net end in ``Tr`` and ``Ts``."""
-
-_CTC_FOLDER = re.compile(r"(.+)_(GT|ST|AUTO|RES|ERR_SEG)")
-"""Names of folders of masks of the Cell Tracking Challenge, after that of the images beside them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,24 +76,6 @@ class Found:
     def files(self) -> tuple[Path, ...]:
         """All files, or the folder, of the image."""
         return (self.path,) if self.image_set is None else self.image_set.paths
-
-
-@dataclasses.dataclass(frozen=True)
-class Pairing:
-    """Images with their masks, and files without a partner."""
-
-    pairs: tuple[tuple[Path, Path], ...]
-    images_left: tuple[Path, ...]
-    masks_left: tuple[Path, ...]
-
-
-def stem(path: str | os.PathLike[str]) -> str:
-    """File name without folder and ending; ``.ome.tif``, ``.ome.zarr``, ``.nii.gz`` ... count as one ending."""
-    name = Path(path).name
-    for suffix in LONG_SUFFIXES:
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)]
-    return Path(name).stem
 
 
 def find_inputs(
@@ -223,100 +178,6 @@ def output_names(found: Sequence[Found]) -> list[PurePath]:
     return names
 
 
-def pair(
-    images: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-    masks: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
-    *,
-    predictions: bool = False,
-) -> Pairing:
-    """Pair images with masks by name.
-
-    Parameters
-    ----------
-    images, masks : path-like or iterable of path-like
-        A folder (searched with the folders below it), a file, or a list of files. Where both are the same folder, files
-        whose stem ends like a mask's are the masks.
-    predictions : bool, optional
-        The images are masks to be scored. If any are outputs of this program (``x_labels``, ``x_classes``), only those
-        are paired, without images, overlays or probabilities beside them.
-
-    Returns
-    -------
-    Pairing
-        Pairs in the order of the images. Two files belong together when they lie in the same subfolder and their stems
-        agree, first as they are, then as `plain_stem` gives them. A stack may have masks of several of its sections
-        (`section_of`), each a pair.
-
-    Raises
-    ------
-    UsageError
-        Two images or two masks have the same name, or no image has a mask.
-    """
-    image_files, mask_files = _files(images), _files(masks)
-    if predictions:
-        written = [f for f in image_files if stem(f.path).endswith(WRITTEN_MASKS)]
-        image_files = written or image_files
-        mask_files = [f for f in mask_files if f not in written]
-    is_given_twice = [f.path for f in image_files] == [f.path for f in mask_files]
-    if is_given_twice:
-        mask_files = [f for f in image_files if _plain(stem(f.path), MASK_SUFFIXES) != stem(f.path)]
-        image_files = [f for f in image_files if f not in mask_files]
-    pairs: dict[Path, Path] = {}
-    for plain in (False, True):
-        left_images = [f for f in image_files if f.path not in pairs]
-        left_masks = [f for f in mask_files if f.path not in pairs.values()]
-        by_image, by_mask = _by_key(left_images, plain), _by_key(left_masks, plain)
-        for key, mine in by_image.items():
-            theirs = by_mask.get(key, [])
-            if theirs and (len(mine) > 1 or len(theirs) > 1):
-                several = mine if len(mine) > 1 else theirs
-                raise UsageError(
-                    f"{several[0]} and {several[1]} both stand for {key[1]!r}: keep one, so that every image has one "
-                    "mask"
-                )
-            if theirs:
-                pairs[mine[0]] = theirs[0]
-    taken = {*pairs, *pairs.values()}
-    sections = _pair_sections(*([f for f in files if f.path not in taken] for files in (image_files, mask_files)))
-    if sections and predictions:
-        raise UsageError(
-            f"{next(iter(sections.values()))[0]} is the mask of one section: segment it with --z INDEX, and give the "
-            "two files"
-        )
-    if not (pairs or sections) and is_given_twice and (image_files or mask_files):
-        raise UsageError(
-            f"{images} was given twice, as images and as masks: give two folders, or name each mask like its image "
-            f"with {', '.join(MASK_SUFFIXES)} after the stem"
-        )
-    if not (pairs or sections):
-        raise UsageError(_nothing_pairs(image_files, mask_files, images, masks))
-    masks_of = {image: [mask] for image, mask in pairs.items()} | sections
-    paired = {mask for several in masks_of.values() for mask in several}
-    return Pairing(
-        tuple((f.path, mask) for f in image_files for mask in masks_of.get(f.path, ())),
-        tuple(f.path for f in image_files if f.path not in masks_of),
-        tuple(f.path for f in mask_files if f.path not in paired),
-    )
-
-
-def _pair_sections(images: Iterable[Found], masks: Iterable[Found]) -> dict[Path, list[Path]]:
-    """Stacks with the masks of their sections, each a file of its own."""
-    by_image = {(item.relative.parent, stem(item.path)): item.path for item in images}
-    pairs: dict[Path, list[Path]] = {}
-    for mask in masks:
-        name = _CTC_SECTION.fullmatch(stem(mask.path))
-        image = by_image.get((mask.relative.parent, f"t{name[1]}")) if name else None
-        if image is not None:
-            pairs.setdefault(image, []).append(mask.path)
-    return pairs
-
-
-def section_of(mask: str | os.PathLike[str]) -> int | None:
-    """Section of a stack that a mask is of, by its name in the Cell Tracking Challenge: 12 of ``man_seg_000_012``."""
-    name = _CTC_SECTION.fullmatch(stem(mask))
-    return int(name[2]) if name else None
-
-
 def _expand(given: str, masks: bool) -> tuple[list[Found], list[Found]]:
     """Images of an argument, and files left out of its search that may be images."""
     if is_address(given):
@@ -368,10 +229,10 @@ def _without_masks(found: list[Found]) -> list[Found]:
     above = {path for folder in folders for path in (folder, *folder.parents)}
     beside = {path.parent for path in above if IMAGE_FOLDER.fullmatch(path.name)}
     names = [(item.relative.parent, stem(item.relative)) for item in found]
-    images = {*names, *((folder, _plain(name, IMAGE_SUFFIXES)) for folder, name in names)}
+    images = {*names, *((folder, without_suffix(name, IMAGE_SUFFIXES)) for folder, name in names)}
 
     def holds_masks(folder: PurePath) -> bool:
-        of_challenge = _CTC_FOLDER.fullmatch(folder.name)
+        of_challenge = CHALLENGE_FOLDER.fullmatch(folder.name)
         return of_challenge is not None and folder.with_name(of_challenge[1]) in above
 
     def is_mask(item: Found) -> bool:
@@ -381,7 +242,7 @@ def _without_masks(found: list[Found]) -> list[Found]:
         if any((folder.parent, plain_stem(item.relative)) in images for folder in folders):
             return True
         name = stem(item.relative)
-        plain = _plain(name, MASK_SUFFIXES)
+        plain = without_suffix(name, MASK_SUFFIXES)
         return plain != name and not _is_output(item.path) and (item.relative.parent, plain) in images
 
     kept, masks = _split(found, is_mask)
@@ -502,7 +363,14 @@ def _is_unread(path: Path) -> bool:
     return path.name.lower().endswith(UNREAD_SUFFIXES)
 
 
-def _files(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Found]:
+def list_files(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[Found]:
+    """List the images below a folder, or files as they are given; masks are images, too.
+
+    Raises
+    ------
+    UsageError
+        A file does not exist.
+    """
     if isinstance(given, str | os.PathLike):
         path = Path(given)
         if path.is_dir() and not find_folder(path):
@@ -513,65 +381,3 @@ def _files(given: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> 
         if not path.exists():
             raise UsageError(f"{path} does not exist: a folder or a list of images is needed")
     return [Found(path, PurePath(path.name)) for path in paths]
-
-
-def _plain(name: str, suffixes: tuple[str, ...]) -> str:
-    for suffix in suffixes:
-        if name.endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)]
-    return name
-
-
-def plain_stem(path: str | os.PathLike[str]) -> str:
-    """What the stems of an image and of its mask have in common: ``x`` of ``x_img``, ``x_0000`` and ``x_masks``.
-
-    ``t007`` of ``t007`` and of ``man_seg007``, as in the Cell Tracking Challenge.
-    """
-    name = _plain(_plain(stem(path), MASK_SUFFIXES), IMAGE_SUFFIXES)
-    frame = _CTC_MASK.fullmatch(name)
-    return f"t{frame[1]}" if frame else name
-
-
-def _by_key(files: list[Found], plain: bool) -> dict[tuple[str, str], list[Path]]:
-    grouped: dict[tuple[str, str], list[Path]] = {}
-    for item in files:
-        name = plain_stem(item.path) if plain else stem(item.path)
-        grouped.setdefault((str(item.relative.parent), name), []).append(item.path)
-    return grouped
-
-
-def _nothing_pairs(image_files: list[Found], mask_files: list[Found], images: object, masks: object) -> str:
-    if not image_files or not mask_files:
-        empty = images if not image_files else masks
-        return f"no images in {empty}: files ending in {', '.join(SUFFIXES)} were looked for{_say_drawn(images, empty)}"
-    by_name = {plain_stem(item.path): item for item in mask_files}
-    for item in image_files:
-        if other := by_name.get(plain_stem(item.path)):
-            return _in_other_folders(item, other, images, masks)
-    return (
-        f"no image has a mask: {image_files[0].relative} and {mask_files[0].relative} do not agree; a mask is named "
-        f"like its image, or with {', '.join(MASK_SUFFIXES)} after the stem"
-    )
-
-
-def _say_drawn(images: object, folder: object) -> str:
-    """Remark on annotations of other programs in a folder without masks."""
-    path = Path(str(folder))
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    drawn = next((file for file in files if file.name.lower().endswith(DRAWN_SUFFIXES)), None)
-    if drawn is None:
-        return ""
-    return f"; {drawn.name} may be drawn in another program: unetbio import {folder} --images {images} -o MASKS"
-
-
-def _in_other_folders(image: Found, mask: Found, images: object, masks: object) -> str:
-    """Message for an image and its mask in different subfolders of searched folders."""
-    one, other = list(image.relative.parent.parts), list(mask.relative.parent.parts)
-    while one and other and one[-1] == other[-1]:
-        one.pop()
-        other.pop()
-    better = [str(Path(str(given), *parts)) for given, parts in ((images, one), (masks, other)) if parts]
-    return (
-        f"no image has a mask: {image.relative} and {mask.relative} agree by name, but subfolders have to be the same "
-        f"in both folders, too: give {' and '.join(better)}"
-    )

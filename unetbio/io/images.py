@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 
 from unetbio.errors import ImageError, UsageError
-from unetbio.io.discover import Found, find_inputs, stem
+from unetbio.io.discover import Found, find_inputs
 from unetbio.io.formats import find_folder, load
 from unetbio.io.grouping import AUTO, group_files
+from unetbio.io.names import stem
 from unetbio.io.series import is_seen_to_hold_one, list_series
 from unetbio.io.wells import well_name
 

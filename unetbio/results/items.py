@@ -8,9 +8,10 @@ from typing import Any, Literal
 from unetbio.errors import ImageError
 from unetbio.files import utf8_text
 from unetbio.io import Image, read_image
-from unetbio.io.discover import Found, stem
+from unetbio.io.discover import Found
 from unetbio.io.image_set import ImageSet
 from unetbio.io.labels import label_suffix
+from unetbio.io.names import stem
 from unetbio.output_layout import (
     FORMATS,
     MaskKind,

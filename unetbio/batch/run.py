@@ -40,7 +40,7 @@ from unetbio.results.tables.collect_tables import OnOutcome, Summary, reuse_or_m
 from unetbio.results.tables.confidences import classes_by_id, read_classes
 from unetbio.results.tables.measure_cells import concatenate, measure_frame, pixel_size_of
 from unetbio.results.tables.measured_from import TableOptions, sources_of
-from unetbio.results.tables.tables import write_classes
+from unetbio.results.tables.write import write_classes
 from unetbio.segmentation import DecidedFrame, Segmenter
 from unetbio.settings.segmentation import Settings
 from unetbio.timing import stage

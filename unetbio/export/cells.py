@@ -13,13 +13,13 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import holds_classes, provenance_name, result_name
 from unetbio.provenance import InputRecord, PartRecord, read_provenance
+from unetbio.results.entries import check_folder, known_entries
 from unetbio.results.journal import Entry
 from unetbio.results.reuse import read_label_file
 from unetbio.results.tables.cells import CachedCells
 from unetbio.results.tables.collect_tables import reuse_or_measure
 from unetbio.results.tables.lineages import Lineage, read_lineage
 from unetbio.results.tables.links import Links, read_links
-from unetbio.results.tables.tables import known_entries
 
 if TYPE_CHECKING:
     import polars as pl
@@ -141,15 +141,14 @@ def find_images(out: Path) -> list[Entry]:
     UsageError
         When there are none.
     """
-    if not out.is_dir():
-        raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
+    check_folder(out)
     entries = known_entries(out).values()
     if not entries:
         raise UsageError(f"{out} holds no results of unetbio segment: neither journals nor *_labels.json")
     cells = [entry for entry in entries if not holds_classes(entry.output)]
     if not cells:
         raise UsageError(f"{out} holds class masks alone: cells are exported, and these have none")
-    return sorted(cells, key=lambda entry: (entry.path, entry.series or 0, entry.output))
+    return sorted(cells, key=lambda entry: entry.order)
 
 
 def read_cells(out: Path, entries: list[Entry]) -> Iterator[ExportImage | Entry]:

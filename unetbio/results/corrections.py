@@ -15,9 +15,9 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.io import read_image, write_labels
 from unetbio.output_layout import holds_classes, provenance_name
 from unetbio.provenance import CELL_CLASSES, PartRecord, Provenance, read_provenance
+from unetbio.results.entries import check_folder, known_entries
 from unetbio.results.journal import Entry
 from unetbio.results.reuse import layout_of, read_label_file
-from unetbio.results.tables.tables import known_entries
 
 __all__ = ["RunMask", "describe_mask", "find_masks_of_run", "store_correction"]
 
@@ -70,14 +70,13 @@ def find_masks_of_run(out: Path) -> list[Entry]:
     UsageError
         When there are none.
     """
-    if not out.is_dir():
-        raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
+    check_folder(out)
     entries = [
         entry for entry in known_entries(out).values() if entry.status != "failed" and not holds_classes(entry.output)
     ]
     if not entries:
         raise UsageError(f"{out} holds no label images of unetbio segment")
-    return sorted(entries, key=lambda entry: (entry.path, entry.series or 0, entry.output))
+    return sorted(entries, key=lambda entry: entry.order)
 
 
 def describe_mask(out: Path, entry: Entry) -> RunMask:

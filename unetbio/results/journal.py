@@ -83,6 +83,11 @@ class Entry:
     time: str = field(default_factory=lambda: Entry.now())
 
     @property
+    def order(self) -> tuple[str, int, str]:
+        """Its place among those of a folder: by path and series."""
+        return self.path, self.series or 0, self.output
+
+    @property
     def further_columns(self) -> dict[str, str]:
         """Columns of all tables besides those of the program; the user's override those of the place."""
         return {**self.place, **self.columns}

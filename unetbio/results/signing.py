@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from unetbio.errors import UsageError
 from unetbio.files import list_contents, read_bytes, sha256_file, write_bytes
 from unetbio.output_layout import MANIFEST, SIGNATURE, is_lock
+from unetbio.results.entries import check_folder
 from unetbio.results.journal import hold_output
 from unetbio.results.verification import Finding
 
@@ -60,7 +61,7 @@ def sign_folder(out: Path, key: Path, workers: int) -> int:
         When a run is using the folder, or it cannot be written to.
     """
     private = _private_key(key)
-    _check_folder(out)
+    check_folder(out)
     with hold_output(out, None):
         hashes = _hashes(out, workers)
         if missing := [out / os.fsdecode(name) for name, digest in hashes.items() if digest is None]:
@@ -120,11 +121,6 @@ def _changes(out: Path, signed: dict[bytes, str], found: dict[bytes, str | None]
 
 def _finding(name: str | bytes, message: str) -> Finding:
     return Finding(os.fsdecode(name), "signature", message)
-
-
-def _check_folder(out: Path) -> None:
-    if not out.is_dir():
-        raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
 
 
 # The manifest -------------------------------------------------------------------------------------------------------

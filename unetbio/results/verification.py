@@ -22,6 +22,7 @@ from unetbio.output_layout import (
     provenance_name,
 )
 from unetbio.provenance import Provenance, is_as_written, read_provenance
+from unetbio.results.entries import check_folder
 from unetbio.results.journal import count_damaged
 from unetbio.results.reuse import state_of_labels
 from unetbio.settings.base import flattened
@@ -146,8 +147,7 @@ def read_provenances(out: Path) -> dict[str, Provenance | None]:
     UsageError
         When there is neither.
     """
-    if not out.is_dir():
-        raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
+    check_folder(out)
     found: dict[Path, Provenance | None] = dict.fromkeys(find_masks(out))
     for path in find_provenances(out):
         provenance = read_provenance(path)

@@ -18,12 +18,12 @@ from unetbio.output_layout import is_output_folder, provenance_name
 from unetbio.preprocessing.prepare import ImageSelection
 from unetbio.provenance import read_provenance
 from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run, store_correction
+from unetbio.results.entries import known_entries
 from unetbio.results.journal import Entry, hold_output
 from unetbio.results.reuse import read_label_file
 from unetbio.results.tables.cells import CachedCells, known_options
 from unetbio.results.tables.collect_tables import reuse_or_measure
 from unetbio.results.tables.measure_cells import channel_columns, open_input
-from unetbio.results.tables.tables import known_entries
 
 __all__ = ["LoadedImage", "find_run", "list_images", "load_image", "save_correction", "update_tables"]
 

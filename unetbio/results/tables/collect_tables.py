@@ -17,6 +17,7 @@ from unetbio.measurement.table_schema import SECTION
 from unetbio.notes import say_without_effect
 from unetbio.output_layout import SUMMARY, holds_classes, provenance_name
 from unetbio.provenance import Provenance, read_provenance
+from unetbio.results.entries import check_folder, known_entries
 from unetbio.results.journal import Entry, Journal, hold_output, journal_path
 from unetbio.results.result_files import Outcome
 from unetbio.results.reuse import KeptResult, remove_leftovers, state_of_labels
@@ -24,7 +25,7 @@ from unetbio.results.tables.cells import CachedCells, CellStore
 from unetbio.results.tables.measure_cells import measure_again, pixel_size_of, sections_unlinked, with_given_size
 from unetbio.results.tables.measured_from import TableOptions, fits_without_input, sources_of
 from unetbio.results.tables.path_columns import add_path_columns
-from unetbio.results.tables.tables import known_entries, write_tables
+from unetbio.results.tables.write import write_tables
 from unetbio.settings.runs import MeasureRun
 from unetbio.settings.segmentation import PixelSize
 
@@ -120,8 +121,7 @@ def measure(
     """
     run = MeasureRun(expand, pixel_size, features, metadata_regex, workers, overwrite)
     out, asked = Path(out), TableOptions(run.expand, run.pixel_size, run.features)
-    if not out.is_dir():
-        raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
+    check_folder(out)
     with hold_output(out, None):
         remove_leftovers(out)
         known = list(known_entries(out).values())

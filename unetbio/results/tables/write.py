@@ -1,6 +1,5 @@
-"""The tables of an output folder: a row an image or frame, a row a cell, the palette of classes."""
+"""Write the tables of an output folder, and the palette of classes."""
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,69 +15,15 @@ from unetbio.output_layout import (
     CLASSES,
     SUMMARY,
     TABLE_HASHES,
-    described_mask,
     fields_of_plate,
     find_plates,
-    find_provenances,
-    provenance_name,
 )
-from unetbio.provenance import FrameRecord, read_provenance
-from unetbio.results.journal import GONE, Entry, read_journals
+from unetbio.provenance import FrameRecord
 from unetbio.results.result_files import Outcome
 from unetbio.results.tables.cells import CellStore, remove_job_cells, write_cells
 from unetbio.results.tables.links import Links, read_links
 
-__all__ = ["known_entries", "write_classes", "write_tables"]
-
-logger = logging.getLogger(__name__)
-
-
-def known_entries(out: Path) -> dict[str, Entry]:
-    """Entries of all journals and provenances of an output folder, by label image or class mask.
-
-    A label image with a provenance is done, even if a kill prevented its line in the journal. A failed file counts even
-    if its input is missing. Missing label images are left out; a warning counts those that can be made again. So are
-    images that a run found to be removed.
-    """
-    journals = read_journals(out, warn=True)
-    entries, gone = {}, {}
-    for name, entry in journals.items():
-        if entry.reason == GONE:
-            continue
-        if entry.status == "failed" or (out / name).exists():
-            entries[name] = entry
-        elif Path(entry.input).exists():
-            gone[name] = entry
-    removed = [name for name, entry in journals.items() if entry.reason == GONE]
-    known = {out / provenance_name(name) for name in (*entries, *removed)}
-    for path in sorted(set(find_provenances(out)) - known):
-        provenance = read_provenance(path)
-        mask = described_mask(path, provenance.output.name) if provenance else None
-        if provenance is None or mask is None or not mask.exists() or not mask.is_relative_to(out):
-            continue
-        output = mask.relative_to(out).as_posix()
-        entries[output] = Entry(
-            output,
-            provenance.input.path,
-            provenance.input.absolute,
-            "done",
-            series=provenance.settings.get("series"),
-            columns=provenance.columns,
-            path_columns=provenance.path_columns,
-            place=provenance.place,
-        )
-    _warn_of_gone(gone, entries)
-    return entries
-
-
-def _warn_of_gone(gone: Iterable[str], entries: Iterable[str]) -> None:
-    # A label image that was made again in another format is not missing.
-    there = {provenance_name(name) for name in entries}
-    names = [name for name in gone if provenance_name(name) not in there]
-    if len(names) == 1:
-        logger.warning("1 mask is gone: %s; segment makes it again", names[0])
-    elif names:
-        logger.warning("%d masks are gone, such as %s; segment makes them again", len(names), names[0])
+__all__ = ["write_classes", "write_tables"]
 
 
 def write_tables(out: Path, outcomes: Iterable[Outcome], cells: CellStore) -> None:
@@ -93,9 +38,7 @@ def write_tables(out: Path, outcomes: Iterable[Outcome], cells: CellStore) -> No
     cells : CellStore
         Their cells.
     """
-    ordered = sorted(
-        outcomes, key=lambda outcome: (outcome.entry.path, outcome.entry.series or 0, outcome.entry.output)
-    )
+    ordered = sorted(outcomes, key=lambda outcome: outcome.entry.order)
     links = read_links(out, [outcome.entry.output for outcome in ordered])
     extra = _extra_columns(ordered, cells, links)
     # The cells come first, so that the summary never counts cells that the table lacks.

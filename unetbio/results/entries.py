@@ -1,0 +1,74 @@
+"""Images of an output folder, by its journals and provenances."""
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+
+from unetbio.errors import UsageError
+from unetbio.output_layout import described_mask, find_provenances, provenance_name
+from unetbio.provenance import read_provenance
+from unetbio.results.journal import GONE, Entry, read_journals
+
+__all__ = ["check_folder", "known_entries"]
+
+logger = logging.getLogger(__name__)
+
+
+def check_folder(out: Path) -> None:
+    """Refuse what cannot be an output folder.
+
+    Raises
+    ------
+    UsageError
+        When it is no folder.
+    """
+    if not out.is_dir():
+        raise UsageError(f"{out} is not a folder: give the output folder of unetbio segment")
+
+
+def known_entries(out: Path) -> dict[str, Entry]:
+    """Entries of all journals and provenances of an output folder, by label image or class mask.
+
+    A label image with a provenance is done, even if a kill prevented its line in the journal. A failed file counts even
+    if its input is missing. Missing label images are left out; a warning counts those that can be made again. So are
+    images that a run found to be removed.
+    """
+    journals = read_journals(out, warn=True)
+    entries, gone = {}, {}
+    for name, entry in journals.items():
+        if entry.reason == GONE:
+            continue
+        if entry.status == "failed" or (out / name).exists():
+            entries[name] = entry
+        elif Path(entry.input).exists():
+            gone[name] = entry
+    removed = [name for name, entry in journals.items() if entry.reason == GONE]
+    known = {out / provenance_name(name) for name in (*entries, *removed)}
+    for path in sorted(set(find_provenances(out)) - known):
+        provenance = read_provenance(path)
+        mask = described_mask(path, provenance.output.name) if provenance else None
+        if provenance is None or mask is None or not mask.exists() or not mask.is_relative_to(out):
+            continue
+        output = mask.relative_to(out).as_posix()
+        entries[output] = Entry(
+            output,
+            provenance.input.path,
+            provenance.input.absolute,
+            "done",
+            series=provenance.settings.get("series"),
+            columns=provenance.columns,
+            path_columns=provenance.path_columns,
+            place=provenance.place,
+        )
+    _warn_of_gone(gone, entries)
+    return entries
+
+
+def _warn_of_gone(gone: Iterable[str], entries: Iterable[str]) -> None:
+    # A label image that was made again in another format is not missing.
+    there = {provenance_name(name) for name in entries}
+    names = [name for name in gone if provenance_name(name) not in there]
+    if len(names) == 1:
+        logger.warning("1 mask is gone: %s; segment makes it again", names[0])
+    elif names:
+        logger.warning("%d masks are gone, such as %s; segment makes them again", len(names), names[0])

@@ -168,8 +168,8 @@ class Learner(Protocol):
         The network is copied and run in evaluation mode: where ``exact`` over exact tiles, else over such a ``window``.
         """
 
-    def describe(self, label_images: Sequence[Annotation]) -> dict[str, Any]:
-        """Fields of the model file that follow from the annotations."""
+    def cell_diameter(self, label_images: Sequence[Annotation]) -> float | None:
+        """Diameter of the median cell in pixels; None without cells."""
 
 
 class Decoder(Protocol):

@@ -5,14 +5,13 @@ boundary together are probable; the seeds hold pixels where the inside is. As in
 doi:10.1002/cyto.a.23863, with exact distances in place of a dilated outline.
 """
 
-from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.supervision.annotations import number_cells
-from unetbio.targets.base import Annotation, Target, register
+from unetbio.targets.base import Target, register
 from unetbio.targets.cells import CellClasses, CellDecoder
 from unetbio.targets.nested import NestedLearner, boundary_widths, check_nested
 
@@ -30,10 +29,6 @@ class BoundaryLearner(NestedLearner):
     def divide(self, depths: NDArray[np.float32], radii: NDArray[np.float32]) -> NDArray[np.int64]:
         """See `NestedLearner`."""
         return np.where(depths > boundary_widths(radii), INSIDE, BOUNDARY)
-
-    def describe(self, label_images: Sequence[Annotation]) -> dict[str, object]:
-        """See `Learner`."""
-        return {"target": "boundaries", "class_names": CLASSES.names, **super().describe(label_images)}
 
 
 register(

@@ -103,10 +103,6 @@ class CellClassLearner(CellLearner):
         labels = self.classes.label(probabilities, settings)
         return labels, _names_by_id(labels, _most_probable(probabilities, settings.mask_threshold), self.class_names)
 
-    def describe(self, label_images: Sequence[Annotation]) -> dict[str, Any]:
-        """See `Learner`."""
-        return {"target": "cell_classes", "class_names": self.class_names, **super().describe(label_images)}
-
 
 def score_classes(
     predicted: Sequence[ClassedCells], truth: Sequence[ClassedCells], class_names: Sequence[str]

@@ -5,7 +5,7 @@ A threshold on the probability of a cell gives the foreground, further threshold
 """
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -98,7 +98,7 @@ class CellDecisions:
     classes: NDArray[np.uint8] | None = None
 
 
-class CellLearner(PixelLearner, ABC):
+class CellLearner(PixelLearner):
     """Training half; the validation searches the thresholds that separate and outline cells best."""
 
     classes: CellClasses
@@ -156,26 +156,9 @@ class CellLearner(PixelLearner, ABC):
         ]
         return np.array(centres, np.float64).reshape(-1, label_image.ndim)
 
-    def validate(
-        self,
-        network: "nn.Module",
-        images: Iterable[NDArray[np.float32]],
-        label_images: Sequence[Annotation],
-        *,
-        device: "torch.device",
-        exact: bool,
-        window: tuple[int, ...],
-    ) -> Validation:
-        """Search the thresholds; the mean AP over IoU .5 to .75 decides."""
-        from unetbio.inference.backends.base import make_backend
-        from unetbio.inference.prediction import predict
-
-        predictor = make_backend(network, device=device, exact=exact, window=window)
-        probabilities = [predict(image, predictor) for image in images]
-        return self.tune(probabilities, label_images)
-
-    def tune(self, probabilities: Sequence[NDArray[np.float32]], label_images: Sequence[Annotation]) -> Validation:
-        """Search the thresholds for probabilities ``(K, *spatial)``."""
+    def tune(self, probabilities: Iterable[NDArray[np.float32]], label_images: Sequence[Annotation]) -> Validation:
+        """Search the thresholds for probabilities ``(K, *spatial)``; the mean AP over IoU .5 to .75 decides."""
+        probabilities = list(probabilities)
         annotated, truth = self._annotated(probabilities, label_images)
         found = search_thresholds(annotated, truth, self.classes.label, has_centres=bool(self.classes.centres))
         return self.score(found.postprocessing, probabilities, label_images)
@@ -218,11 +201,11 @@ class CellLearner(PixelLearner, ABC):
             right += matched.tolist()
         return fit_confidence(means, right)
 
-    def describe(self, label_images: Sequence[Annotation]) -> dict[str, Any]:
-        """See `Learner`: sizes of the cells."""
+    def cell_diameter(self, label_images: Sequence[Annotation]) -> float | None:
+        """See `Learner`."""
         areas = np.concatenate([np.bincount(mask_annotated(one, one, self.config).ravel())[1:] for one in label_images])
         areas = areas[areas > 0]
-        return {"cell_diameter_px": _diameter(float(np.median(areas)), label_images[0].ndim) if len(areas) else None}
+        return _diameter(float(np.median(areas)), label_images[0].ndim) if len(areas) else None
 
 
 class CellDecoder(PixelDecoder):

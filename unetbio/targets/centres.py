@@ -5,14 +5,13 @@ centres still tell them apart: a centre is what lies deeper than half of the cel
 its distance from the neighbour's whatever the size of the cells.
 """
 
-from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.supervision.annotations import number_cells
-from unetbio.targets.base import Annotation, Target, register
+from unetbio.targets.base import Target, register
 from unetbio.targets.cells import CellClasses, CellDecoder
 from unetbio.targets.nested import NestedLearner, boundary_widths, check_nested
 
@@ -36,10 +35,6 @@ class CentreLearner(NestedLearner):
         """See `NestedLearner`."""
         inside = np.where(depths > boundary_widths(radii), INSIDE, BOUNDARY)
         return np.where(depths > radii / 2, CENTRE, inside)
-
-    def describe(self, label_images: Sequence[Annotation]) -> dict[str, object]:
-        """See `Learner`."""
-        return {"target": "centres", "class_names": CLASSES.names, **super().describe(label_images)}
 
 
 register(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,6 @@ from unetbio.settings.training import TrainingConfig
 from unetbio.supervision.annotations import UNANNOTATED, name_classes, number_classes
 from unetbio.targets.base import Annotation, Finished, Supervision, Target, Validation, register
 from unetbio.targets.pixels import PixelDecoder, PixelLearner
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
 
 __all__ = ["ClassDecoder", "ClassLearner"]
 
@@ -73,34 +69,19 @@ class ClassLearner(PixelLearner):
         target = np.where(label_image == UNANNOTATED, 0, label_image)
         return target.astype(np.int64), table[label_image]
 
-    def validate(
-        self,
-        network: "nn.Module",
-        images: Iterable[NDArray[np.float32]],
-        label_images: Sequence[Annotation],
-        *,
-        device: "torch.device",
-        exact: bool,
-        window: tuple[int, ...],
-    ) -> Validation:
+    def tune(self, probabilities: Iterable[NDArray[np.float32]], label_images: Sequence[Annotation]) -> Validation:
         """Intersection over union of each class, pooled over the images; the mean over classes decides."""
-        from unetbio.inference.backends.base import make_backend
-        from unetbio.inference.prediction import predict
-
-        predictor = make_backend(network, device=device, exact=exact, window=window)
         pooled = ClassComparison(np.zeros((1, 1), np.int64))
-        for image, label_image in zip(images, label_images, strict=True):
-            classes = predict(image, predictor).argmax(axis=0)
-            pooled += compare_classes(classes, label_image, ignore_label=UNANNOTATED, boundaries=False)
+        for array, label_image in zip(probabilities, label_images, strict=True):
+            pooled += compare_classes(array.argmax(axis=0), label_image, ignore_label=UNANNOTATED, boundaries=False)
         scores = pooled.scores(self.class_names)
         if math.isnan(scores[self.deciding_score]):
             scores[self.deciding_score] = 0.0  # without annotated pixels this score is not used
         known = {name: score for name, score in scores.items() if not math.isnan(score)}
         return Validation(known)
 
-    def describe(self, label_images: Sequence[Annotation]) -> dict[str, Any]:
-        """See `Learner`."""
-        return {"target": "classes", "class_names": self.class_names}
+    def cell_diameter(self, label_images: Sequence[Annotation]) -> None:
+        """See `Learner`: there are no cells."""
 
 
 class ClassDecoder(PixelDecoder):

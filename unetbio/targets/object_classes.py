@@ -71,10 +71,6 @@ class ObjectClassLearner(ObjectLearner):
         truth = [classed_truth(self.annotated(one, one), self.names) for one in label_images]
         return {**super().score_merged(found, label_images), **score_classes(predicted, truth, self.names)}
 
-    def describe(self, label_images: Sequence[Annotation]) -> dict[str, Any]:
-        """See `Learner`."""
-        return {"target": "cell_classes", "class_names": self.names, **super().describe(label_images)}
-
 
 def _by_id(table: ObjectTable, names: Sequence[str]) -> dict[int, str]:
     return {number: names[of] for number, of in zip(table["label"].tolist(), table["class"].tolist(), strict=True)}

@@ -1,6 +1,7 @@
 """Base of targets that networks learn as classes of pixels."""
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from unetbio import networks
 from unetbio.settings.training import TrainingConfig
-from unetbio.targets.base import Annotation, Batch
+from unetbio.targets.base import Annotation, Batch, Validation
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["PixelDecoder", "PixelLearner"]
 
 
-class PixelLearner:
+class PixelLearner(ABC):
     """Training half of a target whose network classifies pixels.
 
     Parameters
@@ -50,6 +51,39 @@ class PixelLearner:
         from unetbio.supervision.losses import LOSSES
 
         return LOSSES[self.config.loss](logits, target, weight_map)
+
+    def predict(
+        self,
+        network: "nn.Module",
+        images: Iterable[NDArray[np.float32]],
+        *,
+        device: "torch.device",
+        exact: bool,
+        window: tuple[int, ...],
+    ) -> Iterator[NDArray[np.float32]]:
+        """Probabilities ``(K, *spatial)`` of one image after another, as `Learner.validate` runs the network."""
+        from unetbio.inference.backends.base import make_backend
+        from unetbio.inference.prediction import predict
+
+        predictor = make_backend(network, device=device, exact=exact, window=window)
+        return (predict(image, predictor) for image in images)
+
+    def validate(
+        self,
+        network: "nn.Module",
+        images: Iterable[NDArray[np.float32]],
+        label_images: Sequence[Annotation],
+        *,
+        device: "torch.device",
+        exact: bool,
+        window: tuple[int, ...],
+    ) -> Validation:
+        """See `Learner`."""
+        return self.tune(self.predict(network, images, device=device, exact=exact, window=window), label_images)
+
+    @abstractmethod
+    def tune(self, probabilities: Iterable[NDArray[np.float32]], label_images: Sequence[Annotation]) -> Validation:
+        """Search what the target decides by thresholds, and score probabilities ``(K, *spatial)``."""
 
 
 class PixelDecoder:

@@ -24,8 +24,6 @@ from unetbio import networks, targets
 from unetbio.errors import ModelError, UnetbioError
 from unetbio.files import sha256_file
 from unetbio.geometry import Geometry, anisotropic_levels
-from unetbio.inference.backends.base import make_backend
-from unetbio.inference.prediction import predict
 from unetbio.models.model_file import CHECKPOINT_KEY, Model, ModelInfo
 from unetbio.networks.encoders.public import load_encoder
 from unetbio.postprocessing.instances import PostProcessing
@@ -317,12 +315,11 @@ class Trainer:
     def _found(self) -> Validation:
         images = (normalization.apply(example.image, example.scaling) for example in self.validation)
         label_images = [example.label_image for example in self.validation]
+        how: dict[str, Any] = {"device": self.device, "exact": self.is_exact, "window": self.window}
         if self.kept is None or not isinstance(self.learner, CellLearner):
-            return self.learner.validate(
-                self.network, images, label_images, device=self.device, exact=self.is_exact, window=self.window
-            )
-        predictor = make_backend(self.network, device=self.device, exact=self.is_exact, window=self.window)
-        return tune_from(self.kept, self.learner, [predict(image, predictor) for image in images], label_images)
+            return self.learner.validate(self.network, images, label_images, **how)
+        probabilities = list(self.learner.predict(self.network, images, **how))
+        return tune_from(self.kept, self.learner, probabilities, label_images)
 
     def _forecast(self, seconds: float) -> str:
         """How far the training will come, from the time that a step takes."""
@@ -393,15 +390,18 @@ class Trainer:
             scores={"validation": self.best.scores},
             licence=self.config.licence,
             version=version("unetbio"),
-            **self._described(),
+            target=self.config.target,
+            class_names=self.learner.class_names,
+            cell_diameter_px=self._cell_diameter(),
         )
         return TrainingResult(network.eval(), info, self.history, new_steps)
 
-    def _described(self) -> dict[str, Any]:
-        """Fields that follow from the annotations; a diameter that was given stands above the measured one."""
-        described = self.learner.describe([example.label_image for example in self.training])
+    def _cell_diameter(self) -> float | None:
+        """The diameter that was given, otherwise the measured one."""
         given = [example.diameter_px for example in self.training if example.diameter_px is not None]
-        return {**described, "cell_diameter_px": float(np.median(given))} if given else described
+        if given:
+            return float(np.median(given))
+        return self.learner.cell_diameter([example.label_image for example in self.training])
 
     def _training_record(self) -> dict[str, Any]:
         lows = [low for example in self.training for low in example.scaling.low]

@@ -31,9 +31,11 @@ def command(names: tuple[str, ...], draw: Path | None, as_json: bool) -> None:
     for name in chosen:
         networks.find(name)
     if draw is not None:
+        from unetbio.report.diagram import draw_networks
+
         if as_json:
             raise UsageError("--json describes networks, and --draw draws them: leave one out")
-        say(*_draw(chosen, draw))
+        say(*draw_networks(chosen, draw))
         return
     rows = []
     for name in chosen:
@@ -43,22 +45,6 @@ def command(names: tuple[str, ...], draw: Path | None, as_json: bool) -> None:
         rows.append(_describe(networks.find(name), parameters))
     described = bool(names)
     click.echo(json.dumps(rows, indent=2) if as_json else "\n\n".join(_lines(row, described) for row in rows))
-
-
-def _draw(names: tuple[str, ...], folder: Path) -> list[Path]:
-    from unetbio import networks
-    from unetbio.files import atomic_path
-    from unetbio.report.diagram import draw_network
-
-    drawable = [name for name in names if networks.find(name).output == "logits"]
-    if not drawable:
-        raise UsageError(f"{', '.join(names)}: only networks that classify pixels can be drawn")
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.svg" for name in drawable]
-    for name, path in zip(drawable, paths, strict=True):
-        with atomic_path(path) as temporary:
-            temporary.write_text(draw_network(name), encoding="utf-8")
-    return paths
 
 
 def _describe(architecture: Any, parameters: int) -> dict[str, Any]:

@@ -14,12 +14,10 @@ from unetbio.errors import UsageError
 from unetbio.files import read_bytes
 
 __all__ = [
-    "PROJECT",
     "SNAKEFILE",
     "end_at_once",
     "explain_errors",
     "forget_failed_check",
-    "project_files",
     "refuse_no_images",
     "settings_of",
 ]
@@ -27,26 +25,11 @@ __all__ = [
 SNAKEFILE = Path(__file__).with_name("workflow.smk")
 """The workflow, to run as it is or to use as a Snakemake module."""
 
-PROJECT = ("config/config.yaml", "config/README.md", "config/schema.json", "profiles/local", "profiles/slurm")
-"""Files and folders of a new project beside its Snakefile."""
-
 EXIT_SOME_FAILED = 3
 
 ERRORS = ("unetbio: error: ", "unetbio: internal error: ")
 
 _TIMERS_OF = "snakemake.scheduling.job_scheduler"
-
-
-def project_files() -> dict[str, Path]:
-    """Files of a new project, by their names in it; they lie beside the rules or, in a checkout, one folder above."""
-    here = Path(__file__).parent
-    home = here if (here / "config").is_dir() else here.parent
-    files = {"Snakefile": here / "project.smk"}
-    for name in PROJECT:
-        path = home / name
-        for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-            files[file.relative_to(home).as_posix()] = file
-    return files
 
 
 def forget_failed_check(check: Path) -> None:

@@ -18,8 +18,10 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from unetbio import networks
+from unetbio.errors import UsageError
+from unetbio.files import write_text
 
-__all__ = ["Box", "boxes_of", "draw_network"]
+__all__ = ["Box", "boxes_of", "draw_network", "draw_networks"]
 
 COLOURS = {
     "convolution": "#5b8bd0",
@@ -253,6 +255,23 @@ def draw_network(name: str, parameters: Mapping[str, Any] | None = None, size: i
             "</svg>\n",
         )
     )
+
+
+def draw_networks(names: Sequence[str], folder: Path) -> list[Path]:
+    """Write the drawing of each network that classifies pixels, ``NAME.svg``.
+
+    Raises
+    ------
+    UsageError
+        When none of them does.
+    """
+    drawable = [name for name in names if networks.find(name).output == "logits"]
+    if not drawable:
+        raise UsageError(f"{', '.join(names)}: only networks that classify pixels can be drawn")
+    paths = [folder / f"{name}.svg" for name in drawable]
+    for name, path in zip(drawable, paths, strict=True):
+        write_text(path, draw_network(name))
+    return paths
 
 
 def _rectangle(box: Box, place: tuple[float, float, float, float]) -> str:

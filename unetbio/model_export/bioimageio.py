@@ -23,7 +23,7 @@ from unetbio import networks
 from unetbio.errors import UsageError
 from unetbio.files import atomic_path
 from unetbio.geometry import Geometry
-from unetbio.model_export.card import ARXIV, card
+from unetbio.model_export.card import ARXIV, card, licence_of
 from unetbio.model_export.graphs import OUTPUT, need_packages, onnx_graph, probability_network, torchscript_graph
 from unetbio.model_export.import_package import MODEL_IN_PACKAGE
 from unetbio.models.model_file import Model
@@ -62,10 +62,7 @@ def write_package(model: Model, path: str | os.PathLike[str], *, authors: Sequen
         When the file cannot be written.
     """
     need_packages("bioimageio.core", "onnx", "onnxruntime")
-    licence = licence or model.info.licence
-    if not authors or not licence:
-        missing = "authors: give --author NAME" if not authors else "a licence: give --licence, such as CC-BY-4.0"
-        raise UsageError(f"a package of model {model.info.name} needs {missing}")
+    licence = licence_of(model, "a package", authors, licence)
     from bioimageio.spec import save_bioimageio_package
     from pydantic import ValidationError
 

@@ -19,7 +19,7 @@ from unetbio.files import atomic_folder, read_bytes
 from unetbio.models import SUFFIX
 from unetbio.models.model_file import Model, ModelInfo
 
-__all__ = ["ARXIV", "card", "write_publication"]
+__all__ = ["ARXIV", "card", "licence_of", "write_publication"]
 
 ARXIV = re.compile(r"arXiv (\d{4}\.\d{4,5})")
 
@@ -69,12 +69,9 @@ def write_publication(model: Model, path: str | os.PathLike[str], *, authors: Se
     EnvironmentStoppedError
         When the folder cannot be written.
     """
-    licence = licence or model.info.licence
     if Path(path).exists():
         raise UsageError(f"{path} exists: give another folder with -o")
-    if not authors or not licence:
-        missing = "authors: give --author NAME" if not authors else "a licence: give --licence, such as CC-BY-4.0"
-        raise UsageError(f"a publication of model {model.info.name} needs {missing}")
+    licence = licence_of(model, "a publication", authors, licence)
     with atomic_folder(path) as folder:
         shutil.copyfile(model.path, folder / f"{model.path.stem}{SUFFIX}")
         matter = yaml.safe_dump(_front_matter(model.info, licence), sort_keys=False, allow_unicode=True)
@@ -82,6 +79,21 @@ def write_publication(model: Model, path: str | os.PathLike[str], *, authors: Se
         zenodo = json.dumps(_zenodo(model.info, authors, licence), indent=2, ensure_ascii=False)
         (folder / ".zenodo.json").write_text(f"{zenodo}\n", encoding="utf-8")
     return Path(path)
+
+
+def licence_of(model: Model, what: str, authors: Sequence[str], licence: str) -> str:
+    """The licence that is given, otherwise the model's, for ``what`` names its authors.
+
+    Raises
+    ------
+    UsageError
+        When there are no authors, or no licence.
+    """
+    licence = licence or model.info.licence
+    if not authors or not licence:
+        missing = "authors: give --author NAME" if not authors else "a licence: give --licence, such as CC-BY-4.0"
+        raise UsageError(f"{what} of model {model.info.name} needs {missing}")
+    return licence
 
 
 def card(model: Model) -> str:

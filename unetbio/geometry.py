@@ -39,6 +39,9 @@ __all__ = [
 
 Padding = Literal["valid", "same"]
 
+COARSE = 2.0
+"""From this ratio to the finest axis on, an axis of a stack is neither convolved nor pooled."""
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -187,15 +190,13 @@ def receptive_field(layers: Sequence[Layer]) -> int:
     return max(last - first + 1 for first, last in places)
 
 
-def padded_geometry(layers: Sequence[Layer], ndim: int = 2) -> Geometry:
-    """Geometry of a network that pads, so that its output has the size of its input.
+def padded_geometry(layers: Sequence[Layer]) -> Geometry:
+    """Geometry of a 2-D network that pads, so that its output has the size of its input.
 
     Parameters
     ----------
     layers : sequence of Layer
         Along the path that sees furthest; their strides multiply to one.
-    ndim : int
-        Number of axes.
 
     Returns
     -------
@@ -214,18 +215,16 @@ def padded_geometry(layers: Sequence[Layer], ndim: int = 2) -> Geometry:
         first, last = _reads(layers, pixel)
         reach = max(reach, pixel - first, last - pixel)
     context = ceil(reach / stride) * stride
-    return Geometry((context,) * ndim, (stride,) * ndim, (stride,) * ndim, "same")
+    return Geometry((context,) * 2, (stride,) * 2, (stride,) * 2, "same")
 
 
-def valid_geometry(layers: Sequence[Layer], ndim: int = 2) -> Geometry:
-    """Geometry of a network that does not pad: its output is smaller by the same number of pixels for every input.
+def valid_geometry(layers: Sequence[Layer]) -> Geometry:
+    """Geometry of a 2-D network that does not pad: its output is smaller by as many pixels for every input.
 
     Parameters
     ----------
     layers : sequence of Layer
         All of them, one after another; their strides multiply to one.
-    ndim : int
-        Number of axes.
 
     Examples
     --------
@@ -235,7 +234,7 @@ def valid_geometry(layers: Sequence[Layer], ndim: int = 2) -> Geometry:
     stride = _total_stride(layers)
     minimum = next(size for size in count(1) if _output_size(layers, size))
     context = (minimum - _output_size(layers, minimum)) // 2
-    return Geometry((context,) * ndim, (stride,) * ndim, (minimum,) * ndim)
+    return Geometry((context,) * 2, (stride,) * 2, (minimum,) * 2)
 
 
 def _output_size(layers: Sequence[Layer], size: int) -> int:
@@ -329,12 +328,12 @@ def _survives(size: int, decoder: Sequence[int], poolings: Sequence[int]) -> boo
 
 
 def anisotropic_levels(
-    voxel_size: Sequence[float], depth: int, *, tolerance: float = 2.0
+    voxel_size: Sequence[float], depth: int
 ) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
     """Kernels and poolings for a stack whose voxels are longer along some axes.
 
-    As long as an axis is ``tolerance`` times as coarse as the finest one it is neither convolved (kernel 1) nor pooled
-    (pooling 1); each pooling of the other axes brings the voxels nearer to a cube.
+    As long as an axis is at least `COARSE` times as coarse as the finest one, it is neither convolved (kernel 1) nor
+    pooled (pooling 1); each pooling of the other axes brings the voxels nearer to a cube.
 
     Parameters
     ----------
@@ -342,8 +341,6 @@ def anisotropic_levels(
         Size of a voxel along each axis, in any one unit.
     depth : int
         Number of poolings.
-    tolerance : float
-        Ratio from which on an axis is left alone.
 
     Returns
     -------
@@ -358,7 +355,7 @@ def anisotropic_levels(
     sizes = list(voxel_size)
     kernels, poolings = [], []
     for level in range(depth + 1):
-        coarse = [size >= tolerance * min(sizes) for size in sizes]
+        coarse = [size >= COARSE * min(sizes) for size in sizes]
         kernels.append(tuple(1 if skip else 3 for skip in coarse))
         if level < depth:
             pooling = tuple(1 if skip else 2 for skip in coarse)

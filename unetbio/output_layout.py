@@ -183,10 +183,9 @@ def tracks_name(result: str) -> str:
     return f"{result}_tracks.json"
 
 
-def tracked_name(result: str, t: int | None = None) -> str:
+def tracked_name(result: str) -> str:
     """Label image of a time-lapse in which a cell has the number of its track at all times."""
-    time = "" if t is None else f"_t{t:03d}"
-    return f"{result}{time}_tracks.ome.tif"
+    return f"{result}_tracks.ome.tif"
 
 
 def cytoplasm_name(result: str) -> str:

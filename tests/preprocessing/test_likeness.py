@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from unetbio.preprocessing.grey_values import GreyLevels, levels_of
+from unetbio.preprocessing.grey_values import GreyLevels, levels_of_channels
 from unetbio.preprocessing.likeness import REASONS, compare, place_of_median
 
 RANGES = {"level": (0.0, 0.1), "high": (100.0, 400.0)}
@@ -46,7 +46,7 @@ def test_images_by_their_grey_values(high: float, reason: str | None) -> None:
 
 def test_constant_images_and_those_that_are_not_finite_say_nothing() -> None:
     assert compare(levels(3, 3, 3), 0.9, RANGES) is None
-    assert compare(levels_of(np.full((4, 4), math.nan)), 0.9, RANGES) is None
+    assert compare(levels_of_channels(np.full((1, 4, 4), math.nan))[0], 0.9, RANGES) is None
 
 
 def test_reasons_are_words_for_a_column() -> None:

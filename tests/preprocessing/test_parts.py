@@ -102,7 +102,6 @@ def test_a_region_is_that_of_the_full_resolution(pyramid: Path, pixels: Array) -
     half = select_part(image, Settings(region="21,30,101,50", level=1))
     check(half, halved(pixels, 1)[:, 15:40, 10:61], 0.5)
     assert half.part == Part(1, (2.0, 2.0), (15, 40), (10, 61))
-    assert half.part.at_full_resolution(1, 2) == (32, 24)
     assert full_pixels(half) == 2
     in_um = select_part(image, Settings(region="5,7.5,25,12.5um"))
     check(in_um, pixels[:, 30:80, 20:120], 0.25)

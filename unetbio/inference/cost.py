@@ -26,6 +26,8 @@ __all__ = ["NetworkCost", "measure_cost", "values_held"]
 _CONVOLUTIONS = (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 
+FLOAT32_BYTES = 4
+
 
 @dataclass(frozen=True)
 class NetworkCost:
@@ -64,13 +66,13 @@ class NetworkCost:
         strides = self._strides(input_shape)
         return int((self.work * (self.work_sizes + strides * self.work_growth).prod(axis=1)).sum())
 
-    def memory_bytes(self, input_shape: Sequence[int], *, bytes_per_value: int = 4) -> int:
+    def memory_bytes(self, input_shape: Sequence[int]) -> int:
         """Most bytes of feature maps that are held at once for one input of a legal spatial shape."""
-        return int(self._values(input_shape).max()) * bytes_per_value
+        return int(self._values(input_shape).max()) * FLOAT32_BYTES
 
-    def bytes_at_end(self, input_shape: Sequence[int], *, bytes_per_value: int = 4) -> int:
+    def bytes_at_end(self, input_shape: Sequence[int]) -> int:
         """Bytes of feature maps that are still held when the last layer has run."""
-        return int(self._values(input_shape)[-1]) * bytes_per_value
+        return int(self._values(input_shape)[-1]) * FLOAT32_BYTES
 
     def _values(self, input_shape: Sequence[int]) -> NDArray[np.int64]:
         """Values held at each moment: ``(moments,)``."""

@@ -72,10 +72,6 @@ class Part:
     rows: tuple[int, int]
     columns: tuple[int, int]
 
-    def at_full_resolution(self, y: float, x: float) -> tuple[float, float]:
-        """Where a place of the image lies in the file at full resolution."""
-        return (y + self.rows[0]) * self.scale[0], (x + self.columns[0]) * self.scale[1]
-
 
 @dataclasses.dataclass(frozen=True)
 class Image:

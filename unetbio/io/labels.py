@@ -85,7 +85,6 @@ def write_probabilities(
     probabilities: NDArray[Any],
     class_names: tuple[str, ...],
     *,
-    axes: str | None = None,
     pixel_size_um: dict[str, float] | None = None,
     affine: NDArray[np.float64] | None = None,
 ) -> None:
@@ -93,7 +92,7 @@ def write_probabilities(
     values = np.ascontiguousarray(probabilities, np.float32)
     if len(class_names) != len(values):
         raise ValueError(f"{len(values)} classes, but {len(class_names)} names")
-    axes = axes or ("CYX" if values.ndim == 3 else "CZYX")
+    axes = "CYX" if values.ndim == 3 else "CZYX"
     if writer := _writer(path, "probabilities"):
         writer(path, values, axes=axes, pixel_size_um=pixel_size_um or {}, affine=affine)
     else:

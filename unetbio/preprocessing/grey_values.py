@@ -18,7 +18,6 @@ __all__ = [
     "count_differences",
     "is_counted",
     "is_saturated",
-    "levels_of",
     "levels_of_channels",
     "row_blocks",
 ]
@@ -252,11 +251,6 @@ def count_differences(rows: NDArray[Any]) -> NDArray[np.int64]:
     """Number of each difference of neighbours in every fourth of some rows, of a type that is counted."""
     differences = np.abs(np.diff(rows[..., ::ROWS_APART, :].astype(np.int32), axis=-1))
     return np.bincount(differences.reshape(-1), minlength=1 << (8 * rows.dtype.itemsize))
-
-
-def levels_of(channel: NDArray[Any]) -> GreyLevels:
-    """Statistics of a channel that is in memory."""
-    return levels_of_channels(channel[np.newaxis])[0]
 
 
 def levels_of_channels(image: Any) -> tuple[GreyLevels, ...]:

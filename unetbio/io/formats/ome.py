@@ -231,7 +231,6 @@ def ome_xml(
     *,
     pixel_size_um: dict[str, float],
     channel_names: tuple[str, ...] = (),
-    name: str = "",
     start: tuple[int, int] = (0, 0),
 ) -> str:
     """Write the OME-XML of a file whose pages are planes in the order T, C, Z (Z fastest).
@@ -246,8 +245,6 @@ def ome_xml(
         Micrometres by axis letter; may be empty.
     channel_names : tuple of str, optional
         One a channel.
-    name : str, optional
-        Name of the image.
     start : (int, int), optional
         Row and column of its upper left corner in the image that it is a part of.
 
@@ -271,7 +268,7 @@ def ome_xml(
         f'<?xml version="1.0" encoding="UTF-8"?><OME xmlns="{NAMESPACE}" '
         'xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
         f'xsi:schemaLocation="{NAMESPACE} {NAMESPACE}/ome.xsd" Creator="unetbio">'
-        f'<Image ID="Image:0"{f" Name={quoteattr(name)}" if name else ""}>'
+        '<Image ID="Image:0">'
         f'<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="{dtype}"{size_text}{physical}>'
         f'{channels}<TiffData IFD="0" PlaneCount="{lengths["Z"] * lengths["C"] * lengths["T"]}"/>'
         f"{_positions(lengths, pixel_size_um, start) if any(start) else ''}"

@@ -58,7 +58,6 @@ def measure_frame(
     *,
     confidences: Sequence[float] = (),
     objects: ObjectTable | None = None,
-    expand_um: float | None = None,
 ) -> "pl.DataFrame":
     """One row for each cell of a frame, with the time in a column ``t``.
 
@@ -78,14 +77,12 @@ def measure_frame(
         Of the cells, in the order of their ids from 1; empty if unknown.
     objects : ObjectTable, optional
         Objects that a model found, whose score is the confidence of the cell, or classes of cells.
-    expand_um : float, optional
-        Width of the rings around cells, if they are measured.
     """
     if opened.streaming is not None:
         return _measure_streamed(opened, t, label_image, confidences)
     evidence = Evidence(of_cells=confidences_by_id(confidences, objects), classes=classes_by_id(objects))
     frame = _frame_of(opened, t, label_image, raw, evidence)
-    return _table(frame, t, TableOptions(expand_um), apart=opened.sections_unlinked)
+    return _table(frame, t, TableOptions(), apart=opened.sections_unlinked)
 
 
 def _measure_streamed(

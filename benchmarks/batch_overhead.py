@@ -28,7 +28,7 @@ from unetbio.io import read_image
 from unetbio.machine import keep_freed_memory
 from unetbio.models.model_file import load_model
 from unetbio.output_layout import overlay_name
-from unetbio.preprocessing.prepare import Frame, ImageSelection
+from unetbio.preprocessing.selection import Frame, ImageSelection
 from unetbio.report.overlays import write_overlay
 from unetbio.report.page import write_page
 from unetbio.results.items import Item

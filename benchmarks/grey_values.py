@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from unetbio.io import read_image, read_labels
+from unetbio.io.arrays import image_of_array
 from unetbio.models.model_file import load_model
-from unetbio.preprocessing.prepare import image_of_array
 from unetbio.provenance import FrameRecord
 from unetbio.segmentation import Segmenter
 from unetbio.settings.normalization import Normalization

@@ -17,10 +17,11 @@ from collections_of_images import FLUORESCENCE, annotated, read_plane
 from numpy.typing import NDArray
 from skimage.transform import resize
 
+from unetbio.io.arrays import image_of_array
 from unetbio.labels import resize_nearest
 from unetbio.metrics.instances import Comparison, compare
 from unetbio.models.model_file import load_model
-from unetbio.preprocessing.prepare import ImageSelection, image_of_array
+from unetbio.preprocessing.selection import ImageSelection
 from unetbio.scale.search import PIECE
 from unetbio.segmentation import FrameResult, Segmenter
 from unetbio.settings.segmentation import Settings

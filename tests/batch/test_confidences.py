@@ -14,11 +14,11 @@ from scipy import ndimage
 from unetbio import networks
 from unetbio.cli.main import main
 from unetbio.io import read_image, read_labels
+from unetbio.io.arrays import image_of_array
 from unetbio.labels import resize_nearest
 from unetbio.measurement.frame_summary import describe_labels
 from unetbio.models.model_file import Model, load_model
 from unetbio.postprocessing.instances import PostProcessing
-from unetbio.preprocessing.prepare import image_of_array
 from unetbio.provenance import FrameRecord, read_provenance
 from unetbio.segmentation import Segmenter
 from unetbio.settings.segmentation import Settings

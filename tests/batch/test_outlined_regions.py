@@ -17,8 +17,9 @@ from unetbio.batch.rerun import rerun_masks
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.errors import UsageError
 from unetbio.io import read_labels
+from unetbio.io.arrays import image_of_array
 from unetbio.models.model_file import Model
-from unetbio.preprocessing import prepare
+from unetbio.preprocessing import selection
 from unetbio.provenance import read_provenance
 from unetbio.results.items import Item
 from unetbio.segmentation import Segmenter, segment
@@ -150,7 +151,7 @@ def test_tiles_and_bands_change_nothing(
 
 
 def test_tiles_far_outside_are_not_computed(mosaic: Array, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepare, "CELL_REACH", 8)
+    monkeypatch.setattr(selection, "CELL_REACH", 8)
     segmenter = Segmenter(model, "cpu", tile=26)
     seen: list[Array] = []
     compute = segmenter.decoder.runner.probabilities
@@ -162,7 +163,7 @@ def test_tiles_far_outside_are_not_computed(mosaic: Array, model: Model, monkeyp
     monkeypatch.setattr(segmenter.decoder.runner, "probabilities", noted)
     done: list[int] = []
     corners = "MULTIPOLYGON (((0 0, 30 0, 30 30, 0 30)), ((200 100, 230 100, 230 150)))"
-    opened = segmenter.open(prepare.image_of_array(mosaic, "YX"), Settings(diameter_px="model", region=(corners,)))
+    opened = segmenter.open(image_of_array(mosaic, "YX"), Settings(diameter_px="model", region=(corners,)))
     frame = segmenter.read_frame(opened, None)
     made = segmenter.decide_frame(opened, frame, progress=lambda pixels, total: done.append(pixels))
     assert 0 < len(seen) < len(segmenter.plan(opened.grid)) / 2

@@ -15,7 +15,7 @@ from unetbio.batch.rerun import rerun_masks
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.io import read_labels
 from unetbio.models.model_file import Model
-from unetbio.preprocessing import prepare, tissue
+from unetbio.preprocessing import prepare, selection, tissue
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.segmentation import Segmenter
 from unetbio.segmentation.segmenter import BYTES_IN_BAND
@@ -34,6 +34,7 @@ IN_TISSUE = replace(ALL, tissue="auto")
 def slide(discs: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Glass with tissue, and cells in it, at its edge and beside it."""
     monkeypatch.setattr(prepare, "CELL_REACH", 8)
+    monkeypatch.setattr(selection, "CELL_REACH", 8)
     monkeypatch.setattr(tissue, "SQUARE", 4)
     picture = np.random.default_rng(0).integers(236, 246, (240, 320, 3)).astype(np.uint8)
     picture[60:140, 80:200] = (225, 180, 215)

@@ -13,10 +13,11 @@ from scipy import ndimage
 
 from unetbio.annotations.outlines import Polygons
 from unetbio.errors import ImageError, UsageError
+from unetbio.io.arrays import image_of_array
 from unetbio.preprocessing.areas import OutlinedArea, SurroundedArea, count_pixels
 from unetbio.preprocessing.drawn_regions import read_regions
 from unetbio.preprocessing.parts import area_of, select_part
-from unetbio.preprocessing.prepare import image_of_array, open_annotated
+from unetbio.preprocessing.prepare import open_annotated
 from unetbio.settings.segmentation import Settings
 
 TRIANGLE = [[10.0, 20], [60, 30.25], [40, 90], [10, 20]]

@@ -5,10 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unetbio.io.arrays import image_of_array
 from unetbio.preprocessing import grey_values, normalization
 from unetbio.preprocessing.grey_values import levels_of_channels
 from unetbio.preprocessing.lazy import LazyInput, LazyPixels, Streaming
-from unetbio.preprocessing.prepare import ImageSelection, image_of_array, read_frame
+from unetbio.preprocessing.prepare import read_frame
+from unetbio.preprocessing.selection import ImageSelection
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.segmentation import Settings
 

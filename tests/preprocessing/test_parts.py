@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError, UsageError
 from unetbio.io import read_image
+from unetbio.io.arrays import image_of_array
 from unetbio.io.decoding import decode_elsewhere
 from unetbio.io.image import Image, Part
 from unetbio.io.labels import write_labels
 from unetbio.models.model_file import ModelInfo, load_model
 from unetbio.preprocessing.parts import full_pixels, select_part
-from unetbio.preprocessing.prepare import image_of_array, open_annotated, open_image
+from unetbio.preprocessing.prepare import open_annotated, open_image
 from unetbio.settings.segmentation import Settings
 
 Array = NDArray[Any]

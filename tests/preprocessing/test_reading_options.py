@@ -8,7 +8,8 @@ import pytest
 import tifffile
 
 from unetbio.errors import ImageError
-from unetbio.preprocessing.prepare import ImageSelection, open_annotated
+from unetbio.preprocessing.prepare import open_annotated
+from unetbio.preprocessing.selection import ImageSelection
 from unetbio.settings.image_tables import COLUMNS, read_image_table
 from unetbio.settings.options import options_of
 from unetbio.settings.segmentation import READING, Settings

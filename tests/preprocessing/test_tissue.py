@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError, UsageError
 from unetbio.io import read_image
+from unetbio.io.arrays import image_of_array
 from unetbio.preprocessing import tissue
-from unetbio.preprocessing.prepare import image_of_array
 from unetbio.preprocessing.tissue import TissueArea, find_tissue
 from unetbio.settings.segmentation import Settings
 

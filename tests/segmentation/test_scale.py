@@ -155,7 +155,7 @@ def test_the_crf_has_no_say_in_the_scale(run: Callable[..., Any], discs: Array) 
 
 
 def test_probabilities_are_those_of_the_scale_that_was_found(model: Model, discs: Array) -> None:
-    from unetbio.preprocessing.prepare import image_of_array
+    from unetbio.io.arrays import image_of_array
 
     segmenter = Segmenter(model, "cpu")
     for factor, zoom in ((1, 1.0), (4, 0.25)):

@@ -270,7 +270,7 @@ def test_an_image_without_pixels_is_refused(model: Model) -> None:
 
 
 def test_probabilities_on_the_way(model: Model, discs: Array) -> None:
-    from unetbio.preprocessing.prepare import image_of_array
+    from unetbio.io.arrays import image_of_array
 
     segmenter = Segmenter(model, "cpu")
     opened = segmenter.open(image_of_array(discs, "YX"), Settings())

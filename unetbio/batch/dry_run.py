@@ -17,7 +17,7 @@ from unetbio.batch.timing_probe import Load, Probe, load_of, run_probe
 from unetbio.errors import ImageError
 from unetbio.files import real_path
 from unetbio.machine import peak_memory
-from unetbio.preprocessing.prepare import ImageSelection
+from unetbio.preprocessing.selection import ImageSelection
 from unetbio.results.items import Item
 from unetbio.results.result_files import STACK_BYTES_IN_MEMORY
 from unetbio.results.reuse import find_earlier_result

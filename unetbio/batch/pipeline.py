@@ -16,7 +16,7 @@ from unetbio.batch.without_effect import say_for_image
 from unetbio.errors import ImageError
 from unetbio.files import Stamp, real_path, stamp, utf8_text
 from unetbio.postprocessing.instances import rows_in_memory
-from unetbio.preprocessing.prepare import Frame, ImageSelection
+from unetbio.preprocessing.selection import Frame, ImageSelection
 from unetbio.provenance import Fingerprint, fingerprint
 from unetbio.results.band_files import BandFiles
 from unetbio.results.disk_arrays import DiskArray

@@ -27,7 +27,7 @@ from unetbio.output_layout import SUMMARY, overlay_name
 from unetbio.postprocessing.bands import RowArray, bands_in_memory, planes_of
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.normalization import Scaling
-from unetbio.preprocessing.prepare import Frame, ImageSelection
+from unetbio.preprocessing.selection import Frame, ImageSelection
 from unetbio.provenance import FrameRecord, InputRecord, ModelRecord
 from unetbio.results.band_files import remove_bands
 from unetbio.results.items import Item

@@ -23,7 +23,7 @@ from unetbio.io import write_image
 from unetbio.io.image import Image
 from unetbio.output_layout import overlay_name
 from unetbio.preprocessing.parts import full_pixels
-from unetbio.preprocessing.prepare import ImageSelection
+from unetbio.preprocessing.selection import ImageSelection
 from unetbio.results.items import Item
 from unetbio.segmentation import Segmenter
 from unetbio.settings.segmentation import Settings

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from unetbio import networks
 from unetbio.models.model_file import ModelInfo
 from unetbio.notes import say_without_effect
-from unetbio.preprocessing.prepare import ImageSelection
+from unetbio.preprocessing.selection import ImageSelection
 from unetbio.results.result_files import Outcome
 from unetbio.settings.runs import RunOptions
 from unetbio.settings.segmentation import Settings

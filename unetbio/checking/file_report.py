@@ -20,7 +20,8 @@ from unetbio.io.grey_pictures import is_grey_window
 from unetbio.io.image import select_channel, with_channel_names
 from unetbio.preprocessing.grey_values import LevelCounter
 from unetbio.preprocessing.likeness import has_bright_ground
-from unetbio.preprocessing.prepare import ImageSelection, open_image
+from unetbio.preprocessing.prepare import open_image
+from unetbio.preprocessing.selection import ImageSelection
 from unetbio.results.items import Item
 from unetbio.settings.segmentation import Settings
 

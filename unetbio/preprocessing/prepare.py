@@ -2,10 +2,8 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,20 +12,18 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError
 from unetbio.io import read_image
 from unetbio.io.grey_pictures import as_grey, is_opaque_picture
-from unetbio.io.image import AXES, Image, list_channels, select_channel, with_channel_names
+from unetbio.io.image import Image, list_channels, select_channel, with_channel_names
 from unetbio.io.images import find_series
 from unetbio.notes import say_once, say_without_effect
-from unetbio.postprocessing.bands import Allocate, Area, FinishedBands
 from unetbio.preprocessing import normalization
-from unetbio.preprocessing.areas import CELL_REACH, OutlinedArea, SurroundedArea
-from unetbio.preprocessing.grey_values import GreyLevels, LevelCounter, count_channels
-from unetbio.preprocessing.lazy import LazyInput, LazyPixels, Streaming
-from unetbio.preprocessing.normalization import Scaling
+from unetbio.preprocessing.areas import CELL_REACH
+from unetbio.preprocessing.grey_values import count_channels
+from unetbio.preprocessing.lazy import LazyInput
 from unetbio.preprocessing.parts import area_of, full_pixels, select_part
-from unetbio.preprocessing.scale import Scale
+from unetbio.preprocessing.selection import Frame, ImageSelection
 from unetbio.preprocessing.tissue import TissueArea, find_tissue
-from unetbio.preprocessing.unknown_pixels import UnknownPixels, fill
-from unetbio.preprocessing.whole_part import sections_of, whole_part
+from unetbio.preprocessing.unknown_pixels import UnknownPixels
+from unetbio.preprocessing.whole_part import whole_part
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.segmentation import PixelSize, Settings
 
@@ -35,12 +31,9 @@ if TYPE_CHECKING:
     from unetbio.models.model_file import ModelInfo
 
 __all__ = [
-    "Frame",
-    "ImageSelection",
     "can_stream",
     "chosen_normalization",
     "complete_pixel_size",
-    "image_of_array",
     "open_annotated",
     "open_image",
     "prepare_frame",
@@ -55,270 +48,6 @@ COLOUR_CHANNELS = 3
 
 # Beyond these, a pixel size or a diameter is a mistake (metres for micrometres, a radius in another unit).
 ZOOM_LIMITS = (1 / 32, 32.0)
-
-
-@dataclass(frozen=True)
-class ImageSelection:
-    """The frames and channels of an image to segment.
-
-    Parameters
-    ----------
-    image : Image
-        The image; pixels are read later.
-    settings : Settings
-        Of this image.
-    channels : tuple of int
-        Input channels of the model.
-    times : tuple of int or None
-        The frames, each segmented on its own; ``(None,)`` without a time axis.
-    axes : str
-        Of one frame's label image: ``YX`` or ``ZYX``.
-    shape : tuple of int
-        Of one frame's label image.
-    zoom : tuple of float
-        Factor by axis from pixels of the image to pixels of the model.
-    scale : Scale, optional
-        How the zoom was found; None where it is given.
-    finds_scale : bool
-        Whether the zoom is still to be found, as neither pixel size nor diameter gives it.
-    kept_sections : range, optional
-        Sections of the file that ``image`` has, if planes were left out because others are missing.
-    streaming : Streaming, optional
-        How it is segmented in parts, where it does not fit into memory.
-    area : OutlinedArea, optional
-        Pixels of the plane that are segmented, where these are not all. Cells in it are whole; classes end with it.
-    tissue : TissueArea, optional
-        Pixels of a slide that are in tissue or near it, where it was looked for; all others are background.
-    """
-
-    image: Image
-    settings: Settings
-    channels: tuple[int, ...]
-    times: tuple[int | None, ...]
-    axes: str
-    shape: tuple[int, ...]
-    zoom: tuple[float, ...]
-    scale: Scale | None = None
-    finds_scale: bool = False
-    kept_sections: range | None = None
-    streaming: Streaming | None = None
-    area: OutlinedArea | None = None
-    tissue: TissueArea | None = None
-
-    @property
-    def rows(self) -> int | None:
-        """Rows that are worked on at once; None where all are."""
-        return None if self.streaming is None else self.streaming.rows
-
-    @property
-    def allocate(self) -> Allocate:
-        """Makes arrays of the size of the image: in memory, or on disk."""
-        return np.zeros if self.streaming is None else self.streaming.allocate
-
-    @property
-    def finished(self) -> FinishedBands | None:
-        """Bands of a streamed image that the network has decided."""
-        return None if self.streaming is None else self.streaming.finished
-
-    @property
-    def selected_channel_names(self) -> tuple[str, ...]:
-        """Names of the model's input channels in the file."""
-        return tuple(self.image.channel_names[channel] for channel in self.channels)
-
-    @property
-    def in_sections(self) -> bool:
-        """Whether the model segments each section of a stack on its own."""
-        return self.settings.z == "each" and self.axes == "ZYX"
-
-    @property
-    def sections_unlinked(self) -> bool:
-        """Whether each section of the stack has its own cells, without objects in three dimensions."""
-        return self.in_sections and self.settings.link is None
-
-    @property
-    def sections(self) -> int:
-        """Number of sections of a frame that the model segments one by one."""
-        return self.shape[0] if self.in_sections else 1
-
-    @property
-    def middle(self) -> int:
-        """Section in the middle, which stands for the stack."""
-        return self.sections // 2
-
-    @property
-    def section(self) -> "ImageSelection":
-        """Selection of one section where sections are segmented one by one, and of the whole frame elsewhere."""
-        if not self.in_sections:
-            return self
-        return replace(self, axes=self.axes[1:], shape=self.shape[1:], zoom=self.zoom[1:])
-
-    def at_zoom(self, zoom: float, scale: Scale | None = None) -> "ImageSelection":
-        """The same frames at another zoom in the plane; that of `scale`, where it was found."""
-        zooms = (1.0,) * (len(self.axes) - 2) + (zoom, zoom)
-        return replace(self, zoom=zooms, scale=scale, finds_scale=False)
-
-    @property
-    def label_axes(self) -> str:
-        """Axes of the label image of all frames."""
-        return ("T" if len(self.times) > 1 else "") + self.axes
-
-    @property
-    def trusted_pixel_size_um(self) -> dict[str, float]:
-        """Pixel size by axis of a frame; empty when it is unknown or only a printing resolution."""
-        if not self.image.pixel_size_trusted:
-            return {}
-        return {axis: size for axis, size in self.image.pixel_size_um.items() if axis in self.axes}
-
-    @property
-    def start(self) -> tuple[int, int]:
-        """Row and column of the upper left corner in the file, in pixels of the resolution that is segmented."""
-        part = self.image.part
-        return (0, 0) if part is None else (part.rows[0], part.columns[0])
-
-    @property
-    def grid(self) -> tuple[int, ...]:
-        """Spatial shape after rescaling: the input of the model."""
-        return tuple(max(1, round(size * zoom)) for size, zoom in zip(self.shape, self.zoom, strict=True))
-
-    @cached_property
-    def grid_area(self) -> OutlinedArea | None:
-        """The area after rescaling."""
-        return None if self.area is None else self.area.scaled(self.grid)
-
-    @cached_property
-    def wanted(self) -> Area | None:
-        """Pixels of the grid that cells can lie in: the area with what cells can reach beyond it, or the tissue."""
-        if self.grid_area is not None:
-            return SurroundedArea(self.grid_area, CELL_REACH)
-        return None if self.tissue is None else self.tissue.scaled(self.grid)
-
-    @cached_property
-    def within(self) -> Area | None:
-        """Pixels of the grid that classes end with, and that objects lie in: the area, or the tissue."""
-        return self.grid_area or self.wanted
-
-    def present_channels(self, t: int | None) -> tuple[int, ...]:
-        """Channels of which no plane of a frame is missing: those that can be measured."""
-        channels, missing = range(self.image.size("C")), self.image.missing
-        if missing is None:
-            return tuple(channels)
-        sections = sections_of(missing, self.settings)
-        return tuple(channel for channel in channels if missing.holds([t or 0], [channel], sections))
-
-    def read_channels(self, t: int | None, channels: Sequence[int]) -> NDArray[Any]:
-        """Grey values ``(len(channels), *spatial)`` of one frame, with sections picked or projected."""
-        return self.read_known(t, channels)[0]
-
-    def lazy_channels(self, t: int | None, channels: Sequence[int]) -> LazyPixels:
-        """As `read_channels`, read where they are asked for: of one section, or of a whole stack."""
-        z = self.settings.z if isinstance(self.settings.z, int) else None
-        return LazyPixels(self.image, t, z, channels, self.shape)
-
-    def read_known(self, t: int | None, channels: Sequence[int]) -> tuple[NDArray[Any], UnknownPixels | None]:
-        """As `read_channels`, with the pixels that had no grey value if the settings fill them."""
-        raw = np.stack([self._read_channel(t, channel) for channel in channels])
-        return fill(raw) if self.settings.nan == "fill" else (raw, None)
-
-    def _read_channel(self, t: int | None, channel: int) -> NDArray[Any]:
-        z = self.settings.z
-        if z != "max":
-            return self.image.read(t=t or 0, c=channel, z=None if z == "each" else z)
-        # One section after another: a projection needs no whole stack in memory.
-        brightest = self.image.read(t=t or 0, c=channel, z=0)
-        for section in range(1, self.image.size("Z")):
-            np.maximum(brightest, self.image.read(t=t or 0, c=channel, z=section), out=brightest)
-        return brightest
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One frame, ready for the network.
-
-    Parameters
-    ----------
-    t : int, optional
-        Its time.
-    raw : array
-        ``(C, *spatial)`` grey values of the channels that the model gets, at the image's own size.
-    image : array
-        ``(C, *grid)`` float32, rescaled and normalized. Both are read on demand where the image is streamed.
-    scaling : Scaling
-        Grey values that became 0 and 1.
-    unknown : UnknownPixels, optional
-        Pixels that had no grey value and were filled.
-    counters : tuple of LevelCounter
-        Of each channel of ``raw``, where they were counted when it was read.
-    """
-
-    t: int | None
-    raw: Any
-    image: Any
-    scaling: Scaling
-    unknown: UnknownPixels | None = None
-    counters: tuple[LevelCounter, ...] = ()
-
-    @cached_property
-    def levels(self) -> tuple[GreyLevels, ...]:
-        """Statistics of the grey values of each channel."""
-        counters = self.counters or count_channels(self.raw)
-        return tuple(counter.result() for counter in counters)
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether every channel has one grey value: there is nothing to see, and no network is asked."""
-        if isinstance(self.raw, LazyPixels):
-            return all(levels.is_constant for levels in self.levels)
-        return bool(all(channel.min() == channel.max() for channel in self.raw))
-
-    def section(self, z: int) -> "Frame":
-        """One section of a stack; its grey values are scaled as those of the whole stack."""
-        return replace(self, raw=self.raw[:, z], image=np.ascontiguousarray(self.image[:, z]))
-
-
-def image_of_array(array: NDArray[Any], axes: str) -> Image:
-    """An image of grey values that are in memory already.
-
-    Parameters
-    ----------
-    array : ndarray
-        Grey values.
-    axes : str
-        One letter of ``TCZYX`` an axis, in any order.
-
-    Raises
-    ------
-    ImageError
-        ``unknown_axes``: the letters do not fit the array.
-    """
-    axes = axes.upper()
-    if len(axes) != array.ndim or not set("YX") <= set(axes) <= set(AXES) or len(set(axes)) != len(axes):
-        raise ImageError(
-            "unknown_axes", f"axes {axes!r} for an array of shape {array.shape}: give one letter of {AXES} an axis"
-        )
-    # (T, C, Z, Y, X), with length 1 where the array has no such axis
-    present = [axis for axis in AXES if axis in axes]
-    ordered = array.transpose([axes.index(axis) for axis in present])
-    full = ordered[tuple(slice(None) if axis in axes else np.newaxis for axis in AXES)]
-    kept = [(axis, size) for axis, size in zip(AXES, full.shape, strict=True) if size != 1 or axis in "YX"]
-    names = tuple("" for _ in range(full.shape[AXES.index("C")]))
-    return Image(
-        axes="".join(axis for axis, _ in kept),
-        shape=tuple(size for _, size in kept),
-        dtype=array.dtype,
-        pixel_size_um={},
-        pixel_size_trusted=False,
-        channel_names=names,
-        source=Path("array"),
-        pixels=_ArrayPixels(full),
-    )
-
-
-@dataclass(frozen=True)
-class _ArrayPixels:
-    values: NDArray[Any]
-
-    def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
-        return self.values[t, list(channels), z, y, x]
 
 
 def open_image(

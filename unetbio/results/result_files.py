@@ -17,7 +17,7 @@ from unetbio.io.tables import csv_text
 from unetbio.labels import label_hash
 from unetbio.output_layout import FORMATS
 from unetbio.postprocessing.objects import ObjectTable
-from unetbio.preprocessing.prepare import ImageSelection
+from unetbio.preprocessing.selection import ImageSelection
 from unetbio.provenance import (
     FrameRecord,
     OutputRecord,

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from unetbio.measurement.frame_summary import describe_labels
 from unetbio.postprocessing.bands import RowArray, bands_in_memory
-from unetbio.preprocessing.prepare import Frame, ImageSelection, prepare_frame
+from unetbio.preprocessing.prepare import prepare_frame
 from unetbio.preprocessing.scale import Look, Scale
+from unetbio.preprocessing.selection import Frame, ImageSelection
 from unetbio.scale.choice import (
     COARSE,
     FINE,

@@ -9,7 +9,8 @@ import numpy as np
 from unetbio.preprocessing.areas import count_pixels
 from unetbio.preprocessing.grey_values import FULL_SCALE, GreyFingerprint, is_saturated
 from unetbio.preprocessing.likeness import Difference, compare, has_bright_ground, place_of_median
-from unetbio.preprocessing.prepare import Frame, ImageSelection, chosen_normalization
+from unetbio.preprocessing.prepare import chosen_normalization
+from unetbio.preprocessing.selection import Frame, ImageSelection
 from unetbio.provenance import FrameRecord
 from unetbio.settings.normalization import Normalization
 

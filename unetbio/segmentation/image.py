@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from unetbio.errors import CancelledError, ImageError
 from unetbio.inference.backends.base import DEFAULT
 from unetbio.inference.executors import Progress, part_of
+from unetbio.io.arrays import image_of_array
 from unetbio.io.image import Image
 from unetbio.labels import Mask, label_hash
 from unetbio.models import DEFAULT_MODEL, model_path
 from unetbio.models.model_file import Model, load_model
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.drawn_regions import read_regions
-from unetbio.preprocessing.prepare import ImageSelection, image_of_array
+from unetbio.preprocessing.selection import ImageSelection
 from unetbio.provenance import count_cells
 from unetbio.segmentation.segmenter import Segmenter
 from unetbio.settings.normalization import Normalization, parse

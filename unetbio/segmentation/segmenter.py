@@ -29,7 +29,8 @@ from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.areas import count_pixels
 from unetbio.preprocessing.lazy import Streaming
 from unetbio.preprocessing.normalization import Scaling
-from unetbio.preprocessing.prepare import Frame, ImageSelection, can_stream, open_image, prepare_frame, read_frame
+from unetbio.preprocessing.prepare import can_stream, open_image, prepare_frame, read_frame
+from unetbio.preprocessing.selection import Frame, ImageSelection
 from unetbio.provenance import FrameRecord, versions
 from unetbio.scale.search import FirstLook, Found, find_scale
 from unetbio.segmentation.ensemble import check_ensemble, check_windows, describe_member

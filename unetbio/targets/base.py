@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from unetbio.inference.backends.base import Runner
     from unetbio.inference.executors import Progress
     from unetbio.models.model_file import ModelInfo
-    from unetbio.preprocessing.prepare import ImageSelection
+    from unetbio.preprocessing.selection import ImageSelection
     from unetbio.provenance import FrameRecord
 
 __all__ = [

@@ -19,7 +19,7 @@ from unetbio.labels import LabelImage, relabel_raster, resize_nearest
 from unetbio.metrics.cell_classes import ClassedCells, compare_classed
 from unetbio.postprocessing.cell_classes import class_table
 from unetbio.postprocessing.instances import PostProcessing
-from unetbio.preprocessing.prepare import ImageSelection
+from unetbio.preprocessing.selection import ImageSelection
 from unetbio.provenance import CELL_CLASSES, FrameRecord
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig

@@ -21,7 +21,7 @@ from unetbio.metrics.instances import match
 from unetbio.postprocessing import instances
 from unetbio.postprocessing.bands import RowArray, planes_of
 from unetbio.postprocessing.instances import PostProcessing
-from unetbio.preprocessing.prepare import ImageSelection
+from unetbio.preprocessing.selection import ImageSelection
 from unetbio.provenance import FrameRecord
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig

@@ -11,7 +11,7 @@ from unetbio.errors import UsageError
 from unetbio.labels import resize_nearest
 from unetbio.measurement.frame_summary import describe_classes
 from unetbio.metrics.classes import ClassComparison, compare_classes
-from unetbio.preprocessing.prepare import ImageSelection
+from unetbio.preprocessing.selection import ImageSelection
 from unetbio.provenance import FrameRecord
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig

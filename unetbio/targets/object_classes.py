@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.postprocessing.objects import ObjectTable
-from unetbio.preprocessing.prepare import ImageSelection
+from unetbio.preprocessing.selection import ImageSelection
 from unetbio.provenance import CELL_CLASSES, FrameRecord
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig

@@ -18,7 +18,7 @@ from unetbio.postprocessing.objects import (
     resize_objects,
     select_objects,
 )
-from unetbio.preprocessing.prepare import ImageSelection
+from unetbio.preprocessing.selection import ImageSelection
 from unetbio.provenance import FrameRecord
 from unetbio.settings.segmentation import Settings
 from unetbio.supervision.annotations import number_cells

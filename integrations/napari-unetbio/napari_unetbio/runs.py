@@ -15,7 +15,7 @@ from unetbio.files import Stamp, stamp
 from unetbio.io.grey_pictures import PICTURES
 from unetbio.labels import label_dtype
 from unetbio.output_layout import is_output_folder, provenance_name
-from unetbio.preprocessing.prepare import ImageSelection
+from unetbio.preprocessing.selection import ImageSelection
 from unetbio.provenance import read_provenance
 from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run, store_correction
 from unetbio.results.entries import known_entries

@@ -25,7 +25,8 @@ from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import holds_classes
 from unetbio.postprocessing.linking import number_sections
 from unetbio.postprocessing.objects import ObjectTable
-from unetbio.preprocessing.prepare import ImageSelection, complete_pixel_size, with_pixel_size
+from unetbio.preprocessing.prepare import complete_pixel_size, with_pixel_size
+from unetbio.preprocessing.selection import ImageSelection
 from unetbio.provenance import CONFIDENCE_DECIMALS, FrameRecord, Provenance
 from unetbio.results.journal import Entry
 from unetbio.results.recorded_input import open_recorded

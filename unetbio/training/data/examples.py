@@ -18,7 +18,8 @@ from unetbio.io.pairing.matching import read_mask
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.parts import full_pixels
-from unetbio.preprocessing.prepare import ImageSelection, open_annotated
+from unetbio.preprocessing.prepare import open_annotated
+from unetbio.preprocessing.selection import ImageSelection
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision.annotations import number_cell_classes
 from unetbio.targets.base import Annotation, Target

@@ -23,7 +23,7 @@ def command(labels: tuple[str, ...], output: Path, run: WeightMapRun) -> int:
     the label image beside the weights. Background between cells that nearly touch weighs most (arXiv 1505.04597,
     equation 2); touching cells are parted by a line of background first.
     """
-    from unetbio.report.weight_maps import write_weight_maps
+    from unetbio.report.weight_map_pictures import write_weight_maps
 
     written, failed = write_weight_maps(labels, output, run)
     say(shared.summary_line([(written, "weight map")], failed, output))

@@ -15,7 +15,7 @@ from unetbio import networks
 from unetbio.errors import UsageError
 from unetbio.files import stamp
 from unetbio.io.discover import Found, part_of, table_input
-from unetbio.io.images import find_images, images_of
+from unetbio.io.list_images import find_images, images_of
 from unetbio.models import DEFAULT_MODEL, model_path
 from unetbio.output_layout import part_count
 from unetbio.pipelines.options import (

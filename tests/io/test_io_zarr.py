@@ -18,7 +18,7 @@ from unetbio.io import read_image, read_labels, write_labels
 from unetbio.io.discover import find_inputs
 from unetbio.io.formats.zarr.chunks import ChunkFiles
 from unetbio.io.image import NotStored
-from unetbio.io.names import stem
+from unetbio.io.mask_names import stem
 from unetbio.io.pairing.pairs import pair
 from unetbio.labels import label_hash
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 
 from unetbio.errors import ImageError
-from unetbio.io.names import plain_stem, stem
+from unetbio.io.mask_names import plain_stem, stem
 from unetbio.output_layout import time_lapse_name
 
 __all__ = ["Finder", "Names"]

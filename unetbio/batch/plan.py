@@ -11,7 +11,7 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.files import cached_real_path
 from unetbio.io.discover import Found, part_of, table_input
 from unetbio.io.grouping import AUTO
-from unetbio.io.images import find_images, images_of, series_of
+from unetbio.io.list_images import find_images, images_of, series_of
 from unetbio.output_layout import MaskKind
 from unetbio.preprocessing.drawn_regions import read_regions
 from unetbio.provenance import read_provenance

@@ -19,7 +19,7 @@ from unetbio.io.cell_classes import CellClasses, cell_classes_path, read_cell_cl
 from unetbio.io.discover import Found
 from unetbio.io.image import Image
 from unetbio.io.labels import label_suffix
-from unetbio.io.names import MASK_SUFFIXES, section_of
+from unetbio.io.mask_names import MASK_SUFFIXES, section_of
 from unetbio.io.pairing.layouts import Layout, find_layout
 from unetbio.output_layout import mask_name, objects_name, result_name
 from unetbio.preprocessing.prepare import series_number

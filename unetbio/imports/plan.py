@@ -11,7 +11,7 @@ from unetbio.annotations.regions import Sheet
 from unetbio.annotations.sources import CHALLENGE, MASKS, Source, find_sources
 from unetbio.errors import ImageError, UsageError
 from unetbio.imports.places import ONE_SECTION, Places
-from unetbio.io.names import section_of
+from unetbio.io.mask_names import section_of
 from unetbio.settings.runs import ImportRun
 
 __all__ = ["Job", "assign_annotations"]

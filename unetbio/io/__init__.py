@@ -3,7 +3,7 @@
 from unetbio.io.discover import Found, find_inputs, output_names
 from unetbio.io.image import Image, select_channel
 from unetbio.io.labels import read_labels, write_labels, write_probabilities
-from unetbio.io.names import stem
+from unetbio.io.mask_names import stem
 from unetbio.io.pairing.pairs import Pairing, pair
 from unetbio.io.read import read_image
 from unetbio.io.write import write_image

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from unetbio.errors import ImageError
 from unetbio.files import open_regular, write_text
-from unetbio.io.names import MASK_SUFFIXES, stem
+from unetbio.io.mask_names import MASK_SUFFIXES, stem
 from unetbio.io.tables import csv_text, plain_cell
 from unetbio.output_layout import objects_name
 

@@ -14,7 +14,7 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.files import cached_real_path, public_address, real_path, walk
 from unetbio.io.formats import FORMATS, SUFFIXES, find_folder, load
 from unetbio.io.formats.unread import UNREAD_SUFFIXES
-from unetbio.io.names import (
+from unetbio.io.mask_names import (
     CHALLENGE_FOLDER,
     IMAGE_FOLDER,
     IMAGE_SUFFIXES,

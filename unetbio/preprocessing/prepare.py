@@ -13,7 +13,7 @@ from unetbio.errors import ImageError
 from unetbio.io import read_image
 from unetbio.io.grey_pictures import as_grey, is_opaque_picture
 from unetbio.io.image import Image, list_channels, select_channel, with_channel_names
-from unetbio.io.images import find_series
+from unetbio.io.list_images import find_series
 from unetbio.notes import say_once, say_without_effect
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.areas import CELL_REACH

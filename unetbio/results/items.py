@@ -11,7 +11,7 @@ from unetbio.io import Image, read_image
 from unetbio.io.discover import Found
 from unetbio.io.image_set import ImageSet
 from unetbio.io.labels import label_suffix
-from unetbio.io.names import stem
+from unetbio.io.mask_names import stem
 from unetbio.output_layout import (
     FORMATS,
     MaskKind,

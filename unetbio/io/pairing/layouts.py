@@ -8,7 +8,7 @@ from pathlib import Path
 from unetbio.errors import UsageError
 from unetbio.files import paths_below
 from unetbio.io.formats import SUFFIXES, find_folder
-from unetbio.io.names import IMAGE_FOLDER, MASK_FOLDER, MASK_SUFFIXES, stem
+from unetbio.io.mask_names import IMAGE_FOLDER, MASK_FOLDER, MASK_SUFFIXES, stem
 from unetbio.io.pairing.pairs import Pairing, pair
 
 __all__ = ["Layout", "find_layout"]

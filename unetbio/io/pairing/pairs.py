@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 from unetbio.errors import UsageError
 from unetbio.io.discover import Found, list_files
 from unetbio.io.formats import SUFFIXES
-from unetbio.io.names import MASK_SUFFIXES, plain_stem, stack_of, stem, without_suffix
+from unetbio.io.mask_names import MASK_SUFFIXES, plain_stem, stack_of, stem, without_suffix
 from unetbio.output_layout import WRITTEN_MASKS
 
 __all__ = ["Pairing", "pair"]

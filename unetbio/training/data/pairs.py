@@ -9,7 +9,7 @@ from typing import NamedTuple
 from unetbio.errors import ImageError, UsageError
 from unetbio.files import public_address
 from unetbio.io import pair
-from unetbio.io.names import section_of
+from unetbio.io.mask_names import section_of
 from unetbio.io.pairing.layouts import find_layout
 from unetbio.io.remote import is_address, local_path
 from unetbio.io.tables import TABLES, file_of_cell

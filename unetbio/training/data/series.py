@@ -9,7 +9,7 @@ from unetbio.annotations.masks import is_mask_folder
 from unetbio.errors import ImageError
 from unetbio.io import read_image
 from unetbio.io.image import Image
-from unetbio.io.images import select_series
+from unetbio.io.list_images import select_series
 from unetbio.io.pairing.matching import open_mask
 from unetbio.io.series import is_seen_to_hold_one, list_series
 from unetbio.settings.segmentation import Settings

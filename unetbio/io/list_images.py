@@ -9,7 +9,7 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.io.discover import Found, find_inputs
 from unetbio.io.formats import find_folder, load
 from unetbio.io.grouping import AUTO, group_files
-from unetbio.io.names import stem
+from unetbio.io.mask_names import stem
 from unetbio.io.series import is_seen_to_hold_one, list_series
 from unetbio.io.wells import well_name
 

@@ -22,9 +22,7 @@ logger = logging.getLogger("unetbio.cli.calibrate")
 @click.command(short_help="Search the thresholds of a model on annotated images.")
 @click.argument("model")
 @click.argument("inputs", nargs=-1, required=True, type=shared.AnnotatedPath())
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Model file to write (*.safetensors)."
-)
+@click.option("-o", "--output", required=True, type=shared.OutputPath(), help="Model file to write (*.safetensors).")
 @shared.options(Settings, *READING)
 @shared.options(CalibrateRun)
 @shared.collected(run=CalibrateRun, reading=Settings)

@@ -24,8 +24,8 @@ SHOWN_GROUPS = 20
 
 @click.command()
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
-@click.option("-o", "--output", "out", type=click.Path(file_okay=False, path_type=Path), help="Folder for check.csv.")
-@click.option("--table", type=click.Path(path_type=Path), help="csv or tsv with a column image, instead of INPUT.")
+@click.option("-o", "--output", "out", type=shared.OutputPath(file_okay=False), help="Folder for check.csv.")
+@click.option("--table", type=shared.LocalPath(), help="csv or tsv with a column image, instead of INPUT.")
 @click.option(
     "-m",
     "--model",
@@ -39,7 +39,7 @@ SHOWN_GROUPS = 20
 @shared.group
 @click.option(
     "--cache",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=shared.OutputPath(dir_okay=False),
     metavar="FILE",
     help="Keep here what is in each file; one that has not changed since is not read again.",
 )

@@ -19,9 +19,7 @@ logger = logging.getLogger("unetbio.cli.compare")
 
 @click.command(short_help="Train networks on the same images and compare them.")
 @click.argument("data", nargs=-1, required=True, type=shared.AnnotatedPath())
-@click.option(
-    "-o", "--output", metavar="OUT", required=True, type=click.Path(path_type=Path), help="Folder of the results."
-)
+@click.option("-o", "--output", metavar="OUT", required=True, type=shared.OutputPath(), help="Folder of the results.")
 @shared.options(Settings, *READING)
 @shared.options(CompareRun)
 @shared.collected(run=CompareRun, reading=Settings)

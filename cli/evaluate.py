@@ -15,9 +15,9 @@ __all__ = ["command"]
 
 
 @click.command()
-@click.argument("predicted", type=click.Path(path_type=Path))
-@click.argument("truth", type=click.Path(path_type=Path))
-@click.option("-o", "--output", metavar="OUT", type=click.Path(path_type=Path), help="Folder for the full scores.")
+@click.argument("predicted", type=shared.LocalPath())
+@click.argument("truth", type=shared.LocalPath())
+@click.option("-o", "--output", metavar="OUT", type=shared.OutputPath(), help="Folder for the full scores.")
 @click.option("--thresholds", metavar="IOU,...", help="IoU from which cells match.  [default: 0.5,0.55 ... 0.95]")
 @click.option(
     "--tolerance",

@@ -19,7 +19,7 @@ logger = logging.getLogger("unetbio.cli.export")
 
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=shared.LocalPath())
 @click.option(
     "--to",
     "target",
@@ -31,7 +31,7 @@ logger = logging.getLogger("unetbio.cli.export")
     "-o",
     "--output",
     "folder",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=shared.OutputPath(file_okay=False),
     help="Folder for the files.  [default: OUT, beside the label images]",
 )
 @shared.metadata_regex

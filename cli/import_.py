@@ -17,8 +17,8 @@ logger = logging.getLogger("unetbio.cli.import")
 
 
 @click.command("import")
-@click.argument("annotations", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="Folder for the label images.")
+@click.argument("annotations", nargs=-1, required=True, type=shared.LocalPath())
+@click.option("-o", "--output", type=shared.OutputPath(file_okay=False), help="Folder for the label images.")
 @shared.options(ImportRun)
 @shared.options(Settings, "series", "t", "z", "axes")
 @shared.collected(run=ImportRun, reading=Settings)

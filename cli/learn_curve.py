@@ -16,9 +16,7 @@ __all__ = ["command"]
 
 @click.command(short_help="Measure how the score grows with annotated images.")
 @click.argument("inputs", nargs=-1, required=True, type=shared.AnnotatedPath())
-@click.option(
-    "-o", "--output", metavar="OUT", required=True, type=click.Path(path_type=Path), help="Folder of the results."
-)
+@click.option("-o", "--output", metavar="OUT", required=True, type=shared.OutputPath(), help="Folder of the results.")
 @shared.options(Settings, *READING)
 @shared.options(LearnCurveRun)
 @shared.collected(run=LearnCurveRun, reading=Settings)

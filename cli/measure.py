@@ -20,7 +20,7 @@ logger = logging.getLogger("unetbio.cli.measure")
 
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=shared.LocalPath())
 @shared.options(MeasureRun)
 @shared.collected(run=MeasureRun)
 def command(out: Path, run: MeasureRun) -> int | None:

@@ -45,7 +45,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.argument("folder", required=False, type=click.Path(path_type=Path))
+@click.argument("folder", required=False, type=shared.LocalPath())
 @shared.as_json
 def list_models(folder: Path | None, as_json: bool) -> None:
     """List trained models, shipped or in a folder.
@@ -104,9 +104,7 @@ def _unshipped() -> Iterator[str]:
     type=click.Choice(list(_SUFFIXES)),
     help="Package of the BioImage Model Zoo, the network alone, or a folder to publish the model with.",
 )
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="File or folder.  [default: named after the model]"
-)
+@click.option("-o", "--output", type=shared.OutputPath(), help="File or folder.  [default: named after the model]")
 @click.option(
     "--author", "authors", multiple=True, metavar="NAME", help="Who trained the model; give it once for each."
 )
@@ -145,8 +143,8 @@ def export_model(model: str, kind: str, output: Path | None, authors: tuple[str,
 
 
 @command.command("import")
-@click.argument("package", type=click.Path(path_type=Path))
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="New model file, *.safetensors.")
+@click.argument("package", type=shared.LocalPath())
+@click.option("-o", "--output", required=True, type=shared.OutputPath(), help="New model file, *.safetensors.")
 def import_model(package: Path, output: Path) -> None:
     """Write the model of PACKAGE, which unetbio exported as bioimageio, as a model file.
 

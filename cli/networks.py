@@ -16,7 +16,7 @@ __all__ = ["command"]
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--draw", type=click.Path(file_okay=False, path_type=Path), help="Folder for a drawing (SVG) of each.")
+@click.option("--draw", type=shared.OutputPath(file_okay=False), help="Folder for a drawing (SVG) of each.")
 @shared.as_json
 def command(names: tuple[str, ...], draw: Path | None, as_json: bool) -> None:
     """List the architectures with geometry, parameters and paper; of those called NAME, what each parameter means.

@@ -4,13 +4,14 @@ from pathlib import Path
 
 import click
 
+from unetbio.cli import options as shared
 from unetbio.cli.terminal import say
 
 __all__ = ["command"]
 
 
 @click.command()
-@click.argument("project", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("project", type=shared.OutputPath(file_okay=False))
 @click.option("--images", metavar="PATH", help="File, folder or pattern of images, for the settings.")
 def command(project: Path, images: str | None) -> None:
     """Make a folder with the Snakemake workflow and its settings.

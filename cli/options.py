@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from unetbio.files import is_remote, refuse_remote
+from unetbio.files import is_remote, public_address, refuse_remote
 from unetbio.models import DEFAULT_MODEL
 from unetbio.settings.options import Option, options_of
 from unetbio.settings.runs import (
@@ -28,8 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EXIT_SOME_FAILED",
+    "AnnotatedPath",
     "ExistingPath",
+    "LocalPath",
     "Number",
+    "OutputPath",
     "Text",
     "as_click",
     "as_json",
@@ -99,15 +102,37 @@ class Text(click.ParamType[Any, Any]):
             self.fail(str(error), param, ctx)
 
 
-class ExistingPath(click.Path):
-    """A file or folder of this machine."""
+class LocalPath(click.Path):
+    """A file or folder of this machine; keywords as of `click.Path`."""
 
-    def __init__(self) -> None:
-        super().__init__(exists=True, path_type=Path)
+    def __init__(self, **kinds: bool) -> None:
+        super().__init__(path_type=Path, **kinds)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Refuse an address, and say how to get the file."""
         refuse_remote(value)
+        return super().convert(value, param, ctx)
+
+
+class ExistingPath(LocalPath):
+    """A file or folder of this machine that is there."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True)
+
+
+class OutputPath(click.Path):
+    """A file or folder of this machine that is written; keywords as of `click.Path`."""
+
+    def __init__(self, **kinds: bool) -> None:
+        super().__init__(path_type=Path, **kinds)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse an address, which would become a folder called ``s3:``."""
+        if is_remote(value):
+            address = public_address(str(value))
+            text = f"{address} is an address: give a name on this machine, and copy what is written there afterwards"
+            self.fail(text, param, ctx)
         return super().convert(value, param, ctx)
 
 

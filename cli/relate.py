@@ -14,13 +14,13 @@ logger = logging.getLogger("unetbio.cli.relate")
 
 
 @click.command()
-@click.argument("nuclei", type=click.Path(path_type=Path))
-@click.argument("cells", type=click.Path(path_type=Path))
+@click.argument("nuclei", type=shared.LocalPath())
+@click.argument("cells", type=shared.LocalPath())
 @click.option(
     "-o",
     "--output",
     required=True,
-    type=click.Path(file_okay=False, path_type=Path),
+    type=shared.OutputPath(file_okay=False),
     help="Folder for the tables, and the label images of the cytoplasm.",
 )
 @shared.failed_ok

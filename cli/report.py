@@ -4,16 +4,17 @@ from pathlib import Path
 
 import click
 
+from unetbio.cli import options as shared
 from unetbio.cli.terminal import say
 
 __all__ = ["command"]
 
 
 @click.command("report")
-@click.argument("out", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("out", type=shared.LocalPath(exists=True, file_okay=False))
 @click.option(
     "--check",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=shared.LocalPath(exists=True, dir_okay=False),
     metavar="FILE",
     help="What unetbio check --json printed: becomes a part of the page.",
 )

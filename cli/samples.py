@@ -4,14 +4,14 @@ from pathlib import Path
 
 import click
 
-from unetbio.cli.options import format_count
+from unetbio.cli import options as shared
 from unetbio.cli.terminal import say
 
 __all__ = ["command"]
 
 
 @click.command("samples")
-@click.argument("out", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("out", type=shared.OutputPath(file_okay=False))
 @click.option("--training", is_flag=True, help="Write pairs for training: OUT/images and OUT/masks.")
 def command(out: Path, training: bool) -> None:
     """Write sample images to the folder OUT, as OME-TIFF.
@@ -23,6 +23,6 @@ def command(out: Path, training: bool) -> None:
 
     if training:
         # Each image is followed by its label image.
-        say(f"{format_count(len(write_training_pairs(out)) // 2, 'training pair')}: {out}")
+        say(f"{shared.format_count(len(write_training_pairs(out)) // 2, 'training pair')}: {out}")
     else:
-        say(f"{format_count(len(write_samples(out)), 'sample image')}: {out}")
+        say(f"{shared.format_count(len(write_samples(out)), 'sample image')}: {out}")

@@ -22,8 +22,8 @@ _RUN_OPTIONS = [name for name in options_of(RunOptions) if name != "metadata_reg
 
 @click.command()
 @click.argument("inputs", nargs=-1, metavar="INPUT...")
-@click.option("-o", "--output", "out", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder.")
-@click.option("--table", type=click.Path(path_type=Path), help="csv or tsv with a column image, instead of INPUT.")
+@click.option("-o", "--output", "out", required=True, type=shared.OutputPath(file_okay=False), help="Folder.")
+@click.option("--table", type=shared.LocalPath(), help="csv or tsv with a column image, instead of INPUT.")
 @shared.metadata_regex
 @click.option(
     "-m",

@@ -14,11 +14,11 @@ __all__ = ["command"]
 
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=shared.LocalPath())
 @click.option(
     "--key",
     required=True,
-    type=click.Path(path_type=Path),
+    type=shared.LocalPath(),
     metavar="PRIVATE",
     help="File of an ed25519 SSH key without a passphrase, as ssh-keygen -t ed25519 makes it.",
 )

@@ -22,7 +22,7 @@ logger = logging.getLogger("unetbio.cli.suggest")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
 @shared.model
 @click.option("-n", "--number", default=10, show_default=True, type=click.IntRange(min=1), help="Images to suggest.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Table to write (*.csv).")
+@click.option("-o", "--output", type=shared.OutputPath(), help="Table to write (*.csv).")
 @shared.options(Settings, "channel")
 @shared.device
 @shared.failed_ok

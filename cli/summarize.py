@@ -14,10 +14,8 @@ logger = logging.getLogger("unetbio.cli.summarize")
 
 
 @click.command()
-@click.argument(
-    "folders", nargs=-1, required=True, metavar="FOLDER...", type=click.Path(file_okay=False, path_type=Path)
-)
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="Put all into this table (csv).")
+@click.argument("folders", nargs=-1, required=True, metavar="FOLDER...", type=shared.LocalPath(file_okay=False))
+@click.option("-o", "--output", type=shared.OutputPath(dir_okay=False), help="Put all into this table (csv).")
 @shared.failed_ok
 def command(folders: tuple[Path, ...], output: Path | None, failed_ok: bool) -> int | None:
     """Name the images that failed, and put the summaries of several output folders into one table.

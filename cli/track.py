@@ -15,7 +15,7 @@ logger = logging.getLogger("unetbio.cli.track")
 
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=shared.LocalPath())
 @shared.options(TrackRun)
 @shared.collected(run=TrackRun)
 def command(out: Path, run: TrackRun) -> int | None:

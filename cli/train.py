@@ -17,9 +17,7 @@ __all__ = ["command"]
 
 @click.command(short_help="Train a network on images and label images.")
 @click.argument("inputs", nargs=-1, required=True, type=shared.AnnotatedPath())
-@click.option(
-    "-o", "--output", required=True, type=click.Path(path_type=Path), help="Model file to write (*.safetensors)."
-)
+@click.option("-o", "--output", required=True, type=shared.OutputPath(), help="Model file to write (*.safetensors).")
 @shared.options(Settings, *READING)
 @shared.options(TrainRun)
 @shared.collected(run=TrainRun, reading=Settings)

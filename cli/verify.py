@@ -21,7 +21,7 @@ __all__ = ["command"]
 
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=shared.LocalPath())
 @click.option(
     "--rerun",
     type=click.IntRange(min=1),
@@ -30,7 +30,7 @@ __all__ = ["command"]
 )
 @click.option(
     "--key",
-    type=click.Path(path_type=Path),
+    type=shared.LocalPath(),
     metavar="PUBLIC",
     help="File of the public SSH key, or of several: check that unetbio sign signed the folder with one of them.",
 )

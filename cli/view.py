@@ -18,7 +18,7 @@ logger = logging.getLogger("unetbio.cli.view")
 
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path), metavar="RESULTS")
+@click.argument("out", type=shared.LocalPath(), metavar="RESULTS")
 @shared.options(ViewRun)
 @shared.collected(run=ViewRun)
 def command(out: Path, run: ViewRun) -> None:

@@ -13,7 +13,7 @@ __all__ = ["command"]
 
 @click.command("weight-map")
 @click.argument("labels", nargs=-1, required=True)
-@click.option("-o", "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Output folder.")
+@click.option("-o", "--output", required=True, type=shared.OutputPath(file_okay=False), help="Output folder.")
 @shared.options(WeightMapRun)
 @shared.collected(run=WeightMapRun)
 def command(labels: tuple[str, ...], output: Path, run: WeightMapRun) -> int:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from unetbio.errors import ModelError
+from unetbio.files import refuse_remote
 
 __all__ = ["DEFAULT_MODEL", "SUFFIX", "model_path", "shipped_models"]
 
@@ -29,7 +30,10 @@ def model_path(name_or_path: str | os.PathLike[str]) -> Path:
     ------
     ModelError
         When there is neither a shipped model nor a file of that name.
+    UsageError
+        For an address.
     """
+    refuse_remote(name_or_path)
     text = os.fspath(name_or_path)
     if text in shipped_models():
         return SHIPPED / f"{text}{SUFFIX}"

@@ -11,7 +11,7 @@ import numpy as np
 from unetbio.annotations.formats.geojson import Annotation, read_annotations
 from unetbio.annotations.outlines import Ring
 from unetbio.errors import ImageError, UsageError
-from unetbio.files import utf8_text
+from unetbio.files import refuse_remote, utf8_text
 from unetbio.settings.regions import Region, is_region_file, parse_region, region_of_outline
 
 __all__ = ["GivenRegion", "read_regions"]
@@ -44,6 +44,7 @@ def read_regions(given: Sequence[str]) -> list[GivenRegion]:
 def _read(text: str) -> list[GivenRegion]:
     if not is_region_file(text):
         return [GivenRegion(parse_region(text))]
+    refuse_remote(text.strip())
     path = Path(text.strip())
     try:
         annotations, left_out = read_annotations(path)

@@ -371,7 +371,8 @@ def describe_download(address: str) -> str:
     tool = _DOWNLOADS.get(address.partition(":")[0].lower(), _CURL)
     return (
         f"{address} is not on this machine: download it first (such as {tool}), or mount the storage as a folder; "
-        'unetbio segment, check and train fetch images with pip install "unetbio[remote]" (and s3fs for s3://, gcsfs for gs://)'
+        'unetbio segment, check and train fetch images with pip install "unetbio[remote]" (and s3fs for s3://, gcsfs '
+        "for gs://)"
     )
 
 

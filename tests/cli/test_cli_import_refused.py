@@ -93,6 +93,12 @@ def one_region(**attributes: Any) -> str:
     return json.dumps({"f0.tif1": {"filename": "a/f0.tif", "regions": [region]}})
 
 
+def tiff(array: Any) -> bytes:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, array, photometric="minisblack")
+    return stream.getvalue()
+
+
 REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     "numbers as text": (
         "f0.geojson",
@@ -102,7 +108,7 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     "NaN": (
         "f0.geojson",
         '{"features": [{"geometry": {"type": "Polygon", "coordinates": [[[NaN, 1]]]}}]}',
-        "holds NaN",
+        "a corner is infinite, NaN or far outside",
     ),
     "far away": (
         "f0.geojson",
@@ -190,6 +196,30 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
         "infinite, NaN or far away",
     ),
     "fractions": ("f0.tif", b"", "with fractions, NaN or infinity"),
+    "points alone": (
+        "f0.geojson",
+        one_feature({"type": "MultiPoint", "coordinates": [[1, 1], [2, 2]]}),
+        "no annotation encloses an area (1 x point)",
+    ),
+    "boxes alone": (
+        "x.json",
+        one_annotation(bbox=[1, 1, 5, 5]),
+        "no annotation encloses an area (1 x box without outline)",
+    ),
+    "micrometres": (
+        "f0.geojson",
+        one_feature({"type": "Polygon", "coordinates": [[[900, 900], [950, 900], [950, 950]]]}),
+        "no region has a pixel in the image of 80 x 60",
+    ),
+    "COCO results": ("x.json", json.dumps([{"image_id": 4, "segmentation": [[1, 1, 9, 1, 9, 9]]}]), "COCO results"),
+    "VIA 3": ("x.json", json.dumps({"project": {}, "file": {}, "metadata": {}, "view": {}}), "draw in version 2"),
+    "a page for each cell": ("f0.tif", tiff(np.stack([cells() == n for n in (1, 2, 3, 4)])), "a picture for each cell"),
+    "255 as background": ("f0.tif", tiff(np.where(cells(), cells(), 255).astype(np.uint8)), "-1 stored without its"),
+    "NaN as background": (
+        "f0.tif",
+        tiff(np.where(cells(), cells(), np.nan).astype(np.float32)),
+        "labels[np.isnan(labels)] = 0",
+    ),
 }
 
 

@@ -83,6 +83,19 @@ def test_each_image_has_the_scale_that_is_found(segment: Invoke, tmp_path: Path)
     assert json.loads(CliRunner().invoke(main, ["verify", str(tmp_path / "out"), "--rerun", "2", "--json"]).stdout)
 
 
+def test_rows_of_a_table_say_whether_the_scale_is_searched(images: Path, tmp_path: Path, model: Path) -> None:
+    rows = ("image,diameter_px", "large.tif,model", "a.tif,NA", "other.tif,auto", "half.tif,26")
+    for name, step in (("other", 4), ("half", 2)):
+        tifffile.imwrite(images / f"{name}.tif", tifffile.imread(images / "large.tif")[:: 4 // step, :: 4 // step])
+    (images / "t.csv").write_text("\n".join(rows) + "\n")
+    out = tmp_path / "out"
+    line = ["segment", "--table", images / "t.csv", "-o", out, "-m", model, "--workers", 1]
+    result = CliRunner().invoke(main, [str(word) for word in line])
+    assert result.exit_code == 0, result.stderr
+    zooms = {name: row["zoom"] for name, row in summary(out).items()}
+    assert zooms == {"large.tif": "1.0", "a.tif": "1.0", "other.tif": "0.25", "half.tif": "0.4615"}
+
+
 def test_the_scale_does_not_depend_on_workers_or_parts(segment: Invoke, tmp_path: Path) -> None:
     segment()
     segment("--workers", "2", "--tile", "24", out="tiled")

@@ -149,6 +149,17 @@ def test_files_of_another_system_are_found(tmp_path: Path) -> None:
             file_of_cell(tmp_path, path)
 
 
+def test_capital_letters_of_files_count_only_where_they_must(tmp_path: Path) -> None:
+    (tmp_path / "Plate 1").mkdir()
+    (tmp_path / "Plate 1" / "A01.tif").touch()
+    assert file_of_cell(tmp_path, "PLATE 1\\a01.TIF") == "Plate 1/A01.tif"
+    (tmp_path / "Plate 1" / "a01.tif").touch()
+    assert file_of_cell(tmp_path, "Plate 1/a01.tif") == "Plate 1/a01.tif"
+    # Which of the two is meant cannot be known.
+    assert file_of_cell(tmp_path, "Plate 1/A01.TIF") == "Plate 1/A01.TIF"
+    assert file_of_cell(tmp_path / "Plate 1", "..\\plate 1\\A01.tif") in ("../Plate 1/A01.tif", "A01.tif")
+
+
 @pytest.mark.parametrize(
     ("column", "meant"),
     [("channels", "channel"), ("pixel_size", "pixel_size_um"), ("Diameter", "diameter_px"), ("chanel", "channel")],

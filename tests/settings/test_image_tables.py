@@ -55,6 +55,26 @@ def test_decimal_commas(tmp_path: Path, text: str, name: str, expected: object) 
     assert found.pixel_size_um == expected
 
 
+@pytest.mark.parametrize("word", ["auto", "model"])
+def test_a_diameter_may_be_a_word(tmp_path: Path, word: str) -> None:
+    assert settings_of(tmp_path, "image,diameter_px", f"a.tif,{word}").diameter_px == word
+
+
+@pytest.mark.parametrize("word", ["NA", "NaN", "n/a", "#N/A", "null"])
+def test_words_for_a_missing_number_are_empty_cells(tmp_path: Path, word: str) -> None:
+    header, row = "image,channel,pixel_size_um,diameter_px,t", f"a.tif,{word},{word},{word},{word}"
+    # A channel may be called so.
+    assert settings_of(tmp_path, header, row) == Settings(t=4, channel=(word,))
+
+
+@pytest.mark.parametrize(
+    ("column", "text", "expected"),
+    [("pixel_size_um", "0.65 µm", 0.65), ("pixel_size_um", "2,0.5um", (2, 0.5)), ("diameter_px", "30 px", 30)],
+)
+def test_units_may_follow_their_numbers(tmp_path: Path, column: str, text: str, expected: object) -> None:
+    assert getattr(settings_of(tmp_path, f"image,{column}", f'a.tif,"{text}"'), column) == expected
+
+
 def test_a_number_that_can_mean_two_things(tmp_path: Path) -> None:
     message = (
         r"x\.tsv, line 2: pixel_size_um '1,5' can be 1\.5, or 1 and 5: write 1\.5 for one number, or 1\.0,5\.0 for two"

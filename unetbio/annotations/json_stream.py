@@ -38,7 +38,11 @@ def members(stream: IO[str]) -> Iterator[tuple[str, Any]]:
     Raises
     ------
     ImageError
-        ``bad_json``: the text is no JSON object or array, holds NaN or infinity, or a value that is too long.
+        ``bad_json``: the text is no JSON object or array, or holds a value that is too long.
+
+    Notes
+    -----
+    NaN and infinity, which QuPath writes among the measurements, are numbers; coordinates refuse them.
     """
     reader = _Reader(stream)
     try:
@@ -56,7 +60,7 @@ class _Reader:
         self._stream = stream
         self._text = ""
         self._at = 0
-        self._decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+        self._decoder = json.JSONDecoder()
 
     def peek(self) -> str:
         """The next character that is no space; empty at the end."""
@@ -101,6 +105,7 @@ class _Reader:
                     _refuse(f"is no JSON ({error.msg})")
                 continue
             except ValueError as error:
+                # A whole number of thousands of digits.
                 _refuse(str(error))
             # A number may go on, too: of 12.5 only 12. may have been read.
             if not self._text[end:].strip(_IN_NUMBERS) and self._read(CHUNK):
@@ -132,10 +137,6 @@ class _Reader:
             self._skip(",")
             if self.peek() == end:
                 _refuse(f"is no JSON (a comma before {end})")
-
-
-def _refuse_constant(text: str) -> NoReturn:
-    raise ValueError(f"holds {text} where a finite number is needed")
 
 
 def _refuse(what: str) -> NoReturn:

@@ -51,7 +51,7 @@ def read_mask(path: Path, grid: Grid, *, split_components: bool = False, series:
         if error.reason not in ("unknown_axes", "wrong_channels"):
             raise
         # Programs that edit masks often do not write the axes, and three frames look like colours.
-        number = _number(read_image(path, axes=grid.axes, labels=True), series)
+        number = _number(_open_as(path, grid), series)
         label_image = read_labels(path, allow_binary=split_components, axes=grid.axes, series=number)
     if label_image.shape != grid.shape:
         raise ImageError(
@@ -62,6 +62,20 @@ def read_mask(path: Path, grid: Grid, *, split_components: bool = False, series:
     if split_components:
         return _by_components(label_image)
     return label_image.astype(labels.label_dtype(int(label_image.max(initial=0))), copy=False)
+
+
+def _open_as(path: Path, grid: Grid) -> Image:
+    """Open a mask with the axes of its image."""
+    try:
+        return read_image(path, axes=grid.axes, labels=True)
+    except ImageError as error:
+        if error.reason != "unknown_axes":
+            raise
+        raise ImageError(
+            "size_differs",
+            f"the mask has other axes than its image, which is {grid.shape} ({grid.axes}): give a mask of this size "
+            "with a number for each cell, or a folder with a picture for each cell",
+        ) from error
 
 
 def _read(path: Path, grid: Grid, split_components: bool, series: int | None) -> NDArray[Any]:

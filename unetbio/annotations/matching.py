@@ -78,7 +78,8 @@ class Finder:
     def by_name(self, name: str, series: int | None = None) -> Names | None:
         """The image that an annotation file calls so; folders count where names alone are not unique.
 
-        ``x_s01`` is the image ``x_s01``, or else image 1 of the file ``x``.
+        ``x_s01`` is the image ``x_s01``, or else image 1 of the file ``x``. Capital letters count only where names
+        differ by them alone, since Windows does not tell them apart.
 
         Raises
         ------
@@ -97,10 +98,11 @@ class Finder:
             (lambda image: plain_stem(image.path), parts[-1]),
             (lambda image: plain_stem(image.path), plain_stem(parts[-1])),
         ]
-        for key, wanted in keys:
-            found = [image for image in there if key(image) == wanted]
-            if found:
-                return _of_series(_nearest(found, parts, name), series)
+        for fold in (str, str.casefold):
+            for key, wanted in keys:
+                found = [image for image in there if fold(key(image)) == fold(wanted)]
+                if found:
+                    return _of_series(_nearest(found, parts, name), series)
         numbered = _SERIES.fullmatch(parts[-1]) or _SERIES.fullmatch(plain_stem(parts[-1]))
         if numbered is None or series is not None:
             return None

@@ -23,6 +23,9 @@ MAX_COVER = 1000
 
 SMALL_PLANE = 1 << 20
 
+SEVERAL = 2
+"""Regions that one holds, from which on it may be no cell: a cell may have a nucleus drawn within it."""
+
 
 @dataclass(frozen=True)
 class Painting:
@@ -40,6 +43,8 @@ class Painting:
         Regions without a pixel in the image.
     elsewhere : int
         Regions of times or sections that are left out.
+    holding : int
+        Regions that hold several others whole, as one does that is drawn around the tissue.
     classes : mapping
         For each time, or for None without times, the class of each cell in the label image whose region has one, by
         rising id.
@@ -50,6 +55,7 @@ class Painting:
     hidden: int
     outside: int
     elsewhere: int
+    holding: int = 0
     classes: Mapping[int | None, Mapping[int, str]] = field(default_factory=dict)
 
 
@@ -70,9 +76,12 @@ def paint(regions: Sequence[Region], grid: Grid) -> Painting:
     planes = label_image.reshape(len(grid.times), len(grid.sections), grid.height, grid.width)
     painted: Counter[int] = Counter()
     overlapping = 0
+    holding: set[int] = set()
     for place in sorted({place for several in places for place in several}):
         here = [index for index, several in enumerate(places) if place in several]
-        overlapping += _paint_plane(planes[place], [(ids[i], regions[i]) for i in here], painted)
+        count, found = _paint_plane(planes[place], [(ids[i], regions[i]) for i in here], painted)
+        overlapping += count
+        holding |= found
     left = set(np.unique(label_image).tolist())
     in_image = [number for number, several in zip(ids, places, strict=True) if several]
     return Painting(
@@ -81,6 +90,7 @@ def paint(regions: Sequence[Region], grid: Grid) -> Painting:
         hidden=sum(painted[number] > 0 and number not in left for number in in_image),
         outside=sum(not painted[number] for number in in_image),
         elsewhere=len(ids) - len(in_image),
+        holding=len(holding),
         classes=_classes(regions, ids, places, planes, grid.times),
     )
 
@@ -120,8 +130,10 @@ def _number(regions: Sequence[Region], places: Sequence[Iterable[tuple[int, int]
     return ids
 
 
-def _paint_plane(plane: NDArray[Any], regions: Sequence[tuple[int, Region]], painted: "Counter[int]") -> int:
-    """Paint the regions of a plane, the largest first; returns the pixels that several cover."""
+def _paint_plane(
+    plane: NDArray[Any], regions: Sequence[tuple[int, Region]], painted: "Counter[int]"
+) -> tuple[int, set[int]]:
+    """Paint the regions of a plane, the largest first; returns the pixels that several cover, and who holds others."""
     height, width = plane.shape
     areas, boxes = [], 0
     for number, region in regions:
@@ -138,4 +150,20 @@ def _paint_plane(plane: NDArray[Any], regions: Sequence[tuple[int, Region]], pai
         part = plane[patch.box]
         twice[patch.box] |= patch.mask & (part > 0)
         part[patch.mask] = number
-    return int(np.count_nonzero(twice))
+    overlapping = int(np.count_nonzero(twice))
+    return overlapping, _holding(plane, regions, twice) if overlapping else set()
+
+
+def _holding(plane: NDArray[Any], regions: Sequence[tuple[int, Region]], twice: NDArray[np.bool_]) -> set[int]:
+    """Ids of regions within which several others lie whole."""
+    sizes = dict(zip(*(found.tolist() for found in np.unique(plane, return_counts=True)), strict=True))
+    found = set()
+    for number, region in regions:
+        patch = region.shape.pixels(*plane.shape)
+        if not (twice[patch.box] & patch.mask).any():
+            continue
+        within, counts = np.unique(plane[patch.box][patch.mask], return_counts=True)
+        whole = [one for one, count in zip(within.tolist(), counts.tolist(), strict=True) if sizes[one] == count]
+        if len(set(whole) - {number}) >= SEVERAL:
+            found.add(number)
+    return found

@@ -1,6 +1,8 @@
 """Annotation files: which there are, and of which format each is."""
 
-from collections.abc import Callable, Iterator
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,9 @@ from unetbio.errors import ImageError
 from unetbio.files import open_regular
 from unetbio.io.formats import SUFFIXES, find_folder
 
-__all__ = ["CHALLENGE", "FORMATS", "GEOJSON", "MASKS", "Source", "find_sources"]
+__all__ = ["CHALLENGE", "FORMATS", "GEOJSON", "MASKS", "Source", "find_sources", "without_repeats"]
+
+logger = logging.getLogger(__name__)
 
 MASKS = "masks"
 """Label images, colour masks, and folders with a picture for each object."""
@@ -22,6 +26,12 @@ CHALLENGE = "ctc"
 """Folders with a label image for each time."""
 
 GEOJSON = "geojson"
+
+GEOJSON_TYPES = ("FeatureCollection", *geojson.GEOMETRIES)
+
+COCO_RESULTS = (
+    "a list of COCO results, which does not name the images: put it as annotations beside images and categories"
+)
 
 FORMATS: dict[str, str] = {
     "imagej": "regions of ImageJ and Fiji (.roi, .zip)",
@@ -45,6 +55,11 @@ _OF_ONE_IMAGE: dict[str, Callable[[Path], Sheet]] = {
     "cellpose": lists.read_outlines,
 }
 _OF_MANY_IMAGES: dict[str, Callable[[Path], list[Sheet]]] = {"coco": coco.read_coco, "via": via.read_via}
+
+_CELLPOSE_MASKS = re.compile(r"(?:.*/)?(.+)_cp_masks\.[^.]+$", re.IGNORECASE)
+_CELLPOSE_REPEATS = re.compile(
+    r"(.+?)_(?:seg\.npy|cp_outlines\.txt|cp_output\.\w+|outlines\.\w+|flows\.\w+|dP\.\w+)$", re.IGNORECASE
+)
 
 _REFUSED = {
     "_seg.npy": (
@@ -109,7 +124,9 @@ VIA_TABLE = "filename,file_size,file_attributes"
 """Start of the table that the VGG Image Annotator writes beside its JSON."""
 
 
-def find_sources(given: Path, *, only: str | None = None) -> tuple[list[Source], list[tuple[Path, ImageError]], int]:
+def find_sources(
+    given: Path, *, only: str | None = None
+) -> tuple[list[Source], list[tuple[Path, ImageError]], list[Path]]:
     """List the annotations in a file or folder.
 
     Parameters
@@ -125,13 +142,13 @@ def find_sources(given: Path, *, only: str | None = None) -> tuple[list[Source],
         Sorted by name.
     refused : list of (path, ImageError)
         Annotations that cannot be read, and why.
-    others : int
-        Number of other files.
+    others : list of path
+        Other files.
     """
     sources: list[Source] = []
     refused: list[tuple[Path, ImageError]] = []
     folders: dict[tuple[str, Path], list[Path]] = {}
-    others = 0
+    others: list[Path] = []
     for path in _files(given):
         try:
             kind = _format_of(path)
@@ -142,7 +159,7 @@ def find_sources(given: Path, *, only: str | None = None) -> tuple[list[Source],
             refused.append((path, ImageError("unreadable", f"cannot be read: {error.strerror or error}")))
             continue
         if kind is None or only not in (None, kind):
-            others += 1
+            others.append(path)
         elif kind == CHALLENGE or (kind == "imagej" and path.suffix.lower() == ".roi"):
             folders.setdefault((kind, path.parent), []).append(path)
         else:
@@ -153,6 +170,30 @@ def find_sources(given: Path, *, only: str | None = None) -> tuple[list[Source],
         name = _relative(folder, given) if is_below else alone
         sources.append(Source(tuple(paths), name, kind))
     return sorted(sources, key=lambda source: source.name), refused, others
+
+
+def without_repeats(
+    sources: Sequence[Source], refused: Sequence[tuple[Path, ImageError]]
+) -> tuple[list[Source], list[tuple[Path, ImageError]]]:
+    """Leave out what Cellpose writes beside ``x_cp_masks``: the same cells in other forms, and pictures of its steps.
+
+    Parameters
+    ----------
+    sources, refused
+        As of `find_sources`.
+    """
+    there = {(source.paths[0].parent, found[1]) for source in sources if (found := _CELLPOSE_MASKS.match(source.name))}
+
+    def is_repeat(path: Path) -> bool:
+        found = _CELLPOSE_REPEATS.match(path.name)
+        return found is not None and (path.parent, found[1]) in there
+
+    left = [source.paths[0] for source in sources if is_repeat(source.paths[0])]
+    left += [path for path, _ in refused if is_repeat(path)]
+    if left:
+        logger.info("%d other files of Cellpose left out, such as %s: the _cp_masks files count", len(left), left[0])
+    kept = [source for source in sources if source.paths[0] not in left]
+    return kept, [(path, error) for path, error in refused if path not in left]
 
 
 def _relative(path: Path, given: Path) -> str:
@@ -217,5 +258,9 @@ def _format_of_json(path: Path) -> str | None:
             return "labkit"
         if name == via.PROJECT or (isinstance(value, dict) and "filename" in value and "regions" in value):
             return "via"
+        if name == "" and isinstance(value, dict) and "image_id" in value:
+            raise ImageError("unsupported_format", COCO_RESULTS)
+    if set(names) >= via.PROJECT_3:
+        raise ImageError("unsupported_format", "a project of VIA 3: draw in version 2, or export COCO")
     # A list without elements, as QuPath writes it; other programs write objects.
-    return GEOJSON if list(names) == [""] or names.get("type") == "FeatureCollection" else None
+    return GEOJSON if list(names) == [""] or names.get("type") in GEOJSON_TYPES else None

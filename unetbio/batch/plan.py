@@ -164,7 +164,10 @@ def read_table(path: Path, settings: Settings, masks: MaskKind = "instances", *,
 
 
 def _items_of_row(table: Path, row: ImageRow, out: Path | None, masks: MaskKind) -> Iterator[Item]:
-    found = table_input(table, row.cells["image"])
+    try:
+        found = table_input(table, row.cells["image"])
+    except UsageError as error:
+        raise UsageError(f"{table}, line {row.line}: {error}") from error
     # Tables of results repeat no column that says how an image is read.
     columns = {name: value for name, value in row.cells.items() if name not in COLUMNS}
     regions = _regions(row.settings)

@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from unetbio.annotations.challenge import read_times
+from unetbio.annotations.formats.labkit import BACKGROUND
 from unetbio.annotations.masks import is_mask_folder, read_mask, read_mask_folder
 from unetbio.annotations.outlines import Polygons
 from unetbio.annotations.painting import Painting, paint
@@ -68,6 +69,13 @@ def read_label_image(
             if place.part is not None and source.format == GEOJSON:
                 regions = [_in_part(region, place.part) for region in regions]
             painting, named = paint(regions, grid), frozenset(region.number for region in regions if region.number)
+            # Of a part of a slide, all regions may lie in others.
+            if regions and painting.outside == len(regions) and place.part is None:
+                raise ImageError(
+                    "outside",
+                    f"no region has a pixel in the image of {grid.width} x {grid.height}: are they in micrometres, or "
+                    "of another image?",
+                )
     except ImageError as error:
         raise ImageError(error.reason, f"{source.name}: {error}") from error
     except OSError as error:
@@ -93,6 +101,7 @@ def _say_if_reused(label_image: NDArray[Any], grid: Grid, name: str) -> None:
 
 def _chosen(sheet: Sheet, name: str, run: ImportRun) -> list[Region]:
     """Regions of the classes that are asked for."""
+    _refuse_without_area(sheet)
     for what, count in sorted(sheet.left_out.items()):
         logger.warning("%s: left out: %d x %s", name, count, what)
     kinds = {region.kind for region in sheet.regions}
@@ -112,6 +121,14 @@ def _chosen(sheet: Sheet, name: str, run: ImportRun) -> list[Region]:
     return [region for region in sheet.regions if region.kind in run.kinds]
 
 
+def _refuse_without_area(sheet: Sheet) -> None:
+    """Refuse annotations that mark cells, and outline none: a mask without cells would say that there are none."""
+    marks = {what: count for what, count in sheet.left_out.items() if what != BACKGROUND}
+    if marks and not sheet.regions:
+        listed = ", ".join(f"{count} x {what}" for what, count in sorted(marks.items()))
+        raise ImageError("no_area", f"no annotation encloses an area ({listed}): draw the outline of each cell")
+
+
 def _in_part(region: Region, part: PartRecord) -> Region:
     """A region in pixels of the mask; QuPath knows those of the file alone, also where a part of it was segmented."""
     if not isinstance(region.shape, Polygons):
@@ -126,6 +143,11 @@ def _say(painting: Painting, name: str) -> None:
         (painting.hidden, "regions lost, since smaller ones cover all their pixels"),
         (painting.outside, "regions lost, since they have no pixel in the image"),
         (painting.elsewhere, "regions left out, since they lie in other times or sections"),
+        (
+            painting.holding,
+            "regions that hold several others, and are cells like them; if they outline the tissue, "
+            "remove them, or take a class with --class",
+        ),
     ):
         if count:
             logger.warning("%s: %s: %d", name, what, count)

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from unetbio.annotations.challenge import ENDING, is_marker, is_segmented, time_of
 from unetbio.annotations.matching import Finder, Names
 from unetbio.annotations.regions import Sheet
-from unetbio.annotations.sources import CHALLENGE, MASKS, Source, find_sources
+from unetbio.annotations.sources import CHALLENGE, MASKS, Source, find_sources, without_repeats
 from unetbio.errors import ImageError, UsageError
 from unetbio.imports.places import ONE_SECTION, Places
 from unetbio.io.mask_names import section_of
@@ -74,18 +74,20 @@ def assign_annotations(
 def _sources(
     annotations: Sequence[Path], places: Places, run: ImportRun, failures: list[tuple[str, ImageError]]
 ) -> Iterator[Source]:
-    others = 0
+    others: list[Path] = []
     for given in annotations:
         if not given.exists():
             raise UsageError(f"{given} does not exist: give files or folders of annotations")
         sources, refused, left = find_sources(given, only=run.format)
         others += left
+        if run.format is None:
+            sources, refused = without_repeats(sources, refused)
         failures += [(str(path), error) for path, error in refused if run.format is None]
         masks = [source for source in sources if source.format == MASKS and not places.is_own(source.paths[0])]
         yield from (source for source in sources if source.format != MASKS)
         yield from _mask_sources(_without_markers(masks), Finder(places.names))
     if others:
-        logger.info("%d other file%s left out", others, "" if others == 1 else "s")
+        logger.info("%d other file%s left out, such as %s", len(others), "" if len(others) == 1 else "s", others[0])
 
 
 def _without_markers(masks: Sequence[Source]) -> Sequence[Source]:

@@ -177,7 +177,9 @@ def _is_on_disk(array: Any) -> bool:
 def _refuse_wrapped(label_image: NDArray[Any]) -> None:
     """Refuse -1 that was stored without its sign: the largest number of the type, and no background."""
     largest = int(np.iinfo(label_image.dtype).max)
-    if largest > 255 and label_image.size and int(label_image.max()) == largest and int(label_image.min()) > 0:
+    is_largest = label_image.size and int(label_image.max()) == largest and int(label_image.min()) > 0
+    # A tissue without background may have 255 cells, whose numbers follow each other.
+    if is_largest and (largest > 255 or len(np.unique(label_image)) < largest):
         raise ImageError(
             "negative_labels",
             f"no pixel is 0, and the largest number is {largest}, which is -1 stored without its sign: set it to 0 "
@@ -218,6 +220,13 @@ def _whole(label_image: NDArray[Any]) -> NDArray[Any]:
     ImageError
         ``not_integer``: a number is not whole, or not finite.
     """
+    unknown = np.isnan(label_image)
+    if unknown.any() and not unknown.all():
+        raise ImageError(
+            "not_integer",
+            f"{int(unknown.sum())} of {label_image.size} pixels of the mask are NaN: a label image holds whole numbers "
+            "from 0 (background); where NaN is the background, set it to 0, labels[np.isnan(labels)] = 0",
+        )
     # Written so that NaN and infinity are refused too.
     is_whole = np.floor(label_image) == label_image
     if not (is_whole & np.isfinite(label_image)).all():

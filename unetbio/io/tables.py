@@ -3,13 +3,15 @@
 import codecs
 import csv
 import difflib
+import functools
 import io
 import logging
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unetbio.errors import UsageError
@@ -140,7 +142,8 @@ def _is_number(text: str) -> bool:
 def file_of_cell(folder: Path, cell: str) -> str:
     """Path of a cell as this system writes it, where only this one leads to a file below ``folder``; copies an address.
 
-    Backslashes become slashes, and letters with accents are composed or taken apart, as another system stored them.
+    Backslashes become slashes, letters with accents are composed or taken apart, as another system stored them, and
+    capital letters count only where names differ by them alone.
 
     Raises
     ------
@@ -157,6 +160,8 @@ def file_of_cell(folder: Path, cell: str) -> str:
     for name in _spellings(cell):
         if (folder / name).exists():
             return name
+    if found := _in_other_letters(folder, cell.replace("\\", "/")):
+        return found
     if DRIVE.match(cell):
         raise UsageError(f"{cell} is a path of Windows that is not here: write the paths relative to the table")
     return cell
@@ -167,6 +172,33 @@ def _spellings(cell: str) -> Iterator[str]:
     yield slashed
     for form in ("NFC", "NFD"):
         yield unicodedata.normalize(form, slashed)  # type: ignore[arg-type]
+
+
+def _in_other_letters(folder: Path, name: str) -> str:
+    """The only path that differs from a name in capital letters alone, as Windows may write it; else empty."""
+    if not name or DRIVE.match(name) or name.startswith("/"):
+        return ""
+    found = [folder]
+    for part in PurePosixPath(name).parts:
+        found = [below for above in found for below in _called(above, part)]
+    return os.path.relpath(found[0], folder) if len(found) == 1 else ""
+
+
+def _called(folder: Path, part: str) -> list[Path]:
+    if part == ".." or (folder / part).exists():
+        return [folder / part]
+    if not folder.is_dir():
+        return []
+    return [folder / name for name in _by_small_letters(folder, folder.stat().st_mtime_ns).get(part.casefold(), ())]
+
+
+@functools.lru_cache(maxsize=32)
+def _by_small_letters(folder: Path, changed: int) -> dict[str, list[str]]:
+    """Names in a folder by these in small letters; ``changed`` is the time of its last change."""
+    found: dict[str, list[str]] = {}
+    for name in os.listdir(folder):  # noqa: PTH208 -- names are what is needed
+        found.setdefault(name.casefold(), []).append(name)
+    return found
 
 
 def _text(path: Path) -> str:

@@ -26,6 +26,12 @@ COLUMNS = ("image", "mask", *OVER_SETTINGS)
 LABEL_HASH = "label_hash"
 """Column of a table to train on: the label hash of the mask that a person accepted."""
 
+NO_NUMBER = ("na", "n/a", "#n/a", "nan", "null")
+"""What R, pandas and spreadsheets write, in small letters, where a number is missing."""
+
+UNITS = {"um": re.compile(r"\s*[u\u00b5\u03bc]m$"), "px": re.compile(r"\s*(?:px|pixels?)$", re.IGNORECASE)}
+"""Units that cells may repeat after their number, by the end of the column's name."""
+
 WHOLE = re.compile(r"^(\d+)\.0*$")
 """Whole numbers as a column with empty cells has them."""
 
@@ -91,13 +97,19 @@ def _image_row(path: Path, row: Row, settings: Settings, needed: Sequence[str], 
         changes = {
             name: _value(options[name], column, row.cells[column], delimiter)
             for column, name in OVER_SETTINGS.items()
-            if row.cells.get(column)
+            if not _is_empty(options[name], row.cells.get(column, ""))
         }
         if "region" in changes:
             changes["region"] = tuple(_below(path.parent, text) for text in changes["region"])
         return ImageRow(row.line, row.cells, replace(settings, **changes))
     except (ValueError, UsageError) as error:
         raise UsageError(f"{path}, line {row.line}: {error}") from error
+
+
+def _is_empty(option: Option, text: str) -> bool:
+    """Whether a cell holds nothing, or the word of another program for that where numbers stand."""
+    of_numbers = bool({int, float} & set(option.kinds)) and str not in option.kinds
+    return not text or (of_numbers and text.casefold() in NO_NUMBER)
 
 
 def _below(folder: Path, region: str) -> str:
@@ -113,6 +125,8 @@ def _value(option: Option, column: str, text: str, delimiter: str) -> Any:
         return tuple(WHOLE.sub(r"\1", part.strip()) for part in text.split(",") if part.strip())
     if text in option.words:
         return text
+    if unit := UNITS.get(column.rpartition("_")[2]):
+        text = unit.sub("", text)
     if float in option.kinds and delimiter != ",":
         is_pair = any(get_origin(kind) is tuple for kind in option.kinds)
         if is_pair and delimiter == "\t":

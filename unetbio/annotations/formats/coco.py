@@ -32,10 +32,10 @@ def read_coco(path: Path) -> list[Sheet]:
     ImageError
         ``bad_json``, ``bad_outline``.
     """
-    images: dict[Any, Mapping[str, Any]] = {}
-    found: dict[Any, list[tuple[Shape, int | None, Any]]] = {}
-    left_out: dict[Any, list[str]] = {}
-    classes: dict[Any, str] = {}
+    images: dict[str, Mapping[str, Any]] = {}
+    found: dict[str, list[tuple[Shape, int | None, Any]]] = {}
+    left_out: dict[str, list[str]] = {}
+    classes: dict[str, str] = {}
     counts = {"images": 0, "annotations": 0, "categories": 0}
     for name, value in members_of(path):
         if value is ARRAY or name not in counts:
@@ -61,16 +61,16 @@ def read_coco(path: Path) -> list[Sheet]:
     return _sheets(images, found, left_out, classes)
 
 
-def _check_images(annotated: Set[Any], images: Mapping[Any, object], path: Path) -> None:
+def _check_images(annotated: Set[str], images: Mapping[str, object], path: Path) -> None:
     """Say which annotations have no image, as in a file that was cut to some of its images; refuse it if none has."""
-    without = sorted(annotated - set(images), key=str)
+    without = sorted(annotated - set(images))
     if without and len(without) == len(annotated):
         raise ImageError(
-            "bad_json", f"annotations of an image {without[0]!r} that the file does not list; export it again"
+            "bad_json", f"annotations of an image {without[0]} that the file does not list; export it again"
         )
     if without:
         logger.warning(
-            "%s: the annotations of %d image%s that the file does not list are left out, such as image_id %r",
+            "%s: the annotations of %d image%s that the file does not list are left out, such as image_id %s",
             path.name,
             len(without),
             "" if len(without) == 1 else "s",
@@ -79,10 +79,10 @@ def _check_images(annotated: Set[Any], images: Mapping[Any, object], path: Path)
 
 
 def _sheets(
-    images: Mapping[Any, Mapping[str, Any]],
-    found: Mapping[Any, list[tuple[Shape, int | None, Any]]],
-    left_out: Mapping[Any, list[str]],
-    classes: Mapping[Any, str],
+    images: Mapping[str, Mapping[str, Any]],
+    found: Mapping[str, list[tuple[Shape, int | None, Any]]],
+    left_out: Mapping[str, list[str]],
+    classes: Mapping[str, str],
 ) -> list[Sheet]:
     """One sheet a file and series, with the regions of all its planes."""
     sheets: dict[tuple[str, int | None], Sheet] = {}
@@ -98,7 +98,7 @@ def _sheets(
                 raise ImageError(
                     "bad_outline", f"{what}: run lengths of {shape.size}, an image of {size}; export it again"
                 )
-            kind = classes.get(category, "") if isinstance(category, int | str) else ""
+            kind = classes.get(str(category), "")
             sheet.regions.append(Region(shape, number, kind, t=t, z=z))
     return list(sheets.values())
 
@@ -108,10 +108,11 @@ def _index(image: Mapping[str, Any], name: str, what: str) -> int | None:
     return None if value is None else count_of(value, f"{what}: {name}")
 
 
-def _key(value: Any, what: str) -> int | str:
+def _key(value: Any, what: str) -> str:
+    """An id as text, since programs write the same one as a number and as a text."""
     if not isinstance(value, int | str):
         raise ImageError("bad_json", f"{what} has no id; export the file again")
-    return value
+    return str(value)
 
 
 def _shape(segmentation: Any, what: str) -> Shape | str:

@@ -1,7 +1,7 @@
 """Objects of QuPath: GeoJSON.
 
-Source of the fields: qupath.lib.io.QuPathTypeAdapters. A file is a FeatureCollection, one feature, or a list of
-features, as older versions write them.
+Source of the fields: qupath.lib.io.QuPathTypeAdapters. A file is a FeatureCollection, one feature, a list of features,
+as older versions write them, or a geometry alone.
 """
 
 from collections import Counter
@@ -15,10 +15,13 @@ from unetbio.annotations.outlines import Polygons, Ring, as_ring, count_of
 from unetbio.annotations.regions import Region, Sheet, as_id
 from unetbio.errors import ImageError
 
-__all__ = ["Annotation", "read_annotations", "read_geojson"]
+__all__ = ["GEOMETRIES", "Annotation", "read_annotations", "read_geojson"]
 
 NOT_DRAWN = ("detection", "cell", "tile", "root")
 """Types of objects, without the words that QuPath 0.2 wrote around them, that are no annotations."""
+
+GEOMETRIES = {"Polygon": "coordinates", "MultiPolygon": "coordinates", "GeometryCollection": "geometries"}
+"""Geometries with an area, and the member that holds their parts."""
 
 NO_AREA = {"Point": "point", "MultiPoint": "point", "LineString": "line", "MultiLineString": "line"}
 
@@ -114,15 +117,20 @@ def _objects(path: Path) -> Iterator[tuple[Mapping[str, Any], str]]:
 
 def _features(path: Path) -> Iterator[Any]:
     single: dict[str, Any] = {}
+    arrays: dict[str, list[Any]] = {}
     for name, value in members_of(path):
         if value is ARRAY:
-            continue
-        if name in ("", "features"):
+            arrays[name] = []
+        elif name in ("", "features"):
             yield value
+        elif name in GEOMETRIES.values():
+            arrays[name].append(value)
         else:
             single[name] = value
     if single.get("type") == "Feature":
         yield single
+    elif single.get("type") in GEOMETRIES:
+        yield {"geometry": {**single, **arrays}}
 
 
 def _add(sheet: Sheet, feature: Mapping[str, Any], what: str) -> None:

@@ -16,6 +16,9 @@ from unetbio.errors import ImageError
 
 __all__ = ["read_labelme"]
 
+POLYGONS = ("polygon", "rotation")
+"""The second are turned rectangles of X-AnyLabeling, by their corners."""
+
 NO_AREA = {"point": "point", "points": "point", "line": "line", "linestrip": "line", "lines": "line"}
 MAX_MASK_PIXELS = 1 << 28
 
@@ -60,7 +63,7 @@ def _shape(shape: Mapping[str, Any], what: str) -> Shape | str:
     if kind in NO_AREA:
         return NO_AREA[kind]
     points = as_ring(shape.get("points"), what)
-    if kind == "polygon":
+    if kind in POLYGONS:
         return Polygons([[points]])
     if kind not in ("rectangle", "circle", "mask") or len(points) < 2:
         raise ImageError("bad_outline", f"{what} is of the unknown type {kind[:40]!r}, or lacks points; save it again")

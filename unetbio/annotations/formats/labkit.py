@@ -12,7 +12,10 @@ from unetbio.annotations.outlines import FARTHEST, Pixels
 from unetbio.annotations.regions import Region, Sheet, as_id
 from unetbio.errors import ImageError
 
-__all__ = ["read_labkit"]
+__all__ = ["BACKGROUND", "read_labkit"]
+
+BACKGROUND = "label called background"
+"""What is left out of a labeling on purpose."""
 
 
 def read_labkit(path: Path) -> Sheet:
@@ -30,7 +33,7 @@ def read_labkit(path: Path) -> Sheet:
     free = 1 + max((as_id(name) or 0 for name in labels), default=0)
     for name, pixels in labels.items():
         if name.lower() == "background":
-            sheet.left_out["label called background"] += 1
+            sheet.left_out[BACKGROUND] += 1
             continue
         number = as_id(name)
         if number is None:

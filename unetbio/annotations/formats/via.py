@@ -11,10 +11,17 @@ from unetbio.annotations.outlines import Ellipse, Polygons, Shape, as_ring, numb
 from unetbio.annotations.regions import Region, Sheet
 from unetbio.errors import ImageError
 
-__all__ = ["PROJECT", "read_via"]
+__all__ = ["PROJECT", "PROJECT_3", "read_via"]
 
 PROJECT = "_via_img_metadata"
+
+PROJECT_3 = frozenset({"project", "file", "metadata", "view"})
+"""Members of a project of version 3, which has another format."""
+
 NO_AREA = {"point": "point", "polyline": "line"}
+
+CLASS_NAMES = ("class", "type", "label", "name", "category")
+"""What users call the attribute that holds the class, in small letters."""
 
 
 def read_via(path: Path) -> list[Sheet]:
@@ -49,8 +56,20 @@ def _sheet(image: Mapping[str, Any]) -> Sheet:
         if isinstance(shape, str):
             sheet.left_out[shape] += 1
         else:
-            sheet.regions.append(Region(shape))
+            sheet.regions.append(Region(shape, kind=_class_of(region.get("region_attributes"))))
     return sheet
+
+
+def _class_of(attributes: Any) -> str:
+    """The value of the only attribute of a region, or of the one that is called like a class; users name them."""
+    if not isinstance(attributes, Mapping):
+        return ""
+    named = [name for name in attributes if str(name).casefold() in CLASS_NAMES]
+    value = attributes[named[0]] if named else next(iter(attributes.values()), "") if len(attributes) == 1 else ""
+    if isinstance(value, Mapping):
+        # Of boxes that can be ticked, those that are.
+        value = ", ".join(str(name) for name, is_ticked in value.items() if is_ticked)
+    return str(value).strip()
 
 
 def _shape(given: Mapping[str, Any], what: str) -> Shape | str:

@@ -1,7 +1,6 @@
 """A run to look at, its server, and a Chromium that all tests of the page share."""
 
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +9,10 @@ import pytest
 import tifffile
 from chromium import Browser, find_chromium, free_port, start
 from click.testing import CliRunner
-from page_client import Page
+from page_client import Page, serve
 from tiny_model import three_discs
 
 from unetbio.cli.main import main
-from unetbio.viewer.server import open_viewer
 
 
 @pytest.fixture(scope="session")
@@ -65,9 +63,5 @@ def results(segmented: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def page(results: Path) -> Iterator[Page]:
-    with open_viewer(results, None) as viewer:
-        thread = threading.Thread(target=viewer.serve_forever, args=[0.005], daemon=True)
-        thread.start()
-        yield Page(viewer)
-        viewer.shutdown()
-        thread.join()
+    with serve(results) as page:
+        yield page

@@ -3,15 +3,18 @@
 import contextlib
 import http.client
 import json
+import threading
 import zlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.viewer.server import Viewer
+from unetbio.viewer.server import Viewer, open_viewer
 
-__all__ = ["Page", "index_of"]
+__all__ = ["Page", "index_of", "serve"]
 
 Array = NDArray[Any]
 
@@ -60,3 +63,14 @@ class Page:
 def index_of(page: Page, name: str) -> int:
     """Place of an image in the list of the page."""
     return [image["name"] for image in page.get("images")["images"]].index(name)
+
+
+@contextlib.contextmanager
+def serve(results: Path) -> Iterator[Page]:
+    """Serve an output folder."""
+    with open_viewer(results, None) as viewer:
+        thread = threading.Thread(target=viewer.serve_forever, args=[0.005], daemon=True)
+        thread.start()
+        yield Page(viewer)
+        viewer.shutdown()
+        thread.join()

@@ -14,13 +14,15 @@ import pytest
 import tifffile
 from click.testing import CliRunner
 from numpy.typing import NDArray
-from page_client import Page, index_of
+from page_client import Page, index_of, serve
 
 from unetbio.cli.main import main
 from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.io import read_labels, write_labels
 from unetbio.results.journal import hold_output
 from unetbio.settings.segmentation import Settings
+from unetbio.settings.training import TrainingConfig
+from unetbio.training.data.examples import load_examples
 from unetbio.training.data.pairs import find_pairs
 from unetbio.viewer.server import Viewer, open_viewer
 
@@ -203,6 +205,30 @@ def test_training_leaves_out_masks_that_are_no_longer_those_that_were_accepted(
     write_labels(results / "y_labels.ome.tif", np.zeros_like(read_labels(mask)))
     with pytest.raises(UsageError, match="no mask is the one that was accepted: accept masks in unetbio view"):
         find_pairs([table])
+
+
+def test_training_joins_the_files_of_an_image(tmp_path: Path, tiny_model: Path, discs: Array) -> None:
+    """A plate with a file for each channel and section: the maximum of the channel that was segmented."""
+    plate, out = tmp_path / "plate", tmp_path / "results"
+    for section in (1, 2):
+        folder = plate / "TimePoint_1" / f"ZStep_{section}"
+        folder.mkdir(parents=True)
+        for field in (1, 2):
+            tifffile.imwrite(folder / f"P_A01_s{field}_w1.TIF", np.zeros_like(discs))
+            tifffile.imwrite(folder / f"P_A01_s{field}_w2.TIF", np.roll(discs, section, axis=1))
+    (plate / "TimePoint_1" / "P.HTD").write_text('"WaveName1", "GFP"\n"WaveName2", "DAPI"\n')
+    options = ("--channel", "DAPI", "--z", "max", "--normalize", "0,200", "--workers", "1", "--overlays", "none")
+    run("segment", plate, "-o", out, "-m", tiny_model, *options)
+    with serve(out) as page:
+        for index in range(2):
+            page.post(f"image/{index}/accept-image", accept=True)
+    examples = load_examples(find_pairs([out / "corrections.csv"]).training, TrainingConfig())
+    assert [example.channel_names for example in examples] == [("DAPI",)] * 2
+    for example in examples:
+        np.testing.assert_array_equal(
+            example.image[0], np.maximum(np.roll(discs, 1, axis=1), np.roll(discs, 2, axis=1))
+        )
+        assert example.label_image.max() == 3
 
 
 def test_a_table_of_an_earlier_version_gets_the_hashes(page: Page, results: Path) -> None:

@@ -29,9 +29,10 @@ def fingerprint(files: AnnotatedFiles) -> str:
     parts = {"training": files.training, "validation": files.validation, "test": files.test}
     digest = hashlib.sha256()
     for part, pairs in parts.items():
-        for image, mask, reading, _ in pairs:
-            line = f"{part} {image.name} {sha256_path(image)} {sha256_path(mask)}"
-            chosen = given(reading)
+        for pair in pairs:
+            images = (pair.image,) if pair.image_set is None else pair.image_set.paths
+            line = " ".join([part, pair.image.name, *map(sha256_path, [*images, pair.mask])])
+            chosen = given(pair.reading)
             digest.update(f"{line} {chosen}\n".encode() if chosen else f"{line}\n".encode())
     return digest.hexdigest()
 

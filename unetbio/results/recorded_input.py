@@ -6,7 +6,7 @@ from unetbio.io import Image, read_image
 from unetbio.io.image_set import ImageSet
 from unetbio.provenance import InputRecord, PartRecord, SetRecord
 
-__all__ = ["open_recorded", "record_part", "record_set"]
+__all__ = ["open_recorded", "record_part", "record_set", "recorded_set"]
 
 
 def record_set(images: ImageSet | None) -> SetRecord | None:
@@ -19,6 +19,14 @@ def record_set(images: ImageSet | None) -> SetRecord | None:
         channel_names=images.channel_names,
         pixel_size_um=dict(images.pixel_size_um),
     )
+
+
+def recorded_set(record: InputRecord | None, path: Path) -> ImageSet | None:
+    """The set of files that a record names, whose first file is ``path`` now; None for a single file."""
+    if record is None or record.image_set is None:
+        return None
+    images = record.image_set
+    return ImageSet(path.parent, images.files, images.shape, images.channel_names, images.pixel_size_um)
 
 
 def record_part(image: Image) -> PartRecord | None:
@@ -55,8 +63,5 @@ def open_recorded(
 
 
 def _open(record: InputRecord | None, path: Path, axes: str | None, series: int) -> Image:
-    if record is None or record.image_set is None:
-        return read_image(path, axes=axes, series=series)
-    images = record.image_set
-    found = ImageSet(path.parent, images.files, images.shape, images.channel_names, images.pixel_size_um)
-    return found.open(axes)
+    images = recorded_set(record, path)
+    return read_image(path, axes=axes, series=series) if images is None else images.open(axes)

@@ -90,7 +90,8 @@ def _open(pairs: Sequence[AnnotatedPair], like: Example | None) -> list[ImageSel
     opened = []
     for pair in pairs:
         with naming(pair.image):
-            opened.append(open_annotated(pair.image, pair.reading))
+            source = pair.image if pair.image_set is None else pair.image_set.open(pair.reading.axes)
+            opened.append(open_annotated(source, pair.reading))
     if like is not None:
         return [_grey(selection) or selection for selection in opened] if len(like.image) == 1 else opened
     grey = list(itertools.takewhile(lambda selection: selection is not None, map(_grey, opened)))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from unetbio.errors import ImageError, UsageError
 from unetbio.files import public_address
 from unetbio.io import pair
+from unetbio.io.image_set import ImageSet
 from unetbio.io.mask_names import section_of
 from unetbio.io.pairing.layouts import find_layout
 from unetbio.io.remote import is_address, local_path
@@ -16,6 +17,7 @@ from unetbio.io.tables import TABLES, file_of_cell
 from unetbio.labels import label_hash
 from unetbio.output_layout import provenance_name
 from unetbio.provenance import read_provenance
+from unetbio.results.recorded_input import recorded_set
 from unetbio.results.reuse import read_label_file
 from unetbio.settings.image_tables import COLUMNS, LABEL_HASH, ImageRow, read_image_table
 from unetbio.settings.segmentation import Settings
@@ -39,12 +41,15 @@ class AnnotatedPair(NamedTuple):
         Which part of the image is trained on, its pixel size, and the diameter of its cells.
     group : str
         Kind of image, as a table names it (`unetbio.settings.training.TrainingConfig.sampling`).
+    image_set : ImageSet, optional
+        The files, if the image consists of several; ``image`` is the first.
     """
 
     image: Path
     mask: Path
     reading: Settings = Settings()
     group: str = ""
+    image_set: ImageSet | None = None
 
 
 @dataclass(frozen=True)
@@ -204,6 +209,14 @@ def _pair_of_row(table: Path, root: Path, row: ImageRow) -> AnnotatedPair:
     try:
         _check_diameter(row.settings)
         image, mask = (root / file_of_cell(root, row.cells[name]) for name in ("image", "mask"))
-        return AnnotatedPair(image, mask, _at_section(mask, row.settings), row.cells.get("group", ""))
+        reading = _at_section(mask, row.settings)
+        return AnnotatedPair(image, mask, reading, row.cells.get("group", ""), _set_of(image, mask))
     except UsageError as error:
         raise UsageError(f"{table}, line {row.line}: {error}") from error
+
+
+def _set_of(image: Path, mask: Path) -> ImageSet | None:
+    """The files of the image of a mask that `segment` made, if they are several and this is the first."""
+    provenance = read_provenance(mask.with_name(provenance_name(mask.name)))
+    images = recorded_set(provenance.input, image) if provenance else None
+    return images if images is not None and images.source == image else None

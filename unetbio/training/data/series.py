@@ -50,7 +50,7 @@ def pair_series(pairs: Iterable[AnnotatedPair]) -> list[AnnotatedPair]:
 
 
 def _each(pair: AnnotatedPair) -> list[AnnotatedPair]:
-    if pair.reading.series is None and _holds_one(pair.image) and _holds_one(pair.mask):
+    if pair.image_set is not None or (pair.reading.series is None and _holds_one(pair.image) and _holds_one(pair.mask)):
         return [pair]
     with naming(pair.image):
         first, chosen = _chosen(pair.image, pair.reading)

@@ -12,6 +12,7 @@ from unetbio.cli import options as shared
 from unetbio.cli.options import format_count
 from unetbio.cli.terminal import between, say
 from unetbio.errors import ModelError, UsageError
+from unetbio.settings.segmentation import READING, Settings
 
 if TYPE_CHECKING:
     from unetbio.models.model_file import ModelInfo
@@ -154,6 +155,28 @@ def import_model(package: Path, output: Path) -> None:
     from unetbio.model_export.import_package import import_package
 
     click.echo(import_package(package, output))
+
+
+@command.command("quantize")
+@click.argument("model", metavar="MODEL")
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="New model file, *.safetensors.")
+@shared.options(Settings, *READING)
+@click.option("--overwrite", is_flag=True, help="Replace the model file if it exists.")
+@shared.collected(settings=Settings)
+def quantize(model: str, inputs: tuple[str, ...], output: Path, settings: Settings, overwrite: bool) -> None:
+    """Write MODEL, a U-Net, in 8-bit integers: several times as fast in ONNX Runtime.
+
+    INPUT is files, folders or patterns of images like those that will be segmented; at most 40 of them are looked at,
+    without masks. The new model has the same thresholds. Its masks differ a little (compare scores with unetbio
+    evaluate), and do not depend on tiles, threads or the processor. Fast with `pip install "unetbio[onnx]"`.
+    """
+    from unetbio.io import find_inputs
+    from unetbio.model_export.quantization import quantize_model
+
+    images = [found.path for found in find_inputs(inputs)]
+    count = quantize_model(model, images, output, settings, overwrite=overwrite)
+    say(f"{output}: integers from {format_count(count, 'image')}")
 
 
 def _describe(name: str, path: Path, info: "ModelInfo", objects: str | None) -> dict[str, Any]:

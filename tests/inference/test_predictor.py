@@ -10,8 +10,9 @@ from unetbio import networks
 from unetbio.errors import GeometryError, ImageError
 from unetbio.geometry import Geometry
 from unetbio.inference.backends import torch as torch_backend
-from unetbio.inference.backends.torch import TorchPredictor, fold_batch_norm
+from unetbio.inference.backends.torch import TorchPredictor
 from unetbio.inference.prediction import predict
+from unetbio.networks.folding import fold_batch_norm
 
 
 def test_folding_changes_nothing_but_rounding():

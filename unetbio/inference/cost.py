@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from math import prod
 from typing import Any
 
@@ -238,7 +239,8 @@ def _recorded(network: nn.Module, record: _Record) -> Iterator[torch.device]:
     handles += [leaf.register_forward_hook(after) for leaf in leaves]
     try:
         with torch.inference_mode():
-            yield next(network.parameters()).device
+            # An integer network has buffers alone.
+            yield next(chain(network.parameters(), network.buffers())).device
     finally:
         for handle in handles:
             handle.remove()

@@ -20,8 +20,8 @@ from unetbio import networks
 from unetbio.errors import UsageError
 from unetbio.files import write_bytes
 from unetbio.inference.backends.graph import example_input, export_graph, is_equal
-from unetbio.inference.backends.torch import fold_batch_norm
 from unetbio.models.model_file import Model
+from unetbio.networks.folding import fold_batch_norm
 
 __all__ = ["OUTPUT", "need_packages", "onnx_graph", "probability_network", "torchscript_graph", "write_graph"]
 
@@ -40,6 +40,11 @@ def probability_network(model: Model) -> nn.Module:
         raise UsageError(
             f"model {model.info.name} finds objects ({model.info.architecture}) and cannot be exported: "
             "give a model that classifies pixels"
+        )
+    if model.info.parameters.get("arithmetic") == "int8":
+        raise UsageError(
+            f"model {model.info.name} is in integers, which other programs would round otherwise: export the model "
+            "that it was made of"
         )
     folded = fold_batch_norm(copy.deepcopy(model.network).cpu().double().eval()).float()
     return nn.Sequential(folded, nn.Softmax(dim=1)).eval()

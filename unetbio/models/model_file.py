@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from unetbio import networks
 from unetbio.errors import ModelError, UsageError
-from unetbio.files import open_regular, sha256_file
+from unetbio.files import open_regular, sha256_file, stopping
 from unetbio.geometry import Geometry
 from unetbio.models import SUFFIX, model_path
 from unetbio.postprocessing.instances import PostProcessing
@@ -33,6 +33,7 @@ __all__ = [
     "CHECKPOINT_SUFFIX",
     "Model",
     "ModelInfo",
+    "check_new_model",
     "load_model",
     "read_info",
     "save_model",
@@ -229,6 +230,22 @@ def _check_weights(path: Path, architecture: str, network_parameters: Mapping[st
             f"{path}: its weights do not fit its architecture {architecture}: {wrong[:80]} is {shapes[0]} in the file "
             f"and {shapes[1]} in the network"
         )
+
+
+def check_new_model(path: Path, *, overwrite: bool) -> None:
+    """Check the name of a model file that is to be written.
+
+    Raises
+    ------
+    UsageError
+        When it has another ending, or exists and is not to be replaced.
+    """
+    if path.suffix != SUFFIX:
+        raise UsageError(f"-o {path}: a model file's name ends in {SUFFIX}")
+    with stopping(path):
+        exists = path.exists()
+    if exists and not overwrite:
+        raise UsageError(f"{path} exists already: choose another name, or --overwrite it")
 
 
 def save_model(path: str | os.PathLike[str], info: ModelInfo, network: "nn.Module") -> None:

@@ -5,10 +5,12 @@
 output of its network.
 """
 
+import logging
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,8 @@ from unetbio.targets.sections import stack_sections
 from unetbio.targets.unknown_pixels import without_unknown
 
 __all__ = ["BYTES_IN_BAND", "DecidedFrame", "FrameResult", "Segmenter"]
+
+logger = logging.getLogger("unetbio.segmentation")
 
 BYTES_IN_BAND = 48
 """Memory of a pixel in a band of a streamed image, while cells are found and measured."""
@@ -129,8 +133,8 @@ class Segmenter:
         self.ensemble = tuple(ensemble)
         self.augment = augment
         self.info = model.info
-        self.backend = backend
-        self.device, self.device_reason = choose_device(device, backend)
+        self.backend = _suited_backend(model.info, backend, device)
+        self.device, self.device_reason = choose_device(device, self.backend)
         self.is_exact = _is_tiled_exactly(model.info, requested=exact)
         self.target = targets.of_model(model.info)
         self.decoder = self._decoder(model)
@@ -432,6 +436,16 @@ class Segmenter:
 def _held(progress: Progress, pixels: int) -> Progress:
     """Progress of work that is done once more: all is done, and it can still be stopped."""
     return lambda done, total: progress(pixels, pixels)
+
+
+def _suited_backend(info: ModelInfo, backend: str, device: str) -> str:
+    """ONNX Runtime for models in integers: it computes the same bits as PyTorch, several times as fast."""
+    if backend != DEFAULT or info.parameters.get("arithmetic") != "int8" or device not in {"auto", "cpu"}:
+        return backend
+    if all(find_spec(package) for package in packages("onnx")):
+        return "onnx"
+    logger.warning('%s is in integers, which ONNX Runtime computes faster: pip install "unetbio[onnx]"', info.name)
+    return backend
 
 
 def _is_tiled_exactly(info: ModelInfo, *, requested: bool) -> bool:

@@ -162,7 +162,8 @@ class RunOptions(Checked):
         Option(
             "Library that computes the network; a name that is unknown lists them.",
             "Changes time, not the masks. All but `torch` need an extra of their name, such as "
-            '`pip install "unetbio[onnx]"`; networks of objects refuse them.',
+            '`pip install "unetbio[onnx]"`; networks of objects refuse them. Models in integers (`unetbio models '
+            "quantize`) run in `onnx` where it is installed, unless another is given.",
             metavar="NAME",
         ),
     ] = "torch"

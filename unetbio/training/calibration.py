@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from unetbio.errors import UsageError
-from unetbio.files import stopping
 from unetbio.inference.backends.base import choose_device, make_backend
 from unetbio.inference.prediction import predict
-from unetbio.models import SUFFIX
-from unetbio.models.model_file import Model, ModelInfo, load_model, save_model
+from unetbio.models.model_file import Model, ModelInfo, check_new_model, load_model, save_model
 from unetbio.networks import find as find_network
 from unetbio.notes import say_without_effect
 from unetbio.preprocessing import normalization
@@ -86,7 +84,7 @@ def calibrate(
     ImageError
         Naming the image or mask that cannot be used.
     """
-    _refuse_existing(output, overwrite=run.overwrite)
+    check_new_model(output, overwrite=run.overwrite)
     files = find_pairs(inputs, None if run.root is None else Path(run.root), reading)
     _say_without_effect(files)
     trained = load_model(model)
@@ -115,15 +113,6 @@ def _say_without_effect(files: AnnotatedFiles) -> None:
         say_without_effect(GROUP, "thresholds are searched on all images alike")
     if any(isinstance(pair.reading.diameter_px, int | float) for pair in pairs):
         say_without_effect("--diameter", "the model keeps the diameter that it has, and images are not rescaled")
-
-
-def _refuse_existing(output: Path, *, overwrite: bool) -> None:
-    if output.suffix != SUFFIX:
-        raise UsageError(f"-o {output}: a model file's name ends in {SUFFIX}")
-    with stopping(output):
-        exists = output.exists()
-    if exists and not overwrite:
-        raise UsageError(f"{output} exists already: choose another name, or --overwrite it")
 
 
 def _config(info: ModelInfo, *, split_components: bool) -> TrainingConfig:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from unetbio import networks, targets
-from unetbio.errors import ModelError, UnetbioError
+from unetbio.errors import ModelError, UnetbioError, UsageError
 from unetbio.files import sha256_file
 from unetbio.geometry import Geometry, anisotropic_levels
 from unetbio.models.model_file import CHECKPOINT_KEY, Model, ModelInfo
@@ -519,6 +519,11 @@ def _network_parameters(training: Sequence[Example], config: TrainingConfig, lea
         "num_classes": len(learner.class_names),
     }
     parameters: dict[str, Any] = architecture.complete({**config.parameters, **follow})
+    if parameters.get("arithmetic") == "int8":
+        raise UsageError(
+            "a network in integers cannot be trained: train one with arithmetic: float, and make its integers with "
+            "unetbio models quantize"
+        )
     voxel_size = _common_pixel_size(training)
     if follow["ndim"] == 3 and voxel_size and not (parameters["kernel_sizes"] or parameters["poolings"]):
         kernel_sizes, poolings = anisotropic_levels(voxel_size, parameters["depth"])

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from unetbio.errors import UsageError
 from unetbio.geometry import Geometry
 from unetbio.inference.backends.torch import TorchPredictor
+from unetbio.inference.integer_graph import integer_graph
+from unetbio.networks.unet.integers import IntegerUNet
 
 __all__ = ["GraphPredictor", "Run", "example_input", "export_graph", "is_equal"]
 
@@ -63,7 +65,11 @@ class GraphPredictor(TorchPredictor):
     def _prepared(self, network: nn.Module) -> Run:
         self._check_packages()
         try:
-            run = self._compiled(export_graph(network, self._network_geometry, self.in_channels))
+            if isinstance(network, IntegerUNet):
+                graph = integer_graph(network)
+            else:
+                graph = export_graph(network, self._network_geometry, self.in_channels)
+            run = self._compiled(graph)
             equal = is_equal(run, network, self._network_geometry, self.in_channels)
         # Exporter and libraries raise errors of many kinds for operations that they do not have.
         except Exception as error:
@@ -124,13 +130,18 @@ def export_graph(network: nn.Module, geometry: Geometry, in_channels: int, *, ou
 
 
 def is_equal(run: Run, network: nn.Module, geometry: Geometry, in_channels: int) -> bool:
-    """Whether graph and network give equal results for an input size other than that of the export."""
+    """Whether graph and network give equal results for an input size other than that of the export.
+
+    Those of an integer network have to be equal bit by bit.
+    """
     image = example_input(geometry, in_channels, strides=3)
     with torch.inference_mode():
         expected = network(image)
     found = run(image)
     if found.shape != expected.shape:
         return False
+    if isinstance(network, IntegerUNet):
+        return torch.equal(found, expected)
     scale = max(1.0, float(expected.abs().max()))
     return float((found - expected).abs().max()) <= LARGEST_DIFFERENCE * scale
 

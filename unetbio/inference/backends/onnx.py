@@ -27,7 +27,13 @@ class OnnxPredictor(GraphPredictor):
         options.intra_op_num_threads = torch.get_num_threads()
         # Threads that wait for the next tile would take the processors from the steps after the network.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            graph,
+            options,
+            providers=["CPUExecutionProvider"],
+            # It would fold the scales of an integer network into weights, which then are no integers.
+            disabled_optimizers=["ConvMulFusion"],
+        )
 
         def run(images: Tensor) -> Tensor:
             logits = session.run(None, {"image": np.ascontiguousarray(images.numpy())})[0]

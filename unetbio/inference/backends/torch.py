@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from unetbio.errors import ImageError, UsageError
 from unetbio.geometry import Geometry
@@ -21,13 +20,18 @@ from unetbio.inference.backends.base import MEMORY_BUDGETS
 from unetbio.inference.cost import NetworkCost, measure_cost
 from unetbio.inference.tiling import read_mirrored
 from unetbio.networks.blocks import crop
+from unetbio.networks.folding import fold_batch_norm
+from unetbio.networks.unet.integers import IntegerUNet
 
-__all__ = ["PACKAGES", "TorchPredictor", "choose_device", "fold_batch_norm", "make"]
+__all__ = ["PACKAGES", "TorchPredictor", "choose_device", "make"]
 
 PACKAGES = ()
 
 ERROR_BOUND = 1e-5
 """Ten times the largest difference between float32 and float64 that was measured (`benchmarks/exactness.py`)."""
+
+SOFTMAX_ROUNDING = 2e-6
+"""Largest difference of the probabilities of equal logits, with a margin: of integer networks."""
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
@@ -74,7 +78,12 @@ class TorchPredictor:
         # Folded in float64 and rounded once; the float64 twin is made of the rounded weights, so both are one network.
         self._folded = fold_batch_norm(copy.deepcopy(network).cpu().double().eval()).float()
         self.in_channels = _in_channels(self._folded)
+        self._is_integer = isinstance(network, IntegerUNet)
         self._needs_float64 = bool(getattr(network, "needs_float64", False))
+        if self._is_integer:
+            self.error_bound = SOFTMAX_ROUNDING
+            # Other devices add products in ways that do not keep integers whole.
+            self._needs_float64 = self.device.type != "cpu"
         self._network = self._prepared(copy.deepcopy(self._folded))
 
     @property
@@ -95,7 +104,11 @@ class TorchPredictor:
         return measure_cost(self._folded, self._network_geometry, self.in_channels)
 
     @cached_property
-    def _network_float64(self) -> nn.Module:
+    def _network_float64(self) -> Callable[[Tensor], Tensor]:
+        if self._is_integer:
+            # It rounds no sum in float32 either; the softmax alone gains from float64.
+            exact = self._network if self.device.type == "cpu" else copy.deepcopy(self._folded)
+            return lambda images: exact(images.float()).double()
         return _in_slabs(copy.deepcopy(self._folded).double())
 
     @property
@@ -209,34 +222,6 @@ def _without_context(geometry: Geometry) -> Geometry:
 
 def _in_channels(network: nn.Module) -> int:
     return next(layer.in_channels for layer in network.modules() if isinstance(layer, (nn.Conv2d, nn.Conv3d)))
-
-
-def fold_batch_norm(network: nn.Module) -> nn.Module:
-    """Fold each batch norm that follows a convolution in an `torch.nn.Sequential` into it, in place.
-
-    At inference batch norm is a fixed scale and shift a channel, which the convolution can do itself.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        In evaluation mode; best in float64, since the scale is a quotient.
-
-    Returns
-    -------
-    torch.nn.Module
-        ``network``, with the same output up to rounding.
-    """
-    for block in [module for module in network.modules() if isinstance(module, nn.Sequential)]:
-        for index in range(len(block) - 1):
-            layer, norm = block[index], block[index + 1]
-            if (
-                isinstance(layer, (nn.Conv2d, nn.Conv3d))
-                and isinstance(norm, (nn.BatchNorm2d, nn.BatchNorm3d))
-                and norm.track_running_stats
-            ):
-                block[index] = fuse_conv_bn_eval(layer, norm)
-                block[index + 1] = nn.Identity()
-    return network
 
 
 class _ConvolutionReLU(nn.Module):

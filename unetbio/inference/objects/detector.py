@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from unetbio.geometry import Geometry
 from unetbio.inference.backends.base import MEMORY_BUDGETS
-from unetbio.inference.backends.torch import fold_batch_norm
 from unetbio.inference.cost import NetworkCost, measure_cost, values_held
 from unetbio.networks.detection import Objects, RegionHead
+from unetbio.networks.folding import fold_batch_norm
 
 __all__ = ["Detector", "TorchDetector"]
 

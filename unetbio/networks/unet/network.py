@@ -19,7 +19,16 @@ from unetbio.networks import blocks
 from unetbio.networks.encoders.resnet.network import ResNet
 from unetbio.networks.unet.spec import OWN, RESNET_CHANNELS, RESNET_DEPTH, UNetParameters
 
-__all__ = ["UNet"]
+__all__ = ["UNet", "build"]
+
+
+def build(parameters: UNetParameters) -> nn.Module:
+    """Build a U-Net of floating-point numbers, or of integers."""
+    if parameters.arithmetic == "int8":
+        from unetbio.networks.unet.integers import IntegerUNet
+
+        return IntegerUNet(parameters)
+    return UNet(parameters)
 
 
 class UNet(nn.Module):

@@ -111,6 +111,15 @@ class UNetParameters(NetworkParameters):
         "training adds the losses of 1 x 1 heads on the levels of the decoder below, each with half the share of the "
         "one above (nnU-Net, doi:10.1038/s41592-020-01008-z); a model is applied without them",
     )
+    arithmetic: str = choice(
+        "float",
+        "numbers that the network computes with",
+        {
+            "float": "numbers with a fraction, of 32 bits",
+            "int8": "integers of 8 bits with sums of 32: `unetbio models quantize` makes such a model of a trained "
+            "one; it cannot be trained",
+        },
+    )
 
     @property
     def kernels(self) -> tuple[tuple[int, ...], ...]:
@@ -165,11 +174,23 @@ class UNetParameters(NetworkParameters):
             yield f"deep supervision needs a level between bottleneck and output: depth {self.depth} must be 2 or more"
         if self.padding == "same" and self.upsampling == "bilinear":
             yield "the rim is cropped after bilinear upsampling, which padding 'same' does not allow"
+        if self.arithmetic == "int8":
+            yield from self._conflicts_of_integers()
         if self.base_channels * 2**self.depth > MOST_CHANNELS:
             yield (
                 f"base_channels {self.base_channels} and depth {self.depth} make {self.base_channels * 2**self.depth} "
                 f"feature maps at the deepest level; there can be at most {MOST_CHANNELS}"
             )
+
+    def _conflicts_of_integers(self) -> Iterator[str]:
+        if self.ndim != 2 or self.padding != "valid" or self.encoder != OWN:
+            yield "arithmetic int8 is for planes, convolutions without padding, and the encoder of the U-Net itself"
+        if self.upsampling != "transposed" or self.skip != "concatenate" or self.residual or self.attention:
+            yield "arithmetic int8 is for transposed convolutions, and for skips that are concatenated, without gates"
+        if any(len(set(factor)) > 1 for factor in self.factors):
+            yield "arithmetic int8 needs poolings that are the same along both axes"
+        if self.batch_norm or self.dropout or self.deep_supervision:
+            yield "arithmetic int8 has no batch norm, dropout or deep supervision: a trained model does without them"
 
     def _conflicts_of_resnet(self) -> Iterator[str]:
         if self.ndim != 2 or self.padding != "same" or self.depth != RESNET_DEPTH:
@@ -195,7 +216,7 @@ register(
         name="unet",
         summary="U-Net: valid convolutions, skips cropped and concatenated; 2-D and 3-D",
         paper="Ronneberger et al. 2015, arXiv 1505.04597; 3-D: Cicek et al. 2016, arXiv 1606.06650",
-        import_path="unetbio.networks.unet.network:UNet",
+        import_path="unetbio.networks.unet.network:build",
         parameters=UNetParameters,
         tricks=(1, 6),
         paper_tricks=(1, 6),

@@ -1,0 +1,133 @@
+"""``unetbio models quantize``: a trained U-Net in 8-bit integers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from click.testing import CliRunner, Result
+
+from unetbio import networks
+from unetbio.cli.main import main
+from unetbio.models.model_file import load_model, save_model
+from unetbio.networks.unet.integers import IntegerUNet
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Discs on a dark ground; one file more that is no image of the model."""
+    rows, columns = np.mgrid[:64, :80]
+    (tmp_path / "images").mkdir()
+    for number in range(2):
+        discs = sum((rows - y) ** 2 + (columns - x) ** 2 <= 60 for y, x in ((15, 15 + number), (15, 50), (45, 30)))
+        image = (np.asarray(discs) * 180 + 20 + (rows + columns) % 5).astype(np.uint8)
+        tifffile.imwrite(tmp_path / "images" / f"{number}.tif", image)
+    colours = (np.arange(40 * 40 * 3) % 251).astype(np.uint8).reshape(40, 40, 3)
+    tifffile.imwrite(tmp_path / "images" / "colour.tif", colours, photometric="rgb")
+    return tmp_path / "images"
+
+
+def unetbio(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+@pytest.fixture
+def quantized(tmp_path: Path, tiny_model: Path, images: Path) -> Path:
+    path = tmp_path / "integers.safetensors"
+    result = unetbio("models", "quantize", tiny_model, images, "-o", path)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{path}: integers from 2 images\n"
+    assert "colour.tif is left out: 3 channels" in result.stderr
+    return path
+
+
+def test_a_model_of_integers_is_written(quantized: Path, tiny_model: Path) -> None:
+    before, after = load_model(tiny_model), load_model(quantized)
+    assert isinstance(after.network, IntegerUNet)
+    assert quantized.stat().st_size < tiny_model.stat().st_size
+    assert after.info.name == "integers"
+    assert after.info.parameters["arithmetic"] == "int8"
+    assert after.info.training["quantized"] == {"model": "tiny", "model_sha256": before.sha256, "images": 2}
+    assert after.info.scores == {}
+    assert after.info.postprocessing == before.info.postprocessing
+    listed = json.loads(unetbio("models", quantized.parent, "--json").stdout)
+    assert [row["model"] for row in listed] == [str(quantized)]
+
+
+def test_masks_are_those_of_the_model_in_every_library_and_tile(
+    quantized: Path, tiny_model: Path, images: Path, tmp_path: Path
+) -> None:
+    hashes = []
+    for number, options in enumerate(([], ["--tile", "13"], ["--backend", "torch", "--tile", "30"])):
+        out = tmp_path / f"out{number}"
+        line = ("segment", images / "0.tif", "-m", quantized, "-o", out, "--overlays", "none", "--device", "cpu")
+        result = unetbio(*line, *options)
+        assert result.exit_code == 0, result.output
+        record = json.loads((out / "0_labels.json").read_text(encoding="utf-8"))
+        hashes.append(record["output"]["label_hash"])
+    assert len(set(hashes)) == 1
+    assert sum(frame["n_cells"] for frame in record["frames"]) == 3
+
+
+def test_onnx_runtime_is_taken_where_it_is_installed(
+    quantized: Path, images: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("onnxruntime")
+    from unetbio.segmentation import Segmenter, segmenter
+
+    model = load_model(quantized)
+    assert Segmenter(model, "cpu").backend == "onnx"
+    monkeypatch.setattr(segmenter, "find_spec", lambda name: None)
+    assert Segmenter(model, "cpu").backend == "torch"
+    assert 'in integers, which ONNX Runtime computes faster: pip install "unetbio[onnx]"' in caplog.text
+
+
+def test_what_cannot_be_quantized_is_refused(quantized: Path, tiny_model: Path, images: Path, tmp_path: Path) -> None:
+    def refused(model: Path, inputs: Path, output: Path) -> str:
+        result = unetbio("models", "quantize", model, inputs, "-o", output)
+        assert result.exit_code == 2, result.output
+        assert result.stderr.splitlines()[-1].startswith("unetbio: error: ")
+        return result.stderr
+
+    new = tmp_path / "new.safetensors"
+    assert "is in integers already" in refused(quantized, images, new)
+    assert "exists already: choose another name, or --overwrite it" in refused(tiny_model, images, quantized)
+    assert "a model file's name ends in .safetensors" in refused(tiny_model, images, tmp_path / "new.pt")
+    assert "no image to find the scales of the integers on" in refused(tiny_model, images / "colour.tif", new)
+
+    info = load_model(tiny_model).info
+    parameters = networks.find("fcn32s").complete({"in_channels": 1, "num_classes": 2, "width": 0.05})
+    other = info.model_copy(update={"architecture": "fcn32s", "parameters": parameters})
+    save_model(tmp_path / "fcn.safetensors", other, networks.build("fcn32s", parameters))
+    fcn = tmp_path / "fcn.safetensors"
+    assert "is a fcn32s: integers are for models of the network unet" in refused(fcn, images, new)
+
+    padded = networks.find("unet").complete({**info.parameters, "padding": "same"})
+    save_model(
+        tmp_path / "padded.safetensors",
+        info.model_copy(update={"parameters": padded}),
+        networks.build("unet", padded),
+    )
+    assert "arithmetic int8 is for planes, convolutions without padding" in refused(
+        tmp_path / "padded.safetensors", images, new
+    )
+    assert not new.exists()
+
+
+def test_a_model_of_integers_is_neither_trained_nor_exported(quantized: Path, images: Path, tmp_path: Path) -> None:
+    for number in range(2):
+        image = tifffile.imread(images / f"{number}.tif")
+        (tmp_path / "masks").mkdir(exist_ok=True)
+        tifffile.imwrite(tmp_path / "masks" / f"{number}.tif", (image > 100).astype(np.uint8))
+    (images / "colour.tif").unlink()
+    trained = unetbio(
+        *("train", images, tmp_path / "masks", "--split-components", "--start", quantized, "--channel-names", "nuclei"),
+        *("-o", tmp_path / "new.safetensors", "--steps", "2"),
+    )
+    assert trained.exit_code == 2
+    assert "a network in integers cannot be trained: train one with arithmetic: float" in trained.stderr
+    for kind, more in (("onnx", []), ("bioimageio", ["--author", "A. Person"])):
+        exported = unetbio("models", "export", quantized, "--to", kind, "-o", tmp_path / f"x.{kind}", *more)
+        assert exported.exit_code == 2
+        assert "is in integers, which other programs would round otherwise" in exported.stderr

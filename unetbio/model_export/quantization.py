@@ -1,0 +1,114 @@
+"""Models in 8-bit integers: a trained U-Net, its scales found on images like those that it will see."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unetbio import networks
+from unetbio.errors import ImageError, UsageError
+from unetbio.inference.tiling import read_mirrored
+from unetbio.models.model_file import Model, check_new_model, load_model, save_model
+from unetbio.networks.unet.network import UNet
+from unetbio.networks.unet.quantization import quantize
+from unetbio.preprocessing.prepare import open_image, read_frame
+from unetbio.settings.segmentation import Settings
+
+__all__ = ["MOST_IMAGES", "quantize_model"]
+
+logger = logging.getLogger("unetbio.quantization")
+
+MOST_IMAGES = 40
+"""Images that the scales are found on: more change them little."""
+
+LARGEST_SIDE = 1024
+"""Pixels along an axis that are read of each image, from its middle."""
+
+INTEGER_PARAMETERS = {"arithmetic": "int8", "batch_norm": False, "dropout": 0.0, "deep_supervision": False}
+"""What differs from the trained network: batch norm is folded, and the other two are for training."""
+
+
+def quantize_model(
+    model: str | os.PathLike[str],
+    images: Sequence[Path],
+    output: Path,
+    settings: Settings = Settings(),  # noqa: B008 -- frozen
+    *,
+    overwrite: bool = False,
+) -> int:
+    """Write the model file of a U-Net whose weights and feature maps are 8-bit integers.
+
+    Masks differ a little from those of the given model (evaluate both), and not at all between tile sizes, batches,
+    threads and processors. ONNX Runtime computes it several times as fast; PyTorch computes the same, slowly.
+
+    Parameters
+    ----------
+    model : str or path
+        Shipped model, or file.
+    images : sequence of path
+        Images like those that will be segmented, at the model's scale; `MOST_IMAGES` of them are taken.
+    output : Path
+        New model file.
+    settings : Settings
+        Which part of each file is the image.
+    overwrite : bool
+        Replace the file if it exists.
+
+    Returns
+    -------
+    int
+        Number of images that the scales were found on.
+
+    Raises
+    ------
+    UsageError
+        When the model is no U-Net that integers can compute, no image can be used, or the file exists.
+    """
+    check_new_model(output, overwrite=overwrite)
+    trained = load_model(model)
+    info = trained.info
+    if not isinstance(trained.network, UNet):
+        is_integer = info.parameters.get("arithmetic") == "int8"
+        raise UsageError(
+            f"{trained.path} is in integers already"
+            if is_integer
+            else f"{trained.path} is a {info.architecture}: integers are for models of the network unet"
+        )
+    architecture = networks.find(info.architecture)
+    parameters = architecture.complete({**info.network_parameters(), **INTEGER_PARAMETERS})
+    chosen = [images[number] for number in sorted({*np.linspace(0, len(images) - 1, MOST_IMAGES).astype(int).tolist()})]
+    looked_at: list[Path] = []
+    inputs = _inputs(trained, chosen, settings, looked_at)
+    made = quantize(trained.network, architecture.read(info.parameters), inputs)
+    record = {"model": info.name, "model_sha256": trained.sha256, "images": len(looked_at)}
+    training = {**info.training, "quantized": record}
+    update = {"name": output.stem, "parameters": parameters, "scores": {}, "training": training}
+    save_model(output, info.model_copy(update=update), made)
+    return len(looked_at)
+
+
+def _inputs(model: Model, images: Sequence[Path], settings: Settings, looked_at: list[Path]) -> Iterator[Tensor]:
+    """Normalized images of legal sizes; those that cannot be read are left out, with a warning."""
+    for path in images:
+        try:
+            opened = open_image(path, settings, model.info, model.geometry.ndim)
+            frame = read_frame(opened, opened.times[0], model.info.normalization)
+        except ImageError as error:
+            logger.warning("%s is left out: %s [%s]", path, error, error.reason)
+            continue
+        looked_at.append(path)
+        yield torch.from_numpy(_network_input(model, np.asarray(frame.image)))[np.newaxis]
+
+
+def _network_input(model: Model, image: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The middle of an image, mirrored at its border as in inference."""
+    shape = [min(size, LARGEST_SIDE) for size in image.shape[1:]]
+    start = [(size - kept) // 2 for size, kept in zip(image.shape[1:], shape, strict=True)]
+    geometry = model.geometry
+    corner = [begin - lost for begin, lost in zip(start, geometry.context, strict=True)]
+    return np.ascontiguousarray(read_mirrored(image, corner, geometry.input_size(shape)))

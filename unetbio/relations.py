@@ -19,7 +19,7 @@ from unetbio.output_layout import CELLS_TEXT, CYTOPLASM, PARENTS, cytoplasm_name
 from unetbio.provenance import read_provenance
 from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run
 from unetbio.results.journal import Entry, hold_output
-from unetbio.results.reuse import read_label_file
+from unetbio.results.reuse import read_mask_of_run
 from unetbio.results.tables.collect_tables import write_known_tables
 from unetbio.results.tables.links import write_parents
 from unetbio.results.tables.measure_cells import open_input
@@ -144,7 +144,7 @@ def _relate(nuclei: Path, inner: Entry, cells: Path, outer: Entry, output: Path)
     import polars as pl
 
     mask = describe_mask(cells, outer)
-    inside, around = _read(nuclei, inner), _read(cells, outer)
+    inside, around = read_mask_of_run(nuclei, inner.output), read_mask_of_run(cells, outer.output)
     if inside.shape != around.shape:
         raise ImageError("size_differs", f"nuclei of {inside.shape} and cells of {around.shape}: segment both alike")
     cytoplasm = subtract(around, inside)
@@ -223,10 +223,3 @@ def _placed(table: "pl.DataFrame", place: dict[str, Any]) -> "pl.DataFrame":
         pl.lit(place["t"], dtype=pl.Int64).alias("t"),
     ]
     return table.select(*columns, *table.columns)
-
-
-def _read(out: Path, entry: Entry) -> NDArray[Any]:
-    try:
-        return read_label_file(out / entry.output, read_provenance(out / provenance_name(entry.output)))
-    except ImageError as error:
-        raise ImageError(error.reason, f"{entry.output}: {error}") from error

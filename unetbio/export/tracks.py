@@ -20,9 +20,8 @@ from unetbio.files import atomic_path, write_text
 from unetbio.io import write_labels
 from unetbio.labels import label_hash
 from unetbio.measurement import regions
-from unetbio.output_layout import challenge_folder, provenance_name, result_name, time_lapse_name, trackmate_name
-from unetbio.provenance import read_provenance
-from unetbio.results.reuse import read_label_file
+from unetbio.output_layout import challenge_folder, result_name, time_lapse_name, trackmate_name
+from unetbio.results.reuse import read_mask_of_run
 from unetbio.results.tables.lineages import Lineage
 
 __all__ = ["ChallengeWriter", "TrackMateWriter"]
@@ -84,8 +83,7 @@ def _frames(image: ExportImage, lineage: Lineage) -> list[NDArray[Any]]:
     frames = []
     for frame in lineage.frames:
         if frame.output not in stacks:
-            path = image.out / frame.output
-            stacks[frame.output] = read_label_file(path, read_provenance(image.out / provenance_name(frame.output)))
+            stacks[frame.output] = read_mask_of_run(image.out, frame.output)
         stack = stacks[frame.output]
         if label_hash(stack) != frame.label_hash:
             raise ImageError("changed", f"{frame.output} has changed since it was tracked: run unetbio track again")

@@ -17,7 +17,7 @@ from unetbio.files import TEMPORARY, stamp
 from unetbio.io import read_image, read_labels
 from unetbio.labels import label_hash
 from unetbio.models.model_file import Model
-from unetbio.output_layout import LOCK, described_mask
+from unetbio.output_layout import LOCK, described_mask, provenance_name
 from unetbio.postprocessing.bands import planes_of
 from unetbio.preprocessing.lazy import LazyPixels
 from unetbio.provenance import CELL_CLASSES, Provenance, read_provenance
@@ -33,6 +33,7 @@ __all__ = [
     "layout_of",
     "lazy_labels",
     "read_label_file",
+    "read_mask_of_run",
     "state_of_labels",
 ]
 
@@ -262,6 +263,14 @@ def read_label_file(path: Path, provenance: Provenance | None) -> NDArray[Any]:
     is_as_before = provenance is None or labels.shape == layout_of(provenance)[1]
     again = None if is_as_before else _read_as_before(path, provenance)
     return labels if again is None else again
+
+
+def read_mask_of_run(out: Path, output: str) -> NDArray[Any]:
+    """Read a label image of an output folder by its name there, as `read_label_file` does; an error names it."""
+    try:
+        return read_label_file(out / output, read_provenance(out / provenance_name(output)))
+    except ImageError as error:
+        raise ImageError(error.reason, f"{output}: {error}") from error
 
 
 def _read_as_before(path: Path, provenance: Provenance | None) -> NDArray[Any] | None:

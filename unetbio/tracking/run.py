@@ -19,7 +19,7 @@ from unetbio.provenance import read_provenance
 from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run
 from unetbio.results.journal import Entry, hold_output
 from unetbio.results.recorded_input import open_recorded
-from unetbio.results.reuse import read_label_file
+from unetbio.results.reuse import read_mask_of_run
 from unetbio.results.tables.collect_tables import write_known_tables
 from unetbio.results.tables.lineages import FrameOfTrack, Lineage, Track, write_lineage, write_track_tables
 from unetbio.settings.runs import TrackRun
@@ -37,7 +37,7 @@ Report = Callable[[str, str], None]
 
 @dataclass(frozen=True)
 class Tracked:
-    """Counts of a tracking."""
+    """Counts of a tracked output folder."""
 
     time_lapses: int
     tracks: int
@@ -151,7 +151,7 @@ def _by_name(entries: Sequence[Entry], expression: re.Pattern[str]) -> list[_Seq
 
 def _track(out: Path, sequence: _Sequence, run: TrackRun, draw: Picture | None) -> Lineage:
     masks = [describe_mask(out, entry) for entry in sequence.entries]
-    stacks = [_read(out, entry) for entry in sequence.entries]
+    stacks = [read_mask_of_run(out, entry.output) for entry in sequence.entries]
     frames, images = _frames(sequence, masks, stacks)
     measured = [regions.measure(image) for image in images]
     scale = _z_scale(masks[0])
@@ -171,13 +171,6 @@ def _track(out: Path, sequence: _Sequence, run: TrackRun, draw: Picture | None) 
     if draw is not None:
         _draw(out, sequence, frames, tracked, draw)
     return lineage
-
-
-def _read(out: Path, entry: Entry) -> NDArray[Any]:
-    try:
-        return read_label_file(out / entry.output, read_provenance(out / provenance_name(entry.output)))
-    except ImageError as error:
-        raise ImageError(error.reason, f"{entry.output}: {error}") from error
 
 
 def _frames(

@@ -22,7 +22,7 @@ SHOWN_SECONDS = 0.05
 """Stages that took less are left out."""
 
 LEAST = 1e-9
-"""Seconds, in place of none."""
+"""Seconds to divide by instead of 0."""
 
 _ADVICE: Mapping[str, str] = {
     "start-up": "one run over many images starts once",

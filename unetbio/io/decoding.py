@@ -251,7 +251,7 @@ class _Process:
         """End the process."""
         self._connection.close()
         if self._child.poll() is None:
-            # It may wait in a codec for ever; it has nothing to finish.
+            # It may wait in a codec forever, and has no files to finish.
             self._child.kill()
         self._child.wait()
 

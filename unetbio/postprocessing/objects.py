@@ -109,7 +109,7 @@ def resize_objects(label_image: LabelImage, table: ObjectTable, shape: Sequence[
 
 def bounding_boxes(label_image: LabelImage) -> ObjectTable:
     """Boxes of all objects in whole pixels, named as `unetbio.measurement.regions` names them; ids have no gaps."""
-    # Here, since settings are read by commands that look for no boxes.
+    # Imported here, so that commands that only read settings start fast.
     from scipy import ndimage
 
     boxes = ndimage.find_objects(label_image)
@@ -121,7 +121,7 @@ def bounding_boxes(label_image: LabelImage) -> ObjectTable:
 
 
 def _renumber(label_image: NDArray[np.integer], table: ObjectTable) -> tuple[LabelImage, ObjectTable]:
-    """Ids in raster order again, and the rows of the table in theirs."""
+    """Number objects in raster order, and sort the rows of the table by the new ids."""
     renumbered = relabel_raster(label_image)
     old_ids = np.zeros(int(renumbered.max(initial=0)) + 1, dtype=np.int64)
     old_ids[renumbered] = label_image

@@ -142,7 +142,7 @@ class _Workers:
         self._threads, self._looked, self._seen = 0, -LOOK_SECONDS, monotonic()
 
     def threads(self) -> int:
-        """Threads of all workers, as of some seconds ago.
+        """Threads of all workers, counted some seconds ago.
 
         Raises
         ------
@@ -204,7 +204,7 @@ class _Workers:
 
     def forget(self) -> None:
         """Free the network in all workers."""
-        # They drop it by themselves, too, when they need the room.
+        # Workers also drop it by themselves when memory is short.
         with suppress(Exception):
             self._client.run(worker.forget, self._recipe.key)
 

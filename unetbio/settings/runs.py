@@ -68,7 +68,7 @@ def parse_bytes(text: str) -> int:
 
 
 def local_workers(address: str) -> int:
-    """N of ``local:N``; 0 for the address of a scheduler."""
+    """Number of workers in ``local:N``; 0 for the address of a scheduler."""
     kind, _, count = address.partition(":")
     return int(count) if kind == "local" and count.isdecimal() else 0
 

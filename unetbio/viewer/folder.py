@@ -31,7 +31,7 @@ COLUMNS = ("image", "mask", *READING)
 
 Cells = dict[str, str]
 
-# The lock of a folder is one of files: without this one the threads of the server would meet each other's.
+# A folder's lock is one a process: this one keeps the threads of the server apart.
 _THREADS = threading.Lock()
 
 
@@ -181,7 +181,7 @@ def _part(provenance: Provenance | None) -> Cells:
     """Columns of the part of a file that was segmented; none if it was all of it."""
     if provenance is None or provenance.input.part is None:
         return {}
-    # The level that was found, since training knows no model to go by.
+    # The level that was chosen, since training has no model to choose one.
     values = {"level": str(provenance.input.part.level), "region": ";".join(provenance.settings.get("region", ()))}
     return {column: values[name] for column, name in PART_COLUMNS.items()}
 

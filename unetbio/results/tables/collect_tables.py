@@ -146,7 +146,7 @@ def measure(
 
 
 def _say_without_effect(asked: TableOptions, entries: Sequence[Entry]) -> None:
-    """Say which options measure cells, where there are none."""
+    """Say which options have no effect, since all masks are of classes."""
     given = {"--expand": asked.expand_um is not None, f"--features {asked.features}": asked.features != "basic"}
     if all(holds_classes(entry.output) for entry in entries):
         for option in (option for option, is_given in given.items() if is_given):

@@ -98,7 +98,7 @@ def read_nifti(path: Path, *, axes: str | None = None, series: int = 0) -> Image
         pixels=_NiftiPixels(path, offset, shape, stored, dtype, scale, letters),
         format="nifti",
         affine=affine,
-        # Other names of the axes leave no axis of the affine where it was.
+        # Under other names, the axes are not those of the affine.
         affine_trusted=is_stated and letters.get("Z", 2) == 2,
         affine_unit_um=UNITS_UM.get(unit),
     )

@@ -23,7 +23,9 @@ class Colour:
 
     @staticmethod
     def of(layout: tifffile.TiffPage, written_by: str) -> "Colour":
-        """Derive it from the tags of a page and its program (``ome``, ``imagej``, ``tifffile`` or empty).
+        """Read the meaning from the tags of a page and the program that wrote it.
+
+        Programs are ``ome``, ``imagej``, ``tifffile`` or, unknown, empty.
 
         Palettes of ImageJ and OME are display settings: the numbers are the grey values.
         """

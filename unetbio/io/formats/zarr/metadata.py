@@ -67,7 +67,7 @@ class Multiscale:
 
 @dataclass(frozen=True)
 class ListedImage:
-    """An image of a folder of images.
+    """One of the images in a folder.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ def _pick(root: Path, series: int) -> tuple[Path, dict[str, Any], int, str]:
 
 
 def _collection(root: Path, attributes: dict[str, Any]) -> list[str]:
-    """Paths of the images of a folder that is none itself."""
+    """Paths of the images in a folder that is no image itself."""
     if "plate" in attributes:
         wells = [well.get("path") for well in _dicts(attributes["plate"], "wells")]
         return [f"{well}/{field}" for well in wells for field in _fields(_attributes(_below(root, root, well)))]
@@ -253,7 +253,7 @@ def _series_of_layout(root: Path) -> list[str]:
 
 
 def _dicts(value: Any, key: str) -> list[dict[str, Any]]:
-    """A list of mappings below ``key``; refuses what is anything else."""
+    """A list of mappings below ``key``; all other content is refused."""
     listed = value.get(key) if isinstance(value, dict) else None
     if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
         raise _inconsistent(f"{key} is not a list of objects")

@@ -9,8 +9,8 @@ from unetbio.cli import options as shared
 from unetbio.cli.limits import check_limits
 from unetbio.cli.terminal import say
 from unetbio.machine import keep_freed_memory
-from unetbio.settings.runs import CompareRun
 from unetbio.settings.segmentation import READING, Settings
+from unetbio.settings.training_runs import CompareRun
 
 __all__ = ["command"]
 

@@ -6,7 +6,7 @@ import click
 
 from unetbio.cli import options as shared
 from unetbio.cli.terminal import say
-from unetbio.settings.runs import WeightMapRun
+from unetbio.settings.training_runs import WeightMapRun
 
 __all__ = ["command"]
 

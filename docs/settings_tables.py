@@ -11,20 +11,10 @@ from unetbio.pipelines.options import WORKFLOW_RUN
 from unetbio.settings.base import Section
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.options import Limits, Option, options_of
-from unetbio.settings.runs import (
-    CalibrateRun,
-    CompareRun,
-    ImportRun,
-    LearnCurveRun,
-    MeasureRun,
-    RunOptions,
-    TrackRun,
-    TrainRun,
-    ViewRun,
-    WeightMapRun,
-)
+from unetbio.settings.runs import ImportRun, MeasureRun, RunOptions, TrackRun, ViewRun
 from unetbio.settings.segmentation import READING, Settings
 from unetbio.settings.training import Augmentation, TrainingConfig
+from unetbio.settings.training_runs import CalibrateRun, CompareRun, LearnCurveRun, TrainRun, WeightMapRun
 
 __all__ = ["TABLES"]
 

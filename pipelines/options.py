@@ -15,8 +15,9 @@ from unetbio.measurement.table_schema import path_expression
 from unetbio.settings.base import Section
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.options import Option, options_of
-from unetbio.settings.runs import CompareRun, MeasureRun, RunOptions, TrainRun
+from unetbio.settings.runs import MeasureRun, RunOptions
 from unetbio.settings.segmentation import READING, Settings
+from unetbio.settings.training_runs import CompareRun, TrainRun
 
 __all__ = [
     "CheckOptions",

@@ -12,8 +12,8 @@ import tifffile
 
 import unetbio
 from unetbio.settings.options import options_of
-from unetbio.settings.runs import TrainOptions, TrainRun
 from unetbio.settings.segmentation import READING, SegmentOptions, Settings
+from unetbio.settings.training_runs import TrainOptions, TrainRun
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "python_api.md").read_text(encoding="utf-8")

@@ -28,8 +28,8 @@ from unetbio.inference.prediction import predict
 from unetbio.models.model_file import ModelInfo
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.settings.options import options_of
-from unetbio.settings.runs import CompareRun
 from unetbio.settings.training import TrainingConfig
+from unetbio.settings.training_runs import CompareRun
 from unetbio.training.data.dataset import Example
 from unetbio.training.data.pairs import find_pairs
 

@@ -12,9 +12,10 @@ from unetbio.pipelines.options import SegmentOptions
 from unetbio.settings.base import Section
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.options import Limits, Option, given, options_of
-from unetbio.settings.runs import OVERRIDES, CompareRun, MeasureRun, RunOptions, TrainRun, WeightMapRun
+from unetbio.settings.runs import MeasureRun, RunOptions
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import Augmentation, TrainingConfig, given_settings
+from unetbio.settings.training_runs import OVERRIDES, CompareRun, TrainRun, WeightMapRun
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = (Settings, RunOptions, MeasureRun, TrainRun, CompareRun, WeightMapRun, Normalization)

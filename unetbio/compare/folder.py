@@ -12,9 +12,9 @@ from unetbio.files import lock
 from unetbio.notes import say_without_effect
 from unetbio.output_layout import LOCK
 from unetbio.settings.base import read_mapping
-from unetbio.settings.runs import CompareRun
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
+from unetbio.settings.training_runs import CompareRun
 from unetbio.training.data.pairs import AnnotatedFiles, find_pairs
 from unetbio.training.without_effect import find_without_effect
 

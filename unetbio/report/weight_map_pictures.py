@@ -17,7 +17,7 @@ from unetbio.io import find_inputs, output_names, read_image, read_labels
 from unetbio.notes import say_without_effect
 from unetbio.report.pictures import draw_weight_map
 from unetbio.settings.options import given, options_of
-from unetbio.settings.runs import WeightMapRun
+from unetbio.settings.training_runs import WeightMapRun
 from unetbio.supervision.annotations import NUMBERED
 from unetbio.supervision.class_weights import class_weights as balance
 from unetbio.supervision.weight_maps import force_gap, weight_map

@@ -10,7 +10,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 from unetbio.settings.base import Section, read_mapping, validated
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.options import given, options_of
-from unetbio.settings.runs import OVERRIDES, TrainRun
+from unetbio.settings.training_runs import OVERRIDES, TrainRun
 
 __all__ = ["MAX_CLASSES", "Augmentation", "TrainingConfig", "given_settings", "load_training_config"]
 

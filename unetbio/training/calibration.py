@@ -14,9 +14,9 @@ from unetbio.models.model_file import Model, ModelInfo, check_new_model, load_mo
 from unetbio.networks import find as find_network
 from unetbio.notes import say_without_effect
 from unetbio.preprocessing import normalization
-from unetbio.settings.runs import CalibrateRun
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
+from unetbio.settings.training_runs import CalibrateRun
 from unetbio.targets import find as find_target
 from unetbio.targets import of_model
 from unetbio.targets.base import Validation

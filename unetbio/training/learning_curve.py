@@ -18,9 +18,9 @@ from unetbio.io.tables import csv_text
 from unetbio.models.model_file import CHECKPOINT_SUFFIX, load_model, save_model
 from unetbio.notes import say_without_effect
 from unetbio.settings.base import read_mapping
-from unetbio.settings.runs import LearnCurveRun
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
+from unetbio.settings.training_runs import LearnCurveRun
 from unetbio.targets import of_training
 from unetbio.training.choices import choose, describe
 from unetbio.training.data.cell_classes import name_cell_classes

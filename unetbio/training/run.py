@@ -13,9 +13,9 @@ from unetbio.models.model_file import CHECKPOINT_SUFFIX, load_model, save_model
 from unetbio.notes import without_effect
 from unetbio.settings.base import read_mapping
 from unetbio.settings.options import from_keywords, options_of
-from unetbio.settings.runs import TrainOptions, TrainRun
 from unetbio.settings.segmentation import READING, Settings
 from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
+from unetbio.settings.training_runs import TrainOptions, TrainRun
 from unetbio.targets import of_training
 from unetbio.training import checkpoints
 from unetbio.training.choices import choose, describe, take_over
@@ -56,9 +56,9 @@ def train(
         the same call continues from the checkpoint after an interruption, or with more minutes.
     **options
         Fields of `unetbio.settings.segmentation.Settings` that say how images are read, ``channel, channel_names,
-        series, t, z, axes, pixel_size, diameter``, and of `unetbio.settings.runs.TrainRun`: ``config, network, recipe,
-        start, encoder, root, target, class_names, class_values, split_components, steps, minutes, seed, border_weight,
-        trust_masks, device, workers, replace, overwrite``.
+        series, t, z, axes, pixel_size, diameter``, and of `unetbio.settings.training_runs.TrainRun`: ``config, network,
+        recipe, start, encoder, root, target, class_names, class_values, split_components, steps, minutes, seed,
+        border_weight, trust_masks, device, workers, replace, overwrite``.
 
     Returns
     -------

@@ -408,13 +408,13 @@ def _settings(provenance: Provenance, path: str) -> list[tuple[str, str]]:
         ("model", model.name),
         ("architecture", model.architecture),
         ("SHA-256 of the weights", model.sha256),
-        *_told(provenance.settings),
+        *_given(provenance.settings),
     ]
     facts += [("device", str(provenance.run["device"]))] if "device" in provenance.run else []
     return [*facts, ("as used for", path)]
 
 
-def _told(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _given(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Settings as rows, those of a section as ``outer.inner``; without settings that have no value."""
     values = {name: value for name, value in flattened(settings).items() if value is not None and value != []}
     return [

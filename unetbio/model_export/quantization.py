@@ -16,6 +16,7 @@ from unetbio.inference.tiling import read_mirrored
 from unetbio.models.model_file import Model, check_new_model, load_model, save_model
 from unetbio.networks.unet.network import UNet
 from unetbio.networks.unet.quantization import quantize
+from unetbio.networks.unet.spec import UNetParameters
 from unetbio.preprocessing.prepare import open_image, read_frame
 from unetbio.settings.segmentation import Settings
 
@@ -84,7 +85,7 @@ def quantize_model(
     chosen = [images[number] for number in sorted({*np.linspace(0, len(images) - 1, MOST_IMAGES).astype(int).tolist()})]
     looked_at: list[Path] = []
     inputs = _inputs(trained, chosen, settings, looked_at)
-    made = quantize(trained.network, architecture.read(info.parameters), inputs)
+    made = quantize(trained.network, UNetParameters(**info.network_parameters()), inputs)
     record = {"model": info.name, "model_sha256": trained.sha256, "images": len(looked_at)}
     training = {**info.training, "quantized": record}
     update = {"name": output.stem, "parameters": parameters, "scores": {}, "training": training}

@@ -60,6 +60,7 @@ class IntegerConvolution(nn.Conv2d):
     """
 
     scale: Tensor
+    bias: Tensor
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Sequence[int], dtype: torch.dtype = torch.int8

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,6 @@ from unetbio.networks.unet.integers import (
     LARGEST_STEPS,
     LARGEST_WEIGHT,
     STEPS,
-    IntegerConvolution,
     IntegerUNet,
 )
 from unetbio.networks.unet.network import UNet
@@ -59,8 +59,7 @@ def quantize(network: UNet, parameters: UNetParameters, inputs: Iterable[Tensor]
     UsageError
         When there are no images.
     """
-    folded = fold_batch_norm(copy.deepcopy(network).cpu().double().eval())
-    assert isinstance(folded, UNet)
+    folded: Any = fold_batch_norm(copy.deepcopy(network).cpu().double().eval())
     ranges = _ranges(folded, inputs)
     integers = IntegerUNet(replace(parameters, arithmetic="int8", batch_norm=False, dropout=0.0))
     depth = parameters.depth
@@ -87,18 +86,15 @@ def _quantize_pair(
     pair: nn.Module, made: nn.Module, maps: _Maps, ranges: dict[nn.Module, _Maps], *, is_first: bool = False
 ) -> _Maps:
     for number, (block, layer) in enumerate(zip(pair.children(), made.children(), strict=True)):
-        convolution = next(block.children())
+        convolution: Any = next(block.children())
         limits = OF_IMAGES if is_first and number == 0 else OF_MAPS
         _fill(layer, convolution.weight, convolution.bias, maps, ranges[convolution], limits)
         maps = ranges[convolution]
     return maps
 
 
-def _fill(
-    made: nn.Module, weight: Tensor, bias: Tensor, before: _Maps, after: _Maps | None, limits: tuple[int, int]
-) -> None:
+def _fill(made: Any, weight: Tensor, bias: Tensor, before: _Maps, after: _Maps | None, limits: tuple[int, int]) -> None:
     """Integers of one convolution: from maps with one meaning to maps with another, or to logits."""
-    assert isinstance(made, IntegerConvolution)
     weight, bias = weight.double(), bias.double()
     largest, largest_value = limits
     by_step = weight * before.step[:, None, None]
@@ -127,7 +123,7 @@ def _repeated(maps: _Maps, layer: nn.ConvTranspose2d) -> _Maps:
     return _Maps(maps.step.repeat_interleave(times), maps.shift.repeat_interleave(times))
 
 
-def _ranges(folded: UNet, inputs: Iterable[Tensor]) -> dict[nn.Module, _Maps]:
+def _ranges(folded: Any, inputs: Iterable[Tensor]) -> dict[nn.Module, _Maps]:
     """Meaning of the integers after each convolution, from the values that images give."""
     network = copy.deepcopy(folded).float()
     # Layers of the copy, and those that they are copies of

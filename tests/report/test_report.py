@@ -10,6 +10,7 @@ import imagecodecs
 import numpy as np
 import polars as pl
 import pytest
+import tifffile
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -334,6 +335,16 @@ def test_page_of_many_images_stays_small(tmp_path: Path) -> None:
     assert "The first 5000 images, failures first; 1300 more are in summary.csv" in text
     assert "and 100 more: see summary.csv" in text
     assert page.stat().st_size < 3_000_000
+
+
+def test_page_names_settings_in_words(tmp_path: Path, tiny_model: Path, discs: np.ndarray) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", discs)
+    line = ["segment", str(tmp_path / "x.tif"), "-o", str(tmp_path / "out"), "-m", str(tiny_model), "--pixel-size", "1"]
+    assert CliRunner().invoke(main, [*line, "--workers", "1", "--threshold", "0.4"]).exit_code == 0
+    text = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    for name, value in {"mask threshold": "0.4", "exclude border": "no", "pixel size (um)": "1"}.items():
+        assert re.search(rf"{re.escape(name)}</\w+>\s*<\w+[^>]*>{re.escape(value)}<", text), name
+    assert "postprocessing." not in text
 
 
 def test_page_of_an_empty_run(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import csv
 import functools
 import math
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -415,11 +416,24 @@ def _settings(provenance: Provenance, path: str) -> list[tuple[str, str]]:
 
 
 def _given(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Settings as rows, those of a section as ``outer.inner``; without settings that have no value."""
+    """Settings as rows, without those that have no value."""
     values = {name: value for name, value in flattened(settings).items() if value is not None and value != []}
-    return [
-        (name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)) for name, value in values.items()
-    ]
+    return [(_title_of(name), _in_words(value)) for name, value in values.items()]
+
+
+def _title_of(name: str) -> str:
+    """Name of a setting in words: ``mask threshold`` for ``postprocessing.mask_threshold``."""
+    text = name.removeprefix("postprocessing.").removesuffix(".kind")
+    text = re.sub(r"_(px|um)$", r" (\1)", text)
+    return text.replace(".", " ").replace("_", " ")
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_in_words, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return _readable(value) if isinstance(value, float) else str(value)
 
 
 def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:

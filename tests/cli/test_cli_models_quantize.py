@@ -48,7 +48,8 @@ def test_a_model_of_integers_is_written(quantized: Path, tiny_model: Path) -> No
     assert quantized.stat().st_size < tiny_model.stat().st_size
     assert after.info.name == "integers"
     assert after.info.parameters["arithmetic"] == "int8"
-    assert after.info.training["quantized"] == {"model": "tiny", "model_sha256": before.sha256, "images": 2}
+    record = {"model": "tiny", "model_sha256": before.sha256, "images": 2, "start": str(tiny_model)}
+    assert after.info.training["quantized"] == record
     assert after.info.scores == {}
     assert after.info.postprocessing == before.info.postprocessing
     listed = json.loads(unetbio("models", quantized.parent, "--json").stdout)
@@ -131,3 +132,15 @@ def test_a_model_of_integers_is_neither_trained_nor_exported(quantized: Path, im
         exported = unetbio("models", "export", quantized, "--to", kind, "-o", tmp_path / f"x.{kind}", *more)
         assert exported.exit_code == 2
         assert "is in integers, which other programs would round otherwise" in exported.stderr
+
+
+def test_corrections_of_its_masks_train_the_model_that_it_was_made_of(
+    quantized: Path, tiny_model: Path, images: Path, tmp_path: Path
+) -> None:
+    from unetbio.viewer.folder import list_images, training_command, write_corrections
+
+    out = tmp_path / "out"
+    assert unetbio("segment", images / "0.tif", "-m", quantized, "-o", out, "--overlays", "none").exit_code == 0
+    listed = list_images(out)
+    write_corrections(out, listed)
+    assert f" --start {tiny_model} " in training_command(out, listed)

@@ -87,6 +87,8 @@ def quantize_model(
     inputs = _inputs(trained, chosen, settings, looked_at)
     made = quantize(trained.network, UNetParameters(**info.network_parameters()), inputs)
     record = {"model": info.name, "model_sha256": trained.sha256, "images": len(looked_at)}
+    # As it was given: a training that is to go on from the integers starts from here.
+    record["start"] = os.fspath(model)
     training = {**info.training, "quantized": record}
     update = {"name": output.stem, "parameters": parameters, "scores": {}, "training": training}
     save_model(output, info.model_copy(update=update), made)

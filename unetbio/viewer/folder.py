@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from unetbio.errors import EnvironmentStoppedError, ImageError, UsageError
+from unetbio.errors import EnvironmentStoppedError, ImageError, ModelError, UsageError
 from unetbio.files import write_text
 from unetbio.io.tables import csv_text, read_table_file
 from unetbio.labels import label_hash
 from unetbio.models import shipped_models
+from unetbio.models.model_file import read_info
 from unetbio.output_layout import CORRECTIONS, provenance_name, result_name, review_name
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.results.corrections import find_masks_of_run
@@ -211,4 +212,10 @@ def _start(provenance: Provenance | None) -> list[str]:
     if provenance is None:
         return []
     model = provenance.model
-    return ["--start", model.name if model.name in shipped_models() else model.path]
+    used = model.name if model.name in shipped_models() else model.path
+    try:
+        quantized = read_info(used).training.get("quantized")
+    except ModelError:
+        quantized = None
+    # Integers cannot be trained; the model that they were made of can.
+    return ["--start", str(quantized["start"]) if quantized else used]

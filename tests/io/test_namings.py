@@ -14,7 +14,10 @@ def test_an_example_fits_its_own_naming_alone(naming: Naming) -> None:
     assert [other.name for other in NAMINGS if other.match(f"plate/sub/{naming.example}")] == [naming.name]
 
 
-@pytest.mark.parametrize("name", ["a.tif", "image_001.tif", "IMG_1234.jpg", "exp1_c1.tif", "slide-3.png", "A01.tif"])
+@pytest.mark.parametrize(
+    "name",
+    ["a.tif", "image_001.tif", "IMG_1234.jpg", "exp1_c1.tif", "slide-3.png", "A01.tif", "mouse_w2left.tif", "C1-x.tif"],
+)
 def test_other_names_fit_no_naming(name: str) -> None:
     assert [naming.name for naming in NAMINGS if naming.match(name)] == []
 
@@ -48,6 +51,34 @@ def test_other_names_fit_no_naming(name: str) -> None:
             ("", "DAPI", ""),
             ("C03", "3", "C3_0004"),
         ),
+        ("AF48_s1_w1.TIF", "metaxpress", "AF48_s1", ("", "1", ""), ("AF48", "48", "1")),
+        ("WellA01_ChannelDAPI_Seq0000.tif", "nis", "WellA01", ("", "DAPI", ""), ("A01", "1", "")),
+        (
+            "P001_Wells-A1_Points-001__Channel_Cy5_30p.tif",
+            "nis",
+            "P001_WellA1_Point001",
+            ("", "Cy5_30p", ""),
+            ("A01", "1", "1"),
+        ),
+        (
+            "img_channel001_position002_time000000003_z004.tif",
+            "micromanager",
+            "position002",
+            ("000000003", "001", "004"),
+            ("", "", "2"),
+        ),
+        ("img_000000000_Cy5_000.tif", "micromanager1", "image", ("000000000", "Cy5", "000"), ("", "", "")),
+        (
+            "plate 1/B3-Site_2/img_000000000_DAPI_000.tif",
+            "micromanager1",
+            "B3-Site_2",
+            ("000000000", "DAPI", "000"),
+            ("B03", "3", "2"),
+        ),
+        ("exp_A01_s3_w2FITC-long.TIF", "metamorph", "exp_A01_s3", ("", "FITC-long", ""), ("A01", "1", "3")),
+        ("day 1_w1Conf 405_s12.TIF", "metamorph", "day 1_s12", ("", "Conf 405", ""), ("", "", "12")),
+        ("Position 2_RAW_ch01.tif", "lasx", "Position 2", ("", "01", ""), ("", "", "Position 2")),
+        ("r01c01f01p01rc1-ch2sk1fk1fl1.tiff", "phenix", "r01c01f01", ("1", "2", "01"), ("A01", "1", "1")),
     ],
 )
 def test_parts_of_a_name(path: str, naming: str, name: str, axes: tuple[str, ...], place: tuple[str, ...]) -> None:

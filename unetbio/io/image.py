@@ -383,9 +383,17 @@ def select_channel(image: Image, channel: str | int) -> int:
         raise ImageError(
             "wrong_channels",
             f"no channel {channel!r}; this image has {list_channels(image)}: "
-            + ("give one by its number" if count > 1 else "give --channel 0, or leave it out"),
+            + ("give one by its number" if count > 1 else "give --channel 0, or leave it out")
+            + _hint_of_name(image, channel),
         )
     return number
+
+
+def _hint_of_name(image: Image, channel: str | int) -> str:
+    """How files with a channel each are joined, where the name of a file shows that it is one of them."""
+    if image.size("C") > 1 or not isinstance(channel, str) or channel.casefold() not in image.source.name.casefold():
+        return ""
+    return "; files with a channel each are joined with --group '(?P<name>.+)_(?P<channel>[^_]+)' (docs/plates.md)"
 
 
 def with_channel_names(image: Image, names: Sequence[str]) -> Image:

@@ -22,6 +22,9 @@ AXIS_GROUPS = {"channel": "C", "c": "C", "z": "Z", "plane": "Z", "t": "T", "time
 
 _FIELDS = ("field", "site", "position")
 _SUFFIX = r"\.(?:tiff?|png|c01|dib|flex|jpe?g)"
+_MM_FOLDER = r"(?:(?:(?P<well>[A-P]\d{1,2})-Site_(?P<site>\d+)|(?P<field>[^/]+))/)?"
+"""Folder of a position of Micro-Manager, which a user may have given itself."""
+
 _GUID = r"(?:[0-9A-F]{8}-?(?:[0-9A-F]{4}-?){3}[0-9A-F]{12})?"
 
 
@@ -127,7 +130,7 @@ class Naming:
 
     def _name(self, groups: Mapping[str, str]) -> str:
         parts = (part for part, names in self._parts_of_stem if all(name in groups for name in names))
-        return "_".join(part.format(**groups) for part in parts)
+        return "_".join(part.format(**groups) for part in parts) or "image"
 
     def channel_name(self, value: str, side: SideFile) -> str:
         """Name of a channel: that of the side file, the word in the file name, or its number with a prefix."""
@@ -237,7 +240,7 @@ NAMINGS = (
     Naming(
         "phenix",
         "Opera Phenix, Operetta CLS (Harmony)",
-        r"r(?P<row>\d{2})c(?P<column>\d{2})f(?P<field>\d{2,})p(?P<z>\d{2,})-ch(?P<channel>\d+)"
+        r"r(?P<row>\d{2})c(?P<column>\d{2})f(?P<field>\d{2,})p(?P<z>\d{2,})(?:rc\d+)?-ch(?P<channel>\d+)"
         r"(?:sk(?P<t>\d+)fk\d+fl\d+|t(?P<time>\d+))?",
         ("r{row}c{column}f{field}",),
         "Images/r01c01f01p01-ch1sk1fk1fl1.tiff",
@@ -255,7 +258,8 @@ NAMINGS = (
     Naming(
         "metaxpress",
         "ImageXpress (MetaXpress)",
-        r"(?:TimePoint_(?P<t>\d+)/)?(?:ZStep_(?P<z>\d+)/)?(?:(?P<plate>[^/]+?)_)??(?P<well>[A-P]\d{2})"
+        r"(?:TimePoint_(?P<t>\d+)/)?(?:ZStep_(?P<z>\d+)/)?(?:(?P<plate>[^/]+?)_)??"
+        r"(?P<well>(?:A[A-F]|[A-Z])\d{2})"
         # Where there is one wavelength its number is left out: then a folder TimePoint_1 shows what the names are.
         rf"(?:_s(?P<field>\d+))?(?:_w(?P<channel>\d)|(?(t)|(?!)))(?:_t(?P<time>\d+))?(?:_z(?P<plane>\d+))?{_GUID}",
         ("{plate}", "{well}", "s{field}"),
@@ -267,8 +271,8 @@ NAMINGS = (
     Naming(
         "nis",
         "NIS-Elements (jobs)",
-        r"(?:(?P<plate>[^/]+?)_)?Well(?P<well>[A-P]\d{1,2})_Point(?P<field>[A-P]?\w*?)_(?:Z(?P<z>\d+)_)?"
-        r"(?:T(?P<t>\d+)_)?Channel(?P<channel>[^_/]+)_Seq\d+",
+        r"(?:(?P<plate>[^/]+?)_)?Wells?-?(?P<well>(?:A[A-F]|[A-Z])\d{1,2})(?:_Points?-?(?P<field>\w*?))?_+"
+        r"(?:Z(?P<z>\d+)_)?(?:T(?P<t>\d+)_)?Channel_?(?P<channel>[^/]+?)(?:_Seq\d+)?",
         ("{plate}", "Well{well}", "Point{field}"),
         "WellA01_Point01_ChannelDAPI_Seq0001.tif",
     ),
@@ -283,17 +287,35 @@ NAMINGS = (
     Naming(
         "micromanager",
         "Micro-Manager 2 (separate files)",
-        r"(?P<field>[^/]+)/img_channel(?P<channel>\d{3})_position\d{3}_time(?P<t>\d{9})_z(?P<z>\d{3})",
-        ("{field}",),
+        rf"{_MM_FOLDER}img_channel(?P<channel>\d{{3,}})_(?(field)position\d+|(?(site)position\d+|position(?P<position>\d+)))"
+        r"_time(?P<t>\d{9})_z(?P<z>\d{3,})",
+        ("{well}-Site_{site}", "{field}", "position{position}"),
         "Pos0/img_channel000_position000_time000000000_z000.tif",
         "channel {}",
     ),
     Naming(
         "micromanager1",
         "Micro-Manager 1.4 (separate files)",
-        r"(?P<field>[^/]+)/img_(?P<t>\d{9})_(?P<channel>[^/]+)_(?P<z>\d{3})",
-        ("{field}",),
+        rf"{_MM_FOLDER}img_(?P<t>\d{{9}})_(?P<channel>[^/]+)_(?P<z>\d{{3}})",
+        ("{well}-Site_{site}", "{field}"),
         "Pos0/img_000000000_DAPI_000.tif",
+    ),
+    Naming(
+        "metamorph",
+        "MetaMorph, MetaXpress with names of dyes",
+        r"(?:(?P<plate>[^/]+?)_)??(?:(?P<well>(?:A[A-F]|[A-Z])\d{2})_)?(?:s(?P<field>\d+)_)?w\d(?P<channel>[^\d_/][^/]*?)"
+        # What tells it from other names with a w and a number.
+        r"(?:_s(?P<site>\d+))?(?:_t(?P<t>\d+)|(?(site)|(?(well)|(?!))))",
+        ("{plate}", "{well}", "s{field}", "s{site}"),
+        "exp_w1DAPI_s1_t1.TIF",
+    ),
+    Naming(
+        "lasx",
+        "Leica LAS X (export to TIFF)",
+        r"(?P<field>[^/]+?)(?:_t(?P<t>\d+))?(?:_z(?P<z>\d+))?(?:_RAW)?_ch(?P<channel>\d{2})",
+        ("{field}",),
+        "Series001_t00_z00_ch00.tif",
+        "ch{}",
     ),
     Naming(
         "cellomics",

@@ -76,6 +76,52 @@ def test_images_and_models_that_do_not_go_together_are_refused(data: Path) -> No
     assert "takes 1: give images with the channels of the model" in result.stderr
 
 
+def enlarge(data: Path, names: str, factor: int, *, pixel_size: float | None) -> None:
+    """Enlarge images and masks; a pixel size is written into the images."""
+    for folder in ("images", "masks"):
+        for name in names:
+            path = data / folder / f"{name}.tif"
+            array = tifffile.imread(path).repeat(factor, axis=0).repeat(factor, axis=1)
+            sizes = (
+                {}
+                if pixel_size is None or folder == "masks"
+                else {"PhysicalSizeX": pixel_size, "PhysicalSizeY": pixel_size}
+            )
+            tifffile.imwrite(path, array, ome=True, metadata={"axes": "YX", **sizes})
+
+
+@pytest.mark.parametrize(
+    ("size", "options", "is_rescaled"),
+    [
+        (0.125, (), True),
+        (None, ("--pixel-size", "0.125"), True),
+        (None, ("--diameter", "48"), True),
+        (None, (), False),
+    ],
+)
+def test_images_have_the_scale_of_the_model(
+    data: Path, size: float | None, options: tuple[str, ...], is_rescaled: bool
+) -> None:
+    """The model has pixels of 0.5 um and cells of 12 pixels; its smallest cell is larger than the discs are there."""
+    model = load_model(data / "m.safetensors")
+    info = model.info.model_copy(update={"postprocessing": PostProcessing(0.5, (0.5,), min_area=200)})
+    save_model(data / "large.safetensors", info, model.network)
+    enlarge(data, "01", 4, pixel_size=size)
+    result = calibrate(data, "-o", data / "new.safetensors", *options, model=data / "large.safetensors")
+    assert result.exit_code == 0, result.stderr
+    assert (", before 0.000, " in result.stdout) == is_rescaled
+
+
+def test_stacks_are_refused_for_a_model_of_planes(data: Path) -> None:
+    for folder in ("images", "masks"):
+        for path in (data / folder).iterdir():
+            tifffile.imwrite(path, np.stack([tifffile.imread(path)] * 3), imagej=True, metadata={"axes": "ZYX"})
+    result = calibrate(data, "-o", data / "new.safetensors")
+    assert result.exit_code == 3
+    assert "has the axes ZYX, and the model is 2-D: choose a plane with --z INDEX, max or each" in result.stderr
+    assert calibrate(data, "-o", data / "new.safetensors", "--z", "1").exit_code == 0
+
+
 def test_models_without_thresholds_are_refused(data: Path) -> None:
     model = load_model(data / "m.safetensors")
     info = model.info.model_copy(update={"target": "classes"})

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from unetbio.cli.main import main
 from unetbio.io import write_labels
+from unetbio.models.model_file import load_model, save_model
 from unetbio.notes import without_effect
 
 TINY = {
@@ -214,12 +215,16 @@ def test_a_training_says_what_changes_nothing(tmp_path: Path, pairs: Path) -> No
     ]
 
 
-def test_a_calibration_takes_all_images_at_their_scale(tmp_path: Path, pairs: Path, tiny_model: Path) -> None:
-    options = ("-o", tmp_path / "c.safetensors", "--device", "cpu", "--diameter", "12")
-    result = unetbio("calibrate", tiny_model, pairs, *options)
+def test_a_calibration_takes_all_images(tmp_path: Path, pairs: Path, tiny_model: Path) -> None:
+    known = load_model(tiny_model)
+    info = known.info.model_copy(update={"pixel_size_um": None, "cell_diameter_px": None})
+    save_model(tmp_path / "of_no_size.safetensors", info, known.network)
+    options = ("-o", tmp_path / "c.safetensors", "--device", "cpu", "--diameter", "12", "--pixel-size", "0.5")
+    result = unetbio("calibrate", tmp_path / "of_no_size.safetensors", pairs, *options)
     assert result.exit_code == 0, result.stderr
     assert notes(result) == [
         *note("the split of the images", "thresholds are searched on all of them"),
         *note("the column group", "thresholds are searched on all images alike"),
-        *note("--diameter", "the model keeps the diameter that it has, and images are not rescaled"),
+        *note("--diameter", "model tiny knows no diameter to rescale to"),
+        *note("--pixel-size", "model tiny knows no pixel size to rescale to"),
     ]

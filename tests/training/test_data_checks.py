@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -21,7 +22,7 @@ from unetbio.training.data.checks.alignment import find_displacement
 from unetbio.training.data.checks.checks import check_examples
 from unetbio.training.data.checks.duplicates import find_anchors, find_shared
 from unetbio.training.data.checks.noise import is_noise
-from unetbio.training.data.dataset import Example
+from unetbio.training.data.dataset import Example, common_pixel_size
 from unetbio.training.data.examples import load_examples
 from unetbio.training.data.pairs import AnnotatedPair
 
@@ -55,6 +56,28 @@ def check(examples: list[Example], **options: object) -> list[str]:
 
 def test_masks_that_lie_on_their_images_pass() -> None:
     assert check(SCENES) == []
+
+
+@pytest.mark.parametrize(
+    ("sizes", "common", "said"),
+    [
+        ([(0.65, 0.65), (0.6501, 0.6499)], (0.65005, 0.64995), ""),
+        ([(0.65, 0.65), (0.65, 0.65)], (0.65, 0.65), ""),
+        ([None, None], None, ""),
+        (
+            [(0.65, 0.65), (0.325, 0.325)],
+            None,
+            "pixel sizes differ (0.325 x 0.325 um: 1 image, 0.65 x 0.65 um: 1 image)",
+        ),
+        ([(0.65, 0.65), None], None, "pixel sizes differ (0.65 x 0.65 um: 1 image, unknown: 1 image)"),
+    ],
+)
+def test_pixel_sizes_that_differ_are_named(sizes: list[Any], common: tuple[float, ...] | None, said: str) -> None:
+    examples = [dataclasses.replace(one, pixel_size_um=size) for one, size in zip(SCENES, sizes, strict=False)]
+    assert common_pixel_size(examples) == (common and pytest.approx(common))
+    warnings = check(examples)
+    assert len(warnings) == bool(said)
+    assert all(line.startswith(said) for line in warnings)
 
 
 def one_bit_for_all(labels: np.ndarray) -> np.ndarray:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from unetbio.models.model_file import ModelInfo
 
 __all__ = [
+    "at_scale_of",
     "can_stream",
     "chosen_normalization",
     "complete_pixel_size",
@@ -38,6 +39,7 @@ __all__ = [
     "open_image",
     "prepare_frame",
     "read_frame",
+    "rescale_frame",
     "series_number",
     "with_pixel_size",
 ]
@@ -75,12 +77,24 @@ def open_image(
     image = select_part(whole, settings, info)
     chosen = _select(image, settings, ndim, len(info.channels))
     selection = replace(chosen, area=area_of(image, settings), tissue=_tissue_of(whole, image, settings))
+    known = at_scale_of(selection, info, ndim)
+    if known is not None:
+        return known
+    return replace(selection, finds_scale=settings.finds_scale and info.cell_diameter_px is not None and ndim == 2)
+
+
+def at_scale_of(selection: ImageSelection, info: "ModelInfo", ndim: int) -> ImageSelection | None:
+    """The selection at the scale of a model of ``ndim`` spatial axes; None where no pixel size or diameter gives it.
+
+    Raises
+    ------
+    ImageError
+        ``wrong_scale``: the factor is out of all proportion.
+    """
     # Sections segmented one by one are not rescaled along Z.
     unscaled = len(selection.axes) - ndim
-    given = _given_zoom(selection.image, settings, info, selection.axes[unscaled:])
-    if given is not None:
-        return replace(selection, zoom=(1.0,) * unscaled + given)
-    return replace(selection, finds_scale=settings.finds_scale and info.cell_diameter_px is not None and ndim == 2)
+    given = _given_zoom(selection.image, selection.settings, info, selection.axes[unscaled:])
+    return None if given is None else replace(selection, zoom=(1.0,) * unscaled + given)
 
 
 def _tissue_of(whole: Image, image: Image, settings: Settings) -> TissueArea | None:
@@ -177,11 +191,7 @@ def prepare_frame(
     unknown: UnknownPixels | None = None,
 ) -> Frame:
     """Rescale and normalize the grey values ``raw`` of one frame, with their ``unknown`` pixels; see `read_frame`."""
-    if opened.in_sections:
-        # Each section like an image of its own.
-        scaled = np.stack([_rescale(raw[:, z], opened.section.grid) for z in range(opened.sections)], axis=1)
-    else:
-        scaled = _rescale(raw, opened.grid)
+    scaled = rescale_frame(opened, raw)
     chosen = chosen_normalization(opened, automatic)
     try:
         # The record does not tell the model's own percentiles from equal ones that were asked for.
@@ -191,6 +201,14 @@ def prepare_frame(
             raise ImageError(error.reason, f"{error}, or give --nan fill") from error
         raise
     return Frame(t, raw, normalization.apply(scaled, scaling), scaling, unknown)
+
+
+def rescale_frame(opened: ImageSelection, raw: NDArray[Any]) -> NDArray[Any]:
+    """Grey values ``(C, *shape)`` of a frame at the zoom of the selection; as they are where this is 1."""
+    if opened.in_sections:
+        # Each section like an image of its own.
+        return np.stack([_rescale(raw[:, z], opened.section.grid) for z in range(opened.sections)], axis=1)
+    return _rescale(raw, opened.grid)
 
 
 def can_stream(opened: ImageSelection, automatic: Normalization) -> bool:

@@ -3,17 +3,20 @@
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from unetbio.errors import UsageError
+from unetbio.errors import ImageError, UsageError
 from unetbio.inference.backends.base import choose_device, make_backend
 from unetbio.inference.prediction import predict
 from unetbio.models.model_file import Model, ModelInfo, check_new_model, load_model, save_model
 from unetbio.networks import find as find_network
 from unetbio.notes import say_without_effect
 from unetbio.preprocessing import normalization
+from unetbio.preprocessing.prepare import at_scale_of
+from unetbio.preprocessing.selection import ImageSelection
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
 from unetbio.settings.training_runs import CalibrateRun
@@ -86,10 +89,10 @@ def calibrate(
     """
     check_new_model(output, overwrite=run.overwrite)
     files = find_pairs(inputs, None if run.root is None else Path(run.root), reading)
-    _say_without_effect(files)
     trained = load_model(model)
+    _say_without_effect(files, trained.info)
     config = _config(trained.info, split_components=run.split_components)
-    examples = load_examples([*files.training, *files.validation], config)
+    examples = load_examples([*files.training, *files.validation], config, at_scale=partial(_at_scale, trained))
     _check_channels(trained, examples[0])
     learner = of_model(trained.info).learner(config, [example.label_image for example in examples])
     if not isinstance(learner, CellLearner):
@@ -104,15 +107,29 @@ def calibrate(
     return Calibrated(info, before, after, learner.deciding_score, tuple(warnings))
 
 
-def _say_without_effect(files: AnnotatedFiles) -> None:
+def _at_scale(model: Model, selection: ImageSelection) -> ImageSelection:
+    """An image at the scale at which a segmentation would see it, where its pixel size or diameter is known."""
+    ndim, axes = model.network.geometry.ndim, selection.section.axes
+    if len(axes) != ndim:
+        raise ImageError(
+            "wrong_axes",
+            f"it has the axes {axes}, and the model is {ndim}-D: "
+            + ("choose a plane with --z INDEX, max or each" if ndim == 2 else "give stacks, without --z"),
+        )
+    return at_scale_of(selection, model.info, ndim) or selection
+
+
+def _say_without_effect(files: AnnotatedFiles, info: ModelInfo) -> None:
     """Say which columns and options of a training have no meaning here."""
     pairs = [*files.training, *files.validation]
     if files.validation:
         say_without_effect("the split of the images", "thresholds are searched on all of them")
     if any(pair.group for pair in pairs):
         say_without_effect(GROUP, "thresholds are searched on all images alike")
-    if any(isinstance(pair.reading.diameter_px, int | float) for pair in pairs):
-        say_without_effect("--diameter", "the model keeps the diameter that it has, and images are not rescaled")
+    if info.cell_diameter_px is None and any(isinstance(pair.reading.diameter_px, int | float) for pair in pairs):
+        say_without_effect("--diameter", f"model {info.name} knows no diameter to rescale to")
+    if info.pixel_size_um is None and any(pair.reading.pixel_size_um is not None for pair in pairs):
+        say_without_effect("--pixel-size", f"model {info.name} knows no pixel size to rescale to")
 
 
 def _config(info: ModelInfo, *, split_components: bool) -> TrainingConfig:

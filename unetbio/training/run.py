@@ -21,7 +21,7 @@ from unetbio.training import checkpoints
 from unetbio.training.choices import choose, describe, take_over
 from unetbio.training.data.cell_classes import name_cell_classes
 from unetbio.training.data.checks.checks import check_examples
-from unetbio.training.data.dataset import Example
+from unetbio.training.data.dataset import Example, common_pixel_size
 from unetbio.training.data.pairs import AnnotatedFiles, find_pairs
 from unetbio.training.recipes import with_recipe
 from unetbio.training.starting import settings_from
@@ -244,12 +244,10 @@ class _Report:
 
 def _read_as(examples: Sequence[Example]) -> str:
     """Message about channels, axes and pixel size of images."""
-    first, sizes = examples[0], {example.pixel_size_um for example in examples}
+    first, known = examples[0], common_pixel_size(examples)
     channels = ", ".join(name or str(number) for number, name in enumerate(first.channel_names))
     shape = "stacks" if first.label_image.ndim == 3 else "planes"
-    if len(sizes) > 1:
-        return f"{shape}, channels: {channels}; pixel sizes differ, so the model keeps none"
-    size = "unknown" if first.pixel_size_um is None else " x ".join(f"{um:.4g}" for um in first.pixel_size_um) + " um"
+    size = "unknown" if known is None else " x ".join(f"{um:.4g}" for um in known) + " um"
     return f"{shape}, channels: {channels}; pixel size {size}"
 
 

@@ -34,7 +34,7 @@ from unetbio.targets.base import Batch, Learner, Validation
 from unetbio.targets.cells import CellLearner
 from unetbio.tensor_file import save_tensors
 from unetbio.training import checkpoints
-from unetbio.training.data.dataset import Example, Patch, PatchSampler, split_examples
+from unetbio.training.data.dataset import Example, Patch, PatchSampler, common_pixel_size, split_examples
 from unetbio.training.data.examples import load_examples
 from unetbio.training.data.pairs import AnnotatedFiles
 from unetbio.training.data.patch_shapes import patch_shape
@@ -380,7 +380,7 @@ class Trainer:
             architecture=self.config.network,
             parameters=self.parameters,
             channels=self.training[0].channel_names,
-            pixel_size_um=_common_pixel_size(self.training),
+            pixel_size_um=common_pixel_size(self.training),
             normalization=self.config.normalization,
             postprocessing=self.best.postprocessing,
             objects=self.best.objects,
@@ -524,7 +524,7 @@ def _network_parameters(training: Sequence[Example], config: TrainingConfig, lea
             "a network in integers cannot be trained: train one with arithmetic: float, and make its integers with "
             "unetbio models quantize"
         )
-    voxel_size = _common_pixel_size(training)
+    voxel_size = common_pixel_size(training)
     if follow["ndim"] == 3 and voxel_size and not (parameters["kernel_sizes"] or parameters["poolings"]):
         kernel_sizes, poolings = anisotropic_levels(voxel_size, parameters["depth"])
         parameters |= {"kernel_sizes": kernel_sizes, "poolings": poolings}
@@ -551,8 +551,3 @@ def fingerprint(examples: Sequence[Example]) -> str:
         digest.update(example.image.tobytes())
         digest.update(example.label_image.tobytes())
     return digest.hexdigest()
-
-
-def _common_pixel_size(examples: Sequence[Example]) -> tuple[float, ...] | None:
-    sizes = {example.pixel_size_um for example in examples}
-    return sizes.pop() if len(sizes) == 1 else None

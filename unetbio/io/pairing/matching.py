@@ -13,7 +13,7 @@ from unetbio.io.image import Image
 from unetbio.io.labels import labels_of
 from unetbio.io.read import read_image
 
-__all__ = ["open_mask", "put_over", "read_mask", "spatial_axes"]
+__all__ = ["PIXEL_SIZE_TOLERANCE", "open_mask", "put_over", "read_mask", "spatial_axes"]
 
 logger = logging.getLogger(__name__)
 

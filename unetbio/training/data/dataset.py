@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import UsageError
+from unetbio.io.pairing.matching import PIXEL_SIZE_TOLERANCE
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.settings.training import TrainingConfig
@@ -20,7 +21,7 @@ from unetbio.training.data.augmentation import change_intensity, largest_zoom, p
 if TYPE_CHECKING:
     from unetbio.targets.base import Learner
 
-__all__ = ["Example", "Patch", "PatchSampler", "split_examples"]
+__all__ = ["Example", "Patch", "PatchSampler", "common_pixel_size", "split_examples"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,18 @@ class Patch:
     image: NDArray[np.float32]
     target: NDArray[np.int64]
     weight_map: NDArray[np.float32]
+
+
+def common_pixel_size(examples: Sequence[Example]) -> tuple[float, ...] | None:
+    """Pixel size of all examples, by axis; None where one is unknown, or they differ by more than programs round."""
+    known = [example.pixel_size_um for example in examples if example.pixel_size_um is not None]
+    if len(known) < len(examples) or len({len(sizes) for sizes in known}) != 1:
+        return None
+    logs = np.log(known)
+    if (np.ptp(logs, axis=0) > PIXEL_SIZE_TOLERANCE).any():
+        return None
+    middle = np.median(known, axis=0)
+    return known[0] if len(set(known)) == 1 else tuple(float(size) for size in middle)
 
 
 def split_examples(examples: Sequence[Example], fraction: float) -> tuple[list[Example], list[Example]]:

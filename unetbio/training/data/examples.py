@@ -1,7 +1,7 @@
 """Read annotated images into memory, as a segmentation reads them."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from unetbio.io.pairing.matching import read_mask
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.parts import full_pixels
-from unetbio.preprocessing.prepare import open_annotated
+from unetbio.preprocessing.prepare import open_annotated, rescale_frame
 from unetbio.preprocessing.selection import ImageSelection
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision.annotations import number_cell_classes
@@ -31,9 +31,13 @@ __all__ = ["load_examples"]
 
 
 def load_examples(
-    pairs: Iterable[AnnotatedPair], config: TrainingConfig, *, like: Example | None = None
+    pairs: Iterable[AnnotatedPair],
+    config: TrainingConfig,
+    *,
+    like: Example | None = None,
+    at_scale: Callable[[ImageSelection], ImageSelection] = lambda selection: selection,
 ) -> list[Example]:
-    """Read annotated images into memory, as they are stored.
+    """Read annotated images into memory, as they are stored unless another scale is asked for.
 
     Each image of a file that holds several is an example, each time point of a time-lapse, and with ``z`` "each" each
     section of a stack.
@@ -46,6 +50,8 @@ def load_examples(
         Normalisation, and the kind of annotation.
     like : Example, optional
         Example that sets the channels and the number of axes; the first of ``pairs`` unless given.
+    at_scale : callable, optional
+        Gives a selection its zoom, by which image and mask are rescaled.
 
     Raises
     ------
@@ -56,7 +62,9 @@ def load_examples(
     pairs = pair_series(AnnotatedPair(*pair) for pair in pairs)
     examples: list[Example] = []
     for pair, selection in zip(pairs, _open(pairs, like), strict=True):
-        loaded = _load(pair, selection, config)
+        with naming(pair.image):
+            scaled = at_scale(selection)
+        loaded = _load(pair, scaled, config)
         like = like or loaded[0]
         _check_alike(loaded[0], like)
         examples += loaded
@@ -115,7 +123,8 @@ def _load(pair: AnnotatedPair, selection: ImageSelection, config: TrainingConfig
         if target.has_cell_classes:
             check_one_image(selection.image.series_count)
             masks = _with_classes(masks, pair.mask, selection.times, config)
-        annotations = [target.annotate(part, config) for part in _parts(masks, selection)]
+        parts = [labels.resize_nearest(part, selection.section.grid) for part in _parts(masks, selection)]
+        annotations = [target.annotate(part, config) for part in parts]
         for annotation in annotations:
             labels.check_plausible(annotation, "the mask")
     return [
@@ -192,6 +201,7 @@ def _images(
             raw = selection.read_channels(t, selection.channels)
             if raw.dtype == np.float16:
                 raw = raw.astype(np.float32)  # scipy cannot interpolate halves
+            raw = rescale_frame(selection, raw)
             scaling = normalization.measure(raw, chosen, finds_sparse=chosen == config.normalization)
             found += [(part, scaling) for part in _parts([raw], selection)]
     return found
@@ -200,13 +210,17 @@ def _images(
 def _example(
     pair: AnnotatedPair, selection: ImageSelection, image: tuple[NDArray[Any], Scaling], annotation: Annotation
 ) -> Example:
-    axes, sizes, diameter = selection.section.axes, selection.trusted_pixel_size_um, pair.reading.diameter_px
+    section, sizes, diameter = selection.section, selection.trusted_pixel_size_um, pair.reading.diameter_px
     return Example(
         str(pair.image),
         *image,
         annotation,
         selection.selected_channel_names,
-        pixel_size_um=tuple(sizes[axis] for axis in axes) if set(axes) <= set(sizes) else None,
+        pixel_size_um=(
+            tuple(sizes[axis] / zoom for axis, zoom in zip(section.axes, section.zoom, strict=True))
+            if set(section.axes) <= set(sizes)
+            else None
+        ),
         group=pair.group,
         diameter_px=diameter / full_pixels(selection.image) if isinstance(diameter, int | float) else None,
     )

@@ -1,5 +1,6 @@
 """Look at annotated images before a training: refuse what cannot be right, and name what may be wrong."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from unetbio.targets.cells import mask_annotated
 from unetbio.training.data.checks.alignment import find_displacement
 from unetbio.training.data.checks.duplicates import find_anchors, find_shared
 from unetbio.training.data.checks.noise import is_noise
-from unetbio.training.data.dataset import Example
+from unetbio.training.data.dataset import Example, common_pixel_size
 
 __all__ = ["check_examples"]
 
@@ -67,7 +68,12 @@ def check_examples(
             return str(error)
         raise ImageError(error.reason, f"{error}. If the masks are right all the same, say --trust-masks")
 
-    warnings = [*_check_split(training, validation), *_check_grey_values([*training, *validation])]
+    everything = [*training, *validation]
+    warnings = [
+        *_check_split(training, validation),
+        *_check_grey_values(everything),
+        *_check_pixel_sizes(everything),
+    ]
     if targets.find(config.target, config.network).masks == "instances":
         warnings += _check_cells(training, validation, config, refuse)
         warnings += _check_places([*training, *validation], config, refuse)
@@ -160,6 +166,22 @@ def _check_grey_values(examples: Sequence[Example]) -> Iterator[str]:
             f"{noise[0].name} is noise: neighbouring pixels have nothing in common ({len(noise)} of {len(compared)} "
             "images); numbers of 16 bits that were saved as 8 look so: export the images again"
         )
+
+
+def _check_pixel_sizes(examples: Sequence[Example]) -> Iterator[str]:
+    """Name images of several pixel sizes, or of which some have none: nothing is rescaled in a training."""
+    sizes = Counter(_in_words(example.pixel_size_um) for example in examples)
+    if len(sizes) > 1 and common_pixel_size(examples) is None:
+        listed = ", ".join(f"{size}: {_counted(count, 'image')}" for size, count in sorted(sizes.items())[:SHOWN])
+        more = " ..." if len(sizes) > SHOWN else ""
+        yield (
+            f"pixel sizes differ ({listed}{more}): images are taken as they are, and a model that is trained on them "
+            "knows no pixel size; give images of one pixel size, or --pixel-size where a file is wrong"
+        )
+
+
+def _in_words(pixel_size_um: tuple[float, ...] | None) -> str:
+    return "unknown" if pixel_size_um is None else " x ".join(f"{size:.3g}" for size in pixel_size_um) + " um"
 
 
 def _check_split(training: Sequence[Example], validation: Sequence[Example]) -> Iterator[str]:

@@ -96,7 +96,7 @@ def train(
     report(f"training on {torch_device} ({reason})")
     _report_files(files, report)
     training, validation = load_training_data(files, config)
-    report(f"{len(training)} images to train on, {len(validation)} to validate on")
+    report(f"{len(training)} image{'s' * (len(training) > 1)} to train on, {len(validation)} to validate on")
     report(_read_as(training))
     warnings = check_examples(training, validation, config, trust=run.trust_masks)
     for warning in warnings:

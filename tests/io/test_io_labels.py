@@ -11,6 +11,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
 from unetbio.errors import EnvironmentStoppedError, ImageError
 from unetbio.io import read_image, read_labels, write_image, write_labels, write_probabilities
@@ -203,3 +204,29 @@ def test_an_image_is_written_with_names_that_need_escapes(tmp_path: Path) -> Non
         tmp_path / "x.ome.tif", np.zeros((2, 4, 5), np.float32), axes="CYX", channel_names=('<"Färbung µ">', "b")
     )
     assert read_image(tmp_path / "x.ome.tif").channel_names == ('<"Färbung µ">', "b")
+
+
+def with_palette(labels: np.ndarray, path: Path, colours: list[int], bits: int = 8) -> None:
+    picture = Image.fromarray(labels.astype(np.uint8), "P")
+    picture.putpalette(colours)
+    picture.save(path, bits=bits)
+
+
+@pytest.mark.parametrize(("name", "bits"), [("x.png", 8), ("x.png", 4), ("x.png", 2), ("x.tif", 8)])
+def test_numbers_of_a_palette_are_labels(tmp_path: Path, name: str, bits: int) -> None:
+    """Two cells have one colour, as in palettes that begin anew after some colours."""
+    with_palette(CELLS, tmp_path / name, [0, 0, 0, 200, 30, 30, 200, 30, 30, 30, 200, 30], bits)
+    np.testing.assert_array_equal(read_labels(tmp_path / name), CELLS)
+    assert read_image(tmp_path / name).axes == "CYX"
+
+
+def test_a_palette_in_another_order_is_colours(tmp_path: Path) -> None:
+    with_palette(CELLS, tmp_path / "x.png", [200, 30, 30, 0, 0, 0, 30, 30, 200, 30, 200, 30])
+    assert refusal(tmp_path / "x.png").reason == "wrong_channels"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_masks_of_which_white_is_zero_keep_their_numbers(tmp_path: Path, dtype: type) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", CELLS.astype(dtype), photometric="miniswhite")
+    np.testing.assert_array_equal(read_labels(tmp_path / "x.tif"), CELLS)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.tif").read(), np.iinfo(dtype).max - CELLS)

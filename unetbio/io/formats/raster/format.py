@@ -23,8 +23,10 @@ register(
         title="PNG",
         suffixes=(".png",),
         contents="grey values of 8 and 16 bits as stored, 1, 2 and 4 bits spread to 0 to 255, palettes as red, green, "
-        "blue; alpha as a channel; no pixel size, since PNG knows the resolution of printers only",
+        "blue (in masks as numbers, if the first colour is black); alpha as a channel; no pixel size, since PNG knows "
+        "the resolution of printers only",
         reader=READER,
+        label_reader="unetbio.io.formats.raster.reader:read_raster_labels",
         libraries=("imagecodecs",),
         starts=(b"\x89PNG\r\n\x1a\n",),
         holds_one=True,

@@ -5,6 +5,7 @@ import math
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,7 +19,9 @@ from unetbio.io.formats.picture_size import check_scans
 from unetbio.io.formats.refusals import check_series
 from unetbio.io.image import Image
 
-__all__ = ["read_raster"]
+__all__ = ["read_raster", "read_raster_labels"]
+
+PNG_START = b"\x89PNG\r\n\x1a\n"
 
 SMALL_BYTES = 1 << 28
 RATIO = 3000
@@ -54,7 +57,7 @@ def read_raster(path: Path, *, axes: str | None = None, series: int = 0) -> Imag
     """
     check_series(series, 1)
     with open_regular(path) as stream:
-        is_png = stream.read(1) == b"\x89"
+        is_png = stream.read(1) == PNG_START[:1]
     height, width, channels, dtype = _png_header(path) if is_png else _jpeg_header(path)
     kept = "CYX" if channels > 1 else "YX"
     if axes is not None and axes.upper() != kept:
@@ -78,6 +81,23 @@ def read_raster(path: Path, *, axes: str | None = None, series: int = 0) -> Imag
     )
 
 
+def read_raster_labels(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
+    """Open a picture that holds labels; parameters and errors are those of `read_raster`.
+
+    The numbers of a palette that begins with black are the labels. Palettes in another order, as programs write that
+    make pictures smaller, are colours.
+    """
+    depth = _depth_of_labels(path)
+    if not depth:
+        return read_raster(path, axes=axes, series=series)
+    image = read_raster(path, series=series)
+    if axes is not None and axes.upper() != "YX":
+        raise ImageError("unknown_axes", f"--axes {axes} does not fit a picture of labels, which has YX")
+    shape = image.size("Y"), image.size("X")
+    pixels = _PaletteNumbers(path, (*shape, 1), depth)
+    return replace(image, axes="YX", shape=shape, channel_names=("",), pixels=pixels)
+
+
 class _RasterPixels:
     """The decoded picture, kept after the first read."""
 
@@ -87,7 +107,7 @@ class _RasterPixels:
     @functools.cached_property
     def _picture(self) -> NDArray[Any]:
         """``(Y, X, C)``."""
-        content = read_bytes(self.path)
+        content = self._encoded()
         try:
             picture = (imagecodecs.png_decode if self.is_png else imagecodecs.jpeg8_decode)(content)
         except MemoryError:
@@ -99,9 +119,47 @@ class _RasterPixels:
             raise ImageError("unreadable", f"decodes to shape {picture.shape}, the header claims {self.shape}")
         return picture.reshape(self.shape)
 
+    def _encoded(self) -> bytes:
+        return read_bytes(self.path)
+
     def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
         """Return a window ``(len(channels), Y, X)``."""
         return np.moveaxis(self._picture[y, x][..., list(channels)], -1, 0)
+
+
+class _PaletteNumbers(_RasterPixels):
+    """The numbers of a PNG picture with a palette of so many bits: decoded as the grey values of the same file."""
+
+    def __init__(self, path: Path, shape: tuple[int, int, int], depth: int) -> None:
+        super().__init__(path, True, shape)
+        # Decoders spread grey values of fewer bits to 0 to 255.
+        self.step = 255 // ((1 << depth) - 1)
+
+    def _encoded(self) -> bytes:
+        with open_regular(self.path) as stream:
+            chunks = [(kind, content) for kind, content in _png_chunks(stream) if kind in (b"IHDR", b"IDAT", b"IEND")]
+        grey = [(kind, content[:9] + b"\0" + content[10:] if kind == b"IHDR" else content) for kind, content in chunks]
+        return PNG_START + b"".join(
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+            for kind, content in grey
+        )
+
+    def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
+        """See `_RasterPixels`."""
+        return super().read(t, z, channels, y, x) // self.step
+
+
+def _depth_of_labels(path: Path) -> int:
+    """Bits a pixel of a picture with a palette that begins with black; 0 for other pictures."""
+    with open_regular(path) as stream:
+        for kind, content in _png_chunks(stream):
+            if kind == b"IHDR" and content[9:10] != b"\x03":
+                return 0
+            if kind == b"IHDR":
+                depth = content[8]
+            if kind == b"PLTE":
+                return depth if content[:3] == b"\0\0\0" else 0
+    return 0
 
 
 def _cut(path: Path) -> ImageError:

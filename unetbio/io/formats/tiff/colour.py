@@ -50,6 +50,15 @@ class Colour:
         )
 
     @staticmethod
+    def of_labels(layout: tifffile.TiffPage, written_by: str) -> "Colour":
+        """As `of`, for a page of labels: the numbers as they are stored, unless a palette begins with a colour."""
+        photometric, stored = int(layout.photometric), layout.dtype.newbyteorder("=")
+        is_black_first = photometric == 3 and layout.colormap is not None and not layout.colormap[:, :1].any()
+        if stored.kind == "u" and (photometric == 0 or is_black_first):
+            return Colour(stored)
+        return Colour.of(layout, written_by)
+
+    @staticmethod
     def _palette(layout: tifffile.TiffPage, stored: np.dtype[Any]) -> "Colour":
         table = layout.colormap
         if table is None or stored.kind != "u" or layout.shaped[0] * layout.shaped[4] != 1:

@@ -12,6 +12,7 @@ register(
         long_suffixes=(COMPANION, ".ome.tiff", ".ome.tif"),
         contents="see below",
         reader="unetbio.io.formats.tiff.reader:read_tiff",
+        label_reader="unetbio.io.formats.tiff.reader:read_tiff_labels",
         libraries=("tifffile", "imagecodecs"),
         starts=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
         matches=lambda name, head: name.endswith(COMPANION),

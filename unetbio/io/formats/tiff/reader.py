@@ -5,7 +5,7 @@ tifffile finds the pages. The metadata are compared with them here, since tifffi
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import tifffile
@@ -21,7 +21,7 @@ from unetbio.io.formats.tiff.series_stacks import series_stacks
 from unetbio.io.formats.tiff.stacks import Stack
 from unetbio.io.image import AXES, Image
 
-__all__ = ["read_tiff"]
+__all__ = ["read_tiff", "read_tiff_labels"]
 
 COLOURS = ("red", "green", "blue")
 
@@ -51,23 +51,38 @@ def read_tiff(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
         ``unreadable``, ``truncated``, ``bad_metadata``, ``inconsistent``, ``missing_companion``, ``too_large``,
         ``unknown_axes``, ``unsupported_colour``, ``unsupported_type``, ``no_such_series``.
     """
+    return _read(path, axes, series, Colour.of)
+
+
+def read_tiff_labels(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
+    """Open a TIFF file that holds labels: the numbers are those stored.
+
+    Parameters and errors are those of `read_tiff`. Neither white-is-zero nor a palette that begins with black changes
+    what a number means: ImageJ writes both with masks, for the display.
+    """
+    return _read(path, axes, series, Colour.of_labels)
+
+
+def _read(path: Path, axes: str | None, series: int, find_colour: Callable[[tifffile.TiffPage, str], Colour]) -> Image:
     if path.name.endswith(COMPANION):
         with refuse_broken("TIFF"):
             stacks = companion_stacks(path)
-        return _finish(path, stacks, axes, series, "ome")
+        return _finish(path, stacks, axes, series, lambda layout: find_colour(layout, "ome"))
     size = path.stat().st_size
     count = check_chain(path, size)
     with refuse_broken("TIFF"), tifffile.TiffFile(path) as tif:
         stacks = list(_stacks(tif, path, count))
         written_by = "ome" if tif.ome_metadata else "imagej" if tif.is_imagej else "tifffile" if tif.is_shaped else ""
-        return _finish(path, stacks, axes, series, written_by)
+        return _finish(path, stacks, axes, series, lambda layout: find_colour(layout, written_by))
 
 
-def _finish(path: Path, stacks: list[Stack], axes: str | None, series: int, written_by: str) -> Image:
+def _finish(
+    path: Path, stacks: list[Stack], axes: str | None, series: int, find_colour: Callable[[tifffile.TiffPage], Colour]
+) -> Image:
     if not stacks:
         raise ImageError("bad_metadata", "the metadata describe no image: convert the file again")
     check_series(series, len(stacks))
-    image = _image(path, stacks[series], axes, written_by)
+    image = _image(path, stacks[series], axes, find_colour(stacks[series].layout))
     return dataclasses.replace(image, series=series, series_count=len(stacks), name=stacks[series].name)
 
 
@@ -80,10 +95,9 @@ def _stacks(tif: tifffile.TiffFile, path: Path, page_count: int) -> Iterable[Sta
     return series_stacks(tif, path) if xml is None else ome_stacks(tif, path, xml, page_count)
 
 
-def _image(path: Path, stack: Stack, axes: str | None, written_by: str) -> Image:
+def _image(path: Path, stack: Stack, axes: str | None, colour: Colour) -> Image:
     layout = stack.layout
     dims = _rename(stack, axes, layout)
-    colour = Colour.of(layout, written_by)
     sizes = {axis: math.prod(n for a, n in dims if a == axis) for axis in "TCZ"}
     if colour.palette is not None:
         sizes["C"] *= 3

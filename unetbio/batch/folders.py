@@ -27,7 +27,8 @@ from unetbio.settings.segmentation import Settings
 
 if TYPE_CHECKING:
     from unetbio.batch.dry_run import Estimate
-    from unetbio.batch.run import BatchOptions, Draw, OnShare
+    from unetbio.batch.overlays import Draw
+    from unetbio.batch.run import BatchOptions, OnShare
     from unetbio.results.result_files import Outcome
     from unetbio.segmentation import Segmenter
 

@@ -1,7 +1,6 @@
 """Run a batch: read ahead, run the network, let workers finish and write each image."""
 
 import logging
-import math
 import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -13,18 +12,14 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from unetbio.batch.budget import DEFAULT_MEMORY, MemoryBudget
+from unetbio.batch.overlays import Draw, Overlays
 from unetbio.batch.pipeline import Job, Message, Reader, frame_bytes, streamed_if_large
-from unetbio.classes import number_classes
 from unetbio.errors import ImageError, UnetbioError
-from unetbio.files import TEMPORARY, real_path, stamp, stopping, utf8_text
+from unetbio.files import real_path, utf8_text
 from unetbio.inference.executors import part_of
 from unetbio.io.remote import address_of
-from unetbio.output_layout import SUMMARY, overlay_name
-from unetbio.postprocessing.bands import RowArray, bands_in_memory, planes_of
+from unetbio.output_layout import SUMMARY
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.selection import Frame, ImageSelection
@@ -34,10 +29,10 @@ from unetbio.results.items import Item
 from unetbio.results.journal import Entry, Journal, Part, hold_output, journal_path
 from unetbio.results.recorded_input import record_part, record_set
 from unetbio.results.result_files import Outcome, write_image_probabilities, write_result
-from unetbio.results.reuse import KeptResult, Policy, lazy_labels, read_label_file, remove_leftovers
+from unetbio.results.reuse import KeptResult, Policy, remove_leftovers
 from unetbio.results.tables.cells import CachedCells, CellStore, known_options
 from unetbio.results.tables.collect_tables import OnOutcome, Summary, reuse_or_measure, summarize, write_all_tables
-from unetbio.results.tables.confidences import classes_by_id, read_classes
+from unetbio.results.tables.confidences import classes_by_id
 from unetbio.results.tables.measure_cells import concatenate, measure_frame, pixel_size_of
 from unetbio.results.tables.measured_from import TableOptions, sources_of
 from unetbio.results.tables.write import write_classes
@@ -50,10 +45,6 @@ __all__ = ["MAX_FINISHERS", "BatchOptions", "run_batch"]
 logger = logging.getLogger(__name__)
 
 OnShare = Callable[[float], object]
-Draw = Callable[[Path, NDArray[Any], NDArray[Any], Mapping[int, int] | None], None]
-
-PICTURE_SIDE = 2048
-"""Longest side of the picture of an image that is not in memory."""
 
 # More threads would only wait for the network.
 MAX_FINISHERS = 4
@@ -183,6 +174,7 @@ class _Batch:
         # Options of an earlier `measure` need the written files, so cells are measured after them.
         self.measures_later = self.cells.options != TableOptions()
         self.measures = not self.measures_later and segmenter.target.masks == "instances"
+        self.overlays = Overlays(out, segmenter.info.class_names, options.overlays, options.draw)
         self.budget = MemoryBudget(options.memory)
         self.outcomes: list[Outcome] = []
         self.waiting: dict[Future[Outcome], Job] = {}
@@ -214,8 +206,7 @@ class _Batch:
             # Workers finish the frames that they have begun, which takes moments.
             pool.shutdown(wait=True, cancel_futures=True)
             # A run that is stopped has drawn overlays of images that it does not write.
-            for result in self.options.overlays:
-                self._pending_overlay(result).unlink(missing_ok=True)
+            self.overlays.discard_all()
         return self.outcomes
 
     def _process(self, message: Message, pool: ThreadPoolExecutor) -> None:
@@ -272,10 +263,8 @@ class _Batch:
             if waiting.made.probabilities is not None:
                 names = self.segmenter.info.class_names
                 write_image_probabilities(self.out, job.item, opened, frame.t, waiting.made.probabilities, names)
-            if waiting.index == 0 and job.item.result in self.options.overlays:
-                with stage("overlays"):
-                    pending, classes = self._pending_overlay(job.item.result), classes_by_id(result.objects)
-                    self._draw(pending, frame.raw, result.label_image, classes)
+            if waiting.index == 0:
+                self.overlays.draw(job.item, frame.raw, result.label_image, classes_by_id(result.objects))
             cells = None
             if self.measures:
                 with stage("measuring"):
@@ -296,8 +285,7 @@ class _Batch:
         try:
             return self._write(job)
         finally:
-            if job.item.result in self.options.overlays:
-                self._pending_overlay(job.item.result).unlink(missing_ok=True)
+            self.overlays.discard(job.item.result)
 
     def _write(self, job: Job) -> Outcome:
         frames = [future.result() for future in job.frames]
@@ -334,7 +322,7 @@ class _Batch:
                 objects=[frame.objects for frame in frames if frame.objects is not None],
             )
         remove_bands(self.out, job.item.result)
-        self._show_drawn(job.item)
+        self.overlays.show(job.item)
         entry = self._entry(job, "done")
         if self.measures_later:
             return reuse_or_measure(self.out, entry, None, KeptResult(False, provenance), asked=self.cells.options)
@@ -345,70 +333,15 @@ class _Batch:
         sources = sources_of(self.out, entry, provenance, TableOptions(), as_segmented=True)
         return replace(outcome, cells=cells, measured_from=sources or "")
 
-    def _draw(self, path: Path, image: Any, label_image: Any, classes: Mapping[int, str] | None) -> None:
-        """Draw the first channel and, of a stack, the section in the middle; cells of a class have its colour."""
-        if self.options.draw is None:
-            return
-        numbers = None if classes is None else number_classes(classes, self.segmenter.info.class_names[1:])
-        if len(label_image.shape) == 3:
-            middle = label_image.shape[0] // 2
-            plane, label_image = (part[middle : middle + 1][0] for part in (planes_of(image, 0), label_image))
-        elif isinstance(label_image, np.ndarray):
-            plane = image[0]
-        else:
-            plane, label_image = _thinned(image, label_image)
-        self.options.draw(path, plane, label_image, numbers)
-
-    def _pending_overlay(self, result: str) -> Path:
-        path = self.options.overlays[result]
-        return path.with_name(f"{TEMPORARY}{path.name}")
-
-    def _show_drawn(self, item: Item) -> None:
-        """Give the overlay its name after the label image is written, or remove that of an older label image."""
-        path = self.options.overlays.get(item.result)
-        if path is None or self.options.draw is None:
-            self._remove_overlay(item)
-            return
-        pending = self._pending_overlay(item.result)
-        with stopping(path):
-            # Newer than the label image from now on, as `_draw_kept` expects.
-            os.utime(pending)
-            pending.replace(path)
-
-    def _remove_overlay(self, item: Item) -> None:
-        path = self.options.overlays.get(item.result) or self.out / overlay_name(item.labels)
-        with stopping(path):
-            path.unlink(missing_ok=True)
-
-    def _draw_kept(self, job: Job, kept: KeptResult) -> None:
-        """Draw the overlay of a kept label image if it is missing or older."""
-        path = self.options.overlays.get(job.item.result)
-        labels, objects = self.out / job.item.labels, self.out / job.item.objects
-        if path is None or (_is_newer(path, labels) and not _is_newer(objects, path)):
-            return
-        try:
-            self._draw_again(path, job.item, labels, kept)
-        except ImageError as error:
-            logger.debug("%s: no overlay: %s", job.item.path, error)
-
-    def _draw_again(self, path: Path, item: Item, labels: Path, kept: KeptResult) -> None:
-        """Draw an overlay from the files: in parts, where the image was segmented in parts."""
+    def _open_again(self, item: Item) -> ImageSelection:
+        """Open the image of a kept result; as it was segmented, in parts or not."""
         opened = self.segmenter.open(item.read(), item.settings)
-        opened = streamed_if_large(opened, item, self.segmenter, self.options.policy, self.out, self.options.memory)
-        image: Any
-        if opened.streaming is not None:
-            image, frame = opened.lazy_channels(opened.times[0], opened.channels), lazy_labels(labels)
-        else:
-            image = opened.read_channels(opened.times[0], opened.channels)
-            frames = read_label_file(labels, kept.provenance)
-            frame = frames[0] if len(opened.times) > 1 else frames
-        if frame.shape == opened.shape:
-            self._draw(path, image, frame, read_classes(self.out / item.objects, kept.provenance, opened.times[0]))
+        return streamed_if_large(opened, item, self.segmenter, self.options.policy, self.out, self.options.memory)
 
     def _reuse(self, job: Job, kept: KeptResult) -> Outcome:
         """The outcome of a kept result; its cells come from the table if they were measured on this label image."""
         entry = self._entry(job, "skipped", "edited" if kept.edited else "unchanged")
-        self._draw_kept(job, kept)
+        self.overlays.draw_kept(job.item, kept, self._open_again)
         if self.known is None:
             frames = kept.provenance.frames if kept.provenance else ()
             return Outcome(entry, frames, pixel_size_of(kept.provenance))
@@ -485,21 +418,6 @@ class _Batch:
             text = " ".join(f"{type(error).__name__}: {error}".split())
             message = f"internal error ({text}); -v shows where"
             return Outcome(self._entry(job, "failed", "internal", message))
-
-
-def _thinned(image: Any, label_image: RowArray) -> tuple[NDArray[Any], NDArray[Any]]:
-    """First channel and cells of a plane that is not in memory: every n-th pixel, as many as a picture has."""
-    step = math.ceil(max(label_image.shape) / PICTURE_SIDE)
-    planes, cells = [], []
-    for band in bands_in_memory(label_image):
-        chosen = (slice(-band.start % step, None, step), slice(None, None, step))
-        planes.append(image[0, band][chosen])
-        cells.append(label_image[band][chosen])
-    return np.concatenate(planes), np.concatenate(cells)
-
-
-def _is_newer(path: Path, other: Path) -> bool:
-    return path.is_file() and path.stat().st_mtime_ns >= stamp(other).mtime_ns
 
 
 def _present(value: Any) -> Any:

@@ -13,9 +13,9 @@ from unetbio.cli.main import main
 from unetbio.errors import ImageError, UsageError
 from unetbio.io import read_labels
 from unetbio.preprocessing.unknown_pixels import fill
+from unetbio.segmentation.unknown_pixels import without_unknown
 from unetbio.settings.segmentation import Settings
 from unetbio.targets.base import Finished
-from unetbio.targets.unknown_pixels import without_unknown
 
 NAN = np.nan
 

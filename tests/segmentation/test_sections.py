@@ -23,9 +23,9 @@ from unetbio.measurement.regions import measure
 from unetbio.models.model_file import Model, load_model
 from unetbio.postprocessing.linking import link_sections, number_sections
 from unetbio.provenance import read_provenance
+from unetbio.segmentation.sections import stack_sections
 from unetbio.settings.segmentation import Settings
 from unetbio.targets.base import Finished
-from unetbio.targets.sections import stack_sections
 
 Array = NDArray[Any]
 

@@ -37,12 +37,12 @@ from unetbio.provenance import FrameRecord, versions
 from unetbio.scale.search import FirstLook, Found, find_scale
 from unetbio.segmentation.ensemble import check_ensemble, check_windows, describe_member
 from unetbio.segmentation.frame_warnings import frame_warnings
+from unetbio.segmentation.sections import stack_sections
+from unetbio.segmentation.unknown_pixels import without_unknown
 from unetbio.settings.segmentation import Settings
 from unetbio.targets.base import Decoder, Finished
 from unetbio.targets.cells import CellDecoder
 from unetbio.targets.pixels import PixelDecoder
-from unetbio.targets.sections import stack_sections
-from unetbio.targets.unknown_pixels import without_unknown
 
 __all__ = ["BYTES_IN_BAND", "DecidedFrame", "FrameResult", "Segmenter"]
 

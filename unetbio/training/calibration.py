@@ -109,7 +109,7 @@ def calibrate(
 
 def _at_scale(model: Model, selection: ImageSelection) -> ImageSelection:
     """An image at the scale at which a segmentation would see it, where its pixel size or diameter is known."""
-    ndim, axes = model.network.geometry.ndim, selection.section.axes
+    ndim, axes = model.geometry.ndim, selection.section.axes
     if len(axes) != ndim:
         raise ImageError(
             "wrong_axes",

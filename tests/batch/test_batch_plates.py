@@ -325,3 +325,41 @@ def test_a_table_of_plates_and_positions(segment: Segment, tmp_path: Path, tiny_
     ]
     refused = CliRunner().invoke(main, [*line, "--group", "none"])
     assert (refused.exit_code, "--group joins the files of INPUT" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("form", ["phenix", "zarr"])
+@pytest.mark.parametrize("target", ["geojson", "imagej", "coco"])
+def test_what_is_exported_of_a_plate_is_imported_without_the_run(
+    segment: Segment, tmp_path: Path, discs: Array, form: str, target: str
+) -> None:
+    plate = tmp_path / "plate"
+    if form == "zarr":
+        write_zarr(plate / "p.zarr", discs, without=("B/2",))
+    else:
+        write_phenix(plate, discs)
+    assert segment(plate, "--channel", "0", *(["--partial"] if form == "zarr" else [])).exit_code == 0
+    out, masks = tmp_path / "out", tmp_path / "masks"
+    done = [CliRunner().invoke(main, ["export", str(out), "--to", target, "-o", str(tmp_path / "drawn")])]
+    line = ["import", tmp_path / "drawn", "--images", plate, "-o", masks]
+    done.append(CliRunner().invoke(main, [str(word) for word in line]))
+    assert [result.exit_code for result in done] == [0, 0], done[-1].stderr
+    assert "--group" not in done[-1].stderr
+    names = sorted(path.relative_to(out) for path in out.rglob("*_labels.ome.tif"))
+    assert names == sorted(path.relative_to(masks) for path in masks.rglob("*_labels.ome.tif"))
+    assert len(names) == (4 if form == "zarr" else 6)
+    for name in names:
+        np.testing.assert_array_equal(read_labels(masks / name), read_labels(out / name))
+
+
+def test_regions_drawn_on_one_channel_of_a_plate_are_its_own(tmp_path: Path, discs: Array) -> None:
+    write_phenix(tmp_path / "plate", discs)
+    drawn = tmp_path / "drawn" / "Images"
+    drawn.mkdir(parents=True)
+    ring = [[10, 10], [20, 10], [20, 20], [10, 20], [10, 10]]
+    feature = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}, "properties": {}}
+    (drawn / "r01c01f01p01-ch1sk1fk1fl1.geojson").write_text(json.dumps(feature))
+    line = ["import", tmp_path / "drawn", "--images", tmp_path / "plate", "-o", tmp_path / "masks"]
+    result = CliRunner().invoke(main, [str(word) for word in line])
+    assert result.exit_code == 0, result.stderr
+    assert (tmp_path / "masks" / "Images" / "r01c01f01p01-ch1sk1fk1fl1_labels.ome.tif").exists()
+    assert "5 of 6 images have no annotations" in result.stderr

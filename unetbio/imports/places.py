@@ -1,7 +1,7 @@
 """Images of an import, and where the mask of each goes."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,8 +17,10 @@ from unetbio.files import real_path
 from unetbio.io import find_inputs, output_names, read_image, read_labels, stem, write_labels
 from unetbio.io.cell_classes import CellClasses, cell_classes_path, read_cell_classes, write_cell_classes
 from unetbio.io.discover import Found
+from unetbio.io.grouping import AUTO, group_files
 from unetbio.io.image import Image
 from unetbio.io.labels import label_suffix
+from unetbio.io.list_images import images_of
 from unetbio.io.mask_names import MASK_SUFFIXES, section_of
 from unetbio.io.pairing.layouts import Layout, find_layout
 from unetbio.output_layout import mask_name, objects_name, result_name
@@ -74,6 +76,10 @@ class Places:
         """Whether a file is one of the images, not a mask."""
         raise NotImplementedError
 
+    def without(self, annotated: Set[str]) -> tuple[list[str], int]:
+        """Paths of images without annotations, by the paths of those that have some, and the number of all images."""
+        return [names.path for names in self.names if names.path not in annotated], len(self.names)
+
     def open(self, names: Names) -> Place:
         """The place of an image.
 
@@ -95,11 +101,20 @@ class ImagePlaces(Places):
         self._layout = _find_layout(only) if is_beside and only is not None and run.format in (None, MASKS) else None
         if self._layout is not None:
             _refuse_sections(self._layout)
-        found = self._listed(annotations, run.images, only)
-        self._own = {real_path(item.path) for item in found}
+        files = self._listed(annotations, run.images, only)
+        self._own = {real_path(item.path) for item in files}
+        self._images = files if self._layout else _as_segmented(files)
+        # Annotations may be drawn on a file, or on the field of a plate that several files are.
+        found = [*files, *(image for image in self._images if image.image_set or image.plate)]
         self._found = {item.relative.as_posix(): item for item in found}
-        results = (name.as_posix() for name in output_names(found))
-        self.names = [Names(path, result) for path, result in zip(self._found, results, strict=True)]
+        results = [item.result or name for item, name in zip(found, output_names(found), strict=True)]
+        self.names = [Names(path, result.as_posix()) for path, result in zip(self._found, results, strict=True)]
+
+    def without(self, annotated: Set[str]) -> tuple[list[str], int]:
+        """See `Places`."""
+        done = {real_path(path) for name in annotated for path in self._found[name].files}
+        left = [image for image in self._images if not done & {real_path(path) for path in image.files}]
+        return [image.relative.as_posix() for image in left], len(self._images)
 
     def _listed(self, annotations: Sequence[Path], images: Path | None, only: Path | None) -> list[Found]:
         if self._layout is not None and only is not None:
@@ -124,10 +139,16 @@ class ImagePlaces(Places):
     def open(self, names: Names) -> Place:
         """See `Places`."""
         item, chosen, result = self._found[names.path], names.series, names.result
+        if item.error is not None:
+            raise item.error
         if chosen is None and self._reading.series is not None:
             chosen = series_number(item.path, self._reading)
             result = f"{result}_s{chosen:02d}"
-        image = read_image(item.path, axes=self._reading.axes, series=chosen or 0)
+        image = (
+            item.image_set.open(self._reading.axes)
+            if item.image_set
+            else read_image(item.path, axes=self._reading.axes, series=chosen or 0)
+        )
         grid = _grid_of(image, self._reading)
         path = self._output / mask_name(result, "instances", label_suffix(item.path))
 
@@ -220,6 +241,11 @@ def _refuse_sections(layout: Layout) -> None:
 
 def _pairs(layout: Layout) -> Iterator[tuple[Path, Path]]:
     return iter((*layout.training, *layout.validation, *layout.test))
+
+
+def _as_segmented(files: Sequence[Found]) -> list[Found]:
+    """The images that files are: a field of a plate of several files, the fields of an OME-Zarr plate, or a file."""
+    return [image for found in group_files(files, AUTO, names_option=False) for image in images_of(found)]
 
 
 def _below(folder: Path, path: Path) -> Found:

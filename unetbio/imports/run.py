@@ -102,13 +102,12 @@ def _import(annotations: Sequence[Path], places: Places, run: ImportRun, report:
 
 
 def _say_without(places: Places, jobs: Sequence[Job]) -> None:
-    annotated = {job.names.path for job in jobs}
-    without = [names.path for names in places.names if names.path not in annotated]
+    without, total = places.without({job.names.path for job in jobs})
     if without:
         logger.info(
             "%d of %d images have no annotations, such as %s: nothing is written for them",
             len(without),
-            len(places.names),
+            total,
             without[0],
         )
 

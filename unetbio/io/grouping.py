@@ -23,7 +23,7 @@ AUTO, NONE = "auto", "none"
 _Named = tuple[Found, Match]
 
 
-def group_files(found: Iterable[Found], how: str) -> list[Found]:
+def group_files(found: Iterable[Found], how: str, *, names_option: bool = True) -> list[Found]:
     """Join files that are one image, as their names say.
 
     Parameters
@@ -34,6 +34,8 @@ def group_files(found: Iterable[Found], how: str) -> list[Found]:
         ``none``: leave all as they are. ``auto``: find known namings where the names leave no doubt: all files of the
         images of a folder fit one naming, and no two have the same place. The name of a naming
         (`unetbio.io.namings.NAMINGS`), or a regular expression with named groups.
+    names_option : bool
+        Whether messages name the option ``--group``, which not all commands have.
 
     Returns
     -------
@@ -64,7 +66,7 @@ def group_files(found: Iterable[Found], how: str) -> list[Found]:
         groups = [plate for plate in groups if not plate.doubt]
     else:
         _refuse(how, files, left, groups)
-    made = [image for plate in groups for image in plate.images()]
+    made = [image for plate in groups for image in plate.images(names_option=names_option)]
     order = {item.path: number for number, item in enumerate(files)}
     return sorted([*left, *made], key=lambda item: order[item.path])
 
@@ -142,18 +144,18 @@ class _Plate:
             self.doubt = f"{other.relative} and {item.relative} have the same place"
         self.matches.setdefault(match.key, match)
 
-    def images(self) -> Iterator[Found]:
+    def images(self, *, names_option: bool) -> Iterator[Found]:
         """One image for each field."""
         side = self._side_file()
         joined = sum(len(files) > 1 for files in self.fields.values())
         if joined:
             logger.info(
-                "%d files are %s of %s, by their names (%s: --group %s; --group none takes each as an image)",
+                "%d files are %s of %s, by their names (%s%s)",
                 len(self.members),
                 _count(len(self.fields), "image"),
                 ", ".join(self._contents()),
                 self.naming.title,
-                self.naming.name,
+                f": --group {self.naming.name}; --group none takes each as an image" if names_option else "",
             )
         for key, files in self.fields.items():
             yield self._image(self.matches[key], files, side, alone=not joined)

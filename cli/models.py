@@ -160,7 +160,7 @@ def import_model(package: Path, output: Path) -> None:
 @command.command("quantize")
 @click.argument("model", metavar="MODEL")
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="New model file, *.safetensors.")
+@click.option("-o", "--output", required=True, type=shared.OutputPath(), help="New model file, *.safetensors.")
 @shared.options(Settings, *READING)
 @click.option("--overwrite", is_flag=True, help="Replace the model file if it exists.")
 @shared.collected(settings=Settings)

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, create_model, model
 
 from unetbio.errors import UsageError
 from unetbio.files import paths_below
-from unetbio.inference.backends.base import check_name
+from unetbio.inference.backends.base import check_choice
 from unetbio.measurement.table_schema import path_expression
 from unetbio.settings.base import Section
 from unetbio.settings.normalization import Normalization
@@ -71,7 +71,7 @@ def _checked(read: Callable[[str], Any]) -> AfterValidator:
 OneOrMore = Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | tuple[str, ...])]
 Device = Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")]
 _SPECIAL: Mapping[str, Any] = {
-    "backend": Annotated[str, _checked(check_name)],
+    "backend": Annotated[str, _checked(check_choice)],
     "device": Device,
     "metadata_regex": Annotated[str, _checked(path_expression)] | None,
 }

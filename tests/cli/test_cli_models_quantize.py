@@ -10,8 +10,12 @@ from click.testing import CliRunner, Result
 
 from unetbio import networks
 from unetbio.cli.main import main
+from unetbio.errors import ModelError, UsageError
+from unetbio.inference.backends.base import make_backend
 from unetbio.models.model_file import load_model, save_model
 from unetbio.networks.unet.integers import IntegerUNet
+from unetbio.settings.normalization import Normalization
+from unetbio.tensor_file import load_tensors, save_tensors
 
 
 @pytest.fixture
@@ -48,7 +52,7 @@ def test_a_model_of_integers_is_written(quantized: Path, tiny_model: Path) -> No
     assert quantized.stat().st_size < tiny_model.stat().st_size
     assert after.info.name == "integers"
     assert after.info.parameters["arithmetic"] == "int8"
-    record = {"model": "tiny", "model_sha256": before.sha256, "images": 2, "start": str(tiny_model)}
+    record = {"model": "tiny", "model_sha256": before.sha256, "images": 2}
     assert after.info.training["quantized"] == record
     assert after.info.scores == {}
     assert after.info.postprocessing == before.info.postprocessing
@@ -67,6 +71,7 @@ def test_masks_are_those_of_the_model_in_every_library_and_tile(
         assert result.exit_code == 0, result.output
         record = json.loads((out / "0_labels.json").read_text(encoding="utf-8"))
         hashes.append(record["output"]["label_hash"])
+        assert record["run"].get("backend", "torch") == ("torch" if options[:1] == ["--backend"] else "onnx")
     assert len(set(hashes)) == 1
     assert sum(frame["n_cells"] for frame in record["frames"]) == 3
 
@@ -95,7 +100,17 @@ def test_what_cannot_be_quantized_is_refused(quantized: Path, tiny_model: Path, 
     assert "is in integers already" in refused(quantized, images, new)
     assert "exists already: choose another name, or --overwrite it" in refused(tiny_model, images, quantized)
     assert "a model file's name ends in .safetensors" in refused(tiny_model, images, tmp_path / "new.pt")
-    assert "no image to find the scales of the integers on" in refused(tiny_model, images / "colour.tif", new)
+    assert "no image can be used to find the scales" in refused(tiny_model, images / "colour.tif", new)
+    flat = images / "flat.tif"
+    tifffile.imwrite(flat, np.full((40, 40), 7, np.uint8))
+    assert "its grey values span 0 after normalization" in refused(tiny_model, flat, new)
+    raw = load_model(tiny_model)
+    as_they_are = raw.info.model_copy(update={"normalization": Normalization(kind="none")})
+    save_model(tmp_path / "raw.safetensors", as_they_are, raw.network)
+    message = refused(tmp_path / "raw.safetensors", images / "0.tif", new)
+    assert "after normalization, and integers hold up to 32" in message
+    line = ("models", "quantize", tmp_path / "raw.safetensors", images, "-o", tmp_path / "raw.safetensors")
+    assert "is the model itself" in unetbio(*line, "--overwrite").stderr
 
     info = load_model(tiny_model).info
     parameters = networks.find("fcn32s").complete({"in_channels": 1, "num_classes": 2, "width": 0.05})
@@ -135,7 +150,7 @@ def test_a_model_of_integers_is_neither_trained_nor_exported(quantized: Path, im
 
 
 def test_corrections_of_its_masks_train_the_model_that_it_was_made_of(
-    quantized: Path, tiny_model: Path, images: Path, tmp_path: Path
+    quantized: Path, images: Path, tmp_path: Path
 ) -> None:
     from unetbio.viewer.folder import list_images, training_command, write_corrections
 
@@ -143,4 +158,43 @@ def test_corrections_of_its_masks_train_the_model_that_it_was_made_of(
     assert unetbio("segment", images / "0.tif", "-m", quantized, "-o", out, "--overlays", "none").exit_code == 0
     listed = list_images(out)
     write_corrections(out, listed)
-    assert f" --start {tiny_model} " in training_command(out, listed)
+    # The file of that model may be anywhere.
+    assert " --start MODEL " in training_command(out, listed)
+
+
+def test_damaged_integers_are_refused(quantized: Path, tmp_path: Path) -> None:
+    tensors, metadata = load_tensors(quantized)
+    damaged = tmp_path / "damaged.safetensors"
+    for name, tensor, message in (
+        ("bottleneck.0.weight", tensors["bottleneck.0.weight"].float(), "is torch.float32 in the file and torch.int8"),
+        ("bottleneck.0.bias", tensors["bottleneck.0.bias"] + 2**25, "its integers are out of range"),
+        ("bottleneck.0.weight", tensors["bottleneck.0.weight"] * 0 + 127, "its integers are out of range"),
+        ("head.scale", -tensors["head.scale"], "its integers are out of range"),
+    ):
+        save_tensors(damaged, {**tensors, name: tensor}, metadata)
+        with pytest.raises(ModelError, match=message):
+            load_model(damaged)
+
+
+def test_sections_and_channels_of_its_images_can_be_chosen(tiny_model: Path, images: Path, tmp_path: Path) -> None:
+    stack = np.stack([tifffile.imread(images / f"{number}.tif") for number in range(2)])
+    path = tmp_path / "stack.tif"
+    tifffile.imwrite(path, stack, metadata={"axes": "ZYX"})
+    line = ("models", "quantize", tiny_model, "-o", tmp_path / "new.safetensors")
+    result = unetbio(*line, path, "--z", "each")
+    assert result.exit_code == 0, result.output
+    result = unetbio(*line, images, "--channel", "0", "--channel", "0", "--overwrite")
+    assert result.exit_code == 2
+    assert "2 channels are chosen, and the model takes 1" in result.stderr
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_integers_run_on_the_processor(quantized: Path, device: str) -> None:
+    with pytest.raises(UsageError, match=f"models in integers run on the CPU and not on '{device}'"):
+        make_backend(load_model(quantized).network, "torch", device)
+
+
+def test_openvino_is_refused(quantized: Path) -> None:
+    pytest.importorskip("openvino")
+    with pytest.raises(UsageError, match="backend openvino does not compute models in integers: leave out --backend"):
+        make_backend(load_model(quantized).network, "openvino")

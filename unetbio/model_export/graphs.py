@@ -41,7 +41,7 @@ def probability_network(model: Model) -> nn.Module:
             f"model {model.info.name} finds objects ({model.info.architecture}) and cannot be exported: "
             "give a model that classifies pixels"
         )
-    if model.info.parameters.get("arithmetic") == "int8":
+    if model.info.is_integer:
         raise UsageError(
             f"model {model.info.name} is in integers, which other programs would round otherwise: export the model "
             "that it was made of"

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from unetbio import networks
 from unetbio.errors import ImageError, UsageError
 from unetbio.inference.tiling import read_mirrored
 from unetbio.models.model_file import Model, check_new_model, load_model, save_model
+from unetbio.networks.unet.integers import LARGEST_STEPS, STEPS
 from unetbio.networks.unet.network import UNet
 from unetbio.networks.unet.quantization import quantize
 from unetbio.networks.unet.spec import UNetParameters
@@ -29,6 +31,9 @@ MOST_IMAGES = 40
 
 LARGEST_SIDE = 1024
 """Pixels along an axis that are read of each image, from its middle."""
+
+FEWEST_STEPS = 32
+"""Between dark and bright pixels of an image: with fewer, cells have no shape."""
 
 INTEGER_PARAMETERS = {"arithmetic": "int8", "batch_norm": False, "dropout": 0.0, "deep_supervision": False}
 """What differs from the trained network: batch norm is folded, and the other two are for training."""
@@ -72,12 +77,13 @@ def quantize_model(
     """
     check_new_model(output, overwrite=overwrite)
     trained = load_model(model)
+    if output.exists() and output.samefile(trained.path):
+        raise UsageError(f"-o {output} is the model itself, which cannot be made of its integers: choose another name")
     info = trained.info
     if not isinstance(trained.network, UNet):
-        is_integer = info.parameters.get("arithmetic") == "int8"
         raise UsageError(
             f"{trained.path} is in integers already"
-            if is_integer
+            if info.is_integer
             else f"{trained.path} is a {info.architecture}: integers are for models of the network unet"
         )
     architecture = networks.find(info.architecture)
@@ -87,10 +93,14 @@ def quantize_model(
     inputs = _inputs(trained, chosen, settings, looked_at)
     made = quantize(trained.network, UNetParameters(**info.network_parameters()), inputs)
     record = {"model": info.name, "model_sha256": trained.sha256, "images": len(looked_at)}
-    # As it was given: a training that is to go on from the integers starts from here.
-    record["start"] = os.fspath(model)
     training = {**info.training, "quantized": record}
-    update = {"name": output.stem, "parameters": parameters, "scores": {}, "training": training}
+    update = {
+        "name": output.stem,
+        "parameters": parameters,
+        "scores": {},
+        "training": training,
+        "version": version("unetbio"),
+    }
     save_model(output, info.model_copy(update=update), made)
     return len(looked_at)
 
@@ -100,12 +110,39 @@ def _inputs(model: Model, images: Sequence[Path], settings: Settings, looked_at:
     for path in images:
         try:
             opened = open_image(path, settings, model.info, model.geometry.ndim)
+            if len(opened.channels) != len(model.info.channels):
+                raise ImageError(
+                    "wrong_channels",
+                    f"{len(opened.channels)} channels are chosen, and the model takes {len(model.info.channels)}: "
+                    "choose others with --channel",
+                )
             frame = read_frame(opened, opened.times[0], model.info.normalization)
+            if opened.in_sections:
+                frame = frame.section(opened.middle)
+            image = _network_input(model, np.asarray(frame.image))
+            _check_range(image)
         except ImageError as error:
             logger.warning("%s is left out: %s [%s]", path, error, error.reason)
             continue
         looked_at.append(path)
-        yield torch.from_numpy(_network_input(model, np.asarray(frame.image)))[np.newaxis]
+        yield torch.from_numpy(image)[np.newaxis]
+
+
+def _check_range(image: NDArray[np.float32]) -> None:
+    """Refuse an image that integers cannot hold: one that is not scaled to about 0 to 1 before the network."""
+    low, high = np.quantile(image, (0.001, 0.999))
+    if max(-low, high) * STEPS > LARGEST_STEPS:
+        raise ImageError(
+            "wrong_range",
+            f"its grey values reach {max(-low, high):.4g} after normalization, and integers hold up to "
+            f"{LARGEST_STEPS / STEPS:.4g}: give a model that scales grey values by percentiles",
+        )
+    if (high - low) * STEPS < FEWEST_STEPS:
+        raise ImageError(
+            "wrong_range",
+            f"its grey values span {high - low:.4g} after normalization, which integers hold in fewer than "
+            f"{FEWEST_STEPS} steps: give an image with cells, and a model that scales grey values by percentiles",
+        )
 
 
 def _network_input(model: Model, image: NDArray[np.float32]) -> NDArray[np.float32]:

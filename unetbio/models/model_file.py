@@ -26,7 +26,7 @@ from unetbio.settings.normalization import Normalization
 from unetbio.tensor_file import load_layout, load_tensors, save_tensors
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 __all__ = [
     "CHECKPOINT_KEY",
@@ -131,6 +131,11 @@ class ModelInfo(BaseModel):
     licence: Text = ""
     version: Text = ""
 
+    @property
+    def is_integer(self) -> bool:
+        """Whether its network computes with integers (`unetbio.networks.unet.integers`)."""
+        return self.parameters.get("arithmetic") == "int8"
+
     def network_parameters(self) -> dict[str, Any]:
         """Give all parameters of the network; those that the file does not name, as it is older, have their defaults.
 
@@ -213,7 +218,10 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Model:
             raise ModelError(f"{path}: its description names {named} {field}, its network has {needed}")
     tensors, _ = load_tensors(path)
     network = networks.build(info.architecture, network_parameters)
+    _check_kinds(path, network.state_dict(), tensors)
     network.load_state_dict(tensors)
+    if info.is_integer and not network.keeps_sums_exact():
+        raise ModelError(f"{path}: its integers are out of range: quantize the model that it was made of again")
     # A sum is finite only if all are, and takes a tenth of the time.
     if not all(tensor.sum().isfinite() or tensor.isfinite().all() for tensor in tensors.values()):
         raise ModelError(f"{path}: its weights are not finite (NaN or infinity): train it again, or give another model")
@@ -230,6 +238,19 @@ def _check_weights(path: Path, architecture: str, network_parameters: Mapping[st
             f"{path}: its weights do not fit its architecture {architecture}: {wrong[:80]} is {shapes[0]} in the file "
             f"and {shapes[1]} in the network"
         )
+
+
+def _check_kinds(path: Path, needed: "Mapping[str, Tensor]", stored: "Mapping[str, Tensor]") -> None:
+    """Refuse fractions in place of integers, which would be cut off, and integers of another size."""
+    for name, tensor in stored.items():
+        whole = needed[name].dtype
+        if (tensor.is_floating_point() and not whole.is_floating_point) or (
+            not whole.is_floating_point and tensor.dtype != whole
+        ):
+            raise ModelError(
+                f"{path}: its weights do not fit its architecture: {name[:80]} is {tensor.dtype} in the file and "
+                f"{whole} in the network"
+            )
 
 
 def check_new_model(path: Path, *, overwrite: bool) -> None:

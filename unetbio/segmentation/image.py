@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import CancelledError, ImageError
-from unetbio.inference.backends.base import DEFAULT
+from unetbio.inference.backends.base import AUTO
 from unetbio.inference.executors import Progress, part_of
 from unetbio.io.arrays import image_of_array
 from unetbio.io.image import Image
@@ -64,7 +64,7 @@ def segment(
     device: str = "auto",
     tile: int | None = None,
     exact_tiles: bool = False,
-    backend: str = DEFAULT,
+    backend: str = AUTO,
     progress: Progress | None = None,
     cancel: Callable[[], bool] | None = None,
     **options: Unpack[SegmentOptions],
@@ -89,7 +89,7 @@ def segment(
     exact_tiles : bool
         Tile exactly even if the context is above 256 pixels a side, which takes longer.
     backend : str
-        Name of the library that runs the network: `unetbio.inference.backends.base.names`.
+        Library that runs the network: auto, or a name of `unetbio.inference.backends.base.names`.
     progress : callable, optional
         Called in this thread with the pixels done and the pixels in all, after each tile and window: pixels that the
         network sees, of all sections and time points.

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from unetbio import networks, targets
 from unetbio.errors import UsageError
 from unetbio.inference import prediction
-from unetbio.inference.backends.base import DEFAULT, choose_device, packages
+from unetbio.inference.backends.base import AUTO, DEFAULT, choose_device, packages
 from unetbio.inference.executors import Progress, part_of
 from unetbio.inference.sliding_window import OVERLAP, window_shape
 from unetbio.inference.tiling import TilePlan
@@ -94,7 +94,7 @@ class Segmenter:
     exact : bool
         Tile exactly even if the context is above 256 pixels a side, which takes longer.
     backend : str
-        Name of the library that runs the network: `unetbio.inference.backends.base.names`.
+        Library that runs the network: auto, or a name of `unetbio.inference.backends.base.names`.
     augment : bool
         Average the probabilities over mirrored and turned images.
     ensemble : sequence of Model
@@ -124,7 +124,7 @@ class Segmenter:
         tile: int | None = None,
         memory_budget: int | None = None,
         exact: bool = False,
-        backend: str = DEFAULT,
+        backend: str = AUTO,
         augment: bool = False,
         ensemble: Sequence[Model] = (),
     ) -> None:
@@ -133,7 +133,9 @@ class Segmenter:
         self.ensemble = tuple(ensemble)
         self.augment = augment
         self.info = model.info
-        self.backend = _suited_backend(model.info, backend, device)
+        self.backend = _suited_backend(model.info) if backend == AUTO else backend
+        # Integers are computed by the processor alone.
+        device = "cpu" if model.info.is_integer and device == "auto" else device
         self.device, self.device_reason = choose_device(device, self.backend)
         self.is_exact = _is_tiled_exactly(model.info, requested=exact)
         self.target = targets.of_model(model.info)
@@ -438,14 +440,14 @@ def _held(progress: Progress, pixels: int) -> Progress:
     return lambda done, total: progress(pixels, pixels)
 
 
-def _suited_backend(info: ModelInfo, backend: str, device: str) -> str:
+def _suited_backend(info: ModelInfo) -> str:
     """ONNX Runtime for models in integers: it computes the same bits as PyTorch, several times as fast."""
-    if backend != DEFAULT or info.parameters.get("arithmetic") != "int8" or device not in {"auto", "cpu"}:
-        return backend
+    if not info.is_integer:
+        return DEFAULT
     if all(find_spec(package) for package in packages("onnx")):
         return "onnx"
     logger.warning('%s is in integers, which ONNX Runtime computes faster: pip install "unetbio[onnx]"', info.name)
-    return backend
+    return DEFAULT
 
 
 def _is_tiled_exactly(info: ModelInfo, *, requested: bool) -> bool:

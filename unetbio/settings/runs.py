@@ -137,12 +137,12 @@ class RunOptions(Checked):
         str,
         Option(
             "Library that computes the network; a name that is unknown lists them.",
-            "Changes time, not the masks. All but `torch` need an extra of their name, such as "
-            '`pip install "unetbio[onnx]"`; networks of objects refuse them. Models in integers (`unetbio models '
-            "quantize`) run in `onnx` where it is installed, unless another is given.",
+            "Changes time, not the masks. `auto` is `torch`, and for models in integers (`unetbio models quantize`) "
+            "`onnx` where it is installed. All but `torch` need an extra of their name, such as "
+            '`pip install "unetbio[onnx]"`; networks of objects refuse them.',
             metavar="NAME",
         ),
-    ] = "torch"
+    ] = "auto"
     scheduler: Annotated[
         str | None,
         Option(

@@ -217,5 +217,8 @@ def _start(provenance: Provenance | None) -> list[str]:
         quantized = read_info(used).training.get("quantized")
     except ModelError:
         quantized = None
-    # Integers cannot be trained; the model that they were made of can.
-    return ["--start", str(quantized["start"]) if quantized else used]
+    if isinstance(quantized, dict):
+        # Integers cannot be trained; the model that they were made of can, wherever it is.
+        made_of = quantized.get("model")
+        return ["--start", made_of if made_of in shipped_models() else "MODEL"]
+    return ["--start", used]

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = [
+    "AUTO",
     "DEFAULT",
     "MEMORY_BUDGETS",
     "Predictor",
     "Runner",
+    "check_choice",
     "check_name",
     "choose_device",
     "make_backend",
@@ -33,6 +35,9 @@ __all__ = [
 ]
 
 DEFAULT = "torch"
+
+AUTO = "auto"
+"""In place of a backend: the one that suits a model, as `unetbio.segmentation.Segmenter` chooses it."""
 
 _SHARED = {"base", "graph"}
 """Modules of this folder that are no backends."""
@@ -115,6 +120,11 @@ def check_name(name: str) -> str:
     if name not in names():
         raise UsageError(f"there is no backend {name!r}: give one of {', '.join(names())}")
     return name
+
+
+def check_choice(text: str) -> str:
+    """Check what a user gives as a backend: `AUTO`, or a name as of `check_name`, which raises."""
+    return text if text == AUTO else check_name(text)
 
 
 def packages(name: str = DEFAULT) -> tuple[str, ...]:

@@ -45,6 +45,7 @@ class GraphPredictor(TorchPredictor):
     name: ClassVar[str]
     title: ClassVar[str]
     packages: ClassVar[tuple[str, ...]]
+    computes_integers: ClassVar[bool] = False
 
     @abstractmethod
     def _compiled(self, graph: bytes) -> Run:
@@ -64,6 +65,8 @@ class GraphPredictor(TorchPredictor):
 
     def _prepared(self, network: nn.Module) -> Run:
         self._check_packages()
+        if isinstance(network, IntegerUNet) and not self.computes_integers:
+            raise UsageError(f"backend {self.name} does not compute models in integers: leave out --backend")
         try:
             if isinstance(network, IntegerUNet):
                 graph = integer_graph(network)

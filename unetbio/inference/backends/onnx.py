@@ -17,6 +17,7 @@ class OnnxPredictor(GraphPredictor):
     name = "onnx"
     title = "ONNX Runtime"
     packages = PACKAGES
+    computes_integers = True
     # Ten times the largest difference between float32 and float64 that was measured (`benchmarks/backends.py`).
     error_bound = 1e-5
 

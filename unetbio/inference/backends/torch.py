@@ -79,11 +79,14 @@ class TorchPredictor:
         self._folded = fold_batch_norm(copy.deepcopy(network).cpu().double().eval()).float()
         self.in_channels = _in_channels(self._folded)
         self._is_integer = isinstance(network, IntegerUNet)
+        if self._is_integer and self.device.type != "cpu":
+            raise UsageError(
+                f"models in integers run on the CPU and not on {str(self.device)!r}: leave out --device, or give the "
+                "model that it was made of"
+            )
         self._needs_float64 = bool(getattr(network, "needs_float64", False))
         if self._is_integer:
             self.error_bound = SOFTMAX_ROUNDING
-            # Other devices add products in ways that do not keep integers whole.
-            self._needs_float64 = self.device.type != "cpu"
         self._network = self._prepared(copy.deepcopy(self._folded))
 
     @property
@@ -107,8 +110,7 @@ class TorchPredictor:
     def _network_float64(self) -> Callable[[Tensor], Tensor]:
         if self._is_integer:
             # It rounds no sum in float32 either; the softmax alone gains from float64.
-            exact = self._network if self.device.type == "cpu" else copy.deepcopy(self._folded)
-            return lambda images: exact(images.float()).double()
+            return lambda images: self._network(images.float()).double()
         return _in_slabs(copy.deepcopy(self._folded).double())
 
     @property

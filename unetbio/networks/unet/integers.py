@@ -130,6 +130,21 @@ class IntegerUNet(nn.Module):
             self.decoder.append(double_convolution(wide[level] + upsampled, wide[level], wide[level], level))
         self.head = IntegerHead(wide[0], parameters.num_classes, (1, 1), torch.int16)
 
+    def keeps_sums_exact(self) -> bool:
+        """Whether no weight and no sum can pass what all processors compute exactly, and every scale is positive."""
+        largest_weight, largest_value = LARGEST_IMAGE_WEIGHT, LARGEST_STEPS
+        for layer in self.modules():
+            if isinstance(layer, IntegerConvolution):
+                weights = layer.weight.long().abs()
+                sums = weights.sum((1, 2, 3)) * largest_value + layer.bias.long().abs()
+                is_head = isinstance(layer, IntegerHead)
+                if sums.max() > EXACT_FLOAT32 or not (layer.scale > 0).all():
+                    return False
+                if not is_head and weights.max() > largest_weight:
+                    return False
+                largest_weight, largest_value = LARGEST_WEIGHT, LARGEST_MAP_VALUE
+        return True
+
     def forward(self, image: Tensor) -> Tensor:
         """Logits of an image, of its dtype: ``(N, C, *spatial) -> (N, K, *output)``.
 

@@ -100,7 +100,7 @@ def _fill(made: Any, weight: Tensor, bias: Tensor, before: _Maps, after: _Maps |
     by_step = weight * before.step[:, None, None]
     # A map of weights that are all 0 has no step of its own.
     shifted = bias - (weight.sum((2, 3)) * before.shift).sum(1) + (0 if after is None else after.shift)
-    # Half of what float32 holds is for rounding up the weights.
+    # Rounding at most doubles a number of steps, since below half a step it gives 0.
     sums = by_step.abs().sum((1, 2, 3)) * largest_value + shifted.abs()
     unit = torch.maximum(by_step.abs().amax((1, 2, 3)) / largest, sums / (EXACT_FLOAT32 // 2))
     unit = unit.clamp(min=torch.finfo(torch.float32).tiny)
@@ -146,7 +146,9 @@ def _ranges(folded: Any, inputs: Iterable[Tensor]) -> dict[nn.Module, _Maps]:
     for image in inputs:
         network(image)
     if not highest:
-        raise UsageError("there is no image to find the scales of the integers on")
+        raise UsageError(
+            "no image can be used to find the scales of the integers: give images like those that will be segmented"
+        )
     return {layer: _meaning(lowest[layer], high) for layer, high in highest.items()}
 
 

@@ -190,7 +190,10 @@ class UNetParameters(NetworkParameters):
         if any(len(set(factor)) > 1 for factor in self.factors):
             yield "arithmetic int8 needs poolings that are the same along both axes"
         if self.batch_norm or self.dropout or self.deep_supervision:
-            yield "arithmetic int8 has no batch norm, dropout or deep supervision: a trained model does without them"
+            yield (
+                "arithmetic int8 has no batch norm, dropout or deep supervision: train with arithmetic: float, and "
+                "make integers of the model with unetbio models quantize"
+            )
 
     def _conflicts_of_resnet(self) -> Iterator[str]:
         if self.ndim != 2 or self.padding != "same" or self.depth != RESNET_DEPTH:

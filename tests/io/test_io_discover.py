@@ -400,6 +400,11 @@ def test_masks_in_a_folder_beside_the_images_are_left_out(
     assert len(find_inputs([tmp_path], masks=True)) == 5
 
 
+def test_masks_of_deleted_images_are_no_images(tmp_path: Path) -> None:
+    touch(tmp_path, "a.tif", "b.tif", "masks/a.tif", "masks/b_mask.tif", "masks/deleted.tif")
+    assert {item.relative.as_posix() for item in find_inputs([tmp_path])} == {"a.tif", "b.tif"}
+
+
 def test_masks_named_after_their_images_are_left_out(tmp_path: Path) -> None:
     for name in ("a.png", "a_mask.png", "b_mask.png", "c.tif", "c_cp_masks.png"):
         (tmp_path / name).touch()

@@ -230,3 +230,17 @@ def test_masks_of_which_white_is_zero_keep_their_numbers(tmp_path: Path, dtype: 
     tifffile.imwrite(tmp_path / "x.tif", CELLS.astype(dtype), photometric="miniswhite")
     np.testing.assert_array_equal(read_labels(tmp_path / "x.tif"), CELLS)
     np.testing.assert_array_equal(read_image(tmp_path / "x.tif").read(), np.iinfo(dtype).max - CELLS)
+
+
+@pytest.mark.parametrize("largest", [255, 65_535, 2**32 - 1])
+def test_minus_one_without_its_sign_in_a_wider_type(tmp_path: Path, largest: int) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", np.where(CELLS, CELLS.astype(np.int64), largest))
+    error = refusal(tmp_path / "x.tif")
+    assert (error.reason, f"labels[labels == {largest}] = 0" in str(error)) == ("negative_labels", True)
+
+
+def test_a_tissue_of_255_cells_has_no_background(tmp_path: Path) -> None:
+    tissue = np.arange(1, 256, dtype=np.uint8).reshape(15, 17).repeat(2, axis=0)
+    tissue[0, 1] = 1
+    tifffile.imwrite(tmp_path / "x.tif", tissue)
+    np.testing.assert_array_equal(read_labels(tmp_path / "x.tif"), tissue)

@@ -231,6 +231,14 @@ def _without_masks(found: list[Found]) -> list[Found]:
     names = [(item.relative.parent, stem(item.relative)) for item in found]
     images = {*names, *((folder, without_suffix(name, IMAGE_SUFFIXES)) for folder, name in names)}
 
+    # With the mask of one image, a folder holds masks, also those of images that were deleted.
+    paired = {
+        folder
+        for item in found
+        for folder in item.relative.parents
+        if MASK_FOLDER.fullmatch(folder.name) and (folder.parent, plain_stem(item.relative)) in images
+    }
+
     def holds_masks(folder: PurePath) -> bool:
         of_challenge = CHALLENGE_FOLDER.fullmatch(folder.name)
         return of_challenge is not None and folder.with_name(of_challenge[1]) in above
@@ -239,7 +247,7 @@ def _without_masks(found: list[Found]) -> list[Found]:
         folders = [path for path in item.relative.parents if MASK_FOLDER.fullmatch(path.name)]
         if any(folder.parent in beside for folder in folders) or any(map(holds_masks, item.relative.parents)):
             return True
-        if any((folder.parent, plain_stem(item.relative)) in images for folder in folders):
+        if any(folder in paired for folder in folders):
             return True
         name = stem(item.relative)
         plain = without_suffix(name, MASK_SUFFIXES)

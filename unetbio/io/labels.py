@@ -19,6 +19,10 @@ from unetbio.labels import is_binary_mask
 __all__ = ["label_suffix", "labels_of", "read_labels", "write_labels", "write_probabilities"]
 
 
+WITHOUT_SIGN = (255, 65_535, 4_294_967_295)
+"""What -1 becomes in types without a sign, also if the numbers were stored in a wider type afterwards."""
+
+
 def label_suffix(path: str | os.PathLike[str]) -> str:
     """Ending of the label image and the probabilities of an image: ``.nii.gz`` beside NIfTI, else ``.ome.tif``."""
     kind = find_by_name(Path(path).name)
@@ -175,16 +179,21 @@ def _is_on_disk(array: Any) -> bool:
 
 
 def _refuse_wrapped(label_image: NDArray[Any]) -> None:
-    """Refuse -1 that was stored without its sign: the largest number of the type, and no background."""
-    largest = int(np.iinfo(label_image.dtype).max)
-    is_largest = label_image.size and int(label_image.max()) == largest and int(label_image.min()) > 0
-    # A tissue without background may have 255 cells, whose numbers follow each other.
-    if is_largest and (largest > 255 or len(np.unique(label_image)) < largest):
-        raise ImageError(
-            "negative_labels",
-            f"no pixel is 0, and the largest number is {largest}, which is -1 stored without its sign: set it to 0 "
-            f"(background), labels[labels == {largest}] = 0",
-        )
+    """Refuse -1 that was stored without its sign: the largest number of a type, where no pixel is background."""
+    if not label_image.size or not int(label_image.min()):
+        return
+    largest = int(label_image.max())
+    if largest not in WITHOUT_SIGN:
+        return
+    # A tissue without background may have 255 cells, of which the last is hardly the largest.
+    counts = np.unique(label_image, return_counts=True)[1]
+    if largest == WITHOUT_SIGN[0] and counts[-1] < counts.max():
+        return
+    raise ImageError(
+        "negative_labels",
+        f"no pixel is 0, and the largest number is {largest}, which is -1 stored without its sign: set it to 0 "
+        f"(background), labels[labels == {largest}] = 0",
+    )
 
 
 def _unsigned(label_image: NDArray[Any]) -> NDArray[Any]:
@@ -209,7 +218,9 @@ def _unsigned(label_image: NDArray[Any]) -> NDArray[Any]:
         )
     if high > np.iinfo(np.uint32).max:
         raise ImageError("too_many_labels", f"labels up to {high}: at most 4294967295 can be stored; relabel the image")
-    return label_image.astype(np.uint16 if high <= np.iinfo(np.uint16).max else np.uint32)
+    unsigned = label_image.astype(np.uint16 if high <= np.iinfo(np.uint16).max else np.uint32)
+    _refuse_wrapped(unsigned)
+    return unsigned
 
 
 def _whole(label_image: NDArray[Any]) -> NDArray[Any]:

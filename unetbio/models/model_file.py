@@ -217,7 +217,7 @@ def load_model(name_or_path: str | os.PathLike[str]) -> Model:
         if named != needed:
             raise ModelError(f"{path}: its description names {named} {field}, its network has {needed}")
     tensors, _ = load_tensors(path)
-    network = networks.build(info.architecture, network_parameters)
+    network: Any = networks.build(info.architecture, network_parameters)
     _check_kinds(path, network.state_dict(), tensors)
     network.load_state_dict(tensors)
     if info.is_integer and not network.keeps_sums_exact():

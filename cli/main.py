@@ -130,11 +130,21 @@ class _Commands(click.Group):
                 return 0
             raise
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in _REMEDIES:
-                _say(f"error: {_text_of(error)}")
+            refused = _refused(error)
+            if refused is not None and refused.errno in _REMEDIES:
+                _say(f"error: {_text_of(refused)}")
                 return EnvironmentStoppedError.exit_code
             _say(f"internal error: {type(error).__name__}: {_one_line(error)}; traceback: {_write_traceback()}")
             return EXIT_INTERNAL
+
+
+def _refused(error: Exception) -> OSError | None:
+    """The error of the system, also where a library in Rust gives it as text."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
+    from unetbio.files import system_error
+
+    return system_error(error)
 
 
 def _text_of(error: OSError) -> str:

@@ -15,7 +15,16 @@ import pytest
 
 from unetbio import files, system
 from unetbio.errors import EnvironmentStoppedError
-from unetbio.files import atomic_path, lock, sha256_file, write_bytes, write_json, write_text
+from unetbio.files import (
+    atomic_path,
+    lock,
+    naming,
+    open_regular,
+    sha256_file,
+    write_bytes,
+    write_json,
+    write_text,
+)
 
 
 def test_a_name_appears_when_the_file_is_whole(tmp_path: Path) -> None:
@@ -250,3 +259,23 @@ def test_a_temporary_file_that_cannot_be_removed_is_no_error(tmp_path: Path, mon
     monkeypatch.setattr(Path, "unlink", refuse)
     write_bytes(tmp_path / "x", b"1")
     assert (tmp_path / "x").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("mode", ["rb", "r"])
+def test_errors_of_reads_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("a,b", encoding="utf-8")
+    with open_regular(path, mode) as stream:
+        os.close(stream.fileno())
+        with pytest.raises(OSError, match="Bad file descriptor") as caught:
+            stream.read()
+        assert caught.value.filename == str(path)
+        os.open(path, os.O_RDONLY)
+
+
+def test_errors_that_libraries_give_as_text_are_errors_of_the_system() -> None:
+    with pytest.raises(OSError, match="Input/output error") as caught, naming("cells.parquet"):
+        raise OSError("Input/output error (os error 5)")
+    assert (caught.value.errno, caught.value.filename) == (errno.EIO, "cells.parquet")
+    with pytest.raises(ValueError, match="another"), naming("cells.parquet"):
+        raise ValueError("another")

@@ -5,6 +5,7 @@ import errno
 import fnmatch
 import functools
 import hashlib
+import io
 import json
 import logging
 import os
@@ -29,6 +30,7 @@ __all__ = [
     "is_remote",
     "list_contents",
     "lock",
+    "naming",
     "open_regular",
     "paths_below",
     "public_address",
@@ -68,6 +70,9 @@ STALE_SECONDS = 3600.0
 """Temporary files that were not written to for so long are of a run that was killed."""
 
 HASH_CHUNK_BYTES = 1 << 20
+
+READ_AHEAD = 1 << 17
+"""Bytes that a file is read by where less is asked for."""
 
 MAX_WHOLE_BYTES = 1 << 30
 """Largest file that is read as a whole: longer tables, metadata or settings are taken for another file."""
@@ -178,7 +183,44 @@ def open_regular(path: str | os.PathLike[str], mode: str = "rb", **options: Any)
     OSError
         When it is missing, no file, or cannot be opened.
     """
-    return open(path, mode, opener=regular_opener, **options)
+    if mode not in {"r", "rb"}:
+        return open(path, mode, opener=regular_opener, **options)
+    raw = _NamedFile(os.fspath(path), "rb", opener=regular_opener)
+    if options.pop("buffering", -1) == 0:
+        return raw
+    buffered = io.BufferedReader(raw, READ_AHEAD)
+    return buffered if mode == "rb" else io.TextIOWrapper(buffered, **options)
+
+
+class _NamedFile(io.FileIO):
+    """A file whose errors of reads name it, as those of opening do."""
+
+    def readinto(self, buffer: Any) -> int | None:
+        """See `io.FileIO`."""
+        with naming(self.name):
+            return super().readinto(buffer)
+
+    def read(self, size: int | None = -1) -> bytes:
+        """See `io.FileIO`."""
+        with naming(self.name):
+            return super().read(-1 if size is None else size)
+
+    def readall(self) -> bytes:
+        """See `io.FileIO`."""
+        with naming(self.name):
+            return super().readall()
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Give errors of the system the name of the file that is read, where they have none."""
+    try:
+        yield
+    except OSError as error:
+        found = error if error.errno is not None else system_error(error)
+        if found is None or found.filename is not None:
+            raise
+        raise OSError(found.errno, found.strerror, os.fspath(path)) from error
 
 
 def read_bytes(path: str | os.PathLike[str], *, limit: int = MAX_WHOLE_BYTES) -> bytes:
@@ -187,11 +229,7 @@ def read_bytes(path: str | os.PathLike[str], *, limit: int = MAX_WHOLE_BYTES) ->
         size = os.fstat(stream.fileno()).st_size
         if size > limit:
             raise OSError(errno.EFBIG, f"it has {size} bytes, at most {limit} are read", os.fspath(path))
-        try:
-            content: bytes = stream.read()
-        except OSError as error:
-            # Errors of reads name no file, those of opening do.
-            raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        content: bytes = stream.read()
     return content
 
 

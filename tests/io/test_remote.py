@@ -248,7 +248,7 @@ def test_images_and_masks_of_a_training_may_be_addresses(storage: Any) -> None:
     storage.pipe({"/set/images/y.tif": as_tiff(GREY), "/set/masks/y.tif": as_tiff(GREY // 10)})
     one = find_pairs([Path("memory://set")]).training
     for pairs in (one, two):
-        ((image, mask, _, _),) = pairs
+        ((image, mask, *_),) = pairs
         assert image.name == "y.tif"
         np.testing.assert_array_equal(read_image(mask).read(), GREY // 10)
     with pytest.raises(UsageError, match=r"^memory:/+set/t\.csv: a table has to lie on this machine"):

@@ -103,7 +103,7 @@ def at_calls(error: int, reads: bool, plan: Plan) -> Iterator[Trial]:
         scenario, clean, root, calls = ready[name]
         scenario.begin()
         result = scenario.run(Fault(root, call, error, reads))
-        faults = [*trials.broken_off(scenario, clean, result, codes), *_unnamed(result, scenario.folder, error)]
+        faults = [*trials.broken_off(scenario, clean, result, codes), *_unnamed(result, (scenario.folder, root), error)]
         yield f"{name} {call} of {len(calls)}: {calls[call - 1]} (exit {result.code})", faults
 
 
@@ -116,11 +116,12 @@ def _order(calls: dict[str, tuple[str, ...]], seed: int) -> list[tuple[str, int]
     return early + late
 
 
-def _unnamed(result: forked.Run, folder: Path, error: int) -> list[str]:
-    """Faults of the message of a run that could not write."""
+def _unnamed(result: forked.Run, folders: Sequence[Path], error: int) -> list[str]:
+    """Faults of the message of a run that could not read or write in these folders."""
     if result.code != 4:
         return []
-    faults = [] if str(folder) in result.errors else [f"the path is not named: {result.errors[-200:]}"]
+    named = any(str(folder) in result.errors for folder in folders)
+    faults = [] if named else [f"the path is not named: {result.errors[-200:]}"]
     if error == errno.ENOSPC and "bytes free" not in result.errors:
         faults.append(f"no word about space: {result.errors[-200:]}")
     return faults

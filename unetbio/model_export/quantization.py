@@ -50,7 +50,7 @@ def quantize_model(
     """Write the model file of a U-Net whose weights and feature maps are 8-bit integers.
 
     Masks differ a little from those of the given model (evaluate both), and not at all between tile sizes, batches,
-    threads and processors. ONNX Runtime computes it several times as fast; PyTorch computes the same, slowly.
+    threads and processors. ONNX Runtime computes it faster than floats; PyTorch computes the same, slower.
 
     Parameters
     ----------

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from unetbio.classes import hex_colours
 from unetbio.errors import UsageError
-from unetbio.files import real_path, remove_stale, write_text
+from unetbio.files import naming, real_path, remove_stale, write_text
 from unetbio.io.tables import read_csv
 from unetbio.output_layout import (
     CELLS,
@@ -330,13 +330,14 @@ def _cell_sizes(out: Path) -> tuple[str, NDArray[np.float64]]:
     if not table.is_file():
         return "", np.empty(0)
     # Folders may be called exp[3], which is no pattern here.
-    cells = pl.scan_parquet(table, glob=False)
-    present = cells.collect_schema().names()
-    for column, title in SIZES.items():
-        if column in present:
-            values = cells.select(pl.col(column).cast(pl.Float64)).collect().to_series()
-            if len(values) and not values.null_count() and bool(values.is_finite().all()):
-                return title, values.to_numpy()
+    with naming(table):
+        cells = pl.scan_parquet(table, glob=False)
+        present = cells.collect_schema().names()
+        for column, title in SIZES.items():
+            if column in present:
+                values = cells.select(pl.col(column).cast(pl.Float64)).collect().to_series()
+                if len(values) and not values.null_count() and bool(values.is_finite().all()):
+                    return title, values.to_numpy()
     return "", np.empty(0)
 
 

@@ -441,7 +441,7 @@ def _held(progress: Progress, pixels: int) -> Progress:
 
 
 def _suited_backend(info: ModelInfo) -> str:
-    """ONNX Runtime for models in integers: it computes the same bits as PyTorch, several times as fast."""
+    """ONNX Runtime for models in integers: it computes the same bits as PyTorch, faster."""
     if not info.is_integer:
         return DEFAULT
     if all(find_spec(package) for package in packages("onnx")):

@@ -246,7 +246,7 @@ def test_registry_names_what_there_is():
     assert "unet" in networks.names()
     with pytest.raises(UsageError, match=r"no network named 'u-net'; there are: .*unet"):
         networks.find("u-net")
-    with pytest.raises(UsageError, match="unet has no parameter channels, level; it has attention, base_channels"):
+    with pytest.raises(UsageError, match="unet has no parameter channels, level; it has arithmetic, attention,"):
         build("unet", {"level": 3, "channels": 1})
     with pytest.raises(ValueError, match="'unet' is registered already"):
         networks.register(networks.find("unet"))

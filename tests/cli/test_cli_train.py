@@ -127,7 +127,7 @@ def test_a_table_names_the_validation_images(data: Path) -> None:
     table.write_text("image,mask,split\n" + "".join(rows), encoding="utf-8")
     result = train(data, table)
     assert result.exit_code == 0, result.output
-    assert "1 images to train on, 2 to validate on" in result.stderr
+    assert "1 image to train on, 2 to validate on" in result.stderr
 
 
 def test_the_same_command_again_goes_on_and_ends_with_the_same_model(data: Path) -> None:

@@ -128,7 +128,7 @@ def test_width_scales_every_network_and_what_the_name_says_stands_above_it() -> 
 @pytest.mark.parametrize(
     ("name", "messages"),
     [
-        ("unet:skop=none", ("unet:skop=none: there is no setting skop; unet has attention, ", "training has ")),
+        ("unet:skop=none", ("unet:skop=none: there is no setting skop; unet has arithmetic, ", "training has ")),
         ("unet:network=fcn8s", ("there is no setting network;",)),
         ("unet:validation_fraction=0.5", ("there is no setting validation_fraction;",)),
         ("unet:depth=-1", ("unet: depth is -1; it must be a whole number from 0",)),

@@ -102,7 +102,8 @@ def main() -> None:
         (folder / "images").mkdir()
         for index, image in enumerate(crops(arguments.folder, arguments.images)):
             tifffile.imwrite(folder / "images" / f"image_{index:03d}.tif", image)
-        items = found_items([folder / "images"], Settings(), folder / "out")
+        # At the model's scale: the search for the scale asks the network itself, and would count as time outside of it.
+        items = found_items([folder / "images"], Settings(diameter_px="model"), folder / "out")
         # Start-up: compiled loops are loaded, formats imported, memory of the network allocated.
         run(items[:4], folder / "warm", segmenter, arguments.workers)
         found, alone = [], []

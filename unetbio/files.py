@@ -71,9 +71,6 @@ STALE_SECONDS = 3600.0
 
 HASH_CHUNK_BYTES = 1 << 20
 
-READ_AHEAD = 1 << 17
-"""Bytes that a file is read by where less is asked for."""
-
 MAX_WHOLE_BYTES = 1 << 30
 """Largest file that is read as a whole: longer tables, metadata or settings are taken for another file."""
 
@@ -188,7 +185,7 @@ def open_regular(path: str | os.PathLike[str], mode: str = "rb", **options: Any)
     raw = _NamedFile(os.fspath(path), "rb", opener=regular_opener)
     if options.pop("buffering", -1) == 0:
         return raw
-    buffered = io.BufferedReader(raw, READ_AHEAD)
+    buffered = io.BufferedReader(raw)
     return buffered if mode == "rb" else io.TextIOWrapper(buffered, **options)
 
 

@@ -15,13 +15,15 @@ from unetbio.networks.unet.integers import LARGEST_STEPS, STEPS, IntegerConvolut
 
 __all__ = ["integer_graph"]
 
+INPUT, OUTPUT = "image", "logits"
+
 OPSET = 17
 IR_VERSION = 8
 """Of ONNX 1.12, which all libraries of the last years read."""
 
 
-def integer_graph(network: IntegerUNet, *, output: str = "logits") -> bytes:
-    """Give an integer network as an ONNX graph with the input ``image``, for batches of every legal size."""
+def integer_graph(network: IntegerUNet) -> bytes:
+    """Give an integer network as an ONNX graph from ``image`` to ``logits``, for batches of every legal size."""
     graph = _Graph()
     first = next(layer for layer in network.modules() if isinstance(layer, IntegerConvolution))
     size = list(network.geometry.minimum)
@@ -30,7 +32,7 @@ def integer_graph(network: IntegerUNet, *, output: str = "logits") -> bytes:
         size[:] = [length - kernel + 1 for length, kernel in zip(size, layer.kernel_size, strict=True)]
         return graph.whole_floats(name, layer) if layer is first else graph.convolution(name, layer)
 
-    name = graph.steps("image")
+    name = graph.steps(INPUT)
     skips = []
     for convolutions, factor in zip(network.encoder, network.factors, strict=True):
         for layer in convolutions.children():
@@ -48,8 +50,8 @@ def integer_graph(network: IntegerUNet, *, output: str = "logits") -> bytes:
         name = graph.node("Concat", graph.cropped(skip, lost), name, axis=1)
         for layer in convolutions.children():
             name = convolved(name, _integers(layer))
-    graph.logits(name, network.head, output)
-    return graph.written(first.in_channels, network.head.out_channels, output)
+    graph.logits(name, network.head)
+    return graph.written(first.in_channels, network.head.out_channels)
 
 
 def _integers(layer: Any) -> IntegerConvolution:
@@ -109,16 +111,16 @@ class _Graph:
         ends = np.where(starts > 0, -starts, np.iinfo(np.int64).max)
         return self.node("Slice", name, *map(self.constant, (starts, ends, axes)))
 
-    def logits(self, name: str, head: IntegerConvolution, output: str) -> None:
+    def logits(self, name: str, head: IntegerConvolution) -> None:
         """The last convolution: from integers to logits."""
-        self._scaled(self.node("DequantizeLinear", name, self._one), head, named=output)
+        self._scaled(self.node("DequantizeLinear", name, self._one), head, named=OUTPUT)
 
-    def written(self, in_channels: int, num_classes: int, output: str) -> bytes:
+    def written(self, in_channels: int, num_classes: int) -> bytes:
         """Bytes of the graph."""
         float32 = 1
         described = [
             self._helper.make_tensor_value_info(name, float32, ["n", channels, f"{name}_height", f"{name}_width"])
-            for name, channels in (("image", in_channels), (output, num_classes))
+            for name, channels in ((INPUT, in_channels), (OUTPUT, num_classes))
         ]
         graph = self._helper.make_graph(self._nodes, "unet", described[:1], described[1:], self._constants)
         opset = self._helper.make_opsetid("", OPSET)

@@ -243,13 +243,11 @@ def _check_weights(path: Path, architecture: str, network_parameters: Mapping[st
 def _check_kinds(path: Path, needed: "Mapping[str, Tensor]", stored: "Mapping[str, Tensor]") -> None:
     """Refuse fractions in place of integers, which would be cut off, and integers of another size."""
     for name, tensor in stored.items():
-        whole = needed[name].dtype
-        if (tensor.is_floating_point() and not whole.is_floating_point) or (
-            not whole.is_floating_point and tensor.dtype != whole
-        ):
+        kind = needed[name].dtype
+        if not kind.is_floating_point and tensor.dtype != kind:
             raise ModelError(
                 f"{path}: its weights do not fit its architecture: {name[:80]} is {tensor.dtype} in the file and "
-                f"{whole} in the network"
+                f"{kind} in the network"
             )
 
 

@@ -79,13 +79,13 @@ class TorchPredictor:
         self._folded = fold_batch_norm(copy.deepcopy(network).cpu().double().eval()).float()
         self.in_channels = _in_channels(self._folded)
         self._is_integer = isinstance(network, IntegerUNet)
-        if self._is_integer and self.device.type != "cpu":
-            raise UsageError(
-                f"models in integers run on the CPU and not on {str(self.device)!r}: leave out --device, or give the "
-                "model that it was made of"
-            )
         self._needs_float64 = bool(getattr(network, "needs_float64", False))
         if self._is_integer:
+            if self.device.type != "cpu":
+                raise UsageError(
+                    f"models in integers run on the CPU and not on {str(self.device)!r}: leave out --device, or give "
+                    "the model that it was made of"
+                )
             self.error_bound = SOFTMAX_ROUNDING
         self._network = self._prepared(copy.deepcopy(self._folded))
 

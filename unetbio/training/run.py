@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from unetbio.errors import UsageError
 from unetbio.files import lock, open_regular, remove_stale, stopping
-from unetbio.models.model_file import CHECKPOINT_SUFFIX, load_model, save_model
+from unetbio.models.model_file import CHECKPOINT_SUFFIX, check_new_model, load_model, save_model
 from unetbio.notes import without_effect
 from unetbio.settings.base import read_mapping
 from unetbio.settings.options import from_keywords, options_of
@@ -181,12 +181,9 @@ def _with_choices(
 
 
 def _refuse_finished(output: Path, checkpoint: Path, *, overwrite: bool) -> None:
-    if output.suffix != ".safetensors":
-        raise UsageError(f"-o {output}: a model file's name ends in .safetensors")
     with stopping(output):
-        is_finished = output.exists() and not checkpoint.exists()
-    if is_finished and not overwrite:
-        raise UsageError(f"{output} exists already: choose another name, or --overwrite it")
+        goes_on = checkpoint.exists()
+    check_new_model(output, overwrite=overwrite or goes_on)
 
 
 def _complete(result: "TrainingResult", config: TrainingConfig, minutes: float | None, output: Path) -> str:

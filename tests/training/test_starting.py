@@ -74,15 +74,16 @@ def test_another_number_of_classes_begins_the_head_anew(tmp_path: Path) -> None:
     model = model_of(tmp_path / "m.safetensors", "unet", small)
     _, line = taken(model, "unet", {**small, "num_classes": 3})
     assert line.endswith("head begin anew; head of the model not used")
-    with pytest.raises(ModelError, match=r"\(base_channels 2, asked for 3; no place for .*\): leave out these param"):
-        taken(model, "unet", {**small, "num_classes": 3, "base_channels": 3})
+    with pytest.raises(ModelError, match=r"\(base_channels 2, asked for 1; no place for .*\): leave out these param"):
+        taken(model, "unet", {**small, "num_classes": 3, "base_channels": 1})
 
 
 @pytest.mark.parametrize(
     ("network", "parameters", "message"),
     [
         ("unet", {"base_channels": 2, "depth": 1, "in_channels": 2}, r"\(in_channels 1, needed 2\): start from anoth"),
-        ("unet", {"base_channels": 3, "depth": 1}, r"\(base_channels 2, asked for 3; no place for .*\): leave out"),
+        ("unet", {"base_channels": 1, "depth": 1}, r"\(base_channels 2, asked for 1; no place for .*\): leave out"),
+        ("unet", {"base_channels": 3, "depth": 1, "residual": True}, r"\(base_channels 2, asked for 3, residual Fal"),
         ("unet", {"base_channels": 2, "depth": 2}, r"\(depth 1, asked for 2; no place for"),
         ("fcn8s", SMALL, r"m\.safetensors is a unet, --network asks for fcn8s, and .*% of its weights fit: leave out"),
     ],
@@ -97,6 +98,34 @@ def test_settings_that_contradict_a_model_are_refused(
     with pytest.raises(ModelError, match=message):
         take_weights(built, network, complete, model)
     assert all(torch.equal(before[name], tensor) for name, tensor in built.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"depth": 2, "batch_norm": True},
+        {"depth": 1, "skip": "none", "upsampling": "bilinear", "dropout": 0.5},
+        {"depth": 2, "ndim": 3, "doubling": "before_pooling", "in_channels": 2},
+    ],
+    ids=lambda parameters: " ".join(parameters),
+)
+def test_a_wider_u_net_computes_what_the_narrow_one_computes(tmp_path: Path, parameters: dict[str, object]) -> None:
+    narrow = {"base_channels": 3, **parameters, "dropout": 0.0}
+    model = model_of(tmp_path / "m.safetensors", "unet", narrow)
+    network, line = taken(model, "unet", {**narrow, **parameters, "base_channels": 5})
+    assert line.endswith("(100.0% of the weights); widened from 3 base channels")
+    geometry = network.geometry
+    image = torch.randn(1, len(model.info.channels), *geometry.input_size((4,) * geometry.ndim))
+    with torch.no_grad():
+        torch.testing.assert_close(network.eval()(image), model.network.eval()(image), rtol=1e-4, atol=1e-4)
+
+
+def test_repeated_channels_of_a_wider_u_net_learn_apart(tmp_path: Path) -> None:
+    model = model_of(tmp_path / "m.safetensors", "unet", {"base_channels": 2, "depth": 1})
+    network, _ = taken(model, "unet", {"base_channels": 4, "depth": 1})
+    network(torch.randn(1, 1, 44, 44)).square().sum().backward()
+    gradients = network.encoder[0][0][0].weight.grad
+    assert len(torch.unique(gradients.flatten(1), dim=0)) == 4
 
 
 def test_what_does_not_touch_the_weights_may_differ(tmp_path: Path) -> None:

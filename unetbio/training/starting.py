@@ -3,14 +3,17 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from unetbio import networks, targets
 from unetbio.errors import ModelError
 from unetbio.models.model_file import Model, read_info
+from unetbio.networks.unet.spec import UNetParameters
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from unetbio.networks.unet.network import UNet
 
 __all__ = ["FINE_TUNING_RATE", "Taken", "settings_from", "take_weights"]
 
@@ -66,22 +69,26 @@ class Taken:
         Tensors of the model that have no place.
     share : float
         Part of the network's weights that was taken.
+    widened_from : int
+        Base channels of the model, where the network has more of them and computes the same; 0 otherwise.
     """
 
     taken: tuple[str, ...]
     anew: tuple[str, ...]
     unused: tuple[str, ...]
     share: float
+    widened_from: int = 0
 
     def __str__(self) -> str:
         lines = [f"{len(self.taken)} of {len(self.taken) + len(self.anew)} tensors ({self.share:.1%} of the weights)"]
+        lines += [f"widened from {self.widened_from} base channels"] if self.widened_from else []
         lines += [f"{_listed(self.anew)} begin anew"] if self.anew else []
         lines += [f"{_listed(self.unused)} of the model not used"] if self.unused else []
         return "; ".join(lines)
 
 
 def take_weights(network: "nn.Module", name: str, parameters: Mapping[str, Any], model: Model) -> Taken:
-    """Copy all tensors of a model that fit a network by name and shape.
+    """Copy all tensors of a model that fit a network by name and shape; a wider U-Net takes all of a narrower one.
 
     Parameters
     ----------
@@ -107,6 +114,8 @@ def take_weights(network: "nn.Module", name: str, parameters: Mapping[str, Any],
             f"{parameters['in_channels']}): start from another model, or choose channels"
         )
     own = network.state_dict()
+    if name == model.info.architecture and _widened(network, name, parameters, model):
+        return Taken(tuple(own), (), (), 1.0, widened_from=theirs["base_channels"])
     found = _fitting(own, model.network.state_dict())
     if name != model.info.architecture:
         _check_share(found, name, model)
@@ -114,6 +123,18 @@ def take_weights(network: "nn.Module", name: str, parameters: Mapping[str, Any],
         _check_parameters(found, name, parameters, model)
     network.load_state_dict({tensor: model.network.state_dict()[tensor] for tensor in found.taken}, strict=False)
     return found
+
+
+def _widened(network: "nn.Module", name: str, parameters: Mapping[str, Any], model: Model) -> bool:
+    """Whether the network is a wider form of the model's, and computes the same now."""
+    from unetbio.networks.unet.widening import is_widening, widen
+
+    read = networks.find(name).read
+    own, given = read(parameters), read(model.info.network_parameters())
+    if not (isinstance(own, UNetParameters) and isinstance(given, UNetParameters) and is_widening(given, own)):
+        return False
+    widen(cast("UNet", network), cast("UNet", model.network))
+    return True
 
 
 def _fitting(own: "Mapping[str, Tensor]", given: "Mapping[str, Tensor]") -> Taken:

@@ -48,5 +48,7 @@ def _scores(done: "Calibrated") -> str:
     before, after = (each.scores[done.deciding] for each in (done.before, done.after))
     if done.before.postprocessing == done.after.postprocessing:
         return f"no thresholds are clearly better than the model's, {done.deciding} {after:.3f} {on}"
-    thresholds = ", ".join(f"{threshold:g}" for threshold in done.after.postprocessing.thresholds)
-    return f"{done.deciding} {after:.3f}, before {before:.3f}, {on}; thresholds {thresholds}"
+    found = done.after.postprocessing
+    thresholds = ", ".join(f"{threshold:g}" for threshold in found.thresholds)
+    certain = f", cells {found.min_certain:.0%} certain" if found.min_certain else ""
+    return f"{done.deciding} {after:.3f}, before {before:.3f}, {on}; thresholds {thresholds}{certain}"

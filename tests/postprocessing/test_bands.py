@@ -34,7 +34,10 @@ def cases(draw):
         max_hole_area=draw(st.sampled_from([0, 1, 4, 40])),
         min_seed_area=draw(st.integers(0, 3)),
         exclude_border=draw(st.booleans()),
+        min_certain=draw(st.sampled_from([0, 0.25])),
     )
+    if options.min_certain:
+        planes = np.concatenate([planes, rng.random((1, *shape)) < 0.4])
     return planes, options, draw(st.integers(1, shape[0] + 1))
 
 

@@ -95,6 +95,8 @@ def steps_from(start, component, shape):
 
 
 def reference(bits, options):
+    certain = pixels_of(bits[-1]) if options.min_certain else set()
+    bits = bits[: 1 + len(options.seed_thresholds) + len(options.centre_thresholds)]
     nested = np.logical_and.accumulate(bits, axis=0)
     shape = nested.shape[1:]
     lowest = min(1, len(nested) - 1)
@@ -118,7 +120,7 @@ def reference(bits, options):
     ]
     cells = [cell | fill for cell, fill in zip(cells, holes(cells, shape, options.max_hole_area), strict=True)]
     result = np.zeros(shape, dtype=int)
-    kept = sorted((cell for cell in cells if keeps(cell, shape, options)), key=min)
+    kept = sorted((cell for cell in cells if keeps(cell, certain, shape, options)), key=min)
     for number, cell in enumerate(kept, start=1):
         result[tuple(np.array(sorted(cell)).T)] = number
     return result
@@ -137,7 +139,9 @@ def holes(cells, shape, max_hole_area):
     return fills
 
 
-def keeps(cell, shape, options):
+def keeps(cell, certain, shape, options):
+    if len(cell & certain) < options.min_certain * len(cell):
+        return False
     at_border = any(pixel[axis] in (0, size - 1) for pixel in cell for axis, size in enumerate(shape) if size > 1)
     maximum = np.inf if options.max_area is None else options.max_area
     return options.min_area <= len(cell) <= maximum and not (options.exclude_border and at_border)
@@ -165,7 +169,10 @@ def cases(draw, max_planes=4):
         max_hole_area=draw(st.sampled_from([0, 1, 4])),
         min_seed_area=draw(st.integers(0, 3)),
         exclude_border=draw(st.booleans()),
+        min_certain=draw(st.sampled_from([0, 0.25, 0.5])),
     )
+    if options.min_certain:
+        bits = np.concatenate([bits, rng.random((1, *shape)) < 0.4])
     return bits, options
 
 
@@ -436,6 +443,7 @@ def test_planes_that_do_not_fit_are_refused(bits):
         ({"min_area": float("nan")}, "min_area nan: must not be negative"),
         ({"min_seed_area": -2}, "min_seed_area -2: must not be negative"),
         ({"min_area": 20, "max_area": 10}, "max_area 10 is below min_area 20"),
+        ({"min_certain": 1.5}, "min_certain 1.5: must be between 0 and 1; use 0 to keep all cells"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(changes, message):

@@ -203,6 +203,10 @@ def test_a_tile_is_a_window_and_a_dry_run_plans_it(segment: Invoke, tmp_path: Pa
         (("--crf", "largefov"), "model finder finds objects, and the CRF needs the probabilities of pixels: leave out"),
         (("--classes", "cell"), "model finder finds cells, it has no classes to choose: leave out --classes"),
         (
+            ("--min-certain", "0.1"),
+            "model finder finds objects and has no probabilities of pixels: leave out --min-cert",
+        ),
+        (
             ("--save-probabilities",),
             "model finder finds objects and has no probabilities of pixels: leave out --save-p",
         ),

@@ -52,6 +52,7 @@ def test_record_is_json_and_holds_what_the_model_decided() -> None:
         Settings(threshold=0.55),
         Settings(min_area=11),
         Settings(max_area=100),
+        Settings(min_certain=0.2),
         Settings(exclude_border=True),
         Settings(crf="largefov"),
     ],

@@ -39,6 +39,21 @@ def test_specks_are_dropped() -> None:
     assert found.scores["AP@.5"] == 1.0
 
 
+def test_what_is_nowhere_certain_is_dropped_where_that_is_better() -> None:
+    # A blurred patch as large as a cell, whose probability is that of a cell's rim.
+    probabilities, label_image = two_cells()
+    probabilities = np.pad(probabilities, ((0, 0), (0, 40)), constant_values=0.02)
+    probabilities[10:30, 70:90] = 0.85
+    padded = np.pad(label_image, ((0, 0), (0, 40)))
+    blurred = search_thresholds([with_background(probabilities)], [padded], CLASSES.label)
+    assert blurred.postprocessing.min_certain > 0
+    assert blurred.scores["AP@.5"] == 1.0
+    assert (
+        search_thresholds([with_background(two_cells()[0])], [label_image], CLASSES.label).postprocessing.min_certain
+        == 0
+    )
+
+
 @pytest.mark.parametrize(("probability", "score"), [(0.0, 1.0), (0.95, 0.0)])
 def test_without_a_cell_the_defaults_stay(probability: float, score: float) -> None:
     # All settings score alike: none of them is better than what is known beforehand.

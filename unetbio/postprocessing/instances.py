@@ -15,7 +15,7 @@ parting by centres   ``PARTING_REACH`` pixels along paths in a component, for th
 growth               ``reach`` pixels for the nearest seed (Euclidean); any for whether a pixel hangs together with it,
                      so bands are flooded again from those beside them until none changes
 hole filling         any: union-find over the components of the background, with the cells around each
-area and border      sums over cells, by id
+areas and border     sums over cells, by id
 raster order         ids alone
 ==================== ===================================================================================================
 """
@@ -29,15 +29,18 @@ from numpy.typing import NDArray
 from unetbio.compilation import compiled
 from unetbio.errors import UsageError
 from unetbio.labels import LabelImage, label_dtype
-from unetbio.postprocessing.bands import Allocate, Area, Band, Ids, Numbers, RowArray, bands_of
+from unetbio.postprocessing.bands import Allocate, Area, Band, Ids, Numbers, RowArray, bands_of, planes_of
 from unetbio.postprocessing.growth import grow
 from unetbio.postprocessing.holes import fill_holes
 from unetbio.postprocessing.seeds import PARTING_REACH, SeedPlanes, find_seeds
 
-__all__ = ["PostProcessing", "label", "label_in_bands", "rows_in_memory"]
+__all__ = ["CERTAIN", "PostProcessing", "label", "label_in_bands", "rows_in_memory"]
 
 MAX_REACH = 10_000  # px; squared distances stay far below 2**31
 MAX_PLANES = 255
+
+CERTAIN = 0.9
+"""Probability of a cell from which on a pixel is certain to be of one."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,8 @@ class PostProcessing:
     centre_thresholds : tuple of float
         Rising thresholds of the centres of cells, for models that learn them. Centres part a seed that holds two or
         more of them.
+    min_certain : float
+        Cells of whose pixels a smaller share is certain (probability `CERTAIN`) are dropped; 0 drops none.
 
     Raises
     ------
@@ -81,11 +86,12 @@ class PostProcessing:
     min_seed_area: int = 5
     exclude_border: bool = False
     centre_thresholds: tuple[float, ...] = ()
+    min_certain: float = 0
 
     def __post_init__(self) -> None:
         for name in ("seed_thresholds", "centre_thresholds"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        thresholds = self.thresholds
+        thresholds = (self.mask_threshold, *self.seed_thresholds, *self.centre_thresholds)
         if not all(0 < threshold < 1 for threshold in thresholds):
             raise UsageError(f"thresholds {_join(thresholds)}: each must lie between 0 and 1; choose other thresholds")
         if self.centre_thresholds and not self.seed_thresholds:
@@ -103,6 +109,8 @@ class PostProcessing:
         for name in ("min_area", "max_hole_area", "min_seed_area"):
             if not getattr(self, name) >= 0:
                 raise UsageError(f"{name} {getattr(self, name)}: must not be negative; use 0 for no limit")
+        if not 0 <= self.min_certain <= 1:
+            raise UsageError(f"min_certain {self.min_certain:g}: must be between 0 and 1; use 0 to keep all cells")
         if self.max_area is not None and not self.max_area >= self.min_area:
             raise UsageError(
                 f"max_area {self.max_area:g} is below min_area {self.min_area:g}: no cell could remain; change one"
@@ -110,15 +118,19 @@ class PostProcessing:
 
     @property
     def thresholds(self) -> tuple[float, ...]:
-        """The planes to decide, in the order in which `label` takes them: the foreground, the seeds, the centres."""
-        return (self.mask_threshold, *self.seed_thresholds, *self.centre_thresholds)
+        """The planes to decide, in the order in which `label` takes them.
+
+        The foreground, the seeds, the centres; the certain pixels, if they are asked for.
+        """
+        certain = (CERTAIN,) if self.min_certain else ()
+        return (self.mask_threshold, *self.seed_thresholds, *self.centre_thresholds, *certain)
 
     def as_record(self) -> dict[str, Any]:
-        """Values for files; without centre thresholds as files of versions before them."""
+        """Values for files; without centre thresholds and certain pixels as files of versions before them."""
         record = asdict(self)
-        if not self.centre_thresholds:
-            del record["centre_thresholds"]
-        return record
+        return {
+            name: value for name, value in record.items() if value or name not in ("centre_thresholds", "min_certain")
+        }
 
 
 def _join(numbers: tuple[float, ...]) -> str:
@@ -128,7 +140,8 @@ def _join(numbers: tuple[float, ...]) -> str:
 def label(planes: NDArray[np.bool_], settings: PostProcessing) -> LabelImage:
     """Turn decided bit planes into a label image.
 
-    1. The planes are nested: a pixel counts in a plane only where it is set in all planes before it.
+    1. The planes are nested, those of certain pixels aside: a pixel counts in a plane only where it is set in all
+       planes before it.
     2. Every component (over faces) of the first seed plane of at least ``min_seed_area`` pixels is a seed, unless it
        holds two or more seeds of the planes above it: then these take its place. So dim cells stay whole and bright
        ones that touch are parted. Where a foreground component reaches the first seed plane in smaller components
@@ -140,7 +153,8 @@ def label(planes: NDArray[np.bool_], settings: PostProcessing) -> LabelImage:
        background, so growth neither joins nor makes cells.
     4. Holes are filled: components of the background (over faces) of at most ``max_hole_area`` pixels that do not reach
        the border of the image and whose face neighbours all belong to one cell.
-    5. Cells outside ``min_area`` and ``max_area`` are dropped, with ``exclude_border`` also those at the border.
+    5. Cells outside ``min_area`` and ``max_area`` are dropped, those of whose pixels less than ``min_certain`` are
+       certain, and with ``exclude_border`` those at the border.
 
     Up to step 2 nothing depends on the order of the axes. Growth depends on it in ties alone: where no foreground pixel
     is equally far from two seeds, transposing or flipping the planes transposes or flips the cells (their ids follow
@@ -149,9 +163,9 @@ def label(planes: NDArray[np.bool_], settings: PostProcessing) -> LabelImage:
     Parameters
     ----------
     planes : ndarray of bool, shape (P, Y, X) or (P, Z, Y, X)
-        One plane for each of ``settings.thresholds``: the foreground, the seeds, the centres.
+        One plane for each of ``settings.thresholds``: the foreground, the seeds, the centres, the certain pixels.
     settings : PostProcessing
-        Only the number of thresholds matters, since the planes are decided already.
+        Of the thresholds only the number matters, since the planes are decided already.
 
     Returns
     -------
@@ -213,10 +227,12 @@ def label_in_bands(
         return np.zeros(shape, dtype=np.uint16)
     bands = bands_of(shape[0], rows)
     meaning = SeedPlanes(len(settings.seed_thresholds), len(settings.centre_thresholds), settings.min_seed_area)
-    cells = grow(find_seeds(planes, bands, meaning), shape, bands, settings.reach, allocate)
+    certain = planes_of(planes, count - 1) if settings.min_certain else None
+    nested = planes if certain is None else planes_of(planes, slice(count - 1))
+    cells = grow(find_seeds(nested, bands, meaning), shape, bands, settings.reach, allocate)
     census = _Census(shape, area)
     for band, ids in zip(bands, fill_holes(cells, bands, settings.max_hole_area), strict=True):
-        census.add(ids, band)
+        census.add(ids, band, None if certain is None else certain[band])
         if len(bands) > 1:
             cells[band] = ids
     numbers = census.numbers(settings)
@@ -237,20 +253,25 @@ class _Census:
         self._areas = np.zeros(1, np.int64)
         # Pixels of each cell in the area.
         self._inside = np.zeros(1, np.int64)
+        # Certain pixels of each cell.
+        self._certain = np.zeros(1, np.int64)
         # Position of each cell in raster order of the first pixels, from 1.
         self._order = np.zeros(1, np.int64)
         self._at_border = np.zeros(1, np.bool_)
         self._seen = 0
 
-    def add(self, cells: Ids, band: Band) -> None:
+    def add(self, cells: Ids, band: Band, certain: NDArray[np.bool_] | None) -> None:
         more = max(0, int(cells.max()) + 1 - len(self._areas))
         self._areas, self._order = np.pad(self._areas, (0, more)), np.pad(self._order, (0, more))
         self._at_border, self._inside = np.pad(self._at_border, (0, more)), np.pad(self._inside, (0, more))
+        self._certain = np.pad(self._certain, (0, more))
         self._seen = _count_cells(cells.reshape(-1), self._areas, self._order, self._seen)
         for axis, size in enumerate(self._shape):
             ends = [end for end, is_end in ((0, band.start == 0), (-1, band.stop == self._shape[0])) if axis or is_end]
             if size > 1:
                 self._at_border[np.take(cells, ends, axis=axis)] = True
+        if certain is not None:
+            self._certain += np.bincount(cells[certain], minlength=len(self._certain))
         if self._area is not None:
             within = self._area((band, slice(None)) if len(self._shape) == 2 else ())
             self._inside += np.bincount(cells[..., within].reshape(-1), minlength=len(self._inside))
@@ -260,6 +281,8 @@ class _Census:
         keep = (self._order > 0) & (self._areas >= settings.min_area)
         if settings.max_area is not None:
             keep &= self._areas <= settings.max_area
+        if settings.min_certain:
+            keep &= self._certain >= settings.min_certain * self._areas
         if settings.exclude_border:
             keep &= ~self._at_border
         if self._area is not None:

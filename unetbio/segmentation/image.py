@@ -97,8 +97,8 @@ def segment(
         Called at the start and after each tile and window; True stops the work. Example: ``threading.Event().is_set``.
     **options
         Options of the command by their names: ``series, t, z, axes, partial, level, region, tissue, pixel_size,
-        diameter, threshold, min_area, max_area, exclude_border, crf, crf_settings, link, augment, ensemble``, and for a
-        model of classes ``classes``.
+        diameter, threshold, min_area, max_area, min_certain, exclude_border, crf, crf_settings, link, augment,
+        ensemble``, and for a model of classes ``classes``.
 
     Returns
     -------

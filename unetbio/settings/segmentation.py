@@ -46,7 +46,7 @@ READING = ("channel", "channel_names", "series", "t", "z", "axes", "pixel_size_u
 PARTS = ("level", "region")
 """Options that say which part of a large image is segmented; tables of images have them too."""
 
-CELL_OPTIONS = ("threshold", "min_area", "max_area", "exclude_border")
+CELL_OPTIONS = ("threshold", "min_area", "max_area", "min_certain", "exclude_border")
 
 
 def parse_pixel_size(text: str) -> PixelSize:
@@ -259,6 +259,16 @@ class Settings:
         float | None,
         Option("Largest cell, in pixels.", "Instead of the model's, as `min_area`.", metavar="PX", limits=Limits(ge=0)),
     ] = None
+    min_certain: Annotated[
+        float | None,
+        Option(
+            "Least share of a cell's pixels that are certain; 0 keeps all cells.",
+            "Instead of the model's. A pixel is certain where the probability of a cell is .9 or more; dim specks and "
+            "what is out of focus have few such pixels. For a model of cells.",
+            metavar="SHARE",
+            limits=Limits(ge=0, le=1),
+        ),
+    ] = None
     exclude_border: Annotated[
         bool, Option("Drop cells that touch the border.", "For a model of cells, or of objects.")
     ] = False
@@ -404,6 +414,8 @@ class Settings:
         if self.threshold is not None:
             changes["mask_threshold"] = self.threshold
             changes["seed_thresholds"] = tuple(max(seed, self.threshold) for seed in model.seed_thresholds)
+        if self.min_certain is not None:
+            changes["min_certain"] = self.min_certain
         return dataclasses.replace(model, **changes)
 
     def objects(self, model: "ObjectSettings", area_factor: float = 1.0) -> "ObjectSettings":
@@ -448,7 +460,7 @@ class Settings:
         if objects is not None:
             decided["objects"] = dataclasses.asdict(self.objects(objects))
         # These are part of the decided values; areas stay, since they count pixels of the image before rescaling.
-        without = ("threshold", "exclude_border", "classes") if decided else CELL_OPTIONS
+        without = ("threshold", "min_certain", "exclude_border", "classes") if decided else CELL_OPTIONS
         values |= decided
         # Where planes are missing, the run says what was left out; whole images do not depend on it.
         # The segmenter records the models of an ensemble by their weights.
@@ -502,6 +514,7 @@ class SegmentOptions(TypedDict, total=False):
     threshold: float | None
     min_area: float | None
     max_area: float | None
+    min_certain: float | None
     exclude_border: bool
     classes: tuple[str, ...]
     crf: str | None

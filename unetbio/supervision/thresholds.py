@@ -33,6 +33,8 @@ PART_FRACTIONS = (0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3)
 # Half the random error of the score of some thousand cells. Users can drop specks later but not recover cells, so the
 # smallest of equally good sizes is chosen.
 TOLERANCE = 0.005
+CERTAIN_SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
+"""Least shares of certain pixels that are tried."""
 
 Score = Callable[[PostProcessing], dict[str, float]]
 Label = Callable[[NDArray[np.float32], PostProcessing], NDArray[np.integer]]
@@ -55,7 +57,8 @@ def search_thresholds(
 ) -> SearchResult:
     """Try mask and seed thresholds together, then the smallest cell and part, then the thresholds once more.
 
-    `DECIDING_SCORE` decides; of the smallest cells that score alike, the smallest is taken.
+    In the end cells with few certain pixels are dropped. `DECIDING_SCORE` decides; of the smallest cells that score
+    alike, the smallest is taken, and of the shares of certain pixels the lowest.
 
     Parameters
     ----------
@@ -97,12 +100,19 @@ def search_thresholds(
     sizes = (replace(best, min_area=speck, min_seed_area=part) for speck, part in pairs)
     best = _best(sizes, score).postprocessing
     found = best_thresholds(best)
-    for speck in (speck for speck in specks if speck < found.postprocessing.min_area):
-        kept = replace(found.postprocessing, min_area=speck)
-        scores = score(kept)
-        if scores[DECIDING_SCORE] >= found.scores[DECIDING_SCORE] - TOLERANCE:
-            return SearchResult(kept, scores)
-    return found
+    smaller = (speck for speck in specks if speck < found.postprocessing.min_area)
+    found = _mildest((replace(found.postprocessing, min_area=speck) for speck in smaller), found, score)
+    shares = [replace(found.postprocessing, min_certain=share) for share in CERTAIN_SHARES]
+    return _mildest(shares, _best(shares, score), score)
+
+
+def _mildest(candidates: Iterable[PostProcessing], best: SearchResult, score: Score) -> SearchResult:
+    """The first of the candidates, those that drop the fewest cells first, that scores like the best."""
+    for settings in candidates:
+        scores = best.scores if settings == best.postprocessing else score(settings)
+        if scores[DECIDING_SCORE] >= best.scores[DECIDING_SCORE] - TOLERANCE:
+            return SearchResult(settings, scores)
+    return best
 
 
 def _with_thresholds(settings: PostProcessing) -> Iterator[PostProcessing]:

@@ -39,9 +39,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CellClasses", "CellDecisions", "CellDecoder", "CellLearner", "check_cells", "mask_annotated"]
 
-CERTAIN = 0.9
-"""Probability from which on a pixel is certain to be of a cell (`CellDecoder.look`)."""
-
 
 @dataclass(frozen=True)
 class CellClasses:
@@ -64,7 +61,8 @@ class CellClasses:
     def of_planes(self, settings: PostProcessing) -> list[tuple[int, ...]]:
         """Classes whose probabilities are added, for each threshold."""
         seeds, centres = (len(of) for of in (settings.seed_thresholds, settings.centre_thresholds))
-        return [self.mask, *[self.seeds] * seeds, *[self.centres] * centres]
+        certain = [self.mask] if settings.min_certain else []
+        return [self.mask, *[self.seeds] * seeds, *[self.centres] * centres, *certain]
 
     def decide(self, probabilities: NDArray[np.float32], settings: PostProcessing) -> NDArray[np.bool_]:
         """A plane of bits a threshold, of ``(K, *spatial)``, as float32 has it."""
@@ -261,16 +259,18 @@ class CellDecoder(PixelDecoder):
     ) -> tuple[CellDecisions, RowArray]:
         """Decide as `decide` does without a CRF; and which pixels are certain to be of a cell, ``(*grid)``."""
         settings = self._postprocessing(opened)
-        thresholds, classes = settings.thresholds, self.classes.of_planes(settings)
-        thresholds_and_certain, of_planes = (*thresholds, CERTAIN), [*classes, self.classes.mask]
-        decided = self._decide(image, thresholds_and_certain, of_planes, opened, **options)
-        planes = len(thresholds)
-        return replace(decided, bits=planes_of(decided.bits, slice(planes))), planes_of(decided.bits, planes)
+        planes = len(settings.thresholds)
+        with_certain = settings if settings.min_certain else replace(settings, min_certain=1)
+        of_planes = self.classes.of_planes(with_certain)
+        decided = self._decide(image, with_certain.thresholds, of_planes, opened, **options)
+        certain = planes_of(decided.bits, len(of_planes) - 1)
+        return replace(decided, bits=planes_of(decided.bits, slice(planes))), certain
 
     def label_look(self, bits: RowArray, opened: ImageSelection) -> RowArray:
-        """Cells on the grid, of all areas that the model finds: limits in the settings do not decide the scale."""
-        settings = replace(self.info.postprocessing, exclude_border=False)
-        return instances.label_in_bands(bits, settings, rows=opened.rows, allocate=opened.allocate)
+        """Cells on the grid, all that the model finds: limits in the settings do not decide the scale."""
+        settings = replace(self.info.postprocessing, exclude_border=False, min_certain=0)
+        planes = planes_of(bits, slice(len(settings.thresholds)))
+        return instances.label_in_bands(planes, settings, rows=opened.rows, allocate=opened.allocate)
 
     def _decide(
         self,

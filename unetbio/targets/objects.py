@@ -124,6 +124,10 @@ class ObjectDecoder:
             )
         if settings.classes:
             raise UsageError(f"model {self.info.name} finds cells, it has no classes to choose: leave out --classes")
+        if settings.min_certain is not None:
+            raise UsageError(
+                f"model {self.info.name} finds objects and has no probabilities of pixels: leave out --min-certain"
+            )
         return settings.record(self.info.normalization, None, self._model_settings)
 
     def decide(

@@ -27,7 +27,7 @@ from unetbio.targets.instances import InstanceLearner
 from unetbio.targets.objects import SCORE_THRESHOLDS, ObjectLearner
 from unetbio.tensor_file import load_tensors, save_tensors
 from unetbio.training.data import dataset
-from unetbio.training.data.dataset import Example, PatchSampler
+from unetbio.training.data.dataset import Example, PatchSampler, as_learned
 from unetbio.training.trainer import Trainer
 
 CONFIG = TrainingConfig(
@@ -486,6 +486,18 @@ def test_large_cells_are_reduced_to_the_largest_diameter() -> None:
     # The border of a patch cuts cells, so single patches differ.
     assert np.median([median_diameter(sampler, index) for index in range(20)]) < 11
     assert np.median([median_diameter(usual, index) for index in range(20)]) > 15
+
+
+def test_a_validation_sees_large_cells_reduced_as_training_does() -> None:
+    example = discs(0)
+    augmentation = CONFIG.augmentation.model_copy(update={"largest_diameter": 10.0})
+    seen = as_learned(example, augmentation)
+    assert len(np.unique(seen.label_image)) == len(np.unique(example.label_image))
+    before, after = (np.median(np.bincount(one.label_image.ravel())[1:]) for one in (example, seen))
+    assert 2 * np.sqrt(after / np.pi) == pytest.approx(10, abs=0.5)
+    assert seen.image.shape[1:] == seen.label_image.shape
+    assert as_learned(example, augmentation.model_copy(update={"largest_diameter": before})) is example
+    assert as_learned(example, CONFIG.augmentation) is example
 
 
 def test_supervision_knows_neighbours_beyond_the_part_that_is_learned() -> None:

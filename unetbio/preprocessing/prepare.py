@@ -39,6 +39,7 @@ __all__ = [
     "open_image",
     "prepare_frame",
     "read_frame",
+    "rescale",
     "rescale_frame",
     "series_number",
     "with_pixel_size",
@@ -207,8 +208,8 @@ def rescale_frame(opened: ImageSelection, raw: NDArray[Any]) -> NDArray[Any]:
     """Grey values ``(C, *shape)`` of a frame at the zoom of the selection; as they are where this is 1."""
     if opened.in_sections:
         # Each section like an image of its own.
-        return np.stack([_rescale(raw[:, z], opened.section.grid) for z in range(opened.sections)], axis=1)
-    return _rescale(raw, opened.grid)
+        return np.stack([rescale(raw[:, z], opened.section.grid) for z in range(opened.sections)], axis=1)
+    return rescale(raw, opened.grid)
 
 
 def can_stream(opened: ImageSelection, automatic: Normalization) -> bool:
@@ -320,7 +321,8 @@ def complete_pixel_size(pixel_size_um: PixelSize, known: Mapping[str, float]) ->
     return {**known, "Y": pixel_size_um, "X": pixel_size_um}
 
 
-def _rescale(raw: NDArray[Any], grid: tuple[int, ...]) -> NDArray[Any]:
+def rescale(raw: NDArray[Any], grid: tuple[int, ...]) -> NDArray[Any]:
+    """Grey values ``(C, *spatial)`` at another size, float32; as they are at their own."""
     if raw.shape[1:] == grid:
         return raw
     from skimage.transform import resize

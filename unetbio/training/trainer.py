@@ -34,7 +34,7 @@ from unetbio.targets.base import Batch, Learner, Validation
 from unetbio.targets.cells import CellLearner
 from unetbio.tensor_file import save_tensors
 from unetbio.training import checkpoints
-from unetbio.training.data.dataset import Example, Patch, PatchSampler, common_pixel_size, split_examples
+from unetbio.training.data.dataset import Example, Patch, PatchSampler, as_learned, common_pixel_size, split_examples
 from unetbio.training.data.examples import load_examples
 from unetbio.training.data.pairs import AnnotatedFiles
 from unetbio.training.data.patch_shapes import patch_shape
@@ -313,8 +313,9 @@ class Trainer:
             }
 
     def _found(self) -> Validation:
-        images = (normalization.apply(example.image, example.scaling) for example in self.validation)
-        label_images = [example.label_image for example in self.validation]
+        examples = [as_learned(example, self.config.augmentation) for example in self.validation]
+        images = (normalization.apply(example.image, example.scaling) for example in examples)
+        label_images = [example.label_image for example in examples]
         how: dict[str, Any] = {"device": self.device, "exact": self.is_exact, "window": self.window}
         if self.kept is None or not isinstance(self.learner, CellLearner):
             return self.learner.validate(self.network, images, label_images, **how)

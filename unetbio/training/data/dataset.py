@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +12,18 @@ from numpy.typing import NDArray
 
 from unetbio.errors import UsageError
 from unetbio.io.pairing.matching import PIXEL_SIZE_TOLERANCE
+from unetbio.labels import resize_nearest
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling
-from unetbio.settings.training import TrainingConfig
+from unetbio.preprocessing.prepare import rescale
+from unetbio.settings.training import Augmentation, TrainingConfig
 from unetbio.supervision import class_weights
 from unetbio.training.data.augmentation import change_intensity, largest_zoom, patch_coordinates, warp
 
 if TYPE_CHECKING:
     from unetbio.targets.base import Learner
 
-__all__ = ["Example", "Patch", "PatchSampler", "common_pixel_size", "split_examples"]
+__all__ = ["Example", "Patch", "PatchSampler", "as_learned", "common_pixel_size", "split_examples"]
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,19 @@ class Patch:
     image: NDArray[np.float32]
     target: NDArray[np.int64]
     weight_map: NDArray[np.float32]
+
+
+def as_learned(example: Example, augmentation: Augmentation) -> Example:
+    """A plane at the scale at which training sees it: reduced where its cells are wider than ``largest_diameter``.
+
+    A segmentation finds the scale of such an image, and thresholds have to be right there.
+    """
+    zoom = largest_zoom(example.label_image, augmentation)
+    if zoom >= 1 or example.label_image.ndim != 2:
+        return example
+    grid = tuple(max(1, round(zoom * size)) for size in example.label_image.shape)
+    image, label_image = rescale(example.image, grid), resize_nearest(example.label_image, grid)
+    return replace(example, image=image, label_image=label_image)
 
 
 def common_pixel_size(examples: Sequence[Example]) -> tuple[float, ...] | None:

@@ -95,6 +95,53 @@ def test_one_time_of_a_time_lapse_that_stopped(segment: Segment, tmp_path: Path,
     assert segment("--t", "4", "--partial").exit_code == 3
 
 
+def test_a_time_lapse_that_was_cut(segment: Segment, tmp_path: Path, discs: Array) -> None:
+    noisy = np.stack(
+        [discs + np.random.default_rng(t).integers(0, 9, discs.shape).astype(discs.dtype) for t in range(6)]
+    )
+    (tmp_path / "images").mkdir()
+    path = tmp_path / "images" / "run.tif"
+    tifffile.imwrite(path, noisy, imagej=True, metadata={"axes": "TYX"}, compression="zlib")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    result = segment()
+    assert result.exit_code == 3
+    assert "the file was cut: 4 of 6 planes are missing (t 2 to 5): --partial takes what is there" in result.stderr
+    assert segment("--partial").exit_code == 0
+    assert [(row["t"], row["n_cells"], row["warnings"]) for row in rows(tmp_path)] == [
+        (str(t), "3", "missing_planes:4/6 cut_file") for t in range(2)
+    ]
+
+
+def test_positions_that_were_never_recorded(segment: Segment, tmp_path: Path, discs: Array) -> None:
+    (tmp_path / "images").mkdir()
+    path = tmp_path / "images" / "run.ome.tif"
+    with tifffile.TiffWriter(path, ome=True) as tif:
+        for name in ("A", "B", "C"):
+            tif.write(discs, photometric="minisblack", metadata={"axes": "YX", "Name": name})
+    xml = tifffile.tiffcomment(path)
+    tifffile.tiffcomment(path, xml.replace('IFD="2"', 'IFD="9"').encode())
+    result = segment()
+    assert result.exit_code == 3
+    assert "position C: none of its 1 planes is there" in result.stderr
+    assert [(row["series"], row["n_cells"], row["position"]) for row in rows(tmp_path)] == [
+        ("0", "3", "A"),
+        ("1", "3", "B"),
+        ("2", "", ""),
+    ]
+    result = segment("--partial", "--overwrite")
+    assert result.exit_code == 0, result.stderr
+    assert "position C: none of its 1 planes is there" in result.stderr
+
+
+def test_the_position_of_a_chosen_series(segment: Segment, tmp_path: Path, discs: Array) -> None:
+    (tmp_path / "images").mkdir()
+    with tifffile.TiffWriter(tmp_path / "images" / "run.ome.tif", ome=True) as tif:
+        for name in ("A", "B"):
+            tif.write(discs, photometric="minisblack", metadata={"axes": "YX", "Name": name})
+    assert segment("--series", "1").exit_code == 0
+    assert [(row["series"], row["position"]) for row in rows(tmp_path)] == [("1", "B")]
+
+
 def test_a_time_lapse_of_stacks_keeps_whole_stacks(segment: Segment, tmp_path: Path, discs: Array) -> None:
     write_ome(tmp_path / "images" / "run.ome.tif", [discs] * 7, channels("DAPI") + "<TiffData/>", t=3, z=3)
     assert segment("--partial", "--z", "max").exit_code == 0

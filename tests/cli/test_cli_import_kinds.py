@@ -93,6 +93,21 @@ TAKEN: dict[str, tuple[str, str | bytes, list[int]]] = {
         json.dumps({**coco(), "images": [{**coco()["images"][0], "id": "4"}]}),
         [300] * 6,
     ),
+    "COCO: images without a size": (
+        "x.json",
+        json.dumps({**coco(), "images": [{"id": 4, "file_name": "a/f0.tif"}]}),
+        [300] * 6,
+    ),
+    "COCO: a size of zero, and run lengths": (
+        "x.json",
+        json.dumps(
+            {
+                **coco(width=0, height=0),
+                "annotations": [{"id": 1, "image_id": 4, "segmentation": {"size": [60, 80], "counts": [600, 120]}}],
+            }
+        ),
+        [120],
+    ),
     "ImageJ: a turned rectangle": (
         "f0.zip",
         archive(a=roi(TURNED, roitype=roifile.ROI_TYPE.FREEHAND, subtype=roifile.ROI_SUBTYPE.ROTATED_RECT)),

@@ -127,7 +127,7 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
     ),
     "no image": ("x.json", json.dumps(coco(file_name="../../etc/passwd.tif")), "no image has a name like"),
     "no id": ("x.json", '{"images": [{"file_name": "f0.tif"}]}', "images 1 has no id"),
-    "no size": ("x.json", json.dumps(coco(height=None)), "image 4: height is 'None', not a number"),
+    "no size": ("x.json", json.dumps(coco(height="tall")), "image 4: height is 'tall', not a number"),
     "other size": ("x.json", json.dumps(coco(height=7)), "drawn on 80 x 7 pixels, the image has 80 x 60"),
     "unlisted": (
         "x.json",
@@ -147,6 +147,16 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
         "x.json",
         one_annotation(segmentation={"size": [10**7, 10**7], "counts": [0, 10**6]}),
         "run lengths of",
+    ),
+    "runs of another size": (
+        "x.json",
+        json.dumps(
+            {
+                **coco(height=None, width=None),
+                "annotations": [{"id": 1, "image_id": 4, "segmentation": {"size": [50, 80], "counts": [9, 9]}}],
+            }
+        ),
+        "drawn on 80 x 50 pixels, the image has 80 x 60",
     ),
     "bad code": ("x.json", one_annotation(segmentation={"size": [60, 80], "counts": "é"}), "in compressed run lengths"),
     "long code": (

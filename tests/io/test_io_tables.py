@@ -24,9 +24,20 @@ def write(tmp_path: Path, content: str, name: str = "plate.csv", encoding: str =
         (' image , dose um,\n a.tif , "1,5" ,\n,,\n\nb.tif,2\n', "x.CSV", "utf-8"),
         ("image\tdose um\na.tif\t1,5\nb.tif\t2\n", "x.tsv", "utf-8"),
         ("image\tdose um\r\na.tif\t1,5\r\nb.tif\t2\r\n", "x.txt", "utf-16"),
+        ("image\tdose um\r\na.tif\t1,5\r\nb.tif\t2\r\n", "x.txt", "utf-16-le"),
+        ("image\tdose um\r\na.tif\t1,5\r\nb.tif\t2\r\n", "x.txt", "utf-16-be"),
         ("sep=;\r\nimage;dose um\r\na.tif;1,5\r\nb.tif;2\r\n;;\r\n", "x.csv", "cp1252"),
     ],
-    ids=["plain", "semicolons", "spaces and empty lines", "tabs", "Unicode text", "line of Excel"],
+    ids=[
+        "plain",
+        "semicolons",
+        "spaces and empty lines",
+        "tabs",
+        "Unicode text",
+        "without a mark",
+        "big endian",
+        "line of Excel",
+    ],
 )
 def test_spreadsheets_mean_the_same(tmp_path: Path, content: str, name: str, encoding: str) -> None:
     table = read_table_file(write(tmp_path, content, name, encoding))
@@ -50,7 +61,8 @@ def test_an_empty_table_has_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "encoding", "message"),
     [
-        ("image,x\na.tif,1\n", "utf-16-le", r"plate\.csv holds a NUL byte, which is no text: save it"),
+        ("image,x\na.tif,\0\n", "utf-16-le", r"plate\.csv holds a NUL byte, which is no text: save it"),
+        ("image,x\na\0.tif,é\n", "cp1252", r"plate\.csv holds a NUL byte, which is no text: save it"),
         ("image,dose,dose\na.tif,1,2\n", "utf-8", r"plate\.csv has 2 columns 'dose': rename or remove all but one"),
         ("image,dose\na.tif,1,5\n", "utf-8", r"plate\.csv, line 2: '5' stands in no column of the header: quote"),
         ("image,\na.tif,5\n", "utf-8", r"plate\.csv, line 2: '5' stands in no column of the header: quote or"),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from unetbio.errors import ImageError
 from unetbio.io import Image, read_image, select_channel
+from unetbio.io.formats.ome import ome_xml
 
 
 def ramp(*shape: int, dtype: Any = np.uint16) -> np.ndarray:
@@ -390,13 +391,102 @@ def test_planes_behind_one_page(tmp_path: Path) -> None:
 # Broken files
 
 
+def cut(path: Path, share: float = 0.6) -> Path:
+    content = path.read_bytes()
+    target = path.with_name(f"cut_{path.name}")
+    target.write_bytes(content[: int(len(content) * share)])
+    return target
+
+
 def test_a_cut_second_page_is_not_one_page(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "x.tif", ramp(2, 40, 50), metadata=None, photometric="minisblack")
     with tifffile.TiffFile(tmp_path / "x.tif") as tif:
         second = tif.pages[1].offset
     (tmp_path / "y.tif").write_bytes((tmp_path / "x.tif").read_bytes()[: second + 20])
     error = refused(tmp_path / "y.tif", axes="YX")
-    assert (error.reason, "page 1 starts at byte" in str(error)) == ("truncated", True)
+    assert (error.reason, "the file was cut, and more may have followed" in str(error)) == ("truncated", True)
+    np.testing.assert_array_equal(read_image(tmp_path / "y.tif", axes="TYX").read(t=0), ramp(2, 40, 50)[0])
+
+
+WRITTEN = {
+    "one page and all planes behind it": {},
+    "compressed": {"compression": "zlib"},
+    "tiled": {"tile": (32, 32)},
+    "ImageJ": {"imagej": True, "metadata": {"axes": "TYX"}},
+    "ImageJ compressed": {"imagej": True, "metadata": {"axes": "TYX"}, "compression": "zlib"},
+    "without a word": {"metadata": None, "compression": "zlib"},
+    "OME": {"ome": True, "metadata": {"axes": "TYX"}, "compression": "zlib"},
+    "BigTIFF": {"bigtiff": True, "compression": "zlib"},
+}
+"""Ways to write a stack after which a cut file has whole planes."""
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_whole_planes_of_a_file_that_was_cut(tmp_path: Path, written: str) -> None:
+    stored = np.random.default_rng(1).integers(0, 4000, (10, 64, 80)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "x.tif", stored, photometric="minisblack", **WRITTEN[written])
+    error = refused(cut(tmp_path / "x.tif"), **({"axes": "TYX"} if written == "without a word" else {}))
+    assert (error.reason, "--partial" in str(error), "the file was cut" in str(error)) == ("truncated", True, True)
+    image = read_image(tmp_path / "cut_x.tif", axes="TYX")
+    assert image.missing is not None
+    whole = np.flatnonzero(image.missing.present[:, 0, 0])
+    assert 4 <= len(whole) < 10
+    for t in whole:
+        np.testing.assert_array_equal(image.read(t=int(t)), stored[t])
+    with pytest.raises(ImageError, match="--partial"):
+        image.read(t=int(whole[-1]) + 1)
+
+
+def test_a_cut_file_whose_axes_are_named(tmp_path: Path) -> None:
+    stored = np.random.default_rng(1).integers(0, 4000, (3, 2, 64, 80)).astype(np.uint16)
+    options = {"photometric": "minisblack", "compression": "zlib"}
+    tifffile.imwrite(tmp_path / "x.tif", stored, metadata={"axes": "TCYX"}, **options)
+    image = read_image(cut(tmp_path / "x.tif", 0.75))
+    assert (image.axes, image.shape) == ("TCYX", (3, 2, 64, 80))
+    assert str(image.missing) == "the file was cut: 2 of 6 planes are missing (t 2, channel 0 to 1)"
+    np.testing.assert_array_equal(image.read(t=1), stored[1])
+
+
+def test_a_cut_file_with_its_ome_xml(tmp_path: Path) -> None:
+    stored = np.random.default_rng(1).integers(0, 4000, (6, 64, 80)).astype(np.uint16)
+    xml = ome_xml({"X": 80, "Y": 64, "T": 6}, "uint16", pixel_size_um={"Y": 0.5, "X": 0.5})
+    options = {"photometric": "minisblack", "metadata": None, "description": xml, "compression": "zlib"}
+    tifffile.imwrite(tmp_path / "x.ome.tif", stored, **options)
+    image = read_image(cut(tmp_path / "x.ome.tif", 0.75))
+    assert (image.axes, image.shape, image.pixel_size_um) == ("TYX", (6, 64, 80), {"Y": 0.5, "X": 0.5})
+    assert str(image.missing) == "the file was cut: 2 of 6 planes are missing (t 4 to 5)"
+    np.testing.assert_array_equal(image.read(t=3), stored[3])
+
+
+def test_all_planes_of_a_cut_file_without_its_description(tmp_path: Path) -> None:
+    stored = ramp(3, 40, 50)
+    tifffile.imwrite(tmp_path / "x.ome.tif", stored, ome=True, metadata={"axes": "TYX"}, photometric="minisblack")
+    (tmp_path / "y.ome.tif").write_bytes((tmp_path / "x.ome.tif").read_bytes()[:-100])
+    error = refused(tmp_path / "y.ome.tif")
+    assert (error.reason, "--axes" in str(error)) == ("truncated", True)
+    np.testing.assert_array_equal(read_image(tmp_path / "y.ome.tif", axes="TYX").read(), stored)
+
+
+def test_images_before_the_cut(tmp_path: Path) -> None:
+    # Arrays of other sizes are images of their own; what followed fails, and they do not.
+    with tifffile.TiffWriter(tmp_path / "x.tif") as tif:
+        for size in (30, 40, 50):
+            tif.write(ramp(size, size), photometric="minisblack", metadata=None)
+    image = read_image(cut(tmp_path / "x.tif", 0.8), series=1)
+    np.testing.assert_array_equal(image.read(), ramp(40, 40))
+    assert image.series_count == 3
+    assert refused(tmp_path / "cut_x.tif", series=2).reason == "truncated"
+
+
+def test_positions_of_which_some_were_never_recorded(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "x.ome.tif", ome=True) as tif:
+        for name in "AB":
+            tif.write(ramp(2, 30, 40), photometric="minisblack", metadata={"axes": "TYX", "Name": name})
+    xml = tifffile.tiffcomment(tmp_path / "x.ome.tif")
+    tifffile.tiffcomment(tmp_path / "x.ome.tif", xml.replace('IFD="2"', 'IFD="9"').encode())
+    np.testing.assert_array_equal(read_image(tmp_path / "x.ome.tif").read(), ramp(2, 30, 40))
+    error = refused(tmp_path / "x.ome.tif", series=1)
+    assert (error.reason, "position B: none of its 2 planes" in str(error)) == ("missing_position", True)
 
 
 def test_every_cut_is_noticed_or_harmless(tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ from unetbio.cli.main import main
 from unetbio.errors import ImageError, UsageError
 from unetbio.files import lock, public_address
 from unetbio.io import find_inputs, read_image, remote, write_labels
+from unetbio.preprocessing.drawn_regions import read_regions
 from unetbio.provenance import read_provenance
+from unetbio.settings.regions import is_region_file
 from unetbio.settings.segmentation import Settings
 from unetbio.training.data.pairs import find_pairs
 
@@ -88,6 +90,18 @@ def test_rows_of_tables_may_be_addresses(tmp_path: Path, storage: Any) -> None:
     assert (item.path, item.labels) == ("x.tif", "x_labels.ome.tif")
     (pair,) = find_pairs([tmp_path / "t.csv"]).training
     np.testing.assert_array_equal(read_image(pair.mask).read(), GREY[::-1])
+
+
+def test_files_of_regions_may_be_addresses(tmp_path: Path, storage: Any) -> None:
+    ring = [[1, 0], [3, 0], [3, 2], [1, 2], [1, 0]]
+    drawn = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}, "properties": {"name": "edge"}}
+    storage.pipe("/plate/drawn.geojson", json.dumps(drawn).encode())
+    address = "memory://plate/drawn.geojson"
+    (tmp_path / "t.csv").write_text(f"image,image_region\nmemory://plate/a/x.tif,{address}\n")
+    (item,) = read_table(tmp_path / "t.csv", Settings())
+    assert (item.path, item.place["region_name"]) == ("x.tif#xywh=1,0,2,2", "edge")
+    assert [str(given.region) for given in read_regions([address])] == ["1,0,2,2"]
+    assert is_region_file("https://example.org/drawn.geojson?token=1")
 
 
 @pytest.mark.parametrize(

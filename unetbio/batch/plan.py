@@ -11,7 +11,8 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.files import cached_real_path
 from unetbio.io.discover import Found, part_of, table_input
 from unetbio.io.grouping import AUTO
-from unetbio.io.list_images import find_images, images_of, series_of
+from unetbio.io.list_images import ChosenSeries, find_images, images_of, series_of
+from unetbio.io.missing import MISSING_POSITION
 from unetbio.output_layout import MaskKind
 from unetbio.preprocessing.drawn_regions import read_regions
 from unetbio.provenance import read_provenance
@@ -38,8 +39,8 @@ T = TypeVar("T")
 
 Regions = list[tuple[tuple[str, ...], Mapping[str, str]]]
 
-LEFT_OUT_OF_PLATES = ("missing_well", "missing_field")
-"""Reasons of images of a plate that ``--partial`` leaves out."""
+ABSENT = ("missing_well", "missing_field", MISSING_POSITION)
+"""Reasons of images that a plate or a file names and that ``--partial`` leaves out."""
 
 
 def list_items(
@@ -115,14 +116,16 @@ def _items_of(
     try:
         chosen = series_of(found, settings.series, settings.axes)
     except ImageError as error:
-        found, chosen = replace(found, error=error), [(None, "")]
-    for number, name in chosen:
-        place = {**found.place, **({"position": name} if name else {})}
+        chosen = [ChosenSeries(error=error)]
+    for each in chosen:
+        number = each.number
+        place = {**found.place, **({"position": each.name} if each.name else {})}
         for region, says in regions:
             # Most images of a run share its settings.
             is_alike = (number, region) == (settings.series, settings.region)
             own = settings if is_alike else replace(settings, series=number, region=region)
-            item = Item.of(replace(found, place={**place, **says}), own, masks=masks, **others)
+            image = replace(found, place={**place, **says}, error=each.error or found.error)
+            item = Item.of(image, own, masks=masks, **others)
             yield _as_earlier(item, out) if settings.series is None and number == 0 else item
 
 
@@ -176,10 +179,10 @@ def _items_of_row(table: Path, row: ImageRow, out: Path | None, masks: MaskKind)
 
 
 def leave_out_absent(items: Sequence[Item]) -> list[Item]:
-    """The items without wells and fields of plates that are not there and that ``--partial`` does without."""
+    """The items without wells, fields and positions that are not there and that ``--partial`` does without."""
     kept = []
     for item in items:
-        if item.settings.partial and item.error is not None and item.error.reason in LEFT_OUT_OF_PLATES:
+        if item.settings.partial and item.error is not None and item.error.reason in ABSENT:
             logger.warning("%s: %s [%s]", item.source, item.error, item.error.reason)
         else:
             kept.append(item)

@@ -10,10 +10,21 @@ from unetbio.io.discover import Found, find_inputs
 from unetbio.io.formats import find_folder, load
 from unetbio.io.grouping import AUTO, group_files
 from unetbio.io.mask_names import stem
-from unetbio.io.series import is_seen_to_hold_one, list_series
+from unetbio.io.missing import MISSING_POSITION, missing_position
+from unetbio.io.read import read_image
+from unetbio.io.series import Series, is_seen_to_hold_one, list_series
 from unetbio.io.wells import well_name
 
-__all__ = ["ALL", "SeriesChoice", "find_images", "find_series", "images_of", "select_series", "series_of"]
+__all__ = [
+    "ALL",
+    "ChosenSeries",
+    "SeriesChoice",
+    "find_images",
+    "find_series",
+    "images_of",
+    "select_series",
+    "series_of",
+]
 
 ALL = "all"
 """Every series of a file."""
@@ -135,11 +146,19 @@ def _is_called(name: str, text: str) -> bool:
     return name == text or name.startswith(f"{text}/") or well == text
 
 
-def series_of(found: Found, series: SeriesChoice, axes: str | None) -> list[tuple[int | None, str]]:
-    """Number and name of the chosen images of a file; the number is None where the file holds one image.
+@dataclasses.dataclass(frozen=True)
+class ChosenSeries:
+    """An image of a file: its number, None where the file holds one image; its name; why it cannot be read at all."""
 
-    A number is not looked up, so that the file need not be opened: the run reports one that is not there. Nor are the
-    images of a file that cannot be opened.
+    number: int | None = None
+    name: str = ""
+    error: ImageError | None = None
+
+
+def series_of(found: Found, series: SeriesChoice, axes: str | None) -> list[ChosenSeries]:
+    """The chosen images of a file.
+
+    The run reports a number that is not there, and a file that cannot be opened.
 
     Raises
     ------
@@ -149,19 +168,39 @@ def series_of(found: Found, series: SeriesChoice, axes: str | None) -> list[tupl
     if found.image_set:
         select_series(series, [""])
     if found.result or found.error:
-        return [(None, "")]
+        return [ChosenSeries()]
     if isinstance(series, int):
-        return [(series, "")]
+        return [ChosenSeries(series, _name_of(found, series, axes))]
     is_all = series in (None, ALL)
     try:
         if is_all and is_seen_to_hold_one(found.path):
-            return [(None, "")]
-        names = [each.image.name if each.image else "" for each in list_series(found.path, axes=axes)]
+            return [ChosenSeries()]
+        listed = [_chosen(each) for each in list_series(found.path, axes=axes)]
     except (ImageError, OSError):
-        return [(None, "")]
-    if is_all and len(names) == 1:
-        return [(None, "")]
-    return [(number, names[number]) for number in select_series(series, names)]
+        return [ChosenSeries()]
+    if is_all and len(listed) == 1:
+        return [ChosenSeries()]
+    return [listed[number] for number in select_series(series, [each.name for each in listed])]
+
+
+def _chosen(listed: Series) -> ChosenSeries:
+    """An image of a file of several, which may be a position that was never recorded."""
+    image, error = listed.image, listed.error
+    if image is not None and image.missing and not image.missing.present.any():
+        error = missing_position(image.name, image.missing.total)
+    name = image.name if image else ""
+    return ChosenSeries(listed.number, name, error if error and error.reason == MISSING_POSITION else None)
+
+
+def _name_of(found: Found, series: int, axes: str | None) -> str:
+    """Name of an image of a file of several; empty where the file holds one, or cannot be opened."""
+    try:
+        if is_seen_to_hold_one(found.path):
+            return ""
+        image = read_image(found.path, axes=axes, series=series)
+    except (ImageError, OSError):
+        return ""
+    return image.name if image.series_count > 1 else ""
 
 
 def find_series(path: str | os.PathLike[str], series: str, *, axes: str | None = None) -> int:

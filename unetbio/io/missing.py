@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 
-__all__ = ["MissingPlanes", "longest_run"]
+__all__ = ["MISSING_POSITION", "MissingPlanes", "longest_run", "missing_position"]
+
+MISSING_POSITION = "missing_position"
+"""Reason of an image of a file of several that has none of its planes."""
 
 SHOWN = 3
 """Number of missing files that a message names."""
@@ -27,31 +30,34 @@ class MissingPlanes:
         Names of missing files, if the planes lie in files of their own.
     count, total : int
         Missing planes of the whole image, and all of its planes.
+    cut : str
+        What happened to the file, such as that it was cut; empty if nothing did.
     """
 
     present: NDArray[np.bool_]
     files: tuple[str, ...]
     count: int
     total: int
+    cut: str = ""
 
     @staticmethod
-    def of(present: NDArray[np.bool_], files: Iterable[str] = ()) -> "MissingPlanes | None":
-        """Missing planes of an image; None if all are present."""
-        if present.all():
+    def of(present: NDArray[np.bool_], files: Iterable[str] = (), cut: str = "") -> "MissingPlanes | None":
+        """Missing planes of an image; None if all are present and the file is whole."""
+        if present.all() and not cut:
             return None
-        return MissingPlanes(present, tuple(dict.fromkeys(files)), int((~present).sum()), present.size)
+        return MissingPlanes(present, tuple(dict.fromkeys(files)), int((~present).sum()), present.size, cut)
 
     def record(self) -> dict[str, Any]:
         """The same as JSON values, for `of_record`."""
         absent = np.flatnonzero(~self.present).tolist()
-        return {"shape": self.present.shape, "absent": absent, "files": self.files}
+        return {"shape": self.present.shape, "absent": absent, "files": self.files, "cut": self.cut}
 
     @staticmethod
     def of_record(record: Mapping[str, Any]) -> "MissingPlanes | None":
         """Missing planes as `record` gives them."""
         present = np.ones(record["shape"], bool)
         present.ravel()[record["absent"]] = False
-        return MissingPlanes.of(present, record["files"])
+        return MissingPlanes.of(present, record["files"], record["cut"])
 
     def sections(self, start: int, stop: int) -> "MissingPlanes":
         """The same for a range of sections; the counts stay those of the whole image."""
@@ -68,7 +74,9 @@ class MissingPlanes:
     def error(self) -> ImageError:
         """The error of reading a missing plane."""
         text = f"{self}: --partial takes what is there; --t, --z or --channel choose a part"
-        return ImageError("missing_companion", text) if self.files else ImageError("missing_plane", text)
+        if self.cut:
+            return ImageError("truncated", f"{text}; or copy it again")
+        return ImageError("missing_companion" if self.files else "missing_plane", text)
 
     def __str__(self) -> str:
         """Summary in one line for users: ``8 of 24 planes are missing (t 16 to 23)``."""
@@ -78,7 +86,8 @@ class MissingPlanes:
         )
         named = f"; not in the folder: {', '.join(self.files[:SHOWN])}" if self.files else ""
         more = f" and {len(self.files) - SHOWN} more" if len(self.files) > SHOWN else ""
-        return f"{self.count} of {self.total} planes {verb} missing ({places}{named}{more})"
+        cut = f"{self.cut}: " if self.cut else ""
+        return f"{cut}{self.count} of {self.total} planes {verb} missing ({places}{named}{more})"
 
     def _place(self, axis: int, letter: str) -> str:
         """Indices along an axis at which planes are missing; empty for an axis of length one."""
@@ -90,6 +99,15 @@ class MissingPlanes:
         if first == last:
             return f"{letter} {first}"
         return f"{letter} {first} to {last}" if len(lacking) == last - first + 1 else f"{letter} {first} ... {last}"
+
+
+def missing_position(name: str, planes: int) -> ImageError:
+    """The error of an image of a file of several that has none of its planes."""
+    return ImageError(
+        MISSING_POSITION,
+        f"position {name or '(no name)'}: none of its {planes} planes is there, as when an acquisition stopped or a "
+        "file was cut: all others are segmented; --partial does without it",
+    )
 
 
 def longest_run(flags: Sequence[bool] | NDArray[np.bool_]) -> range:

@@ -208,17 +208,30 @@ def _text(path: Path) -> str:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
     if content.startswith(WORKBOOKS):
         raise UsageError(f"{path} is a workbook of a spreadsheet, not a text: save the sheet as CSV UTF-8")
-    is_utf_16 = content.startswith(UTF_16)
-    if b"\0" in content and not is_utf_16:
-        raise UsageError(f"{path} holds a NUL byte, which is no text: save it as CSV UTF-8")
+    encoding = _utf_16(content)
     try:
-        return content.decode("utf-16" if is_utf_16 else "utf-8-sig")
+        text = content.decode(encoding or "utf-8-sig")
     except UnicodeDecodeError as error:
-        if is_utf_16:
+        if encoding:
             raise UsageError(f"{path} is no text (byte {error.start}): save it as CSV UTF-8") from error
+        text = _decode_windows(path, content)
+    if "\0" in text:
+        raise UsageError(f"{path} holds a NUL byte, which is no text: save it as CSV UTF-8")
+    return text
+
+
+def _decode_windows(path: Path, content: bytes) -> str:
     logger.info("%s is not in UTF-8: read as Windows-1252; if letters are wrong, save it as CSV UTF-8", path)
     # Five bytes have no letter in Windows-1252, and one in Latin-1.
     return content.decode(WINDOWS if _fits(content) else "latin-1")
+
+
+def _utf_16(content: bytes) -> str:
+    """Encoding of a text in UTF-16; empty for others. Without a mark, its first letter, of a header, has a NUL byte."""
+    if content.startswith(UTF_16):
+        return "utf-16"
+    first, second = (content[at : at + 1] == b"\0" for at in (0, 1))
+    return "utf-16-le" if second and not first else "utf-16-be" if first and not second else ""
 
 
 def _fits(content: bytes) -> bool:

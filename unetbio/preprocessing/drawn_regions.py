@@ -4,14 +4,14 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from unetbio.annotations.formats.geojson import Annotation, read_annotations
 from unetbio.annotations.outlines import Ring
 from unetbio.errors import ImageError, UsageError
-from unetbio.files import refuse_remote, utf8_text
+from unetbio.files import public_address, utf8_text
+from unetbio.io.remote import local_path
 from unetbio.settings.regions import Region, is_region_file, parse_region, region_of_outline
 
 __all__ = ["GivenRegion", "read_regions"]
@@ -44,10 +44,9 @@ def read_regions(given: Sequence[str]) -> list[GivenRegion]:
 def _read(text: str) -> list[GivenRegion]:
     if not is_region_file(text):
         return [GivenRegion(parse_region(text))]
-    refuse_remote(text.strip())
-    path = Path(text.strip())
+    path = public_address(text.strip())
     try:
-        annotations, left_out = read_annotations(path)
+        annotations, left_out = read_annotations(local_path(text.strip()))
     except OSError as error:
         raise UsageError(f"region {path} cannot be read: {error.strerror or error}") from error
     except ImageError as error:

@@ -33,8 +33,10 @@ def _of_file(opened: ImageSelection) -> Iterator[str]:
         yield "more_series"
     if lost := opened.image.not_stored:
         yield f"not_stored:{lost.chunks}/{lost.total}"
-    if missing := opened.image.missing:
+    if (missing := opened.image.missing) and missing.count:
         yield f"missing_planes:{missing.count}/{missing.total}"
+    if missing and missing.cut:
+        yield "cut_file"
     if opened.tissue is not None and opened.tissue.threshold is None:
         yield "no_glass"
     elif opened.tissue is not None:

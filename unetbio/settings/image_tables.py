@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, get_origin
 
 from unetbio.errors import UsageError
-from unetbio.io.tables import Row, read_table_file
+from unetbio.io.remote import is_address
+from unetbio.io.tables import Row, file_of_cell, read_table_file
 from unetbio.settings.options import Option, options_of
 from unetbio.settings.regions import is_region_file
 from unetbio.settings.segmentation import PARTS, READING, Settings
@@ -113,8 +114,10 @@ def _is_empty(option: Option, text: str) -> bool:
 
 
 def _below(folder: Path, region: str) -> str:
-    """A region; the name of a file counts from the folder of the table, as that of an image."""
-    return str(folder / region) if is_region_file(region) else region
+    """A region; the name of a file counts from the folder of the table, as that of an image, and an address stays."""
+    if not is_region_file(region) or is_address(region):
+        return region
+    return str(folder / file_of_cell(folder, region))
 
 
 def _value(option: Option, column: str, text: str, delimiter: str) -> Any:

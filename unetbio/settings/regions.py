@@ -129,8 +129,9 @@ class Region:
 
 
 def is_region_file(text: str) -> bool:
-    """Whether a region is given as the name of a file that holds regions."""
-    return text.strip().lower().endswith(FILE_ENDINGS)
+    """Whether a region is given as the name or address of a file that holds regions."""
+    name = text.partition("?")[0] if "://" in text else text
+    return name.strip().lower().endswith(FILE_ENDINGS)
 
 
 # Settings are checked, and images named, many times; an outline can have many thousands of corners.

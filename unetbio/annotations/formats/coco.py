@@ -4,7 +4,7 @@ Source: the format at cocodataset.org and the run lengths of its C library (mask
 """
 
 import logging
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def _sheets(
     for key, image in images.items():
         what = f"image {key}"
         series, t, z = (_index(image, name, what) for name in ("series", "t", "z"))
-        size = count_of(image.get("height"), f"{what}: height"), count_of(image.get("width"), f"{what}: width")
+        size = _size(image, [shape for shape, _, _ in found.get(key, ()) if isinstance(shape, Runs)], what)
         name = str(image.get("file_name", ""))
         sheet = sheets.setdefault((name, series), Sheet(name, size, series))
         sheet.left_out.update(left_out.get(key, ()))
@@ -101,6 +101,14 @@ def _sheets(
             kind = classes.get(str(category), "")
             sheet.regions.append(Region(shape, number, kind, t=t, z=z))
     return list(sheets.values())
+
+
+def _size(image: Mapping[str, Any], runs: Sequence[Runs], what: str) -> tuple[int, int] | None:
+    """Height and width of an image; where the file does not state them, of its run lengths, or None."""
+    stated = [image.get(name) or None for name in ("height", "width")]
+    if None in stated:
+        return runs[0].size if runs else None
+    return count_of(stated[0], f"{what}: height"), count_of(stated[1], f"{what}: width")
 
 
 def _index(image: Mapping[str, Any], name: str, what: str) -> int | None:

@@ -13,14 +13,23 @@ import tifffile
 from unetbio.errors import ImageError
 from unetbio.files import read_bytes
 from unetbio.io.formats.ome import OmeImage, OmePlane, companion_of, parse_ome
-from unetbio.io.formats.tiff.pages import Page, check_chain
-from unetbio.io.formats.tiff.stacks import Stack, checked_page, inner_axes, refuse_empty, smaller_levels, variant_name
+from unetbio.io.formats.tiff.pages import Page, PageChain, follow_pages, open_pages
+from unetbio.io.formats.tiff.stacks import (
+    CUT,
+    Stack,
+    inner_axes,
+    refuse_empty,
+    smaller_levels,
+    variant_name,
+    whole_page,
+)
+from unetbio.io.missing import missing_position
 
 __all__ = ["companion_stacks", "ome_stacks"]
 
 
-def companion_stacks(path: Path) -> list[Stack]:
-    """Stacks of the set of files that a ``.companion.ome`` file describes.
+def companion_stacks(path: Path) -> list[Stack | ImageError]:
+    """Stacks of the set of files that a ``.companion.ome`` file describes, as `ome_stacks`.
 
     Raises
     ------
@@ -31,12 +40,12 @@ def companion_stacks(path: Path) -> list[Stack]:
         xml = read_bytes(path).decode("utf-8")
     except UnicodeDecodeError as error:
         raise ImageError("unreadable", f"not OME-XML: {error}") from error
-    with _OmeFiles(path, None, None) as files:
-        return [_ome_stack(ome, files) for ome in parse_ome(xml, 0)]
+    with _OmeFiles(path, None) as files:
+        return list(_stacks(parse_ome(xml, 0), files))
 
 
-def ome_stacks(tif: tifffile.TiffFile, path: Path, xml: str, page_count: int) -> Iterator[Stack]:
-    """Stacks that the OME-XML of a file describes.
+def ome_stacks(tif: tifffile.TiffFile, path: Path, xml: str, chain: PageChain) -> Iterator[Stack | ImageError]:
+    """Stacks that the OME-XML of a file describes; the error of one of several does not prevent the others.
 
     Raises
     ------
@@ -52,13 +61,21 @@ def ome_stacks(tif: tifffile.TiffFile, path: Path, xml: str, page_count: int) ->
                 f"one piece of a set that {companion or 'another file'} describes, which is not in its folder",
             )
         xml = _description(source)
-    with _OmeFiles(path, tif, _root_uuid(xml) if companion is None else None) as files:
-        images = parse_ome(xml, page_count)
+    with _OmeFiles(path, _root_uuid(xml) if companion is None else None) as files:
+        files.add(path, tif, chain)
+        images = parse_ome(xml, chain.count)
         # Of a set in which each file describes all, a file holds the images that begin in it; a piece stands for
         # the whole set.
         own = [ome for ome in images if companion is None and files.begins(ome)]
-        for ome in own or images:
-            yield _ome_stack(ome, files)
+        yield from _stacks(own or images, files)
+
+
+def _stacks(images: Sequence[OmeImage], files: "_OmeFiles") -> Iterator[Stack | ImageError]:
+    for ome in images:
+        try:
+            yield _ome_stack(ome, files, is_only=len(images) == 1)
+        except ImageError as error:
+            yield error
 
 
 def _description(source: Path) -> str:
@@ -86,10 +103,16 @@ def _beside(path: Path, name: str) -> Path | None:
 class _OmeFiles(contextlib.ExitStack):
     """The files that an OME-XML block speaks of, opened when a plane of theirs is asked for."""
 
-    def __init__(self, path: Path, tif: tifffile.TiffFile | None, uuid: str | None) -> None:
+    def __init__(self, path: Path, uuid: str | None) -> None:
         super().__init__()
         self.path, self.uuid = path, uuid
-        self.opened: dict[Path, tifffile.TiffFile] = {} if tif is None else {path: tif}
+        self.opened: dict[Path, tuple[tifffile.TiffFile, PageChain]] = {}
+
+    def add(self, path: Path, tif: tifffile.TiffFile, chain: PageChain) -> None:
+        """Add a file that is open."""
+        if len(tif.pages) != chain.count:
+            raise ImageError("truncated", f"{path.name} has {chain.count} pages, not all of which can be read")
+        self.opened[path] = tif, chain
 
     def find(self, plane: OmePlane, only_one: bool) -> Path | None:
         """The file of a plane; a block that knows one file alone means its own, which may have been renamed."""
@@ -106,23 +129,27 @@ class _OmeFiles(contextlib.ExitStack):
             return True
         return _beside(self.path, first.file_name or "") is None
 
-    def pages(self, path: Path) -> tifffile.TiffPages:
-        """Pages of a file."""
+    def pages(self, path: Path) -> tuple[tifffile.TiffPages, bool]:
+        """Pages of a file that are whole, and whether it was cut."""
         if path not in self.opened:
-            count = check_chain(path, path.stat().st_size)
-            self.opened[path] = self.enter_context(tifffile.TiffFile(path))
-            if len(self.opened[path].pages) != count:
-                raise ImageError("truncated", f"{path.name} has {count} pages, not all of which can be read")
-        return self.opened[path].pages
+            chain = follow_pages(path, path.stat().st_size)
+            self.add(path, self.enter_context(open_pages(path, chain)), chain)
+        tif, chain = self.opened[path]
+        return tif.pages, chain.is_cut
+
+    def cut(self, path: Path) -> str:
+        """Summary for users of what happened to a file that was cut."""
+        return CUT if path == self.path else f"{path.name} was cut"
 
 
-def _ome_stack(ome: OmeImage, files: _OmeFiles) -> Stack:
+def _ome_stack(ome: OmeImage, files: _OmeFiles, *, is_only: bool) -> Stack:
     """Look up every plane of an OME image; a plane that is claimed twice is an error, one that is missing is None."""
     lengths = {"T": ome.size_t, "C": ome.size_c // ome.samples, "Z": ome.size_z}
     only_one = len({plane.uuid for plane in ome.planes.values()}) == 1
     pages: list[Page | None] = []
     taken: set[tuple[Path, int]] = set()
     lost: list[str] = []
+    cut, errors = "", list[ImageError]()
     places: list[tuple[Path, Any] | None] = []
     for t, c, z in itertools.product(*map(range, lengths.values())):
         plane = ome.planes.get((c, z, t))
@@ -132,18 +159,23 @@ def _ome_stack(ome: OmeImage, files: _OmeFiles) -> Stack:
             pages.append(None)
             places.append(None)
             continue
-        held = files.pages(path)
+        held, is_cut = files.pages(path)
         if (path, plane.page) in taken:
             raise ImageError(
                 "inconsistent", f"the OME-XML gives a page of {path.name} two planes: write the file again"
             )
         taken.add((path, plane.page))
-        places.append((path, held[plane.page]) if plane.page < len(held) else None)
-        pages.append(checked_page(*places[-1]) if places[-1] else None)
-    refuse_empty(pages, lost)
+        there = plane.page < len(held)
+        pages.append(whole_page(path, held[plane.page], errors) if there else None)
+        places.append((path, held[plane.page]) if pages[-1] else None)
+        if pages[-1] is None and (there or is_cut):
+            cut = files.cut(path)
+    if not is_only and not any(pages):
+        raise missing_position(ome.name, len(pages))
+    refuse_empty(pages, lost, errors)
     stack = _checked_ome(ome, lengths, pages)
     smaller = smaller_levels(stack, _levels(places)) if stack.layout.subifds else ()
-    return dataclasses.replace(stack, missing_files=tuple(dict.fromkeys(lost)), smaller=smaller)
+    return dataclasses.replace(stack, missing_files=tuple(dict.fromkeys(lost)), smaller=smaller, cut=cut)
 
 
 def _levels(places: Sequence[tuple[Path, Any] | None]) -> Iterator[list[tuple[Path, Any] | None]]:

@@ -2,9 +2,13 @@
 
 tifffile parses the tags and decodes. The tags are checked here first, since tifffile reads many broken files without
 an error: truncated pages, missing tags, sizes beyond any memory.
+
+A file that was cut, by a crash or while it was copied, holds the pages whose tags and pixels all lie before its end.
 """
 
+import contextlib
 import dataclasses
+import io
 import logging
 import math
 import struct
@@ -20,8 +24,9 @@ from unetbio.errors import ImageError
 from unetbio.files import open_regular
 from unetbio.io.formats.picture_size import check_scans, picture_size
 from unetbio.io.formats.refusals import refuse_broken
+from unetbio.io.formats.tiff.sets import IMAGE_DESCRIPTION
 
-__all__ = ["JPEG", "Page", "check_chain", "check_layout", "decode_window", "make_page"]
+__all__ = ["JPEG", "Page", "PageChain", "check_layout", "decode_window", "follow_pages", "make_page", "open_pages"]
 
 # tifffile logs warnings, which would be printed unless logging is configured; important ones are errors here.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -63,8 +68,38 @@ class Page:
     jpeg: dict[str, Any]
 
 
-def check_chain(path: Path, size: int) -> int:
-    """Count the pages by following their links; tifffile stops at the first broken link as if the file ended there."""
+@dataclasses.dataclass(frozen=True)
+class PageChain:
+    """Pages of a file up to the first that is cut.
+
+    Parameters
+    ----------
+    count : int
+        Number of pages before the cut, or of all.
+    broken_link : (int, int), optional
+        First byte of the link to the page that is cut, and the one after its last; None for a file that is whole.
+    lacks_description : bool
+        Whether the description of the first page, such as OME-XML, lies beyond the end of the file.
+    """
+
+    count: int
+    broken_link: tuple[int, int] | None = None
+    lacks_description: bool = False
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether something is lost."""
+        return self.broken_link is not None or self.lacks_description
+
+
+def follow_pages(path: Path, size: int) -> PageChain:
+    """Count the pages by following their links; tifffile stops at the first broken link as if the file ended there.
+
+    Raises
+    ------
+    ImageError
+        ``truncated``: the first page is cut; ``unreadable``.
+    """
     with open_regular(path) as stream:
         header = stream.read(16)
         order = {b"II": "<", b"MM": ">"}.get(header[:2], "")
@@ -72,32 +107,53 @@ def check_chain(path: Path, size: int) -> int:
         if not order or len(header) < (16 if big else 8):
             raise ImageError("truncated", f"only a TIFF header: the file ends after {size} bytes; copy it again")
         link = struct.Struct(order + ("Q" if big else "I"))
-        offset = link.unpack(header[8:16] if big else header[4:8])[0]
+        at = 8 if big else 4
+        offset = link.unpack(header[at : at + link.size])[0]
         seen: set[int] = set()
+        lacks_description = False
         while offset:
             if offset in seen:
                 raise ImageError("unreadable", f"page {len(seen)} leads back to an earlier page: write the file again")
+            tags = _check_tags(stream, order, big, offset, size)
+            if tags is None or (tags.lacks_description and seen):
+                return _cut_chain(len(seen), offset, size, (at, at + link.size), lacks_description=lacks_description)
+            lacks_description |= tags.lacks_description
             seen.add(offset)
-            end = _check_tags(stream, order, big, offset, size)
-            if end is None:
-                raise ImageError(
-                    "truncated",
-                    f"page {len(seen) - 1} starts at byte {offset} and is cut: the file has {size} bytes; "
-                    "copy it again",
-                )
-            stream.seek(end)
+            at = tags.end
+            stream.seek(at)
             following = stream.read(link.size)
             offset = link.unpack(following)[0] if len(following) == link.size else 0
     if not seen:
         raise ImageError("truncated", f"no page: the file of {size} bytes was not finished; write or copy it again")
-    return len(seen)
+    return PageChain(len(seen), None, lacks_description)
 
 
-def _check_tags(stream: BinaryIO, order: str, big: bool, offset: int, size: int) -> int | None:
-    """Byte after a page's tags; None when the page or the value of a tag lies behind the end of the file.
+def _cut_chain(
+    count: int, offset: int, size: int, broken_link: tuple[int, int], *, lacks_description: bool
+) -> PageChain:
+    """Pages before the cut; a file whose first page is cut holds nothing that can be read."""
+    if not count:
+        raise ImageError(
+            "truncated",
+            f"page 0 starts at byte {offset} and is cut: the file has {size} bytes; without the list of its pages "
+            "--partial cannot take what is there; copy it again",
+        )
+    return PageChain(count, broken_link, lacks_description)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tags:
+    """Byte after a page's tags, and whether the text of the tag for the description is lost."""
+
+    end: int
+    lacks_description: bool
+
+
+def _check_tags(stream: BinaryIO, order: str, big: bool, offset: int, size: int) -> _Tags | None:
+    """Look at a page's tags; None when the page or the value of a tag lies behind the end of the file.
 
     tifffile leaves out a tag whose value it cannot find, and three samples of 8 bits become one of one bit. Private
-    tags may point anywhere.
+    tags may point anywhere. A description says what the pages are, and nothing about how they are stored.
     """
     count = struct.Struct(order + ("Q" if big else "H"))
     entry = struct.Struct(order + ("HHQQ" if big else "HHII"))
@@ -109,11 +165,53 @@ def _check_tags(stream: BinaryIO, order: str, big: bool, offset: int, size: int)
     end = offset + count.size + entries * entry.size
     if entries == 0 or end > size:
         return None
+    lacks_description = False
     for tag, kind, values, place in entry.iter_unpack(stream.read(entries * entry.size)):
         length = values * _TAG_BYTES.get(kind, 0)
         if (tag < PRIVATE_TAGS or tag in IMAGEJ_TAGS) and length > (8 if big else 4) and place + length > size:
-            return None
-    return int(end)
+            if tag != IMAGE_DESCRIPTION:
+                return None
+            lacks_description = True
+    return _Tags(int(end), lacks_description)
+
+
+@contextlib.contextmanager
+def open_pages(path: Path, chain: PageChain) -> Iterator[tifffile.TiffFile]:
+    """Open a file with the pages of its chain alone, without those that are cut."""
+    if chain.broken_link is None:
+        with tifffile.TiffFile(path) as tif:
+            yield tif
+        return
+    with (
+        open_regular(path) as whole,
+        io.BufferedReader(_Unlinked(whole, chain.broken_link)) as stream,
+        tifffile.TiffFile(stream, name=path.name) as tif,
+    ):
+        yield tif
+
+
+class _Unlinked(io.RawIOBase):
+    """A file in which the bytes of a link to a page are zero: the page before is the last."""
+
+    def __init__(self, whole: BinaryIO, link: tuple[int, int]) -> None:
+        self._whole, self._link = whole, link
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._whole.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        start = self._whole.tell()
+        read = bytearray(self._whole.read(len(buffer)))
+        first, last = (min(max(place - start, 0), len(read)) for place in self._link)
+        read[first:last] = bytes(last - first)
+        buffer[: len(read)] = read
+        return len(read)
 
 
 def make_page(path: Path, page: Any, size: int) -> Page:

@@ -26,6 +26,7 @@ class TiffPixels:
     roles: tuple[int, ...]
     colour: Colour
     missing_files: tuple[str, ...] = ()
+    cut: str = ""
     smaller: tuple["TiffPixels", ...] = ()
 
     @property
@@ -45,15 +46,15 @@ class TiffPixels:
 
     @functools.cached_property
     def missing(self) -> MissingPlanes | None:
-        """Planes that the metadata name and that are in no file."""
-        if None not in self.pages:
+        """Planes that the metadata name and that are in no file, and whether the file was cut."""
+        if None not in self.pages and not self.cut:
             return None
         sizes = {axis: math.prod(n for letter, n in self.dims if letter == axis) for axis in "TCZ"}
         shape = (sizes["T"], sizes["C"], sizes["Z"])
         present = np.zeros(shape, bool)
         for t, c, z in np.ndindex(*shape):
             present[t, c, z] = self.pages[self._find(t, z, c)[0]] is not None
-        return MissingPlanes.of(present, self.missing_files)
+        return MissingPlanes.of(present, self.missing_files, self.cut)
 
     def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
         """See `unetbio.io.image.PlaneSource`."""

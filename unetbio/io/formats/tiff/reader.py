@@ -15,10 +15,10 @@ from unetbio.io.formats.refusals import check_series, refuse_broken
 from unetbio.io.formats.tiff.colour import Colour
 from unetbio.io.formats.tiff.format import COMPANION
 from unetbio.io.formats.tiff.ome_stacks import companion_stacks, ome_stacks
-from unetbio.io.formats.tiff.pages import check_chain
+from unetbio.io.formats.tiff.pages import PageChain, follow_pages, open_pages
 from unetbio.io.formats.tiff.pixels import TiffPixels
 from unetbio.io.formats.tiff.series_stacks import series_stacks
-from unetbio.io.formats.tiff.stacks import Stack
+from unetbio.io.formats.tiff.stacks import CUT, Stack
 from unetbio.io.image import AXES, Image
 
 __all__ = ["read_tiff", "read_tiff_labels"]
@@ -69,30 +69,43 @@ def _read(path: Path, axes: str | None, series: int, find_colour: Callable[[tiff
             stacks = companion_stacks(path)
         return _finish(path, stacks, axes, series, lambda layout: find_colour(layout, "ome"))
     size = path.stat().st_size
-    count = check_chain(path, size)
-    with refuse_broken("TIFF"), tifffile.TiffFile(path) as tif:
-        stacks = list(_stacks(tif, path, count))
+    chain = follow_pages(path, size)
+    if chain.lacks_description and axes is None:
+        raise ImageError(
+            "truncated",
+            f"{CUT}: its description at the end, such as OME-XML, is lost; {chain.count} pages are listed before: "
+            "--partial with --axes, such as TYX, takes what is there, without a pixel size; or copy it again",
+        )
+    with refuse_broken("TIFF"), open_pages(path, chain) as tif:
+        stacks = list(_stacks(tif, path, chain))
         written_by = "ome" if tif.ome_metadata else "imagej" if tif.is_imagej else "tifffile" if tif.is_shaped else ""
         return _finish(path, stacks, axes, series, lambda layout: find_colour(layout, written_by))
 
 
 def _finish(
-    path: Path, stacks: list[Stack], axes: str | None, series: int, find_colour: Callable[[tifffile.TiffPage], Colour]
+    path: Path,
+    stacks: list[Stack | ImageError],
+    axes: str | None,
+    series: int,
+    find_colour: Callable[[tifffile.TiffPage], Colour],
 ) -> Image:
     if not stacks:
         raise ImageError("bad_metadata", "the metadata describe no image: convert the file again")
     check_series(series, len(stacks))
-    image = _image(path, stacks[series], axes, find_colour(stacks[series].layout))
-    return dataclasses.replace(image, series=series, series_count=len(stacks), name=stacks[series].name)
+    stack = stacks[series]
+    if isinstance(stack, ImageError):
+        raise stack
+    image = _image(path, stack, axes, find_colour(stack.layout))
+    return dataclasses.replace(image, series=series, series_count=len(stacks), name=stack.name)
 
 
-def _stacks(tif: tifffile.TiffFile, path: Path, page_count: int) -> Iterable[Stack]:
-    if len(tif.pages) != page_count:
+def _stacks(tif: tifffile.TiffFile, path: Path, chain: PageChain) -> Iterable[Stack | ImageError]:
+    if len(tif.pages) != chain.count:
         raise ImageError(
-            "truncated", f"{page_count} pages are linked, {len(tif.pages)} can be read; write or copy it again"
+            "truncated", f"{chain.count} pages are linked, {len(tif.pages)} can be read; write or copy it again"
         )
     xml = tif.ome_metadata
-    return series_stacks(tif, path) if xml is None else ome_stacks(tif, path, xml, page_count)
+    return series_stacks(tif, path, chain) if xml is None else ome_stacks(tif, path, xml, chain)
 
 
 def _image(path: Path, stack: Stack, axes: str | None, colour: Colour) -> Image:
@@ -106,7 +119,8 @@ def _image(path: Path, stack: Stack, axes: str | None, colour: Colour) -> Image:
     names = stack.channel_names if len(stack.channel_names) == sizes["C"] else ()
     if not names:
         names = _sample_names(layout, colour, sizes["C"])
-    smaller = [TiffPixels(tuple(pages), dims, stack.roles, colour, stack.missing_files) for pages in stack.smaller]
+    lost = (stack.missing_files, stack.cut)
+    smaller = [TiffPixels(tuple(pages), dims, stack.roles, colour, *lost) for pages in stack.smaller]
     return Image(
         axes="".join(kept),
         shape=tuple(sizes[axis] for axis in kept),
@@ -116,7 +130,7 @@ def _image(path: Path, stack: Stack, axes: str | None, colour: Colour) -> Image:
         channel_names=names,
         source=path,
         variant=stack.variant,
-        pixels=TiffPixels(tuple(stack.pages), dims, stack.roles, colour, stack.missing_files, tuple(smaller)),
+        pixels=TiffPixels(tuple(stack.pages), dims, stack.roles, colour, *lost, tuple(smaller)),
     )
 
 
@@ -139,6 +153,13 @@ def _rename(stack: Stack, axes: str | None, layout: tifffile.TiffPage) -> tuple[
     repeated = [letter for letter in "TZ" if sum(letter == a for a, _ in held) > 1]
     if unknown or repeated:
         planes = math.prod(n for _, n in held[: len(held) - len(stack.roles)])
+        if stack.cut:
+            whole = len(stack.pages) - stack.pages.count(None)
+            raise ImageError(
+                "truncated",
+                f"{stack.cut}: {whole} of {planes} pages of {height} x {width} pixels are whole, and no word says what "
+                "they are: --partial with --axes ZYX, TYX or CYX takes them; or copy it again",
+            )
         if len(unknown) == len(held) - len(stack.roles) == 1:
             raise ImageError(
                 "unknown_axes",
@@ -157,9 +178,8 @@ def _named(stack: Stack, axes: str, height: int, width: int) -> tuple[tuple[str,
     samples = [i for i, (letter, _) in enumerate(stack.dims) if i >= outer and letter in "SC"]
     stored = " ".join(f"{letter}={n}" for letter, n in (*stack.dims, ("Y", height), ("X", width)))
     letters = axes.replace("S", "C")
-    wrong = ImageError(
-        "unknown_axes", f"--axes {axes} does not fit the stored axes {stored}: one letter of TCZYX each, slowest first"
-    )
+    text = f"--axes {axes} does not fit the stored axes {stored}: one letter of TCZYX each, slowest first"
+    wrong = ImageError("truncated", f"{stack.cut}: {text}") if stack.cut else ImageError("unknown_axes", text)
     if set(letters) - set(AXES) or len(set(letters)) < len(letters):
         raise wrong
     rest = letters.replace("Y", "").replace("X", "")

@@ -18,11 +18,13 @@ from typing import IO
 from unetbio.files import open_regular, read_bytes
 from unetbio.io.formats.tiff.format import COMPANION
 
-__all__ = ["find_pieces", "is_one_image"]
+__all__ = ["IMAGE_DESCRIPTION", "find_pieces", "is_one_image"]
 
 SUFFIXES = (".ome.tif", ".ome.tiff")
 
 IMAGE_DESCRIPTION = 270
+"""Tag of the text that says what the pages are."""
+
 LONGEST = 256 << 20
 """Upper limit of the bytes of a description."""
 

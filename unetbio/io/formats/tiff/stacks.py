@@ -10,7 +10,19 @@ import tifffile
 from unetbio.errors import ImageError
 from unetbio.io.formats.tiff.pages import Page, check_layout, make_page
 
-__all__ = ["Stack", "checked_page", "inner_axes", "refuse_empty", "smaller_levels", "variant_name"]
+__all__ = [
+    "CUT",
+    "Stack",
+    "checked_page",
+    "inner_axes",
+    "refuse_empty",
+    "smaller_levels",
+    "variant_name",
+    "whole_page",
+]
+
+CUT = "the file was cut"
+"""Why planes are missing that lie, or lay, in the file itself."""
 
 MOST_MISSING = 1000
 """An image with fewer than one in so many of its planes does not have the size that it claims."""
@@ -25,7 +37,7 @@ class Stack:
 
     ``dims``: letter and length of every axis longer than one that is not a row or column, slowest first; the last
     ``inner`` of them lie inside a page (separate samples, sections of a volume tile, interleaved samples). ``smaller``:
-    pages of each smaller resolution.
+    pages of each smaller resolution. ``cut``: what happened to the file, if it lacks planes because of that.
     """
 
     name: str
@@ -37,6 +49,7 @@ class Stack:
     pixel_size_um: dict[str, float] = dataclasses.field(default_factory=dict)
     missing_files: tuple[str, ...] = ()
     smaller: tuple[list[Page | None], ...] = ()
+    cut: str = ""
 
     @property
     def layout(self) -> tifffile.TiffPage:
@@ -68,9 +81,22 @@ def checked_page(path: Path, page: Any) -> Page:
     return make_page(path, page, size)
 
 
-def refuse_empty(pages: Sequence[Page | None], lost: Sequence[str] = ()) -> None:
+def whole_page(path: Path, page: Any, cut: list[ImageError]) -> Page | None:
+    """As `checked_page`; None for a page whose pixels are not all in the file, and its error is added to ``cut``."""
+    try:
+        return checked_page(path, page)
+    except ImageError as error:
+        if error.reason != "truncated":
+            raise
+        cut.append(error)
+        return None
+
+
+def refuse_empty(pages: Sequence[Page | None], lost: Sequence[str] = (), cut: Sequence[ImageError] = ()) -> None:
     """Refuse an image without a page, or with so few of many that its size must be wrong."""
     held = sum(page is not None for page in pages)
+    if not held and cut:
+        raise cut[0]
     if not held and lost:
         raise ImageError("missing_companion", f"the OME-XML needs {lost[0]}, which is not in the folder")
     if not held or held * MOST_MISSING < len(pages):

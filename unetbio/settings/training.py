@@ -135,8 +135,8 @@ class TrainingConfig(Section):
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
-        description="Type of number in which the network computes; `auto` is bfloat16 on CUDA and float32 elsewhere. "
-        "Processors that multiply bfloat16 (AVX512-BF16, AMX) train about twice as fast in it, others slower.",
+        description="Type of number in which the network computes; `auto` is bfloat16 on CUDA and on processors "
+        "that multiply it (AVX512-BF16, AMX), which train 1.6 times as fast in it, and float32 elsewhere.",
     )
     schedule: Literal["one_cycle", "constant", "poly"] = Field(
         default="one_cycle",

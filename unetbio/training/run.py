@@ -115,6 +115,7 @@ def train(
         report=report,
         replace=run.replace and not run.overwrite,
     )
+    report(f"computing in {trainer.precision}")
     if run.start is not None:
         report(f"starting from {run.start}: took {trainer.start_from(load_model(run.start))}")
     if run.encoder is not None:

@@ -41,6 +41,7 @@ from unetbio.training.data.patch_shapes import patch_shape
 from unetbio.training.history import History, duration
 from unetbio.training.learning_rate import rate_factor
 from unetbio.training.mean_weights import MeanWeights
+from unetbio.training.precision import computes_in_bfloat16
 from unetbio.training.starting import Taken, take_weights
 from unetbio.training.thresholds import tune_from
 
@@ -152,7 +153,7 @@ class Trainer:
         self.memory_format = torch.channels_last if self.geometry.ndim == 2 else torch.channels_last_3d
         # torch's annotations of `to` lack the memory format.
         self.network: nn.Module = network.to(device=device, memory_format=self.memory_format)  # type: ignore[call-overload]
-        self.bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and device.type == "cuda")
+        self.bfloat16 = computes_in_bfloat16(config.precision, device)
         self.optimizer = _optimizer(self.network, config)
         shape = patch_shape(self.geometry, config.patch_size)
         lost = self.geometry.training_context
@@ -261,6 +262,11 @@ class Trainer:
             finally:
                 for future in waiting:
                     future.cancel()
+
+    @property
+    def precision(self) -> str:
+        """Type of number in which the network computes."""
+        return "bfloat16" if self.bfloat16 else "float32"
 
     def _train_step(self, patches: Sequence[Patch]) -> Tensor:
         for group in self.optimizer.param_groups:
@@ -415,6 +421,7 @@ class Trainer:
             "images_sha256": self.identity["images"]["training"],
             "steps": self.step,
             "seconds": round(self.history.seconds),
+            "precision": self.precision,
             "low_range": [min(lows), max(lows)],
             "high_range": [min(highs), max(highs)],
             "grey_values": GreyFingerprint.of_images(example.image for example in self.training).as_record(),

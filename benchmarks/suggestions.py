@@ -4,7 +4,7 @@ A first model is trained on a few images. It suggests ten of the others (`unetbi
 random; two networks go on from the first model, for the same minutes, on the few and the ten. All are scored on the
 same validation images. The bar: the mean over the seeds is higher with suggested images.
 
-    python benchmarks/suggestions.py ../shared/data/bbbc039 --minutes 5 --seeds 0,1,2 -o runs/suggestions
+    python benchmarks/suggestions.py DATA --set dsb2018 --minutes 3 --seeds 0,1,2 -o runs/suggestions
 
 With three seeds this trains nine networks. What is there already in the output folder is not trained again.
 """
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from collections_of_images import Annotated, annotated
 from common import print_table
 
 import unetbio
@@ -25,61 +26,60 @@ from unetbio.suggestion import suggest
 SCORE = "mean_AP"
 WAYS = ("first", "random", "suggested")
 
+Pairs = tuple[Sequence[Annotated], Sequence[Annotated]]
+"""Images to train on and to validate on."""
 
-def write_pairs(path: Path, data: Path, training: Sequence[str]) -> Path:
-    """A table of training images by name, and of all validation images."""
+
+def write_pairs(path: Path, training: Sequence[Annotated], validation: Sequence[Annotated]) -> Path:
+    """A table of the images of a training."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["image", "mask", "split"])
-        for part, names in (("train", training), ("val", names_in(data / "val"))):
-            split = "training" if part == "train" else "validation"
-            writer.writerows((f"{part}/images/{name}", f"{part}/masks/{name}", split) for name in names)
+        for split, images in (("training", training), ("validation", validation)):
+            writer.writerows((one.image, one.mask, split) for one in images)
     return path
 
 
-def names_in(part: Path) -> list[str]:
-    """Names of the images of a part, sorted."""
-    return sorted(path.name for path in (part / "images").iterdir())
-
-
-def score_of(folder: Path, data: Path, training: Sequence[str], seed: int, minutes: float, start: Path | None) -> float:
+def score_of(folder: Path, pairs: Pairs, seed: int, minutes: float, start: Path | None) -> float:
     """Train a model, unless it is there, and give its score."""
     model = folder / "model.safetensors"
     if not model.exists():
-        pairs = write_pairs(folder / "pairs.csv", data, training)
-        unetbio.train(pairs, model, root=data, minutes=minutes, seed=seed, start=None if start is None else str(start))
+        table = write_pairs(folder / "pairs.csv", *pairs)
+        unetbio.train(table, model, minutes=minutes, seed=seed, start=None if start is None else str(start))
     return float(read_info(model).scores["validation"][SCORE])
 
 
-def run_seed(data: Path, out: Path, seed: int, first: int, number: int, minutes: float) -> dict[str, float]:
+def run_seed(images: Pairs, out: Path, seed: int, first: int, number: int, minutes: float) -> dict[str, float]:
     """Scores of the first model, and of those with random and with suggested images."""
-    names = names_in(data / "train")
-    order = [names[index] for index in np.random.default_rng(seed).permutation(len(names))]
-    few, rest = order[:first], order[first:]
-    scores = {"first": score_of(out / f"seed{seed}" / "first", data, few, seed, minutes, None)}
+    training, validation = images
+    order = [training[index] for index in np.random.default_rng(seed).permutation(len(training))]
+    few, rest = order[:first], {one.image: one for one in order[first:]}
+    scores = {"first": score_of(out / f"seed{seed}" / "first", (few, validation), seed, minutes, None)}
     start = out / f"seed{seed}" / "first" / "model.safetensors"
     # The rest is in random order already.
-    found = suggest([data / "train" / "images" / name for name in sorted(rest)], start, number)
-    chosen = {"random": rest[:number], "suggested": [image.path.name for image in found.chosen]}
+    found = suggest(sorted(rest), start, number)
+    chosen = {"random": list(rest.values())[:number], "suggested": [rest[image.path] for image in found.chosen]}
     for way, more in chosen.items():
-        scores[way] = score_of(out / f"seed{seed}" / way, data, [*few, *more], seed, minutes, start)
+        scores[way] = score_of(out / f"seed{seed}" / way, ([*few, *more], validation), seed, minutes, start)
     return scores
 
 
 def main() -> None:
     """Print a row a seed, and the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path, help="folder with train/ and val/, each with images/ and masks/")
-    parser.add_argument("--minutes", type=float, default=5.0, help="of each training")
+    parser.add_argument("data", type=Path, help="folder of the collections")
+    parser.add_argument("--set", dest="name", default="dsb2018", help="collection; its images in fluorescence")
+    parser.add_argument("--minutes", type=float, default=3.0, help="of each training")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--first", type=int, default=5, help="images of the first model")
     parser.add_argument("--number", type=int, default=10, help="images that are suggested, and drawn")
     parser.add_argument("-o", "--output", type=Path, required=True)
     given = parser.parse_args()
     seeds = [int(seed) for seed in given.seeds.split(",")]
+    training, validation = (list(annotated(given.data.resolve(), given.name, part)) for part in ("train", "val"))
     results = [
-        run_seed(given.data.resolve(), given.output, seed, given.first, given.number, given.minutes) for seed in seeds
+        run_seed((training, validation), given.output, seed, given.first, given.number, given.minutes) for seed in seeds
     ]
     rows = [[str(seed), *(f"{result[way]:.3f}" for way in WAYS)] for seed, result in zip(seeds, results, strict=True)]
     means = {way: statistics.mean(result[way] for result in results) for way in WAYS}

@@ -13,6 +13,7 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.models.model_file import Model, load_model
 from unetbio.provenance import FrameRecord
 from unetbio.segmentation import segment
+from unetbio.settings.segmentation import SegmentOptions
 
 __all__ = ["Suggested", "Suggestions", "choose_diverse", "suggest"]
 
@@ -75,10 +76,12 @@ def suggest(
         When the model gives no confidences, or does not fit the options.
     """
     loaded = model if isinstance(model, Model) else load_model(model)
+    # Cells that the model drops for want of certain pixels are doubtful ones.
+    keep_all: SegmentOptions = {"min_certain": 0.0} if loaded.info.postprocessing else {}
     seen = _Seen()
     for path in paths:
         try:
-            _, info = segment(path, loaded, device=device, channel=channel)
+            _, info = segment(path, loaded, device=device, channel=channel, **keep_all)
         except ImageError as error:
             seen.failed.append((path, error))
             continue

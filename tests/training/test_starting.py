@@ -20,6 +20,7 @@ from unetbio.settings.training import TrainingConfig
 from unetbio.supervision.thresholds import DECIDING_SCORE
 from unetbio.targets import of_training
 from unetbio.targets.base import Validation
+from unetbio.targets.cells import CellLearner
 from unetbio.training.starting import FINE_TUNING_RATE, settings_from, take_weights
 from unetbio.training.thresholds import tune_from
 
@@ -169,6 +170,19 @@ def test_thresholds_stay_unless_others_are_clearly_better() -> None:
     changed = tune_from(PostProcessing(0.7, (0.9,)), learner, [np.stack([1 - dim, dim])], [truth])
     assert isinstance(changed, Validation)
     assert changed.postprocessing.mask_threshold <= 0.6
+    assert changed.scores[DECIDING_SCORE] == 1.0
+
+
+def test_thresholds_stay_where_a_share_of_certain_pixels_does_as_well() -> None:
+    learner = of_training(TrainingConfig()).learner(TrainingConfig(), [])
+    assert isinstance(learner, CellLearner)
+    truth = np.zeros((40, 80), np.uint16)
+    truth[10:30, 10:30] = 1
+    probability = np.where(truth > 0, 0.95, 0.02).astype(np.float32)
+    probability[10:30, 50:70] = 0.85
+    given = PostProcessing(0.45, (0.55,))
+    changed = tune_from(given, learner, [np.stack([1 - probability, probability])], [truth])
+    assert changed.postprocessing == dataclasses.replace(given, min_certain=0.05)
     assert changed.scores[DECIDING_SCORE] == 1.0
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from unetbio.metrics.instances import THRESHOLDS, average_precision
 from unetbio.postprocessing.instances import PostProcessing
 
-__all__ = ["DECIDING_SCORE", "SearchResult", "score_cells", "search_thresholds"]
+__all__ = ["DECIDING_SCORE", "SearchResult", "score_cells", "search_certain", "search_thresholds"]
 
 DECIDING_SCORE = "mean_AP"
 """AP averaged over IoU .5 to .95: of two settings that separate cells alike, the better outlines decide."""
@@ -102,7 +102,33 @@ def search_thresholds(
     found = best_thresholds(best)
     smaller = (speck for speck in specks if speck < found.postprocessing.min_area)
     found = _mildest((replace(found.postprocessing, min_area=speck) for speck in smaller), found, score)
-    shares = [replace(found.postprocessing, min_certain=share) for share in CERTAIN_SHARES]
+    return _with_certain(found.postprocessing, score)
+
+
+def search_certain(
+    settings: PostProcessing,
+    probabilities: Sequence[NDArray[np.float32]],
+    label_images: Sequence[NDArray[np.integer]],
+    label: Label,
+) -> PostProcessing:
+    """Try least shares of certain pixels for given thresholds; of shares that score alike the lowest is taken.
+
+    Parameters
+    ----------
+    settings : PostProcessing
+        All else.
+    probabilities, label_images, label
+        See `search_thresholds`.
+    """
+
+    def score(tried: PostProcessing) -> dict[str, float]:
+        return score_cells((label(array, tried) for array in probabilities), label_images)
+
+    return _with_certain(settings, score).postprocessing
+
+
+def _with_certain(settings: PostProcessing, score: Score) -> SearchResult:
+    shares = [replace(settings, min_certain=share) for share in CERTAIN_SHARES]
     return _mildest(shares, _best(shares, score), score)
 
 

@@ -27,7 +27,7 @@ from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision import weight_maps
 from unetbio.supervision.confidence import Knots, fit_confidence
-from unetbio.supervision.thresholds import DECIDING_SCORE, score_cells, search_thresholds
+from unetbio.supervision.thresholds import DECIDING_SCORE, score_cells, search_certain, search_thresholds
 from unetbio.targets.base import Annotation, Finished, Supervision, Validation
 from unetbio.targets.pixels import PixelDecoder, PixelLearner
 
@@ -160,6 +160,16 @@ class CellLearner(PixelLearner):
         annotated, truth = self._annotated(probabilities, label_images)
         found = search_thresholds(annotated, truth, self.classes.label, has_centres=bool(self.classes.centres))
         return self.score(found.postprocessing, probabilities, label_images)
+
+    def tune_certain(
+        self,
+        settings: PostProcessing,
+        probabilities: Sequence[NDArray[np.float32]],
+        label_images: Sequence[Annotation],
+    ) -> Validation:
+        """Search the least share of certain pixels alone, for probabilities ``(K, *spatial)``."""
+        found = search_certain(settings, *self._annotated(probabilities, label_images), self.classes.label)
+        return self.score(found, probabilities, label_images)
 
     def score(
         self,

@@ -1,6 +1,7 @@
 """Thresholds of a trained model on other images: kept, unless a search finds clearly better ones."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +22,14 @@ def tune_from(
     probabilities: Sequence[NDArray[np.float32]],
     label_images: Sequence[Annotation],
 ) -> Validation:
-    """Search thresholds for probabilities ``(K, *spatial)``; keep the given ones unless others are clearly better."""
-    kept = learner.score(settings, probabilities, label_images)
-    found = learner.tune(probabilities, label_images)
-    gain = found.scores[learner.deciding_score] - kept.scores[learner.deciding_score]
-    return found if gain > CLEARLY_BETTER else kept
+    """Thresholds for probabilities ``(K, *spatial)`` that stay as near to the given ones as they can.
+
+    The given ones are kept; or they are kept with another least share of certain pixels, or all are searched, where
+    that is clearly better.
+    """
+    found = learner.score(settings, probabilities, label_images)
+    for search in (partial(learner.tune_certain, settings), learner.tune):
+        other = search(probabilities, label_images)
+        if other.scores[learner.deciding_score] - found.scores[learner.deciding_score] > CLEARLY_BETTER:
+            found = other
+    return found

@@ -10,6 +10,10 @@ from click.testing import CliRunner, Result
 from unetbio.cli.main import main
 from unetbio.models.model_file import load_model, read_info, save_model
 from unetbio.postprocessing.instances import PostProcessing
+from unetbio.settings.training import Augmentation
+from unetbio.training import calibration
+from unetbio.training.data import dataset
+from unetbio.training.data.dataset import Example
 
 
 @pytest.fixture
@@ -58,6 +62,33 @@ def test_thresholds_are_found_and_recorded(data: Path) -> None:
     again = calibrate(data, "-o", data / "third.safetensors", model=data / "new.safetensors")
     assert "no thresholds are clearly better than the model's, mean_AP 1.000" in again.stdout
     assert read_info(data / "third.safetensors").postprocessing == after.info.postprocessing
+
+
+def test_a_table_of_validation_images_alone_is_enough(data: Path) -> None:
+    rows = "".join(f"images/{number}.tif,masks/{number}.tif,validation\n" for number in range(2))
+    (data / "table.csv").write_text(f"image,mask,split\n{rows}")
+    arguments = ["calibrate", data / "m.safetensors", data / "table.csv", "-o", data / "new.safetensors"]
+    result = CliRunner().invoke(main, [*map(str, arguments), "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert "on the 2 images that chose them" in result.stdout
+
+
+@pytest.mark.parametrize("largest", [5, "wide", None])
+def test_cells_are_reduced_as_the_training_reduced_them(
+    data: Path, monkeypatch: pytest.MonkeyPatch, largest: object
+) -> None:
+    model = load_model(data / "m.safetensors")
+    training = {"images": 7, "config": {"augmentation": {"largest_diameter": largest}}}
+    save_model(data / "m.safetensors", model.info.model_copy(update={"training": training}), model.network)
+    sizes = []
+
+    def as_learned(example: Example, augmentation: Augmentation) -> Example:
+        sizes.append(augmentation.largest_diameter)
+        return dataset.as_learned(example, augmentation)
+
+    monkeypatch.setattr(calibration, "as_learned", as_learned)
+    assert calibrate(data, "-o", data / "new.safetensors").exit_code == 0
+    assert sizes == [5 if largest == 5 else None] * 2
 
 
 def test_a_file_is_replaced_only_when_asked(data: Path) -> None:

@@ -18,14 +18,14 @@ from unetbio.preprocessing import normalization
 from unetbio.preprocessing.prepare import at_scale_of
 from unetbio.preprocessing.selection import ImageSelection
 from unetbio.settings.segmentation import Settings
-from unetbio.settings.training import TrainingConfig
+from unetbio.settings.training import Augmentation, TrainingConfig
 from unetbio.settings.training_runs import CalibrateRun
 from unetbio.targets import find as find_target
 from unetbio.targets import of_model
 from unetbio.targets.base import Validation
 from unetbio.targets.cells import CellLearner
 from unetbio.training.data.checks.checks import check_examples
-from unetbio.training.data.dataset import Example
+from unetbio.training.data.dataset import Example, as_learned
 from unetbio.training.data.examples import load_examples
 from unetbio.training.data.pairs import AnnotatedFiles, find_pairs
 from unetbio.training.thresholds import tune_from
@@ -88,7 +88,7 @@ def calibrate(
         Naming the image or mask that cannot be used.
     """
     check_new_model(output, overwrite=run.overwrite)
-    files = find_pairs(inputs, None if run.root is None else Path(run.root), reading)
+    files = find_pairs(inputs, None if run.root is None else Path(run.root), reading, for_training=False)
     trained = load_model(model)
     _say_without_effect(files, trained.info)
     config = _config(trained.info, split_components=run.split_components)
@@ -101,7 +101,8 @@ def calibrate(
             "model whose network classifies the pixels of cells"
         )
     warnings = check_examples(examples, (), config, trust=run.trust_masks)
-    before, after = _search(trained, learner, examples, run.device)
+    seen = [as_learned(example, config.augmentation) for example in examples]
+    before, after = _search(trained, learner, seen, run.device)
     info = _calibrated_info(trained, output.stem, examples, before, after)
     save_model(output, info, trained.network)
     return Calibrated(info, before, after, learner.deciding_score, tuple(warnings))
@@ -133,9 +134,12 @@ def _say_without_effect(files: AnnotatedFiles, info: ModelInfo) -> None:
 
 
 def _config(info: ModelInfo, *, split_components: bool) -> TrainingConfig:
-    """Settings that decide how masks and grey values are read, as in the training of the model."""
+    """Settings that decide how masks, grey values and large cells are seen, as in the training of the model."""
     trained = info.training.get("config")
     ignored = trained.get("ignore_label") if isinstance(trained, Mapping) else None
+    augmentation = trained.get("augmentation") if isinstance(trained, Mapping) else None
+    largest = augmentation.get("largest_diameter") if isinstance(augmentation, Mapping) else None
+    is_given = isinstance(largest, (int, float)) and largest > 0
     of_cells = find_target(info.target, info.architecture).has_cell_classes
     return TrainingConfig(
         name=info.name,
@@ -146,6 +150,7 @@ def _config(info: ModelInfo, *, split_components: bool) -> TrainingConfig:
         normalization=info.normalization,
         split_components=split_components,
         ignore_label=ignored,
+        augmentation=Augmentation(largest_diameter=largest if is_given else None),
     )
 
 

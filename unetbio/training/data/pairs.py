@@ -78,6 +78,7 @@ def find_pairs(
     reading: Settings = Settings(),  # noqa: B008 -- frozen
     *,
     with_test: bool = False,
+    for_training: bool = True,
 ) -> AnnotatedFiles:
     """Find annotated images as the command line names them.
 
@@ -94,6 +95,8 @@ def find_pairs(
         How images are read; rows of a table override it.
     with_test : bool
         Whether the column ``split`` may also say ``test``.
+    for_training : bool
+        Whether a table needs a row to train on.
 
     Returns
     -------
@@ -109,7 +112,11 @@ def find_pairs(
     _check_diameter(reading)
     inputs = [_on_this_machine(path) for path in inputs]
     if len(inputs) == 1 and inputs[0].suffix.lower() in TABLES:
-        return _pairs_of_table(inputs[0], root or inputs[0].parent, reading, PARTS if with_test else PARTS[:2])
+        table, names = inputs[0], PARTS if with_test else PARTS[:2]
+        found = _pairs_of_table(table, root or table.parent, reading, names)
+        if for_training and not found.training:
+            raise UsageError(f"{table} has no row to train on: split is {' or '.join(names[1:])} everywhere")
+        return found
     if root is not None:
         raise UsageError(f"--root {root} is where the paths of a table start, and no table is given: leave it out")
     if len(inputs) == 1:
@@ -189,8 +196,6 @@ def _pairs_of_table(table: Path, root: Path, reading: Settings, names: Sequence[
         )
     if len(others) == len(read.rows):
         raise UsageError(f"{table}: no mask is the one that was accepted: accept masks in unetbio view")
-    if not parts["training"]:
-        raise UsageError(f"{table} has no row to train on: split is {' or '.join(names[1:])} everywhere")
     return AnnotatedFiles(parts["training"], parts["validation"], test=parts.get("test", ()))
 
 

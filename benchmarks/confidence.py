@@ -24,6 +24,8 @@ import unetbio
 from unetbio.metrics.instances import match
 
 BINS = 10
+FEW = 20
+"""Cells of a bin, below which it is not drawn."""
 
 Pairs = NDArray[np.float64]
 """Confidence, and whether the cell is right, ``(cells, 2)``."""
@@ -66,17 +68,18 @@ def expected_calibration_error(bins: list[Bin]) -> float:
 
 
 def draw(by_set: dict[str, list[Bin]], path: Path) -> None:
-    """Reliability diagram; the areas of the points are the numbers of cells."""
+    """Reliability diagram, without bins of few cells; the areas of the points are the numbers of cells."""
     figure = Figure(figsize=(4.5, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot(xlabel="confidence", ylabel="share of right cells", xlim=(0, 1), ylim=(0, 1))
     axes.plot([0, 1], [0, 1], color="grey", linewidth=1)
-    for name, bins in by_set.items():
+    for name, all_bins in by_set.items():
+        bins = [one for one in all_bins if one.cells >= FEW]
         confidence, right, cells = (
             np.array([getattr(one, key) for one in bins]) for key in ("confidence", "right", "cells")
         )
         (line,) = axes.plot(confidence, right, linewidth=1)
-        label = f"{name}: error {expected_calibration_error(bins):.3f}"
+        label = f"{name}: error {expected_calibration_error(all_bins):.3f}"
         axes.scatter(confidence, right, 4 + 200 * cells / cells.sum(), color=line.get_color(), label=label)
     axes.legend(loc="upper left")
     figure.savefig(path, dpi=110)

@@ -12,6 +12,7 @@ from unetbio.cli import options as shared
 from unetbio.cli.options import format_count
 from unetbio.cli.terminal import between, say
 from unetbio.errors import ModelError, UsageError
+from unetbio.models import SUFFIX, integers_path
 from unetbio.settings.segmentation import READING, Settings
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 logger = logging.getLogger("unetbio.cli.models")
-
-SUFFIX = ".safetensors"
 
 _SUFFIXES = {"bioimageio": ".bioimageio.zip", "onnx": ".onnx", "torchscript": ".pt", "publication": ".publication"}
 _GRAPHS = ("onnx", "torchscript")
@@ -55,7 +54,7 @@ def list_models(folder: Path | None, as_json: bool) -> None:
     that none of them is for.
     """
     from unetbio.files import paths_below
-    from unetbio.models import model_path, shipped_models
+    from unetbio.models import is_integers_of, model_path, shipped_models
     from unetbio.models.kinds import SHIPPED_FOR
     from unetbio.models.model_file import CHECKPOINT_SUFFIX, read_info
 
@@ -63,7 +62,7 @@ def list_models(folder: Path | None, as_json: bool) -> None:
     if folder is None:
         paths = [(name, model_path(name)) for name in shipped_models()]
     elif folder.is_dir():
-        paths = [(str(path), path) for path in sorted(paths_below(folder, f"*{SUFFIX}"))]
+        paths = [(str(path), path) for path in sorted(paths_below(folder, f"*{SUFFIX}")) if not is_integers_of(path)]
     else:
         raise UsageError(
             f"{folder} is not a folder: give one that holds *{SUFFIX} files, or nothing for shipped models"
@@ -182,13 +181,14 @@ def quantize(model: str, inputs: tuple[str, ...], output: Path, settings: Settin
 def _describe(name: str, path: Path, info: "ModelInfo", objects: str | None) -> dict[str, Any]:
     values = info.model_dump(mode="json", include={"architecture", "channels", "class_names", "target"})
     more = info.model_dump(mode="json", include={"pixel_size_um", "cell_diameter_px", "scores", "licence", "version"})
-    ndim = info.parameters.get("ndim")
+    ndim, integers = info.parameters.get("ndim"), integers_path(path)
     return {
         "model": name,
         "objects": objects,
         "name": info.name,
         "path": str(path),
         "bytes": path.stat().st_size,
+        "int8_bytes": integers.stat().st_size if integers.is_file() else None,
         "ndim": ndim,
         **values,
         **more,
@@ -208,6 +208,8 @@ def _lines(row: dict[str, Any]) -> list[str]:
         f"{row['model']}  ({row['architecture']}, {row['target']}, {size}, {row['licence'] or 'no licence stated'})",
         f"  {', '.join(fact for fact in [row['objects'], *facts] if fact)}",
     ]
+    if row["int8_bytes"]:
+        lines.append(f"  also in 8-bit integers ({row['int8_bytes'] / 1e6:.1f} MB): --precision int8")
     return [*lines, *_score_lines(row["scores"])]
 
 

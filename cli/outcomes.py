@@ -98,7 +98,15 @@ def _last_line(summary: "Summary", out: Path, part: str | None) -> str:
     from unetbio.results.journal import journal_path, parse_part
 
     where = summary.table or journal_path(out, parse_part(part) if part else None)
-    return "; ".join([summary_line(counts(summary), summary.failed, where), *_unlike_training(summary)])
+    return "; ".join([summary_line(counts(summary), summary.failed, where), *_notes(summary)])
+
+
+def _notes(summary: "Summary") -> Iterator[str]:
+    """Phrases about the masks of a run that need another look."""
+    yield from _unlike_training(summary)
+    for reason, count in summary.not_exact.items():
+        images = format_count(count, "image")
+        yield f"{images} in {reason}, which is not exact: tiles and processors may change masks"
 
 
 def _unlike_training(summary: "Summary") -> list[str]:
@@ -117,4 +125,5 @@ def _as_json(summary: "Summary", out: Path, more: dict[str, Any]) -> str:
     table = str(summary.table) if summary.table else None
     values: dict[str, Any] = {"images": summary.images, "cells": summary.cells, "failed": summary.failed}
     values |= {"unlike_training": dict(summary.unlike)} if summary.unlike else {}
+    values |= {"not_exact": dict(summary.not_exact)} if summary.not_exact else {}
     return json.dumps({**values, **more, "output": str(out), "table": table})

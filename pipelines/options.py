@@ -16,7 +16,7 @@ from unetbio.settings.base import Section
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.options import Option, options_of
 from unetbio.settings.runs import MeasureRun, RunOptions
-from unetbio.settings.segmentation import READING, Settings
+from unetbio.settings.segmentation import READING, Precision, Settings
 from unetbio.settings.training_runs import CompareRun, TrainRun
 
 __all__ = [
@@ -45,7 +45,10 @@ WORKFLOW_RUN = (
 )
 """Run options of ``unetbio segment`` that are keys of the workflow; the rules set the others."""
 
-_LATER = ("backend", "scheduler", "nan", "group", "partial", "augment", "ensemble", "level", "region", "tissue")
+_LATER = (
+    *("backend", "scheduler", "nan", "group", "partial", "augment", "ensemble", "precision", "level", "region"),
+    "tissue",
+)
 """Keys that version 0.1.0 did not have: left out at their default, so that jobs of its projects do not run twice."""
 
 
@@ -114,6 +117,7 @@ if TYPE_CHECKING:
 
         series: int | str | None = None
         group: str = ""
+        precision: Precision | None = None
 
     _ReadingFields = Section
 else:

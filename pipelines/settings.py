@@ -16,7 +16,8 @@ from unetbio.errors import UsageError
 from unetbio.files import stamp
 from unetbio.io.discover import Found, part_of, table_input
 from unetbio.io.list_images import find_images, images_of
-from unetbio.models import DEFAULT_MODEL, model_path
+from unetbio.models import DEFAULT_MODEL
+from unetbio.models.precision import find_model
 from unetbio.output_layout import part_count
 from unetbio.pipelines.options import (
     CheckOptions,
@@ -32,7 +33,7 @@ from unetbio.pipelines.options import (
 from unetbio.settings.base import Section, read_mapping, validated
 from unetbio.settings.image_tables import ImageRow, read_image_table
 from unetbio.settings.regions import is_region_file
-from unetbio.settings.segmentation import Settings, parse_series
+from unetbio.settings.segmentation import Precision, Settings, parse_series
 
 __all__ = [
     "ModelSettings",
@@ -108,6 +109,8 @@ class ModelUse:
         Network to train, if the workflow makes the file ``model``.
     training : TrainOptions, optional
         Training data and options of the network.
+    precision : str, optional
+        As of `Settings`.
     """
 
     folder: str
@@ -115,16 +118,17 @@ class ModelUse:
     name: str
     network: str | None = None
     training: TrainOptions | None = None
+    precision: Precision | None = None
 
     def file(self) -> str:
         """The model's file, an absolute path if it exists, so that Snakemake notices changes of a shipped model.
 
         Raises
         ------
-        ModelError
-            When the model does not exist.
+        ModelError, UsageError
+            When the model does not exist, or not in this precision.
         """
-        return self.model if self.network else str(model_path(self.model).absolute())
+        return self.model if self.network else str(find_model(self.model, self.precision).absolute())
 
 
 def _named_models(value: Any) -> Any:
@@ -217,6 +221,10 @@ class WorkflowConfig(Section):
         for use in trained:
             if not (use.training and use.training.images and use.training.masks):
                 raise ValueError(f"network: {use.network} has to be trained: training needs images and masks")
+        if trained and self.segment.precision == "int8":
+            raise ValueError(
+                "precision: int8 needs a model in integers, which unetbio models quantize makes of a trained one"
+            )
         if self.training.inputs() and not trained:
             raise ValueError("training needs network: the name of what is trained, such as unet")
         return self
@@ -232,7 +240,7 @@ class WorkflowConfig(Section):
 
     def _use(self, folder: str, name: str, model: str, network: str | None, training: TrainOptions) -> ModelUse:
         if network is None:
-            return ModelUse(folder, model, name)
+            return ModelUse(folder, model, name, precision=self.segment.precision)
         return ModelUse(folder, f"{self.output}/models/{name}.safetensors", name, network, training)
 
     def source_arguments(self) -> list[str]:

@@ -23,6 +23,7 @@ from unetbio.files import read_bytes, real_path, sha256_path, stamp, write_text
 __all__ = [
     "CELL_CLASSES",
     "CONFIDENCE_DECIMALS",
+    "NOT_EXACT",
     "Fingerprint",
     "FrameRecord",
     "InputRecord",
@@ -47,6 +48,9 @@ _LAST_LINE = re.compile(rb',\n  "checksum": "([0-9a-f]{64})"\n}\n\Z')
 
 CELL_CLASSES = "cell_classes"
 """Setting of a result whose cells have classes: their names."""
+
+NOT_EXACT = "not_exact"
+"""Warning of a frame whose mask tiles, processors and devices may change; the reason follows a colon."""
 
 CONFIDENCE_DECIMALS = 3
 """Probabilities are stored in one byte a pixel; more decimals would mean nothing."""

@@ -3,13 +3,14 @@
 import sys
 import tomllib
 from itertools import combinations
+from math import inf
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from backend_cases import OTHERS, SMALL, needs
-from inference_cases import NETWORKS, case_of, random_image, trained_looking
+from inference_cases import NETWORKS, FakePredictor, case_of, random_image, trained_looking
 
 from unetbio.errors import UsageError
 from unetbio.inference.backends.base import choose_device, make_backend, names, packages
@@ -136,3 +137,33 @@ def test_label_images_are_those_of_torch_and_the_provenance_names_the_backend(ba
     assert info["run"]["backend"] == backend
     assert set(info["versions"]) - set(expected["versions"]) == set(packages(backend))
     assert "backend" not in expected["run"]
+
+
+def test_nothing_is_decided_again_without_an_error_bound() -> None:
+    predictor = FakePredictor()
+    image = np.full((1, 12, 12), 0.5, np.float32)
+    decide(image, predictor, [0.5])
+    assert predictor.float64_shapes
+    reduced = FakePredictor()
+    reduced.error_bound = inf
+    decide(image, reduced, [0.5])
+    assert not reduced.float64_shapes
+
+
+def test_bfloat16_gives_about_the_probabilities_of_float32() -> None:
+    image = np.random.default_rng(0).random((2, 1, 44, 60), np.float32)
+    network = trained_looking(SMALL)
+    exact, reduced = (
+        make_backend(network, precision=precision).probabilities(image) for precision in ("float32", "bfloat16")
+    )
+    assert reduced.dtype == np.float32
+    assert 0 < np.abs(exact - reduced).max() < 0.1
+
+
+@each
+def test_bfloat16_is_for_torch_and_for_networks_that_rounding_does_not_decide(backend: str) -> None:
+    with pytest.raises(UsageError, match="a network with max-unpooling, in which rounding decides, does not compute"):
+        make_backend(trained_looking({**SMALL, "upsampling": "max_unpooling"}), precision="bfloat16")
+    needs(backend)
+    with pytest.raises(UsageError, match=f"backend {backend} does not compute in bfloat16: leave out --backend"):
+        make_backend(trained_looking(SMALL), backend, precision="bfloat16")

@@ -15,6 +15,7 @@ from unetbio.batch.without_effect import Permissions, say_for_run
 from unetbio.errors import UsageError
 from unetbio.machine import available_cores, available_memory, process_seconds
 from unetbio.models.model_file import load_model, read_info
+from unetbio.models.precision import find_model
 from unetbio.notes import say_without_effect
 from unetbio.output_layout import overlay_name
 from unetbio.relations import RELATED, Related, relate_folders, share_channels
@@ -165,6 +166,7 @@ def segment_folders(request: SegmentRequest, models: tuple[str, ...], view: View
     """
     from unetbio.targets import of_model
 
+    models = tuple(str(find_model(model, request.settings.precision)) for model in models)
     if len(models) == 1:
         yield _segment_by(models[0], request, view)
         return
@@ -214,6 +216,7 @@ def _segment_by(model: str, request: SegmentRequest, view: View, since: float = 
     if run.dry_run and run.scheduler is not None:
         say_without_effect("--scheduler", "--dry-run takes its times on this machine, without workers")
         run = replace(run, scheduler=None)
+    precision = request.settings.precision
     memory = MemoryShares.of(run.memory or available_memory(), local_workers(run.scheduler or ""))
     segmenter = Segmenter(
         load_model(model),
@@ -224,10 +227,12 @@ def _segment_by(model: str, request: SegmentRequest, view: View, since: float = 
         exact=run.exact_tiles,
         backend=run.backend,
         augment=request.settings.augment,
-        ensemble=[load_model(member) for member in request.settings.ensemble],
+        ensemble=[load_model(find_model(member, precision)) for member in request.settings.ensemble],
+        precision=precision,
     )
     if run.scheduler is None:
-        logger.info("%s on %s (%s)", segmenter.info.name, segmenter.device, segmenter.device_reason)
+        where = f"{segmenter.device} ({segmenter.device_reason})"
+        logger.info("%s in %s on %s", segmenter.info.name, segmenter.precision, where)
     say_for_run(request.settings, run, segmenter)
     if segmenter.looker is not None:
         items = go_on_at_own_scale(items, listed, out, segmenter.model.sha256)

@@ -139,6 +139,8 @@ def _names(settings: Mapping[str, Any], info: Mapping[str, Any]) -> str:
 
 def _reasons(provenance: Provenance, info: Mapping[str, Any]) -> Iterable[str]:
     """Possible reasons for the difference."""
+    if precision := provenance.settings.get("precision"):
+        yield f"made in {precision}, which is not exact"
     before, now = provenance.run.get("device"), info["run"]["device"]
     if before != now:
         yield f"made on {before}, now on {now}"

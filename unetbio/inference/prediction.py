@@ -14,7 +14,7 @@ tile.
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from itertools import groupby
-from math import prod
+from math import isfinite, prod
 from typing import Any
 
 import numpy as np
@@ -324,10 +324,11 @@ def _decide(
     allocate: Allocate = np.zeros,
     kept: tuple[FinishedBands, RowArray] | None = None,
 ) -> Any:
-    """Decisions ``(planes, *spatial)``; of an exact network, those near a threshold come from float64."""
+    """Decisions ``(planes, *spatial)``; of an exact network in full precision, those near a threshold from float64."""
     planes = allocate((rule.planes, *image.shape[1:]), rule.dtype)
     doubtful = allocate(tuple(image.shape[1:]), np.bool_)
-    tolerance = predictor.error_bound * max(1.0, _largest(image)) if predictor.exact else 0.0
+    is_refined = predictor.exact and isfinite(predictor.error_bound)
+    tolerance = predictor.error_bound * max(1.0, _largest(image)) if is_refined else 0.0
 
     def classify(where: tuple[slice, ...], probabilities: NDArray[np.float32]) -> None:
         on_tile(where, probabilities)
@@ -341,7 +342,7 @@ def _decide(
         # Decisions in doubt are made again: they are few.
         rows = _RowsOfTiles(finished, repr(rule), (planes, doubtful, rounded))
     _run(image, predictor, tile, batch_size, memory_budget, progress, classify, area, rows)
-    if predictor.exact:
+    if is_refined:
         budget = predictor.memory_budget if memory_budget is None else memory_budget
         with stage("exact decisions"):
             refine(image, predictor, rule, doubtful, planes, budget, progress)

@@ -68,6 +68,7 @@ WARNINGS = {
     "more_series": "the file holds more images than the one that was segmented (--series)",
     "missing_planes": "planes are missing: files that are not there, or an acquisition that stopped",
     "no_cells": "no cells were found",
+    "not_exact": "computed in bfloat16: tiles, processors and devices may change the mask (--precision)",
     "not_stored": "parts of the image are not in the file and were taken to be empty",
     "outside_training_range": "the cells have another size than those the model was trained on",
     "saturated": "many pixels are as bright as the camera can tell",

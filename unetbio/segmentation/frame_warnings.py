@@ -11,7 +11,7 @@ from unetbio.preprocessing.grey_values import FULL_SCALE, GreyFingerprint, is_sa
 from unetbio.preprocessing.likeness import Difference, compare, has_bright_ground, place_of_median
 from unetbio.preprocessing.prepare import chosen_normalization
 from unetbio.preprocessing.selection import Frame, ImageSelection
-from unetbio.provenance import FrameRecord
+from unetbio.provenance import NOT_EXACT, FrameRecord
 from unetbio.settings.normalization import Normalization
 
 if TYPE_CHECKING:
@@ -25,7 +25,17 @@ TRAINED_DIAMETERS = (0.5, 2.0)
 
 def frame_warnings(opened: ImageSelection, frame: Frame, record: FrameRecord, info: "ModelInfo") -> tuple[str, ...]:
     """Codes of the warnings; numbers and reasons follow a colon."""
-    return (*_of_file(opened), *_of_grey_values(opened, frame, info), *_of_scale(opened, record, info))
+    return (
+        *_of_precision(opened),
+        *_of_file(opened),
+        *_of_grey_values(opened, frame, info),
+        *_of_scale(opened, record, info),
+    )
+
+
+def _of_precision(opened: ImageSelection) -> Iterator[str]:
+    if opened.settings.precision == "bfloat16":
+        yield f"{NOT_EXACT}:bfloat16"
 
 
 def _of_file(opened: ImageSelection) -> Iterator[str]:

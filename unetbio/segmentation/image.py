@@ -16,8 +16,9 @@ from unetbio.inference.executors import Progress, part_of
 from unetbio.io.arrays import image_of_array
 from unetbio.io.image import Image
 from unetbio.labels import Mask, label_hash
-from unetbio.models import DEFAULT_MODEL, model_path
+from unetbio.models import DEFAULT_MODEL
 from unetbio.models.model_file import Model, load_model
+from unetbio.models.precision import find_model
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.drawn_regions import read_regions
 from unetbio.preprocessing.selection import ImageSelection
@@ -25,7 +26,7 @@ from unetbio.provenance import count_cells
 from unetbio.segmentation.segmenter import Segmenter
 from unetbio.settings.normalization import Normalization, parse
 from unetbio.settings.options import from_keywords
-from unetbio.settings.segmentation import SegmentOptions, Settings
+from unetbio.settings.segmentation import Precision, SegmentOptions, Settings
 
 __all__ = ["ModelName", "Segmentation", "segment", "stack_frames"]
 
@@ -98,7 +99,7 @@ def segment(
     **options
         Options of the command by their names: ``series, t, z, axes, partial, level, region, tissue, pixel_size,
         diameter, threshold, min_area, max_area, min_certain, exclude_border, crf, crf_settings, link, augment,
-        ensemble``, and for a model of classes ``classes``.
+        ensemble, precision, nan``, and for a model of classes ``classes``.
 
     Returns
     -------
@@ -195,14 +196,15 @@ _File = tuple[Path, int, int]
 def _segmenter_of(
     model: str | os.PathLike[str] | Model, device: str, tile: int | None, exact: bool, backend: str, settings: Settings
 ) -> Segmenter:
-    others = tuple(map(_file, settings.ensemble))
-    chosen = model if isinstance(model, Model) else _file(model)
+    precision = settings.precision
+    others = tuple(_file(other, precision) for other in settings.ensemble)
+    chosen = model if isinstance(model, Model) else _file(model, precision)
     make = _segmenter if isinstance(chosen, Model) else _cached_segmenter
-    return make(chosen, others, device, tile, exact, backend, settings.augment)
+    return make(chosen, others, device, tile, exact, backend, settings.augment, precision)
 
 
-def _file(model: str | os.PathLike[str]) -> _File:
-    path = model_path(model)
+def _file(model: str | os.PathLike[str], precision: Precision | None) -> _File:
+    path = find_model(model, precision)
     stat = path.stat()
     return path, stat.st_size, stat.st_mtime_ns
 
@@ -215,6 +217,7 @@ def _segmenter(
     exact: bool,
     backend: str,
     augment: bool,
+    precision: Precision | None,
 ) -> Segmenter:
     return Segmenter(
         model if isinstance(model, Model) else load_model(model[0]),
@@ -224,6 +227,7 @@ def _segmenter(
         backend=backend,
         augment=augment,
         ensemble=[load_model(path) for path, *_ in others],
+        precision=precision,
     )
 
 

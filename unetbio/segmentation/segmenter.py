@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from unetbio import networks, targets
 from unetbio.errors import UsageError
 from unetbio.inference import prediction
-from unetbio.inference.backends.base import AUTO, DEFAULT, choose_device, packages
+from unetbio.inference.backends.base import AUTO, BFLOAT16, DEFAULT, FLOAT32, choose_device, packages
 from unetbio.inference.executors import Progress, part_of
 from unetbio.inference.sliding_window import OVERLAP, window_shape
 from unetbio.inference.tiling import TilePlan
 from unetbio.io.image import Image
 from unetbio.measurement.frame_summary import median_diameter_in_sections
 from unetbio.models.model_file import Model, ModelInfo
+from unetbio.models.precision import check_precision
 from unetbio.postprocessing.bands import Allocate
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.areas import count_pixels
@@ -39,7 +40,7 @@ from unetbio.segmentation.ensemble import check_ensemble, check_windows, describ
 from unetbio.segmentation.frame_warnings import frame_warnings
 from unetbio.segmentation.sections import stack_sections
 from unetbio.segmentation.unknown_pixels import without_unknown
-from unetbio.settings.segmentation import Settings
+from unetbio.settings.segmentation import Precision, Settings
 from unetbio.targets.base import Decoder, Finished
 from unetbio.targets.cells import CellDecoder
 from unetbio.targets.pixels import PixelDecoder
@@ -99,21 +100,24 @@ class Segmenter:
         Average the probabilities over mirrored and turned images.
     ensemble : sequence of Model
         Models whose probabilities are averaged with those of ``model``.
+    precision : {"float32", "int8", "bfloat16"}, optional
+        Numbers that the network computes with; by default those of the model.
 
     Attributes
     ----------
     target : Target
         Target that the model learned.
     is_exact : bool
-        Whether the result is the same for every tile size; if not, windows overlap.
+        Whether tiles see all that their pixels depend on; if not, windows overlap. In bfloat16 they may change
+        decisions all the same.
     worker_devices : list of str
         Devices of the workers that compute the tiles, where it is not this process.
 
     Raises
     ------
     UsageError
-        When ``exact`` is True for a network that cannot be tiled exactly, the backend cannot run it, or the models
-        cannot be averaged.
+        When ``exact`` is True for a network that cannot be tiled exactly, the backend cannot run it or not in this
+        precision, or the models cannot be averaged.
     """
 
     def __init__(
@@ -127,12 +131,16 @@ class Segmenter:
         backend: str = AUTO,
         augment: bool = False,
         ensemble: Sequence[Model] = (),
+        precision: Precision | None = None,
     ) -> None:
         check_ensemble(model, ensemble)
+        for each in (model, *ensemble):
+            check_precision(each.info, precision)
         self.model = model
         self.ensemble = tuple(ensemble)
         self.augment = augment
         self.info = model.info
+        self.precision: Precision = "int8" if model.info.is_integer else precision or "float32"
         self.backend = _suited_backend(model.info) if backend == AUTO else backend
         # Integers are computed by the processor alone.
         device = "cpu" if model.info.is_integer and device == "auto" else device
@@ -153,7 +161,11 @@ class Segmenter:
         self._plans: dict[tuple[int, ...], TilePlan] = {}
 
     def _decoder(self, model: Model) -> Decoder:
-        return self.target.decoder(model.info, model.network, self.device, exact=self.is_exact, backend=self.backend)
+        # The network of a model in integers knows by itself what it computes with.
+        precision = BFLOAT16 if self.precision == BFLOAT16 else FLOAT32
+        return self.target.decoder(
+            model.info, model.network, self.device, exact=self.is_exact, backend=self.backend, precision=precision
+        )
 
     def _average(self, *, augment: bool) -> None:
         if not isinstance(self.decoder, PixelDecoder):
@@ -390,9 +402,10 @@ class Segmenter:
             "device": str(self.device),
             **({"workers": self.worker_devices} if self.worker_devices else {}),
             **({} if self.backend == DEFAULT else {"backend": self.backend}),
+            **({} if self.precision == FLOAT32 else {"precision": self.precision}),
             **({"ensemble": list(map(describe_member, self.ensemble))} if self.ensemble else {}),
-            # The CRF links all pixels, so its decisions cannot be refined in float64.
-            "exact": self.is_exact and opened.settings.crf is None,
+            # The CRF links all pixels, so its decisions cannot be refined in float64; those in bfloat16 are not.
+            "exact": self.is_exact and self.precision != BFLOAT16 and opened.settings.crf is None,
             "channels": list(opened.channels),
             "zoom": list(opened.zoom),
             "grid": list(opened.grid),

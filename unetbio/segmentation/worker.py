@@ -19,6 +19,7 @@ from unetbio.inference.backends.base import DEFAULT, Predictor
 from unetbio.machine import keep_freed_memory
 from unetbio.models.model_file import Model, load_model
 from unetbio.segmentation.segmenter import Segmenter
+from unetbio.settings.segmentation import Precision
 from unetbio.targets.pixels import PixelDecoder
 
 __all__ = ["Recipe", "compute", "forget", "prepare"]
@@ -37,7 +38,7 @@ class Recipe:
         Model files: the first, and those that are averaged with it.
     sha256 : tuple of str
         Their hashes.
-    device, exact, backend, augment
+    device, exact, backend, augment, precision
         As for `Segmenter`; the device is one of the worker.
     """
 
@@ -47,11 +48,12 @@ class Recipe:
     exact: bool
     backend: str
     augment: bool
+    precision: Precision
 
     @cached_property
     def key(self) -> str:
         """Name of the network: equal recipes have equal keys."""
-        facts = (self.sha256, self.device, self.exact, self.backend, self.augment)
+        facts = (self.sha256, self.device, self.exact, self.backend, self.augment, self.precision)
         return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
@@ -130,6 +132,7 @@ def _make(recipe: Recipe) -> _Held:
         exact=recipe.exact,
         backend=recipe.backend,
         augment=recipe.augment,
+        precision=recipe.precision,
         ensemble=ensemble,
     )
     assert isinstance(segmenter.decoder, PixelDecoder)  # as the run has checked

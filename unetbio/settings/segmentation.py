@@ -26,6 +26,7 @@ __all__ = [
     "READING",
     "Diameter",
     "PixelSize",
+    "Precision",
     "ReadingOptions",
     "SegmentOptions",
     "Settings",
@@ -39,6 +40,9 @@ PixelSize = float | tuple[float, float]
 
 Diameter = float | Literal["auto", "model"]
 """Pixels of the image; or from the image itself; or that of the cells in training."""
+
+Precision = Literal["float32", "int8", "bfloat16"]
+"""Numbers that a network computes with."""
 
 READING = ("channel", "channel_names", "series", "t", "z", "axes", "pixel_size_um", "diameter_px")
 """Options that say which part of a file is the image, and at which scale."""
@@ -320,6 +324,18 @@ class Settings:
             metavar="NAME|FILE",
         ),
     ] = ()
+    precision: Annotated[
+        Precision | None,
+        Option(
+            "Numbers that the network computes with: float32, int8 (a model in integers) or bfloat16 (not exact).",
+            "`auto` is `int8` for a model in integers and `float32` for all others: tiles change no mask. `int8` takes "
+            "the integers that lie beside the model (docs/models.md). `bfloat16` is faster on GPUs and on processors "
+            "that multiply such numbers, but tiles, processors and devices change some masks: a warning in the row and "
+            'in the last line says so, and the provenance `"exact": false`. It is for `torch` and networks that '
+            "classify pixels.",
+            unset="auto",
+        ),
+    ] = None
     nan: Annotated[
         Literal["refuse", "fill"],
         Option(
@@ -378,7 +394,7 @@ class Settings:
             object.__setattr__(self, name, _index(name, value, option.words))
         elif float in option.kinds:
             option.check(name, value)
-        elif option.words and value not in option.words:
+        elif option.words and value not in (option.default, *option.words):
             raise UsageError(f"{name} {value!r} must be {' or '.join(option.words)}")
 
     @property
@@ -478,6 +494,9 @@ class Settings:
             del values["tissue"]
         if not self.augment:
             del values["augment"]
+        # The model itself is of integers or not.
+        if self.precision != "bfloat16":
+            del values["precision"]
         # JSON has no numpy numbers.
         record: dict[str, Any] = json.loads(json.dumps(values, default=float))
         return record
@@ -521,6 +540,7 @@ class SegmentOptions(TypedDict, total=False):
     crf_settings: str | None
     augment: bool
     ensemble: tuple[str, ...]
+    precision: Precision | None
     nan: Literal["refuse", "fill"]
 
 

@@ -242,7 +242,7 @@ class Target:
     learner : callable
         ``(config, label_images)`` to the `Learner`; the label images are those of training and validation.
     decoder : callable
-        ``(info, network, device, exact=..., backend=...)`` to the `Decoder`.
+        ``(info, network, device, exact=..., backend=..., precision=...)`` to the `Decoder`.
     output : {"logits", "objects"}
         Of the networks that learn it; see `unetbio.networks.Architecture`.
     has_cell_classes : bool

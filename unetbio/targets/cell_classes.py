@@ -140,10 +140,8 @@ class CellClassDecoder(CellDecoder):
 
     streams = False
 
-    def __init__(
-        self, info: "ModelInfo", network: "nn.Module", device: "torch.device", *, exact: bool, backend: str
-    ) -> None:
-        super().__init__(_classes(info.class_names), info, network, device, exact=exact, backend=backend)
+    def __init__(self, info: "ModelInfo", network: "nn.Module", device: "torch.device", **how: Any) -> None:
+        super().__init__(_classes(info.class_names), info, network, device, **how)
 
     def record(self, settings: Settings) -> dict[str, Any]:
         """See `Decoder`."""

@@ -226,7 +226,7 @@ class CellDecoder(PixelDecoder):
     ----------
     classes : CellClasses
         Of the target.
-    info, network, device, exact, backend
+    info, network, device, **how
         As of `PixelDecoder`.
     """
 
@@ -239,11 +239,9 @@ class CellDecoder(PixelDecoder):
         info: "ModelInfo",
         network: "nn.Module",
         device: "torch.device",
-        *,
-        exact: bool,
-        backend: str,
+        **how: Any,
     ) -> None:
-        super().__init__(info, network, device, exact=exact, backend=backend)
+        super().__init__(info, network, device, **how)
         self.classes = classes
 
     def record(self, settings: Settings) -> dict[str, Any]:

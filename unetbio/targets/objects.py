@@ -106,13 +106,22 @@ class ObjectDecoder:
     has_probabilities = False
 
     def __init__(
-        self, info: "ModelInfo", network: "nn.Module", device: "torch.device", *, exact: bool, backend: str
+        self,
+        info: "ModelInfo",
+        network: "nn.Module",
+        device: "torch.device",
+        *,
+        exact: bool,
+        backend: str,
+        precision: str,
     ) -> None:
-        from unetbio.inference.backends.base import DEFAULT
+        from unetbio.inference.backends.base import DEFAULT, FLOAT32
         from unetbio.inference.objects import TorchDetector
 
         if backend != DEFAULT:
             raise UsageError(f"model {info.name} finds objects, which backend {backend} cannot: leave out --backend")
+        if precision != FLOAT32:
+            raise UsageError(f"model {info.name} finds objects, and does so in float32 alone: leave out --precision")
         self.info = info
         self.runner = TorchDetector(network, device)
 

@@ -99,17 +99,28 @@ class PixelDecoder:
         Over exact tiles, or over windows.
     backend : str
         Name of a backend: `unetbio.inference.backends.base.names`.
+    precision : str
+        ``float32`` or ``bfloat16``: `unetbio.inference.backends.base.make_backend`.
     """
 
     has_probabilities = True
 
     def __init__(
-        self, info: "ModelInfo", network: "nn.Module", device: "torch.device", *, exact: bool, backend: str
+        self,
+        info: "ModelInfo",
+        network: "nn.Module",
+        device: "torch.device",
+        *,
+        exact: bool,
+        backend: str,
+        precision: str,
     ) -> None:
         from unetbio.inference.backends.base import make_backend
 
         self.info = info
-        self.runner: Predictor = make_backend(network, backend, device, exact=exact, window=info.window)
+        self.runner: Predictor = make_backend(
+            network, backend, device, exact=exact, window=info.window, precision=precision
+        )
 
     def average(self, others: "Sequence[Predictor]", *, augment: bool) -> None:
         """Average with the probabilities of other networks, and of mirrored and turned images."""

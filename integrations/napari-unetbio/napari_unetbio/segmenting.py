@@ -28,7 +28,8 @@ from unetbio.errors import ImageError, UnetbioError, UsageError
 from unetbio.models import SUFFIX, shipped_models
 from unetbio.models.model_file import read_info
 from unetbio.preprocessing.prepare import complete_pixel_size
-from unetbio.settings.segmentation import PixelSize
+from unetbio.settings.options import options_of
+from unetbio.settings.segmentation import PixelSize, Settings
 
 __all__ = ["SegmentWidget"]
 
@@ -41,6 +42,7 @@ PLANES: Mapping[str, Planes] = {
 }
 OTHER_MODEL = "model file ..."
 NUMBERS = {"threshold": "model's", "min_area": "model's"}
+_PRECISION = options_of(Settings)["precision"]
 
 
 class SegmentWidget(QWidget):
@@ -65,6 +67,8 @@ class SegmentWidget(QWidget):
         self.diameter = QLineEdit()
         self.diameter.setPlaceholderText("auto, or pixels")
         self.numbers = {name: QLineEdit() for name in NUMBERS}
+        self.precision = _choices([_PRECISION.unset, *_PRECISION.words])
+        self.precision.setToolTip(_PRECISION.help)
         self.start_button, self.stop_button = QPushButton("Segment"), QPushButton("Stop")
         self.bar = QProgressBar()
         self.status = QLabel()
@@ -82,6 +86,7 @@ class SegmentWidget(QWidget):
         for (name, field), hint in zip(self.numbers.items(), NUMBERS.values(), strict=True):
             field.setPlaceholderText(hint)
             self._form.addRow(name.capitalize().replace("_", " "), field)
+        self._form.addRow("Precision", self.precision)
         buttons = QHBoxLayout()
         buttons.addWidget(self.start_button)
         buttons.addWidget(self.stop_button)
@@ -190,6 +195,8 @@ class SegmentWidget(QWidget):
         for name, field in self.numbers.items():
             if text := field.text().strip():
                 options[name] = _number(name.capitalize().replace("_", " "), text)
+        if (precision := self.precision.currentText()) != _PRECISION.unset:
+            options[_PRECISION.key] = precision
         if size := _pixel_size(layer, PLANES[self.planes.currentText()]):
             options["pixel_size"] = size
         return options

@@ -69,6 +69,16 @@ def test_a_layer_is_segmented_as_the_command_does(
     assert segmenting.bar.value() == segmenting.bar.maximum()
 
 
+def test_the_precision_is_that_which_is_chosen(
+    qtbot: Any, viewer: Viewer, segmenting: SegmentWidget, discs: np.ndarray
+) -> None:
+    viewer.add_image(discs)
+    segmenting.precision.setCurrentText("bfloat16")
+    labels = _segment(qtbot, segmenting)
+    assert labels.metadata["unetbio"]["run"]["precision"] == "bfloat16"
+    assert "not_exact:bfloat16" in segmenting.status.text()
+
+
 def test_a_rectangle_is_segmented_in_its_place(
     qtbot: Any, viewer: Viewer, segmenting: SegmentWidget, discs: np.ndarray
 ) -> None:

@@ -1,8 +1,9 @@
 """Interface of networks in inference, and the list of backends that run them.
 
-A backend is a module of this folder, and has the module's name. It offers ``make(network, device, *, exact, window)``,
-which returns a `Predictor`, ``choose_device(text)`` and ``PACKAGES``, the packages that it needs and PyTorch does not;
-an extra of its name installs them. Listing backends imports none of them.
+A backend is a module of this folder, and has the module's name. It offers
+``make(network, device, *, exact, window, precision)``, which returns a `Predictor`, ``choose_device(text)`` and
+``PACKAGES``, the packages that it needs and PyTorch does not; an extra of its name installs them. Listing backends
+imports none of them.
 """
 
 import importlib
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AUTO",
+    "BFLOAT16",
     "DEFAULT",
+    "FLOAT32",
     "MEMORY_BUDGETS",
     "Predictor",
     "Runner",
@@ -35,6 +38,8 @@ __all__ = [
 ]
 
 DEFAULT = "torch"
+
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
 
 AUTO = "auto"
 """In place of a backend: the one that suits a model, as `unetbio.segmentation.Segmenter` chooses it."""
@@ -84,7 +89,8 @@ class Predictor(Runner, Protocol):
         """Largest difference between `probabilities` and `probabilities_float64`, for input up to 1.
 
         It grows with the largest grey value of the input. It holds for the sum of the probabilities of any classes too:
-        their softmax p changes by p (1 - p) times a change of logits, as that of one class does.
+        their softmax p changes by p (1 - p) times a change of logits, as that of one class does. It is infinite in
+        reduced precision: then decisions stay as they were computed.
         """
 
     @property
@@ -164,6 +170,7 @@ def make_backend(
     *,
     exact: bool = True,
     window: tuple[int, ...] | None = None,
+    precision: str = FLOAT32,
 ) -> Predictor:
     """Prepare a network for inference.
 
@@ -179,13 +186,15 @@ def make_backend(
         Whether pixels that have seen the network's padding are cropped, so that tiles are exact.
     window : tuple of int, optional
         Pixels along each axis that the network predicted at once in training.
+    precision : str
+        `FLOAT32`, or `BFLOAT16`, where tiles may change decisions. A network of integers takes the first.
 
     Raises
     ------
     UsageError
-        When the backend is unknown, is not installed, or cannot run this network.
+        When the backend is unknown, is not installed, or cannot run this network, or not in this precision.
     """
-    predictor: Predictor = _load(name).make(network, device, exact=exact, window=window)
+    predictor: Predictor = _load(name).make(network, device, exact=exact, window=window, precision=precision)
     return predictor
 
 

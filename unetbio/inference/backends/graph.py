@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from unetbio.errors import UsageError
 from unetbio.geometry import Geometry
+from unetbio.inference.backends.base import FLOAT32
 from unetbio.inference.backends.torch import TorchPredictor
 from unetbio.inference.integer_graph import integer_graph
 from unetbio.networks.unet.integers import IntegerUNet
@@ -65,6 +66,10 @@ class GraphPredictor(TorchPredictor):
 
     def _prepared(self, network: nn.Module) -> Run:
         self._check_packages()
+        if self.precision != FLOAT32:
+            raise UsageError(
+                f"backend {self.name} does not compute in {self.precision}: leave out --backend or --precision"
+            )
         if isinstance(network, IntegerUNet) and not self.computes_integers:
             raise UsageError(f"backend {self.name} does not compute models in integers: leave out --backend")
         try:

@@ -5,7 +5,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, cached_property
 from itertools import pairwise
-from math import prod
+from math import inf, prod
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from unetbio.errors import ImageError, UsageError
 from unetbio.geometry import Geometry
-from unetbio.inference.backends.base import MEMORY_BUDGETS
+from unetbio.inference.backends.base import BFLOAT16, FLOAT32, MEMORY_BUDGETS
 from unetbio.inference.cost import NetworkCost, measure_cost
 from unetbio.inference.tiling import read_mirrored
 from unetbio.networks.blocks import crop
@@ -32,6 +32,9 @@ ERROR_BOUND = 1e-5
 
 SOFTMAX_ROUNDING = 2e-6
 """Largest difference of the probabilities of equal logits, with a margin: of integer networks."""
+
+FUSED_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2}
+"""Largest difference of a fused convolution from the two layers, for values of about 1."""
 
 OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
@@ -56,6 +59,13 @@ class TorchPredictor:
         result: the input is mirrored for a network that does not pad.
     window : tuple of int, optional
         Pixels along each axis that the network predicted at once in training.
+    precision : str
+        ``float32``, or ``bfloat16``: weights and feature maps have 8 bits of precision, and nothing is decided again.
+
+    Raises
+    ------
+    UsageError
+        When the network cannot run on the device, or in this precision.
     """
 
     error_bound = ERROR_BOUND
@@ -68,6 +78,7 @@ class TorchPredictor:
         *,
         exact: bool = True,
         window: tuple[int, ...] | None = None,
+        precision: str = FLOAT32,
     ) -> None:
         geometry: Any = network.geometry
         self._network_geometry: Geometry = geometry
@@ -75,6 +86,7 @@ class TorchPredictor:
         self.geometry = self._network_geometry if exact else _without_context(self._network_geometry)
         self.window = window
         self.device = torch.device(device)
+        self.precision = precision
         # Folded in float64 and rounded once; the float64 twin is made of the rounded weights, so both are one network.
         self._folded = fold_batch_norm(copy.deepcopy(network).cpu().double().eval()).float()
         self.in_channels = _in_channels(self._folded)
@@ -87,18 +99,27 @@ class TorchPredictor:
                     "the model that it was made of"
                 )
             self.error_bound = SOFTMAX_ROUNDING
+        if precision == BFLOAT16:
+            if self._is_integer or self._needs_float64:
+                kind = "in integers" if self._is_integer else "with max-unpooling, in which rounding decides,"
+                raise UsageError(f"a network {kind} does not compute in bfloat16: leave out --precision bfloat16")
+            self.error_bound = inf
         self._network = self._prepared(copy.deepcopy(self._folded))
 
     @property
     def _memory_format(self) -> torch.memory_format:
         return torch.channels_last if self.geometry.ndim == 2 else torch.channels_last_3d
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.bfloat16 if self.precision == BFLOAT16 else torch.float32
+
     def _prepared(self, network: nn.Module) -> Callable[[Tensor], Tensor]:
-        """Prepare a network for float32 inference, in place."""
+        """Prepare a network for inference in its precision, in place."""
         # The overload with a memory format is missing in PyTorch's annotations.
         movable: Any = network
-        placed: nn.Module = movable.to(self.device, memory_format=self._memory_format)
-        if self.device.type == "cpu" and _can_fuse():
+        placed: nn.Module = movable.to(self.device, self._dtype, memory_format=self._memory_format)
+        if self.device.type == "cpu" and _can_fuse(self._dtype):
             _fuse_relu(placed)
         return placed
 
@@ -128,7 +149,7 @@ class TorchPredictor:
         return budget
 
     def probabilities(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Softmax of the logits in float32; of float64 logits for a network in which rounding decides.
+        """Softmax of the logits; of those in float64 for a network in which rounding decides.
 
         Parameters
         ----------
@@ -150,8 +171,8 @@ class TorchPredictor:
         if self._needs_float64:
             return self.probabilities_float64(batch).astype(np.float32)
         with _full_precision(self.device):
-            images = self._checked(batch).to(self.device).contiguous(memory_format=self._memory_format)
-            return self._softmax(self._network(images), batch.shape[2:]).float().cpu().numpy()
+            images = self._checked(batch).to(self.device, self._dtype).contiguous(memory_format=self._memory_format)
+            return self._softmax(self._network(images).float(), batch.shape[2:]).cpu().numpy()
 
     def probabilities_float64(self, batch: NDArray[np.float32]) -> NDArray[np.float64]:
         """Softmax of the logits in float64 on the CPU; parameters, shape and errors as of `probabilities`."""
@@ -267,16 +288,16 @@ def _fuse_relu(network: nn.Module) -> None:
 
 
 @cache
-def _can_fuse() -> bool:
-    """Whether PyTorch has the fused operation on this processor, with the same result as the two layers."""
+def _can_fuse(dtype: torch.dtype) -> bool:
+    """Whether PyTorch has the fused operation on this processor, with about the same result as the two layers."""
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(0)
-        block = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
-        image = torch.randn(1, 3, 9, 9)
+        block = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()).to(dtype)
+        image = torch.randn(1, 3, 9, 9).to(dtype)
         expected = block(image)
         try:
             _fuse_relu(block)
-            return torch.allclose(block(image), expected, rtol=0, atol=1e-5)
+            return torch.allclose(block(image), expected, rtol=0, atol=FUSED_TOLERANCE[dtype])
         except (AttributeError, RuntimeError):
             return False
 

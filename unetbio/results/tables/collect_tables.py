@@ -16,7 +16,7 @@ from unetbio.measurement.regions import Features
 from unetbio.measurement.table_schema import SECTION
 from unetbio.notes import say_without_effect
 from unetbio.output_layout import SUMMARY, holds_classes, provenance_name
-from unetbio.provenance import Provenance, read_provenance
+from unetbio.provenance import NOT_EXACT, Provenance, read_provenance
 from unetbio.results.entries import check_folder, known_entries
 from unetbio.results.journal import Entry, Journal, hold_output, journal_path
 from unetbio.results.result_files import Outcome
@@ -53,7 +53,7 @@ class Summary:
     """Counts of a batch.
 
     ``cells`` is None for class masks, ``table`` is None if none was written; ``unlike`` counts the images that are
-    unlike the training images of the model, by reason.
+    unlike the training images of the model, by reason, and ``not_exact`` those whose masks tiles may change.
     """
 
     images: int
@@ -61,6 +61,7 @@ class Summary:
     failed: int
     table: Path | None
     unlike: Mapping[str, int] = field(default_factory=dict)
+    not_exact: Mapping[str, int] = field(default_factory=dict)
 
 
 def summarize(outcomes: Sequence[Outcome], table: Path | None) -> Summary:
@@ -69,14 +70,19 @@ def summarize(outcomes: Sequence[Outcome], table: Path | None) -> Summary:
     counts = [outcome.n_cells for outcome in outcomes if outcome.frames]
     only_classes = bool(counts) and all(count is None for count in counts)
     cells = None if only_classes else sum(count or 0 for count in counts)
-    unlike = Counter(reason for outcome in outcomes if (reason := _unlike(outcome)))
-    return Summary(len(outcomes), cells, failed, table, unlike)
+    unlike, not_exact = (_count_reasons(outcomes, warning) for warning in ("unlike_training", NOT_EXACT))
+    return Summary(len(outcomes), cells, failed, table, unlike, not_exact)
 
 
-def _unlike(outcome: Outcome) -> str:
-    """Why an image is unlike the training images, by the first of its frames that is; empty if none is."""
+def _count_reasons(outcomes: Sequence[Outcome], warning: str) -> Counter[str]:
+    """Count the images with a warning by its reason; the first of the frames that has it counts."""
+    found = (_reason(outcome, f"{warning}:") for outcome in outcomes)
+    return Counter(reason for reason in found if reason)
+
+
+def _reason(outcome: Outcome, start: str) -> str:
     warnings = (warning for frame in outcome.frames for warning in frame.warnings)
-    return next((warning.partition(":")[2] for warning in warnings if warning.startswith("unlike_training:")), "")
+    return next((warning.removeprefix(start) for warning in warnings if warning.startswith(start)), "")
 
 
 def measure(

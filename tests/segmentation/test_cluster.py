@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -232,6 +233,66 @@ def test_workers_of_another_version_are_refused(run: Run, scheduler: Any, monkey
     result = run("--scheduler", scheduler.scheduler_address)
     assert result.exit_code == 2
     assert f"unetbio is 0.0.1, and {version('unetbio')} here: install the same version everywhere" in result.stderr
+
+
+def other_version(addresses: list[str]) -> Callable[..., str]:
+    """Version of a package: another one on these workers."""
+    return lambda package, dask_worker: "0.0.1" if dask_worker.address in addresses else version(package)
+
+
+def test_workers_of_another_version_among_others_get_no_tiles(
+    run: Run, scheduler: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = scheduler.workers[0].address
+    monkeypatch.setattr(cluster, "version", other_version([address]))
+    done(run(out="plain"))
+    result = run("--scheduler", scheduler.scheduler_address)
+    done(result)
+    assert f"worker {address} gets no tiles, others compute them: unetbio is 0.0.1, and " in result.stderr
+    check_equal(tmp_path)
+
+
+def test_a_worker_of_another_version_that_joins_later_gets_no_tiles(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.2)
+    said: list[str] = []
+    monkeypatch.setattr(cluster.logger, "warning", lambda text, *words: said.append(text % words))
+    done(run(out="plain"))
+    with in_process(1) as workers:
+        first = workers.workers[0].address
+
+        def version_of(package: str, dask_worker: Any) -> str:
+            return version(package) if dask_worker.address == first else "0.0.1"
+
+        def join(predictor: cluster.RemotePredictor) -> None:
+            workers.scale(2)
+            end = monotonic() + 60
+            while not said and monotonic() < end:
+                predictor._workers._admit_new()
+                assert predictor.inputs_at_once == 2
+                sleep(0.1)
+
+        monkeypatch.setattr(cluster, "version", version_of)
+        during(monkeypatch, join)
+        done(run("--scheduler", workers.scheduler_address))
+        late = next(each.address for each in workers.workers.values() if each.address != first)
+        needed = f"unetbio is 0.0.1, and {version('unetbio')} here: install the same version everywhere"
+        assert said == [f"worker {late} gets no tiles, others compute them: {needed}"]
+    check_equal(tmp_path)
+
+
+def test_a_run_whose_workers_left_do_not_fit_stops(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "LOST_SECONDS", 1.0)
+    monkeypatch.setattr(cluster, "LOOK_SECONDS", 0.2)
+    with in_process(2) as workers:
+        misfit = workers.workers[0].address
+        monkeypatch.setattr(cluster, "version", other_version([misfit]))
+        during(monkeypatch, lambda predictor: workers.sync(workers.workers[1].close))
+        message = (
+            f"the scheduler {workers.scheduler_address} has no worker left that fits: start workers, then run again"
+        )
+        refused(run("--scheduler", workers.scheduler_address), 4, message)
 
 
 def test_a_device_that_a_worker_does_not_have_is_refused(run: Run, scheduler: Any) -> None:

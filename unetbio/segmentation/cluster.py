@@ -2,7 +2,8 @@
 
 This process reads the image, sends the input of each tile, and does all the rest with the results. Workers hold the
 network and one tile a thread. A tile whose worker is lost is computed by another one; a worker that joins later is sent
-the network when it gets its first tile. Tiles do not change decisions, so the result is that of a run without workers.
+the network, and gets no tiles if it does not fit. Tiles do not change decisions, so the result is that of a run without
+workers.
 """
 
 import logging
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,8 @@ def on_workers(segmenter: Segmenter, address: str, device: str) -> Iterator[None
     Raises
     ------
     UsageError
-        When dask.distributed is missing, the scheduler does not answer, has no workers or some with other versions, or
-        the network has no exact tiles.
+        When dask.distributed is missing, the scheduler does not answer or has no workers that fit, or the network has
+        no exact tiles.
     EnvironmentStoppedError
         While tiles are computed, when scheduler or workers are lost.
     """
@@ -76,8 +77,7 @@ def on_workers(segmenter: Segmenter, address: str, device: str) -> Iterator[None
         )
     with _connected(address) as client:
         workers = _Workers(client, address, _recipe(segmenter, device), _needed(segmenter))
-        workers.wait_for_first()
-        segmenter.worker_devices = workers.equip()
+        segmenter.worker_devices = workers.start()
         own, decoder.runner = decoder.runner, RemotePredictor(decoder.runner, workers)
         try:
             yield
@@ -140,51 +140,40 @@ class _Workers:
     def __init__(self, client: Any, address: str, recipe: worker.Recipe, needed: Mapping[str, str]) -> None:
         self._client, self._address, self._recipe, self._needed = client, address, recipe, needed
         self._changing = threading.Lock()
-        self._threads, self._looked, self._seen = 0, -LOOK_SECONDS, monotonic()
+        # Threads of each worker by its address: 0 until it has the network, and for one that does not fit.
+        self._threads: dict[str, int] = {}
+        self._new: list[str] = []
+        self._looked, self._seen = -LOOK_SECONDS, monotonic()
 
     def threads(self) -> int:
-        """Threads of all workers, counted some seconds ago.
+        """Threads of all workers that fit, counted some seconds ago.
 
         Raises
         ------
         EnvironmentStoppedError
             When there has been none for `LOST_SECONDS`.
         """
-        with self._changing:
-            now = monotonic()
-            if now - self._looked >= LOOK_SECONDS:
-                self._threads, self._looked = sum(self._ask(self._client.nthreads).values()), now
-                self._seen = now if self._threads else self._seen
-            if now - self._seen > LOST_SECONDS:
-                raise EnvironmentStoppedError(
-                    f"the scheduler {self._address} has no worker left: start workers, then run again"
-                )
-            return self._threads
+        return sum(self._looked_at().values())
 
-    def wait_for_first(self) -> None:
-        """Wait until there is a worker; raises UsageError when none comes."""
+    def start(self) -> list[str]:
+        """Wait for a worker, give all that are there the network, and give their devices.
+
+        Raises
+        ------
+        UsageError
+            When none comes, or none fits.
+        """
         try:
             self._client.wait_for_workers(1, timeout=LOST_SECONDS)
         except TimeoutError as error:
             raise UsageError(
                 f"the scheduler {self._address} has no workers: start some, such as dask worker {self._address}"
             ) from error
-
-    def equip(self, addresses: Sequence[str] | None = None) -> list[str]:
-        """Give workers the network, all unless given, and give their devices.
-
-        Raises
-        ------
-        UsageError
-            When a worker has another version of a package, or not the device.
-        """
-        self._check_versions(addresses)
-        devices = self._on_each(worker.prepare, self._recipe, workers=addresses)
-        for address, device in devices.items():
-            if isinstance(device, UnetbioError):
-                raise UsageError(f"worker {address}: {device}")
-            if isinstance(device, Exception):
-                raise device
+        devices, refused = self._equip([*self._ask(self._client.nthreads)])
+        if refused and not devices:
+            address, reason = next(iter(refused.items()))
+            raise UsageError(f"worker {address}: {reason}")
+        self._warn(refused)
         return sorted(devices.values())
 
     def compute(self, method: str, batch: NDArray[np.float32]) -> Any:
@@ -196,35 +185,91 @@ class _Workers:
             When scheduler or workers are lost.
         """
         while True:
-            future = self._ask(self._client.submit, worker.compute, self._recipe.key, method, batch, pure=False)
-            result = self._wait(future)
-            if not isinstance(result, str):
+            self._admit_new()
+            fitting = [address for address, threads in self._looked_at().items() if threads]
+            if not fitting:
+                sleep(LOOK_SECONDS)
+                continue
+            arguments = (worker.compute, self._recipe.key, method, batch)
+            future = self._ask(self._client.submit, *arguments, pure=False, workers=fitting)
+            result = self._wait(future, fitting)
+            if isinstance(result, str):
+                logger.debug("worker %s is sent the network again", result)
+                self._warn(self._equip([result])[1])
+            elif result is not None:
                 return result
-            logger.debug("worker %s has joined", result)
-            self.equip([result])
 
     def forget(self) -> None:
         """Free the network in all workers."""
         # Workers also drop it by themselves when memory is short.
         with suppress(Exception):
-            self._client.run(worker.forget, self._recipe.key)
+            self._client.run(worker.forget, self._recipe.key, workers=[*self._looked_at()])
 
-    def _check_versions(self, addresses: Sequence[str] | None) -> None:
+    def _looked_at(self) -> dict[str, int]:
+        """Threads of each worker, as of some seconds ago; raises as `threads`."""
+        with self._changing:
+            now = monotonic()
+            if now - self._looked >= LOOK_SECONDS:
+                present, self._looked = self._ask(self._client.nthreads), now
+                self._new = [address for address in present if address not in self._threads]
+                self._threads = {address: count for address, count in self._threads.items() if address in present}
+                self._seen = now if self._new or any(self._threads.values()) else self._seen
+            if now - self._seen > LOST_SECONDS:
+                which = "worker left that fits" if self._threads else "worker left"
+                raise EnvironmentStoppedError(
+                    f"the scheduler {self._address} has no {which}: start workers, then run again"
+                )
+            return self._threads.copy()
+
+    def _admit_new(self) -> None:
+        """Give workers that have joined the network; those that do not fit get no tiles."""
+        with self._changing:
+            new, self._new = self._new, []
+            self._threads |= dict.fromkeys(new, 0)
+        if new:
+            self._warn(self._equip(new)[1])
+
+    def _equip(self, addresses: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+        """Give workers the network: the device of each, and why others do not fit."""
+        refused = self._other_versions(addresses)
+        fitting = [address for address in addresses if address not in refused]
+        devices = self._on_each(worker.prepare, self._recipe, workers=fitting) if fitting else {}
+        for address, device in devices.items():
+            if isinstance(device, UnetbioError):
+                refused[address] = str(device)
+            elif isinstance(device, Exception):
+                raise device
+        equipped = {address: device for address, device in devices.items() if address not in refused}
+        counts = self._ask(self._client.nthreads)
+        with self._changing:
+            self._threads |= dict.fromkeys(refused, 0)
+            self._threads |= {address: counts[address] for address in equipped if address in counts}
+        return equipped, refused
+
+    def _other_versions(self, addresses: Sequence[str]) -> dict[str, str]:
+        """Which workers have another version of a package, in words."""
+        reasons = {}
         for package, own in self._needed.items():
             for address, found in self._on_each(version, package, workers=addresses).items():
                 if not isinstance(found, str) or _public(found) != own:
                     other = _public(found) if isinstance(found, str) else "not installed"
-                    raise UsageError(
-                        f"worker {address}: {package} is {other}, and {own} here: install the same version everywhere"
+                    reasons.setdefault(
+                        address, f"{package} is {other}, and {own} here: install the same version everywhere"
                     )
+        return reasons
+
+    @staticmethod
+    def _warn(refused: Mapping[str, str]) -> None:
+        for address, reason in refused.items():
+            logger.warning("worker %s gets no tiles, others compute them: %s", address, reason)
 
     def _on_each(self, function: Callable[..., Any], argument: Any, workers: Sequence[str] | None) -> dict[str, Any]:
         """Result of a function on each worker, or its error; without workers that are lost meanwhile."""
         found = self._ask(self._client.run, function, argument, workers=workers, on_error="return")
         return {address: result for address, result in found.items() if not isinstance(result, OSError)}
 
-    def _wait(self, future: Any) -> Any:
-        """Result of a future, as long as there are workers."""
+    def _wait(self, future: Any, addresses: Sequence[str]) -> Any:
+        """Result of a future that these workers may compute; None if all of them are lost."""
         from distributed.scheduler import KilledWorker
 
         finished = threading.Event()
@@ -232,8 +277,12 @@ class _Workers:
         while True:
             # A short timeout of `future.result` would break off the transfer of the result.
             if not finished.wait(LOOK_SECONDS):
-                self.threads()
-                continue
+                self._admit_new()
+                left = self._looked_at()
+                if any(left.get(address) for address in addresses):
+                    continue
+                future.cancel()
+                return None
             try:
                 return future.result(timeout=LOST_SECONDS)
             except TimeoutError:

@@ -28,6 +28,7 @@ _LOGGED = {
     "constant": "one grey value everywhere: no cells",
     "more_series": "the file holds more images, the first was segmented: choose with --series",
     "cut_file": "the file was cut; what is whole was used",
+    "damaged": "{} parts of 256 x 256 pixels cannot be decoded, and are background",
     "missing_planes": "{} planes are missing; the others were used",
     "not_stored": "{} chunks are not stored; read as the fill value; if they were lost, copy the file again",
 }

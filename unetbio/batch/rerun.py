@@ -90,7 +90,7 @@ def _repeat(path: Path, provenance: Provenance, models: _Models, device: str) ->
         return f"cannot be segmented again: the input is gone: {provenance.input.absolute}"
     try:
         changes, options = _recorded_settings(provenance.settings)
-        options["partial"] = bool(provenance.run.get("partial"))
+        options["partial"] = bool(provenance.run.get("partial") or provenance.run.get("damaged"))
         options["ensemble"] = [member["path"] for member in provenance.run.get("ensemble", ())]
     except (KeyError, TypeError, ValueError, UsageError) as error:
         text = " ".join(f"{type(error).__name__}: {error}".split())

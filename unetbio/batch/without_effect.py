@@ -65,7 +65,7 @@ class Permissions:
 
     def say(self) -> None:
         """Say which of them no image needed."""
-        if self._settings.partial and "missing_planes" not in self._needed:
+        if self._settings.partial and not {"missing_planes", "damaged"} & self._needed:
             say_without_effect("--partial", "no plane is missing")
         if self._settings.nan == "fill" and not {"filled", "unknown"} & self._needed:
             say_without_effect("--nan fill", ALL_KNOWN)

@@ -10,9 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
+from unetbio.io.damage import first_damaged, is_damage
 from unetbio.io.missing import MissingPlanes
 
-__all__ = ["AXES", "Image", "NotStored", "Part", "PlaneSource", "list_channels", "select_channel", "with_channel_names"]
+__all__ = [
+    "AXES",
+    "Image",
+    "NotStored",
+    "Part",
+    "PlaneSource",
+    "WrappedPixels",
+    "list_channels",
+    "select_channel",
+    "with_channel_names",
+]
 
 AXES = "TCZYX"
 """Every axis an image can have, in the order that arrays have them."""
@@ -178,6 +189,11 @@ class Image:
             ),
         )
 
+    @property
+    def start(self) -> tuple[int, int]:
+        """Row and column of the first pixel in the plane of its resolution."""
+        return (0, 0) if self.part is None else (self.part.rows[0], self.part.columns[0])
+
     def _resized(self, rows: int, columns: int) -> "Image":
         return dataclasses.replace(self, shape=(*self.shape[:-2], rows, columns))
 
@@ -255,12 +271,25 @@ class Image:
                     raise self.missing.error()
                 for i, time in enumerate(ranges["T"]):
                     for k, section in enumerate(ranges["Z"]):
-                        out[i, :, k] = self.pixels.read(time, section, ranges["C"], rows, columns)
+                        out[i, :, k] = self._read_plane(time, section, ranges["C"], rows, columns)
         except MemoryError as error:
             raise ImageError("too_large", f"{self.describe()} does not fit into memory: read a window of it") from error
         kept = {"T": t, "C": c, "Z": z}
         dropped = [n for n, axis in enumerate("TCZ") if axis not in self.axes or not _keeps_axis(kept[axis])]
         return out.squeeze(axis=tuple(dropped))
+
+    def _read_plane(self, t: int, z: int, channels: range, y: slice, x: slice) -> NDArray[Any]:
+        """Read a window of a plane; an error names the place of the damage, where other parts are whole."""
+        try:
+            return self.pixels.read(t, z, channels, y, x)
+        except ImageError as error:
+            part = is_damage(error) and first_damaged(lambda *of: self.pixels.read(t, z, channels, *of), y, x)
+            if not part:
+                raise
+            named = [f"{axis.lower()} {at}, " for axis, at in (("T", t), ("Z", z)) if self.size(axis) > 1]
+            place = part.within(self.start)
+            text = f"{''.join(named)}{place} cannot be decoded: {part.error}"
+            raise ImageError(part.error.reason, text) from part.error.__cause__
 
     def describe(self) -> str:
         """Axes with their lengths and the dtype, for messages: ``C=3 Y=512 X=512 uint16``."""
@@ -296,28 +325,31 @@ def _moved(x: int, y: int) -> NDArray[np.float64]:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Wrapped:
-    """A part of the pixels of an image."""
+class WrappedPixels:
+    """Pixels of an image that another source reads."""
 
     whole: PlaneSource
 
     @property
     def files(self) -> tuple[Path, ...]:
+        """See `Image.files`."""
         files: tuple[Path, ...] = getattr(self.whole, "files", ())
         return files
 
     @property
     def not_stored(self) -> NotStored | None:
+        """See `Image.not_stored`."""
         return getattr(self.whole, "not_stored", None)
 
     @property
     def missing(self) -> MissingPlanes | None:
+        """See `Image.missing`."""
         missing: MissingPlanes | None = getattr(self.whole, "missing", None)
         return missing
 
 
 @dataclasses.dataclass(frozen=True)
-class _Box(_Wrapped):
+class _Box(WrappedPixels):
     """A box of the plane of an image."""
 
     top: int
@@ -329,7 +361,7 @@ class _Box(_Wrapped):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Sections(_Wrapped):
+class _Sections(WrappedPixels):
     """A range of the sections of an image."""
 
     start: int

@@ -4,6 +4,7 @@ An area is asked for a part of the plane, as `unetbio.postprocessing.bands.Area`
 size of the image. What it says of a pixel does not depend on the part.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from unetbio.annotations.outlines import Polygons
 from unetbio.io.image import Image
+from unetbio.io.tolerant import Box
 from unetbio.postprocessing.bands import bands_of
 from unetbio.settings.regions import Outline
 
@@ -90,6 +92,42 @@ class SurroundedArea:
             slice(part.start - wide.start, part.stop - wide.start) for part, wide in zip(parts, around, strict=True)
         )
         return mask[tuple(inner)]
+
+
+@dataclass(frozen=True)
+class UndamagedArea:
+    """An area, or the whole plane, without damaged parts.
+
+    Parameters
+    ----------
+    area : Area, optional
+        The area.
+    boxes : callable
+        Gives the damaged parts of the image, which are known once it was read: first row, row after the last, and the
+        same of columns.
+    of, shape : (int, int)
+        Rows and columns of the image, and of the plane, which is the image at another size.
+    """
+
+    area: "Area | None"
+    boxes: Callable[[], list[Box]]
+    of: tuple[int, int]
+    shape: tuple[int, int]
+
+    def __call__(self, where: tuple[slice, ...]) -> NDArray[np.bool_]:
+        """Which pixels of a part are in the area: `unetbio.postprocessing.bands.Area`."""
+        parts = _parts(where, self.shape)
+        # Pixels of the image in which those of the plane lie.
+        rows, columns = (
+            ((np.arange(part.start, part.stop) + 0.5) * full / size).astype(np.int64)
+            for part, full, size in zip(parts, self.of, self.shape, strict=True)
+        )
+        mask = np.ones((len(rows), len(columns)), np.bool_) if self.area is None else self.area(where).copy()
+        for top, bottom, left, right in self.boxes():
+            inside = [(at >= low) & (at < high) for at, low, high in ((rows, top, bottom), (columns, left, right))]
+            if inside[0].any() and inside[1].any():
+                mask[np.ix_(*inside)] = False
+        return mask
 
 
 def outlined_area(outline: Outline, image: Image) -> OutlinedArea:

@@ -14,6 +14,7 @@ from unetbio.io import read_image
 from unetbio.io.grey_pictures import as_grey, is_opaque_picture
 from unetbio.io.image import Image, list_channels, select_channel, with_channel_names
 from unetbio.io.list_images import find_series
+from unetbio.io.tolerant import without_damage
 from unetbio.notes import say_once, say_without_effect
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.areas import CELL_REACH
@@ -76,8 +77,13 @@ def open_image(
     """
     whole = _opened(source, settings)
     image = select_part(whole, settings, info)
+    damage = None
+    # Frames of a time-lapse would lack other parts, and one that lacks a frame is no better.
+    if settings.partial and (image.size("T") == 1 or settings.t is not None):
+        image, damage = without_damage(image)
     chosen = _select(image, settings, ndim, len(info.channels))
-    selection = replace(chosen, area=area_of(image, settings), tissue=_tissue_of(whole, image, settings))
+    area, tissue = area_of(image, settings), _tissue_of(whole, image, settings)
+    selection = replace(chosen, area=area, tissue=tissue, damage=damage)
     known = at_scale_of(selection, info, ndim)
     if known is not None:
         return known

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.io.image import Image
+from unetbio.io.tolerant import Box, Damage
 from unetbio.postprocessing.bands import Allocate, Area, FinishedBands
-from unetbio.preprocessing.areas import CELL_REACH, OutlinedArea, SurroundedArea
+from unetbio.preprocessing.areas import CELL_REACH, OutlinedArea, SurroundedArea, UndamagedArea
 from unetbio.preprocessing.grey_values import GreyLevels, LevelCounter, count_channels
 from unetbio.preprocessing.lazy import LazyPixels, Streaming
 from unetbio.preprocessing.normalization import Scaling
@@ -55,6 +56,8 @@ class ImageSelection:
         Pixels of the plane that are segmented, where these are not all. Cells in it are whole; classes end with it.
     tissue : TissueArea, optional
         Pixels of a slide that are in tissue or near it, where it was looked for; all others are background.
+    damage : Damage, optional
+        Parts that cannot be decoded, where these are left out; they are known once the frame was read.
     """
 
     image: Image
@@ -70,6 +73,7 @@ class ImageSelection:
     streaming: Streaming | None = None
     area: OutlinedArea | None = None
     tissue: TissueArea | None = None
+    damage: Damage | None = None
 
     @property
     def rows(self) -> int | None:
@@ -138,8 +142,7 @@ class ImageSelection:
     @property
     def start(self) -> tuple[int, int]:
         """Row and column of the upper left corner in the file, in pixels of the resolution that is segmented."""
-        part = self.image.part
-        return (0, 0) if part is None else (part.rows[0], part.columns[0])
+        return self.image.start
 
     @property
     def grid(self) -> tuple[int, ...]:
@@ -155,13 +158,24 @@ class ImageSelection:
     def wanted(self) -> Area | None:
         """Pixels of the grid that cells can lie in: the area with what cells can reach beyond it, or the tissue."""
         if self.grid_area is not None:
-            return SurroundedArea(self.grid_area, CELL_REACH)
-        return None if self.tissue is None else self.tissue.scaled(self.grid)
+            return self._undamaged(SurroundedArea(self.grid_area, CELL_REACH))
+        return self._undamaged(None if self.tissue is None else self.tissue.scaled(self.grid))
 
     @cached_property
     def within(self) -> Area | None:
         """Pixels of the grid that classes end with, and that objects lie in: the area, or the tissue."""
-        return self.grid_area or self.wanted
+        return self.wanted if self.grid_area is None else self._undamaged(self.grid_area)
+
+    @property
+    def damaged_boxes(self) -> list[Box]:
+        """Parts of the plane that were left out since they cannot be decoded."""
+        return [] if self.damage is None else self.damage.boxes(self.channels)
+
+    def _undamaged(self, area: Area | None) -> Area | None:
+        if self.damage is None:
+            return area
+        planes = (self.shape[-2], self.shape[-1]), (self.grid[-2], self.grid[-1])
+        return UndamagedArea(area, lambda: self.damaged_boxes, *planes)
 
     def present_channels(self, t: int | None) -> tuple[int, ...]:
         """Channels of which no plane of a frame is missing: those that can be measured."""

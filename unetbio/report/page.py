@@ -64,6 +64,7 @@ WARNINGS = {
     "glass_left_out": "glass around the tissue was left out (--tissue auto)",
     "no_glass": "no glass was found, so that all was segmented (--tissue auto)",
     "cut_file": "the file was cut, by a crash or while it was copied: what is whole was segmented",
+    "damaged": "parts of the image cannot be decoded and are background (--partial)",
     "edited": "the mask was edited by hand or has no provenance, and is kept",
     "more_series": "the file holds more images than the one that was segmented (--series)",
     "missing_planes": "planes are missing: files that are not there, or an acquisition that stopped",

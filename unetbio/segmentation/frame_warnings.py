@@ -47,6 +47,8 @@ def _of_file(opened: ImageSelection) -> Iterator[str]:
         yield f"missing_planes:{missing.count}/{missing.total}"
     if missing and missing.cut:
         yield "cut_file"
+    if opened.damage is not None and (damaged := opened.damaged_boxes):
+        yield f"damaged:{len(damaged)}/{opened.damage.total}"
     if opened.tissue is not None and opened.tissue.threshold is None:
         yield "no_glass"
     elif opened.tissue is not None:

@@ -411,6 +411,7 @@ class Segmenter:
             "grid": list(opened.grid),
             **({} if opened.scale is None else {"scale": opened.scale.as_record()}),
             **self._area_record(opened),
+            **({"damaged": list(map(list, damaged))} if (damaged := opened.damaged_boxes) else {}),
             **({} if (kept := opened.kept_sections) is None else {"partial": [kept.start, kept.stop]}),
             **self._tiling(opened.section.grid),
             **self.decoder.run_record(opened),

@@ -180,7 +180,8 @@ class Settings:
             "Segment what is there of images, sets and plates that lack planes, files, fields or wells.",
             "Times that lack a plane are left out; if all do, sections outside the longest run that all times have. A "
             "warning in the row says how many planes are missing. Without it such images fail, unless `t`, `z` or "
-            "`channel` choose planes that are there.",
+            "`channel` choose planes that are there. Parts of a plane that cannot be decoded, as of a slide with a "
+            "damaged tile, are background: the run names them, the row counts them, the provenance lists them.",
         ),
     ] = False
     level: Annotated[

@@ -26,6 +26,7 @@ __all__ = [
     "LOCK",
     "MANIFEST",
     "MASKS",
+    "NIFTI",
     "OVERLAYS",
     "OVERLAY_SUFFIX",
     "PAGE",
@@ -106,6 +107,9 @@ WRITTEN = (*WRITTEN_MASKS, "_probabilities", "_tracks", "_cytoplasm")
 
 FORMATS: Mapping[str, str] = {"ome-tiff": ".ome.tif", "ome-zarr": ".ome.zarr"}
 """Endings of masks by format; ``auto`` chooses NIfTI for NIfTI inputs, and OME-TIFF for all others."""
+
+NIFTI = (".nii", ".nii.gz")
+"""Endings of NIfTI files."""
 
 MASK_FORMATS = (*FORMATS.values(), ".nii.gz")
 

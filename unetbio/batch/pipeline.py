@@ -15,6 +15,7 @@ from unetbio.batch.budget import MemoryBudget
 from unetbio.batch.without_effect import say_for_image
 from unetbio.errors import ImageError
 from unetbio.files import Stamp, real_path, stamp, utf8_text
+from unetbio.output_layout import NIFTI
 from unetbio.postprocessing.instances import rows_in_memory
 from unetbio.preprocessing.selection import Frame, ImageSelection
 from unetbio.provenance import Fingerprint, fingerprint
@@ -29,9 +30,6 @@ from unetbio.settings.segmentation import Settings
 from unetbio.timing import stage
 
 __all__ = ["LABELLING_BYTES", "Job", "Reader", "frame_bytes", "streamed_if_large"]
-
-NIFTI = (".nii", ".nii.gz")
-"""Endings of label images that are written as a whole."""
 
 BAND_BYTES = 256 << 20
 """Memory of the part of a streamed image that is worked on; larger parts are not faster."""

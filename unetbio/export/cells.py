@@ -6,16 +6,13 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from unetbio.errors import ImageError, UsageError
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import holds_classes, provenance_name, result_name
 from unetbio.provenance import InputRecord, PartRecord, read_provenance
 from unetbio.results.entries import check_folder, known_entries
 from unetbio.results.journal import Entry
-from unetbio.results.reuse import read_label_file
+from unetbio.results.reuse import large_labels, read_label_file
 from unetbio.results.tables.cells import CachedCells
 from unetbio.results.tables.collect_tables import reuse_or_measure
 from unetbio.results.tables.lineages import Lineage, read_lineage
@@ -41,8 +38,8 @@ class Plane:
     ----------
     t, z : int, optional
         Time and section, from 0, if there are several.
-    label_image : ndarray
-        ``(Y, X)``.
+    label_image : array
+        ``(Y, X)``; a large one is on disk.
     measurements : mapping
         Columns of the table for each cell, by its id, without missing values. Planes of a linked object have the
         measurements of the whole object.
@@ -50,7 +47,7 @@ class Plane:
 
     t: int | None
     z: int | None
-    label_image: NDArray[Any]
+    label_image: Any
     measurements: Measurements
 
 
@@ -64,8 +61,8 @@ class ExportImage:
         Line in the journal: path, series and further columns.
     label_hash : str
         Hash of the label image.
-    label_image : ndarray
-        ``([T,] [Z,] Y, X)``.
+    label_image : array
+        ``([T,] [Z,] Y, X)``; a large plane is on disk.
     times : tuple of int or None
         One for each frame; several frames lie along a first axis T.
     section : int, optional
@@ -84,7 +81,7 @@ class ExportImage:
 
     entry: Entry
     label_hash: str
-    label_image: NDArray[Any]
+    label_image: Any
     times: tuple[int | None, ...]
     section: int | None
     is_hyperstack: bool
@@ -100,12 +97,12 @@ class ExportImage:
 
     def planes(self) -> Iterator[Plane]:
         """All planes, by time and section."""
-        frames = self.label_image if len(self.times) > 1 else self.label_image[np.newaxis]
+        frames = self.label_image if len(self.times) > 1 else [self.label_image]
         import polars as pl
 
         for t, frame in zip(self.times, frames, strict=True):
             rows = self._rows(t)
-            if frame.ndim == 2:
+            if len(frame.shape) == 2:
                 yield Plane(t, self.section, frame, _measurements(rows))
             elif SECTION in rows.columns:
                 for z, section in enumerate(frame):
@@ -166,7 +163,9 @@ def _read(out: Path, entry: Entry, cached: CachedCells, links: Links) -> ExportI
     cells = links.add(outcome, outcome.cells)
     provenance = read_provenance(out / provenance_name(entry.output))
     try:
-        labels = read_label_file(out / entry.output, provenance)
+        labels = large_labels(out / entry.output, provenance)
+        if labels is None:
+            labels = read_label_file(out / entry.output, provenance)
     except ImageError as error:
         # The file has the recorded size and time, but its pixels, which are first read here, are damaged.
         return replace(entry, status="failed", reason=error.reason, message=f"{entry.output}: {error}")

@@ -79,7 +79,7 @@ class _TracksWriter:
 
 def _frames(image: ExportImage, lineage: Lineage) -> list[NDArray[Any]]:
     """Label images of a time-lapse, by time."""
-    stacks: dict[str, NDArray[Any]] = {image.entry.output: image.label_image}
+    stacks: dict[str, NDArray[Any]] = {image.entry.output: image.label_image[:]}
     frames = []
     for frame in lineage.frames:
         if frame.output not in stacks:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from unetbio.compilation import compiled
 
 __all__ = [
+    "BAND_PIXELS",
     "Allocate",
     "Area",
     "Band",
@@ -23,6 +24,7 @@ __all__ = [
     "Numbers",
     "Repeated",
     "RowArray",
+    "Rows",
     "Seams",
     "bands_in_memory",
     "bands_of",
@@ -83,7 +85,7 @@ def bands_of(length: int, rows: int | None) -> list[Band]:
     return [slice(start, min(start + step, length)) for start in range(0, length, step)]
 
 
-def bands_in_memory(array: RowArray) -> list[Band]:
+def bands_in_memory(array: Rows) -> list[Band]:
     """Bands of an array to look at one after another: of about `BAND_PIXELS` on disk, one in memory."""
     rows = None if isinstance(array, np.ndarray) else max(1, BAND_PIXELS // prod(array.shape[1:]))
     return bands_of(array.shape[0], rows)

@@ -7,6 +7,7 @@ provenance without a label image, or both. A label image that differs from its p
 import contextlib
 import shutil
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -17,7 +18,7 @@ from unetbio.files import TEMPORARY, stamp
 from unetbio.io import read_image, read_labels
 from unetbio.labels import label_hash
 from unetbio.models.model_file import Model
-from unetbio.output_layout import LOCK, described_mask, provenance_name
+from unetbio.output_layout import LOCK, NIFTI, described_mask, provenance_name
 from unetbio.postprocessing.bands import planes_of
 from unetbio.preprocessing.lazy import LazyPixels
 from unetbio.provenance import CELL_CLASSES, Provenance, read_provenance
@@ -30,12 +31,16 @@ __all__ = [
     "KeptResult",
     "Policy",
     "find_earlier_result",
+    "large_labels",
     "layout_of",
     "lazy_labels",
     "read_label_file",
     "read_mask_of_run",
     "state_of_labels",
 ]
+
+LARGE_PIXELS = 1 << 25
+"""Pixels of a label image from which on it is read in parts."""
 
 SHOWN = 3
 """Number of changed settings that a message names."""
@@ -137,7 +142,7 @@ def find_earlier_result(item: Item, out: Path, model: Model, settings: dict[str,
         return EarlierResult(changes=changes)
     if {"objects", CELL_CLASSES} & provenance.settings.keys() and not (out / item.objects).is_file():
         return _NOTHING
-    if provenance.run.get("partial") and not item.settings.partial:
+    if {"partial", "damaged"} & provenance.run.keys() and not item.settings.partial:
         return _NOTHING
     if policy.save_probabilities and not _has_probabilities(item, out, provenance):
         return _NOTHING
@@ -221,11 +226,28 @@ def state_of_labels(path: Path, provenance: Provenance | None, *, rehash: bool =
         output = provenance.output
         if (size, mtime_ns) == (output.size, output.mtime_ns):
             return "intact"
+    if provenance and _hash_in_parts(path, provenance) == provenance.output.label_hash:
+        return "intact"
     try:
         labels = read_label_file(path, provenance)
     except ImageError as error:
         return "unreadable" if _is_broken(error) else "edited"
     return "intact" if provenance and label_hash(labels) == provenance.output.label_hash else "edited"
+
+
+def _hash_in_parts(path: Path, provenance: Provenance) -> str | None:
+    """Hash of a label image that has the layout of the one that its run wrote; None of any other.
+
+    Memory does not grow with its size.
+    """
+    # A packed NIfTI file is unpacked from its start for each part.
+    if len(provenance.frames) > 1 or path.name.endswith(NIFTI):
+        return None
+    try:
+        labels = lazy_labels(path)
+        return label_hash(labels) if labels.shape == layout_of(provenance)[1] else None
+    except ImageError:
+        return None
 
 
 def _is_broken(error: ImageError) -> bool:
@@ -247,6 +269,23 @@ def lazy_labels(path: Path) -> Any:
     image = read_image(path, labels=True)
     shape = tuple(image.size(axis) for axis in image.axes if axis in "ZYX")
     return planes_of(LazyPixels(image, None, None, (0,), shape), 0)
+
+
+def large_labels(path: Path, provenance: Provenance | None) -> Any:
+    """A large label image of a plane, of which rows are read where they are asked for; None of any other.
+
+    It is as its run wrote it: ids count from 1 without gaps, in raster order.
+
+    Raises
+    ------
+    ImageError
+        When it cannot be opened.
+    """
+    if provenance is None or len(provenance.frames) > 1 or path.name.endswith(NIFTI):
+        return None
+    axes, shape = layout_of(provenance)
+    is_large = axes == "YX" and prod(shape) > LARGE_PIXELS
+    return lazy_labels(path) if is_large and state_of_labels(path, provenance) == "intact" else None
 
 
 def read_label_file(path: Path, provenance: Provenance | None) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from unetbio.errors import ImageError
 from unetbio.io.grey_pictures import grey_view
 from unetbio.io.image import Image, with_channel_names
 from unetbio.io.pairing.matching import put_over
+from unetbio.io.tolerant import without_damage
 from unetbio.labels import label_hash, resize_nearest
 from unetbio.measurement import regions
 from unetbio.measurement.frame_summary import (
@@ -23,6 +24,7 @@ from unetbio.measurement.frame_summary import (
 )
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import holds_classes
+from unetbio.postprocessing.bands import BAND_PIXELS
 from unetbio.postprocessing.linking import number_sections
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.prepare import complete_pixel_size, with_pixel_size
@@ -31,7 +33,7 @@ from unetbio.provenance import CONFIDENCE_DECIMALS, FrameRecord, Provenance
 from unetbio.results.journal import Entry
 from unetbio.results.recorded_input import open_recorded
 from unetbio.results.result_files import Outcome
-from unetbio.results.reuse import read_label_file
+from unetbio.results.reuse import large_labels, read_label_file
 from unetbio.results.tables.confidences import Evidence, classes_by_id, confidences_by_id, read_evidence
 from unetbio.results.tables.measured_from import TableOptions
 from unetbio.settings.segmentation import PixelSize, Settings
@@ -97,7 +99,7 @@ def _measure_streamed(
         label_image,
         len(confidences),
         opened.lazy_channels(t, present),
-        rows=opened.rows or 1,
+        rows=opened.rows or max(1, BAND_PIXELS // label_image.shape[-1]),
         channel_names=[names[channel] for channel in present] or None,
         pixel_size_um=opened.trusted_pixel_size_um,
     )
@@ -136,11 +138,7 @@ def measure_again(
     ImageError
         When the label image cannot be read, or does not fit its input.
     """
-    try:
-        labels = read_label_file(out / entry.output, provenance)
-    except ImageError as error:
-        raise ImageError(error.reason, f"{entry.output}: {error}") from error
-    digest = label_hash(labels)
+    labels, digest = _labels_to_measure(out, entry, provenance, options, edited=edited)
     if provenance is not None and options.pixel_size_um is not None:
         provenance = with_given_size(provenance, options.pixel_size_um)
     opened = open_input(out, entry, provenance, options.pixel_size_um)
@@ -163,8 +161,8 @@ def measure_again(
             f"{entry.output} has {len(labels)} frames, its image had {len(times)}: "
             "give it as many, or replace it with --overwrite-edited",
         )
-    frames = labels if len(times) > 1 else labels[np.newaxis]
-    in_sections = frames.ndim == 4 and provenance is not None and _is_in_sections(provenance)
+    frames = labels if len(times) > 1 else [labels]
+    in_sections = len(frames[0].shape) == 3 and provenance is not None and _is_in_sections(provenance)
     apart = in_sections and provenance is not None and sections_unlinked(provenance)
     pairs = list(zip(times, frames, strict=True))
     kept = provenance.frames if provenance and not edited else None
@@ -175,12 +173,39 @@ def measure_again(
     tables = []
     for (t, frame), record in zip(pairs, described, strict=True):
         evidence = read_evidence(out, entry, provenance, t if len(pairs) > 1 else None, record, edited=edited)
+        if opened and not isinstance(frame, np.ndarray) and _can_be_measured_in_bands(opened, evidence):
+            tables.append(_measure_streamed(opened, t, frame, record.confidences))
+            continue
+        frame = np.asarray(frame[:])
         if opened:
             measured, apart = _frame_of(opened, t, frame, None, evidence), opened.sections_unlinked
         else:
             measured = _Frame(frame, None, (), _sizes_of(provenance), evidence)
         tables.append(_table(measured, t, options, apart=apart))
     return Outcome(entry, described, pixel_size_of(provenance), digest, concatenate(tables))
+
+
+def _labels_to_measure(
+    out: Path, entry: Entry, provenance: Provenance | None, options: TableOptions, *, edited: bool
+) -> tuple[Any, str]:
+    """The label image, on disk where it is large and has basic columns alone, and its hash."""
+    path = out / entry.output
+    is_basic = replace(options, pixel_size_um=None) == TableOptions()
+    try:
+        if is_basic and not edited and not holds_classes(entry.output):
+            labels = large_labels(path, provenance)
+            if labels is not None and provenance is not None:
+                return labels, provenance.output.label_hash
+        labels = read_label_file(path, provenance)
+    except ImageError as error:
+        raise ImageError(error.reason, f"{entry.output}: {error}") from error
+    return labels, label_hash(labels)
+
+
+def _can_be_measured_in_bands(opened: ImageSelection, evidence: Evidence) -> bool:
+    """Whether sums over bands are those over the image, and confidences are known."""
+    is_whole_numbers = opened.image.dtype.kind in "bui"
+    return is_whole_numbers and evidence.classes is None and evidence.probability is None and bool(evidence.of_cells)
 
 
 def pixel_size_of(provenance: Provenance | None) -> float | None:
@@ -353,6 +378,8 @@ def _as_segmented(image: Image, provenance: Provenance | None) -> ImageSelection
         nan = provenance.settings.get("nan", nan)
         if kept := provenance.run.get("partial"):
             image = image.crop_sections(*kept)
+        if provenance.run.get("damaged"):
+            image, _ = without_damage(image)
         sizes, trusted = provenance.input.pixel_size_um, provenance.input.pixel_size_trusted
         image = replace(image, pixel_size_um=sizes, pixel_size_trusted=trusted)
         image = with_channel_names(image, provenance.settings.get("channel_names", ()))

@@ -1,0 +1,98 @@
+"""Results larger than memory: verified, measured and exported in parts, with the files of those in memory."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from click.testing import CliRunner, Result
+from numpy.typing import NDArray
+
+from unetbio.cli.main import main
+from unetbio.export import cells
+from unetbio.io import read_labels, write_labels
+from unetbio.postprocessing import bands
+from unetbio.results import reuse
+from unetbio.results.tables import measure_cells
+
+Array = NDArray[Any]
+
+
+def unetbio(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+@pytest.fixture(params=["ome-tiff", "ome-zarr"])
+def results(request: pytest.FixtureRequest, tmp_path: Path, discs: Array, tiny_model: Path) -> Path:
+    """Results of a mosaic whose cells lie across the bands of seven rows."""
+    if request.param == "ome-zarr":
+        pytest.importorskip("zarr")
+    tifffile.imwrite(tmp_path / "a.tif", np.tile(discs, (3, 1)))
+    line = ("segment", tmp_path / "a.tif", "-o", tmp_path / "out", "-m", tiny_model, "--diameter", "model")
+    result = unetbio(*line, "--overlays", "none", "--device", "cpu", "--format", request.param)
+    assert result.exit_code == 0, result.output
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every label image is large, and may not be read as a whole."""
+    monkeypatch.setattr(reuse, "LARGE_PIXELS", 1)
+    for module in (reuse, cells, measure_cells):
+        monkeypatch.setattr(module, "read_label_file", _refuse)
+    for module in (bands, measure_cells):
+        monkeypatch.setattr(module, "BAND_PIXELS", 7 * 80)
+
+
+def _refuse(path: Path, provenance: object) -> Array:
+    raise AssertionError(f"{path} is read as a whole")
+
+
+def test_masks_are_verified_in_parts(results: Path, large: None) -> None:
+    assert unetbio("verify", results).exit_code == 0
+
+
+def test_cells_are_measured_in_parts(results: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    shutil.copytree(results, tmp_path / "whole")
+    assert unetbio("measure", tmp_path / "whole", "--overwrite").exit_code == 0
+    request.getfixturevalue("large")
+    result = unetbio("measure", results, "--overwrite")
+    assert result.exit_code == 0, result.output
+    table = (results / "cells.csv").read_bytes()
+    assert table == (tmp_path / "whole" / "cells.csv").read_bytes()
+    assert len(table.splitlines()) == 10
+
+
+@pytest.mark.parametrize("target", ["geojson", "coco", "imagej"])
+def test_outlines_are_exported_in_parts(
+    results: Path, tmp_path: Path, request: pytest.FixtureRequest, target: str
+) -> None:
+    assert unetbio("export", results, "--to", target, "-o", tmp_path / "whole").exit_code == 0
+    request.getfixturevalue("large")
+    result = unetbio("export", results, "--to", target, "-o", tmp_path / "parts")
+    assert result.exit_code == 0, result.output
+    whole, parts = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()}
+        for name in ("whole", "parts")
+    )
+    assert parts == whole
+    assert parts
+
+
+def test_edited_masks_are_read_as_a_whole(
+    results: Path, tmp_path: Path, discs: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their ids may have gaps and any order."""
+    mask = next(path for path in results.glob("a_labels.*") if path.suffix != ".json")
+    labels = read_labels(mask)
+    labels[labels == 1] = 900
+    shutil.rmtree(mask) if mask.is_dir() else mask.unlink()
+    write_labels(mask, labels)
+    monkeypatch.setattr(reuse, "LARGE_PIXELS", 1)
+    assert "label_hash differs" in unetbio("verify", results).stdout
+    assert unetbio("export", results, "--to", "geojson", "-o", tmp_path / "cells").exit_code == 0
+    features = json.loads((tmp_path / "cells" / "a_cells.geojson").read_text())["features"]
+    assert {feature["properties"]["name"] for feature in features} == {"900", *map(str, range(2, 10))}

@@ -2,12 +2,14 @@
 
     python benchmarks/large_images.py DATA/bbbc039/val/images [--sides 4000 8000] [--model NAME|FILE] [--whole]
     python benchmarks/large_images.py DATA/bbbc039/val/images --sides 6000 --formats tiff --kills 10
+    python benchmarks/large_images.py DATA/bbbc039/val/images --sides 3000 --formats tiff --overhead 2
 
 Each image is segmented by ``unetbio segment`` in a process of its own; memory is the largest resident set of that
 process and the one that decodes, added up ten times a second. ``--whole`` compares with a run that holds all in memory:
 equal label hashes and tables. ``--kills N`` compares with a run that is killed so often, each time within a row of
-tiles, and goes on; its seconds are those of all runs together. Real images are cut and mirrored, so that their seams
-are no cells of their own.
+tiles, and goes on; its seconds are those of all runs together. ``--overhead N`` segments images that fit into memory in
+parts and in memory, in turns, N times each: the processor seconds of one for those of the other. Real images are cut
+and mirrored, so that their seams are no cells of their own.
 """
 
 import argparse
@@ -30,6 +32,12 @@ from unetbio.io import read_image
 TILE = 256
 STRIP_ROWS = 1024
 IN_MEMORY = "import unetbio.batch.pipeline as batch; batch.streamed_if_large = lambda opened, *_: opened; "
+
+IN_PARTS = (
+    "import functools, unetbio.batch.pipeline as batch; "
+    "batch.streamed_if_large = lambda opened, item, segmenter, policy, out, memory: "
+    "segmenter.streamed(opened, functools.partial(batch.DiskArray, out), batch.BAND_BYTES); "
+)
 
 
 def strips(images: Sequence[NDArray[np.uint16]], side: int) -> Iterator[NDArray[np.uint16]]:
@@ -95,9 +103,8 @@ def children(process: int) -> list[int]:
         return []
 
 
-def start(image: Path, out: Path, model: str, *, in_memory: bool = False) -> subprocess.Popen[bytes]:
-    """Begin a run."""
-    first = IN_MEMORY if in_memory else ""
+def start(image: Path, out: Path, model: str, first: str = "") -> subprocess.Popen[bytes]:
+    """Begin a run; ``first`` is run before it."""
     script = f"{first}import sys; from unetbio.cli.main import main; sys.exit(main())"
     arguments = ["segment", str(image), "-o", str(out), "--model", model, "--diameter", "model", "--quiet"]
     return subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.DEVNULL)
@@ -120,13 +127,13 @@ def finished_rows(out: Path) -> int:
 
 
 def segment(
-    image: Path, out: Path, model: str, *, in_memory: bool = False, kills: int = 0
+    image: Path, out: Path, model: str, *, first: str = "", kills: int = 0
 ) -> tuple[float, int, str, int, bytes]:
     """Seconds, largest memory, label hash, number of cells and table of cells of one run."""
     started, peak = time.perf_counter(), 0
     for _ in range(kills):
         kill_within_row(image, out, model, rows=1)
-    process = start(image, out, model, in_memory=in_memory)
+    process = start(image, out, model, first)
     while process.poll() is None:
         peak = max(peak, resident_bytes(process.pid))
         time.sleep(0.1)
@@ -138,6 +145,24 @@ def segment(
     return seconds, peak, provenance["output"]["label_hash"], provenance["frames"][0]["n_cells"], cells
 
 
+def overhead(image: Path, folder: Path, model: str, repeats: int) -> None:
+    """Print the processor seconds of runs in parts and in memory, in turns."""
+    taken: dict[str, list[float]] = {IN_PARTS: [], IN_MEMORY: []}
+    hashes = set()
+    for number in range(repeats):
+        for first, seconds in taken.items():
+            out = folder / f"overhead_{number}_{len(seconds)}_{len(first)}"
+            # Seconds of the processor, which other work on the machine changes little.
+            _, status, used = os.wait4(start(image, out, model, first).pid, 0)
+            if status:
+                raise SystemExit(f"unetbio segment {image} ended with {status}")
+            seconds.append(used.ru_utime + used.ru_stime)
+            hashes.add(json.loads(next(out.glob("*_labels.json")).read_text())["output"]["label_hash"])
+            print(f"{seconds[-1]:.1f} s {'in parts' if first == IN_PARTS else 'in memory'}", flush=True)
+    parts, memory = (float(np.median(seconds)) for seconds in taken.values())
+    print(f"{image.name}: in parts {parts / memory - 1:+.1%}, {len(hashes)} label hash", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path)
@@ -146,6 +171,7 @@ def main() -> None:
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--whole", action="store_true", help="run in memory too, and compare")
     parser.add_argument("--kills", type=int, default=0, help="run once more, killed so often, and compare")
+    parser.add_argument("--overhead", type=int, default=0, help="compare in turns, so often, and do nothing else")
     options = parser.parse_args()
     images = [read_image(path).read() for path in sorted(options.images.iterdir())[:20]]
     writers = {"tiff": ("mosaic.tif", write_tiff), "zarr": ("mosaic.ome.zarr", write_zarr)}
@@ -157,9 +183,12 @@ def main() -> None:
                 path = Path(folder, str(side), name)
                 path.parent.mkdir(exist_ok=True)
                 write(path, images, side)
+                if options.overhead:
+                    overhead(path, path.parent, options.model, options.overhead)
+                    continue
                 runs = {
                     "as it is run": {},
-                    **({"in memory": {"in_memory": True}} if options.whole else {}),
+                    **({"in memory": {"first": IN_MEMORY}} if options.whole else {}),
                     **({f"killed {options.kills} times": {"kills": options.kills}} if options.kills else {}),
                 }
                 found = [
@@ -170,7 +199,8 @@ def main() -> None:
                 for how, (seconds, peak, digest, count, _) in zip(runs, found, strict=True):
                     rows.append((side, kind, how, f"{seconds:.0f}", f"{peak / 1e9:.2f}", count, digest[:12], equal))
                     print(*rows[-1], flush=True)
-    print_table(("side", "format", "how", "s", "GB", "cells", "label hash", "equal"), rows)
+    if rows:
+        print_table(("side", "format", "how", "s", "GB", "cells", "label hash", "equal"), rows)
 
 
 if __name__ == "__main__":

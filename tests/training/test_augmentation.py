@@ -107,3 +107,20 @@ def test_intensity_follows_the_generator_and_keeps_shape() -> None:
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
     assert np.array_equal(change_intensity(rng(), image, STILL), image)
+
+
+def test_colour_mixes_channels_and_changes_nothing_else() -> None:
+    image = rng(1).random((3, 16, 16), dtype=np.float32)
+    alone = STILL.model_copy(
+        update={"probability": 1.0, "gamma": 1.0, "contrast": 0, "brightness": 0, "noise": 0, "blur": 0}
+    )
+    plain = change_intensity(rng(4), image, alone)
+    mixed = change_intensity(rng(4), image, alone.model_copy(update={"colour": 0.2}))
+    assert mixed.dtype == np.float32
+    # A linear map of the channels, and a constant, of which no entry is larger than .2.
+    known = np.column_stack([plain.reshape(3, -1).T, np.ones(plain[0].size)])
+    found = np.linalg.lstsq(known, mixed.reshape(3, -1).T, rcond=None)[0]
+    np.testing.assert_allclose(known @ found, mixed.reshape(3, -1).T, atol=1e-5)
+    changes = found - np.vstack([np.eye(3), np.zeros(3)])
+    assert 0 < np.abs(changes).max() <= 0.2
+    assert (changes != 0).all()

@@ -71,11 +71,18 @@ class Augmentation(Section):
         description="Largest standard deviation of added Gaussian noise, in normalised grey values.",
     )
     blur: float = Field(default=1.0, ge=0.0, description="Largest standard deviation of a Gaussian blur, in pixels.")
+    colour: float = Field(
+        default=0.0,
+        ge=0.0,
+        description="Mix channels: to each a share of every channel is added, between `-colour` and `colour`, and "
+        "such a constant. For stains that differ between laboratories; .15 in tissue with H&E.",
+    )
     probability: float = Field(
         default=0.3,
         ge=0.0,
         le=1.0,
-        description="Probability of each of the changes `brightness`, `contrast`, `gamma`, `noise` and `blur`.",
+        description="Probability of each of the changes `brightness`, `contrast`, `gamma`, `noise`, `blur` and "
+        "`colour`.",
     )
 
 

@@ -2,8 +2,11 @@
 
 import gc
 import shutil
+import threading
 import tracemalloc
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -11,6 +14,7 @@ import pytest
 import tifffile
 from batch_runner import Array, Runner, full_disk, left_cells, measured_again
 
+import unetbio.batch.run
 from unetbio.batch.plan import found_items
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.errors import EnvironmentStoppedError
@@ -124,11 +128,38 @@ def test_memory_does_not_grow_with_the_images(
     assert tables_of_few == tables_of_many == 8
 
 
-def held_by_run(folder: Path, count: int, segmenter: Segmenter) -> tuple[int, int]:
+def test_the_network_waits_for_slow_disks(
+    tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Images that are segmented and not yet written would fill the memory, and be lost with a kill."""
+    monkeypatch.setattr("unetbio.batch.run.IMAGES_BEHIND", 2)
+    decide_frame, write_result = segmenter.decide_frame, unetbio.batch.run.write_result
+    decided, written = count(1), count(1)
+    too_far = threading.Event()
+    waited: list[bool] = []
+
+    def deciding(*arguments: Any, **options: Any) -> Any:
+        # The two that wait, and the one that the network is at.
+        if next(decided) > 3:
+            too_far.set()
+        return decide_frame(*arguments, **options)
+
+    def writing(*arguments: Any, **options: Any) -> Any:
+        if next(written) == 1:
+            waited.append(too_far.wait(1.0))
+        return write_result(*arguments, **options)
+
+    monkeypatch.setattr(segmenter, "decide_frame", deciding)
+    monkeypatch.setattr("unetbio.batch.run.write_result", writing)
+    held_by_run(tmp_path, 8, segmenter, workers=1)
+    assert waited == [False]
+
+
+def held_by_run(folder: Path, number_of_images: int, segmenter: Segmenter, **options: Any) -> tuple[int, int]:
     """Bytes and tables that a run holds when its last image is done, and no other is being worked on."""
-    images = folder / f"{count} images"
+    images = folder / f"{number_of_images} images"
     images.mkdir()
-    for number in range(count):
+    for number in range(number_of_images):
         field = np.full((24, 24), 10, np.uint8)
         field[4:10, 4:10] = field[14:20, 14 : 15 + number % 5] = 200
         tifffile.imwrite(images / f"{number:02}.tif", field)
@@ -137,12 +168,12 @@ def held_by_run(folder: Path, count: int, segmenter: Segmenter) -> tuple[int, in
 
     def note(outcome: Outcome) -> None:
         seen.append(outcome.entry.path)
-        if len(seen) == count:
+        if len(seen) == number_of_images:
             held.append(memory_and_tables())
 
     items = found_items([images], Settings(), folder)
     before = memory_and_tables()[0]
-    run_batch(items, folder / f"{count} results", segmenter, BatchOptions(), note)
+    run_batch(items, folder / f"{number_of_images} results", segmenter, BatchOptions(**options), note)
     return held[0][0] - before, held[0][1]
 
 

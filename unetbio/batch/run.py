@@ -49,6 +49,10 @@ OnShare = Callable[[float], object]
 # More threads would only wait for the network.
 MAX_FINISHERS = 4
 
+IMAGES_BEHIND = 32
+"""Images that wait for the workers at most. Where disks are slower than the network more would fill the memory, since
+the budget counts pixels, of which small images have few; and a kill would lose them."""
+
 
 @dataclass(frozen=True)
 class BatchOptions:
@@ -198,7 +202,7 @@ class _Batch:
         try:
             for message in reader:
                 self._process(message, pool)
-                self._collect(block=False)
+                self._collect(block=len(self.waiting) > IMAGES_BEHIND)
             while self.waiting:
                 self._collect(block=True)
         finally:

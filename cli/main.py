@@ -56,14 +56,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "samples": ("unetbio.cli.samples", "Write sample images to try the tool on."),
 }
 
-# Errors of the system that any call can meet.
+# What to do about errors of the system that any call can meet; about others, if they name a file.
 _REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free space"),
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit of open files (ulimit -n)"),
     **dict.fromkeys((errno.EAGAIN, errno.ENOMEM), "raise the limits of memory and processes (ulimit -v, ulimit -u)"),
     errno.EIO: "check the disk or choose another one",
+    errno.ENAMETOOLONG: "give a shorter name",
     errno.EROFS: "choose a folder that can be written to",
+    errno.EACCES: "choose another, or ask for the right to use it",
 }
+_REMEDY = "look what is there, or choose another"
 
 EXIT_INTERNAL = 1
 EXIT_INTERRUPTED = 130
@@ -131,7 +134,8 @@ class _Commands(click.Group):
             raise
         except Exception as error:
             refused = _refused(error)
-            if refused is not None and refused.errno in _REMEDIES:
+            if refused is not None and (refused.filename or refused.errno in _REMEDIES):
+                logging.getLogger("unetbio").debug("%s", traceback.format_exc())
                 _say(f"error: {_text_of(refused)}")
                 return EnvironmentStoppedError.exit_code
             _say(f"internal error: {type(error).__name__}: {_one_line(error)}; traceback: {_write_traceback()}")
@@ -154,7 +158,7 @@ def _text_of(error: OSError) -> str:
 
         return str(stopped(Path(os.fsdecode(error.filename)), error))
     file = f"{error.filename}: " if error.filename else ""
-    return f"{file}{error.strerror}; {_REMEDIES[error.errno or 0]}, then run again"
+    return f"{file}{error.strerror}; {_REMEDIES.get(error.errno or 0, _REMEDY)}, then run again"
 
 
 def _complete(command: click.Command) -> None:

@@ -128,7 +128,10 @@ class OutputPath(click.Path):
         super().__init__(path_type=Path, **kinds)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Refuse an address, which would become a folder called ``s3:``."""
+        """Refuse an address, which would become a folder called ``s3:``, and a name that is empty."""
+        if value == "":
+            # Often an unset variable of a shell; as a path it would be the working directory.
+            self.fail("it is empty: give a name, or . for the working directory", param, ctx)
         if is_remote(value):
             address = public_address(str(value))
             text = f"{address} is an address: give a name on this machine, and copy what is written there afterwards"

@@ -36,6 +36,8 @@ def limit_threads(count: int) -> None:
 
     from unetbio import compilation
 
+    # More threads than processors only wait, and thousands of them take the machine.
+    count = min(count, os.cpu_count() or count)
     torch.set_num_threads(count)
     compilation.limit_threads(count)
 

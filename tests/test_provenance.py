@@ -115,6 +115,29 @@ def test_a_file_that_is_no_provenance_is_none(tmp_path: Path, content: bytes | N
     assert read_provenance(path) is None
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("input", "shape", [5]),
+        ("input", "shape", [5, -6]),
+        ("input", "axes", "QQ"),
+        ("input", "pixel_size_um", {"X": 0.0}),
+        ("output", "name", "../a/../../etc/passwd"),
+        ("output", "name", "/etc/passwd"),
+        ("frames", 0, {"n_cells": -5, "median_diameter_px": None, "area_fraction": 0.0}),
+        ("frames", 0, {"t": 10**30, "n_cells": 5, "median_diameter_px": None, "area_fraction": 0.0}),
+    ],
+)
+def test_a_provenance_with_impossible_values_is_none(
+    file: Path, tmp_path: Path, section: str, key: str | int, value: object
+) -> None:
+    content = make_provenance(file).model_dump(mode="json")
+    content[section][key] = value
+    path = tmp_path / "x_labels.json"
+    path.write_text(json.dumps(content))
+    assert read_provenance(path) is None
+
+
 def test_input_is_found_after_the_project_was_moved(file: Path, tmp_path: Path) -> None:
     record = make_provenance(file).input
     moved = tmp_path / "elsewhere"

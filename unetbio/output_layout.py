@@ -34,6 +34,7 @@ __all__ = [
     "PARENTS_RECORD",
     "SIGNATURE",
     "SUMMARY",
+    "TABLES_AND_PAGE",
     "TABLE_HASHES",
     "TRACKS",
     "WRITTEN",
@@ -83,6 +84,9 @@ PARENTS_RECORD = ".parents.parquet"
 JOURNAL, LOCK = "run.jsonl", ".run.lock"
 LINKED_FILES = (SUMMARY, CLASSES, CELLS_TEXT, CELLS, JOURNAL)
 """Files that the report page links to."""
+
+TABLES_AND_PAGE = (*LINKED_FILES, PAGE)
+"""Files of a whole run."""
 
 TABLE_HASHES = ".tables.sha256"
 """Hashes of the tables, as ``sha256sum`` prints them."""

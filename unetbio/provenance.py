@@ -13,16 +13,25 @@ import os
 import platform
 import re
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_serializer, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from unetbio.files import read_bytes, real_path, sha256_path, stamp, write_text
 
 __all__ = [
     "CELL_CLASSES",
     "CONFIDENCE_DECIMALS",
+    "MOST",
     "NOT_EXACT",
     "Fingerprint",
     "FrameRecord",
@@ -56,9 +65,17 @@ CONFIDENCE_DECIMALS = 3
 """Probabilities are stored in one byte a pixel; more decimals would mean nothing."""
 
 
+MOST = (1 << 63) - 1
+"""Tables hold numbers of 64 bits."""
+
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Size = Annotated[int, Field(ge=1, le=MOST)]
+Micrometres = Annotated[float, Field(gt=0)]
+
+
 class _Record(BaseModel):
     # Keep fields that a newer version wrote.
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
 
 
 class Fingerprint(_Record):
@@ -109,19 +126,19 @@ class SetRecord(_Record):
         As the names of the files, and a file beside them, say.
     """
 
-    files: tuple[str, ...]
-    shape: tuple[int, int, int]
+    files: Annotated[tuple[str, ...], Field(min_length=1)]
+    shape: tuple[Size, Size, Size]
     channel_names: tuple[str, ...]
-    pixel_size_um: dict[str, float] = {}
+    pixel_size_um: dict[str, Micrometres] = {}
 
 
 class PartRecord(_Record):
     """What was segmented of a file, if not all of it at full resolution; see `unetbio.io.image.Part`."""
 
-    level: int
-    scale: tuple[float, float]
-    rows: tuple[int, int]
-    columns: tuple[int, int]
+    level: Count
+    scale: tuple[Micrometres, Micrometres]
+    rows: tuple[Count, Count]
+    columns: tuple[Count, Count]
 
 
 class InputRecord(_Record):
@@ -160,12 +177,18 @@ class InputRecord(_Record):
     missing_files: tuple[str, ...] = ()
     address: str = ""
     part: PartRecord | None = None
-    axes: str
-    shape: tuple[int, ...]
+    axes: Annotated[str, Field(pattern="^T?C?Z?YX$")]
+    shape: tuple[Size, ...]
     dtype: str
-    pixel_size_um: dict[str, float]
+    pixel_size_um: dict[str, Micrometres]
     pixel_size_trusted: bool
     channel_names: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _has_one_length_an_axis(self) -> "InputRecord":
+        if len(self.axes) != len(self.shape):
+            raise ValueError(f"axes {self.axes} need one length each, not {self.shape}")
+        return self
 
     def matches(self, source: Path, *, rehash: bool = False) -> bool:
         """Whether ``source`` and its companions hold the same bytes, and missing files are still missing.
@@ -216,6 +239,17 @@ class OutputRecord(_Record):
     mtime_ns: int
     sha256: str = ""
 
+    @field_validator("name")
+    @classmethod
+    def _is_a_name(cls, name: str) -> str:
+        parts = list(PurePosixPath(name).parts)
+        while parts[:1] == [".."]:
+            # Out of a plate, to the folder that it lies in.
+            parts.pop(0)
+        if not parts or parts[0] == "/" or ".." in parts or "\0" in name:
+            raise ValueError("a name of a file is needed")
+        return name
+
 
 class FrameRecord(_Record):
     """One row of ``summary.csv``: an image, or one time of a time-lapse.
@@ -243,8 +277,8 @@ class FrameRecord(_Record):
         probabilities. Written as one line of text, so that the file stays readable.
     """
 
-    t: int | None = None
-    n_cells: int | None
+    t: Count | None = None
+    n_cells: Count | None
     median_diameter_px: float | None
     area_fraction: float
     zoom: float | None = None

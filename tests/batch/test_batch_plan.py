@@ -45,6 +45,15 @@ def test_two_inputs_of_one_name_are_refused(tmp_path: Path) -> None:
         check_names([make("a/x.tif"), make("b/x.tif"), make("a/X.png")], tmp_path)
 
 
+@pytest.mark.parametrize(
+    "folder", ["summary.csv", "Run.jsonl", "run.1-of-2.jsonl", "index.html", "x_labels.json", "x_labels.ome.tif"]
+)
+def test_a_folder_called_as_a_file_of_the_results_is_refused(tmp_path: Path, folder: str) -> None:
+    """Otherwise the run would end where it writes that file: after all images, for the tables."""
+    with pytest.raises(UsageError, match=rf"/b.tif: its results need the folder {folder} in .*: rename the folder of"):
+        check_names([make("x.tif"), make(f"{folder}/b.tif")], tmp_path)
+
+
 def test_a_result_over_an_input_is_refused(tmp_path: Path) -> None:
     items = [Item(tmp_path / "x.tif", "x.tif"), Item(tmp_path / "x_labels.ome.tif", "x_labels.ome.tif")]
     with pytest.raises(UsageError, match=r"x_labels.ome.tif would be written over an input"):
@@ -150,7 +159,7 @@ def test_regions_of_a_removed_file_are_forgotten_in_its_part(tmp_path: Path) -> 
     assert forget_gone(items, out, Part(own, 2)) == ["gone.tif#xywh=4,5,30,40"]
 
 
-@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/3/5", "-1/3"])
+@pytest.mark.parametrize("text", ["0/3", "4/3", "1", "a/b", "1/3/5", "-1/3", "1/" + "9" * 5000])
 def test_parts_that_are_none(text: str) -> None:
     with pytest.raises(UsageError, match=r"is not K/N with K from 1 to N: for ten jobs give 1/10, 2/10 ... 10/10"):
         parse_part(text)
@@ -198,7 +207,19 @@ def test_lines_of_a_newer_version_and_of_nobody(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"time": 5}, {"time": None}, {"time": "yesterday"}, {"output": 3}, {"status": "lost"}, {"columns": [1]}],
+    [
+        {"time": 5},
+        {"time": None},
+        {"time": "yesterday"},
+        {"output": 3},
+        {"status": "lost"},
+        {"columns": [1]},
+        {"output": "../b_labels.ome.tif"},
+        {"output": "/b_labels.ome.tif"},
+        {"output": ""},
+        {"output": "b\0_labels.ome.tif"},
+        {"series": 10**30},
+    ],
 )
 def test_a_line_with_a_value_of_another_type_counts_as_missing(
     changes: dict[str, object], tmp_path: Path, caplog: pytest.LogCaptureFixture

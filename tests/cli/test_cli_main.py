@@ -140,6 +140,7 @@ def test_an_internal_error_is_one_line_and_a_traceback_file(with_command: Callab
         (errno.ENOSPC, "cannot write ", "free space or choose another output folder"),
         (errno.EMFILE, "", "raise the limit of open files"),
         (errno.EIO, "", "check the disk"),
+        (errno.EISDIR, "", "look what is there, or choose another"),
     ],
 )
 def test_errors_of_the_system_are_one_line_and_4(

@@ -230,8 +230,8 @@ def settings_with(**changes: float) -> Callable[[], CrfSettings]:
         ("bilateral_xy", 0, "bilateral_xy 0: must be above 0"),
         ("bilateral_rgb", -3, "bilateral_rgb -3: must be above 0"),
         ("gaussian_xy", float("inf"), "gaussian_xy inf: must be above 0"),
-        ("iterations", 0, "iterations 0: must be a whole number of 1 or more"),
-        ("iterations", 2.5, "iterations 2.5: must be a whole number of 1 or more"),
+        ("iterations", 0, "iterations 0: must be a whole number from 1 to 1000"),
+        ("iterations", 2.5, "iterations 2.5: must be a whole number from 1 to 1000"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(name: str, value: float, message: str) -> None:

@@ -152,6 +152,12 @@ def test_limits_that_do_not_rise_are_refused(text: str) -> None:
         parse(text)
 
 
+@pytest.mark.parametrize("text", ["-1e308,1e308", "0,1e-300"])
+def test_grey_values_that_float32_cannot_scale_are_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"numbers at most 1e\+30 from zero, and at least 1e-30 apart"):
+        parse(text)
+
+
 def test_percentiles_beyond_100_and_unknown_kinds_are_refused() -> None:
     with pytest.raises(UsageError, match="0 to 100"):
         parse("p1,p101")

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 from unetbio.errors import ImageError, UsageError
@@ -13,7 +13,7 @@ from unetbio.io.discover import Found, part_of, table_input
 from unetbio.io.grouping import AUTO
 from unetbio.io.list_images import ChosenSeries, find_images, images_of, series_of
 from unetbio.io.missing import MISSING_POSITION
-from unetbio.output_layout import MaskKind
+from unetbio.output_layout import TABLES_AND_PAGE, MaskKind, is_journal, overlay_name
 from unetbio.preprocessing.drawn_regions import read_regions
 from unetbio.provenance import read_provenance
 from unetbio.results.items import Item
@@ -190,7 +190,7 @@ def leave_out_absent(items: Sequence[Item]) -> list[Item]:
 
 
 def check_names(items: Sequence[Item], out: Path) -> None:
-    """Refuse a batch that would write two images to one name, or overwrite an input.
+    """Refuse a batch that would write two images to one name, need a folder where a file is, or overwrite an input.
 
     Names that differ only in case count as equal, as they are on many file systems.
 
@@ -216,6 +216,27 @@ def check_names(items: Sequence[Item], out: Path) -> None:
             )
         if real(out / item.labels) in sources:
             raise UsageError(f"{item.labels} would be written over an input: choose another output folder")
+    _check_folders(items, out)
+
+
+def _check_folders(items: Sequence[Item], out: Path) -> None:
+    """Refuse images in folders that are called as a file of the results, such as ``summary.csv/x.tif``."""
+    folders = {
+        str(folder).casefold(): (str(folder), item)
+        for item in items
+        for folder in PurePosixPath(item.result).parents
+        if folder.name
+    }
+    if not folders:
+        return
+    of_items = (name for item in items for name in (item.labels, item.provenance, overlay_name(item.labels)))
+    for name in (*TABLES_AND_PAGE, *filter(is_journal, folders), *of_items):
+        if found := folders.get(name.casefold()):
+            folder, item = found
+            raise UsageError(
+                f"{item.source}: its results need the folder {folder} in {out}, where a file of the results is called "
+                "so: rename the folder of the image"
+            )
 
 
 def go_on_at_own_scale(items: Sequence[Item], listed: Sequence[Item], out: Path, model_sha256: str) -> list[Item]:

@@ -182,6 +182,9 @@ def _expand(given: str, masks: bool) -> tuple[list[Found], list[Found]]:
     """Images of an argument, and files left out of its search that may be images."""
     if is_address(given):
         return _at_address(given), []
+    if not given:
+        # Often an unset variable of a shell; as a path it would be the working directory.
+        raise UsageError("an input is empty: give files, folders or patterns in quotes such as 'data/*.tif'")
     path = Path(given)
     if path.is_dir() and not find_folder(path):
         inside = _folder(path, (*SUFFIXES, *UNREAD_SUFFIXES))

@@ -32,7 +32,7 @@ ALL = "all"
 SeriesChoice = int | str | None
 """A number, a range ``A-B``, a name, or all (also None)."""
 
-_RANGE = re.compile(r"(\d+)-(\d+)")
+_RANGE = re.compile(r"(\d{1,9})-(\d{1,9})")
 
 
 def find_images(
@@ -123,17 +123,18 @@ def select_series(asked: SeriesChoice, names: Sequence[str]) -> list[int]:
     numbers = range(len(names))
     if asked is None or asked == ALL:
         return list(numbers)
+    wanted: Sequence[int]
     text = str(asked).strip()
     if text.isdecimal():
         wanted = [int(text)]
     elif named := [number for number in numbers if _is_called(names[number], text)]:
         return named
     elif match := _RANGE.fullmatch(text):
-        wanted = list(range(int(match[1]), int(match[2]) + 1))
+        wanted = range(int(match[1]), int(match[2]) + 1)
     else:
         wanted = [-1]
     if wanted and wanted[0] >= 0 and wanted[-1] < len(names):
-        return wanted
+        return list(wanted)
     held = ", ".join(f"{number}: {name or '(no name)'}" for number, name in enumerate(names[:8]))
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     raise ImageError("no_such_series", f"no series {text}: it holds {len(names)}, counted from 0 ({held}{more})")

@@ -191,7 +191,7 @@ def naming_of_pattern(pattern: str) -> Naming:
     """
     try:
         groups = re.compile(pattern).groupindex
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise UsageError(f"--group {pattern} is no regular expression: {error}") from error
     if not set(groups) & set(AXIS_GROUPS):
         known = ", ".join(naming.name for naming in NAMINGS)

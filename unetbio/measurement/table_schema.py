@@ -76,7 +76,7 @@ def path_expression(pattern: str) -> re.Pattern[str]:
     """
     try:
         expression = re.compile(pattern)
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(f"is no regular expression: {error}") from error
     if not expression.groupindex:
         raise ValueError("names no group: write one for each column, such as (?P<well>[A-H][0-9]+)")

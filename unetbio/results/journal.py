@@ -10,14 +10,15 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import IO, Literal
+from pathlib import Path, PurePosixPath
+from typing import IO, Annotated, Literal
 
-from pydantic import TypeAdapter
+from pydantic import Field, TypeAdapter
 
 from unetbio.errors import UsageError
 from unetbio.files import lock, open_regular, read_bytes, stopping
 from unetbio.output_layout import JOURNAL, LOCK, is_journal, job_journal_name, job_lock_name
+from unetbio.provenance import MOST
 
 __all__ = ["GONE", "Entry", "Journal", "Part", "count_damaged", "hold_output", "parse_part", "read_journals"]
 
@@ -74,7 +75,7 @@ class Entry:
     path: str
     input: str
     status: Status
-    series: int | None = None
+    series: Annotated[int, Field(ge=0, le=MOST)] | None = None
     reason: str = ""
     message: str = ""
     columns: dict[str, str] = field(default_factory=dict)
@@ -190,7 +191,7 @@ def parse_part(text: str) -> Part:
     UsageError
         When it is not of this form, or K is not one of 1 to N.
     """
-    match = re.fullmatch(r"(\d+)/(\d+)", text.strip())
+    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text.strip())
     if not match or not 1 <= int(match[1]) <= int(match[2]):
         raise UsageError(f"--part {text} is not K/N with K from 1 to N: for ten jobs give 1/10, 2/10 ... 10/10")
     return Part(int(match[1]), int(match[2]))
@@ -209,7 +210,10 @@ def _line(entry: Entry) -> str:
 
 
 def _parse(line: bytes) -> Entry | None:
-    """The entry of a line; None if it is incomplete, a value is invalid, or it differs from its checksum."""
+    """The entry of a line; None if it is incomplete, a value is invalid, or it differs from its checksum.
+
+    So is an output that lies elsewhere.
+    """
     checked = _CHECKED.search(line)
     if checked and (checked[1] != b"crc" or int(checked[2], 16) != zlib.crc32(line[: checked.start()])):
         return None
@@ -218,4 +222,6 @@ def _parse(line: bytes) -> Entry | None:
         datetime.fromisoformat(entry.time)
     except ValueError:
         return None
-    return entry
+    place = PurePosixPath(entry.output)
+    is_below = bool(place.parts) and not place.is_absolute() and ".." not in place.parts
+    return entry if is_below and "\0" not in entry.output + entry.input else None

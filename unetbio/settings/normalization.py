@@ -9,6 +9,9 @@ from unetbio.settings.options import Option
 
 __all__ = ["Normalization", "parse"]
 
+LARGEST, LEAST_SPAN = 1e30, 1e-30
+"""Grey values are scaled in float32, which has room for their squares neither above nor below."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Normalization:
@@ -29,6 +32,12 @@ class Normalization:
             raise UsageError(f"unknown normalization {self.kind!r}: percentile, range or none is needed")
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise UsageError(f"normalization from {self.low:g} to {self.high:g}: two rising numbers are needed")
+        is_in_range = max(abs(self.low), abs(self.high)) <= LARGEST and self.high - self.low >= LEAST_SPAN
+        if self.kind == "range" and not is_in_range:
+            raise UsageError(
+                f"normalization from {self.low:g} to {self.high:g}: numbers at most {LARGEST:g} from zero, and at "
+                f"least {LEAST_SPAN:g} apart, are needed"
+            )
         if self.kind == "percentile" and (self.low < 0 or self.high > 100):
             raise UsageError(f"percentiles {self.low:g} and {self.high:g}: numbers from 0 to 100 are needed")
 

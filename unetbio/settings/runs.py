@@ -16,6 +16,7 @@ __all__ = [
     "GROUP",
     "LEAST_MEMORY",
     "METADATA_REGEX",
+    "MOST_WORKERS",
     "SPLIT_COMPONENTS",
     "WORKERS",
     "AnnotationFormat",
@@ -32,6 +33,9 @@ __all__ = [
 LEAST_MEMORY = 1 << 30
 """Bytes that a run needs at least; the program itself takes most of them."""
 
+MOST_WORKERS = 1024
+"""Threads, or processes, that a run starts at most: a machine with too many does nothing else."""
+
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 """Powers of two, as Docker and SLURM have them."""
 
@@ -44,7 +48,7 @@ def parse_bytes(text: str) -> int:
     ValueError
         When it is none, or less than `LEAST_MEMORY`.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", text.strip().upper())
+    found = re.fullmatch(r"(\d{1,18}(?:\.\d+)?)\s*([KMGT]?)(?:I?B)?", text.strip().upper())
     if found is None:
         raise ValueError(f"{text!r} is no size of memory: give bytes, or a number with a unit such as 4G")
     count = int(float(found[1]) * 2 ** _UNITS[found[2]])
@@ -54,9 +58,10 @@ def parse_bytes(text: str) -> int:
 
 
 def local_workers(address: str) -> int:
-    """Number of workers in ``local:N``; 0 for the address of a scheduler."""
+    """Number of workers in ``local:N``; 0 for the address of a scheduler, and for numbers above `MOST_WORKERS`."""
     kind, _, count = address.partition(":")
-    return int(count) if kind == "local" and count.isdecimal() else 0
+    is_number = kind == "local" and count.isdecimal() and len(count) <= len(str(MOST_WORKERS))
+    return int(count) if is_number and int(count) <= MOST_WORKERS else 0
 
 
 def _scheduler(text: str) -> str:
@@ -64,13 +69,16 @@ def _scheduler(text: str) -> str:
     is_address = re.fullmatch(r"([a-z]+://)?[^\s:/]+:\d+|[a-z]+://\[[\da-f:]+\]:\d+", text) is not None
     if not local_workers(text) and (text.startswith("local:") or not is_address):
         raise ValueError(
-            f"{text!r} is no scheduler: give its address, such as tcp://host:8786, or local:N for N workers here"
+            f"{text!r} is no scheduler: give its address, such as tcp://host:8786, or local:N for N workers here "
+            f"(at most {MOST_WORKERS})"
         )
     return text
 
 
 DEVICE = Option("auto, cpu, cuda, cuda:N or mps.", metavar="DEVICE")
-WORKERS = Option("Processor cores to use.", metavar="N", limits=Limits(ge=1), default_text="all of this process")
+WORKERS = Option(
+    "Processor cores to use.", metavar="N", limits=Limits(ge=1, le=MOST_WORKERS), default_text="all of this process"
+)
 METADATA_REGEX = Option(
     "Named groups, such as (?P<well>[A-H][0-9]+), of each image's path become columns.",
     "Columns of every table; the path is the one that the tables show. In YAML in single quotes.",

@@ -50,6 +50,9 @@ READING = ("channel", "channel_names", "series", "t", "z", "axes", "pixel_size_u
 PARTS = ("level", "region")
 """Options that say which part of a large image is segmented; tables of images have them too."""
 
+MOST_DIGITS = 9
+"""Of the number of a series."""
+
 CELL_OPTIONS = ("threshold", "min_area", "max_area", "min_certain", "exclude_border")
 
 
@@ -76,11 +79,14 @@ def parse_series(text: str) -> int | str:
     Raises
     ------
     ValueError
-        When it is empty.
+        When it is empty, or larger than any file has.
     """
-    if not text.strip():
+    text = text.strip()
+    if not text:
         raise ValueError("a number, a range such as 2-5, a name or all is needed")
-    return int(text) if text.strip().isdecimal() else text.strip()
+    if text.isdecimal() and len(text) > MOST_DIGITS:
+        raise ValueError(f"series {text[:20]}: no file holds so many images; they count from 0")
+    return int(text) if text.isdecimal() else text
 
 
 def check_preset(name: str) -> str:

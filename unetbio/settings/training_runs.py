@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from unetbio.settings.options import Checked, Limits, Option, split_floats, split_names, split_numbers
-from unetbio.settings.runs import DEVICE, SPLIT_COMPONENTS
+from unetbio.settings.runs import DEVICE, MOST_WORKERS, SPLIT_COMPONENTS
 from unetbio.settings.segmentation import ReadingOptions
 
 __all__ = [
@@ -26,7 +26,7 @@ OVERRIDES = "; overrides the settings."
 FEW_IMAGES = 5
 """Scores on fewer images are rough."""
 
-_PATCH_WORKERS = Option("Threads that prepare patches.", limits=Limits(ge=1))
+_PATCH_WORKERS = Option("Threads that prepare patches.", limits=Limits(ge=1, le=MOST_WORKERS))
 _ROOT = Option("Where relative paths of a table start.")
 _TRUST_MASKS = Option(
     "Use masks that look wrong: empty, with reused numbers, or not on their image.",

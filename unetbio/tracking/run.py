@@ -124,7 +124,7 @@ def _described(out: Path, entry: Entry) -> RunMask:
 def _time_expression(text: str) -> re.Pattern[str]:
     try:
         expression = re.compile(text)
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise UsageError(f"--time-regex {text} is no regular expression: {error}") from error
     if "t" not in expression.groupindex:
         raise UsageError(f"--time-regex {text} names no group t: write (?P<t>[0-9]+) where the time stands")

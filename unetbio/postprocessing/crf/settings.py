@@ -8,6 +8,8 @@ from unetbio.errors import UsageError
 
 __all__ = ["PAPER_NAMES", "PRESETS", "CrfSettings", "crf_settings"]
 
+MOST_ITERATIONS = 1000
+
 
 @dataclass(frozen=True)
 class CrfSettings:
@@ -28,7 +30,8 @@ class CrfSettings:
     Raises
     ------
     UsageError
-        When a weight is negative, a standard deviation is not above 0 or there is no iteration.
+        When a weight is negative, a standard deviation is not above 0, or there is no iteration or more than
+        `MOST_ITERATIONS`.
     """
 
     bilateral_weight: float
@@ -45,8 +48,10 @@ class CrfSettings:
         for name in ("bilateral_xy", "bilateral_rgb", "gaussian_xy"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise UsageError(f"{name} {getattr(self, name)}: must be above 0; choose the width of the kernel")
-        if self.iterations != int(self.iterations) or self.iterations < 1:
-            raise UsageError(f"iterations {self.iterations}: must be a whole number of 1 or more; 5 is usual")
+        if self.iterations != int(self.iterations) or not 1 <= self.iterations <= MOST_ITERATIONS:
+            raise UsageError(
+                f"iterations {self.iterations}: must be a whole number from 1 to {MOST_ITERATIONS}; 5 is usual"
+            )
 
 
 PRESETS = {

@@ -126,6 +126,47 @@ TAKEN: dict[str, tuple[str, str | bytes, list[int]]] = {
         [390],
     ),
     "labelme: no type of shape": ("f0.json", labelme({"label": "x", "shape_type": None, "points": RING[:-1]}), [100]),
+    "VIA 3: a polygon, a box and a circle": (
+        "x.json",
+        json.dumps(
+            {
+                "project": {"pname": "x"},
+                "attribute": {"1": {"aname": "class", "options": {"0": "tumour"}}},
+                "file": {"1": {"fname": "a/f0.tif"}},
+                "metadata": {
+                    "1_a": {"vid": "1", "z": [], "xy": [7, 10, 10, 20, 10, 20, 20, 10, 20], "av": {"1": "0"}},
+                    "1_b": {"vid": "1", "z": [], "xy": [2, 40, 10, 15, 10], "av": {}},
+                    "1_c": {"vid": "1", "z": [], "xy": [3, 40, 30, 5.5], "av": {}},
+                    "1_d": {"vid": "1", "z": [], "xy": [], "av": {"1": "0"}},
+                },
+                "view": {"1": {"fid_list": ["1"]}},
+            }
+        ),
+        [100, 150, 88],
+    ),
+    "CVAT: a polygon, a turned box, an ellipse, a mask and a line": (
+        "annotations.xml",
+        '<?xml version="1.0"?><annotations><version>1.1</version><image id="0" name="a/f0.png" width="80" height="60">'
+        '<polygon label="n" points="10.0,10.0;20.0,10.0;20.0,20.0;10.0,20.0"/>'
+        '<box label="n" xtl="40" ytl="10" xbr="60" ybr="20" rotation="90"/><ellipse label="n" cx="40" cy="40" rx="5.5" '
+        'ry="5.5"/><mask label="n" rle="5, 5, 5, 5" left="60" top="40" width="5" height="4"/><polyline label="n" '
+        'points="1,1;2,2"/><tag label="blurred"/></image></annotations>',
+        [100, 200, 88, 10],
+    ),
+    "ImageScope: a region, an ellipse, a ruler and one to leave out": (
+        "f0.xml",
+        '<Annotations MicronsPerPixel="0.25"><Annotation Id="1"><Regions><Region Type="0"><Vertices><Vertex X="10" '
+        'Y="10" Z="0"/><Vertex X="20" Y="10"/><Vertex X="20" Y="20"/><Vertex X="10" Y="20"/></Vertices></Region>'
+        '<Region Type="2"><Vertices><Vertex X="35" Y="35"/><Vertex X="46" Y="46"/></Vertices></Region><Region Type="4">'
+        '<Vertices><Vertex X="1" Y="1"/><Vertex X="9" Y="1"/></Vertices></Region><Region Type="0" NegativeROA="1">'
+        "<Vertices/></Region></Regions></Annotation></Annotations>",
+        [100, 97],
+    ),
+    "Label Studio: a hash before the name": (
+        "x.json",
+        json.dumps(coco(file_name="a\\3a5b7c9d-f0.tif")),
+        [300] * 6,
+    ),
     "VIA: a box and a circle": ("x.json", via((BOX, {}), (CIRCLE, {})), [100, 88]),
     "capital letters in the name": ("F0.GeoJSON", geojson(), [300] * 6),
 }
@@ -138,6 +179,56 @@ def test_unusual_forms_are_taken(tmp_path: Path, images: Path, case: str) -> Non
     assert result.exit_code == 0, result.stderr
     found = read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif", allow_binary=True)
     np.testing.assert_allclose(np.bincount(found.ravel())[1:], areas, atol=1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Count Masks of f0",
+        "Mask of f0",
+        "LblImg_f0",
+        "segmentation of f0",
+        "f0-lbl",
+        "f0_Object Identities",
+        "f0_instances",
+        "f0.stardist",
+        "mask_f0",
+    ],
+)
+def test_names_that_programs_give_their_masks(tmp_path: Path, name: str) -> None:
+    tifffile.imwrite(write_images(tmp_path) / "a" / "f01.tif", cells())
+    path = tmp_path / "drawn" / "a" / f"{name}.tif"
+    path.parent.mkdir(parents=True)
+    tifffile.imwrite(path, cells())
+    result = run("import", tmp_path / "drawn", "--images", tmp_path / "images", "-o", tmp_path / "masks")
+    assert result.exit_code == 0, result.stderr
+    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif"), cells())
+
+
+def test_crowds_of_coco_are_said(tmp_path: Path, images: Path) -> None:
+    drawn = coco()
+    drawn["annotations"][0]["iscrowd"] = 1
+    result = imported(tmp_path, images, "x.json", json.dumps(drawn))
+    assert "x.json: 1 annotations are marked as crowds (iscrowd), which may hold several cells" in result.stderr
+
+
+def test_rims_of_pascal_voc_are_background(tmp_path: Path, images: Path) -> None:
+    mask = cells().astype(np.uint8)
+    mask[(mask > 0) & (np.roll(mask, 2, axis=1) != mask)] = 255
+    result = imported(tmp_path, images, "f0.png", imagecodecs.png_encode(mask))
+    assert "255 stands in parts far from each other, as the rims of objects in Pascal VOC" in result.stderr
+    found = read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif")
+    np.testing.assert_array_equal(found > 0, (mask > 0) & (mask < 255))
+    assert found.max() == 6
+
+
+@pytest.mark.parametrize("options", [(), ("--split-components",)])
+def test_classes_with_a_numbered_background_are_refused(tmp_path: Path, images: Path, options: tuple[str, ...]) -> None:
+    # As ilastik's Simple Segmentation: 1 and 2, and no 0.
+    mask = imagecodecs.png_encode(np.where(cells(), 1, 2).astype(np.uint8))
+    result = imported(tmp_path, images, "f0_Simple Segmentation.png", mask, *options)
+    assert result.exit_code == 3
+    assert "no pixel is 0, and number 2 covers 62% of the mask, around all others" in result.stderr
 
 
 def test_an_annotation_around_the_tissue_is_said(tmp_path: Path, images: Path) -> None:

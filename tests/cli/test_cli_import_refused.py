@@ -222,7 +222,36 @@ REFUSED: dict[str, tuple[str, str | bytes, str]] = {
         "no region has a pixel in the image of 80 x 60",
     ),
     "COCO results": ("x.json", json.dumps([{"image_id": 4, "segmentation": [[1, 1, 9, 1, 9, 9]]}]), "COCO results"),
-    "VIA 3": ("x.json", json.dumps({"project": {}, "file": {}, "metadata": {}, "view": {}}), "draw in version 2"),
+    "VIA 3": (
+        "x.json",
+        json.dumps({"project": {}, "file": {"1": {"fname": "a/f0.tif"}}, "metadata": {"a": {"vid": "9"}}, "view": {}}),
+        "a damaged project of VIA 3",
+    ),
+    "a video of CVAT": ("x.xml", "<annotations><track/></annotations>", "tracks of a video"),
+    "cut XML": ("x.xml", "<annotations><image ", "is no XML"),
+    "CVAT without a size": ("x.xml", '<annotations><image name="a/f0.tif"/></annotations>', "height is 'None', not a"),
+    "CVAT without corners": (
+        "x.xml",
+        '<annotations><image name="a/f0.tif" width="80" height="60"><polygon points="1"/></image></annotations>',
+        "region 1 of a/f0.tif",
+    ),
+    "CVAT run lengths": (
+        "x.xml",
+        '<annotations><image name="a/f0.tif" width="80" height="60"><mask rle="1,99" left="0" top="0" width="5" '
+        'height="5"/></image></annotations>',
+        "run lengths go beyond the 5 x 5 pixels",
+    ),
+    "ImageScope without a number": (
+        "f0.xml",
+        '<Annotations><Annotation><Regions><Region><Vertices><Vertex X="1"/><Vertex/><Vertex/></Vertices></Region>'
+        "</Regions></Annotation></Annotations>",
+        "region 1: Y is 'None', not a number",
+    ),
+    "a numbered background": (
+        "f0_masks.tif",
+        tiff((cells() + 1).astype(np.uint16)),
+        "no pixel is 0, and number 1 covers",
+    ),
     "a page for each cell": ("f0.tif", tiff(np.stack([cells() == n for n in (1, 2, 3, 4)])), "a picture for each cell"),
     "255 as background": ("f0.tif", tiff(np.where(cells(), cells(), 255).astype(np.uint8)), "-1 stored without its"),
     "NaN as background": (

@@ -95,6 +95,11 @@ def one_bit_for_all(labels: np.ndarray) -> np.ndarray:
             "needs a number of its own; for a mask of classes, say --target classes",
         ),
         (
+            lambda labels: (labels + 1).astype(np.uint16),
+            "no_background",
+            "the mask of scene1.tif: no pixel is 0, and number 1 covers",
+        ),
+        (
             lambda labels: labels.T.copy(),
             "displaced",
             "the mask of scene1.tif does not lie on the image: it fits with rows and columns exchanged (4 of 4 masks "

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from unetbio import labels
 from unetbio.annotations.outlines import Pixels
 from unetbio.annotations.painting import Painting, paint
+from unetbio.annotations.parts import find_numbered_background
 from unetbio.annotations.regions import Grid, Region, as_id
 from unetbio.errors import ImageError
 from unetbio.io import read_image, read_labels
@@ -53,6 +54,8 @@ def read_mask(path: Path, grid: Grid, *, split_components: bool = False, series:
         # Programs that edit masks often do not write the axes, and three frames look like colours.
         number = _number(_open_as(path, grid), series)
         label_image = read_labels(path, allow_binary=split_components, axes=grid.axes, series=number)
+    if error := find_numbered_background(label_image):
+        raise error
     if label_image.shape != grid.shape:
         raise ImageError(
             "size_differs",

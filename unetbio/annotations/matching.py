@@ -12,8 +12,19 @@ from unetbio.output_layout import time_lapse_name
 
 __all__ = ["Finder", "Names"]
 
-_ENDINGS = re.compile(r"[_. -](RoiSet|rois?|cells|cp_outlines|outlines|shapes|annotations?|labels|seg)$", re.IGNORECASE)
-_STARTS = re.compile(r"^(RoiSet|rois?)[_. -]", re.IGNORECASE)
+_ENDINGS = re.compile(
+    r"[_. -](RoiSet|rois?|cells|nuclei|cp_outlines|outlines|shapes|annotations?|labels?|lbls?|seg|segmentation|"
+    r"instances?|objects|object[ _-]identities|simple[ _-]segmentation|stardist)$",
+    re.IGNORECASE,
+)
+_STARTS = re.compile(
+    r"^(?:(count[ _]masks|masks?|segmentation)[ _]of[ _]|(RoiSet|rois?|masks?|labels?|lbl|LblImg|seg)[_. -])",
+    re.IGNORECASE,
+)
+"""What programs put after and before the name of the image: Fiji (``Count Masks of x``), TrackMate, ilastik ..."""
+
+_UPLOADED = re.compile(r"[0-9a-f]{8}-(.+)")
+"""Names of Label Studio, which puts a hash before those of images."""
 _GENERIC = re.compile(r"(RoiSet|rois?|annotations?|outlines|shapes|objects|labels|masks?)", re.IGNORECASE)
 _SERIES = re.compile(r"(.+)_s(\d{2,})")
 SHOWN = 3
@@ -103,6 +114,8 @@ class Finder:
                 found = [image for image in there if fold(key(image)) == fold(wanted)]
                 if found:
                     return _of_series(_nearest(found, parts, name), series)
+        if uploaded := _UPLOADED.fullmatch(parts[-1]):
+            return self.by_name("/".join([*parts[:-1], uploaded[1]]), series)
         numbered = _SERIES.fullmatch(parts[-1]) or _SERIES.fullmatch(plain_stem(parts[-1]))
         if numbered is None or series is not None:
             return None

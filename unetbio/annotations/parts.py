@@ -7,7 +7,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage import measure
 
-__all__ = ["Parts", "find_parts"]
+from unetbio.errors import ImageError
+
+__all__ = ["Parts", "find_numbered_background", "find_parts"]
 
 # Parts of a number, as a share of its largest part; smaller ones are stray pixels of a brush.
 SIZABLE = 0.25
@@ -16,6 +18,9 @@ FAR = 3.0
 # Share of the numbers of a mask that stand in far parts. In 49 644 cells of eight sets of real masks (856 files) no
 # number does, and one has two parts that are near.
 MANY = 0.05
+# A number on more of the pixels, with so many separate things or more around it, is the background.
+MOST_OF_ONE_CELL = 0.5
+FEWEST_SURROUNDED = 3
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ def find_parts(label_image: NDArray[np.integer]) -> Parts:
 
     Examples
     --------
-    >>> find_parts(np.array([[1, 1, 0, 2, 2, 0, 1, 1]] * 2)).far
+    >>> find_parts(np.array([[1, 1, 0, 2, 2, 0, 0, 1, 1]] * 2)).far
     (1,)
     """
     components = measure.label(label_image, background=0, connectivity=label_image.ndim)
@@ -101,3 +106,38 @@ def _spread(centres: NDArray[np.float64]) -> float:
 def _diameter(area: float, ndim: int) -> float:
     """Side of a square, or a cube, of this many pixels."""
     return float(area ** (1 / ndim))
+
+
+def find_numbered_background(label_image: NDArray[np.integer]) -> ImageError | None:
+    """The error of labels whose background has a number, as of ilastik and Weka, which count it as a class.
+
+    Cells may fill an image; a background is larger than all of them, reaches all sides of the plane and surrounds them.
+
+    Parameters
+    ----------
+    label_image : ndarray of int
+        ``(*spatial)``, or ``(T, *spatial)``.
+
+    Examples
+    --------
+    >>> labels = np.full((9, 9), 1)
+    >>> labels[1:3, 1:3], labels[6:8, 1:3], labels[5:8, 5:8] = 2, 3, 4
+    >>> find_numbered_background(labels).reason
+    'no_background'
+    """
+    if not label_image.size or not int(label_image.min()):
+        return None
+    numbers, counts = np.unique(label_image, return_counts=True)
+    number, share = int(numbers[counts.argmax()]), counts.max() / label_image.size
+    # A time of a time-lapse stands for all.
+    ground = (label_image[0] if label_image.ndim > 3 else label_image) == number
+    sides = (ground[..., 0, :], ground[..., -1, :], ground[..., 0], ground[..., -1])
+    if share <= MOST_OF_ONE_CELL or not all(side.any() for side in sides):
+        return None
+    if int(measure.label(~ground, connectivity=ground.ndim).max()) < FEWEST_SURROUNDED:
+        return None
+    return ImageError(
+        "no_background",
+        f"no pixel is 0, and number {number} covers {share:.0%} of the mask, around all others: set the background to "
+        f"0, labels[labels == {number}] = 0",
+    )

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from unetbio.annotations.challenge import is_of_challenge
-from unetbio.annotations.formats import coco, geojson, imagej, labelme, labkit, lists, via
+from unetbio.annotations.formats import coco, cvat, geojson, imagej, imagescope, labelme, labkit, lists, via
 from unetbio.annotations.json_stream import members_of
 from unetbio.annotations.regions import Sheet
+from unetbio.annotations.xml_files import root_of
 from unetbio.errors import ImageError
 from unetbio.files import open_regular
 from unetbio.io.formats import SUFFIXES, find_folder
 
-__all__ = ["CHALLENGE", "FORMATS", "GEOJSON", "MASKS", "Source", "find_sources", "without_repeats"]
+__all__ = ["CHALLENGE", "FORMATS", "GEOJSON", "IMAGESCOPE", "MASKS", "Source", "find_sources", "without_repeats"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ CHALLENGE = "ctc"
 """Folders with a label image for each time."""
 
 GEOJSON = "geojson"
+
+IMAGESCOPE = "imagescope"
 
 GEOJSON_TYPES = ("FeatureCollection", *geojson.GEOMETRIES)
 
@@ -39,6 +42,8 @@ FORMATS: dict[str, str] = {
     "coco": "COCO (.json)",
     "labelme": "labelme (.json)",
     "via": "VGG Image Annotator (.json)",
+    "cvat": "CVAT for images (.xml)",
+    IMAGESCOPE: "Aperio ImageScope (.xml)",
     "labkit": "Labkit (.labeling)",
     "napari": "shapes of napari (.csv)",
     "cellpose": "outlines of Cellpose (_cp_outlines.txt)",
@@ -50,16 +55,26 @@ FORMATS: dict[str, str] = {
 _OF_ONE_IMAGE: dict[str, Callable[[Path], Sheet]] = {
     GEOJSON: geojson.read_geojson,
     "labelme": labelme.read_labelme,
+    IMAGESCOPE: imagescope.read_imagescope,
     "labkit": labkit.read_labkit,
     "napari": lists.read_napari,
     "cellpose": lists.read_outlines,
 }
-_OF_MANY_IMAGES: dict[str, Callable[[Path], list[Sheet]]] = {"coco": coco.read_coco, "via": via.read_via}
+_OF_MANY_IMAGES: dict[str, Callable[[Path], list[Sheet]]] = {
+    "coco": coco.read_coco,
+    "via": via.read_via,
+    "cvat": cvat.read_cvat,
+}
 
 _CELLPOSE_MASKS = re.compile(r"(?:.*/)?(.+)_cp_masks\.[^.]+$", re.IGNORECASE)
 _CELLPOSE_REPEATS = re.compile(
     r"(.+?)_(?:seg\.npy|cp_outlines\.txt|cp_output\.\w+|outlines\.\w+|flows\.\w+|dP\.\w+)$", re.IGNORECASE
 )
+
+_ROOTS = {"annotations": "cvat", "Annotations": IMAGESCOPE}
+"""Formats by the first element of an XML file."""
+
+_OTHER_XML = "XML of another program than CVAT and ImageScope: export COCO instead"
 
 _REFUSED = {
     "_seg.npy": (
@@ -77,7 +92,6 @@ _REFUSED = {
         "spots and links of TrackMate, without the pixels of cells: choose Export label image in TrackMate, or unetbio "
         "export --to ctc"
     ),
-    ".xml": "XML: export COCO instead (CVAT: Export task dataset > COCO 1.0)",
     ".qpdata": "a data file of QuPath: choose File > Export objects as GeoJSON",
 }
 
@@ -231,6 +245,8 @@ def _format_of(path: Path) -> str | None:
         return "labkit"
     if name.endswith((".json", ".geojson")):
         return _format_of_json(path)
+    if name.endswith(".xml"):
+        return _format_of_xml(path)
     if name.endswith(".csv"):
         with open_regular(path, "r", encoding="utf-8-sig", errors="replace") as stream:
             header = stream.readline(200)
@@ -242,6 +258,13 @@ def _format_of(path: Path) -> str | None:
     if is_of_challenge(path):
         return CHALLENGE
     return MASKS if name.endswith(SUFFIXES) or path.is_dir() else None
+
+
+def _format_of_xml(path: Path) -> str:
+    kind = _ROOTS.get(root_of(path))
+    if kind is None:
+        raise ImageError("unsupported_format", _OTHER_XML)
+    return kind
 
 
 def _format_of_json(path: Path) -> str | None:
@@ -261,6 +284,6 @@ def _format_of_json(path: Path) -> str | None:
         if name == "" and isinstance(value, dict) and "image_id" in value:
             raise ImageError("unsupported_format", COCO_RESULTS)
     if set(names) >= via.PROJECT_3:
-        raise ImageError("unsupported_format", "a project of VIA 3: draw in version 2, or export COCO")
+        return "via"
     # A list without elements, as QuPath writes it; other programs write objects.
     return GEOJSON if list(names) == [""] or names.get("type") in GEOJSON_TYPES else None

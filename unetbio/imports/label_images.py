@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.annotations.challenge import read_times
@@ -13,7 +14,7 @@ from unetbio.annotations.outlines import Polygons
 from unetbio.annotations.painting import Painting, paint
 from unetbio.annotations.parts import find_parts
 from unetbio.annotations.regions import Grid, Region, Sheet
-from unetbio.annotations.sources import CHALLENGE, GEOJSON, MASKS, Source
+from unetbio.annotations.sources import CHALLENGE, GEOJSON, IMAGESCOPE, MASKS, Source
 from unetbio.errors import ImageError
 from unetbio.imports.places import NamedClasses, Place
 from unetbio.output_layout import objects_name
@@ -23,6 +24,9 @@ from unetbio.settings.runs import ImportRun
 __all__ = ["read_label_image"]
 
 logger = logging.getLogger(__name__)
+
+VOID = 255
+"""Number of pixels of no object in masks of Pascal VOC."""
 
 
 def read_label_image(
@@ -58,7 +62,7 @@ def read_label_image(
             return read_times(source.paths, grid), NamedClasses()
         if source.format == MASKS and not is_mask_folder(path):
             label_image = read_mask(path, grid, split_components=run.split_components, series=place.series)
-            _say_if_reused(label_image, grid, name)
+            label_image = _look_at_parts(label_image, grid, name)
             return label_image, NamedClasses(named=frozenset() if run.split_components else None)
         if source.format == MASKS:
             painting, named = read_mask_folder(path, grid), frozenset[int]()
@@ -66,7 +70,7 @@ def read_label_image(
             read = sheet or source.read()[0]
             grid.check(read)
             regions = _chosen(read, name, run)
-            if place.part is not None and source.format == GEOJSON:
+            if place.part is not None and source.format in (GEOJSON, IMAGESCOPE):
                 regions = [_in_part(region, place.part) for region in regions]
             painting, named = paint(regions, grid), frozenset(region.number for region in regions if region.number)
             # Of a part of a slide, all regions may lie in others.
@@ -84,11 +88,22 @@ def read_label_image(
     return painting.label_image, NamedClasses(painting.classes, named)
 
 
-def _say_if_reused(label_image: NDArray[Any], grid: Grid, name: str) -> None:
-    """Say that numbers, or colours, stand for several cells each, as in a mask of classes."""
+def _look_at_parts(label_image: NDArray[Any], grid: Grid, name: str) -> NDArray[Any]:
+    """Say that numbers, or colours, stand for several cells each, as in a mask of classes.
+
+    The number of what is no object in masks of Pascal VOC, the rims of all objects, becomes background.
+    """
     if len(grid.times) > 1:
-        return
+        return label_image
     parts = find_parts(label_image)
+    if VOID in parts.far and not (label_image == VOID - 1).any():
+        logger.warning(
+            "%s: %d stands in parts far from each other, as the rims of objects in Pascal VOC: background here",
+            name,
+            VOID,
+        )
+        label_image = np.where(label_image == VOID, 0, label_image)
+        parts = find_parts(label_image)
     if parts.is_reused:
         logger.warning(
             "%s: %d of %d numbers or colours stand in parts that are far from each other, as in a mask of classes, or "
@@ -97,6 +112,7 @@ def _say_if_reused(label_image: NDArray[Any], grid: Grid, name: str) -> None:
             len(parts.far),
             parts.ids,
         )
+    return label_image
 
 
 def _chosen(sheet: Sheet, name: str, run: ImportRun) -> list[Region]:
@@ -130,7 +146,7 @@ def _refuse_without_area(sheet: Sheet) -> None:
 
 
 def _in_part(region: Region, part: PartRecord) -> Region:
-    """A region in pixels of the mask; QuPath knows those of the file alone, also where a part of it was segmented."""
+    """A region in pixels of the mask; QuPath and ImageScope know those of the file, also where a part was segmented."""
     if not isinstance(region.shape, Polygons):
         return region
     return replace(region, shape=region.shape.seen_from((part.rows[0], part.columns[0]), part.scale))

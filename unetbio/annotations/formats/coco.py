@@ -35,6 +35,7 @@ def read_coco(path: Path) -> list[Sheet]:
     images: dict[str, Mapping[str, Any]] = {}
     found: dict[str, list[tuple[Shape, int | None, Any]]] = {}
     left_out: dict[str, list[str]] = {}
+    crowds = 0
     classes: dict[str, str] = {}
     counts = {"images": 0, "annotations": 0, "categories": 0}
     for name, value in members_of(path):
@@ -50,6 +51,7 @@ def read_coco(path: Path) -> list[Sheet]:
             classes[_key(value.get("id"), what)] = str(value.get("name", ""))
         else:
             key = _key(value.get("image_id"), what)
+            crowds += bool(value.get("iscrowd"))
             shape = _shape(value.get("segmentation"), what)
             if isinstance(shape, str):
                 left_out.setdefault(key, []).append(shape)
@@ -58,6 +60,12 @@ def read_coco(path: Path) -> list[Sheet]:
                 number = label if isinstance(label, int) and 0 < label <= MAX_ID else None
                 found.setdefault(key, []).append((shape, number, value.get("category_id")))
     _check_images({*found, *left_out}, images, path)
+    if 0 < crowds < counts["annotations"]:
+        logger.warning(
+            "%s: %d annotations are marked as crowds (iscrowd), which may hold several cells: each is one cell here",
+            path.name,
+            crowds,
+        )
     return _sheets(images, found, left_out, classes)
 
 

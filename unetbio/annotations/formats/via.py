@@ -1,4 +1,4 @@
-"""Regions of the VGG Image Annotator (versions 1 and 2): a JSON file for many images, or a project."""
+"""Regions of the VGG Image Annotator (versions 1 to 3): a JSON file for many images, or a project."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,6 +18,17 @@ PROJECT = "_via_img_metadata"
 PROJECT_3 = frozenset({"project", "file", "metadata", "view"})
 """Members of a project of version 3, which has another format."""
 
+SHAPES_3 = {
+    1: ("point", ()),
+    2: ("rect", ("x", "y", "width", "height")),
+    3: ("circle", ("cx", "cy", "r")),
+    4: ("ellipse", ("cx", "cy", "rx", "ry")),
+    5: ("polyline", ()),
+    6: ("polyline", ()),
+    7: ("polygon", ()),
+}
+"""Shapes of version 3: their numbers, and the names that version 2 has for them and for their lengths."""
+
 NO_AREA = {"point": "point", "polyline": "line"}
 
 CLASS_NAMES = ("class", "type", "label", "name", "category")
@@ -33,12 +44,42 @@ def read_via(path: Path) -> list[Sheet]:
         ``bad_json``, ``bad_outline``.
     """
     sheets = []
+    project: dict[str, Mapping[str, Any]] = {}
     for name, value in members_of(path):
         if value is ARRAY or not isinstance(value, Mapping):
             continue
+        if name in PROJECT_3 or name == "attribute":
+            project[name] = value
         images = value.values() if name == PROJECT else [value]
         sheets += [_sheet(image) for image in images if isinstance(image, Mapping) and "filename" in image]
-    return sheets
+    return [_sheet(image) for image in _images_of(project)] if set(project) >= PROJECT_3 else sheets
+
+
+def _images_of(project: Mapping[str, Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The images of a project of version 3, as version 2 has them."""
+    try:
+        files = {key: str(file["fname"]) for key, file in project["file"].items()}
+        shown = {key: [str(number) for number in view["fid_list"]] for key, view in project["view"].items()}
+        regions: dict[str, list[Mapping[str, Any]]] = {key: [] for key in files}
+        for metadata in project["metadata"].values():
+            # Of a view of several images nothing says on which one a region was drawn; without a shape, it is a note.
+            if metadata["xy"] and len(shown[str(metadata["vid"])]) == 1:
+                regions[shown[str(metadata["vid"])][0]].append(_region_of(metadata, project.get("attribute", {})))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ImageError("bad_json", f"a damaged project of VIA 3 ({error}); save the file again") from error
+    return [{"filename": name, "regions": regions[key]} for key, name in files.items()]
+
+
+def _region_of(metadata: Mapping[str, Any], attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A region of version 3, a number for its shape and coordinates, as version 2 has it."""
+    kind, *values = metadata["xy"]
+    name, lengths = SHAPES_3.get(kind, (f"shape {kind}", ()))
+    shape = {"name": name, "all_points_x": values[0::2], "all_points_y": values[1::2]}
+    named = {}
+    for key, value in (metadata.get("av") or {}).items():
+        attribute = attributes.get(key, {})
+        named[str(attribute.get("aname", key))] = (attribute.get("options") or {}).get(value, value)
+    return {"shape_attributes": shape | dict(zip(lengths, values, strict=False)), "region_attributes": named}
 
 
 def _sheet(image: Mapping[str, Any]) -> Sheet:

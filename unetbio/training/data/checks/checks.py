@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio import targets
-from unetbio.annotations.parts import Parts, find_parts
+from unetbio.annotations.parts import Parts, find_numbered_background, find_parts
 from unetbio.errors import ImageError
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision.annotations import CLASS_BASE
@@ -60,7 +60,7 @@ def check_examples(
     Raises
     ------
     ImageError
-        ``no_cells``, ``points``, ``reused_numbers`` or ``displaced``, unless ``trust``.
+        ``no_background``, ``no_cells``, ``points``, ``reused_numbers`` or ``displaced``, unless ``trust``.
     """
 
     def refuse(error: ImageError) -> str:
@@ -84,6 +84,10 @@ def _check_cells(
     training: Sequence[Example], validation: Sequence[Example], config: TrainingConfig, refuse: Refuse
 ) -> Iterator[str]:
     examples = [*training, *validation]
+    for example in examples:
+        if (error := find_numbered_background(_annotated(example, config))) is not None:
+            yield refuse(ImageError(error.reason, f"the mask of {example.name}: {error}"))
+            return
     found = [find_parts(_annotated(example, config)) for example in examples]
     counts = [parts.ids for parts in found]
     if not any(counts[: len(training)]):

@@ -1,7 +1,9 @@
-"""An integer U-Net as an ONNX graph of integer operations, which gives the logits of the network bit by bit.
+"""An integer U-Net as a graph for ONNX Runtime, which gives the logits of the network bit by bit.
 
 Quantized convolutions multiply 8-bit integers and add in 32 bits. The first and the last convolution run in float32:
-their sums are integers that it holds exactly (`unetbio.networks.unet.integers`).
+their sums are integers that it holds exactly (`unetbio.networks.unet.integers`). All others read and write channels
+last, ``(N, H, W, C)``, as their kernels do, so that no map between them is transposed: those are operations of ONNX
+Runtime alone.
 """
 
 from collections.abc import Sequence
@@ -21,6 +23,13 @@ OPSET = 17
 IR_VERSION = 8
 """Of ONNX 1.12, which all libraries of the last years read."""
 
+DOMAIN = "com.microsoft"
+OF_DOMAIN = {"FusedMatMul", "NhwcMaxPool", "QLinearConv"}
+"""Operations that ONNX Runtime has beside those of ONNX."""
+
+FLOAT32 = 1
+"""Number of the type in ONNX."""
+
 
 def integer_graph(network: IntegerUNet) -> bytes:
     """Give an integer network as an ONNX graph from ``image`` to ``logits``, for batches of every legal size."""
@@ -38,16 +47,16 @@ def integer_graph(network: IntegerUNet) -> bytes:
         for layer in convolutions.children():
             name = convolved(name, _integers(layer))
         skips.append((name, tuple(size)))
-        name = graph.node("MaxPool", name, kernel_shape=[factor] * 2, strides=[factor] * 2)
+        name = graph.node("NhwcMaxPool", name, kernel_shape=[factor] * 2, strides=[factor] * 2)
         size[:] = [length // factor for length in size]
     for layer in network.bottleneck.children():
         name = convolved(name, _integers(layer))
     for upsampler, convolutions, factor in zip(network.upsamplers, network.decoder, network.factors[::-1], strict=True):
-        name = graph.node("DepthToSpace", convolved(name, _integers(upsampler)), blocksize=factor, mode="CRD")
         size[:] = [length * factor for length in size]
         skip, skip_size = skips.pop()
         lost = [(whole - kept) // 2 for whole, kept in zip(skip_size, size, strict=True)]
-        name = graph.node("Concat", graph.cropped(skip, lost), name, axis=1)
+        skip = graph.cropped(skip, lost)
+        name = graph.node("Concat", skip, graph.upsampled(name, _integers(upsampler), factor, skip), axis=3)
         for layer in convolutions.children():
             name = convolved(name, _integers(layer))
     graph.logits(name, network.head)
@@ -81,7 +90,8 @@ class _Graph:
     def node(self, operation: str, *inputs: str, named: str | None = None, **attributes: Any) -> str:
         """Add a node with one result."""
         name = named or f"{operation}_{len(self._nodes)}"
-        self._nodes.append(self._helper.make_node(operation, list(inputs), [name], **attributes))
+        domain = DOMAIN if operation in OF_DOMAIN else ""
+        self._nodes.append(self._helper.make_node(operation, list(inputs), [name], domain=domain, **attributes))
         return name
 
     def steps(self, image: str) -> str:
@@ -92,47 +102,69 @@ class _Graph:
         return self.node("Clip", whole, *limits)
 
     def whole_floats(self, name: str, layer: IntegerConvolution) -> str:
-        """The first convolution: from whole floats to integers."""
-        return self.node("QuantizeLinear", self._scaled(name, layer), self._one, self._zero)
+        """The first convolution: from whole floats ``(N, C, H, W)`` to integers ``(N, H, W, K)``."""
+        sums = self.node("Conv", name, self._floats(layer.weight), self._floats(layer.bias))
+        scaled = self.node("Mul", sums, self._floats(layer.scale[:, None, None]))
+        maps = self.node("QuantizeLinear", scaled, self._one, self._zero)
+        return self.node("Transpose", maps, perm=[0, 2, 3, 1])
 
     def convolution(self, name: str, layer: IntegerConvolution) -> str:
         """A convolution from integers to integers, whose clipping at 0 is the ReLU."""
-        scale = _numpy(layer.scale).astype(np.float32)
-        weights = [self.constant(_numpy(layer.weight)), self.constant(scale), self.constant(np.zeros(scale.size, "i1"))]
-        bias = self.constant(_numpy(layer.bias))
-        return self.node("QLinearConv", name, self._one, self._zero, *weights, self._one, self._zero, bias)
+        return self._quantized(name, layer.weight, layer.scale, layer.bias)
+
+    def upsampled(self, name: str, layer: IntegerConvolution, factor: int, like: str) -> str:
+        """A 1 x 1 convolution and the shuffle of its maps, to the height and width of other maps."""
+        # Maps of one pixel in the order (row, column, map): those of a row then are pixels beside each other.
+        pixel = (-1, factor, factor)
+        tensors = (layer.weight, layer.scale, layer.bias)
+        shuffled = (tensor.unflatten(0, pixel).movedim(0, 2).flatten(0, 2) for tensor in tensors)
+        by_row = self.constant(np.array([0, 0, 0, factor, layer.out_channels // factor], np.int64))
+        maps = self.node("Reshape", self._quantized(name, *shuffled), by_row)
+        rows = self.node("Transpose", maps, perm=[0, 1, 3, 2, 4])
+        channels = self.constant(np.array([layer.out_channels // factor**2], np.int64))
+        return self.node("Reshape", rows, self.node("Concat", self.node("Shape", like, end=3), channels, axis=0))
 
     def cropped(self, name: str, lost: Sequence[int]) -> str:
         """Maps without as many pixels on either side of each axis."""
         if not any(lost):
             return name
-        starts, axes = np.array(lost, np.int64), np.array([2, 3], np.int64)
+        starts, axes = np.array(lost, np.int64), np.array([1, 2], np.int64)
         # From the end, since the size is not known here; 0 lost pixels there are all that it has.
         ends = np.where(starts > 0, -starts, np.iinfo(np.int64).max)
         return self.node("Slice", name, *map(self.constant, (starts, ends, axes)))
 
     def logits(self, name: str, head: IntegerConvolution) -> None:
-        """The last convolution: from integers to logits."""
-        self._scaled(self.node("DequantizeLinear", name, self._one), head, named=OUTPUT)
+        """The last convolution: from integers ``(N, H, W, C)`` to logits ``(N, K, H, W)``."""
+        # A convolution of NHWC in float32 would be transposed twice. (N, H * W, C), and weights (K, C) -> (N, K, H * W)
+        pixels = self.constant(np.array([0, -1, head.in_channels], np.int64))
+        maps = self.node("Reshape", self.node("Cast", name, to=FLOAT32), pixels)
+        sums = self.node("FusedMatMul", self._floats(head.weight.flatten(1)), maps, transB=1)
+        planes = self.constant(np.array([0, head.out_channels], np.int64))
+        shape = self.node("Concat", planes, self.node("Shape", name, start=1, end=3), axis=0)
+        biased = self.node("Add", self.node("Reshape", sums, shape), self._floats(head.bias[:, None, None]))
+        self.node("Mul", biased, self._floats(head.scale[:, None, None]), named=OUTPUT)
 
     def written(self, in_channels: int, num_classes: int) -> bytes:
         """Bytes of the graph."""
-        float32 = 1
         described = [
-            self._helper.make_tensor_value_info(name, float32, ["n", channels, f"{name}_height", f"{name}_width"])
+            self._helper.make_tensor_value_info(name, FLOAT32, ["n", channels, f"{name}_height", f"{name}_width"])
             for name, channels in ((INPUT, in_channels), (OUTPUT, num_classes))
         ]
         graph = self._helper.make_graph(self._nodes, "unet", described[:1], described[1:], self._constants)
-        opset = self._helper.make_opsetid("", OPSET)
-        model = self._helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
+        opsets = [self._helper.make_opsetid("", OPSET), self._helper.make_opsetid(DOMAIN, 1)]
+        model = self._helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
         made: bytes = model.SerializeToString()
         return made
 
-    def _scaled(self, name: str, layer: IntegerConvolution, named: str | None = None) -> str:
-        weight, bias = (self.constant(_numpy(tensor).astype(np.float32)) for tensor in (layer.weight, layer.bias))
-        sums = self.node("Conv", name, weight, bias)
-        scale = _numpy(layer.scale).astype(np.float32)[:, None, None]
-        return self.node("Mul", sums, self.constant(scale), named=named)
+    def _quantized(self, name: str, weight: Tensor, scale: Tensor, bias: Tensor) -> str:
+        scales = _numpy(scale).astype(np.float32)
+        weights = (_numpy(weight), scales, np.zeros(scales.size, np.int8))
+        constants = map(self.constant, weights)
+        whole = (self._one, self._zero)
+        return self.node("QLinearConv", name, *whole, *constants, *whole, self.constant(_numpy(bias)), channels_last=1)
+
+    def _floats(self, tensor: Tensor) -> str:
+        return self.constant(_numpy(tensor).astype(np.float32))
 
 
 def _numpy(tensor: Tensor) -> NDArray[Any]:

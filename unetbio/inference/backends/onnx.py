@@ -28,13 +28,11 @@ class OnnxPredictor(GraphPredictor):
         options.intra_op_num_threads = torch.get_num_threads()
         # Threads that wait for the next tile would take the processors from the steps after the network.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        session = onnxruntime.InferenceSession(
-            graph,
-            options,
-            providers=["CPUExecutionProvider"],
-            # It would fold the scales of an integer network into weights, which then are no integers.
-            disabled_optimizers=["ConvMulFusion"],
-        )
+        if self._is_integer:
+            # Its graph is written as it has to be computed. Optimizers would fold scales into weights, which then are
+            # no integers, and copy maps from one layout to another.
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
         def run(images: Tensor) -> Tensor:
             logits = session.run(None, {"image": np.ascontiguousarray(images.numpy())})[0]

@@ -47,9 +47,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
-from scipy.optimize import linear_sum_assignment
-from skimage.metrics import adapted_rand_error, variation_of_information
 
 from unetbio.compilation import compiled
 from unetbio.errors import ImageError, UsageError
@@ -444,6 +441,9 @@ class _Overlap:
 
     def rand_error(self) -> float:
         """Adapted Rand error over the pixels of true cells."""
+        from scipy import sparse  # here, since targets import this module, and segmenting compares nothing
+        from skimage.metrics import adapted_rand_error
+
         if self.n_true == 0:
             return float(self.n_predicted > 0)
         inside = self.rows > 0
@@ -454,6 +454,9 @@ class _Overlap:
 
     def variation_of_information(self) -> tuple[float, float]:
         """Conditional entropies of prediction given truth (splits) and truth given prediction (merges), in bits."""
+        from scipy import sparse
+        from skimage.metrics import variation_of_information
+
         table = sparse.csr_array((self.pixels / self.truth.size, (self.rows, self.columns)))
         split, merge = variation_of_information(self.truth, self.predicted, table=table)
         # Sums of products that cancel may come out as -1e-17.
@@ -462,6 +465,9 @@ class _Overlap:
 
 def _assign(rows: IndexArray, columns: IndexArray, iou: FloatArray) -> IndexArray:
     """Most pairs first, then the largest sum of IoU; solved apart in each connected group of cells."""
+    from scipy import sparse
+    from scipy.optimize import linear_sum_assignment
+
     size = int(max(rows.max(), columns.max())) + 1
     graph = sparse.coo_array((np.ones(len(rows)), (rows, columns + size)), shape=(2 * size, 2 * size))
     groups = sparse.csgraph.connected_components(graph, directed=False)[1][rows]

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import isotonic_regression
 
 __all__ = ["MIN_CELLS", "Knots", "fit_confidence"]
 
@@ -44,6 +43,8 @@ def fit_confidence(means: Sequence[float] | NDArray[np.floating], right: ArrayLi
     sizes = np.array([len(group) for group in groups])
     # Laplace's rule: a group in which all are right does not promise certainty.
     shares = np.array([(hits[group].sum() + 1) / (len(group) + 2) for group in groups])
+    from scipy.optimize import isotonic_regression  # here, since only training needs it
+
     rising = isotonic_regression(shares, weights=sizes).x
     knots = {float(raw[group].mean().round(4)): float(share) for group, share in zip(groups, rising, strict=True)}
     return tuple((mean, round(share, 4)) for mean, share in sorted(knots.items()))

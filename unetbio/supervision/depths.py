@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 __all__ = ["Depths", "depths_in_cells"]
 
@@ -66,6 +65,8 @@ def _distance(inside: NDArray[np.bool_], spacing: Sequence[float] | None) -> NDA
     """Distance to the nearest pixel that is not set."""
     if inside.all():
         return np.full(inside.shape, FAR)
+    from scipy import ndimage  # here, since only training needs it
+
     distances: NDArray[np.float32] = ndimage.distance_transform_edt(inside, sampling=spacing).astype(np.float32)
     return distances
 

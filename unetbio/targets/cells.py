@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from unetbio.errors import UsageError
 from unetbio.labels import LabelImage, relabel_raster, resize_nearest
@@ -146,6 +145,8 @@ class CellLearner(PixelLearner):
 
     def places(self, label_image: Annotation) -> NDArray[np.float64]:
         """The centre of each cell's bounding box."""
+        from scipy import ndimage  # here, since only training needs it
+
         boxes = enumerate(ndimage.find_objects(label_image), start=1)
         centres = [
             [(side.start + side.stop - 1) / 2 for side in box]

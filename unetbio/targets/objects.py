@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.measure import label as connected
 
 from unetbio.errors import UsageError
 from unetbio.measurement.frame_summary import describe_labels
@@ -52,6 +51,8 @@ class ObjectLearner(InstanceLearner):
         self, label_image: Annotation, class_weights: Sequence[float], spacing: tuple[float, ...] | None
     ) -> Supervision:
         """See `Learner`: ids, and a weight of 1 where the image is annotated."""
+        from skimage.measure import label as connected  # here, since only training needs it
+
         # Beyond the border of its image a patch is mirrored: a cell and its mirror image are two.
         annotated = mask_annotated(label_image, label_image, self.config)
         objects = connected(annotated, background=0, connectivity=label_image.ndim)

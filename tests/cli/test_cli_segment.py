@@ -190,15 +190,16 @@ def test_every_option_that_changes_pixels_is_recorded(
 
 def test_a_table_travels_into_the_tables(segment: Invoke, images: Path, tmp_path: Path) -> None:
     table = images / "plate.csv"
-    table.write_text("image,well,status\na.tif,A1,first\nb.tif,B2,second\n")
+    table.write_text("image,well,path,table_path,status\na.tif,A1,p,q,first\nb.tif,B2,p,q,second\n")
     result = segment("--table", str(table), inputs=())
     assert result.exit_code == 0, result.stderr
     for name in ("summary.csv", "cells.csv"):
         with open(tmp_path / "out" / name, newline="") as stream:
             rows = list(csv.DictReader(stream))
         assert rows[0]["well"] == "A1"
-        # A name that the tables have themselves.
+        # Names that the tables have themselves, and one that would be in the way of another.
         assert rows[0]["table_status"] == "first"
+        assert (rows[0]["table_table_path"], rows[0]["table_path"]) == ("p", "q")
 
 
 def test_limit_and_overlays(segment: Invoke, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -89,9 +90,10 @@ def read_table_file(path: Path, known: Sequence[str] = ()) -> Table:
         raise UsageError(f"{path} cannot be read as csv or tsv: {error}") from error
     lines = [(line, cells) for line, cells in lines if any(cells)]
     header = _renamed(path, lines[0][1] if lines else [], known)
+    counts = Counter(header)
     for name in header:
-        if name and header.count(name) > 1:
-            raise UsageError(f"{path} has {header.count(name)} columns {name!r}: rename or remove all but one")
+        if name and counts[name] > 1:
+            raise UsageError(f"{path} has {counts[name]} columns {name!r}: rename or remove all but one")
     rows = tuple(Row(line, _cells(path, line, header, cells)) for line, cells in lines[1:])
     return Table(tuple(filter(None, header)), rows, delimiter)
 
@@ -260,7 +262,8 @@ def _splits(header: str, delimiter: str) -> bool:
 
 def _renamed(path: Path, header: Sequence[str], known: Sequence[str]) -> list[str]:
     """Names of the columns, as the program knows them."""
-    meant = {_plain(name): name for name in known if name not in header}
+    missing = [name for name in known if name not in header]
+    meant = {_plain(name): name for name in missing}
     renamed = []
     for column in header:
         name = column if column in known else meant.get(_plain(column), column)
@@ -270,7 +273,7 @@ def _renamed(path: Path, header: Sequence[str], known: Sequence[str]) -> list[st
         elif name != column:
             logger.info("%s: the column %r is taken for %r", path, column, name)
         elif name not in known:
-            _say_if_close(path, column, [other for other in known if other not in header])
+            _say_if_close(path, column, missing)
         renamed.append(name)
     return renamed
 

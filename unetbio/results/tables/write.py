@@ -59,10 +59,16 @@ def write_classes(out: Path, class_names: Sequence[str]) -> None:
 
 
 def _extra_columns(outcomes: Sequence[Outcome], cells: CellStore, links: Links) -> dict[str, str]:
-    """The user's columns and their names in the tables: a name that is taken gets the prefix ``table_``."""
-    names = dict.fromkeys(name for outcome in outcomes for name in outcome.entry.further_columns)
+    """The user's columns and their names in the tables: a name that is taken gets the prefix ``table_``, or several."""
+    names = {name: name for outcome in outcomes for name in outcome.entry.further_columns}
     taken = {*SUMMARY_COLUMNS, *_class_columns(outcomes), *links.columns, *cells.columns}
-    return {name: f"table_{name}" if name in taken else name for name in names}
+    used = {*taken, *names}
+    for name in filter(taken.__contains__, list(names)):
+        names[name] = f"table_{name}"
+        while names[name] in used:
+            names[name] = f"table_{names[name]}"
+        used.add(names[name])
+    return names
 
 
 def _summary(outcomes: Sequence[Outcome], extra: Mapping[str, str]) -> str:

@@ -248,7 +248,7 @@ class _Workers:
 
     def _other_versions(self, addresses: Sequence[str]) -> dict[str, str]:
         """Which workers have another version of a package, in words."""
-        reasons = {}
+        reasons: dict[str, str] = {}
         for package, own in self._needed.items():
             for address, found in self._on_each(version, package, workers=addresses).items():
                 if not isinstance(found, str) or _public(found) != own:

@@ -11,8 +11,10 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
+from unetbio.batch.budget import MemoryShares
 from unetbio.batch.pipeline import streamed_if_large
 from unetbio.batch.plan import found_items
+from unetbio.batch.rerun import rerun_masks
 from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.errors import EnvironmentStoppedError
 from unetbio.files import sha256_path
@@ -127,6 +129,53 @@ def test_a_scale_that_has_to_be_looked_for_takes_the_image_in_memory(
     # The network sees each scale once, in both runs.
     assert looked == looked[: len(looked) // 2] * 2
     assert len(looked) > 2
+
+
+@pytest.mark.parametrize("kind", ["ome-tiff", "ome-zarr"])
+@pytest.mark.parametrize("place", ["bands", "labels"])
+def test_a_disk_that_fills_up_keeps_the_finished_bands(
+    mosaic: Array, tmp_path: Path, model: Model, monkeypatch: pytest.MonkeyPatch, kind: str, place: str
+) -> None:
+    if kind == "ome-zarr":
+        pytest.importorskip("zarr")
+    # Rows of tiles: 5 of 26 pixels.
+    segmenter = Segmenter(model, "cpu", tile=26)
+    image, out = tmp_path / "mosaic.tif", tmp_path / "out"
+    tifffile.imwrite(image, mosaic, tile=(32, 32))
+    memory = 50 * BYTES_IN_BAND * mosaic.shape[1]
+    segment(image, tmp_path / "whole", segmenter, WHOLE, NOT_SCALED, format=kind)
+    tiles: list[int] = []
+    compute = segmenter.decoder.runner.probabilities
+
+    def counted(batch: Array) -> Array:
+        tiles.append(len(batch))
+        return compute(batch)
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise EnvironmentStoppedError("No space left on device")
+
+    def write(path: Path, content: bytes) -> None:
+        if ".bands-" in str(path) and len(list(out.glob(".bands-*/[0-9a-f]*"))) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        with path.open("wb") as stream:
+            stream.write(content)
+
+    monkeypatch.setattr(segmenter.decoder.runner, "probabilities", counted)
+    with monkeypatch.context() as patch:
+        if place == "bands":
+            patch.setattr(Path, "write_bytes", write)
+        else:
+            patch.setattr("unetbio.results.result_files.write_labels", stop)
+        with pytest.raises(EnvironmentStoppedError, match="No space left on device"):
+            segment(image, out, segmenter, memory, NOT_SCALED, format=kind)
+    assert not list(out.glob("mosaic_labels*"))
+    kept = len(list(out.glob(".bands-*/[0-9a-f]*")))
+    assert kept == (2 if place == "bands" else 5)
+    before = len(tiles)
+    segment(image, out, segmenter, memory, NOT_SCALED, format=kind)
+    check_equal(out, tmp_path / "whole")
+    assert len(tiles) - before == len(segmenter.plan(mosaic.shape)) * (5 - kept) // 5
+    assert not list(out.glob(".bands-*"))
 
 
 class Stopped(BaseException):
@@ -258,3 +307,23 @@ def test_a_full_disk_stops_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(disk_arrays, "_reserve_space", full)
     with pytest.raises(EnvironmentStoppedError, match=r"cannot write 80 bytes in .*: No space left on device"):
         DiskArray(tmp_path, (5, 4), np.int32)
+
+
+def test_a_mask_is_made_again_in_parts(
+    mosaic: Array, tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, out = tmp_path / "mosaic.tif", tmp_path / "out"
+    tifffile.imwrite(image, mosaic, tile=(32, 32))
+    segment(image, out, segmenter, WHOLE, NOT_SCALED)
+    parts: list[int | None] = []
+    finish = CellDecoder.finish
+
+    def noted(self: CellDecoder, decided: Any, opened: Any) -> Any:
+        parts.append(opened.rows)
+        return finish(self, decided, opened)
+
+    monkeypatch.setattr(CellDecoder, "finish", noted)
+    memory = 30 * BYTES_IN_BAND * mosaic.shape[1]
+    monkeypatch.setattr("unetbio.batch.rerun.MemoryShares.of", lambda memory_of_machine: MemoryShares(None, memory))
+    assert rerun_masks(out, 1, "cpu", lambda name: None) == (1, [])
+    assert parts == [30]

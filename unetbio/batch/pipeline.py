@@ -29,7 +29,7 @@ from unetbio.segmentation.segmenter import BYTES_IN_BAND
 from unetbio.settings.segmentation import Settings
 from unetbio.timing import stage
 
-__all__ = ["LABELLING_BYTES", "Job", "Reader", "frame_bytes", "streamed_if_large"]
+__all__ = ["LABELLING_BYTES", "Job", "Reader", "frame_bytes", "in_parts_if_large", "streamed_if_large"]
 
 BAND_BYTES = 256 << 20
 """Memory of the part of a streamed image that is worked on; larger parts are not faster."""
@@ -241,7 +241,12 @@ def streamed_if_large(
 ) -> ImageSelection:
     """The image, segmented in parts if a frame takes more than so many bytes of ``memory`` and if that is possible."""
     is_possible = not policy.save_probabilities and not item.labels.endswith(NIFTI)
-    if not is_possible or frame_bytes(opened, segmenter) <= memory:
+    return in_parts_if_large(opened, segmenter, out, memory) if is_possible else opened
+
+
+def in_parts_if_large(opened: ImageSelection, segmenter: Segmenter, out: Path, memory: int) -> ImageSelection:
+    """The image, segmented in parts if a frame takes more than ``memory``; what is as large as it lies in ``out``."""
+    if frame_bytes(opened, segmenter) <= memory:
         return opened
     return segmenter.streamed(opened, functools.partial(DiskArray, out), min(memory, BAND_BYTES))
 

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from unetbio.batch.budget import MemoryShares
 from unetbio.batch.plan import spread
 from unetbio.errors import ImageError, UsageError
+from unetbio.machine import available_memory
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.postprocessing.objects import ObjectSettings
 from unetbio.provenance import Provenance, versions
@@ -83,7 +85,8 @@ class _Models:
 
 def _repeat(path: Path, provenance: Provenance, models: _Models, device: str) -> str:
     """The difference in one line; empty if there is none."""
-    from unetbio.segmentation import segment
+    from unetbio.batch.pipeline import in_parts_if_large
+    from unetbio.segmentation.image import open_to_segment, segment_opened
 
     source = provenance.input.find(path.parent)
     if source is None:
@@ -100,7 +103,9 @@ def _repeat(path: Path, provenance: Provenance, models: _Models, device: str) ->
         model = dataclasses.replace(model, info=model.info.model_copy(update=changes))
         series = options["series"] or 0
         image = open_recorded(provenance.input, source, axes=options["axes"], series=series, whole=True)
-        _, info = segment(image, model, device=device, **options)
+        segmenter, opened = open_to_segment(image, model, device=device, **options)
+        memory = MemoryShares.of(available_memory()).frames
+        _, info = segment_opened(segmenter, in_parts_if_large(opened, segmenter, path.parent, memory))
     except (ImageError, UsageError) as error:
         return f"cannot be segmented again: {error}"
     if info["settings"] != provenance.settings:

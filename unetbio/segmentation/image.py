@@ -28,7 +28,7 @@ from unetbio.settings.normalization import Normalization, parse
 from unetbio.settings.options import from_keywords
 from unetbio.settings.segmentation import Precision, SegmentOptions, Settings
 
-__all__ = ["ModelName", "Segmentation", "segment", "stack_frames"]
+__all__ = ["ModelName", "Segmentation", "open_to_segment", "segment", "segment_opened", "stack_frames"]
 
 
 class ModelName(TypedDict):
@@ -121,14 +121,52 @@ def segment(
     CancelledError
         When ``cancel`` returns True; no file is left behind.
     """
+    segmenter, opened = open_to_segment(
+        image,
+        model,
+        channel=channel,
+        normalize=normalize,
+        device=device,
+        tile=tile,
+        exact_tiles=exact_tiles,
+        backend=backend,
+        **options,
+    )
+    return segment_opened(segmenter, opened, progress=progress, cancel=cancel)
+
+
+def open_to_segment(
+    image: str | os.PathLike[str] | NDArray[np.generic] | Image,
+    model: str | os.PathLike[str] | Model,
+    *,
+    channel: str | int | Sequence[str | int] = (),
+    normalize: str | Normalization = "auto",
+    device: str = "auto",
+    tile: int | None = None,
+    exact_tiles: bool = False,
+    backend: str = AUTO,
+    **options: Unpack[SegmentOptions],
+) -> tuple[Segmenter, ImageSelection]:
+    """The model on its device, and the image, whose pixels are not read; arguments and errors as of `segment`."""
     channels = (channel,) if isinstance(channel, (str, int)) else tuple(channel)
     chosen = normalize if isinstance(normalize, Normalization) else parse(normalize, None)
     automatic = normalize == "auto"
     named = {"channel": channels, "normalization": None if automatic else chosen}
     settings = _with_regions(from_keywords("segment", Settings, options, **named))
     segmenter = _segmenter_of(model, device, tile, exact_tiles, backend, settings)
-    record = segmenter.record(settings)
-    opened = segmenter.open(_as_source(image, settings, segmenter.ndim), settings)
+    segmenter.record(settings)
+    return segmenter, segmenter.open(_as_source(image, settings, segmenter.ndim), settings)
+
+
+def segment_opened(
+    segmenter: Segmenter,
+    opened: ImageSelection,
+    *,
+    progress: Progress | None = None,
+    cancel: Callable[[], bool] | None = None,
+) -> tuple[Any, Segmentation]:
+    """Segment what `open_to_segment` opened; the label image of one that is streamed is on disk."""
+    record = segmenter.record(opened.settings)
     report = _cancellable(progress, cancel)
     results = []
     for number, t in enumerate(opened.times):

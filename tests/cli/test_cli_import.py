@@ -258,6 +258,18 @@ def test_what_export_wrote_comes_back_pixel_by_pixel(tmp_path: Path, tiny_model:
     np.testing.assert_array_equal(read_labels(out / "sub" / "x_labels.ome.tif"), labels)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("target", EXPORTS)
+def test_two_thousand_cells_come_back_pixel_by_pixel(tmp_path: Path, tiny_model: Path, target: str) -> None:
+    labels = crowded(345, 2250)
+    assert len(np.unique(labels)) > 2000
+    out = segmented(tmp_path, tiny_model, "sub/x.tif", np.zeros(labels.shape, np.uint8))
+    write_labels(out / "sub" / "x_labels.ome.tif", labels)
+    done("export", out, "--to", target, "-o", tmp_path / "exported")
+    done("import", tmp_path / "exported", "--images", tmp_path / "images", "-o", tmp_path / "masks")
+    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "sub" / "x_labels.ome.tif"), labels)
+
+
 @pytest.mark.parametrize("target", EXPORTS)
 @pytest.mark.parametrize(
     ("axes", "options"),

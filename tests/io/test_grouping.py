@@ -125,6 +125,18 @@ def test_a_doubt_joins_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture)
         grouped(tmp_path, "metaxpress")
 
 
+def test_files_that_differ_in_a_dye_alone_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    touch(tmp_path, "a_DAPI.tif", "a_GFP.tif", "b_DAPI.tif", "c_gfp.png", "c_dapi.tif")
+    assert len(grouped(tmp_path)) == 5
+    assert (
+        "2 files end in the name of a channel, such as a_DAPI.tif: each is an image of its own; --group" in caplog.text
+    )
+    caplog.clear()
+    assert len(grouped(tmp_path, "(?P<name>.+)_(?P<channel>[^_]+)")) == 3
+    assert "name of a channel" not in caplog.text
+
+
 def test_plates_in_two_folders_are_two_plates(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{p}/Images/r01c01f01p01-ch{c}sk1fk1fl1.tiff" for p in ("one", "two") for c in range(1, len(p))))
     found = grouped(tmp_path)

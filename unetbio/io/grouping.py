@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path, PurePath
@@ -10,7 +11,7 @@ from pathlib import Path, PurePath
 from unetbio.errors import UsageError
 from unetbio.io.discover import Found
 from unetbio.io.image_set import ImageSet
-from unetbio.io.namings import NAMINGS, Match, Naming, SideFile, naming_of_pattern
+from unetbio.io.namings import NAMINGS, SPLIT_PATTERN, Match, Naming, SideFile, naming_of_pattern
 from unetbio.notes import say_without_effect
 
 __all__ = ["AUTO", "NONE", "group_files"]
@@ -19,6 +20,12 @@ logger = logging.getLogger(__name__)
 
 AUTO, NONE = "auto", "none"
 """Find namings by themselves; take each file as an image."""
+
+_DYE = re.compile(
+    r"(.+)_(DAPI|Hoechst\d*|GFP|EGFP|YFP|CFP|RFP|mCherry|tdTomato|FITC|TRITC|Cy3|Cy5|TexasRed|AF\d{3}|brightfield|BF|phase)"
+    r"(\.\w+)",
+    re.IGNORECASE,
+)
 
 _Named = tuple[Found, Match]
 
@@ -66,9 +73,27 @@ def group_files(found: Iterable[Found], how: str, *, names_option: bool = True) 
         groups = [plate for plate in groups if not plate.doubt]
     else:
         _refuse(how, files, left, groups)
+    if how == AUTO and names_option:
+        _say_if_dyes(left)
     made = [image for plate in groups for image in plate.images(names_option=names_option)]
     order = {item.path: number for number, item in enumerate(files)}
     return sorted([*left, *made], key=lambda item: order[item.path])
+
+
+def _say_if_dyes(files: Sequence[Found]) -> None:
+    """Say that files whose names differ in a dye alone are not joined, so that none is taken for the nuclei unseen."""
+    shared: dict[str, list[Found]] = {}
+    for item in files:
+        if found := _DYE.fullmatch(item.relative.as_posix()):
+            shared.setdefault(f"{found[1]} {found[3]}", []).append(item)
+    apart = [item for items in shared.values() if len(items) > 1 for item in items]
+    if apart:
+        logger.info(
+            "%d files end in the name of a channel, such as %s: each is an image of its own; --group '%s' joins them",
+            len(apart),
+            apart[0].relative,
+            SPLIT_PATTERN,
+        )
 
 
 def _say_if_needless(files: Sequence[Found]) -> None:

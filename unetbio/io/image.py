@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError
 from unetbio.io.damage import first_damaged, is_damage
 from unetbio.io.missing import MissingPlanes
+from unetbio.io.namings import SPLIT_PATTERN
 
 __all__ = [
     "AXES",
@@ -423,9 +424,10 @@ def select_channel(image: Image, channel: str | int) -> int:
 
 def _hint_of_name(image: Image, channel: str | int) -> str:
     """How files with a channel each are joined, where the name of a file shows that it is one of them."""
-    if image.size("C") > 1 or not isinstance(channel, str) or channel.casefold() not in image.source.name.casefold():
+    is_word = isinstance(channel, str) and not channel.strip().isdecimal()
+    if image.size("C") > 1 or not is_word or str(channel).casefold() not in image.source.name.casefold():
         return ""
-    return "; files with a channel each are joined with --group '(?P<name>.+)_(?P<channel>[^_]+)' (docs/plates.md)"
+    return f"; files with a channel each are joined with --group '{SPLIT_PATTERN}' (docs/plates.md)"
 
 
 def with_channel_names(image: Image, names: Sequence[str]) -> Image:

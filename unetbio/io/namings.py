@@ -15,10 +15,13 @@ from unetbio.errors import UsageError
 from unetbio.files import open_regular
 from unetbio.io.wells import numeric, place_of_well, row_letters
 
-__all__ = ["AXIS_GROUPS", "NAMINGS", "Match", "Naming", "SideFile", "naming_of_pattern"]
+__all__ = ["AXIS_GROUPS", "NAMINGS", "SPLIT_PATTERN", "Match", "Naming", "SideFile", "naming_of_pattern"]
 
 AXIS_GROUPS = {"channel": "C", "c": "C", "z": "Z", "plane": "Z", "t": "T", "time": "T"}
 """Groups that tell the files of one image apart, and their axes."""
+
+SPLIT_PATTERN = "(?P<name>.+)_(?P<channel>[^_]+)"
+"""For files such as ``cells1_DAPI.tif`` and ``cells1_GFP.tif``, which are of no instrument."""
 
 _FIELDS = ("field", "site", "position")
 _SUFFIX = r"\.(?:tiff?|png|c01|dib|flex|jpe?g)"

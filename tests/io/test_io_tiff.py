@@ -464,7 +464,19 @@ def test_all_planes_of_a_cut_file_without_its_description(tmp_path: Path) -> Non
     (tmp_path / "y.ome.tif").write_bytes((tmp_path / "x.ome.tif").read_bytes()[:-100])
     error = refused(tmp_path / "y.ome.tif")
     assert (error.reason, "--axes" in str(error)) == ("truncated", True)
-    np.testing.assert_array_equal(read_image(tmp_path / "y.ome.tif", axes="TYX").read(), stored)
+    image = read_image(tmp_path / "y.ome.tif", axes="TYX")
+    np.testing.assert_array_equal(image.read(), stored)
+    # That the pixel size is lost has to be said.
+    assert image.missing is not None
+    assert (image.missing.count, image.missing.cut) == (0, "the file was cut")
+
+
+def test_a_cut_plane_of_several_samples(tmp_path: Path) -> None:
+    # ImageJ's channels are samples of one page here, and no plane of its own is whole.
+    options = {"photometric": "rgb", "metadata": None, "description": "ImageJ=1.53t\nimages=1\nchannels=3\n"}
+    tifffile.imwrite(tmp_path / "x.tif", ramp(30, 40, 3), **options)
+    error = refused(cut(tmp_path / "x.tif"))
+    assert (error.reason, "pixels up to byte" in str(error)) == ("truncated", True)
 
 
 def test_images_before_the_cut(tmp_path: Path) -> None:

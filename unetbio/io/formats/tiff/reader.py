@@ -77,9 +77,16 @@ def _read(path: Path, axes: str | None, series: int, find_colour: Callable[[tiff
             "--partial with --axes, such as TYX, takes what is there, without a pixel size; or copy it again",
         )
     with refuse_broken("TIFF"), open_pages(path, chain) as tif:
-        stacks = list(_stacks(tif, path, chain))
+        stacks = [_known_as_cut(stack, chain) for stack in _stacks(tif, path, chain)]
         written_by = "ome" if tif.ome_metadata else "imagej" if tif.is_imagej else "tifffile" if tif.is_shaped else ""
         return _finish(path, stacks, axes, series, lambda layout: find_colour(layout, written_by))
+
+
+def _known_as_cut(stack: Stack | ImageError, chain: PageChain) -> Stack | ImageError:
+    """A stack of a file whose description is lost, although all of its pages may be whole."""
+    if isinstance(stack, ImageError) or stack.cut or not chain.lacks_description:
+        return stack
+    return dataclasses.replace(stack, cut=CUT)
 
 
 def _finish(

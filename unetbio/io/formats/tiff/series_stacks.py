@@ -155,6 +155,10 @@ def _planes_behind(path: Path, layout: tifffile.TiffPage, size: int, wanted: int
     start, step = layout.dataoffsets[0], layout.nbytes
     ends = [start + (i + 1) * step for i in range(wanted)]
     pages = [Page(path, layout, [end - step], [step], {}) if end <= size else None for end in ends]
+    if ends[0] > size:
+        raise ImageError(
+            "truncated", f"pixels up to byte {ends[-1]} are claimed, the file has {size} bytes; write or copy it again"
+        )
     refuse_empty(pages)
     return pages
 
@@ -164,6 +168,8 @@ def _imagej_stack(tif: tifffile.TiffFile, path: Path, size: int, claim: dict[str
     layout = tif.pages.first
     check_layout(layout, size)
     inner, roles = inner_axes(layout)
+    if layout.shaped[0] * layout.shaped[4] == claim["channels"]:
+        claim = claim | {"channels": 1}  # they are the samples of each page
     outer = [(letter, claim[key]) for letter, key in (("T", "frames"), ("Z", "slices"), ("C", "channels"))]
     dims = tuple((letter, n) for letter, n in outer if n > 1) + tuple(inner)
     stack = Stack(tif.series[0].name, [], dims, roles, variant_name("imagej", is_pyramid=False))

@@ -124,6 +124,7 @@ def test_a_file_that_is_no_provenance_is_none(tmp_path: Path, content: bytes | N
         ("input", "pixel_size_um", {"X": 0.0}),
         ("output", "name", "../a/../../etc/passwd"),
         ("output", "name", "/etc/passwd"),
+        ("settings", "channel_names", 5),
         ("frames", 0, {"n_cells": -5, "median_diameter_px": None, "area_fraction": 0.0}),
         ("frames", 0, {"t": 10**30, "n_cells": 5, "median_diameter_px": None, "area_fraction": 0.0}),
     ],

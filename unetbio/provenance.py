@@ -302,6 +302,16 @@ class FrameRecord(_Record):
         return " ".join(f"{confidence:.{CONFIDENCE_DECIMALS}f}" for confidence in value)
 
 
+_READING: dict[str, Any] = {
+    "channel_names": (list, tuple),
+    "series": (int, str),
+    "z": (int, str),
+    "axes": str,
+    "link": (int, float),
+    "nan": str,
+}
+
+
 class Provenance(_Record):
     """Provenance of one label image.
 
@@ -330,12 +340,24 @@ class Provenance(_Record):
     model: ModelRecord
     output: OutputRecord
     settings: dict[str, Any]
-    frames: tuple[FrameRecord, ...]
+    frames: Annotated[tuple[FrameRecord, ...], Field(min_length=1)]
     columns: dict[str, str] = {}
     path_columns: tuple[str, ...] = ()
     place: dict[str, str] = {}
     run: dict[str, Any] = {}
     versions: dict[str, str] = {}
+
+    @field_validator("settings")
+    @classmethod
+    def _can_be_used(cls, settings: dict[str, Any]) -> dict[str, Any]:
+        """Refuse other types of those by which an input is read again."""
+        for name, kinds in _READING.items():
+            value = settings.get(name)
+            if value is not None and not isinstance(value, kinds):
+                raise ValueError(f"{name} is {type(value).__name__}")
+        if not all(isinstance(name, str) for name in settings.get("channel_names") or ()):
+            raise ValueError("channel_names are no texts")
+        return settings
 
     @property
     def n_cells(self) -> int | None:

@@ -418,6 +418,8 @@ def test_a_model_name_of_another_kind_is_refused(data: Path) -> None:
         ("stepz: 3", "unknown key stepz: did you mean steps?"),
         ("steps: many", "steps: Input should be a valid integer"),
         ("augmentation: {scale: 0.5}", "augmentation.scale: Input should be greater than or equal to 1"),
+        ("batch_size: 1000000000", "batch_size must be at most 4 096"),
+        ("patch_size: [64, 1000000000]", "patch_size must be at most 65 536"),
         ("steps: 5\nrestarts: [7]", "restarts [7] must rise and lie between 0 and steps (5)"),
         ("- a\n- b", "holds list, settings are a mapping of names to values"),
         ("a: [", "cannot be read as YAML"),

@@ -15,6 +15,9 @@ from unetbio.settings.training_runs import OVERRIDES, TrainRun
 __all__ = ["MAX_CLASSES", "Augmentation", "TrainingConfig", "given_settings", "load_training_config"]
 
 
+MOST = {"patch_size": 1 << 16, "batch_size": 1 << 12, "steps": 10**9, "learning_rate": 1000, "seed": (1 << 63) - 1}
+"""Larger numbers take the machine, or fit into no number of PyTorch."""
+
 MAX_CLASSES = 255
 """Classes are written as uint8, and one value is reserved for pixels without annotation."""
 
@@ -207,6 +210,14 @@ class TrainingConfig(Section):
     def _parameters_of_the_network(cls, values: Any) -> Any:
         is_another = isinstance(values, Mapping) and values.get("network", "unet") != "unet"
         return {"parameters": {}, **values} if is_another else values
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> "TrainingConfig":
+        for name, most in MOST.items():
+            value = getattr(self, name)
+            if any(number > most for number in (value if isinstance(value, tuple) else (value,)) if number is not None):
+                raise ValueError(f"{name} must be at most {most:,}".replace(",", " "))
+        return self
 
     @model_validator(mode="after")
     def _check_restarts(self) -> "TrainingConfig":

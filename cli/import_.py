@@ -33,6 +33,7 @@ def command(annotations: tuple[Path, ...], output: Path | None, run: ImportRun, 
     geojson   objects of QuPath
     coco      polygons, and run lengths
     labelme, via, labkit    their JSON files
+    cvat, imagescope        their XML files
     napari    shapes (csv)
     cellpose  outlines (_cp_outlines.txt)
     masks     label images (Cellpose, napari, Imaris), one colour a cell, one picture a cell

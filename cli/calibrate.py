@@ -49,6 +49,6 @@ def _scores(done: "Calibrated") -> str:
     if done.before.postprocessing == done.after.postprocessing:
         return f"no thresholds are clearly better than the model's, {done.deciding} {after:.3f} {on}"
     found = done.after.postprocessing
-    thresholds = ", ".join(f"{threshold:g}" for threshold in found.thresholds)
-    certain = f", cells {found.min_certain:.0%} certain" if found.min_certain else ""
+    thresholds = ", ".join(f"{threshold:g}" for threshold in found.nested_thresholds)
+    certain = f", {found.min_certain:.0%} of a cell's pixels certain" if found.min_certain else ""
     return f"{done.deciding} {after:.3f}, before {before:.3f}, {on}; thresholds {thresholds}{certain}"

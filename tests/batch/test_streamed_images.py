@@ -85,12 +85,17 @@ def opened(image: Path, segmenter: Segmenter, settings: Settings = NOT_SCALED, *
     return streamed_if_large(selection, item, segmenter, Policy(**policy), image.parent, 1)
 
 
+@pytest.mark.parametrize(
+    "settings", [NOT_SCALED, Settings(min_certain=0.05)], ids=["threshold", "certain, scale found"]
+)
 @pytest.mark.parametrize("band", [7, 50, 100])
-def test_bands_do_not_change_the_files(mosaic: Array, tmp_path: Path, segmenter: Segmenter, band: int) -> None:
+def test_bands_do_not_change_the_files(
+    mosaic: Array, tmp_path: Path, segmenter: Segmenter, band: int, settings: Settings
+) -> None:
     image = tmp_path / "mosaic.tif"
     tifffile.imwrite(image, mosaic, tile=(32, 32))
-    segment(image, tmp_path / "whole", segmenter, WHOLE, NOT_SCALED)
-    segment(image, tmp_path / "streamed", segmenter, band * BYTES_IN_BAND * mosaic.shape[1], NOT_SCALED)
+    segment(image, tmp_path / "whole", segmenter, WHOLE, settings)
+    segment(image, tmp_path / "streamed", segmenter, band * BYTES_IN_BAND * mosaic.shape[1], settings)
     check_equal(tmp_path / "streamed", tmp_path / "whole")
     assert sorted(path.name for path in tmp_path.glob("streamed/*")) == sorted(
         path.name for path in tmp_path.glob("whole/*")

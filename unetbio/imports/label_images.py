@@ -96,7 +96,7 @@ def _look_at_parts(label_image: NDArray[Any], grid: Grid, name: str) -> NDArray[
     if len(grid.times) > 1:
         return label_image
     parts = find_parts(label_image)
-    if VOID in parts.far and not (label_image == VOID - 1).any():
+    if VOID in parts.far and label_image.max() == VOID and not (label_image == VOID - 1).any():
         logger.warning(
             "%s: %d stands in parts far from each other, as the rims of objects in Pascal VOC: background here",
             name,

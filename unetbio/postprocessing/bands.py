@@ -107,7 +107,8 @@ class _Planes:
         if isinstance(self._chosen, int):
             return self._planes[(self._chosen, *index)]
         numbers = range(self._planes.shape[0])[self._chosen][index[0]]
-        return self._planes[(slice(numbers.start, numbers.stop), *index[1:])]
+        first = numbers if isinstance(numbers, int) else slice(numbers.start, numbers.stop)
+        return self._planes[(first, *index[1:])]
 
 
 class Repeated:

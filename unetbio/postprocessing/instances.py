@@ -91,7 +91,7 @@ class PostProcessing:
     def __post_init__(self) -> None:
         for name in ("seed_thresholds", "centre_thresholds"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        thresholds = (self.mask_threshold, *self.seed_thresholds, *self.centre_thresholds)
+        thresholds = self.nested_thresholds
         if not all(0 < threshold < 1 for threshold in thresholds):
             raise UsageError(f"thresholds {_join(thresholds)}: each must lie between 0 and 1; choose other thresholds")
         if self.centre_thresholds and not self.seed_thresholds:
@@ -122,8 +122,12 @@ class PostProcessing:
 
         The foreground, the seeds, the centres; the certain pixels, if they are asked for.
         """
-        certain = (CERTAIN,) if self.min_certain else ()
-        return (self.mask_threshold, *self.seed_thresholds, *self.centre_thresholds, *certain)
+        return (*self.nested_thresholds, *((CERTAIN,) if self.min_certain else ()))
+
+    @property
+    def nested_thresholds(self) -> tuple[float, ...]:
+        """Thresholds of the foreground, the seeds and the centres."""
+        return (self.mask_threshold, *self.seed_thresholds, *self.centre_thresholds)
 
     def as_record(self) -> dict[str, Any]:
         """Values for files; without centre thresholds and certain pixels as files of versions before them."""

@@ -181,7 +181,7 @@ class CellLearner(PixelLearner):
         """Score probabilities ``(K, *spatial)`` with given thresholds, and calibrate the confidences."""
         annotated, truth = self._annotated(probabilities, label_images)
         predicted = [self.classes.label(array, settings) for array in annotated]
-        # Whoever keeps all cells has to know how doubtful the uncertain ones are.
+        # Confidences also hold for --min-certain 0, so they are calibrated on all cells.
         keep_all = replace(settings, min_certain=0)
         every = [self.classes.label(array, keep_all) for array in annotated] if settings.min_certain else predicted
         knots = self._fit_confidence(annotated, every, truth)

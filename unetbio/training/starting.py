@@ -167,7 +167,7 @@ def _check_parameters(found: Taken, name: str, parameters: Mapping[str, Any], mo
         listed = ", ".join(f"{key} {old}, asked for {new}" for key, (old, new) in different.items())
         raise ModelError(
             f"--start {model.path} does not fit the settings ({listed}; no place for {_listed(found.unused)}): leave "
-            "out these parameters, or start from another model"
+            "out these parameters, or start from another model; a wider U-Net needs all else to be equal"
         )
 
 

@@ -76,10 +76,7 @@ def widen(wide: UNet, narrow: UNet) -> None:
 
 
 class _Copier:
-    """Copies layers.
-
-    Wherever it says sources, it means the channel of the narrow network that each channel of the wide one repeats.
-    """
+    """Copies layers. Sources are the channels of the narrow network that the channels of the wide one repeat."""
 
     def __init__(self, generator: torch.Generator) -> None:
         self.generator = generator

@@ -58,7 +58,7 @@ def test_a_run_ends_with_one_line(segment: Invoke, tmp_path: Path) -> None:
     result = segment()
     assert result.exit_code == 0, result.stderr
     assert result.stdout == f"2 images, 6 cells, 0 failed: {tmp_path / 'out' / 'summary.csv'}\n"
-    assert result.stderr.splitlines()[0].startswith("unetbio: tiny on ")
+    assert result.stderr.splitlines()[0].startswith("unetbio: tiny in float32 on ")
     assert (tmp_path / "out" / "index.html").is_file()
     assert (tmp_path / "out" / "overlays" / "a.labels.jpg").is_file()
 

@@ -131,14 +131,14 @@ def test_dilated_convolutions_in_slabs_agree_with_those_at_once(monkeypatch: pyt
 
 @pytest.mark.parametrize("name", ["unet", "patch_classifier"])
 def test_one_pass_for_convolution_and_relu_changes_rounding_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not torch_backend._can_fuse():
+    if not torch_backend._can_fuse(torch.float32):
         pytest.skip("this processor or PyTorch has no fused convolution")
     torch.manual_seed(0)
     tiny = {"unet": {"base_channels": 4, "depth": 2, "batch_norm": True}, "patch_classifier": {"width": 1 / 12}}
     network = networks.build(name, tiny[name]).eval()
     batch = np.random.default_rng(0).random((2, 1, 116, 108), dtype=np.float32)
     fused = TorchPredictor(network).probabilities(batch)
-    monkeypatch.setattr("unetbio.inference.backends.torch._can_fuse", lambda: False)
+    monkeypatch.setattr("unetbio.inference.backends.torch._can_fuse", lambda dtype: False)
     np.testing.assert_allclose(TorchPredictor(network).probabilities(batch), fused, rtol=0, atol=1e-6)
 
 
@@ -149,5 +149,5 @@ def test_where_the_fused_operation_is_missing_the_layers_are_run_one_by_one(monk
         raise AttributeError("no such operation")
 
     monkeypatch.setattr("unetbio.inference.backends.torch._fuse_relu", broken)
-    assert not torch_backend._can_fuse()
+    assert not torch_backend._can_fuse(torch.float32)
     torch_backend._can_fuse.cache_clear()

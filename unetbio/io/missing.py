@@ -76,7 +76,9 @@ class MissingPlanes:
         text = f"{self}: --partial takes what is there; --t, --z or --channel choose a part"
         if self.cut:
             return ImageError("truncated", f"{text}; or copy it again")
-        return ImageError("missing_companion" if self.files else "missing_plane", text)
+        if self.files:
+            return ImageError("missing_companion", text)
+        return ImageError("missing_plane", text)
 
     def __str__(self) -> str:
         """Summary in one line for users: ``8 of 24 planes are missing (t 16 to 23)``."""

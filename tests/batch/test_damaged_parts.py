@@ -164,3 +164,25 @@ def test_an_image_that_is_damaged_everywhere_fails(
     opened = segmenter.open(path, settings)
     with caplog.at_level(logging.WARNING), pytest.raises(ImageError, match="a broken TIFF file"):
         segmenter.read_frame(opened, None)
+
+
+def test_intensities_of_another_channel_are_not_invented(tmp_path: Path, tiny_model: Path, mosaic: Array) -> None:
+    """Cells of a whole channel cannot be measured in one that is damaged."""
+    path = tmp_path / "images" / "two.tif"
+    path.parent.mkdir()
+    stack = np.stack([mosaic, mosaic // 2])
+    tifffile.imwrite(
+        path, stack, tile=(256, 256), compression="zlib", metadata={"axes": "CYX"}, photometric="minisblack"
+    )
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[1]
+        offset, count = page.dataoffsets[4], page.databytecounts[4]
+    content = path.read_bytes()
+    path.write_bytes(content[:offset] + bytes(count) + content[offset + count :])
+    result = segment(path, tiny_model, "--partial")
+    assert result.exit_code == 3, result.output
+    assert f"{PLACE} cannot be decoded: " in result.stderr
+    assert (
+        "the channels that were segmented are whole there, and --partial leaves out no part of the others"
+        in result.stderr
+    )

@@ -38,12 +38,21 @@ class Damage:
     def __init__(self, rows: int, columns: int) -> None:
         self._shape = rows, columns
         self._found: dict[_Key, tuple[frozenset[Box], NDArray[Any]]] = {}
+        self._is_complete = False
         self.lock = threading.Lock()
 
     def boxes(self, channels: Sequence[int]) -> list[Box]:
         """Damaged parts of these channels in any section."""
         found = [boxes for (_, _, of), (boxes, _) in [*self._found.items()] if {*of} <= {*channels}]
         return sorted(frozenset().union(*found))
+
+    def complete(self) -> None:
+        """Take no more parts: the cells are decided, and would keep invented grey values in other parts."""
+        self._is_complete = True
+
+    def takes(self, boxes: frozenset[Box]) -> bool:
+        """Whether these parts can be left out."""
+        return not self._is_complete or boxes <= frozenset().union(*(known for known, _ in self._found.values()))
 
     @property
     def total(self) -> int:
@@ -116,11 +125,11 @@ class _TolerantPixels(WrappedPixels):
 
     def _scan_once(self, key: _Key, error: ImageError) -> tuple[frozenset[Box], NDArray[Any]]:
         with self.damage.lock:
-            if self.damage.of(key) is None:
-                self.damage.note(key, *self._scan(key, error))
             found = self.damage.of(key)
-        assert found is not None
-        return found
+            if found is None:
+                found = self._scan(key, error)
+                self.damage.note(key, *found)
+            return found
 
     def _scan(self, key: _Key, error: ImageError) -> tuple[frozenset[Box], NDArray[Any]]:
         """Read the whole plane for its damaged parts, and the median of its grey values where it is whole."""
@@ -137,10 +146,17 @@ class _TolerantPixels(WrappedPixels):
             parts += damaged_parts(read, band, slice(0, self.columns))
         if not parts or not samples:
             raise error
+        boxes = frozenset((part.y.start, part.y.stop, part.x.start, part.x.stop) for part in parts)
+        if not self.damage.takes(boxes):
+            raise ImageError(
+                error.reason,
+                f"{error}; the channels that were segmented are whole there, and --partial leaves out no part of the "
+                "others, in which cells are measured: copy the file again, or segment a file without these channels",
+            )
         self._warn(parts)
         values = np.concatenate(samples, axis=1)
         middle = np.sort(values, axis=1)[:, values.shape[1] // 2]
-        return frozenset((part.y.start, part.y.stop, part.x.start, part.x.stop) for part in parts), middle
+        return boxes, middle
 
     def _warn(self, parts: Sequence[DamagedPart]) -> None:
         for part in parts[:SHOWN]:

@@ -349,6 +349,8 @@ class Segmenter:
 
     def finish(self, opened: ImageSelection, frame: Frame, decided: Any) -> FrameResult:
         """Turn decisions into cells or classes at the image's own size."""
+        if opened.damage is not None:
+            opened.damage.complete()
         if not opened.in_sections:
             finished = self._without_unknown(self.decoder.finish(decided, opened), frame)
             return self._result(opened, frame, finished)

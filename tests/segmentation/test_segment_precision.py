@@ -83,7 +83,7 @@ def test_the_integers_beside_a_model_are_taken(folder: Path) -> None:
 def test_integers_that_are_missing_or_of_another_model_are_named(folder: Path) -> None:
     mine, integers = folder / "mine.safetensors", folder / "mine.int8.safetensors"
     info = read_info(integers)
-    remedy = f"unetbio models quantize {mine} IMAGES -o mine.int8.safetensors"
+    remedy = f"unetbio models quantize {mine} IMAGES -o {integers}"
     shutil.copy(model_path("cells-phase"), mine)
     refused(
         run(folder, "--precision", "int8"),
@@ -92,8 +92,13 @@ def test_integers_that_are_missing_or_of_another_model_are_named(folder: Path) -
     integers.unlink()
     refused(
         run(folder, "--precision", "int8"),
-        f"model {mine} has no integers beside it: make them for --model by {remedy}",
+        f"model {mine} has no integers beside it: make them by {remedy}",
     )
+    shipped = (
+        "make them by unetbio models quantize cells-phase IMAGES -o cells-phase.int8.safetensors, and segment with "
+    )
+    with pytest.raises(UsageError, match=f"{shipped}--model cells-phase.int8.safetensors$"):
+        unetbio.segment(folder / "a.tif", "cells-phase", device="cpu", precision="int8")
     assert not (folder / "out").exists()
     # A loaded model is taken as it is.
     with pytest.raises(UsageError, match="model cells-phase is not in integers: give one that unetbio models quantize"):

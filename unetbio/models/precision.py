@@ -1,11 +1,12 @@
 """The file of a model in the precision that is asked for: the integers of a model lie beside it."""
 
 import os
+import shlex
 from pathlib import Path
 
 from unetbio.errors import ModelError, UsageError
 from unetbio.files import sha256_file
-from unetbio.models import SUFFIX, integers_path, model_path
+from unetbio.models import integers_path, model_path, shipped_models
 from unetbio.models.model_file import ModelInfo, read_info
 from unetbio.settings.segmentation import Precision
 
@@ -57,9 +58,13 @@ def check_precision(info: ModelInfo, precision: Precision | None) -> None:
 
 def _integers(given: str | os.PathLike[str], path: Path) -> Path:
     integers = integers_path(path)
-    remedy = f"unetbio models quantize {given} IMAGES -o {path.stem}.int8{SUFFIX}"
+    # Integers of a shipped model cannot be put beside it where only an administrator may write.
+    is_shipped = str(given) in shipped_models()
+    made = integers.name if is_shipped else str(integers)
+    remedy = f"unetbio models quantize {shlex.quote(str(given))} IMAGES -o {shlex.quote(made)}"
     if not integers.is_file():
-        raise UsageError(f"model {given} has no integers beside it: make them for --model by {remedy}")
+        then = f", and segment with --model {made}" if is_shipped else ""
+        raise UsageError(f"model {given} has no integers beside it: make them by {remedy}{then}")
     found = read_info(integers)
     if not found.is_integer or found.training.get("quantized", {}).get("model_sha256") != sha256_file(path):
         raise ModelError(f"{integers} holds no integers of {path}: make them again by {remedy} --overwrite")

@@ -171,6 +171,9 @@ def _describe_change(name: str, before: Any, now: Any) -> str:
     if name == "diameter_px":
         # Versions that knew no other scale than the model's wrote None for it, and so does --diameter model.
         before, now = before or "model", now or "model"
+    if name.endswith("min_certain"):
+        # 0 is not recorded.
+        before, now = before or 0, now or 0
     if name == "precision":
         # What is not recorded follows from the model.
         before, now = before or "float32", now or "float32"

@@ -101,7 +101,7 @@ def calibrate(
             "model whose network classifies the pixels of cells"
         )
     warnings = check_examples(examples, (), config, trust=run.trust_masks)
-    seen = [as_learned(example, config.augmentation) for example in examples]
+    seen = [each if _knows_scale(each, trained.info) else as_learned(each, config.augmentation) for each in examples]
     before, after = _search(trained, learner, seen, run.device)
     info = _calibrated_info(trained, output.stem, examples, before, after)
     save_model(output, info, trained.network)
@@ -118,6 +118,11 @@ def _at_scale(model: Model, selection: ImageSelection) -> ImageSelection:
             + ("choose a plane with --z INDEX, max or each" if ndim == 2 else "give stacks, without --z"),
         )
     return at_scale_of(selection, model.info, ndim) or selection
+
+
+def _knows_scale(example: Example, info: ModelInfo) -> bool:
+    """Whether `_at_scale` brought an image to the scale of the model."""
+    return example.diameter_px is not None or None not in (example.pixel_size_um, info.pixel_size_um)
 
 
 def _say_without_effect(files: AnnotatedFiles, info: ModelInfo) -> None:

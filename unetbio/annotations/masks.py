@@ -54,8 +54,8 @@ def read_mask(path: Path, grid: Grid, *, split_components: bool = False, series:
         # Programs that edit masks often do not write the axes, and three frames look like colours.
         number = _number(_open_as(path, grid), series)
         label_image = read_labels(path, allow_binary=split_components, axes=grid.axes, series=number)
-    if error := find_numbered_background(label_image):
-        raise error
+    if background := find_numbered_background(label_image):
+        raise background
     if label_image.shape != grid.shape:
         raise ImageError(
             "size_differs",

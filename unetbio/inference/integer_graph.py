@@ -115,9 +115,10 @@ class _Graph:
     def upsampled(self, name: str, layer: IntegerConvolution, factor: int, like: str) -> str:
         """A 1 x 1 convolution and the shuffle of its maps, to the height and width of other maps."""
         # Maps of one pixel in the order (row, column, map): those of a row then are pixels beside each other.
-        pixel = (-1, factor, factor)
         tensors = (layer.weight, layer.scale, layer.bias)
-        shuffled = (tensor.unflatten(0, pixel).movedim(0, 2).flatten(0, 2) for tensor in tensors)
+        shuffled = (
+            tensor.reshape(-1, factor, factor, *tensor.shape[1:]).movedim(0, 2).flatten(0, 2) for tensor in tensors
+        )
         by_row = self.constant(np.array([0, 0, 0, factor, layer.out_channels // factor], np.int64))
         maps = self.node("Reshape", self._quantized(name, *shuffled), by_row)
         rows = self.node("Transpose", maps, perm=[0, 1, 3, 2, 4])

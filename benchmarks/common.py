@@ -3,7 +3,7 @@
 import argparse
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ __all__ = [
     "model_parser",
     "print_table",
     "random_network",
+    "seconds_in_turns",
     "synthetic_nuclei",
 ]
 
@@ -46,6 +47,18 @@ def model_parser(description: str | None) -> argparse.ArgumentParser:
     )
     parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch")
     return parser
+
+
+def seconds_in_turns(passes: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median time of each pass, in turns; the first of each, which chooses and compiles, does not count."""
+    taken: dict[str, list[float]] = {name: [] for name in passes}
+    for number in range(repeats + 1):
+        for name, run in passes.items():
+            begin = time.perf_counter()
+            run()
+            if number:
+                taken[name].append(time.perf_counter() - begin)
+    return {name: float(np.median(times)) for name, times in taken.items()}
 
 
 def random_network(parameters: dict[str, object], seed: int = 0) -> nn.Module:

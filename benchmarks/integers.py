@@ -12,10 +12,11 @@ import argparse
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
+import common
 import numpy as np
 import torch
 
@@ -45,15 +46,7 @@ def seconds(integers: str, model: str, repeats: int) -> dict[str, float]:
     }
     size = floats.geometry.input_size((OUTPUT, OUTPUT))
     image = np.random.default_rng(0).random((1, 1, *size), dtype=np.float32)
-    taken: dict[str, list[float]] = {name: [] for name in networks}
-    for number in range(repeats + 1):
-        for name, network in networks.items():
-            begin = time.perf_counter()
-            network.probabilities(image)
-            # The first pass chooses and compiles.
-            if number:
-                taken[name].append(time.perf_counter() - begin)
-    return {name: float(np.median(times)) for name, times in taken.items()}
+    return common.seconds_in_turns({name: partial(one.probabilities, image) for name, one in networks.items()}, repeats)
 
 
 def plans(integers: str, image: Path) -> Iterator[str]:

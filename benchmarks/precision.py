@@ -8,11 +8,12 @@ truth. At the end, the network is timed for an output of 512 x 512 pixels, in tu
 """
 
 import argparse
-import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import common
 import numpy as np
 from collections_of_images import annotated
 from numpy.typing import NDArray
@@ -53,15 +54,9 @@ def seconds(model: str, repeats: int) -> dict[str, float]:
     predictors = {name: make_backend(network.network, precision=name) for name in ("float32", "bfloat16")}
     size = network.geometry.input_size((OUTPUT, OUTPUT))
     image = np.random.default_rng(0).random((1, 1, *size), dtype=np.float32)
-    taken: dict[str, list[float]] = {name: [] for name in predictors}
-    for number in range(repeats + 1):
-        for name, predictor in predictors.items():
-            begin = time.perf_counter()
-            predictor.probabilities(image)
-            # The first pass chooses and compiles.
-            if number:
-                taken[name].append(time.perf_counter() - begin)
-    return {name: float(np.median(times)) for name, times in taken.items()}
+    return common.seconds_in_turns(
+        {name: partial(one.probabilities, image) for name, one in predictors.items()}, repeats
+    )
 
 
 def main() -> None:

@@ -7,7 +7,6 @@ diameter is given. The first table has a row for each collection, magnification 
 of true cells that are found at IoU .5, by their diameter. ``--json`` writes the scores by collection.
 """
 
-import argparse
 import json
 import math
 from collections import defaultdict
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 
 import common
 import numpy as np
-from collections_of_images import COLLECTIONS, Annotated, annotated
+from collections_of_images import COLLECTIONS, Annotated, annotated, parser_of_collections
 from numpy.typing import NDArray
 
 import unetbio
@@ -99,11 +98,7 @@ def found_by_size(results: Sequence[Result]) -> list[tuple[int, int]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--model", default="nuclei")
-    parser.add_argument("--of", choices=list(COLLECTIONS), default="fluorescence", help="kind of images")
-    parser.add_argument("--set", dest="names", nargs="+", help="collections; all of that kind unless given")
+    parser = parser_of_collections(__doc__)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     by_set: dict[str, list[Result]] = defaultdict(list)

@@ -1,5 +1,6 @@
 """Annotated images of the collections that the benchmarks score on."""
 
+import argparse
 import csv
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from unetbio.io import read_image, read_labels
 
-__all__ = ["COLLECTIONS", "FLUORESCENCE", "Annotated", "annotated", "read_plane"]
+__all__ = ["COLLECTIONS", "FLUORESCENCE", "Annotated", "annotated", "parser_of_collections", "read_plane"]
 
 FLUORESCENCE = ("dsb2018", "bbbc039", "kromp2020", "aitslab2022")
 """Collections of nuclei in fluorescence, each a folder with ``index.csv``, ``images`` and ``masks`` by part."""
@@ -68,6 +69,16 @@ def annotated(data: Path, name: str, part: str = "val", of: str = "fluorescence"
             kind = " ".join(filter(None, (name, *map(row.get, COLUMNS_OF_KINDS))))
             image, mask = (_existing(folder / each / row["name"]) for each in ("images", "masks"))
             yield Annotated(kind, image, mask, "ZYX" if of == "stacks" else None)
+
+
+def parser_of_collections(description: str | None) -> argparse.ArgumentParser:
+    """Arguments that choose a model, a kind of images, and collections of it."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--model", default="nuclei")
+    parser.add_argument("--of", choices=list(COLLECTIONS), default="fluorescence", help="kind of images")
+    parser.add_argument("--set", dest="names", nargs="+", help="collections; all of that kind unless given")
+    return parser
 
 
 def _index(folder: Path) -> list[dict[str, str]]:

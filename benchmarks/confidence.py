@@ -8,14 +8,13 @@ equal width along their confidence; the expected calibration error is the mean d
 right cells, weighted by cells (Guo et al. 2017, arXiv 1706.04599, equation 3).
 """
 
-import argparse
 from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
 
 import common
 import numpy as np
-from collections_of_images import COLLECTIONS, Annotated, annotated
+from collections_of_images import COLLECTIONS, Annotated, annotated, parser_of_collections
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
@@ -86,11 +85,7 @@ def draw(by_set: dict[str, list[Bin]], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--model", default="nuclei")
-    parser.add_argument("--of", choices=list(COLLECTIONS), default="fluorescence", help="kind of images")
-    parser.add_argument("--set", dest="names", nargs="+", help="collections; all of that kind unless given")
+    parser = parser_of_collections(__doc__)
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
     judged: dict[str, list[Pairs]] = defaultdict(list)

@@ -176,7 +176,12 @@ class _Classes:
         return comparison.scores(self.names)
 
     def columns(self) -> dict[str, str]:
-        pooled = {"mean_IoU": "mean IoU", "pixel_accuracy": "pixel accuracy", "boundary_F1": "boundary F1"}
+        pooled = {
+            "mean_IoU": "mean IoU",
+            "mean_Dice": "mean Dice",
+            "pixel_accuracy": "pixel accuracy",
+            "boundary_F1": "boundary F1",
+        }
         return pooled | {f"IoU {name}": f"IoU {name}" for name in self.names}
 
     def settings(self) -> dict[str, Any]:

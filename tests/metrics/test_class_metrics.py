@@ -18,12 +18,22 @@ def test_scores_by_hand() -> None:
     assert scores == pytest.approx(
         {
             "mean_IoU": (3 / 4 + 2 / 4 + 1 / 2) / 3,
+            "mean_Dice": (4 / 6 + 2 / 3) / 2,
             "pixel_accuracy": 6 / 8,
             "IoU background": 3 / 4,
             "IoU nucleus": 2 / 4,
             "IoU cytoplasm": 1 / 2,
+            "Dice background": 6 / 7,
+            "Dice nucleus": 4 / 6,
+            "Dice cytoplasm": 2 / 3,
         }
     )
+
+
+def test_a_mean_over_no_class_but_the_background_has_no_value() -> None:
+    scores = compare_classes(np.zeros((2, 2), int), np.zeros((2, 2), int)).scores(NAMES)
+    assert scores["Dice background"] == 1.0
+    assert math.isnan(scores["mean_Dice"])
 
 
 def test_images_are_pooled_by_their_pixels_also_where_they_have_other_classes() -> None:

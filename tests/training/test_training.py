@@ -342,7 +342,8 @@ def test_classes_are_learned(tmp_path: Path, loss: str) -> None:
     assert info.parameters["num_classes"] == 3
     assert info.cell_diameter_px is None
     scores = info.scores["validation"]
-    assert set(scores) == {"mean_IoU", "pixel_accuracy", "IoU ground", "IoU bright", "IoU dark"}
+    each = {f"{name} {place}" for name in ("IoU", "Dice") for place in info.class_names}
+    assert set(scores) == {"mean_IoU", "mean_Dice", "pixel_accuracy", *each}
     assert scores["mean_IoU"] == max(each["mean_IoU"] for each in result.history.validation_scores) > 0.7
     path = tmp_path / "model.safetensors"
     save_model(path, info, result.network)

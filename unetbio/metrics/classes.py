@@ -9,6 +9,11 @@ or many alike. With ``n[t, p]`` the pixels of true class t that were predicted a
 ``mean_IoU``
     Mean of ``IoU c`` over the classes that the truth has. Pixels wrongly given to a class that it does not have lower
     the score of the class that they were taken from.
+``Dice c``
+    ``2 n[c, c] / (sum_p n[c, p] + sum_t n[t, c])`` (the F1 of pixels; Dice 1945, doi:10.2307/1932409).
+``mean_Dice``
+    Mean of ``Dice c`` over the classes that the truth has, without the background, which is the first; NaN where the
+    truth is all background.
 ``pixel_accuracy``
     Share of pixels whose class is right.
 ``boundary_F1 c``
@@ -70,10 +75,13 @@ class ClassComparison:
         true, right = confusion.sum(axis=1), np.diag(confusion)
         union = true + confusion.sum(axis=0) - right
         iou = np.where(union > 0, right / np.maximum(union, 1), np.nan)
+        dice = 2 * iou / (1 + iou)
         scores = {
             "mean_IoU": _mean(iou[true > 0]),
+            "mean_Dice": _mean(dice[1:][true[1:] > 0]),
             "pixel_accuracy": float(right.sum() / max(1, confusion.sum())),
             **{f"IoU {name}": float(value) for name, value in zip(class_names, iou, strict=True)},
+            **{f"Dice {name}": float(value) for name, value in zip(class_names, dice, strict=True)},
         }
         if self.boundaries:
             found = [comparison.scores()["boundary_F1"] for comparison in self.boundaries]

@@ -2,11 +2,14 @@
 
     python benchmarks/large_images.py DATA/bbbc039/val/images [--sides 4000 8000] [--model NAME|FILE] [--whole]
     python benchmarks/large_images.py DATA/bbbc039/val/images --sides 6000 --formats tiff --kills 10
+    python benchmarks/large_images.py DATA/bbbc039/val/images --sides 20000 --formats tiff --precision int8 --crops
     python benchmarks/large_images.py DATA/bbbc039/val/images --sides 3000 --formats tiff --overhead 2
 
 Each image is segmented by ``unetbio segment`` in a process of its own; memory is the largest resident set of that
 process and the one that decodes, added up ten times a second. ``--whole`` compares with a run that holds all in memory:
-equal label hashes and tables. ``--kills N`` compares with a run that is killed so often, each time within a row of
+equal label hashes and tables. ``--crops`` compares with four parts of the image that overlap, each cut out and
+segmented in memory with the grey values scaled alike: equal cells, where they are as far from the edges of the part
+that these cannot change them. ``--kills N`` compares with a run that is killed so often, each time within a row of
 tiles, and goes on; its seconds are those of all runs together. ``--overhead N`` segments images that fit into memory in
 parts and in memory, in turns, N times each: the processor seconds of one for those of the other. Real images are cut
 and mirrored, so that their seams are no cells of their own.
@@ -20,17 +23,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
 from common import print_table
 from numpy.typing import NDArray
 
-from unetbio.io import read_image
+from unetbio.io import read_image, read_labels
 
 TILE = 256
 STRIP_ROWS = 1024
+CROP = 3000
+MARGIN = 200
+"""Pixels by which the edges of a part can change cells: the context of the network, and the cells that it cuts."""
 IN_MEMORY = "import unetbio.batch.pipeline as batch; batch.streamed_if_large = lambda opened, *_: opened; "
 
 IN_PARTS = (
@@ -103,17 +111,17 @@ def children(process: int) -> list[int]:
         return []
 
 
-def start(image: Path, out: Path, model: str, first: str = "") -> subprocess.Popen[bytes]:
-    """Begin a run; ``first`` is run before it."""
+def start(image: Path, out: Path, how: Sequence[str], first: str = "") -> subprocess.Popen[bytes]:
+    """Begin a run with some options; ``first`` is run before it."""
     script = f"{first}import sys; from unetbio.cli.main import main; sys.exit(main())"
-    arguments = ["segment", str(image), "-o", str(out), "--model", model, "--diameter", "model", "--quiet"]
+    arguments = ["segment", str(image), "-o", str(out), *how, "--diameter", "model", "--quiet"]
     return subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.DEVNULL)
 
 
-def kill_within_row(image: Path, out: Path, model: str, rows: int) -> None:
+def kill_within_row(image: Path, out: Path, how: Sequence[str], rows: int) -> None:
     """Kill a run when it has finished so many rows of tiles more than are there, some time into the next."""
     before = finished_rows(out)
-    process = start(image, out, model)
+    process = start(image, out, how)
     while process.poll() is None and finished_rows(out) < before + rows:
         time.sleep(0.1)
     time.sleep(0.7)
@@ -127,25 +135,77 @@ def finished_rows(out: Path) -> int:
 
 
 def segment(
-    image: Path, out: Path, model: str, *, first: str = "", kills: int = 0
+    image: Path, out: Path, how: Sequence[str], *, first: str = "", kills: int = 0
 ) -> tuple[float, int, str, int, bytes]:
     """Seconds, largest memory, label hash, number of cells and table of cells of one run."""
     started, peak = time.perf_counter(), 0
     for _ in range(kills):
-        kill_within_row(image, out, model, rows=1)
-    process = start(image, out, model, first)
+        kill_within_row(image, out, how, rows=1)
+    process = start(image, out, how, first)
     while process.poll() is None:
         peak = max(peak, resident_bytes(process.pid))
         time.sleep(0.1)
     if process.returncode:
         raise SystemExit(f"unetbio segment {image} ended with {process.returncode}")
-    provenance = json.loads(next(out.glob("*_labels.json")).read_text())
+    provenance = provenance_of(out)
     cells = (out / "cells.csv").read_bytes()
     seconds = time.perf_counter() - started
     return seconds, peak, provenance["output"]["label_hash"], provenance["frames"][0]["n_cells"], cells
 
 
-def overhead(image: Path, folder: Path, model: str, repeats: int) -> None:
+def provenance_of(out: Path) -> dict[str, Any]:
+    """What stands beside the label image of a run of one image."""
+    provenance: dict[str, Any] = json.loads(next(out.glob("*_labels.json")).read_text())
+    return provenance
+
+
+def compare_crops(image: Path, out: Path, how: Sequence[str]) -> None:
+    """Print how many cells of four parts around the middle of an image are the same when they are segmented alone."""
+    (scaling,) = provenance_of(out)["run"]["scaling"]
+    grey_values = ["--normalize", f"{scaling['low'][0]!r},{scaling['high'][0]!r}"]
+    pixels, labels = (pixels_of(path) for path in (image, next(out.glob("*_labels.ome.*"))))
+    corners = [pixels.shape[0] // 2 + offset for offset in (MARGIN - CROP, -MARGIN)]
+    for number, (y, x) in enumerate(product(corners, repeat=2)):
+        part = np.s_[y : y + CROP, x : x + CROP]
+        folder = out.parent / f"{out.name}_part_{number}"
+        folder.mkdir()
+        tifffile.imwrite(folder / "part.tif", np.asarray(pixels[part]))
+        alone = segment(folder / "part.tif", folder / "out", [*how, *grey_values], first=IN_MEMORY)[2]
+        found = read_labels(next((folder / "out").glob("*_labels.ome.tif")))
+        same, cells = same_cells(np.asarray(labels[part]), found)
+        print(f"part at {x}, {y}: {same} of {cells} cells the same, label hash of the part {alone[:12]}", flush=True)
+
+
+def pixels_of(path: Path) -> Any:
+    """The first resolution of an image as an array from which parts can be read."""
+    import zarr
+
+    if path.is_dir():
+        return zarr.open_array(path / "0", mode="r")
+    return zarr.open_array(tifffile.imread(path, aszarr=True, level=0), mode="r")
+
+
+def same_cells(within: NDArray[np.integer], alone: NDArray[np.integer]) -> tuple[int, int]:
+    """Of the cells in a part of a label image that lie `MARGIN` from its edges, how many are cells of another; and all.
+
+    Parameters
+    ----------
+    within, alone : ndarray of int
+        ``(Y, X)``: the part of the large label image, and that of the part alone; ids can differ.
+    """
+    near_edge = np.ones(within.shape, np.bool_)
+    near_edge[MARGIN:-MARGIN, MARGIN:-MARGIN] = False
+    inside = np.setdiff1d(within, within[near_edge])
+    inside = inside[inside > 0]
+    count = int(alone.max()) + 1
+    keys, shared = np.unique(within.astype(np.int64) * count + alone, return_counts=True)
+    pairs = np.stack(np.divmod(keys, count))
+    areas, areas_alone = (np.bincount(labels.ravel()) for labels in (within, alone))
+    equal = (pairs.min(axis=0) > 0) & (shared == areas[pairs[0]]) & (shared == areas_alone[pairs[1]])
+    return int(np.isin(inside, pairs[0][equal]).sum()), len(inside)
+
+
+def overhead(image: Path, folder: Path, how: Sequence[str], repeats: int) -> None:
     """Print the processor seconds of runs in parts and in memory, in turns."""
     taken: dict[str, list[float]] = {IN_PARTS: [], IN_MEMORY: []}
     hashes = set()
@@ -153,11 +213,11 @@ def overhead(image: Path, folder: Path, model: str, repeats: int) -> None:
         for first, seconds in taken.items():
             out = folder / f"overhead_{number}_{len(seconds)}_{len(first)}"
             # Seconds of the processor, which other work on the machine changes little.
-            _, status, used = os.wait4(start(image, out, model, first).pid, 0)
+            _, status, used = os.wait4(start(image, out, how, first).pid, 0)
             if status:
                 raise SystemExit(f"unetbio segment {image} ended with {status}")
             seconds.append(used.ru_utime + used.ru_stime)
-            hashes.add(json.loads(next(out.glob("*_labels.json")).read_text())["output"]["label_hash"])
+            hashes.add(provenance_of(out)["output"]["label_hash"])
             print(f"{seconds[-1]:.1f} s {'in parts' if first == IN_PARTS else 'in memory'}", flush=True)
     parts, memory = (float(np.median(seconds)) for seconds in taken.values())
     print(f"{image.name}: in parts {parts / memory - 1:+.1%}, {len(hashes)} label hash", flush=True)
@@ -169,10 +229,13 @@ def main() -> None:
     parser.add_argument("--sides", type=int, nargs="+", default=[4000, 8000])
     parser.add_argument("--formats", nargs="+", choices=("tiff", "zarr"), default=["tiff", "zarr"])
     parser.add_argument("--model", default="nuclei")
+    parser.add_argument("--precision", default="auto", help="as of unetbio segment")
+    parser.add_argument("--crops", action="store_true", help="compare with four parts that are segmented alone")
     parser.add_argument("--whole", action="store_true", help="run in memory too, and compare")
     parser.add_argument("--kills", type=int, default=0, help="run once more, killed so often, and compare")
     parser.add_argument("--overhead", type=int, default=0, help="compare in turns, so often, and do nothing else")
     options = parser.parse_args()
+    how = ["--model", options.model, "--precision", options.precision]
     images = [read_image(path).read() for path in sorted(options.images.iterdir())[:20]]
     writers = {"tiff": ("mosaic.tif", write_tiff), "zarr": ("mosaic.ome.zarr", write_zarr)}
     rows = []
@@ -184,7 +247,7 @@ def main() -> None:
                 path.parent.mkdir(exist_ok=True)
                 write(path, images, side)
                 if options.overhead:
-                    overhead(path, path.parent, options.model, options.overhead)
+                    overhead(path, path.parent, how, options.overhead)
                     continue
                 runs = {
                     "as it is run": {},
@@ -192,13 +255,15 @@ def main() -> None:
                     **({f"killed {options.kills} times": {"kills": options.kills}} if options.kills else {}),
                 }
                 found = [
-                    segment(path, path.parent / f"{kind}_{number}", options.model, **how)
-                    for number, how in enumerate(runs.values())
+                    segment(path, path.parent / f"{kind}_{number}", how, **run)
+                    for number, run in enumerate(runs.values())
                 ]
                 equal = len({(digest, cells) for _, _, digest, _, cells in found}) == 1 if len(runs) > 1 else ""
-                for how, (seconds, peak, digest, count, _) in zip(runs, found, strict=True):
-                    rows.append((side, kind, how, f"{seconds:.0f}", f"{peak / 1e9:.2f}", count, digest[:12], equal))
+                for name, (seconds, peak, digest, count, _) in zip(runs, found, strict=True):
+                    rows.append((side, kind, name, f"{seconds:.0f}", f"{peak / 1e9:.2f}", count, digest[:12], equal))
                     print(*rows[-1], flush=True)
+                if options.crops:
+                    compare_crops(path, path.parent / f"{kind}_0", how)
     if rows:
         print_table(("side", "format", "how", "s", "GB", "cells", "label hash", "equal"), rows)
 

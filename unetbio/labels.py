@@ -9,7 +9,7 @@ not of the files that it calls into.
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -28,6 +28,8 @@ __all__ = [
     "is_binary_mask",
     "label_dtype",
     "label_hash",
+    "nearest_pixels",
+    "number_in_raster_order",
     "relabel_raster",
     "resize_nearest",
     "split_components",
@@ -183,17 +185,32 @@ def relabel_raster(label_image: ArrayLike) -> LabelImage:
         ids, inverse = np.unique(labels, return_inverse=True)
         # Id 0 has to stay 0, also in an image without background.
         labels = inverse.reshape(labels.shape) + int(ids[0] != 0)
-        largest = ids.size
-    table = np.zeros(largest + 1, dtype=np.uint32)
-    count = _number_in_raster_order(np.ascontiguousarray(_unsigned(labels)).reshape(-1), table)
-    new_ids = table.astype(label_dtype(count))
-    return cast("LabelImage", new_ids[labels])
+    return cast("LabelImage", number_in_raster_order([labels])[labels])
+
+
+def number_in_raster_order(bands: Iterable[IntArray]) -> NDArray[np.unsignedinteger]:
+    """Number the cells of a label image in raster order of each cell's first pixel.
+
+    Parameters
+    ----------
+    bands : iterable of ndarray of int
+        The label image, or its rows one after another; 0 is background.
+
+    Returns
+    -------
+    ndarray of uint16 or uint32
+        The new id of each old one, from 0.
+    """
+    table, count = np.zeros(1, np.uint32), 0
+    for band in bands:
+        table = np.pad(table, (0, max(0, int(band.max(initial=0)) + 1 - len(table))))
+        count = _number_in_raster_order(np.ascontiguousarray(_unsigned(band)).reshape(-1), table, count)
+    return table.astype(label_dtype(count))
 
 
 @compiled
-def _number_in_raster_order(labels: IntArray, table: NDArray[np.uint32]) -> int:
-    """Write the new id of every old id to ``table`` and return how many there are."""
-    count = 0
+def _number_in_raster_order(labels: IntArray, table: NDArray[np.uint32], count: int) -> int:
+    """Write the new id of every old id to ``table``, after ``count`` that are there, and return how many there are."""
     previous = labels.dtype.type(0)
     for label in labels:
         # Runs of one id are long: most pixels need no look into the table.
@@ -425,9 +442,14 @@ def resize_nearest(label_image: NDArray[Any], shape: Sequence[int]) -> NDArray[A
         raise ValueError(f"a label image of shape {label_image.shape} cannot be resized to {tuple(shape)}")
     if tuple(shape) == label_image.shape:
         return label_image
+    places = (nearest_pixels(old, new) for old, new in zip(label_image.shape, shape, strict=True))
+    return label_image[np.ix_(*places)]
+
+
+def nearest_pixels(old: int, new: int) -> NDArray[np.int64]:
+    """For each of ``new`` pixels along an axis the nearest of ``old`` ones, see `resize_nearest`."""
     # floor((i + 1/2) * old / new)
-    indices = [(2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(label_image.shape, shape, strict=True)]
-    return label_image[np.ix_(*indices)]
+    return (2 * np.arange(new) + 1) * old // (2 * new)
 
 
 def touching_pairs(label_image: ArrayLike, distance: int = 1) -> NDArray[np.int64]:

@@ -115,7 +115,35 @@ def test_channels_are_measured_and_zarr_is_written_in_parts(
     assert "intensity_mean_0" in rows(tmp_path / "streamed/cells.csv")[0]
 
 
-def test_a_scale_that_has_to_be_looked_for_takes_the_image_in_memory(
+@pytest.mark.parametrize("diameter", [7.0, 17.0, 31.0])
+@pytest.mark.parametrize("band", [7, 50])
+def test_a_rescaled_image_is_read_in_parts(
+    mosaic: Array, tmp_path: Path, segmenter: Segmenter, diameter: float, band: int
+) -> None:
+    image = tmp_path / "mosaic.tif"
+    noise = np.random.default_rng(0).integers(0, 40, mosaic.shape).astype(np.uint16)
+    tifffile.imwrite(image, mosaic + noise, tile=(32, 32))
+    for name, memory in (("whole", WHOLE), ("streamed", band * BYTES_IN_BAND * mosaic.shape[1])):
+        segment(image, tmp_path / name, segmenter, memory, Settings(diameter_px=diameter))
+    check_equal(tmp_path / "streamed", tmp_path / "whole")
+    assert provenance(tmp_path / "streamed").run["zoom"][0] != 1
+
+
+def test_small_cells_of_an_image_in_parts_are_enlarged(tmp_path: Path, model: Model) -> None:
+    info = model.info.model_copy(update={"cell_diameter_px": 24.0, "pixel_size_um": None})
+    segmenter = Segmenter(Model(info, model.network, model.sha256, model.path), "cpu")
+    cells = np.full((130, 60), 10, np.uint8)
+    for y, x in ((10, 10), (10, 40), (40, 20), (90, 30)):
+        cells[y : y + 6, x : x + 6] = 200
+    image = tmp_path / "small_cells.tif"
+    tifffile.imwrite(image, cells)
+    for name, memory in (("whole", WHOLE), ("streamed", 20 * BYTES_IN_BAND * 60)):
+        segment(image, tmp_path / name, segmenter, memory, Settings())
+    check_equal(tmp_path / "streamed", tmp_path / "whole")
+    assert provenance(tmp_path / "streamed").run["zoom"] == [2.0, 2.0]
+
+
+def test_the_scale_of_an_image_in_parts_is_looked_for_in_parts(
     mosaic: Array, tmp_path: Path, segmenter: Segmenter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looked: list[tuple[int, ...]] = []
@@ -131,7 +159,7 @@ def test_a_scale_that_has_to_be_looked_for_takes_the_image_in_memory(
     for name, memory in (("whole", WHOLE), ("streamed", 100 * BYTES_IN_BAND * 320)):
         segment(image, tmp_path / name, segmenter, memory, Settings())
     check_equal(tmp_path / "streamed", tmp_path / "whole")
-    # The network sees each scale once, in both runs.
+    # The network sees each scale once, in both runs, and the image never as a whole in memory.
     assert looked == looked[: len(looked) // 2] * 2
     assert len(looked) > 2
 
@@ -258,9 +286,9 @@ def test_what_is_streamed(mosaic: Array, tmp_path: Path, segmenter: Segmenter) -
     tifffile.imwrite(lapse, np.stack([mosaic, mosaic]), metadata={"axes": "TYX"}, imagej=True)
     tifffile.imwrite(real, mosaic.astype(np.float32))
     assert opened(plane, segmenter).rows == 1
-    # Probabilities are as large as the image, and frames of a time-lapse, resized images and real numbers need it all.
+    assert opened(plane, segmenter, Settings(diameter_px=20)).rows == 1
+    # Probabilities are as large as the image, and frames of a time-lapse and real numbers need it all.
     assert opened(plane, segmenter, save_probabilities=True).rows is None
-    assert opened(plane, segmenter, Settings(diameter_px=20)).rows is None
     assert opened(lapse, segmenter).rows is None
     assert opened(real, segmenter).rows is None
 

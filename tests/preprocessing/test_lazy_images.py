@@ -102,7 +102,7 @@ def test_grey_values_are_read_once_to_be_measured(monkeypatch: pytest.MonkeyPatc
         return found
 
     monkeypatch.setattr(type(image), "read", noted)
-    streaming = Streaming(8, np.zeros)
+    streaming = Streaming(8 * 50, np.zeros)
     opened = ImageSelection(image, Settings(), (0, 1, 2), (None,), "YX", (61, 50), (1.0, 1.0), streaming=streaming)
     frame = read_frame(opened, None, Normalization())
     assert not frame.is_constant

@@ -272,8 +272,15 @@ def test_class_masks_are_scored_by_name(run: Unetbio, tmp_path: Path, image: Arr
     assert result.exit_code == 0, result.stderr
     header = result.stdout.splitlines()[0].split("  ")
     assert [word.strip() for word in header if word] == [
-        "image", "mean IoU", "pixel accuracy", "boundary F1", "IoU ground", "IoU dim", "IoU bright"
-    ]  # fmt: skip
+        "image",
+        "mean IoU",
+        "mean Dice",
+        "pixel accuracy",
+        "boundary F1",
+        "IoU ground",
+        "IoU dim",
+        "IoU bright",
+    ]
     with open(tmp_path / "scores" / "evaluation.csv", newline="") as stream:
         rows = {Path(row["predicted"]).name: row for row in csv.DictReader(stream)}
     dim = int((expected(image) == 1).sum())

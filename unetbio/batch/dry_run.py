@@ -225,8 +225,13 @@ def _disk(
     results = probe.result_bytes[0] * len(loads) + probe.result_bytes[1] * pixels
     tables = probe.table_bytes[0] + probe.table_bytes[1] * pixels
     # Arrays on disk of one streamed image at a time.
-    scratch = max((SCRATCH_BYTES * prod(image.shape) for _, image in todo if image.streaming is not None), default=0)
+    scratch = max((_scratch(image) for _, image in todo if image.streaming is not None), default=0)
     return round(results + tables + probe.overlay_bytes * drawn) + scratch
+
+
+def _scratch(image: ImageSelection) -> int:
+    rescaled = 4 * len(image.channels) if image.grid != image.shape else 0
+    return (SCRATCH_BYTES + rescaled) * max(prod(image.shape), prod(image.grid))
 
 
 def _free(out: Path) -> int:

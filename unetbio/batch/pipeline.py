@@ -254,8 +254,9 @@ def in_parts_if_large(opened: ImageSelection, segmenter: Segmenter, out: Path, m
 def frame_bytes(opened: ImageSelection, segmenter: Segmenter) -> int:
     """Memory of a frame from reading to measuring, without the network's."""
     if opened.rows is not None:
-        rows = min(opened.shape[0], rows_in_memory(segmenter.info.postprocessing, opened.rows))
-        return rows * prod(opened.shape[1:]) * BYTES_IN_BAND + _lazy_bytes(opened, segmenter)
+        size = max(opened.shape, opened.grid, key=prod)
+        rows = min(size[0], rows_in_memory(segmenter.info.postprocessing, opened.rows))
+        return rows * prod(size[1:]) * BYTES_IN_BAND + _lazy_bytes(opened, segmenter)
     pixels, grid, channels = prod(opened.shape), prod(opened.grid), len(opened.channels)
     raw = pixels * channels * opened.image.dtype.itemsize
     normalized = 4 * grid * channels

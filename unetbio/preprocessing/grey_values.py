@@ -1,7 +1,7 @@
 """Statistics of grey values of an image, counted in pieces, and of all training images."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = [
     "is_saturated",
     "levels_of_channels",
     "row_blocks",
+    "values_in_order",
 ]
 
 Range = tuple[float, float]
@@ -277,6 +278,56 @@ def row_blocks(image: Any) -> Iterator[NDArray[Any]]:
     rows = max(1, BLOCK_PIXELS // (multiple * math.prod(image.shape[2:]))) * multiple
     for start in range(0, image.shape[1], rows):
         yield image[:, start : start + rows]
+
+
+def values_in_order(blocks: Callable[[], Iterator[NDArray[Any]]], ranks: Sequence[int]) -> dict[int, float]:
+    """Values at given places in the order of all values, exactly.
+
+    Parameters
+    ----------
+    blocks : callable
+        Gives the values: one block of any type, or blocks of finite float32, which are gone through twice.
+    ranks : sequence of int
+        Places from 0.
+    """
+    stream = blocks()
+    first = next(stream)
+    if next(stream, None) is None:
+        ordered = np.partition(first.reshape(-1), ranks)
+        return {rank: float(ordered[rank]) for rank in ranks}
+    # By the upper half of the bits the places of the values are narrowed, by the lower half found.
+    upper = np.zeros(1 << 16, np.int64)
+    for block in blocks():
+        upper += _counted(_ordered_bits(block) >> _HALF)
+    halves = {rank: int(np.searchsorted(np.cumsum(upper), rank, side="right")) for rank in ranks}
+    lower = {half: np.zeros(1 << 16, np.int64) for half in halves.values()}
+    for block in blocks():
+        bits = _ordered_bits(block)
+        for half, counts in lower.items():
+            counts += _counted(bits[bits >> _HALF == half] & _LOWER)
+    found = {}
+    for rank, half in halves.items():
+        left = rank - int(upper[:half].sum())
+        found[rank] = _float_of((half << 16) + int(np.searchsorted(np.cumsum(lower[half]), left, side="right")))
+    return found
+
+
+_HALF, _LOWER, _SIGN = np.uint32(16), np.uint32(0xFFFF), np.uint32(1 << 31)
+
+
+def _ordered_bits(values: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """Whole numbers in the order of float32 values: all bits of negative ones are turned, the sign of the others."""
+    bits = np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint32)
+    return np.where(bits & _SIGN, ~bits, bits | _SIGN)
+
+
+def _float_of(ordered: int) -> float:
+    bits = np.uint32(ordered)
+    return float((bits ^ _SIGN if bits & _SIGN else ~bits).view(np.float32))
+
+
+def _counted(halves: NDArray[np.uint32]) -> NDArray[np.int64]:
+    return np.bincount(halves, minlength=1 << 16)
 
 
 def _typical(values: Iterable[float | None]) -> Range:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.io.image import Image
-from unetbio.postprocessing.bands import Allocate, FinishedBands
+from unetbio.postprocessing.bands import Allocate, FinishedBands, Rows
 from unetbio.preprocessing.normalization import Scaling, apply
 
 __all__ = ["LazyInput", "LazyPixels", "Streaming"]
@@ -21,15 +21,15 @@ class Streaming:
 
     Parameters
     ----------
-    rows : int
-        Rows (sections in 3-D) of the image that are worked on at once.
+    pixels : int
+        Pixels that are worked on at once, in whole rows (sections in 3-D), of which it is one at least.
     allocate : callable
         Makes an array of the size of the image, on disk.
     finished : FinishedBands, optional
         Bands that the network has decided, of this run and of one that was killed.
     """
 
-    rows: int
+    pixels: int
     allocate: Allocate
     finished: FinishedBands | None = None
 
@@ -95,13 +95,13 @@ class LazyInput:
 
     Parameters
     ----------
-    raw : LazyPixels
-        The grey values.
+    raw : array-like
+        The grey values, of which parts are read.
     scaling : Scaling
         Those that become 0 and 1.
     """
 
-    def __init__(self, raw: LazyPixels, scaling: Scaling) -> None:
+    def __init__(self, raw: Rows, scaling: Scaling) -> None:
         self._raw, self._scaling = raw, scaling
         self.shape = raw.shape
 

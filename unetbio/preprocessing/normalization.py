@@ -26,6 +26,7 @@ from unetbio.preprocessing.grey_values import (
     count_differences,
     is_counted,
     row_blocks,
+    values_in_order,
 )
 from unetbio.settings.normalization import Normalization
 
@@ -113,7 +114,8 @@ def measure(
     ----------
     image : numpy.ndarray
         ``(C, *spatial)``, raw grey values of the whole image (all planes that belong together), never of a tile; or an
-        array that is read in rows (`unetbio.preprocessing.grey_values.row_blocks`), of integers of 8 or 16 bits.
+        array that is read in rows (`unetbio.preprocessing.grey_values.row_blocks`): integers of 8 or 16 bits, or finite
+        float32.
     normalization : Normalization
         What to measure.
     finds_sparse : bool
@@ -183,7 +185,7 @@ def apply(image: NDArray[Any], scaling: Scaling) -> NDArray[np.float32]:
 
 
 def _check_finite(image: NDArray[Any]) -> None:
-    if image.dtype.kind != "f":
+    if image.dtype.kind != "f" or not isinstance(image, np.ndarray):
         return
     # A sum is the cheapest test; it may overflow where all values are finite, and only then the count is made.
     with np.errstate(all="ignore"):
@@ -219,6 +221,12 @@ class _Channel:
         counter = self._counter or count_channels(self._image)[0]
         return counter.counts
 
+    def float_differences(self) -> Iterator[NDArray[Any]]:
+        """Absolute differences of neighbours in some of the rows, of types that are not counted."""
+        for block in self.blocks():
+            rows = block[..., ::ROWS_APART, :]
+            yield np.abs(np.diff(rows.astype(np.float32 if rows.dtype == np.float32 else np.float64), axis=-1))
+
     @cached_property
     def differences(self) -> NDArray[np.int64]:
         """Number of each difference of neighbours."""
@@ -241,8 +249,8 @@ def _extremes(channel: _Channel) -> tuple[float, float]:
     if channel.is_counted:
         first, last = np.flatnonzero(channel.counts)[[0, -1]] + channel.lowest
         return float(first), float(last)
-    (whole,) = channel.blocks()
-    return float(whole.min()), float(whole.max())
+    extremes = [(float(block.min()), float(block.max())) for block in channel.blocks()]
+    return min(low for low, _ in extremes), max(high for _, high in extremes)
 
 
 def _sparse_high(channel: _Channel, low: float, median: float) -> float | None:
@@ -278,26 +286,29 @@ def _noise(channel: _Channel) -> float:
 
 def _median_difference(channel: _Channel) -> float | None:
     """Median of the absolute differences; None without neighbours."""
-    if not channel.is_counted:
-        (whole,) = channel.blocks()
-        differences = np.abs(np.diff(whole[..., ::ROWS_APART, :].astype(np.float64), axis=-1))
-        return float(np.median(differences)) if differences.size else None
-    counts = channel.differences
-    total = int(counts.sum())
-    found = _values_at(counts, [(total - 1) // 2, total // 2])
+    if channel.is_counted:
+        counts = channel.differences
+        total = int(counts.sum())
+        found = _values_at(counts, _middle(total))
+    else:
+        total = sum(block.size for block in channel.float_differences())
+        found = values_in_order(channel.float_differences, _middle(total)) if total else {}
     return sum(found.values()) / len(found) if total else None
 
 
+def _middle(count: int) -> list[int]:
+    """Places of the median, in order: one, or the two beside it."""
+    return sorted({(count - 1) // 2, count // 2})
+
+
 def _percentiles(channel: _Channel, percentiles: Sequence[float]) -> Iterator[float]:
-    """Exact percentiles: by counting for 8 and 16 bit, by partial sorting for other types."""
+    """Exact percentiles: by counting for 8 and 16 bit, by `values_in_order` for other types."""
     positions = [percentile / 100 * (channel.size - 1) for percentile in percentiles]
     ranks = sorted({rank for position in positions for rank in (math.floor(position), math.ceil(position))})
     if channel.is_counted:
         found = {rank: value + channel.lowest for rank, value in _values_at(channel.counts, ranks).items()}
     else:
-        (whole,) = channel.blocks()
-        ordered = np.partition(whole.reshape(-1), ranks)
-        found = {rank: float(ordered[rank]) for rank in ranks}
+        found = values_in_order(channel.blocks, ranks)
     for position in positions:
         below, above = found[math.floor(position)], found[math.ceil(position)]
         yield below + (position % 1) * (above - below)

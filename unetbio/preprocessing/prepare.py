@@ -19,8 +19,9 @@ from unetbio.notes import say_once, say_without_effect
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.areas import CELL_REACH
 from unetbio.preprocessing.grey_values import count_channels
-from unetbio.preprocessing.lazy import LazyInput
+from unetbio.preprocessing.lazy import LazyInput, LazyPixels
 from unetbio.preprocessing.parts import area_of, full_pixels, select_part
+from unetbio.preprocessing.rescaling import RescaledPixels, rescale
 from unetbio.preprocessing.selection import Frame, ImageSelection
 from unetbio.preprocessing.tissue import TissueArea, find_tissue
 from unetbio.preprocessing.unknown_pixels import UnknownPixels
@@ -40,7 +41,6 @@ __all__ = [
     "open_image",
     "prepare_frame",
     "read_frame",
-    "rescale",
     "rescale_frame",
     "series_number",
     "with_pixel_size",
@@ -185,7 +185,7 @@ def read_frame(opened: ImageSelection, t: int | None, automatic: Normalization) 
         When pixels cannot be decoded, or are not finite.
     """
     if opened.streaming is not None:
-        return _lazy_frame(opened, t, automatic)
+        return prepare_frame(opened, t, opened.lazy_channels(t, opened.channels), automatic)
     raw, unknown = opened.read_known(t, opened.channels)
     return prepare_frame(opened, t, raw, automatic, unknown)
 
@@ -193,11 +193,13 @@ def read_frame(opened: ImageSelection, t: int | None, automatic: Normalization) 
 def prepare_frame(
     opened: ImageSelection,
     t: int | None,
-    raw: NDArray[Any],
+    raw: NDArray[Any] | LazyPixels,
     automatic: Normalization,
     unknown: UnknownPixels | None = None,
 ) -> Frame:
     """Rescale and normalize the grey values ``raw`` of one frame, with their ``unknown`` pixels; see `read_frame`."""
+    if isinstance(raw, LazyPixels):
+        return _lazy_frame(opened, t, raw, automatic)
     scaled = rescale_frame(opened, raw)
     chosen = chosen_normalization(opened, automatic)
     try:
@@ -219,20 +221,23 @@ def rescale_frame(opened: ImageSelection, raw: NDArray[Any]) -> NDArray[Any]:
 
 
 def can_stream(opened: ImageSelection, automatic: Normalization) -> bool:
-    """Whether a frame can be read and normalized in parts: one plane or stack of whole numbers at its own scale.
+    """Whether a frame can be read and normalized in parts: one plane or stack of whole numbers.
 
     Percentiles are counted, so that their numbers have at most 16 bits.
     """
     dtype, settings = opened.image.dtype, opened.settings
     is_counted = dtype.itemsize <= 2 or chosen_normalization(opened, automatic).kind != "percentile"
     is_whole = len(opened.times) == 1 and not opened.in_sections and settings.z != "max"
-    return dtype.kind in "bui" and is_counted and is_whole and opened.grid == opened.shape
+    return dtype.kind in "bui" and is_counted and is_whole
 
 
-def _lazy_frame(opened: ImageSelection, t: int | None, automatic: Normalization) -> Frame:
-    raw = opened.lazy_channels(t, opened.channels)
+def _lazy_frame(opened: ImageSelection, t: int | None, raw: LazyPixels, automatic: Normalization) -> Frame:
     chosen = chosen_normalization(opened, automatic)
     finds_sparse = chosen == automatic
+    if opened.grid != opened.shape:
+        rescaled = RescaledPixels(raw, opened.grid, opened.allocate)
+        scaling = normalization.measure(rescaled, chosen, finds_sparse=finds_sparse)
+        return Frame(t, raw, LazyInput(rescaled, scaling), scaling)
     # In one pass: reading takes longer than counting.
     counters = count_channels(raw, with_differences=finds_sparse and chosen.kind == "percentile")
     scaling = normalization.measure(raw, chosen, finds_sparse=finds_sparse, counters=counters)
@@ -325,17 +330,3 @@ def complete_pixel_size(pixel_size_um: PixelSize, known: Mapping[str, float]) ->
         distance, size = pixel_size_um
         return {**known, "Z": distance, "Y": size, "X": size}
     return {**known, "Y": pixel_size_um, "X": pixel_size_um}
-
-
-def rescale(raw: NDArray[Any], grid: tuple[int, ...]) -> NDArray[Any]:
-    """Grey values ``(C, *spatial)`` at another size, float32; as they are at their own."""
-    if raw.shape[1:] == grid:
-        return raw
-    from skimage.transform import resize
-
-    shrinks = any(new < old for new, old in zip(grid, raw.shape[1:], strict=True))
-    channels = [
-        resize(channel.astype(np.float32), grid, order=1, mode="reflect", anti_aliasing=shrinks, preserve_range=True)
-        for channel in raw
-    ]
-    return np.stack(channels).astype(np.float32)

@@ -1,5 +1,6 @@
 """The frames and channels of an image that are segmented, and each frame as the network gets it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -77,8 +78,10 @@ class ImageSelection:
 
     @property
     def rows(self) -> int | None:
-        """Rows that are worked on at once; None where all are."""
-        return None if self.streaming is None else self.streaming.rows
+        """Rows, of the image or of the grid, that are worked on at once; None where all are."""
+        if self.streaming is None:
+            return None
+        return max(1, self.streaming.pixels // max(math.prod(self.shape[1:]), math.prod(self.grid[1:])))
 
     @property
     def allocate(self) -> Allocate:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.measurement.frame_summary import describe_labels
-from unetbio.postprocessing.bands import RowArray, bands_in_memory
+from unetbio.postprocessing.bands import RowArray, bands_in_memory, bands_of, planes_of
 from unetbio.preprocessing.prepare import prepare_frame
 from unetbio.preprocessing.scale import Look, Scale
 from unetbio.preprocessing.selection import Frame, ImageSelection
@@ -32,7 +32,7 @@ from unetbio.settings.normalization import Normalization
 from unetbio.targets.cells import CellDecisions, CellDecoder
 from unetbio.timing import stage
 
-__all__ = ["FirstLook", "Found", "find_scale"]
+__all__ = ["Found", "find_scale"]
 
 PIECE = 256
 """Side of the piece that is enlarged, in pixels of the image."""
@@ -41,27 +41,6 @@ CELLS_IN_SIGHT = 3
 """A coarser image with a shorter side than so many training cells shows too little."""
 
 Box = tuple[slice, slice]
-
-
-@dataclass(frozen=True)
-class FirstLook:
-    """What was seen of an image at the model's own zoom.
-
-    Parameters
-    ----------
-    decided : CellDecisions
-        Decisions of the plane.
-    certain : array of bool
-        Pixels that are certain to be of a cell.
-    """
-
-    decided: CellDecisions
-    certain: RowArray
-
-    def in_memory(self) -> "FirstLook":
-        """The same, with all arrays in memory."""
-        decided = replace(self.decided, bits=self.decided.bits[:], probability=self.decided.probability[:])
-        return FirstLook(decided, self.certain[:])
 
 
 @dataclass(frozen=True)
@@ -85,12 +64,9 @@ def find_scale(
     opened: ImageSelection,
     frame: Frame,
     automatic: Normalization,
-    first: FirstLook | None = None,
     **options: Any,
-) -> Found | FirstLook:
+) -> Found:
     """Find the zoom of an image by one plane of it.
-
-    Only the first look where an image that is streamed has to be looked at again: that takes all of it in memory.
 
     Parameters
     ----------
@@ -102,8 +78,6 @@ def find_scale(
         A plane ``(C, Y, X)`` of the image.
     automatic : Normalization
         Default of the model.
-    first : FirstLook, optional
-        The first look, where it was taken before.
     **options
         Of `Decoder.decide`: probabilities are those at the model's own zoom, and later looks count as done.
     """
@@ -111,15 +85,13 @@ def find_scale(
     if diameter is None:
         raise ValueError("the model does not know the diameter of its cells")
     search = _Search(decoder, opened.section, frame, automatic, diameter, _later(options, frame))
-    first = first or FirstLook(*decoder.look(frame.image, opened.section, **options))
-    scale = search.run(first)
-    if scale is None:
-        return first
+    decided, certain = decoder.look(frame.image, opened.section, **options)
+    scale = search.run(decided, certain)
     is_used = scale.zoom == 1 and opened.settings.crf is None
     found = opened.at_zoom(scale.zoom, scale)
     # A frame without cells says nothing about the next ones.
     nothing_seen = not any(look.cells for look in scale.looks)
-    return Found(replace(found, finds_scale=nothing_seen), first.decided if is_used else None)
+    return Found(replace(found, finds_scale=nothing_seen), decided if is_used else None)
 
 
 @dataclass(frozen=True)
@@ -131,12 +103,9 @@ class _Search:
     diameter: float
     options: dict[str, Any]
 
-    def run(self, first: FirstLook) -> Scale | None:
-        """The scale; None where all of a streamed image has to be looked at again."""
-        decided, certain = first.decided, first.certain
+    def run(self, decided: CellDecisions, certain: RowArray) -> Scale:
+        """The scale, by what was decided at the model's own zoom, and which pixels are certain to be of a cell."""
         own = self._describe(1.0, decided.bits, certain)
-        if self.opened.streaming and (needs_coarse(own, self.diameter) or needs_fine(own, self.diameter)):
-            return None
         looks, best = self._coarse(own) if needs_coarse(own, self.diameter) else ([own], own)
         if best is own and needs_fine(own, self.diameter):
             piece, fine = self._fine(decided.bits, certain)
@@ -169,12 +138,13 @@ class _Search:
 
     def _fine(self, bits: RowArray, certain: RowArray) -> tuple[Look, Look]:
         """Look at the piece with most cells: as it was decided at the model's own zoom, and enlarged."""
-        box = _fullest(bits[0], PIECE)
+        box = _fullest(planes_of(bits, 0), PIECE)
         own = self._describe(1.0, bits[(slice(None), *box)], certain[box])
         raw = self.frame.raw[(slice(None), *box)]
         area = self.opened.area and self.opened.area.crop(*box)
         tissue = self.opened.tissue and self.opened.tissue.crop(*box)
-        opened = replace(self.opened, shape=raw.shape[1:], area=area, tissue=tissue).at_zoom(FINE)
+        piece = replace(self.opened, shape=raw.shape[1:], area=area, tissue=tissue, streaming=None)
+        opened = piece.at_zoom(FINE)
         frame = prepare_frame(opened, self.frame.t, raw, self.automatic)
         return own, self._look_at(FINE, opened, frame.image)
 
@@ -197,13 +167,15 @@ def _later(options: dict[str, Any], frame: Frame) -> dict[str, Any]:
     return {**options, "probabilities_out": None, "progress": held}
 
 
-def _fullest(foreground: NDArray[np.bool_], side: int) -> Box:
+def _fullest(foreground: RowArray, side: int) -> Box:
     """The square with most pixels of cells, on a grid of half its side; of equals the first."""
-    rows, columns = (_starts(size, side) for size in foreground.shape)
-    boxes = [(slice(y, y + side), slice(x, x + side)) for y in rows for x in columns]
-    return max(boxes, key=lambda box: np.count_nonzero(foreground[box]))
-
-
-def _starts(size: int, side: int) -> range:
-    steps = max(1, math.ceil((size - side) / (side // 2)) + 1)
-    return range(0, steps * (side // 2), side // 2)
+    half = side // 2
+    columns = np.arange(0, foreground.shape[1], half)
+    rows = [
+        np.add.reduceat(np.count_nonzero(foreground[band], axis=0), columns)
+        for band in bands_of(foreground.shape[0], half)
+    ]
+    counts = np.pad(rows, ((0, 1), (0, 1)))
+    squares = counts[:-1, :-1] + counts[1:, :-1] + counts[:-1, 1:] + counts[1:, 1:]
+    y, x = (half * int(place) for place in np.unravel_index(np.argmax(squares), squares.shape))
+    return slice(y, y + side), slice(x, x + side)

@@ -35,7 +35,7 @@ from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.prepare import can_stream, open_image, prepare_frame, read_frame
 from unetbio.preprocessing.selection import Frame, ImageSelection
 from unetbio.provenance import FrameRecord, versions
-from unetbio.scale.search import FirstLook, Found, find_scale
+from unetbio.scale.search import Found, find_scale
 from unetbio.segmentation.ensemble import check_ensemble, check_windows, describe_member
 from unetbio.segmentation.frame_warnings import frame_warnings
 from unetbio.segmentation.sections import stack_sections
@@ -232,15 +232,14 @@ class Segmenter:
     def streamed(self, opened: ImageSelection, allocate: Allocate, memory: int) -> ImageSelection:
         """Segment an image in parts, of which each takes about so many bytes of ``memory``, where that is possible.
 
-        The cells are the same. It is possible for models of cells with exact tiles, at the image's own scale:
+        The cells are the same. It is possible for models of cells with exact tiles, and some images:
         `unetbio.preprocessing.prepare.can_stream`.
         """
         decides_in_parts = isinstance(self.decoder, CellDecoder) and self.decoder.streams
         is_possible = decides_in_parts and self.is_exact and opened.settings.crf is None
         if not is_possible or not can_stream(opened, self.info.normalization):
             return opened
-        rows = max(1, memory // (BYTES_IN_BAND * math.prod(opened.shape[1:])))
-        return replace(opened, streaming=Streaming(rows, allocate))
+        return replace(opened, streaming=Streaming(memory // BYTES_IN_BAND, allocate))
 
     def read_frame(self, opened: ImageSelection, t: int | None) -> Frame:
         """Read, rescale and normalize one frame; see `unetbio.preprocessing.prepare.read_frame`."""
@@ -253,7 +252,6 @@ class Segmenter:
         *,
         with_probabilities: bool = False,
         progress: Progress | None = None,
-        looked: FirstLook | None = None,
     ) -> DecidedFrame:
         """Run the network over a frame, at the scale of the image; it is found first where it is not known.
 
@@ -265,17 +263,11 @@ class Segmenter:
             Keep the probabilities of all pixels.
         progress : callable, optional
             As for `decide`. Where another scale is found than that of ``opened``, all pixels count as done meanwhile.
-        looked : FirstLook, optional
-            The first look for the scale, where it was taken before.
         """
         probabilities = self._room(opened) if with_probabilities else None
         first = None
         if self.looker is not None and opened.finds_scale and not frame.is_constant:
-            found = self._find_scale(self.looker, opened, frame, probabilities, progress, looked)
-            if isinstance(found, FirstLook):
-                whole = replace(opened, streaming=None)
-                read = self.read_frame(whole, frame.t)
-                return self.decide_frame(whole, read, progress=progress, looked=found.in_memory())
+            found = self._find_scale(self.looker, opened, frame, probabilities, progress)
             opened, first = found.opened, found.plane
             if first is None:
                 probabilities = self._room(opened) if with_probabilities else None
@@ -325,8 +317,7 @@ class Segmenter:
         frame: Frame,
         probabilities_out: NDArray[np.float32] | None,
         progress: Progress | None,
-        looked: FirstLook | None,
-    ) -> Found | FirstLook:
+    ) -> Found:
         """Look at the frame, or at the section in the middle of a stack."""
         if opened.in_sections:
             frame = frame.section(opened.middle)
@@ -337,7 +328,6 @@ class Segmenter:
             opened,
             frame,
             self.info.normalization,
-            looked,
             tile=self.tile,
             memory_budget=self.memory_budget,
             probabilities_out=probabilities_out,

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import UsageError
-from unetbio.labels import LabelImage, relabel_raster, resize_nearest
+from unetbio.labels import LabelImage
 from unetbio.measurement.frame_summary import describe_labels
 from unetbio.metrics.instances import match
 from unetbio.postprocessing import instances
 from unetbio.postprocessing.bands import RowArray, planes_of
 from unetbio.postprocessing.instances import PostProcessing
+from unetbio.postprocessing.resizing import resize_cells, resize_rows
 from unetbio.preprocessing.selection import ImageSelection
 from unetbio.provenance import FrameRecord
 from unetbio.settings.segmentation import Settings
@@ -307,13 +308,11 @@ class CellDecoder(PixelDecoder):
     def finish(self, decided: CellDecisions, opened: ImageSelection) -> Finished:
         """See `Decoder`; ids rise in raster order."""
         settings, area = self._postprocessing(opened), opened.grid_area
-        labels: Any = instances.label_in_bands(
-            decided.bits, settings, rows=opened.rows, allocate=opened.allocate, area=area
-        )
-        if labels.shape != opened.shape:
-            # A cell can lose its last pixel or its place in raster order on the way.
-            labels = relabel_raster(resize_nearest(labels, opened.shape))
-        return Finished(labels, probability=resize_nearest(decided.probability, opened.shape))
+        in_parts: Any = {"rows": opened.rows, "allocate": opened.allocate}
+        cells = instances.label_in_bands(decided.bits, settings, area=area, **in_parts)
+        labels: Any = resize_cells(cells, opened.shape, **in_parts)
+        probability: Any = resize_rows(decided.probability, opened.shape, **in_parts)
+        return Finished(labels, probability=probability)
 
     def describe(self, finished: Finished, t: int | None) -> FrameRecord:
         """See `Decoder`."""

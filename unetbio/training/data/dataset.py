@@ -15,7 +15,7 @@ from unetbio.io.pairing.matching import PIXEL_SIZE_TOLERANCE
 from unetbio.labels import resize_nearest
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling
-from unetbio.preprocessing.prepare import rescale
+from unetbio.preprocessing.rescaling import rescale
 from unetbio.settings.training import Augmentation, TrainingConfig
 from unetbio.supervision import class_weights
 from unetbio.training.data.augmentation import change_intensity, largest_zoom, patch_coordinates, warp

@@ -7,6 +7,7 @@ __all__ = ["SHIPPED_FOR", "UNSHIPPED", "Unshipped"]
 SHIPPED_FOR = {
     "cells-phase": "whole cells in phase contrast",
     "nuclei": "nuclei in fluorescence",
+    "nuclei-3d": "nuclei in stacks, in three dimensions",
     "nuclei-histology": "nuclei in stained tissue (H&E)",
 }
 """Objects that each shipped model finds, by the model's name."""
@@ -31,11 +32,6 @@ class Unshipped(NamedTuple):
 
 
 UNSHIPPED = (
-    Unshipped(
-        "nuclei in stacks",
-        "BBBC050; Go-Nuclear (S-BIAD1026)",
-        "unetbio train STACKS MASKS --axes ZYX --pixel-size 2,0.5 -o nuclei-3d.safetensors",
-    ),
     Unshipped(
         "membranes in electron microscopy",
         "ISBI 2012, doi 10.3389/fnana.2015.00142",

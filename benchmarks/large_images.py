@@ -4,15 +4,16 @@
     python benchmarks/large_images.py DATA/bbbc039/val/images --sides 6000 --formats tiff --kills 10
     python benchmarks/large_images.py DATA/bbbc039/val/images --sides 20000 --formats tiff --precision int8 --crops
     python benchmarks/large_images.py DATA/bbbc039/val/images --sides 3000 --formats tiff --overhead 2
+    python benchmarks/large_images.py DATA/bbbc050_3d/images --stack 512 1024 1024 --model nuclei-3d --crops
 
 Each image is segmented by ``unetbio segment`` in a process of its own; memory is the largest resident set of that
 process and the one that decodes, added up ten times a second. ``--whole`` compares with a run that holds all in memory:
 equal label hashes and tables. ``--crops`` compares with four parts of the image that overlap, each cut out and
 segmented in memory with the grey values scaled alike: equal cells, where they are as far from the edges of the part
-that these cannot change them. ``--kills N`` compares with a run that is killed so often, each time within a row of
-tiles, and goes on; its seconds are those of all runs together. ``--overhead N`` segments images that fit into memory in
-parts and in memory, in turns, N times each: the processor seconds of one for those of the other. Real images are cut
-and mirrored, so that their seams are no cells of their own.
+that these cannot change them. ``--stack`` makes an OME-Zarr of stacks instead. ``--kills N`` compares with a run that
+is killed so often, each time within a row of tiles, and goes on; its seconds are those of all runs together.
+``--overhead N`` segments images that fit into memory in parts and in memory, in turns, N times each: the processor
+seconds of one for those of the other. Real images are cut and mirrored, so that their seams are no cells of their own.
 """
 
 import argparse
@@ -22,7 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -36,9 +38,10 @@ from unetbio.io import read_image, read_labels
 
 TILE = 256
 STRIP_ROWS = 1024
-CROP = 3000
-MARGIN = 200
+CROP = {2: (3000, 3000), 3: (128, 256, 256)}
+MARGIN = {2: 200, 3: 40}
 """Pixels by which the edges of a part can change cells: the context of the network, and the cells that it cuts."""
+VOXEL_UM = {"z": 1.75, "y": 0.8, "x": 0.8}
 IN_MEMORY = "import unetbio.batch.pipeline as batch; batch.streamed_if_large = lambda opened, *_: opened; "
 
 IN_PARTS = (
@@ -78,17 +81,36 @@ def write_tiff(path: Path, images: Sequence[NDArray[np.uint16]], side: int) -> N
 
 def write_zarr(path: Path, images: Sequence[NDArray[np.uint16]], side: int) -> None:
     """OME-Zarr 0.5 with one resolution."""
+    array = _new_zarr(path, (side, side), (min(side, STRIP_ROWS),) * 2, {"y": 1, "x": 1})
+    for number, strip in enumerate(strips(images, side)):
+        array[number * STRIP_ROWS : number * STRIP_ROWS + len(strip)] = strip
+
+
+def write_stack(path: Path, stacks: Sequence[NDArray[np.uint16]], shape: tuple[int, ...]) -> None:
+    """OME-Zarr 0.5 of stacks beside each other, mirrored where they meet."""
+    size = tuple(min(sides) for sides in zip(*(stack.shape for stack in stacks), strict=True))
+    array = _new_zarr(path, shape, (size[0], 256, 256), VOXEL_UM)
+    corners = product(*(range(0, whole, side) for whole, side in zip(shape, size, strict=True)))
+    for number, corner in enumerate(corners):
+        part = stacks[number % len(stacks)][tuple(map(slice, size))]
+        for axis, start in enumerate(corner):
+            if start // size[axis] % 2:
+                part = np.flip(part, axis)
+        place = tuple(slice(start, start + side) for start, side in zip(corner, size, strict=True))
+        kept = tuple(slice(whole - start) for whole, start in zip(shape, corner, strict=True))
+        array[place] = part[kept]
+
+
+def _new_zarr(path: Path, shape: tuple[int, ...], chunks: tuple[int, ...], sizes: dict[str, float]) -> Any:
     import zarr
 
-    axes = [{"name": name, "type": "space"} for name in "yx"]
-    dataset = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 1]}]}
+    unit = {"unit": "micrometer"} if len(shape) == 3 else {}
+    axes = [{"name": name, "type": "space", **unit} for name in sizes]
+    dataset = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": list(sizes.values())}]}
     zarr.create_group(
         path, attributes={"ome": {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [dataset]}]}}
     )
-    chunks = (min(side, STRIP_ROWS),) * 2
-    array = zarr.create_array(path / "0", shape=(side, side), dtype=np.uint16, chunks=chunks)
-    for number, strip in enumerate(strips(images, side)):
-        array[number * STRIP_ROWS : number * STRIP_ROWS + len(strip)] = strip
+    return zarr.create_array(path / "0", shape=shape, dtype=np.uint16, chunks=chunks)
 
 
 def resident_bytes(process: int) -> int:
@@ -160,20 +182,25 @@ def provenance_of(out: Path) -> dict[str, Any]:
 
 
 def compare_crops(image: Path, out: Path, how: Sequence[str]) -> None:
-    """Print how many cells of four parts around the middle of an image are the same when they are segmented alone."""
+    """Print how many cells of some parts around the middle of an image are the same when they are segmented alone."""
     (scaling,) = provenance_of(out)["run"]["scaling"]
     grey_values = ["--normalize", f"{scaling['low'][0]!r},{scaling['high'][0]!r}"]
     pixels, labels = (pixels_of(path) for path in (image, next(out.glob("*_labels.ome.*"))))
-    corners = [pixels.shape[0] // 2 + offset for offset in (MARGIN - CROP, -MARGIN)]
-    for number, (y, x) in enumerate(product(corners, repeat=2)):
-        part = np.s_[y : y + CROP, x : x + CROP]
+    size, margin = CROP[pixels.ndim], MARGIN[pixels.ndim]
+    # Those of a plane overlap; of a stack two at the ends of a diagonal are enough.
+    offsets = product(*((margin - side, -margin) for side in size))
+    for number, offset in enumerate(offsets if pixels.ndim == 2 else list(offsets)[::7]):
+        corner = [whole // 2 + place for whole, place in zip(pixels.shape, offset, strict=True)]
+        part = tuple(slice(start, start + side) for start, side in zip(corner, size, strict=True))
         folder = out.parent / f"{out.name}_part_{number}"
         folder.mkdir()
-        tifffile.imwrite(folder / "part.tif", np.asarray(pixels[part]))
+        axes = {"metadata": {"axes": "ZYX", "spacing": VOXEL_UM["z"], "unit": "um"}} if pixels.ndim == 3 else {}
+        resolution = {"imagej": True, "resolution": (1 / VOXEL_UM["y"],) * 2} if pixels.ndim == 3 else {}
+        tifffile.imwrite(folder / "part.tif", np.asarray(pixels[part]), **axes, **resolution)
         alone = segment(folder / "part.tif", folder / "out", [*how, *grey_values], first=IN_MEMORY)[2]
         found = read_labels(next((folder / "out").glob("*_labels.ome.tif")))
-        same, cells = same_cells(np.asarray(labels[part]), found)
-        print(f"part at {x}, {y}: {same} of {cells} cells the same, label hash of the part {alone[:12]}", flush=True)
+        same, cells = same_cells(np.asarray(labels[part]), found, margin)
+        print(f"part at {corner}: {same} of {cells} cells the same, label hash of the part {alone[:12]}", flush=True)
 
 
 def pixels_of(path: Path) -> Any:
@@ -185,16 +212,18 @@ def pixels_of(path: Path) -> Any:
     return zarr.open_array(tifffile.imread(path, aszarr=True, level=0), mode="r")
 
 
-def same_cells(within: NDArray[np.integer], alone: NDArray[np.integer]) -> tuple[int, int]:
-    """Of the cells in a part of a label image that lie `MARGIN` from its edges, how many are cells of another; and all.
+def same_cells(within: NDArray[np.integer], alone: NDArray[np.integer], margin: int) -> tuple[int, int]:
+    """Of the cells in a part of a label image that lie off its edges, how many are cells of another; and all.
 
     Parameters
     ----------
     within, alone : ndarray of int
-        ``(Y, X)``: the part of the large label image, and that of the part alone; ids can differ.
+        ``(*spatial)``: the part of the large label image, and that of the part alone; ids can differ.
+    margin : int
+        Pixels from the edges that cells have to keep.
     """
     near_edge = np.ones(within.shape, np.bool_)
-    near_edge[MARGIN:-MARGIN, MARGIN:-MARGIN] = False
+    near_edge[(slice(margin, -margin),) * within.ndim] = False
     inside = np.setdiff1d(within, within[near_edge])
     inside = inside[inside > 0]
     count = int(alone.max()) + 1
@@ -223,10 +252,41 @@ def overhead(image: Path, folder: Path, how: Sequence[str], repeats: int) -> Non
     print(f"{image.name}: in parts {parts / memory - 1:+.1%}, {len(hashes)} label hash", flush=True)
 
 
+def made_images(
+    options: argparse.Namespace, images: Sequence[NDArray[np.uint16]]
+) -> Iterator[tuple[str, Callable[[Path], None]]]:
+    """Name of each image, and what writes it."""
+    if options.stack:
+        yield "stack.ome.zarr", partial(write_stack, stacks=images, shape=tuple(options.stack))
+        return
+    for side in options.sides:
+        for kind in options.formats:
+            write = write_tiff if kind == "tiff" else write_zarr
+            name = f"mosaic_{side}.{'tif' if kind == 'tiff' else 'ome.zarr'}"
+            yield name, partial(write, images=images, side=side)
+
+
+def measured(path: Path, options: argparse.Namespace, how: Sequence[str]) -> list[tuple[object, ...]]:
+    """Rows of the table for the runs of one image."""
+    runs: dict[str, dict[str, Any]] = {
+        "as it is run": {},
+        **({"in memory": {"first": IN_MEMORY}} if options.whole else {}),
+        **({f"killed {options.kills} times": {"kills": options.kills}} if options.kills else {}),
+    }
+    found = [segment(path, path.parent / f"out_{number}", how, **run) for number, run in enumerate(runs.values())]
+    equal = len({(digest, cells) for _, _, digest, _, cells in found}) == 1 if len(runs) > 1 else ""
+    rows: list[tuple[object, ...]] = []
+    for name, (seconds, peak, digest, count, _) in zip(runs, found, strict=True):
+        rows.append((path.name, name, f"{seconds:.0f}", f"{peak / 1e9:.2f}", count, digest[:12], equal))
+        print(*rows[-1], flush=True)
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path)
     parser.add_argument("--sides", type=int, nargs="+", default=[4000, 8000])
+    parser.add_argument("--stack", type=int, nargs=3, metavar=("Z", "Y", "X"), help="a stack in place of planes")
     parser.add_argument("--formats", nargs="+", choices=("tiff", "zarr"), default=["tiff", "zarr"])
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--precision", default="auto", help="as of unetbio segment")
@@ -236,36 +296,21 @@ def main() -> None:
     parser.add_argument("--overhead", type=int, default=0, help="compare in turns, so often, and do nothing else")
     options = parser.parse_args()
     how = ["--model", options.model, "--precision", options.precision]
-    images = [read_image(path).read() for path in sorted(options.images.iterdir())[:20]]
-    writers = {"tiff": ("mosaic.tif", write_tiff), "zarr": ("mosaic.ome.zarr", write_zarr)}
-    rows = []
+    images = [read_image(path, axes=options.stack and "ZYX").read() for path in sorted(options.images.iterdir())[:20]]
+    rows: list[tuple[object, ...]] = []
     with tempfile.TemporaryDirectory() as folder:
-        for side in options.sides:
-            for kind in options.formats:
-                name, write = writers[kind]
-                path = Path(folder, str(side), name)
-                path.parent.mkdir(exist_ok=True)
-                write(path, images, side)
-                if options.overhead:
-                    overhead(path, path.parent, how, options.overhead)
-                    continue
-                runs = {
-                    "as it is run": {},
-                    **({"in memory": {"first": IN_MEMORY}} if options.whole else {}),
-                    **({f"killed {options.kills} times": {"kills": options.kills}} if options.kills else {}),
-                }
-                found = [
-                    segment(path, path.parent / f"{kind}_{number}", how, **run)
-                    for number, run in enumerate(runs.values())
-                ]
-                equal = len({(digest, cells) for _, _, digest, _, cells in found}) == 1 if len(runs) > 1 else ""
-                for name, (seconds, peak, digest, count, _) in zip(runs, found, strict=True):
-                    rows.append((side, kind, name, f"{seconds:.0f}", f"{peak / 1e9:.2f}", count, digest[:12], equal))
-                    print(*rows[-1], flush=True)
-                if options.crops:
-                    compare_crops(path, path.parent / f"{kind}_0", how)
+        for place, (name, write) in enumerate(made_images(options, images)):
+            path = Path(folder, str(place), name)
+            path.parent.mkdir()
+            write(path)
+            if options.overhead:
+                overhead(path, path.parent, how, options.overhead)
+                continue
+            rows += measured(path, options, how)
+            if options.crops:
+                compare_crops(path, path.parent / "out_0", how)
     if rows:
-        print_table(("side", "format", "how", "s", "GB", "cells", "label hash", "equal"), rows)
+        print_table(("image", "how", "s", "GB", "cells", "label hash", "equal"), rows)
 
 
 if __name__ == "__main__":

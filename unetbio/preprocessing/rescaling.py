@@ -20,7 +20,7 @@ TRUNCATE = 4.0
 """Reach of the Gaussian filter, in standard deviations."""
 
 BAND_PIXELS = 1 << 20
-"""Pixels that are computed at once: each takes some numbers of eight bytes."""
+"""Pixels, of the image or of the new size, that are computed at once: each takes some numbers of eight bytes."""
 
 
 def rescale(raw: NDArray[Any], grid: tuple[int, ...]) -> NDArray[Any]:
@@ -99,7 +99,8 @@ def rescale_in_bands(
     places = [(np.arange(new) + 0.5) * factor - 0.5 for new, factor in zip(grid, factors, strict=True)]
     # The filter's, and a row beyond: at the edges, where the image is mirrored, that is one of the two neighbours.
     reach = int(TRUNCATE * sigmas[0] + 0.5) + 1
-    for band in bands_of(grid[0], rows or max(1, BAND_PIXELS // math.prod(grid[1:]))):
+    row = max(math.prod(grid[1:]), math.ceil(factors[0] * math.prod(shape[1:])))
+    for band in bands_of(grid[0], rows or max(1, BAND_PIXELS // row)):
         first = max(0, math.floor(places[0][band.start]) - reach)
         last = min(shape[0], math.floor(places[0][band.stop - 1]) + 2 + reach)
         part = raw[channel, first:last].astype(np.float32)

@@ -18,7 +18,7 @@ SIZES = st.lists(st.tuples(st.integers(1, 40), st.integers(1, 40)), min_size=2, 
 
 
 @given(SIZES, st.sampled_from([np.uint8, np.int16, np.uint16]), st.integers(1, 45), st.integers(0, 2**32 - 1))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_bands_do_not_change_a_bit_of_what_scikit_image_gives(
     sizes: list[tuple[int, int]], dtype: Any, rows: int, seed: int
 ) -> None:
@@ -43,7 +43,7 @@ def test_rescaled_channels_are_read_in_parts() -> None:
 
 
 @given(SIZES, st.integers(1, 45), st.integers(0, 2**32 - 1))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_cells_are_resized_in_bands(sizes: list[tuple[int, int]], rows: int, seed: int) -> None:
     grid, shape = zip(*sizes, strict=True)
     labels = relabel_raster(np.random.default_rng(seed).integers(0, 9, grid))
@@ -59,6 +59,7 @@ def test_cells_are_resized_in_bands(sizes: list[tuple[int, int]], rows: int, see
     st.lists(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1), min_size=1, max_size=4),
     st.data(),
 )
+@settings(deadline=None)
 def test_values_in_order_are_those_of_sorting(blocks: list[list[float]], data: st.DataObject) -> None:
     parts: list[NDArray[np.float32]] = [np.array(block, np.float32) for block in blocks]
     everything = np.sort(np.concatenate(parts))

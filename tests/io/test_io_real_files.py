@@ -8,6 +8,8 @@ import tifffile
 
 from unetbio.errors import ImageError
 from unetbio.io import read_image
+from unetbio.io.discover import Found
+from unetbio.io.list_images import series_of
 
 # Axes, lengths and type, or the reason why it is refused as it is.
 CONTENT = {
@@ -92,3 +94,12 @@ def test_a_piece_of_a_set_that_another_tiff_describes(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "second.ome.tif", np.zeros((4, 5), np.uint8), description=xml, metadata=None)
     with pytest.raises(ImageError, match=r"one piece of a set that first\.ome\.tif describes: give that file"):
         read_image(tmp_path / "second.ome.tif")
+
+
+def test_pictures_beside_a_slide_are_taken_by_name_alone(shared_data: Path, caplog: pytest.LogCaptureFixture) -> None:
+    found = Found(shared_data / "formats" / "CMU-1-Small-Region.svs", Path("slide.svs"), Path("slide"))
+    with caplog.at_level("INFO"):
+        assert [each.number for each in series_of(found, None, None)] == [0]
+    assert "pictures beside slides are left out (Thumbnail, Label, Macro): --series NAME takes one" in caplog.text
+    assert [(each.number, each.name) for each in series_of(found, "label", None)] == [(2, "Label")]
+    assert [each.number for each in series_of(found, "0-3", None)] == [0, 1, 2, 3]

@@ -14,6 +14,7 @@ from unetbio.io.missing import MISSING_POSITION, missing_position
 from unetbio.io.read import read_image
 from unetbio.io.series import Series, is_seen_to_hold_one, list_series
 from unetbio.io.wells import well_name
+from unetbio.notes import say_once
 
 __all__ = [
     "ALL",
@@ -28,6 +29,9 @@ __all__ = [
 
 ALL = "all"
 """Every series of a file."""
+
+PICTURES_OF_SLIDES = ("Thumbnail", "Label", "Macro", "thumbnail image", "label image", "macro image")
+"""Names of pictures in the files of whole slides, by Aperio and by Bio-Formats: they show no cells."""
 
 SeriesChoice = int | str | None
 """A number, a range ``A-B``, a name, or all (also None)."""
@@ -111,7 +115,8 @@ def select_series(asked: SeriesChoice, names: Sequence[str]) -> list[int]:
     ----------
     asked : int, str or None
         A number from 0, a range ``A-B`` of numbers, a name (upper and lower case are equal), the beginning of names up
-        to a slash, a well such as ``B03``, or ``all``. Digits are a number.
+        to a slash, a well such as ``B03``, or ``all``: those that are not named as pictures beside a slide. Digits are
+        a number.
     names : sequence of str
         Names of the images.
 
@@ -122,7 +127,7 @@ def select_series(asked: SeriesChoice, names: Sequence[str]) -> list[int]:
     """
     numbers = range(len(names))
     if asked is None or asked == ALL:
-        return list(numbers)
+        return _without_pictures(names)
     wanted: Sequence[int]
     text = str(asked).strip()
     if text.isdecimal():
@@ -138,6 +143,16 @@ def select_series(asked: SeriesChoice, names: Sequence[str]) -> list[int]:
     held = ", ".join(f"{number}: {name or '(no name)'}" for number, name in enumerate(names[:8]))
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     raise ImageError("no_such_series", f"no series {text}: it holds {len(names)}, counted from 0 ({held}{more})")
+
+
+def _without_pictures(names: Sequence[str]) -> list[int]:
+    """Numbers of the images, without the pictures beside a slide."""
+    kept = [number for number, name in enumerate(names) if name not in PICTURES_OF_SLIDES]
+    if not kept or len(kept) == len(names):
+        return list(range(len(names)))
+    left_out = ", ".join(name for name in names if name in PICTURES_OF_SLIDES)
+    say_once(f"pictures beside slides are left out ({left_out}): --series NAME takes one")
+    return kept
 
 
 def _is_called(name: str, text: str) -> bool:

@@ -317,7 +317,7 @@ NEEDED: dict[str, tuple[tuple[str, str], ...]] = {
     "docs/first_masks.md": (("unetbio samples", "samples"),),
     "docs/own_model.md": (("unetbio samples", "samples"),),
     "docs/slides.md": (
-        ("unetbio segment slide.ome.tif -o results/ --series 0 --channel 0 --level", "slides"),
+        ("unetbio segment slide.ome.tif -o results/ --channel 0 --level", "slides"),
         ("unetbio import", "tissue"),
     ),
     "docs/models_elsewhere.md": (("unetbio models export", "exporters"),),

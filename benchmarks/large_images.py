@@ -53,7 +53,7 @@ IN_PARTS = (
 
 def strips(images: Sequence[NDArray[np.uint16]], side: int) -> Iterator[NDArray[np.uint16]]:
     """Rows of a mosaic, `STRIP_ROWS` at a time; each image in turn, every other one mirrored."""
-    size = min(min(image.shape) for image in images) // TILE * TILE
+    size = min(min(image.shape[:2]) for image in images) // TILE * TILE
     across = -(-side // size)
     number = 0
     for start in range(0, side, STRIP_ROWS):

@@ -20,7 +20,7 @@ import tifffile
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "viewer")]
 
-from chromium import Browser, find_chromium, free_port, start  # noqa: E402 -- the driver that the tests use
+from chromium import MISSING, Browser, find_chromium, open_browser  # noqa: E402 -- the driver that the tests use
 from tiny_model import write_tiny_model  # noqa: E402
 
 from unetbio.viewer.server import open_viewer  # noqa: E402
@@ -90,18 +90,9 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="screenshot at the end")
     arguments = parser.parse_args()
     if find_chromium() is None:
-        sys.exit("no chromium and chromedriver: apt-get install chromium chromium-driver")
-    port = free_port()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        subprocess.Popen(["chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL) as driver,
-    ):
-        try:
-            browser = start(f"http://127.0.0.1:{port}")
-            measure(browser, segmented(Path(folder)), arguments.repeats, arguments.picture)
-            browser.close()
-        finally:
-            driver.terminate()
+        sys.exit(MISSING)
+    with tempfile.TemporaryDirectory() as folder, open_browser() as browser:
+        measure(browser, segmented(Path(folder)), arguments.repeats, arguments.picture)
 
 
 if __name__ == "__main__":

@@ -5,15 +5,18 @@ import contextlib
 import json
 import shutil
 import socket
+import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 ARGUMENTS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1400,900")
 KEYS = {"Escape": "\ue00c", "Enter": "\ue007", "Delete": "\ue017"}
 SECONDS = 60
+MISSING = "no chromium and chromedriver: apt-get install chromium chromium-driver"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -98,7 +101,21 @@ def free_port() -> int:
         return port
 
 
-def start(address: str) -> Browser:
+@contextlib.contextmanager
+def open_browser() -> Iterator[Browser]:
+    """A window of Chromium while the block runs."""
+    port = free_port()
+    with subprocess.Popen(
+        ["chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as driver:
+        try:
+            with contextlib.closing(_start(f"http://127.0.0.1:{port}")) as browser:
+                yield browser
+        finally:
+            driver.terminate()
+
+
+def _start(address: str) -> Browser:
     for _ in range(200):
         with contextlib.suppress(urllib.error.URLError):
             return Browser(address)

@@ -1,13 +1,12 @@
 """A run to look at, its server, and a Chromium that all tests of the page share."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
-from chromium import Browser, find_chromium, free_port, start
+from chromium import MISSING, Browser, find_chromium, open_browser
 from click.testing import CliRunner
 from page_client import Page, serve
 from tiny_model import three_discs
@@ -19,17 +18,9 @@ from unetbio.cli.main import main
 def browser() -> Iterator[Browser]:
     """Chromium; tests that need it skip where it, or chromedriver, is missing."""
     if find_chromium() is None:
-        pytest.skip("no chromium and chromedriver: apt-get install chromium chromium-driver")
-    port = free_port()
-    with subprocess.Popen(
-        ["chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        try:
-            found = start(f"http://127.0.0.1:{port}")
-            yield found
-            found.close()
-        finally:
-            process.terminate()
+        pytest.skip(MISSING)
+    with open_browser() as browser:
+        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -193,7 +193,7 @@ def test_cells_with_classes_have_the_colours_of_their_classes(browser: Browser, 
         swatch = browser.run("return document.querySelectorAll('#classes i')[1].style.background")
         assert swatch == "rgb(255, 82, 165)"
         browser.press("Escape")
-        browser.wait("document.getElementById('rows').hidden")
+        browser.wait("document.getElementById('rows').hidden && window.unetbioView.isWhole()")
         pixels = browser.run(
             "const cells = document.getElementById('cells');"
             "const {data} = cells.getContext('2d').getImageData(0, 0, cells.width, cells.height);"

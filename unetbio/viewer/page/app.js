@@ -519,10 +519,12 @@ document.addEventListener("click", (event) => {
   if (event.detail) event.target.closest("button, input[type=checkbox], input[type=range]")?.blur();
 });
 
-// For scripts and tests: where a pixel of the image is in the window, and a square of the image to look at.
+// For scripts and tests: where a pixel of the image is in the window, a square of the image to look at, and whether all of
+// what is to be seen has been drawn.
 window.unetbioView = {
   toScreen: (x, y) => layer.toScreen(x, y),
   lookAt: (x, y, size) => viewer.viewport.fitBounds(viewer.world.getItemAt(0).imageToViewportRectangle(x - size / 2, y - size / 2, size, size), true),
+  isWhole: () => !layer.isAsked && layer.isWhole && viewer.world.getItemAt(0)?.getFullyLoaded(),
 };
 
 // --- Start ------------------------------------------------------------------------------------------------------------

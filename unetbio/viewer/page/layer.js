@@ -100,7 +100,8 @@ export class CellLayer {
       const level = Math.min(this.maxLevel, Math.max(0, Math.floor(Math.log2(1 / zoom) + 0.01)));
       // A coarser tile stands in for one that is being loaded.
       this.setLined(zoom >= LINES_FROM * density);
-      if (!this.drawLevel(context, view, level)) {
+      this.isWhole = this.drawLevel(context, view, level);
+      if (!this.isWhole) {
         context.clearRect(0, 0, width, height);
         for (let coarse = this.maxLevel; coarse >= level; coarse--) this.drawLevel(context, view, coarse, coarse > level);
       }

@@ -10,30 +10,36 @@ import argparse
 import time
 from pathlib import Path
 
-from cellpose import models, train
+import torch
+from cellpose import dynamics, models, train
 from files import normalized, read_pairs, run_peer, segment_folder, write_mask
 
-TRIED_EPOCHS = 2
-"""Epochs that are timed, so that the schedule of learning rates ends with the processor time."""
+EPOCH_IMAGES = 80
+"""Ten batches. Cellpose's schedule of learning rates counts epochs, and a pass of all images would leave too few."""
+
+SAVED_EVERY = 20
+"""Epochs; a training that is stopped goes on from there."""
 
 
 def fit(arguments: argparse.Namespace) -> None:
-    """Train for the processor time, over all cores."""
-    images, label_images = read_pairs(arguments.table, arguments.root, "training")
-    # The first training computes the flows of all images; the second one starts from fresh weights.
-    run_epochs(images, label_images, 1, arguments.model)
+    """Train for the processor time, over all cores; weights that are there are the beginning."""
+    pairs = [pair for pair in read_pairs(arguments.table, arguments.root, "training") if pair[1].any()]
+    images = [image for image, _ in pairs]
+    flows = dynamics.labels_to_flows([label_image for _, label_image in pairs], device=torch.device("cpu"))
+    # The schedule has to know its end, so an epoch is timed first.
     started = time.process_time()
-    run_epochs(images, label_images, TRIED_EPOCHS, arguments.model)
-    an_epoch = (time.process_time() - started) / TRIED_EPOCHS
-    run_epochs(images, label_images, max(10, round(arguments.seconds / an_epoch)), arguments.model)
+    run_epochs(images, flows, 1, arguments.model)
+    an_epoch = time.process_time() - started
+    run_epochs(images, flows, max(1, round(arguments.seconds / an_epoch) - 1), arguments.model)
 
 
-def run_epochs(images: list, label_images: list, epochs: int, path: Path) -> None:
-    """Train a fresh network and save it."""
-    network = models.CellposeModel(gpu=False, pretrained_model=False, diam_mean=17.0).net
+def run_epochs(images: list, flows: list, epochs: int, path: Path) -> None:
+    """Train, and save the network."""
+    weights = str(path) if path.exists() else False
     train.train_seg(
-        network, images, label_images, channels=[0, 0], normalize=False, n_epochs=epochs, min_train_masks=1,
-        save_path=path.parent.parent, model_name=path.name,
+        models.CellposeModel(gpu=False, pretrained_model=weights, diam_mean=17.0).net, images, flows,
+        channels=[0, 0], normalize=False, n_epochs=epochs, nimg_per_epoch=EPOCH_IMAGES, min_train_masks=0,
+        save_path=path.parent.parent, save_every=SAVED_EVERY, model_name=path.name,
     )  # fmt: skip
 
 

@@ -1,12 +1,16 @@
-"""StarDist and Cellpose 3 beside unetbio: same training images, same processor time, same scores, timed in turn.
+"""StarDist and Cellpose 3 beside unetbio: same training images, same scores, timed from raw file to mask file.
 
     bash benchmarks/peers/environments.sh ENVIRONMENTS
-    python benchmarks/peers/compare.py DATA ENVIRONMENTS OUT --table TABLE [--seconds S] [--model nuclei]
+    python benchmarks/peers/compare.py train DATA ENVIRONMENTS OUT --tools stardist --minutes 60
+    python benchmarks/peers/compare.py train DATA ENVIRONMENTS OUT --tools cellpose --minutes 60
+    python benchmarks/peers/compare.py score DATA ENVIRONMENTS OUT
+    python benchmarks/peers/compare.py time DATA ENVIRONMENTS OUT
 
-Trains each peer on TABLE, which has to be the one of the model, for the processor time that the model took (or S
-seconds), unless OUT holds it already. Then each tool segments the validation images of `dsb2018` (fluorescence) and
-`bbbc039`, from raw file to mask file, and ``unetbio evaluate`` scores the masks. Scores and times stand in one table.
-Run it on a quiet machine.
+``train`` begins with random weights, or goes on with those in OUT, on the files and the split of the shipped model.
+A minute is one of all cores: 120 seconds of the processor with ``--cores 2``, however long other programs make it.
+``score`` segments the validation images of `dsb2018` (fluorescence) and `bbbc039`, which `unetbio evaluate` scores.
+``time`` segments mosaics of `bbbc039`, 1024 x 1024 px, 16 bit, one tool after the other; do it on a quiet machine. Each
+prints the table of what is known so far (OUT/results.json).
 """
 
 import argparse
@@ -14,101 +18,172 @@ import csv
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from skimage.io import imread
+import numpy as np
+from tifffile import imread, imwrite
 
-from unetbio.models.model_file import read_info
-
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+TABLE = HERE.parents[1] / "unetbio" / "models" / "nuclei.csv"
 PEERS = ("stardist", "cellpose")
+UNETBIO = {"unetbio": (), "unetbio-int8": ("--precision", "int8")}
+TOOLS = (*UNETBIO, *PEERS)
 SCORES = ("AP@.5", "AP@.75", "AP@.9", "mean_AP")
+SIDE = 1024
+TRAINED = "trained, processor s"
 
-
-def validation_folders(data: Path, out: Path) -> dict[str, Path]:
-    """A folder of links to the validation images of each set."""
-    sets = {"dsb2018": data / "dsb2018" / "val", "bbbc039": data / "bbbc039" / "val"}
-    with (data / "dsb2018" / "index.csv").open(newline="") as stream:
-        fluorescence = {row["name"] for row in csv.DictReader(stream) if row["modality"] == "fluorescence"}
-    for name, folder in sets.items():
-        for kind in ("images", "masks"):
-            (out / name / kind).mkdir(parents=True, exist_ok=True)
-            for path in (folder / kind).iterdir():
-                link = out / name / kind / path.name
-                if (name != "dsb2018" or path.stem in fluorescence) and not link.exists():
-                    link.symlink_to(path.resolve())
-    return {name: out / name for name in sets}
-
-
-def train_peers(environments: Path, table: Path, data: Path, out: Path, seconds: float) -> None:
-    for peer in PEERS:
-        model = out / "models" / peer
-        if not model.exists():
-            run_peer(
-                environments, peer, "train", table.resolve(), data.resolve(), model.resolve(), "--seconds", seconds
-            )
+Results = dict[str, dict[str, float]]
 
 
 def run_peer(environments: Path, peer: str, *arguments: object) -> None:
-    python = (environments / peer / "bin" / "python").resolve()
-    subprocess.run([python, HERE.resolve() / f"{peer}_peer.py", *map(str, arguments)], check=True, cwd=HERE)
+    python = (environments / peer / "bin" / "python").absolute()
+    subprocess.run([python, f"{peer}_peer.py", *map(str, arguments)], check=True, cwd=HERE)
 
 
-def commands(model: str, environments: Path, out: Path) -> dict[str, Callable[[Path, Path], None]]:
-    """For each tool the call that segments a folder of images into a folder of masks."""
+def segmenter(tool: str, options: argparse.Namespace) -> Callable[[Path, Path], None]:
+    """A function that segments a folder of images into a folder of masks."""
 
     def unetbio(images: Path, masks: Path) -> None:
-        options = ["--model", model, "--device", "cpu", "--overwrite", "--overlays", "none", "-q"]
-        command = [sys.executable, "-m", "unetbio", "segment", images, "-o", masks, *options]
-        subprocess.run([str(part) for part in command], check=True)
+        line = ["segment", images, "-o", masks, "--model", "nuclei", "--device", "cpu", "--overlays", "none", "-q"]
+        subprocess.run([sys.executable, "-m", "unetbio", *map(str, line), *UNETBIO[tool]], check=True)
 
-    def peer(name: str) -> Callable[[Path, Path], None]:
-        trained = (out / "models" / name).resolve()
-        return lambda images, masks: run_peer(environments, name, "segment", trained, images.resolve(), masks.resolve())
+    def peer(images: Path, masks: Path) -> None:
+        run_peer(options.environments, tool, "segment", model_of(tool, options), images.resolve(), masks.resolve())
 
-    return {"unetbio": unetbio, **{name: peer(name) for name in PEERS}}
+    return unetbio if tool in UNETBIO else peer
 
 
-def measure(run: Callable[[Path, Path], None], images: Path, masks: Path) -> dict[str, float]:
-    """Seconds, processor seconds and megapixels a second of one run."""
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    run(images, masks)
-    seconds = time.monotonic() - started
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+def model_of(peer: str, options: argparse.Namespace) -> Path:
+    return options.out.resolve() / "models" / peer
+
+
+def measure(segment: Callable[[Path, Path], None], images: Path, masks: Path) -> dict[str, float]:
+    """Time of a run that begins with nothing, the start of the program included."""
+    shutil.rmtree(masks, ignore_errors=True)
+    before, started = processor_seconds(), time.monotonic()
+    segment(images, masks)
+    seconds, used = time.monotonic() - started, processor_seconds() - before
     pixels = sum(imread(path).size for path in images.iterdir())
-    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"seconds": seconds, "processor_seconds": processor, "mpx_per_s": pixels / seconds / 1e6}
+    return {"images": len(list(images.iterdir())), "s": seconds, "processor s": used, "Mpx/s": pixels / seconds / 1e6}
+
+
+def processor_seconds() -> float:
+    """Of all programs that were run so far."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+# --- Commands ---------------------------------------------------------------------------------------------------------
+
+
+def train(options: argparse.Namespace, results: Results) -> None:
+    """Train peers; what they used is added up over all sittings."""
+    for peer in [tool for tool in options.tools if tool in PEERS]:
+        model_of(peer, options).parent.mkdir(parents=True, exist_ok=True)
+        before = processor_seconds()
+        paths = (options.table.resolve(), options.data.resolve(), model_of(peer, options))
+        run_peer(options.environments, peer, "train", *paths, "--seconds", 60 * options.minutes * options.cores)
+        found = results.setdefault(peer, {})
+        found[TRAINED] = found.get(TRAINED, 0) + processor_seconds() - before
+
+
+def score(options: argparse.Namespace, results: Results) -> None:
+    for name, folder in validation_folders(options).items():
+        for tool in options.tools:
+            masks = options.out / "masks" / name / tool
+            shutil.rmtree(masks, ignore_errors=True)
+            segmenter(tool, options)(folder / "images", masks)
+            scores = evaluate(masks, folder / "masks")
+            results.setdefault(tool, {}).update({f"{name} {key}": scores[key] for key in SCORES})
+
+
+def validation_folders(options: argparse.Namespace) -> dict[str, Path]:
+    """A folder of links to the validation images of each set."""
+    with (options.data / "dsb2018" / "index.csv").open(newline="") as stream:
+        fluorescence = {row["name"] for row in csv.DictReader(stream) if row["modality"] == "fluorescence"}
+    folders = {}
+    for name in ("dsb2018", "bbbc039"):
+        source, folders[name] = options.data / name / "val", options.out / "images" / name
+        paths = [
+            path for path in sorted((source / "images").iterdir()) if name != "dsb2018" or path.stem in fluorescence
+        ]
+        for kind in ("images", "masks"):
+            link_files((source / kind / path.name for path in paths[: options.images]), folders[name] / kind)
+    return folders
+
+
+def link_files(paths: Iterable[Path], folder: Path) -> None:
+    """A folder of links to these files alone."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for path in paths:
+        (folder / path.name).symlink_to(path.resolve())
 
 
 def evaluate(masks: Path, truth: Path) -> dict[str, float]:
     thresholds = ",".join(str(round(0.5 + 0.05 * step, 2)) for step in range(10))
     command = [sys.executable, "-m", "unetbio", "evaluate", masks, truth, "--thresholds", thresholds, "--json"]
-    found = json.loads(subprocess.run([str(part) for part in command], check=True, capture_output=True).stdout)
-    return {name: found["pooled"][name] for name in SCORES}
+    found = json.loads(subprocess.run(list(map(str, command)), check=True, capture_output=True).stdout)
+    return found["pooled"]
+
+
+def time_tools(options: argparse.Namespace, results: Results) -> None:
+    folder = write_mosaics(options)
+    for tool in options.tools:
+        results.setdefault(tool, {}).update(measure(segmenter(tool, options), folder, options.out / "masks" / tool))
+
+
+def write_mosaics(options: argparse.Namespace) -> Path:
+    """Images of `SIDE`, each of four crops of validation images."""
+    images = [imread(path) for path in sorted((options.data / "bbbc039" / "val" / "images").iterdir())]
+    folder = options.out / "images" / "mosaics"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for number in range(options.images or 100):
+        crops = [images[index][: SIDE // 2, : SIDE // 2] for index in random.choice(len(images), 4, replace=False)]
+        imwrite(folder / f"mosaic_{number:03d}.tif", np.block([crops[:2], crops[2:]]))
+    return folder
+
+
+# --- The table --------------------------------------------------------------------------------------------------------
+
+
+def print_table(results: Results) -> None:
+    """A row for each figure, a column for each tool."""
+    tools = [tool for tool in TOOLS if tool in results]
+    names = list(dict.fromkeys(name for tool in tools for name in results[tool]))
+    print(f"| {'':20} |" + "".join(f" {tool:>12} |" for tool in tools))
+    print(f"|{'-' * 22}|" + f"{'-' * 13}:|" * len(tools))
+    for name in names:
+        values = [results[tool].get(name) for tool in tools]
+        print(f"| {name:20} |" + "".join(f" {'' if value is None else f'{value:.4g}':>12} |" for value in values))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = {"train": train, "score": score, "time": time_tools}
+    parser.add_argument("command", choices=commands)
     for name in ("data", "environments", "out"):
         parser.add_argument(name, type=Path)
-    parser.add_argument("--table", type=Path, required=True, help="table of the training images")
-    parser.add_argument("--seconds", type=float, help="processor time of a training; that of the model by default")
-    parser.add_argument("--model", default="nuclei")
-    arguments = parser.parse_args()
-    seconds = arguments.seconds or os.cpu_count() * read_info(arguments.model).training["seconds"]
-    train_peers(arguments.environments, arguments.table, arguments.data, arguments.out, seconds)
-    print(f"{'set':10}{'tool':10}" + "".join(f"{name:>10}" for name in (*SCORES, "Mpx/s", "cpu s")))
-    for name, folder in validation_folders(arguments.data, arguments.out / "images").items():
-        for tool, run in commands(arguments.model, arguments.environments, arguments.out).items():
-            masks = arguments.out / "masks" / name / tool
-            timed = measure(run, folder / "images", masks)
-            scores = evaluate(masks, folder / "masks")
-            row = [*scores.values(), timed["mpx_per_s"], timed["processor_seconds"]]
-            print(f"{name:10}{tool:10}" + "".join(f"{value:10.3f}" for value in row), flush=True)
+    parser.add_argument("--tools", nargs="+", choices=TOOLS, default=TOOLS)
+    parser.add_argument("--minutes", type=float, default=60, help="of a training")
+    parser.add_argument("--table", type=Path, default=TABLE, help="table of the training images")
+    parser.add_argument("--images", type=int, help="segment so many images; all, and 100 mosaics, by default")
+    parser.add_argument("--cores", type=int, default=2)
+    options = parser.parse_args()
+    # All programs that are started here have these cores alone, and take as many threads.
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
+    kept = options.out / "results.json"
+    results: Results = json.loads(kept.read_text()) if kept.exists() else {}
+    commands[options.command](options, results)
+    kept.write_text(json.dumps(results, indent=1))
+    print_table(results)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the peers share: their command line, and how they read images; needs numpy, scikit-image and tifffile alone."""
+"""What the peers share: their command line, and how they read images; needs numpy and tifffile alone."""
 
 import argparse
 import csv
@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import tifffile
-from skimage.io import imread
+from tifffile import imread, imwrite
 
 __all__ = ["normalized", "read_pairs", "run_peer", "segment_folder", "write_mask"]
 
@@ -31,12 +30,11 @@ def run_peer(description: str | None, train: Command, segment: Command) -> None:
     arguments.run(arguments)
 
 
-def read_pairs(table: Path, root: Path, split: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Images in normalised grey values and label images of one part of a training table."""
+def read_pairs(table: Path, root: Path, split: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Images in normalised grey values, each with its label image, of one part of a training table."""
     with table.open(newline="") as stream:
         rows = [row for row in csv.DictReader(stream) if row["split"] == split]
-    images = [normalized(imread(root / row["image"])) for row in rows]
-    return images, [imread(root / row["mask"]).astype(np.int32) for row in rows]
+    return [(normalized(imread(root / row["image"])), imread(root / row["mask"]).astype(np.int32)) for row in rows]
 
 
 def normalized(image: np.ndarray) -> np.ndarray:
@@ -54,4 +52,4 @@ def segment_folder(folder: Path, out: Path) -> Iterator[tuple[np.ndarray, Path]]
 
 def write_mask(path: Path, label_image: np.ndarray) -> None:
     """Write a label image, compressed as unetbio's masks are."""
-    tifffile.imwrite(path, label_image.astype(np.uint16), compression="zlib")
+    imwrite(path, label_image.astype(np.uint16), compression="zlib")

@@ -1,7 +1,9 @@
 """Statistics of grey values of an image, counted in pieces, and of all training images."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -276,8 +278,15 @@ def row_blocks(image: Any) -> Iterator[NDArray[Any]]:
         return
     multiple = ALIGNED_ROWS if len(image.shape) == 3 else 1
     rows = max(1, BLOCK_PIXELS // (multiple * math.prod(image.shape[2:]))) * multiple
-    for start in range(0, image.shape[1], rows):
-        yield image[:, start : start + rows]
+    blocks = (slice(start, start + rows) for start in range(0, image.shape[1], rows))
+    # Each is read while the one before is counted.
+    with ThreadPoolExecutor(1) as reader:
+        ahead: deque[Future[NDArray[Any]]] = deque()
+        for block in blocks:
+            ahead.append(reader.submit(image.__getitem__, (slice(None), block)))
+            if len(ahead) > 1:
+                yield ahead.popleft().result()
+        yield from (each.result() for each in ahead)
 
 
 def values_in_order(blocks: Callable[[], Iterator[NDArray[Any]]], ranks: Sequence[int]) -> dict[int, float]:

@@ -37,7 +37,25 @@ def test_parts_are_those_of_the_array(window, data):
         index = tuple(slice(start, start + length) for start, length in data.draw(windows((6, 9, 8))))
         np.testing.assert_array_equal(volume[(slice(None), *index)], array[(slice(None), *index)])
         np.testing.assert_array_equal(volume[1, index[0]], array[1, index[0]])
-        np.testing.assert_array_equal(plane[(slice(None), *index[1:])], array[(slice(None), 3, *index[1:])])
+        for pixels in (plane, plane.in_windows):
+            np.testing.assert_array_equal(pixels[(slice(None), *index[1:])], array[(slice(None), 3, *index[1:])])
+
+
+def test_a_projection_is_the_maximum_of_the_sections():
+    array = np.random.default_rng(0).integers(0, 999, (2, 6, 9, 8)).astype(np.uint16)
+    pixels = lazy(array, "CZYX", z="max")
+    np.testing.assert_array_equal(pixels[1, 2:7], array[1].max(axis=0)[2:7])
+    np.testing.assert_array_equal(pixels.in_windows[0, 2:7, 3:], array[0].max(axis=0)[2:7, 3:])
+
+
+def test_windows_read_nothing_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = image_of_array(np.zeros((1, 61, 50), np.uint16), "CYX")
+    read: list[int] = []
+    whole = type(image.pixels).read
+    monkeypatch.setattr(type(image.pixels), "read", lambda *window: read.append(whole(*window).size) or whole(*window))
+    pixels = LazyPixels(image, None, None, (0,), (61, 50))
+    assert pixels[:, 3:9, 4:6].shape == pixels.in_windows[:, 3:9, 4:6].shape == (1, 6, 2)
+    assert read == [6 * 50, 6 * 2]
 
 
 @pytest.fixture
@@ -70,7 +88,9 @@ def test_blocks_do_not_change_what_is_measured(dtype: type, number: int) -> None
     if number == 1 and np.dtype(dtype).itemsize == 2:
         assert found.sparse == (True,)
     assert levels_of_channels(pixels) == levels_of_channels(array)
-    np.testing.assert_array_equal(LazyInput(pixels, found)[:, 5:9, 2:], normalization.apply(array, found)[:, 5:9, 2:])
+    lazily, whole = LazyInput(pixels, found, [(array.min(), array.max())]), normalization.apply(array, found)
+    np.testing.assert_array_equal(lazily[:, 5:9, 2:], whole[:, 5:9, 2:])
+    assert lazily.largest == float(np.abs(whole).max())
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -200,7 +200,8 @@ def refine(
         if progress is not None:
             progress(prod(doubtful.shape), prod(doubtful.shape))
 
-    TileExecutor(predictor, compute).run(image, blocks, on_tile)
+    # Blocks are few and far from each other: of an image that is not in memory, nothing is read between them.
+    TileExecutor(predictor, compute).run(getattr(image, "in_windows", image), blocks, on_tile)
 
 
 def _blocks(doubtful: RowArray, predictor: Predictor, memory_budget: int) -> Iterator[Tile]:
@@ -222,7 +223,7 @@ def _blocks(doubtful: RowArray, predictor: Predictor, memory_budget: int) -> Ite
                 blocks.append(_block(start, coarse, doubtful.shape, geometry))
             else:
                 blocks.extend(_block(member, fine, doubtful.shape, geometry) for member in members)
-        # Blocks that read the same rows follow each other, since an image that is not in memory is read row by row.
+        # Blocks that read the same rows follow each other: they lie in the same chunks of a file.
         yield from sorted(blocks, key=_rows_read)
 
 

@@ -456,6 +456,8 @@ def _rows_of(tile: Tile) -> tuple[int, int]:
 
 
 def _largest(image: ArrayLike) -> float:
+    if (known := getattr(image, "largest", None)) is not None:
+        return float(known)
     # Some rows (or sections) at a time: the image may be larger than memory.
     rows = max(1, LOOKED_AT // prod(image.shape[2:]))
     parts = (image[:, start : start + rows] for start in range(0, image.shape[1], rows))

@@ -1,9 +1,11 @@
 """Images larger than memory: grey values that are read, and scaled, where they are asked for."""
 
+import copy
+import functools
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +39,8 @@ class Streaming:
 class LazyPixels:
     """Grey values ``(C, *spatial)`` of one frame.
 
-    The rows that were read last are kept in full width, since the next tile is mostly beside the last one.
+    The rows that were read last are kept in full width, since the next tile is mostly beside the last one; not with
+    `in_windows`, for places far from each other.
 
     Parameters
     ----------
@@ -45,18 +48,27 @@ class LazyPixels:
         The image.
     t : int, optional
         Time of the frame.
-    z : int, optional
-        Section of a plane; None for a stack, or an image of one section.
+    z : int or "max", optional
+        Section of a plane, or the maximum of all; None for a stack, or an image of one section.
     channels : sequence of int
         Channels of the image.
     shape : tuple of int
         Of the frame, without channels.
+    keeps_rows : bool
+        Read in full width, and keep the rows.
     """
 
     def __init__(
-        self, image: Image, t: int | None, z: int | None, channels: Sequence[int], shape: tuple[int, ...]
+        self,
+        image: Image,
+        t: int | None,
+        z: int | Literal["max"] | None,
+        channels: Sequence[int],
+        shape: tuple[int, ...],
+        *,
+        keeps_rows: bool = True,
     ) -> None:
-        self._image, self._t, self._z, self._channels = image, t, z, channels
+        self._image, self._t, self._z, self._channels, self._keeps_rows = image, t, z, channels, keeps_rows
         self.shape = (len(channels), *shape)
         self.dtype = image.dtype
         self._lock = threading.Lock()
@@ -66,11 +78,18 @@ class LazyPixels:
         """One of the channels, read without the others."""
         return LazyPixels(self._image, self._t, self._z, (self._channels[number],), self.shape[1:])
 
+    @property
+    def in_windows(self) -> "LazyPixels":
+        """The same, of which nothing is read but what is asked for."""
+        return LazyPixels(self._image, self._t, self._z, self._channels, self.shape[1:], keeps_rows=False)
+
     def __getitem__(self, index: Any) -> NDArray[Any]:
         """Read a part: channels by number or slice, then slices of step 1."""
         channel, *spatial = index if isinstance(index, tuple) else (index,)
         spatial += [slice(None)] * (len(self.shape) - 1 - len(spatial))
         *rows, columns = (slice(*part.indices(size)[:2]) for part, size in zip(spatial, self.shape[1:], strict=True))
+        if not self._keeps_rows:
+            return self._read_sections(rows, columns)[channel]
         return self._read(rows)[(channel, ..., columns)]
 
     def _read(self, rows: list[slice]) -> NDArray[Any]:
@@ -78,15 +97,22 @@ class LazyPixels:
         with self._lock:
             if self._kept is None or self._kept[0] != wanted:
                 self._kept = None  # Freed before the next rows need memory.
-                self._kept = wanted, self._read_channels(rows[0] if len(rows) == 2 else self._z, rows[-1])
+                self._kept = wanted, self._read_sections(rows, slice(None))
             return self._kept[1]
 
-    def _read_channels(self, z: int | slice | None, y: slice) -> NDArray[Any]:
+    def _read_sections(self, rows: list[slice], x: slice) -> NDArray[Any]:
+        if self._z != "max":
+            return self._read_channels(rows[0] if len(rows) == 2 else self._z, rows[-1], x)
+        sections = (self._read_channels(z, rows[-1], x) for z in range(self._image.size("Z")))
+        highest: NDArray[Any] = functools.reduce(np.maximum, sections)
+        return highest
+
+    def _read_channels(self, z: int | slice | None, y: slice, x: slice) -> NDArray[Any]:
         first, count = self._channels[0], len(self._channels)
         if count > 1 and list(self._channels) == list(range(first, first + count)):
             # At once, since the colours of a picture are decoded together.
-            return self._image.read(t=self._t or 0, c=slice(first, first + count), z=z, y=y)
-        read = [self._image.read(t=self._t or 0, c=channel, z=z, y=y) for channel in self._channels]
+            return self._image.read(t=self._t or 0, c=slice(first, first + count), z=z, y=y, x=x)
+        read = [self._image.read(t=self._t or 0, c=channel, z=z, y=y, x=x) for channel in self._channels]
         return read[0][np.newaxis] if count == 1 else np.stack(read)
 
 
@@ -99,11 +125,30 @@ class LazyInput:
         The grey values, of which parts are read.
     scaling : Scaling
         Those that become 0 and 1.
+    extremes : sequence of (float, float), optional
+        The smallest and the largest grey value of each channel, where they are known.
+
+    Attributes
+    ----------
+    largest : float or None
+        The largest value, without its sign, where the extremes are known.
     """
 
-    def __init__(self, raw: Rows, scaling: Scaling) -> None:
+    def __init__(self, raw: Rows, scaling: Scaling, extremes: Sequence[tuple[float, float]] | None = None) -> None:
         self._raw, self._scaling = raw, scaling
         self.shape = raw.shape
+        self.largest: float | None = None
+        if extremes is not None:
+            # Scaling keeps the order of grey values, and is computed in the same precision for these types.
+            ends = np.array(extremes, np.float32 if raw.dtype.itemsize <= 2 else np.float64)
+            self.largest = float(np.abs(apply(ends, scaling)).max())
+
+    @property
+    def in_windows(self) -> "LazyInput":
+        """The same; see `LazyPixels.in_windows`."""
+        other = copy.copy(self)
+        other._raw = getattr(self._raw, "in_windows", self._raw)
+        return other
 
     def __getitem__(self, index: Any) -> NDArray[np.float32]:
         """Read a part of all channels."""

@@ -241,7 +241,8 @@ def _lazy_frame(opened: ImageSelection, t: int | None, raw: LazyPixels, automati
     # In one pass: reading takes longer than counting.
     counters = count_channels(raw, with_differences=finds_sparse and chosen.kind == "percentile")
     scaling = normalization.measure(raw, chosen, finds_sparse=finds_sparse, counters=counters)
-    return Frame(t, raw, LazyInput(raw, scaling), scaling, counters=tuple(counters))
+    extremes = [(levels.lowest, levels.highest) for levels in (counter.result() for counter in counters)]
+    return Frame(t, raw, LazyInput(raw, scaling, extremes), scaling, counters=tuple(counters))
 
 
 def chosen_normalization(opened: ImageSelection, automatic: Normalization) -> Normalization:

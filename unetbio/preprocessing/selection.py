@@ -193,8 +193,8 @@ class ImageSelection:
         return self.read_known(t, channels)[0]
 
     def lazy_channels(self, t: int | None, channels: Sequence[int]) -> LazyPixels:
-        """As `read_channels`, read where they are asked for: of one section, or of a whole stack."""
-        z = self.settings.z if isinstance(self.settings.z, int) else None
+        """As `read_channels`, read where they are asked for; unknown grey values stay unknown."""
+        z = None if self.settings.z == "each" else self.settings.z
         return LazyPixels(self.image, t, z, channels, self.shape)
 
     def read_known(self, t: int | None, channels: Sequence[int]) -> tuple[NDArray[Any], UnknownPixels | None]:

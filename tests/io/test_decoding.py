@@ -68,6 +68,14 @@ def test_refusals_are_the_same(image: Path, tmp_path: Path) -> None:
         assert (there.value.reason, str(there.value)) == (here.value.reason, str(here.value))
 
 
+def test_a_file_that_was_replaced_is_opened_again(image: Path, tmp_path: Path) -> None:
+    with decode_elsewhere(60):
+        np.testing.assert_array_equal(read_image(image).read(), STACK)
+        tifffile.imwrite(tmp_path / "other.tif", STACK[0, 0, :16], compression="zlib")
+        (tmp_path / "other.tif").replace(image)
+        np.testing.assert_array_equal(read_image(image).read(), STACK[0, 0, :16])
+
+
 def test_a_process_that_dies_costs_one_file(image: Path) -> None:
     with decode_elsewhere(60):
         opened = read_image(image)

@@ -17,7 +17,7 @@ from unetbio.output_layout import overlay_name
 from unetbio.postprocessing.bands import RowArray, bands_in_memory, planes_of
 from unetbio.preprocessing.selection import ImageSelection
 from unetbio.results.items import Item
-from unetbio.results.reuse import KeptResult, lazy_labels, read_label_file
+from unetbio.results.reuse import KeptResult, labels_in_parts, read_label_file
 from unetbio.results.tables.confidences import read_classes
 from unetbio.timing import stage
 
@@ -115,8 +115,9 @@ class Overlays:
         """Draw an overlay from the files: in parts, where the image was segmented in parts."""
         labels = self._out / item.labels
         image: Any
-        if opened.streaming is not None:
-            image, frame = opened.lazy_channels(opened.times[0], opened.channels), lazy_labels(labels)
+        frame: Any = None if opened.streaming is None else labels_in_parts(labels, kept.provenance)
+        if frame is not None:
+            image = opened.lazy_channels(opened.times[0], opened.channels)
         else:
             image = opened.read_channels(opened.times[0], opened.channels)
             frames = read_label_file(labels, kept.provenance)

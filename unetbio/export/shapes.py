@@ -4,7 +4,7 @@ Coordinates count from the upper left corner of the first pixel: pixel (y, x) co
 (x + 1, y + 1). Outlines are therefore whole numbers, and enclose exactly as much area as the cell has pixels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from unetbio.compilation import compiled
 from unetbio.labels import connected_components, relabel_raster
-from unetbio.postprocessing.bands import Band, Rows, bands_in_memory
+from unetbio.measurement.cell_rows import find_cells
+from unetbio.postprocessing.bands import Rows, bands_in_memory
 
 __all__ = ["CellShape", "Ring", "cell_shapes", "signed_area"]
 
@@ -67,44 +68,18 @@ class CellShape:
 
 
 def cell_shapes(plane: Rows) -> Iterator[CellShape]:
-    """The cells of a plane ``(Y, X)``, in raster order of their first pixels.
-
-    One on disk has ids from 1 without gaps in that order, and is read in bands of rows.
-    """
+    """The cells of a plane ``(Y, X)``, in raster order of their first pixels; one on disk is read in bands of rows."""
     if isinstance(plane, np.ndarray):
         yield from _shapes_in(plane, 0)
         return
     bands = bands_in_memory(plane)
-    first, last = _rows_of_cells(plane, bands)
+    cells = find_cells(plane, bands)
     for band in bands:
-        # Ids rise with the rows in which cells begin.
-        low, high = np.searchsorted(first, (band.start, band.stop)).tolist()
-        if low < high:
-            block = np.asarray(plane[band.start : int(last[low:high].max()) + 1])
-            begins_here = (block > low) & (block <= high)
-            yield from _shapes_in(np.where(begins_here, block, 0), band.start)
-
-
-def _rows_of_cells(plane: Rows, bands: Sequence[Band]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First and last row of each cell, by its id from 1."""
-    first, last = np.zeros(0, np.int64), np.zeros(0, np.int64)
-    for band in bands:
-        rows = np.asarray(plane[band])
-        new = max(0, int(rows.max(initial=0)) - len(first))
-        first, last = (np.append(known, np.full(new, -1)) for known in (first, last))
-        _note_rows(np.ascontiguousarray(rows), band.start, first, last)
-    return first, last
-
-
-@compiled
-def _note_rows(rows: NDArray[Any], start: int, first: NDArray[np.int64], last: NDArray[np.int64]) -> None:
-    for y in range(rows.shape[0]):
-        for x in range(rows.shape[1]):
-            if rows[y, x] > 0:
-                cell = rows[y, x] - 1
-                if first[cell] < 0:
-                    first[cell] = start + y
-                last[cell] = start + y
+        begins_here = (cells.first >= band.start) & (cells.first < band.stop)
+        if begins_here.any():
+            block = np.asarray(plane[band.start : int(cells.stop[begins_here].max())])
+            is_wanted = np.append(False, begins_here)[cells.positions(block)]
+            yield from _shapes_in(np.where(is_wanted, block, 0), band.start)
 
 
 def _shapes_in(plane: NDArray[Any], top: int) -> Iterator[CellShape]:

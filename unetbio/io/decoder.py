@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,23 +29,35 @@ OPENED = 2
 """Images that stay open: readers of some formats keep what they have decoded."""
 
 _Key = tuple[str, str | None, int, bool, int]
+_FileState = tuple[int, int, int]
 
 
 class _Images:
     def __init__(self) -> None:
-        self._opened: OrderedDict[_Key, Image] = OrderedDict()
+        self._opened: OrderedDict[_Key, tuple[_FileState, Image]] = OrderedDict()
 
     def get(self, key: _Key) -> Image:
-        if key not in self._opened:
-            path, axes, series, labels, level = key
-            self._opened[key] = read_image(path, axes=axes, series=series, labels=labels).at_level(level)
-            while len(self._opened) > OPENED:
-                self._opened.popitem(last=False)
-        self._opened.move_to_end(key)
-        return self._opened[key]
+        path, axes, series, labels, level = key
+        state = _state_of(path)
+        known = self._opened.pop(key, None)
+        if known is None or known[0] != state:
+            # A file that was replaced, as masks are that are corrected, is opened again.
+            known = state, read_image(path, axes=axes, series=series, labels=labels).at_level(level)
+        self._opened[key] = known
+        while len(self._opened) > OPENED:
+            self._opened.popitem(last=False)
+        return known[1]
 
     def forget(self, key: _Key) -> None:
         self._opened.pop(key, None)
+
+
+def _state_of(path: str) -> _FileState:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return 0, 0, 0  # Opening it says why.
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def main(arguments: list[str]) -> None:

@@ -14,7 +14,7 @@ from unetbio.compilation import compiled
 from unetbio.errors import UsageError
 from unetbio.labels import as_volume, check_label_image
 
-__all__ = ["ring_labels"]
+__all__ = ["ring_labels", "ring_reach"]
 
 ROUNDING = 1e-9
 """Squared distances that differ by a smaller share are equal: sizes of pixels are decimal fractions."""
@@ -71,6 +71,13 @@ def ring_labels(label_image: ArrayLike, distance: float, spacing: Sequence[float
     steps = np.array([1.0] * (3 - labels.ndim) + [size / unit for size in sizes])
     rings = _nearest_cells(volume, steps, (distance / unit) ** 2 * (1 + ROUNDING))
     return rings.reshape(labels.shape)
+
+
+def ring_reach(distance: float, step: float) -> int:
+    """Largest number of rows of size ``step`` between a pixel of a ring and the cells that decide whose it is."""
+    if not (math.isfinite(distance) and distance > 0):
+        return 0  # `ring_labels` refuses it.
+    return math.ceil(distance / step)
 
 
 def _nearest_cells(volume: NDArray[np.int32], steps: NDArray[np.float64], limit: float) -> NDArray[np.int32]:

@@ -14,6 +14,9 @@ from unetbio.provenance import CONFIDENCE_DECIMALS, FrameRecord
 
 __all__ = ["calibrated", "describe_classes", "describe_labels", "median_diameter_in_sections"]
 
+LARGEST_IN_TABLE = 1 << 24
+"""Largest id that is counted in a table of all ids below it."""
+
 
 def describe_labels(
     labels: RowArray,
@@ -51,14 +54,22 @@ def describe_labels(
 
 def _areas(labels: RowArray) -> NDArray[np.int64]:
     """Pixels of each cell that there is."""
-    if isinstance(labels, np.ndarray) and labels.max(initial=0) > 2**24:
-        return np.unique(labels[labels > 0], return_counts=True)[1]
-    counts = np.zeros(1, np.int64)
-    for band in bands_in_memory(labels):
-        more = np.bincount(labels[band].reshape(-1), minlength=len(counts))
-        more[: len(counts)] += counts
-        counts = more
-    return counts[1:][counts[1:] > 0]
+    found = [_count_pixels(np.asarray(labels[band])) for band in bands_in_memory(labels)]
+    if len(found) > 1:
+        ids, index = np.unique(np.concatenate([ids for ids, _ in found]), return_inverse=True)
+        counts = np.bincount(index, np.concatenate([counts for _, counts in found]), len(ids)).astype(np.int64)
+    else:
+        ids, counts = found[0]
+    return counts[ids > 0]
+
+
+def _count_pixels(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Numbers in an array in ascending order, and how often each is there."""
+    if rows.max(initial=0) > LARGEST_IN_TABLE:
+        return np.unique(rows, return_counts=True)
+    counts = np.bincount(rows.reshape(-1))
+    ids = np.flatnonzero(counts)
+    return ids, counts[ids]
 
 
 def calibrated(means: NDArray[np.floating], knots: Sequence[tuple[float, float]]) -> NDArray[np.floating]:
@@ -108,18 +119,23 @@ def median_diameter_in_sections(labels: NDArray[Any]) -> float:
     return round(2 * math.sqrt(float(np.median(areas)) / math.pi), 3)
 
 
-def describe_classes(mask: NDArray[Any], t: int | None, class_names: Sequence[str]) -> FrameRecord:
+def describe_classes(mask: RowArray, t: int | None, class_names: Sequence[str]) -> FrameRecord:
     """The share of the pixels that each class takes; no cells are counted.
 
     Classes beyond ``class_names``, which users may draw by hand, are named by number.
     """
-    counts = np.bincount(mask.reshape(-1), minlength=len(class_names))
+    largest = max(int(mask[band].max(initial=0)) for band in bands_in_memory(mask))
+    size = max(largest + 1, len(class_names))
+    counts = np.zeros(size, np.int64)
+    for band in bands_in_memory(mask):
+        counts += np.bincount(mask[band].reshape(-1), minlength=size)
     names = (*class_names, *default_class_names(len(counts))[len(class_names) :])
-    shares = {name: round(int(count) / mask.size, 6) for name, count in zip(names, counts, strict=True)}
+    pixels = math.prod(mask.shape)
+    shares = {name: round(int(count) / pixels, 6) for name, count in zip(names, counts, strict=True)}
     return FrameRecord(
         t=t,
         n_cells=None,
         median_diameter_px=None,
-        area_fraction=round(1 - int(counts[0]) / mask.size, 6),
+        area_fraction=round(1 - int(counts[0]) / pixels, 6),
         class_fractions=shares,
     )

@@ -14,11 +14,22 @@ from numpy.typing import ArrayLike, NDArray
 from unetbio.compilation import compiled
 from unetbio.errors import ImageError
 from unetbio.labels import LUT_ENTRIES_ALWAYS, LUT_ENTRIES_PER_PIXEL, as_volume, check_label_image, touching_pairs
-from unetbio.measurement.cytoplasm_rings import ring_labels
+from unetbio.measurement.cell_rows import (
+    RUN_CELL,
+    RUN_START,
+    RUN_STOP,
+    RUN_WIDTH,
+    RUN_Y,
+    RUN_Z,
+    CellRows,
+    find_cells,
+    find_runs,
+)
+from unetbio.measurement.cytoplasm_rings import ring_labels, ring_reach
 from unetbio.measurement.features import grey_statistics, shape_features, texture_features
-from unetbio.postprocessing.bands import RowArray, bands_of
+from unetbio.postprocessing.bands import Rows, bands_of
 
-__all__ = ["Features", "measure", "measure_in_bands"]
+__all__ = ["Columns", "Features", "measure", "measure_in_bands"]
 
 Features = Literal["basic", "shape", "texture", "all"]
 
@@ -27,8 +38,6 @@ NEIGHBOUR_DISTANCE = 2
 
 # Columns of the table of sums: coordinates count from the cell's first pixel, so that the sums stay small and exact.
 AREA, FIRST, START, STOP, SUM, SUM_YY, SUM_YX, SUM_XX, TABLE_WIDTH = 0, 1, 4, 7, 10, 13, 14, 15, 16
-# Columns of a run.
-RUN_CELL, RUN_Z, RUN_Y, RUN_START, RUN_STOP, RUN_WIDTH = 0, 1, 2, 3, 4, 5
 
 # Weights of border pixels after the first, which is 1, and which of them a pixel has by its neighbourhood: 1 for
 # itself, 2 for each border pixel over an edge, 10 over a corner.
@@ -142,59 +151,59 @@ def measure(
     columns = {"label": ids, **basics.columns(pixel_size_um or {})}
     if features in ("shape", "all"):
         columns |= shape_features(volume, runs, areas, columns.get("perimeter_px"))
-    if grey is not None:
-        columns |= grey.means(runs, areas)
+    means = _Means(len(ids), grey)
+    means.add(runs, None)
+    columns |= means.columns(areas)
     if grey is not None and features in ("texture", "all"):
         columns |= grey.statistics(volume, runs, areas)
     if probabilities is not None:
         columns["confidence"] = _mean_over_cells(
             np.asarray(probabilities), "array of probabilities", labels.shape, runs, areas
         )
-    if expand_um is not None:
-        sizes = [(pixel_size_um or {}).get(axis) for axis in AXES[-labels.ndim :]]
-        columns |= _rings(index, len(ids), expand_um, sizes, grey)
-    return columns
+    rings = _Rings(len(ids), expand_um, _steps(labels.shape, pixel_size_um), grey)
+    rings.add(index, whole, None)
+    return columns | rings.columns()
 
 
 def measure_in_bands(
-    label_image: RowArray,
-    cells: int,
-    image: Any,
+    label_image: Rows,
+    image: Any = None,
     *,
     rows: int,
     channel_names: Sequence[str] | None = None,
     pixel_size_um: Mapping[str, float] | None = None,
+    expand_um: float | None = None,
 ) -> Columns:
-    """Measure a label image on disk some rows at a time: the basic columns of `measure`, with equal values.
+    """Measure a label image some rows at a time: the basic columns of `measure` and its rings, with equal values.
 
     Parameters
     ----------
-    label_image : array of int
-        ``(Y, X)`` or ``(Z, Y, X)``, with the ids 1 to ``cells``; in planes a cell has pixels in each row from its first
-        to its last one.
-    cells : int
-        Number of cells.
-    image : array
+    label_image : array of unsigned int
+        ``(Y, X)`` or ``(Z, Y, X)``, in memory or on disk.
+    image : array, optional
         ``(C, *spatial)`` raw grey values, read by channel and rows.
     rows : int
         Rows (sections in 3-D) that are read at once.
-    channel_names, pixel_size_um
+    channel_names, pixel_size_um, expand_um
         See `measure`.
     """
-    grey = _Grey.of(image, label_image.shape, channel_names)
-    basics = _Basics(cells, label_image.shape)
-    sums = np.zeros((len(grey.names), cells))
-    for band in bands_of(label_image.shape[0], rows):
-        start = max(0, band.start - CONTEXT_ROWS)
-        window = np.ascontiguousarray(label_image[start : band.stop + CONTEXT_ROWS], np.int32)
+    bands = bands_of(label_image.shape[0], rows)
+    cells = find_cells(label_image, bands)
+    grey = None if image is None else _Grey.of(image, label_image.shape, channel_names)
+    basics = _Basics(len(cells.ids), label_image.shape, cells)
+    means = _Means(len(cells.ids), grey)
+    rings = _Rings(len(cells.ids), expand_um, _steps(label_image.shape, pixel_size_um), grey)
+    reach = max(CONTEXT_ROWS, rings.reach)
+    for band in bands:
+        start = max(0, band.start - reach)
+        window = cells.positions(np.asarray(label_image[start : band.stop + reach]))
         core = slice(band.start - start, band.stop - start)
-        runs = basics.add(window, core, band)
-        for channel in range(len(grey.names)):
-            values = _native(np.asarray(image[channel, band]), "image", window[core].shape)
-            _sum_values(values, runs, sums[channel])
-    areas = basics.table[:, AREA]
-    means = {f"intensity_mean_{name}": total / areas for name, total in zip(grey.names, sums, strict=True)}
-    return {"label": np.arange(1, cells + 1), **basics.columns(pixel_size_um or {}), **means}
+        near = slice(max(0, core.start - CONTEXT_ROWS), core.stop + CONTEXT_ROWS)
+        runs = basics.add(window[near], slice(core.start - near.start, core.stop - near.start), band)
+        means.add(runs, band)
+        rings.add(window, core, band)
+    columns = {"label": cells.ids, **basics.columns(pixel_size_um or {})}
+    return columns | means.columns(basics.table[:, AREA]) | rings.columns()
 
 
 class _Basics:
@@ -206,6 +215,8 @@ class _Basics:
         Number of cells.
     shape : tuple of int
         Of the label image.
+    rows : CellRows, optional
+        Rows of each cell, where there are several bands.
 
     Attributes
     ----------
@@ -213,8 +224,8 @@ class _Basics:
         Sums of coordinates.
     """
 
-    def __init__(self, cells: int, shape: tuple[int, ...]) -> None:
-        self._shape = shape
+    def __init__(self, cells: int, shape: tuple[int, ...], rows: CellRows | None = None) -> None:
+        self._shape, self._rows = shape, rows
         self.table = np.zeros((cells, TABLE_WIDTH), dtype=np.int64)
         self._borders = np.zeros((cells, 1 + len(BORDER_WEIGHTS)), dtype=np.int64)
         self._convex = np.zeros(cells, dtype=np.int64)
@@ -227,7 +238,7 @@ class _Basics:
         ``window`` holds the band, at ``core``, and the `CONTEXT_ROWS` rows before and after it.
         """
         cells = window[core]
-        own_runs: Table = _find_runs(as_volume(cells))
+        own_runs: Table = find_runs(as_volume(cells))
         runs = own_runs
         if band.start > 0:
             runs = own_runs.copy()
@@ -236,10 +247,10 @@ class _Basics:
         self._pairs.append(touching_pairs(window, NEIGHBOUR_DISTANCE))
         if window.ndim == 2:
             _count_border(window, core.start, core.stop, self._borders)
-            if len(cells) == self._shape[0]:
+            if self._rows is None:
                 self._convex = _convex_areas(runs, self.table)
             else:
-                self._add_convex(runs, cells[-1] if band.stop < self._shape[0] else cells[:0])
+                self._add_convex(runs, self._rows.stop > band.stop)
         return own_runs
 
     def columns(self, pixel_size_um: Mapping[str, float]) -> Columns:
@@ -249,12 +260,10 @@ class _Basics:
         columns |= self._plane() if len(self._shape) == 2 else _sphere(self.table)
         return columns | self._surroundings()
 
-    def _add_convex(self, runs: Table, continued: IndexArray) -> None:
-        """Add the hulls of the cells that end in this band: those that are not in its last row."""
+    def _add_convex(self, runs: Table, is_open: NDArray[np.bool_]) -> None:
+        """Add the hulls of the cells that end in this band."""
         runs = np.concatenate([self._unfinished, runs]) if len(self._unfinished) else runs
-        is_open = np.zeros(len(self._convex) + 1, dtype=bool)
-        is_open[continued] = True
-        stays = is_open[runs[:, RUN_CELL]]
+        stays = is_open[runs[:, RUN_CELL] - 1]
         self._unfinished, done = runs[stays], runs[~stays]
         ids, index = np.unique(done[:, RUN_CELL], return_inverse=True)
         done[:, RUN_CELL] = index + 1
@@ -296,28 +305,6 @@ def _index_cells(labels: NDArray[Any]) -> tuple[Table, IndexArray]:
     if len(ids) == largest:
         return ids, labels.astype(np.int32)
     return ids, np.cumsum(present, dtype=np.int32)[labels] * (labels > 0)
-
-
-@compiled
-def _find_runs(labels: IndexArray) -> Table:
-    """Cell, z, y, start and stop (in x) of every run, in raster order."""
-    depth, height, width = labels.shape
-    runs = np.empty((1024, RUN_WIDTH), dtype=np.int64)
-    count = 0
-    for z in range(depth):
-        for y in range(height):
-            row = labels[z, y]
-            start = 0
-            for x in range(1, width + 1):
-                if x < width and row[x] == row[start]:
-                    continue
-                if row[start] != 0:
-                    if count == len(runs):
-                        runs = np.concatenate((runs, np.empty_like(runs)))
-                    runs[count] = np.int64(row[start]), z, y, start, x
-                    count += 1
-                start = x
-    return runs[:count]
 
 
 @compiled
@@ -511,6 +498,11 @@ class _Grey(NamedTuple):
                 f"the image has shape {tuple(image.shape)} and the label image {shape}: "
                 "needs one more axis, the channels, in front",
             )
+        if tuple(image.shape[1:]) != shape:
+            raise ImageError(
+                "wrong_shape",
+                f"the image has shape {tuple(image.shape[1:])} and the label image {shape}: both need the same size",
+            )
         channels = int(image.shape[0])
         names = [str(channel) for channel in range(channels)] if channel_names is None else list(channel_names)
         if len(names) != channels:
@@ -519,15 +511,6 @@ class _Grey(NamedTuple):
             )
         unique = [f"{name}_{channel}" if names.count(name) > 1 else name for channel, name in enumerate(names)]
         return cls(image, shape, tuple(unique))
-
-    def means(self, runs: Table, areas: Table, prefix: str = "") -> Columns:
-        """One column a channel; channels are taken one at a time."""
-        return {
-            f"{prefix}intensity_mean_{name}": _mean_over_cells(
-                np.asarray(self.image[channel]), "image", self.shape, runs, areas
-            )
-            for channel, name in enumerate(self.names)
-        }
 
     def statistics(self, volume: IndexArray, runs: Table, areas: Table) -> Columns:
         """Columns of grey values and texture of each channel."""
@@ -552,20 +535,90 @@ def _native(values: NDArray[Any], name: str, shape: tuple[int, ...]) -> NDArray[
     return as_volume(values.astype(values.dtype.newbyteorder("="), copy=False))
 
 
-def _rings(
-    index: IndexArray, cells: int, expand_um: float, sizes_um: Sequence[float | None], grey: _Grey | None
-) -> Columns:
-    """Measure the rings around the cells of an image of indices."""
-    size = "ring_area_px" if index.ndim == 2 else "ring_volume_px"
-    known = [step for step in sizes_um if step is not None]
-    if len(known) < index.ndim:
-        names = [f"ring_intensity_mean_{name}" for name in grey.names] if grey else []
-        return {name: np.full(cells, np.nan) for name in (size, *names)}
-    runs = _find_runs(as_volume(ring_labels(index, expand_um, known)))
-    areas = np.bincount(runs[:, RUN_CELL], weights=runs[:, RUN_STOP] - runs[:, RUN_START], minlength=cells + 1)[
-        1:
-    ].astype(np.int64)
-    return {size: areas, **(grey.means(runs, areas, "ring_") if grey else {})}
+def _steps(shape: tuple[int, ...], pixel_size_um: Mapping[str, float] | None) -> list[float | None]:
+    """Size of a pixel along each axis; None where it is unknown."""
+    return [(pixel_size_um or {}).get(axis) for axis in AXES[-len(shape) :]]
+
+
+class _Means:
+    """Mean grey values of cells or of their rings, summed band by band.
+
+    Parameters
+    ----------
+    cells : int
+        Number of cells.
+    grey : _Grey, optional
+        The grey values.
+    prefix : str
+        Of the names of the columns.
+    """
+
+    def __init__(self, cells: int, grey: _Grey | None, prefix: str = "") -> None:
+        self._grey, self._prefix = grey, prefix
+        self._sums = np.zeros((len(grey.names) if grey else 0, cells))
+
+    def add(self, runs: Table, band: slice | None) -> None:
+        """Add the grey values of the runs of a band, counted from its first row; None is the whole image."""
+        if self._grey is None:
+            return
+        image, shape = self._grey.image, self._grey.shape
+        shape = shape if band is None else (band.stop - band.start, *shape[1:])
+        for channel, sums in enumerate(self._sums):
+            values = np.asarray(image[channel] if band is None else image[channel, band])
+            _sum_values(_native(values, "image", shape), runs, sums)
+
+    def columns(self, areas: Table) -> Columns:
+        """One column a channel; NaN for cells without pixels."""
+        names = [f"{self._prefix}intensity_mean_{name}" for name in self._grey.names] if self._grey else []
+        return {
+            name: np.divide(sums, areas, out=np.full(len(areas), np.nan), where=areas > 0)
+            for name, sums in zip(names, self._sums, strict=True)
+        }
+
+
+class _Rings:
+    """Columns of the rings of background around cells, summed band by band.
+
+    Parameters
+    ----------
+    cells : int
+        Number of cells.
+    expand_um : float, optional
+        Width of the rings; None for no columns.
+    steps : sequence of float
+        Size of a pixel along each axis, None where it is unknown.
+    grey : _Grey, optional
+        The grey values.
+
+    Attributes
+    ----------
+    reach : int
+        Rows beside a band that decide which of its pixels are in rings.
+    """
+
+    def __init__(self, cells: int, expand_um: float | None, steps: Sequence[float | None], grey: _Grey | None) -> None:
+        self._distance, self._steps = expand_um, [step for step in steps if step is not None]
+        self._is_known = len(self._steps) == len(steps)
+        self._size = "ring_area_px" if len(steps) == 2 else "ring_volume_px"
+        self._areas = np.zeros(cells, np.int64)
+        self._means = _Means(cells, grey, "ring_")
+        self.reach = 0 if expand_um is None or not self._is_known else ring_reach(expand_um, self._steps[0])
+
+    def add(self, window: IndexArray, core: slice, band: slice | None) -> None:
+        """Add a band, which is the ``core`` of a window of positions of cells; None is the whole image."""
+        if self._distance is None or not self._is_known:
+            return
+        runs = find_runs(as_volume(ring_labels(window, self._distance, self._steps)[core]))
+        lengths = runs[:, RUN_STOP] - runs[:, RUN_START]
+        self._areas += np.bincount(runs[:, RUN_CELL], lengths, len(self._areas) + 1)[1:].astype(np.int64)
+        self._means.add(runs, band)
+
+    def columns(self) -> Columns:
+        """Size and mean grey values of the rings; NaN while the size of a pixel is unknown."""
+        if self._distance is None:
+            return {}
+        columns = {self._size: self._areas, **self._means.columns(self._areas)}
+        return columns if self._is_known else {name: np.full(len(self._areas), np.nan) for name in columns}
 
 
 def _mean_over_cells(

@@ -6,6 +6,7 @@ provenance without a label image, or both. A label image that differs from its p
 
 import contextlib
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -16,11 +17,10 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError
 from unetbio.files import TEMPORARY, stamp
 from unetbio.io import read_image, read_labels
+from unetbio.io.label_file import LabelFile
 from unetbio.labels import label_hash
 from unetbio.models.model_file import Model
 from unetbio.output_layout import LOCK, NIFTI, described_mask, provenance_name
-from unetbio.postprocessing.bands import planes_of
-from unetbio.preprocessing.lazy import LazyPixels
 from unetbio.provenance import CELL_CLASSES, Provenance, read_provenance
 from unetbio.results.items import Format, Item
 from unetbio.results.recorded_input import record_set
@@ -31,9 +31,11 @@ __all__ = [
     "KeptResult",
     "Policy",
     "find_earlier_result",
+    "hash_labels",
+    "is_large",
+    "labels_in_parts",
     "large_labels",
     "layout_of",
-    "lazy_labels",
     "read_label_file",
     "read_mask_of_run",
     "state_of_labels",
@@ -229,28 +231,41 @@ def state_of_labels(path: Path, provenance: Provenance | None, *, rehash: bool =
         output = provenance.output
         if (size, mtime_ns) == (output.size, output.mtime_ns):
             return "intact"
-    if provenance and _hash_in_parts(path, provenance) == provenance.output.label_hash:
-        return "intact"
     try:
-        labels = read_label_file(path, provenance)
+        digest = hash_labels(path, provenance)
     except ImageError as error:
         return "unreadable" if _is_broken(error) else "edited"
-    return "intact" if provenance and label_hash(labels) == provenance.output.label_hash else "edited"
+    return "intact" if provenance and digest == provenance.output.label_hash else "edited"
 
 
-def _hash_in_parts(path: Path, provenance: Provenance) -> str | None:
-    """Hash of a label image that has the layout of the one that its run wrote; None of any other.
+def hash_labels(path: Path, provenance: Provenance | None) -> str:
+    """Hash of the pixels of a label image of a run; raises as `read_label_file`."""
+    try:
+        labels = labels_in_parts(path, provenance)
+        if labels is not None:
+            return label_hash(labels)
+    except ImageError:
+        # Read as a whole, it may fail with a reason that says more.
+        pass
+    return label_hash(read_label_file(path, provenance))
 
-    Memory does not grow with its size.
+
+def labels_in_parts(path: Path, provenance: Provenance | None) -> LabelFile | None:
+    """A label image with the layout and the kind of numbers that its run gave it, read in parts; None of any other.
+
+    Its pixels may have been edited: ids can have gaps and any order.
+
+    Raises
+    ------
+    ImageError
+        When it cannot be opened.
     """
     # A packed NIfTI file is unpacked from its start for each part.
-    if len(provenance.frames) > 1 or path.name.endswith(NIFTI):
+    if provenance is None or path.name.endswith(NIFTI):
         return None
-    try:
-        labels = lazy_labels(path)
-        return label_hash(labels) if labels.shape == layout_of(provenance)[1] else None
-    except ImageError:
-        return None
+    labels = LabelFile(read_image(path, labels=True))
+    is_unsigned = labels.dtype.kind == "u" and labels.dtype.itemsize <= 4
+    return labels if is_unsigned and (labels.axes, labels.shape) == layout_of(provenance) else None
 
 
 def _is_broken(error: ImageError) -> bool:
@@ -261,34 +276,16 @@ def _is_broken(error: ImageError) -> bool:
     return error.reason in _BROKEN and not refused and not no_codec
 
 
-def lazy_labels(path: Path) -> Any:
-    """A label image of one frame, of which rows are read where they are asked for.
-
-    Raises
-    ------
-    ImageError
-        When it cannot be opened.
-    """
-    image = read_image(path, labels=True)
-    shape = tuple(image.size(axis) for axis in image.axes if axis in "ZYX")
-    return planes_of(LazyPixels(image, None, None, (0,), shape), 0)
-
-
-def large_labels(path: Path, provenance: Provenance | None) -> Any:
-    """A large label image of a plane, of which rows are read where they are asked for; None of any other.
-
-    It is as its run wrote it: ids count from 1 without gaps, in raster order.
-
-    Raises
-    ------
-    ImageError
-        When it cannot be opened.
-    """
-    if provenance is None or len(provenance.frames) > 1 or path.name.endswith(NIFTI):
+def large_labels(path: Path, provenance: Provenance | None) -> LabelFile | None:
+    """A label image as `labels_in_parts` opens it, if it is large; None of any other."""
+    if provenance is None or not is_large(layout_of(provenance)[1]):
         return None
-    axes, shape = layout_of(provenance)
-    is_large = axes == "YX" and prod(shape) > LARGE_PIXELS
-    return lazy_labels(path) if is_large and state_of_labels(path, provenance) == "intact" else None
+    return labels_in_parts(path, provenance)
+
+
+def is_large(shape: Sequence[int]) -> bool:
+    """Whether an image of this shape is worked on in parts."""
+    return prod(shape) > LARGE_PIXELS
 
 
 def read_label_file(path: Path, provenance: Provenance | None) -> NDArray[Any]:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +25,7 @@ from unetbio.measurement.frame_summary import (
 )
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import holds_classes
-from unetbio.postprocessing.bands import BAND_PIXELS
+from unetbio.postprocessing.bands import BAND_PIXELS, planes_of
 from unetbio.postprocessing.linking import number_sections
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.prepare import complete_pixel_size, with_pixel_size
@@ -73,7 +74,7 @@ def measure_frame(
     t : int, optional
         The frame's time.
     label_image : array
-        Of the frame; of an image that is streamed on disk, with ids from 1 without gaps.
+        Of the frame; one on disk is measured in parts.
     raw : array, optional
         Grey values ``(C, *spatial)``, if they are at hand; read from the file if missing or without all channels.
     confidences : sequence of float
@@ -81,30 +82,9 @@ def measure_frame(
     objects : ObjectTable, optional
         Objects that a model found, whose score is the confidence of the cell, or classes of cells.
     """
-    if opened.streaming is not None:
-        return _measure_streamed(opened, t, label_image, confidences)
     evidence = Evidence(of_cells=confidences_by_id(confidences, objects), classes=classes_by_id(objects))
     frame = _frame_of(opened, t, label_image, raw, evidence)
     return _table(frame, t, TableOptions(), apart=opened.sections_unlinked)
-
-
-def _measure_streamed(
-    opened: ImageSelection, t: int | None, label_image: Any, confidences: Sequence[float]
-) -> "pl.DataFrame":
-    import polars as pl
-
-    present = opened.present_channels(t)
-    names = channel_columns(opened.image.channel_names)
-    columns = regions.measure_in_bands(
-        label_image,
-        len(confidences),
-        opened.lazy_channels(t, present),
-        rows=opened.rows or max(1, BAND_PIXELS // label_image.shape[-1]),
-        channel_names=[names[channel] for channel in present] or None,
-        pixel_size_um=opened.trusted_pixel_size_um,
-    )
-    columns["confidence"] = np.array(confidences, np.float64)
-    return pl.DataFrame(columns, nan_to_null=True).with_columns(pl.lit(t, dtype=pl.Int64).alias("t"))
 
 
 def measure_again(
@@ -138,7 +118,7 @@ def measure_again(
     ImageError
         When the label image cannot be read, or does not fit its input.
     """
-    labels, digest = _labels_to_measure(out, entry, provenance, options, edited=edited)
+    labels, digest = _labels_to_measure(out, entry, provenance, edited=edited)
     if provenance is not None and options.pixel_size_um is not None:
         provenance = with_given_size(provenance, options.pixel_size_um)
     opened = open_input(out, entry, provenance, options.pixel_size_um)
@@ -155,13 +135,13 @@ def measure_again(
             "give it the image's size, or replace it with --overwrite-edited",
         )
     times: Sequence[int | None] = opened.times if opened else _times_of(labels, provenance)
-    if len(times) > 1 and len(times) != len(labels):
+    if len(times) > 1 and len(times) != labels.shape[0]:
         raise ImageError(
             "shape_mismatch",
-            f"{entry.output} has {len(labels)} frames, its image had {len(times)}: "
+            f"{entry.output} has {labels.shape[0]} frames, its image had {len(times)}: "
             "give it as many, or replace it with --overwrite-edited",
         )
-    frames = labels if len(times) > 1 else [labels]
+    frames = [planes_of(labels, number) for number in range(len(times))] if len(times) > 1 else [labels]
     in_sections = len(frames[0].shape) == 3 and provenance is not None and _is_in_sections(provenance)
     apart = in_sections and provenance is not None and sections_unlinked(provenance)
     pairs = list(zip(times, frames, strict=True))
@@ -173,10 +153,8 @@ def measure_again(
     tables = []
     for (t, frame), record in zip(pairs, described, strict=True):
         evidence = read_evidence(out, entry, provenance, t if len(pairs) > 1 else None, record, edited=edited)
-        if opened and not isinstance(frame, np.ndarray) and _can_be_measured_in_bands(opened, evidence):
-            tables.append(_measure_streamed(opened, t, frame, record.confidences))
-            continue
-        frame = np.asarray(frame[:])
+        if not _can_be_measured_in_bands(evidence, options):
+            frame = np.asarray(frame[:])
         if opened:
             measured, apart = _frame_of(opened, t, frame, None, evidence), opened.sections_unlinked
         else:
@@ -185,27 +163,28 @@ def measure_again(
     return Outcome(entry, described, pixel_size_of(provenance), digest, concatenate(tables))
 
 
-def _labels_to_measure(
-    out: Path, entry: Entry, provenance: Provenance | None, options: TableOptions, *, edited: bool
-) -> tuple[Any, str]:
-    """The label image, on disk where it is large and has basic columns alone, and its hash."""
+def _labels_to_measure(out: Path, entry: Entry, provenance: Provenance | None, *, edited: bool) -> tuple[Any, str]:
+    """The label image, on disk where it is large, and its hash."""
     path = out / entry.output
-    is_basic = replace(options, pixel_size_um=None) == TableOptions()
     try:
-        if is_basic and not edited and not holds_classes(entry.output):
-            labels = large_labels(path, provenance)
-            if labels is not None and provenance is not None:
-                return labels, provenance.output.label_hash
-        labels = read_label_file(path, provenance)
+        in_sections = provenance is not None and _is_in_sections(provenance)
+        labels: Any = None if in_sections else large_labels(path, provenance)
+        if labels is None:
+            labels = read_label_file(path, provenance)
     except ImageError as error:
         raise ImageError(error.reason, f"{entry.output}: {error}") from error
-    return labels, label_hash(labels)
+    is_known = provenance is not None and not edited and not isinstance(labels, np.ndarray)
+    return labels, provenance.output.label_hash if provenance and is_known else label_hash(labels)
 
 
-def _can_be_measured_in_bands(opened: ImageSelection, evidence: Evidence) -> bool:
-    """Whether sums over bands are those over the image, and confidences are known."""
-    is_whole_numbers = opened.image.dtype.kind in "bui"
-    return is_whole_numbers and evidence.classes is None and evidence.probability is None and bool(evidence.of_cells)
+def _can_be_measured_in_bands(evidence: Evidence, options: TableOptions) -> bool:
+    """Whether a frame need not be in memory: features need whole cells, and probabilities are read as a whole."""
+    return options.features == "basic" and evidence.probability is None
+
+
+def _fills_pixels(opened: ImageSelection) -> bool:
+    """Whether pixels without a grey value get that of the nearest one, which may be anywhere."""
+    return opened.settings.nan == "fill" and opened.image.dtype.kind == "f"
 
 
 def pixel_size_of(provenance: Provenance | None) -> float | None:
@@ -236,13 +215,14 @@ def _resized(probability: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArra
 
 @dataclass(frozen=True)
 class _Frame:
-    """A label image with its grey values ``(C, *spatial)`` and confidences."""
+    """A label image with its grey values ``(C, *spatial)`` and confidences; on disk, ``rows`` are read at once."""
 
-    label_image: NDArray[Any]
-    image: NDArray[Any] | None
+    label_image: Any
+    image: Any
     channel_names: Sequence[str]
     pixel_size_um: Mapping[str, float]
     evidence: Evidence
+    rows: int | None = None
 
     def sections(self) -> "Iterator[_Frame]":
         """The planes of a stack."""
@@ -254,13 +234,14 @@ class _Frame:
             )
 
 
-def _frame_of(
-    opened: ImageSelection, t: int | None, label_image: NDArray[Any], raw: NDArray[Any] | None, evidence: Evidence
-) -> _Frame:
+def _frame_of(opened: ImageSelection, t: int | None, label_image: Any, raw: Any, evidence: Evidence) -> _Frame:
     present = opened.present_channels(t)
+    all_names = channel_columns(opened.image.channel_names)
+    names, sizes = [all_names[channel] for channel in present], opened.trusted_pixel_size_um
+    if not isinstance(label_image, np.ndarray) and not _fills_pixels(opened):
+        return _Frame(label_image, opened.lazy_channels(t, present), names, sizes, evidence, opened.rows)
     image = raw if raw is not None and opened.channels == present else opened.read_channels(t, present)
-    names = channel_columns(opened.image.channel_names)
-    return _Frame(label_image, image, [names[channel] for channel in present], opened.trusted_pixel_size_um, evidence)
+    return _Frame(label_image, image, names, sizes, evidence)
 
 
 def _table(frame: _Frame, t: int | None, options: TableOptions, *, apart: bool) -> "pl.DataFrame":
@@ -280,15 +261,7 @@ def _cells_of(frame: _Frame, options: TableOptions) -> "pl.DataFrame":
     """The cells of a plane or a stack, with their confidences."""
     import polars as pl
 
-    columns = regions.measure(
-        frame.label_image,
-        frame.image,
-        channel_names=frame.channel_names or None,
-        pixel_size_um=frame.pixel_size_um,
-        probabilities=_resized(frame.evidence.probability, frame.label_image.shape),
-        expand_um=options.expand_um,
-        features=options.features,
-    )
+    columns = _measured(frame, options)
     rings = {name: columns.pop(name) for name in list(columns) if name.startswith("ring_")}
     if "confidence" in columns:
         confidence = calibrated(columns["confidence"], frame.evidence.knots)
@@ -303,6 +276,29 @@ def _cells_of(frame: _Frame, options: TableOptions) -> "pl.DataFrame":
     # Counts stay integers when they are all missing.
     return table.with_columns(
         pl.col(name).cast(pl.Int64) for name in rings if name in ("ring_area_px", "ring_volume_px")
+    )
+
+
+def _measured(frame: _Frame, options: TableOptions) -> regions.Columns:
+    """The columns of `unetbio.measurement.regions.measure`, of a label image in memory or on disk."""
+    label_image, names = frame.label_image, frame.channel_names or None
+    if not isinstance(label_image, np.ndarray):
+        return regions.measure_in_bands(
+            label_image,
+            frame.image,
+            rows=frame.rows or max(1, BAND_PIXELS // prod(label_image.shape[1:])),
+            channel_names=names,
+            pixel_size_um=frame.pixel_size_um,
+            expand_um=options.expand_um,
+        )
+    return regions.measure(
+        label_image,
+        frame.image,
+        channel_names=names,
+        pixel_size_um=frame.pixel_size_um,
+        probabilities=_resized(frame.evidence.probability, label_image.shape),
+        expand_um=options.expand_um,
+        features=options.features,
     )
 
 

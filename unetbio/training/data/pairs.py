@@ -14,11 +14,10 @@ from unetbio.io.mask_names import section_of
 from unetbio.io.pairing.layouts import find_layout
 from unetbio.io.remote import is_address, local_path
 from unetbio.io.tables import TABLES, file_of_cell
-from unetbio.labels import label_hash
 from unetbio.output_layout import provenance_name
 from unetbio.provenance import read_provenance
 from unetbio.results.recorded_input import recorded_set
-from unetbio.results.reuse import read_label_file
+from unetbio.results.reuse import hash_labels
 from unetbio.settings.image_tables import COLUMNS, LABEL_HASH, ImageRow, read_image_table
 from unetbio.settings.segmentation import Settings
 
@@ -205,7 +204,7 @@ def _is_accepted(mask: Path, digest: str) -> bool:
         return True
     try:
         provenance = read_provenance(mask.with_name(provenance_name(mask.name)))
-        return label_hash(read_label_file(mask, provenance)) == digest
+        return hash_labels(mask, provenance) == digest
     except ImageError:
         return True
 

@@ -28,6 +28,7 @@ __all__ = [
     "Seams",
     "bands_in_memory",
     "bands_of",
+    "parts_in_memory",
     "planes_of",
     "with_context",
 ]
@@ -89,6 +90,19 @@ def bands_in_memory(array: Rows) -> list[Band]:
     """Bands of an array to look at one after another: of about `BAND_PIXELS` on disk, one in memory."""
     rows = None if isinstance(array, np.ndarray) else max(1, BAND_PIXELS // prod(array.shape[1:]))
     return bands_of(array.shape[0], rows)
+
+
+def parts_in_memory(array: Rows) -> Iterator[tuple[Any, ...]]:
+    """Places of the parts of an array ``(..., Y, X)`` to look at one after another: all of one in memory.
+
+    Of one on disk, they are numbers along the first axes, and about `BAND_PIXELS` in rows of a plane.
+    """
+    if isinstance(array, np.ndarray):
+        yield ()
+        return
+    *first, height, width = array.shape
+    bands = bands_of(height, max(1, BAND_PIXELS // width))
+    yield from ((*place, band) for place in np.ndindex(*first) for band in bands)
 
 
 def planes_of(planes: Rows, chosen: int | slice) -> Any:

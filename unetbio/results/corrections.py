@@ -19,7 +19,7 @@ from unetbio.results.entries import check_folder, known_entries
 from unetbio.results.journal import Entry
 from unetbio.results.reuse import layout_of, read_label_file
 
-__all__ = ["RunMask", "describe_mask", "find_masks_of_run", "store_correction"]
+__all__ = ["RunMask", "describe_mask", "find_masks_of_run", "store_correction", "write_mask"]
 
 
 @dataclass(frozen=True)
@@ -138,10 +138,21 @@ def store_correction(out: Path, mask: RunMask, label_image: NDArray[Any]) -> boo
         before = None
     if before is not None and np.array_equal(before, label_image):
         return False
+    write_mask(out, mask, label_image)
+    return True
+
+
+def write_mask(out: Path, mask: RunMask, label_image: Any) -> None:
+    """Write a label image in memory or on disk, of the shape of the mask, in its place.
+
+    Raises
+    ------
+    EnvironmentStoppedError
+        When the disk is full or the folder cannot be written to; the file stays as it was.
+    """
     path = out / mask.entry.output
     sizes = mask.pixel_size_um
     write_labels(path, label_image, axes=mask.axes, pixel_size_um=sizes, affine=_affine(path), start=mask.start)
-    return True
 
 
 def _affine(path: Path) -> NDArray[np.float64] | None:

@@ -1,6 +1,7 @@
 """Arrays in a nameless file, for what is as large as an image that does not fit into memory."""
 
 import contextlib
+import copy
 import os
 import tempfile
 import weakref
@@ -41,6 +42,8 @@ class DiskArray:
         self.shape, self.dtype = tuple(shape), np.dtype(dtype)
         self._file = reserved_file(folder, int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize)
         weakref.finalize(self, self._file.close)
+        self._of: DiskArray | None = None
+        """The array whose file this one shares, which keeps it open."""
         try:
             self._mapped()
         except OSError as error:
@@ -50,6 +53,12 @@ class DiskArray:
     def ndim(self) -> int:
         """Number of axes."""
         return len(self.shape)
+
+    def reshape(self, shape: tuple[int, ...]) -> "DiskArray":
+        """The same elements in another shape."""
+        other = copy.copy(self)
+        other.shape, other._of = tuple(shape), self
+        return other
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -3,6 +3,8 @@
 import itertools
 import logging
 import math
+import os
+import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -18,19 +20,21 @@ from unetbio.errors import EnvironmentStoppedError, ImageError, UsageError
 from unetbio.files import Stamp, stamp
 from unetbio.io.cell_classes import read_cell_classes
 from unetbio.io.grey_pictures import PICTURES
-from unetbio.labels import label_hash
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import provenance_name, result_name, review_name
+from unetbio.preprocessing.selection import ImageSelection
 from unetbio.provenance import CELL_CLASSES, read_provenance
-from unetbio.results.corrections import describe_mask, store_correction
+from unetbio.results.corrections import describe_mask
 from unetbio.results.journal import Entry
-from unetbio.results.reuse import read_label_file, state_of_labels
+from unetbio.results.reuse import is_large, state_of_labels
 from unetbio.results.tables.confidences import objects_path, read_classes, read_evidence
 from unetbio.results.tables.measure_cells import channel_columns, measure_frame, open_input, sections_unlinked
 from unetbio.viewer import edits
 from unetbio.viewer.edits import Change
 from unetbio.viewer.folder import hold_for_view
-from unetbio.viewer.pictures import TILE, Layer, contrast, draw_tile, label_tile, pyramid
+from unetbio.viewer.large_planes import Level, large_pyramid
+from unetbio.viewer.mask_pixels import MaskPixels
+from unetbio.viewer.pictures import TILE, Layer, contrast, draw_tile, pyramid
 from unetbio.viewer.review import Review, read_review, write_review
 
 __all__ = ["Correction", "Document"]
@@ -41,6 +45,8 @@ KEPT_PLANES = 12
 """Channels of planes in memory."""
 
 UNDO_STEPS = 200
+UNDO_BYTES = 1 << 28
+SAMPLED_PIXELS = 1 << 20
 DIGITS = 5
 WHITE = "#ffffff"
 OTHERS = ("#40a0ff", "#50ff50", "#ff50ff", "#ffd23c", "#3cffff", "#ff5a5a")
@@ -96,9 +102,9 @@ class Document:
         if opened is None:
             raise ImageError("unreadable", f"{entry.input} cannot be read: put it back to see its mask")
         self._opened = replace(opened, channels=opened.present_channels(opened.times[0]))
-        # Corrections follow each other; tiles are drawn meanwhile.
-        self._correcting, self._pixels, self._reading = threading.Lock(), threading.Lock(), threading.Lock()
-        self._planes: OrderedDict[tuple[int, int], list[NDArray[Any]]] = OrderedDict()
+        # Corrections follow each other.
+        self._correcting, self._reading = threading.Lock(), threading.Lock()
+        self._planes: OrderedDict[tuple[int, int], Sequence[Level]] = OrderedDict()
         self._undo: list[_Step] = []
         self._redo: list[_Step] = []
         self.version = next(_VERSIONS)
@@ -108,17 +114,15 @@ class Document:
         """Read the mask, and the review if it belongs to it."""
         path = self._out / self._entry.output
         self._stamp: Stamp = stamp(path)
-        labels = read_label_file(path, self._provenance)
         times = len(self._opened.times)
         expected = ((times,) if times > 1 else ()) + self._opened.shape
-        if not labels.shape == self._mask.shape == expected:
-            raise ImageError(
-                "shape_mismatch", f"the mask is {labels.shape}, its image {expected}: give it the image's size"
-            )
-        self._labels: NDArray[Any] = labels.reshape(times, -1, *labels.shape[-2:])
-        self.is_edited = state_of_labels(path, self._provenance) == "edited"
+        self._pixels = MaskPixels(path, self._provenance, expected, times, self._folder)
+        state = state_of_labels(path, self._provenance)
+        self.is_edited = state == "edited"
+        is_known = self._provenance is not None and state == "intact"
+        digest = self._provenance.output.label_hash if self._provenance and is_known else self._pixels.hash()
         review = read_review(self._review_path)
-        fits = review.label_hash == label_hash(labels)
+        fits = review.label_hash == digest
         self.review = review if fits else Review()
         # Of a mask that another program changed, it is unknown which cells are as the model left them.
         self._knows_changes = fits or not self.is_edited
@@ -141,6 +145,11 @@ class Document:
             return False
 
     @property
+    def _folder(self) -> Path:
+        """For what is too large for memory."""
+        return self._out if os.access(self._out, os.W_OK) else Path(tempfile.gettempdir())
+
+    @property
     def _review_path(self) -> Path:
         return self._out / review_name(result_name(self._entry.output))
 
@@ -148,7 +157,7 @@ class Document:
 
     def describe(self) -> dict[str, Any]:
         """Sizes, channels and the state of the corrections, for the page."""
-        times, sections, height, width = self._labels.shape
+        times, sections, height, width = self._pixels.shape
         return {
             "width": width,
             "height": height,
@@ -177,7 +186,7 @@ class Document:
         found = []
         for channel in self._opened.channels:
             name = image.channel_names[channel]
-            low, high, smallest, largest = contrast(self._levels(0, channel)[0])
+            low, high, smallest, largest = contrast(_sampled(self._levels(0, channel)))
             if of_pictures:
                 low, high = 0.0, float(np.iinfo(image.dtype).max) if image.dtype.kind in "ui" else 1.0
             colour = WHITE if channel in segmented else OTHERS[channel % len(OTHERS)]
@@ -214,13 +223,14 @@ class Document:
 
     def label_tile(self, plane: int, level: int, x: int, y: int) -> bytes:
         """Tile of the label image; see `unetbio.viewer.pictures.label_tile`."""
-        with self._pixels:
-            return label_tile(self._plane(plane), level, x, y)
+        return self._pixels.tile(*self._place(plane), level, x, y)
 
-    def _levels(self, plane: int, channel: int) -> list[NDArray[Any]]:
+    def _levels(self, plane: int, channel: int) -> Sequence[Level]:
         with self._reading:
             if (plane, channel) not in self._planes:
-                self._planes[plane, channel] = pyramid(self._read(plane, channel))
+                is_whole = not is_large(self._opened.shape[-2:])
+                make = self._levels_in_memory if is_whole else self._large_levels
+                self._planes[plane, channel] = make(plane, channel)
                 if len(self._planes) > KEPT_PLANES:
                     self._planes.popitem(last=False)
             self._planes.move_to_end((plane, channel))
@@ -234,6 +244,15 @@ class Document:
             return values
         return self._opened.image.read(t=time or 0, c=channel, z=z)
 
+    def _levels_in_memory(self, plane: int, channel: int) -> Sequence[Level]:
+        return pyramid(self._read(plane, channel))
+
+    def _large_levels(self, plane: int, channel: int) -> Sequence[Level]:
+        t, z = self._place(plane)
+        image, chosen = self._opened.image, self._opened.settings.z
+        sections = range(image.size("Z")) if chosen == "max" else [chosen if isinstance(chosen, int) else z]
+        return large_pyramid(image, self._opened.times[t] or 0, sections, channel, self._folder)
+
     # --- Planes and volumes -------------------------------------------------------------------------------------------
 
     @property
@@ -242,27 +261,21 @@ class Document:
         return self._provenance is not None and sections_unlinked(self._provenance)
 
     def _check_plane(self, plane: int) -> None:
-        if not 0 <= plane < self._labels.shape[0] * self._labels.shape[1]:
+        if not 0 <= plane < self._pixels.shape[0] * self._pixels.shape[1]:
             raise UsageError(f"there is no plane {plane}")
 
     def _place(self, plane: int) -> tuple[int, int]:
         self._check_plane(plane)
-        t, z = divmod(plane, int(self._labels.shape[1]))
+        t, z = divmod(plane, self._pixels.shape[1])
         return t, z
-
-    def _plane(self, plane: int) -> NDArray[Any]:
-        found: NDArray[Any] = self._labels[self._place(plane)]
-        return found
 
     def volume_of(self, plane: int) -> int:
         """Number of the volume that a plane belongs to."""
         return plane if self._is_apart else self._place(plane)[0]
 
-    def _volume(self, volume: int) -> NDArray[Any]:
-        if not self._is_apart:
-            found: NDArray[Any] = self._labels[volume]
-            return found
-        return self._plane(volume)[np.newaxis]
+    def _place_of_volume(self, volume: int) -> tuple[int, int | None]:
+        """Time of a volume, and its section if it is one."""
+        return self._place(volume) if self._is_apart else (volume, None)
 
     # --- The table ----------------------------------------------------------------------------------------------------
 
@@ -271,13 +284,13 @@ class Document:
         import polars as pl
 
         t, z = self._place(plane)
-        with self._pixels:
-            frame = self._labels[t].copy()
-        stack = len(self._opened.shape) == 3
-        raw = None if stack else np.stack([self._levels(plane, channel)[0] for channel in self._opened.channels])
-        table = measure_frame(self._opened, self._opened.times[t], frame if stack else frame[0], raw)
-        if SECTION in table.columns and self._is_apart:
-            table = table.filter(pl.col(SECTION) == z)
+        is_stack = len(self._opened.shape) == 3 and not self._is_apart
+        opened = self._section(z) if self._is_apart else self._opened
+        frame = self._pixels.frame(t, None if is_stack else z)
+        raw = None
+        if not is_stack and not is_large(self._opened.shape[-2:]):
+            raw = np.stack([self._levels(plane, channel)[0] for channel in opened.channels])
+        table = measure_frame(opened, opened.times[t], frame, raw)
         confidences, classes = self._confidences(plane), self.classes(plane)
         cells = table["label"].to_list()
         known = [confidences.get(cell) for cell in cells]
@@ -285,6 +298,10 @@ class Document:
         if classes is not None:
             table = table.with_columns(pl.Series("class", [classes.get(cell) for cell in cells], pl.String))
         return {name: [_rounded(value) for value in table[name].to_list()] for name in table.columns}
+
+    def _section(self, z: int) -> ImageSelection:
+        """The image as if one section had been selected."""
+        return replace(self._opened.section, settings=replace(self._opened.settings, z=z))
 
     def classes(self, plane: int) -> Mapping[int, str] | None:
         """Class of each cell of a plane's volume; None where the model has no classes of cells."""
@@ -338,7 +355,7 @@ class Document:
             self._check_version(version)
             volume = self.volume_of(plane)
             section = 0 if self._is_apart else self._place(plane)[1]
-            change = correction(self._volume(volume), section, self._largest_id())
+            change = correction(self._pixels.volume(*self._place_of_volume(volume)), section, self._largest_id())
             review = self.review.with_changed(volume, edits.changed_ids(change))
             gone = set(self.review.accepted.get(str(volume), ())) & edits.changed_ids(change)
             review = review.with_accepted(volume, gone, accept=False) if gone else review
@@ -347,7 +364,7 @@ class Document:
     def _largest_id(self) -> int:
         """The largest id of a cell, also of deleted ones, whose rows and classes a new cell must not get."""
         changed = (number for ids in self.review.changed.values() for number in ids)
-        return max(int(self._labels.max()), self._largest_of_table, *changed)
+        return max(self._pixels.largest(), self._largest_of_table, *changed)
 
     def accept(self, plane: int, version: int, ids: Sequence[int], *, accept: bool) -> dict[str, Any]:
         """Accept cells, or accept them no longer."""
@@ -391,7 +408,7 @@ class Document:
 
     def _do(self, step: _Step) -> dict[str, Any]:
         self._apply(step)
-        self._undo = [*self._undo, step][-UNDO_STEPS:]
+        self._undo = _within_memory([*self._undo, step][-UNDO_STEPS:])
         self._redo = []
         return {**self.state(), **_seen(step.change)}
 
@@ -406,23 +423,18 @@ class Document:
         self.version = next(_VERSIONS)
 
     def _put(self, volume: int, change: Change | None) -> None:
-        if change is None:
-            return
-        with self._pixels:
-            if change.after.dtype.itemsize > self._labels.dtype.itemsize:
-                self._labels = self._labels.astype(change.after.dtype)
-            self._volume(volume)[change.box] = change.after
+        if change is not None:
+            self._pixels.put(*self._place_of_volume(volume), change)
 
     def _save(self, step: _Step) -> None:
         path = self._out / self._entry.output
         with hold_for_view(self._out):
             if not self.is_current:
                 raise UsageError("another program has changed this mask: load the image again to see it")
-            labels = self._labels.reshape(self._mask.shape)
             if step.change is not None:
-                store_correction(self._out, self._mask, labels)
+                self._pixels.store(self._out, self._mask)
                 self._stamp = stamp(path)
-            digest = label_hash(labels)
+            digest = self._pixels.hash()
             self.is_edited = self._provenance is None or digest != self._provenance.output.label_hash
             self._save_review(step.after.model_copy(update={"label_hash": digest}), is_needed=step.change is None)
 
@@ -439,6 +451,21 @@ class Document:
     def _check_version(self, version: int) -> None:
         if version != self.version:
             raise UsageError("this mask was corrected in another window: load the image again to see it")
+
+
+def _within_memory(steps: list[_Step]) -> list[_Step]:
+    """The last steps whose pixels take at most `UNDO_BYTES`, at least one."""
+    sizes = [step.change.before.nbytes + step.change.after.nbytes if step.change else 0 for step in reversed(steps)]
+    count = sum(total <= UNDO_BYTES for total in itertools.accumulate(sizes))
+    return steps[-max(1, count) :]
+
+
+def _sampled(levels: Sequence[Level]) -> NDArray[Any]:
+    """The plane, or a zoom of one that does not fit into memory, to find its grey values."""
+    level = levels[0]
+    if not isinstance(level, np.ndarray):
+        level = next(level for level in levels if math.prod(level.shape) <= SAMPLED_PIXELS)
+    return np.asarray(level[:, :])
 
 
 def _seen(change: Change | None) -> dict[str, Any]:

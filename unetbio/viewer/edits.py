@@ -1,9 +1,10 @@
 """Corrections of a label image by hand, as pure functions: each gives the pixels that change, and changes nothing.
 
-A label image is a volume ``(Z, Y, X)``: planes that share the ids of their cells. Cells that are not corrected keep
-their ids, so that their rows in the table stay theirs; new cells get ids above all others.
+A label image is a volume ``(Z, Y, X)``, in memory or on disk: planes that share the ids of their cells. Cells that are
+not corrected keep their ids, so that their rows in the table stay theirs; new cells get ids above all others.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from unetbio.annotations.outlines import Patch, Polygons, as_ring
 from unetbio.errors import UsageError
 from unetbio.labels import connected_components, label_dtype
+from unetbio.postprocessing.bands import Rows, parts_in_memory, planes_of
 
 __all__ = ["Change", "changed_ids", "delete", "draw", "erase", "extend", "merge", "split"]
 
@@ -24,6 +26,9 @@ MAX_GAP = 5
 
 SMALLEST_PIECE = 4
 """Pixels of a piece that `split` makes a cell; smaller ones stay with the nearest piece."""
+
+MOST_PIXELS = 1 << 25
+"""Pixels of the largest box that is changed at once, since it is held in memory."""
 
 SHOWN = 3
 
@@ -47,7 +52,7 @@ def changed_ids(change: Change) -> set[int]:
     return {*np.unique(change.before[differs]).tolist(), *np.unique(change.after[differs]).tolist()} - {0}
 
 
-def delete(labels: Labels, ids: Sequence[int]) -> Change:
+def delete(labels: Rows, ids: Sequence[int]) -> Change:
     """Remove cells.
 
     Examples
@@ -60,7 +65,7 @@ def delete(labels: Labels, ids: Sequence[int]) -> Change:
     return Change(box, before, np.where(_is_any(before, ids), 0, before).astype(before.dtype))
 
 
-def merge(labels: Labels, ids: Sequence[int]) -> Change:
+def merge(labels: Rows, ids: Sequence[int]) -> Change:
     """Join cells into the one with the smallest id, and close gaps of background between them.
 
     Raises
@@ -94,13 +99,13 @@ def _closed(cells: NDArray[np.bool_], gap: int) -> NDArray[np.bool_]:
 
 
 def split(
-    labels: Labels, plane: int, line: Sequence[Sequence[float]], ids: Sequence[int] = (), above: int = 0
+    labels: Rows, plane: int, line: Sequence[Sequence[float]], ids: Sequence[int] = (), above: int | None = None
 ) -> Change:
     """Cut cells of a plane along a line; the largest piece keeps the id.
 
     Parameters
     ----------
-    labels : ndarray
+    labels : array
         ``(Z, Y, X)``.
     plane : int
         Index along Z.
@@ -108,15 +113,15 @@ def split(
         Corners, x before y, in pixels from the upper left corner of the image.
     ids : sequence of int
         Cells to cut; the one below most of the line, if it crosses none of them.
-    above : int
-        Ids that other planes have; new ones are larger.
+    above : int, optional
+        The largest id, also of other planes: new ones are larger. That of ``labels`` by default.
 
     Raises
     ------
     UsageError
         When the line does not cut a cell in two.
     """
-    section = labels[plane]
+    section = planes_of(labels, plane)
     rows, columns = _pixels_of_line(line, section.shape)
     below = section[rows, columns]
     crossed, counts = np.unique(below[below > 0], return_counts=True)
@@ -125,11 +130,10 @@ def split(
     ids = sorted(set(ids) & set(crossed.tolist())) or [int(crossed[counts.argmax()])]
     box = _box_of(section, ids)
     before = section[box].copy()
-    cut = np.zeros(section.shape, np.bool_)
-    cut[rows, columns] = True
+    cut = _in_box(rows, columns, box)
     after, new = before.astype(np.int64), _free_id(labels, above)
     for number in ids:
-        pieces = _pieces(before == number, cut[box])
+        pieces = _pieces(before == number, cut)
         for piece in range(2, int(pieces.max(initial=0)) + 1):
             after[pieces == piece] = new
             new += 1
@@ -158,8 +162,8 @@ def _pieces(cell: NDArray[np.bool_], cut: NDArray[np.bool_]) -> NDArray[np.int64
     return numbers[pieces]
 
 
-def draw(labels: Labels, plane: int, outline: Sequence[Sequence[float]], above: int = 0) -> Change:
-    """Make a cell of the background within an outline, with an id larger than ``above``.
+def draw(labels: Rows, plane: int, outline: Sequence[Sequence[float]], above: int | None = None) -> Change:
+    """Make a cell of the background within an outline, with an id larger than ``above``; see `split`.
 
     Pixels of other cells stay theirs.
 
@@ -171,7 +175,7 @@ def draw(labels: Labels, plane: int, outline: Sequence[Sequence[float]], above: 
     return _fill(labels, plane, outline, _free_id(labels, above))
 
 
-def extend(labels: Labels, plane: int, outline: Sequence[Sequence[float]], ids: Sequence[int]) -> Change:
+def extend(labels: Rows, plane: int, outline: Sequence[Sequence[float]], ids: Sequence[int]) -> Change:
     """Add the background within an outline to a cell.
 
     Raises
@@ -185,20 +189,22 @@ def extend(labels: Labels, plane: int, outline: Sequence[Sequence[float]], ids: 
     return _fill(labels, plane, outline, ids[0])
 
 
-def _free_id(labels: Labels, above: int) -> int:
-    return max(int(labels.max(initial=0)), above) + 1
+def _free_id(labels: Rows, above: int | None) -> int:
+    if above is None:
+        above = max(int(labels[part].max(initial=0)) for part in parts_in_memory(labels))
+    return above + 1
 
 
-def _fill(labels: Labels, plane: int, outline: Sequence[Sequence[float]], number: int) -> Change:
+def _fill(labels: Rows, plane: int, outline: Sequence[Sequence[float]], number: int) -> Change:
     patch = _patch(outline, labels.shape)
-    before = labels[plane][patch.box].copy()
+    before = planes_of(labels, plane)[patch.box].copy()
     free = patch.mask & (before == 0)
     if not free.any():
         raise UsageError("the outline encloses no background: a pixel of another cell stays that cell's")
     return _in_plane(plane, patch.box, before, np.where(free, number, before.astype(np.int64)))
 
 
-def erase(labels: Labels, plane: int, outline: Sequence[Sequence[float]], ids: Sequence[int] = ()) -> Change:
+def erase(labels: Rows, plane: int, outline: Sequence[Sequence[float]], ids: Sequence[int] = ()) -> Change:
     """Make background of the pixels of cells within an outline: of the given ones, or of all.
 
     Raises
@@ -207,7 +213,7 @@ def erase(labels: Labels, plane: int, outline: Sequence[Sequence[float]], ids: S
         When there are none.
     """
     patch = _patch(outline, labels.shape)
-    before = labels[plane][patch.box].copy()
+    before = planes_of(labels, plane)[patch.box].copy()
     gone = patch.mask & (_is_any(before, ids) if ids else before > 0)
     if not gone.any():
         raise UsageError(f"the outline encloses no pixel of {'the selected cells' if ids else 'a cell'}")
@@ -244,25 +250,53 @@ def _is_any(labels: Labels, ids: Sequence[int]) -> NDArray[np.bool_]:
     return np.isin(labels, np.array(ids, np.int64))
 
 
-def _box_of(labels: Labels, ids: Sequence[int]) -> tuple[slice, ...]:
+def _in_box(rows: NDArray[Any], columns: NDArray[Any], box: tuple[slice, ...]) -> NDArray[np.bool_]:
+    """Which pixels of a box are among those with these rows and columns."""
+    (top, bottom), (left, right) = ((side.start, side.stop) for side in box)
+    inside = (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
+    found = np.zeros((bottom - top, right - left), np.bool_)
+    found[rows[inside] - top, columns[inside] - left] = True
+    return found
+
+
+def _box_of(labels: Rows, ids: Sequence[int]) -> tuple[slice, ...]:
     """The smallest box that holds all pixels of cells.
 
     Raises
     ------
     UsageError
-        When one of the cells is not there.
+        When one of the cells is not there, or the box does not fit into memory.
     """
     if not ids:
         raise UsageError("no cell is selected: click one")
-    mask = _is_any(labels, ids)
-    sides = [
-        np.flatnonzero(mask.any(axis=tuple(each for each in range(mask.ndim) if each != axis)))
-        for axis in range(mask.ndim)
-    ]
-    box = tuple(slice(int(side[0]), int(side[-1]) + 1) if side.size else slice(0) for side in sides)
-    missing = set(ids) - set(np.unique(labels[box]).tolist())
-    if missing:
+    boxes: list[list[tuple[int, int]]] = []
+    found: set[int] = set()
+    for place in parts_in_memory(labels):
+        values = np.asarray(labels[place])
+        mask = _is_any(values, ids)
+        if mask.any():
+            boxes.append(_box_in(mask, place, len(labels.shape)))
+            found |= {*np.unique(values[mask]).tolist()}
+    if missing := set(ids) - found:
         raise UsageError(f"there is no cell {_listed(sorted(missing))} here: it was changed; load the image again")
+    starts, stops = np.array(boxes).min(axis=0)[:, 0], np.array(boxes).max(axis=0)[:, 1]
+    box = tuple(slice(int(start), int(stop)) for start, stop in zip(starts, stops, strict=True))
+    pixels = math.prod(side.stop - side.start for side in box)
+    if pixels > MOST_PIXELS:
+        size = " x ".join(str(side.stop - side.start) for side in reversed(box[-2:]))
+        raise UsageError(f"cells {_listed(ids)} lie in a box of {size} pixels: correct fewer of them at once")
+    return box
+
+
+def _box_in(mask: NDArray[np.bool_], place: tuple[Any, ...], dimensions: int) -> list[tuple[int, int]]:
+    """First index and the one after the last along each axis, of pixels of a part at a place of the label image."""
+    offsets = [part.start if isinstance(part, slice) else part for part in place]
+    offsets += [0] * (dimensions - len(offsets))
+    mask = mask.reshape((1,) * (dimensions - mask.ndim) + mask.shape)
+    box = []
+    for axis, offset in enumerate(offsets):
+        side = np.flatnonzero(mask.any(axis=tuple(each for each in range(dimensions) if each != axis)))
+        box.append((offset + int(side[0]), offset + int(side[-1]) + 1))
     return box
 
 

@@ -11,14 +11,13 @@ from pathlib import Path
 from unetbio.errors import EnvironmentStoppedError, ImageError, ModelError, UsageError
 from unetbio.files import write_text
 from unetbio.io.tables import csv_text, read_table_file
-from unetbio.labels import label_hash
 from unetbio.models import shipped_models
 from unetbio.models.model_file import read_info
 from unetbio.output_layout import CORRECTIONS, provenance_name, result_name, review_name
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.results.corrections import find_masks_of_run
 from unetbio.results.journal import Entry, hold_output
-from unetbio.results.reuse import read_label_file, state_of_labels
+from unetbio.results.reuse import hash_labels, state_of_labels
 from unetbio.settings.image_tables import LABEL_HASH, PART_COLUMNS
 from unetbio.settings.segmentation import READING
 from unetbio.viewer.review import Review, read_review
@@ -94,7 +93,7 @@ def _is_accepted(out: Path, entry: Entry, provenance: Provenance | None, *, is_e
     if provenance is not None and not is_edited:
         return review.label_hash == provenance.output.label_hash
     try:
-        return review.label_hash == label_hash(read_label_file(out / entry.output, provenance))
+        return review.label_hash == hash_labels(out / entry.output, provenance)
     except ImageError:
         return False
 

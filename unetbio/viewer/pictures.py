@@ -8,7 +8,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TILE", "Layer", "contrast", "draw_tile", "label_tile", "pyramid"]
+__all__ = ["TILE", "Layer", "contrast", "draw_tile", "halved", "label_tile", "pyramid"]
 
 TILE = 512
 """Pixels of a tile along both axes."""
@@ -30,11 +30,12 @@ def pyramid(plane: NDArray[Any]) -> list[NDArray[Any]]:
     """A plane, and the same at half the size until a tile holds it; each pixel is the mean of four."""
     levels = [plane]
     while max(levels[-1].shape) > TILE:
-        levels.append(_halved(levels[-1]))
+        levels.append(halved(levels[-1]))
     return levels
 
 
-def _halved(plane: NDArray[Any]) -> NDArray[Any]:
+def halved(plane: NDArray[Any]) -> NDArray[Any]:
+    """A plane at half the size; each pixel is the mean of four."""
     even = np.pad(plane, [(0, size % 2) for size in plane.shape], mode="edge")
     kind = np.float32 if plane.dtype.kind == "f" else np.int64 if plane.dtype.itemsize > 2 else np.int32
     total: NDArray[Any] = np.zeros((even.shape[0] // 2, even.shape[1] // 2), kind)
@@ -58,13 +59,13 @@ def contrast(plane: NDArray[Any]) -> tuple[float, float, float, float]:
     return float(low), float(max(high, low + 1e-6)), smallest, largest
 
 
-def draw_tile(planes: Sequence[NDArray[Any]], layers: Sequence[Layer], x: int, y: int) -> bytes:
+def draw_tile(planes: Sequence[Any], layers: Sequence[Layer], x: int, y: int) -> bytes:
     """A tile of the sum of all channels, each in its colour, as JPEG.
 
     Parameters
     ----------
-    planes : sequence of ndarray
-        ``(Y, X)`` of each channel, at one level of its pyramid.
+    planes : sequence of array
+        ``(Y, X)`` of each channel, at one level of its pyramid, of which the tile is read.
     layers : sequence of Layer
         How each is shown.
     x, y : int
@@ -87,11 +88,11 @@ def _share(window: NDArray[Any], layer: Layer) -> NDArray[np.float32]:
     return share
 
 
-def label_tile(plane: NDArray[Any], level: int, x: int, y: int) -> bytes:
+def label_tile(plane: Any, level: int, x: int, y: int) -> bytes:
     """A tile of a label image in which each pixel stands for ``2**level``: little-endian uint32, compressed by zlib.
 
     It has a margin of one pixel on each side where the image goes on, so that outlines cross from tile to tile.
     """
-    thinned = plane[:: 1 << level, :: 1 << level]
-    rows, columns = (slice(max(0, at * TILE - 1), (at + 1) * TILE + 1) for at in (y, x))
-    return zlib.compress(np.ascontiguousarray(thinned[rows, columns], "<u4").tobytes(), 1)
+    step = 1 << level
+    rows, columns = (slice(max(0, at * TILE - 1) * step, ((at + 1) * TILE + 1) * step, step) for at in (y, x))
+    return zlib.compress(np.ascontiguousarray(plane[rows, columns], "<u4").tobytes(), 1)

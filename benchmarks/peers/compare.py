@@ -69,7 +69,7 @@ def measure(segment: Callable[[Path, Path], None], images: Path, masks: Path) ->
     segment(images, masks)
     seconds, used = time.monotonic() - started, processor_seconds() - before
     pixels = sum(imread(path).size for path in images.iterdir())
-    return {"images": len(list(images.iterdir())), "s": seconds, "processor s": used, "Mpx/s": pixels / seconds / 1e6}
+    return {"mosaics": len(list(images.iterdir())), "s": seconds, "processor s": used, "Mpx/s": pixels / seconds / 1e6}
 
 
 def processor_seconds() -> float:

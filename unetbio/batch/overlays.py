@@ -132,8 +132,9 @@ def _thinned(image: Any, label_image: RowArray) -> tuple[NDArray[Any], NDArray[A
     planes, cells = [], []
     for band in bands_in_memory(label_image):
         chosen = (slice(-band.start % step, None, step), slice(None, None, step))
-        planes.append(image[0, band][chosen])
-        cells.append(label_image[band][chosen])
+        # Copies: a part keeps all that was read.
+        planes.append(image[0, band][chosen].copy())
+        cells.append(label_image[band][chosen].copy())
     return np.concatenate(planes), np.concatenate(cells)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from unetbio.batch.budget import MemoryShares
+from unetbio.batch.overlays import Overlays
 from unetbio.batch.pipeline import streamed_if_large
 from unetbio.batch.plan import found_items
 from unetbio.batch.rerun import rerun_masks
@@ -269,6 +271,37 @@ def test_a_missing_overlay_is_drawn_in_parts(
     segment(image, out, segmenter, 50 * BYTES_IN_BAND * mosaic.shape[1], NOT_SCALED)
     assert (out / "overlay.png").read_bytes() == before
     assert max(read) < mosaic.size / 4
+
+
+def test_the_picture_of_a_large_image_holds_no_more_than_it_shows(tmp_path: Path) -> None:
+    image = tmp_path / "large.tif"
+    tifffile.imwrite(image, np.zeros((256, 256), np.uint8))
+    (item,) = found_items([image], NOT_SCALED, tmp_path)
+    side = 6000
+    drawn: list[tuple[int, ...]] = []
+
+    class Rows:
+        """Zeros that are made where they are read."""
+
+        def __init__(self, *shape: int) -> None:
+            self.shape, self.dtype = shape, np.dtype(np.uint16)
+
+        def __getitem__(self, index: Any) -> Array:
+            band = index[-1] if isinstance(index, tuple) else index
+            return np.zeros((band.stop - band.start, side), self.dtype)
+
+    overlays = Overlays(
+        tmp_path, (), {item.result: tmp_path / "a.png"}, lambda path, plane, labels, _: drawn.append(plane.shape)
+    )
+    tracemalloc.start()
+    try:
+        overlays.draw(item, Rows(1, side, side), Rows(side, side), None)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert drawn == [(2000, 2000)]
+    # Of 72 million bytes each of image and cells.
+    assert peak < 60_000_000
 
 
 def test_an_image_of_one_grey_value_has_no_cells(tmp_path: Path, segmenter: Segmenter) -> None:

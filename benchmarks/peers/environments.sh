@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# environments.sh FOLDER: a virtual environment for each peer, FOLDER/stardist and FOLDER/cellpose (about 3 GB).
+# environments.sh FOLDER: a virtual environment for each peer, FOLDER/stardist (2 GB) and FOLDER/cellpose (6 GB, most of it
+# the CUDA of PyTorch).
 # No pretrained weights are downloaded: both are trained from random weights.
 set -euo pipefail
 folder=${1:?usage: environments.sh FOLDER}

@@ -43,6 +43,7 @@ __all__ = [
     "SetRecord",
     "count_cells",
     "fingerprint",
+    "installed_version",
     "is_as_written",
     "read_provenance",
     "versions",
@@ -386,13 +387,13 @@ def fingerprint(path: str | os.PathLike[str]) -> Fingerprint:
 
 def versions(more: Iterable[str] = ()) -> dict[str, str]:
     """Versions of Python and of the installed packages that can change a mask, and of ``more`` packages."""
-    found = {name: _version(name) for name in (*PACKAGES, *more)}
+    found = {name: installed_version(name) for name in (*PACKAGES, *more)}
     return {"python": platform.python_version(), **{name: version for name, version in found.items() if version}}
 
 
 @functools.cache
-def _version(package: str) -> str | None:
-    # Cached, since it is read from a file of the package.
+def installed_version(package: str) -> str | None:
+    """Version of an installed package; None without it. It is read from a file of the package, once a process."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -116,7 +117,7 @@ class Item:
         """Number of the image in its file; None for a file with one image."""
         return self.settings.series if isinstance(self.settings.series, int) else None
 
-    @property
+    @cached_property
     def result(self) -> str:
         """Path of the results below the output folder, without ending: ``a/b/x``, of a series ``a/b/x_s03``."""
         path = PurePosixPath(self.file)
@@ -136,7 +137,7 @@ class Item:
         """Whether the label image is a field of a plate of label images."""
         return bool(self.plate) and self.format == "ome-zarr"
 
-    @property
+    @cached_property
     def labels(self) -> str:
         """Label image, or class mask, below the output folder."""
         if self.in_plate:

@@ -1,6 +1,5 @@
 """What the measurements of an image depend on: cells are measured again only if one of these changes."""
 
-import importlib.metadata
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from unetbio.files import real_path, stamp
 from unetbio.measurement.regions import Features
-from unetbio.provenance import Provenance
+from unetbio.provenance import Provenance, installed_version
 from unetbio.results.journal import Entry
 from unetbio.results.tables.confidences import objects_path, probability_path
 from unetbio.settings.segmentation import PixelSize
@@ -89,9 +88,8 @@ def fits_without_input(
 
 
 def _measured_with(provenance: Provenance, options: TableOptions) -> list[Any]:
-    version = importlib.metadata.version("unetbio")
     more = [] if options.features == "basic" else [options.features]
-    return [version, provenance.output.mtime_ns, options.expand_um, options.pixel_size_um, *more]
+    return [installed_version("unetbio"), provenance.output.mtime_ns, options.expand_um, options.pixel_size_um, *more]
 
 
 def _stamps_beside(out: Path, entry: Entry, provenance: Provenance) -> list[tuple[int, ...] | None]:

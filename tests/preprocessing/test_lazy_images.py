@@ -129,3 +129,15 @@ def test_grey_values_are_read_once_to_be_measured(monkeypatch: pytest.MonkeyPatc
     assert frame.levels == levels_of_channels(array)
     assert sum(read) == array.size
     assert frame.scaling == normalization.measure(array, Normalization(), finds_sparse=True)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint32, np.float32])
+@pytest.mark.parametrize("zoom", [1.0, 0.5])
+def test_levels_of_a_frame_in_memory_are_those_of_its_grey_values(dtype: type, zoom: float) -> None:
+    array = np.random.default_rng(4).integers(0, 99, (2, 6, 40, 36)).astype(dtype)
+    image, scale = image_of_array(array, "CZYX"), (1.0, zoom, zoom)
+    opened = ImageSelection(image, Settings(z="each"), (0, 1), (None,), "ZYX", (6, 40, 36), scale)
+    frame = read_frame(opened, None, Normalization())
+    assert frame.levels == levels_of_channels(array)
+    assert frame.section(3).levels == levels_of_channels(array[:, 3])
+    assert frame.image.shape == (2, 6, 40 * zoom, 36 * zoom)

@@ -178,7 +178,7 @@ class LevelCounter:
         if self._counts is None:
             raise ValueError("grey values of this type are not counted")
         # As unsigned numbers the negative values stand behind the positive ones: turn them to the front.
-        return np.roll(self._counts, self._offset)
+        return np.roll(self._counts, self._offset) if self._offset else self._counts
 
     def add(self, values: NDArray[Any]) -> None:
         """Count more pixels: some rows."""
@@ -224,10 +224,9 @@ class LevelCounter:
     def _counted(self) -> GreyLevels:
         counts = self.counts
         below = np.cumsum(counts)
-        present = np.flatnonzero(counts)
         ranks = [round(share / 100 * (self._pixels - 1)) for share in (LOW, MEDIAN, HIGH)]
         low, median, high = (int(np.searchsorted(below, rank, side="right")) for rank in ranks)
-        first, last = int(present[0]), int(present[-1])
+        first, last = int(np.searchsorted(below, 0, side="right")), int(np.searchsorted(below, self._pixels))
         shifted = [float(value - self._offset) for value in (first, low, median, high, last)]
         return GreyLevels(
             lowest=shifted[0],

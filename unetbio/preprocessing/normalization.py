@@ -270,7 +270,7 @@ def _sparse_high(channel: _Channel, low: float, median: float) -> float | None:
 
 def _count_above(channel: _Channel, value: float) -> int:
     if channel.is_counted:
-        return int(channel.counts[np.arange(len(channel.counts)) + channel.lowest > value].sum())
+        return int(channel.counts[max(0, math.floor(value) + 1 - channel.lowest) :].sum())
     return sum(int(np.count_nonzero(block > value)) for block in channel.blocks())
 
 

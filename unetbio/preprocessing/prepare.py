@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from unetbio.io.tolerant import without_damage
 from unetbio.notes import say_once, say_without_effect
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.areas import CELL_REACH
-from unetbio.preprocessing.grey_values import count_channels
+from unetbio.preprocessing.grey_values import GreyLevels, LevelCounter, count_channels, is_counted
 from unetbio.preprocessing.lazy import LazyInput, LazyPixels
 from unetbio.preprocessing.parts import area_of, full_pixels, select_part
 from unetbio.preprocessing.rescaling import RescaledPixels, rescale
@@ -202,14 +202,26 @@ def prepare_frame(
         return _lazy_frame(opened, t, raw, automatic)
     scaled = rescale_frame(opened, raw)
     chosen = chosen_normalization(opened, automatic)
+    # The record does not tell the model's own percentiles from equal ones that were asked for.
+    finds_sparse = chosen == automatic
+    counters = _counters(raw, chosen, finds_sparse=finds_sparse) if scaled.shape == raw.shape else []
     try:
-        # The record does not tell the model's own percentiles from equal ones that were asked for.
-        scaling = normalization.measure(scaled, chosen, finds_sparse=chosen == automatic)
+        scaling = normalization.measure(scaled, chosen, finds_sparse=finds_sparse, counters=counters)
     except ImageError as error:
         if error.reason == "not_finite":
             raise ImageError(error.reason, f"{error}, or give --nan fill") from error
         raise
-    return Frame(t, raw, normalization.apply(scaled, scaling), scaling, unknown)
+    return Frame(t, raw, normalization.apply(scaled, scaling), scaling, unknown, _levels(counters))
+
+
+def _counters(raw: Any, chosen: Normalization, *, finds_sparse: bool) -> list[LevelCounter]:
+    """Grey values of each channel, for percentiles and for warnings; none of those that cannot be counted."""
+    is_measured = is_counted(raw.dtype) and chosen.kind == "percentile"
+    return count_channels(raw, with_differences=finds_sparse) if is_measured else []
+
+
+def _levels(counters: Sequence[LevelCounter]) -> tuple[GreyLevels, ...]:
+    return tuple(counter.result() for counter in counters)
 
 
 def rescale_frame(opened: ImageSelection, raw: NDArray[Any]) -> NDArray[Any]:
@@ -226,9 +238,9 @@ def can_stream(opened: ImageSelection, automatic: Normalization) -> bool:
     Percentiles are counted, so that their numbers have at most 16 bits.
     """
     dtype, settings = opened.image.dtype, opened.settings
-    is_counted = dtype.itemsize <= 2 or chosen_normalization(opened, automatic).kind != "percentile"
+    needs_counts = chosen_normalization(opened, automatic).kind == "percentile"
     is_whole = len(opened.times) == 1 and not opened.in_sections and settings.z != "max"
-    return dtype.kind in "bui" and is_counted and is_whole
+    return dtype.kind in "bui" and (is_counted(dtype) or not needs_counts) and is_whole
 
 
 def _lazy_frame(opened: ImageSelection, t: int | None, raw: LazyPixels, automatic: Normalization) -> Frame:
@@ -241,8 +253,9 @@ def _lazy_frame(opened: ImageSelection, t: int | None, raw: LazyPixels, automati
     # In one pass: reading takes longer than counting.
     counters = count_channels(raw, with_differences=finds_sparse and chosen.kind == "percentile")
     scaling = normalization.measure(raw, chosen, finds_sparse=finds_sparse, counters=counters)
-    extremes = [(levels.lowest, levels.highest) for levels in (counter.result() for counter in counters)]
-    return Frame(t, raw, LazyInput(raw, scaling, extremes), scaling, counters=tuple(counters))
+    counted = _levels(counters)
+    extremes = [(levels.lowest, levels.highest) for levels in counted]
+    return Frame(t, raw, LazyInput(raw, scaling, extremes), scaling, counted=counted)
 
 
 def chosen_normalization(opened: ImageSelection, automatic: Normalization) -> Normalization:

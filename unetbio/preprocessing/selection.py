@@ -13,7 +13,7 @@ from unetbio.io.image import Image
 from unetbio.io.tolerant import Box, Damage
 from unetbio.postprocessing.bands import Allocate, Area, FinishedBands
 from unetbio.preprocessing.areas import CELL_REACH, OutlinedArea, SurroundedArea, UndamagedArea
-from unetbio.preprocessing.grey_values import GreyLevels, LevelCounter, count_channels
+from unetbio.preprocessing.grey_values import GreyLevels, levels_of_channels
 from unetbio.preprocessing.lazy import LazyPixels, Streaming
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.scale import Scale
@@ -229,7 +229,7 @@ class Frame:
         Grey values that became 0 and 1.
     unknown : UnknownPixels, optional
         Pixels that had no grey value and were filled.
-    counters : tuple of LevelCounter
+    counted : tuple of GreyLevels
         Of each channel of ``raw``, where they were counted when it was read.
     """
 
@@ -238,13 +238,12 @@ class Frame:
     image: Any
     scaling: Scaling
     unknown: UnknownPixels | None = None
-    counters: tuple[LevelCounter, ...] = ()
+    counted: tuple[GreyLevels, ...] = ()
 
     @cached_property
     def levels(self) -> tuple[GreyLevels, ...]:
         """Statistics of the grey values of each channel."""
-        counters = self.counters or count_channels(self.raw)
-        return tuple(counter.result() for counter in counters)
+        return self.counted or levels_of_channels(self.raw)
 
     @property
     def is_constant(self) -> bool:
@@ -255,4 +254,4 @@ class Frame:
 
     def section(self, z: int) -> "Frame":
         """One section of a stack; its grey values are scaled as those of the whole stack."""
-        return replace(self, raw=self.raw[:, z], image=np.ascontiguousarray(self.image[:, z]))
+        return replace(self, raw=self.raw[:, z], image=np.ascontiguousarray(self.image[:, z]), counted=())

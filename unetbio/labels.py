@@ -19,6 +19,12 @@ from unetbio.compilation import compiled
 from unetbio.errors import ImageError
 
 __all__ = [
+    "RUN_CELL",
+    "RUN_START",
+    "RUN_STOP",
+    "RUN_WIDTH",
+    "RUN_Y",
+    "RUN_Z",
     "LabelImage",
     "Mask",
     "as_volume",
@@ -28,8 +34,10 @@ __all__ = [
     "is_binary_mask",
     "label_dtype",
     "label_hash",
+    "label_runs",
     "nearest_pixels",
     "number_in_raster_order",
+    "pairs_of_runs",
     "relabel_raster",
     "resize_nearest",
     "split_components",
@@ -53,6 +61,8 @@ MAX_LONELY_SHARE = 0.01
 HASHED_AT_ONCE = 1 << 22
 # In fewer pixels a share says nothing.
 MIN_LONELY_PIXELS = 100
+# Columns of a table of runs, see `label_runs`.
+RUN_CELL, RUN_Z, RUN_Y, RUN_START, RUN_STOP, RUN_WIDTH = 0, 1, 2, 3, 4, 5
 
 
 def check_label_image(label_image: ArrayLike, name: str = "the label image") -> IntArray:
@@ -473,19 +483,29 @@ def touching_pairs(label_image: ArrayLike, distance: int = 1) -> NDArray[np.int6
     ImageError
         When the array is no label image.
     """
-    labels = as_volume(check_label_image(label_image))
-    radii = [0 if size == 1 else distance for size in labels.shape]
-    steps = np.array(
-        [
-            (dz, dy, dx)
-            for dz in range(-radii[0], radii[0] + 1)
-            for dy in range(-radii[1], radii[1] + 1)
-            for dx in range(-radii[2], radii[2] + 1)
-            if (dz, dy, dx) > (0, 0, 0)
-        ],
-        dtype=np.int64,
-    ).reshape(-1, 3)
-    return np.unique(_find_pairs(_unsigned(labels), steps), axis=0)
+    return pairs_of_runs(label_runs(check_label_image(label_image)), distance)
+
+
+def label_runs(label_image: IntArray) -> NDArray[np.int64]:
+    """Cut a label image into runs: pixels of one id beside each other in a row.
+
+    Parameters
+    ----------
+    label_image : ndarray of int
+        ``(Y, X)`` or ``(Z, Y, X)``, 0 is background.
+
+    Returns
+    -------
+    ndarray of int64, shape (N, 5)
+        Id, z, y, and first x and the one after the last of each run, in raster order.
+    """
+    runs: NDArray[np.int64] = _find_label_runs(_unsigned(as_volume(label_image)))
+    return runs
+
+
+def pairs_of_runs(runs: NDArray[np.int64], distance: int) -> NDArray[np.int64]:
+    """`touching_pairs` of the cells whose runs `label_runs` gives."""
+    return np.unique(_find_pairs(runs, distance), axis=0)
 
 
 def _unsigned(labels: IntArray) -> IntArray:
@@ -494,45 +514,60 @@ def _unsigned(labels: IntArray) -> IntArray:
 
 
 @compiled
-def _is_inside_cell(labels: IntArray, z: int, y: int, x: int) -> bool:
-    """Whether all pixels over the faces of this one have its id; what lies beyond the border counts as the same."""
+def _find_label_runs(labels: IntArray) -> NDArray[np.int64]:
     depth, height, width = labels.shape
-    label = labels[z, y, x]
-    return bool(
-        (x == 0 or labels[z, y, x - 1] == label)
-        and (x == width - 1 or labels[z, y, x + 1] == label)
-        and (y == 0 or labels[z, y - 1, x] == label)
-        and (y == height - 1 or labels[z, y + 1, x] == label)
-        and (z == 0 or labels[z - 1, y, x] == label)
-        and (z == depth - 1 or labels[z + 1, y, x] == label)
-    )
+    runs = np.empty((1024, RUN_WIDTH), dtype=np.int64)
+    count = 0
+    for z in range(depth if width else 0):
+        for y in range(height):
+            row = labels[z, y]
+            start, label = 0, row[0]
+            for x in range(1, width + 1):
+                if x < width and row[x] == label:
+                    continue
+                if label != 0:
+                    if count == len(runs):
+                        runs = np.concatenate((runs, np.empty_like(runs)))
+                    runs[count] = np.int64(label), z, y, start, x
+                    count += 1
+                if x < width:
+                    start, label = x, row[x]
+    return runs[:count]
 
 
 @compiled
-def _find_pairs(labels: IntArray, steps: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Pairs of ids over the given half of the neighbourhood; most repetitions are left out already."""
-    depth, height, width = labels.shape
+def _find_pairs(runs: NDArray[np.int64], distance: int) -> NDArray[np.int64]:
+    """Pairs of ids of runs that are near each other; most repetitions are left out already."""
     # A direct-mapped memory of pairs seen: along a shared border the same few pairs come again and again.
     seen = np.zeros((4096, 2), dtype=np.int64)
     pairs = np.empty((1024, 2), dtype=np.int64)
     count = 0
-    for z in range(depth):
-        for y in range(height):
-            for x in range(width):
-                label = np.int64(labels[z, y, x])
-                # The closest pixels of two cells both lie on the cells' borders, so the inside need not be searched.
-                if label == 0 or _is_inside_cell(labels, z, y, x):
-                    continue
-                for step in range(len(steps)):
-                    to_z, to_y, to_x = z + steps[step, 0], y + steps[step, 1], x + steps[step, 2]
-                    if not (0 <= to_z < depth and 0 <= to_y < height and 0 <= to_x < width):
-                        continue
-                    other = np.int64(labels[to_z, to_y, to_x])
-                    if other == 0 or other == label:
-                        continue
-                    low, high = min(label, other), max(label, other)
+    depth = runs[-1, RUN_Z] - runs[0, RUN_Z] if len(runs) else 0
+    for dz in range(min(distance, depth) + 1):
+        # Half of the neighbourhood: the other half gives the same pairs.
+        for dy in range(-distance if dz > 0 else 0, distance + 1):
+            near = 0
+            for run in range(len(runs)):
+                label, z, y, start, stop = runs[run]
+                z, y = z + dz, y + dy
+                # Runs are in raster order, so what lies before the surroundings of a run also does for the next one.
+                while near < len(runs) and (
+                    runs[near, RUN_Z] < z
+                    or (runs[near, RUN_Z] == z and runs[near, RUN_Y] < y)
+                    or (runs[near, RUN_Z] == z and runs[near, RUN_Y] == y and runs[near, RUN_STOP] <= start - distance)
+                ):
+                    near += 1
+                other = near
+                while (
+                    other < len(runs)
+                    and runs[other, RUN_Z] == z
+                    and runs[other, RUN_Y] == y
+                    and runs[other, RUN_START] < stop + distance
+                ):
+                    low, high = min(label, runs[other, RUN_CELL]), max(label, runs[other, RUN_CELL])
+                    other += 1
                     slot = (31 * low + high) % 4096
-                    if seen[slot, 0] == low and seen[slot, 1] == high:
+                    if low == high or (seen[slot, 0] == low and seen[slot, 1] == high):
                         continue
                     seen[slot] = low, high
                     if count == len(pairs):

@@ -6,14 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.compilation import compiled
-from unetbio.labels import as_volume
+from unetbio.labels import RUN_CELL, RUN_Y, RUN_Z, label_runs
 from unetbio.postprocessing.bands import Band, Rows
 
-__all__ = ["RUN_CELL", "RUN_START", "RUN_STOP", "RUN_WIDTH", "RUN_Y", "RUN_Z", "CellRows", "find_cells", "find_runs"]
-
-RUN_CELL, RUN_Z, RUN_Y, RUN_START, RUN_STOP, RUN_WIDTH = 0, 1, 2, 3, 4, 5
-"""Columns of a run: pixels of one id side by side in a row."""
+__all__ = ["CellRows", "find_cells"]
 
 TABLE_ENTRIES_PER_CELL = 8
 TABLE_ENTRIES_ALWAYS = 1 << 20
@@ -63,9 +59,9 @@ def find_cells(label_image: Rows, bands: Iterable[Band]) -> CellRows:
     found = [np.zeros((3, 0), np.int64)]
     for band in bands:
         rows = np.asarray(label_image[band])
-        # Large ids become negative numbers for a moment, so that there is one loop for all types.
-        runs = find_runs(as_volume(rows.astype(np.int32, copy=False)))
-        ids = runs[:, RUN_CELL].astype(np.uint32).astype(np.int64)
+        # One loop for all types.
+        runs = label_runs(rows.astype(np.uint32, copy=False))
+        ids = runs[:, RUN_CELL]
         lines = runs[:, RUN_Y if rows.ndim == 2 else RUN_Z] + band.start
         found.append(_of_each(ids, lines, lines + 1))
     # Each is in the order of the bands.
@@ -79,25 +75,3 @@ def _of_each(ids: Numbers, first: Numbers, stop: Numbers) -> Numbers:
     begins = np.flatnonzero(np.diff(ids, prepend=-1))
     ends = np.append(begins[1:], len(ids)) - 1 if len(ids) else begins
     return np.stack([ids[begins], first[order[begins]], stop[order[ends]]])
-
-
-@compiled
-def find_runs(labels: NDArray[np.int32]) -> Numbers:
-    """Cell, z, y, start and stop (in x) of every run, in raster order."""
-    depth, height, width = labels.shape
-    runs = np.empty((1024, RUN_WIDTH), dtype=np.int64)
-    count = 0
-    for z in range(depth):
-        for y in range(height):
-            row = labels[z, y]
-            start = 0
-            for x in range(1, width + 1):
-                if x < width and row[x] == row[start]:
-                    continue
-                if row[start] != 0:
-                    if count == len(runs):
-                        runs = np.concatenate((runs, np.empty_like(runs)))
-                    runs[count] = np.int64(row[start]), z, y, start, x
-                    count += 1
-                start = x
-    return runs[:count]

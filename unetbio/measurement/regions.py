@@ -13,18 +13,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from unetbio.compilation import compiled
 from unetbio.errors import ImageError
-from unetbio.labels import LUT_ENTRIES_ALWAYS, LUT_ENTRIES_PER_PIXEL, as_volume, check_label_image, touching_pairs
-from unetbio.measurement.cell_rows import (
+from unetbio.labels import (
+    LUT_ENTRIES_ALWAYS,
+    LUT_ENTRIES_PER_PIXEL,
     RUN_CELL,
     RUN_START,
     RUN_STOP,
     RUN_WIDTH,
     RUN_Y,
     RUN_Z,
-    CellRows,
-    find_cells,
-    find_runs,
+    as_volume,
+    check_label_image,
+    label_runs,
+    pairs_of_runs,
 )
+from unetbio.measurement.cell_rows import CellRows, find_cells
 from unetbio.measurement.cytoplasm_rings import ring_labels, ring_reach
 from unetbio.measurement.features import grey_statistics, shape_features, texture_features
 from unetbio.postprocessing.bands import Rows, bands_of
@@ -237,14 +240,17 @@ class _Basics:
 
         ``window`` holds the band, at ``core``, and the `CONTEXT_ROWS` rows before and after it.
         """
-        cells = window[core]
-        own_runs: Table = find_runs(as_volume(cells))
-        runs = own_runs
+        runs = label_runs(window)
+        self._pairs.append(pairs_of_runs(runs, NEIGHBOUR_DISTANCE))
+        row = RUN_Y if window.ndim == 2 else RUN_Z
+        if len(window) > len(window[core]):
+            runs = runs[(runs[:, row] >= core.start) & (runs[:, row] < core.stop)]
+            runs[:, row] -= core.start
+        own_runs = runs
         if band.start > 0:
             runs = own_runs.copy()
-            runs[:, RUN_Y if window.ndim == 2 else RUN_Z] += band.start
+            runs[:, row] += band.start
         _sum_runs(runs, self.table)
-        self._pairs.append(touching_pairs(window, NEIGHBOUR_DISTANCE))
         if window.ndim == 2:
             _count_border(window, core.start, core.stop, self._borders)
             if self._rows is None:
@@ -293,18 +299,27 @@ class _Basics:
 def _index_cells(labels: NDArray[Any]) -> tuple[Table, IndexArray]:
     """Ids in ascending order, and the label image with their positions, counted from 1."""
     largest = int(labels.max(initial=0))
-    if largest > max(LUT_ENTRIES_ALWAYS, LUT_ENTRIES_PER_PIXEL * labels.size):
+    if largest > min(max(LUT_ENTRIES_ALWAYS, LUT_ENTRIES_PER_PIXEL * labels.size), np.iinfo(np.int32).max):
         ids, inverse = np.unique(labels, return_inverse=True)
         has_background = int(ids[0] == 0)
         index = inverse.reshape(labels.shape) + (1 - has_background)
         return ids[has_background:].astype(np.int64), index.astype(np.int32)
     present = np.zeros(largest + 1, dtype=np.int32)
-    present[labels] = 1
+    index = np.ascontiguousarray(labels, dtype=np.int32)
+    _mark_present(index.reshape(-1), present)
     present[0] = 0
     ids = np.flatnonzero(present)
-    if len(ids) == largest:
-        return ids, labels.astype(np.int32)
-    return ids, np.cumsum(present, dtype=np.int32)[labels] * (labels > 0)
+    return ids, index if len(ids) == largest else np.cumsum(present, dtype=np.int32)[index]
+
+
+@compiled
+def _mark_present(labels: IndexArray, present: IndexArray) -> None:
+    previous = 0
+    for label in labels:
+        # Runs of one id are long: most pixels need no look into the table.
+        if label != previous:
+            previous = label
+            present[label] = 1
 
 
 @compiled
@@ -608,7 +623,7 @@ class _Rings:
         """Add a band, which is the ``core`` of a window of positions of cells; None is the whole image."""
         if self._distance is None or not self._is_known:
             return
-        runs = find_runs(as_volume(ring_labels(window, self._distance, self._steps)[core]))
+        runs = label_runs(ring_labels(window, self._distance, self._steps)[core])
         lengths = runs[:, RUN_STOP] - runs[:, RUN_START]
         self._areas += np.bincount(runs[:, RUN_CELL], lengths, len(self._areas) + 1)[1:].astype(np.int64)
         self._means.add(runs, band)

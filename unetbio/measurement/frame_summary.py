@@ -17,6 +17,9 @@ __all__ = ["calibrated", "describe_classes", "describe_labels", "median_diameter
 LARGEST_IN_TABLE = 1 << 24
 """Largest id that is counted in a table of all ids below it."""
 
+# Columns of sums over cells.
+PROBABILITY, PIXELS = 0, 1
+
 
 def describe_labels(
     labels: RowArray,
@@ -37,7 +40,8 @@ def describe_labels(
     knots : sequence of (float, float)
         The model's calibration of confidences: see `calibrated`.
     """
-    areas = _areas(labels)
+    sums = None if probability is None else _sums(labels, probability)
+    areas = _areas(labels) if sums is None else sums[:, PIXELS]
     diameter = None
     if areas.size:
         median = float(np.median(areas))
@@ -48,7 +52,7 @@ def describe_labels(
         median_diameter_px=None if diameter is None else round(diameter, 3),
         area_fraction=round(float(areas.sum()) / math.prod(labels.shape), 6),
         warnings=() if areas.size else ("no_cells",),
-        confidences=() if probability is None else _confidences(labels, probability, int(areas.size), knots),
+        confidences=() if sums is None else _confidences(sums, knots),
     )
 
 
@@ -90,14 +94,21 @@ def calibrated(means: NDArray[np.floating], knots: Sequence[tuple[float, float]]
     return confidence
 
 
-def _confidences(
-    labels: RowArray, probability: RowArray, cells: int, knots: Sequence[tuple[float, float]]
-) -> tuple[float, ...]:
-    sums = np.zeros((cells + 1, 2), np.int64)
+def _confidences(sums: NDArray[np.int64], knots: Sequence[tuple[float, float]]) -> tuple[float, ...]:
+    means = sums[:, PROBABILITY] / (255 * sums[:, PIXELS])
+    confidences: list[float] = calibrated(means, knots).round(CONFIDENCE_DECIMALS).tolist()
+    return tuple(confidences)
+
+
+def _sums(labels: RowArray, probability: RowArray) -> NDArray[np.int64]:
+    """Sum of the probabilities of each cell, and its pixels."""
+    sums = np.zeros((1, 2), np.int64)
     for band in bands_in_memory(labels):
-        _sum_over_cells(labels[band].reshape(-1), probability[band].reshape(-1), sums)
-    means: list[float] = calibrated(sums[1:, 0] / (255 * sums[1:, 1]), knots).round(CONFIDENCE_DECIMALS).tolist()
-    return tuple(means)
+        ids = labels[band]
+        more = max(0, int(ids.max(initial=0)) + 1 - len(sums))
+        sums = np.pad(sums, ((0, more), (0, 0)))
+        _sum_over_cells(ids.reshape(-1), probability[band].reshape(-1), sums)
+    return sums[1:]
 
 
 @compiled
@@ -106,8 +117,8 @@ def _sum_over_cells(labels: NDArray[Any], values: NDArray[np.uint8], sums: NDArr
     for pixel in range(len(labels)):
         cell = labels[pixel]
         if cell != 0:
-            sums[cell, 0] += values[pixel]
-            sums[cell, 1] += 1
+            sums[cell, PROBABILITY] += values[pixel]
+            sums[cell, PIXELS] += 1
 
 
 def median_diameter_in_sections(labels: NDArray[Any]) -> float:

@@ -103,16 +103,19 @@ def _nearest_along_y(seeds: NDArray[np.int32], reach: int) -> NDArray[np.int64]:
     keys = np.full(seeds.shape, NO_SEED, dtype=np.int64)
     for z in range(depth):
         for direction in (1, -1):
-            distance = np.full(width, reach + 1, dtype=np.int64)
+            distances = np.full(width, reach + 1, dtype=np.int64)
             nearest = np.zeros(width, dtype=np.int64)
             for step in range(height):
                 y = step if direction == 1 else height - 1 - step
+                # Rows of their own and no branches: so the compiler works on several columns at once.
+                row, found = seeds[z, y], keys[z, y]
                 for x in range(width):
-                    is_seed = seeds[z, y, x] > 0
-                    nearest[x] = seeds[z, y, x] if is_seed else nearest[x]
-                    distance[x] = 0 if is_seed else min(distance[x] + 1, reach + 1)
-                    key = (distance[x] * distance[x]) << LABEL_BITS | nearest[x]
-                    keys[z, y, x] = min(keys[z, y, x], key) if distance[x] <= reach else keys[z, y, x]
+                    seed = np.int64(row[x])
+                    distance = 0 if seed > 0 else min(distances[x] + 1, reach + 1)
+                    label = seed if seed > 0 else nearest[x]
+                    distances[x], nearest[x] = distance, label
+                    key = (distance * distance) << LABEL_BITS | label
+                    found[x] = min(found[x], key if distance <= reach else NO_SEED)
     return keys
 
 

@@ -42,11 +42,13 @@ def fill_holes(cells: RowArray, bands: list[Band], max_hole_area: int) -> Iterat
         ids = _clean(cells, band)
         background = holes.add(ids, band)
     owners = holes.owners()
+    has_holes = bool(owners.any())
     for band, start in zip(bands, holes.starts, strict=True):
         if len(bands) > 1:
             ids = _clean(cells, band)
-            background = connected_components(ids == 0)[0]
-        _fill(ids.reshape(-1), background.reshape(-1), owners[start:])
+        if has_holes:
+            background = background if len(bands) == 1 else connected_components(ids == 0)[0]
+            _fill(ids.reshape(-1), background.reshape(-1), owners[start:])
         yield ids
 
 
@@ -134,8 +136,17 @@ def _measure(cells: Ids, background: Ids, table: Numbers, max_hole_area: int, bo
     depth, height, width = cells.shape
     flat_cells = cells.reshape(-1)
     flat_background = background.reshape(-1)
+    # Most pixels are of the component of the one before; adding up one by one in memory would take longer.
+    last, area = 0, 0
     for pixel in range(flat_cells.size):
-        table[flat_background[pixel], 0] += 1
+        component = flat_background[pixel]
+        if component != last:
+            table[last, 0] += area
+            last, area = component, 0
+        area += 1
+    table[last, 0] += area
+    if not (table[1:, 0] <= max_hole_area).any():
+        return
     sizes = (depth, height, width)
     strides = (width * height, width, 1)
     for pixel in range(flat_cells.size):

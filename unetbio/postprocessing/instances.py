@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from unetbio.compilation import compiled
 from unetbio.errors import UsageError
-from unetbio.labels import LabelImage, label_dtype
+from unetbio.labels import LabelImage, label_dtype, renumbered
 from unetbio.postprocessing.bands import Allocate, Area, Band, Ids, Numbers, RowArray, bands_of, planes_of
 from unetbio.postprocessing.growth import grow
 from unetbio.postprocessing.holes import fill_holes
@@ -41,6 +41,10 @@ MAX_PLANES = 255
 
 CERTAIN = 0.9
 """Probability of a cell from which on a pixel is certain to be of one."""
+
+# Columns of the census of cells: pixels, those in the area that is segmented, those that are certain, the position in
+# raster order of the first pixels, from 1, and whether a pixel lies at the border.
+AREA, INSIDE, CERTAIN_AREA, ORDER, AT_BORDER, CENSUS_WIDTH = 0, 1, 2, 3, 4, 5
 
 
 @dataclass(frozen=True)
@@ -241,11 +245,10 @@ def label_in_bands(
             cells[band] = ids
     numbers = census.numbers(settings)
     if len(bands) == 1:
-        whole: LabelImage = numbers[cells[bands[0]]]
-        return whole
+        return cast("LabelImage", renumbered(cells[bands[0]], numbers))
     label_image = allocate(shape, numbers.dtype)
     for band in bands:
-        label_image[band] = numbers[cells[band]]
+        label_image[band] = renumbered(cells[band], numbers)
     return label_image
 
 
@@ -254,57 +257,52 @@ class _Census:
 
     def __init__(self, shape: tuple[int, ...], area: Area | None) -> None:
         self._shape, self._area = shape, area
-        self._areas = np.zeros(1, np.int64)
-        # Pixels of each cell in the area.
-        self._inside = np.zeros(1, np.int64)
-        # Certain pixels of each cell.
-        self._certain = np.zeros(1, np.int64)
-        # Position of each cell in raster order of the first pixels, from 1.
-        self._order = np.zeros(1, np.int64)
-        self._at_border = np.zeros(1, np.bool_)
+        self._table = np.zeros((1, CENSUS_WIDTH), np.int64)
         self._seen = 0
 
     def add(self, cells: Ids, band: Band, certain: NDArray[np.bool_] | None) -> None:
-        more = max(0, int(cells.max()) + 1 - len(self._areas))
-        self._areas, self._order = np.pad(self._areas, (0, more)), np.pad(self._order, (0, more))
-        self._at_border, self._inside = np.pad(self._at_border, (0, more)), np.pad(self._inside, (0, more))
-        self._certain = np.pad(self._certain, (0, more))
-        self._seen = _count_cells(cells.reshape(-1), self._areas, self._order, self._seen)
+        more = max(0, int(cells.max()) + 1 - len(self._table))
+        self._table = np.pad(self._table, ((0, more), (0, 0)))
+        # Without a plane of certain pixels each is one.
+        certain = np.ones(1, np.bool_) if certain is None else certain
+        self._seen = _count_cells(cells.reshape(-1), certain.reshape(-1), self._table, self._seen)
         for axis, size in enumerate(self._shape):
             ends = [end for end, is_end in ((0, band.start == 0), (-1, band.stop == self._shape[0])) if axis or is_end]
             if size > 1:
-                self._at_border[np.take(cells, ends, axis=axis)] = True
-        if certain is not None:
-            self._certain += np.bincount(cells[certain], minlength=len(self._certain))
+                self._table[np.take(cells, ends, axis=axis), AT_BORDER] = 1
         if self._area is not None:
             within = self._area((band, slice(None)) if len(self._shape) == 2 else ())
-            self._inside += np.bincount(cells[..., within].reshape(-1), minlength=len(self._inside))
+            self._table[:, INSIDE] += np.bincount(cells[..., within].reshape(-1), minlength=len(self._table))
 
     def numbers(self, settings: PostProcessing) -> NDArray[np.unsignedinteger]:
         """For each cell its id in the label image, or 0 where it is dropped."""
-        keep = (self._order > 0) & (self._areas >= settings.min_area)
+        areas, order = self._table[:, AREA], self._table[:, ORDER]
+        keep = (order > 0) & (areas >= settings.min_area)
         if settings.max_area is not None:
-            keep &= self._areas <= settings.max_area
+            keep &= areas <= settings.max_area
         if settings.min_certain:
-            keep &= self._certain >= settings.min_certain * self._areas
+            keep &= self._table[:, CERTAIN_AREA] >= settings.min_certain * areas
         if settings.exclude_border:
-            keep &= ~self._at_border
+            keep &= self._table[:, AT_BORDER] == 0
         if self._area is not None:
-            keep &= 2 * self._inside >= self._areas
+            keep &= 2 * self._table[:, INSIDE] >= areas
         kept = np.flatnonzero(keep)
         numbers = np.zeros(len(keep), label_dtype(len(kept)))
-        numbers[kept[np.argsort(self._order[kept])]] = np.arange(1, len(kept) + 1)
+        numbers[kept[np.argsort(order[kept])]] = np.arange(1, len(kept) + 1)
         return numbers
 
 
 @compiled
-def _count_cells(cells: Ids, areas: Numbers, order: Numbers, seen: int) -> int:
+def _count_cells(cells: Ids, certain: NDArray[np.bool_], table: Numbers, seen: int) -> int:
+    """Count the pixels of each cell, and of these the certain ones; where ``certain`` has one pixel, it is for all."""
+    step = 1 if len(certain) == len(cells) else 0
     for pixel in range(len(cells)):
         cell = cells[pixel]
         if cell == 0:
             continue
-        areas[cell] += 1
-        if order[cell] == 0:
+        table[cell, AREA] += 1
+        table[cell, CERTAIN_AREA] += certain[step * pixel]
+        if table[cell, ORDER] == 0:
             seen += 1
-            order[cell] = seen
+            table[cell, ORDER] = seen
     return seen

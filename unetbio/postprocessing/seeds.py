@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.compilation import compiled
-from unetbio.labels import as_volume, connected_components
+from unetbio.labels import as_volume, connected_components, renumbered
 from unetbio.postprocessing.bands import Band, Ids, Numbers, Repeated, Seams, with_context
 
 __all__ = ["PARTING_REACH", "SeedPlanes", "find_seeds"]
@@ -75,7 +75,7 @@ def find_seeds(planes: Any, bands: list[Band], meaning: SeedPlanes) -> Iterator[
     if parts is None:
         of_node = _with_foreground(tree.inherited(_numbered(seeds, tree.table[seeds, FIRST], len(tree.table))))
         for nodes in tree.bands:
-            yield of_node[nodes]
+            yield renumbered(nodes, of_node)
     else:
         yield from _parted(tree, meaning, seeds, parts, len(bands))
 

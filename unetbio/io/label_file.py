@@ -52,6 +52,8 @@ class LabelFile:
     def __getitem__(self, index: Any) -> NDArray[Any]:
         """Read a part: numbers of times and sections, and slices of step 1."""
         parts = index if isinstance(index, tuple) else (index,)
-        chosen = dict(zip(self.axes.lower(), parts, strict=False))
-        values: NDArray[Any] = self._image.read(**chosen, **({"c": 0} if "C" in self._image.axes else {}))
+        chosen: dict[str, Any] = dict(zip(self.axes.lower(), parts, strict=False))
+        if "C" in self._image.axes:
+            chosen["c"] = 0
+        values: NDArray[Any] = self._image.read(**chosen)
         return values.astype(self.dtype, copy=False)

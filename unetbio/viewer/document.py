@@ -287,9 +287,9 @@ class Document:
         is_stack = len(self._opened.shape) == 3 and not self._is_apart
         opened = self._section(z) if self._is_apart else self._opened
         frame = self._pixels.frame(t, None if is_stack else z)
-        raw = None
+        raw: NDArray[Any] | None = None
         if not is_stack and not is_large(self._opened.shape[-2:]):
-            raw = np.stack([self._levels(plane, channel)[0] for channel in opened.channels])
+            raw = np.stack([np.asarray(self._levels(plane, channel)[0]) for channel in opened.channels])
         table = measure_frame(opened, opened.times[t], frame, raw)
         confidences, classes = self._confidences(plane), self.classes(plane)
         cells = table["label"].to_list()

@@ -58,6 +58,20 @@ def test_windows_read_nothing_beside_them(monkeypatch: pytest.MonkeyPatch) -> No
     assert read == [6 * 50, 6 * 2]
 
 
+def test_rows_that_overlap_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    array = np.random.default_rng(0).integers(0, 999, (1, 61, 50)).astype(np.uint16)
+    image = image_of_array(array, "CYX")
+    read: list[int] = []
+    whole = type(image.pixels).read
+    monkeypatch.setattr(
+        type(image.pixels), "read", lambda *window: read.append(whole(*window).shape[1]) or whole(*window)
+    )
+    pixels = LazyPixels(image, None, None, (0,), (61, 50))
+    for start, stop in ((0, 20), (12, 32), (12, 32), (31, 40), (5, 9), (9, 12)):
+        np.testing.assert_array_equal(pixels[:, start:stop], array[:, start:stop])
+    assert read == [20, 12, 8, 4, 3]
+
+
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grey_values, "BLOCK_PIXELS", 64)

@@ -96,9 +96,26 @@ class LazyPixels:
         wanted = [(part.start, part.stop) for part in rows]
         with self._lock:
             if self._kept is None or self._kept[0] != wanted:
-                self._kept = None  # Freed before the next rows need memory.
-                self._kept = wanted, self._read_sections(rows, slice(None))
+                # Rows in common are not decoded again; the others are freed before the next need memory.
+                common = self._common_rows(rows)
+                self._kept = None
+                self._kept = wanted, self._read_after(common, rows)
             return self._kept[1]
+
+    def _common_rows(self, rows: list[slice]) -> NDArray[Any] | None:
+        """The first of these rows of a plane, where they are the last of those that are kept; None of any others."""
+        if self._kept is None or len(rows) > 1:
+            return None
+        [(start, stop)], values = self._kept
+        if not start < rows[0].start < stop < rows[0].stop:
+            return None
+        return values[:, rows[0].start - start :].copy()
+
+    def _read_after(self, common: NDArray[Any] | None, rows: list[slice]) -> NDArray[Any]:
+        if common is None:
+            return self._read_sections(rows, slice(None))
+        rest = slice(rows[0].start + common.shape[1], rows[0].stop)
+        return np.concatenate([common, self._read_sections([rest], slice(None))], axis=1)
 
     def _read_sections(self, rows: list[slice], x: slice) -> NDArray[Any]:
         if self._z != "max":

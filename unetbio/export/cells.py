@@ -163,7 +163,7 @@ def _read(out: Path, entry: Entry, cached: CachedCells, links: Links) -> ExportI
     cells = links.add(outcome, outcome.cells)
     provenance = read_provenance(out / provenance_name(entry.output))
     try:
-        labels = large_labels(out / entry.output, provenance)
+        labels: Any = large_labels(out / entry.output, provenance)
         if labels is None:
             labels = read_label_file(out / entry.output, provenance)
     except ImageError as error:

@@ -305,11 +305,13 @@ def _index_cells(labels: NDArray[Any]) -> tuple[Table, IndexArray]:
         index = inverse.reshape(labels.shape) + (1 - has_background)
         return ids[has_background:].astype(np.int64), index.astype(np.int32)
     present = np.zeros(largest + 1, dtype=np.int32)
-    index = np.ascontiguousarray(labels, dtype=np.int32)
-    _mark_present(index.reshape(-1), present)
+    positions: IndexArray = np.ascontiguousarray(labels, dtype=np.int32)
+    _mark_present(positions.reshape(-1), present)
     present[0] = 0
-    ids = np.flatnonzero(present)
-    return ids, index if len(ids) == largest else np.cumsum(present, dtype=np.int32)[index]
+    ids: Table = np.flatnonzero(present).astype(np.int64, copy=False)
+    if len(ids) < largest:
+        positions = np.cumsum(present, dtype=np.int32)[positions]
+    return ids, positions
 
 
 @compiled

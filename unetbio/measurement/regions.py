@@ -308,10 +308,10 @@ def _index_cells(labels: NDArray[Any]) -> tuple[Table, IndexArray]:
     positions: IndexArray = np.ascontiguousarray(labels, dtype=np.int32)
     _mark_present(positions.reshape(-1), present)
     present[0] = 0
-    ids: Table = np.flatnonzero(present).astype(np.int64, copy=False)
-    if len(ids) < largest:
+    found: Table = np.flatnonzero(present).astype(np.int64, copy=False)
+    if len(found) < largest:
         positions = np.cumsum(present, dtype=np.int32)[positions]
-    return ids, positions
+    return found, positions
 
 
 @compiled

@@ -18,8 +18,10 @@ from unetbio.batch.run import BatchOptions, run_batch
 from unetbio.cli.main import main
 from unetbio.errors import ImageError
 from unetbio.io import read_image, read_labels
-from unetbio.models.model_file import load_model
-from unetbio.provenance import read_provenance
+from unetbio.io.tolerant import without_damage
+from unetbio.models.model_file import Model, load_model
+from unetbio.preprocessing import rescaling
+from unetbio.provenance import Provenance, read_provenance
 from unetbio.segmentation import Segmenter
 from unetbio.segmentation.segmenter import BYTES_IN_BAND
 from unetbio.settings.segmentation import Settings
@@ -136,6 +138,72 @@ def test_an_image_in_parts_leaves_the_same_out(image: Path, tiny_model: Path, tm
         assert made.run["damaged"] == [[256, 512, 256, 512]]
         hashes.append(made.output.label_hash)
     assert hashes[0] == hashes[1]
+
+
+def test_small_tiles_of_a_rescaled_image_leave_the_same_out(
+    mosaic: Array, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The part that is left out is larger than the tile: rows above the tile must not be taken as they are."""
+    bright = mosaic.astype(np.uint16)
+    bright[:150, :200] = 1500
+    image = tmp_path / "a.tif"
+    tifffile.imwrite(image, bright, tile=(64, 64), compression="zlib")
+    _damage(image, page=0, tile=3 * 12)
+    monkeypatch.setattr(rescaling, "BAND_PIXELS", 60 * 768)
+    segmenter = Segmenter(load_model(tiny_model), "cpu", tile=40)
+    whole, parts = (
+        _run(image, tmp_path / name, segmenter, memory, Settings(diameter_px=17.0, partial=True))
+        for name, memory in (("whole", 1 << 30), ("parts", 20 * BYTES_IN_BAND * 768))
+    )
+    assert whole.run["scaling"] == parts.run["scaling"]
+    assert whole.output.label_hash == parts.output.label_hash
+    assert whole.run["damaged"] == parts.run["damaged"] == [[0, 256, 0, 256]]
+
+
+def test_a_channel_is_not_left_out_for_the_damage_of_another(mosaic: Array, tmp_path: Path, tiny_model: Path) -> None:
+    image = tmp_path / "a.tif"
+    channels = np.stack([mosaic, mosaic[::-1]])
+    options: Any = {"metadata": {"axes": "CYX"}, "photometric": "minisblack", "ome": True}
+    tifffile.imwrite(image, channels, tile=(256, 256), compression="zlib", **options)
+    _damage(image, page=1, tile=4)
+    damaged, _ = without_damage(read_image(image))
+    together = damaged.read()
+    np.testing.assert_array_equal(together[0], channels[0])
+    np.testing.assert_array_equal(together, np.stack([damaged.read(c=channel) for channel in (0, 1)]))
+    assert (together[1] != channels[1]).any()
+
+
+def test_a_damaged_part_is_in_its_place_where_the_scale_is_looked_for(tmp_path: Path, tiny_model: Path) -> None:
+    cells = np.full((768, 768), 10, np.uint8)
+    for y in range(520, 760, 24):
+        for x in range(520, 760, 24):
+            cells[y : y + 6, x : x + 6] = 200
+    image = tmp_path / "a.tif"
+    tifffile.imwrite(image, cells, tile=(256, 256), compression="zlib")
+    _damage(image, page=0, tile=0)
+    known = load_model(tiny_model)
+    info = known.info.model_copy(update={"cell_diameter_px": 24.0, "pixel_size_um": None})
+    segmenter = Segmenter(Model(info, known.network, known.sha256, known.path), "cpu")
+    made = _run(image, tmp_path / "out", segmenter, 1 << 30, Settings(partial=True))
+    assert made.run["zoom"] == [2.0, 2.0]
+    assert made.run["damaged"] == [[0, 256, 0, 256]]
+
+
+def _damage(path: Path, page: int, tile: int) -> None:
+    with tifffile.TiffFile(path) as file:
+        found = file.pages[page].aspage()
+        offset, count = found.dataoffsets[tile], found.databytecounts[tile]
+    with open(path, "r+b") as stream:
+        stream.seek(offset)
+        stream.write(b"\xff" * count)
+
+
+def _run(image: Path, out: Path, segmenter: Segmenter, memory: int, settings: Settings) -> Provenance:
+    items = found_items([image], settings, out)
+    assert run_batch(items, out, segmenter, BatchOptions(memory=memory), lambda outcome: None).failed == 0
+    made = read_provenance(out / "a_labels.json")
+    assert made is not None
+    return made
 
 
 def test_a_region_names_the_place_in_the_slide(tmp_path: Path, mosaic: Array) -> None:

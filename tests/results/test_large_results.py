@@ -1,6 +1,7 @@
 """Results larger than memory: verified, measured and exported in parts, with the files of those in memory."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,44 @@ def test_outlines_are_exported_in_parts(
     )
     assert parts == whole
     assert parts
+
+
+def _as_colours(mask: Path, labels: Array) -> None:
+    tifffile.imwrite(mask, np.stack([labels * 20, labels * 7, labels * 3], -1).astype(np.uint8), photometric="rgb")
+
+
+def _with_another_image(mask: Path, labels: Array) -> None:
+    with tifffile.TiffWriter(mask, ome=True) as writer:
+        for pixels in (labels, labels[:50, :50]):
+            writer.write(pixels, metadata={"axes": "YX"})
+
+
+def _without_sign(mask: Path, labels: Array) -> None:
+    tifffile.imwrite(mask, np.where(labels == 0, 65535, labels).astype(np.uint16))
+
+
+@pytest.mark.parametrize("results", ["ome-tiff"], indirect=True)
+@pytest.mark.parametrize(
+    ("save", "reason"),
+    [
+        (_as_colours, "wrong_channels"),
+        (_with_another_image, "several_images"),
+        (_without_sign, "negative_labels"),
+    ],
+)
+def test_large_masks_that_are_no_label_images_are_refused_as_small_ones(
+    results: Path, monkeypatch: pytest.MonkeyPatch, save: Callable[[Path, Array], None], reason: str
+) -> None:
+    mask = results / "a_labels.ome.tif"
+    save(mask, read_labels(mask))
+    before = mask.read_bytes()
+    monkeypatch.setattr(reuse, "LARGE_PIXELS", 1)
+    for command in ("measure", "export"):
+        options = ("--overwrite",) if command == "measure" else ("--to", "geojson")
+        result = unetbio(command, results, *options)
+        assert result.exit_code == 3, result.output
+        assert f"[{reason}]" in result.stderr
+    assert mask.read_bytes() == before
 
 
 def test_edited_masks_are_verified_in_parts(results: Path, request: pytest.FixtureRequest) -> None:

@@ -16,7 +16,7 @@ class LabelFile:
     Parameters
     ----------
     image : Image
-        The label image, opened as one; its first channel is read.
+        The label image, opened as one; of one channel.
 
     Attributes
     ----------

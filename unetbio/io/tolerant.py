@@ -90,6 +90,8 @@ class _TolerantPixels(WrappedPixels):
         return getattr(self.whole, "levels", ())
 
     def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
+        if len(channels) > 1:
+            return self._read_together(t, z, channels, y, x)
         key = (t, z, tuple(channels))
         found = self.damage.of(key)
         if found is None:
@@ -103,6 +105,16 @@ class _TolerantPixels(WrappedPixels):
         out = np.empty((len(key[2]), y.stop - y.start, x.stop - x.start), fill.dtype)
         self._put(out, key, boxes, fill, (y.start, x.start), (y, x))
         return out
+
+    def _read_together(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
+        """Several channels, each by itself where one is damaged: the others stay as they are."""
+        if all(self.damage.of((t, z, (channel,))) is None for channel in channels):
+            try:
+                return self.whole.read(t, z, channels, y, x)
+            except ImageError as error:
+                if not is_damage(error):
+                    raise
+        return np.concatenate([self.read(t, z, (channel,), y, x) for channel in channels])
 
     def _put(
         self,

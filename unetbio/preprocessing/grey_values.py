@@ -44,7 +44,8 @@ BLOCK_PIXELS = 1 << 23
 """Pixels of an image that are read at once to measure it."""
 
 ALIGNED_ROWS = 256
-"""Blocks of planes hold a multiple of so many rows: most files have tiles of that size, which are unpacked once."""
+"""Blocks of planes hold a multiple of so many rows: most files have tiles of that size, which are unpacked once, and
+damaged parts are squares of that size."""
 
 ROWS_APART = 4
 """Of so many rows one is read to measure the noise."""
@@ -298,19 +299,17 @@ def values_in_order(blocks: Callable[[], Iterator[NDArray[Any]]], ranks: Sequenc
     ranks : sequence of int
         Places from 0.
     """
-    stream = blocks()
-    first = next(stream)
-    if next(stream, None) is None:
-        ordered = np.partition(first.reshape(-1), ranks)
+    whole = _only(blocks())
+    if whole is not None:
+        ordered = np.partition(whole.reshape(-1), ranks)
         return {rank: float(ordered[rank]) for rank in ranks}
     # By the upper half of the bits the places of the values are narrowed, by the lower half found.
     upper = np.zeros(1 << 16, np.int64)
-    for block in blocks():
-        upper += _counted(_ordered_bits(block) >> _HALF)
+    for bits in _ordered_bits(blocks()):
+        upper += _counted(bits >> _HALF)
     halves = {rank: int(np.searchsorted(np.cumsum(upper), rank, side="right")) for rank in ranks}
     lower = {half: np.zeros(1 << 16, np.int64) for half in halves.values()}
-    for block in blocks():
-        bits = _ordered_bits(block)
+    for bits in _ordered_bits(blocks()):
         for half, counts in lower.items():
             counts += _counted(bits[bits >> _HALF == half] & _LOWER)
     found = {}
@@ -323,10 +322,19 @@ def values_in_order(blocks: Callable[[], Iterator[NDArray[Any]]], ranks: Sequenc
 _HALF, _LOWER, _SIGN = np.uint32(16), np.uint32(0xFFFF), np.uint32(1 << 31)
 
 
-def _ordered_bits(values: NDArray[np.float32]) -> NDArray[np.uint32]:
+def _only(blocks: Iterator[NDArray[Any]]) -> NDArray[Any] | None:
+    """The only block; None of several."""
+    first = next(blocks)
+    return first if next(blocks, None) is None else None
+
+
+def _ordered_bits(blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.uint32]]:
     """Whole numbers in the order of float32 values: all bits of negative ones are turned, the sign of the others."""
-    bits = np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint32)
-    return np.where(bits & _SIGN, ~bits, bits | _SIGN)
+    for block in blocks:
+        all_bits = np.ascontiguousarray(block, np.float32).reshape(-1).view(np.uint32)
+        for start in range(0, all_bits.size, COUNTED_AT_ONCE):
+            bits = all_bits[start : start + COUNTED_AT_ONCE]
+            yield np.where(bits & _SIGN, ~bits, bits | _SIGN)
 
 
 def _float_of(ordered: int) -> float:

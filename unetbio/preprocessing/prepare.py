@@ -246,14 +246,15 @@ def can_stream(opened: ImageSelection, automatic: Normalization) -> bool:
 def _lazy_frame(opened: ImageSelection, t: int | None, raw: LazyPixels, automatic: Normalization) -> Frame:
     chosen = chosen_normalization(opened, automatic)
     finds_sparse = chosen == automatic
-    if opened.grid != opened.shape:
+    is_rescaled = opened.grid != opened.shape
+    # All in one pass, before any part: reading takes longer than counting, and damaged parts are known from then on.
+    counters = count_channels(raw, with_differences=not is_rescaled and finds_sparse and chosen.kind == "percentile")
+    counted = _levels(counters)
+    if is_rescaled:
         rescaled = RescaledPixels(raw, opened.grid, opened.allocate)
         scaling = normalization.measure(rescaled, chosen, finds_sparse=finds_sparse)
-        return Frame(t, raw, LazyInput(rescaled, scaling), scaling)
-    # In one pass: reading takes longer than counting.
-    counters = count_channels(raw, with_differences=finds_sparse and chosen.kind == "percentile")
+        return Frame(t, raw, LazyInput(rescaled, scaling), scaling, counted=counted)
     scaling = normalization.measure(raw, chosen, finds_sparse=finds_sparse, counters=counters)
-    counted = _levels(counters)
     extremes = [(levels.lowest, levels.highest) for levels in counted]
     return Frame(t, raw, LazyInput(raw, scaling, extremes), scaling, counted=counted)
 

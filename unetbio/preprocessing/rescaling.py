@@ -62,22 +62,19 @@ class RescaledPixels:
 
 
 def _rescale_into(rescaled: RowArray, raw: Rows) -> None:
-    for channel in range(raw.shape[0]):
-        for band, rows in rescale_in_bands(raw, channel, rescaled.shape[1:]):
-            rescaled[channel, band] = rows
+    for band, rows in rescale_in_bands(raw, rescaled.shape[1:]):
+        rescaled[:, band] = rows
 
 
 def rescale_in_bands(
-    raw: Rows, channel: int, grid: tuple[int, ...], rows: int | None = None
+    raw: Rows, grid: tuple[int, ...], rows: int | None = None
 ) -> Iterator[tuple[Band, NDArray[np.float32]]]:
-    """Rescale a channel in bands of rows (sections in 3-D); they do not change the result.
+    """Rescale an image in bands of rows (sections in 3-D); they do not change the result.
 
     Parameters
     ----------
     raw : array-like
         ``(C, *spatial)``, of which rows are read.
-    channel : int
-        One of them.
     grid : tuple of int
         The new size.
     rows : int, optional
@@ -88,7 +85,7 @@ def rescale_in_bands(
     slice
         Rows of the new size.
     ndarray of float32
-        Their grey values.
+        ``(C, ...)``, their grey values.
     """
     from scipy import ndimage
 
@@ -100,12 +97,16 @@ def rescale_in_bands(
     # The filter's, and a row beyond: at the edges, where the image is mirrored, that is one of the two neighbours.
     reach = int(TRUNCATE * sigmas[0] + 0.5) + 1
     row = max(math.prod(grid[1:]), math.ceil(factors[0] * math.prod(shape[1:])))
-    for band in bands_of(grid[0], rows or max(1, BAND_PIXELS // row)):
+    for band in bands_of(grid[0], rows or max(1, BAND_PIXELS // (row * raw.shape[0]))):
         first = max(0, math.floor(places[0][band.start]) - reach)
         last = min(shape[0], math.floor(places[0][band.stop - 1]) + 2 + reach)
-        part = raw[channel, first:last].astype(np.float32)
-        if sigmas.any():
-            part = ndimage.gaussian_filter(part, sigmas, mode="mirror", truncate=TRUNCATE)
         # Whole numbers are subtracted, which is exact.
         wanted = np.meshgrid(places[0][band] - first, *places[1:], indexing="ij", copy=False)
-        yield band, ndimage.map_coordinates(part, wanted, np.float32, order=1, mode="mirror")
+        # All channels at once: colours are decoded together.
+        parts = [channel.astype(np.float32) for channel in raw[:, first:last]]
+        if sigmas.any():
+            parts = [ndimage.gaussian_filter(part, sigmas, mode="mirror", truncate=TRUNCATE) for part in parts]
+        yield (
+            band,
+            np.stack([ndimage.map_coordinates(part, wanted, np.float32, order=1, mode="mirror") for part in parts]),
+        )

@@ -21,6 +21,7 @@ from unetbio.io.label_file import LabelFile
 from unetbio.labels import label_hash
 from unetbio.models.model_file import Model
 from unetbio.output_layout import LOCK, NIFTI, described_mask, provenance_name
+from unetbio.postprocessing.bands import bands_in_memory
 from unetbio.provenance import CELL_CLASSES, Provenance, read_provenance
 from unetbio.results.items import Format, Item
 from unetbio.results.recorded_input import record_set
@@ -253,7 +254,7 @@ def hash_labels(path: Path, provenance: Provenance | None) -> str:
 def labels_in_parts(path: Path, provenance: Provenance | None) -> LabelFile | None:
     """A label image with the layout and the kind of numbers that its run gave it, read in parts; None of any other.
 
-    Its pixels may have been edited: ids can have gaps and any order.
+    Its pixels may have been edited: ids can have gaps and any order. Files of several images or channels are others.
 
     Raises
     ------
@@ -263,9 +264,18 @@ def labels_in_parts(path: Path, provenance: Provenance | None) -> LabelFile | No
     # A packed NIfTI file is unpacked from its start for each part.
     if provenance is None or path.name.endswith(NIFTI):
         return None
-    labels = LabelFile(read_image(path, labels=True))
+    image = read_image(path, labels=True)
+    if image.series_count > 1 or image.size("C") > 1:
+        return None
+    labels = LabelFile(image)
     is_unsigned = labels.dtype.kind == "u" and labels.dtype.itemsize <= 4
-    return labels if is_unsigned and (labels.axes, labels.shape) == layout_of(provenance) else None
+    is_alike = is_unsigned and (labels.axes, labels.shape) == layout_of(provenance)
+    return labels if is_alike and _has_background(labels) else None
+
+
+def _has_background(labels: LabelFile) -> bool:
+    """Whether a pixel is 0. Without any, ids could be -1 without its sign, which `read_label_file` finds out."""
+    return any(bool((labels[band] == 0).any()) for band in bands_in_memory(labels))
 
 
 def _is_broken(error: ImageError) -> bool:

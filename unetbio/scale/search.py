@@ -143,7 +143,8 @@ class _Search:
         raw = self.frame.raw[(slice(None), *box)]
         area = self.opened.area and self.opened.area.crop(*box)
         tissue = self.opened.tissue and self.opened.tissue.crop(*box)
-        piece = replace(self.opened, shape=raw.shape[1:], area=area, tissue=tissue, streaming=None)
+        # Damaged parts are filled already, and their places count from the corner of the whole plane.
+        piece = replace(self.opened, shape=raw.shape[1:], area=area, tissue=tissue, streaming=None, damage=None)
         opened = piece.at_zoom(FINE)
         frame = prepare_frame(opened, self.frame.t, raw, self.automatic)
         return own, self._look_at(FINE, opened, frame.image)

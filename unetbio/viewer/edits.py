@@ -284,6 +284,8 @@ def _box_of(labels: Rows, ids: Sequence[int]) -> tuple[slice, ...]:
     pixels = math.prod(side.stop - side.start for side in box)
     if pixels > MOST_PIXELS:
         size = " x ".join(str(side.stop - side.start) for side in reversed(box[-2:]))
+        if len(ids) == 1:
+            raise UsageError(f"cell {ids[0]} lies in a box of {size} pixels, which is too large to correct it here")
         raise UsageError(f"cells {_listed(ids)} lie in a box of {size} pixels: correct fewer of them at once")
     return box
 

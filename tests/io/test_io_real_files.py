@@ -97,7 +97,7 @@ def test_a_piece_of_a_set_that_another_tiff_describes(tmp_path: Path) -> None:
 
 
 def test_pictures_beside_a_slide_are_taken_by_name_alone(shared_data: Path, caplog: pytest.LogCaptureFixture) -> None:
-    found = Found(shared_data / "formats" / "CMU-1-Small-Region.svs", Path("slide.svs"), Path("slide"))
+    found = Found(shared_data / "formats" / "CMU-1-Small-Region.svs", Path("slide.svs"))
     with caplog.at_level("INFO"):
         assert [each.number for each in series_of(found, None, None)] == [0]
     assert "pictures beside slides are left out (Thumbnail, Label, Macro): --series NAME takes one" in caplog.text

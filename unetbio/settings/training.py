@@ -38,7 +38,11 @@ class Augmentation(Section):
         description="Share of patches that are only mirrored and turned by quarters, pixel on pixel: interpolation "
         "blurs, and images that are segmented later are not blurred.",
     )
-    flip: bool = Field(default=True, description="Mirror along each in-plane axis.")
+    flip: bool = Field(
+        default=True,
+        description="Mirror along each in-plane axis. Switch it off, and `rotate`, where classes differ by their place "
+        "in a body, such as front and back.",
+    )
     rotate: bool = Field(default=True, description="Rotate in the plane by any angle.")
     scale: float = Field(
         default=1.3, ge=1.0, description="Zoom by a factor between `1 / scale` and `scale`, uniform in its logarithm."

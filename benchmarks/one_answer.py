@@ -13,8 +13,10 @@ import json
 import subprocess
 import sys
 import tempfile
+from itertools import islice
 from pathlib import Path
 
+from collections_of_images import annotated
 from common import print_table
 
 BLOCKS = (None, 256, 512, 1000)
@@ -48,8 +50,9 @@ def main() -> None:
     parser.add_argument("data", type=Path, metavar="DATA")
     parser.add_argument("samples", type=Path, metavar="SAMPLES")
     options = parser.parse_args()
-    folders = [options.data / name / "val" / "images" for name in ("bbbc039", "dsb2018")]
-    planes = [str(path) for folder in folders for path in sorted(folder.iterdir())[:IMAGES]]
+    planes = [
+        str(one.image) for name in ("bbbc039", "dsb2018") for one in islice(annotated(options.data, name), IMAGES)
+    ]
     stack = next((options.data / "bbbc050_3d" / "images").glob("Emb08*"))
     kinds = {
         "images and time-lapse": ([*planes, str(options.samples / "timelapse.ome.tif")], 1),

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.labels import RUN_CELL, RUN_Y, RUN_Z, label_runs
+from unetbio.labels import RUN_CELL, RUN_Y, RUN_Z, label_runs, renumbered
 from unetbio.postprocessing.bands import Band, Rows
 
 __all__ = ["CellRows", "find_cells"]
@@ -40,8 +40,7 @@ class CellRows(NamedTuple):
         if largest <= max(TABLE_ENTRIES_ALWAYS, TABLE_ENTRIES_PER_CELL * len(self.ids)):
             table = np.zeros(largest + 1, np.int32)
             table[self.ids] = np.arange(1, len(self.ids) + 1)
-            positions: NDArray[np.int32] = table[rows]
-            return positions
+            return renumbered(rows, table)
         found = np.searchsorted(self.ids, rows.reshape(-1)).reshape(rows.shape) + 1
         return np.where(rows > 0, found, 0).astype(np.int32)
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.labels import nearest_pixels, number_in_raster_order
+from unetbio.labels import nearest_pixels, number_in_raster_order, renumbered
 from unetbio.postprocessing.bands import Allocate, Band, Repeated, RowArray, Rows, bands_of
 
 __all__ = ["resize_cells", "resize_rows"]
@@ -52,11 +52,10 @@ def resize_cells(
     bands = _resized(cells, shape, rows)
     numbers = number_in_raster_order(part for _, part in bands)
     if isinstance(bands, list):
-        renumbered: NDArray[np.unsignedinteger] = numbers[bands[0][1]]
-        return renumbered
+        return renumbered(bands[0][1], numbers)
     resized = allocate(shape, numbers.dtype)
     for band, part in bands:
-        resized[band] = numbers[part]
+        resized[band] = renumbered(part, numbers)
     return resized
 
 

@@ -208,7 +208,7 @@ class _Channel:
     def __init__(self, image: Any, channel: int, counter: LevelCounter | None) -> None:
         self._image = image[channel : channel + 1] if isinstance(image, np.ndarray) else image.channel(channel)
         self._counter = counter
-        self.dtype, self.size = image.dtype, math.prod(image.shape[1:])
+        self.dtype, self.shape, self.size = image.dtype, image.shape[1:], math.prod(image.shape[1:])
         self.is_counted = is_counted(self.dtype)
         self.lowest = -(1 << (8 * self.dtype.itemsize - 1)) if self.dtype.kind == "i" else 0
 
@@ -291,7 +291,8 @@ def _median_difference(channel: _Channel) -> float | None:
         total = int(counts.sum())
         found = _values_at(counts, _middle(total))
     else:
-        total = sum(block.size for block in channel.float_differences())
+        *sections, rows, columns = channel.shape
+        total = math.prod(sections) * math.ceil(rows / ROWS_APART) * (columns - 1)
         found = values_in_order(channel.float_differences, _middle(total)) if total else {}
     return sum(found.values()) / len(found) if total else None
 

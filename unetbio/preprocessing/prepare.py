@@ -196,10 +196,14 @@ def prepare_frame(
     raw: NDArray[Any] | LazyPixels,
     automatic: Normalization,
     unknown: UnknownPixels | None = None,
+    counted: tuple[GreyLevels, ...] = (),
 ) -> Frame:
-    """Rescale and normalize the grey values ``raw`` of one frame, with their ``unknown`` pixels; see `read_frame`."""
+    """Rescale and normalize the grey values ``raw`` of one frame; see `read_frame`.
+
+    ``unknown`` are the pixels of them that were filled, and ``counted`` their statistics, if they were counted before.
+    """
     if isinstance(raw, LazyPixels):
-        return _lazy_frame(opened, t, raw, automatic)
+        return _lazy_frame(opened, t, raw, automatic, counted)
     scaled = rescale_frame(opened, raw)
     chosen = chosen_normalization(opened, automatic)
     # The record does not tell the model's own percentiles from equal ones that were asked for.
@@ -211,7 +215,7 @@ def prepare_frame(
         if error.reason == "not_finite":
             raise ImageError(error.reason, f"{error}, or give --nan fill") from error
         raise
-    return Frame(t, raw, normalization.apply(scaled, scaling), scaling, unknown, _levels(counters))
+    return Frame(t, raw, normalization.apply(scaled, scaling), scaling, unknown, _levels(counters) or counted)
 
 
 def _counters(raw: Any, chosen: Normalization, *, finds_sparse: bool) -> list[LevelCounter]:
@@ -243,17 +247,24 @@ def can_stream(opened: ImageSelection, automatic: Normalization) -> bool:
     return dtype.kind in "bui" and (is_counted(dtype) or not needs_counts) and is_whole
 
 
-def _lazy_frame(opened: ImageSelection, t: int | None, raw: LazyPixels, automatic: Normalization) -> Frame:
+def _lazy_frame(
+    opened: ImageSelection,
+    t: int | None,
+    raw: LazyPixels,
+    automatic: Normalization,
+    counted: tuple[GreyLevels, ...],
+) -> Frame:
     chosen = chosen_normalization(opened, automatic)
     finds_sparse = chosen == automatic
-    is_rescaled = opened.grid != opened.shape
-    # All in one pass, before any part: reading takes longer than counting, and damaged parts are known from then on.
-    counters = count_channels(raw, with_differences=not is_rescaled and finds_sparse and chosen.kind == "percentile")
-    counted = _levels(counters)
-    if is_rescaled:
+    # All is counted in one pass, before any part is taken: reading takes longer than counting, and damaged parts are
+    # known from then on.
+    if opened.grid != opened.shape:
+        counted = counted or _levels(count_channels(raw))
         rescaled = RescaledPixels(raw, opened.grid, opened.allocate)
         scaling = normalization.measure(rescaled, chosen, finds_sparse=finds_sparse)
         return Frame(t, raw, LazyInput(rescaled, scaling), scaling, counted=counted)
+    counters = count_channels(raw, with_differences=finds_sparse and chosen.kind == "percentile")
+    counted = _levels(counters)
     scaling = normalization.measure(raw, chosen, finds_sparse=finds_sparse, counters=counters)
     extremes = [(levels.lowest, levels.highest) for levels in counted]
     return Frame(t, raw, LazyInput(raw, scaling, extremes), scaling, counted=counted)

@@ -128,7 +128,7 @@ class _Search:
 
     def _look(self, zoom: float) -> Look:
         opened = self.opened.at_zoom(zoom)
-        frame = prepare_frame(opened, self.frame.t, self.frame.raw, self.automatic)
+        frame = prepare_frame(opened, self.frame.t, self.frame.raw, self.automatic, counted=self.frame.counted)
         return self._look_at(zoom, opened, frame.image)
 
     def _look_at(self, zoom: float, opened: ImageSelection, image: NDArray[np.float32]) -> Look:

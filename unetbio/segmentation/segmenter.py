@@ -273,8 +273,8 @@ class Segmenter:
                 probabilities = self._room(opened) if with_probabilities else None
                 progress = progress and _held(progress, math.prod(frame.image.shape[1:]))
         if frame.image.shape[1:] != opened.grid:
-            prepared = prepare_frame(opened, frame.t, frame.raw, self.info.normalization, frame.unknown)
-            frame = replace(prepared, counted=frame.counted)
+            automatic = self.info.normalization
+            frame = prepare_frame(opened, frame.t, frame.raw, automatic, frame.unknown, frame.counted)
         decided = self.decide(opened, frame, probabilities_out=probabilities, progress=progress, first=first)
         return DecidedFrame(opened, frame, decided, probabilities)
 

@@ -4,6 +4,7 @@
     python benchmarks/large_images.py DATA/bbbc039/val/images --sides 6000 --formats tiff --kills 10
     python benchmarks/large_images.py DATA/bbbc039/val/images --sides 20000 --formats tiff --precision int8 --crops
     python benchmarks/large_images.py DATA/bbbc039/val/images --sides 3000 --formats tiff --overhead 2
+    python benchmarks/large_images.py DATA/bbbc039/val/images --sides 40000 --formats tiff --first-tile 2
     python benchmarks/large_images.py DATA/bbbc050_3d/images --stack 512 1024 1024 --model nuclei-3d --crops
 
 Each image is segmented by ``unetbio segment`` in a process of its own; memory is the largest resident set of that
@@ -13,7 +14,8 @@ segmented in memory with the grey values scaled alike: equal cells, where they a
 that these cannot change them. ``--stack`` makes an OME-Zarr of stacks instead. ``--kills N`` compares with a run that
 is killed so often, each time within a row of tiles, and goes on; its seconds are those of all runs together.
 ``--overhead N`` segments images that fit into memory in parts and in memory, in turns, N times each: the processor
-seconds of one for those of the other. Real images are cut and mirrored, so that their seams are no cells of their own.
+seconds of one for those of the other. ``--first-tile N`` stops N runs when the network has decided the first tile: the
+seconds from the command until then. Real images are cut and mirrored, so that their seams are no cells of their own.
 """
 
 import argparse
@@ -49,6 +51,13 @@ IN_PARTS = (
     "batch.streamed_if_large = lambda opened, item, segmenter, policy, out, memory: "
     "segmenter.streamed(opened, functools.partial(batch.DiskArray, out), batch.BAND_BYTES); "
 )
+
+UNTIL_FIRST_TILE = """
+import os
+from unetbio.inference.executors import TileExecutor
+run = TileExecutor.run
+TileExecutor.run = lambda self, image, tiles, on_tile, **rest: run(self, image, tiles, lambda *_: os._exit(0), **rest)
+"""
 
 
 def strips(images: Sequence[NDArray[np.uint16]], side: int) -> Iterator[NDArray[np.uint16]]:
@@ -252,6 +261,18 @@ def overhead(image: Path, folder: Path, how: Sequence[str], repeats: int) -> Non
     print(f"{image.name}: in parts {parts / memory - 1:+.1%}, {len(hashes)} label hash", flush=True)
 
 
+def first_tile(image: Path, folder: Path, how: Sequence[str], repeats: int) -> None:
+    """Print the seconds from the command to the first tile, of runs that end there."""
+    for number in range(repeats):
+        out = folder / f"first_tile_{number}"
+        started = time.perf_counter()
+        status = start(image, out, how, UNTIL_FIRST_TILE).wait()
+        seconds = time.perf_counter() - started
+        if status or any(out.glob("*_labels*")):
+            raise SystemExit(f"unetbio segment {image} did not end at its first tile")
+        print(f"{image.name}: first tile after {seconds:.1f} s", flush=True)
+
+
 def made_images(
     options: argparse.Namespace, images: Sequence[NDArray[np.uint16]]
 ) -> Iterator[tuple[str, Callable[[Path], None]]]:
@@ -294,6 +315,9 @@ def main() -> None:
     parser.add_argument("--whole", action="store_true", help="run in memory too, and compare")
     parser.add_argument("--kills", type=int, default=0, help="run once more, killed so often, and compare")
     parser.add_argument("--overhead", type=int, default=0, help="compare in turns, so often, and do nothing else")
+    parser.add_argument(
+        "--first-tile", type=int, default=0, help="run to the first tile, so often, and do nothing else"
+    )
     options = parser.parse_args()
     how = ["--model", options.model, "--precision", options.precision]
     images = [read_image(path, axes=options.stack and "ZYX").read() for path in sorted(options.images.iterdir())[:20]]
@@ -305,6 +329,9 @@ def main() -> None:
             write(path)
             if options.overhead:
                 overhead(path, path.parent, how, options.overhead)
+                continue
+            if options.first_tile:
+                first_tile(path, path.parent, how, options.first_tile)
                 continue
             rows += measured(path, options, how)
             if options.crops:

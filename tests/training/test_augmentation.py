@@ -61,6 +61,18 @@ def test_rotation_keeps_distances_and_scale_multiplies_them() -> None:
         assert 0.5 <= np.hypot(*scaled[:, 0, 0]) / np.hypot(4, 4) <= 2.0
 
 
+@pytest.mark.parametrize("aligned_fraction", [0.0, 1.0])
+def test_an_angle_limits_rotation_either_way(aligned_fraction: float) -> None:
+    limit = {"rotate": True, "largest_angle": 20.0, "aligned_fraction": aligned_fraction}
+    angles = []
+    for seed in range(60):
+        turned = patch_coordinates(rng(seed), (4, 4), (9, 9), STILL.model_copy(update=limit))
+        down, right = turned[:, 8, 4] - turned[:, 4, 4]
+        angles.append(np.degrees(np.arctan2(-right, down)))
+    expected = (-20, 20) if aligned_fraction == 0 else (0, 0)
+    assert (min(angles), max(angles)) == pytest.approx(expected, abs=2)
+
+
 def test_a_stack_is_neither_rotated_nor_scaled_nor_bent_along_z() -> None:
     coordinates = patch_coordinates(rng(), (5.0, 0, 0), (3, 9, 9), Augmentation())
     assert np.allclose(coordinates[0], np.arange(4, 7)[:, None, None])

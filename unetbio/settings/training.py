@@ -40,10 +40,17 @@ class Augmentation(Section):
     )
     flip: bool = Field(
         default=True,
-        description="Mirror along each in-plane axis. Switch it off, and `rotate`, where classes differ by their place "
-        "in a body, such as front and back.",
+        description="Mirror along each in-plane axis. Switch it off where classes differ by their place in a body, "
+        "such as front and back, and give `largest_angle` then.",
     )
-    rotate: bool = Field(default=True, description="Rotate in the plane by any angle.")
+    rotate: bool = Field(default=True, description="Rotate in the plane.")
+    largest_angle: float = Field(
+        default=180.0,
+        gt=0.0,
+        le=180.0,
+        description="Rotate by at most so many degrees, either way. Few, such as 20, where all images show a body from "
+        "the same side.",
+    )
     scale: float = Field(
         default=1.3, ge=1.0, description="Zoom by a factor between `1 / scale` and `scale`, uniform in its logarithm."
     )

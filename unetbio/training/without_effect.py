@@ -84,6 +84,7 @@ def _of_schedule(config: TrainingConfig, minutes: float | None) -> Iterator[_Rul
 def _of_augmentation(config: TrainingConfig) -> Iterator[_Rule]:
     chosen = config.augmentation
     yield _Rule("augmentation.elastic_grid", chosen.elastic_sigma == 0, "elastic_sigma is 0")
+    yield _Rule("augmentation.largest_angle", not chosen.rotate, "rotate is false")
     changes = {name for name in INTENSITY if getattr(chosen, name) != (1 if name == "gamma" else 0)}
     for name in INTENSITY:
         is_unused = name in changes and chosen.probability == 0

@@ -147,11 +147,11 @@ def _random_matrix(
     rng: np.random.Generator, ndim: int, settings: Augmentation, largest_zoom: float, *, aligned: bool
 ) -> NDArray[np.float64]:
     # The last two axes are the image plane; a stack's z axis is neither rotated nor zoomed, since its voxels differ.
-    turns = rng.uniform(0, 4) if settings.rotate else 0.0
+    turns = _quarter_turns(rng, settings, aligned=aligned) if settings.rotate else 0.0
     zoom = min(largest_zoom, np.exp(rng.uniform(-1, 1) * np.log(settings.scale)))
     signs = rng.choice((-1.0, 1.0), size=2) if settings.flip else np.ones(2)
     if aligned:
-        turns, zoom = np.floor(turns), 1.0
+        zoom = 1.0
     angle = turns * np.pi / 2
     plane = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag(signs) / zoom
     if aligned:
@@ -159,6 +159,14 @@ def _random_matrix(
     matrix = np.eye(ndim)
     matrix[-2:, -2:] = plane
     return matrix
+
+
+def _quarter_turns(rng: np.random.Generator, settings: Augmentation, *, aligned: bool) -> float:
+    turns = rng.uniform(0, 4)
+    if settings.largest_angle == 180:
+        return math.floor(turns) if aligned else turns
+    turns = (turns - 2) * settings.largest_angle / 180
+    return math.trunc(turns) if aligned else turns
 
 
 def _elastic_displacement(

@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.compilation import compiled
+from unetbio.measurement.columns import Columns, Table
 
 __all__ = ["GREY_LEVELS", "INTENSITIES", "TEXTURES", "grey_statistics", "shape_features", "texture_features"]
-
-Runs = NDArray[np.int64]
-Columns = dict[str, NDArray[Any]]
 
 GREY_LEVELS = 32
 """Grey levels of the co-occurrence matrices, from the smallest to the largest grey value of the image."""
@@ -28,7 +26,7 @@ _PLANE = np.array([(0, 0, 1), (0, 1, -1), (0, 1, 0), (0, 1, 1)])
 _VOLUME = np.array([*_PLANE.tolist(), *((1, y, x) for y in (-1, 0, 1) for x in (-1, 0, 1))])
 
 
-def shape_features(volume: NDArray[np.int32], runs: Runs, areas: NDArray[np.int64], perimeters: Any = None) -> Columns:
+def shape_features(volume: NDArray[np.int32], runs: Table, areas: NDArray[np.int64], perimeters: Any = None) -> Columns:
     """Columns of the shape of each cell.
 
     Parameters
@@ -88,7 +86,7 @@ def shape_features(volume: NDArray[np.int32], runs: Runs, areas: NDArray[np.int6
     return columns
 
 
-def grey_statistics(values: NDArray[Any], volume: NDArray[np.int32], runs: Runs, areas: NDArray[np.int64]) -> Columns:
+def grey_statistics(values: NDArray[Any], volume: NDArray[np.int32], runs: Table, areas: NDArray[np.int64]) -> Columns:
     """Statistics of the grey values of each cell, by the endings `INTENSITIES`.
 
     ``std`` divides by the number of pixels; the edge holds the pixels with a neighbour over an edge that is not of the
@@ -103,7 +101,7 @@ def grey_statistics(values: NDArray[Any], volume: NDArray[np.int32], runs: Runs,
     return dict(zip(INTENSITIES, (low, high, np.sqrt(variance), total, edge, edge_total), strict=True))
 
 
-def texture_features(values: NDArray[Any], volume: NDArray[np.int32], runs: Runs, cells: int) -> Columns:
+def texture_features(values: NDArray[Any], volume: NDArray[np.int32], runs: Table, cells: int) -> Columns:
     """Haralick features of each cell by the endings `TEXTURES`: of co-occurrence matrices at distance 1.
 
     Pairs lie within the cell and count in both directions; a feature is the mean over the 4 directions of a plane (13
@@ -126,7 +124,7 @@ def _orientation(yy: Any, yx: Any, xx: Any) -> NDArray[np.float64]:
 
 
 @compiled
-def _moments(runs: Runs, cells: int) -> NDArray[np.float64]:
+def _moments(runs: Table, cells: int) -> NDArray[np.float64]:
     """Centroids, and sums of squares and products around them: z, y, x, zz, zy, zx, yy, yx, xx."""
     sums = np.zeros((cells, 9))
     counts = np.zeros(cells)
@@ -157,7 +155,7 @@ def _moments(runs: Runs, cells: int) -> NDArray[np.float64]:
 
 
 @compiled
-def _boxes(runs: Runs, cells: int) -> Runs:
+def _boxes(runs: Table, cells: int) -> Table:
     boxes = np.zeros((cells, 6), dtype=np.int64)
     for run in range(len(runs)):
         cell, z, y, start, stop = runs[run]
@@ -207,7 +205,7 @@ def _euler_numbers(labels: NDArray[np.int32], cells: int) -> NDArray[np.int64]:
 
 
 @compiled
-def _ferets(runs: Runs, tops: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.float64]:
+def _ferets(runs: Table, tops: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.float64]:
     """Largest and smallest width of the convex hull of the middles of each cell's pixel edges."""
     first = np.full(offsets[-1], 1 << 40)
     last = np.full(offsets[-1], -(1 << 40))
@@ -275,7 +273,7 @@ def _convex_hull(points: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @compiled
-def _grey_sums(values: NDArray[Any], volume: NDArray[np.int32], runs: Runs, cells: int) -> NDArray[np.float64]:
+def _grey_sums(values: NDArray[Any], volume: NDArray[np.int32], runs: Table, cells: int) -> NDArray[np.float64]:
     """Smallest, largest, sum, sum of squares around the smallest, sum and number of edge pixels of each cell."""
     depth, height, _ = volume.shape
     sums = np.zeros((cells, 6))
@@ -310,7 +308,7 @@ def _grey_sums(values: NDArray[Any], volume: NDArray[np.int32], runs: Runs, cell
 
 @compiled
 def _textures(
-    levels: NDArray[np.uint8], volume: NDArray[np.int32], runs: Runs, directions: NDArray[np.int64], cells: int
+    levels: NDArray[np.uint8], volume: NDArray[np.int32], runs: Table, directions: NDArray[np.int64], cells: int
 ) -> NDArray[np.float64]:
     """Contrast, dissimilarity, homogeneity, ASM, correlation and entropy; runs are ordered by cell."""
     depth, height, width = volume.shape

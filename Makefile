@@ -80,7 +80,6 @@ import-linter: build/lint
 format: $(READY)
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q . ; $(BIN)/snakefmt Snakefile pipelines
 
-# What follows from the definitions in unetbio/settings: the workflow's schema, and the tables of the pages.
 # The pages and tables of docs/, and the schema of the workflow's settings, that follow from the code.
 docs: $(READY)
 	@$(BIN)/python docs/generate.py

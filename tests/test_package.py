@@ -95,7 +95,7 @@ def test_imports_for_annotations_keep_the_floors_too(installed: Path, tmp_path: 
 @pytest.mark.parametrize(
     ("importer", "imported", "broken"),
     [
-        ("unetbio.labels", "unetbio.results.journal", "Each floor"),
+        ("unetbio.labels.hashing", "unetbio.results.journal", "Each floor"),
         ("unetbio.measurement.regions", "unetbio.networks.registry", "Each floor"),
         ("unetbio.errors", "unetbio.compilation", "Each floor"),
         ("unetbio.inference.tiling", "unetbio.inference.prediction", "No circles"),

@@ -1,0 +1,32 @@
+"""Types of label images, and the forms in which compiled loops take them."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["BoolArray", "IntArray", "LabelImage", "Mask", "as_volume", "label_dtype", "unsigned"]
+
+IntArray = NDArray[np.integer[Any]]
+LabelImage = NDArray[np.uint16] | NDArray[np.uint32]
+Mask = LabelImage | NDArray[np.uint8]
+"""A label image, or a class mask."""
+BoolArray = NDArray[np.bool_]
+
+MAX_UINT16_LABEL = int(np.iinfo(np.uint16).max)
+
+
+def as_volume(array: NDArray[Any]) -> NDArray[Any]:
+    """Give a C-contiguous ``(Z, Y, X)`` view (or copy) of a 2-D or 3-D array: what the compiled loops take."""
+    volume = array[np.newaxis] if array.ndim == 2 else array
+    return np.ascontiguousarray(volume)
+
+
+def unsigned(labels: IntArray) -> IntArray:
+    """The same ids, which are not negative, as unsigned numbers: loops are compiled for half as many types."""
+    return labels.view(f"u{labels.itemsize}")
+
+
+def label_dtype(count: int) -> type[np.uint16] | type[np.uint32]:
+    """Give the type of a label image that holds ids up to ``count``: uint16, or uint32 above 65 535."""
+    return np.uint16 if count <= MAX_UINT16_LABEL else np.uint32

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetbio.compilation import compiled
+from unetbio.machine import available_cores
+
 __all__ = [
     "FULL_SCALE",
     "GreyFingerprint",
@@ -37,11 +40,14 @@ LOW, MEDIAN, HIGH = 1.0, 50.0, 99.8
 SAMPLES = 1 << 18
 """Pixels that are kept to find the percentiles of types too wide for counting."""
 
-COUNTED_AT_ONCE = 1 << 22
-"""Pixels counted at a time: counting makes a copy of eight bytes a pixel."""
+MEASURED_AT_ONCE = 1 << 22
+"""Pixels of types that are not counted, of which copies are made."""
 
 BLOCK_PIXELS = 1 << 23
 """Pixels of an image that are read at once to measure it."""
+
+MOST_READERS = 2
+"""Blocks that are read at the same time: unpacking takes longer than counting, and each reader has a process."""
 
 ALIGNED_ROWS = 256
 """Blocks of planes hold a multiple of so many rows: most files have tiles of that size, which are unpacked once, and
@@ -185,10 +191,13 @@ class LevelCounter:
         """Count more pixels: some rows."""
         if self.differences is not None:
             self.differences += count_differences(values)
-        flat = np.ascontiguousarray(values, values.dtype.newbyteorder("=")).reshape(-1)
+        flat = _native(values).reshape(-1)
         self._pixels += flat.size
-        for start in range(0, flat.size, COUNTED_AT_ONCE):
-            self._add_block(flat[start : start + COUNTED_AT_ONCE])
+        if self._counts is not None:
+            _count(flat.view(f"u{flat.dtype.itemsize}"), self._counts)
+            return
+        for start in range(0, flat.size, MEASURED_AT_ONCE):
+            self._measure(flat[start : start + MEASURED_AT_ONCE])
 
     def result(self) -> GreyLevels:
         """Statistics of the counted pixels."""
@@ -202,11 +211,7 @@ class LevelCounter:
         at_highest = self._at_highest if self._is_integer else 0
         return GreyLevels(self._lowest, low, median, high, self._highest, at_highest, self._pixels, self._not_finite)
 
-    def _add_block(self, block: NDArray[Any]) -> None:
-        if self._counts is not None:
-            unsigned = block.astype(np.uint8) if block.dtype == np.bool_ else block.view(f"u{block.dtype.itemsize}")
-            self._counts += np.bincount(unsigned, minlength=len(self._counts))
-            return
+    def _measure(self, block: NDArray[Any]) -> None:
         if block.dtype.kind == "f":
             finite = np.isfinite(block)
             self._not_finite += block.size - int(np.count_nonzero(finite))
@@ -252,8 +257,31 @@ def is_counted(dtype: np.dtype[Any]) -> bool:
 
 def count_differences(rows: NDArray[Any]) -> NDArray[np.int64]:
     """Number of each difference of neighbours in every fourth of some rows, of a type that is counted."""
-    differences = np.abs(np.diff(rows[..., ::ROWS_APART, :].astype(np.int32), axis=-1))
-    return np.bincount(differences.reshape(-1), minlength=1 << (8 * rows.dtype.itemsize))
+    counts = np.zeros(1 << (8 * rows.dtype.itemsize), np.int64)
+    _count_differences(_native(rows).reshape(-1, *rows.shape[-2:]), counts)
+    return counts
+
+
+def _native(values: NDArray[Any]) -> NDArray[Any]:
+    """Grey values as compiled loops take them."""
+    native = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
+    return native.view(np.uint8) if native.dtype == np.bool_ else native
+
+
+@compiled
+def _count(values: NDArray[np.unsignedinteger], counts: NDArray[np.int64]) -> None:
+    for value in values:
+        counts[value] += 1
+
+
+@compiled
+def _count_differences(sections: NDArray[np.integer], counts: NDArray[np.int64]) -> None:
+    depth, height, width = sections.shape
+    for section in range(depth):
+        for y in range(0, height, ROWS_APART):
+            row = sections[section, y]
+            for x in range(width - 1):
+                counts[abs(np.int64(row[x + 1]) - np.int64(row[x]))] += 1
 
 
 def levels_of_channels(image: Any) -> tuple[GreyLevels, ...]:
@@ -279,12 +307,15 @@ def row_blocks(image: Any) -> Iterator[NDArray[Any]]:
     multiple = ALIGNED_ROWS if len(image.shape) == 3 else 1
     rows = max(1, BLOCK_PIXELS // (multiple * math.prod(image.shape[2:]))) * multiple
     blocks = (slice(start, start + rows) for start in range(0, image.shape[1], rows))
-    # Each is read while the one before is counted.
-    with ThreadPoolExecutor(1) as reader:
+    # Those after a block are read while it is counted. Rescaled rows hang together: one is read at a time.
+    windows = getattr(image, "in_windows", None)
+    readers = 1 if windows is None else min(MOST_READERS, available_cores())
+    read = (image if windows is None else windows).__getitem__
+    with ThreadPoolExecutor(readers) as pool:
         ahead: deque[Future[NDArray[Any]]] = deque()
         for block in blocks:
-            ahead.append(reader.submit(image.__getitem__, (slice(None), block)))
-            if len(ahead) > 1:
+            ahead.append(pool.submit(read, (slice(None), block)))
+            if len(ahead) > readers:
                 yield ahead.popleft().result()
         yield from (each.result() for each in ahead)
 
@@ -332,8 +363,8 @@ def _ordered_bits(blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.
     """Whole numbers in the order of float32 values: all bits of negative ones are turned, the sign of the others."""
     for block in blocks:
         all_bits = np.ascontiguousarray(block, np.float32).reshape(-1).view(np.uint32)
-        for start in range(0, all_bits.size, COUNTED_AT_ONCE):
-            bits = all_bits[start : start + COUNTED_AT_ONCE]
+        for start in range(0, all_bits.size, MEASURED_AT_ONCE):
+            bits = all_bits[start : start + MEASURED_AT_ONCE]
             yield np.where(bits & _SIGN, ~bits, bits | _SIGN)
 
 

@@ -8,7 +8,14 @@ from functools import cache
 from math import ceil
 from pathlib import Path, PurePosixPath
 
-__all__ = ["available_cores", "available_memory", "keep_freed_memory", "peak_memory", "process_seconds"]
+__all__ = [
+    "available_cores",
+    "available_memory",
+    "keep_freed_memory",
+    "peak_memory",
+    "process_seconds",
+    "return_freed_memory",
+]
 
 ROOT = Path("/")
 
@@ -154,3 +161,12 @@ def keep_freed_memory() -> None:
         trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
         set_option(trim_threshold, KEPT_BYTES)
         set_option(mmap_threshold, KEPT_BYTES)
+
+
+def return_freed_memory() -> None:
+    """Give freed memory back to the system, on Linux: between steps of a large image, of which each needs its own."""
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

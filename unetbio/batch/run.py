@@ -19,6 +19,7 @@ from unetbio.errors import ImageError, UnetbioError
 from unetbio.files import real_path, utf8_text
 from unetbio.inference.executors import part_of
 from unetbio.io.remote import address_of
+from unetbio.machine import return_freed_memory
 from unetbio.output_layout import SUMMARY
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.normalization import Scaling
@@ -248,6 +249,8 @@ class _Batch:
                 raise
             job.error = error
             return
+        if made.opened.streaming is not None:
+            return_freed_memory()
         # The scale that was found for the first frame is that of all.
         job.opened = made.opened
         size = self.budget.resize(size, frame_bytes(made.opened, self.segmenter))
@@ -263,6 +266,8 @@ class _Batch:
             opened, frame = waiting.made.opened, waiting.made.frame
             with stage("postprocessing"):
                 result = self.segmenter.finish(opened, frame, waiting.made.decided)
+            if opened.streaming is not None:
+                return_freed_memory()
             _present(job.labels).store(waiting.index, result.label_image)
             if waiting.made.probabilities is not None:
                 names = self.segmenter.info.class_names

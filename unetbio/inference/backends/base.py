@@ -47,7 +47,7 @@ AUTO = "auto"
 _SHARED = {"base", "graph"}
 """Modules of this folder that are no backends."""
 
-MEMORY_BUDGETS = {2: 400 << 20, 3: 2 << 30}
+MEMORY_BUDGETS = {2: 400 << 20, 3: 1 << 30}
 """Bytes of feature maps a tile may hold, by number of axes: in 3-D, context costs more, so that larger tiles pay."""
 
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from unetbio.io.arrays import image_of_array
 from unetbio.preprocessing import grey_values, normalization
+from unetbio.preprocessing import lazy as lazy_images
 from unetbio.preprocessing.grey_values import levels_of_channels
 from unetbio.preprocessing.lazy import LazyInput, LazyPixels, Streaming
 from unetbio.preprocessing.prepare import read_frame
@@ -33,12 +34,18 @@ def test_parts_are_those_of_the_array(window, data):
     array = np.random.default_rng(0).integers(0, 999, (2, 6, 9, 8)).astype(np.uint16)
     volume, plane = lazy(array, "CZYX"), lazy(array, "CZYX", z=3)
     assert (volume.shape, plane.shape) == ((2, 6, 9, 8), (2, 9, 8))
+    ways = [(3, plane.unkept), (3, plane.in_windows), (slice(None), volume.in_windows), (slice(None), volume.unkept)]
     for _ in range(3):
         index = tuple(slice(start, start + length) for start, length in data.draw(windows((6, 9, 8))))
         np.testing.assert_array_equal(volume[(slice(None), *index)], array[(slice(None), *index)])
         np.testing.assert_array_equal(volume[1, index[0]], array[1, index[0]])
-        for pixels in (plane, plane.in_windows):
-            np.testing.assert_array_equal(pixels[(slice(None), *index[1:])], array[(slice(None), 3, *index[1:])])
+        np.testing.assert_array_equal(plane[(slice(None), *index[1:])], array[(slice(None), 3, *index[1:])])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lazy_images, "WINDOW", {2: (4, 3), 3: (2, 4, 3)})
+            patch.setattr(lazy_images, "WINDOW_BYTES", data.draw(st.sampled_from([1, 200, 9999])))
+            for z, pixels in ways:
+                asked = (slice(None), *index[4 - len(pixels.shape) :])
+                np.testing.assert_array_equal(pixels[asked], array[:, z][asked])
 
 
 def test_a_projection_is_the_maximum_of_the_sections():
@@ -48,14 +55,19 @@ def test_a_projection_is_the_maximum_of_the_sections():
     np.testing.assert_array_equal(pixels.in_windows[0, 2:7, 3:], array[0].max(axis=0)[2:7, 3:])
 
 
-def test_windows_read_nothing_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_windows_are_read_once_and_nothing_beside_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lazy_images, "WINDOW", {2: (8, 16)})
     image = image_of_array(np.zeros((1, 61, 50), np.uint16), "CYX")
     read: list[int] = []
     whole = type(image.pixels).read
     monkeypatch.setattr(type(image.pixels), "read", lambda *window: read.append(whole(*window).size) or whole(*window))
     pixels = LazyPixels(image, None, None, (0,), (61, 50))
-    assert pixels[:, 3:9, 4:6].shape == pixels.in_windows[:, 3:9, 4:6].shape == (1, 6, 2)
-    assert read == [6 * 50, 6 * 2]
+    kept = pixels.in_windows
+    for _ in range(2):
+        assert pixels[:, 3:9, 4:6].shape == kept[:, 3:9, 4:6].shape == pixels.unkept[:, 3:9, 4:6].shape == (1, 6, 2)
+    assert read == [6 * 50, 8 * 16, 8 * 16, 6 * 2, 6 * 2]
+    kept[:, 60:, 48:]
+    assert read[5:] == [5 * 2]
 
 
 def test_rows_that_overlap_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:

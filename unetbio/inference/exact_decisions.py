@@ -200,7 +200,7 @@ def refine(
         if progress is not None:
             progress(prod(doubtful.shape), prod(doubtful.shape))
 
-    # Blocks are few and far from each other: of an image that is not in memory, nothing is read between them.
+    # What neighbouring blocks read overlaps, and there may be none over whole rows of an image that is not in memory.
     TileExecutor(predictor, compute).run(getattr(image, "in_windows", image), blocks, on_tile)
 
 

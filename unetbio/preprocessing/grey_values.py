@@ -308,9 +308,9 @@ def row_blocks(image: Any) -> Iterator[NDArray[Any]]:
     rows = max(1, BLOCK_PIXELS // (multiple * math.prod(image.shape[2:]))) * multiple
     blocks = (slice(start, start + rows) for start in range(0, image.shape[1], rows))
     # Those after a block are read while it is counted. Rescaled rows hang together: one is read at a time.
-    windows = getattr(image, "in_windows", None)
-    readers = 1 if windows is None else min(MOST_READERS, available_cores())
-    read = (image if windows is None else windows).__getitem__
+    unkept = getattr(image, "unkept", None)
+    readers = 1 if unkept is None else min(MOST_READERS, available_cores())
+    read = (image if unkept is None else unkept).__getitem__
     with ThreadPoolExecutor(readers) as pool:
         ahead: deque[Future[NDArray[Any]]] = deque()
         for block in blocks:

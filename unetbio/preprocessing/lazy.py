@@ -2,7 +2,9 @@
 
 import copy
 import functools
+import itertools
 import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +17,12 @@ from unetbio.postprocessing.bands import Allocate, FinishedBands, Rows
 from unetbio.preprocessing.normalization import Scaling, apply
 
 __all__ = ["LazyInput", "LazyPixels", "Streaming"]
+
+WINDOW = {2: (512, 512), 3: (16, 256, 256)}
+"""Size of the windows that are kept, by the number of axes: a few tiles or chunks of most files."""
+
+WINDOW_BYTES = 1 << 26
+"""Bytes of the windows that are kept."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +47,8 @@ class Streaming:
 class LazyPixels:
     """Grey values ``(C, *spatial)`` of one frame.
 
-    The rows that were read last are kept in full width, since the next tile is mostly beside the last one; not with
-    `in_windows`, for places far from each other.
+    The rows that were read last are kept in full width, since the next tile is mostly beside the last one. Others are
+    read with `in_windows`, where small windows overlap, and with `unkept`, where no pixel is read twice.
 
     Parameters
     ----------
@@ -54,8 +62,8 @@ class LazyPixels:
         Channels of the image.
     shape : tuple of int
         Of the frame, without channels.
-    keeps_rows : bool
-        Read in full width, and keep the rows.
+    keeps : {"rows", "windows", "nothing"}
+        What is kept for the next reading.
     """
 
     def __init__(
@@ -66,13 +74,14 @@ class LazyPixels:
         channels: Sequence[int],
         shape: tuple[int, ...],
         *,
-        keeps_rows: bool = True,
+        keeps: Literal["rows", "windows", "nothing"] = "rows",
     ) -> None:
-        self._image, self._t, self._z, self._channels, self._keeps_rows = image, t, z, channels, keeps_rows
+        self._image, self._t, self._z, self._channels, self._keeps = image, t, z, channels, keeps
         self.shape = (len(channels), *shape)
         self.dtype = image.dtype
         self._lock = threading.Lock()
         self._kept: tuple[list[tuple[int, int]], NDArray[Any]] | None = None
+        self._windows: OrderedDict[tuple[int, ...], NDArray[Any]] = OrderedDict()
 
     def channel(self, number: int) -> "LazyPixels":
         """One of the channels, read without the others."""
@@ -80,17 +89,24 @@ class LazyPixels:
 
     @property
     def in_windows(self) -> "LazyPixels":
-        """The same, of which nothing is read but what is asked for."""
-        return LazyPixels(self._image, self._t, self._z, self._channels, self.shape[1:], keeps_rows=False)
+        """The same, read in windows of one grid, of which the last ones are kept."""
+        return LazyPixels(self._image, self._t, self._z, self._channels, self.shape[1:], keeps="windows")
+
+    @property
+    def unkept(self) -> "LazyPixels":
+        """The same, of which nothing is read but what is asked for, and nothing kept."""
+        return LazyPixels(self._image, self._t, self._z, self._channels, self.shape[1:], keeps="nothing")
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         """Read a part: channels by number or slice, then slices of step 1."""
         channel, *spatial = index if isinstance(index, tuple) else (index,)
         spatial += [slice(None)] * (len(self.shape) - 1 - len(spatial))
         *rows, columns = (slice(*part.indices(size)[:2]) for part, size in zip(spatial, self.shape[1:], strict=True))
-        if not self._keeps_rows:
-            return self._read_sections(rows, columns)[channel]
-        return self._read(rows)[(channel, ..., columns)]
+        if self._keeps == "rows":
+            return self._read(rows)[(channel, ..., columns)]
+        if self._keeps == "windows":
+            return self._read_windows((*rows, columns))[channel]
+        return self._read_sections(rows, columns)[channel]
 
     def _read(self, rows: list[slice]) -> NDArray[Any]:
         wanted = [(part.start, part.stop) for part in rows]
@@ -116,6 +132,37 @@ class LazyPixels:
             return self._read_sections(rows, slice(None))
         rest = slice(rows[0].start + common.shape[1], rows[0].stop)
         return np.concatenate([common, self._read_sections([rest], slice(None))], axis=1)
+
+    def _read_windows(self, place: tuple[slice, ...]) -> NDArray[Any]:
+        out = np.empty((self.shape[0], *(part.stop - part.start for part in place)), self.dtype)
+        sizes = WINDOW[len(place)]
+        firsts = (range(part.start // size, -(-part.stop // size)) for part, size in zip(place, sizes, strict=True))
+        for number in itertools.product(*firsts):
+            start = [at * size for at, size in zip(number, sizes, strict=True)]
+            window = self._window(number, start)
+            shared = [
+                slice(max(part.start, first), min(part.stop, first + length))
+                for part, first, length in zip(place, start, window.shape[1:], strict=True)
+            ]
+            into = (slice(s.start - part.start, s.stop - part.start) for s, part in zip(shared, place, strict=True))
+            of = (slice(s.start - first, s.stop - first) for s, first in zip(shared, start, strict=True))
+            out[(slice(None), *into)] = window[(slice(None), *of)]
+        return out
+
+    def _window(self, number: tuple[int, ...], start: Sequence[int]) -> NDArray[Any]:
+        """One of the grid's windows; the last ones asked for are kept."""
+        with self._lock:
+            if number in self._windows:
+                self._windows.move_to_end(number)
+                return self._windows[number]
+        ends = zip(start, WINDOW[len(start)], self.shape[1:], strict=True)
+        *rows, columns = (slice(first, min(first + size, length)) for first, size, length in ends)
+        window = self._read_sections(rows, columns)
+        with self._lock:
+            self._windows[number] = window
+            while len(self._windows) * window.nbytes > WINDOW_BYTES and len(self._windows) > 1:
+                self._windows.popitem(last=False)
+        return window
 
     def _read_sections(self, rows: list[slice], x: slice) -> NDArray[Any]:
         if self._z != "max":

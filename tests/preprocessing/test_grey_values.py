@@ -23,13 +23,18 @@ def image_of(dtype: str, shape: tuple[int, ...], seed: int) -> NDArray[np.generi
     shape=st.sampled_from([(1, 1), (9, 12), (3, 4, 5)]),
     seed=st.integers(0, 99),
     transposed=st.booleans(),
+    by_numpy=st.sampled_from([0, 1 << 22]),
 )
-def test_grey_values_are_counted_one_by_one(dtype: str, shape: tuple[int, ...], seed: int, transposed: bool) -> None:
+def test_grey_values_are_counted_one_by_one(
+    dtype: str, shape: tuple[int, ...], seed: int, transposed: bool, by_numpy: int
+) -> None:
     values = image_of(dtype, shape, seed)
     values = values.T if transposed else values
     counter = LevelCounter(values.dtype, values.size)
-    for row in values:
-        counter.add(np.atleast_2d(row))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grey_values, "COUNTED_BY_NUMPY", by_numpy)
+        for row in values:
+            counter.add(np.atleast_2d(row))
     whole = values.astype(int)
     lowest = np.iinfo(dtype).min if dtype != "?" else 0
     found, counts = np.unique(whole, return_counts=True)

@@ -200,7 +200,7 @@ def refine(
         if progress is not None:
             progress(prod(doubtful.shape), prod(doubtful.shape))
 
-    # What neighbouring blocks read overlaps, and there may be none over whole rows of an image that is not in memory.
+    # Of an image that is not in memory, windows are read: blocks overlap, and most rows hold few of them.
     TileExecutor(predictor, compute).run(getattr(image, "in_windows", image), blocks, on_tile)
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.compilation import compiled
-from unetbio.machine import available_cores
 
 __all__ = [
     "FULL_SCALE",
@@ -41,13 +40,13 @@ SAMPLES = 1 << 18
 """Pixels that are kept to find the percentiles of types too wide for counting."""
 
 MEASURED_AT_ONCE = 1 << 22
-"""Pixels of types that are not counted, of which copies are made."""
+"""Pixels of which copies are made at a time."""
+
+COUNTED_BY_NUMPY = 1 << 22
+"""Up to so many values numpy counts, ten times as slow: to import numba takes longer."""
 
 BLOCK_PIXELS = 1 << 23
 """Pixels of an image that are read at once to measure it."""
-
-MOST_READERS = 2
-"""Blocks that are read at the same time: unpacking takes longer than counting, and each reader has a process."""
 
 ALIGNED_ROWS = 256
 """Blocks of planes hold a multiple of so many rows: most files have tiles of that size, which are unpacked once, and
@@ -191,10 +190,11 @@ class LevelCounter:
         """Count more pixels: some rows."""
         if self.differences is not None:
             self.differences += count_differences(values)
-        flat = _native(values).reshape(-1)
+        flat = np.ascontiguousarray(values, values.dtype.newbyteorder("=")).reshape(-1)
         self._pixels += flat.size
         if self._counts is not None:
-            _count(flat.view(f"u{flat.dtype.itemsize}"), self._counts)
+            is_bool = flat.dtype == np.bool_
+            _add_counts(self._counts, flat.astype(np.uint8) if is_bool else flat.view(f"u{flat.dtype.itemsize}"))
             return
         for start in range(0, flat.size, MEASURED_AT_ONCE):
             self._measure(flat[start : start + MEASURED_AT_ONCE])
@@ -257,31 +257,24 @@ def is_counted(dtype: np.dtype[Any]) -> bool:
 
 def count_differences(rows: NDArray[Any]) -> NDArray[np.int64]:
     """Number of each difference of neighbours in every fourth of some rows, of a type that is counted."""
+    differences = np.abs(np.diff(rows[..., ::ROWS_APART, :].astype(np.int32), axis=-1))
     counts = np.zeros(1 << (8 * rows.dtype.itemsize), np.int64)
-    _count_differences(_native(rows).reshape(-1, *rows.shape[-2:]), counts)
+    _add_counts(counts, differences.reshape(-1))
     return counts
 
 
-def _native(values: NDArray[Any]) -> NDArray[Any]:
-    """Grey values as compiled loops take them."""
-    native = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
-    return native.view(np.uint8) if native.dtype == np.bool_ else native
+def _add_counts(counts: NDArray[np.int64], values: NDArray[np.integer]) -> None:
+    """Add the number of each value, from 0."""
+    if values.size <= COUNTED_BY_NUMPY:
+        counts += np.bincount(values, minlength=len(counts))
+    else:
+        _count(counts, values)
 
 
 @compiled
-def _count(values: NDArray[np.unsignedinteger], counts: NDArray[np.int64]) -> None:
+def _count(counts: NDArray[np.int64], values: NDArray[np.integer]) -> None:
     for value in values:
         counts[value] += 1
-
-
-@compiled
-def _count_differences(sections: NDArray[np.integer], counts: NDArray[np.int64]) -> None:
-    depth, height, width = sections.shape
-    for section in range(depth):
-        for y in range(0, height, ROWS_APART):
-            row = sections[section, y]
-            for x in range(width - 1):
-                counts[abs(np.int64(row[x + 1]) - np.int64(row[x]))] += 1
 
 
 def levels_of_channels(image: Any) -> tuple[GreyLevels, ...]:
@@ -307,15 +300,12 @@ def row_blocks(image: Any) -> Iterator[NDArray[Any]]:
     multiple = ALIGNED_ROWS if len(image.shape) == 3 else 1
     rows = max(1, BLOCK_PIXELS // (multiple * math.prod(image.shape[2:]))) * multiple
     blocks = (slice(start, start + rows) for start in range(0, image.shape[1], rows))
-    # Those after a block are read while it is counted. Rescaled rows hang together: one is read at a time.
-    unkept = getattr(image, "unkept", None)
-    readers = 1 if unkept is None else min(MOST_READERS, available_cores())
-    read = (image if unkept is None else unkept).__getitem__
-    with ThreadPoolExecutor(readers) as pool:
+    # Each is read while the one before is counted.
+    with ThreadPoolExecutor(1) as reader:
         ahead: deque[Future[NDArray[Any]]] = deque()
         for block in blocks:
-            ahead.append(pool.submit(read, (slice(None), block)))
-            if len(ahead) > readers:
+            ahead.append(reader.submit(image.__getitem__, (slice(None), block)))
+            if len(ahead) > 1:
                 yield ahead.popleft().result()
         yield from (each.result() for each in ahead)
 

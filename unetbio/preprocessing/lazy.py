@@ -18,8 +18,9 @@ from unetbio.preprocessing.normalization import Scaling, apply
 
 __all__ = ["LazyInput", "LazyPixels", "Streaming"]
 
-WINDOW = {2: (512, 512), 3: (16, 256, 256)}
-"""Size of the windows that are kept, by the number of axes: a few tiles or chunks of most files."""
+WINDOW = {2: (256, 256), 3: (32, 128, 128)}
+"""Size of the windows that are kept, by the number of axes: those of planes are tiles of most files, which are unpacked
+as a whole in any case."""
 
 WINDOW_BYTES = 1 << 26
 """Bytes of the windows that are kept."""
@@ -47,8 +48,8 @@ class Streaming:
 class LazyPixels:
     """Grey values ``(C, *spatial)`` of one frame.
 
-    The rows that were read last are kept in full width, since the next tile is mostly beside the last one. Others are
-    read with `in_windows`, where small windows overlap, and with `unkept`, where no pixel is read twice.
+    The rows that were read last are kept in full width, since the next tile is mostly beside the last one; with
+    `in_windows`, windows are kept, for small parts that overlap.
 
     Parameters
     ----------
@@ -62,8 +63,8 @@ class LazyPixels:
         Channels of the image.
     shape : tuple of int
         Of the frame, without channels.
-    keeps : {"rows", "windows", "nothing"}
-        What is kept for the next reading.
+    keeps_rows : bool
+        Read in full width, and keep the rows.
     """
 
     def __init__(
@@ -74,9 +75,9 @@ class LazyPixels:
         channels: Sequence[int],
         shape: tuple[int, ...],
         *,
-        keeps: Literal["rows", "windows", "nothing"] = "rows",
+        keeps_rows: bool = True,
     ) -> None:
-        self._image, self._t, self._z, self._channels, self._keeps = image, t, z, channels, keeps
+        self._image, self._t, self._z, self._channels, self._keeps_rows = image, t, z, channels, keeps_rows
         self.shape = (len(channels), *shape)
         self.dtype = image.dtype
         self._lock = threading.Lock()
@@ -90,23 +91,16 @@ class LazyPixels:
     @property
     def in_windows(self) -> "LazyPixels":
         """The same, read in windows of one grid, of which the last ones are kept."""
-        return LazyPixels(self._image, self._t, self._z, self._channels, self.shape[1:], keeps="windows")
-
-    @property
-    def unkept(self) -> "LazyPixels":
-        """The same, of which nothing is read but what is asked for, and nothing kept."""
-        return LazyPixels(self._image, self._t, self._z, self._channels, self.shape[1:], keeps="nothing")
+        return LazyPixels(self._image, self._t, self._z, self._channels, self.shape[1:], keeps_rows=False)
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         """Read a part: channels by number or slice, then slices of step 1."""
         channel, *spatial = index if isinstance(index, tuple) else (index,)
         spatial += [slice(None)] * (len(self.shape) - 1 - len(spatial))
         *rows, columns = (slice(*part.indices(size)[:2]) for part, size in zip(spatial, self.shape[1:], strict=True))
-        if self._keeps == "rows":
-            return self._read(rows)[(channel, ..., columns)]
-        if self._keeps == "windows":
+        if not self._keeps_rows:
             return self._read_windows((*rows, columns))[channel]
-        return self._read_sections(rows, columns)[channel]
+        return self._read(rows)[(channel, ..., columns)]
 
     def _read(self, rows: list[slice]) -> NDArray[Any]:
         wanted = [(part.start, part.stop) for part in rows]
@@ -134,7 +128,7 @@ class LazyPixels:
         return np.concatenate([common, self._read_sections([rest], slice(None))], axis=1)
 
     def _read_windows(self, place: tuple[slice, ...]) -> NDArray[Any]:
-        out = np.empty((self.shape[0], *(part.stop - part.start for part in place)), self.dtype)
+        out = np.empty((self.shape[0], *(max(0, part.stop - part.start) for part in place)), self.dtype)
         sizes = WINDOW[len(place)]
         firsts = (range(part.start // size, -(-part.stop // size)) for part, size in zip(place, sizes, strict=True))
         for number in itertools.product(*firsts):

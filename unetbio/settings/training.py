@@ -48,8 +48,9 @@ class Augmentation(Section):
         default=180.0,
         gt=0.0,
         le=180.0,
-        description="Rotate by at most so many degrees, either way. Few, such as 20, where all images show a body from "
-        "the same side.",
+        description="Rotate by at most so many degrees, either way. Few, such as 20 with `flip: false`, where all "
+        "images show a body from the same side: two mirrorings are half a turn. Aligned patches are turned by quarters "
+        "within it.",
     )
     scale: float = Field(
         default=1.3, ge=1.0, description="Zoom by a factor between `1 / scale` and `scale`, uniform in its logarithm."

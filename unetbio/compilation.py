@@ -3,9 +3,9 @@
 Import numba on the first call only, so that most commands start without it.
 
 A compiled loop may call compiled loops of its own file only: numba caches a loop together with its callees, but checks
-only the caller's file for changes, so it would miss a change in another file. Small loops may therefore exist twice. Nor
-does it see that a constant of another file has changed, as the columns of a table of runs: such constants stay as they
-are. Python code may call compiled loops of any file.
+only the caller's file for changes, so it would miss a change in another file. Small loops may therefore exist twice.
+Nor does it see that a constant of another file has changed, as the columns of a table of runs: such constants stay as
+they are. Python code may call compiled loops of any file.
 """
 
 import functools

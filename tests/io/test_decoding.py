@@ -15,6 +15,8 @@ import tifffile
 from unetbio.errors import ImageError
 from unetbio.io import decoding, read_image
 from unetbio.io.decoding import decode_elsewhere
+from unetbio.preprocessing import grey_values
+from unetbio.preprocessing.lazy import LazyPixels
 
 STACK = np.random.default_rng(0).integers(0, 60000, (2, 3, 32, 40), dtype=np.uint16)
 
@@ -121,6 +123,46 @@ def test_threads_have_processes_of_their_own(image: Path) -> None:
             thread.join()
         assert found == [True] * 3
     assert not decoders()
+
+
+@pytest.mark.parametrize(
+    ("options", "apart"),
+    [
+        ({"tile": (16, 16), "compression": "zlib"}, True),
+        ({"rowsperstrip": 16, "compression": "zlib"}, True),
+        ({"rowsperstrip": 32, "compression": "zlib"}, False),
+        ({}, True),
+    ],
+)
+def test_windows_are_apart_where_a_plane_is_not_unpacked_as_a_whole(
+    tmp_path: Path, options: dict[str, object], apart: bool
+) -> None:
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, STACK[0], photometric="minisblack", **options)
+    assert read_image(path, axes="ZYX").pixels.windows_apart is apart
+    with decode_elsewhere(60):
+        image = read_image(path, axes="ZYX")
+        assert image.pixels.windows_apart is apart
+        pixels = LazyPixels(image, None, None, (0,), (3, 32, 40))
+        assert (pixels.unkept is not None) is apart
+
+
+def test_threads_that_count_read_two_windows_at_once(image: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grey_values, "available_cores", lambda: 8)
+    monkeypatch.setattr(grey_values, "BLOCK_PIXELS", 1)
+    with decode_elsewhere(60):
+        opened = read_image(image)
+        pixels = LazyPixels(opened, None, None, (0, 1), (3, 32, 40))
+        for _ in range(8):
+            blocks = list(grey_values.row_blocks(pixels))
+            np.testing.assert_array_equal(np.concatenate(blocks, axis=1), STACK)
+        assert len(decoders()) <= 2
+        # One thread is answered by one process, which keeps what it has unpacked.
+        answered = set()
+        for z in range(3):
+            opened.read(z=z)
+            answered.add(decoding._pools[-1]._idle[-1])
+        assert len(answered) == 1
 
 
 def test_zero_decodes_in_this_process(image: Path) -> None:

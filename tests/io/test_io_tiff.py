@@ -1,7 +1,6 @@
 """Reading TIFF: the same pixels as were written, whatever the dialect; broken files refused in one line."""
 
 import struct
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from unetbio.errors import ImageError
 from unetbio.io import Image, read_image, select_channel
 from unetbio.io.formats.ome import ome_xml
-from unetbio.io.formats.tiff import pages
 
 
 def ramp(*shape: int, dtype: Any = np.uint16) -> np.ndarray:
@@ -99,27 +97,6 @@ def test_a_small_window_of_a_tiled_page_decodes_its_own_tiles_only(tmp_path: Pat
     with pytest.raises(ImageError, match="broken TIFF") as caught:
         image.read()
     assert caught.value.reason == "unreadable"
-
-
-@pytest.mark.parametrize("rowsperstrip", [None, 1])
-def test_threads_unpack_large_windows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rowsperstrip: int | None
-) -> None:
-    monkeypatch.setattr(pages, "available_cores", lambda: 8)
-    monkeypatch.setattr(pages, "SEGMENTS_A_THREAD", 8)
-    names: set[str] = set()
-    place = pages._place
-    monkeypatch.setattr(
-        pages, "_place", lambda *some, **more: names.add(threading.current_thread().name) or place(*some, **more)
-    )
-    path, expected = tmp_path / "x.tif", ramp(3, 100, 90)
-    layout = {"rowsperstrip": 1} if rowsperstrip else {"tile": (16, 16)}
-    tifffile.imwrite(path, expected, compression="deflate", photometric="minisblack", **layout)
-    image = read_image(path, axes="ZYX")
-    np.testing.assert_array_equal(image.read(), expected)
-    np.testing.assert_array_equal(image.read(y=slice(5, 99), x=slice(17, 90)), expected[:, 5:99, 17:90])
-    assert len(names) > 1
-    assert all(name.startswith("unetbio-unpack") for name in names)
 
 
 @pytest.mark.parametrize(("bits", "maximum"), [(1, 1), (2, 3), (4, 15), (12, 4095)])

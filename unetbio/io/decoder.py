@@ -130,7 +130,7 @@ def _answer(images: _Images, request: dict[str, Any]) -> tuple[dict[str, Any], N
 
 
 def _described(image: Image) -> dict[str, Any]:
-    """All fields of an image but its path and its reader, as JSON holds them, and its files."""
+    """All fields of an image but its path and its reader, as JSON holds them, its files, and how they are read."""
     names = [field.name for field in dataclasses.fields(image) if field.name not in ("source", "pixels", "part")]
     return {
         **{name: getattr(image, name) for name in names},
@@ -138,6 +138,7 @@ def _described(image: Image) -> dict[str, Any]:
         "affine": None if image.affine is None else image.affine.tolist(),
         "files": [os.fspath(path) for path in image.files],
         "missing": image.missing and image.missing.record(),
+        "windows_apart": getattr(image.pixels, "windows_apart", False),
     }
 
 

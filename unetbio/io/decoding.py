@@ -73,6 +73,7 @@ def open_elsewhere(path: Path, axes: str | None, series: int, labels: bool) -> I
     source = _Source(_pools[-1], os.fspath(path), axes, series, labels)
     described = source.ask("image")["image"]
     affine, files, missing = described.pop("affine"), described.pop("files"), described.pop("missing")
+    windows_apart = described.pop("windows_apart")
     return Image(
         **{
             **described,
@@ -81,7 +82,9 @@ def open_elsewhere(path: Path, axes: str | None, series: int, labels: bool) -> I
             "channel_names": tuple(described["channel_names"]),
         },
         source=path,
-        pixels=_RemotePixels(source, tuple(map(Path, files)), missing and MissingPlanes.of_record(missing)),
+        pixels=_RemotePixels(
+            source, tuple(map(Path, files)), missing and MissingPlanes.of_record(missing), windows_apart
+        ),
         affine=None if affine is None else np.array(affine, np.float64),
     )
 
@@ -112,6 +115,7 @@ class _RemotePixels:
     source: _Source
     files: tuple[Path, ...]
     missing: MissingPlanes | None = None
+    windows_apart: bool = False
 
     @property
     def not_stored(self) -> NotStored | None:
@@ -157,8 +161,9 @@ class _Pool:
 
     def _take(self, path: str) -> "_Process":
         with self._lock:
-            # The process that has the image open already, or the one that was used last.
-            number = next((i for i, process in enumerate(self._idle) if process.last == path), len(self._idle) - 1)
+            # The process that had the image open last, since readers keep what they have unpacked, or the last one.
+            numbers = range(len(self._idle) - 1, -1, -1)
+            number = next((number for number in numbers if self._idle[number].last == path), -1)
             process = self._idle.pop(number) if self._idle else _Process(self._seconds)
             process.last = path
             self._busy.add(process)

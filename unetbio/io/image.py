@@ -33,7 +33,8 @@ AXES = "TCZYX"
 class PlaneSource(Protocol):
     """Source of the pixels of an image, with one reader a format.
 
-    Those of pyramids have also ``levels``, rows and columns of each smaller resolution, and ``at_level(number)``.
+    Those of pyramids have also ``levels``, rows and columns of each smaller resolution, and ``at_level(number)``. Those
+    that unpack a window without the rest of its plane say so: ``windows_apart``.
     """
 
     def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
@@ -347,6 +348,11 @@ class WrappedPixels:
         """See `Image.missing`."""
         missing: MissingPlanes | None = getattr(self.whole, "missing", None)
         return missing
+
+    @property
+    def windows_apart(self) -> bool:
+        """See `PlaneSource`."""
+        return getattr(self.whole, "windows_apart", False)
 
 
 @dataclasses.dataclass(frozen=True)

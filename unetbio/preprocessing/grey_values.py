@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.compilation import compiled
+from unetbio.machine import available_cores
 
 __all__ = [
     "FULL_SCALE",
@@ -47,6 +48,9 @@ COUNTED_BY_NUMPY = 1 << 22
 
 BLOCK_PIXELS = 1 << 23
 """Pixels of an image that are read at once to measure it."""
+
+MOST_READERS = 2
+"""Blocks that are read at the same time; in most runs each has a process of its own."""
 
 ALIGNED_ROWS = 256
 """Blocks of planes hold a multiple of so many rows: most files have tiles of that size, which are unpacked once, and
@@ -300,12 +304,14 @@ def row_blocks(image: Any) -> Iterator[NDArray[Any]]:
     multiple = ALIGNED_ROWS if len(image.shape) == 3 else 1
     rows = max(1, BLOCK_PIXELS // (multiple * math.prod(image.shape[2:]))) * multiple
     blocks = (slice(start, start + rows) for start in range(0, image.shape[1], rows))
-    # Each is read while the one before is counted.
-    with ThreadPoolExecutor(1) as reader:
+    # Those after a block are read while it is counted; unpacking takes longer.
+    unkept = getattr(image, "unkept", None)
+    readers = 1 if unkept is None else min(MOST_READERS, available_cores())
+    with ThreadPoolExecutor(readers) as pool:
         ahead: deque[Future[NDArray[Any]]] = deque()
         for block in blocks:
-            ahead.append(reader.submit(image.__getitem__, (slice(None), block)))
-            if len(ahead) > 1:
+            ahead.append(pool.submit((image if unkept is None else unkept).__getitem__, (slice(None), block)))
+            if len(ahead) > readers:
                 yield ahead.popleft().result()
         yield from (each.result() for each in ahead)
 

@@ -49,7 +49,7 @@ class LazyPixels:
     """Grey values ``(C, *spatial)`` of one frame.
 
     The rows that were read last are kept in full width, since the next tile is mostly beside the last one; with
-    `in_windows`, windows are kept, for small parts that overlap.
+    `in_windows`, windows are kept, for small parts that overlap; with `unkept`, nothing is.
 
     Parameters
     ----------
@@ -63,8 +63,8 @@ class LazyPixels:
         Channels of the image.
     shape : tuple of int
         Of the frame, without channels.
-    keeps_rows : bool
-        Read in full width, and keep the rows.
+    keeps : {"rows", "windows", "nothing"}
+        What is kept for the next reading.
     """
 
     def __init__(
@@ -75,9 +75,9 @@ class LazyPixels:
         channels: Sequence[int],
         shape: tuple[int, ...],
         *,
-        keeps_rows: bool = True,
+        keeps: Literal["rows", "windows", "nothing"] = "rows",
     ) -> None:
-        self._image, self._t, self._z, self._channels, self._keeps_rows = image, t, z, channels, keeps_rows
+        self._image, self._t, self._z, self._channels, self._keeps = image, t, z, channels, keeps
         self.shape = (len(channels), *shape)
         self.dtype = image.dtype
         self._lock = threading.Lock()
@@ -91,16 +91,25 @@ class LazyPixels:
     @property
     def in_windows(self) -> "LazyPixels":
         """The same, read in windows of one grid, of which the last ones are kept."""
-        return LazyPixels(self._image, self._t, self._z, self._channels, self.shape[1:], keeps_rows=False)
+        return LazyPixels(self._image, self._t, self._z, self._channels, self.shape[1:], keeps="windows")
+
+    @property
+    def unkept(self) -> "LazyPixels | None":
+        """The same for several threads at once, which read no pixel twice; None where these would hinder each other."""
+        if not getattr(self._image.pixels, "windows_apart", False):
+            return None
+        return LazyPixels(self._image, self._t, self._z, self._channels, self.shape[1:], keeps="nothing")
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         """Read a part: channels by number or slice, then slices of step 1."""
         channel, *spatial = index if isinstance(index, tuple) else (index,)
         spatial += [slice(None)] * (len(self.shape) - 1 - len(spatial))
         *rows, columns = (slice(*part.indices(size)[:2]) for part, size in zip(spatial, self.shape[1:], strict=True))
-        if not self._keeps_rows:
+        if self._keeps == "rows":
+            return self._read(rows)[(channel, ..., columns)]
+        if self._keeps == "windows":
             return self._read_windows((*rows, columns))[channel]
-        return self._read(rows)[(channel, ..., columns)]
+        return self._read_sections(rows, columns)[channel]
 
     def _read(self, rows: list[slice]) -> NDArray[Any]:
         wanted = [(part.start, part.stop) for part in rows]

@@ -8,14 +8,11 @@ A file that was cut, by a crash or while it was copied, holds the pages whose ta
 
 import contextlib
 import dataclasses
-import functools
 import io
 import logging
 import math
 import struct
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,7 +25,6 @@ from unetbio.files import open_regular
 from unetbio.io.formats.picture_size import check_scans, picture_size
 from unetbio.io.formats.refusals import refuse_broken
 from unetbio.io.formats.tiff.sets import IMAGE_DESCRIPTION
-from unetbio.machine import available_cores
 
 __all__ = ["JPEG", "Page", "PageChain", "check_layout", "decode_window", "follow_pages", "make_page", "open_pages"]
 
@@ -53,10 +49,6 @@ _PICTURES = {*tifffile.TIFF.IMAGE_COMPRESSIONS, 34887}
 
 BILEVEL = (2, 3, 4)
 """Compressions of pictures with one bit a pixel: CCITT RLE, fax group 3 and 4."""
-
-MOST_THREADS = 4
-SEGMENTS_A_THREAD = 16
-"""Strips or tiles of a window for which a thread more is started."""
 
 HEADER_BYTES = 8
 
@@ -309,18 +301,8 @@ def decode_window(page: Page, y: slice, x: slice) -> NDArray[Any]:
             return _plain(page, y, x)
         out = np.zeros((samples, depth, y.stop - y.start, x.stop - x.start, interleaved), layout.dtype)
         with open_regular(page.path) as stream:
-            reading = threading.Lock()
-            place = functools.partial(_place, out, page, stream, reading, y=y, x=x)
-            segments = list(_segments(layout, y, x))
-            threads = min(MOST_THREADS, available_cores(), len(segments) // SEGMENTS_A_THREAD)
-            if threads < 2 or layout.compression == 1:
-                for index in segments:
-                    place(index)
-            else:
-                with ThreadPoolExecutor(threads, "unetbio-unpack") as pool:
-                    # Results in the order of the segments, so that of several errors the first one is raised.
-                    for _ in pool.map(place, segments):
-                        pass
+            for index in _segments(layout, y, x):
+                _place(out, page, stream, index, y, x)
     return out
 
 
@@ -361,13 +343,12 @@ def _segment_shape(layout: tifffile.TiffPage) -> tuple[int, int, int]:
     return 1, layout.rowsperstrip, layout.imagewidth
 
 
-def _place(out: NDArray[Any], page: Page, stream: Any, reading: threading.Lock, index: int, y: slice, x: slice) -> None:
+def _place(out: NDArray[Any], page: Page, stream: Any, index: int, y: slice, x: slice) -> None:
     layout = page.layout
     if page.counts[index] == 0:
         return  # a tile that was left out: all zero
-    with reading:
-        stream.seek(page.offsets[index])
-        data = stream.read(page.counts[index])
+    stream.seek(page.offsets[index])
+    data = stream.read(page.counts[index])
     if len(data) < page.counts[index]:
         raise ImageError("truncated", "the file is shorter than its pixels; copy it again")
     _check_picture(layout, data)

@@ -44,6 +44,12 @@ class TiffPixels:
         """The files that hold the pixels."""
         return tuple(dict.fromkeys(page.path for page in self.pages if page is not None))
 
+    @property
+    def windows_apart(self) -> bool:
+        """Whether a window is unpacked without the rest of its plane."""
+        layouts = (page.layout for page in self.pages if page is not None)
+        return all(layout.compression == 1 or math.prod(layout.chunked) > 1 for layout in layouts)
+
     @functools.cached_property
     def missing(self) -> MissingPlanes | None:
         """Planes that the metadata name and that are in no file, and whether the file was cut."""

@@ -69,6 +69,18 @@ def test_a_folder_with_images_and_masks_becomes_a_model(data: Path) -> None:
     assert beside == {"m.safetensors", "m.checkpoint.safetensors", "m.png", "m.log", ".m.lock"}
 
 
+def test_a_model_names_the_images_of_warnings_without_their_folder(data: Path) -> None:
+    path = data / "masks" / "zelle_ü0_labels.tif"
+    torn = tifffile.imread(path)
+    torn[12] = 0
+    tifffile.imwrite(path, torn)
+    result = train(data, data)
+    assert result.exit_code == 0, result.output
+    assert f"the mask of {data}/images/zelle_ü0.tif: 1 cell of 2 in pieces" in result.stderr
+    (warning,) = load_model(data / "out" / "m.safetensors").info.training["warnings"]
+    assert warning.startswith("the mask of zelle_ü0.tif: 1 cell of 2 in pieces")
+
+
 def test_another_network_has_the_parameters_of_its_paper_unless_told(data: Path) -> None:
     (data / "tiny.yaml").write_text("patch_size: 40\nbatch_size: 1\nsteps: 1\nvalidate_every: 1")
     result = train(data, data, options=("--network", "full_resolution_fcn"))

@@ -9,7 +9,7 @@ import torch
 
 from unetbio import networks, tensor_file
 from unetbio.errors import EnvironmentStoppedError, ModelError
-from unetbio.models import model_file
+from unetbio.models import model_file, model_path, shipped_models
 from unetbio.models.model_file import ModelInfo
 
 PARAMETERS = {"base_channels": 2, "depth": 1, "batch_norm": True}
@@ -50,6 +50,12 @@ def test_two_saves_of_one_network_are_the_same_bytes(path: Path, info: ModelInfo
     again = tmp_path / "again.safetensors"
     model_file.save_model(again, info, model_file.load_model(path).network)
     assert again.read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_a_shipped_model_names_no_folder_of_the_machine_that_trained_it(name: str) -> None:
+    warnings = model_file.read_info(model_path(name)).training.get("warnings", [])
+    assert not [warning for warning in warnings if "/" in warning]
 
 
 def test_missing_model_names_the_shipped_ones() -> None:

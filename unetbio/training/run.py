@@ -126,7 +126,7 @@ def train(
         if run.overwrite:
             with stopping(checkpoint):
                 checkpoint.unlink(missing_ok=True)
-        result = _with_warnings(trainer.run(), warnings)
+        result = _with_warnings(trainer.run(), warnings, [*training, *validation])
         if not result.new_steps:
             report(_complete(result, config, run.minutes, output))
         save_model(output, result.info, result.network)
@@ -198,11 +198,14 @@ def _complete(result: "TrainingResult", config: TrainingConfig, minutes: float |
     return f"the training is complete ({done}): it goes on with --minutes above the {spent:.1f} spent; {start}"
 
 
-def _with_warnings(result: "TrainingResult", warnings: Sequence[str]) -> "TrainingResult":
-    """The result, with the warnings in the record of the training."""
+def _with_warnings(result: "TrainingResult", warnings: Sequence[str], examples: Sequence[Example]) -> "TrainingResult":
+    """The result, with the warnings in the record of the training: images without the folders of this machine."""
     if not warnings:
         return result
-    info = result.info.model_copy(update={"training": {**result.info.training, "warnings": list(warnings)}})
+    recorded = list(warnings)
+    for name in sorted({example.name for example in examples}, key=len, reverse=True):
+        recorded = [warning.replace(name, Path(name).name) for warning in recorded]
+    info = result.info.model_copy(update={"training": {**result.info.training, "warnings": recorded}})
     return replace(result, info=info)
 
 

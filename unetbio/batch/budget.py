@@ -6,7 +6,7 @@ from dataclasses import dataclass
 __all__ = ["DEFAULT_MEMORY", "PROGRAM_BYTES", "MemoryBudget", "MemoryShares"]
 
 PROGRAM_BYTES = 700 << 20
-"""Memory of a run without its images: libraries, compiled loops, and the process that decodes."""
+"""Memory of a run without its images: libraries, compiled loops, and the processes that decode."""
 
 DEFAULT_MEMORY = 1 << 30
 """Most bytes of frames in progress: more would only read further ahead."""

@@ -306,11 +306,11 @@ def row_blocks(image: Any) -> Iterator[NDArray[Any]]:
     blocks = (slice(start, start + rows) for start in range(0, image.shape[1], rows))
     # Those after a block are read while it is counted; unpacking takes longer.
     unkept = getattr(image, "unkept", None)
-    readers = 1 if unkept is None else min(MOST_READERS, available_cores())
+    source, readers = (image, 1) if unkept is None else (unkept, min(MOST_READERS, available_cores()))
     with ThreadPoolExecutor(readers) as pool:
         ahead: deque[Future[NDArray[Any]]] = deque()
         for block in blocks:
-            ahead.append(pool.submit((image if unkept is None else unkept).__getitem__, (slice(None), block)))
+            ahead.append(pool.submit(source.__getitem__, (slice(None), block)))
             if len(ahead) > readers:
                 yield ahead.popleft().result()
         yield from (each.result() for each in ahead)
@@ -333,12 +333,12 @@ def values_in_order(blocks: Callable[[], Iterator[NDArray[Any]]], ranks: Sequenc
     # By the upper half of the bits the places of the values are narrowed, by the lower half found.
     upper = np.zeros(1 << 16, np.int64)
     for bits in _ordered_bits(blocks()):
-        upper += _counted(bits >> _HALF)
+        _add_counts(upper, bits >> _HALF)
     halves = {rank: int(np.searchsorted(np.cumsum(upper), rank, side="right")) for rank in ranks}
     lower = {half: np.zeros(1 << 16, np.int64) for half in halves.values()}
     for bits in _ordered_bits(blocks()):
         for half, counts in lower.items():
-            counts += _counted(bits[bits >> _HALF == half] & _LOWER)
+            _add_counts(counts, bits[bits >> _HALF == half] & _LOWER)
     found = {}
     for rank, half in halves.items():
         left = rank - int(upper[:half].sum())
@@ -367,10 +367,6 @@ def _ordered_bits(blocks: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.
 def _float_of(ordered: int) -> float:
     bits = np.uint32(ordered)
     return float((bits ^ _SIGN if bits & _SIGN else ~bits).view(np.float32))
-
-
-def _counted(halves: NDArray[np.uint32]) -> NDArray[np.int64]:
-    return np.bincount(halves, minlength=1 << 16)
 
 
 def _typical(values: Iterable[float | None]) -> Range:

@@ -38,7 +38,13 @@ def command(inputs: tuple[Path, ...], output: Path, run: TrainRun, reading: Sett
     result = train(inputs, output, **vars(run), **given(reading))
     scores = ", ".join(f"{name} {value:.3f}" for name, value in result.info.scores["validation"].items())
     count = result.info.training["validation_images"]
-    on = shared.format_count(count, "validation image") + (" (a rough figure)" if count < FEW_IMAGES else "")
+    folds = result.info.training["config"]["folds"]
+    on = (
+        shared.format_count(count, "image") + f" in {folds} folds"
+        if folds
+        else shared.format_count(count, "validation image")
+    )
+    on += " (a rough figure)" if count < FEW_IMAGES else ""
     warnings = result.info.training.get("warnings", ())
     log = output.with_suffix(".log")
     warned = f"; {shared.format_count(len(warnings), 'warning')}: {log}" if warnings else ""

@@ -69,6 +69,13 @@ def test_nested_parts_are_trained_and_go_on_where_they_stopped(data: Path) -> No
     assert "belongs to a run with other settings or other images (steps 1, now 2)" in other.stderr
 
 
+def test_folds_are_refused(data: Path) -> None:
+    (data / "tiny.yaml").write_text(TINY + "folds: 2\n")
+    result = learn_curve(data)
+    assert result.exit_code == 2
+    assert "folds: 2 are for unetbio train: leave folds out of the settings here" in result.stderr
+
+
 def test_sizes_that_there_are_not_are_refused(data: Path) -> None:
     result = learn_curve(data, "--sizes", "2,9")
     assert result.exit_code == 2

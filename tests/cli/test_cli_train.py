@@ -165,6 +165,37 @@ def test_a_complete_training_says_so_and_how_to_go_on(data: Path) -> None:
     assert " minutes): it goes on with --minutes above the " in train(data, data, options=more).stderr
 
 
+def test_in_folds_each_image_validates_and_the_model_learns_from_all(data: Path) -> None:
+    (data / "tiny.yaml").write_text(TINY + "folds: 3\n")
+    result = train(data, data)
+    assert result.exit_code == 0, result.output
+    assert "3 images to train on; each validates in one of 3 folds" in result.stderr
+    assert "fold 3 of 3: step 1" in result.stderr
+    assert result.stdout.splitlines()[-1].endswith("on 3 images in 3 folds (a rough figure)")
+    model = data / "out" / "m.safetensors"
+    first, names = model.read_bytes(), sorted(path.name for path in model.parent.glob("m.fold*"))
+    assert names == [f"m.fold{number}.checkpoint.safetensors" for number in (1, 2, 3)]
+    again = train(data, data)
+    assert "the training is complete (all 4 steps)" in again.stderr
+    assert model.read_bytes() == first
+    assert "the training is complete" not in train(data, data, options=("--overwrite",)).stderr
+    assert model.read_bytes() == first
+    assert "folds: 4 need as many annotated images, and there are 3" in (
+        train(data, data, options=("--folds", "4", "--overwrite")).stderr
+    )
+    assert "going on from step 4" in train(data, data).stderr
+
+
+def test_a_unet_learns_centres_unless_told(data: Path) -> None:
+    assert train(data, data).exit_code == 0
+    assert read_info(data / "out" / "m.safetensors").target == "centres"
+    # A run that began before this choice goes on as it began.
+    assert train(data, data, options=("--target", "instances", "--overwrite")).exit_code == 0
+    result = train(data, data)
+    assert "going on from step 4" in result.stderr
+    assert read_info(data / "out" / "m.safetensors").target == "instances"
+
+
 def test_a_training_without_a_better_score_is_complete(data: Path) -> None:
     (data / "tiny.yaml").write_text(TINY.replace("steps: 4", "steps: 40") + "learning_rate: 1.0e-12\npatience: 1\n")
     assert "training is complete" not in train(data, data).stderr

@@ -14,7 +14,7 @@ from unetbio.preprocessing import normalization
 from unetbio.settings.base import read_mapping
 from unetbio.settings.training import TrainingConfig, load_training_config
 from unetbio.training import trainer as trainer_module
-from unetbio.training.choices import CHOSEN, choose, describe, take_over
+from unetbio.training.choices import CHOSEN, choose, describe, take_over, with_target
 from unetbio.training.data.dataset import Example
 from unetbio.training.data.patch_shapes import patch_shape
 from unetbio.training.trainer import Trainer
@@ -78,8 +78,17 @@ def test_what_is_stated_stays() -> None:
     stated = {"parameters": {"depth": 2}, "patch_size": 80, "batch_size": 1, "steps": 7, "validate_every": 3}
     config = chosen([example(1000, 70)], **stated)
     assert {name: getattr(config, name) for name in stated} == stated
-    line = describe(config, (*stated, "learning_rate"), None)
+    line = describe(config, (*stated, "target", "learning_rate"), None)
     assert line == "all settings are stated"
+
+
+def test_a_unet_learns_outlines_of_their_own_unless_something_says_what_it_learns() -> None:
+    config = with_target(CONFIG, {"border_sigma": 9.0})
+    assert (config.target, config.border_weight, config.border_sigma) == ("centres", 4.0, CONFIG.border_sigma)
+    for stated in ("target", "recipe", "class_names", "class_weighting", "class_weight_cap"):
+        assert with_target(CONFIG, {stated}) == CONFIG
+    other = load_training_config(None, {"network": "fcn8s"})
+    assert with_target(other, {"network"}) == other
 
 
 def test_the_shipped_model_is_trained_as_its_file_says() -> None:
@@ -104,8 +113,8 @@ def test_stacks_and_classes_keep_their_depth() -> None:
 def test_the_choice_is_told() -> None:
     line = describe(chosen([example(512, 40)]), (), None)
     assert line == (
-        "chosen, since nothing is stated: unet base_channels 16, depth 3, batch_norm True, dropout 0.0, patches of 332 "
-        "px, 2 a step, 1000 steps, twelve validations, learning rate 0.002"
+        "chosen, since nothing is stated: target instances, unet base_channels 16, depth 3, batch_norm True, dropout "
+        "0.0, patches of 332 px, 2 a step, 1000 steps, twelve validations, learning rate 0.002"
     )
     assert "steps" not in describe(CONFIG, ("patch_size",), 5.0)
     assert "patches of the usual size" in describe(CONFIG, (), None)

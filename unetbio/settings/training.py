@@ -205,6 +205,7 @@ class TrainingConfig(Section):
         description="Share of images kept for validation where the table does not name them (chosen by a hash of their "
         "names).",
     )
+    folds: int = _shared("folds", 0)
     validate_every: PositiveInt | None = Field(
         default=500,
         description="Steps between validations; with `null` twelve are spread over the training, over its steps or its "
@@ -229,6 +230,12 @@ class TrainingConfig(Section):
             value = getattr(self, name)
             if any(number > most for number in (value if isinstance(value, tuple) else (value,)) if number is not None):
                 raise ValueError(f"{name} must be at most {most:,}".replace(",", " "))
+        return self
+
+    @model_validator(mode="after")
+    def _check_folds(self) -> "TrainingConfig":
+        if self.folds == 1:
+            raise ValueError("folds must be 0 or at least 2: one fold would leave no image to train on")
         return self
 
     @model_validator(mode="after")

@@ -67,8 +67,8 @@ class TrainRun(Checked):
         str | None,
         Option(
             "Begin with the weights of this model that fit: fine-tuning.",
-            "Its network, parameters, target and normalization are taken unless others are stated; what contradicts "
-            "the weights is refused (docs/training.md).",
+            "Its network, parameters, target, border weights and normalization are taken unless stated; what "
+            "contradicts the weights is refused (docs/training.md).",
             metavar="NAME|FILE",
         ),
     ] = None
@@ -84,10 +84,10 @@ class TrainRun(Checked):
     target: Annotated[
         str | None,
         Option(
-            "What the network learns: instances (cells), cell_classes (cells and their types), classes ...",
+            "What the network learns: centres or instances (cells), cell_classes (cells and their types), classes ...",
             "With `cell_classes`, `x_objects.csv` beside each mask names the class of each cell (docs/training.md).",
             metavar="NAME",
-            default_text="instances",
+            default_text="centres for unet, instances for other networks",
         ),
     ] = None
     class_names: Annotated[
@@ -117,6 +117,16 @@ class TrainRun(Checked):
             "Stop after as many minutes instead.",
             "The schedule is stretched to them; the minutes of all runs that went on from one checkpoint count.",
             limits=Limits(gt=0),
+        ),
+    ] = None
+    folds: Annotated[
+        int | None,
+        Option(
+            "Validate in so many folds: each image by a network that has not learned from it; the model learns from "
+            f"all{OVERRIDES}",
+            "For targets of cells, where images are few. The networks of the folds take half of the minutes. 0 keeps "
+            "some images out of the training for validation.",
+            limits=Limits(ge=0, le=20),
         ),
     ] = None
     seed: Annotated[int | None, _SEED] = None
@@ -154,6 +164,7 @@ class TrainOptions(ReadingOptions, total=False):
     split_components: bool
     steps: int | None
     minutes: float | None
+    folds: int | None
     seed: int | None
     border_weight: float | None
     trust_masks: bool

@@ -14,9 +14,15 @@ from unetbio.settings.training import TrainingConfig
 from unetbio.targets.cells import mask_annotated
 from unetbio.training.data.dataset import Example
 
-__all__ = ["CHOSEN", "choose", "describe", "take_over"]
+__all__ = ["CHOSEN", "choose", "describe", "take_over", "with_target"]
 
-CHOSEN = ("parameters", "patch_size", "batch_size", "steps", "validate_every", "learning_rate")
+OF_CELLS = {"target": "centres", "border_weight": 4.0, "border_sigma": 4.0}
+"""What a U-Net learns of cells: as the shipped models do, with an outline that has no border weights."""
+
+OF_OTHER_TARGETS = ("target", "recipe", "class_names", "class_values", "class_weighting", "class_weight_cap")
+"""Settings that say what is learned, or have a meaning for other targets alone."""
+
+CHOSEN = (*OF_CELLS, "parameters", "patch_size", "batch_size", "steps", "validate_every", "learning_rate")
 """Settings that are chosen, or follow from the model to start from."""
 
 # Output pixels of a patch along an axis; the lower end is that of the default patch of 252.
@@ -38,6 +44,13 @@ PASSES = 40
 FEWEST_STEPS, MOST_STEPS = 1000, 6000
 FINE_TUNING_STEPS = 0.3
 """Of as many steps, where a trained model is the start."""
+
+
+def with_target(config: TrainingConfig, stated: Collection[str]) -> TrainingConfig:
+    """Choose the target and its border weights for a U-Net that begins anew, where nothing says what it learns."""
+    if config.network != "unet" or any(name in stated for name in OF_OTHER_TARGETS):
+        return config
+    return _with(config, stated, **OF_CELLS)
 
 
 def choose(
@@ -117,6 +130,7 @@ def _median_diameter(examples: Sequence[Example], config: TrainingConfig) -> flo
 def describe(config: TrainingConfig, stated: Collection[str], minutes: float | None) -> str:
     """One line that says what was chosen, and what was stated."""
     facts = {
+        "target": f"target {config.target}",
         "parameters": f"{config.network} {', '.join(f'{name} {value}' for name, value in config.parameters.items())}",
         "patch_size": f"patches of {config.patch_size} px" if config.patch_size else "patches of the usual size",
         "batch_size": f"{config.batch_size} a step",

@@ -22,13 +22,13 @@ from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
 from unetbio.settings.training_runs import LearnCurveRun
 from unetbio.targets import of_training
-from unetbio.training.choices import choose, describe
+from unetbio.training.choices import choose, describe, with_target
 from unetbio.training.data.cell_classes import name_cell_classes
 from unetbio.training.data.checks.checks import check_examples
 from unetbio.training.data.dataset import Example
 from unetbio.training.data.pairs import find_pairs
 from unetbio.training.recipes import with_recipe
-from unetbio.training.starting import settings_from
+from unetbio.training.starting import FROM_MODEL, settings_from
 from unetbio.training.trainer import Trainer, TrainingResult, load_training_data
 from unetbio.training.without_effect import find_without_effect
 
@@ -116,7 +116,9 @@ def learn_curve(
     """
     given = {**read_mapping(None if run.config is None else Path(run.config)), **given_settings(run)}
     stated = with_recipe(given, run.start)
-    config = load_training_config(run.config, settings_from(run.start, stated) if run.start else stated)
+    config = with_target(load_training_config(run.config, stated), stated)
+    if run.start:
+        config = load_training_config(run.config, settings_from(run.start, stated))
     of_training(config)
     files = find_pairs(inputs, None if run.root is None else Path(run.root), reading)
     config = name_cell_classes(config, files)
@@ -156,7 +158,7 @@ def _fixed(
     validation: Sequence[Example],
 ) -> TrainingConfig:
     """Settings that are the same for every size: choices, and names of classes, follow from all images."""
-    fixed = {*stated, *(("parameters",) if run.start else ())}
+    fixed = {*stated, *(FROM_MODEL if run.start else ())}
     chosen = choose(config, fixed, training, is_fine_tuning=run.start is not None, minutes=run.minutes)
     logger.info("%s", describe(chosen, fixed, run.minutes))
     target = of_training(chosen)

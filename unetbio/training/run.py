@@ -3,7 +3,8 @@
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -18,17 +19,21 @@ from unetbio.settings.training import TrainingConfig, given_settings, load_train
 from unetbio.settings.training_runs import TrainOptions, TrainRun
 from unetbio.targets import of_training
 from unetbio.training import checkpoints
-from unetbio.training.choices import choose, describe, take_over
+from unetbio.training.choices import choose, describe, take_over, with_target
 from unetbio.training.data.cell_classes import name_cell_classes
 from unetbio.training.data.checks.checks import check_examples
-from unetbio.training.data.dataset import Example, common_pixel_size
+from unetbio.training.data.dataset import Example, common_pixel_size, fold_examples
+from unetbio.training.data.examples import load_examples
 from unetbio.training.data.pairs import AnnotatedFiles, find_pairs
+from unetbio.training.folds import Parts, check_folds, fold_checkpoints, judge_in_folds, last_share
 from unetbio.training.recipes import with_recipe
-from unetbio.training.starting import settings_from
+from unetbio.training.starting import FROM_MODEL, settings_from
 from unetbio.training.without_effect import find_without_effect
 
 if TYPE_CHECKING:
-    from unetbio.training.trainer import TrainingResult
+    import torch
+
+    from unetbio.training.trainer import Trainer, TrainingResult
 
 __all__ = ["train"]
 
@@ -57,8 +62,8 @@ def train(
     **options
         Fields of `unetbio.settings.segmentation.Settings` that say how images are read, ``channel, channel_names,
         series, t, z, axes, pixel_size, diameter``, and of `unetbio.settings.training_runs.TrainRun`: ``config, network,
-        recipe, start, encoder, root, target, class_names, class_values, split_components, steps, minutes, seed,
-        border_weight, trust_masks, device, workers, replace, overwrite``.
+        recipe, start, encoder, root, target, class_names, class_values, split_components, steps, minutes, folds,
+        seed, border_weight, trust_masks, device, workers, replace, overwrite``.
 
     Returns
     -------
@@ -86,17 +91,17 @@ def train(
     root = None if run.root is None else Path(run.root)
     files = find_pairs([Path(path) for path in paths], root, reading)
     config = name_cell_classes(config, files)
+    check_folds(config, files)
 
     from unetbio.inference.backends.base import choose_device
     from unetbio.training.loss_curve import draw_loss_curve
-    from unetbio.training.trainer import Trainer, load_training_data
 
     report = _Report(output.with_suffix(".log"))
     torch_device, reason = choose_device(run.device)
     report(f"training on {torch_device} ({reason})")
     _report_files(files, report)
-    training, validation = load_training_data(files, config)
-    report(f"{len(training)} image{'s' * (len(training) > 1)} to train on, {len(validation)} to validate on")
+    training, validation, folds = _load(files, config)
+    report(_parts(training, validation, config))
     report(_read_as(training))
     warnings = check_examples(training, validation, config, trust=run.trust_masks)
     for warning in warnings:
@@ -104,34 +109,77 @@ def train(
     for name, reason in find_without_effect(given, config, files, run.minutes).items():
         report(without_effect(name, reason))
     config = _with_choices(config, stated, training, run, checkpoint, report)
-    trainer = Trainer(
-        training,
-        validation,
-        config,
-        device=torch_device,
-        checkpoint=checkpoint,
-        minutes=run.minutes,
-        workers=run.workers,
-        report=report,
-        replace=run.replace and not run.overwrite,
-    )
+    make = _TrainerMaker(run, torch_device, report)
+    minutes = None if run.minutes is None else run.minutes * last_share(config)
+    trainer = make(training, validation, config, checkpoint, minutes)
     report(f"computing in {trainer.precision}")
-    if run.start is not None:
-        report(f"starting from {run.start}: took {trainer.start_from(load_model(run.start))}")
-    if run.encoder is not None:
-        report(f"took {len(trainer.load_encoder(run.encoder))} tensors of the encoder from {run.encoder}")
     with lock(output.with_name(f".{output.stem}.lock"), what=output):
         remove_stale(output.parent)
         report.keep()
         if run.overwrite:
-            with stopping(checkpoint):
-                checkpoint.unlink(missing_ok=True)
+            for path in (checkpoint, *fold_checkpoints(checkpoint, config.folds)):
+                with stopping(path):
+                    path.unlink(missing_ok=True)
+        if folds:
+            trainer.judged = judge_in_folds(folds, config, checkpoint, run.minutes, make)
         result = _with_warnings(trainer.run(), warnings, [*training, *validation])
         if not result.new_steps:
             report(_complete(result, config, run.minutes, output))
         save_model(output, result.info, result.network)
         draw_loss_curve(result.history, output.with_suffix(".png"))
     return result
+
+
+def _load(files: AnnotatedFiles, config: TrainingConfig) -> tuple[list[Example], list[Example], list[Parts]]:
+    """Images to train on and to validate on, or to train on and to divide into folds."""
+    from unetbio.training.trainer import load_training_data
+
+    if not config.folds:
+        return *load_training_data(files, config), []
+    examples = load_examples(files.training, config)
+    return examples, [], fold_examples(examples, config.folds)
+
+
+@dataclass(frozen=True)
+class _TrainerMaker:
+    """Makes trainers of one run: its device, threads and log, and the weights that it begins with."""
+
+    run: TrainRun
+    device: "torch.device"
+    report: Callable[[str], None]
+
+    def __call__(
+        self,
+        training: Sequence[Example],
+        validation: Sequence[Example],
+        config: TrainingConfig,
+        checkpoint: Path,
+        minutes: float | None,
+        name: str = "",
+    ) -> "Trainer":
+        from unetbio.training.trainer import Trainer
+
+        run = self.run
+        trainer = Trainer(
+            training,
+            validation,
+            config,
+            device=self.device,
+            checkpoint=checkpoint,
+            minutes=minutes,
+            workers=run.workers,
+            report=partial(self._report, name),
+            replace=run.replace and not run.overwrite,
+        )
+        if run.start is not None:
+            self._report(name, f"starting from {run.start}: took {trainer.start_from(load_model(run.start))}")
+        if run.encoder is not None:
+            taken = len(trainer.load_encoder(run.encoder))
+            self._report(name, f"took {taken} tensors of the encoder from {run.encoder}")
+        return trainer
+
+    def _report(self, name: str, line: str) -> None:
+        self.report(f"{name}: {line}" if name else line)
 
 
 def _split(options: TrainOptions) -> tuple[TrainRun, Settings]:
@@ -153,7 +201,7 @@ def _given(run: TrainRun) -> dict[str, Any]:
 def _config(run: TrainRun, stated: Mapping[str, Any], output: Path) -> TrainingConfig:
     """Settings of the training; those of the model to start from where none are stated."""
     # Name what is wrong with the stated ones before they are mixed with others.
-    config = load_training_config(run.config, stated)
+    config = with_target(load_training_config(run.config, stated), stated)
     if run.start is not None:
         config = load_training_config(run.config, settings_from(run.start, stated))
     if "name" not in config.model_fields_set:
@@ -171,7 +219,7 @@ def _with_choices(
     report: Callable[[str], None],
 ) -> TrainingConfig:
     """Settings with what the images, or the checkpoint to go on from, decide where nothing is stated."""
-    fixed = {*stated, *(("parameters",) if run.start is not None else ())}
+    fixed = {*stated, *(FROM_MODEL if run.start is not None else ())}
     earlier = None if run.overwrite else checkpoints.settings_of(checkpoint)
     taken = take_over(config, fixed, earlier)
     if taken is not None:
@@ -189,7 +237,8 @@ def _refuse_finished(output: Path, checkpoint: Path, *, overwrite: bool) -> None
 
 def _complete(result: "TrainingResult", config: TrainingConfig, minutes: float | None, output: Path) -> str:
     """Message for a checkpoint whose run is complete."""
-    spent, steps = result.history.seconds / 60, result.info.training["steps"]
+    steps = result.info.training["steps"]
+    spent = result.history.seconds / 60 / last_share(config)
     start = f"another model starts from this one with --start {output}"
     is_early = steps < config.steps if minutes is None else spent < minutes
     if is_early:
@@ -241,6 +290,14 @@ class _Report:
     def _write(self, lines: list[str]) -> None:
         with stopping(self._path), open_regular(self._path, "a", encoding="utf-8") as stream:
             stream.writelines(line + "\n" for line in lines)
+
+
+def _parts(training: Sequence[Example], validation: Sequence[Example], config: TrainingConfig) -> str:
+    """Message about the images that train and those that validate."""
+    images = f"{len(training)} image{'s' * (len(training) > 1)} to train on"
+    if config.folds:
+        return f"{images}; each validates in one of {config.folds} folds"
+    return f"{images}, {len(validation)} to validate on"
 
 
 def _read_as(examples: Sequence[Example]) -> str:

@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 
     from unetbio.networks.unet.network import UNet
 
-__all__ = ["FINE_TUNING_RATE", "Taken", "settings_from", "take_weights"]
+__all__ = ["FINE_TUNING_RATE", "FROM_MODEL", "Taken", "settings_from", "take_weights"]
 
 FINE_TUNING_RATE = 5e-4
 """Largest learning rate unless given: a quarter of that of a training from random weights."""
+
+FROM_MODEL = ("target", "parameters")
+"""Settings that the model to start from decides, and the images do not."""
+
+BORDER = ("border_weight", "border_sigma")
 
 LEAST_TAKEN = 0.1
 """Share of the weights of a network that have to come from a model of another network."""
@@ -39,8 +44,8 @@ def settings_from(start: str, stated: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Network, target, classes of cells and normalization of the model unless stated; its parameters, as far as the
-        network has them, under the stated ones; `FINE_TUNING_RATE` unless a learning rate is stated.
+        Network, target, classes of cells, border weights and normalization of the model unless stated; its parameters,
+        as far as the network has them, under the stated ones; `FINE_TUNING_RATE` unless a learning rate is stated.
     """
     info = read_info(start)
     network = stated.get("network", info.architecture)
@@ -52,8 +57,11 @@ def settings_from(start: str, stated: Mapping[str, Any]) -> dict[str, Any]:
         "normalization": info.normalization,
         "learning_rate": FINE_TUNING_RATE,
     }
-    if targets.of_model(info).has_cell_classes and stated.get("target", info.target) == info.target:
-        follow["class_names"] = info.class_names
+    if stated.get("target", info.target) == info.target:
+        recorded = info.training.get("config", {})
+        follow |= {name: recorded[name] for name in BORDER if name in recorded}
+        if targets.of_model(info).has_cell_classes:
+            follow["class_names"] = info.class_names
     return {**follow, **stated, "parameters": {**parameters, **stated.get("parameters", {})}}
 
 

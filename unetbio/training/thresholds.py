@@ -10,10 +10,24 @@ from unetbio.postprocessing.instances import PostProcessing
 from unetbio.targets.base import Annotation, Validation
 from unetbio.targets.cells import CellLearner
 
-__all__ = ["tune_from"]
+__all__ = ["tune_from", "tuned"]
 
 CLEARLY_BETTER = 0.005
 """Gain in the deciding score, from which thresholds are changed: half the random error over some thousand cells."""
+
+
+def tuned(
+    kept: PostProcessing | None,
+    learner: CellLearner,
+    probabilities: Sequence[NDArray[np.float32]],
+    label_images: Sequence[Annotation],
+) -> Validation:
+    """Thresholds for probabilities ``(K, *spatial)``: near to those of a model to start from, or the best ones."""
+    return (
+        learner.tune(probabilities, label_images)
+        if kept is None
+        else tune_from(kept, learner, probabilities, label_images)
+    )
 
 
 def tune_from(

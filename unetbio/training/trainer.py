@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unetbio import networks, targets
@@ -43,7 +44,7 @@ from unetbio.training.learning_rate import rate_factor
 from unetbio.training.mean_weights import MeanWeights
 from unetbio.training.precision import computes_in_bfloat16
 from unetbio.training.starting import Taken, take_weights
-from unetbio.training.thresholds import tune_from
+from unetbio.training.thresholds import tuned
 
 __all__ = [
     "Trainer",
@@ -95,7 +96,16 @@ def load_training_data(files: AnnotatedFiles, config: TrainingConfig) -> tuple[l
         Files to read.
     config : TrainingConfig
         Normalisation, and the share of validation images where ``files`` does not name them.
+
+    Raises
+    ------
+    UsageError
+        When the settings ask for folds, or there are fewer than two images to split.
+    ImageError
+        As `load_examples`.
     """
+    if config.folds:
+        raise UsageError(f"folds: {config.folds} are for unetbio train: leave folds out of the settings here")
     training = load_examples(files.training, config)
     if files.validation:
         return training, load_examples(files.validation, config, like=training[0])
@@ -125,6 +135,12 @@ class Trainer:
         If the checkpoint belongs to a run with other settings or images, set it and that run's model aside
         (`unetbio.training.checkpoints.set_aside_path`) instead of refusing it. Then continue from this run's own
         checkpoint if it was set aside before, or start anew.
+
+    Attributes
+    ----------
+    judged : Validation, optional
+        Thresholds and scores of other networks on the training images (`unetbio.training.folds`), in place of
+        validation images. The network of the last step gets them.
     """
 
     def __init__(
@@ -167,6 +183,7 @@ class Trainer:
         self.best_weights: dict[str, Tensor] = {}
         self.is_trained = False
         self.kept: PostProcessing | None = None
+        self.judged: Validation | None = None
         self.validated_at, self.validation_seconds = time.monotonic(), 0.0
 
     def start_from(self, model: Model) -> Taken:
@@ -212,7 +229,7 @@ class Trainer:
         spent = self.history.seconds
         losses: list[Tensor] = []
         durations: list[float] = []
-        if self.is_trained and self.best is None:
+        if self.is_trained and self.best is None and self.judged is None:
             self._validate()
         self.network.train()
         for patches in self._batches():
@@ -290,6 +307,8 @@ class Trainer:
         return Batch(image.contiguous(memory_format=self.memory_format), target, weight_map)
 
     def _is_validation_due(self, now: float) -> bool:
+        if self.judged is not None:
+            return False
         every = self.config.validate_every
         if every is None and self.minutes is not None:
             pause = max(60 * self.minutes / VALIDATIONS, LEAST_PAUSE * self.validation_seconds)
@@ -306,27 +325,41 @@ class Trainer:
 
     def _validate_network(self) -> None:
         self.network.eval()
-        found = self._found()
+        found = self.judged or self._found()
         self.network.train()
         self.history.validation_steps.append(self.step)
         self.history.validation_scores.append(found.scores)
         self.report(f"{self._line()}; validation {', '.join(f'{k} {v:.3f}' for k, v in found.scores.items())}")
         deciding = self.learner.deciding_score
-        if self.best is None or found.scores[deciding] > self.best.scores[deciding]:
+        if self.judged or self.best is None or found.scores[deciding] > self.best.scores[deciding]:
             self.best = found
             self.best_weights = {
                 name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()
             }
 
     def _found(self) -> Validation:
-        examples = [as_learned(example, self.config.augmentation) for example in self.validation]
-        images = (normalization.apply(example.image, example.scaling) for example in examples)
-        label_images = [example.label_image for example in examples]
-        how: dict[str, Any] = {"device": self.device, "exact": self.is_exact, "window": self.window}
-        if self.kept is None or not isinstance(self.learner, CellLearner):
-            return self.learner.validate(self.network, images, label_images, **how)
-        probabilities = list(self.learner.predict(self.network, images, **how))
-        return tune_from(self.kept, self.learner, probabilities, label_images)
+        if isinstance(self.learner, CellLearner):
+            return tuned(self.kept, self.learner, self.predict_cells(self.network), self.held_labels)
+        images = self._held_images()
+        return self.learner.validate(self.network, images, self.held_labels, **self._how_to_predict())
+
+    def predict_cells(self, network: nn.Module) -> list[NDArray[np.float32]]:
+        """Probabilities ``(K, *spatial)`` of the validation images, for targets of cells."""
+        if not isinstance(self.learner, CellLearner):
+            raise TypeError(f"target {self.config.target} gives no probabilities of cells")
+        return list(self.learner.predict(network, self._held_images(), **self._how_to_predict()))
+
+    @property
+    def held_labels(self) -> list[NDArray[np.integer]]:
+        """Label images of the validation images, as they are predicted."""
+        return [as_learned(example, self.config.augmentation).label_image for example in self.validation]
+
+    def _held_images(self) -> Iterator[NDArray[np.float32]]:
+        examples = (as_learned(example, self.config.augmentation) for example in self.validation)
+        return (normalization.apply(example.image, example.scaling) for example in examples)
+
+    def _how_to_predict(self) -> dict[str, Any]:
+        return {"device": self.device, "exact": self.is_exact, "window": self.window}
 
     def _forecast(self, seconds: float) -> str:
         """How far the training will come, from the time that a step takes."""
@@ -415,7 +448,7 @@ class Trainer:
         highs = [high for example in self.training for high in example.scaling.high]
         return {
             "images": len(self.training),
-            "validation_images": len(self.validation),
+            "validation_images": len(self.training if self.judged else self.validation),
             self.learner.place_name: len(self.sampler.places),
             "class_weights": list(self.sampler.class_weights),
             "images_sha256": self.identity["images"]["training"],

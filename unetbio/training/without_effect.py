@@ -98,3 +98,4 @@ def _of_files(config: TrainingConfig, files: AnnotatedFiles) -> Iterator[_Rule]:
     yield _Rule("sampling", wants_groups and not is_grouped, "no table names the groups of images in a column group")
     yield _Rule(GROUP, is_grouped and not wants_groups, f"sampling is {config.sampling}, and not groups")
     yield _Rule("validation_fraction", bool(files.validation), "the validation images are named")
+    yield _Rule("validation_fraction", config.folds > 0, "each image validates in one of the folds")

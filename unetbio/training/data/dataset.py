@@ -23,7 +23,7 @@ from unetbio.training.data.augmentation import change_intensity, largest_zoom, p
 if TYPE_CHECKING:
     from unetbio.targets.base import Learner
 
-__all__ = ["Example", "Patch", "PatchSampler", "as_learned", "common_pixel_size", "split_examples"]
+__all__ = ["Example", "Patch", "PatchSampler", "as_learned", "common_pixel_size", "fold_examples", "split_examples"]
 
 
 @dataclass(frozen=True)
@@ -127,14 +127,47 @@ def split_examples(examples: Sequence[Example], fraction: float) -> tuple[list[E
         raise UsageError(
             f"{len(examples)} annotated image: at least two are needed, one to train and one to validate on"
         )
-    ranked = sorted(examples, key=lambda example: _rank(Path(example.name)))
-    names = list(dict.fromkeys(example.name for example in ranked))
+    ranked = _ranked(examples)
+    names = _names(ranked)
     if len(names) == 1:
         count = _count_held(len(ranked), fraction)
         return ranked[count:], ranked[:count]
     held = set(names[: _count_held(len(names), fraction)])
     training = [example for example in ranked if example.name not in held]
     return training, [example for example in ranked if example.name in held]
+
+
+def fold_examples(examples: Sequence[Example], folds: int) -> list[tuple[list[Example], list[Example]]]:
+    """Training and validation part of each fold: each file validates in one of them.
+
+    Their order does not matter, as in `split_examples`; of one file alone the frames and sections are divided.
+
+    Raises
+    ------
+    UsageError
+        When there are fewer images than folds.
+    """
+    ranked = _ranked(examples)
+    names = _names(ranked)
+    keys = [names.index(example.name) for example in ranked] if len(names) > 1 else list(range(len(ranked)))
+    if len(set(keys)) < folds:
+        raise UsageError(f"folds: {folds} need as many annotated images, and there are {len(set(keys))}")
+    parts = [key % folds for key in keys]
+    return [
+        (
+            [example for example, part in zip(ranked, parts, strict=True) if part != fold],
+            [example for example, part in zip(ranked, parts, strict=True) if part == fold],
+        )
+        for fold in range(folds)
+    ]
+
+
+def _ranked(examples: Sequence[Example]) -> list[Example]:
+    return sorted(examples, key=lambda example: _rank(Path(example.name)))
+
+
+def _names(examples: Sequence[Example]) -> list[str]:
+    return list(dict.fromkeys(example.name for example in examples))
 
 
 def _count_held(count: int, fraction: float) -> int:

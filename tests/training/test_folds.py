@@ -1,0 +1,130 @@
+"""Validation in folds: which image is judged by which network, and a model that learned from all images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.test_training import CONFIG, discs
+from unetbio.errors import UsageError
+from unetbio.settings.training import TrainingConfig, load_training_config
+from unetbio.targets.base import Validation
+from unetbio.training.data.dataset import Example, fold_examples
+from unetbio.training.data.pairs import AnnotatedFiles, AnnotatedPair
+from unetbio.training.folds import check_folds, fold_checkpoints, judge_in_folds, last_share
+from unetbio.training.trainer import Trainer
+
+FOLDED = CONFIG.model_copy(update={"folds": 2, "steps": 20, "validate_every": 5})
+
+pytestmark = pytest.mark.usefixtures("quick_search")
+
+
+def names(examples: Sequence[Example]) -> set[str]:
+    return {example.name for example in examples}
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5])
+def test_each_image_validates_once_and_never_trains_in_its_fold(folds: int) -> None:
+    examples = [discs(seed) for seed in range(5)]
+    parts = fold_examples(examples, folds)
+    assert len(parts) == folds
+    held = [name for _, validation in parts for name in names(validation)]
+    assert sorted(held) == sorted(names(examples))
+    for training, validation in parts:
+        assert names(training) == names(examples) - names(validation) != set()
+    again = fold_examples(examples[::-1], folds)
+    assert [names(validation) for _, validation in again] == [names(validation) for _, validation in parts]
+
+
+def test_frames_of_one_file_stay_together_unless_there_is_one_file() -> None:
+    first, other = discs(0), discs(1)
+    for training, validation in fold_examples([first, first, other, other], 2):
+        assert len(names(training)) == len(names(validation)) == 1
+    assert [len(validation) for _, validation in fold_examples([first] * 5, 2)] == [3, 2]
+
+
+def test_more_folds_than_images_are_refused() -> None:
+    with pytest.raises(UsageError, match="folds: 3 need as many annotated images, and there are 2"):
+        fold_examples([discs(0), discs(1), discs(1)], 3)
+
+
+def test_the_model_learns_from_all_images_and_has_the_thresholds_of_the_folds(tmp_path: Path) -> None:
+    examples = [discs(seed) for seed in range(4)]
+    path = tmp_path / "m.checkpoint.safetensors"
+    seen: list[tuple[str, set[str], set[str], int, float | None]] = []
+
+    def make(
+        training: Sequence[Example],
+        validation: Sequence[Example],
+        config: TrainingConfig,
+        checkpoint: Path,
+        minutes: float | None,
+        name: str,
+    ) -> Trainer:
+        seen.append((name, names(training), names(validation), config.steps, minutes))
+        return Trainer(training, validation, config, device=torch.device("cpu"), checkpoint=checkpoint, minutes=minutes)
+
+    judged = judge_in_folds(fold_examples(examples, 2), FOLDED, path, None, make)
+    assert [each[0] for each in seen] == ["fold 1 of 2", "fold 2 of 2"]
+    assert seen[0][1] == seen[1][2]
+    assert seen[0][2] == seen[1][1]
+    assert [each[3:] for each in seen] == [(10, None)] * 2
+    assert all(checkpoint.exists() for checkpoint in fold_checkpoints(path, 2))
+
+    last = Trainer(examples, [], FOLDED, device=torch.device("cpu"), checkpoint=path)
+    last.judged = judged
+    result = last.run()
+    assert result.info.training["images"] == result.info.training["validation_images"] == 4
+    assert result.info.postprocessing == judged.postprocessing
+    assert result.info.scores["validation"] == judged.scores
+    assert result.history.validation_steps == [20]
+    for name, tensor in last.network.state_dict().items():
+        assert torch.equal(tensor, result.network.state_dict()[name]), name
+
+
+def test_minutes_are_divided_between_the_folds_and_the_last_network(tmp_path: Path) -> None:
+    given: list[float | None] = []
+
+    def make(*arguments: object) -> Trainer:
+        given.append(arguments[4])  # type: ignore[arg-type]
+        training, validation, config, checkpoint = arguments[:4]
+        return Trainer(training, validation, config, device=torch.device("cpu"), checkpoint=checkpoint)  # type: ignore[arg-type]
+
+    quick = FOLDED.model_copy(update={"steps": 4})
+    judge_in_folds(fold_examples([discs(0), discs(1)], 2), quick, tmp_path / "m.checkpoint.safetensors", 10.0, make)
+    assert sum(minutes or 0 for minutes in given) + 10 * last_share(quick) == pytest.approx(10)
+    assert last_share(CONFIG) == 1
+
+
+def test_new_thresholds_of_longer_folds_replace_earlier_ones(tmp_path: Path) -> None:
+    path = tmp_path / "m.checkpoint.safetensors"
+    for steps, score in ((4, 0.9), (8, 0.2)):
+        trainer = Trainer(
+            [discs(0)], [], FOLDED.model_copy(update={"steps": 8}), device=torch.device("cpu"), checkpoint=path
+        )
+        trainer.judged = Validation({"mean_AP": score})
+        trainer.config = trainer.config.model_copy(update={"steps": steps})
+        result = trainer.run()
+    assert result.info.scores["validation"] == {"mean_AP": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("settings", "validation", "message"),
+    [
+        ({}, 1, "folds: 2 and named validation images are given: leave one of them out"),
+        ({"target": "classes"}, 0, "folds: 2 are for networks that classify pixels of cells, and this is unet"),
+        ({"network": "mask_rcnn"}, 0, "this is mask_rcnn with target instances: leave folds out"),
+    ],
+)
+def test_folds_without_a_meaning_are_refused(settings: dict[str, str], validation: int, message: str) -> None:
+    pairs = [AnnotatedPair(Path("a.tif"), Path("b.tif"))]
+    config = load_training_config(None, {"folds": 2, **settings})
+    with pytest.raises(UsageError, match=message):
+        check_folds(config, AnnotatedFiles(pairs, pairs[:validation]))
+    check_folds(load_training_config(None, settings), AnnotatedFiles(pairs, pairs))
+
+
+def test_one_fold_is_refused() -> None:
+    with pytest.raises(UsageError, match="folds must be 0 or at least 2"):
+        load_training_config(None, {"folds": 1})

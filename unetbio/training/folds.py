@@ -1,0 +1,103 @@
+"""Validation in folds, where images are few: each image is judged by a network that has not learned from it.
+
+A network a fold is trained without the images of its fold. Thresholds are searched, and scores measured, on what these
+networks say about the images of their folds, so on all images. The network of the model then learns from all of them.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unetbio import networks
+from unetbio.errors import UsageError
+from unetbio.models.model_file import CHECKPOINT_SUFFIX
+from unetbio.settings.training import TrainingConfig
+from unetbio.targets import of_training
+from unetbio.targets.base import Annotation, Validation
+from unetbio.targets.cells import CellLearner
+from unetbio.training.data.dataset import Example
+from unetbio.training.data.pairs import AnnotatedFiles
+from unetbio.training.thresholds import tuned
+
+if TYPE_CHECKING:
+    from unetbio.training.trainer import Trainer
+
+__all__ = ["Parts", "check_folds", "fold_checkpoints", "judge_in_folds", "last_share"]
+
+SHARE = 0.5
+"""Part of the time that the networks of the folds take together; the last one takes the rest."""
+
+Parts = tuple[Sequence[Example], Sequence[Example]]
+"""Images to train on and to validate on."""
+
+MakeTrainer = Callable[[Sequence[Example], Sequence[Example], TrainingConfig, Path, float | None, str], "Trainer"]
+"""Makes a trainer of training images, validation images, settings, checkpoint, minutes, and a name for its lines."""
+
+
+def check_folds(config: TrainingConfig, files: AnnotatedFiles) -> None:
+    """Refuse folds where they have no meaning.
+
+    Raises
+    ------
+    UsageError
+        When validation images are named, or the target has no thresholds of cells.
+    """
+    if not config.folds:
+        return
+    if files.validation:
+        raise UsageError(f"folds: {config.folds} and named validation images are given: leave one of them out")
+    if of_training(config).masks != "instances" or networks.find(config.network).output != "logits":
+        raise UsageError(
+            f"folds: {config.folds} are for networks that classify pixels of cells, and this is {config.network} with "
+            f"target {config.target}: leave folds out"
+        )
+
+
+def last_share(config: TrainingConfig) -> float:
+    """Part of the time of a run that the network of the model takes."""
+    return 1 - SHARE if config.folds else 1.0
+
+
+def fold_checkpoints(checkpoint: Path, folds: int) -> list[Path]:
+    """Checkpoints of the folds beside that of the run: ``m.fold1.checkpoint.safetensors`` and so on."""
+    stem = checkpoint.name.removesuffix(CHECKPOINT_SUFFIX)
+    return [checkpoint.with_name(f"{stem}.fold{number}{CHECKPOINT_SUFFIX}") for number in range(1, folds + 1)]
+
+
+def judge_in_folds(
+    parts: Sequence[Parts], config: TrainingConfig, checkpoint: Path, minutes: float | None, make: MakeTrainer
+) -> Validation:
+    """Train a network a fold, and find thresholds and scores on all images.
+
+    Parameters
+    ----------
+    parts : sequence of two sequences of Example
+        Training and validation images of each fold: `unetbio.training.data.dataset.fold_examples`.
+    config : TrainingConfig
+        Settings; its steps are those of the last network, and the folds divide as many.
+    checkpoint : path
+        Checkpoint of the run.
+    minutes : float, optional
+        Of the whole run.
+    make : callable
+        Makes the trainer of a fold.
+
+    Raises
+    ------
+    ModelError, EnvironmentStoppedError
+        As `Trainer.run`.
+    """
+    probabilities: list[NDArray[np.float32]] = []
+    label_images: list[Annotation] = []
+    share = None if minutes is None else minutes * SHARE / config.folds
+    shorter = config.model_copy(update={"steps": max(1, config.steps // config.folds)})
+    checkpoints = fold_checkpoints(checkpoint, config.folds)
+    for number, ((training, validation), path) in enumerate(zip(parts, checkpoints, strict=True), start=1):
+        trainer = make(training, validation, shorter, path, share, f"fold {number} of {config.folds}")
+        probabilities += trainer.predict_cells(trainer.run().network)
+        label_images += trainer.held_labels
+    assert isinstance(trainer.learner, CellLearner)  # check_folds refuses others
+    return tuned(trainer.kept, trainer.learner, probabilities, label_images)

@@ -7,6 +7,7 @@ import pytest
 import tifffile
 from click.testing import CliRunner, Result
 
+from unetbio import networks
 from unetbio.cli.main import main
 from unetbio.models.model_file import load_model, read_info, save_model
 from unetbio.postprocessing.instances import PostProcessing
@@ -169,3 +170,14 @@ def test_masks_are_checked(data: Path) -> None:
     assert result.exit_code == 3
     assert "all masks are empty" in result.stderr
     assert not (data / "new.safetensors").exists()
+
+
+def test_models_that_find_objects_are_refused(data: Path) -> None:
+    complete = networks.find("mask_rcnn").complete({"width": 1 / 32, "backbone": "resnet18"})
+    info = load_model(data / "m.safetensors").info.model_copy(
+        update={"architecture": "mask_rcnn", "parameters": complete, "class_names": ("background", "cell")}
+    )
+    save_model(data / "objects.safetensors", info, networks.build("mask_rcnn", complete))
+    result = calibrate(data, "-o", data / "new.safetensors", model=data / "objects.safetensors")
+    assert result.exit_code == 2, result.output
+    assert "no thresholds of probabilities to search" in result.stderr

@@ -573,6 +573,16 @@ def test_a_network_that_finds_objects_is_trained_and_its_threshold_is_kept(tmp_p
     assert trainer(tmp_path / "c.safetensors", OBJECTS).run().info == whole.info
 
 
+def test_a_network_that_finds_objects_starts_from_another(tmp_path: Path) -> None:
+    first = trainer(tmp_path / "first.safetensors", OBJECTS).run()
+    save_model(tmp_path / "m.safetensors", first.info, first.network)
+    second = trainer(tmp_path / "second.safetensors", OBJECTS.model_copy(update={"learning_rate": 1e-12}))
+    second.start_from(load_model(tmp_path / "m.safetensors"))
+    result = second.run()
+    assert result.history.validation_steps[0] == 0
+    assert result.info.objects == first.info.objects
+
+
 class Remembered(torch.nn.Module):
     """Finds what it is told to, whatever it sees: an object a quarter of the image, of falling score."""
 

@@ -9,7 +9,7 @@ from unetbio.io import stem
 from unetbio.settings.options import given
 from unetbio.settings.training import TrainingConfig
 from unetbio.training.data.dataset import Example
-from unetbio.training.data.examples import load_examples
+from unetbio.training.data.examples import load_examples, load_training_data
 from unetbio.training.data.pairs import AnnotatedFiles
 
 __all__ = ["Examples", "fingerprint", "load", "result_names"]
@@ -45,9 +45,6 @@ def load(files: AnnotatedFiles, config: TrainingConfig) -> Examples:
     ImageError, UsageError
         As `load_training_data`.
     """
-    # Imported here, so that wrong input is refused before torch loads.
-    from unetbio.training.trainer import load_training_data
-
     training, validation = load_training_data(files, config)
     test = load_examples(files.test, config, like=training[0])
     return Examples(training, validation, test or validation)

@@ -8,7 +8,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from unetbio.settings.training import TrainingConfig
 from unetbio.supervision import weight_maps
 from unetbio.supervision.confidence import Knots, fit_confidence
 from unetbio.supervision.thresholds import DECIDING_SCORE, score_cells, search_certain, search_thresholds
-from unetbio.targets.base import Annotation, Finished, Supervision, Validation
+from unetbio.targets.base import Annotation, Finished, Learner, Supervision, Validation
 from unetbio.targets.pixels import PixelDecoder, PixelLearner
 
 if TYPE_CHECKING:
@@ -37,7 +37,15 @@ if TYPE_CHECKING:
 
     from unetbio.models.model_file import ModelInfo
 
-__all__ = ["CellClasses", "CellDecisions", "CellDecoder", "CellLearner", "check_cells", "mask_annotated"]
+__all__ = [
+    "CellClasses",
+    "CellDecisions",
+    "CellDecoder",
+    "CellLearner",
+    "check_cells",
+    "has_thresholds",
+    "mask_annotated",
+]
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,7 @@ class CellLearner(PixelLearner):
     classes: CellClasses
     deciding_score = DECIDING_SCORE
     place_name = "cells"
+    has_probabilities = True
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -219,6 +228,11 @@ class CellLearner(PixelLearner):
         areas = np.concatenate([np.bincount(mask_annotated(one, one, self.config).ravel())[1:] for one in label_images])
         areas = areas[areas > 0]
         return _diameter(float(np.median(areas)), label_images[0].ndim) if len(areas) else None
+
+
+def has_thresholds(learner: Learner) -> TypeGuard[CellLearner]:
+    """Whether a network's probabilities of pixels become cells by thresholds; it may also find objects itself."""
+    return isinstance(learner, CellLearner) and learner.has_probabilities
 
 
 class CellDecoder(PixelDecoder):

@@ -43,6 +43,8 @@ SCORE_THRESHOLDS = (SCORE_THRESHOLD, 0.3, 0.4, 0.6, 0.7, 0.8, 0.9)
 class ObjectLearner(InstanceLearner):
     """Training half: the network gets ids, and computes boxes, masks and the loss itself."""
 
+    has_probabilities = False
+
     def count(self, label_image: Annotation) -> NDArray[np.int64]:
         """See `Learner`; classes are not balanced, so that all count alike."""
         return np.ones(len(self.class_names), np.int64)

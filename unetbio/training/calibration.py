@@ -23,13 +23,12 @@ from unetbio.settings.training_runs import CalibrateRun
 from unetbio.targets import find as find_target
 from unetbio.targets import of_model
 from unetbio.targets.base import Validation
-from unetbio.targets.cells import CellLearner
+from unetbio.targets.cells import CellLearner, has_thresholds
 from unetbio.training.data.checks.checks import check_examples
-from unetbio.training.data.dataset import Example, as_learned
+from unetbio.training.data.dataset import Example, as_learned, fingerprint
 from unetbio.training.data.examples import load_examples
 from unetbio.training.data.pairs import AnnotatedFiles, find_pairs
 from unetbio.training.thresholds import tune_from
-from unetbio.training.trainer import fingerprint
 from unetbio.training.without_effect import GROUP
 
 __all__ = ["Calibrated", "calibrate"]
@@ -95,7 +94,7 @@ def calibrate(
     examples = load_examples([*files.training, *files.validation], config, at_scale=partial(_at_scale, trained))
     _check_channels(trained, examples[0])
     learner = of_model(trained.info).learner(config, [example.label_image for example in examples])
-    if not isinstance(learner, CellLearner):
+    if not has_thresholds(learner):
         raise UsageError(
             f"{trained.path} has the target {trained.info.target} and no thresholds of probabilities to search: give a "
             "model whose network classifies the pixels of cells"

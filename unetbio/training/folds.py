@@ -17,7 +17,7 @@ from unetbio.models.model_file import CHECKPOINT_SUFFIX
 from unetbio.settings.training import TrainingConfig
 from unetbio.targets import of_training
 from unetbio.targets.base import Annotation, Validation
-from unetbio.targets.cells import CellLearner
+from unetbio.targets.cells import has_thresholds
 from unetbio.training.data.dataset import Example
 from unetbio.training.data.pairs import AnnotatedFiles
 from unetbio.training.thresholds import tuned
@@ -99,5 +99,5 @@ def judge_in_folds(
         trainer = make(training, validation, shorter, path, share, f"fold {number} of {config.folds}")
         probabilities += trainer.predict_cells(trainer.run().network)
         label_images += trainer.held_labels
-    assert isinstance(trainer.learner, CellLearner)  # check_folds refuses others
+    assert has_thresholds(trainer.learner)  # check_folds refuses others
     return tuned(trainer.kept, trainer.learner, probabilities, label_images)

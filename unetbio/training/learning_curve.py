@@ -26,10 +26,11 @@ from unetbio.training.choices import choose, describe, with_target
 from unetbio.training.data.cell_classes import name_cell_classes
 from unetbio.training.data.checks.checks import check_examples
 from unetbio.training.data.dataset import Example
+from unetbio.training.data.examples import load_training_data
 from unetbio.training.data.pairs import find_pairs
 from unetbio.training.recipes import with_recipe
 from unetbio.training.starting import FROM_MODEL, settings_from
-from unetbio.training.trainer import Trainer, TrainingResult, load_training_data
+from unetbio.training.trainer import Trainer, TrainingResult
 from unetbio.training.without_effect import find_without_effect
 
 __all__ = ["LearningCurve", "Point", "learn_curve"]

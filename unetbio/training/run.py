@@ -23,7 +23,7 @@ from unetbio.training.choices import choose, describe, take_over, with_target
 from unetbio.training.data.cell_classes import name_cell_classes
 from unetbio.training.data.checks.checks import check_examples
 from unetbio.training.data.dataset import Example, common_pixel_size, fold_examples
-from unetbio.training.data.examples import load_examples
+from unetbio.training.data.examples import load_examples, load_training_data
 from unetbio.training.data.pairs import AnnotatedFiles, find_pairs
 from unetbio.training.folds import Parts, check_folds, fold_checkpoints, judge_in_folds, last_share
 from unetbio.training.recipes import with_recipe
@@ -132,8 +132,6 @@ def train(
 
 def _load(files: AnnotatedFiles, config: TrainingConfig) -> tuple[list[Example], list[Example], list[Parts]]:
     """Images to train on and to validate on, or to train on and to divide into folds."""
-    from unetbio.training.trainer import load_training_data
-
     if not config.folds:
         return *load_training_data(files, config), []
     examples = load_examples(files.training, config)

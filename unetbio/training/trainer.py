@@ -4,7 +4,6 @@ The order of patches follows from the seed and the step alone, so a run that was
 uninterrupted one would have seen.
 """
 
-import hashlib
 import json
 import math
 import time
@@ -22,36 +21,30 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unetbio import networks, targets
-from unetbio.errors import ModelError, UnetbioError, UsageError
+from unetbio.errors import ModelError, UnetbioError
 from unetbio.files import sha256_file
-from unetbio.geometry import Geometry, anisotropic_levels
+from unetbio.geometry import Geometry
 from unetbio.models.model_file import CHECKPOINT_KEY, Model, ModelInfo
 from unetbio.networks.encoders.public import load_encoder
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.grey_values import GreyFingerprint
 from unetbio.settings.training import TrainingConfig
-from unetbio.targets.base import Batch, Learner, Validation
-from unetbio.targets.cells import CellLearner
+from unetbio.targets.base import Batch, Validation
+from unetbio.targets.cells import has_thresholds
 from unetbio.tensor_file import save_tensors
-from unetbio.training import checkpoints
-from unetbio.training.data.dataset import Example, Patch, PatchSampler, as_learned, common_pixel_size, split_examples
-from unetbio.training.data.examples import load_examples
-from unetbio.training.data.pairs import AnnotatedFiles
+from unetbio.training import checkpoints, run_state
+from unetbio.training.data.dataset import Example, Patch, PatchSampler, as_learned, common_pixel_size, fingerprint
 from unetbio.training.data.patch_shapes import patch_shape
 from unetbio.training.history import History, duration
 from unetbio.training.learning_rate import rate_factor
 from unetbio.training.mean_weights import MeanWeights
 from unetbio.training.precision import computes_in_bfloat16
+from unetbio.training.setup import make_optimizer, network_parameters
 from unetbio.training.starting import Taken, take_weights
 from unetbio.training.thresholds import tuned
 
-__all__ = [
-    "Trainer",
-    "TrainingResult",
-    "fingerprint",
-    "load_training_data",
-]
+__all__ = ["Trainer", "TrainingResult"]
 
 CHECKPOINT_SECONDS = 60.0
 VALIDATIONS = 12
@@ -85,31 +78,6 @@ class TrainingResult:
     info: ModelInfo
     history: History
     new_steps: int
-
-
-def load_training_data(files: AnnotatedFiles, config: TrainingConfig) -> tuple[list[Example], list[Example]]:
-    """Read annotated images, split into training and validation.
-
-    Parameters
-    ----------
-    files : AnnotatedFiles
-        Files to read.
-    config : TrainingConfig
-        Normalisation, and the share of validation images where ``files`` does not name them.
-
-    Raises
-    ------
-    UsageError
-        When the settings ask for folds, or there are fewer than two images to split.
-    ImageError
-        As `load_examples`.
-    """
-    if config.folds:
-        raise UsageError(f"folds: {config.folds} are for unetbio train: leave folds out of the settings here")
-    training = load_examples(files.training, config)
-    if files.validation:
-        return training, load_examples(files.validation, config, like=training[0])
-    return split_examples(training, config.validation_fraction)
 
 
 class Trainer:
@@ -161,7 +129,7 @@ class Trainer:
         self.minutes, self.workers, self.report, self.replace = minutes, workers, report, replace
         label_images = [example.label_image for example in (*training, *validation)]
         self.learner = targets.of_training(config).learner(config, label_images)
-        self.parameters = _network_parameters(training, config, self.learner)
+        self.parameters = network_parameters(training, config, self.learner)
         self.is_exact = networks.find(config.network).is_tiled_exactly(self.parameters)
         torch.manual_seed(config.seed)
         network = networks.build(config.network, self.parameters)
@@ -170,7 +138,7 @@ class Trainer:
         # torch's annotations of `to` lack the memory format.
         self.network: nn.Module = network.to(device=device, memory_format=self.memory_format)  # type: ignore[call-overload]
         self.bfloat16 = computes_in_bfloat16(config.precision, device)
-        self.optimizer = _optimizer(self.network, config)
+        self.optimizer = make_optimizer(self.network, config)
         shape = patch_shape(self.geometry, config.patch_size)
         lost = self.geometry.training_context
         self.window = tuple(size - 2 * context for size, context in zip(shape, lost, strict=True))
@@ -200,7 +168,7 @@ class Trainer:
         taken = take_weights(self.network, self.config.network, self.parameters, model)
         self.identity["start"] = model.sha256
         self.is_trained = not taken.anew and model.info.target == self.config.target
-        if self.is_trained and isinstance(self.learner, CellLearner):
+        if self.is_trained and has_thresholds(self.learner):
             self.kept = model.info.postprocessing
         return taken
 
@@ -338,14 +306,14 @@ class Trainer:
             }
 
     def _found(self) -> Validation:
-        if isinstance(self.learner, CellLearner):
+        if has_thresholds(self.learner):
             return tuned(self.kept, self.learner, self.predict_cells(self.network), self.held_labels)
         images = self._held_images()
         return self.learner.validate(self.network, images, self.held_labels, **self._how_to_predict())
 
     def predict_cells(self, network: nn.Module) -> list[NDArray[np.float32]]:
         """Probabilities ``(K, *spatial)`` of the validation images, for targets of cells."""
-        if not isinstance(self.learner, CellLearner):
+        if not has_thresholds(self.learner):
             raise TypeError(f"target {self.config.target} gives no probabilities of cells")
         return list(self.learner.predict(network, self._held_images(), **self._how_to_predict()))
 
@@ -464,19 +432,8 @@ class Trainer:
     def _save(self) -> None:
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.network.parameters()):
             raise self._diverged("weights are no longer finite")
-        tensors = {f"network.{name}": tensor for name, tensor in self.network.state_dict().items()}
-        tensors |= {f"best.{name}": tensor for name, tensor in self.best_weights.items()}
-        tensors |= {f"mean.{name}": tensor for name, tensor in self.mean_weights.tensors.items()}
-        scalars: dict[str, dict[str, Any]] = {}
-        for number, state in self.optimizer.state_dict()["state"].items():
-            for name, value in state.items():
-                if isinstance(value, Tensor):
-                    tensors[f"optimizer.{number}.{name}"] = value
-                else:
-                    scalars.setdefault(str(number), {})[name] = value
-        tensors["random.cpu"] = torch.get_rng_state()
-        if self.device.type == "cuda":
-            tensors["random.cuda"] = torch.cuda.get_rng_state(self.device)
+        parts = {"network": self.network.state_dict(), "best": self.best_weights, "mean": self.mean_weights.tensors}
+        tensors, scalars = run_state.tensors_of(parts, self.optimizer, self.device)
         progress = {
             "step": self.step,
             "history": asdict(self.history),
@@ -533,62 +490,8 @@ class Trainer:
         self.step = progress["step"]
         self.history = History(**progress["history"])
         self.best = None if progress["best"] is None else Validation.from_json(progress["best"])
-        self.network.load_state_dict(_with_prefix(tensors, "network."))
-        self.best_weights = _with_prefix(tensors, "best.")
-        means = {name: tensor.to(self.device) for name, tensor in _with_prefix(tensors, "mean.").items()}
+        self.network.load_state_dict(run_state.part(tensors, "network"))
+        self.best_weights = run_state.part(tensors, "best")
+        means = {name: tensor.to(self.device) for name, tensor in run_state.part(tensors, "mean").items()}
         self.mean_weights = MeanWeights(self.config.ema, means)
-        state: dict[int, dict[str, Any]] = {
-            int(number): dict(values) for number, values in progress["optimizer"].items()
-        }
-        for name, tensor in _with_prefix(tensors, "optimizer.").items():
-            number, _, key = name.partition(".")
-            state.setdefault(int(number), {})[key] = tensor
-        groups = self.optimizer.state_dict()["param_groups"]
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-        torch.set_rng_state(tensors["random.cpu"])
-        if self.device.type == "cuda" and "random.cuda" in tensors:
-            torch.cuda.set_rng_state(tensors["random.cuda"], self.device)
-
-
-def _network_parameters(training: Sequence[Example], config: TrainingConfig, learner: Learner) -> dict[str, Any]:
-    """All parameters of the network: those of the config, and those that follow from the images."""
-    architecture = networks.find(config.network)
-    first = training[0]
-    follow = {
-        "ndim": first.label_image.ndim,
-        "in_channels": len(first.image),
-        "num_classes": len(learner.class_names),
-    }
-    parameters: dict[str, Any] = architecture.complete({**config.parameters, **follow})
-    if parameters.get("arithmetic") == "int8":
-        raise UsageError(
-            "a network in integers cannot be trained: train one with arithmetic: float, and make its integers with "
-            "unetbio models quantize"
-        )
-    voxel_size = common_pixel_size(training)
-    if follow["ndim"] == 3 and voxel_size and not (parameters["kernel_sizes"] or parameters["poolings"]):
-        kernel_sizes, poolings = anisotropic_levels(voxel_size, parameters["depth"])
-        parameters |= {"kernel_sizes": kernel_sizes, "poolings": poolings}
-    return parameters
-
-
-def _optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            network.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
-        )
-    return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-
-
-def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def fingerprint(examples: Sequence[Example]) -> str:
-    """Hash of the names, images and label images, in their order."""
-    digest = hashlib.sha256()
-    for example in examples:
-        digest.update(Path(example.name).name.encode())
-        digest.update(example.image.tobytes())
-        digest.update(example.label_image.tobytes())
-    return digest.hexdigest()
+        run_state.take_up(tensors, progress["optimizer"], self.optimizer, self.device)

@@ -23,7 +23,16 @@ from unetbio.training.data.augmentation import change_intensity, largest_zoom, p
 if TYPE_CHECKING:
     from unetbio.targets.base import Learner
 
-__all__ = ["Example", "Patch", "PatchSampler", "as_learned", "common_pixel_size", "fold_examples", "split_examples"]
+__all__ = [
+    "Example",
+    "Patch",
+    "PatchSampler",
+    "as_learned",
+    "common_pixel_size",
+    "fingerprint",
+    "fold_examples",
+    "split_examples",
+]
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,16 @@ def common_pixel_size(examples: Sequence[Example]) -> tuple[float, ...] | None:
         return None
     middle = np.median(known, axis=0)
     return known[0] if len(set(known)) == 1 else tuple(float(size) for size in middle)
+
+
+def fingerprint(examples: Sequence[Example]) -> str:
+    """Hash of the names, images and label images, in their order."""
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(Path(example.name).name.encode())
+        digest.update(example.image.tobytes())
+        digest.update(example.label_image.tobytes())
+    return digest.hexdigest()
 
 
 def split_examples(examples: Sequence[Example], fraction: float) -> tuple[list[Example], list[Example]]:

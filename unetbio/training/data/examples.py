@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from unetbio import labels, targets
 from unetbio.annotations.masks import is_mask_folder, read_mask_folder
-from unetbio.errors import ImageError
+from unetbio.errors import ImageError, UsageError
 from unetbio.io.cell_classes import cell_classes_path, check_one_image, read_cell_classes
 from unetbio.io.grey_pictures import PICTURES, as_grey
 from unetbio.io.pairing.matching import read_mask
@@ -23,11 +23,36 @@ from unetbio.preprocessing.selection import ImageSelection
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision.annotations import number_cell_classes
 from unetbio.targets.base import Annotation, Target
-from unetbio.training.data.dataset import Example
-from unetbio.training.data.pairs import AnnotatedPair
+from unetbio.training.data.dataset import Example, split_examples
+from unetbio.training.data.pairs import AnnotatedFiles, AnnotatedPair
 from unetbio.training.data.series import naming, pair_series
 
-__all__ = ["load_examples"]
+__all__ = ["load_examples", "load_training_data"]
+
+
+def load_training_data(files: AnnotatedFiles, config: TrainingConfig) -> tuple[list[Example], list[Example]]:
+    """Read annotated images, split into training and validation.
+
+    Parameters
+    ----------
+    files : AnnotatedFiles
+        Files to read.
+    config : TrainingConfig
+        Normalisation, and the share of validation images where ``files`` does not name them.
+
+    Raises
+    ------
+    UsageError
+        When the settings ask for folds, or there are fewer than two images to split.
+    ImageError
+        As `load_examples`.
+    """
+    if config.folds:
+        raise UsageError(f"folds: {config.folds} are for unetbio train: leave folds out of the settings here")
+    training = load_examples(files.training, config)
+    if files.validation:
+        return training, load_examples(files.validation, config, like=training[0])
+    return split_examples(training, config.validation_fraction)
 
 
 def load_examples(

@@ -27,6 +27,8 @@ def found(minutes: float | None = None, files: AnnotatedFiles | None = None, **s
         ({"network": "mask_rcnn", "border_weight": 4.0, "loss": "dice"}, {"border_weight", "loss"}),
         ({"class_weighting": "none", "class_weight_cap": 3.0}, {"class_weight_cap"}),
         ({"class_weighting": "balanced", "class_weight_cap": 3.0}, set()),
+        ({"small_cell_weight": 3.0}, {"small_cell_weight"}),
+        ({"target": "centres", "small_cell_weight": 3.0}, set()),
         ({"target": "centres", "class_weighting": "none", "loss": "dice"}, {"class_weighting"}),
         ({"optimizer": "adamw", "momentum": 0.9}, {"momentum"}),
         ({"optimizer": "sgd", "momentum": 0.9}, set()),

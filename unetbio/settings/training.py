@@ -182,6 +182,13 @@ class TrainingConfig(Section):
     )
     border_weight: float = _shared("border_weight", 10.0)
     border_sigma: float = Field(default=5.0, gt=0.0, description="sigma of the weight map, in pixels. For cells alone.")
+    small_cell_weight: float = Field(
+        default=1.0,
+        ge=1.0,
+        le=100.0,
+        description="Weigh cells below 12 pixels wide, and 2 pixels around them, as if they were 12 pixels wide, but "
+        "at most so much. With the targets `boundaries` and `centres`.",
+    )
     class_weighting: Literal["balanced", "median_frequency", "none"] = Field(
         default="balanced",
         description="Weight of a class: the inverse of its frequency with a cap, the median of the frequencies over "

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from unetbio.errors import UsageError
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision.depths import depths_in_cells
+from unetbio.supervision.small_cells import small_cell_weights
 from unetbio.targets.base import Annotation, Supervision
 from unetbio.targets.cells import CellLearner, check_cells, mask_annotated
 
@@ -55,8 +56,9 @@ class NestedLearner(CellLearner):
         self, label_image: Annotation, class_weights: Sequence[float], spacing: tuple[float, ...] | None
     ) -> Supervision:
         """See `Learner`; the weights are two planes, of the outline and of the inner parts."""
-        classes, gaps = self._classes(self._cells(label_image), spacing)
-        outline = mask_annotated(np.ones(label_image.shape, np.float32), label_image, self.config)
+        cells = self._cells(label_image)
+        classes, gaps = self._classes(cells, spacing)
+        outline = mask_annotated(self._weigh_cells(cells), label_image, self.config)
         between = self.config.border_weight * np.exp(-(gaps**2) / (2 * self.config.border_sigma**2))
         return classes, np.stack([outline, (outline * (1 + between)).astype(np.float32)])
 
@@ -69,6 +71,11 @@ class NestedLearner(CellLearner):
         from unetbio.supervision.losses import NESTED_LOSSES
 
         return NESTED_LOSSES[self.config.loss](logits, target, weight_map)
+
+    def _weigh_cells(self, cells: Annotation) -> NDArray[np.float32]:
+        if self.config.small_cell_weight == 1:
+            return np.ones(cells.shape, np.float32)
+        return small_cell_weights(cells, largest=self.config.small_cell_weight)
 
     def _cells(self, label_image: Annotation) -> Annotation:
         return mask_annotated(label_image, label_image, self.config)

@@ -61,11 +61,13 @@ def _of_target(config: TrainingConfig) -> Iterator[_Rule]:
     yield _Rule("border_weight", not has_border, f"{what} has no border term")
     yield _Rule("border_sigma", not has_border, f"{what} has no border term")
     yield _Rule("border_sigma", has_border and config.border_weight == 0, "border_weight is 0")
-    weighs_alike = finds_objects or _learns_as(target, NestedLearner)
+    is_nested = _learns_as(target, NestedLearner)
+    weighs_alike = finds_objects or is_nested
     yield _Rule("class_weighting", weighs_alike, f"{what} weighs all classes alike")
     yield _Rule("class_weight_cap", weighs_alike, f"{what} weighs all classes alike")
     has_cap = weighs_alike or config.class_weighting == "balanced"
     yield _Rule("class_weight_cap", not has_cap, f"class_weighting is {config.class_weighting}, and not balanced")
+    yield _Rule("small_cell_weight", not is_nested, f"{what} weighs small cells like all others")
     yield _Rule("loss", finds_objects, f"{config.network} has its own loss")
     yield _Rule("augmentation.largest_diameter", not are_cells, f"{what} has no cells")
 

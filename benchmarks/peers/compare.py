@@ -3,11 +3,14 @@
     bash benchmarks/peers/environments.sh ENVIRONMENTS
     python benchmarks/peers/compare.py train DATA ENVIRONMENTS OUT --tools stardist --minutes 60
     python benchmarks/peers/compare.py train DATA ENVIRONMENTS OUT --tools cellpose --minutes 60
+    python benchmarks/peers/compare.py train DATA ENVIRONMENTS OUT --tools unetbio-fresh --minutes 60
     python benchmarks/peers/compare.py score DATA ENVIRONMENTS OUT
     python benchmarks/peers/compare.py time DATA ENVIRONMENTS OUT
 
 ``train`` begins with random weights, or goes on with those in OUT, on the files and the split of the shipped model.
 A minute is one of all cores: 120 seconds of the processor with ``--cores 2``, however long other programs make it.
+`unetbio-fresh` has the settings of the shipped model and begins with random weights as well; its minutes are those of
+the clock, so train it on a quiet machine.
 ``score`` segments the validation images of `dsb2018` (fluorescence) and `bbbc039`, which `unetbio evaluate` scores.
 ``time`` segments mosaics of `bbbc039`, 1024 x 1024 px, 16 bit, one tool after the other; do it on a quiet machine. Each
 prints the table of what is known so far (OUT/results.json).
@@ -29,13 +32,16 @@ import numpy as np
 from tifffile import imread, imwrite
 
 HERE = Path(__file__).resolve().parent
-TABLE = HERE.parents[1] / "unetbio" / "models" / "nuclei.csv"
+MODELS = HERE.parents[1] / "unetbio" / "models"
+TABLE, SETTINGS = MODELS / "nuclei.csv", MODELS / "nuclei.yaml"
 PEERS = ("stardist", "cellpose")
-UNETBIO = {"unetbio": (), "unetbio-int8": ("--precision", "int8")}
+FRESH = "unetbio-fresh"
+UNETBIO = {"unetbio": (), "unetbio-int8": ("--precision", "int8"), FRESH: ()}
 TOOLS = (*UNETBIO, *PEERS)
+TRAINED_HERE = (FRESH, *PEERS)
 SCORES = ("AP@.5", "AP@.75", "AP@.9", "mean_AP")
 SIDE = 1024
-TRAINED = "trained, processor s"
+TRAINED, MINUTES = "trained, processor s", "trained, minutes"
 
 Results = dict[str, dict[str, float]]
 
@@ -49,8 +55,9 @@ def segmenter(tool: str, options: argparse.Namespace) -> Callable[[Path, Path], 
     """A function that segments a folder of images into a folder of masks."""
 
     def unetbio(images: Path, masks: Path) -> None:
-        line = ["segment", images, "-o", masks, "--model", "nuclei", "--device", "cpu", "--overlays", "none", "-q"]
-        subprocess.run([sys.executable, "-m", "unetbio", *map(str, line), *UNETBIO[tool]], check=True)
+        model = model_of(tool, options) if tool == FRESH else "nuclei"
+        line = ["segment", images, "-o", masks, "--model", model, "--device", "cpu", "--overlays", "none", "-q"]
+        run_unetbio(*line, *UNETBIO[tool])
 
     def peer(images: Path, masks: Path) -> None:
         run_peer(options.environments, tool, "segment", model_of(tool, options), images.resolve(), masks.resolve())
@@ -58,8 +65,12 @@ def segmenter(tool: str, options: argparse.Namespace) -> Callable[[Path, Path], 
     return unetbio if tool in UNETBIO else peer
 
 
-def model_of(peer: str, options: argparse.Namespace) -> Path:
-    return options.out.resolve() / "models" / peer
+def model_of(tool: str, options: argparse.Namespace) -> Path:
+    return options.out.resolve() / "models" / (f"{tool}.safetensors" if tool == FRESH else tool)
+
+
+def run_unetbio(*arguments: object) -> None:
+    subprocess.run([sys.executable, "-m", "unetbio", *map(str, arguments)], check=True)
 
 
 def measure(segment: Callable[[Path, Path], None], images: Path, masks: Path) -> dict[str, float]:
@@ -82,13 +93,20 @@ def processor_seconds() -> float:
 
 
 def train(options: argparse.Namespace, results: Results) -> None:
-    """Train peers; what they used is added up over all sittings."""
-    for peer in [tool for tool in options.tools if tool in PEERS]:
-        model_of(peer, options).parent.mkdir(parents=True, exist_ok=True)
+    """Train; what the tools used is added up over all sittings."""
+    for tool in [tool for tool in options.tools if tool in TRAINED_HERE]:
+        model = model_of(tool, options)
+        model.parent.mkdir(parents=True, exist_ok=True)
         before = processor_seconds()
-        paths = (options.table.resolve(), options.data.resolve(), model_of(peer, options))
-        run_peer(options.environments, peer, "train", *paths, "--seconds", 60 * options.minutes * options.cores)
-        found = results.setdefault(peer, {})
+        found = results.setdefault(tool, {})
+        table, data = options.table.resolve(), options.data.resolve()
+        if tool == FRESH:
+            found[MINUTES] = found.get(MINUTES, 0) + options.minutes
+            line = ("train", table, "--root", data, "--config", SETTINGS, "--minutes", found[MINUTES], "-o", model)
+            run_unetbio(*line, "--device", "cpu")
+        else:
+            seconds = 60 * options.minutes * options.cores
+            run_peer(options.environments, tool, "train", table, data, model, "--seconds", seconds)
         found[TRAINED] = found.get(TRAINED, 0) + processor_seconds() - before
 
 

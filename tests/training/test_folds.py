@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from disc_images import CONFIG, discs
 
-from tests.training.test_training import CONFIG, discs
 from unetbio.errors import UsageError
 from unetbio.settings.training import TrainingConfig, load_training_config
 from unetbio.targets.base import Validation

@@ -13,18 +13,20 @@ from pathlib import Path
 
 import pytest
 
-from unetbio import files, system
+from unetbio import system
 from unetbio.errors import EnvironmentStoppedError
 from unetbio.files import (
     atomic_path,
     lock,
     naming,
     open_regular,
+    remove_stale,
     sha256_file,
     write_bytes,
     write_json,
     write_text,
 )
+from unetbio.files import locks as locks_of_files
 
 
 def test_a_name_appears_when_the_file_is_whole(tmp_path: Path) -> None:
@@ -198,7 +200,7 @@ def test_file_systems_without_locks_warn_and_go_on(
 
     fcntl = pytest.importorskip("fcntl")
     monkeypatch.setattr(fcntl, "flock", missing)
-    monkeypatch.setattr(files.logger, "handlers", [caplog.handler])  # the command line stops propagation
+    monkeypatch.setattr(locks_of_files.logger, "handlers", [caplog.handler])  # the command line stops propagation
     with lock(tmp_path / "x.lock"):
         pass
     assert "this file system has no locks" in caplog.text
@@ -245,11 +247,11 @@ def test_what_a_killed_run_left_an_hour_ago_is_removed(tmp_path: Path) -> None:
         path.touch()
     for path in (old, other, below / ".unetbio-3.tif"):
         os.utime(path, (0, 0))
-    files.remove_stale(tmp_path)
+    remove_stale(tmp_path)
     assert sorted(tmp_path.rglob("*.tif")) == [new, below / ".unetbio-3.tif", other]
-    files.remove_stale(tmp_path, below=True)
+    remove_stale(tmp_path, below=True)
     assert sorted(tmp_path.rglob("*.tif")) == [new, other]
-    files.remove_stale(tmp_path / "missing", below=True)
+    remove_stale(tmp_path / "missing", below=True)
 
 
 def test_a_temporary_file_that_cannot_be_removed_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

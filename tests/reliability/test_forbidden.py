@@ -89,8 +89,9 @@ def test_every_file_is_opened_without_waiting() -> None:
     """Inputs are opened by `unetbio.files.open_regular`, which no pipe or device blocks."""
     found = []
     for path in SOURCES:
-        # machine.py reads files of the system itself, below /proc and /sys.
-        if path.name in ("files.py", "machine.py") or path.relative_to(ROOT).parts[0] in ("benchmarks", "docs"):
+        # The room of files opens for all others; machine.py reads files of the system itself, below /proc and /sys.
+        is_opener = path.parent.name == "files" or path.name == "machine.py"
+        if is_opener or path.relative_to(ROOT).parts[0] in ("benchmarks", "docs"):
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call):

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 # What a killed run left is old at once, and a run of two images writes a file of cells before its tables.
-_USUAL = {"unetbio.files.STALE_SECONDS": 0.0, "unetbio.results.tables.cells.IMAGES_IN_MEMORY": 1}
+_USUAL = {"unetbio.files.writing.STALE_SECONDS": 0.0, "unetbio.results.tables.cells.IMAGES_IN_MEMORY": 1}
 _TRAINING = {**_USUAL, **SHORT_SEARCH, "unetbio.training.trainer.CHECKPOINT_SECONDS": 0.0}
 
 

@@ -27,6 +27,7 @@ rule train:
         network=lambda wildcards: TRAINED[wildcards.trained].network,
         options=lambda wildcards: TRAINED[wildcards.trained].training.arguments(),
         stem=subpath(output[0], strip_suffix=".safetensors"),
+        folds=lambda wildcards: f"{OUT}/models/.{wildcards.trained}.fold",
     message:
         "Training {wildcards.trained}"
     shell:
@@ -34,4 +35,4 @@ rule train:
         # they change back.
         "unetbio train {params.data:q} -o {output:q} --network {params.network:q} {params.options:q} --replace"
         " --workers {threads} >{log:q} 2>&1"
-        " && rm -f {params.stem:q}.checkpoint.safetensors"
+        " && rm -f {params.stem:q}.checkpoint.safetensors {params.folds:q}*.checkpoint.safetensors"

@@ -69,6 +69,11 @@ def model_of(tool: str, options: argparse.Namespace) -> Path:
     return options.out.resolve() / "models" / (f"{tool}.safetensors" if tool == FRESH else tool)
 
 
+def with_model(options: argparse.Namespace) -> list[str]:
+    """Tools that have a model: those that ship one, and those that were trained here."""
+    return [tool for tool in options.tools if tool not in TRAINED_HERE or model_of(tool, options).exists()]
+
+
 def run_unetbio(*arguments: object) -> None:
     subprocess.run([sys.executable, "-m", "unetbio", *map(str, arguments)], check=True)
 
@@ -112,7 +117,7 @@ def train(options: argparse.Namespace, results: Results) -> None:
 
 def score(options: argparse.Namespace, results: Results) -> None:
     for name, folder in validation_folders(options).items():
-        for tool in options.tools:
+        for tool in with_model(options):
             masks = options.out / "masks" / name / tool
             shutil.rmtree(masks, ignore_errors=True)
             segmenter(tool, options)(folder / "images", masks)
@@ -152,7 +157,7 @@ def evaluate(masks: Path, truth: Path) -> dict[str, float]:
 
 def time_tools(options: argparse.Namespace, results: Results) -> None:
     folder = write_mosaics(options)
-    for tool in options.tools:
+    for tool in with_model(options):
         results.setdefault(tool, {}).update(measure(segmenter(tool, options), folder, options.out / "masks" / tool))
 
 

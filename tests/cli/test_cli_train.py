@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from click.testing import CliRunner, Result
 
 import unetbio.models
@@ -19,6 +20,7 @@ from unetbio.files import lock
 from unetbio.models.model_file import ModelInfo, load_model, read_info
 from unetbio.tensor_file import load_metadata, load_tensors, save_tensors
 from unetbio.training import loss_curve
+from unetbio.training.trainer import Trainer, TrainingResult
 
 TINY = """
 parameters: {base_channels: 2, depth: 1, batch_norm: true}
@@ -173,8 +175,8 @@ def test_in_folds_each_image_validates_and_the_model_learns_from_all(data: Path)
     assert "fold 3 of 3: step 1" in result.stderr
     assert result.stdout.splitlines()[-1].endswith("on 3 images in 3 folds (a rough figure)")
     model = data / "out" / "m.safetensors"
-    first, names = model.read_bytes(), sorted(path.name for path in model.parent.glob("m.fold*"))
-    assert names == [f"m.fold{number}.checkpoint.safetensors" for number in (1, 2, 3)]
+    first = model.read_bytes()
+    assert fold_files(data) == [f".m.fold{number}.checkpoint.safetensors" for number in (1, 2, 3)]
     again = train(data, data)
     assert "the training is complete (all 4 steps)" in again.stderr
     assert model.read_bytes() == first
@@ -184,6 +186,86 @@ def test_in_folds_each_image_validates_and_the_model_learns_from_all(data: Path)
         train(data, data, options=("--folds", "4", "--overwrite")).stderr
     )
     assert "going on from step 4" in train(data, data).stderr
+
+
+def fold_files(data: Path) -> list[str]:
+    return sorted(path.name for path in (data / "out").iterdir() if "fold" in path.name)
+
+
+def test_a_run_killed_in_its_folds_goes_on(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (data / "tiny.yaml").write_text(TINY + "folds: 2\n")
+    assert train(data, data).exit_code == 0
+    model = data / "out" / "m.safetensors"
+    whole = model.read_bytes()
+    original, seen = Trainer.run, []
+
+    def killed_later(self: Trainer) -> TrainingResult:
+        seen.append(self)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return original(self)
+
+    monkeypatch.setattr(Trainer, "run", killed_later)
+    assert train(data, data, options=("--overwrite",)).exit_code != 0
+    monkeypatch.setattr(Trainer, "run", original)
+    assert fold_files(data) == [".m.fold1.checkpoint.safetensors"]
+    result = train(data, data)
+    assert result.exit_code == 0, result.output
+    assert "fold 1 of 2: going on from step 2" in result.stderr
+    assert model.read_bytes() == whole
+
+
+def test_a_checkpoint_of_other_settings_is_refused_before_the_folds(data: Path) -> None:
+    assert train(data, data).exit_code == 0
+    result = train(data, data, options=("--folds", "2"))
+    assert result.exit_code == 2
+    assert "folds 0, now 2" in result.stderr
+    assert "fold 1" not in result.stderr
+    assert train(data, data, options=("--folds", "2", "--replace")).exit_code == 0
+    assert fold_files(data)
+    assert train(data, data, options=("--overwrite",)).exit_code == 0
+    assert fold_files(data) == []
+
+
+def test_the_order_of_a_table_does_not_matter_to_folds(data: Path) -> None:
+    (data / "tiny.yaml").write_text(TINY + "folds: 2\n")
+    rows = [f"images/zelle_ü{n}.tif,masks/zelle_ü{n}_labels.tif\n" for n in range(3)]
+    table = data / "pairs.csv"
+    table.write_text("image,mask\n" + "".join(rows), encoding="utf-8")
+    assert train(data, table).exit_code == 0
+    table.write_text("image,mask\n" + "".join(rows[::-1]), encoding="utf-8")
+    assert "going on from step 4" in train(data, table).stderr
+
+
+def test_equal_images_in_two_folds_are_named(data: Path) -> None:
+    for folder, name in (("images", "zelle_ü{}.tif"), ("masks", "zelle_ü{}_labels.tif")):
+        first = (data / folder / name.format(0)).read_bytes()
+        for number in (1, 2):
+            (data / folder / name.format(number)).write_bytes(first)
+    assert "shares pixels with training images" in train(data, data, options=("--folds", "3")).stderr
+
+
+def test_folds_keep_the_model_to_start_from_where_they_are_no_better(data: Path) -> None:
+    start = data / "out" / "m.safetensors"
+    assert train(data, data, options=("--steps", "60")).exit_code == 0
+    (data / "tiny.yaml").write_text(TINY + "folds: 3\nlearning_rate: 1.0\n")
+    result = run(
+        data,
+        "-o",
+        data / "out" / "ruined.safetensors",
+        "--config",
+        data / "tiny.yaml",
+        "--start",
+        start,
+        "--device",
+        "cpu",
+    )
+    assert result.exit_code == 0, result.output
+    assert "the model keeps the weights that it began with; train for longer" in result.stderr
+    begun, kept = (load_model(data / "out" / name) for name in ("m.safetensors", "ruined.safetensors"))
+    for name, tensor in begun.network.state_dict().items():
+        assert torch.equal(tensor, kept.network.state_dict()[name]), name
+    assert kept.info.training["validation_images"] == 3
 
 
 def test_a_unet_learns_centres_unless_told(data: Path) -> None:

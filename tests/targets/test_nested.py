@@ -232,23 +232,29 @@ def test_small_cells_weigh_as_if_they_were_larger_and_their_rim_with_them() -> N
     label_image[10:30, 5:25] = 1  # 400 pixels, more than a disc of 12
     label_image[18:22, 40:44] = 2  # 16 pixels
     label_image[5, 55] = 3
+    label_image[30:33, :2] = 4  # part of a cell that may be large
     config = CONFIG.model_copy(update={"border_weight": 0.0, "small_cell_weight": 10.0})
     outline, inner = encode(label_image, config)[1]
     assert np.array_equal(outline, inner)
     area = np.pi * 12**2 / 4
     assert outline[20, 42] == outline[16, 42] == pytest.approx(area / 16)
     assert outline[5, 55] == outline[5, 57] == 10
-    assert outline[15, 42] == outline[20, 15] == outline[0, 0] == 1
+    assert outline[15, 42] == outline[20, 15] == outline[0, 0] == outline[31, 0] == 1
 
 
 def test_a_small_ball_weighs_as_many_voxels() -> None:
     label_image = np.zeros((9, 9, 9), np.int32)
     label_image[3:6, 3:6, 3:6] = 1
     outline, _ = encode(label_image, CONFIG.model_copy(update={"border_weight": 0.0, "small_cell_weight": 100.0}))[1]
-    assert outline[4, 4, 4] == pytest.approx(np.pi * 12**3 / 6 / 27)
+    ball = np.pi * 12**3 / 6
+    assert outline[4, 4, 4] == outline[1, 4, 4] == pytest.approx(ball / 27)
+    config = CONFIG.model_copy(update={"border_weight": 0.0, "small_cell_weight": 100.0})
+    flat, _ = encode(label_image, config, spacing=(3.0, 1.0, 1.0))[1]
+    assert flat[4, 4, 4] == flat[4, 4, 1] == pytest.approx(ball / 27 / 3)
+    assert flat[2, 4, 4] == 1
 
 
 def test_pixels_without_annotation_weigh_nothing_beside_small_cells() -> None:
-    label_image = [[0, 0, 1, 9, 9]]
+    label_image = [[0, 0, 0, 0, 0], [0, 0, 1, 9, 9], [0, 0, 0, 0, 0]]
     config = CONFIG.model_copy(update={"border_weight": 0.0, "small_cell_weight": 5.0, "ignore_label": 9})
-    assert encode(label_image, config)[1][0].tolist() == [[5.0, 5.0, 5.0, 0.0, 0.0]]
+    assert encode(label_image, config)[1][0][1].tolist() == [5.0, 5.0, 5.0, 0.0, 0.0]

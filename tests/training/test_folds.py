@@ -1,15 +1,17 @@
 """Validation in folds: which image is judged by which network, and a model that learned from all images."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from disc_images import CONFIG, discs
+from disc_images import CONFIG, CPU, discs
 
 from unetbio.errors import UsageError
 from unetbio.settings.training import TrainingConfig, load_training_config
-from unetbio.targets.base import Validation
 from unetbio.training.data.dataset import Example, fold_examples
 from unetbio.training.data.pairs import AnnotatedFiles, AnnotatedPair
 from unetbio.training.folds import check_folds, fold_checkpoints, judge_in_folds, last_share
@@ -49,35 +51,40 @@ def test_more_folds_than_images_are_refused() -> None:
         fold_examples([discs(0), discs(1), discs(1)], 3)
 
 
+def make_trainer(
+    training: Sequence[Example],
+    validation: Sequence[Example],
+    config: TrainingConfig,
+    checkpoint: Path,
+    minutes: float | None,
+    name: str = "",
+) -> Trainer:
+    return Trainer(training, validation, config, device=CPU, checkpoint=checkpoint, minutes=minutes, keeps_last=True)
+
+
 def test_the_model_learns_from_all_images_and_has_the_thresholds_of_the_folds(tmp_path: Path) -> None:
     examples = [discs(seed) for seed in range(4)]
     path = tmp_path / "m.checkpoint.safetensors"
     seen: list[tuple[str, set[str], set[str], int, float | None]] = []
 
-    def make(
-        training: Sequence[Example],
-        validation: Sequence[Example],
-        config: TrainingConfig,
-        checkpoint: Path,
-        minutes: float | None,
-        name: str,
-    ) -> Trainer:
-        seen.append((name, names(training), names(validation), config.steps, minutes))
-        return Trainer(training, validation, config, device=torch.device("cpu"), checkpoint=checkpoint, minutes=minutes)
+    def make(training: Sequence[Example], validation: Sequence[Example], config: TrainingConfig, *rest: Any) -> Trainer:
+        seen.append((rest[2], names(training), names(validation), config.steps, rest[1]))
+        return make_trainer(training, validation, config, *rest)
 
     judged = judge_in_folds(fold_examples(examples, 2), FOLDED, path, None, make)
+    assert not judged.keeps_start
     assert [each[0] for each in seen] == ["fold 1 of 2", "fold 2 of 2"]
     assert seen[0][1] == seen[1][2]
     assert seen[0][2] == seen[1][1]
     assert [each[3:] for each in seen] == [(10, None)] * 2
     assert all(checkpoint.exists() for checkpoint in fold_checkpoints(path, 2))
 
-    last = Trainer(examples, [], FOLDED, device=torch.device("cpu"), checkpoint=path)
-    last.judged = judged
+    last = make_trainer(examples, [], FOLDED, path, None)
+    last.judged = judged.found
     result = last.run()
     assert result.info.training["images"] == result.info.training["validation_images"] == 4
-    assert result.info.postprocessing == judged.postprocessing
-    assert result.info.scores["validation"] == judged.scores
+    assert result.info.postprocessing == judged.found.postprocessing
+    assert result.info.scores["validation"] == judged.found.scores
     assert result.history.validation_steps == [20]
     for name, tensor in last.network.state_dict().items():
         assert torch.equal(tensor, result.network.state_dict()[name]), name
@@ -86,10 +93,9 @@ def test_the_model_learns_from_all_images_and_has_the_thresholds_of_the_folds(tm
 def test_minutes_are_divided_between_the_folds_and_the_last_network(tmp_path: Path) -> None:
     given: list[float | None] = []
 
-    def make(*arguments: object) -> Trainer:
-        given.append(arguments[4])  # type: ignore[arg-type]
-        training, validation, config, checkpoint = arguments[:4]
-        return Trainer(training, validation, config, device=torch.device("cpu"), checkpoint=checkpoint)  # type: ignore[arg-type]
+    def make(*arguments: Any) -> Trainer:
+        given.append(arguments[4])
+        return make_trainer(*arguments[:4], None)
 
     quick = FOLDED.model_copy(update={"steps": 4})
     judge_in_folds(fold_examples([discs(0), discs(1)], 2), quick, tmp_path / "m.checkpoint.safetensors", 10.0, make)
@@ -97,16 +103,32 @@ def test_minutes_are_divided_between_the_folds_and_the_last_network(tmp_path: Pa
     assert last_share(CONFIG) == 1
 
 
-def test_new_thresholds_of_longer_folds_replace_earlier_ones(tmp_path: Path) -> None:
+def test_the_last_network_is_kept_whatever_its_scores(tmp_path: Path) -> None:
+    """Folds are judged by networks of their last steps, so the model is one of its last step too."""
+    config = CONFIG.model_copy(update={"steps": 40, "validate_every": 5, "patience": 1})
     path = tmp_path / "m.checkpoint.safetensors"
-    for steps, score in ((4, 0.9), (8, 0.2)):
-        trainer = Trainer(
-            [discs(0)], [], FOLDED.model_copy(update={"steps": 8}), device=torch.device("cpu"), checkpoint=path
-        )
-        trainer.judged = Validation({"mean_AP": score})
-        trainer.config = trainer.config.model_copy(update={"steps": steps})
-        result = trainer.run()
-    assert result.info.scores["validation"] == {"mean_AP": 0.2}
+    trainer = make_trainer([discs(0)], [discs(1)], config, path, None)
+    result = trainer.run()
+    assert result.history.validation_steps == [40]
+    again = make_trainer([discs(0)], [discs(1)], config, path, None)
+    again.take_up()
+    assert again.is_complete
+    for name, tensor in trainer.network.state_dict().items():
+        assert torch.equal(tensor, result.network.state_dict()[name]), name
+
+
+def test_frames_that_are_judged_together_are_neighbours() -> None:
+    frames = [dataclasses.replace(discs(seed), name="series.tif") for seed in range(7)]
+    numbers = {id(frame): number for number, frame in enumerate(frames)}
+    for _, validation in fold_examples(frames, 3):
+        held = [numbers[id(frame)] for frame in validation]
+        assert held == list(range(held[0], held[-1] + 1))
+
+
+def test_a_fold_without_a_cell_to_train_on_is_refused() -> None:
+    empty = [dataclasses.replace(discs(seed), label_image=np.zeros_like(discs(seed).label_image)) for seed in (1, 2)]
+    with pytest.raises(UsageError, match="no image to train on has a cell: leave folds out"):
+        fold_examples([discs(0), *empty], 3)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +136,11 @@ def test_new_thresholds_of_longer_folds_replace_earlier_ones(tmp_path: Path) -> 
     [
         ({}, 1, "folds: 2 and named validation images are given: leave one of them out"),
         ({"target": "classes"}, 0, "folds: 2 are for networks that classify pixels of cells, and this is unet"),
+        (
+            {"restarts": (3,)},
+            0,
+            r"folds: 2 and restarts \[3\] are given, and the networks of the folds take fewer steps",
+        ),
         ({"network": "mask_rcnn"}, 0, "this is mask_rcnn with target instances: leave folds out"),
     ],
 )
@@ -126,5 +153,5 @@ def test_folds_without_a_meaning_are_refused(settings: dict[str, str], validatio
 
 
 def test_one_fold_is_refused() -> None:
-    with pytest.raises(UsageError, match="folds must be 0 or at least 2"):
-        load_training_config(None, {"folds": 1})
+    with pytest.raises(UsageError, match="folds: 1 leaves no image to train on: give 0, or 2 to 5"):
+        check_folds(load_training_config(None, {"folds": 1}), AnnotatedFiles([]))

@@ -240,12 +240,6 @@ class TrainingConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _check_folds(self) -> "TrainingConfig":
-        if self.folds == 1:
-            raise ValueError("folds must be 0 or at least 2: one fold would leave no image to train on")
-        return self
-
-    @model_validator(mode="after")
     def _check_restarts(self) -> "TrainingConfig":
         edges = (0, *self.restarts, self.steps)
         if any(after <= before for before, after in pairwise(edges)):

@@ -85,7 +85,8 @@ class TrainRun(Checked):
         str | None,
         Option(
             "What the network learns: centres or instances (cells), cell_classes (cells and their types), classes ...",
-            "With `cell_classes`, `x_objects.csv` beside each mask names the class of each cell (docs/training.md).",
+            "Unless stated, `unet` learns `centres`, and other networks `instances` (docs/training.md). With "
+            "`cell_classes`, `x_objects.csv` beside each mask names the class of each cell.",
             metavar="NAME",
             default_text="centres for unet, instances for other networks",
         ),
@@ -125,8 +126,8 @@ class TrainRun(Checked):
             "Validate in so many folds: each image by a network that has not learned from it; the model learns from "
             f"all{OVERRIDES}",
             "For targets of cells, where images are few. The networks of the folds take half of the minutes. 0 keeps "
-            "some images out of the training for validation.",
-            limits=Limits(ge=0, le=20),
+            "some images out of the training for validation (docs/training.md).",
+            limits=Limits(ge=0, le=5),
         ),
     ] = None
     seed: Annotated[int | None, _SEED] = None

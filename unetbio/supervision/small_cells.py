@@ -1,5 +1,7 @@
 """Weights of small cells, which have so few pixels that a loss over pixels hardly sees them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from skimage.segmentation import expand_labels
@@ -13,15 +15,19 @@ RIM = 2
 """Pixels around a small cell that weigh as it does, so that its outline does not move outwards."""
 
 
-def small_cell_weights(label_image: NDArray[np.integer], *, largest: float) -> NDArray[np.float32]:
+def small_cell_weights(
+    label_image: NDArray[np.integer], *, largest: float, spacing: Sequence[float] | None = None
+) -> NDArray[np.float32]:
     """Weights with which a small cell counts as much as one of `REFERENCE_DIAMETER`, if that is not more than allowed.
 
     Parameters
     ----------
     label_image : ndarray of int
-        ``(Y, X)`` or ``(Z, Y, X)``, 0 = background.
+        ``(Y, X)`` or ``(Z, Y, X)``, 0 = background. The size of cells at its border is not known: they weigh 1.
     largest : float
         Largest weight, at least 1.
+    spacing : sequence of float, optional
+        Size of a voxel along each axis, in in-plane pixels; 1 by default.
 
     Returns
     -------
@@ -30,13 +36,16 @@ def small_cell_weights(label_image: NDArray[np.integer], *, largest: float) -> N
 
     Examples
     --------
-    >>> small_cell_weights(np.array([[0, 0, 0, 0, 5, 0, 0, 0]]), largest=3)
-    array([[1., 1., 3., 3., 3., 3., 3., 1.]], dtype=float32)
+    >>> small_cell_weights(np.array([[0] * 8, [0, 0, 0, 0, 5, 0, 0, 0], [0] * 8]), largest=3)[1]
+    array([1., 1., 3., 3., 3., 3., 3., 1.], dtype=float32)
     """
     ndim = label_image.ndim
-    reference = np.pi * REFERENCE_DIAMETER**ndim / (4 if ndim == 2 else 6)
+    steps = (1.0,) * ndim if spacing is None else tuple(spacing)
+    reference = np.pi * REFERENCE_DIAMETER**ndim / (4 if ndim == 2 else 6) / np.prod(steps)
     sizes = np.bincount(label_image.ravel())
     weights = np.clip(reference / np.maximum(sizes, 1), 1, largest).astype(np.float32)
+    for axis in range(ndim):
+        weights[label_image.take([0, -1], axis)] = 1
     weights[0] = 1
-    found: NDArray[np.float32] = weights[expand_labels(label_image, RIM)]
+    found: NDArray[np.float32] = weights[expand_labels(label_image, RIM, spacing=steps)]
     return found

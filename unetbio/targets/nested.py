@@ -58,7 +58,7 @@ class NestedLearner(CellLearner):
         """See `Learner`; the weights are two planes, of the outline and of the inner parts."""
         cells = self._cells(label_image)
         classes, gaps = self._classes(cells, spacing)
-        outline = mask_annotated(self._weigh_cells(cells), label_image, self.config)
+        outline = mask_annotated(self._weigh_cells(cells, spacing), label_image, self.config)
         between = self.config.border_weight * np.exp(-(gaps**2) / (2 * self.config.border_sigma**2))
         return classes, np.stack([outline, (outline * (1 + between)).astype(np.float32)])
 
@@ -72,10 +72,10 @@ class NestedLearner(CellLearner):
 
         return NESTED_LOSSES[self.config.loss](logits, target, weight_map)
 
-    def _weigh_cells(self, cells: Annotation) -> NDArray[np.float32]:
+    def _weigh_cells(self, cells: Annotation, spacing: tuple[float, ...] | None) -> NDArray[np.float32]:
         if self.config.small_cell_weight == 1:
             return np.ones(cells.shape, np.float32)
-        return small_cell_weights(cells, largest=self.config.small_cell_weight)
+        return small_cell_weights(cells, largest=self.config.small_cell_weight, spacing=spacing)
 
     def _cells(self, label_image: Annotation) -> Annotation:
         return mask_annotated(label_image, label_image, self.config)

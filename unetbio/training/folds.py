@@ -6,13 +6,14 @@ networks say about the images of their folds, so on all images. The network of t
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetbio import networks
 from unetbio.errors import UsageError
+from unetbio.files import stopping
 from unetbio.models.model_file import CHECKPOINT_SUFFIX
 from unetbio.settings.training import TrainingConfig
 from unetbio.targets import of_training
@@ -25,7 +26,9 @@ from unetbio.training.thresholds import tuned
 if TYPE_CHECKING:
     from unetbio.training.trainer import Trainer
 
-__all__ = ["Parts", "check_folds", "fold_checkpoints", "judge_in_folds", "last_share"]
+__all__ = ["Judgement", "Parts", "check_folds", "fold_checkpoints", "judge_in_folds", "last_share", "remove_folds"]
+
+MOST_FOLDS = 5
 
 SHARE = 0.5
 """Part of the time that the networks of the folds take together; the last one takes the rest."""
@@ -37,18 +40,41 @@ MakeTrainer = Callable[[Sequence[Example], Sequence[Example], TrainingConfig, Pa
 """Makes a trainer of training images, validation images, settings, checkpoint, minutes, and a name for its lines."""
 
 
+class Judgement(NamedTuple):
+    """What the folds found.
+
+    Parameters
+    ----------
+    found : Validation
+        Thresholds and scores on all images.
+    keeps_start : bool
+        Whether they are those of the model to start from, since the networks of the folds are no better.
+    """
+
+    found: Validation
+    keeps_start: bool
+
+
 def check_folds(config: TrainingConfig, files: AnnotatedFiles) -> None:
     """Refuse folds where they have no meaning.
 
     Raises
     ------
     UsageError
-        When validation images are named, or the target has no thresholds of cells.
+        When there is one fold, validation images are named, the schedule begins anew at some steps, or the target has
+        no thresholds of cells.
     """
     if not config.folds:
         return
+    if config.folds == 1:
+        raise UsageError(f"folds: 1 leaves no image to train on: give 0, or 2 to {MOST_FOLDS}")
     if files.validation:
         raise UsageError(f"folds: {config.folds} and named validation images are given: leave one of them out")
+    if config.restarts:
+        raise UsageError(
+            f"folds: {config.folds} and restarts {list(config.restarts)} are given, and the networks of the folds take "
+            "fewer steps: leave one of them out"
+        )
     if of_training(config).masks != "instances" or networks.find(config.network).output != "logits":
         raise UsageError(
             f"folds: {config.folds} are for networks that classify pixels of cells, and this is {config.network} with "
@@ -62,15 +88,31 @@ def last_share(config: TrainingConfig) -> float:
 
 
 def fold_checkpoints(checkpoint: Path, folds: int) -> list[Path]:
-    """Checkpoints of the folds beside that of the run: ``m.fold1.checkpoint.safetensors`` and so on."""
-    stem = checkpoint.name.removesuffix(CHECKPOINT_SUFFIX)
-    return [checkpoint.with_name(f"{stem}.fold{number}{CHECKPOINT_SUFFIX}") for number in range(1, folds + 1)]
+    """Checkpoints of the folds beside that of the run: ``.m.fold1.checkpoint.safetensors`` and so on.
+
+    They are hidden files, since ``m.fold1`` may be the name of another model.
+    """
+    return [checkpoint.with_name(f"{_start(checkpoint)}{number}{CHECKPOINT_SUFFIX}") for number in range(1, folds + 1)]
+
+
+def _start(checkpoint: Path) -> str:
+    return f".{checkpoint.name.removesuffix(CHECKPOINT_SUFFIX)}.fold"
+
+
+def remove_folds(checkpoint: Path) -> None:
+    """Remove the checkpoints of all folds of a run."""
+    for path in checkpoint.parent.iterdir() if checkpoint.parent.is_dir() else ():
+        if path.name.startswith(_start(checkpoint)) and path.name.endswith(CHECKPOINT_SUFFIX):
+            with stopping(path):
+                path.unlink(missing_ok=True)
 
 
 def judge_in_folds(
     parts: Sequence[Parts], config: TrainingConfig, checkpoint: Path, minutes: float | None, make: MakeTrainer
-) -> Validation:
+) -> Judgement:
     """Train a network a fold, and find thresholds and scores on all images.
+
+    The networks are those of their last steps, as that of the model will be.
 
     Parameters
     ----------
@@ -90,14 +132,23 @@ def judge_in_folds(
     ModelError, EnvironmentStoppedError
         As `Trainer.run`.
     """
-    probabilities: list[NDArray[np.float32]] = []
+    before: list[NDArray[np.float32]] = []
+    after: list[NDArray[np.float32]] = []
     label_images: list[Annotation] = []
     share = None if minutes is None else minutes * SHARE / config.folds
     shorter = config.model_copy(update={"steps": max(1, config.steps // config.folds)})
     checkpoints = fold_checkpoints(checkpoint, config.folds)
     for number, ((training, validation), path) in enumerate(zip(parts, checkpoints, strict=True), start=1):
         trainer = make(training, validation, shorter, path, share, f"fold {number} of {config.folds}")
-        probabilities += trainer.predict_cells(trainer.run().network)
+        if trainer.is_trained:
+            before += trainer.predict_cells(trainer.network)
+        after += trainer.predict_cells(trainer.run().network)
         label_images += trainer.held_labels
-    assert has_thresholds(trainer.learner)  # check_folds refuses others
-    return tuned(trainer.kept, trainer.learner, probabilities, label_images)
+    learner = trainer.learner
+    assert has_thresholds(learner)  # check_folds refuses others
+    found = tuned(trainer.kept, learner, after, label_images)
+    if before:
+        start = tuned(trainer.kept, learner, before, label_images)
+        if start.scores[learner.deciding_score] >= found.scores[learner.deciding_score]:
+            return Judgement(start, keeps_start=True)
+    return Judgement(found, keeps_start=False)

@@ -22,7 +22,8 @@ from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
 from unetbio.settings.training_runs import LearnCurveRun
 from unetbio.targets import of_training
-from unetbio.training.choices import choose, describe, with_target
+from unetbio.training import checkpoints
+from unetbio.training.choices import choose, describe, take_over, with_target
 from unetbio.training.data.cell_classes import name_cell_classes
 from unetbio.training.data.checks.checks import check_examples
 from unetbio.training.data.dataset import Example
@@ -129,7 +130,7 @@ def learn_curve(
         logger.warning("%s", warning)
     for name, reason in find_without_effect(given, config, files, run.minutes).items():
         say_without_effect(name, reason)
-    config = _fixed(config, stated, run, training, validation)
+    config = _fixed(config, stated, run, training, validation, out)
     learner = of_training(config).learner(config, [example.label_image for example in (*training, *validation)])
     order = np.random.default_rng(config.seed).permutation(len(training))
     points = []
@@ -157,9 +158,17 @@ def _fixed(
     run: LearnCurveRun,
     training: Sequence[Example],
     validation: Sequence[Example],
+    out: Path,
 ) -> TrainingConfig:
-    """Settings that are the same for every size: choices, and names of classes, follow from all images."""
+    """Settings that are the same for every size: choices, and names of classes, follow from all images.
+
+    Where trainings have begun in the folder, their choices stay.
+    """
     fixed = {*stated, *(FROM_MODEL if run.start else ())}
+    begun = () if run.overwrite else sorted(out.glob(f"[0-9]*{CHECKPOINT_SUFFIX}"))
+    taken = take_over(config, fixed, next(filter(None, map(checkpoints.settings_of, begun)), None))
+    if taken is not None:
+        return taken
     chosen = choose(config, fixed, training, is_fine_tuning=run.start is not None, minutes=run.minutes)
     logger.info("%s", describe(chosen, fixed, run.minutes))
     target = of_training(chosen)

@@ -21,11 +21,11 @@ from unetbio.targets import of_training
 from unetbio.training import checkpoints
 from unetbio.training.choices import choose, describe, take_over, with_target
 from unetbio.training.data.cell_classes import name_cell_classes
-from unetbio.training.data.checks.checks import check_examples
-from unetbio.training.data.dataset import Example, common_pixel_size, fold_examples
+from unetbio.training.data.checks.checks import check_examples, check_split
+from unetbio.training.data.dataset import Example, common_pixel_size, fold_examples, ranked_examples
 from unetbio.training.data.examples import load_examples, load_training_data
 from unetbio.training.data.pairs import AnnotatedFiles, find_pairs
-from unetbio.training.folds import Parts, check_folds, fold_checkpoints, judge_in_folds, last_share
+from unetbio.training.folds import Parts, check_folds, judge_in_folds, last_share, remove_folds
 from unetbio.training.recipes import with_recipe
 from unetbio.training.starting import FROM_MODEL, settings_from
 from unetbio.training.without_effect import find_without_effect
@@ -104,6 +104,7 @@ def train(
     report(_parts(training, validation, config))
     report(_read_as(training))
     warnings = check_examples(training, validation, config, trust=run.trust_masks)
+    warnings += next(filter(None, (list(check_split(*part)) for part in folds)), [])
     for warning in warnings:
         report.warn(warning)
     for name, reason in find_without_effect(given, config, files, run.minutes).items():
@@ -117,13 +118,12 @@ def train(
         remove_stale(output.parent)
         report.keep()
         if run.overwrite:
-            for path in (checkpoint, *fold_checkpoints(checkpoint, config.folds)):
-                with stopping(path):
-                    path.unlink(missing_ok=True)
-        if folds:
-            trainer.judged = judge_in_folds(folds, config, checkpoint, run.minutes, make)
-        result = _with_warnings(trainer.run(), warnings, [*training, *validation])
-        if not result.new_steps:
+            with stopping(checkpoint):
+                checkpoint.unlink(missing_ok=True)
+            remove_folds(checkpoint)
+        result = _run_in_folds(trainer, folds, make) if folds else trainer.run()
+        result = _with_warnings(result, warnings, [*training, *validation])
+        if not result.new_steps and result.info.training["steps"]:
             report(_complete(result, config, run.minutes, output))
         save_model(output, result.info, result.network)
         draw_loss_curve(result.history, output.with_suffix(".png"))
@@ -134,8 +134,28 @@ def _load(files: AnnotatedFiles, config: TrainingConfig) -> tuple[list[Example],
     """Images to train on and to validate on, or to train on and to divide into folds."""
     if not config.folds:
         return *load_training_data(files, config), []
-    examples = load_examples(files.training, config)
+    examples = ranked_examples(load_examples(files.training, config))
     return examples, [], fold_examples(examples, config.folds)
+
+
+def _run_in_folds(trainer: "Trainer", folds: Sequence[Parts], make: "_TrainerMaker") -> "TrainingResult":
+    """Train the networks of the folds, then that of the model with their thresholds."""
+    # Refuse another run's checkpoint, and mark this one as begun, before time is spent on the folds.
+    trainer.take_up()
+    trainer.mark_begun()
+    if trainer.is_complete:
+        return trainer.run()
+    judged = judge_in_folds(folds, trainer.config, trainer.checkpoint, make.run.minutes, make)
+    if judged.keeps_start:
+        make.report(
+            f"the networks of the folds are no better than {make.run.start}: the model keeps the weights that it began "
+            "with; train for longer (--minutes or --steps)"
+        )
+        fresh = make(trainer.training, (), trainer.config, trainer.checkpoint, trainer.minutes)
+        fresh.judged = judged.found
+        return fresh.as_it_began(judged.found)
+    trainer.judged = judged.found
+    return trainer.run()
 
 
 @dataclass(frozen=True)
@@ -168,6 +188,7 @@ class _TrainerMaker:
             workers=run.workers,
             report=partial(self._report, name),
             replace=run.replace and not run.overwrite,
+            keeps_last=config.folds > 0,
         )
         if run.start is not None:
             self._report(name, f"starting from {run.start}: took {trainer.start_from(load_model(run.start))}")

@@ -58,8 +58,9 @@ def settings_from(start: str, stated: Mapping[str, Any]) -> dict[str, Any]:
         "learning_rate": FINE_TUNING_RATE,
     }
     if stated.get("target", info.target) == info.target:
-        recorded = info.training.get("config", {})
-        follow |= {name: recorded[name] for name in BORDER if name in recorded}
+        recorded = info.training.get("config")
+        values = {name: recorded.get(name) for name in BORDER} if isinstance(recorded, Mapping) else {}
+        follow |= {name: value for name, value in values.items() if isinstance(value, float)}
         if targets.of_model(info).has_cell_classes:
             follow["class_names"] = info.class_names
     return {**follow, **stated, "parameters": {**parameters, **stated.get("parameters", {})}}

@@ -103,12 +103,14 @@ class Trainer:
         If the checkpoint belongs to a run with other settings or images, set it and that run's model aside
         (`unetbio.training.checkpoints.set_aside_path`) instead of refusing it. Then continue from this run's own
         checkpoint if it was set aside before, or start anew.
+    keeps_last : bool
+        Whether the network of the last step is the result, whatever its scores; then it alone is validated.
 
     Attributes
     ----------
     judged : Validation, optional
         Thresholds and scores of other networks on the training images (`unetbio.training.folds`), in place of
-        validation images. The network of the last step gets them.
+        validation images.
     """
 
     def __init__(
@@ -123,10 +125,12 @@ class Trainer:
         workers: int = 1,
         report: Callable[[str], None] = lambda line: None,
         replace: bool = False,
+        keeps_last: bool = False,
     ) -> None:
         self.training, self.validation, self.config = training, validation, config
         self.device, self.checkpoint = device, checkpoint
         self.minutes, self.workers, self.report, self.replace = minutes, workers, report, replace
+        self.keeps_last, self.is_taken_up = keeps_last, False
         label_images = [example.label_image for example in (*training, *validation)]
         self.learner = targets.of_training(config).learner(config, label_images)
         self.parameters = network_parameters(training, config, self.learner)
@@ -191,13 +195,13 @@ class Trainer:
         ModelError
             When the checkpoint is none, or of a run with other settings or images; the message names them.
         """
-        self._go_on()
+        self.take_up()
         before = self.step
         last_report = last_save = started = self.validated_at = ready = time.monotonic()
         spent = self.history.seconds
         losses: list[Tensor] = []
         durations: list[float] = []
-        if self.is_trained and self.best is None and self.judged is None:
+        if self.is_trained and self.best is None and not self.keeps_last:
             self._validate()
         self.network.train()
         for patches in self._batches():
@@ -225,12 +229,36 @@ class Trainer:
         if self.best is None:
             self._validate()
         self._save()
-        if self.step and self.history.validation_steps[self._best_validation()] == 0:
+        if self.step and not self.keeps_last and self.history.validation_steps[self._best_validation()] == 0:
             self.report(
                 "no validation was better than that of step 0: the model keeps the weights that it began with; "
                 "train for longer (--minutes or --steps)"
             )
         return self._result(self.step - before)
+
+    def take_up(self) -> None:
+        """Go on from the checkpoint if there is one; raises as `run`."""
+        if not self.is_taken_up:
+            self._go_on()
+            self.is_taken_up = True
+
+    def mark_begun(self) -> None:
+        """Write a checkpoint if there is none, so that the run is known before its first step."""
+        if not self.checkpoint.exists():
+            self._save()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run, as far as its checkpoint says, has done all that was asked for."""
+        return self.best is not None and self._progress() >= 1.0
+
+    def as_it_began(self, judged: Validation) -> TrainingResult:
+        """The network without a step of training, with these thresholds and scores."""
+        self.best = judged
+        self.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
+        self.history.validation_steps.append(0)
+        self.history.validation_scores.append(judged.scores)
+        return self._result(0)
 
     def _batches(self) -> Iterator[list[Patch]]:
         size = self.config.batch_size
@@ -275,7 +303,7 @@ class Trainer:
         return Batch(image.contiguous(memory_format=self.memory_format), target, weight_map)
 
     def _is_validation_due(self, now: float) -> bool:
-        if self.judged is not None:
+        if self.keeps_last:
             return False
         every = self.config.validate_every
         if every is None and self.minutes is not None:
@@ -299,7 +327,7 @@ class Trainer:
         self.history.validation_scores.append(found.scores)
         self.report(f"{self._line()}; validation {', '.join(f'{k} {v:.3f}' for k, v in found.scores.items())}")
         deciding = self.learner.deciding_score
-        if self.judged or self.best is None or found.scores[deciding] > self.best.scores[deciding]:
+        if self.keeps_last or self.best is None or found.scores[deciding] > self.best.scores[deciding]:
             self.best = found
             self.best_weights = {
                 name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()
@@ -364,7 +392,7 @@ class Trainer:
         return self.step if self.minutes is None else self._progress() * self.config.steps
 
     def _is_stale(self) -> bool:
-        if not self.config.patience or self.best is None:
+        if not self.config.patience or self.best is None or self.keeps_last:
             return False
         return len(self.history.validation_scores) - 1 - self._best_validation() >= self.config.patience
 
@@ -416,7 +444,8 @@ class Trainer:
         highs = [high for example in self.training for high in example.scaling.high]
         return {
             "images": len(self.training),
-            "validation_images": len(self.training if self.judged else self.validation),
+            # Without validation images each image validated in a fold.
+            "validation_images": len(self.validation or self.training),
             self.learner.place_name: len(self.sampler.places),
             "class_weights": list(self.sampler.class_weights),
             "images_sha256": self.identity["images"]["training"],

@@ -101,3 +101,5 @@ def _of_files(config: TrainingConfig, files: AnnotatedFiles) -> Iterator[_Rule]:
     yield _Rule(GROUP, is_grouped and not wants_groups, f"sampling is {config.sampling}, and not groups")
     yield _Rule("validation_fraction", bool(files.validation), "the validation images are named")
     yield _Rule("validation_fraction", config.folds > 0, "each image validates in one of the folds")
+    for name in ("patience", "validate_every"):
+        yield _Rule(name, config.folds > 0, "in folds a network is validated once, after its last step")

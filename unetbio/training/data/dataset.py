@@ -31,6 +31,7 @@ __all__ = [
     "common_pixel_size",
     "fingerprint",
     "fold_examples",
+    "ranked_examples",
     "split_examples",
 ]
 
@@ -146,7 +147,7 @@ def split_examples(examples: Sequence[Example], fraction: float) -> tuple[list[E
         raise UsageError(
             f"{len(examples)} annotated image: at least two are needed, one to train and one to validate on"
         )
-    ranked = _ranked(examples)
+    ranked = ranked_examples(examples)
     names = _names(ranked)
     if len(names) == 1:
         count = _count_held(len(ranked), fraction)
@@ -159,19 +160,26 @@ def split_examples(examples: Sequence[Example], fraction: float) -> tuple[list[E
 def fold_examples(examples: Sequence[Example], folds: int) -> list[tuple[list[Example], list[Example]]]:
     """Training and validation part of each fold: each file validates in one of them.
 
-    Their order does not matter, as in `split_examples`; of one file alone the frames and sections are divided.
+    Their order does not matter, as in `split_examples`. One file alone is divided into runs of its frames or sections,
+    since neighbours look alike.
 
     Raises
     ------
     UsageError
-        When there are fewer images than folds.
+        When there are fewer images than folds, or a fold would train on masks without a cell.
     """
-    ranked = _ranked(examples)
+    ranked = ranked_examples(examples)
     names = _names(ranked)
-    keys = [names.index(example.name) for example in ranked] if len(names) > 1 else list(range(len(ranked)))
-    if len(set(keys)) < folds:
-        raise UsageError(f"folds: {folds} need as many annotated images, and there are {len(set(keys))}")
-    parts = [key % folds for key in keys]
+    count = len(names) if len(names) > 1 else len(ranked)
+    if count < folds:
+        raise UsageError(f"folds: {folds} need as many annotated images, and there are {count}")
+    if len(names) > 1:
+        parts = [names.index(example.name) % folds for example in ranked]
+    else:
+        parts = [number * folds // count for number in range(count)]
+    for fold in range(folds):
+        if not any(example.label_image.any() for example, part in zip(ranked, parts, strict=True) if part != fold):
+            raise UsageError(f"folds: in fold {fold + 1} no image to train on has a cell: leave folds out")
     return [
         (
             [example for example, part in zip(ranked, parts, strict=True) if part != fold],
@@ -181,7 +189,8 @@ def fold_examples(examples: Sequence[Example], folds: int) -> list[tuple[list[Ex
     ]
 
 
-def _ranked(examples: Sequence[Example]) -> list[Example]:
+def ranked_examples(examples: Sequence[Example]) -> list[Example]:
+    """Examples in an order that follows from their names alone."""
     return sorted(examples, key=lambda example: _rank(Path(example.name)))
 
 

@@ -18,7 +18,7 @@ from unetbio.training.data.checks.duplicates import find_anchors, find_shared
 from unetbio.training.data.checks.noise import is_noise
 from unetbio.training.data.dataset import Example, common_pixel_size
 
-__all__ = ["check_examples"]
+__all__ = ["check_examples", "check_split"]
 
 MOST_COMPARED = 200
 """Images to compare with their masks, and with each other in each part; of more, evenly spaced ones."""
@@ -70,7 +70,7 @@ def check_examples(
 
     everything = [*training, *validation]
     warnings = [
-        *_check_split(training, validation),
+        *check_split(training, validation),
         *_check_grey_values(everything),
         *_check_pixel_sizes(everything),
     ]
@@ -188,7 +188,8 @@ def _in_words(pixel_size_um: tuple[float, ...] | None) -> str:
     return "unknown" if pixel_size_um is None else " x ".join(f"{size:.3g}" for size in pixel_size_um) + " um"
 
 
-def _check_split(training: Sequence[Example], validation: Sequence[Example]) -> Iterator[str]:
+def check_split(training: Sequence[Example], validation: Sequence[Example]) -> Iterator[str]:
+    """Warn of validation images that share pixels with training images."""
     if not validation:
         return
     some, others = _spread(validation), _spread(training)

@@ -69,6 +69,17 @@ def test_nested_parts_are_trained_and_go_on_where_they_stopped(data: Path) -> No
     assert "belongs to a run with other settings or other images (steps 1, now 2)" in other.stderr
 
 
+def test_a_curve_goes_on_with_the_choices_that_it_began_with(data: Path) -> None:
+    (data / "tiny.yaml").write_text(TINY + "target: instances\nborder_weight: 10.0\nborder_sigma: 5.0\n")
+    assert learn_curve(data).exit_code == 0
+    (data / "tiny.yaml").write_text(TINY)
+    result = learn_curve(data)
+    assert result.exit_code == 0, result.output
+    assert "3 images: going on from step 1" in result.stderr
+    assert learn_curve(data, "--overwrite").exit_code == 0
+    assert read_info(data / "curve" / "0003.safetensors").target == "centres"
+
+
 def test_folds_are_refused(data: Path) -> None:
     (data / "tiny.yaml").write_text(TINY + "folds: 2\n")
     result = learn_curve(data)

@@ -130,7 +130,9 @@ def train(
     return result
 
 
-def _load(files: AnnotatedFiles, config: TrainingConfig) -> tuple[Sequence[Example], Sequence[Example], Sequence[Parts]]:
+def _load(
+    files: AnnotatedFiles, config: TrainingConfig
+) -> tuple[Sequence[Example], Sequence[Example], Sequence[Parts]]:
     """Images to train on and to validate on, or to train on and to divide into folds."""
     if not config.folds:
         return *load_training_data(files, config), []

@@ -4,9 +4,9 @@ A network a fold is trained without the images of its fold. Thresholds are searc
 networks say about the images of their folds, so on all images. The network of the model then learns from all of them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,28 @@ from unetbio.training.thresholds import tuned
 if TYPE_CHECKING:
     from unetbio.training.trainer import Trainer
 
-__all__ = ["Judgement", "Parts", "check_folds", "fold_checkpoints", "judge_in_folds", "last_share", "remove_folds"]
+__all__ = [
+    "Judgement",
+    "Parts",
+    "check_folds",
+    "choose_folds",
+    "fold_checkpoints",
+    "judge_in_folds",
+    "last_share",
+    "remove_folds",
+]
 
 MOST_FOLDS = 5
+
+USUAL_FOLDS = 3
+FEW_FILES = 10
+"""Most annotated files that validate in folds unless something else is stated."""
+
+LEAST_MINUTES = 5.0
+"""Of a training in which folds are chosen: in less their networks say little of that of the model."""
+
+OF_HELD_IMAGES = ("folds", "validation_fraction", "validate_every", "patience", "restarts", "recipe")
+"""Settings that say how images validate, or that folds leave without effect."""
 
 SHARE = 0.5
 """Part of the time that the networks of the folds take together; the last one takes the rest."""
@@ -53,6 +72,40 @@ class Judgement(NamedTuple):
 
     found: Validation
     keeps_start: bool
+
+
+def choose_folds(
+    config: TrainingConfig,
+    stated: Collection[str],
+    files: AnnotatedFiles,
+    minutes: float | None,
+    earlier: Mapping[str, Any] | None,
+) -> TrainingConfig:
+    """Choose folds for a U-Net that learns cells from few files, where nothing says how images validate.
+
+    Parameters
+    ----------
+    config : TrainingConfig
+        Settings.
+    stated : collection of str
+        Names of the settings that a file or an option states.
+    files : AnnotatedFiles
+        The annotated files.
+    minutes : float, optional
+        Of the whole run.
+    earlier : mapping, optional
+        Settings of the checkpoint from which the run may go on; it keeps its folds.
+    """
+    if "folds" in stated:
+        return config
+    if earlier is not None:
+        return config.model_copy(update={"folds": earlier.get("folds", 0)})
+    count = len(files.training)
+    is_meant = config.network == "unet" and of_training(config).masks == "instances" and not files.validation
+    is_enough = minutes is not None and minutes >= LEAST_MINUTES and 1 < count <= FEW_FILES
+    if not is_meant or not is_enough or any(name in stated for name in OF_HELD_IMAGES):
+        return config
+    return config.model_copy(update={"folds": min(USUAL_FOLDS, count)})
 
 
 def check_folds(config: TrainingConfig, files: AnnotatedFiles) -> None:

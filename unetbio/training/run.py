@@ -25,7 +25,7 @@ from unetbio.training.data.checks.checks import check_examples, check_split
 from unetbio.training.data.dataset import Example, common_pixel_size, fold_examples, ranked_examples
 from unetbio.training.data.examples import load_examples, load_training_data
 from unetbio.training.data.pairs import AnnotatedFiles, find_pairs
-from unetbio.training.folds import Parts, check_folds, judge_in_folds, last_share, remove_folds
+from unetbio.training.folds import Parts, check_folds, choose_folds, judge_in_folds, last_share, remove_folds
 from unetbio.training.recipes import with_recipe
 from unetbio.training.starting import FROM_MODEL, settings_from
 from unetbio.training.without_effect import find_without_effect
@@ -91,6 +91,8 @@ def train(
     root = None if run.root is None else Path(run.root)
     files = find_pairs([Path(path) for path in paths], root, reading)
     config = name_cell_classes(config, files)
+    earlier = None if run.overwrite else checkpoints.settings_of(checkpoint)
+    config = choose_folds(config, stated, files, run.minutes, earlier)
     check_folds(config, files)
 
     from unetbio.inference.backends.base import choose_device
@@ -109,7 +111,7 @@ def train(
         report.warn(warning)
     for name, reason in find_without_effect(given, config, files, run.minutes).items():
         report(without_effect(name, reason))
-    config = _with_choices(config, stated, training, run, checkpoint, report)
+    config = _with_choices(config, stated, training, run, earlier, report)
     make = _TrainerMaker(run, torch_device, report)
     minutes = None if run.minutes is None else run.minutes * last_share(config)
     trainer = make(training, validation, config, checkpoint, minutes)
@@ -236,12 +238,11 @@ def _with_choices(
     stated: Mapping[str, Any],
     training: Sequence[Example],
     run: TrainRun,
-    checkpoint: Path,
+    earlier: Mapping[str, Any] | None,
     report: Callable[[str], None],
 ) -> TrainingConfig:
     """Settings with what the images, or the checkpoint to go on from, decide where nothing is stated."""
     fixed = {*stated, *(FROM_MODEL if run.start is not None else ())}
-    earlier = None if run.overwrite else checkpoints.settings_of(checkpoint)
     taken = take_over(config, fixed, earlier)
     if taken is not None:
         return taken

@@ -55,7 +55,7 @@ def test_an_option_that_is_a_setting_takes_what_the_setting_takes() -> None:
     shared = {name: option for name, option in options_of(TrainRun).items() if name in TrainingConfig.model_fields}
     assert set(shared) == {
         *("network", "recipe", "target", "class_names", "class_values", "split_components"),
-        *("steps", "seed", "border_weight"),
+        *("steps", "folds", "seed", "border_weight"),
     }
     for name, option in shared.items():
         assert option.help.removesuffix(OVERRIDES) in str(TrainingConfig.model_fields[name].description)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.segmentation import expand_labels
 
 __all__ = ["REFERENCE_DIAMETER", "RIM", "small_cell_weights"]
 
@@ -39,6 +38,8 @@ def small_cell_weights(
     >>> small_cell_weights(np.array([[0] * 8, [0, 0, 0, 0, 5, 0, 0, 0], [0] * 8]), largest=3)[1]
     array([1., 1., 3., 3., 3., 3., 3., 1.], dtype=float32)
     """
+    from skimage.segmentation import expand_labels  # here, since only training needs it
+
     ndim = label_image.ndim
     steps = (1.0,) * ndim if spacing is None else tuple(spacing)
     reference = np.pi * REFERENCE_DIAMETER**ndim / (4 if ndim == 2 else 6) / np.prod(steps)

@@ -39,7 +39,7 @@ def network_parameters(training: Sequence[Example], config: TrainingConfig, lear
 
 
 def make_optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Optimizer:
-    """AdamW, or the SGD of the U-Net's paper."""
+    """The optimizer that the settings name, for all parameters of a network."""
     if config.optimizer == "sgd":
         return torch.optim.SGD(
             network.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay

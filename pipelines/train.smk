@@ -35,4 +35,4 @@ rule train:
         # they change back.
         "unetbio train {params.data:q} -o {output:q} --network {params.network:q} {params.options:q} --replace"
         " --workers {threads} >{log:q} 2>&1"
-        " && rm -f {params.stem:q}.checkpoint.safetensors {params.folds:q}*.checkpoint.safetensors"
+        " && rm -f {params.stem:q}.checkpoint.safetensors {params.folds:q}[1-9].checkpoint.safetensors"

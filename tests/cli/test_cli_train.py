@@ -268,6 +268,18 @@ def test_folds_keep_the_model_to_start_from_where_they_are_no_better(data: Path)
     assert kept.info.training["validation_images"] == 3
 
 
+def test_a_model_that_learned_from_the_images_is_no_judge_of_folds(data: Path) -> None:
+    (data / "tiny.yaml").write_text(TINY + "folds: 3\n")
+    start = data / "out" / "m.safetensors"
+    assert train(data, data, options=("--steps", "60")).exit_code == 0
+    (data / "tiny.yaml").write_text(TINY + "folds: 3\nlearning_rate: 1.0\n")
+    words = (data, "-o", data / "out" / "n.safetensors", "--config", data / "tiny.yaml", "--start", start)
+    result = run(*words, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "m.safetensors has learned from all of these images: the scores are too good" in result.stderr
+    assert "keeps the weights" not in result.stderr
+
+
 def test_a_unet_learns_centres_unless_told(data: Path) -> None:
     assert train(data, data).exit_code == 0
     assert read_info(data / "out" / "m.safetensors").target == "centres"

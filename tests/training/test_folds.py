@@ -12,6 +12,7 @@ from disc_images import CONFIG, CPU, discs
 
 from unetbio.errors import UsageError
 from unetbio.settings.training import TrainingConfig, load_training_config
+from unetbio.settings.training_runs import TrainRun
 from unetbio.training.data.dataset import Example, fold_examples
 from unetbio.training.data.pairs import AnnotatedFiles, AnnotatedPair
 from unetbio.training.folds import check_folds, choose_folds, fold_checkpoints, judge_in_folds, last_share
@@ -157,18 +158,19 @@ def test_folds_are_chosen_where_few_files_are_learned_from_for_minutes() -> None
     pair = AnnotatedPair(Path("a.tif"), Path("b.tif"))
 
     def chosen(count: int, minutes: float | None = 10.0, stated: Sequence[str] = (), **settings: Any) -> int:
-        return choose_folds(
-            config.model_copy(update=settings), stated, AnnotatedFiles([pair] * count), minutes, None
-        ).folds
+        files = AnnotatedFiles([pair] * count)
+        return choose_folds(config.model_copy(update=settings), stated, files, TrainRun(minutes=minutes), None).folds
 
     assert [chosen(count) for count in (1, 2, 3, 10, 11)] == [0, 2, 3, 3, 0]
     assert [chosen(5, minutes) for minutes in (None, 4.9, 5.0)] == [0, 0, 3]
     assert [chosen(5, stated=[name]) for name in ("folds", "validation_fraction", "patience", "recipe")] == [0] * 4
     assert chosen(5, network="fcn8s") == chosen(5, target="classes") == 0
-    assert choose_folds(config, (), AnnotatedFiles([pair] * 5, [pair]), 10.0, None).folds == 0
-    # A run goes on as it began, also one of a version that knew no folds.
-    for earlier, folds in (({}, 0), ({"folds": 2}, 2)):
-        assert choose_folds(config, (), AnnotatedFiles([pair] * 5), 10.0, earlier).folds == folds
+    run = TrainRun(minutes=10.0)
+    # A run goes on as it began, also one of a version that knew no folds; other images are another run.
+    for earlier, folds in (({}, 0), ({"folds": 0}, 0), ({"folds": 3}, 3)):
+        assert choose_folds(config, (), AnnotatedFiles([pair] * 5), run, earlier).folds == folds
+    assert choose_folds(config, (), AnnotatedFiles([pair] * 5, [pair]), run, {"folds": 3}).folds == 0
+    assert choose_folds(config, (), AnnotatedFiles([pair] * 2), run, {"folds": 3}).folds == 2
 
 
 def test_one_fold_is_refused() -> None:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from unetbio import networks
 from unetbio.errors import UsageError
 from unetbio.files import stopping
-from unetbio.models.model_file import CHECKPOINT_SUFFIX
+from unetbio.models.model_file import CHECKPOINT_SUFFIX, read_info
 from unetbio.settings.training import TrainingConfig
+from unetbio.settings.training_runs import TrainRun
 from unetbio.targets import of_training
 from unetbio.targets.base import Annotation, Validation
 from unetbio.targets.cells import has_thresholds
@@ -78,7 +79,7 @@ def choose_folds(
     config: TrainingConfig,
     stated: Collection[str],
     files: AnnotatedFiles,
-    minutes: float | None,
+    run: TrainRun,
     earlier: Mapping[str, Any] | None,
 ) -> TrainingConfig:
     """Choose folds for a U-Net that learns cells from few files, where nothing says how images validate.
@@ -91,21 +92,26 @@ def choose_folds(
         Names of the settings that a file or an option states.
     files : AnnotatedFiles
         The annotated files.
-    minutes : float, optional
-        Of the whole run.
+    run : TrainRun
+        Minutes of the whole run, and the model to start from: one that was trained in folds may have learned from all
+        of these images, so that its scores on them would say nothing.
     earlier : mapping, optional
-        Settings of the checkpoint from which the run may go on; it keeps its folds.
+        Settings of the checkpoint from which the run may go on: one that began without folds goes on without them.
     """
-    if "folds" in stated:
+    minutes, start = run.minutes, run.start
+    if "folds" in stated or (earlier is not None and not earlier.get("folds")) or _learned_in_folds(start):
         return config
-    if earlier is not None:
-        return config.model_copy(update={"folds": earlier.get("folds", 0)})
     count = len(files.training)
     is_meant = config.network == "unet" and of_training(config).masks == "instances" and not files.validation
     is_enough = minutes is not None and minutes >= LEAST_MINUTES and 1 < count <= FEW_FILES
     if not is_meant or not is_enough or any(name in stated for name in OF_HELD_IMAGES):
         return config
     return config.model_copy(update={"folds": min(USUAL_FOLDS, count)})
+
+
+def _learned_in_folds(start: str | None) -> bool:
+    recorded = None if start is None else read_info(start).training.get("config")
+    return isinstance(recorded, Mapping) and bool(recorded.get("folds"))
 
 
 def check_folds(config: TrainingConfig, files: AnnotatedFiles) -> None:
@@ -154,14 +160,19 @@ def _start(checkpoint: Path) -> str:
 
 def remove_folds(checkpoint: Path) -> None:
     """Remove the checkpoints of all folds of a run."""
-    for path in checkpoint.parent.iterdir() if checkpoint.parent.is_dir() else ():
-        if path.name.startswith(_start(checkpoint)) and path.name.endswith(CHECKPOINT_SUFFIX):
-            with stopping(path):
-                path.unlink(missing_ok=True)
+    for path in fold_checkpoints(checkpoint, MOST_FOLDS):
+        with stopping(path):
+            path.unlink(missing_ok=True)
 
 
 def judge_in_folds(
-    parts: Sequence[Parts], config: TrainingConfig, checkpoint: Path, minutes: float | None, make: MakeTrainer
+    parts: Sequence[Parts],
+    config: TrainingConfig,
+    checkpoint: Path,
+    minutes: float | None,
+    make: MakeTrainer,
+    *,
+    with_start: bool = True,
 ) -> Judgement:
     """Train a network a fold, and find thresholds and scores on all images.
 
@@ -179,6 +190,8 @@ def judge_in_folds(
         Of the whole run.
     make : callable
         Makes the trainer of a fold.
+    with_start : bool
+        Whether the model to start from may be the better one; not if it has learned from the images.
 
     Raises
     ------
@@ -193,7 +206,7 @@ def judge_in_folds(
     checkpoints = fold_checkpoints(checkpoint, config.folds)
     for number, ((training, validation), path) in enumerate(zip(parts, checkpoints, strict=True), start=1):
         trainer = make(training, validation, shorter, path, share, f"fold {number} of {config.folds}")
-        if trainer.is_trained:
+        if trainer.is_trained and with_start:
             before += trainer.predict_cells(trainer.network)
         after += trainer.predict_cells(trainer.run().network)
         label_images += trainer.held_labels

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from unetbio.errors import UsageError
 from unetbio.files import lock, open_regular, remove_stale, stopping
-from unetbio.models.model_file import CHECKPOINT_SUFFIX, check_new_model, load_model, save_model
+from unetbio.models.model_file import CHECKPOINT_SUFFIX, check_new_model, load_model, read_info, save_model
 from unetbio.notes import without_effect
 from unetbio.settings.base import read_mapping
 from unetbio.settings.options import from_keywords, options_of
@@ -92,7 +92,7 @@ def train(
     files = find_pairs([Path(path) for path in paths], root, reading)
     config = name_cell_classes(config, files)
     earlier = None if run.overwrite else checkpoints.settings_of(checkpoint)
-    config = choose_folds(config, stated, files, run.minutes, earlier)
+    config = choose_folds(config, stated, files, run, earlier)
     check_folds(config, files)
 
     from unetbio.inference.backends.base import choose_device
@@ -149,7 +149,12 @@ def _run_in_folds(trainer: "Trainer", folds: Sequence[Parts], make: "_TrainerMak
     trainer.mark_begun()
     if trainer.is_complete:
         return trainer.run()
-    judged = judge_in_folds(folds, trainer.config, trainer.checkpoint, make.run.minutes, make)
+    is_known = make.run.start is not None and (
+        read_info(make.run.start).training.get("images_sha256") == trainer.identity["images"]["training"]
+    )
+    if is_known:
+        make.report.warn(f"{make.run.start} has learned from all of these images: the scores are too good")
+    judged = judge_in_folds(folds, trainer.config, trainer.checkpoint, make.run.minutes, make, with_start=not is_known)
     if judged.keeps_start:
         make.report(
             f"the networks of the folds are no better than {make.run.start}: the model keeps the weights that it began "
@@ -168,7 +173,7 @@ class _TrainerMaker:
 
     run: TrainRun
     device: "torch.device"
-    report: Callable[[str], None]
+    report: "_Report"
 
     def __call__(
         self,

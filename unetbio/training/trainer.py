@@ -226,7 +226,7 @@ class Trainer:
                 self._record(losses)
                 self._save()
             ready = time.monotonic()
-        if self.best is None:
+        if not self._has_result():
             self._validate()
         self._save()
         if self.step and not self.keeps_last and self.history.validation_steps[self._best_validation()] == 0:
@@ -250,7 +250,13 @@ class Trainer:
     @property
     def is_complete(self) -> bool:
         """Whether the run, as far as its checkpoint says, has done all that was asked for."""
-        return self.best is not None and self._progress() >= 1.0
+        return self._has_result() and self._progress() >= 1.0
+
+    def _has_result(self) -> bool:
+        """Whether the network that will be kept was validated."""
+        if self.best is None:
+            return False
+        return not self.keeps_last or self.history.validation_steps[-1] == self.step
 
     def as_it_began(self, judged: Validation) -> TrainingResult:
         """The network without a step of training, with these thresholds and scores."""
@@ -364,7 +370,9 @@ class Trainer:
             return f"a step takes {seconds:.2f} s: {self.config.steps} steps take {left} more, and the validations"
         left_seconds = max(0.0, 60 * self.minutes - self.history.seconds)
         steps = self.step + round(left_seconds / seconds)
-        return f"a step takes {seconds:.2f} s: {self.minutes:g} minutes give about {steps} steps, less the validations"
+        return (
+            f"a step takes {seconds:.2f} s: {self.minutes:.3g} minutes give about {steps} steps, less the validations"
+        )
 
     def _record(self, losses: list[Tensor]) -> None:
         if not losses:

@@ -57,7 +57,7 @@ def test_a_checkpoint_of_other_settings_can_be_set_aside(tmp_path: Path) -> None
 
 
 def test_what_was_set_aside_is_never_lost_and_gone_on_from(tmp_path: Path) -> None:
-    """Settings are edited, and edited back: each run goes on from its own checkpoint, whoever was there between."""
+    """Settings are changed and changed back: each run goes on from its own checkpoint."""
     path, aside = tmp_path / "m.checkpoint.safetensors", tmp_path / "m.old.checkpoint.safetensors"
     first, second, third = (CONFIG.model_copy(update={"steps": steps, "validate_every": steps}) for steps in (1, 2, 3))
     lines: list[str] = []

@@ -57,7 +57,7 @@ def test_a_network_that_finds_objects_starts_from_another(tmp_path: Path) -> Non
 
 
 class Remembered(torch.nn.Module):
-    """Finds what it is told to, whatever it sees: an object a quarter of the image, of falling score."""
+    """Returns one object for each quarter of any image; their scores are given."""
 
     def __init__(self, scores: tuple[float, ...]) -> None:
         super().__init__()

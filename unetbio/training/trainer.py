@@ -131,6 +131,7 @@ class Trainer:
         self.device, self.checkpoint = device, checkpoint
         self.minutes, self.workers, self.report, self.replace = minutes, workers, report, replace
         self.keeps_last, self.is_taken_up = keeps_last, False
+        self.held = [as_learned(example, config.augmentation) for example in validation]
         label_images = [example.label_image for example in (*training, *validation)]
         self.learner = targets.of_training(config).learner(config, label_images)
         self.parameters = network_parameters(training, config, self.learner)
@@ -354,11 +355,10 @@ class Trainer:
     @property
     def held_labels(self) -> list[NDArray[np.integer]]:
         """Label images of the validation images, as they are predicted."""
-        return [as_learned(example, self.config.augmentation).label_image for example in self.validation]
+        return [example.label_image for example in self.held]
 
     def _held_images(self) -> Iterator[NDArray[np.float32]]:
-        examples = (as_learned(example, self.config.augmentation) for example in self.validation)
-        return (normalization.apply(example.image, example.scaling) for example in examples)
+        return (normalization.apply(example.image, example.scaling) for example in self.held)
 
     def _how_to_predict(self) -> dict[str, Any]:
         return {"device": self.device, "exact": self.is_exact, "window": self.window}

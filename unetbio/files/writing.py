@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from unetbio.files.failures import stopped
+from unetbio.files.failures import stopped, stopping
 from unetbio.files.folders import paths_below
 
 __all__ = [
@@ -56,11 +56,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         When the folder cannot be written to or the disk is full.
     """
     path = Path(path)
-    try:
+    with stopping(path):
         temporary = _temporary_beside(path)
         temporary.touch(exist_ok=False)
-    except OSError as error:
-        raise stopped(path, error) from error
     try:
         yield temporary
         with open(temporary, "rb+") as stream:
@@ -168,11 +166,9 @@ def atomic_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         When the folder cannot be written to or the disk is full.
     """
     path = Path(path)
-    try:
+    with stopping(path):
         temporary = _temporary_beside(path)
         temporary.mkdir()
-    except OSError as error:
-        raise stopped(path, error) from error
     try:
         yield temporary
         for parent, _, names in os.walk(temporary, topdown=False):

@@ -181,7 +181,11 @@ class TrainingConfig(Section):
         description="Pixel-wise softmax cross-entropy with the weight map, soft Dice, or their sum.",
     )
     border_weight: float = _shared("border_weight", 10.0)
-    border_sigma: float = Field(default=5.0, gt=0.0, description="sigma of the weight map, in pixels. For cells alone.")
+    border_sigma: float = Field(
+        default=5.0,
+        gt=0.0,
+        description="sigma of the weight map, in pixels. For cells alone; 4 where `train` chooses the target.",
+    )
     small_cell_weight: float = Field(
         default=1.0,
         ge=1.0,

@@ -133,7 +133,11 @@ class TrainRun(Checked):
     seed: Annotated[int | None, _SEED] = None
     border_weight: Annotated[
         float | None,
-        Option("w0 of the weight map; 0 leaves the border term out.", "For cells alone.", limits=Limits(ge=0)),
+        Option(
+            "w0 of the weight map; 0 leaves the border term out.",
+            "For cells alone; 10 unless given, and 4 where `train` chooses the target.",
+            limits=Limits(ge=0),
+        ),
     ] = None
     trust_masks: Annotated[bool, _TRUST_MASKS] = False
     device: Annotated[str, DEVICE] = "auto"

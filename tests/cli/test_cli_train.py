@@ -277,6 +277,7 @@ def test_a_model_that_learned_from_the_images_is_no_judge_of_folds(data: Path) -
     result = run(*words, "--device", "cpu")
     assert result.exit_code == 0, result.output
     assert "m.safetensors has learned from all of these images: the scores are too good" in result.stderr
+    assert "; 1 warning: " in result.stdout.splitlines()[-1]
     assert "keeps the weights" not in result.stderr
 
 

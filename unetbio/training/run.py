@@ -123,7 +123,7 @@ def train(
             with stopping(checkpoint):
                 checkpoint.unlink(missing_ok=True)
             remove_folds(checkpoint)
-        result = _run_in_folds(trainer, folds, make) if folds else trainer.run()
+        result = _run_in_folds(trainer, folds, make, warnings) if folds else trainer.run()
         result = _with_warnings(result, warnings, [*training, *validation])
         if not result.new_steps and result.info.training["steps"]:
             report(_complete(result, config, run.minutes, output))
@@ -142,18 +142,21 @@ def _load(
     return examples, [], fold_examples(examples, config.folds)
 
 
-def _run_in_folds(trainer: "Trainer", folds: Sequence[Parts], make: "_TrainerMaker") -> "TrainingResult":
-    """Train the networks of the folds, then that of the model with their thresholds."""
+def _run_in_folds(
+    trainer: "Trainer", folds: Sequence[Parts], make: "_TrainerMaker", warnings: list[str]
+) -> "TrainingResult":
+    """Train the networks of the folds, then that of the model with their thresholds; adds to the warnings."""
     # Refuse another run's checkpoint, and mark this one as begun, before time is spent on the folds.
     trainer.take_up()
     trainer.mark_begun()
-    if trainer.is_complete:
-        return trainer.run()
     is_known = make.run.start is not None and (
         read_info(make.run.start).training.get("images_sha256") == trainer.identity["images"]["training"]
     )
     if is_known:
-        make.report.warn(f"{make.run.start} has learned from all of these images: the scores are too good")
+        warnings.append(f"{make.run.start} has learned from all of these images: the scores are too good")
+        make.report.warn(warnings[-1])
+    if trainer.is_complete:
+        return trainer.run()
     judged = judge_in_folds(folds, trainer.config, trainer.checkpoint, make.run.minutes, make, with_start=not is_known)
     if judged.keeps_start:
         make.report(
@@ -161,7 +164,6 @@ def _run_in_folds(trainer: "Trainer", folds: Sequence[Parts], make: "_TrainerMak
             "with; train for longer (--minutes or --steps)"
         )
         fresh = make(trainer.training, (), trainer.config, trainer.checkpoint, trainer.minutes)
-        fresh.judged = judged.found
         return fresh.as_it_began(judged.found)
     trainer.judged = judged.found
     return trainer.run()

@@ -1,13 +1,10 @@
-"""``unetbio segment``: options, what is said where, exit codes, kills."""
+"""``unetbio segment``: options, what is said where, exit codes."""
 
 import csv
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,37 +12,26 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from numpy.typing import NDArray
+from segmented_folder import Invoke, segmenting, write_discs
 
 from unetbio.cli.main import main
 from unetbio.cli.options import format_count
-from unetbio.io import read_labels
-from unetbio.labels import label_hash
 from unetbio.provenance import read_provenance
 from unetbio.segmentation import Segmenter
 
 Array = NDArray[Any]
-Invoke = Callable[..., Result]
 
 
 @pytest.fixture
 def images(tmp_path: Path, discs: Array) -> Path:
-    folder = tmp_path / "images"
-    folder.mkdir()
-    tifffile.imwrite(folder / "a.tif", discs)
-    tifffile.imwrite(folder / "b.tif", discs[::-1])
-    return folder
+    return write_discs(tmp_path / "images", discs)
 
 
 @pytest.fixture
 def segment(images: Path, tmp_path: Path, tiny_model: Path) -> Invoke:
-    def invoke(*arguments: str, inputs: tuple[str, ...] | None = None, workers: str = "1") -> Result:
-        given = (str(images),) if inputs is None else inputs
-        line = ["segment", *given, "-o", str(tmp_path / "out"), "-m", str(tiny_model), "--workers", workers, *arguments]
-        return CliRunner().invoke(main, line)
-
-    return invoke
+    return segmenting(images, tmp_path / "out", tiny_model)
 
 
 def settings_of(out: Path, name: str = "a") -> dict[str, Any]:
@@ -316,240 +302,6 @@ def test_nifti_in_nifti_out(segment: Invoke, images: Path, tmp_path: Path, discs
     written = nibabel.load(tmp_path / "out" / "v_labels.nii.gz")
     np.testing.assert_allclose(written.affine, affine)
     assert np.asarray(written.dataobj).max() == 3
-
-
-def collect(out: Path) -> tuple[dict[str, str], str, str]:
-    """All that has to be the same however often a run was killed."""
-    hashes = {path.name: label_hash(read_labels(path)) for path in sorted(out.rglob("*_labels.ome.tif"))}
-    return hashes, (out / "summary.csv").read_text(), (out / "cells.csv").read_text()
-
-
-def make_many(folder: Path, count: int) -> None:
-    rng = np.random.default_rng(0)
-    folder.mkdir()
-    for index in range(count):
-        image = np.kron(rng.uniform(0, 1, (12, 12)) > 0.7, np.ones((16, 16))) * 180 + rng.uniform(0, 40, (192, 192))
-        tifffile.imwrite(folder / f"{index:02d}.tif", image.astype(np.uint8))
-
-
-@pytest.mark.slow
-def test_stopped_and_killed_at_random_it_goes_on_and_ends_as_if_nothing_had_happened(
-    tmp_path: Path, tiny_model: Path
-) -> None:
-    make_many(tmp_path / "many", 24)
-    arguments = ["segment", str(tmp_path / "many"), "-m", str(tiny_model), "--workers", "1", "--overlays", "4"]
-    command = [sys.executable, "-m", "unetbio", *arguments, "-o", str(tmp_path / "out")]
-    journal = tmp_path / "out" / "run.jsonl"
-
-    def lines() -> int:
-        return journal.read_bytes().count(b"\n") if journal.exists() else 0
-
-    stops = ((2, signal.SIGTERM, {143}), (6, signal.SIGINT, {130}), (6, signal.SIGKILL, {-signal.SIGKILL, 0}))
-    for more, number, codes in stops:
-        wanted = lines() + more
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        while process.poll() is None and lines() < wanted:
-            time.sleep(0.002)
-        process.send_signal(number)
-        start = time.monotonic()
-        assert "Traceback" not in process.communicate()[1]
-        assert process.returncode in codes
-        assert time.monotonic() - start < 10
-        if number != signal.SIGKILL:
-            assert not list((tmp_path / "out").rglob(".unetbio-*"))
-    subprocess.run(command, check=True, capture_output=True)
-    assert CliRunner().invoke(main, [*arguments, "-o", str(tmp_path / "whole")]).exit_code == 0
-    assert collect(tmp_path / "out") == collect(tmp_path / "whole")
-    assert not list((tmp_path / "out").rglob(".unetbio-*"))
-
-
-# Runs a batch in child processes that kill themselves at the n-th change to the file system, for many n.
-# What is slow to start is done once: no thread is alive when the children are made. Of polars, whose threads would be,
-# only the import.
-KILL_EVERYWHERE = """
-import os, signal, sys
-from pathlib import Path
-import numpy as np, polars, torch
-import unetbio
-import unetbio.batch.run, unetbio.cli.main, unetbio.measurement.regions, unetbio.report.page
-
-arguments, step = sys.argv[1:-1], int(sys.argv[-1])
-torch.set_num_threads(1)
-
-def segment(out, *more):
-    try:
-        unetbio.cli.main.main([*arguments, "-o", str(out), *more], prog_name="unetbio")
-    except SystemExit as end:
-        return end.code
-
-def run(out, moments, *more):
-    pid = os.fork()
-    if pid == 0:
-        left = [moments]
-        def counted(function):
-            def call(*args, **kwargs):
-                left[0] -= 1
-                if left[0] == 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return function(*args, **kwargs)
-            return call
-        for name in ("replace", "unlink", "fsync", "mkdir"):
-            setattr(os, name, counted(getattr(os, name)))
-        sys.stdout = sys.stderr = open(os.devnull, "w")
-        os._exit(segment(out, *more))
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-unetbio.segment(next(Path(arguments[1]).iterdir()), arguments[3])
-unetbio.measurement.regions.measure(np.eye(9, dtype=np.uint16), np.ones((1, 9, 9), np.uint8))
-print("warm")
-kills = 0
-for moment in range(1, 10000, step):
-    out = f"out{moment}"
-    # A kill during the first run, and another while a run with other settings replaces its results.
-    first = run(out, moment)
-    second = run(out, moment, "--threshold", "0.9")
-    kills += (first == -9) + (second == -9)
-    code = run(out, -1)
-    assert code == 0, (moment, code)
-    if first == second == 0:
-        break
-print(kills)
-"""
-
-
-@pytest.mark.slow
-def test_killed_at_any_change_to_the_files_it_ends_as_if_nothing_had_happened(tmp_path: Path, tiny_model: Path) -> None:
-    make_many(tmp_path / "many", 2)
-    arguments = ["segment", str(tmp_path / "many"), "-m", str(tiny_model), "--workers", "1", "--overlays", "1"]
-    command = [sys.executable, "-c", KILL_EVERYWHERE, *arguments, "5"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[-1]) >= 8
-    results = [collect(out) for out in sorted(tmp_path.glob("out*"))]
-    assert all(result == results[0] for result in results)
-    assert "edited" not in results[0][1]
-    assert not list(tmp_path.rglob(".unetbio-*"))
-
-
-def test_a_run_over_what_failed_removes_what_a_killed_one_left(segment: Invoke, tmp_path: Path) -> None:
-    assert segment().exit_code == 0
-    left = tmp_path / "out" / ".unetbio-torn.ome.tif"
-    left.write_bytes(b"II*")
-    assert segment("--failed-only", "--dry-run").exit_code == 0
-    assert left.exists()
-    result = segment("--failed-only")
-    assert (result.exit_code, result.stdout) == (0, f"no image failed: {tmp_path / 'out'}\n")
-    assert not left.exists()
-
-
-def failed_rows(out: Path) -> list[str]:
-    with open(out / "summary.csv", newline="") as stream:
-        return [row["path"] for row in csv.DictReader(stream) if row["status"] == "failed"]
-
-
-@pytest.mark.parametrize("options", [("--failed-only",), ()], ids=["failed only", "all"])
-def test_a_failed_file_that_has_gone_is_no_failure(
-    segment: Invoke, images: Path, tmp_path: Path, options: tuple[str, ...]
-) -> None:
-    out = tmp_path / "out"
-    (images / "bad.tif").write_bytes(b"")
-    (images / "worse.tif").write_bytes(b"")
-    assert segment().exit_code == 3
-    (images / "bad.tif").unlink()
-    # Looking changes nothing, and what is there still fails.
-    assert segment(*options, "--dry-run").exit_code == 3
-    assert failed_rows(out) == ["bad.tif", "worse.tif"]
-    result = segment(*options)
-    assert result.exit_code == 3
-    assert "1 file is gone and leaves the tables: bad.tif" in result.stderr
-    assert failed_rows(out) == ["worse.tif"]
-    (images / "worse.tif").unlink()
-    result = segment(*options)
-    assert (result.exit_code, "worse.tif" in result.stderr) == (0, True)
-    assert failed_rows(out) == []
-    assert "worse.tif" not in (out / "index.html").read_text()
-    assert CliRunner().invoke(main, ["measure", str(out), "--workers", "1"]).exit_code == 0
-    assert "gone" not in segment(*options).stderr
-
-
-def test_images_that_were_deleted_leave_the_tables_of_the_same_run(
-    segment: Invoke, images: Path, tmp_path: Path
-) -> None:
-    """Their masks stay, and count again when the image is back."""
-    out = tmp_path / "out"
-    content = tifffile.imread(next(images.rglob("*.tif")))
-    tifffile.imwrite(images / "more.tif", content)
-    before = segment()
-    assert before.exit_code == 0, before.output
-
-    def paths(table: str) -> set[str]:
-        with open(out / table, newline="") as stream:
-            return {row["path"] for row in csv.DictReader(stream)}
-
-    both = paths("summary.csv"), paths("cells.csv")
-    (images / "more.tif").unlink()
-    result = segment()
-    assert "1 file is gone and leaves the tables: more.tif" in result.stderr
-    assert paths("summary.csv") == both[0] - {"more.tif"}
-    assert paths("cells.csv") == both[1] - {"more.tif"}
-    assert result.stdout.startswith(f"{len(both[0]) - 1} image")
-    assert (out / "more_labels.ome.tif").exists()
-    assert CliRunner().invoke(main, ["measure", str(out), "--workers", "1"]).exit_code == 0
-    assert "more.tif" not in paths("summary.csv")
-    tifffile.imwrite(images / "more.tif", content)
-    assert "gone" not in segment().stderr
-    assert (paths("summary.csv"), paths("cells.csv")) == both
-
-
-def test_the_page_tells_of_masks_that_were_made_differently(
-    segment: Invoke, images: Path, discs: Array, tmp_path: Path
-) -> None:
-    tifffile.imwrite(images / "c.tif", discs[:, ::-1])
-    assert segment().exit_code == 0
-    page = tmp_path / "out" / "index.html"
-    assert "made differently" not in page.read_text()
-    assert segment("--threshold", "0.7", "--limit", "1").exit_code == 0
-    said = "made differently from most of this folder: postprocessing.mask_threshold 0.7, others 0.5: 1 image "
-    assert said in " ".join(page.read_text().split())
-
-
-def test_each_job_forgets_its_own(segment: Invoke, images: Path, tmp_path: Path) -> None:
-    for number in range(4):
-        (images / f"bad{number}.tif").write_bytes(b"")
-    parts = ("1/2", "2/2")
-    for part in parts:
-        assert segment("--part", part, "--failed-ok").exit_code == 0
-    for number in range(4):
-        (images / f"bad{number}.tif").unlink()
-    for part in parts:
-        assert segment("--part", part).exit_code == 0
-    assert CliRunner().invoke(main, ["measure", str(tmp_path / "out"), "--workers", "1"]).exit_code == 0
-    assert failed_rows(tmp_path / "out") == []
-
-
-def test_failures_of_another_source_stay(segment: Invoke, images: Path, tmp_path: Path, discs: Array) -> None:
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "bad.tif").write_bytes(b"")
-    tifffile.imwrite(other / "c.tif", discs)
-    assert segment(inputs=(str(other),)).exit_code == 3
-    (other / "bad.tif").unlink()
-    segment()
-    assert failed_rows(tmp_path / "out") == ["bad.tif"]
-    assert segment(inputs=(str(other),)).exit_code == 0
-    assert failed_rows(tmp_path / "out") == []
-
-
-def test_a_row_of_a_table_without_its_file_stays_a_failure(tmp_path: Path, tiny_model: Path, images: Path) -> None:
-    table, out = tmp_path / "table.csv", tmp_path / "out"
-    line = ["segment", "--table", str(table), "-o", str(out), "-m", str(tiny_model), "--workers", "1"]
-    table.write_text("image\nimages/a.tif\nimages/none.tif\n")
-    for _ in range(2):
-        assert CliRunner().invoke(main, line).exit_code == 3
-        assert failed_rows(out) == ["images/none.tif"]
-    table.write_text("image\nimages/a.tif\n")
-    assert CliRunner().invoke(main, line).exit_code == 0
-    assert failed_rows(out) == []
 
 
 def test_exact_tiles_do_not_wait_for_monai(images: Path, tmp_path: Path, tiny_model: Path) -> None:

@@ -1,0 +1,135 @@
+"""`unetbio segment` over a folder of results: images that failed, have gone, or were segmented differently."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tifffile
+from click.testing import CliRunner
+from numpy.typing import NDArray
+from segmented_folder import Invoke, segmenting, write_discs
+
+from unetbio.cli.main import main
+
+Array = NDArray[Any]
+
+
+@pytest.fixture
+def images(tmp_path: Path, discs: Array) -> Path:
+    return write_discs(tmp_path / "images", discs)
+
+
+@pytest.fixture
+def segment(images: Path, tmp_path: Path, tiny_model: Path) -> Invoke:
+    return segmenting(images, tmp_path / "out", tiny_model)
+
+
+def failed_rows(out: Path) -> list[str]:
+    with open(out / "summary.csv", newline="") as stream:
+        return [row["path"] for row in csv.DictReader(stream) if row["status"] == "failed"]
+
+
+@pytest.mark.parametrize("options", [("--failed-only",), ()], ids=["failed only", "all"])
+def test_a_failed_file_that_has_gone_is_no_failure(
+    segment: Invoke, images: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    out = tmp_path / "out"
+    (images / "bad.tif").write_bytes(b"")
+    (images / "worse.tif").write_bytes(b"")
+    assert segment().exit_code == 3
+    (images / "bad.tif").unlink()
+    # Looking changes nothing, and what is there still fails.
+    assert segment(*options, "--dry-run").exit_code == 3
+    assert failed_rows(out) == ["bad.tif", "worse.tif"]
+    result = segment(*options)
+    assert result.exit_code == 3
+    assert "1 file is gone and leaves the tables: bad.tif" in result.stderr
+    assert failed_rows(out) == ["worse.tif"]
+    (images / "worse.tif").unlink()
+    result = segment(*options)
+    assert (result.exit_code, "worse.tif" in result.stderr) == (0, True)
+    assert failed_rows(out) == []
+    assert "worse.tif" not in (out / "index.html").read_text()
+    assert CliRunner().invoke(main, ["measure", str(out), "--workers", "1"]).exit_code == 0
+    assert "gone" not in segment(*options).stderr
+
+
+def test_images_that_were_deleted_leave_the_tables_of_the_same_run(
+    segment: Invoke, images: Path, tmp_path: Path
+) -> None:
+    """Their masks stay, and count again when the image is back."""
+    out = tmp_path / "out"
+    content = tifffile.imread(next(images.rglob("*.tif")))
+    tifffile.imwrite(images / "more.tif", content)
+    before = segment()
+    assert before.exit_code == 0, before.output
+
+    def paths(table: str) -> set[str]:
+        with open(out / table, newline="") as stream:
+            return {row["path"] for row in csv.DictReader(stream)}
+
+    both = paths("summary.csv"), paths("cells.csv")
+    (images / "more.tif").unlink()
+    result = segment()
+    assert "1 file is gone and leaves the tables: more.tif" in result.stderr
+    assert paths("summary.csv") == both[0] - {"more.tif"}
+    assert paths("cells.csv") == both[1] - {"more.tif"}
+    assert result.stdout.startswith(f"{len(both[0]) - 1} image")
+    assert (out / "more_labels.ome.tif").exists()
+    assert CliRunner().invoke(main, ["measure", str(out), "--workers", "1"]).exit_code == 0
+    assert "more.tif" not in paths("summary.csv")
+    tifffile.imwrite(images / "more.tif", content)
+    assert "gone" not in segment().stderr
+    assert (paths("summary.csv"), paths("cells.csv")) == both
+
+
+def test_the_page_tells_of_masks_that_were_made_differently(
+    segment: Invoke, images: Path, discs: Array, tmp_path: Path
+) -> None:
+    tifffile.imwrite(images / "c.tif", discs[:, ::-1])
+    assert segment().exit_code == 0
+    page = tmp_path / "out" / "index.html"
+    assert "made differently" not in page.read_text()
+    assert segment("--threshold", "0.7", "--limit", "1").exit_code == 0
+    said = "made differently from most of this folder: postprocessing.mask_threshold 0.7, others 0.5: 1 image "
+    assert said in " ".join(page.read_text().split())
+
+
+def test_each_job_forgets_its_own(segment: Invoke, images: Path, tmp_path: Path) -> None:
+    for number in range(4):
+        (images / f"bad{number}.tif").write_bytes(b"")
+    parts = ("1/2", "2/2")
+    for part in parts:
+        assert segment("--part", part, "--failed-ok").exit_code == 0
+    for number in range(4):
+        (images / f"bad{number}.tif").unlink()
+    for part in parts:
+        assert segment("--part", part).exit_code == 0
+    assert CliRunner().invoke(main, ["measure", str(tmp_path / "out"), "--workers", "1"]).exit_code == 0
+    assert failed_rows(tmp_path / "out") == []
+
+
+def test_failures_of_another_source_stay(segment: Invoke, images: Path, tmp_path: Path, discs: Array) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "bad.tif").write_bytes(b"")
+    tifffile.imwrite(other / "c.tif", discs)
+    assert segment(inputs=(str(other),)).exit_code == 3
+    (other / "bad.tif").unlink()
+    segment()
+    assert failed_rows(tmp_path / "out") == ["bad.tif"]
+    assert segment(inputs=(str(other),)).exit_code == 0
+    assert failed_rows(tmp_path / "out") == []
+
+
+def test_a_row_of_a_table_without_its_file_stays_a_failure(tmp_path: Path, tiny_model: Path, images: Path) -> None:
+    table, out = tmp_path / "table.csv", tmp_path / "out"
+    line = ["segment", "--table", str(table), "-o", str(out), "-m", str(tiny_model), "--workers", "1"]
+    table.write_text("image\nimages/a.tif\nimages/none.tif\n")
+    for _ in range(2):
+        assert CliRunner().invoke(main, line).exit_code == 3
+        assert failed_rows(out) == ["images/none.tif"]
+    table.write_text("image\nimages/a.tif\n")
+    assert CliRunner().invoke(main, line).exit_code == 0
+    assert failed_rows(out) == []

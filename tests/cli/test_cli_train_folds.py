@@ -1,0 +1,131 @@
+"""Training in folds from the command line: few images, each of which validates once."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from annotated_folder import TINY, run, train, write_annotated
+
+from unetbio.models.model_file import load_model
+from unetbio.training.trainer import Trainer, TrainingResult
+
+pytestmark = pytest.mark.usefixtures("quick_pictures", "quick_search")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_annotated(tmp_path)
+
+
+def test_in_folds_each_image_validates_and_the_model_learns_from_all(data: Path) -> None:
+    (data / "tiny.yaml").write_text(TINY + "folds: 3\n")
+    result = train(data, data)
+    assert result.exit_code == 0, result.output
+    assert "3 images to train on; each validates in one of 3 folds" in result.stderr
+    assert "fold 3 of 3: step 1" in result.stderr
+    assert result.stdout.splitlines()[-1].endswith("on 3 images in 3 folds (a rough figure)")
+    model = data / "out" / "m.safetensors"
+    first = model.read_bytes()
+    assert fold_files(data) == [f".m.fold{number}.checkpoint.safetensors" for number in (1, 2, 3)]
+    again = train(data, data)
+    assert "the training is complete (all 4 steps)" in again.stderr
+    assert model.read_bytes() == first
+    assert "the training is complete" not in train(data, data, options=("--overwrite",)).stderr
+    assert model.read_bytes() == first
+    assert "folds: 4 need as many annotated images, and there are 3" in (
+        train(data, data, options=("--folds", "4", "--overwrite")).stderr
+    )
+    assert "going on from step 4" in train(data, data).stderr
+
+
+def fold_files(data: Path) -> list[str]:
+    return sorted(path.name for path in (data / "out").iterdir() if "fold" in path.name)
+
+
+def test_a_run_killed_in_its_folds_goes_on(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (data / "tiny.yaml").write_text(TINY + "folds: 2\n")
+    assert train(data, data).exit_code == 0
+    model = data / "out" / "m.safetensors"
+    whole = model.read_bytes()
+    original, seen = Trainer.run, []
+
+    def killed_later(self: Trainer) -> TrainingResult:
+        seen.append(self)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return original(self)
+
+    monkeypatch.setattr(Trainer, "run", killed_later)
+    assert train(data, data, options=("--overwrite",)).exit_code != 0
+    monkeypatch.setattr(Trainer, "run", original)
+    assert fold_files(data) == [".m.fold1.checkpoint.safetensors"]
+    result = train(data, data)
+    assert result.exit_code == 0, result.output
+    assert "fold 1 of 2: going on from step 2" in result.stderr
+    assert model.read_bytes() == whole
+
+
+def test_a_checkpoint_of_other_settings_is_refused_before_the_folds(data: Path) -> None:
+    assert train(data, data).exit_code == 0
+    result = train(data, data, options=("--folds", "2"))
+    assert result.exit_code == 2
+    assert "folds 0, now 2" in result.stderr
+    assert "fold 1" not in result.stderr
+    assert train(data, data, options=("--folds", "2", "--replace")).exit_code == 0
+    assert fold_files(data)
+    assert train(data, data, options=("--overwrite",)).exit_code == 0
+    assert fold_files(data) == []
+
+
+def test_the_order_of_a_table_does_not_matter_to_folds(data: Path) -> None:
+    (data / "tiny.yaml").write_text(TINY + "folds: 2\n")
+    rows = [f"images/zelle_ü{n}.tif,masks/zelle_ü{n}_labels.tif\n" for n in range(3)]
+    table = data / "pairs.csv"
+    table.write_text("image,mask\n" + "".join(rows), encoding="utf-8")
+    assert train(data, table).exit_code == 0
+    table.write_text("image,mask\n" + "".join(rows[::-1]), encoding="utf-8")
+    assert "going on from step 4" in train(data, table).stderr
+
+
+def test_equal_images_in_two_folds_are_named(data: Path) -> None:
+    for folder, name in (("images", "zelle_ü{}.tif"), ("masks", "zelle_ü{}_labels.tif")):
+        first = (data / folder / name.format(0)).read_bytes()
+        for number in (1, 2):
+            (data / folder / name.format(number)).write_bytes(first)
+    assert "shares pixels with training images" in train(data, data, options=("--folds", "3")).stderr
+
+
+def test_folds_keep_the_model_to_start_from_where_they_are_no_better(data: Path) -> None:
+    start = data / "out" / "m.safetensors"
+    assert train(data, data, options=("--steps", "60")).exit_code == 0
+    (data / "tiny.yaml").write_text(TINY + "folds: 3\nlearning_rate: 1.0\n")
+    result = run(
+        data,
+        "-o",
+        data / "out" / "ruined.safetensors",
+        "--config",
+        data / "tiny.yaml",
+        "--start",
+        start,
+        "--device",
+        "cpu",
+    )
+    assert result.exit_code == 0, result.output
+    assert "the model keeps the weights that it began with; train for longer" in result.stderr
+    begun, kept = (load_model(data / "out" / name) for name in ("m.safetensors", "ruined.safetensors"))
+    for name, tensor in begun.network.state_dict().items():
+        assert torch.equal(tensor, kept.network.state_dict()[name]), name
+    assert kept.info.training["validation_images"] == 3
+
+
+def test_a_model_that_learned_from_the_images_is_no_judge_of_folds(data: Path) -> None:
+    (data / "tiny.yaml").write_text(TINY + "folds: 3\n")
+    start = data / "out" / "m.safetensors"
+    assert train(data, data, options=("--steps", "60")).exit_code == 0
+    (data / "tiny.yaml").write_text(TINY + "folds: 3\nlearning_rate: 1.0\n")
+    words = (data, "-o", data / "out" / "n.safetensors", "--config", data / "tiny.yaml", "--start", start)
+    result = run(*words, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "m.safetensors has learned from all of these images: the scores are too good" in result.stderr
+    assert "; 1 warning: " in result.stdout.splitlines()[-1]
+    assert "keeps the weights" not in result.stderr

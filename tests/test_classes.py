@@ -62,6 +62,24 @@ def test_a_binary_mask_becomes_cells_when_asked(tmp_path: Path) -> None:
     np.testing.assert_array_equal(cells, [[1, 0, 2]] * 2)
 
 
+@pytest.mark.parametrize(
+    ("ignored", "values", "expected"),
+    [
+        (65535, [0, 7, 900, 65535], [0, 1, 2, 65535]),
+        (2, [0, 7, 2, 900, 1000], [0, 1, 2, 3, 4]),
+        (2, [0, 2, 7, 900, 1000], [0, 2, 1, 3, 4]),
+        (None, [0, 7, 900, 65535], [0, 1, 2, 3]),
+        (0, [0, 7, 900, 65535], [0, 1, 2, 3]),
+    ],
+)
+def test_pixels_that_are_not_annotated_keep_their_number_where_gaps_are_closed(
+    ignored: int | None, values: list[int], expected: list[int]
+) -> None:
+    mask = np.array([values] * 3, np.uint16)
+    cells = number_cells(mask, TrainingConfig(ignore_label=ignored))
+    np.testing.assert_array_equal(cells, [expected] * 3)
+
+
 def test_classes_are_named_by_the_settings_or_counted_in_the_masks() -> None:
     mask = np.array([[0, 1, 2, UNANNOTATED]])
     assert name_classes(CLASSES, [mask[:, :2], mask]) == ("background", "class 1", "class 2")

@@ -88,6 +88,25 @@ def test_pixels_that_are_not_annotated_weigh_nothing() -> None:
     assert weight_map[:, :, 4:].all()
 
 
+def test_a_cell_that_an_area_without_annotation_cuts_has_no_outline_there() -> None:
+    label_image = np.zeros((20, 24), int)
+    label_image[2:18, 2:22] = 1
+    whole = CentreLearner(TrainingConfig(target="centres")).encode(label_image, (1.0,) * 4, None)[0]
+    cut = label_image.copy()
+    cut[:, 12:] = 65535
+    config = TrainingConfig(target="centres", ignore_label=65535, small_cell_weight=8)
+    classes, weights = CentreLearner(config).encode(cut, (1.0,) * 4, None)
+    np.testing.assert_array_equal(classes[:, :12], whole[:, :12])
+    # Nor is what is left of it a small cell.
+    assert (weights[0, :, :12] == 1).all()
+    assert not weights[:, :, 12:].any()
+
+
+def test_a_large_number_of_pixels_that_are_not_annotated_is_refused() -> None:
+    with pytest.raises(UsageError, match="ignore_label 65536: with target: centres it must be at most 65535; mark"):
+        of_training(TrainingConfig(target="centres", ignore_label=65536))
+
+
 def test_a_centre_lies_deeper_than_half_of_the_inscribed_radius() -> None:
     y, x = np.mgrid[:60, :60]
     label_image = (((y - 30) ** 2 + (x - 30) ** 2) <= 20**2).astype(np.int32)
@@ -255,6 +274,6 @@ def test_a_small_ball_weighs_as_many_voxels() -> None:
 
 
 def test_pixels_without_annotation_weigh_nothing_beside_small_cells() -> None:
-    label_image = [[0, 0, 0, 0, 0], [0, 0, 1, 9, 9], [0, 0, 0, 0, 0]]
+    label_image = [[0, 0, 0, 0, 0], [0, 1, 0, 9, 9], [0, 0, 0, 0, 0]]
     config = CONFIG.model_copy(update={"border_weight": 0.0, "small_cell_weight": 5.0, "ignore_label": 9})
     assert encode(label_image, config)[1][0][1].tolist() == [5.0, 5.0, 5.0, 0.0, 0.0]

@@ -44,7 +44,8 @@ def number_cells(mask: NDArray[np.integer], config: TrainingConfig) -> NDArray[n
     mask : ndarray of int
         A plane or a stack.
     config : TrainingConfig
-        Whether connected parts of a mask of 0 and 1 are cells.
+        Whether connected parts of a mask of 0 and 1 are cells, and the value of pixels that are not annotated, which
+        stays.
 
     Returns
     -------
@@ -55,7 +56,7 @@ def number_cells(mask: NDArray[np.integer], config: TrainingConfig) -> NDArray[n
         return labels.split_components(mask)
     if config.split_components and mask.max(initial=0) > 1:
         say_without_effect("--split-components", NUMBERED)
-    return _compact(mask)
+    return _compact(mask, config.ignore_label)
 
 
 def number_cell_classes(
@@ -209,10 +210,16 @@ def name_classes(config: TrainingConfig, class_masks: Sequence[NDArray[np.intege
     return default_class_names(len(seen))
 
 
-def _compact(label_image: NDArray[Any]) -> NDArray[np.integer]:
-    """Close large gaps between ids, in the same order, so that tables by id stay small."""
+def _compact(label_image: NDArray[Any], ignore_label: int | None) -> NDArray[np.integer]:
+    """Close large gaps between ids, in the same order, so that tables by id stay small; the ignored label stays."""
     if not label_image.size or int(label_image.max()) <= label_image.size:
         return label_image
-    _, ranks = np.unique(label_image, return_inverse=True)
-    compact: NDArray[np.integer] = ranks.reshape(label_image.shape).astype(np.int32) + int(label_image.min() > 0)
+    ids, inverse = np.unique(label_image, return_inverse=True)
+    is_cell = ~np.isin(ids, [0] if ignore_label is None else [0, ignore_label])
+    numbers = np.cumsum(is_cell)
+    if ignore_label:
+        # No cell takes the number of the pixels that are not annotated.
+        numbers[numbers >= ignore_label] += 1
+    numbers = np.where(is_cell, numbers, ids)
+    compact: NDArray[np.integer] = numbers[inverse].reshape(label_image.shape).astype(np.int32)
     return compact

@@ -30,7 +30,12 @@ class Depths(NamedTuple):
     gaps: NDArray[np.float32]
 
 
-def depths_in_cells(label_image: NDArray[np.integer], *, spacing: Sequence[float] | None = None) -> Depths:
+def depths_in_cells(
+    label_image: NDArray[np.integer],
+    *,
+    spacing: Sequence[float] | None = None,
+    ignored: NDArray[np.bool_] | None = None,
+) -> Depths:
     """Measure depths, inscribed radii and distances to touching cells.
 
     Parameters
@@ -39,6 +44,9 @@ def depths_in_cells(label_image: NDArray[np.integer], *, spacing: Sequence[float
         ``(Y, X)`` or ``(Z, Y, X)``, 0 = background. The border of the image is no outline.
     spacing : sequence of float, optional
         Size of a voxel along each axis, in in-plane pixels; 1 by default.
+    ignored : ndarray of bool, optional
+        Pixels that are not annotated, 0 in the label image. As at the border of the image, what a cell is there is not
+        known, and it has no outline.
 
     Returns
     -------
@@ -53,9 +61,10 @@ def depths_in_cells(label_image: NDArray[np.integer], *, spacing: Sequence[float
     >>> found.radii
     array([[0., 2., 2., 2., 1., 1., 0.]], dtype=float32)
     """
-    outside = _distance(label_image > 0, spacing)
+    inside = label_image > 0
+    outside = _distance(inside if ignored is None else inside | ignored, spacing)
     gaps = _distance(~_touching(label_image), spacing) + 1
-    depths = np.where(label_image > 0, np.minimum(outside, gaps), np.float32(0))
+    depths = np.where(inside, np.minimum(outside, gaps), np.float32(0))
     largest = np.zeros(int(label_image.max(initial=0)) + 1, np.float32)
     np.maximum.at(largest, label_image.ravel(), depths.ravel())
     return Depths(depths, largest[label_image], gaps)

@@ -15,7 +15,11 @@ RIM = 2
 
 
 def small_cell_weights(
-    label_image: NDArray[np.integer], *, largest: float, spacing: Sequence[float] | None = None
+    label_image: NDArray[np.integer],
+    *,
+    largest: float,
+    spacing: Sequence[float] | None = None,
+    ignored: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float32]:
     """Weights with which a small cell counts as much as one of `REFERENCE_DIAMETER`, if that is not more than allowed.
 
@@ -27,6 +31,8 @@ def small_cell_weights(
         Largest weight, at least 1.
     spacing : sequence of float, optional
         Size of a voxel along each axis, in in-plane pixels; 1 by default.
+    ignored : ndarray of bool, optional
+        Pixels that are not annotated: cells beside them weigh 1 too.
 
     Returns
     -------
@@ -38,7 +44,8 @@ def small_cell_weights(
     >>> small_cell_weights(np.array([[0] * 8, [0, 0, 0, 0, 5, 0, 0, 0], [0] * 8]), largest=3)[1]
     array([1., 1., 3., 3., 3., 3., 3., 1.], dtype=float32)
     """
-    from skimage.segmentation import expand_labels  # here, since only training needs it
+    from scipy.ndimage import binary_dilation  # here, since only training needs them
+    from skimage.segmentation import expand_labels
 
     ndim = label_image.ndim
     steps = (1.0,) * ndim if spacing is None else tuple(spacing)
@@ -47,6 +54,8 @@ def small_cell_weights(
     weights = np.clip(reference / np.maximum(sizes, 1), 1, largest).astype(np.float32)
     for axis in range(ndim):
         weights[label_image.take([0, -1], axis)] = 1
+    if ignored is not None:
+        weights[label_image[binary_dilation(ignored)]] = 1
     weights[0] = 1
     found: NDArray[np.float32] = weights[expand_labels(label_image, RIM, spacing=steps)]
     return found

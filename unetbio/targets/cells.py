@@ -47,6 +47,9 @@ __all__ = [
     "mask_annotated",
 ]
 
+MOST_IGNORED = 2**16 - 1
+"""Largest ignored label: tables have a row for each number up to it."""
+
 
 @dataclass(frozen=True)
 class CellClasses:
@@ -342,13 +345,18 @@ class CellDecoder(PixelDecoder):
 
 
 def check_cells(config: TrainingConfig) -> None:
-    """Refuse settings that apply to classes alone.
+    """Refuse settings that apply to classes alone, and an ignored label that makes tables by id large.
 
     Raises
     ------
     UsageError
-        When ``class_names`` or ``class_values`` are given.
+        When ``class_names`` or ``class_values`` are given, or ``ignore_label`` is above `MOST_IGNORED`.
     """
+    if config.ignore_label is not None and config.ignore_label > MOST_IGNORED:
+        raise UsageError(
+            f"ignore_label {config.ignore_label}: with target: {config.target} it must be at most {MOST_IGNORED}; mark "
+            "unannotated pixels with a smaller number"
+        )
     given = [name for name in ("class_names", "class_values") if getattr(config, name)]
     if given:
         raise UsageError(

@@ -50,15 +50,14 @@ class NestedLearner(CellLearner):
 
     def classify(self, label_image: Annotation, spacing: tuple[float, ...] | None) -> NDArray[np.int64]:
         """See `CellLearner`."""
-        return self._classes(self._cells(label_image), spacing)[0]
+        return self._classes(label_image, spacing)[0]
 
     def encode(
         self, label_image: Annotation, class_weights: Sequence[float], spacing: tuple[float, ...] | None
     ) -> Supervision:
         """See `Learner`; the weights are two planes, of the outline and of the inner parts."""
-        cells = self._cells(label_image)
-        classes, gaps = self._classes(cells, spacing)
-        outline = mask_annotated(self._weigh_cells(cells, spacing), label_image, self.config)
+        classes, gaps = self._classes(label_image, spacing)
+        outline = mask_annotated(self._weigh_cells(label_image, spacing), label_image, self.config)
         between = self.config.border_weight * np.exp(-(gaps**2) / (2 * self.config.border_sigma**2))
         return classes, np.stack([outline, (outline * (1 + between)).astype(np.float32)])
 
@@ -72,19 +71,23 @@ class NestedLearner(CellLearner):
 
         return NESTED_LOSSES[self.config.loss](logits, target, weight_map)
 
-    def _weigh_cells(self, cells: Annotation, spacing: tuple[float, ...] | None) -> NDArray[np.float32]:
+    def _weigh_cells(self, label_image: Annotation, spacing: tuple[float, ...] | None) -> NDArray[np.float32]:
         if self.config.small_cell_weight == 1:
-            return np.ones(cells.shape, np.float32)
-        return small_cell_weights(cells, largest=self.config.small_cell_weight, spacing=spacing)
+            return np.ones(label_image.shape, np.float32)
+        cells, ignored = self._cells_and_ignored(label_image)
+        return small_cell_weights(cells, largest=self.config.small_cell_weight, spacing=spacing, ignored=ignored)
 
-    def _cells(self, label_image: Annotation) -> Annotation:
-        return mask_annotated(label_image, label_image, self.config)
+    def _cells_and_ignored(self, label_image: Annotation) -> tuple[Annotation, NDArray[np.bool_] | None]:
+        """The cells alone, and the pixels that are not annotated, if there may be any."""
+        ignored = None if self.config.ignore_label is None else label_image == self.config.ignore_label
+        return mask_annotated(label_image, label_image, self.config), ignored
 
     def _classes(
-        self, cells: Annotation, spacing: tuple[float, ...] | None
+        self, label_image: Annotation, spacing: tuple[float, ...] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The class of each pixel, and its distance to where cells touch."""
-        found = depths_in_cells(cells, spacing=spacing)
+        cells, ignored = self._cells_and_ignored(label_image)
+        found = depths_in_cells(cells, spacing=spacing, ignored=ignored)
         classes = np.zeros(cells.shape, np.int64)
         inside = cells > 0
         classes[inside] = self.divide(found.depths[inside], found.radii[inside])

@@ -1,10 +1,11 @@
 """Grey values that a model has not seen: warnings for images of other kinds, and counts in sparse fields.
 
-    python benchmarks/grey_values.py DATA [--model nuclei] [--size 500 1000 2000 4000] [--kinds] [--fields]
+    python benchmarks/grey_values.py DATA [--model nuclei] [--size 500 1000 2000 4000] [--kinds] [--fields] [--specks]
 
 Kinds: images with the warning ``unlike_training``, of the kinds that the model was trained on (bar: at most 2 %) and of
 others (bar: a warning, or no cell, for each). Fields: nuclei of ``bbbc039`` val are pasted into background of the same
-camera, an image without nuclei that is continued by mirroring; bar: counts within 5 %.
+camera, an image without nuclei that is continued by mirroring; bar: counts within 5 %. Specks: a bright disc is added
+to images of ``bbbc039`` val, as many times brighter than the brightest nuclei as the table says; bar: AP within .1.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from scipy import ndimage
 
 from unetbio.io import read_image, read_labels
 from unetbio.io.arrays import image_of_array
+from unetbio.metrics.instances import evaluate
 from unetbio.models.model_file import load_model
 from unetbio.provenance import FrameRecord
 from unetbio.segmentation import Segmenter
@@ -33,6 +35,12 @@ NUMBERS = (1, 2, 5, 10, 20)
 HALO = 10
 LEAST_AREA = 200
 APART = 90
+
+SPECKS = ((16, 3, 0), (16, 10, 0), (16, 40, 0), (16, 40, 8), (60, 20, 5))
+"""Radius in pixels, contrast as a multiple of that of the upper percentile, and standard deviation of its blur."""
+
+WITH_SPECKS = 10
+"""Images."""
 
 Grey = NDArray[np.float64]
 
@@ -140,6 +148,48 @@ def fields(segmenter: Segmenter, data: Path, sizes: list[int]) -> None:
             print(f"| {size} | {number} | {before.n_cells} | {found.n_cells} | {zoom:g} |", flush=True)
 
 
+def specks(segmenter: Segmenter, data: Path) -> None:
+    """Scores of images with a speck that outshines the nuclei, by percentiles alone and as they are scaled today."""
+    chosen = [one for one in annotated(data, "bbbc039") if one.truth().any()][:WITH_SPECKS]
+    plain = Settings(normalization=_almost(segmenter))
+    print("| speck | AP@.5 with percentiles alone | AP@.5 |\n|---|---|---|", flush=True)
+    for speck in (None, *SPECKS):
+        images = [(with_speck(read_plane(one.image).astype(np.float64), speck), one.truth()) for one in chosen]
+        found = [pooled(segmenter, images, settings) for settings in (plain, Settings())]
+        print(f"| {words_of(speck)} | {found[0]:.3f} | {found[1]:.3f} |", flush=True)
+
+
+def words_of(speck: tuple[int, int, int] | None) -> str:
+    if speck is None:
+        return "none"
+    radius, factor, blur = speck
+    return f"{2 * radius} px, {factor} times as bright, blurred by {blur} px"
+
+
+def with_speck(image: Grey, speck: tuple[int, int, int] | None) -> NDArray[np.uint16]:
+    """An image with a bright disc near its corner."""
+    if speck is not None:
+        radius, factor, blur = speck
+        rows, columns = np.ogrid[: image.shape[0], : image.shape[1]]
+        disc = ((rows - 64) ** 2 + (columns - 64) ** 2 < radius**2).astype(np.float64)
+        contrast = np.percentile(image, 99.8) - np.median(image)
+        image = image + factor * contrast * ndimage.gaussian_filter(disc, blur)
+    return np.clip(np.round(image), 0, 65535).astype(np.uint16)
+
+
+def pooled(
+    segmenter: Segmenter, images: list[tuple[NDArray[np.uint16], NDArray[np.unsignedinteger]]], settings: Settings
+) -> float:
+    """AP at an IoU of .5 of all cells."""
+    labels = []
+    for image, _ in images:
+        opened = segmenter.open(image_of_array(image, "YX"), settings)
+        made = segmenter.decide_frame(opened, segmenter.read_frame(opened, None))
+        labels.append(segmenter.finish(made.opened, made.frame, made.decided).label_image)
+    names = [str(number) for number in range(len(images))]
+    return float(evaluate(labels, [truth for _, truth in images], names=names).pooled["AP@.5"])
+
+
 def _almost(segmenter: Segmenter) -> Normalization:
     """The model's percentiles, but for a millionth: as they are, they would be automatic."""
     own = segmenter.info.normalization
@@ -153,12 +203,16 @@ def main() -> None:
     parser.add_argument("--size", dest="sizes", type=int, nargs="+", default=[500, 1000, 2000, 4000])
     parser.add_argument("--kinds", action="store_true", help="only these")
     parser.add_argument("--fields", action="store_true", help="only these")
+    parser.add_argument("--specks", action="store_true", help="only these")
     arguments = parser.parse_args()
     segmenter = Segmenter(load_model(arguments.model), "cpu")
-    if arguments.kinds or not arguments.fields:
+    has_all = not (arguments.kinds or arguments.fields or arguments.specks)
+    if arguments.kinds or has_all:
         kinds(segmenter, arguments.data)
-    if arguments.fields or not arguments.kinds:
+    if arguments.fields or has_all:
         fields(segmenter, arguments.data, arguments.sizes)
+    if arguments.specks or has_all:
+        specks(segmenter, arguments.data)
 
 
 if __name__ == "__main__":

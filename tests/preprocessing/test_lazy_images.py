@@ -92,28 +92,32 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def images():
-    """An even image, one with a few bright cells on noise, one with a single bright pixel, and one of one value."""
+    """An even image, a few bright cells on noise, a bright pixel, one value, and cells that a speck outshines."""
     rng = np.random.default_rng(1)
     even = rng.integers(0, 4000, (1, 61, 50))
     sparse = rng.normal(300, 12, (1, 61, 50)).round()
     sparse[0, 20:22, 30:33] = 900
     point = np.full((1, 61, 50), 5)
     point[0, 3, 3] = 9
-    return [even, sparse, point, np.full((1, 61, 50), 5)]
+    outshone = rng.normal(30, 1, (1, 61, 50)).round()
+    outshone[0, 5:25, 5:25] = 40
+    outshone[0, 50:53, 40:43] = 120
+    return [even, sparse, point, np.full((1, 61, 50), 5), outshone]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16])
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(5))
 @pytest.mark.usefixtures("small_blocks")
 def test_blocks_do_not_change_what_is_measured(dtype: type, number: int) -> None:
-    array = (images()[number] - (200 if np.dtype(dtype).kind == "i" else 0)).astype(dtype)
+    array = (images()[number] - (100 if np.dtype(dtype).kind == "i" else 0)).astype(dtype)
     automatic = Normalization()
-    expected = normalization.measure(array, automatic, finds_sparse=True)
+    expected = normalization.measure(array, automatic, is_automatic=True)
     pixels = lazy(array, "CYX")
-    found = normalization.measure(pixels, automatic, finds_sparse=True)
+    found = normalization.measure(pixels, automatic, is_automatic=True)
     assert found == expected
     if number == 1 and np.dtype(dtype).itemsize == 2:
         assert found.sparse == (True,)
+    assert found.outshone == (number == 4,)
     assert levels_of_channels(pixels) == levels_of_channels(array)
     lazily, whole = LazyInput(pixels, found, [(array.min(), array.max())]), normalization.apply(array, found)
     np.testing.assert_array_equal(lazily[:, 5:9, 2:], whole[:, 5:9, 2:])
@@ -155,7 +159,7 @@ def test_grey_values_are_read_once_to_be_measured(monkeypatch: pytest.MonkeyPatc
     assert not frame.is_constant
     assert frame.levels == levels_of_channels(array)
     assert sum(read) == array.size
-    assert frame.scaling == normalization.measure(array, Normalization(), finds_sparse=True)
+    assert frame.scaling == normalization.measure(array, Normalization(), is_automatic=True)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint32, np.float32])

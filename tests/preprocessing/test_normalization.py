@@ -206,7 +206,7 @@ def test_a_few_cells_in_a_large_field_are_scaled_by_their_own_brightness() -> No
     image = as_16_bit(image)
     by_noise = measure(image, Normalization())
     assert by_noise.high[0] < 230, "both percentiles lie in the noise"
-    scaling = measure(image, Normalization(), finds_sparse=True)
+    scaling = measure(image, Normalization(), is_automatic=True)
     assert scaling.sparse == (True,)
     assert scaling.low == by_noise.low
     assert 1700 < scaling.high[0] < 2700
@@ -218,13 +218,34 @@ def test_bright_faults_of_a_detector_do_not_scale_an_image() -> None:
     image[0, 100:110, 100:115] += 1500
     faults = np.random.default_rng(2).integers(0, 100, (20, 2)) * 3
     image[0, faults[:, 0], faults[:, 1]] = 60000
-    assert measure(as_16_bit(image), Normalization(), finds_sparse=True).high[0] < 2700
+    assert measure(as_16_bit(image), Normalization(), is_automatic=True).high[0] < 2700
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+@pytest.mark.parametrize("cells", [30, 4])
+def test_what_outshines_the_cells_does_not_scale_an_image(kind: type, cells: int) -> None:
+    """A crystal of dye, .4 % of the pixels: a tenth of what is bright, or nearly half of it."""
+    rng = np.random.default_rng(3)
+    image = field()
+    for number in range(cells):
+        y, x = 20 + 45 * (number // 6), 5 + 45 * (number % 6)
+        image[0, y : y + 12, x : x + 12] += rng.normal(1500, 200, (12, 12))
+    alone = measure(as_16_bit(image).astype(kind), Normalization(), is_automatic=True)
+    assert alone.outshone == (False,)
+    image[0, 270:289, 270:289] += 60000
+    found = as_16_bit(image).astype(kind)
+    assert measure(found, Normalization()).high[0] > 50000
+    scaling = measure(found, Normalization(), is_automatic=True)
+    assert scaling.low == alone.low
+    assert scaling.high[0] == pytest.approx(alone.high[0], rel=0.3)
+    assert (scaling.outshone, scaling.sparse) == ((True,), (False,))
+    assert scaling.as_record()["outshone"] == [True]
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.float32])
 def test_noise_alone_stays_dim(kind: type) -> None:
     image = as_16_bit(field()).astype(kind)
-    scaling = measure(image, Normalization(), finds_sparse=True)
+    scaling = measure(image, Normalization(), is_automatic=True)
     assert np.abs(apply(image, scaling)).max() < 0.4
 
 
@@ -233,22 +254,22 @@ def test_usual_images_have_their_percentiles_to_the_bit() -> None:
     usual[0, 100:130, 100:130] += 1500
     tissue = np.broadcast_to(np.linspace(0, 255, 300), (1, 300, 300)) + field(noise=1.0) - 200
     for image in (as_16_bit(usual), as_16_bit(tissue), as_16_bit(tissue)[:, ::-1] * 0 + 7, usual):
-        plain, scaling = measure(image, Normalization()), measure(image, Normalization(), finds_sparse=True)
+        plain, scaling = measure(image, Normalization()), measure(image, Normalization(), is_automatic=True)
         assert (scaling.low, scaling.high) == (plain.low, plain.high)
-        assert "sparse" not in scaling.as_record()
+        assert set(scaling.as_record()) == {"low", "high"}
 
 
 def test_channels_and_stacks_are_sparse_on_their_own() -> None:
     image = np.stack([field()[0], field()[0]])
     image[0, 100:130, 100:130] += 1500
     image[1, 100:110, 100:115] += 1500
-    assert measure(as_16_bit(image), Normalization(), finds_sparse=True).sparse == (False, True)
+    assert measure(as_16_bit(image), Normalization(), is_automatic=True).sparse == (False, True)
     stack = np.stack([field(150)[0]] * 4)[np.newaxis]
     stack[0, 1, 100:110, 100:110] += 1500
-    assert measure(as_16_bit(stack), Normalization(), finds_sparse=True).sparse == (True,)
+    assert measure(as_16_bit(stack), Normalization(), is_automatic=True).sparse == (True,)
 
 
 def test_columns_of_one_pixel_have_no_neighbours() -> None:
     image = np.arange(20, dtype=np.uint16).reshape(1, 20, 1)
-    plain, scaling = measure(image, Normalization()), measure(image, Normalization(), finds_sparse=True)
+    plain, scaling = measure(image, Normalization()), measure(image, Normalization(), is_automatic=True)
     assert (scaling.low, scaling.high) == (plain.low, plain.high)

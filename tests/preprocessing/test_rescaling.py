@@ -68,18 +68,20 @@ def test_values_in_order_are_those_of_sorting(blocks: list[list[float]], data: s
     assert found == {rank: everything[rank] for rank in ranks}
 
 
-@pytest.mark.parametrize("sparse", [False, True])
-def test_real_numbers_are_measured_alike_in_rows_and_in_memory(sparse: bool) -> None:
+@pytest.mark.parametrize("kind", ["usual", "sparse", "outshone"])
+def test_real_numbers_are_measured_alike_in_rows_and_in_memory(kind: str) -> None:
     from unetbio.preprocessing import grey_values, normalization
     from unetbio.settings.normalization import Normalization
 
     image = np.random.default_rng(1).normal(100, 5, (1, 700, 60))
-    image[0, : 4 if sparse else 300, :9] += 900
+    image[0, : 4 if kind == "sparse" else 300, :9] += 900
+    if kind == "outshone":
+        image[0, -12:, -12:] += 30000
     raw = np.rint(image).astype(np.uint16)
     grid = (900, 75)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grey_values, "BLOCK_PIXELS", 9000)
         pixels = RescaledPixels(raw, grid, np.zeros)
-        found = normalization.measure(pixels, Normalization(), finds_sparse=True)
-    assert found == normalization.measure(rescale(raw, grid), Normalization(), finds_sparse=True)
-    assert any(found.sparse) == sparse
+        found = normalization.measure(pixels, Normalization(), is_automatic=True)
+    assert found == normalization.measure(rescale(raw, grid), Normalization(), is_automatic=True)
+    assert (found.sparse, found.outshone) == ((kind == "sparse",), (kind == "outshone",))

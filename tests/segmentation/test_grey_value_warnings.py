@@ -113,6 +113,25 @@ def test_percentiles_written_as_grey_values(model: Model) -> None:
         assert not any("limits" in one for one in warnings_of(image, model, normalize=normalize))
 
 
+def test_a_crystal_does_not_hide_the_nuclei() -> None:
+    """It is .3 % of the pixels and forty times as bright, so that the upper percentile lies in it."""
+    rng = np.random.default_rng(1)
+    y, x = np.mgrid[:320, :320]
+    image = rng.normal(200, 6, y.shape)
+    for number in range(16):
+        centre_y, centre_x = 40 + 80 * (number // 4), 40 + 80 * (number % 4)
+        inside = ((y - centre_y) / 13) ** 2 + ((x - centre_x) / 11) ** 2 <= 1
+        image[inside] += 1500 + rng.normal(0, 120, inside.sum())
+    plain, _ = unetbio.segment(np.round(image).astype(np.uint16), "nuclei", device="cpu")
+    image[73:89, 70:90] = 60000
+    labels, info = unetbio.segment(np.round(image).astype(np.uint16), "nuclei", device="cpu")
+    assert plain.max() == 16
+    assert info["n_cells"] in (16, 17)
+    away = (np.abs(y - 80) > 20) | (np.abs(x - 80) > 20)
+    assert ((labels > 0) == (plain > 0))[away].mean() > 0.99
+    assert info["run"]["scaling"][0]["outshone"] == [True]
+
+
 def test_a_large_field_with_few_nuclei() -> None:
     """Cells are 0.15 % of the pixels, so that percentiles 1 and 99.8 lie in the noise of the camera."""
     rng = np.random.default_rng(1)

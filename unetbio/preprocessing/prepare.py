@@ -207,10 +207,10 @@ def prepare_frame(
     scaled = rescale_frame(opened, raw)
     chosen = chosen_normalization(opened, automatic)
     # The record does not tell the model's own percentiles from equal ones that were asked for.
-    finds_sparse = chosen == automatic
-    counters = _counters(raw, chosen, finds_sparse=finds_sparse) if scaled.shape == raw.shape else []
+    is_automatic = chosen == automatic
+    counters = _counters(raw, chosen, is_automatic=is_automatic) if scaled.shape == raw.shape else []
     try:
-        scaling = normalization.measure(scaled, chosen, finds_sparse=finds_sparse, counters=counters)
+        scaling = normalization.measure(scaled, chosen, is_automatic=is_automatic, counters=counters)
     except ImageError as error:
         if error.reason == "not_finite":
             raise ImageError(error.reason, f"{error}, or give --nan fill") from error
@@ -218,10 +218,10 @@ def prepare_frame(
     return Frame(t, raw, normalization.apply(scaled, scaling), scaling, unknown, _levels(counters) or counted)
 
 
-def _counters(raw: Any, chosen: Normalization, *, finds_sparse: bool) -> list[LevelCounter]:
+def _counters(raw: Any, chosen: Normalization, *, is_automatic: bool) -> list[LevelCounter]:
     """Grey values of each channel, for percentiles and for warnings; none of those that cannot be counted."""
     is_measured = is_counted(raw.dtype) and chosen.kind == "percentile"
-    return count_channels(raw, with_differences=finds_sparse) if is_measured else []
+    return count_channels(raw, with_differences=is_automatic) if is_measured else []
 
 
 def _levels(counters: Sequence[LevelCounter]) -> tuple[GreyLevels, ...]:
@@ -255,17 +255,17 @@ def _lazy_frame(
     counted: tuple[GreyLevels, ...],
 ) -> Frame:
     chosen = chosen_normalization(opened, automatic)
-    finds_sparse = chosen == automatic
+    is_automatic = chosen == automatic
     # All is counted in one pass, before any part is taken: reading takes longer than counting, and damaged parts are
     # known from then on.
     if opened.grid != opened.shape:
         counted = counted or _levels(count_channels(raw))
         rescaled = RescaledPixels(raw, opened.grid, opened.allocate)
-        scaling = normalization.measure(rescaled, chosen, finds_sparse=finds_sparse)
+        scaling = normalization.measure(rescaled, chosen, is_automatic=is_automatic)
         return Frame(t, raw, LazyInput(rescaled, scaling), scaling, counted=counted)
-    counters = count_channels(raw, with_differences=finds_sparse and chosen.kind == "percentile")
+    counters = count_channels(raw, with_differences=is_automatic and chosen.kind == "percentile")
     counted = _levels(counters)
-    scaling = normalization.measure(raw, chosen, finds_sparse=finds_sparse, counters=counters)
+    scaling = normalization.measure(raw, chosen, is_automatic=is_automatic, counters=counters)
     extremes = [(levels.lowest, levels.highest) for levels in counted]
     return Frame(t, raw, LazyInput(raw, scaling, extremes), scaling, counted=counted)
 

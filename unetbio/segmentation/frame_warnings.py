@@ -89,8 +89,7 @@ def _differences(frame: Frame, chosen: Normalization, info: "ModelInfo") -> Iter
     if fingerprint is None or len(fingerprint.channels) != len(frame.levels):
         return
     for channel, (levels, ranges) in enumerate(zip(frame.levels, fingerprint.channels, strict=True)):
-        is_sparse = chosen.kind == "percentile" and frame.scaling.sparse[channel]
-        high = frame.scaling.high[channel] if is_sparse else levels.high
+        high = levels.high if frame.scaling.is_percentile(channel) else frame.scaling.high[channel]
         place = place_of_median(levels, high) if chosen.kind == "percentile" else None
         difference = compare(levels, place, ranges)
         if difference is not None:

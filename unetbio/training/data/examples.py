@@ -227,7 +227,7 @@ def _images(
             if raw.dtype == np.float16:
                 raw = raw.astype(np.float32)  # scipy cannot interpolate halves
             raw = rescale_frame(selection, raw)
-            scaling = normalization.measure(raw, chosen, finds_sparse=chosen == config.normalization)
+            scaling = normalization.measure(raw, chosen, is_automatic=chosen == config.normalization)
             found += [(part, scaling) for part in _parts([raw], selection)]
     return found
 

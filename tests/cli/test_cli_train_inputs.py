@@ -139,6 +139,19 @@ def test_plain_stacks_with_long_voxels_get_flat_kernels(data: Path) -> None:
     assert info.parameters["poolings"] == [[1, 2, 2]] or info.parameters["poolings"] == ((1, 2, 2),)
 
 
+def test_pixels_may_be_as_small_as_those_of_electron_microscopes(data: Path) -> None:
+    assert train(data, data, options=("--pixel-size", "0.0002")).exit_code == 0
+    assert load_model(data / "out" / "m.safetensors").info.pixel_size_um == (0.0002, 0.0002)
+
+
+def test_a_model_that_cannot_be_described_is_refused_before_the_first_step(data: Path) -> None:
+    (data / "tiny.yaml").write_text(TINY + "licence: " + 1001 * "x")
+    result = train(data, data)
+    assert result.exit_code == 2
+    assert "no model file can say this of the model: licence: String should have at most 1000" in result.stderr
+    assert not (data / "out").exists()
+
+
 def test_ids_may_be_large(data: Path) -> None:
     path = data / "masks" / "zelle_ü1_labels.tif"
     tifffile.imwrite(path, tifffile.imread(path).astype(np.uint32) * 2_000_000_000)

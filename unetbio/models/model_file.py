@@ -34,6 +34,7 @@ __all__ = [
     "Model",
     "ModelInfo",
     "check_new_model",
+    "first_problem",
     "load_model",
     "read_info",
     "save_model",
@@ -57,8 +58,11 @@ MAX_WINDOW = 1 << 20
 
 Text = Annotated[str, Field(max_length=1000)]
 Name = Annotated[str, Field(min_length=1, max_length=1000)]
-Size = Annotated[float, Field(gt=1e-3, lt=1e6, allow_inf_nan=False)]
-"""A diameter in pixels, or micrometres a pixel: outside these limits it is a mistake."""
+Diameter = Annotated[float, Field(gt=1e-3, lt=1e6, allow_inf_nan=False)]
+"""In pixels; outside these limits it is a mistake."""
+
+PixelSize = Annotated[float, Field(gt=1e-6, lt=1e6, allow_inf_nan=False)]
+"""In micrometres: from below those of electron microscopes, some 1e-4."""
 
 
 class ModelInfo(BaseModel):
@@ -116,8 +120,8 @@ class ModelInfo(BaseModel):
     channels: tuple[Text, ...] = Field(min_length=1, max_length=MAX_NAMES)
     class_names: tuple[Text, ...] = Field(default=("background", "cell"), min_length=2, max_length=MAX_NAMES)
     target: Name = "instances"
-    pixel_size_um: tuple[Size, ...] | None = Field(default=None, min_length=2, max_length=3)
-    cell_diameter_px: Size | None = None
+    pixel_size_um: tuple[PixelSize, ...] | None = Field(default=None, min_length=2, max_length=3)
+    cell_diameter_px: Diameter | None = None
     normalization: Normalization = Normalization()
     postprocessing: PostProcessing = PostProcessing()
     confidence: tuple[tuple[Probability, Probability], ...] = ()
@@ -283,7 +287,7 @@ def _parse_info(path: Path, metadata: Mapping[str, str]) -> ModelInfo:
     try:
         return ModelInfo.model_validate(json.loads(metadata[METADATA_KEY], parse_constant=_refuse_constant))
     except (ValueError, RecursionError, UsageError) as error:
-        first = _first_problem(error) if isinstance(error, ValidationError) else str(error).splitlines()[0]
+        first = first_problem(error) if isinstance(error, ValidationError) else str(error).splitlines()[0]
         raise ModelError(f"{path}: its description cannot be used ({first}); is it from a newer unetbio?") from error
 
 
@@ -299,6 +303,7 @@ def _model_of(checkpoint: Path) -> str:
     return f"give {model}" if model.exists() else f"the command that wrote it goes on from it and makes {model}"
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
+    """The first thing that is wrong with a description, after the name of its field."""
     problem = error.errors()[0]
     return f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"

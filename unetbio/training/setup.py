@@ -1,19 +1,23 @@
-"""What a training builds before its first step: the parameters of the network, and the optimizer."""
+"""What a training builds before its first step: parameters of the network, optimizer, description of the model."""
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from unetbio import networks
 from unetbio.errors import UsageError
 from unetbio.geometry import anisotropic_levels
+from unetbio.models.model_file import ModelInfo, first_problem
 from unetbio.settings.training import TrainingConfig
 from unetbio.targets.base import Learner
 from unetbio.training.data.dataset import Example, common_pixel_size
 
-__all__ = ["make_optimizer", "network_parameters"]
+__all__ = ["describe_model", "make_optimizer", "network_parameters"]
 
 
 def network_parameters(training: Sequence[Example], config: TrainingConfig, learner: Learner) -> dict[str, Any]:
@@ -45,3 +49,44 @@ def make_optimizer(network: nn.Module, config: TrainingConfig) -> torch.optim.Op
             network.parameters(), lr=config.learning_rate, momentum=config.momentum, weight_decay=config.weight_decay
         )
     return torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
+def describe_model(
+    training: Sequence[Example],
+    config: TrainingConfig,
+    learner: Learner,
+    parameters: dict[str, Any],
+    window: tuple[int, ...],
+) -> ModelInfo:
+    """What is known of the model before it is trained.
+
+    Raises
+    ------
+    UsageError
+        When a model file cannot say it: a name, licence, pixel size or number of channels is out of its limits.
+    """
+    try:
+        return ModelInfo(
+            name=config.name,
+            architecture=config.network,
+            parameters=parameters,
+            channels=training[0].channel_names,
+            pixel_size_um=common_pixel_size(training),
+            normalization=config.normalization,
+            window=window,
+            licence=config.licence,
+            version=version("unetbio"),
+            target=config.target,
+            class_names=learner.class_names,
+            cell_diameter_px=_cell_diameter(training, learner),
+        )
+    except ValidationError as error:
+        raise UsageError(f"no model file can say this of the model: {first_problem(error)}; correct it") from error
+
+
+def _cell_diameter(training: Sequence[Example], learner: Learner) -> float | None:
+    """The diameter that was given, otherwise the measured one."""
+    given = [example.diameter_px for example in training if example.diameter_px is not None]
+    if given:
+        return float(np.median(given))
+    return learner.cell_diameter([example.label_image for example in training])

@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +33,13 @@ from unetbio.targets.base import Batch, Validation
 from unetbio.targets.cells import has_thresholds
 from unetbio.tensor_file import save_tensors
 from unetbio.training import checkpoints, run_state
-from unetbio.training.data.dataset import Example, Patch, PatchSampler, as_learned, common_pixel_size, fingerprint
+from unetbio.training.data.dataset import Example, Patch, PatchSampler, as_learned, fingerprint
 from unetbio.training.data.patch_shapes import patch_shape
 from unetbio.training.history import History, duration
 from unetbio.training.learning_rate import rate_factor
 from unetbio.training.mean_weights import MeanWeights
 from unetbio.training.precision import computes_in_bfloat16
-from unetbio.training.setup import make_optimizer, network_parameters
+from unetbio.training.setup import describe_model, make_optimizer, network_parameters
 from unetbio.training.starting import Taken, take_weights
 from unetbio.training.thresholds import tuned
 
@@ -147,6 +146,8 @@ class Trainer:
         shape = patch_shape(self.geometry, config.patch_size)
         lost = self.geometry.training_context
         self.window = tuple(size - 2 * context for size, context in zip(shape, lost, strict=True))
+        # Before the first step, since a training whose model cannot be described is lost.
+        self.info = describe_model(training, config, self.learner, self.parameters, self.window)
         self.sampler = PatchSampler(training, config, self.learner, shape, lost)
         self.identity = self._run_identity()
         self.mean_weights = MeanWeights(config.ema)
@@ -419,33 +420,15 @@ class Trainer:
         assert self.best is not None  # run() validates at least once
         network = networks.build(self.config.network, self.parameters)
         network.load_state_dict(self.best_weights)
-        info = ModelInfo(
-            name=self.config.name,
-            architecture=self.config.network,
-            parameters=self.parameters,
-            channels=self.training[0].channel_names,
-            pixel_size_um=common_pixel_size(self.training),
-            normalization=self.config.normalization,
-            postprocessing=self.best.postprocessing,
-            objects=self.best.objects,
-            confidence=self.best.confidence,
-            window=self.window,
-            training=self._training_record(),
-            scores={"validation": self.best.scores},
-            licence=self.config.licence,
-            version=version("unetbio"),
-            target=self.config.target,
-            class_names=self.learner.class_names,
-            cell_diameter_px=self._cell_diameter(),
-        )
+        found = {
+            "postprocessing": self.best.postprocessing,
+            "objects": self.best.objects,
+            "confidence": self.best.confidence,
+            "training": self._training_record(),
+            "scores": {"validation": self.best.scores},
+        }
+        info = self.info.model_copy(update=found)
         return TrainingResult(network.eval(), info, self.history, new_steps)
-
-    def _cell_diameter(self) -> float | None:
-        """The diameter that was given, otherwise the measured one."""
-        given = [example.diameter_px for example in self.training if example.diameter_px is not None]
-        if given:
-            return float(np.median(given))
-        return self.learner.cell_diameter([example.label_image for example in self.training])
 
     def _training_record(self) -> dict[str, Any]:
         lows = [low for example in self.training for low in example.scaling.low]

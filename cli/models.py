@@ -192,7 +192,13 @@ def _describe(name: str, path: Path, info: "ModelInfo", objects: str | None) -> 
         "ndim": ndim,
         **values,
         **more,
+        "calibration": _of_calibration(info.calibration),
     }
+
+
+def _of_calibration(record: dict[str, Any]) -> dict[str, Any] | None:
+    """On how many images the thresholds were searched, and the scores there; None where that was the training."""
+    return {name: record[name] for name in ("images", "scores")} if {"images", "scores"} <= set(record) else None
 
 
 def _lines(row: dict[str, Any]) -> list[str]:
@@ -210,7 +216,11 @@ def _lines(row: dict[str, Any]) -> list[str]:
     ]
     if row["int8_bytes"]:
         lines.append(f"  also in 8-bit integers ({row['int8_bytes'] / 1e6:.1f} MB): --precision int8")
-    return [*lines, *_score_lines(row["scores"])]
+    lines += _score_lines(row["scores"])
+    if row["calibration"]:
+        images = format_count(row["calibration"]["images"], "image")
+        lines += _score_lines({f"calibrated on {images}": row["calibration"]["scores"]})
+    return lines
 
 
 def _score_lines(scores: dict[str, Any]) -> list[str]:

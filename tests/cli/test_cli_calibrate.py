@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner, Result
+from tiny_model import write_tiny_model
 
 from unetbio import networks
 from unetbio.cli.main import main
@@ -103,9 +104,41 @@ def test_images_and_models_that_do_not_go_together_are_refused(data: Path) -> No
     for path in (data / "images").iterdir():
         tifffile.imwrite(path, np.stack([tifffile.imread(path)] * 2), imagej=True, metadata={"axes": "CYX"})
     result = calibrate(data, "-o", data / "new.safetensors")
+    assert result.exit_code == 3
+    assert "0.tif: 2 channels" in result.stderr
+    assert "but the model takes 1: choose with --channel NAME or INDEX" in result.stderr
+    result = calibrate(data, "-o", data / "new.safetensors", "--channel", "0", "--channel", "1")
     assert result.exit_code == 2
     assert "has 2 channels, " in result.stderr
-    assert "takes 1: give images with the channels of the model" in result.stderr
+    assert "takes 1: choose as many with --channel" in result.stderr
+
+
+def test_pictures_are_taken_as_segment_takes_them(data: Path) -> None:
+    """Grey as colours, for a model of one channel; opaque and with alpha, for one of three."""
+    for path in (data / "images").iterdir():
+        grey = tifffile.imread(path)
+        alpha = np.full_like(grey, 255)
+        tifffile.imwrite(path, np.stack([grey, grey, grey, alpha], -1), photometric="rgb", extrasamples=["unassalpha"])
+    assert calibrate(data, "-o", data / "new.safetensors").exit_code == 0
+    write_tiny_model(data / "c.safetensors", channels=("red", "green", "blue"))
+    result = calibrate(data, "-o", data / "colours.safetensors", model=data / "c.safetensors")
+    assert result.exit_code == 0, result.output
+
+
+def test_confidences_stay_where_there_are_few_cells(data: Path) -> None:
+    model = load_model(data / "m.safetensors")
+    knots = ((0.5, 0.1), (0.9, 0.8))
+    save_model(data / "m.safetensors", model.info.model_copy(update={"confidence": knots}), model.network)
+    result = calibrate(data, "-o", data / "new.safetensors")
+    assert "fewer than 100 cells were found, too few to calibrate confidences: they stay those of the" in result.stderr
+    assert read_info(data / "new.safetensors").confidence == knots
+
+
+def test_the_list_of_models_has_the_scores_of_a_calibration(data: Path) -> None:
+    assert calibrate(data, "-o", data / "new.safetensors").exit_code == 0
+    listed = CliRunner().invoke(main, ["models", str(data)]).stdout
+    assert listed.count("  calibrated on 2 images: ") == 1
+    assert "mean_AP 1.000" in listed
 
 
 def enlarge(data: Path, names: str, factor: int, *, pixel_size: float | None) -> None:

@@ -50,6 +50,20 @@ def test_channels_are_chosen_by_name_or_number(stack: tuple[Path, Path]) -> None
         load(AnnotatedPair(*stack, Settings(channel="RFP")))
 
 
+@pytest.mark.parametrize("opacity", [255, 254])
+def test_alpha_is_a_channel_only_where_something_is_transparent(tmp_path: Path, opacity: int) -> None:
+    picture = RNG.integers(0, 255, (16, 20, 4)).astype(np.uint8)
+    picture[..., 3] = 255
+    picture[3, 4, 3] = opacity
+    tifffile.imwrite(tmp_path / "p.tif", picture, photometric="rgb", extrasamples=["unassalpha"])
+    mask = write(tmp_path / "m.tif", LABELS[0, 2], "YX")
+    (example,) = load(AnnotatedPair(tmp_path / "p.tif", mask))
+    assert example.channel_names == ("red", "green", "blue", "alpha")[: 3 if opacity == 255 else 4]
+    np.testing.assert_array_equal(example.image, picture.transpose(2, 0, 1)[: len(example.channel_names)])
+    (chosen,) = load(AnnotatedPair(tmp_path / "p.tif", mask, Settings(channel=("alpha",))))
+    assert chosen.channel_names == ("alpha",)
+
+
 @pytest.mark.parametrize("whole_mask", [True, False])
 def test_a_section_is_trained_on_with_its_part_of_the_mask(
     tmp_path: Path, stack: tuple[Path, Path], whole_mask: bool

@@ -5,9 +5,9 @@ from typing import NamedTuple
 __all__ = ["SHIPPED_FOR", "UNSHIPPED", "Unshipped"]
 
 SHIPPED_FOR = {
-    "cells-phase": "whole cells in phase contrast",
+    "cells-phase": "whole cells of one line (T98G) in phase contrast",
     "nuclei": "nuclei in fluorescence",
-    "nuclei-3d": "nuclei in stacks, in three dimensions",
+    "nuclei-3d": "nuclei of mouse embryos in stacks, in three dimensions",
     "nuclei-histology": "nuclei in stained tissue (H&E)",
 }
 """Objects that each shipped model finds, by the model's name."""
@@ -32,6 +32,11 @@ class Unshipped(NamedTuple):
 
 
 UNSHIPPED = (
+    Unshipped(
+        "whole cells of other lines in phase contrast",
+        "LIVECell, doi 10.1038/s41592-021-01249-6",
+        "unetbio train IMAGES MASKS --start cells-phase -o mine.safetensors",
+    ),
     Unshipped(
         "membranes in electron microscopy",
         "ISBI 2012, doi 10.3389/fnana.2015.00142",

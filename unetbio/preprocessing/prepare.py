@@ -112,10 +112,13 @@ def _tissue_of(whole: Image, image: Image, settings: Settings) -> TissueArea | N
     return find_tissue(whole).area((image.size("Y"), image.size("X")), scale, CELL_REACH)
 
 
-def open_annotated(source: str | os.PathLike[str] | Image, settings: Settings) -> ImageSelection:
+def open_annotated(
+    source: str | os.PathLike[str] | Image, settings: Settings, channels: int | None = None
+) -> ImageSelection:
     """Read the metadata of an image to train on, and select all that the settings do not leave out, unscaled.
 
-    A stack stays a stack, unless ``settings.z`` chooses sections.
+    A stack stays a stack, unless ``settings.z`` chooses sections. With ``channels``, that many are selected as for a
+    model that takes them.
 
     Raises
     ------
@@ -130,7 +133,7 @@ def open_annotated(source: str | os.PathLike[str] | Image, settings: Settings) -
             "there: give a box, X,Y,W,H",
         )
     ndim = 3 if image.size("Z") > 1 and settings.z is None else 2
-    return _select(image, settings, ndim)
+    return _select(image, settings, ndim, channels)
 
 
 def _opened(source: str | os.PathLike[str] | Image, settings: Settings) -> Image:

@@ -20,6 +20,7 @@ from unetbio.preprocessing.selection import ImageSelection
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import Augmentation, TrainingConfig
 from unetbio.settings.training_runs import CalibrateRun
+from unetbio.supervision.confidence import MIN_CELLS
 from unetbio.targets import find as find_target
 from unetbio.targets import of_model
 from unetbio.targets.base import Validation
@@ -91,7 +92,8 @@ def calibrate(
     trained = load_model(model)
     _say_without_effect(files, trained.info)
     config = _config(trained.info, split_components=run.split_components)
-    examples = load_examples([*files.training, *files.validation], config, at_scale=partial(_at_scale, trained))
+    pairs, channels = [*files.training, *files.validation], len(trained.info.channels)
+    examples = load_examples(pairs, config, channels=channels, at_scale=partial(_at_scale, trained))
     _check_channels(trained, examples[0])
     learner = of_model(trained.info).learner(config, [example.label_image for example in examples])
     if not has_thresholds(learner):
@@ -102,9 +104,16 @@ def calibrate(
     warnings = check_examples(examples, (), config, trust=run.trust_masks)
     seen = [each if _knows_scale(each, trained.info) else as_learned(each, config.augmentation) for each in examples]
     before, after = _search(trained, learner, seen, run.device)
+    if not after.confidence:
+        warnings += [_confidence_stays(trained.info)]
     info = _calibrated_info(trained, output.stem, examples, before, after)
     save_model(output, info, trained.network)
     return Calibrated(info, before, after, learner.deciding_score, tuple(warnings))
+
+
+def _confidence_stays(info: ModelInfo) -> str:
+    stays = "stay those of the model" if info.confidence else "are the mean probabilities of their pixels"
+    return f"fewer than {MIN_CELLS} cells were found, too few to calibrate confidences: they {stays}"
 
 
 def _at_scale(model: Model, selection: ImageSelection) -> ImageSelection:
@@ -161,8 +170,8 @@ def _config(info: ModelInfo, *, split_components: bool) -> TrainingConfig:
 def _check_channels(model: Model, example: Example) -> None:
     if len(example.image) != len(model.info.channels):
         raise UsageError(
-            f"{example.name} has {len(example.image)} channels, {model.path} takes {len(model.info.channels)}: give "
-            "images with the channels of the model"
+            f"{example.name} has {len(example.image)} channels, {model.path} takes {len(model.info.channels)}: choose "
+            "as many with --channel"
         )
 
 
@@ -194,7 +203,8 @@ def _calibrated_info(
         update={
             "name": name,
             "postprocessing": after.postprocessing,
-            "confidence": after.confidence,
+            # They belong to the network, which stays.
+            "confidence": after.confidence or model.info.confidence,
             "calibration": record,
         }
     )

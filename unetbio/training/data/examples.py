@@ -13,7 +13,7 @@ from unetbio import labels, targets
 from unetbio.annotations.masks import is_mask_folder, read_mask_folder
 from unetbio.errors import ImageError, UsageError
 from unetbio.io.cell_classes import cell_classes_path, check_one_image, read_cell_classes
-from unetbio.io.grey_pictures import PICTURES, as_grey
+from unetbio.io.grey_pictures import COLOURS, PICTURES, as_grey, is_opaque_picture
 from unetbio.io.pairing.matching import read_mask
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling
@@ -60,6 +60,7 @@ def load_examples(
     config: TrainingConfig,
     *,
     like: Example | None = None,
+    channels: int | None = None,
     at_scale: Callable[[ImageSelection], ImageSelection] = lambda selection: selection,
 ) -> list[Example]:
     """Read annotated images into memory, as they are stored unless another scale is asked for.
@@ -75,6 +76,8 @@ def load_examples(
         Normalisation, and the kind of annotation.
     like : Example, optional
         Example that sets the channels and the number of axes; the first of ``pairs`` unless given.
+    channels : int, optional
+        Channels that a trained model takes: they are selected as for a segmentation.
     at_scale : callable, optional
         Gives a selection its zoom, by which image and mask are rescaled.
 
@@ -86,7 +89,7 @@ def load_examples(
     """
     pairs = pair_series(AnnotatedPair(*pair) for pair in pairs)
     examples: list[Example] = []
-    for pair, selection in zip(pairs, _open(pairs, like), strict=True):
+    for pair, selection in zip(pairs, _open(pairs, like, channels), strict=True):
         with naming(pair.image):
             scaled = at_scale(selection)
         loaded = _load(pair, scaled, config)
@@ -118,17 +121,22 @@ def _check_alike(example: Example, like: Example) -> None:
         )
 
 
-def _open(pairs: Sequence[AnnotatedPair], like: Example | None) -> list[ImageSelection]:
-    """Select the parts of all images; pictures are grey where all of them are."""
+def _open(pairs: Sequence[AnnotatedPair], like: Example | None, channels: int | None) -> list[ImageSelection]:
+    """Select the parts of all images; pictures are grey where all of them are, and have no alpha that hides nothing."""
     opened = []
     for pair in pairs:
         with naming(pair.image):
             source = pair.image if pair.image_set is None else pair.image_set.open(pair.reading.axes)
-            opened.append(open_annotated(source, pair.reading))
-    if like is not None:
-        return [_grey(selection) or selection for selection in opened] if len(like.image) == 1 else opened
-    grey = list(itertools.takewhile(lambda selection: selection is not None, map(_grey, opened)))
-    return [selection for selection in grey if selection] if len(grey) == len(opened) else opened
+            opened.append(open_annotated(source, pair.reading, channels))
+    if channels is not None:
+        return opened
+    if like is None:
+        grey = list(itertools.takewhile(lambda selection: selection is not None, map(_grey, opened)))
+        if len(grey) == len(opened):
+            return [selection for selection in grey if selection]
+    elif len(like.image) == 1:
+        return [_grey(selection) or selection for selection in opened]
+    return [_without_alpha(selection) for selection in opened]
 
 
 def _grey(selection: ImageSelection) -> ImageSelection | None:
@@ -138,6 +146,15 @@ def _grey(selection: ImageSelection) -> ImageSelection | None:
     with naming(selection.image.source):
         image = as_grey(selection.image)
     return None if image is None else replace(selection, image=image, channels=(0,))
+
+
+def _without_alpha(selection: ImageSelection) -> ImageSelection:
+    """The selection, with red, green and blue alone if it is a picture in which nothing is transparent."""
+    if selection.settings.channel:
+        return selection
+    with naming(selection.image.source):
+        is_opaque = is_opaque_picture(selection.image)
+    return replace(selection, channels=selection.channels[: len(COLOURS)]) if is_opaque else selection
 
 
 def _load(pair: AnnotatedPair, selection: ImageSelection, config: TrainingConfig) -> list[Example]:

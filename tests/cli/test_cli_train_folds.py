@@ -65,6 +65,29 @@ def test_a_run_killed_in_its_folds_goes_on(data: Path, monkeypatch: pytest.Monke
     assert model.read_bytes() == whole
 
 
+def test_a_run_killed_after_its_folds_ends_with_the_same_model(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where weights are left out at random."""
+    (data / "tiny.yaml").write_text(TINY.replace("batch_norm: true", "batch_norm: true, dropout: 0.5") + "folds: 2\n")
+    assert train(data, data).exit_code == 0
+    model = data / "out" / "m.safetensors"
+    whole = model.read_bytes()
+    save = Trainer._save
+
+    def killed_later(self: Trainer) -> None:
+        save(self)
+        if self.checkpoint.name.startswith("m.") and self.step == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("unetbio.training.trainer.CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(Trainer, "_save", killed_later)
+    assert train(data, data, options=("--overwrite",)).exit_code != 0
+    monkeypatch.setattr(Trainer, "_save", save)
+    result = train(data, data)
+    assert "going on from step 2" in result.stderr
+    assert result.exit_code == 0, result.output
+    assert model.read_bytes() == whole
+
+
 def test_a_checkpoint_of_other_settings_is_refused_before_the_folds(data: Path) -> None:
     assert train(data, data).exit_code == 0
     result = train(data, data, options=("--folds", "2"))

@@ -153,7 +153,7 @@ def test_folds_without_a_meaning_are_refused(settings: dict[str, str], validatio
     check_folds(load_training_config(None, settings), AnnotatedFiles(pairs, pairs))
 
 
-def test_folds_are_chosen_where_few_files_are_learned_from_for_minutes() -> None:
+def test_folds_are_chosen_where_few_files_are_learned_from_for_long() -> None:
     config = load_training_config(None, {})
     pair = AnnotatedPair(Path("a.tif"), Path("b.tif"))
 
@@ -162,7 +162,8 @@ def test_folds_are_chosen_where_few_files_are_learned_from_for_minutes() -> None
         return choose_folds(config.model_copy(update=settings), stated, files, TrainRun(minutes=minutes), None).folds
 
     assert [chosen(count) for count in (1, 2, 3, 10, 11)] == [0, 2, 3, 3, 0]
-    assert [chosen(5, minutes) for minutes in (None, 4.9, 5.0)] == [0, 0, 3]
+    assert [chosen(5, minutes) for minutes in (None, 4.9, 5.0)] == [3, 0, 3]
+    assert [chosen(5, minutes, stated=["steps"]) for minutes in (None, 5.0)] == [0, 3]
     assert [chosen(5, stated=[name]) for name in ("folds", "validation_fraction", "patience", "recipe")] == [0] * 4
     assert chosen(5, network="fcn8s") == chosen(5, target="classes") == 0
     run = TrainRun(minutes=10.0)

@@ -156,6 +156,28 @@ def test_stated_settings_go_before_those_of_the_model(tmp_path: Path) -> None:
     }
 
 
+def test_cells_wider_than_those_of_the_model_are_reduced_as_in_its_training() -> None:
+    assert settings_from("nuclei", {})["augmentation"] == {"largest_diameter": 60}
+    stated = {"augmentation": {"gamma": 1.1}}
+    assert settings_from("nuclei", stated)["augmentation"] == {"largest_diameter": 60, "gamma": 1.1}
+    stated = {"augmentation": {"largest_diameter": None}}
+    assert settings_from("nuclei", stated)["augmentation"] == {"largest_diameter": None}
+    assert "augmentation" not in settings_from("nuclei", {"target": "instances"})
+
+
+def test_classes_keep_their_names_and_values(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    model = model_of(path, "fcn32s", SMALL)
+    named = {"class_names": ("background", "gland"), "target": "classes"}
+    record = {"training": {"config": {"class_values": [0, 255]}}}
+    save_model(path, model.info.model_copy(update={**named, **record}), model.network)
+    follow = settings_from(str(path), {})
+    assert (follow["class_names"], follow["class_values"]) == (("background", "gland"), [0, 255])
+    assert settings_from(str(path), {"class_values": (1, 2)})["class_names"] == ("background", "gland")
+    assert "class_names" not in settings_from(str(path), {"class_values": (0, 1, 2)})
+    assert settings_from(str(path), {"class_names": ("a", "b")})["class_names"] == ("a", "b")
+
+
 def test_thresholds_stay_unless_others_are_clearly_better() -> None:
     learner = of_training(TrainingConfig()).learner(TrainingConfig(), [])
     truth = np.zeros((40, 40), np.uint16)

@@ -29,6 +29,7 @@ from unetbio.training.data.checks.checks import check_examples
 from unetbio.training.data.dataset import Example, as_learned, fingerprint
 from unetbio.training.data.examples import load_examples
 from unetbio.training.data.pairs import AnnotatedFiles, find_pairs
+from unetbio.training.starting import trained_largest_diameter
 from unetbio.training.thresholds import tune_from
 from unetbio.training.without_effect import GROUP
 
@@ -150,9 +151,6 @@ def _config(info: ModelInfo, *, split_components: bool) -> TrainingConfig:
     """Settings that decide how masks, grey values and large cells are seen, as in the training of the model."""
     trained = info.training.get("config")
     ignored = trained.get("ignore_label") if isinstance(trained, Mapping) else None
-    augmentation = trained.get("augmentation") if isinstance(trained, Mapping) else None
-    largest = augmentation.get("largest_diameter") if isinstance(augmentation, Mapping) else None
-    is_given = isinstance(largest, (int, float)) and largest > 0
     of_cells = find_target(info.target, info.architecture).has_cell_classes
     return TrainingConfig(
         name=info.name,
@@ -163,7 +161,7 @@ def _config(info: ModelInfo, *, split_components: bool) -> TrainingConfig:
         normalization=info.normalization,
         split_components=split_components,
         ignore_label=ignored,
-        augmentation=Augmentation(largest_diameter=largest if is_given else None),
+        augmentation=Augmentation(largest_diameter=trained_largest_diameter(info)),
     )
 
 

@@ -45,7 +45,8 @@ FEW_FILES = 10
 """Most annotated files that validate in folds unless something else is stated."""
 
 LEAST_MINUTES = 5.0
-"""Of a training in which folds are chosen: in less their networks say little of that of the model."""
+"""Of a training in which folds are chosen: in less their networks say little of that of the model. Nor are they chosen
+where steps are stated and no minutes."""
 
 OF_HELD_IMAGES = ("folds", "validation_fraction", "validate_every", "patience", "restarts", "recipe")
 """Settings that say how images validate, or that folds leave without effect."""
@@ -103,8 +104,8 @@ def choose_folds(
         return config
     count = len(files.training)
     is_meant = config.network == "unet" and of_training(config).masks == "instances" and not files.validation
-    is_enough = minutes is not None and minutes >= LEAST_MINUTES and 1 < count <= FEW_FILES
-    if not is_meant or not is_enough or any(name in stated for name in OF_HELD_IMAGES):
+    is_long = "steps" not in stated if minutes is None else minutes >= LEAST_MINUTES
+    if not is_meant or not is_long or not 1 < count <= FEW_FILES or any(name in stated for name in OF_HELD_IMAGES):
         return config
     return config.model_copy(update={"folds": min(USUAL_FOLDS, count)})
 

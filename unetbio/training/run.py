@@ -146,6 +146,8 @@ def _run_in_folds(
     trainer: "Trainer", folds: Sequence[Parts], make: "_TrainerMaker", warnings: list[str]
 ) -> "TrainingResult":
     """Train the networks of the folds, then that of the model with their thresholds; adds to the warnings."""
+    from unetbio.training.run_state import random_state_kept  # here, since torch takes its time
+
     # Refuse another run's checkpoint, and mark this one as begun, before time is spent on the folds.
     trainer.take_up()
     trainer.mark_begun()
@@ -157,7 +159,11 @@ def _run_in_folds(
         make.report.warn(warnings[-1])
     if trainer.is_complete:
         return trainer.run()
-    judged = judge_in_folds(folds, trainer.config, trainer.checkpoint, make.run.minutes, make, with_start=not is_known)
+    with random_state_kept(make.device):
+        # The network of the model goes on as it would without folds, wherever it was stopped.
+        judged = judge_in_folds(
+            folds, trainer.config, trainer.checkpoint, make.run.minutes, make, with_start=not is_known
+        )
     if judged.keeps_start:
         make.report(
             f"the networks of the folds are no better than {make.run.start}: the model keeps the weights that it began "

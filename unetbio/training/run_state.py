@@ -1,12 +1,13 @@
 """The tensors of a checkpoint: weights, state of the optimizer, and states of the random number generators."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["part", "take_up", "tensors_of"]
+__all__ = ["part", "random_state_kept", "take_up", "tensors_of"]
 
 Scalars = dict[str, dict[str, Any]]
 """Values of an optimizer that are no tensors, by number of its parameter."""
@@ -58,3 +59,8 @@ def take_up(
     torch.set_rng_state(tensors["random.cpu"])
     if device.type == "cuda" and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"], device)
+
+
+def random_state_kept(device: torch.device) -> AbstractContextManager[None]:
+    """What is drawn inside the block does not change what is drawn after it."""
+    return torch.random.fork_rng([device] if device.type == "cuda" else [])

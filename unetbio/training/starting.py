@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from unetbio import networks, targets
 from unetbio.errors import ModelError
-from unetbio.models.model_file import Model, read_info
+from unetbio.models.model_file import Model, ModelInfo, read_info
 from unetbio.networks.unet.spec import UNetParameters
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from unetbio.networks.unet.network import UNet
 
-__all__ = ["FINE_TUNING_RATE", "FROM_MODEL", "Taken", "settings_from", "take_weights"]
+__all__ = ["FINE_TUNING_RATE", "FROM_MODEL", "Taken", "settings_from", "take_weights", "trained_largest_diameter"]
 
 FINE_TUNING_RATE = 5e-4
 """Largest learning rate unless given: a quarter of that of a training from random weights."""
@@ -44,8 +44,9 @@ def settings_from(start: str, stated: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Network, target, classes of cells, border weights and normalization of the model unless stated; its parameters,
-        as far as the network has them, under the stated ones; `FINE_TUNING_RATE` unless a learning rate is stated.
+        Network, target, classes, border weights, largest diameter of cells and normalization of the model unless
+        stated; its parameters, as far as the network has them, under the stated ones; `FINE_TUNING_RATE` unless a
+        learning rate is stated.
     """
     info = read_info(start)
     network = stated.get("network", info.architecture)
@@ -58,12 +59,43 @@ def settings_from(start: str, stated: Mapping[str, Any]) -> dict[str, Any]:
         "learning_rate": FINE_TUNING_RATE,
     }
     if stated.get("target", info.target) == info.target:
-        recorded = info.training.get("config")
-        values = {name: recorded.get(name) for name in BORDER} if isinstance(recorded, Mapping) else {}
-        follow |= {name: value for name, value in values.items() if isinstance(value, float)}
-        if targets.of_model(info).has_cell_classes:
-            follow["class_names"] = info.class_names
-    return {**follow, **stated, "parameters": {**parameters, **stated.get("parameters", {})}}
+        follow |= _of_target(info, stated)
+    nested = {"parameters": {**parameters, **stated.get("parameters", {})}}
+    if "augmentation" in follow and isinstance(stated.get("augmentation", {}), Mapping):
+        nested["augmentation"] = {**follow["augmentation"], **stated.get("augmentation", {})}
+    return {**follow, **stated, **nested}
+
+
+def _of_target(info: ModelInfo, stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the model's training that say how it saw what it learned."""
+    recorded = info.training.get("config")
+    recorded = recorded if isinstance(recorded, Mapping) else {}
+    follow = {name: recorded[name] for name in BORDER if isinstance(recorded.get(name), float)}
+    target = targets.of_model(info)
+    if target.has_cell_classes:
+        follow["class_names"] = info.class_names
+    elif target.masks == "classes" and "class_names" not in stated:
+        follow |= _classes(info, recorded, stated)
+    largest = trained_largest_diameter(info)
+    if target.masks == "instances" and largest is not None:
+        follow["augmentation"] = {"largest_diameter": largest}
+    return follow
+
+
+def _classes(info: ModelInfo, recorded: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
+    """Names and values of the classes, unless other values are stated for another number of classes."""
+    values = stated.get("class_values", recorded.get("class_values") or ())
+    if values and len(values) != len(info.class_names):
+        return {}
+    return {"class_names": info.class_names, "class_values": values}
+
+
+def trained_largest_diameter(info: ModelInfo) -> float | None:
+    """Diameter to which the training of a model reduced wider cells: the network knows no larger ones."""
+    recorded = info.training.get("config")
+    augmentation = recorded.get("augmentation") if isinstance(recorded, Mapping) else None
+    largest = augmentation.get("largest_diameter") if isinstance(augmentation, Mapping) else None
+    return largest if isinstance(largest, int | float) and largest > 0 else None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from unetbio.cli.terminal import say
 from unetbio.settings.segmentation import Settings
 
 if TYPE_CHECKING:
+    from unetbio.errors import ImageError
     from unetbio.suggestion import Suggested
 
 __all__ = ["command"]
@@ -49,20 +50,24 @@ def command(
     if output is not None and output.suffix != ".csv":
         raise UsageError(f"-o {output}: the name of the table ends in .csv")
     paths = [found.path for found in find_inputs(inputs)]
-    found = suggest(paths, model, number, device=device, channel=settings.channel, report=_say)
-    for path, error in found.failed:
-        logger.error("%s: %s [%s]", path, error, error.reason)
+    found = suggest(
+        paths, model, number, device=device, channel=settings.channel, report=_say, report_failure=_say_failure
+    )
     for image in found.chosen:
         say(image.path)
     if output is not None:
         write_text(output, _table(found.chosen))
-    counts = [(len(found.chosen), "image"), (found.looked_at, "image")]
-    logger.info("suggested %s of %s", *(shared.format_count(*each) for each in counts))
+    of = shared.format_count(found.images, "image")
+    logger.info("suggested %s of %s, %d failed", shared.format_count(len(found.chosen)), of, found.failed)
     return shared.EXIT_SOME_FAILED if found.failed and not failed_ok else 0
 
 
 def _say(image: "Suggested") -> None:
     logger.info("%s: %s, %.1f of them doubtful", image.path, shared.format_count(image.n_cells, "cell"), image.doubtful)
+
+
+def _say_failure(path: Path, error: "ImageError") -> None:
+    logger.error("%s: %s [%s]", path, error, error.reason)
 
 
 def _table(chosen: "tuple[Suggested, ...]") -> str:

@@ -50,13 +50,29 @@ def test_the_command_names_doubtful_images_first(folder: Path, tiny_model: Path)
     assert result.exit_code == 3
     assert result.stdout == f"{folder / 'doubtful.tif'}\n"
     assert "broken.tif: " in result.stderr
-    assert "suggested 1 image of 2 images" in result.stderr
+    assert "suggested 1 of 3 images, 1 failed" in result.stderr
     (row,) = csv.DictReader((folder / "next.csv").read_text().splitlines())
     assert (row["image"], row["n_cells"]) == (str(folder / "doubtful.tif"), "3")
     assert float(row["doubtful_cells"]) == pytest.approx(3 * 0.27, abs=0.15)
     both = suggest(folder, "-m", tiny_model, "--failed-ok")
     assert both.exit_code == 0
     assert both.stdout.splitlines() == [str(folder / "doubtful.tif"), str(folder / "sure.tif")]
+
+
+@pytest.mark.parametrize(("option", "code"), [((), 3), (("--failed-ok",), 0)])
+def test_images_that_all_fail_are_a_line_each(
+    folder: Path, tiny_model: Path, option: tuple[str, ...], code: int
+) -> None:
+    (folder / "empty.tif").write_bytes(b"")
+    files = (folder / "broken.tif", folder / "empty.tif")
+    result = suggest(*files, "-m", tiny_model, "-o", folder / "next.csv", *option)
+    assert (result.exit_code, result.stdout) == (code, "")
+    *failures, last = result.stderr.splitlines()
+    for line, file in zip(failures, files, strict=True):
+        assert line.startswith(f"unetbio: error: {file}: ")
+        assert line.endswith("]")
+    assert last == "unetbio: suggested 0 of 2 images, 2 failed"
+    assert list(csv.DictReader((folder / "next.csv").read_text().splitlines())) == []
 
 
 def test_a_table_of_another_kind_is_refused(folder: Path, tiny_model: Path) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +32,11 @@ class Suggested:
 
 @dataclass(frozen=True)
 class Suggestions:
-    """Images to annotate, the most useful first, and files that could not be segmented."""
+    """Images to annotate, the most useful first; how many there were to choose from, and how many of these failed."""
 
     chosen: tuple[Suggested, ...]
-    failed: tuple[tuple[Path, ImageError], ...] = ()
-    looked_at: int = 0
-
-
-@dataclass
-class _Seen:
-    images: list[Suggested] = field(default_factory=list)
-    features: list[tuple[float, ...]] = field(default_factory=list)
-    failed: list[tuple[Path, ImageError]] = field(default_factory=list)
+    images: int
+    failed: int = 0
 
 
 def suggest(
@@ -54,6 +47,7 @@ def suggest(
     device: str = "auto",
     channel: Sequence[str | int] = (),
     report: Callable[[Suggested], None] = lambda image: None,
+    report_failure: Callable[[Path, ImageError], None] = lambda path, error: None,
 ) -> Suggestions:
     """Segment images with a model, and choose those to annotate next.
 
@@ -69,6 +63,8 @@ def suggest(
         As of `unetbio.segment`.
     report : callable
         Called with each image once it is segmented.
+    report_failure : callable
+        Called with each image that cannot be segmented, and why.
 
     Raises
     ------
@@ -78,21 +74,23 @@ def suggest(
     loaded = model if isinstance(model, Model) else load_model(model)
     # Cells that the model drops for want of certain pixels are doubtful ones.
     keep_all: SegmentOptions = {"min_certain": 0.0} if loaded.info.postprocessing else {}
-    seen = _Seen()
+    seen: list[Suggested] = []
+    features: list[tuple[float, ...]] = []
+    failed = 0
     for path in paths:
         try:
             _, info = segment(path, loaded, device=device, channel=channel, **keep_all)
         except ImageError as error:
-            seen.failed.append((path, error))
+            report_failure(path, error)
+            failed += 1
             continue
         frames = [FrameRecord.model_validate(frame) for frame in info["frames"]]
         image = _judged(path, frames, loaded)
-        seen.images.append(image)
-        seen.features.append(_features(frames))
+        seen.append(image)
+        features.append(_features(frames))
         report(image)
-    doubts = np.array([image.doubtful for image in seen.images])
-    order = choose_diverse(doubts, np.array(seen.features).reshape(len(doubts), -1), count)
-    return Suggestions(tuple(seen.images[number] for number in order), tuple(seen.failed), len(seen.images))
+    order = choose_diverse(np.array([image.doubtful for image in seen]), np.array(features), count)
+    return Suggestions(tuple(seen[number] for number in order), len(seen) + failed, failed)
 
 
 def _judged(path: Path, frames: Sequence[FrameRecord], model: Model) -> Suggested:

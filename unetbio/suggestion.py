@@ -1,19 +1,26 @@
 """Which images to annotate next: those with many doubtful cells, and unlike each other."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unetbio.batch.plan import found_items, leave_out_absent
+from unetbio.batch.without_effect import Permissions, say_for_image, say_for_run
 from unetbio.errors import ImageError, UsageError
+from unetbio.io.grouping import AUTO
 from unetbio.models.model_file import Model, load_model
 from unetbio.provenance import FrameRecord
-from unetbio.segmentation import segment
-from unetbio.settings.segmentation import SegmentOptions
+from unetbio.results.items import Item
+from unetbio.segmentation import Segmenter
+from unetbio.segmentation.image import segment_opened
+from unetbio.settings.runs import RunOptions
+from unetbio.settings.segmentation import Settings
 
 __all__ = ["Suggested", "Suggestions", "choose_diverse", "suggest"]
 
@@ -25,7 +32,7 @@ SMALLEST_DISTANCE = 0.1
 class Suggested:
     """An image, the cells that the model finds in it, and how many of them it expects to be wrong."""
 
-    path: Path
+    item: Item
     n_cells: int
     doubtful: float
 
@@ -40,26 +47,32 @@ class Suggestions:
 
 
 def suggest(
-    paths: Iterable[Path],
+    inputs: Sequence[str | os.PathLike[str]],
     model: str | Path | Model,
     count: int,
     *,
+    settings: Settings = Settings(),  # noqa: B008 -- frozen
+    group: str = AUTO,
     device: str = "auto",
-    channel: Sequence[str | int] = (),
     report: Callable[[Suggested], None] = lambda image: None,
-    report_failure: Callable[[Path, ImageError], None] = lambda path, error: None,
+    report_failure: Callable[[Item, ImageError], None] = lambda item, error: None,
 ) -> Suggestions:
     """Segment images with a model, and choose those to annotate next.
 
     Parameters
     ----------
-    paths : iterable of path
-        Images without annotation.
+    inputs : sequence of path
+        Files, folders and patterns of images without annotation, as for ``unetbio segment``; each image of a file that
+        holds several is one to choose.
     model : str, path or Model
         Model of cells with confidences.
     count : int
         Images to choose.
-    device, channel
+    settings : Settings
+        How images are read; its cells are those of the model.
+    group : str
+        How files are joined by their names: `unetbio.io.grouping.group_files`.
+    device : str
         As of `unetbio.segment`.
     report : callable
         Called with each image once it is segmented.
@@ -69,37 +82,50 @@ def suggest(
     Raises
     ------
     UsageError
-        When the model gives no confidences, or does not fit the options.
+        When there is no image, the model gives no confidences, or does not fit the options.
     """
-    loaded = model if isinstance(model, Model) else load_model(model)
+    segmenter = Segmenter(model if isinstance(model, Model) else load_model(model), device)
     # Cells that the model drops for want of certain pixels are doubtful ones.
-    keep_all: SegmentOptions = {"min_certain": 0.0} if loaded.info.postprocessing else {}
+    keeps_all = replace(settings, min_certain=0.0) if segmenter.info.postprocessing else settings
+    segmenter.record(keeps_all)
+    say_for_run(settings, RunOptions(), segmenter)
+    listed = found_items(inputs, keeps_all, None, group=group)
+    items = leave_out_absent(listed)
+    permissions = Permissions(settings, lacks_images=len(items) < len(listed))
     seen: list[Suggested] = []
     features: list[tuple[float, ...]] = []
-    failed = 0
-    for path in paths:
+    for item in items:
         try:
-            _, info = segment(path, loaded, device=device, channel=channel, **keep_all)
+            frames = _segment(item, segmenter, settings)
         except ImageError as error:
-            report_failure(path, error)
-            failed += 1
+            report_failure(item, error)
             continue
-        frames = [FrameRecord.model_validate(frame) for frame in info["frames"]]
-        image = _judged(path, frames, loaded)
+        permissions.collect(frames)
+        image = _judged(item, frames, segmenter.model)
         seen.append(image)
         features.append(_features(frames))
         report(image)
+    failed = len(items) - len(seen)
+    if not failed:
+        permissions.say()
     order = choose_diverse(np.array([image.doubtful for image in seen]), np.array(features), count)
-    return Suggestions(tuple(seen[number] for number in order), len(seen) + failed, failed)
+    return Suggestions(tuple(seen[number] for number in order), len(items), failed)
 
 
-def _judged(path: Path, frames: Sequence[FrameRecord], model: Model) -> Suggested:
+def _segment(item: Item, segmenter: Segmenter, asked: Settings) -> list[FrameRecord]:
+    opened = segmenter.open(item.read(), item.settings)
+    say_for_image(opened, segmenter.info, asked)
+    _, info = segment_opened(segmenter, opened)
+    return [FrameRecord.model_validate(frame) for frame in info["frames"]]
+
+
+def _judged(item: Item, frames: Sequence[FrameRecord], model: Model) -> Suggested:
     cells = sum(frame.n_cells or 0 for frame in frames)
     if cells and sum(len(frame.confidences) for frame in frames) != cells:
         raise UsageError(
             f"{model.path} gives no confidences of cells: suggest needs a model whose network classifies pixels"
         )
-    return Suggested(path, cells, sum(frame.doubtful for frame in frames))
+    return Suggested(item, cells, sum(frame.doubtful for frame in frames))
 
 
 def _features(frames: Sequence[FrameRecord]) -> tuple[float, ...]:

@@ -94,6 +94,17 @@ def test_sizes_that_there_are_not_are_refused(data: Path) -> None:
     assert not (data / "curve").exists()
 
 
+def test_connected_parts_of_masks_of_two_values_are_cells_if_the_option_says_so(data: Path) -> None:
+    for path in (data / "masks").iterdir():
+        tifffile.imwrite(path, np.uint8(255) * (tifffile.imread(path) > 0))
+    refused = learn_curve(data, "--sizes", 3)
+    assert refused.exit_code == 3
+    assert "say --split-components" in refused.stderr
+    taken = learn_curve(data, "--sizes", 3, "--split-components")
+    assert taken.exit_code == 0, taken.output
+    assert read_info(data / "curve" / "0003.safetensors").training["config"]["split_components"]
+
+
 @pytest.mark.parametrize(
     ("scores", "advice"),
     [

@@ -197,7 +197,7 @@ class LearnCurveRun(Checked):
     sizes: Annotated[
         tuple[int, ...],
         Option(
-            "Numbers of images to train on.",
+            "Numbers of images to train on; files are taken whole, so that parts may be larger.",
             metavar="N,...",
             read=split_numbers,
             default_text="all, and three times half as many",

@@ -58,8 +58,8 @@ def run_seed(images: Pairs, out: Path, seed: int, first: int, number: int, minut
     scores = {"first": score_of(out / f"seed{seed}" / "first", (few, validation), seed, minutes, None)}
     start = out / f"seed{seed}" / "first" / "model.safetensors"
     # The rest is in random order already.
-    found = suggest(sorted(rest), start, number)
-    chosen = {"random": list(rest.values())[:number], "suggested": [rest[image.path] for image in found.chosen]}
+    found = suggest(sorted(rest), start, number, group="none")
+    chosen = {"random": list(rest.values())[:number], "suggested": [rest[image.item.source] for image in found.chosen]}
     for way, more in chosen.items():
         scores[way] = score_of(out / f"seed{seed}" / way, ([*few, *more], validation), seed, minutes, start)
     return scores

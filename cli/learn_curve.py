@@ -24,7 +24,8 @@ def command(inputs: tuple[Path, ...], output: Path, run: LearnCurveRun, reading:
     """Train on nested parts of annotated images, and say how the score grows with their number.
 
     INPUTS are as for unetbio train. Each part holds the smaller ones; all are trained with the same settings, for the
-    same steps or minutes, and are scored on the same validation images. Another --seed draws other parts. OUT gets
+    same steps or minutes, and are scored on the same validation images. Frames of a time-lapse and sections of a stack
+    count as images, and a part has all or none of a file. Another --seed draws other parts. OUT gets
     learning_curve.csv, learning_curve.png, and the model and checkpoint of each training. The same command goes on
     where it stopped.
     """

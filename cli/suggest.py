@@ -8,9 +8,13 @@ import click
 
 from unetbio.cli import options as shared
 from unetbio.cli.terminal import say
-from unetbio.settings.segmentation import Settings
+from unetbio.settings.segmentation import READING, Settings
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from unetbio.errors import ImageError
+    from unetbio.results.items import Item
     from unetbio.suggestion import Suggested
 
 __all__ = ["command"]
@@ -23,7 +27,8 @@ logger = logging.getLogger("unetbio.cli.suggest")
 @shared.model
 @click.option("-n", "--number", default=10, show_default=True, type=click.IntRange(min=1), help="Images to suggest.")
 @click.option("-o", "--output", type=shared.OutputPath(), help="Table to write (*.csv).")
-@shared.options(Settings, "channel")
+@shared.options(Settings, *READING, "partial", "nan")
+@shared.group
 @shared.device
 @shared.failed_ok
 @shared.collected(settings=Settings)
@@ -33,40 +38,62 @@ def command(
     number: int,
     output: Path | None,
     settings: Settings,
+    group: str,
     device: str,
     failed_ok: bool,
 ) -> int:
     """Suggest which images to annotate next, the most useful first.
 
     INPUT is files, folders or patterns, as for unetbio segment. Each image is segmented with the model. Prints a path a
-    line: images in which the model expects many of its cells to be wrong, and which are unlike those before.
+    line: images in which the model expects many of its cells to be wrong, and which are unlike those before. Of a file
+    that holds several images each is one, printed as x.czi (series 3).
     """
     from unetbio.errors import UsageError
     from unetbio.files import write_text
-    from unetbio.io import find_inputs
     from unetbio.suggestion import suggest
 
     if output is not None and output.suffix != ".csv":
         raise UsageError(f"-o {output}: the name of the table ends in .csv")
-    paths = [found.path for found in find_inputs(inputs)]
-    found = suggest(paths, model, number, device=device, channel=settings.channel, report=_say)
-    for path, error in found.failed:
-        logger.error("%s: %s [%s]", path, error, error.reason)
+    found = suggest(
+        inputs,
+        model,
+        number,
+        settings=settings,
+        group=group,
+        device=device,
+        report=_say,
+        report_failure=_say_failure,
+    )
     for image in found.chosen:
-        say(image.path)
+        say(image.item.title)
     if output is not None:
         write_text(output, _table(found.chosen))
-    counts = [(len(found.chosen), "image"), (found.looked_at, "image")]
-    logger.info("suggested %s of %s", *(shared.format_count(*each) for each in counts))
+    of = shared.format_count(found.images, "image")
+    logger.info("suggested %s of %s, %d failed", shared.format_count(len(found.chosen)), of, found.failed)
     return shared.EXIT_SOME_FAILED if found.failed and not failed_ok else 0
 
 
 def _say(image: "Suggested") -> None:
-    logger.info("%s: %s, %.1f of them doubtful", image.path, shared.format_count(image.n_cells, "cell"), image.doubtful)
+    cells = shared.format_count(image.n_cells, "cell")
+    logger.info("%s: %s, %.1f of them doubtful", image.item.title, cells, image.doubtful)
+
+
+def _say_failure(item: "Item", error: "ImageError") -> None:
+    logger.error("%s: %s [%s]", item.title, error, error.reason)
 
 
 def _table(chosen: "tuple[Suggested, ...]") -> str:
     from unetbio.io.tables import csv_text
 
-    rows = [(str(image.path), image.n_cells, f"{image.doubtful:.2f}") for image in chosen]
-    return csv_text([("image", "n_cells", "doubtful_cells"), *rows])
+    # Images are named as in the tables of segment: by path, series, and their place on a plate or in a file.
+    places = dict.fromkeys(name for image in chosen for name in image.item.place)
+    columns = ("image", "path", "series", *places, "n_cells", "doubtful_cells")
+    return csv_text([columns, *(_row(image, places) for image in chosen)])
+
+
+def _row(image: "Suggested", places: "Iterable[str]") -> list[object]:
+    from unetbio.files import utf8_text
+
+    item = image.item
+    place = (item.place.get(name, "") for name in places)
+    return [utf8_text(item.source), item.path, item.series, *place, image.n_cells, f"{image.doubtful:.2f}"]

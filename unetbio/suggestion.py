@@ -1,19 +1,26 @@
 """Which images to annotate next: those with many doubtful cells, and unlike each other."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unetbio.batch.plan import found_items, leave_out_absent
+from unetbio.batch.without_effect import Permissions, say_for_image, say_for_run
 from unetbio.errors import ImageError, UsageError
+from unetbio.io.grouping import AUTO
 from unetbio.models.model_file import Model, load_model
 from unetbio.provenance import FrameRecord
-from unetbio.segmentation import segment
-from unetbio.settings.segmentation import SegmentOptions
+from unetbio.results.items import Item
+from unetbio.segmentation import Segmenter
+from unetbio.segmentation.image import segment_opened
+from unetbio.settings.runs import RunOptions
+from unetbio.settings.segmentation import Settings
 
 __all__ = ["Suggested", "Suggestions", "choose_diverse", "suggest"]
 
@@ -25,83 +32,100 @@ SMALLEST_DISTANCE = 0.1
 class Suggested:
     """An image, the cells that the model finds in it, and how many of them it expects to be wrong."""
 
-    path: Path
+    item: Item
     n_cells: int
     doubtful: float
 
 
 @dataclass(frozen=True)
 class Suggestions:
-    """Images to annotate, the most useful first, and files that could not be segmented."""
+    """Images to annotate, the most useful first; how many there were to choose from, and how many of these failed."""
 
     chosen: tuple[Suggested, ...]
-    failed: tuple[tuple[Path, ImageError], ...] = ()
-    looked_at: int = 0
-
-
-@dataclass
-class _Seen:
-    images: list[Suggested] = field(default_factory=list)
-    features: list[tuple[float, ...]] = field(default_factory=list)
-    failed: list[tuple[Path, ImageError]] = field(default_factory=list)
+    images: int
+    failed: int = 0
 
 
 def suggest(
-    paths: Iterable[Path],
+    inputs: Sequence[str | os.PathLike[str]],
     model: str | Path | Model,
     count: int,
     *,
+    settings: Settings = Settings(),  # noqa: B008 -- frozen
+    group: str = AUTO,
     device: str = "auto",
-    channel: Sequence[str | int] = (),
     report: Callable[[Suggested], None] = lambda image: None,
+    report_failure: Callable[[Item, ImageError], None] = lambda item, error: None,
 ) -> Suggestions:
     """Segment images with a model, and choose those to annotate next.
 
     Parameters
     ----------
-    paths : iterable of path
-        Images without annotation.
+    inputs : sequence of path
+        Files, folders and patterns of images without annotation, as for ``unetbio segment``; each image of a file that
+        holds several is one to choose.
     model : str, path or Model
         Model of cells with confidences.
     count : int
         Images to choose.
-    device, channel
+    settings : Settings
+        How images are read; its cells are those of the model.
+    group : str
+        How files are joined by their names: `unetbio.io.grouping.group_files`.
+    device : str
         As of `unetbio.segment`.
     report : callable
         Called with each image once it is segmented.
+    report_failure : callable
+        Called with each image that cannot be segmented, and why.
 
     Raises
     ------
     UsageError
-        When the model gives no confidences, or does not fit the options.
+        When there is no image, the model gives no confidences, or does not fit the options.
     """
-    loaded = model if isinstance(model, Model) else load_model(model)
+    segmenter = Segmenter(model if isinstance(model, Model) else load_model(model), device)
     # Cells that the model drops for want of certain pixels are doubtful ones.
-    keep_all: SegmentOptions = {"min_certain": 0.0} if loaded.info.postprocessing else {}
-    seen = _Seen()
-    for path in paths:
+    keeps_all = replace(settings, min_certain=0.0) if segmenter.info.postprocessing else settings
+    segmenter.record(keeps_all)
+    say_for_run(settings, RunOptions(), segmenter)
+    listed = found_items(inputs, keeps_all, None, group=group)
+    items = leave_out_absent(listed)
+    permissions = Permissions(settings, lacks_images=len(items) < len(listed))
+    seen: list[Suggested] = []
+    features: list[tuple[float, ...]] = []
+    for item in items:
         try:
-            _, info = segment(path, loaded, device=device, channel=channel, **keep_all)
+            frames = _segment(item, segmenter, settings)
         except ImageError as error:
-            seen.failed.append((path, error))
+            report_failure(item, error)
             continue
-        frames = [FrameRecord.model_validate(frame) for frame in info["frames"]]
-        image = _judged(path, frames, loaded)
-        seen.images.append(image)
-        seen.features.append(_features(frames))
+        permissions.collect(frames)
+        image = _judged(item, frames, segmenter.model)
+        seen.append(image)
+        features.append(_features(frames))
         report(image)
-    doubts = np.array([image.doubtful for image in seen.images])
-    order = choose_diverse(doubts, np.array(seen.features).reshape(len(doubts), -1), count)
-    return Suggestions(tuple(seen.images[number] for number in order), tuple(seen.failed), len(seen.images))
+    failed = len(items) - len(seen)
+    if not failed:
+        permissions.say()
+    order = choose_diverse(np.array([image.doubtful for image in seen]), np.array(features), count)
+    return Suggestions(tuple(seen[number] for number in order), len(items), failed)
 
 
-def _judged(path: Path, frames: Sequence[FrameRecord], model: Model) -> Suggested:
+def _segment(item: Item, segmenter: Segmenter, asked: Settings) -> list[FrameRecord]:
+    opened = segmenter.open(item.read(), item.settings)
+    say_for_image(opened, segmenter.info, asked)
+    _, info = segment_opened(segmenter, opened)
+    return [FrameRecord.model_validate(frame) for frame in info["frames"]]
+
+
+def _judged(item: Item, frames: Sequence[FrameRecord], model: Model) -> Suggested:
     cells = sum(frame.n_cells or 0 for frame in frames)
     if cells and sum(len(frame.confidences) for frame in frames) != cells:
         raise UsageError(
             f"{model.path} gives no confidences of cells: suggest needs a model whose network classifies pixels"
         )
-    return Suggested(path, cells, sum(frame.doubtful for frame in frames))
+    return Suggested(item, cells, sum(frame.doubtful for frame in frames))
 
 
 def _features(frames: Sequence[FrameRecord]) -> tuple[float, ...]:

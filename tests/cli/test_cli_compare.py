@@ -184,6 +184,17 @@ def test_other_images_are_refused(data: Path) -> None:
     assert re.search(r"other settings \(images [0-9a-f]{12}, now [0-9a-f]{12}\)", result.stderr)
 
 
+def test_connected_parts_of_masks_of_two_values_are_cells_if_the_option_says_so(data: Path) -> None:
+    for path in data.glob("truth*.tif"):
+        tifffile.imwrite(path, np.uint8(255) * (tifffile.imread(path) > 0))
+    refused = compare(data, networks="unet")
+    assert refused.exit_code == 3
+    assert "say --split-components" in refused.stderr
+    taken = compare(data, "--split-components", networks="unet")
+    assert taken.exit_code == 0, taken.output
+    assert read_table(data)["unet"]["failure"] == ""
+
+
 def test_a_network_that_fails_is_a_row_and_the_others_go_on(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     step = Trainer._train_step
 

@@ -69,6 +69,23 @@ def test_nested_parts_are_trained_and_go_on_where_they_stopped(data: Path) -> No
     assert "belongs to a run with other settings or other images (steps 1, now 2)" in other.stderr
 
 
+def test_frames_of_a_file_are_trained_on_together(data: Path) -> None:
+    """Three files of three frames train: a part has three, six or nine images."""
+    for folder in ("images", "masks"):
+        for path in (data / folder).iterdir():
+            frames = np.stack([tifffile.imread(path)] * 3)
+            tifffile.imwrite(path, frames, ome=True, photometric="minisblack", metadata={"axes": "TYX"})
+    result = learn_curve(data)
+    assert result.exit_code == 0, result.output
+    assert "files are taken whole, with all of their images: parts of 3, 6, 9 images" in result.stderr
+    rows = list(csv.DictReader((data / "curve" / "learning_curve.csv").read_text().splitlines()))
+    assert [row["images"] for row in rows] == ["3", "6", "9"]
+    assert read_info(data / "curve" / "0006.safetensors").training["images"] == 6
+    assert "3 validation images" in result.stdout
+    asked = learn_curve(data, "--sizes", "4,5,9")
+    assert [line.partition(":")[0] for line in asked.stdout.splitlines()[:-1]] == ["6 images", "9 images"]
+
+
 def test_a_curve_goes_on_with_the_choices_that_it_began_with(data: Path) -> None:
     (data / "tiny.yaml").write_text(TINY + "target: instances\nborder_weight: 10.0\nborder_sigma: 5.0\n")
     assert learn_curve(data).exit_code == 0
@@ -92,6 +109,17 @@ def test_sizes_that_there_are_not_are_refused(data: Path) -> None:
     assert result.exit_code == 2
     assert "--sizes 2, 9: there are 3 images to train on, give 1 to 3" in result.stderr
     assert not (data / "curve").exists()
+
+
+def test_connected_parts_of_masks_of_two_values_are_cells_if_the_option_says_so(data: Path) -> None:
+    for path in (data / "masks").iterdir():
+        tifffile.imwrite(path, np.uint8(255) * (tifffile.imread(path) > 0))
+    refused = learn_curve(data, "--sizes", 3)
+    assert refused.exit_code == 3
+    assert "say --split-components" in refused.stderr
+    taken = learn_curve(data, "--sizes", 3, "--split-components")
+    assert taken.exit_code == 0, taken.output
+    assert read_info(data / "curve" / "0003.safetensors").training["config"]["split_components"]
 
 
 @pytest.mark.parametrize(

@@ -153,3 +153,31 @@ def test_split_of_equal_names_does_not_follow_the_order_of_input() -> None:
     moved = [dataclasses.replace(one, name=one.name.replace("/data", "elsewhere/data")) for one in examples[::-1]]
     validation = {example.name for example in dataset.split_examples(moved, 0.5)[1]}
     assert validation == {name.replace("/data", "elsewhere/data") for name in parted}
+
+
+def test_files_are_drawn_whole() -> None:
+    """Frames that are read in turns belong to their files."""
+    frames = [dataclasses.replace(discs(seed), name=f"{seed % 5}.tif") for seed in range(15)]
+    files = dataset.draw_files(frames, 3)
+    assert len({tuple(file[0].name for file in dataset.draw_files(frames, seed)) for seed in range(9)}) > 1
+    assert sorted(file[0].name for file in files) == [f"{number}.tif" for number in range(5)]
+    for file in files:
+        first = int(file[0].name[0])
+        assert [id(frame) for frame in file] == [id(frame) for frame in frames[first::5]]
+
+
+def test_frames_of_one_file_alone_are_drawn_as_neighbours() -> None:
+    frames = [dataclasses.replace(discs(seed), name="lapse.tif") for seed in range(6)]
+    firsts = set()
+    for seed in range(9):
+        drawn = [[id(one) for one in frames].index(id(frame)) for (frame,) in dataset.draw_files(frames, seed)]
+        assert drawn == [(drawn[0] + step) % 6 for step in range(6)]
+        firsts.add(drawn[0])
+    assert len(firsts) > 1
+
+
+def test_files_of_one_image_are_drawn_as_they_always_were() -> None:
+    """So that a curve of an earlier version goes on."""
+    examples = [discs(seed) for seed in range(10)]
+    drawn = [example.name for (example,) in dataset.draw_files(examples, 3)]
+    assert drawn == [examples[number].name for number in np.random.default_rng(3).permutation(10)]

@@ -252,7 +252,7 @@ def _segment_by(model: str, request: SegmentRequest, view: View, since: float = 
     ):
 
         def report(outcome: "Outcome") -> None:
-            permissions.collect(outcome)
+            permissions.collect(outcome.frames)
             on_outcome(outcome)
 
         summary = run_batch(items, out, segmenter, replace(options, asked=request.settings, on_share=on_share), report)

@@ -1,12 +1,13 @@
 """Say which options of a segmentation change nothing: for the model, for an image, or for all images of a run."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from unetbio import networks
 from unetbio.models.model_file import ModelInfo
 from unetbio.notes import say_without_effect
 from unetbio.preprocessing.selection import ImageSelection
-from unetbio.results.result_files import Outcome
+from unetbio.provenance import FrameRecord
 from unetbio.settings.runs import RunOptions
 from unetbio.settings.segmentation import Settings
 
@@ -58,9 +59,9 @@ class Permissions:
         self._settings = settings
         self._needed = {"missing_planes"} if lacks_images else set()
 
-    def collect(self, outcome: Outcome) -> None:
+    def collect(self, frames: Iterable[FrameRecord]) -> None:
         """Note the warnings of an image; those of one that failed are not known."""
-        warnings = (warning for frame in outcome.frames for warning in frame.warnings)
+        warnings = (warning for frame in frames for warning in frame.warnings)
         self._needed |= {warning.partition(":")[0] for warning in warnings}
 
     def say(self) -> None:

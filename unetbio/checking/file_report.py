@@ -92,8 +92,7 @@ class FileReport:
     @property
     def path(self) -> str:
         """The input as findings name it."""
-        series = self.item.series
-        return self.item.title + ("" if series is None else f" (series {series})")
+        return self.item.title
 
 
 def report_file(

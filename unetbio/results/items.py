@@ -109,8 +109,9 @@ class Item:
 
     @property
     def title(self) -> str:
-        """The image for messages: its file, or the name of the set beside its first file."""
-        return str(self.source if self.image_set is None else self.source.with_name(PurePosixPath(self.path).name))
+        """The image for messages: its file, or the name of the set beside its first file; and its series, if any."""
+        file = self.source if self.image_set is None else self.source.with_name(PurePosixPath(self.path).name)
+        return str(file) + ("" if self.series is None else f" (series {self.series})")
 
     @property
     def series(self) -> int | None:

@@ -197,7 +197,7 @@ class LearnCurveRun(Checked):
     sizes: Annotated[
         tuple[int, ...],
         Option(
-            "Numbers of images to train on.",
+            "Numbers of images to train on; files are taken whole, so that parts may be larger.",
             metavar="N,...",
             read=split_numbers,
             default_text="all, and three times half as many",
@@ -209,6 +209,7 @@ class LearnCurveRun(Checked):
     start: Annotated[str | None, Option("Fine-tune this model each time.", metavar="NAME|FILE")] = None
     root: Annotated[str | Path | None, _ROOT] = None
     seed: Annotated[int | None, _SEED] = None
+    split_components: Annotated[bool, SPLIT_COMPONENTS] = False
     trust_masks: Annotated[bool, _TRUST_MASKS] = False
     device: Annotated[str, DEVICE] = "auto"
     workers: Annotated[int, _PATCH_WORKERS] = 1
@@ -250,6 +251,7 @@ class CompareRun(Checked):
     config: Annotated[Path | None, _CONFIG] = None
     root: Annotated[Path | None, _ROOT] = None
     seed: Annotated[int | None, _SEED] = None
+    split_components: Annotated[bool, SPLIT_COMPONENTS] = False
     trust_masks: Annotated[bool, _TRUST_MASKS] = False
     device: Annotated[str, DEVICE] = "auto"
     workers: Annotated[int, _PATCH_WORKERS] = 1

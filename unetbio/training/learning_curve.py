@@ -1,4 +1,8 @@
-"""How the score grows with annotated images: networks trained on nested parts of them, under one budget."""
+"""How the score grows with annotated images: networks trained on nested parts of them, under one budget.
+
+Parts are of whole files: frames of a time-lapse and sections of a stack look alike, so that single ones of them would
+show as much as all, and the curve would be flat.
+"""
 
 import dataclasses
 import logging
@@ -26,7 +30,7 @@ from unetbio.training import checkpoints
 from unetbio.training.choices import choose, describe, take_over, with_target
 from unetbio.training.data.cell_classes import name_cell_classes
 from unetbio.training.data.checks.checks import check_examples
-from unetbio.training.data.dataset import Example
+from unetbio.training.data.dataset import Example, draw_files
 from unetbio.training.data.examples import load_training_data
 from unetbio.training.data.pairs import find_pairs
 from unetbio.training.recipes import with_recipe
@@ -58,7 +62,7 @@ class Point:
 
 @dataclasses.dataclass(frozen=True)
 class LearningCurve:
-    """Points by rising number of images.
+    """Points by rising number of images; frames and sections count as images.
 
     Parameters
     ----------
@@ -99,6 +103,8 @@ def learn_curve(
 ) -> LearningCurve:
     """Train on nested parts of annotated images with one validation, and write a table and a picture.
 
+    Parts hold whole files, with all of their frames and sections, so that a part may be larger than its size.
+
     Parameters
     ----------
     inputs : sequence of path
@@ -132,11 +138,10 @@ def learn_curve(
         say_without_effect(name, reason)
     config = _fixed(config, stated, run, training, validation, out)
     learner = of_training(config).learner(config, [example.label_image for example in (*training, *validation)])
-    order = np.random.default_rng(config.seed).permutation(len(training))
     points = []
-    for size in sizes:
-        result = _train([training[number] for number in order[:size]], validation, config, out, run)
-        points.append(Point(size, result.info.training["steps"], result.info.scores["validation"]))
+    for part in _parts(draw_files(training, config.seed), sizes):
+        result = _train(part, validation, config, out, run)
+        points.append(Point(len(part), result.info.training["steps"], result.info.scores["validation"]))
     curve = LearningCurve(tuple(points), learner.deciding_score, len(validation))
     write_text(out / TABLE, curve.csv())
     _draw(curve, out / PICTURE)
@@ -150,6 +155,16 @@ def _sizes(given: Iterable[int], images: int) -> list[int]:
             f"--sizes {', '.join(map(str, sizes))}: there are {images} images to train on, give 1 to {images}"
         )
     return sizes
+
+
+def _parts(files: Sequence[Sequence[Example]], sizes: Sequence[int]) -> list[list[Example]]:
+    """Nested parts of whole files, each once: for each size the smallest with so many images."""
+    counts = np.cumsum([len(file) for file in files])
+    held = {int(np.searchsorted(counts, size)) + 1 for size in sizes}
+    parts = [[example for file in files[:number] for example in file] for number in sorted(held)]
+    if (found := [len(part) for part in parts]) != list(sizes):
+        logger.info("files are taken whole, with all of their images: parts of %s images", ", ".join(map(str, found)))
+    return parts
 
 
 def _fixed(

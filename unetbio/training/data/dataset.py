@@ -29,6 +29,7 @@ __all__ = [
     "PatchSampler",
     "as_learned",
     "common_pixel_size",
+    "draw_files",
     "fingerprint",
     "fold_examples",
     "ranked_examples",
@@ -187,6 +188,23 @@ def fold_examples(examples: Sequence[Example], folds: int) -> list[tuple[list[Ex
         )
         for fold in range(folds)
     ]
+
+
+def draw_files(examples: Sequence[Example], seed: int) -> list[list[Example]]:
+    """Files in an order that follows from the seed, each as its examples.
+
+    Frames and sections of one file, which look alike, stay together. One file alone is divided into them: they keep
+    their order, from one that is drawn to the last and on from the first, since neighbours look alike.
+    """
+    rng = np.random.default_rng(seed)
+    names = _names(examples)
+    if len(names) == 1:
+        first = int(rng.integers(len(examples)))
+        return [[example] for example in (*examples[first:], *examples[:first])]
+    files: dict[str, list[Example]] = {names[number]: [] for number in rng.permutation(len(names))}
+    for example in examples:
+        files[example.name].append(example)
+    return list(files.values())
 
 
 def ranked_examples(examples: Sequence[Example]) -> list[Example]:

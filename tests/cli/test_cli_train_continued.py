@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import tifffile
 from annotated_folder import TINY, run, train, write_annotated
+from PIL import Image
 
 from unetbio.files import lock
 from unetbio.models.model_file import load_model, read_info
@@ -58,6 +60,30 @@ def test_a_model_without_its_checkpoint_is_not_overwritten_unasked(data: Path) -
     assert result.exit_code == 2
     assert "exists already: choose another name, or --overwrite it" in result.stderr
     assert train(data, data, options=("--overwrite",)).exit_code == 0
+
+
+def test_a_picture_of_somebody_else_is_not_replaced_unasked(data: Path) -> None:
+    (data / "out").mkdir()
+    (data / "out" / "m.png").write_bytes(b"mine")
+    result = train(data, data)
+    assert result.exit_code == 2
+    assert "m.png exists already, and the loss curve of the model would replace it: choose another" in result.stderr
+    assert (data / "out" / "m.png").read_bytes() == b"mine"
+    assert train(data, data, options=("--overwrite",)).exit_code == 0
+    # A run that goes on replaces its own.
+    assert train(data, data).exit_code == 0
+
+
+def test_an_image_to_learn_from_is_never_replaced(data: Path) -> None:
+    image = data / "images" / "zelle_ü0.png"
+    Image.fromarray(tifffile.imread(image.with_suffix(".tif"))).save(image)
+    image.with_suffix(".tif").unlink()
+    words = ("-o", image.with_suffix(".safetensors"), "--config", data / "tiny.yaml", "--device", "cpu")
+    result = run(data, *words, "--overwrite")
+    assert result.exit_code == 2
+    assert "zelle_ü0.png is an image to learn from, and the loss curve would replace it: choose another -o" in (
+        result.stderr
+    )
 
 
 def test_two_trainings_cannot_write_one_model(data: Path) -> None:

@@ -90,6 +90,7 @@ def train(
     # Check options before torch is imported, so that errors come at once.
     root = None if run.root is None else Path(run.root)
     files = find_pairs([Path(path) for path in paths], root, reading)
+    _refuse_input(output, files)
     config = name_cell_classes(config, files)
     earlier = None if run.overwrite else checkpoints.settings_of(checkpoint)
     config = choose_folds(config, stated, files, run, earlier)
@@ -128,7 +129,7 @@ def train(
         if not result.new_steps and result.info.training["steps"]:
             report(_complete(result, config, run.minutes, output))
         save_model(output, result.info, result.network)
-        draw_loss_curve(result.history, output.with_suffix(".png"))
+        draw_loss_curve(result.history, _picture_of(output))
     return result
 
 
@@ -265,9 +266,28 @@ def _with_choices(
 
 
 def _refuse_finished(output: Path, checkpoint: Path, *, overwrite: bool) -> None:
+    picture = _picture_of(output)
     with stopping(output):
-        goes_on = checkpoint.exists()
+        goes_on, has_picture = checkpoint.exists(), picture.exists()
     check_new_model(output, overwrite=overwrite or goes_on)
+    if has_picture and not (overwrite or goes_on):
+        raise UsageError(
+            f"{picture} exists already, and the loss curve of the model would replace it: choose another name, or "
+            "--overwrite it"
+        )
+
+
+def _refuse_input(output: Path, files: AnnotatedFiles) -> None:
+    """Refuse a model whose loss curve would replace an image or mask that it learns from."""
+    picture = _picture_of(output)
+    inputs = (path for pair in (*files.training, *files.validation) for path in (pair.image, pair.mask))
+    if any(Path(path).name == picture.name and Path(path).resolve() == picture.resolve() for path in inputs):
+        raise UsageError(f"{picture} is an image to learn from, and the loss curve would replace it: choose another -o")
+
+
+def _picture_of(output: Path) -> Path:
+    """The loss curve of a model."""
+    return output.with_suffix(".png")
 
 
 def _complete(result: "TrainingResult", config: TrainingConfig, minutes: float | None, output: Path) -> str:

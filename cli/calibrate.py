@@ -8,7 +8,7 @@ import click
 
 from unetbio.cli import options as shared
 from unetbio.cli.terminal import say
-from unetbio.settings.segmentation import READING, Settings
+from unetbio.settings.segmentation import OF_CALIBRATION, READING, Settings
 from unetbio.settings.training_runs import FEW_IMAGES, CalibrateRun
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ logger = logging.getLogger("unetbio.cli.calibrate")
 @click.argument("model")
 @click.argument("inputs", nargs=-1, required=True, type=shared.AnnotatedPath())
 @click.option("-o", "--output", required=True, type=shared.OutputPath(), help="Model file to write (*.safetensors).")
-@shared.options(Settings, *READING)
+@shared.options(Settings, *READING, told=OF_CALIBRATION)
 @shared.options(CalibrateRun)
 @shared.collected(run=CalibrateRun, reading=Settings)
 def command(model: str, inputs: tuple[Path, ...], output: Path, run: CalibrateRun, reading: Settings) -> None:

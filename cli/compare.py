@@ -9,7 +9,7 @@ from unetbio.cli import options as shared
 from unetbio.cli.limits import check_limits
 from unetbio.cli.terminal import say
 from unetbio.machine import keep_freed_memory
-from unetbio.settings.segmentation import READING, Settings
+from unetbio.settings.segmentation import OF_TRAINING, READING, Settings
 from unetbio.settings.training_runs import CompareRun
 
 __all__ = ["command"]
@@ -20,7 +20,7 @@ logger = logging.getLogger("unetbio.cli.compare")
 @click.command(short_help="Train networks on the same images and compare them.")
 @click.argument("data", nargs=-1, required=True, type=shared.AnnotatedPath())
 @click.option("-o", "--output", metavar="OUT", required=True, type=shared.OutputPath(), help="Folder of the results.")
-@shared.options(Settings, *READING)
+@shared.options(Settings, *READING, told=OF_TRAINING)
 @shared.options(CompareRun)
 @shared.collected(run=CompareRun, reading=Settings)
 def command(data: tuple[Path, ...], output: Path, run: CompareRun, reading: Settings) -> int:

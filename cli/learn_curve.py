@@ -8,7 +8,7 @@ from unetbio.cli import options as shared
 from unetbio.cli.limits import check_limits
 from unetbio.cli.terminal import say
 from unetbio.machine import keep_freed_memory
-from unetbio.settings.segmentation import READING, Settings
+from unetbio.settings.segmentation import OF_TRAINING, READING, Settings
 from unetbio.settings.training_runs import FEW_IMAGES, LearnCurveRun
 
 __all__ = ["command"]
@@ -17,7 +17,7 @@ __all__ = ["command"]
 @click.command(short_help="Measure how the score grows with annotated images.")
 @click.argument("inputs", nargs=-1, required=True, type=shared.AnnotatedPath())
 @click.option("-o", "--output", metavar="OUT", required=True, type=shared.OutputPath(), help="Folder of the results.")
-@shared.options(Settings, *READING)
+@shared.options(Settings, *READING, told=OF_TRAINING)
 @shared.options(LearnCurveRun)
 @shared.collected(run=LearnCurveRun, reading=Settings)
 def command(inputs: tuple[Path, ...], output: Path, run: LearnCurveRun, reading: Settings) -> None:

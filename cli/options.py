@@ -2,9 +2,10 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -209,9 +210,14 @@ def as_click(option: Option) -> Callable[[Command], Command]:
     )
 
 
-def options(kind: type, *names: str) -> Callable[[Command], Command]:
-    """Give a command the options of a dataclass, in its order; only those in ``names``, if given."""
-    known = options_of(kind)
+def options(
+    kind: type, *names: str, told: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+) -> Callable[[Command], Command]:
+    """Give a command the options of a dataclass, in its order; only those in ``names``, if given.
+
+    ``told`` replaces texts of options that mean something else in this command, such as their ``help``.
+    """
+    known = {name: replace(option, **told.get(name, {})) for name, option in options_of(kind).items()}
 
     def decorate(command: Command) -> Command:
         for name in reversed(names or tuple(known)):

@@ -9,7 +9,7 @@ from unetbio.cli.limits import check_limits
 from unetbio.cli.terminal import say
 from unetbio.machine import keep_freed_memory
 from unetbio.settings.options import given
-from unetbio.settings.segmentation import READING, Settings
+from unetbio.settings.segmentation import OF_TRAINING, READING, Settings
 from unetbio.settings.training_runs import FEW_IMAGES, TrainRun
 
 __all__ = ["command"]
@@ -18,7 +18,7 @@ __all__ = ["command"]
 @click.command(short_help="Train a network on images and label images.")
 @click.argument("inputs", nargs=-1, required=True, type=shared.AnnotatedPath())
 @click.option("-o", "--output", required=True, type=shared.OutputPath(), help="Model file to write (*.safetensors).")
-@shared.options(Settings, *READING)
+@shared.options(Settings, *READING, told=OF_TRAINING)
 @shared.options(TrainRun)
 @shared.collected(run=TrainRun, reading=Settings)
 def command(inputs: tuple[Path, ...], output: Path, run: TrainRun, reading: Settings) -> None:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from unetbio.postprocessing.objects import ObjectSettings
 
 __all__ = [
+    "OF_CALIBRATION",
+    "OF_TRAINING",
     "PARTS",
     "READING",
     "Diameter",
@@ -46,6 +48,22 @@ Precision = Literal["float32", "int8", "bfloat16"]
 
 READING = ("channel", "channel_names", "series", "t", "z", "axes", "pixel_size_um", "diameter_px")
 """Options that say which part of a file is the image, and at which scale."""
+
+OF_TRAINING = {
+    "diameter_px": {
+        "help": "Typical diameter of the cells in pixels, for the model file; auto measures the masks.",
+        "metavar": "PX|auto",
+    }
+}
+"""Texts of options that mean something else where a network is trained."""
+
+OF_CALIBRATION = {
+    "diameter_px": {
+        "help": "Typical diameter of the cells in pixels, to rescale by; auto leaves the images at their own scale.",
+        "metavar": "PX|auto",
+    }
+}
+"""Texts of options that mean something else where thresholds are searched."""
 
 PARTS = ("level", "region")
 """Options that say which part of a large image is segmented; tables of images have them too."""

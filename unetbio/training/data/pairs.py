@@ -139,9 +139,7 @@ def _on_this_machine(path: Path) -> Path:
 def _check_diameter(reading: Settings) -> None:
     """Refuse a word that means something in a segmentation alone."""
     if reading.diameter_px == "model":
-        raise UsageError(
-            "diameter 'model' is for a segmentation: give the pixels of a typical cell, or auto to measure the masks"
-        )
+        raise UsageError("diameter 'model' is for a segmentation: give the pixels of a typical cell, or leave it out")
 
 
 def _read_as(reading: Settings, pairs: Iterable[tuple[Path, Path]]) -> list[AnnotatedPair]:

@@ -182,6 +182,51 @@ def test_numbers_that_start_anew_are_named_with_their_cause(limit: int, bits: in
     assert f"save label images as {bits} bit" in str(caught.value)
 
 
+def numbered_rows(cells: int) -> np.ndarray:
+    """So many squares in rows, numbered in the order of reading."""
+    numbers = np.zeros((18, 18), np.uint16)
+    numbers.flat[:cells] = np.arange(1, cells + 1)
+    return np.kron(numbers, np.pad(np.ones((14, 14), np.uint16), ((0, 10), (0, 10))))
+
+
+def on_its_image(labels: np.ndarray) -> list[Example]:
+    image = (200 + 800 * (labels > 0) + np.random.default_rng(0).normal(0, 20, labels.shape)).astype(np.uint16)[None]
+    scaling = normalization.measure(image, CONFIG.normalization)
+    return [Example(name, image, scaling, labels) for name in ("one.tif", "two.tif")]
+
+
+@pytest.mark.parametrize("cells", [257, 258, 264, 268, 300])
+def test_a_few_numbers_that_start_anew_after_255_are_enough(cells: int) -> None:
+    examples = on_its_image(numbered_rows(cells).astype(np.uint8))
+    with pytest.raises(ImageError, match=f"{cells - 256} of 255 numbers stand in parts .* start anew after 255"):
+        check(examples)
+    assert not find_parts(numbered_rows(cells)).is_reused
+
+
+def test_a_mask_of_255_cells_may_have_long_ones_in_pieces() -> None:
+    labels = numbered_rows(255)
+    # Rows of six squares are one cell each, torn in the middle; and number 255 stays the largest.
+    for row in (2, 5):
+        long = labels[24 * row : 24 * row + 14, : 24 * 6]
+        long[:] = np.array([0, long[0, 0]])[(np.arange(long.shape[1]) % 66 > 2).astype(int)]
+    found = find_parts(labels)
+    assert (len(found.near), found.far, found.is_reused) == (2, (), False)
+    assert any("2 cells of 245 in pieces" in line for line in check(on_its_image(labels)))
+
+
+def test_a_number_in_distant_parts_is_not_called_a_cell_in_pieces() -> None:
+    labels = numbered_rows(120)
+    labels[labels == 100] = 7
+    warnings = check(on_its_image(labels))
+    assert "the mask of two.tif: 1 number of 119 in parts that are far from each other (number 7)" in warnings
+    assert not any("in pieces" in line for line in warnings)
+
+
+def test_classes_are_not_taken_for_numbers_that_started_anew() -> None:
+    with pytest.raises(ImageError, match="for a mask of classes, say --target classes"):
+        check(with_masks(lambda labels: np.select([labels > 8, labels > 0], [255, 127]).astype(np.uint8)))
+
+
 def test_a_cell_in_pieces_is_named() -> None:
     torn = SCENES[1].label_image.copy()
     row = int(np.argwhere(torn == 5)[:, 0].mean())

@@ -17,8 +17,9 @@ from unetbio.errors import ImageError
 from unetbio.io import read_image, read_labels
 from unetbio.preprocessing import normalization
 from unetbio.settings.training import TrainingConfig
+from unetbio.supervision.annotations import UNANNOTATED
 from unetbio.training.data.checks import duplicates
-from unetbio.training.data.checks.alignment import find_displacement
+from unetbio.training.data.checks.alignment import find_class_displacement, find_displacement
 from unetbio.training.data.checks.checks import check_examples
 from unetbio.training.data.checks.duplicates import find_anchors, find_shared
 from unetbio.training.data.checks.noise import is_noise
@@ -29,13 +30,13 @@ from unetbio.training.data.pairs import AnnotatedPair
 CONFIG = TrainingConfig()
 
 
-def scene(seed: int, size: int = 128, step: int = 26, radius: float = 8.0) -> Example:
+def scene(seed: int, size: int = 128, step: int = 26, radius: float = 8.0, jitter: int = 3) -> Example:
     """Bright ellipses, wider than high, on a noisy ground, on a grid with jitter."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size]
     label_image = np.zeros((size, size), np.int32)
     for number, (row, column) in enumerate(np.argwhere(np.ones((size // step,) * 2)), start=1):
-        dy, dx = rng.integers(-3, 4, 2)
+        dy, dx = rng.integers(-jitter, jitter + 1, 2)
         at_y, at_x = (row + 0.5) * step + dy, (column + 0.5) * step + dx
         label_image[((y - at_y) / (0.7 * radius)) ** 2 + ((x - at_x) / radius) ** 2 <= 1] = number
     image = (200 + 800 * (label_image > 0) + rng.normal(0, 20, label_image.shape)).astype(np.uint16)[None]
@@ -254,12 +255,64 @@ def test_validation_images_that_share_pixels_with_training_images_are_named(part
     ]
 
 
-def test_class_masks_are_checked_for_shared_images_alone() -> None:
-    examples = with_masks(lambda labels: (labels.T > 0).astype(np.uint8))
-    config = TrainingConfig(target="classes")
-    assert check_examples(examples[1:], examples[:1], config) == []
-    (warning,) = check_examples(examples[1:], examples[1:2], config)
+CLASSES = TrainingConfig(target="classes", class_names=("ground", "cell", "rim"))
+CLASS_SCENES = [scene(seed, size=256, radius=6, jitter=12) for seed in range(4)]
+
+
+def with_rims(labels: np.ndarray) -> np.ndarray:
+    """Cells of class 1 with rims of class 2."""
+    is_inside = ndimage.binary_erosion(labels > 0)
+    return ((labels > 0) + np.uint8(1) * ((labels > 0) & ~is_inside)).astype(np.uint8)
+
+
+def test_class_masks_that_lie_on_their_images_pass_and_are_checked_for_shared_images() -> None:
+    examples = with_masks(with_rims, CLASS_SCENES)
+    assert check_examples(examples[1:], examples[:1], CLASSES) == []
+    (warning,) = check_examples(examples[1:], examples[1:2], CLASSES)
     assert "shares pixels" in warning
+
+
+@pytest.mark.parametrize(
+    ("change", "fits"),
+    [
+        (np.transpose, "with rows and columns exchanged"),
+        (np.flipud, "mirrored top to bottom"),
+        # The inside of a cell agrees as well a pixel beside its place.
+        (lambda mask: np.roll(mask, (-6, 9), (0, 1)), r"moved by 6 pixels down and -\d to the right"),
+        # Classes that fill the image have no background.
+        (lambda mask: mask.T + np.uint8(1), "with rows and columns exchanged"),
+    ],
+)
+def test_class_masks_that_do_not_lie_on_their_images_are_refused(
+    change: Callable[[np.ndarray], np.ndarray], fits: str
+) -> None:
+    examples = with_masks(lambda labels: change(with_rims(labels)), CLASS_SCENES)
+    message = rf"the mask of scene1.tif does not lie on the image: it fits {fits} \(4 of 4 masks are displaced\)"
+    with pytest.raises(ImageError, match=message) as caught:
+        check_examples(examples[1:], examples[:1], CLASSES)
+    assert caught.value.reason == "displaced"
+    (warning,) = check_examples(examples[1:], examples[:1], CLASSES, trust=True)
+    assert re.match(message, warning)
+
+
+def partly_annotated(labels: np.ndarray) -> np.ndarray:
+    mask = with_rims(labels.T)
+    mask[:20, :20] = UNANNOTATED
+    return mask
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        partly_annotated,
+        # One structure, which resembles those beside it.
+        lambda labels: np.roll(labels == 30, 50, axis=1).astype(np.uint8),
+        lambda labels: np.zeros_like(labels, np.uint8),
+    ],
+)
+def test_nothing_is_said_of_class_masks_that_prove_nothing(change: Callable[[np.ndarray], np.ndarray]) -> None:
+    examples = with_masks(change, CLASS_SCENES)
+    assert check_examples(examples[1:], examples[:1], CLASSES) == []
 
 
 def test_parts_agree_with_a_loop_over_numbers() -> None:
@@ -321,9 +374,30 @@ def test_no_real_mask_is_accused_and_those_moved_are(shared_data: Path, folder: 
         found = find_parts(example.label_image)
         assert not found.far, example.name
         assert find_displacement(example.image, example.label_image) is None, example.name
+        assert find_class_displacement(example.image, (example.label_image > 0).astype(np.uint8)) is None, example.name
         moved += find_displacement(example.image, np.roll(example.label_image, 14, axis=-1)) is not None
     fewest = {"nuclei_3d": 0.25, "tnbc_he": 0.8}.get(folder, 0.85)
     assert moved >= fewest * sum(len(np.unique(one.label_image)) > 3 for one in chosen)
+
+
+def test_real_membranes_are_found_where_they_are_displaced(shared_data: Path) -> None:
+    folder = shared_data / "isbi2012_em" / "val"
+    for path in sorted((folder / "images").iterdir()):
+        image, mask = read_image(path).read()[None], read_image(folder / "masks" / path.name).read() > 0
+        membranes = mask.astype(np.uint8)
+        assert find_class_displacement(image, membranes) is None
+        assert find_class_displacement(image, membranes.T) == "with rows and columns exchanged"
+        moved = find_class_displacement(image, np.roll(membranes, 10, axis=1))
+        assert moved is not None
+        assert moved.startswith("moved by")
+
+
+def test_nothing_is_said_of_real_stacks_of_one_structure(shared_data: Path) -> None:
+    folder = shared_data / "hippocampus"
+    for path in sorted((folder / "images").iterdir())[:6]:
+        image = read_image(path).read()[None]
+        classes = np.asarray(read_image(folder / "masks" / path.name).read()).astype(np.uint8)
+        assert find_class_displacement(image, classes) is None, path.name
 
 
 def cut_to_bytes(example: Example) -> Example:

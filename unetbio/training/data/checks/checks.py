@@ -13,7 +13,7 @@ from unetbio.errors import ImageError
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision.annotations import CLASS_BASE
 from unetbio.targets.cells import mask_annotated
-from unetbio.training.data.checks.alignment import find_displacement
+from unetbio.training.data.checks.alignment import find_class_displacement, find_displacement
 from unetbio.training.data.checks.duplicates import find_anchors, find_shared
 from unetbio.training.data.checks.noise import is_noise
 from unetbio.training.data.dataset import Example, common_pixel_size
@@ -73,7 +73,7 @@ def check_examples(
     ]
     if targets.find(config.target, config.network).masks == "instances":
         warnings += _check_cells(training, validation, config, refuse)
-        warnings += _check_places([*training, *validation], config, refuse)
+    warnings += _check_places(everything, config, refuse)
     return warnings
 
 
@@ -151,7 +151,7 @@ def _reused(example: Example, parts: Parts, masks: int, of: int) -> ImageError:
 
 def _check_places(examples: Sequence[Example], config: TrainingConfig, refuse: Refuse) -> Iterator[str]:
     compared = _spread(examples)
-    found = [(example, find_displacement(example.image, _annotated(example, config))) for example in compared]
+    found = [(example, _find_displacement(example, config)) for example in compared]
     displaced = [(example, words) for example, words in found if words]
     if not displaced:
         return
@@ -163,6 +163,12 @@ def _check_places(examples: Sequence[Example], config: TrainingConfig, refuse: R
         yield from lines[:SHOWN]
         if len(lines) > SHOWN:
             yield f"{len(lines) - SHOWN} more masks do not lie on their images"
+
+
+def _find_displacement(example: Example, config: TrainingConfig) -> str | None:
+    if targets.find(config.target, config.network).masks == "classes":
+        return find_class_displacement(example.image, example.label_image)
+    return find_displacement(example.image, _annotated(example, config))
 
 
 def _check_grey_values(examples: Sequence[Example]) -> Iterator[str]:

@@ -380,6 +380,13 @@ def test_no_real_mask_is_accused_and_those_moved_are(shared_data: Path, folder: 
     assert moved >= fewest * sum(len(np.unique(one.label_image)) > 3 for one in chosen)
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 600), (4, 5000), (700, 2)])
+def test_thin_images_are_compared_as_others_are(shape: tuple[int, int]) -> None:
+    labels = np.random.default_rng(0).integers(0, 6, shape).astype(np.uint8)
+    for find in (find_displacement, find_class_displacement):
+        assert find(labels[None] * 30, labels) is None
+
+
 def test_real_membranes_are_found_where_they_are_displaced(shared_data: Path) -> None:
     folder = shared_data / "isbi2012_em" / "val"
     for path in sorted((folder / "images").iterdir()):

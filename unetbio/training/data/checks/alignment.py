@@ -27,7 +27,7 @@ from unetbio.supervision.annotations import UNANNOTATED
 __all__ = ["find_class_displacement", "find_displacement", "fullest_plane"]
 
 WORKING_SIZE = 512
-"""Larger images are averaged down to at most so many pixels a side."""
+"""Larger images are averaged down to at most so many pixels a side, or to one row or column."""
 
 LEAST = 0.3
 CLEARLY = 0.1
@@ -112,7 +112,7 @@ def find_class_displacement(image: NDArray[Any], class_mask: NDArray[np.integer]
 
 def _find_change(image: NDArray[Any], planes: Sequence[NDArray[np.bool_]], *, least_peak: float) -> str | None:
     """Find the change after which one of the planes fits clearly better than any does as it is."""
-    factor = math.ceil(max(image.shape[1:]) / WORKING_SIZE)
+    factor = min(math.ceil(max(image.shape[1:]) / WORKING_SIZE), *image.shape[1:])
     features = [_standardized(feature) for feature in _features(image, factor)]
     masks = [_standardized(_averaged(plane.astype(np.float32), factor)) for plane in planes]
     pairs = list(itertools.product(features, masks))

@@ -9,6 +9,7 @@ import torch
 from unetbio.preprocessing import normalization
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision.annotations import UNANNOTATED
+from unetbio.targets.cells import median_diameter
 from unetbio.training.data.dataset import Example
 from unetbio.training.trainer import Trainer
 
@@ -36,7 +37,9 @@ def discs(seed: int, ndim: int = 2) -> Example:
         distance = np.sqrt(sum((axis - middle) ** 2 for axis, middle in zip(grid, centre, strict=True)))
         label_image[distance < size / 4 - 1 - rng.uniform(0, 3)] = label
     image = (100 + 400 * (label_image > 0) + rng.normal(0, 20, label_image.shape)).astype(np.uint16)[None]
-    return Example(f"disc{seed}", image, normalization.measure(image, CONFIG.normalization), label_image)
+    scaling = normalization.measure(image, CONFIG.normalization)
+    diameter = median_diameter([label_image], CONFIG)
+    return Example(f"disc{seed}", image, scaling, label_image, annotated_diameter_px=diameter)
 
 
 def halves(seed: int, ndim: int = 2) -> Example:
@@ -47,9 +50,8 @@ def halves(seed: int, ndim: int = 2) -> Example:
     classes[right & (classes > 0)] = 2
     image = np.where(classes == 2, 250, example.image[0])[None].astype(np.uint16)
     classes[..., :2, :5] = UNANNOTATED
-    return dataclasses.replace(
-        example, image=image, label_image=classes, scaling=normalization.measure(image, CONFIG.normalization)
-    )
+    scaling = normalization.measure(image, CONFIG.normalization)
+    return dataclasses.replace(example, image=image, label_image=classes, scaling=scaling, annotated_diameter_px=None)
 
 
 def trainer(checkpoint: Path, config: TrainingConfig = CONFIG, **options: object) -> Trainer:

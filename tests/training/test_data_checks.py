@@ -17,8 +17,9 @@ from unetbio.errors import ImageError
 from unetbio.io import read_image, read_labels
 from unetbio.preprocessing import normalization
 from unetbio.settings.training import TrainingConfig
+from unetbio.supervision.annotations import UNANNOTATED
 from unetbio.training.data.checks import duplicates
-from unetbio.training.data.checks.alignment import find_displacement
+from unetbio.training.data.checks.alignment import find_class_displacement, find_displacement
 from unetbio.training.data.checks.checks import check_examples
 from unetbio.training.data.checks.duplicates import find_anchors, find_shared
 from unetbio.training.data.checks.noise import is_noise
@@ -29,13 +30,13 @@ from unetbio.training.data.pairs import AnnotatedPair
 CONFIG = TrainingConfig()
 
 
-def scene(seed: int, size: int = 128, step: int = 26, radius: float = 8.0) -> Example:
+def scene(seed: int, size: int = 128, step: int = 26, radius: float = 8.0, jitter: int = 3) -> Example:
     """Bright ellipses, wider than high, on a noisy ground, on a grid with jitter."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size]
     label_image = np.zeros((size, size), np.int32)
     for number, (row, column) in enumerate(np.argwhere(np.ones((size // step,) * 2)), start=1):
-        dy, dx = rng.integers(-3, 4, 2)
+        dy, dx = rng.integers(-jitter, jitter + 1, 2)
         at_y, at_x = (row + 0.5) * step + dy, (column + 0.5) * step + dx
         label_image[((y - at_y) / (0.7 * radius)) ** 2 + ((x - at_x) / radius) ** 2 <= 1] = number
     image = (200 + 800 * (label_image > 0) + rng.normal(0, 20, label_image.shape)).astype(np.uint16)[None]
@@ -182,6 +183,51 @@ def test_numbers_that_start_anew_are_named_with_their_cause(limit: int, bits: in
     assert f"save label images as {bits} bit" in str(caught.value)
 
 
+def numbered_rows(cells: int) -> np.ndarray:
+    """So many squares in rows, numbered in the order of reading."""
+    numbers = np.zeros((18, 18), np.uint16)
+    numbers.flat[:cells] = np.arange(1, cells + 1)
+    return np.kron(numbers, np.pad(np.ones((14, 14), np.uint16), ((0, 10), (0, 10))))
+
+
+def on_its_image(labels: np.ndarray) -> list[Example]:
+    image = (200 + 800 * (labels > 0) + np.random.default_rng(0).normal(0, 20, labels.shape)).astype(np.uint16)[None]
+    scaling = normalization.measure(image, CONFIG.normalization)
+    return [Example(name, image, scaling, labels) for name in ("one.tif", "two.tif")]
+
+
+@pytest.mark.parametrize("cells", [257, 258, 264, 268, 300])
+def test_a_few_numbers_that_start_anew_after_255_are_enough(cells: int) -> None:
+    examples = on_its_image(numbered_rows(cells).astype(np.uint8))
+    with pytest.raises(ImageError, match=f"{cells - 256} of 255 numbers stand in parts .* start anew after 255"):
+        check(examples)
+    assert not find_parts(numbered_rows(cells)).is_reused
+
+
+def test_a_mask_of_255_cells_may_have_long_ones_in_pieces() -> None:
+    labels = numbered_rows(255)
+    # Rows of six squares are one cell each, torn in the middle; and number 255 stays the largest.
+    for row in (2, 5):
+        long = labels[24 * row : 24 * row + 14, : 24 * 6]
+        long[:] = np.array([0, long[0, 0]])[(np.arange(long.shape[1]) % 66 > 2).astype(int)]
+    found = find_parts(labels)
+    assert (len(found.near), found.far, found.is_reused) == (2, (), False)
+    assert any("2 cells of 245 in pieces" in line for line in check(on_its_image(labels)))
+
+
+def test_a_number_in_distant_parts_is_not_called_a_cell_in_pieces() -> None:
+    labels = numbered_rows(120)
+    labels[labels == 100] = 7
+    warnings = check(on_its_image(labels))
+    assert "the mask of two.tif: 1 number of 119 in parts that are far from each other (number 7)" in warnings
+    assert not any("in pieces" in line for line in warnings)
+
+
+def test_classes_are_not_taken_for_numbers_that_started_anew() -> None:
+    with pytest.raises(ImageError, match="for a mask of classes, say --target classes"):
+        check(with_masks(lambda labels: np.select([labels > 8, labels > 0], [255, 127]).astype(np.uint8)))
+
+
 def test_a_cell_in_pieces_is_named() -> None:
     torn = SCENES[1].label_image.copy()
     row = int(np.argwhere(torn == 5)[:, 0].mean())
@@ -209,12 +255,64 @@ def test_validation_images_that_share_pixels_with_training_images_are_named(part
     ]
 
 
-def test_class_masks_are_checked_for_shared_images_alone() -> None:
-    examples = with_masks(lambda labels: (labels.T > 0).astype(np.uint8))
-    config = TrainingConfig(target="classes")
-    assert check_examples(examples[1:], examples[:1], config) == []
-    (warning,) = check_examples(examples[1:], examples[1:2], config)
+CLASSES = TrainingConfig(target="classes", class_names=("ground", "cell", "rim"))
+CLASS_SCENES = [scene(seed, size=256, radius=6, jitter=12) for seed in range(4)]
+
+
+def with_rims(labels: np.ndarray) -> np.ndarray:
+    """Cells of class 1 with rims of class 2."""
+    is_inside = ndimage.binary_erosion(labels > 0)
+    return ((labels > 0) + np.uint8(1) * ((labels > 0) & ~is_inside)).astype(np.uint8)
+
+
+def test_class_masks_that_lie_on_their_images_pass_and_are_checked_for_shared_images() -> None:
+    examples = with_masks(with_rims, CLASS_SCENES)
+    assert check_examples(examples[1:], examples[:1], CLASSES) == []
+    (warning,) = check_examples(examples[1:], examples[1:2], CLASSES)
     assert "shares pixels" in warning
+
+
+@pytest.mark.parametrize(
+    ("change", "fits"),
+    [
+        (np.transpose, "with rows and columns exchanged"),
+        (np.flipud, "mirrored top to bottom"),
+        # The inside of a cell agrees as well a pixel beside its place.
+        (lambda mask: np.roll(mask, (-6, 9), (0, 1)), r"moved by 6 pixels down and -\d to the right"),
+        # Classes that fill the image have no background.
+        (lambda mask: mask.T + np.uint8(1), "with rows and columns exchanged"),
+    ],
+)
+def test_class_masks_that_do_not_lie_on_their_images_are_refused(
+    change: Callable[[np.ndarray], np.ndarray], fits: str
+) -> None:
+    examples = with_masks(lambda labels: change(with_rims(labels)), CLASS_SCENES)
+    message = rf"the mask of scene1.tif does not lie on the image: it fits {fits} \(4 of 4 masks are displaced\)"
+    with pytest.raises(ImageError, match=message) as caught:
+        check_examples(examples[1:], examples[:1], CLASSES)
+    assert caught.value.reason == "displaced"
+    (warning,) = check_examples(examples[1:], examples[:1], CLASSES, trust=True)
+    assert re.match(message, warning)
+
+
+def partly_annotated(labels: np.ndarray) -> np.ndarray:
+    mask = with_rims(labels.T)
+    mask[:20, :20] = UNANNOTATED
+    return mask
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        partly_annotated,
+        # One structure, which resembles those beside it.
+        lambda labels: np.roll(labels == 30, 50, axis=1).astype(np.uint8),
+        lambda labels: np.zeros_like(labels, np.uint8),
+    ],
+)
+def test_nothing_is_said_of_class_masks_that_prove_nothing(change: Callable[[np.ndarray], np.ndarray]) -> None:
+    examples = with_masks(change, CLASS_SCENES)
+    assert check_examples(examples[1:], examples[:1], CLASSES) == []
 
 
 def test_parts_agree_with_a_loop_over_numbers() -> None:
@@ -276,9 +374,37 @@ def test_no_real_mask_is_accused_and_those_moved_are(shared_data: Path, folder: 
         found = find_parts(example.label_image)
         assert not found.far, example.name
         assert find_displacement(example.image, example.label_image) is None, example.name
+        assert find_class_displacement(example.image, (example.label_image > 0).astype(np.uint8)) is None, example.name
         moved += find_displacement(example.image, np.roll(example.label_image, 14, axis=-1)) is not None
     fewest = {"nuclei_3d": 0.25, "tnbc_he": 0.8}.get(folder, 0.85)
     assert moved >= fewest * sum(len(np.unique(one.label_image)) > 3 for one in chosen)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 600), (4, 5000), (700, 2)])
+def test_thin_images_are_compared_as_others_are(shape: tuple[int, int]) -> None:
+    labels = np.random.default_rng(0).integers(0, 6, shape).astype(np.uint8)
+    for find in (find_displacement, find_class_displacement):
+        assert find(labels[None] * 30, labels) is None
+
+
+def test_real_membranes_are_found_where_they_are_displaced(shared_data: Path) -> None:
+    folder = shared_data / "isbi2012_em" / "val"
+    for path in sorted((folder / "images").iterdir()):
+        image, mask = read_image(path).read()[None], read_image(folder / "masks" / path.name).read() > 0
+        membranes = mask.astype(np.uint8)
+        assert find_class_displacement(image, membranes) is None
+        assert find_class_displacement(image, membranes.T) == "with rows and columns exchanged"
+        moved = find_class_displacement(image, np.roll(membranes, 10, axis=1))
+        assert moved is not None
+        assert moved.startswith("moved by")
+
+
+def test_nothing_is_said_of_real_stacks_of_one_structure(shared_data: Path) -> None:
+    folder = shared_data / "hippocampus"
+    for path in sorted((folder / "images").iterdir())[:6]:
+        image = read_image(path).read()[None]
+        classes = np.asarray(read_image(folder / "masks" / path.name).read()).astype(np.uint8)
+        assert find_class_displacement(image, classes) is None, path.name
 
 
 def cut_to_bytes(example: Example) -> Example:

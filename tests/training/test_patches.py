@@ -1,13 +1,19 @@
 """Patches, their supervision, and the split into training and validation."""
 
 import dataclasses
+import logging
+import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from disc_images import CONFIG, discs
 from skimage.measure import label as measure_label
 from skimage.measure import regionprops
 
+from unetbio import targets
 from unetbio.errors import UnetbioError
 from unetbio.geometry import unet_geometry
 from unetbio.settings.training import TrainingConfig
@@ -16,6 +22,8 @@ from unetbio.targets.classes import ClassLearner
 from unetbio.targets.instances import InstanceLearner
 from unetbio.training.data import dataset
 from unetbio.training.data.dataset import PatchSampler
+from unetbio.training.data.examples import load_examples
+from unetbio.training.data.pairs import AnnotatedPair
 
 pytestmark = pytest.mark.usefixtures("quick_search")
 
@@ -106,6 +114,38 @@ def test_large_cells_are_reduced_to_the_largest_diameter() -> None:
     # The border of a patch cuts cells, so single patches differ.
     assert np.median([median_diameter(sampler, index) for index in range(20)]) < 11
     assert np.median([median_diameter(usual, index) for index in range(20)]) > 15
+
+
+@pytest.mark.parametrize(
+    ("settings", "ndim", "zoom"),
+    [
+        # Cells of 20 pixels, of which the largest are reduced to 10; the part without annotation is wider than a cell.
+        ({}, 2, 0.5),
+        ({"ignore_label": 9}, 2, 0.5),
+        ({"target": "classes", "class_values": (0, 1, 2)}, 2, math.inf),
+        # A segmentation does not find the scale of stacks.
+        ({}, 3, math.inf),
+    ],
+)
+def test_cells_of_planes_alone_are_reduced_in_training_and_in_validation(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, settings: dict[str, Any], ndim: int, zoom: float
+) -> None:
+    caplog.set_level(logging.INFO)
+    grid = np.stack(np.meshgrid(*[np.arange(24)] * ndim, indexing="ij"))
+    cell = ((grid - 11.5) ** 2).sum(axis=0) <= 10**2
+    labels = np.concatenate([cell * 1, cell * 2], axis=-1).astype(np.uint8)
+    if "ignore_label" in settings:
+        labels = np.concatenate([labels, *[np.full_like(labels, 9)] * 3], axis=-1)
+    for name, array in (("image.tif", labels.astype(np.uint16) * 100 + 7), ("mask.tif", labels)):
+        tifffile.imwrite(tmp_path / name, array, metadata={"axes": "ZYX"[-ndim:]}, imagej=True)
+    config = TrainingConfig(**settings, augmentation={"largest_diameter": 10})
+    (example,) = load_examples([AnnotatedPair(tmp_path / "image.tif", tmp_path / "mask.tif")], config)
+    learner = targets.of_training(config).learner(config, [example.label_image])
+    sampler = PatchSampler([example], config, learner, (20,) * ndim, (0,) * ndim)
+    assert ("largest_diameter changes nothing here: images are stacks" in caplog.text) == (ndim == 3)
+    assert sampler.zooms == [pytest.approx(zoom, abs=0.01)]
+    seen = dataset.as_learned(example, config.augmentation)
+    assert seen.label_image.shape[-1] == pytest.approx(min(1, zoom) * labels.shape[-1], abs=1)
 
 
 def test_supervision_knows_neighbours_beyond_the_part_that_is_learned() -> None:

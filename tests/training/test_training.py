@@ -11,6 +11,7 @@ from disc_images import CONFIG, CPU, discs, halves, trainer
 from unetbio.errors import UnetbioError
 from unetbio.models.model_file import load_model, save_model
 from unetbio.supervision.thresholds import DECIDING_SCORE
+from unetbio.targets.cells import median_diameter
 from unetbio.tensor_file import load_tensors
 from unetbio.training.data.dataset import as_learned
 from unetbio.training.trainer import Trainer
@@ -212,8 +213,9 @@ def test_a_validation_sees_large_cells_reduced_as_training_does() -> None:
     augmentation = CONFIG.augmentation.model_copy(update={"largest_diameter": 10.0})
     seen = as_learned(example, augmentation)
     assert len(np.unique(seen.label_image)) == len(np.unique(example.label_image))
-    before, after = (np.median(np.bincount(one.label_image.ravel())[1:]) for one in (example, seen))
-    assert 2 * np.sqrt(after / np.pi) == pytest.approx(10, abs=0.5)
+    before, after = (median_diameter([one.label_image], CONFIG) for one in (example, seen))
+    assert after == pytest.approx(10, abs=0.5)
+    assert seen.annotated_diameter_px == 10
     assert seen.image.shape[1:] == seen.label_image.shape
     assert as_learned(example, augmentation.model_copy(update={"largest_diameter": before})) is example
     assert as_learned(example, CONFIG.augmentation) is example

@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from unetbio.settings.training import TrainingConfig
+from unetbio.settings.training import Augmentation, TrainingConfig
+from unetbio.training.data.augmentation import change_intensity
 from unetbio.training.data.pairs import AnnotatedFiles, AnnotatedPair
-from unetbio.training.without_effect import GROUP, find_without_effect
+from unetbio.training.without_effect import GROUP, INTENSITY, find_without_effect
 
 PAIR = AnnotatedPair(Path("a.tif"), Path("m.tif"))
+NO_INTENSITY = {name: 1 if name == "gamma" else 0 for name in INTENSITY}
 CLASSES: dict[str, Any] = {"target": "classes", "class_names": ["background", "cell"]}
 
 
@@ -37,10 +40,9 @@ def found(minutes: float | None = None, files: AnnotatedFiles | None = None, **s
         ({"schedule": "poly", "poly_power": 0.5}, set()),
         ({"augmentation": {"elastic_sigma": 0, "elastic_grid": 4}}, {"augmentation.elastic_grid"}),
         ({"augmentation": {"probability": 0, "blur": 2.0}}, {"augmentation.blur"}),
-        (
-            {"augmentation": {"probability": 0.5, "brightness": 0, "contrast": 0, "gamma": 1, "noise": 0, "blur": 0}},
-            {"augmentation.probability"},
-        ),
+        ({"augmentation": {"probability": 0, "colour": 0.15}}, {"augmentation.colour"}),
+        ({"augmentation": {**NO_INTENSITY, "probability": 0.5}}, {"augmentation.probability"}),
+        ({"augmentation": {**NO_INTENSITY, "probability": 0.5, "colour": 0.15}}, set()),
         ({"augmentation": {"largest_diameter": 60}}, set()),
         ({**CLASSES, "augmentation": {"largest_diameter": 60}}, {"augmentation.largest_diameter"}),
         ({"sampling": "groups"}, {"sampling"}),
@@ -58,3 +60,15 @@ def test_what_images_and_minutes_decide() -> None:
     assert found(files=named, sampling="groups", validation_fraction=0.2) == {"validation_fraction"}
     assert found(minutes=5.0, steps=900) == {"steps"}
     assert found(minutes=5.0, steps=900, restarts=[100]) == set()
+
+
+def test_all_settings_that_change_grey_values_are_known() -> None:
+    image = np.random.default_rng(1).random((2, 16, 16), dtype=np.float32)
+    plain = Augmentation.model_validate({**NO_INTENSITY, "probability": 1.0})
+
+    def changed(**settings: float) -> np.ndarray:
+        return change_intensity(np.random.default_rng(0), image, plain.model_copy(update=settings))
+
+    unchanged = changed()
+    found = {name for name in Augmentation.model_fields if not np.array_equal(changed(**{name: 0.5}), unchanged)}
+    assert found - {"probability"} == set(INTENSITY)

@@ -13,11 +13,16 @@ __all__ = ["Parts", "find_numbered_background", "find_parts"]
 
 # Parts of a number, as a share of its largest part; smaller ones are stray pixels of a brush.
 SIZABLE = 0.25
-# Centres of two parts further apart than so many typical diameters belong to two cells.
-FAR = 3.0
+# Parts with a gap of more than so many typical diameters belong to two cells. The distance of their centres would say
+# the same of a long cell that is torn.
+FAR = 2.0
 # Share of the numbers of a mask that stand in far parts. In 49 644 cells of eight sets of real masks (856 files) no
 # number does, and one has two parts that are near.
 MANY = 0.05
+# Largest numbers of a mask whose numbers may have started anew after 255 or 65 535. Masks of classes hold fewer numbers
+# than FEWEST_WRAPPED.
+WRAPPED = (range(250, 256), range(65_530, 65_536))
+FEWEST_WRAPPED = 64
 # A number on more of the pixels, with so many separate things or more around it, is the background.
 MOST_OF_ONE_CELL = 0.5
 FEWEST_SURROUNDED = 3
@@ -52,7 +57,15 @@ class Parts:
     def is_reused(self) -> bool:
         """Whether numbers stand for several cells each, as by rule and not by a slip of the hand."""
         is_all = len(self.far) == self.ids and self.parts > 2 * self.ids
-        return is_all or len(self.far) >= max(2, MANY * self.ids)
+        return is_all or len(self.far) >= max(2, MANY * self.ids) or self.wrapped_after is not None
+
+    @property
+    def wrapped_after(self) -> int | None:
+        """Number after which numbers started anew, 255 or 65 535; None if they did not."""
+        # 1 is the first number that is given again.
+        if self.ids < FEWEST_WRAPPED or (len(self.far) < 2 and 1 not in self.far):
+            return None
+        return next((values[-1] for values in WRAPPED if self.largest_id in values), None)
 
 
 def find_parts(label_image: NDArray[np.integer]) -> Parts:
@@ -80,9 +93,9 @@ def find_parts(label_image: NDArray[np.integer]) -> Parts:
     np.maximum.at(largest, owners, areas)
     is_sizable = areas >= SIZABLE * largest[owners]
     in_parts = np.flatnonzero(np.bincount(owners[is_sizable], minlength=len(ids)) > 1)
-    centres = _centres(components) if len(in_parts) else np.zeros((0, label_image.ndim))
+    boxes = _boxes(components) if len(in_parts) else np.zeros((0, label_image.ndim, 2), int)
     limit = FAR * _diameter(float(np.median(areas[is_sizable])), label_image.ndim)
-    spread = {int(ids[one]): _spread(centres[is_sizable & (owners == one)]) for one in in_parts}
+    spread = {int(ids[one]): _spread(boxes[is_sizable & (owners == one)]) for one in in_parts}
     return Parts(
         ids=len(ids),
         parts=int(is_sizable.sum()),
@@ -93,14 +106,16 @@ def find_parts(label_image: NDArray[np.integer]) -> Parts:
     )
 
 
-def _centres(components: NDArray[np.integer]) -> NDArray[np.float64]:
-    boxes = ndimage.find_objects(components)
-    return np.array([[(side.start + side.stop - 1) / 2 for side in box] for box in boxes])
+def _boxes(components: NDArray[np.integer]) -> NDArray[np.integer]:
+    """First pixel of each part along each axis, and the one after its last, ``(parts, ndim, 2)``."""
+    return np.array([[(side.start, side.stop) for side in box] for box in ndimage.find_objects(components)])
 
 
-def _spread(centres: NDArray[np.float64]) -> float:
-    """Largest distance of a part from the first one."""
-    return float(np.sqrt(((centres - centres[0]) ** 2).sum(axis=1)).max())
+def _spread(boxes: NDArray[np.integer]) -> float:
+    """Widest gap between the first part and another one; 0 where their boxes overlap or touch."""
+    starts, stops = boxes[..., 0], boxes[..., 1]
+    gaps = np.maximum(0, np.maximum(starts - stops[0], starts[0] - stops))
+    return float(np.sqrt((gaps**2).sum(axis=1)).max())
 
 
 def _diameter(area: float, ndim: int) -> float:

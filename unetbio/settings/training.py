@@ -59,7 +59,7 @@ class Augmentation(Section):
         default=None,
         gt=0.0,
         description="Enlarge no image so far that its median cell is wider than this, in pixels; reduce images whose "
-        "median cell is wider, in validations too. No limit unless given. For targets of cells.",
+        "median cell is wider, in validations too. No limit unless given. For targets of cells, in planes.",
     )
     elastic_sigma: float = Field(
         default=10.0,

@@ -30,7 +30,7 @@ _PATCH_WORKERS = Option("Threads that prepare patches.", limits=Limits(ge=1, le=
 _ROOT = Option("Where relative paths of a table start.")
 _TRUST_MASKS = Option(
     "Use masks that look wrong: empty, with reused numbers, or not on their image.",
-    "Without it they are refused before the first step (docs/command_line.md lists the checks).",
+    "Without it they are refused before the first step (docs/training.md lists the checks).",
 )
 _MINUTES_EACH = Option("Train each for as many minutes instead.", limits=Limits(gt=0))
 _CONFIG = Option("Settings of training (YAML).")

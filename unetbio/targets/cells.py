@@ -45,6 +45,7 @@ __all__ = [
     "check_cells",
     "has_thresholds",
     "mask_annotated",
+    "median_diameter",
 ]
 
 MOST_IGNORED = 2**16 - 1
@@ -228,9 +229,7 @@ class CellLearner(PixelLearner):
 
     def cell_diameter(self, label_images: Sequence[Annotation]) -> float | None:
         """See `Learner`."""
-        areas = np.concatenate([np.bincount(mask_annotated(one, one, self.config).ravel())[1:] for one in label_images])
-        areas = areas[areas > 0]
-        return _diameter(float(np.median(areas)), label_images[0].ndim) if len(areas) else None
+        return median_diameter(label_images, self.config)
 
 
 def has_thresholds(learner: Learner) -> TypeGuard[CellLearner]:
@@ -370,6 +369,11 @@ def mask_annotated(array: NDArray[Any], label_image: Annotation, config: Trainin
     return array if ignored is None else np.where(label_image == ignored, 0, array)
 
 
-def _diameter(area: float, ndim: int) -> float:
-    """Diameter of a disc, or a ball, of this many pixels."""
-    return 2 * math.sqrt(area / math.pi) if ndim == 2 else 2 * (3 * area / (4 * math.pi)) ** (1 / 3)
+def median_diameter(label_images: Sequence[Annotation], config: TrainingConfig) -> float | None:
+    """Diameter of a disc, or a ball, of as many pixels as the median cell; None without cells."""
+    counts = [np.bincount(mask_annotated(one, one, config).ravel())[1:] for one in label_images]
+    pixels = np.concatenate(counts)
+    if not pixels.any():
+        return None
+    median = float(np.median(pixels[pixels > 0]))
+    return 2 * math.sqrt(median / math.pi) if label_images[0].ndim == 2 else 2 * (3 * median / (4 * math.pi)) ** (1 / 3)

@@ -1,7 +1,6 @@
 """Settings of a training that follow from its images, where neither a file nor an option states them."""
 
 import json
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from pydantic import ValidationError
 from unetbio import networks, targets
 from unetbio.errors import UsageError
 from unetbio.settings.training import TrainingConfig
-from unetbio.targets.cells import mask_annotated
+from unetbio.targets.cells import median_diameter
 from unetbio.training.data.dataset import Example
 
 __all__ = ["CHOSEN", "choose", "describe", "take_over", "with_target"]
@@ -118,13 +117,10 @@ def _steps(training: Sequence[Example], config: TrainingConfig) -> float:
 
 
 def _median_diameter(examples: Sequence[Example], config: TrainingConfig) -> float | None:
-    """Of a disc of as many pixels as the median cell; None without cells."""
+    """Of the cells of all examples; None without cells."""
     if targets.find(config.target, config.network).masks != "instances":
         return None
-    areas = [np.bincount(mask_annotated(one.label_image, one.label_image, config).ravel())[1:] for one in examples]
-    pixels = np.concatenate(areas)
-    pixels = pixels[pixels > 0]
-    return 2 * math.sqrt(float(np.median(pixels)) / math.pi) if len(pixels) else None
+    return median_diameter([example.label_image for example in examples], config)
 
 
 def describe(config: TrainingConfig, stated: Collection[str], minutes: float | None) -> str:

@@ -18,7 +18,7 @@ __all__ = ["GROUP", "find_without_effect"]
 GROUP = "the column group"
 """Column of a table, beside the names of settings."""
 
-INTENSITY = ("brightness", "contrast", "gamma", "noise", "blur")
+INTENSITY = ("brightness", "contrast", "gamma", "noise", "blur", "colour")
 """Changes of grey values, which an augmentation applies with `probability`."""
 
 

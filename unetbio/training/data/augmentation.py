@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from unetbio.settings.training import Augmentation
 
-__all__ = ["change_intensity", "largest_zoom", "patch_coordinates", "warp"]
+__all__ = ["change_intensity", "patch_coordinates", "warp"]
 
 
 def patch_coordinates(
@@ -58,15 +58,6 @@ def patch_coordinates(
         offsets += _elastic_displacement(rng, shape, settings.elastic_grid, settings.elastic_sigma)
     coordinates: NDArray[np.float32] = (offsets + np.reshape(centre, (ndim, *[1] * ndim))).astype(np.float32)
     return coordinates
-
-
-def largest_zoom(label_image: NDArray[np.integer], settings: Augmentation) -> float:
-    """Zoom at which the median cell of a label image has the largest diameter of the settings; infinite without one."""
-    areas = np.bincount(label_image.ravel())[1:] if settings.largest_diameter else np.array([])
-    if not areas.any():
-        return math.inf
-    diameter = 2 * math.sqrt(float(np.median(areas[areas > 0])) / math.pi)
-    return (settings.largest_diameter or math.inf) / diameter
 
 
 def warp(image: NDArray[np.generic], coordinates: NDArray[np.float32], *, nearest: bool = False) -> NDArray[np.generic]:

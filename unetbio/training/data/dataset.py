@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from unetbio.errors import UsageError
 from unetbio.io.pairing.matching import PIXEL_SIZE_TOLERANCE
 from unetbio.labels import resize_nearest
+from unetbio.notes import say_without_effect
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.rescaling import rescale
 from unetbio.settings.training import Augmentation, TrainingConfig
 from unetbio.supervision import class_weights
-from unetbio.training.data.augmentation import change_intensity, largest_zoom, patch_coordinates, warp
+from unetbio.training.data.augmentation import change_intensity, patch_coordinates, warp
 
 if TYPE_CHECKING:
     from unetbio.targets.base import Learner
@@ -59,6 +60,8 @@ class Example:
         Kind of image, as a table names it.
     diameter_px : float, optional
         Typical diameter of its cells, if it was given.
+    annotated_diameter_px : float, optional
+        Diameter of its median cell as annotated; None without cells, as in class masks.
     """
 
     name: str
@@ -69,6 +72,7 @@ class Example:
     pixel_size_um: tuple[float, ...] | None = None
     group: str = ""
     diameter_px: float | None = None
+    annotated_diameter_px: float | None = None
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
@@ -102,12 +106,23 @@ def as_learned(example: Example, augmentation: Augmentation) -> Example:
 
     A segmentation finds the scale of such an image, and thresholds have to be right there.
     """
-    zoom = largest_zoom(example.label_image, augmentation)
-    if zoom >= 1 or example.label_image.ndim != 2:
+    zoom = _largest_zoom(example, augmentation)
+    if zoom >= 1:
         return example
     grid = tuple(max(1, round(zoom * size)) for size in example.label_image.shape)
     image, label_image = rescale(example.image, grid), resize_nearest(example.label_image, grid)
-    return replace(example, image=image, label_image=label_image)
+    return replace(example, image=image, label_image=label_image, annotated_diameter_px=augmentation.largest_diameter)
+
+
+def _largest_zoom(example: Example, augmentation: Augmentation) -> float:
+    """Zoom at which the median cell of a plane has the largest diameter of the settings; infinite without one.
+
+    Stacks have none: a segmentation does not find their scale.
+    """
+    diameter, largest = example.annotated_diameter_px, augmentation.largest_diameter
+    if diameter is None or largest is None or example.label_image.ndim != 2:
+        return math.inf
+    return largest / diameter
 
 
 def common_pixel_size(examples: Sequence[Example]) -> tuple[float, ...] | None:
@@ -255,7 +270,9 @@ class PatchSampler:
         self.input_shape = input_shape
         self.context = context
         self.places = _places(examples, learner)
-        self.zooms = [largest_zoom(example.label_image, config.augmentation) for example in examples]
+        self.zooms = [_largest_zoom(example, config.augmentation) for example in examples]
+        if config.augmentation.largest_diameter and examples[0].label_image.ndim != 2:
+            say_without_effect("augmentation.largest_diameter", "images are stacks")
         self.groups = _groups(examples) if config.sampling == "groups" else ()
         self.group_shares = np.cumsum([math.sqrt(len(group)) for group in self.groups])
         sizes = np.array([example.label_image.size for example in examples], dtype=np.float64)

@@ -23,6 +23,7 @@ from unetbio.preprocessing.selection import ImageSelection
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision.annotations import number_cell_classes
 from unetbio.targets.base import Annotation, Target
+from unetbio.targets.cells import median_diameter
 from unetbio.training.data.dataset import Example, split_examples
 from unetbio.training.data.pairs import AnnotatedFiles, AnnotatedPair
 from unetbio.training.data.series import naming, pair_series
@@ -169,8 +170,9 @@ def _load(pair: AnnotatedPair, selection: ImageSelection, config: TrainingConfig
         annotations = [target.annotate(part, config) for part in parts]
         for annotation in annotations:
             labels.check_plausible(annotation, "the mask")
+    are_cells = target.masks == "instances"
     return [
-        _example(pair, selection, part, annotation)
+        _example(pair, selection, part, annotation, median_diameter([annotation], config) if are_cells else None)
         for part, annotation in zip(_images(pair, selection, config), annotations, strict=True)
     ]
 
@@ -250,7 +252,11 @@ def _images(
 
 
 def _example(
-    pair: AnnotatedPair, selection: ImageSelection, image: tuple[NDArray[Any], Scaling], annotation: Annotation
+    pair: AnnotatedPair,
+    selection: ImageSelection,
+    image: tuple[NDArray[Any], Scaling],
+    annotation: Annotation,
+    annotated_diameter_px: float | None,
 ) -> Example:
     section, sizes, diameter = selection.section, selection.trusted_pixel_size_um, pair.reading.diameter_px
     return Example(
@@ -265,4 +271,5 @@ def _example(
         ),
         group=pair.group,
         diameter_px=diameter / full_pixels(selection.image) if isinstance(diameter, int | float) else None,
+        annotated_diameter_px=annotated_diameter_px,
     )

@@ -13,7 +13,7 @@ from unetbio.errors import ImageError
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision.annotations import CLASS_BASE
 from unetbio.targets.cells import mask_annotated
-from unetbio.training.data.checks.alignment import find_displacement
+from unetbio.training.data.checks.alignment import find_class_displacement, find_displacement
 from unetbio.training.data.checks.duplicates import find_anchors, find_shared
 from unetbio.training.data.checks.noise import is_noise
 from unetbio.training.data.dataset import Example, common_pixel_size
@@ -25,9 +25,6 @@ MOST_COMPARED = 200
 
 # Below, displaced masks are slips; from here on, the rule by which the masks were written.
 MANY_DISPLACED = 0.2
-
-WRAPPED = (range(250, 256), range(65_530, 65_536))
-"""Largest numbers of a mask whose numbers may have started anew after 255 or 65 535."""
 
 LARGEST_POINT = 3
 """Pixels; cells of so few are marks and not outlines."""
@@ -76,7 +73,7 @@ def check_examples(
     ]
     if targets.find(config.target, config.network).masks == "instances":
         warnings += _check_cells(training, validation, config, refuse)
-        warnings += _check_places([*training, *validation], config, refuse)
+    warnings += _check_places(everything, config, refuse)
     return warnings
 
 
@@ -113,15 +110,21 @@ def _check_parts(found: Sequence[tuple[Example, Parts]], refuse: Refuse) -> Iter
     if reused:
         yield refuse(_reused(*reused[0], len(reused), len(found)))
         return
-    in_pieces = [(example, parts) for example, parts in found if parts.near or parts.far]
-    for example, parts in in_pieces[:SHOWN]:
-        numbers = sorted([*parts.near, *parts.far])
+    near = [(example.name, parts.near, parts.ids) for example, parts in found if parts.near]
+    far = [(example.name, parts.far, parts.ids) for example, parts in found if parts.far]
+    yield from _name_numbers(near, "cell", "in pieces")
+    yield from _name_numbers(far, "number", "in parts that are far from each other")
+
+
+def _name_numbers(found: Sequence[tuple[str, tuple[int, ...], int]], noun: str, where: str) -> Iterator[str]:
+    """Name masks, and those of their numbers that stand in several parts."""
+    for name, numbers, ids in found[:SHOWN]:
         yield (
-            f"the mask of {example.name}: {_counted(len(numbers), 'cell')} of {parts.ids} in pieces "
+            f"the mask of {name}: {_counted(len(numbers), noun)} of {ids} {where} "
             f"(number {', '.join(map(str, numbers[:SHOWN]))}{' ...' if len(numbers) > SHOWN else ''})"
         )
-    if len(in_pieces) > SHOWN:
-        yield f"cells in pieces in {len(in_pieces) - SHOWN} more masks"
+    if len(found) > SHOWN:
+        yield f"{noun}s {where} in {len(found) - SHOWN} more masks"
 
 
 def _annotated(example: Example, config: TrainingConfig) -> NDArray[np.integer]:
@@ -131,11 +134,11 @@ def _annotated(example: Example, config: TrainingConfig) -> NDArray[np.integer]:
 
 
 def _reused(example: Example, parts: Parts, masks: int, of: int) -> ImageError:
-    wrapped = next((values for values in WRAPPED if parts.largest_id in values), None)
-    if wrapped is not None:
+    last = parts.wrapped_after
+    if last is not None:
         cause = (
-            f"numbers start anew after {wrapped[-1]}, and cell {wrapped[-1] + 1} has become background: save label "
-            f"images as {'16' if wrapped[-1] < 256 else '32'} bit"
+            f"numbers start anew after {last}, and cell {last + 1} has become background: save label images as "
+            f"{'16' if last < 256 else '32'} bit"
         )
     else:
         cause = "a cell needs a number of its own; for a mask of classes, say --target classes"
@@ -148,7 +151,7 @@ def _reused(example: Example, parts: Parts, masks: int, of: int) -> ImageError:
 
 def _check_places(examples: Sequence[Example], config: TrainingConfig, refuse: Refuse) -> Iterator[str]:
     compared = _spread(examples)
-    found = [(example, find_displacement(example.image, _annotated(example, config))) for example in compared]
+    found = [(example, _find_displacement(example, config)) for example in compared]
     displaced = [(example, words) for example, words in found if words]
     if not displaced:
         return
@@ -160,6 +163,12 @@ def _check_places(examples: Sequence[Example], config: TrainingConfig, refuse: R
         yield from lines[:SHOWN]
         if len(lines) > SHOWN:
             yield f"{len(lines) - SHOWN} more masks do not lie on their images"
+
+
+def _find_displacement(example: Example, config: TrainingConfig) -> str | None:
+    if targets.find(config.target, config.network).masks == "classes":
+        return find_class_displacement(example.image, example.label_image)
+    return find_displacement(example.image, _annotated(example, config))
 
 
 def _check_grey_values(examples: Sequence[Example]) -> Iterator[str]:

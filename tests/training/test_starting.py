@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from disc_images import CONFIG, discs
 from safetensors.torch import save_file
 
 from unetbio import networks
@@ -21,8 +22,9 @@ from unetbio.supervision.thresholds import DECIDING_SCORE
 from unetbio.targets import of_training
 from unetbio.targets.base import Validation
 from unetbio.targets.cells import CellLearner
+from unetbio.training.data.dataset import ranked_examples
 from unetbio.training.starting import FINE_TUNING_RATE, settings_from, take_weights
-from unetbio.training.thresholds import tune_from
+from unetbio.training.thresholds import tune_from, with_training_images
 
 SMALL = {"width": 0.06, "in_channels": 1, "num_classes": 2}
 
@@ -176,6 +178,27 @@ def test_classes_keep_their_names_and_values(tmp_path: Path) -> None:
     assert settings_from(str(path), {"class_values": (1, 2)})["class_names"] == ("background", "gland")
     assert "class_names" not in settings_from(str(path), {"class_values": (0, 1, 2)})
     assert settings_from(str(path), {"class_names": ("a", "b")})["class_names"] == ("a", "b")
+
+
+def test_training_images_help_to_search_thresholds_where_few_cells_validate(monkeypatch: pytest.MonkeyPatch) -> None:
+    held, training = [discs(9)], [discs(seed) for seed in range(4)]
+    every = with_training_images(held, training, CONFIG.augmentation)
+    assert [example.name for example in every] == ["disc9", *(one.name for one in ranked_examples(training))]
+    for enough, count in ((4, 1), (5, 2), (9, 3)):
+        monkeypatch.setattr("unetbio.training.thresholds.ENOUGH_CELLS", enough)
+        assert with_training_images(held, training, CONFIG.augmentation) == every[:count]
+
+
+@pytest.mark.parametrize(("cells", "changes"), [(8, False), (400, True)])
+def test_a_gain_within_the_random_error_changes_no_thresholds(cells: int, changes: bool) -> None:
+    """A tenth of the cells are dim."""
+    learner = of_training(TrainingConfig()).learner(TrainingConfig(), [])
+    truth = np.kron(np.arange(1, cells + 1).reshape(-1, 4), np.pad(np.ones((6, 6), np.uint16), 2)).astype(np.uint16)
+    dim = (truth > 0) & (truth % 10 == 3)
+    probability = np.where(dim, 0.6, np.where(truth > 0, 0.95, 0.02)).astype(np.float32)
+    given = PostProcessing(0.7, (0.8,))
+    found = tune_from(given, learner, [np.stack([1 - probability, probability])], [truth])
+    assert (found.postprocessing != given) == changes
 
 
 def test_thresholds_stay_unless_others_are_clearly_better() -> None:

@@ -30,7 +30,7 @@ from unetbio.preprocessing import normalization
 from unetbio.preprocessing.grey_values import GreyFingerprint
 from unetbio.settings.training import TrainingConfig
 from unetbio.targets.base import Batch, Validation
-from unetbio.targets.cells import has_thresholds
+from unetbio.targets.cells import CellLearner, has_thresholds
 from unetbio.tensor_file import save_tensors
 from unetbio.training import checkpoints, run_state
 from unetbio.training.data.dataset import Example, Patch, PatchSampler, as_learned, fingerprint
@@ -41,7 +41,7 @@ from unetbio.training.mean_weights import MeanWeights
 from unetbio.training.precision import computes_in_bfloat16
 from unetbio.training.setup import describe_model, make_optimizer, network_parameters
 from unetbio.training.starting import Taken, take_weights
-from unetbio.training.thresholds import tuned
+from unetbio.training.thresholds import tuned, with_training_images
 
 __all__ = ["Trainer", "TrainingResult"]
 
@@ -129,7 +129,7 @@ class Trainer:
         self.training, self.validation, self.config = training, validation, config
         self.device, self.checkpoint = device, checkpoint
         self.minutes, self.workers, self.report, self.replace = minutes, workers, report, replace
-        self.keeps_last, self.is_taken_up = keeps_last, False
+        self.keeps_last, self.is_taken_up, self.settles = keeps_last, False, True
         self.held = [as_learned(example, config.augmentation) for example in validation]
         label_images = [example.label_image for example in (*training, *validation)]
         self.learner = targets.of_training(config).learner(config, label_images)
@@ -344,22 +344,23 @@ class Trainer:
     def _found(self) -> Validation:
         if has_thresholds(self.learner):
             return tuned(self.kept, self.learner, self.predict_cells(self.network), self.held_labels)
-        images = self._held_images()
-        return self.learner.validate(self.network, images, self.held_labels, **self._how_to_predict())
+        return self.learner.validate(self.network, _scaled(self.held), self.held_labels, **self._how_to_predict())
 
     def predict_cells(self, network: nn.Module) -> list[NDArray[np.float32]]:
         """Probabilities ``(K, *spatial)`` of the validation images, for targets of cells."""
         if not has_thresholds(self.learner):
             raise TypeError(f"target {self.config.target} gives no probabilities of cells")
-        return list(self.learner.predict(network, self._held_images(), **self._how_to_predict()))
+        return self._predict(self.learner, network, self.held)
+
+    def _predict(
+        self, learner: CellLearner, network: nn.Module, examples: Sequence[Example]
+    ) -> list[NDArray[np.float32]]:
+        return list(learner.predict(network, _scaled(examples), **self._how_to_predict()))
 
     @property
     def held_labels(self) -> list[NDArray[np.integer]]:
         """Label images of the validation images, as they are predicted."""
         return [example.label_image for example in self.held]
-
-    def _held_images(self) -> Iterator[NDArray[np.float32]]:
-        return (normalization.apply(example.image, example.scaling) for example in self.held)
 
     def _how_to_predict(self) -> dict[str, Any]:
         return {"device": self.device, "exact": self.is_exact, "window": self.window}
@@ -420,15 +421,35 @@ class Trainer:
         assert self.best is not None  # run() validates at least once
         network = networks.build(self.config.network, self.parameters)
         network.load_state_dict(self.best_weights)
+        settled, images = self._settled(network.eval(), self.best)
         found = {
-            "postprocessing": self.best.postprocessing,
-            "objects": self.best.objects,
-            "confidence": self.best.confidence,
-            "training": self._training_record(),
-            "scores": {"validation": self.best.scores},
+            "postprocessing": settled.postprocessing,
+            "objects": settled.objects,
+            "confidence": settled.confidence,
+            "training": {**self._training_record(), **images},
+            "scores": {"validation": settled.scores},
         }
         info = self.info.model_copy(update=found)
-        return TrainingResult(network.eval(), info, self.history, new_steps)
+        return TrainingResult(network, info, self.history, new_steps)
+
+    def _settled(self, network: nn.Module, best: Validation) -> tuple[Validation, dict[str, int]]:
+        """The best validation, with thresholds of more images where few cells validate, and how many these are."""
+        if not has_thresholds(self.learner) or self.keeps_last or not self.settles:
+            return best, {}
+        shown = with_training_images(self.held, self.training, self.config.augmentation)
+        count = len(self.held)
+        if len(shown) == count:
+            return best, {}
+        label_images = [example.label_image for example in shown]
+        probabilities = self._predict(self.learner, network, shown)
+        settings = tuned(self.kept, self.learner, probabilities, label_images).postprocessing
+        self.report(
+            f"few cells validate, so thresholds are searched on {len(shown) - count} training images too; scores are "
+            "of the validation images"
+        )
+        return self.learner.score(settings, probabilities[:count], label_images[:count]), {
+            "threshold_images": len(shown)
+        }
 
     def _training_record(self) -> dict[str, Any]:
         lows = [low for example in self.training for low in example.scaling.low]
@@ -460,6 +481,7 @@ class Trainer:
             "best": None if self.best is None else self.best.as_json(),
             "optimizer": scalars,
             "run": self.identity,
+            "settles": self.settles,
         }
         save_tensors(self.checkpoint, tensors, {CHECKPOINT_KEY: json.dumps(progress)})
 
@@ -512,6 +534,13 @@ class Trainer:
         self.best = None if progress["best"] is None else Validation.from_json(progress["best"])
         self.network.load_state_dict(run_state.part(tensors, "network"))
         self.best_weights = run_state.part(tensors, "best")
+        # A run ends as it began: versions before this one searched thresholds on validation images alone.
+        self.settles = progress.get("settles", False)
         means = {name: tensor.to(self.device) for name, tensor in run_state.part(tensors, "mean").items()}
         self.mean_weights = MeanWeights(self.config.ema, means)
         run_state.take_up(tensors, progress["optimizer"], self.optimizer, self.device)
+
+
+def _scaled(examples: Sequence[Example]) -> Iterator[NDArray[np.float32]]:
+    """Normalized images, one at a time."""
+    return (normalization.apply(example.image, example.scaling) for example in examples)

@@ -9,7 +9,7 @@ import pytest
 import tifffile
 from annotated_folder import TINY, train, write_annotated
 
-from unetbio.models.model_file import load_model
+from unetbio.models.model_file import load_model, read_info
 
 pytestmark = pytest.mark.usefixtures("quick_pictures", "quick_search")
 
@@ -150,6 +150,12 @@ def test_a_model_that_cannot_be_described_is_refused_before_the_first_step(data:
     assert result.exit_code == 2
     assert "no model file can say this of the model: licence: String should have at most 1000" in result.stderr
     assert not (data / "out").exists()
+
+
+def test_images_that_are_reduced_are_counted(data: Path) -> None:
+    (data / "tiny.yaml").write_text(TINY + "augmentation: {largest_diameter: 8}")
+    assert "3 of 3 images have cells wider than 8 px: they are reduced" in train(data, data).stderr
+    assert read_info(data / "out" / "m.safetensors").cell_diameter_px == pytest.approx(8, abs=1)
 
 
 def test_ids_may_be_large(data: Path) -> None:

@@ -9,11 +9,11 @@ import torch
 from disc_images import CONFIG, CPU, discs, halves, trainer
 
 from unetbio.errors import UnetbioError
-from unetbio.models.model_file import load_model, save_model
+from unetbio.models.model_file import ModelInfo, load_model, save_model
 from unetbio.supervision.thresholds import DECIDING_SCORE
 from unetbio.targets.cells import median_diameter
 from unetbio.tensor_file import load_tensors
-from unetbio.training.data.dataset import as_learned
+from unetbio.training.data.dataset import Example, as_learned
 from unetbio.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("quick_search")
@@ -222,3 +222,20 @@ def test_a_validation_sees_large_cells_reduced_as_training_does() -> None:
     assert seen.image.shape[1:] == seen.label_image.shape
     assert as_learned(example, augmentation.model_copy(update={"largest_diameter": before})) is example
     assert as_learned(example, CONFIG.augmentation) is example
+
+
+def test_a_model_of_reduced_images_knows_the_sizes_that_it_saw(tmp_path: Path) -> None:
+    augmentation = CONFIG.augmentation.model_copy(update={"largest_diameter": 10.0})
+    config = CONFIG.model_copy(update={"augmentation": augmentation})
+    sized = [dataclasses.replace(discs(seed), pixel_size_um=(0.5, 0.5)) for seed in range(2)]
+
+    def info(training: list[Example]) -> ModelInfo:
+        return Trainer(training, [], config, device=CPU, checkpoint=tmp_path / "c.safetensors").info
+
+    assert info(sized).cell_diameter_px == pytest.approx(10, abs=0.5)
+    # The discs are not all equally wide, and so not reduced alike.
+    assert info(sized).pixel_size_um is None
+    (diameter,) = {one.annotated_diameter_px for one in sized[:1]}
+    assert info(sized[:1]).pixel_size_um == pytest.approx((0.05 * diameter,) * 2)
+    told = [dataclasses.replace(sized[0], diameter_px=2 * diameter)]
+    assert info(told).cell_diameter_px == pytest.approx(20)

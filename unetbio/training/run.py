@@ -22,7 +22,7 @@ from unetbio.training import checkpoints
 from unetbio.training.choices import choose, describe, take_over, with_target
 from unetbio.training.data.cell_classes import name_cell_classes
 from unetbio.training.data.checks.checks import check_examples, check_split
-from unetbio.training.data.dataset import Example, common_pixel_size, fold_examples, ranked_examples
+from unetbio.training.data.dataset import Example, common_pixel_size, fold_examples, is_reduced, ranked_examples
 from unetbio.training.data.examples import load_examples, load_training_data
 from unetbio.training.data.pairs import AnnotatedFiles, find_pairs
 from unetbio.training.folds import Parts, check_folds, choose_folds, judge_in_folds, last_share, remove_folds
@@ -113,6 +113,7 @@ def train(
     for name, reason in find_without_effect(given, config, files, run.minutes).items():
         report(without_effect(name, reason))
     config = _with_choices(config, stated, training, run, earlier, report)
+    _report_reduced([*training, *validation], config, report)
     make = _TrainerMaker(run, torch_device, report)
     minutes = None if run.minutes is None else run.minutes * last_share(config)
     trainer = make(training, validation, config, checkpoint, minutes)
@@ -345,6 +346,16 @@ class _Report:
     def _write(self, lines: list[str]) -> None:
         with stopping(self._path), open_regular(self._path, "a", encoding="utf-8") as stream:
             stream.writelines(line + "\n" for line in lines)
+
+
+def _report_reduced(examples: Sequence[Example], config: TrainingConfig, report: Callable[[str], None]) -> None:
+    """Say which images are seen smaller than they are."""
+    reduced = sum(is_reduced(example, config.augmentation) for example in examples)
+    if reduced:
+        report(
+            f"{reduced} of {len(examples)} images have cells wider than {config.augmentation.largest_diameter:g} px: "
+            "they are reduced, as a segmentation reduces them when it finds the scale"
+        )
 
 
 def _parts(training: Sequence[Example], validation: Sequence[Example], config: TrainingConfig) -> str:

@@ -15,7 +15,7 @@ from unetbio.geometry import anisotropic_levels
 from unetbio.models.model_file import ModelInfo, first_problem
 from unetbio.settings.training import TrainingConfig
 from unetbio.targets.base import Learner
-from unetbio.training.data.dataset import Example, common_pixel_size
+from unetbio.training.data.dataset import Example, as_learned, common_pixel_size
 
 __all__ = ["describe_model", "make_optimizer", "network_parameters"]
 
@@ -58,27 +58,28 @@ def describe_model(
     parameters: dict[str, Any],
     window: tuple[int, ...],
 ) -> ModelInfo:
-    """What is known of the model before it is trained.
+    """What is known of the model before it is trained; its sizes are those at the scale at which it sees the images.
 
     Raises
     ------
     UsageError
         When a model file cannot say it: a name, licence, pixel size or number of channels is out of its limits.
     """
+    seen = [as_learned(example, config.augmentation) for example in training]
     try:
         return ModelInfo(
             name=config.name,
             architecture=config.network,
             parameters=parameters,
             channels=training[0].channel_names,
-            pixel_size_um=common_pixel_size(training),
+            pixel_size_um=common_pixel_size(seen),
             normalization=config.normalization,
             window=window,
             licence=config.licence,
             version=version("unetbio"),
             target=config.target,
             class_names=learner.class_names,
-            cell_diameter_px=_cell_diameter(training, learner),
+            cell_diameter_px=_cell_diameter(seen, learner),
         )
     except ValidationError as error:
         raise UsageError(f"no model file can say this of the model: {first_problem(error)}; correct it") from error

@@ -33,6 +33,7 @@ __all__ = [
     "draw_files",
     "fingerprint",
     "fold_examples",
+    "is_reduced",
     "ranked_examples",
     "split_examples",
 ]
@@ -104,14 +105,27 @@ class Patch:
 def as_learned(example: Example, augmentation: Augmentation) -> Example:
     """A plane at the scale at which training sees it: reduced where its cells are wider than ``largest_diameter``.
 
-    A segmentation finds the scale of such an image, and thresholds have to be right there.
+    A segmentation finds the scale of such an image, and thresholds have to be right there. Pixel size and diameters are
+    those at this scale.
     """
     zoom = _largest_zoom(example, augmentation)
     if zoom >= 1:
         return example
     grid = tuple(max(1, round(zoom * size)) for size in example.label_image.shape)
     image, label_image = rescale(example.image, grid), resize_nearest(example.label_image, grid)
-    return replace(example, image=image, label_image=label_image, annotated_diameter_px=augmentation.largest_diameter)
+    return replace(
+        example,
+        image=image,
+        label_image=label_image,
+        pixel_size_um=example.pixel_size_um and tuple(size / zoom for size in example.pixel_size_um),
+        diameter_px=example.diameter_px and example.diameter_px * zoom,
+        annotated_diameter_px=augmentation.largest_diameter,
+    )
+
+
+def is_reduced(example: Example, augmentation: Augmentation) -> bool:
+    """Whether training sees a plane smaller than it is (`as_learned`)."""
+    return _largest_zoom(example, augmentation) < 1
 
 
 def _largest_zoom(example: Example, augmentation: Augmentation) -> float:

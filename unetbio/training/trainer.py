@@ -443,8 +443,9 @@ class Trainer:
         label_images = [example.label_image for example in shown]
         probabilities = self._predict(self.learner, network, shown)
         settings = tuned(self.kept, self.learner, probabilities, label_images).postprocessing
+        more = len(shown) - count
         self.report(
-            f"few cells validate, so thresholds are searched on {len(shown) - count} training images too; scores are "
+            f"few cells validate, so thresholds are searched on {more} training image{'s' * (more > 1)} too; scores are "
             "of the validation images"
         )
         return self.learner.score(settings, probabilities[:count], label_images[:count]), {

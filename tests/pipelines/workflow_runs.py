@@ -26,7 +26,7 @@ __all__ = [
 
 ROOT = Path(__file__).resolve().parents[2]
 # Nuclei of a confocal stack and of a time-lapse; enough for two jobs.
-IMAGES = ("confocal_z26", "confocal_z38", "confocal_z50", "timelapse_t00", "timelapse_t29")
+IMAGES = ("confocal_z26", "confocal_z38", "confocal_z35", "timelapse_t05", "timelapse_t29")
 
 
 def command_line(*arguments: str, snakefile: Path = SNAKEFILE) -> tuple[list[str], dict[str, str]]:

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
 from unetbio.errors import ImageError, UsageError
+from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling, apply, for_picture, measure
 from unetbio.settings.normalization import Normalization, parse
 
@@ -100,9 +102,9 @@ def test_fixed_ranges_and_no_scaling() -> None:
 def test_what_is_not_finite_is_counted(bad: float) -> None:
     image = np.zeros((1, 10, 10), np.float32)
     image[0, 3, 4:6] = bad
-    for normalization in (Normalization(), Normalization("range", 0, 1)):
+    for wanted in (Normalization(), Normalization("range", 0, 1)):
         with pytest.raises(ImageError, match="2 of 100 pixels are NaN or infinite") as caught:
-            measure(image, normalization)
+            measure(image, wanted)
         assert caught.value.reason == "not_finite"
 
 
@@ -240,6 +242,38 @@ def test_what_outshines_the_cells_does_not_scale_an_image(kind: type, cells: int
     assert scaling.high[0] == pytest.approx(alone.high[0], rel=0.3)
     assert (scaling.outshone, scaling.sparse) == ((True,), (False,))
     assert scaling.as_record()["outshone"] == [True]
+
+
+def nuclei(number: int) -> np.ndarray:
+    """``(1, 300, 300)``: discs of diameter 17 and contrast 3000."""
+    rows, columns = np.ogrid[:300, :300]
+    image = np.zeros((1, 300, 300))
+    for index in range(number):
+        y, x = 30 + 40 * (index // 7), 30 + 40 * (index % 7)
+        image[0][(rows - y) ** 2 + (columns - x) ** 2 <= 70] = 3000
+    return image
+
+
+@pytest.mark.parametrize("number", [3, 5, 30])
+@pytest.mark.parametrize("ground", ["haze", "slope"])
+def test_nuclei_outshine_haze_and_an_uneven_ground_as_they_should(number: int, ground: str) -> None:
+    image = field(noise=2.0)
+    if ground == "haze":
+        image += ndimage.gaussian_filter(nuclei(number), (0, 12, 12)) / 4
+    else:
+        image += np.linspace(0, 150, 300)
+    found = as_16_bit(image + nuclei(number))
+    plain, scaling = measure(found, Normalization()), measure(found, Normalization(), is_automatic=True)
+    assert (scaling.low, scaling.high, scaling.outshone) == (plain.low, plain.high, (False,))
+
+
+def test_things_that_outshine_cells_are_looked_for_in_a_part_of_large_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = field(noise=2.0) + nuclei(30)
+    image[0, 270:289, 270:289] += 60000
+    every = measure(as_16_bit(image), Normalization(), is_automatic=True)
+    monkeypatch.setattr(normalization, "SAMPLED_PIXELS", 10_000)
+    assert measure(as_16_bit(image), Normalization(), is_automatic=True) == every
+    assert every.outshone == (True,)
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.float32])

@@ -61,6 +61,15 @@ BRIGHT_CONTRAST = 1.5
 """Upper limit beside something that outshines the cells, as a multiple of the latter contrast: the usual one of the
 upper percentile."""
 
+MOST_OUTSHINING = 5
+"""Things that may outshine the cells: more of them are cells, and what they outshine is haze, or an uneven ground."""
+
+LARGEST_THING = 0.1
+"""Share of the image above which what is bright is its ground."""
+
+SAMPLED_PIXELS = 1 << 20
+"""Pixels in which such things are looked for: of larger images every second along each axis, or every third ..."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Scaling:
@@ -236,6 +245,17 @@ class _Channel:
             yield block[0]
 
     @cached_property
+    def sample(self) -> NDArray[Any]:
+        """Every n-th pixel along each axis, in all at most `SAMPLED_PIXELS` or about as many."""
+        ndim = len(self.shape)
+        step = math.ceil((self.size / SAMPLED_PIXELS) ** (1 / ndim))
+        kept, start = [], 0
+        for block in self.blocks():
+            kept.append(block[(-start % step) :: step, *[slice(None, None, step)] * (ndim - 1)])
+            start += len(block)
+        return np.concatenate(kept)
+
+    @cached_property
     def counts(self) -> NDArray[np.int64]:
         counter = self._counter or count_channels(self._image)[0]
         return counter.counts
@@ -297,14 +317,31 @@ def _outshone_high(channel: _Channel, bright: int, median: float, high: float, s
     """
     dark, pixels = channel.size - bright, channel.size
     middle = _value_at(channel, dark + bright // 2) - median
-    by_far = high - median > OUTSHONE_BY_FAR * middle
+    by_far = high - median > OUTSHONE_BY_FAR * middle and _is_outshone(channel, median, middle, OUTSHONE_BY_FAR)
     if by_far:
         pixels -= _count_above(channel, median + OUTSHONE_BY_FAR * middle)
         high = _value_at(channel, round(share * (pixels - 1)))
     contrast = _value_at(channel, dark + 9 * (pixels - dark) // 10) - median
     # What is left of something by far brighter, such as its blur, may still be brighter than the cells.
-    is_outshone = by_far or high - median > OUTSHONE * contrast
-    return min(high, median + BRIGHT_CONTRAST * contrast) if is_outshone else high
+    if by_far or (high - median > OUTSHONE * contrast and _is_outshone(channel, median, contrast, OUTSHONE)):
+        return min(high, median + BRIGHT_CONTRAST * contrast)
+    return high
+
+
+def _is_outshone(channel: _Channel, median: float, contrast: float, factor: float) -> bool:
+    """Whether pixels of more than ``factor`` times the contrast lie in few things, apart from most that have it.
+
+    Nuclei in haze, or on an uneven ground, lie in what is bright around them; a crystal lies beside the nuclei.
+    """
+    from scipy import ndimage  # here, since few images need it
+
+    sample = channel.sample
+    things, count = ndimage.label(sample > median + contrast / 2)
+    areas = np.bincount(things.reshape(-1), minlength=count + 1)
+    areas[0] = 0
+    outshining = np.unique(things[sample > median + factor * contrast])
+    apart = areas[areas <= LARGEST_THING * sample.size].sum() - areas[outshining].sum()
+    return bool(0 < len(outshining) <= MOST_OUTSHINING and 2 * apart > areas.sum())
 
 
 def _count_above(channel: _Channel, value: float) -> int:

@@ -445,8 +445,8 @@ class Trainer:
         settings = tuned(self.kept, self.learner, probabilities, label_images).postprocessing
         more = len(shown) - count
         self.report(
-            f"few cells validate, so thresholds are searched on {more} training image{'s' * (more > 1)} too; scores are "
-            "of the validation images"
+            f"few cells validate, so thresholds are searched on {more} training image{'s' * (more > 1)} too; scores "
+            "are of the validation images"
         )
         return self.learner.score(settings, probabilities[:count], label_images[:count]), {
             "threshold_images": len(shown)

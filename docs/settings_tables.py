@@ -1,7 +1,7 @@
 """Tables of options and settings for the documentation, from the definitions in ``unetbio.settings``."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -12,7 +12,7 @@ from unetbio.settings.base import Section
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.options import Limits, Option, options_of
 from unetbio.settings.runs import ImportRun, MeasureRun, RunOptions, TrackRun, ViewRun
-from unetbio.settings.segmentation import READING, Settings
+from unetbio.settings.segmentation import OF_CALIBRATION, OF_TRAINING, READING, Settings
 from unetbio.settings.training import Augmentation, TrainingConfig
 from unetbio.settings.training_runs import CalibrateRun, CompareRun, LearnCurveRun, TrainRun, WeightMapRun
 
@@ -143,7 +143,9 @@ ON_ANNOTATED: dict[str, type] = {
 
 
 def _with_reading(kind: type) -> str:
-    return of_command([*(SEGMENTATION[name] for name in READING), *options_of(kind).values()])
+    told = OF_CALIBRATION if kind is CalibrateRun else OF_TRAINING
+    reading = [replace(SEGMENTATION[name], **told.get(name, {})) for name in READING]
+    return of_command([*reading, *options_of(kind).values()])
 
 
 TABLES: dict[str, Callable[[], str]] = {

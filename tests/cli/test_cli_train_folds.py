@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 import torch
 from annotated_folder import TINY, run, train, write_annotated
 
@@ -98,6 +100,22 @@ def test_a_checkpoint_of_other_settings_is_refused_before_the_folds(data: Path) 
     assert fold_files(data)
     assert train(data, data, options=("--overwrite",)).exit_code == 0
     assert fold_files(data) == []
+
+
+def test_folds_that_nobody_asked_for_are_left_out_where_few_images_hold_cells(data: Path) -> None:
+    for number in (1, 2):
+        path = data / "masks" / f"zelle_ü{number}_labels.tif"
+        tifffile.imwrite(path, np.zeros_like(tifffile.imread(path)))
+    (data / "tiny.yaml").write_text(TINY.replace("validate_every: 2", ""))
+    options = ("--minutes", "6", "--trust-masks")
+    seen: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "run", lambda trainer: seen.append(trainer.config.folds) or 1 / 0)
+        result = train(data, data, options=options)
+    assert "too few images hold cells to divide them into folds: some are kept for validation" in result.stderr
+    assert seen == [0]
+    result = train(data, data, options=(*options, "--folds", "3", "--overwrite"))
+    assert "no image to train on has a cell: give --folds 0" in result.stderr
 
 
 def test_the_order_of_a_table_does_not_matter_to_folds(data: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 import torch
 from click.testing import CliRunner, Result
+from scipy import ndimage
 
 import unetbio
 from unetbio import networks
@@ -100,6 +101,18 @@ def test_a_cell_that_an_area_without_annotation_cuts_has_no_outline_there() -> N
     # Nor is what is left of it a small cell.
     assert (weights[0, :, :12] == 1).all()
     assert not weights[:, :, 12:].any()
+
+
+def test_a_thin_seam_or_rim_without_annotation_is_an_outline() -> None:
+    label_image = np.zeros((30, 60), int)
+    label_image[5:25, 5:25] = 1
+    label_image[5:25, 27:47] = 2
+    plain, _ = CentreLearner(TrainingConfig(target="centres")).encode(label_image, (1.0,) * 4, None)
+    config = TrainingConfig(target="centres", ignore_label=255)
+    label_image[ndimage.binary_dilation(label_image > 0, iterations=3) & (label_image == 0)] = 255
+    classes, weights = CentreLearner(config).encode(label_image, (1.0,) * 4, None)
+    np.testing.assert_array_equal(classes, plain)
+    assert not weights[:, label_image == 255].any()
 
 
 def test_a_large_number_of_pixels_that_are_not_annotated_is_refused() -> None:

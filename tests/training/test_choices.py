@@ -12,7 +12,7 @@ import torch
 import unetbio.models
 from unetbio.preprocessing import normalization
 from unetbio.settings.base import read_mapping
-from unetbio.settings.training import TrainingConfig, load_training_config
+from unetbio.settings.training import Augmentation, TrainingConfig, load_training_config
 from unetbio.training import trainer as trainer_module
 from unetbio.training.choices import CHOSEN, choose, describe, take_over, with_target
 from unetbio.training.data.dataset import Example
@@ -128,6 +128,11 @@ def test_a_run_goes_on_with_the_choices_of_its_checkpoint() -> None:
     assert taken is not None
     assert (taken.patch_size, taken.validate_every, taken.name) == (100, 7, "new")
     assert take_over(config, stated, None) is None
+    # What follows from the model to start from was none in earlier versions.
+    follows = config.model_copy(update={"augmentation": Augmentation(largest_diameter=60)})
+    assert take_over(follows, stated, earlier) is None
+    assert take_over(follows, stated, earlier, starts=True) == taken
+    assert take_over(follows, {*stated, "augmentation.largest_diameter"}, earlier, starts=True) is None
     assert take_over(config, stated, {**earlier, "steps": 41}) is None
     assert take_over(config, {*stated, *CHOSEN}, earlier) is None
     assert take_over(config, stated, {**earlier, "unknown": 1}) is None

@@ -64,6 +64,23 @@ def test_alpha_is_a_channel_only_where_something_is_transparent(tmp_path: Path, 
     assert chosen.channel_names == ("alpha",)
 
 
+def test_alpha_is_a_channel_of_all_pictures_where_one_is_transparent(tmp_path: Path) -> None:
+    mask = write(tmp_path / "m.tif", LABELS[0, 2], "YX")
+    pairs = []
+    for opacity in (255, 254):
+        picture = RNG.integers(0, 255, (16, 20, 4)).astype(np.uint8)
+        picture[..., 3] = 255
+        picture[3, 4, 3] = opacity
+        pairs.append(AnnotatedPair(tmp_path / f"{opacity}.tif", mask))
+        tifffile.imwrite(pairs[-1].image, picture, photometric="rgb", extrasamples=["unassalpha"])
+    opaque, both = pairs[:1], load_examples(pairs, TrainingConfig())
+    assert [len(example.image) for example in both] == [4, 4]
+    # Images to validate on have the channels of those to train on.
+    assert len(load_examples(opaque, TrainingConfig(), like=both[1])[0].image) == 4
+    (three,) = load_examples(opaque, TrainingConfig())
+    assert len(load_examples(opaque, TrainingConfig(), like=three)[0].image) == 3
+
+
 @pytest.mark.parametrize("whole_mask", [True, False])
 def test_a_section_is_trained_on_with_its_part_of_the_mask(
     tmp_path: Path, stack: tuple[Path, Path], whole_mask: bool

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
-from disc_images import CONFIG, discs
+from disc_images import CONFIG, CPU, discs, halves
 from safetensors.torch import save_file
 
 from unetbio import networks
@@ -25,6 +25,7 @@ from unetbio.targets.cells import CellLearner
 from unetbio.training.data.dataset import ranked_examples
 from unetbio.training.starting import FINE_TUNING_RATE, settings_from, take_weights
 from unetbio.training.thresholds import tune_from, with_training_images
+from unetbio.training.trainer import Trainer
 
 SMALL = {"width": 0.06, "in_channels": 1, "num_classes": 2}
 
@@ -167,26 +168,38 @@ def test_cells_wider_than_those_of_the_model_are_reduced_as_in_its_training() ->
     assert "augmentation" not in settings_from("nuclei", {"target": "instances"})
 
 
-def test_classes_keep_their_names_and_values(tmp_path: Path) -> None:
-    path = tmp_path / "m.safetensors"
-    model = model_of(path, "fcn32s", SMALL)
-    named = {"class_names": ("background", "gland"), "target": "classes"}
-    record = {"training": {"config": {"class_values": [0, 255]}}}
-    save_model(path, model.info.model_copy(update={**named, **record}), model.network)
-    follow = settings_from(str(path), {})
-    assert (follow["class_names"], follow["class_values"]) == (("background", "gland"), [0, 255])
-    assert settings_from(str(path), {"class_values": (1, 2)})["class_names"] == ("background", "gland")
-    assert "class_names" not in settings_from(str(path), {"class_values": (0, 1, 2)})
-    assert settings_from(str(path), {"class_names": ("a", "b")})["class_names"] == ("a", "b")
+def test_as_many_classes_keep_their_names(tmp_path: Path) -> None:
+    config = TrainingConfig(target="classes", parameters={"base_channels": 2, "depth": 1}, patch_size=44, batch_size=1)
+
+    def started(config: TrainingConfig, model: Model) -> ModelInfo:
+        made = Trainer([halves(0)], [halves(1)], config, device=CPU, checkpoint=tmp_path / "c.safetensors")
+        made.start_from(model)
+        return made.info
+
+    model = model_of(tmp_path / "m.safetensors", "unet", {"base_channels": 2, "depth": 1, "num_classes": 3})
+    names = ("ground", "bright", "dark")
+    renamed = model.info.model_copy(update={"class_names": names, "target": "classes"})
+    model = dataclasses.replace(model, info=renamed)
+    assert started(config, model).class_names == names
+    own = config.model_copy(update={"class_names": ("a", "b", "c")})
+    assert started(own, model).class_names == ("a", "b", "c")
+    fewer = dataclasses.replace(model, info=renamed.model_copy(update={"target": "instances"}))
+    assert started(config, fewer).class_names == ("background", "class 1", "class 2")
 
 
 def test_training_images_help_to_search_thresholds_where_few_cells_validate(monkeypatch: pytest.MonkeyPatch) -> None:
     held, training = [discs(9)], [discs(seed) for seed in range(4)]
-    every = with_training_images(held, training, CONFIG.augmentation)
+    every = with_training_images(held, training, CONFIG)
     assert [example.name for example in every] == ["disc9", *(one.name for one in ranked_examples(training))]
     for enough, count in ((4, 1), (5, 2), (9, 3)):
         monkeypatch.setattr("unetbio.training.thresholds.ENOUGH_CELLS", enough)
-        assert with_training_images(held, training, CONFIG.augmentation) == every[:count]
+        assert with_training_images(held, training, CONFIG) == every[:count]
+    # The third would be too much.
+    monkeypatch.setattr("unetbio.training.thresholds.MOST_PIXELS", 2 * 64 * 64 + 1)
+    assert with_training_images(held, training, CONFIG) == every[:3]
+    ignored = CONFIG.model_copy(update={"ignore_label": 4})
+    monkeypatch.setattr("unetbio.training.thresholds.ENOUGH_CELLS", 4)
+    assert len(with_training_images(held, training, ignored)) == 2
 
 
 @pytest.mark.parametrize(("cells", "changes"), [(8, False), (400, True)])

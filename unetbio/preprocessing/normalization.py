@@ -61,6 +61,9 @@ BRIGHT_CONTRAST = 1.5
 """Upper limit beside something that outshines the cells, as a multiple of the latter contrast: the usual one of the
 upper percentile."""
 
+HIGHEST = 99.9
+"""Percentile above which none is looked at: a few pixels may lie above it on purpose."""
+
 MOST_OUTSHINING = 5
 """Things that may outshine the cells: more of them are cells, and what they outshine is haze, or an uneven ground."""
 
@@ -288,6 +291,9 @@ def _limits(channel: _Channel, normalization: Normalization, *, is_automatic: bo
     if bright <= SPARSE * channel.size:
         has_even_ground = median - low <= EVEN_GROUND * noise
         return low, _sparse_high(channel, median, noise) if has_even_ground else high, has_even_ground, False
+    # Higher percentiles are meant to lie in single pixels; and nothing that counts as bright has less contrast.
+    if normalization.high > HIGHEST or high - median <= OUTSHONE * NOISE_REACH * noise:
+        return low, high, False, False
     limit = _outshone_high(channel, bright, median, high, normalization.high / 100)
     return low, limit, False, limit < high
 
@@ -316,12 +322,12 @@ def _outshone_high(channel: _Channel, bright: int, median: float, high: float, s
     ``bright`` pixels are above the noise, and ``high`` is not below the ``share`` of all.
     """
     dark, pixels = channel.size - bright, channel.size
-    middle = _value_at(channel, dark + bright // 2) - median
+    middle, contrast = (value - median for value in _at_ranks(channel, dark + bright // 2, dark + 9 * bright // 10))
     by_far = high - median > OUTSHONE_BY_FAR * middle and _is_outshone(channel, median, middle, OUTSHONE_BY_FAR)
     if by_far:
         pixels -= _count_above(channel, median + OUTSHONE_BY_FAR * middle)
-        high = _value_at(channel, round(share * (pixels - 1)))
-    contrast = _value_at(channel, dark + 9 * (pixels - dark) // 10) - median
+        value, high = _at_ranks(channel, dark + 9 * (pixels - dark) // 10, round(share * (pixels - 1)))
+        contrast = value - median
     # What is left of something by far brighter, such as its blur, may still be brighter than the cells.
     if by_far or (high - median > OUTSHONE * contrast and _is_outshone(channel, median, contrast, OUTSHONE)):
         return min(high, median + BRIGHT_CONTRAST * contrast)
@@ -388,8 +394,9 @@ def _percentiles(channel: _Channel, percentiles: Sequence[float]) -> Iterator[fl
         yield below + (position % 1) * (above - below)
 
 
-def _value_at(channel: _Channel, rank: int) -> float:
-    return _values_of_ranks(channel, [rank])[rank]
+def _at_ranks(channel: _Channel, *ranks: int) -> list[float]:
+    found = _values_of_ranks(channel, sorted(set(ranks)))
+    return [found[rank] for rank in ranks]
 
 
 def _values_of_ranks(channel: _Channel, ranks: Sequence[int]) -> dict[int, float]:

@@ -59,7 +59,7 @@ OF_TRAINING = {
 
 OF_CALIBRATION = {
     "diameter_px": {
-        "help": "Typical diameter of the cells in pixels, to rescale by; auto leaves the images at their own scale.",
+        "help": "Typical diameter of the cells in pixels, to rescale by; auto goes by pixel sizes if they are known.",
         "metavar": "PX|auto",
     }
 }

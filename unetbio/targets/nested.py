@@ -28,6 +28,10 @@ BOUNDARY_WIDTH = 2.0
 """Width of the boundary, in in-plane pixels inside the cell; at most half of the cell's inscribed radius."""
 
 
+THIN = 4
+"""Pixels from the rim of an area without annotation to its middle, up to which it is thin."""
+
+
 def boundary_widths(radii: NDArray[np.float32]) -> NDArray[np.float32]:
     """Width of the boundary of cells with these inscribed radii: the smallest cells keep a pixel inside."""
     return np.minimum(BOUNDARY_WIDTH, radii / 2)
@@ -78,9 +82,17 @@ class NestedLearner(CellLearner):
         return small_cell_weights(cells, largest=self.config.small_cell_weight, spacing=spacing, ignored=ignored)
 
     def _cells_and_ignored(self, label_image: Annotation) -> tuple[Annotation, NDArray[np.bool_] | None]:
-        """The cells alone, and the pixels that are not annotated, if there may be any."""
-        ignored = None if self.config.ignore_label is None else label_image == self.config.ignore_label
-        return mask_annotated(label_image, label_image, self.config), ignored
+        """The cells alone, and the areas that are not annotated, if there may be any.
+
+        Thin ones, such as rims around cells and seams between them, stand for outlines.
+        """
+        cells = mask_annotated(label_image, label_image, self.config)
+        if self.config.ignore_label is None or not (label_image == self.config.ignore_label).any():
+            return cells, None
+        from scipy import ndimage  # here, since few annotations need it
+
+        inner = ndimage.binary_erosion(label_image == self.config.ignore_label, iterations=THIN, border_value=1)
+        return cells, ndimage.binary_dilation(inner, iterations=THIN, mask=label_image == self.config.ignore_label)
 
     def _classes(
         self, label_image: Annotation, spacing: tuple[float, ...] | None

@@ -29,6 +29,9 @@ SMALLEST_OUTPUT, LARGEST_OUTPUT = 164, 356
 CELLS_IN_OUTPUT = 6
 """Cells of the median diameter that lie beside each other in the output of a patch."""
 
+LARGEST_DIAMETER = "augmentation.largest_diameter"
+"""Setting that follows from the model to start from."""
+
 OUTPUT_PIXELS = 4 * SMALLEST_OUTPUT**2
 """Supervised pixels of a step."""
 
@@ -139,17 +142,22 @@ def describe(config: TrainingConfig, stated: Collection[str], minutes: float | N
 
 
 def take_over(
-    config: TrainingConfig, stated: Collection[str], earlier: Mapping[str, Any] | None
+    config: TrainingConfig, stated: Collection[str], earlier: Mapping[str, Any] | None, *, starts: bool = False
 ) -> TrainingConfig | None:
     """Settings of an earlier run in place of choices, if it agrees in all that is stated; None if not.
 
-    So a run goes on from its checkpoint whatever this version would choose.
+    So a run goes on from its checkpoint whatever this version would choose; or, where it ``starts`` from a model, would
+    take from that.
     """
     if not earlier:
         return None
     unstated = {name: earlier[name] for name in CHOSEN if name in earlier and name not in stated}
+    values = config.model_dump()
+    augmentation = earlier.get("augmentation")
+    if starts and LARGEST_DIAMETER not in stated and isinstance(augmentation, Mapping):
+        values["augmentation"]["largest_diameter"] = augmentation.get("largest_diameter")
     try:
-        taken = TrainingConfig.model_validate({**config.model_dump(), **unstated})
+        taken = TrainingConfig.model_validate({**values, **unstated})
         is_same = _comparable(taken) == _comparable(TrainingConfig.model_validate(earlier))
     except (ValidationError, UsageError):
         return None

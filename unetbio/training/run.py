@@ -12,7 +12,7 @@ from unetbio.errors import UsageError
 from unetbio.files import lock, open_regular, remove_stale, stopping
 from unetbio.models.model_file import CHECKPOINT_SUFFIX, check_new_model, load_model, read_info, save_model
 from unetbio.notes import without_effect
-from unetbio.settings.base import read_mapping
+from unetbio.settings.base import flattened, read_mapping
 from unetbio.settings.options import from_keywords, options_of
 from unetbio.settings.segmentation import READING, Settings
 from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
@@ -22,7 +22,14 @@ from unetbio.training import checkpoints
 from unetbio.training.choices import choose, describe, take_over, with_target
 from unetbio.training.data.cell_classes import name_cell_classes
 from unetbio.training.data.checks.checks import check_examples, check_split
-from unetbio.training.data.dataset import Example, common_pixel_size, fold_examples, is_reduced, ranked_examples
+from unetbio.training.data.dataset import (
+    Example,
+    common_pixel_size,
+    fold_examples,
+    is_reduced,
+    ranked_examples,
+    split_examples,
+)
 from unetbio.training.data.examples import load_examples, load_training_data
 from unetbio.training.data.pairs import AnnotatedFiles, find_pairs
 from unetbio.training.folds import Parts, check_folds, choose_folds, judge_in_folds, last_share, remove_folds
@@ -103,7 +110,7 @@ def train(
     torch_device, reason = choose_device(run.device)
     report(f"training on {torch_device} ({reason})")
     _report_files(files, report)
-    training, validation, folds = _load(files, config)
+    config, training, validation, folds = _load(files, config, stated, report)
     report(_parts(training, validation, config))
     report(_read_as(training))
     warnings = check_examples(training, validation, config, trust=run.trust_masks)
@@ -135,13 +142,20 @@ def train(
 
 
 def _load(
-    files: AnnotatedFiles, config: TrainingConfig
-) -> tuple[Sequence[Example], Sequence[Example], Sequence[Parts]]:
-    """Images to train on and to validate on, or to train on and to divide into folds."""
+    files: AnnotatedFiles, config: TrainingConfig, stated: Mapping[str, Any], report: Callable[[str], None]
+) -> tuple[TrainingConfig, Sequence[Example], Sequence[Example], Sequence[Parts]]:
+    """Settings, without folds where there can be none, and images to train on, to validate on, and in folds."""
     if not config.folds:
-        return *load_training_data(files, config), []
+        return config, *load_training_data(files, config), []
     examples = ranked_examples(load_examples(files.training, config))
-    return examples, [], fold_examples(examples, config.folds)
+    try:
+        return config, examples, [], fold_examples(examples, config.folds)
+    except UsageError:
+        if "folds" in stated:
+            raise
+    report("too few images hold cells to divide them into folds: some are kept for validation")
+    config = config.model_copy(update={"folds": 0})
+    return config, *split_examples(examples, config.validation_fraction), []
 
 
 def _run_in_folds(
@@ -258,7 +272,7 @@ def _with_choices(
 ) -> TrainingConfig:
     """Settings with what the images, or the checkpoint to go on from, decide where nothing is stated."""
     fixed = {*stated, *(FROM_MODEL if run.start is not None else ())}
-    taken = take_over(config, fixed, earlier)
+    taken = take_over(config, {*fixed, *flattened(stated)}, earlier, starts=run.start is not None)
     if taken is not None:
         return taken
     chosen = choose(config, fixed, training, is_fine_tuning=run.start is not None, minutes=run.minutes)

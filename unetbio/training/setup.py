@@ -72,7 +72,7 @@ def describe_model(
             architecture=config.network,
             parameters=parameters,
             channels=training[0].channel_names,
-            pixel_size_um=common_pixel_size(seen),
+            pixel_size_um=_pixel_size(training, seen),
             normalization=config.normalization,
             window=window,
             licence=config.licence,
@@ -83,6 +83,14 @@ def describe_model(
         )
     except ValidationError as error:
         raise UsageError(f"no model file can say this of the model: {first_problem(error)}; correct it") from error
+
+
+def _pixel_size(training: Sequence[Example], seen: Sequence[Example]) -> tuple[float, ...] | None:
+    """Pixel size of the images as they are seen; the median of those that were reduced, each by itself."""
+    if common_pixel_size(training) is None:
+        return None
+    sizes = [example.pixel_size_um for example in seen]
+    return common_pixel_size(seen) or tuple(float(size) for size in np.median(sizes, axis=0))
 
 
 def _cell_diameter(training: Sequence[Example], learner: Learner) -> float | None:

@@ -44,9 +44,9 @@ def settings_from(start: str, stated: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        Network, target, classes, border weights, largest diameter of cells and normalization of the model unless
-        stated; its parameters, as far as the network has them, under the stated ones; `FINE_TUNING_RATE` unless a
-        learning rate is stated.
+        Network, target, classes of cells, border weights, largest diameter of cells and normalization of the model
+        unless stated; its parameters, as far as the network has them, under the stated ones; `FINE_TUNING_RATE` unless
+        a learning rate is stated.
     """
     info = read_info(start)
     network = stated.get("network", info.architecture)
@@ -59,14 +59,14 @@ def settings_from(start: str, stated: Mapping[str, Any]) -> dict[str, Any]:
         "learning_rate": FINE_TUNING_RATE,
     }
     if stated.get("target", info.target) == info.target:
-        follow |= _of_target(info, stated)
+        follow |= _of_target(info)
     nested = {"parameters": {**parameters, **stated.get("parameters", {})}}
     if "augmentation" in follow and isinstance(stated.get("augmentation", {}), Mapping):
         nested["augmentation"] = {**follow["augmentation"], **stated.get("augmentation", {})}
     return {**follow, **stated, **nested}
 
 
-def _of_target(info: ModelInfo, stated: Mapping[str, Any]) -> dict[str, Any]:
+def _of_target(info: ModelInfo) -> dict[str, Any]:
     """Settings of the model's training that say how it saw what it learned."""
     recorded = info.training.get("config")
     recorded = recorded if isinstance(recorded, Mapping) else {}
@@ -74,20 +74,10 @@ def _of_target(info: ModelInfo, stated: Mapping[str, Any]) -> dict[str, Any]:
     target = targets.of_model(info)
     if target.has_cell_classes:
         follow["class_names"] = info.class_names
-    elif target.masks == "classes" and "class_names" not in stated:
-        follow |= _classes(info, recorded, stated)
     largest = trained_largest_diameter(info)
     if target.masks == "instances" and largest is not None:
         follow["augmentation"] = {"largest_diameter": largest}
     return follow
-
-
-def _classes(info: ModelInfo, recorded: Mapping[str, Any], stated: Mapping[str, Any]) -> dict[str, Any]:
-    """Names and values of the classes, unless other values are stated for another number of classes."""
-    values = stated.get("class_values", recorded.get("class_values") or ())
-    if values and len(values) != len(info.class_names):
-        return {}
-    return {"class_names": info.class_names, "class_values": values}
 
 
 def trained_largest_diameter(info: ModelInfo) -> float | None:

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.postprocessing.instances import PostProcessing
-from unetbio.settings.training import Augmentation
+from unetbio.settings.training import TrainingConfig
 from unetbio.targets.base import Annotation, Validation
-from unetbio.targets.cells import CellLearner
+from unetbio.targets.cells import CellLearner, mask_annotated
 from unetbio.training.data.dataset import Example, as_learned, ranked_examples
 
 __all__ = ["tune_from", "tuned", "with_training_images"]
@@ -21,8 +21,8 @@ CLEARLY_BETTER = 0.005
 ERROR_OF_A_CELL = 0.4
 """Random error of a score near .8 over one cell; over so many it is divided by the root of their number."""
 
-MOST_PIXELS = 1 << 24
-"""Pixels of training images, from which on no more are looked at."""
+MOST_PIXELS = 1 << 22
+"""Pixels of training images that are looked at: what takes longer than half a minute is left out."""
 
 ENOUGH_CELLS = 1000
 """Cells on which thresholds are searched, where there are as many: with 117, of two images, those of a network that
@@ -65,19 +65,24 @@ def tune_from(
 
 
 def with_training_images(
-    held: Sequence[Example], training: Sequence[Example], augmentation: Augmentation
+    held: Sequence[Example], training: Sequence[Example], config: TrainingConfig
 ) -> Sequence[Example]:
     """Validation images, and training images beside them until there are `ENOUGH_CELLS`.
 
     A network knows its training images, but thresholds that fit a few cells by chance are worse.
     """
-    shown, cells, pixels = list(held), sum(count_cells(example.label_image) for example in held), 0
+
+    def cells_of(example: Example) -> int:
+        return count_cells(mask_annotated(example.label_image, example.label_image, config))
+
+    shown, cells, left = list(held), sum(map(cells_of, held)), MOST_PIXELS
     for example in ranked_examples(training):
-        if cells >= ENOUGH_CELLS or pixels >= MOST_PIXELS:
+        if cells >= ENOUGH_CELLS:
             break
-        shown.append(as_learned(example, augmentation))
-        cells += count_cells(shown[-1].label_image)
-        pixels += shown[-1].label_image.size
+        seen = as_learned(example, config.augmentation)
+        if seen.label_image.size <= left:
+            shown.append(seen)
+            cells, left = cells + cells_of(seen), left - seen.label_image.size
     return shown
 
 

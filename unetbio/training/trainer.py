@@ -125,11 +125,13 @@ class Trainer:
         report: Callable[[str], None] = lambda line: None,
         replace: bool = False,
         keeps_last: bool = False,
+        settles: bool = True,
     ) -> None:
         self.training, self.validation, self.config = training, validation, config
         self.device, self.checkpoint = device, checkpoint
         self.minutes, self.workers, self.report, self.replace = minutes, workers, report, replace
-        self.keeps_last, self.is_taken_up, self.settles = keeps_last, False, True
+        self.keeps_last, self.is_taken_up, self.settles = keeps_last, False, settles
+        self.settled: Validation | None = None
         self.held = [as_learned(example, config.augmentation) for example in validation]
         label_images = [example.label_image for example in (*training, *validation)]
         self.learner = targets.of_training(config).learner(config, label_images)
@@ -164,7 +166,7 @@ class Trainer:
         """Begin with all weights of a trained model that fit.
 
         If all fit and the target is the same, the model is validated before the first step, and its thresholds stay
-        unless others are clearly better on the validation images.
+        unless others are clearly better on the validation images. As many classes keep their names.
 
         Raises
         ------
@@ -173,7 +175,10 @@ class Trainer:
         """
         taken = take_weights(self.network, self.config.network, self.parameters, model)
         self.identity["start"] = model.sha256
-        self.is_trained = not taken.anew and model.info.target == self.config.target
+        same_target = model.info.target == self.config.target
+        self.is_trained = not taken.anew and same_target
+        if same_target and not self.config.class_names and len(model.info.class_names) == len(self.info.class_names):
+            self.info = self.info.model_copy(update={"class_names": model.info.class_names})
         if self.is_trained and has_thresholds(self.learner):
             self.kept = model.info.postprocessing
         return taken
@@ -211,6 +216,7 @@ class Trainer:
                 break
             losses.append(self._train_step(patches))
             self.step += 1
+            self.settled = None
             now = time.monotonic()
             self.history.seconds = spent + now - started
             durations.append(now - ready)
@@ -421,25 +427,28 @@ class Trainer:
         assert self.best is not None  # run() validates at least once
         network = networks.build(self.config.network, self.parameters)
         network.load_state_dict(self.best_weights)
-        settled, images = self._settled(network.eval(), self.best)
+        settled = self.settled or self._settled(network.eval(), self.best)
+        if settled is not self.best and self.settled is None:
+            self.settled = settled
+            self._save()
         found = {
             "postprocessing": settled.postprocessing,
             "objects": settled.objects,
             "confidence": settled.confidence,
-            "training": {**self._training_record(), **images},
+            "training": self._training_record(),
             "scores": {"validation": settled.scores},
         }
         info = self.info.model_copy(update=found)
         return TrainingResult(network, info, self.history, new_steps)
 
-    def _settled(self, network: nn.Module, best: Validation) -> tuple[Validation, dict[str, int]]:
-        """The best validation, with thresholds of more images where few cells validate, and how many these are."""
+    def _settled(self, network: nn.Module, best: Validation) -> Validation:
+        """The best validation, with thresholds of more images where few cells validate."""
         if not has_thresholds(self.learner) or self.keeps_last or not self.settles:
-            return best, {}
-        shown = with_training_images(self.held, self.training, self.config.augmentation)
+            return best
+        shown = with_training_images(self.held, self.training, self.config)
         count = len(self.held)
         if len(shown) == count:
-            return best, {}
+            return best
         label_images = [example.label_image for example in shown]
         probabilities = self._predict(self.learner, network, shown)
         settings = tuned(self.kept, self.learner, probabilities, label_images).postprocessing
@@ -448,9 +457,7 @@ class Trainer:
             f"few cells validate, so thresholds are searched on {more} training image{'s' * (more > 1)} too; scores "
             "are of the validation images"
         )
-        return self.learner.score(settings, probabilities[:count], label_images[:count]), {
-            "threshold_images": len(shown)
-        }
+        return self.learner.score(settings, probabilities[:count], label_images[:count])
 
     def _training_record(self) -> dict[str, Any]:
         lows = [low for example in self.training for low in example.scaling.low]
@@ -483,6 +490,7 @@ class Trainer:
             "optimizer": scalars,
             "run": self.identity,
             "settles": self.settles,
+            "settled": None if self.settled is None else self.settled.as_json(),
         }
         save_tensors(self.checkpoint, tensors, {CHECKPOINT_KEY: json.dumps(progress)})
 
@@ -537,6 +545,7 @@ class Trainer:
         self.best_weights = run_state.part(tensors, "best")
         # A run ends as it began: versions before this one searched thresholds on validation images alone.
         self.settles = progress.get("settles", False)
+        self.settled = None if progress.get("settled") is None else Validation.from_json(progress["settled"])
         means = {name: tensor.to(self.device) for name, tensor in run_state.part(tensors, "mean").items()}
         self.mean_weights = MeanWeights(self.config.ema, means)
         run_state.take_up(tensors, progress["optimizer"], self.optimizer, self.device)

@@ -209,7 +209,7 @@ def fold_examples(examples: Sequence[Example], folds: int) -> list[tuple[list[Ex
         parts = [number * folds // count for number in range(count)]
     for fold in range(folds):
         if not any(example.label_image.any() for example, part in zip(ranked, parts, strict=True) if part != fold):
-            raise UsageError(f"folds: in fold {fold + 1} no image to train on has a cell: leave folds out")
+            raise UsageError(f"folds: in fold {fold + 1} no image to train on has a cell: give --folds 0")
     return [
         (
             [example for example, part in zip(ranked, parts, strict=True) if part != fold],

@@ -137,7 +137,11 @@ def _open(pairs: Sequence[AnnotatedPair], like: Example | None, channels: int | 
             return [selection for selection in grey if selection]
     elif len(like.image) == 1:
         return [_grey(selection) or selection for selection in opened]
-    return [_without_alpha(selection) for selection in opened]
+    # One picture in which something is transparent makes alpha a channel of all.
+    without = [_without_alpha(selection) for selection in opened]
+    if like is not None and len(like.image) > len(COLOURS):
+        return opened
+    return without if all(len(selection.channels) <= len(COLOURS) for selection in without) else opened
 
 
 def _grey(selection: ImageSelection) -> ImageSelection | None:

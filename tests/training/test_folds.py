@@ -128,7 +128,7 @@ def test_frames_that_are_judged_together_are_neighbours() -> None:
 
 def test_a_fold_without_a_cell_to_train_on_is_refused() -> None:
     empty = [dataclasses.replace(discs(seed), label_image=np.zeros_like(discs(seed).label_image)) for seed in (1, 2)]
-    with pytest.raises(UsageError, match="no image to train on has a cell: leave folds out"):
+    with pytest.raises(UsageError, match="no image to train on has a cell: give --folds 0"):
         fold_examples([discs(0), *empty], 3)
 
 

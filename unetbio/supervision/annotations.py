@@ -216,10 +216,10 @@ def _compact(label_image: NDArray[Any], ignore_label: int | None) -> NDArray[np.
         return label_image
     ids, inverse = np.unique(label_image, return_inverse=True)
     is_cell = ~np.isin(ids, [0] if ignore_label is None else [0, ignore_label])
-    numbers = np.cumsum(is_cell)
+    numbers = np.cumsum(is_cell, dtype=np.int64)
     if ignore_label:
         # No cell takes the number of the pixels that are not annotated.
-        numbers[numbers >= ignore_label] += 1
+        numbers = numbers + (numbers >= ignore_label)
     numbers = np.where(is_cell, numbers, ids)
     compact: NDArray[np.integer] = numbers[inverse].reshape(label_image.shape).astype(np.int32)
     return compact

@@ -89,7 +89,7 @@ def _pixel_size(training: Sequence[Example], seen: Sequence[Example]) -> tuple[f
     """Pixel size of the images as they are seen; the median of those that were reduced, each by itself."""
     if common_pixel_size(training) is None:
         return None
-    sizes = [example.pixel_size_um for example in seen]
+    sizes = [example.pixel_size_um for example in seen if example.pixel_size_um is not None]
     return common_pixel_size(seen) or tuple(float(size) for size in np.median(sizes, axis=0))
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from unetbio.postprocessing.instances import PostProcessing
-from unetbio.supervision.thresholds import search_thresholds
+from unetbio.supervision.thresholds import USUAL_SHARE, search_thresholds
 from unetbio.targets import centres
 from unetbio.targets.instances import CLASSES
 
@@ -50,7 +50,7 @@ def test_what_is_nowhere_certain_is_dropped_where_that_is_better() -> None:
     assert blurred.scores["AP@.5"] == 1.0
     assert (
         search_thresholds([with_background(two_cells()[0])], [label_image], CLASSES.label).postprocessing.min_certain
-        == 0
+        == USUAL_SHARE
     )
 
 

@@ -55,8 +55,11 @@ def needs_fine(look: Look, diameter: float) -> bool:
 
 
 def prefers_fine(own: Look, fine: Look, diameter: float) -> bool:
-    """Whether an enlarged piece of an image is not much less certain than the piece itself."""
-    return _score(fine, diameter) > _score(own, diameter) - OCTAVE_PENALTY
+    """Whether an enlarged piece of an image is not much less certain than the piece itself, and certain enough.
+
+    An image without cells is not enlarged: a model that knows no such images finds thousands of them in its noise.
+    """
+    return not is_doubtful(fine) and _score(fine, diameter) > _score(own, diameter) - OCTAVE_PENALTY
 
 
 def is_better(coarse: Look, best: Look, diameter: float) -> bool:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from unetbio.metrics.instances import THRESHOLDS, average_precision
 from unetbio.postprocessing.instances import PostProcessing
 
-__all__ = ["DECIDING_SCORE", "SearchResult", "score_cells", "search_certain", "search_thresholds"]
+__all__ = ["DECIDING_SCORE", "USUAL_SHARE", "SearchResult", "score_cells", "search_certain", "search_thresholds"]
 
 DECIDING_SCORE = "mean_AP"
 """AP averaged over IoU .5 to .95: of two settings that separate cells alike, the better outlines decide."""
@@ -39,6 +39,9 @@ TOLERANCE = 0.005
 CERTAIN_SHARES = (0.0, 0.05, 0.1, 0.2, 0.3, 0.4)
 """Least shares of certain pixels that are tried."""
 
+USUAL_SHARE = 0.05
+"""The one that is taken where none is clearly better: annotated images seldom show the haze and noise of others."""
+
 Score = Callable[[PostProcessing], dict[str, float]]
 Label = Callable[[NDArray[np.float32], PostProcessing], NDArray[np.integer]]
 
@@ -61,7 +64,8 @@ def search_thresholds(
     """Try mask and seed thresholds together, then the smallest cell and part, then the thresholds once more.
 
     In the end cells with few certain pixels are dropped. `DECIDING_SCORE` decides; of the smallest cells that score
-    alike, the smallest is taken, and of the shares of certain pixels the lowest; none that lowers AP@.5 is taken.
+    alike, the smallest is taken, and of the shares of certain pixels the lowest, at least `USUAL_SHARE`; none that
+    lowers AP@.5 is taken.
 
     Parameters
     ----------
@@ -105,7 +109,8 @@ def search_thresholds(
     found = best_thresholds(best)
     smaller = (speck for speck in specks if speck < found.postprocessing.min_area)
     kept = (replace(found.postprocessing, min_area=speck) for speck in smaller)
-    found = _mildest([*(SearchResult(each, score(each)) for each in kept), found])
+    # Those that drop the fewest cells come first.
+    found = _like_the_best([*(SearchResult(each, score(each)) for each in kept), found])[0]
     return _with_certain(found.postprocessing, score)
 
 
@@ -135,13 +140,15 @@ def _with_certain(settings: PostProcessing, score: Score) -> SearchResult:
     tried = (replace(settings, min_certain=share) for share in CERTAIN_SHARES)
     results = [SearchResult(each, score(each)) for each in tried]
     # Where a share drops more right cells than wrong ones at IoU .5, new images would lose more still.
-    return _mildest([each for each in results if each.scores[FOUND] >= results[0].scores[FOUND]])
+    harmless = [each for each in results if each.scores[FOUND] >= results[0].scores[FOUND]]
+    alike = _like_the_best(harmless)
+    return next((each for each in alike if each.postprocessing.min_certain >= USUAL_SHARE), alike[0])
 
 
-def _mildest(results: Sequence[SearchResult]) -> SearchResult:
-    """The first of the results, those that drop the fewest cells first, that scores like the best."""
+def _like_the_best(results: Sequence[SearchResult]) -> list[SearchResult]:
+    """Results that score like the best, in their order."""
     best = max(each.scores[DECIDING_SCORE] for each in results)
-    return next(each for each in results if each.scores[DECIDING_SCORE] >= best - TOLERANCE)
+    return [each for each in results if each.scores[DECIDING_SCORE] >= best - TOLERANCE]
 
 
 def _with_thresholds(settings: PostProcessing) -> Iterator[PostProcessing]:

@@ -70,7 +70,10 @@ def test_a_picture_of_somebody_else_is_not_replaced_unasked(data: Path) -> None:
     assert "m.png exists already, and the loss curve of the model would replace it: choose another" in result.stderr
     assert (data / "out" / "m.png").read_bytes() == b"mine"
     assert train(data, data, options=("--overwrite",)).exit_code == 0
-    # A run that goes on replaces its own.
+    # A run that goes on replaces its own, and so does one whose model was removed.
+    assert train(data, data).exit_code == 0
+    for path in (data / "out").glob("*.safetensors"):
+        path.unlink()
     assert train(data, data).exit_code == 0
 
 

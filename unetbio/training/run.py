@@ -284,8 +284,10 @@ def _refuse_finished(output: Path, checkpoint: Path, *, overwrite: bool) -> None
     picture = _picture_of(output)
     with stopping(output):
         goes_on, has_picture = checkpoint.exists(), picture.exists()
+        # Beside its log a picture is that of a training whose model was removed, as Snakemake does before a rule runs.
+        is_own = output.with_suffix(".log").exists()
     check_new_model(output, overwrite=overwrite or goes_on)
-    if has_picture and not (overwrite or goes_on):
+    if has_picture and not (overwrite or goes_on or is_own):
         raise UsageError(
             f"{picture} exists already, and the loss curve of the model would replace it: choose another name, or "
             "--overwrite it"

@@ -8,8 +8,8 @@ import click
 
 from unetbio.cli import options as shared
 from unetbio.cli.terminal import say
-from unetbio.settings.segmentation import OF_CALIBRATION, READING, Settings
-from unetbio.settings.training_runs import FEW_IMAGES, CalibrateRun
+from unetbio.settings.segmentation import READING, Settings
+from unetbio.settings.training_runs import FEW_IMAGES, OF_CALIBRATION, CalibrateRun
 
 if TYPE_CHECKING:
     from unetbio.training.calibration import Calibrated

@@ -9,8 +9,8 @@ from unetbio.cli import options as shared
 from unetbio.cli.limits import check_limits
 from unetbio.cli.terminal import say
 from unetbio.machine import keep_freed_memory
-from unetbio.settings.segmentation import OF_TRAINING, READING, Settings
-from unetbio.settings.training_runs import CompareRun
+from unetbio.settings.segmentation import READING, Settings
+from unetbio.settings.training_runs import OF_TRAINING, CompareRun
 
 __all__ = ["command"]
 

@@ -8,8 +8,8 @@ from unetbio.cli import options as shared
 from unetbio.cli.limits import check_limits
 from unetbio.cli.terminal import say
 from unetbio.machine import keep_freed_memory
-from unetbio.settings.segmentation import OF_TRAINING, READING, Settings
-from unetbio.settings.training_runs import FEW_IMAGES, LearnCurveRun
+from unetbio.settings.segmentation import READING, Settings
+from unetbio.settings.training_runs import FEW_IMAGES, OF_TRAINING, LearnCurveRun
 
 __all__ = ["command"]
 

@@ -9,8 +9,8 @@ from unetbio.cli.limits import check_limits
 from unetbio.cli.terminal import say
 from unetbio.machine import keep_freed_memory
 from unetbio.settings.options import given
-from unetbio.settings.segmentation import OF_TRAINING, READING, Settings
-from unetbio.settings.training_runs import FEW_IMAGES, TrainRun
+from unetbio.settings.segmentation import READING, Settings
+from unetbio.settings.training_runs import FEW_IMAGES, OF_TRAINING, TrainRun
 
 __all__ = ["command"]
 

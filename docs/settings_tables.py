@@ -12,9 +12,17 @@ from unetbio.settings.base import Section
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.options import Limits, Option, options_of
 from unetbio.settings.runs import ImportRun, MeasureRun, RunOptions, TrackRun, ViewRun
-from unetbio.settings.segmentation import OF_CALIBRATION, OF_TRAINING, READING, Settings
+from unetbio.settings.segmentation import READING, Settings
 from unetbio.settings.training import Augmentation, TrainingConfig
-from unetbio.settings.training_runs import CalibrateRun, CompareRun, LearnCurveRun, TrainRun, WeightMapRun
+from unetbio.settings.training_runs import (
+    OF_CALIBRATION,
+    OF_TRAINING,
+    CalibrateRun,
+    CompareRun,
+    LearnCurveRun,
+    TrainRun,
+    WeightMapRun,
+)
 
 __all__ = ["TABLES"]
 

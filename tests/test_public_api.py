@@ -11,8 +11,9 @@ import pytest
 import tifffile
 
 import unetbio
+from unetbio.settings.keywords import SegmentOptions
 from unetbio.settings.options import options_of
-from unetbio.settings.segmentation import READING, SegmentOptions, Settings
+from unetbio.settings.segmentation import READING, Settings
 from unetbio.settings.training_runs import TrainOptions, TrainRun
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,7 +14,7 @@ import tifffile
 import zarr
 from click.testing import CliRunner
 from numpy.typing import NDArray
-from segmented_folder import Invoke, segmenting, write_discs
+from segmented_folder import Invoke
 
 from unetbio.cli.main import main
 from unetbio.cli.options import format_count
@@ -22,16 +22,6 @@ from unetbio.provenance import read_provenance
 from unetbio.segmentation import Segmenter
 
 Array = NDArray[Any]
-
-
-@pytest.fixture
-def images(tmp_path: Path, discs: Array) -> Path:
-    return write_discs(tmp_path / "images", discs)
-
-
-@pytest.fixture
-def segment(images: Path, tmp_path: Path, tiny_model: Path) -> Invoke:
-    return segmenting(images, tmp_path / "out", tiny_model)
 
 
 def settings_of(out: Path, name: str = "a") -> dict[str, Any]:

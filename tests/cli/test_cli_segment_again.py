@@ -8,21 +8,11 @@ import pytest
 import tifffile
 from click.testing import CliRunner
 from numpy.typing import NDArray
-from segmented_folder import Invoke, segmenting, write_discs
+from segmented_folder import Invoke
 
 from unetbio.cli.main import main
 
 Array = NDArray[Any]
-
-
-@pytest.fixture
-def images(tmp_path: Path, discs: Array) -> Path:
-    return write_discs(tmp_path / "images", discs)
-
-
-@pytest.fixture
-def segment(images: Path, tmp_path: Path, tiny_model: Path) -> Invoke:
-    return segmenting(images, tmp_path / "out", tiny_model)
 
 
 def failed_rows(out: Path) -> list[str]:

@@ -12,23 +12,13 @@ import pytest
 import tifffile
 from click.testing import CliRunner
 from numpy.typing import NDArray
-from segmented_folder import Invoke, segmenting, write_discs
+from segmented_folder import Invoke
 
 from unetbio.cli.main import main
 from unetbio.io import read_labels
 from unetbio.labels import label_hash
 
 Array = NDArray[Any]
-
-
-@pytest.fixture
-def images(tmp_path: Path, discs: Array) -> Path:
-    return write_discs(tmp_path / "images", discs)
-
-
-@pytest.fixture
-def segment(images: Path, tmp_path: Path, tiny_model: Path) -> Invoke:
-    return segmenting(images, tmp_path / "out", tiny_model)
 
 
 def collect(out: Path) -> tuple[dict[str, str], str, str]:

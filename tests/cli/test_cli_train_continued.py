@@ -227,6 +227,6 @@ def test_a_finished_model_is_set_aside_with_its_checkpoint(data: Path) -> None:
     result = train(data, data, options=("--steps", "2", "--replace", "--overwrite"))
     assert "going on" not in result.stderr
     assert aside.read_bytes() == second
-    # Nobody knows of which settings a model without its checkpoint is.
+    # A model without its checkpoint does not say all settings of its training.
     (data / "out" / "m.checkpoint.safetensors").unlink()
     assert "m.safetensors exists already" in train(data, data, options=("--replace",)).stderr

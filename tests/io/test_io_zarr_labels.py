@@ -50,7 +50,7 @@ def test_label_images_of_this_program_have_all_chunks(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="c/1/1 is missing, of 4") as caught:
         read_labels(tmp_path / "x_labels.ome.zarr")
     assert caught.value.reason == "truncated"
-    # Somebody else's may leave it out.
+    # Other programs may leave the chunk out.
     root = make(tmp_path / "other.zarr", labels, "yx", chunks=(1024, 1024), config={"write_empty_chunks": False})
     assert not (root / "0" / "c" / "1" / "1").exists()
     np.testing.assert_array_equal(read_labels(root, allow_binary=True), labels)
@@ -66,7 +66,7 @@ def test_label_images_come_back(tmp_path: Path, shape: tuple[int, ...], axes: st
     path = tmp_path / "x_labels.ome.zarr"
     write_labels(path, labels, axes=axes, pixel_size_um={"Y": 0.25, "X": 0.5})
     assert label_hash(read_labels(path)) == label_hash(labels)
-    # Whoever opens the folder as an image sees the same pixels.
+    # Opened as an image, the folder has the same pixels.
     found = read_image(path)
     assert found.axes == axes
     assert found.pixel_size_um == {"Y": 0.25, "X": 0.5}

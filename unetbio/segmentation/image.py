@@ -24,9 +24,10 @@ from unetbio.preprocessing.drawn_regions import read_regions
 from unetbio.preprocessing.selection import ImageSelection
 from unetbio.provenance import count_cells
 from unetbio.segmentation.segmenter import Segmenter
+from unetbio.settings.keywords import SegmentOptions
 from unetbio.settings.normalization import Normalization, parse
 from unetbio.settings.options import from_keywords
-from unetbio.settings.segmentation import Precision, SegmentOptions, Settings
+from unetbio.settings.segmentation import Precision, Settings
 
 __all__ = ["ModelName", "Segmentation", "open_to_segment", "segment", "segment_opened", "stack_frames"]
 

@@ -9,7 +9,7 @@ import operator
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from unetbio.errors import UsageError
 from unetbio.settings.normalization import Normalization, parse
@@ -22,15 +22,11 @@ if TYPE_CHECKING:
     from unetbio.postprocessing.objects import ObjectSettings
 
 __all__ = [
-    "OF_CALIBRATION",
-    "OF_TRAINING",
     "PARTS",
     "READING",
     "Diameter",
     "PixelSize",
     "Precision",
-    "ReadingOptions",
-    "SegmentOptions",
     "Settings",
     "check_preset",
     "parse_pixel_size",
@@ -48,22 +44,6 @@ Precision = Literal["float32", "int8", "bfloat16"]
 
 READING = ("channel", "channel_names", "series", "t", "z", "axes", "pixel_size_um", "diameter_px")
 """Options that say which part of a file is the image, and at which scale."""
-
-OF_TRAINING = {
-    "diameter_px": {
-        "help": "Typical diameter of the cells in pixels, for the model file; auto measures the masks.",
-        "metavar": "PX|auto",
-    }
-}
-"""Texts of options that mean something else where a network is trained."""
-
-OF_CALIBRATION = {
-    "diameter_px": {
-        "help": "Typical diameter of the cells in pixels, to rescale by; auto goes by pixel sizes if they are known.",
-        "metavar": "PX|auto",
-    }
-}
-"""Texts of options that mean something else where thresholds are searched."""
 
 PARTS = ("level", "region")
 """Options that say which part of a large image is segmented; tables of images have them too."""
@@ -525,48 +505,6 @@ class Settings:
         # JSON has no numpy numbers.
         record: dict[str, Any] = json.loads(json.dumps(values, default=float))
         return record
-
-
-class ReadingOptions(TypedDict, total=False):
-    """Keyword arguments of `unetbio.train` that say how images are read, named as on the command line."""
-
-    channel: tuple[str | int, ...]
-    channel_names: tuple[str, ...]
-    series: int | str | None
-    t: int | None
-    z: int | Literal["max", "each"] | None
-    axes: str | None
-    pixel_size: PixelSize | None
-    diameter: float | None
-
-
-class SegmentOptions(TypedDict, total=False):
-    """Keyword arguments of `unetbio.segment`, named as on the command line, for type checkers."""
-
-    channel_names: tuple[str, ...]
-    series: int | str | None
-    t: int | None
-    z: int | Literal["max", "each"] | None
-    link: float | None
-    axes: str | None
-    partial: bool
-    level: int | Literal["auto"] | None
-    region: tuple[str, ...]
-    tissue: Literal["auto", "none"]
-    pixel_size: PixelSize | None
-    diameter: Diameter | None
-    threshold: float | None
-    min_area: float | None
-    max_area: float | None
-    min_certain: float | None
-    exclude_border: bool
-    classes: tuple[str, ...]
-    crf: str | None
-    crf_settings: str | None
-    augment: bool
-    ensemble: tuple[str, ...]
-    precision: Precision | None
-    nan: Literal["refuse", "fill"]
 
 
 def _region_text(region: str | os.PathLike[str]) -> str:

@@ -4,12 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from unetbio.settings.keywords import ReadingOptions
 from unetbio.settings.options import Checked, Limits, Option, split_floats, split_names, split_numbers
 from unetbio.settings.runs import DEVICE, MOST_WORKERS, SPLIT_COMPONENTS
-from unetbio.settings.segmentation import ReadingOptions
 
 __all__ = [
     "FEW_IMAGES",
+    "OF_CALIBRATION",
+    "OF_TRAINING",
     "OVERRIDES",
     "CalibrateRun",
     "CompareRun",
@@ -22,6 +24,22 @@ __all__ = [
 
 OVERRIDES = "; overrides the settings."
 """End of the help of options that are settings of training."""
+
+OF_TRAINING = {
+    "diameter_px": {
+        "help": "Typical diameter of the cells in pixels, for the model file; auto measures the masks.",
+        "metavar": "PX|auto",
+    }
+}
+"""Texts of options that mean something else where a network is trained."""
+
+OF_CALIBRATION = {
+    "diameter_px": {
+        "help": "Typical diameter of the cells in pixels, to rescale by; auto goes by pixel sizes if they are known.",
+        "metavar": "PX|auto",
+    }
+}
+"""Texts of options that mean something else where thresholds are searched."""
 
 FEW_IMAGES = 5
 """Scores on fewer images are rough."""

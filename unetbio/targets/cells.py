@@ -170,7 +170,7 @@ class CellLearner(PixelLearner):
         return np.array(centres, np.float64).reshape(-1, label_image.ndim)
 
     def tune(self, probabilities: Iterable[NDArray[np.float32]], label_images: Sequence[Annotation]) -> Validation:
-        """Search the thresholds for probabilities ``(K, *spatial)``; the mean AP over IoU .5 to .75 decides."""
+        """Search the thresholds for probabilities ``(K, *spatial)``; the mean AP over IoU .5 to .95 decides."""
         probabilities = list(probabilities)
         annotated, truth = self._annotated(probabilities, label_images)
         found = search_thresholds(annotated, truth, self.classes.label, has_centres=bool(self.classes.centres))

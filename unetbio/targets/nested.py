@@ -54,14 +54,15 @@ class NestedLearner(CellLearner):
 
     def classify(self, label_image: Annotation, spacing: tuple[float, ...] | None) -> NDArray[np.int64]:
         """See `CellLearner`."""
-        return self._classes(label_image, spacing)[0]
+        return self._classes(*self._cells_and_ignored(label_image), spacing)[0]
 
     def encode(
         self, label_image: Annotation, class_weights: Sequence[float], spacing: tuple[float, ...] | None
     ) -> Supervision:
         """See `Learner`; the weights are two planes, of the outline and of the inner parts."""
-        classes, gaps = self._classes(label_image, spacing)
-        outline = mask_annotated(self._weigh_cells(label_image, spacing), label_image, self.config)
+        cells, ignored = self._cells_and_ignored(label_image)
+        classes, gaps = self._classes(cells, ignored, spacing)
+        outline = mask_annotated(self._weigh_cells(cells, ignored, spacing), label_image, self.config)
         between = self.config.border_weight * np.exp(-(gaps**2) / (2 * self.config.border_sigma**2))
         return classes, np.stack([outline, (outline * (1 + between)).astype(np.float32)])
 
@@ -75,30 +76,32 @@ class NestedLearner(CellLearner):
 
         return NESTED_LOSSES[self.config.loss](logits, target, weight_map)
 
-    def _weigh_cells(self, label_image: Annotation, spacing: tuple[float, ...] | None) -> NDArray[np.float32]:
-        if self.config.small_cell_weight == 1:
-            return np.ones(label_image.shape, np.float32)
-        cells, ignored = self._cells_and_ignored(label_image)
-        return small_cell_weights(cells, largest=self.config.small_cell_weight, spacing=spacing, ignored=ignored)
+    def _weigh_cells(
+        self, cells: Annotation, ignored: NDArray[np.bool_] | None, spacing: tuple[float, ...] | None
+    ) -> NDArray[np.float32]:
+        largest = self.config.small_cell_weight
+        if largest == 1:
+            return np.ones(cells.shape, np.float32)
+        return small_cell_weights(cells, largest=largest, spacing=spacing, ignored=ignored)
 
     def _cells_and_ignored(self, label_image: Annotation) -> tuple[Annotation, NDArray[np.bool_] | None]:
-        """The cells alone, and the areas that are not annotated, if there may be any.
+        """The cells alone, and the areas that are not annotated, if there are any.
 
         Thin ones, such as rims around cells and seams between them, stand for outlines.
         """
         cells = mask_annotated(label_image, label_image, self.config)
-        if self.config.ignore_label is None or not (label_image == self.config.ignore_label).any():
+        ignored = None if self.config.ignore_label is None else label_image == self.config.ignore_label
+        if ignored is None or not ignored.any():
             return cells, None
         from scipy import ndimage  # here, since few annotations need it
 
-        inner = ndimage.binary_erosion(label_image == self.config.ignore_label, iterations=THIN, border_value=1)
-        return cells, ndimage.binary_dilation(inner, iterations=THIN, mask=label_image == self.config.ignore_label)
+        inner = ndimage.binary_erosion(ignored, iterations=THIN, border_value=1)
+        return cells, ndimage.binary_dilation(inner, iterations=THIN, mask=ignored)
 
     def _classes(
-        self, label_image: Annotation, spacing: tuple[float, ...] | None
+        self, cells: Annotation, ignored: NDArray[np.bool_] | None, spacing: tuple[float, ...] | None
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The class of each pixel, and its distance to where cells touch."""
-        cells, ignored = self._cells_and_ignored(label_image)
         found = depths_in_cells(cells, spacing=spacing, ignored=ignored)
         classes = np.zeros(cells.shape, np.int64)
         inside = cells > 0

@@ -77,7 +77,7 @@ class ObjectLearner(InstanceLearner):
         exact: bool,
         window: tuple[int, ...],
     ) -> Validation:
-        """Run the network once and try thresholds of the score; the mean AP over IoU .5 to .75 decides."""
+        """Run the network once and try thresholds of the score; the mean AP over IoU .5 to .95 decides."""
         from unetbio.inference.objects import TorchDetector, find_objects, merge_objects
 
         detector = TorchDetector(network, device)

@@ -15,7 +15,7 @@ from unetbio.geometry import anisotropic_levels
 from unetbio.models.model_file import ModelInfo, first_problem
 from unetbio.settings.training import TrainingConfig
 from unetbio.targets.base import Learner
-from unetbio.training.data.dataset import Example, as_learned, common_pixel_size
+from unetbio.training.data.dataset import Example, annotation_as_learned, common_pixel_size
 
 __all__ = ["describe_model", "make_optimizer", "network_parameters"]
 
@@ -65,7 +65,7 @@ def describe_model(
     UsageError
         When a model file cannot say it: a name, licence, pixel size or number of channels is out of its limits.
     """
-    seen = [as_learned(example, config.augmentation) for example in training]
+    seen = [annotation_as_learned(example, config.augmentation) for example in training]
     try:
         return ModelInfo(
             name=config.name,

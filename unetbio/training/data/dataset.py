@@ -28,6 +28,7 @@ __all__ = [
     "Example",
     "Patch",
     "PatchSampler",
+    "annotation_as_learned",
     "as_learned",
     "common_pixel_size",
     "draw_files",
@@ -108,15 +109,19 @@ def as_learned(example: Example, augmentation: Augmentation) -> Example:
     A segmentation finds the scale of such an image, and thresholds have to be right there. Pixel size and diameters are
     those at this scale.
     """
+    seen = annotation_as_learned(example, augmentation)
+    return seen if seen is example else replace(seen, image=rescale(example.image, seen.label_image.shape))
+
+
+def annotation_as_learned(example: Example, augmentation: Augmentation) -> Example:
+    """As `as_learned`, with the grey values as they are."""
     zoom = _largest_zoom(example, augmentation)
     if zoom >= 1:
         return example
     grid = tuple(max(1, round(zoom * size)) for size in example.label_image.shape)
-    image, label_image = rescale(example.image, grid), resize_nearest(example.label_image, grid)
     return replace(
         example,
-        image=image,
-        label_image=label_image,
+        label_image=resize_nearest(example.label_image, grid),
         pixel_size_um=example.pixel_size_um and tuple(size / zoom for size in example.pixel_size_um),
         diameter_px=example.diameter_px and example.diameter_px * zoom,
         annotated_diameter_px=augmentation.largest_diameter,

@@ -22,7 +22,7 @@ from unetbio.results.journal import Entry, hold_output
 from unetbio.results.reuse import read_mask_of_run
 from unetbio.results.tables.collect_tables import write_known_tables
 from unetbio.results.tables.links import write_parents
-from unetbio.results.tables.measure_cells import open_input
+from unetbio.results.tables.measure_cells import channel_columns, open_input
 
 if TYPE_CHECKING:
     import polars as pl
@@ -148,17 +148,17 @@ def _relate(nuclei: Path, inner: Entry, cells: Path, outer: Entry, output: Path)
     if inside.shape != around.shape:
         raise ImageError("size_differs", f"nuclei of {inside.shape} and cells of {around.shape}: segment both alike")
     cytoplasm = subtract(around, inside)
+    parents, rows = [], []
+    for t, nucleus, cell, rest, grey, names in _frames(cells, outer, mask, inside, around, cytoplasm):
+        place = {"path": outer.path, "series": outer.series, "t": t}
+        parents.append(_parents(nucleus, cell, place))
+        rows.append(_cytoplasm(cell, rest, grey, names, mask, parents[-1], place))
     write_labels(
         output / cytoplasm_name(result_name(outer.output)),
         cytoplasm,
         axes=mask.axes,
         pixel_size_um=mask.pixel_size_um,
     )
-    parents, rows = [], []
-    for t, nucleus, cell, rest, grey, names in _frames(cells, outer, mask, inside, around, cytoplasm):
-        place = {"path": outer.path, "series": outer.series, "t": t}
-        parents.append(_parents(nucleus, cell, place))
-        rows.append(_cytoplasm(cell, rest, grey, names, mask, parents[-1], place))
     source = pl.lit(inner.output).alias("output"), pl.lit(label_hash(inside)).alias("label_hash")
     return pl.concat(parents).with_columns(*source), pl.concat(rows, how="diagonal_relaxed")
 
@@ -169,12 +169,13 @@ def _frames(
     """Time, label images and grey values of each frame."""
     opened = open_input(cells, entry, read_provenance(cells / provenance_name(entry.output)), None)
     several = len(mask.times) > 1
-    names = tuple(name or str(index) for index, name in enumerate(opened.image.channel_names)) if opened else ()
+    all_names = channel_columns(opened.image.channel_names) if opened else ()
     for index, t in enumerate(mask.times):
         nucleus, cell, rest = (stack[index] if several else stack for stack in stacks)
-        grey = opened.read_channels(t, range(opened.image.size("C"))) if opened else None
+        present = opened.present_channels(t) if opened else ()
+        grey = opened.read_channels(t, present) if opened and present else None
         fits = grey is not None and grey.shape[1:] == cell.shape
-        yield t, nucleus, cell, rest, grey if fits else None, names
+        yield t, nucleus, cell, rest, grey if fits else None, tuple(all_names[channel] for channel in present)
 
 
 def _parents(nucleus: NDArray[Any], cell: NDArray[Any], place: dict[str, Any]) -> "pl.DataFrame":

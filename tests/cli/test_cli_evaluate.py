@@ -196,6 +196,22 @@ def test_masks_of_two_values_over_time(tmp_path: Path) -> None:
     assert result.stdout.splitlines()[-1].split()[:4] == ["pooled", "4", "4", "1.000"]
 
 
+def test_one_cell_that_moves_is_a_label_image(tmp_path: Path) -> None:
+    # In each of three times one cell with the number 1, where it was not before; in the second it is missing.
+    series = np.zeros((3, 20, 30), np.uint16)
+    series[0, 2:6, 2:6] = series[2, 12:16, 20:24] = 1
+    for name in ("found.ome.tif", "truth.ome.tif"):
+        write_labels(tmp_path / name, series, axes="TYX")
+    assert run(tmp_path / "found.ome.tif", tmp_path / "truth.ome.tif").stdout.splitlines()[-1].split()[:4] == [
+        *("pooled", "2", "2", "1.000")
+    ]
+    series[1, 2:6, 2:6] = series[1, 12:16, 20:24] = 1
+    write_labels(tmp_path / "truth.ome.tif", series, axes="TYX")
+    refused = run(tmp_path / "found.ome.tif", tmp_path / "truth.ome.tif")
+    assert refused.exit_code == 3
+    assert "truth.ome.tif: the mask holds only 0 and 1" in refused.stderr
+
+
 def test_rates_without_true_cells_are_left_out(tmp_path: Path) -> None:
     write_labels(tmp_path / "a.tif", np.zeros_like(TRUTH))
     result = run(tmp_path / "a.tif", tmp_path / "a.tif", "-o", tmp_path / "out")

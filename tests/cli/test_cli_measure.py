@@ -132,6 +132,22 @@ def test_a_pixel_size_that_is_told_fills_them(tmp_path: Path, discs: NDArray[Any
     assert cells(out)["ring_area_px"].to_list() == table["ring_area_px"].to_list()
 
 
+def test_a_pixel_size_is_that_of_the_full_resolution(tmp_path: Path, discs: NDArray[Any], tiny_model: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    with tifffile.TiffWriter(images / "x.tif") as writer:
+        writer.write(np.kron(discs, np.ones((2, 2), discs.dtype)), subifds=1, tile=(64, 64), photometric="minisblack")
+        writer.write(discs, subfiletype=1, tile=(64, 64), photometric="minisblack")
+    options = ["--level", "1", "--diameter", "model", "--workers", "1", "--overlays", "none"]
+    line = ["segment", str(images), "-o", str(out), "-m", str(tiny_model), *options]
+    assert CliRunner().invoke(main, [*line, "--pixel-size", "0.5"]).exit_code == 0
+    expected = cells(out)
+    assert expected["area_um2"].to_list() == expected["area_px"].to_list()
+    run_measure(out, "--pixel-size", "0.5")
+    assert cells(out)["area_um2"].to_list() == expected["area_um2"].to_list()
+    assert pl.read_csv(out / "summary.csv")["pixel_size_um"].to_list() == [1.0]
+
+
 def test_stacks_need_the_distance_of_sections(tmp_path: Path, discs: NDArray[Any], tiny_model: Path) -> None:
     (tmp_path / "images").mkdir()
     write_image(tmp_path / "images" / "s.tif", np.stack([discs] * 3), axes="ZYX", pixel_size_um={"Y": 0.5, "X": 0.5})

@@ -83,6 +83,24 @@ def test_nuclei_find_their_cells_and_the_cytoplasm_is_measured(tmp_path: Path, f
     assert not (cytoplasm[labels > 0]).any()
 
 
+def test_a_channel_that_is_missing_has_no_columns(tmp_path: Path, tiny_model: Path, discs: Array) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in ("Series001_ch00", "Series001_ch01", "Series002_ch00"):
+        tifffile.imwrite(images / f"{name}.tif", discs)
+    for name in ("nuclei", "cells"):
+        line = ["segment", images, "-o", tmp_path / name, "-m", tiny_model, "--channel", "ch00", "--workers", "1"]
+        assert run(*line).exit_code == 0
+    # A larger cell, so that something of it is left.
+    grown = read_labels(tmp_path / "nuclei" / "Series002_labels.ome.tif")
+    write_labels(tmp_path / "cells" / "Series002_labels.ome.tif", np.maximum(grown, np.roll(grown, 2, axis=0)))
+    result = run("relate", tmp_path / "nuclei", tmp_path / "cells", "-o", tmp_path / "related")
+    assert result.exit_code == 0, result.stderr
+    table = pl.read_csv(tmp_path / "related" / "cytoplasm.csv").filter(path="Series002")
+    assert table["cytoplasm_intensity_mean_ch00"].null_count() == 0
+    assert "cytoplasm_intensity_mean_ch01" not in table.columns or table["cytoplasm_intensity_mean_ch01"].is_null().all()
+
+
 def test_what_cannot_be_related_is_said(tmp_path: Path, folders: tuple[Path, Path]) -> None:
     nuclei, cells = folders
     write_labels(cells / "x_labels.ome.tif", np.ones((9, 9), np.uint16))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from unetbio.cli.main import main
 from unetbio.io import read_labels, write_labels
+from unetbio.results.tables.lineages import read_lineage
 
 Array = NDArray[Any]
 pytest.importorskip("laptrack", reason='needs laptrack: pip install "unetbio[track]"')
@@ -185,6 +186,79 @@ def test_markers_of_tracks_give_way_to_masks(tmp_path: Path) -> None:
     result = done("import", tmp_path / "01_GT", "--images", tmp_path / "01", "-o", tmp_path / "masks")
     assert "1 markers of tracks left out" in result.stderr
     np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "t000_labels.ome.tif", allow_binary=True), cells)
+
+
+def test_a_new_grouping_by_time_replaces_the_earlier_one(tmp_path: Path, tiny_model: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    for place in (1, 2):
+        for t in (1, 2):
+            tifffile.imwrite(images / f"a_s{place}_t{t}.tif", frame([(15 * place, 15 + t), (50, 60)]))
+    done("segment", images, "-o", out, "-m", tiny_model, "--workers", "1")
+    done("track", out, "--time-regex", r"_s(?P<t>\d)")
+    done("track", out, "--time-regex", r"_t(?P<t>\d)")
+    assert sorted(path.name for path in out.glob("*_tracks.json")) == ["a_s1_t1_tracks.json", "a_s2_t1_tracks.json"]
+    assert len(rows(out / "cells.csv")) == 8
+    tracks = {(row["path"], row["label"]): row["track"] for row in rows(out / "tracks.csv")}
+    assert {(row["path"], row["label"]): row["track"] for row in rows(out / "cells.csv")} == tracks
+    done("export", out, "--to", "ctc", "-o", tmp_path / "ctc")
+    assert sorted(path.name for path in (tmp_path / "ctc").iterdir()) == ["a_s1_RES", "a_s2_RES"]
+    # A time before the first one: its record begins the time-lapse now.
+    tifffile.imwrite(images / "a_s1_t0.tif", frame([(15, 15), (50, 60)]))
+    done("segment", images, "-o", out, "-m", tiny_model, "--workers", "1")
+    done("track", out, "--time-regex", r"_t(?P<t>\d)")
+    assert sorted(path.name for path in out.glob("*_tracks.json")) == ["a_s1_t0_tracks.json", "a_s2_t1_tracks.json"]
+    assert len(rows(out / "cells.csv")) == 10
+
+
+def test_records_that_claim_one_label_image_twice_are_read(tmp_path: Path, tiny_model: Path) -> None:
+    """Versions before this one left them behind."""
+    out = segmented(tmp_path, tiny_model, apart="well_t{:02d}")
+    done("track", out, "--time-regex", r"_t(?P<t>\d+)")
+    (out / "well_t08_tracks.json").write_bytes((out / "well_t07_tracks.json").read_bytes())
+    done("measure", out, "--workers", "1")
+    assert_tracks_in_table(out)
+
+
+@pytest.mark.parametrize(
+    ("times", "gap", "tracks", "table"),
+    [
+        # Between the second and the third time three are missing.
+        ((0, 1, 5), 0, 2, [(1, 0, 1, 0), (2, 5, 5, 0)]),
+        ((0, 1, 5), 3, 1, [(1, 0, 1, 0), (2, 5, 5, 1)]),
+        # Times in minutes are one step apart.
+        ((0, 10, 20), 0, 1, [(1, 0, 20, 0)]),
+    ],
+)
+def test_times_without_a_file_are_frames_without_cells(
+    tmp_path: Path, tiny_model: Path, times: tuple[int, ...], gap: int, tracks: int, table: list[tuple[int, ...]]
+) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    for t in times:
+        tifffile.imwrite(images / f"a_t{t}.tif", frame([(15, 15)]))
+    done("segment", images, "-o", out, "-m", tiny_model, "--workers", "1")
+    done("track", out, "--time-regex", r"_t(?P<t>\d+)", "--gap", gap)
+    assert len(rows(out / "lineages.csv")) == tracks
+    done("export", out, "--to", "ctc")
+    text = (out / "a_RES" / "res_track.txt").read_text()
+    assert [tuple(map(int, line.split())) for line in text.splitlines()] == table
+
+
+def test_the_distance_in_stacks_is_in_pixels_of_the_plane(tmp_path: Path, tiny_model: Path) -> None:
+    z, y, x = np.mgrid[:5, : SHAPE[0], : SHAPE[1]]
+    stacks = np.full((2, 5, *SHAPE), 10, np.uint8)
+    for t, column in enumerate((20, 40)):
+        stacks[t][(8 * (z - 2)) ** 2 + (y - 30) ** 2 + (x - column) ** 2 <= 16**2] = 200
+    (tmp_path / "images").mkdir()
+    metadata = {"axes": "TZYX", "PhysicalSizeX": 0.25, "PhysicalSizeY": 0.25, "PhysicalSizeZ": 2.0}
+    tifffile.imwrite(tmp_path / "images" / "x.ome.tif", stacks, metadata=metadata)
+    out = tmp_path / "out"
+    done("segment", tmp_path / "images", "-o", out, "-m", tiny_model, "--workers", "1", "--z", "each", "--link", "0.1")
+    done("track", out)
+    assert len(rows(out / "lineages.csv")) == 1
+    # A ball of 32 px.
+    assert read_lineage(out, "x").settings["distance"] == pytest.approx(32, abs=4)  # type: ignore[union-attr]
 
 
 def test_the_cell_tracking_challenge_reads_the_tracks(tmp_path: Path, tiny_model: Path) -> None:

@@ -22,7 +22,7 @@ from unetbio.labels import label_hash
 from unetbio.measurement import regions
 from unetbio.output_layout import challenge_folder, result_name, time_lapse_name, trackmate_name
 from unetbio.results.reuse import read_mask_of_run
-from unetbio.results.tables.lineages import Lineage
+from unetbio.results.tables.lineages import Lineage, frame_numbers
 
 __all__ = ["ChallengeWriter", "TrackMateWriter"]
 
@@ -143,9 +143,11 @@ class ChallengeWriter(_TracksWriter):
 def _pieces(lineage: Lineage) -> tuple[list[tuple[int, int, int, int]], Mapping[tuple[int, int], int]]:
     """Rows (number, first, last, parent) of tracks without gaps, by place, and the number of each cell.
 
-    The challenge has no gaps: what follows one is a track of its own, whose parent is what came before.
+    The challenge has no gaps: what follows one is a track of its own, whose parent is what came before. A time that is
+    missing is one too.
     """
     rows: list[tuple[int, int, int, int]] = []
+    frames = frame_numbers(lineage.times)
     numbers: dict[tuple[int, int], int] = {}
     last_piece: dict[int, int] = {}
     free = len(lineage.tracks) + 1
@@ -153,7 +155,7 @@ def _pieces(lineage: Lineage) -> tuple[list[tuple[int, int, int, int]], Mapping[
         number, parent, start = track.number, -1, track.cells[0][0]
         before = start
         for place, label in track.cells:
-            if place > before + 1:
+            if frames[place] > frames[before] + 1:
                 rows.append((number, start, before, parent))
                 number, parent, start, free = free, number, place, free + 1
             numbers[place, label] = number

@@ -169,7 +169,10 @@ def labels_of(image: Image, axes: str | None = None, *, allow_binary: bool = Fal
     stored = image.read()
     label_image = _unsigned(_whole(stored) if stored.dtype.kind == "f" else stored)
     if not allow_binary:
-        _refuse_binary(label_image)
+        # Each time is an image of its own: a cell that moves is in no two places.
+        has_time = (axes or image.axes).startswith("T") and label_image.ndim > 2
+        for frame in label_image if has_time else [label_image]:
+            _refuse_binary(frame)
     return label_image
 
 

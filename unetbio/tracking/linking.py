@@ -39,13 +39,17 @@ def check_laptrack() -> None:
         raise UsageError('unetbio track needs a package: pip install "unetbio[track]"') from error
 
 
-def link_cells(frames: Sequence[Cells], *, distance: float, gap: int = 0, divisions: bool = True) -> tuple[Track, ...]:
+def link_cells(
+    frames: Sequence[Cells], numbers: Sequence[int], *, distance: float, gap: int = 0, divisions: bool = True
+) -> tuple[Track, ...]:
     """Link cells to tracks.
 
     Parameters
     ----------
     frames : sequence of Cells
         By time.
+    numbers : sequence of int
+        Of the frames, rising; one that is left out is a frame in which all cells are missing.
     distance : float
         Farthest that a cell moves from one frame to the next, in the unit of the centroids.
     gap : int
@@ -66,21 +70,25 @@ def link_cells(frames: Sequence[Cells], *, distance: float, gap: int = 0, divisi
     labels = np.concatenate([frame.labels for frame in frames])
     centroids = np.concatenate([frame.centroids for frame in frames])
     axes = [f"axis_{axis}" for axis in range(centroids.shape[1])]
-    table = pd.DataFrame({"place": places, "label": labels, **dict(zip(axes, centroids.T, strict=True))})
+    # LapTrack visits each number from the first to the last, and no gap is closed that is longer than the largest.
+    frame = np.cumsum([0, *np.minimum(np.diff(numbers), gap + 2)])[places]
+    table = pd.DataFrame(
+        {"place": places, "frame_number": frame, "label": labels, **dict(zip(axes, centroids.T, strict=True))}
+    )
     tracked, split = _run(table, axes, distance, gap, divisions)
     cells: dict[int, list[tuple[int, int]]] = {}
     for place, label, track in zip(tracked["place"], tracked["label"], tracked["track_id"], strict=True):
         cells.setdefault(int(track), []).append((int(place), int(label)))
     order = sorted(cells, key=lambda track: min(cells[track]))
-    numbers = {track: number for number, track in enumerate(order, start=1)}
+    of = {track: number for number, track in enumerate(order, start=1)}
     parents = {}
     if len(split):
         parents = {
-            int(child): numbers[int(parent)]
+            int(child): of[int(parent)]
             for parent, child in zip(split["parent_track_id"], split["child_track_id"], strict=True)
         }
     return tuple(
-        Track(number=numbers[track], parent=parents.get(track), cells=tuple(sorted(cells[track]))) for track in order
+        Track(number=of[track], parent=parents.get(track), cells=tuple(sorted(cells[track]))) for track in order
     )
 
 
@@ -108,6 +116,6 @@ def _run(table: Any, axes: list[str], distance: float, gap: int, divisions: bool
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tracked, split, _ = tracker.predict_dataframe(
-            table, coordinate_cols=axes, frame_col="place", only_coordinate_cols=False
+            table, coordinate_cols=axes, frame_col="frame_number", only_coordinate_cols=False
         )
     return tracked, split

@@ -21,7 +21,15 @@ from unetbio.results.journal import Entry, hold_output
 from unetbio.results.recorded_input import open_recorded
 from unetbio.results.reuse import read_mask_of_run
 from unetbio.results.tables.collect_tables import write_known_tables
-from unetbio.results.tables.lineages import FrameOfTrack, Lineage, Track, write_lineage, write_track_tables
+from unetbio.results.tables.lineages import (
+    FrameOfTrack,
+    Lineage,
+    Track,
+    frame_numbers,
+    remove_other_lineages,
+    write_lineage,
+    write_track_tables,
+)
 from unetbio.settings.runs import TrackRun
 from unetbio.tracking.linking import Cells, check_laptrack, link_cells
 
@@ -95,6 +103,7 @@ def track_folder(
                 report(sequence.name, f"{error} [{error.reason}]")
                 continue
             report(sequence.name, "")
+        remove_other_lineages(out, {result_name(entry.output) for entry in find_masks_of_run(out)}, lineages)
         write_track_tables(out, lineages)
         write_known_tables(out)
     tracks = [track for lineage in lineages for track in lineage.tracks]
@@ -157,8 +166,12 @@ def _track(out: Path, sequence: _Sequence, run: TrackRun, draw: Picture | None) 
     scale = _z_scale(masks[0])
     cells = [Cells(columns["label"], _centroids(columns, scale)) for columns in measured]
     diameters = np.concatenate([columns["equivalent_diameter_px"] for columns in measured])
+    if images[0].ndim == 3:
+        # Diameters are those of balls of as many voxels, and the distance is in pixels of the plane.
+        diameters *= scale ** (1 / 3)
     distance = run.distance or (float(np.median(diameters)) if len(diameters) else 1.0)
-    tracks = link_cells(cells, distance=distance, gap=run.gap, divisions=not run.no_divisions)
+    numbers = frame_numbers([frame.t for frame in frames])
+    tracks = link_cells(cells, numbers, distance=distance, gap=run.gap, divisions=not run.no_divisions)
     settings: dict[str, float | int | bool | None] = {
         "distance": round(distance, 3),
         "gap": run.gap,

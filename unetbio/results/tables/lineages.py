@@ -6,15 +6,25 @@
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from unetbio.files import read_bytes, write_json, write_text
-from unetbio.output_layout import LINEAGES, TRACKS, tracks_name
+from unetbio.output_layout import LINEAGES, TRACKS, result_name, track_picture_name, tracked_name, tracks_name
 
-__all__ = ["FrameOfTrack", "Lineage", "Track", "read_lineage", "write_lineage", "write_track_tables"]
+__all__ = [
+    "FrameOfTrack",
+    "Lineage",
+    "Track",
+    "frame_numbers",
+    "read_lineage",
+    "remove_other_lineages",
+    "write_lineage",
+    "write_track_tables",
+]
 
 
 class _Record(BaseModel):
@@ -89,6 +99,26 @@ class Lineage(_Record):
         return tuple(frame.t for frame in self.frames)
 
 
+def frame_numbers(times: Sequence[int]) -> tuple[int, ...]:
+    """Numbers of frames: their times, counted in the smallest step between two of them.
+
+    A time that is missing leaves out a number.
+
+    Parameters
+    ----------
+    times : sequence of int
+        Rising.
+
+    Examples
+    --------
+    >>> frame_numbers([7, 8, 11]), frame_numbers([0, 10, 20, 40])
+    ((7, 8, 11), (0, 1, 2, 4))
+    """
+    steps = [after - before for before, after in pairwise(times)]
+    smallest = min(steps, default=1)
+    return tuple(accumulate((round(step / smallest) for step in steps), initial=times[0] // smallest))
+
+
 def write_lineage(out: Path, result: str, lineage: Lineage) -> None:
     """Write the record of a time-lapse."""
     write_json(out / tracks_name(result), lineage.model_dump(mode="json"))
@@ -100,6 +130,28 @@ def read_lineage(out: Path, result: str) -> Lineage | None:
         return Lineage.model_validate_json(read_bytes(out / tracks_name(result)))
     except (OSError, ValidationError):
         return None
+
+
+def remove_other_lineages(out: Path, results: Collection[str], kept: Sequence[Lineage]) -> None:
+    """Remove what earlier runs of ``track`` wrote, where the last one did not write it again.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The output folder.
+    results : collection of str
+        Names of all results of the folder.
+    kept : sequence of Lineage
+        Time-lapses of the last run.
+    """
+    begun = {result_name(lineage.frames[0].output) for lineage in kept}
+    tracked = {result_name(frame.output) for lineage in kept for frame in lineage.frames}
+    for result in results:
+        if result not in begun:
+            (out / tracks_name(result)).unlink(missing_ok=True)
+            (out / track_picture_name(result)).unlink(missing_ok=True)
+        if result not in tracked:
+            (out / tracked_name(result)).unlink(missing_ok=True)
 
 
 def write_track_tables(out: Path, lineages: Sequence[Lineage]) -> None:

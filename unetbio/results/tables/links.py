@@ -76,7 +76,9 @@ def _tracks(out: Path, outputs: Sequence[str]) -> "pl.DataFrame | None":
     lineages = [read_lineage(out, result_name(output)) for output in outputs]
     rows = [row for lineage in lineages if lineage is not None for row in _cells(lineage)]
     whole = dict.fromkeys(("t", "label", *TRACK_COLUMNS), pl.Int64)
-    return pl.DataFrame(rows, schema={"output": pl.String, "label_hash": pl.String, **whole}, orient="row")
+    table = pl.DataFrame(rows, schema={"output": pl.String, "label_hash": pl.String, **whole}, orient="row")
+    # Until version 0.2.0 the records of a grouping of files by time stayed beside those of the next one.
+    return table.unique(_KEY, keep="last", maintain_order=True)
 
 
 def _cells(lineage: Lineage) -> Iterator[tuple[str, str, int, int, int, int | None]]:

@@ -1,14 +1,20 @@
-"""Accepted images of ``unetbio view``: the table follows corrections and other views."""
+"""Accepted images of ``unetbio view``: the table follows corrections and other views; the command trains on it."""
 
 import json
+import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import tifffile
+from click.testing import CliRunner
 from page_client import Page, index_of, serve
+from tiny_model import three_discs
 
+from unetbio.cli.main import main
 from unetbio.errors import EnvironmentStoppedError
 from unetbio.io import read_labels, write_labels
 from unetbio.training.data.pairs import find_pairs
@@ -124,3 +130,43 @@ def test_no_change_in_another_view_takes_an_acceptance_back_unseen(
     assert (found["is_accepted"], found["accepted"]) == (True, {"0": [2]})
     other.post(f"image/{index}/correct", kind="delete", ids=[1])
     assert masks_to_train_on(results) == ["x_labels.ome.tif"]
+
+
+# --- The command that trains ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("there", "new"),
+    [
+        ((), "mine.safetensors"),
+        (("mine.safetensors",), "mine2.safetensors"),
+        (("mine.checkpoint.safetensors",), "mine2.safetensors"),
+        (("mine.png",), "mine2.safetensors"),
+        (("mine.safetensors", "mine2.checkpoint.safetensors"), "mine3.safetensors"),
+    ],
+)
+def test_the_command_trains_a_model_of_a_name_that_is_free(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: tuple[str, ...], new: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in there:
+        (tmp_path / name).touch()
+    command = shlex.split(page.get("training")["command"])
+    assert command[command.index("-o") + 1] == new
+
+
+def test_the_second_round_does_not_replace_the_model_that_it_begins_with(
+    tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the page runs in another folder than the training before."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "models").mkdir()
+    tifffile.imwrite(tmp_path / "images" / "x.tif", three_discs())
+    model = shutil.copy(tiny_model, tmp_path / "models" / "mine.safetensors")
+    monkeypatch.chdir(tmp_path)
+    line = ("segment", "images", "-o", "results", "-m", str(model), "--normalize", "0,200")
+    result = CliRunner().invoke(main, [*line, "--workers", "1", "--overlays", "none"])
+    assert result.exit_code == 0, result.stderr
+    with serve(Path("results")) as page:
+        command = page.get("training")["command"]
+    assert command == f"unetbio train results/corrections.csv --start {model} -o mine2.safetensors --steps 1000"

@@ -1,7 +1,9 @@
 """The images of an output folder in the order in which a person looks at them, and the table to train on."""
 
 import contextlib
+import itertools
 import logging
+import os
 import shlex
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,7 +14,7 @@ from unetbio.errors import EnvironmentStoppedError, ImageError, ModelError, Usag
 from unetbio.files import Stamp, write_text
 from unetbio.io.tables import csv_text, read_table_file
 from unetbio.models import shipped_models
-from unetbio.models.model_file import read_info
+from unetbio.models.model_file import CHECKPOINT_SUFFIX, read_info
 from unetbio.output_layout import CORRECTIONS, provenance_name
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.results.corrections import find_masks_of_run
@@ -36,6 +38,9 @@ logger = logging.getLogger(__name__)
 
 COLUMNS = ("image", "mask", *READING)
 """Columns of the table to train on, with those of parts of images; users may add others, such as ``split``."""
+
+OF_MODEL = (".safetensors", CHECKPOINT_SUFFIX, ".png")
+"""Endings of the files of a training that another one does not replace by itself."""
 
 Cells = dict[str, str]
 
@@ -233,7 +238,20 @@ def training_command(out: Path, images: Sequence[ListedImage]) -> str:
     _read_corrections(out)
     chosen = next((image for image in images if image.is_accepted), images[0])
     start = _start(read_provenance(out / provenance_name(chosen.entry.output)))
-    return shlex.join(["unetbio", "train", str(out / CORRECTIONS), *start, "-o", "mine.safetensors", "--steps", "1000"])
+    new = f"{_free_name(start)}.safetensors"
+    return shlex.join(["unetbio", "train", str(out / CORRECTIONS), *start, "-o", new, "--steps", "1000"])
+
+
+def _free_name(start: Sequence[str]) -> str:
+    """Name of no model yet, neither here nor beside the model to start from, as in the second round of corrections."""
+    folders = [Path(), *(Path(model).parent for model in start[1:])]
+    names = ("mine" if number == 1 else f"mine{number}" for number in itertools.count(1))
+    return next(name for name in names if not any(_holds_model(folder, name) for folder in folders))
+
+
+def _holds_model(folder: Path, name: str) -> bool:
+    # A folder that cannot be looked into is none to train in.
+    return any(os.path.exists(folder / f"{name}{ending}") for ending in OF_MODEL)  # noqa: PTH110
 
 
 def _start(provenance: Provenance | None) -> list[str]:

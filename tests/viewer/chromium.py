@@ -50,6 +50,8 @@ class Browser:
         return self._ask(method, f"/session/{self._session}/{command}", body)
 
     def open(self, address: str) -> None:
+        # A page before this one may have asked a server that had ended.
+        self.errors()
         self._do("url", {"url": address})
 
     def run(self, script: str, *arguments: Any) -> Any:

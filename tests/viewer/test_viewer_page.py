@@ -235,6 +235,60 @@ def test_what_is_saved_marks_its_own_image_though_another_was_opened_meanwhile(b
         assert browser.errors() == []
 
 
+def test_rows_come_though_a_cell_is_accepted_while_they_are_measured(browser: Browser, two: Path) -> None:
+    with served(two) as viewer:
+        browser.open(viewer.address)
+        browser.wait(ROWS)
+        # Rows are held back from here on, also those of the image that is opened next.
+        browser.run(
+            "const ask = window.fetch; window.held = [];"
+            "const hold = (...request) => new Promise((answer) => window.held.push(() => answer(ask(...request))));"
+            "window.fetch = (path, options) => (path.includes('/rows/') ? hold : ask)(path, options);"
+            "window.release = () => { window.fetch = ask; window.held.forEach((answer) => answer()); };"
+        )
+        other = browser.run("return document.querySelectorAll('#images .name')[1].textContent")
+        browser.run("document.querySelectorAll('#images button')[1].click()")
+        browser.wait(f"document.getElementById('name').textContent === '{other}'")
+        browser.wait("window.held.length && window.unetbioView.isWhole()")
+        browser.run("document.getElementById('count').textContent = ''")
+        browser.drag([on_screen(browser, 20.5, 20.5)])
+        browser.press("a")
+        browser.wait(SAVED)
+        browser.press("z")
+        browser.wait("document.getElementById('undo').disabled")
+        browser.press("a")
+        browser.wait("!document.getElementById('undo').disabled")
+        browser.run("window.release()")
+        browser.wait(ROWS, 20)
+        assert text(browser, "count") == "1"
+        assert text(browser, "rows").startswith("Cell 1")
+        assert browser.errors() == []
+
+
+def test_rows_that_were_measured_before_a_correction_are_not_shown(browser: Browser, two: Path) -> None:
+    with served(two) as viewer:
+        browser.open(viewer.address)
+        browser.wait(ROWS)
+        # The first answer from here on comes last.
+        browser.run(
+            "const ask = window.fetch;"
+            "window.fetch = async (path, options) => {"
+            "  const answer = await ask(path, options);"
+            "  if (!path.includes('/rows/') || window.release) return answer;"
+            "  return new Promise((finish) => { window.release = () => finish(answer); });"
+            "};"
+        )
+        browser.run("document.querySelectorAll('#images button')[0].click()")
+        browser.wait("window.release && window.unetbioView.isWhole()")
+        browser.press("d")
+        corners = [(40, 40), (52, 40), (52, 52), (40, 52)]
+        browser.drag([on_screen(browser, x, y) for x, y in corners])
+        browser.wait("document.getElementById('count').textContent === '2'")
+        browser.run("window.release(); return new Promise((done) => setTimeout(done, 300))")
+        assert text(browser, "count") == "2"
+        assert browser.errors() == []
+
+
 def test_the_file_that_opens_the_page_leads_to_it(browser: Browser, two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def open_page(address: str) -> None:
         browser.open(address)

@@ -282,9 +282,9 @@ def test_an_accepted_image_is_listed_once_the_table_is_written(
         patch.setattr("unetbio.viewer.folder.write_text", refuse)
         body = {"version": page.get("image/0")["version"], "accept": True}
         status, _ = page.ask("POST", "image/0/accept-image", body)
-    assert status == 423
-    assert page.get("training")["accepted"] == 0
-    page.post("image/0/accept-image", accept=True)
+        assert status == 423
+        assert page.get("training")["accepted"] == 0
+    assert page.get("training")["accepted"] == 1
     assert (results / "corrections.csv").read_text().count("\n") == 2
 
 

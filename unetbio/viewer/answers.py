@@ -21,6 +21,7 @@ from unetbio.viewer.document import Correction, Document
 from unetbio.viewer.folder import (
     ListedImage,
     hold_for_view,
+    list_again,
     list_images,
     training_command,
     why_read_only,
@@ -125,6 +126,7 @@ class Answers:
     # --- What is shown ------------------------------------------------------------------------------------------------
 
     def _get_images(self) -> Answer:
+        self._list_again()
         images = [
             {
                 "name": image.name,
@@ -137,6 +139,7 @@ class Answers:
         return _json({"folder": str(self._out), "images": images, "read_only": why_read_only(self._out)})
 
     def _get_training(self) -> Answer:
+        self._list_again()
         accepted = sum(image.is_accepted for image in self._images)
         waiting = sum(image.is_edited and not image.is_accepted for image in self._images)
         return _json({"command": training_command(self._out, self._images), "accepted": accepted, "waiting": waiting})
@@ -192,13 +195,31 @@ class Answers:
     def _remember(self, index: int, document: Document) -> None:
         """Keep the list and the table of accepted images up to date."""
         before: ListedImage = self._images[index]
-        now = before.reviewed(document.review, is_edited=document.is_edited)
-        if now.is_accepted != before.is_accepted:
+        # The stamp first: if a request meanwhile changes the review, it is an old one, and the image is read again.
+        now = before.reviewed(document.review_stamp, document.review, is_edited=document.is_edited)
+        if now.accepted_hash == before.accepted_hash:
+            self._images[index] = now
+            return
+        try:
             with hold_for_view(self._out):
-                write_corrections(self._out, [*self._images[:index], now, *self._images[index + 1 :]])
-                # Listed once it is in the table, so that a table that could not be written is written next time.
-                self._images[index] = now
-        self._images[index] = now
+                self._list([*self._images[:index], now, *self._images[index + 1 :]])
+        except EnvironmentStoppedError as error:
+            if now.is_accepted != before.is_accepted:
+                raise
+            logger.warning("the mask is saved, and its hash in %s is not: %s", CORRECTIONS, error)
+
+    def _list_again(self) -> None:
+        """Take over what was accepted in another view of the folder."""
+        with contextlib.suppress(EnvironmentStoppedError), hold_for_view(self._out):
+            self._list(self._images)
+
+    def _list(self, images: Sequence[ListedImage]) -> None:
+        """Replace the list, and the table if other masks are accepted now; the caller holds the lock of the folder."""
+        images = list_again(self._out, images)
+        if [image.accepted_hash for image in images] != [image.accepted_hash for image in self._images]:
+            write_corrections(self._out, images)
+        # Listed once it is in the table, so that a table that could not be written is written next time.
+        self._images = images
 
 
 def _correction(body: Body) -> Correction:

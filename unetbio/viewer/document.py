@@ -21,7 +21,7 @@ from unetbio.files import Stamp, stamp
 from unetbio.io.cell_classes import read_cell_classes
 from unetbio.io.grey_pictures import PICTURES
 from unetbio.measurement.table_schema import SECTION
-from unetbio.output_layout import provenance_name, result_name, review_name
+from unetbio.output_layout import provenance_name
 from unetbio.preprocessing.selection import ImageSelection
 from unetbio.provenance import CELL_CLASSES, read_provenance
 from unetbio.results.corrections import describe_mask
@@ -35,7 +35,7 @@ from unetbio.viewer.folder import hold_for_view
 from unetbio.viewer.large_planes import Level, large_pyramid
 from unetbio.viewer.mask_pixels import MaskPixels
 from unetbio.viewer.pictures import TILE, Layer, contrast, draw_tile, pyramid
-from unetbio.viewer.review import Review, read_review, write_review
+from unetbio.viewer.review import Review, read_review, review_path, stamp_review, write_review
 
 __all__ = ["Correction", "Document"]
 
@@ -114,6 +114,7 @@ class Document:
         """Read the mask, and the review if it belongs to it."""
         path = self._out / self._entry.output
         self._stamp: Stamp = stamp(path)
+        self.review_stamp = stamp_review(self._review_path)
         times = len(self._opened.times)
         expected = ((times,) if times > 1 else ()) + self._opened.shape
         self._pixels = MaskPixels(path, self._provenance, expected, times, self._folder)
@@ -138,11 +139,19 @@ class Document:
 
     @property
     def is_current(self) -> bool:
-        """Whether no other program has changed the mask since it was read or saved here."""
+        """Whether no other program has changed mask or review since they were read or saved here."""
+        return self._is_mask_current and self._is_review_current
+
+    @property
+    def _is_mask_current(self) -> bool:
         try:
             return stamp(self._out / self._entry.output) == self._stamp
         except OSError:
             return False
+
+    @property
+    def _is_review_current(self) -> bool:
+        return stamp_review(self._review_path) == self.review_stamp
 
     @property
     def _folder(self) -> Path:
@@ -151,7 +160,7 @@ class Document:
 
     @property
     def _review_path(self) -> Path:
-        return self._out / review_name(result_name(self._entry.output))
+        return review_path(self._out, self._entry.output)
 
     # --- What is shown ------------------------------------------------------------------------------------------------
 
@@ -429,8 +438,10 @@ class Document:
     def _save(self, step: _Step) -> None:
         path = self._out / self._entry.output
         with hold_for_view(self._out):
-            if not self.is_current:
+            if not self._is_mask_current:
                 raise UsageError("another program has changed this mask: load the image again to see it")
+            if not self._is_review_current:
+                raise UsageError("another program has changed what is accepted here: load the image again to see it")
             if step.change is not None:
                 self._pixels.store(self._out, self._mask)
                 self._stamp = stamp(path)
@@ -446,7 +457,7 @@ class Document:
             if is_needed:
                 raise
             logger.warning("the mask is saved, and which of its cells are accepted is not: %s", error)
-        self.review = review
+        self.review, self.review_stamp = review, stamp_review(self._review_path)
 
     def _check_version(self, version: int) -> None:
         if version != self.version:

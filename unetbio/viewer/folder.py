@@ -1,7 +1,9 @@
 """The images of an output folder in the order in which a person looks at them, and the table to train on."""
 
 import contextlib
+import itertools
 import logging
+import os
 import shlex
 import threading
 from collections.abc import Iterator, Sequence
@@ -9,25 +11,36 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from unetbio.errors import EnvironmentStoppedError, ImageError, ModelError, UsageError
-from unetbio.files import write_text
+from unetbio.files import Stamp, write_text
 from unetbio.io.tables import csv_text, read_table_file
 from unetbio.models import shipped_models
-from unetbio.models.model_file import read_info
-from unetbio.output_layout import CORRECTIONS, provenance_name, result_name, review_name
+from unetbio.models.model_file import CHECKPOINT_SUFFIX, read_info
+from unetbio.output_layout import CORRECTIONS, provenance_name
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.results.corrections import find_masks_of_run
 from unetbio.results.journal import Entry, hold_output
 from unetbio.results.reuse import hash_labels, state_of_labels
 from unetbio.settings.image_tables import LABEL_HASH, PART_COLUMNS
 from unetbio.settings.segmentation import READING
-from unetbio.viewer.review import Review, read_review
+from unetbio.viewer.review import Review, read_review, review_path, stamp_review
 
-__all__ = ["ListedImage", "hold_for_view", "list_images", "training_command", "why_read_only", "write_corrections"]
+__all__ = [
+    "ListedImage",
+    "hold_for_view",
+    "list_again",
+    "list_images",
+    "training_command",
+    "why_read_only",
+    "write_corrections",
+]
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("image", "mask", *READING)
 """Columns of the table to train on, with those of parts of images; users may add others, such as ``split``."""
+
+OF_MODEL = (".safetensors", CHECKPOINT_SUFFIX, ".png")
+"""Endings of the files of a training that another one does not replace by itself."""
 
 Cells = dict[str, str]
 
@@ -45,14 +58,24 @@ class ListedImage:
         Line in the journal.
     doubtful : float, optional
         How many of its cells the model expects to be wrong; None if its confidences are unknown.
-    is_edited, is_accepted : bool
-        Whether its mask was edited by hand, and whether a person accepted it.
+    is_edited : bool
+        Whether its mask was edited by hand.
+    accepted_hash : str
+        Hash of its mask if a person accepted it as it is now; else empty.
+    review_stamp : Stamp, optional
+        Of the file of the review that says so; None if there was none.
     """
 
     entry: Entry
     doubtful: float | None
     is_edited: bool
-    is_accepted: bool
+    accepted_hash: str
+    review_stamp: Stamp | None
+
+    @property
+    def is_accepted(self) -> bool:
+        """Whether a person accepted its mask as it is now."""
+        return bool(self.accepted_hash)
 
     @property
     def name(self) -> str:
@@ -60,9 +83,10 @@ class ListedImage:
         series = self.entry.series
         return self.entry.path if series is None else f"{self.entry.path} ({series})"
 
-    def reviewed(self, review: Review, *, is_edited: bool) -> "ListedImage":
+    def reviewed(self, review_stamp: Stamp | None, review: Review, *, is_edited: bool) -> "ListedImage":
         """The image after a correction."""
-        return replace(self, is_edited=is_edited, is_accepted=review.is_accepted)
+        accepted_hash = review.label_hash if review.is_accepted else ""
+        return replace(self, is_edited=is_edited, accepted_hash=accepted_hash, review_stamp=review_stamp)
 
 
 def list_images(out: Path) -> list[ListedImage]:
@@ -77,23 +101,34 @@ def list_images(out: Path) -> list[ListedImage]:
     return sorted(images, key=lambda image: -1.0 if image.doubtful is None else image.doubtful, reverse=True)
 
 
+def list_again(out: Path, images: Sequence[ListedImage]) -> list[ListedImage]:
+    """The images, those read again whose reviews another program has changed since they were listed."""
+    return [image if _is_as_listed(out, image) else _listed(out, image.entry) for image in images]
+
+
+def _is_as_listed(out: Path, image: ListedImage) -> bool:
+    return stamp_review(review_path(out, image.entry.output)) == image.review_stamp
+
+
 def _listed(out: Path, entry: Entry) -> ListedImage:
+    # Stamped before it is read, so that a change meanwhile shows.
+    review_stamp = stamp_review(review_path(out, entry.output))
+    review = read_review(review_path(out, entry.output))
     provenance = read_provenance(out / provenance_name(entry.output))
     is_edited = state_of_labels(out / entry.output, provenance) == "edited"
-    return ListedImage(
-        entry, _doubtful(provenance), is_edited, _is_accepted(out, entry, provenance, is_edited=is_edited)
-    )
+    is_accepted = _is_accepted(review, out / entry.output, provenance, is_edited=is_edited)
+    accepted_hash = review.label_hash if is_accepted else ""
+    return ListedImage(entry, _doubtful(provenance), is_edited, accepted_hash, review_stamp)
 
 
-def _is_accepted(out: Path, entry: Entry, provenance: Provenance | None, *, is_edited: bool) -> bool:
+def _is_accepted(review: Review, mask: Path, provenance: Provenance | None, *, is_edited: bool) -> bool:
     """Whether a person accepted the mask as it is now, not another one before it."""
-    review = read_review(out / review_name(result_name(entry.output)))
     if not review.is_accepted:
         return False
     if provenance is not None and not is_edited:
         return review.label_hash == provenance.output.label_hash
     try:
-        return review.label_hash == hash_labels(out / entry.output, provenance)
+        return review.label_hash == hash_labels(mask, provenance)
     except ImageError:
         return False
 
@@ -173,8 +208,7 @@ def _row(out: Path, image: ListedImage) -> Cells:
     settings = provenance.settings if provenance else {}
     path = str((found or Path(entry.input)).resolve())
     reading = {name: _cell(settings.get(name)) for name in READING}
-    review = read_review(out / review_name(result_name(entry.output)))
-    return {"image": path, "mask": entry.output, **reading, LABEL_HASH: review.label_hash, **_part(provenance)}
+    return {"image": path, "mask": entry.output, **reading, LABEL_HASH: image.accepted_hash, **_part(provenance)}
 
 
 def _part(provenance: Provenance | None) -> Cells:
@@ -204,7 +238,20 @@ def training_command(out: Path, images: Sequence[ListedImage]) -> str:
     _read_corrections(out)
     chosen = next((image for image in images if image.is_accepted), images[0])
     start = _start(read_provenance(out / provenance_name(chosen.entry.output)))
-    return shlex.join(["unetbio", "train", str(out / CORRECTIONS), *start, "-o", "mine.safetensors", "--steps", "1000"])
+    new = f"{_free_name(start)}.safetensors"
+    return shlex.join(["unetbio", "train", str(out / CORRECTIONS), *start, "-o", new, "--steps", "1000"])
+
+
+def _free_name(start: Sequence[str]) -> str:
+    """Name of no model yet, neither here nor beside the model to start from, as in the second round of corrections."""
+    folders = [Path(), *(Path(model).parent for model in start[1:])]
+    names = ("mine" if number == 1 else f"mine{number}" for number in itertools.count(1))
+    return next(name for name in names if not any(_holds_model(folder, name) for folder in folders))
+
+
+def _holds_model(folder: Path, name: str) -> bool:
+    # A folder that cannot be looked into is none to train in.
+    return any(os.path.exists(folder / f"{name}{ending}") for ending in OF_MODEL)  # noqa: PTH110
 
 
 def _start(provenance: Provenance | None) -> list[str]:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from unetbio.files import read_bytes, write_json
+from unetbio.files import Stamp, read_bytes, stamp, write_json
+from unetbio.output_layout import result_name, review_name
 
-__all__ = ["Review", "read_review", "write_review"]
+__all__ = ["Review", "read_review", "review_path", "stamp_review", "write_review"]
 
 Cells = Mapping[str, tuple[int, ...]]
 
@@ -48,6 +49,19 @@ class Review(BaseModel):
 
 def _with(cells: Cells, volume: int, ids: Iterable[int]) -> Cells:
     return {**cells, str(volume): tuple(sorted(ids))}
+
+
+def review_path(out: Path, output: str) -> Path:
+    """File of the review of a label image of an output folder."""
+    return out / review_name(result_name(output))
+
+
+def stamp_review(path: Path) -> Stamp | None:
+    """Stamp of the file of a review, by which changes of another program show; None if the file is missing."""
+    try:
+        return stamp(path)
+    except OSError:
+        return None
 
 
 def read_review(path: Path) -> Review:

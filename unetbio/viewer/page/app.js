@@ -22,7 +22,8 @@ const CLOSED = new Set(["draw", "extend", "erase"]);
 
 const state = {
   images: [], index: 0, wanted: 0, before: [], image: null, plane: 0, version: 0, volume: 0, selected: [], tool: "select",
-  isBusy: false, readOnly: "", rowsTimer: 0,
+  // Rises when pixels change: rows that were measured before are out of date then, and not when a cell is accepted.
+  pixels: 0, isBusy: false, readOnly: "",
 };
 const table = new CellTable();
 
@@ -109,7 +110,7 @@ async function openImage(index) {
   const image = await trying(() => get(`image/${index}`));
   if (!image || state.wanted !== index) return;
   const before = state.index;
-  Object.assign(state, {index, image, plane: 0, version: image.version, selected: []});
+  Object.assign(state, {index, image, plane: 0, version: image.version, pixels: state.pixels + 1, selected: []});
   showReadOnly(image.read_only);
   $("name").textContent = state.images[index].name;
   $("saved").textContent = "";
@@ -271,15 +272,17 @@ function readState(found) {
   $("accept-image").textContent = found.is_accepted ? "✓ Accepted" : "Accept image";
   $("accept-image").classList.toggle("done", found.is_accepted);
   layer.paint({accepted: acceptedCells()});
-  if (found.box) layer.refresh(found.box);
+  if (!found.box) return;
+  state.pixels += 1;
+  layer.refresh(found.box);
 }
 
 const acceptedCells = () => new Set(state.accepted?.[state.volume] ?? []);
 
 async function loadRows() {
-  const {index, plane, version} = state;
+  const {index, plane, pixels} = state;
   const found = await trying(() => get(`image/${index}/rows/${plane}`));
-  if (!found || index !== state.index || plane !== state.plane || version !== state.version) return;
+  if (!found || index !== state.index || plane !== state.plane || pixels !== state.pixels) return;
   table.read(found.columns, found.classes);
   state.volume = found.volume;
   fillColumns($("column"), table.names);

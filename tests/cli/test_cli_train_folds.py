@@ -9,7 +9,8 @@ import torch
 from annotated_folder import TINY, run, train, write_annotated
 
 from unetbio.models.model_file import load_model
-from unetbio.training.trainer import Trainer, TrainingResult
+from unetbio.training.result import TrainingResult
+from unetbio.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("quick_pictures", "quick_search")
 

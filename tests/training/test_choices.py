@@ -13,7 +13,7 @@ import unetbio.models
 from unetbio.preprocessing import normalization
 from unetbio.settings.base import read_mapping
 from unetbio.settings.training import Augmentation, TrainingConfig, load_training_config
-from unetbio.training import trainer as trainer_module
+from unetbio.training import schedule
 from unetbio.training.choices import CHOSEN, choose, describe, take_over, with_target
 from unetbio.training.data.dataset import Example
 from unetbio.training.data.patch_shapes import patch_shape
@@ -186,4 +186,4 @@ def test_validations_by_time_leave_time_for_steps(tmp_path: Path, monkeypatch: p
     assert trainer._is_validation_due(200.0)
     trainer.history.seconds = 60.0
     assert trainer._forecast(0.5) == "a step takes 0.50 s: 10 minutes give about 1080 steps, less the validations"
-    assert trainer_module.VALIDATIONS == 12
+    assert schedule.VALIDATIONS == 12

@@ -41,16 +41,16 @@ cells are NaN.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import reduce
-from itertools import product
 from operator import add
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from unetbio.compilation import compiled
 from unetbio.errors import ImageError, UsageError
-from unetbio.labels import as_volume, check_label_image, relabel_raster
+from unetbio.labels import check_label_image
+from unetbio.metrics.boundaries import boundary_pixels, count_near, steps_within
+from unetbio.metrics.overlap import Overlap
 
 __all__ = [
     "THRESHOLDS",
@@ -68,8 +68,6 @@ THRESHOLDS = tuple(round(0.5 + 0.05 * step, 2) for step in range(10))
 """IoU .5 to .95 in steps of .05."""
 
 BOUNDARY_TOLERANCE = 2.0
-# A dense table of pairs is faster than sorting the pixels while it stays below this many entries.
-MAX_DENSE_PAIRS = 1 << 22
 
 FloatArray = NDArray[np.float64]
 IndexArray = NDArray[np.int64]
@@ -229,11 +227,11 @@ def compare(
     thresholds = _check_thresholds(thresholds)
     if not 0 <= tolerance < 100:
         raise UsageError(f"boundary tolerance {tolerance:g}: must be at least 0 and below 100 pixels; 2 is usual")
-    overlap = _Overlap(*_check_pair(predicted, truth))
+    overlap = Overlap(*_check_pair(predicted, truth))
     matches = [overlap.match(threshold) for threshold in thresholds]
-    boundaries = [_boundary(overlap.predicted), _boundary(overlap.truth)]
-    steps = _steps_within(tolerance, overlap.truth.ndim)
-    hits = [_count_near(one, other, steps) for one, other in (boundaries, boundaries[::-1])]
+    boundaries = [boundary_pixels(overlap.predicted), boundary_pixels(overlap.truth)]
+    steps = steps_within(tolerance, overlap.truth.ndim)
+    hits = [count_near(one, other, steps) for one, other in (boundaries, boundaries[::-1])]
     split, merge = overlap.variation_of_information()
     both = int(overlap.pixels[(overlap.rows > 0) & (overlap.columns > 0)].sum())
     either = int(overlap.pixels[(overlap.rows > 0) | (overlap.columns > 0)].sum())
@@ -313,7 +311,7 @@ def average_precision(
     matched = np.zeros(len(thresholds))
     cells = 0
     for one, other in zip(predicted, truth, strict=True):
-        overlap = _Overlap(*_check_pair(one, other))
+        overlap = Overlap(*_check_pair(one, other))
         matched += [len(overlap.match(threshold)) for threshold in thresholds]
         cells += overlap.n_predicted + overlap.n_true
     return [float(value) for value in _share(matched, cells - matched)]
@@ -349,7 +347,7 @@ def match(predicted: ArrayLike, truth: ArrayLike, threshold: float = 0.5) -> Mat
     """
     (threshold,) = _check_thresholds([threshold])
     labels = _check_pair(predicted, truth)
-    overlap = _Overlap(*labels)
+    overlap = Overlap(*labels)
     chosen = overlap.match(threshold)
     ids = [_old_ids(old, new) for old, new in zip(labels, (overlap.predicted, overlap.truth), strict=True)]
     pairs = np.stack([ids[0][overlap.columns[overlap.cells][chosen]], ids[1][overlap.rows[overlap.cells][chosen]]], 1)
@@ -393,142 +391,3 @@ def _share(part: Any, whole: Any, other: Any = 0) -> FloatArray:
 def short(threshold: float) -> str:
     """Threshold in names of scores: ``.5``."""
     return f"{threshold:g}".removeprefix("0")
-
-
-class _Overlap:
-    """Sparse table of the pixels shared by predicted and true cells.
-
-    ``rows`` (true), ``columns`` (predicted) and ``pixels`` hold one entry for each pair of ids that occurs, background
-    (0) included; ``cells`` selects the pairs of two cells, and ``iou`` belongs to those.
-    """
-
-    def __init__(self, predicted: NDArray[Any], truth: NDArray[Any]) -> None:
-        self.predicted = relabel_raster(predicted)
-        self.truth = relabel_raster(truth)
-        self.n_predicted, self.n_true = int(self.predicted.max()), int(self.truth.max())
-        width = self.n_predicted + 1
-        codes = self.truth.reshape(-1).astype(np.int64) * width + self.predicted.reshape(-1)
-        if width * (self.n_true + 1) <= MAX_DENSE_PAIRS:
-            counts = np.bincount(codes)
-            found = np.flatnonzero(counts)
-            self.pixels = counts[found]
-        else:
-            found, self.pixels = np.unique(codes, return_counts=True)
-        self.rows, self.columns = np.divmod(found, width)
-        self.cells = np.flatnonzero((self.rows > 0) & (self.columns > 0))
-        true_areas = np.bincount(self.rows, self.pixels)[self.rows[self.cells]]
-        predicted_areas = np.bincount(self.columns, self.pixels)[self.columns[self.cells]]
-        shared = self.pixels[self.cells]
-        self.iou = shared / (true_areas + predicted_areas - shared)
-        self._covers_true = 2 * shared > true_areas
-        self._covers_predicted = 2 * shared > predicted_areas
-
-    def match(self, threshold: float) -> IndexArray:
-        """Pairs of the one-to-one matching, as indices into ``iou``."""
-        candidates = np.flatnonzero(self.iou >= threshold)
-        rows, columns = self.rows[self.cells][candidates], self.columns[self.cells][candidates]
-        if len(np.unique(rows)) == len(rows) and len(np.unique(columns)) == len(columns):
-            return candidates
-        return candidates[_assign(rows, columns, self.iou[candidates])]
-
-    def count_merges(self) -> int:
-        """Predicted cells that cover more than half of each of two or more true cells."""
-        return int((np.bincount(self.columns[self.cells][self._covers_true]) >= 2).sum())
-
-    def count_splits(self) -> int:
-        """True cells that cover more than half of each of two or more predicted cells."""
-        return int((np.bincount(self.rows[self.cells][self._covers_predicted]) >= 2).sum())
-
-    def rand_error(self) -> float:
-        """Adapted Rand error over the pixels of true cells."""
-        from scipy import sparse  # here, since targets import this module, and segmenting compares nothing
-        from skimage.metrics import adapted_rand_error
-
-        if self.n_true == 0:
-            return float(self.n_predicted > 0)
-        inside = self.rows > 0
-        table = sparse.csr_array((self.pixels[inside].astype(float), (self.rows[inside], self.columns[inside])))
-        # Single pixels form no pairs: avoid 0 / 0, with an error of 0.
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return float(np.nan_to_num(adapted_rand_error(table=table)[0], nan=0.0))
-
-    def variation_of_information(self) -> tuple[float, float]:
-        """Conditional entropies of prediction given truth (splits) and truth given prediction (merges), in bits."""
-        from scipy import sparse
-        from skimage.metrics import variation_of_information
-
-        table = sparse.csr_array((self.pixels / self.truth.size, (self.rows, self.columns)))
-        split, merge = variation_of_information(self.truth, self.predicted, table=table)
-        # Sums of products that cancel may come out as -1e-17.
-        return max(0.0, float(split)), max(0.0, float(merge))
-
-
-def _assign(rows: IndexArray, columns: IndexArray, iou: FloatArray) -> IndexArray:
-    """Most pairs first, then the largest sum of IoU; solved apart in each connected group of cells."""
-    from scipy import sparse
-    from scipy.optimize import linear_sum_assignment
-
-    size = int(max(rows.max(), columns.max())) + 1
-    graph = sparse.coo_array((np.ones(len(rows)), (rows, columns + size)), shape=(2 * size, 2 * size))
-    groups = sparse.csgraph.connected_components(graph, directed=False)[1][rows]
-    chosen = []
-    for edges in np.split(np.argsort(groups, kind="stable"), np.flatnonzero(np.diff(np.sort(groups))) + 1):
-        if len(edges) == 1:
-            chosen.append(edges)
-            continue
-        _, row = np.unique(rows[edges], return_inverse=True)
-        _, column = np.unique(columns[edges], return_inverse=True)
-        index = np.full((row.max() + 1, column.max() + 1), -1)
-        index[row, column] = edges
-        # All IoU together weigh less than one pair more.
-        gain = np.where(index >= 0, 1 + iou[index] / (min(index.shape) + 1), 0)
-        picked = index[linear_sum_assignment(gain, maximize=True)]
-        chosen.append(picked[picked >= 0])
-    return np.sort(np.concatenate(chosen))
-
-
-def _boundary(labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Pixels of cells with a face neighbour of another id."""
-    boundary = np.zeros(labels.shape, dtype=bool)
-    for axis in range(labels.ndim):
-        ahead = tuple(slice(1, None) if other == axis else slice(None) for other in range(labels.ndim))
-        behind = tuple(slice(None, -1) if other == axis else slice(None) for other in range(labels.ndim))
-        change = labels[ahead] != labels[behind]
-        boundary[ahead] |= change
-        boundary[behind] |= change
-    return boundary & (labels > 0)
-
-
-def _steps_within(tolerance: float, ndim: int) -> IndexArray:
-    """Steps ``(z, y, x)`` of at most the given length, the short ones first."""
-    radius = int(tolerance)
-    reach = range(-radius, radius + 1)
-    steps = [step for step in product(reach if ndim == 3 else [0], reach, reach) if _squared(step) <= tolerance**2]
-    return np.array(sorted(steps, key=_squared), dtype=np.int64)
-
-
-def _squared(step: tuple[int, ...]) -> int:
-    return sum(part * part for part in step)
-
-
-def _count_near(points: NDArray[np.bool_], others: NDArray[np.bool_], steps: IndexArray) -> int:
-    return int(_count_near_volume(as_volume(points), as_volume(others), steps))
-
-
-@compiled
-def _count_near_volume(points: NDArray[np.bool_], others: NDArray[np.bool_], steps: IndexArray) -> int:
-    """Count the points that have one of the others within the given steps."""
-    depth, height, width = points.shape
-    count = 0
-    for z in range(depth):
-        for y in range(height):
-            for x in range(width):
-                if not points[z, y, x]:
-                    continue
-                for step in range(len(steps)):
-                    to_z, to_y, to_x = z + steps[step, 0], y + steps[step, 1], x + steps[step, 2]
-                    inside = 0 <= to_z < depth and 0 <= to_y < height and 0 <= to_x < width
-                    if inside and others[to_z, to_y, to_x]:
-                        count += 1
-                        break
-    return count

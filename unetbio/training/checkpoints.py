@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +15,19 @@ from unetbio.models.model_file import CHECKPOINT_KEY, CHECKPOINT_SUFFIX
 from unetbio.settings.base import flattened
 from unetbio.settings.training import TrainingConfig
 from unetbio.tensor_file import load_metadata, load_tensors
+from unetbio.training.data.dataset import Example, fingerprint
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    State = tuple[dict[str, Tensor], dict[str, Any]]
+
 __all__ = [
     "damaged",
     "differences",
+    "find",
     "find_set_aside",
-    "listed",
+    "identity_of",
     "read",
     "set_aside",
     "set_aside_path",
@@ -32,6 +36,36 @@ __all__ = [
 ]
 
 SHOWN_DIFFERENCES = 5
+
+
+def find(checkpoint: Path, identity: dict[str, Any], *, replace: bool) -> "tuple[State | None, str]":
+    """Find a run's own checkpoint, even if it was set aside; set aside another run's checkpoint, or refuse it.
+
+    Returns its tensors and progress, None if there is none, and a line for the log, which may be empty.
+    """
+    belongs = ""
+    if checkpoint.exists():
+        tensors, progress = read(checkpoint)
+        different = differences(progress.get("run"), identity)
+        if not different:
+            return (tensors, progress), f"going on from step {progress['step']} ({checkpoint})"
+        belongs = f"{checkpoint} belongs to a run with other settings or other images ({_listed(different)})"
+        if not replace:
+            raise ModelError(
+                f"{belongs}: use the same ones to go on from step {progress['step']}; or start anew with "
+                "--replace, which sets it aside, or --overwrite, which removes it"
+            )
+    own = find_set_aside(checkpoint, identity) if replace else None
+    if own is not None:
+        aside = set_aside_path(checkpoint, own)
+        swap(checkpoint, own)
+        state = read(checkpoint)
+        now = f"; {belongs}, and is {aside.name} now" if belongs else ""
+        return state, f"going on from step {state[1]['step']} ({aside}, set aside before){now}"
+    if belongs:
+        aside = set_aside_path(checkpoint, set_aside(checkpoint))
+        return None, f"starting anew: {belongs}, and is {aside.name} now"
+    return None, ""
 
 
 def set_aside_path(checkpoint: Path, number: int = 1) -> Path:
@@ -105,7 +139,7 @@ def _rename_run(checkpoint: Path, new: Path) -> None:
                 path.replace(target)
 
 
-def read(path: Path) -> "tuple[dict[str, Tensor], dict[str, Any]]":
+def read(path: Path) -> "State":
     """Read the tensors of a checkpoint, and the progress of its run."""
     tensors, metadata = load_tensors(path)
     return tensors, _progress(path, metadata)
@@ -138,6 +172,17 @@ def settings_of(path: Path) -> dict[str, Any] | None:
     return settings if isinstance(settings, dict) else None
 
 
+def identity_of(
+    config: TrainingConfig, parameters: Mapping[str, Any], training: Sequence[Example], validation: Sequence[Example]
+) -> dict[str, Any]:
+    """Settings and images that must be equal for a run to continue."""
+    return {
+        "config": config.model_dump(mode="json"),
+        "parameters": json.loads(json.dumps(parameters)),
+        "images": {"training": fingerprint(training), "validation": fingerprint(validation)},
+    }
+
+
 def differences(earlier: Any, identity: dict[str, Any]) -> list[str]:
     """Differences between a checkpoint's run and this one; settings that are missing there have their defaults.
 
@@ -163,7 +208,7 @@ def _difference(name: str, before: Any, now: Any) -> str:
     return f"{name.removeprefix('config.')} {json.dumps(before)}, now {json.dumps(now)}"
 
 
-def listed(different: Sequence[str]) -> str:
+def _listed(different: Sequence[str]) -> str:
     """Differences as one phrase; the first few."""
     more = len(different) - SHOWN_DIFFERENCES
     return "; ".join([*different[:SHOWN_DIFFERENCES], *([f"{more} more"] if more > 0 else [])])

@@ -208,14 +208,14 @@ def judge_in_folds(
     for number, ((training, validation), path) in enumerate(zip(parts, checkpoints, strict=True), start=1):
         trainer = make(training, validation, shorter, path, share, f"fold {number} of {config.folds}")
         if trainer.is_trained and with_start:
-            before += trainer.predict_cells(trainer.network)
-        after += trainer.predict_cells(trainer.run().network)
-        label_images += trainer.held_labels
+            before += trainer.validator.predict_cells(trainer.network)
+        after += trainer.validator.predict_cells(trainer.run().network)
+        label_images += trainer.validator.label_images
     learner = trainer.learner
     assert has_thresholds(learner)  # check_folds refuses others
-    found = tuned(trainer.kept, learner, after, label_images)
+    found = tuned(trainer.validator.kept, learner, after, label_images)
     if before:
-        start = tuned(trainer.kept, learner, before, label_images)
+        start = tuned(trainer.validator.kept, learner, before, label_images)
         if start.scores[learner.deciding_score] >= found.scores[learner.deciding_score]:
             return Judgement(start, keeps_start=True)
     return Judgement(found, keeps_start=False)

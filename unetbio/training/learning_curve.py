@@ -34,8 +34,9 @@ from unetbio.training.data.dataset import Example, draw_files
 from unetbio.training.data.examples import load_training_data
 from unetbio.training.data.pairs import find_pairs
 from unetbio.training.recipes import with_recipe
+from unetbio.training.result import TrainingResult
 from unetbio.training.starting import FROM_MODEL, settings_from
-from unetbio.training.trainer import Trainer, TrainingResult
+from unetbio.training.trainer import Trainer
 from unetbio.training.without_effect import find_without_effect
 
 __all__ = ["LearningCurve", "Point", "learn_curve"]

@@ -40,7 +40,8 @@ from unetbio.training.without_effect import find_without_effect
 if TYPE_CHECKING:
     import torch
 
-    from unetbio.training.trainer import Trainer, TrainingResult
+    from unetbio.training.result import TrainingResult
+    from unetbio.training.trainer import Trainer
 
 __all__ = ["train"]
 

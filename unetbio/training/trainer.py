@@ -1,82 +1,50 @@
 """Train a network on patches; a run can be stopped at any moment and continues from its checkpoint.
 
 The order of patches follows from the seed and the step alone, so a run that was interrupted sees what an
-uninterrupted one would have seen.
+uninterrupted one would have seen. `Schedule` says when to validate and to end, `Validator` how good a network is.
 """
 
 import json
 import math
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unetbio import networks, targets
-from unetbio.errors import ModelError, UnetbioError
+from unetbio.errors import UnetbioError
 from unetbio.files import sha256_file
 from unetbio.geometry import Geometry
-from unetbio.models.model_file import CHECKPOINT_KEY, Model, ModelInfo
+from unetbio.models.model_file import CHECKPOINT_KEY, Model
 from unetbio.networks.encoders.public import load_encoder
-from unetbio.postprocessing.instances import PostProcessing
-from unetbio.preprocessing import normalization
-from unetbio.preprocessing.grey_values import GreyFingerprint
 from unetbio.settings.training import TrainingConfig
 from unetbio.targets.base import Batch, Validation
-from unetbio.targets.cells import CellLearner, has_thresholds
+from unetbio.targets.cells import has_thresholds
 from unetbio.tensor_file import save_tensors
 from unetbio.training import checkpoints, run_state
-from unetbio.training.data.dataset import Example, Patch, PatchSampler, as_learned, fingerprint
+from unetbio.training.data.batches import draw_batches
+from unetbio.training.data.dataset import Example, Patch, PatchSampler, as_learned
 from unetbio.training.data.patch_shapes import patch_shape
-from unetbio.training.history import History, duration
-from unetbio.training.learning_rate import rate_factor
+from unetbio.training.history import History
 from unetbio.training.mean_weights import MeanWeights
 from unetbio.training.precision import computes_in_bfloat16
+from unetbio.training.result import TrainingResult, training_record
+from unetbio.training.schedule import Schedule
 from unetbio.training.setup import describe_model, make_optimizer, network_parameters
 from unetbio.training.starting import Taken, take_weights
-from unetbio.training.thresholds import tuned, with_training_images
+from unetbio.training.validation import Validator
 
-__all__ = ["Trainer", "TrainingResult"]
+__all__ = ["Trainer"]
 
 CHECKPOINT_SECONDS = 60.0
-VALIDATIONS = 12
-"""Validations of a training that does not state their distance."""
-
-LEAST_PAUSE = 5.0
-"""Between validations by time, as a multiple of what one takes: they take a sixth of the time at most."""
-
 TIMED_STEPS = 12
 
 GRADIENT_LIMIT = 10.0
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """Network of the best validation, with the content of its model file.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        In evaluation mode.
-    info : ModelInfo
-        Settings and scores.
-    history : History
-        Of the whole run.
-    new_steps : int
-        Number of steps in this session, without those before the checkpoint.
-    """
-
-    network: nn.Module
-    info: ModelInfo
-    history: History
-    new_steps: int
 
 
 class Trainer:
@@ -107,6 +75,8 @@ class Trainer:
 
     Attributes
     ----------
+    precision : str
+        Type of number in which the network computes.
     judged : Validation, optional
         Thresholds and scores of other networks on the training images (`unetbio.training.folds`), in place of
         validation images.
@@ -132,33 +102,35 @@ class Trainer:
         self.minutes, self.workers, self.report, self.replace = minutes, workers, report, replace
         self.keeps_last, self.is_taken_up, self.settles = keeps_last, False, settles
         self.settled: Validation | None = None
-        self.held = [as_learned(example, config.augmentation) for example in validation]
+        self.schedule = Schedule(config, minutes)
         label_images = [example.label_image for example in (*training, *validation)]
         self.learner = targets.of_training(config).learner(config, label_images)
         self.parameters = network_parameters(training, config, self.learner)
-        self.is_exact = networks.find(config.network).is_tiled_exactly(self.parameters)
         torch.manual_seed(config.seed)
         network = networks.build(config.network, self.parameters)
         self.geometry: Geometry = network.geometry  # type: ignore[assignment]
         self.memory_format = torch.channels_last if self.geometry.ndim == 2 else torch.channels_last_3d
         # torch's annotations of `to` lack the memory format.
         self.network: nn.Module = network.to(device=device, memory_format=self.memory_format)  # type: ignore[call-overload]
-        self.bfloat16 = computes_in_bfloat16(config.precision, device)
+        self.precision = "bfloat16" if computes_in_bfloat16(config.precision, device) else "float32"
         self.optimizer = make_optimizer(self.network, config)
         shape = patch_shape(self.geometry, config.patch_size)
         lost = self.geometry.training_context
         self.window = tuple(size - 2 * context for size, context in zip(shape, lost, strict=True))
+        is_exact = networks.find(config.network).is_tiled_exactly(self.parameters)
+        running = {"device": device, "exact": is_exact, "window": self.window}
+        held = [as_learned(example, config.augmentation) for example in validation]
+        self.validator = Validator(held, config, self.learner, running)
         # Before the first step, since a training whose model cannot be described is lost.
         self.info = describe_model(training, config, self.learner, self.parameters, self.window)
         self.sampler = PatchSampler(training, config, self.learner, shape, lost)
-        self.identity = self._run_identity()
+        self.identity = checkpoints.identity_of(config, self.parameters, training, validation)
         self.mean_weights = MeanWeights(config.ema)
         self.step = 0
         self.history = History()
         self.best: Validation | None = None
         self.best_weights: dict[str, Tensor] = {}
         self.is_trained = False
-        self.kept: PostProcessing | None = None
         self.judged: Validation | None = None
         self.validated_at, self.validation_seconds = time.monotonic(), 0.0
 
@@ -180,7 +152,7 @@ class Trainer:
         if same_target and not self.config.class_names and len(model.info.class_names) == len(self.info.class_names):
             self.info = self.info.model_copy(update={"class_names": model.info.class_names})
         if self.is_trained and has_thresholds(self.learner):
-            self.kept = model.info.postprocessing
+            self.validator.kept = model.info.postprocessing
         return taken
 
     def load_encoder(self, path: str | Path) -> tuple[str, ...]:
@@ -204,36 +176,7 @@ class Trainer:
         """
         self.take_up()
         before = self.step
-        last_report = last_save = started = self.validated_at = ready = time.monotonic()
-        spent = self.history.seconds
-        losses: list[Tensor] = []
-        durations: list[float] = []
-        if self.is_trained and self.best is None and not self.keeps_last:
-            self._validate()
-        self.network.train()
-        for patches in self._batches():
-            if self._progress() >= 1.0 or self._is_stale():
-                break
-            losses.append(self._train_step(patches))
-            self.step += 1
-            self.settled = None
-            now = time.monotonic()
-            self.history.seconds = spent + now - started
-            durations.append(now - ready)
-            if len(durations) == TIMED_STEPS:
-                self.report(self._forecast(float(np.median(durations))))
-            if self._is_validation_due(now) or self._progress() >= 1.0:
-                self._record(losses)
-                self._validate()
-            elif now - last_report > 30:
-                last_report = now
-                self._record(losses)
-                self.report(self._line())
-            if now - last_save > CHECKPOINT_SECONDS:
-                last_save = now
-                self._record(losses)
-                self._save()
-            ready = time.monotonic()
+        self._train()
         if not self._has_result():
             self._validate()
         self._save()
@@ -247,7 +190,11 @@ class Trainer:
     def take_up(self) -> None:
         """Go on from the checkpoint if there is one; raises as `run`."""
         if not self.is_taken_up:
-            self._go_on()
+            state, line = checkpoints.find(self.checkpoint, self.identity, replace=self.replace)
+            if state:
+                self._restore(*state)
+            if line:
+                self.report(line)
             self.is_taken_up = True
 
     def mark_begun(self) -> None:
@@ -268,38 +215,49 @@ class Trainer:
 
     def as_it_began(self, judged: Validation) -> TrainingResult:
         """The network without a step of training, with these thresholds and scores."""
-        self.best = judged
-        self.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
+        self._keep(judged)
         self.history.validation_steps.append(0)
         self.history.validation_scores.append(judged.scores)
         return self._result(0)
 
-    def _batches(self) -> Iterator[list[Patch]]:
-        size = self.config.batch_size
-        ahead = size * 2 + self.workers
-        with ThreadPoolExecutor(self.workers, thread_name_prefix="patches") as pool:
-            waiting: deque[Future[Patch]] = deque()
-            index = self.step * size
-            try:
-                while True:
-                    while len(waiting) < ahead:
-                        waiting.append(pool.submit(self.sampler.patch, index))
-                        index += 1
-                    yield [waiting.popleft().result() for _ in range(size)]
-            finally:
-                for future in waiting:
-                    future.cancel()
-
-    @property
-    def precision(self) -> str:
-        """Type of number in which the network computes."""
-        return "bfloat16" if self.bfloat16 else "float32"
+    def _train(self) -> None:
+        """Take all steps that are left, with validations, lines of the log and checkpoints between them."""
+        last_report = last_save = started = self.validated_at = ready = time.monotonic()
+        spent = self.history.seconds
+        losses: list[Tensor] = []
+        durations: list[float] = []
+        if self.is_trained and self.best is None and not self.keeps_last:
+            self._validate()
+        self.network.train()
+        for patches in draw_batches(self.sampler, self.config.batch_size, self.step, self.workers):
+            if self._progress() >= 1.0 or self._is_stale():
+                break
+            losses.append(self._train_step(patches))
+            self.step += 1
+            self.settled = None
+            now = time.monotonic()
+            self.history.seconds = spent + now - started
+            durations.append(now - ready)
+            if len(durations) == TIMED_STEPS:
+                self.report(self._forecast(float(np.median(durations))))
+            if self._is_validation_due(now) or self._progress() >= 1.0:
+                self._record(losses)
+                self._validate()
+            elif now - last_report > 30:
+                last_report = now
+                self._record(losses)
+                self.report(self.schedule.line(self.step, self.history))
+            if now - last_save > CHECKPOINT_SECONDS:
+                last_save = now
+                self._record(losses)
+                self._save()
+            ready = time.monotonic()
 
     def _train_step(self, patches: Sequence[Patch]) -> Tensor:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.learning_rate * rate_factor(self.config, self._position())
+            group["lr"] = self.schedule.learning_rate(self.step, self.history.seconds)
         batch = self._batch(patches)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
             loss = self.learner.loss(self.network, batch)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
@@ -316,14 +274,24 @@ class Trainer:
         )
         return Batch(image.contiguous(memory_format=self.memory_format), target, weight_map)
 
+    def _progress(self) -> float:
+        return self.schedule.progress(self.step, self.history.seconds)
+
+    def _forecast(self, step_seconds: float) -> str:
+        return self.schedule.forecast(self.step, self.history.seconds, step_seconds)
+
     def _is_validation_due(self, now: float) -> bool:
-        if self.keeps_last:
+        pause = now - self.validated_at
+        return not self.keeps_last and self.schedule.is_validation_due(self.step, pause, self.validation_seconds)
+
+    def _is_stale(self) -> bool:
+        if not self.config.patience or self.best is None or self.keeps_last:
             return False
-        every = self.config.validate_every
-        if every is None and self.minutes is not None:
-            pause = max(60 * self.minutes / VALIDATIONS, LEAST_PAUSE * self.validation_seconds)
-            return now - self.validated_at >= pause
-        return self.step % (every or max(1, self.config.steps // VALIDATIONS)) == 0
+        return len(self.history.validation_scores) - 1 - self._best_validation() >= self.config.patience
+
+    def _best_validation(self) -> int:
+        """Number of the first validation with the best score."""
+        return int(np.argmax([scores[self.learner.deciding_score] for scores in self.history.validation_scores]))
 
     def _validate(self) -> None:
         started = time.monotonic()
@@ -335,52 +303,20 @@ class Trainer:
 
     def _validate_network(self) -> None:
         self.network.eval()
-        found = self.judged or self._found()
+        found = self.judged or self.validator.validate(self.network)
         self.network.train()
         self.history.validation_steps.append(self.step)
         self.history.validation_scores.append(found.scores)
-        self.report(f"{self._line()}; validation {', '.join(f'{k} {v:.3f}' for k, v in found.scores.items())}")
+        scores = ", ".join(f"{name} {score:.3f}" for name, score in found.scores.items())
+        self.report(f"{self.schedule.line(self.step, self.history)}; validation {scores}")
         deciding = self.learner.deciding_score
         if self.keeps_last or self.best is None or found.scores[deciding] > self.best.scores[deciding]:
-            self.best = found
-            self.best_weights = {
-                name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()
-            }
+            self._keep(found)
 
-    def _found(self) -> Validation:
-        if has_thresholds(self.learner):
-            return tuned(self.kept, self.learner, self.predict_cells(self.network), self.held_labels)
-        return self.learner.validate(self.network, _scaled(self.held), self.held_labels, **self._how_to_predict())
-
-    def predict_cells(self, network: nn.Module) -> list[NDArray[np.float32]]:
-        """Probabilities ``(K, *spatial)`` of the validation images, for targets of cells."""
-        if not has_thresholds(self.learner):
-            raise TypeError(f"target {self.config.target} gives no probabilities of cells")
-        return self._predict(self.learner, network, self.held)
-
-    def _predict(
-        self, learner: CellLearner, network: nn.Module, examples: Sequence[Example]
-    ) -> list[NDArray[np.float32]]:
-        return list(learner.predict(network, _scaled(examples), **self._how_to_predict()))
-
-    @property
-    def held_labels(self) -> list[NDArray[np.integer]]:
-        """Label images of the validation images, as they are predicted."""
-        return [example.label_image for example in self.held]
-
-    def _how_to_predict(self) -> dict[str, Any]:
-        return {"device": self.device, "exact": self.is_exact, "window": self.window}
-
-    def _forecast(self, seconds: float) -> str:
-        """How far the training will come, from the time that a step takes."""
-        if self.minutes is None:
-            left = duration(seconds * (self.config.steps - self.step))
-            return f"a step takes {seconds:.2f} s: {self.config.steps} steps take {left} more, and the validations"
-        left_seconds = max(0.0, 60 * self.minutes - self.history.seconds)
-        steps = self.step + round(left_seconds / seconds)
-        return (
-            f"a step takes {seconds:.2f} s: {self.minutes:.3g} minutes give about {steps} steps, less the validations"
-        )
+    def _keep(self, found: Validation) -> None:
+        """Take the network as it is for the best one."""
+        self.best = found
+        self.best_weights = {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
 
     def _record(self, losses: list[Tensor]) -> None:
         if not losses:
@@ -398,31 +334,6 @@ class Trainer:
             f"--overwrite; {self.checkpoint} holds the last good state, if there was one"
         )
 
-    def _progress(self) -> float:
-        if self.minutes is not None:
-            return self.history.seconds / (60 * self.minutes)
-        return self.step / self.config.steps
-
-    def _position(self) -> float:
-        """Place in the run, in steps; by the time where the run ends by it."""
-        return self.step if self.minutes is None else self._progress() * self.config.steps
-
-    def _is_stale(self) -> bool:
-        if not self.config.patience or self.best is None or self.keeps_last:
-            return False
-        return len(self.history.validation_scores) - 1 - self._best_validation() >= self.config.patience
-
-    def _best_validation(self) -> int:
-        """Number of the first validation with the best score."""
-        return int(np.argmax([scores[self.learner.deciding_score] for scores in self.history.validation_scores]))
-
-    def _line(self) -> str:
-        progress = min(1.0, self._progress())
-        left = self.history.seconds * (1 - progress) / progress if progress else float("nan")
-        loss = f"loss {self.history.losses[-1]:.4f}, " if self.history.losses else ""
-        total = f"/{self.config.steps}" if self.minutes is None else ""
-        return f"step {self.step}{total}, {loss}{duration(self.history.seconds)} spent, {duration(left)} left"
-
     def _result(self, new_steps: int) -> TrainingResult:
         assert self.best is not None  # run() validates at least once
         network = networks.build(self.config.network, self.parameters)
@@ -431,52 +342,22 @@ class Trainer:
         if settled is not self.best and self.settled is None:
             self.settled = settled
             self._save()
+        run = {"steps": self.step, "seconds": round(self.history.seconds), "precision": self.precision}
+        # Without validation images each image validated in a fold.
+        record = training_record(self.sampler, len(self.validation or self.training), self.identity, run)
         found = {
             "postprocessing": settled.postprocessing,
             "objects": settled.objects,
             "confidence": settled.confidence,
-            "training": self._training_record(),
+            "training": record,
             "scores": {"validation": settled.scores},
         }
-        info = self.info.model_copy(update=found)
-        return TrainingResult(network, info, self.history, new_steps)
+        return TrainingResult(network, self.info.model_copy(update=found), self.history, new_steps)
 
     def _settled(self, network: nn.Module, best: Validation) -> Validation:
-        """The best validation, with thresholds of more images where few cells validate."""
-        if not has_thresholds(self.learner) or self.keeps_last or not self.settles:
+        if self.keeps_last or not self.settles:
             return best
-        shown = with_training_images(self.held, self.training, self.config)
-        count = len(self.held)
-        if len(shown) == count:
-            return best
-        label_images = [example.label_image for example in shown]
-        probabilities = self._predict(self.learner, network, shown)
-        settings = tuned(self.kept, self.learner, probabilities, label_images).postprocessing
-        more = len(shown) - count
-        self.report(
-            f"few cells validate, so thresholds are searched on {more} training image{'s' * (more > 1)} too; scores "
-            "are of the validation images"
-        )
-        return self.learner.score(settings, probabilities[:count], label_images[:count])
-
-    def _training_record(self) -> dict[str, Any]:
-        lows = [low for example in self.training for low in example.scaling.low]
-        highs = [high for example in self.training for high in example.scaling.high]
-        return {
-            "images": len(self.training),
-            # Without validation images each image validated in a fold.
-            "validation_images": len(self.validation or self.training),
-            self.learner.place_name: len(self.sampler.places),
-            "class_weights": list(self.sampler.class_weights),
-            "images_sha256": self.identity["images"]["training"],
-            "steps": self.step,
-            "seconds": round(self.history.seconds),
-            "precision": self.precision,
-            "low_range": [min(lows), max(lows)],
-            "high_range": [min(highs), max(highs)],
-            "grey_values": GreyFingerprint.of_images(example.image for example in self.training).as_record(),
-            "config": self.config.model_dump(mode="json"),
-        }
+        return self.validator.settle(best, network, self.training, self.report)
 
     def _save(self) -> None:
         if not all(bool(torch.isfinite(parameter).all()) for parameter in self.network.parameters()):
@@ -494,63 +375,18 @@ class Trainer:
         }
         save_tensors(self.checkpoint, tensors, {CHECKPOINT_KEY: json.dumps(progress)})
 
-    def _run_identity(self) -> dict[str, Any]:
-        """Settings and images that must be equal for a run to continue."""
-        parts = {"training": self.training, "validation": self.validation}
-        return {
-            "config": self.config.model_dump(mode="json"),
-            "parameters": json.loads(json.dumps(self.parameters)),
-            "images": {part: fingerprint(examples) for part, examples in parts.items()},
-        }
-
-    def _go_on(self) -> None:
-        """Restore this run's checkpoint, even if it was set aside; set aside another run's checkpoint, or refuse it."""
-        belongs = ""
-        if self.checkpoint.exists():
-            tensors, progress = checkpoints.read(self.checkpoint)
-            different = checkpoints.differences(progress.get("run"), self.identity)
-            if not different:
-                self._restore(tensors, progress)
-                self.report(f"going on from step {self.step} ({self.checkpoint})")
-                return
-            changed = checkpoints.listed(different)
-            belongs = f"{self.checkpoint} belongs to a run with other settings or other images ({changed})"
-            if not self.replace:
-                raise ModelError(
-                    f"{belongs}: use the same ones to go on from step {progress['step']}; or start anew with "
-                    "--replace, which sets it aside, or --overwrite, which removes it"
-                )
-        own = checkpoints.find_set_aside(self.checkpoint, self.identity) if self.replace else None
-        if own is not None:
-            aside = checkpoints.set_aside_path(self.checkpoint, own)
-            checkpoints.swap(self.checkpoint, own)
-            self._restore(*checkpoints.read(self.checkpoint))
-            now = f"; {belongs}, and is {aside.name} now" if belongs else ""
-            self.report(f"going on from step {self.step} ({aside}, set aside before){now}")
-        elif belongs:
-            aside = checkpoints.set_aside_path(self.checkpoint, checkpoints.set_aside(self.checkpoint))
-            self.report(f"starting anew: {belongs}, and is {aside.name} now")
-
     def _restore(self, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
         try:
-            self._take_up(tensors, progress)
+            self.step = progress["step"]
+            self.history = History(**progress["history"])
+            self.best = None if progress["best"] is None else Validation.from_json(progress["best"])
+            self.network.load_state_dict(run_state.part(tensors, "network"))
+            self.best_weights = run_state.part(tensors, "best")
+            # A run ends as it began: versions before this one searched thresholds on validation images alone.
+            self.settles = progress.get("settles", False)
+            self.settled = None if progress.get("settled") is None else Validation.from_json(progress["settled"])
+            means = {name: tensor.to(self.device) for name, tensor in run_state.part(tensors, "mean").items()}
+            self.mean_weights = MeanWeights(self.config.ema, means)
+            run_state.take_up(tensors, progress["optimizer"], self.optimizer, self.device)
         except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise checkpoints.damaged(self.checkpoint, error) from error
-
-    def _take_up(self, tensors: dict[str, Tensor], progress: dict[str, Any]) -> None:
-        self.step = progress["step"]
-        self.history = History(**progress["history"])
-        self.best = None if progress["best"] is None else Validation.from_json(progress["best"])
-        self.network.load_state_dict(run_state.part(tensors, "network"))
-        self.best_weights = run_state.part(tensors, "best")
-        # A run ends as it began: versions before this one searched thresholds on validation images alone.
-        self.settles = progress.get("settles", False)
-        self.settled = None if progress.get("settled") is None else Validation.from_json(progress["settled"])
-        means = {name: tensor.to(self.device) for name, tensor in run_state.part(tensors, "mean").items()}
-        self.mean_weights = MeanWeights(self.config.ema, means)
-        run_state.take_up(tensors, progress["optimizer"], self.optimizer, self.device)
-
-
-def _scaled(examples: Sequence[Example]) -> Iterator[NDArray[np.float32]]:
-    """Normalized images, one at a time."""
-    return (normalization.apply(example.image, example.scaling) for example in examples)

@@ -3,7 +3,7 @@
 import pytest
 
 from unetbio.settings.training import TrainingConfig
-from unetbio.training.learning_rate import rate_factor
+from unetbio.training.schedule import rate_factor
 
 
 def test_the_learning_rate_rises_falls_and_begins_anew_at_restarts() -> None:

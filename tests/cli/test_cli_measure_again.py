@@ -1,0 +1,150 @@
+"""``unetbio measure``: what is measured again, and what stays."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import tifffile
+from click.testing import CliRunner
+from measured_folder import cells, run_measure, segment
+from numpy.typing import NDArray
+
+from unetbio.cli.main import main
+from unetbio.io import read_labels, write_labels
+from unetbio.measurement.table_schema import is_reserved
+
+
+def test_what_has_not_changed_is_not_measured_again(
+    tmp_path: Path, discs: NDArray[Any], tiny_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And whatever changes, the tables are those of measuring all again."""
+    from unetbio.results.tables import collect_tables
+
+    images = {f"{name}.tif": np.roll(discs, number, 1) for number, name in enumerate("abcd")}
+    out = segment(tmp_path, tiny_model, images, "--pixel-size", "0.5")
+    measured: list[str] = []
+
+    def measuring(out: Path, entry: Any, *arguments: Any, **options: Any) -> Any:
+        measured.append(entry.path)
+        return measure_again(out, entry, *arguments, **options)
+
+    measure_again = collect_tables.measure_again
+    monkeypatch.setattr(collect_tables, "measure_again", measuring)
+
+    def again(*options: str) -> list[str]:
+        measured.clear()
+        run_measure(out, *options)
+        kept, was = (out / "cells.csv").read_text(), sorted(measured)
+        run_measure(out, *options, "--overwrite")
+        assert (out / "cells.csv").read_text() == kept
+        return was
+
+    everything = sorted(images)
+    # The run that segmented has measured.
+    assert again() == []
+    # Columns from paths are no reason.
+    assert again("--metadata-regex", "(?P<name>.)[.]tif") == []
+    assert again("--expand", "1") == everything
+    assert again("--expand", "1") == []
+    assert again("--expand", "2") == everything
+    assert again("--expand", "2", "--pixel-size", "0.25") == everything
+    assert again() == everything
+    labels = read_labels(out / "a_labels.ome.tif")
+    labels[labels == 2] = 0
+    write_labels(out / "a_labels.ome.tif", labels)
+    tifffile.imwrite(tmp_path / "images" / "b.tif", images["b.tif"] + 1)
+    (out / "c_objects.csv").write_text("label,class,score\n1,1,0.75\n2,1,0.5\n3,1,1.0\n")
+    assert again() == ["a.tif", "b.tif", "c.tif"]
+    # A mask that was edited is its editor's: it may be going on.
+    assert again() == ["a.tif"]
+    tifffile.imwrite(tmp_path / "images" / "d.tif", images["d.tif"] + 1)
+    assert again() == ["a.tif", "d.tif"]
+
+
+def test_the_folder_remembers_how_it_was_measured(tmp_path: Path, discs: NDArray[Any], tiny_model: Path) -> None:
+    """An image that comes later, and a mask that is edited, are measured as all others; until measure is told else."""
+    out = segment(tmp_path, tiny_model, {"a.tif": discs})
+    run_measure(out, "--expand", "2", "--pixel-size", "0.5")
+    before = cells(out)
+    segment(tmp_path, tiny_model, {"b.tif": discs})
+    table = cells(out)
+    assert table.filter(path="a.tif").equals(before)
+    assert table.filter(path="b.tif").drop("path").equals(before.drop("path"))
+    assert [row["pixel_size_um"] for row in csv.DictReader((out / "summary.csv").read_text().splitlines())] == [
+        "0.5",
+        "0.5",
+    ]
+    text = (out / "cells.csv").read_text()
+    run_measure(out, "--expand", "2", "--pixel-size", "0.5", "--overwrite")
+    assert (out / "cells.csv").read_text() == text
+    run_measure(out)
+    segment(tmp_path, tiny_model, {"c.tif": discs})
+    assert "ring_area_px" not in cells(out).columns
+    assert cells(out)["area_um2"].null_count() == 9
+
+
+def test_masks_that_are_gone_are_named(tmp_path: Path, discs: NDArray[Any], tiny_model: Path) -> None:
+    out = segment(tmp_path, tiny_model, {f"{name}.tif": discs for name in "abcd"})
+    (out / "a_labels.ome.tif").unlink()
+    assert run_measure(out) == "unetbio: warning: 1 mask is gone: a_labels.ome.tif; segment makes it again\n"
+    (out / "b_labels.ome.tif").unlink()
+    assert "2 masks are gone, such as a_labels.ome.tif; segment makes them again" in run_measure(out)
+    # Whoever takes away image and mask means it.
+    for name in "ab":
+        (tmp_path / "images" / f"{name}.tif").unlink()
+    assert run_measure(out) == ""
+
+
+@pytest.mark.parametrize("options", [(), ("--expand", "1", "--pixel-size", "0.5")])
+def test_grey_values_stay_known_while_the_images_are_away(
+    tmp_path: Path, discs: NDArray[Any], tiny_model: Path, options: tuple[str, ...]
+) -> None:
+    out = segment(tmp_path, tiny_model, {"a.tif": discs, "b.tif": discs})
+    if options:
+        run_measure(out, *options)
+    text = (out / "cells.csv").read_text()
+    (tmp_path / "images").rename(tmp_path / "away")
+    assert run_measure(out, *options) == (
+        "unetbio: warning: 2 of 2 images are not there, such as a.tif: the rows of their masks, which have not "
+        "changed, are kept\n"
+    )
+    assert (out / "cells.csv").read_text() == text
+    # What has changed is measured as well as it can be.
+    labels = read_labels(out / "a_labels.ome.tif")
+    write_labels(out / "a_labels.ome.tif", np.where(labels == 1, 0, labels))
+    assert "1 of 2 images are not there, such as b.tif" in run_measure(out, *options)
+    table = cells(out)
+    assert table.filter(path="a.tif")["intensity_mean_0"].null_count() == 2
+    assert table.filter(path="b.tif")["intensity_mean_0"].null_count() == 0
+
+
+def test_further_columns_are_asked_for_and_kept_until_others_are(
+    tmp_path: Path, tiny_model: Path, discs: NDArray[Any]
+) -> None:
+    out = segment(tmp_path, tiny_model, {"a.tif": discs})
+    basic = pl.read_parquet(out / "cells.parquet")
+
+    def columns(*options: str) -> set[str]:
+        result = CliRunner().invoke(main, ["measure", str(out), "--workers", "1", *options])
+        assert result.exit_code == 0, result.stderr
+        table = pl.read_parquet(out / "cells.parquet")
+        assert table.select(basic.columns).equals(basic)
+        return set(table.columns) - set(basic.columns)
+
+    shape, texture = columns("--features", "shape"), columns("--features", "texture")
+    assert {"axis_major_length_px", "feret_diameter_max_px", "form_factor"} <= shape
+    assert {"intensity_std_0", "intensity_edge_mean_0", "texture_entropy_0"} <= texture
+    assert columns("--features", "all") == shape | texture
+    assert all(is_reserved(name) for name in shape | texture)
+    # Images that are segmented later are measured in the same way.
+    assert segment(tmp_path, tiny_model, {"b.tif": discs[::-1]}) == out
+    table = pl.read_parquet(out / "cells.parquet")
+    assert table["texture_entropy_0"].null_count() == 0
+    assert len(table) == 6
+    (tmp_path / "images" / "b.tif").unlink()
+    (out / "b_labels.ome.tif").unlink()
+    (out / "b_labels.json").unlink()
+    assert columns() == set()

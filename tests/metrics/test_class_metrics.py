@@ -75,6 +75,23 @@ def test_boundaries_of_each_class_are_compared_within_the_tolerance() -> None:
     assert compare_classes(found, truth, tolerance=0).scores(NAMES)["boundary_F1"] == 0.0
 
 
+def test_the_edge_of_an_annotation_is_no_boundary() -> None:
+    truth = np.zeros((30, 40), np.uint8)
+    truth[:, 20:] = 1
+    found = np.roll(truth, 5, axis=1)
+    found[:, :5] = 0
+    # The boundary lies in the annotated band, and is predicted five pixels away.
+    banded = np.where((np.arange(30) < 20)[:, np.newaxis], truth, 255)
+    assert compare_classes(found, truth).scores(NAMES)["boundary_F1"] == 0.0
+    assert compare_classes(found, banded, ignore_label=255).scores(NAMES)["boundary_F1"] == 0.0
+    # Scribbles that do not touch show no boundary at all.
+    scribbles = np.full_like(truth, 255)
+    scribbles[10, 2:15], scribbles[10, 25:38] = 0, 1
+    scores = compare_classes(found, scribbles, ignore_label=255).scores(NAMES)
+    assert math.isnan(scores["boundary_F1"])
+    assert scores["pixel_accuracy"] == 1.0
+
+
 def test_three_dimensions() -> None:
     truth = np.random.default_rng(0).integers(0, 3, (4, 5, 6))
     scores = compare_classes(truth, truth).scores(NAMES)

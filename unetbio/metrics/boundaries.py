@@ -12,16 +12,22 @@ from unetbio.labels import as_volume
 __all__ = ["boundary_pixels", "count_near", "steps_within"]
 
 
-def boundary_pixels(labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Pixels of cells with a face neighbour of another id."""
-    boundary = np.zeros(labels.shape, dtype=bool)
-    for axis in range(labels.ndim):
-        ahead = tuple(slice(1, None) if other == axis else slice(None) for other in range(labels.ndim))
-        behind = tuple(slice(None, -1) if other == axis else slice(None) for other in range(labels.ndim))
-        change = labels[ahead] != labels[behind]
-        boundary[ahead] |= change
-        boundary[behind] |= change
-    return boundary & (labels > 0)
+def boundary_pixels(labels: NDArray[Any], annotated: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+    """Pixels of cells with a face neighbour of another id; those alone that are ``annotated``, and all neighbours."""
+    boundary: NDArray[np.bool_] = _differs(labels) & (labels > 0)
+    return boundary if annotated is None else boundary & annotated & ~_differs(annotated)
+
+
+def _differs(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Pixels with a face neighbour of another value."""
+    differs = np.zeros(values.shape, dtype=bool)
+    for axis in range(values.ndim):
+        ahead = tuple(slice(1, None) if other == axis else slice(None) for other in range(values.ndim))
+        behind = tuple(slice(None, -1) if other == axis else slice(None) for other in range(values.ndim))
+        change = values[ahead] != values[behind]
+        differs[ahead] |= change
+        differs[behind] |= change
+    return differs
 
 
 def steps_within(tolerance: float, ndim: int) -> NDArray[np.int64]:

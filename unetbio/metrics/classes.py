@@ -18,7 +18,7 @@ or many alike. With ``n[t, p]`` the pixels of true class t that were predicted a
     Share of pixels whose class is right.
 ``boundary_F1 c``
     As ``boundary_F1`` in `unetbio.metrics.instances`, of the mask of a class (Csurka et al. 2013, BMVC, a class at a
-    time);
+    time), at pixels whose neighbours are annotated too; NaN where neither image has such a boundary.
     ``boundary_F1`` is the mean over the classes that the truth has.
 
 Unannotated pixels are not counted.
@@ -84,9 +84,9 @@ class ClassComparison:
             **{f"Dice {name}": float(value) for name, value in zip(class_names, dice, strict=True)},
         }
         if self.boundaries:
-            found = [comparison.scores()["boundary_F1"] for comparison in self.boundaries]
+            found = [_boundary_f1(comparison) for comparison in self.boundaries]
             f1 = np.where(union > 0, [*found, *[np.nan] * (count - len(found))], np.nan)
-            scores["boundary_F1"] = _mean(f1[true > 0])
+            scores["boundary_F1"] = _mean(f1[(true > 0) & ~np.isnan(f1)])
             scores |= {f"boundary_F1 {name}": float(value) for name, value in zip(class_names, f1, strict=True)}
         return scores
 
@@ -131,14 +131,20 @@ def compare_classes(
     if boundaries:
         compared = tuple(
             instances.compare(
-                ((predicted == number) & counted).astype(np.uint8),
-                ((truth == number) & counted).astype(np.uint8),
+                (predicted == number).astype(np.uint8),
+                (truth == number).astype(np.uint8),
                 thresholds=(0.5,),
                 tolerance=tolerance,
+                annotated=counted,
             )
             for number in range(count)
         )
     return ClassComparison(confusion, compared)
+
+
+def _boundary_f1(comparison: Comparison) -> float:
+    has_boundary = comparison.boundary_predicted + comparison.boundary_true > 0
+    return comparison.scores()["boundary_F1"] if has_boundary else float("nan")
 
 
 def _mean(values: NDArray[np.float64]) -> float:

@@ -199,6 +199,7 @@ def compare(
     *,
     thresholds: Sequence[float] = THRESHOLDS,
     tolerance: float = BOUNDARY_TOLERANCE,
+    annotated: NDArray[np.bool_] | None = None,
 ) -> Comparison:
     """Compare the cells of one image with the truth.
 
@@ -210,6 +211,8 @@ def compare(
         IoU thresholds, above 0 and at most 1.
     tolerance : float
         How far boundary pixels may lie apart, in pixels.
+    annotated : ndarray of bool, optional
+        Pixels at which the truth is known; boundaries are compared where it is known of all face neighbours too.
 
     Returns
     -------
@@ -229,7 +232,7 @@ def compare(
         raise UsageError(f"boundary tolerance {tolerance:g}: must be at least 0 and below 100 pixels; 2 is usual")
     overlap = Overlap(*_check_pair(predicted, truth))
     matches = [overlap.match(threshold) for threshold in thresholds]
-    boundaries = [boundary_pixels(overlap.predicted), boundary_pixels(overlap.truth)]
+    boundaries = [boundary_pixels(mask, annotated) for mask in (overlap.predicted, overlap.truth)]
     steps = steps_within(tolerance, overlap.truth.ndim)
     hits = [count_near(one, other, steps) for one, other in (boundaries, boundaries[::-1])]
     split, merge = overlap.variation_of_information()

@@ -2,9 +2,10 @@
 
 import io
 import json
+import unicodedata
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import imagecodecs
 import numpy as np
@@ -283,3 +284,21 @@ def test_files_of_other_kinds_are_named(tmp_path: Path, images: Path) -> None:
     rois(tmp_path / "drawn" / "a" / "f0.zip")
     assert imported(tmp_path, images, "f0.bmp", b"BM").exit_code == 0
     assert len(corners()) == 6
+
+
+@pytest.mark.parametrize("here", ["NFC", "NFD"])
+@pytest.mark.parametrize("name", ["a/zellen_\u00fc.tif", "\u00e4/f0.tif", "a/ZELLEN_\u00dc.tif"])
+def test_accents_apart_from_their_letters_are_the_same_name(
+    tmp_path: Path, here: Literal["NFC", "NFD"], name: str
+) -> None:
+    """Names of macOS have them apart."""
+    for one in (name.lower(), "b/f0.tif", "\u00f6/f0.tif"):
+        path = tmp_path / "images" / unicodedata.normalize(here, one)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(path, (cells() > 0).astype(np.uint8))
+    there = unicodedata.normalize("NFD" if here == "NFC" else "NFC", name)
+    (tmp_path / "coco.json").write_text(json.dumps(coco(file_name=there)))
+    result = run("import", tmp_path / "coco.json", "--images", tmp_path / "images", "-o", tmp_path / "masks")
+    assert result.exit_code == 0, result.stderr
+    written = tmp_path / "masks" / unicodedata.normalize(here, name.lower().replace(".tif", "_labels.ome.tif"))
+    np.testing.assert_array_equal(read_labels(written), cells())

@@ -15,7 +15,7 @@ import roifile
 import tifffile
 from annotation_files import HEIGHT, WIDTH, cells, coco, corners, done, geojson, imported, run, write_images
 
-from unetbio.io import read_labels
+from unetbio.io import read_labels, write_labels
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
@@ -393,3 +393,39 @@ def test_a_background_of_minus_one_without_its_sign_is_refused(tmp_path: Path, i
     result = run("import", tmp_path / "f0.tif", "--images", images / "a", "-o", tmp_path / "masks")
     assert result.exit_code == 3
     assert "the largest number is 65535, which is -1 stored without its sign: set it to 0" in result.stderr
+
+
+def test_an_image_that_is_not_there_is_one_failure_of_its_file(tmp_path: Path, images: Path) -> None:
+    value = coco()
+    for number, name in ((5, "gone/g0.tif"), (6, "f0.tif")):
+        value["images"].append({**value["images"][0], "id": number, "file_name": name})
+        value["annotations"].append({**value["annotations"][0], "id": 90 + number, "image_id": number})
+    (tmp_path / "coco.json").write_text(json.dumps(value))
+    result = run("import", tmp_path / "coco.json", "--images", images, "-o", tmp_path / "masks")
+    assert result.exit_code == 3
+    assert result.stdout.startswith("1 image, 6 cells, 2 failed")
+    assert "gone/g0.tif: no image has a name like gone/g0.tif; there are a/f0.tif, b/f0.tif [no_image]" in result.stderr
+    assert "f0.tif may mean a/f0.tif, b/f0.tif: give it the folders of its image [several_images]" in result.stderr
+    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif"), cells())
+
+
+def test_a_mask_of_several_images_is_one_failure_of_its_folder(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "drawn" / "a").mkdir(parents=True)
+    for name in ("f0.png", "a/f0.png"):
+        (tmp_path / "drawn" / name).write_bytes(imagecodecs.png_encode(cells()))
+    result = run("import", tmp_path / "drawn", "--images", images, "-o", tmp_path / "masks")
+    assert result.exit_code == 3
+    assert result.stdout.startswith("1 image, 6 cells, 1 failed")
+    assert "f0.png: f0 may mean a/f0.tif, b/f0.tif: give it the folders of its image" in result.stderr
+
+
+def test_times_without_an_image_are_failures_of_their_own(tmp_path: Path) -> None:
+    for number in range(3):
+        write_labels(tmp_path / "drawn" / "x_RES" / f"mask00{number}.tif", cells())
+    (tmp_path / "images").mkdir()
+    for number in range(2):
+        tifffile.imwrite(tmp_path / "images" / f"x_t00{number}.tif", (cells() > 0).astype(np.uint8))
+    result = run("import", tmp_path / "drawn", "--images", tmp_path / "images", "-o", tmp_path / "masks")
+    assert result.exit_code == 3
+    assert result.stdout.startswith("2 images, 12 cells, 1 failed")
+    assert "x/mask002.tif: no image has a name like x, x/t002 or x_t002; there are" in result.stderr

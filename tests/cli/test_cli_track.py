@@ -371,6 +371,16 @@ def test_masks_of_each_time_belong_to_images_of_each_time(tmp_path: Path) -> Non
     assert "the image has no time 0: give the time-lapse, or its --axes [wrong_planes]" in result.stderr
 
 
+def test_one_corrected_time_of_files_of_each_time_finds_its_image(tmp_path: Path) -> None:
+    for number in range(2):
+        path = tmp_path / "images" / f"0{number}" / "x.tif"
+        path.parent.mkdir(parents=True)
+        tifffile.imwrite(path, frame(PLACES[number]))
+    write_labels(tmp_path / "x_RES" / "mask001.tif", frame(PLACES[1][:1]) // 200 * np.uint16(2))
+    done("import", tmp_path / "x_RES", "--images", tmp_path / "images", "-o", tmp_path / "masks")
+    assert [path.parent.name for path in (tmp_path / "masks").rglob("*_labels.ome.tif")] == ["01"]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

@@ -312,6 +312,16 @@ def test_images_and_masks_in_one_folder(tmp_path: Path) -> None:
     assert [path.name for path in found.images_left] == ["c.tif"]
 
 
+def test_accents_apart_from_their_letters_are_the_same_name(tmp_path: Path) -> None:
+    """Names of macOS have them apart; where both forms are there, each has its own mask."""
+    whole, apart = "\u00fc/zelle_\u00e4", "u\u0308/zelle_a\u0308"
+    touch(tmp_path, f"i/{whole}.tif", f"m/{apart}_mask.tif")
+    touch(tmp_path, f"both/{whole}.tif", f"both/{apart}.tif", f"masks/{whole}.tif", f"masks/{apart}.tif")
+    assert names(pair(tmp_path / "i", tmp_path / "m").pairs) == [("zelle_\u00e4.tif", "zelle_a\u0308_mask.tif")]
+    found = names(pair(tmp_path / "both", tmp_path / "masks").pairs)
+    assert sorted(found) == [("zelle_a\u0308.tif",) * 2, ("zelle_\u00e4.tif",) * 2]
+
+
 def test_lists_and_single_files(tmp_path: Path) -> None:
     touch(tmp_path, "p/a.tif", "q/b.tif", "m/b.tif", "n/a_gt.tif")
     found = pair([tmp_path / "p/a.tif", tmp_path / "q/b.tif"], [tmp_path / "m/b.tif", tmp_path / "n/a_gt.tif"])

@@ -4,7 +4,7 @@ Source: celltrackingchallenge.net, "Naming and content conventions": ``mask000.t
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from unetbio.errors import ImageError
 from unetbio.io import read_labels
 from unetbio.labels import label_dtype
 
-__all__ = ["ENDING", "is_marker", "is_of_challenge", "is_segmented", "read_times", "time_of"]
+__all__ = ["ENDING", "is_marker", "is_of_challenge", "is_segmented", "missing_times", "read_times", "time_of"]
 
 ENDING = "_RES"
 _MASK = re.compile(r"mask(\d{3,})\.tiff?", re.IGNORECASE)
@@ -43,15 +43,25 @@ def time_of(path: Path) -> str:
     return match[1] if match else ""
 
 
-def read_times(paths: Sequence[Path], grid: Grid) -> NDArray[Any]:
+def missing_times(paths: Sequence[Path], grid: Grid) -> list[int | None]:
+    """Times of an image that have no label image."""
+    there = {int(time_of(path)) for path in paths}
+    return [time for time in grid.times if time not in there]
+
+
+def read_times(
+    paths: Sequence[Path], grid: Grid, read_others: Callable[[], NDArray[Any]] | None = None
+) -> NDArray[Any]:
     """Read the label images of all times.
 
     Parameters
     ----------
     paths : sequence of path
-        A file for each time; times without a file have no cells.
+        A file for each time.
     grid : Grid
         Of the time-lapse.
+    read_others : callable, optional
+        Reads a label image of the time-lapse, from which times without a file are taken; else these have no cells.
 
     Returns
     -------
@@ -67,11 +77,17 @@ def read_times(paths: Sequence[Path], grid: Grid) -> NDArray[Any]:
     read = {int(time_of(path)): _read(path, plane) for path in paths}
     if left := sorted(set(read) - set(grid.times)):
         raise ImageError("wrong_planes", f"the image has no time {left[0]}: give the time-lapse, or its --axes")
-    largest = max((int(label_image.max(initial=0)) for label_image in read.values()), default=0)
-    stack = np.zeros((len(grid.times), *plane.shape), label_dtype(largest))
+    if read_others is not None and missing_times(paths, grid):
+        others = read_others()
+        if others.shape != grid.shape:
+            raise ImageError("size_differs", f"the mask before is {others.shape}, its image {grid.shape}")
+    else:
+        others = np.zeros(grid.shape, np.uint8)
+    planes = list(others.reshape(len(grid.times), *plane.shape))
     for time, label_image in read.items():
-        stack[grid.times.index(time)] = label_image
-    return stack
+        planes[grid.times.index(time)] = label_image
+    stack = np.stack(planes).reshape(grid.shape)
+    return stack.astype(label_dtype(int(stack.max(initial=0))), copy=False)
 
 
 def _read(path: Path, plane: Grid) -> NDArray[Any]:

@@ -32,7 +32,7 @@ def read_mask(path: Path, grid: Grid, *, split_components: bool = False, series:
     grid : Grid
         Of the image.
     split_components : bool
-        Connected parts of one value, or of one colour, are cells.
+        Connected parts of one value, or of one colour, are cells, in each time by itself.
     series : int, optional
         Number of the image in a file that holds several; of a mask with one, that one is taken.
 
@@ -63,7 +63,7 @@ def read_mask(path: Path, grid: Grid, *, split_components: bool = False, series:
         )
     labels.check_plausible(label_image, "the mask")
     if split_components:
-        return _by_components(label_image)
+        return labels.each_time(_by_components, label_image, grid.axes)
     return label_image.astype(labels.label_dtype(int(label_image.max(initial=0))), copy=False)
 
 
@@ -115,12 +115,12 @@ def _number_colours(picture: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _by_components(label_image: NDArray[Any]) -> NDArray[Any]:
-    """Number the connected parts of each value."""
+    """Number the connected parts of each value in a plane or stack."""
     parts = np.zeros(label_image.shape, np.int64)
     for value in np.unique(label_image[label_image > 0]).tolist():
         found = labels.split_components(label_image == value).astype(np.int64)
         parts[found > 0] = found[found > 0] + parts.max()
-    return labels.relabel_raster(parts) if parts.ndim < 4 else parts
+    return labels.relabel_raster(parts)
 
 
 def is_mask_folder(path: Path) -> bool:

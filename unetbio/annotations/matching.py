@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 
 from unetbio.errors import ImageError
-from unetbio.io.mask_names import plain_stem, stem
+from unetbio.io.mask_names import composed, plain_stem, stem
 from unetbio.output_layout import time_lapse_name
 
 __all__ = ["Finder", "Names"]
@@ -89,8 +89,8 @@ class Finder:
     def by_name(self, name: str, series: int | None = None) -> Names | None:
         """The image that an annotation file calls so; folders count where names alone are not unique.
 
-        ``x_s01`` is the image ``x_s01``, or else image 1 of the file ``x``. Capital letters count only where names
-        differ by them alone, since Windows does not tell them apart.
+        ``x_s01`` is the image ``x_s01``, or else image 1 of the file ``x``. Capital letters, and accents apart
+        from their letters, count only where names differ by them alone, since Windows and macOS do not tell them apart.
 
         Raises
         ------
@@ -109,7 +109,7 @@ class Finder:
             (lambda image: plain_stem(image.path), parts[-1]),
             (lambda image: plain_stem(image.path), plain_stem(parts[-1])),
         ]
-        for fold in (str, str.casefold):
+        for fold in (str, composed, _without_case):
             for key, wanted in keys:
                 found = [image for image in there if fold(key(image)) == fold(wanted)]
                 if found:
@@ -130,7 +130,7 @@ class Finder:
             ``several_images``: the name fits more than one.
         """
         parts = name.split("/")
-        found = self._by_time.get((parts[-1], t)) or self._by_time.get(("", t))
+        found = self._by_time.get((composed(parts[-1]), t)) or self._by_time.get(("", t))
         return _nearest(found, parts, f"{name}, time {t}") if found else None
 
     @cached_property
@@ -138,9 +138,13 @@ class Finder:
         found: dict[tuple[str, int], list[Names]] = {}
         for image in self.images:
             for run in re.finditer(r"\d+", image.result):
-                name = time_lapse_name(image.result, *run.span()).rpartition("/")[2]
+                name = composed(time_lapse_name(image.result, *run.span()).rpartition("/")[2])
                 found.setdefault((name, int(run[0])), []).append(image)
         return found
+
+
+def _without_case(name: str) -> str:
+    return composed(name.casefold())
 
 
 def _of_series(names: Names, series: int | None) -> Names:
@@ -152,7 +156,8 @@ def _of_series(names: Names, series: int | None) -> Names:
 
 def _nearest(found: Sequence[Names], parts: Sequence[str], name: str) -> Names:
     """The image whose folders agree best with those of a name."""
-    shared = [_shared_folders(image.path.split("/")[:-1], parts[:-1]) for image in found]
+    folders = [composed(part) for part in parts[:-1]]
+    shared = [_shared_folders(composed(image.path).split("/")[:-1], folders) for image in found]
     best = [image for image, count in zip(found, shared, strict=True) if count == max(shared)]
     if len(best) > 1:
         shown = ", ".join(

@@ -31,6 +31,11 @@ class Region:
         Time and section, from 0; None for all.
     plane : int, optional
         Number of the plane, from 0, counted over channels, then sections, then times, as in ImageJ.
+    index : int, optional
+        Index, from 0, along an axis that the file does not name: that of the times or of the sections, whichever the
+        image has.
+    is_first : bool
+        Lies in the first plane, or in the only one there is.
     """
 
     shape: Shape
@@ -39,6 +44,8 @@ class Region:
     t: int | None = None
     z: int | None = None
     plane: int | None = None
+    index: int | None = None
+    is_first: bool = False
 
 
 @dataclass
@@ -77,7 +84,8 @@ class Grid:
     times, sections : tuple
         Time and section of each plane along the axes T and Z; ``(None,)`` if the image has no such axis.
     stored : mapping
-        Lengths of the axes C, Z and T in the file of the image, which ImageJ counts planes over.
+        Lengths of the axes C, Z and T in the file of the image, over which ImageJ counts planes
+        (`unetbio.io.grey_pictures.plane_counts`).
     """
 
     height: int
@@ -102,7 +110,16 @@ class Grid:
         t, z = region.t, region.z
         if region.plane is not None:
             t, z = self._split(region.plane)
+        elif region.index is not None:
+            t, z = (region.index, None) if self._is_along_time else (None, region.index)
+        elif region.is_first:
+            t, z = (0 if len(there) > 1 else None for there in (self.times, self.sections))
         return [(i, j) for i in _matching(t, self.times) for j in _matching(z, self.sections)]
+
+    @property
+    def _is_along_time(self) -> bool:
+        """Whether a single axis is that of the times; of an image with both, napari's shapes leave out the times."""
+        return len(self.sections) == 1 and (len(self.times) > 1 or self.sections == (None,))
 
     def _split(self, plane: int) -> tuple[int | None, int | None]:
         """Time and section of a plane as ImageJ counts them."""
@@ -127,14 +144,16 @@ class Grid:
                 f"drawn on {sheet.size[1]} x {sheet.size[0]} pixels, the image has {self.width} x {self.height}: "
                 "give the images that were annotated",
             )
+        unnamed = self.times if self._is_along_time else self.sections
         for name, there, values in (
-            ("times", self.times, {region.t for region in sheet.regions} - {None}),
-            ("sections", self.sections, {region.z for region in sheet.regions} - {None}),
+            ("times", self.times, {region.t for region in sheet.regions}),
+            ("sections", self.sections, {region.z for region in sheet.regions}),
+            ("planes", unnamed, {region.index for region in sheet.regions}),
         ):
-            if there == (None,) and len(values) > 1:
+            if there == (None,) and len(values - {None}) > 1:
                 raise ImageError(
                     "wrong_planes",
-                    f"drawn on {len(values)} {name}, the image has none; say --axes, such as TYX",
+                    f"drawn on {len(values - {None})} {name}, the image has none; say --axes, such as TYX",
                 )
 
 

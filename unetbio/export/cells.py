@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unetbio.errors import ImageError, UsageError
+from unetbio.io.grey_pictures import plane_counts
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import holds_classes, provenance_name, result_name
 from unetbio.provenance import InputRecord, PartRecord, read_provenance
@@ -68,7 +69,7 @@ class ExportImage:
     section : int, optional
         Section of the stack, if one was selected.
     is_hyperstack : bool
-        Whether the input varies along more than one of channel, section and time.
+        Whether the input varies along more than one of channel, section and time, as ImageJ counts them.
     table : polars.DataFrame
         A row for each cell.
     out : path
@@ -181,5 +182,5 @@ def _read(out: Path, entry: Entry, cached: CachedCells, links: Links) -> ExportI
 
 
 def _is_hyperstack(image: InputRecord) -> bool:
-    lengths = dict(zip(image.axes, image.shape, strict=True))
-    return sum(lengths.get(axis, 1) > 1 for axis in "CZT") > 1
+    counts = plane_counts(image.axes, image.shape, image.dtype, image.channel_names)
+    return sum(count > 1 for count in counts.values()) > 1

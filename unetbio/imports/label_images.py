@@ -1,13 +1,14 @@
 """From annotations to the label image of an image, and the classes of its cells."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.annotations.challenge import read_times
+from unetbio.annotations.challenge import missing_times, read_times
 from unetbio.annotations.formats.labkit import BACKGROUND
 from unetbio.annotations.masks import is_mask_folder, read_mask, read_mask_folder
 from unetbio.annotations.outlines import Polygons
@@ -59,7 +60,9 @@ def read_label_image(
         raise ImageError("no_mask", f"{source.name}: --split-components is for masks of one value; leave it out")
     try:
         if source.format == CHALLENGE:
-            return read_times(source.paths, grid), NamedClasses()
+            label_image = read_times(source.paths, grid, place.read_before)
+            _say_missing(source, place, name)
+            return label_image, NamedClasses()
         if source.format == MASKS and not is_mask_folder(path):
             label_image = read_mask(path, grid, split_components=run.split_components, series=place.series)
             label_image = _look_at_parts(label_image, grid, name)
@@ -70,6 +73,7 @@ def read_label_image(
             read = sheet or source.read()[0]
             grid.check(read)
             regions = _chosen(read, name, run)
+            _say_first(regions, grid, name)
             if place.part is not None and source.format in (GEOJSON, IMAGESCOPE):
                 regions = [_in_part(region, place.part) for region in regions]
             painting, named = paint(regions, grid), frozenset(region.number for region in regions if region.number)
@@ -86,6 +90,22 @@ def read_label_image(
         raise ImageError("unreadable", f"{source.name} cannot be read: {error.strerror or error}") from error
     _say(painting, name)
     return painting.label_image, NamedClasses(painting.classes, named)
+
+
+def _say_missing(source: Source, place: Place, name: str) -> None:
+    """Say what becomes of times without a file."""
+    times = place.grid.times
+    missing = len(missing_times(source.paths, place.grid))
+    if missing and place.read_before:
+        logger.info("%s: %d of %d times have no file: their cells stay as they were", name, missing, len(times))
+    elif missing:
+        logger.warning(
+            "%s: %d of %d times have no file, and get no cells: give one for each time, or --into RESULTS, which keeps "
+            "the cells of a run",
+            name,
+            missing,
+            len(times),
+        )
 
 
 def _look_at_parts(label_image: NDArray[Any], grid: Grid, name: str) -> NDArray[Any]:
@@ -135,6 +155,13 @@ def _chosen(sheet: Sheet, name: str, run: ImportRun) -> list[Region]:
     if missing := set(run.kinds) - kinds:
         logger.warning("%s: no region of the class %s", name, ", ".join(sorted(missing)))
     return [region for region in sheet.regions if region.kind in run.kinds]
+
+
+def _say_first(regions: Sequence[Region], grid: Grid, name: str) -> None:
+    """Say where regions lie of a file that states no plane."""
+    count = sum(region.is_first for region in regions)
+    if count and len(grid.times) * len(grid.sections) > 1:
+        logger.warning("%s: regions without a plane, which lie in the first one as in QuPath: %d", name, count)
 
 
 def _refuse_without_area(sheet: Sheet) -> None:

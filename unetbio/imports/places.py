@@ -17,6 +17,7 @@ from unetbio.files import real_path
 from unetbio.io import find_inputs, output_names, read_image, read_labels, stem, write_labels
 from unetbio.io.cell_classes import CellClasses, cell_classes_path, read_cell_classes, write_cell_classes
 from unetbio.io.discover import Found
+from unetbio.io.grey_pictures import plane_counts
 from unetbio.io.grouping import AUTO, group_files
 from unetbio.io.image import Image
 from unetbio.io.labels import label_suffix
@@ -26,8 +27,9 @@ from unetbio.io.pairing.layouts import Layout, find_layout
 from unetbio.output_layout import mask_name, objects_name, result_name
 from unetbio.preprocessing.prepare import series_number
 from unetbio.provenance import PartRecord
-from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run, store_correction
+from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run, store_correction, write_mask
 from unetbio.results.journal import Entry
+from unetbio.results.reuse import read_mask_of_run
 from unetbio.settings.runs import ImportRun
 from unetbio.settings.segmentation import Settings
 
@@ -55,12 +57,14 @@ class Place:
     """Where the mask of one image goes.
 
     ``series`` is its number in a file of several, ``part`` what the mask shows of the file, if not all of it.
+    ``read_before`` reads the mask that it replaces in a run.
     """
 
     grid: Grid
     store: Callable[[NDArray[Any], NamedClasses], bool]
     series: int | None
     part: PartRecord | None = None
+    read_before: Callable[[], NDArray[Any]] | None = None
 
 
 class Places:
@@ -186,6 +190,7 @@ class RunPlaces(Places):
             lambda label_image, classes: self._store(entry, mask, label_image, classes),
             entry.series,
             mask.part,
+            lambda: read_mask_of_run(self._out, entry.output),
         )
 
     def _store(self, entry: Entry, mask: RunMask, label_image: NDArray[Any], classes: NamedClasses) -> bool:
@@ -193,8 +198,7 @@ class RunPlaces(Places):
             path = self._output / entry.output
             is_new = not _is_there(path, label_image, overwrite=self._run.overwrite)
             if is_new:
-                sizes = mask.pixel_size_um
-                write_labels(path, label_image, axes=mask.axes, pixel_size_um=sizes, start=mask.start)
+                write_mask(self._out, mask, label_image, self._output)
             _write_classes(cell_classes_path(path), classes, is_new=is_new)
         is_changed = store_correction(self._out, mask, label_image)
         if mask.has_cell_classes:
@@ -263,7 +267,7 @@ def _grid_of(image: Image, reading: Settings) -> Grid:
             planes[axis] = (chosen,)
         else:
             planes[axis] = tuple(range(size)) if size > 1 else (None,)
-    stored = {axis: image.size(axis) for axis in "CZT"}
+    stored = plane_counts(image.axes, image.shape, image.dtype, image.channel_names)
     return Grid(image.size("Y"), image.size("X"), planes["T"], planes["Z"], stored)
 
 

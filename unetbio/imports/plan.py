@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 
 SHOWN = 3
 
+Failures = list[tuple[str, ImageError]]
+"""Names of annotations that cannot be used, and why."""
+
 
 @dataclass
 class Job:
@@ -44,12 +47,10 @@ class Job:
         return self.given[0]
 
 
-def assign_annotations(
-    annotations: Sequence[Path], places: Places, run: ImportRun
-) -> tuple[list[Job], list[tuple[str, ImageError]]]:
+def assign_annotations(annotations: Sequence[Path], places: Places, run: ImportRun) -> tuple[list[Job], Failures]:
     """Annotated images with their annotations, and annotations that cannot be used."""
     jobs: dict[str, Job] = {}
-    failures: list[tuple[str, ImageError]] = []
+    failures: Failures = []
     finder = Finder(places.names)
     for names, source in places.paired():
         jobs.setdefault(names.result, Job(names)).given.append((source, None))
@@ -57,7 +58,7 @@ def assign_annotations(
         sources = list(_sources(annotations, places, run, failures))
         for source in sources:
             try:
-                found = list(_images_of(source, finder))
+                found = list(_images_of(source, finder, failures))
             except ImageError as error:
                 failures.append((source.name, error))
                 continue
@@ -71,9 +72,7 @@ def assign_annotations(
     return ordered, failures
 
 
-def _sources(
-    annotations: Sequence[Path], places: Places, run: ImportRun, failures: list[tuple[str, ImageError]]
-) -> Iterator[Source]:
+def _sources(annotations: Sequence[Path], places: Places, run: ImportRun, failures: Failures) -> Iterator[Source]:
     others: list[Path] = []
     for given in annotations:
         if not given.exists():
@@ -110,25 +109,28 @@ def _mask_sources(sources: Iterable[Source], finder: Finder) -> Iterator[Source]
     for source in sources:
         name = PurePosixPath(source.name)
         folder = name.parent.parent if name.parent.name in ("masks", "labels") else name.parent
-        if finder.by_file(source.name) is None and folder.name and finder.by_file(str(folder)):
+        if not _is_known(source.name, finder) and folder.name and _is_known(str(folder), finder):
             folders[str(folder)] = Source((source.paths[0].parent,), str(folder), MASKS)
         else:
             yield source
     yield from folders.values()
 
 
-def _images_of(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, Sheet | None]]:
-    """Images that a source annotates."""
+def _is_known(name: str, finder: Finder) -> bool:
+    """Whether a file is named like an image, or like several, which fails when its own turn comes."""
+    try:
+        return finder.by_file(name) is not None
+    except ImageError:
+        return True
+
+
+def _images_of(source: Source, finder: Finder, failures: Failures) -> Iterator[tuple[Names, Source, Sheet | None]]:
+    """Images that a source annotates; of one of many images, those that are not there fail alone."""
     if source.is_of_many:
-        for sheet in source.read():
-            names = finder.by_name(sheet.image, sheet.series)
-            if names is None and (sheet.regions or sheet.left_out):
-                raise _no_image(sheet.image, finder)
-            if names is not None:
-                yield names, source, sheet
+        yield from _all_but_missing(_sheets(source, finder), failures)
         return
     if source.format == CHALLENGE:
-        yield from _times(source, finder)
+        yield from _all_but_missing(_times(source, finder), failures)
         return
     _refuse_section(source)
     names = finder.by_file(source.name)
@@ -148,22 +150,60 @@ def _refuse_section(source: Source) -> None:
         raise ImageError("one_section", ONE_SECTION)
 
 
-def _times(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, Sheet | None]]:
+def _all_but_missing(
+    found: Iterable[tuple[Names, Source, Sheet | None] | tuple[str, ImageError]], failures: Failures
+) -> Iterator[tuple[Names, Source, Sheet | None]]:
+    """Images that are there; the others are failures, and the first one is raised if there is none."""
+    listed = list(found)
+    there = [one for one in listed if len(one) == 3]
+    missing = [one for one in listed if len(one) == 2]
+    if missing and not there:
+        raise missing[0][1]
+    failures += missing
+    yield from there
+
+
+def _sheets(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, Sheet | None] | tuple[str, ImageError]]:
+    """Images that a file names, or why one cannot be found."""
+    for sheet in source.read():
+        try:
+            names = finder.by_name(sheet.image, sheet.series)
+        except ImageError as error:
+            yield sheet.image or source.name, error
+            continue
+        if names is not None:
+            yield names, source, sheet
+        elif sheet.regions or sheet.left_out:
+            yield sheet.image or source.name, _no_image(sheet.image, finder)
+
+
+def _times(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, Sheet | None] | tuple[str, ImageError]]:
     """A time-lapse with the label images of all times; or the images of each time, ``x/t000.tif`` or ``x_t000.tif``."""
     name = source.name.removesuffix(ENDING)
     times = [
         finder.by_name(f"{name}/t{time}") or finder.by_time(name, int(time)) for time in map(time_of, source.paths)
     ]
     # Images of several times, such as 00/x.tif and 01/x.tif, may all have the name of the time-lapse.
-    lapse = None if len(times) > 1 and None not in times else finder.by_name(name)
+    lapse = None if len(times) > 1 and None not in times else _lapse(name, times, finder)
     if lapse is not None:
         yield lapse, source, None
         return
     for names, path in zip(times, source.paths, strict=True):
         if names is None:
             time = time_of(path)
-            raise _no_image(f"{name}, {name}/t{time} or {name}_t{time}", finder)
-        yield names, Source((path,), path.name, MASKS), None
+            yield f"{name}/{path.name}", _no_image(f"{name}, {name}/t{time} or {name}_t{time}", finder)
+        else:
+            yield names, Source((path,), path.name, MASKS), None
+
+
+def _lapse(name: str, times: Sequence[Names | None], finder: Finder) -> Names | None:
+    """The time-lapse of a name; None if there is none, or if images of single times have the name."""
+    try:
+        return finder.by_name(name)
+    except ImageError:
+        if not any(times):
+            raise
+        return None
 
 
 def _single_rois(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, Sheet | None]]:

@@ -1,15 +1,15 @@
 """Grey pictures that are stored as colours: red, green and blue equal, nothing transparent."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from unetbio.io.image import Image
 
-__all__ = ["COLOURS", "PICTURES", "as_grey", "grey_view", "is_grey_window", "is_opaque_picture"]
+__all__ = ["COLOURS", "PICTURES", "as_grey", "grey_view", "is_grey_window", "is_opaque_picture", "plane_counts"]
 
 COLOURS = ("red", "green", "blue")
 ALPHA = "alpha"
@@ -50,6 +50,19 @@ def is_opaque_picture(image: Image) -> bool:
     """Whether an image is a picture of red, green, blue and alpha in which nothing is transparent."""
     names = image.channel_names
     return names == (*COLOURS, ALPHA) and all(_is_opaque(window, names) for window in _bands(image))
+
+
+def plane_counts(axes: str, shape: Sequence[int], dtype: DTypeLike, channel_names: tuple[str, ...]) -> dict[str, int]:
+    """Lengths of the axes C, Z and T as ImageJ counts planes: the colours of a picture of 8 bits are one channel.
+
+    Parameters
+    ----------
+    axes, shape, dtype, channel_names
+        Of an image; axes that it does not have count as one.
+    """
+    sizes = dict(zip(axes, shape, strict=True))
+    counts = {axis: sizes.get(axis, 1) for axis in "CZT"}
+    return counts | {"C": 1} if channel_names in PICTURES and np.dtype(dtype) == np.uint8 else counts
 
 
 def _is_opaque(window: NDArray[Any], names: tuple[str, ...]) -> bool:

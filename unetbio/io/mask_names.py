@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from pathlib import Path
 
 from unetbio.io.formats import LONG_SUFFIXES
@@ -13,6 +14,7 @@ __all__ = [
     "IMAGE_SUFFIXES",
     "MASK_FOLDER",
     "MASK_SUFFIXES",
+    "composed",
     "plain_stem",
     "section_of",
     "stack_of",
@@ -59,6 +61,11 @@ def plain_stem(path: str | os.PathLike[str]) -> str:
     name = without_suffix(without_suffix(stem(path), MASK_SUFFIXES), IMAGE_SUFFIXES)
     frame = _CTC_MASK.fullmatch(name)
     return f"t{frame[1]}" if frame else name
+
+
+def composed(name: str) -> str:
+    """A name with each letter and its accents as one character: macOS and some programs write them apart."""
+    return unicodedata.normalize("NFC", name)
 
 
 def section_of(mask: str | os.PathLike[str]) -> int | None:

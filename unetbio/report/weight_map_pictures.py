@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ def _read(path: Path, run: WeightMapRun) -> _Labels:
     ignored = np.zeros(stored.shape, bool) if run.ignore_label is None else stored == run.ignore_label
     stored = np.where(ignored, stored.dtype.type(0), stored)
     if run.split_components and labels.is_binary_mask(stored):
-        stored = _each_time(labels.split_components, stored, axes)
+        stored = labels.each_time(labels.split_components, stored, axes)
     elif run.split_components and stored.max(initial=0) > 1:
         say_without_effect("--split-components", NUMBERED)
     label_image = stored.astype(np.int64)
@@ -110,7 +110,7 @@ def _balanced(paths: list[Path], run: WeightMapRun) -> tuple[float, ...]:
     for path in paths:
         with contextlib.suppress(ImageError):
             label_image, axes, _ = _read(path, run)
-            parted = _each_time(lambda plane: force_gap(plane, ignore_label=IGNORED), label_image, axes)
+            parted = labels.each_time(lambda plane: force_gap(plane, ignore_label=IGNORED), label_image, axes)
             counts += (np.count_nonzero(parted == 0), np.count_nonzero(parted > 0))
     return balance(counts.tolist()) if counts.any() else (1.0, 1.0)
 
@@ -122,7 +122,7 @@ def _write(
     spacing: tuple[float, ...] | None,
     options: dict[str, Any],
 ) -> None:
-    weights = _each_time(
+    weights = labels.each_time(
         lambda plane: weight_map(plane, spacing=spacing, ignore_label=IGNORED, **options), label_image, axes
     )
     with atomic_path(target) as temporary:
@@ -135,8 +135,3 @@ def _write(
             metadata={"axes": axes},
         )
     draw_weight_map(label_image, weights, target.with_suffix(".png"))
-
-
-def _each_time(function: Callable[[Any], NDArray[Any]], array: NDArray[Any], axes: str) -> NDArray[Any]:
-    """The function of the array, or of every time point of a time-lapse: cells of two times are no neighbours."""
-    return np.stack([function(moment) for moment in array]) if "T" in axes else function(array)

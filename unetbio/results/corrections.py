@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from unetbio.errors import ImageError, UsageError
 from unetbio.io import read_image, write_labels
+from unetbio.io.grey_pictures import plane_counts
 from unetbio.output_layout import holds_classes, provenance_name
 from unetbio.provenance import CELL_CLASSES, PartRecord, Provenance, read_provenance
 from unetbio.results.entries import check_folder, known_entries
@@ -37,7 +38,7 @@ class RunMask:
     times, sections : tuple
         Time and section of each plane; ``(None,)`` if the image has no such axis.
     stored : dict
-        Lengths of the axes C, Z and T of the image.
+        Lengths of the axes C, Z and T of the image, as ImageJ counts them.
     pixel_size_um : dict
         Micrometres by axis, if they can be trusted.
     has_cell_classes : bool
@@ -93,9 +94,10 @@ def describe_mask(out: Path, entry: Entry) -> RunMask:
         times, sections = (tuple(range(image.size(axis))) if image.size(axis) > 1 else (None,) for axis in "TZ")
         return RunMask(entry, image.axes, image.shape, times, sections, {}, {})
     axes, shape = layout_of(provenance)
-    sizes = dict(zip(provenance.input.axes, provenance.input.shape, strict=True))
-    stored = {axis: sizes.get(axis, 1) for axis in "CZT"}
-    trusted = provenance.input.pixel_size_um if provenance.input.pixel_size_trusted else {}
+    given = provenance.input
+    sizes = dict(zip(given.axes, given.shape, strict=True))
+    stored = plane_counts(given.axes, given.shape, given.dtype, given.channel_names)
+    trusted = given.pixel_size_um if given.pixel_size_trusted else {}
     pixel_size = {axis: size for axis, size in trusted.items() if axis in axes}
     return RunMask(
         entry,
@@ -106,7 +108,7 @@ def describe_mask(out: Path, entry: Entry) -> RunMask:
         stored,
         pixel_size,
         CELL_CLASSES in provenance.settings,
-        provenance.input.part,
+        given.part,
     )
 
 
@@ -142,17 +144,27 @@ def store_correction(out: Path, mask: RunMask, label_image: NDArray[Any]) -> boo
     return True
 
 
-def write_mask(out: Path, mask: RunMask, label_image: Any) -> None:
-    """Write a label image in memory or on disk, of the shape of the mask, in its place.
+def write_mask(out: Path, mask: RunMask, label_image: Any, folder: Path | None = None) -> None:
+    """Write a label image in memory or on disk, of the shape of the mask, in its place, or under its name elsewhere.
+
+    Parameters
+    ----------
+    out : path
+        The output folder.
+    mask : RunMask
+        Of the label image there, whose axes, pixel size and place are kept.
+    label_image : array
+        What is written.
+    folder : path, optional
+        Another folder to write to.
 
     Raises
     ------
     EnvironmentStoppedError
         When the disk is full or the folder cannot be written to; the file stays as it was.
     """
-    path = out / mask.entry.output
-    sizes = mask.pixel_size_um
-    write_labels(path, label_image, axes=mask.axes, pixel_size_um=sizes, affine=_affine(path), start=mask.start)
+    path, affine = (folder or out) / mask.entry.output, _affine(out / mask.entry.output)
+    write_labels(path, label_image, axes=mask.axes, pixel_size_um=mask.pixel_size_um, affine=affine, start=mask.start)
 
 
 def _affine(path: Path) -> NDArray[np.float64] | None:

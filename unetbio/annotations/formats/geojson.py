@@ -6,7 +6,7 @@ as older versions write them, or a geometry alone.
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -84,16 +84,26 @@ def _type_of(feature: Mapping[str, Any], properties: Mapping[str, Any]) -> str:
 
 
 def _refuse_other_planes(geometry: Mapping[str, Any], what: str) -> None:
-    plane = _mapping(geometry.get("plane"))
-    for axis, name in (("t", "time"), ("z", "section")):
-        if axis in plane and (index := count_of(plane[axis], f"{what}: {axis}")):
+    for index, name in zip(_plane_of(geometry, what) or (), ("time", "section"), strict=False):
+        if index:
             raise ImageError(
                 "wrong_planes", f"{what} is drawn on {name} {index}, and regions hold for all: draw it on the first one"
             )
 
 
+def _plane_of(geometry: Mapping[str, Any], what: str) -> tuple[int, int] | None:
+    """Time and section of an object, from 0; None if the file states none."""
+    plane = _mapping(geometry.get("plane"))
+    if not {"t", "z"} & set(plane):
+        return None
+    return count_of(plane.get("t", 0), f"{what}: t"), count_of(plane.get("z", 0), f"{what}: z")
+
+
 def read_geojson(path: Path) -> Sheet:
     """Read the objects of a file.
+
+    QuPath leaves out the plane of objects in the first one. A file without any plane may as well be drawn on a picture
+    of the one plane that was annotated.
 
     Raises
     ------
@@ -103,6 +113,8 @@ def read_geojson(path: Path) -> Sheet:
     sheet = Sheet()
     for feature, what in _objects(path):
         _add(sheet, feature, what)
+    if any(not region.is_first for region in sheet.regions):
+        sheet.regions = [replace(one, t=0, z=0, is_first=False) if one.is_first else one for one in sheet.regions]
     return sheet
 
 
@@ -141,15 +153,17 @@ def _add(sheet: Sheet, feature: Mapping[str, Any], what: str) -> None:
         return
     if feature.get("nucleusGeometry") or properties.get("nucleusGeometry"):
         sheet.left_out["outline of a nucleus within its cell"] += 1
-    plane = _mapping(feature["geometry"].get("plane"))
+    plane = _plane_of(feature["geometry"], what)
+    t, z = plane or (None, None)
     name = properties.get("name")
     sheet.regions.append(
         Region(
             Polygons(parts),
             as_id(name) if isinstance(name, str) else None,
             _class_of(properties),
-            t=count_of(plane["t"], f"{what}: t") if "t" in plane else None,
-            z=count_of(plane["z"], f"{what}: z") if "z" in plane else None,
+            t=t,
+            z=z,
+            is_first=plane is None,
         )
     )
 

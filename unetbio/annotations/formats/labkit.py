@@ -37,12 +37,12 @@ def read_labkit(path: Path) -> Sheet:
             continue
         number = as_id(name)
         if number is None:
-            # Pixels of several sections are one object.
+            # Pixels of several sections or times are one object.
             number, free = free, free + 1
         places = _places(pixels, name)
-        for z in np.unique(places[:, 2]).tolist() if places.shape[1] > 2 else [None]:
-            plane = places if z is None else places[places[:, 2] == z]
-            sheet.regions.append(Region(Pixels.at(plane[:, 0], plane[:, 1], f"label {name!r}"), number, z=z))
+        for index in np.unique(places[:, 2]).tolist() if places.shape[1] > 2 else [None]:
+            plane = places if index is None else places[places[:, 2] == index]
+            sheet.regions.append(Region(Pixels.at(plane[:, 0], plane[:, 1], f"label {name!r}"), number, index=index))
     return sheet
 
 

@@ -31,9 +31,8 @@ def read_outlines(path: Path) -> Sheet:
         values = [_float(word, f"line {number}") for word in line.split(",") if word.strip()]
         if len(values) % 2:
             raise ImageError("bad_outline", f"line {number} has {len(values)} numbers: x and y in turn are needed")
-        # Corners are the centres of pixels on the rim.
         ring = as_ring(list(zip(values[0::2], values[1::2], strict=True)), f"line {number}")
-        # Corners are pixels on the rim, and these belong to the cell.
+        # Corners are the centres of pixels on the rim, which belong to the cell.
         x, y = np.round(ring).astype(np.int64).T
         rim = Pixels.at(x, y, f"line {number}")
         sheet.regions.append(Region(Several([Polygons([[ring + 0.5]]), rim])))
@@ -69,8 +68,10 @@ def read_napari(path: Path) -> Sheet:
             sheet.left_out[shape] += 1
         else:
             planes = [round(value) for value in points[0][:-2]]
-            t, z = (planes[0] if len(planes) > 1 else None), (planes[-1] if planes else None)
-            sheet.regions.append(Region(shape, t=t, z=z))
+            if len(planes) > 1:
+                sheet.regions.append(Region(shape, t=planes[0], z=planes[-1]))
+            else:
+                sheet.regions.append(Region(shape, index=planes[0] if planes else None))
     return sheet
 
 

@@ -1,14 +1,14 @@
 """Pair images with masks by their names."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from unetbio.errors import UsageError
 from unetbio.io.discover import Found, list_files
 from unetbio.io.formats import SUFFIXES
-from unetbio.io.mask_names import MASK_SUFFIXES, plain_stem, stack_of, stem, without_suffix
+from unetbio.io.mask_names import MASK_SUFFIXES, composed, plain_stem, stack_of, stem, without_suffix
 from unetbio.output_layout import WRITTEN_MASKS
 
 __all__ = ["Pairing", "pair"]
@@ -47,8 +47,8 @@ def pair(
     -------
     Pairing
         Pairs in the order of the images. Two files belong together when they lie in the same subfolder and their stems
-        agree, first as they are, then as `plain_stem` gives them. A stack may have masks of several of its sections
-        (`stack_of`), each a pair.
+        agree, first as they are, then as `plain_stem` and then as `composed` gives them. A stack may have masks of
+        several of its sections (`stack_of`), each a pair.
 
     Raises
     ------
@@ -65,10 +65,10 @@ def pair(
         mask_files = [f for f in image_files if without_suffix(stem(f.path), MASK_SUFFIXES) != stem(f.path)]
         image_files = [f for f in image_files if f not in mask_files]
     pairs: dict[Path, Path] = {}
-    for plain in (False, True):
+    for name_of, fold in ((stem, str), (plain_stem, str), (plain_stem, composed)):
         left_images = [f for f in image_files if f.path not in pairs]
         left_masks = [f for f in mask_files if f.path not in pairs.values()]
-        by_image, by_mask = _by_key(left_images, plain), _by_key(left_masks, plain)
+        by_image, by_mask = _by_key(left_images, name_of, fold), _by_key(left_masks, name_of, fold)
         for key, mine in by_image.items():
             theirs = by_mask.get(key, [])
             if theirs and (len(mine) > 1 or len(theirs) > 1):
@@ -104,22 +104,23 @@ def pair(
 
 def _pair_sections(images: Iterable[Found], masks: Iterable[Found]) -> dict[Path, list[Path]]:
     """Stacks with the masks of their sections, each a file of its own."""
-    by_image: dict[tuple[PurePath, str | None], Path] = {
-        (item.relative.parent, stem(item.path)): item.path for item in images
+    by_image: dict[tuple[str, str | None], Path] = {
+        (composed(str(item.relative.parent)), stem(item.path)): item.path for item in images
     }
     pairs: dict[Path, list[Path]] = {}
     for mask in masks:
-        image = by_image.get((mask.relative.parent, stack_of(mask.path)))
+        image = by_image.get((composed(str(mask.relative.parent)), stack_of(mask.path)))
         if image is not None:
             pairs.setdefault(image, []).append(mask.path)
     return pairs
 
 
-def _by_key(files: list[Found], plain: bool) -> dict[tuple[str, str], list[Path]]:
+def _by_key(
+    files: list[Found], name_of: Callable[[Path], str], fold: Callable[[str], str]
+) -> dict[tuple[str, str], list[Path]]:
     grouped: dict[tuple[str, str], list[Path]] = {}
     for item in files:
-        name = plain_stem(item.path) if plain else stem(item.path)
-        grouped.setdefault((str(item.relative.parent), name), []).append(item.path)
+        grouped.setdefault((fold(str(item.relative.parent)), fold(name_of(item.path))), []).append(item.path)
     return grouped
 
 

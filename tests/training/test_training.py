@@ -36,6 +36,9 @@ def test_a_network_learns_and_the_best_one_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     save_model(path, result.info, result.network)
     assert load_model(path).info == result.info
+    again = trainer(tmp_path / "c.safetensors").run()
+    assert again.info == result.info
+    assert not again.network.training
 
 
 def test_a_network_that_pads_answers_for_the_whole_patch(tmp_path: Path) -> None:

@@ -338,7 +338,8 @@ class Trainer:
         assert self.best is not None  # run() validates at least once
         network = networks.build(self.config.network, self.parameters)
         network.load_state_dict(self.best_weights)
-        settled = self.settled or self._settled(network.eval(), self.best)
+        network.eval()
+        settled = self.settled or self._settled(network, self.best)
         if settled is not self.best and self.settled is None:
             self.settled = settled
             self._save()

@@ -11,7 +11,7 @@ from unetbio.pipelines.options import WORKFLOW_RUN
 from unetbio.settings.base import Section
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.options import Limits, Option, options_of
-from unetbio.settings.runs import ImportRun, MeasureRun, RunOptions, TrackRun, ViewRun
+from unetbio.settings.runs import LEAST_MEMORY, ImportRun, MeasureRun, RunOptions, TrackRun, ViewRun, parse_bytes
 from unetbio.settings.segmentation import READING, Settings
 from unetbio.settings.training import Augmentation, TrainingConfig
 from unetbio.settings.training_runs import (
@@ -91,6 +91,8 @@ _NAMES = {
 
 
 def _values(option: Option) -> str:
+    if option.read is parse_bytes:
+        return f"size from {LEAST_MEMORY >> 30}G"
     words = [f"`{word}`" for word in ((option.unset,) if option.unset and option.words else ()) + option.words]
     given = [kind for kind in option.kinds if kind is not str or Path not in option.kinds]
     kinds = dict.fromkeys(filter(None, (_kind(kind, option.limits) for kind in given)))

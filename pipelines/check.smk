@@ -10,9 +10,7 @@ rule check:
     input:
         images=lambda wildcards: input_names(images()),
         table=lambda wildcards: input_names(CONFIG.source_files()),
-        models=lambda wildcards: input_names(
-            FILES[results] for results, use in USES.items() if not use.network
-        ),
+        models=lambda wildcards: input_names(given_models()),
     output:
         f"{OUT}/check.json",
     log:
@@ -35,7 +33,9 @@ rule check:
         # Functions, because Snakemake reads no wildcards in their results.
         source=lambda wildcards: CONFIG.source_arguments(),
         options=lambda wildcards: CONFIG.check_arguments(),
-        stamps=lambda wildcards: input_stamps([*images(), *CONFIG.source_files()]),
+        stamps=lambda wildcards: input_stamps(
+            [*images(), *CONFIG.source_files(), *given_models()]
+        ),
         out=subpath(output[0], parent=True),
     message:
         "Checking all images"

@@ -18,6 +18,11 @@ def journals(results):
     return [f"{results}/run.{part}-of-{count}.jsonl" for part in parts]
 
 
+def given_models():
+    """Files of the models that exist before the workflow."""
+    return [FILES[results] for results, use in USES.items() if not use.network]
+
+
 def model_of(results, input):
     """The model's file: the input, or the path in the settings if Snakemake cannot name it."""
     return input.get("model") or FILES[results]

@@ -146,6 +146,10 @@ class SegmentOptions(_SegmentFields):
         """The options as they stand on the command line."""
         return _words(self, _OF_SEGMENT)
 
+    def members(self) -> tuple[str, ...]:
+        """Further models whose probabilities are averaged."""
+        return tuple(getattr(self, options_of(Settings)["ensemble"].key))
+
     def regions(self) -> tuple[str, ...]:
         """Boxes and outlines to segment, and files of outlines."""
         return tuple(getattr(self, options_of(Settings)["region"].key))

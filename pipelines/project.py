@@ -1,7 +1,9 @@
 """A new project: a folder with the workflow, its settings, profiles and a README."""
 
-import json
+import math
 from pathlib import Path
+
+import yaml
 
 from unetbio.errors import UsageError
 from unetbio.files import real_path, write_text
@@ -82,6 +84,7 @@ def _files() -> dict[str, Path]:
 def _with_images(text: str, images: str) -> str:
     """Settings with these images; paths are relative to the working directory and become absolute."""
     absolute = str(Path(images).absolute())
-    # Every JSON string is a YAML string, with any characters.
-    lines = [f"images: {json.dumps(absolute)}" if line.startswith("images:") else line for line in text.splitlines()]
+    # In quotes, and escaped as YAML does it: names may hold any characters.
+    value = yaml.safe_dump(absolute, default_style='"', width=math.inf).strip()
+    lines = [f"images: {value}" if line.startswith("images:") else line for line in text.splitlines()]
     return "\n".join(lines) + "\n"

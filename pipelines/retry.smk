@@ -1,10 +1,12 @@
-# Segments failed images once more: a disk may be mounted again, or a copy complete.
+# Segments failed images once more: a disk may be mounted again, or a copy complete. Removed images leave the tables: no
+# segment job sees those of a part that is empty now, or of another number of parts.
 
 
 rule retry:
     input:
         journals=lambda wildcards: journals(wildcards.results),
         model=lambda wildcards: input_names([FILES[wildcards.results]]),
+        ensemble=lambda wildcards: input_names(ENSEMBLE),
     output:
         "{results}/retried.txt",
     log:
@@ -22,12 +24,15 @@ rule retry:
         source=lambda wildcards: CONFIG.source_arguments(),
         model=lambda wildcards, input: model_of(wildcards.results, input),
         options=lambda wildcards: CONFIG.segment.arguments(),
+        jobs=lambda wildcards, input: len(input.journals),
         out=subpath(output[0], parent=True),
     message:
         "Trying once more what failed in {params.out}"
     shell:
-        # Usually nothing failed, and grep is faster than starting unetbio.
-        'if ! grep -Eqs \'"status": "failed"|,failed,\' {input.journals:q} {params.out:q}/summary.csv; then'
+        # Usually nothing failed and all journals are of these jobs, which is found faster than unetbio starts.
+        "set -- {params.out:q}/run*.jsonl; "
+        "if [ $# -eq {params.jobs} ] &&"
+        ' ! grep -Eqs \'"status": "failed"|,failed,\' {input.journals:q} {params.out:q}/summary.csv; then'
         " echo no image failed >{output:q}; exit; fi; "
         "unetbio segment {params.source:q} -o {params.out:q} --model {params.model:q} {params.options:q}"
         " --workers {threads} --failed-only --no-tables --failed-ok >{output:q} 2>{log:q}"

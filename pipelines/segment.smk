@@ -7,6 +7,7 @@ rule segment:
         images=lambda wildcards: input_names(batch(wildcards)),
         table=lambda wildcards: input_names(CONFIG.source_files()),
         model=lambda wildcards: input_names([FILES[wildcards.results]]),
+        ensemble=lambda wildcards: input_names(ENSEMBLE),
     output:
         # Masks are not outputs: Snakemake would delete the finished ones of a job that stops.
         "{results}/run.{part}-of-{parts}.jsonl",
@@ -25,7 +26,12 @@ rule segment:
         # Functions, because Snakemake reads no wildcards in their results.
         source=lambda wildcards: CONFIG.source_arguments(),
         stamps=lambda wildcards: input_stamps(
-            [*batch(wildcards), *CONFIG.source_files()]
+            [
+                *batch(wildcards),
+                *CONFIG.source_files(),
+                FILES[wildcards.results],
+                *ENSEMBLE,
+            ]
         ),
         model=lambda wildcards, input: model_of(wildcards.results, input),
         options=lambda wildcards: CONFIG.segment.arguments(),

@@ -128,7 +128,11 @@ class ModelUse:
         ModelError, UsageError
             When the model does not exist, or not in this precision.
         """
-        return self.model if self.network else str(find_model(self.model, self.precision).absolute())
+        return self.model if self.network else _model_file(self.model, self.precision)
+
+
+def _model_file(model: str, precision: Precision | None) -> str:
+    return str(find_model(model, precision).absolute())
 
 
 def _named_models(value: Any) -> Any:
@@ -242,6 +246,12 @@ class WorkflowConfig(Section):
         if network is None:
             return ModelUse(folder, model, name, precision=self.segment.precision)
         return ModelUse(folder, f"{self.output}/models/{name}.safetensors", name, network, training)
+
+    def ensemble_files(self) -> list[str]:
+        """The files of `segment: ensemble:`, as of `ModelUse.file`; those that the workflow trains by their names."""
+        trained = {use.model for use in self.uses() if use.network}
+        members = self.segment.members()
+        return [each if each in trained else _model_file(each, self.segment.precision) for each in members]
 
     def source_arguments(self) -> list[str]:
         """Inputs as they stand on the command line."""

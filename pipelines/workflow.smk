@@ -25,6 +25,7 @@ with settings_of(workflow.configfiles):
     BATCHES = CONFIG.batches()
     # A missing model is an error before any job starts.
     FILES = {results: use.file() for results, use in USES.items()}
+    ENSEMBLE = CONFIG.ensemble_files()
 OUT = CONFIG.output
 TRAINED = {use.name: use for use in USES.values() if use.network}
 

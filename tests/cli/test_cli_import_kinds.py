@@ -14,11 +14,18 @@ import roifile
 import tifffile
 from annotation_files import cells, coco, corners, geojson, imported, rois, run, write_images
 
+from unetbio.annotations.sources import FORMATS
 from unetbio.io import read_labels
 from unetbio.io.cell_classes import read_cell_classes
+from unetbio.settings.options import options_of
+from unetbio.settings.runs import ImportRun
 
 RING = [[10, 10], [20, 10], [20, 20], [10, 20], [10, 10]]
 OTHER = [[40, 10], [55, 10], [55, 20], [40, 20], [40, 10]]
+
+
+def test_every_format_that_is_read_can_be_chosen() -> None:
+    assert options_of(ImportRun)["format"].words == tuple(FORMATS)
 
 
 @pytest.fixture

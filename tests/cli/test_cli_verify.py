@@ -169,6 +169,26 @@ def test_masks_made_with_other_settings(folder: Folder) -> None:
     )
 
 
+@pytest.mark.parametrize("column", ["t", "z"])
+def test_times_and_sections_of_a_table_are_no_mismatch(
+    tmp_path: Path, tiny_model: Path, discs: Array, column: str
+) -> None:
+    """Nor are axes: one file says nothing of its own, and is a plane."""
+    tifffile.imwrite(tmp_path / "plane.tif", discs)
+    rows = [f"image,axes,{column}", "plane.tif,,"]
+    for number in (0, 1):
+        tifffile.imwrite(tmp_path / f"{number}.tif", np.stack([discs, discs[::-1]]))
+        rows.append(f"{number}.tif,{column.upper()}YX,{number}")
+    (tmp_path / "list.csv").write_text("\n".join(rows) + "\n")
+    out = str(tmp_path / "out")
+    line = ["segment", "--table", str(tmp_path / "list.csv"), "-o", out, "-m", str(tiny_model), "--workers", "1"]
+    made = CliRunner().invoke(main, line)
+    assert made.exit_code == 0, made.stderr
+    result = CliRunner().invoke(main, ["verify", out, "--workers", "1"])
+    assert (result.exit_code, result.stdout) == (0, f"3 masks verified, 0 mismatches: {out}\n")
+    assert "made differently" not in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+
+
 def test_an_edit_that_kept_size_and_time_is_found(folder: Folder) -> None:
     path = folder.out / "b_labels.ome.tif"
     provenance = folder.out / "b_labels.json"

@@ -22,6 +22,10 @@ def test_generated_files_are_up_to_date(name: str) -> None:
     assert (ROOT / name).read_text(encoding="utf-8") == FILES[name](), "run: make docs"
 
 
+def test_memory_is_a_size_with_its_least() -> None:
+    assert "\n| `--memory` |  | size from 1G | " in (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+
+
 def test_every_table_stands_on_a_page() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
     assert [name for name in PARTS if f"<!-- {name} -->" not in text] == []

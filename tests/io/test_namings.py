@@ -130,7 +130,10 @@ def test_patterns_that_cannot_be_used(pattern: str, words: str) -> None:
 
 
 def test_wells_have_one_form() -> None:
-    assert [row_letters(number) for number in (1, 26, 27, 32)] == ["A", "Z", "AA", "AF"]
+    assert [row_letters(number) for number in (1, 26, 27, 32, 703)] == ["A", "Z", "AA", "AF", "AAA"]
     assert [well_name("b", "3"), well_name("2", "03"), well_name("AF", "48")] == ["B03", "B03", "AF48"]
+    # Numbers above those of any plate, such as dates, are letters too.
+    assert well_name("20240101", "1") == "ARGNYK01"
+    assert well_name("2" * 20, "1")[:-2].isalpha()
     assert place_of_well("b - 3") == {"well": "B03", "row": "B", "column": "3"}
     assert place_of_well("control") == {"well": "control"}

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ import tifffile
 import yaml
 from workflow_runs import (
     IMAGES,
-    ROOT,
     command_line,
     label_hashes,
     make_project,
@@ -28,7 +26,8 @@ from workflow_runs import (
     snakemake,
 )
 
-from unetbio.models.model_file import read_info
+from unetbio.io.discover import part_of
+from unetbio.models.model_file import load_model, read_info, save_model
 from unetbio.provenance import read_provenance
 
 RULES = {"check", "segment", "retry", "measure", "report", "finish"}
@@ -173,7 +172,16 @@ def test_killed_at_random_moments_it_converges(tmp_path: Path, samples: Path, ti
 @pytest.mark.slow
 def test_a_setting_runs_again_what_depends_on_it(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
     """What would run, by Snakemake's own plan: resources change nothing, and results of a batch are no batch's own."""
-    make_project(tmp_path, samples, tiny_model, check=True, images_per_job=100)
+    member, model = tmp_path / "member.safetensors", tmp_path / "other{1}.safetensors"
+    tiny = load_model(tiny_model)
+
+    def write_member(version: str) -> None:
+        save_model(member, tiny.info.model_copy(update={"version": version}), tiny.network)
+
+    write_member("1")
+    shutil.copy(tiny_model, model)
+    segment = {"device": "cpu", "overlays": "none", "ensemble": [str(member)]}
+    make_project(tmp_path, samples, tiny_model, check=True, images_per_job=100, segment=segment)
     assert snakemake(tmp_path, "--configfile", "config.yaml").returncode == 0
     config = yaml.safe_load((tmp_path / "config.yaml").read_text())
 
@@ -189,9 +197,33 @@ def test_a_setting_runs_again_what_depends_on_it(tmp_path: Path, samples: Path, 
     assert planned(segment={**config["segment"], "threshold": 0.6}) == results
     assert planned(images_per_job=3) == set()
     assert planned(images_per_job=2) == results
-    model = tmp_path / "other.safetensors"
-    shutil.copy(tiny_model, model)
     assert planned(model=str(model)) == {"check", *results}
+    write_member("2")
+    assert planned() == results
+    member.unlink()
+    refused = snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run")
+    assert refused.returncode == 1
+    assert "member.safetensors" in refused.stdout.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_images_that_are_removed_leave_the_tables_also_where_a_job_has_no_other(
+    tmp_path: Path, samples: Path, tiny_model: Path
+) -> None:
+    names = [next(name for name in IMAGES if part_of(f"{name}.ome.tif", 2) == part) for part in (1, 2)]
+    make_project(tmp_path, samples, tiny_model, images_per_job=1)
+    for name in set(IMAGES) - set(names):
+        (tmp_path / "images" / f"{name}.ome.tif").unlink()
+    assert snakemake(tmp_path, "--configfile", "config.yaml").returncode == 0
+    out = tmp_path / "out"
+    assert len(list(out.glob("run.*-of-2.jsonl"))) == len(read_summary(out)) == 2
+    masks = _masks(out)
+    (tmp_path / "images" / f"{names[1]}.ome.tif").unlink()
+    again = snakemake(tmp_path, "--configfile", "config.yaml")
+    assert again.returncode == 0, again.stdout
+    assert set(read_summary(out)) == {f"{names[0]}.ome.tif"}
+    assert _masks(out) == masks
+    assert "Nothing to be done" in snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout
 
 
 @pytest.mark.slow
@@ -408,83 +440,3 @@ def test_a_page_that_has_gone_is_made_again(tmp_path: Path, samples: Path, tiny_
     assert again.returncode == 0, again.stdout
     assert (out / "index.html").exists()
     assert json.loads((out / "check.json").read_text())["images"] == len(IMAGES)
-
-
-MODULE = """
-from unetbio.pipelines import SNAKEFILE
-
-module unetbio:
-    snakefile: SNAKEFILE
-    config: config["cells"]
-    prefix: "deep/er"
-
-use rule * from unetbio as unetbio_*
-
-rule count:
-    input:
-        rules.unetbio_measure.output[0].replace("{results}", "out"),
-        rules.unetbio_finish.output,
-    output:
-        "count.txt"
-    default_target: True
-    shell:
-        "wc -l <{input[0]} >{output}"
-"""
-
-
-@pytest.mark.slow
-def test_other_workflows_take_it_as_a_module(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
-    """Below a prefix: images and the model are where they were, everything that is written is below it."""
-    shutil.copy(tiny_model, tmp_path / "tiny.safetensors")
-    make_project(tmp_path, samples, Path("tiny.safetensors"), images_per_job=100)
-    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"cells": config}))
-    (tmp_path / "Snakefile").write_text(MODULE)
-    run = snakemake(tmp_path, "--configfile", "config.yaml", snakefile=tmp_path / "Snakefile")
-    assert run.returncode == 0, run.stdout
-    assert int((tmp_path / "count.txt").read_text()) == len(IMAGES) + 1
-    assert len(list((tmp_path / "deep" / "er" / "out").glob("*_labels.ome.tif"))) == len(IMAGES)
-    assert not (tmp_path / "out").exists()
-    again = snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run", snakefile=tmp_path / "Snakefile")
-    assert "Nothing to be done" in again.stdout
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"cells": {**config, "modle": "x"}}))
-    refused = snakemake(tmp_path, "--configfile", "config.yaml", "-n", snakefile=tmp_path / "Snakefile")
-    assert (refused.returncode, "unknown key modle: did you mean model" in refused.stdout) == (1, True)
-
-
-@pytest.mark.slow
-def test_the_test_data_run_and_the_report_of_snakemake_holds_the_results(tmp_path: Path) -> None:
-    """As the catalog of workflows does: in the folder .test, with the Snakefile of the checkout."""
-    shutil.copytree(ROOT / ".test", tmp_path / "test", ignore=shutil.ignore_patterns("results"))
-    run = snakemake(tmp_path / "test", snakefile=ROOT / "Snakefile")
-    assert run.returncode == 0, run.stdout
-    assert all(int(row["n_cells"]) > 5 for row in read_summary(tmp_path / "test" / "results").values())
-    report = snakemake(tmp_path / "test", "--report", "report.zip", snakefile=ROOT / "Snakefile")
-    assert report.returncode == 0, report.stdout
-    with zipfile.ZipFile(tmp_path / "test" / "report.zip") as archive:
-        names = {Path(name).name for name in archive.namelist()}
-        (data,) = (name for name in archive.namelist() if name.endswith("report.html"))
-        text = archive.read(data).decode()
-    assert {"index.html", "summary.csv", "nuclei_1.labels.jpg", "nuclei_2.labels.jpg"} <= names
-    assert all(f'"{category}"' in text for category in ("Page", "Tables", "Overlays"))
-    assert "Nothing to be done" in snakemake(tmp_path / "test", "--dry-run", snakefile=ROOT / "Snakefile").stdout
-
-
-@pytest.mark.slow
-def test_jobs_run_in_the_container_of_the_settings(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
-    """With a program in place of Apptainer that notes the image and runs the command without it."""
-    image, log, programs = tmp_path / "unetbio.sif", tmp_path / "images.txt", tmp_path / "programs"
-    image.touch()
-    programs.mkdir()
-    apptainer = programs / "apptainer"
-    apptainer.write_text(
-        f"#!/usr/bin/env bash\n[ $1 = --version ] && {{ echo apptainer version 1.4.0; exit; }}\n"
-        f'echo "${{@: -4:1}}" >>{log}\nexec "${{@: -3}}"\n'
-    )
-    apptainer.chmod(0o755)
-    make_project(tmp_path / "p", samples, tiny_model, container=str(image), images_per_job=100)
-    command, environment = command_line("out/run.1-of-1.jsonl", "--configfile", "config.yaml", "--sdm", "apptainer")
-    environment["PATH"] = f"{programs}{os.pathsep}{environment['PATH']}"
-    run = subprocess.run(command, cwd=tmp_path / "p", env=environment, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
-    assert log.read_text().split() == [str(image)]

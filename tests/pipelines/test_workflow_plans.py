@@ -19,12 +19,13 @@ from unetbio.pipelines import SNAKEFILE, end_at_once
 def test_a_project_of_ones_own(tmp_path: Path, samples: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What unetbio new makes runs as it is, with its profile."""
     monkeypatch.chdir(tmp_path)
-    command = ["new", "mine", "--images", "raw, ü"]
+    images = "raw, ü \N{PETRI DISH}"
+    command = ["new", "mine", "--images", images]
     refused = CliRunner().invoke(main, command)
-    assert (refused.exit_code, "raw, ü does not exist: give files" in refused.stderr) == (2, True)
+    assert (refused.exit_code, f"{images} does not exist: give files" in refused.stderr) == (2, True)
     assert not (tmp_path / "mine").exists()
-    (tmp_path / "raw, ü").mkdir()
-    shutil.copy(samples / "confocal_z26.ome.tif", tmp_path / "raw, ü")
+    (tmp_path / images).mkdir()
+    shutil.copy(samples / "confocal_z26.ome.tif", tmp_path / images)
     made = CliRunner().invoke(main, command)
     assert made.exit_code == 0, made.stderr
     again = CliRunner().invoke(main, command)
@@ -36,7 +37,7 @@ def test_a_project_of_ones_own(tmp_path: Path, samples: Path, monkeypatch: pytes
     assert "unetbio segment " in run.stdout
     # The model's file, an input: when a release ships another model of this name, it is newer than the masks.
     assert re.search(r"unetbio segment .* --model \S*models/nuclei\.safetensors ", run.stdout)
-    assert "raw, ü" in run.stdout
+    assert images in run.stdout
 
 
 def test_snakemake_does_not_wait_for_its_timers_when_all_is_done() -> None:
@@ -86,6 +87,18 @@ def test_the_snakefile_of_the_checkout_is_the_same_workflow_and_braces_in_patter
     assert pattern in run.stdout
     assert re.search(r"segment +2\n", run.stdout)
     assert re.search(r"total +7\n", run.stdout)
+
+
+def test_a_copy_of_the_settings_may_name_several_models(tmp_path: Path, samples: Path) -> None:
+    """Snakemake merges it with config/config.yaml, in which no model stands beside them."""
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    (tmp_path / "images").mkdir()
+    shutil.copy(samples / "confocal_z26.ome.tif", tmp_path / "images")
+    text = (tmp_path / "config" / "config.yaml").read_text().replace("images: []", "images: images")
+    (tmp_path / "mine.yaml").write_text(f"{text}models: [nuclei, nuclei-histology]\n")
+    run = snakemake(tmp_path, "--configfile", "mine.yaml", "--dry-run", snakefile=ROOT / "Snakefile")
+    assert run.returncode == 0, run.stdout
+    assert re.search(r"segment +2\n", run.stdout)
 
 
 def test_snakemake_finds_nothing_to_mend(tmp_path: Path, samples: Path, tiny_model: Path) -> None:

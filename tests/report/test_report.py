@@ -318,6 +318,27 @@ def test_times_are_not_counted_as_images(tmp_path: Path) -> None:
     assert any("Cells a frame (an image, or one time of it): 5 frames, median 3;" in label for label in labels)
 
 
+def test_images_with_warnings_are_counted_once(tmp_path: Path) -> None:
+    """A time-lapse with two warnings at three times, another at one time alone, and two images of a file."""
+    rows = [f"lapse.tif,,{t},0,,0,,done,,no_cells;saturated,," for t in range(3)]
+    rows += ["short.tif,,0,5,9,.1,,done,,,", "short.tif,,1,0,,0,,done,,no_cells,"]
+    rows += [f"file.lif,{series},,0,,0,,done,,no_cells," for series in (0, 1)]
+    page = _read(write_page(_write_run(tmp_path / "run", rows, [])))
+    assert "images 4 cells 5 cells a frame (median) 0 failed 0 with warnings 4" in page.text
+    names = "lapse.tif, 3 times, short.tif, t 1, file.lif, series 0 and 1 more"
+    assert f"no cells were found: 4 images ({names})" in page.text
+    assert "many pixels are as bright as the camera can tell: 1 image (lapse.tif, 3 times)" in page.text
+
+
+def test_a_table_with_columns_row_and_column_of_another_meaning_has_a_page(tmp_path: Path) -> None:
+    out = _write_run(tmp_path / "run", [], [])
+    rows = ["a.tif,1,done,control,1", "b.tif,1,done,treated,2"]
+    (out / "summary.csv").write_text("\n".join(["path,n_cells,status,row,column", *rows]) + "\n", encoding="utf-8")
+    page = _read(write_page(out))
+    assert "treated" in page.text
+    assert "Plates" not in page.text
+
+
 def test_sizes_are_in_micrometres_only_if_all_are(tmp_path: Path) -> None:
     out = _write_run(tmp_path / "run", ["a.tif,,,2,10,0.2,0.5,done,,,"], [])
     pl.DataFrame({"area_px": [4, 8], "area_um2": [1.0, 2.0]}).write_parquet(out / "cells.parquet")

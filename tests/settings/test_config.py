@@ -332,6 +332,20 @@ def test_regions_stay_in_the_part_of_their_file(tmp_path: Path) -> None:
     }
 
 
+def test_models_of_an_ensemble_are_inputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Absolute paths of those that exist, and the names of those that the workflow trains; any other is refused."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.safetensors").touch()
+    training = {"images": "images", "masks": "masks"}
+    models = {"first": {"network": "unet", "training": training}, "second": "nuclei"}
+    settings = {"images": "x", "models": models}
+    ensemble = ["mine.safetensors", "results/models/first.safetensors"]
+    config = load_config({**settings, "segment": {"ensemble": ensemble}})
+    assert config.ensemble_files() == [str(tmp_path / "mine.safetensors"), "results/models/first.safetensors"]
+    with pytest.raises(UsageError, match=r"gone\.safetensors"):
+        load_config({**settings, "segment": {"ensemble": "gone.safetensors"}}).ensemble_files()
+
+
 def test_files_of_regions_are_inputs(tmp_path: Path) -> None:
     for name in ("drawn.geojson", "other.geojson", "a.tif"):
         (tmp_path / name).touch()

@@ -16,7 +16,7 @@ def numeric(value: str) -> str:
 def row_letters(number: int) -> str:
     """``A`` of row 1, ``Z`` of 26, ``AA`` of 27, as on plates of 1536 wells."""
     before, last = divmod(number - 1, _LETTERS)
-    return (chr(ord("A") + before - 1) if before else "") + chr(ord("A") + last)
+    return (row_letters(before) if before else "") + chr(ord("A") + last)
 
 
 def well_name(row: str, column: str) -> str:

@@ -38,6 +38,7 @@ from unetbio.preprocessing.likeness import REASONS
 from unetbio.provenance import CELL_CLASSES, Provenance, read_provenance
 from unetbio.report.checked import Checked, read_check
 from unetbio.report.plates import WellImage, heat_maps
+from unetbio.report.wording import counted, grouped, readable
 from unetbio.results.journal import Entry, read_journals
 from unetbio.results.verification import find_differences
 from unetbio.settings.base import flattened
@@ -53,7 +54,6 @@ MAX_NAMES = 3
 MAX_BARS = 24
 # The last bar ends here if a few values above twice this would squeeze all others into the first bar.
 HISTOGRAM_PERCENT = 99.5
-THIN_SPACE = "\u202f"
 
 # Text on the page for each warning of the summary.
 WARNINGS = {
@@ -89,6 +89,10 @@ HEADINGS = {
 NUMERIC = {"series", "t", "n_cells", "median_diameter_px", "area_fraction", "zoom", "pixel_size_um"}
 # Sizes of cells with their headings; the first one that all cells have is shown.
 SIZES = {"volume_um3": "Cell volume (um³)", "area_um2": "Cell area (um²)", "area_px": "Cell area (pixels)"}
+
+
+# Path and series. A time-lapse is one image, and has a row for each time.
+_Image = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -132,13 +136,17 @@ class _Row:
         return int(float(text)) if text else None
 
     @property
+    def image(self) -> _Image:
+        return self.values.get("path", ""), self.values.get("series", "")
+
+    @property
     def name(self) -> str:
-        marks = [f"{key} {self.values[key]}" for key in ("series", "t") if self.values.get(key)]
-        return ", ".join([self.values.get("path", ""), *marks])
+        time = self.values.get("t")
+        return _name(self.image) + (f", t {time}" if time else "")
 
     @property
     def cells_text(self) -> str:
-        return "" if self.n_cells is None else _counted(self.n_cells, "cell")
+        return "" if self.n_cells is None else counted(self.n_cells, "cell")
 
     @property
     def text(self) -> str:
@@ -179,7 +187,7 @@ def write_page(out: str | os.PathLike[str], check: Path | None = None) -> Path:
         **_before(check, rows),
         **_gallery(rows),
         **_table(rows),
-        "plates": heat_maps(filter(None, (WellImage.of(row.values, row.n_cells) for row in rows))),
+        "plates": heat_maps(filter(None, (WellImage.of(row.values, row.n_cells) for row in rows)), _of_what(rows)),
         "plots": _plots(out, rows),
         **_origin(out, entries),
         "files": [name for name in LINKED_FILES if (out / name).is_file()],
@@ -214,13 +222,22 @@ def _read_rows(out: Path, entries: Mapping[str, Entry]) -> list[_Row]:
         raise UsageError(
             f"{summary} cannot be read as a table: {error}; write it again with unetbio measure"
         ) from error
-    known = {(entry.path, "" if entry.series is None else str(entry.series)): entry for entry in entries.values()}
+    known = {_image_of(entry): entry for entry in entries.values()}
     rows = []
     for record in records:
         values = {key: value for key, value in zip_longest(header, record, fillvalue="") if key}
         entry = known.get((values.get("path", ""), values.get("series", "")))
         rows.append(_Row(values, entry.message if entry else "", _overlay_link(out, entry)))
     return sorted(rows, key=lambda row: (not row.failed, not row.warnings))
+
+
+def _image_of(entry: Entry) -> _Image:
+    return entry.path, "" if entry.series is None else str(entry.series)
+
+
+def _name(image: _Image) -> str:
+    path, series = image
+    return f"{path}, series {series}" if series else path
 
 
 def _overlay_link(out: Path, entry: Entry | None) -> str | None:
@@ -233,41 +250,45 @@ def _overlay_link(out: Path, entry: Entry | None) -> str | None:
 
 
 def _heading(out: Path, rows: Sequence[_Row]) -> dict[str, Any]:
-    images = {(row.values.get("path"), row.values.get("series")): row for row in rows}
+    images = {row.image: row for row in rows}
     failed = sum(row.failed for row in images.values())
     counts = [row.n_cells for row in rows if row.n_cells is not None]
     cells = sum(counts)
-    figures = [{"value": _grouped(len(images)), "text": "image" if len(images) == 1 else "images", "kind": ""}]
+    figures = [{"value": grouped(len(images)), "text": "image" if len(images) == 1 else "images", "kind": ""}]
     # Class masks have no cells to count.
     if counts or all(row.failed for row in rows):
-        figures.append({"value": _grouped(cells), "text": "cell" if cells == 1 else "cells", "kind": ""})
+        figures.append({"value": grouped(cells), "text": "cell" if cells == 1 else "cells", "kind": ""})
     if counts:
         figures.append({"value": f"{np.median(counts):g}", "text": f"cells {_of_what(rows)} (median)", "kind": ""})
-    figures.append({"value": _grouped(failed), "text": "failed", "kind": "bad" if failed else ""})
-    warned = sum(bool(row.warnings) for row in rows)
-    figures.append({"value": _grouped(warned), "text": "with warnings", "kind": "warn" if warned else ""})
+    figures.append({"value": grouped(failed), "text": "failed", "kind": "bad" if failed else ""})
+    warned = len({row.image for row in rows if row.warnings})
+    figures.append({"value": grouped(warned), "text": "with warnings", "kind": "warn" if warned else ""})
     # "results" alone is no helpful title.
     return {"title": "/".join(real_path(out).parts[1:][-2:]), "figures": figures}
 
 
-def _differences(out: Path, entries: Mapping[str, Entry]) -> Iterator[tuple[str, str]]:
-    """Masks made differently from most: the difference, and the name of the image."""
+def _differences(out: Path, entries: Mapping[str, Entry]) -> Iterator[tuple[str, _Image]]:
+    """Masks made differently from most: the difference, and the image."""
     done = (entry.output for entry in entries.values() if entry.status != "failed")
     read = ((name, read_provenance(out / provenance_name(name))) for name in done)
     for finding in find_differences((name, provenance) for name, provenance in read if provenance):
-        yield finding.message, entries[finding.output].path
+        yield finding.message, _image_of(entries[finding.output])
 
 
-def _problems(rows: Sequence[_Row], differences: Iterable[tuple[str, str]]) -> dict[str, Any]:
+def _problems(rows: Sequence[_Row], differences: Iterable[tuple[str, _Image]]) -> dict[str, Any]:
     failures = [row for row in rows if row.failed]
-    found: dict[str, list[str]] = defaultdict(list)
+    found: dict[str, dict[_Image, list[str]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         for text in row.warning_texts:
-            found[text].append(row.name)
-    for text, name in differences:
-        found[text].append(name)
+            found[text][row.image].append(row.name)
+    for text, image in differences:
+        found[text][image].append(_name(image))
     warned = []
-    for text, names in sorted(found.items(), key=lambda item: -len(item[1]))[:MAX_WARNINGS]:
+    for text, images in sorted(found.items(), key=lambda item: -len(item[1]))[:MAX_WARNINGS]:
+        names = [
+            times[0] if len(times) == 1 else f"{_name(image)}, {counted(len(times), 'time')}"
+            for image, times in images.items()
+        ]
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         warned.append((text, len(names), ", ".join(names[:MAX_NAMES]) + more))
     return {
@@ -280,7 +301,7 @@ def _problems(rows: Sequence[_Row], differences: Iterable[tuple[str, str]]) -> d
 def _before(check: Path | None, rows: Sequence[_Row]) -> dict[str, Any]:
     """Findings of the check, without images that are among the failures."""
     checked = Checked() if check is None else read_check(check)
-    failed = {(row.values.get("path"), row.values.get("series", "")) for row in rows if row.failed}
+    failed = {row.image for row in rows if row.failed}
     checked = replace(checked, images=tuple(one for one in checked.images if (one.path, one.series) not in failed))
     return {"checked": checked if checked.images or checked.failed else None, "max_checked": MAX_CHECKED}
 
@@ -288,10 +309,10 @@ def _before(check: Path | None, rows: Sequence[_Row]) -> dict[str, Any]:
 def _gallery(rows: Sequence[_Row]) -> dict[str, Any]:
     # Times of one file share a picture.
     cards = list({row.overlay: row for row in reversed(rows) if row.overlay}.values())[::-1][:MAX_ROWS]
-    done = len({(row.values.get("path"), row.values.get("series")) for row in rows if not row.failed})
+    done = len({row.image for row in rows if not row.failed})
     note = "Each picture opens in full size."
     if len(cards) < done:
-        note += f" {_counted(len(cards), 'picture')} of {_counted(done, 'image')}: --overlays all draws every one."
+        note += f" {counted(len(cards), 'picture')} of {counted(done, 'image')}: --overlays all draws every one."
     return {"cards": cards, "cards_note": note}
 
 
@@ -323,8 +344,8 @@ def _plots(out: Path, rows: Sequence[_Row]) -> list[dict[str, Any]]:
 
 def _of_what(rows: Sequence[_Row]) -> str:
     """Unit of the cell counts: an image, or a frame if there are time-lapses."""
-    counted = [(row.values.get("path"), row.values.get("series")) for row in rows if row.n_cells is not None]
-    return "an image" if len(counted) == len(set(counted)) else "a frame"
+    images = [row.image for row in rows if row.n_cells is not None]
+    return "an image" if len(images) == len(set(images)) else "a frame"
 
 
 def _cell_sizes(out: Path) -> tuple[str, NDArray[np.float64]]:
@@ -358,21 +379,21 @@ def _histogram(values: NDArray[np.float64], title: str, unit: str) -> dict[str, 
     bars = [
         {
             "percent": f"{100 * count / tallest:.3g}",
-            "text": f"{_readable(left)} to {_readable(right)}: {_counted(int(count), unit)}",
+            "text": f"{readable(left)} to {readable(right)}: {counted(int(count), unit)}",
         }
         for count, left, right in zip(counts, edges[:-1], edges[1:], strict=True)
     ]
-    note = f"{_counted(len(values), unit)}, median {_readable(float(np.median(values)))}"
+    note = f"{counted(len(values), unit)}, median {readable(float(np.median(values)))}"
     if beyond:
-        note += f"; {_grouped(beyond)} beyond the last bar, up to {_readable(top)}"
+        note += f"; {grouped(beyond)} beyond the last bar, up to {readable(top)}"
     return {
         "title": title,
         "bars": bars,
-        "low": _readable(edges[0]),
-        "middle": _readable((edges[0] + edges[-1]) / 2),
-        "high": _readable(edges[-1]),
+        "low": readable(edges[0]),
+        "middle": readable((edges[0] + edges[-1]) / 2),
+        "high": readable(edges[-1]),
         "note": note,
-        "description": f"Histogram. {title}: {note}; the fullest bar holds {_counted(tallest, unit)}.",
+        "description": f"Histogram. {title}: {note}; the fullest bar holds {counted(tallest, unit)}.",
     }
 
 
@@ -437,7 +458,7 @@ def _in_words(value: object) -> str:
         return ", ".join(map(_in_words, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return _readable(value) if isinstance(value, float) else str(value)
+    return readable(value) if isinstance(value, float) else str(value)
 
 
 def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -459,19 +480,6 @@ def _short(name: str, text: str) -> str:
     if name not in NUMERIC or not text:
         return text
     try:
-        return _readable(float(text))
+        return readable(float(text))
     except ValueError:
         return text
-
-
-def _readable(number: float) -> str:
-    """At least four digits: ``0.4321``, ``12.5``, ``135 500``."""
-    return _grouped(round(number)) if abs(number) >= 1000 else f"{number:.4g}"
-
-
-def _grouped(number: int) -> str:
-    return f"{number:,}".replace(",", THIN_SPACE)
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{_grouped(number)} {noun}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Heat maps of plates: the mean number of cells an image of each well."""
+"""Heat maps of plates: the mean number of cells an image, or a frame of a time-lapse, of each well."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,16 +6,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from unetbio.io.wells import row_letters
+from unetbio.report.wording import counted
 
 __all__ = ["WellImage", "heat_maps"]
 
 MAX_PLATES = 20
-_LETTERS = 26
+
+# A plate of 1536 wells has the most; tables may have such columns of another meaning (control, 20240101).
+_ROWS = {row_letters(number): number for number in range(1, 33)}
+# Some count from 0.
+_COLUMNS = frozenset(map(str, range(49)))
 
 
 @dataclass(frozen=True)
 class WellImage:
-    """One image of a well; ``n_cells`` is None for a failed one."""
+    """One image of a well, or one time of it; ``n_cells`` is None for a failed one."""
 
     plate: str
     row: str
@@ -25,41 +30,45 @@ class WellImage:
     @staticmethod
     def of(values: Mapping[str, str], n_cells: int | None) -> "WellImage | None":
         """The place of a row of the summary; None for images of no well."""
-        row, column = values.get("row", ""), values.get("column", "")
-        if not (row.isalpha() and row.isascii() and column.isdecimal()):
+        row, column = values.get("row", "").upper(), values.get("column", "")
+        column = column.lstrip("0") or column[-1:]
+        if row not in _ROWS or column not in _COLUMNS:
             return None
-        return WellImage(values.get("plate", ""), row.upper(), str(int(column)), n_cells)
+        return WellImage(values.get("plate", ""), row, column, n_cells)
 
 
-def heat_maps(images: Iterable[WellImage]) -> list[dict[str, Any]]:
+def heat_maps(images: Iterable[WellImage], of_what: str) -> list[dict[str, Any]]:
     """Plates for the template: headings of the columns, and rows of wells with text, colour and description.
 
-    A plate of one well has no map.
+    A plate of one well has no map. ``of_what`` is the unit of the counts: ``an image`` or ``a frame``.
     """
     plates: dict[str, dict[tuple[str, str], list[int | None]]] = defaultdict(lambda: defaultdict(list))
     for image in images:
         plates[image.plate][image.row, image.column].append(image.n_cells)
     shown = [(name, wells) for name, wells in plates.items() if len(wells) > 1 and _is_counted(wells)]
-    return [_heat_map(name, wells) for name, wells in shown[:MAX_PLATES]]
+    return [_heat_map(name, wells, of_what) for name, wells in shown[:MAX_PLATES]]
 
 
 def _is_counted(wells: Mapping[tuple[str, str], Sequence[int | None]]) -> bool:
     return any(count is not None for counts in wells.values() for count in counts)
 
 
-def _heat_map(name: str, wells: Mapping[tuple[str, str], Sequence[int | None]]) -> dict[str, Any]:
+def _heat_map(name: str, wells: Mapping[tuple[str, str], Sequence[int | None]], of_what: str) -> dict[str, Any]:
     means = {well: _mean(counts) for well, counts in wells.items()}
     most = max((mean for mean in means.values() if mean), default=1.0)
-    rows = [row_letters(number) for number in _span(_number(row) for row, _ in wells)]
+    rows = [row_letters(number) for number in _span(_ROWS[row] for row, _ in wells)]
     columns = [str(number) for number in _span(int(column) for _, column in wells)]
     return {
         "name": name,
         "columns": columns,
         "rows": [
-            {"name": row, "wells": [_well(row, column, wells.get((row, column)), means, most) for column in columns]}
+            {
+                "name": row,
+                "wells": [_well(row, column, wells.get((row, column)), means, most, of_what) for column in columns],
+            }
             for row in rows
         ],
-        "note": f"Mean number of cells an image; the fullest well has {most:.4g}.",
+        "note": f"Mean number of cells {of_what}; the fullest well has {most:.4g}.",
     }
 
 
@@ -69,6 +78,7 @@ def _well(
     counts: Sequence[int | None] | None,
     means: Mapping[tuple[str, str], float | None],
     most: float,
+    of_what: str,
 ) -> dict[str, str]:
     name = f"{row}{int(column):02d}"
     if counts is None:
@@ -78,7 +88,7 @@ def _well(
     lost = f", {failed} failed" if failed else ""
     if mean is None:
         return {"text": "failed", "kind": "bad", "share": "0", "title": f"{name}: {failed} failed"}
-    title = f"{name}: {mean:.4g} cells an image, {len(counts)} images{lost}"
+    title = f"{name}: {mean:.4g} cells {of_what}, {counted(len(counts), of_what.split()[1])}{lost}"
     return {
         "text": f"{mean:.3g}",
         "kind": "warn" if failed else "",
@@ -96,11 +106,3 @@ def _span(numbers: Iterable[int]) -> range:
     """All rows or columns from the first to the last."""
     found = set(numbers)
     return range(min(found), max(found) + 1)
-
-
-def _number(row: str) -> int:
-    """Number of a row from its letters: 1 of A, 27 of AA."""
-    number = 0
-    for letter in row:
-        number = number * _LETTERS + ord(letter) - ord("A") + 1
-    return number

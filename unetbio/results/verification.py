@@ -26,6 +26,7 @@ from unetbio.results.entries import check_folder
 from unetbio.results.journal import count_damaged
 from unetbio.results.reuse import state_of_labels
 from unetbio.settings.base import flattened
+from unetbio.settings.segmentation import PARTS, READING
 
 __all__ = ["Finding", "find_differences", "read_provenances", "verify_folder"]
 
@@ -35,7 +36,7 @@ Kind = Literal["labels", "input", "model", "settings", "provenance", "rerun", "t
 _Recipe = tuple[tuple[str, Any], ...]
 
 # Settings that a table may give for each image.
-_OF_ONE_IMAGE = ("channel", "channel_names", "series", "pixel_size_um", "diameter_px", "level", "region")
+_OF_ONE_IMAGE = frozenset(READING + PARTS)
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ class RunOptions(Checked):
             "the machine counts, or the limit of the container or SLURM job. An image that does not fit by itself is "
             "tried all the same.",
             metavar="BYTES",
-            limits=Limits(ge=1),
+            limits=Limits(ge=LEAST_MEMORY),
             read=parse_bytes,
             default_text="all that the machine or container has",
         ),
@@ -257,7 +257,18 @@ class MeasureRun(Checked):
 
 
 AnnotationFormat = Literal[
-    "imagej", "geojson", "coco", "labelme", "via", "labkit", "napari", "cellpose", "masks", "ctc"
+    "imagej",
+    "geojson",
+    "coco",
+    "labelme",
+    "via",
+    "cvat",
+    "imagescope",
+    "labkit",
+    "napari",
+    "cellpose",
+    "masks",
+    "ctc",
 ]
 """Formats that ``unetbio import`` reads."""
 

@@ -84,6 +84,14 @@ def test_the_page_tells_of_masks_that_were_made_differently(
     assert segment("--threshold", "0.7", "--limit", "1").exit_code == 0
     said = "made differently from most of this folder: postprocessing.mask_threshold 0.7, others 0.5: 1 image "
     assert said in " ".join(page.read_text().split())
+    # Recorded only where it is given.
+    assert segment("--augment", "--limit", "1").exit_code == 0
+    said = "made differently from most of this folder: augment true, others none: 1 image "
+    assert said in " ".join(page.read_text().split())
+    found = CliRunner().invoke(main, ["verify", str(tmp_path / "out")])
+    assert found.stdout.splitlines()[:-1] == [
+        "a_labels.ome.tif: settings: made differently from most of this folder: augment true, others none"
+    ]
 
 
 def test_each_job_forgets_its_own(segment: Invoke, images: Path, tmp_path: Path) -> None:
@@ -123,3 +131,38 @@ def test_a_row_of_a_table_without_its_file_stays_a_failure(tmp_path: Path, tiny_
     table.write_text("image\nimages/a.tif\n")
     assert CliRunner().invoke(main, line).exit_code == 0
     assert failed_rows(out) == []
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "cells.csv", "index.html"])
+def test_tables_that_no_run_wrote_are_not_replaced(segment: Invoke, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("mine")
+    # Of another program.
+    (out / "a_labels.json").write_text("{}")
+    for options in ((), ("--overwrite",), ("--failed-only",), ("--part", "1/2")):
+        result = segment(*options)
+        assert result.exit_code == 2
+        assert f"{out} holds {name}, which no run of unetbio wrote there and this one would replace" in result.stderr
+    assert {path.name for path in out.iterdir()} == {name, "a_labels.json"}
+    assert segment("--no-tables").exit_code == 0
+    assert (out / name).read_text() == "mine"
+
+
+def test_probabilities_that_no_run_wrote_are_not_replaced(segment: Invoke, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a_probabilities.ome.tif").write_text("mine")
+    assert "holds a_probabilities.ome.tif, which no run" in segment("--save-probabilities").stderr
+    assert segment().exit_code == 0
+    assert (out / "a_probabilities.ome.tif").read_text() == "mine"
+
+
+@pytest.mark.parametrize("left", [".run.lock", "run.jsonl", ".tables.sha256", "a_labels.json"])
+def test_tables_of_a_run_are_replaced_whatever_is_left_of_it(segment: Invoke, tmp_path: Path, left: str) -> None:
+    out = tmp_path / "out"
+    assert segment().exit_code == 0
+    for path in out.iterdir():
+        if path.is_file() and path.name not in (left, "summary.csv"):
+            path.unlink()
+    assert segment().exit_code == 0

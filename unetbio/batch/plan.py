@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -13,7 +13,15 @@ from unetbio.io.discover import Found, part_of, table_input
 from unetbio.io.grouping import AUTO
 from unetbio.io.list_images import ChosenSeries, find_images, images_of, series_of
 from unetbio.io.missing import MISSING_POSITION
-from unetbio.output_layout import TABLES_AND_PAGE, MaskKind, is_journal, overlay_name
+from unetbio.output_layout import (
+    TABLE_HASHES,
+    TABLES_AND_PAGE,
+    MaskKind,
+    find_provenances,
+    is_journal,
+    is_output_folder,
+    overlay_name,
+)
 from unetbio.preprocessing.drawn_regions import read_regions
 from unetbio.provenance import read_provenance
 from unetbio.results.items import Item
@@ -28,6 +36,7 @@ __all__ = [
     "leave_out_absent",
     "list_items",
     "read_table",
+    "refuse_others_files",
     "select_part",
     "spread",
 ]
@@ -237,6 +246,24 @@ def _check_folders(items: Sequence[Item], out: Path) -> None:
                 f"{item.source}: its results need the folder {folder} in {out}, where a file of the results is called "
                 "so: rename the folder of the image"
             )
+
+
+def refuse_others_files(names: Iterable[str], out: Path) -> None:
+    """Refuse a folder in which no run has begun, but files of these names lie, which a run would replace.
+
+    Raises
+    ------
+    UsageError
+        Naming the first.
+    """
+    if not out.is_dir() or is_output_folder(found := os.listdir(out)) or TABLE_HASHES in found:
+        return
+    name = next((name for name in names if (out / name).exists()), None)
+    if name is not None and not any(map(read_provenance, find_provenances(out))):
+        raise UsageError(
+            f"{out} holds {name}, which no run of unetbio wrote there and this one would replace: choose another "
+            "output folder, or move the file away"
+        )
 
 
 def go_on_at_own_scale(items: Sequence[Item], listed: Sequence[Item], out: Path, model_sha256: str) -> list[Item]:

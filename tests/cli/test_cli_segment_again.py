@@ -94,6 +94,67 @@ def test_the_page_tells_of_masks_that_were_made_differently(
     ]
 
 
+def write_positions(path: Path, planes: list[Array]) -> bytes:
+    """A file of several images; its bytes."""
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for plane in planes:
+            writer.write(plane, metadata={"axes": "YX"}, compression="zlib")
+    return path.read_bytes()
+
+
+def test_a_file_of_several_images_that_was_mended_is_no_failure(
+    segment: Invoke, images: Path, discs: Array, tmp_path: Path
+) -> None:
+    out, path = tmp_path / "out", images / "x.ome.tif"
+    whole = write_positions(path, [discs, discs[::-1]])
+    path.write_bytes(whole[: len(whole) * 4 // 10])
+    assert segment().exit_code == 3
+    assert failed_rows(out) == ["x.ome.tif"]
+    assert segment().exit_code == 3
+    path.write_bytes(whole)
+    result = segment()
+    assert (result.exit_code, failed_rows(out)) == (0, [])
+    assert "1 file is gone and leaves the tables: x.ome.tif, as one image" in result.stderr
+    assert "gone" not in segment().stderr
+    # The other way round: damaged in the middle, one of its images fails, and one image takes its place.
+    damaged = bytearray(whole)
+    with tifffile.TiffFile(path) as tif:
+        damaged[tif.series[1].pages[0].dataoffsets[0]] ^= 255
+    path.write_bytes(damaged)
+    assert (segment().exit_code, failed_rows(out)) == (3, ["x.ome.tif"])
+    tifffile.imwrite(path, discs, ome=True)
+    assert (segment().exit_code, failed_rows(out)) == (0, [])
+
+
+def test_a_failure_that_was_mended_in_another_format_is_no_failure(
+    segment: Invoke, images: Path, discs: Array, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    (images / "bad.tif").write_bytes(b"")
+    assert segment("--format", "ome-zarr").exit_code == 3
+    tifffile.imwrite(images / "bad.tif", discs)
+    assert segment().exit_code == 0
+    measure = ["measure", str(out), "--workers", "1"]
+    assert CliRunner().invoke(main, measure).exit_code == 0
+    assert failed_rows(out) == []
+    # And the failure counts where it is the last.
+    (images / "bad.tif").write_bytes(b"")
+    assert segment("--format", "ome-zarr").exit_code == 3
+    assert CliRunner().invoke(main, measure).exit_code == 3
+    with open(out / "summary.csv", newline="") as stream:
+        assert [row["status"] for row in csv.DictReader(stream) if row["path"] == "bad.tif"] == ["failed"]
+
+
+def test_images_that_failed_in_another_format_are_tried_again(
+    segment: Invoke, images: Path, discs: Array, tmp_path: Path
+) -> None:
+    (images / "bad.tif").write_bytes(b"")
+    assert segment("--no-tables", "--format", "ome-zarr").exit_code == 3
+    tifffile.imwrite(images / "bad.tif", discs)
+    assert segment("--failed-only").stdout.startswith("1 image,")
+    assert (tmp_path / "out" / "bad_labels.ome.tif").is_file()
+
+
 def test_each_job_forgets_its_own(segment: Invoke, images: Path, tmp_path: Path) -> None:
     for number in range(4):
         (images / f"bad{number}.tif").write_bytes(b"")

@@ -256,7 +256,8 @@ def refuse_others_files(names: Iterable[str], out: Path) -> None:
     UsageError
         Naming the first.
     """
-    if not out.is_dir() or is_output_folder(found := os.listdir(out)) or TABLE_HASHES in found:
+    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    if is_output_folder(there) or TABLE_HASHES in there:
         return
     name = next((name for name in names if (out / name).exists()), None)
     if name is not None and not any(map(read_provenance, find_provenances(out))):

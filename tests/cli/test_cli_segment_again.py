@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner
@@ -153,6 +154,17 @@ def test_images_that_failed_in_another_format_are_tried_again(
     tifffile.imwrite(images / "bad.tif", discs)
     assert segment("--failed-only").stdout.startswith("1 image,")
     assert (tmp_path / "out" / "bad_labels.ome.tif").is_file()
+
+
+def test_probabilities_of_a_time_lapse_are_not_written_over_those_of_an_image(
+    segment: Invoke, images: Path, discs: Array
+) -> None:
+    tifffile.imwrite(images / "x.tif", np.stack([discs] * 2), imagej=True, metadata={"axes": "TYX"})
+    tifffile.imwrite(images / "x_t000.tif", discs)
+    result = segment("--save-probabilities", "--group", "none")
+    assert result.exit_code == 2
+    assert "would both be written to x_t000_probabilities.ome.tif: rename one" in result.stderr
+    assert segment("--group", "none").exit_code == 0
 
 
 def test_each_job_forgets_its_own(segment: Invoke, images: Path, tmp_path: Path) -> None:

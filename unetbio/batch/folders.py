@@ -11,6 +11,7 @@ from unetbio.batch.budget import MemoryShares
 from unetbio.batch.failures import forget_gone, select_failed
 from unetbio.batch.plan import (
     check_names,
+    check_probabilities,
     go_on_at_own_scale,
     leave_out_absent,
     list_items,
@@ -76,8 +77,8 @@ class SegmentRequest:
         Raises
         ------
         UsageError
-            As `unetbio.batch.plan.list_items`, `check_names` and `refuse_others_files`, or when a library for the
-            output is missing.
+            As `list_items`, `check_names`, `check_probabilities` and `refuse_others_files` of `unetbio.batch.plan`, or
+            when a library for the output is missing.
         """
         from unetbio.targets import of_model
 
@@ -89,6 +90,8 @@ class SegmentRequest:
         items = list_items(self.inputs, self.table, self.settings, self.out, target.masks, group=self.run.group)
         items = [replace(item, format=self.run.format or "auto") for item in items]
         check_names(items, self.out)
+        if self.run.save_probabilities:
+            check_probabilities(items)
         has_objects = target.output == "objects" or target.has_cell_classes
         refuse_others_files(self._replaced(items, has_objects), self.out)
         return add_path_columns(items, self.run.metadata_regex)

@@ -216,20 +216,15 @@ def test_a_full_disk_stops_who_writes_the_table(run: Runner, monkeypatch: pytest
 
 
 def test_an_image_that_was_given_in_two_ways_is_named(
-    images: Path,
-    tmp_path: Path,
-    segmenter: Segmenter,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = Runner(images, tmp_path / "out", segmenter)
     run()
     assert caplog.text == ""
     monkeypatch.chdir(tmp_path)
     run.images = Path("images/a.tif")
     run()
     said = (
-        f"a.tif and images/a.tif are one image, and its cells are twice in the tables: remove the mask of one, such as "
+        "a.tif and images/a.tif are one image, and its cells are twice in the tables: remove the mask of one, such as "
         f"{run.out / 'images/a_labels.ome.tif'}"
     )
     assert [record.message for record in caplog.records] == [said]

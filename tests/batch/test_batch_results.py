@@ -214,3 +214,7 @@ def test_files_of_other_programs_beside_a_mask_stay(run: Runner) -> None:
     assert tifffile.imread(probabilities).shape == (2, 64, 80)
     run()
     assert (table.read_text(), probabilities.exists()) == ("from CellProfiler", False)
+    # The table of an edited mask is that of its cells.
+    edit(run.out / "a_labels.ome.tif")
+    run(overwrite_edited=True)
+    assert not table.exists()

@@ -287,7 +287,7 @@ def refuse_others_files(names: Iterable[str], out: Path) -> None:
     UsageError
         Naming the first.
     """
-    there = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    there = {path.name for path in out.glob("*")}
     if is_output_folder(there) or TABLE_HASHES in there:
         return
     name = next((name for name in names if (out / name).exists()), None)

@@ -220,15 +220,16 @@ def _remove_older(out: Path, item: Item, older: Provenance, times: Sequence[int 
     Files that it did not write are those of other programs, but for the table of an edited label image: `unetbio
     import` writes both.
     """
-    if (other := other_format(out, item, older)) is not None:
-        remove_path(other)
+    other = other_format(out, item, older)
     names: set[str] = set()
     if older.run.get(PROBABILITIES, True):
         of_times = set(item.probabilities_names(times))
         names |= {item.probabilities_of(None), *item.probabilities_names([frame.t for frame in older.frames])}
         names = names - of_times if fresh else names | of_times
-    if has_objects(older) or state_of_labels(out / item.labels, older) == "edited":
+    if has_objects(older) or state_of_labels(other or out / item.labels, older) == "edited":
         names.add(item.objects)
+    if other is not None:
+        remove_path(other)
     for name in names:
         (out / name).unlink(missing_ok=True)
 

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,19 +78,21 @@ def _log_outcome(outcome: "Outcome") -> None:
 
 
 def lines_of(finished: "Finished", *, as_json: bool, part: str | None) -> list[str]:
-    """Lines on stdout for the result of one model, or of the relation of two."""
+    """Lines on stdout for the result of one model, or of the relation of two; as JSON each is one line."""
     from unetbio.relations import Related
     from unetbio.results.tables.collect_tables import Summary
 
     result, out = finished.result, finished.out
     if result is None:
-        return [f"no image failed: {out}"]
+        return [json.dumps({"images": 0, "failed": 0, "output": str(out)}) if as_json else f"no image failed: {out}"]
     if isinstance(result, Summary):
         profile = finished.profile
         if as_json:
             return [_as_json(result, out, {} if profile is None else {"profile": profile.values()})]
         return [*([] if profile is None else profile.lines()), _last_line(result, out, part)]
     if isinstance(result, Related):
+        if as_json:
+            return [json.dumps({**asdict(result), "output": str(out)})]
         nuclei, cells = finished.models
         return [f"{result.nuclei} of {nuclei}, {result.nuclei - result.orphans} in {result.cells} of {cells}: {out}"]
     return [json.dumps(result.values())] if as_json else result.lines()

@@ -66,6 +66,7 @@ __all__ = [
     "result_name",
     "review_name",
     "roi_set_name",
+    "split_time",
     "time_lapse_name",
     "track_picture_name",
     "tracked_name",
@@ -120,7 +121,7 @@ MASK_FORMATS = (*FORMATS.values(), ".nii.gz")
 _JOURNAL = re.compile(r"run(\.\d+-of-\d+)?\.jsonl")
 _LOCK = re.compile(r"\.run\..*lock")
 _PART = re.compile(r"\.?run\.\d+-of-(\d+)\.(?:jsonl|lock)")
-_TIME = re.compile(r"_t\d{3,}$")
+_TIME = re.compile(r"_t(\d{3,})$")
 _SEPARATORS = "_. -"
 _TIME_MARK = re.compile(r"(^|[_. -]+)(t|time|timepoint|frame)?[_. -]*$", re.IGNORECASE)
 """What stands before the number of a time in the name of a file."""
@@ -184,6 +185,12 @@ def probabilities_name(result: str, t: int | None, suffix: str) -> str:
     """Probabilities of a result; of a time-lapse, each time ``t`` is a file."""
     time = "" if t is None else f"_t{t:03d}"
     return f"{result}{time}_probabilities{suffix}"
+
+
+def split_time(result: str) -> tuple[str, int] | None:
+    """The result and the time for which `probabilities_name` writes a file called as that of this result, if any."""
+    match = _TIME.search(result)
+    return (result[: match.start()], int(match[1])) if match else None
 
 
 def tracks_name(result: str) -> str:

@@ -33,6 +33,7 @@ __all__ = [
     "CONFIDENCE_DECIMALS",
     "MOST",
     "NOT_EXACT",
+    "PROBABILITIES",
     "Fingerprint",
     "FrameRecord",
     "InputRecord",
@@ -61,6 +62,9 @@ CELL_CLASSES = "cell_classes"
 
 NOT_EXACT = "not_exact"
 """Warning of a frame whose mask tiles, processors and devices may change; the reason follows a colon."""
+
+PROBABILITIES = "probabilities"
+"""Fact of a run: whether it wrote probabilities, which earlier versions did not record."""
 
 CONFIDENCE_DECIMALS = 3
 """Probabilities are stored in one byte a pixel; more decimals would mean nothing."""

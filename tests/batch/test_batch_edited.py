@@ -1,5 +1,6 @@
 """Masks that somebody edited, replaced or tore: which are kept, and which are made again."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,73 @@ def test_edited_masks_are_kept_measured_and_marked(run: Runner) -> None:
     assert (row["n_cells"], row["status"], row["warnings"]) == ("2", "done", "edited")
     cells = pl.read_parquet(run.out / "cells.parquet")
     assert cells.filter(path="a.tif")["label"].to_list() == [2, 3]
+
+
+def test_a_mask_that_was_edited_on_another_image_of_that_name_does_not_stand_for_it(
+    run: Runner, discs: Array, tmp_path: Path
+) -> None:
+    run()
+    path = run.out / "a_labels.ome.tif"
+    edit(path)
+    edited = path.read_bytes()
+    first, run.images = run.images, tmp_path / "day2"
+    run.images.mkdir()
+    tifffile.imwrite(run.images / "a.tif", discs[::-1])
+    run()
+    assert run.became() == {"a.tif": ("failed", "edited")}
+    message = run.outcomes["a.tif"].entry.message
+    assert f"was drawn on another image, {first / 'a.tif'}: give another output folder" in message
+    assert path.read_bytes() == edited
+    run.images = first
+    run(overwrite=True)
+    assert run.became()["a.tif"] == ("skipped", "edited")
+    run.images = tmp_path / "day2"
+    run(overwrite_edited=True)
+    assert run.made() == {"a.tif"}
+
+
+def test_an_edited_mask_is_not_kept_for_new_pixels_unless_a_person_says_so(run: Runner, discs: Array) -> None:
+    run()
+    path = run.out / "a_labels.ome.tif"
+    edit(path)
+    os.utime(run.images / "a.tif")
+    run()
+    assert run.became()["a.tif"] == ("skipped", "edited")
+    tifffile.imwrite(run.images / "a.tif", discs[::-1])
+    run()
+    assert run.became()["a.tif"] == ("failed", "edited")
+    assert "and its image has changed since: give" in run.outcomes["a.tif"].entry.message
+    # As the message says.
+    (run.out / "a_labels.json").unlink()
+    run()
+    assert run.became()["a.tif"] == ("skipped", "edited")
+    assert run.summary()[0]["n_cells"] == "2"
+
+
+def test_edited_masks_are_kept_where_a_project_moves_as_a_whole(run: Runner, tmp_path: Path) -> None:
+    run()
+    edit(run.out / "a_labels.ome.tif")
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    run.images, run.out = run.images.rename(moved / "images"), run.out.rename(moved / "out")
+    run()
+    assert run.became()["a.tif"] == ("skipped", "edited")
+    assert run.made() == set()
+
+
+def test_options_that_do_not_hold_for_an_edited_mask_are_named(run: Runner, caplog: pytest.LogCaptureFixture) -> None:
+    run()
+    for name in ("a", "b"):
+        edit(run.out / f"{name}_labels.ome.tif")
+    run()
+    assert caplog.text == ""
+    run(Settings(pixel_size_um=0.5))
+    kept, replaced = (record.message for record in caplog.records if record.levelname == "WARNING")
+    assert kept == (
+        "a_labels.ome.tif was edited by hand and is kept as it was made, with pixel_size_um none (now 0.5), like all "
+        "others that were edited; --overwrite-edited replaces them"
+    )
+    assert replaced.startswith("sub/a_labels.ome.tif was made with pixel_size_um none (now 0.5) and is made again")
 
 
 @pytest.mark.parametrize(

@@ -213,3 +213,26 @@ def test_a_full_disk_stops_who_writes_the_table(run: Runner, monkeypatch: pytest
     full_disk(monkeypatch)
     with pytest.raises(EnvironmentStoppedError, match=r"cells\.parquet: No space left .*; free space or choose"):
         measure(run.out)
+
+
+def test_an_image_that_was_given_in_two_ways_is_named(
+    run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run()
+    assert caplog.text == ""
+    monkeypatch.chdir(tmp_path)
+    run.images = Path("images/a.tif")
+    run()
+    said = (
+        "a.tif and images/a.tif are one image, and its cells are twice in the tables: remove the mask of one, such as "
+        f"{run.out / 'images/a_labels.ome.tif'}"
+    )
+    assert [record.message for record in caplog.records] == [said]
+    caplog.clear()
+    measure(run.out)
+    assert [record.message for record in caplog.records] == [said]
+    (run.out / "images/a_labels.ome.tif").unlink()
+    caplog.clear()
+    measure(run.out)
+    assert "are one image" not in caplog.text
+    assert [row["path"] for row in run.summary()] == ["a.tif", "b.tif", "bad.tif", "sub/a.tif"]

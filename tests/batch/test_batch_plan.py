@@ -4,10 +4,12 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
 from unetbio.batch.failures import forget_gone
-from unetbio.batch.plan import check_names, found_items, read_table, select_part, spread
+from unetbio.batch.plan import check_names, check_probabilities, found_items, read_table, select_part, spread
 from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.io.discover import Found, part_of
 from unetbio.results.items import Item
@@ -43,6 +45,26 @@ def test_two_inputs_of_one_name_are_refused(tmp_path: Path) -> None:
         UsageError, match=r"a/x.tif and a/X.png would both be written to a/X_labels.ome.tif: rename one"
     ):
         check_names([make("a/x.tif"), make("b/x.tif"), make("a/X.png")], tmp_path)
+
+
+def test_a_time_lapse_beside_an_image_called_as_one_of_its_times(tmp_path: Path) -> None:
+    """Their label images have two names, and their probabilities one."""
+    plane = np.zeros((8, 8), np.uint8)
+    tifffile.imwrite(tmp_path / "x.tif", np.stack([plane] * 2), imagej=True, metadata={"axes": "TYX"})
+    tifffile.imwrite(tmp_path / "y.tif", plane)
+    for name in ("X_t000.tif", "y_t000.tif"):
+        tifffile.imwrite(tmp_path / name, plane)
+
+    def items(first: str, second: str, **settings: object) -> list[Item]:
+        return [Item(tmp_path / name, name, Settings(**settings)) for name in (first, second)]
+
+    check_names(items("x.tif", "X_t000.tif"), tmp_path / "out")
+    message = r"x\.tif and .*X_t000\.tif would both be written to X_t000_probabilities\.ome\.tif: rename one"
+    with pytest.raises(UsageError, match=message):
+        check_probabilities(items("x.tif", "X_t000.tif"))
+    check_probabilities(items("x.tif", "X_t000.tif", t=0))
+    check_probabilities(items("y.tif", "y_t000.tif"))
+    check_probabilities(items("gone.tif", "gone_t000.tif"))
 
 
 @pytest.mark.parametrize(

@@ -197,3 +197,24 @@ def test_the_page_is_written_while_the_folder_is_held(run: Runner) -> None:
 
     run(write_page=write_page)
     assert pages == [run.out]
+
+
+def test_files_of_other_programs_beside_a_mask_stay(run: Runner) -> None:
+    """Named as those of a run: only such that a run wrote are removed, and taken for its own."""
+    run.out.mkdir()
+    table, probabilities = run.out / "a_objects.csv", run.out / "a_probabilities.ome.tif"
+    for path in (table, probabilities):
+        path.write_text("from CellProfiler")
+    run()
+    run(overwrite=True)
+    run(Settings(threshold=0.6))
+    assert [path.read_text() for path in (table, probabilities)] == ["from CellProfiler"] * 2
+    run(Settings(threshold=0.6), save_probabilities=True)
+    assert "a.tif" in run.made()
+    assert tifffile.imread(probabilities).shape == (2, 64, 80)
+    run()
+    assert (table.read_text(), probabilities.exists()) == ("from CellProfiler", False)
+    # The table of an edited mask is that of its cells.
+    edit(run.out / "a_labels.ome.tif")
+    run(overwrite_edited=True)
+    assert not table.exists()

@@ -4,6 +4,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -173,6 +174,43 @@ def test_whoever_forgot_an_option_is_told_before_masks_are_replaced(
     caplog.clear()
     run(overwrite=True)
     assert "made again" not in caplog.text
+
+
+def test_another_image_of_that_name_is_named_before_its_masks_are_replaced(
+    run: Runner, discs: Array, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run()
+    first, run.images = run.images, tmp_path / "day2"
+    run.images.mkdir()
+    # The same bytes elsewhere are the same image.
+    shutil.copy(first / "a.tif", run.images)
+    tifffile.imwrite(run.images / "b.tif", discs[:, ::-1])
+    run()
+    assert (run.made(), run.became()["a.tif"]) == ({"b.tif"}, ("skipped", "unchanged"))
+    (said,) = [record.message for record in caplog.records if "made again" in record.message]
+    assert said == (
+        f"b_labels.ome.tif was made with input {first / 'b.tif'} (now {run.images / 'b.tif'}) and is made again, like "
+        "all others that differ; another -o keeps both"
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        ({}, {"augment": True}, "augment False (now True)"),
+        ({}, {"level": 0}, "level none (now 0)"),
+        ({}, {"tissue": "auto"}, "tissue none (now auto)"),
+        ({}, {"nan": "fill"}, "nan refuse (now fill)"),
+        ({"min_certain": 0.2}, {}, "min_certain 0.2 (now 0)"),
+        ({"diameter_px": 20}, {"diameter_px": "model"}, "diameter_px 20 (now model)"),
+    ],
+)
+def test_settings_that_are_recorded_only_where_they_are_given_are_named(
+    run: Runner, before: dict[str, Any], now: dict[str, Any], said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for settings in (before, now):
+        run(Settings(**settings))
+    assert f"a_labels.ome.tif was made with {said} and is made again" in caplog.text
 
 
 def test_a_series_that_a_file_does_not_hold_is_forgotten_when_it_is_asked_for_otherwise(run: Runner) -> None:

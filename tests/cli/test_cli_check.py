@@ -382,6 +382,16 @@ def test_several_models_are_asked_and_named_where_they_differ(
     assert found[1]["message"].startswith(f"with {tiny_model}: 20 pixels wide at the model's scale")
 
 
+def test_regions_of_one_image_are_no_duplicates(check: Check, images: Path, tmp_path: Path) -> None:
+    write_image(images / "c.tif", read_image(images / "a.tif").read(), axes="YX")
+    table = tmp_path / "regions.csv"
+    table.write_text('image,image_region\nimages/a.tif,"0,0,40,40"\nimages/a.tif,"40,20,40,40"\n')
+    result = check("--json", "--table", str(table), inputs=())
+    assert (result.exit_code, findings(result)) == (0, [])
+    table.write_text(table.read_text() + 'images/c.tif,"0,0,40,40"\n')
+    assert [name for name, code in findings(check("--json", "--table", str(table), inputs=())) if code == "duplicate"]
+
+
 def test_without_a_model_files_are_compared_with_each_other(check: Check, images: Path, discs: np.ndarray) -> None:
     write_image(images / "small.tif", discs[:20, :20], axes="YX")
     write_image(images / "again.tif", discs[:20, :20], axes="YX")

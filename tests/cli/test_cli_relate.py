@@ -142,6 +142,11 @@ def test_two_models_make_two_results_and_relate_them(tmp_path: Path, tiny_model:
     np.testing.assert_array_equal(second > 0, np.roll(first > 0, 30, axis=1))
     parents = pl.read_csv(tmp_path / "out" / "related" / "parents.csv")
     assert len(parents) == 3
+    said = run(*line, "--channel", "0", "--channel", "1", "--json").stdout.splitlines()
+    *models, relation = map(json.loads, said)
+    assert [values["images"] for values in models] == [1, 1]
+    related = {"images": 1, "nuclei": 3, "orphans": parents["parent"].null_count(), "cells": int(second.max())}
+    assert relation == {**related, "failed": 0, "output": str(tmp_path / "out" / "related")}
     one = run(*line, "--channel", "0")
     assert one.exit_code == 0, one.stderr
     assert pl.read_csv(tmp_path / "out" / "related" / "parents.csv")["parent"].to_list() == [1, 2, 3]

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tifffile
 from click.testing import CliRunner
@@ -84,6 +85,86 @@ def test_the_page_tells_of_masks_that_were_made_differently(
     assert segment("--threshold", "0.7", "--limit", "1").exit_code == 0
     said = "made differently from most of this folder: postprocessing.mask_threshold 0.7, others 0.5: 1 image "
     assert said in " ".join(page.read_text().split())
+    # Recorded only where it is given.
+    assert segment("--augment", "--limit", "1").exit_code == 0
+    said = "made differently from most of this folder: augment true, others none: 1 image "
+    assert said in " ".join(page.read_text().split())
+    found = CliRunner().invoke(main, ["verify", str(tmp_path / "out")])
+    assert found.stdout.splitlines()[:-1] == [
+        "a_labels.ome.tif: settings: made differently from most of this folder: augment true, others none"
+    ]
+
+
+def write_positions(path: Path, planes: list[Array]) -> bytes:
+    """A file of several images; its bytes."""
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for plane in planes:
+            writer.write(plane, metadata={"axes": "YX"}, compression="zlib")
+    return path.read_bytes()
+
+
+def test_a_file_of_several_images_that_was_mended_is_no_failure(
+    segment: Invoke, images: Path, discs: Array, tmp_path: Path
+) -> None:
+    out, path = tmp_path / "out", images / "x.ome.tif"
+    whole = write_positions(path, [discs, discs[::-1]])
+    path.write_bytes(whole[: len(whole) * 4 // 10])
+    assert segment().exit_code == 3
+    assert failed_rows(out) == ["x.ome.tif"]
+    assert segment().exit_code == 3
+    path.write_bytes(whole)
+    result = segment()
+    assert (result.exit_code, failed_rows(out)) == (0, [])
+    assert "1 file is gone and leaves the tables: x.ome.tif, as one image" in result.stderr
+    assert "gone" not in segment().stderr
+    # The other way round: damaged in the middle, one of its images fails, and one image takes its place.
+    damaged = bytearray(whole)
+    with tifffile.TiffFile(path) as tif:
+        damaged[tif.series[1].pages[0].dataoffsets[0]] ^= 255
+    path.write_bytes(damaged)
+    assert (segment().exit_code, failed_rows(out)) == (3, ["x.ome.tif"])
+    tifffile.imwrite(path, discs, ome=True)
+    assert (segment().exit_code, failed_rows(out)) == (0, [])
+
+
+def test_a_failure_that_was_mended_in_another_format_is_no_failure(
+    segment: Invoke, images: Path, discs: Array, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    (images / "bad.tif").write_bytes(b"")
+    assert segment("--format", "ome-zarr").exit_code == 3
+    tifffile.imwrite(images / "bad.tif", discs)
+    assert segment().exit_code == 0
+    measure = ["measure", str(out), "--workers", "1"]
+    assert CliRunner().invoke(main, measure).exit_code == 0
+    assert failed_rows(out) == []
+    # And the failure counts where it is the last.
+    (images / "bad.tif").write_bytes(b"")
+    assert segment("--format", "ome-zarr").exit_code == 3
+    assert CliRunner().invoke(main, measure).exit_code == 3
+    with open(out / "summary.csv", newline="") as stream:
+        assert [row["status"] for row in csv.DictReader(stream) if row["path"] == "bad.tif"] == ["failed"]
+
+
+def test_images_that_failed_in_another_format_are_tried_again(
+    segment: Invoke, images: Path, discs: Array, tmp_path: Path
+) -> None:
+    (images / "bad.tif").write_bytes(b"")
+    assert segment("--no-tables", "--format", "ome-zarr").exit_code == 3
+    tifffile.imwrite(images / "bad.tif", discs)
+    assert segment("--failed-only").stdout.startswith("1 image,")
+    assert (tmp_path / "out" / "bad_labels.ome.tif").is_file()
+
+
+def test_probabilities_of_a_time_lapse_are_not_written_over_those_of_an_image(
+    segment: Invoke, images: Path, discs: Array
+) -> None:
+    tifffile.imwrite(images / "x.tif", np.stack([discs] * 2), imagej=True, metadata={"axes": "TYX"})
+    tifffile.imwrite(images / "x_t000.tif", discs)
+    result = segment("--save-probabilities", "--group", "none")
+    assert result.exit_code == 2
+    assert "would both be written to x_t000_probabilities.ome.tif: rename one" in result.stderr
+    assert segment("--group", "none").exit_code == 0
 
 
 def test_each_job_forgets_its_own(segment: Invoke, images: Path, tmp_path: Path) -> None:
@@ -123,3 +204,38 @@ def test_a_row_of_a_table_without_its_file_stays_a_failure(tmp_path: Path, tiny_
     table.write_text("image\nimages/a.tif\n")
     assert CliRunner().invoke(main, line).exit_code == 0
     assert failed_rows(out) == []
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "cells.csv", "index.html"])
+def test_tables_that_no_run_wrote_are_not_replaced(segment: Invoke, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("mine")
+    # Of another program.
+    (out / "a_labels.json").write_text("{}")
+    for options in ((), ("--overwrite",), ("--failed-only",), ("--part", "1/2")):
+        result = segment(*options)
+        assert result.exit_code == 2
+        assert f"{out} holds {name}, which no run of unetbio wrote there and this one would replace" in result.stderr
+    assert {path.name for path in out.iterdir()} == {name, "a_labels.json"}
+    assert segment("--no-tables").exit_code == 0
+    assert (out / name).read_text() == "mine"
+
+
+def test_probabilities_that_no_run_wrote_are_not_replaced(segment: Invoke, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a_probabilities.ome.tif").write_text("mine")
+    assert "holds a_probabilities.ome.tif, which no run" in segment("--save-probabilities").stderr
+    assert segment().exit_code == 0
+    assert (out / "a_probabilities.ome.tif").read_text() == "mine"
+
+
+@pytest.mark.parametrize("left", [".run.lock", "run.jsonl", ".tables.sha256", "a_labels.json"])
+def test_tables_of_a_run_are_replaced_whatever_is_left_of_it(segment: Invoke, tmp_path: Path, left: str) -> None:
+    out = tmp_path / "out"
+    assert segment().exit_code == 0
+    for path in out.iterdir():
+        if path.is_file() and path.name not in (left, "summary.csv"):
+            path.unlink()
+    assert segment().exit_code == 0

@@ -1,5 +1,6 @@
 """`unetbio segment` that is stopped or killed, and goes on."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -142,4 +143,6 @@ def test_a_run_over_what_failed_removes_what_a_killed_one_left(segment: Invoke, 
     assert left.exists()
     result = segment("--failed-only")
     assert (result.exit_code, result.stdout) == (0, f"no image failed: {tmp_path / 'out'}\n")
+    said = segment("--failed-only", "--json").stdout
+    assert json.loads(said) == {"images": 0, "failed": 0, "output": str(tmp_path / "out")}
     assert not left.exists()

@@ -258,6 +258,20 @@ def test_a_file_of_several_images_says_so(run: Callable[..., Any], discs: Array,
     np.testing.assert_array_equal(second > 0, first[::-1] > 0)
 
 
+@pytest.mark.parametrize("option", [{"series": 1}, {"series": 0}, {"axes": "YX"}])
+def test_what_was_chosen_when_an_image_was_opened_is_not_chosen_again(
+    run: Callable[..., Any], discs: Array, tmp_path: Path, option: dict[str, Any]
+) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", discs)
+    image = unetbio.read_image(tmp_path / "x.tif")
+    with pytest.raises(UsageError, match="is open already: give series and axes to read_image"):
+        run(image, **option)
+    run(image, **dict.fromkeys(option))
+    if "series" in option:
+        with pytest.raises(UsageError, match="an array is one image: leave out series"):
+            run(discs, **option)
+
+
 def test_a_diameter_needs_one_of_the_model(model: Model, discs: Array) -> None:
     unknown = replace(model, info=model.info.model_copy(update={"cell_diameter_px": None}))
     with pytest.raises(UsageError, match="does not say how large its cells are: leave out --diameter"):

@@ -1,6 +1,6 @@
 """Select failed images of an output folder, and forget images whose files were removed."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path, PurePath
 
@@ -9,7 +9,16 @@ from unetbio.files import real_path
 from unetbio.io.tables import read_csv
 from unetbio.output_layout import SUMMARY, result_name
 from unetbio.results.items import Item
-from unetbio.results.journal import GONE, Entry, Journal, Part, hold_output, journal_path, read_journals
+from unetbio.results.journal import (
+    GONE,
+    Entry,
+    Journal,
+    Part,
+    hold_output,
+    journal_path,
+    newest_entries,
+    read_journals,
+)
 
 __all__ = ["forget_gone", "select_failed"]
 
@@ -24,9 +33,10 @@ def select_failed(items: Sequence[Item], out: Path) -> list[Item]:
     out : pathlib.Path
         The output folder; may be missing.
     """
-    written = {name for name, entry in read_journals(out).items() if entry.status == "failed"}
+    newest = newest_entries(read_journals(out).values())
+    written = {name for name, entry in newest.items() if entry.status == "failed"}
     measured = _failed_rows(out / SUMMARY)
-    return [item for item in items if item.labels in written or (item.path, _text(item.series)) in measured]
+    return [item for item in items if item.provenance in written or (item.path, _text(item.series)) in measured]
 
 
 def forget_gone(items: Sequence[Item], out: Path, part: Part | None) -> list[str]:
@@ -34,7 +44,8 @@ def forget_gone(items: Sequence[Item], out: Path, part: Part | None) -> list[str
 
     A missing file counts as removed if the items come from its folder or table and do not include it. A missing file
     that is still requested stays a failure. A series that the file does not hold no longer counts once the file is
-    given with another series.
+    given with another series; nor does a failure of a file as one image that is seen to hold several now, or of one
+    of several if it holds one.
 
     Parameters
     ----------
@@ -58,9 +69,11 @@ def forget_gone(items: Sequence[Item], out: Path, part: Part | None) -> list[str
     listed = {item.result for item in items}
     entries = [entry for entry in read_journals(out).values() if entry.reason != GONE]
     others = [entry for entry in entries if result_name(entry.output) not in listed]
-    sources = {(real_path(item.source), item.path) for item in items} if others else set()
-    origins = {_origin(source, path) for source, path in sources} - {None}
-    there = {source for source, _ in sources}
+    sources = {(real_path(item.source), item.path, item.series) for item in items} if others else set()
+    origins = {_origin(source, path) for source, path, _ in sources} - {None}
+    there: dict[Path, set[int | None]] = {}
+    for source, _, series in sources:
+        there.setdefault(source, set()).add(series)
     pieces = {real_path(file) for item in items if others and item.image_set for file in item.image_set.paths}
     gone = [entry for entry in others if Path(entry.input) in pieces or _has_gone(entry, there, origins)]
     gone = [entry for entry in gone if part is None or select_part([Item(Path(entry.input), _file_of(entry))], part)]
@@ -68,7 +81,14 @@ def forget_gone(items: Sequence[Item], out: Path, part: Part | None) -> list[str
         with hold_output(out, part), Journal(journal_path(out, part)) as journal:
             for entry in gone:
                 journal.append(replace(entry, status="skipped", reason=GONE, message="", time=Entry.now()))
-    return [entry.path if entry.series is None else f"{entry.path}, series {entry.series}" for entry in gone]
+    return [_title(entry) for entry in gone]
+
+
+def _title(entry: Entry) -> str:
+    """The image as in the tables; of a file that is there, which image of it."""
+    if entry.series is not None:
+        return f"{entry.path}, series {entry.series}"
+    return f"{entry.path}, as one image" if Path(entry.input).exists() else entry.path
 
 
 def _file_of(entry: Entry) -> str:
@@ -76,11 +96,15 @@ def _file_of(entry: Entry) -> str:
     return entry.path.rpartition("#xywh=")[0] if "image_region" in entry.place else entry.path
 
 
-def _has_gone(entry: Entry, there: Container[Path], origins: Container[PurePath | None]) -> bool:
+def _has_gone(entry: Entry, there: Mapping[Path, Set[int | None]], origins: Container[PurePath | None]) -> bool:
     path = Path(entry.input)
-    if path.exists():
-        return entry.reason == "no_such_series" and path in there
-    return _origin(path, entry.path) in origins
+    if not path.exists():
+        return _origin(path, entry.path) in origins
+    listed = there.get(path, set())
+    if entry.reason == "no_such_series":
+        return bool(listed)
+    is_other_kind = None not in listed if entry.series is None else listed == {None}
+    return entry.status == "failed" and bool(listed) and is_other_kind
 
 
 def _origin(source: Path, path: str) -> PurePath | None:

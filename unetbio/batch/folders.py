@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 from unetbio.batch.budget import MemoryShares
 from unetbio.batch.failures import forget_gone, select_failed
-from unetbio.batch.plan import check_names, go_on_at_own_scale, leave_out_absent, list_items, select_part, spread
+from unetbio.batch.plan import (
+    check_names,
+    check_probabilities,
+    go_on_at_own_scale,
+    leave_out_absent,
+    list_items,
+    refuse_others_files,
+    select_part,
+    spread,
+)
 from unetbio.batch.profile import RunProfile, profiled
 from unetbio.batch.without_effect import Permissions, say_for_run
 from unetbio.errors import UsageError
@@ -17,7 +26,7 @@ from unetbio.machine import available_cores, available_memory, process_seconds
 from unetbio.models.model_file import load_model, read_info
 from unetbio.models.precision import find_model
 from unetbio.notes import say_without_effect
-from unetbio.output_layout import overlay_name
+from unetbio.output_layout import TABLES_AND_PAGE, overlay_name
 from unetbio.relations import RELATED, Related, relate_folders, share_channels
 from unetbio.results.items import Item
 from unetbio.results.journal import parse_part
@@ -68,7 +77,8 @@ class SegmentRequest:
         Raises
         ------
         UsageError
-            As `unetbio.batch.plan.list_items` and `check_names`, or when a library for the output is missing.
+            As `list_items`, `check_names`, `check_probabilities` and `refuse_others_files` of `unetbio.batch.plan`, or
+            when a library for the output is missing.
         """
         from unetbio.targets import of_model
 
@@ -76,11 +86,21 @@ class SegmentRequest:
             from unetbio.io.formats.zarr.writer import check_zarr
 
             check_zarr()
-        masks = of_model(read_info(model)).masks
-        items = list_items(self.inputs, self.table, self.settings, self.out, masks, group=self.run.group)
+        target = of_model(read_info(model))
+        items = list_items(self.inputs, self.table, self.settings, self.out, target.masks, group=self.run.group)
         items = [replace(item, format=self.run.format or "auto") for item in items]
         check_names(items, self.out)
+        if self.run.save_probabilities:
+            check_probabilities(items)
+        has_objects = target.output == "objects" or target.has_cell_classes
+        refuse_others_files(self._replaced(items, has_objects), self.out)
         return add_path_columns(items, self.run.metadata_regex)
+
+    def _replaced(self, items: list[Item], has_objects: bool) -> Iterator[str]:
+        """Names of files that the run writes without asking whose they are, as it does for masks."""
+        yield from () if self.run.no_tables else TABLES_AND_PAGE
+        yield from (item.probabilities_of(None) for item in items if self.run.save_probabilities)
+        yield from (item.objects for item in items if has_objects)
 
     def choose(self, listed: list[Item]) -> tuple[list[Item], dict[str, Path]]:
         """Choose the items of this run, and the overlays to draw."""

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
@@ -13,7 +13,16 @@ from unetbio.io.discover import Found, part_of, table_input
 from unetbio.io.grouping import AUTO
 from unetbio.io.list_images import ChosenSeries, find_images, images_of, series_of
 from unetbio.io.missing import MISSING_POSITION
-from unetbio.output_layout import TABLES_AND_PAGE, MaskKind, is_journal, overlay_name
+from unetbio.output_layout import (
+    TABLE_HASHES,
+    TABLES_AND_PAGE,
+    MaskKind,
+    find_provenances,
+    is_journal,
+    is_output_folder,
+    overlay_name,
+    split_time,
+)
 from unetbio.preprocessing.drawn_regions import read_regions
 from unetbio.provenance import read_provenance
 from unetbio.results.items import Item
@@ -23,11 +32,13 @@ from unetbio.settings.segmentation import Settings
 
 __all__ = [
     "check_names",
+    "check_probabilities",
     "found_items",
     "go_on_at_own_scale",
     "leave_out_absent",
     "list_items",
     "read_table",
+    "refuse_others_files",
     "select_part",
     "spread",
 ]
@@ -210,10 +221,7 @@ def check_names(items: Sequence[Item], out: Path) -> None:
                 "leave out one, or give each a series or a region of its own"
             )
         if other is not item:
-            raise UsageError(
-                f"{other.source} and {item.source} would both be written to {item.labels}: "
-                "rename one, or segment them into two output folders"
-            )
+            raise _both_written_to(item.labels, other, item)
         if real(out / item.labels) in sources:
             raise UsageError(f"{item.labels} would be written over an input: choose another output folder")
     _check_folders(items, out)
@@ -237,6 +245,57 @@ def _check_folders(items: Sequence[Item], out: Path) -> None:
                 f"{item.source}: its results need the folder {folder} in {out}, where a file of the results is called "
                 "so: rename the folder of the image"
             )
+
+
+def check_probabilities(items: Sequence[Item]) -> None:
+    """Refuse a time-lapse ``x`` beside an image ``x_t000``, whose probabilities would have one name.
+
+    Raises
+    ------
+    UsageError
+        Naming the first two.
+    """
+    by_result = {item.result.casefold(): item for item in items}
+    for item in items:
+        if (found := split_time(item.result)) and (other := by_result.get(found[0].casefold())):
+            name = item.probabilities_of(None)
+            is_same = other.probabilities_of(found[1]).casefold() == name.casefold()
+            if is_same and _is_time_lapse(other):
+                raise _both_written_to(name, other, item)
+
+
+def _is_time_lapse(item: Item) -> bool:
+    """Whether each time of an image is a file of probabilities; the run reports an image that cannot be opened."""
+    try:
+        return item.settings.t is None and item.read().size("T") > 1
+    except (ImageError, OSError):
+        return False
+
+
+def _both_written_to(name: str, one: Item, other: Item) -> UsageError:
+    return UsageError(
+        f"{one.source} and {other.source} would both be written to {name}: rename one, or segment them into two output "
+        "folders"
+    )
+
+
+def refuse_others_files(names: Iterable[str], out: Path) -> None:
+    """Refuse a folder in which no run has begun, but files of these names lie, which a run would replace.
+
+    Raises
+    ------
+    UsageError
+        Naming the first.
+    """
+    there = {path.name for path in out.glob("*")}
+    if is_output_folder(there) or TABLE_HASHES in there:
+        return
+    name = next((name for name in names if (out / name).exists()), None)
+    if name is not None and not any(map(read_provenance, find_provenances(out))):
+        raise UsageError(
+            f"{out} holds {name}, which no run of unetbio wrote there and this one would replace: choose another "
+            "output folder, or move the file away"
+        )
 
 
 def go_on_at_own_scale(items: Sequence[Item], listed: Sequence[Item], out: Path, model_sha256: str) -> list[Item]:

@@ -24,7 +24,7 @@ from unetbio.output_layout import SUMMARY
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.preprocessing.selection import Frame, ImageSelection
-from unetbio.provenance import FrameRecord, InputRecord, ModelRecord
+from unetbio.provenance import PROBABILITIES, FrameRecord, InputRecord, ModelRecord
 from unetbio.results.band_files import remove_bands
 from unetbio.results.items import Item
 from unetbio.results.journal import Entry, Journal, Part, hold_output, journal_path
@@ -53,6 +53,12 @@ MAX_FINISHERS = 4
 IMAGES_BEHIND = 32
 """Images that wait for the workers at most. Where disks are slower than the network more would fill the memory, since
 the budget counts pixels, of which small images have few; and a kill would lose them."""
+
+_REPLACED = "%s was made with %s and is made again, like all others that differ; another -o keeps both"
+_KEPT = (
+    "%s was edited by hand and is kept as it was made, with %s, like all others that were edited; --overwrite-edited "
+    "replaces them"
+)
 
 
 @dataclass(frozen=True)
@@ -183,7 +189,7 @@ class _Batch:
         self.budget = MemoryBudget(options.memory)
         self.outcomes: list[Outcome] = []
         self.waiting: dict[Future[Outcome], Job] = {}
-        self.has_warned = False
+        self.warned_of_kept: set[bool] = set()
         self.versions = segmenter.versions()
 
     def write_tables(self, outcomes: Sequence[Outcome]) -> Path | None:
@@ -217,7 +223,7 @@ class _Batch:
     def _process(self, message: Message, pool: ThreadPoolExecutor) -> None:
         """Run the network on a frame and hand it to the workers."""
         job = message.job
-        self._warn_of_replaced(job)
+        self._warn_of_differing(job)
         if message.frame is not None:
             if job.error is None:
                 self._decide(job, message.frame, message.size, pool)
@@ -226,12 +232,13 @@ class _Batch:
         if message.last:
             self.waiting[pool.submit(self._conclude, job)] = job
 
-    def _warn_of_replaced(self, job: Job) -> None:
-        """Warn once, at the first, so that a user who forgot an option can still stop the run."""
-        if job.earlier.changes and not self.has_warned:
-            self.has_warned = True
-            text = "%s was made with %s and is made again, like all others that differ; another -o keeps both"
-            logger.warning(text, job.item.labels, job.earlier.changes)
+    def _warn_of_differing(self, job: Job) -> None:
+        """Warn once of each kind, at the first, so that a user who forgot an option can still stop the run."""
+        is_kept = job.earlier.kept is not None
+        if not job.earlier.changes or is_kept in self.warned_of_kept:
+            return
+        self.warned_of_kept.add(is_kept)
+        logger.warning(_KEPT if is_kept else _REPLACED, job.item.labels, job.earlier.changes)
 
     def _decide(self, job: Job, frame: Frame, size: int, pool: ThreadPoolExecutor) -> None:
         start = perf_counter()
@@ -315,6 +322,7 @@ class _Batch:
             "place": dict(job.item.place),
             "run": {
                 **self.segmenter.run_record(opened, [frame.scaling for frame in frames]),
+                PROBABILITIES: self.options.policy.save_probabilities,
                 "network_seconds": round(sum(frame.seconds for frame in frames), 3),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             },

@@ -214,8 +214,13 @@ def _duplicates(reports: Sequence[FileReport]) -> Iterator[Finding]:
         if report.stats is None or all(levels.is_constant for levels in report.stats.levels):
             continue
         other = first.setdefault(report.stats.pixel_hash, report)
-        if other is not report:
+        if other is not report and not _are_of_one_image(report.item, other.item):
             yield Finding(report.path, "duplicate", f"the same pixels as {other.path}")
+
+
+def _are_of_one_image(one: Item, other: Item) -> bool:
+    """Whether they are regions of one image, of which all pixels are compared."""
+    return (one.source, one.series) == (other.source, other.series)
 
 
 def _collisions(reports: Sequence[FileReport]) -> Iterator[Finding]:

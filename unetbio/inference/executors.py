@@ -19,7 +19,7 @@ from unetbio.inference.backends.base import Predictor
 from unetbio.inference.tiling import ArrayLike, Tile, read_mirrored, split_tile
 from unetbio.postprocessing.bands import Area
 
-__all__ = ["Compute", "OnTile", "Progress", "TileExecutor", "part_of"]
+__all__ = ["Compute", "OnTile", "Progress", "TileExecutor", "part_of", "repeated"]
 
 SHRINK = 0.75
 """Largest input that is tried after a device ran out of memory, as a part of the failed one."""
@@ -37,6 +37,11 @@ OnTile = Callable[[tuple[slice, ...], NDArray[Any]], None]
 def part_of(progress: Progress, number: int, count: int) -> Progress:
     """Progress of one of ``count`` equal parts, the ``number``-th from 0."""
     return lambda done, total: progress(number * total + done, count * total)
+
+
+def repeated(progress: Progress, pixels: int) -> Progress:
+    """Progress of work that is done once more: all pixels are done, and it can still be stopped."""
+    return lambda done, total: progress(pixels, pixels)
 
 
 class _Here(Executor):

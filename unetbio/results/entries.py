@@ -1,13 +1,13 @@
 """Images of an output folder, by its journals and provenances."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from unetbio.errors import UsageError
 from unetbio.output_layout import described_mask, find_provenances, provenance_name
 from unetbio.provenance import read_provenance
-from unetbio.results.journal import GONE, Entry, read_journals
+from unetbio.results.journal import GONE, Entry, newest_entries, read_journals
 
 __all__ = ["check_folder", "known_entries"]
 
@@ -30,10 +30,10 @@ def known_entries(out: Path) -> dict[str, Entry]:
     """Entries of all journals and provenances of an output folder, by label image or class mask.
 
     A label image with a provenance is done, even if a kill prevented its line in the journal. A failed file counts even
-    if its input is missing. Missing label images are left out; a warning counts those that can be made again. So are
-    images that a run found to be removed.
+    if its input is missing, until a later run writes it, in whatever format. Missing label images are left out; a
+    warning counts those that can be made again. So are images that a run found to be removed.
     """
-    journals = read_journals(out, warn=True)
+    journals = _without_superseded(read_journals(out, warn=True))
     entries, gone = {}, {}
     for name, entry in journals.items():
         if entry.reason == GONE:
@@ -62,6 +62,17 @@ def known_entries(out: Path) -> dict[str, Entry]:
         )
     _warn_of_gone(gone, entries)
     return entries
+
+
+def _without_superseded(journals: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Entries without those of another format where the result failed before or since."""
+    newest = newest_entries(journals.values())
+
+    def counts(entry: Entry) -> bool:
+        last = newest[provenance_name(entry.output)]
+        return entry is last or "failed" not in (entry.status, last.status)
+
+    return {name: entry for name, entry in journals.items() if counts(entry)}
 
 
 def _warn_of_gone(gone: Iterable[str], entries: Iterable[str]) -> None:

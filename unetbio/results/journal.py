@@ -7,7 +7,7 @@ import logging
 import os
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -17,10 +17,20 @@ from pydantic import Field, TypeAdapter
 
 from unetbio.errors import UsageError
 from unetbio.files import lock, open_regular, read_bytes, stopping
-from unetbio.output_layout import JOURNAL, LOCK, is_journal, job_journal_name, job_lock_name
+from unetbio.output_layout import JOURNAL, LOCK, is_journal, job_journal_name, job_lock_name, provenance_name
 from unetbio.provenance import MOST
 
-__all__ = ["GONE", "Entry", "Journal", "Part", "count_damaged", "hold_output", "parse_part", "read_journals"]
+__all__ = [
+    "GONE",
+    "Entry",
+    "Journal",
+    "Part",
+    "count_damaged",
+    "hold_output",
+    "newest_entries",
+    "parse_part",
+    "read_journals",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -164,6 +174,11 @@ def read_journals(out: Path, *, warn: bool = False) -> dict[str, Entry]:
         logger.warning("%s: lines of its journal that cannot be read: %d; they count as missing", out, count)
     entries.sort(key=lambda entry: entry.time)
     return {entry.output: entry for entry in entries}
+
+
+def newest_entries(entries: Iterable[Entry]) -> dict[str, Entry]:
+    """The last of these entries of each result, by its provenance, which masks of two formats share."""
+    return {provenance_name(entry.output): entry for entry in sorted(entries, key=lambda entry: entry.time)}
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ from unetbio.output_layout import FORMATS
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.selection import ImageSelection
 from unetbio.provenance import (
+    PROBABILITIES,
     FrameRecord,
     OutputRecord,
     Provenance,
@@ -29,7 +30,7 @@ from unetbio.provenance import (
 from unetbio.results.disk_arrays import reserved_file
 from unetbio.results.items import Item
 from unetbio.results.journal import Entry
-from unetbio.results.reuse import other_format
+from unetbio.results.reuse import has_objects, other_format, state_of_labels
 
 if TYPE_CHECKING:
     import polars as pl
@@ -171,7 +172,7 @@ def write_result(
     with_probabilities : bool
         Keep the probabilities, which have just been written. Those of an older label image are removed.
     objects : sequence of dict
-        Table of the objects of each frame, for models that find objects. It replaces an older table.
+        Table of the objects of each frame, for models that find objects. That of an older label image is removed.
 
     Raises
     ------
@@ -199,13 +200,12 @@ def write_result(
         )
         provenance = Provenance(output=record, **described)
         with stopping(final):
+            if (older := read_provenance(out / item.provenance)) is not None:
+                _remove_older(out, item, older, opened.times, fresh=with_probabilities)
             remove_path(final)
-            _remove_other_format(out, item)
-            _remove_probabilities(out, item, opened.times, fresh=with_probabilities)
-            (out / item.objects).unlink(missing_ok=True)
+        write_provenance(out / item.provenance, provenance)
         if objects:
             write_text(out / item.objects, _objects_text(objects, opened.times))
-        write_provenance(out / item.provenance, provenance)
         with stopping(final):
             replace_path(pending, final)
     finally:
@@ -214,11 +214,24 @@ def write_result(
     return provenance
 
 
-def _remove_other_format(out: Path, item: Item) -> None:
-    """Remove the label image that an earlier run wrote in another ``--format``."""
-    older = other_format(out, item, read_provenance(out / item.provenance))
-    if older is not None:
-        remove_path(older)
+def _remove_older(out: Path, item: Item, older: Provenance, times: Sequence[int | None], *, fresh: bool) -> None:
+    """Remove what an earlier run wrote beside a label image; ``fresh`` probabilities of ``times`` stay.
+
+    Files that it did not write are those of other programs, but for the table of an edited label image: `unetbio
+    import` writes both.
+    """
+    other = other_format(out, item, older)
+    names: set[str] = set()
+    if older.run.get(PROBABILITIES, True):
+        of_times = set(item.probabilities_names(times))
+        names |= {item.probabilities_of(None), *item.probabilities_names([frame.t for frame in older.frames])}
+        names = names - of_times if fresh else names | of_times
+    if has_objects(older) or state_of_labels(other or out / item.labels, older) == "edited":
+        names.add(item.objects)
+    if other is not None:
+        remove_path(other)
+    for name in names:
+        (out / name).unlink(missing_ok=True)
 
 
 def _objects_text(objects: Sequence[ObjectTable], times: Sequence[int | None]) -> str:
@@ -229,15 +242,6 @@ def _objects_text(objects: Sequence[ObjectTable], times: Sequence[int | None]) -
         rows = zip(*(column.tolist() for column in table.values()), strict=True)
         lines += [[*([t] if is_series else []), *row] for row in rows]
     return csv_text(lines)
-
-
-def _remove_probabilities(out: Path, item: Item, times: Sequence[int | None], *, fresh: bool) -> None:
-    """Remove the probabilities of an older label image; ``fresh`` ones of ``times`` stay."""
-    older = read_provenance(out / item.provenance)
-    names = {item.probabilities_of(None), *item.probabilities_names(times)}
-    names |= set(item.probabilities_names([frame.t for frame in older.frames])) if older else set()
-    for name in names - (set(item.probabilities_names(times)) if fresh else set()):
-        (out / name).unlink(missing_ok=True)
 
 
 def write_image_probabilities(

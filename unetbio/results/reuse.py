@@ -15,23 +15,26 @@ from typing import Any, Literal, get_args
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
-from unetbio.files import TEMPORARY, stamp
+from unetbio.files import TEMPORARY, real_path, stamp
 from unetbio.io import read_image, read_labels
 from unetbio.io.label_file import LabelFile
 from unetbio.labels import label_hash
 from unetbio.models.model_file import Model
 from unetbio.output_layout import LOCK, NIFTI, described_mask, provenance_name
 from unetbio.postprocessing.bands import bands_in_memory
-from unetbio.provenance import CELL_CLASSES, Provenance, read_provenance
+from unetbio.postprocessing.instances import PostProcessing
+from unetbio.provenance import CELL_CLASSES, PROBABILITIES, Provenance, read_provenance
 from unetbio.results.items import Format, Item
 from unetbio.results.recorded_input import record_set
 from unetbio.settings.base import flattened
+from unetbio.settings.segmentation import Settings
 
 __all__ = [
     "EarlierResult",
     "KeptResult",
     "Policy",
     "find_earlier_result",
+    "has_objects",
     "hash_labels",
     "is_large",
     "labels_in_parts",
@@ -47,6 +50,9 @@ LARGE_PIXELS = 1 << 25
 
 SHOWN = 3
 """Number of changed settings that a message names."""
+
+# What settings are that follow from the model, where they are not recorded.
+_UNSET = {"diameter_px": "model", "precision": "float32"}
 
 State = Literal["missing", "unreadable", "intact", "edited"]
 
@@ -101,7 +107,8 @@ class EarlierResult:
     kept : KeptResult, optional
         The result that stays; None if it has to be made.
     changes : str
-        Model or settings that differ from those of a result that is replaced, as ``model mine (now nuclei)``.
+        Input, model or settings that differ from those of the result, as ``model mine (now nuclei)``: why it is
+        replaced, or what does not hold for an edited one that stays.
     """
 
     kept: KeptResult | None = None
@@ -130,7 +137,8 @@ def find_earlier_result(item: Item, out: Path, model: Model, settings: dict[str,
     Raises
     ------
     ImageError
-        ``edited``: the label image that an earlier run wrote in another format was edited by hand.
+        ``edited``: the label image was edited by hand, and an earlier run wrote it in another format or for another
+        image.
     """
     provenance = read_provenance(out / item.provenance)
     _refuse_edited_format(item, out, provenance, policy)
@@ -138,12 +146,17 @@ def find_earlier_result(item: Item, out: Path, model: Model, settings: dict[str,
     if state in ("missing", "unreadable"):
         return _NOTHING
     if state == "edited":
-        return _NOTHING if policy.overwrite_edited else EarlierResult(KeptResult(True, provenance))
+        if policy.overwrite_edited:
+            return _NOTHING
+        _refuse_edited_for_another(item, provenance, policy)
+        changes = _describe_changes(provenance, model, settings) if provenance else ""
+        return EarlierResult(KeptResult(True, provenance), changes)
     if policy.overwrite or provenance is None:
         return _NOTHING
-    if changes := _describe_changes(provenance, model, settings):
+    other = _describe_other_input(item, out, provenance, policy)
+    if changes := ", ".join(filter(None, (other, _describe_changes(provenance, model, settings)))):
         return EarlierResult(changes=changes)
-    if {"objects", CELL_CLASSES} & provenance.settings.keys() and not (out / item.objects).is_file():
+    if has_objects(provenance) and not (out / item.objects).is_file():
         return _NOTHING
     if {"partial", "damaged"} & provenance.run.keys() and not item.settings.partial:
         return _NOTHING
@@ -153,6 +166,11 @@ def find_earlier_result(item: Item, out: Path, model: Model, settings: dict[str,
         return _NOTHING
     same = provenance.input.matches(item.source, rehash=policy.rehash)
     return EarlierResult(KeptResult(False, provenance)) if same else _NOTHING
+
+
+def has_objects(provenance: Provenance) -> bool:
+    """Whether a run wrote a table of objects beside the label image."""
+    return not provenance.settings.keys().isdisjoint({"objects", CELL_CLASSES})
 
 
 def _describe_changes(provenance: Provenance, model: Model, settings: dict[str, Any]) -> str:
@@ -171,16 +189,25 @@ def _describe_changes(provenance: Provenance, model: Model, settings: dict[str, 
 
 
 def _describe_change(name: str, before: Any, now: Any) -> str:
-    if name == "diameter_px":
-        # Versions that knew no other scale than the model's wrote None for it, and so does --diameter model.
-        before, now = before or "model", now or "model"
-    if name.endswith("min_certain"):
-        # 0 is not recorded.
-        before, now = before or 0, now or 0
-    if name == "precision":
-        # What is not recorded follows from the model.
-        before, now = before or "float32", now or "float32"
-    return f"{name.rpartition('.')[2]} {before} (now {now})"
+    return f"{name.rpartition('.')[2]} {_shown(name, before)} (now {_shown(name, now)})"
+
+
+def _shown(name: str, value: Any) -> Any:
+    """A setting for messages; None of one that is not recorded, which has its default."""
+    if value is not None:
+        return value
+    part, _, own = name.rpartition(".")
+    default = getattr(PostProcessing if part == "postprocessing" else Settings, own, None)
+    return _UNSET.get(name, "none") if default in (None, ()) else default
+
+
+def _describe_other_input(item: Item, out: Path, provenance: Provenance, policy: Policy) -> str:
+    """The input of a result, if it is another file than that of the item, is still there and holds other bytes."""
+    before = provenance.input.find((out / item.labels).parent)
+    if before is None or real_path(before) == real_path(item.source):
+        return ""
+    is_same = provenance.input.matches(item.source, rehash=policy.rehash)
+    return "" if is_same else f"input {real_path(before)} (now {real_path(item.source)})"
 
 
 def other_format(out: Path, item: Item, provenance: Provenance | None) -> Path | None:
@@ -204,7 +231,24 @@ def _refuse_edited_format(item: Item, out: Path, provenance: Provenance | None, 
     )
 
 
+def _refuse_edited_for_another(item: Item, provenance: Provenance | None, policy: Policy) -> None:
+    """Refuse a mask that was edited by hand on other pixels; what is missing, or not recorded, cannot be compared."""
+    if provenance is None or not item.source.exists() or provenance.input.matches(item.source, rehash=policy.rehash):
+        return
+    before = provenance.input.absolute
+    is_changed = before == str(real_path(item.source))
+    what = "its image has changed since" if is_changed else f"was drawn on another image, {before}"
+    raise ImageError(
+        "edited",
+        f"{item.labels} was edited by hand, and {what}: give another output folder, or --overwrite-edited; without "
+        f"{item.provenance} the mask is kept for this image too",
+    )
+
+
 def _has_probabilities(item: Item, out: Path, provenance: Provenance) -> bool:
+    # Files of that name may come from another program; earlier versions did not record whether they wrote them.
+    if not provenance.run.get(PROBABILITIES, True):
+        return False
     # Newer probabilities come from a run that was killed before it wrote its label image.
     names = item.probabilities_names([frame.t for frame in provenance.frames])
     return all(_is_as_old(out / name, provenance.output.mtime_ns) for name in names)

@@ -211,20 +211,23 @@ def _recipe(provenance: Provenance) -> _Recipe:
 
 
 def _most_common(made: Mapping[_Recipe, int]) -> dict[str, Any]:
-    """The most common value of each setting, and the most common model; the first of equals."""
-    counted: dict[str, Counter[Any]] = {}
+    """The most common value of each setting, and the most common model; the first of equals.
+
+    Many settings are recorded only if they are not the default: None counts where one is missing.
+    """
+    names = dict.fromkeys(key for own in made for key, _ in own)
+    counted: dict[str, Counter[Any]] = {key: Counter() for key in names}
     for own, count in made.items():
-        for key, value in own:
-            counted.setdefault(key, Counter())[value] += count
+        values = dict(own)
+        for key, counter in counted.items():
+            counter[values.get(key)] += count
     return {key: counter.most_common(1)[0][0] for key, counter in counted.items()}
 
 
 def _differences(name: str, made: _Recipe, usual: dict[str, Any]) -> Iterable[Finding]:
     own = dict(made)
     different = [
-        f"{key} {_text(own[key]) if key in own else 'none'}, others {_text(value)}"
-        for key, value in usual.items()
-        if key not in own or own[key] != value
+        f"{key} {_text(own.get(key))}, others {_text(value)}" for key, value in usual.items() if own.get(key) != value
     ]
     if different:
         kind: Kind = "model" if own.get("model") != usual.get("model") else "settings"
@@ -232,4 +235,4 @@ def _differences(name: str, made: _Recipe, usual: dict[str, Any]) -> Iterable[Fi
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return "none" if value is None else value if isinstance(value, str) else json.dumps(value)

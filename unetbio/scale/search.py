@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetbio.inference.executors import repeated
 from unetbio.measurement.frame_summary import describe_labels
 from unetbio.postprocessing.bands import RowArray, bands_in_memory, bands_of, planes_of
 from unetbio.preprocessing.prepare import prepare_frame
@@ -164,8 +165,7 @@ class _Search:
 def _later(options: dict[str, Any], frame: Frame) -> dict[str, Any]:
     """Options of later looks: they keep no probabilities, and progress stays where the first look brought it."""
     progress, pixels = options["progress"], math.prod(frame.image.shape[1:])
-    held = progress and (lambda done, total: progress(pixels, pixels))
-    return {**options, "probabilities_out": None, "progress": held}
+    return {**options, "probabilities_out": None, "progress": progress and repeated(progress, pixels)}
 
 
 def _fullest(foreground: RowArray, side: int) -> Box:

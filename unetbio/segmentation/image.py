@@ -10,7 +10,7 @@ from typing import Any, NotRequired, TypedDict, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.errors import CancelledError, ImageError
+from unetbio.errors import CancelledError, ImageError, UsageError
 from unetbio.inference.backends.base import AUTO
 from unetbio.inference.executors import Progress, part_of
 from unetbio.io.arrays import image_of_array
@@ -122,6 +122,7 @@ def segment(
     CancelledError
         When ``cancel`` returns True; no file is left behind.
     """
+    _refuse_choices_of_a_file(image, options)
     segmenter, opened = open_to_segment(
         image,
         model,
@@ -134,6 +135,14 @@ def segment(
         **options,
     )
     return segment_opened(segmenter, opened, progress=progress, cancel=cancel)
+
+
+def _refuse_choices_of_a_file(image: Any, options: SegmentOptions) -> None:
+    """Refuse to choose what was chosen when the image was opened: it would be recorded, and change nothing."""
+    if isinstance(image, Image) and (options.get("series") is not None or options.get("axes") is not None):
+        raise UsageError("the image is open already: give series and axes to read_image")
+    if not isinstance(image, (str, os.PathLike)) and options.get("series") is not None:
+        raise UsageError("an array is one image: leave out series")
 
 
 def open_to_segment(

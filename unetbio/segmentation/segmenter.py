@@ -20,7 +20,7 @@ from unetbio import networks, targets
 from unetbio.errors import UsageError
 from unetbio.inference import prediction
 from unetbio.inference.backends.base import AUTO, BFLOAT16, DEFAULT, FLOAT32, choose_device, packages
-from unetbio.inference.executors import Progress, part_of
+from unetbio.inference.executors import Progress, part_of, repeated
 from unetbio.inference.sliding_window import OVERLAP, window_shape
 from unetbio.inference.tiling import TilePlan
 from unetbio.io.image import Image
@@ -271,7 +271,7 @@ class Segmenter:
             opened, first = found.opened, found.plane
             if first is None:
                 probabilities = self._room(opened) if with_probabilities else None
-                progress = progress and _held(progress, math.prod(frame.image.shape[1:]))
+                progress = progress and repeated(progress, math.prod(frame.image.shape[1:]))
         if frame.image.shape[1:] != opened.grid:
             automatic = self.info.normalization
             frame = prepare_frame(opened, frame.t, frame.raw, automatic, frame.unknown, frame.counted)
@@ -440,11 +440,6 @@ class Segmenter:
         warnings = frame_warnings(opened, frame, record, self.info)
         zoom = round(opened.zoom[-1], 4)
         return record.model_copy(update={"zoom": zoom, "warnings": (*record.warnings, *warnings)})
-
-
-def _held(progress: Progress, pixels: int) -> Progress:
-    """Progress of work that is done once more: all is done, and it can still be stopped."""
-    return lambda done, total: progress(pixels, pixels)
 
 
 def _suited_backend(info: ModelInfo) -> str:

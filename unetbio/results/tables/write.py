@@ -1,5 +1,6 @@
 """Write the tables of an output folder, and the palette of classes."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,17 @@ from unetbio.output_layout import (
     TABLE_HASHES,
     fields_of_plate,
     find_plates,
+    result_name,
 )
 from unetbio.provenance import FrameRecord
+from unetbio.results.journal import Entry
 from unetbio.results.result_files import Outcome
 from unetbio.results.tables.cells import CellStore, remove_job_cells, write_cells
 from unetbio.results.tables.links import Links, read_links
 
 __all__ = ["write_classes", "write_tables"]
+
+logger = logging.getLogger(__name__)
 
 
 def write_tables(out: Path, outcomes: Iterable[Outcome], cells: CellStore) -> None:
@@ -49,6 +54,25 @@ def write_tables(out: Path, outcomes: Iterable[Outcome], cells: CellStore) -> No
     for plate in find_plates(out):
         write_plate(plate, [field.relative_to(plate).as_posix() for field in fields_of_plate(plate)])
     remove_job_cells(out)
+    _warn_of_repeated(out, ordered)
+
+
+def _warn_of_repeated(out: Path, outcomes: Sequence[Outcome]) -> None:
+    """Warn of an image that stands twice in the tables, since runs were given its folder and the file alone."""
+    found: dict[tuple[str, int, str], dict[str, Entry]] = {}
+    for entry in (outcome.entry for outcome in outcomes if outcome.entry.status != "failed"):
+        image = entry.input, entry.series or 0, entry.place.get("image_region", "")
+        found.setdefault(image, {}).setdefault(result_name(entry.output), entry)
+    repeated = [list(entries.values()) for entries in found.values() if len(entries) > 1]
+    if repeated:
+        one, other, *_ = repeated[0]
+        logger.warning(
+            "%s and %s are one image, and its cells are twice in the tables%s: remove the mask of one, such as %s",
+            one.path,
+            other.path,
+            f" ({len(repeated)} such images)" if len(repeated) > 1 else "",
+            out / other.output,
+        )
 
 
 def write_classes(out: Path, class_names: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from unetbio.imports.run import import_annotations
 from unetbio.io import read_image, read_labels, write_labels
 from unetbio.output_layout import CORRECTIONS
 from unetbio.results.items import Item
+from unetbio.results.reuse import hash_labels
 from unetbio.results.tables.collect_tables import measure
 from unetbio.segmentation import Segmenter, segment
 from unetbio.settings.image_tables import read_image_table
@@ -164,7 +165,7 @@ def test_corrected_masks_of_regions_can_be_trained_on(slide: Path, tmp_path: Pat
     settings = Settings(level="auto", region=("80,60,240,180",))
     run(found_items([slide], settings, out), out, segmenter)
     (image,) = list_images(out)
-    write_corrections(out, [replace(image, is_accepted=True)])
+    write_corrections(out, [replace(image, accepted_hash=hash_labels(out / image.entry.output, None))])
     (row,) = read_image_table(out / CORRECTIONS, Settings()).rows
     assert (row.settings.level, row.settings.region) == (1, ("80,60,240,180",))
     pair = AnnotatedPair(Path(row.cells["image"]), out / row.cells["mask"], row.settings)

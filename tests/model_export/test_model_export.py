@@ -3,12 +3,15 @@
 import io
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from click.testing import CliRunner
+from tiny_model import write_tiny_model
 
 from unetbio import networks
 from unetbio.cli.main import main
@@ -17,6 +20,7 @@ from unetbio.model_export.graphs import need_packages, onnx_graph, probability_n
 from unetbio.model_export.import_package import import_package
 from unetbio.models import model_path
 from unetbio.models.model_file import Model, ModelInfo, load_model, save_model
+from unetbio.settings.normalization import Normalization
 
 SMALL_3D = {"ndim": 3, "base_channels": 2, "depth": 1, "dropout": 0.0}
 PADDED = {"base_channels": 2, "depth": 2, "padding": "same", "dropout": 0.0, "num_classes": 4}
@@ -137,6 +141,24 @@ def test_the_package_passes_the_test_of_bioimageio(tmp_path: Path) -> None:
     check = subprocess.run([sys.executable, "-c", CHECK, path], capture_output=True, text=True, check=False)
     assert check.returncode == 0, check.stderr
     sizes, offsets, rest = check.stdout.splitlines()[-3:]
+@pytest.mark.slow
+def test_packages_of_colour_models_scale_pictures_as_segment_does(tmp_path: Path) -> None:
+    pytest.importorskip("bioimageio.core", reason="the extra export is not installed")
+    model, path = tmp_path / "tissue.safetensors", tmp_path / "tissue.zip"
+    write_tiny_model(model, ("red", "green", "blue"), Normalization("percentile", 1.0, 99.8))
+    command = [sys.executable, "-m", "unetbio", "models", "export", model, "--to", "bioimageio", "--author", "A"]
+    export = subprocess.run([*command, "-o", path], capture_output=True, text=True, check=False)
+    assert (export.returncode, export.stdout) == (0, f"{path}\n"), export.stderr
+    with zipfile.ZipFile(path) as package:
+        description = yaml.safe_load(package.read("rdf.yaml"))
+    steps = {step["id"]: step["kwargs"] for step in description["inputs"][0]["preprocessing"]}
+    assert set(steps) == {"ensure_dtype", "scale_linear"}
+    assert (steps["scale_linear"]["gain"], steps["scale_linear"]["offset"]) == (1 / 255, 0)
+    # The test image and its probabilities agree with that.
+    check = subprocess.run([sys.executable, "-c", CHECK, path], capture_output=True, text=True, check=False)
+    assert check.returncode == 0, check.stderr
+
+
     assert sizes == "[(92, 8), (92, 8)]"
     assert offsets == "[-88, -88]"
     assert rest == "CC-BY-4.0 1 ['The unetbio developers']"

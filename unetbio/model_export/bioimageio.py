@@ -28,6 +28,7 @@ from unetbio.model_export.graphs import OUTPUT, need_packages, onnx_graph, proba
 from unetbio.model_export.import_package import MODEL_IN_PACKAGE
 from unetbio.models.model_file import Model
 from unetbio.networks.registry import Architecture
+from unetbio.settings.normalization import Normalization
 
 __all__ = ["write_package"]
 
@@ -121,8 +122,14 @@ def _test_image(geometry: Geometry, channels: int) -> NDArray[np.float32]:
 def _normalized(model: Model, image: NDArray[np.float32]) -> NDArray[np.float32]:
     from unetbio.preprocessing.normalization import apply, measure
 
-    normalization = model.info.normalization
-    return apply(image[0], measure(image[0], normalization))[None].astype(np.float32)
+    return apply(image[0], measure(image[0], _normalization(model)))[None].astype(np.float32)
+
+
+def _normalization(model: Model) -> Normalization:
+    """Of 8-bit images: the description has one normalization, and red, green and blue are hardly ever of more bits."""
+    from unetbio.preprocessing.normalization import for_picture
+
+    return for_picture(model.info.normalization, np.uint8, model.info.channels)
 
 
 def _cover(image: NDArray[np.float32], foreground: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -203,7 +210,7 @@ def _preprocessing(model: Model, axes: str) -> list[Any]:
     """The normalization of the model, in the words of the specification."""
     import bioimageio.spec.model.v0_5 as spec
 
-    normalization = model.info.normalization
+    normalization = _normalization(model)
     low, high = normalization.low, normalization.high
     if normalization.kind == "percentile":
         kwargs = spec.ScaleRangeKwargs(

@@ -116,6 +116,17 @@ def test_mistakes_are_one_line(tiny_model: Path, tmp_path: Path, options: list[s
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("kind", ["bioimageio", "onnx", "torchscript"])
+def test_files_that_exist_are_kept(tiny_model: Path, tmp_path: Path, kind: str) -> None:
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(tiny_model.read_bytes())
+    author = ["--author", "A"] if kind == "bioimageio" else []
+    code, output = _export(mine, "--to", kind, "-o", mine, *author)
+    assert code == 2
+    assert f"{mine} exists: give another name with -o" in output
+    assert mine.read_bytes() == tiny_model.read_bytes()
+
+
 CHECK = """
 import sys
 from bioimageio.core import load_model_description, test_model

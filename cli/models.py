@@ -108,7 +108,7 @@ def _unshipped() -> Iterator[str]:
 @click.option(
     "--author", "authors", multiple=True, metavar="NAME", help="Who trained the model; give it once for each."
 )
-@click.option("--licence", default="", metavar="SPDX", help="Licence of the weights.  [default: the model's]")
+@click.option("--licence", default="", metavar="SPDX", help="Licence of the weights, if the model states none.")
 def export_model(model: str, kind: str, output: Path | None, authors: tuple[str, ...], licence: str) -> None:
     """Write MODEL, the name of a shipped model or a file, for other programs.
 
@@ -124,8 +124,8 @@ def export_model(model: str, kind: str, output: Path | None, authors: tuple[str,
         raise UsageError(f"--author and --licence are for packages and publications: an {kind} file holds neither")
     loaded = load_model(model)
     path = output or Path(f"{loaded.path.stem}{_SUFFIXES[kind]}")
-    if path.is_dir() and kind != "publication":
-        raise UsageError(f"{path} is a folder: give -o the name of a file")
+    if kind != "publication":
+        _check_new_file(path)
     known = authors or (_SHIPPED_AUTHORS if model in shipped_models() else ())
     if kind == "bioimageio":
         from unetbio.model_export.bioimageio import write_package
@@ -140,6 +140,14 @@ def export_model(model: str, kind: str, output: Path | None, authors: tuple[str,
 
         write_graph(loaded, path, kind)
     click.echo(path)
+
+
+def _check_new_file(path: Path) -> None:
+    """Check the name of a file that is to be written; a publication checks its folder itself."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: give -o the name of a file")
+    if path.exists():
+        raise UsageError(f"{path} exists: give another name with -o")
 
 
 @command.command("import")

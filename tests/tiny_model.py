@@ -6,10 +6,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from unetbio.settings.normalization import Normalization
+
 __all__ = ["field_of_squares", "three_discs", "write_tiny_model"]
 
+BY_RANGE = Normalization("range", 0.0, 200.0)
 
-def write_tiny_model(path: Path, channels: Sequence[str] = ("nuclei",)) -> Path:
+
+def write_tiny_model(
+    path: Path, channels: Sequence[str] = ("nuclei",), normalization: Normalization = BY_RANGE
+) -> Path:
     """Write a real U-Net whose weights were set by hand: a pixel is a cell where its first channel is above one half.
 
     Its probability of a cell is ``sigmoid(20 * (x - 0.5))`` of the normalized grey value ``x``: tests know the answer.
@@ -19,7 +25,6 @@ def write_tiny_model(path: Path, channels: Sequence[str] = ("nuclei",)) -> Path:
     from unetbio import networks
     from unetbio.models.model_file import ModelInfo, save_model
     from unetbio.postprocessing.instances import PostProcessing
-    from unetbio.settings.normalization import Normalization
 
     own = {"base_channels": 2, "depth": 1, "dropout": 0.0, "in_channels": len(channels)}
     parameters = networks.find("unet").complete(own)
@@ -39,7 +44,7 @@ def write_tiny_model(path: Path, channels: Sequence[str] = ("nuclei",)) -> Path:
         channels=tuple(channels),
         pixel_size_um=(0.5, 0.5),
         cell_diameter_px=12.0,
-        normalization=Normalization("range", 0.0, 200.0),
+        normalization=normalization,
         postprocessing=PostProcessing(0.5, (0.7,), reach=2, max_hole_area=20, min_seed_area=2),
         licence="BSD-3-Clause",
         version="0",

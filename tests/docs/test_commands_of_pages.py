@@ -144,13 +144,13 @@ def write_pairs(discs: NDArray[Any], images: str, masks: str, values: Values = l
 
 
 def copy_model(model: Path, name: str, number: int = 0) -> None:
-    """Another model, called as its file; its last weights differ a little."""
+    """Another model, called as its file, without a licence; its last weights differ a little."""
     from unetbio.tensor_file import load_tensors, save_tensors
 
     tensors, metadata = load_tensors(model)
     last = tensors[max(tensors)]
     last += 1e-3 * number
-    info = json.loads(metadata["unetbio"]) | {"name": name}
+    info = json.loads(metadata["unetbio"]) | {"name": name, "licence": ""}
     save_tensors(f"{name}.safetensors", tensors, {**metadata, "unetbio": json.dumps(info)})
 
 

@@ -3,12 +3,15 @@
 import io
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from click.testing import CliRunner
+from tiny_model import write_tiny_model
 
 from unetbio import networks
 from unetbio.cli.main import main
@@ -17,6 +20,7 @@ from unetbio.model_export.graphs import need_packages, onnx_graph, probability_n
 from unetbio.model_export.import_package import import_package
 from unetbio.models import model_path
 from unetbio.models.model_file import Model, ModelInfo, load_model, save_model
+from unetbio.settings.normalization import Normalization
 
 SMALL_3D = {"ndim": 3, "base_channels": 2, "depth": 1, "dropout": 0.0}
 PADDED = {"base_channels": 2, "depth": 2, "padding": "same", "dropout": 0.0, "num_classes": 4}
@@ -99,7 +103,7 @@ def test_the_command_writes_the_file(tiny_model: Path, tmp_path: Path) -> None:
     ("options", "message"),
     [
         (["--to", "bioimageio"], "a package of model tiny needs authors: give --author NAME"),
-        (["--to", "bioimageio", "--author", "A", "--licence", "mine"], "model tiny cannot be described"),
+        (["--to", "bioimageio", "--author", "A", "--licence", "bsd 3-clause"], "model tiny cannot be described"),
         (["--to", "onnx", "--author", "A"], "--author and --licence are for packages and publications"),
     ],
 )
@@ -110,6 +114,17 @@ def test_mistakes_are_one_line(tiny_model: Path, tmp_path: Path, options: list[s
     assert (code, len(output.splitlines())) == (2, 1)
     assert message in output
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["bioimageio", "onnx", "torchscript"])
+def test_files_that_exist_are_kept(tiny_model: Path, tmp_path: Path, kind: str) -> None:
+    mine = tmp_path / "mine.safetensors"
+    mine.write_bytes(tiny_model.read_bytes())
+    author = ["--author", "A"] if kind == "bioimageio" else []
+    code, output = _export(mine, "--to", kind, "-o", mine, *author)
+    assert code == 2
+    assert f"{mine} exists: give another name with -o" in output
+    assert mine.read_bytes() == tiny_model.read_bytes()
 
 
 CHECK = """
@@ -124,6 +139,24 @@ print([(axis.size.min, axis.size.step) for axis in image.axes[2:]])
 print([axis.size.offset for axis in probabilities.axes[2:]])
 print(model.license, len(model.covers), [author.name for author in model.authors])
 """
+
+
+@pytest.mark.slow
+def test_packages_of_colour_models_scale_pictures_as_segment_does(tmp_path: Path) -> None:
+    pytest.importorskip("bioimageio.core", reason="the extra export is not installed")
+    model, path = tmp_path / "tissue.safetensors", tmp_path / "tissue.zip"
+    write_tiny_model(model, ("red", "green", "blue"), Normalization("percentile", 1.0, 99.8))
+    command = [sys.executable, "-m", "unetbio", "models", "export", model, "--to", "bioimageio", "--author", "A"]
+    export = subprocess.run([*command, "-o", path], capture_output=True, text=True, check=False)
+    assert (export.returncode, export.stdout) == (0, f"{path}\n"), export.stderr
+    with zipfile.ZipFile(path) as package:
+        description = yaml.safe_load(package.read("rdf.yaml"))
+    steps = {step["id"]: step["kwargs"] for step in description["inputs"][0]["preprocessing"]}
+    assert set(steps) == {"ensure_dtype", "scale_linear"}
+    assert (steps["scale_linear"]["gain"], steps["scale_linear"]["offset"]) == (1 / 255, 0)
+    # The test image and its probabilities agree with that.
+    check = subprocess.run([sys.executable, "-c", CHECK, path], capture_output=True, text=True, check=False)
+    assert check.returncode == 0, check.stderr
 
 
 @pytest.mark.slow

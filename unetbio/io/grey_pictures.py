@@ -9,7 +9,16 @@ from numpy.typing import DTypeLike, NDArray
 
 from unetbio.io.image import Image
 
-__all__ = ["COLOURS", "PICTURES", "as_grey", "grey_view", "is_grey_window", "is_opaque_picture", "plane_counts"]
+__all__ = [
+    "ALPHA",
+    "COLOURS",
+    "PICTURES",
+    "as_grey",
+    "grey_view",
+    "is_grey_window",
+    "is_opaque_picture",
+    "plane_counts",
+]
 
 COLOURS = ("red", "green", "blue")
 ALPHA = "alpha"

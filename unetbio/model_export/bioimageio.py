@@ -28,6 +28,7 @@ from unetbio.model_export.graphs import OUTPUT, need_packages, onnx_graph, proba
 from unetbio.model_export.import_package import MODEL_IN_PACKAGE
 from unetbio.models.model_file import Model
 from unetbio.networks.registry import Architecture
+from unetbio.settings.normalization import Normalization
 
 __all__ = ["write_package"]
 
@@ -47,7 +48,7 @@ def write_package(model: Model, path: str | os.PathLike[str], *, authors: Sequen
     authors : sequence of str
         Names of those who trained the model.
     licence : str
-        SPDX identifier; the model's own by default.
+        SPDX identifier, for a model that states none.
 
     Returns
     -------
@@ -57,7 +58,8 @@ def write_package(model: Model, path: str | os.PathLike[str], *, authors: Sequen
     Raises
     ------
     UsageError
-        When a package is missing, authors or licence are missing or unknown, or the network has no ONNX graph.
+        When a package is missing, authors or licence are missing or unknown, the model has another licence, or the
+        network has no ONNX graph.
     EnvironmentStoppedError
         When the file cannot be written.
     """
@@ -68,7 +70,7 @@ def write_package(model: Model, path: str | os.PathLike[str], *, authors: Sequen
 
     with tempfile.TemporaryDirectory(prefix="unetbio-package-") as name:
         folder = Path(name)
-        _write_parts(model, folder)
+        _write_parts(model, folder, licence)
         try:
             description = _describe(model, folder, authors, licence)
         except ValidationError as error:
@@ -80,7 +82,7 @@ def write_package(model: Model, path: str | os.PathLike[str], *, authors: Sequen
     return Path(path)
 
 
-def _write_parts(model: Model, folder: Path) -> None:
+def _write_parts(model: Model, folder: Path, licence: str) -> None:
     """Write the files of the package."""
     (folder / "model.onnx").write_bytes(onnx_graph(model))
     (folder / "model.pt").write_bytes(torchscript_graph(model))
@@ -90,7 +92,7 @@ def _write_parts(model: Model, folder: Path) -> None:
     np.save(folder / "test_input.npy", image)
     np.save(folder / "test_output.npy", probabilities)
     (folder / "cover.png").write_bytes(imagecodecs.png_encode(_cover(image[0, 0], 1 - probabilities[0, 0])))
-    (folder / "README.md").write_text(card(model), encoding="utf-8")
+    (folder / "README.md").write_text(card(model, licence), encoding="utf-8")
     shutil.copyfile(model.path, folder / MODEL_IN_PACKAGE)
 
 
@@ -121,8 +123,14 @@ def _test_image(geometry: Geometry, channels: int) -> NDArray[np.float32]:
 def _normalized(model: Model, image: NDArray[np.float32]) -> NDArray[np.float32]:
     from unetbio.preprocessing.normalization import apply, measure
 
-    normalization = model.info.normalization
-    return apply(image[0], measure(image[0], normalization))[None].astype(np.float32)
+    return apply(image[0], measure(image[0], _normalization(model)))[None].astype(np.float32)
+
+
+def _normalization(model: Model) -> Normalization:
+    """Of 8-bit images: the description has one normalization, and red, green and blue are hardly ever of more bits."""
+    from unetbio.preprocessing.normalization import for_picture
+
+    return for_picture(model.info.normalization, np.uint8, model.info.channels)
 
 
 def _cover(image: NDArray[np.float32], foreground: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -203,7 +211,7 @@ def _preprocessing(model: Model, axes: str) -> list[Any]:
     """The normalization of the model, in the words of the specification."""
     import bioimageio.spec.model.v0_5 as spec
 
-    normalization = model.info.normalization
+    normalization = _normalization(model)
     low, high = normalization.low, normalization.high
     if normalization.kind == "percentile":
         kwargs = spec.ScaleRangeKwargs(

@@ -98,9 +98,9 @@ def segment(
     cancel : callable, optional
         Called at the start and after each tile and window; True stops the work. Example: ``threading.Event().is_set``.
     **options
-        Options of the command by their names: ``series, t, z, axes, partial, level, region, tissue, pixel_size,
-        diameter, threshold, min_area, max_area, min_certain, exclude_border, crf, crf_settings, link, augment,
-        ensemble, precision, nan``, and for a model of classes ``classes``.
+        Options of the command by their names: ``channel_names, series, t, z, axes, partial, level, region, tissue,
+        pixel_size, diameter, threshold, min_area, max_area, min_certain, exclude_border, crf, crf_settings, link,
+        augment, ensemble, precision, nan``, and for a model of classes ``classes``.
 
     Returns
     -------

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
+from unetbio.io.grey_pictures import ALPHA, COLOURS
 
 __all__ = ["Box", "Part", "Planes", "cut"]
 
@@ -94,7 +95,11 @@ def cut(layers: Sequence[Layer], planes: Planes, step: Sequence[int], box: Box |
     axes = AXES[planes]
     if len(cropped) > 1:
         return Part(np.stack(cropped), "C" + axes, corner, options)
-    return Part(cropped[0], axes + "C" * colours, corner, options)
+    if not colours:
+        return Part(cropped[0], axes, corner, options)
+    # By the names of its channels a colour picture is segmented as its file would be.
+    options["channel_names"] = (*COLOURS, ALPHA)[: cropped[0].shape[-1]]
+    return Part(cropped[0], axes + "C", corner, options)
 
 
 def _full_resolution(layer: Layer) -> Any:

@@ -62,6 +62,7 @@ class SegmentWidget(QWidget):
         self.model = _choices([*shipped_models(), OTHER_MODEL])
         self._chosen_model = self.model.currentText()
         self.channels: list[QComboBox] = []
+        self._listed: list[Image] = []
         self.planes = _choices(PLANES)
         self.area = _choices([WHOLE, VISIBLE, RECTANGLE])
         self.diameter = QLineEdit()
@@ -143,24 +144,28 @@ class SegmentWidget(QWidget):
         self._list_layers()
 
     def _list_layers(self, event: object = None) -> None:
-        names = [layer.name for layer in self._images()]
+        before = [self._chosen_layer(choice) for choice in self.channels]
+        self._listed = self._images()
         for number, choice in enumerate(self.channels):
-            before = choice.currentText()
             choice.clear()
-            choice.addItems(names)
-            default = names[min(number, len(names) - 1)] if names else ""
-            choice.setCurrentText(before if before in names else default)
+            choice.addItems([layer.name for layer in self._listed])
+            layer = before[number]
+            is_there = layer is not None and layer in self._listed
+            choice.setCurrentIndex(self._listed.index(layer) if is_there else min(number, len(self._listed) - 1))
+
+    def _chosen_layer(self, choice: QComboBox) -> Image | None:
+        return self._listed[choice.currentIndex()] if choice.currentIndex() >= 0 else None
 
     def _images(self) -> list[Image]:
         return [layer for layer in self._viewer.layers if isinstance(layer, Image)]
 
     def _chosen_layers(self) -> list[Image]:
-        by_name = {layer.name: layer for layer in self._images()}
-        # Layers can be renamed after they were listed.
-        chosen = [by_name.get(choice.currentText()) for choice in self.channels]
+        # Layers may be called otherwise since they were listed.
+        self._list_layers()
+        chosen = [self._chosen_layer(choice) for choice in self.channels]
         layers = [layer for layer in chosen if layer is not None]
-        if len(layers) < len(chosen):
-            raise UsageError("a chosen layer is not there: open an image, or choose another layer")
+        if not layers:
+            raise UsageError("no layer is chosen: open an image")
         return layers[:1] if layers[0].rgb else layers
 
     def _part(self, layers: list[Image]) -> Part:

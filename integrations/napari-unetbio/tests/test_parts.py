@@ -1,13 +1,19 @@
 """Which pixels are cut out of layers, without a window."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
+from tiny_model import write_tiny_model
 
+import unetbio
 from napari_unetbio.parts import cut
 from unetbio.errors import ImageError
+from unetbio.models.model_file import load_model
+from unetbio.settings.normalization import Normalization
 
 
 @dataclass
@@ -49,6 +55,23 @@ def test_channels_are_stacked_and_colours_are_kept() -> None:
     picture = np.zeros((5, 6, 3), np.uint8)
     part = cut([_Layer(picture, rgb=True)], "shown", (), None)
     assert (part.pixels.shape, part.axes, part.corner) == ((5, 6, 3), "YXC", (0, 0))
+
+
+@pytest.mark.parametrize("names", [("red", "green", "blue"), ("red", "green", "blue", "alpha")])
+def test_colours_are_scaled_as_those_of_a_file(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """By their range, not by percentiles: the picture has no black and no white."""
+    picture = np.full((64, 72, len(names)), 100, np.uint8)
+    picture[20:30, 20:30] = 150
+    picture[..., 3:] = 255
+    part = cut([_Layer(picture, rgb=True)], "shown", (), None)
+    assert part.options == {"channel_names": names}
+    normalization = Normalization("percentile", 1.0, 99.8)
+    model = load_model(write_tiny_model(tmp_path / "tissue.safetensors", names[:3], normalization))
+    tifffile.imwrite(tmp_path / "picture.tif", picture, photometric="rgb")
+    labels, _ = unetbio.segment(part.pixels, model, axes=part.axes, device="cpu", **part.options)
+    of_file, _ = unetbio.segment(tmp_path / "picture.tif", model, device="cpu")
+    assert labels[25, 25] > 0
+    assert np.array_equal(labels, of_file)
 
 
 def test_the_full_resolution_of_a_pyramid_is_used() -> None:

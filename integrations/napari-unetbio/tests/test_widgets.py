@@ -136,6 +136,18 @@ def test_each_channel_of_a_model_is_a_layer(
     assert _segment(qtbot, segmenting).data.max() == 3
 
 
+def test_a_chosen_layer_may_get_another_name(
+    qtbot: Any, viewer: Viewer, segmenting: SegmentWidget, discs: np.ndarray
+) -> None:
+    viewer.add_image(np.zeros_like(discs), name="empty")
+    chosen = viewer.add_image(discs, name="nuclei")
+    (choice,) = segmenting.channels
+    choice.setCurrentText("nuclei")
+    chosen.name = "DAPI"
+    assert _segment(qtbot, segmenting).data.max() == 3
+    assert choice.currentText() == "DAPI"
+
+
 def test_stop_ends_the_work_and_adds_nothing(
     qtbot: Any, viewer: Viewer, segmenting: SegmentWidget, discs: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

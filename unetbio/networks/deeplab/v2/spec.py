@@ -1,5 +1,6 @@
 """DeepLab v2 (arXiv 1606.00915): parameters and geometry, without torch."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import ceil
 
@@ -70,8 +71,11 @@ class DeepLabV2Parameters(PlanarParameters):
             encoder = vgg.encoder_path(poolings, dilation=dilation)
         else:
             encoder = encoder_path(self.backbone, self.stride)
-        path = (*encoder, widest, bilinear_layer(self.stride))
-        return (Layer(2, stride=2), *path, bilinear_layer(2)) if self.multi_scale else path
+        interpolation = bilinear_layer(self.stride)
+        if self.multi_scale:
+            # The scores of the image at half size are doubled, and then interpolated with those of the others.
+            return (Layer(2, stride=2), *encoder, widest, bilinear_layer(2), interpolation)
+        return (*encoder, widest, interpolation)
 
     @property
     def geometry(self) -> Geometry:
@@ -88,6 +92,12 @@ class DeepLabV2Parameters(PlanarParameters):
     def exact(self) -> bool:
         """See `NetworkParameters`: with one scale."""
         return not self.multi_scale
+
+    def unused(self) -> Iterator[tuple[str, str]]:
+        """See `NetworkParameters`."""
+        if self.backbone != VGG:
+            yield "batch_norm", f"the backbone {self.backbone} always has it"
+            yield "dropout", f"the backbone {self.backbone} has none"
 
 
 register(

@@ -108,7 +108,7 @@ def _unshipped() -> Iterator[str]:
 @click.option(
     "--author", "authors", multiple=True, metavar="NAME", help="Who trained the model; give it once for each."
 )
-@click.option("--licence", default="", metavar="SPDX", help="Licence of the weights.  [default: the model's]")
+@click.option("--licence", default="", metavar="SPDX", help="Licence of the weights, if the model states none.")
 def export_model(model: str, kind: str, output: Path | None, authors: tuple[str, ...], licence: str) -> None:
     """Write MODEL, the name of a shipped model or a file, for other programs.
 

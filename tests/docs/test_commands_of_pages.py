@@ -144,13 +144,13 @@ def write_pairs(discs: NDArray[Any], images: str, masks: str, values: Values = l
 
 
 def copy_model(model: Path, name: str, number: int = 0) -> None:
-    """Another model, called as its file; its last weights differ a little."""
+    """Another model, called as its file, without a licence; its last weights differ a little."""
     from unetbio.tensor_file import load_tensors, save_tensors
 
     tensors, metadata = load_tensors(model)
     last = tensors[max(tensors)]
     last += 1e-3 * number
-    info = json.loads(metadata["unetbio"]) | {"name": name}
+    info = json.loads(metadata["unetbio"]) | {"name": name, "licence": ""}
     save_tensors(f"{name}.safetensors", tensors, {**metadata, "unetbio": json.dumps(info)})
 
 
@@ -363,7 +363,8 @@ def quickened(words: list[str]) -> list[str]:
     """A command that runs a tiny model in place of the shipped one, trains one step, and draws no overlays."""
     words = [TINY if (before in MODEL and word == "nuclei") else word for before, word in pairwise(["", *words])]
     if words[:5] == ["models", "export", "nuclei", "--to", "bioimageio"]:
-        return ["models", "export", TINY, *words[3:], "-o", "nuclei.bioimageio.zip", "--author", "A. Author"]
+        given = ["--author", "A. Author", "--licence", "CC-BY-4.0"]
+        return ["models", "export", TINY, *words[3:], "-o", "nuclei.bioimageio.zip", *given]
     if words[0] == "segment":
         model = [] if set(MODEL) & {*words} else ["--model", TINY]
         return [*words, *model, "--workers", "1", *([] if "--overlays" in words else ["--overlays", "none"])]

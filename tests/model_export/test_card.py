@@ -12,8 +12,8 @@ from unetbio.models import model_path
 from unetbio.models.model_file import load_model, save_model
 
 
-def _export(*arguments: object) -> tuple[int, str]:
-    result = CliRunner().invoke(main, ["models", "export", *map(str, arguments), "--to", "publication"])
+def _export(*arguments: object, to: str = "publication") -> tuple[int, str]:
+    result = CliRunner().invoke(main, ["models", "export", *map(str, arguments), "--to", to])
     return result.exit_code, result.output
 
 
@@ -62,11 +62,34 @@ def test_the_shipped_model_has_its_own_page(tmp_path: Path) -> None:
     assert "(https:" in page or "](" not in page
 
 
+def _with_licence(tiny_model: Path, path: Path, licence: str) -> Path:
+    model = load_model(tiny_model)
+    save_model(path, model.info.model_copy(update={"licence": licence}), model.network)
+    return path
+
+
 def test_licences_that_hugging_face_does_not_know(tiny_model: Path, tmp_path: Path) -> None:
-    assert _export(tiny_model, "-o", tmp_path / "out", "--author", "A", "--licence", "CECILL-2.1")[0] == 0
-    matter, _ = _front_matter(tmp_path / "out")
+    mine = _with_licence(tiny_model, tmp_path / "mine.safetensors", "")
+    assert _export(mine, "-o", tmp_path / "out", "--author", "A", "--licence", "CECILL-2.1")[0] == 0
+    matter, page = _front_matter(tmp_path / "out")
     assert (matter["license"], matter["license_name"]) == ("other", "CECILL-2.1")
+    assert "| licence | CECILL-2.1 |" in page
     assert "model-index" not in matter
+
+
+def test_a_model_is_published_under_its_own_licence(tiny_model: Path, tmp_path: Path) -> None:
+    mine = _with_licence(tiny_model, tmp_path / "mine.safetensors", "CC BY-NC 4.0")
+    for kind in ("publication", "bioimageio"):
+        arguments = (mine, "-o", tmp_path / "out", "--author", "A", "--licence", "CC-BY-4.0")
+        code, output = _export(*arguments, to=kind)
+        assert code == 2
+        assert "has the licence CC BY-NC 4.0, not CC-BY-4.0: leave out --licence" in output
+        assert not (tmp_path / "out").exists()
+    # The same licence, as SPDX spells it
+    assert _export(mine, "-o", tmp_path / "out", "--author", "A", "--licence", "CC-BY-NC-4.0")[0] == 0
+    matter, page = _front_matter(tmp_path / "out")
+    assert matter["license"] == "cc-by-nc-4.0"
+    assert "| licence | CC-BY-NC-4.0 |" in page
 
 
 def test_mistakes_are_one_line(tiny_model: Path, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def write_package(model: Model, path: str | os.PathLike[str], *, authors: Sequen
     authors : sequence of str
         Names of those who trained the model.
     licence : str
-        SPDX identifier; the model's own by default.
+        SPDX identifier, for a model that states none.
 
     Returns
     -------
@@ -58,7 +58,8 @@ def write_package(model: Model, path: str | os.PathLike[str], *, authors: Sequen
     Raises
     ------
     UsageError
-        When a package is missing, authors or licence are missing or unknown, or the network has no ONNX graph.
+        When a package is missing, authors or licence are missing or unknown, the model has another licence, or the
+        network has no ONNX graph.
     EnvironmentStoppedError
         When the file cannot be written.
     """
@@ -69,7 +70,7 @@ def write_package(model: Model, path: str | os.PathLike[str], *, authors: Sequen
 
     with tempfile.TemporaryDirectory(prefix="unetbio-package-") as name:
         folder = Path(name)
-        _write_parts(model, folder)
+        _write_parts(model, folder, licence)
         try:
             description = _describe(model, folder, authors, licence)
         except ValidationError as error:
@@ -81,7 +82,7 @@ def write_package(model: Model, path: str | os.PathLike[str], *, authors: Sequen
     return Path(path)
 
 
-def _write_parts(model: Model, folder: Path) -> None:
+def _write_parts(model: Model, folder: Path, licence: str) -> None:
     """Write the files of the package."""
     (folder / "model.onnx").write_bytes(onnx_graph(model))
     (folder / "model.pt").write_bytes(torchscript_graph(model))
@@ -91,7 +92,7 @@ def _write_parts(model: Model, folder: Path) -> None:
     np.save(folder / "test_input.npy", image)
     np.save(folder / "test_output.npy", probabilities)
     (folder / "cover.png").write_bytes(imagecodecs.png_encode(_cover(image[0, 0], 1 - probabilities[0, 0])))
-    (folder / "README.md").write_text(card(model), encoding="utf-8")
+    (folder / "README.md").write_text(card(model, licence), encoding="utf-8")
     shutil.copyfile(model.path, folder / MODEL_IN_PACKAGE)
 
 

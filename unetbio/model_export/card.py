@@ -55,7 +55,7 @@ def write_publication(model: Model, path: str | os.PathLike[str], *, authors: Se
     authors : sequence of str
         Names of those who trained the model.
     licence : str
-        SPDX identifier; the model's own by default.
+        SPDX identifier, for a model that states none.
 
     Returns
     -------
@@ -65,7 +65,7 @@ def write_publication(model: Model, path: str | os.PathLike[str], *, authors: Se
     Raises
     ------
     UsageError
-        When the folder exists, or authors or licence are missing.
+        When the folder exists, authors or licence are missing, or the model has another licence.
     EnvironmentStoppedError
         When the folder cannot be written.
     """
@@ -75,7 +75,7 @@ def write_publication(model: Model, path: str | os.PathLike[str], *, authors: Se
     with atomic_folder(path) as folder:
         shutil.copyfile(model.path, folder / f"{model.path.stem}{SUFFIX}")
         matter = yaml.safe_dump(_front_matter(model.info, licence), sort_keys=False, allow_unicode=True)
-        (folder / "README.md").write_text(f"---\n{matter}---\n\n{card(model)}", encoding="utf-8")
+        (folder / "README.md").write_text(f"---\n{matter}---\n\n{card(model, licence)}", encoding="utf-8")
         zenodo = json.dumps(_zenodo(model.info, authors, licence), indent=2, ensure_ascii=False)
         (folder / ".zenodo.json").write_text(f"{zenodo}\n", encoding="utf-8")
     return Path(path)
@@ -84,27 +84,36 @@ def write_publication(model: Model, path: str | os.PathLike[str], *, authors: Se
 def licence_of(model: Model, what: str, authors: Sequence[str], licence: str) -> str:
     """The licence that is given, otherwise the model's, for ``what`` names its authors.
 
+    The model file goes with it: another licence beside it would contradict the file.
+
     Raises
     ------
     UsageError
-        When there are no authors, or no licence.
+        When there are no authors, no licence, or two that differ.
     """
-    licence = licence or model.info.licence
-    if not authors or not licence:
+    own = model.info.licence
+    if not authors or not (own or licence):
         missing = "authors: give --author NAME" if not authors else "a licence: give --licence, such as CC-BY-4.0"
         raise UsageError(f"{what} of model {model.info.name} needs {missing}")
-    return licence
+    if own and licence and _unspaced(own) != _unspaced(licence):
+        raise UsageError(f"model {model.info.name} has the licence {own}, not {licence}: leave out --licence")
+    return licence or own
 
 
-def card(model: Model) -> str:
-    """The page beside the model file, or one of what the file says."""
+def _unspaced(licence: str) -> str:
+    """Letters and digits alone: a model may state "CC BY 4.0", which packages know as CC-BY-4.0."""
+    return "".join(filter(str.isalnum, licence.casefold()))
+
+
+def card(model: Model, licence: str) -> str:
+    """The page beside the model file, or one of what the file says and its licence, as `licence_of` finds it."""
     page = model.path.with_suffix(".md")
     if page.is_file():
         return _LOCAL_LINK.sub(r"\1", read_bytes(page).decode("utf-8"))
     info = model.info
     sections = [
         f"# {info.name}",
-        _summary(info),
+        _summary(info, licence),
         f"## Use\n\n    pip install unetbio\n    unetbio segment images/ -o results/ --model {model.path.name}",
         f"## Training\n\n{_training(info)}",
         f"## Scores\n\n{_scores(info)}",
@@ -112,7 +121,7 @@ def card(model: Model) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def _summary(info: ModelInfo) -> str:
+def _summary(info: ModelInfo, licence: str) -> str:
     channels = ", ".join(filter(None, info.channels)) or f"{len(info.channels)}, without names"
     facts = {
         "network": f"`{info.architecture}`, {_listed(info.network_parameters())}",
@@ -121,7 +130,7 @@ def _summary(info: ModelInfo) -> str:
         "classes of pixels": ", ".join(info.class_names),
         "cells in training": f"about {info.cell_diameter_px:.0f} px wide" if info.cell_diameter_px else "",
         "pixel size": " x ".join(f"{size:g}" for size in info.pixel_size_um) + " um" if info.pixel_size_um else "",
-        "licence": info.licence,
+        "licence": licence,
         "written by": f"unetbio {info.version}" if info.version else "",
     }
     return _table({name: text for name, text in facts.items() if text})

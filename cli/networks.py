@@ -62,6 +62,7 @@ def _describe(architecture: Any, parameters: int) -> dict[str, Any]:
         "stride": geometry.stride,
         "smallest_input": geometry.minimum,
         "exact": architecture.exact({}),
+        "exact_by_default": architecture.is_tiled_exactly({}),
         "defaults": architecture.defaults,
         "trained_with": TrainingConfig(network=architecture.name).parameters,
         "options": options_of(architecture),
@@ -71,7 +72,9 @@ def _describe(architecture: Any, parameters: int) -> dict[str, Any]:
 
 def _lines(row: dict[str, Any], described: bool) -> str:
     context, stride, smallest = (" x ".join(map(str, row[key])) for key in ("context", "stride", "smallest_input"))
-    exact = "tiles never change the answer" if row["exact"] else "tiles change the answer"
+    exact = "tiles never change the answer" if row["exact"] else "run over windows, which change the answer"
+    if row["exact"] and not row["exact_by_default"]:
+        exact = "run over windows, which change the answer, unless --exact-tiles is given"
     options = ", ".join(f"{name} {value}" for name, value in row["defaults"].items() if value is not None)
     return "\n".join(
         (

@@ -30,6 +30,23 @@ def test_the_list_for_people_says_the_same(listed: str) -> None:
     assert "context 92 x 92, stride 16 x 16, smallest input 188 x 188 px; tiles never change the answer" in listed
 
 
+@pytest.mark.parametrize(
+    ("name", "exact", "exact_by_default", "text"),
+    [
+        ("segnet", True, True, "; tiles never change the answer\n"),
+        ("deconvnet", True, False, "; run over windows, which change the answer, unless --exact-tiles is given\n"),
+        ("deeplab_v2", True, False, "; run over windows, which change the answer, unless --exact-tiles is given\n"),
+        ("pspnet", False, False, "; run over windows, which change the answer\n"),
+    ],
+)
+def test_the_list_says_what_tiles_do_unless_exact_ones_are_asked_for(
+    listed: str, name: str, exact: bool, exact_by_default: bool, text: str
+) -> None:
+    (row,) = json.loads(CliRunner().invoke(command, [name, "--json"]).stdout)
+    assert (row["exact"], row["exact_by_default"]) == (exact, exact_by_default)
+    assert text in f"\n{listed}".partition(f"\n{name}: ")[2].partition("\n\n")[0]
+
+
 def test_a_name_lists_one_and_an_unknown_one_is_refused() -> None:
     assert [row["network"] for row in json.loads(CliRunner().invoke(command, ["unet", "--json"]).stdout)] == ["unet"]
     assert "there is no network named 'unett'" in str(CliRunner().invoke(command, ["unett"]).exception)

@@ -225,6 +225,13 @@ def test_the_stride_of_the_answer_is_that_of_the_last_interpolation(name: str, s
     assert output_stride(architecture.path(architecture.defaults)) == stride
 
 
+@pytest.mark.parametrize(("parameters", "stride"), [({}, 8), ({"dilated": False}, 32)])
+def test_the_stride_of_the_answer_is_the_same_with_multi_scale_input(parameters: dict[str, bool], stride: int) -> None:
+    architecture = networks.find("deeplab_v2")
+    for multi_scale in (False, True):
+        assert output_stride(architecture.path({**parameters, "multi_scale": multi_scale})) == stride
+
+
 # Sizes
 
 

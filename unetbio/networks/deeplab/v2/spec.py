@@ -70,8 +70,11 @@ class DeepLabV2Parameters(PlanarParameters):
             encoder = vgg.encoder_path(poolings, dilation=dilation)
         else:
             encoder = encoder_path(self.backbone, self.stride)
-        path = (*encoder, widest, bilinear_layer(self.stride))
-        return (Layer(2, stride=2), *path, bilinear_layer(2)) if self.multi_scale else path
+        interpolation = bilinear_layer(self.stride)
+        if self.multi_scale:
+            # The scores of the image at half size are doubled, and then interpolated with those of the others.
+            return (Layer(2, stride=2), *encoder, widest, bilinear_layer(2), interpolation)
+        return (*encoder, widest, interpolation)
 
     @property
     def geometry(self) -> Geometry:

@@ -288,3 +288,13 @@ def test_an_image_that_cannot_be_read_leaves_nothing(data: Path) -> None:
     assert result.exit_code == 3
     assert "cells4.tif" in result.stderr
     assert not (data / "out").exists()
+
+
+def test_parameters_that_a_variant_switches_off_are_said(data: Path) -> None:
+    # The device, which is not there, ends the comparison before it trains.
+    networks = "deeplab_v2,deeplab_v2:dropout=0.1"
+    result = compare(data, "--device", "cuda:99", networks=networks)
+    assert result.exit_code == 2
+    reason = "changes nothing here: the backbone resnet101"
+    assert f"parameters.batch_norm {reason} always has it" in result.stderr
+    assert f"deeplab_v2:dropout=0.1: dropout {reason} has none" in result.stderr

@@ -14,6 +14,8 @@ from unetbio.training.without_effect import GROUP, INTENSITY, find_without_effec
 PAIR = AnnotatedPair(Path("a.tif"), Path("m.tif"))
 NO_INTENSITY = {name: 1 if name == "gamma" else 0 for name in INTENSITY}
 CLASSES: dict[str, Any] = {"target": "classes", "class_names": ["background", "cell"]}
+WEIGHTED: dict[str, Any] = {"class_weighting": "balanced", "class_weight_cap": 3.0}
+BORDER = ("border_weight", "border_sigma")
 
 
 def found(minutes: float | None = None, files: AnnotatedFiles | None = None, **settings: Any) -> set[str]:
@@ -32,7 +34,11 @@ def found(minutes: float | None = None, files: AnnotatedFiles | None = None, **s
         ({"class_weighting": "balanced", "class_weight_cap": 3.0}, set()),
         ({"small_cell_weight": 3.0}, {"small_cell_weight"}),
         ({"target": "centres", "small_cell_weight": 3.0}, set()),
-        ({"target": "centres", "class_weighting": "none", "loss": "dice"}, {"class_weighting"}),
+        ({"target": "centres", "class_weighting": "none"}, {"class_weighting"}),
+        ({**WEIGHTED, "loss": "dice", "border_weight": 4.0, "border_sigma": 3.0}, {*WEIGHTED, *BORDER}),
+        ({**WEIGHTED, "loss": "cross_entropy_dice", "border_weight": 4.0, "border_sigma": 3.0}, set()),
+        ({"target": "centres", "loss": "dice", "small_cell_weight": 3.0}, {"small_cell_weight"}),
+        ({"network": "mask_rcnn", "loss": "dice", "class_weighting": "none"}, {"loss", "class_weighting"}),
         ({"optimizer": "adamw", "momentum": 0.9}, {"momentum"}),
         ({"optimizer": "sgd", "momentum": 0.9}, set()),
         ({"schedule": "one_cycle", "poly_power": 0.5, "restarts": [100]}, {"poly_power"}),
@@ -51,6 +57,24 @@ def found(minutes: float | None = None, files: AnnotatedFiles | None = None, **s
 )
 def test_settings_without_a_meaning_are_found(settings: dict[str, Any], unused: set[str]) -> None:
     assert found(**settings) == unused
+
+
+@pytest.mark.parametrize(
+    ("network", "parameters", "unused"),
+    [
+        ("deeplab_v3", {"output_stride": 8}, set()),
+        ("deeplab_v3", {"dilated": False, "output_stride": 8}, {"output_stride"}),
+        ("deeplab_v3plus", {"dilated": False, "output_stride": 8}, {"output_stride"}),
+        ("deeplab_v2", {"backbone": "vgg16", "batch_norm": True, "dropout": 0.1}, set()),
+        ("deeplab_v2", {"batch_norm": True, "dropout": 0.1}, {"batch_norm", "dropout"}),
+        ("unet", {"depth": 1, "upsampling": "nearest", "skip": "sum"}, set()),
+        ("unet", {"depth": 0, "upsampling": "nearest", "skip": "sum"}, {"upsampling", "skip"}),
+    ],
+)
+def test_parameters_that_another_one_switches_off_are_found(
+    network: str, parameters: dict[str, Any], unused: set[str]
+) -> None:
+    assert found(network=network, parameters=parameters) == {f"parameters.{name}" for name in unused}
 
 
 def test_what_images_and_minutes_decide() -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from unetbio import networks
 from unetbio.compare.variants import Variant, lesson_variants, parse_variants, training_config
 from unetbio.errors import UsageError
 from unetbio.files import lock
@@ -104,9 +105,12 @@ def _say_without_effect(run: CompareRun, configs: Mapping[Variant, TrainingConfi
         if all(name in others for others in shared):
             say_without_effect(name, reason)
     for variant, config in configs.items():
-        for name, reason in find_without_effect(dict(variant.settings), config, files, None).items():
-            if name in dict(variant.settings):
-                say_without_effect(f"{variant.name}: {name}", reason)
+        parameters = networks.find(variant.network).defaults
+        # In the name of a variant, parameters of the network stand without the section that holds them.
+        own = {f"parameters.{name}" if name in parameters else name: name for name, _ in variant.settings}
+        for name, reason in find_without_effect(own, config, files, None).items():
+            if name in own:
+                say_without_effect(f"{variant.name}: {own[name]}", reason)
 
 
 def _scored_images(examples: "Examples", is_test: bool) -> str:

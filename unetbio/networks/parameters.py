@@ -184,6 +184,10 @@ class NetworkParameters(ABC):
         """Messages about allowed values that exclude one another."""
         return iter(())
 
+    def unused(self) -> Iterator[tuple[str, str]]:
+        """Names of parameters that change nothing because of another one, and why."""
+        return iter(())
+
 
 @dataclass(frozen=True, kw_only=True)
 class PlanarParameters(NetworkParameters):

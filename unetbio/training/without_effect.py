@@ -21,6 +21,9 @@ GROUP = "the column group"
 INTENSITY = ("brightness", "contrast", "gamma", "noise", "blur", "colour")
 """Changes of grey values, which an augmentation applies with `probability`."""
 
+WEIGHTS = ("border_weight", "border_sigma", "class_weighting", "class_weight_cap", "small_cell_weight")
+"""Settings of the weights of pixels."""
+
 
 def find_without_effect(
     given: Mapping[str, Any], config: TrainingConfig, files: AnnotatedFiles, minutes: float | None
@@ -39,7 +42,13 @@ def find_without_effect(
         Length of the training in place of steps.
     """
     stated = {*flattened(given), GROUP}
-    rules = [*_of_target(config), *_of_schedule(config, minutes), *_of_augmentation(config), *_of_files(config, files)]
+    rules = [
+        *_of_network(config),
+        *_of_target(config),
+        *_of_schedule(config, minutes),
+        *_of_augmentation(config),
+        *_of_files(config, files),
+    ]
     return {rule.name: rule.reason for rule in rules if rule.holds and rule.name in stated}
 
 
@@ -52,12 +61,20 @@ class _Rule:
     reason: str
 
 
+def _of_network(config: TrainingConfig) -> Iterator[_Rule]:
+    for name, reason in networks.find(config.network).read(config.parameters).unused():
+        yield _Rule(f"parameters.{name}", True, reason)
+
+
 def _of_target(config: TrainingConfig) -> Iterator[_Rule]:
     target = of_training(config)
     what = f"{config.network} with target {config.target}"
     are_cells = target.masks == "instances"
     finds_objects = _learns_as(target, ObjectLearner)
     has_border = are_cells and networks.find(config.network).output == "logits"
+    ignores_weights = config.loss == "dice" and not finds_objects
+    for name in WEIGHTS:
+        yield _Rule(name, ignores_weights, "loss is dice, which weighs all annotated pixels alike")
     yield _Rule("border_weight", not has_border, f"{what} has no border term")
     yield _Rule("border_sigma", not has_border, f"{what} has no border term")
     yield _Rule("border_sigma", has_border and config.border_weight == 0, "border_weight is 0")

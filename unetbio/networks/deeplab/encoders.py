@@ -1,5 +1,6 @@
 """Encoders that versions of DeepLab share: parameters and geometry, without torch."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from unetbio.geometry import Layer
@@ -61,3 +62,8 @@ class MultiGridParameters(ResNetParameters):
     def exact(self) -> bool:
         """See `NetworkParameters`: without the pooled image."""
         return not self.image_pooling
+
+    def unused(self) -> Iterator[tuple[str, str]]:
+        """See `NetworkParameters`."""
+        if not self.dilated:
+            yield "output_stride", f"dilated is false, and so the output stride {self.stride}"

@@ -182,6 +182,12 @@ class UNetParameters(NetworkParameters):
                 f"feature maps at the deepest level; there can be at most {MOST_CHANNELS}"
             )
 
+    def unused(self) -> Iterator[tuple[str, str]]:
+        """See `NetworkParameters`."""
+        if not self.depth:
+            yield "upsampling", "depth is 0"
+            yield "skip", "depth is 0"
+
     def _conflicts_of_integers(self) -> Iterator[str]:
         if self.ndim != 2 or self.padding != "valid" or self.encoder != OWN:
             yield "arithmetic int8 is for planes, convolutions without padding, and the encoder of the U-Net itself"

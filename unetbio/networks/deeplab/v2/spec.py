@@ -1,5 +1,6 @@
 """DeepLab v2 (arXiv 1606.00915): parameters and geometry, without torch."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import ceil
 
@@ -91,6 +92,12 @@ class DeepLabV2Parameters(PlanarParameters):
     def exact(self) -> bool:
         """See `NetworkParameters`: with one scale."""
         return not self.multi_scale
+
+    def unused(self) -> Iterator[tuple[str, str]]:
+        """See `NetworkParameters`."""
+        if self.backbone != VGG:
+            yield "batch_norm", f"the backbone {self.backbone} always has it"
+            yield "dropout", f"the backbone {self.backbone} has none"
 
 
 register(

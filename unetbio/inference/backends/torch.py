@@ -283,7 +283,7 @@ def _fuse_relu(network: nn.Module) -> None:
                 continue
             if layer.padding_mode != "zeros":
                 continue
-            if layer.padding_mode == "zeros" and isinstance(block[following], nn.ReLU):
+            if isinstance(block[following], nn.ReLU):
                 block[index], block[following] = _ConvolutionReLU(layer), nn.Identity()
 
 

@@ -363,7 +363,8 @@ def quickened(words: list[str]) -> list[str]:
     """A command that runs a tiny model in place of the shipped one, trains one step, and draws no overlays."""
     words = [TINY if (before in MODEL and word == "nuclei") else word for before, word in pairwise(["", *words])]
     if words[:5] == ["models", "export", "nuclei", "--to", "bioimageio"]:
-        return ["models", "export", TINY, *words[3:], "-o", "nuclei.bioimageio.zip", "--author", "A. Author"]
+        given = ["--author", "A. Author", "--licence", "CC-BY-4.0"]
+        return ["models", "export", TINY, *words[3:], "-o", "nuclei.bioimageio.zip", *given]
     if words[0] == "segment":
         model = [] if set(MODEL) & {*words} else ["--model", TINY]
         return [*words, *model, "--workers", "1", *([] if "--overlays" in words else ["--overlays", "none"])]

@@ -29,8 +29,9 @@ rule retry:
     message:
         "Trying once more what failed in {params.out}"
     shell:
-        # Usually nothing failed and all journals are of these jobs, which is found faster than unetbio starts.
-        "set -- {params.out:q}/run*.jsonl; "
+        # Usually nothing failed and all journals of jobs are of these, which is found faster than unetbio starts. Those
+        # of another number of jobs stay, since they tell what these have done.
+        "set -- {params.out:q}/run.*-of-*.jsonl; "
         "if [ $# -eq {params.jobs} ] &&"
         ' ! grep -Eqs \'"status": "failed"|,failed,\' {input.journals:q} {params.out:q}/summary.csv; then'
         " echo no image failed >{output:q}; exit; fi; "

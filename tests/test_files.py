@@ -111,6 +111,25 @@ def test_unicode_names(tmp_path: Path) -> None:
     assert (tmp_path / "Zellen µ ☃" / "größe.txt").read_text() == "x"
 
 
+def test_a_lock_that_is_held_for_a_moment_is_waited_for(tmp_path: Path) -> None:
+    path, is_held, may_end = tmp_path / "x.lock", threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock(path):
+            is_held.set()
+            may_end.wait(10)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    is_held.wait(10)
+    with pytest.raises(EnvironmentStoppedError), lock(path, patience=0.05):
+        pass
+    threading.Timer(0.1, may_end.set).start()
+    with lock(path, patience=10):
+        pass
+    thread.join()
+
+
 def test_many_writers_of_one_name_leave_one_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "x.bin"
     threads = [threading.Thread(target=write_bytes, args=(path, bytes([i]) * 100_000)) for i in range(8)]

@@ -12,6 +12,7 @@ from batch_runner import Array, Runner, edit
 
 from unetbio.files import open_regular
 from unetbio.io import read_labels, write_labels
+from unetbio.results.corrections import find_masks_of_run
 from unetbio.settings.segmentation import Settings
 
 
@@ -41,6 +42,8 @@ def test_a_mask_that_was_edited_on_another_image_of_that_name_does_not_stand_for
     message = run.outcomes["a.tif"].entry.message
     assert f"was drawn on another image, {first / 'a.tif'}: give another output folder" in message
     assert path.read_bytes() == edited
+    # What was drawn can still be looked at, corrected and exported.
+    assert "a_labels.ome.tif" in [entry.output for entry in find_masks_of_run(run.out)]
     run.images = first
     run(overwrite=True)
     assert run.became()["a.tif"] == ("skipped", "edited")
@@ -76,6 +79,9 @@ def test_edited_masks_are_kept_where_a_project_moves_as_a_whole(run: Runner, tmp
     run()
     assert run.became()["a.tif"] == ("skipped", "edited")
     assert run.made() == set()
+    tifffile.imwrite(run.images / "a.tif", np.zeros((64, 80), np.uint8))
+    run()
+    assert "and its image has changed since: give" in run.outcomes["a.tif"].entry.message
 
 
 def test_options_that_do_not_hold_for_an_edited_mask_are_named(run: Runner, caplog: pytest.LogCaptureFixture) -> None:

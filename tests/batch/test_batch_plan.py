@@ -65,6 +65,9 @@ def test_a_time_lapse_beside_an_image_called_as_one_of_its_times(tmp_path: Path)
     check_probabilities(items("x.tif", "X_t000.tif", t=0))
     check_probabilities(items("y.tif", "y_t000.tif"))
     check_probabilities(items("gone.tif", "gone_t000.tif"))
+    # The time-lapse has no such time.
+    tifffile.imwrite(tmp_path / "x_t002.tif", plane)
+    check_probabilities(items("x.tif", "x_t002.tif"))
 
 
 @pytest.mark.parametrize(

@@ -229,6 +229,9 @@ def test_an_edited_folder_is_kept(run: Run, discs: Array) -> None:
     assert result.exit_code == 3
     assert "b_labels.ome.zarr was edited by hand and would be replaced by b_labels.ome.tif" in result.stderr
     assert folder.is_dir()
+    # What was drawn can still be exported.
+    assert run.command("export", str(run.out), "--to", "geojson").exit_code == 3
+    assert (run.out / "b_cells.geojson").is_file()
     assert run("--overwrite-edited").stdout.startswith("1 image, 3 cells, 0 failed")
     assert not folder.exists()
 

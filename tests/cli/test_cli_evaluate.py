@@ -205,6 +205,13 @@ def test_one_cell_that_moves_is_a_label_image(tmp_path: Path) -> None:
     assert run(tmp_path / "found.ome.tif", tmp_path / "truth.ome.tif").stdout.splitlines()[-1].split()[:4] == [
         *("pooled", "2", "2", "1.000")
     ]
+    # One of several cells, in two pieces.
+    several = series.copy()
+    several[1, 2:6, 2:6] = several[1, 12:16, 20:24] = 1
+    several[0, 15:18, 2:6] = 2
+    for name in ("found.ome.tif", "several.ome.tif"):
+        write_labels(tmp_path / name, several, axes="TYX")
+    assert run(tmp_path / "found.ome.tif", tmp_path / "several.ome.tif").exit_code == 0
     series[1, 2:6, 2:6] = series[1, 12:16, 20:24] = 1
     write_labels(tmp_path / "truth.ome.tif", series, axes="TYX")
     refused = run(tmp_path / "found.ome.tif", tmp_path / "truth.ome.tif")

@@ -72,7 +72,10 @@ def test_qupath_leaves_out_the_first_plane(tmp_path: Path, axes: str) -> None:
     assert imported(tmp_path, folder, images, f"--{axes[0].lower()}", "1") == [[2]]
     drawn(tmp_path, "x.geojson", qupath(feature(RING)))
     result = done("import", folder, "--images", images, "-o", tmp_path / "masks", "--overwrite")
-    assert "x.tif: regions without a plane, which lie in the first one as in QuPath: 1" in result.stderr
+    assert (
+        "x.tif: 1 regions without a plane, which lie in the first one as in QuPath; the other planes, which get no "
+        "cells: 2" in result.stderr
+    )
     assert planes_of(tmp_path / "masks" / "x_labels.ome.tif") == [[1], [], []]
     # A picture of one plane, which QuPath calls the first.
     assert imported(tmp_path, folder, images, f"--{axes[0].lower()}", "1") == [[1]]
@@ -114,6 +117,11 @@ def test_an_axis_without_name_is_that_of_the_sections_if_there_are_times_too(
     folder = drawn(tmp_path, name, write((1, RING)))
     assert imported(tmp_path, folder, images) == [[], [1], [], [1]]
     assert imported(tmp_path, folder, images, "--z", "0") == [[], [1]]
+    # With one section left, the axis is that of the times; an empty mask would say that there are no cells.
+    drawn(tmp_path, name, write((5, RING)))
+    result = run("import", folder, "--images", images, "-o", tmp_path / "more", "--z", "0")
+    assert result.exit_code == 3
+    assert "all regions lie in times that were left out, such as 5, by an axis that the file does not" in result.stderr
 
 
 def test_an_axis_that_the_image_lacks_is_refused_with_a_remedy(tmp_path: Path) -> None:

@@ -404,7 +404,8 @@ def test_an_image_that_is_not_there_is_one_failure_of_its_file(tmp_path: Path, i
     result = run("import", tmp_path / "coco.json", "--images", images, "-o", tmp_path / "masks")
     assert result.exit_code == 3
     assert result.stdout.startswith("1 image, 6 cells, 2 failed")
-    assert "gone/g0.tif: no image has a name like gone/g0.tif; there are a/f0.tif, b/f0.tif [no_image]" in result.stderr
+    why = "no image has a name like gone/g0.tif; there are a/f0.tif, b/f0.tif [no_image]"
+    assert f"coco.json, gone/g0.tif: {why}" in result.stderr
     assert "f0.tif may mean a/f0.tif, b/f0.tif: give it the folders of its image [several_images]" in result.stderr
     np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif"), cells())
 
@@ -429,3 +430,9 @@ def test_times_without_an_image_are_failures_of_their_own(tmp_path: Path) -> Non
     assert result.exit_code == 3
     assert result.stdout.startswith("2 images, 12 cells, 1 failed")
     assert "x/mask002.tif: no image has a name like x, x/t002 or x_t002; there are" in result.stderr
+    for folder in ("a", "b"):
+        (tmp_path / "images" / folder).mkdir()
+        tifffile.imwrite(tmp_path / "images" / folder / "x_t002.tif", (cells() > 0).astype(np.uint8))
+    result = run("import", tmp_path / "drawn", "--images", tmp_path / "images", "-o", tmp_path / "more")
+    assert result.stdout.startswith("2 images, 12 cells, 1 failed")
+    assert "x/mask002.tif: x, time 2 may mean a/x_t002.tif, b/x_t002.tif" in result.stderr

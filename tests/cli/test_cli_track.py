@@ -211,6 +211,24 @@ def test_a_new_grouping_by_time_replaces_the_earlier_one(tmp_path: Path, tiny_mo
     assert len(rows(out / "cells.csv")) == 10
 
 
+def test_tracks_of_other_label_images_stay(tmp_path: Path, tiny_model: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    lapse = np.stack([frame(places) for places in PLACES[:2]])
+    tifffile.imwrite(images / "x.tif", lapse, imagej=True, metadata={"axes": "TYX"})
+    for t in (1, 2):
+        tifffile.imwrite(images / f"a_t{t}.tif", frame(PLACES[0]))
+    done("segment", images, "-o", out, "-m", tiny_model, "--workers", "1")
+    done("track", out)
+    done("track", out, "--time-regex", r"_t(?P<t>\d)")
+    assert {row["path"] for row in rows(out / "tracks.csv")} == {"x.tif", "a_t1.tif", "a_t2.tif"}
+    assert all(row["track"] for row in rows(out / "cells.csv"))
+    # One that cannot be read now fails, and loses nothing.
+    (out / "x_labels.ome.tif").write_bytes(b"torn")
+    assert run("track", out).exit_code == 3
+    assert (out / "x_tracks.ome.tif").is_file()
+
+
 def test_records_that_claim_one_label_image_twice_are_read(tmp_path: Path, tiny_model: Path) -> None:
     """Versions before this one left them behind."""
     out = segmented(tmp_path, tiny_model, apart="well_t{:02d}")
@@ -238,7 +256,9 @@ def test_times_without_a_file_are_frames_without_cells(
     for t in times:
         tifffile.imwrite(images / f"a_t{t}.tif", frame([(15, 15)]))
     done("segment", images, "-o", out, "-m", tiny_model, "--workers", "1")
-    done("track", out, "--time-regex", r"_t(?P<t>\d+)", "--gap", gap)
+    said = done("track", out, "--time-regex", r"_t(?P<t>\d+)", "--gap", gap).stderr
+    is_cut = times == (0, 1, 5) and gap == 0
+    assert ("a_t0.tif: no cell is linked from time 1 to 5: times between them are missing; --gap 3" in said) == is_cut
     assert len(rows(out / "lineages.csv")) == tracks
     done("export", out, "--to", "ctc")
     text = (out / "a_RES" / "res_track.txt").read_text()

@@ -85,6 +85,9 @@ def test_a_model_is_published_under_its_own_licence(tiny_model: Path, tmp_path: 
         assert code == 2
         assert "has the licence CC BY-NC 4.0, not CC-BY-4.0: leave out --licence" in output
         assert not (tmp_path / "out").exists()
+    # Words that packages do not know.
+    words = _with_licence(tiny_model, tmp_path / "words.safetensors", "MIT License")
+    assert _export(words, "-o", tmp_path / "words", "--author", "A", "--licence", "MIT")[0] == 0
     # The same licence, as SPDX spells it
     assert _export(mine, "-o", tmp_path / "out", "--author", "A", "--licence", "CC-BY-NC-4.0")[0] == 0
     matter, page = _front_matter(tmp_path / "out")

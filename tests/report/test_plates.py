@@ -38,7 +38,7 @@ def test_rows_of_the_summary_without_a_well_have_no_place() -> None:
 
 
 @pytest.mark.parametrize(
-    ("row", "column"), [("control", "1"), ("ag", "1"), ("A", "49"), ("A", "20240101"), ("A", "9" * 5000)]
+    ("row", "column"), [("control", "1"), ("aw", "1"), ("A", "73"), ("A", "20240101"), ("A", "9" * 5000)]
 )
 def test_columns_of_a_table_that_are_no_well_have_no_place(row: str, column: str) -> None:
     """More rows or columns than plates have, such as groups and dates."""

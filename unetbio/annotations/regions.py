@@ -111,13 +111,13 @@ class Grid:
         if region.plane is not None:
             t, z = self._split(region.plane)
         elif region.index is not None:
-            t, z = (region.index, None) if self._is_along_time else (None, region.index)
+            t, z = (region.index, None) if self.is_along_time else (None, region.index)
         elif region.is_first:
             t, z = (0 if len(there) > 1 else None for there in (self.times, self.sections))
         return [(i, j) for i in _matching(t, self.times) for j in _matching(z, self.sections)]
 
     @property
-    def _is_along_time(self) -> bool:
+    def is_along_time(self) -> bool:
         """Whether a single axis is that of the times; of an image with both, napari's shapes leave out the times."""
         return len(self.sections) == 1 and (len(self.times) > 1 or self.sections == (None,))
 
@@ -144,7 +144,7 @@ class Grid:
                 f"drawn on {sheet.size[1]} x {sheet.size[0]} pixels, the image has {self.width} x {self.height}: "
                 "give the images that were annotated",
             )
-        unnamed = self.times if self._is_along_time else self.sections
+        unnamed = self.times if self.is_along_time else self.sections
         for name, there, values in (
             ("times", self.times, {region.t for region in sheet.regions}),
             ("sections", self.sections, {region.z for region in sheet.regions}),

@@ -256,20 +256,24 @@ def check_probabilities(items: Sequence[Item]) -> None:
         Naming the first two.
     """
     by_result = {item.result.casefold(): item for item in items}
+    counts: dict[str, int] = {}
     for item in items:
         if (found := split_time(item.result)) and (other := by_result.get(found[0].casefold())):
             name = item.probabilities_of(None)
             is_same = other.probabilities_of(found[1]).casefold() == name.casefold()
-            if is_same and _is_time_lapse(other):
+            if is_same and other.result not in counts:
+                counts[other.result] = _count_times(other)
+            if is_same and found[1] < counts[other.result]:
                 raise _both_written_to(name, other, item)
 
 
-def _is_time_lapse(item: Item) -> bool:
-    """Whether each time of an image is a file of probabilities; the run reports an image that cannot be opened."""
+def _count_times(item: Item) -> int:
+    """Times of an image that have a file of probabilities each; the run reports an image that cannot be opened."""
     try:
-        return item.settings.t is None and item.read().size("T") > 1
+        count = item.read().size("T") if item.settings.t is None else 1
     except (ImageError, OSError):
-        return False
+        return 0
+    return count if count > 1 else 0
 
 
 def _both_written_to(name: str, one: Item, other: Item) -> UsageError:

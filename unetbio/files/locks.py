@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,10 +19,16 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 
 logger = logging.getLogger(__name__)
 
+POLL_SECONDS = 0.02
+
 
 @contextlib.contextmanager
 def lock(
-    path: str | os.PathLike[str], *, shared: bool = False, what: str | os.PathLike[str] | None = None
+    path: str | os.PathLike[str],
+    *,
+    shared: bool = False,
+    what: str | os.PathLike[str] | None = None,
+    patience: float = 0.0,
 ) -> Iterator[None]:
     """Hold a lock on the file ``path`` while the block runs; the kernel frees it when the process dies.
 
@@ -33,6 +40,8 @@ def lock(
         Any number of processes may hold it at once, but none beside an exclusive one.
     what : path-like, optional
         What the lock is for, in messages; the folder of ``path`` by default.
+    patience : float
+        Seconds to wait for a process that holds the lock.
 
     Raises
     ------
@@ -43,7 +52,7 @@ def lock(
     with contextlib.ExitStack() as held:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(hold_lock(path, shared=shared))
+            held.enter_context(_wait_for(path, shared, time.monotonic() + patience))
         except BlockingIOError as error:
             raise EnvironmentStoppedError(
                 f"{what or path.parent} is in use by another unetbio run (lock file {path.name}): "
@@ -54,3 +63,16 @@ def lock(
                 raise stopped(Path(what or path), error) from error
             logger.warning("%s: this file system has no locks; let no other run write there", path.parent)
         yield
+
+
+def _wait_for(path: Path, shared: bool, until: float) -> contextlib.AbstractContextManager[None]:
+    """The lock, once it is held; raises as `hold_lock` when the time is over."""
+    while True:
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(hold_lock(path, shared=shared))
+                return held.pop_all()
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise
+        time.sleep(POLL_SECONDS)

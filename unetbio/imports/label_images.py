@@ -84,12 +84,25 @@ def read_label_image(
                     f"no region has a pixel in the image of {grid.width} x {grid.height}: are they in micrometres, or "
                     "of another image?",
                 )
+            if regions and painting.elsewhere == len(regions):
+                _refuse_elsewhere(regions, grid)
     except ImageError as error:
         raise ImageError(error.reason, f"{source.name}: {error}") from error
     except OSError as error:
         raise ImageError("unreadable", f"{source.name} cannot be read: {error.strerror or error}") from error
     _say(painting, name)
     return painting.label_image, NamedClasses(painting.classes, named)
+
+
+def _refuse_elsewhere(regions: Sequence[Region], grid: Grid) -> None:
+    """Refuse regions of which none lies in the image, where the file does not name their axis: it may be the other."""
+    places = sorted({region.index for region in regions if region.index is not None})
+    if places:
+        raise ImageError(
+            "wrong_planes",
+            f"all regions lie in {'times' if grid.is_along_time else 'sections'} that were left out, such as "
+            f"{places[0]}, by an axis that the file does not name: give the --t or --z that was annotated",
+        )
 
 
 def _say_missing(source: Source, place: Place, name: str) -> None:
@@ -159,9 +172,15 @@ def _chosen(sheet: Sheet, name: str, run: ImportRun) -> list[Region]:
 
 def _say_first(regions: Sequence[Region], grid: Grid, name: str) -> None:
     """Say where regions lie of a file that states no plane."""
-    count = sum(region.is_first for region in regions)
-    if count and len(grid.times) * len(grid.sections) > 1:
-        logger.warning("%s: regions without a plane, which lie in the first one as in QuPath: %d", name, count)
+    count, others = sum(region.is_first for region in regions), len(grid.times) * len(grid.sections) - 1
+    if count and others:
+        logger.warning(
+            "%s: %d regions without a plane, which lie in the first one as in QuPath; the other planes, which get no "
+            "cells: %d",
+            name,
+            count,
+            others,
+        )
 
 
 def _refuse_without_area(sheet: Sheet) -> None:

@@ -169,20 +169,23 @@ def _sheets(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, She
         try:
             names = finder.by_name(sheet.image, sheet.series)
         except ImageError as error:
-            yield sheet.image or source.name, error
+            yield _name_in(source, sheet), error
             continue
         if names is not None:
             yield names, source, sheet
         elif sheet.regions or sheet.left_out:
-            yield sheet.image or source.name, _no_image(sheet.image, finder)
+            yield _name_in(source, sheet), _no_image(sheet.image, finder)
+
+
+def _name_in(source: Source, sheet: Sheet) -> str:
+    """Name of an image in a file of many."""
+    return f"{source.name}, {sheet.image}" if sheet.image else source.name
 
 
 def _times(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, Sheet | None] | tuple[str, ImageError]]:
     """A time-lapse with the label images of all times; or the images of each time, ``x/t000.tif`` or ``x_t000.tif``."""
     name = source.name.removesuffix(ENDING)
-    times = [
-        finder.by_name(f"{name}/t{time}") or finder.by_time(name, int(time)) for time in map(time_of, source.paths)
-    ]
+    times = [_time(name, time_of(path), finder) for path in source.paths]
     # Images of several times, such as 00/x.tif and 01/x.tif, may all have the name of the time-lapse.
     lapse = None if len(times) > 1 and None not in times else _lapse(name, times, finder)
     if lapse is not None:
@@ -191,12 +194,22 @@ def _times(source: Source, finder: Finder) -> Iterator[tuple[Names, Source, Shee
     for names, path in zip(times, source.paths, strict=True):
         if names is None:
             time = time_of(path)
-            yield f"{name}/{path.name}", _no_image(f"{name}, {name}/t{time} or {name}_t{time}", finder)
+            names = _no_image(f"{name}, {name}/t{time} or {name}_t{time}", finder)
+        if isinstance(names, ImageError):
+            yield f"{name}/{path.name}", names
         else:
             yield names, Source((path,), path.name, MASKS), None
 
 
-def _lapse(name: str, times: Sequence[Names | None], finder: Finder) -> Names | None:
+def _time(name: str, time: str, finder: Finder) -> Names | ImageError | None:
+    """The image of a single time, or why it cannot be told; None if there is none."""
+    try:
+        return finder.by_name(f"{name}/t{time}") or finder.by_time(name, int(time))
+    except ImageError as error:
+        return error
+
+
+def _lapse(name: str, times: Sequence[Names | ImageError | None], finder: Finder) -> Names | None:
     """The time-lapse of a name; None if there is none, or if images of single times have the name."""
     try:
         return finder.by_name(name)

@@ -169,10 +169,7 @@ def labels_of(image: Image, axes: str | None = None, *, allow_binary: bool = Fal
     stored = image.read()
     label_image = _unsigned(_whole(stored) if stored.dtype.kind == "f" else stored)
     if not allow_binary:
-        # Each time is an image of its own: a cell that moves is in no two places.
-        has_time = (axes or image.axes).startswith("T") and label_image.ndim > 2
-        for frame in label_image if has_time else [label_image]:
-            _refuse_binary(frame)
+        _refuse_binary(label_image, has_time=(axes or image.axes).startswith("T") and label_image.ndim > 2)
     return label_image
 
 
@@ -254,8 +251,10 @@ def _whole(label_image: NDArray[Any]) -> NDArray[Any]:
     return label_image.astype(np.int64)
 
 
-def _refuse_binary(label_image: NDArray[Any]) -> None:
-    if is_binary_mask(label_image):
+def _refuse_binary(label_image: NDArray[Any], *, has_time: bool) -> None:
+    # Each time is an image of its own: one cell that moves is no mask of several. Nor are masks of several numbers.
+    has_one = has_time and bool(((label_image == 0) | (label_image == label_image.max(initial=0))).all())
+    if any(map(is_binary_mask, label_image)) if has_one else is_binary_mask(label_image):
         raise ImageError(
             "binary_mask",
             f"the mask holds only 0 and {label_image.max()}: touching cells cannot be separated; give each cell its "

@@ -95,7 +95,9 @@ def licence_of(model: Model, what: str, authors: Sequence[str], licence: str) ->
     if not authors or not (own or licence):
         missing = "authors: give --author NAME" if not authors else "a licence: give --licence, such as CC-BY-4.0"
         raise UsageError(f"{what} of model {model.info.name} needs {missing}")
-    if own and licence and _unspaced(own) != _unspaced(licence):
+    # Other words, such as "MIT License", are given the identifier that packages need.
+    is_identifier = _unspaced(own) in map(_unspaced, HUGGING_FACE_LICENCES)
+    if licence and is_identifier and _unspaced(own) != _unspaced(licence):
         raise UsageError(f"model {model.info.name} has the licence {own}, not {licence}: leave out --licence")
     return licence or own
 

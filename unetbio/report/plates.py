@@ -12,10 +12,10 @@ __all__ = ["WellImage", "heat_maps"]
 
 MAX_PLATES = 20
 
-# A plate of 1536 wells has the most; tables may have such columns of another meaning (control, 20240101).
-_ROWS = {row_letters(number): number for number in range(1, 33)}
+# A plate of 3456 wells has the most; tables may have such columns of another meaning (control, 20240101).
+_ROWS = {row_letters(number): number for number in range(1, 49)}
 # Some count from 0.
-_COLUMNS = frozenset(map(str, range(49)))
+_COLUMNS = frozenset(map(str, range(73)))
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,9 @@ def find_masks_of_run(out: Path) -> list[Entry]:
     """
     check_folder(out)
     entries = [
-        entry for entry in known_entries(out).values() if entry.status != "failed" and not holds_classes(entry.output)
+        entry
+        for entry in known_entries(out).values()
+        if entry.has_mask and (out / entry.output).exists() and not holds_classes(entry.output)
     ]
     if not entries:
         raise UsageError(f"{out} holds no label images of unetbio segment")

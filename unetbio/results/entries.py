@@ -60,17 +60,24 @@ def known_entries(out: Path) -> dict[str, Entry]:
             path_columns=provenance.path_columns,
             place=provenance.place,
         )
+    # Of an image that stood twice, one may have been removed.
+    there = {(entry.input, entry.series, entry.place.get("image_region")) for entry in entries.values()}
+    gone = {
+        name: entry
+        for name, entry in gone.items()
+        if (entry.input, entry.series, entry.place.get("image_region")) not in there
+    }
     _warn_of_gone(gone, entries)
     return entries
 
 
 def _without_superseded(journals: Mapping[str, Entry]) -> dict[str, Entry]:
-    """Entries without those of another format where the result failed before or since."""
+    """Entries without those of another format where the result failed before or since; edited masks stay."""
     newest = newest_entries(journals.values())
 
     def counts(entry: Entry) -> bool:
         last = newest[provenance_name(entry.output)]
-        return entry is last or "failed" not in (entry.status, last.status)
+        return entry is last or (entry.status != "failed" and last.has_mask)
 
     return {name: entry for name, entry in journals.items() if counts(entry)}
 

@@ -94,6 +94,11 @@ class Entry:
     time: str = field(default_factory=lambda: Entry.now())
 
     @property
+    def has_mask(self) -> bool:
+        """Whether there is a mask of it; one that was edited by hand stays where it cannot be that of the image."""
+        return self.status != "failed" or self.reason == "edited"
+
+    @property
     def order(self) -> tuple[str, int, str]:
         """Its place among those of a folder: by path and series."""
         return self.path, self.series or 0, self.output
@@ -182,8 +187,10 @@ def newest_entries(entries: Iterable[Entry]) -> dict[str, Entry]:
 
 
 @contextlib.contextmanager
-def hold_output(out: Path, part: Part | None) -> Iterator[None]:
+def hold_output(out: Path, part: Part | None, *, patience: float = 0.0) -> Iterator[None]:
     """Lock the output folder: for one whole run, or for each part, while other parts run.
+
+    Another run is waited for so many seconds.
 
     Raises
     ------
@@ -191,7 +198,7 @@ def hold_output(out: Path, part: Part | None) -> Iterator[None]:
         When another run holds it, or it cannot be written.
     """
     if part is None:
-        with lock(out / LOCK):
+        with lock(out / LOCK, patience=patience):
             yield
     else:
         with lock(out / LOCK, shared=True), lock(out / job_lock_name(part.label)):

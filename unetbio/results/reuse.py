@@ -5,6 +5,7 @@ provenance without a label image, or both. A label image that differs from its p
 """
 
 import contextlib
+import functools
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -148,12 +149,14 @@ def find_earlier_result(item: Item, out: Path, model: Model, settings: dict[str,
     if state == "edited":
         if policy.overwrite_edited:
             return _NOTHING
-        _refuse_edited_for_another(item, provenance, policy)
+        _refuse_edited_for_another(item, out, provenance, policy)
         changes = _describe_changes(provenance, model, settings) if provenance else ""
         return EarlierResult(KeptResult(True, provenance), changes)
     if policy.overwrite or provenance is None:
         return _NOTHING
-    other = _describe_other_input(item, out, provenance, policy)
+    is_same = functools.cache(lambda: provenance.input.matches(item.source, rehash=policy.rehash))
+    other = _other_input(item, out, provenance)
+    other = f"input {other} (now {real_path(item.source)})" if other and not is_same() else ""
     if changes := ", ".join(filter(None, (other, _describe_changes(provenance, model, settings)))):
         return EarlierResult(changes=changes)
     if has_objects(provenance) and not (out / item.objects).is_file():
@@ -164,8 +167,7 @@ def find_earlier_result(item: Item, out: Path, model: Model, settings: dict[str,
         return _NOTHING
     if provenance.input.image_set != record_set(item.image_set):
         return _NOTHING
-    same = provenance.input.matches(item.source, rehash=policy.rehash)
-    return EarlierResult(KeptResult(False, provenance)) if same else _NOTHING
+    return EarlierResult(KeptResult(False, provenance)) if is_same() else _NOTHING
 
 
 def has_objects(provenance: Provenance) -> bool:
@@ -201,13 +203,10 @@ def _shown(name: str, value: Any) -> Any:
     return _UNSET.get(name, "none") if default in (None, ()) else default
 
 
-def _describe_other_input(item: Item, out: Path, provenance: Provenance, policy: Policy) -> str:
-    """The input of a result, if it is another file than that of the item, is still there and holds other bytes."""
+def _other_input(item: Item, out: Path, provenance: Provenance) -> str:
+    """The input of a result, if it is another file than that of the item and still there."""
     before = provenance.input.find((out / item.labels).parent)
-    if before is None or real_path(before) == real_path(item.source):
-        return ""
-    is_same = provenance.input.matches(item.source, rehash=policy.rehash)
-    return "" if is_same else f"input {real_path(before)} (now {real_path(item.source)})"
+    return "" if before is None or real_path(before) == real_path(item.source) else str(real_path(before))
 
 
 def other_format(out: Path, item: Item, provenance: Provenance | None) -> Path | None:
@@ -231,13 +230,12 @@ def _refuse_edited_format(item: Item, out: Path, provenance: Provenance | None, 
     )
 
 
-def _refuse_edited_for_another(item: Item, provenance: Provenance | None, policy: Policy) -> None:
+def _refuse_edited_for_another(item: Item, out: Path, provenance: Provenance | None, policy: Policy) -> None:
     """Refuse a mask that was edited by hand on other pixels; what is missing, or not recorded, cannot be compared."""
     if provenance is None or not item.source.exists() or provenance.input.matches(item.source, rehash=policy.rehash):
         return
-    before = provenance.input.absolute
-    is_changed = before == str(real_path(item.source))
-    what = "its image has changed since" if is_changed else f"was drawn on another image, {before}"
+    other = _other_input(item, out, provenance)
+    what = f"was drawn on another image, {other}" if other else "its image has changed since"
     raise ImageError(
         "edited",
         f"{item.labels} was edited by hand, and {what}: give another output folder, or --overwrite-edited; without "

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from unetbio.results.tables.lineages import (
     Lineage,
     Track,
     frame_numbers,
-    remove_other_lineages,
+    replace_lineages,
     write_lineage,
     write_track_tables,
 )
@@ -103,8 +104,8 @@ def track_folder(
                 report(sequence.name, f"{error} [{error.reason}]")
                 continue
             report(sequence.name, "")
-        remove_other_lineages(out, {result_name(entry.output) for entry in find_masks_of_run(out)}, lineages)
-        write_track_tables(out, lineages)
+        others = replace_lineages(out, [result_name(entry.output) for entry in find_masks_of_run(out)], lineages)
+        write_track_tables(out, [*lineages, *others])
         write_known_tables(out)
     tracks = [track for lineage in lineages for track in lineage.tracks]
     divisions = len({(id(lineage), track.parent) for lineage in lineages for track in lineage.tracks if track.parent})
@@ -171,6 +172,7 @@ def _track(out: Path, sequence: _Sequence, run: TrackRun, draw: Picture | None) 
         diameters *= scale ** (1 / 3)
     distance = run.distance or (float(np.median(diameters)) if len(diameters) else 1.0)
     numbers = frame_numbers([frame.t for frame in frames])
+    _warn_of_gaps(sequence.name, frames, numbers, run.gap)
     tracks = link_cells(cells, numbers, distance=distance, gap=run.gap, divisions=not run.no_divisions)
     settings: dict[str, float | int | bool | None] = {
         "distance": round(distance, 3),
@@ -184,6 +186,22 @@ def _track(out: Path, sequence: _Sequence, run: TrackRun, draw: Picture | None) 
     if draw is not None:
         _draw(out, sequence, frames, tracked, draw)
     return lineage
+
+
+def _warn_of_gaps(name: str, frames: Sequence[FrameOfTrack], numbers: Sequence[int], gap: int) -> None:
+    """Say where times are so far apart that no cell is linked."""
+    missing = [(after - before - 1, place) for place, (before, after) in enumerate(pairwise(numbers))]
+    wide = [(count, place) for count, place in missing if count > gap]
+    if wide:
+        place = wide[0][1]
+        logger.warning(
+            "%s: no cell is linked from time %d to %d%s: times between them are missing; --gap %d links it",
+            name,
+            frames[place].t,
+            frames[place + 1].t,
+            f", nor over {len(wide) - 1} more gaps" if len(wide) > 1 else "",
+            max(count for count, _ in wide),
+        )
 
 
 def _frames(

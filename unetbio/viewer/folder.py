@@ -42,6 +42,9 @@ COLUMNS = ("image", "mask", *READING)
 OF_MODEL = (".safetensors", CHECKPOINT_SUFFIX, ".png")
 """Endings of the files of a training that another one does not replace by itself."""
 
+PATIENCE = 0.5
+"""Seconds."""
+
 Cells = dict[str, str]
 
 # A folder's lock is one a process: this one keeps the threads of the server apart.
@@ -143,12 +146,14 @@ def _doubtful(provenance: Provenance | None) -> float | None:
 def hold_for_view(out: Path) -> Iterator[None]:
     """Lock the output folder against other runs, and wait for the other threads of this one.
 
+    Another view holds it for as long as it takes to store a correction.
+
     Raises
     ------
     EnvironmentStoppedError
         When another run holds it, or it cannot be written.
     """
-    with _THREADS, hold_output(out, None):
+    with _THREADS, hold_output(out, None, patience=PATIENCE):
         yield
 
 

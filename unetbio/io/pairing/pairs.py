@@ -66,8 +66,9 @@ def pair(
         image_files = [f for f in image_files if f not in mask_files]
     pairs: dict[Path, Path] = {}
     for name_of, fold in ((stem, str), (plain_stem, str), (plain_stem, composed)):
-        left_images = [f for f in image_files if f.path not in pairs]
-        left_masks = [f for f in mask_files if f.path not in pairs.values()]
+        paired = {*pairs, *pairs.values()}
+        left_images = [f for f in image_files if f.path not in paired]
+        left_masks = [f for f in mask_files if f.path not in paired]
         by_image, by_mask = _by_key(left_images, name_of, fold), _by_key(left_masks, name_of, fold)
         for key, mine in by_image.items():
             theirs = by_mask.get(key, [])

@@ -17,7 +17,7 @@ from unetbio.io.cell_classes import read_cell_classes
 from unetbio.io.labels import label_suffix
 from unetbio.output_layout import objects_name, probabilities_name, result_name
 from unetbio.postprocessing.objects import ObjectTable
-from unetbio.provenance import CELL_CLASSES, FrameRecord, Provenance
+from unetbio.provenance import CELL_CLASSES, PROBABILITIES, FrameRecord, Provenance
 from unetbio.results.journal import Entry
 
 __all__ = [
@@ -110,6 +110,8 @@ def _knots(provenance: Provenance) -> Sequence[tuple[float, float]]:
 
 
 def _read_probability(path: Path, labels: Path, provenance: Provenance) -> NDArray[Any] | None:
+    if not provenance.run.get(PROBABILITIES, True):
+        return None
     try:
         written = provenance.output.mtime_ns
         # Newer probabilities come from a run that was killed before it wrote its label image.

@@ -6,7 +6,7 @@
 
 import csv
 import io
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -21,7 +21,7 @@ __all__ = [
     "Track",
     "frame_numbers",
     "read_lineage",
-    "remove_other_lineages",
+    "replace_lineages",
     "write_lineage",
     "write_track_tables",
 ]
@@ -132,26 +132,39 @@ def read_lineage(out: Path, result: str) -> Lineage | None:
         return None
 
 
-def remove_other_lineages(out: Path, results: Collection[str], kept: Sequence[Lineage]) -> None:
-    """Remove what earlier runs of ``track`` wrote, where the last one did not write it again.
+def replace_lineages(out: Path, results: Iterable[str], made: Sequence[Lineage]) -> list[Lineage]:
+    """Remove earlier tracks of label images that were tracked again in another time-lapse.
 
     Parameters
     ----------
     out : pathlib.Path
         The output folder.
-    results : collection of str
+    results : iterable of str
         Names of all results of the folder.
-    kept : sequence of Lineage
-        Time-lapses of the last run.
+    made : sequence of Lineage
+        Time-lapses of this run, which are written.
+
+    Returns
+    -------
+    list of Lineage
+        Earlier time-lapses that stay.
     """
-    begun = {result_name(lineage.frames[0].output) for lineage in kept}
-    tracked = {result_name(frame.output) for lineage in kept for frame in lineage.frames}
+    begun = {result_name(lineage.frames[0].output) for lineage in made}
+    tracked = {frame.output for lineage in made for frame in lineage.frames}
+    stay = []
     for result in results:
-        if result not in begun:
-            (out / tracks_name(result)).unlink(missing_ok=True)
-            (out / track_picture_name(result)).unlink(missing_ok=True)
-        if result not in tracked:
-            (out / tracked_name(result)).unlink(missing_ok=True)
+        lineage = None if result in begun else read_lineage(out, result)
+        if lineage is None:
+            continue
+        outputs = {frame.output for frame in lineage.frames}
+        if outputs.isdisjoint(tracked):
+            stay.append(lineage)
+            continue
+        names = [tracks_name(result), track_picture_name(result)]
+        names += [tracked_name(result_name(output)) for output in outputs - tracked]
+        for name in names:
+            (out / name).unlink(missing_ok=True)
+    return stay
 
 
 def write_track_tables(out: Path, lineages: Sequence[Lineage]) -> None:

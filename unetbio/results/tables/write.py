@@ -67,10 +67,11 @@ def _warn_of_repeated(out: Path, outcomes: Sequence[Outcome]) -> None:
     if repeated:
         one, other, *_ = repeated[0]
         logger.warning(
-            "%s and %s are one image, and its cells are twice in the tables%s: remove the mask of one, such as %s",
+            "%s and %s are one image, and its cells are twice in the tables%s: remove the mask of one, %s or %s",
             one.path,
             other.path,
             f" ({len(repeated)} such images)" if len(repeated) > 1 else "",
+            out / one.output,
             out / other.output,
         )
 

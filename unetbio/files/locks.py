@@ -65,7 +65,7 @@ def lock(
         yield
 
 
-def _wait_for(path: Path, shared: bool, until: float) -> contextlib.AbstractContextManager[None]:
+def _wait_for(path: Path, shared: bool, until: float) -> contextlib.AbstractContextManager[object]:
     """The lock, once it is held; raises as `hold_lock` when the time is over."""
     while True:
         with contextlib.ExitStack() as held:

@@ -15,6 +15,7 @@ from unetbio.errors import ImageError
 from unetbio.io.image import AXES, Image
 from unetbio.io.missing import MissingPlanes
 from unetbio.io.read import read_image
+from unetbio.io.series import list_series
 
 __all__ = ["ImageSet"]
 
@@ -70,19 +71,19 @@ class ImageSet:
         Raises
         ------
         ImageError
-            That of the first file of a channel; ``inconsistent``: the files differ, or hold an axis that their names
-            also have.
+            That of the first file of a channel; ``inconsistent``: the files differ, or hold several images, or an axis
+            that their names also have.
         """
         pixels = _SetPixels(self, axes)
-        heads = [pixels.head(files) for files in self._by_channel() if any(files)]
-        first = heads[0]
+        first = pixels.heads[0]
+        _refuse_several(first, axes)
         sizes = dict(zip("TCZ", self.shape, strict=True))
         for axis in "TCZ":
             if sizes[axis] > 1 and first.size(axis) > 1:
                 raise ImageError(
                     "inconsistent",
                     f"{first.source.name} holds {first.describe()}, and the names of the files tell {sizes[axis]} "
-                    f"{_NAMES[axis]} apart: take each file as an image with --group none",
+                    f"{_NAMES[axis]} apart: {_REMEDY}",
                 )
         lengths = {axis: sizes.get(axis, 1) * first.size(axis) for axis in AXES}
         kept = [axis for axis in AXES if axis in "YX" or lengths[axis] > 1]
@@ -91,7 +92,7 @@ class ImageSet:
             first,
             axes="".join(kept),
             shape=tuple(lengths[axis] for axis in kept),
-            dtype=_common_type(heads),
+            dtype=pixels.dtype,
             pixel_size_um=known,
             pixel_size_trusted=first.pixel_size_trusted or bool(self.pixel_size_um),
             channel_names=first.channel_names if first.size("C") > 1 else self._channel_names(),
@@ -102,16 +103,24 @@ class ImageSet:
             variant=f"{math.prod(self.shape)} files",
         )
 
-    def _by_channel(self) -> list[list[str]]:
-        """Names of the files of each channel."""
-        grid = np.array(self.files, dtype=object).reshape(self.shape)
-        return [grid[:, channel].ravel().tolist() for channel in range(self.shape[1])]
-
     def _channel_names(self) -> tuple[str, ...]:
         return self.channel_names or ("",) * self.shape[1]
 
 
 _NAMES = {"T": "times", "C": "channels", "Z": "sections"}
+_REMEDY = "take each file as an image with --group none"
+
+
+def _refuse_several(first: Image, axes: str | None) -> None:
+    """Refuse files of several images, of which a set has the first alone; smaller ones, as thumbnails, may follow."""
+    if first.series_count == 1:
+        return
+    others = (each.image for each in list_series(first.source, axes=axes)[1:])
+    if any(other and math.prod(other.shape[-2:]) >= math.prod(first.shape[-2:]) for other in others):
+        raise ImageError(
+            "inconsistent",
+            f"{first.source.name} holds {first.series_count} images, and joined files hold one each: {_REMEDY}",
+        )
 
 
 def _common_type(heads: Sequence[Image]) -> np.dtype[Any]:
@@ -146,9 +155,17 @@ class _SetPixels:
             present = present.repeat(first.size(letter), axis=axis)
         return MissingPlanes.of(present, self._set.missing_files)
 
-    def head(self, files: Sequence[str]) -> Image:
-        """The first of these files that is there, opened."""
-        return self._open(next(filter(None, files)))
+    @functools.cached_property
+    def heads(self) -> list[Image]:
+        """The first file of each channel that has one, opened."""
+        grid = np.array(self._set.files, dtype=object).reshape(self._set.shape)
+        channels = (list(filter(None, grid[:, channel].ravel())) for channel in range(self._set.shape[1]))
+        return [self._open(names[0]) for names in channels if names]
+
+    @functools.cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the grey values of all files."""
+        return _common_type(self.heads)
 
     def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
         """Return a window ``(len(channels), Y, X)``."""
@@ -156,13 +173,16 @@ class _SetPixels:
 
     @property
     def _first(self) -> Image:
-        return self.head(self._set.files)
+        return self._open(next(filter(None, self._set.files)))
 
     def _plane(self, t: int, z: int, channel: int, y: slice, x: slice) -> NDArray[Any]:
         place = {"T": t, "C": channel, "Z": z}
         outer = [place[axis] if size > 1 else 0 for axis, size in zip("TCZ", self._set.shape, strict=True)]
         inner = {axis: 0 if size > 1 else place[axis] for axis, size in zip("TCZ", self._set.shape, strict=True)}
         image = self._open(self._set.files[int(np.ravel_multi_index(outer, self._set.shape))])
+        if not np.can_cast(image.dtype, self.dtype):
+            # The first file of each channel gave the type, and numbers that it cannot hold would wrap.
+            raise _differ(image, self._first)
         return image.read(t=inner["T"], c=inner["C"], z=inner["Z"], y=y, x=x)
 
     def _open_file(self, name: str) -> Image:
@@ -172,9 +192,13 @@ class _SetPixels:
             raise ImageError(error.reason, f"{os.path.basename(name)}: {error}") from error  # noqa: PTH119
         first = image if name == next(filter(None, self._set.files)) else self._first
         if (image.axes, image.shape) != (first.axes, first.shape):
-            raise ImageError(
-                "inconsistent",
-                f"the files of one image differ: {image.source.name} is {image.describe()}, {first.source.name} is "
-                f"{first.describe()}; take each file as an image with --group none",
-            )
+            raise _differ(image, first)
         return image
+
+
+def _differ(image: Image, first: Image) -> ImageError:
+    return ImageError(
+        "inconsistent",
+        f"the files of one image differ: {image.source.name} is {image.describe()}, {first.source.name} is "
+        f"{first.describe()}; {_REMEDY}",
+    )

@@ -87,6 +87,40 @@ def test_files_of_one_image_have_one_size_and_type(tmp_path: Path) -> None:
     assert image.read()[:, 0, 0].tolist() == [1, 999]
 
 
+def test_a_file_whose_numbers_the_others_cannot_hold_is_refused(tmp_path: Path) -> None:
+    stored = [np.full((4, 5), value, dtype) for value, dtype in ((7, "u1"), (1001, "u2"), (1002, "u2"))]
+    write(tmp_path, {f"e_z0{z}_ch00.tif": plane for z, plane in enumerate(stored)})
+    image = set_of(grouped(tmp_path)[0]).open()
+    assert image.read(z=0).max() == 7
+    with pytest.raises(
+        ImageError, match=r"e_z01_ch00.tif is Y=4 X=5 uint16, e_z00_ch00.tif is Y=4 X=5 uint8"
+    ) as caught:
+        image.read()
+    assert caught.value.reason == "inconsistent"
+    # A wider type of another channel, or of the first file, holds them all.
+    write(tmp_path, {f"e_z0{z}_ch01.tif": np.full((4, 5), 9, np.uint16) for z in range(3)})
+    assert set_of(grouped(tmp_path)[0]).open().read()[:, :, 0, 0].tolist() == [[7, 1001, 1002], [9, 9, 9]]
+
+
+def several(path: Path, *planes: np.ndarray) -> None:
+    with tifffile.TiffWriter(path, ome=True) as writer:
+        for plane in planes:
+            writer.write(plane)
+
+
+def test_files_of_several_images_are_not_joined_to_one(tmp_path: Path) -> None:
+    plane = np.ones((8, 8), np.uint8)
+    for c in range(2):
+        several(tmp_path / f"S_ch0{c}.tif", plane, plane * 2)
+    with pytest.raises(ImageError, match=r"S_ch00.tif holds 2 images, .* with --group none") as caught:
+        set_of(grouped(tmp_path)[0]).open()
+    assert caught.value.reason == "inconsistent"
+    # A thumbnail is no image to segment.
+    for c in range(2):
+        several(tmp_path / f"S_ch0{c}.tif", plane * (c + 1), plane[::4, ::4])
+    assert set_of(grouped(tmp_path)[0]).open().read()[:, 0, 0].tolist() == [1, 2]
+
+
 def test_a_broken_file_is_named(tmp_path: Path) -> None:
     write(tmp_path, {"A01_s1_w1.TIF": np.ones((4, 5), np.uint8)})
     (tmp_path / "A01_s1_w2.TIF").write_bytes(b"II*\0")
@@ -162,6 +196,38 @@ def test_numbers_are_in_the_order_of_their_size(tmp_path: Path) -> None:
     (found,) = grouped(tmp_path, r"(?P<field>x)_(?P<z>\d+)_(?P<channel>\w+)")
     assert set_of(found).channel_names == ("DAPI", "GFP")
     assert set_of(found).files[:3] == ("x_1_DAPI.tif", "x_2_DAPI.tif", "x_10_DAPI.tif")
+
+
+@pytest.mark.parametrize(
+    "ordered",
+    [
+        ["t1", "t2", "t9", "t10", "t12"],
+        ["-2", "-1", "0", "1", "10"],
+        ["0.0", "0.5", "1.0", "2.0", "10.0"],
+        ["0.5um", "1.25um", "10um"],
+        # No sign where all have one: it parts the number from the name.
+        ["-1", "-2", "-10"],
+    ],
+)
+@pytest.mark.parametrize("axis", ["t", "z"])
+def test_times_and_sections_are_in_the_order_of_their_numbers(tmp_path: Path, axis: str, ordered: list[str]) -> None:
+    touch(tmp_path, *(f"m_{value}.tif" for value in ordered))
+    (found,) = grouped(tmp_path, rf"(?P<name>.+)_(?P<{axis}>[^_]+)")
+    assert set_of(found).files == tuple(f"m_{value}.tif" for value in ordered)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "gap"),
+    [((0, 1, 3), "2"), ((1, 2, 5), "3, 4"), ((0, 5, 10, 20), "15"), ((0, 5, 10), ""), ((0, 10, 27), ""), ((1, 99), "")],
+)
+def test_a_time_that_no_file_has_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, numbers: tuple[int, ...], gap: str
+) -> None:
+    touch(tmp_path, *(f"{field}_t{t:02d}_ch00.tif" for field in "AB" for t in numbers))
+    assert [set_of(found).shape for found in grouped(tmp_path)] == [(len(numbers), 1, 1)] * 2
+    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(said) == bool(gap)
+    assert all(f"no file has the number {gap} among the times" in line for line in said)
 
 
 def test_a_pattern_that_does_not_fit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

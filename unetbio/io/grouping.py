@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from unetbio.errors import UsageError
 from unetbio.io.discover import Found
 from unetbio.io.image_set import ImageSet
+from unetbio.io.name_order import in_natural_order, left_out
 from unetbio.io.namings import NAMINGS, SPLIT_PATTERN, Match, Naming, SideFile, naming_of_pattern
 from unetbio.notes import say_without_effect
 
@@ -18,6 +19,7 @@ __all__ = ["AUTO", "NONE", "group_files"]
 
 logger = logging.getLogger(__name__)
 
+SHOWN_GAPS = 8
 AUTO, NONE = "auto", "none"
 """Find namings by themselves; take each file as an image."""
 
@@ -149,7 +151,7 @@ class _Plate:
 
     def __init__(self, naming: Naming, folder: str, members: Sequence[_Named]) -> None:
         self.naming, self.folder, self.members = naming, folder, members
-        self.values = {axis: _values(match.axes.get(axis) for _, match in members) for axis in "TCZ"}
+        self.values = {axis: self._values_along(axis) for axis in "TCZ"}
         self.fields: dict[tuple[str, ...], dict[tuple[int, int, int], Found]] = {}
         self.matches: dict[tuple[str, ...], Match] = {}
         self.doubt = ""
@@ -160,6 +162,13 @@ class _Plate:
     def title(self) -> str:
         """The plate for messages."""
         return f"{len(self.members)} files named as those of {self.naming.title}"
+
+    def _values_along(self, axis: str) -> list[str]:
+        """Different values along an axis: times and sections in their order, channels by numbers and then by names."""
+        found = {match.axes[axis] for _, match in self.members if axis in match.axes}
+        if axis in "TZ":
+            return in_natural_order(found)
+        return sorted(found, key=lambda value: (not value.isdecimal(), int(value) if value.isdecimal() else 0, value))
 
     def _add(self, item: Found, match: Match) -> None:
         place = tuple(self.values[axis].index(match.axes[axis]) if axis in match.axes else 0 for axis in "TCZ")
@@ -182,8 +191,21 @@ class _Plate:
                 self.naming.title,
                 f": --group {self.naming.name}; --group none takes each as an image" if names_option else "",
             )
+            self._say_gaps()
         for key, files in self.fields.items():
             yield self._image(self.matches[key], files, side, alone=not joined)
+
+    def _say_gaps(self) -> None:
+        """Name times and sections that no file has: what follows a gap counts as next to what is before it."""
+        for axis, word in (("Z", "sections"), ("T", "times")):
+            if gaps := left_out(self.values[axis]):
+                shown = ", ".join(map(str, gaps[:SHOWN_GAPS])) + (" ..." if len(gaps) > SHOWN_GAPS else "")
+                logger.warning(
+                    "%s: no file has the number %s among the %s, which are joined without it: copy it if it is missing",
+                    self.title,
+                    shown,
+                    word,
+                )
 
     def _contents(self) -> Iterator[str]:
         """Number of channels, sections and times of an image, those above one."""
@@ -218,12 +240,6 @@ class _Plate:
     def _side_file(self) -> SideFile:
         read = self.naming.side_file
         return SideFile() if read is None else read(self.members[0][0].path.parent)
-
-
-def _values(values: Iterable[str | None]) -> list[str]:
-    """Different values along an axis: numbers by their size, words in alphabetical order."""
-    found = {value for value in values if value is not None}
-    return sorted(found, key=lambda value: (not value.isdecimal(), int(value) if value.isdecimal() else 0, value))
 
 
 def _count(number: int, noun: str) -> str:

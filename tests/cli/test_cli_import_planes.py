@@ -204,15 +204,19 @@ def test_parts_of_a_mask_are_not_joined_over_time(tmp_path: Path) -> None:
 # --- Volumes of NIfTI -------------------------------------------------------------------------------------------------
 
 
-def test_corrected_masks_of_nifti_lie_on_their_images(tmp_path: Path, tiny_model: Path, discs: Array) -> None:
+@pytest.mark.parametrize(("z", "first"), [("each", 0), ("1", 1)])
+def test_corrected_masks_of_nifti_lie_on_their_images(
+    tmp_path: Path, tiny_model: Path, discs: Array, z: str, first: int
+) -> None:
     volume = np.stack([discs, np.roll(discs, 3, axis=1), discs[::-1]], axis=-1).transpose(1, 0, 2)
     matrix = np.diag([-0.0005, 0.0005, 0.002, 1])
     matrix[:3, 3] = 1, 2, 3
     (tmp_path / "images").mkdir()
     nibabel.save(nibabel.Nifti1Image(volume.astype(np.uint8), matrix), tmp_path / "images" / "v.nii.gz")
     out = tmp_path / "out"
-    given = ["--z", "each", "--workers", "1", "--overlays", "none"]
+    given = ["--z", z, "--workers", "1", "--overlays", "none"]
     done("segment", tmp_path / "images", "-o", out, "-m", tiny_model, *given)
+    matrix[2, 3] += 0.002 * first
     done("export", out, "--to", "coco", "-o", tmp_path / "drawn")
     done("import", tmp_path / "drawn", "--into", out, "-o", tmp_path / "masks")
     np.testing.assert_allclose(nibabel.load(tmp_path / "masks" / "v_labels.nii.gz").affine, matrix, atol=1e-6)

@@ -282,13 +282,20 @@ def test_an_output_folder_that_cannot_be_written_is_4(segment: Invoke, tmp_path:
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_nifti_in_nifti_out(segment: Invoke, images: Path, tmp_path: Path, discs: Array) -> None:
+@pytest.mark.parametrize("z", [0, 1])
+def test_nifti_in_nifti_out(segment: Invoke, images: Path, tmp_path: Path, discs: Array, z: int) -> None:
     import nibabel
 
+    for plane in images.iterdir():
+        plane.unlink()
     affine = np.diag([0.5, 0.5, 3.0, 1.0])
+    affine[:3, 3] = -10, -20, -30
     nibabel.save(nibabel.Nifti1Image(np.stack([discs.T, discs.T], -1), affine), images / "v.nii.gz")
-    result = segment("--z", "0")
+    result = segment("--z", str(z), "--save-probabilities")
     assert result.exit_code == 0, result.stderr
+    # The mask of a section lies where the section does.
+    affine[2, 3] += 3 * z
+    np.testing.assert_allclose(nibabel.load(tmp_path / "out" / "v_probabilities.nii.gz").affine, affine)
     written = nibabel.load(tmp_path / "out" / "v_labels.nii.gz")
     np.testing.assert_allclose(written.affine, affine)
     assert np.asarray(written.dataobj).max() == 3

@@ -114,6 +114,9 @@ def test_a_region_of_a_volume_keeps_its_place_in_space(pixels: Array, tmp_path: 
     part = read_image(tmp_path / "x.nii").crop(slice(10, 20), slice(7, 9))
     assert part.affine is not None
     np.testing.assert_allclose(part.affine @ [0, 0, 0, 1], affine @ [7, 10, 0, 1])
+    section = part.crop_sections(1, 2)
+    assert section.affine is not None
+    np.testing.assert_allclose(section.affine @ [0, 0, 0, 1], affine @ [7, 10, 1, 1])
 
 
 @pytest.mark.parametrize(

@@ -276,7 +276,8 @@ def _write(path: Path, label_image: NDArray[Any], grid: Grid, image: Image, *, o
         return False
     trusted = image.pixel_size_um if image.pixel_size_trusted else {}
     sizes = {axis: size for axis, size in trusted.items() if axis in grid.axes}
-    affine = image.affine if label_image.shape == tuple(image.size(axis) for axis in grid.axes) else None
+    is_whole = label_image.shape == tuple(image.size(axis) for axis in grid.axes)
+    affine = image.affine_from(grid.sections[0] or 0) if is_whole else None
     write_labels(path, label_image, axes=grid.axes, pixel_size_um=sizes, affine=affine)
     return True
 

@@ -178,8 +178,7 @@ class Image:
         whole = self.part or Part(0, (1.0, 1.0), (0, self.size("Y")), (0, self.size("X")))
         affine = self.affine
         if affine is not None:
-            # Of voxel indices (x, y, z).
-            affine = affine @ _moved(columns.start, rows.start)
+            affine = affine @ _moved(columns.start, rows.start, 0)
         return dataclasses.replace(
             self._resized(rows.stop - rows.start, columns.stop - columns.start),
             pixels=_Box(self.pixels, rows.start, columns.start),
@@ -223,7 +222,12 @@ class Image:
             axes="".join(kept),
             shape=tuple(sizes[axis] for axis in kept),
             pixels=_Sections(self.pixels, start, stop),
+            affine=self.affine_from(start),
         )
+
+    def affine_from(self, section: int) -> NDArray[np.float64] | None:
+        """The affine of the image without the sections before this one."""
+        return None if self.affine is None else self.affine @ _moved(0, 0, section)
 
     def size(self, axis: str) -> int:
         """Length of an axis of ``TCZYX``; 1 where the image does not have it."""
@@ -320,9 +324,10 @@ def _scale(full: int, small: int) -> float:
     return float(factor) if small in (full // factor, -(-full // factor)) else full / small
 
 
-def _moved(x: int, y: int) -> NDArray[np.float64]:
+def _moved(x: int, y: int, z: int) -> NDArray[np.float64]:
+    """Voxel indices (x, y, z) of a part to those of the whole."""
     matrix = np.eye(4)
-    matrix[:2, 3] = x, y
+    matrix[:3, 3] = x, y, z
     return matrix
 
 

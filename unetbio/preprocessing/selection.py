@@ -148,6 +148,11 @@ class ImageSelection:
         return self.image.start
 
     @property
+    def affine(self) -> NDArray[np.float64] | None:
+        """Voxel indices (x, y, z) of the label image to world coordinates, where the file has such a matrix."""
+        return self.image.affine_from(self.settings.z if isinstance(self.settings.z, int) else 0)
+
+    @property
     def grid(self) -> tuple[int, ...]:
         """Spatial shape after rescaling: the input of the model."""
         return tuple(max(1, round(size * zoom)) for size, zoom in zip(self.shape, self.zoom, strict=True))

@@ -186,7 +186,7 @@ def write_result(
             label_image,
             axes=opened.label_axes,
             pixel_size_um=opened.trusted_pixel_size_um,
-            affine=opened.image.affine,
+            affine=opened.affine,
             name="classes" if item.masks == "classes" else "cells",
             start=opened.start,
         )
@@ -260,5 +260,5 @@ def write_image_probabilities(
         if axis in opened.trusted_pixel_size_um
     }
     # The affine describes the image's own grid.
-    affine = opened.image.affine if opened.grid == opened.shape else None
+    affine = opened.affine if opened.grid == opened.shape else None
     write_probabilities(out / name, probabilities, tuple(class_names), pixel_size_um=sizes, affine=affine)

@@ -72,6 +72,19 @@ def test_the_file_is_tiled_deflated_ome_with_its_pixel_size(tmp_path: Path) -> N
     assert (image.axes, image.pixel_size_um, image.pixel_size_trusted) == ("TYX", {"Y": 0.65, "X": 1 / 3}, True)
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+@pytest.mark.parametrize("name", ["x.ome.tif", "x.nii", "x.ome.zarr"])
+def test_pixel_sizes_of_numpy_are_numbers(tmp_path: Path, name: str, kind: type) -> None:
+    sizes = {axis: kind(0.25) for axis in "YX"}
+    write_labels(tmp_path / name, CELLS, pixel_size_um=sizes, start=(np.int64(2), np.int64(3)))
+    assert read_image(tmp_path / name).pixel_size_um == pytest.approx({"Y": 0.25, "X": 0.25})
+    if name == "x.ome.tif":
+        with tifffile.TiffFile(tmp_path / name) as tif:
+            assert 'PositionX="0.75"' in (tif.ome_metadata or "")
+        write_probabilities(tmp_path / name, np.stack([CELLS]), ("cell",), pixel_size_um=sizes)
+        assert read_image(tmp_path / name).pixel_size_um == {"Y": 0.25, "X": 0.25}
+
+
 def test_an_unknown_pixel_size_stays_unknown(tmp_path: Path) -> None:
     write_labels(tmp_path / "x.ome.tif", CELLS)
     assert read_image(tmp_path / "x.ome.tif").pixel_size_um == {}

@@ -13,7 +13,7 @@ from unetbio.io.formats import find_by_name, load
 from unetbio.io.grey_pictures import as_grey
 from unetbio.io.image import AXES, Image
 from unetbio.io.read import read_image
-from unetbio.io.write import check_axes, write_image
+from unetbio.io.write import check_axes, plain_sizes, write_image
 from unetbio.labels import is_binary_mask
 
 __all__ = ["label_suffix", "labels_of", "read_labels", "write_labels", "write_probabilities"]
@@ -77,11 +77,12 @@ def write_labels(
     """
     label_image = _unsigned(np.asarray(label_image)) if not _is_on_disk(label_image) else label_image
     axes = axes or _default_axes(label_image.ndim)
+    sizes = plain_sizes(pixel_size_um)
     if writer := _writer(path, "labels"):
         check_axes(label_image, axes)
-        writer(path, label_image, axes=axes, pixel_size_um=pixel_size_um or {}, affine=affine, name=name, start=start)
+        writer(path, label_image, axes=axes, pixel_size_um=sizes, affine=affine, name=name, start=start)
     else:
-        write_image(path, label_image, axes=axes, pixel_size_um=pixel_size_um, start=start, pyramid=True)
+        write_image(path, label_image, axes=axes, pixel_size_um=sizes, start=start, pyramid=True)
 
 
 def write_probabilities(
@@ -98,7 +99,7 @@ def write_probabilities(
         raise ValueError(f"{len(values)} classes, but {len(class_names)} names")
     axes = "CYX" if values.ndim == 3 else "CZYX"
     if writer := _writer(path, "probabilities"):
-        writer(path, values, axes=axes, pixel_size_um=pixel_size_um or {}, affine=affine)
+        writer(path, values, axes=axes, pixel_size_um=plain_sizes(pixel_size_um), affine=affine)
     else:
         write_image(path, values, axes=axes, pixel_size_um=pixel_size_um, channel_names=class_names)
 

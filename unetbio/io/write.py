@@ -1,7 +1,7 @@
 """Write OME-TIFF atomically: tiled, deflate, equal bytes for equal arrays."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import ceil, log2, prod
 from typing import Any
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from unetbio.files import atomic_path
 from unetbio.io.image import AXES
 
-__all__ = ["check_axes", "write_image"]
+__all__ = ["check_axes", "plain_sizes", "write_image"]
 
 TILE = 256
 DEFLATE_LEVEL = 6
@@ -78,7 +78,7 @@ def write_image(
     xml = ome_xml(
         dict(zip(axes, image.shape, strict=True)),
         _OME_TYPES.get(dtype.name, dtype.name),
-        pixel_size_um={axis: size for axis, size in (pixel_size_um or {}).items() if axis in "ZYX"},
+        pixel_size_um={axis: size for axis, size in plain_sizes(pixel_size_um).items() if axis in "ZYX"},
         channel_names=channel_names,
         start=start,
     )
@@ -126,6 +126,11 @@ def _tiles(image: Any, step: int) -> Iterator[NDArray[Any]]:
             padded = np.pad(rows, ((0, TILE - len(rows)), (0, -width % TILE)))
             for x in range(0, width, TILE):
                 yield np.ascontiguousarray(padded[:, x : x + TILE])
+
+
+def plain_sizes(pixel_size_um: Mapping[str, float] | None) -> dict[str, float]:
+    """Pixel sizes as Python's own numbers: metadata would hold the type of those of numpy, or not take them."""
+    return {axis: float(size) for axis, size in (pixel_size_um or {}).items()}
 
 
 def check_axes(image: Any, axes: str) -> None:

@@ -164,6 +164,9 @@ def test_nifti_axes_can_be_named(tmp_path: Path) -> None:
     image = read_image(tmp_path / "x.nii", axes="CZYX")
     assert image.axes == "CZYX"
     np.testing.assert_array_equal(image.read(), stored.T)
+    assert image.pixel_size_um == pytest.approx({"Z": 2000.0, "Y": 1000.0, "X": 500.0})
+    # The step of the fourth stored axis is a time.
+    assert read_image(tmp_path / "x.nii", axes="ZTYX").pixel_size_um == pytest.approx({"Y": 1000.0, "X": 500.0})
     for axes in ("ZYX", "QZYX", "ZZYX", "TZXY"):
         assert refused(tmp_path / "x.nii", axes=axes).reason == "unknown_axes"
     assert refused(tmp_path / "x.nii", series=1).reason == "no_such_series"

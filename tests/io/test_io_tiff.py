@@ -227,13 +227,24 @@ def test_imagej_hyperstacks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("unit", "size"), [("micron", 0.5), ("\\u00B5m", 0.5), ("nm", 0.0005), ("inch", None), ("pixel", None), ("", None)]
+    ("unit", "size"),
+    [
+        *(("micron", 0.5), ("\\u00B5m", 0.5), ("micrometres", 0.5), ("nm", 0.0005), ("nanometers", 0.0005)),
+        *(("Angstrom", 5e-5), ("millimeters", 500.0), ("inch", None), ("pixel", None), ("", None)),
+    ],
 )
 def test_imagej_units(tmp_path: Path, unit: str, size: float | None) -> None:
     tifffile.imwrite(tmp_path / "x.tif", ramp(4, 5), imagej=True, resolution=(2, 2), metadata={"unit": unit})
     image = read_image(tmp_path / "x.tif")
     assert image.pixel_size_um == pytest.approx({} if size is None else {"Y": size, "X": size})
     assert image.pixel_size_trusted == (size is not None)
+
+
+def test_imagej_units_of_y_and_z(tmp_path: Path) -> None:
+    units = {"unit": "um", "yunit": "nm", "zunit": "nm", "spacing": 200.0}
+    metadata = {"axes": "ZYX", **units}
+    tifffile.imwrite(tmp_path / "x.tif", ramp(3, 4, 5), imagej=True, resolution=(2, 0.002), metadata=metadata)
+    assert read_image(tmp_path / "x.tif").pixel_size_um == pytest.approx({"Z": 0.2, "Y": 0.5, "X": 0.5})
 
 
 def test_imagej_slice_labels_name_channels(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from zarr_folders import CODECS, grey_values, make, multiscales, set_attributes
 from unetbio.errors import ImageError, UsageError
 from unetbio.io import read_image, read_labels, write_labels
 from unetbio.io.discover import find_inputs
+from unetbio.io.list_images import find_images
 from unetbio.io.mask_names import stem
 from unetbio.io.pairing.pairs import pair
 
@@ -73,6 +74,29 @@ def test_pixel_size_names_and_channels(tmp_path: Path, image: Array) -> None:
     assert (without.pixel_size_um, without.pixel_size_trusted, without.channel_names) == ({}, False, ("", ""))
 
 
+@pytest.mark.parametrize(
+    ("unit", "factor"),
+    [("um", 1), ("µm", 1), ("micron", 1), ("micrometre", 1), ("nanometre", 1e-3), ("lightyear", None)],
+)
+def test_units_as_programs_write_them(tmp_path: Path, image: Array, unit: str, factor: float | None) -> None:
+    attributes = multiscales("yx", scale=0.5)
+    for axis in attributes["multiscales"][0]["axes"]:
+        axis["unit"] = unit
+    found = read_image(make(tmp_path / "x.zarr", image[0, 0], "yx", attributes=attributes))
+    assert found.pixel_size_um == pytest.approx({} if factor is None else {"Y": 0.5 * factor, "X": 0.5 * factor})
+
+
+@pytest.mark.parametrize(
+    ("axes", "kept"), [("czyx", "ZYX"), ("CZYX", "ZYX"), ("ctyx", "YX"), ("zcyx", "YX"), ("czxy", "")]
+)
+def test_axes_that_are_those_of_the_file_keep_the_pixel_size(
+    tmp_path: Path, image: Array, axes: str, kept: str
+) -> None:
+    found = read_image(make(tmp_path / "x.zarr", image, "czyx"), axes=axes)
+    assert found.pixel_size_um == dict.fromkeys(kept, 0.5)
+    assert found.pixel_size_trusted == bool(kept)
+
+
 def test_axes_of_old_versions_and_of_people(tmp_path: Path, image: Array) -> None:
     names = {"multiscales": [{"version": "0.3", "axes": ["c", "z", "y", "x"], "datasets": [{"path": "0"}]}]}
     np.testing.assert_array_equal(read_image(make(tmp_path / "a.zarr", image, "", attributes=names)).read(), image)
@@ -113,6 +137,16 @@ def test_fields_of_a_plate_are_series(tmp_path: Path, image: Array) -> None:
     np.testing.assert_array_equal(found.read(), image[0, 0] + 1)
     np.testing.assert_array_equal(read_image(root / "B" / "2").read(), image[0, 0] + 1)
     np.testing.assert_array_equal(read_image(root / "B" / "2" / "0").read(), image[0, 0] + 1)
+
+
+def test_a_plate_with_one_field_has_its_columns(tmp_path: Path, image: Array) -> None:
+    root = tmp_path / "plate.zarr"
+    set_attributes(root, {"plate": {"wells": [{"path": "B/3"}]}}, 3)
+    set_attributes(root / "B" / "3", {"well": {"images": [{"path": "0"}]}}, 3)
+    make(root / "B" / "3" / "0", image[0, 0], "yx")
+    (found,) = find_images([root])
+    assert dict(found.place) == {"plate": "plate", "well": "B03", "row": "B", "column": "3", "field": "0"}
+    assert (found.path, found.relative.as_posix(), found.result) == (root, "plate.zarr", None)
 
 
 def test_the_first_array_is_the_largest(tmp_path: Path, image: Array) -> None:

@@ -2,36 +2,15 @@
 
 import dataclasses
 import math
-import re
 from xml.etree import ElementTree
 from xml.sax.saxutils import quoteattr
 
 from unetbio.errors import ImageError
+from unetbio.io.formats.units import size_in_um
 
-__all__ = ["OmeImage", "OmePlane", "companion_of", "ome_xml", "parse_ome", "size_in_um"]
+__all__ = ["OmeImage", "OmePlane", "companion_of", "ome_xml", "parse_ome"]
 
 NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
-
-_MICROMETRES = {
-    "pm": 1e-6,
-    "å": 1e-4,
-    "nm": 1e-3,
-    "nanometer": 1e-3,
-    "nanometre": 1e-3,
-    "um": 1.0,
-    "µm": 1.0,  # micro sign
-    "μm": 1.0,  # Greek letter mu
-    "micron": 1.0,
-    "microns": 1.0,
-    "micrometer": 1.0,
-    "micrometre": 1.0,
-    "micrometers": 1.0,
-    "mm": 1e3,
-    "millimeter": 1e3,
-    "millimetre": 1e3,
-    "cm": 1e4,
-    "m": 1e6,
-}
 
 TYPES = {
     "bit": "bool",
@@ -74,18 +53,6 @@ class OmeImage:
     channel_names: tuple[str, ...]
     pixel_size_um: dict[str, float]
     planes: dict[tuple[int, int, int], OmePlane]
-
-
-def size_in_um(value: float, unit: str) -> float | None:
-    """Convert a length to micrometres; None when the unit is not a length or the value is not a size."""
-    unit = unit.strip()
-    unit = re.sub(r"\\u00[bB]5", "µ", unit)  # ImageJ writes the micro sign as an escape
-    factor = _MICROMETRES.get(unit if unit in _MICROMETRES else unit.casefold())
-    if factor is None or not math.isfinite(value) or value <= 0:
-        return None
-    size = value * factor
-    # Beyond these no microscope, telescope or scanner is meant: a broken field.
-    return size if 1e-6 <= size <= 1e6 else None
 
 
 def companion_of(xml: str) -> str | None:
@@ -280,7 +247,7 @@ def ome_xml(
 def _positions(lengths: dict[str, int], pixel_size_um: dict[str, float], start: tuple[int, int]) -> str:
     """Place of each plane in the image that it is a part of, in micrometres where the pixel size is known."""
     known = {"Y", "X"} <= set(pixel_size_um)
-    y, x = (at * (pixel_size_um[axis] if known else 1.0) for axis, at in zip("YX", start, strict=True))
+    y, x = (float(at) * (pixel_size_um[axis] if known else 1.0) for axis, at in zip("YX", start, strict=True))
     unit = "\u00b5m" if known else "pixel"
     place = f'PositionX="{x!r}" PositionXUnit="{unit}" PositionY="{y!r}" PositionYUnit="{unit}"'
     return "".join(

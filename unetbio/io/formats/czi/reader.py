@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError
 from unetbio.files import open_regular
 from unetbio.io.formats.axes import Layout, colour_names, name_axes
-from unetbio.io.formats.ome import size_in_um
 from unetbio.io.formats.picture_size import picture_size
 from unetbio.io.formats.refusals import broken, check_series, refuse_broken
+from unetbio.io.formats.units import size_in_um
 from unetbio.io.image import Image
 from unetbio.io.missing import MissingPlanes
 

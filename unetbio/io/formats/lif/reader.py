@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError
 from unetbio.files import open_regular
 from unetbio.io.formats.axes import COLOURS, Layout, name_axes
-from unetbio.io.formats.ome import size_in_um
 from unetbio.io.formats.refusals import broken, check_series, refuse_broken
+from unetbio.io.formats.units import size_in_um
 from unetbio.io.image import Image
 
 __all__ = ["read_lif"]

@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError
 from unetbio.files import open_regular
 from unetbio.io.formats.refusals import broken, check_series, refuse_broken
+from unetbio.io.formats.units import MICROMETRES
 from unetbio.io.image import AXES, Image
 
 __all__ = ["STORED_AXES", "UNITS_UM", "read_nifti"]
 
-UNITS_UM = {"meter": 1e6, "mm": 1e3, "micron": 1.0}
+UNITS_UM = {name: MICROMETRES[name] for name in ("meter", "mm", "micron")}
+"""Micrometres in each unit of length of a header."""
 STORED_AXES = "XYZTC"
 GZIP_RATIO = 1100
 """No gzip stream unpacks to more than about 1032 times its size."""
@@ -170,7 +172,8 @@ def _pixel_size(zooms: list[float], unit: str, letters: dict[str, int]) -> dict[
     factor = UNITS_UM.get(unit)
     if factor is None:
         return {}
-    sizes = {axis: abs(zooms[i]) * factor for axis, i in letters.items() if axis in "ZYX"}
+    # The zoom of the fourth stored axis is a time, whatever letter the axis was given.
+    sizes = {axis: abs(zooms[i]) * factor for axis, i in letters.items() if axis in "ZYX" and i < 3}
     return sizes if all(math.isfinite(size) and size > 0 for size in sizes.values()) and len(sizes) > 1 else {}
 
 

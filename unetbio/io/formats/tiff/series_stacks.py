@@ -9,7 +9,6 @@ from typing import Any
 import tifffile
 
 from unetbio.errors import ImageError
-from unetbio.io.formats.ome import size_in_um
 from unetbio.io.formats.tiff.pages import Page, PageChain, check_layout
 from unetbio.io.formats.tiff.stacks import (
     CUT,
@@ -20,6 +19,7 @@ from unetbio.io.formats.tiff.stacks import (
     variant_name,
     whole_page,
 )
+from unetbio.io.formats.units import size_in_um
 
 __all__ = ["series_stacks"]
 
@@ -208,19 +208,21 @@ def _dialect(tif: tifffile.TiffFile, layout: tifffile.TiffPage, kind: str, stack
 
 def _imagej(tif: tifffile.TiffFile, layout: tifffile.TiffPage, stack: Stack) -> dict[str, Any]:
     metadata = tif.imagej_metadata or {}
+    # The header has the unit of x, and those of y and z where they differ from it.
     unit = str(metadata.get("unit", ""))
+    units = {"X": unit, "Y": str(metadata.get("yunit", unit)), "Z": str(metadata.get("zunit", unit))}
     # ImageJ takes inch and cm from a printing resolution when it knows nothing better.
     sizes: dict[str, float] = {}
     if unit not in ("inch", "cm"):
         for axis, tag in (("Y", "YResolution"), ("X", "XResolution")):
             number = layout.tags.valueof(tag)
             if number and number[0]:
-                size = size_in_um(number[1] / number[0], unit)
+                size = size_in_um(number[1] / number[0], units[axis])
                 if size:
                     sizes[axis] = size
         spacing = metadata.get("spacing")
         if isinstance(spacing, int | float) and len(sizes) == 2:
-            size = size_in_um(abs(float(spacing)), unit)
+            size = size_in_um(abs(float(spacing)), units["Z"])
             if size and any(axis == "Z" for axis, _ in stack.dims):
                 sizes["Z"] = size
     labels = metadata.get("Labels")

@@ -14,6 +14,7 @@ from typing import Any
 from unetbio.errors import ImageError
 from unetbio.files import read_bytes, real_path
 from unetbio.io.formats.refusals import check_series
+from unetbio.io.formats.units import size_in_um
 from unetbio.io.wells import numeric, place_of_well, well_name
 
 __all__ = ["Multiscale", "check_copy", "find_images", "find_label_image", "is_one_image", "list_images"]
@@ -23,14 +24,6 @@ MAX_IMAGES = 100_000
 """Largest number of images in a collection."""
 
 MAX_AXES = 5
-_UNITS_UM = {
-    "angstrom": 1e-4,
-    "nanometer": 1e-3,
-    "micrometer": 1.0,
-    "millimeter": 1e3,
-    "centimeter": 1e4,
-    "meter": 1e6,
-}
 _TYPES = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
 
 
@@ -279,8 +272,8 @@ def _multiscale(root: Path, group: Path, entry: dict[str, Any], name: str) -> Mu
     scales = [_scale(part, len(axes)) for part in (datasets[0], entry)] if axes else []
     sizes = {}
     for index, letter in enumerate(axes):
-        size = math.prod(scale[index] for scale in scales) * _UNITS_UM.get(units[index], math.nan)
-        if letter in "ZYX" and math.isfinite(size) and size > 0:
+        size = size_in_um(math.prod(scale[index] for scale in scales), units[index])
+        if letter in "ZYX" and size:
             sizes[letter] = size
     return Multiscale(
         array=arrays[0],

@@ -76,7 +76,10 @@ def _open(path: Path, found: Multiscale, axes: str | None, series: int, count: i
     sizes = dict(zip(letters, shape, strict=True))
     channels = sizes.get("C", 1)
     names = found.channel_names if len(found.channel_names) == channels else ("",) * channels
-    known = {axis: size for axis, size in found.pixel_size_um.items() if axis in kept} if axes is None else {}
+    # The size of an axis that was given another letter is no size of that letter.
+    own = {letter for letter, named in zip(letters, found.axes, strict=False) if letter == named}
+    is_plane = {"Y", "X"} <= own
+    known = {axis: size for axis, size in found.pixel_size_um.items() if axis in own.intersection(kept) and is_plane}
     dtype = np.dtype(np.uint8) if array.dtype.kind == "b" else array.dtype.newbyteorder("=")
     return Image(
         axes="".join(kept),

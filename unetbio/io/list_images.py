@@ -83,6 +83,8 @@ def images_of(found: Found, series: SeriesChoice = None) -> list[Found]:
         listed = load(kind.list_images)(found.path)
     except (ImageError, OSError):
         return [found]  # opening it gives the error
+    if len(listed) == 1 and listed[0].place:
+        return [dataclasses.replace(found, place={"plate": stem(found.path), **listed[0].place})]
     if len(listed) < 2:
         return [found]
     try:

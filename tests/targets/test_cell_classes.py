@@ -140,8 +140,24 @@ def test_tables_beside_masks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["label;class\n1;grün\n2;b\n", "Label,Class\n1,grün\n2,b\n", "class\tlabel\ngrün\t1\nb\t2.0\n"]
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252", "utf-16"])
+def test_tables_as_spreadsheets_save_them(tmp_path: Path, text: str, encoding: str) -> None:
+    path = tmp_path / "x_objects.csv"
+    path.write_bytes(text.encode(encoding))
+    assert read_cell_classes(path) == {None: {1: "grün", 2: "b"}}
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
-    [("label\n1\n", "no column class"), ("label,class\none,a\n", "line 2: label is 'one'"), (None, "is missing")],
+    [
+        ("label\n1\n", "no column class"),
+        ("label,class\none,a\n", "line 2: label is 'one'"),
+        ("label,class\n1.7,a\n", "line 2: label is '1.7', a whole number is needed"),
+        ("label,class\ninf,a\n", "line 2: label is 'inf'"),
+        (None, "is missing"),
+    ],
 )
 def test_tables_that_cannot_be_used(tmp_path: Path, text: str | None, says: str) -> None:
     path = tmp_path / "x_objects.csv"

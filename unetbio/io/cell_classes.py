@@ -4,15 +4,15 @@ The table is the one that a segmentation with a model of cell classes writes, so
 trained on. In a time-lapse a column ``t`` holds the time.
 """
 
-import csv
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from unetbio.errors import ImageError
-from unetbio.files import open_regular, write_text
+from unetbio.errors import ImageError, UsageError
+from unetbio.files import write_text
 from unetbio.io.mask_names import MASK_SUFFIXES, stem
-from unetbio.io.tables import csv_text, plain_cell
+from unetbio.io.tables import Row, csv_text, read_table_file
 from unetbio.output_layout import objects_name
 
 __all__ = ["CellClasses", "cell_classes_path", "check_one_image", "read_cell_classes", "write_cell_classes"]
@@ -52,32 +52,33 @@ def read_cell_classes(path: Path) -> CellClasses:
         ``no_classes``: the table is missing, cannot be read, or lacks a column or a whole number.
     """
     try:
-        with open_regular(path, "r", encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    except FileNotFoundError as error:
-        raise ImageError("no_classes", f"{path} is missing: write a table with the columns label and class") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ImageError("no_classes", f"{path} cannot be read as a table: {error}") from error
-    missing = [name for name in COLUMNS if rows and name not in rows[0]]
+        table = read_table_file(path, (*COLUMNS, "t"))
+    except UsageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            text = f"{path} is missing: write a table with the columns label and class"
+            raise ImageError("no_classes", text) from error
+        raise ImageError("no_classes", str(error)) from error
+    missing = [name for name in COLUMNS if table.rows and name not in table.columns]
     if missing:
         raise ImageError("no_classes", f"{path} has no column {missing[0]}: it needs label and class")
     found: dict[int | None, dict[int, str]] = {}
-    for line, row in enumerate(rows, start=2):
-        t = row.get("t")
-        name = plain_cell(row["class"] or "").strip()
-        if name:
-            number = _whole(path, line, "label", row["label"])
-            found.setdefault(_whole(path, line, "t", t) if t else None, {}).setdefault(number, name)
+    for row in table.rows:
+        if name := row.cells["class"]:
+            number = _whole(path, row, "label")
+            t = _whole(path, row, "t") if row.cells.get("t") else None
+            found.setdefault(t, {}).setdefault(number, name)
     return found
 
 
-def _whole(path: Path, line: int, column: str, text: str | None) -> int:
+def _whole(path: Path, row: Row, column: str) -> int:
+    text = row.cells[column]
     try:
-        return int(float(text or ""))
-    except (ValueError, OverflowError) as error:
-        raise ImageError(
-            "no_classes", f"{path}, line {line}: {column} is {text!r}, a whole number is needed"
-        ) from error
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not number.is_integer():
+        raise ImageError("no_classes", f"{path}, line {row.line}: {column} is {text!r}, a whole number is needed")
+    return int(number)
 
 
 def write_cell_classes(path: Path, classes: CellClasses) -> None:

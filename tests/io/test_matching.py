@@ -136,6 +136,16 @@ def test_a_mask_takes_the_axes_of_its_image(tmp_path: Path, axes: str | None, ow
     np.testing.assert_array_equal(mask, STACK)
 
 
+def test_pages_of_a_mask_are_the_times_of_a_lapse_of_projected_stacks(tmp_path: Path) -> None:
+    lapse = np.zeros((4, 3, 8, 8), np.uint8)
+    tifffile.imwrite(tmp_path / "i.tif", lapse, imagej=True, metadata={"axes": "TZYX"})
+    times = np.repeat(STACK[:1], 4, axis=0)
+    tifffile.imwrite(tmp_path / "m.tif", times, photometric="minisblack", metadata=None)
+    mask, axes = read_mask(tmp_path / "m.tif", read_image(tmp_path / "i.tif"))
+    assert axes == "TYX"
+    np.testing.assert_array_equal(mask, times)
+
+
 def test_a_mask_without_axes_of_another_shape_is_at_fault(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "i.tif", STACK[0])
     tifffile.imwrite(tmp_path / "m.tif", STACK, photometric="minisblack", metadata=None)

@@ -1,5 +1,6 @@
 """Read a mask as that of its image: the image's axes and order of voxels, or a refusal."""
 
+import contextlib
 import logging
 import os
 from pathlib import Path
@@ -113,10 +114,11 @@ def open_mask(path: str | os.PathLike[str], image: Image, axes: str | None = Non
         if error.reason != "unknown_axes":
             raise
         own = axes or spatial_axes(image.axes)
-        try:
-            return _open_with(Path(path), image, own)
-        except ImageError:
-            raise ImageError(error.reason, f"{error}; the axes {own} of its image do not fit") from error
+        # Masks of sections that were projected, or of one of them, have no axis Z.
+        for tried in dict.fromkeys([own, own.replace("Z", "")]):
+            with contextlib.suppress(ImageError):
+                return _open_with(Path(path), image, tried)
+        raise ImageError(error.reason, f"{error}; the axes {own} of its image do not fit") from error
 
 
 def _put_over(image: Image, mask: Image, values: NDArray[Any], compare_pixel_sizes: bool) -> NDArray[Any]:

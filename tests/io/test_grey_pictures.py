@@ -40,8 +40,10 @@ def write(path: Path, picture: NDArray[Any]) -> Path:
     elif picture.ndim == 2:
         tifffile.imwrite(path, picture)
     else:
-        alpha = {"extrasamples": ["unassalpha"]} if picture.shape[-1] == 4 else {}
-        tifffile.imwrite(path, picture, photometric="rgb", **alpha)
+        channels = picture.shape[-1]
+        alpha = {"extrasamples": ["unassalpha"]} if channels in (2, 4) else {}
+        photometric = "minisblack" if channels == 2 else "rgb"
+        tifffile.imwrite(path, picture, photometric=photometric, planarconfig="contig", metadata=None, **alpha)
     return path
 
 
@@ -55,6 +57,7 @@ def write(path: Path, picture: NDArray[Any]) -> Path:
         ("rgb.jpg", RGB),
         ("rgb.tif", RGB),
         ("rgba.tif", np.dstack([RGB, OPAQUE])),
+        ("grey_alpha.tif", np.dstack([GREY, OPAQUE])),
     ],
 )
 def test_equal_colours_are_grey(tmp_path: Path, name: str, picture: NDArray[Any]) -> None:
@@ -77,6 +80,9 @@ def test_colours_and_transparency_stay(tmp_path: Path, picture: NDArray[Any]) ->
 def test_channels_of_a_microscope_stay(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "x.tif", np.stack([GREY] * 3), imagej=True, metadata={"axes": "CYX"})
     assert as_grey(read_image(tmp_path / "x.tif")) is None
+    two = np.dstack([GREY, OPAQUE])
+    tifffile.imwrite(tmp_path / "y.tif", two, photometric="minisblack", planarconfig="contig", metadata=None)
+    assert as_grey(read_image(tmp_path / "y.tif")) is None
 
 
 def test_a_mask_stored_as_colours_is_read(tmp_path: Path) -> None:

@@ -19,11 +19,13 @@ from unetbio.io.formats.tiff.pages import PageChain, follow_pages, open_pages
 from unetbio.io.formats.tiff.pixels import TiffPixels
 from unetbio.io.formats.tiff.series_stacks import series_stacks
 from unetbio.io.formats.tiff.stacks import CUT, Stack
+from unetbio.io.grey_pictures import ALPHA, COLOURS
 from unetbio.io.image import AXES, Image
 
 __all__ = ["read_tiff", "read_tiff_labels"]
 
-COLOURS = ("red", "green", "blue")
+ALPHAS = ((1,), (2,))
+"""Tag ExtraSamples of pages with one more sample, which is an alpha, multiplied into the others or not."""
 
 
 def read_tiff(path: Path, *, axes: str | None = None, series: int = 0) -> Image:
@@ -146,7 +148,9 @@ def _sample_names(layout: tifffile.TiffPage, colour: "Colour", channels: int) ->
     if colour.palette is not None and channels == 3:
         return COLOURS
     if int(layout.photometric) in (2, 6) and channels == samples and samples >= 3:
-        return (*COLOURS, "alpha")[:channels] + ("",) * (channels - 4)
+        return (*COLOURS, ALPHA)[:channels] + ("",) * (channels - 4)
+    if int(layout.photometric) == 1 and channels == samples == 2 and layout.extrasamples in ALPHAS:
+        return ("", ALPHA)
     return ("",) * channels
 
 

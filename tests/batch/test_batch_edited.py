@@ -1,4 +1,4 @@
-"""Masks that somebody edited, replaced or tore: which are kept, and which are made again."""
+"""Masks that were edited, replaced or torn: which are kept, and which are made again."""
 
 import os
 from pathlib import Path

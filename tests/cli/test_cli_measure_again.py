@@ -65,7 +65,7 @@ def test_what_has_not_changed_is_not_measured_again(
 
 
 def test_the_folder_remembers_how_it_was_measured(tmp_path: Path, discs: NDArray[Any], tiny_model: Path) -> None:
-    """An image that comes later, and a mask that is edited, are measured as all others; until measure is told else."""
+    """Later images and edited masks are measured with the options of the folder, until `measure` gets others."""
     out = segment(tmp_path, tiny_model, {"a.tif": discs})
     run_measure(out, "--expand", "2", "--pixel-size", "0.5")
     before = cells(out)
@@ -92,7 +92,7 @@ def test_masks_that_are_gone_are_named(tmp_path: Path, discs: NDArray[Any], tiny
     assert run_measure(out) == "unetbio: warning: 1 mask is gone: a_labels.ome.tif; segment makes it again\n"
     (out / "b_labels.ome.tif").unlink()
     assert "2 masks are gone, such as a_labels.ome.tif; segment makes them again" in run_measure(out)
-    # Whoever takes away image and mask means it.
+    # An image that was removed with its mask is not reported.
     for name in "ab":
         (tmp_path / "images" / f"{name}.tif").unlink()
     assert run_measure(out) == ""

@@ -102,7 +102,7 @@ def test_confidence_of_an_object_is_its_score(out: Path) -> None:
     (out / "a_objects.csv").write_text("label,class,score\n1,1,0.75\n2,1,0.5\n3,1,1.0\n")
     CliRunner().invoke(main, ["measure", str(out), "--workers", "1", "--overwrite"])
     assert cells(out)["confidence"].to_list() == [0.75, 0.5, 1.0, None, None, None]
-    # The table belongs to the label image as it was; somebody's cells have no score.
+    # Scores belong to the cells of the model; cells that a person drew have none.
     labels = read_labels(out / "a_labels.ome.tif")
     labels[labels == 2] = 0
     write_labels(out / "a_labels.ome.tif", labels)

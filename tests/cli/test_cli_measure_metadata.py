@@ -71,7 +71,7 @@ def test_the_last_expression_counts(tmp_path: Path, discs: NDArray[Any], tiny_mo
 
     run_measure(out, "--metadata-regex", r"(?P<well>B\d+)")
     check()
-    # Whoever writes the tables next knows it too; and a column of the table is still the table's.
+    # The next command that writes the tables knows the expression too, and a column of the table stays as it was.
     run_measure(out)
     check()
     result = CliRunner().invoke(main, ["measure", str(out), "--metadata-regex", r"(?P<drug>B\d+)"])

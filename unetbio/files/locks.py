@@ -52,7 +52,7 @@ def lock(
     with contextlib.ExitStack() as held:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(_wait_for(path, shared, time.monotonic() + patience))
+            _wait_for(held, path, shared, time.monotonic() + patience)
         except BlockingIOError as error:
             raise EnvironmentStoppedError(
                 f"{what or path.parent} is in use by another unetbio run (lock file {path.name}): "
@@ -65,14 +65,13 @@ def lock(
         yield
 
 
-def _wait_for(path: Path, shared: bool, until: float) -> contextlib.AbstractContextManager[object]:
-    """The lock, once it is held; raises as `hold_lock` when the time is over."""
+def _wait_for(held: contextlib.ExitStack, path: Path, shared: bool, until: float) -> None:
+    """Enter the lock once it is free; raises as `hold_lock` when the time is over."""
     while True:
-        with contextlib.ExitStack() as held:
-            try:
-                held.enter_context(hold_lock(path, shared=shared))
-                return held.pop_all()
-            except BlockingIOError:
-                if time.monotonic() >= until:
-                    raise
+        try:
+            held.enter_context(hold_lock(path, shared=shared))
+            return
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
         time.sleep(POLL_SECONDS)

@@ -1,7 +1,7 @@
 """Images of an output folder, by its journals and provenances."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from unetbio.errors import UsageError
@@ -60,13 +60,6 @@ def known_entries(out: Path) -> dict[str, Entry]:
             path_columns=provenance.path_columns,
             place=provenance.place,
         )
-    # Of an image that stood twice, one may have been removed.
-    there = {(entry.input, entry.series, entry.place.get("image_region")) for entry in entries.values()}
-    gone = {
-        name: entry
-        for name, entry in gone.items()
-        if (entry.input, entry.series, entry.place.get("image_region")) not in there
-    }
     _warn_of_gone(gone, entries)
     return entries
 
@@ -82,10 +75,10 @@ def _without_superseded(journals: Mapping[str, Entry]) -> dict[str, Entry]:
     return {name: entry for name, entry in journals.items() if counts(entry)}
 
 
-def _warn_of_gone(gone: Iterable[str], entries: Iterable[str]) -> None:
-    # A label image that was made again in another format is not missing.
-    there = {provenance_name(name) for name in entries}
-    names = [name for name in gone if provenance_name(name) not in there]
+def _warn_of_gone(gone: Mapping[str, Entry], entries: Mapping[str, Entry]) -> None:
+    # One that was made again in another format, or of an image that has another, is not missing.
+    results, images = {provenance_name(name) for name in entries}, {entry.image for entry in entries.values()}
+    names = [name for name, entry in gone.items() if provenance_name(name) not in results and entry.image not in images]
     if len(names) == 1:
         logger.warning("1 mask is gone: %s; segment makes it again", names[0])
     elif names:

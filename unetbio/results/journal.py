@@ -99,6 +99,11 @@ class Entry:
         return self.status != "failed" or self.reason == "edited"
 
     @property
+    def image(self) -> tuple[str, int, str]:
+        """The image itself, whatever its names: file, series and region."""
+        return self.input, self.series or 0, self.place.get("image_region", "")
+
+    @property
     def order(self) -> tuple[str, int, str]:
         """Its place among those of a folder: by path and series."""
         return self.path, self.series or 0, self.output

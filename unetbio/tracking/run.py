@@ -93,7 +93,8 @@ def track_folder(
     """
     check_laptrack()
     with hold_output(out, None) if out.is_dir() else hold_output(out.parent, None):
-        sequences = _sequences(out, run.time_regex)
+        entries = find_masks_of_run(out)
+        sequences = _sequences(out, entries, run.time_regex)
         lineages: list[Lineage] = []
         failed = 0
         for sequence in sequences:
@@ -104,7 +105,7 @@ def track_folder(
                 report(sequence.name, f"{error} [{error.reason}]")
                 continue
             report(sequence.name, "")
-        others = replace_lineages(out, [result_name(entry.output) for entry in find_masks_of_run(out)], lineages)
+        others = replace_lineages(out, [result_name(entry.output) for entry in entries], lineages)
         write_track_tables(out, [*lineages, *others])
         write_known_tables(out)
     tracks = [track for lineage in lineages for track in lineage.tracks]
@@ -112,8 +113,7 @@ def track_folder(
     return Tracked(len(lineages), len(tracks), divisions, failed)
 
 
-def _sequences(out: Path, time_regex: str | None) -> list[_Sequence]:
-    entries = find_masks_of_run(out)
+def _sequences(out: Path, entries: Sequence[Entry], time_regex: str | None) -> list[_Sequence]:
     if time_regex:
         return _by_name(entries, _time_expression(time_regex))
     found = [_Sequence((entry,)) for entry in entries if len(_described(out, entry).times) > 1]

@@ -210,7 +210,8 @@ class Answers:
 
     def _list_again(self) -> None:
         """Take over what was accepted in another view of the folder."""
-        with contextlib.suppress(EnvironmentStoppedError), hold_for_view(self._out):
+        # Nothing waits for it: the next request looks again.
+        with contextlib.suppress(EnvironmentStoppedError), hold_for_view(self._out, patience=0):
             self._list(self._images)
 
     def _list(self, images: Sequence[ListedImage]) -> None:

@@ -143,7 +143,7 @@ def _doubtful(provenance: Provenance | None) -> float | None:
 
 
 @contextlib.contextmanager
-def hold_for_view(out: Path) -> Iterator[None]:
+def hold_for_view(out: Path, patience: float = PATIENCE) -> Iterator[None]:
     """Lock the output folder against other runs, and wait for the other threads of this one.
 
     Another view holds it for as long as it takes to store a correction.
@@ -153,7 +153,7 @@ def hold_for_view(out: Path) -> Iterator[None]:
     EnvironmentStoppedError
         When another run holds it, or it cannot be written.
     """
-    with _THREADS, hold_output(out, None, patience=PATIENCE):
+    with _THREADS, hold_output(out, None, patience=patience):
         yield
 
 

@@ -61,8 +61,7 @@ def _warn_of_repeated(out: Path, outcomes: Sequence[Outcome]) -> None:
     """Warn of an image that stands twice in the tables, since runs were given its folder and the file alone."""
     found: dict[tuple[str, int, str], dict[str, Entry]] = {}
     for entry in (outcome.entry for outcome in outcomes if outcome.entry.status != "failed"):
-        image = entry.input, entry.series or 0, entry.place.get("image_region", "")
-        found.setdefault(image, {}).setdefault(result_name(entry.output), entry)
+        found.setdefault(entry.image, {}).setdefault(result_name(entry.output), entry)
     repeated = [list(entries.values()) for entries in found.values() if len(entries) > 1]
     if repeated:
         one, other, *_ = repeated[0]

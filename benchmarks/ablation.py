@@ -2,7 +2,7 @@
 
     python benchmarks/ablation.py DATA OUT [--only NAME ...] [--minutes M] [--picture FILE]
 
-``ablation.yaml`` holds the common settings, and for each variant the settings in which it differs and its seeds. Each
+``ablation.yaml`` holds the common settings, how many seeds, and for each variant the settings in which it differs. Each
 run is ``unetbio train`` on the images of the shipped model, so its thresholds are searched on its own internal
 validation images; choices are made by these. The scores of the table are of the validation parts of `dsb2018`
 (fluorescence) and `bbbc039`, which no training and no choice has seen. A finished run is not repeated; an interrupted
@@ -41,10 +41,11 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def results(data: Path, out: Path, only: list[str], minutes: float) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Variant, seed and scores of every run."""
+    """Variant, seed and scores of every run: of all variants with the first seed, then with the others."""
     plan = yaml.safe_load((HERE / "ablation.yaml").read_text())
-    for name, variant in plan["variants"].items():
-        for seed in variant.get("seeds", [0]) if not only or name in only else []:
+    variants = {name: variant for name, variant in plan["variants"].items() if not only or name in only}
+    for seed in range(plan["seeds"]):
+        for name, variant in variants.items():
             settings = merged(plan["settings"], {**variant.get("settings", {}), "seed": seed, "name": name})
             yield name, seed, run(data, out / f"{name}_{seed}.safetensors", settings, minutes)
 

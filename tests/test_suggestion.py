@@ -1,6 +1,7 @@
-"""Images to annotate next: many doubtful cells, and unlike each other."""
+"""Images to annotate next: those that together stand for most of the doubtful cells."""
 
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
@@ -9,27 +10,36 @@ import tifffile
 from click.testing import CliRunner, Result
 
 from unetbio.cli.main import main
-from unetbio.suggestion import choose_diverse
+from unetbio.suggestion import choose_representative
 
 
 def test_choices_agree_with_a_loop() -> None:
     rng = np.random.default_rng(0)
     doubts, features = rng.uniform(1, 2, 12), rng.normal(size=(12, 3)) * (1, 10, 100)
     scaled = features / features.std(axis=0)
-    chosen = [int(np.argmax(doubts))]
+
+    def worth(chosen: list[int]) -> float:
+        return sum(
+            doubt * max(math.exp(-float(np.linalg.norm(one - scaled[number]))) for number in chosen)
+            for doubt, one in zip(doubts, scaled, strict=True)
+        )
+
+    chosen: list[int] = []
     while len(chosen) < 5:
-        worths = {
-            number: doubts[number] * max(0.1, min(np.linalg.norm(scaled[number] - scaled[one]) for one in chosen))
-            for number in range(12)
-            if number not in chosen
-        }
-        chosen.append(max(worths, key=worths.__getitem__))
-    assert choose_diverse(doubts, features, 5) == chosen
+        rest = [number for number in range(12) if number not in chosen]
+        chosen.append(max(rest, key=lambda number: worth([*chosen, number])))
+    assert choose_representative(doubts, features, 5) == chosen
 
 
-def test_all_are_chosen_where_there_are_fewer_and_equal_features_leave_doubt() -> None:
-    assert choose_diverse(np.array([1.0, 3.0, 2.0]), np.ones((3, 2)), 9) == [1, 2, 0]
-    assert choose_diverse(np.zeros(0), np.zeros((0, 2)), 3) == []
+def test_a_common_kind_comes_before_one_image_of_many_cells() -> None:
+    """Nine images with two doubtful cells each stand for each other; one with ten stands alone."""
+    doubts, features = np.array([10.0] + 9 * [2.0]), np.array([[5.0]] + 9 * [[0.0]])
+    assert choose_representative(doubts, features, 2) == [1, 0]
+
+
+def test_all_are_chosen_where_there_are_fewer_and_equal_features_leave_the_order() -> None:
+    assert choose_representative(np.array([1.0, 3.0, 2.0]), np.ones((3, 2)), 9) == [0, 1, 2]
+    assert choose_representative(np.zeros(0), np.zeros((0, 2)), 3) == []
 
 
 @pytest.fixture

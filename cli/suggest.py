@@ -45,8 +45,8 @@ def command(
     """Suggest which images to annotate next, the most useful first.
 
     INPUT is files, folders or patterns, as for unetbio segment. Each image is segmented with the model. Prints a path a
-    line: images in which the model expects many of its cells to be wrong, and which are unlike those before. Of a file
-    that holds several images each is one, printed as x.czi (series 3).
+    line: images that together stand for most of the cells that the model expects to be wrong. Of a file that holds
+    several images each is one, printed as x.czi (series 3).
     """
     from unetbio.errors import UsageError
     from unetbio.files import write_text

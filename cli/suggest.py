@@ -30,6 +30,7 @@ logger = logging.getLogger("unetbio.cli.suggest")
 @shared.options(Settings, *READING, "partial", "nan")
 @shared.group
 @shared.device
+@shared.decode_timeout
 @shared.failed_ok
 @shared.collected(settings=Settings)
 def command(
@@ -40,6 +41,7 @@ def command(
     settings: Settings,
     group: str,
     device: str,
+    decode_timeout: float,
     failed_ok: bool,
 ) -> int:
     """Suggest which images to annotate next, the most useful first.
@@ -50,20 +52,22 @@ def command(
     """
     from unetbio.errors import UsageError
     from unetbio.files import write_text
+    from unetbio.io.decoding import decode_elsewhere
     from unetbio.suggestion import suggest
 
     if output is not None and output.suffix != ".csv":
         raise UsageError(f"-o {output}: the name of the table ends in .csv")
-    found = suggest(
-        inputs,
-        model,
-        number,
-        settings=settings,
-        group=group,
-        device=device,
-        report=_say,
-        report_failure=_say_failure,
-    )
+    with decode_elsewhere(decode_timeout):
+        found = suggest(
+            inputs,
+            model,
+            number,
+            settings=settings,
+            group=group,
+            device=device,
+            report=_say,
+            report_failure=_say_failure,
+        )
     for image in found.chosen:
         say(image.item.title)
     if output is not None:

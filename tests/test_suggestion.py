@@ -10,6 +10,7 @@ import tifffile
 from click.testing import CliRunner, Result
 
 from unetbio.cli.main import main
+from unetbio.io import decoding
 from unetbio.suggestion import choose_representative
 
 
@@ -179,6 +180,16 @@ def test_a_table_of_another_kind_is_refused(folder: Path, tiny_model: Path) -> N
     result = suggest(folder, "-m", tiny_model, "-o", folder / "next.xlsx")
     assert result.exit_code == 2
     assert "next.xlsx: the name of the table ends in .csv" in result.stderr
+
+
+def test_images_are_decoded_in_another_process(folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes too long fails alone."""
+    monkeypatch.setattr(decoding, "PLATFORMS", ("linux",))
+    monkeypatch.setattr(decoding, "LOOK_SECONDS", 0)
+    result = suggest(folder / "sure.tif", "-m", tiny_model, "--decode-timeout", 1e-6)
+    assert result.exit_code == 3
+    assert "decoding took longer than 1e-06 s: a broken file, or give a larger --decode-timeout" in result.stderr
+    assert suggest(folder / "sure.tif", "-m", tiny_model, "--decode-timeout", 60).exit_code == 0
 
 
 def test_models_without_confidences_are_refused(

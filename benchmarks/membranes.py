@@ -1,7 +1,10 @@
 """Membranes in electron microscopy: the scores of the ISBI 2012 challenge, on sections that the model has not seen.
 
     unetbio train benchmarks/membranes.csv --root DATA --config benchmarks/membranes.yaml --minutes 25 -o FILE
-    python benchmarks/membranes.py DATA --model FILE
+    python benchmarks/membranes.py DATA --model FILE [--augment]
+
+With ``--augment`` probabilities are averaged over the eight symmetries of the square: Ronneberger et al. (2015),
+section 4, averaged over seven rotations.
 
 The Rand score is that of doi:10.3389/fnana.2015.00142, restricted to true cells, after thinning: components of the
 pixels whose probability of a membrane is below a threshold are grown over the membranes, and pairs of pixels in true
@@ -22,6 +25,7 @@ from scipy import ndimage
 from skimage.metrics import adapted_rand_error
 from skimage.segmentation import watershed
 
+from unetbio.inference.averaging import AveragedPredictor
 from unetbio.inference.backends.torch import TorchPredictor
 from unetbio.inference.prediction import predict
 from unetbio.io import read_image
@@ -40,11 +44,12 @@ class Section(NamedTuple):
     membrane: NDArray[np.bool_]
 
 
-def predicted(data: Path, model: Model, part: str, number: int) -> Section:
-    """Probabilities for one section."""
+def predicted(data: Path, model: Model, part: str, number: int, *, augment: bool) -> Section:
+    """Probabilities for one section, as ``segment --augment`` averages them or not."""
     folder = data / "isbi2012_em" / part
     name = f"section_{number:02}.tif"
-    probabilities = predict(read_normalised(folder / "images" / name, model), TorchPredictor(model.network))
+    predictor = AveragedPredictor([TorchPredictor(model.network)], augment=augment)
+    probabilities = predict(read_normalised(folder / "images" / name, model), predictor)
     return Section(probabilities[MEMBRANE], read_image(folder / "masks" / name).read().squeeze() > 0)
 
 
@@ -69,10 +74,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, metavar="DATA", help="folder with isbi2012_em/")
     parser.add_argument("--model", required=True, type=Path, help="model file that membranes.yaml trained")
+    parser.add_argument("--augment", action="store_true", help="average over mirrored and turned images")
     arguments = parser.parse_args()
     model = load_model(arguments.model)
     chosen_on, scored_on = (
-        [predicted(arguments.data, model, *place) for place in places] for places in (CHOSEN_ON, SCORED_ON)
+        [predicted(arguments.data, model, *place, augment=arguments.augment) for place in places]
+        for places in (CHOSEN_ON, SCORED_ON)
     )
     best = max(THRESHOLDS, key=lambda threshold: rand_score(chosen_on, threshold))
     rows = [

@@ -25,6 +25,7 @@ from unetbio.suggestion import suggest
 
 SCORE = "mean_AP"
 WAYS = ("first", "random", "suggested")
+CELLS = ("cells, random", "cells, suggested")
 
 Pairs = tuple[Sequence[Annotated], Sequence[Annotated]]
 """Images to train on and to validate on."""
@@ -51,7 +52,7 @@ def score_of(folder: Path, pairs: Pairs, seed: int, minutes: float, start: Path 
 
 
 def run_seed(images: Pairs, out: Path, seed: int, first: int, number: int, minutes: float) -> dict[str, float]:
-    """Scores of the first model, and of those with random and with suggested images."""
+    """Scores of the first model, and of those with random and with suggested images; cells to draw in these images."""
     training, validation = images
     order = [training[index] for index in np.random.default_rng(seed).permutation(len(training))]
     few, rest = order[:first], {one.image: one for one in order[first:]}
@@ -62,6 +63,7 @@ def run_seed(images: Pairs, out: Path, seed: int, first: int, number: int, minut
     chosen = {"random": list(rest.values())[:number], "suggested": [rest[image.item.source] for image in found.chosen]}
     for way, more in chosen.items():
         scores[way] = score_of(out / f"seed{seed}" / way, ([*few, *more], validation), seed, minutes, start)
+        scores[f"cells, {way}"] = sum(np.unique(one.truth()[one.truth() > 0]).size for one in more)
     return scores
 
 
@@ -81,10 +83,12 @@ def main() -> None:
     results = [
         run_seed((training, validation), given.output, seed, given.first, given.number, given.minutes) for seed in seeds
     ]
-    rows = [[str(seed), *(f"{result[way]:.3f}" for way in WAYS)] for seed, result in zip(seeds, results, strict=True)]
-    means = {way: statistics.mean(result[way] for result in results) for way in WAYS}
-    rows.append(["mean", *(f"{means[way]:.3f}" for way in WAYS)])
-    print_table(["seed", *WAYS], rows)
+    means = {name: statistics.mean(result[name] for result in results) for name in results[0]}
+    rows = [
+        [name, *(f"{result[way]:.3f}" for way in WAYS), *(f"{result[way]:.0f}" for way in CELLS)]
+        for name, result in zip([*seeds, "mean"], [*results, means], strict=True)
+    ]
+    print_table(["seed", *WAYS, *CELLS], rows)
     print(f"suggested less random: {means['suggested'] - means['random']:+.3f} {SCORE}")
 
 

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from unetbio.cli.main import main
 from unetbio.io import decoding
+from unetbio.models.model_file import load_model, save_model
 from unetbio.suggestion import choose_representative
 
 
@@ -192,17 +193,17 @@ def test_images_are_decoded_in_another_process(folder: Path, tiny_model: Path, m
     assert suggest(folder / "sure.tif", "-m", tiny_model, "--decode-timeout", 60).exit_code == 0
 
 
-def test_models_without_confidences_are_refused(
-    folder: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from unetbio import suggestion
-    from unetbio.segmentation.image import segment_opened
+def test_images_without_a_cell_come_last(folder: Path, tiny_model: Path) -> None:
+    for number in range(9):
+        tifffile.imwrite(folder / f"empty{number}.tif", np.full((64, 64), 10, np.uint8))
+    result = suggest(folder, "-m", tiny_model, "-n", 3, "--failed-ok")
+    assert result.stdout.splitlines() == [str(folder / f"{name}.tif") for name in ("doubtful", "sure", "empty0")]
 
-    def without_confidences(*arguments: object) -> object:
-        labels, info = segment_opened(*arguments)  # type: ignore[arg-type]
-        return labels, {**info, "frames": [{**frame, "confidences": ()} for frame in info["frames"]]}
 
-    monkeypatch.setattr(suggestion, "segment_opened", without_confidences)
-    result = suggest(folder / "sure.tif", "-m", tiny_model)
+def test_models_without_confidences_are_refused(folder: Path, tiny_model: Path) -> None:
+    model = load_model(tiny_model)
+    info = model.info.model_copy(update={"target": "classes", "cell_diameter_px": None})
+    save_model(folder / "classes.safetensors", info, model.network)
+    result = suggest(folder / "sure.tif", "-m", folder / "classes.safetensors")
     assert result.exit_code == 2
-    assert "tiny.safetensors gives no confidences of cells: suggest needs a model whose network" in result.stderr
+    assert "gives no confidences of cells: suggest needs a model of cells whose network classifies" in result.stderr

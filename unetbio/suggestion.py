@@ -24,8 +24,8 @@ from unetbio.settings.segmentation import Settings
 
 __all__ = ["Suggested", "Suggestions", "choose_representative", "suggest"]
 
-DOUBT_OF_AN_IMAGE = 0.5
-"""Cells: what the model misses has no confidence, so no image is without doubt."""
+MISSED = 0.5
+"""Cells that each image with cells is doubted for beside them: those that the model misses have no confidence."""
 SMALLEST_DENSITY = 1e-3
 """Share of an image in cells, below which the feature hardly changes."""
 
@@ -87,8 +87,13 @@ def suggest(
         When there is no image, the model gives no confidences, or does not fit the options.
     """
     segmenter = Segmenter(model if isinstance(model, Model) else load_model(model), device)
+    if segmenter.target.masks != "instances" or segmenter.target.output != "logits":
+        raise UsageError(
+            f"model {segmenter.info.name} gives no confidences of cells: suggest needs a model of cells whose network "
+            "classifies pixels"
+        )
     # Cells that the model drops for want of certain pixels are doubtful ones.
-    keeps_all = replace(settings, min_certain=0.0) if segmenter.info.postprocessing else settings
+    keeps_all = replace(settings, min_certain=0.0)
     segmenter.record(keeps_all)
     say_for_run(settings, RunOptions(), segmenter)
     listed = found_items(inputs, keeps_all, None, group=group)
@@ -103,14 +108,14 @@ def suggest(
             report_failure(item, error)
             continue
         permissions.collect(frames)
-        image = _judged(item, frames, segmenter.model)
+        image = Suggested(item, sum(frame.n_cells or 0 for frame in frames), sum(frame.doubtful for frame in frames))
         seen.append(image)
         features.append(_features(frames))
         report(image)
     failed = len(items) - len(seen)
     if not failed:
         permissions.say()
-    doubts = DOUBT_OF_AN_IMAGE + np.array([image.doubtful for image in seen])
+    doubts = np.array([image.doubtful + MISSED if image.n_cells else 0.0 for image in seen])
     order = choose_representative(doubts, np.array(features), count)
     return Suggestions(tuple(seen[number] for number in order), len(items), failed)
 
@@ -120,15 +125,6 @@ def _segment(item: Item, segmenter: Segmenter, asked: Settings) -> list[FrameRec
     say_for_image(opened, segmenter.info, asked)
     _, info = segment_opened(segmenter, opened)
     return [FrameRecord.model_validate(frame) for frame in info["frames"]]
-
-
-def _judged(item: Item, frames: Sequence[FrameRecord], model: Model) -> Suggested:
-    cells = sum(frame.n_cells or 0 for frame in frames)
-    if cells and sum(len(frame.confidences) for frame in frames) != cells:
-        raise UsageError(
-            f"{model.path} gives no confidences of cells: suggest needs a model whose network classifies pixels"
-        )
-    return Suggested(item, cells, sum(frame.doubtful for frame in frames))
 
 
 def _features(frames: Sequence[FrameRecord]) -> tuple[float, ...]:
@@ -150,7 +146,7 @@ def choose_representative(doubts: NDArray[np.float64], features: NDArray[Any], c
     Parameters
     ----------
     doubts : ndarray of float
-        ``(n,)``, above 0: cells of each image that are expected to be wrong.
+        ``(n,)``, from 0: cells of each image that are expected to be wrong.
     features : ndarray of float
         ``(n, k)``; scaled to a standard deviation of 1 each.
     count : int
@@ -159,8 +155,9 @@ def choose_representative(doubts: NDArray[np.float64], features: NDArray[Any], c
     Returns
     -------
     list of int
-        An image stands for another by ``exp(-distance)`` of their features. Each choice adds the most to the doubts,
-        each times the likeness of its image to the most like one chosen. Ties go to the first.
+        Images are alike by ``exp(-distance)`` of their features. The worth of a choice is the sum of all doubts, each
+        multiplied by the likeness of its image to the nearest chosen one. Each step takes the image that raises this
+        sum most; ties go to the first.
 
     Notes
     -----

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from unetbio.checking.file_report import FileReport
+from unetbio.checking.folder import check
 from unetbio.checking.image_stats import ImageStats
 from unetbio.checking.outliers import compare_with_model, compare_with_others, find_outliers
+from unetbio.io import write_image
 from unetbio.models.model_file import ModelInfo
 from unetbio.preprocessing.grey_values import GreyFingerprint, GreyLevels
 from unetbio.results.items import Item
@@ -84,6 +86,36 @@ def test_an_image_of_other_brightness_or_size_is_odd() -> None:
 def test_an_odd_pixel_size_is_found() -> None:
     usual = [report_of(f"{i}.tif", pixel_size_um=0.5) for i in range(6)]
     assert codes([*usual, report_of("metres", pixel_size_um=500.0)]) == [("metres", "odd_pixel_size")]
+
+
+def write_plate(folder: Path) -> list[Path]:
+    """Six files of two channels; in the last, channel 1 is ten times brighter and pixels are twice as wide."""
+    rng = np.random.default_rng(0)
+    paths = []
+    for number in range(6):
+        is_last = number == 5
+        image = rng.poisson(100, (2, 40, 40)).astype(np.uint16)
+        image[1] *= 10 if is_last else 1
+        size = 1.0 if is_last else 0.5
+        paths.append(folder / f"{number}.ome.tif")
+        write_image(paths[-1], image, axes="CYX", pixel_size_um={"Y": size, "X": size})
+    return paths
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [
+        pytest.param(Settings(), {"odd_intensity", "odd_pixel_size"}, id="as the files are"),
+        pytest.param(Settings(channel=(0,)), {"odd_pixel_size"}, id="the channel that all share"),
+        pytest.param(Settings(channel=(1,)), {"odd_intensity", "odd_pixel_size"}, id="the brighter channel"),
+        pytest.param(Settings(pixel_size_um=0.5), {"odd_intensity"}, id="one pixel size for all"),
+        pytest.param(Settings(channel=(0,), pixel_size_um=0.5), set(), id="both"),
+    ],
+)
+def test_what_is_not_segmented_is_not_compared(tmp_path: Path, settings: Settings, found: set[str]) -> None:
+    last = str(write_plate(tmp_path)[-1])
+    findings = check(str(tmp_path), models=(), settings=settings, workers=1).findings
+    assert {(finding.path, finding.code) for finding in findings} == {(last, code) for code in found}
 
 
 def test_constant_images_say_nothing_of_the_others() -> None:

@@ -156,8 +156,10 @@ def _say_without_effect(settings: Settings, infos: Mapping[str, ModelInfo], resu
     for name in ("diameter_px", "normalization"):
         if not infos and getattr(settings, name) is not None:
             say_without_effect(options_of(Settings)[name].flag, "without a model images are compared with each other")
-    stats = [report.stats for report in result.files]
-    is_known = all(each is not None and not any(level.not_finite for level in each.levels) for each in stats)
+    is_known = all(
+        report.stats is not None and not any(report.stats.levels[channel].not_finite for channel in report.channels)
+        for report in result.files
+    )
     if settings.nan == "fill" and is_known:
         say_without_effect("--nan fill", ALL_KNOWN)
 

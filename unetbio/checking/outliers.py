@@ -9,6 +9,9 @@ median of at least five images of the same kind
 Grey values first get 1 % of the usual brightness added, so that noise around black does not count.
 
 Axes, channels and type of an image are outliers if they differ from at least four fifths of at least five images.
+
+Kinds and sizes are those of the files. Grey values are those of the selected channels, in the order of the selection,
+and pixel sizes those that were given, if they were.
 """
 
 import math
@@ -23,6 +26,7 @@ from unetbio.checking.image_stats import ImageStats
 from unetbio.preprocessing.grey_values import GreyFingerprint, GreyLevels
 from unetbio.preprocessing.likeness import REASONS, Difference, compare, place_of_median
 from unetbio.preprocessing.normalization import for_picture
+from unetbio.preprocessing.prepare import complete_pixel_size
 
 if TYPE_CHECKING:
     from unetbio.models.model_file import ModelInfo
@@ -141,34 +145,48 @@ def _unusual_sizes(members: Sequence[Described]) -> Iterator[Finding]:
             odd[index].append(f"{axis}={sizes[index]} where most others have about {np.median(sizes):g}")
     for index, texts in odd.items():
         yield Finding(members[index][0].path, "odd_size", "; ".join(texts))
-    known = [(report, stats.pixel_size_um["X"]) for report, stats in members if _is_measured(stats)]
+    sizes_um = ((report, _pixel_size(report, stats)) for report, stats in members)
+    known = [(report, size) for report, size in sizes_um if size > 0]
     pixels = [size for _, size in known]
     for index in find_outliers(pixels, SIZE_FACTOR):
         message = f"{pixels[index]:.4g} um a pixel where most others have about {np.median(pixels):.4g}"
         yield Finding(known[index][0].path, "odd_pixel_size", message)
 
 
-def _is_measured(stats: ImageStats) -> bool:
-    return stats.pixel_size_trusted and stats.pixel_size_um.get("X", 0) > 0
+def _pixel_size(report: FileReport, stats: ImageStats) -> float:
+    """Micrometres along X as they would be used; 0 where they are unknown."""
+    given = report.item.settings.pixel_size_um
+    if given is not None:
+        return complete_pixel_size(given, {})["X"]
+    return stats.pixel_size_um.get("X", 0.0) if stats.pixel_size_trusted else 0.0
 
 
 def _unusual_grey_values(members: Sequence[Described]) -> Iterator[Finding]:
     seen: Counter[str] = Counter()
-    for channel in range(len(members[0][1].levels)):
-        usable = [(report, stats.levels[channel]) for report, stats in members if _is_usable(stats.levels[channel])]
+    for place in range(max(len(report.channels) for report, _ in members)):
+        usable = list(_usable(members, place))
         if not usable:
             continue
-        brightness = float(np.median([abs(levels.high) for _, levels in usable])) or 1.0
+        brightness = float(np.median([abs(levels.high) for _, _, levels in usable])) or 1.0
         for name, text in (("high", "bright pixels have"), ("median", "half of its pixels are above")):
-            values = [getattr(levels, name) for _, levels in usable]
+            values = [getattr(levels, name) for _, _, levels in usable]
             for index in find_outliers([max(0.0, value) + OFFSET * brightness for value in values], GREY_FACTOR):
-                report = usable[index][0]
+                report, channel, _ = usable[index]
                 if seen[report.path]:
                     continue
                 seen[report.path] += 1
                 where = f"channel {channel}: " if len(members[0][1].levels) > 1 else ""
                 message = f"{where}{text} grey value {values[index]:g}, in most others about {np.median(values):g}"
                 yield Finding(report.path, "odd_intensity", message)
+
+
+def _usable(members: Sequence[Described], place: int) -> Iterator[tuple[FileReport, int, GreyLevels]]:
+    """The channel at this place among the selected ones of each image, where it has grey values to compare."""
+    for report, stats in members:
+        # Images may have fewer: some of them a transparent channel.
+        for channel in report.channels[place : place + 1]:
+            if _is_usable(stats.levels[channel]):
+                yield report, channel, stats.levels[channel]
 
 
 def _is_usable(levels: GreyLevels) -> bool:

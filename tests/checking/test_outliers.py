@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unetbio.checking.file_report import FileReport
+from unetbio.checking.file_report import Channels, FileReport
 from unetbio.checking.folder import check
 from unetbio.checking.image_stats import ImageStats
 from unetbio.checking.outliers import compare_with_model, compare_with_others, find_outliers
@@ -30,8 +30,15 @@ def report_of(
 ) -> FileReport:
     axes = "TCZYX"[-len(shape) :] if len(shape) != 3 else "CYX"
     sizes = {} if pixel_size_um is None else {"Y": pixel_size_um, "X": pixel_size_um}
-    stats = ImageStats(axes, shape, dtype, sizes, True, 1, name, levels, ("",) * len(levels))
-    return FileReport(Item(Path(name), name, settings), stats, True, tuple(range(len(levels))))
+    names = ("",) * len(levels)
+    stats = ImageStats(axes, shape, dtype, sizes, True, 1, name, levels, names)
+    return FileReport(
+        Item(Path(name), name, settings), stats, True, Channels(tuple(range(len(levels))), names, len(levels))
+    )
+
+
+def unlike_training(report: FileReport, info: ModelInfo, fingerprint: GreyFingerprint | None) -> list[tuple[str, str]]:
+    return list(compare_with_model(report, report.channels, info, fingerprint))
 
 
 def levels(high: float, median: float = 20.0, low: float = 10.0) -> GreyLevels:
@@ -141,9 +148,9 @@ FINGERPRINT = GreyFingerprint(
 
 def test_percentiles_hide_brightness_and_show_what_is_bright() -> None:
     fluorescence = report_of("f", (levels(4000, median=300, low=100),), dtype="uint16")
-    assert list(compare_with_model(fluorescence, info_of(), FINGERPRINT)) == []
+    assert unlike_training(fluorescence, info_of(), FINGERPRINT) == []
     brightfield = report_of("b", (levels(220, median=200),))
-    ((code, message),) = compare_with_model(brightfield, info_of(), FINGERPRINT)
+    ((code, message),) = unlike_training(brightfield, info_of(), FINGERPRINT)
     assert code == "odd_intensity"
     assert message == (
         "half of its pixels are above 0.90 of the way from dark to bright, in the training images 0.02 to 0.20: dark "
@@ -161,17 +168,17 @@ def test_percentiles_hide_brightness_and_show_what_is_bright() -> None:
 )
 def test_what_an_image_may_be_is_said(seen: tuple[float, float], median: float, looks: str) -> None:
     fingerprint = GreyFingerprint(("uint8",), ({**FINGERPRINT.channels[0], "level": seen},))
-    ((_, message),) = compare_with_model(report_of("b", (levels(220, median=median),)), info_of(), fingerprint)
+    ((_, message),) = unlike_training(report_of("b", (levels(220, median=median),)), info_of(), fingerprint)
     assert message.endswith(looks)
 
 
 def test_without_percentiles_grey_values_have_to_agree() -> None:
-    assert list(compare_with_model(report_of("f", (levels(499),)), info_of("range"), FINGERPRINT)) == []
-    ((_, message),) = compare_with_model(report_of("f", (levels(501),)), info_of("range"), FINGERPRINT)
+    assert unlike_training(report_of("f", (levels(499),)), info_of("range"), FINGERPRINT) == []
+    ((_, message),) = unlike_training(report_of("f", (levels(501),)), info_of("range"), FINGERPRINT)
     assert "grey value 501, those of the training images 100 to 250" in message
     own = Settings(normalization=Normalization())
-    assert list(compare_with_model(report_of("f", (levels(501),), settings=own), info_of("range"), FINGERPRINT)) == []
+    assert unlike_training(report_of("f", (levels(501),), settings=own), info_of("range"), FINGERPRINT) == []
 
 
 def test_without_a_fingerprint_nothing_is_compared() -> None:
-    assert list(compare_with_model(report_of("b", (levels(220, median=200),)), info_of(), None)) == []
+    assert unlike_training(report_of("b", (levels(220, median=200),)), info_of(), None) == []

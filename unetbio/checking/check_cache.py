@@ -20,7 +20,7 @@ from unetbio.results.items import Item
 
 __all__ = ["CheckCache", "stamps_of"]
 
-FORMAT = 3
+FORMAT = 4
 """Version of the lines. Lines of other versions are ignored, and their files decoded again."""
 
 START = '{"format": '

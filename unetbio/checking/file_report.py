@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from unetbio.checking.image_stats import ImageStats
 from unetbio.errors import EnvironmentStoppedError, ImageError
 from unetbio.io import Image
 from unetbio.io.formats import FORMATS
-from unetbio.io.grey_pictures import is_grey_window
+from unetbio.io.grey_pictures import ALPHA, is_grey_window, is_opaque_window
 from unetbio.io.image import select_channel, with_channel_names
 from unetbio.preprocessing.grey_values import LevelCounter
 from unetbio.preprocessing.likeness import has_bright_ground
@@ -28,7 +28,7 @@ from unetbio.settings.segmentation import Settings
 if TYPE_CHECKING:
     from unetbio.models.model_file import ModelInfo
 
-__all__ = ["FileReport", "Finding", "describe_for_models", "report_file"]
+__all__ = ["Channels", "FileReport", "Finding", "describe_for_models", "report_file"]
 
 WINDOW_BYTES = 64 << 20
 """Size of a window: all channels of as many rows as fit, at least one row."""
@@ -66,6 +66,34 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Channels:
+    """Channels of an image that are looked at.
+
+    Parameters
+    ----------
+    numbers : tuple of int
+        Their places in the file.
+    names : tuple of str
+        Their names.
+    total : int
+        Channels of the image; a grey picture stored as colours has one.
+    """
+
+    numbers: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
+    total: int = 0
+
+    @classmethod
+    def of(cls, image: Image, numbers: Sequence[int]) -> "Channels":
+        """Channels of an image by their numbers."""
+        return cls(tuple(numbers), tuple(image.channel_names[number] for number in numbers), image.size("C"))
+
+    def where(self, number: int) -> str:
+        """Start of a message about a channel: ``channel 1: ``; nothing where there is only one."""
+        return f"channel {number}: " if self.total > 1 else ""
+
+
+@dataclass(frozen=True)
 class FileReport:
     """Statistics and findings of one input.
 
@@ -77,8 +105,10 @@ class FileReport:
         None if it cannot be read.
     is_readable : bool
         Whether all images of the file can be read to their last pixel.
-    channels : tuple of int
-        Channels that a model would get; all of them if the selected ones are missing.
+    channels : Channels
+        The selected ones; all of them, without an opaque alpha, if none are selected or these are missing.
+    of_models : dict
+        Channels that each model would get; ``channels`` if the image does not fit it.
     findings : tuple of Finding
         Problems of this file alone, without comparisons.
     """
@@ -86,7 +116,8 @@ class FileReport:
     item: Item
     stats: ImageStats | None = None
     is_readable: bool = False
-    channels: tuple[int, ...] = ()
+    channels: Channels = Channels()
+    of_models: Mapping[str, Channels] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
 
     @property
@@ -131,19 +162,21 @@ def report_file(
         raise
     except Exception as error:
         found.append(_reason(error))
-    channels: tuple[int, ...] = ()
+    channels, of_models = Channels(), {}
     if stats is not None:
         found += _content(stats)
         image = stats.image(item.source, item.settings.axes, item.series or 0)
         try:
             image = with_channel_names(image, item.settings.channel_names)
-            channels = _channels(image, item.settings)
+            channels = _selected(image, item.settings)
         except ImageError as error:
             found.append(_reason(error))
-            channels = tuple(range(len(stats.levels)))
-        found += describe_for_models({name: list(_fit(image, item.settings, info)) for name, info in models.items()})
-        found += _grey_values(stats, channels, item.settings)
-    result = FileReport(item, stats, is_readable, channels)
+            channels = _all(image)
+        fits = {name: _fit(image, item.settings, info, channels) for name, info in models.items()}
+        of_models = {name: seen for name, (seen, _) in fits.items()}
+        found += describe_for_models({name: unfit for name, (_, unfit) in fits.items()})
+        found += _grey_values(stats, of_models, channels, item.settings)
+    result = FileReport(item, stats, is_readable, channels, of_models)
     return replace(result, findings=tuple(Finding(result.path, code, message) for code, message in found))
 
 
@@ -165,11 +198,16 @@ def _reason(error: Exception) -> tuple[str, str]:
     return "internal", f"internal error ({' '.join(f'{type(error).__name__}: {error}'.split())})"
 
 
-def _channels(image: Image, settings: Settings) -> tuple[int, ...]:
-    """The selected channels, by default all."""
+def _selected(image: Image, settings: Settings) -> Channels:
     if settings.channel:
-        return tuple(select_channel(image, channel) for channel in settings.channel)
-    return tuple(range(image.size("C")))
+        return Channels.of(image, [select_channel(image, channel) for channel in settings.channel])
+    return _all(image)
+
+
+def _all(image: Image) -> Channels:
+    """All channels; an opaque alpha is none, as for a model."""
+    is_opaque = image.channel_names[-1:] == (ALPHA,) and getattr(image.pixels, "is_opaque", False)
+    return Channels.of(image, range(image.size("C") - is_opaque))
 
 
 def _scan(image: Image, settings: Settings, budget: MemoryBudget) -> ImageStats:
@@ -185,13 +223,14 @@ def _scan(image: Image, settings: Settings, budget: MemoryBudget) -> ImageStats:
         for counter, channel in zip(counters, window, strict=True):
             counter.add(channel)
 
-    is_grey = "C" in image.axes
+    is_grey = is_opaque = "C" in image.axes
     with _acquired(budget, image):
         for t, rows in _bands(image):
             brightest = None
             for z in range(image.size("Z")):
                 window = _read(image, t, z, rows)
                 is_grey = is_grey and is_grey_window(window, image.channel_names)
+                is_opaque = is_opaque and is_opaque_window(window, image.channel_names)
                 for channel in window:
                     digest.update(np.ascontiguousarray(channel, little).reshape(-1).view(np.uint8).data)
                 if t not in times or z not in sections:
@@ -214,6 +253,7 @@ def _scan(image: Image, settings: Settings, budget: MemoryBudget) -> ImageStats:
         image.channel_names,
         str(image.not_stored or ""),
         is_grey,
+        is_opaque,
     )
 
 
@@ -262,14 +302,23 @@ def _content(stats: ImageStats) -> Iterator[tuple[str, str]]:
         yield "not_stored", stats.not_stored
 
 
-def _grey_values(stats: ImageStats, channels: tuple[int, ...], settings: Settings) -> Iterator[tuple[str, str]]:
-    levels = [(channel, stats.levels[channel]) for channel in channels]
+def _grey_values(
+    stats: ImageStats, of_models: Mapping[str, Channels], channels: Channels, settings: Settings
+) -> list[tuple[str, str]]:
+    """What is said of the channels that each model gets, or of the selected ones without a model."""
+    if not of_models:
+        return list(_odd_values(stats, channels, settings))
+    return describe_for_models({name: list(_odd_values(stats, seen, settings)) for name, seen in of_models.items()})
+
+
+def _odd_values(stats: ImageStats, channels: Channels, settings: Settings) -> Iterator[tuple[str, str]]:
+    levels = [(channel, stats.levels[channel]) for channel in channels.numbers]
     bad = sum(level.not_finite for _, level in levels)
     if bad and settings.nan == "refuse":
         yield "not_finite", f"{bad} pixels are NaN or infinite: replace them with grey values, or give --nan fill"
-    is_glass = has_bright_ground([level for _, level in levels], [stats.channel_names[channel] for channel in channels])
+    is_glass = has_bright_ground([level for _, level in levels], channels.names)
     for channel, level in levels:
-        where = f"channel {channel}: " if len(stats.levels) > 1 else ""
+        where = channels.where(channel)
         if level.is_constant:
             yield "constant", f"{where}one grey value everywhere ({level.highest:g}): nothing to see"
         elif level.is_saturated and not is_glass:
@@ -277,15 +326,16 @@ def _grey_values(stats: ImageStats, channels: tuple[int, ...], settings: Setting
             yield "saturated", f"{where}{share:.1f} % of the pixels have the largest grey value {level.highest:g}"
 
 
-def _fit(image: Image, settings: Settings, info: "ModelInfo") -> Iterator[tuple[str, str]]:
-    """Reasons why an image does not fit a model."""
+def _fit(
+    image: Image, settings: Settings, info: "ModelInfo", otherwise: Channels
+) -> tuple[Channels, list[tuple[str, str]]]:
+    """The channels that a model gets, and reasons why the image does not fit it."""
     ndim = info.network_parameters()["ndim"]
     try:
         opened = open_image(image, settings, info, ndim)
     except Exception as error:
-        yield _reason(error)
-        return
-    yield from _scale(opened, info)
+        return otherwise, [_reason(error)]
+    return Channels.of(opened.image, opened.channels), list(_scale(opened, info))
 
 
 def _scale(opened: ImageSelection, info: "ModelInfo") -> Iterator[tuple[str, str]]:

@@ -157,7 +157,8 @@ def _say_without_effect(settings: Settings, infos: Mapping[str, ModelInfo], resu
         if not infos and getattr(settings, name) is not None:
             say_without_effect(options_of(Settings)[name].flag, "without a model images are compared with each other")
     is_known = all(
-        report.stats is not None and not any(report.stats.levels[channel].not_finite for channel in report.channels)
+        report.stats is not None
+        and not any(report.stats.levels[channel].not_finite for channel in report.channels.numbers)
         for report in result.files
     )
     if settings.nan == "fill" and is_known:
@@ -204,7 +205,12 @@ def _against_models(reports: Sequence[FileReport], models: Mapping[str, ModelInf
         name: GreyFingerprint.from_record(info.training.get("grey_values")) for name, info in models.items()
     }
     for report in reports:
-        found = {name: list(compare_with_model(report, info, fingerprints[name])) for name, info in models.items()}
+        found = {
+            name: list(
+                compare_with_model(report, report.of_models.get(name, report.channels), info, fingerprints[name])
+            )
+            for name, info in models.items()
+        }
         for code, message in describe_for_models(found):
             yield Finding(report.path, code, message)
 

@@ -32,6 +32,8 @@ class ImageStats:
         One line that counts missing chunks, which were read as the fill value; empty if there are none.
     is_grey : bool
         Whether a picture has colours that are equal in all pixels, so that it is taken as grey.
+    is_opaque : bool
+        Whether it is a picture without a transparent pixel, so that alpha is left out.
     """
 
     axes: str
@@ -45,6 +47,7 @@ class ImageStats:
     channel_names: tuple[str, ...]
     not_stored: str = ""
     is_grey: bool = False
+    is_opaque: bool = False
 
     def image(self, source: Path, axes: str | None, series: int) -> Image:
         """The image; its file is opened when its pixels are read."""
@@ -56,7 +59,7 @@ class ImageStats:
             self.pixel_size_trusted,
             self.channel_names,
             source,
-            _InFile(source, axes, series, self.is_grey),
+            _InFile(source, axes, series, self.is_grey, self.is_opaque),
             series_count=self.series_count,
         )
 
@@ -80,8 +83,8 @@ class _InFile:
     source: Path
     axes: str | None
     series: int
-
     is_grey: bool
+    is_opaque: bool
 
     def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
         return read_image(self.source, axes=self.axes, series=self.series).pixels.read(t, z, channels, y, x)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from unetbio.checking.file_report import FileReport, Finding
+from unetbio.checking.file_report import Channels, FileReport, Finding
 from unetbio.checking.image_stats import ImageStats
 from unetbio.preprocessing.grey_values import GreyFingerprint, GreyLevels
 from unetbio.preprocessing.likeness import REASONS, Difference, compare, place_of_median
@@ -86,21 +86,19 @@ def compare_with_others(reports: Sequence[FileReport]) -> Iterator[Finding]:
 
 
 def compare_with_model(
-    report: FileReport, info: "ModelInfo", fingerprint: GreyFingerprint | None
+    report: FileReport, channels: Channels, info: "ModelInfo", fingerprint: GreyFingerprint | None
 ) -> Iterator[tuple[str, str]]:
-    """Find grey values unlike those of the training images; yields codes and messages."""
-    if report.stats is None or fingerprint is None or len(report.channels) != len(fingerprint.channels):
+    """Find grey values of the model's channels unlike those of its training images; yields codes and messages."""
+    if report.stats is None or fingerprint is None or len(channels.numbers) != len(fingerprint.channels):
         return
-    names = [report.stats.channel_names[channel] for channel in report.channels]
-    automatic = for_picture(info.normalization, np.dtype(report.stats.dtype), names)
+    automatic = for_picture(info.normalization, np.dtype(report.stats.dtype), channels.names)
     by_percentiles = (report.item.settings.normalization or automatic).kind == "percentile"
-    for channel, ranges in zip(report.channels, fingerprint.channels, strict=True):
+    for channel, ranges in zip(channels.numbers, fingerprint.channels, strict=True):
         levels = report.stats.levels[channel]
         place = place_of_median(levels) if by_percentiles else None
         difference = None if by_percentiles and place is None else compare(levels, place, ranges)
         if difference is not None:
-            where = f"channel {channel}: " if len(report.stats.levels) > 1 else ""
-            yield "odd_intensity", where + _describe_difference(difference)
+            yield "odd_intensity", channels.where(channel) + _describe_difference(difference)
 
 
 def _describe_difference(difference: Difference) -> str:
@@ -163,7 +161,7 @@ def _pixel_size(report: FileReport, stats: ImageStats) -> float:
 
 def _unusual_grey_values(members: Sequence[Described]) -> Iterator[Finding]:
     seen: Counter[str] = Counter()
-    for place in range(max(len(report.channels) for report, _ in members)):
+    for place in range(max(len(report.channels.numbers) for report, _ in members)):
         usable = list(_usable(members, place))
         if not usable:
             continue
@@ -175,8 +173,8 @@ def _unusual_grey_values(members: Sequence[Described]) -> Iterator[Finding]:
                 if seen[report.path]:
                     continue
                 seen[report.path] += 1
-                where = f"channel {channel}: " if len(members[0][1].levels) > 1 else ""
-                message = f"{where}{text} grey value {values[index]:g}, in most others about {np.median(values):g}"
+                value = f"grey value {values[index]:g}, in most others about {np.median(values):g}"
+                message = f"{report.channels.where(channel)}{text} {value}"
                 yield Finding(report.path, "odd_intensity", message)
 
 
@@ -184,7 +182,7 @@ def _usable(members: Sequence[Described], place: int) -> Iterator[tuple[FileRepo
     """The channel at this place among the selected ones of each image, where it has grey values to compare."""
     for report, stats in members:
         # Images may have fewer: some of them a transparent channel.
-        for channel in report.channels[place : place + 1]:
+        for channel in report.channels.numbers[place : place + 1]:
             if _is_usable(stats.levels[channel]):
                 yield report, channel, stats.levels[channel]
 

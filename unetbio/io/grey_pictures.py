@@ -17,6 +17,7 @@ __all__ = [
     "grey_view",
     "is_grey_window",
     "is_opaque_picture",
+    "is_opaque_window",
     "plane_counts",
 ]
 
@@ -55,10 +56,18 @@ def is_grey_window(window: NDArray[Any], names: tuple[str, ...]) -> bool:
     return _is_opaque(window, names) and all(np.array_equal(colours[0], other) for other in colours[1:])
 
 
+def is_opaque_window(window: NDArray[Any], names: tuple[str, ...]) -> bool:
+    """Whether pixels ``(C, Y, X)`` with channels of these names are of a picture, and opaque."""
+    return names in PICTURES and _is_opaque(window, names)
+
+
 def is_opaque_picture(image: Image) -> bool:
     """Whether an image is a picture of red, green, blue and alpha in which nothing is transparent."""
     names = image.channel_names
-    return names == (*COLOURS, ALPHA) and all(_is_opaque(window, names) for window in _bands(image))
+    if names != (*COLOURS, ALPHA):
+        return False
+    known: bool | None = getattr(image.pixels, "is_opaque", None)
+    return all(_is_opaque(window, names) for window in _bands(image)) if known is None else known
 
 
 def plane_counts(axes: str, shape: Sequence[int], dtype: DTypeLike, channel_names: tuple[str, ...]) -> dict[str, int]:

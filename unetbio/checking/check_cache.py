@@ -6,6 +6,7 @@ import math
 import os
 import threading
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -161,7 +162,7 @@ def _can_be(stats: ImageStats) -> bool:
         and axes == "".join(axis for axis in AXES if axis in axes)
         and "YX" in axes
         and len(axes) == len(stats.shape)
-        and all(1 <= size <= MAX_SIZE for size in stats.shape)
+        and all(1 <= size <= MAX_SIZE for size in chain(stats.shape, *stats.smaller))
         and stats.series_count >= 1
         and len(stats.levels) == channels
         and all(map(_can_be_counted, stats.levels))

@@ -53,7 +53,7 @@ class Finding:
     Parameters
     ----------
     path : str
-        The file as given, with its series if one was selected.
+        The file as given, with its region and series if these were selected.
     code : str
         Kind of the finding, in snake case.
     message : str
@@ -165,7 +165,7 @@ def report_file(
     channels, of_models = Channels(), {}
     if stats is not None:
         found += _content(stats)
-        image = stats.image(item.source, item.settings.axes, item.series or 0)
+        image = stats.image(item.source, item.read)
         try:
             image = with_channel_names(image, item.settings.channel_names)
             channels = _selected(image, item.settings)
@@ -254,6 +254,7 @@ def _scan(image: Image, settings: Settings, budget: MemoryBudget) -> ImageStats:
         str(image.not_stored or ""),
         is_grey,
         is_opaque,
+        image.levels[1:],
     )
 
 

@@ -1,14 +1,14 @@
 """Statistics of an image, from all of its pixels."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio.io import Image, read_image
+from unetbio.io import Image
 from unetbio.preprocessing.grey_values import GreyLevels
 
 __all__ = ["ImageStats"]
@@ -34,6 +34,8 @@ class ImageStats:
         Whether a picture has colours that are equal in all pixels, so that it is taken as grey.
     is_opaque : bool
         Whether it is a picture without a transparent pixel, so that alpha is left out.
+    smaller : tuple of (int, int)
+        Rows and columns of each smaller resolution of a pyramid.
     """
 
     axes: str
@@ -48,9 +50,10 @@ class ImageStats:
     not_stored: str = ""
     is_grey: bool = False
     is_opaque: bool = False
+    smaller: tuple[tuple[int, int], ...] = ()
 
-    def image(self, source: Path, axes: str | None, series: int) -> Image:
-        """The image; its file is opened when its pixels are read."""
+    def image(self, source: Path, reopen: Callable[[], Image]) -> Image:
+        """The image; ``reopen`` opens its files when its pixels are read."""
         return Image(
             self.axes,
             self.shape,
@@ -59,7 +62,7 @@ class ImageStats:
             self.pixel_size_trusted,
             self.channel_names,
             source,
-            _InFile(source, axes, series, self.is_grey, self.is_opaque),
+            _InFile(reopen, self.smaller, self.is_grey, self.is_opaque),
             series_count=self.series_count,
         )
 
@@ -80,11 +83,15 @@ class ImageStats:
 class _InFile:
     """Pixels of an image whose file is not open."""
 
-    source: Path
-    axes: str | None
-    series: int
+    reopen: Callable[[], Image]
+    levels: tuple[tuple[int, int], ...]
     is_grey: bool
     is_opaque: bool
+    level: int = 0
+
+    def at_level(self, level: int) -> "_InFile":
+        """Pixels of a smaller resolution; means of equal colours are equal."""
+        return replace(self, levels=(), level=level)
 
     def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
-        return read_image(self.source, axes=self.axes, series=self.series).pixels.read(t, z, channels, y, x)
+        return self.reopen().at_level(self.level).pixels.read(t, z, channels, y, x)

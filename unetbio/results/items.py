@@ -109,9 +109,11 @@ class Item:
 
     @property
     def title(self) -> str:
-        """The image for messages: its file, or the name of the set beside its first file; and its series, if any."""
-        file = self.source if self.image_set is None else self.source.with_name(PurePosixPath(self.path).name)
-        return str(file) + ("" if self.series is None else f" (series {self.series})")
+        """The image for messages: its file, or the name of the set beside its first file; its region and series."""
+        file = self.source if self.image_set is None else self.source.with_name(PurePosixPath(self.file).name)
+        region = _region_of(self.settings)
+        series = "" if self.series is None else f" (series {self.series})"
+        return f"{file}{region.fragment if region else ''}{series}"
 
     @property
     def series(self) -> int | None:

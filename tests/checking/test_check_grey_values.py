@@ -1,11 +1,18 @@
 """Grey values counted piece by piece agree with numpy on the whole."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from unetbio.checking.folder import check
+from unetbio.io import write_image
+from unetbio.models.model_file import read_info
 from unetbio.preprocessing.grey_values import GreyFingerprint, GreyLevels, LevelCounter, is_saturated
+from unetbio.preprocessing.prepare import open_image, read_frame
+from unetbio.settings.normalization import Normalization
+from unetbio.settings.segmentation import Settings
 
 
 def levels_of(values: np.ndarray, pieces: int = 1) -> GreyLevels:
@@ -44,6 +51,27 @@ def test_numbers_that_are_none_are_counted() -> None:
     assert (levels.not_finite, levels.lowest, levels.highest) == (2, 1, 3)
     assert not levels.is_constant
     assert levels_of(np.full(3, np.nan)).not_finite == 3
+
+
+@pytest.mark.parametrize(
+    ("inside", "found"),
+    [
+        pytest.param(np.full((40, 40), 5), ["constant"], id="one grey value"),
+        pytest.param(np.full((40, 40), np.nan), ["constant"], id="none"),
+        pytest.param(np.arange(1600).reshape(40, 40), [], id="several"),
+    ],
+)
+def test_an_image_is_constant_as_it_is_filled(tmp_path: Path, inside: np.ndarray, found: list[str]) -> None:
+    image = np.pad(inside.astype(np.float32), 4, constant_values=np.nan)
+    for name in "ab":
+        write_image(tmp_path / f"{name}.tif", image, axes="YX")
+    opened = open_image(tmp_path / "a.tif", Settings(nan="fill"), read_info("nuclei"), 2)
+    assert read_frame(opened, None, Normalization("percentile", 1, 99.8)).is_constant == bool(found)
+    result = check(tmp_path, models=(), settings=Settings(nan="fill"), workers=1)
+    # Constant images are equal without being copies.
+    assert [finding.code for finding in result.findings] == (found * 2 or ["duplicate"])
+    refused = check(tmp_path, models=(), settings=Settings(), workers=1)
+    assert {finding.code for finding in refused.findings} == {"not_finite", "duplicate"}
 
 
 def test_constant_and_saturated() -> None:

@@ -18,7 +18,7 @@ from unetbio.io import Image
 from unetbio.io.formats import FORMATS
 from unetbio.io.grey_pictures import ALPHA, is_grey_window, is_opaque_window
 from unetbio.io.image import select_channel, with_channel_names
-from unetbio.preprocessing.grey_values import LevelCounter
+from unetbio.preprocessing.grey_values import GreyLevels, LevelCounter
 from unetbio.preprocessing.likeness import has_bright_ground
 from unetbio.preprocessing.prepare import open_image
 from unetbio.preprocessing.selection import ImageSelection
@@ -125,6 +125,11 @@ class FileReport:
         """The input as findings name it."""
         return self.item.title
 
+    @property
+    def levels(self) -> tuple[GreyLevels, ...]:
+        """Grey values of each channel as they are segmented; none if the file cannot be read."""
+        return () if self.stats is None else _as_segmented(self.stats, self.item.settings)
+
 
 def report_file(
     item: Item, models: Mapping[str, "ModelInfo"], budget: MemoryBudget, cache: CheckCache | None = None
@@ -196,6 +201,10 @@ def _reason(error: Exception) -> tuple[str, str]:
         return "out_of_memory", "it does not fit into memory"
     # An internal error is a finding of this file only.
     return "internal", f"internal error ({' '.join(f'{type(error).__name__}: {error}'.split())})"
+
+
+def _as_segmented(stats: ImageStats, settings: Settings) -> tuple[GreyLevels, ...]:
+    return tuple(each.filled for each in stats.levels) if settings.nan == "fill" else stats.levels
 
 
 def _selected(image: Image, settings: Settings) -> Channels:
@@ -313,7 +322,8 @@ def _grey_values(
 
 
 def _odd_values(stats: ImageStats, channels: Channels, settings: Settings) -> Iterator[tuple[str, str]]:
-    levels = [(channel, stats.levels[channel]) for channel in channels.numbers]
+    known = _as_segmented(stats, settings)
+    levels = [(channel, known[channel]) for channel in channels.numbers]
     bad = sum(level.not_finite for _, level in levels)
     if bad and settings.nan == "refuse":
         yield "not_finite", f"{bad} pixels are NaN or infinite: replace them with grey values, or give --nan fill"

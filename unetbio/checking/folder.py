@@ -219,7 +219,7 @@ def _duplicates(reports: Sequence[FileReport]) -> Iterator[Finding]:
     first: dict[str, FileReport] = {}
     for report in reports:
         # Constant images are equal without being copies.
-        if report.stats is None or all(levels.is_constant for levels in report.stats.levels):
+        if report.stats is None or all(levels.is_constant for levels in report.levels):
             continue
         other = first.setdefault(report.stats.pixel_hash, report)
         if other is not report and not _are_of_one_image(report.item, other.item):

@@ -94,7 +94,7 @@ def compare_with_model(
     automatic = for_picture(info.normalization, np.dtype(report.stats.dtype), channels.names)
     by_percentiles = (report.item.settings.normalization or automatic).kind == "percentile"
     for channel, ranges in zip(channels.numbers, fingerprint.channels, strict=True):
-        levels = report.stats.levels[channel]
+        levels = report.levels[channel]
         place = place_of_median(levels) if by_percentiles else None
         difference = None if by_percentiles and place is None else compare(levels, place, ranges)
         if difference is not None:
@@ -180,11 +180,11 @@ def _unusual_grey_values(members: Sequence[Described]) -> Iterator[Finding]:
 
 def _usable(members: Sequence[Described], place: int) -> Iterator[tuple[FileReport, int, GreyLevels]]:
     """The channel at this place among the selected ones of each image, where it has grey values to compare."""
-    for report, stats in members:
+    for report, _ in members:
         # Images may have fewer: some of them a transparent channel.
         for channel in report.channels.numbers[place : place + 1]:
-            if _is_usable(stats.levels[channel]):
-                yield report, channel, stats.levels[channel]
+            if _is_usable(report.levels[channel]):
+                yield report, channel, report.levels[channel]
 
 
 def _is_usable(levels: GreyLevels) -> bool:

@@ -4,7 +4,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -95,6 +95,13 @@ class GreyLevels:
     def is_constant(self) -> bool:
         """Whether there is one grey value everywhere."""
         return self.lowest == self.highest and not self.not_finite
+
+    @property
+    def filled(self) -> "GreyLevels":
+        """The statistics once pixels that are not numbers have the value of the nearest; 0 where there is no number."""
+        if self.not_finite == self.pixels:
+            return GreyLevels(0, 0, 0, 0, 0, 0, self.pixels)
+        return replace(self, not_finite=0)
 
     @property
     def is_saturated(self) -> bool:

@@ -16,7 +16,10 @@ from unetbio import networks
 from unetbio.cli.main import COMMANDS, main
 from unetbio.compare.lessons import LESSONS
 from unetbio.geometry import receptive_field
+from unetbio.provenance import NOT_EXACT
 from unetbio.report.diagram import draw_network
+from unetbio.report.page import WARNINGS
+from unetbio.segmentation import frame_warnings
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("config/*.md")])
@@ -77,6 +80,19 @@ def test_nothing_is_documented_that_is_not_there() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#\s]+)", page.read_text(encoding="utf-8")):
         assert link.startswith(("http://", "https://")) or (page.parent / link).exists(), link
+
+
+def test_every_warning_is_explained() -> None:
+    """By a row of docs/scale.md, and in words on the page."""
+    source = Path(frame_warnings.__file__).read_text(encoding="utf-8")
+    codes = {code.replace("{NOT_EXACT}", NOT_EXACT) for code in re.findall(r'yield f?"([\w{}]+)', source)}
+    assert {"constant", "filled", "unknown", NOT_EXACT} <= codes
+    table = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8").split("## Warnings\n")[1]
+    explained = {
+        code for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for code in re.findall(r"`(\w+)", row)
+    }
+    assert codes <= explained
+    assert codes <= set(WARNINGS)
 
 
 def test_lines_of_the_readme_call_commands_that_exist() -> None:

@@ -54,6 +54,15 @@ def test_automatic_class_weights_count_all_files(tmp_path: Path, label_image: ND
     assert f"background {background:.3f}, cells {cell:.3f}" in result.stderr
 
 
+def test_what_is_not_annotated_makes_no_mask_of_foreground(tmp_path: Path) -> None:
+    label_image = np.zeros((40, 50), np.uint8)
+    label_image[30:] = 255
+    write_labels(tmp_path / "x.tif", label_image)
+    result = run(tmp_path / "x.tif", "-o", tmp_path, "--ignore-label", 255, "--class-weights", "1,1")
+    assert result.exit_code == 0, result.output
+    np.testing.assert_array_equal(written(tmp_path / "x_weights.tif"), label_image == 0)
+
+
 def test_pixels_that_are_not_annotated_weigh_nothing(tmp_path: Path, label_image: NDArray[np.uint16]) -> None:
     label_image[30:] = 255
     write_labels(tmp_path / "x.tif", label_image)

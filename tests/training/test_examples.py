@@ -146,6 +146,44 @@ def test_connected_parts_of_one_time_are_its_cells(lapse: tuple[Path, Path], tmp
     assert (first.label_image.max(), second.label_image.max()) == (2, 1)
 
 
+def partly_annotated(tmp_path: Path, foreground: int) -> AnnotatedPair:
+    """Two cells, and an area at the right, beside one of them, that is not annotated (255)."""
+    mask = np.zeros((16, 20), np.uint8)
+    mask[2:6, 2:6] = mask[9:14, 8:15] = foreground
+    mask[:, 15:] = 255
+    image = write(tmp_path / "i.tif", GREY[0, 0, 0], "YX")
+    return AnnotatedPair(image, write(tmp_path / "m.tif", mask, "YX"))
+
+
+def test_what_is_not_annotated_is_no_cell_of_a_mask_that_is_split(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pair = partly_annotated(tmp_path, 1)
+    (example,) = load(pair, split_components=True, ignore_label=255)
+    expected = tifffile.imread(pair.mask).astype(int)
+    expected[9:14, 8:15] = 2
+    np.testing.assert_array_equal(example.label_image, expected)
+    assert "changes nothing" not in caplog.text
+
+
+def test_no_cell_of_a_split_mask_has_the_number_of_what_is_not_annotated(tmp_path: Path) -> None:
+    pair = partly_annotated(tmp_path, 255)
+    (example,) = load(pair, split_components=True, ignore_label=2)
+    assert np.unique(example.label_image).tolist() == [0, 1, 3]
+
+
+@pytest.mark.parametrize("split_components", [False, True])
+def test_a_mask_without_cells_may_have_parts_that_are_not_annotated(tmp_path: Path, split_components: bool) -> None:
+    pair = partly_annotated(tmp_path, 0)
+    (example,) = load(pair, split_components=split_components, ignore_label=255)
+    np.testing.assert_array_equal(example.label_image, tifffile.imread(pair.mask))
+
+
+def test_the_annotated_part_of_a_mask_has_cells_with_numbers(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"m\.tif: the annotated part of the mask holds only 0 and 1: touching cells"):
+        load(partly_annotated(tmp_path, 1), ignore_label=255)
+
+
 def test_pixel_size_and_diameter_are_those_given(stack: tuple[Path, Path]) -> None:
     (example,) = load(AnnotatedPair(*stack, Settings(pixel_size_um=(2.0, 0.5), diameter_px=12.0)))
     assert (example.pixel_size_um, example.diameter_px) == ((2.0, 0.5, 0.5), 12.0)

@@ -14,7 +14,7 @@ from unetbio.io.grey_pictures import as_grey
 from unetbio.io.image import AXES, Image
 from unetbio.io.read import read_image
 from unetbio.io.write import check_axes, plain_sizes, write_image
-from unetbio.labels import is_binary_mask
+from unetbio.labels import is_binary_mask, without_label
 
 __all__ = ["label_suffix", "labels_of", "read_labels", "write_labels", "write_probabilities"]
 
@@ -111,7 +111,12 @@ def _writer(path: str | os.PathLike[str], what: str) -> Callable[..., None] | No
 
 
 def read_labels(
-    path: str | os.PathLike[str], *, allow_binary: bool = False, axes: str | None = None, series: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    allow_binary: bool = False,
+    axes: str | None = None,
+    series: int | None = None,
+    ignore_label: int | None = None,
 ) -> NDArray[Any]:
     """Read a label image.
 
@@ -125,6 +130,8 @@ def read_labels(
         As in `read_image`.
     series : int, optional
         Which image of a file that holds several.
+    ignore_label : int, optional
+        Value of pixels that are not annotated: they say nothing about whether a mask is binary.
 
     Returns
     -------
@@ -144,10 +151,12 @@ def read_labels(
             "several_images",
             f"it holds {image.series_count} images, and a mask is one: choose its series, or save each as a file",
         )
-    return labels_of(image, allow_binary=allow_binary)
+    return labels_of(image, allow_binary=allow_binary, ignore_label=ignore_label)
 
 
-def labels_of(image: Image, axes: str | None = None, *, allow_binary: bool = False) -> NDArray[Any]:
+def labels_of(
+    image: Image, axes: str | None = None, *, allow_binary: bool = False, ignore_label: int | None = None
+) -> NDArray[Any]:
     """Pixels of an image that holds labels; as `read_labels`, whose image is open.
 
     Parameters
@@ -156,7 +165,7 @@ def labels_of(image: Image, axes: str | None = None, *, allow_binary: bool = Fal
         The label image.
     axes : str, optional
         Names of its axes instead of its own: channels may be sections.
-    allow_binary : bool
+    allow_binary, ignore_label
         As in `read_labels`.
     """
     if "C" in (axes or image.axes):
@@ -170,7 +179,12 @@ def labels_of(image: Image, axes: str | None = None, *, allow_binary: bool = Fal
     stored = image.read()
     label_image = _unsigned(_whole(stored) if stored.dtype.kind == "f" else stored)
     if not allow_binary:
-        _refuse_binary(label_image, has_time=(axes or image.axes).startswith("T") and label_image.ndim > 2)
+        annotated = "the mask" if ignore_label is None else "the annotated part of the mask"
+        _refuse_binary(
+            without_label(label_image, ignore_label),
+            annotated,
+            has_time=(axes or image.axes).startswith("T") and label_image.ndim > 2,
+        )
     return label_image
 
 
@@ -252,13 +266,13 @@ def _whole(label_image: NDArray[Any]) -> NDArray[Any]:
     return label_image.astype(np.int64)
 
 
-def _refuse_binary(label_image: NDArray[Any], *, has_time: bool) -> None:
+def _refuse_binary(label_image: NDArray[Any], name: str, *, has_time: bool) -> None:
     # Each time is an image of its own: one cell that moves is no mask of several. Nor are masks of several numbers.
     has_one = has_time and bool(((label_image == 0) | (label_image == label_image.max(initial=0))).all())
     if any(map(is_binary_mask, label_image)) if has_one else is_binary_mask(label_image):
         raise ImageError(
             "binary_mask",
-            f"the mask holds only 0 and {label_image.max()}: touching cells cannot be separated; give each cell its "
+            f"{name} holds only 0 and {label_image.max()}: touching cells cannot be separated; give each cell its "
             "own number, or say --split-components (each connected part is a cell); for "
             "classes instead of cells, use train --target classes or evaluate --classes",
         )

@@ -4,7 +4,7 @@ A label image is an integer array ``(Y, X)`` or ``(Z, Y, X)``; 0 is background a
 cell. All functions run on 2-D and 3-D through the same code: a 2-D image is a volume of one slice.
 """
 
-from unetbio.labels.arrays import LabelImage, Mask, as_volume, each_time, label_dtype
+from unetbio.labels.arrays import LabelImage, Mask, as_volume, each_time, label_dtype, without_label
 from unetbio.labels.checks import check_label_image, check_plausible, is_binary_mask
 from unetbio.labels.components import connected_components, split_components
 from unetbio.labels.hashing import label_hash
@@ -56,4 +56,5 @@ __all__ = [
     "resize_nearest",
     "split_components",
     "touching_pairs",
+    "without_label",
 ]

@@ -39,6 +39,11 @@ def unsigned(labels: IntArray) -> IntArray:
     return labels.view(f"u{labels.itemsize}")
 
 
+def without_label(labels: NDArray[Any], ignore_label: int | None) -> NDArray[Any]:
+    """Labels with 0 in place of the label of pixels that are not annotated; the same array where there is none."""
+    return labels if ignore_label is None else np.where(labels == ignore_label, labels.dtype.type(0), labels)
+
+
 def label_dtype(count: int) -> type[np.uint16] | type[np.uint32]:
     """Give the type of a label image that holds ids up to ``count``: uint16, or uint32 above 65 535."""
     return np.uint16 if count <= MAX_UINT16_LABEL else np.uint32

@@ -87,10 +87,10 @@ def _say_without_effect(run: WeightMapRun) -> None:
 def _read(path: Path, run: WeightMapRun) -> _Labels:
     """Labels with -1 where nothing is annotated, their axes, and the spacing in in-plane pixels."""
     image = read_image(path, axes=run.axes)
-    stored = read_labels(path, allow_binary=run.split_components, axes=run.axes)
+    stored = read_labels(path, allow_binary=run.split_components, axes=run.axes, ignore_label=run.ignore_label)
     axes, spacing = image.axes, run.spacing
     ignored = np.zeros(stored.shape, bool) if run.ignore_label is None else stored == run.ignore_label
-    stored = np.where(ignored, stored.dtype.type(0), stored)
+    stored = labels.without_label(stored, run.ignore_label)
     if run.split_components and labels.is_binary_mask(stored):
         stored = labels.each_time(labels.split_components, stored, axes)
     elif run.split_components and stored.max(initial=0) > 1:

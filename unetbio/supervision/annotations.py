@@ -52,9 +52,10 @@ def number_cells(mask: NDArray[np.integer], config: TrainingConfig) -> NDArray[n
     ndarray of int
         0 = background, ids without large gaps.
     """
-    if config.split_components and labels.is_binary_mask(mask):
-        return labels.split_components(mask)
-    if config.split_components and mask.max(initial=0) > 1:
+    annotated = labels.without_label(mask, config.ignore_label)
+    if config.split_components and labels.is_binary_mask(annotated):
+        return _beside_ignored(labels.split_components(annotated), mask, config.ignore_label)
+    if config.split_components and annotated.max(initial=0) > 1:
         say_without_effect("--split-components", NUMBERED)
     return _compact(mask, config.ignore_label)
 
@@ -216,10 +217,24 @@ def _compact(label_image: NDArray[Any], ignore_label: int | None) -> NDArray[np.
         return label_image
     ids, inverse = np.unique(label_image, return_inverse=True)
     is_cell = ~np.isin(ids, [0] if ignore_label is None else [0, ignore_label])
-    numbers = np.cumsum(is_cell, dtype=np.int64)
+    numbers: NDArray[np.integer] = np.cumsum(is_cell, dtype=np.int64)
     if ignore_label:
-        # No cell takes the number of the pixels that are not annotated.
-        numbers = numbers + (numbers >= ignore_label)
+        numbers = _free_of(numbers, ignore_label)
     numbers = np.where(is_cell, numbers, ids)
     compact: NDArray[np.integer] = numbers[inverse].reshape(label_image.shape).astype(np.int32)
     return compact
+
+
+def _beside_ignored(
+    label_image: NDArray[np.integer], mask: NDArray[np.integer], ignore_label: int | None
+) -> NDArray[np.integer]:
+    """Cells that were numbered from 1, with the ignored label where the mask has it."""
+    # Settings of earlier versions may hold 0, or a number that no mask holds.
+    if ignore_label is None or ignore_label < 1:
+        return label_image
+    return np.where(mask == ignore_label, ignore_label, _free_of(label_image.astype(np.int32), ignore_label))
+
+
+def _free_of(numbers: NDArray[np.integer], ignore_label: int) -> NDArray[np.integer]:
+    """Numbers from 1 of which none is that of the pixels that are not annotated."""
+    return numbers + (numbers >= ignore_label)

@@ -36,6 +36,7 @@ def read_mask(
     *,
     axes: str | None = None,
     allow_binary: bool = False,
+    ignore_label: int | None = None,
     compare_pixel_sizes: bool = True,
 ) -> tuple[NDArray[Any], str]:
     """Read the mask of an image.
@@ -48,7 +49,7 @@ def read_mask(
         Its image.
     axes : str, optional
         As for `open_mask`.
-    allow_binary : bool
+    allow_binary, ignore_label
         As in `unetbio.io.read_labels`.
     compare_pixel_sizes : bool
         Refuse a mask with another pixel size than the image.
@@ -74,7 +75,7 @@ def read_mask(
     if found != own and mask.shape == shape and not any(mask.channel_names):
         logger.info("%s: its axes %s are taken as %s, those of its image", path, found, own)
         found = own
-    values = labels_of(mask, found, allow_binary=allow_binary)
+    values = labels_of(mask, found, allow_binary=allow_binary, ignore_label=ignore_label)
     return _put_over(image, mask, values, compare_pixel_sizes), found
 
 

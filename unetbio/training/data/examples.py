@@ -201,7 +201,13 @@ def _read_mask(
     allow_binary = config.split_components or not are_cells or target.has_cell_classes
     is_given = pair.reading.pixel_size_um is not None
     try:
-        return read_mask(pair.mask, selection.image, allow_binary=allow_binary, compare_pixel_sizes=not is_given)
+        return read_mask(
+            pair.mask,
+            selection.image,
+            allow_binary=allow_binary,
+            ignore_label=config.ignore_label,
+            compare_pixel_sizes=not is_given,
+        )
     except ImageError as error:
         if error.reason == "pixel_size_differs":
             raise ImageError(error.reason, f"{error}, or give --pixel-size, which stands above both") from error

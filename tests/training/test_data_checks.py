@@ -13,11 +13,12 @@ import tifffile
 from scipy import ndimage
 
 from unetbio.annotations.parts import find_parts
-from unetbio.errors import ImageError
+from unetbio.errors import ImageError, UsageError
 from unetbio.io import read_image, read_labels
 from unetbio.preprocessing import normalization
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision.annotations import UNANNOTATED
+from unetbio.targets import of_training
 from unetbio.training.data.checks import duplicates
 from unetbio.training.data.checks.alignment import find_class_displacement, find_displacement
 from unetbio.training.data.checks.checks import check_examples
@@ -127,6 +128,24 @@ def test_masks_that_cannot_be_right_are_refused_unless_trusted(
     assert message in str(caught.value)
     assert str(caught.value).endswith("If the masks are right all the same, say --trust-masks")
     assert any(message in warning for warning in check(with_masks(change), trust=True))
+
+
+@pytest.mark.parametrize(
+    ("target", "network"),
+    [
+        ("instances", "unet"),
+        ("centres", "unet"),
+        ("boundaries", "unet"),
+        ("cell_classes", "unet"),
+        ("instances", "mask_rcnn"),
+        ("cell_classes", "mask_rcnn"),
+    ],
+)
+def test_the_background_of_cells_is_not_left_out(target: str, network: str) -> None:
+    with pytest.raises(UsageError, match=f"ignore_label 0: with target: {target} 0 is the background, .* such as 255"):
+        of_training(TrainingConfig(target=target, network=network, ignore_label=0))
+    # Masks of classes may number theirs from 1.
+    of_training(TrainingConfig(target="classes", ignore_label=0))
 
 
 def border_pixels(labels: np.ndarray) -> np.ndarray:

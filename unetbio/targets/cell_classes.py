@@ -25,7 +25,7 @@ from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision.annotations import CLASS_BASE, classes_of_cells
 from unetbio.targets.base import Annotation, Finished, Supervision, Target, Validation, register
-from unetbio.targets.cells import CellClasses, CellDecisions, CellDecoder, CellLearner
+from unetbio.targets.cells import CellClasses, CellDecisions, CellDecoder, CellLearner, check_background_is_learned
 
 if TYPE_CHECKING:
     import torch
@@ -201,9 +201,10 @@ def check_cell_classes(config: TrainingConfig) -> None:
     Raises
     ------
     UsageError
-        When values of classes are given, masks are split, the ignored label could be a cell with a class, or there are
-        names for less than two classes of cells.
+        When values of classes are given, masks are split, the ignored label is that of the background or could be a
+        cell with a class, or there are names for less than two classes of cells.
     """
+    check_background_is_learned(config)
     if config.class_values:
         raise UsageError("class_values are for target: classes; with target: cell_classes a table names the classes")
     if config.split_components:

@@ -42,6 +42,7 @@ __all__ = [
     "CellDecisions",
     "CellDecoder",
     "CellLearner",
+    "check_background_is_learned",
     "check_cells",
     "has_thresholds",
     "mask_annotated",
@@ -349,8 +350,9 @@ def check_cells(config: TrainingConfig) -> None:
     Raises
     ------
     UsageError
-        When ``class_names`` or ``class_values`` are given, or ``ignore_label`` is above `MOST_IGNORED`.
+        When ``class_names`` or ``class_values`` are given, or ``ignore_label`` is 0 or above `MOST_IGNORED`.
     """
+    check_background_is_learned(config)
     if config.ignore_label is not None and config.ignore_label > MOST_IGNORED:
         raise UsageError(
             f"ignore_label {config.ignore_label}: with target: {config.target} it must be at most {MOST_IGNORED}; mark "
@@ -360,6 +362,21 @@ def check_cells(config: TrainingConfig) -> None:
     if given:
         raise UsageError(
             f"{' and '.join(given)} need target: classes; with target: {config.target}, cells have numbers"
+        )
+
+
+def check_background_is_learned(config: TrainingConfig) -> None:
+    """Refuse the number of the background as the ignored label.
+
+    Raises
+    ------
+    UsageError
+        When ``ignore_label`` is 0.
+    """
+    if config.ignore_label == 0:
+        raise UsageError(
+            f"ignore_label 0: with target: {config.target} 0 is the background, which has to be learned; mark "
+            "unannotated pixels with another number, such as 255"
         )
 
 

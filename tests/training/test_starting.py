@@ -138,6 +138,14 @@ def test_what_does_not_touch_the_weights_may_differ(tmp_path: Path) -> None:
     assert line.endswith("(100.0% of the weights)")
 
 
+def test_a_model_of_stacks_keeps_its_kernels_on_stacks_with_long_voxels(tmp_path: Path) -> None:
+    model = model_of(tmp_path / "m.safetensors", "unet", {"ndim": 3, "base_channels": 2, "depth": 1})
+    config = TrainingConfig(**settings_from(str(model.path), {"patch_size": 36, "batch_size": 1}))
+    stack = dataclasses.replace(discs(0, ndim=3), pixel_size_um=(2.0, 0.5, 0.5))
+    run = Trainer([stack], [stack], config, device=CPU, checkpoint=tmp_path / "c.safetensors")
+    assert run.start_from(model).share == 1
+
+
 def test_stated_settings_go_before_those_of_the_model(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     model = model_of(path, "fcn32s", SMALL)

@@ -1,13 +1,16 @@
 """Training on small real-enough images: discs that touch, on a noisy background."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from disc_images import CONFIG, CPU, discs, halves, trainer
 
+from unetbio import networks
 from unetbio.errors import UnetbioError
 from unetbio.models.model_file import ModelInfo, load_model, save_model
 from unetbio.supervision.thresholds import DECIDING_SCORE
@@ -142,8 +145,12 @@ def test_three_dimensions_train_as_well(tmp_path: Path) -> None:
     assert result.info.parameters["kernel_sizes"] is None
 
 
-def test_a_stack_with_long_voxels_gets_flat_kernels_first(tmp_path: Path) -> None:
-    config = CONFIG.model_copy(update={"patch_size": (20, 76, 76)})
+@pytest.mark.parametrize("complete", [dict, networks.find("unet").complete], ids=["stated", "of a comparison"])
+def test_a_stack_with_long_voxels_gets_flat_kernels_first(
+    tmp_path: Path, complete: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    update = {"patch_size": (20, 76, 76), "parameters": complete(CONFIG.parameters)}
+    config = CONFIG.model_copy(update=update)
     stack = dataclasses.replace(discs(0, ndim=3), pixel_size_um=(4.0, 1.0, 1.0))
     run = Trainer([stack], [stack], config, device=CPU, checkpoint=tmp_path / "c.safetensors")
     assert run.parameters["kernel_sizes"] == ((1, 3, 3), (1, 3, 3), (3, 3, 3))

@@ -36,7 +36,9 @@ def network_parameters(training: Sequence[Example], config: TrainingConfig, lear
             "unetbio models quantize"
         )
     voxel_size = common_pixel_size(training)
-    if follow["ndim"] == 3 and voxel_size and not (parameters["kernel_sizes"] or parameters["poolings"]):
+    # Settings from a model state its dimensions, and kernels of None too; those of a comparison are of planes.
+    is_of_model = config.parameters.get("ndim") == 3 and {"kernel_sizes", "poolings"} <= config.parameters.keys()
+    if follow["ndim"] == 3 and voxel_size and not (is_of_model or parameters["kernel_sizes"] or parameters["poolings"]):
         kernel_sizes, poolings = anisotropic_levels(voxel_size, parameters["depth"])
         parameters |= {"kernel_sizes": kernel_sizes, "poolings": poolings}
     return parameters

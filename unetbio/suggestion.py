@@ -87,7 +87,7 @@ def suggest(
         When there is no image, the model gives no confidences, or does not fit the options.
     """
     segmenter = Segmenter(model if isinstance(model, Model) else load_model(model), device)
-    if segmenter.target.masks != "instances" or segmenter.target.output != "logits":
+    if not segmenter.target.classifies_pixels_of_cells:
         raise UsageError(
             f"model {segmenter.info.name} gives no confidences of cells: suggest needs a model of cells whose network "
             "classifies pixels"

@@ -191,6 +191,9 @@ def test_models_without_thresholds_are_refused(data: Path) -> None:
     model = load_model(data / "m.safetensors")
     info = model.info.model_copy(update={"target": "classes"})
     save_model(data / "classes.safetensors", info, model.network)
+    # Masks of foreground are no reason to ask for options of other commands.
+    for path in (data / "masks").iterdir():
+        tifffile.imwrite(path, np.where(tifffile.imread(path) > 0, 255, 0).astype(np.uint8))
     result = calibrate(data, "-o", data / "new.safetensors", model=data / "classes.safetensors")
     assert result.exit_code == 2
     assert "has the target classes and no thresholds of probabilities to search" in result.stderr

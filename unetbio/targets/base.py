@@ -259,6 +259,11 @@ class Target:
     output: Output = "logits"
     has_cell_classes: bool = False
 
+    @property
+    def classifies_pixels_of_cells(self) -> bool:
+        """Whether probabilities of pixels become cells by thresholds, and give cells a confidence."""
+        return self.masks == "instances" and self.output == "logits"
+
 
 # Networks that classify pixels and networks that find objects learn a target of one name in different ways.
 _REGISTRY: dict[tuple[str, Output], Target] = {}

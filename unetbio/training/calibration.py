@@ -91,17 +91,14 @@ def calibrate(
     check_new_model(output, overwrite=run.overwrite)
     files = find_pairs(inputs, None if run.root is None else Path(run.root), reading, for_training=False)
     trained = load_model(model)
+    _check_target(trained)
     _say_without_effect(files, trained.info)
     config = _config(trained.info, split_components=run.split_components)
     pairs, channels = [*files.training, *files.validation], len(trained.info.channels)
     examples = load_examples(pairs, config, channels=channels, at_scale=partial(_at_scale, trained))
     _check_channels(trained, examples[0])
     learner = of_model(trained.info).learner(config, [example.label_image for example in examples])
-    if not has_thresholds(learner):
-        raise UsageError(
-            f"{trained.path} has the target {trained.info.target} and no thresholds of probabilities to search: give a "
-            "model whose network classifies the pixels of cells"
-        )
+    assert has_thresholds(learner)  # _check_target refuses others
     warnings = check_examples(examples, (), config, trust=run.trust_masks)
     seen = [each if _knows_scale(each, trained.info) else as_learned(each, config.augmentation) for each in examples]
     before, after = _search(trained, learner, seen, run.device)
@@ -110,6 +107,15 @@ def calibrate(
     info = _calibrated_info(trained, output.stem, examples, before, after)
     save_model(output, info, trained.network)
     return Calibrated(info, before, after, learner.deciding_score, tuple(warnings))
+
+
+def _check_target(trained: Model) -> None:
+    """Refuse a model without thresholds, before masks are read as those of cells."""
+    if not of_model(trained.info).classifies_pixels_of_cells:
+        raise UsageError(
+            f"{trained.path} has the target {trained.info.target} and no thresholds of probabilities to search: give a "
+            "model whose network classifies the pixels of cells"
+        )
 
 
 def _confidence_stays(info: ModelInfo) -> str:

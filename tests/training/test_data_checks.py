@@ -17,7 +17,7 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.io import read_image, read_labels
 from unetbio.preprocessing import normalization
 from unetbio.settings.training import TrainingConfig
-from unetbio.supervision.annotations import UNANNOTATED
+from unetbio.supervision.annotations import UNANNOTATED, number_cell_classes
 from unetbio.targets import of_training
 from unetbio.training.data.checks import duplicates
 from unetbio.training.data.checks.alignment import find_class_displacement, find_displacement
@@ -253,6 +253,18 @@ def test_a_cell_in_pieces_is_named() -> None:
     torn[row][torn[row] == 5] = 0
     examples = [SCENES[0], dataclasses.replace(SCENES[1], label_image=torn), *SCENES[2:]]
     assert check(examples) == ["the mask of scene1.tif: 1 cell of 16 in pieces (number 5)"]
+
+
+def test_a_cell_with_a_class_is_named_by_its_place_among_the_numbers() -> None:
+    """Its label image does not hold the number of the mask."""
+    config = TrainingConfig(target="cell_classes", class_names=("background", "a", "b"))
+    mask = 10 * SCENES[1].label_image
+    row = int(np.argwhere(mask == 50)[:, 0].mean())
+    mask[row][mask[row] == 50] = 0
+    classes = dict.fromkeys(np.unique(mask[mask > 0]).tolist(), "a")
+    torn = dataclasses.replace(SCENES[1], label_image=number_cell_classes(mask, classes, config))
+    warnings = check_examples([torn], [], config)
+    assert warnings == ["the mask of scene1.tif: 1 cell of 16 in pieces (in the order of numbers: 5)"]
 
 
 def test_a_few_displaced_masks_are_warned_of() -> None:

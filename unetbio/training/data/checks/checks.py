@@ -102,26 +102,29 @@ def _check_cells(
                 "cannot be learned; draw the area of each cell",
             )
         )
-    yield from _check_parts(list(zip(examples, found, strict=True)), refuse)
+    yield from _check_parts(list(zip(examples, found, strict=True)), config, refuse)
 
 
-def _check_parts(found: Sequence[tuple[Example, Parts]], refuse: Refuse) -> Iterator[str]:
+def _check_parts(found: Sequence[tuple[Example, Parts]], config: TrainingConfig, refuse: Refuse) -> Iterator[str]:
     reused = [(example, parts) for example, parts in found if parts.is_reused]
     if reused:
         yield refuse(_reused(*reused[0], len(reused), len(found)))
         return
     near = [(example.name, parts.near, parts.ids) for example, parts in found if parts.near]
     far = [(example.name, parts.far, parts.ids) for example, parts in found if parts.far]
-    yield from _name_numbers(near, "cell", "in pieces")
-    yield from _name_numbers(far, "number", "in parts that are far from each other")
+    called = "in the order of numbers:" if _has_cell_classes(config) else "number"
+    yield from _name_numbers(near, "cell", "in pieces", called)
+    yield from _name_numbers(far, "number", "in parts that are far from each other", called)
 
 
-def _name_numbers(found: Sequence[tuple[str, tuple[int, ...], int]], noun: str, where: str) -> Iterator[str]:
+def _name_numbers(
+    found: Sequence[tuple[str, tuple[int, ...], int]], noun: str, where: str, called: str
+) -> Iterator[str]:
     """Name masks, and those of their numbers that stand in several parts."""
     for name, numbers, ids in found[:SHOWN]:
         yield (
             f"the mask of {name}: {_counted(len(numbers), noun)} of {ids} {where} "
-            f"(number {', '.join(map(str, numbers[:SHOWN]))}{' ...' if len(numbers) > SHOWN else ''})"
+            f"({called} {', '.join(map(str, numbers[:SHOWN]))}{' ...' if len(numbers) > SHOWN else ''})"
         )
     if len(found) > SHOWN:
         yield f"{noun}s {where} in {len(found) - SHOWN} more masks"
@@ -129,8 +132,12 @@ def _name_numbers(found: Sequence[tuple[str, tuple[int, ...], int]], noun: str, 
 
 def _annotated(example: Example, config: TrainingConfig) -> NDArray[np.integer]:
     annotated = mask_annotated(example.label_image, example.label_image, config)
-    # Numbers of cells with classes hold these too; users know the numbers alone.
-    return annotated // CLASS_BASE if targets.find(config.target, config.network).has_cell_classes else annotated
+    # Numbers of cells with classes hold these too, beside the place of the cell in the order of the mask's numbers.
+    return annotated // CLASS_BASE if _has_cell_classes(config) else annotated
+
+
+def _has_cell_classes(config: TrainingConfig) -> bool:
+    return targets.find(config.target, config.network).has_cell_classes
 
 
 def _reused(example: Example, parts: Parts, masks: int, of: int) -> ImageError:

@@ -203,7 +203,8 @@ class TrainingConfig(Section):
         default=2.0, ge=1.0, description="Largest weight that `class_weighting: balanced` gives."
     )
     ignore_label: int | None = Field(
-        default=None, description="Value of pixels in the masks that are not annotated; they weigh nothing."
+        default=None,
+        description="Value of unannotated pixels in the masks, which weigh nothing; not 0 for targets of cells.",
     )
     normalization: Normalization = Field(
         default=Normalization(), description="How grey values are scaled to the network's input."

@@ -1,16 +1,21 @@
 """The scale of an image, found by itself where nothing tells it."""
 
+import csv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
+from click.testing import CliRunner
 from numpy.typing import NDArray
 
 import unetbio
-from unetbio.errors import UsageError
-from unetbio.models.model_file import Model, load_model
+from unetbio.cli.main import main
+from unetbio.errors import ImageError, UsageError
+from unetbio.models.model_file import Model, load_model, save_model
 from unetbio.preprocessing.scale import Look
 from unetbio.scale.choice import is_better, is_doubtful, is_last, needs_coarse, needs_fine, prefers_fine
 from unetbio.segmentation import Segmenter
@@ -152,6 +157,51 @@ def test_the_crf_has_no_say_in_the_scale(run: Callable[..., Any], discs: Array) 
     assert zoom_of(info) == 0.25
     np.testing.assert_array_equal(refined, run(large, crf="largefov", diameter_px=48)[0])
     assert zoom_of(run(discs, crf="largefov")[1]) == 1.0
+
+
+@pytest.fixture
+def model_of_large_cells(model: Model, tmp_path: Path) -> Path:
+    """Model file that drops cells below 30 pixels of its own scale."""
+    limited = replace(model.info.postprocessing, min_area=30)
+    path = tmp_path / "large.safetensors"
+    save_model(path, model.info.model_copy(update={"postprocessing": limited}), model.network)
+    return path
+
+
+def test_limits_of_cells_have_no_say_in_the_scale(model_of_large_cells: Path, discs: Array) -> None:
+    # Without a cell it is looked at down to 1/8, where 1500 pixels are 23.
+    blank = np.full((640, 640), 10, np.uint8)
+    blank[0, 0] = 20
+    _, info = unetbio.segment(blank, model_of_large_cells, device="cpu", max_area=1500)
+    assert [look["zoom"] for look in info["run"]["scale"]["tried"]] == [1.0, 0.5, 0.25, 0.125]
+    assert info["n_cells"] == 0
+    assert unetbio.segment(discs, model_of_large_cells, device="cpu", max_area=1500)[1]["n_cells"] == 3
+
+
+def test_limits_that_leave_no_cell_at_the_scale_of_an_image_are_its_failure(
+    model_of_large_cells: Path, tmp_path: Path, discs: Array
+) -> None:
+    folder, out = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    tifffile.imwrite(folder / "A01.tif", discs)
+    tifffile.imwrite(folder / "A02.tif", enlarged(discs, 4))
+    tifffile.imwrite(folder / "A03.tif", discs)
+    table = folder / "t.csv"
+    table.write_text("image,diameter_px\nA01.tif,12\nA02.tif,48\nA03.tif,12\n")
+    line = ["segment", "--table", str(table), "-o", str(out), "-m", str(model_of_large_cells)]
+    result = CliRunner().invoke(main, [*line, "--max-area", "400", "--workers", "1", "--device", "cpu"])
+    assert result.exit_code == 3, result.output
+    assert "--max-area 400 is 25 pixels at the scale of the model, which drops cells smaller than 30:" in result.stderr
+    with open(out / "summary.csv", newline="", encoding="utf-8") as stream:
+        found = {row["path"]: (row["status"], row["reason"]) for row in csv.DictReader(stream)}
+    assert found == {"A01.tif": ("done", ""), "A02.tif": ("failed", "wrong_scale"), "A03.tif": ("done", "")}
+
+
+def test_a_smallest_cell_above_the_largest_of_the_model_names_the_option(model: Model, discs: Array) -> None:
+    limited = model.info.model_copy(update={"postprocessing": replace(model.info.postprocessing, max_area=500)})
+    small = Model(limited, model.network, model.sha256, model.path)
+    with pytest.raises(ImageError, match="--min-area 200 is 800 pixels at the scale of the model, which drops cells l"):
+        unetbio.segment(discs, small, device="cpu", diameter=6, min_area=200)
 
 
 def test_probabilities_are_those_of_the_scale_that_was_found(model: Model, discs: Array) -> None:

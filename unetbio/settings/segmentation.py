@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from unetbio.errors import UsageError
+from unetbio.errors import ImageError, UsageError
 from unetbio.settings.normalization import Normalization, parse
 from unetbio.settings.options import Limits, Option, options_of, split_names
 from unetbio.settings.regions import is_region_file, parse_region
@@ -430,6 +430,13 @@ class Settings:
             The model's own.
         area_factor : float
             Pixels of the model's grid for one of the image: areas in the settings count pixels of the image.
+
+        Raises
+        ------
+        UsageError
+            When no cell could be within the limits of the settings and of the model.
+        ImageError
+            ``wrong_scale``: when that is so for an image that is rescaled.
         """
         changes = self._limits(model, area_factor)
         if self.threshold is not None:
@@ -453,7 +460,24 @@ class Settings:
             area = getattr(self, name)
             if area is not None:
                 limits[name] = area * area_factor
+        # Without rescaling the options fit no image: they are refused as they are compared with the model.
+        if area_factor != 1:
+            self._check_scaled(limits.get("min_area", model.min_area), limits.get("max_area", model.max_area))
         return limits
+
+    def _check_scaled(self, smallest: float, largest: float | None) -> None:
+        """Refuse an image at whose scale one limit of the settings and one of the model leave no cell."""
+        if largest is None or largest >= smallest:
+            return
+        if self.max_area is not None:
+            option, scaled, limit = f"--max-area {self.max_area:g}", largest, f"smaller than {smallest:g}"
+        else:
+            option, scaled, limit = f"--min-area {self.min_area:g}", smallest, f"larger than {largest:g}"
+        raise ImageError(
+            "wrong_scale",
+            f"{option} is {scaled:.3g} pixels at the scale of the model, which drops cells {limit}: none "
+            f"could remain; change it, or check the pixel size or --diameter",
+        )
 
     def record(
         self,

@@ -288,7 +288,9 @@ class CellDecoder(PixelDecoder):
         self, image: NDArray[np.float32], opened: ImageSelection, **options: Any
     ) -> tuple[CellDecisions, RowArray]:
         """Decide as `decide` does without a CRF; and which pixels are certain to be of a cell, ``(*grid)``."""
-        settings = self._postprocessing(opened)
+        # Scaled limits may fit no model at a coarse zoom, and `label_look` does without them.
+        without_limits = replace(opened.settings, min_area=None, max_area=None)
+        settings = without_limits.postprocessing(self.info.postprocessing)
         planes = len(settings.thresholds)
         with_certain = settings if settings.min_certain else replace(settings, min_certain=1)
         of_planes = self.classes.of_planes(with_certain)

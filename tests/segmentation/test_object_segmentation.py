@@ -19,7 +19,7 @@ from unetbio import networks
 from unetbio.cli.main import main
 from unetbio.errors import UsageError
 from unetbio.inference.backends.base import DEFAULT, names
-from unetbio.models.model_file import ModelInfo, save_model
+from unetbio.models.model_file import ModelInfo, load_model, save_model
 from unetbio.networks.detection import Objects
 from unetbio.networks.mask_rcnn.network import MaskRCNN
 from unetbio.postprocessing.objects import ObjectSettings
@@ -123,6 +123,22 @@ def test_objects_in_an_outline_are_kept_whole(model: Path, discs: Array) -> None
     np.testing.assert_array_equal(labels > 0, expected)
     assert info["objects"][0] is not None
     assert info["objects"][0]["bbox_x_stop"].tolist() == [22, 57]
+
+
+def test_a_class_counts_the_cells_of_a_stack_once_each(tmp_path: Path, model: Path, discs: Array) -> None:
+    parameters = networks.find("mask_rcnn").complete({"width": 1 / 64, "backbone": "resnet18", "num_classes": 3})
+    info = load_model(model).info
+    classed = info.model_copy(
+        update={"target": "cell_classes", "class_names": ("background", "round", "long"), "parameters": parameters}
+    )
+    path = tmp_path / "classed.safetensors"
+    save_model(path, classed, networks.build("mask_rcnn", parameters))
+    stack, options = np.stack([discs] * 4), {"axes": "ZYX", "z": "each", "device": "cpu"}
+    _, linked = unetbio.segment(stack, path, link=0.25, **options)
+    assert linked["n_cells"] == 3
+    assert linked["frames"][0]["class_counts"] == {"round": 3, "long": 0}
+    assert len(linked["objects"][0]["label"]) == 12, "a row for each section"
+    assert unetbio.segment(stack, path, **options)[1]["frames"][0]["class_counts"] == {"round": 12, "long": 0}
 
 
 def test_what_is_done_is_kept_while_its_table_is_there(segment: Invoke, tmp_path: Path, tiny_model: Path) -> None:

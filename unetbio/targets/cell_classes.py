@@ -185,7 +185,8 @@ class CellClassDecoder(CellDecoder):
 def count_classes(finished: Finished, class_names: Sequence[str]) -> dict[str, int]:
     """Number of cells of each class, by its name."""
     table = finished.table(class_names)
-    found = [] if table is None else table["class"].tolist()
+    # In a stack that was segmented section by section an object has a row for each section.
+    found = [] if table is None else table["class"][np.unique(table["label"], return_index=True)[1]].tolist()
     return {name: found.count(name) for name in class_names[1:]}
 
 

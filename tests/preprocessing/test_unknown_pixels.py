@@ -56,6 +56,49 @@ def test_a_pixel_is_unknown_where_one_channel_is() -> None:
     assert not filled[1].any()
 
 
+def test_sections_that_are_segmented_one_by_one_have_holes_of_their_own() -> None:
+    # A dead pixel of the camera in all sections, and a section without grey values.
+    image = np.arange(12 * 36, dtype=np.float32).reshape(1, 12, 6, 6)
+    image[0, :, 3, 3] = NAN
+    image[0, 5] = NAN
+    filled, unknown = fill(image, in_sections=True)
+    assert unknown is not None
+    assert (unknown.filled, unknown.unknown) == (11, 36)
+    for z in (0, 4, 11):
+        alone, of_section = fill(image[:, z])
+        assert of_section is not None
+        np.testing.assert_array_equal(unknown.mask[z], of_section.mask)
+        np.testing.assert_array_equal(filled[:, z], alone)
+    assert np.isin(filled[0, 5][np.arange(36).reshape(6, 6) != 21], image[0, [4, 6]]).all()
+
+
+def test_a_dead_pixel_is_the_same_in_a_stack_as_in_a_section(discs: np.ndarray, tiny_model: Path) -> None:
+    stack = np.stack([discs] * 12).astype(np.float32)
+    stack[:, 45, 30] = NAN
+    options = {"axes": "ZYX", "nan": "fill", "normalize": "0,200", "device": "cpu"}
+    labels, info = unetbio.segment(stack, tiny_model, z="each", **options)
+    alone, of_section = unetbio.segment(stack, tiny_model, z=3, **options)
+    assert "filled:1" in of_section["frames"][0]["warnings"]
+    assert "filled:12" in info["frames"][0]["warnings"]
+    np.testing.assert_array_equal(labels[3] > 0, alone > 0)
+
+
+def test_cells_of_which_too_little_is_known_are_dropped(images: Path, tiny_model: Path) -> None:
+    options = {"nan": "fill", "device": "cpu"}
+    cut, info = unetbio.segment(images / "broken.tif", tiny_model, **options)
+    assert info["n_cells"] == 3
+    areas = np.bincount(cut.ravel())[1:]
+    assert (areas < 30).tolist() == [False, True, False]
+    labels, info = unetbio.segment(images / "broken.tif", tiny_model, min_area=30, **options)
+    assert info["n_cells"] == 2
+    np.testing.assert_array_equal(labels, np.array([0, 1, 0, 2])[cut])
+    # In each section too, and a cell of exactly so many pixels is kept.
+    stack = np.stack([tifffile.imread(images / "broken.tif")] * 2)
+    for least, cells in ((areas.min(), 6), (areas.min() + 1, 4)):
+        _, info = unetbio.segment(stack, tiny_model, axes="ZYX", z="each", min_area=least, **options)
+        assert info["n_cells"] == cells
+
+
 @pytest.mark.parametrize("image", [np.ones((1, 3, 3), np.float32), np.ones((1, 3, 3), np.uint16)])
 def test_images_without_such_pixels_are_untouched(image: np.ndarray) -> None:
     assert fill(image) == (image, None) or fill(image)[0] is image
@@ -68,7 +111,8 @@ def test_objects_that_are_gone_leave_their_table() -> None:
     found = without_unknown(Finished(labels, objects), unknown, are_cells=True)
     assert found.labels.tolist() == [[0, 0, 0, 1, 0, 2]]
     assert found.objects is not None
-    assert {name: column.tolist() for name, column in found.objects.items()} == {"label": [1, 2], "score": [0.6, 0.7]}
+    assert found.objects["label"].tolist() == [1, 2]
+    assert found.objects["score"].tolist() == [0.6, 0.7]
     classes = without_unknown(Finished(labels.astype(np.uint8)), unknown, are_cells=False)
     assert classes.labels.tolist() == [[0, 0, 0, 2, 0, 3]]
 

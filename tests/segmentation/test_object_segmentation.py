@@ -125,6 +125,22 @@ def test_objects_in_an_outline_are_kept_whole(model: Path, discs: Array) -> None
     assert info["objects"][0]["bbox_x_stop"].tolist() == [22, 57]
 
 
+@pytest.mark.parametrize("link", [None, 0.25])
+def test_boxes_of_cells_that_unknown_pixels_cut_are_those_of_the_mask(
+    model: Path, discs: Array, link: float | None
+) -> None:
+    image = discs.astype(np.float32)
+    image[:, 50:] = np.nan
+    stack = np.stack([image, image])
+    labels, info = unetbio.segment(stack, model, axes="ZYX", z="each", link=link, nan="fill", device="cpu")
+    (table,) = info["objects"]
+    assert len(table["label"]) == 6
+    for row, (number, z) in enumerate(zip(table["label"], table["z"], strict=True)):
+        pixels = np.argwhere(labels[z] == number)
+        assert pixels.min(axis=0).tolist() == [table["bbox_y_start"][row], table["bbox_x_start"][row]]
+        assert (pixels.max(axis=0) + 1).tolist() == [table["bbox_y_stop"][row], table["bbox_x_stop"][row]]
+
+
 def test_a_class_counts_the_cells_of_a_stack_once_each(tmp_path: Path, model: Path, discs: Array) -> None:
     parameters = networks.find("mask_rcnn").complete({"width": 1 / 64, "backbone": "resnet18", "num_classes": 3})
     info = load_model(model).info

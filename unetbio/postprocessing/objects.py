@@ -16,6 +16,7 @@ __all__ = [
     "ObjectSettings",
     "ObjectTable",
     "bounding_boxes",
+    "renumber_objects",
     "resize_objects",
     "select_objects",
 ]
@@ -99,12 +100,12 @@ def select_objects(
     if settings.exclude_border:
         for axis, size in zip("yx", label_image.shape, strict=True):
             kept &= (table[f"bbox_{axis}_start"] > 0) & (table[f"bbox_{axis}_stop"] < size)
-    return _renumber(np.where(np.append(False, kept)[label_image], label_image, 0), table)
+    return renumber_objects(np.where(np.append(False, kept)[label_image], label_image, 0), table)
 
 
 def resize_objects(label_image: LabelImage, table: ObjectTable, shape: Sequence[int]) -> tuple[LabelImage, ObjectTable]:
     """Resize a label image; recompute boxes from its pixels, and drop objects without any."""
-    return _renumber(resize_nearest(label_image, tuple(shape)), table)
+    return renumber_objects(resize_nearest(label_image, tuple(shape)), table)
 
 
 def bounding_boxes(label_image: LabelImage) -> ObjectTable:
@@ -120,8 +121,11 @@ def bounding_boxes(label_image: LabelImage) -> ObjectTable:
     }
 
 
-def _renumber(label_image: NDArray[np.integer], table: ObjectTable) -> tuple[LabelImage, ObjectTable]:
-    """Number objects in raster order, and sort the rows of the table by the new ids."""
+def renumber_objects(label_image: NDArray[np.integer], table: ObjectTable) -> tuple[LabelImage, ObjectTable]:
+    """Number objects in raster order, sort the rows of the table by the new ids and recompute boxes.
+
+    Objects without pixels lose their rows. The table has a row for each id from 1 on, by rising id.
+    """
     renumbered = relabel_raster(label_image)
     old_ids = np.zeros(int(renumbered.max(initial=0)) + 1, dtype=np.int64)
     old_ids[renumbered] = label_image

@@ -205,7 +205,7 @@ class ImageSelection:
     def read_known(self, t: int | None, channels: Sequence[int]) -> tuple[NDArray[Any], UnknownPixels | None]:
         """As `read_channels`, with the pixels that had no grey value if the settings fill them."""
         raw = np.stack([self._read_channel(t, channel) for channel in channels])
-        return fill(raw) if self.settings.nan == "fill" else (raw, None)
+        return fill(raw, in_sections=self.in_sections) if self.settings.nan == "fill" else (raw, None)
 
     def _read_channel(self, t: int | None, channel: int) -> NDArray[Any]:
         z = self.settings.z

@@ -35,13 +35,15 @@ class UnknownPixels:
         return int(np.count_nonzero(self.mask))
 
 
-def fill(image: NDArray[Any]) -> tuple[NDArray[Any], UnknownPixels | None]:
+def fill(image: NDArray[Any], *, in_sections: bool = False) -> tuple[NDArray[Any], UnknownPixels | None]:
     """Give pixels without a grey value that of the nearest pixel of their channel.
 
     Parameters
     ----------
     image : ndarray
         ``(C, *spatial)``.
+    in_sections : bool
+        Whether the sections of a stack are segmented one by one, so that each has holes and neighbours of its own.
 
     Returns
     -------
@@ -52,18 +54,21 @@ def fill(image: NDArray[Any]) -> tuple[NDArray[Any], UnknownPixels | None]:
     """
     if image.dtype.kind != "f" or (is_known := np.isfinite(image)).all():
         return image, None
-    filled = np.stack([_filled(channel, known) for channel, known in zip(image, is_known, strict=True)])
+    # Sections without a grey value take those of the next, so that the levels of the stack stay as they are.
+    steps = (sum(image.shape), 1, 1) if in_sections else None
+    filled = np.stack([_filled(channel, known, steps) for channel, known in zip(image, is_known, strict=True)])
     missing = ~is_known.all(axis=0)
-    holes = _holes(missing)
+    holes = np.stack([_holes(section) for section in missing]) if in_sections else _holes(missing)
     return filled, UnknownPixels(missing & ~holes, int(np.count_nonzero(holes)))
 
 
-def _filled(channel: NDArray[Any], known: NDArray[np.bool_]) -> NDArray[Any]:
+def _filled(channel: NDArray[Any], known: NDArray[np.bool_], steps: tuple[int, ...] | None) -> NDArray[Any]:
+    """The nearest grey values, where an axis has steps of such a size."""
     if not known.any():
         return np.zeros_like(channel)
     from scipy import ndimage  # here, since most images need none of it
 
-    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    nearest = ndimage.distance_transform_edt(~known, sampling=steps, return_distances=False, return_indices=True)
     values: NDArray[Any] = channel[tuple(nearest)]
     return values
 

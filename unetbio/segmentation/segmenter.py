@@ -342,24 +342,30 @@ class Segmenter:
         """Turn decisions into cells or classes at the image's own size."""
         if opened.damage is not None:
             opened.damage.complete()
-        if not opened.in_sections:
-            finished = self._without_unknown(self.decoder.finish(decided, opened), frame)
-            return self._result(opened, frame, finished)
-        finished = stack_sections(
-            [self.decoder.finish(section, opened.section) for section in decided],
-            opened.settings.link,
-            are_cells=self.target.masks == "instances",
-        )
-        return self._result(opened, frame, self._without_unknown(finished, frame))
-
-    def _result(self, opened: ImageSelection, frame: Frame, finished: Finished) -> FrameResult:
+        unknown = None if frame.unknown is None else frame.unknown.mask
+        if opened.in_sections:
+            planes = unknown if unknown is not None else [None] * len(decided)
+            finished = stack_sections(
+                [self._finish_plane(opened.section, *section) for section in zip(decided, planes, strict=True)],
+                opened.settings.link,
+                are_cells=self.target.masks == "instances",
+            )
+        else:
+            finished = self._finish_plane(opened, decided, unknown)
         record = self._describe(opened, frame, finished)
         return FrameResult(finished.labels, record, frame.scaling, finished.table(self.info.class_names))
 
-    def _without_unknown(self, finished: Finished, frame: Frame) -> Finished:
-        if frame.unknown is None or not frame.unknown.unknown:
+    def _finish_plane(self, opened: ImageSelection, decided: Any, unknown: NDArray[np.bool_] | None) -> Finished:
+        """Cells or classes of one input of the model: an image, a section or a stack."""
+        finished = self.decoder.finish(decided, opened)
+        if unknown is None or not unknown.any():
             return finished
-        return without_unknown(finished, frame.unknown.mask, are_cells=self.target.masks == "instances")
+        return without_unknown(
+            finished,
+            unknown,
+            are_cells=self.target.masks == "instances",
+            smallest_area=self.decoder.smallest_area(opened),
+        )
 
     def _decide_plane(
         self,

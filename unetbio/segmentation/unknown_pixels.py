@@ -1,43 +1,41 @@
 """Background where an image has no grey values."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.labels import relabel_raster
+from unetbio.postprocessing.objects import renumber_objects
 from unetbio.targets.base import Finished
 
 __all__ = ["without_unknown"]
 
 
-def without_unknown(finished: Finished, unknown: NDArray[np.bool_], *, are_cells: bool) -> Finished:
+def without_unknown(
+    finished: Finished, unknown: NDArray[np.bool_], *, are_cells: bool, smallest_area: float = 0
+) -> Finished:
     """Make pixels background that are unknown, and number cells anew if some are gone.
 
     Parameters
     ----------
     finished : Finished
-        A frame.
+        A plane, or a stack that was segmented as a whole; ids from 1 without gaps.
     unknown : ndarray of bool
         ``(*spatial)``.
     are_cells : bool
         Classes keep their numbers.
+    smallest_area : float
+        Cells that lose pixels and have fewer then are dropped.
     """
     kept = np.where(unknown, 0, finished.labels).astype(finished.labels.dtype)
     if not are_cells:
         return replace(finished, labels=kept)
-    labels = relabel_raster(kept)
+    before = np.bincount(finished.labels.reshape(-1))
+    after = np.bincount(kept.reshape(-1), minlength=len(before))
+    # Resizing rounds areas, and the cells that nothing is cut from were within the limit.
+    kept[((after < before) & (after < smallest_area))[kept]] = 0
     if finished.objects is None:
-        return replace(finished, labels=labels)
-    ids = _new_ids(kept, labels, int(finished.labels.max(initial=0)))[finished.objects["label"]]
-    rows = np.argsort(ids, kind="stable")
-    rows = rows[ids[rows] > 0]
-    objects = {name: column[rows] for name, column in finished.objects.items()}
-    return replace(finished, labels=labels, objects={**objects, "label": ids[rows]})
-
-
-def _new_ids(before: NDArray[Any], after: NDArray[Any], highest: int) -> NDArray[np.int64]:
-    table = np.zeros(highest + 1, np.int64)
-    table[before.reshape(-1)] = after.reshape(-1)
-    return table
+        return replace(finished, labels=relabel_raster(kept))
+    labels, objects = renumber_objects(kept, finished.objects)
+    return replace(finished, labels=labels, objects=objects)

@@ -346,7 +346,8 @@ class Settings:
         Option(
             "Pixels that are NaN or infinite: refuse the image, or fill them.",
             "`fill` gives them the grey value of the nearest pixel. Parts of more than nine pixels, and those at the "
-            "border, stay unknown: they are background in the mask, and a warning in the row counts them.",
+            "border, stay unknown: they are background in the mask, and a warning in the row counts them. Cells that "
+            "they cut below `min_area` are dropped. With `--z each` each section is filled by itself.",
         ),
     ] = "refuse"
     normalization: Annotated[
@@ -452,6 +453,10 @@ class Settings:
         if self.threshold is not None:
             changes["score_threshold"] = self.threshold
         return dataclasses.replace(model, **changes)
+
+    def smallest_area(self, model: "PostProcessing | ObjectSettings", area_factor: float) -> float:
+        """Pixels of the image below which a cell is dropped; see `postprocessing`."""
+        return model.min_area / area_factor if self.min_area is None else self.min_area
 
     def _limits(self, model: "PostProcessing | ObjectSettings", area_factor: float) -> dict[str, Any]:
         """Limits of the cells that are kept."""

@@ -216,6 +216,9 @@ class Decoder(Protocol):
     def finish(self, decided: Any, opened: "ImageSelection") -> Finished:
         """Turn decisions into the label image or class mask, at the image's own size."""
 
+    def smallest_area(self, opened: "ImageSelection") -> float:
+        """Pixels of the image below which a cell is dropped; 0 for classes."""
+
     def describe(self, finished: Finished, t: int | None) -> "FrameRecord":
         """Row of the summary for a frame, with the confidence of its cells."""
 

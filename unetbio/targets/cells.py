@@ -333,6 +333,10 @@ class CellDecoder(PixelDecoder):
         probability: Any = resize_rows(decided.probability, opened.shape, **in_parts)
         return Finished(labels, probability=probability)
 
+    def smallest_area(self, opened: ImageSelection) -> float:
+        """See `Decoder`."""
+        return opened.settings.smallest_area(self.info.postprocessing, math.prod(opened.zoom))
+
     def describe(self, finished: Finished, t: int | None) -> FrameRecord:
         """See `Decoder`."""
         return describe_labels(finished.labels, t, finished.probability, self.info.confidence)

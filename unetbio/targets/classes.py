@@ -123,6 +123,10 @@ class ClassDecoder(PixelDecoder):
             decided = kept[decided]
         return Finished(decided if decided.shape == opened.shape else resize_nearest(decided, opened.shape))
 
+    def smallest_area(self, opened: ImageSelection) -> float:
+        """See `Decoder`."""
+        return 0
+
     def describe(self, finished: Finished, t: int | None) -> FrameRecord:
         """See `Decoder`."""
         return describe_classes(finished.labels, t, self.info.class_names)

@@ -187,6 +187,10 @@ class ObjectDecoder:
             labels, objects = resize_objects(labels, objects, opened.shape)
         return Finished(labels, objects)
 
+    def smallest_area(self, opened: ImageSelection) -> float:
+        """See `Decoder`."""
+        return opened.settings.smallest_area(self._model_settings, math.prod(opened.zoom))
+
     def describe(self, finished: Finished, t: int | None) -> FrameRecord:
         """See `Decoder`."""
         return describe_labels(finished.labels, t)

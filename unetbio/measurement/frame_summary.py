@@ -12,7 +12,7 @@ from unetbio.compilation import compiled
 from unetbio.postprocessing.bands import RowArray, bands_in_memory
 from unetbio.provenance import CONFIDENCE_DECIMALS, FrameRecord
 
-__all__ = ["calibrated", "describe_classes", "describe_labels", "median_diameter_in_sections"]
+__all__ = ["calibrated", "describe_classes", "describe_labels", "equivalent_diameter", "median_diameter_in_sections"]
 
 LARGEST_IN_TABLE = 1 << 24
 """Largest id that is counted in a table of all ids below it."""
@@ -44,8 +44,7 @@ def describe_labels(
     areas = _areas(labels) if sums is None else sums[:, PIXELS]
     diameter = None
     if areas.size:
-        median = float(np.median(areas))
-        diameter = 2 * math.sqrt(median / math.pi) if len(labels.shape) == 2 else (6 * median / math.pi) ** (1 / 3)
+        diameter = equivalent_diameter(float(np.median(areas)), len(labels.shape))
     return FrameRecord(
         t=t,
         n_cells=int(areas.size),
@@ -54,6 +53,11 @@ def describe_labels(
         warnings=() if areas.size else ("no_cells",),
         confidences=() if sums is None else _confidences(sums, knots),
     )
+
+
+def equivalent_diameter(pixels: float, ndim: int) -> float:
+    """Diameter of a disc of so many pixels, or of a ball of so many voxels where ``ndim`` is 3."""
+    return 2 * math.sqrt(pixels / math.pi) if ndim == 2 else (6 * pixels / math.pi) ** (1 / 3)
 
 
 def _areas(labels: RowArray) -> NDArray[np.int64]:
@@ -127,7 +131,7 @@ def median_diameter_in_sections(labels: NDArray[Any]) -> float:
     That is what a model of planes has seen, and how thick a section is does not matter.
     """
     areas = np.concatenate([np.unique(section[section > 0], return_counts=True)[1] for section in labels])
-    return round(2 * math.sqrt(float(np.median(areas)) / math.pi), 3)
+    return round(equivalent_diameter(float(np.median(areas)), 2), 3)
 
 
 def describe_classes(mask: RowArray, t: int | None, class_names: Sequence[str]) -> FrameRecord:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from unetbio.errors import UsageError
 from unetbio.labels import LabelImage
-from unetbio.measurement.frame_summary import describe_labels
+from unetbio.measurement.frame_summary import describe_labels, equivalent_diameter
 from unetbio.metrics.instances import match
 from unetbio.postprocessing import instances
 from unetbio.postprocessing.bands import RowArray, planes_of
@@ -398,5 +398,4 @@ def median_diameter(label_images: Sequence[Annotation], config: TrainingConfig) 
     pixels = np.concatenate(counts)
     if not pixels.any():
         return None
-    median = float(np.median(pixels[pixels > 0]))
-    return 2 * math.sqrt(median / math.pi) if label_images[0].ndim == 2 else 2 * (3 * median / (4 * math.pi)) ** (1 / 3)
+    return equivalent_diameter(float(np.median(pixels[pixels > 0])), label_images[0].ndim)

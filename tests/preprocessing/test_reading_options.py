@@ -8,7 +8,8 @@ import pytest
 import tifffile
 
 from unetbio.errors import ImageError
-from unetbio.preprocessing.prepare import open_annotated
+from unetbio.models.model_file import ModelInfo
+from unetbio.preprocessing.prepare import open_annotated, open_image
 from unetbio.preprocessing.selection import ImageSelection
 from unetbio.settings.image_tables import COLUMNS, read_image_table
 from unetbio.settings.options import options_of
@@ -95,3 +96,27 @@ def test_what_changes_nothing_is_said(tmp_path: Path, caplog: pytest.LogCaptureF
         "--pixel-size Z,YX: images without sections have the second of them alone",
         "--z max changes nothing here: images without sections are taken as they are",
     ]
+
+
+def test_a_distance_of_sections_that_is_taken_from_the_model_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "x.tif"
+    stack = np.zeros((4, 6, 7), np.uint16)
+    known = {"axes": "ZYX", "PhysicalSizeX": 0.4, "PhysicalSizeY": 0.4}
+    tifffile.imwrite(path, stack, ome=True, photometric="minisblack", metadata=known)
+    info = ModelInfo(name="deep", architecture="unet", channels=("",), parameters={}, pixel_size_um=(1.75, 0.8, 0.8))
+    caplog.set_level("INFO")
+    said = (
+        "images that do not state the distance of their sections are taken to have the model's, 1.75 um: "
+        "give --pixel-size Z,YX"
+    )
+    for settings in (Settings(), Settings(pixel_size_um=0.4)):
+        assert open_image(path, settings, info, 3).zoom == (1, 0.5, 0.5)
+        assert caplog.messages == [said]
+        caplog.clear()
+    # Nothing is assumed where the distance is given, nor where the sections are segmented one by one.
+    assert open_image(path, Settings(pixel_size_um=(3.5, 0.4)), info, 3).zoom == (2, 0.5, 0.5)
+    plane = info.model_copy(update={"pixel_size_um": (0.8, 0.8)})
+    assert open_image(path, Settings(z="each"), plane, 2).zoom == (1, 0.5, 0.5)
+    assert caplog.messages == []

@@ -328,8 +328,13 @@ def _given_zoom(image: Image, settings: Settings, info: "ModelInfo", axes: str) 
     if isinstance(settings.diameter_px, (int, float)) and info.cell_diameter_px is not None:
         zoom = [info.cell_diameter_px / (settings.diameter_px / full_pixels(image))] * len(axes)
     elif info.pixel_size_um is not None and image.pixel_size_trusted:
-        known = zip(axes, info.pixel_size_um, strict=True)
-        zoom = [image.pixel_size_um.get(axis, size) / size for axis, size in known]
+        trained = dict(zip(axes, info.pixel_size_um, strict=True))
+        if "Z" in trained and "Z" not in image.pixel_size_um:
+            say_once(
+                f"images that do not state the distance of their sections are taken to have the model's, "
+                f"{trained['Z']:g} um: give --pixel-size Z,YX"
+            )
+        zoom = [image.pixel_size_um.get(axis, size) / size for axis, size in trained.items()]
     else:
         return None
     if not all(ZOOM_LIMITS[0] <= factor <= ZOOM_LIMITS[1] for factor in zoom):

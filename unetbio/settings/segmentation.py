@@ -239,7 +239,9 @@ class Settings:
             "Typical diameter of the cells in pixels, to rescale by; auto finds the scale, model keeps the model's.",
             "In pixels of the image (at full resolution), which is rescaled to the size that the model was trained on. "
             "`auto` finds the scale of each image by itself where no pixel size gives it (docs/scale.md), for 2-D "
-            "models of cells; all other models keep the scale that they were trained on, as `model` does.",
+            "models of cells; all other models keep the scale that they were trained on, as `model` does. For a 3-D "
+            "model it is the diameter of a ball of as many voxels as a cell has, and scales all axes alike, whatever "
+            "the voxel sizes: for voxels of another shape than in training give `--pixel-size` instead.",
             word="diameter",
             metavar="PX|auto|model",
             limits=Limits(gt=0),

@@ -10,6 +10,8 @@ from click.testing import CliRunner, Result
 
 from unetbio.cli.main import main
 from unetbio.models.model_file import read_info
+from unetbio.targets.base import Validation
+from unetbio.targets.classes import ClassLearner
 from unetbio.training.learning_curve import LearningCurve, Point
 
 TINY = """
@@ -133,3 +135,27 @@ def test_connected_parts_of_masks_of_two_values_are_cells_if_the_option_says_so(
 def test_the_end_of_the_curve_says_whether_more_images_help(scores: tuple[float, ...], advice: str) -> None:
     points = tuple(Point(5 * 4**number, 10, {"mean_AP": score}) for number, score in enumerate(scores))
     assert LearningCurve(points, "mean_AP", 9).advice() == advice
+
+
+def test_a_score_that_some_points_lack_is_an_empty_cell() -> None:
+    """A class that is in no validation mask has a score only if the network predicts it."""
+    some, all_of_them = {"mean_IoU": 0.5, "IoU cell": 0.5}, {"mean_IoU": 0.25, "IoU cell": 0.5, "IoU stroma": 0.0}
+    for scores, cells in (((some, all_of_them), ["", "0.0000"]), ((all_of_them, some), ["0.0000", ""])):
+        points = tuple(Point(2 * number, 10, each) for number, each in enumerate(scores, start=1))
+        rows = list(csv.DictReader(LearningCurve(points, "mean_IoU", 1).csv().splitlines()))
+        assert [row["IoU stroma"] for row in rows] == cells
+        assert [row["images"] for row in rows] == ["2", "4"]
+
+
+def test_a_class_that_one_network_alone_has_a_score_of_does_not_end_the_curve(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where no validation mask has the class, and the second network predicts it."""
+    (data / "tiny.yaml").write_text(TINY + "target: classes\nclass_names: [background, cell, stroma]\n")
+    scores = iter(({"mean_IoU": 0.5}, {"mean_IoU": 0.5, "IoU stroma": 0.0}))
+    monkeypatch.setattr(ClassLearner, "tune", lambda *_: Validation(next(scores)))
+    result = learn_curve(data)
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader((data / "curve" / "learning_curve.csv").read_text().splitlines()))
+    assert [row["IoU stroma"] for row in rows] == ["", "0.0000"]
+    assert (data / "curve" / "learning_curve.png").exists()

@@ -6,6 +6,7 @@ show as much as all, and the curve would be flat.
 
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,17 @@ class LearningCurve:
     deciding: str
     validation_images: int
 
+    @property
+    def scores(self) -> dict[str, list[float]]:
+        """Scores of all points by name; NaN where a point lacks one, as of a class that is nowhere in its validation."""
+        names = dict.fromkeys(name for point in self.points for name in point.scores)
+        return {name: [point.scores.get(name, math.nan) for point in self.points] for name in names}
+
     def csv(self) -> str:
-        """One row a point."""
-        names = list(self.points[0].scores)
-        rows = ([point.images, point.steps, *(f"{point.scores[name]:.4f}" for name in names)] for point in self.points)
-        return csv_text([["images", "steps", *names], *rows])
+        """One row a point; cells of unknown scores are empty."""
+        columns = [["" if math.isnan(score) else f"{score:.4f}" for score in column] for column in self.scores.values()]
+        rows = ([point.images, point.steps, *row] for point, *row in zip(self.points, *columns, strict=True))
+        return csv_text([["images", "steps", *self.scores], *rows])
 
     def advice(self) -> str:
         """What the last step of the curve says about annotating more images."""
@@ -229,9 +236,9 @@ def _draw(curve: LearningCurve, path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     images = [point.images for point in curve.points]
-    for name in curve.points[0].scores:
+    for name, scores in curve.scores.items():
         width = 2.5 if name == curve.deciding else 1.0
-        axes.plot(images, [point.scores[name] for point in curve.points], marker="o", linewidth=width, label=name)
+        axes.plot(images, scores, marker="o", linewidth=width, label=name)
     axes.set_xscale("log", base=2)
     axes.set_xticks(images)
     axes.xaxis.set_major_formatter(ScalarFormatter())

@@ -159,3 +159,15 @@ def test_a_class_that_one_network_alone_has_a_score_of_does_not_end_the_curve(
     rows = list(csv.DictReader((data / "curve" / "learning_curve.csv").read_text().splitlines()))
     assert [row["IoU stroma"] for row in rows] == ["", "0.0000"]
     assert (data / "curve" / "learning_curve.png").exists()
+
+
+def test_a_calibrated_model_of_a_point_stays(data: Path) -> None:
+    assert learn_curve(data).exit_code == 0
+    model = data / "curve" / "0003.safetensors"
+    words = ("calibrate", model, data, "-o", model, "--overwrite", "--device", "cpu")
+    assert CliRunner().invoke(main, [str(word) for word in words]).exit_code == 0
+    calibrated = model.read_bytes()
+    result = learn_curve(data)
+    assert result.exit_code == 0, result.output
+    assert "0003.safetensors was calibrated since: it stays as it is" in result.stderr
+    assert model.read_bytes() == calibrated

@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import tifffile
 from annotated_folder import TINY, run, train, write_annotated
+from click.testing import CliRunner
 from PIL import Image
 
+from unetbio.cli.main import main
 from unetbio.files import lock
-from unetbio.models.model_file import load_model, read_info
+from unetbio.models.model_file import load_model, read_info, save_model
 from unetbio.tensor_file import load_metadata
 from unetbio.training import loss_curve
 
@@ -230,3 +232,64 @@ def test_a_finished_model_is_set_aside_with_its_checkpoint(data: Path) -> None:
     # A model without its checkpoint does not say all settings of its training.
     (data / "out" / "m.checkpoint.safetensors").unlink()
     assert "m.safetensors exists already" in train(data, data, options=("--replace",)).stderr
+
+
+def calibrate(data: Path) -> bytes:
+    """Calibrate the model in its place."""
+    model = data / "out" / "m.safetensors"
+    words = ("calibrate", model, data, "-o", model, "--overwrite", "--device", "cpu")
+    assert CliRunner().invoke(main, [str(word) for word in words]).exit_code == 0
+    assert read_info(model).calibration
+    return model.read_bytes()
+
+
+@pytest.mark.parametrize("patience", ["", "learning_rate: 1.0e-12\npatience: 1\n"])
+def test_a_calibrated_model_stays_when_its_training_has_nothing_to_do(data: Path, patience: str) -> None:
+    (data / "tiny.yaml").write_text(TINY.replace("steps: 4", f"steps: {40 if patience else 4}") + patience)
+    train(data, data)
+    model, calibrated = data / "out" / "m.safetensors", calibrate(data)
+    result = train(data, data)
+    assert result.exit_code == 0, result.output
+    assert "m.safetensors was calibrated since: it stays as it is (--overwrite trains it anew)" in result.stderr
+    assert "the training is complete" in result.stderr
+    assert model.read_bytes() == calibrated
+    assert train(data, data, options=("--overwrite",)).exit_code == 0
+    assert not read_info(model).calibration
+
+
+def test_a_training_that_would_go_on_does_not_replace_a_calibrated_model(data: Path) -> None:
+    train(data, data)
+    model, calibrated = data / "out" / "m.safetensors", calibrate(data)
+    result = train(data, data, options=("--minutes", "0.2"))
+    assert result.exit_code == 2
+    assert "m.safetensors was calibrated since, and this training would replace it: rename it to" in result.stderr
+    assert model.read_bytes() == calibrated
+    # It is true.
+    model.rename(data / "out" / "calibrated.safetensors")
+    result = train(data, data, options=("--minutes", "0.2"))
+    assert result.exit_code == 0, result.output
+    assert "going on from step 4" in result.stderr
+    assert read_info(model).training["steps"] > 4
+
+
+def test_a_calibrated_model_is_set_aside_with_its_checkpoint(data: Path) -> None:
+    train(data, data)
+    calibrated = calibrate(data)
+    assert train(data, data, options=("--steps", "2", "--replace")).exit_code == 0
+    assert (data / "out" / "m.old.safetensors").read_bytes() == calibrated
+    assert train(data, data, options=("--replace",)).exit_code == 0
+    assert (data / "out" / "m.safetensors").read_bytes() == calibrated
+
+
+def test_a_model_of_other_images_is_not_replaced_unasked(data: Path) -> None:
+    train(data, data)
+    model = data / "out" / "m.safetensors"
+    info = read_info(model)
+    foreign = info.model_copy(update={"training": {**info.training, "images_sha256": "0"}})
+    save_model(model, foreign, load_model(model).network)
+    result = train(data, data)
+    assert "m.safetensors was replaced by a model of other images since: it stays as it is" in result.stderr
+    assert read_info(model) == foreign
+    model.write_bytes(b"damaged")
+    assert train(data, data).exit_code == 0
+    assert read_info(model) == info

@@ -28,6 +28,7 @@ from unetbio.settings.training import TrainingConfig, given_settings, load_train
 from unetbio.settings.training_runs import LearnCurveRun
 from unetbio.targets import of_training
 from unetbio.training import checkpoints
+from unetbio.training.changed_model import stays
 from unetbio.training.choices import choose, describe, take_over, with_target
 from unetbio.training.data.cell_classes import name_cell_classes
 from unetbio.training.data.checks.checks import check_examples
@@ -222,8 +223,11 @@ def _train(
     )
     if run.start is not None:
         trainer.start_from(load_model(run.start))
+    model = out / f"{name}.safetensors"
+    is_kept = stays(model, trainer, overwrite=run.overwrite)
     result = trainer.run()
-    save_model(out / f"{name}.safetensors", result.info, result.network)
+    if not is_kept:
+        save_model(model, result.info, result.network)
     return result
 
 

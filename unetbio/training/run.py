@@ -19,6 +19,7 @@ from unetbio.settings.training import TrainingConfig, given_settings, load_train
 from unetbio.settings.training_runs import TrainOptions, TrainRun
 from unetbio.targets import of_training
 from unetbio.training import checkpoints
+from unetbio.training.changed_model import stays
 from unetbio.training.choices import choose, describe, take_over, with_target
 from unetbio.training.data.cell_classes import name_cell_classes
 from unetbio.training.data.checks.checks import check_examples, check_split
@@ -133,11 +134,13 @@ def train(
             with stopping(checkpoint):
                 checkpoint.unlink(missing_ok=True)
             remove_folds(checkpoint)
+        is_kept = stays(output, trainer, overwrite=run.overwrite)
         result = _run_in_folds(trainer, folds, make, warnings) if folds else trainer.run()
         result = _with_warnings(result, warnings, [*training, *validation])
         if not result.new_steps and result.info.training["steps"]:
             report(_complete(result, config, run.minutes, output))
-        save_model(output, result.info, result.network)
+        if not is_kept:
+            save_model(output, result.info, result.network)
         draw_loss_curve(result.history, _picture_of(output))
     return result
 

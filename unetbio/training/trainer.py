@@ -205,7 +205,7 @@ class Trainer:
     @property
     def is_complete(self) -> bool:
         """Whether the run, as far as its checkpoint says, has done all that was asked for."""
-        return self._has_result() and self._progress() >= 1.0
+        return self._has_result() and (self._progress() >= 1.0 or self._is_stale())
 
     def _has_result(self) -> bool:
         """Whether the network that will be kept was validated."""

@@ -11,6 +11,7 @@ import torch
 from disc_images import CONFIG, CPU, discs
 
 from unetbio.errors import UsageError
+from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig, load_training_config
 from unetbio.settings.training_runs import TrainRun
 from unetbio.training.data.dataset import Example, fold_examples
@@ -155,10 +156,10 @@ def test_folds_without_a_meaning_are_refused(settings: dict[str, str], validatio
 
 def test_folds_are_chosen_where_few_files_are_learned_from_for_long() -> None:
     config = load_training_config(None, {})
-    pair = AnnotatedPair(Path("a.tif"), Path("b.tif"))
+    pairs = [AnnotatedPair(Path(f"{number}.tif"), Path(f"{number}_mask.tif")) for number in range(12)]
 
     def chosen(count: int, minutes: float | None = 10.0, stated: Sequence[str] = (), **settings: Any) -> int:
-        files = AnnotatedFiles([pair] * count)
+        files = AnnotatedFiles(pairs[:count])
         return choose_folds(config.model_copy(update=settings), stated, files, TrainRun(minutes=minutes), None).folds
 
     assert [chosen(count) for count in (1, 2, 3, 10, 11)] == [0, 2, 3, 3, 0]
@@ -169,9 +170,27 @@ def test_folds_are_chosen_where_few_files_are_learned_from_for_long() -> None:
     run = TrainRun(minutes=10.0)
     # A run goes on as it began, also one of a version that knew no folds; other images are another run.
     for earlier, folds in (({}, 0), ({"folds": 0}, 0), ({"folds": 3}, 3)):
-        assert choose_folds(config, (), AnnotatedFiles([pair] * 5), run, earlier).folds == folds
-    assert choose_folds(config, (), AnnotatedFiles([pair] * 5, [pair]), run, {"folds": 3}).folds == 0
-    assert choose_folds(config, (), AnnotatedFiles([pair] * 2), run, {"folds": 3}).folds == 2
+        assert choose_folds(config, (), AnnotatedFiles(pairs[:5]), run, earlier).folds == folds
+    assert choose_folds(config, (), AnnotatedFiles(pairs[:5], pairs[5:6]), run, {"folds": 3}).folds == 0
+    assert choose_folds(config, (), AnnotatedFiles(pairs[:2]), run, {"folds": 3}).folds == 2
+
+
+@pytest.mark.parametrize(
+    ("files", "sections", "folds"), [(2, 4, 2), (2, 12, 2), (3, 1, 3), (3, 20, 3), (11, 2, 0), (1, 2, 2), (1, 8, 3)]
+)
+def test_folds_are_chosen_by_files_and_not_by_their_annotated_sections(files: int, sections: int, folds: int) -> None:
+    """Sections of a file stay in one fold, unless there is one file alone."""
+    names = [f"{file}.tif" for file in range(files) for _ in range(sections)]
+    pairs = [
+        AnnotatedPair(Path(name), Path(f"man_seg_000_{number:03}.tif"), Settings(z=number))
+        for number, name in enumerate(names)
+    ]
+    config = load_training_config(None, {})
+    chosen = choose_folds(config, (), AnnotatedFiles(pairs), TrainRun(minutes=10.0), None).folds
+    assert chosen == folds
+    if folds:
+        examples = [dataclasses.replace(discs(number % 5), name=name) for number, name in enumerate(names)]
+        assert all(training and validation for training, validation in fold_examples(examples, folds))
 
 
 def test_one_fold_is_refused() -> None:

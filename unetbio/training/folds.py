@@ -102,12 +102,18 @@ def choose_folds(
     minutes, start = run.minutes, run.start
     if "folds" in stated or (earlier is not None and not earlier.get("folds")) or _learned_in_folds(start):
         return config
-    count = len(files.training)
+    count = _count(files)
     is_meant = config.network == "unet" and of_training(config).masks == "instances" and not files.validation
     is_long = "steps" not in stated if minutes is None else minutes >= LEAST_MINUTES
     if not is_meant or not is_long or not 1 < count <= FEW_FILES or any(name in stated for name in OF_HELD_IMAGES):
         return config
     return config.model_copy(update={"folds": min(USUAL_FOLDS, count)})
+
+
+def _count(files: AnnotatedFiles) -> int:
+    """Number of what `fold_examples` divides: files, or the rows of one file alone."""
+    images = {pair.image for pair in files.training}
+    return len(images) if len(images) > 1 else len(files.training)
 
 
 def _learned_in_folds(start: str | None) -> bool:

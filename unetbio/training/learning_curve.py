@@ -83,7 +83,7 @@ class LearningCurve:
 
     @property
     def scores(self) -> dict[str, list[float]]:
-        """Scores of all points by name; NaN where a point lacks one, as of a class that is nowhere in its validation."""
+        """Scores of all points by name; NaN where a point lacks one, as of a class that no validation mask has."""
         names = dict.fromkeys(name for point in self.points for name in point.scores)
         return {name: [point.scores.get(name, math.nan) for point in self.points] for name in names}
 

@@ -154,10 +154,10 @@ def _load(
     examples = ranked_examples(load_examples(files.training, config))
     try:
         return config, examples, [], fold_examples(examples, config.folds)
-    except UsageError:
+    except UsageError as error:
         if "folds" in stated:
             raise
-    report("too few images hold cells to divide them into folds: some are kept for validation")
+        report(f"no folds are made, and some images are kept for validation ({error})")
     config = config.model_copy(update={"folds": 0})
     return config, *split_examples(examples, config.validation_fraction), []
 

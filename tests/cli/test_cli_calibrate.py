@@ -66,6 +66,15 @@ def test_thresholds_are_found_and_recorded(data: Path) -> None:
     assert read_info(data / "third.safetensors").postprocessing == after.info.postprocessing
 
 
+def test_pairs_are_shown_and_leftovers_listed(data: Path) -> None:
+    (data / "masks" / "1.tif").rename(data / "masks" / "one.tif")
+    result = calibrate(data, "-o", data / "new.safetensors")
+    assert result.exit_code == 0, result.output
+    assert f"{data / 'images' / '0.tif'} with {data / 'masks' / '0.tif'}" in result.stderr
+    for path in (data / "images" / "1.tif", data / "masks" / "one.tif"):
+        assert f"left out, nothing to pair it with: {path}" in result.stderr
+
+
 def test_a_table_of_validation_images_alone_is_enough(data: Path) -> None:
     rows = "".join(f"images/{number}.tif,masks/{number}.tif,validation\n" for number in range(2))
     (data / "table.csv").write_text(f"image,mask,split\n{rows}")

@@ -298,3 +298,17 @@ def test_parameters_that_a_variant_switches_off_are_said(data: Path) -> None:
     reason = "changes nothing here: the backbone resnet101"
     assert f"parameters.batch_norm {reason} always has it" in result.stderr
     assert f"deeplab_v2:dropout=0.1: dropout {reason} has none" in result.stderr
+
+
+def test_pairs_are_shown_and_leftovers_listed(data: Path) -> None:
+    for folder, name in (("images", "cells"), ("masks", "truth")):
+        (data / folder).mkdir()
+        for number in range(3):
+            (data / f"{name}{number}.tif").rename(data / folder / f"{number}.tif")
+    (data / "masks" / "2.tif").rename(data / "masks" / "two.tif")
+    words = ("compare", data, "-o", data / "out", "--config", data / "tiny.yaml", "--networks", "unet")
+    result = CliRunner().invoke(main, [*map(str, words), "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert f"{data / 'images' / '0.tif'} with {data / 'masks' / '0.tif'}" in result.stderr
+    for path in (data / "images" / "2.tif", data / "masks" / "two.tif"):
+        assert f"left out, nothing to pair it with: {path}" in result.stderr

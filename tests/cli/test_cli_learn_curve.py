@@ -71,6 +71,15 @@ def test_nested_parts_are_trained_and_go_on_where_they_stopped(data: Path) -> No
     assert "belongs to a run with other settings or other images (steps 1, now 2)" in other.stderr
 
 
+def test_pairs_are_shown_and_leftovers_listed(data: Path) -> None:
+    (data / "masks" / "3.tif").rename(data / "masks" / "three.tif")
+    result = learn_curve(data, "--sizes", 2)
+    assert result.exit_code == 0, result.output
+    assert f"{data / 'images' / '0.tif'} with {data / 'masks' / '0.tif'}" in result.stderr
+    for path in (data / "images" / "3.tif", data / "masks" / "three.tif"):
+        assert f"left out, nothing to pair it with: {path}" in result.stderr
+
+
 def test_frames_of_a_file_are_trained_on_together(data: Path) -> None:
     """Three files of three frames train: a part has three, six or nine images."""
     for folder in ("images", "masks"):

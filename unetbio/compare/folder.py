@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from unetbio.settings.base import read_mapping
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
 from unetbio.settings.training_runs import CompareRun
-from unetbio.training.data.pairs import AnnotatedFiles, find_pairs
+from unetbio.training.data.pairs import AnnotatedFiles, find_pairs, list_pairs
 from unetbio.training.without_effect import find_without_effect
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def compare(data: Sequence[Path], output: Path, run: CompareRun, reading: Settin
     variants = _variants(run)
     configs = {variant: training_config(variant, config, run.width) for variant in variants}
     files = find_pairs(data, run.root, reading, with_test=True)
+    list_pairs(files, partial(logger.info, "%s"))
     _say_without_effect(run, configs, files)
     # PyTorch is imported from here on, so that errors of the options come at once.
     from unetbio.compare.data import load

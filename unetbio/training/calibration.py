@@ -1,6 +1,7 @@
 """Thresholds of a trained model for other images: the network stays, a new model file has the thresholds."""
 
 import dataclasses
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -28,12 +29,14 @@ from unetbio.targets.cells import CellLearner, has_thresholds
 from unetbio.training.data.checks.checks import check_examples
 from unetbio.training.data.dataset import Example, as_learned, fingerprint
 from unetbio.training.data.examples import load_examples
-from unetbio.training.data.pairs import AnnotatedFiles, find_pairs
+from unetbio.training.data.pairs import AnnotatedFiles, find_pairs, list_pairs
 from unetbio.training.starting import trained_largest_diameter
 from unetbio.training.thresholds import tune_from
 from unetbio.training.without_effect import GROUP
 
 __all__ = ["Calibrated", "calibrate"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +93,7 @@ def calibrate(
     """
     check_new_model(output, overwrite=run.overwrite)
     files = find_pairs(inputs, None if run.root is None else Path(run.root), reading, for_training=False)
+    list_pairs(files, partial(logger.info, "%s"))
     trained = load_model(model)
     _check_target(trained)
     _say_without_effect(files, trained.info)

@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from unetbio.training.data.cell_classes import name_cell_classes
 from unetbio.training.data.checks.checks import check_examples
 from unetbio.training.data.dataset import Example, draw_files
 from unetbio.training.data.examples import load_training_data
-from unetbio.training.data.pairs import find_pairs
+from unetbio.training.data.pairs import find_pairs, list_pairs
 from unetbio.training.recipes import with_recipe
 from unetbio.training.result import TrainingResult
 from unetbio.training.starting import FROM_MODEL, settings_from
@@ -138,6 +139,7 @@ def learn_curve(
         config = load_training_config(run.config, settings_from(run.start, stated))
     of_training(config)
     files = find_pairs(inputs, None if run.root is None else Path(run.root), reading)
+    list_pairs(files, partial(logger.info, "%s"))
     config = name_cell_classes(config, files)
     training, validation = load_training_data(files, config)
     sizes = _sizes(run.sizes, len(training))

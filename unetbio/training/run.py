@@ -32,7 +32,7 @@ from unetbio.training.data.dataset import (
     split_examples,
 )
 from unetbio.training.data.examples import load_examples, load_training_data
-from unetbio.training.data.pairs import AnnotatedFiles, find_pairs
+from unetbio.training.data.pairs import AnnotatedFiles, find_pairs, list_pairs
 from unetbio.training.folds import Parts, check_folds, choose_folds, judge_in_folds, last_share, remove_folds
 from unetbio.training.recipes import with_recipe
 from unetbio.training.starting import FROM_MODEL, settings_from
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 __all__ = ["train"]
 
 logger = logging.getLogger(__name__)
-
-SHOWN_PAIRS = 5
 
 
 def train(
@@ -111,7 +109,7 @@ def train(
     report = _Report(output.with_suffix(".log"))
     torch_device, reason = choose_device(run.device)
     report(f"training on {torch_device} ({reason})")
-    _report_files(files, report)
+    list_pairs(files, report)
     config, training, validation, folds = _load(files, config, stated, report)
     report(_parts(training, validation, config))
     report(_read_as(training))
@@ -393,13 +391,3 @@ def _read_as(examples: Sequence[Example]) -> str:
     shape = "stacks" if first.label_image.ndim == 3 else "planes"
     size = "unknown" if known is None else " x ".join(f"{um:.4g}" for um in known) + " um"
     return f"{shape}, channels: {channels}; pixel size {size}"
-
-
-def _report_files(files: AnnotatedFiles, report: Callable[[str], None]) -> None:
-    pairs = [*files.training, *files.validation]
-    for image, mask, *_ in pairs[:SHOWN_PAIRS]:
-        report(f"{image} with {mask}")
-    if len(pairs) > SHOWN_PAIRS:
-        report(f"... and {len(pairs) - SHOWN_PAIRS} more pairs")
-    for path in files.leftovers:
-        report(f"left out, nothing to pair it with: {path}")

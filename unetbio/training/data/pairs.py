@@ -1,7 +1,7 @@
 """Find annotated images as the command line names them: pairs of an image and its mask."""
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,12 +21,14 @@ from unetbio.results.reuse import hash_labels
 from unetbio.settings.image_tables import COLUMNS, LABEL_HASH, ImageRow, read_image_table
 from unetbio.settings.segmentation import Settings
 
-__all__ = ["AnnotatedFiles", "AnnotatedPair", "find_pairs"]
+__all__ = ["AnnotatedFiles", "AnnotatedPair", "find_pairs", "list_pairs"]
 
 logger = logging.getLogger(__name__)
 
 PARTS = ("training", "validation", "test")
 OWN_COLUMNS = ("split", "group", LABEL_HASH)
+
+SHOWN_PAIRS = 5
 
 
 class AnnotatedPair(NamedTuple):
@@ -124,6 +126,17 @@ def find_pairs(
         raise UsageError(f"{len(inputs)} inputs given: give IMAGES and MASKS, one folder with both, or a table")
     pairing = pair(*inputs)
     return AnnotatedFiles(_read_as(reading, pairing.pairs), leftovers=(*pairing.images_left, *pairing.masks_left))
+
+
+def list_pairs(files: AnnotatedFiles, report: Callable[[str], None]) -> None:
+    """Name the first pairs, and each file that is left out because it has no partner, a line each."""
+    pairs = [*files.training, *files.validation, *files.test]
+    for image, mask, *_ in pairs[:SHOWN_PAIRS]:
+        report(f"{image} with {mask}")
+    if len(pairs) > SHOWN_PAIRS:
+        report(f"... and {len(pairs) - SHOWN_PAIRS} more pairs")
+    for path in files.leftovers:
+        report(f"left out, nothing to pair it with: {path}")
 
 
 def _on_this_machine(path: Path) -> Path:

@@ -1,6 +1,7 @@
 """How the score grows with annotated images."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import tifffile
 from click.testing import CliRunner, Result
 
 from unetbio.cli.main import main
-from unetbio.models.model_file import read_info
+from unetbio.models.model_file import CHECKPOINT_KEY, read_info
 from unetbio.targets.base import Validation
 from unetbio.targets.classes import ClassLearner
+from unetbio.tensor_file import load_tensors, save_tensors
 from unetbio.training.learning_curve import LearningCurve, Point
 
 TINY = """
@@ -39,10 +41,10 @@ def data(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def learn_curve(data: Path, *options: object) -> Result:
+def learn_curve(data: Path, *options: object, inputs: Path | None = None) -> Result:
     fixed = [
         "learn-curve",
-        str(data),
+        str(inputs or data),
         "-o",
         str(data / "curve"),
         "--config",
@@ -180,3 +182,37 @@ def test_a_calibrated_model_of_a_point_stays(data: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "0003.safetensors was calibrated since: it stays as it is" in result.stderr
     assert model.read_bytes() == calibrated
+
+
+@pytest.mark.parametrize("empty", [1, 2, 3])
+def test_an_image_without_cells_is_never_a_part_alone(data: Path, empty: int) -> None:
+    """Classes of cells cannot be balanced without a cell. The draw begins with one of the three."""
+    for path in (data / "masks").iterdir():
+        labels = tifffile.imread(path)
+        if path.stem == str(empty):
+            tifffile.imwrite(path, np.zeros_like(labels))
+        rows = "" if path.stem == str(empty) else "1,round\n2,long\n"
+        path.with_name(f"{path.stem}_objects.csv").write_text(f"label,class\n{rows}")
+    rows = "".join(f"images/{n}.tif,masks/{n}.tif,{'training' if n else 'validation'}\n" for n in range(4))
+    (data / "table.csv").write_text(f"image,mask,split\n{rows}")
+    (data / "tiny.yaml").write_text(TINY + "target: cell_classes\n")
+    result = learn_curve(data, "--sizes", "1,3", inputs=data / "table.csv")
+    assert result.exit_code == 0, result.output
+    assert read_info(data / "curve" / "0001.safetensors").training["cells"] > 0
+
+
+def test_a_curve_from_a_model_goes_on_with_the_largest_diameter_that_it_began_with(data: Path) -> None:
+    """As a training does, where the model to start from would give another one today."""
+    assert learn_curve(data, "--sizes", 3).exit_code == 0
+    (data / "curve").rename(data / "start")
+    start = data / "start" / "0003.safetensors"
+    options = ("--sizes", 3, "--start", start)
+    assert learn_curve(data, *options).exit_code == 0
+    checkpoint = data / "curve" / "0003.checkpoint.safetensors"
+    tensors, metadata = load_tensors(checkpoint)
+    progress = json.loads(metadata[CHECKPOINT_KEY])
+    progress["run"]["config"]["augmentation"]["largest_diameter"] = 77.0
+    save_tensors(checkpoint, tensors, {**metadata, CHECKPOINT_KEY: json.dumps(progress)})
+    result = learn_curve(data, *options)
+    assert result.exit_code == 0, result.output
+    assert "3 images: going on from step 1" in result.stderr

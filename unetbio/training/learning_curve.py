@@ -23,22 +23,21 @@ from unetbio.inference.backends.base import choose_device
 from unetbio.io.tables import csv_text
 from unetbio.models.model_file import CHECKPOINT_SUFFIX, load_model, save_model
 from unetbio.notes import say_without_effect
-from unetbio.settings.base import read_mapping
 from unetbio.settings.segmentation import Settings
-from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
+from unetbio.settings.training import TrainingConfig
 from unetbio.settings.training_runs import LearnCurveRun
 from unetbio.targets import of_training
+from unetbio.targets.base import Learner
 from unetbio.training import checkpoints
 from unetbio.training.changed_model import stays
-from unetbio.training.choices import choose, describe, take_over, with_target
 from unetbio.training.data.cell_classes import name_cell_classes
 from unetbio.training.data.checks.checks import check_examples
 from unetbio.training.data.dataset import Example, draw_files
 from unetbio.training.data.examples import load_training_data
 from unetbio.training.data.pairs import find_pairs, list_pairs
+from unetbio.training.preparation import given_of, load_config, with_choices
 from unetbio.training.recipes import with_recipe
 from unetbio.training.result import TrainingResult
-from unetbio.training.starting import FROM_MODEL, settings_from
 from unetbio.training.trainer import Trainer
 from unetbio.training.without_effect import find_without_effect
 
@@ -132,14 +131,12 @@ def learn_curve(
     UsageError, ImageError, ModelError
         As `unetbio.train`; also when a size is larger than the number of training images.
     """
-    given = {**read_mapping(None if run.config is None else Path(run.config)), **given_settings(run)}
+    given = given_of(run)
     stated = with_recipe(given, run.start)
-    config = with_target(load_training_config(run.config, stated), stated)
-    if run.start:
-        config = load_training_config(run.config, settings_from(run.start, stated))
-    of_training(config)
+    config = load_config(run, stated)
     files = find_pairs(inputs, None if run.root is None else Path(run.root), reading)
-    list_pairs(files, partial(logger.info, "%s"))
+    report = partial(logger.info, "%s")
+    list_pairs(files, report)
     config = name_cell_classes(config, files)
     training, validation = load_training_data(files, config)
     sizes = _sizes(run.sizes, len(training))
@@ -147,10 +144,11 @@ def learn_curve(
         logger.warning("%s", warning)
     for name, reason in find_without_effect(given, config, files, run.minutes).items():
         say_without_effect(name, reason)
-    config = _fixed(config, stated, run, training, validation, out)
-    learner = of_training(config).learner(config, [example.label_image for example in (*training, *validation)])
+    config = _with_class_names(config, [*training, *validation])
+    config = with_choices(config, stated, training, run, _earlier(out, run), report)
+    learner = _learner(config, [*training, *validation])
     points = []
-    for part in _parts(draw_files(training, config.seed), sizes):
+    for part in _parts(_cells_first(draw_files(training, config.seed)), sizes):
         result = _train(part, validation, config, out, run)
         points.append(Point(len(part), result.info.training["steps"], result.info.scores["validation"]))
     curve = LearningCurve(tuple(points), learner.deciding_score, len(validation))
@@ -178,30 +176,28 @@ def _parts(files: Sequence[Sequence[Example]], sizes: Sequence[int]) -> list[lis
     return parts
 
 
-def _fixed(
-    config: TrainingConfig,
-    stated: Mapping[str, Any],
-    run: LearnCurveRun,
-    training: Sequence[Example],
-    validation: Sequence[Example],
-    out: Path,
-) -> TrainingConfig:
-    """Settings that are the same for every size: choices, and names of classes, follow from all images.
+def _cells_first(files: Sequence[Sequence[Example]]) -> list[Sequence[Example]]:
+    """Files in their order, those without a cell behind the first that has some: no part is without cells."""
+    has_cells = (any(example.label_image.any() for example in file) for file in files)
+    first = next((number for number, has in enumerate(has_cells) if has), 0)
+    return [files[first], *files[:first], *files[first + 1 :]]
 
-    Where trainings have begun in the folder, their choices stay.
-    """
-    fixed = {*stated, *(FROM_MODEL if run.start else ())}
+
+def _learner(config: TrainingConfig, examples: Sequence[Example]) -> Learner:
+    return of_training(config).learner(config, [example.label_image for example in examples])
+
+
+def _with_class_names(config: TrainingConfig, examples: Sequence[Example]) -> TrainingConfig:
+    """Settings with the names of the classes of masks, which follow from all images and so are those of each part."""
+    if of_training(config).masks != "classes" or config.class_names:
+        return config
+    return config.model_copy(update={"class_names": _learner(config, examples).class_names})
+
+
+def _earlier(out: Path, run: LearnCurveRun) -> dict[str, Any] | None:
+    """Settings of a training that has begun in the folder: its choices are those of all sizes."""
     begun = () if run.overwrite else sorted(out.glob(f"[0-9]*{CHECKPOINT_SUFFIX}"))
-    taken = take_over(config, fixed, next(filter(None, map(checkpoints.settings_of, begun)), None))
-    if taken is not None:
-        return taken
-    chosen = choose(config, fixed, training, is_fine_tuning=run.start is not None, minutes=run.minutes)
-    logger.info("%s", describe(chosen, fixed, run.minutes))
-    target = of_training(chosen)
-    if target.masks == "classes" and not chosen.class_names:
-        names = target.learner(chosen, [example.label_image for example in (*training, *validation)]).class_names
-        chosen = chosen.model_copy(update={"class_names": names})
-    return chosen
+    return next(filter(None, map(checkpoints.settings_of, begun)), None)
 
 
 def _train(

@@ -12,15 +12,12 @@ from unetbio.errors import UsageError
 from unetbio.files import lock, open_regular, remove_stale, stopping
 from unetbio.models.model_file import CHECKPOINT_SUFFIX, check_new_model, load_model, read_info, save_model
 from unetbio.notes import without_effect
-from unetbio.settings.base import flattened, read_mapping
 from unetbio.settings.options import from_keywords, options_of
 from unetbio.settings.segmentation import READING, Settings
-from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
+from unetbio.settings.training import TrainingConfig
 from unetbio.settings.training_runs import TrainOptions, TrainRun
-from unetbio.targets import of_training
 from unetbio.training import checkpoints
 from unetbio.training.changed_model import stays
-from unetbio.training.choices import choose, describe, take_over, with_target
 from unetbio.training.data.cell_classes import name_cell_classes
 from unetbio.training.data.checks.checks import check_examples, check_split
 from unetbio.training.data.dataset import (
@@ -34,8 +31,8 @@ from unetbio.training.data.dataset import (
 from unetbio.training.data.examples import load_examples, load_training_data
 from unetbio.training.data.pairs import AnnotatedFiles, find_pairs, list_pairs
 from unetbio.training.folds import Parts, check_folds, choose_folds, judge_in_folds, last_share, remove_folds
+from unetbio.training.preparation import given_of, load_config, with_choices
 from unetbio.training.recipes import with_recipe
-from unetbio.training.starting import FROM_MODEL, settings_from
 from unetbio.training.without_effect import find_without_effect
 
 if TYPE_CHECKING:
@@ -89,9 +86,13 @@ def train(
     run, reading = _split(options)
     output = Path(output)
     paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
-    given = _given(run)
+    if run.start is not None and run.encoder is not None:
+        raise UsageError("--start and --encoder both say with which weights the encoder begins: leave one out")
+    given = given_of(run)
     stated = with_recipe(given, run.start)
-    config = _config(run, stated, output)
+    config = load_config(run, stated)
+    if "name" not in config.model_fields_set:
+        config = config.model_copy(update={"name": output.stem})
     checkpoint = output.with_suffix(CHECKPOINT_SUFFIX)
     _refuse_finished(output, checkpoint, overwrite=run.overwrite)
     # Check options before torch is imported, so that errors come at once.
@@ -119,7 +120,7 @@ def train(
         report.warn(warning)
     for name, reason in find_without_effect(given, config, files, run.minutes).items():
         report(without_effect(name, reason))
-    config = _with_choices(config, stated, training, run, earlier, report)
+    config = with_choices(config, stated, training, run, earlier, report)
     _report_reduced([*training, *validation], config, report)
     make = _TrainerMaker(run, torch_device, report)
     minutes = None if run.minutes is None else run.minutes * last_share(config)
@@ -243,43 +244,6 @@ def _split(options: TrainOptions) -> tuple[TrainRun, Settings]:
     reading = {name: value for name, value in options.items() if name in words}
     run = {name: value for name, value in options.items() if name not in words}
     return from_keywords("train", TrainRun, run), from_keywords("train", Settings, reading)
-
-
-def _given(run: TrainRun) -> dict[str, Any]:
-    """Settings that the file states, overridden by the given options; without those of a recipe."""
-    if run.start is not None and run.encoder is not None:
-        raise UsageError("--start and --encoder both say with which weights the encoder begins: leave one out")
-    return {**read_mapping(run.config), **given_settings(run)}
-
-
-def _config(run: TrainRun, stated: Mapping[str, Any], output: Path) -> TrainingConfig:
-    """Settings of the training; those of the model to start from where none are stated."""
-    # Name what is wrong with the stated ones before they are mixed with others.
-    config = with_target(load_training_config(run.config, stated), stated)
-    if run.start is not None:
-        config = load_training_config(run.config, settings_from(run.start, stated))
-    if "name" not in config.model_fields_set:
-        config = config.model_copy(update={"name": output.stem})
-    of_training(config)
-    return config
-
-
-def _with_choices(
-    config: TrainingConfig,
-    stated: Mapping[str, Any],
-    training: Sequence[Example],
-    run: TrainRun,
-    earlier: Mapping[str, Any] | None,
-    report: Callable[[str], None],
-) -> TrainingConfig:
-    """Settings with what the images, or the checkpoint to go on from, decide where nothing is stated."""
-    fixed = {*stated, *(FROM_MODEL if run.start is not None else ())}
-    taken = take_over(config, {*fixed, *flattened(stated)}, earlier, starts=run.start is not None)
-    if taken is not None:
-        return taken
-    chosen = choose(config, fixed, training, is_fine_tuning=run.start is not None, minutes=run.minutes)
-    report(describe(chosen, fixed, run.minutes))
-    return chosen
 
 
 def _refuse_finished(output: Path, checkpoint: Path, *, overwrite: bool) -> None:

@@ -9,10 +9,15 @@ from pathlib import Path
 if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import hypothesis
 import numpy as np
 import pytest
 from short_search import SHORT_SEARCH
 from tiny_model import three_discs, write_tiny_model
+
+# A slow machine is no fault: times are measured in benchmarks/.
+hypothesis.settings.register_profile("without times", deadline=None)
+hypothesis.settings.load_profile("without times")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

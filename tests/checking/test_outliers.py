@@ -125,6 +125,17 @@ def test_what_is_not_segmented_is_not_compared(tmp_path: Path, settings: Setting
     assert {(finding.path, finding.code) for finding in findings} == {(last, code) for code in found}
 
 
+def test_an_image_without_the_selected_channel_is_not_compared(tmp_path: Path) -> None:
+    """Its first channel is bright, as that of the others is, which is not selected."""
+    rng = np.random.default_rng(0)
+    for number in range(6):
+        image = np.stack([rng.integers(5000, 6000, (64, 64)), rng.integers(200, 300, (64, 64))]).astype(np.uint16)
+        names = ("DAPI", "GFP" if number < 5 else "RFP")
+        write_image(tmp_path / f"{number}.ome.tif", image, axes="CYX", channel_names=names)
+    findings = check(str(tmp_path), models=(), settings=Settings(channel=("GFP",)), workers=1).findings
+    assert [(finding.path, finding.code) for finding in findings] == [(str(tmp_path / "5.ome.tif"), "wrong_channels")]
+
+
 def test_constant_images_say_nothing_of_the_others() -> None:
     black = GreyLevels(0, 0, 0, 0, 0, 4096, 4096)
     reports = [report_of(f"black{i}", (black,)) for i in range(5)] + [report_of("image", (levels(200),))]

@@ -113,7 +113,7 @@ def test_folds_that_nobody_asked_for_are_left_out_where_few_images_hold_cells(da
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "run", lambda trainer: seen.append(trainer.config.folds) or 1 / 0)
         result = train(data, data, options=options)
-    assert "no folds are made, and some images are kept for validation (folds: in fold " in result.stderr
+    assert "too few files hold cells to divide them into folds: some are kept for validation" in result.stderr
     assert seen == [0]
     result = train(data, data, options=(*options, "--folds", "3", "--overwrite"))
     assert "no image to train on has a cell: give --folds 0" in result.stderr

@@ -106,9 +106,9 @@ class FileReport:
     is_readable : bool
         Whether all images of the file can be read to their last pixel.
     channels : Channels
-        The selected ones; all of them, without an opaque alpha, if none are selected or these are missing.
+        The selected ones; all of them, without an opaque alpha, if none are selected; none if the selected are missing.
     of_models : dict
-        Channels that each model would get; ``channels`` if the image does not fit it.
+        Channels that each model would get; those that are looked at without a model if the image does not fit it.
     findings : tuple of Finding
         Problems of this file alone, without comparisons.
     """
@@ -167,21 +167,22 @@ def report_file(
         raise
     except Exception as error:
         found.append(_reason(error))
-    channels, of_models = Channels(), {}
+    compared, of_models = Channels(), {}
     if stats is not None:
         found += _content(stats)
         image = stats.image(item.source, item.read)
         try:
             image = with_channel_names(image, item.settings.channel_names)
-            channels = _selected(image, item.settings)
+            channels = compared = _selected(image, item.settings)
         except ImageError as error:
             found.append(_reason(error))
+            # Other images have the selected channels: none of these is compared with them.
             channels = _all(image)
         fits = {name: _fit(image, item.settings, info, channels) for name, info in models.items()}
         of_models = {name: seen for name, (seen, _) in fits.items()}
         found += describe_for_models({name: unfit for name, (_, unfit) in fits.items()})
         found += _grey_values(stats, of_models, channels, item.settings)
-    result = FileReport(item, stats, is_readable, channels, of_models)
+    result = FileReport(item, stats, is_readable, compared, of_models)
     return replace(result, findings=tuple(Finding(result.path, code, message) for code, message in found))
 
 
@@ -318,7 +319,8 @@ def _grey_values(
     """What is said of the channels that each model gets, or of the selected ones without a model."""
     if not of_models:
         return list(_odd_values(stats, channels, settings))
-    return describe_for_models({name: list(_odd_values(stats, seen, settings)) for name, seen in of_models.items()})
+    odd = {name: list(_odd_values(stats, seen, settings)) for name, seen in of_models.items()}
+    return list(dict.fromkeys(describe_for_models(odd)))
 
 
 def _odd_values(stats: ImageStats, channels: Channels, settings: Settings) -> Iterator[tuple[str, str]]:

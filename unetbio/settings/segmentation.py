@@ -467,7 +467,7 @@ class Settings:
             area = getattr(self, name)
             if area is not None:
                 limits[name] = area * area_factor
-        # Without rescaling the options fit no image: they are refused as they are compared with the model.
+        # Without rescaling they are compared where `record` joins them with the model, before any image.
         if area_factor != 1:
             self._check_scaled(limits.get("min_area", model.min_area), limits.get("max_area", model.max_area))
         return limits

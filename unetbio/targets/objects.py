@@ -156,6 +156,7 @@ class ObjectDecoder:
         from unetbio.inference.objects import find_objects
         from unetbio.inference.sliding_window import WINDOW
 
+        self._settings(opened)  # limits that leave no object are refused before the network runs
         return find_objects(image, self.runner, window=tile or WINDOW, progress=progress)
 
     def decide_constant(self, opened: ImageSelection) -> "FoundObjects":

@@ -1,59 +1,53 @@
-"""A model file that was changed after its training, which the same training must not replace unasked."""
+"""A model file that was calibrated or quantized in its place, which the same training must not replace unasked."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unetbio.errors import ModelError, UsageError
-from unetbio.models.model_file import read_info
+from unetbio.errors import ModelError
+from unetbio.models.model_file import ModelInfo, read_info, save_model
 
 if TYPE_CHECKING:
-    from unetbio.training.trainer import Trainer
+    from unetbio.training.result import TrainingResult
 
-__all__ = ["stays"]
+__all__ = ["save_unless_changed"]
 
 
-def stays(model: Path, trainer: "Trainer", *, overwrite: bool) -> bool:
-    """Whether a model file is to stay as it is: it was changed, and its training has nothing left to do.
+def save_unless_changed(model: Path, result: "TrainingResult", report: Callable[[str], None]) -> None:
+    """Write the model of a training, unless its file is that of the same steps and was changed since.
 
     Parameters
     ----------
     model : path
-        File that the training writes.
-    trainer : Trainer
-        It takes up its checkpoint, which may set the file aside with that of another run.
-    overwrite : bool
-        Whether the file is to be replaced, whatever it holds.
-
-    Raises
-    ------
-    UsageError
-        When the file was changed, and the training would go on and replace it.
-    ModelError
-        As `Trainer.take_up`.
+        File to write.
+    result : TrainingResult
+        A training that went on replaces the file: thresholds belong to a network.
+    report : callable
+        Told what happened to a file that was changed.
     """
-    trainer.take_up()
-    change = "" if overwrite or not model.exists() else _change(model, trainer.identity["images"]["training"])
-    if not change:
-        return False
-    if not trainer.is_complete:
-        raise UsageError(
-            f"{model} {change} since, and this training would replace it: rename it to train on from the checkpoint, "
-            "or start anew with another -o, or with --overwrite"
-        )
-    trainer.report(f"{model} {change} since: it stays as it is (--overwrite trains it anew)")
-    return True
+    found = _info(model)
+    change = _change(found) if found else ""
+    if change and found and not result.new_steps and _training(found) == _training(result.info):
+        report(f"{model} {change} since: it stays as it is (--overwrite trains it anew)")
+        return
+    if change:
+        report(f"{model} {change}: this training replaces it")
+    save_model(model, result.info, result.network)
 
 
-def _change(model: Path, images_sha256: str) -> str:
-    """What happened to a model file after a training on these images wrote it; empty if nothing did."""
+def _info(model: Path) -> ModelInfo | None:
     try:
-        info = read_info(model)
+        return read_info(model) if model.exists() else None
     except ModelError:
-        return ""  # damaged: the training writes it again
+        return None  # damaged: the training writes it again
+
+
+def _change(info: ModelInfo) -> str:
     if info.calibration:
         return "was calibrated"
-    if info.is_integer:
-        return "was quantized"
-    if info.training.get("images_sha256", images_sha256) != images_sha256:
-        return "was replaced by a model of other images"
-    return ""
+    return "was quantized" if info.is_integer else ""
+
+
+def _training(info: ModelInfo) -> object:
+    """As it stands in the file."""
+    return info.model_dump(mode="json")["training"]

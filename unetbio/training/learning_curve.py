@@ -21,15 +21,16 @@ from unetbio.errors import UsageError
 from unetbio.files import atomic_path, stopping, write_text
 from unetbio.inference.backends.base import choose_device
 from unetbio.io.tables import csv_text
-from unetbio.models.model_file import CHECKPOINT_SUFFIX, load_model, save_model
+from unetbio.models.model_file import CHECKPOINT_SUFFIX, load_model
 from unetbio.notes import say_without_effect
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
 from unetbio.settings.training_runs import LearnCurveRun
 from unetbio.targets import of_training
 from unetbio.targets.base import Learner
+from unetbio.targets.cells import mask_annotated
 from unetbio.training import checkpoints
-from unetbio.training.changed_model import stays
+from unetbio.training.changed_model import save_unless_changed
 from unetbio.training.data.cell_classes import name_cell_classes
 from unetbio.training.data.checks.checks import check_examples
 from unetbio.training.data.dataset import Example, draw_files
@@ -148,7 +149,7 @@ def learn_curve(
     config = with_choices(config, stated, training, run, _earlier(out, run), report)
     learner = _learner(config, [*training, *validation])
     points = []
-    for part in _parts(_cells_first(draw_files(training, config.seed)), sizes):
+    for part in _parts(_in_order(training, config), sizes):
         result = _train(part, validation, config, out, run)
         points.append(Point(len(part), result.info.training["steps"], result.info.scores["validation"]))
     curve = LearningCurve(tuple(points), learner.deciding_score, len(validation))
@@ -176,9 +177,12 @@ def _parts(files: Sequence[Sequence[Example]], sizes: Sequence[int]) -> list[lis
     return parts
 
 
-def _cells_first(files: Sequence[Sequence[Example]]) -> list[Sequence[Example]]:
-    """Files in their order, those without a cell behind the first that has some: no part is without cells."""
-    has_cells = (any(example.label_image.any() for example in file) for file in files)
+def _in_order(training: Sequence[Example], config: TrainingConfig) -> Sequence[Sequence[Example]]:
+    """Files as they are drawn; types of cells are counted, so no part of them may be without a cell."""
+    files = draw_files(training, config.seed)
+    if not of_training(config).has_cell_classes:
+        return files
+    has_cells = (any(mask_annotated(one.label_image, one.label_image, config).any() for one in file) for file in files)
     first = next((number for number, has in enumerate(has_cells) if has), 0)
     return [files[first], *files[:first], *files[first + 1 :]]
 
@@ -222,10 +226,8 @@ def _train(
     if run.start is not None:
         trainer.start_from(load_model(run.start))
     model = out / f"{name}.safetensors"
-    is_kept = stays(model, trainer, overwrite=run.overwrite)
     result = trainer.run()
-    if not is_kept:
-        save_model(model, result.info, result.network)
+    save_unless_changed(model, result, trainer.report)
     return result
 
 

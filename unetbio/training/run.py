@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from unetbio.errors import UsageError
 from unetbio.files import lock, open_regular, remove_stale, stopping
-from unetbio.models.model_file import CHECKPOINT_SUFFIX, check_new_model, load_model, read_info, save_model
+from unetbio.models.model_file import CHECKPOINT_SUFFIX, check_new_model, load_model, read_info
 from unetbio.notes import without_effect
 from unetbio.settings.options import from_keywords, options_of
 from unetbio.settings.segmentation import READING, Settings
 from unetbio.settings.training import TrainingConfig
 from unetbio.settings.training_runs import TrainOptions, TrainRun
 from unetbio.training import checkpoints
-from unetbio.training.changed_model import stays
+from unetbio.training.changed_model import save_unless_changed
 from unetbio.training.data.cell_classes import name_cell_classes
 from unetbio.training.data.checks.checks import check_examples, check_split
 from unetbio.training.data.dataset import (
@@ -133,13 +133,11 @@ def train(
             with stopping(checkpoint):
                 checkpoint.unlink(missing_ok=True)
             remove_folds(checkpoint)
-        is_kept = stays(output, trainer, overwrite=run.overwrite)
         result = _run_in_folds(trainer, folds, make, warnings) if folds else trainer.run()
         result = _with_warnings(result, warnings, [*training, *validation])
         if not result.new_steps and result.info.training["steps"]:
             report(_complete(result, config, run.minutes, output))
-        if not is_kept:
-            save_model(output, result.info, result.network)
+        save_unless_changed(output, result, report)
         draw_loss_curve(result.history, _picture_of(output))
     return result
 
@@ -153,10 +151,10 @@ def _load(
     examples = ranked_examples(load_examples(files.training, config))
     try:
         return config, examples, [], fold_examples(examples, config.folds)
-    except UsageError as error:
+    except UsageError:
         if "folds" in stated:
             raise
-        report(f"no folds are made, and some images are kept for validation ({error})")
+        report("too few files hold cells to divide them into folds: some are kept for validation")
     config = config.model_copy(update={"folds": 0})
     return config, *split_examples(examples, config.validation_fraction), []
 

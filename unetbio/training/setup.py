@@ -36,11 +36,13 @@ def network_parameters(training: Sequence[Example], config: TrainingConfig, lear
             "unetbio models quantize"
         )
     voxel_size = common_pixel_size(training)
-    # Settings from a model state its dimensions, and kernels of None too; those of a comparison are of planes.
-    is_of_model = config.parameters.get("ndim") == 3 and {"kernel_sizes", "poolings"} <= config.parameters.keys()
-    if follow["ndim"] == 3 and voxel_size and not (is_of_model or parameters["kernel_sizes"] or parameters["poolings"]):
+    if follow["ndim"] == 3 and voxel_size and not (parameters["kernel_sizes"] or parameters["poolings"]):
         kernel_sizes, poolings = anisotropic_levels(voxel_size, parameters["depth"])
-        parameters |= {"kernel_sizes": kernel_sizes, "poolings": poolings}
+        # Settings from a model state its dimensions, and kernels of None too; those of a comparison are of planes.
+        is_of_model = config.parameters.get("ndim") == 3 and {"kernel_sizes", "poolings"} <= config.parameters.keys()
+        is_flat = any(1 in sizes for sizes in (*kernel_sizes, *poolings))
+        if not (is_of_model and is_flat):
+            parameters |= {"kernel_sizes": kernel_sizes, "poolings": poolings}
     return parameters
 
 

@@ -63,7 +63,7 @@ def run_seed(images: Pairs, out: Path, seed: int, first: int, number: int, minut
     chosen = {"random": list(rest.values())[:number], "suggested": [rest[image.item.source] for image in found.chosen]}
     for way, more in chosen.items():
         scores[way] = score_of(out / f"seed{seed}" / way, ([*few, *more], validation), seed, minutes, start)
-        scores[f"cells, {way}"] = sum(np.unique(one.truth()[one.truth() > 0]).size for one in more)
+        scores[f"cells, {way}"] = sum(int(np.count_nonzero(np.unique(one.truth()))) for one in more)
     return scores
 
 

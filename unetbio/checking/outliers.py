@@ -183,8 +183,9 @@ def _usable(members: Sequence[Described], place: int) -> Iterator[tuple[FileRepo
     for report, _ in members:
         # Images may have fewer: some of them a transparent channel.
         for channel in report.channels.numbers[place : place + 1]:
-            if _is_usable(report.levels[channel]):
-                yield report, channel, report.levels[channel]
+            levels = report.levels[channel]
+            if _is_usable(levels):
+                yield report, channel, levels
 
 
 def _is_usable(levels: GreyLevels) -> bool:

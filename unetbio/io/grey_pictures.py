@@ -50,10 +50,10 @@ def grey_view(image: Image) -> Image:
 
 def is_grey_window(window: NDArray[Any], names: tuple[str, ...]) -> bool:
     """Whether pixels ``(C, Y, X)`` with channels of these names are grey and opaque."""
-    if names not in PICTURES:
+    if not is_opaque_window(window, names):
         return False
     colours = window[:-1] if names[-1] == ALPHA else window
-    return _is_opaque(window, names) and all(np.array_equal(colours[0], other) for other in colours[1:])
+    return all(np.array_equal(colours[0], other) for other in colours[1:])
 
 
 def is_opaque_window(window: NDArray[Any], names: tuple[str, ...]) -> bool:

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from unetbio.errors import ImageError, UsageError
+from unetbio.errors import UsageError
+from unetbio.settings.area_limits import scaled_limits
 from unetbio.settings.normalization import Normalization, parse
 from unetbio.settings.options import Limits, Option, options_of, split_names
 from unetbio.settings.regions import is_region_file, parse_region
@@ -456,35 +457,10 @@ class Settings:
             changes["score_threshold"] = self.threshold
         return dataclasses.replace(model, **changes)
 
-    def smallest_area(self, model: "PostProcessing | ObjectSettings", area_factor: float) -> float:
-        """Pixels of the image below which a cell is dropped; see `postprocessing`."""
-        return model.min_area / area_factor if self.min_area is None else self.min_area
-
     def _limits(self, model: "PostProcessing | ObjectSettings", area_factor: float) -> dict[str, Any]:
         """Limits of the cells that are kept."""
-        limits: dict[str, Any] = {"exclude_border": self.exclude_border or model.exclude_border}
-        for name in ("min_area", "max_area"):
-            area = getattr(self, name)
-            if area is not None:
-                limits[name] = area * area_factor
-        # Without rescaling they are compared where `record` joins them with the model, before any image.
-        if area_factor != 1:
-            self._check_scaled(limits.get("min_area", model.min_area), limits.get("max_area", model.max_area))
-        return limits
-
-    def _check_scaled(self, smallest: float, largest: float | None) -> None:
-        """Refuse an image at whose scale one limit of the settings and one of the model leave no cell."""
-        if largest is None or largest >= smallest:
-            return
-        if self.max_area is not None:
-            option, scaled, limit = f"--max-area {self.max_area:g}", largest, f"smaller than {smallest:g}"
-        else:
-            option, scaled, limit = f"--min-area {self.min_area:g}", smallest, f"larger than {largest:g}"
-        raise ImageError(
-            "wrong_scale",
-            f"{option} is {scaled:.3g} pixels at the scale of the model, which drops cells {limit}: none "
-            f"could remain; change it, or check the pixel size or --diameter",
-        )
+        exclude_border = self.exclude_border or model.exclude_border
+        return {"exclude_border": exclude_border, **scaled_limits(self.min_area, self.max_area, model, area_factor)}
 
     def record(
         self,

@@ -23,6 +23,7 @@ from unetbio.postprocessing.instances import PostProcessing
 from unetbio.postprocessing.resizing import resize_cells, resize_rows
 from unetbio.preprocessing.selection import ImageSelection
 from unetbio.provenance import FrameRecord
+from unetbio.settings.area_limits import smallest_area
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
 from unetbio.supervision import weight_maps
@@ -335,7 +336,7 @@ class CellDecoder(PixelDecoder):
 
     def smallest_area(self, opened: ImageSelection) -> float:
         """See `Decoder`."""
-        return opened.settings.smallest_area(self.info.postprocessing, math.prod(opened.zoom))
+        return smallest_area(opened.settings.min_area, self.info.postprocessing, math.prod(opened.zoom))
 
     def describe(self, finished: Finished, t: int | None) -> FrameRecord:
         """See `Decoder`."""

@@ -19,6 +19,7 @@ from unetbio.postprocessing.objects import (
 )
 from unetbio.preprocessing.selection import ImageSelection
 from unetbio.provenance import FrameRecord
+from unetbio.settings.area_limits import smallest_area
 from unetbio.settings.segmentation import Settings
 from unetbio.supervision.annotations import number_cells
 from unetbio.supervision.thresholds import score_cells
@@ -190,7 +191,7 @@ class ObjectDecoder:
 
     def smallest_area(self, opened: ImageSelection) -> float:
         """See `Decoder`."""
-        return opened.settings.smallest_area(self._model_settings, math.prod(opened.zoom))
+        return smallest_area(opened.settings.min_area, self._model_settings, math.prod(opened.zoom))
 
     def describe(self, finished: Finished, t: int | None) -> FrameRecord:
         """See `Decoder`."""

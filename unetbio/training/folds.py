@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from unetbio import networks
 from unetbio.errors import UsageError
 from unetbio.files import stopping
 from unetbio.models.model_file import CHECKPOINT_SUFFIX, read_info
@@ -20,7 +19,7 @@ from unetbio.settings.training_runs import TrainRun
 from unetbio.targets import of_training
 from unetbio.targets.base import Annotation, Validation
 from unetbio.targets.cells import has_thresholds
-from unetbio.training.data.dataset import Example
+from unetbio.training.data.dataset import Example, count_divided
 from unetbio.training.data.pairs import AnnotatedFiles
 from unetbio.training.thresholds import tuned
 
@@ -102,18 +101,12 @@ def choose_folds(
     minutes, start = run.minutes, run.start
     if "folds" in stated or (earlier is not None and not earlier.get("folds")) or _learned_in_folds(start):
         return config
-    count = _count(files)
+    count = count_divided([pair.image for pair in files.training])
     is_meant = config.network == "unet" and of_training(config).masks == "instances" and not files.validation
     is_long = "steps" not in stated if minutes is None else minutes >= LEAST_MINUTES
     if not is_meant or not is_long or not 1 < count <= FEW_FILES or any(name in stated for name in OF_HELD_IMAGES):
         return config
     return config.model_copy(update={"folds": min(USUAL_FOLDS, count)})
-
-
-def _count(files: AnnotatedFiles) -> int:
-    """Number of what `fold_examples` divides: files, or the rows of one file alone."""
-    images = {pair.image for pair in files.training}
-    return len(images) if len(images) > 1 else len(files.training)
 
 
 def _learned_in_folds(start: str | None) -> bool:
@@ -141,7 +134,7 @@ def check_folds(config: TrainingConfig, files: AnnotatedFiles) -> None:
             f"folds: {config.folds} and restarts {list(config.restarts)} are given, and the networks of the folds take "
             "fewer steps: leave one of them out"
         )
-    if of_training(config).masks != "instances" or networks.find(config.network).output != "logits":
+    if not of_training(config).classifies_pixels_of_cells:
         raise UsageError(
             f"folds: {config.folds} are for networks that classify pixels of cells, and this is {config.network} with "
             f"target {config.target}: leave folds out"

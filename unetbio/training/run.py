@@ -72,7 +72,8 @@ def train(
     Returns
     -------
     TrainingResult
-        The network of the best validation, ``info`` as in the model file, and the history of the run.
+        The network of the best validation, ``info`` as this training would write it, and the history of the run. The
+        model file differs where it was calibrated or quantized since, and stays for want of further steps.
 
     Raises
     ------

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ __all__ = [
     "annotation_as_learned",
     "as_learned",
     "common_pixel_size",
+    "count_divided",
     "draw_files",
     "fingerprint",
     "fold_examples",
@@ -192,6 +193,11 @@ def split_examples(examples: Sequence[Example], fraction: float) -> tuple[list[E
     return training, [example for example in ranked if example.name in held]
 
 
+def count_divided(files: Sequence[Hashable]) -> int:
+    """Number of what `fold_examples` divides: files, or the frames and sections of one file alone."""
+    return len(set(files)) if len(set(files)) > 1 else len(files)
+
+
 def fold_examples(examples: Sequence[Example], folds: int) -> list[tuple[list[Example], list[Example]]]:
     """Training and validation part of each fold: each file validates in one of them.
 
@@ -205,7 +211,7 @@ def fold_examples(examples: Sequence[Example], folds: int) -> list[tuple[list[Ex
     """
     ranked = ranked_examples(examples)
     names = _names(ranked)
-    count = len(names) if len(names) > 1 else len(ranked)
+    count = count_divided([example.name for example in ranked])
     if count < folds:
         raise UsageError(f"folds: {folds} need as many annotated images, and there are {count}")
     if len(names) > 1:

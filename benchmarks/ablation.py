@@ -1,6 +1,6 @@
 """Ablation: short trainings that differ in one setting each, under one budget, scored in the same way.
 
-    python benchmarks/ablation.py DATA OUT [--only NAME ...] [--minutes M] [--picture FILE]
+    python benchmarks/ablation.py DATA OUT [--only NAME ...] [--seeds N] [--minutes M] [--picture FILE]
 
 ``ablation.yaml`` holds the common settings, how many seeds, and for each variant the settings in which it differs. Each
 run is ``unetbio train`` on the images of the shipped model, so its thresholds are searched on its own internal
@@ -40,11 +40,13 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
     return {**base, **changes, **both}
 
 
-def results(data: Path, out: Path, only: list[str], minutes: float) -> Iterator[tuple[str, int, dict[str, Any]]]:
+def results(
+    data: Path, out: Path, only: list[str], seeds: int | None, minutes: float
+) -> Iterator[tuple[str, int, dict[str, Any]]]:
     """Variant, seed and scores of every run: of all variants with the first seed, then with the others."""
     plan = yaml.safe_load((HERE / "ablation.yaml").read_text())
     variants = {name: variant for name, variant in plan["variants"].items() if not only or name in only}
-    for seed in range(plan["seeds"]):
+    for seed in range(seeds or plan["seeds"]):
         for name, variant in variants.items():
             settings = merged(plan["settings"], {**variant.get("settings", {}), "seed": seed, "name": name})
             yield name, seed, run(data, out / f"{name}_{seed}.safetensors", settings, minutes)
@@ -106,12 +108,14 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", nargs="*", default=[], help="these variants alone")
+    parser.add_argument("--seeds", type=int, help="the first N seeds alone")
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[dict[str, Any]]] = {}
-    for name, _, found in results(arguments.data, arguments.out, arguments.only, arguments.minutes):
+    options = (arguments.only, arguments.seeds, arguments.minutes)
+    for name, _, found in results(arguments.data, arguments.out, *options):
         rows.setdefault(name, []).append(found)
     print(table(rows))
     if arguments.picture:

@@ -115,6 +115,25 @@ def test_a_thin_seam_or_rim_without_annotation_is_an_outline() -> None:
     assert not weights[:, label_image == 255].any()
 
 
+@pytest.mark.parametrize("learner", [CentreLearner, BoundaryLearner])
+def test_sections_without_annotation_are_no_outline(learner: type[CentreLearner] | type[BoundaryLearner]) -> None:
+    z, y, x = np.mgrid[:26, :32, :48]
+    label_image = np.zeros(z.shape, np.int32)
+    for number, column in ((1, 13), (2, 34)):
+        is_inside = ((z - 13) / 8) ** 2 + ((y - 16) / 11) ** 2 + ((x - column) / 12) ** 2 <= 1
+        label_image[is_inside & (label_image == 0)] = number
+    target = "centres" if learner is CentreLearner else "boundaries"
+    spacing, weights = (2.0, 1.0, 1.0), (1.0,) * 4
+    whole = learner(TrainingConfig(target=target)).encode(label_image, weights, spacing)[0]
+    for step in (2, 5, 8):
+        sparse = np.full_like(label_image, 255)
+        sparse[::step] = label_image[::step]
+        classes, weight_map = learner(TrainingConfig(target=target, ignore_label=255)).encode(sparse, weights, spacing)
+        is_cell = (sparse > 0) & (sparse != 255)
+        assert (classes == whole)[is_cell].mean() > 0.9, step
+        assert not weight_map[:, sparse == 255].any()
+
+
 def test_a_large_number_of_pixels_that_are_not_annotated_is_refused() -> None:
     with pytest.raises(UsageError, match="ignore_label 65536: with target: centres it must be at most 65535; mark"):
         of_training(TrainingConfig(target="centres", ignore_label=65536))

@@ -255,6 +255,27 @@ def test_a_cell_in_pieces_is_named() -> None:
     assert check(examples) == ["the mask of scene1.tif: 1 cell of 16 in pieces (number 5)"]
 
 
+def annotated_in_each(step: int, change: Callable[[np.ndarray], np.ndarray] = lambda labels: labels) -> list[Example]:
+    """A stack of which each such section is annotated, and 255 stands on the others."""
+    balls = np.zeros((30, 90, 90), np.uint16)
+    z, y, x = np.mgrid[:30, :90, :90]
+    for number, (row, column) in enumerate(((15, 15), (15, 75), (75, 15), (75, 75)), start=1):
+        balls[((z - 15) / 13) ** 2 + ((y - row) / 8) ** 2 + ((x - column) / 8) ** 2 <= 1] = number
+    (example, _) = on_its_image(balls)
+    mask = np.full_like(balls, 255)
+    mask[::step] = change(balls)[::step]
+    return [dataclasses.replace(example, label_image=mask)]
+
+
+@pytest.mark.parametrize("step", [2, 5, 9])
+def test_sections_without_annotation_part_no_cell(step: int) -> None:
+    config = TrainingConfig(ignore_label=255)
+    assert check_examples(annotated_in_each(step), [], config) == []
+    classes = annotated_in_each(step, lambda labels: (labels > 0).astype(np.uint16))
+    with pytest.raises(ImageError, match="for a mask of classes, say --target classes"):
+        check_examples(classes, [], config)
+
+
 def test_a_cell_with_a_class_is_named_by_its_place_among_the_numbers() -> None:
     """Its label image does not hold the number of the mask."""
     config = TrainingConfig(target="cell_classes", class_names=("background", "a", "b"))

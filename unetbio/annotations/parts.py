@@ -68,24 +68,27 @@ class Parts:
         return next((values[-1] for values in WRAPPED if self.largest_id in values), None)
 
 
-def find_parts(label_image: NDArray[np.integer]) -> Parts:
+def find_parts(label_image: NDArray[np.integer], ignored: NDArray[np.bool_] | None = None) -> Parts:
     """Find the numbers that stand in several sizable parts.
 
     Parameters
     ----------
     label_image : ndarray of int
         ``(*spatial)``, 0 = background.
+    ignored : ndarray of bool, optional
+        Pixels that are not annotated, 0 in the label image. Sections of a stack that they fill part no cell.
 
     Examples
     --------
     >>> find_parts(np.array([[1, 1, 0, 2, 2, 0, 0, 1, 1]] * 2)).far
     (1,)
     """
-    components = measure.label(label_image, background=0, connectivity=label_image.ndim)
+    whole = label_image if ignored is None else _bridged(label_image, ignored)
+    components = measure.label(whole, background=0, connectivity=label_image.ndim)
     areas = np.bincount(components.ravel())[1:]
     if not len(areas):
         return Parts(0, 0, (), (), 0, 0)
-    is_labelled = components > 0
+    is_labelled = label_image > 0
     numbers = np.empty(len(areas), np.int64)
     numbers[components[is_labelled] - 1] = label_image[is_labelled]
     ids, owners = np.unique(numbers, return_inverse=True)
@@ -102,8 +105,19 @@ def find_parts(label_image: NDArray[np.integer]) -> Parts:
         near=tuple(number for number, distance in spread.items() if distance <= limit),
         far=tuple(number for number, distance in spread.items() if distance > limit),
         largest_id=int(ids[-1]),
-        largest_area=int(areas.max()),
+        largest_area=int(np.bincount(components[is_labelled]).max()),
     )
+
+
+def _bridged(label_image: NDArray[np.integer], ignored: NDArray[np.bool_]) -> NDArray[np.integer]:
+    """Labels of a stack, also between annotated sections that agree; planes as they are."""
+    if label_image.ndim < 3 or not ignored.any():
+        return label_image
+    below, above = label_image.copy(), label_image.copy()
+    for labels, sections in ((below, ignored), (above[::-1], ignored[::-1])):
+        for number in range(1, len(labels)):
+            np.copyto(labels[number], labels[number - 1], where=sections[number])
+    return np.where(ignored & (below == above), below, label_image)
 
 
 def _boxes(components: NDArray[np.integer]) -> NDArray[np.integer]:

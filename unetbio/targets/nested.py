@@ -29,7 +29,7 @@ BOUNDARY_WIDTH = 2.0
 
 
 THIN = 4
-"""Pixels from the rim of an area without annotation to its middle, up to which it is thin."""
+"""In-plane pixels from the rim of an area without annotation to its middle, up to which it is thin."""
 
 
 def boundary_widths(radii: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -87,7 +87,8 @@ class NestedLearner(CellLearner):
     def _cells_and_ignored(self, label_image: Annotation) -> tuple[Annotation, NDArray[np.bool_] | None]:
         """The cells alone, and the areas that are not annotated, if there are any.
 
-        Thin ones, such as rims around cells and seams between them, stand for outlines.
+        Thin ones, such as rims around cells and seams between them, stand for outlines. Sections that are not annotated
+        do not, however few they are.
         """
         cells = mask_annotated(label_image, label_image, self.config)
         ignored = None if self.config.ignore_label is None else label_image == self.config.ignore_label
@@ -95,8 +96,10 @@ class NestedLearner(CellLearner):
             return cells, None
         from scipy import ndimage  # here, since few annotations need it
 
-        inner = ndimage.binary_erosion(ignored, iterations=THIN, border_value=1)
-        return cells, ndimage.binary_dilation(inner, iterations=THIN, mask=ignored)
+        cross = ndimage.generate_binary_structure(2, 1)
+        in_plane = cross.reshape((1,) * (ignored.ndim - 2) + cross.shape)
+        inner = ndimage.binary_erosion(ignored, in_plane, iterations=THIN, border_value=1)
+        return cells, ndimage.binary_dilation(inner, in_plane, iterations=THIN, mask=ignored)
 
     def _classes(
         self, cells: Annotation, ignored: NDArray[np.bool_] | None, spacing: tuple[float, ...] | None

@@ -68,7 +68,7 @@ def check_examples(
     everything = [*training, *validation]
     warnings = [
         *check_split(training, validation),
-        *_check_grey_values(everything),
+        *_check_grey_values(everything, config),
         *_check_pixel_sizes(everything),
     ]
     if targets.find(config.target, config.network).masks == "instances":
@@ -85,7 +85,7 @@ def _check_cells(
         if (error := find_numbered_background(_annotated(example, config))) is not None:
             yield refuse(ImageError(error.reason, f"the mask of {example.name}: {error}"))
             return
-    found = [find_parts(_annotated(example, config)) for example in examples]
+    found = [find_parts(_annotated(example, config), _ignored(example, config)) for example in examples]
     counts = [parts.ids for parts in found]
     if not any(counts[: len(training)]):
         held = "all masks are empty" if not any(counts) else "all masks of training images are empty"
@@ -136,6 +136,10 @@ def _annotated(example: Example, config: TrainingConfig) -> NDArray[np.integer]:
     return annotated // CLASS_BASE if _has_cell_classes(config) else annotated
 
 
+def _ignored(example: Example, config: TrainingConfig) -> NDArray[np.bool_] | None:
+    return None if config.ignore_label is None else example.label_image == config.ignore_label
+
+
 def _has_cell_classes(config: TrainingConfig) -> bool:
     return targets.find(config.target, config.network).has_cell_classes
 
@@ -178,9 +182,9 @@ def _find_displacement(example: Example, config: TrainingConfig) -> str | None:
     return find_displacement(example.image, _annotated(example, config))
 
 
-def _check_grey_values(examples: Sequence[Example]) -> Iterator[str]:
+def _check_grey_values(examples: Sequence[Example], config: TrainingConfig) -> Iterator[str]:
     compared = _spread(examples)
-    noise = [example for example in compared if is_noise(example.image, example.label_image)]
+    noise = [example for example in compared if is_noise(example.image, _annotated(example, config))]
     if noise:
         yield (
             f"{noise[0].name} is noise: neighbouring pixels have nothing in common ({len(noise)} of {len(compared)} "

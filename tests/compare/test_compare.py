@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from unetbio import networks
 from unetbio.compare.data import result_names
 from unetbio.compare.lessons import LESSONS
-from unetbio.compare.measuring import MeteredPredictor, measure
+from unetbio.compare.measuring import Measurement, MeteredPredictor, measure
 from unetbio.compare.oracle import oracle_iou, output_stride, reconstruct
 from unetbio.compare.pictures import choose_panels, crop_to_cells
 from unetbio.compare.runs import Row
@@ -28,7 +28,7 @@ from unetbio.inference.prediction import predict
 from unetbio.models.model_file import ModelInfo
 from unetbio.preprocessing.normalization import Scaling
 from unetbio.settings.options import options_of
-from unetbio.settings.training import TrainingConfig
+from unetbio.settings.training import Augmentation, TrainingConfig
 from unetbio.settings.training_runs import CompareRun
 from unetbio.training.data.dataset import Example
 from unetbio.training.data.pairs import find_pairs
@@ -330,6 +330,51 @@ def test_a_network_that_finds_objects_is_measured_without_a_stride() -> None:
     assert float(found.scores["seconds_per_megapixel"]) > 0
 
 
+def measured_as_painted(
+    labels: np.ndarray, config: TrainingConfig, painted: np.ndarray
+) -> tuple[Measurement, list[tuple[int, ...]]]:
+    """What is measured where all that is painted is found, and the shapes of the images that were seen."""
+    shapes = []
+
+    def refine(probabilities: np.ndarray, image: np.ndarray) -> np.ndarray:
+        shapes.append(image.shape[1:])
+        inside = np.clip(image[0], 0.01, 0.99)
+        return np.stack([1 - inside, inside]).astype(np.float32)
+
+    parameters = networks.find("unet").complete({"base_channels": 2, "depth": 1})
+    info = ModelInfo(
+        name="m", architecture="unet", parameters=parameters, channels=("0",), training={"steps": 1, "seconds": 2}
+    )
+    image = painted.astype(np.float32)[None]
+    example = Example("a.tif", image, Scaling((0.0,), (1.0,)), labels, annotated_diameter_px=40.0)
+    network = networks.build("unet", parameters).eval()
+    return measure(network, info, [example], [example], config, torch.device("cpu"), refine), shapes
+
+
+def two_squares() -> np.ndarray:
+    labels = np.zeros((120, 140), np.uint16)
+    labels[20:60, 20:60] = 1
+    labels[70:110, 80:120] = 2
+    return labels
+
+
+def test_a_network_is_measured_at_the_scale_of_its_training() -> None:
+    config = TrainingConfig(augmentation=Augmentation(largest_diameter=20))
+    found, shapes = measured_as_painted(two_squares(), config, two_squares() > 0)
+    assert set(shapes) == {(60, 70)}
+    np.testing.assert_array_equal(found.label_images[0] > 0, two_squares() > 0)
+    assert found.scores["AP@.5"] == found.images[0]["AP@.5"] == 1
+
+
+def test_the_border_of_what_is_not_annotated_is_no_outline() -> None:
+    labels, painted = two_squares(), np.zeros((120, 140), bool)
+    labels[:, 40:] = 255
+    # Six pixels inside of the cell that is there in part: no outline agrees.
+    painted[26:54, 26:60] = True
+    found, _ = measured_as_painted(labels, TrainingConfig(ignore_label=255), painted)
+    assert found.scores["boundary_F1"] == found.images[0]["boundary_F1"] == 0
+
+
 # The table
 
 
@@ -408,3 +453,6 @@ def test_results_are_named_after_images_and_never_alike() -> None:
         return Example(name, np.zeros((1, 2, 2)), Scaling((0,), (1,)), np.zeros((2, 2), int))
 
     assert result_names([example(name) for name in ("a/x.ome.tif", "b/x.tif", "y.png")]) == ["x_1", "x_2", "y"]
+    # A time-lapse of two frames beside images that are named as its frames.
+    times = result_names([example(name) for name in ("x.tif", "x.tif", "x_1.tif", "x_3.tif")])
+    assert times == ["x_2", "x_4", "x_1", "x_3"]

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from unetbio.files import sha256_path
 from unetbio.io import stem
@@ -51,9 +52,13 @@ def load(files: AnnotatedFiles, config: TrainingConfig) -> Examples:
 
 
 def result_names(examples: Sequence[Example]) -> list[str]:
-    """Name of the results of each image: its stem, with a number if others have the same stem."""
+    """Name of the results of each image: its stem, with a number that no other one has if others have the same stem."""
     stems = [stem(example.name) for example in examples]
-    return [
-        name if stems.count(name) == 1 else f"{name}_{stems[:number].count(name) + 1}"
-        for number, name in enumerate(stems)
-    ]
+    taken = set(stems)
+    names = []
+    for name in stems:
+        if stems.count(name) > 1:
+            name = next(free for number in count(1) if (free := f"{name}_{number}") not in taken)
+            taken.add(name)
+        names.append(name)
+    return names

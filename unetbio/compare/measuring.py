@@ -20,7 +20,7 @@ from unetbio.inference.backends.base import Predictor
 from unetbio.inference.backends.torch import TorchPredictor
 from unetbio.inference.objects import Detector, TorchDetector, predict_objects
 from unetbio.inference.prediction import predict
-from unetbio.labels import LabelImage
+from unetbio.labels import LabelImage, resize_nearest
 from unetbio.metrics.instances import compare
 from unetbio.models.model_file import ModelInfo
 from unetbio.postprocessing.instances import PostProcessing
@@ -28,7 +28,7 @@ from unetbio.postprocessing.objects import ObjectSettings
 from unetbio.preprocessing import normalization
 from unetbio.settings.training import TrainingConfig
 from unetbio.targets.cells import CellLearner, mask_annotated
-from unetbio.training.data.dataset import Example
+from unetbio.training.data.dataset import Example, as_learned
 
 __all__ = ["Measurement", "MeteredPredictor", "measure"]
 
@@ -42,7 +42,7 @@ class Measurement:
     Parameters
     ----------
     label_images : list of ndarray
-        Predicted cells of each image.
+        Predicted cells of each image, on its pixels.
     scores : dict
         Scores and costs by name, of all images together; see `unetbio.compare.table.COLUMNS`.
     images : list of dict
@@ -102,6 +102,8 @@ def measure(
 ) -> Measurement:
     """Run a trained network over images and measure all scores and costs of a comparison.
 
+    The network sees images as in its training (`as_learned`); what it finds is scored on their own pixels.
+
     Parameters
     ----------
     network, info
@@ -111,7 +113,7 @@ def measure(
     scored : sequence of Example
         Images to measure.
     config : TrainingConfig
-        Settings of the training, for the ignored label.
+        Settings of the training, for the ignored label and the scale of images.
     device : torch.device
         Device of the network.
     refine : callable, optional
@@ -122,8 +124,9 @@ def measure(
     finds_objects = architecture.output == "objects"
     stride = None if finds_objects else output_stride(architecture.path(info.network_parameters()))
     is_exact = architecture.is_tiled_exactly(info.network_parameters())
+    seen = [as_learned(example, config.augmentation) for example in scored]
     if finds_objects:
-        found = _find_objects(TorchDetector(network, device), info.objects or ObjectSettings(), scored, config)
+        found = _find_objects(TorchDetector(network, device), info.objects or ObjectSettings(), seen, config)
     else:
         # Targets of other masks are refused (`unetbio.compare.variants`).
         learner = cast(CellLearner, targets.of_model(info).learner(config, []))
@@ -131,26 +134,31 @@ def measure(
         postprocessing = info.postprocessing
         if refine is not None:
             # Refined probabilities are sharper and need other thresholds.
-            refined = [_run(example, predictor, refine)[0] for example in validation]
-            postprocessing = learner.tune(refined, [example.label_image for example in validation]).postprocessing
-        found = _find_cells(predictor, scored, learner, postprocessing, refine)
+            held = [as_learned(example, config.augmentation) for example in validation]
+            refined = [_run(example, predictor, refine)[0] for example in held]
+            postprocessing = learner.tune(refined, [example.label_image for example in held]).postprocessing
+        found = _find_cells(predictor, seen, learner, postprocessing, refine)
+    label_images = [_on_image(one, example, config) for one, example in zip(found.label_images, scored, strict=True)]
     truth = _truth(scored, config)
     borders = size_borders(truth)
-    comparisons = [compare(one, true) for one, true in zip(found.label_images, truth, strict=True)]
+    comparisons = [
+        compare(one, true, annotated=_annotated(example, config))
+        for one, true, example in zip(label_images, truth, scored, strict=True)
+    ]
     scores = (
-        _qualities(reduce(add, comparisons).scores(), truth, stride)
-        | {f"AP@.5_{size}": ap for size, ap in average_precision_by_size(found.label_images, truth, borders).items()}
+        _qualities(reduce(add, comparisons).scores(), _truth(seen, config), stride)
+        | {f"AP@.5_{size}": ap for size, ap in average_precision_by_size(label_images, truth, borders).items()}
         | _costs(network, found, sum(true.size for true in truth))
         | {"exact_tiling": "yes" if is_exact else "no"}
         | {"steps": info.training["steps"], "seconds_trained": info.training["seconds"]}
     )
     images = [comparison.scores() for comparison in comparisons]
-    return Measurement(found.label_images, scores, images, found.postprocessing, borders)
+    return Measurement(label_images, scores, images, found.postprocessing, borders)
 
 
 @dataclass(frozen=True)
 class _Found:
-    """Label images and their costs; unknown work and memory are NaN."""
+    """Label images, as the network saw the images, and their costs; unknown work and memory are NaN."""
 
     label_images: list[LabelImage]
     postprocessing: PostProcessing | None
@@ -228,6 +236,15 @@ def _run(example: Example, predictor: Predictor, refine: Refinement | None) -> t
     start = perf_counter()
     refined = refine(probabilities, image)
     return refined, perf_counter() - start
+
+
+def _on_image(found: LabelImage, example: Example, config: TrainingConfig) -> LabelImage:
+    """Cells on the pixels of their image, none where it is not annotated."""
+    return mask_annotated(resize_nearest(found, example.label_image.shape), example.label_image, config)
+
+
+def _annotated(example: Example, config: TrainingConfig) -> NDArray[np.bool_] | None:
+    return None if config.ignore_label is None else example.label_image != config.ignore_label
 
 
 def _truth(examples: Sequence[Example], config: TrainingConfig) -> list[NDArray[np.integer]]:

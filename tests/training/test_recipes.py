@@ -17,6 +17,7 @@ from unetbio.errors import UsageError
 from unetbio.models.model_file import read_info
 from unetbio.networks.parameters import described
 from unetbio.settings.training import TrainingConfig, load_training_config
+from unetbio.training.data.augmentation import patch_coordinates, warp
 from unetbio.training.recipes import with_recipe
 
 WITH_RECIPE = [name for name in networks.names() if networks.find(name).recipe is not None]
@@ -38,6 +39,18 @@ def test_a_recipe_is_a_valid_training(name: str) -> None:
     networks.find(name).complete(config.parameters)
     assert recipe.source
     assert recipe.notes
+
+
+@pytest.mark.parametrize("name", WITH_RECIPE)
+def test_a_recipe_interpolates_pixels_only_where_it_moves_them(name: str) -> None:
+    augmentation = config_of(network=name).augmentation
+    image = np.random.default_rng(0).normal(size=(80, 80)).astype(np.float32)
+    drawn = [
+        warp(image, patch_coordinates(np.random.default_rng(seed), (38.3, 41.7), (32, 32), augmentation))
+        for seed in range(8)
+    ]
+    moves = augmentation.rotate or augmentation.scale > 1 or augmentation.elastic_sigma > 0
+    assert all(np.isin(patch, image).all() for patch in drawn) != moves
 
 
 def test_networks_with_a_paper_have_a_recipe() -> None:

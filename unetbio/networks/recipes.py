@@ -36,9 +36,10 @@ def sgd(rate: float, *, momentum: float = 0.9, decay: float = 5e-4, poly: bool =
 
 
 def augmented(**changes: Any) -> dict[str, Any]:
-    """Settings ``augmentation``: none but ``changes``."""
-    nothing = {"aligned_fraction": 0.0, "flip": False, "rotate": False, "scale": 1.0, "elastic_sigma": 0.0}
-    return {"augmentation": {**nothing, "probability": 0.0, **changes}}
+    """Settings ``augmentation``: none but ``changes``; pixels are interpolated only where these move them."""
+    nothing = {"flip": False, "rotate": False, "scale": 1.0, "elastic_sigma": 0.0}
+    aligned = 1.0 if changes.keys() <= {"flip"} else 0.0
+    return {"augmentation": {"aligned_fraction": aligned, **nothing, "probability": 0.0, **changes}}
 
 
 MIRRORED = augmented(flip=True)

@@ -184,6 +184,22 @@ def test_other_images_are_refused(data: Path) -> None:
     assert re.search(r"other settings \(images [0-9a-f]{12}, now [0-9a-f]{12}\)", result.stderr)
 
 
+def test_other_groups_are_refused(data: Path) -> None:
+    rows = (data / "pairs.csv").read_text().splitlines()
+    settings = (data / "tiny.yaml").read_text()
+    (data / "tiny.yaml").write_text(settings + "sampling: groups\n")
+
+    def run(*groups: str) -> Result:
+        grouped = [f"{row},{group}" for row, group in zip(rows[1:], groups, strict=True)]
+        (data / "pairs.csv").write_text("\n".join([f"{rows[0]},group", *grouped]))
+        return compare(data, networks="unet")
+
+    assert run("a", "a", "b", "a", "a").exit_code == 0
+    again = run("a", "b", "b", "a", "a")
+    assert again.exit_code == 2
+    assert "was made with other settings (images " in again.output
+
+
 def test_connected_parts_of_masks_of_two_values_are_cells_if_the_option_says_so(data: Path) -> None:
     for path in data.glob("truth*.tif"):
         tifffile.imwrite(path, np.uint8(255) * (tifffile.imread(path) > 0))

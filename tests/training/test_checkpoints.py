@@ -1,5 +1,6 @@
 """Checkpoints of a training: other runs, damage, and what was set aside."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -94,6 +95,32 @@ def test_a_checkpoint_of_other_images_is_refused(tmp_path: Path) -> None:
     other = Trainer([discs(7), discs(8)], [discs(9)], config, device=CPU, checkpoint=path)
     with pytest.raises(ModelError, match=r"\(other training images\): use the same ones"):
         other.run()
+
+
+def test_a_checkpoint_of_other_groups_is_refused_where_they_draw_patches(tmp_path: Path) -> None:
+    path = tmp_path / "c.safetensors"
+    groups = CONFIG.model_copy(update={"steps": 2, "validate_every": 2, "sampling": "groups"})
+
+    def run(config: TrainingConfig, *names: str) -> list[str]:
+        lines: list[str] = []
+        training = [dataclasses.replace(discs(seed), group=name) for seed, name in enumerate(names)]
+        Trainer(training, [discs(9)], config, device=CPU, checkpoint=path, report=lines.append).run()
+        return lines
+
+    run(groups, "common", "rare")
+    with pytest.raises(ModelError, match=r"\(other groups of training images\): use the same ones"):
+        run(groups, "common", "common")
+    assert run(groups, "common", "rare")[0].startswith("going on from step 2")
+    # Earlier versions did not write them.
+    tensors, metadata = load_tensors(path)
+    progress = json.loads(metadata["progress"])
+    del progress["run"]["groups"]
+    save_tensors(path, tensors, {"progress": json.dumps(progress)})
+    assert run(groups, "common", "rare")[0].startswith("going on from step 2")
+    path.unlink()
+    cells = groups.model_copy(update={"sampling": "cells"})
+    run(cells, "common", "rare")
+    assert run(cells, "common", "common")[0].startswith("going on from step 2")
 
 
 def test_a_model_is_no_checkpoint(tmp_path: Path) -> None:

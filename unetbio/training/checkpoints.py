@@ -1,5 +1,6 @@
 """Checkpoints of training: read them, compare their settings, set aside those of other runs."""
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -176,11 +177,15 @@ def identity_of(
     config: TrainingConfig, parameters: Mapping[str, Any], training: Sequence[Example], validation: Sequence[Example]
 ) -> dict[str, Any]:
     """Settings and images that must be equal for a run to continue."""
-    return {
+    identity: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
         "parameters": json.loads(json.dumps(parameters)),
         "images": {"training": fingerprint(training), "validation": fingerprint(validation)},
     }
+    if config.sampling == "groups":
+        groups = json.dumps([example.group for example in training])
+        identity["groups"] = hashlib.sha256(groups.encode()).hexdigest()
+    return identity
 
 
 def differences(earlier: Any, identity: dict[str, Any]) -> list[str]:
@@ -195,6 +200,8 @@ def differences(earlier: Any, identity: dict[str, Any]) -> list[str]:
         return ["settings that this version does not know"]
     before = flattened({**earlier, "config": config.model_dump(mode="json"), "parameters": parameters})
     now = flattened(identity)
+    # Versions up to 0.2.0 did not write the groups: they are taken to be the same.
+    before.setdefault("groups", now.get("groups"))
     # `parameters` holds all parameters of the network, the settings only some of them.
     names = [name for name in {**now, **before} if name != "config.name" and not name.startswith("config.parameters.")]
     return [_difference(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]
@@ -203,8 +210,13 @@ def differences(earlier: Any, identity: dict[str, Any]) -> list[str]:
 def _difference(name: str, before: Any, now: Any) -> str:
     if name.startswith("images."):
         return f"other {name.removeprefix('images.')} images"
-    if name in ("start", "encoder"):
-        return {"start": "another model to start from", "encoder": "other weights of the encoder"}[name]
+    words = {
+        "start": "another model to start from",
+        "encoder": "other weights of the encoder",
+        "groups": "other groups of training images",
+    }
+    if name in words:
+        return words[name]
     return f"{name.removeprefix('config.')} {json.dumps(before)}, now {json.dumps(now)}"
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from click.testing import CliRunner, Result
 from disc_images import CONFIG, CPU, discs, halves
@@ -146,6 +147,40 @@ def test_a_model_of_stacks_keeps_its_kernels_on_stacks_with_long_voxels(tmp_path
     assert run.start_from(model).share == 1
 
 
+def test_a_model_of_stacks_is_widened_on_stacks_with_equal_voxels(tmp_path: Path) -> None:
+    model = model_of(tmp_path / "m.safetensors", "unet", {"ndim": 3, "base_channels": 2, "depth": 1})
+    stated = {"patch_size": 36, "batch_size": 1, "parameters": {"base_channels": 3}}
+    config = TrainingConfig(**settings_from(str(model.path), stated))
+    stack = dataclasses.replace(discs(0, ndim=3), pixel_size_um=(0.5, 0.5, 0.5))
+    run = Trainer([stack], [stack], config, device=CPU, checkpoint=tmp_path / "c.safetensors")
+    assert run.start_from(model).widened_from == 2
+
+
+@pytest.mark.parametrize(
+    ("ndim", "start", "says"),
+    [
+        (
+            3,
+            "nuclei",
+            "axes ZYX, and the model is 2-D: choose a plane with --z INDEX, max or each, or start from a 3-D",
+        ),
+        (2, "nuclei-3d", "axes YX, and the model is 3-D: give stacks, without --z, or start from a 2-D model"),
+    ],
+)
+def test_images_of_other_axes_than_the_model_are_refused(tmp_path: Path, ndim: int, start: str, says: str) -> None:
+    for number in range(2):
+        example = discs(number, ndim)
+        for folder, array in (("images", example.image[0]), ("masks", example.label_image)):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            tifffile.imwrite(tmp_path / folder / f"{number}.tif", array, metadata={"axes": "ZYX"[-ndim:]})
+    for command, output in (("train", "m.safetensors"), ("learn-curve", "curve")):
+        arguments = [command, tmp_path, "--start", start, "-o", tmp_path / output, "--device", "cpu"]
+        result = CliRunner().invoke(main, list(map(str, arguments)))
+        assert result.exit_code != 0
+        assert says in result.stderr, result.stderr
+        assert not (tmp_path / "m.safetensors").exists()
+
+
 def test_stated_settings_go_before_those_of_the_model(tmp_path: Path) -> None:
     path = tmp_path / "m.safetensors"
     model = model_of(path, "fcn32s", SMALL)
@@ -272,8 +307,6 @@ def test_an_encoder_takes_public_weights(tmp_path: Path) -> None:
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    import tifffile
-
     rng = np.random.default_rng(0)
     for number in range(3):
         label_image = np.zeros((48, 56), np.uint16)

@@ -30,7 +30,7 @@ from unetbio.training.data.checks.checks import check_examples
 from unetbio.training.data.dataset import Example, as_learned, fingerprint
 from unetbio.training.data.examples import load_examples
 from unetbio.training.data.pairs import AnnotatedFiles, find_pairs, list_pairs
-from unetbio.training.starting import trained_largest_diameter
+from unetbio.training.starting import trained_largest_diameter, wrong_axes
 from unetbio.training.thresholds import tune_from
 from unetbio.training.without_effect import GROUP
 
@@ -131,11 +131,7 @@ def _at_scale(model: Model, selection: ImageSelection) -> ImageSelection:
     """An image at the scale at which a segmentation would see it, where its pixel size or diameter is known."""
     ndim, axes = model.geometry.ndim, selection.section.axes
     if len(axes) != ndim:
-        raise ImageError(
-            "wrong_axes",
-            f"it has the axes {axes}, and the model is {ndim}-D: "
-            + ("choose a plane with --z INDEX, max or each" if ndim == 2 else "give stacks, without --z"),
-        )
+        raise ImageError("wrong_axes", wrong_axes(axes, ndim))
     return at_scale_of(selection, model.info, ndim) or selection
 
 

@@ -9,7 +9,7 @@ from unetbio.settings.training_runs import LearnCurveRun, TrainRun
 from unetbio.targets import of_training
 from unetbio.training.choices import choose, describe, take_over, with_target
 from unetbio.training.data.dataset import Example
-from unetbio.training.starting import FROM_MODEL, settings_from
+from unetbio.training.starting import FROM_MODEL, check_axes, settings_from
 
 __all__ = ["given_of", "load_config", "with_choices"]
 
@@ -45,7 +45,15 @@ def with_choices(
     earlier: Mapping[str, Any] | None,
     report: Callable[[str], None],
 ) -> TrainingConfig:
-    """Settings with what the images, or the checkpoint to go on from, decide where nothing is stated."""
+    """Settings with what the images, or the checkpoint to go on from, decide where nothing is stated.
+
+    Raises
+    ------
+    ImageError
+        When the images have other axes than the model to start from.
+    """
+    if run.start is not None:
+        check_axes(run.start, training)
     fixed = {*stated, *(FROM_MODEL if run.start is not None else ())}
     taken = take_over(config, {*fixed, *flattened(stated)}, earlier, starts=run.start is not None)
     if taken is not None:

@@ -1,21 +1,31 @@
 """Begin a training with weights of another: which settings come with them, and which tensors fit."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from unetbio import networks, targets
-from unetbio.errors import ModelError
+from unetbio.errors import ImageError, ModelError
 from unetbio.models.model_file import Model, ModelInfo, read_info
 from unetbio.networks.unet.spec import UNetParameters
+from unetbio.training.data.dataset import Example
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from unetbio.networks.unet.network import UNet
 
-__all__ = ["FINE_TUNING_RATE", "FROM_MODEL", "Taken", "settings_from", "take_weights", "trained_largest_diameter"]
+__all__ = [
+    "FINE_TUNING_RATE",
+    "FROM_MODEL",
+    "Taken",
+    "check_axes",
+    "settings_from",
+    "take_weights",
+    "trained_largest_diameter",
+    "wrong_axes",
+]
 
 FINE_TUNING_RATE = 5e-4
 """Largest learning rate unless given: a quarter of that of a training from random weights."""
@@ -86,6 +96,30 @@ def trained_largest_diameter(info: ModelInfo) -> float | None:
     augmentation = recorded.get("augmentation") if isinstance(recorded, Mapping) else None
     largest = augmentation.get("largest_diameter") if isinstance(augmentation, Mapping) else None
     return largest if isinstance(largest, int | float) and largest > 0 else None
+
+
+def check_axes(start: str, training: Sequence[Example]) -> None:
+    """Refuse stacks where the model to start from is of planes, and planes where it is of stacks.
+
+    Raises
+    ------
+    ImageError
+        ``wrong_axes``, with the name of the first image.
+    """
+    info, first = read_info(start), training[0]
+    axes, ndim = (
+        "ZYX"[-first.label_image.ndim :],
+        networks.find(info.architecture).geometry(info.network_parameters()).ndim,
+    )
+    if len(axes) != ndim:
+        other = f", or start from a {len(axes)}-D model"
+        raise ImageError("wrong_axes", f"{first.name}: {wrong_axes(axes, ndim)}{other}")
+
+
+def wrong_axes(axes: str, ndim: int) -> str:
+    """What is wrong with images of other axes than a model has, and the remedy."""
+    remedy = "choose a plane with --z INDEX, max or each" if ndim == 2 else "give stacks, without --z"
+    return f"it has the axes {axes}, and the model is {ndim}-D: {remedy}"
 
 
 @dataclass(frozen=True)

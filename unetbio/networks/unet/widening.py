@@ -38,7 +38,7 @@ def is_widening(narrow: UNetParameters, wide: UNetParameters) -> bool:
         max-unpooling, and numbers with a fraction.
     """
     return (
-        wide == replace(narrow, base_channels=wide.base_channels, dropout=wide.dropout)
+        _with_sizes(wide) == replace(_with_sizes(narrow), base_channels=wide.base_channels, dropout=wide.dropout)
         and wide.base_channels > narrow.base_channels
         and wide.encoder == OWN
         and wide.skip != "sum"
@@ -46,6 +46,11 @@ def is_widening(narrow: UNetParameters, wide: UNetParameters) -> bool:
         and wide.arithmetic == "float"
         and not (wide.residual or wide.attention or wide.deep_supervision)
     )
+
+
+def _with_sizes(parameters: UNetParameters) -> UNetParameters:
+    """Parameters that state their kernels and poolings: a stack of equal voxels states those that others leave out."""
+    return replace(parameters, kernel_sizes=parameters.kernels, poolings=parameters.factors)
 
 
 @torch.no_grad()

@@ -85,6 +85,24 @@ def test_patches_follow_from_seed_and_index() -> None:
     assert patch.target.shape == patch.weight_map.shape == (36, 36)
 
 
+@pytest.mark.parametrize(("size", "lost"), [(76, 20), (140, 44), (508, 190), (252, 44), (64, 0)])
+def test_patches_on_a_cell_hold_it_where_they_are_supervised(size: int, lost: int) -> None:
+    labels = np.zeros((600, 600), np.uint16)
+    labels[299:302, 299:302] = 1
+    still = {"aligned_fraction": 1.0, "rotate": False}
+    config = TrainingConfig.model_validate(
+        {
+            **CONFIG.model_dump(),
+            "foreground_fraction": 1.0,
+            "augmentation": {**CONFIG.augmentation.model_dump(), **still},
+        }
+    )
+    image = labels[None].astype(np.float32)
+    example = dataclasses.replace(discs(0), image=image, label_image=labels, annotated_diameter_px=None)
+    sampler = PatchSampler([example], config, InstanceLearner(config), (size, size), (lost, lost))
+    assert all(sampler.patch(index).target.any() for index in range(30))
+
+
 def test_groups_are_drawn_by_the_root_of_their_images_and_images_alike() -> None:
     crowded, lonely = discs(0), discs(1)
     single = np.where(lonely.label_image == 1, 1, 0).astype(np.uint16)

@@ -294,6 +294,8 @@ class PatchSampler:
         self.learner = learner
         self.input_shape = input_shape
         self.context = context
+        # At most so far that the place is in the output, the part that is supervised.
+        self.jittered = [min(size, 2 * (size - 2 * lost)) for size, lost in zip(input_shape, context, strict=True)]
         self.places = _places(examples, learner)
         self.zooms = [_largest_zoom(example, config.augmentation) for example in examples]
         if config.augmentation.largest_diameter and examples[0].label_image.ndim != 2:
@@ -336,8 +338,7 @@ class PatchSampler:
         places = self.places if number is None else self.places[self.places[:, 0] == number]
         if len(places) and rng.random() < self.config.foreground_fraction:
             of, *centre = places[rng.integers(len(places))]
-            jitter = [rng.uniform(-0.25, 0.25) * size for size in self.input_shape]
-            return int(of), np.add(centre, jitter)
+            return int(of), np.add(centre, [rng.uniform(-0.25, 0.25) * width for width in self.jittered])
         if number is None:
             number = min(int(np.searchsorted(self.size_shares, rng.random())), len(self.examples) - 1)
         return number, np.array([rng.uniform(0, size - 1) for size in self.examples[number].label_image.shape])

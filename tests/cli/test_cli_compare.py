@@ -259,6 +259,15 @@ def test_a_crf_shares_the_training_of_its_network(data: Path) -> None:
     assert json.loads((data / "out" / "unet_crf" / "scores.json").read_text())["variant"] == "unet+crf"
 
 
+def test_a_crf_is_refused_on_stacks_before_a_network_is_trained(data: Path) -> None:
+    for path in data.glob("*.tif"):
+        tifffile.imwrite(path, np.repeat(tifffile.imread(path)[None], 8, axis=0), metadata={"axes": "ZYX"})
+    result = compare(data, networks="unet,unet+crf")
+    assert result.exit_code == 2
+    assert "unet+crf: the CRF is for planes, and the images are stacks: leave out +crf, or choose" in result.stderr
+    assert not (data / "out" / "unet").exists()
+
+
 def test_a_network_that_finds_objects_has_a_row_like_the_others(data: Path) -> None:
     result = compare(data, networks="mask_rcnn:width=0.03125:backbone=resnet18:patch_size=64")
     assert result.exit_code == 0, result.output

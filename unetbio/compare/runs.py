@@ -151,11 +151,13 @@ def compare_variants(
     Raises
     ------
     UsageError
-        When a variant is invalid, or the folder has results of other settings; before any training.
+        When a variant is invalid or is not for these images, or the folder has results of other settings; before any
+        training.
     EnvironmentStoppedError
         When the disk is full or cannot be written.
     """
     configs = {variant: training_config(variant, settings.config, settings.width) for variant in variants}
+    _check_refined(variants, examples)
     refinements = {variant.crf: _refinement(variant.crf) for variant in variants}
     _check_folder(out, settings.identity(settings.config), overwrite or replace)
     if overwrite:
@@ -267,6 +269,15 @@ class _Report:
         """Append text to the file only."""
         with stopping(self._path), open_regular(self._path, "a", encoding="utf-8") as stream:
             stream.write(text.rstrip("\n") + "\n")
+
+
+def _check_refined(variants: Sequence[Variant], examples: Examples) -> None:
+    refined = next((variant.name for variant in variants if variant.crf is not None), None)
+    if refined is not None and examples.training[0].label_image.ndim != 2:
+        raise UsageError(
+            f"{refined}: the CRF is for planes, and the images are stacks: leave out +crf, or choose a plane with --z "
+            "INDEX, max or each"
+        )
 
 
 def _refinement(crf: str | None) -> Refinement | None:

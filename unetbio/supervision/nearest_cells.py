@@ -20,7 +20,7 @@ from unetbio.compilation import compiled, in_threads
 from unetbio.errors import ImageError, UsageError
 from unetbio.labels import as_volume, check_label_image
 
-__all__ = ["IGNORED", "Cells", "Nearest", "Squares", "axis_steps", "compact", "nearest_two_distances", "two_nearest"]
+__all__ = ["IGNORED", "Cells", "Nearest", "Squares", "axis_steps", "compact", "two_nearest"]
 
 IGNORED = -1  # in the compact form of a label image
 COLUMNS_PER_TASK = 4096  # keeps the scratch lines of the first pass small for planes of any size
@@ -38,53 +38,6 @@ class Nearest(NamedTuple):
     l1: Cells
     d2: Squares
     l2: Cells
-
-
-def nearest_two_distances(
-    label_image: ArrayLike, *, spacing: Sequence[float] | None = None, max_distance: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Distances from every pixel to the nearest and to the second nearest distinct label.
-
-    Parameters
-    ----------
-    label_image
-        ``(Y, X)`` or ``(Z, Y, X)`` integers, one per cell, 0 = background.
-    spacing
-        Size of a voxel along each axis, in the unit of the distances. By default 1 along each axis.
-    max_distance
-        A larger distance is reported as infinite; the work grows with this bound.
-
-    Returns
-    -------
-    d1, d2 : ndarray of float32
-        Shape of `label_image`; Euclidean, between pixel centres. Inside a cell d1 is 0 and d2 the distance to the
-        nearest other cell. Where two cells are equally near, d1 equals d2.
-
-    Raises
-    ------
-    ImageError
-        ``not_labels``, ``wrong_ndim`` or ``no_pixels``: `label_image` is not one.
-    UsageError
-        `max_distance` or the spacing cannot be used.
-
-    Examples
-    --------
-    >>> d1, d2 = nearest_two_distances(np.array([[1, 1, 0, 0, 0, 7]]), max_distance=3)
-    >>> d1
-    array([[0., 0., 1., 2., 1., 0.]], dtype=float32)
-    >>> d2
-    array([[inf, inf,  3.,  2.,  3., inf]], dtype=float32)
-    """
-    if not (math.isfinite(max_distance) and max_distance > 0):
-        raise UsageError(f"max_distance is {max_distance}, needs to be a finite number above 0")
-    cells = compact(label_image, None)
-    shape, steps = np.shape(label_image), axis_steps(spacing, np.ndim(label_image))
-    everywhere = np.zeros_like(cells)
-    nearest = two_nearest(cells, steps, max_distance, total=2 * max_distance, wanted=everywhere)
-    for squares in (nearest.d1, nearest.d2):
-        np.sqrt(squares, out=squares)
-        squares[squares > np.float32(max_distance)] = np.inf
-    return nearest.d1.reshape(shape), nearest.d2.reshape(shape)
 
 
 def compact(label_image: ArrayLike, ignore_label: int | None) -> Cells:

@@ -129,11 +129,11 @@ def batch_norm(note: str) -> Any:
     return flag(False, f"batch norm before each ReLU; {note}")
 
 
-def dropout(where: str) -> Any:
-    """Define ``dropout``; ``where`` says after which layers."""
+def dropout(where: str, aside: str = "") -> Any:
+    """Define ``dropout``; ``where`` says after which layers, ``aside`` what else there is to say."""
     return number(
         0.5,
-        f"probability with which training sets values {where} to zero",
+        f"probability with which training sets values {where} to zero" + (f"; {aside}" if aside else ""),
         must_be="a number from 0 to below 1",
         accepts=lambda value: 0 <= value < 1,
     )

@@ -34,7 +34,7 @@ class DeepLabV2Parameters(PlanarParameters):
 
     backbone: str = backbone("resnet101", {VGG: "VGG-16, as in DeepLab v1"})
     batch_norm: bool = batch_norm("of VGG-16 and its pyramid (the paper has none); a ResNet always has it")
-    dropout: float = dropout("after fc6 and fc7 of VGG-16; a ResNet has none")
+    dropout: float = dropout("after fc6 and fc7 of VGG-16", "a ResNet has none")
     dilated: bool = flag(
         True,
         "dilation in the place of the last two strides: the output stride is 8 instead of 32; without, the rates of "

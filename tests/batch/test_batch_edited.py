@@ -130,6 +130,19 @@ def test_a_mask_that_no_run_made_is_kept(run: Runner, discs: Array) -> None:
     assert run.summary()[0]["n_cells"] == "1"
 
 
+def test_a_mask_without_provenance_has_the_grey_values_of_its_own_position(run: Runner, discs: Array) -> None:
+    with tifffile.TiffWriter(run.images / "plate.ome.tif", ome=True) as tif:
+        for factor in (1, 2):
+            tif.write(discs.astype(np.uint16) * factor, photometric="minisblack", metadata={"axes": "YX"})
+    run()
+    measured = pl.read_parquet(run.out / "cells.parquet").filter(path="plate.ome.tif", series=1)
+    assert measured["intensity_mean_0"].min() > 255
+    (run.out / "plate_s01_labels.json").unlink()
+    run()
+    again = pl.read_parquet(run.out / "cells.parquet").filter(path="plate.ome.tif", series=1)
+    assert again["intensity_mean_0"].to_list() == measured["intensity_mean_0"].to_list()
+
+
 def test_a_broken_mask_is_made_again(run: Runner) -> None:
     run()
     before = run.hashes()

@@ -357,7 +357,9 @@ def open_input(
             raise ImageError("unreadable", "it is no longer there")
         settings = provenance.settings if provenance else {}
         record = provenance.input if provenance else None
-        image = open_recorded(record, path, axes=settings.get("axes"), series=settings.get("series") or 0)
+        # The journal names the position of a mask without provenance.
+        series = settings.get("series", entry.series) or 0
+        image = open_recorded(record, path, axes=settings.get("axes"), series=series)
     except ImageError as error:
         logger.warning("%s: measured without grey values: %s", entry.path, error)
         return None

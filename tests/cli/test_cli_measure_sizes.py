@@ -99,6 +99,22 @@ def test_stacks_need_the_distance_of_sections(tmp_path: Path, discs: NDArray[Any
     assert cells(out).equals(expected)
 
 
+def test_a_size_in_the_plane_leaves_a_distance_that_cannot_be_trusted_unknown(
+    tmp_path: Path, discs: NDArray[Any], tiny_model: Path
+) -> None:
+    """A volume of 1 angstrom along each axis, which programs write where they know no size."""
+    mrcfile = pytest.importorskip("mrcfile")
+    (tmp_path / "images").mkdir()
+    with mrcfile.new(tmp_path / "images" / "s.mrc") as mrc:
+        mrc.set_data(np.stack([discs] * 3).astype(np.int16))
+        mrc.voxel_size = 1
+    out = segment(tmp_path, tiny_model, {}, "--z", "each", "--link", "0.5")
+    run_measure(out, "--pixel-size", "0.5")
+    assert cells(out)["volume_um3"].null_count() == 3
+    run_measure(out, "--pixel-size", "2,0.5")
+    assert cells(out)["volume_um3"].to_list() == [volume / 2 for volume in cells(out)["volume_px"]]
+
+
 @pytest.mark.parametrize("command", ["measure", "segment"])
 @pytest.mark.parametrize("size", ["0", "1,2,3", "nan", "wide", "0.5,"])
 def test_pixel_sizes_that_cannot_be_are_2(out: Path, tiny_model: Path, command: str, size: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 import tifffile
 
 from unetbio.errors import ImageError
+from unetbio.io import read_image
 from unetbio.models.model_file import ModelInfo
 from unetbio.preprocessing.prepare import open_annotated, open_image
 from unetbio.preprocessing.selection import ImageSelection
@@ -120,3 +121,17 @@ def test_a_distance_of_sections_that_is_taken_from_the_model_is_said(
     plane = info.model_copy(update={"pixel_size_um": (0.8, 0.8)})
     assert open_image(path, Settings(z="each"), plane, 2).zoom == (1, 0.5, 0.5)
     assert caplog.messages == []
+
+
+def test_a_distance_of_sections_that_cannot_be_trusted_is_not_kept(tmp_path: Path) -> None:
+    """A volume of 1 angstrom along each axis, which programs write where they know no size."""
+    mrcfile = pytest.importorskip("mrcfile")
+    path = tmp_path / "x.mrc"
+    with mrcfile.new(path) as mrc:
+        mrc.set_data(np.zeros((4, 6, 7), np.int16))
+        mrc.voxel_size = 1
+    assert read_image(path).pixel_size_um["Z"] == 1e-4
+    info = ModelInfo(name="deep", architecture="unet", channels=("",), parameters={}, pixel_size_um=(1.75, 0.8, 0.8))
+    opened = open_image(path, Settings(pixel_size_um=0.4), info, 3)
+    assert opened.trusted_pixel_size_um == {"Y": 0.4, "X": 0.4}
+    assert opened.zoom == (1, 0.5, 0.5)

@@ -354,12 +354,12 @@ def with_pixel_size(image: Image, pixel_size_um: PixelSize | None) -> Image:
         return image
     if isinstance(pixel_size_um, tuple) and image.size("Z") == 1:
         say_once("--pixel-size Z,YX: images without sections have the second of them alone")
-    sizes = complete_pixel_size(pixel_size_um, image.pixel_size_um)
+    sizes = complete_pixel_size(pixel_size_um, image.pixel_size_um if image.pixel_size_trusted else {})
     return replace(image, pixel_size_um=sizes, pixel_size_trusted=True)
 
 
 def complete_pixel_size(pixel_size_um: PixelSize, known: Mapping[str, float]) -> dict[str, float]:
-    """Micrometres by axis; a size in the plane alone keeps a known distance of sections."""
+    """Micrometres by axis; a size in the plane alone keeps a known distance of sections, which has to be trusted."""
     if isinstance(pixel_size_um, tuple):
         distance, size = pixel_size_um
         return {**known, "Z": distance, "Y": size, "X": size}

@@ -340,7 +340,7 @@ def _expected_shape(opened: ImageSelection) -> tuple[int, ...]:
 
 def with_given_size(provenance: Provenance, pixel_size_um: PixelSize) -> Provenance:
     """Provenance with the pixel size that the user gives, which is that of the full resolution."""
-    sizes = complete_pixel_size(pixel_size_um, provenance.input.pixel_size_um)
+    sizes = complete_pixel_size(pixel_size_um, _sizes_of(provenance))
     if provenance.input.part is not None:
         sizes |= {axis: sizes[axis] * scale for axis, scale in zip("YX", provenance.input.part.scale, strict=True)}
     record = provenance.input.model_copy(update={"pixel_size_um": sizes, "pixel_size_trusted": True})

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from unetbio.classes import class_colours
 from unetbio.cli.main import main
-from unetbio.io import read_labels
+from unetbio.io import read_labels, write_labels
 from unetbio.models.model_file import read_info
 from unetbio.results.corrections import find_masks_of_run
 from unetbio.viewer.document import Document
@@ -120,6 +120,7 @@ def test_a_corrected_class_is_measured_and_exported(trained: Path, tmp_path: Pat
     run("measure", out)
     first = pl.read_csv(out / "cells.csv").filter(pl.col("path") == "0.tif").sort("label").row(0, named=True)
     assert first["class"] == "plasma cell"
+    assert class_counts(out) == {"n_cells_lymphocyte": 4, "n_cells_tumour": 4, "n_cells_plasma cell": 1}
     for kind in ("geojson", "coco"):
         run("export", out, "--to", kind, "-o", tmp_path / "exported")
     features = json.loads((tmp_path / "exported/0_cells.geojson").read_text())["features"]
@@ -132,6 +133,22 @@ def test_a_corrected_class_is_measured_and_exported(trained: Path, tmp_path: Pat
     names = {category["id"]: category["name"] for category in coco["categories"]}
     assert sorted(names.values()) == ["lymphocyte", "plasma cell", "tumour"]
     assert names[coco["annotations"][0]["category_id"]] == "plasma cell"
+
+
+def class_counts(out: Path) -> dict[str, int]:
+    """Cells of each class in the row of the first image."""
+    row = pl.read_csv(out / "summary.csv").filter(pl.col("path") == "0.tif").row(0, named=True)
+    return {name: count for name, count in row.items() if name.startswith("n_cells_")}
+
+
+def test_classes_are_counted_where_a_mask_was_edited(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    segment(trained, out)
+    gone = next(label for label, name in _classes(out).items() if name == "lymphocyte")
+    labels = read_labels(out / "0_labels.ome.tif")
+    write_labels(out / "0_labels.ome.tif", np.where(labels == gone, 0, labels))
+    run("measure", out)
+    assert class_counts(out) == {"n_cells_lymphocyte": 4, "n_cells_tumour": 4}
 
 
 def test_cells_of_a_class_have_one_colour_in_pictures_and_in_the_browser(trained: Path, tmp_path: Path) -> None:

@@ -22,7 +22,13 @@ from unetbio.results.journal import Entry, Journal, hold_output, journal_path
 from unetbio.results.result_files import Outcome
 from unetbio.results.reuse import KeptResult, remove_leftovers, state_of_labels
 from unetbio.results.tables.cells import CachedCells, CellStore
-from unetbio.results.tables.measure_cells import measure_again, pixel_size_of, sections_unlinked, with_given_size
+from unetbio.results.tables.measure_cells import (
+    measure_again,
+    pixel_size_of,
+    sections_unlinked,
+    with_class_counts,
+    with_given_size,
+)
 from unetbio.results.tables.measured_from import TableOptions, fits_without_input, sources_of
 from unetbio.results.tables.path_columns import add_path_columns
 from unetbio.results.tables.write import write_tables
@@ -318,4 +324,5 @@ def _find(
     # Linked and unlinked sections can give the same label image with different rows.
     if cells is None or (SECTION in cells.columns) != sections_unlinked(provenance):
         return None
-    return Outcome(entry, provenance.frames, pixel_size_of(given), digest, cells, known, input_gone=is_gone)
+    found = Outcome(entry, provenance.frames, pixel_size_of(given), digest, cells, known, input_gone=is_gone)
+    return with_class_counts(found, provenance)

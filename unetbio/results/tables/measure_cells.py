@@ -48,6 +48,7 @@ __all__ = [
     "measure_frame",
     "open_input",
     "sections_unlinked",
+    "with_class_counts",
     "with_given_size",
 ]
 
@@ -160,7 +161,26 @@ def measure_again(
         else:
             measured = _Frame(frame, None, (), _sizes_of(provenance), evidence)
         tables.append(_table(measured, t, options, apart=apart))
-    return Outcome(entry, described, pixel_size_of(provenance), digest, concatenate(tables))
+    return with_class_counts(
+        Outcome(entry, described, pixel_size_of(provenance), digest, concatenate(tables)), provenance
+    )
+
+
+def with_class_counts(outcome: Outcome, provenance: Provenance | None) -> Outcome:
+    """Count the cells of each class as the table of cells has them: classes and masks may be corrected by hand."""
+    import polars as pl
+
+    cells = outcome.cells
+    known = [name for frame in provenance.frames for name in frame.class_counts] if provenance else []
+    if not known or cells is None or "class" not in cells.columns:
+        return outcome
+    counts = {(t, name): count for t, name, count in cells.group_by("t", "class").agg(pl.len()).iter_rows()}
+    names = dict.fromkeys([*known, *sorted(name for _, name in counts if name)])
+    frames = tuple(
+        frame.model_copy(update={"class_counts": {name: counts.get((frame.t, name), 0) for name in names}})
+        for frame in outcome.frames
+    )
+    return replace(outcome, frames=frames)
 
 
 def _labels_to_measure(out: Path, entry: Entry, provenance: Provenance | None, *, edited: bool) -> tuple[Any, str]:

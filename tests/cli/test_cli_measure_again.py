@@ -86,6 +86,30 @@ def test_the_folder_remembers_how_it_was_measured(tmp_path: Path, discs: NDArray
     assert cells(out)["area_um2"].null_count() == 9
 
 
+def test_what_is_known_of_an_image_stays_where_its_mask_was_edited(
+    tmp_path: Path, discs: NDArray[Any], tiny_model: Path
+) -> None:
+    """Without what was said of the generated cells: the first mask had none."""
+    (tmp_path / "images").mkdir()
+    for name, image in (("a", np.zeros_like(discs)), ("b", np.where(discs > 100, 255, 0).astype(np.uint8))):
+        path = tmp_path / "images" / f"{name}.tif"
+        tifffile.imwrite(path, np.stack([image] * 4), imagej=True, metadata={"axes": "TYX"})
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    out = segment(tmp_path, tiny_model, {}, "--partial")
+
+    def rows() -> list[tuple[str, str]]:
+        table = csv.DictReader((out / "summary.csv").read_text().splitlines())
+        return [(row["zoom"], row["warnings"]) for row in table if row["t"] == "0"]
+
+    of_images = ["missing_planes:2/4 cut_file constant", "missing_planes:2/4 cut_file saturated"]
+    assert rows() == [("1.0", f"no_cells {of_images[0]}"), ("1.0", of_images[1])]
+    for name in "ab":
+        labels = read_labels(out / f"{name}_labels.ome.tif")
+        write_labels(out / f"{name}_labels.ome.tif", 1 - np.minimum(labels, 1), axes="TYX")
+    run_measure(out)
+    assert rows() == [("1.0", f"{warnings} edited") for warnings in of_images]
+
+
 def test_masks_that_are_gone_are_named(tmp_path: Path, discs: NDArray[Any], tiny_model: Path) -> None:
     out = segment(tmp_path, tiny_model, {f"{name}.tif": discs for name in "abcd"})
     (out / "a_labels.ome.tif").unlink()

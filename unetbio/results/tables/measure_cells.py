@@ -54,6 +54,9 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+WARNINGS_OF_CELLS = frozenset({"no_cells", "outside_training_range", "unsure_scale"})
+"""Warnings about the cells of a generated mask, which need not hold once it was edited."""
+
 
 def measure_frame(
     opened: ImageSelection,
@@ -150,7 +153,9 @@ def measure_again(
     if holds_classes(entry.output):
         described = kept or tuple(_edited_classes(frame, t, provenance) for t, frame in pairs)
         return Outcome(entry, described, pixel_size_of(provenance), digest)
-    described = kept or tuple(_edited_record(frame, t, in_sections=in_sections, apart=apart) for t, frame in pairs)
+    described = kept or tuple(
+        _edited_record(frame, t, provenance, in_sections=in_sections, apart=apart) for t, frame in pairs
+    )
     tables = []
     for (t, frame), record in zip(pairs, described, strict=True):
         evidence = read_evidence(out, entry, provenance, t if len(pairs) > 1 else None, record, edited=edited)
@@ -337,17 +342,27 @@ def _is_in_sections(provenance: Provenance) -> bool:
     return sizes.get("Z", 1) > 1 and provenance.settings.get("z") == "each"
 
 
-def _edited_record(frame: NDArray[Any], t: int | None, *, in_sections: bool, apart: bool) -> FrameRecord:
+def _edited_record(
+    frame: NDArray[Any], t: int | None, provenance: Provenance | None, *, in_sections: bool, apart: bool
+) -> FrameRecord:
     record = describe_labels(number_sections(frame) if apart else frame, t)
-    changes: dict[str, Any] = {"warnings": (*record.warnings, "edited")}
     if in_sections and record.n_cells:
-        changes["median_diameter_px"] = median_diameter_in_sections(frame)
-    return record.model_copy(update=changes)
+        record = record.model_copy(update={"median_diameter_px": median_diameter_in_sections(frame)})
+    return _as_edited(record, provenance)
 
 
 def _edited_classes(frame: NDArray[Any], t: int | None, provenance: Provenance | None) -> FrameRecord:
     names = provenance.run.get("class_names", ()) if provenance else ()
-    return describe_classes(frame, t, names).model_copy(update={"warnings": ("edited",)})
+    return _as_edited(describe_classes(frame, t, names), provenance)
+
+
+def _as_edited(record: FrameRecord, provenance: Provenance | None) -> FrameRecord:
+    """Record of an edited mask, with what is known of its image."""
+    generated = next((frame for frame in provenance.frames if frame.t == record.t), None) if provenance else None
+    kept = generated.warnings if generated else ()
+    of_image = [warning for warning in kept if warning.partition(":")[0] not in WARNINGS_OF_CELLS]
+    changes = {"zoom": generated and generated.zoom, "warnings": (*record.warnings, *of_image, "edited")}
+    return record.model_copy(update=changes)
 
 
 def _times_of(labels: NDArray[Any], provenance: Provenance | None) -> Sequence[int | None]:

@@ -369,6 +369,11 @@ class Provenance(_Record):
         """Cells in all frames; None for class masks."""
         return count_cells(self.frames)
 
+    @property
+    def first_section(self) -> int:
+        """Number in the file of the first section of the label image; ``--partial`` may leave out those before it."""
+        return int(self.run.get("partial", (0,))[0])
+
 
 def count_cells(frames: Iterable[FrameRecord]) -> int | None:
     """Cells in these frames; None when any of them is a class mask."""

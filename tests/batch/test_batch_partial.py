@@ -1,6 +1,7 @@
 """Images that lack planes: what is whole can be had, and only when it is asked for."""
 
 import csv
+import json
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -155,6 +156,29 @@ def test_a_stack_that_stopped_keeps_its_first_sections(segment: Segment, tmp_pat
     measured = CliRunner().invoke(main, ["measure", str(tmp_path / "out"), "--overwrite"])
     assert measured.exit_code == 0, measured.output
     assert {row["z"] for row in rows(tmp_path, "cells.csv")} == set("01234")
+
+
+def test_sections_keep_the_numbers_that_they_have_in_the_file(segment: Segment, tmp_path: Path, discs: Array) -> None:
+    places = "".join(f'<TiffData FirstZ="{z}" IFD="{z - 1}"/>' for z in (1, 2, 3))
+    write_ome(tmp_path / "images" / "run.ome.tif", [discs] * 3, channels("DAPI") + places, z=5)
+    out = tmp_path / "out"
+    assert segment("--partial", "--z", "each").exit_code == 0
+    for line in (["export", "--to", "geojson"], ["export", "--to", "imagej"], ["measure", "--overwrite"]):
+        assert {row["z"] for row in rows(tmp_path, "cells.csv")} == set("123")
+        done = CliRunner().invoke(main, [line[0], str(out), *line[1:]])
+        assert done.exit_code == 0, done.output
+    features = json.loads((out / "run_cells.geojson").read_text())["features"]
+    assert {feature["geometry"]["plane"]["z"] for feature in features} == {1, 2, 3}
+    assert all(feature["properties"]["measurements"]["area_px"] for feature in features)
+    # What comes back lies where it lay.
+    before = read_labels(out / "run_labels.ome.tif")
+    for drawn in ("run_cells.geojson", "run_RoiSet.zip"):
+        done = CliRunner().invoke(main, ["import", str(out / drawn), "--into", str(out)])
+        assert done.exit_code == 0, done.output
+        np.testing.assert_array_equal(read_labels(out / "run_labels.ome.tif") > 0, before > 0)
+    (tmp_path / "images" / "run.ome.tif").unlink()
+    assert CliRunner().invoke(main, ["measure", str(out), "--overwrite"]).exit_code == 0
+    assert {row["z"] for row in rows(tmp_path, "cells.csv")} == set("123")
 
 
 def test_a_set_without_one_of_its_files(segment: Segment, tmp_path: Path, discs: Array) -> None:

@@ -78,6 +78,8 @@ class ExportImage:
         Tracks that begin in this label image.
     part : PartRecord, optional
         What the label image shows of the file, if not all of it at full resolution.
+    first_section : int
+        Number in the file of the first section of the label image.
     """
 
     entry: Entry
@@ -90,6 +92,7 @@ class ExportImage:
     out: Path = Path()
     lineage: Lineage | None = None
     part: PartRecord | None = None
+    first_section: int = 0
 
     @property
     def name(self) -> str:
@@ -106,11 +109,11 @@ class ExportImage:
             if len(frame.shape) == 2:
                 yield Plane(t, self.section, frame, _measurements(rows))
             elif SECTION in rows.columns:
-                for z, section in enumerate(frame):
+                for z, section in enumerate(frame, self.first_section):
                     yield Plane(t, z, section, _measurements(rows.filter(pl.col(SECTION) == z).drop(SECTION)))
             else:
                 measured = _measurements(rows)
-                for z, section in enumerate(frame):
+                for z, section in enumerate(frame, self.first_section):
                     yield Plane(t, z, section, measured)
 
     def _rows(self, t: int | None) -> "pl.DataFrame":
@@ -177,7 +180,17 @@ def _read(out: Path, entry: Entry, cached: CachedCells, links: Links) -> ExportI
     lineage = read_lineage(out, result_name(entry.output))
     part = provenance.input.part if provenance else None
     return ExportImage(
-        outcome.entry, outcome.label_hash, labels, times, section, is_hyperstack, cells, out, lineage, part
+        outcome.entry,
+        outcome.label_hash,
+        labels,
+        times,
+        section,
+        is_hyperstack,
+        cells,
+        out,
+        lineage,
+        part,
+        provenance.first_section if provenance else 0,
     )
 
 

@@ -99,6 +99,8 @@ def describe_mask(out: Path, entry: Entry) -> RunMask:
     given = provenance.input
     sizes = dict(zip(given.axes, given.shape, strict=True))
     stored = plane_counts(given.axes, given.shape, given.dtype, given.channel_names)
+    # Sections that were left out are in the file; of those behind, none is drawn on.
+    stored["Z"] += provenance.first_section
     trusted = given.pixel_size_um if given.pixel_size_trusted else {}
     pixel_size = {axis: size for axis, size in trusted.items() if axis in axes}
     return RunMask(
@@ -120,7 +122,7 @@ def _times(provenance: Provenance, sizes: dict[str, int]) -> tuple[int | None, .
 
 def _sections(provenance: Provenance, sizes: dict[str, int], axes: str) -> tuple[int | None, ...]:
     if "Z" in axes:
-        return tuple(range(sizes["Z"]))
+        return tuple(range(provenance.first_section, provenance.first_section + sizes["Z"]))
     chosen = provenance.settings.get("z")
     return (chosen,) if isinstance(chosen, int) else (None,)
 

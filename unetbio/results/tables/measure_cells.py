@@ -164,7 +164,8 @@ def measure_again(
         if opened:
             measured, apart = _frame_of(opened, t, frame, None, evidence), opened.sections_unlinked
         else:
-            measured = _Frame(frame, None, (), _sizes_of(provenance), evidence)
+            first = provenance.first_section if provenance else 0
+            measured = _Frame(frame, None, (), _sizes_of(provenance), evidence, first_section=first)
         tables.append(_table(measured, t, options, apart=apart))
     return with_class_counts(
         Outcome(entry, described, pixel_size_of(provenance), digest, concatenate(tables)), provenance
@@ -240,7 +241,10 @@ def _resized(probability: NDArray[Any] | None, shape: tuple[int, ...]) -> NDArra
 
 @dataclass(frozen=True)
 class _Frame:
-    """A label image with its grey values ``(C, *spatial)`` and confidences; on disk, ``rows`` are read at once."""
+    """A label image with its grey values ``(C, *spatial)`` and confidences.
+
+    On disk, ``rows`` are read at once. ``first_section`` is the number in the file of its first section.
+    """
 
     label_image: Any
     image: Any
@@ -248,6 +252,7 @@ class _Frame:
     pixel_size_um: Mapping[str, float]
     evidence: Evidence
     rows: int | None = None
+    first_section: int = 0
 
     def sections(self) -> "Iterator[_Frame]":
         """The planes of a stack."""
@@ -263,10 +268,11 @@ def _frame_of(opened: ImageSelection, t: int | None, label_image: Any, raw: Any,
     present = opened.present_channels(t)
     all_names = channel_columns(opened.image.channel_names)
     names, sizes = [all_names[channel] for channel in present], opened.trusted_pixel_size_um
+    first = 0 if opened.kept_sections is None else opened.kept_sections.start
     if not isinstance(label_image, np.ndarray) and not _fills_pixels(opened):
-        return _Frame(label_image, opened.lazy_channels(t, present), names, sizes, evidence, opened.rows)
+        return _Frame(label_image, opened.lazy_channels(t, present), names, sizes, evidence, opened.rows, first)
     image = raw if raw is not None and opened.channels == present else opened.read_channels(t, present)
-    return _Frame(label_image, image, names, sizes, evidence)
+    return _Frame(label_image, image, names, sizes, evidence, first_section=first)
 
 
 def _table(frame: _Frame, t: int | None, options: TableOptions, *, apart: bool) -> "pl.DataFrame":
@@ -277,9 +283,8 @@ def _table(frame: _Frame, t: int | None, options: TableOptions, *, apart: bool) 
     if not apart:
         return _cells_of(frame, options).with_columns(time)
     sections = [_cells_of(section, options).with_columns(time) for section in frame.sections()]
-    return concatenate(
-        [cells.insert_column(0, pl.lit(z, dtype=pl.Int64).alias(SECTION)) for z, cells in enumerate(sections)]
-    )
+    numbered = enumerate(sections, frame.first_section)
+    return concatenate([cells.insert_column(0, pl.lit(z, dtype=pl.Int64).alias(SECTION)) for z, cells in numbered])
 
 
 def _cells_of(frame: _Frame, options: TableOptions) -> "pl.DataFrame":
@@ -405,14 +410,14 @@ def _as_segmented(image: Image, provenance: Provenance | None) -> ImageSelection
     """The part of an image that its label image covers."""
     count = image.size("T")
     times: tuple[int | None, ...] = tuple(range(count)) if count > 1 else (None,)
-    z = link = None
+    z = link = sections = None
     nan: Literal["refuse", "fill"] = "refuse"
     if provenance is not None:
         times = tuple(frame.t for frame in provenance.frames)
         z, link = provenance.settings.get("z"), provenance.settings.get("link")
         nan = provenance.settings.get("nan", nan)
         if kept := provenance.run.get("partial"):
-            image = image.crop_sections(*kept)
+            image, sections = image.crop_sections(*kept), range(*kept)
         if provenance.run.get("damaged"):
             image, _ = without_damage(image)
         sizes, trusted = provenance.input.pixel_size_um, provenance.input.pixel_size_trusted
@@ -422,4 +427,5 @@ def _as_segmented(image: Image, provenance: Provenance | None) -> ImageSelection
             image = grey_view(image)
     axes = "ZYX" if image.size("Z") > 1 and z in (None, "each") else "YX"
     shape = tuple(image.size(axis) for axis in axes)
-    return ImageSelection(image, Settings(z=z, link=link, nan=nan), (), times, axes, shape, (1.0,) * len(axes))
+    settings = Settings(z=z, link=link, nan=nan)
+    return ImageSelection(image, settings, (), times, axes, shape, (1.0,) * len(axes), kept_sections=sections)

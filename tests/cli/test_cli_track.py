@@ -188,6 +188,26 @@ def test_markers_of_tracks_give_way_to_masks(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "t000_labels.ome.tif", allow_binary=True), cells)
 
 
+def write_stacks(tmp_path: Path, *channels: Array) -> Path:
+    """A time-lapse of stacks: each channel is ``(T, Z, Y, X)``."""
+    images = tmp_path / "images"
+    images.mkdir()
+    tifffile.imwrite(images / "x.tif", np.stack(channels, axis=2), imagej=True, metadata={"axes": "TZCYX"})
+    return images
+
+
+def test_sections_with_their_own_cells_are_not_tracked(tmp_path: Path, tiny_model: Path) -> None:
+    stacks = np.stack([np.stack([frame(places)] * 3) for places in PLACES])
+    images, out = write_stacks(tmp_path, stacks), tmp_path / "out"
+    segment = ("segment", images, "-o", out, "-m", tiny_model, "--workers", "1", "--z", "each")
+    done(*segment)
+    result = run("track", out, "--distance", "12")
+    assert result.exit_code == 3
+    assert "segment it with --z each --link 0.25, or --z max, before tracking [unlinked_sections]" in result.stderr
+    done(*segment, "--link", "0.25")
+    assert "5 tracks, 1 division" in done("track", out, "--distance", "12").stdout
+
+
 def test_a_new_grouping_by_time_replaces_the_earlier_one(tmp_path: Path, tiny_model: Path) -> None:
     images, out = tmp_path / "images", tmp_path / "out"
     images.mkdir()

@@ -31,6 +31,7 @@ from unetbio.results.tables.lineages import (
     write_lineage,
     write_track_tables,
 )
+from unetbio.results.tables.measure_cells import sections_unlinked
 from unetbio.settings.runs import TrackRun
 from unetbio.tracking.linking import Cells, check_laptrack, link_cells
 
@@ -160,6 +161,8 @@ def _by_name(entries: Sequence[Entry], expression: re.Pattern[str]) -> list[_Seq
 
 
 def _track(out: Path, sequence: _Sequence, run: TrackRun, draw: Picture | None) -> Lineage:
+    for entry in sequence.entries:
+        _check_sections(out, entry)
     masks = [describe_mask(out, entry) for entry in sequence.entries]
     stacks = [read_mask_of_run(out, entry.output) for entry in sequence.entries]
     frames, images = _frames(sequence, masks, stacks)
@@ -186,6 +189,17 @@ def _track(out: Path, sequence: _Sequence, run: TrackRun, draw: Picture | None) 
     if draw is not None:
         _draw(out, sequence, frames, tracked, draw)
     return lineage
+
+
+def _check_sections(out: Path, entry: Entry) -> None:
+    """Refuse stacks in which a cell is another one in each section: they would be tracked as so many cells."""
+    provenance = read_provenance(out / provenance_name(entry.output))
+    if provenance is not None and sections_unlinked(provenance):
+        raise ImageError(
+            "unlinked_sections",
+            f"{entry.path} has its own cells in each section: "
+            "segment it with --z each --link 0.25, or --z max, before tracking",
+        )
 
 
 def _warn_of_gaps(name: str, frames: Sequence[FrameOfTrack], numbers: Sequence[int], gap: int) -> None:

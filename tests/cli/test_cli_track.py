@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -206,6 +207,18 @@ def test_sections_with_their_own_cells_are_not_tracked(tmp_path: Path, tiny_mode
     assert "segment it with --z each --link 0.25, or --z max, before tracking [unlinked_sections]" in result.stderr
     done(*segment, "--link", "0.25")
     assert "5 tracks, 1 division" in done("track", out, "--distance", "12").stdout
+
+
+def test_the_picture_shows_what_was_segmented(tmp_path: Path, tiny_model: Path) -> None:
+    """The cells are in the second channel, and in other sections than the middle one."""
+    empty = np.zeros((len(PLACES), 3, *SHAPE), np.uint8)
+    stacks = np.stack([np.stack([frame(one[:1]), frame([]), frame(one[1:])]) for one in PLACES])
+    images, out = write_stacks(tmp_path, empty, stacks), tmp_path / "out"
+    done("segment", images, "-o", out, "-m", tiny_model, "--workers", "1", "--z", "max", "--channel", "1")
+    done("track", out, "--distance", "12")
+    picture = imagecodecs.imread(out / "overlays" / "x.tracks.jpg")
+    row, column = PLACES[0][0]
+    assert picture[row, column].min() > 150
 
 
 def test_a_new_grouping_by_time_replaces_the_earlier_one(tmp_path: Path, tiny_model: Path) -> None:

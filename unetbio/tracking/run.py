@@ -19,7 +19,6 @@ from unetbio.output_layout import provenance_name, result_name, track_picture_na
 from unetbio.provenance import read_provenance
 from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run
 from unetbio.results.journal import Entry, hold_output
-from unetbio.results.recorded_input import open_recorded
 from unetbio.results.reuse import read_mask_of_run
 from unetbio.results.tables.collect_tables import write_known_tables
 from unetbio.results.tables.lineages import (
@@ -31,7 +30,7 @@ from unetbio.results.tables.lineages import (
     write_lineage,
     write_track_tables,
 )
-from unetbio.results.tables.measure_cells import sections_unlinked
+from unetbio.results.tables.measure_cells import open_as_segmented, sections_unlinked, segmented_channels
 from unetbio.settings.runs import TrackRun
 from unetbio.tracking.linking import Cells, check_laptrack, link_cells
 
@@ -299,18 +298,15 @@ def _draw(
 
 
 def _grey(out: Path, entry: Entry, frame: FrameOfTrack, image: NDArray[Any]) -> NDArray[Any] | None:
-    """First channel of a frame, in the middle section; None where the image is gone."""
+    """First channel of a frame that the model saw, of a stack in the middle section; None where the image is gone."""
     provenance = read_provenance(out / provenance_name(entry.output))
-    source = provenance.input.find((out / entry.output).parent) if provenance else Path(entry.input)
-    settings = provenance.settings if provenance else {}
-    if source is None:
-        return None
     try:
-        recorded = provenance.input if provenance else None
-        opened = open_recorded(recorded, source, axes=settings.get("axes"), series=settings.get("series") or 0)
-        section = settings.get("z")
-        middle = section if isinstance(section, int) else opened.size("Z") // 2
-        grey = opened.read(t=frame.t if opened.size("T") > 1 else 0, c=0, z=middle)
+        opened = open_as_segmented(out, entry, provenance)
+        channels, t = segmented_channels(opened, provenance)[:1], opened.times[frame.index]
+        if image.ndim == 3:
+            grey = opened.image.read(t=t or 0, c=channels[0], z=len(image) // 2)
+        else:
+            grey = opened.read_channels(t, channels)[0]
     except (ImageError, IndexError, ValueError):
         return None
     return grey if grey.shape == image.shape[-2:] else None

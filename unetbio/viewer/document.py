@@ -28,7 +28,7 @@ from unetbio.results.corrections import describe_mask
 from unetbio.results.journal import Entry
 from unetbio.results.reuse import is_large, state_of_labels
 from unetbio.results.tables.confidences import objects_path, read_classes, read_evidence
-from unetbio.results.tables.measure_cells import channel_columns, measure_frame, open_input, sections_unlinked
+from unetbio.results.tables.measure_cells import measure_frame, open_input, sections_unlinked, segmented_channels
 from unetbio.viewer import edits
 from unetbio.viewer.edits import Change
 from unetbio.viewer.folder import hold_for_view
@@ -190,7 +190,7 @@ class Document:
 
     def _describe_channels(self) -> list[dict[str, Any]]:
         """Name, contrast and colour of each channel: at first those are shown that the model saw."""
-        image, segmented = self._opened.image, self._segmented()
+        image, segmented = self._opened.image, segmented_channels(self._opened, self._provenance)
         of_pictures = OF_PICTURES if image.channel_names in PICTURES else None
         found = []
         for channel in self._opened.channels:
@@ -211,13 +211,6 @@ class Document:
             }
             found.append(shown)
         return found
-
-    def _segmented(self) -> set[int]:
-        """Channels that the model saw; the first one if they are unknown."""
-        names = channel_columns(self._opened.image.channel_names)
-        asked = (self._provenance.settings.get("channel") if self._provenance else None) or []
-        found = {names.index(each) if each in names else each for each in asked}
-        return (found & {*self._opened.channels}) or {self._opened.channels[0]}
 
     def tile(self, plane: int, level: int, x: int, y: int, layers: Mapping[int, Layer]) -> bytes:
         """Tile of the image as JPEG; see `unetbio.viewer.pictures.draw_tile`."""

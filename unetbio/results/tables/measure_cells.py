@@ -46,8 +46,10 @@ __all__ = [
     "channel_columns",
     "measure_again",
     "measure_frame",
+    "open_as_segmented",
     "open_input",
     "sections_unlinked",
+    "segmented_channels",
     "with_class_counts",
     "with_given_size",
 ]
@@ -390,20 +392,41 @@ def with_given_size(provenance: Provenance, pixel_size_um: PixelSize) -> Provena
 def open_input(
     out: Path, entry: Entry, provenance: Provenance | None, pixel_size_um: PixelSize | None
 ) -> ImageSelection | None:
-    """The input as it was segmented, or None when it cannot be opened any more."""
-    path = provenance.input.find((out / entry.output).parent) if provenance else Path(entry.input)
+    """The input as it was segmented, or None with a warning when it cannot be opened any more."""
     try:
-        if path is None or not path.exists():
-            raise ImageError("unreadable", "it is no longer there")
-        settings = provenance.settings if provenance else {}
-        record = provenance.input if provenance else None
-        # The journal names the position of a mask without provenance.
-        series = settings.get("series", entry.series) or 0
-        image = open_recorded(record, path, axes=settings.get("axes"), series=series)
+        return open_as_segmented(out, entry, provenance, pixel_size_um)
     except ImageError as error:
         logger.warning("%s: measured without grey values: %s", entry.path, error)
         return None
+
+
+def open_as_segmented(
+    out: Path, entry: Entry, provenance: Provenance | None, pixel_size_um: PixelSize | None = None
+) -> ImageSelection:
+    """The input as it was segmented.
+
+    Raises
+    ------
+    ImageError
+        When it cannot be opened any more.
+    """
+    path = provenance.input.find((out / entry.output).parent) if provenance else Path(entry.input)
+    if path is None or not path.exists():
+        raise ImageError("unreadable", "it is no longer there")
+    settings = provenance.settings if provenance else {}
+    record = provenance.input if provenance else None
+    # The journal names the position of a mask without provenance.
+    series = settings.get("series", entry.series) or 0
+    image = open_recorded(record, path, axes=settings.get("axes"), series=series)
     return _as_segmented(with_pixel_size(image, pixel_size_um), provenance)
+
+
+def segmented_channels(opened: ImageSelection, provenance: Provenance | None) -> list[int]:
+    """Channels that the model saw and that are there; the first one that is there if they are unknown."""
+    names, present = channel_columns(opened.image.channel_names), opened.present_channels(opened.times[0])
+    asked = (provenance.settings.get("channel") if provenance else None) or []
+    found = [names.index(each) if each in names else each for each in asked]
+    return [channel for channel in found if channel in present] or list(present[:1])
 
 
 def _as_segmented(image: Image, provenance: Provenance | None) -> ImageSelection:

@@ -298,6 +298,31 @@ def test_times_without_a_file_are_frames_without_cells(
     assert [tuple(map(int, line.split())) for line in text.splitlines()] == table
 
 
+def test_a_gap_that_no_option_links_has_no_remedy(tmp_path: Path, tiny_model: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    for t in (0, 1, 203):
+        tifffile.imwrite(images / f"a_t{t}.tif", frame([(15, 15)]))
+    done("segment", images, "-o", out, "-m", tiny_model, "--workers", "1")
+    said = done("track", out, "--time-regex", r"_t(?P<t>\d+)").stderr
+    assert "no cell is linked from time 1 to 203: times between them are missing\n" in said
+
+
+def test_tracks_of_a_region_keep_its_place(tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "images").mkdir()
+    metadata = {"axes": "TYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5}
+    tifffile.imwrite(tmp_path / "images" / "x.ome.tif", np.stack([frame(one) for one in PLACES]), metadata=metadata)
+    out = tmp_path / "out"
+    done("segment", tmp_path / "images", "-o", out, "-m", tiny_model, "--workers", "1", "--region", "4,6,70,50")
+    done("track", out)
+    positions = [
+        re.findall(r'Position[XY]="[0-9.]+"', tifffile.tiffcomment(next(out.glob(f"x*_{kind}.ome.tif"))))
+        for kind in ("labels", "tracks")
+    ]
+    assert positions[0]
+    assert positions[1] == positions[0]
+
+
 def test_the_distance_in_stacks_is_in_pixels_of_the_plane(tmp_path: Path, tiny_model: Path) -> None:
     z, y, x = np.mgrid[:5, : SHAPE[0], : SHAPE[1]]
     stacks = np.full((2, 5, *SHAPE), 10, np.uint8)
@@ -382,9 +407,10 @@ def test_what_cannot_be_tracked_is_2(tmp_path: Path, tiny_model: Path, options: 
 
 
 def test_without_its_package_or_folder_it_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = run("track", tmp_path / "none")
+    result = run("track", tmp_path / "sub" / "none")
     assert result.exit_code == 2
     assert re.search("is not a folder: give the output folder", result.stderr)
+    assert list(tmp_path.iterdir()) == []
     monkeypatch.setitem(sys.modules, "laptrack", None)
     result = run("track", tmp_path)
     assert result.exit_code == 2

@@ -14,6 +14,7 @@ __all__ = [
     "DEVICE",
     "FAILED_OK",
     "GROUP",
+    "LARGEST_GAP",
     "LEAST_MEMORY",
     "METADATA_REGEX",
     "MOST_WORKERS",
@@ -35,6 +36,9 @@ LEAST_MEMORY = 1 << 30
 
 MOST_WORKERS = 1024
 """Threads, or processes, that a run starts at most: a machine with too many does nothing else."""
+
+LARGEST_GAP = 100
+"""Frames that a cell may be missing at most."""
 
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
 """Powers of two, as Docker and SLURM have them."""
@@ -340,7 +344,9 @@ class TrackRun(Checked):
             default_text="the median diameter of the cells",
         ),
     ] = None
-    gap: Annotated[int, Option("Most frames that a cell may be missing.", metavar="N", limits=Limits(ge=0, le=100))] = 1
+    gap: Annotated[
+        int, Option("Most frames that a cell may be missing.", metavar="N", limits=Limits(ge=0, le=LARGEST_GAP))
+    ] = 1
     no_divisions: Annotated[bool, Option("Let no cell divide.")] = False
     time_regex: Annotated[
         str | None,

@@ -18,6 +18,7 @@ from unetbio.measurement import regions
 from unetbio.output_layout import provenance_name, result_name, track_picture_name, tracked_name
 from unetbio.provenance import read_provenance
 from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run
+from unetbio.results.entries import check_folder
 from unetbio.results.journal import Entry, hold_output
 from unetbio.results.reuse import read_mask_of_run
 from unetbio.results.tables.collect_tables import write_known_tables
@@ -31,7 +32,7 @@ from unetbio.results.tables.lineages import (
     write_track_tables,
 )
 from unetbio.results.tables.measure_cells import open_as_segmented, sections_unlinked, segmented_channels
-from unetbio.settings.runs import TrackRun
+from unetbio.settings.runs import LARGEST_GAP, TrackRun
 from unetbio.tracking.linking import Cells, check_laptrack, link_cells
 
 __all__ = ["Tracked", "track_folder"]
@@ -92,7 +93,8 @@ def track_folder(
         When laptrack is missing, the folder holds no time-lapse, or the regular expression cannot be used.
     """
     check_laptrack()
-    with hold_output(out, None) if out.is_dir() else hold_output(out.parent, None):
+    check_folder(out)
+    with hold_output(out, None):
         entries = find_masks_of_run(out)
         sequences = _sequences(out, entries, run.time_regex)
         lineages: list[Lineage] = []
@@ -206,14 +208,14 @@ def _warn_of_gaps(name: str, frames: Sequence[FrameOfTrack], numbers: Sequence[i
     missing = [(after - before - 1, place) for place, (before, after) in enumerate(pairwise(numbers))]
     wide = [(count, place) for count, place in missing if count > gap]
     if wide:
-        place = wide[0][1]
+        place, widest = wide[0][1], max(count for count, _ in wide)
         logger.warning(
-            "%s: no cell is linked from time %d to %d%s: times between them are missing; --gap %d links it",
+            "%s: no cell is linked from time %d to %d%s: times between them are missing%s",
             name,
             frames[place].t,
             frames[place + 1].t,
             f", nor over {len(wide) - 1} more gaps" if len(wide) > 1 else "",
-            max(count for count, _ in wide),
+            f"; --gap {widest} links it" if widest <= LARGEST_GAP else "",
         )
 
 
@@ -275,11 +277,15 @@ def _renumbered(images: Sequence[NDArray[Any]], tracks: Sequence[Track]) -> list
 def _write_tracked(out: Path, sequence: _Sequence, masks: Sequence[RunMask], tracked: Sequence[NDArray[Any]]) -> None:
     if len(sequence.entries) == 1:
         path = out / tracked_name(sequence.result)
-        write_labels(path, np.stack(tracked), axes=masks[0].axes, pixel_size_um=masks[0].pixel_size_um)
+        _write_mask(path, masks[0], np.stack(tracked))
         return
     for entry, mask, image in zip(sequence.entries, masks, tracked, strict=True):
         path = out / tracked_name(result_name(entry.output))
-        write_labels(path, image, axes=mask.axes, pixel_size_um=mask.pixel_size_um)
+        _write_mask(path, mask, image)
+
+
+def _write_mask(path: Path, mask: RunMask, label_image: NDArray[Any]) -> None:
+    write_labels(path, label_image, axes=mask.axes, pixel_size_um=mask.pixel_size_um, start=mask.start)
 
 
 def _draw(

@@ -2,6 +2,7 @@
 
 import html.parser
 import json
+import os
 import re
 from pathlib import Path
 from urllib.parse import unquote
@@ -263,6 +264,29 @@ def test_page_links_the_pictures_that_are_there(tmp_path: Path) -> None:
     assert (out / unquote(link)).is_file()
     assert link in [attributes.get("href") for tag, attributes in page.elements if tag == "a"]
     assert "1 picture of 2 images" in page.text
+
+
+def test_the_picture_of_tracks_gives_way_to_that_of_newer_cells(tmp_path: Path) -> None:
+    out = _write_run(tmp_path / "run", ["x.tif,,0,3,10,0.2,,done,,,"], [_entry("x")])
+    labels, tracks = out / "x_labels.ome.tif", out / "overlays" / "x.tracks.jpg"
+    tracks.parent.mkdir()
+    for path in (labels, tracks, out / "overlays" / "x.labels.jpg"):
+        path.touch()
+    os.utime(labels, (1000, 1000))
+    assert _read(write_page(out)).values("src") == ["overlays/x.tracks.jpg"]
+    os.utime(tracks, (999, 999))
+    assert _read(write_page(out)).values("src") == ["overlays/x.labels.jpg"]
+
+
+def test_the_card_of_a_time_lapse_is_of_the_time_in_its_picture(tmp_path: Path) -> None:
+    """The row with a warning comes first in the table."""
+    rows = [f"x.tif,,{t},{count},9,.1,,done,,{warning}," for t, count, warning in ((0, 20, ""), (5, 0, "no_cells"))]
+    out = _write_run(tmp_path / "run", rows, [_entry("x")])
+    (out / "overlays").mkdir()
+    (out / "overlays" / "x.labels.jpg").touch()
+    page = _read(write_page(out))
+    assert page.values("alt") == ["Outlines of the cells on x.tif, t 0"]
+    assert "x.tif, t 0 20 cells" in page.text
 
 
 def test_page_needs_no_network(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from unetbio.classes import hex_colours
 from unetbio.errors import UsageError
-from unetbio.files import naming, real_path, remove_stale, write_text
+from unetbio.files import naming, real_path, remove_stale, stamp, write_text
 from unetbio.io.tables import read_csv
 from unetbio.output_layout import (
     CELLS,
@@ -136,6 +136,11 @@ class _Row:
         return int(float(text)) if text else None
 
     @property
+    def time(self) -> int:
+        text = self.values.get("t", "")
+        return int(text) if text.isdecimal() else 0
+
+    @property
     def image(self) -> _Image:
         return self.values.get("path", ""), self.values.get("series", "")
 
@@ -243,10 +248,16 @@ def _name(image: _Image) -> str:
 def _overlay_link(out: Path, entry: Entry | None) -> str | None:
     if entry is None or entry.status == "failed":
         return None
-    # Pictures of tracks show the outlines too, in colours that stay the same over time.
+    # Pictures of tracks show the outlines too, in colours that stay the same over time. An older one shows other cells.
     tracks = out / track_picture_name(result_name(entry.output))
-    path = tracks if tracks.is_file() else out / overlay_name(entry.output)
+    path = tracks if _is_newer(tracks, out / entry.output) else out / overlay_name(entry.output)
     return quote(path.relative_to(out).as_posix()) if path.is_file() else None
+
+
+def _is_newer(picture: Path, labels: Path) -> bool:
+    if not picture.is_file():
+        return False
+    return not labels.exists() or picture.stat().st_mtime_ns >= stamp(labels).mtime_ns
 
 
 def _heading(out: Path, rows: Sequence[_Row]) -> dict[str, Any]:
@@ -307,8 +318,12 @@ def _before(check: Path | None, rows: Sequence[_Row]) -> dict[str, Any]:
 
 
 def _gallery(rows: Sequence[_Row]) -> dict[str, Any]:
-    # Times of one file share a picture.
-    cards = list({row.overlay: row for row in reversed(rows) if row.overlay}.values())[::-1][:MAX_ROWS]
+    # Times of one file share a picture, which shows the first; their card lies where the first of their rows does.
+    of_pictures: dict[str, list[_Row]] = defaultdict(list)
+    for row in rows:
+        if row.overlay:
+            of_pictures[row.overlay].append(row)
+    cards = [min(shared, key=lambda row: row.time) for shared in of_pictures.values()][:MAX_ROWS]
     done = len({row.image for row in rows if not row.failed})
     note = "Each picture opens in full size."
     if len(cards) < done:

@@ -93,6 +93,10 @@ def test_the_page_tells_of_masks_that_were_made_differently(
     assert found.stdout.splitlines()[:-1] == [
         "a_labels.ome.tif: settings: made differently from most of this folder: augment true, others none"
     ]
+    # The mask of an image that was removed stays, but is no result any more.
+    (images / "a.tif").unlink()
+    assert segment().exit_code == 0
+    assert "made differently" not in page.read_text()
 
 
 def write_positions(path: Path, planes: list[Array]) -> bytes:

@@ -20,6 +20,12 @@ def test_rows_and_columns_are_those_from_the_first_to_the_last() -> None:
     assert shown["C03: no image"] == ("", "0", "")
 
 
+def test_wells_of_many_cells_are_whole_numbers() -> None:
+    (plate,) = heat_maps([WellImage("p", "A", "1", 2480), WellImage("p", "A", "2", 12345)], "an image")
+    assert [well["text"] for well in plate["rows"][0]["wells"]] == ["2\u202f480", "12\u202f345"]
+    assert plate["note"] == "Mean number of cells an image; the fullest well has 12\u202f345."
+
+
 def test_plates_have_maps_of_their_own_and_single_wells_none() -> None:
     images = [WellImage(plate, "AA", str(column), 1) for plate in ("one", "two") for column in (1, 2)]
     assert [plate["name"] for plate in heat_maps([*images, WellImage("three", "A", "1", 1)], "an image")] == [

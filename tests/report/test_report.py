@@ -266,6 +266,16 @@ def test_page_links_the_pictures_that_are_there(tmp_path: Path) -> None:
     assert "1 picture of 2 images" in page.text
 
 
+def test_numbers_of_classes_are_shown_as_numbers(tmp_path: Path) -> None:
+    out = _write_run(tmp_path / "run", [], [])
+    header = "path,status,area_fraction_gland,n_cells_tumour,stain"
+    (out / "summary.csv").write_text(f"{header}\na.tif,done,0.123456,1234,HE\n", encoding="utf-8")
+    page = _read(write_page(out))
+    cells = [attributes.get("class") for tag, attributes in page.elements if tag == "td"]
+    assert cells == [None, None, "number", "number", None]
+    assert "0.1235 1\u202f234 HE" in " ".join(page.words)
+
+
 def test_the_picture_of_tracks_gives_way_to_that_of_newer_cells(tmp_path: Path) -> None:
     out = _write_run(tmp_path / "run", ["x.tif,,0,3,10,0.2,,done,,,"], [_entry("x")])
     labels, tracks = out / "x_labels.ome.tif", out / "overlays" / "x.tracks.jpg"

@@ -39,7 +39,7 @@ from unetbio.provenance import CELL_CLASSES, Provenance, read_provenance
 from unetbio.report.checked import Checked, read_check
 from unetbio.report.plates import WellImage, heat_maps
 from unetbio.report.wording import counted, grouped, readable
-from unetbio.results.journal import Entry, read_journals
+from unetbio.results.journal import GONE, Entry, newest_entries, read_journals
 from unetbio.results.verification import find_differences
 from unetbio.settings.base import flattened
 
@@ -87,6 +87,8 @@ HEADINGS = {
     "pixel_size_um": "pixel size (um)",
 }
 NUMERIC = {"series", "t", "n_cells", "median_diameter_px", "area_fraction", "zoom", "pixel_size_um"}
+# Columns of classes are named by them.
+NUMERIC_OF_CLASSES = ("area_fraction_", "n_cells_")
 # Sizes of cells with their headings; the first one that all cells have is shown.
 SIZES = {"volume_um3": "Cell volume (um³)", "area_um2": "Cell area (um²)", "area_px": "Cell area (pixels)"}
 
@@ -278,9 +280,15 @@ def _heading(out: Path, rows: Sequence[_Row]) -> dict[str, Any]:
     return {"title": "/".join(real_path(out).parts[1:][-2:]), "figures": figures}
 
 
+def _finished(entries: Mapping[str, Entry]) -> list[Entry]:
+    """Last entry of each result, without failures and images that were removed."""
+    newest = newest_entries(entries.values()).values()
+    return [entry for entry in newest if entry.status != "failed" and entry.reason != GONE]
+
+
 def _differences(out: Path, entries: Mapping[str, Entry]) -> Iterator[tuple[str, _Image]]:
     """Masks made differently from most: the difference, and the image."""
-    done = (entry.output for entry in entries.values() if entry.status != "failed")
+    done = (entry.output for entry in _finished(entries))
     read = ((name, read_provenance(out / provenance_name(name))) for name in done)
     for finding in find_differences((name, provenance) for name, provenance in read if provenance):
         yield finding.message, _image_of(entries[finding.output])
@@ -336,11 +344,11 @@ def _table(rows: Sequence[_Row]) -> dict[str, Any]:
     shown = [
         {
             "text": row.text,
-            "cells": [{"text": _short(name, row.values.get(name, "")), "number": name in NUMERIC} for name in names],
+            "cells": [{"text": _short(name, row.values.get(name, "")), "number": _is_numeric(name)} for name in names],
         }
         for row in rows[:MAX_ROWS]
     ]
-    columns = [{"text": HEADINGS.get(name, name.replace("_", " ")), "number": name in NUMERIC} for name in names]
+    columns = [{"text": HEADINGS.get(name, name.replace("_", " ")), "number": _is_numeric(name)} for name in names]
     return {"rows": shown, "columns": columns, "more_rows": max(0, len(rows) - MAX_ROWS)}
 
 
@@ -423,8 +431,7 @@ def _round_step(width: float, *, whole: bool) -> float:
 
 def _origin(out: Path, entries: Mapping[str, Entry]) -> dict[str, Any]:
     """Model, settings and versions of the last finished image."""
-    finished = sorted((entry for entry in entries.values() if entry.status != "failed"), key=lambda entry: entry.time)
-    for entry in reversed(finished):
+    for entry in sorted(_finished(entries), key=lambda entry: entry.time, reverse=True):
         provenance = read_provenance(out / provenance_name(entry.output))
         if provenance is not None:
             sheets = [
@@ -490,9 +497,13 @@ def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:
     return links + [(anchor, heading) for anchor, heading, _ in context["fact_sheets"]]
 
 
+def _is_numeric(name: str) -> bool:
+    return name in NUMERIC or name.startswith(NUMERIC_OF_CLASSES)
+
+
 def _short(name: str, text: str) -> str:
     """Rounded number; the summary keeps all digits."""
-    if name not in NUMERIC or not text:
+    if not _is_numeric(name) or not text:
         return text
     try:
         return readable(float(text))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unetbio.io.wells import row_letters
-from unetbio.report.wording import counted
+from unetbio.report.wording import counted, readable
 
 __all__ = ["WellImage", "heat_maps"]
 
@@ -68,7 +68,7 @@ def _heat_map(name: str, wells: Mapping[tuple[str, str], Sequence[int | None]], 
             }
             for row in rows
         ],
-        "note": f"Mean number of cells {of_what}; the fullest well has {most:.4g}.",
+        "note": f"Mean number of cells {of_what}; the fullest well has {readable(most)}.",
     }
 
 
@@ -88,9 +88,9 @@ def _well(
     lost = f", {failed} failed" if failed else ""
     if mean is None:
         return {"text": "failed", "kind": "bad", "share": "0", "title": f"{name}: {failed} failed"}
-    title = f"{name}: {mean:.4g} cells {of_what}, {counted(len(counts), of_what.split()[1])}{lost}"
+    title = f"{name}: {readable(mean)} cells {of_what}, {counted(len(counts), of_what.split()[1])}{lost}"
     return {
-        "text": f"{mean:.3g}",
+        "text": readable(mean),
         "kind": "warn" if failed else "",
         "share": f"{100 * mean / most:.3g}",
         "title": title,

@@ -109,7 +109,7 @@ def test_an_image_called_like_a_result_is_segmented_as_a_file(segment: Invoke, i
     ("channel", "channels", "message"),
     [
         ("DAPI", 1, "no channel 'DAPI'; this image has 0: (no name): give --channel 0, or leave it out"),
-        ("C", 1, "leave it out; files with a channel each are joined with --group '(?P<name>.+)_(?P<channel>"),
+        ("C", 1, "; segment, check and suggest join files with a channel each: --group '(?P<name>.+)_(?P<channel>"),
         ("2", 2, "no channel '2'; this image has 0: (no name), 1: (no name): give one by its number"),
     ],
 )

@@ -438,7 +438,7 @@ def _hint_of_name(image: Image, channel: str | int) -> str:
     is_word = isinstance(channel, str) and not channel.strip().isdecimal()
     if image.size("C") > 1 or not is_word or str(channel).casefold() not in image.source.name.casefold():
         return ""
-    return f"; files with a channel each are joined with --group '{SPLIT_PATTERN}' (docs/plates.md)"
+    return f"; segment, check and suggest join files with a channel each: --group '{SPLIT_PATTERN}' (docs/plates.md)"
 
 
 def with_channel_names(image: Image, names: Sequence[str]) -> Image:

@@ -9,8 +9,9 @@ rule segment:
         model=lambda wildcards: input_names([FILES[wildcards.results]]),
         ensemble=lambda wildcards: input_names(ENSEMBLE),
     output:
-        # Masks are not outputs: Snakemake would delete the finished ones of a job that stops.
-        "{results}/run.{part}-of-{parts}.jsonl",
+        # Masks are not outputs: Snakemake would delete the finished ones of a job that stops. The journal is kept between
+        # runs: it names images that were removed since, which leave the tables.
+        update("{results}/run.{part}-of-{parts}.jsonl"),
     log:
         "{results}/logs/segment.{part}-of-{parts}.log",
     benchmark:

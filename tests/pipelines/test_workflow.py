@@ -227,6 +227,24 @@ def test_images_that_are_removed_leave_the_tables_also_where_a_job_has_no_other(
 
 
 @pytest.mark.slow
+def test_an_image_that_is_removed_or_renamed_leaves_the_tables_of_a_job_with_others(
+    tmp_path: Path, samples: Path, tiny_model: Path
+) -> None:
+    make_project(tmp_path, samples, tiny_model, images_per_job=100)
+    assert snakemake(tmp_path, "--configfile", "config.yaml").returncode == 0
+    out, images = tmp_path / "out", tmp_path / "images"
+    masks = _masks(out)
+    removed, renamed, *others = (f"{name}.ome.tif" for name in IMAGES)
+    (images / removed).unlink()
+    (images / renamed).rename(images / "renamed.ome.tif")
+    again = snakemake(tmp_path, "--configfile", "config.yaml")
+    assert again.returncode == 0, again.stdout
+    assert set(read_summary(out)) == {*others, "renamed.ome.tif"}
+    assert masks.items() <= _masks(out).items()
+    assert "Nothing to be done" in snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout
+
+
+@pytest.mark.slow
 def test_several_models_side_by_side(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
     """Each in its folder; what fails fails in each, and all are tried again."""
     other = tmp_path / "bright.safetensors"

@@ -11,13 +11,15 @@ import polars as pl
 import pytest
 import tifffile
 from batch_runner import Array, Runner, edit
+from tiny_model import write_tiny_model
 
 from unetbio.batch.failures import forget_gone
 from unetbio.batch.plan import found_items
-from unetbio.models.model_file import Model
+from unetbio.models.model_file import Model, load_model
 from unetbio.provenance import read_provenance
 from unetbio.results.tables.collect_tables import Summary
 from unetbio.segmentation import Segmenter
+from unetbio.settings.normalization import Normalization
 from unetbio.settings.segmentation import Settings
 
 
@@ -211,6 +213,31 @@ def test_settings_that_are_recorded_only_where_they_are_given_are_named(
     for settings in (before, now):
         run(Settings(**settings))
     assert f"a_labels.ome.tif was made with {said} and is made again" in caplog.text
+
+
+def test_the_normalization_of_the_model_that_is_asked_for_is_another_than_that_of_pictures(
+    run: Runner, tmp_path: Path, discs: Array, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = Normalization("percentile", 1.0, 99.8)
+    by_channels = {
+        count: Segmenter(load_model(write_tiny_model(tmp_path / f"{count}.safetensors", names, own)), "cpu")
+        for count, names in ((1, ("nuclei",)), (3, ("red", "green", "blue")))
+    }
+    run(segmenter=by_channels[1])
+    run(Settings(normalization=own), segmenter=by_channels[1])
+    assert run.made() == set()
+    for path in run.images.rglob("*.tif"):
+        path.unlink()
+    tifffile.imwrite(run.images / "a.tif", np.dstack([discs // 2] * 3), photometric="rgb")
+    run(segmenter=by_channels[3])
+    caplog.clear()
+    run(Settings(normalization=own), segmenter=by_channels[3])
+    assert "a_labels.ome.tif was made with normalize auto (now given) and is made again" in caplog.text
+    assert run.summary()[0]["n_cells"] == "3"
+    run(Settings(normalization=own), segmenter=by_channels[3])
+    assert run.made() == set()
+    run(segmenter=by_channels[3])
+    assert (run.made(), run.summary()[0]["n_cells"]) == ({"a.tif"}, "0")
 
 
 def test_a_series_that_a_file_does_not_hold_is_forgotten_when_it_is_asked_for_otherwise(run: Runner) -> None:

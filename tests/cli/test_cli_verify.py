@@ -12,11 +12,13 @@ import pytest
 import tifffile
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
+from tiny_model import write_tiny_model
 
 from unetbio.cli.main import main
 from unetbio.files import write_json
 from unetbio.io import read_labels, write_labels
 from unetbio.results.verification import verify_folder
+from unetbio.settings.normalization import Normalization
 
 Array = NDArray[Any]
 
@@ -271,6 +273,18 @@ def test_masks_that_are_segmented_again_are_the_same(folder: Folder, options: li
     result = folder.verify("--rerun", "2", "--device", "cpu")
     assert result.exit_code == 0, result.stdout
     assert result.stdout == f"3 masks verified, 2 segmented again, 0 mismatches: {folder.out}\n"
+
+
+@pytest.mark.parametrize("options", [[], ["--normalize", "p1,p99.8"]], ids=["auto", "given"])
+def test_pictures_are_segmented_again_with_the_normalization_they_had(
+    tmp_path: Path, discs: Array, options: list[str]
+) -> None:
+    own = Normalization("percentile", 1.0, 99.8)
+    model = write_tiny_model(tmp_path / "rgb.safetensors", ("red", "green", "blue"), own)
+    folder = Folder(tmp_path, model, np.dstack([discs // 2, discs, discs]))
+    folder.segment(*options)
+    result = folder.verify("--rerun", "3", "--device", "cpu")
+    assert result.exit_code == 0, result.stdout
 
 
 def test_time_lapses_and_sections_are_segmented_again(folder: Folder, discs: Array) -> None:

@@ -100,6 +100,8 @@ def _repeat(path: Path, provenance: Provenance, models: _Models, device: str) ->
         return f"cannot be segmented again: this version cannot read its settings ({text})"
     try:
         model = models.load(provenance)
+        if options["normalize"] == model.info.normalization and "normalize" not in provenance.settings:
+            options["normalize"] = "auto"
         model = dataclasses.replace(model, info=model.info.model_copy(update=changes))
         series = options["series"] or 0
         image = open_recorded(provenance.input, source, axes=options["axes"], series=series, whole=True)

@@ -53,7 +53,7 @@ SHOWN = 3
 """Number of changed settings that a message names."""
 
 # What settings are that follow from the model, where they are not recorded.
-_UNSET = {"diameter_px": "model", "precision": "float32"}
+_UNSET = {"diameter_px": "model", "precision": "float32", "normalize": "auto"}
 
 State = Literal["missing", "unreadable", "intact", "edited"]
 

@@ -23,6 +23,7 @@ from unetbio.inference.backends.base import AUTO, BFLOAT16, DEFAULT, FLOAT32, ch
 from unetbio.inference.executors import Progress, part_of, repeated
 from unetbio.inference.sliding_window import OVERLAP, window_shape
 from unetbio.inference.tiling import TilePlan
+from unetbio.io.grey_pictures import COLOURS
 from unetbio.io.image import Image
 from unetbio.measurement.frame_summary import median_diameter_in_sections
 from unetbio.models.model_file import Model, ModelInfo
@@ -31,7 +32,7 @@ from unetbio.postprocessing.bands import Allocate
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.areas import count_pixels
 from unetbio.preprocessing.lazy import Streaming
-from unetbio.preprocessing.normalization import Scaling
+from unetbio.preprocessing.normalization import Scaling, for_picture
 from unetbio.preprocessing.prepare import can_stream, open_image, prepare_frame, read_frame
 from unetbio.preprocessing.selection import Frame, ImageSelection
 from unetbio.provenance import FrameRecord, versions
@@ -208,7 +209,14 @@ class Segmenter:
         if self.looker is None and settings.finds_scale:
             settings = replace(settings, diameter_px="model")
         ensemble = {"ensemble": [model.sha256 for model in self.ensemble]} if self.ensemble else {}
-        return {**self.decoder.record(settings), **ensemble, "exact_tiles": self.is_exact, "window": window}
+        return {**self.decoder.record(settings), **self._asked(settings), **ensemble, "exact_tiles": self.is_exact, "window": window}
+
+    def _asked(self, settings: Settings) -> dict[str, str]:
+        """Whether the model's own normalization was asked for, where it is not that of a colour picture by default."""
+        own = self.info.normalization
+        # Not recorded elsewhere, where it changes nothing, so that earlier results are reused.
+        differs = len(self.info.channels) == len(COLOURS) and for_picture(own, np.uint8, COLOURS) != own
+        return {"normalize": "given"} if differs and settings.normalization == own else {}
 
     def check_probabilities(self) -> None:
         """Refuse to save probabilities of a model that gives none.

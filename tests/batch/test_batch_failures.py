@@ -1,13 +1,18 @@
 """A batch that cannot go on, and one that goes on without a failed image."""
 
+import csv
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tifffile
 from batch_runner import Runner
+from click.testing import CliRunner
 
 from unetbio.batch.plan import found_items
 from unetbio.batch.run import BatchOptions, run_batch
+from unetbio.cli.main import main
 from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.files import lock
 from unetbio.results.journal import Part, read_journals
@@ -93,3 +98,20 @@ def test_an_interrupted_run_leaves_no_thread_and_goes_on(run: Runner) -> None:
         run_batch(items, run.out, run.segmenter, BatchOptions(), stop)
     assert len(read_journals(run.out)) == 1
     assert run() == Summary(4, 9, 1, run.out / "summary.csv")
+
+
+def test_regions_of_files_that_are_one_image_stay_in_the_tables(
+    tmp_path: Path, tiny_model: Path, discs: np.ndarray
+) -> None:
+    (tmp_path / "images").mkdir()
+    for channel in ("DAPI", "GFP"):
+        tifffile.imwrite(tmp_path / "images" / f"x_{channel}.tif", discs)
+    line = ["segment", str(tmp_path / "images"), "-o", str(tmp_path / "out"), "-m", str(tiny_model), "--workers", "1"]
+    # The files were images of their own before: these leave the tables.
+    assert CliRunner().invoke(main, [*line, "--group", "none"]).exit_code == 0
+    line += ["--channel", "DAPI", "--group", r"(?P<field>\w+)_(?P<channel>DAPI|GFP)"]
+    for region in ("0,0,40,64", "40,0,40,64"):
+        result = CliRunner().invoke(main, [*line, "--region", region])
+        assert result.exit_code == 0, result.output
+    with open(tmp_path / "out" / "summary.csv", newline="") as stream:
+        assert [row["path"] for row in csv.DictReader(stream)] == ["x#xywh=0,0,40,64", "x#xywh=40,0,40,64"]

@@ -1,11 +1,12 @@
 """Select failed images of an output folder, and forget images whose files were removed."""
 
-from collections.abc import Container, Mapping, Sequence, Set
-from dataclasses import replace
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from unetbio.batch.plan import select_part
 from unetbio.files import real_path
+from unetbio.io.missing import MISSING_POSITION
 from unetbio.io.tables import read_csv
 from unetbio.output_layout import SUMMARY, result_name
 from unetbio.results.items import Item
@@ -44,7 +45,7 @@ def forget_gone(items: Sequence[Item], out: Path, part: Part | None) -> list[str
 
     A missing file counts as removed if the items come from its folder or table and do not include it. A missing file
     that is still requested stays a failure. A series that the file does not hold no longer counts once the file is
-    given with another series; nor does a failure of a file as one image that is seen to hold several now, or of one
+    given with another series, or a position that lacks all planes once it is left out (``partial``); nor does a failure of a file as one image that is seen to hold several now, or of one
     of several if it holds one.
 
     Parameters
@@ -69,13 +70,10 @@ def forget_gone(items: Sequence[Item], out: Path, part: Part | None) -> list[str
     listed = {item.result for item in items}
     entries = [entry for entry in read_journals(out).values() if entry.reason != GONE]
     others = [entry for entry in entries if result_name(entry.output) not in listed]
-    sources = {(real_path(item.source), item.path, item.series) for item in items} if others else set()
-    origins = {_origin(source, path) for source, path, _ in sources} - {None}
-    there: dict[Path, set[int | None]] = {}
-    for source, _, series in sources:
-        there.setdefault(source, set()).add(series)
-    pieces = {real_path(file) for item in items if others and item.image_set for file in item.image_set.paths}
-    gone = [entry for entry in others if Path(entry.input) in pieces or _has_gone(entry, there, origins)]
+    if not others:
+        return []
+    now = _Listed.of(items)
+    gone = [entry for entry in others if now.lacks(entry)]
     gone = [entry for entry in gone if part is None or select_part([Item(Path(entry.input), _file_of(entry))], part)]
     if gone:
         with hold_output(out, part), Journal(journal_path(out, part)) as journal:
@@ -96,15 +94,60 @@ def _file_of(entry: Entry) -> str:
     return entry.path.rpartition("#xywh=")[0] if "image_region" in entry.place else entry.path
 
 
-def _has_gone(entry: Entry, there: Mapping[Path, Set[int | None]], origins: Container[PurePath | None]) -> bool:
-    path = Path(entry.input)
-    if not path.exists():
-        return _origin(path, entry.path) in origins
-    listed = there.get(path, set())
-    if entry.reason == "no_such_series":
-        return bool(listed)
-    is_other_kind = None not in listed if entry.series is None else listed == {None}
-    return entry.status == "failed" and bool(listed) and is_other_kind
+@dataclass(frozen=True)
+class _Listed:
+    """What the items of a run are made of.
+
+    Parameters
+    ----------
+    series : dict
+        Series of each file; None of a file with one image.
+    origins : set
+        Folders that paths in the tables start from.
+    pieces : set of pathlib.Path
+        Files of images that consist of several.
+    sets : set of str
+        Paths of these images.
+    partial : set of pathlib.Path
+        Files of which missing positions are left out.
+    """
+
+    series: Mapping[Path, Set[int | None]]
+    origins: Set[PurePath | None]
+    pieces: Set[Path]
+    sets: Set[str]
+    partial: Set[Path]
+
+    @classmethod
+    def of(cls, items: Sequence[Item]) -> "_Listed":
+        sources = {(real_path(item.source), item.path, item.series, item.settings.partial) for item in items}
+        series: dict[Path, set[int | None]] = {}
+        for source, _, number, _ in sources:
+            series.setdefault(source, set()).add(number)
+        sets = {item.file: item.image_set.paths for item in items if item.image_set}
+        return cls(
+            series,
+            {_origin(source, path) for source, path, *_ in sources} - {None},
+            {real_path(file) for files in sets.values() for file in files},
+            sets.keys(),
+            {source for source, *_, is_partial in sources if is_partial},
+        )
+
+    def lacks(self, entry: Entry) -> bool:
+        """Whether an entry, of another result than those of the items, is of an image that is no longer asked for."""
+        path = Path(entry.input)
+        # The first file of a set is the input of all its regions, which are no pieces.
+        if path in self.pieces and _file_of(entry) not in self.sets:
+            return True
+        if not path.exists():
+            return _origin(path, entry.path) in self.origins
+        listed = self.series.get(path, set())
+        if entry.reason == "no_such_series":
+            return bool(listed)
+        if entry.reason == MISSING_POSITION and path in self.partial:
+            return True
+        is_other_kind = None not in listed if entry.series is None else listed == {None}
+        return entry.status == "failed" and bool(listed) and is_other_kind
 
 
 def _origin(source: Path, path: str) -> PurePath | None:

@@ -209,7 +209,13 @@ class Segmenter:
         if self.looker is None and settings.finds_scale:
             settings = replace(settings, diameter_px="model")
         ensemble = {"ensemble": [model.sha256 for model in self.ensemble]} if self.ensemble else {}
-        return {**self.decoder.record(settings), **self._asked(settings), **ensemble, "exact_tiles": self.is_exact, "window": window}
+        return {
+            **self.decoder.record(settings),
+            **self._asked(settings),
+            **ensemble,
+            "exact_tiles": self.is_exact,
+            "window": window,
+        }
 
     def _asked(self, settings: Settings) -> dict[str, str]:
         """Whether the model's own normalization was asked for, where it is not that of a colour picture by default."""

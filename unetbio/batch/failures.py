@@ -45,8 +45,8 @@ def forget_gone(items: Sequence[Item], out: Path, part: Part | None) -> list[str
 
     A missing file counts as removed if the items come from its folder or table and do not include it. A missing file
     that is still requested stays a failure. A series that the file does not hold no longer counts once the file is
-    given with another series, or a position that lacks all planes once it is left out (``partial``); nor does a failure of a file as one image that is seen to hold several now, or of one
-    of several if it holds one.
+    given with another series, or a position that lacks all planes once the file is given with ``partial``; nor does a
+    failure of a file as one image that is seen to hold several now, or of one of several if it holds one.
 
     Parameters
     ----------

@@ -85,7 +85,16 @@ def _setting(option: Option) -> tuple[Any, Any]:
     hint = _SPECIAL.get(option.field) or reduce(or_, (_kind(kind, option) for kind in option.kinds))
     if option.default is None:
         hint |= None
+        # Text may be the word already.
+        if option.unset and option.words:
+            is_none = BeforeValidator(_none_for(option.unset), json_schema_input_type=hint | Literal[option.unset])
+            hint = Annotated[hint, is_none]
     return hint, Field(default=option.default, description=option.text)
+
+
+def _none_for(word: str) -> Callable[[Any], Any]:
+    """A validator that takes the word that stands for None on the command line."""
+    return lambda value: None if value == word else value
 
 
 def _kind(kind: Any, option: Option) -> Any:

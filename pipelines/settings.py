@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from unetbio import networks
 from unetbio.errors import UsageError
-from unetbio.files import stamp
+from unetbio.files import stamp, utf8_text
 from unetbio.io.discover import Found, part_of, table_input
 from unetbio.io.list_images import find_images, images_of
 from unetbio.models import DEFAULT_MODEL
@@ -349,18 +349,19 @@ def load_config(source: Mapping[str, Any] | str | os.PathLike[str]) -> WorkflowC
 def input_names(paths: Iterable[str | Path]) -> list[str]:
     """The files that a rule can name as inputs.
 
-    Snakemake reads braces as wildcards and angle brackets as path variables, with no way to escape them.
+    Snakemake reads braces as wildcards and angle brackets as path variables, with no way to escape them, and cannot
+    record names that are no UTF-8.
     """
     return [str(path) for path in paths if not _is_special(path)]
 
 
 def input_stamps(paths: Iterable[str | Path]) -> list[str]:
     """Size and time of the other files: as a parameter of the rule, they make it run again after a change."""
-    return [" ".join(map(str, (path, *stamp(path)[:2]))) for path in paths if _is_special(path)]
+    return [" ".join(map(str, (utf8_text(path), *stamp(path)[:2]))) for path in paths if _is_special(path)]
 
 
 def _is_special(path: str | Path) -> bool:
-    return not set("{}<>").isdisjoint(str(path))
+    return not set("{}<>").isdisjoint(str(path)) or utf8_text(path) != str(path)
 
 
 def workflow_schema() -> str:

@@ -9,11 +9,14 @@ import yaml
 
 from unetbio.batch.plan import found_items, select_part
 from unetbio.errors import ModelError, UsageError
+from unetbio.files import utf8_text
 from unetbio.io.discover import part_of
 from unetbio.models.model_file import read_info
-from unetbio.pipelines.options import CompareOptions, MeasureOptions, SegmentOptions, TrainOptions
+from unetbio.pipelines.options import WORKFLOW_RUN, CompareOptions, MeasureOptions, SegmentOptions, TrainOptions
 from unetbio.pipelines.settings import WorkflowConfig, input_names, input_stamps, load_config, workflow_schema
 from unetbio.results.journal import Part
+from unetbio.settings.options import options_of
+from unetbio.settings.runs import RunOptions
 from unetbio.settings.segmentation import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -129,6 +132,13 @@ def test_options_become_arguments_of_the_command() -> None:
     assert several.arguments()[:6] == ["--channel", "DAPI", "--channel", "2", "--series", "0"]
 
 
+def test_the_defaults_of_the_command_are_values_of_the_workflow() -> None:
+    """Written out, as docs/settings.md lists them, they change nothing."""
+    assert SegmentOptions(format="auto", precision="auto") == SegmentOptions()
+    listed = [*options_of(Settings).values(), *(options_of(RunOptions)[name] for name in WORKFLOW_RUN)]
+    SegmentOptions(**{option.key: option.unset for option in listed if option.unset})
+
+
 def test_the_backend_is_a_key_that_old_jobs_do_without() -> None:
     assert "--backend" not in SegmentOptions().arguments()
     assert SegmentOptions(backend="onnx").arguments()[-2:] == ["--backend", "onnx"]
@@ -157,15 +167,18 @@ def test_the_check_can_be_left_out(given: object, run: bool, threads: int) -> No
     assert (config.check.run, config.check.resources.threads, config.measure.resources.mem_mb) == (True, 9, 5)
 
 
-@pytest.mark.parametrize("name", ["a{1}.tif", "a<b>.tif"])
-def test_files_with_brackets_are_no_inputs_but_parameters(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["a{1}.tif", "a<b>.tif", "10\udcb5m.tif"])
+def test_files_that_snakemake_cannot_name_are_no_inputs_but_parameters(tmp_path: Path, name: str) -> None:
     plain, braces = tmp_path / "a.tif", tmp_path / name
-    for path in (plain, braces):
-        path.write_bytes(b"1")
+    try:
+        for path in (plain, braces):
+            path.write_bytes(b"1")
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 alone")
     assert input_names([plain, str(braces)]) == [str(plain)]
     before = input_stamps([plain, str(braces)])
     assert len(before) == 1
-    assert before[0].startswith(f"{braces} 1 ")
+    assert before[0].startswith(f"{utf8_text(braces)} 1 ")
     braces.write_bytes(b"12")
     assert input_stamps([plain, braces]) != before
 
@@ -295,6 +308,20 @@ def test_the_number_of_batches_fits_and_stays(
     for number in earlier:
         (out / f".run.1-of-{number}.lock").touch()
     assert _batches(images, images_per_job, out)[0] == count
+
+
+def test_a_name_that_is_no_utf_8_is_in_the_part_that_the_command_gives_it(tmp_path: Path) -> None:
+    path = tmp_path / "images" / "10\udcb5m.tif"
+    path.parent.mkdir()
+    try:
+        path.touch()
+    except OSError:
+        pytest.skip("this file system has names in UTF-8 alone")
+    (path.parent / "a.tif").touch()
+    count, batches = _batches(path.parent, 1, tmp_path / "out")
+    items = found_items([path.parent], Settings(), tmp_path / "out")
+    for part, paths in batches.items():
+        assert [str(item.source) for item in select_part(items, Part(part, count))] == paths
 
 
 def test_a_part_without_images_is_no_job(tmp_path: Path) -> None:

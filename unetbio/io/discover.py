@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from unetbio.errors import ImageError, UsageError
-from unetbio.files import cached_real_path, public_address, real_path, walk
+from unetbio.files import cached_real_path, public_address, real_path, utf8_text, walk
 from unetbio.io.formats import FORMATS, SUFFIXES, find_folder, load
 from unetbio.io.formats.unread import UNREAD_SUFFIXES
 from unetbio.io.mask_names import (
@@ -151,8 +151,9 @@ def part_of(relative: str | os.PathLike[str], count: int) -> int:
     """Number of the job, from 1 to ``count``, that works on an input.
 
     Computed from a hash of the relative path, so that added or removed files do not move other files between jobs.
+    Bytes that are no UTF-8 count as in the tables.
     """
-    digest = hashlib.sha256(PurePath(relative).as_posix().encode()).digest()
+    digest = hashlib.sha256(utf8_text(PurePath(relative).as_posix()).encode()).digest()
     return int.from_bytes(digest[:8], "big") % count + 1
 
 

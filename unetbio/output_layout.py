@@ -28,6 +28,7 @@ __all__ = [
     "MASKS",
     "NIFTI",
     "OVERLAYS",
+    "OVERLAYS_LINK",
     "OVERLAY_SUFFIX",
     "PAGE",
     "PARENTS",
@@ -97,6 +98,9 @@ MANIFEST, SIGNATURE = "manifest.sha256", "manifest.sha256.sig"
 
 OVERLAYS = "overlays"
 """Folder of pictures."""
+
+OVERLAYS_LINK = f"{OVERLAYS}-for-report"
+"""Link of the workflow to the pictures, for the report of Snakemake."""
 
 OVERLAY_SUFFIX = ".jpg"
 

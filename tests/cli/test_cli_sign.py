@@ -116,6 +116,24 @@ def test_links_to_folders_are_refused(signed: Path) -> None:
     assert (result.exit_code, f"{link} is a link to a folder, so it cannot be signed" in result.stderr) == (2, True)
 
 
+def test_the_link_of_the_workflow_is_no_obstacle_while_it_leads_to_the_pictures(signed: Path) -> None:
+    out = signed / "out"
+    link = out / "overlays-for-report"
+    link.symlink_to("overlays")
+    assert verify(signed) == []
+    assert command("sign", out, "--key", signed / "key").exit_code == 0
+    assert (verify(signed), b"for-report" in (out / MANIFEST).read_bytes()) == ([], False)
+    for target in ("../images", str(signed / "images"), "."):
+        link.unlink()
+        link.symlink_to(target)
+        assert verify(signed) == [(link.name, "it is a link to a folder: the signature does not cover it")]
+        assert command("sign", out, "--key", signed / "key").exit_code == 2
+    link.unlink()
+    link.mkdir()
+    (link / "a.jpg").touch()
+    assert verify(signed) == [(f"{link.name}/a.jpg", "the file was added after the folder was signed")]
+
+
 def test_a_changed_manifest_is_found(signed: Path) -> None:
     manifest = signed / "out" / MANIFEST
     manifest.write_bytes(manifest.read_bytes().replace(b"summary", b"sammary"))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from unetbio.errors import UsageError
 from unetbio.files import list_contents, read_bytes, sha256_file, write_bytes
-from unetbio.output_layout import MANIFEST, SIGNATURE, is_lock
+from unetbio.output_layout import MANIFEST, OVERLAYS, OVERLAYS_LINK, SIGNATURE, is_lock
 from unetbio.results.entries import check_folder
 from unetbio.results.journal import hold_output
 from unetbio.results.verification import Finding
@@ -129,7 +129,8 @@ def _finding(name: str | bytes, message: str) -> Finding:
 def _hashes(out: Path, workers: int) -> dict[bytes, str | None]:
     """Hash of each file below the folder, None where it cannot be read and of links to folders.
 
-    Without the manifest itself, and the empty locks that the next run makes.
+    Without the manifest itself, the empty locks that the next run makes, and the link of the workflow to the pictures,
+    which are signed: no line of ``sha256sum`` holds a link to a folder.
     """
     files = [(os.fsencode(name), file) for name, file in list_contents(out, everything=True) if _is_signed(name, file)]
     with ThreadPoolExecutor(workers) as pool:
@@ -137,6 +138,8 @@ def _hashes(out: Path, workers: int) -> dict[bytes, str | None]:
 
 
 def _is_signed(name: str, file: Path) -> bool:
+    if name == OVERLAYS_LINK and file.is_symlink():
+        return os.readlink(file) != OVERLAYS  # noqa: PTH115 -- as it is written
     return name not in (MANIFEST, SIGNATURE) and not ("/" not in name and is_lock(name) and _is_empty(file))
 
 

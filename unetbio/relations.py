@@ -20,6 +20,7 @@ from unetbio.provenance import read_provenance
 from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run
 from unetbio.results.journal import Entry, hold_output
 from unetbio.results.reuse import read_mask_of_run
+from unetbio.results.tables.cells import safe_text
 from unetbio.results.tables.collect_tables import write_known_tables
 from unetbio.results.tables.links import write_parents
 from unetbio.results.tables.measure_cells import channel_columns, open_input
@@ -92,7 +93,7 @@ def relate_folders(nuclei: Path, cells: Path, output: Path, report: Report = lam
     )
     related = recorded.drop("output", "label_hash", strict=False)
     for name, table in ((PARENTS, related), (CYTOPLASM, rest)):
-        write_text(output / name, table.write_csv())
+        write_text(output / name, table.with_columns(safe_text()).write_csv())
     if parents:
         _record(nuclei, recorded.rename({"overlap": "parent_overlap"}))
     orphans = related["parent"].null_count() if len(related) else 0
@@ -158,6 +159,7 @@ def _relate(nuclei: Path, inner: Entry, cells: Path, outer: Entry, output: Path)
         cytoplasm,
         axes=mask.axes,
         pixel_size_um=mask.pixel_size_um,
+        start=mask.start,
     )
     source = pl.lit(inner.output).alias("output"), pl.lit(label_hash(inside)).alias("label_hash")
     return pl.concat(parents).with_columns(*source), pl.concat(rows, how="diagonal_relaxed")

@@ -1,6 +1,7 @@
 """``unetbio relate``: parents of nuclei, and the cytoplasm of cells."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -114,6 +115,28 @@ def test_what_cannot_be_related_is_said(tmp_path: Path, folders: tuple[Path, Pat
     result = run("relate", nuclei, tmp_path / "images", "-o", tmp_path / "related")
     assert result.exit_code == 2
     assert "holds no label images of unetbio segment" in result.stderr
+
+
+def test_tables_and_masks_go_with_those_of_the_runs(tmp_path: Path, tiny_model: Path, discs: Array) -> None:
+    """Paths that look like formulas are written alike, and the cytoplasm of a region knows its place."""
+    (tmp_path / "images" / "+dox").mkdir(parents=True)
+    tifffile.imwrite(tmp_path / "images" / "+dox" / "x.tif", np.pad(discs, 8))
+    for name in ("nuclei", "cells"):
+        line = ["segment", tmp_path / "images", "-o", tmp_path / name, "-m", tiny_model, "--workers", "1"]
+        assert run(*line, "--region", "6,8,80,70").exit_code == 0
+    (mask,) = (tmp_path / "cells").rglob("x_*_labels.ome.tif")
+    assert run("relate", tmp_path / "nuclei", tmp_path / "cells", "-o", tmp_path / "related").exit_code == 0
+    expected = set(pl.read_csv(tmp_path / "cells" / "cells.csv")["path"])
+    assert expected == {"'+dox/x.tif#xywh=6,8,80,70"}
+    for name in ("parents.csv", "cytoplasm.csv"):
+        assert set(pl.read_csv(tmp_path / "related" / name)["path"]) == expected
+    (cytoplasm,) = (tmp_path / "related").rglob("*_cytoplasm.ome.tif")
+    assert place_of(cytoplasm) == place_of(mask) != []
+
+
+def place_of(path: Path) -> list[str]:
+    with tifffile.TiffFile(path) as tif:
+        return sorted(set(re.findall(r'Position[XY]="[^"]*"', tif.ome_metadata or "")))
 
 
 def renamed(model: Path, name: str) -> Path:

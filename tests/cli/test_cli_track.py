@@ -110,6 +110,24 @@ def test_cells_are_followed_through_gaps_and_divisions(tmp_path: Path, tiny_mode
     )
 
 
+def test_tables_and_masks_go_with_those_of_the_run(tmp_path: Path, tiny_model: Path) -> None:
+    """A path that looks like a formula is written alike, and the tracks of a region know its place."""
+    path, out = tmp_path / "images" / "+dox" / "x.tif", tmp_path / "out"
+    path.parent.mkdir(parents=True)
+    tifffile.imwrite(path, np.stack([frame(places) for places in PLACES]), imagej=True, metadata={"axes": "TYX"})
+    done("segment", tmp_path / "images", "-o", out, "-m", tiny_model, "--workers", "1", "--region", "6,4,70,56")
+    done("track", out, "--distance", "12")
+    names = {row["path"] for row in rows(out / "cells.csv")}
+    assert names == {"'+dox/x.tif#xywh=6,4,70,56"}
+    for name in ("tracks.csv", "lineages.csv"):
+        assert {row["path"] for row in rows(out / name)} == names
+    places = []
+    for (path,) in (out.rglob("*_labels.ome.tif"), out.rglob("*_tracks.ome.tif")):
+        with tifffile.TiffFile(path) as tif:
+            places.append(set(re.findall(r'Position[XY]="[^"]*"', tif.ome_metadata or "")))
+    assert places[0] == places[1] != set()
+
+
 def test_options_decide_what_is_linked(tmp_path: Path, tiny_model: Path) -> None:
     out = segmented(tmp_path, tiny_model)
     # The gap ends a track, and one daughter goes on as its mother.

@@ -27,7 +27,7 @@ from unetbio.results.tables.measured_from import TableOptions
 if TYPE_CHECKING:
     import polars as pl
 
-__all__ = ["CachedCells", "CellStore", "known_options", "remove_job_cells", "write_cells"]
+__all__ = ["CachedCells", "CellStore", "known_options", "remove_job_cells", "safe_text", "write_cells"]
 
 logger = logging.getLogger(__name__)
 
@@ -263,10 +263,10 @@ def write_cells(
     """
     table = _write_rows(out / CELLS, cells.restore(outcomes), extra, cells.options, links)
     with _writing(out / CELLS_TEXT) as temporary:
-        table.with_columns(_safe_text()).write_csv(temporary)
+        table.with_columns(safe_text()).write_csv(temporary)
 
 
-def _safe_text() -> "pl.Expr":
+def safe_text() -> "pl.Expr":
     """Text columns as `unetbio.io.tables.csv_text` writes them."""
     import polars as pl
 

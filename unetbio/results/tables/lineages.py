@@ -4,8 +4,6 @@
 ``lineages.csv`` a row for each track.
 """
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from unetbio.files import read_bytes, write_json, write_text
+from unetbio.io.tables import csv_text
 from unetbio.output_layout import LINEAGES, TRACKS, result_name, track_picture_name, tracked_name, tracks_name
 
 __all__ = [
@@ -170,17 +169,9 @@ def replace_lineages(out: Path, results: Iterable[str], made: Sequence[Lineage])
 def write_track_tables(out: Path, lineages: Sequence[Lineage]) -> None:
     """Write ``tracks.csv`` and ``lineages.csv``."""
     cells = ("path", "series", "t", "label", "track", "parent")
-    write_text(out / TRACKS, _table(cells, (row for lineage in lineages for row in _cells(lineage))))
+    write_text(out / TRACKS, csv_text([cells, *(row for lineage in lineages for row in _cells(lineage))]))
     tracks = ("path", "series", "track", "parent", "first_t", "last_t", "cells", "children")
-    write_text(out / LINEAGES, _table(tracks, (row for lineage in lineages for row in _tracks(lineage))))
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(head)
-    writer.writerows(rows)
-    return stream.getvalue()
+    write_text(out / LINEAGES, csv_text([tracks, *(row for lineage in lineages for row in _tracks(lineage))]))
 
 
 def _cells(lineage: Lineage) -> Iterator[Sequence[object]]:

@@ -139,14 +139,28 @@ def place_of(path: Path) -> list[str]:
         return sorted(set(re.findall(r'Position[XY]="[^"]*"', tif.ome_metadata or "")))
 
 
-def renamed(model: Path, name: str) -> Path:
+def renamed(model: Path, name: str, **changes: object) -> Path:
     """The model under another name."""
     from unetbio.models.model_file import load_model, save_model
 
     loaded = load_model(model)
     path = model.with_name(f"{name}.safetensors")
-    save_model(path, loaded.info.model_copy(update={"name": name}), loaded.network)
+    save_model(path, loaded.info.model_copy(update={"name": name, **changes}), loaded.network)
     return path
+
+
+@pytest.mark.parametrize("in_table", [False, True])
+def test_options_that_do_not_fit_the_second_model_are_refused_before_the_first_runs(
+    tmp_path: Path, tiny_model: Path, discs: Array, in_table: bool
+) -> None:
+    tifffile.imwrite(tmp_path / "x.tif", discs)
+    (tmp_path / "t.csv").write_text("image,diameter_px\nx.tif,12\n")
+    source = ["--table", tmp_path / "t.csv"] if in_table else [tmp_path / "x.tif", "--diameter", "12"]
+    other = renamed(tiny_model, "sizeless", cell_diameter_px=None)
+    result = run("segment", *source, "-o", tmp_path / "out", "-m", tiny_model, "-m", other, "--workers", "1")
+    assert result.exit_code == 2
+    assert "model sizeless does not say how large its cells are: leave out --diameter" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_two_models_make_two_results_and_relate_them(tmp_path: Path, tiny_model: Path, discs: Array) -> None:

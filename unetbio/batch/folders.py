@@ -188,7 +188,7 @@ def segment_folders(request: SegmentRequest, models: tuple[str, ...], view: View
 
     models = tuple(str(find_model(model, request.settings.precision)) for model in models)
     if len(models) == 1:
-        yield _segment_by(models[0], request, view)
+        yield _segment_by(models[0], request, view, request.list_items(models[0]))
         return
     if request.settings.ensemble:
         raise UsageError("--ensemble averages with one model: give --model once, and a run of its own for the other")
@@ -199,10 +199,17 @@ def segment_folders(request: SegmentRequest, models: tuple[str, ...], view: View
             f"--model {' and '.join(names)}: results of one name, or called {RELATED}; rename a model file"
         )
     channels = share_channels(request.settings.channel, [len(info.channels) for info in infos])
-    for model, name, own in zip(models, names, channels, strict=True):
-        since = process_seconds() if name != names[0] else 0.0
-        settings = replace(request.settings, channel=own)
-        yield _segment_by(model, replace(request, out=request.out / name, settings=settings), view, since)
+    requests = [
+        replace(request, out=request.out / name, settings=replace(request.settings, channel=own))
+        for name, own in zip(names, channels, strict=True)
+    ]
+    turns = [(model, each, each.list_items(model)) for model, each in zip(models, requests, strict=True)]
+    # The run of the first model checks that one itself.
+    for turn in turns[1:]:
+        _check(*turn)
+    for model, each, found in turns:
+        since = process_seconds() if model != models[0] else 0.0
+        yield _segment_by(model, each, view, found, since)
     is_whole = not (request.run.dry_run or request.run.part or request.run.no_tables)
     if len(models) == 2 and is_whole and all(of_model(info).masks == "instances" for info in infos):
         related = request.out / RELATED
@@ -215,10 +222,36 @@ def _log_unrelated(name: str, message: str) -> None:
         logger.error("%s: %s", name, message)
 
 
-def _segment_by(model: str, request: SegmentRequest, view: View, since: float = 0.0) -> Finished:
-    """Run one model, whose turn began at an age of the process."""
+def _check(model: str, request: SegmentRequest, found: list[Item]) -> None:
+    """Refuse what the run of a model would refuse before it writes; raises `UsageError`."""
+    items, _ = request.choose(found)
+    if items:
+        from unetbio.batch.run import check_run
+
+        segmenter = _open_segmenter(model, request.settings, request.run, None)
+        check_run(items, segmenter, save_probabilities=request.run.save_probabilities)
+
+
+def _open_segmenter(model: str, settings: Settings, run: RunOptions, memory: int | None) -> "Segmenter":
+    from unetbio.segmentation import Segmenter
+
+    return Segmenter(
+        load_model(model),
+        # Workers have the device; this process plans their tiles.
+        "cpu" if run.scheduler else run.device,
+        tile=run.tile,
+        memory_budget=memory,
+        exact=run.exact_tiles,
+        backend=run.backend,
+        augment=settings.augment,
+        ensemble=[load_model(find_model(member, settings.precision)) for member in settings.ensemble],
+        precision=settings.precision,
+    )
+
+
+def _segment_by(model: str, request: SegmentRequest, view: View, found: list[Item], since: float = 0.0) -> Finished:
+    """Run one model over the images that were listed; its turn began at an age of the process."""
     out, run = request.out, request.run
-    found = request.list_items(model)
     listed = leave_out_absent(found)
     items, overlays = request.choose(listed)
     gone = [] if run.dry_run else _forget_gone(listed, out, run)
@@ -229,27 +262,14 @@ def _segment_by(model: str, request: SegmentRequest, view: View, since: float = 
         view.limit_threads(run.workers or available_cores())
     # PyTorch is imported from here on, so that errors of the inputs come at once.
     from unetbio.batch.run import run_batch
-    from unetbio.segmentation import Segmenter
 
     if run.dry_run and run.profile:
         raise UsageError("--profile says where the time of a run went, and --dry-run runs nothing: leave one out")
     if run.dry_run and run.scheduler is not None:
         say_without_effect("--scheduler", "--dry-run takes its times on this machine, without workers")
         run = replace(run, scheduler=None)
-    precision = request.settings.precision
     memory = MemoryShares.of(run.memory or available_memory(), local_workers(run.scheduler or ""))
-    segmenter = Segmenter(
-        load_model(model),
-        # Workers have the device; this process plans their tiles.
-        "cpu" if run.scheduler else run.device,
-        tile=run.tile,
-        memory_budget=memory.tile,
-        exact=run.exact_tiles,
-        backend=run.backend,
-        augment=request.settings.augment,
-        ensemble=[load_model(find_model(member, precision)) for member in request.settings.ensemble],
-        precision=precision,
-    )
+    segmenter = _open_segmenter(model, request.settings, run, memory.tile)
     if run.scheduler is None:
         where = f"{segmenter.device} ({segmenter.device_reason})"
         logger.info("%s in %s on %s", segmenter.info.name, segmenter.precision, where)

@@ -41,7 +41,7 @@ from unetbio.segmentation import DecidedFrame, Segmenter
 from unetbio.settings.segmentation import Settings
 from unetbio.timing import stage
 
-__all__ = ["MAX_FINISHERS", "BatchOptions", "run_batch"]
+__all__ = ["MAX_FINISHERS", "BatchOptions", "check_run", "run_batch"]
 
 logger = logging.getLogger(__name__)
 
@@ -150,10 +150,7 @@ def run_batch(
     EnvironmentStoppedError
         When the disk is full, the folder cannot be written or is in use. Finished images stay.
     """
-    if options.policy.save_probabilities:
-        segmenter.check_probabilities()
-    for item in items:
-        segmenter.record(item.settings)
+    check_run(items, segmenter, save_probabilities=options.policy.save_probabilities)
     with ExitStack() as stack:
         stack.enter_context(hold_output(out, options.part))
         if options.part is None:
@@ -166,6 +163,20 @@ def run_batch(
         with stage("tables"):
             table = batch.write_tables(outcomes)
     return summarize(outcomes, table)
+
+
+def check_run(items: Sequence[Item], segmenter: Segmenter, *, save_probabilities: bool) -> None:
+    """Refuse settings that do not fit the model, as `run_batch` does before it writes anything.
+
+    Raises
+    ------
+    UsageError
+        Naming the first of them.
+    """
+    if save_probabilities:
+        segmenter.check_probabilities()
+    for item in items:
+        segmenter.record(item.settings)
 
 
 class _Batch:

@@ -11,7 +11,8 @@ import tifffile
 from batch_runner import Array, Runner, edit
 
 from unetbio.files import open_regular
-from unetbio.io import read_labels, write_labels
+from unetbio.io import decoding, read_labels, write_labels
+from unetbio.io.decoding import decode_elsewhere
 from unetbio.results.corrections import find_masks_of_run
 from unetbio.settings.segmentation import Settings
 
@@ -174,6 +175,13 @@ def unknown_codec(path: Path) -> None:
         tif.pages.first.tags[259].overwrite(34677)
 
 
+def elsewhere(monkeypatch: pytest.MonkeyPatch, seconds: int) -> Any:
+    """Decode in another process, as commands do, or in this one with 0 seconds."""
+    monkeypatch.setattr(decoding, "PLATFORMS", ("linux",))
+    return decode_elsewhere(seconds)
+
+
+@pytest.mark.parametrize("seconds", [0, 60], ids=["here", "elsewhere"])
 @pytest.mark.parametrize(
     ("save", "reason"),
     [
@@ -184,13 +192,16 @@ def unknown_codec(path: Path) -> None:
     ],
     ids=["frames", "complex", "other format", "codec"],
 )
-def test_an_edited_mask_that_cannot_be_used_fails_and_is_not_lost(run: Runner, save: Any, reason: str) -> None:
+def test_an_edited_mask_that_cannot_be_used_fails_and_is_not_lost(
+    run: Runner, save: Any, reason: str, seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run()
     path = run.out / "a_labels.ome.tif"
     path.unlink()
     save(path)
     saved = path.read_bytes()
-    run(overwrite=True)
+    with elsewhere(monkeypatch, seconds):
+        run(overwrite=True)
     assert run.became()["a.tif"] == ("failed", reason)
     assert run.outcomes["a.tif"].entry.message.startswith("a_labels.ome.tif: ")
     assert path.read_bytes() == saved
@@ -214,11 +225,13 @@ def test_a_mask_that_the_system_does_not_hand_out_is_not_lost(run: Runner, monke
     assert path.read_bytes() == saved
 
 
-def test_a_mask_that_was_cut_off_is_made_again(run: Runner) -> None:
+@pytest.mark.parametrize("seconds", [0, 60], ids=["here", "elsewhere"])
+def test_a_mask_that_was_cut_off_is_made_again(run: Runner, seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     run()
     before = run.hashes()
     half_written(run.out / "a_labels.ome.tif")
-    run()
+    with elsewhere(monkeypatch, seconds):
+        run()
     assert run.made() == {"a.tif"}
     assert run.hashes() == before
 

@@ -1,5 +1,6 @@
 """Images that another process decodes: the same pixels, and one failed file where a codec crashes or hangs."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 import tifffile
 
 from unetbio.errors import ImageError
-from unetbio.io import decoding, read_image
+from unetbio.io import decoder, decoding, read_image
 from unetbio.io.decoding import decode_elsewhere
 from unetbio.preprocessing import grey_values
 from unetbio.preprocessing.lazy import LazyPixels
@@ -68,6 +69,36 @@ def test_refusals_are_the_same(image: Path, tmp_path: Path) -> None:
         with decode_elsewhere(60), pytest.raises(ImageError) as there:
             read_image(path, **options)
         assert (there.value.reason, str(there.value)) == (here.value.reason, str(here.value))
+
+
+def test_the_cause_of_a_refusal_is_told(image: Path, tmp_path: Path) -> None:
+    """By it, masks that the system does not hand out and those of unknown codecs are kept, and broken ones are not."""
+    (tmp_path / "loop.tif").symlink_to(tmp_path / "loop.tif")
+    with tifffile.TiffFile(image, mode="r+") as tif:
+        tif.pages.first.tags["Compression"].overwrite(34677)
+    with decode_elsewhere(60):
+        with pytest.raises(ImageError) as refused:
+            read_image(tmp_path / "loop.tif")
+        with pytest.raises(ImageError) as no_codec:
+            read_image(image).read()
+    assert isinstance(refused.value.__cause__, OSError)
+    assert refused.value.__cause__.errno == errno.ELOOP
+    assert "COMPRESSION" in str(no_codec.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (PermissionError(13, "Permission denied"), PermissionError),
+        (OSError(5, "Input/output error"), OSError),
+        (ImportError("no codec"), ImportError),
+        (ValueError("torn"), RuntimeError),
+    ],
+)
+def test_causes_are_sent_as_what_they_are(error: Exception, kind: type[Exception]) -> None:
+    cause = decoding._cause(*decoder._described_cause(error))
+    assert type(cause) is kind
+    assert str(cause) == str(error)
 
 
 def test_a_file_that_was_replaced_is_opened_again(image: Path, tmp_path: Path) -> None:

@@ -119,14 +119,23 @@ def _answer(images: _Images, request: dict[str, Any]) -> tuple[dict[str, Any], N
             return {"not_stored": lost and [lost.chunks, lost.total, lost.fill]}, None
         return {"image": _described(image)}, None
     except ImageError as error:
-        return {"refused": [error.reason, str(error)]}, None
+        return {"refused": [error.reason, str(error)], "cause": _described_cause(error.__cause__)}, None
     except OSError as error:
-        return {"refused": ["unreadable", f"cannot be read: {error.strerror or error}"]}, None
+        message = f"cannot be read: {error.strerror or error}"
+        return {"refused": ["unreadable", message], "cause": _described_cause(error)}, None
     except MemoryError:
         images.forget(key)
         return {"refused": ["too_large", "does not fit into memory"]}, None
     except Exception as error:
         return {"internal": " ".join(f"{type(error).__name__}: {error}".split())}, None
+
+
+def _described_cause(cause: BaseException | None) -> list[Any] | None:
+    """What led to an error: the number that the system gave it, whether a library is missing, and its text."""
+    if cause is None:
+        return None
+    number, text = (cause.errno, cause.strerror) if isinstance(cause, OSError) else (None, None)
+    return [number, isinstance(cause, ImportError), text or str(cause)]
 
 
 def _described(image: Image) -> dict[str, Any]:

@@ -104,10 +104,20 @@ class _Source:
         names = ("path", "axes", "series", "labels", "level")
         answer = self.pool.ask({"ask": what, **{name: getattr(self, name) for name in names}, **more})
         if "refused" in answer:
-            raise ImageError(*answer["refused"])
+            # The cause tells a file that is broken from one that cannot be read here.
+            raise ImageError(*answer["refused"]) from _cause(*(answer.get("cause") or ()))
         if "internal" in answer:
             raise RuntimeError(answer["internal"])
         return answer
+
+
+def _cause(number: int | None = None, is_import: bool = False, text: str = "") -> Exception | None:
+    """The error that led to another one, as the other process described it."""
+    if number is not None:
+        return OSError(number, text)
+    if is_import:
+        return ImportError(text)
+    return RuntimeError(text) if text else None
 
 
 @dataclass(frozen=True)

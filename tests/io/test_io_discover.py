@@ -447,3 +447,22 @@ def test_addresses_are_refused_in_one_line(
             reading()
     result = CliRunner().invoke(main, ["train", address, "-o", str(tmp_path / "m.safetensors")])
     assert (result.exit_code, message in result.stderr) == (2, True)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its images would be missing from the tables without a word."""
+    touch(tmp_path, "open/a.tif", "closed/b.tif")
+    scandir = os.scandir
+
+    def refuse(folder: Any) -> Any:
+        if Path(folder).name == "closed":
+            raise PermissionError(13, "Permission denied", os.fspath(folder))
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert [item.relative.as_posix() for item in find_inputs([tmp_path])] == ["open/a.tif"]
+    (record,) = caplog.records
+    expected = f"{tmp_path / 'closed'} cannot be listed (Permission denied): its images are left out"
+    assert (record.levelname, record.getMessage()) == ("WARNING", expected)

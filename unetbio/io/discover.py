@@ -309,7 +309,7 @@ def _remarks(foreign: Iterable[Found]) -> list[str]:
 def _folder(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Found]:
     """Files with such endings below ``folder``, sorted by path; hidden files and folders left out."""
     found = []
-    for parent, folders, names in walk(folder, follow_links=True):
+    for parent, folders, names in walk(folder, follow_links=True, onerror=_say_unlisted):
         folders[:] = [name for name in folders if not _leads_back(folder, Path(parent, name))]
         # A Zarr image is a folder of thousands of chunks, none of which is an image of its own.
         if parent != os.fspath(folder) and any(kind.is_folder(parent, names.__contains__) for kind in FORMATS.values()):
@@ -324,6 +324,10 @@ def _folder(folder: Path, suffixes: tuple[str, ...] = SUFFIXES) -> list[Found]:
                 path = Path(parent, name)
                 found.append(Found(path, path.relative_to(folder)))
     return sorted(found, key=lambda item: item.relative.parts)
+
+
+def _say_unlisted(error: OSError) -> None:
+    logger.warning("%s cannot be listed (%s): its images are left out", error.filename, error.strerror)
 
 
 def _leads_back(folder: Path, path: Path) -> bool:

@@ -127,6 +127,33 @@ def test_nifti_goes_out_as_it_came_in(tmp_path: Path, unit: str) -> None:
     assert read_image(tmp_path / "y.nii.gz").pixel_size_um == pytest.approx(image.pixel_size_um)
 
 
+@pytest.mark.parametrize("unit", ["mm", "unknown"])
+@pytest.mark.parametrize(
+    ("given", "stated"),
+    [
+        ({"Z": 2.0, "Y": 0.5, "X": 0.5}, {}),
+        ({"Z": 1.0, "Y": 0.5, "X": 0.5}, {}),
+        ({"Z": 2.0, "Y": 1.0, "X": 1.0}, {}),
+        ({"Z": 1.0, "Y": 1.0, "X": 1.001}, {"Z": 1.0, "Y": 1.0, "X": 1.0}),
+        ({"Y": 1.0, "X": 1.0}, {"Z": 1.0, "Y": 1.0, "X": 1.0}),
+    ],
+)
+def test_a_nifti_file_states_no_other_pixel_size_than_was_given(
+    tmp_path: Path, unit: str, given: dict[str, float], stated: dict[str, float]
+) -> None:
+    """As --pixel-size does; the labels lie over the image as before."""
+    source = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.float32), np.eye(4))
+    source.header.set_xyzt_units(xyz=unit)
+    nibabel.save(source, tmp_path / "x.nii.gz")
+    affine = read_image(tmp_path / "x.nii.gz").affine
+    labels = np.arange(120, dtype=np.uint16).reshape(6, 5, 4)
+    write_labels(tmp_path / "y.nii.gz", labels, axes="ZYX", pixel_size_um=given, affine=affine)
+    written = read_image(tmp_path / "y.nii.gz")
+    assert (written.pixel_size_um, written.pixel_size_trusted) == (stated, bool(stated))
+    assert written.affine is not None
+    np.testing.assert_array_equal(written.affine, affine)
+
+
 def test_probabilities(tmp_path: Path) -> None:
     values = np.random.default_rng(0).random((2, 3, 30, 40), np.float32)
     write_probabilities(

@@ -17,6 +17,9 @@ __all__ = ["write_nifti"]
 NIFTI1_LIMIT = 32767
 """Longest axis of the first version of the format."""
 
+ROUNDING = 0.01
+"""Share by which sizes differ that were rounded."""
+
 
 def write_nifti(
     path: str | os.PathLike[str],
@@ -54,15 +57,28 @@ def write_nifti(
     volume = values.transpose([axes.index(letter) for letter in present])
     last = max(STORED_AXES.index(letter) for letter in present)
     volume = volume.reshape([values.shape[axes.index(a)] if a in axes else 1 for a in STORED_AXES[: max(last, 2) + 1]])
-    unit = "mm" if pixel_size_um else "unknown"
     if affine is None:
+        unit = "mm" if pixel_size_um else "unknown"
         affine = np.diag([*(pixel_size_um.get(axis, 1000.0) / 1000 for axis in "XYZ"), 1.0])
-    elif pixel_size_um:
-        # The affine is in the unit of the file that it came from, which the pixel size tells.
-        length = float(np.linalg.norm(affine[:3, 0]))
-        unit = min(UNITS_UM, key=lambda name: abs(math.log(max(length, 1e-30) * UNITS_UM[name] / pixel_size_um["X"])))
+    else:
+        unit = _unit_of(affine, {axis: pixel_size_um[axis] for axis in "XYZ" if axis in axes and axis in pixel_size_um})
     kind = nibabel.Nifti1Image if max(volume.shape) <= NIFTI1_LIMIT else nibabel.Nifti2Image
     made = kind(volume, affine, dtype=volume.dtype)
     made.header.set_xyzt_units(xyz=unit)
     content: bytes = made.to_bytes()
     write_bytes(path, gzip.compress(content, 6, mtime=0) if os.fspath(path).endswith(".gz") else content)
+
+
+def _unit_of(affine: NDArray[np.float64], pixel_size_um: dict[str, float]) -> str:
+    """Unit of the file that an affine came from, which the pixel size tells.
+
+    Another pixel size was given than that file states where no unit fits. The affine stays, by which the labels lie
+    over the image; without a unit it states no size.
+    """
+    lengths = {axis: float(np.linalg.norm(affine[:3, "XYZ".index(axis)])) for axis in pixel_size_um}
+
+    def fits(unit: str) -> bool:
+        stated = {axis: length * UNITS_UM[unit] for axis, length in lengths.items()}
+        return bool(stated) and all(math.isclose(stated[axis], pixel_size_um[axis], rel_tol=ROUNDING) for axis in stated)
+
+    return next(filter(fits, UNITS_UM), "unknown")

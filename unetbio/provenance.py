@@ -170,7 +170,7 @@ class InputRecord(_Record):
     part : PartRecord, optional
         What was segmented of the file, if not all of it at full resolution.
     axes, shape, dtype, pixel_size_um, pixel_size_trusted, channel_names
-        As read from the file, or as overridden by ``settings``; of the part.
+        As read from the file, or as overridden by ``settings``; of the part. Pictures keep their names of channels.
     """
 
     path: str

@@ -15,10 +15,12 @@ from unetbio.errors import ImageError
 from unetbio.io import read_image, read_labels
 from unetbio.io.grey_pictures import as_grey
 from unetbio.models.model_file import load_model
-from unetbio.preprocessing.prepare import open_image
+from unetbio.preprocessing.prepare import open_image, read_frame
+from unetbio.settings.normalization import Normalization
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
 from unetbio.training.data.examples import load_examples
+from unetbio.training.data.pairs import AnnotatedPair
 
 GREY = np.random.default_rng(0).integers(0, 256, (40, 44)).astype(np.uint8)
 RGB = np.dstack([GREY] * 3)
@@ -136,3 +138,39 @@ def test_a_model_of_colours_takes_a_picture_in_which_nothing_is_transparent(tmp_
     assert open_image(opaque, Settings(), info, 2).channels == (0, 1, 2)
     with pytest.raises(ImageError, match=r"4 channels .*, but the model takes 3"):
         open_image(write(tmp_path / "b.png", np.dstack([coloured(), GREY])), Settings(), info, 2)
+
+
+def test_names_of_channels_leave_a_picture_a_picture(tmp_path: Path, tiny_model: Path) -> None:
+    """The same grey values for the model, whatever the channels are called."""
+    info = load_model(tiny_model).info
+    of_colours = info.model_copy(update={"channels": ("red", "green", "blue")})
+    colours = write(tmp_path / "a.png", coloured())
+    frames = []
+    for names in ((), ("R", "G", "B")):
+        opened = open_image(colours, Settings(channel_names=names), of_colours, 2)
+        frames.append(read_frame(opened, None, Normalization()))
+        assert (frames[-1].scaling.low, frames[-1].scaling.high) == ((0.0,) * 3, (255.0,) * 3)
+    np.testing.assert_array_equal(frames[0].image, frames[1].image)
+    assert opened.selected_channel_names == ("R", "G", "B")
+    opaque = write(tmp_path / "b.png", np.dstack([coloured(), OPAQUE]))
+    assert open_image(opaque, Settings(channel_names=("R", "G", "B", "A")), of_colours, 2).channels == (0, 1, 2)
+    grey = write(tmp_path / "c.png", RGB)
+    assert open_image(grey, Settings(channel_names=("R", "G", "B")), info, 2).image.axes == "YX"
+
+
+def test_a_check_takes_named_pictures_as_segment_does(tmp_path: Path, tiny_model: Path) -> None:
+    write(tmp_path / "a.png", np.dstack([RGB, OPAQUE]))
+    line = ["check", str(tmp_path), "--model", str(tiny_model), "--channel-names", "R,G,B,A"]
+    assert "wrong_channels" not in CliRunner().invoke(main, line).stdout
+
+
+def test_a_training_scales_named_pictures_as_segment_does(tmp_path: Path) -> None:
+    mask = tmp_path / "m.tif"
+    tifffile.imwrite(mask, np.pad(np.full((10, 10), 7, np.uint16), ((0, 30), (0, 34))))
+    picture = write(tmp_path / "a.png", coloured())
+    plain, named = (
+        load_examples([AnnotatedPair(picture, mask, reading=Settings(channel_names=names))], TrainingConfig())[0]
+        for names in ((), ("R", "G", "B"))
+    )
+    np.testing.assert_array_equal(plain.image, named.image)
+    assert named.channel_names == ("R", "G", "B")

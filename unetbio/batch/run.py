@@ -18,6 +18,7 @@ from unetbio.batch.pipeline import Job, Message, Reader, frame_bytes, streamed_i
 from unetbio.errors import ImageError, UnetbioError
 from unetbio.files import real_path, utf8_text
 from unetbio.inference.executors import part_of
+from unetbio.io.grey_pictures import picture_names
 from unetbio.io.remote import address_of
 from unetbio.machine import return_freed_memory
 from unetbio.output_layout import SUMMARY
@@ -408,7 +409,7 @@ class _Batch:
             dtype=str(image.dtype),
             pixel_size_um=image.pixel_size_um,
             pixel_size_trusted=image.pixel_size_trusted,
-            channel_names=image.channel_names,
+            channel_names=picture_names(image),
         )
 
     def _model_record(self) -> ModelRecord:

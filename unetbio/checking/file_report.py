@@ -16,7 +16,7 @@ from unetbio.checking.image_stats import ImageStats
 from unetbio.errors import EnvironmentStoppedError, ImageError
 from unetbio.io import Image
 from unetbio.io.formats import FORMATS
-from unetbio.io.grey_pictures import ALPHA, is_grey_window, is_opaque_window
+from unetbio.io.grey_pictures import ALPHA, is_grey_window, is_opaque_window, picture_names
 from unetbio.io.image import select_channel, with_channel_names
 from unetbio.preprocessing.grey_values import GreyLevels, LevelCounter
 from unetbio.preprocessing.likeness import has_bright_ground
@@ -74,7 +74,7 @@ class Channels:
     numbers : tuple of int
         Their places in the file.
     names : tuple of str
-        Their names.
+        Their names that tell a picture (`unetbio.io.grey_pictures.picture_names`).
     total : int
         Channels of the image; a grey picture stored as colours has one.
     """
@@ -86,7 +86,8 @@ class Channels:
     @classmethod
     def of(cls, image: Image, numbers: Sequence[int]) -> "Channels":
         """Channels of an image by their numbers."""
-        return cls(tuple(numbers), tuple(image.channel_names[number] for number in numbers), image.size("C"))
+        names = picture_names(image)
+        return cls(tuple(numbers), tuple(names[number] for number in numbers), image.size("C"))
 
     def where(self, number: int) -> str:
         """Start of a message about a channel: ``channel 1: ``; nothing where there is only one."""
@@ -216,7 +217,7 @@ def _selected(image: Image, settings: Settings) -> Channels:
 
 def _all(image: Image) -> Channels:
     """All channels; an opaque alpha is none, as for a model."""
-    is_opaque = image.channel_names[-1:] == (ALPHA,) and getattr(image.pixels, "is_opaque", False)
+    is_opaque = picture_names(image)[-1:] == (ALPHA,) and getattr(image.pixels, "is_opaque", False)
     return Channels.of(image, range(image.size("C") - is_opaque))
 
 

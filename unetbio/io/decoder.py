@@ -28,6 +28,9 @@ __all__ = ["main"]
 OPENED = 2
 """Images that stay open: readers of some formats keep what they have decoded."""
 
+APART = ("source", "pixels", "part", "stored_names")
+"""Fields of an image that the other process sets."""
+
 _Key = tuple[str, str | None, int, bool, int]
 _FileState = tuple[int, int, int]
 
@@ -139,8 +142,8 @@ def _described_cause(cause: BaseException | None) -> list[Any] | None:
 
 
 def _described(image: Image) -> dict[str, Any]:
-    """All fields of an image but its path and its reader, as JSON holds them, its files, and how they are read."""
-    names = [field.name for field in dataclasses.fields(image) if field.name not in ("source", "pixels", "part")]
+    """The other fields of an image, as JSON holds them, its files, and how they are read."""
+    names = [field.name for field in dataclasses.fields(image) if field.name not in APART]
     return {
         **{name: getattr(image, name) for name in names},
         "dtype": image.dtype.str,

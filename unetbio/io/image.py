@@ -125,6 +125,8 @@ class Image:
         Micrometres in the unit of the affine; None where the file names no unit.
     part : Part or None
         Which part of the file it is, where that is not all of it.
+    stored_names : tuple of str
+        Names of the channels in the file, where others were given; empty otherwise.
     """
 
     axes: str
@@ -144,6 +146,7 @@ class Image:
     affine_trusted: bool = False
     affine_unit_um: float | None = None
     part: Part | None = None
+    stored_names: tuple[str, ...] = ()
 
     @property
     def levels(self) -> tuple[tuple[int, int], ...]:
@@ -455,7 +458,8 @@ def with_channel_names(image: Image, names: Sequence[str]) -> Image:
             f"{len(names)} channel name{'' if len(names) == 1 else 's'} ({', '.join(names)}), and the image has "
             f"{list_channels(image)}: name each",
         )
-    return dataclasses.replace(image, channel_names=tuple(names)) if names else image
+    stored = image.stored_names or image.channel_names
+    return dataclasses.replace(image, channel_names=tuple(names), stored_names=stored) if names else image
 
 
 def list_channels(image: Image) -> str:

@@ -275,7 +275,7 @@ def _lazy_frame(
 
 def chosen_normalization(opened: ImageSelection, automatic: Normalization) -> Normalization:
     """What was asked for, or the model's (``automatic``), as it is for such pictures (`normalization.for_picture`)."""
-    automatic = normalization.for_picture(automatic, opened.image.dtype, opened.selected_channel_names)
+    automatic = normalization.for_picture(automatic, opened.image.dtype, opened.picture_names)
     return opened.settings.normalization or automatic
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unetbio.io.grey_pictures import picture_names
 from unetbio.io.image import Image
 from unetbio.io.tolerant import Box, Damage
 from unetbio.postprocessing.bands import Allocate, Area, FinishedBands
@@ -97,6 +98,12 @@ class ImageSelection:
     def selected_channel_names(self) -> tuple[str, ...]:
         """Names of the model's input channels in the file."""
         return tuple(self.image.channel_names[channel] for channel in self.channels)
+
+    @property
+    def picture_names(self) -> tuple[str, ...]:
+        """Names of the model's input channels that tell a picture (`unetbio.io.grey_pictures.picture_names`)."""
+        names = picture_names(self.image)
+        return tuple(names[channel] for channel in self.channels)
 
     @property
     def in_sections(self) -> bool:

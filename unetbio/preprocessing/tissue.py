@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
-from unetbio.io.grey_pictures import COLOURS
+from unetbio.io.grey_pictures import COLOURS, picture_names
 from unetbio.io.image import Image
 from unetbio.postprocessing.bands import bands_of
 from unetbio.preprocessing.parts import full_pixels
@@ -158,7 +158,7 @@ def find_tissue(image: Image) -> Tissue:
 
 
 def _check(image: Image) -> None:
-    if image.channel_names[:3] != COLOURS or image.dtype != np.uint8:
+    if picture_names(image)[:3] != COLOURS or image.dtype != np.uint8:
         raise ImageError(
             "wrong_channels",
             f"--tissue auto tells glass by its colour, and needs red, green and blue of 8 bits: the image has "

@@ -64,7 +64,7 @@ def _of_grey_values(opened: ImageSelection, frame: Frame, info: "ModelInfo") -> 
         yield f"unknown:{frame.unknown.unknown}"
     if frame.is_constant:
         return
-    if _is_saturated(frame) and not has_bright_ground(frame.levels, opened.selected_channel_names):
+    if _is_saturated(frame) and not has_bright_ground(frame.levels, opened.picture_names):
         yield "saturated"
     asked = opened.settings.normalization
     if asked is not None and asked.kind == "range":

@@ -19,7 +19,7 @@ from unetbio.classes import hex_colours, order_classes
 from unetbio.errors import EnvironmentStoppedError, ImageError, UsageError
 from unetbio.files import Stamp, stamp
 from unetbio.io.cell_classes import read_cell_classes
-from unetbio.io.grey_pictures import PICTURES
+from unetbio.io.grey_pictures import PICTURES, picture_names
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import provenance_name
 from unetbio.preprocessing.selection import ImageSelection
@@ -191,7 +191,8 @@ class Document:
     def _describe_channels(self) -> list[dict[str, Any]]:
         """Name, contrast and colour of each channel: at first those are shown that the model saw."""
         image, segmented = self._opened.image, segmented_channels(self._opened, self._provenance)
-        of_pictures = OF_PICTURES if image.channel_names in PICTURES else None
+        stored = picture_names(image)
+        of_pictures = OF_PICTURES if stored in PICTURES else None
         found = []
         for channel in self._opened.channels:
             name = image.channel_names[channel]
@@ -206,8 +207,8 @@ class Document:
                 "high": high,
                 "smallest": min(smallest, low),
                 "largest": max(largest, high),
-                "colour": of_pictures.get(name, WHITE) if of_pictures else colour,
-                "is_shown": name in of_pictures if of_pictures else channel in segmented,
+                "colour": of_pictures.get(stored[channel], WHITE) if of_pictures else colour,
+                "is_shown": stored[channel] in of_pictures if of_pictures else channel in segmented,
             }
             found.append(shown)
         return found

@@ -13,7 +13,7 @@ from unetbio import labels, targets
 from unetbio.annotations.masks import is_mask_folder, read_mask_folder
 from unetbio.errors import ImageError, UsageError
 from unetbio.io.cell_classes import cell_classes_path, check_one_image, read_cell_classes
-from unetbio.io.grey_pictures import COLOURS, PICTURES, as_grey, is_opaque_picture
+from unetbio.io.grey_pictures import COLOURS, PICTURES, as_grey, is_opaque_picture, picture_names
 from unetbio.io.pairing.matching import read_mask
 from unetbio.preprocessing import normalization
 from unetbio.preprocessing.normalization import Scaling
@@ -146,7 +146,7 @@ def _open(pairs: Sequence[AnnotatedPair], like: Example | None, channels: int | 
 
 def _grey(selection: ImageSelection) -> ImageSelection | None:
     """The selection, with one channel if it is a grey picture; None if it has colours."""
-    if selection.settings.channel or selection.image.channel_names not in PICTURES:
+    if selection.settings.channel or picture_names(selection.image) not in PICTURES:
         return selection
     with naming(selection.image.source):
         image = as_grey(selection.image)
@@ -247,8 +247,7 @@ def _images(
     pair: AnnotatedPair, selection: ImageSelection, config: TrainingConfig
 ) -> list[tuple[NDArray[Any], Scaling]]:
     """Grey values ``(C, *spatial)`` of each example, scaled as a segmentation scales its frame."""
-    names = selection.selected_channel_names
-    chosen = normalization.for_picture(config.normalization, selection.image.dtype, names)
+    chosen = normalization.for_picture(config.normalization, selection.image.dtype, selection.picture_names)
     found = []
     with naming(pair.image):
         for t in selection.times:

@@ -78,7 +78,7 @@ def _unit_of(affine: NDArray[np.float64], pixel_size_um: dict[str, float]) -> st
     lengths = {axis: float(np.linalg.norm(affine[:3, "XYZ".index(axis)])) for axis in pixel_size_um}
 
     def fits(unit: str) -> bool:
-        stated = {axis: length * UNITS_UM[unit] for axis, length in lengths.items()}
-        return bool(stated) and all(math.isclose(stated[axis], pixel_size_um[axis], rel_tol=ROUNDING) for axis in stated)
+        pairs = [(lengths[axis] * UNITS_UM[unit], size) for axis, size in pixel_size_um.items()]
+        return bool(pairs) and all(math.isclose(stated, size, rel_tol=ROUNDING) for stated, size in pairs)
 
     return next(filter(fits, UNITS_UM), "unknown")

@@ -113,6 +113,23 @@ def test_a_time_lapse_that_was_cut(segment: Segment, tmp_path: Path, discs: Arra
     ]
 
 
+@pytest.mark.parametrize("options", [("--partial",), ("--t", "1"), ("--partial", "--t", "1")])
+def test_a_time_lapse_of_grey_pictures_that_was_cut(
+    segment: Segment, tmp_path: Path, discs: Array, options: tuple[str, ...]
+) -> None:
+    """Whether pictures are grey is seen in the planes that are there."""
+    (tmp_path / "images").mkdir()
+    path = tmp_path / "images" / "run.tif"
+    tifffile.imwrite(path, np.stack([np.dstack([discs] * 3)] * 6), imagej=True, metadata={"axes": "TYXS"})
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) - 2 * 3 * discs.size - 200])
+    assert segment().exit_code == 3
+    result = segment(*options)
+    assert result.exit_code == 0, result.stderr
+    times = ["1"] if "--t" in options else ["0", "1", "2", "3"]
+    assert [(row["t"], row["n_cells"]) for row in rows(tmp_path)] == [(t, "3") for t in times]
+
+
 def test_positions_that_were_never_recorded(segment: Segment, tmp_path: Path, discs: Array) -> None:
     (tmp_path / "images").mkdir()
     path = tmp_path / "images" / "run.ome.tif"

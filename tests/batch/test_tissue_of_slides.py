@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from unetbio.batch.plan import found_items
 from unetbio.batch.rerun import rerun_masks
 from unetbio.batch.run import BatchOptions, run_batch
-from unetbio.io import read_labels
+from unetbio.io import damage, read_labels
 from unetbio.models.model_file import Model
 from unetbio.preprocessing import prepare, selection, tissue
 from unetbio.provenance import Provenance, read_provenance
@@ -98,3 +98,33 @@ def test_without_glass_all_is_segmented(slide: Path, tmp_path: Path, segmenter: 
     assert "no_glass" in found.frames[0].warnings
     assert found.run["area"] == {"pixels": 80 * 120, "left_out": 0, "tissue_above": None}
     assert read_labels(next((tmp_path / "out").glob("*_labels.ome.tif"))).any()
+
+
+@pytest.mark.parametrize(("smaller", "level", "damaged"), [(0, 0, 0), (1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1)])
+def test_tissue_is_found_in_what_is_whole(
+    slide: Path,
+    tmp_path: Path,
+    segmenter: Segmenter,
+    monkeypatch: pytest.MonkeyPatch,
+    smaller: int,
+    level: int,
+    damaged: int,
+) -> None:
+    """A tile of glass cannot be decoded, in the slide or in the smaller copy that shows its tissue."""
+    monkeypatch.setattr(damage, "PART", 32)
+    settings = replace(IN_TISSUE, level=level)
+    picture = tifffile.imread(slide)
+    options = {"photometric": "rgb", "tile": (64, 64), "compression": "zlib", "metadata": None}
+    with tifffile.TiffWriter(slide) as tif:
+        tif.write(picture, subifds=smaller, **options)
+        if smaller:
+            tif.write(picture[::4, ::4], subfiletype=1, **options)
+    whole = run(slide, tmp_path / "whole", segmenter, settings)
+    with tifffile.TiffFile(slide) as tif:
+        page, tile = tif.series[0].levels[damaged].pages[0], (19, 1)[damaged]
+        place, size = page.dataoffsets[tile], page.databytecounts[tile]
+    with open(slide, "r+b") as stream:
+        stream.seek(place)
+        stream.write(bytes(size))
+    found = run(slide, tmp_path / "out", segmenter, replace(settings, partial=True))
+    assert found.frames[0].n_cells == whole.frames[0].n_cells

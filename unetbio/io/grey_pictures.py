@@ -18,6 +18,7 @@ __all__ = [
     "is_grey_window",
     "is_opaque_picture",
     "is_opaque_window",
+    "picture_names",
     "plane_counts",
 ]
 
@@ -29,15 +30,21 @@ PICTURES = (COLOURS, (*COLOURS, ALPHA), ("", ALPHA))
 BAND_BYTES = 1 << 26
 
 
+def picture_names(image: Image) -> tuple[str, ...]:
+    """Names of the channels that tell a picture: those of the file where these do, whatever names were given."""
+    return image.stored_names if image.stored_names in PICTURES else image.channel_names
+
+
 def as_grey(image: Image) -> Image | None:
     """The image with one channel, if it is grey and stored as a picture; None otherwise.
 
     Pixels are read up to the first that has a colour, or is transparent.
     """
-    if image.channel_names not in PICTURES:
+    names = picture_names(image)
+    if names not in PICTURES:
         return None
     known: bool | None = getattr(image.pixels, "is_grey", None)
-    is_grey = all(is_grey_window(window, image.channel_names) for window in _bands(image)) if known is None else known
+    is_grey = all(is_grey_window(window, names) for window in _bands(image)) if known is None else known
     return grey_view(image) if is_grey else None
 
 
@@ -45,7 +52,7 @@ def grey_view(image: Image) -> Image:
     """The first channel of an image as an image of its own, without a name."""
     kept = [(axis, size) for axis, size in zip(image.axes, image.shape, strict=True) if axis != "C"]
     axes, shape = "".join(axis for axis, _ in kept), tuple(size for _, size in kept)
-    return replace(image, axes=axes, shape=shape, channel_names=("",))
+    return replace(image, axes=axes, shape=shape, channel_names=("",), stored_names=())
 
 
 def is_grey_window(window: NDArray[Any], names: tuple[str, ...]) -> bool:
@@ -63,7 +70,7 @@ def is_opaque_window(window: NDArray[Any], names: tuple[str, ...]) -> bool:
 
 def is_opaque_picture(image: Image) -> bool:
     """Whether an image is a picture of red, green, blue and alpha in which nothing is transparent."""
-    names = image.channel_names
+    names = picture_names(image)
     if names != (*COLOURS, ALPHA):
         return False
     known: bool | None = getattr(image.pixels, "is_opaque", None)
@@ -89,9 +96,13 @@ def _is_opaque(window: NDArray[Any], names: tuple[str, ...]) -> bool:
 
 
 def _bands(image: Image) -> Iterator[NDArray[Any]]:
+    """All planes that are there, in parts."""
     height = image.size("Y")
     rows = max(1, BAND_BYTES // max(1, image.size("C") * image.size("X") * image.dtype.itemsize))
+    channels = range(image.size("C"))
     for t in range(image.size("T")):
         for z in range(image.size("Z")):
+            if image.missing and not image.missing.holds([t], channels, [z]):
+                continue
             for start in range(0, height, rows):
                 yield image.read(t=t, z=z, y=slice(start, start + rows))

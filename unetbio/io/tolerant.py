@@ -89,6 +89,12 @@ class _TolerantPixels(WrappedPixels):
     def levels(self) -> tuple[tuple[int, int], ...]:
         return getattr(self.whole, "levels", ())
 
+    def at_level(self, level: int) -> "_TolerantPixels":
+        """Pixels of a smaller resolution of the file, which has damaged parts of its own."""
+        rows, columns = self.levels[level - 1]
+        whole = getattr(self.whole, "at_level")(level)  # noqa: B009 -- of readers of pyramids alone
+        return _TolerantPixels(whole, Damage(rows, columns), rows, columns, (0, 0), f"{self.name} (level {level})")
+
     def read(self, t: int, z: int, channels: Sequence[int], y: slice, x: slice) -> NDArray[Any]:
         if len(channels) > 1:
             return self._read_together(t, z, channels, y, x)

@@ -108,8 +108,11 @@ def _tissue_of(whole: Image, image: Image, settings: Settings) -> TissueArea | N
     """The tissue in the image that shows a resolution of the whole slide, where it is asked for."""
     if settings.tissue == "none":
         return None
-    scale = (1.0, 1.0) if image.part is None else image.part.scale
-    return find_tissue(whole).area((image.size("Y"), image.size("X")), scale, CELL_REACH)
+    # Damaged parts of the image itself are known as such already.
+    scale, slide = (1.0, 1.0), image
+    if image.part is not None:
+        scale, slide = image.part.scale, without_damage(whole)[0] if settings.partial else whole
+    return find_tissue(slide).area((image.size("Y"), image.size("X")), scale, CELL_REACH)
 
 
 def open_annotated(

@@ -88,15 +88,19 @@ def test_parts_of_a_name(path: str, naming: str, name: str, axes: tuple[str, ...
     assert tuple(found.place.get(column, "") for column in ("well", "column", "field")) == place
 
 
-def test_names_of_dyes_lie_beside_the_images(tmp_path: Path) -> None:
+@pytest.mark.parametrize("inner", [".", "TimePoint_1", "ZStep_1", "TimePoint_1/ZStep_1"])
+def test_names_of_dyes_lie_beside_the_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inner: str) -> None:
     (tmp_path / "plate.HTD").write_bytes(
         b'"NWavelengths", 2\r\n"WaveName1", "DAPI"\r\n"WaveName2", "Texas Red"\r\n\xff'
     )
     naming = next(naming for naming in NAMINGS if naming.name == "metaxpress")
-    (tmp_path / "TimePoint_1").mkdir()
+    folder = tmp_path / inner
+    folder.mkdir(parents=True, exist_ok=True)
+    monkeypatch.chdir(folder)
     assert naming.side_file is not None
-    side = naming.side_file(tmp_path / "TimePoint_1")
-    assert [naming.channel_name(number, side) for number in ("1", "2", "3")] == ["DAPI", "Texas Red", "w3"]
+    for given in (folder, Path()):
+        side = naming.side_file(given)
+        assert [naming.channel_name(number, side) for number in ("1", "2", "3")] == ["DAPI", "Texas Red", "w3"]
 
 
 def test_dyes_and_pixel_size_of_harmony(tmp_path: Path) -> None:

@@ -216,7 +216,10 @@ SIDE_FILE_BYTES = 1 << 20
 
 def _metaxpress_side_file(folder: Path) -> SideFile:
     """Names of the wavelengths in the HTD file of the plate."""
-    text = _beginning(folder, ("*.HTD", "*.htd"))
+    folder = folder.absolute()
+    # Below the plate, times may have folders, and sections folders in these.
+    is_deep = folder.name.lower().startswith("zstep_") and folder.parent.name.lower().startswith("timepoint_")
+    text = _beginning(folder, ("*.HTD", "*.htd"), above=2 if is_deep else 1)
     return SideFile({number: name for number, name in _HTD_WAVE.findall(text) if name})
 
 
@@ -227,9 +230,9 @@ def _phenix_side_file(folder: Path) -> SideFile:
     return SideFile(dict(reversed(_PHENIX_NAME.findall(text))), sizes if set(sizes) == {"X", "Y"} else {})
 
 
-def _beginning(folder: Path, patterns: tuple[str, ...]) -> str:
-    """Beginning of the first such file in a folder or the one above."""
-    for place in (folder, folder.parent):
+def _beginning(folder: Path, patterns: tuple[str, ...], above: int = 1) -> str:
+    """Beginning of the first such file in a folder or those above, as many as are given."""
+    for place in (folder, *folder.absolute().parents[:above]):
         for path in sorted(path for pattern in patterns for path in place.glob(pattern)):
             try:
                 with open_regular(path) as stream:

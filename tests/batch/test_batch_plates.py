@@ -229,6 +229,16 @@ def test_masks_of_a_plate_are_a_plate(segment: Segment, tmp_path: Path, discs: A
     assert len(table(out)) == 6
 
 
+def test_masks_of_a_well_alone_are_verified(segment: Segment, tmp_path: Path, discs: Array) -> None:
+    write_zarr(tmp_path / "p.zarr", discs)
+    assert segment(tmp_path / "p.zarr" / "B" / "2", "--channel", "DAPI", "--format", "ome-zarr").exit_code == 0
+    out = tmp_path / "out"
+    assert [row["plate"] for row in table(out)] == ["p", "p"]
+    assert [read_labels(out / "2" / f"{field}_labels.ome.zarr").max() for field in range(FIELDS)] == [3, 3]
+    result = CliRunner().invoke(main, ["verify", str(out)])
+    assert (result.exit_code, "2 masks verified" in result.output) == (0, True), result.output
+
+
 def test_an_edited_mask_in_a_plate_is_kept(segment: Segment, tmp_path: Path, discs: Array) -> None:
     write_zarr(tmp_path / "p.zarr", discs)
     out = tmp_path / "out"

@@ -149,6 +149,23 @@ def test_a_plate_with_one_field_has_its_columns(tmp_path: Path, image: Array) ->
     assert (found.path, found.relative.as_posix(), found.result) == (root, "plate.zarr", None)
 
 
+def test_fields_of_a_well_alone_have_their_columns(
+    tmp_path: Path, image: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    well = tmp_path / "plate.zarr" / "B" / "03"
+    set_attributes(tmp_path / "plate.zarr", {"plate": {"wells": [{"path": "B/03"}]}}, 3)
+    set_attributes(well, {"well": {"images": [{"path": "0"}, {"path": "1"}]}}, 3)
+    for field in "01":
+        make(well / field, image[0, 0], "yx")
+    place = {"plate": "plate", "well": "B03", "row": "B", "column": "3"}
+    of_plate, of_well = find_images([tmp_path / "plate.zarr"]), find_images([well])
+    monkeypatch.chdir(well.parent)
+    from_within, from_beside = find_images(["03"]), find_images(["../B/03"])
+    for found in (of_plate, of_well, from_within, from_beside):
+        assert [dict(field.place) for field in found] == [{**place, "field": "0"}, {**place, "field": "1"}]
+    assert [field.result and field.result.as_posix() for field in of_well] == ["03/0", "03/1"]
+
+
 def test_the_first_array_is_the_largest(tmp_path: Path, image: Array) -> None:
     root = make(tmp_path / "x.zarr", image[0, 0, ::2, ::2], "yx", attributes=multiscales("yx", 2))
     zarr.create_array(root / "1", data=image[0, 0], chunks=(16, 16))

@@ -103,7 +103,8 @@ def images_of(found: Found, series: SeriesChoice = None) -> list[Found]:
                 found.relative / image.path,
                 base / image.path if is_field else base.with_name(f"{base.name}_s{number:02d}"),
                 place=place,
-                plate=base if is_field else None,
+                # The fields of a well alone are no plate.
+                plate=base if is_field and "plate" not in image.place else None,
                 error=image.error,
             )
         )

@@ -15,6 +15,7 @@ from unetbio.errors import ImageError
 from unetbio.files import read_bytes, real_path
 from unetbio.io.formats.refusals import check_series
 from unetbio.io.formats.units import size_in_um
+from unetbio.io.mask_names import stem
 from unetbio.io.wells import numeric, place_of_well, well_name
 
 __all__ = ["Multiscale", "check_copy", "find_images", "find_label_image", "is_one_image", "list_images"]
@@ -67,7 +68,7 @@ class ListedImage:
     path : str
         Its folder, below that of all images.
     place : dict
-        Well, row, column, field and acquisition of an image of a plate.
+        Well, row, column, field and acquisition of an image of a plate; also the plate where a well alone was listed.
     error : ImageError, optional
         Why it cannot be opened, if it is not there.
     """
@@ -134,7 +135,9 @@ def list_images(root: Path) -> list[ListedImage]:
     if "plate" in attributes:
         return list(_plate_images(root, attributes["plate"]))
     if "well" in attributes:
-        place = {**place_of_well(well_name(root.parent.name, root.name)), "row": root.parent.name, "column": root.name}
+        # A path from within the plate, such as 03, does not name all folders.
+        folder = real_path(root)
+        place = {"plate": stem(folder.parent.parent), **_place(folder.parent.name, folder.name)}
         return list(_well_images(root, "", place, _dicts(attributes["well"], "images")))
     return [ListedImage(path, {}) for path in _collection(root, attributes)]
 
@@ -143,7 +146,7 @@ def _plate_images(root: Path, plate: Any) -> Iterator[ListedImage]:
     for well in _dicts(plate, "wells"):
         path = str(well.get("path"))
         row, _, column = path.partition("/")
-        place = {**place_of_well(well_name(row, column)), "row": row, "column": numeric(column)}
+        place = _place(row, column)
         try:
             images = _dicts(_attributes(_below(root, root, path)).get("well"), "images")
         except ImageError as error:
@@ -153,6 +156,11 @@ def _plate_images(root: Path, plate: Any) -> Iterator[ListedImage]:
             yield ListedImage(path, place, ImageError("missing_well", f"{reason}: all others are segmented"))
             continue
         yield from _well_images(root, f"{path}/", place, images)
+
+
+def _place(row: str, column: str) -> dict[str, str]:
+    """Columns of a well, by the names of its folders."""
+    return {**place_of_well(well_name(row, column)), "row": row, "column": numeric(column)}
 
 
 def _well_images(root: Path, prefix: str, place: dict[str, str], images: list[dict[str, Any]]) -> Iterator[ListedImage]:

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from unetbio.errors import ImageError
-from unetbio.io import read_image
+from unetbio.io import find_inputs, read_image, write_labels
+from unetbio.io.labels import label_suffix
 
 
 def refused(path: Path, **options: Any) -> ImageError:
@@ -109,6 +110,20 @@ def volume(path: Path, values: np.ndarray, unit: str = "mm", **header: float) ->
     if header:
         made.header.set_slope_inter(**header)
     nibabel.save(made, path)
+
+
+@pytest.mark.parametrize("name", ["X.NII", "X.NII.GZ"])
+def test_nifti_is_known_by_its_name_in_capitals(tmp_path: Path, name: str) -> None:
+    written = noise(4, 5, 6)
+    volume(tmp_path / name.lower(), written)
+    (tmp_path / name.lower()).rename(tmp_path / name)
+    (found,) = find_inputs([tmp_path])
+    image = read_image(found.path)
+    assert image.format == "nifti"
+    np.testing.assert_array_equal(image.read(), written.T)
+    write_labels(tmp_path / f"y_labels{name[1:]}", np.eye(5, dtype=np.uint16))
+    assert read_image(tmp_path / f"y_labels{name[1:]}").format == "nifti"
+    assert label_suffix(found.path) == ".nii.gz"
 
 
 @pytest.mark.parametrize("name", ["x.nii", "x.nii.gz"])

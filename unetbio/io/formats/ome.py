@@ -39,7 +39,6 @@ class OmeImage:
 
     ``dtype`` is numpy's name of the pixel type, empty where it is unknown.
     ``planes`` maps ``(c, z, t)`` to pages; ``c`` counts pages, each of which holds ``samples`` channels.
-    ``open_ended`` is true when the block leaves the number of planes to the file.
     """
 
     name: str

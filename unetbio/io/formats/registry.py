@@ -38,7 +38,8 @@ class Format:
     starts : tuple of bytes
         First bytes of its files.
     matches : callable
-        Whether a file has the format, from its name and first 512 bytes; for formats that `starts` cannot describe.
+        Whether a file has the format, from its name in small letters and first 512 bytes; for formats that `starts`
+        cannot describe.
     folder_markers : tuple of str
         Files that make a folder an image of the format; empty for formats of files.
     long_suffixes : tuple of str
@@ -147,7 +148,7 @@ def find_file(name: str, head: bytes) -> Format | None:
     for kind in FORMATS.values():
         if head.startswith(kind.starts):
             return kind
-    return next((kind for kind in FORMATS.values() if kind.matches and kind.matches(name, head)), None)
+    return next((kind for kind in FORMATS.values() if kind.matches and kind.matches(name.lower(), head)), None)
 
 
 def find_folder(path: Path) -> Format | None:
@@ -159,4 +160,4 @@ def find_folder(path: Path) -> Format | None:
 
 def find_by_name(name: str) -> Format | None:
     """The format whose ending a name has."""
-    return next((kind for kind in FORMATS.values() if name.endswith(kind.suffixes)), None)
+    return next((kind for kind in FORMATS.values() if name.lower().endswith(kind.suffixes)), None)

@@ -66,7 +66,7 @@ def write_nifti(
     made = kind(volume, affine, dtype=volume.dtype)
     made.header.set_xyzt_units(xyz=unit)
     content: bytes = made.to_bytes()
-    write_bytes(path, gzip.compress(content, 6, mtime=0) if os.fspath(path).endswith(".gz") else content)
+    write_bytes(path, gzip.compress(content, 6, mtime=0) if os.fspath(path).lower().endswith(".gz") else content)
 
 
 def _unit_of(affine: NDArray[np.float64], pixel_size_um: dict[str, float]) -> str:

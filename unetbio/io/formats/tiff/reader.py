@@ -66,7 +66,7 @@ def read_tiff_labels(path: Path, *, axes: str | None = None, series: int = 0) ->
 
 
 def _read(path: Path, axes: str | None, series: int, find_colour: Callable[[tifffile.TiffPage, str], Colour]) -> Image:
-    if path.name.endswith(COMPANION):
+    if path.name.lower().endswith(COMPANION):
         with refuse_broken("TIFF"):
             stacks = companion_stacks(path)
         return _finish(path, stacks, axes, series, lambda layout: find_colour(layout, "ome"))

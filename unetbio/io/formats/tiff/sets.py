@@ -53,7 +53,7 @@ def find_pieces(paths: Iterable[Path]) -> dict[Path, Path]:
     pieces: dict[Path, Path] = {}
     folders: dict[str, list[Path]] = {}
     for path in paths:
-        if path.name.endswith(COMPANION):
+        if path.name.lower().endswith(COMPANION):
             pieces |= dict.fromkeys(_described(path), path)
         elif path.name.lower().endswith(SUFFIXES):
             folders.setdefault(os.path.dirname(path), []).append(path)  # noqa: PTH120 -- ten times as fast
@@ -106,7 +106,7 @@ def is_one_image(path: Path) -> bool:
     Files of which that cannot be seen in the first page may hold one, too.
     """
     page = _first_page(path)
-    if page is None or path.name.endswith(COMPANION):
+    if page is None or path.name.lower().endswith(COMPANION):
         return False
     text = page.description
     if "<OME" in text or "OME>" in text:

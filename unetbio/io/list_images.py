@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from unetbio.errors import ImageError, UsageError
 from unetbio.io.discover import Found, find_inputs
@@ -84,7 +84,7 @@ def images_of(found: Found, series: SeriesChoice = None) -> list[Found]:
     except (ImageError, OSError):
         return [found]  # opening it gives the error
     if len(listed) == 1 and listed[0].place:
-        return [dataclasses.replace(found, place={"plate": stem(found.path), **listed[0].place})]
+        return [dataclasses.replace(found, place=_place(found, listed[0].place))]
     if len(listed) < 2:
         return [found]
     try:
@@ -96,7 +96,7 @@ def images_of(found: Found, series: SeriesChoice = None) -> list[Found]:
     for number in chosen:
         image = listed[number]
         is_field = bool(image.place)
-        place = {"plate": stem(found.path), **image.place} if is_field else {"position": image.path}
+        place = _place(found, image.place) if is_field else {"position": image.path}
         images.append(
             Found(
                 found.path / image.path,
@@ -109,6 +109,12 @@ def images_of(found: Found, series: SeriesChoice = None) -> list[Found]:
             )
         )
     return images
+
+
+def _place(found: Found, field: Mapping[str, str]) -> dict[str, str]:
+    """Columns of a field of a plate, or of a well that was given alone."""
+    columns = {"plate": found.path.name, **field}
+    return {**columns, "plate": stem(columns["plate"])}
 
 
 def select_series(asked: SeriesChoice, names: Sequence[str]) -> list[int]:

@@ -15,7 +15,6 @@ from unetbio.errors import ImageError
 from unetbio.files import read_bytes, real_path
 from unetbio.io.formats.refusals import check_series
 from unetbio.io.formats.units import size_in_um
-from unetbio.io.mask_names import stem
 from unetbio.io.wells import numeric, place_of_well, well_name
 
 __all__ = ["Multiscale", "check_copy", "find_images", "find_label_image", "is_one_image", "list_images"]
@@ -68,7 +67,7 @@ class ListedImage:
     path : str
         Its folder, below that of all images.
     place : dict
-        Well, row, column, field and acquisition of an image of a plate; also the plate where a well alone was listed.
+        Well, row, column, field and acquisition of an image of a plate; also its folder, if a well was listed.
     error : ImageError, optional
         Why it cannot be opened, if it is not there.
     """
@@ -137,7 +136,7 @@ def list_images(root: Path) -> list[ListedImage]:
     if "well" in attributes:
         # A path from within the plate, such as 03, does not name all folders.
         folder = real_path(root)
-        place = {"plate": stem(folder.parent.parent), **_place(folder.parent.name, folder.name)}
+        place = {"plate": folder.parent.parent.name, **_place(folder.parent.name, folder.name)}
         return list(_well_images(root, "", place, _dicts(attributes["well"], "images")))
     return [ListedImage(path, {}) for path in _collection(root, attributes)]
 

@@ -10,6 +10,7 @@ import tifffile
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
+from unetbio import targets
 from unetbio.cli.main import main
 from unetbio.errors import ImageError
 from unetbio.io import read_image, read_labels
@@ -21,6 +22,7 @@ from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
 from unetbio.training.data.examples import load_examples
 from unetbio.training.data.pairs import AnnotatedPair
+from unetbio.training.setup import describe_model
 
 GREY = np.random.default_rng(0).integers(0, 256, (40, 44)).astype(np.uint8)
 RGB = np.dstack([GREY] * 3)
@@ -168,9 +170,12 @@ def test_a_training_scales_named_pictures_as_segment_does(tmp_path: Path) -> Non
     mask = tmp_path / "m.tif"
     tifffile.imwrite(mask, np.pad(np.full((10, 10), 7, np.uint16), ((0, 30), (0, 34))))
     picture = write(tmp_path / "a.png", coloured())
+    config = TrainingConfig()
     plain, named = (
-        load_examples([AnnotatedPair(picture, mask, reading=Settings(channel_names=names))], TrainingConfig())[0]
+        load_examples([AnnotatedPair(picture, mask, reading=Settings(channel_names=names))], config)[0]
         for names in ((), ("R", "G", "B"))
     )
-    np.testing.assert_array_equal(plain.image, named.image)
-    assert named.channel_names == ("R", "G", "B")
+    assert named.scaling == plain.scaling
+    learner = targets.of_training(config).learner(config, [named.label_image])
+    # So that an export of the model states the same range.
+    assert describe_model([named], config, learner, {}, (64, 64)).channels == ("red", "green", "blue")

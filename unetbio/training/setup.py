@@ -12,6 +12,7 @@ from torch import nn
 from unetbio import networks
 from unetbio.errors import UsageError
 from unetbio.geometry import anisotropic_levels
+from unetbio.io.grey_pictures import COLOURS
 from unetbio.models.model_file import ModelInfo, first_problem
 from unetbio.settings.training import TrainingConfig
 from unetbio.targets.base import Learner
@@ -75,7 +76,8 @@ def describe_model(
             name=config.name,
             architecture=config.network,
             parameters=parameters,
-            channels=training[0].channel_names,
+            # By these, an exported model says how pictures are scaled.
+            channels=COLOURS if training[0].is_picture else training[0].channel_names,
             pixel_size_um=_pixel_size(training, seen),
             normalization=config.normalization,
             window=window,

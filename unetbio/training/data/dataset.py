@@ -65,6 +65,8 @@ class Example:
         Typical diameter of its cells, if it was given.
     annotated_diameter_px : float, optional
         Diameter of its median cell as annotated; None without cells, as in class masks.
+    is_picture : bool
+        Whether its channels are those of a colour picture, whatever they are called.
     """
 
     name: str
@@ -76,6 +78,7 @@ class Example:
     group: str = ""
     diameter_px: float | None = None
     annotated_diameter_px: float | None = None
+    is_picture: bool = False
 
     @property
     def spacing(self) -> tuple[float, ...] | None:

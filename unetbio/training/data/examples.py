@@ -281,4 +281,5 @@ def _example(
         group=pair.group,
         diameter_px=diameter / full_pixels(selection.image) if isinstance(diameter, int | float) else None,
         annotated_diameter_px=annotated_diameter_px,
+        is_picture=selection.picture_names == COLOURS,
     )

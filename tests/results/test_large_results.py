@@ -55,6 +55,20 @@ def test_masks_are_verified_in_parts(results: Path, large: None) -> None:
     assert unetbio("verify", results).exit_code == 0
 
 
+def assert_exports_alike(results: Path, tmp_path: Path, request: pytest.FixtureRequest, target: str) -> None:
+    """Assert that an export in parts writes the files of one in memory."""
+    assert unetbio("export", results, "--to", target, "-o", tmp_path / "whole").exit_code == 0
+    request.getfixturevalue("large")
+    result = unetbio("export", results, "--to", target, "-o", tmp_path / "parts")
+    assert result.exit_code == 0, result.output
+    whole, parts = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()}
+        for name in ("whole", "parts")
+    )
+    assert parts == whole
+    assert parts
+
+
 def edit(results: Path) -> None:
     """Change a mask as people do: an id beyond the others, and cells that are joined although they lie apart."""
     mask = next(path for path in results.glob("a_labels.*") if path.suffix != ".json")
@@ -89,16 +103,30 @@ def test_outlines_are_exported_in_parts(
 ) -> None:
     if is_edited:
         edit(results)
-    assert unetbio("export", results, "--to", target, "-o", tmp_path / "whole").exit_code == 0
-    request.getfixturevalue("large")
-    result = unetbio("export", results, "--to", target, "-o", tmp_path / "parts")
-    assert result.exit_code == 0, result.output
-    whole, parts = (
-        {path.name: path.read_bytes() for path in (tmp_path / name).rglob("*") if path.is_file()}
-        for name in ("whole", "parts")
-    )
-    assert parts == whole
-    assert parts
+    assert_exports_alike(results, tmp_path, request, target)
+
+
+@pytest.mark.parametrize(
+    ("axes", "options"),
+    [("TYX", ()), ("ZYX", ("--z", "each")), ("ZYX", ("--z", "each", "--link", "0.25"))],
+    ids=["times", "sections", "linked sections"],
+)
+@pytest.mark.parametrize("target", ["geojson", "coco", "imagej"])
+def test_outlines_of_planes_are_exported_in_parts(
+    tmp_path: Path,
+    discs: Array,
+    tiny_model: Path,
+    request: pytest.FixtureRequest,
+    axes: str,
+    options: tuple[str, ...],
+    target: str,
+) -> None:
+    planes = np.stack([discs, np.roll(discs, 2, axis=1), discs])
+    tifffile.imwrite(tmp_path / "a.tif", planes, imagej=True, metadata={"axes": axes})
+    results = tmp_path / "out"
+    line = ("segment", tmp_path / "a.tif", "-o", results, "-m", tiny_model, "--diameter", "model", *options)
+    assert unetbio(*line, "--overlays", "none", "--device", "cpu").exit_code == 0
+    assert_exports_alike(results, tmp_path, request, target)
 
 
 def _as_colours(mask: Path, labels: Array) -> None:

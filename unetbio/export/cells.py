@@ -10,6 +10,7 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.io.grey_pictures import plane_counts
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import holds_classes, provenance_name, result_name
+from unetbio.postprocessing.bands import planes_of
 from unetbio.provenance import InputRecord, PartRecord, read_provenance
 from unetbio.results.entries import check_folder, known_entries
 from unetbio.results.journal import Entry
@@ -101,20 +102,22 @@ class ExportImage:
 
     def planes(self) -> Iterator[Plane]:
         """All planes, by time and section."""
-        frames = self.label_image if len(self.times) > 1 else [self.label_image]
         import polars as pl
 
-        for t, frame in zip(self.times, frames, strict=True):
+        for number, t in enumerate(self.times):
+            frame = planes_of(self.label_image, number) if len(self.times) > 1 else self.label_image
             rows = self._rows(t)
             if len(frame.shape) == 2:
                 yield Plane(t, self.section, frame, _measurements(rows))
             elif SECTION in rows.columns:
-                for z, section in enumerate(frame, self.first_section):
-                    yield Plane(t, z, section, _measurements(rows.filter(pl.col(SECTION) == z).drop(SECTION)))
+                for index in range(frame.shape[0]):
+                    z = self.first_section + index
+                    measured = _measurements(rows.filter(pl.col(SECTION) == z).drop(SECTION))
+                    yield Plane(t, z, planes_of(frame, index), measured)
             else:
                 measured = _measurements(rows)
-                for z, section in enumerate(frame, self.first_section):
-                    yield Plane(t, z, section, measured)
+                for index in range(frame.shape[0]):
+                    yield Plane(t, self.first_section + index, planes_of(frame, index), measured)
 
     def _rows(self, t: int | None) -> "pl.DataFrame":
         import polars as pl

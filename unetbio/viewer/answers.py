@@ -45,7 +45,8 @@ KINDS = {
 }
 NOT_FOUND, UNUSABLE, LOCKED, INTERNAL = 404, 422, 423, 500
 
-_NUMBER = r"-?\d{1,30}(?:\.\d{1,20})?(?:e[-+]?\d{1,2})?"
+# JavaScript writes 0.000015259021893143654 with all its digits; smaller numbers have an exponent.
+_NUMBER = r"-?\d{1,30}(?:\.\d{1,30})?(?:e[-+]?\d{1,2})?"
 _LAYER = re.compile(rf"(\d{{1,4}}):({_NUMBER}):({_NUMBER}):([0-9a-f]{{6}})")
 _ROUTES = {
     "images": re.compile(r"images"),

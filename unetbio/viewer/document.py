@@ -7,7 +7,7 @@ import os
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -196,7 +196,7 @@ class Document:
         found = []
         for channel in self._opened.channels:
             name = image.channel_names[channel]
-            low, high, smallest, largest = contrast(_sampled(self._levels(0, channel)))
+            low, high, smallest, largest = contrast(self._seen_for_contrast(channel))
             if of_pictures:
                 low, high = 0.0, float(np.iinfo(image.dtype).max) if image.dtype.kind in "ui" else 1.0
             colour = WHITE if channel in segmented else OTHERS[channel % len(OTHERS)]
@@ -212,6 +212,17 @@ class Document:
             }
             found.append(shown)
         return found
+
+    def _seen_for_contrast(self, channel: int) -> Iterator[NDArray[Any]]:
+        """The first, the middle and the last plane, as sections differ in brightness; of large planes the middle one.
+
+        An image of several files may lack the file of a channel at a time.
+        """
+        count = self._pixels.shape[0] * self._pixels.shape[1]
+        others = () if is_large(self._opened.shape[-2:]) else (0, count - 1)
+        for plane in sorted({count // 2, *others}):
+            if channel in self._opened.present_channels(self._opened.times[self._place(plane)[0]]):
+                yield _sampled(self._levels(plane, channel))
 
     def tile(self, plane: int, level: int, x: int, y: int, layers: Mapping[int, Layer]) -> bytes:
         """Tile of the image as JPEG; see `unetbio.viewer.pictures.draw_tile`."""

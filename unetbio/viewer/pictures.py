@@ -1,7 +1,7 @@
 """Tiles of an image and of its label image, at the zooms of a viewer."""
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import imagecodecs
@@ -44,13 +44,25 @@ def halved(plane: NDArray[Any]) -> NDArray[Any]:
     return (total / 4 if kind is np.float32 else total // 4).astype(plane.dtype)
 
 
-def contrast(plane: NDArray[Any]) -> tuple[float, float, float, float]:
-    """Grey values to show as black and as white, and the smallest and the largest, of a regular sample."""
+def contrast(planes: Iterable[NDArray[Any]]) -> tuple[float, float, float, float]:
+    """Grey values to show as black and as white, and the smallest and the largest, of regular samples of planes.
+
+    They are those of the planes together: none of them is black or white as a whole.
+    """
+    samples = [sample for sample in map(_sample, planes) if sample.size]
+    if not samples:
+        return 0.0, 1.0, 0.0, 1.0
+    lows, highs, smallest, largest = zip(*map(_contrast, samples), strict=True)
+    return min(lows), max(highs), min(smallest), max(largest)
+
+
+def _sample(plane: NDArray[Any]) -> NDArray[np.float64]:
     values = plane.reshape(-1)
     sample = values[:: max(1, values.size // SAMPLES)].astype(np.float64)
-    sample = sample[np.isfinite(sample)]
-    if not sample.size:
-        return 0.0, 1.0, 0.0, 1.0
+    return sample[np.isfinite(sample)]
+
+
+def _contrast(sample: NDArray[np.float64]) -> tuple[float, float, float, float]:
     low, high = np.percentile(sample, PERCENT)
     smallest, largest = float(sample.min()), float(sample.max())
     # A few bright cells on a constant ground: the percentiles meet, the extremes may not.

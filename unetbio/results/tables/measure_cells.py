@@ -423,10 +423,8 @@ def open_as_segmented(
 
 def segmented_channels(opened: ImageSelection, provenance: Provenance | None) -> list[int]:
     """Channels that the model saw and that are there; the first one that is there if they are unknown."""
-    names, present = channel_columns(opened.image.channel_names), opened.present_channels(opened.times[0])
-    asked = (provenance.settings.get("channel") if provenance else None) or []
-    found = [names.index(each) if each in names else each for each in asked]
-    return [channel for channel in found if channel in present] or list(present[:1])
+    present, seen = opened.present_channels(opened.times[0]), provenance.run.get("channels") if provenance else None
+    return [channel for channel in seen or () if channel in present] or list(present[:1])
 
 
 def _as_segmented(image: Image, provenance: Provenance | None) -> ImageSelection:

@@ -1,9 +1,19 @@
 // Requests to unetbio view. Addresses are relative: they stand below the secret of the address of the page.
 
+async function failure(response) {
+  const text = await response.text();
+  let message = text.trim();
+  try {
+    message = JSON.parse(text).error;
+  } catch {
+    // Refusals, such as of a page that was opened before a restart, are plain text.
+  }
+  return Object.assign(new Error(message), {status: response.status});
+}
+
 async function answer(response) {
-  const content = await response.json();
-  if (!response.ok) throw Object.assign(new Error(content.error), {status: response.status});
-  return content;
+  if (!response.ok) throw await failure(response);
+  return response.json();
 }
 
 export async function get(path) {
@@ -17,6 +27,6 @@ export async function post(path, body) {
 
 export async function getIds(path) {
   const response = await fetch(path);
-  if (!response.ok) throw new Error((await response.json()).error);
+  if (!response.ok) throw await failure(response);
   return new Uint32Array(await response.arrayBuffer());
 }

@@ -15,6 +15,7 @@ from unetbio.errors import ImageError
 from unetbio.io import read_image, read_labels
 from unetbio.io.formats import SUFFIXES, find_folder
 from unetbio.io.image import Image
+from unetbio.io.pairing.matching import put_over
 
 __all__ = ["is_mask_folder", "read_mask", "read_mask_folder"]
 
@@ -22,7 +23,9 @@ MAX_COLOURS = 65_535
 RGB = 3
 
 
-def read_mask(path: Path, grid: Grid, *, split_components: bool = False, series: int | None = None) -> NDArray[Any]:
+def read_mask(
+    path: Path, grid: Grid, *, split_components: bool = False, series: int | None = None, image: Image | None = None
+) -> NDArray[Any]:
     """Read a label image, or a picture with one colour for each cell.
 
     Parameters
@@ -35,6 +38,8 @@ def read_mask(path: Path, grid: Grid, *, split_components: bool = False, series:
         Connected parts of one value, or of one colour, are cells, in each time by itself.
     series : int, optional
         Number of the image in a file that holds several; of a mask with one, that one is taken.
+    image : Image, optional
+        The image of the grid: voxels of NIfTI masks are put into its order.
 
     Returns
     -------
@@ -44,7 +49,8 @@ def read_mask(path: Path, grid: Grid, *, split_components: bool = False, series:
     Raises
     ------
     ImageError
-        When the mask cannot be read, has another size, looks like an image, or holds 0 and 1 alone.
+        When the mask cannot be read, has another size, does not lie over the image, looks like an image, or holds 0 and
+        1 alone.
     """
     try:
         label_image = _read(path, grid, split_components, series)
@@ -54,6 +60,8 @@ def read_mask(path: Path, grid: Grid, *, split_components: bool = False, series:
         # Programs that edit masks often do not write the axes, and three frames look like colours.
         number = _number(_open_as(path, grid), series)
         label_image = read_labels(path, allow_binary=split_components, axes=grid.axes, series=number)
+    if image is not None and image.affine_trusted:
+        label_image = put_over(image, path, label_image)
     if background := find_numbered_background(label_image):
         raise background
     if label_image.shape != grid.shape:

@@ -64,7 +64,8 @@ def read_label_image(
             _say_missing(source, place, name)
             return label_image, NamedClasses()
         if source.format == MASKS and not is_mask_folder(path):
-            label_image = read_mask(path, grid, split_components=run.split_components, series=place.series)
+            split = run.split_components
+            label_image = read_mask(path, grid, split_components=split, series=place.series, image=place.image)
             label_image = _look_at_parts(label_image, grid, name)
             return label_image, NamedClasses(named=frozenset() if run.split_components else None)
         if source.format == MASKS:

@@ -24,11 +24,12 @@ from unetbio.io.labels import label_suffix
 from unetbio.io.list_images import images_of
 from unetbio.io.mask_names import MASK_SUFFIXES, section_of
 from unetbio.io.pairing.layouts import Layout, find_layout
-from unetbio.output_layout import mask_name, objects_name, result_name
+from unetbio.output_layout import NIFTI, mask_name, objects_name, provenance_name, result_name
 from unetbio.preprocessing.prepare import series_number
-from unetbio.provenance import PartRecord
+from unetbio.provenance import PartRecord, read_provenance
 from unetbio.results.corrections import RunMask, describe_mask, find_masks_of_run, store_correction, write_mask
 from unetbio.results.journal import Entry
+from unetbio.results.recorded_input import input_under
 from unetbio.results.reuse import read_mask_of_run
 from unetbio.settings.runs import ImportRun
 from unetbio.settings.segmentation import Settings
@@ -57,7 +58,7 @@ class Place:
     """Where the mask of one image goes.
 
     ``series`` is its number in a file of several, ``part`` what the mask shows of the file, if not all of it.
-    ``read_before`` reads the mask that it replaces in a run.
+    ``read_before`` reads the mask that it replaces in a run. ``image`` is the image, if it says where its voxels are.
     """
 
     grid: Grid
@@ -65,6 +66,7 @@ class Place:
     series: int | None
     part: PartRecord | None = None
     read_before: Callable[[], NDArray[Any]] | None = None
+    image: Image | None = None
 
 
 class Places:
@@ -161,7 +163,7 @@ class ImagePlaces(Places):
             _write_classes(cell_classes_path(path), classes, is_new=is_new)
             return is_new
 
-        return Place(grid, store, chosen)
+        return Place(grid, store, chosen, image=image)
 
 
 class RunPlaces(Places):
@@ -191,7 +193,15 @@ class RunPlaces(Places):
             entry.series,
             mask.part,
             lambda: read_mask_of_run(self._out, entry.output),
+            self._placed_image(entry),
         )
+
+    def _placed_image(self, entry: Entry) -> Image | None:
+        """The input of a mask; None unless it is NIfTI, which says where its voxels are."""
+        provenance = read_provenance(self._out / provenance_name(entry.output))
+        if provenance is None or not entry.path.endswith(NIFTI):
+            return None
+        return input_under(self._out / entry.output, provenance)
 
     def _store(self, entry: Entry, mask: RunMask, label_image: NDArray[Any], classes: NamedClasses) -> bool:
         if self._output:

@@ -18,7 +18,7 @@ from unetbio.output_layout import holds_classes, provenance_name
 from unetbio.provenance import CELL_CLASSES, PartRecord, Provenance, read_provenance
 from unetbio.results.entries import check_folder, known_entries
 from unetbio.results.journal import Entry
-from unetbio.results.reuse import layout_of, read_label_file
+from unetbio.results.reuse import affine_of_mask, layout_of, read_label_file
 
 __all__ = ["RunMask", "describe_mask", "find_masks_of_run", "store_correction", "write_mask"]
 
@@ -167,13 +167,13 @@ def write_mask(out: Path, mask: RunMask, label_image: Any, folder: Path | None =
     EnvironmentStoppedError
         When the disk is full or the folder cannot be written to; the file stays as it was.
     """
-    path, affine = (folder or out) / mask.entry.output, _affine(out / mask.entry.output)
+    path, affine = (folder or out) / mask.entry.output, _affine(out, mask.entry.output)
     write_labels(path, label_image, axes=mask.axes, pixel_size_um=mask.pixel_size_um, affine=affine, start=mask.start)
 
 
-def _affine(path: Path) -> NDArray[np.float64] | None:
+def _affine(out: Path, output: str) -> NDArray[np.float64] | None:
     """Matrix of a NIfTI label image, which its image has too."""
     try:
-        return read_image(path, labels=True).affine
+        return affine_of_mask(out / output, read_provenance(out / provenance_name(output)))
     except ImageError:
         return None

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+from unetbio.errors import ImageError
 from unetbio.io import Image, read_image
 from unetbio.io.image_set import ImageSet
-from unetbio.provenance import InputRecord, PartRecord, SetRecord
+from unetbio.provenance import InputRecord, PartRecord, Provenance, SetRecord
 
-__all__ = ["open_recorded", "record_part", "record_set", "recorded_set"]
+__all__ = ["input_under", "open_recorded", "record_part", "record_set", "recorded_set"]
 
 
 def record_set(images: ImageSet | None) -> SetRecord | None:
@@ -60,6 +61,19 @@ def open_recorded(
         return image
     part = record.part
     return image.at_level(part.level).crop(slice(*part.rows), slice(*part.columns))
+
+
+def input_under(path: Path, provenance: Provenance) -> Image | None:
+    """The part of the input that the label image at a path shows; None when it cannot be opened any more."""
+    source, settings = provenance.input.find(path.parent), provenance.settings
+    try:
+        if source is None:
+            return None
+        image = open_recorded(provenance.input, source, axes=settings.get("axes"), series=settings.get("series") or 0)
+    except ImageError:
+        return None
+    kept = provenance.run.get("partial")
+    return image.crop_sections(*kept) if kept else image
 
 
 def _open(record: InputRecord | None, path: Path, axes: str | None, series: int) -> Image:

@@ -13,12 +13,14 @@ from math import prod
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import ImageError
 from unetbio.files import TEMPORARY, real_path, stamp
-from unetbio.io import read_image, read_labels
+from unetbio.io import Image, read_image, read_labels
 from unetbio.io.label_file import LabelFile
+from unetbio.io.pairing.matching import affine_over, put_over
 from unetbio.labels import label_hash
 from unetbio.models.model_file import Model
 from unetbio.output_layout import LOCK, NIFTI, described_mask, provenance_name
@@ -26,7 +28,7 @@ from unetbio.postprocessing.bands import bands_in_memory
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.provenance import CELL_CLASSES, PROBABILITIES, Provenance, read_provenance
 from unetbio.results.items import Format, Item
-from unetbio.results.recorded_input import record_set
+from unetbio.results.recorded_input import input_under, record_set
 from unetbio.settings.base import flattened
 from unetbio.settings.segmentation import Settings
 
@@ -34,6 +36,7 @@ __all__ = [
     "EarlierResult",
     "KeptResult",
     "Policy",
+    "affine_of_mask",
     "find_earlier_result",
     "has_objects",
     "hash_labels",
@@ -341,12 +344,39 @@ def is_large(shape: Sequence[int]) -> bool:
 
 
 def read_label_file(path: Path, provenance: Provenance | None) -> NDArray[Any]:
-    """Read a label image of a run, also one that was edited and holds only a single cell.
+    """Read a label image of a run, also one that was edited and holds only a single cell, in the order of its input.
 
     Programs that edit masks often do not write the axes, and three frames look like colours, or like one grey image
     where they are equal. Such a file is read again with the axes of the original label image, and accepted if its shape
-    is the same.
+    is the same. Programs of other axes save the voxels of NIfTI files in another order.
+
+    Raises
+    ------
+    ImageError
+        As `unetbio.io.read_labels`; ``geometry_differs``: an edited mask does not lie over its input.
     """
+    label_image = _read_as_stored(path, provenance)
+    image = _input_under_edited(path, provenance)
+    return label_image if image is None else put_over(image, path, label_image)
+
+
+def affine_of_mask(path: Path, provenance: Provenance | None) -> NDArray[np.float64] | None:
+    """Matrix of what `read_label_file` gives; None where the file holds none. Raises as `unetbio.io.read_image`."""
+    stored = read_image(path, labels=True).affine
+    image = _input_under_edited(path, provenance)
+    return stored if image is None else affine_over(image, path)
+
+
+def _input_under_edited(path: Path, provenance: Provenance | None) -> Image | None:
+    """The input of a NIfTI file that its run did not write as it is; None of others, and where there is none."""
+    if provenance is None or not path.name.endswith(NIFTI):
+        return None
+    size, mtime_ns, _ = stamp(path)
+    is_own = (size, mtime_ns) == (provenance.output.size, provenance.output.mtime_ns)
+    return None if is_own else input_under(path, provenance)
+
+
+def _read_as_stored(path: Path, provenance: Provenance | None) -> NDArray[Any]:
     try:
         labels = read_labels(path, allow_binary=True)
     except ImageError as error:

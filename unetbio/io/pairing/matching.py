@@ -14,7 +14,15 @@ from unetbio.io.image import Image
 from unetbio.io.labels import labels_of
 from unetbio.io.read import read_image
 
-__all__ = ["PIXEL_SIZE_TOLERANCE", "open_mask", "put_over", "read_mask", "spatial_axes"]
+__all__ = [
+    "PIXEL_SIZE_TOLERANCE",
+    "affine_over",
+    "check_pixel_size",
+    "open_mask",
+    "put_over",
+    "read_mask",
+    "spatial_axes",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -76,20 +84,44 @@ def read_mask(
         logger.info("%s: its axes %s are taken as %s, those of its image", path, found, own)
         found = own
     values = labels_of(mask, found, allow_binary=allow_binary, ignore_label=ignore_label)
-    return _put_over(image, mask, values, compare_pixel_sizes), found
+    if compare_pixel_sizes:
+        _check_pixel_sizes(mask, image)
+    return _put_over(image, mask, values), found
 
 
-def put_over(
-    image: Image, path: str | os.PathLike[str], values: NDArray[Any], *, compare_pixel_sizes: bool = True
-) -> NDArray[Any]:
-    """Pixels of a mask that were read from ``path`` before, as `read_mask` puts them over the image; raises as that."""
+def put_over(image: Image, path: str | os.PathLike[str], values: NDArray[Any]) -> NDArray[Any]:
+    """Pixels of a mask that were read from ``path`` before, in the order of those of the image.
+
+    Raises
+    ------
+    ImageError
+        ``geometry_differs``.
+    """
+    mask = _open_again(path)
+    return values if mask is None else _put_over(image, mask, values)
+
+
+def affine_over(image: Image, path: str | os.PathLike[str]) -> NDArray[np.float64] | None:
+    """Matrix of what `put_over` gives; None where the file of the mask holds none."""
+    mask = _open_again(path)
+    return None if mask is None else image.affine if _is_placed(image, mask) else mask.affine
+
+
+def check_pixel_size(image: Image, path: str | os.PathLike[str]) -> None:
+    """Refuse a mask with another pixel size than the image, as `read_mask` does."""
+    mask = _open_again(path)
+    if mask is not None:
+        _check_pixel_sizes(mask, image)
+
+
+def _open_again(path: str | os.PathLike[str]) -> Image | None:
+    """Open a mask that was read before; None if it needed axes, which place it nowhere."""
     try:
-        mask = read_image(path, labels=True)
+        return read_image(path, labels=True)
     except ImageError as error:
         if error.reason == "unknown_axes":
-            return values
+            return None
         raise
-    return _put_over(image, mask, values, compare_pixel_sizes)
 
 
 def open_mask(path: str | os.PathLike[str], image: Image, axes: str | None = None) -> Image:
@@ -122,14 +154,17 @@ def open_mask(path: str | os.PathLike[str], image: Image, axes: str | None = Non
         raise ImageError(error.reason, f"{error}; the axes {own} of its image do not fit") from error
 
 
-def _put_over(image: Image, mask: Image, values: NDArray[Any], compare_pixel_sizes: bool) -> NDArray[Any]:
-    # A plane of a stack, or a mask of another size, is not placed: the second is refused for its size.
+def _put_over(image: Image, mask: Image, values: NDArray[Any]) -> NDArray[Any]:
+    return _in_order_of(image, mask, values) if _is_placed(image, mask) else values
+
+
+def _is_placed(image: Image, mask: Image) -> bool:
+    """Whether both files say where their voxels are.
+
+    A plane of a stack, or a mask of another size, is not placed: the second is refused for its size.
+    """
     is_whole = sorted(mask.size(axis) for axis in "ZYX") == sorted(image.size(axis) for axis in "ZYX")
-    if mask.affine_trusted and image.affine_trusted and is_whole:
-        return _in_order_of(image, mask, values)
-    if compare_pixel_sizes:
-        _check_pixel_sizes(mask, image)
-    return values
+    return mask.affine_trusted and image.affine_trusted and is_whole
 
 
 def _in_order_of(image: Image, mask: Image, values: NDArray[Any]) -> NDArray[Any]:
@@ -167,7 +202,7 @@ def _open_with(path: Path, image: Image, axes: str | None) -> Image:
 
 
 def _check_pixel_sizes(mask: Image, image: Image) -> None:
-    if not (mask.pixel_size_trusted and image.pixel_size_trusted):
+    if _is_placed(image, mask) or not (mask.pixel_size_trusted and image.pixel_size_trusted):
         return
     common = [
         axis for axis in "ZYX" if axis in mask.pixel_size_um and axis in image.pixel_size_um and axis in mask.axes

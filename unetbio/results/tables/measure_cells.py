@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from unetbio.errors import ImageError
 from unetbio.io.grey_pictures import grey_view
 from unetbio.io.image import Image, with_channel_names
-from unetbio.io.pairing.matching import put_over
+from unetbio.io.pairing.matching import check_pixel_size, put_over
 from unetbio.io.tolerant import without_damage
 from unetbio.labels import label_hash, resize_nearest
 from unetbio.measurement import regions
@@ -130,8 +130,10 @@ def measure_again(
     opened = open_input(out, entry, provenance, options.pixel_size_um)
     if opened is not None and edited:
         try:
-            compared = options.pixel_size_um is None
-            labels = put_over(opened.image, out / entry.output, labels, compare_pixel_sizes=compared)
+            if provenance is None:
+                labels = put_over(opened.image, out / entry.output, labels)
+            if options.pixel_size_um is None:
+                check_pixel_size(opened.image, out / entry.output)
         except ImageError as error:
             raise ImageError(error.reason, f"{entry.output}: {error}") from error
     if opened is not None and labels.shape != _expected_shape(opened):

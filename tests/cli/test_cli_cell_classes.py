@@ -219,6 +219,36 @@ def test_cells_numbered_anew_lose_the_classes_of_the_old_ids(trained: Path, tmp_
     assert rows["class"].to_list() == [*(old[number] for number in range(3, 10)), None]
 
 
+def test_cells_of_colours_lose_the_classes_of_the_old_ids(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    segment(trained, out)
+    (tmp_path / "colours").mkdir()
+    labels = read_labels(out / "0_labels.ome.tif").astype(np.uint8)
+    colours = np.stack([255 - labels, labels, labels], axis=-1) * (labels > 0)[..., None]
+    tifffile.imwrite(tmp_path / "colours" / "0.tif", colours.astype(np.uint8), photometric="rgb")
+    run("import", tmp_path / "colours", "--into", out)
+    assert read_labels(out / "0_labels.ome.tif").max() == 9
+    assert _classes(out) == {}
+
+
+def test_times_without_a_file_of_tracks_keep_their_classes(trained: Path, tmp_path: Path) -> None:
+    planes = np.stack([sample(seed)[0] for seed in (0, 1)])
+    (tmp_path / "images").mkdir()
+    (tmp_path / "tracks" / "x_RES").mkdir(parents=True)
+    tifffile.imwrite(tmp_path / "images" / "x.tif", planes, imagej=True, metadata={"axes": "TYX"})
+    out = tmp_path / "out"
+    model = trained / "types.safetensors"
+    run("segment", tmp_path / "images", "-o", out, "--model", model, "--diameter", "model")
+    before = pl.read_csv(out / "x_objects.csv").select("t", "label", "class")
+    labels = read_labels(out / "x_labels.ome.tif")
+    tracks = np.where(labels[1] > 0, 10 - labels[1], 0)
+    tifffile.imwrite(tmp_path / "tracks" / "x_RES" / "mask001.tif", tracks)
+    run("import", tmp_path / "tracks", "--into", out)
+    np.testing.assert_array_equal(read_labels(out / "x_labels.ome.tif"), np.stack([labels[0], tracks]))
+    after = pl.read_csv(out / "x_objects.csv").select("t", "label", "class")
+    assert after.equals(before.filter(pl.col("t") == 0))
+
+
 def _classes(out: Path) -> dict[int, str]:
     return dict(pl.read_csv(out / "0_objects.csv").select("label", "class").iter_rows())
 

@@ -17,7 +17,7 @@ from unetbio.io.formats import SUFFIXES, find_folder
 from unetbio.io.image import Image
 from unetbio.io.pairing.matching import put_over
 
-__all__ = ["is_mask_folder", "read_mask", "read_mask_folder"]
+__all__ = ["has_colours", "is_mask_folder", "read_mask", "read_mask_folder"]
 
 MAX_COLOURS = 65_535
 RGB = 3
@@ -91,7 +91,7 @@ def _open_as(path: Path, grid: Grid) -> Image:
 
 def _read(path: Path, grid: Grid, split_components: bool, series: int | None) -> NDArray[Any]:
     image = read_image(path, labels=True)
-    if image.axes == "CYX" and image.shape[0] in (RGB, RGB + 1) and grid.axes == "YX":
+    if _has_colours(image, grid):
         label_image = _number_colours(image.read()[:RGB])
         if not split_components and labels.is_binary_mask(label_image):
             raise ImageError(
@@ -101,6 +101,18 @@ def _read(path: Path, grid: Grid, split_components: bool, series: int | None) ->
             )
         return label_image
     return read_labels(path, allow_binary=split_components, series=_number(image, series))
+
+
+def has_colours(path: Path, grid: Grid) -> bool:
+    """Whether `read_mask` numbers the colours of a picture."""
+    try:
+        return _has_colours(read_image(path, labels=True), grid)
+    except ImageError:
+        return False
+
+
+def _has_colours(mask: Image, grid: Grid) -> bool:
+    return mask.axes == "CYX" and mask.shape[0] in (RGB, RGB + 1) and grid.axes == "YX"
 
 
 def _number(mask: Image, series: int | None) -> int | None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from unetbio.annotations.challenge import missing_times, read_times
 from unetbio.annotations.formats.labkit import BACKGROUND
-from unetbio.annotations.masks import is_mask_folder, read_mask, read_mask_folder
+from unetbio.annotations.masks import has_colours, is_mask_folder, read_mask, read_mask_folder
 from unetbio.annotations.outlines import Polygons
 from unetbio.annotations.painting import Painting, paint
 from unetbio.annotations.parts import find_parts
@@ -62,12 +62,14 @@ def read_label_image(
         if source.format == CHALLENGE:
             label_image = read_times(source.paths, grid, place.read_before)
             _say_missing(source, place, name)
-            return label_image, NamedClasses()
+            # Cells have the numbers of their tracks.
+            left = missing_times(source.paths, grid) if place.read_before else ()
+            return label_image, NamedClasses(named=frozenset(), kept_times=frozenset(left))
         if source.format == MASKS and not is_mask_folder(path):
             split = run.split_components
             label_image = read_mask(path, grid, split_components=split, series=place.series, image=place.image)
             label_image = _look_at_parts(label_image, grid, name)
-            return label_image, NamedClasses(named=frozenset() if run.split_components else None)
+            return label_image, NamedClasses(named=frozenset() if split or has_colours(path, grid) else None)
         if source.format == MASKS:
             painting, named = read_mask_folder(path, grid), frozenset[int]()
         else:

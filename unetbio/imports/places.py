@@ -47,10 +47,14 @@ ONE_SECTION = (
 
 @dataclass(frozen=True)
 class NamedClasses:
-    """Classes of the cells of a mask, and the ids that the annotations name; None: they name all."""
+    """Classes of the cells of a mask, and the ids that the annotations name; None: they name all.
+
+    ``kept_times`` are those whose cells stay as they were.
+    """
 
     by_id: CellClasses = field(default_factory=dict)
     named: frozenset[int] | None = None
+    kept_times: frozenset[int | None] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -226,13 +230,16 @@ def _write_classes(path: Path, classes: NamedClasses, *, is_new: bool) -> None:
     if classes.by_id:
         write_cell_classes(path, classes.by_id)
     elif is_there and classes.named is not None:
-        _keep_classes(path, classes.named)
+        _keep_classes(path, classes.named, classes.kept_times)
 
 
-def _keep_classes(path: Path, named: frozenset[int]) -> None:
+def _keep_classes(path: Path, named: frozenset[int], times: frozenset[int | None]) -> None:
     """Remove classes of ids that annotations do not name: such a number now belongs to another cell, or to none."""
     before = read_cell_classes(path)
-    kept = {t: {number: name for number, name in table.items() if number in named} for t, table in before.items()}
+    kept = {
+        t: {number: name for number, name in table.items() if t in times or number in named}
+        for t, table in before.items()
+    }
     if kept != before:
         write_cell_classes(path, kept)
 

@@ -323,6 +323,23 @@ def test_anndata_holds_the_table_and_the_places(out: Path) -> None:
     assert anndata.read_h5ad(out / "cells.h5ad").n_obs == 3
 
 
+def test_anndata_has_the_well_and_the_columns_of_a_table(tmp_path: Path, tiny_model: Path, discs: Array) -> None:
+    anndata = pytest.importorskip("anndata", reason='needs anndata: pip install "unetbio[anndata]"')
+    names = ["r01c01f01p01-ch1sk1fk1fl1.tiff", "r01c02f01p01-ch1sk1fk1fl1.tiff"]
+    out = segment(tmp_path, tiny_model, dict.fromkeys(names, discs))
+    export(out, "anndata")
+    data = anndata.read_h5ad(out / "cells.h5ad")
+    assert data.obs["well"].tolist() == pl.read_parquet(out / "cells.parquet")["well"].to_list()
+    (tmp_path / "table.csv").write_text(f"image,path,table_path\n{tmp_path / 'images' / names[0]},/a/x.tif,b\n")
+    line = ("segment", "--table", tmp_path / "table.csv", "-o", tmp_path / "listed", "-m", tiny_model, "--workers", "1")
+    assert run(*line).exit_code == 0
+    export(tmp_path / "listed", "anndata")
+    data = anndata.read_h5ad(tmp_path / "listed" / "cells.h5ad")
+    table = pl.read_csv(tmp_path / "listed" / "cells.csv")
+    for name in ("path", "table_path", "table_table_path"):
+        assert data.obs[name].tolist() == table[name].to_list()
+
+
 def test_anndata_of_images_without_cells_has_no_rows(tmp_path: Path, tiny_model: Path) -> None:
     anndata = pytest.importorskip("anndata", reason='needs anndata: pip install "unetbio[anndata]"')
     out = segment(tmp_path, tiny_model, {"dark.tif": np.full((20, 20), 3, np.uint8)})

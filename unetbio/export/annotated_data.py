@@ -61,8 +61,9 @@ class AnnDataWriter:
         import polars as pl
 
         columns = {"path": image.entry.path, "series": image.entry.series}
-        known = set(image.table.columns)
-        extra = {f"table_{name}" if name in known else name: value for name, value in image.entry.columns.items()}
+        known = {*image.table.columns, *columns}
+        further = image.entry.further_columns
+        extra = {_free_name(name, known, set(further)): value for name, value in further.items()}
         table = image.table.with_columns(
             pl.lit(columns["path"]).alias("path"),
             pl.lit(columns["series"], dtype=pl.Int64).alias("series"),
@@ -102,6 +103,14 @@ class AnnDataWriter:
             except RuntimeError as error:
                 # HDF5 reports a full disk in its own words.
                 raise EnvironmentStoppedError(f"cannot write {path}: {' '.join(str(error).split())}") from error
+
+
+def _free_name(name: str, known: set[str], further: set[str]) -> str:
+    """The name of a further column, as in the tables: one that is taken gets the prefix ``table_``, or several."""
+    free = name
+    while free in known or (free != name and free in further):
+        free = f"table_{free}"
+    return free
 
 
 def _texts(table: "pl.DataFrame", numeric: list[str]) -> list[str]:

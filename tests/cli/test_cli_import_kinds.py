@@ -230,6 +230,46 @@ def test_rims_of_pascal_voc_are_background(tmp_path: Path, images: Path) -> None
     assert found.max() == 6
 
 
+def test_rims_of_pascal_voc_are_not_split_into_cells(tmp_path: Path, images: Path) -> None:
+    mask = np.where(cells() > 3, 2, cells() > 0).astype(np.uint8)
+    mask[(mask > 0) & (np.roll(cells(), 2, axis=1) != cells())] = 255
+    result = imported(tmp_path, images, "f0.png", imagecodecs.png_encode(mask), "--split-components")
+    assert "255 beside numbers of classes is that of rims, as in Pascal VOC: background here" in result.stderr
+    found = read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif")
+    np.testing.assert_array_equal(found > 0, (mask > 0) & (mask < 255))
+    assert found.max() == 6
+    # Two classes, spread over the grey values.
+    mask = np.where(cells() > 3, 255, np.where(cells() > 0, 127, 0)).astype(np.uint8)
+    result = imported(tmp_path, images, "f0.png", imagecodecs.png_encode(mask), "--split-components", "--overwrite")
+    found = read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif")
+    np.testing.assert_array_equal(found > 0, mask > 0)
+
+
+def test_ellipses_of_imagescope_lie_on_the_part_that_was_segmented(tmp_path: Path, tiny_model: Path) -> None:
+    slide = np.full((96, 128), 10, np.uint8)
+    (tmp_path / "images").mkdir()
+    with tifffile.TiffWriter(tmp_path / "images" / "s.ome.tif", ome=True) as writer:
+        writer.write(slide, subifds=1, metadata={"axes": "YX"})
+        writer.write(slide[::2, ::2], subfiletype=1)
+    out = tmp_path / "out"
+    given = ("-m", tiny_model, "--level", "1", "--region", "40,20,40,40", "--overlays", "none", "--diameter", "model")
+    assert run("segment", tmp_path / "images", "-o", out, *given).exit_code == 0
+    mask = next(path for path in out.iterdir() if path.name.endswith("_labels.ome.tif"))
+    ends = [((60, 30), (76, 42)), ((2, 2), (12, 12))]
+    vertices = ["".join(f'<Vertex X="{x}" Y="{y}"/>' for x, y in each) for each in ends]
+    regions = "".join(f'<Region Type="2"><Vertices>{each}</Vertices></Region>' for each in vertices)
+    (tmp_path / "drawn").mkdir()
+    (tmp_path / "drawn" / mask.name.replace("_labels.ome.tif", ".xml")).write_text(
+        f"<Annotations><Annotation><Regions>{regions}</Regions></Annotation></Annotations>"
+    )
+    result = run("import", tmp_path / "drawn", "--into", out)
+    assert result.exit_code == 0, result.stderr
+    assert "regions lost, since they have no pixel in the image: 1" in result.stderr
+    rows, columns = np.nonzero(read_labels(mask, allow_binary=True))
+    assert (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1) == (5, 11, 10, 18)
+    assert len(rows) == pytest.approx(np.pi * 4 * 3, abs=3)
+
+
 @pytest.mark.parametrize("options", [(), ("--split-components",)])
 def test_classes_with_a_numbered_background_are_refused(tmp_path: Path, images: Path, options: tuple[str, ...]) -> None:
     # As ilastik's Simple Segmentation: 1 and 2, and no 0.

@@ -1,5 +1,6 @@
 """Masks of other programs: label images, one colour a cell, one picture a cell."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,16 @@ from unetbio.io.formats import SUFFIXES, find_folder
 from unetbio.io.image import Image
 from unetbio.io.pairing.matching import put_over
 
-__all__ = ["has_colours", "is_mask_folder", "read_mask", "read_mask_folder"]
+__all__ = ["VOID", "has_colours", "is_mask_folder", "read_mask", "read_mask_folder"]
+
+logger = logging.getLogger(__name__)
+
+VOID = 255
+"""Number of pixels of no object in masks of Pascal VOC."""
+
+LAST_CLASS = 20
+"""Largest number of a class in masks of Pascal VOC. Numbers that are spread over the grey values, as 127 and 255, are
+all classes."""
 
 MAX_COLOURS = 65_535
 RGB = 3
@@ -71,7 +81,7 @@ def read_mask(
         )
     labels.check_plausible(label_image, "the mask")
     if split_components:
-        return labels.each_time(_by_components, label_image, grid.axes)
+        return labels.each_time(_by_components, _without_rims(label_image, path.name), grid.axes)
     return label_image.astype(labels.label_dtype(int(label_image.max(initial=0))), copy=False)
 
 
@@ -132,6 +142,15 @@ def _number_colours(picture: NDArray[Any]) -> NDArray[np.int64]:
     numbers = np.zeros(len(codes), np.int64)
     numbers[np.arange(len(codes)) != background] = np.arange(1, len(codes))
     return numbers[inverse].reshape(red.shape)
+
+
+def _without_rims(label_image: NDArray[Any], name: str) -> NDArray[Any]:
+    """A mask of classes in which the rims of objects, as in Pascal VOC, are background."""
+    is_void = label_image == VOID
+    if not is_void.any() or not 0 < label_image.max(initial=0, where=~is_void) <= LAST_CLASS:
+        return label_image
+    logger.warning("%s: %d beside numbers of classes is that of rims, as in Pascal VOC: background here", name, VOID)
+    return np.where(is_void, 0, label_image)
 
 
 def _by_components(label_image: NDArray[Any]) -> NDArray[Any]:

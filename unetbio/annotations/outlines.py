@@ -149,6 +149,12 @@ class Ellipse:
         mask = dx * dx / self.half_width**2 + dy * dy / self.half_height**2 <= 1.0
         return Patch(top, left, mask)
 
+    def seen_from(self, start: tuple[int, int], scale: tuple[float, float]) -> "Ellipse":
+        """See `Polygons.seen_from`; scales that differ turn no ellipse."""
+        (down, right), (row, column) = scale, start
+        place = self.x / right - column, self.y / down - row
+        return Ellipse(*place, self.half_width / right, self.half_height / down, self.angle)
+
 
 @dataclass(frozen=True)
 class Pixels:

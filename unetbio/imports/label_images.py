@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from unetbio.annotations.challenge import missing_times, read_times
 from unetbio.annotations.formats.labkit import BACKGROUND
-from unetbio.annotations.masks import has_colours, is_mask_folder, read_mask, read_mask_folder
-from unetbio.annotations.outlines import Polygons
+from unetbio.annotations.masks import VOID, has_colours, is_mask_folder, read_mask, read_mask_folder
+from unetbio.annotations.outlines import Ellipse, Polygons
 from unetbio.annotations.painting import Painting, paint
 from unetbio.annotations.parts import find_parts
 from unetbio.annotations.regions import Grid, Region, Sheet
@@ -25,9 +25,6 @@ from unetbio.settings.runs import ImportRun
 __all__ = ["read_label_image"]
 
 logger = logging.getLogger(__name__)
-
-VOID = 255
-"""Number of pixels of no object in masks of Pascal VOC."""
 
 
 def read_label_image(
@@ -196,7 +193,7 @@ def _refuse_without_area(sheet: Sheet) -> None:
 
 def _in_part(region: Region, part: PartRecord) -> Region:
     """A region in pixels of the mask; QuPath and ImageScope know those of the file, also where a part was segmented."""
-    if not isinstance(region.shape, Polygons):
+    if not isinstance(region.shape, Polygons | Ellipse):
         return region
     return replace(region, shape=region.shape.seen_from((part.rows[0], part.columns[0]), part.scale))
 

@@ -418,6 +418,23 @@ def test_drawn_annotations_beside_their_images_need_no_option(tmp_path: Path, im
     np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "images" / "a" / "f0_labels.ome.tif"), cells())
 
 
+def test_classes_that_a_run_has_no_place_for_are_said(tmp_path: Path, images: Path, tiny_model: Path) -> None:
+    out, path = tmp_path / "out", tmp_path / "drawn" / "a" / "f0.geojson"
+    done("segment", images, "-o", out, "-m", tiny_model, "--overlays", "none", "--diameter", "model")
+    drawn = json.loads(geojson())
+    for number, each in enumerate(drawn["features"]):
+        each["properties"]["classification"] = {"name": ("tumour", "stroma")[number % 2]}
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(drawn))
+    said = "regions of several classes are cells: stroma, tumour; "
+    result = done("import", tmp_path / "drawn", "--into", out)
+    assert f"{said}classes are left out, as the model of the run has none: give -o" in result.stderr
+    assert not list(out.rglob("*_objects.csv"))
+    result = done("import", tmp_path / "drawn", "--into", out, "-o", tmp_path / "masks")
+    assert f"{said}x_objects.csv beside the mask holds their classes" in result.stderr
+    assert list((tmp_path / "masks").rglob("*_objects.csv"))
+
+
 def test_one_colour_for_each_class_is_said(tmp_path: Path) -> None:
     """Cells of two classes, as CVAT writes them into SegmentationClass."""
     colours = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0]], np.uint8)

@@ -129,9 +129,26 @@ def test_an_axis_that_the_image_lacks_is_refused_with_a_remedy(tmp_path: Path) -
     folder = drawn(tmp_path, "x.csv", napari((0, RING), (1, OTHER)))
     result = run("import", folder, "--images", images, "-o", tmp_path / "masks")
     assert result.exit_code == 3
-    assert "drawn on 2 planes, the image has none; say --axes, such as TYX [wrong_planes]" in result.stderr
+    assert (
+        "drawn on 2 planes, the image has none; say --axes, such as TYX, with --images [wrong_planes]" in result.stderr
+    )
     tifffile.imwrite(images / "x.tif", np.zeros((2, HEIGHT, WIDTH), np.uint8), photometric="minisblack")
     assert imported(tmp_path, folder, images, "--axes", "TYX") == [[1], [2]]
+
+
+@pytest.mark.parametrize("name", ["x.geojson", "x.csv"], ids=["QuPath", "napari"])
+def test_sections_that_a_run_projected_lie_on_its_plane(
+    tmp_path: Path, tiny_model: Path, discs: Array, name: str
+) -> None:
+    (tmp_path / "images").mkdir()
+    sections = np.stack([discs] * 4)
+    tifffile.imwrite(tmp_path / "images" / "x.tif", sections, imagej=True, metadata={"axes": "ZYX"})
+    out = tmp_path / "out"
+    done("segment", tmp_path / "images", "-o", out, "-m", tiny_model, "--z", "max", "--overlays", "none")
+    regions = qupath(feature(RING, z=1), feature(OTHER, z=2))
+    text = regions if name == "x.geojson" else napari((1, RING), (2, OTHER))
+    done("import", drawn(tmp_path, name, text), "--into", out)
+    assert planes_of(out / "x_labels.ome.tif") == [[1, 2]]
 
 
 # --- ImageJ: a stack of colour pictures -------------------------------------------------------------------------------

@@ -145,15 +145,18 @@ class Grid:
                 "give the images that were annotated",
             )
         unnamed = self.times if self.is_along_time else self.sections
-        for name, there, values in (
-            ("times", self.times, {region.t for region in sheet.regions}),
-            ("sections", self.sections, {region.z for region in sheet.regions}),
-            ("planes", unnamed, {region.index for region in sheet.regions}),
+        for name, axes, there, values in (
+            ("times", "T", self.times, {region.t for region in sheet.regions}),
+            ("sections", "Z", self.sections, {region.z for region in sheet.regions}),
+            ("planes", "TZ", unnamed, {region.index for region in sheet.regions}),
         ):
-            if there == (None,) and len(values - {None}) > 1:
+            # Sections that a run projected lie on its one plane.
+            is_projected = any(self.stored.get(axis, 1) > 1 for axis in axes)
+            if there == (None,) and not is_projected and len(values - {None}) > 1:
                 raise ImageError(
                     "wrong_planes",
-                    f"drawn on {len(values - {None})} {name}, the image has none; say --axes, such as TYX",
+                    f"drawn on {len(values - {None})} {name}, the image has none; say --axes, such as TYX, with "
+                    "--images",
                 )
 
 

@@ -26,6 +26,9 @@ __all__ = ["read_label_image"]
 
 logger = logging.getLogger(__name__)
 
+HELD = f"{objects_name('x')} beside the mask holds their classes"
+LEFT_OUT = "classes are left out, as the model of the run has none: give -o, or import with --images, to have them"
+
 
 def read_label_image(
     source: Source, sheet: Sheet | None, place: Place, name: str, run: ImportRun
@@ -72,7 +75,7 @@ def read_label_image(
         else:
             read = sheet or source.read()[0]
             grid.check(read)
-            regions = _chosen(read, name, run)
+            regions = _chosen(read, name, run, has_classes=place.has_classes)
             _say_first(regions, grid, name)
             if place.part is not None and source.format in (GEOJSON, IMAGESCOPE):
                 regions = [_in_part(region, place.part) for region in regions]
@@ -148,7 +151,7 @@ def _look_at_parts(label_image: NDArray[Any], grid: Grid, name: str) -> NDArray[
     return label_image
 
 
-def _chosen(sheet: Sheet, name: str, run: ImportRun) -> list[Region]:
+def _chosen(sheet: Sheet, name: str, run: ImportRun, *, has_classes: bool) -> list[Region]:
     """Regions of the classes that are asked for."""
     _refuse_without_area(sheet)
     for what, count in sorted(sheet.left_out.items()):
@@ -158,11 +161,10 @@ def _chosen(sheet: Sheet, name: str, run: ImportRun) -> list[Region]:
         if len(kinds) > 1:
             listed = ", ".join(sorted(kind or "without class" for kind in kinds))
             logger.warning(
-                "%s: regions of several classes are cells: %s; %s beside the mask holds their classes, and "
-                "--class NAME takes one alone",
+                "%s: regions of several classes are cells: %s; %s, and --class NAME takes one alone",
                 name,
                 listed,
-                objects_name("x"),
+                HELD if has_classes else LEFT_OUT,
             )
         return sheet.regions
     if missing := set(run.kinds) - kinds:

@@ -63,6 +63,7 @@ class Place:
 
     ``series`` is its number in a file of several, ``part`` what the mask shows of the file, if not all of it.
     ``read_before`` reads the mask that it replaces in a run. ``image`` is the image, if it says where its voxels are.
+    ``has_classes``: a table beside the mask holds the classes of cells.
     """
 
     grid: Grid
@@ -71,6 +72,7 @@ class Place:
     part: PartRecord | None = None
     read_before: Callable[[], NDArray[Any]] | None = None
     image: Image | None = None
+    has_classes: bool = True
 
 
 class Places:
@@ -198,6 +200,7 @@ class RunPlaces(Places):
             mask.part,
             lambda: read_mask_of_run(self._out, entry.output),
             self._placed_image(entry),
+            has_classes=self._output is not None or mask.has_cell_classes,
         )
 
     def _placed_image(self, entry: Entry) -> Image | None:

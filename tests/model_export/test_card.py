@@ -59,6 +59,7 @@ def test_the_shipped_model_has_its_own_page(tmp_path: Path) -> None:
     assert page.strip().splitlines()[:3] == model_path("nuclei").with_suffix(".md").read_text().splitlines()[:3]
     # Files of the repository are not published with it.
     assert "](nuclei.csv)" not in page
+    assert not [line for line in page.splitlines() if line.startswith("!") or "Image, drawn outlines" in line]
     assert "(https:" in page or "](" not in page
 
 

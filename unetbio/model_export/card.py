@@ -39,7 +39,8 @@ HUGGING_FACE_LICENCES = (
 )
 """Identifiers that Hugging Face knows, which are SPDX in small letters."""
 
-# A page beside the model links to files that are not published with it.
+# A page beside the model shows pictures, and links to files, that are not published with it.
+_LOCAL_PICTURE = re.compile(r"!\[[^\]]*\]\((?!https?:)[^)]*\)(?:\n\n)?")
 _LOCAL_LINK = re.compile(r"\[([^\]]+)\]\((?!https?:)[^)]*\)")
 
 
@@ -111,7 +112,7 @@ def card(model: Model, licence: str) -> str:
     """The page beside the model file, or one of what the file says and its licence, as `licence_of` finds it."""
     page = model.path.with_suffix(".md")
     if page.is_file():
-        return _LOCAL_LINK.sub(r"\1", read_bytes(page).decode("utf-8"))
+        return _LOCAL_LINK.sub(r"\1", _LOCAL_PICTURE.sub("", read_bytes(page).decode("utf-8")))
     info = model.info
     sections = [
         f"# {info.name}",

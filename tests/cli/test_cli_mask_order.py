@@ -82,7 +82,8 @@ def test_a_mask_of_another_place_is_refused(out: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("turns", [MIRRORED, TRANSPOSED], ids=["mirrored", "transposed"])
 def test_outlines_of_edited_masks_lie_on_their_image(out: Path, tmp_path: Path, turns: list[list[int]]) -> None:
     right = save_in_another_order(mask_of(out), mask_of(out), turns)
-    done("export", out, "--to", "coco")
+    result = done("export", out, "--to", "coco")
+    assert result.stderr.count("its voxels are turned into the order of v.nii.gz") == 1
     found = json.loads((out / "coco.json").read_text())["annotations"]
     boxes = {each["label"]: each["bbox"][:2] for each in found}
     assert boxes == {cell: np.argwhere(right == cell).min(axis=0)[:2].tolist() for cell in (2, 3)}

@@ -13,6 +13,7 @@ from unetbio.errors import ImageError
 from unetbio.io.image import Image
 from unetbio.io.labels import labels_of
 from unetbio.io.read import read_image
+from unetbio.notes import say_once
 
 __all__ = [
     "PIXEL_SIZE_TOLERANCE",
@@ -183,7 +184,8 @@ def _in_order_of(image: Image, mask: Image, values: NDArray[Any]) -> NDArray[Any
     signs = moved[np.arange(3), sources]
     if np.array_equal(sources, range(3)) and (signs > 0).all():
         return values
-    logger.info("%s: its voxels are turned into the order of %s", mask.source, image.source.name)
+    # A command may read a mask several times.
+    say_once(f"{mask.source}: its voxels are turned into the order of {image.source.name}")
     has_z = "Z" in mask.axes
     volume = values if has_z else np.expand_dims(values, -3)
     lead = volume.ndim - 3

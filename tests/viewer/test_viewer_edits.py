@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from unetbio.errors import UnetbioError, UsageError
+from unetbio.labels import connected_components
 from unetbio.viewer import edits
 from unetbio.viewer.edits import Change
 
@@ -93,6 +94,7 @@ def test_split_leaves_no_pixel_out_and_the_largest_piece_keeps_its_id() -> None:
 
 @given(st.integers(0, 2**32 - 1))
 @example(18)  # The pixels of the cut make the second piece the larger one.
+@example(1026)  # Along the rim, the line leaves two pieces outside of it.
 @settings(deadline=None, max_examples=50)
 def test_split_pieces_are_connected_and_cover_the_cell(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -105,9 +107,12 @@ def test_split_pieces_are_connected_and_cover_the_cell(seed: int) -> None:
         return
     after = put(labels, change)
     np.testing.assert_array_equal(after > 0, labels > 0)
-    counts = [int((after == number).sum()) for number in np.unique(after[after > 0])]
-    assert len(counts) == 2
-    assert counts[0] >= counts[1] >= edits.SMALLEST_PIECE
+    pieces = [after == number for number in np.unique(after[after > 0])]
+    counts = [int(piece.sum()) for piece in pieces]
+    assert len(counts) >= 2
+    assert counts[0] == max(counts)
+    assert min(counts) >= edits.SMALLEST_PIECE
+    assert all(connected_components(piece[0], 2)[1] == 1 for piece in pieces)
 
 
 def test_split_cuts_the_selected_cells_and_else_the_one_below_most_of_the_line() -> None:

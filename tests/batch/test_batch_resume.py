@@ -232,7 +232,7 @@ def test_the_normalization_of_the_model_that_is_asked_for_is_another_than_that_o
     run(segmenter=by_channels[3])
     caplog.clear()
     run(Settings(normalization=own), segmenter=by_channels[3])
-    assert "a_labels.ome.tif was made with normalize auto (now given) and is made again" in caplog.text
+    assert "a_labels.ome.tif was made with normalize auto (now p1,p99.8) and is made again" in caplog.text
     assert run.summary()[0]["n_cells"] == "3"
     run(Settings(normalization=own), segmenter=by_channels[3])
     assert run.made() == set()

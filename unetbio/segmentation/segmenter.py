@@ -222,7 +222,7 @@ class Segmenter:
         own = self.info.normalization
         # Not recorded elsewhere, where it changes nothing, so that earlier results are reused.
         differs = len(self.info.channels) == len(COLOURS) and for_picture(own, np.uint8, COLOURS) != own
-        return {"normalize": "given"} if differs and settings.normalization == own else {}
+        return {"normalize": f"p{own.low:g},p{own.high:g}"} if differs and settings.normalization == own else {}
 
     def check_probabilities(self) -> None:
         """Refuse to save probabilities of a model that gives none.

@@ -12,10 +12,10 @@ def batch(wildcards):
     return BATCHES[wildcards.results][1][int(wildcards.part)]
 
 
-def journals(results):
-    """Journals of the segment jobs of a folder of results, their declared outputs."""
+def segmented(results):
+    """Marks of the segment jobs of a folder of results that are done, their declared outputs."""
     count, parts = BATCHES[results]
-    return [f"{results}/run.{part}-of-{count}.jsonl" for part in parts]
+    return [f"{results}/logs/segment.{part}-of-{count}.done" for part in parts]
 
 
 def given_models():

@@ -1,6 +1,6 @@
 rule measure:
     input:
-        lambda wildcards: journals(wildcards.results),
+        lambda wildcards: segmented(wildcards.results),
         "{results}/retried.txt",
     output:
         report(

@@ -4,7 +4,7 @@
 
 rule retry:
     input:
-        journals=lambda wildcards: journals(wildcards.results),
+        segmented=lambda wildcards: segmented(wildcards.results),
         model=lambda wildcards: input_names([FILES[wildcards.results]]),
         ensemble=lambda wildcards: input_names(ENSEMBLE),
     output:
@@ -24,7 +24,7 @@ rule retry:
         source=lambda wildcards: CONFIG.source_arguments(),
         model=lambda wildcards, input: model_of(wildcards.results, input),
         options=lambda wildcards: CONFIG.segment.arguments(),
-        jobs=lambda wildcards, input: len(input.journals),
+        jobs=lambda wildcards, input: len(input.segmented),
         out=subpath(output[0], parent=True),
     message:
         "Trying once more what failed in {params.out}"
@@ -33,7 +33,7 @@ rule retry:
         # of another number of jobs stay, since they tell what these have done.
         "set -- {params.out:q}/run.*-of-*.jsonl; "
         "if [ $# -eq {params.jobs} ] &&"
-        ' ! grep -Eqs \'"status": "failed"|,failed,\' {input.journals:q} {params.out:q}/summary.csv; then'
+        ' ! grep -Eqs \'"status": "failed"|,failed,\' "$@" {params.out:q}/summary.csv; then'
         " echo no image failed >{output:q}; exit; fi; "
         "unetbio segment {params.source:q} -o {params.out:q} --model {params.model:q} {params.options:q}"
         " --workers {threads} --failed-only --no-tables --failed-ok >{output:q} 2>{log:q}"

@@ -9,9 +9,9 @@ rule segment:
         model=lambda wildcards: input_names([FILES[wildcards.results]]),
         ensemble=lambda wildcards: input_names(ENSEMBLE),
     output:
-        # Masks are not outputs: Snakemake would delete the finished ones of a job that stops. The journal is kept between
-        # runs: it names images that were removed since, which leave the tables.
-        update("{results}/run.{part}-of-{parts}.jsonl"),
+        # Masks and journals are not outputs: Snakemake would delete the finished ones of a job that stops, and a journal
+        # before each run, which names the images that were removed since and leave the tables.
+        touch("{results}/logs/segment.{part}-of-{parts}.done"),
     log:
         "{results}/logs/segment.{part}-of-{parts}.log",
     benchmark:
@@ -36,7 +36,7 @@ rule segment:
         ),
         model=lambda wildcards, input: model_of(wildcards.results, input),
         options=lambda wildcards: CONFIG.segment.arguments(),
-        out=subpath(output[0], parent=True),
+        out=subpath(output[0], ancestor=2),
     message:
         "Segmenting batch {wildcards.part} of {wildcards.parts} into {params.out}"
     shell:

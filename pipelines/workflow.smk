@@ -45,6 +45,7 @@ rule all:
         f"{OUT}/finished.txt",
         # Request intermediate files too, so that missing ones are made again.
         expand("{results}/index.html", results=USES),
+        lambda wildcards: [mark for results in USES for mark in segmented(results)],
         [f"{OUT}/check.json"] if CONFIG.check.run else [],
 
 

@@ -1,6 +1,7 @@
 """The Snakemake workflow, run for real on real images through the installed command."""
 
 import csv
+import hashlib
 import json
 import os
 import random
@@ -52,6 +53,17 @@ def test_workflow_from_images_to_page(tmp_path: Path, samples: Path, tiny_model:
 
     again = snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run")
     assert "Nothing to be done" in again.stdout
+
+
+def run_with_program(project: Path, first: str) -> subprocess.CompletedProcess[str]:
+    """A run of the workflow in which `unetbio` begins with a line of shell, such as one that stops it at a limit."""
+    folder = project / "bin"
+    folder.mkdir()
+    (folder / "unetbio").write_text(f'#!/bin/sh\n{first}\nexec "{sys.executable}" -m unetbio "$@"\n')
+    (folder / "unetbio").chmod(0o755)
+    command, environment = command_line("--configfile", "config.yaml")
+    environment["PATH"] = f"{folder}{os.pathsep}{environment['PATH']}"
+    return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.slow
@@ -245,6 +257,24 @@ def test_an_image_that_is_removed_or_renamed_leaves_the_tables_of_a_job_with_oth
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("images_per_job", [1, 100])
+def test_images_of_a_job_that_was_stopped_are_segmented_by_the_next_run(
+    images_per_job: int, tmp_path: Path, samples: Path, tiny_model: Path
+) -> None:
+    make_project(tmp_path, samples, tiny_model, images_per_job=images_per_job)
+    assert snakemake(tmp_path, "--configfile", "config.yaml").returncode == 0
+    out, images = tmp_path / "out", sorted((tmp_path / "images").iterdir())
+    for image, other in zip(images, [*images[1:], samples / images[0].name], strict=True):
+        shutil.copyfile(other, image)
+    stopped = run_with_program(tmp_path, 'case "$*" in *"--part 1/"*) kill -9 $$;; esac')
+    assert stopped.returncode != 0
+    assert snakemake(tmp_path, "--configfile", "config.yaml").returncode == 0
+    made_from = {read_provenance(path).input.fingerprint.sha256 for path in out.glob("*_labels.json")}
+    assert made_from == {hashlib.sha256(image.read_bytes()).hexdigest() for image in images}
+    assert len(read_summary(out)) == len(images)
+
+
+@pytest.mark.slow
 def test_several_models_side_by_side(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
     """Each in its folder; what fails fails in each, and all are tried again."""
     other = tmp_path / "bright.safetensors"
@@ -430,15 +460,8 @@ def test_a_check_that_cannot_be_made_stops_nothing(tmp_path: Path, samples: Path
 @pytest.mark.slow
 def test_a_check_whose_job_is_stopped_every_time_stops_nothing(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
     make_project(tmp_path, samples, tiny_model, check=True, images_per_job=100)
-    folder = tmp_path / "bin"
-    folder.mkdir()
     # As a cluster does at a limit: the shell of the job goes too.
-    program = f'#!/bin/sh\n[ "$1" = check ] && kill -9 $PPID\nexec "{sys.executable}" -m unetbio "$@"\n'
-    (folder / "unetbio").write_text(program)
-    (folder / "unetbio").chmod(0o755)
-    command, environment = command_line("--configfile", "config.yaml")
-    environment["PATH"] = f"{folder}{os.pathsep}{environment['PATH']}"
-    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    run = run_with_program(tmp_path, '[ "$1" = check ] && kill -9 $PPID')
     assert run.returncode == 0, run.stderr
     out = tmp_path / "out"
     assert json.loads((out / "check.json").read_text()) == {"failed": "its job was stopped twice"}

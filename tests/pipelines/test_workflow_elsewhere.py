@@ -83,7 +83,9 @@ def test_jobs_run_in_the_container_of_the_settings(tmp_path: Path, samples: Path
     )
     apptainer.chmod(0o755)
     make_project(tmp_path / "p", samples, tiny_model, container=str(image), images_per_job=100)
-    command, environment = command_line("out/run.1-of-1.jsonl", "--configfile", "config.yaml", "--sdm", "apptainer")
+    command, environment = command_line(
+        "out/logs/segment.1-of-1.done", "--configfile", "config.yaml", "--sdm", "apptainer"
+    )
     environment["PATH"] = f"{programs}{os.pathsep}{environment['PATH']}"
     run = subprocess.run(command, cwd=tmp_path / "p", env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr

@@ -1,6 +1,7 @@
 """NIfTI masks whose voxels stand in another order than those of their image: all commands see the same places."""
 
 import json
+import shutil
 import zlib
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,13 @@ def out(tmp_path: Path, tiny_model: Path, discs: Array) -> Path:
     (tmp_path / "images").mkdir()
     volume = np.stack([discs, discs, discs]).transpose(2, 1, 0)
     nibabel.save(nibabel.Nifti1Image(volume, np.diag([0.5, 0.5, 2, 1])), tmp_path / "images" / "v.nii.gz")
-    given = ("-m", tiny_model, "--z", "each", "--link", "0.25", "--diameter", "model", "--workers", "1")
-    done("segment", tmp_path / "images", "-o", tmp_path / "out", *given, "--overlays", "none")
+    segment(tmp_path / "images", tmp_path / "out", tiny_model)
     return tmp_path / "out"
+
+
+def segment(images: Path, out: Path, model: Path) -> None:
+    given = ("-m", model, "--z", "each", "--link", "0.25", "--diameter", "model", "--workers", "1")
+    done("segment", images, "-o", out, *given, "--overlays", "none")
 
 
 def mask_of(out: Path) -> Path:
@@ -63,6 +68,18 @@ def test_imported_masks_lie_on_their_image(out: Path, tmp_path: Path, turns: lis
     for folder in (out, tmp_path / "imported"):
         np.testing.assert_array_equal(voxels(mask_of(folder)), right)
         np.testing.assert_allclose(nibabel.load(mask_of(folder)).affine, np.diag([0.5, 0.5, 2, 1]), atol=1e-6)
+
+
+def test_masks_imported_into_a_run_lie_on_an_image_whose_name_ends_in_capitals(
+    out: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    (tmp_path / "images" / "v.nii.gz").rename(tmp_path / "images" / "v.NII.GZ")
+    shutil.rmtree(out)
+    segment(tmp_path / "images", out, tiny_model)
+    (tmp_path / "masks").mkdir()
+    right = save_in_another_order(mask_of(out), tmp_path / "masks" / "v.nii.gz", MIRRORED)
+    done("import", tmp_path / "masks", "--into", out)
+    np.testing.assert_array_equal(voxels(mask_of(out)), right)
 
 
 def test_a_mask_of_another_place_is_refused(out: Path, tmp_path: Path) -> None:
@@ -100,8 +117,7 @@ def test_edited_masks_are_seen_and_corrected_on_their_image(out: Path) -> None:
 
 
 def test_nuclei_and_cells_of_other_orders_are_related(out: Path, tmp_path: Path, tiny_model: Path) -> None:
-    given = ("-m", tiny_model, "--z", "each", "--link", "0.25", "--diameter", "model", "--workers", "1")
-    done("segment", tmp_path / "images", "-o", tmp_path / "cells", *given, "--overlays", "none")
+    segment(tmp_path / "images", tmp_path / "cells", tiny_model)
     save_in_another_order(mask_of(out), mask_of(out), MIRRORED)
     done("relate", out, tmp_path / "cells", "-o", tmp_path / "related")
     parents = pl.read_csv(tmp_path / "related" / "parents.csv")

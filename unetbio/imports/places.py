@@ -206,7 +206,7 @@ class RunPlaces(Places):
     def _placed_image(self, entry: Entry) -> Image | None:
         """The input of a mask; None unless it is NIfTI, which says where its voxels are."""
         provenance = read_provenance(self._out / provenance_name(entry.output))
-        if provenance is None or not entry.path.endswith(NIFTI):
+        if provenance is None or not entry.path.lower().endswith(NIFTI):
             return None
         return input_under(self._out / entry.output, provenance)
 

@@ -34,8 +34,8 @@ def out(tmp_path: Path, tiny_model: Path, discs: Array) -> Path:
     return tmp_path / "out"
 
 
-def segment(images: Path, out: Path, model: Path) -> None:
-    given = ("-m", model, "--z", "each", "--link", "0.25", "--diameter", "model", "--workers", "1")
+def segment(images: Path, out: Path, model: Path, *more: str) -> None:
+    given = ("-m", model, "--z", "each", "--link", "0.25", "--diameter", "model", "--workers", "1", *more)
     done("segment", images, "-o", out, *given, "--overlays", "none")
 
 
@@ -80,6 +80,22 @@ def test_masks_imported_into_a_run_lie_on_an_image_whose_name_ends_in_capitals(
     right = save_in_another_order(mask_of(out), tmp_path / "masks" / "v.nii.gz", MIRRORED)
     done("import", tmp_path / "masks", "--into", out)
     np.testing.assert_array_equal(voxels(mask_of(out)), right)
+
+
+def test_masks_imported_into_a_run_whose_image_is_gone_lie_where_it_was(
+    out: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    (tmp_path / "masks").mkdir()
+    right = save_in_another_order(mask_of(out), tmp_path / "masks" / "v.nii.gz", MIRRORED)
+    other = tmp_path / "tiff"
+    segment(tmp_path / "images", other, tiny_model, "--format", "ome-tiff")
+    (tmp_path / "images" / "v.nii.gz").unlink()
+    result = done("import", tmp_path / "masks", "--into", out)
+    np.testing.assert_array_equal(voxels(mask_of(out)), right)
+    assert "is gone" not in result.stderr
+    # OME-TIFF has no place for that of a volume.
+    result = done("import", tmp_path / "masks", "--into", other)
+    assert result.stderr.count("v.nii.gz: its image is gone: masks of other axes cannot be turned") == 1
 
 
 def test_a_mask_of_another_place_is_refused(out: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Images of an import, and where the mask of each goes."""
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
@@ -204,11 +205,11 @@ class RunPlaces(Places):
         )
 
     def _placed_image(self, entry: Entry) -> Image | None:
-        """The input of a mask; None unless it is NIfTI, which says where its voxels are."""
-        provenance = read_provenance(self._out / provenance_name(entry.output))
+        """The input of a mask, or that mask where it is gone; None unless it is NIfTI, which says where voxels are."""
+        provenance, path = read_provenance(self._out / provenance_name(entry.output)), self._out / entry.output
         if provenance is None or not entry.path.lower().endswith(NIFTI):
             return None
-        return input_under(self._out / entry.output, provenance)
+        return input_under(path, provenance) or _placed_mask(path, entry)
 
     def _store(self, entry: Entry, mask: RunMask, label_image: NDArray[Any], classes: NamedClasses) -> bool:
         if self._output:
@@ -223,6 +224,16 @@ class RunPlaces(Places):
             is_new = is_changed or bool(classes.by_id)
             _write_classes(self._out / objects_name(result_name(entry.output)), classes, is_new=is_new)
         return is_changed
+
+
+def _placed_mask(path: Path, entry: Entry) -> Image | None:
+    """The mask of a run in place of its input, whose place it has; None of other formats than NIfTI."""
+    with contextlib.suppress(ImageError):
+        mask = read_image(path, labels=True)
+        if mask.affine_trusted:
+            return mask
+    logger.warning("%s: its image is gone: masks of other axes cannot be turned, and are taken as stored", entry.path)
+    return None
 
 
 def _write_classes(path: Path, classes: NamedClasses, *, is_new: bool) -> None:

@@ -1,6 +1,7 @@
 """NIfTI masks whose voxels stand in another order than those of their image: all commands see the same places."""
 
 import json
+import os
 import shutil
 import zlib
 from pathlib import Path
@@ -110,6 +111,29 @@ def test_a_mask_of_another_place_is_refused(out: Path, tmp_path: Path) -> None:
     result = run("export", out, "--to", "coco")
     assert result.exit_code == 3
     assert "v_labels.nii.gz: its voxels are not those of the image" in result.stderr
+
+
+def test_a_copied_mask_is_made_again_where_its_image_has_another_place_now(
+    out: Path, tmp_path: Path, tiny_model: Path
+) -> None:
+    """A copy has another time, and no work by hand that a run would keep."""
+    os.utime(mask_of(out), (0, 0))
+    path = tmp_path / "images" / "v.nii.gz"
+    moved = np.diag([0.5, 0.5, 2, 1])
+    moved[0, 3] = 5
+    nibabel.save(nibabel.Nifti1Image(voxels(path).astype(np.uint8), moved), path)
+    segment(tmp_path / "images", out, tiny_model)
+    np.testing.assert_allclose(nibabel.load(mask_of(out)).affine, moved, atol=1e-6)
+
+
+def test_a_mask_that_lost_its_place_alone_is_as_its_run_wrote_it(out: Path) -> None:
+    right = voxels(mask_of(out))
+    nibabel.save(nibabel.Nifti1Image(right, np.diag([-1, 1, 1, 1])), mask_of(out))
+    document = Document(out, find_masks_of_run(out)[0])
+    assert not document.is_edited
+    document.correct(2, document.version, lambda volume, z, largest: delete(volume, [2]))
+    np.testing.assert_array_equal(voxels(mask_of(out)), np.where(right == 2, 0, right))
+    np.testing.assert_allclose(nibabel.load(mask_of(out)).affine, np.diag([0.5, 0.5, 2, 1]), atol=1e-6)
 
 
 @pytest.mark.parametrize("turns", [MIRRORED, TRANSPOSED], ids=["mirrored", "transposed"])

@@ -348,7 +348,8 @@ def read_label_file(path: Path, provenance: Provenance | None) -> NDArray[Any]:
 
     Programs that edit masks often do not write the axes, and three frames look like colours, or like one grey image
     where they are equal. Such a file is read again with the axes of the original label image, and accepted if its shape
-    is the same. Programs of other axes save the voxels of NIfTI files in another order.
+    is the same. Programs of other axes save the voxels of NIfTI files in another order; pixels as the run wrote them
+    have that of its input, whatever was done to the header of either file.
 
     Raises
     ------
@@ -356,18 +357,20 @@ def read_label_file(path: Path, provenance: Provenance | None) -> NDArray[Any]:
         As `unetbio.io.read_labels`; ``geometry_differs``: an edited mask does not lie over its input.
     """
     label_image = _read_as_stored(path, provenance)
-    image = _input_under_edited(path, provenance)
-    return label_image if image is None else put_over(image, path, label_image)
+    image = _input_under_changed(path, provenance)
+    if provenance is None or image is None or label_hash(label_image) == provenance.output.label_hash:
+        return label_image
+    return put_over(image, path, label_image)
 
 
 def affine_of_mask(path: Path, provenance: Provenance | None) -> NDArray[np.float64] | None:
     """Matrix of what `read_label_file` gives; None where the file holds none. Raises as `unetbio.io.read_image`."""
     stored = read_image(path, labels=True).affine
-    image = _input_under_edited(path, provenance)
+    image = _input_under_changed(path, provenance)
     return stored if image is None else affine_over(image, path)
 
 
-def _input_under_edited(path: Path, provenance: Provenance | None) -> Image | None:
+def _input_under_changed(path: Path, provenance: Provenance | None) -> Image | None:
     """The input of a NIfTI file that its run did not write as it is; None of others, and where there is none."""
     if provenance is None or not path.name.endswith(NIFTI):
         return None

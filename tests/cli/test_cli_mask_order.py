@@ -83,20 +83,26 @@ def test_masks_imported_into_a_run_lie_on_an_image_whose_name_ends_in_capitals(
     np.testing.assert_array_equal(voxels(mask_of(out)), right)
 
 
-def test_masks_imported_into_a_run_whose_image_is_gone_lie_where_it_was(
-    out: Path, tmp_path: Path, tiny_model: Path
+@pytest.mark.parametrize("gone", ["images/v.nii.gz", "out/v_labels.json"])
+def test_masks_imported_into_a_run_without_its_image_lie_on_its_mask(
+    out: Path, tmp_path: Path, tiny_model: Path, gone: str
 ) -> None:
     (tmp_path / "masks").mkdir()
     right = save_in_another_order(mask_of(out), tmp_path / "masks" / "v.nii.gz", MIRRORED)
-    other = tmp_path / "tiff"
-    segment(tmp_path / "images", other, tiny_model, "--format", "ome-tiff")
-    (tmp_path / "images" / "v.nii.gz").unlink()
+    (tmp_path / gone).unlink()
     result = done("import", tmp_path / "masks", "--into", out)
     np.testing.assert_array_equal(voxels(mask_of(out)), right)
-    assert "is gone" not in result.stderr
-    # OME-TIFF has no place for that of a volume.
-    result = done("import", tmp_path / "masks", "--into", other)
-    assert result.stderr.count("v.nii.gz: its image is gone: masks of other axes cannot be turned") == 1
+    assert "says where its voxels lie" not in result.stderr
+
+
+def test_an_import_into_a_run_says_where_nothing_places_its_masks(tmp_path: Path, out: Path, tiny_model: Path) -> None:
+    (tmp_path / "masks").mkdir()
+    save_in_another_order(mask_of(out), tmp_path / "masks" / "v.nii.gz", MIRRORED)
+    # OME-TIFF does not hold the place of a volume.
+    segment(tmp_path / "images", tmp_path / "tiff", tiny_model, "--format", "ome-tiff")
+    (tmp_path / "images" / "v.nii.gz").unlink()
+    result = done("import", tmp_path / "masks", "--into", tmp_path / "tiff")
+    assert result.stderr.count("v.nii.gz: neither image nor mask says where its voxels lie") == 1
 
 
 def test_a_mask_of_another_place_is_refused(out: Path, tmp_path: Path) -> None:

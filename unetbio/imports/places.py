@@ -205,11 +205,13 @@ class RunPlaces(Places):
         )
 
     def _placed_image(self, entry: Entry) -> Image | None:
-        """The input of a mask, or that mask where it is gone; None unless it is NIfTI, which says where voxels are."""
-        provenance, path = read_provenance(self._out / provenance_name(entry.output)), self._out / entry.output
-        if provenance is None or not entry.path.lower().endswith(NIFTI):
+        """What says where the voxels of a mask are: its input, or itself without one; None unless that is NIfTI."""
+        if not entry.path.lower().endswith(NIFTI):
             return None
-        return input_under(path, provenance) or _placed_mask(path, entry)
+        provenance, path = read_provenance(self._out / provenance_name(entry.output)), self._out / entry.output
+        # Without provenance, masks of a run are read as they are stored.
+        image = None if provenance is None else input_under(path, provenance)
+        return _placed_mask(path, entry) if image is None else image
 
     def _store(self, entry: Entry, mask: RunMask, label_image: NDArray[Any], classes: NamedClasses) -> bool:
         if self._output:
@@ -227,12 +229,14 @@ class RunPlaces(Places):
 
 
 def _placed_mask(path: Path, entry: Entry) -> Image | None:
-    """The mask of a run in place of its input, whose place it has; None of other formats than NIfTI."""
+    """The mask of a run, if it says where its voxels are."""
     with contextlib.suppress(ImageError):
         mask = read_image(path, labels=True)
         if mask.affine_trusted:
             return mask
-    logger.warning("%s: its image is gone: masks of other axes cannot be turned, and are taken as stored", entry.path)
+    logger.warning(
+        "%s: neither image nor mask says where its voxels lie: masks of other axes are taken as stored", entry.path
+    )
     return None
 
 

@@ -374,6 +374,19 @@ class Provenance(_Record):
         """Number in the file of the first section of the label image; ``--partial`` may leave out those before it."""
         return int(self.run.get("partial", (0,))[0])
 
+    @property
+    def single_section(self) -> int | None:
+        """Number in the file of the only section that was segmented: that of ``--z``, or all that ``--partial`` kept.
+
+        None for stacks, projections and images without sections.
+        """
+        chosen = self.settings.get("z")
+        if isinstance(chosen, int):
+            return chosen
+        first, stop = self.run.get("partial", (0, 0))
+        # Images without sections that lack channels or times have 0 and 1 here, too.
+        return int(first) if first and stop - first == 1 else None
+
 
 def count_cells(frames: Iterable[FrameRecord]) -> int | None:
     """Cells in these frames; None when any of them is a class mask."""

@@ -3,6 +3,7 @@
 import csv
 import json
 import uuid
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,44 @@ def test_sections_keep_the_numbers_that_they_have_in_the_file(segment: Segment, 
     (tmp_path / "images" / "run.ome.tif").unlink()
     assert CliRunner().invoke(main, ["measure", str(out), "--overwrite"]).exit_code == 0
     assert {row["z"] for row in rows(tmp_path, "cells.csv")} == set("123")
+
+
+@pytest.mark.parametrize("kept", [(3,), (3, 4)])
+def test_cells_of_sections_that_are_left_out_stay_out_of_the_mask(
+    segment: Segment, tmp_path: Path, discs: Array, kept: tuple[int, ...]
+) -> None:
+    places = "".join(f'<TiffData FirstZ="{z}" IFD="{number}"/>' for number, z in enumerate(kept))
+    write_ome(tmp_path / "images" / "run.ome.tif", [discs] * len(kept), channels("DAPI") + places, z=5)
+    out = tmp_path / "out"
+    assert segment("--partial", "--z", "each").exit_code == 0
+    before = read_labels(out / "run_labels.ome.tif")
+    for form in ("geojson", "imagej"):
+        assert CliRunner().invoke(main, ["export", str(out), "--to", form]).exit_code == 0
+    exported = out / "run_cells.geojson"
+    collection = json.loads(exported.read_text())
+    assert {feature["geometry"]["plane"]["z"] for feature in collection["features"]} == set(kept)
+    with zipfile.ZipFile(out / "run_RoiSet.zip") as rois:
+        assert {name[:5] for name in rois.namelist()} == {f"z{z:03}_" for z in kept}
+    ring = [[60, 2], [70, 2], [70, 8], [60, 8], [60, 2]]
+    plane = {"c": -1, "z": 1, "t": 0}
+    geometry = {"type": "Polygon", "coordinates": [ring], "plane": plane}
+    collection["features"].append({"type": "Feature", "properties": {"objectType": "detection"}, "geometry": geometry})
+    exported.write_text(json.dumps(collection))
+    for drawn in (exported, out / "run_RoiSet.zip"):
+        done = CliRunner().invoke(main, ["import", str(drawn), "--into", str(out)])
+        assert done.exit_code == 0, done.output
+        assert ("regions left out, since they lie in other times or sections: 1" in done.output) == (drawn == exported)
+        np.testing.assert_array_equal(read_labels(out / "run_labels.ome.tif") > 0, before > 0)
+
+
+def test_images_without_sections_have_none_where_times_are_left_out(
+    segment: Segment, tmp_path: Path, discs: Array
+) -> None:
+    write_ome(tmp_path / "images" / "run.ome.tif", [discs] * 2, channels("DAPI") + "<TiffData/>", t=4)
+    assert segment("--partial", "--z", "each").exit_code == 0
+    assert CliRunner().invoke(main, ["export", str(tmp_path / "out"), "--to", "imagej"]).exit_code == 0
+    with zipfile.ZipFile(tmp_path / "out" / "run_RoiSet.zip") as rois:
+        assert {name[:5] for name in rois.namelist()} == {"t000_", "t001_"}
 
 
 def test_a_set_without_one_of_its_files(segment: Segment, tmp_path: Path, discs: Array) -> None:

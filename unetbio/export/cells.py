@@ -68,7 +68,7 @@ class ExportImage:
     times : tuple of int or None
         One for each frame; several frames lie along a first axis T.
     section : int, optional
-        Section of the stack, if one was selected.
+        Section of the stack, if only one was segmented.
     is_hyperstack : bool
         Whether the input varies along more than one of channel, section and time, as ImageJ counts them.
     table : polars.DataFrame
@@ -177,8 +177,6 @@ def _read(out: Path, entry: Entry, cached: CachedCells, links: Links) -> ExportI
         # The file has the recorded size and time, but its pixels, which are first read here, are damaged.
         return replace(entry, status="failed", reason=error.reason, message=f"{entry.output}: {error}")
     times = tuple(frame.t for frame in outcome.frames)
-    chosen = provenance.settings.get("z") if provenance else None
-    section = chosen if isinstance(chosen, int) else None
     is_hyperstack = provenance is not None and _is_hyperstack(provenance.input)
     lineage = read_lineage(out, result_name(entry.output))
     part = provenance.input.part if provenance else None
@@ -187,7 +185,7 @@ def _read(out: Path, entry: Entry, cached: CachedCells, links: Links) -> ExportI
         outcome.label_hash,
         labels,
         times,
-        section,
+        provenance.single_section if provenance else None,
         is_hyperstack,
         cells,
         out,

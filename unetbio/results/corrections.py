@@ -123,8 +123,7 @@ def _times(provenance: Provenance, sizes: dict[str, int]) -> tuple[int | None, .
 def _sections(provenance: Provenance, sizes: dict[str, int], axes: str) -> tuple[int | None, ...]:
     if "Z" in axes:
         return tuple(range(provenance.first_section, provenance.first_section + sizes["Z"]))
-    chosen = provenance.settings.get("z")
-    return (chosen,) if isinstance(chosen, int) else (None,)
+    return (provenance.single_section,)
 
 
 def store_correction(out: Path, mask: RunMask, label_image: NDArray[Any]) -> bool:

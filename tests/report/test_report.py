@@ -4,6 +4,7 @@ import html.parser
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -274,6 +275,25 @@ def test_numbers_of_classes_are_shown_as_numbers(tmp_path: Path) -> None:
     cells = [attributes.get("class") for tag, attributes in page.elements if tag == "td"]
     assert cells == [None, None, "number", "number", None]
     assert "0.1235 1\u202f234 HE" in " ".join(page.words)
+
+
+def test_columns_of_the_user_are_shown_as_they_are(tmp_path: Path) -> None:
+    """Also those that are named as columns of classes are; that of a class has the name, and the user's a prefix."""
+    own = {"n_cells_manual": "inf", "area_fraction_plan": "007", "n_cells_tumour": "08"}
+    out = _write_run(tmp_path / "run", [], [replace(_entry("a"), columns=own)])
+    header = "path,status,n_cells_tumour,n_cells_manual,area_fraction_plan,table_n_cells_tumour"
+    (out / "summary.csv").write_text(f"{header}\na.tif,done,1234,inf,007,08\n", encoding="utf-8")
+    page = _read(write_page(out))
+    cells = [attributes.get("class") for tag, attributes in page.elements if tag == "td"]
+    assert cells == [None, None, "number", None, None, None]
+    assert "1\u202f234 inf 007 08" in " ".join(page.words)
+
+
+def test_numbers_that_are_none_are_shown_as_they_are(tmp_path: Path) -> None:
+    """The summary was edited, and no journal is left."""
+    out = _write_run(tmp_path / "run", [], [])
+    (out / "summary.csv").write_text("path,status,n_cells_manual\na.tif,done,inf\n", encoding="utf-8")
+    assert "done inf" in _read(write_page(out)).text
 
 
 def test_the_picture_of_tracks_gives_way_to_that_of_newer_cells(tmp_path: Path) -> None:

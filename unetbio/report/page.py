@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -193,7 +193,7 @@ def write_page(out: str | os.PathLike[str], check: Path | None = None) -> Path:
         **_problems(rows, _differences(out, entries)),
         **_before(check, rows),
         **_gallery(rows),
-        **_table(rows),
+        **_table(rows, {name for entry in entries.values() for name in entry.further_columns}),
         "plates": heat_maps(filter(None, (WellImage.of(row.values, row.n_cells) for row in rows)), _of_what(rows)),
         "plots": _plots(out, rows),
         **_origin(out, entries),
@@ -339,16 +339,21 @@ def _gallery(rows: Sequence[_Row]) -> dict[str, Any]:
     return {"cards": cards, "cards_note": note}
 
 
-def _table(rows: Sequence[_Row]) -> dict[str, Any]:
+def _table(rows: Sequence[_Row], of_user: Set[str]) -> dict[str, Any]:
+    """Rows and columns of the summary; the columns of the user are shown as they are."""
     names = [name for name in (rows[0].values if rows else ()) if any(row.values.get(name) for row in rows)]
+    numeric = _numeric(names, of_user)
     shown = [
         {
             "text": row.text,
-            "cells": [{"text": _short(name, row.values.get(name, "")), "number": _is_numeric(name)} for name in names],
+            "cells": [
+                {"text": _short(value) if name in numeric else value, "number": name in numeric}
+                for name, value in ((name, row.values.get(name, "")) for name in names)
+            ],
         }
         for row in rows[:MAX_ROWS]
     ]
-    columns = [{"text": HEADINGS.get(name, name.replace("_", " ")), "number": _is_numeric(name)} for name in names]
+    columns = [{"text": HEADINGS.get(name, name.replace("_", " ")), "number": name in numeric} for name in names]
     return {"rows": shown, "columns": columns, "more_rows": max(0, len(rows) - MAX_ROWS)}
 
 
@@ -497,15 +502,15 @@ def _sections(context: Mapping[str, Any]) -> list[tuple[str, str]]:
     return links + [(anchor, heading) for anchor, heading, _ in context["fact_sheets"]]
 
 
-def _is_numeric(name: str) -> bool:
-    return name in NUMERIC or name.startswith(NUMERIC_OF_CLASSES)
+def _numeric(names: Sequence[str], of_user: Set[str]) -> set[str]:
+    """Columns of numbers. A column of the user that has the name of a class's stands as ``table_`` and its name."""
+    of_classes = (name for name in names if name.startswith(NUMERIC_OF_CLASSES))
+    return NUMERIC | {name for name in of_classes if name not in of_user or f"table_{name}" in names}
 
 
-def _short(name: str, text: str) -> str:
+def _short(text: str) -> str:
     """Rounded number; the summary keeps all digits."""
-    if not _is_numeric(name) or not text:
-        return text
     try:
         return readable(float(text))
-    except ValueError:
+    except (ValueError, OverflowError):
         return text

@@ -330,13 +330,15 @@ def test_anndata_has_the_well_and_the_columns_of_a_table(tmp_path: Path, tiny_mo
     export(out, "anndata")
     data = anndata.read_h5ad(out / "cells.h5ad")
     assert data.obs["well"].tolist() == pl.read_parquet(out / "cells.parquet")["well"].to_list()
-    (tmp_path / "table.csv").write_text(f"image,path,table_path\n{tmp_path / 'images' / names[0]},/a/x.tif,b\n")
+    (tmp_path / "table.csv").write_text(
+        f"image,path,table_path,status\n{tmp_path / 'images' / names[0]},/a/x.tif,b,treated\n"
+    )
     line = ("segment", "--table", tmp_path / "table.csv", "-o", tmp_path / "listed", "-m", tiny_model, "--workers", "1")
     assert run(*line).exit_code == 0
     export(tmp_path / "listed", "anndata")
     data = anndata.read_h5ad(tmp_path / "listed" / "cells.h5ad")
     table = pl.read_csv(tmp_path / "listed" / "cells.csv")
-    for name in ("path", "table_path", "table_table_path"):
+    for name in ("path", "table_path", "table_table_path", "table_status"):
         assert data.obs[name].tolist() == table[name].to_list()
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.export.cells import ExportImage
 from unetbio.files import atomic_path
-from unetbio.measurement.table_schema import SECTION
+from unetbio.measurement.table_schema import SECTION, further_names
 from unetbio.output_layout import ANNDATA
 from unetbio.results.tables.links import TRACK_COLUMNS
 
@@ -42,7 +42,8 @@ class AnnDataWriter:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._tables: list[pl.DataFrame] = []
+        self._tables: list[tuple[pl.DataFrame, dict[str, str]]] = []
+        self._taken: set[str] = set()
         try:
             import anndata  # noqa: F401
         except ImportError as error:
@@ -60,24 +61,30 @@ class AnnDataWriter:
         """Add the rows of an image; returns their number."""
         import polars as pl
 
-        columns = {"path": image.entry.path, "series": image.entry.series}
-        known = {*image.table.columns, *columns}
-        further = image.entry.further_columns
-        extra = {_free_name(name, known, set(further)): value for name, value in further.items()}
         table = image.table.with_columns(
-            pl.lit(columns["path"]).alias("path"),
-            pl.lit(columns["series"], dtype=pl.Int64).alias("series"),
-            *(pl.lit(value).alias(name) for name, value in extra.items()),
+            pl.lit(image.entry.path).alias("path"), pl.lit(image.entry.series, dtype=pl.Int64).alias("series")
         )
-        self._tables.append(table)
+        self._tables.append((table, image.entry.further_columns))
+        self._taken |= {*table.columns, *image.taken}
         return len(table)
+
+    def _table(self) -> "pl.DataFrame":
+        """The rows of all images, with the columns of the user."""
+        import polars as pl
+
+        names = further_names((name for _, further in self._tables for name in further), self._taken)
+        tables = [
+            table.with_columns(pl.lit(value).alias(names[name]) for name, value in further.items())
+            for table, further in self._tables
+        ]
+        return pl.concat(tables, how="diagonal_relaxed") if tables else pl.DataFrame({"label": []})
 
     def _write(self) -> None:
         import anndata
         import pandas as pd
         import polars as pl
 
-        table = pl.concat(self._tables, how="diagonal_relaxed") if self._tables else pl.DataFrame({"label": []})
+        table = self._table()
         numeric = [
             name
             for name in table.columns
@@ -103,14 +110,6 @@ class AnnDataWriter:
             except RuntimeError as error:
                 # HDF5 reports a full disk in its own words.
                 raise EnvironmentStoppedError(f"cannot write {path}: {' '.join(str(error).split())}") from error
-
-
-def _free_name(name: str, known: set[str], further: set[str]) -> str:
-    """The name of a further column, as in the tables: one that is taken gets the prefix ``table_``, or several."""
-    free = name
-    while free in known or (free != name and free in further):
-        free = f"table_{free}"
-    return free
 
 
 def _texts(table: "pl.DataFrame", numeric: list[str]) -> list[str]:

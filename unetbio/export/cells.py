@@ -19,6 +19,7 @@ from unetbio.results.tables.cells import CachedCells
 from unetbio.results.tables.collect_tables import reuse_or_measure
 from unetbio.results.tables.lineages import Lineage, read_lineage
 from unetbio.results.tables.links import Links, read_links
+from unetbio.results.tables.write import class_columns
 
 if TYPE_CHECKING:
     import polars as pl
@@ -81,6 +82,8 @@ class ExportImage:
         What the label image shows of the file, if not all of it at full resolution.
     first_section : int
         Number in the file of the first section of the label image.
+    taken : frozenset of str
+        Names that columns of the user cannot have in the tables, besides those of ``table``.
     """
 
     entry: Entry
@@ -94,6 +97,7 @@ class ExportImage:
     lineage: Lineage | None = None
     part: PartRecord | None = None
     first_section: int = 0
+    taken: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -192,6 +196,7 @@ def _read(out: Path, entry: Entry, cached: CachedCells, links: Links) -> ExportI
         lineage,
         part,
         provenance.first_section if provenance else 0,
+        frozenset({*class_columns([outcome]), *links.columns}),
     )
 
 

@@ -1,8 +1,9 @@
 """Columns of the tables: those that unetbio fills, and those that stand in the names of files."""
 
 import re
+from collections.abc import Iterable, Set
 
-__all__ = ["SECTION", "SUMMARY_COLUMNS", "is_reserved", "path_expression"]
+__all__ = ["SECTION", "SUMMARY_COLUMNS", "further_names", "is_reserved", "path_expression"]
 
 SECTION = "z"
 """Column for the number of the plane that a cell is of, where each section of a stack has cells of its own."""
@@ -54,6 +55,32 @@ CELL_PREFIXES = ("intensity_", "texture_", "ring_", "area_fraction_")
 def is_reserved(name: str) -> bool:
     """Whether the tables need a name for a column of their own."""
     return name in SUMMARY_COLUMNS or name in CELL_COLUMNS or name.startswith(CELL_PREFIXES)
+
+
+def further_names(further: Iterable[str], taken: Set[str]) -> dict[str, str]:
+    """Names of the user's columns in the tables: one that is taken gets the prefix ``table_``, or several.
+
+    Parameters
+    ----------
+    further : iterable of str
+        Columns of all images.
+    taken : set of str
+        Columns that the tables have besides; those of every summary are taken anyway.
+
+    Examples
+    --------
+    >>> further_names(["dose", "status", "table_status"], set())
+    {'dose': 'dose', 'status': 'table_table_status', 'table_status': 'table_status'}
+    """
+    names = {name: name for name in further}
+    taken = {*SUMMARY_COLUMNS, *taken}
+    used = {*taken, *names}
+    for name in filter(taken.__contains__, list(names)):
+        names[name] = f"table_{name}"
+        while names[name] in used:
+            names[name] = f"table_{names[name]}"
+        used.add(names[name])
+    return names
 
 
 def path_expression(pattern: str) -> re.Pattern[str]:

@@ -9,7 +9,7 @@ from unetbio.classes import hex_colours
 from unetbio.files import sha256_file, write_text
 from unetbio.io.formats.zarr.plates import write_plate
 from unetbio.io.tables import csv_text
-from unetbio.measurement.table_schema import SUMMARY_COLUMNS
+from unetbio.measurement.table_schema import SUMMARY_COLUMNS, further_names
 from unetbio.output_layout import (
     CELLS,
     CELLS_TEXT,
@@ -26,7 +26,7 @@ from unetbio.results.result_files import Outcome
 from unetbio.results.tables.cells import CellStore, remove_job_cells, write_cells
 from unetbio.results.tables.links import Links, read_links
 
-__all__ = ["write_classes", "write_tables"]
+__all__ = ["class_columns", "write_classes", "write_tables"]
 
 logger = logging.getLogger(__name__)
 
@@ -83,20 +83,13 @@ def write_classes(out: Path, class_names: Sequence[str]) -> None:
 
 
 def _extra_columns(outcomes: Sequence[Outcome], cells: CellStore, links: Links) -> dict[str, str]:
-    """The user's columns and their names in the tables: a name that is taken gets the prefix ``table_``, or several."""
-    names = {name: name for outcome in outcomes for name in outcome.entry.further_columns}
-    taken = {*SUMMARY_COLUMNS, *_class_columns(outcomes), *links.columns, *cells.columns}
-    used = {*taken, *names}
-    for name in filter(taken.__contains__, list(names)):
-        names[name] = f"table_{name}"
-        while names[name] in used:
-            names[name] = f"table_{names[name]}"
-        used.add(names[name])
-    return names
+    """The user's columns and their names in the tables."""
+    taken = {*class_columns(outcomes), *links.columns, *cells.columns}
+    return further_names((name for outcome in outcomes for name in outcome.entry.further_columns), taken)
 
 
 def _summary(outcomes: Sequence[Outcome], extra: Mapping[str, str]) -> str:
-    columns = [*_summary_columns(outcomes), *_class_columns(outcomes)]
+    columns = [*_summary_columns(outcomes), *class_columns(outcomes)]
     lines: list[list[Any]] = [[*columns, *extra.values()]]
     for outcome in outcomes:
         further = outcome.entry.further_columns
@@ -112,7 +105,7 @@ def _summary_columns(outcomes: Sequence[Outcome]) -> list[str]:
     return [name for name in SUMMARY_COLUMNS if name != "zoom" or has_zoom]
 
 
-def _class_columns(outcomes: Sequence[Outcome]) -> list[str]:
+def class_columns(outcomes: Sequence[Outcome]) -> list[str]:
     """Columns for the share of the pixels, or the number of cells, of each class."""
     frames = [frame for outcome in outcomes for frame in outcome.frames]
     return list(dict.fromkeys(name for frame in frames for name in _class_cells(frame)))

@@ -40,6 +40,8 @@ from unetbio.report.checked import Checked, read_check
 from unetbio.report.plates import WellImage, heat_maps
 from unetbio.report.wording import counted, grouped, readable
 from unetbio.results.journal import GONE, Entry, newest_entries, read_journals
+from unetbio.results.reuse import state_of_labels
+from unetbio.results.tables.lineages import read_lineage
 from unetbio.results.verification import find_differences
 from unetbio.settings.base import flattened
 
@@ -230,11 +232,13 @@ def _read_rows(out: Path, entries: Mapping[str, Entry]) -> list[_Row]:
             f"{summary} cannot be read as a table: {error}; write it again with unetbio measure"
         ) from error
     known = {_image_of(entry): entry for entry in entries.values()}
+    # A time-lapse has many rows.
+    overlays = {image: _overlay_link(out, entry) for image, entry in known.items()}
     rows = []
     for record in records:
         values = {key: value for key, value in zip_longest(header, record, fillvalue="") if key}
-        entry = known.get((values.get("path", ""), values.get("series", "")))
-        rows.append(_Row(values, entry.message if entry else "", _overlay_link(out, entry)))
+        image = values.get("path", ""), values.get("series", "")
+        rows.append(_Row(values, known[image].message if image in known else "", overlays.get(image)))
     return sorted(rows, key=lambda row: (not row.failed, not row.warnings))
 
 
@@ -247,19 +251,23 @@ def _name(image: _Image) -> str:
     return f"{path}, series {series}" if series else path
 
 
-def _overlay_link(out: Path, entry: Entry | None) -> str | None:
-    if entry is None or entry.status == "failed":
+def _overlay_link(out: Path, entry: Entry) -> str | None:
+    if entry.status == "failed":
         return None
     # Pictures of tracks show the outlines too, in colours that stay the same over time. An older one shows other cells.
     tracks = out / track_picture_name(result_name(entry.output))
-    path = tracks if _is_newer(tracks, out / entry.output) else out / overlay_name(entry.output)
+    path = tracks if tracks.is_file() and _shows_cells(tracks, out, entry.output) else out / overlay_name(entry.output)
     return quote(path.relative_to(out).as_posix()) if path.is_file() else None
 
 
-def _is_newer(picture: Path, labels: Path) -> bool:
-    if not picture.is_file():
-        return False
-    return not labels.exists() or picture.stat().st_mtime_ns >= stamp(labels).mtime_ns
+def _shows_cells(tracks: Path, out: Path, output: str) -> bool:
+    """Whether a picture of tracks is of the cells of a label image. Copies may have other times, but have its hash."""
+    labels, provenance = out / output, read_provenance(out / provenance_name(output))
+    lineage = read_lineage(out, result_name(output))
+    if lineage and provenance and state_of_labels(labels, provenance) == "intact":
+        tracked = {frame.label_hash for frame in lineage.frames if frame.output == output}
+        return tracked == {provenance.output.label_hash}
+    return not labels.exists() or tracks.stat().st_mtime_ns >= stamp(labels).mtime_ns
 
 
 def _heading(out: Path, rows: Sequence[_Row]) -> dict[str, Any]:

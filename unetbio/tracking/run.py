@@ -186,9 +186,10 @@ def _track(out: Path, sequence: _Sequence, run: TrackRun, draw: Picture | None) 
     lineage = Lineage(frames=frames, tracks=tracks, settings=settings)
     tracked = _renumbered(images, tracks)
     _write_tracked(out, sequence, masks, tracked)
-    write_lineage(out, sequence.result, lineage)
+    # The page takes a picture to be that of the lineage beside it.
     if draw is not None:
         _draw(out, sequence, frames, tracked, draw)
+    write_lineage(out, sequence.result, lineage)
     return lineage
 
 

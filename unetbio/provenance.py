@@ -383,6 +383,8 @@ class Provenance(_Record):
         chosen = self.settings.get("z")
         if isinstance(chosen, int):
             return chosen
+        if chosen not in (None, "each"):
+            return None
         first, stop = self.run.get("partial", (0, 0))
         # Images without sections that lack channels or times have 0 and 1 here, too.
         return int(first) if first and stop - first == 1 else None

@@ -232,6 +232,16 @@ def test_cells_of_sections_that_are_left_out_stay_out_of_the_mask(
         np.testing.assert_array_equal(read_labels(out / "run_labels.ome.tif") > 0, before > 0)
 
 
+def test_a_projection_of_one_section_has_no_section(segment: Segment, tmp_path: Path, discs: Array) -> None:
+    """Cells may be drawn on the projection, which has no sections, or on any of the stack."""
+    places = '<TiffData FirstZ="3" IFD="0"/>'
+    write_ome(tmp_path / "images" / "run.ome.tif", [discs], channels("DAPI") + places, z=5)
+    assert segment("--partial", "--z", "max").exit_code == 0
+    assert CliRunner().invoke(main, ["export", str(tmp_path / "out"), "--to", "geojson"]).exit_code == 0
+    features = json.loads((tmp_path / "out" / "run_cells.geojson").read_text())["features"]
+    assert ["plane" in feature["geometry"] for feature in features] == [False] * 3
+
+
 def test_images_without_sections_have_none_where_times_are_left_out(
     segment: Segment, tmp_path: Path, discs: Array
 ) -> None:

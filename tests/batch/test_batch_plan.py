@@ -280,3 +280,22 @@ def test_parts_run_side_by_side_but_each_once(tmp_path: Path) -> None:
                 pass
     with hold_output(tmp_path, None):
         pass
+
+
+def test_images_of_a_folder_that_cannot_be_searched_are_not_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.tif").touch()
+    hidden = Item.of(Found(tmp_path / "images/closed/a.tif", Path("closed/a.tif")), Settings())
+    out = tmp_path / "out"
+    out.mkdir()
+    with Journal(out / "run.jsonl") as journal:
+        journal.append(Entry(hidden.labels, hidden.path, str(hidden.source), "done", place=dict(hidden.place)))
+
+    def exists(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    items = found_items([tmp_path / "images"], Settings(), out)
+    monkeypatch.setattr(Path, "exists", exists)
+    assert forget_gone(items, out, None) == []

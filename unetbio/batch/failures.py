@@ -94,6 +94,14 @@ def _file_of(entry: Entry) -> str:
     return entry.path.rpartition("#xywh=")[0] if "image_region" in entry.place else entry.path
 
 
+def _is_there(path: Path) -> bool:
+    """Whether a file exists, or may exist: its folder cannot be searched."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
+
+
 @dataclass(frozen=True)
 class _Listed:
     """What the items of a run are made of.
@@ -139,7 +147,7 @@ class _Listed:
         # The first file of a set is the input of all its regions, which are no pieces.
         if path in self.pieces and _file_of(entry) not in self.sets:
             return True
-        if not path.exists():
+        if not _is_there(path):
             return _origin(path, entry.path) in self.origins
         listed = self.series.get(path, set())
         if entry.reason == "no_such_series":

@@ -26,7 +26,7 @@ class Examples:
 
 
 def fingerprint(files: AnnotatedFiles) -> str:
-    """Hash of the names, roles, groups and bytes of all files, and of how they are read."""
+    """Hash of the names, roles and bytes of all files, and of how they are read."""
     parts = {"training": files.training, "validation": files.validation, "test": files.test}
     digest = hashlib.sha256()
     for part, pairs in parts.items():
@@ -34,9 +34,7 @@ def fingerprint(files: AnnotatedFiles) -> str:
             images = (pair.image,) if pair.image_set is None else pair.image_set.paths
             line = " ".join([part, pair.image.name, *map(sha256_path, [*images, pair.mask])])
             chosen = given(pair.reading)
-            # What is not given leaves no trace, so that folders of earlier versions go on.
-            details = [str(chosen)] * bool(chosen) + [f"group {pair.group!r}"] * bool(pair.group)
-            digest.update((" ".join([line, *details]) + "\n").encode())
+            digest.update(f"{line} {chosen}\n".encode() if chosen else f"{line}\n".encode())
     return digest.hexdigest()
 
 

@@ -30,6 +30,7 @@ from unetbio.models.model_file import ModelInfo, load_model, save_model
 from unetbio.output_layout import FORMATS, mask_name
 from unetbio.settings.base import flattened
 from unetbio.settings.training import TrainingConfig
+from unetbio.training.checkpoints import hash_groups
 from unetbio.training.data.pairs import AnnotatedFiles
 from unetbio.training.loss_curve import draw_loss_curve
 from unetbio.training.trainer import Trainer
@@ -71,13 +72,16 @@ class CompareSettings:
 
     def identity(self, config: TrainingConfig) -> dict[str, Any]:
         """Settings that results depend on."""
-        return {
+        identity = {
             "config": config.model_dump(mode="json"),
             "minutes": self.minutes,
             "width": self.width,
             "images": self._images,
             "version": version("unetbio"),
         }
+        if config.sampling == "groups":
+            identity["groups"] = hash_groups([pair.group for pair in self.files.training])
+        return identity
 
     @cached_property
     def _images(self) -> str:
@@ -305,10 +309,11 @@ def _check_folder(out: Path, identity: Mapping[str, Any], others_may_go: bool) -
 
 
 def _shown(identity: Any) -> dict[str, Any]:
-    """Settings by dotted key; the hash is shortened."""
+    """Settings by dotted key; hashes are shortened."""
     settings = flattened(identity) if isinstance(identity, dict) else {}
     return {
-        key.removeprefix("config."): str(value)[:12] if key == "images" else value for key, value in settings.items()
+        key.removeprefix("config."): str(value)[:12] if key in ("images", "groups") else value
+        for key, value in settings.items()
     }
 
 

@@ -138,7 +138,8 @@ def _described_cause(cause: BaseException | None) -> list[Any] | None:
     if cause is None:
         return None
     number, text = (cause.errno, cause.strerror) if isinstance(cause, OSError) else (None, None)
-    return [number, isinstance(cause, ImportError), text or str(cause)]
+    # A library can put anything there.
+    return [number if isinstance(number, int) else None, isinstance(cause, ImportError), str(text or cause)]
 
 
 def _described(image: Image) -> dict[str, Any]:

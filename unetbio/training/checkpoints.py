@@ -28,6 +28,7 @@ __all__ = [
     "differences",
     "find",
     "find_set_aside",
+    "hash_groups",
     "identity_of",
     "read",
     "set_aside",
@@ -183,9 +184,13 @@ def identity_of(
         "images": {"training": fingerprint(training), "validation": fingerprint(validation)},
     }
     if config.sampling == "groups":
-        groups = json.dumps([example.group for example in training])
-        identity["groups"] = hashlib.sha256(groups.encode()).hexdigest()
+        identity["groups"] = hash_groups([example.group for example in training])
     return identity
+
+
+def hash_groups(groups: Sequence[str]) -> str:
+    """Hash of the groups of training images, by which patches are drawn."""
+    return hashlib.sha256(json.dumps(groups).encode()).hexdigest()
 
 
 def differences(earlier: Any, identity: dict[str, Any]) -> list[str]:

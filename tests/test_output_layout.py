@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -40,8 +41,8 @@ def test_rules_of_the_workflow_name_files_that_the_layout_knows() -> None:
     named = {name for text in texts for name in re.findall(r"\{(?:results|params\.out:q)\}/([\w.]+\.\w+)", text)}
     own = {"retried.txt", "check.cache.jsonl"}
     assert named - own == {layout.SUMMARY, layout.CELLS, layout.CELLS_TEXT, layout.PAGE}
-    journals = {name for text in texts for name in re.findall(r"\{results\}/(run\.[^\"]+)", text)}
-    assert {re.sub(r"\{\w+\}", "1", name) for name in journals} == {layout.job_journal_name("1-of-1")}
+    (journals,) = {name for text in texts for name in re.findall(r"/(run\.[^\";]+)", text)}
+    assert fnmatch(layout.job_journal_name("1-of-1"), journals)
 
 
 @pytest.mark.parametrize(

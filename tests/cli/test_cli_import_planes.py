@@ -179,6 +179,25 @@ def test_the_colours_of_a_stack_are_one_plane_in_imagej(tmp_path: Path, tiny_mod
     np.testing.assert_array_equal(read_labels(out / "x_labels.ome.tif"), labels)
 
 
+@pytest.mark.parametrize("axes", ["TYX", "ZYX"])
+def test_regions_of_imagej_come_back_to_a_mask_without_provenance(
+    tmp_path: Path, tiny_model: Path, discs: Array, axes: str
+) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    planes = np.stack([discs, np.roll(discs, 5, axis=1), discs[::-1]])
+    tifffile.imwrite(images / "x.tif", planes, imagej=True, metadata={"axes": axes})
+    out = tmp_path / "out"
+    given = ["--z", "each"] if axes == "ZYX" else []
+    done("segment", images, "-o", out, "-m", tiny_model, *given, "--workers", "1", "--overlays", "none")
+    labels = read_labels(out / "x_labels.ome.tif")
+    (out / "x_labels.json").unlink()
+    done("export", out, "--to", "imagej", "-o", tmp_path / "exported")
+    write_labels(out / "x_labels.ome.tif", np.zeros_like(labels), axes=axes)
+    done("import", tmp_path / "exported", "--into", out)
+    np.testing.assert_array_equal(read_labels(out / "x_labels.ome.tif"), labels)
+
+
 # --- Times are images of their own ------------------------------------------------------------------------------------
 
 

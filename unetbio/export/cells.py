@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unetbio.errors import ImageError, UsageError
-from unetbio.io.grey_pictures import plane_counts
 from unetbio.measurement.table_schema import SECTION
 from unetbio.output_layout import holds_classes, provenance_name, result_name
 from unetbio.postprocessing.bands import planes_of
-from unetbio.provenance import InputRecord, PartRecord, read_provenance
+from unetbio.provenance import PartRecord, read_provenance
+from unetbio.results.corrections import stored_planes
 from unetbio.results.entries import check_folder, known_entries
 from unetbio.results.journal import Entry
 from unetbio.results.reuse import large_labels, read_label_file
@@ -70,8 +70,8 @@ class ExportImage:
         One for each frame; several frames lie along a first axis T.
     section : int, optional
         Section of the stack, if only one was segmented.
-    is_hyperstack : bool
-        Whether the input varies along more than one of channel, section and time, as ImageJ counts them.
+    stored : mapping
+        Lengths of the axes C, Z and T in the file, as ImageJ counts planes; empty if unknown.
     table : polars.DataFrame
         A row for each cell.
     out : path
@@ -91,7 +91,7 @@ class ExportImage:
     label_image: Any
     times: tuple[int | None, ...]
     section: int | None
-    is_hyperstack: bool
+    stored: Mapping[str, int]
     table: "pl.DataFrame"
     out: Path = Path()
     lineage: Lineage | None = None
@@ -103,6 +103,11 @@ class ExportImage:
     def name(self) -> str:
         """``a/b/x`` for ``a/b/x_labels.ome.tif``."""
         return result_name(self.entry.output)
+
+    @property
+    def is_hyperstack(self) -> bool:
+        """Whether the file varies along more than one of channel, section and time, as ImageJ counts them."""
+        return sum(count > 1 for count in self.stored.values()) > 1
 
     def planes(self) -> Iterator[Plane]:
         """All planes, by time and section."""
@@ -181,7 +186,6 @@ def _read(out: Path, entry: Entry, cached: CachedCells, links: Links) -> ExportI
         # The file has the recorded size and time, but its pixels, which are first read here, are damaged.
         return replace(entry, status="failed", reason=error.reason, message=f"{entry.output}: {error}")
     times = tuple(frame.t for frame in outcome.frames)
-    is_hyperstack = provenance is not None and _is_hyperstack(provenance.input)
     lineage = read_lineage(out, result_name(entry.output))
     part = provenance.input.part if provenance else None
     return ExportImage(
@@ -190,7 +194,7 @@ def _read(out: Path, entry: Entry, cached: CachedCells, links: Links) -> ExportI
         labels,
         times,
         provenance.single_section if provenance else None,
-        is_hyperstack,
+        stored_planes(provenance) if provenance else {},
         cells,
         out,
         lineage,
@@ -198,8 +202,3 @@ def _read(out: Path, entry: Entry, cached: CachedCells, links: Links) -> ExportI
         provenance.first_section if provenance else 0,
         frozenset({*class_columns([outcome]), *links.columns}),
     )
-
-
-def _is_hyperstack(image: InputRecord) -> bool:
-    counts = plane_counts(image.axes, image.shape, image.dtype, image.channel_names)
-    return sum(count > 1 for count in counts.values()) > 1

@@ -20,7 +20,7 @@ from unetbio.results.entries import check_folder, known_entries
 from unetbio.results.journal import Entry
 from unetbio.results.reuse import affine_of_mask, layout_of, read_label_file
 
-__all__ = ["RunMask", "describe_mask", "find_masks_of_run", "store_correction", "write_mask"]
+__all__ = ["RunMask", "describe_mask", "find_masks_of_run", "store_correction", "stored_planes", "write_mask"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class RunMask:
         Whether the table of objects holds the classes of cells.
     part : PartRecord, optional
         What it shows of the file, if not all of it at full resolution.
+    is_recorded : bool
+        Whether a provenance says what it shows of the file; without one its planes are counted from 0.
     """
 
     entry: Entry
@@ -56,6 +58,7 @@ class RunMask:
     pixel_size_um: dict[str, float]
     has_cell_classes: bool = False
     part: PartRecord | None = None
+    is_recorded: bool = True
 
     @property
     def start(self) -> tuple[int, int]:
@@ -94,13 +97,11 @@ def describe_mask(out: Path, entry: Entry) -> RunMask:
     if provenance is None:
         image = read_image(out / entry.output, labels=True)
         times, sections = (tuple(range(image.size(axis))) if image.size(axis) > 1 else (None,) for axis in "TZ")
-        return RunMask(entry, image.axes, image.shape, times, sections, {}, {})
+        stored = {axis: image.size(axis) for axis in "ZT"}
+        return RunMask(entry, image.axes, image.shape, times, sections, stored, {}, is_recorded=False)
     axes, shape = layout_of(provenance)
     given = provenance.input
     sizes = dict(zip(given.axes, given.shape, strict=True))
-    stored = plane_counts(given.axes, given.shape, given.dtype, given.channel_names)
-    # Sections that were left out are in the file; of those behind, none is drawn on.
-    stored["Z"] += provenance.first_section
     trusted = given.pixel_size_um if given.pixel_size_trusted else {}
     pixel_size = {axis: size for axis, size in trusted.items() if axis in axes}
     return RunMask(
@@ -109,11 +110,20 @@ def describe_mask(out: Path, entry: Entry) -> RunMask:
         shape,
         _times(provenance, sizes),
         _sections(provenance, sizes, axes),
-        stored,
+        stored_planes(provenance),
         pixel_size,
         CELL_CLASSES in provenance.settings,
         given.part,
     )
+
+
+def stored_planes(provenance: Provenance) -> dict[str, int]:
+    """Lengths of the axes C, Z and T in the file of a label image, as ImageJ counts planes."""
+    given = provenance.input
+    stored = plane_counts(given.axes, given.shape, given.dtype, given.channel_names)
+    # Sections that were left out are in the file; of those behind, none is drawn on.
+    stored["Z"] += provenance.first_section
+    return stored
 
 
 def _times(provenance: Provenance, sizes: dict[str, int]) -> tuple[int | None, ...]:

@@ -235,6 +235,25 @@ def test_cells_of_sections_that_are_left_out_stay_out_of_the_mask(
         np.testing.assert_array_equal(read_labels(out / "run_labels.ome.tif") > 0, before > 0)
 
 
+def test_regions_of_a_first_section_that_was_left_out_empty_no_mask(
+    segment: Segment, tmp_path: Path, discs: Array
+) -> None:
+    """QuPath names no section for regions in the first one."""
+    places = "".join(f'<TiffData FirstZ="{z}" IFD="{z - 1}"/>' for z in (1, 2, 3))
+    write_ome(tmp_path / "images" / "run.ome.tif", [discs] * 3, channels("DAPI") + places, z=5)
+    out = tmp_path / "out"
+    assert segment("--partial", "--z", "each").exit_code == 0
+    before = read_labels(out / "run_labels.ome.tif")
+    geometry = {"type": "Polygon", "coordinates": [[[60, 2], [70, 2], [70, 8], [60, 8], [60, 2]]]}
+    feature = {"type": "Feature", "properties": {"objectType": "annotation"}, "geometry": geometry}
+    drawn = tmp_path / "run.geojson"
+    drawn.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    done = CliRunner().invoke(main, ["import", str(drawn), "--into", str(out)])
+    assert done.exit_code == 3
+    assert "all regions lie in sections that were left out, such as 0; the mask has 1, 2, 3: give" in done.stderr
+    np.testing.assert_array_equal(read_labels(out / "run_labels.ome.tif"), before)
+
+
 def test_a_projection_of_one_section_has_no_section(segment: Segment, tmp_path: Path, discs: Array) -> None:
     """Cells may be drawn on the projection, which has no sections, or on any of the stack."""
     places = '<TiffData FirstZ="3" IFD="0"/>'

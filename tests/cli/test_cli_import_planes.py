@@ -198,6 +198,33 @@ def test_regions_of_imagej_come_back_to_a_mask_without_provenance(
     np.testing.assert_array_equal(read_labels(out / "x_labels.ome.tif"), labels)
 
 
+# --- Planes that were left out ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["x.geojson", "x_RoiSet.zip"])
+@pytest.mark.parametrize(("axes", "places"), [("TYX", "times"), ("ZYX", "sections")])
+def test_regions_of_planes_that_were_left_out_empty_no_mask(
+    tmp_path: Path, tiny_model: Path, discs: Array, axes: str, places: str, name: str
+) -> None:
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images" / "x.tif", np.stack([discs] * 4), imagej=True, metadata={"axes": axes})
+    out = tmp_path / "out"
+    given = [f"--{axes[0].lower()}", "1", "--workers", "1", "--overlays", "none"]
+    done("segment", tmp_path / "images", "-o", out, "-m", tiny_model, *given)
+    before = (out / "x_labels.ome.tif").read_bytes()
+    later = {"t": 3, "z": 0} if axes == "TYX" else {"t": 0, "z": 3}
+    folder = drawn(tmp_path, name, qupath(feature(RING, **later), feature(OTHER, **later)))
+    if name.endswith(".zip"):
+        region = roifile.ImagejRoi.frompoints(np.array(RING))
+        region.position = 4
+        roifile.roiwrite(folder / name, [region], mode="w")
+    result = run("import", folder, "--into", out)
+    assert result.exit_code == 3
+    assert f"all regions lie in {places} that were left out, such as 3; the mask has 1: give regions" in result.stderr
+    assert "[wrong_planes]" in result.stderr
+    assert (out / "x_labels.ome.tif").read_bytes() == before
+
+
 # --- Times are images of their own ------------------------------------------------------------------------------------
 
 

@@ -107,14 +107,18 @@ class Grid:
 
     def planes_of(self, region: Region) -> list[tuple[int, int]]:
         """Indices ``(t, z)`` of the planes that a region lies in; none if it lies in planes that are left out."""
-        t, z = region.t, region.z
-        if region.plane is not None:
-            t, z = self._split(region.plane)
-        elif region.index is not None:
-            t, z = (region.index, None) if self.is_along_time else (None, region.index)
-        elif region.is_first:
-            t, z = (0 if len(there) > 1 else None for there in (self.times, self.sections))
+        t, z = self.place_of(region)
         return [(i, j) for i in _matching(t, self.times) for j in _matching(z, self.sections)]
+
+    def place_of(self, region: Region) -> tuple[int | None, int | None]:
+        """Time and section of the image that a region lies in; None for all."""
+        if region.plane is not None:
+            return self._split(region.plane)
+        if region.index is not None:
+            return (region.index, None) if self.is_along_time else (None, region.index)
+        if region.is_first:
+            return 0 if len(self.times) > 1 else None, 0 if len(self.sections) > 1 else None
+        return region.t, region.z
 
     @property
     def is_along_time(self) -> bool:

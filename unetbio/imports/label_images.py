@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 HELD = f"{objects_name('x')} beside the mask holds their classes"
 LEFT_OUT = "classes are left out, as the model of the run has none: give -o, or import with --images, to have them"
 
+SHOWN = 5
+"""Number of times or sections that a message names."""
+
 
 def read_label_image(
     source: Source, sheet: Sheet | None, place: Place, name: str, run: ImportRun
@@ -98,14 +101,21 @@ def read_label_image(
 
 
 def _refuse_elsewhere(regions: Sequence[Region], grid: Grid) -> None:
-    """Refuse regions of which none lies in the image, where the file does not name their axis: it may be the other."""
-    places = sorted({region.index for region in regions if region.index is not None})
-    if places:
-        raise ImageError(
-            "wrong_planes",
-            f"all regions lie in {'times' if grid.is_along_time else 'sections'} that were left out, such as "
-            f"{places[0]}, by an axis that the file does not name: give the --t or --z that was annotated",
-        )
+    """Refuse regions of which none lies in the image: an empty mask would say that there are no cells."""
+    t, z = grid.place_of(regions[0])
+    name, drawn, there = next(
+        (name, drawn, there)
+        for name, drawn, there in (("times", t, grid.times), ("sections", z, grid.sections))
+        if drawn is not None and not {None, drawn} & set(there)
+    )
+    # The axis may be the other one.
+    unnamed = ", by an axis that the file does not name" if regions[0].index is not None else ""
+    shown = ", ".join(map(str, there[:SHOWN])) + (" ..." if len(there) > SHOWN else "")
+    raise ImageError(
+        "wrong_planes",
+        f"all regions lie in {name} that were left out, such as {drawn}{unnamed}; the mask has {shown}: give "
+        "regions drawn there, or the --t or --z that was annotated",
+    )
 
 
 def _say_missing(source: Source, place: Place, name: str) -> None:

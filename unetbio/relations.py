@@ -144,10 +144,11 @@ def share_channels(channels: tuple[str | int, ...], counts: Sequence[int]) -> li
 def _relate(nuclei: Path, inner: Entry, cells: Path, outer: Entry, output: Path) -> "tuple[pl.DataFrame, pl.DataFrame]":
     import polars as pl
 
-    mask = describe_mask(cells, outer)
+    nucleus_mask, mask = describe_mask(nuclei, inner), describe_mask(cells, outer)
     inside, around = read_mask_of_run(nuclei, inner.output), read_mask_of_run(cells, outer.output)
     if inside.shape != around.shape:
         raise ImageError("size_differs", f"nuclei of {inside.shape} and cells of {around.shape}: segment both alike")
+    _refuse_other_planes(nucleus_mask, mask)
     cytoplasm = subtract(around, inside)
     parents, rows = [], []
     for t, nucleus, cell, rest, grey, names in _frames(cells, outer, mask, inside, around, cytoplasm):
@@ -163,6 +164,18 @@ def _relate(nuclei: Path, inner: Entry, cells: Path, outer: Entry, output: Path)
     )
     source = pl.lit(inner.output).alias("output"), pl.lit(label_hash(inside)).alias("label_hash")
     return pl.concat(parents).with_columns(*source), pl.concat(rows, how="diagonal_relaxed")
+
+
+def _refuse_other_planes(nuclei: RunMask, cells: RunMask) -> None:
+    """Refuse label images of other times or sections; those of a label image without provenance are unknown."""
+    if not (nuclei.is_recorded and cells.is_recorded):
+        return
+    for name, inner, outer in (("time", nuclei.times, cells.times), ("section", nuclei.sections, cells.sections)):
+        for one, other in zip(inner, outer, strict=False):
+            if None not in (one, other) and one != other:
+                raise ImageError(
+                    "planes_differ", f"nuclei of {name} {one} lie over cells of {name} {other}: segment both alike"
+                )
 
 
 def _frames(

@@ -254,6 +254,18 @@ def test_regions_of_a_first_section_that_was_left_out_empty_no_mask(
     np.testing.assert_array_equal(read_labels(out / "run_labels.ome.tif"), before)
 
 
+def test_cells_of_times_that_one_channel_lacks_are_not_related(segment: Segment, tmp_path: Path, discs: Array) -> None:
+    planes = [(0, 0), (0, 2), (0, 3), (1, 0), (1, 1), (1, 3)]
+    places = "".join(f'<TiffData FirstC="{c}" FirstT="{t}" IFD="{number}"/>' for number, (c, t) in enumerate(planes))
+    write_ome(tmp_path / "images" / "run.ome.tif", [discs] * 6, channels("DAPI", "GFP") + places, c=2, t=4)
+    nuclei, cells = str(tmp_path / "nuclei"), str(tmp_path / "cells")
+    assert segment("--partial", "--channel", "DAPI", "-o", nuclei).exit_code == 0
+    assert segment("--partial", "--channel", "GFP", "-o", cells).exit_code == 0
+    related = CliRunner().invoke(main, ["relate", nuclei, cells, "-o", str(tmp_path / "related")])
+    assert related.exit_code == 3
+    assert "run.ome.tif: nuclei of time 2 lie over cells of time 1: segment both alike" in related.stderr
+
+
 def test_a_projection_of_one_section_has_no_section(segment: Segment, tmp_path: Path, discs: Array) -> None:
     """Cells may be drawn on the projection, which has no sections, or on any of the stack."""
     places = '<TiffData FirstZ="3" IFD="0"/>'

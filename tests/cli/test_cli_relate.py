@@ -234,3 +234,23 @@ def test_a_column_of_the_user_with_the_name_stays(tmp_path: Path, tiny_model: Pa
     table = pl.read_csv(tmp_path / "a" / "cells.csv")
     assert table["parent"].to_list() == [1, 2, 3]
     assert table["table_parent"].to_list() == ["line 3"] * 3
+
+
+@pytest.mark.parametrize(("axes", "option", "name"), [("ZYX", "--z", "section"), ("TYX", "--t", "time")])
+def test_masks_of_other_planes_are_not_related(
+    tmp_path: Path, tiny_model: Path, discs: Array, axes: str, option: str, name: str
+) -> None:
+    (tmp_path / "images").mkdir()
+    planes = np.stack([discs, discs[::-1], discs])
+    tifffile.imwrite(tmp_path / "images" / "x.tif", planes, imagej=True, metadata={"axes": axes})
+    for folder, plane in (("nuclei", "1"), ("cells", "2")):
+        line = ["segment", tmp_path / "images", "-o", tmp_path / folder, "-m", tiny_model, "--workers", "1"]
+        assert run(*line, option, plane).exit_code == 0
+    line = ["relate", tmp_path / "nuclei", tmp_path / "cells", "-o", tmp_path / "related"]
+    result = run(*line)
+    assert result.exit_code == 3
+    message = f"x.tif: nuclei of {name} 1 lie over cells of {name} 2: segment both alike [planes_differ]"
+    assert message in result.stderr
+    # Without provenance, it is unknown which plane a mask shows.
+    (tmp_path / "nuclei" / "x_labels.json").unlink()
+    assert run(*line).exit_code == 0

@@ -5,7 +5,7 @@ import csv
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import add
@@ -28,7 +28,8 @@ from unetbio.metrics.cell_classes import ClassedComparison, compare_classed
 from unetbio.metrics.classes import ClassComparison, compare_classes
 from unetbio.metrics.instances import THRESHOLDS, Comparison, compare, short
 from unetbio.notes import say_without_effect
-from unetbio.output_layout import CLASSES
+from unetbio.output_layout import CLASSES, provenance_name
+from unetbio.provenance import read_provenance
 from unetbio.settings.training import MAX_CLASSES
 from unetbio.supervision.annotations import NUMBERED, UNANNOTATED, map_classes
 
@@ -116,6 +117,8 @@ class _ClassedCells(_Cells):
     """Label images, with the classes of cells in the tables beside them."""
 
     tables: tuple[CellClasses, CellClasses] = ({}, {})
+    times: tuple[int | None, ...] = ()
+    """Of the frames, where the provenance of the prediction names them."""
 
     def prepare(self, mask: _Mask, *, is_truth: bool) -> _Mask:
         return mask
@@ -124,11 +127,19 @@ class _ClassedCells(_Cells):
         with _naming(found):
             check_one_image(series_count)
         predicted, truth = (read_cell_classes(cell_classes_path(path)) for path in (found, true))
-        return replace(self, tables=(predicted, truth))
+        provenance = read_provenance(found.with_name(provenance_name(found.name)))
+        times = tuple(frame.t for frame in provenance.frames) if provenance else ()
+        return replace(self, tables=(predicted, truth), times=times)
 
     def compare(self, found: _Mask, true: _Mask, t: int) -> Any:
-        predicted, truth = (table.get(t, table.get(None, {})) for table in self.tables)
+        predicted, truth = (self._at(t, table) for table in self.tables)
         return compare_classed((found, predicted), (true, truth), thresholds=self.thresholds, tolerance=self.tolerance)
+
+    def _at(self, frame: int, table: CellClasses) -> Mapping[int, str]:
+        """Classes of the cells of a frame; a table that names other times than the prediction has counts frames."""
+        times = self.times if set(table) <= {None, *self.times} else ()
+        time = times[frame] if frame < len(times) else frame
+        return table.get(time, table.get(None, {}))
 
     def columns(self) -> dict[str, str]:
         quality = f"class_PQ@{short(self.thresholds[0])}"

@@ -186,6 +186,8 @@ def test_cells_of_different_times_have_classes_of_their_own() -> None:
         Region(square(3, 3, 2), 2, "", t=1),
     ]
     assert paint(regions, Grid(5, 5, times=(0, 1))).classes == {0: {1: "a"}, 1: {1: "b"}}
+    # As in tables of runs, a single time has no column.
+    assert paint(regions, Grid(5, 5, times=(1,))).classes == {None: {1: "b"}}
     # A region that smaller ones cover has no cell, and so no class.
     nested = [Region(square(0, 0, 2), kind="a"), Region(square(0, 0, 2), kind="b")]
     assert paint(nested, Grid(5, 5)).classes == {None: {1: "a"}}

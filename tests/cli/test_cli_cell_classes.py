@@ -249,6 +249,53 @@ def test_times_without_a_file_of_tracks_keep_their_classes(trained: Path, tmp_pa
     assert after.equals(before.filter(pl.col("t") == 0))
 
 
+def test_classes_that_come_back_for_a_chosen_time_are_measured(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    planes = np.stack([sample(seed)[0] for seed in (1, 0)])
+    tifffile.imwrite(tmp_path / "images" / "0.tif", planes, imagej=True, metadata={"axes": "TYX"})
+    out, model = tmp_path / "out", trained / "types.safetensors"
+    run("segment", tmp_path / "images", "-o", out, "--model", model, "--diameter", "model", "--t", 1)
+    run("export", out, "--to", "geojson", "-o", tmp_path / "drawn")
+    drawn = tmp_path / "drawn" / "0_cells.geojson"
+    drawn.write_text(drawn.read_text().replace('"tumour"', '"plasma cell"'))
+    run("import", drawn, "--into", out)
+    expected = {"n_cells_lymphocyte": 5, "n_cells_tumour": 0, "n_cells_plasma cell": 4}
+    assert pl.read_csv(out / "0_objects.csv").columns == ["label", "class"]
+    run("measure", out, "--overwrite")
+    assert class_counts(out) == expected
+    # As earlier versions wrote the table.
+    table = pl.read_csv(out / "0_objects.csv")
+    table.select(pl.lit(1).alias("t"), "label", "class").write_csv(out / "0_objects.csv")
+    run("measure", out, "--overwrite")
+    assert class_counts(out) == expected
+
+
+PARTIAL = (
+    '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'
+    '<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="96" SizeY="96" SizeZ="1" SizeC="1" SizeT="3">'
+    '<Channel ID="Channel:0:0" SamplesPerPixel="1"/><TiffData FirstT="0" IFD="0"/><TiffData FirstT="2" IFD="1"/>'
+    "</Pixels></Image></OME>"
+)
+
+
+def test_classes_of_a_time_lapse_that_lacks_a_time_are_scored(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    with tifffile.TiffWriter(tmp_path / "images" / "x.ome.tif") as writer:
+        for seed, text in ((0, PARTIAL), (1, None)):
+            writer.write(sample(seed)[0], photometric="minisblack", metadata=None, description=text, contiguous=False)
+    out, masks, model = tmp_path / "out", tmp_path / "masks", trained / "types.safetensors"
+    run("segment", tmp_path / "images", "-o", out, "--model", model, "--diameter", "model", "--partial")
+    run("export", out, "--to", "geojson", "-o", tmp_path / "drawn")
+    run("import", tmp_path / "drawn", "--into", out, "-o", masks)
+    table = pl.read_csv(masks / "x_objects.csv")
+    assert set(table["t"]) == {0, 2}
+    # Tables of other programs count the frames of the mask.
+    for t in (pl.col("t"), pl.col("t") // 2):
+        table.with_columns(t.alias("t")).write_csv(masks / "x_objects.csv")
+        pooled = json.loads(run("evaluate", out, masks, "--cell-classes", "--json").stdout)["pooled"]
+        assert (pooled["n_true tumour"], pooled["n_true lymphocyte"], pooled["class_accuracy"]) == (8, 10, 1)
+
+
 def _classes(out: Path) -> dict[int, str]:
     return dict(pl.read_csv(out / "0_objects.csv").select("label", "class").iter_rows())
 

@@ -46,8 +46,8 @@ class Painting:
     holding : int
         Regions that hold several others whole, as one does that is drawn around the tissue.
     classes : mapping
-        For each time, or for None without times, the class of each cell in the label image whose region has one, by
-        rising id.
+        For each time, or for None where there is one at most, the class of each cell in the label image whose region
+        has one, by rising id.
     """
 
     label_image: NDArray[Any]
@@ -110,7 +110,8 @@ def _classes(
         rows = zip(ids, regions, here, strict=True)
         classes = sorted((number, region.kind) for number, region, is_here in rows if is_here and number in left)
         if named := {number: kind for number, kind in classes if kind}:
-            found[t] = named
+            # Tables of a single time name none, as those of runs.
+            found[t if len(times) > 1 else None] = named
     return found
 
 

@@ -95,7 +95,9 @@ def read_classes(path: Path, provenance: Provenance | None, t: int | None) -> Ma
         return None
     try:
         tables = read_cell_classes(path)
-        return tables.get(t, tables.get(None, {}))
+        # Imports of earlier versions named the time of a single frame.
+        time = provenance.frames[0].t if t is None else t
+        return tables.get(time, tables.get(None, {}))
     except ImageError as error:
         logger.warning("no classes of cells: %s", error)
         return {}

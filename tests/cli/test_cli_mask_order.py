@@ -83,6 +83,15 @@ def test_masks_imported_into_a_run_lie_on_an_image_whose_name_ends_in_capitals(
     np.testing.assert_array_equal(voxels(mask_of(out)), right)
 
 
+def test_masks_imported_into_a_run_of_a_region_lie_on_it(tmp_path: Path, out: Path, tiny_model: Path) -> None:
+    segment(tmp_path / "images", tmp_path / "part", tiny_model, "--region", "6,8,70,50")
+    (own,) = (tmp_path / "part").glob("*_labels.nii.gz")
+    (tmp_path / "masks").mkdir()
+    right = save_in_another_order(own, tmp_path / "masks" / own.name, MIRRORED)
+    done("import", tmp_path / "masks", "--into", tmp_path / "part")
+    np.testing.assert_array_equal(voxels(own), right)
+
+
 @pytest.mark.parametrize("gone", ["images/v.nii.gz", "out/v_labels.json"])
 def test_masks_imported_into_a_run_without_its_image_lie_on_its_mask(
     out: Path, tmp_path: Path, tiny_model: Path, gone: str

@@ -74,7 +74,7 @@ def forget_gone(items: Sequence[Item], out: Path, part: Part | None) -> list[str
         return []
     now = _Listed.of(items)
     gone = [entry for entry in others if now.lacks(entry)]
-    gone = [entry for entry in gone if part is None or select_part([Item(Path(entry.input), _file_of(entry))], part)]
+    gone = [entry for entry in gone if part is None or select_part([Item(Path(entry.input), entry.file)], part)]
     if gone:
         with hold_output(out, part), Journal(journal_path(out, part)) as journal:
             for entry in gone:
@@ -87,11 +87,6 @@ def _title(entry: Entry) -> str:
     if entry.series is not None:
         return f"{entry.path}, series {entry.series}"
     return f"{entry.path}, as one image" if Path(entry.input).exists() else entry.path
-
-
-def _file_of(entry: Entry) -> str:
-    """The path of the file, without the region."""
-    return entry.path.rpartition("#xywh=")[0] if "image_region" in entry.place else entry.path
 
 
 def _is_there(path: Path) -> bool:
@@ -145,7 +140,7 @@ class _Listed:
         """Whether an entry, of another result than those of the items, is of an image that is no longer asked for."""
         path = Path(entry.input)
         # The first file of a set is the input of all its regions, which are no pieces.
-        if path in self.pieces and _file_of(entry) not in self.sets:
+        if path in self.pieces and entry.file not in self.sets:
             return True
         if not _is_there(path):
             return _origin(path, entry.path) in self.origins

@@ -206,7 +206,7 @@ class RunPlaces(Places):
 
     def _placed_image(self, entry: Entry) -> Image | None:
         """What says where the voxels of a mask are: its input, or itself without one; None unless that is NIfTI."""
-        if not entry.path.lower().endswith(NIFTI):
+        if not entry.file.lower().endswith(NIFTI):
             return None
         provenance, path = read_provenance(self._out / provenance_name(entry.output)), self._out / entry.output
         # Without provenance, masks of a run are read as they are stored.

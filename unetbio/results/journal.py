@@ -99,6 +99,11 @@ class Entry:
         return self.status != "failed" or self.reason == "edited"
 
     @property
+    def file(self) -> str:
+        """Name of the file in the tables: the path without the region."""
+        return self.path.rpartition("#xywh=")[0] if "image_region" in self.place else self.path
+
+    @property
     def image(self) -> tuple[str, int, str]:
         """The image itself, whatever its names: file, series and region."""
         return self.input, self.series or 0, self.place.get("image_region", "")

@@ -4,6 +4,7 @@ import csv
 import itertools
 import json
 import uuid
+import xml.etree.ElementTree as ElementTree
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -264,6 +265,24 @@ def test_cells_of_times_that_one_channel_lacks_are_not_related(segment: Segment,
     related = CliRunner().invoke(main, ["relate", nuclei, cells, "-o", str(tmp_path / "related")])
     assert related.exit_code == 3
     assert "run.ome.tif: nuclei of time 2 lie over cells of time 1: segment both alike" in related.stderr
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_trackmate_has_the_times_and_sections_of_the_file(segment: Segment, tmp_path: Path, discs: Array) -> None:
+    pytest.importorskip("laptrack", reason='needs laptrack: pip install "unetbio[track]"')
+    planes = list(itertools.product((0, 1, 3), (1, 2)))
+    places = "".join(f'<TiffData FirstT="{t}" FirstZ="{z}" IFD="{number}"/>' for number, (t, z) in enumerate(planes))
+    write_ome(tmp_path / "images" / "run.ome.tif", [discs] * 6, channels("DAPI") + places, t=5, z=4)
+    out = tmp_path / "out"
+    assert segment("--partial", "--z", "each", "--link", ".25").exit_code == 0
+    for line in (["track", str(out)], ["export", str(out), "--to", "trackmate"]):
+        done = CliRunner().invoke(main, line)
+        assert done.exit_code == 0, done.output
+    root = ElementTree.parse(out / "run_TrackMate.xml").getroot()
+    assert [frame.get("frame") for frame in root.iter("SpotsInFrame")] == ["0", "1", "3"]
+    spots = {(spot.get("FRAME"), spot.get("POSITION_T"), spot.get("POSITION_Z")) for spot in root.iter("Spot")}
+    assert spots == {(t, f"{t}.0", "1.500") for t in ("0", "1", "3")}
+    assert {image.get("nframes") for image in root.iter("ImageData")} == {"5"}
 
 
 def test_a_projection_of_one_section_has_no_section(segment: Segment, tmp_path: Path, discs: Array) -> None:

@@ -193,8 +193,9 @@ def _trackmate(image: ExportImage, lineage: Lineage, frames: list[NDArray[Any]])
         "<FeatureDeclarations><SpotFeatures/><EdgeFeatures/><TrackFeatures/></FeatureDeclarations>",
         f'<AllSpots nspots="{sum(len(track.cells) for track in lineage.tracks)}">',
     ]
-    for place, frame in enumerate(frames):
-        lines.append(f'<SpotsInFrame frame="{place}">')
+    first_section = image.first_section if frames[0].ndim == 3 else image.section or 0
+    for place, (t, frame) in enumerate(zip(_frames_in_file(lineage), frames, strict=True)):
+        lines.append(f'<SpotsInFrame frame="{t}">')
         columns = regions.measure(frame)
         for row, label in enumerate(columns["label"].tolist()):
             spots[place, label] = len(spots)
@@ -204,8 +205,8 @@ def _trackmate(image: ExportImage, lineage: Lineage, frames: list[NDArray[Any]])
             radius = columns["equivalent_diameter_px"][row] / 2
             lines.append(
                 f'<Spot ID="{spots[place, label]}" name="{label}" POSITION_X="{x:.3f}" POSITION_Y="{y:.3f}" '
-                f'POSITION_Z="{z:.3f}" POSITION_T="{place}.0" FRAME="{place}" RADIUS="{radius:.3f}" QUALITY="1.0" '
-                'VISIBILITY="1"/>'
+                f'POSITION_Z="{z + first_section:.3f}" POSITION_T="{t}.0" FRAME="{t}" RADIUS="{radius:.3f}" '
+                'QUALITY="1.0" VISIBILITY="1"/>'
             )
         lines.append("</SpotsInFrame>")
     lines += ["</AllSpots>", "<AllTracks>"]
@@ -215,7 +216,8 @@ def _trackmate(image: ExportImage, lineage: Lineage, frames: list[NDArray[Any]])
         lines += [f'<Edge SPOT_SOURCE_ID="{spots[a]}" SPOT_TARGET_ID="{spots[b]}" LINK_COST="-1.0"/>' for a, b in edges]
         lines.append("</Track>")
     height, width = frames[0].shape[-2:]
-    sections = frames[0].shape[0] if frames[0].ndim == 3 else 1
+    sections = max(image.stored.get("Z", 1), frames[0].shape[0] if frames[0].ndim == 3 else 1)
+    times = max(image.stored.get("T", 1), len(frames))
     source = Path(image.entry.input)
     return [
         *lines,
@@ -226,11 +228,17 @@ def _trackmate(image: ExportImage, lineage: Lineage, frames: list[NDArray[Any]])
         "</Model>",
         "<Settings>",
         f"<ImageData filename={quoteattr(source.name)} folder={quoteattr(str(source.parent) + '/')} "
-        f'width="{width}" height="{height}" nslices="{sections}" nframes="{len(frames)}" pixelwidth="1.0" '
+        f'width="{width}" height="{height}" nslices="{sections}" nframes="{times}" pixelwidth="1.0" '
         'pixelheight="1.0" voxeldepth="1.0" timeinterval="1.0"/>',
         "</Settings>",
         "</TrackMate>",
     ]
+
+
+def _frames_in_file(lineage: Lineage) -> Sequence[int]:
+    """Number of each frame in the file of a time-lapse, whose times may be left out; files of one time are counted."""
+    is_file = len({frame.output for frame in lineage.frames}) == 1
+    return lineage.times if is_file else range(len(lineage.frames))
 
 
 Edges = list[tuple[tuple[int, int], tuple[int, int]]]

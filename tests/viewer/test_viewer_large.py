@@ -20,7 +20,7 @@ from unetbio.io.image import Image
 from unetbio.postprocessing import bands
 from unetbio.results import reuse
 from unetbio.results.tables import measure_cells
-from unetbio.viewer import document, edits, large_planes, mask_pixels, pictures
+from unetbio.viewer import document, edits, large_planes, mask_pixels, pictures, planes
 from unetbio.viewer.large_planes import large_pyramid
 from unetbio.viewer.pictures import pyramid
 
@@ -54,7 +54,7 @@ def large(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
             monkeypatch.setattr(module, "BAND_PIXELS", 7 * 80)
         monkeypatch.setattr(large_planes, "PIXELS_AT_ONCE", 1)
         monkeypatch.setattr(large_planes, "ROWS_OF_CHUNKS", 16)
-        monkeypatch.setattr(document, "SAMPLED_PIXELS", 300)
+        monkeypatch.setattr(planes, "SAMPLED_PIXELS", 300)
 
     return make
 

@@ -303,3 +303,63 @@ def test_the_file_that_opens_the_page_leads_to_it(browser: Browser, two: Path, m
     monkeypatch.setattr("unetbio.viewer.server.open_viewer", open_served)
     monkeypatch.setattr("webbrowser.open", open_page)
     run("view", two, "--open")
+
+
+@pytest.fixture
+def lapse(browser: Browser, tmp_path: Path, tiny_model: Path) -> Path:
+    """A run over two times, of two cells and of one."""
+    rows, columns = np.mgrid[:64, :64]
+    cell, other = ((rows - 20) ** 2 + (columns - x) ** 2 <= 40 for x in (20, 44))
+    times = np.stack([np.where(cell | other, 200, 10), np.where(other, 200, 10)]).astype(np.uint8)
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images" / "lapse.ome.tif", times, ome=True, metadata={"axes": "TYX"})
+    line = ("segment", tmp_path / "images", "-o", tmp_path / "results", "-m", tiny_model, "--normalize", "0,200")
+    run(*line, "--diameter", "model", "--workers", "1", "--overlays", "none")
+    return tmp_path / "results"
+
+
+def test_cells_of_one_time_are_not_those_of_another(browser: Browser, lapse: Path) -> None:
+    with served(lapse) as viewer:
+        browser.open(viewer.address)
+        browser.wait(ROWS)
+        assert text(browser, "count") == "2"
+        choose = "const list = document.getElementById('column'); list.value = 'area_px';"
+        browser.run(f"{choose} list.dispatchEvent(new Event('change'));")
+        # The rows of the other time take long.
+        browser.run(
+            "const ask = window.fetch, hold = (...request) => new Promise((answer) => {"
+            "  window.release = () => { window.fetch = ask; answer(ask(...request)); }; });"
+            "window.fetch = (path, options) => (path.includes('/rows/') ? hold : ask)(path, options);"
+        )
+        is_hidden = "return document.getElementById('histogram').hidden"
+        assert not browser.run(is_hidden)
+        browser.press(".")
+        browser.wait("window.release")
+        assert text(browser, "count") == ""
+        assert browser.run(is_hidden)
+        browser.run("window.release()")
+        browser.wait(ROWS)
+        assert text(browser, "count") == "1"
+        # The column that was chosen stays.
+        assert not browser.run(is_hidden)
+        assert browser.errors() == []
+
+
+def test_what_is_saved_after_a_step_in_time_selects_no_cell(browser: Browser, lapse: Path) -> None:
+    with served(lapse) as viewer:
+        browser.open(viewer.address)
+        browser.wait(ROWS)
+        browser.run(
+            "const ask = window.fetch, hold = (...request) => new Promise((answer) => {"
+            "  window.release = () => { window.fetch = ask; answer(ask(...request)); }; });"
+            "window.fetch = (path, options) => (options?.method === 'POST' ? hold : ask)(path, options);"
+        )
+        browser.press("d")
+        browser.drag([on_screen(browser, x, y) for x, y in [(4, 40), (16, 40), (16, 52), (4, 52)]])
+        browser.wait("window.release")
+        browser.press(".")
+        browser.wait("document.getElementById('count').textContent === '1'")
+        browser.run("window.release()")
+        browser.wait(SAVED)
+        assert browser.run("return document.getElementById('rows').hidden")
+        assert browser.errors() == []

@@ -162,8 +162,7 @@ class Answers:
 
     def _get_rows(self, index: int, plane: int) -> Answer:
         document = self._document(index)
-        rows = {"columns": document.rows(plane), "classes": document.class_colours(plane)}
-        return _json({**rows, "volume": document.volume_of(plane)})
+        return _json({"columns": document.rows(plane), "classes": document.class_colours(plane)})
 
     def _document(self, index: int) -> Document:
         if index >= len(self._images):

@@ -6,8 +6,7 @@ import math
 import os
 import tempfile
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,21 +31,17 @@ from unetbio.results.tables.measure_cells import measure_frame, open_input, sect
 from unetbio.viewer import edits
 from unetbio.viewer.edits import Change
 from unetbio.viewer.folder import hold_for_view
-from unetbio.viewer.large_planes import Level, large_pyramid
 from unetbio.viewer.mask_pixels import MaskPixels
-from unetbio.viewer.pictures import TILE, Layer, contrast, draw_tile, pyramid
+from unetbio.viewer.pictures import TILE, Layer, contrast, draw_tile
+from unetbio.viewer.planes import ImagePlanes
 from unetbio.viewer.review import Review, read_review, review_path, stamp_review, write_review
 
 __all__ = ["Correction", "Document"]
 
 logger = logging.getLogger(__name__)
 
-KEPT_PLANES = 12
-"""Channels of planes in memory."""
-
 UNDO_STEPS = 200
 UNDO_BYTES = 1 << 28
-SAMPLED_PIXELS = 1 << 20
 DIGITS = 5
 WHITE = "#ffffff"
 OTHERS = ("#40a0ff", "#50ff50", "#ff50ff", "#ffd23c", "#3cffff", "#ff5a5a")
@@ -103,8 +98,8 @@ class Document:
             raise ImageError("unreadable", f"{entry.input} cannot be read: put it back to see its mask")
         self._opened = replace(opened, channels=opened.present_channels(opened.times[0]))
         # Corrections follow each other.
-        self._correcting, self._reading = threading.Lock(), threading.Lock()
-        self._planes: OrderedDict[tuple[int, int], Sequence[Level]] = OrderedDict()
+        self._correcting = threading.Lock()
+        self._planes = ImagePlanes(self._opened, self._folder)
         self._undo: list[_Step] = []
         self._redo: list[_Step] = []
         self.version = next(_VERSIONS)
@@ -172,6 +167,7 @@ class Document:
             "height": height,
             "times": times,
             "sections": sections,
+            "planes_of_volume": self._planes_of_volume,
             "channels": self._describe_channels(),
             "pixel_size_um": self._mask.pixel_size_um.get("X"),
             **self.state(),
@@ -196,7 +192,7 @@ class Document:
         found = []
         for channel in self._opened.channels:
             name = image.channel_names[channel]
-            low, high, smallest, largest = contrast(self._seen_for_contrast(channel))
+            low, high, smallest, largest = contrast(self._planes.samples(channel))
             if of_pictures:
                 low, high = 0.0, float(np.iinfo(image.dtype).max) if image.dtype.kind in "ui" else 1.0
             colour = WHITE if channel in segmented else OTHERS[channel % len(OTHERS)]
@@ -213,22 +209,14 @@ class Document:
             found.append(shown)
         return found
 
-    def _seen_for_contrast(self, channel: int) -> Iterator[NDArray[Any]]:
-        """The first, the middle and the last plane, as sections differ in brightness; of large planes the middle one.
-
-        An image of several files may lack the file of a channel at a time.
-        """
-        count = self._pixels.shape[0] * self._pixels.shape[1]
-        others = () if is_large(self._opened.shape[-2:]) else (0, count - 1)
-        for plane in sorted({count // 2, *others}):
-            if channel in self._opened.present_channels(self._opened.times[self._place(plane)[0]]):
-                yield _sampled(self._levels(plane, channel))
-
     def tile(self, plane: int, level: int, x: int, y: int, layers: Mapping[int, Layer]) -> bytes:
         """Tile of the image as JPEG; see `unetbio.viewer.pictures.draw_tile`."""
         if not layers or not set(layers) <= set(self._opened.channels):
             raise UsageError("there is no such channel")
-        levels = [self._levels(plane, channel) for channel in layers]
+        self._check_plane(plane)
+        # Without channels that are missing at this time. If all are, the error of reading them says so.
+        layers = {channel: layers[channel] for channel in layers if self._planes.holds(plane, channel)} or layers
+        levels = [self._planes.levels(plane, channel) for channel in layers]
         if level >= len(levels[0]) or any(
             at * TILE >= size for at, size in zip((y, x), levels[0][level].shape, strict=True)
         ):
@@ -239,40 +227,17 @@ class Document:
         """Tile of the label image; see `unetbio.viewer.pictures.label_tile`."""
         return self._pixels.tile(*self._place(plane), level, x, y)
 
-    def _levels(self, plane: int, channel: int) -> Sequence[Level]:
-        with self._reading:
-            if (plane, channel) not in self._planes:
-                is_whole = not is_large(self._opened.shape[-2:])
-                make = self._levels_in_memory if is_whole else self._large_levels
-                self._planes[plane, channel] = make(plane, channel)
-                if len(self._planes) > KEPT_PLANES:
-                    self._planes.popitem(last=False)
-            self._planes.move_to_end((plane, channel))
-            return self._planes[plane, channel]
-
-    def _read(self, plane: int, channel: int) -> NDArray[Any]:
-        t, z = self._place(plane)
-        time = self._opened.times[t]
-        if len(self._opened.shape) == 2:
-            values: NDArray[Any] = self._opened.read_channels(time, [channel])[0]
-            return values
-        return self._opened.image.read(t=time or 0, c=channel, z=z)
-
-    def _levels_in_memory(self, plane: int, channel: int) -> Sequence[Level]:
-        return pyramid(self._read(plane, channel))
-
-    def _large_levels(self, plane: int, channel: int) -> Sequence[Level]:
-        t, z = self._place(plane)
-        image, chosen = self._opened.image, self._opened.settings.z
-        sections = range(image.size("Z")) if chosen == "max" else [chosen if isinstance(chosen, int) else z]
-        return large_pyramid(image, self._opened.times[t] or 0, sections, channel, self._folder)
-
     # --- Planes and volumes -------------------------------------------------------------------------------------------
 
     @property
     def _is_apart(self) -> bool:
         """Whether each section has its own cells."""
         return self._provenance is not None and sections_unlinked(self._provenance)
+
+    @property
+    def _planes_of_volume(self) -> int:
+        """Number of planes that share the ids of their cells."""
+        return 1 if self._is_apart else self._pixels.shape[1]
 
     def _check_plane(self, plane: int) -> None:
         if not 0 <= plane < self._pixels.shape[0] * self._pixels.shape[1]:
@@ -283,9 +248,10 @@ class Document:
         t, z = divmod(plane, self._pixels.shape[1])
         return t, z
 
-    def volume_of(self, plane: int) -> int:
+    def _volume_of(self, plane: int) -> int:
         """Number of the volume that a plane belongs to."""
-        return plane if self._is_apart else self._place(plane)[0]
+        self._check_plane(plane)
+        return plane // self._planes_of_volume
 
     def _place_of_volume(self, volume: int) -> tuple[int, int | None]:
         """Time of a volume, and its section if it is one."""
@@ -300,11 +266,14 @@ class Document:
         t, z = self._place(plane)
         is_stack = len(self._opened.shape) == 3 and not self._is_apart
         opened = self._section(z) if self._is_apart else self._opened
+        time = opened.times[t]
         frame = self._pixels.frame(t, None if is_stack else z)
         raw: NDArray[Any] | None = None
-        if not is_stack and not is_large(self._opened.shape[-2:]):
-            raw = np.stack([np.asarray(self._levels(plane, channel)[0]) for channel in opened.channels])
-        table = measure_frame(opened, opened.times[t], frame, raw)
+        # A channel may be missing at this time alone.
+        is_whole = opened.channels == opened.present_channels(time)
+        if is_whole and not is_stack and not is_large(self._opened.shape[-2:]):
+            raw = np.stack([np.asarray(self._planes.levels(plane, channel)[0]) for channel in opened.channels])
+        table = measure_frame(opened, time, frame, raw)
         confidences, classes = self._confidences(plane), self.classes(plane)
         cells = table["label"].to_list()
         known = [confidences.get(cell) for cell in cells]
@@ -336,7 +305,7 @@ class Document:
         time = self._opened.times[t]
         record = self._provenance.frames[t]
         evidence = read_evidence(self._out, self._entry, self._provenance, time, record, edited=False)
-        changed = set(self.review.changed.get(str(self.volume_of(plane)), ()))
+        changed = set(self.review.changed.get(str(self._volume_of(plane)), ()))
         return {cell: value for cell, value in (evidence.of_cells or {}).items() if cell not in changed}
 
     # --- Corrections --------------------------------------------------------------------------------------------------
@@ -367,7 +336,7 @@ class Document:
         """
         with self._correcting:
             self._check_version(version)
-            volume = self.volume_of(plane)
+            volume = self._volume_of(plane)
             section = 0 if self._is_apart else self._place(plane)[1]
             change = correction(self._pixels.volume(*self._place_of_volume(volume)), section, self._largest_id())
             review = self.review.with_changed(volume, edits.changed_ids(change))
@@ -384,7 +353,7 @@ class Document:
         """Accept cells, or accept them no longer."""
         with self._correcting:
             self._check_version(version)
-            volume = self.volume_of(plane)
+            volume = self._volume_of(plane)
             review = self.review.with_accepted(volume, ids, accept=accept)
             return self._do(_Step(volume, None, self.review, review))
 
@@ -474,14 +443,6 @@ def _within_memory(steps: list[_Step]) -> list[_Step]:
     sizes = [step.change.before.nbytes + step.change.after.nbytes if step.change else 0 for step in reversed(steps)]
     count = sum(total <= UNDO_BYTES for total in itertools.accumulate(sizes))
     return steps[-max(1, count) :]
-
-
-def _sampled(levels: Sequence[Level]) -> NDArray[Any]:
-    """The plane, or a zoom of one that does not fit into memory, to find its grey values."""
-    level = levels[0]
-    if not isinstance(level, np.ndarray):
-        level = next(level for level in levels if math.prod(level.shape) <= SAMPLED_PIXELS)
-    return np.asarray(level[:, :])
 
 
 def _seen(change: Change | None) -> dict[str, Any]:

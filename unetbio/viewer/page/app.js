@@ -21,7 +21,7 @@ const TOOLS = {
 const CLOSED = new Set(["draw", "extend", "erase"]);
 
 const state = {
-  images: [], index: 0, wanted: 0, before: [], image: null, plane: 0, version: 0, volume: 0, selected: [], tool: "select",
+  images: [], index: 0, wanted: 0, before: [], image: null, plane: 0, version: 0, selected: [], tool: "select",
   // Rises when pixels change: rows that were measured before are out of date then, and not when a cell is accepted.
   pixels: 0, isBusy: false, readOnly: "",
 };
@@ -114,9 +114,8 @@ async function openImage(index) {
   showReadOnly(image.read_only);
   $("name").textContent = state.images[index].name;
   $("saved").textContent = "";
-  table.read({});
   layer.open(image);
-  layer.paint({selected: new Set(), colours: table.colours("")});
+  forgetRows();
   showChannels();
   showPlane();
   showPicture(true);
@@ -248,9 +247,9 @@ function showPlane() {
 function stepPlane(step) {
   const plane = state.plane + step, {times, sections} = state.image;
   if (plane < 0 || plane >= times * sections) return;
-  const isSameTime = Math.floor(plane / sections) === Math.floor(state.plane / sections);
+  const volume = shownVolume();
   state.plane = plane;
-  if (!isSameTime) select([]);
+  if (shownVolume() !== volume) forgetRows();
   showPlane();
   showPicture();
   later(loadRows, ROWS_WAIT);
@@ -277,14 +276,24 @@ function readState(found) {
   layer.refresh(found.box);
 }
 
-const acceptedCells = () => new Set(state.accepted?.[state.volume] ?? []);
+// Planes of a volume share the numbers of their cells.
+const shownVolume = () => Math.floor(state.plane / (state.image?.planes_of_volume ?? 1));
+
+const acceptedCells = () => new Set(state.accepted?.[shownVolume()] ?? []);
+
+// Cells of another image or volume have other numbers: none is shown or selected until the rows of these are there.
+function forgetRows() {
+  table.read({});
+  $("count").textContent = "";
+  colour();
+  select([]);
+}
 
 async function loadRows() {
   const {index, plane, pixels} = state;
   const found = await trying(() => get(`image/${index}/rows/${plane}`));
   if (!found || index !== state.index || plane !== state.plane || pixels !== state.pixels) return;
   table.read(found.columns, found.classes);
-  state.volume = found.volume;
   fillColumns($("column"), table.names);
   $("count").textContent = table.ids.length;
   const {width, height, pixel_size_um: size} = state.image;
@@ -295,7 +304,7 @@ async function loadRows() {
 }
 
 function colour() {
-  const column = $("column").value, isClass = column === CLASS;
+  const chosen = $("column").value, column = table.columns[chosen] ? chosen : "", isClass = column === CLASS;
   layer.paint({colours: table.colours(column), accepted: acceptedCells()});
   histogram.show(table, column);
   $("classes").hidden = !isClass;
@@ -362,8 +371,14 @@ async function change(what, body = {}) {
   return found;
 }
 
+// As `change`; null too if other cells are shown when it is saved, which have other numbers.
+async function changeCells(what, body) {
+  const volume = shownVolume(), found = await change(what, body);
+  return volume === shownVolume() ? found : null;
+}
+
 async function correct(kind, points = []) {
-  const found = await change("correct", {kind, ids: state.selected, points});
+  const found = await changeCells("correct", {kind, ids: state.selected, points});
   if (!found) return;
   const kept = {merge: found.cells.slice(0, 1), draw: found.cells, extend: state.selected, erase: state.selected}[kind] ?? [];
   table.forget(found.cells.filter((id) => !kept.includes(id) && kind !== "split"));
@@ -380,7 +395,7 @@ async function acceptAndStep() {
   if (!state.selected.length) return step(1);
   const ordered = table.doubtful(acceptedCells()), at = ordered.indexOf(state.selected[0]);
   const following = ordered.filter((id) => !state.selected.includes(id))[Math.max(0, at)] ?? ordered.find((id) => !state.selected.includes(id));
-  const found = await change("accept", {ids: state.selected, accept: true});
+  const found = await changeCells("accept", {ids: state.selected, accept: true});
   if (!found) return null;
   return following === undefined ? say("all cells are accepted: Enter accepts the image") : go(following);
 }

@@ -143,7 +143,8 @@ export class Histogram {
   show(table, name) {
     this.table = table;
     this.name = table.columns[name] && name !== CLASS ? name : null;
-    this.range = null;
+    // Bars that are being drawn across are no longer there.
+    this.from = this.range = null;
     this.draw();
   }
 

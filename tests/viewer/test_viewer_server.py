@@ -19,6 +19,7 @@ from page_client import Page, index_of, serve
 from unetbio.cli.main import main
 from unetbio.errors import EnvironmentStoppedError, UsageError
 from unetbio.io import read_labels, write_labels
+from unetbio.provenance import read_provenance, write_provenance
 from unetbio.results.journal import hold_output
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
@@ -82,6 +83,21 @@ def test_rows_are_those_of_the_table(page: Page, results: Path) -> None:
     assert columns["label"] == table["label"].to_list()
     for name in ("area_px", "confidence", "centroid_x_px"):
         assert columns[name] == pytest.approx(table[name].to_list(), rel=1e-4)
+
+
+def test_scores_of_objects_are_confidences_also_of_one_time_of_a_time_lapse(
+    results: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    options = ("--t", 1, "--normalize", "0,200", "--overlays", "none")
+    run("segment", results.parent / "images" / "z.ome.tif", "-o", tmp_path, "-m", tiny_model, *options)
+    record = read_provenance(tmp_path / "z_labels.json")
+    assert record is not None
+    # As of a model that finds objects: their table has the scores.
+    frames = tuple(frame.model_copy(update={"confidences": ()}) for frame in record.frames)
+    write_provenance(tmp_path / "z_labels.json", record.model_copy(update={"frames": frames}))
+    (tmp_path / "z_objects.csv").write_text("label,class,score\n1,cell,0.5\n2,cell,0.6\n3,cell,0.7\n")
+    with serve(tmp_path) as page:
+        assert page.get("image/0/rows/0")["columns"]["confidence"] == [0.5, 0.6, 0.7]
 
 
 def test_frames_of_a_time_lapse_are_planes(page: Page, results: Path) -> None:

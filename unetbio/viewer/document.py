@@ -302,7 +302,8 @@ class Document:
         t = self._place(plane)[0]
         if self._provenance is None or not self._knows_changes:
             return {}
-        time = self._opened.times[t]
+        # The table of objects names times of a time-lapse alone.
+        time = self._opened.times[t] if len(self._opened.times) > 1 else None
         record = self._provenance.frames[t]
         evidence = read_evidence(self._out, self._entry, self._provenance, time, record, edited=False)
         changed = set(self.review.changed.get(str(self._volume_of(plane)), ()))

@@ -113,6 +113,23 @@ def test_a_batch_writes_the_table_of_objects_beside_each_label_image(
     assert provenance_of(out).settings["objects"]["score_threshold"] == 0.45
 
 
+def test_sections_have_the_numbers_that_they_have_in_the_file(model: Path, tmp_path: Path, discs: Array) -> None:
+    """Of four sections the first and the last are missing."""
+    xml = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+        'DimensionOrder="XYZCT" Type="uint8" SizeX="80" SizeY="64" SizeZ="4" SizeC="1" SizeT="1">'
+        '<Channel ID="Channel:0" SamplesPerPixel="1"/><TiffData FirstZ="1" IFD="0"/><TiffData FirstZ="2" IFD="1"/>'
+        "</Pixels></Image></OME>"
+    )
+    path, out = tmp_path / "stack.ome.tif", tmp_path / "out"
+    tifffile.imwrite(path, np.stack([discs] * 2), photometric="minisblack", metadata=None, description=xml)
+    line = ["segment", path, "-o", out, "-m", model, "--partial", "--z", "each", "--device", "cpu", "--workers", 1]
+    result = CliRunner().invoke(main, [*map(str, line)])
+    assert result.exit_code == 0, result.stderr
+    for name in ("stack_objects.csv", "cells.csv"):
+        assert [row["z"] for row in rows_of(out / name)] == ["1"] * 3 + ["2"] * 3
+
+
 def test_objects_in_an_outline_are_kept_whole(model: Path, discs: Array) -> None:
     # The disc in the middle of the right is cut in half, and the lower one lies outside.
     labels, info = unetbio.segment(

@@ -118,9 +118,10 @@ def test_tables_of_objects_follow_the_cells() -> None:
     assert linked.objects["score"] == pytest.approx([0.6, 0.6, 0.85, 0.85])
     # The best cell of an object has its class.
     assert linked.objects["class"].tolist() == ["c", "c", "b", "b"]
-    apart = stack_sections([first, second], None, are_cells=True)
+    apart = stack_sections([first, second], None, are_cells=True, first_section=1)
     assert apart.objects is not None
     assert apart.objects["label"].tolist() == [1, 2, 3, 4]
+    assert apart.objects["z"].tolist() == [1, 1, 2, 2]
     assert apart.objects["score"].tolist() == [0.5, 0.9, 0.7, 0.8]
 
 

@@ -1,10 +1,11 @@
-"""Images that lack files, in ``unetbio view``: what is there is shown and measured."""
+"""Images that lack files, in ``unetbio view``: what is there is shown and measured, with its numbers in the file."""
 
 from pathlib import Path
 from typing import Any
 
 import imagecodecs
 import numpy as np
+import polars as pl
 import pytest
 import tifffile
 from click.testing import CliRunner
@@ -47,3 +48,24 @@ def test_a_time_without_the_file_of_a_channel_is_shown_and_measured(
     # The picture has the channels that are there.
     np.testing.assert_array_equal(*tiles)
     assert (status, "1 of 4 planes is missing" in answer["error"]) == (422, True)
+
+
+@pytest.mark.parametrize(
+    ("axis", "options", "planes_of_volume"),
+    [("t", (), 1), ("z", ("--z", "each"), 1), ("z", ("--z", "each", "--link", "0.5"), 3)],
+)
+def test_planes_have_the_numbers_that_tables_give_them(
+    tmp_path: Path, tiny_model: Path, discs: Array, axis: str, options: tuple[str, ...], planes_of_volume: int
+) -> None:
+    names = ["GFP_{}0", *(f"{channel}_{{}}{number}" for channel in ("DAPI", "GFP") for number in (1, 2, 3))]
+    images = {name.format(axis): discs for name in names}
+    results = segmented(tmp_path, tiny_model, axis, images, "--partial", *options)
+    with serve(results) as page:
+        found = page.get("image/0")
+    cells = pl.read_csv(results / "cells.csv")
+    if axis == "t":
+        assert found["time_numbers"] == cells["t"].unique().sort().to_list() == [1, 2, 3]
+    elif planes_of_volume == 1:
+        assert cells["z"].unique().sort().to_list() == [1, 2, 3]
+    assert (found["times"] * found["sections"], found["first_section"]) == (3, int(axis == "z"))
+    assert found["planes_of_volume"] == planes_of_volume

@@ -322,7 +322,7 @@ def test_cells_of_one_time_are_not_those_of_another(browser: Browser, lapse: Pat
     with served(lapse) as viewer:
         browser.open(viewer.address)
         browser.wait(ROWS)
-        assert text(browser, "count") == "2"
+        assert (text(browser, "count"), text(browser, "plane-name")) == ("2", "time 0 of 0 to 1")
         choose = "const list = document.getElementById('column'); list.value = 'area_px';"
         browser.run(f"{choose} list.dispatchEvent(new Event('change'));")
         # The rows of the other time take long.
@@ -335,7 +335,7 @@ def test_cells_of_one_time_are_not_those_of_another(browser: Browser, lapse: Pat
         assert not browser.run(is_hidden)
         browser.press(".")
         browser.wait("window.release")
-        assert text(browser, "count") == ""
+        assert (text(browser, "count"), text(browser, "plane-name")) == ("", "time 1 of 0 to 1")
         assert browser.run(is_hidden)
         browser.run("window.release()")
         browser.wait(ROWS)

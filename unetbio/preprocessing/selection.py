@@ -132,6 +132,11 @@ class ImageSelection:
             return self
         return replace(self, axes=self.axes[1:], shape=self.shape[1:], zoom=self.zoom[1:])
 
+    @property
+    def first_section(self) -> int:
+        """Number in the file of the first section of ``image``."""
+        return 0 if self.kept_sections is None else self.kept_sections.start
+
     def at_zoom(self, zoom: float, scale: Scale | None = None) -> "ImageSelection":
         """The same frames at another zoom in the plane; that of `scale`, where it was found."""
         zooms = (1.0,) * (len(self.axes) - 2) + (zoom, zoom)

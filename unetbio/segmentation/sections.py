@@ -14,7 +14,9 @@ from unetbio.targets.base import Finished
 __all__ = ["stack_sections"]
 
 
-def stack_sections(sections: Sequence[Finished], link: float | None, *, are_cells: bool) -> Finished:
+def stack_sections(
+    sections: Sequence[Finished], link: float | None, *, are_cells: bool, first_section: int = 0
+) -> Finished:
     """Join the results of the sections of a stack.
 
     Parameters
@@ -27,6 +29,8 @@ def stack_sections(sections: Sequence[Finished], link: float | None, *, are_cell
         on from section to section.
     are_cells : bool
         Classes have the same numbers everywhere.
+    first_section : int
+        Number in the file of the first one.
 
     Returns
     -------
@@ -43,19 +47,21 @@ def stack_sections(sections: Sequence[Finished], link: float | None, *, are_cell
     classes = [section.classes for section in sections if section.classes is not None]
     return Finished(
         labels,
-        _one_table(tables, stack, labels) if tables else None,
+        _one_table(tables, stack, labels, first_section) if tables else None,
         np.stack(planes) if planes else None,
         np.stack(classes) if classes else None,
     )
 
 
-def _one_table(tables: Sequence[ObjectTable], sections: NDArray[Any], labels: LabelImage) -> ObjectTable:
+def _one_table(
+    tables: Sequence[ObjectTable], sections: NDArray[Any], labels: LabelImage, first_section: int
+) -> ObjectTable:
     new_ids = [
         _new_ids(table["label"], section, own) for table, section, own in zip(tables, sections, labels, strict=True)
     ]
     columns = {
         "label": np.concatenate(new_ids),
-        "z": np.concatenate([np.full(len(table["label"]), z) for z, table in enumerate(tables)]),
+        "z": np.concatenate([np.full(len(table["label"]), z) for z, table in enumerate(tables, first_section)]),
     }
     columns |= {name: np.concatenate([table[name] for table in tables]) for name in tables[0] if name != "label"}
     if "score" in columns:

@@ -363,6 +363,7 @@ class Segmenter:
                 [self._finish_plane(opened.section, *section) for section in zip(decided, planes, strict=True)],
                 opened.settings.link,
                 are_cells=self.target.masks == "instances",
+                first_section=opened.first_section,
             )
         else:
             finished = self._finish_plane(opened, decided, unknown)

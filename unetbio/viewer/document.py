@@ -167,6 +167,9 @@ class Document:
             "height": height,
             "times": times,
             "sections": sections,
+            # As tables number them: a run may have left out others.
+            "time_numbers": [time or 0 for time in self._opened.times],
+            "first_section": self._opened.first_section,
             "planes_of_volume": self._planes_of_volume,
             "channels": self._describe_channels(),
             "pixel_size_um": self._mask.pixel_size_um.get("X"),

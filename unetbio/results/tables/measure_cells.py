@@ -272,7 +272,7 @@ def _frame_of(opened: ImageSelection, t: int | None, label_image: Any, raw: Any,
     present = opened.present_channels(t)
     all_names = channel_columns(opened.image.channel_names)
     names, sizes = [all_names[channel] for channel in present], opened.trusted_pixel_size_um
-    first = 0 if opened.kept_sections is None else opened.kept_sections.start
+    first = opened.first_section
     if not isinstance(label_image, np.ndarray) and not _fills_pixels(opened):
         return _Frame(label_image, opened.lazy_channels(t, present), names, sizes, evidence, opened.rows, first)
     image = raw if raw is not None and opened.channels == present else opened.read_channels(t, present)

@@ -237,10 +237,14 @@ function later(action, wait) {
 }
 
 function showPlane() {
-  const {times, sections} = state.image;
+  const {times, sections, time_numbers: numbers, first_section: first} = state.image;
   const t = Math.floor(state.plane / sections), z = state.plane % sections;
   $("plane").hidden = times * sections === 1;
-  $("plane-name").textContent = [times > 1 && `time ${t} of ${times}`, sections > 1 && `section ${z} of ${sections}`].filter(Boolean).join(", ");
+  const name = (axis, number, from, to) => `${axis} ${number} of ${from} to ${to}`;
+  $("plane-name").textContent = [
+    times > 1 && name("time", numbers[t], numbers[0], numbers.at(-1)),
+    sections > 1 && name("section", first + z, first, first + sections - 1),
+  ].filter(Boolean).join(", ");
   layer.show(state.plane);
 }
 

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 from page_client import serve
 
 from unetbio.cli.main import main
+from unetbio.errors import ImageError
+from unetbio.settings.training import TrainingConfig
+from unetbio.training.data.examples import load_examples
+from unetbio.training.data.pairs import find_pairs
 
 Array = NDArray[Any]
 
@@ -69,3 +73,15 @@ def test_planes_have_the_numbers_that_tables_give_them(
         assert cells["z"].unique().sort().to_list() == [1, 2, 3]
     assert (found["times"] * found["sections"], found["first_section"]) == (3, int(axis == "z"))
     assert found["planes_of_volume"] == planes_of_volume
+
+
+def test_training_says_what_an_image_lacks_that_was_segmented_in_part(
+    tmp_path: Path, tiny_model: Path, discs: Array
+) -> None:
+    images = dict.fromkeys(("GFP_t0", "DAPI_t1", "GFP_t1"), discs)
+    results = segmented(tmp_path, tiny_model, "t", images, "--partial")
+    with serve(results) as page:
+        page.post("image/0/accept-image", accept=True)
+    lacking = r"1 of 4 planes is missing \(t 0, channel 0\): segment --partial takes what is there"
+    with pytest.raises(ImageError, match=lacking):
+        load_examples(find_pairs([results / "corrections.csv"]).training, TrainingConfig())

@@ -76,7 +76,7 @@ def _read(path: Path, axes: str | None, series: int, find_colour: Callable[[tiff
         raise ImageError(
             "truncated",
             f"{CUT}: its description at the end, such as OME-XML, is lost; {chain.count} pages are listed before: "
-            "--partial with --axes, such as TYX, takes what is there, without a pixel size; or copy it again",
+            "segment --partial with --axes, such as TYX, takes what is there, without a pixel size; or copy it again",
         )
     with refuse_broken("TIFF"), open_pages(path, chain) as tif:
         stacks = [_known_as_cut(stack, chain) for stack in _stacks(tif, path, chain)]
@@ -169,7 +169,7 @@ def _rename(stack: Stack, axes: str | None, layout: tifffile.TiffPage) -> tuple[
             raise ImageError(
                 "truncated",
                 f"{stack.cut}: {whole} of {planes} pages of {height} x {width} pixels are whole, and no word says what "
-                "they are: --partial with --axes ZYX, TYX or CYX takes them; or copy it again",
+                "they are: segment --partial with --axes ZYX, TYX or CYX takes them; or copy it again",
             )
         if len(unknown) == len(held) - len(stack.roles) == 1:
             raise ImageError(

@@ -44,7 +44,7 @@ def test_values_are_mapped_and_what_nobody_annotated_is_marked(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("config", "values", "message"),
     [
-        ({}, [0, 255], r"^holds 255, which is none of the classes 0 to 254: .*--class-values"),
+        ({}, [0, 255], r"^holds 255, which is none of the classes 0 to 254: say with class_values in the settings"),
         ({"class_names": ("a", "b")}, [0, 1, 2, 3], "holds 2, 3, which is none of the classes 0 to 1"),
         ({"class_values": (0, 255)}, range(12), r"holds 1, 2, 3, 4, 5, 6, 7, 8 \.\.\., .* none of the classes 0, 255"),
     ],

@@ -94,7 +94,7 @@ def one_bit_for_all(labels: np.ndarray) -> np.ndarray:
             one_bit_for_all,
             "reused_numbers",
             "the mask of scene1.tif: 2 of 2 numbers stand in parts that are far from each other (4 of 4 masks): a cell "
-            "needs a number of its own; for a mask of classes, say --target classes",
+            "needs a number of its own; for a mask of classes, use train --target classes",
         ),
         (
             lambda labels: (labels + 1).astype(np.uint16),
@@ -243,7 +243,7 @@ def test_a_number_in_distant_parts_is_not_called_a_cell_in_pieces() -> None:
 
 
 def test_classes_are_not_taken_for_numbers_that_started_anew() -> None:
-    with pytest.raises(ImageError, match="for a mask of classes, say --target classes"):
+    with pytest.raises(ImageError, match="for a mask of classes, use train --target classes"):
         check(with_masks(lambda labels: np.select([labels > 8, labels > 0], [255, 127]).astype(np.uint8)))
 
 
@@ -272,7 +272,7 @@ def test_sections_without_annotation_part_no_cell(step: int) -> None:
     config = TrainingConfig(ignore_label=255)
     assert check_examples(annotated_in_each(step), [], config) == []
     classes = annotated_in_each(step, lambda labels: (labels > 0).astype(np.uint16))
-    with pytest.raises(ImageError, match="for a mask of classes, say --target classes"):
+    with pytest.raises(ImageError, match="for a mask of classes, use train --target classes"):
         check_examples(classes, [], config)
 
 

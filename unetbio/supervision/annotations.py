@@ -98,7 +98,8 @@ def number_cell_classes(
         raise ImageError(
             "no_classes",
             f"cells of the class {_listed(unknown)}, and the classes are {', '.join(config.class_names[1:])}: correct "
-            "the table, or name all classes with --class-names, the background first",
+            "the table, or name all classes with class_names in the settings or --class-names of train, the background "
+            "first",
         )
     table = np.array([number if number in (0, config.ignore_label) else 0 for number in ids.tolist()], np.int32)
     rows = np.searchsorted(ids, cells)
@@ -172,8 +173,9 @@ def map_classes(mask: NDArray[np.integer], values: Sequence[int], ignore_label: 
         meant = f"0 to {listed[-1]}" if listed == list(range(len(listed))) else ", ".join(map(str, listed))
         raise ImageError(
             "unknown_class",
-            f"holds {_listed(unknown)}, which is none of the classes {meant}: say with --class-values which value "
-            "stands for which class (0,255), or with ignore_label which value marks unannotated pixels",
+            f"holds {_listed(unknown)}, which is none of the classes {meant}: say with class_values in the settings "
+            "or --class-values of train and evaluate which value stands for which class (0,255), or with ignore_label "
+            "which value marks unannotated pixels",
         )
     table = np.array([known[value] for value in found.tolist()], np.uint8)
     classes: NDArray[np.uint8] = table[inverse].reshape(mask.shape)
@@ -206,7 +208,8 @@ def name_classes(config: TrainingConfig, class_masks: Sequence[NDArray[np.intege
     if seen[-1] != len(seen) - 1:
         raise UsageError(
             f"the masks hold the classes {', '.join(map(str, seen))}, and not all numbers from 0 to {seen[-1]}: name "
-            "all classes with --class-names, or say with --class-values which value stands for which class"
+            "all classes with class_names in the settings or --class-names of train, or say with class_values or "
+            "--class-values which value stands for which class"
         )
     return default_class_names(len(seen))
 

@@ -152,7 +152,10 @@ def _reused(example: Example, parts: Parts, masks: int, of: int) -> ImageError:
             f"{'16' if last < 256 else '32'} bit"
         )
     else:
-        cause = "a cell needs a number of its own; for a mask of classes, say --target classes"
+        cause = (
+            "a cell needs a number of its own; for a mask of classes, use train --target classes (target: classes in "
+            "the settings)"
+        )
     return ImageError(
         "reused_numbers",
         f"the mask of {example.name}: {len(parts.far)} of {parts.ids} numbers stand in parts that are far from each "

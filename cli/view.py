@@ -36,10 +36,9 @@ def command(out: Path, run: ViewRun) -> None:
     unetbio train.
     """  # noqa: D301
     from unetbio.io.decoding import decode_elsewhere
-    from unetbio.settings.runs import MeasureRun
     from unetbio.viewer.server import open_viewer
 
-    with decode_elsewhere(MeasureRun.decode_timeout), open_viewer(out, run.port) as viewer:
+    with decode_elsewhere(run.decode_timeout), open_viewer(out, run.port) as viewer:
         say(viewer.address)
         port = viewer.server_port
         logger.info("only this machine reaches it; from another one: ssh -L %d:127.0.0.1:%d USER@MACHINE", port, port)

@@ -1,6 +1,7 @@
 """The server of ``unetbio view``: what it answers, and what it saves."""
 
 import concurrent.futures
+import contextlib
 import json
 import socket
 import zlib
@@ -463,3 +464,17 @@ def test_the_command_refuses_a_port_in_use_and_a_folder_without_masks(results: P
     assert "holds no label images of unetbio segment" in result.stderr
     with pytest.raises(UsageError), open_viewer(tmp_path / "missing"):
         pass
+
+
+def test_the_command_limits_the_time_of_decoding(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: list[float] = []
+
+    def limit(seconds: float) -> contextlib.AbstractContextManager[None]:
+        limits.append(seconds)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr("unetbio.io.decoding.decode_elsewhere", limit)
+    monkeypatch.setattr(Viewer, "serve_forever", lambda viewer: None)
+    for options in ((), ("--decode-timeout", 7)):
+        run("view", results, *options)
+    assert limits == [300, 7]

@@ -329,6 +329,7 @@ class ViewRun(Checked):
         ),
     ] = None
     open: Annotated[bool, Option("Open the page in the browser of this machine.")] = False
+    decode_timeout: Annotated[float, DECODE_TIMEOUT] = 300.0
 
 
 @dataclass(frozen=True)

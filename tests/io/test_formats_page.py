@@ -37,10 +37,12 @@ def test_libraries_are_those_imported(kind: Format) -> None:
 
 def test_reasons_on_the_page_are_those_in_the_code() -> None:
     listed = {reason for row in rows_after("reasons") for reason in quoted(row[0])}
-    used: set[str] = set()
     # A name that tables cannot hold is refused before the file is opened.
-    for path in (*(ROOT / "unetbio" / "io").rglob("*.py"), ROOT / "unetbio" / "batch" / "pipeline.py"):
-        used |= set(re.findall(r'ImageError\(\s*"([a-z_]+)"', path.read_text(encoding="utf-8")))
+    paths = (*(ROOT / "unetbio" / "io").rglob("*.py"), ROOT / "unetbio" / "batch" / "pipeline.py")
+    source = "\n".join(path.read_text(encoding="utf-8") for path in paths)
+    constants = dict(re.findall(r'^([A-Z_]+) = "([a-z_]+)"$', source, flags=re.MULTILINE))
+    used = set(re.findall(r'ImageError\(\s*"([a-z_]+)"', source))
+    used |= {constants[name] for name in re.findall(r"ImageError\(\s*([A-Z_]+)\b", source)}
     assert listed == used - LABEL_REASONS
 
 

@@ -10,8 +10,9 @@ ZARR = register(
         title="OME-Zarr",
         suffixes=(".zarr",),
         long_suffixes=(".ome.zarr",),
-        contents="OME-Zarr 0.4 and 0.5, whole or with chunks in shards; the array with full resolution; images of a "
-        "collection and fields of a plate as series; channel names, pixel size where axes have units",
+        contents="OME-Zarr 0.4 and 0.5, whole or with chunks in shards; the array with full resolution, "
+        "unless `--level` names another; images of a collection and fields of a plate as series; channel names, pixel "
+        "size where axes have units",
         reader="unetbio.io.formats.zarr.reader:read_zarr",
         is_one_image="unetbio.io.formats.zarr.metadata:is_one_image",
         list_images="unetbio.io.formats.zarr.metadata:list_images",

@@ -11,6 +11,7 @@ import pytest
 import tifffile
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from unetbio.cli.main import main
 from unetbio.io import read_labels
@@ -80,7 +81,27 @@ def test_each_image_has_the_scale_that_is_found(segment: Invoke, tmp_path: Path)
     assert provenance.run["zoom"] == [0.25, 0.25]
     assert [look["zoom"] for look in provenance.run["scale"]["tried"]] == [1.0, 0.5, 0.25]
     assert tifffile.imread(tmp_path / "out" / "large_probabilities.ome.tif").shape[-2:] == (64, 80)
-    assert json.loads(CliRunner().invoke(main, ["verify", str(tmp_path / "out"), "--rerun", "2", "--json"]).stdout)
+    verified = CliRunner().invoke(main, ["verify", str(tmp_path / "out"), "--rerun", "2"])
+    assert verified.exit_code == 0, verified.output
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--min-area", "1000"), ("--max-area", "2500"), ("--threshold", "0.6", "--exclude-border")],
+    ids=" ".join,
+)
+def test_cells_to_keep_do_not_decide_the_scale_of_a_rerun(
+    segment: Invoke, images: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    # Discs of 2100 pixels, which are 132 at the scale of the model; blurred, so that another scale gives other masks.
+    rows, columns = np.mgrid[:256, :320]
+    discs = [(rows - y) ** 2 + (columns - x) ** 2 <= 26**2 for y, x in ((60, 60), (60, 220), (180, 120))]
+    drawn = ndimage.gaussian_filter(np.where(np.any(discs, axis=0), 200.0, 10.0), 2)
+    tifffile.imwrite(images / "round.tif", drawn.astype(np.uint8))
+    assert segment(*options).exit_code == 0
+    assert summary(tmp_path / "out")["round.tif"]["zoom"] == "0.25"
+    verified = CliRunner().invoke(main, ["verify", str(tmp_path / "out"), "--rerun", "3"])
+    assert verified.exit_code == 0, verified.output
 
 
 def test_rows_of_a_table_say_whether_the_scale_is_searched(images: Path, tmp_path: Path, model: Path) -> None:

@@ -18,7 +18,7 @@ from unetbio.settings.normalization import Normalization
 from unetbio.settings.segmentation import Settings
 
 if TYPE_CHECKING:
-    from unetbio.models.model_file import Model
+    from unetbio.models.model_file import Model, ModelInfo
 
 __all__ = ["rerun_masks"]
 
@@ -92,14 +92,8 @@ def _repeat(path: Path, provenance: Provenance, models: _Models, device: str) ->
     if source is None:
         return f"cannot be segmented again: the input is gone: {provenance.input.absolute}"
     try:
-        changes, options = _recorded_settings(provenance.settings)
-        options["partial"] = bool(provenance.run.get("partial") or provenance.run.get("damaged"))
-        options["ensemble"] = [member["path"] for member in provenance.run.get("ensemble", ())]
-    except (KeyError, TypeError, ValueError, UsageError) as error:
-        text = " ".join(f"{type(error).__name__}: {error}".split())
-        return f"cannot be segmented again: this version cannot read its settings ({text})"
-    try:
         model = models.load(provenance)
+        changes, options = _recorded_settings(provenance, model.info)
         if options["normalize"] == model.info.normalization and "normalize" not in provenance.settings:
             options["normalize"] = "auto"
         model = dataclasses.replace(model, info=model.info.model_copy(update=changes))
@@ -118,21 +112,48 @@ def _repeat(path: Path, provenance: Provenance, models: _Models, device: str) ->
     return f"segmented again, another label image comes out (label_hash differs){reasons}"
 
 
-def _recorded_settings(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fields of the model that the record overrides, and arguments of `unetbio.segmentation.segment`."""
+def _recorded_settings(provenance: Provenance, info: "ModelInfo") -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fields of the model that the record overrides, and arguments of `unetbio.segmentation.segment`.
+
+    Raises
+    ------
+    UsageError
+        When this version cannot read them.
+    """
+    try:
+        changes, options = _changes(provenance.settings, info), _options(provenance.settings)
+        options["partial"] = bool(provenance.run.get("partial") or provenance.run.get("damaged"))
+        options["ensemble"] = [member["path"] for member in provenance.run.get("ensemble", ())]
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        text = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UsageError(f"this version cannot read its settings ({text})") from error
+    return changes, options
+
+
+def _changes(settings: Mapping[str, Any], info: "ModelInfo") -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if "postprocessing" in settings:
         values = {name: _as_tuple(value) for name, value in settings["postprocessing"].items()}
-        changes["postprocessing"] = PostProcessing(**values)
+        changes["postprocessing"] = PostProcessing(**{**values, **_own_limits(settings, info.postprocessing)})
     if "objects" in settings:
-        changes["objects"] = ObjectSettings(**settings["objects"])
+        own = _own_limits(settings, info.objects or ObjectSettings())
+        changes["objects"] = ObjectSettings(**{**settings["objects"], **own})
+    return changes
+
+
+def _own_limits(settings: Mapping[str, Any], model: PostProcessing | ObjectSettings) -> dict[str, Any]:
+    """The model's limits in place of those of the run, which count pixels of the image and are options as well."""
+    return {name: getattr(model, name) for name in ("min_area", "max_area") if settings[name] is not None}
+
+
+def _options(settings: Mapping[str, Any]) -> dict[str, Any]:
     names = {field.name for field in dataclasses.fields(Settings)} - {"normalization"}
     options = {name: _as_tuple(value) for name, value in settings.items() if name in names}
     # A scale that was not searched is recorded as None.
     options["diameter_px"] = options["diameter_px"] or "model"
     options["normalize"] = Normalization(**settings["normalization"])
     options |= {"exact_tiles": settings["exact_tiles"], "tile": settings["window"]}
-    return changes, options
+    return options
 
 
 def _as_tuple(value: Any) -> Any:

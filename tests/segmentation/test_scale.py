@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 import unetbio
 from unetbio.cli.main import main
 from unetbio.errors import ImageError, UsageError
+from unetbio.io import read_labels
 from unetbio.models.model_file import Model, load_model, save_model
 from unetbio.preprocessing.scale import Look
 from unetbio.scale.choice import is_better, is_doubtful, is_last, needs_coarse, needs_fine, prefers_fine
@@ -178,23 +179,45 @@ def test_limits_of_cells_have_no_say_in_the_scale(model_of_large_cells: Path, di
     assert unetbio.segment(discs, model_of_large_cells, device="cpu", max_area=1500)[1]["n_cells"] == 3
 
 
+def segmented_table(images: dict[str, Array], rows: str, model: Path, tmp_path: Path, *options: str) -> Any:
+    """Segment images by a table: the result of the command, and status and reason of each image."""
+    folder, out = tmp_path / "images", tmp_path / "out"
+    folder.mkdir()
+    for name, image in images.items():
+        tifffile.imwrite(folder / name, image)
+    table = folder / "t.csv"
+    table.write_text(f"image,diameter_px\n{rows}\n")
+    line = ["segment", "--table", str(table), "-o", str(out), "-m", str(model), "--workers", "1", "--device", "cpu"]
+    result = CliRunner().invoke(main, [*line, *options])
+    with open(out / "summary.csv", newline="", encoding="utf-8") as stream:
+        return result, {row["path"]: (row["status"], row["reason"]) for row in csv.DictReader(stream)}
+
+
 def test_limits_that_leave_no_cell_at_the_scale_of_an_image_are_its_failure(
     model_of_large_cells: Path, tmp_path: Path, discs: Array
 ) -> None:
-    folder, out = tmp_path / "images", tmp_path / "out"
-    folder.mkdir()
-    tifffile.imwrite(folder / "A01.tif", discs)
-    tifffile.imwrite(folder / "A02.tif", enlarged(discs, 4))
-    tifffile.imwrite(folder / "A03.tif", discs)
-    table = folder / "t.csv"
-    table.write_text("image,diameter_px\nA01.tif,12\nA02.tif,48\nA03.tif,12\n")
-    line = ["segment", "--table", str(table), "-o", str(out), "-m", str(model_of_large_cells)]
-    result = CliRunner().invoke(main, [*line, "--max-area", "400", "--workers", "1", "--device", "cpu"])
+    images = {"A01.tif": discs, "A02.tif": enlarged(discs, 4), "A03.tif": discs}
+    rows = "A01.tif,12\nA02.tif,48\nA03.tif,12"
+    result, found = segmented_table(images, rows, model_of_large_cells, tmp_path, "--max-area", "400")
     assert result.exit_code == 3, result.output
     assert "--max-area 400 is 25 pixels at the scale of the model, which drops cells smaller than 30:" in result.stderr
-    with open(out / "summary.csv", newline="", encoding="utf-8") as stream:
-        found = {row["path"]: (row["status"], row["reason"]) for row in csv.DictReader(stream)}
     assert found == {"A01.tif": ("done", ""), "A02.tif": ("failed", "wrong_scale"), "A03.tif": ("done", "")}
+
+
+def test_limits_that_leave_cells_at_the_scale_of_an_image_are_not_refused_for_others(
+    model_of_large_cells: Path, tmp_path: Path, discs: Array
+) -> None:
+    # Of an image enlarged threefold 25 pixels are 225; the model drops cells below 30.
+    images = {"found.tif": discs, "own.tif": discs, "small.tif": discs[::3, ::3]}
+    rows = "found.tif,auto\nown.tif,model\nsmall.tif,4"
+    result, found = segmented_table(images, rows, model_of_large_cells, tmp_path, "--max-area", "25")
+    assert result.exit_code == 3, result.output
+    assert "--max-area 25 is 25 pixels at the scale of the model, which drops cells smaller than 30:" in result.stderr
+    assert found.pop("small.tif") == ("done", "")
+    assert found == dict.fromkeys(("found.tif", "own.tif"), ("failed", "wrong_scale"))
+    assert read_labels(tmp_path / "out" / "small_labels.ome.tif").max() == 3
+    verified = CliRunner().invoke(main, ["verify", str(tmp_path / "out"), "--rerun", "1", "--device", "cpu"])
+    assert "1 mask verified, 1 segmented again, 0 mismatches" in verified.stdout
 
 
 def test_a_smallest_cell_above_the_largest_of_the_model_names_the_option(model: Model, discs: Array) -> None:
@@ -202,6 +225,7 @@ def test_a_smallest_cell_above_the_largest_of_the_model_names_the_option(model: 
     small = Model(limited, model.network, model.sha256, model.path)
     with pytest.raises(ImageError, match="--min-area 200 is 800 pixels at the scale of the model, which drops cells l"):
         unetbio.segment(discs, small, device="cpu", diameter=6, min_area=200)
+    assert unetbio.segment(enlarged(discs, 4), small, device="cpu", diameter=48, min_area=1000)[1]["n_cells"] == 3
 
 
 def test_probabilities_are_those_of_the_scale_that_was_found(model: Model, discs: Array) -> None:

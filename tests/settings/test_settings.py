@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from unetbio.errors import UsageError
+from unetbio.errors import ImageError, UsageError
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.postprocessing.objects import ObjectSettings
 from unetbio.settings.normalization import Normalization
@@ -93,11 +93,25 @@ def test_numbers_of_numpy_are_numbers() -> None:
     assert (settings.z, record["z"], record["pixel_size_um"]) == (3, 3, 0.5)
 
 
-def test_a_largest_cell_below_the_smallest_is_refused() -> None:
+def test_a_largest_cell_below_the_smallest_is_refused_for_every_model() -> None:
     with pytest.raises(UsageError, match="max_area 5 is below min_area 6"):
-        Settings(max_area=5).objects(ObjectSettings(min_area=6))
-    with pytest.raises(UsageError, match="max_area 5 is below min_area 10"):
-        Settings(max_area=5).postprocessing(MODEL)
+        Settings(max_area=5, min_area=6)
+
+
+def test_a_limit_is_compared_with_the_model_for_each_image() -> None:
+    small = Settings(max_area=5)
+    with pytest.raises(ImageError, match="--max-area 5 is 5 pixels at the scale of the model, which drops cells sma"):
+        small.objects(ObjectSettings(min_area=6))
+    with pytest.raises(ImageError, match="smaller than 10: none could remain; change it, or check the pixel size"):
+        small.postprocessing(MODEL)
+    assert small.postprocessing(MODEL, 4.0).max_area == 20
+    # Before the scale of any image is known
+    recorded = small.record(Normalization(), MODEL, ObjectSettings(min_area=6))
+    limits = {name: (recorded[name]["min_area"], recorded[name]["max_area"]) for name in ("postprocessing", "objects")}
+    assert limits == {"postprocessing": (10, 5), "objects": (6, 5)}
+    both = Settings(threshold=0.7, min_area=11, max_area=100, exclude_border=True)
+    record = both.postprocessing(MODEL).as_record()
+    assert both.record(Normalization(), MODEL)["postprocessing"] == json.loads(json.dumps(record))
 
 
 def test_a_model_that_finds_objects_has_a_threshold_of_their_score() -> None:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from unetbio.postprocessing.instances import PostProcessing
     from unetbio.postprocessing.objects import ObjectSettings
 
-__all__ = ["scaled_limits", "smallest_area"]
+__all__ = ["given_limits", "scaled_limits", "smallest_area"]
 
 
 def scaled_limits(
@@ -28,13 +28,12 @@ def scaled_limits(
     Raises
     ------
     ImageError
-        ``wrong_scale``: when no cell of a rescaled image could be within the limits of both.
+        ``wrong_scale``: when one is given, and no cell of the image could be within it and the other of the model.
     """
-    given = {"min_area": min_area, "max_area": max_area}
-    limits = {name: area * area_factor for name, area in given.items() if area is not None}
-    # Without rescaling they are compared where the record joins them with the model, before any image.
+    limits = given_limits(min_area, max_area, area_factor)
     smallest, largest = limits.get("min_area", model.min_area), limits.get("max_area", model.max_area)
-    if area_factor == 1 or largest is None or largest >= smallest:
+    # Two that do not go together are refused with the settings, before any image.
+    if len(limits) == 2 or largest is None or largest >= smallest:
         return limits
     if max_area is not None:
         option, scaled, limit = f"--max-area {max_area:g}", largest, f"smaller than {smallest:g}"
@@ -45,6 +44,12 @@ def scaled_limits(
         f"{option} is {scaled:.3g} pixels at the scale of the model, which drops cells {limit}: none "
         f"could remain; change it, or check the pixel size or --diameter",
     )
+
+
+def given_limits(min_area: float | None, max_area: float | None, area_factor: float = 1.0) -> dict[str, float]:
+    """Those of the limits that are given, by name, in pixels that the model sees; parameters as of `scaled_limits`."""
+    given = {"min_area": min_area, "max_area": max_area}
+    return {name: area * area_factor for name, area in given.items() if area is not None}
 
 
 def smallest_area(min_area: float | None, model: "PostProcessing | ObjectSettings", area_factor: float) -> float:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from unetbio.errors import UsageError
-from unetbio.settings.area_limits import scaled_limits
+from unetbio.settings.area_limits import given_limits, scaled_limits
 from unetbio.settings.normalization import Normalization, parse
 from unetbio.settings.options import Limits, Option, options_of, split_names
 from unetbio.settings.regions import is_region_file, parse_region
@@ -438,9 +438,9 @@ class Settings:
         Raises
         ------
         UsageError
-            When no cell could be within the limits of the settings and of the model.
+            When no cell could be within the limits of the settings.
         ImageError
-            ``wrong_scale``: when that is so for an image that is rescaled.
+            ``wrong_scale``: when no cell of the image could be within those of the settings and of the model.
         """
         changes = self._limits(model, area_factor)
         if self.threshold is not None:
@@ -482,11 +482,14 @@ class Settings:
         if isinstance(self.diameter_px, str) or self.diameter_px is None:
             values["diameter_px"] = "auto" if self.finds_scale else None
         values["normalization"] = dataclasses.asdict(self.normalization or normalization)
+        # Whether given limits leave a cell within those of the model depends on the scale of each image.
+        limits = given_limits(self.min_area, self.max_area)
+        without_limits = dataclasses.replace(self, min_area=None, max_area=None)
         decided = {}
         if postprocessing is not None:
-            decided["postprocessing"] = self.postprocessing(postprocessing).as_record()
+            decided["postprocessing"] = {**without_limits.postprocessing(postprocessing).as_record(), **limits}
         if objects is not None:
-            decided["objects"] = dataclasses.asdict(self.objects(objects))
+            decided["objects"] = {**dataclasses.asdict(without_limits.objects(objects)), **limits}
         # These are part of the decided values; areas stay, since they count pixels of the image before rescaling.
         without = ("threshold", "min_certain", "exclude_border", "classes") if decided else CELL_OPTIONS
         values |= decided

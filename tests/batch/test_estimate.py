@@ -75,18 +75,19 @@ def test_few_of_many_tell_what_all_write(segment: Segment, tmp_path: Path, monke
     assert 1 / 1.5 < predicted["disk"] / written(tmp_path / "out") < 1.5
 
 
-@pytest.mark.parametrize(
-    ("axes", "shape", "options"),
-    [
-        pytest.param("YX", (500, 500), (), id="a large image"),
-        pytest.param("TYX", (9, 200, 200), (), id="a time-lapse"),
-        pytest.param("TYX", (9, 200, 200), ("--t", "4"), id="one time"),
-        pytest.param("ZYX", (9, 200, 200), ("--z", "max"), id="a projection"),
-        pytest.param("ZYX", (9, 200, 200), ("--z", "3"), id="a section"),
-        pytest.param("ZYX", (9, 200, 200), ("--z", "each"), id="each section"),
-        pytest.param("CYX", (2, 300, 300), ("--channel", "GFP"), id="a channel"),
-    ],
-)
+IMAGES = [
+    pytest.param("YX", (500, 500), (), id="a large image"),
+    pytest.param("TYX", (9, 200, 200), (), id="a time-lapse"),
+    pytest.param("TYX", (9, 200, 200), ("--t", "4"), id="one time"),
+    pytest.param("ZYX", (9, 200, 200), ("--z", "max"), id="a projection"),
+    pytest.param("ZYX", (9, 200, 200), ("--z", "3"), id="a section"),
+    pytest.param("ZYX", (9, 200, 200), ("--z", "each"), id="each section"),
+    pytest.param("CYX", (2, 300, 300), ("--channel", "GFP"), id="a channel"),
+]
+OF_PLANES = IMAGES[1:]
+
+
+@pytest.mark.parametrize(("axes", "shape", "options"), IMAGES)
 def test_pieces_stand_for_an_image(
     segment: Segment,
     tmp_path: Path,
@@ -96,9 +97,40 @@ def test_pieces_stand_for_an_image(
     options: tuple[str, ...],
 ) -> None:
     path = tmp_path / "one.ome.tif"
-    array = np.stack([lattice(shape[-1], number) for number in range(int(np.prod(shape[:-2])))]).reshape(shape)
     names = {"Channel": {"Name": ["DAPI", "GFP"]}} if "C" in axes else {}
-    tifffile.imwrite(path, array, metadata={"axes": axes, **names}, ome=True)
+    tifffile.imwrite(path, np.stack(planes(shape)).reshape(shape), metadata={"axes": axes, **names}, ome=True)
+    check_pieces(segment, tmp_path, monkeypatch, path, *options)
+
+
+@pytest.mark.parametrize(("axes", "shape", "options"), OF_PLANES)
+def test_pieces_stand_for_files_that_are_one_image(
+    segment: Segment,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    axes: str,
+    shape: tuple[int, ...],
+    options: tuple[str, ...],
+) -> None:
+    folder = tmp_path / "joined"
+    folder.mkdir()
+    group, names = {"C": ("channel", ["DAPI", "GFP"])}.get(axes[0], (axes[0].lower(), range(shape[0])))
+    for name, plane in zip(names, planes(shape), strict=True):
+        tifffile.imwrite(folder / f"one_{name}.tif", plane)
+    joined = ("--group", rf"(?P<name>one)_(?P<{group}>\w+)")
+    check_pieces(segment, tmp_path, monkeypatch, folder, *joined, *options)
+
+
+def test_pieces_stand_for_a_grey_picture(segment: Segment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "grey.tif"
+    tifffile.imwrite(path, np.dstack([lattice(300, 0)] * 3), photometric="rgb")
+    check_pieces(segment, tmp_path, monkeypatch, path, "--channel-names", "a,b,c")
+
+
+def planes(shape: tuple[int, ...]) -> list[np.ndarray]:
+    return [lattice(shape[-1], number) for number in range(int(np.prod(shape[:-2])))]
+
+
+def check_pieces(segment: Segment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: Path, *options: str) -> None:
     monkeypatch.setattr(timing_probe, "PROBE_SECONDS", 1e-9)
     monkeypatch.setattr(timing_probe, "SMALLEST_PIECE", 128)
     predicted = segment("--dry-run", *options, source=path)

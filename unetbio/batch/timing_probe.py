@@ -220,7 +220,15 @@ def _piece(one: _Sampled, share: float, path: Path, segmenter: Segmenter, networ
         array = array.astype(np.float32)
     sizes = image.pixel_size_um if image.pixel_size_trusted else {}
     write_image(path, array, axes=image.axes, pixel_size_um=sizes, channel_names=image.channel_names)
-    item = replace(one.item, source=path, path=path.name, named="", settings=_of_piece(settings, image))
+    item = replace(
+        one.item,
+        source=path,
+        path=path.name,
+        settings=_of_piece(settings, image),
+        image_set=None,
+        named="",
+        plate="",
+    )
     cut = segmenter.open(path, item.settings)
     return _Sampled(item, cut, load_of(cut, segmenter, network_rate))
 
@@ -231,10 +239,11 @@ def _of_piece(settings: Settings, image: Image) -> Settings:
     diameter = settings.diameter_px
     if isinstance(diameter, int | float):
         diameter /= full_pixels(image)
-    # The piece has the pixel size of the image.
+    # The piece has the pixel size and the names of channels of the image.
     return replace(
         settings,
         series=None,
+        channel_names=(),
         axes=None,
         t=None,
         z=z,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 import unetbio
@@ -26,8 +27,11 @@ def exact(tiny_model: Path) -> Model:
 def blended(exact: Model) -> Model:
     """One that cannot be tiled exactly, since it pools the whole image."""
     parameters = networks.find("pspnet").complete({"width": 0.06, "backbone": "resnet18"})
-    info = exact.info.model_copy(update={"architecture": "pspnet", "parameters": parameters, "window": (32, 32)})
-    return Model(info, networks.build("pspnet", parameters).eval(), exact.sha256, exact.path)
+    torch.manual_seed(0)
+    # Of weights that mean nothing the search could find any scale: it knows no diameter.
+    update = {"architecture": "pspnet", "parameters": parameters, "window": (32, 32), "cell_diameter_px": None}
+    network = networks.build("pspnet", parameters).eval()
+    return Model(exact.info.model_copy(update=update), network, exact.sha256, exact.path)
 
 
 def segment_with(model: Model, image: Array, cancel_at: int | None = None, **options: Any) -> Calls:

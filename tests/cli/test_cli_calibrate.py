@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from click.testing import CliRunner, Result
 from tiny_model import write_tiny_model
 
 from unetbio import networks
 from unetbio.cli.main import main
+from unetbio.model_export.quantization import quantize_model
 from unetbio.models.model_file import load_model, read_info, save_model
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.settings.training import Augmentation
@@ -226,3 +228,19 @@ def test_models_that_find_objects_are_refused(data: Path) -> None:
     result = calibrate(data, "-o", data / "new.safetensors", model=data / "objects.safetensors")
     assert result.exit_code == 2, result.output
     assert "no thresholds of probabilities to search" in result.stderr
+
+
+def test_models_in_integers_are_calibrated_on_the_processor(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quantize_model(data / "m.safetensors", [data / "images" / "0.tif"], data / "m.int8.safetensors")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A100")
+    line = ["calibrate", str(data / "m.int8.safetensors"), str(data), "-o", str(data / "new.safetensors")]
+    asked = CliRunner().invoke(main, [*line, "--device", "cuda"])
+    assert asked.exit_code == 2, asked.output
+    assert "models in integers run on the CPU and not on 'cuda:0': give --device cpu, or the model that" in asked.stderr
+    result = CliRunner().invoke(main, line)
+    assert result.exit_code == 0, result.output
+    after = read_info(data / "new.safetensors")
+    assert after.is_integer
+    assert after.postprocessing.mask_threshold < 0.65

@@ -19,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from unetbio import networks
 from unetbio.cli.main import main
+from unetbio.model_export.quantization import quantize_model
 from unetbio.models.model_file import ModelInfo, save_model
 from unetbio.postprocessing.instances import PostProcessing
 from unetbio.segmentation import cluster, worker
@@ -159,6 +160,19 @@ def test_stacks(run: Run, scheduler: Any, tmp_path: Path) -> None:
     tifffile.imwrite(source, stack, metadata={"axes": "ZYX"}, imagej=True)
     done(run(out="plain", source=source, by=model))
     done(run("--scheduler", scheduler.scheduler_address, source=source, by=model))
+    check_equal(tmp_path)
+
+
+@pytest.mark.parametrize("integers_first", [False, True])
+def test_models_in_integers_are_averaged_with_others(
+    run: Run, scheduler: Any, model: Path, image: Path, tmp_path: Path, integers_first: bool
+) -> None:
+    integers = tmp_path / "integers.safetensors"
+    quantize_model(model, [image], integers)
+    first, second = (integers, model) if integers_first else (model, integers)
+    options = ("--ensemble", str(second), "--backend", "torch")
+    done(run(*options, out="plain", by=first))
+    done(run(*options, "--scheduler", scheduler.scheduler_address, by=first))
     check_equal(tmp_path)
 
 

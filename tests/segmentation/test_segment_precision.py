@@ -9,17 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+import torch
 from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 
 import unetbio
+from unetbio import networks
 from unetbio.cli.main import main
 from unetbio.errors import UsageError
 from unetbio.files import sha256_file
 from unetbio.model_export.quantization import quantize_model
 from unetbio.models import integers_path, model_path, shipped_models
-from unetbio.models.model_file import load_model, read_info
+from unetbio.models.model_file import load_model, read_info, save_model
 from unetbio.pipelines.settings import load_config
+from unetbio.segmentation import Segmenter
 
 
 @pytest.fixture
@@ -104,6 +107,35 @@ def test_integers_that_are_missing_or_of_another_model_are_named(folder: Path) -
     with pytest.raises(UsageError, match="model cells-phase is not in integers: give one that unetbio models quantize"):
         unetbio.segment(np.zeros((9, 9), np.uint8), load_model(mine), device="cpu", precision="int8")
     assert info.training["quantized"]["model"] == "tiny"
+
+
+def test_a_model_that_integers_cannot_compute_is_said_to_have_none(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"^model nuclei-3d has no integers \(.* is for planes, .*\): leave out --"):
+        unetbio.segment(folder / "a.tif", "nuclei-3d", device="cpu", precision="int8")
+    info = read_info(folder / "mine.safetensors")
+    for name, parameters, reason in (
+        ("unet", {**info.parameters, "padding": "same"}, "arithmetic int8 is for planes, convolutions without padding"),
+        ("fcn32s", {"width": 0.05}, "tiny is a fcn32s: integers are for models of the network unet"),
+    ):
+        complete = networks.find(name).complete(parameters)
+        other = info.model_copy(update={"architecture": name, "parameters": complete})
+        save_model(folder / "other.safetensors", other, networks.build(name, complete))
+        result = run(folder, "--precision", "int8", model="other.safetensors")
+        assert result.exit_code == 2, result.output
+        assert reason in result.stderr
+        assert "): leave out --precision int8" in result.stderr
+        assert "quantize" not in result.stderr
+
+
+@pytest.mark.parametrize(("first", "second"), [("mine", "mine.int8"), ("mine.int8", "mine")])
+def test_models_that_are_averaged_run_where_all_can(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, first: str, second: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A100")
+    models = [load_model(folder / f"{name}.safetensors") for name in (first, second)]
+    assert str(Segmenter(models[0], "auto", backend="torch", ensemble=models[1:]).device) == "cpu"
 
 
 def test_precisions_that_a_model_does_not_have_are_refused(folder: Path) -> None:

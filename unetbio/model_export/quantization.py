@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unetbio import networks
 from unetbio.errors import ImageError, UsageError
 from unetbio.inference.tiling import read_mirrored
 from unetbio.models.model_file import Model, check_new_model, load_model, save_model
+from unetbio.models.precision import integer_parameters
 from unetbio.networks.unet.integers import LARGEST_STEPS, STEPS
 from unetbio.networks.unet.network import UNet
 from unetbio.networks.unet.quantization import quantize
@@ -34,9 +34,6 @@ LARGEST_SIDE = 1024
 
 FEWEST_STEPS = 32
 """Between dark and bright pixels of an image: with fewer, cells have no shape."""
-
-INTEGER_PARAMETERS = {"arithmetic": "int8", "batch_norm": False, "dropout": 0.0, "deep_supervision": False}
-"""What differs from the trained network: batch norm is folded, and the other two are for training."""
 
 
 def quantize_model(
@@ -80,14 +77,10 @@ def quantize_model(
     if output.exists() and output.samefile(trained.path):
         raise UsageError(f"-o {output} is the model itself, which cannot be made of its integers: choose another name")
     info = trained.info
-    if not isinstance(trained.network, UNet):
-        raise UsageError(
-            f"{trained.path} is in integers already"
-            if info.is_integer
-            else f"{trained.path} is a {info.architecture}: integers are for models of the network unet"
-        )
-    architecture = networks.find(info.architecture)
-    parameters = architecture.complete({**info.network_parameters(), **INTEGER_PARAMETERS})
+    if info.is_integer:
+        raise UsageError(f"{trained.path} is in integers already")
+    parameters = integer_parameters(info)
+    assert isinstance(trained.network, UNet)  # as its parameters say
     chosen = [images[number] for number in sorted({*np.linspace(0, len(images) - 1, MOST_IMAGES).astype(int).tolist()})]
     looked_at: list[Path] = []
     inputs = _inputs(trained, chosen, settings, looked_at)

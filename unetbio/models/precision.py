@@ -1,16 +1,22 @@
-"""The file of a model in the precision that is asked for: the integers of a model lie beside it."""
+"""Precisions of a model: which it has and on which device, and the integers that lie beside it."""
 
 import os
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from unetbio import networks
 from unetbio.errors import ModelError, UsageError
 from unetbio.files import sha256_file
 from unetbio.models import integers_path, model_path, shipped_models
 from unetbio.models.model_file import ModelInfo, read_info
 from unetbio.settings.segmentation import Precision
 
-__all__ = ["check_precision", "find_model"]
+__all__ = ["check_precision", "device_for", "find_model", "integer_parameters"]
+
+INTEGER_PARAMETERS = {"arithmetic": "int8", "batch_norm": False, "dropout": 0.0, "deep_supervision": False}
+"""What differs from the trained network: batch norm is folded, and the other two are for training."""
 
 
 def find_model(name_or_path: str | os.PathLike[str], precision: Precision | None = None) -> Path:
@@ -28,7 +34,8 @@ def find_model(name_or_path: str | os.PathLike[str], precision: Precision | None
     ModelError
         When there is no such model.
     UsageError
-        When it is in integers and others are asked for, or has none, or those beside it were made of another model.
+        When it is in integers and others are asked for, or has none or cannot have them, or those beside it were made
+        of another model.
     """
     path = model_path(name_or_path)
     if precision is None:
@@ -37,6 +44,10 @@ def find_model(name_or_path: str | os.PathLike[str], precision: Precision | None
     if precision != "int8" or info.is_integer:
         check_precision(info, precision)
         return path
+    try:
+        integer_parameters(info)
+    except UsageError as error:
+        raise UsageError(f"model {name_or_path} has no integers ({error}): leave out --precision int8") from error
     return _integers(name_or_path, path)
 
 
@@ -54,6 +65,25 @@ def check_precision(info: ModelInfo, precision: Precision | None) -> None:
         )
     if precision == "int8" and not info.is_integer:
         raise UsageError(f"model {info.name} is not in integers: give one that unetbio models quantize wrote")
+
+
+def integer_parameters(info: ModelInfo) -> dict[str, Any]:
+    """Parameters of the network of a model in integers.
+
+    Raises
+    ------
+    UsageError
+        When integers cannot compute it.
+    """
+    if info.architecture != "unet":
+        raise UsageError(f"{info.name} is a {info.architecture}: integers are for models of the network unet")
+    parameters = {**info.network_parameters(), **INTEGER_PARAMETERS}
+    return networks.find(info.architecture).complete(parameters)
+
+
+def device_for(models: Iterable[ModelInfo], device: str) -> str:
+    """The device to choose: ``auto`` is the processor for models in integers, which run on no other."""
+    return "cpu" if device == "auto" and any(info.is_integer for info in models) else device
 
 
 def _integers(given: str | os.PathLike[str], path: Path) -> Path:

@@ -101,7 +101,7 @@ def _recipe(segmenter: Segmenter, device: str) -> worker.Recipe:
         exact=segmenter.is_exact,
         backend=segmenter.backend,
         augment=segmenter.augment,
-        precision=segmenter.precision,
+        precision=segmenter.asked_precision,
     )
 
 

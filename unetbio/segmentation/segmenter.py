@@ -27,7 +27,7 @@ from unetbio.io.grey_pictures import COLOURS
 from unetbio.io.image import Image
 from unetbio.measurement.frame_summary import median_diameter_in_sections
 from unetbio.models.model_file import Model, ModelInfo
-from unetbio.models.precision import check_precision
+from unetbio.models.precision import check_precision, device_for
 from unetbio.postprocessing.bands import Allocate
 from unetbio.postprocessing.objects import ObjectTable
 from unetbio.preprocessing.areas import count_pixels
@@ -108,6 +108,8 @@ class Segmenter:
     ----------
     target : Target
         Target that the model learned.
+    asked_precision : {"float32", "int8", "bfloat16"} or None
+        The argument, which holds for each model of an ensemble; ``precision`` is that of ``model``.
     is_exact : bool
         Whether tiles see all that their pixels depend on; if not, windows overlap. In bfloat16 they may change
         decisions all the same.
@@ -135,17 +137,17 @@ class Segmenter:
         precision: Precision | None = None,
     ) -> None:
         check_ensemble(model, ensemble)
-        for each in (model, *ensemble):
-            check_precision(each.info, precision)
+        infos = [each.info for each in (model, *ensemble)]
+        for info in infos:
+            check_precision(info, precision)
         self.model = model
         self.ensemble = tuple(ensemble)
         self.augment = augment
         self.info = model.info
+        self.asked_precision = precision
         self.precision: Precision = "int8" if model.info.is_integer else precision or "float32"
         self.backend = _suited_backend(model.info) if backend == AUTO else backend
-        # Integers are computed by the processor alone.
-        device = "cpu" if model.info.is_integer and device == "auto" else device
-        self.device, self.device_reason = choose_device(device, self.backend)
+        self.device, self.device_reason = choose_device(device_for(infos, device), self.backend)
         self.is_exact = _is_tiled_exactly(model.info, requested=exact)
         self.target = targets.of_model(model.info)
         self.decoder = self._decoder(model)

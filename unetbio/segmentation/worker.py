@@ -48,7 +48,7 @@ class Recipe:
     exact: bool
     backend: str
     augment: bool
-    precision: Precision
+    precision: Precision | None
 
     @cached_property
     def key(self) -> str:

@@ -13,6 +13,7 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.inference.backends.base import choose_device, make_backend
 from unetbio.inference.prediction import predict
 from unetbio.models.model_file import Model, ModelInfo, check_new_model, load_model, save_model
+from unetbio.models.precision import device_for
 from unetbio.networks import find as find_network
 from unetbio.notes import say_without_effect
 from unetbio.preprocessing import normalization
@@ -184,7 +185,8 @@ def _search(
 ) -> tuple[Validation, Validation]:
     """Scores before and after the search."""
     exact = find_network(model.info.architecture).is_tiled_exactly(model.info.parameters)
-    predictor = make_backend(model.network, device=choose_device(device)[0], exact=exact, window=model.info.window)
+    chosen, _ = choose_device(device_for([model.info], device))
+    predictor = make_backend(model.network, device=chosen, exact=exact, window=model.info.window)
     probabilities = [predict(normalization.apply(one.image, one.scaling), predictor) for one in examples]
     label_images = [one.label_image for one in examples]
     before = learner.score(model.info.postprocessing, probabilities, label_images)

@@ -95,8 +95,8 @@ class TorchPredictor:
         if self._is_integer:
             if self.device.type != "cpu":
                 raise UsageError(
-                    f"models in integers run on the CPU and not on {str(self.device)!r}: leave out --device, or give "
-                    "the model that it was made of"
+                    f"models in integers run on the CPU and not on {str(self.device)!r}: give --device cpu, or the "
+                    "model that it was made of"
                 )
             self.error_bound = SOFTMAX_ROUNDING
         if precision == BFLOAT16:

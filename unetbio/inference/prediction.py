@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unetbio.errors import UsageError
-from unetbio.inference.backends.base import Predictor, Runner
+from unetbio.inference.backends.base import MEMORY_BUDGETS, Predictor, Runner
 from unetbio.inference.exact_decisions import AtLeast, CellsAndClasses, MostProbable, Rule, add_classes, refine
 from unetbio.inference.executors import OnTile, Progress, TileExecutor
 from unetbio.inference.sliding_window import default_window, predict_windows
@@ -344,6 +344,8 @@ def _decide(
     _run(image, predictor, tile, batch_size, memory_budget, progress, classify, area, rows)
     if is_refined:
         budget = predictor.memory_budget if memory_budget is None else memory_budget
+        # Float64 is computed on the CPU, whatever memory the device has.
+        budget = min(budget, MEMORY_BUDGETS[predictor.geometry.ndim])
         with stage("exact decisions"):
             refine(image, predictor, rule, doubtful, planes, budget, progress)
     return planes

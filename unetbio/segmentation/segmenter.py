@@ -183,7 +183,9 @@ class Segmenter:
 
     def _tile_budget(self, most: int | None) -> int | None:
         own = self.decoder.runner.memory_budget
-        return None if most is None or self.device.type != "cpu" else min(most, own)
+        # Networks in which rounding decides compute on the CPU, whatever the device.
+        on_cpu = any(getattr(each.network, "needs_float64", False) for each in (self.model, *self.ensemble))
+        return min(most, own) if most is not None and (on_cpu or self.device.type == "cpu") else None
 
     def record(self, settings: Settings) -> dict[str, Any]:
         """Values that change the result, apart from image and weights; for the provenance and for resuming.

@@ -141,9 +141,12 @@ class TorchPredictor:
 
     @property
     def memory_budget(self) -> int:
-        """Bytes of feature maps that a tile may hold; on a CUDA device half of the free memory, if that is more."""
+        """Bytes of feature maps that a tile may hold; on a CUDA device half of the free memory, if that is more.
+
+        A network in which rounding decides computes in float64, and so on the CPU.
+        """
         budget = MEMORY_BUDGETS[self.geometry.ndim]
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and not self._needs_float64:
             free, _ = torch.cuda.mem_get_info(self.device)
             return max(budget, free // 2)
         return budget

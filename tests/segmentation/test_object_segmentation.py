@@ -19,12 +19,16 @@ from unetbio import networks
 from unetbio.cli.main import main
 from unetbio.errors import UsageError
 from unetbio.inference.backends.base import DEFAULT, names
+from unetbio.inference.sliding_window import WINDOW
 from unetbio.models.model_file import ModelInfo, load_model, save_model
 from unetbio.networks.detection import Objects
-from unetbio.networks.mask_rcnn.network import MaskRCNN
+from unetbio.networks.mask_rcnn.network import SMALLEST_SCORE, MaskRCNN
 from unetbio.postprocessing.objects import ObjectSettings
 from unetbio.provenance import Provenance, read_provenance
 from unetbio.settings.normalization import Normalization
+from unetbio.settings.options import options_of
+from unetbio.settings.runs import RunOptions
+from unetbio.settings.segmentation import Settings
 
 Array = NDArray[Any]
 Invoke = Callable[..., Result]
@@ -244,6 +248,12 @@ def test_a_tile_is_a_window_and_a_dry_run_plans_it(segment: Invoke, tmp_path: Pa
     assert "2 images: 2 to do" in segment("--dry-run").stdout
     assert segment("--tile", "40").stdout.startswith("2 images, 9 cells")
     assert provenance_of(tmp_path / "out").run["window"] == [64, 64]
+
+
+def test_options_name_the_numbers_of_networks_that_find_objects() -> None:
+    threshold, tile = options_of(Settings)["threshold"].details, options_of(RunOptions)["tile"].details
+    assert f"which the network gives none that score below {SMALLEST_SCORE:g}.".replace(" 0.", " .") in threshold
+    assert f"{WINDOW} for networks that find objects" in tile
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,8 @@ class RunOptions(Checked):
         Option(
             "Output pixels of a tile; changes no result, unless the network's windows are blended.",
             "Changes time and memory. For networks that are run over overlapping windows "
-            "(docs/networks.md names them) it is the window (without: as in training), and may change the masks.",
+            "(docs/networks.md names them) it is the window (without: as in training; 512 for networks that find "
+            "objects), and may change the masks.",
             metavar="PX",
             limits=Limits(ge=1),
         ),

@@ -253,7 +253,8 @@ class Settings:
         float | None,
         Option(
             "Probability, or score of an object, from which on it is a cell.",
-            "Instead of the model's; seed thresholds below it are raised to it. For a model of cells, or of objects.",
+            "Instead of the model's; seed thresholds below it are raised to it. For a model of cells, or of objects, "
+            "of which the network gives none that score below .05.",
             metavar="P",
             limits=Limits(gt=0, lt=1),
         ),

@@ -114,6 +114,21 @@ def test_shared_parameters_hold_for_the_networks_that_have_them() -> None:
     assert "base_channels" not in config.parameters
 
 
+def test_parameters_that_nothing_states_are_those_of_each_network() -> None:
+    def parameters(name: str, base: TrainingConfig) -> dict[str, object]:
+        return training_config(parse_variant(name), base).parameters
+
+    for base in (TrainingConfig(), TrainingConfig(network="fcn8s")):
+        small = parameters("unet", base)
+        assert (small["base_channels"], small["depth"], small["batch_norm"]) == (16, 3, True)
+        assert parameters("unet:depth=2", base)["depth"] == 2
+        for name in ("full_resolution_fcn", "fcn8s", "dilated_context"):
+            assert parameters(name, base) == networks.find(name).defaults, name
+    assert parameters("full_resolution_fcn", TrainingConfig())["depth"] == 8
+    papers = TrainingConfig(parameters={})
+    assert parameters("unet", papers) == networks.find("unet").defaults
+
+
 def test_width_scales_every_network_and_what_the_name_says_stands_above_it() -> None:
     def parameters(name: str) -> dict[str, object]:
         return training_config(parse_variant(name), TINY, width=0.25).parameters

@@ -125,7 +125,8 @@ def training_config(variant: Variant, base: TrainingConfig, width: float | None 
     variant : Variant
         Its settings override all others.
     base : TrainingConfig
-        Settings of the comparison. Its ``parameters`` apply to every network that has a parameter of that name.
+        Settings of the comparison. Its ``parameters``, if they are stated, apply to every network that has a parameter
+        of that name.
     width : float, optional
         Width of every network: channels as a multiple of the paper's.
 
@@ -144,7 +145,7 @@ def training_config(variant: Variant, base: TrainingConfig, width: float | None 
     own, training = _parted_settings(variant)
     if base.recipe is not None or "recipe" in training:
         raise UsageError(f"{variant.name}: networks are compared with equal settings: leave the recipe out")
-    shared = {key: value for key, value in base.parameters.items() if key in architecture.defaults}
+    shared = {key: value for key, value in _parameters(base, variant.network).items() if key in architecture.defaults}
     content = base.model_dump() | {
         "name": variant.name,
         "network": variant.network,
@@ -182,6 +183,13 @@ def _check_shared(base: TrainingConfig) -> None:
     unknown = sorted(set(base.parameters) - known)
     if unknown:
         raise UsageError(f"parameters: no network has {', '.join(unknown)}; there are: {', '.join(sorted(known))}")
+
+
+def _parameters(base: TrainingConfig, network: str) -> dict[str, Any]:
+    """Parameters that are stated for all networks; if none are, those of a small U-Net for `unet` alone."""
+    # Settings of another network than `unet` have none unless they are stated, which says nothing of `unet`.
+    is_stated = "parameters" in base.model_fields_set and (base.parameters or base.network == "unet")
+    return base.parameters if is_stated else TrainingConfig(network=network).parameters
 
 
 def _parted_settings(variant: Variant) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -103,8 +103,9 @@ class TrainRun(Checked):
         str | None,
         Option(
             "What the network learns: centres or instances (cells), cell_classes (cells and their types), classes ...",
-            "Unless stated, `unet` learns `centres`, and other networks `instances` (docs/training.md). With "
-            "`cell_classes`, `x_objects.csv` beside each mask names the class of each cell.",
+            "Unless stated, `unet` learns `centres` with `train` and `learn-curve` (docs/training.md), and `instances` "
+            "with `compare`, as other networks do. With `cell_classes`, `x_objects.csv` beside each mask names the "
+            "class of each cell.",
             metavar="NAME",
             default_text="centres for unet, instances for other networks",
         ),

@@ -110,6 +110,20 @@ def test_a_curve_goes_on_with_the_choices_that_it_began_with(data: Path) -> None
     assert read_info(data / "curve" / "0003.safetensors").target == "centres"
 
 
+def test_a_curve_of_other_images_chooses_anew(data: Path) -> None:
+    (data / "tiny.yaml").write_text(TINY.replace("patch_size: 24", ""))
+    model = data / "curve" / "0003.safetensors"
+    assert learn_curve(data).exit_code == 0
+    before = read_info(model).training["config"]["patch_size"]
+    assert "chosen, since" not in learn_curve(data).stderr
+    for path in [*(data / "images").iterdir(), *(data / "masks").iterdir()]:
+        tifffile.imwrite(path, tifffile.imread(path).repeat(2, axis=0).repeat(2, axis=1))
+    result = learn_curve(data, "--replace")
+    assert result.exit_code == 0, result.output
+    assert "chosen, since nothing is stated: " in result.stderr
+    assert read_info(model).training["config"]["patch_size"] > before
+
+
 def test_folds_are_refused(data: Path) -> None:
     (data / "tiny.yaml").write_text(TINY + "folds: 2\n")
     result = learn_curve(data)

@@ -214,6 +214,23 @@ def test_a_killed_run_with_other_settings_says_what_differs_and_can_be_replaced(
     assert (data / "out" / "m.old.checkpoint.safetensors").exists()
 
 
+def test_other_images_are_chosen_for_anew(data: Path) -> None:
+    (data / "tiny.yaml").write_text(TINY.replace("patch_size: 40", ""))
+    model = data / "out" / "m.safetensors"
+    assert "chosen, since nothing is stated: " in train(data, data).stderr
+    before = read_info(model).training["config"]["patch_size"]
+    assert "chosen, since" not in train(data, data).stderr
+    for path in [*(data / "images").iterdir(), *(data / "masks").iterdir()]:
+        tifffile.imwrite(path, tifffile.imread(path).repeat(2, axis=0).repeat(2, axis=1))
+    refused = train(data, data)
+    assert refused.exit_code == 2
+    assert "other training images" in refused.stderr
+    result = train(data, data, options=("--replace",))
+    assert result.exit_code == 0, result.output
+    assert "chosen, since nothing is stated: " in result.stderr
+    assert read_info(model).training["config"]["patch_size"] > before
+
+
 def test_a_finished_model_is_set_aside_with_its_checkpoint(data: Path) -> None:
     """And comes back with it."""
     model, aside = data / "out" / "m.safetensors", data / "out" / "m.old.safetensors"

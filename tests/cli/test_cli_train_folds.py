@@ -119,6 +119,24 @@ def test_folds_that_nobody_asked_for_are_left_out_where_few_images_hold_cells(da
     assert "no image to train on has a cell: give --folds 0" in result.stderr
 
 
+def test_folds_are_chosen_for_other_images_than_those_of_the_checkpoint(data: Path) -> None:
+    (data / "tiny.yaml").write_text(TINY.replace("validate_every: 2", ""))
+    assert train(data, data).exit_code == 0
+    seen: list[int] = []
+
+    def folds(*options: str) -> int:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Trainer, "run", lambda trainer: seen.append(trainer.config.folds) or 1 / 0)
+            train(data, data, options=("--minutes", "6", *options))
+        return seen[-1]
+
+    assert folds() == 0
+    for folder, name in (("images", "zelle_ü{}.tif"), ("masks", "zelle_ü{}_labels.tif")):
+        array = tifffile.imread(data / folder / name.format(0))
+        tifffile.imwrite(data / folder / name.format(3), array[::-1])
+    assert folds("--replace") == 3
+
+
 def test_the_order_of_a_table_does_not_matter_to_folds(data: Path) -> None:
     (data / "tiny.yaml").write_text(TINY + "folds: 2\n")
     rows = [f"images/zelle_ü{n}.tif,masks/zelle_ü{n}_labels.tif\n" for n in range(3)]

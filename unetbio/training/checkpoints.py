@@ -165,13 +165,14 @@ def damaged(path: Path, detail: object) -> ModelError:
     return ModelError(f"{path} is damaged ({text[:120]}): move it away and start again")
 
 
-def settings_of(path: Path) -> dict[str, Any] | None:
-    """Settings of a checkpoint's run, as it wrote them; None if there is no checkpoint that can be read."""
+def settings_of(path: Path, training: Sequence[Example], validation: Sequence[Example]) -> dict[str, Any] | None:
+    """Settings of the run that left a checkpoint, as it wrote them; None without one, or if it is of other images."""
     try:
-        settings = _progress(path, load_metadata(path))["run"]["config"]
+        run = _progress(path, load_metadata(path))["run"]
+        settings, images = run["config"], run["images"]
     except (ModelError, KeyError, TypeError):
         return None
-    return settings if isinstance(settings, dict) else None
+    return settings if isinstance(settings, dict) and images == _images_of(training, validation) else None
 
 
 def identity_of(
@@ -181,11 +182,15 @@ def identity_of(
     identity: dict[str, Any] = {
         "config": config.model_dump(mode="json"),
         "parameters": json.loads(json.dumps(parameters)),
-        "images": {"training": fingerprint(training), "validation": fingerprint(validation)},
+        "images": _images_of(training, validation),
     }
     if config.sampling == "groups":
         identity["groups"] = hash_groups([example.group for example in training])
     return identity
+
+
+def _images_of(training: Sequence[Example], validation: Sequence[Example]) -> dict[str, str]:
+    return {"training": fingerprint(training), "validation": fingerprint(validation)}
 
 
 def hash_groups(groups: Sequence[str]) -> str:

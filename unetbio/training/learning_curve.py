@@ -146,13 +146,13 @@ def learn_curve(
     for name, reason in find_without_effect(given, config, files, run.minutes).items():
         say_without_effect(name, reason)
     config = _with_class_names(config, [*training, *validation])
-    config = with_choices(config, stated, training, run, _earlier(out, run), report)
+    ordered = _in_order(training, config)
+    earlier = None if run.overwrite else _earlier(out, ordered, validation)
+    config = with_choices(config, stated, training, run, earlier, report)
     learner = _learner(config, [*training, *validation])
-    points = []
-    for part in _parts(_in_order(training, config), sizes):
-        result = _train(part, validation, config, out, run)
-        points.append(Point(len(part), result.info.training["steps"], result.info.scores["validation"]))
-    curve = LearningCurve(tuple(points), learner.deciding_score, len(validation))
+    parts = _parts(ordered, sizes)
+    points = tuple(_point(part, validation, config, out, run) for part in parts)
+    curve = LearningCurve(points, learner.deciding_score, len(validation))
     write_text(out / TABLE, curve.csv())
     _draw(curve, out / PICTURE)
     return curve
@@ -198,17 +198,35 @@ def _with_class_names(config: TrainingConfig, examples: Sequence[Example]) -> Tr
     return config.model_copy(update={"class_names": _learner(config, examples).class_names})
 
 
-def _earlier(out: Path, run: LearnCurveRun) -> dict[str, Any] | None:
-    """Settings of a training that has begun in the folder: its choices are those of all sizes."""
-    begun = () if run.overwrite else sorted(out.glob(f"[0-9]*{CHECKPOINT_SUFFIX}"))
-    return next(filter(None, map(checkpoints.settings_of, begun)), None)
+def _earlier(out: Path, files: Sequence[Sequence[Example]], validation: Sequence[Example]) -> dict[str, Any] | None:
+    """Settings of a training on a part of these files that began in the folder: its choices are those of all sizes."""
+    part: list[Example] = []
+    for file in files:
+        part += file
+        if (settings := checkpoints.settings_of(_checkpoint(out, part), part, validation)) is not None:
+            return settings
+    return None
+
+
+def _name(part: Sequence[Example]) -> str:
+    return f"{len(part):04}"
+
+
+def _checkpoint(out: Path, part: Sequence[Example]) -> Path:
+    return out / f"{_name(part)}{CHECKPOINT_SUFFIX}"
+
+
+def _point(
+    training: Sequence[Example], validation: Sequence[Example], config: TrainingConfig, out: Path, run: LearnCurveRun
+) -> Point:
+    info = _train(training, validation, config, out, run).info
+    return Point(len(training), info.training["steps"], info.scores["validation"])
 
 
 def _train(
     training: Sequence[Example], validation: Sequence[Example], config: TrainingConfig, out: Path, run: LearnCurveRun
 ) -> TrainingResult:
-    name = f"{len(training):04}"
-    checkpoint = out / f"{name}{CHECKPOINT_SUFFIX}"
+    name, checkpoint = _name(training), _checkpoint(out, training)
     if run.overwrite:
         with stopping(checkpoint):
             checkpoint.unlink(missing_ok=True)

@@ -1,17 +1,20 @@
 """Settings of a run: those that are stated, those of the model to start from, and choices or an earlier run's."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from unetbio.settings.base import flattened, read_mapping
 from unetbio.settings.training import TrainingConfig, given_settings, load_training_config
 from unetbio.settings.training_runs import LearnCurveRun, TrainRun
 from unetbio.targets import of_training
+from unetbio.training import checkpoints
 from unetbio.training.choices import choose, describe, take_over, with_target
-from unetbio.training.data.dataset import Example
+from unetbio.training.data.dataset import Example, ranked_examples
+from unetbio.training.data.examples import hold_some
 from unetbio.training.starting import FROM_MODEL, check_axes, settings_from
 
-__all__ = ["given_of", "load_config", "with_choices"]
+__all__ = ["earlier_settings", "given_of", "load_config", "with_choices"]
 
 Run = TrainRun | LearnCurveRun
 
@@ -35,6 +38,26 @@ def load_config(run: Run, stated: Mapping[str, Any]) -> TrainingConfig:
         config = load_training_config(run.config, settings_from(run.start, stated))
     of_training(config)
     return config
+
+
+def earlier_settings(
+    checkpoint: Path, training: list[Example], validation: list[Example], config: TrainingConfig
+) -> dict[str, Any] | None:
+    """Settings of the run that left a checkpoint, if it learns from these images.
+
+    Parameters
+    ----------
+    checkpoint : path
+        Checkpoint of a training, which may not exist.
+    training, validation : list of Example
+        Images to train on or to divide, and those that are named for validation.
+    config : TrainingConfig
+        Settings, before folds are chosen.
+    """
+    in_folds = checkpoints.settings_of(checkpoint, ranked_examples(training), ())
+    if in_folds is not None or config.folds:
+        return in_folds
+    return checkpoints.settings_of(checkpoint, *hold_some(training, validation, config))
 
 
 def with_choices(

@@ -16,7 +16,6 @@ from unetbio.settings.options import from_keywords, options_of
 from unetbio.settings.segmentation import READING, Settings
 from unetbio.settings.training import TrainingConfig
 from unetbio.settings.training_runs import TrainOptions, TrainRun
-from unetbio.training import checkpoints
 from unetbio.training.changed_model import save_unless_changed
 from unetbio.training.data.cell_classes import name_cell_classes
 from unetbio.training.data.checks.checks import check_examples, check_split
@@ -26,12 +25,11 @@ from unetbio.training.data.dataset import (
     fold_examples,
     is_reduced,
     ranked_examples,
-    split_examples,
 )
-from unetbio.training.data.examples import load_examples, load_training_data
+from unetbio.training.data.examples import hold_some, load_annotated
 from unetbio.training.data.pairs import AnnotatedFiles, find_pairs, list_pairs
 from unetbio.training.folds import Parts, check_folds, choose_folds, judge_in_folds, last_share, remove_folds
-from unetbio.training.preparation import given_of, load_config, with_choices
+from unetbio.training.preparation import earlier_settings, given_of, load_config, with_choices
 from unetbio.training.recipes import with_recipe
 from unetbio.training.without_effect import find_without_effect
 
@@ -101,8 +99,6 @@ def train(
     files = find_pairs([Path(path) for path in paths], root, reading)
     _refuse_input(output, files)
     config = name_cell_classes(config, files)
-    earlier = None if run.overwrite else checkpoints.settings_of(checkpoint)
-    config = choose_folds(config, stated, files, run, earlier)
     check_folds(config, files)
 
     from unetbio.inference.backends.base import choose_device
@@ -112,7 +108,10 @@ def train(
     torch_device, reason = choose_device(run.device)
     report(f"training on {torch_device} ({reason})")
     list_pairs(files, report)
-    config, training, validation, folds = _load(files, config, stated, report)
+    examples, held = load_annotated(files, config)
+    earlier = None if run.overwrite else earlier_settings(checkpoint, examples, held, config)
+    config = choose_folds(config, stated, files, run, earlier)
+    config, training, validation, folds = _divide(examples, held, config, stated, report)
     report(_parts(training, validation, config))
     report(_read_as(training))
     warnings = check_examples(training, validation, config, trust=run.trust_masks)
@@ -143,21 +142,25 @@ def train(
     return result
 
 
-def _load(
-    files: AnnotatedFiles, config: TrainingConfig, stated: Mapping[str, Any], report: Callable[[str], None]
+def _divide(
+    examples: list[Example],
+    held: list[Example],
+    config: TrainingConfig,
+    stated: Mapping[str, Any],
+    report: Callable[[str], None],
 ) -> tuple[TrainingConfig, Sequence[Example], Sequence[Example], Sequence[Parts]]:
     """Settings, without folds where there can be none, and images to train on, to validate on, and in folds."""
     if not config.folds:
-        return config, *load_training_data(files, config), []
-    examples = ranked_examples(load_examples(files.training, config))
+        return config, *hold_some(examples, held, config), []
+    ranked = ranked_examples(examples)
     try:
-        return config, examples, [], fold_examples(examples, config.folds)
+        return config, ranked, [], fold_examples(ranked, config.folds)
     except UsageError:
         if "folds" in stated:
             raise
         report("too few files hold cells to divide them into folds: some are kept for validation")
     config = config.model_copy(update={"folds": 0})
-    return config, *split_examples(examples, config.validation_fraction), []
+    return config, *hold_some(ranked, [], config), []
 
 
 def _run_in_folds(

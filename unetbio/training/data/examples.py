@@ -28,7 +28,7 @@ from unetbio.training.data.dataset import Example, split_examples
 from unetbio.training.data.pairs import AnnotatedFiles, AnnotatedPair
 from unetbio.training.data.series import naming, pair_series
 
-__all__ = ["load_examples", "load_training_data"]
+__all__ = ["hold_some", "load_annotated", "load_examples", "load_training_data"]
 
 
 def load_training_data(files: AnnotatedFiles, config: TrainingConfig) -> tuple[list[Example], list[Example]]:
@@ -50,10 +50,21 @@ def load_training_data(files: AnnotatedFiles, config: TrainingConfig) -> tuple[l
     """
     if config.folds:
         raise UsageError(f"folds: {config.folds} are for unetbio train: leave folds out of the settings here")
+    training, validation = load_annotated(files, config)
+    return hold_some(training, validation, config)
+
+
+def load_annotated(files: AnnotatedFiles, config: TrainingConfig) -> tuple[list[Example], list[Example]]:
+    """Read images to train on, and those that are named for validation; raises as `load_examples`."""
     training = load_examples(files.training, config)
-    if files.validation:
-        return training, load_examples(files.validation, config, like=training[0])
-    return split_examples(training, config.validation_fraction)
+    return training, load_examples(files.validation, config, like=training[0])
+
+
+def hold_some(
+    training: list[Example], validation: list[Example], config: TrainingConfig
+) -> tuple[list[Example], list[Example]]:
+    """Training and validation images: those that are named or, without any, a part of the others (`split_examples`)."""
+    return (training, validation) if validation else split_examples(training, config.validation_fraction)
 
 
 def load_examples(

@@ -168,9 +168,13 @@ def test_folds_are_chosen_where_few_files_are_learned_from_for_long() -> None:
     assert [chosen(5, stated=[name]) for name in ("folds", "validation_fraction", "patience", "recipe")] == [0] * 4
     assert chosen(5, network="fcn8s") == chosen(5, target="classes") == 0
     run = TrainRun(minutes=10.0)
-    # A run goes on as it began, also one of a version that knew no folds; other images are another run.
+    # A run goes on as it began, also one of a version that knew no folds.
     for earlier, folds in (({}, 0), ({"folds": 0}, 0), ({"folds": 3}, 3)):
         assert choose_folds(config, (), AnnotatedFiles(pairs[:5]), run, earlier).folds == folds
+    # Folds that were chosen stay with few minutes and with stated steps.
+    for stated, minutes in (((), 4.5), (("steps",), None)):
+        later = TrainRun(minutes=minutes)
+        assert choose_folds(config, stated, AnnotatedFiles(pairs[:5]), later, {"folds": 3}).folds == 3
     assert choose_folds(config, (), AnnotatedFiles(pairs[:5], pairs[5:6]), run, {"folds": 3}).folds == 0
     assert choose_folds(config, (), AnnotatedFiles(pairs[:2]), run, {"folds": 3}).folds == 2
 

@@ -96,14 +96,15 @@ def choose_folds(
         Minutes of the whole run, and the model to start from: one that was trained in folds may have learned from all
         of these images, so that its scores on them would say nothing.
     earlier : mapping, optional
-        Settings of the checkpoint from which the run may go on: one that began without folds goes on without them.
+        Settings of the checkpoint from which the run may go on, of these images: one that began without folds goes on
+        without them, and one that began in folds goes on in them, however long it takes.
     """
     minutes, start = run.minutes, run.start
     if "folds" in stated or (earlier is not None and not earlier.get("folds")) or _learned_in_folds(start):
         return config
     count = count_divided([pair.image for pair in files.training])
     is_meant = config.network == "unet" and of_training(config).masks == "instances" and not files.validation
-    is_long = "steps" not in stated if minutes is None else minutes >= LEAST_MINUTES
+    is_long = earlier is not None or ("steps" not in stated if minutes is None else minutes >= LEAST_MINUTES)
     if not is_meant or not is_long or not 1 < count <= FEW_FILES or any(name in stated for name in OF_HELD_IMAGES):
         return config
     return config.model_copy(update={"folds": min(USUAL_FOLDS, count)})

@@ -8,7 +8,7 @@ import tifffile
 import torch
 from annotated_folder import TINY, run, train, write_annotated
 
-from unetbio.models.model_file import load_model
+from unetbio.models.model_file import load_model, save_model
 from unetbio.training.result import TrainingResult
 from unetbio.training.trainer import Trainer
 
@@ -158,6 +158,9 @@ def test_equal_images_in_two_folds_are_named(data: Path) -> None:
 def test_folds_keep_the_model_to_start_from_where_they_are_no_better(data: Path) -> None:
     start = data / "out" / "m.safetensors"
     assert train(data, data, options=("--steps", "60")).exit_code == 0
+    confidence = ((0.2, 0.1), (0.9, 0.7))
+    trained = load_model(start)
+    save_model(start, trained.info.model_copy(update={"confidence": confidence}), trained.network)
     (data / "tiny.yaml").write_text(TINY + "folds: 3\nlearning_rate: 1.0\n")
     result = run(
         data,
@@ -176,6 +179,7 @@ def test_folds_keep_the_model_to_start_from_where_they_are_no_better(data: Path)
     for name, tensor in begun.network.state_dict().items():
         assert torch.equal(tensor, kept.network.state_dict()[name]), name
     assert kept.info.training["validation_images"] == 3
+    assert kept.info.confidence == confidence
 
 
 def test_a_model_that_learned_from_the_images_is_no_judge_of_folds(data: Path) -> None:

@@ -355,7 +355,9 @@ def test_a_model_is_never_made_worse_on_the_validation_images(data: Path) -> Non
     """It is validated before the first step, and kept with its thresholds if training does not help."""
     model = model_of(data / "m.safetensors", "unet", {"base_channels": 2, "depth": 1})
     kept = PostProcessing(0.35, (0.45,), min_area=3)
-    info = model.info.model_copy(update={"class_names": ("background", "cell"), "postprocessing": kept})
+    confidence = ((0.2, 0.1), (0.9, 0.7))
+    of_cells = {"class_names": ("background", "cell"), "postprocessing": kept, "confidence": confidence}
+    info = model.info.model_copy(update=of_cells)
     save_model(data / "m.safetensors", info, model.network)
     (data / "tiny.yaml").write_text("patch_size: 32\nbatch_size: 1\nsteps: 2\nlearning_rate: 1.0e-12\n")
     result = train(data, "--start", data / "m.safetensors", "-o", data / "out.safetensors")
@@ -364,4 +366,6 @@ def test_a_model_is_never_made_worse_on_the_validation_images(data: Path) -> Non
     assert (
         "no validation was better than that of step 0: the model keeps the weights that it began with" in result.stderr
     )
-    assert dataclasses.asdict(load_model(data / "out.safetensors").info.postprocessing) == dataclasses.asdict(kept)
+    info = load_model(data / "out.safetensors").info
+    assert dataclasses.asdict(info.postprocessing) == dataclasses.asdict(kept)
+    assert info.confidence == confidence

@@ -23,6 +23,7 @@ from unetbio.geometry import Geometry
 from unetbio.models.model_file import CHECKPOINT_KEY, Model
 from unetbio.networks.encoders.public import load_encoder
 from unetbio.settings.training import TrainingConfig
+from unetbio.supervision.confidence import Knots
 from unetbio.targets.base import Batch, Validation
 from unetbio.targets.cells import has_thresholds
 from unetbio.tensor_file import save_tensors
@@ -131,6 +132,7 @@ class Trainer:
         self.best: Validation | None = None
         self.best_weights: dict[str, Tensor] = {}
         self.is_trained = False
+        self.start_confidence: Knots = ()
         self.judged: Validation | None = None
         self.validated_at, self.validation_seconds = time.monotonic(), 0.0
 
@@ -149,6 +151,7 @@ class Trainer:
         self.identity["start"] = model.sha256
         same_target = model.info.target == self.config.target
         self.is_trained = not taken.anew and same_target
+        self.start_confidence = model.info.confidence if self.is_trained else ()
         if same_target and not self.config.class_names and len(model.info.class_names) == len(self.info.class_names):
             self.info = self.info.model_copy(update={"class_names": model.info.class_names})
         if self.is_trained and has_thresholds(self.learner):
@@ -180,7 +183,7 @@ class Trainer:
         if not self._has_result():
             self._validate()
         self._save()
-        if self.step and not self.keeps_last and self.history.validation_steps[self._best_validation()] == 0:
+        if self.step and not self.keeps_last and self._is_start_kept():
             self.report(
                 "no validation was better than that of step 0: the model keeps the weights that it began with; "
                 "train for longer (--minutes or --steps)"
@@ -293,6 +296,10 @@ class Trainer:
         """Number of the first validation with the best score."""
         return int(np.argmax([scores[self.learner.deciding_score] for scores in self.history.validation_scores]))
 
+    def _is_start_kept(self) -> bool:
+        """Whether the best network is that of step 0, with the weights that it began with."""
+        return self.history.validation_steps[self._best_validation()] == 0
+
     def _validate(self) -> None:
         started = time.monotonic()
         with self.mean_weights.in_network(self.network):
@@ -349,7 +356,8 @@ class Trainer:
         found = {
             "postprocessing": settled.postprocessing,
             "objects": settled.objects,
-            "confidence": settled.confidence,
+            # Confidences belong to the network: too few cells calibrate none, and the model's stay with its weights.
+            "confidence": settled.confidence or (self.start_confidence if self._is_start_kept() else ()),
             "training": record,
             "scores": {"validation": settled.scores},
         }

@@ -326,6 +326,19 @@ def test_parameters_that_a_variant_switches_off_are_said(data: Path) -> None:
     assert f"deeplab_v2:dropout=0.1: dropout {reason} has none" in result.stderr
 
 
+def test_test_images_are_checked(data: Path) -> None:
+    for name in ("cells", "truth"):
+        (data / f"{name}4.tif").write_bytes((data / f"{name}0.tif").read_bytes())
+    result = compare(data, networks="unet")
+    assert result.exit_code == 0, result.output
+    assert "1 test image of 1 shares pixels with training or validation images" in result.stderr
+    tifffile.imwrite(data / "truth4.tif", tifffile.imread(data / "truth4.tif")[::-1])
+    refused = compare(data, "--replace", networks="unet")
+    assert refused.exit_code == 3
+    assert f"the mask of {data / 'cells4.tif'} does not lie on the image" in refused.stderr
+    assert compare(data, "--replace", "--trust-masks", networks="unet").exit_code == 0
+
+
 def test_pairs_are_shown_and_leftovers_listed(data: Path) -> None:
     for folder, name in (("images", "cells"), ("masks", "truth")):
         (data / folder).mkdir()

@@ -71,12 +71,16 @@ def compare(data: Sequence[Path], output: Path, run: CompareRun, reading: Settin
     from unetbio.compare.results import write_results
     from unetbio.compare.runs import CompareSettings, compare_variants
     from unetbio.inference.backends.base import choose_device
-    from unetbio.training.data.checks.checks import check_examples
+    from unetbio.training.data.checks.checks import check_examples, check_test_examples
 
     device, reason = choose_device(run.device)
     logger.info("%d networks on %s (%s)", len(variants), device, reason)
     examples = load(files, config)
-    for warning in check_examples(examples.training, examples.validation, config, trust=run.trust_masks):
+    warnings = check_examples(examples.training, examples.validation, config, trust=run.trust_masks)
+    if files.test:
+        parts = (examples.training, examples.validation, examples.scored)
+        warnings += check_test_examples(*parts, config, trust=run.trust_masks)
+    for warning in warnings:
         logger.warning("%s", warning)
     with lock(output / LOCK):
         rows = compare_variants(
@@ -89,9 +93,8 @@ def compare(data: Sequence[Path], output: Path, run: CompareRun, reading: Settin
             overwrite=run.overwrite,
             replace=run.replace,
         )
-        return Compared(
-            rows, write_results(output, rows, examples, _scored_images(examples, bool(files.test)), run.lesson)
-        )
+        scored_on = _scored_images(examples, bool(files.test))
+        return Compared(rows, write_results(output, rows, examples, scored_on, run.lesson))
 
 
 def _variants(run: CompareRun) -> list[Variant]:

@@ -18,7 +18,7 @@ from unetbio.training.data.checks.duplicates import find_anchors, find_shared
 from unetbio.training.data.checks.noise import is_noise
 from unetbio.training.data.dataset import Example, common_pixel_size
 
-__all__ = ["check_examples", "check_split"]
+__all__ = ["check_examples", "check_split", "check_test_examples"]
 
 MOST_COMPARED = 200
 """Images to compare with their masks, and with each other in each part; of more, evenly spaced ones."""
@@ -59,21 +59,45 @@ def check_examples(
     ImageError
         ``no_background``, ``no_cells``, ``points``, ``reused_numbers`` or ``displaced``, unless ``trust``.
     """
-
-    def refuse(error: ImageError) -> str:
-        if trust:
-            return str(error)
-        raise ImageError(error.reason, f"{error}. If the masks are right all the same, say --trust-masks")
-
     everything = [*training, *validation]
     warnings = [
         *check_split(training, validation),
         *_check_grey_values(everything, config),
         *_check_pixel_sizes(everything),
     ]
+    return warnings + _check_masks(training, validation, config, trust)
+
+
+def check_test_examples(
+    training: Sequence[Example],
+    validation: Sequence[Example],
+    test: Sequence[Example],
+    config: TrainingConfig,
+    *,
+    trust: bool = False,
+) -> list[str]:
+    """Check masks of test images, and images that train or validate as well; otherwise as `check_examples`."""
+    warnings = [
+        *check_split([*training, *validation], test, ("test", "training or validation")),
+        *_check_grey_values(test, config),
+    ]
+    return warnings + _check_masks(test, (), config, trust)
+
+
+def _check_masks(
+    training: Sequence[Example], validation: Sequence[Example], config: TrainingConfig, trust: bool
+) -> list[str]:
+    """Check the masks, and their place on the images."""
+
+    def refuse(error: ImageError) -> str:
+        if trust:
+            return str(error)
+        raise ImageError(error.reason, f"{error}. If the masks are right all the same, say --trust-masks")
+
+    warnings: list[str] = []
     if targets.find(config.target, config.network).masks == "instances":
         warnings += _check_cells(training, validation, config, refuse)
-    warnings += _check_places(everything, config, refuse)
+    warnings += _check_places([*training, *validation], config, refuse)
     return warnings
 
 
@@ -211,8 +235,10 @@ def _in_words(pixel_size_um: tuple[float, ...] | None) -> str:
     return "unknown" if pixel_size_um is None else " x ".join(f"{size:.3g}" for size in pixel_size_um) + " um"
 
 
-def check_split(training: Sequence[Example], validation: Sequence[Example]) -> Iterator[str]:
-    """Warn of validation images that share pixels with training images."""
+def check_split(
+    training: Sequence[Example], validation: Sequence[Example], called: tuple[str, str] = ("validation", "training")
+) -> Iterator[str]:
+    """Warn of validation images that share pixels with training images; ``called`` names both parts."""
     if not validation:
         return
     some, others = _spread(validation), _spread(training)
@@ -224,7 +250,7 @@ def check_split(training: Sequence[Example], validation: Sequence[Example]) -> I
     if pairs:
         validating, trained = next(iter(pairs.items()))
         yield (
-            f"{_counted(len(pairs), 'validation image')} of {len(some)} shares pixels with training images "
+            f"{_counted(len(pairs), f'{called[0]} image')} of {len(some)} shares pixels with {called[1]} images "
             f"({some[validating].name} with {others[trained].name}): the scores are too good; name the parts in the "
             "column split of a table"
         )

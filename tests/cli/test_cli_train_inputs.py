@@ -1,5 +1,6 @@
 """What `train` learns from: folders, tables, stacks and classes, and inputs that cannot be meant."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -36,6 +37,22 @@ def test_pairs_are_shown_and_leftovers_listed(data: Path) -> None:
     result = train(data, data)
     assert f"{data / 'images' / 'zelle_ü0.tif'} with {data / 'masks' / 'zelle_ü0_labels.tif'}" in result.stderr
     assert f"left out, nothing to pair it with: {data / 'images' / 'zelle_ü2.tif'}" in result.stderr
+
+
+def test_names_that_are_not_in_utf_8_are_refused(data: Path) -> None:
+    """As files from an old archive have."""
+    image = data / "images" / os.fsdecode(b"Zelle_\xfc1.tif")
+    mask = data / "masks" / os.fsdecode(b"Zelle_\xfc1_labels.tif")
+    (data / "images" / "zelle_ü1.tif").rename(image)
+    (data / "masks" / "zelle_ü1_labels.tif").rename(mask)
+    result = train(data, data)
+    assert result.exit_code == 3
+    shown = data / "images" / "Zelle_\\udcfc1.tif"
+    assert f"{shown}: its name is not in UTF-8: rename it" in result.stderr
+    mask.unlink()
+    result = train(data, data)
+    assert result.exit_code == 0, result.output
+    assert f"left out, nothing to pair it with: {shown}" in (data / "out" / "m.log").read_text(encoding="utf-8")
 
 
 def test_images_and_masks_may_be_two_folders(data: Path) -> None:

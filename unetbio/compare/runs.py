@@ -24,7 +24,7 @@ from unetbio.compare.data import Examples, fingerprint, load, result_names
 from unetbio.compare.measuring import Measurement, Refinement, measure
 from unetbio.compare.variants import Variant, training_config
 from unetbio.errors import EnvironmentStoppedError, UnetbioError, UsageError
-from unetbio.files import open_regular, read_bytes, stopping, write_json
+from unetbio.files import open_regular, read_bytes, stopping, utf8_text, write_json
 from unetbio.io import write_labels
 from unetbio.models.model_file import ModelInfo, load_model, save_model
 from unetbio.output_layout import FORMATS, mask_name
@@ -272,7 +272,7 @@ class _Report:
     def keep(self, text: str) -> None:
         """Append text to the file only."""
         with stopping(self._path), open_regular(self._path, "a", encoding="utf-8") as stream:
-            stream.write(text.rstrip("\n") + "\n")
+            stream.write(utf8_text(text).rstrip("\n") + "\n")
 
 
 def _check_refined(variants: Sequence[Variant], examples: Examples) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from unetbio.errors import UsageError
-from unetbio.files import lock, open_regular, remove_stale, stopping
+from unetbio.files import lock, open_regular, remove_stale, stopping, utf8_text
 from unetbio.models.model_file import CHECKPOINT_SUFFIX, check_new_model, load_model, read_info
 from unetbio.notes import without_effect
 from unetbio.settings.options import from_keywords, options_of
@@ -329,7 +329,7 @@ class _Report:
 
     def _write(self, lines: list[str]) -> None:
         with stopping(self._path), open_regular(self._path, "a", encoding="utf-8") as stream:
-            stream.writelines(line + "\n" for line in lines)
+            stream.writelines(utf8_text(line) + "\n" for line in lines)
 
 
 def _report_reduced(examples: Sequence[Example], config: TrainingConfig, report: Callable[[str], None]) -> None:

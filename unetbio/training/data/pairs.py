@@ -1,13 +1,14 @@
 """Find annotated images as the command line names them: pairs of an image and its mask."""
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 from unetbio.errors import ImageError, UsageError
-from unetbio.files import public_address
+from unetbio.files import public_address, utf8_text
 from unetbio.io import pair
 from unetbio.io.image_set import ImageSet
 from unetbio.io.mask_names import section_of
@@ -108,7 +109,7 @@ def find_pairs(
     UsageError
         When nothing is found, or the inputs are of none of these kinds.
     ImageError
-        ``unreadable``: an address cannot be fetched.
+        ``unreadable``: an address cannot be fetched. ``bad_name``: a name is not in UTF-8.
     """
     _check_diameter(reading)
     inputs = [_on_this_machine(path) for path in inputs]
@@ -156,7 +157,15 @@ def _check_diameter(reading: Settings) -> None:
 
 
 def _read_as(reading: Settings, pairs: Iterable[tuple[Path, Path]]) -> list[AnnotatedPair]:
-    return [AnnotatedPair(*files, _at_section(files[1], reading)) for files in pairs]
+    return [_named(AnnotatedPair(*files, _at_section(files[1], reading))) for files in pairs]
+
+
+def _named(pair: AnnotatedPair) -> AnnotatedPair:
+    """The pair; raises ImageError where logs and hashes of the images could not hold a name."""
+    for path in (pair.image, pair.mask):
+        if utf8_text(path) != os.fspath(path):
+            raise ImageError("bad_name", f"{utf8_text(path)}: its name is not in UTF-8: rename it")
+    return pair
 
 
 def _at_section(mask: Path, reading: Settings) -> Settings:
@@ -225,7 +234,7 @@ def _pair_of_row(table: Path, root: Path, row: ImageRow) -> AnnotatedPair:
         _check_diameter(row.settings)
         image, mask = (root / file_of_cell(root, row.cells[name]) for name in ("image", "mask"))
         reading = _at_section(mask, row.settings)
-        return AnnotatedPair(image, mask, reading, row.cells.get("group", ""), _set_of(image, mask))
+        return _named(AnnotatedPair(image, mask, reading, row.cells.get("group", ""), _set_of(image, mask)))
     except UsageError as error:
         raise UsageError(f"{table}, line {row.line}: {error}") from error
 

@@ -10,6 +10,7 @@ import tifffile
 from click.testing import CliRunner, Result
 
 from unetbio.cli.main import main
+from unetbio.files import lock
 from unetbio.models.model_file import CHECKPOINT_KEY, read_info
 from unetbio.targets.base import Validation
 from unetbio.targets.classes import ClassLearner
@@ -122,6 +123,14 @@ def test_a_curve_of_other_images_chooses_anew(data: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "chosen, since nothing is stated: " in result.stderr
     assert read_info(model).training["config"]["patch_size"] > before
+
+
+def test_two_curves_cannot_write_one_folder(data: Path) -> None:
+    with lock(data / "curve" / ".run.lock"):
+        result = learn_curve(data)
+    assert result.exit_code == 4
+    assert f"{data / 'curve'} is in use by another unetbio run (lock file .run.lock)" in result.stderr
+    assert [path.name for path in (data / "curve").iterdir()] == [".run.lock"]
 
 
 def test_folds_are_refused(data: Path) -> None:

@@ -18,11 +18,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
 from unetbio.errors import UsageError
-from unetbio.files import atomic_path, stopping, write_text
+from unetbio.files import atomic_path, lock, stopping, write_text
 from unetbio.inference.backends.base import choose_device
 from unetbio.io.tables import csv_text
 from unetbio.models.model_file import CHECKPOINT_SUFFIX, load_model
 from unetbio.notes import say_without_effect
+from unetbio.output_layout import LOCK
 from unetbio.settings.segmentation import Settings
 from unetbio.settings.training import TrainingConfig
 from unetbio.settings.training_runs import LearnCurveRun
@@ -131,6 +132,8 @@ def learn_curve(
     ------
     UsageError, ImageError, ModelError
         As `unetbio.train`; also when a size is larger than the number of training images.
+    EnvironmentStoppedError
+        When another run uses the folder, or it cannot be written.
     """
     given = given_of(run)
     stated = with_recipe(given, run.start)
@@ -151,10 +154,11 @@ def learn_curve(
     config = with_choices(config, stated, training, run, earlier, report)
     learner = _learner(config, [*training, *validation])
     parts = _parts(ordered, sizes)
-    points = tuple(_point(part, validation, config, out, run) for part in parts)
-    curve = LearningCurve(points, learner.deciding_score, len(validation))
-    write_text(out / TABLE, curve.csv())
-    _draw(curve, out / PICTURE)
+    with lock(out / LOCK):
+        points = tuple(_point(part, validation, config, out, run) for part in parts)
+        curve = LearningCurve(points, learner.deciding_score, len(validation))
+        write_text(out / TABLE, curve.csv())
+        _draw(curve, out / PICTURE)
     return curve
 
 

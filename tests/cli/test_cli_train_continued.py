@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -272,6 +273,20 @@ def test_a_calibrated_model_stays_when_its_training_has_nothing_to_do(data: Path
     assert model.read_bytes() == calibrated
     assert train(data, data, options=("--overwrite",)).exit_code == 0
     assert not read_info(model).calibration
+
+
+def test_a_quantized_model_stays_when_its_training_has_nothing_to_do(data: Path) -> None:
+    train(data, data)
+    model = data / "out" / "m.safetensors"
+    floats = shutil.copy(model, data / "floats.safetensors")
+    words = ("models", "quantize", floats, data / "images", "-o", model, "--overwrite")
+    quantized = CliRunner().invoke(main, [str(word) for word in words])
+    assert quantized.exit_code == 0, quantized.output
+    integers = model.read_bytes()
+    result = train(data, data)
+    assert result.exit_code == 0, result.output
+    assert "m.safetensors was quantized since: it stays as it is (--overwrite trains it anew)" in result.stderr
+    assert model.read_bytes() == integers
 
 
 def test_a_training_that_goes_on_replaces_a_calibrated_model_and_says_so(data: Path) -> None:

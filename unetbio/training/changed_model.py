@@ -49,5 +49,6 @@ def _change(info: ModelInfo) -> str:
 
 
 def _training(info: ModelInfo) -> object:
-    """As it stands in the file."""
-    return info.model_dump(mode="json")["training"]
+    """As it stands in the file, without what a quantization adds to it."""
+    training = info.model_dump(mode="json")["training"]
+    return {name: value for name, value in training.items() if name != "quantized"}

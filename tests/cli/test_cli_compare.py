@@ -18,6 +18,7 @@ from unetbio.compare.lessons import LESSONS, Lesson
 from unetbio.io import read_labels
 from unetbio.metrics.instances import evaluate
 from unetbio.models.model_file import load_model
+from unetbio.training.data.dataset import Example
 from unetbio.training.trainer import Trainer
 
 SETTINGS = """
@@ -326,6 +327,11 @@ def test_parameters_that_a_variant_switches_off_are_said(data: Path) -> None:
     assert f"deeplab_v2:dropout=0.1: dropout {reason} has none" in result.stderr
 
 
+def test_steps_of_a_variant_are_said_to_change_nothing_with_minutes(data: Path) -> None:
+    result = compare(data, "--device", "cuda:99", "--minutes", 1, networks="unet,unet:steps=5")
+    assert "unet:steps=5: steps changes nothing here: the training ends after its minutes" in result.stderr
+
+
 def test_test_images_are_checked(data: Path) -> None:
     for name in ("cells", "truth"):
         (data / f"{name}4.tif").write_bytes((data / f"{name}0.tif").read_bytes())
@@ -337,6 +343,23 @@ def test_test_images_are_checked(data: Path) -> None:
     assert refused.exit_code == 3
     assert f"the mask of {data / 'cells4.tif'} does not lie on the image" in refused.stderr
     assert compare(data, "--replace", "--trust-masks", networks="unet").exit_code == 0
+
+
+def test_pictures_draw_no_area_without_annotation(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in data.glob("truth*.tif"):
+        label_image = tifffile.imread(path)
+        label_image[:, 34:] = 255
+        tifffile.imwrite(path, label_image)
+    (data / "tiny.yaml").write_text(SETTINGS + "ignore_label: 255\n")
+    drawn: list[list[int]] = []
+
+    def draw(example: Example, *rest: object, **options: object) -> None:
+        drawn.append(np.unique(example.label_image).tolist())
+
+    monkeypatch.setattr("unetbio.compare.results.draw_panel", draw)
+    result = compare(data, networks="unet")
+    assert result.exit_code == 0, result.output
+    assert drawn == [[0, 1, 2, 3]] * 2
 
 
 def test_pairs_are_shown_and_leftovers_listed(data: Path) -> None:

@@ -94,7 +94,7 @@ def compare(data: Sequence[Path], output: Path, run: CompareRun, reading: Settin
             replace=run.replace,
         )
         scored_on = _scored_images(examples, bool(files.test))
-        return Compared(rows, write_results(output, rows, examples, scored_on, run.lesson))
+        return Compared(rows, write_results(output, rows, examples, config, scored_on, run.lesson))
 
 
 def _variants(run: CompareRun) -> list[Variant]:
@@ -113,7 +113,7 @@ def _say_without_effect(run: CompareRun, configs: Mapping[Variant, TrainingConfi
         parameters = networks.find(variant.network).defaults
         # In the name of a variant, parameters of the network stand without the section that holds them.
         own = {f"parameters.{name}" if name in parameters else name: name for name, _ in variant.settings}
-        for name, reason in find_without_effect(own, config, files, None).items():
+        for name, reason in find_without_effect(own, config, files, run.minutes).items():
             if name in own:
                 say_without_effect(f"{variant.name}: {own[name]}", reason)
 

@@ -3,7 +3,7 @@
 import functools
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
@@ -21,6 +21,9 @@ from unetbio.compare.variants import lesson_variants
 from unetbio.files import stopping, write_text
 from unetbio.io import read_labels
 from unetbio.output_layout import PAGE
+from unetbio.settings.training import TrainingConfig
+from unetbio.targets.cells import mask_annotated
+from unetbio.training.data.dataset import Example
 
 __all__ = ["STEM", "write_results"]
 
@@ -42,7 +45,14 @@ class _Section:
     rows: Sequence[Row]
 
 
-def write_results(out: Path, rows: Sequence[Row], examples: Examples, scored_on: str, lessons: Sequence[str]) -> Path:
+def write_results(
+    out: Path,
+    rows: Sequence[Row],
+    examples: Examples,
+    config: TrainingConfig,
+    scored_on: str,
+    lessons: Sequence[str],
+) -> Path:
     """Write tables and pictures of all variants and of each lesson, and a page that shows them.
 
     Parameters
@@ -51,6 +61,8 @@ def write_results(out: Path, rows: Sequence[Row], examples: Examples, scored_on:
         Folder with the results of `compare_variants`.
     rows, examples
         Results and images of `compare_variants`.
+    config : TrainingConfig
+        Settings of the comparison, for the ignored label.
     scored_on : str
         Images that the scores were measured on, for the caption.
     lessons : sequence of str
@@ -66,7 +78,7 @@ def write_results(out: Path, rows: Sequence[Row], examples: Examples, scored_on:
         table = write_markdown(section.title, section.question, section.rows, scored_on)
         write_text(out / f"{section.stem}.md", table)
         write_text(out / f"{section.stem}.csv", write_csv(section.rows))
-    panels = _draw(out, sections, examples)
+    panels = _draw(out, sections, _annotated(examples.scored, config))
     write_text(out / PAGE, _page(sections, caption(rows, scored_on), panels))
     return out / f"{STEM}.md"
 
@@ -79,9 +91,17 @@ def _lesson_section(name: str, rows: Sequence[Row]) -> _Section:
     )
 
 
-def _draw(out: Path, sections: Sequence[_Section], examples: Examples) -> list[Path]:
+def _annotated(examples: Sequence[Example], config: TrainingConfig) -> list[Example]:
+    """Examples whose truth holds cells alone, and no area without annotation."""
+    return [
+        replace(example, label_image=mask_annotated(example.label_image, example.label_image, config))
+        for example in examples
+    ]
+
+
+def _draw(out: Path, sections: Sequence[_Section], scored: Sequence[Example]) -> list[Path]:
     """Draw panels of some images, and for each table one of an image with many cells, but not the most."""
-    names = result_names(examples.scored)
+    names = result_names(scored)
     with stopping(out):
         # Remove panels of other images from an earlier run.
         shutil.rmtree(out / PANELS, ignore_errors=True)
@@ -89,12 +109,12 @@ def _draw(out: Path, sections: Sequence[_Section], examples: Examples) -> list[P
     for number in choose_panels(len(names), MOST_PANELS):
         panels.append(out / PANELS / f"{names[number]}.png")
         found = _found(out, sections[0].rows, names[number])
-        draw_panel(examples.scored[number], found, panels[-1], title=names[number])
-    by_cells = sorted(range(len(names)), key=lambda number: len(np.unique(examples.scored[number].label_image)))
+        draw_panel(scored[number], found, panels[-1], title=names[number])
+    by_cells = sorted(range(len(names)), key=lambda number: len(np.unique(scored[number].label_image)))
     shown = by_cells[round(SHOWN_QUANTILE * (len(names) - 1))]
     for section in sections:
         found = _found(out, section.rows, names[shown])
-        draw_panel(examples.scored[shown], found, out / f"{section.stem}.png", title=names[shown])
+        draw_panel(scored[shown], found, out / f"{section.stem}.png", title=names[shown])
     return panels
 
 

@@ -60,6 +60,16 @@ def test_parts_of_a_split_are_kept_apart(tmp_path: Path) -> None:
     assert [path.name for path in layout.leftovers] == ["left.tif"]
 
 
+def test_images_without_pictures_of_objects_are_named(tmp_path: Path) -> None:
+    names = ["a/images/a.png", "a/masks/1.png", "b/images/b.png", "c/images/c.png", "c/masks/c.txt", "notes/x.png"]
+    for root, folder in ((tmp_path / "all", "."), (tmp_path / "parts", "train")):
+        made(root / folder, names)
+        layout = find_layout(root)
+        assert layout is not None
+        assert [image.name for image, _ in layout.training] == ["a.png"]
+        assert [path.name for path in layout.leftovers] == ["b.png", "c.png"]
+
+
 @pytest.mark.parametrize("names", [[], ["a.tif", "b.tif"], ["a/b.tif"], ["test/images/a.tif", "test/masks/a.tif"]])
 def test_folders_without_masks_have_no_layout(tmp_path: Path, names: list[str]) -> None:
     assert find_layout(made(tmp_path, names)) is None

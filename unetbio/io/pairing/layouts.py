@@ -127,22 +127,25 @@ def _find_parts(folder: Path) -> Layout | None:
     )
 
 
+def _images_in(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if _is_image(path)) if folder.is_dir() else []
+
+
 def _pictures_of_objects(folder: Path) -> tuple[Path, Path] | None:
     """Image and masks of ``ID/images/ID.png`` and ``ID/masks/*.png``: one image, whose masks have other names."""
-    images, masks = folder / "images", folder / "masks"
-    if not (images.is_dir() and masks.is_dir()):
+    images, masks = _images_in(folder / "images"), folder / "masks"
+    if len(images) != 1 or stem(images[0]) != folder.name:
         return None
-    found = [path for path in images.iterdir() if _is_image(path)]
-    if len(found) != 1 or stem(found[0]) != folder.name:
-        return None
-    names = {stem(path) for path in masks.iterdir() if _is_image(path)}
-    return (found[0], masks) if names and found[0].stem not in names else None
+    names = {stem(path) for path in _images_in(masks)}
+    return (images[0], masks) if names and images[0].stem not in names else None
 
 
 def _find_object_folders(folder: Path) -> Layout | None:
     folders = [folder] if _pictures_of_objects(folder) else _subfolders(folder)
-    pairs = tuple(found for path in folders if (found := _pictures_of_objects(path)))
-    return Layout("a folder for each image, with a picture for each object", pairs) if pairs else None
+    found = {path: _pictures_of_objects(path) for path in folders}
+    pairs = tuple(filter(None, found.values()))
+    left = tuple(image for path in folders if not found[path] for image in _images_in(path / "images"))
+    return Layout("a folder for each image, with a picture for each object", pairs, leftovers=left) if pairs else None
 
 
 def _find_sequences(folder: Path) -> Layout | None:

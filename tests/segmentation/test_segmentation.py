@@ -226,6 +226,14 @@ def test_the_threshold_can_be_overridden(run: Callable[..., Any], discs: Array) 
     assert run(discs, threshold=0.95)[1]["n_cells"] == 3
 
 
+def test_a_lower_threshold_finds_dimmer_cells_and_parts_bright_ones(run: Callable[..., Any], discs: Array) -> None:
+    # sigmoid(20 * (98 / 200 - 0.5)) = 0.45, of a cell by itself and of a bridge between two others.
+    discs[40:50, 55:65] = 98
+    discs[13:18, 20:46] = np.maximum(discs[13:18, 20:46], 98)
+    assert run(discs)[1]["n_cells"] == 3
+    assert run(discs, threshold=0.2)[1]["n_cells"] == 4
+
+
 def test_cells_at_the_border_can_be_dropped(run: Callable[..., Any], discs: Array) -> None:
     discs[40:50, :10] = 200
     assert run(discs)[1]["n_cells"] == 4

@@ -24,6 +24,16 @@ def test_a_threshold_lifts_the_seeds_below_it() -> None:
     assert changed.thresholds == (0.7, 0.7, 0.8)
 
 
+def test_a_lower_threshold_makes_seeds_of_dimmer_cells() -> None:
+    # As much lower than the model's first as the foreground; the model's own go on parting cells.
+    changed = Settings(threshold=0.3).postprocessing(MODEL)
+    assert changed.thresholds == pytest.approx((0.3, 0.4, 0.6, 0.8))
+    assert Settings(threshold=0.5).postprocessing(MODEL) == MODEL
+    assert Settings(threshold=0.3).postprocessing(PostProcessing(0.5, ())).thresholds == (0.3,)
+    equal = Settings(threshold=0.3).postprocessing(PostProcessing(0.5, (0.5,)))
+    assert equal.thresholds == (0.3, 0.3, 0.5)
+
+
 def test_areas_are_counted_in_pixels_of_the_image() -> None:
     # The model sees four pixels for each one of the image.
     changed = Settings(min_area=5, max_area=50).postprocessing(MODEL, 4.0)

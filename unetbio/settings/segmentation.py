@@ -253,8 +253,9 @@ class Settings:
         float | None,
         Option(
             "Probability, or score of an object, from which on it is a cell.",
-            "Instead of the model's; seed thresholds below it are raised to it. For a model of cells, or of objects, "
-            "of which the network gives none that score below .05.",
+            "Instead of the model's. Seeds follow: their thresholds are raised to a higher one, and with a lower one "
+            "dimmer cells have seeds too. For a model of cells, or of objects, of which the network gives none that "
+            "score below .05.",
             metavar="P",
             limits=Limits(gt=0, lt=1),
         ),
@@ -446,7 +447,7 @@ class Settings:
         changes = self._limits(model, area_factor)
         if self.threshold is not None:
             changes["mask_threshold"] = self.threshold
-            changes["seed_thresholds"] = tuple(max(seed, self.threshold) for seed in model.seed_thresholds)
+            changes["seed_thresholds"] = _seed_thresholds(model, self.threshold)
         if self.min_certain is not None:
             changes["min_certain"] = self.min_certain
         return dataclasses.replace(model, **changes)
@@ -516,6 +517,15 @@ class Settings:
         # JSON has no numpy numbers.
         record: dict[str, Any] = json.loads(json.dumps(values, default=float))
         return record
+
+
+def _seed_thresholds(model: "PostProcessing", threshold: float) -> tuple[float, ...]:
+    """Seed thresholds beside another threshold of the foreground."""
+    seeds = tuple(max(seed, threshold) for seed in model.seed_thresholds)
+    if not seeds or threshold >= model.mask_threshold:
+        return seeds
+    # A dimmer cell needs a seed of its own; the model's seeds go on parting bright cells that touch.
+    return (threshold + (seeds[0] - model.mask_threshold), *seeds)
 
 
 def _region_text(region: str | os.PathLike[str]) -> str:

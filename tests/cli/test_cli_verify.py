@@ -262,10 +262,11 @@ def with_settings(folder: Folder, name: str, **changes: Any) -> None:
     [
         [],
         ["--threshold", "0.6", "--min-area", "3", "--max-area", "500", "--exclude-border", "--normalize", "p1,p99"],
+        ["--threshold", "0.3"],
         ["--diameter", "9", "--channel", "0", "--tile", "16"],
         ["--pixel-size", "0.4", "--axes", "YX", "--crf", "largefov"],
     ],
-    ids=["model's", "cells", "scale", "crf"],
+    ids=["model's", "cells", "dim cells", "scale", "crf"],
 )
 def test_masks_that_are_segmented_again_are_the_same(folder: Folder, options: list[str]) -> None:
     if options:
@@ -273,6 +274,31 @@ def test_masks_that_are_segmented_again_are_the_same(folder: Folder, options: li
     result = folder.verify("--rerun", "2", "--device", "cpu")
     assert result.exit_code == 0, result.stdout
     assert result.stdout == f"3 masks verified, 2 segmented again, 0 mismatches: {folder.out}\n"
+
+
+def test_masks_of_another_threshold_are_made_again_at_the_scale_they_had(
+    tmp_path: Path, tiny_model: Path, discs: Array
+) -> None:
+    """Discs that are certain in the middle alone, and by the model's own threshold too large for its scale."""
+    image = np.where(discs > 100, 120, 10).astype(np.uint8).repeat(4, axis=0).repeat(4, axis=1)
+    for y, x in ((60, 60), (60, 200), (180, 120)):
+        image[y - 6 : y + 6, x - 6 : x + 6] = 200
+    folder = Folder(tmp_path, tiny_model, image)
+    folder.segment("--threshold", "0.95")
+    assert json.loads((folder.out / "a_labels.json").read_text())["run"]["zoom"] != [1.0, 1.0]
+    result = folder.verify("--rerun", "3", "--device", "cpu")
+    assert result.exit_code == 0, result.stdout
+
+
+def test_seeds_of_earlier_versions_are_those_of_the_record(tmp_path: Path, tiny_model: Path, discs: Array) -> None:
+    # A dim cell: sigmoid(20 * (103 / 200 - 0.5)) = 0.57, which has a seed with --threshold 0.3 now.
+    discs[40:50, 55:65] = 103
+    folder = Folder(tmp_path, tiny_model, discs)
+    for name in "abc":
+        made = json.loads((folder.out / f"{name}_labels.json").read_text())["settings"]["postprocessing"]
+        with_settings(folder, name, postprocessing={**made, "mask_threshold": 0.3, "seed_thresholds": [0.7]})
+    result = folder.verify("--rerun", "3", "--device", "cpu")
+    assert result.exit_code == 0, result.stdout
 
 
 @pytest.mark.parametrize("options", [[], ["--normalize", "p1,p99.8"]], ids=["auto", "given"])

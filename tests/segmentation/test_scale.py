@@ -20,6 +20,7 @@ from unetbio.models.model_file import Model, load_model, save_model
 from unetbio.preprocessing.scale import Look
 from unetbio.scale.choice import is_better, is_doubtful, is_last, needs_coarse, needs_fine, prefers_fine
 from unetbio.segmentation import Segmenter
+from unetbio.settings.normalization import Normalization
 from unetbio.settings.segmentation import Settings
 
 Array = NDArray[Any]
@@ -150,6 +151,51 @@ def test_the_section_in_the_middle_tells_the_scale_of_a_stack(run: Callable[...,
     np.testing.assert_array_equal(
         same, run(np.stack([discs, discs[::-1], discs]), axes="ZYX", z="each", diameter_px="model")[0]
     )
+
+
+def test_the_grey_values_of_the_whole_stack_tell_its_scale(model: Model, discs: Array) -> None:
+    """Blur in the middle section, a quarter as bright as the cells of the others, would be a cell by its own values."""
+    info = model.info.model_copy(update={"normalization": Normalization()})
+    cells = np.tile(discs, (4, 4))
+    blur = np.where(enlarged(discs, 4) > 100, 50, 10).astype(np.uint8)
+    _, found = unetbio.segment(
+        np.stack([cells, blur, cells]),
+        Model(info, model.network, model.sha256, model.path),
+        device="cpu",
+        axes="ZYX",
+        z="each",
+    )
+    assert found["run"]["zoom"] == [1.0, 1.0, 1.0]
+    assert found["n_cells"] == 96
+
+
+def test_an_enlarged_piece_has_the_grey_values_of_its_image(model: Model) -> None:
+    """Small cells that are uncertain beside something brighter, which the fullest piece does not hold."""
+    image = np.full((512, 512), 10, np.uint16)
+    for y in range(10, 200, 20):
+        image[y : y + 6, 10:200] = np.where(np.arange(190) % 20 < 6, 1200, 10)
+    image[500, 500] = 2000
+    info = model.info.model_copy(update={"cell_diameter_px": 24.0, "normalization": Normalization()})
+    own = Model(info, model.network, model.sha256, model.path)
+    _, found = unetbio.segment(image, own, device="cpu", normalize="p0,p100")
+    tried = found["run"]["scale"]["tried"]
+    assert tried[-1]["zoom"] == 2.0
+    assert max(tried[0]["certainty"], tried[-1]["certainty"]) < 0.01
+    assert zoom_of(found) == 1.0
+
+
+@pytest.mark.parametrize(("threshold", "cells"), [(0.2, 4), (0.95, 3)])
+def test_a_threshold_has_no_say_in_the_scale(
+    run: Callable[..., Any], discs: Array, threshold: float, cells: int
+) -> None:
+    """Cells that are certain in the middle alone; with the lower threshold a dimmer one is found."""
+    image = np.where(discs > 100, 120, 10).astype(np.uint8)
+    for y, x in ((15, 15), (15, 50), (45, 30)):
+        image[y - 3 : y + 4, x - 3 : x + 4] = 200
+    image[40:50, 55:65] = 98
+    _, info = run(image, threshold=threshold)
+    assert info["n_cells"] == cells
+    assert info["run"]["scale"] == run(image)[1]["run"]["scale"]
 
 
 def test_the_crf_has_no_say_in_the_scale(run: Callable[..., Any], discs: Array) -> None:

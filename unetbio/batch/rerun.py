@@ -96,6 +96,8 @@ def _repeat(path: Path, provenance: Provenance, models: _Models, device: str) ->
         changes, options = _recorded_settings(provenance, model.info)
         if options["normalize"] == model.info.normalization and "normalize" not in provenance.settings:
             options["normalize"] = "auto"
+        if "postprocessing" in changes:
+            options["threshold"], changes["postprocessing"] = _threshold(changes["postprocessing"], model.info)
         model = dataclasses.replace(model, info=model.info.model_copy(update=changes))
         series = options["series"] or 0
         image = open_recorded(provenance.input, source, axes=options["axes"], series=series, whole=True)
@@ -154,6 +156,20 @@ def _options(settings: Mapping[str, Any]) -> dict[str, Any]:
     options["normalize"] = Normalization(**settings["normalization"])
     options |= {"exact_tiles": settings["exact_tiles"], "tile": settings["window"]}
     return options
+
+
+def _threshold(recorded: PostProcessing, info: "ModelInfo") -> tuple[float | None, PostProcessing]:
+    """The option ``threshold`` that a run had, and the other recorded values with the model's own thresholds.
+
+    These tell the scale. Thresholds that no option of this version makes are left where they are.
+    """
+    own = info.postprocessing
+    asked = Settings(threshold=recorded.mask_threshold).postprocessing(own)
+    if recorded.nested_thresholds != asked.nested_thresholds:
+        return None, recorded
+    return recorded.mask_threshold, dataclasses.replace(
+        recorded, mask_threshold=own.mask_threshold, seed_thresholds=own.seed_thresholds
+    )
 
 
 def _as_tuple(value: Any) -> Any:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from unetbio.inference.executors import repeated
 from unetbio.measurement.frame_summary import describe_labels
 from unetbio.postprocessing.bands import RowArray, bands_in_memory, bands_of, planes_of
-from unetbio.preprocessing.prepare import prepare_frame
+from unetbio.preprocessing.normalization import apply
+from unetbio.preprocessing.prepare import prepare_frame, rescale_frame
 from unetbio.preprocessing.scale import Look, Scale
 from unetbio.preprocessing.selection import Frame, ImageSelection
 from unetbio.scale.choice import (
@@ -85,9 +86,9 @@ def find_scale(
     diameter = decoder.info.cell_diameter_px
     if diameter is None:
         raise ValueError("the model does not know the diameter of its cells")
-    search = _Search(decoder, opened.section, frame, automatic, diameter, _later(options, frame))
-    decided, certain = decoder.look(frame.image, opened.section, **options)
-    scale = search.run(decided, certain)
+    search = _Search(decoder, opened.section, frame, automatic, diameter, _later(options, frame), opened.in_sections)
+    decided, seen = decoder.look(frame.image, opened.section, **options)
+    scale = search.run(seen)
     is_used = scale.zoom == 1 and opened.settings.crf is None
     found = opened.at_zoom(scale.zoom, scale)
     # A frame without cells says nothing about the next ones.
@@ -103,13 +104,14 @@ class _Search:
     automatic: Normalization
     diameter: float
     options: dict[str, Any]
+    is_section: bool
 
-    def run(self, decided: CellDecisions, certain: RowArray) -> Scale:
-        """The scale, by what was decided at the model's own zoom, and which pixels are certain to be of a cell."""
-        own = self._describe(1.0, decided.bits, certain)
+    def run(self, seen: RowArray) -> Scale:
+        """The scale, by the planes that were seen at the model's own zoom (`CellDecoder.look`)."""
+        own = self._describe(1.0, seen)
         looks, best = self._coarse(own) if needs_coarse(own, self.diameter) else ([own], own)
         if best is own and needs_fine(own, self.diameter):
-            piece, fine = self._fine(decided.bits, certain)
+            piece, fine = self._fine(seen)
             looks.append(fine)
             best = fine if prefers_fine(piece, fine, self.diameter) else own
         return Scale(best.zoom, tuple(looks), is_doubtful(best))
@@ -129,31 +131,39 @@ class _Search:
 
     def _look(self, zoom: float) -> Look:
         opened = self.opened.at_zoom(zoom)
-        frame = prepare_frame(opened, self.frame.t, self.frame.raw, self.automatic, counted=self.frame.counted)
-        return self._look_at(zoom, opened, frame.image)
+        return self._look_at(zoom, opened, self._scaled(opened, self.frame.raw))
+
+    def _scaled(self, opened: ImageSelection, raw: Any) -> Any:
+        """Grey values at the zoom of a selection, as the segmentation scales them.
+
+        Those of a section or a piece are scaled by the whole: their own percentiles may lie elsewhere.
+        """
+        if self.is_section or raw.shape != self.frame.raw.shape:
+            return apply(rescale_frame(opened, raw), self.frame.scaling)
+        return prepare_frame(opened, self.frame.t, raw, self.automatic, counted=self.frame.counted).image
 
     def _look_at(self, zoom: float, opened: ImageSelection, image: NDArray[np.float32]) -> Look:
         with stage("scale"):
-            decided, certain = self.decoder.look(image, opened, **self.options)
-        return self._describe(zoom, decided.bits, certain)
+            _, seen = self.decoder.look(image, opened, **self.options)
+        return self._describe(zoom, seen)
 
-    def _fine(self, bits: RowArray, certain: RowArray) -> tuple[Look, Look]:
+    def _fine(self, seen: RowArray) -> tuple[Look, Look]:
         """Look at the piece with most cells: as it was decided at the model's own zoom, and enlarged."""
-        box = _fullest(planes_of(bits, 0), PIECE)
-        own = self._describe(1.0, bits[(slice(None), *box)], certain[box])
+        box = _fullest(planes_of(seen, 0), PIECE)
+        own = self._describe(1.0, seen[(slice(None), *box)])
         raw = self.frame.raw[(slice(None), *box)]
         area = self.opened.area and self.opened.area.crop(*box)
         tissue = self.opened.tissue and self.opened.tissue.crop(*box)
         # Damaged parts are filled already, and their places count from the corner of the whole plane.
         piece = replace(self.opened, shape=raw.shape[1:], area=area, tissue=tissue, streaming=None, damage=None)
         opened = piece.at_zoom(FINE)
-        frame = prepare_frame(opened, self.frame.t, raw, self.automatic)
-        return own, self._look_at(FINE, opened, frame.image)
+        return own, self._look_at(FINE, opened, self._scaled(opened, raw))
 
-    def _describe(self, zoom: float, bits: RowArray, certain: RowArray) -> Look:
+    def _describe(self, zoom: float, seen: RowArray) -> Look:
         with stage("scale"):
-            labels = self.decoder.label_look(bits, self.opened)
+            labels = self.decoder.label_look(seen, self.opened)
             found = describe_labels(labels, None)
+        certain = planes_of(seen, seen.shape[0] - 1)
         pixels = sure = 0
         for band in bands_in_memory(labels):
             cells = labels[band] > 0

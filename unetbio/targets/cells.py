@@ -288,21 +288,27 @@ class CellDecoder(PixelDecoder):
     def look(
         self, image: NDArray[np.float32], opened: ImageSelection, **options: Any
     ) -> tuple[CellDecisions, RowArray]:
-        """Decide as `decide` does without a CRF; and which pixels are certain to be of a cell, ``(*grid)``."""
+        """Decide as `decide` does without a CRF; and planes that tell the scale, ``(P, *grid)``.
+
+        The model's own thresholds decide these, and the last one holds the pixels that are certain to be of a cell.
+        """
         # Scaled limits may fit no model at a coarse zoom, and `label_look` does without them.
         without_limits = replace(opened.settings, min_area=None, max_area=None)
-        settings = without_limits.postprocessing(self.info.postprocessing)
-        planes = len(settings.thresholds)
-        with_certain = settings if settings.min_certain else replace(settings, min_certain=1)
-        of_planes = self.classes.of_planes(with_certain)
-        decided = self._decide(image, with_certain.thresholds, of_planes, opened, **options)
-        certain = planes_of(decided.bits, len(of_planes) - 1)
-        return replace(decided, bits=planes_of(decided.bits, slice(planes))), certain
+        asked = without_limits.postprocessing(self.info.postprocessing)
+        own = replace(self.info.postprocessing, min_certain=1)
+        planes = len(asked.thresholds)
+        # The planes asked for are among the model's own, unless another threshold is given.
+        first = 0 if own.thresholds[:planes] == asked.thresholds else planes
+        thresholds = (*asked.thresholds[:first], *own.thresholds)
+        classes = [*self.classes.of_planes(asked)[:first], *self.classes.of_planes(own)]
+        decided = self._decide(image, thresholds, classes, opened, **options)
+        seen = planes_of(decided.bits, slice(first, None))
+        return replace(decided, bits=planes_of(decided.bits, slice(planes))), seen
 
-    def label_look(self, bits: RowArray, opened: ImageSelection) -> RowArray:
-        """Cells on the grid, all that the model finds: limits in the settings do not decide the scale."""
+    def label_look(self, seen: RowArray, opened: ImageSelection) -> RowArray:
+        """Cells on the grid, all that the model finds: the settings do not decide the scale."""
         settings = replace(self.info.postprocessing, exclude_border=False, min_certain=0)
-        planes = planes_of(bits, slice(len(settings.thresholds)))
+        planes = planes_of(seen, slice(len(settings.thresholds)))
         return instances.label_in_bands(planes, settings, rows=opened.rows, allocate=opened.allocate)
 
     def _decide(

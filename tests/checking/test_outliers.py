@@ -191,5 +191,22 @@ def test_without_percentiles_grey_values_have_to_agree() -> None:
     assert unlike_training(report_of("f", (levels(501),), settings=own), info_of("range"), FINGERPRINT) == []
 
 
+@pytest.mark.parametrize(
+    ("normalize", "high", "message"),
+    [
+        (Normalization("range", 100, 30000), 20000, ""),
+        (Normalization("range", 0, 4095), 200, "bright pixels become 0.0488 with --normalize, and about 1 in "),
+        (Normalization("none", 0, 1), 200, "bright pixels become 200 with --normalize"),
+    ],
+)
+def test_what_given_limits_make_of_an_image_is_compared_with_percentiles(
+    normalize: Normalization, high: float, message: str
+) -> None:
+    report = report_of("f", (levels(high),), dtype="uint16", settings=Settings(normalization=normalize))
+    found = unlike_training(report, info_of(), FINGERPRINT)
+    assert [code for code, _ in found] == (["odd_intensity"] if message else [])
+    assert all(text.startswith(message) for _, text in found)
+
+
 def test_without_a_fingerprint_nothing_is_compared() -> None:
     assert unlike_training(report_of("b", (levels(220, median=200),)), info_of(), None) == []

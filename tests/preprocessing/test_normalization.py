@@ -215,6 +215,24 @@ def test_a_few_cells_in_a_large_field_are_scaled_by_their_own_brightness() -> No
     assert scaling.as_record()["sparse"] == [True]
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_a_few_cells_on_an_even_ground_are_scaled_by_their_own_brightness(kind: type) -> None:
+    """Both percentiles are the ground, and a fault of the detector is the brightest pixel."""
+    image = np.full((1, 300, 300), 20, kind)
+    image[0, 100:110, 100:115] = 120
+    image[0, 30, 30] = 255 if kind == np.uint8 else 60000
+    scaling = measure(image, Normalization(), is_automatic=True)
+    assert (scaling.low, scaling.high, scaling.sparse) == ((20.0,), (170.0,), (True,))
+    assert measure(image, Normalization()).high == (image.max(),)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_a_dark_spot_on_an_even_ground_has_the_extremes(kind: type) -> None:
+    image = np.full((1, 300, 300), 200, kind)
+    image[0, 100:110, 100:115] = 20
+    assert measure(image, Normalization(), is_automatic=True) == measure(image, Normalization())
+
+
 def test_bright_faults_of_a_detector_do_not_scale_an_image() -> None:
     image = field()
     image[0, 100:110, 100:115] += 1500

@@ -65,6 +65,25 @@ def test_a_model_of_grey_values_compares_brightness(
     assert found == ([f"unlike_training:{reason}"] if reason else [])
 
 
+@pytest.mark.parametrize(
+    ("factor", "normalize", "reason"),
+    [(100, "100,30000", None), (1, "0,200", None), (1, "0,4095", "made_dim"), (1, "none", "made_bright")],
+)
+def test_limits_are_compared_with_what_percentiles_make(
+    model: Model, discs: Array, factor: int, normalize: str, reason: str | None
+) -> None:
+    found = warnings_of(noisy(discs).astype(np.uint16) * factor, model, normalize=normalize)
+    assert [one for one in found if one.startswith("unlike")] == ([f"unlike_training:{reason}"] if reason else [])
+
+
+@pytest.mark.parametrize("normalize", ["auto", "p1,p99.9", "0,200"])
+def test_a_few_cells_on_an_even_ground_are_not_dim(model: Model, normalize: str) -> None:
+    """They are less than .1 % of the pixels, so that the percentiles meet."""
+    image = np.zeros((300, 300), np.uint8)
+    image[100:109, 100:108] = 200
+    assert not any(one.startswith("unlike") for one in warnings_of(image, model, normalize=normalize))
+
+
 @pytest.mark.parametrize(("brightness", "said"), [(1.0, False), (0.3, True)])
 def test_colour_pictures_are_compared_as_a_model_of_percentiles_takes_them(
     tmp_path: Path, discs: Array, brightness: float, said: bool

@@ -24,7 +24,7 @@ import numpy as np
 from unetbio.checking.file_report import Channels, FileReport, Finding
 from unetbio.checking.image_stats import ImageStats
 from unetbio.preprocessing.grey_values import GreyFingerprint, GreyLevels
-from unetbio.preprocessing.likeness import REASONS, Difference, compare, place_of_median
+from unetbio.preprocessing.likeness import REASONS, Difference, compare
 from unetbio.preprocessing.normalization import for_picture
 from unetbio.preprocessing.prepare import complete_pixel_size
 
@@ -92,11 +92,9 @@ def compare_with_model(
     if report.stats is None or fingerprint is None or len(channels.numbers) != len(fingerprint.channels):
         return
     automatic = for_picture(info.normalization, np.dtype(report.stats.dtype), channels.names)
-    by_percentiles = (report.item.settings.normalization or automatic).kind == "percentile"
+    chosen = report.item.settings.normalization or automatic
     for channel, ranges in zip(channels.numbers, fingerprint.channels, strict=True):
-        levels = report.levels[channel]
-        place = place_of_median(levels) if by_percentiles else None
-        difference = None if by_percentiles and place is None else compare(levels, place, ranges)
+        difference = compare(report.levels[channel], ranges, chosen, automatic)
         if difference is not None:
             yield "odd_intensity", channels.where(channel) + _describe_difference(difference)
 
@@ -107,6 +105,11 @@ def _describe_difference(difference: Difference) -> str:
         return (
             f"bright pixels have grey value {difference.value:g}, those of the training images {low:g} to {high:g}, "
             "and the model takes grey values as they are"
+        )
+    if difference.reason in ("made_dim", "made_bright"):
+        return (
+            f"bright pixels become {difference.value:.3g} with --normalize, and about {high:g} in the training images, "
+            "by percentiles: leave out --normalize, or give other grey values"
         )
     return (
         f"half of its pixels are above {difference.value:.2f} of the way from dark to bright, in the training images "

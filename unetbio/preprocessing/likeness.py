@@ -1,7 +1,8 @@
 """Whether the grey values of an image are like those of the images that a model was trained on.
 
 Normalization by percentiles hides the brightness of an image, so the place of the median between dark and bright is
-compared. Without it, bright pixels have to be within a factor of two of those in training.
+compared. Without it, bright pixels have to be within a factor of two of those in training: their grey values, or of a
+model that normalizes by percentiles what other limits make of them, since there they were about 1.
 """
 
 import math
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 from unetbio.io.grey_pictures import COLOURS
 from unetbio.preprocessing.grey_values import GreyLevels, Range
+from unetbio.settings.normalization import Normalization
 
 __all__ = ["REASONS", "Difference", "compare", "has_bright_ground", "place_of_median"]
 
@@ -31,6 +33,8 @@ REASONS = {
     "haze": "noise or haze, cells that fill it, or dark things on a bright ground",
     "dim": "dimmer than the training images, and the model takes grey values as they are",
     "bright": "brighter than the training images, and the model takes grey values as they are",
+    "made_dim": "made dimmer than the training images by --normalize",
+    "made_bright": "made brighter than the training images by --normalize",
 }
 """Reasons, as they follow ``unlike_training:`` in ``summary.csv``, in words."""
 
@@ -44,7 +48,7 @@ class Difference:
     reason : str
         A key of `REASONS`.
     value : float
-        Place of its median, or grey value of its bright pixels.
+        Place of its median, or grey value of its bright pixels; scaled, where ``--normalize`` makes the difference.
     usual : tuple of float
         Range of the training images.
     """
@@ -65,41 +69,75 @@ def has_bright_ground(levels: Sequence[GreyLevels], channel_names: Sequence[str]
 def place_of_median(levels: GreyLevels, high: float | None = None) -> float | None:
     """Where the median lies between dark (0) and bright (1); None where both are equal.
 
-    ``high`` is what counts as bright. Without it that is the percentile; in an image with a few bright things, whose
-    percentile lies in the noise, it is the brightest pixel.
+    ``high`` is what counts as bright, `_bright` unless given.
     """
     if high is None:
-        is_sparse = levels.highest - levels.median > SPARSE_CONTRAST * (levels.high - levels.median)
-        high = levels.highest if is_sparse else levels.high
+        high = _bright(levels)
     return (levels.median - levels.low) / (high - levels.low) if high > levels.low else None
 
 
-def compare(levels: GreyLevels, place: float | None, ranges: Mapping[str, Range]) -> Difference | None:
+def compare(
+    levels: GreyLevels,
+    ranges: Mapping[str, Range],
+    chosen: Normalization,
+    automatic: Normalization,
+    high: float | None = None,
+) -> Difference | None:
     """Compare a channel with the training images.
 
     Parameters
     ----------
     levels : GreyLevels
         Of the channel.
-    place : float, optional
-        Of its median (`place_of_median`) where percentiles scale the grey values; None where they do not.
     ranges : dict
         Of the training images (`GreyFingerprint.channels`).
+    chosen : Normalization
+        What scales the grey values.
+    automatic : Normalization
+        What scales them without a choice, as in training.
+    high : float, optional
+        What counts as bright where percentiles scale (`place_of_median`).
 
     Returns
     -------
     Difference, optional
-        None for a usual image, and for one of a single grey value.
+        None for a usual image, for one of a single grey value, and where percentiles fall on a single one.
     """
     if levels.is_constant or not math.isfinite(levels.median):
         return None
-    if place is None:
-        low, high = ranges["high"]
-        if low / GREY_FACTOR <= levels.high <= high * GREY_FACTOR:
-            return None
-        return Difference("dim" if levels.high < low else "bright", levels.high, (low, high))
-    low, high = ranges["level"]
+    if chosen.kind == "percentile":
+        place = place_of_median(levels, high)
+        return None if place is None else _compare_place(place, ranges["level"])
+    if automatic.kind == "percentile":
+        return _compare_scaled(levels, *chosen.limits)
+    return _compare_brightness(levels, ranges["high"])
+
+
+def _bright(levels: GreyLevels) -> float:
+    """The percentile; in an image of a few bright things, where it lies in the noise, the brightest pixel."""
+    is_sparse = levels.highest - levels.median > SPARSE_CONTRAST * (levels.high - levels.median)
+    return levels.highest if is_sparse else levels.high
+
+
+def _compare_place(place: float, usual: Range) -> Difference | None:
+    low, high = usual
     if low - LEVEL_SLACK <= place <= high + LEVEL_SLACK:
         return None
     reason = "dark" if place < low else "dark_on_bright" if place > BRIGHT_GROUND else "haze"
-    return Difference(reason, place, (low, high))
+    return Difference(reason, place, usual)
+
+
+def _compare_scaled(levels: GreyLevels, zero: float, one: float) -> Difference | None:
+    """Compare with training images of which percentiles made bright pixels 1."""
+    usual = (1.0, 1.0)
+    bright, brightest = ((value - zero) / (one - zero) for value in (levels.high, _bright(levels)))
+    if bright > GREY_FACTOR:
+        return Difference("made_bright", bright, usual)
+    return Difference("made_dim", brightest, usual) if brightest < 1 / GREY_FACTOR else None
+
+
+def _compare_brightness(levels: GreyLevels, usual: Range) -> Difference | None:
+    low, high = usual
+    if levels.high > high * GREY_FACTOR:
+        return Difference("bright", levels.high, usual)
+    return Difference("dim", levels.high, usual) if _bright(levels) < low / GREY_FACTOR else None

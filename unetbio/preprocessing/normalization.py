@@ -160,7 +160,8 @@ def measure(
     Scaling
         Two grey values a channel. Percentiles are exact and interpolate linearly between neighbours, as
         `numpy.percentile` does by default. Where both fall on the same grey value although the channel is not constant
-        (a few bright cells on an even background), its minimum and maximum are taken.
+        (a few bright cells on an even background), its minimum and maximum are taken; with ``is_automatic`` it is
+        scaled as other sparse channels are.
 
     Raises
     ------
@@ -171,7 +172,7 @@ def measure(
         raise ImageError("unsupported_type", f"grey values of type {image.dtype}: integers or real numbers are needed")
     _check_finite(image)
     if normalization.kind != "percentile":
-        low, high = (normalization.low, normalization.high) if normalization.kind == "range" else (0.0, 1.0)
+        low, high = normalization.limits
         return Scaling((low,) * image.shape[0], (high,) * image.shape[0])
     counted = counters or [None] * image.shape[0]
     channels = (_Channel(image, channel, counter) for channel, counter in enumerate(counted))
@@ -282,7 +283,7 @@ def _limits(channel: _Channel, normalization: Normalization, *, is_automatic: bo
     """Lower and upper limit, and whether the channel is sparse or outshone."""
     low, median, high = _percentiles(channel, (normalization.low, 50.0, normalization.high))
     if high <= low:
-        return *_extremes(channel), False, False
+        return _limits_on_even_ground(channel, low, is_automatic=is_automatic)
     noise = _noise(channel) if is_automatic else 0.0
     if noise <= 0:
         return low, high, False, False
@@ -296,6 +297,14 @@ def _limits(channel: _Channel, normalization: Normalization, *, is_automatic: bo
         return low, high, False, False
     limit = _outshone_high(channel, bright, median, high, normalization.high / 100)
     return low, limit, False, limit < high
+
+
+def _limits_on_even_ground(channel: _Channel, ground: float, *, is_automatic: bool) -> tuple[float, float, bool, bool]:
+    """As `_limits`, where both percentiles are the grey value ``ground``."""
+    lowest, highest = _extremes(channel)
+    noise = _noise(channel) if is_automatic else math.inf
+    limit = _sparse_high(channel, ground, noise) if highest > ground + NOISE_REACH * noise else ground
+    return (ground, limit, True, False) if limit > ground else (lowest, highest, False, False)
 
 
 def _extremes(channel: _Channel) -> tuple[float, float]:

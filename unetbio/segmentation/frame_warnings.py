@@ -8,8 +8,8 @@ import numpy as np
 
 from unetbio.preprocessing.areas import count_pixels
 from unetbio.preprocessing.grey_values import FULL_SCALE, GreyFingerprint, is_saturated
-from unetbio.preprocessing.likeness import Difference, compare, has_bright_ground, place_of_median
-from unetbio.preprocessing.prepare import chosen_normalization
+from unetbio.preprocessing.likeness import Difference, compare, has_bright_ground
+from unetbio.preprocessing.normalization import for_picture
 from unetbio.preprocessing.selection import Frame, ImageSelection
 from unetbio.provenance import NOT_EXACT, FrameRecord
 from unetbio.settings.normalization import Normalization
@@ -69,9 +69,7 @@ def _of_grey_values(opened: ImageSelection, frame: Frame, info: "ModelInfo") -> 
     asked = opened.settings.normalization
     if asked is not None and asked.kind == "range":
         yield from _outside_limits(frame, asked)
-    reasons = [
-        difference.reason for difference in _differences(frame, chosen_normalization(opened, info.normalization), info)
-    ]
+    reasons = [difference.reason for difference in _differences(opened, frame, info)]
     if reasons:
         yield f"unlike_training:{reasons[0]}"
 
@@ -84,14 +82,18 @@ def _outside_limits(frame: Frame, limits: Normalization) -> Iterator[str]:
         yield f"below_limits:{limits.low:g}"
 
 
-def _differences(frame: Frame, chosen: Normalization, info: "ModelInfo") -> Iterator[Difference]:
+def _differences(opened: ImageSelection, frame: Frame, info: "ModelInfo") -> Iterator[Difference]:
     fingerprint = GreyFingerprint.from_record(info.training.get("grey_values"))
     if fingerprint is None or len(fingerprint.channels) != len(frame.levels):
         return
+    automatic = for_picture(info.normalization, opened.image.dtype, opened.picture_names)
+    chosen = opened.settings.normalization or automatic
     for channel, (levels, ranges) in enumerate(zip(frame.levels, fingerprint.channels, strict=True)):
-        high = levels.high if frame.scaling.is_percentile(channel) else frame.scaling.high[channel]
-        place = place_of_median(levels, high) if chosen.kind == "percentile" else None
-        difference = compare(levels, place, ranges)
+        high = frame.scaling.high[channel]
+        # On an even ground percentiles are one grey value, and something else scales the channel.
+        if frame.scaling.is_percentile(channel) and levels.high > levels.low:
+            high = levels.high
+        difference = compare(levels, ranges, chosen, automatic, high)
         if difference is not None:
             yield difference
 

@@ -41,6 +41,11 @@ class Normalization:
         if self.kind == "percentile" and (self.low < 0 or self.high > 100):
             raise UsageError(f"percentiles {self.low:g} and {self.high:g}: numbers from 0 to 100 are needed")
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Grey values that become 0 and 1, where these are no percentiles."""
+        return (self.low, self.high) if self.kind == "range" else (0.0, 1.0)
+
 
 def parse(text: str, automatic: Normalization | None = None) -> Normalization:
     """Read the command line's ``--normalize``.

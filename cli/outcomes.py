@@ -27,6 +27,7 @@ _LOGGED = {
     "below_limits": "all pixels are darker than {}, which --normalize makes 0",
     "unknown": "{} pixels are NaN or infinite, and background in the mask",
     "constant": "one grey value everywhere: no cells",
+    "constant_channel": "channel {} has one grey value everywhere",
     "more_series": "the file holds more images, the first was segmented: choose with --series",
     "cut_file": "the file was cut; what is whole was used",
     "damaged": "{} parts of 256 x 256 pixels cannot be decoded, and are background",

@@ -100,6 +100,17 @@ def test_without_glass_all_is_segmented(slide: Path, tmp_path: Path, segmenter: 
     assert read_labels(next((tmp_path / "out").glob("*_labels.ome.tif"))).any()
 
 
+def test_nothing_is_said_of_glass_where_none_is_left_out(slide: Path, tmp_path: Path, segmenter: Segmenter) -> None:
+    """Glass lies in stripes so narrow that all of it is near tissue."""
+    picture = np.full((240, 320, 3), 245, np.uint8)
+    picture[:, np.arange(320) % 24 < 8] = (225, 180, 215)
+    tifffile.imwrite(slide, picture, photometric="rgb", tile=(64, 64))
+    found = run(slide, tmp_path / "out", segmenter, IN_TISSUE)
+    assert found.run["area"]["left_out"] == 0
+    assert found.run["area"]["tissue_above"] is not None
+    assert not any("glass" in warning for warning in found.frames[0].warnings)
+
+
 @pytest.mark.parametrize(("smaller", "level", "damaged"), [(0, 0, 0), (1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1)])
 def test_tissue_is_found_in_what_is_whole(
     slide: Path,

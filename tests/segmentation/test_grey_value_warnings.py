@@ -84,6 +84,17 @@ def test_a_few_cells_on_an_even_ground_are_not_dim(model: Model, normalize: str)
     assert not any(one.startswith("unlike") for one in warnings_of(image, model, normalize=normalize))
 
 
+def test_a_constant_channel_of_several_is_named(tmp_path: Path, discs: Array) -> None:
+    path = write_tiny_model(tmp_path / "two.safetensors", ("DAPI", "GFP"))
+    model, dark = load_model(path), np.zeros_like(discs)
+    assert warnings_of(np.stack([discs, dark]), model, axes="CYX") == ("constant_channel:1",)
+    # By the number in the file, whichever channel of the model it is.
+    assert "constant_channel:0" in warnings_of(np.stack([dark, discs, dark]), model, axes="CYX", channel=(1, 0))
+    both = warnings_of(np.stack([dark, dark]), model, axes="CYX")
+    assert "constant" in both
+    assert not any(one.startswith("constant_channel") for one in both)
+
+
 @pytest.mark.parametrize(("brightness", "said"), [(1.0, False), (0.3, True)])
 def test_colour_pictures_are_compared_as_a_model_of_percentiles_takes_them(
     tmp_path: Path, discs: Array, brightness: float, said: bool

@@ -262,12 +262,19 @@ class Frame:
         """Statistics of the grey values of each channel."""
         return self.counted or levels_of_channels(self.raw)
 
+    @cached_property
+    def constant_channels(self) -> tuple[int, ...]:
+        """Those of the channels that have one grey value, as numbers from 0."""
+        if isinstance(self.raw, LazyPixels):
+            are_constant = [levels.is_constant for levels in self.levels]
+        else:
+            are_constant = [channel.min() == channel.max() for channel in self.raw]
+        return tuple(number for number, is_constant in enumerate(are_constant) if is_constant)
+
     @property
     def is_constant(self) -> bool:
         """Whether every channel has one grey value: there is nothing to see, and no network is asked."""
-        if isinstance(self.raw, LazyPixels):
-            return all(levels.is_constant for levels in self.levels)
-        return bool(all(channel.min() == channel.max() for channel in self.raw))
+        return bool(len(self.constant_channels) == self.raw.shape[0])
 
     def section(self, z: int) -> "Frame":
         """One section of a stack; its grey values are scaled as those of the whole stack."""

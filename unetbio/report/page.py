@@ -56,6 +56,7 @@ WARNINGS = {
     "above_limits": "all pixels are brighter than the grey values of --normalize: percentiles are written p1,p99.8",
     "below_limits": "all pixels are darker than the grey values of --normalize",
     "constant": "the same grey value everywhere",
+    "constant_channel": "one of the channels has the same grey value everywhere",
     "filled": "single pixels were NaN and have the grey value of their neighbours (--nan fill)",
     "glass_left_out": "glass around the tissue was left out (--tissue auto)",
     "no_glass": "no glass was found, so that all was segmented (--tissue auto)",

@@ -52,12 +52,17 @@ def _of_file(opened: ImageSelection) -> Iterator[str]:
     if opened.tissue is not None and opened.tissue.threshold is None:
         yield "no_glass"
     elif opened.tissue is not None:
-        yield f"glass_left_out:{1 - count_pixels(opened.tissue, opened.shape) / math.prod(opened.shape[-2:]):.0%}"
+        pixels = math.prod(opened.shape[-2:])
+        if left_out := pixels - count_pixels(opened.tissue, opened.shape):
+            yield f"glass_left_out:{left_out / pixels:.0%}"
 
 
 def _of_grey_values(opened: ImageSelection, frame: Frame, info: "ModelInfo") -> Iterator[str]:
     if frame.is_constant:
         yield "constant"
+    else:
+        for channel in frame.constant_channels:
+            yield f"constant_channel:{opened.channels[channel]}"
     if frame.unknown is not None and frame.unknown.filled:
         yield f"filled:{frame.unknown.filled}"
     if frame.unknown is not None and frame.unknown.unknown:

@@ -137,6 +137,8 @@ def test_what_does_not_fit_the_model_is_found(check: Check, images: Path, discs:
         ("wide.tif", "odd_pixel_size"),
     ]
     assert ("colour.tif", "wrong_channels") not in findings(check("--json", "--channel", "0"))
+    # A diameter that is given is no question of the pixel size.
+    assert "odd_pixel_size" not in {code for _, code in findings(check("--json", "--diameter", "60"))}
 
 
 def test_grey_values_that_say_nothing_are_found(check: Check, images: Path, discs: np.ndarray) -> None:

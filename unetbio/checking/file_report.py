@@ -354,7 +354,9 @@ def _fit(
 
 def _scale(opened: ImageSelection, info: "ModelInfo") -> Iterator[tuple[str, str]]:
     factor = max(opened.zoom, key=lambda zoom: abs(math.log(zoom)))
-    if not RESCALED[0] <= factor <= RESCALED[1]:
+    # A diameter that is given stands above the pixel size.
+    is_told = isinstance(opened.settings.diameter_px, (int, float)) and info.cell_diameter_px is not None
+    if not is_told and not RESCALED[0] <= factor <= RESCALED[1]:
         yield (
             "odd_pixel_size",
             f"would be rescaled by {factor:.3g} to the model's pixels: is its pixel size right (--pixel-size UM)?",

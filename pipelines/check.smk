@@ -3,7 +3,7 @@
 
 # Runs before the plan, and not in the jobs, which read this file too.
 if workflow.is_main_process:
-    forget_failed_check(Path(OUT, "check.json"))
+    forget_failed_check(Path(workflow.modifier.modify_path(f"{OUT}/check.json")))
 
 
 rule check:

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -270,8 +270,13 @@ class WorkflowConfig(Section):
         given = [Path(self.table)] if self.table else []
         return [str(path.absolute()) for path in (*given, *(path for path in files if path.is_file()))]
 
-    def batches(self) -> dict[str, tuple[int, dict[int, list[str]]]]:
+    def batches(self, written: Callable[[str], str] = str) -> dict[str, tuple[int, dict[int, list[str]]]]:
         """Divide the images among jobs.
+
+        Parameters
+        ----------
+        written : callable
+            Gives the place of a path that the workflow writes, where that is another, as in a Snakemake module.
 
         Returns
         -------
@@ -289,11 +294,11 @@ class WorkflowConfig(Section):
         """
         if not self.table and not self.images:
             return {use.folder: (1, {}) for use in self.uses()}
-        found = self._found()
+        found = self._found(written(self.output))
         paths = [(item.relative, path.absolute()) for item in found for path in item.files]
         divided = {}
         for use in self.uses():
-            count = _part_count(Path(use.folder), len(found), self.images_per_job)
+            count = _part_count(Path(written(use.folder)), len(found), self.images_per_job)
             parts: dict[int, list[str]] = {}
             for relative, path in paths:
                 files = parts.setdefault(part_of(relative, count), [])
@@ -302,14 +307,14 @@ class WorkflowConfig(Section):
             divided[use.folder] = (count, dict(sorted(parts.items())))
         return divided
 
-    def _found(self) -> list[Found]:
+    def _found(self, out: str) -> list[Found]:
         """The images of all jobs, as the command lists them."""
         if self.table:
             inputs = (table_input(Path(self.table), row.cells["image"]) for row in self._rows())
             return [image for found in inputs for image in images_of(found)]
         # A value of YAML is a number or text, as the command reads it.
         series = None if self.segment.series is None else parse_series(str(self.segment.series))
-        return find_images(self.images, out=self.output, group=self.segment.group, series=series)
+        return find_images(self.images, out=out, group=self.segment.group, series=series)
 
     def _rows(self) -> Sequence[ImageRow]:
         """Rows of the table, if there is one."""

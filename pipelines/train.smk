@@ -27,7 +27,7 @@ rule train:
         network=lambda wildcards: TRAINED[wildcards.trained].network,
         options=lambda wildcards: TRAINED[wildcards.trained].training.arguments(),
         stem=subpath(output[0], strip_suffix=".safetensors"),
-        folds=lambda wildcards: f"{OUT}/models/.{wildcards.trained}.fold",
+        models=subpath(output[0], parent=True),
     message:
         "Training {wildcards.trained}"
     shell:
@@ -35,4 +35,5 @@ rule train:
         # they change back.
         "unetbio train {params.data:q} -o {output:q} --network {params.network:q} {params.options:q} --replace"
         " --workers {threads} >{log:q} 2>&1"
-        " && rm -f {params.stem:q}.checkpoint.safetensors {params.folds:q}[1-9].checkpoint.safetensors"
+        " && rm -f {params.stem:q}.checkpoint.safetensors"
+        " {params.models:q}/.{wildcards.trained}.fold[1-9].checkpoint.safetensors"

@@ -22,7 +22,8 @@ STARTED = time.time()
 with settings_of(workflow.configfiles):
     CONFIG = load_config(config)
     USES = {use.folder: use for use in CONFIG.uses()}
-    BATCHES = CONFIG.batches()
+    # A module may have a prefix for all that is written.
+    BATCHES = CONFIG.batches(workflow.modifier.modify_path)
     # A missing model is an error before any job starts.
     FILES = {results: use.file() for results, use in USES.items()}
     ENSEMBLE = CONFIG.ensemble_files()

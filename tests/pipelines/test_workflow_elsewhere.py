@@ -47,6 +47,13 @@ def test_other_workflows_take_it_as_a_module(tmp_path: Path, samples: Path, tiny
     assert not (tmp_path / "out").exists()
     again = snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run", snakefile=tmp_path / "Snakefile")
     assert "Nothing to be done" in again.stdout
+    # What an earlier run left counts below the prefix too: the number of its jobs, and a check that failed.
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"cells": {**config, "images_per_job": 3}}))
+    check = tmp_path / "deep" / "er" / "out" / "check.json"
+    check.write_text('{"failed": "its job was stopped twice"}')
+    again = snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run", snakefile=tmp_path / "Snakefile")
+    assert "Nothing to be done" in again.stdout
+    assert not check.exists()
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"cells": {**config, "modle": "x"}}))
     refused = snakemake(tmp_path, "--configfile", "config.yaml", "-n", snakefile=tmp_path / "Snakefile")
     assert (refused.returncode, "unknown key modle: did you mean model" in refused.stdout) == (1, True)

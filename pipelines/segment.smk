@@ -11,7 +11,7 @@ rule segment:
     output:
         # Masks and journals are not outputs: Snakemake would delete the finished ones of a job that stops, and a journal
         # before each run, which names the images that were removed since and leave the tables.
-        touch("{results}/logs/segment.{part}-of-{parts}.done"),
+        "{results}/logs/segment.{part}-of-{parts}.done",
     log:
         "{results}/logs/segment.{part}-of-{parts}.log",
     benchmark:
@@ -40,5 +40,10 @@ rule segment:
     message:
         "Segmenting batch {wildcards.part} of {wildcards.parts} into {params.out}"
     shell:
+        # Marks of another number of jobs say nothing of the masks that this one makes.
+        "for mark in {params.out:q}/logs/segment.*-of-*.done; do"
+        ' case $mark in *-of-{wildcards.parts}.done) ;; *) rm -f "$mark" ;; esac; done; '
         "unetbio segment {params.source:q} -o {params.out:q} --model {params.model:q} {params.options:q}"
         " --part {wildcards.part}/{wildcards.parts} --workers {threads} --failed-ok >{log:q} 2>&1"
+        # The mark differs each time: Snakemake takes an input for the same as long as its content is.
+        " && date -u >{output:q}"

@@ -1,0 +1,44 @@
+"""The Snakemake workflow after changes: what is made again, and whether tables and masks agree."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from workflow_runs import IMAGES, label_hashes, make_project, read_summary, snakemake
+
+
+@pytest.mark.slow
+def test_masks_of_a_run_that_did_not_measure_are_in_the_tables_of_the_next(
+    tmp_path: Path, samples: Path, tiny_model: Path
+) -> None:
+    make_project(tmp_path, samples, tiny_model, images_per_job=100)
+    assert snakemake(tmp_path, "--configfile", "config.yaml").returncode == 0
+    out = tmp_path / "out"
+    shutil.copy(samples / "confocal_z44.ome.tif", tmp_path / "images" / "added.ome.tif")
+    alone = snakemake(tmp_path, "--configfile", "config.yaml", "--until", "segment")
+    assert alone.returncode == 0, alone.stdout
+    assert (out / "added_labels.ome.tif").exists()
+    assert len(read_summary(out)) == len(IMAGES)
+    whole = snakemake(tmp_path, "--configfile", "config.yaml")
+    assert whole.returncode == 0, whole.stdout
+    assert read_summary(out)["added.ome.tif"]["status"] == "done"
+    assert "added.ome.tif" in (out / "index.html").read_text(encoding="utf-8")
+    assert "Nothing to be done" in snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout
+
+
+@pytest.mark.slow
+def test_jobs_of_another_number_leave_none_done(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
+    """Settings that are changed and changed back give the masks that they gave."""
+    make_project(tmp_path, samples, tiny_model, images_per_job=100)
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    hashes, marks = [], []
+    for number, threshold in ((100, 0.5), (1, 0.9), (100, 0.5)):
+        changed = {"images_per_job": number, "segment": {**config["segment"], "threshold": threshold}}
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump({**config, **changed}))
+        run = snakemake(tmp_path, "--configfile", "config.yaml")
+        assert run.returncode == 0, run.stdout
+        hashes.append(label_hashes(tmp_path / "out"))
+        marks.append({path.name.rpartition("-")[2] for path in (tmp_path / "out" / "logs").glob("segment.*.done")})
+    assert hashes[0] == hashes[2] != hashes[1]
+    assert marks == [{"1.done"}, {"8.done"}, {"1.done"}]

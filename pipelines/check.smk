@@ -10,7 +10,7 @@ rule check:
     input:
         images=lambda wildcards: input_names(images()),
         table=lambda wildcards: input_names(CONFIG.source_files()),
-        models=lambda wildcards: input_names(given_models()),
+        models=lambda wildcards: input_names(given(FILES.values())),
     output:
         f"{OUT}/check.json",
     log:
@@ -34,7 +34,7 @@ rule check:
         source=lambda wildcards: CONFIG.source_arguments(),
         options=lambda wildcards: CONFIG.check_arguments(),
         stamps=lambda wildcards: input_stamps(
-            [*images(), *CONFIG.source_files(), *given_models()]
+            [*images(), *CONFIG.source_files(), *given(FILES.values())]
         ),
         out=subpath(output[0], parent=True),
     message:

@@ -18,9 +18,10 @@ def segmented(results):
     return [f"{results}/logs/segment.{part}-of-{count}.done" for part in parts]
 
 
-def given_models():
-    """Files of the models that exist before the workflow."""
-    return [FILES[results] for results, use in USES.items() if not use.network]
+def given(models):
+    """Those of these files of models that the workflow does not train."""
+    trained = {use.model for use in TRAINED.values()}
+    return [path for path in models if path not in trained]
 
 
 def model_of(results, input):

@@ -30,8 +30,7 @@ rule segment:
             [
                 *batch(wildcards),
                 *CONFIG.source_files(),
-                FILES[wildcards.results],
-                *ENSEMBLE,
+                *given([FILES[wildcards.results], *ENSEMBLE]),
             ]
         ),
         model=lambda wildcards, input: model_of(wildcards.results, input),

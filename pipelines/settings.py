@@ -1,5 +1,6 @@
 """Settings of the Snakemake workflow, and its jobs."""
 
+import hashlib
 import json
 import math
 import os
@@ -14,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from unetbio import networks
 from unetbio.errors import UsageError
 from unetbio.files import stamp, utf8_text
-from unetbio.io.discover import Found, part_of, table_input
+from unetbio.io.discover import Found, part_of, pieces_of, table_input
 from unetbio.io.list_images import find_images, images_of
 from unetbio.models import DEFAULT_MODEL
 from unetbio.models.precision import find_model
@@ -360,9 +361,25 @@ def input_names(paths: Iterable[str | Path]) -> list[str]:
     return [str(path) for path in paths if not _is_special(path)]
 
 
-def input_stamps(paths: Iterable[str | Path]) -> list[str]:
-    """Size and time of the other files: as a parameter of the rule, they make it run again after a change."""
-    return [" ".join(map(str, (utf8_text(path), *stamp(path)[:2]))) for path in paths if _is_special(path)]
+def input_stamps(paths: Iterable[str | Path]) -> str:
+    """Hash of the names, sizes and times of files: as a parameter of a rule, it makes the rule run after a change.
+
+    Snakemake itself looks whether an input is newer than the outputs. It misses a file in whose place an older one was
+    put, files in a folder such as OME-Zarr, other files of an image (`unetbio.io.discover.pieces_of`), which may come
+    later, and those that `input_names` leaves out.
+    """
+    files = {file for path in map(Path, paths) for file in (path, *pieces_of(path))}
+    lines = sorted(f"{utf8_text(file)} {_stamp_text(file)}\n" for file in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _stamp_text(file: Path) -> str:
+    """Size and time; the command reports what cannot be looked at."""
+    try:
+        found = stamp(file)
+    except (OSError, ValueError):
+        return "missing"
+    return f"{found.size} {found.mtime_ns}"
 
 
 def _is_special(path: str | Path) -> bool:

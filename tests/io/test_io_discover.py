@@ -18,6 +18,7 @@ from unetbio.batch.plan import read_table
 from unetbio.cli.main import main
 from unetbio.errors import UsageError
 from unetbio.io import find_inputs, output_names, pair, read_image, stem
+from unetbio.io.discover import pieces_of
 from unetbio.settings.segmentation import Settings
 from unetbio.training.data.pairs import find_pairs
 
@@ -167,6 +168,19 @@ def test_a_piece_of_a_master_file_is_left_out(tmp_path: Path) -> None:
     xml = '<OME><BinaryOnly MetadataFile="first.ome.tif" UUID="urn:uuid:1"/></OME>'
     tifffile.imwrite(tmp_path / "second.ome.tif", np.zeros((4, 5), np.uint8), description=xml, metadata=None)
     assert relative(find_inputs([tmp_path])) == ["first.ome.tif"]
+
+
+def test_other_files_of_an_image_are_those_that_it_names(tmp_path: Path) -> None:
+    """Missing ones, too; not those of the other images that each file of a set describes."""
+    write_set(tmp_path, ["p0.ome.tif", "p1.ome.tif"], [["p0.ome.tif"], ["p1.ome.tif", "late.ome.tif"]])
+    (tmp_path / "x.companion.ome").write_text('<OME><UUID FileName="x &amp;.ome.tif"/></OME>')
+    touch(tmp_path, "torn.ome.tif", "y.tif")
+    expected = {
+        **{name: [] for name in ("p0.ome.tif", "torn.ome.tif", "y.tif", "gone.companion.ome", "gone.ome.tif")},
+        "p1.ome.tif": ["late.ome.tif"],
+        "x.companion.ome": ["x &.ome.tif"],
+    }
+    assert {name: [path.name for path in pieces_of(tmp_path / name)] for name in expected} == expected
 
 
 def test_links_to_one_file_are_one_input(tmp_path: Path) -> None:

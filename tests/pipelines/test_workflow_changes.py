@@ -28,6 +28,25 @@ def test_masks_of_a_run_that_did_not_measure_are_in_the_tables_of_the_next(
 
 
 @pytest.mark.slow
+def test_swapped_images_are_segmented_again(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
+    """They are no newer than their masks."""
+    make_project(tmp_path, samples, tiny_model, images_per_job=100)
+    assert snakemake(tmp_path, "--configfile", "config.yaml").returncode == 0
+    out, images = tmp_path / "out", tmp_path / "images"
+    before = label_hashes(out)
+    names = [f"{name}.ome.tif" for name in IMAGES[:2]]
+    for one, other in zip([*names, "aside"], ["aside", *names], strict=True):
+        (images / one).rename(images / other)
+    again = snakemake(tmp_path, "--configfile", "config.yaml")
+    assert again.returncode == 0, again.stdout
+    after = label_hashes(out)
+    first, second = (f"{name}_labels.json" for name in IMAGES[:2])
+    assert before[first] != before[second]
+    assert (after[first], after[second]) == (before[second], before[first])
+    assert "Nothing to be done" in snakemake(tmp_path, "--configfile", "config.yaml", "--dry-run").stdout
+
+
+@pytest.mark.slow
 def test_jobs_of_another_number_leave_none_done(tmp_path: Path, samples: Path, tiny_model: Path) -> None:
     """Settings that are changed and changed back give the masks that they gave."""
     make_project(tmp_path, samples, tiny_model, images_per_job=100)

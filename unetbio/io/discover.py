@@ -31,7 +31,7 @@ from unetbio.output_layout import OVERLAYS, WRITTEN, is_output_folder, is_own_fi
 if TYPE_CHECKING:
     from unetbio.io.image_set import ImageSet
 
-__all__ = ["Found", "find_inputs", "list_files", "output_names", "part_of", "table_input"]
+__all__ = ["Found", "find_inputs", "list_files", "output_names", "part_of", "pieces_of", "table_input"]
 
 logger = logging.getLogger(__name__)
 
@@ -356,6 +356,11 @@ def _without_pieces(found: Iterable[Found]) -> list[Found]:
             pieces[piece].name,
         )
     return left
+
+
+def pieces_of(path: Path) -> list[Path]:
+    """Other files that a file is read with, as it names them; some may be missing."""
+    return [piece for kind in FORMATS.values() if kind.list_pieces for piece in load(kind.list_pieces)(path)]
 
 
 def _relative(path: Path) -> PurePath:

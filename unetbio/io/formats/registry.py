@@ -56,6 +56,8 @@ class Format:
         Ending of label images and probabilities of its images.
     find_pieces : str
         Place of the function that finds files, among paths, which are pieces of an image listed by another file.
+    list_pieces : str
+        Place of the function that lists the other files that a file is read with, as it names them.
     list_images : str
         Place of the function that lists the images of a folder that are folders of their own, each with its place.
     is_one_image : str
@@ -81,6 +83,7 @@ class Format:
     writers: Mapping[str, str] = field(default_factory=dict)
     label_suffix: str = ".ome.tif"
     find_pieces: str = ""
+    list_pieces: str = ""
     list_images: str = ""
     is_one_image: str = ""
     holds_one: bool = False

@@ -18,5 +18,6 @@ register(
         matches=lambda name, head: name.endswith(COMPANION),
         is_one_image="unetbio.io.formats.tiff.sets:is_one_image",
         find_pieces="unetbio.io.formats.tiff.sets:find_pieces",
+        list_pieces="unetbio.io.formats.tiff.sets:list_pieces",
     )
 )

@@ -18,7 +18,7 @@ from typing import IO
 from unetbio.files import open_regular, read_bytes
 from unetbio.io.formats.tiff.format import COMPANION
 
-__all__ = ["IMAGE_DESCRIPTION", "find_pieces", "is_one_image"]
+__all__ = ["IMAGE_DESCRIPTION", "find_pieces", "is_one_image", "list_pieces"]
 
 SUFFIXES = (".ome.tif", ".ome.tiff")
 
@@ -68,11 +68,26 @@ def find_pieces(paths: Iterable[Path]) -> dict[Path, Path]:
     return {piece: owner for piece, owner in pieces.items() if owner not in pieces}
 
 
+def list_pieces(path: Path) -> list[Path]:
+    """List the other files that a file is read with, as its description names them; some may be missing.
+
+    In a set in which each file describes all, these are the files of the images that the file is a part of.
+    """
+    if path.name.lower().endswith(COMPANION):
+        return list(_described(path))
+    if not path.name.lower().endswith(SUFFIXES):
+        return []
+    images = map(set, _owners(path))
+    return [path.parent / name for names in images if path.name in names for name in sorted(names - {path.name})]
+
+
 def _described(companion: Path) -> Iterator[Path]:
     """Files that a companion describes: they are one image, which the companion stands for."""
-    if not companion.is_file():
+    try:
+        text = read_bytes(companion).decode("utf-8", "replace")
+    except OSError:
         return  # its reader reports the error
-    for name in _FILE_NAME.findall(read_bytes(companion).decode("utf-8", "replace")):
+    for name in _FILE_NAME.findall(text):
         yield companion.parent / html.unescape(name)
 
 

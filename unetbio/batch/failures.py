@@ -1,5 +1,6 @@
 """Select failed images of an output folder, and forget images whose files were removed."""
 
+import csv
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
@@ -167,12 +168,16 @@ def _origin(source: Path, path: str) -> PurePath | None:
 
 
 def _failed_rows(summary: Path) -> set[tuple[str, str]]:
-    """Path and series of each failed row."""
+    """Path and series of each failed row; none of a summary that another program saved in a way of its own."""
     if not summary.is_file():
         return set()
-    header, *rows = read_csv(summary) or [[]]
+    try:
+        header, *rows = read_csv(summary) or [[]]
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return set()
     records = [dict(zip(header, row, strict=False)) for row in rows]
-    return {(row["path"], row["series"]) for row in records if row.get("status") == "failed"}
+    failed = [record for record in records if record.get("status") == "failed"]
+    return {(record.get("path", ""), record.get("series", "")) for record in failed}
 
 
 def _text(series: int | None) -> str:

@@ -118,7 +118,8 @@ def read_csv(path: Path) -> list[list[str]]:
     OSError, UnicodeDecodeError, csv.Error
         When it cannot be read.
     """
-    text = read_bytes(path).decode()
+    # Spreadsheets put a mark in front where they save a table again.
+    text = read_bytes(path).decode("utf-8-sig")
     return [[plain_cell(cell) for cell in row] for row in csv.reader(io.StringIO(text, newline=""))]
 
 

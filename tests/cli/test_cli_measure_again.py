@@ -145,6 +145,20 @@ def test_grey_values_stay_known_while_the_images_are_away(
     assert table.filter(path="b.tif")["intensity_mean_0"].null_count() == 0
 
 
+@pytest.mark.parametrize("options", [(), ("--expand", "1", "--pixel-size", "0.5", "--features", "all")])
+def test_grey_values_stay_known_in_a_later_version_while_the_images_are_away(
+    tmp_path: Path, discs: NDArray[Any], tiny_model: Path, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = segment(tmp_path, tiny_model, {"a.tif": discs})
+    run_measure(out, *options)
+    text = (out / "cells.csv").read_text()
+    (tmp_path / "images").rename(tmp_path / "away")
+    monkeypatch.setattr("unetbio.results.tables.measured_from.installed_version", lambda name: "99.0")
+    for _ in range(2):
+        assert "the rows of their masks, which have not changed, are kept" in run_measure(out, *options)
+        assert (out / "cells.csv").read_text() == text
+
+
 def test_further_columns_are_asked_for_and_kept_until_others_are(
     tmp_path: Path, tiny_model: Path, discs: NDArray[Any]
 ) -> None:

@@ -140,14 +140,14 @@ def measure_again(
         raise ImageError(
             "shape_mismatch",
             f"{entry.output} is {labels.shape}, its image is {_expected_shape(opened)}: "
-            "give it the image's size, or replace it with --overwrite-edited",
+            "give it the image's size, or replace it with segment --overwrite-edited",
         )
     times: Sequence[int | None] = opened.times if opened else _times_of(labels, provenance)
     if len(times) > 1 and len(times) != labels.shape[0]:
         raise ImageError(
             "shape_mismatch",
             f"{entry.output} has {labels.shape[0]} frames, its image had {len(times)}: "
-            "give it as many, or replace it with --overwrite-edited",
+            "give it as many, or replace it with segment --overwrite-edited",
         )
     frames = [planes_of(labels, number) for number in range(len(times))] if len(times) > 1 else [labels]
     in_sections = len(frames[0].shape) == 3 and provenance is not None and _is_in_sections(provenance)

@@ -77,13 +77,16 @@ def sources_of(
 def fits_without_input(
     measured_from: str, out: Path, entry: Entry, provenance: Provenance, options: TableOptions
 ) -> bool:
-    """Whether everything but the input is the same as in ``measured_from``, which `sources_of` returned."""
+    """Whether everything but the input is the same as in ``measured_from``, which `sources_of` returned.
+
+    The version does not count: a later one cannot measure the grey values again.
+    """
     try:
-        *before, stamps = json.loads(measured_from)
+        _, *before, stamps = json.loads(measured_from)
         beside = _stamps_beside(out, entry, provenance)
     except (OSError, ValueError, TypeError, RecursionError):
         return False
-    now = json.loads(json.dumps([*_measured_with(provenance, options), beside]))
+    _, *now = json.loads(json.dumps([*_measured_with(provenance, options), beside]))
     return bool([*before, stamps[-len(beside) :]] == now)
 
 

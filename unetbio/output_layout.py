@@ -4,6 +4,7 @@
 files of one image share.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path, PurePosixPath
@@ -312,8 +313,12 @@ def fields_of_plate(folder: Path) -> list[Path]:
 
 
 def find_provenances(out: Path) -> Iterator[Path]:
-    """All provenances in an output folder."""
-    return (path for ending in WRITTEN_MASKS for path in out.rglob(f"*{ending}.json"))
+    """All provenances in an output folder; none lies within a mask, which may be a folder of many chunks."""
+    masks = tuple(f"{ending}{FORMATS['ome-zarr']}" for ending in WRITTEN_MASKS)
+    provenances = tuple(f"{ending}.json" for ending in WRITTEN_MASKS)
+    for parent, folders, names in os.walk(out):
+        folders[:] = [name for name in folders if not name.endswith(masks)]
+        yield from (Path(parent, name) for name in names if name.endswith(provenances))
 
 
 def _ending(output: str) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from segmented_folder import Invoke
 
 from unetbio.cli.main import main
+from unetbio.io import write_labels
 
 Array = NDArray[Any]
 
@@ -131,6 +132,59 @@ def test_a_file_of_several_images_that_was_mended_is_no_failure(
     assert (segment().exit_code, failed_rows(out)) == (0, [])
 
 
+def table_column(out: Path, table: str, column: str) -> list[str]:
+    with open(out / table, newline="", encoding="utf-8") as stream:
+        return sorted({row[column] for row in csv.DictReader(stream)})
+
+
+def test_an_image_that_its_provenance_alone_knows_leaves_the_tables_once_it_is_gone(
+    segment: Invoke, images: Path, discs: Array, tmp_path: Path
+) -> None:
+    """As after a kill between mask and journal, or where the journal was deleted; images of other folders stay."""
+    out, other = tmp_path / "out", tmp_path / "other"
+    other.mkdir()
+    tifffile.imwrite(other / "c.tif", discs)
+    for inputs in (None, (str(other),)):
+        assert segment(inputs=inputs).exit_code == 0
+    (out / "run.jsonl").unlink()
+    (images / "b.tif").rename(images / "renamed.tif")
+    (other / "c.tif").unlink()
+    result = segment()
+    assert result.exit_code == 0
+    assert "1 file is gone and leaves the tables: b.tif" in result.stderr
+    assert table_column(out, "summary.csv", "path") == ["a.tif", "c.tif", "renamed.tif"]
+    assert table_column(out, "cells.csv", "path") == ["a.tif", "c.tif", "renamed.tif"]
+    assert (out / "b_labels.ome.tif").exists()
+    assert "gone" not in segment().stderr
+
+
+def test_images_that_a_file_no_longer_holds_leave_the_tables(
+    segment: Invoke, images: Path, discs: Array, tmp_path: Path
+) -> None:
+    out, path = tmp_path / "out", images / "x.ome.tif"
+
+    def series() -> list[str]:
+        return table_column(out, "summary.csv", "series")
+
+    write_positions(path, [discs, discs[::-1], discs[:, ::-1]])
+    assert segment().exit_code == 0
+    whole = write_positions(path, [discs, discs[::-1]])
+    # One of them is asked for: this says nothing of the others.
+    assert segment("--series", "0", inputs=(str(path),)).exit_code == 0
+    assert series() == ["", "0", "1", "2"]
+    result = segment()
+    assert "1 file is gone and leaves the tables: x.ome.tif, series 2" in result.stderr
+    assert series() == ["", "0", "1"]
+    assert (out / "x_s02_labels.ome.tif").exists()
+    # A file that cannot be opened has lost nothing.
+    path.write_bytes(whole[: len(whole) * 4 // 10])
+    assert segment().exit_code == 3
+    assert series() == ["", "0", "1"]
+    tifffile.imwrite(path, discs, ome=True)
+    assert segment().exit_code == 0
+    assert series() == table_column(out, "cells.csv", "series") == [""]
+
+
 def test_a_failure_that_was_mended_in_another_format_is_no_failure(
     segment: Invoke, images: Path, discs: Array, tmp_path: Path
 ) -> None:
@@ -208,6 +262,61 @@ def test_a_row_of_a_table_without_its_file_stays_a_failure(tmp_path: Path, tiny_
     table.write_text("image\nimages/a.tif\n")
     assert CliRunner().invoke(main, line).exit_code == 0
     assert failed_rows(out) == []
+
+
+def test_a_failure_that_the_table_lists_no_longer_is_forgotten(tmp_path: Path, tiny_model: Path, images: Path) -> None:
+    """Its file is still there; so is that of a finished image, which stays."""
+    table, out = tmp_path / "table.csv", tmp_path / "out"
+    line = ["segment", "--table", str(table), "-o", str(out), "-m", str(tiny_model), "--workers", "1"]
+    (images / "bad.tif").write_bytes(b"")
+    names = ["images/a.tif", "images/b.tif", "images/bad.tif"]
+    table.write_text("\n".join(["image", *names]))
+    assert CliRunner().invoke(main, line).exit_code == 3
+    assert failed_rows(out) == ["images/bad.tif"]
+    table.write_text("\n".join(["image", *names[:2]]))
+    result = CliRunner().invoke(main, line)
+    assert result.exit_code == 0
+    assert "1 file is gone and leaves the tables: images/bad.tif, no longer in the table" in result.stderr
+    assert failed_rows(out) == []
+    # An edited mask that cannot be measured.
+    write_labels(out / "images" / "b_labels.ome.tif", np.ones((4, 5), np.uint16))
+    measure = ["measure", str(out), "--workers", "1"]
+    assert CliRunner().invoke(main, measure).exit_code == 3
+    table.write_text("\n".join(["image", *names[:1]]))
+    assert CliRunner().invoke(main, line).exit_code == 0
+    assert CliRunner().invoke(main, measure).exit_code == 0
+    assert table_column(out, "summary.csv", "path") == names[:1]
+
+
+def test_a_finished_image_that_the_table_lists_no_longer_stays(tmp_path: Path, tiny_model: Path, images: Path) -> None:
+    table, out = tmp_path / "table.csv", tmp_path / "out"
+    for name in ("a", "b"):
+        table.write_text(f"image\nimages/{name}.tif\n")
+        line = ["segment", "--table", str(table), "-o", str(out), "-m", str(tiny_model), "--workers", "1"]
+        assert CliRunner().invoke(main, line).exit_code == 0
+    assert table_column(out, "summary.csv", "path") == ["images/a.tif", "images/b.tif"]
+
+
+@pytest.mark.parametrize("saved_as", ["utf-8-sig", "cp1252", "utf-16", "without columns"])
+def test_a_summary_that_a_spreadsheet_saved_again_prevents_no_run(
+    segment: Invoke, images: Path, discs: Array, tmp_path: Path, saved_as: str
+) -> None:
+    summary = tmp_path / "out" / "summary.csv"
+    tifffile.imwrite(images / "µ.tif", discs)
+    (images / "bad.tif").write_bytes(b"")
+    assert segment().exit_code == 3
+    text = summary.read_text(encoding="utf-8")
+    if saved_as == "without columns":
+        summary.write_text(text.replace(",", ";"), encoding="utf-8")
+    else:
+        summary.write_text(text, encoding=saved_as)
+    if saved_as == "utf-8-sig":
+        for command, code in (("report", 0), ("summarize", 3)):
+            assert CliRunner().invoke(main, [command, str(summary.parent)]).exit_code == code
+    assert segment("--failed-only").exit_code == 3
+    tifffile.imwrite(images / "bad.tif", discs)
+    assert segment("--failed-only").exit_code == 0
+    assert table_column(summary.parent, "summary.csv", "status") == ["done"]
 
 
 @pytest.mark.parametrize("name", ["summary.csv", "cells.csv", "index.html"])

@@ -254,7 +254,7 @@ def _segment_by(model: str, request: SegmentRequest, view: View, found: list[Ite
     out, run = request.out, request.run
     listed = leave_out_absent(found)
     items, overlays = request.choose(listed)
-    gone = [] if run.dry_run else _forget_gone(listed, out, run)
+    gone = [] if run.dry_run else _forget_gone(listed, request)
     if run.failed_only and not items:
         _tidy(out, run, view.write_page if gone and not run.no_tables else None)
         return Finished(out, (model,), None)
@@ -309,8 +309,9 @@ def _on_workers(segmenter: "Segmenter", run: RunOptions) -> AbstractContextManag
     return on_workers(segmenter, run.scheduler, run.device)
 
 
-def _forget_gone(listed: list[Item], out: Path, run: RunOptions) -> list[str]:
-    gone = forget_gone(listed, out, parse_part(run.part) if run.part else None)
+def _forget_gone(listed: list[Item], request: SegmentRequest) -> list[str]:
+    part = parse_part(request.run.part) if request.run.part else None
+    gone = forget_gone(listed, request.out, part, by_table=request.table is not None)
     if gone:
         files = "1 file is gone and leaves" if len(gone) == 1 else f"{len(gone)} files are gone and leave"
         logger.info("%s the tables: %s", files, gone[0])

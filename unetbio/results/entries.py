@@ -1,7 +1,7 @@
 """Images of an output folder, by its journals and provenances."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from unetbio.errors import UsageError
@@ -9,7 +9,7 @@ from unetbio.output_layout import described_mask, find_provenances, provenance_n
 from unetbio.provenance import read_provenance
 from unetbio.results.journal import GONE, Entry, newest_entries, read_journals
 
-__all__ = ["check_folder", "known_entries"]
+__all__ = ["check_folder", "known_entries", "unjournaled_entries"]
 
 logger = logging.getLogger(__name__)
 
@@ -43,14 +43,29 @@ def known_entries(out: Path) -> dict[str, Entry]:
         elif Path(entry.input).exists():
             gone[name] = entry
     removed = [name for name, entry in journals.items() if entry.reason == GONE]
-    known = {out / provenance_name(name) for name in (*entries, *removed)}
-    for path in sorted(set(find_provenances(out)) - known):
+    entries |= {entry.output: entry for entry in unjournaled_entries(out, (*entries, *removed))}
+    _warn_of_gone(gone, entries)
+    return entries
+
+
+def unjournaled_entries(out: Path, known: Iterable[str]) -> Iterator[Entry]:
+    """Entries of the label images and class masks that their provenances alone describe.
+
+    Parameters
+    ----------
+    out : pathlib.Path
+        The output folder; may be missing.
+    known : iterable of str
+        Outputs that are known otherwise; their results are left out.
+    """
+    passed = {out / provenance_name(name) for name in known}
+    for path in sorted(set(find_provenances(out)) - passed):
         provenance = read_provenance(path)
         mask = described_mask(path, provenance.output.name) if provenance else None
         if provenance is None or mask is None or not mask.exists() or not mask.is_relative_to(out):
             continue
         output = mask.relative_to(out).as_posix()
-        entries[output] = Entry(
+        yield Entry(
             output,
             provenance.input.path,
             provenance.input.absolute,
@@ -60,8 +75,6 @@ def known_entries(out: Path) -> dict[str, Entry]:
             path_columns=provenance.path_columns,
             place=provenance.place,
         )
-    _warn_of_gone(gone, entries)
-    return entries
 
 
 def _without_superseded(journals: Mapping[str, Entry]) -> dict[str, Entry]:

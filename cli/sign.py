@@ -27,9 +27,9 @@ def command(out: Path, key: Path, workers: int | None) -> None:
     """Sign all files of an output folder with an SSH key.
 
     Writes OUT/manifest.sha256, the hash of each file in the folder, and its signature OUT/manifest.sha256.sig. unetbio
-    verify --key PUBLIC finds each file that was changed, removed or added since. Left out are these two files and empty
-    lock files (OUT/.run.lock); links to folders are refused. Sign again after a command has changed the folder. Needs
-    pip install "unetbio[sign]".
+    verify --key PUBLIC finds each file that was changed, removed or added since. Left out are these two files, empty
+    lock files (OUT/.run.lock) and the link of the workflow to its pictures (OUT/overlays-for-report); other links to
+    folders are refused. Sign again after a command has changed the folder. Needs pip install "unetbio[sign]".
     """
     from unetbio.results.signing import sign_folder
 

@@ -45,7 +45,8 @@ def command(
     Compares hashes of label image, input and model file, and the settings of the masks with each other. With --rerun,
     N masks, spread evenly over the folder, are segmented again with the recorded input, model and settings, and the
     label hashes compared; nothing is written. With --key, all files are compared with the signed manifest, and links to
-    folders are mismatches. One line for each mismatch; exit code 3 when there is one.
+    folders are mismatches, but for that of the workflow to its pictures (OUT/overlays-for-report). One line for each
+    mismatch; exit code 3 when there is one.
     """
     from unetbio.results.verification import verify_folder
 

@@ -22,7 +22,7 @@ import unetbio
 from unetbio.inference.backends.base import make_backend
 from unetbio.metrics.instances import evaluate
 from unetbio.models.model_file import load_model
-from unetbio.settings.segmentation import Precision
+from unetbio.settings.values import Precision
 
 OUTPUT = 512
 OTHER_TILE = 200

@@ -16,8 +16,9 @@ from unetbio.settings.base import Section
 from unetbio.settings.normalization import Normalization
 from unetbio.settings.options import Option, options_of
 from unetbio.settings.runs import MeasureRun, RunOptions
-from unetbio.settings.segmentation import READING, Precision, Settings
+from unetbio.settings.segmentation import READING, Settings
 from unetbio.settings.training_runs import CompareRun, TrainRun
+from unetbio.settings.values import Precision
 
 __all__ = [
     "CheckOptions",

@@ -34,7 +34,8 @@ from unetbio.pipelines.options import (
 from unetbio.settings.base import Section, read_mapping, validated
 from unetbio.settings.image_tables import ImageRow, read_image_table
 from unetbio.settings.regions import is_region_file
-from unetbio.settings.segmentation import Precision, Settings, parse_series
+from unetbio.settings.segmentation import Settings
+from unetbio.settings.values import Precision, parse_series
 
 __all__ = [
     "ModelSettings",

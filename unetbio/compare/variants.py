@@ -23,8 +23,8 @@ from unetbio import networks, targets
 from unetbio.compare.lessons import LESSONS
 from unetbio.errors import UsageError
 from unetbio.settings.base import YAML_ERRORS
-from unetbio.settings.segmentation import check_preset
 from unetbio.settings.training import TrainingConfig, load_training_config
+from unetbio.settings.values import check_preset
 
 __all__ = ["Variant", "lesson_variants", "parse_variant", "parse_variants", "training_config"]
 

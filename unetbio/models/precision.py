@@ -11,7 +11,7 @@ from unetbio.errors import ModelError, UsageError
 from unetbio.files import sha256_file
 from unetbio.models import integers_path, model_path, shipped_models
 from unetbio.models.model_file import ModelInfo, read_info
-from unetbio.settings.segmentation import Precision
+from unetbio.settings.values import Precision
 
 __all__ = ["check_precision", "device_for", "find_model", "integer_parameters"]
 

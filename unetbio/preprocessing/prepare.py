@@ -27,7 +27,8 @@ from unetbio.preprocessing.tissue import TissueArea, find_tissue
 from unetbio.preprocessing.unknown_pixels import UnknownPixels
 from unetbio.preprocessing.whole_part import whole_part
 from unetbio.settings.normalization import Normalization
-from unetbio.settings.segmentation import PixelSize, Settings
+from unetbio.settings.segmentation import Settings
+from unetbio.settings.values import PixelSize
 
 if TYPE_CHECKING:
     from unetbio.models.model_file import ModelInfo

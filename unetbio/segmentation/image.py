@@ -27,7 +27,8 @@ from unetbio.segmentation.segmenter import Segmenter
 from unetbio.settings.keywords import SegmentOptions
 from unetbio.settings.normalization import Normalization, parse
 from unetbio.settings.options import from_keywords
-from unetbio.settings.segmentation import Precision, Settings
+from unetbio.settings.segmentation import Settings
+from unetbio.settings.values import Precision
 
 __all__ = ["ModelName", "Segmentation", "open_to_segment", "segment", "segment_opened", "stack_frames"]
 

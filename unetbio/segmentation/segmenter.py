@@ -41,7 +41,8 @@ from unetbio.segmentation.ensemble import check_ensemble, check_windows, describ
 from unetbio.segmentation.frame_warnings import frame_warnings
 from unetbio.segmentation.sections import stack_sections
 from unetbio.segmentation.unknown_pixels import without_unknown
-from unetbio.settings.segmentation import Precision, Settings
+from unetbio.settings.segmentation import Settings
+from unetbio.settings.values import Precision
 from unetbio.targets.base import Decoder, Finished
 from unetbio.targets.cells import CellDecoder
 from unetbio.targets.pixels import PixelDecoder

@@ -19,7 +19,7 @@ from unetbio.inference.backends.base import DEFAULT, Predictor
 from unetbio.machine import keep_freed_memory
 from unetbio.models.model_file import Model, load_model
 from unetbio.segmentation.segmenter import Segmenter
-from unetbio.settings.segmentation import Precision
+from unetbio.settings.values import Precision
 from unetbio.targets.pixels import PixelDecoder
 
 __all__ = ["Recipe", "compute", "forget", "prepare"]

@@ -2,7 +2,7 @@
 
 from typing import Literal, TypedDict
 
-from unetbio.settings.segmentation import Diameter, PixelSize, Precision
+from unetbio.settings.values import Diameter, PixelSize, Precision
 
 __all__ = ["ReadingOptions", "SegmentOptions"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from unetbio.settings.options import Checked, Limits, Option
-from unetbio.settings.segmentation import PixelSize, parse_pixel_size
+from unetbio.settings.values import PixelSize, parse_pixel_size
 
 __all__ = [
     "AS_JSON",

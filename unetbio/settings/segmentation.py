@@ -5,9 +5,7 @@ Command options, workflow settings, pages and the record in the provenance are d
 
 import dataclasses
 import json
-import operator
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,32 +14,23 @@ from unetbio.settings.area_limits import given_limits, scaled_limits
 from unetbio.settings.normalization import Normalization, parse
 from unetbio.settings.options import Limits, Option, options_of, split_names
 from unetbio.settings.regions import is_region_file, parse_region
+from unetbio.settings.values import (
+    Diameter,
+    PixelSize,
+    Precision,
+    are_axes,
+    check_index,
+    check_preset,
+    parse_pixel_size,
+    parse_series,
+)
 
 if TYPE_CHECKING:
     from unetbio.postprocessing.crf import CrfSettings
     from unetbio.postprocessing.instances import PostProcessing
     from unetbio.postprocessing.objects import ObjectSettings
 
-__all__ = [
-    "PARTS",
-    "READING",
-    "Diameter",
-    "PixelSize",
-    "Precision",
-    "Settings",
-    "check_preset",
-    "parse_pixel_size",
-    "parse_series",
-]
-
-PixelSize = float | tuple[float, float]
-"""Micrometres in the plane; or the distance of sections, and micrometres in the plane."""
-
-Diameter = float | Literal["auto", "model"]
-"""Pixels of the image; or from the image itself; or that of the cells in training."""
-
-Precision = Literal["float32", "int8", "bfloat16"]
-"""Numbers that a network computes with."""
+__all__ = ["PARTS", "READING", "Settings"]
 
 READING = ("channel", "channel_names", "series", "t", "z", "axes", "pixel_size_um", "diameter_px")
 """Options that say which part of a file is the image, and at which scale."""
@@ -49,57 +38,7 @@ READING = ("channel", "channel_names", "series", "t", "z", "axes", "pixel_size_u
 PARTS = ("level", "region")
 """Options that say which part of a large image is segmented; tables of images have them too."""
 
-MOST_DIGITS = 9
-"""Of the number of a series."""
-
 CELL_OPTIONS = ("threshold", "min_area", "max_area", "min_certain", "exclude_border")
-
-
-def parse_pixel_size(text: str) -> PixelSize:
-    """``0.5``: micrometres in the plane; ``2,0.5``: the distance of sections first.
-
-    Raises
-    ------
-    ValueError
-        When it is neither.
-    """
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) not in (1, 2) or not all(0 < number < float("inf") for number in numbers):
-        raise ValueError(f"{text!r} is no number above 0, such as 0.5; of stacks Z,YX, such as 2,0.5")
-    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
-
-
-def parse_series(text: str) -> int | str:
-    """A number, or the text: a range or a name.
-
-    Raises
-    ------
-    ValueError
-        When it is empty, or larger than any file has.
-    """
-    text = text.strip()
-    if not text:
-        raise ValueError("a number, a range such as 2-5, a name or all is needed")
-    if text.isdecimal() and len(text) > MOST_DIGITS:
-        raise ValueError(f"series {text[:20]}: no file holds so many images; they count from 0")
-    return int(text) if text.isdecimal() else text
-
-
-def check_preset(name: str) -> str:
-    """Check the name of a preset of the CRF.
-
-    Raises
-    ------
-    UsageError
-        When there is no preset of this name; the message lists the presets.
-    """
-    from unetbio.postprocessing.crf import crf_settings  # here, since numba takes its time
-
-    crf_settings(name)
-    return name
 
 
 @dataclass(frozen=True)
@@ -381,7 +320,7 @@ class Settings:
         sizes = self.pixel_size_um if isinstance(self.pixel_size_um, tuple) else (self.pixel_size_um,)
         if len(sizes) > 2:
             raise UsageError(f"pixel_size_um {self.pixel_size_um}: give one number, or (Z, YX)")
-        if self.axes is not None and not _are_axes(self.axes):
+        if self.axes is not None and not are_axes(self.axes):
             raise UsageError(
                 f"axes {self.axes} must be letters of TCZYX, each once and Y and X among them, such as ZYX"
             )
@@ -402,7 +341,7 @@ class Settings:
         if isinstance(value, str) and str in option.kinds:
             object.__setattr__(self, name, parse_series(value) if name == "series" else value)
         elif int in option.kinds:
-            object.__setattr__(self, name, _index(name, value, option.words))
+            object.__setattr__(self, name, check_index(name, value, option.words))
         elif float in option.kinds:
             option.check(name, value)
         elif option.words and value not in (option.default, *option.words):
@@ -532,20 +471,3 @@ def _region_text(region: str | os.PathLike[str]) -> str:
     """A region as it is recorded; files are read where the images are listed."""
     text = os.fspath(region)
     return text if is_region_file(text) else str(parse_region(text))
-
-
-def _index(name: str, value: Any, words: Sequence[str]) -> int | str | None:
-    """A number from 0, as Python has them, or one of the words."""
-    if value is None or (isinstance(value, str) and value in words):
-        return value
-    # Integers of numpy are accepted too; True and False are refused.
-    if not hasattr(value, "__index__") or isinstance(value, bool) or operator.index(value) < 0:
-        choices = "".join(f", or {word!r}" for word in words)
-        raise UsageError(f"{name} {value!r} must be a number from 0{choices}")
-    return operator.index(value)
-
-
-def _are_axes(axes: str) -> bool:
-    # Some programs name the colour axis S (samples).
-    letters = axes.upper().replace("S", "C")
-    return len(set(letters)) == len(letters) and {"Y", "X"} <= set(letters) <= set("TCZYX")

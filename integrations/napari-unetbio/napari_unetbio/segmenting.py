@@ -29,7 +29,7 @@ from unetbio.models import SUFFIX, shipped_models
 from unetbio.models.model_file import read_info
 from unetbio.preprocessing.prepare import complete_pixel_size
 from unetbio.settings.options import options_of
-from unetbio.settings.segmentation import PixelSize, Settings
+from unetbio.settings.segmentation import Settings
 
 __all__ = ["SegmentWidget"]
 
@@ -281,7 +281,7 @@ def _downsampling(layer: Image) -> NDArray[Any]:
     return layer.downsample_factors[layer.data_level] if layer.multiscale else np.ones(1)
 
 
-def _pixel_size(layer: Image, planes: Planes) -> PixelSize | None:
+def _pixel_size(layer: Image, planes: Planes) -> float | tuple[float, float] | None:
     """Micrometres along a row, of volumes the distance of sections first; None unless the units are a length."""
     sizes = [_micrometres(scale, unit) for scale, unit in zip(layer.scale, layer.units, strict=True)]
     row = sizes[-1]

@@ -33,7 +33,7 @@ from unetbio.results.tables.measured_from import TableOptions, fits_without_inpu
 from unetbio.results.tables.path_columns import add_path_columns
 from unetbio.results.tables.write import write_tables
 from unetbio.settings.runs import MeasureRun
-from unetbio.settings.segmentation import PixelSize
+from unetbio.settings.values import PixelSize
 
 if TYPE_CHECKING:
     import polars as pl

@@ -37,7 +37,8 @@ from unetbio.results.result_files import Outcome
 from unetbio.results.reuse import large_labels, read_label_file
 from unetbio.results.tables.confidences import Evidence, classes_by_id, confidences_by_id, read_evidence
 from unetbio.results.tables.measured_from import TableOptions
-from unetbio.settings.segmentation import PixelSize, Settings
+from unetbio.settings.segmentation import Settings
+from unetbio.settings.values import PixelSize
 
 if TYPE_CHECKING:
     import polars as pl

@@ -10,7 +10,7 @@ from unetbio.measurement.regions import Features
 from unetbio.provenance import Provenance, installed_version
 from unetbio.results.journal import Entry
 from unetbio.results.tables.confidences import objects_path, probability_path
-from unetbio.settings.segmentation import PixelSize
+from unetbio.settings.values import PixelSize
 
 __all__ = ["TableOptions", "fits_without_input", "sources_of"]
 

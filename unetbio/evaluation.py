@@ -40,6 +40,7 @@ logger = logging.getLogger(__name__)
 POOLED = "pooled"
 
 _Mask = NDArray[Any]
+_Times = tuple[int | None, ...]
 _Comparison = Comparison | ClassedComparison | ClassComparison
 _Scored = tuple[Path, Path, _Comparison]
 
@@ -117,8 +118,8 @@ class _ClassedCells(_Cells):
     """Label images, with the classes of cells in the tables beside them."""
 
     tables: tuple[CellClasses, CellClasses] = ({}, {})
-    times: tuple[int | None, ...] = ()
-    """Of the frames, where the provenance of the prediction names them."""
+    times: tuple[_Times, _Times] = ((), ())
+    """Of the frames, where the tables name them: by the provenance of the prediction."""
 
     def prepare(self, mask: _Mask, *, is_truth: bool) -> _Mask:
         return mask
@@ -129,22 +130,26 @@ class _ClassedCells(_Cells):
         predicted, truth = (read_cell_classes(cell_classes_path(path)) for path in (found, true))
         provenance = read_provenance(found.with_name(provenance_name(found.name)))
         times = tuple(frame.t for frame in provenance.frames) if provenance else ()
-        return replace(self, tables=(predicted, truth), times=times)
+        return replace(self, tables=(predicted, truth), times=(times, times if _names(truth, times) else ()))
 
     def compare(self, found: _Mask, true: _Mask, t: int) -> Any:
-        predicted, truth = (self._at(t, table) for table in self.tables)
+        predicted, truth = (_at(t, *table) for table in zip(self.tables, self.times, strict=True))
         return compare_classed((found, predicted), (true, truth), thresholds=self.thresholds, tolerance=self.tolerance)
-
-    def _at(self, frame: int, table: CellClasses) -> Mapping[int, str]:
-        """Classes of the cells of a frame; a table that names other times than the prediction has counts frames."""
-        times = self.times if set(table) <= {None, *self.times} else ()
-        time = times[frame] if frame < len(times) else frame
-        return table.get(time, table.get(None, {}))
 
     def columns(self) -> dict[str, str]:
         quality = f"class_PQ@{short(self.thresholds[0])}"
         more = {"class_mean_AP": "class mean AP", quality: quality.replace("_", " "), "class_accuracy": "class acc."}
         return {**super().columns(), **more}
+
+
+def _names(table: CellClasses, times: _Times) -> bool:
+    """Whether a table names these times, and does not count frames: one of them is the number of no frame."""
+    return set(table) <= {None, *times} and any(t is not None and t >= len(times) for t in table)
+
+
+def _at(frame: int, table: CellClasses, times: _Times) -> Mapping[int, str]:
+    """Classes of the cells of a frame."""
+    return table.get(times[frame] if frame < len(times) else frame, table.get(None, {}))
 
 
 @dataclass

@@ -73,7 +73,7 @@ def test_a_time_lapse_that_stopped(segment: Segment, tmp_path: Path, discs: Arra
     write_ome(tmp_path / "images" / "run.ome.tif", [discs] * 4, channels("DAPI") + "<TiffData/>", t=6)
     result = segment()
     assert result.exit_code == 3
-    assert "2 of 6 planes are missing (t 4 to 5): segment --partial takes what is there" in result.stderr
+    assert "2 of 6 planes are missing (t 4 to 5): --partial of segment and suggest takes what is there" in result.stderr
     assert "[missing_plane]" in result.stderr
     result = segment("--partial")
     assert result.exit_code == 0, result.stderr
@@ -109,7 +109,7 @@ def test_a_time_lapse_that_was_cut(segment: Segment, tmp_path: Path, discs: Arra
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     result = segment()
     assert result.exit_code == 3
-    assert "the file was cut: 4 of 6 planes are missing (t 2 to 5): segment --partial takes what" in result.stderr
+    assert "the file was cut: 4 of 6 planes are missing (t 2 to 5): --partial of segment and" in result.stderr
     assert segment("--partial").exit_code == 0
     assert [(row["t"], row["n_cells"], row["warnings"]) for row in rows(tmp_path)] == [
         (str(t), "3", "missing_planes:4/6 cut_file") for t in range(2)
@@ -312,7 +312,7 @@ def test_a_set_without_one_of_its_files(segment: Segment, tmp_path: Path, discs:
     result = segment()
     assert "3 channels (0: mito (missing), 1: DAPI, 2: GFP)" in result.stderr
     result = segment("--channel", "mito")
-    assert "1 of 3 planes is missing (channel 0; not in the folder: mito.ome.tif): segment --partial" in result.stderr
+    assert "1 of 3 planes is missing (channel 0; not in the folder: mito.ome.tif): --partial of" in result.stderr
     assert "[missing_companion]" in result.stderr
     # What is there needs no option; the files that are left are one image.
     assert segment("--channel", "DAPI").exit_code == 0

@@ -180,6 +180,13 @@ def test_images_that_fail_are_no_reason_to_fail(segment: Segment, tmp_path: Path
     assert (predicted["todo"], predicted["probed"], predicted["disk"]) == (2, 0, 0)
 
 
+def test_limits_that_leave_no_cell_at_a_known_scale_are_told(images: Path, tmp_path: Path) -> None:
+    options = ["-m", "nuclei", "--diameter", "model", "--max-area", "1", "--dry-run"]
+    result = CliRunner().invoke(main, ["segment", str(images), "-o", str(tmp_path / "out"), *options])
+    assert "images: 0 to do" in result.stdout
+    assert "--max-area 1 is 1 pixels at the scale of the model, which drops cells smaller than 32" in result.stderr
+
+
 def test_more_images_take_longer_and_more_memory_on_their_way(
     segment: Segment, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

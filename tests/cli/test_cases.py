@@ -210,7 +210,7 @@ def test_a_time_lapse_that_was_aborted(make: Make, segment: Segment, tmp_path: P
     folder = make("ome_sets") / "aborted"
     result = segment(folder)
     assert result.exit_code == 3
-    assert "8 of 24 planes are missing (t 16 to 23): segment --partial takes what is there" in result.stderr
+    assert "8 of 24 planes are missing (t 16 to 23): --partial of segment and suggest takes what" in result.stderr
     assert segment(folder, "--partial").exit_code == 0
     assert read_labels(tmp_path / "out" / "run1_labels.ome.tif").shape == (16, 200, 200)
 

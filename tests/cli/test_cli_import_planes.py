@@ -225,6 +225,13 @@ def test_regions_of_planes_that_were_left_out_empty_no_mask(
     assert (out / "x_labels.ome.tif").read_bytes() == before
 
 
+def test_an_image_may_have_no_cell_on_the_chosen_plane(tmp_path: Path) -> None:
+    """A new mask takes no work by hand away."""
+    images = stack(tmp_path, "ZYX", 4)
+    folder = drawn(tmp_path, "x.geojson", qupath(feature(RING, t=0, z=3)))
+    assert imported(tmp_path, folder, images, "--z", "1") == [[]]
+
+
 # --- Times are images of their own ------------------------------------------------------------------------------------
 
 

@@ -219,12 +219,12 @@ def test_dry_run_says_and_does_nothing(segment: Invoke, images: Path, tmp_path: 
     assert result.exit_code == 3
     assert not (tmp_path / "out").exists()
     lines = result.stdout.splitlines()
-    assert lines[0] == "files   3 images: 2 to do, 0 done already, 1 cannot be read"
+    assert lines[0] == "files   3 images: 2 to do, 0 done already, 1 would fail"
     assert lines[1] == "tiles   2 in 2 frames, 0.0 megapixels"
     assert [line.split()[0] for line in lines] == ["files", "tiles", "memory", "disk", "time"]
     (images / "bad.tif").unlink()
     segment()
-    assert segment("--dry-run").stdout.startswith("files   2 images: 0 to do, 2 done already, 0 cannot be read")
+    assert segment("--dry-run").stdout.startswith("files   2 images: 0 to do, 2 done already, 0 would fail")
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_names_that_are_not_in_utf_8_are_refused(data: Path) -> None:
     result = train(data, data)
     assert result.exit_code == 3
     shown = data / "images" / "Zelle_\\udcfc1.tif"
-    assert f"{shown}: its name is not in UTF-8: rename it" in result.stderr
+    assert f"{shown}: its path is not in UTF-8: rename the file, or its folder" in result.stderr
     mask.unlink()
     result = train(data, data)
     assert result.exit_code == 0, result.output

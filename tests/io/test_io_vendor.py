@@ -134,7 +134,7 @@ def test_planes_that_were_never_written(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "x.czi").read(t=2), ramp(4, 4))
     error = refused(tmp_path / "x.czi")
     assert error.reason == "missing_plane"
-    assert "1 of 3 planes is missing (t 1): segment --partial takes what is there" in str(error)
+    assert "1 of 3 planes is missing (t 1): --partial of segment and suggest takes what is there" in str(error)
 
 
 def test_what_is_there_of_a_czi_is_segmented(tmp_path: Path, tiny_model: Path) -> None:
@@ -150,7 +150,7 @@ def test_what_is_there_of_a_czi_is_segmented(tmp_path: Path, tiny_model: Path) -
     (tmp_path / "x.czi").write_bytes(content[: content.index(b"ZISRAWDIRECTORY") - 9])
     result = CliRunner().invoke(main, [*line, "--partial"])
     assert result.exit_code == 3
-    assert "which was cut; without it segment --partial cannot take what is there" in result.stderr
+    assert "which was cut; without it --partial cannot take what is there" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -172,9 +172,14 @@ def test_folds_are_chosen_where_few_files_are_learned_from_for_long() -> None:
     for earlier, folds in (({}, 0), ({"folds": 0}, 0), ({"folds": 3}, 3)):
         assert choose_folds(config, (), AnnotatedFiles(pairs[:5]), run, earlier).folds == folds
     # Folds that were chosen stay with few minutes and with stated steps.
+    earlier = {"folds": 3, "steps": config.steps}
     for stated, minutes in (((), 4.5), (("steps",), None)):
         later = TrainRun(minutes=minutes)
-        assert choose_folds(config, stated, AnnotatedFiles(pairs[:5]), later, {"folds": 3}).folds == 3
+        assert choose_folds(config, stated, AnnotatedFiles(pairs[:5]), later, earlier).folds == 3
+    # Other steps begin anew, as without a checkpoint.
+    other = config.model_copy(update={"steps": config.steps + 1})
+    anew = [choose_folds(other, ("steps",), AnnotatedFiles(pairs[:5]), TrainRun(), at).folds for at in (earlier, None)]
+    assert anew == [0, 0]
     assert choose_folds(config, (), AnnotatedFiles(pairs[:5], pairs[5:6]), run, {"folds": 3}).folds == 0
     assert choose_folds(config, (), AnnotatedFiles(pairs[:2]), run, {"folds": 3}).folds == 2
 

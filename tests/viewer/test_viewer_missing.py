@@ -82,6 +82,6 @@ def test_training_says_what_an_image_lacks_that_was_segmented_in_part(
     results = segmented(tmp_path, tiny_model, "t", images, "--partial")
     with serve(results) as page:
         page.post("image/0/accept-image", accept=True)
-    lacking = r"1 of 4 planes is missing \(t 0, channel 0\): segment --partial takes what is there"
+    lacking = r"1 of 4 planes is missing \(t 0, channel 0\): --partial of segment and suggest takes what is there"
     with pytest.raises(ImageError, match=lacking):
         load_examples(find_pairs([results / "corrections.csv"]).training, TrainingConfig())

@@ -43,7 +43,7 @@ class Estimate:
     replaced : int
         Images to do that have a result of another model or other settings.
     failed : tuple
-        Images whose header cannot be read, with the reason.
+        Images that would fail, by their header and the settings, with the reason.
     pixels : int
         Pixels of the images to do.
     memory : int
@@ -98,7 +98,7 @@ class Estimate:
         replaced = f" ({self.replaced} of them made with other settings)" if self.replaced else ""
         return [
             f"files   {self.images} images: {self.todo} to do{replaced}, {self.kept} done already, "
-            f"{len(self.failed)} cannot be read",
+            f"{len(self.failed)} would fail",
             f"tiles   {self.tiles} in {self.frames} frames, {self.pixels / 1e6:.1f} megapixels",
             f"memory  {_size(self.memory)} at most",
             f"disk    {_size(self.disk)}, {_size(self.disk_free)} free",

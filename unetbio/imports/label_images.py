@@ -90,7 +90,8 @@ def read_label_image(
                     f"no region has a pixel in the image of {grid.width} x {grid.height}: are they in micrometres, or "
                     "of another image?",
                 )
-            if regions and painting.elsewhere == len(regions):
+            # Of a new mask, an image without a region on the chosen planes has no cells there.
+            if regions and painting.elsewhere == len(regions) and (place.read_before or regions[0].index is not None):
                 _refuse_elsewhere(regions, grid)
     except ImageError as error:
         raise ImageError(error.reason, f"{source.name}: {error}") from error

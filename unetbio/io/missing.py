@@ -73,7 +73,7 @@ class MissingPlanes:
 
     def error(self) -> ImageError:
         """The error of reading a missing plane."""
-        text = f"{self}: segment --partial takes what is there; --t, --z or --channel choose a part"
+        text = f"{self}: --partial of segment and suggest takes what is there; --t, --z or --channel choose a part"
         if self.cut:
             return ImageError("truncated", f"{text}; or copy it again")
         if self.files:
@@ -108,7 +108,7 @@ def missing_position(name: str, planes: int) -> ImageError:
     return ImageError(
         MISSING_POSITION,
         f"position {name or '(no name)'}: none of its {planes} planes is there, as when an acquisition stopped or a "
-        "file was cut: all others are there, and segment --partial does without it",
+        "file was cut: all others are there, and --partial of segment and suggest does without it",
     )
 
 

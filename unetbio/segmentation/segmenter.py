@@ -246,7 +246,11 @@ class Segmenter:
     def open(self, source: str | os.PathLike[str] | Image, settings: Settings) -> ImageSelection:
         """Read the head of an image and choose what to segment: `unetbio.preprocessing.prepare.open_image`."""
         opened = open_image(source, settings, self.info, self.ndim)
-        return replace(opened, finds_scale=opened.finds_scale and self.looker is not None)
+        opened = replace(opened, finds_scale=opened.finds_scale and self.looker is not None)
+        if not opened.finds_scale:
+            # Limits that leave no cell at this scale are refused before anything is read.
+            self.decoder.run_record(opened)
+        return opened
 
     def streamed(self, opened: ImageSelection, allocate: Allocate, memory: int) -> ImageSelection:
         """Segment an image in parts, of which each takes about so many bytes of ``memory``, where that is possible.

@@ -100,6 +100,9 @@ def choose_folds(
         without them, and one that began in folds goes on in them, however long it takes.
     """
     minutes, start = run.minutes, run.start
+    # With other steps than the checkpoint's it begins anew.
+    if earlier is not None and "steps" in stated and config.steps != earlier.get("steps"):
+        earlier = None
     if "folds" in stated or (earlier is not None and not earlier.get("folds")) or _learned_in_folds(start):
         return config
     count = count_divided([pair.image for pair in files.training])

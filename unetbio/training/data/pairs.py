@@ -109,7 +109,7 @@ def find_pairs(
     UsageError
         When nothing is found, or the inputs are of none of these kinds.
     ImageError
-        ``unreadable``: an address cannot be fetched. ``bad_name``: a name is not in UTF-8.
+        ``unreadable``: an address cannot be fetched. ``bad_name``: a path is not in UTF-8.
     """
     _check_diameter(reading)
     inputs = [_on_this_machine(path) for path in inputs]
@@ -164,7 +164,7 @@ def _named(pair: AnnotatedPair) -> AnnotatedPair:
     """The pair; raises ImageError where logs and hashes of the images could not hold a name."""
     for path in (pair.image, pair.mask):
         if utf8_text(path) != os.fspath(path):
-            raise ImageError("bad_name", f"{utf8_text(path)}: its name is not in UTF-8: rename it")
+            raise ImageError("bad_name", f"{utf8_text(path)}: its path is not in UTF-8: rename the file, or its folder")
     return pair
 
 

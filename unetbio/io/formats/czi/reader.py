@@ -143,7 +143,7 @@ def _cut(what: str, size: int) -> ImageError:
 def _without_directory(found: str) -> ImageError:
     return ImageError(
         "truncated",
-        f"{found}; without it segment --partial cannot take what is there, since it says where planes lie and whether "
+        f"{found}; without it --partial cannot take what is there, since it says where planes lie and whether "
         "they are whole: copy the file again, or save it anew in ZEN",
     )
 

@@ -115,7 +115,7 @@ def _frames(stream: BinaryIO, size: int) -> dict[int, tuple[int, int]]:
     if name != MAP_END:
         raise ImageError(
             "truncated",
-            "no map of the chunks at the end: the file was cut or not finished; without it segment --partial cannot "
+            "no map of the chunks at the end: the file was cut or not finished; without it --partial cannot "
             "take what is there, since it says where planes lie and what they are: copy the file again, or save it "
             "anew in NIS-Elements",
         )

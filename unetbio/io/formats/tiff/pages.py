@@ -136,7 +136,7 @@ def _cut_chain(
         raise ImageError(
             "truncated",
             f"page 0 starts at byte {offset} and is cut: the file has {size} bytes; without the list of its pages "
-            "segment --partial cannot take what is there; copy it again",
+            "--partial cannot take what is there; copy it again",
         )
     return PageChain(count, broken_link, lacks_description)
 

@@ -78,7 +78,12 @@ def check_test_examples(
 ) -> list[str]:
     """Check masks of test images, and images that train or validate as well; otherwise as `check_examples`."""
     warnings = [
-        *check_split([*training, *validation], test, ("test", "training or validation")),
+        *check_split(
+            [*training, *validation],
+            test,
+            ("test", "training or validation"),
+            "give them the part of the others, or leave them out",
+        ),
         *_check_grey_values(test, config),
     ]
     return warnings + _check_masks(test, (), config, trust)
@@ -236,7 +241,10 @@ def _in_words(pixel_size_um: tuple[float, ...] | None) -> str:
 
 
 def check_split(
-    training: Sequence[Example], validation: Sequence[Example], called: tuple[str, str] = ("validation", "training")
+    training: Sequence[Example],
+    validation: Sequence[Example],
+    called: tuple[str, str] = ("validation", "training"),
+    remedy: str = "name the parts in the column split of a table",
 ) -> Iterator[str]:
     """Warn of validation images that share pixels with training images; ``called`` names both parts."""
     if not validation:
@@ -251,8 +259,7 @@ def check_split(
         validating, trained = next(iter(pairs.items()))
         yield (
             f"{_counted(len(pairs), f'{called[0]} image')} of {len(some)} shares pixels with {called[1]} images "
-            f"({some[validating].name} with {others[trained].name}): the scores are too good; name the parts in the "
-            "column split of a table"
+            f"({some[validating].name} with {others[trained].name}): the scores are too good; {remedy}"
         )
 
 

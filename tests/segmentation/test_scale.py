@@ -169,6 +169,22 @@ def test_the_grey_values_of_the_whole_stack_tell_its_scale(model: Model, discs: 
     assert found["n_cells"] == 96
 
 
+def test_noise_does_not_hide_the_scale_of_a_stack(model: Model, discs: Array) -> None:
+    """Reducing averages it away: by the percentiles of the noisy sections the cells would stay as dim as they were."""
+    info = model.info.model_copy(update={"normalization": Normalization()})
+    cells = np.where(enlarged(discs, 4) > 100, 1300, 1000)
+    noise = np.random.default_rng(0).normal(0, 100, (3, *cells.shape))
+    _, found = unetbio.segment(
+        (cells + noise).clip(0).astype(np.uint16),
+        Model(info, model.network, model.sha256, model.path),
+        device="cpu",
+        axes="ZYX",
+        z="each",
+    )
+    assert found["run"]["zoom"] == [1.0, 0.25, 0.25]
+    assert found["n_cells"] == 9
+
+
 def test_an_enlarged_piece_has_the_grey_values_of_its_image(model: Model) -> None:
     """Small cells that are uncertain beside something brighter, which the fullest piece does not hold."""
     image = np.full((512, 512), 10, np.uint16)

@@ -68,7 +68,7 @@ def find_scale(
     automatic: Normalization,
     **options: Any,
 ) -> Found:
-    """Find the zoom of an image by one plane of it.
+    """Find the zoom of an image by one plane of it, of a stack in sections the one in the middle.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def find_scale(
     opened : ImageSelection
         At the model's own zoom.
     frame : Frame
-        A plane ``(C, Y, X)`` of the image.
+        Of the image, as read.
     automatic : Normalization
         Default of the model.
     **options
@@ -86,8 +86,9 @@ def find_scale(
     diameter = decoder.info.cell_diameter_px
     if diameter is None:
         raise ValueError("the model does not know the diameter of its cells")
-    search = _Search(decoder, opened.section, frame, automatic, diameter, _later(options, frame), opened.in_sections)
-    decided, seen = decoder.look(frame.image, opened.section, **options)
+    plane = _plane(opened, frame)
+    search = _Search(decoder, opened, frame, automatic, diameter, _later(options, plane))
+    decided, seen = decoder.look(plane.image, opened.section, **options)
     scale = search.run(seen)
     is_used = scale.zoom == 1 and opened.settings.crf is None
     found = opened.at_zoom(scale.zoom, scale)
@@ -104,7 +105,6 @@ class _Search:
     automatic: Normalization
     diameter: float
     options: dict[str, Any]
-    is_section: bool
 
     def run(self, seen: RowArray) -> Scale:
         """The scale, by the planes that were seen at the model's own zoom (`CellDecoder.look`)."""
@@ -120,7 +120,7 @@ class _Search:
         """Looks at coarser zooms, as long as they get better, and the best."""
         looks, best = [own], own
         for zoom in COARSE:
-            if min(self.opened.at_zoom(zoom).grid) < CELLS_IN_SIGHT * self.diameter:
+            if min(self.opened.at_zoom(zoom).section.grid) < CELLS_IN_SIGHT * self.diameter:
                 break
             looks.append(self._look(zoom))
             if is_better(looks[-1], best, self.diameter):
@@ -131,16 +131,9 @@ class _Search:
 
     def _look(self, zoom: float) -> Look:
         opened = self.opened.at_zoom(zoom)
-        return self._look_at(zoom, opened, self._scaled(opened, self.frame.raw))
-
-    def _scaled(self, opened: ImageSelection, raw: Any) -> Any:
-        """Grey values at the zoom of a selection, as the segmentation scales them.
-
-        Those of a section or a piece are scaled by the whole: their own percentiles may lie elsewhere.
-        """
-        if self.is_section or raw.shape != self.frame.raw.shape:
-            return apply(rescale_frame(opened, raw), self.frame.scaling)
-        return prepare_frame(opened, self.frame.t, raw, self.automatic, counted=self.frame.counted).image
+        # All sections, as they are segmented: reducing averages noise away, so that the limits lie elsewhere.
+        frame = prepare_frame(opened, self.frame.t, self.frame.raw, self.automatic, counted=self.frame.counted)
+        return self._look_at(zoom, opened.section, _plane(opened, frame).image)
 
     def _look_at(self, zoom: float, opened: ImageSelection, image: NDArray[np.float32]) -> Look:
         with stage("scale"):
@@ -148,20 +141,25 @@ class _Search:
         return self._describe(zoom, seen)
 
     def _fine(self, seen: RowArray) -> tuple[Look, Look]:
-        """Look at the piece with most cells: as it was decided at the model's own zoom, and enlarged."""
+        """Look at the piece with most cells: as it was decided at the model's own zoom, and enlarged.
+
+        Enlarged, it is scaled by the limits of the whole image at the model's own zoom: percentiles of the piece may
+        lie elsewhere, and for those of the enlarged image all of it would have to be enlarged.
+        """
         box = _fullest(planes_of(seen, 0), PIECE)
         own = self._describe(1.0, seen[(slice(None), *box)])
-        raw = self.frame.raw[(slice(None), *box)]
-        area = self.opened.area and self.opened.area.crop(*box)
-        tissue = self.opened.tissue and self.opened.tissue.crop(*box)
+        section = self.opened.section
+        raw = _plane(self.opened, self.frame).raw[(slice(None), *box)]
+        area = section.area and section.area.crop(*box)
+        tissue = section.tissue and section.tissue.crop(*box)
         # Damaged parts are filled already, and their places count from the corner of the whole plane.
-        piece = replace(self.opened, shape=raw.shape[1:], area=area, tissue=tissue, streaming=None, damage=None)
+        piece = replace(section, shape=raw.shape[1:], area=area, tissue=tissue, streaming=None, damage=None)
         opened = piece.at_zoom(FINE)
-        return own, self._look_at(FINE, opened, self._scaled(opened, raw))
+        return own, self._look_at(FINE, opened, apply(rescale_frame(opened, raw), self.frame.scaling))
 
     def _describe(self, zoom: float, seen: RowArray) -> Look:
         with stage("scale"):
-            labels = self.decoder.label_look(seen, self.opened)
+            labels = self.decoder.label_look(seen, self.opened.section)
             found = describe_labels(labels, None)
         certain = planes_of(seen, seen.shape[0] - 1)
         pixels = sure = 0
@@ -172,9 +170,14 @@ class _Search:
         return Look(zoom, found.n_cells or 0, found.median_diameter_px or 0.0, sure / max(1, pixels))
 
 
-def _later(options: dict[str, Any], frame: Frame) -> dict[str, Any]:
+def _plane(opened: ImageSelection, frame: Frame) -> Frame:
+    """What is looked at of a frame."""
+    return frame.section(opened.middle) if opened.in_sections else frame
+
+
+def _later(options: dict[str, Any], plane: Frame) -> dict[str, Any]:
     """Options of later looks: they keep no probabilities, and progress stays where the first look brought it."""
-    progress, pixels = options["progress"], math.prod(frame.image.shape[1:])
+    progress, pixels = options["progress"], math.prod(plane.image.shape[1:])
     return {**options, "probabilities_out": None, "progress": progress and repeated(progress, pixels)}
 
 

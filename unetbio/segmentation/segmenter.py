@@ -344,7 +344,6 @@ class Segmenter:
     ) -> Found:
         """Look at the frame, or at the section in the middle of a stack."""
         if opened.in_sections:
-            frame = frame.section(opened.middle)
             probabilities_out = None if probabilities_out is None else probabilities_out[:, opened.middle]
             progress = progress and part_of(progress, 0, opened.sections)
         return find_scale(

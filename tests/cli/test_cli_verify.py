@@ -350,6 +350,29 @@ def test_masks_that_another_run_would_not_make_are_named(folder: Folder) -> None
     )
 
 
+@pytest.mark.parametrize(
+    ("run", "reason"),
+    [
+        ({}, ""),
+        ({"zoom": [0.25, 0.25], "scaling": []}, "; made at zoom 0.25, and this version finds 1"),
+        (
+            {"scaling": [{"low": [0.0], "high": [255.0]}]},
+            "; made with grey values scaled otherwise than this version scales them",
+        ),
+    ],
+    ids=["same", "zoom", "grey values"],
+)
+def test_what_another_version_decided_otherwise_is_named(folder: Folder, run: dict[str, Any], reason: str) -> None:
+    path = folder.out / "a_labels.json"
+    content = json.loads(path.read_text())
+    content["run"] |= run
+    content["settings"]["postprocessing"]["min_area"] = 10**6
+    rewrite(path, content)
+    result = folder.verify("--rerun", "1", "--device", content["run"]["device"])
+    (line,) = [line for line in result.stdout.splitlines() if ": rerun: " in line]
+    assert line.endswith(f"another label image comes out (label_hash differs){reason}")
+
+
 def test_rerun_compares_with_what_was_made_not_with_what_was_edited(folder: Folder) -> None:
     edit(folder)
     result = folder.verify("--rerun", "3")

@@ -192,3 +192,14 @@ def _reasons(provenance: Provenance, info: Mapping[str, Any]) -> Iterable[str]:
     for name, version in provenance.versions.items():
         if installed.get(name) != version:
             yield f"made with {name} {version}, now {installed.get(name, 'none')}"
+    yield from _differences_of_versions(provenance.run, info["run"])
+
+
+def _differences_of_versions(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> Iterable[str]:
+    """What another version may decide otherwise with the same settings."""
+    zoom = recorded.get("zoom")
+    if zoom and zoom[-1] != now["zoom"][-1]:
+        yield f"made at zoom {zoom[-1]:g}, and this version finds {now['zoom'][-1]:g}"
+    # At another zoom they are other ones anyway.
+    elif recorded.get("scaling", now["scaling"]) != now["scaling"]:
+        yield "made with grey values scaled otherwise than this version scales them"

@@ -193,8 +193,8 @@ class Settings:
         Option(
             "Probability, or score of an object, from which on it is a cell.",
             "Instead of the model's. Seeds follow: their thresholds are raised to a higher one, and with a lower one "
-            "dimmer cells have seeds too. For a model of cells, or of objects, of which the network gives none that "
-            "score below .05.",
+            "dimmer cells have seeds too: together with `--min-certain 0` where the model drops uncertain cells. For a "
+            "model of cells, or of objects, of which the network gives none that score below .05.",
             metavar="P",
             limits=Limits(gt=0, lt=1),
         ),

@@ -208,5 +208,25 @@ def test_what_given_limits_make_of_an_image_is_compared_with_percentiles(
     assert all(text.startswith(message) for _, text in found)
 
 
+def test_a_crystal_does_not_make_limits_too_narrow() -> None:
+    """The percentile of bright pixels lies in it, and the limits fit the cells."""
+    settings = Settings(normalization=Normalization("range", 150, 1700))
+    report = report_of("f", (levels(60000, median=200),), dtype="uint16", settings=settings)
+    assert unlike_training(report, info_of(), FINGERPRINT) == []
+
+
+@pytest.mark.parametrize(
+    ("high", "message"), [(60000, ""), (4000, "bright pixels become 15.6 with --normalize, and 100 to 250 in the ")]
+)
+def test_what_given_limits_make_of_an_image_is_compared_with_what_those_of_the_model_made(
+    high: float, message: str
+) -> None:
+    settings = Settings(normalization=Normalization("range", 0, 65535))
+    report = report_of("f", (levels(high),), dtype="uint16", settings=settings)
+    info = info_of().model_copy(update={"normalization": Normalization("range", 0, 255)})
+    found = unlike_training(report, info, FINGERPRINT)
+    assert [text.startswith(message) for _, text in found] == ([True] if message else [])
+
+
 def test_without_a_fingerprint_nothing_is_compared() -> None:
     assert unlike_training(report_of("b", (levels(220, median=200),)), info_of(), None) == []

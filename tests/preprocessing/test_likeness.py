@@ -50,9 +50,25 @@ def test_images_by_their_grey_values(high: float, reason: str | None) -> None:
 @pytest.mark.parametrize(("high", "reason"), [(601, None), (2099, None), (599, "made_dim"), (2101, "made_bright")])
 def test_limits_in_place_of_percentiles(high: float, reason: str | None) -> None:
     """They make .5 and 2 of these grey values, and percentiles would make 1."""
-    difference = compare(levels(0, 1, high), RANGES, RANGE, PERCENTILES)
+    difference = compare(levels(0, 1, high), RANGES, RANGE, PERCENTILES, high)
     assert (difference and difference.reason) == reason
     assert difference is None or difference.value == pytest.approx((high - 100) / 1000)
+
+
+@pytest.mark.parametrize(("median", "reason"), [(349, None), (351, "made_bright")])
+def test_limits_below_what_may_outshine_the_cells(median: float, reason: str | None) -> None:
+    """They make .25 of the ground, .15 more than percentiles at most made of it in the training."""
+    difference = compare(levels(0, median, 30000), RANGES, RANGE, PERCENTILES)
+    assert (difference and difference.reason) == reason
+
+
+@pytest.mark.parametrize(("high", "reason"), [(801, None), (12799, None), (799, "made_dim"), (12801, "made_bright")])
+def test_limits_in_place_of_others(high: float, reason: str | None) -> None:
+    """Those of the model are a sixteenth."""
+    own, given = Normalization("range", 0.0, 4095.0), Normalization("range", 0.0, 65520.0)
+    difference = compare(levels(0, 1, high), RANGES, given, own)
+    assert (difference and difference.reason) == reason
+    assert difference is None or difference.value == pytest.approx(high / 16)
 
 
 @pytest.mark.parametrize("automatic", [PERCENTILES, RANGE])

@@ -76,6 +76,37 @@ def test_limits_are_compared_with_what_percentiles_make(
     assert [one for one in found if one.startswith("unlike")] == ([f"unlike_training:{reason}"] if reason else [])
 
 
+@pytest.mark.parametrize(
+    ("factor", "normalize", "reason"),
+    [(100, "0,25500", None), (100, "0,2550", "made_bright"), (1, "0,25500", "made_dim"), (1, "none", "made_bright")],
+)
+def test_limits_are_compared_with_what_those_of_the_model_made(
+    model: Model, discs: Array, factor: int, normalize: str, reason: str | None
+) -> None:
+    info = model.info.model_copy(update={"normalization": Normalization("range", 0, 255)})
+    own = Model(info, model.network, model.sha256, model.path)
+    found = warnings_of(noisy(discs).astype(np.uint16) * factor, own, normalize=normalize)
+    assert [one for one in found if one.startswith("unlike")] == ([f"unlike_training:{reason}"] if reason else [])
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.float32])
+def test_the_limits_of_the_automatic_scaling_are_not_too_narrow(model: Model, kind: type) -> None:
+    """It leaves out a crystal, in which the upper percentile lies."""
+    image = np.random.default_rng(0).normal(200, 6, (320, 320))
+    for number in range(16):
+        image[80 * (number // 4) + 30 :, 80 * (number % 4) + 30 :][:20, :20] += 1500
+    image[70:90, 70:90] = 60000
+    image = np.round(image).astype(kind)
+    labels, info = unetbio.segment(image, model, device="cpu")
+    scaling = info["run"]["scaling"][0]
+    assert scaling["outshone"] == [True]
+    given = Normalization("range", scaling["low"][0], scaling["high"][0])
+    same, info = unetbio.segment(image, model, device="cpu", normalize=given)
+    assert np.array_equal(same, labels)
+    assert not any(one.startswith("unlike") for one in info["frames"][0]["warnings"])
+    assert "unlike_training:made_bright" in warnings_of(image, model, normalize="150,500")
+
+
 @pytest.mark.parametrize("normalize", ["auto", "p1,p99.9", "0,200"])
 def test_a_few_cells_on_an_even_ground_are_not_dim(model: Model, normalize: str) -> None:
     """They are less than .1 % of the pixels, so that the percentiles meet."""

@@ -108,13 +108,17 @@ def _describe_difference(difference: Difference) -> str:
         )
     if difference.reason in ("made_dim", "made_bright"):
         return (
-            f"bright pixels become {difference.value:.3g} with --normalize, and about {high:g} in the training images, "
-            "by percentiles: leave out --normalize, or give other grey values"
+            f"bright pixels become {difference.value:.3g} with --normalize, and {_describe_range(low, high)} in the "
+            "training images: leave out --normalize, or give other grey values"
         )
     return (
         f"half of its pixels are above {difference.value:.2f} of the way from dark to bright, in the training images "
         f"{low:.2f} to {high:.2f}: {REASONS[difference.reason]}?"
     )
+
+
+def _describe_range(low: float, high: float) -> str:
+    return f"about {high:g}" if low == high else f"{low:g} to {high:g}"
 
 
 def _unusual_kinds(kinds: Mapping[Kind, Sequence[Described]], total: int) -> Iterator[Finding]:

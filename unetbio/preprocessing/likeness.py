@@ -1,8 +1,8 @@
 """Whether the grey values of an image are like those of the images that a model was trained on.
 
 Normalization by percentiles hides the brightness of an image, so the place of the median between dark and bright is
-compared. Without it, bright pixels have to be within a factor of two of those in training: their grey values, or of a
-model that normalizes by percentiles what other limits make of them, since there they were about 1.
+compared. Without it, what the network gets for bright pixels has to be within a factor of two of what it got in the
+training: of a model that normalizes by percentiles about 1.
 """
 
 import math
@@ -23,6 +23,9 @@ LEVEL_SLACK = 0.15
 
 BRIGHT_GROUND = 0.7
 """Medians above this lie on a bright ground; that of noise is about .5."""
+
+BY_PERCENTILES = (1.0, 1.0)
+"""What percentiles make of bright pixels."""
 
 SPARSE_CONTRAST = 4.0
 """In an image of a few bright things the brightest pixel is so many times as far from the median as the percentile."""
@@ -48,7 +51,8 @@ class Difference:
     reason : str
         A key of `REASONS`.
     value : float
-        Place of its median, or grey value of its bright pixels; scaled, where ``--normalize`` makes the difference.
+        Place of its median, or grey value of its bright pixels: the one of which the training would make what
+        ``--normalize`` makes of them, and 1 is what percentiles make bright.
     usual : tuple of float
         Range of the training images.
     """
@@ -96,7 +100,8 @@ def compare(
     automatic : Normalization
         What scales them without a choice, as in training.
     high : float, optional
-        What counts as bright where percentiles scale (`place_of_median`).
+        What counts as bright: the upper percentile, unless it is known to lie in noise, or in something that outshines
+        the cells.
 
     Returns
     -------
@@ -108,9 +113,7 @@ def compare(
     if chosen.kind == "percentile":
         place = place_of_median(levels, high)
         return None if place is None else _compare_place(place, ranges["level"])
-    if automatic.kind == "percentile":
-        return _compare_scaled(levels, *chosen.limits)
-    return _compare_brightness(levels, ranges["high"])
+    return _compare_brightness(levels, ranges, chosen, automatic, high)
 
 
 def _bright(levels: GreyLevels) -> float:
@@ -127,17 +130,34 @@ def _compare_place(place: float, usual: Range) -> Difference | None:
     return Difference(reason, place, usual)
 
 
-def _compare_scaled(levels: GreyLevels, zero: float, one: float) -> Difference | None:
-    """Compare with training images of which percentiles made bright pixels 1."""
-    usual = (1.0, 1.0)
-    bright, brightest = ((value - zero) / (one - zero) for value in (levels.high, _bright(levels)))
-    if bright > GREY_FACTOR:
-        return Difference("made_bright", bright, usual)
-    return Difference("made_dim", brightest, usual) if brightest < 1 / GREY_FACTOR else None
+def _compare_brightness(
+    levels: GreyLevels,
+    ranges: Mapping[str, Range],
+    chosen: Normalization,
+    automatic: Normalization,
+    high: float | None,
+) -> Difference | None:
+    """Compare what the network gets for bright pixels with what it got in the training."""
+    usual = BY_PERCENTILES if automatic.kind == "percentile" else ranges["high"]
+    made = "" if chosen == automatic else "made_"
+    bright, brightest, ground = (
+        _as_trained(value, chosen, automatic)
+        for value in (levels.high if high is None else high, _bright(levels), levels.median)
+    )
+    if high is None and automatic.kind == "percentile":
+        # The percentile may lie in something that outshines the cells; limits that fit the cells leave the ground dark.
+        is_bright = ground > ranges["level"][1] + LEVEL_SLACK
+    else:
+        is_bright = bright > usual[1] * GREY_FACTOR
+    if is_bright:
+        return Difference(f"{made}bright", bright, usual)
+    return Difference(f"{made}dim", brightest, usual) if brightest < usual[0] / GREY_FACTOR else None
 
 
-def _compare_brightness(levels: GreyLevels, usual: Range) -> Difference | None:
-    low, high = usual
-    if levels.high > high * GREY_FACTOR:
-        return Difference("bright", levels.high, usual)
-    return Difference("dim", levels.high, usual) if _bright(levels) < low / GREY_FACTOR else None
+def _as_trained(value: float, chosen: Normalization, automatic: Normalization) -> float:
+    """The grey value of which the limits of the training make what ``chosen`` makes of this one.
+
+    Of a model that normalizes by percentiles these limits are 0 and 1, and the values scaled ones.
+    """
+    (zero, one), (trained_zero, trained_one) = chosen.limits, automatic.limits
+    return trained_zero + (value - zero) / (one - zero) * (trained_one - trained_zero)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "at_scale_of",
+    "automatic_scaling",
     "can_stream",
     "chosen_normalization",
     "complete_pixel_size",
@@ -223,6 +224,12 @@ def prepare_frame(
             raise ImageError(error.reason, f"{error}, or give --nan fill") from error
         raise
     return Frame(t, raw, normalization.apply(scaled, scaling), scaling, unknown, _levels(counters) or counted)
+
+
+def automatic_scaling(raw: NDArray[Any] | LazyPixels, automatic: Normalization) -> normalization.Scaling:
+    """What would scale the grey values ``raw`` of a frame without a choice (`chosen_normalization`)."""
+    counters = _counters(raw, automatic, is_automatic=True)
+    return normalization.measure(raw, automatic, is_automatic=True, counters=counters)
 
 
 def _counters(raw: Any, chosen: Normalization, *, is_automatic: bool) -> list[LevelCounter]:

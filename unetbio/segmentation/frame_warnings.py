@@ -9,7 +9,8 @@ import numpy as np
 from unetbio.preprocessing.areas import count_pixels
 from unetbio.preprocessing.grey_values import FULL_SCALE, GreyFingerprint, is_saturated
 from unetbio.preprocessing.likeness import Difference, compare, has_bright_ground
-from unetbio.preprocessing.normalization import for_picture
+from unetbio.preprocessing.normalization import Scaling, for_picture
+from unetbio.preprocessing.prepare import automatic_scaling
 from unetbio.preprocessing.selection import Frame, ImageSelection
 from unetbio.provenance import NOT_EXACT, FrameRecord
 from unetbio.settings.normalization import Normalization
@@ -93,12 +94,17 @@ def _differences(opened: ImageSelection, frame: Frame, info: "ModelInfo") -> Ite
         return
     automatic = for_picture(info.normalization, opened.image.dtype, opened.picture_names)
     chosen = opened.settings.normalization or automatic
+    measured: Scaling | None = None
     for channel, (levels, ranges) in enumerate(zip(frame.levels, fingerprint.channels, strict=True)):
-        high = frame.scaling.high[channel]
+        high = levels.high
         # On an even ground percentiles are one grey value, and something else scales the channel.
-        if frame.scaling.is_percentile(channel) and levels.high > levels.low:
-            high = levels.high
+        if chosen.kind == "percentile" and not (frame.scaling.is_percentile(channel) and levels.high > levels.low):
+            high = frame.scaling.high[channel]
         difference = compare(levels, ranges, chosen, automatic, high)
+        if difference is not None and difference.reason == "made_bright" and automatic.kind == "percentile":
+            # The percentile may lie in something that outshines the cells, which the automatic scaling leaves out.
+            measured = measured or automatic_scaling(frame.raw, automatic)
+            difference = compare(levels, ranges, chosen, automatic, measured.high[channel])
         if difference is not None:
             yield difference
 

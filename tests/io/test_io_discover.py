@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from hypothesis import strategies as st
 from unetbio.batch.plan import read_table
 from unetbio.cli.main import main
 from unetbio.errors import UsageError
+from unetbio.files import open_regular
 from unetbio.io import find_inputs, output_names, pair, read_image, stem
 from unetbio.io.discover import pieces_of
+from unetbio.io.formats.tiff import sets
 from unetbio.settings.segmentation import Settings
 from unetbio.training.data.pairs import find_pairs
 
@@ -181,6 +184,20 @@ def test_other_files_of_an_image_are_those_that_it_names(tmp_path: Path) -> None
         "x.companion.ome": ["x &.ome.tif"],
     }
     assert {name: [path.name for path in pieces_of(tmp_path / name)] for name in expected} == expected
+
+
+def test_the_pieces_of_a_file_are_looked_for_once_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, opening = tmp_path / "x.ome.tif", Mock(wraps=open_regular)
+    monkeypatch.setattr(sets, "open_regular", opening)
+    for number, name in enumerate(("a.ome.tif", "b.ome.tif"), 1):
+        data = f'<TiffData><UUID FileName="{name}">urn:uuid:1</UUID></TiffData><TiffData/>'
+        text = f"<OME><Image><Pixels>{data}</Pixels></Image></OME>"
+        tifffile.imwrite(path, np.zeros((4, 5), np.uint8), description=text, metadata=None)
+        for _ in range(3):
+            assert pieces_of(path) == [tmp_path / name]
+        assert opening.call_count == number
 
 
 def test_links_to_one_file_are_one_input(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ description is read, and only of files whose names end as those of OME-TIFF do: 
 opened.
 """
 
+import functools
 import html
 import os
 import re
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from unetbio.files import open_regular, read_bytes
+from unetbio.files import Stamp, open_regular, read_bytes, stamp
 from unetbio.io.formats.tiff.format import COMPANION
 
 __all__ = ["IMAGE_DESCRIPTION", "find_pieces", "is_one_image", "list_pieces"]
@@ -73,10 +74,19 @@ def list_pieces(path: Path) -> list[Path]:
 
     In a set in which each file describes all, these are the files of the images that the file is a part of.
     """
+    if not path.name.lower().endswith((COMPANION, *SUFFIXES)):
+        return []
+    try:
+        return list(_pieces_as_of(path, stamp(path)))
+    except OSError:
+        return []  # its reader reports the error
+
+
+@functools.cache
+def _pieces_as_of(path: Path, _: Stamp) -> list[Path]:
+    """`list_pieces` of a file as it is now: workflows ask for each rule, and descriptions of large sets are long."""
     if path.name.lower().endswith(COMPANION):
         return list(_described(path))
-    if not path.name.lower().endswith(SUFFIXES):
-        return []
     images = map(set, _owners(path))
     return [path.parent / name for names in images if path.name in names for name in sorted(names - {path.name})]
 

@@ -32,5 +32,7 @@ rule report:
     message:
         "Writing {params.out}/index.html"
     shell:
+        # Without retried.txt the next run measures again: the tables may be none, as where another program saved them.
         "unetbio report {params.out:q} {params.check:q} >{log:q} 2>&1"
         " && mkdir -p {params.out:q}/overlays && ln -sfn overlays {output.overlays:q}"
+        " || {{ code=$?; rm -f {params.out:q}/retried.txt; exit $code; }}"

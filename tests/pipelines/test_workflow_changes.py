@@ -61,3 +61,40 @@ def test_jobs_of_another_number_leave_none_done(tmp_path: Path, samples: Path, t
         marks.append({path.name.rpartition("-")[2] for path in (tmp_path / "out" / "logs").glob("segment.*.done")})
     assert hashes[0] == hashes[2] != hashes[1]
     assert marks == [{"1.done"}, {"8.done"}, {"1.done"}]
+
+
+@pytest.mark.slow
+def test_a_failed_image_whose_row_was_deleted_ends_no_further_run(
+    tmp_path: Path, samples: Path, tiny_model: Path
+) -> None:
+    make_project(tmp_path, samples, tiny_model, images=[], table="table.csv")
+    names = [f"images/{name}.ome.tif" for name in IMAGES]
+    (tmp_path / "images" / "bad.tif").write_bytes(b"")
+    (tmp_path / "table.csv").write_text("\n".join(["image", *names, "images/bad.tif"]))
+    assert snakemake(tmp_path, "--configfile", "config.yaml").returncode == 3
+    (tmp_path / "table.csv").write_text("\n".join(["image", *names]))
+    again = snakemake(tmp_path, "--configfile", "config.yaml")
+    assert again.returncode == 0, again.stdout
+    assert sorted(read_summary(tmp_path / "out")) == sorted(names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("saved_as", ["cp1252", "semicolons"])
+def test_a_summary_that_a_spreadsheet_saved_again_is_measured_again(
+    tmp_path: Path, samples: Path, tiny_model: Path, saved_as: str
+) -> None:
+    make_project(tmp_path, samples, tiny_model, images_per_job=100)
+    (tmp_path / "images" / f"{IMAGES[0]}.ome.tif").rename(tmp_path / "images" / "µ.ome.tif")
+    assert snakemake(tmp_path, "--configfile", "config.yaml").returncode == 0
+    out = tmp_path / "out"
+    text = (out / "summary.csv").read_text(encoding="utf-8")
+    if saved_as == "cp1252":
+        (out / "summary.csv").write_text(text, encoding="cp1252")
+    else:
+        (out / "summary.csv").write_text(text.replace(",", ";"), encoding="utf-8")
+    failed = snakemake(tmp_path, "--configfile", "config.yaml")
+    assert failed.returncode == 1
+    assert "write it again with unetbio measure" in failed.stdout
+    again = snakemake(tmp_path, "--configfile", "config.yaml")
+    assert again.returncode == 0, again.stdout
+    assert sorted(read_summary(out)) == sorted(["µ.ome.tif", *(f"{name}.ome.tif" for name in IMAGES[1:])])

@@ -224,6 +224,8 @@ def _read_rows(out: Path, entries: Mapping[str, Entry]) -> list[_Row]:
         raise UsageError(
             f"{summary} cannot be read as a table: {error}; write it again with unetbio measure"
         ) from error
+    if "path" not in header:
+        raise UsageError(f"{summary} is no summary (no column 'path'): write it again with unetbio measure")
     known = {_image_of(entry): entry for entry in entries.values()}
     # A time-lapse has many rows.
     overlays = {image: _overlay_link(out, entry) for image, entry in known.items()}

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from unetbio import networks
 from unetbio.errors import UsageError
-from unetbio.files import stamp, utf8_text
+from unetbio.files import list_contents, utf8_text
 from unetbio.io.discover import Found, part_of, pieces_of, table_input
 from unetbio.io.list_images import find_images, images_of
 from unetbio.models import DEFAULT_MODEL
@@ -374,13 +374,14 @@ def input_stamps(paths: Iterable[str | Path]) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def _stamp_text(file: Path) -> str:
-    """Size and time; the command reports what cannot be looked at."""
+def _stamp_text(path: Path) -> str:
+    """Size and time, of each file in a folder; the command reports what cannot be looked at."""
     try:
-        found = stamp(file)
+        files = list_contents(path) if path.is_dir() else [("", path)]
+        stats = [(name, file.stat()) for name, file in files]
     except (OSError, ValueError):
         return "missing"
-    return f"{found.size} {found.mtime_ns}"
+    return " ".join(f"{utf8_text(name)} {found.st_size} {found.st_mtime_ns}" for name, found in stats)
 
 
 def _is_special(path: str | Path) -> bool:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from numpy.typing import NDArray
 from segmented_folder import Invoke
 
 from unetbio.cli.main import main
 from unetbio.io import write_labels
+from unetbio.io.discover import part_of
 
 Array = NDArray[Any]
 
@@ -36,7 +37,7 @@ def test_a_failed_file_that_has_gone_is_no_failure(
     assert failed_rows(out) == ["bad.tif", "worse.tif"]
     result = segment(*options)
     assert result.exit_code == 3
-    assert "1 file is gone and leaves the tables: bad.tif" in result.stderr
+    assert "1 image leaves the tables: bad.tif" in result.stderr
     assert failed_rows(out) == ["worse.tif"]
     (images / "worse.tif").unlink()
     result = segment(*options)
@@ -44,7 +45,7 @@ def test_a_failed_file_that_has_gone_is_no_failure(
     assert failed_rows(out) == []
     assert "worse.tif" not in (out / "index.html").read_text()
     assert CliRunner().invoke(main, ["measure", str(out), "--workers", "1"]).exit_code == 0
-    assert "gone" not in segment(*options).stderr
+    assert "the tables" not in segment(*options).stderr
 
 
 def test_images_that_were_deleted_leave_the_tables_of_the_same_run(
@@ -64,7 +65,7 @@ def test_images_that_were_deleted_leave_the_tables_of_the_same_run(
     both = paths("summary.csv"), paths("cells.csv")
     (images / "more.tif").unlink()
     result = segment()
-    assert "1 file is gone and leaves the tables: more.tif" in result.stderr
+    assert "1 image leaves the tables: more.tif" in result.stderr
     assert paths("summary.csv") == both[0] - {"more.tif"}
     assert paths("cells.csv") == both[1] - {"more.tif"}
     assert result.stdout.startswith(f"{len(both[0]) - 1} image")
@@ -72,7 +73,7 @@ def test_images_that_were_deleted_leave_the_tables_of_the_same_run(
     assert CliRunner().invoke(main, ["measure", str(out), "--workers", "1"]).exit_code == 0
     assert "more.tif" not in paths("summary.csv")
     tifffile.imwrite(images / "more.tif", content)
-    assert "gone" not in segment().stderr
+    assert "the tables" not in segment().stderr
     assert (paths("summary.csv"), paths("cells.csv")) == both
 
 
@@ -120,8 +121,8 @@ def test_a_file_of_several_images_that_was_mended_is_no_failure(
     path.write_bytes(whole)
     result = segment()
     assert (result.exit_code, failed_rows(out)) == (0, [])
-    assert "1 file is gone and leaves the tables: x.ome.tif, as one image" in result.stderr
-    assert "gone" not in segment().stderr
+    assert "1 image leaves the tables: x.ome.tif, as one image" in result.stderr
+    assert "the tables" not in segment().stderr
     # The other way round: damaged in the middle, one of its images fails, and one image takes its place.
     damaged = bytearray(whole)
     with tifffile.TiffFile(path) as tif:
@@ -151,38 +152,39 @@ def test_an_image_that_its_provenance_alone_knows_leaves_the_tables_once_it_is_g
     (other / "c.tif").unlink()
     result = segment()
     assert result.exit_code == 0
-    assert "1 file is gone and leaves the tables: b.tif" in result.stderr
+    assert "1 image leaves the tables: b.tif" in result.stderr
     assert table_column(out, "summary.csv", "path") == ["a.tif", "c.tif", "renamed.tif"]
     assert table_column(out, "cells.csv", "path") == ["a.tif", "c.tif", "renamed.tif"]
     assert (out / "b_labels.ome.tif").exists()
-    assert "gone" not in segment().stderr
+    assert "the tables" not in segment().stderr
 
 
-def test_images_that_a_file_no_longer_holds_leave_the_tables(
+def test_finished_images_of_a_file_stay_while_it_holds_fewer(
     segment: Invoke, images: Path, discs: Array, tmp_path: Path
 ) -> None:
+    """A copy may have been cut for a moment."""
     out, path = tmp_path / "out", images / "x.ome.tif"
-
-    def series() -> list[str]:
-        return table_column(out, "summary.csv", "series")
-
     write_positions(path, [discs, discs[::-1], discs[:, ::-1]])
     assert segment().exit_code == 0
-    whole = write_positions(path, [discs, discs[::-1]])
-    # One of them is asked for: this says nothing of the others.
-    assert segment("--series", "0", inputs=(str(path),)).exit_code == 0
-    assert series() == ["", "0", "1", "2"]
-    result = segment()
-    assert "1 file is gone and leaves the tables: x.ome.tif, series 2" in result.stderr
-    assert series() == ["", "0", "1"]
-    assert (out / "x_s02_labels.ome.tif").exists()
-    # A file that cannot be opened has lost nothing.
-    path.write_bytes(whole[: len(whole) * 4 // 10])
-    assert segment().exit_code == 3
-    assert series() == ["", "0", "1"]
-    tifffile.imwrite(path, discs, ome=True)
-    assert segment().exit_code == 0
-    assert series() == table_column(out, "cells.csv", "series") == [""]
+    write_positions(path, [discs, discs[::-1]])
+    assert "the tables" not in segment().stderr
+    assert table_column(out, "summary.csv", "series") == ["", "0", "1", "2"]
+
+
+def test_an_image_that_its_provenance_alone_knows_leaves_the_tables_in_each_job(
+    segment: Invoke, images: Path, discs: Array, tmp_path: Path
+) -> None:
+    """The job that made it may have had no other image, so that none runs as this job now."""
+    out, own = tmp_path / "out", part_of("a.tif", 2)
+    other = next(name for n in range(99) if part_of(name := f"{n}.tif", 2) != own)
+    (images / "b.tif").rename(images / other)
+    for part in (1, 2):
+        assert segment("--part", f"{part}/2").exit_code == 0
+    (out / f"run.{3 - own}-of-2.jsonl").unlink()
+    (images / other).unlink()
+    assert f"1 image leaves the tables: {other}" in segment("--part", f"{own}/2").stderr
+    assert CliRunner().invoke(main, ["measure", str(out), "--workers", "1"]).exit_code == 0
+    assert table_column(out, "summary.csv", "path") == ["a.tif"]
 
 
 def test_a_failure_that_was_mended_in_another_format_is_no_failure(
@@ -265,25 +267,30 @@ def test_a_row_of_a_table_without_its_file_stays_a_failure(tmp_path: Path, tiny_
 
 
 def test_a_failure_that_the_table_lists_no_longer_is_forgotten(tmp_path: Path, tiny_model: Path, images: Path) -> None:
-    """Its file is still there; so is that of a finished image, which stays."""
+    """Where failures alone are asked for: another table says nothing of them. Finished images stay."""
     table, out = tmp_path / "table.csv", tmp_path / "out"
-    line = ["segment", "--table", str(table), "-o", str(out), "-m", str(tiny_model), "--workers", "1"]
-    (images / "bad.tif").write_bytes(b"")
-    names = ["images/a.tif", "images/b.tif", "images/bad.tif"]
-    table.write_text("\n".join(["image", *names]))
-    assert CliRunner().invoke(main, line).exit_code == 3
-    assert failed_rows(out) == ["images/bad.tif"]
-    table.write_text("\n".join(["image", *names[:2]]))
-    result = CliRunner().invoke(main, line)
+
+    def segment(names: list[str], *options: str) -> Result:
+        table.write_text("\n".join(["image", *names]))
+        line = ["segment", "--table", str(table), "-o", str(out), "-m", str(tiny_model), "--workers", "1", *options]
+        return CliRunner().invoke(main, line)
+
+    for name in ("bad", "worse"):
+        (images / f"{name}.tif").write_bytes(b"")
+    names = [f"images/{name}.tif" for name in ("a", "b", "bad", "worse")]
+    assert segment(names).exit_code == 3
+    result = segment(names[:2])
+    assert "tables" not in result.stderr
+    assert failed_rows(out) == names[2:]
+    result = segment(names[:2], "--failed-only")
     assert result.exit_code == 0
-    assert "1 file is gone and leaves the tables: images/bad.tif, no longer in the table" in result.stderr
+    assert "2 images leave the tables, such as images/bad.tif, no longer in the table" in result.stderr
     assert failed_rows(out) == []
     # An edited mask that cannot be measured.
     write_labels(out / "images" / "b_labels.ome.tif", np.ones((4, 5), np.uint16))
     measure = ["measure", str(out), "--workers", "1"]
     assert CliRunner().invoke(main, measure).exit_code == 3
-    table.write_text("\n".join(["image", *names[:1]]))
-    assert CliRunner().invoke(main, line).exit_code == 0
+    assert segment(names[:1], "--failed-only").exit_code == 0
     assert CliRunner().invoke(main, measure).exit_code == 0
     assert table_column(out, "summary.csv", "path") == names[:1]
 
@@ -308,6 +315,11 @@ def test_a_summary_that_a_spreadsheet_saved_again_prevents_no_run(
     text = summary.read_text(encoding="utf-8")
     if saved_as == "without columns":
         summary.write_text(text.replace(",", ";"), encoding="utf-8")
+        report = CliRunner().invoke(main, ["report", str(summary.parent)])
+        assert (report.exit_code, "no column 'path'): write it again with unetbio measure" in report.stderr) == (
+            2,
+            True,
+        )
     else:
         summary.write_text(text, encoding=saved_as)
     if saved_as == "utf-8-sig":

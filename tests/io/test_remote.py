@@ -1,10 +1,12 @@
 """Inputs at addresses: fetched once, read as files, recorded; and refused in one line where a package is missing."""
 
+import csv
 import functools
 import http.server
 import io
 import json
 import re
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -276,3 +278,22 @@ def test_commands_that_train_fetch_addresses(tmp_path: Path, command: str) -> No
     result = CliRunner().invoke(main, [command, *given, *addresses, "-o", str(tmp_path / "out.safetensors")])
     assert result.exit_code == 3
     assert "http://127.0.0.1:1/x.tif cannot be fetched" in result.stderr
+
+
+def test_images_whose_copies_are_gone_stay_in_the_tables(
+    storage: Any, tmp_path: Path, tiny_model: Path, cache: Path
+) -> None:
+    """The cache was cleaned, or is that of another machine."""
+    storage.pipe({"/plate/z.tif": as_tiff(GREY.T)})
+    out = tmp_path / "out"
+
+    def rows(*addresses: str) -> list[str]:
+        line = ["segment", *addresses, "-o", str(out), "-m", str(tiny_model), "--workers", "1"]
+        result = CliRunner().invoke(main, line)
+        assert result.exit_code == 0, result.output
+        with open(out / "summary.csv", newline="", encoding="utf-8") as stream:
+            return [row["path"] for row in csv.DictReader(stream)]
+
+    both = rows("memory://plate/y.tif", "memory://plate/z.tif")
+    shutil.rmtree(cache)
+    assert rows("memory://plate/y.tif") == both == ["y.tif", "z.tif"]

@@ -6,11 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from unetbio.batch.plan import select_part
-from unetbio.errors import ImageError
 from unetbio.files import real_path
-from unetbio.io.list_images import PICTURES_OF_SLIDES
 from unetbio.io.missing import MISSING_POSITION
-from unetbio.io.series import is_seen_to_hold_one
+from unetbio.io.remote import is_copy
 from unetbio.io.tables import read_csv
 from unetbio.output_layout import SUMMARY, result_name
 from unetbio.results.entries import unjournaled_entries
@@ -45,14 +43,13 @@ def select_failed(items: Sequence[Item], out: Path) -> list[Item]:
     return [item for item in items if item.provenance in written or (item.path, _text(item.series)) in measured]
 
 
-def forget_gone(items: Sequence[Item], out: Path, part: Part | None, *, by_table: bool = False) -> list[str]:
+def forget_gone(items: Sequence[Item], out: Path, part: Part | None, *, unlisted: bool = False) -> list[str]:
     """Record in the journal that images are gone, so that they leave the tables; their masks stay.
 
     A missing file counts as removed if the items come from its folder or table and do not include it. A missing file
     that is still requested stays a failure. A series that the file does not hold no longer counts once the file is
-    given with all its images or, where it failed so, with another series, or a position that lacks all planes once the
-    file is given with ``partial``; nor does a failure of a file as one image that is seen to hold several now, or of
-    one of several if it holds one.
+    given with another series, or a position that lacks all planes once the file is given with ``partial``; nor does a
+    failure of a file as one image that is seen to hold several now, or of one of several if it holds one.
 
     Parameters
     ----------
@@ -61,9 +58,10 @@ def forget_gone(items: Sequence[Item], out: Path, part: Part | None, *, by_table
     out : pathlib.Path
         The output folder; may be missing.
     part : Part, optional
-        Consider only the files of this job.
-    by_table : bool
-        A table lists the items: failures that it does not list are gone too.
+        Consider only the files of this job, and those that no journal knows.
+    unlisted : bool
+        Failures from the folder or table of the items that are not among them are gone too, though their files are
+        there.
 
     Returns
     -------
@@ -77,19 +75,20 @@ def forget_gone(items: Sequence[Item], out: Path, part: Part | None, *, by_table
     """
     listed = {item.result for item in items}
     journals = read_journals(out)
-    entries = [*journals.values(), *unjournaled_entries(out, (*journals, *(item.labels for item in items)))]
+    # The job that has made the others may have had no other file, and so be none of the jobs now.
+    entries = [entry for entry in journals.values() if part is None or _is_of(entry, part)]
+    entries += unjournaled_entries(out, (*journals, *(item.labels for item in items)))
     others = [entry for entry in entries if entry.reason != GONE and result_name(entry.output) not in listed]
     if not others:
         return []
     now = _Listed.of(items)
-    measured = _failed_rows(out / SUMMARY) if by_table else set()
+    measured = _failed_rows(out / SUMMARY) if unlisted else set()
 
     def is_given_up(entry: Entry) -> bool:
         has_failed = entry.status == "failed" or (entry.path, _text(entry.series)) in measured
-        return by_table and has_failed and now.is_source_of(entry)
+        return unlisted and has_failed and now.is_source_of(entry)
 
     gone = [entry for entry in others if now.lacks(entry) or is_given_up(entry)]
-    gone = [entry for entry in gone if part is None or select_part([Item(Path(entry.input), entry.file)], part)]
     if gone:
         with hold_output(out, part), Journal(journal_path(out, part)) as journal:
             for entry in gone:
@@ -97,20 +96,16 @@ def forget_gone(items: Sequence[Item], out: Path, part: Part | None, *, by_table
     return [now.title(entry) for entry in gone]
 
 
+def _is_of(entry: Entry, part: Part) -> bool:
+    return bool(select_part([Item(Path(entry.input), entry.file)], part))
+
+
 def _is_there(path: Path) -> bool:
-    """Whether a file exists, or may exist: its folder cannot be searched."""
+    """Whether a file exists, or may exist: its folder cannot be searched, or it is fetched from an address."""
     try:
-        return path.exists()
+        return path.exists() or is_copy(path)
     except OSError:
         return True
-
-
-def _holds_one(path: Path) -> bool:
-    """Whether a file is seen to hold one image."""
-    try:
-        return is_seen_to_hold_one(path)
-    except (ImageError, OSError):
-        return False
 
 
 @dataclass(frozen=True)
@@ -129,8 +124,6 @@ class _Listed:
         Paths of these images.
     partial : set of pathlib.Path
         Files of which missing positions are left out.
-    whole : set of pathlib.Path
-        Files of which all images are asked for.
     """
 
     series: Mapping[Path, Set[int | None]]
@@ -138,15 +131,12 @@ class _Listed:
     pieces: Set[Path]
     sets: Set[str]
     partial: Set[Path]
-    whole: Set[Path]
 
     @classmethod
     def of(cls, items: Sequence[Item]) -> "_Listed":
-        sources = {
-            (real_path(item.source), item.path, item.series, item.settings.partial, item.all_series) for item in items
-        }
+        sources = {(real_path(item.source), item.path, item.series, item.settings.partial) for item in items}
         series: dict[Path, set[int | None]] = {}
-        for source, _, number, *_ in sources:
+        for source, _, number, _ in sources:
             series.setdefault(source, set()).add(number)
         sets = {item.file: item.image_set.paths for item in items if item.image_set}
         return cls(
@@ -154,8 +144,7 @@ class _Listed:
             {_origin(source, path) for source, path, *_ in sources} - {None},
             {real_path(file) for files in sets.values() for file in files},
             sets.keys(),
-            {source for source, _, _, is_partial, _ in sources if is_partial},
-            {source for source, *_, is_whole in sources if is_whole},
+            {source for source, *_, is_partial in sources if is_partial},
         )
 
     def is_source_of(self, entry: Entry) -> bool:
@@ -175,22 +164,8 @@ class _Listed:
             return bool(listed)
         if entry.reason == MISSING_POSITION and path in self.partial:
             return True
-        if self._has_lost(path, entry):
-            return True
         is_other_kind = None not in listed if entry.series is None else listed == {None}
         return entry.status == "failed" and bool(listed) and is_other_kind
-
-    def _has_lost(self, path: Path, entry: Entry) -> bool:
-        """Whether a file of which all images are asked for does not hold the series of an entry."""
-        if path not in self.whole or entry.series is None:
-            return False
-        listed = self.series[path]
-        if listed == {None}:
-            # A file that cannot be opened is listed so, too.
-            return _holds_one(path)
-        # Pictures beside a slide are left out unless they are named.
-        is_picture = entry.place.get("position") in PICTURES_OF_SLIDES
-        return not is_picture and entry.series not in {number or 0 for number in listed}
 
     def title(self, entry: Entry) -> str:
         """The image as in the tables; of a file that is there, which image of it, or that it is listed no longer."""

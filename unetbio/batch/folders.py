@@ -311,10 +311,13 @@ def _on_workers(segmenter: "Segmenter", run: RunOptions) -> AbstractContextManag
 
 def _forget_gone(listed: list[Item], request: SegmentRequest) -> list[str]:
     part = parse_part(request.run.part) if request.run.part else None
-    gone = forget_gone(listed, request.out, part, by_table=request.table is not None)
-    if gone:
-        files = "1 file is gone and leaves" if len(gone) == 1 else f"{len(gone)} files are gone and leave"
-        logger.info("%s the tables: %s", files, gone[0])
+    # A run over another table into the same folder keeps the failures of the first.
+    unlisted = request.run.failed_only and request.table is not None
+    gone = forget_gone(listed, request.out, part, unlisted=unlisted)
+    if len(gone) == 1:
+        logger.info("1 image leaves the tables: %s", gone[0])
+    elif gone:
+        logger.info("%d images leave the tables, such as %s", len(gone), gone[0])
     return gone
 
 

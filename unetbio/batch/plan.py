@@ -11,7 +11,7 @@ from unetbio.errors import ImageError, UsageError
 from unetbio.files import cached_real_path
 from unetbio.io.discover import Found, part_of, table_input
 from unetbio.io.grouping import AUTO
-from unetbio.io.list_images import ALL, ChosenSeries, find_images, images_of, series_of
+from unetbio.io.list_images import ChosenSeries, find_images, images_of, series_of
 from unetbio.io.missing import MISSING_POSITION
 from unetbio.output_layout import (
     TABLE_HASHES,
@@ -136,7 +136,7 @@ def _items_of(
             is_alike = (number, region) == (settings.series, settings.region)
             own = settings if is_alike else replace(settings, series=number, region=region)
             image = replace(found, place={**place, **says}, error=each.error or found.error)
-            item = Item.of(image, own, masks=masks, all_series=settings.series in (None, ALL), **others)
+            item = Item.of(image, own, masks=masks, **others)
             yield _as_earlier(item, out) if settings.series is None and number == 0 else item
 
 

@@ -18,7 +18,6 @@ from unetbio.notes import say_once
 
 __all__ = [
     "ALL",
-    "PICTURES_OF_SLIDES",
     "ChosenSeries",
     "SeriesChoice",
     "find_images",

@@ -94,9 +94,14 @@ def list_addresses(address: str) -> Iterator[tuple[str, PurePath]]:
     yield from found
 
 
+def is_copy(path: Path) -> bool:
+    """Whether a path is one of a copied file, which may have been removed since."""
+    return real_path(_cache()) in real_path(path).parents
+
+
 def address_of(path: Path) -> str:
     """Address that a file was copied from; empty for others."""
-    record = _recorded(path) if real_path(_cache()) in real_path(path).parents else None
+    record = _recorded(path) if is_copy(path) else None
     return str(record["address"]) if record else ""
 
 

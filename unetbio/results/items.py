@@ -60,8 +60,6 @@ class Item:
         Path of the results of the plate, for a field of an OME-Zarr plate.
     error : ImageError, optional
         Why the image cannot be opened, if that was seen when it was listed.
-    all_series : bool
-        Whether all images of its file were asked for.
     """
 
     source: Path
@@ -76,7 +74,6 @@ class Item:
     named: str = ""
     plate: str = ""
     error: ImageError | None = None
-    all_series: bool = False
 
     @classmethod
     def of(cls, found: Found, settings: Settings, **others: Any) -> "Item":

@@ -197,8 +197,8 @@ class RunOptions(Checked):
         bool,
         Option(
             "Images alone that failed in an earlier run into OUT.",
-            "The tables are those of all images. Every run forgets failures of files that are no longer in the folder "
-            "or table that is given, and says so.",
+            "The tables are those of all images. Every run forgets failures of deleted files of its folder or table, "
+            "and says so; with this option also of files that the table no longer lists.",
         ),
     ] = False
     overwrite: Annotated[bool, Option("Make everything again, but for masks edited by hand.")] = False

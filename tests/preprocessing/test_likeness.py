@@ -79,6 +79,13 @@ def test_a_few_bright_things_are_bright(automatic: Normalization) -> None:
         assert compare(ground, RANGES, PERCENTILES, automatic) is None
 
 
+def test_values_as_they_are_are_no_choice_where_the_model_takes_them_so() -> None:
+    """The model's own have the percentiles of the default beside their kind."""
+    difference = compare(levels(0, 1, 49), RANGES, Normalization("none", 0.0, 1.0), Normalization("none"))
+    assert difference is not None
+    assert difference.reason == "dim"
+
+
 def test_constant_images_and_those_that_are_not_finite_say_nothing() -> None:
     for chosen in (PERCENTILES, RANGE):
         assert compare(levels(3, 3, 3), RANGES, chosen, PERCENTILES) is None

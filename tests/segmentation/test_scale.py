@@ -1,6 +1,7 @@
 """The scale of an image, found by itself where nothing tells it."""
 
 import csv
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -198,6 +199,18 @@ def test_an_enlarged_piece_has_the_grey_values_of_its_image(model: Model) -> Non
     assert tried[-1]["zoom"] == 2.0
     assert max(tried[0]["certainty"], tried[-1]["certainty"]) < 0.01
     assert zoom_of(found) == 1.0
+
+
+def test_a_small_image_is_enlarged_as_it_is_segmented(model: Model) -> None:
+    """Enlarging averages noise away, so that the limits lie closer: with those of zoom 1 fewer pixels are certain."""
+    image = np.random.default_rng(0).normal(1000, 100, (200, 200))
+    for y, x in itertools.product(range(10, 190, 20), repeat=2):
+        image[y : y + 6, x : x + 6] += 700
+    info = model.info.model_copy(update={"cell_diameter_px": 24.0, "normalization": Normalization()})
+    own = Model(info, model.network, model.sha256, model.path)
+    _, found = unetbio.segment(image.astype(np.uint16), own, device="cpu")
+    assert (zoom_of(found), found["n_cells"]) == (2.0, 81)
+    assert found["run"]["scale"]["tried"][-1]["certainty"] == pytest.approx(0.958, abs=0.005)
 
 
 @pytest.mark.parametrize(("threshold", "cells"), [(0.2, 4), (0.95, 3)])

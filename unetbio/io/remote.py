@@ -32,7 +32,7 @@ from unetbio.files import (
 )
 from unetbio.io.formats import SUFFIXES
 
-__all__ = ["address_of", "is_address", "list_addresses", "local_path", "name_of"]
+__all__ = ["address_of", "is_address", "is_copy", "list_addresses", "local_path", "name_of"]
 
 logger = logging.getLogger(__name__)
 

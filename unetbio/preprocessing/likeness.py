@@ -139,7 +139,9 @@ def _compare_brightness(
 ) -> Difference | None:
     """Compare what the network gets for bright pixels with what it got in the training."""
     usual = BY_PERCENTILES if automatic.kind == "percentile" else ranges["high"]
-    made = "" if chosen == automatic else "made_"
+    # Limits that change nothing are no reason, however they are written.
+    is_same = automatic.kind != "percentile" and chosen.limits == automatic.limits
+    made = "" if is_same else "made_"
     bright, brightest, ground = (
         _as_trained(value, chosen, automatic)
         for value in (levels.high if high is None else high, _bright(levels), levels.median)

@@ -141,11 +141,7 @@ class _Search:
         return self._describe(zoom, seen)
 
     def _fine(self, seen: RowArray) -> tuple[Look, Look]:
-        """Look at the piece with most cells: as it was decided at the model's own zoom, and enlarged.
-
-        Enlarged, it is scaled by the limits of the whole image at the model's own zoom: percentiles of the piece may
-        lie elsewhere, and for those of the enlarged image all of it would have to be enlarged.
-        """
+        """Look at the piece with most cells: as it was decided at the model's own zoom, and enlarged."""
         box = _fullest(planes_of(seen, 0), PIECE)
         own = self._describe(1.0, seen[(slice(None), *box)])
         section = self.opened.section
@@ -155,7 +151,17 @@ class _Search:
         # Damaged parts are filled already, and their places count from the corner of the whole plane.
         piece = replace(section, shape=raw.shape[1:], area=area, tissue=tissue, streaming=None, damage=None)
         opened = piece.at_zoom(FINE)
-        return own, self._look_at(FINE, opened, apply(rescale_frame(opened, raw), self.frame.scaling))
+        return own, self._look_at(FINE, opened, self._enlarged(opened, raw))
+
+    def _enlarged(self, opened: ImageSelection, raw: Any) -> Any:
+        """Grey values of a piece, enlarged; where it is the whole image, as the segmentation scales them.
+
+        Others are scaled by the limits of the whole image at the model's own zoom: percentiles of the piece may lie
+        elsewhere, and for those of the enlarged image all of it would have to be enlarged.
+        """
+        if raw.shape == self.frame.raw.shape:
+            return prepare_frame(opened, self.frame.t, raw, self.automatic, counted=self.frame.counted).image
+        return apply(rescale_frame(opened, raw), self.frame.scaling)
 
     def _describe(self, zoom: float, seen: RowArray) -> Look:
         with stage("scale"):

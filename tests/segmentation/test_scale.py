@@ -43,6 +43,11 @@ def run(model: Model) -> Callable[..., tuple[Array, dict[str, Any]]]:
     return segment
 
 
+def by_percentiles(model: Model, **changes: Any) -> Model:
+    info = model.info.model_copy(update={"normalization": Normalization(), **changes})
+    return Model(info, model.network, model.sha256, model.path)
+
+
 def enlarged(discs: Array, factor: int) -> Array:
     return discs.repeat(factor, axis=0).repeat(factor, axis=1)
 
@@ -156,12 +161,11 @@ def test_the_section_in_the_middle_tells_the_scale_of_a_stack(run: Callable[...,
 
 def test_the_grey_values_of_the_whole_stack_tell_its_scale(model: Model, discs: Array) -> None:
     """Blur in the middle section, a quarter as bright as the cells of the others, would be a cell by its own values."""
-    info = model.info.model_copy(update={"normalization": Normalization()})
     cells = np.tile(discs, (4, 4))
     blur = np.where(enlarged(discs, 4) > 100, 50, 10).astype(np.uint8)
     _, found = unetbio.segment(
         np.stack([cells, blur, cells]),
-        Model(info, model.network, model.sha256, model.path),
+        by_percentiles(model),
         device="cpu",
         axes="ZYX",
         z="each",
@@ -172,12 +176,11 @@ def test_the_grey_values_of_the_whole_stack_tell_its_scale(model: Model, discs: 
 
 def test_noise_does_not_hide_the_scale_of_a_stack(model: Model, discs: Array) -> None:
     """Reducing averages it away: by the percentiles of the noisy sections the cells would stay as dim as they were."""
-    info = model.info.model_copy(update={"normalization": Normalization()})
     cells = np.where(enlarged(discs, 4) > 100, 1300, 1000)
     noise = np.random.default_rng(0).normal(0, 100, (3, *cells.shape))
     _, found = unetbio.segment(
         (cells + noise).clip(0).astype(np.uint16),
-        Model(info, model.network, model.sha256, model.path),
+        by_percentiles(model),
         device="cpu",
         axes="ZYX",
         z="each",
@@ -192,8 +195,7 @@ def test_an_enlarged_piece_has_the_grey_values_of_its_image(model: Model) -> Non
     for y in range(10, 200, 20):
         image[y : y + 6, 10:200] = np.where(np.arange(190) % 20 < 6, 1200, 10)
     image[500, 500] = 2000
-    info = model.info.model_copy(update={"cell_diameter_px": 24.0, "normalization": Normalization()})
-    own = Model(info, model.network, model.sha256, model.path)
+    own = by_percentiles(model, cell_diameter_px=24.0)
     _, found = unetbio.segment(image, own, device="cpu", normalize="p0,p100")
     tried = found["run"]["scale"]["tried"]
     assert tried[-1]["zoom"] == 2.0
@@ -206,8 +208,7 @@ def test_a_small_image_is_enlarged_as_it_is_segmented(model: Model) -> None:
     image = np.random.default_rng(0).normal(1000, 100, (200, 200))
     for y, x in itertools.product(range(10, 190, 20), repeat=2):
         image[y : y + 6, x : x + 6] += 700
-    info = model.info.model_copy(update={"cell_diameter_px": 24.0, "normalization": Normalization()})
-    own = Model(info, model.network, model.sha256, model.path)
+    own = by_percentiles(model, cell_diameter_px=24.0)
     _, found = unetbio.segment(image.astype(np.uint16), own, device="cpu")
     assert (zoom_of(found), found["n_cells"]) == (2.0, 81)
     assert found["run"]["scale"]["tried"][-1]["certainty"] == pytest.approx(0.958, abs=0.005)

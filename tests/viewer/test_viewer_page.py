@@ -29,6 +29,15 @@ SAVED = "document.getElementById('saved').textContent === 'saved'"
 PICTURE = "performance.getEntriesByType('resource').some((each) => each.name.includes('/tile/') && each.responseEnd)"
 
 
+def hold(browser: Browser, condition: str) -> None:
+    """Let a request whose ``path`` and ``options`` fit wait until ``window.release()``."""
+    browser.run(
+        "const ask = window.fetch, hold = (...request) => new Promise((answer) => {"
+        "  window.release = () => { window.fetch = ask; answer(ask(...request)); }; });"
+        f"window.fetch = (path, options) => ({condition} ? hold : ask)(path, options);"
+    )
+
+
 def run(*line: object) -> None:
     result = CliRunner().invoke(main, [str(word) for word in line])
     assert result.exit_code == 0, result.stderr
@@ -208,11 +217,7 @@ def test_what_is_saved_marks_its_own_image_though_another_was_opened_meanwhile(b
     with served(two) as viewer:
         browser.open(viewer.address)
         browser.wait(ROWS)
-        browser.run(
-            "const ask = window.fetch, hold = (...request) => new Promise((answer) => {"
-            "  window.release = () => { window.fetch = ask; answer(ask(...request)); }; });"
-            "window.fetch = (path, options) => (options?.method === 'POST' ? hold : ask)(path, options);"
-        )
+        hold(browser, "options?.method === 'POST'")
         browser.press("Enter")
         browser.wait("window.release")
         other = browser.run("return document.querySelectorAll('#images .name')[1].textContent")
@@ -326,11 +331,7 @@ def test_cells_of_one_time_are_not_those_of_another(browser: Browser, lapse: Pat
         choose = "const list = document.getElementById('column'); list.value = 'area_px';"
         browser.run(f"{choose} list.dispatchEvent(new Event('change'));")
         # The rows of the other time take long.
-        browser.run(
-            "const ask = window.fetch, hold = (...request) => new Promise((answer) => {"
-            "  window.release = () => { window.fetch = ask; answer(ask(...request)); }; });"
-            "window.fetch = (path, options) => (path.includes('/rows/') ? hold : ask)(path, options);"
-        )
+        hold(browser, "path.includes('/rows/')")
         is_hidden = "return document.getElementById('histogram').hidden"
         assert not browser.run(is_hidden)
         browser.press(".")
@@ -349,11 +350,7 @@ def test_what_is_saved_after_a_step_in_time_selects_no_cell(browser: Browser, la
     with served(lapse) as viewer:
         browser.open(viewer.address)
         browser.wait(ROWS)
-        browser.run(
-            "const ask = window.fetch, hold = (...request) => new Promise((answer) => {"
-            "  window.release = () => { window.fetch = ask; answer(ask(...request)); }; });"
-            "window.fetch = (path, options) => (options?.method === 'POST' ? hold : ask)(path, options);"
-        )
+        hold(browser, "options?.method === 'POST'")
         browser.press("d")
         browser.drag([on_screen(browser, x, y) for x, y in [(4, 40), (16, 40), (16, 52), (4, 52)]])
         browser.wait("window.release")

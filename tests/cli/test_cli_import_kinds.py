@@ -349,3 +349,16 @@ def test_accents_apart_from_their_letters_are_the_same_name(
     assert result.exit_code == 0, result.stderr
     written = tmp_path / "masks" / unicodedata.normalize(here, name.lower().replace(".tif", "_labels.ome.tif"))
     np.testing.assert_array_equal(read_labels(written), cells())
+
+
+def test_pictures_of_cells_keep_their_numbers(tmp_path: Path, images: Path) -> None:
+    """As Fiji saves masks, with an inverting lookup table; macOS puts hidden files beside them."""
+    folder = tmp_path / "drawn" / "a" / "f0"
+    folder.mkdir(parents=True)
+    for label in range(1, 7):
+        picture = (cells() == label).astype(np.uint8) * 255
+        tifffile.imwrite(folder / f"{label}.tif", picture, photometric="miniswhite")
+        (folder / f"._{label}.tif").write_bytes(b"\0\5\x16\7")
+    result = run("import", tmp_path / "drawn", "--images", images, "-o", tmp_path / "masks")
+    assert result.exit_code == 0, result.stderr
+    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "a" / "f0_labels.ome.tif"), cells())

@@ -83,14 +83,20 @@ def test_masks_are_split_when_asked_for(tmp_path: Path) -> None:
     assert written(tmp_path / "x_weights.tif")[13, 15] > 5
 
 
-def test_spacing_comes_from_the_file_or_the_option(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_colour", [False, True])
+def test_spacing_comes_from_the_file_or_the_option(tmp_path: Path, is_colour: bool) -> None:
+    """Also of a label image that was saved as a grey picture with three colours."""
     stack = np.zeros((5, 20, 20), np.uint16)
     stack[0, 5:15, 5:15], stack[4, 5:15, 5:15] = 1, 2
-    write_labels(tmp_path / "x.tif", stack, pixel_size_um={"Z": 0.6, "Y": 0.3, "X": 0.3})
+    write_labels(tmp_path / "x.ome.tif", stack, pixel_size_um={"Z": 0.6, "Y": 0.3, "X": 0.3})
+    if is_colour:
+        sizes = {"PhysicalSizeZ": 0.6, "PhysicalSizeY": 0.3, "PhysicalSizeX": 0.3}
+        colours = np.stack([stack.astype(np.uint8)] * 3, axis=-1)
+        tifffile.imwrite(tmp_path / "x.ome.tif", colours, photometric="rgb", metadata={"axes": "ZYXS", **sizes})
     options = ("-o", tmp_path, "--overwrite", "--class-weights", "1,1")
-    run(tmp_path / "x.tif", *options)
+    run(tmp_path / "x.ome.tif", *options)
     np.testing.assert_array_equal(written(tmp_path / "x_weights.tif"), weight_map(stack, spacing=(2, 1, 1)))
-    run(tmp_path / "x.tif", *options, "--spacing", "6,2,2")
+    run(tmp_path / "x.ome.tif", *options, "--spacing", "6,2,2")
     np.testing.assert_array_equal(written(tmp_path / "x_weights.tif"), weight_map(stack, spacing=(3, 1, 1)))
 
 

@@ -177,12 +177,15 @@ def read_mask_folder(folder: Path, grid: Grid | None = None) -> Painting:
     ImageError
         When a picture cannot be read, or has another size.
     """
-    names = sorted(name for name in folder.iterdir() if name.name.lower().endswith(SUFFIXES))
-    if not names:
+    # macOS adds hidden files of its own.
+    paths = sorted(
+        path for path in folder.iterdir() if path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+    )
+    if not paths:
         raise ImageError("unreadable", f"no pictures in {folder}: one for each object is needed")
     regions = []
-    for path in names:
-        image = read_image(path)
+    for path in paths:
+        image = read_image(path, labels=True)
         picture = image.read()
         if image.axes == "CYX":
             picture = picture[: 1 if image.shape[0] <= 2 else RGB].max(axis=0)

@@ -14,6 +14,7 @@ from unetbio import labels
 from unetbio.errors import ImageError, UsageError
 from unetbio.files import atomic_path
 from unetbio.io import find_inputs, output_names, read_image, read_labels
+from unetbio.io.pairing.matching import spatial_axes
 from unetbio.notes import say_without_effect
 from unetbio.report.pictures import draw_weight_map
 from unetbio.settings.options import given, options_of
@@ -86,9 +87,9 @@ def _say_without_effect(run: WeightMapRun) -> None:
 
 def _read(path: Path, run: WeightMapRun) -> _Labels:
     """Labels with -1 where nothing is annotated, their axes, and the spacing in in-plane pixels."""
-    image = read_image(path, axes=run.axes)
+    image = read_image(path, axes=run.axes, labels=True)
     stored = read_labels(path, allow_binary=run.split_components, axes=run.axes, ignore_label=run.ignore_label)
-    axes, spacing = image.axes, run.spacing
+    axes, spacing = spatial_axes(image.axes), run.spacing
     ignored = np.zeros(stored.shape, bool) if run.ignore_label is None else stored == run.ignore_label
     stored = labels.without_label(stored, run.ignore_label)
     if run.split_components and labels.is_binary_mask(stored):

@@ -430,15 +430,14 @@ def test_masks_in_a_folder_beside_the_images_are_left_out(
     tmp_path: Path, images: str, masks: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    for name in (f"{images}/a.tif", f"{images}/sub/b.tif", f"{masks}/a.tif", f"{masks}/sub/b.tif", "other/masks/c.tif"):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+    touch(tmp_path, *(f"{folder}/{name}" for folder in (images, masks) for name in ("a.tif", "sub/b.tif")))
+    touch(tmp_path, "other/masks/c.tif")
     found = {item.relative.as_posix() for item in find_inputs([tmp_path])}
     assert found == {f"{images}/a.tif", f"{images}/sub/b.tif", "other/masks/c.tif"}
     assert f"2 files left out: masks of the images beside them, such as {tmp_path / masks / 'a.tif'}" in caplog.text
     assert len(find_inputs([tmp_path / masks])) == 2
     assert len(find_inputs([tmp_path], masks=True)) == 5
+    assert [item.path for item in find_inputs([f"{tmp_path}/*/a.tif"])] == [tmp_path / images / "a.tif"]
 
 
 def test_masks_of_deleted_images_are_no_images(tmp_path: Path) -> None:
@@ -447,9 +446,10 @@ def test_masks_of_deleted_images_are_no_images(tmp_path: Path) -> None:
 
 
 def test_masks_named_after_their_images_are_left_out(tmp_path: Path) -> None:
-    for name in ("a.png", "a_mask.png", "b_mask.png", "c.tif", "c_cp_masks.png"):
-        (tmp_path / name).touch()
-    assert [item.path.name for item in find_inputs([tmp_path])] == ["a.png", "b_mask.png", "c.tif"]
+    touch(tmp_path, "a.png", "a_mask.png", "b_mask.png", "c.tif", "c_cp_masks.png")
+    for searched in (tmp_path, f"{tmp_path}/*"):
+        assert relative(find_inputs([searched])) == ["a.png", "b_mask.png", "c.tif"]
+    assert relative(find_inputs([f"{tmp_path}/*_mask.png"])) == ["a_mask.png", "b_mask.png"]
 
 
 @pytest.mark.parametrize(

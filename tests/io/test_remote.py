@@ -25,6 +25,7 @@ from unetbio.cli.main import main
 from unetbio.errors import ImageError, UsageError
 from unetbio.files import lock, public_address
 from unetbio.io import find_inputs, read_image, remote, write_labels
+from unetbio.io.list_images import find_images
 from unetbio.preprocessing.drawn_regions import read_regions
 from unetbio.provenance import read_provenance
 from unetbio.settings.regions import is_region_file
@@ -66,6 +67,33 @@ def test_files_folders_and_patterns_are_read(storage: Any) -> None:
     assert list(listed("memory://plate/*/x.t*")) == ["a/x.tif"]
     np.testing.assert_array_equal(read_image("memory://plate/y.tif").read(), GREY[::-1])
     np.testing.assert_array_equal(read_image(Path("memory://plate/y.tif")).read(), GREY[::-1])
+
+
+def test_a_storage_is_searched_as_this_machine(storage: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Masks beside their images, results of runs and hidden files are no images; a file by its own address is."""
+    caplog.set_level("INFO")
+    others = ("plate/masks/y.tif", "plate/y_mask.tif", "plate/y_labels.ome.tif", "plate/._y.tif", "plate/.cache/y.tif")
+    storage.pipe({f"/{name}": as_tiff(GREY) for name in others})
+    assert list(listed("memory://plate")) == ["a/x.tif", "y.tif"]
+    assert list(listed("memory://plate/y*.tif")) == ["y.tif"]
+    assert list(listed("memory://plate/y_m*.tif")) == ["y_mask.tif"]
+    assert list(listed("memory://plate/y_labels.ome.tif")) == ["y_labels.ome.tif"]
+    assert len(find_inputs(["memory://plate"], masks=True)) == 4
+    assert "2 files left out: masks of the images beside them" in caplog.text
+    assert "1 file left out, such as memory:/plate/y_labels.ome.tif: names ending in _labels" in caplog.text
+    assert "fetching memory://plate/._y.tif" not in caplog.text
+
+
+def test_plates_at_addresses_are_those_of_folders(storage: Any) -> None:
+    storage.pipe({f"/p1/Images/r01c01f01p01-ch{n}sk1fk1fl1.tiff": as_tiff(GREY) for n in (1, 2)})
+    for address in ("memory://p1", "memory://p1/Images", "memory://p1/Images/*.tiff"):
+        (image,) = find_images([address])
+        assert (image.place["plate"], image.place["well"], len(image.files)) == ("p1", "A01", 2)
+    storage.pipe({f"/p2/TimePoint_1/ZStep_{z}/9987_B02_s1_w1.TIF": as_tiff(GREY + z) for z in (1, 2)})
+    (stack,) = find_images(["memory://p2"])
+    assert (stack.relative.as_posix(), stack.place["plate"]) == ("9987_B02_s1", "9987")
+    assert stack.image_set is not None
+    np.testing.assert_array_equal(stack.image_set.open().read(), [GREY + 1, GREY + 2])
 
 
 def test_what_has_not_changed_is_fetched_once(storage: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -56,6 +56,8 @@ class Found:
         Path of the results of the plate, if the image is a field of an OME-Zarr plate.
     error : ImageError, optional
         Why the image cannot be opened, if that is known already.
+    address : str
+        Address that the file was copied from, if any; without passwords.
     """
 
     path: Path
@@ -65,11 +67,12 @@ class Found:
     place: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
     plate: PurePath | None = None
     error: ImageError | None = None
+    address: str = ""
 
     @property
     def root(self) -> str:
-        """Folder that ``relative`` starts from."""
-        text, below = str(self.path), str(self.relative)
+        """Folder that ``relative`` starts from: of a copy the one at its address, since copies lie in other folders."""
+        text, below = self.address or str(self.path), str(self.relative)
         return text[: -len(below)].rstrip(os.sep) if text.endswith(below) else str(self.path.parent)
 
     @property
@@ -88,15 +91,16 @@ def find_inputs(
     inputs : iterable of path-like
         Files with any name, and folders of Zarr images, are listed. Other folders are searched recursively; patterns
         (``*``, ``?``, ``[...]``, ``**``) are expanded. Both searches leave out hidden files and outputs of this program
-        (``x_labels`` ...), and in folders files with other endings. Files that are pieces of another listed image
-        (`unetbio.io.formats.tiff.sets`) are always left out. A log line counts the files left out that may be images:
-        those named like outputs but without a provenance, and those of unsupported formats.
+        (``x_labels`` ...), and in folders files with other endings; so do those at addresses. Files that are pieces of
+        another listed image (`unetbio.io.formats.tiff.sets`) are always left out. A log line counts the files left out
+        that may be images: those named like outputs but without a provenance, and those of unsupported formats.
     out : path-like, optional
         The output folder. A search leaves its files out, so that a second run does not segment the overlays of the
         first. Overlays of other output folders, which have a journal, are left out too. Files given one by one are
         always listed.
     masks : bool, optional
-        List also masks that lie beside their images in a searched folder, which are left out otherwise.
+        List also masks that lie beside their images in a searched folder or fit a pattern, which are left out
+        otherwise.
 
     Returns
     -------
@@ -182,7 +186,7 @@ def output_names(found: Sequence[Found]) -> list[PurePath]:
 def _expand(given: str, masks: bool) -> tuple[list[Found], list[Found]]:
     """Images of an argument, and files left out of its search that may be images."""
     if is_address(given):
-        return _at_address(given), []
+        return _at_address(given, masks), []
     if not given:
         # Often an unset variable of a shell; as a path it would be the working directory.
         raise UsageError("an input is empty: give files, folders or patterns in quotes such as 'data/*.tif'")
@@ -200,21 +204,44 @@ def _expand(given: str, masks: bool) -> tuple[list[Found], list[Found]]:
         # A pattern with ** sees the chunks of an image too.
         folders = {match for match in files if match.is_dir()}
         files = [match for match in files if folders.isdisjoint(match.parents)]
+        if not masks:
+            # By the whole path, since the name alone of a file does not say which images lie beside it.
+            files = [item.path for item in _without_masks([Found(match, match) for match in files])]
         return _split([Found(match, _relative(match)) for match in files], lambda item: _is_output(item.path))
     raise UsageError(f"{given} does not exist: give files, folders or patterns in quotes such as 'data/*.tif'")
 
 
-def _at_address(given: str) -> list[Found]:
+def _at_address(given: str, masks: bool) -> list[Found]:
     try:
-        listed = list(list_addresses(given))
+        listed = {relative: address for address, relative in list_addresses(given)}
     except ImageError as error:
         return [_failed(given, PurePath(name_of(given)), error)]
-    return [_fetched(address, relative) for address, relative in listed]
+    found = [Found(Path(public_address(address)), relative) for relative, address in listed.items()]
+    # A file that is given by its own address is listed whatever it is called.
+    if list(listed) != [PurePath(name_of(given))]:
+        found = _searched(found, masks)
+    return [_fetched(listed[item.relative], item.relative) for item in found]
+
+
+def _searched(found: list[Found], masks: bool) -> list[Found]:
+    """Leave out what a search on this machine leaves out, before anything is fetched."""
+    seen = [item for item in found if not any(part.startswith(".") for part in item.relative.parts)]
+    kept, outputs = _split(seen if masks else _without_masks(seen), lambda item: _is_output(item.path))
+    if outputs:
+        logger.info(
+            "%d file%s left out, such as %s: names ending in %s are those of results; give the address of a file to "
+            "take it",
+            len(outputs),
+            "" if len(outputs) == 1 else "s",
+            outputs[0].path,
+            ", ".join(WRITTEN),
+        )
+    return kept
 
 
 def _fetched(address: str, relative: PurePath) -> Found:
     try:
-        return Found(local_path(address), relative)
+        return Found(local_path(address), relative, address=public_address(address))
     except ImageError as error:
         return _failed(address, relative, error)
 
@@ -260,7 +287,8 @@ def _without_masks(found: list[Found]) -> list[Found]:
     kept, masks = _split(found, is_mask)
     if masks:
         logger.info(
-            "%d file%s left out: masks of the images beside them, such as %s; give their folder by itself to take them",
+            "%d file%s left out: masks of the images beside them, such as %s; give their folder by itself, or a "
+            "pattern such as '*_mask.tif', to take them",
             len(masks),
             "" if len(masks) == 1 else "s",
             masks[0].path,

@@ -334,6 +334,11 @@ def test_options_without_a_meaning_are_refused(tmp_path: Path, images: Path) -> 
     (tmp_path / "drawn" / "a" / "f0.geojson").unlink()
     result = imported(tmp_path, images, "f0.png", imagecodecs.png_encode(cells()), "--class", "Nucleus")
     assert "a/f0.png: masks have no classes; leave --class out [no_classes]" in result.stderr
+    (tmp_path / "drawn" / "a" / "f0.png").unlink()
+    result = imported(tmp_path, images, "f0_cp_outlines.txt", "5,5,19,5,19,24,5,24\n", "--class", "Nucleus")
+    assert "a/f0_cp_outlines.txt: no region has a class: give them their classes, or leave --class out" in result.stderr
+    assert not (tmp_path / "masks").exists()
+    (tmp_path / "drawn" / "a" / "f0_cp_outlines.txt").unlink()
     (images / "a" / "f0.png").write_bytes(imagecodecs.png_encode(cells()))
     result = imported(tmp_path, images, "f0.png", imagecodecs.png_encode(cells()))
     assert result.exit_code == 2

@@ -178,6 +178,8 @@ def _chosen(sheet: Sheet, name: str, run: ImportRun, *, has_classes: bool) -> li
                 HELD if has_classes else LEFT_OUT,
             )
         return sheet.regions
+    if kinds == {""}:
+        raise ImageError("no_classes", "no region has a class: give them their classes, or leave --class out")
     if missing := set(run.kinds) - kinds:
         logger.warning("%s: no region of the class %s", name, ", ".join(sorted(missing)))
     return [region for region in sheet.regions if region.kind in run.kinds]

@@ -386,6 +386,20 @@ def test_two_images_of_a_file_that_are_one_here_are_refused(tmp_path: Path, imag
     assert "it has several annotations, a/f0.tif and elsewhere/a/f0.tif" in result.stderr
 
 
+def test_two_files_of_one_name_are_not_made_one(tmp_path: Path, images: Path) -> None:
+    """As programs write them that leave the folders out."""
+    value = coco()
+    value["images"].append({**value["images"][0], "id": 5})
+    (tmp_path / "two.json").write_text(json.dumps(value))
+    given = ("import", tmp_path / "two.json", "--images", images, "-o", tmp_path / "masks")
+    assert done(*given).stdout.startswith("1 image, 6 cells"), "an entry without annotations"
+    value["annotations"].append({**value["annotations"][0], "id": 99, "image_id": 5})
+    (tmp_path / "two.json").write_text(json.dumps(value))
+    result = run(*given, "--overwrite")
+    assert result.exit_code == 3
+    assert "it has several annotations, a/f0.tif and a/f0.tif: keep one" in result.stderr
+
+
 def test_a_table_of_via_is_refused_with_a_remedy(tmp_path: Path, images: Path) -> None:
     (tmp_path / "via.csv").write_text("filename,file_size,file_attributes,region_count\n")
     result = run("import", tmp_path / "via.csv", "--images", images, "-o", tmp_path / "masks")

@@ -4,6 +4,7 @@ Source: the format at cocodataset.org and the run lengths of its C library (mask
 """
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
@@ -92,22 +93,26 @@ def _sheets(
     left_out: Mapping[str, list[str]],
     classes: Mapping[str, str],
 ) -> list[Sheet]:
-    """One sheet a file and series, with the regions of all its planes."""
-    sheets: dict[tuple[str, int | None], Sheet] = {}
+    """One sheet a file and series, with the regions of all its planes; of several files of one name, one each."""
+    sheets: dict[tuple[str, int | None, int], Sheet] = {}
+    annotated: Counter[tuple[str, int | None, int | None, int | None]] = Counter()
     for key, image in images.items():
         what = f"image {key}"
         series, t, z = (_index(image, name, what) for name in ("series", "t", "z"))
         size = _size(image, [shape for shape, _, _ in found.get(key, ()) if isinstance(shape, Runs)], what)
         name = str(image.get("file_name", ""))
-        sheet = sheets.setdefault((name, series), Sheet(name, size, series))
+        # Two annotated entries of one plane are files of one name, such as of two folders.
+        number = annotated[name, series, t, z] if key in found else 0
+        annotated[name, series, t, z] += key in found
+        sheet = sheets.setdefault((name, series, number), Sheet(name, size, series))
         sheet.left_out.update(left_out.get(key, ()))
-        for shape, number, category in found.get(key, ()):
+        for shape, label, category in found.get(key, ()):
             if isinstance(shape, Runs) and shape.size != size:
                 raise ImageError(
                     "bad_outline", f"{what}: run lengths of {shape.size}, an image of {size}; export it again"
                 )
             kind = classes.get(str(category), "")
-            sheet.regions.append(Region(shape, number, kind, t=t, z=z))
+            sheet.regions.append(Region(shape, label, kind, t=t, z=z))
     return list(sheets.values())
 
 

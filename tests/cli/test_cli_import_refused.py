@@ -455,3 +455,34 @@ def test_times_without_an_image_are_failures_of_their_own(tmp_path: Path) -> Non
     result = run("import", tmp_path / "drawn", "--images", tmp_path / "images", "-o", tmp_path / "more")
     assert result.stdout.startswith("2 images, 12 cells, 1 failed")
     assert "x/mask002.tif: x, time 2 may mean a/x_t002.tif, b/x_t002.tif" in result.stderr
+
+
+def test_annotations_say_which_of_several_images_they_are_of(tmp_path: Path) -> None:
+    """QuPath names its files after the images in a file, whose numbers it does not know."""
+    images, drawn = tmp_path / "images", tmp_path / "drawn"
+    for folder in (images, drawn):
+        folder.mkdir()
+    with tifffile.TiffWriter(images / "f.ome.tif", ome=True) as writer:
+        for name in ("macro image", "left", "right"):
+            size = (HEIGHT, WIDTH) if name != "macro image" else (HEIGHT // 2, WIDTH // 2)
+            writer.write(np.zeros(size, np.uint8), metadata={"axes": "YX", "Name": name}, photometric="minisblack")
+    for name in ("left", "right"):
+        (drawn / f"f.ome.tif - {name}.geojson").write_text(geojson())
+    given = ("import", drawn / "f.ome.tif - left.geojson", "--images", images, "-o", tmp_path / "masks")
+    for line in (given, ("import", drawn, *given[2:])):
+        result = run(*line)
+        assert result.exit_code == 3
+        assert "f.ome.tif: it holds 2 images, and nothing says which one was annotated: " in result.stderr
+        assert "call the annotations f_s01 (left), f_s02 (right), or give --series" in result.stderr
+        assert not (tmp_path / "masks").exists()
+    done(*given, "--series", "left")
+    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "f_s01_labels.ome.tif"), cells())
+
+
+def test_the_slide_is_annotated_and_not_a_picture_beside_it(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "f.ome.tif", ome=True) as writer:
+        for name, size in (("macro image", (HEIGHT // 2, WIDTH // 2)), ("slide", (HEIGHT, WIDTH))):
+            writer.write(np.zeros(size, np.uint8), metadata={"axes": "YX", "Name": name}, photometric="minisblack")
+    (tmp_path / "f.geojson").write_text(geojson())
+    done("import", tmp_path / "f.geojson", "--images", tmp_path / "f.ome.tif", "-o", tmp_path / "masks")
+    np.testing.assert_array_equal(read_labels(tmp_path / "masks" / "f_labels.ome.tif"), cells())

@@ -126,6 +126,6 @@ def test_a_mask_of_a_series_is_imported_as_that_of_the_image(tmp_path: Path, ima
     line = "import", masks, "--images", images, "-o", tmp_path / "out"
     refused = run(*line)
     assert refused.exit_code == 3
-    assert "it holds 3 images, and a mask is one: choose its series" in refused.stderr
+    assert "it holds 3 images, and nothing says which one was annotated: call the annotations x_s00" in refused.stderr
     assert run(*line, "--series", 2).exit_code == 0
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "out" / "x_s02_labels.ome.tif"), LABELS[2])

@@ -22,7 +22,7 @@ from unetbio.io.grey_pictures import plane_counts
 from unetbio.io.grouping import AUTO, group_files
 from unetbio.io.image import Image
 from unetbio.io.labels import label_suffix
-from unetbio.io.list_images import images_of
+from unetbio.io.list_images import images_of, series_of
 from unetbio.io.mask_names import MASK_SUFFIXES, section_of
 from unetbio.io.pairing.layouts import Layout, find_layout
 from unetbio.output_layout import NIFTI, mask_name, objects_name, provenance_name, result_name
@@ -44,6 +44,9 @@ ONE_SECTION = (
     "image of the whole stack"
 )
 """Why no label image of the stack is made, and what to do."""
+
+SHOWN = 3
+"""Number of images of a file that a message names."""
 
 
 @dataclass(frozen=True)
@@ -157,10 +160,11 @@ class ImagePlaces(Places):
         if chosen is None and self._reading.series is not None:
             chosen = series_number(item.path, self._reading)
             result = f"{result}_s{chosen:02d}"
+        number = _only_series(item, self._reading.axes) if chosen is None else chosen
         image = (
             item.image_set.open(self._reading.axes)
             if item.image_set
-            else read_image(item.path, axes=self._reading.axes, series=chosen or 0)
+            else read_image(item.path, axes=self._reading.axes, series=number)
         )
         grid = _grid_of(image, self._reading)
         path = self._output / mask_name(result, "instances", label_suffix(item.path))
@@ -285,6 +289,25 @@ def _pairs(layout: Layout) -> Iterator[tuple[Path, Path]]:
 def _as_segmented(files: Sequence[Found]) -> list[Found]:
     """The images that files are: a field of a plate of several files, the fields of an OME-Zarr plate, or a file."""
     return [image for found in group_files(files, AUTO, names_option=False) for image in images_of(found)]
+
+
+def _only_series(item: Found, axes: str | None) -> int:
+    """Number of the image of a file, where nothing says which one was annotated.
+
+    Raises
+    ------
+    ImageError
+        ``several_images``.
+    """
+    listed = series_of(item, None, axes)
+    if len(listed) > 1:
+        names = [f"{stem(item.path)}_s{each.number or 0:02d} ({each.name or 'no name'})" for each in listed[:SHOWN]]
+        raise ImageError(
+            "several_images",
+            f"it holds {len(listed)} images, and nothing says which one was annotated: call the annotations "
+            f"{', '.join(names)}{' ...' if len(listed) > SHOWN else ''}, or give --series",
+        )
+    return listed[0].number or 0
 
 
 def _below(folder: Path, path: Path) -> Found:

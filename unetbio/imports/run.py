@@ -114,7 +114,8 @@ def _say_without(places: Places, jobs: Sequence[Job]) -> None:
 
 def _import_one(job: Job, places: Places, run: ImportRun) -> tuple[int, bool]:
     """Write the mask of an image; returns its cells, and whether it is new."""
-    source, sheet = job.annotation()
+    # First, since the annotations of several images of a file may seem to be those of one.
     place = places.open(job.names)
+    source, sheet = job.annotation()
     label_image, classes = read_label_image(source, sheet, place, job.names.path, run)
     return len(np.unique(label_image[label_image > 0])), place.store(label_image, classes)

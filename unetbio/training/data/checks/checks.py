@@ -211,7 +211,7 @@ def _check_places(examples: Sequence[Example], config: TrainingConfig, refuse: R
 def _find_displacement(example: Example, config: TrainingConfig) -> str | None:
     if targets.find(config.target, config.network).masks == "classes":
         return find_class_displacement(example.image, example.label_image)
-    return find_displacement(example.image, _annotated(example, config))
+    return find_displacement(example.image, _annotated(example, config), _ignored(example, config))
 
 
 def _check_grey_values(examples: Sequence[Example], config: TrainingConfig) -> Iterator[str]:

@@ -1,0 +1,57 @@
+"""Checks of masks on images of which a part is annotated."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from unetbio.errors import ImageError
+from unetbio.preprocessing import normalization
+from unetbio.settings.training import TrainingConfig
+from unetbio.training.data.checks.checks import check_examples
+from unetbio.training.data.dataset import Example
+
+CONFIG = TrainingConfig(ignore_label=255)
+STEP = 26
+
+
+def partly_annotated(seed: int, *, ndim: int = 2) -> Example:
+    """A grid of bright cells, of which the four in a corner are dim, and alone annotated."""
+    rng = np.random.default_rng(seed)
+    size = 5 * STEP
+    y, x = np.mgrid[:size, :size]
+    inside = ((y % STEP - STEP / 2) / 6) ** 2 + ((x % STEP - STEP / 2) / 8) ** 2 <= 1
+    is_near = (y < 2 * STEP) & (x < 2 * STEP)
+    image = 200 + np.where(is_near, 80, 800) * inside + rng.normal(0, 5, inside.shape)
+    label_image = np.where(inside, 1 + y // STEP * 2 + x // STEP, 0)
+    label_image[~is_near] = 255
+    if ndim == 3:
+        image, label_image = np.stack([image] * 3), np.stack([np.full_like(label_image, 255), label_image, label_image])
+    image = image.astype(np.uint16)[np.newaxis]
+    scaling = normalization.measure(image, CONFIG.normalization)
+    return Example(f"partly{seed}.tif", image, scaling, label_image.astype(np.uint16))
+
+
+@pytest.mark.parametrize("ndim", [2, 3])
+def test_cells_that_are_not_annotated_make_no_mask_a_displaced_one(ndim: int) -> None:
+    """Moved by a step, the mask would lie on brighter cells."""
+    examples = [partly_annotated(seed, ndim=ndim) for seed in range(3)]
+    assert check_examples(examples[1:], examples[:1], CONFIG) == []
+
+
+def test_a_displaced_mask_is_found_by_its_annotated_part() -> None:
+    moved = []
+    for seed in range(3):
+        example = partly_annotated(seed)
+        # The dim cells are as bright as the others, and all but a rim is annotated.
+        inside = np.pad(example.label_image[: 2 * STEP, : 2 * STEP] > 0, ((0, 3 * STEP), (0, 3 * STEP)), mode="wrap")
+        numbers = 1 + np.add.outer(np.arange(5 * STEP) // STEP * 5, np.arange(5 * STEP) // STEP)
+        labels = np.where(inside, numbers, 0)
+        image = (200 + 800 * labels.astype(bool)).astype(np.uint16)[np.newaxis]
+        labels = np.roll(labels, (-6, 9), (0, 1))
+        labels[:, :10] = 255
+        scaling = normalization.measure(image, CONFIG.normalization)
+        moved.append(dataclasses.replace(example, image=image, scaling=scaling, label_image=labels.astype(np.uint16)))
+    with pytest.raises(ImageError) as caught:
+        check_examples(moved[1:], moved[:1], CONFIG)
+    assert caught.value.reason == "displaced"

@@ -188,6 +188,13 @@ def test_images_have_the_scale_of_the_model(
     assert (", before 0.000, " in result.stdout) == is_rescaled
 
 
+def test_images_at_the_scale_of_the_model_are_not_said_to_differ(data: Path) -> None:
+    enlarge(data, "0", 4, pixel_size=0.125)
+    result = calibrate(data, "-o", data / "new.safetensors")
+    assert result.exit_code == 0, result.output
+    assert "pixel sizes differ" not in result.stderr
+
+
 def test_stacks_are_refused_for_a_model_of_planes(data: Path) -> None:
     for folder in ("images", "masks"):
         for path in (data / folder).iterdir():

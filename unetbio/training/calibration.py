@@ -104,7 +104,7 @@ def calibrate(
     _check_channels(trained, examples[0])
     learner = of_model(trained.info).learner(config, [example.label_image for example in examples])
     assert has_thresholds(learner)  # _check_target refuses others
-    warnings = check_examples(examples, (), config, trust=run.trust_masks)
+    warnings = check_examples(examples, (), config, trust=run.trust_masks, for_training=False)
     seen = [each if _knows_scale(each, trained.info) else as_learned(each, config.augmentation) for each in examples]
     before, after = _search(trained, learner, seen, run.device)
     if not after.confidence:

@@ -36,7 +36,12 @@ Refuse = Callable[[ImageError], str]
 
 
 def check_examples(
-    training: Sequence[Example], validation: Sequence[Example], config: TrainingConfig, *, trust: bool = False
+    training: Sequence[Example],
+    validation: Sequence[Example],
+    config: TrainingConfig,
+    *,
+    trust: bool = False,
+    for_training: bool = True,
 ) -> list[str]:
     """Check masks, their place on the images, and images that are in both parts.
 
@@ -48,6 +53,8 @@ def check_examples(
         Target and label of pixels without annotation.
     trust : bool
         Warn of what would be refused.
+    for_training : bool
+        Whether a network will learn from them, for which nothing is rescaled: pixel sizes that differ are named.
 
     Returns
     -------
@@ -63,7 +70,7 @@ def check_examples(
     warnings = [
         *check_split(training, validation),
         *_check_grey_values(everything, config),
-        *_check_pixel_sizes(everything),
+        *(_check_pixel_sizes(everything) if for_training else ()),
     ]
     return warnings + _check_masks(training, validation, config, trust)
 

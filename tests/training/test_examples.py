@@ -124,6 +124,9 @@ def test_one_time_has_a_mask_of_its_own_or_its_part(tmp_path: Path, lapse: tuple
         np.testing.assert_array_equal(example.label_image, LABELS[1, 0])
     with pytest.raises(ImageError, match=r"plane\.tif: it has no time points, and its image has T=2 .*--t INDEX"):
         load(AnnotatedPair(lapse[0], plane))
+    three = write(tmp_path / "three.tif", GREY[0, :, 0], "TYX")
+    with pytest.raises(ImageError, match=r"m\.tif: it has 2 time points, and its image has T=3 .*--t INDEX"):
+        load(AnnotatedPair(three, lapse[1]))
 
 
 def test_frames_of_one_file_are_not_split(lapse: tuple[Path, Path]) -> None:

@@ -230,10 +230,11 @@ def _mask_of_frame(mask: NDArray[Any], axes: str, selection: ImageSelection, t: 
     image, z = selection.image, selection.settings.z
     of_frame = mask[t or 0] if "T" in axes and len(mask) == image.size("T") else mask
     if len(selection.times) > 1 and of_frame is mask:
+        held = f"{len(mask)} time points" if "T" in axes else "no time points"
         raise ImageError(
             "size_differs",
-            f"it has no time points, and its image has {image.describe()}: choose one with --t INDEX, or give a mask "
-            "of all",
+            f"it has {held}, and its image has {image.describe()}: give a mask of all, or choose one with --t INDEX "
+            "and give its mask",
         )
     if isinstance(z, int) and "Z" in axes and of_frame.shape[:1] == (image.size("Z"),):
         of_frame = of_frame[z]

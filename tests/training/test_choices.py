@@ -82,6 +82,11 @@ def test_what_is_stated_stays() -> None:
     assert line == "all settings are stated"
 
 
+@pytest.mark.parametrize(("patch", "batch"), [(572, 2), (100, 8), ((252, 252), 4), (None, 4)])
+def test_a_step_has_as_many_patches_of_a_stated_size_as_it_affords(patch: object, batch: int) -> None:
+    assert chosen([example(512, 40)], patch_size=patch).batch_size == batch
+
+
 def test_a_unet_learns_outlines_of_their_own_unless_something_says_what_it_learns() -> None:
     config = with_target(CONFIG, {"border_sigma": 9.0})
     assert (config.target, config.border_weight, config.border_sigma) == ("centres", 4.0, CONFIG.border_sigma)

@@ -1,6 +1,7 @@
 """Settings of a training that follow from its images, where neither a file nor an option states them."""
 
 import json
+import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from unetbio.errors import UsageError
 from unetbio.settings.training import TrainingConfig
 from unetbio.targets.cells import median_diameter
 from unetbio.training.data.dataset import Example
+from unetbio.training.data.patch_shapes import patch_shape
 
 __all__ = ["CHOSEN", "choose", "describe", "take_over", "with_target"]
 
@@ -111,7 +113,11 @@ def _with_patches(
     output = max(geometry.stride[0], min(wanted, widest))
     patch = geometry.nearest_legal(round(output) + 2 * geometry.context[0], 0)[-1]
     config = _with(config, stated, patch_size=int(patch))
-    return _with(config, stated, batch_size=int(np.clip(OUTPUT_PIXELS // output**2, SMALLEST_BATCH, LARGEST_BATCH)))
+    pixels = output**2
+    if "patch_size" in stated:
+        shape = patch_shape(geometry, config.patch_size)
+        pixels = math.prod(size - 2 * lost for size, lost in zip(shape, geometry.context, strict=True))
+    return _with(config, stated, batch_size=int(np.clip(OUTPUT_PIXELS // pixels, SMALLEST_BATCH, LARGEST_BATCH)))
 
 
 def _steps(training: Sequence[Example], config: TrainingConfig) -> float:
